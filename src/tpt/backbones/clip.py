@@ -1,0 +1,124 @@
+"""A frozen CLIP: pictures and words to unit vectors of one space."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tpt.backbones.text_tower import PackedPrompts, TextTower
+from tpt.backbones.tokens import Tokenizer
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class CLIP(nn.Module):
+    """Image encoder, text tower, tokenizer and temperature of one CLIP, all frozen.
+
+    Made by `tpt.load_clip`; nothing in here is ever trained.
+
+    Args:
+        name: what was loaded, for logs and results.
+        visual: (N, 3, H, W) normalised images -> (N, E).
+        text: the text tower.
+        tokenizer: its vocabulary.
+        logit_scale: factor on the cosine (1 / temperature), as `exp(logit_scale)` of the weights.
+        image_size: side of the square images, in pixels.
+        mean, std: per channel, of images in [0, 1].
+        precision: "fp32", or "bf16"/"fp16": the image encoder runs under autocast; features come back float32.
+        max_images: most images encoded in one pass; more are encoded in turns.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        visual: nn.Module,
+        text: TextTower,
+        tokenizer: Tokenizer,
+        logit_scale: float,
+        image_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        precision: str = "fp32",
+        max_images: int = 512,
+    ) -> None:
+        super().__init__()
+        if precision not in DTYPES:
+            raise ValueError(f"Expected `precision` to be one of {', '.join(DTYPES)}, got {precision!r}.")
+        self.name = name
+        self.visual = visual
+        self.text = text
+        self.tokenizer = tokenizer
+        self.logit_scale = logit_scale
+        self.image_size = image_size
+        self.mean = tuple(mean)
+        self.std = tuple(std)
+        self.precision = precision
+        self.max_images = max_images
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> CLIP:
+        """Stays in evaluation mode: the backbone is frozen, its normalisation statistics too."""
+        return super().train(False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.text.positional_embedding.device
+
+    @property
+    def width(self) -> int:
+        """Token width D of the text tower: the length of a context vector."""
+        return self.text.width
+
+    @torch.no_grad()
+    def encode_image(self, images: Tensor, normalize: bool = True) -> Tensor:
+        """Features of images.
+
+        Args:
+            images: (N, 3, H, W), normalised with `mean` and `std`, or uint8 pixels, which are normalised here.
+            normalize: whether to scale the features to unit length.
+
+        Returns:
+            (N, E) float32.
+        """
+        parts = []
+        for part in images.split(self.max_images):
+            with torch.autocast(part.device.type, DTYPES[self.precision], enabled=self.precision != "fp32"):
+                parts.append(self.visual(self._normalise(part)).float())
+        features = torch.cat(parts)
+        return F.normalize(features, dim=-1) if normalize else features
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        if images.dtype != torch.uint8:
+            return images
+        mean, std = (images.new_tensor(x, dtype=torch.float32).view(3, 1, 1) for x in (self.mean, self.std))
+        return (images.float() / 255 - mean) / std
+
+    def encode_views(self, views: Tensor) -> Tensor:
+        """Unit-length view features: (V, 3, H, W) -> (V, E), or (B, V, 3, H, W) -> (B, V, E)."""
+        if views.ndim not in (4, 5) or views.shape[-3] != 3:
+            raise ValueError(
+                f"Expected views of shape (V, 3, H, W) or (B, V, 3, H, W), got {tuple(views.shape)}; "
+                "`tpt.views` makes them from an image."
+            )
+        features = self.encode_image(views.flatten(0, -4))
+        return features.unflatten(0, views.shape[:-3])
+
+    @torch.no_grad()
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """Unit-length features (N, E) of whole sentences."""
+        prompts = self.tokenizer.wrap_all(texts, self.text.context_length)
+        return self.text(PackedPrompts(prompts, shared=1).to(self.device))  # type: ignore[no-any-return]
+
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that change with any bit of any weight, with its temperature or precision."""
+        digest = hashlib.sha256(f"{self.logit_scale!r} {self.precision} {self.image_size}".encode())
+        for key, value in sorted(self.state_dict().items()):
+            digest.update(key.encode())
+            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]

@@ -1,0 +1,37 @@
+"""Sets of prompt templates for ensembles, as open_clip ships them, and a user's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from open_clip import OPENAI_IMAGENET_TEMPLATES, SIMPLE_IMAGENET_TEMPLATES
+
+_SETS = {"imagenet_80": OPENAI_IMAGENET_TEMPLATES, "imagenet_7": SIMPLE_IMAGENET_TEMPLATES}
+
+
+def load_templates(source: str | list[str] | tuple[str, ...]) -> list[str]:
+    """Templates with `{}` where the class name goes.
+
+    Args:
+        source: "imagenet_80" (the 80 of OpenAI's notebook), "imagenet_7" (its best seven), a text file with
+            one template a line, or the templates themselves.
+
+    Raises:
+        ValueError: no such set or file, an empty list, or a template without `{}`.
+    """
+    if not isinstance(source, str):
+        templates = [str(t) for t in source]
+    elif source in _SETS:
+        templates = [template("{}") for template in _SETS[source]]
+    elif Path(source).is_file():
+        templates = [line.strip() for line in Path(source).read_text("utf-8").splitlines() if line.strip()]
+    else:
+        raise ValueError(
+            f"Expected `templates` to be one of {', '.join(_SETS)}, a list or an existing text file, got {source!r}."
+        )
+    if not templates:
+        raise ValueError(f"Expected at least one template in {source!r}, found none; write one a line.")
+    for template in templates:
+        if template.count("{}") != 1:
+            raise ValueError(f"Expected one `{{}}` for the class name in every template, got {template!r}.")
+    return templates

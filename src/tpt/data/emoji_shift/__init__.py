@@ -1,0 +1,42 @@
+"""emoji-shift, the bundled data: the same things drawn by different vendors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+from tpt.data.dataset import ImageDataset
+from tpt.data.folder import image_folder
+
+SOURCE = ("source_train", "source_val")  # vendors the bundled model saw: trained on, and held back
+SHIFTED = ("twemoji", "emojione", "emojione_monotone", "fxemoji")  # vendors it never saw
+DOMAINS = (*SOURCE, *SHIFTED)
+
+
+def emoji_shift(domain: str, limit: int | None = None, seed: int = 0) -> ImageDataset:
+    """One domain; its class names are all names of emoji-shift, also those that the domain does not draw.
+
+    Args:
+        domain: one of `DOMAINS`.
+        limit: takes so many images, drawn with `seed`; None takes all.
+        seed: of that draw.
+    """
+    if domain not in DOMAINS:
+        raise ValueError(f"Expected `domain` to be one of {', '.join(DOMAINS)}, got {domain!r}.")
+    folder = Path(str(resources.files("tpt.data.emoji_shift")))
+    dataset = image_folder(folder / f"{domain}.zip", name=domain)
+    names = class_names()
+    position = {name: k for k, name in enumerate(names)}
+    return dataset.relabel(names, [position[name] for name in dataset.class_names]).subset(limit, seed)
+
+
+def emoji_shift_domains(domains: Sequence[str], limit: int | None = None, seed: int = 0) -> list[ImageDataset]:
+    """Several domains, in the order given."""
+    return [emoji_shift(domain, limit, seed) for domain in domains]
+
+
+def class_names() -> list[str]:
+    """The names of all classes, sorted."""
+    text = (resources.files("tpt.data.emoji_shift") / "class_names.txt").read_text("utf-8")
+    return text.splitlines()

@@ -1,0 +1,39 @@
+"""Entropies of predictions, computed in log space."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """Shannon entropy of each prediction, in nats.
+
+    Args:
+        logits: (..., K), any real numbers.
+
+    Returns:
+        (...), between 0 and log K.
+    """
+    log_probs = logits.log_softmax(-1)
+    return -(log_probs.exp() * log_probs).sum(-1)
+
+
+def marginal_entropy(logits_SK: Tensor) -> Tensor:
+    """Entropy of the prediction averaged over views, in nats: the objective of TPT.
+
+    Shu et al., NeurIPS 2022, section 3.2, equation 2.  It is the entropy of the mean, not the mean
+    of the entropies, and the mean is taken over probabilities, in log space.
+
+    Args:
+        logits_SK: (..., S, K) logits of S views.
+
+    Returns:
+        (...), between 0 and log K.
+    """
+    log_probs = logits_SK.log_softmax(-1)
+    averaged = log_probs.logsumexp(-2) - math.log(logits_SK.shape[-2])
+    averaged = averaged.clamp(min=torch.finfo(averaged.dtype).min)  # exp(-inf) * -inf would be nan
+    return -(averaged * averaged.exp()).sum(-1)

@@ -1,0 +1,47 @@
+"""Confidence selection: which views of an image a method may trust."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from tpt.functional.entropy import entropy
+
+
+def num_selected(num_views: int, selection_p: float) -> int:
+    """How many of `num_views` the share `selection_p` keeps: `int(num_views * selection_p)`, cut, not rounded.
+
+    Raises:
+        ValueError: `selection_p` is not in (0, 1], or no view would be left.
+    """
+    if not 0 < selection_p <= 1:
+        raise ValueError(
+            f"Expected `selection_p` in (0, 1], got {selection_p}; use `method=zero_shot` to skip tuning."
+        )
+    kept = int(num_views * selection_p)
+    if kept < 1:
+        enough_views = math.ceil(1 / selection_p)
+        while int(enough_views * selection_p) < 1:  # 1 / p may round down
+            enough_views += 1
+        raise ValueError(
+            f"Expected at least one selected view, but selection_p={selection_p} of num_views={num_views} "
+            f"selects none; use num_views={enough_views} or more, or selection_p={1 / num_views:g} or more."
+        )
+    return kept
+
+
+def select_confident(logits_VK: Tensor, selection_p: float) -> Tensor:
+    """Indices of the views with the least entropy, most confident first.
+
+    Shu et al., section 3.2, "confidence selection".  View 0 has no privilege.  Ties go to the lower index.
+
+    Args:
+        logits_VK: (..., V, K).
+        selection_p: share of the views to keep, in (0, 1].
+
+    Returns:
+        (..., S) indices into V.
+    """
+    kept = num_selected(logits_VK.shape[-2], selection_p)
+    return entropy(logits_VK).argsort(dim=-1, stable=True)[..., :kept]

@@ -1,0 +1,185 @@
+"""Test-time prompt tuning: Shu et al., NeurIPS 2022."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tpt.backbones.clip import CLIP
+from tpt.functional import marginal_entropy, num_selected
+from tpt.methods.base import Adaptation, Method, select_views
+from tpt.prompts.context import Context, context_from_words, random_context
+from tpt.prompts.learner import PromptLearner, check_class_names
+
+# Their update of one coordinate never looks at another, so one optimizer over B stacked contexts is B optimizers.
+ELEMENTWISE = (
+    torch.optim.SGD,
+    torch.optim.Adam,
+    torch.optim.AdamW,
+    torch.optim.Adamax,
+    torch.optim.NAdam,
+    torch.optim.RAdam,
+    torch.optim.RMSprop,
+    torch.optim.Adagrad,
+    torch.optim.Adadelta,
+    torch.optim.Rprop,
+)
+
+
+class TPT(Method):
+    """Tunes the context to each image so that its confident views agree; predicts with it; forgets it.
+
+    Section 3.2 of the paper: of V views the share `selection_p` with the least entropy is kept, the
+    entropy of their averaged prediction is lowered by `steps` optimizer steps on the context, and view 0 is
+    classified with the tuned context.  Every image starts from the same context and a fresh optimizer.  The first
+    selection is kept for all steps.
+
+    The first forward pass of the text tower is the same for every image, so its graph is kept and images only
+    pull their gradients back through it; further passes run over many images at once.
+
+    Args:
+        clip: the frozen backbone.
+        class_names: K names.
+        ctx_init: initial context in words, `[CLS]` where the class name goes; None for `n_ctx` random vectors.
+        n_ctx: number of random vectors; words are counted in tokens instead.
+        class_token_position: "end", "middle" or "front".
+        context: an initial context in place of words, such as one that CoOp learned.
+        learned_class_token: tunes a vector in place of each class name, see `PromptLearner`.
+        steps: optimizer steps per image, 0 or more; 0 leaves the zero-shot prediction.
+        selection_p: share of the views kept, in (0, 1]; the paper's 0.1.
+        lr: learning rate; the paper's 5e-3.
+        optimizer: takes the parameters and `lr`; the paper's AdamW at PyTorch's defaults, weight decay 0.01 included.
+        seed: of random vectors.
+        max_tokens: most prompt tokens in flight while tuning; bounds memory, changes no answer.
+
+    Raises:
+        ValueError: settings out of range, or names too long for the text tower.
+    """
+
+    def __init__(
+        self,
+        clip: CLIP,
+        class_names: Sequence[str],
+        ctx_init: str | None = "a photo of a",
+        n_ctx: int = 4,
+        class_token_position: str = "end",
+        context: Context | None = None,
+        learned_class_token: bool = False,
+        steps: int = 1,
+        selection_p: float = 0.1,
+        lr: float = 5e-3,
+        optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
+        seed: int = 0,
+        max_tokens: int = 16384,
+    ) -> None:
+        names = check_class_names(class_names)
+        super().__init__(clip, names)
+        if steps < 0 or int(steps) != steps:
+            raise ValueError(f"Expected `steps` to be a whole number of at least 0, got {steps}.")
+        if lr < 0:
+            raise ValueError(f"Expected `lr` of at least 0, got {lr}.")
+        if context is None and ctx_init is not None:
+            context = context_from_words(clip, ctx_init, class_token_position)
+        elif context is None:
+            context = random_context(clip, n_ctx, class_token_position, seed)
+        self.learner = PromptLearner(clip, names, context, learned_class_token, seed)
+        self.steps = int(steps)
+        self.selection_p = selection_p
+        self.lr = lr
+        self.optimizer = optimizer
+        self.max_tokens = max_tokens
+        probe = self._new_optimizer(nn.Parameter(torch.zeros(1)))
+        self._elementwise = type(probe) in ELEMENTWISE
+        self._first: tuple[Tensor, Tensor] | None = None  # slots (n_slots, D) and their text features (K, E)
+
+    def check_views(self, num_views: int) -> None:
+        """Raises a ValueError where `selection_p` would keep none of `num_views`."""
+        num_selected(num_views, self.selection_p)
+
+    def adapt(self, features_BVE: Tensor) -> Adaptation:
+        """One episode for every image of the batch."""
+        if torch.is_inference_mode_enabled():
+            raise RuntimeError(
+                "Tuning needs gradients, which torch.inference_mode forbids; pass `inference_mode=False` to the "
+                "Trainer, or leave the inference_mode block."
+            )
+        text_KE = self._initial_text()[1].detach()
+        logits_BVK = self.clip.logit_scale * features_BVE @ text_KE.T
+        selected, trusted_BSE = select_views(features_BVE, logits_BVK, self.selection_p)
+        initial_entropy = marginal_entropy(self.clip.logit_scale * trusted_BSE @ text_KE.T)
+        if self.steps == 0:
+            slots = self.learner.slots.expand(len(features_BVE), -1, -1)
+            logits, entropy = logits_BVK[:, 0], initial_entropy
+        else:
+            slots = self._tune(trusted_BSE)
+            logits, entropy = self._predict(slots, features_BVE[:, 0], trusted_BSE)
+        context, _ = self.learner.split(slots)
+        return Adaptation(logits, logits_BVK[:, 0], selected, entropy, initial_entropy, context)
+
+    def _initial_text(self) -> tuple[Tensor, Tensor]:
+        """The initial slots as a leaf, and their text features with the graph that leads back to it."""
+        if self._first is None or self._first[0].device != self.learner.slots.device:
+            with torch.enable_grad():
+                leaf = self.learner.slots.clone().requires_grad_(self.steps > 0)
+                self._first = (leaf, self.learner(leaf))
+        return self._first
+
+    def _tune(self, trusted_BSE: Tensor) -> Tensor:
+        """(B, n_slots, D) tuned slots."""
+        if not self._elementwise:  # its steps mix coordinates: every image needs an optimizer of its own
+            return torch.cat([self._steps(one[None]) for one in trusted_BSE])
+        return self._steps(trusted_BSE)
+
+    def _steps(self, trusted_BSE: Tensor) -> Tensor:
+        slots = nn.Parameter(self.learner.slots.repeat(len(trusted_BSE), 1, 1))
+        optimizer = self._new_optimizer(slots)
+        for step in range(self.steps):
+            slots.grad = self._first_gradient(trusted_BSE) if step == 0 else self._gradient(slots, trusted_BSE)
+            optimizer.step()
+        return slots.detach()
+
+    def _new_optimizer(self, slots: nn.Parameter) -> torch.optim.Optimizer:
+        return self.optimizer([slots], lr=self.lr)
+
+    def _first_gradient(self, trusted_BSE: Tensor) -> Tensor:
+        """(B, n_slots, D) gradients at the initial slots, pulled back through the one graph all images share."""
+        leaf, text_KE = self._initial_text()
+        with torch.enable_grad():
+            own_text = text_KE.detach().expand(len(trusted_BSE), -1, -1).clone().requires_grad_()
+            loss = self._loss(own_text, trusted_BSE)
+            (pull_BKE,) = torch.autograd.grad(loss, own_text)
+        pulled = [torch.autograd.grad(text_KE, leaf, pull, retain_graph=True)[0] for pull in pull_BKE]
+        return torch.stack(pulled)
+
+    def _gradient(self, slots: Tensor, trusted_BSE: Tensor) -> Tensor:
+        """(B, n_slots, D) gradients at `slots`, for as many images at once as `max_tokens` allows."""
+        parts = []
+        for some, trusted in self._groups(slots, trusted_BSE):
+            with torch.enable_grad():
+                leaf = some.detach().requires_grad_()
+                (gradient,) = torch.autograd.grad(self._loss(self.learner(leaf), trusted), leaf)
+            parts.append(gradient)
+        return torch.cat(parts)
+
+    def _loss(self, text_BKE: Tensor, trusted_BSE: Tensor) -> Tensor:
+        """Sum over images of the marginal entropy: each image's gradient is its own."""
+        logits_BSK = self.clip.logit_scale * trusted_BSE @ text_BKE.transpose(1, 2)
+        return marginal_entropy(logits_BSK).sum()
+
+    @torch.no_grad()
+    def _predict(self, slots: Tensor, image_BE: Tensor, trusted_BSE: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, K) logits of view 0 and (B,) marginal entropy of the selected views, at the tuned slots."""
+        logits, entropies = [], []
+        for some, image, trusted in self._groups(slots, image_BE, trusted_BSE):
+            text_BEK = self.learner(some).transpose(1, 2)
+            logits.append(self.clip.logit_scale * (image[:, None] @ text_BEK)[:, 0])
+            entropies.append(marginal_entropy(self.clip.logit_scale * trusted @ text_BEK))
+        return torch.cat(logits), torch.cat(entropies)
+
+    def _groups(self, *tensors: Tensor) -> Any:
+        """The tensors' rows in groups whose prompts stay within `max_tokens`."""
+        size = max(1, self.max_tokens // self.learner.prompts.num_tokens)
+        return zip(*(t.detach().split(size) for t in tensors), strict=True)

@@ -1,0 +1,105 @@
+"""The context: the vectors of a prompt that stand around the class name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tpt.backbones.clip import CLIP
+
+CLASS_TOKEN = "[CLS]"
+POSITIONS = ("end", "middle", "front")
+
+
+@dataclass(frozen=True)
+class Context:
+    """Vectors before and behind the class name.
+
+    Args:
+        vectors: (n_ctx, D), or (K, n_ctx, D) where each class has its own (class-specific context).
+        n_before: how many of them stand before the class name; the others stand behind it.
+        source: where they come from, for logs and results.
+    """
+
+    vectors: Tensor
+    n_before: int
+    source: str
+
+    @property
+    def n_ctx(self) -> int:
+        """Number of context vectors."""
+        return int(self.vectors.shape[-2])
+
+    @property
+    def class_specific(self) -> bool:
+        """Whether each class has vectors of its own."""
+        return self.vectors.ndim == 3
+
+
+def vectors_before(n_ctx: int, class_token_position: str) -> int:
+    """How many of `n_ctx` vectors stand before the class name.
+
+    Args:
+        n_ctx: number of context vectors.
+        class_token_position: "end" (all before), "middle" (the first `n_ctx // 2`) or "front" (none).
+    """
+    match class_token_position:
+        case "end":
+            return n_ctx
+        case "middle":
+            return n_ctx // 2
+        case "front":
+            return 0
+        case _:
+            raise ValueError(
+                f"Expected `class_token_position` to be one of {', '.join(POSITIONS)}, got {class_token_position!r}."
+            )
+
+
+def context_from_words(clip: CLIP, ctx_init: str, class_token_position: str = "end") -> Context:
+    """The token embeddings of written words.
+
+    Vectors are counted in tokens: a word of several tokens gives several vectors.  (The official code counts
+    words, and takes the wrong vectors where a word has several tokens; where each word is one token, as in all
+    prompts of the paper, the two agree.)
+
+    Args:
+        clip: whose vocabulary and embedding are used.
+        ctx_init: such as "a photo of a"; underscores count as spaces.  `[CLS]` marks where the class name
+            goes and overrides `class_token_position`.
+        class_token_position: "end", "middle" or "front".
+    """
+    words = ctx_init.replace("_", " ").strip()
+    if words.count(CLASS_TOKEN) > 1:
+        raise ValueError(f"Expected {CLASS_TOKEN} at most once in `ctx_init`, got {ctx_init!r}.")
+    before, marked, behind = words.partition(CLASS_TOKEN)
+    tokens_before = clip.tokenizer.encode(before)
+    tokens = tokens_before + clip.tokenizer.encode(behind)
+    if not tokens:
+        raise ValueError(f"Expected some words in `ctx_init`, got {ctx_init!r}; use `ctx_init=null` for random vectors.")
+    n_before = len(tokens_before) if marked else vectors_before(len(tokens), class_token_position)
+    embedding = clip.text.token_embedding
+    vectors = embedding(torch.tensor(tokens, device=clip.device)).detach().clone()
+    return Context(vectors, n_before, f"words: {words}")
+
+
+def random_context(
+    clip: CLIP, n_ctx: int, class_token_position: str = "end", seed: int = 0, num_classes: int | None = None
+) -> Context:
+    """Vectors from a normal distribution of standard deviation 0.02 (Zhou et al., IJCV 2022, section 4.1).
+
+    Args:
+        clip: gives the width of a vector.
+        n_ctx: how many, at least 1.
+        class_token_position: "end", "middle" or "front".
+        seed: of the draw, which does not touch the global generators.
+        num_classes: draws a class-specific context for so many classes.
+    """
+    if n_ctx < 1:
+        raise ValueError(f"Expected `n_ctx` of at least 1, got {n_ctx}; 4 and 16 are usual.")
+    generator = torch.Generator().manual_seed(seed)
+    shape = (n_ctx, clip.width) if num_classes is None else (num_classes, n_ctx, clip.width)
+    vectors = torch.empty(shape).normal_(std=0.02, generator=generator).to(clip.device)
+    return Context(vectors, vectors_before(n_ctx, class_token_position), f"random, seed {seed}")

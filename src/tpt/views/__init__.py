@@ -1,0 +1,6 @@
+"""Augmented views of one image; view 0 is never augmented."""
+
+from tpt.views.augmix import AugMix
+from tpt.views.maker import Views
+
+__all__ = ["AugMix", "Views"]

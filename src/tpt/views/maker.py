@@ -1,0 +1,91 @@
+"""The views of an image: its centre crop and random crops of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision import transforms
+
+from tpt.views.augmix import AugMix
+
+_MEAN = (0.48145466, 0.4578275, 0.40821073)  # of CLIP's training images
+_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+class Views:
+    """Makes `num_views` views of an image, (V, 3, H, W); the same ones whenever and wherever it is asked.
+
+    View 0 is the plain picture: resized (bicubic) so that its shorter side fits, and cropped at the centre.  The
+    others are random resized crops of the original (area 0.08 to 1, aspect 3/4 to 4/3, bilinear), half of them
+    flipped, as in the official code; AugMix on top is what the paper uses on the ten fine-grained datasets and not
+    on ImageNet and its variants.
+
+    Args:
+        image_size: side of a view in pixels.
+        num_views: V, at least 1; the paper's 64.
+        augmix: None, or what is applied to every random crop.
+        seed: of all views, with the dataset's and the image's name.
+        mean, std: used where views come normalised.
+    """
+
+    def __init__(
+        self,
+        image_size: int,
+        num_views: int = 64,
+        augmix: AugMix | None = None,
+        seed: int = 0,
+        mean: Sequence[float] = _MEAN,
+        std: Sequence[float] = _STD,
+    ) -> None:
+        if num_views < 1:
+            raise ValueError(f"Expected `num_views` of at least 1, got {num_views}; the paper uses 64.")
+        self.num_views = num_views
+        self.augmix = augmix
+        self.seed = seed
+        self._mean = np.asarray(mean, dtype=np.float32).reshape(3, 1, 1)
+        self._std = np.asarray(std, dtype=np.float32).reshape(3, 1, 1)
+        self._plain = transforms.Compose(
+            [
+                transforms.Resize(image_size, interpolation=transforms.InterpolationMode.BICUBIC),
+                transforms.CenterCrop(image_size),
+            ]
+        )
+        self._random = transforms.Compose(
+            [transforms.RandomResizedCrop(image_size), transforms.RandomHorizontalFlip()]
+        )
+
+    def __call__(self, image: Image.Image, identity: str) -> Tensor:
+        """The views of one image: uint8 pixels, or with AugMix normalised floats, since it mixes those.
+
+        Args:
+            image: RGB.
+            identity: names dataset and image; with `seed` it alone decides the random numbers.
+        """
+        crops = self.crops(image, identity)
+        if self.augmix is None:
+            return torch.from_numpy(np.stack([_pixels(crop) for crop in crops]))
+        rng = np.random.default_rng(_number(self.seed, identity))
+        mixed = [self.augmix(crop, self._normalise, rng) for crop in crops[1:]]
+        return torch.from_numpy(np.stack([self._normalise(crops[0]), *mixed]))
+
+    def crops(self, image: Image.Image, identity: str) -> list[Image.Image]:
+        """The centre crop and V - 1 random crops, before AugMix."""
+        with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator
+            torch.manual_seed(_number(self.seed, identity) % 2**63)
+            return [self._plain(image), *(self._random(image) for _ in range(self.num_views - 1))]
+
+    def _normalise(self, image: Image.Image) -> np.ndarray:
+        return (_pixels(image).astype(np.float32) / 255 - self._mean) / self._std
+
+
+def _pixels(image: Image.Image) -> np.ndarray:
+    return np.asarray(image).transpose(2, 0, 1)
+
+
+def _number(seed: int, identity: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed}\n{identity}".encode()).digest()[:16], "little")

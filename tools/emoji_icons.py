@@ -1,0 +1,98 @@
+"""Read the Iconify JSON packages of nine emoji sets and draw their icons.
+
+Shared by `make_emoji_shift.py` (the bundled data) and `train_emoji_mini.py` (the bundled model).
+Get the packages first, each into a folder of its own name::
+
+    mkdir icons && cd icons
+    for set in noto noto-v1 fluent-emoji fluent-emoji-flat fluent-emoji-high-contrast \
+               twemoji emojione emojione-monotone fxemoji; do
+        npm pack "@iconify-json/$set"
+        mkdir "$set" && tar xzf iconify-json-"$set"-[0-9]*.tgz -C "$set" --strip-components=1
+    done
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import resvg_py
+from PIL import Image
+
+# A vendor's sets share their drawings, so whole vendors are seen or unseen, never single sets.
+SEEN = {
+    "noto": ("noto", "noto-v1"),
+    "fluent": ("fluent-emoji", "fluent-emoji-flat", "fluent-emoji-high-contrast"),
+}
+UNSEEN = ("twemoji", "emojione", "emojione-monotone", "fxemoji")
+SEEN_SETS = tuple(name for sets in SEEN.values() for name in sets)
+
+# Left out: what is told apart by text, colour or count (clocks, arrows, signs, ...), not by a shape one
+# would name, and people and faces, whose names are sentences.
+NOT_THINGS = re.compile(
+    r"oclock|thirty|arrow|button|square|circle|face|flag|sign|mark|keycap|suit|person|man|woman|heart|hand"
+    r"|symbol|moon|japanese|letter|busts|family|kiss|couple|people|skin|hearts|asterisk|star|red|blue|green"
+    r"|white|black|medal|number|finger|id-|globe|chart|mailbox|notebook|book|page|folder|calendar|index"
+    r"|paperclip|pencil"
+)
+
+# Classes of the seen vendors whose drawings are held back from training, to choose settings on:
+# one in eight for each vendor, so every class is still seen in the other vendor's drawings.
+HELD_BACK_SHARE = 0.125
+HELD_BACK_SEED = 0
+
+
+def load_sets(root: Path) -> dict[str, dict[str, Any]]:
+    """The nine `icons.json` files below `root`, by set name."""
+    return {name: json.loads((root / name / "icons.json").read_text()) for name in (*SEEN_SETS, *UNSEEN)}
+
+
+def class_names(sets: dict[str, dict[str, Any]]) -> list[str]:
+    """Names (with hyphens, sorted) drawn by every set but fxemoji, which names its icons differently."""
+    common = set.intersection(*(set(sets[s]["icons"]) for s in sets if s != "fxemoji"))
+    return sorted(name for name in common if not NOT_THINGS.search(name))
+
+
+def held_back(names: list[str]) -> dict[str, set[str]]:
+    """For each seen vendor the class names whose drawings are never trained on; disjoint between vendors."""
+    shuffled = random.Random(HELD_BACK_SEED).sample(names, len(names))
+    n = round(len(names) * HELD_BACK_SHARE)
+    return {vendor: set(shuffled[i * n : (i + 1) * n]) for i, vendor in enumerate(SEEN)}
+
+
+def icon(icon_set: dict[str, Any], name: str) -> dict[str, Any] | None:
+    """The icon called `name`; fxemoji writes `beer-mug` as `beermug`."""
+    icons: dict[str, Any] = icon_set["icons"]
+    return icons.get(name) or icons.get(name.replace("-", ""))
+
+
+def render(icon_set: dict[str, Any], name: str, size: int) -> np.ndarray | None:
+    """The icon as (size, size, 4) RGBA in uint8, or None where the set does not draw it."""
+    entry = icon(icon_set, name)
+    if entry is None:
+        return None
+    width = entry.get("width", icon_set.get("width", 16))
+    height = entry.get("height", icon_set.get("height", 16))
+    body = entry["body"].replace("currentColor", "#222")
+    svg = (
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'viewBox="{entry.get("left", 0)} {entry.get("top", 0)} {width} {height}" '
+        f'width="{size}" height="{size}">{body}</svg>'
+    )
+    png = bytes(resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size))
+    picture = Image.open(io.BytesIO(png)).convert("RGBA")
+    if picture.size != (size, size):
+        picture = picture.resize((size, size), Image.Resampling.LANCZOS)
+    return np.asarray(picture)
+
+
+def on_white(rgba: np.ndarray) -> Image.Image:
+    """The icon over a white ground."""
+    ground = Image.new("RGBA", rgba.shape[1::-1], (255, 255, 255, 255))
+    ground.alpha_composite(Image.fromarray(rgba, "RGBA"))
+    return ground.convert("RGB")
