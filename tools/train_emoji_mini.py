@@ -203,11 +203,10 @@ def evaluate(model: CLIP, data: Drawings, tokenizer: open_clip.SimpleTokenizer) 
 
 
 def openai_state_dict(model: CLIP, trained_tokens: Tensor) -> dict[str, Tensor]:
-    """Half-precision weights; rows of tokens that were never trained are zero, so the file packs small."""
+    """Half-precision weights in OpenAI's key names; of the token embedding only the rows that were trained."""
     weights = {k: v for k, v in model.state_dict().items() if k != "attn_mask"}
-    table = torch.zeros_like(weights["token_embedding.weight"])
-    table[trained_tokens] = weights["token_embedding.weight"][trained_tokens]
-    weights["token_embedding.weight"] = table
+    weights["token_embedding.rows"] = weights.pop("token_embedding.weight")[trained_tokens]
+    weights["token_embedding.index"] = trained_tokens
     return {k: v.half().contiguous() if v.is_floating_point() else v.contiguous() for k, v in weights.items()}
 
 
@@ -282,7 +281,8 @@ def train(args: argparse.Namespace) -> None:
                 flush=True,
             )
             args.out.parent.mkdir(parents=True, exist_ok=True)
-            save_file(openai_state_dict(model, trained_tokens), args.out)
+            metadata = {"quick_gelu": "true", "vocab_size": str(model.vocab_size)}
+            save_file(openai_state_dict(model, trained_tokens), args.out, metadata)
 
 
 if __name__ == "__main__":

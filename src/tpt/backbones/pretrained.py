@@ -220,6 +220,7 @@ def _from_openai_file(path: Path, quick_gelu: bool | None) -> OpenCLIP:
             )
     for extra in _OPENAI_EXTRAS:
         weights.pop(extra, None)
+    _expand_token_rows(weights, metadata)
     try:
         vision, text, embed_dim = _read_architecture(weights)
     except (KeyError, IndexError, ZeroDivisionError) as error:
@@ -230,6 +231,15 @@ def _from_openai_file(path: Path, quick_gelu: bool | None) -> OpenCLIP:
     model = OpenCLIP(embed_dim, vision, text, quick_gelu=quick_gelu)
     _load(model, weights, path)
     return model
+
+
+def _expand_token_rows(weights: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Puts back the token embedding's rows of zeros, which the bundled file leaves out."""
+    if "token_embedding.rows" in weights:
+        rows, index = weights.pop("token_embedding.rows"), weights.pop("token_embedding.index")
+        table = rows.new_zeros(int(metadata["vocab_size"]), rows.shape[1])
+        table[index] = rows
+        weights["token_embedding.weight"] = table
 
 
 def _read_architecture(weights: dict[str, Tensor]) -> tuple[CLIPVisionCfg, CLIPTextCfg, int]:

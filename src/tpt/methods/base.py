@@ -32,6 +32,11 @@ class Adaptation:
     initial_entropy: Tensor
     context: Tensor | None = None
 
+    def cpu(self) -> Adaptation:
+        """On the CPU, without the contexts, which only grow with the batch and are of no use to a record."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "context"}
+        return replace(self, context=None, **{name: value.cpu() for name, value in values.items()})
+
     def squeeze(self) -> Adaptation:
         """Without the leading dimension, of size 1."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}

@@ -1,0 +1,135 @@
+"""Command lines: Hydra around a function, and one sentence instead of a stack trace for a user's mistake."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, InstantiationException
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+log = logging.getLogger(__name__)
+
+# What a user can cause.  Anything else is a mistake of ours and keeps its trace.
+_USER_ERRORS = (
+    ValueError,
+    OSError,
+    HydraException,
+    OmegaConfBaseException,
+    MisconfigurationException,
+    InstantiationException,
+)
+TRACE = "TPT_TRACE"  # set in the environment, shows the trace of a user's mistake as well
+
+
+def main(run: Callable[[DictConfig], None], config_name: str) -> None:
+    """Calls `run` with the configuration `conf/<config_name>.yaml` beside its script; exits 1 on a user's mistake."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing and leaving
+    _quieten()
+    config_dir = Path(inspect.getfile(run)).resolve().parent / "conf"
+    wrapped = hydra.main(version_base="1.3", config_path=str(config_dir), config_name=config_name)(_job(run))
+    try:
+        wrapped()
+    except KeyboardInterrupt:
+        print("Interrupted; what was computed is kept.", file=sys.stderr)
+        sys.exit(130)
+    except _USER_ERRORS as error:
+        if os.environ.get(TRACE):
+            raise
+        if not getattr(error, "said", False):
+            print(f"Error: {explain(error, config_dir)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _quieten() -> None:
+    """Leaves out what others say and a user can do nothing about."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("hydra.core.utils").setLevel(logging.CRITICAL)  # our sentence says it
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+
+
+def _job(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
+    """`run`, saying what went wrong at once: a sweep goes on with its other jobs and raises only at its end."""
+
+    def job(cfg: DictConfig) -> None:
+        try:
+            run(cfg)
+        except _USER_ERRORS as error:
+            overrides = " ".join(HydraConfig.get().overrides.task) if HydraConfig.initialized() else ""
+            where = f" [{overrides}]" if overrides and HydraConfig.get().mode.name == "MULTIRUN" else ""  # type: ignore[union-attr]
+            print(f"Error{where}: {explain(error)}", file=sys.stderr)
+            error.said = True  # type: ignore[union-attr]
+            raise
+
+    job.__module__, job.__qualname__ = run.__module__, run.__qualname__
+    return job
+
+
+def explain(error: BaseException, config_dir: Path | None = None) -> str:
+    """One sentence on a user's mistake."""
+    if isinstance(error, InstantiationException):
+        cause = error.__cause__ or error
+        if isinstance(cause, TypeError) and (found := re.search(r"(\S+)\(\) got an unexpected keyword argument '(\w+)'", str(cause))):
+            where = re.search(r"full_key: (\S+)", str(error))
+            section = where.group(1) if where else "the configuration"
+            return f"Expected known settings in `{section}`, got {found.group(2)!r}; remove it, or see --help for the settings there are."
+        if cause is not error:
+            return explain(cause, config_dir)
+    if found := re.match(r"Could not override '([^']+)'", str(error)):
+        return _unknown_key(found.group(1), config_dir)
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _unknown_key(key: str, config_dir: Path | None) -> str:
+    """Names the unknown key and the closest ones that exist."""
+    known: list[str] = []
+    if config_dir is not None:
+        names = [p.stem for p in config_dir.glob("*.yaml") if p.stem == Path(sys.argv[0]).stem]
+        for name in names:
+            with hydra.initialize_config_dir(str(config_dir), version_base="1.3"):
+                known = list(_keys(OmegaConf.to_container(hydra.compose(name), resolve=False)))
+    close = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
+    hint = f"did you mean {' or '.join(close)}?" if close else "see --help for all settings."
+    return f"Expected a setting that exists, got {key!r}; {hint}"
+
+
+def _keys(node: Any, prefix: str = "") -> Iterable[str]:
+    for key, value in node.items() if isinstance(node, dict) else ():
+        yield f"{prefix}{key}"
+        yield from _keys(value, f"{prefix}{key}.")
+
+
+def choices() -> dict[str, str]:
+    """Which option of each config group was chosen."""
+    return {k: str(v) for k, v in HydraConfig.get().runtime.choices.items() if v is not None and not k.startswith("hydra/")}
+
+
+def method_label() -> str:
+    """The method, with the context it starts from where that was learned: `tpt`, `tpt+coop`."""
+    chosen = choices()
+    return chosen["method"] if chosen["context"] in ("words", "random") else f"{chosen['method']}+{chosen['context']}"
+
+
+def output_dir() -> Path:
+    """The directory of this run."""
+    return Path(HydraConfig.get().runtime.output_dir)
+
+
+def resolved(cfg: DictConfig) -> dict[str, Any]:
+    """The configuration as plain values."""
+    container = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(container, dict)
+    return {str(k): v for k, v in container.items()}

@@ -1,0 +1,5 @@
+"""LightningModules: what a run does with batches."""
+
+from tpt.tasks.adaptation import AdaptationTask, Outcome
+
+__all__ = ["AdaptationTask", "Outcome"]
