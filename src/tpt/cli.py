@@ -80,14 +80,13 @@ def _job(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
 
 def explain(error: BaseException, config_dir: Path | None = None) -> str:
     """One sentence on a user's mistake."""
-    if isinstance(error, InstantiationException):
-        cause = error.__cause__ or error
-        if isinstance(cause, TypeError) and (found := re.search(r"(\S+)\(\) got an unexpected keyword argument '(\w+)'", str(cause))):
-            where = re.search(r"full_key: (\S+)", str(error))
-            section = where.group(1) if where else "the configuration"
-            return f"Expected known settings in `{section}`, got {found.group(2)!r}; remove it, or see --help for the settings there are."
-        if cause is not error:
-            return explain(cause, config_dir)
+    if isinstance(error, InstantiationException) and error.__cause__ is not None:
+        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error.__cause__))
+        if not unknown or not isinstance(error.__cause__, TypeError):
+            return explain(error.__cause__, config_dir)
+        where = re.search(r"full_key: (\S+)", str(error))
+        section = f"`{where.group(1)}`" if where else "the configuration"
+        return f"Expected known settings in {section}, got {unknown.group(1)!r}; see --help for all settings."
     if found := re.match(r"Could not override '([^']+)'", str(error)):
         return _unknown_key(found.group(1), config_dir)
     return " ".join(str(error).split()) or type(error).__name__
@@ -114,7 +113,9 @@ def _keys(node: Any, prefix: str = "") -> Iterable[str]:
 
 def choices() -> dict[str, str]:
     """Which option of each config group was chosen."""
-    return {k: str(v) for k, v in HydraConfig.get().runtime.choices.items() if v is not None and not k.startswith("hydra/")}
+    return {
+        k: str(v) for k, v in HydraConfig.get().runtime.choices.items() if v is not None and not k.startswith("hydra/")
+    }
 
 
 def method_label() -> str:

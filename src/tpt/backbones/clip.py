@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Literal, overload
 
 import torch
 import torch.nn.functional as F
@@ -75,6 +76,17 @@ class CLIP(nn.Module):
         """Token width D of the text tower: the length of a context vector."""
         return self.text.width
 
+    @property
+    def embed_dim(self) -> int:
+        """Length E of a feature."""
+        projection = self.text.projection
+        if projection is None:
+            return self.width
+        if isinstance(projection, nn.Linear):
+            return projection.out_features
+        assert isinstance(projection, Tensor)
+        return int(projection.shape[1])
+
     @torch.no_grad()
     def encode_image(self, images: Tensor, normalize: bool = True) -> Tensor:
         """Features of images.
@@ -99,15 +111,27 @@ class CLIP(nn.Module):
         mean, std = (images.new_tensor(x, dtype=torch.float32).view(3, 1, 1) for x in (self.mean, self.std))
         return (images.float() / 255 - mean) / std
 
-    def encode_views(self, views: Tensor) -> Tensor:
-        """Unit-length view features: (V, 3, H, W) -> (V, E), or (B, V, 3, H, W) -> (B, V, E)."""
+    @overload
+    def encode_views(self, views: Tensor, return_norm: Literal[False] = False) -> Tensor: ...
+
+    @overload
+    def encode_views(self, views: Tensor, return_norm: Literal[True]) -> tuple[Tensor, Tensor]: ...
+
+    def encode_views(self, views: Tensor, return_norm: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+        """Unit-length view features: (V, 3, H, W) -> (V, E), or (B, V, 3, H, W) -> (B, V, E).
+
+        Args:
+            views: of one image or of B images.
+            return_norm: also gives the length that view 0's feature had, () or (B,), for methods with `needs_norm`.
+        """
         if views.ndim not in (4, 5) or views.shape[-3] != 3:
             raise ValueError(
                 f"Expected views of shape (V, 3, H, W) or (B, V, 3, H, W), got {tuple(views.shape)}; "
                 "`tpt.views` makes them from an image."
             )
-        features = self.encode_image(views.flatten(0, -4))
-        return features.unflatten(0, views.shape[:-3])
+        features = self.encode_image(views.flatten(0, -4), normalize=False).unflatten(0, views.shape[:-3])
+        unit = F.normalize(features, dim=-1)
+        return (unit, features[..., 0, :].norm(dim=-1)) if return_norm else unit
 
     @torch.no_grad()
     def encode_text(self, texts: Sequence[str]) -> Tensor:

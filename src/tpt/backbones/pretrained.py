@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import open_clip
+import open_clip.model
 import torch
-from open_clip.model import CLIP as OpenCLIP
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg, convert_to_custom_text_state_dict
 from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
@@ -89,7 +89,7 @@ def wrap(model: nn.Module, name: str, precision: str = "fp32") -> CLIP:
     size = visual.image_size[0] if isinstance(visual.image_size, tuple) else visual.image_size
     mean = getattr(visual, "image_mean", None) or open_clip.OPENAI_DATASET_MEAN
     std = getattr(visual, "image_std", None) or open_clip.OPENAI_DATASET_STD
-    scale = float(model.logit_scale.detach().float().exp())  # type: ignore[operator, union-attr]
+    scale = float(model.logit_scale.detach().float().exp())  # type: ignore[operator]
     return CLIP(name, visual, tower, Tokenizer(), scale, int(size), mean, std, precision)
 
 
@@ -162,9 +162,10 @@ def _from_tag(name: str | None, tag: str | None, cache_dir: str | None) -> nn.Mo
     # Build without weights first: an unsuitable model is refused before gigabytes are fetched.
     _refuse_text_tower(open_clip.create_model(name, pretrained=None, load_weights=False), name)
     try:
-        return open_clip.create_model(
+        model: nn.Module = open_clip.create_model(
             name, pretrained=tag, force_quick_gelu=trained_with, cache_dir=cache_dir, weights_only=True
         )
+        return model
     except Exception as error:  # open_clip wraps whatever the hub client raised in a RuntimeError
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise OSError(
@@ -185,7 +186,7 @@ def _from_file(name: str | None, path: Path, quick_gelu: bool | None) -> nn.Modu
     if metadata.get("format") == "torchscript" and not config.get("quick_gelu", False):
         log.warning("%s is OpenAI's archive, trained with QuickGELU: using it although %s says GELU.", path, name)
         quick_gelu = True
-    model = open_clip.create_model(
+    model: nn.Module = open_clip.create_model(
         name, pretrained=None, load_weights=False, force_quick_gelu=bool(quick_gelu), pretrained_image=False
     )
     if "positional_embedding" in weights and not hasattr(model, "positional_embedding"):
@@ -206,7 +207,7 @@ def _load(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
         ) from error
 
 
-def _from_openai_file(path: Path, quick_gelu: bool | None) -> OpenCLIP:
+def _from_openai_file(path: Path, quick_gelu: bool | None) -> nn.Module:
     """A model whose architecture is read from weights in OpenAI's key names, as float32, bit for bit."""
     weights, metadata = read_weights(path)
     if quick_gelu is None:
@@ -228,7 +229,7 @@ def _from_openai_file(path: Path, quick_gelu: bool | None) -> OpenCLIP:
             f"Expected weights of a CLIP in OpenAI's key names in {path}, but {error} is missing; "
             "pass the open_clip `name` the weights belong to."
         ) from error
-    model = OpenCLIP(embed_dim, vision, text, quick_gelu=quick_gelu)
+    model: nn.Module = open_clip.model.CLIP(embed_dim, vision, text, quick_gelu=quick_gelu)
     _load(model, weights, path)
     return model
 
@@ -259,7 +260,7 @@ def _read_architecture(weights: dict[str, Tensor]) -> tuple[CLIPVisionCfg, CLIPT
     else:
         grid = round((weights["visual.attnpool.positional_embedding"].shape[0] - 1) ** 0.5)
         vision = CLIPVisionCfg(
-            layers=tuple(count(f"visual.layer{stage}") for stage in (1, 2, 3, 4)),  # type: ignore[arg-type]
+            layers=tuple(count(f"visual.layer{stage}") for stage in (1, 2, 3, 4)),
             width=weights["visual.layer1.0.conv1.weight"].shape[0],
             image_size=grid * 32,
         )

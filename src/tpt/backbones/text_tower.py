@@ -74,9 +74,7 @@ class PackedPrompts(nn.Module):
     def ends(self) -> Tensor:
         """(K,) position of each tail's end token among the packed tokens, in packed order."""
         device = self.tails.device
-        return torch.cat(
-            [b.start + torch.arange(1, b.count + 1, device=device) * b.length - 1 for b in self.buckets]
-        )
+        return torch.cat([b.start + torch.arange(1, b.count + 1, device=device) * b.length - 1 for b in self.buckets])
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, k_shared: Tensor, v_shared: Tensor) -> Tensor:
@@ -154,8 +152,7 @@ class TextTower(nn.Module):
         last = len(self.blocks) - 1
         for layer, block in enumerate(self.blocks):
             shared, tails = self._block(block, shared, tails, prompts, ends_only=layer == last)
-        features = self._project(self.ln_final(tails))
-        features = F.normalize(features, dim=-1)[:, prompts.unsort]
+        features: Tensor = F.normalize(self._project(self.ln_final(tails)), dim=-1)[:, prompts.unsort]
         return features if batched else features[0]
 
     def _embed(self, tokens: Tensor, slots_BND: Tensor | None) -> Tensor:
@@ -201,5 +198,6 @@ class TextTower(nn.Module):
         if self.projection is None:
             return x
         if isinstance(self.projection, nn.Module):
-            return self.projection(x)  # type: ignore[no-any-return]
+            projected: Tensor = self.projection(x)
+            return projected
         return x @ self.projection

@@ -43,7 +43,7 @@ class EpisodeProgressBar(TQDMProgressBar):
         if batch_idx == 0:
             self._counts = [0, 0, 0]
             self._last_line = time.monotonic()
-            name = pl_module.datasets[dataloader_idx].name  # type: ignore[operator, index, union-attr]
+            name = pl_module.datasets[dataloader_idx].name  # type: ignore[index, union-attr]
             if self._bar_shown and self._test_progress_bar is not None:
                 self.test_progress_bar.set_description(str(name))
 

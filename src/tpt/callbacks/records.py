@@ -34,7 +34,9 @@ class RecordWriter(Callback):
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuses a folder in use, and starts the clock."""
         if self.folder.is_dir() and any(self.folder.glob("*.parquet")):
-            raise ValueError(f"Expected no records in {self.folder}, found some of another run; choose another hydra.run.dir.")
+            raise ValueError(
+                f"Expected no records in {self.folder}, found some of another run; choose another hydra.run.dir."
+            )
         self._clock = time.perf_counter()
 
     def on_test_batch_end(

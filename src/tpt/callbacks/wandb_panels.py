@@ -12,7 +12,16 @@ from lightning.pytorch.loggers import WandbLogger
 from tpt.callbacks.metrics import DatasetMetrics
 from tpt.tasks.adaptation import Outcome
 
-COLUMNS = ("images", "acc_zero_shot", "acc", "entropy_zero_shot", "entropy", "selected_views", "ece", "images_per_second")
+COLUMNS = (
+    "images",
+    "acc_zero_shot",
+    "acc",
+    "entropy_zero_shot",
+    "entropy",
+    "selected_views",
+    "ece",
+    "images_per_second",
+)
 
 
 class WandbPanels(Callback):

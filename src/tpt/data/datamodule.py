@@ -51,9 +51,7 @@ class EpisodeBatch:
 
     def pin_memory(self) -> EpisodeBatch:
         """In page-locked memory; the data loader calls this."""
-        return EpisodeBatch(
-            self.views.pin_memory(), self.labels, self.indices, self.paths, self.bad, self.seconds
-        )
+        return EpisodeBatch(self.views.pin_memory(), self.labels, self.indices, self.paths, self.bad, self.seconds)
 
 
 @dataclass

@@ -44,7 +44,9 @@ class ImageDataset:
 
     def __post_init__(self) -> None:
         if not self.samples:
-            raise DataError(f"Expected images in dataset {self.name!r} at {self.store.root}, found none; check data.root.")
+            raise DataError(
+                f"Expected images in dataset {self.name!r} at {self.store.root}, found none; check data.root."
+            )
         if self.size == 0:
             object.__setattr__(self, "size", len(self.samples))
 

@@ -83,7 +83,9 @@ def _lines(class_names: str | Path | Sequence[str]) -> list[str]:
     try:
         text = path.read_text("utf-8-sig")
     except OSError as error:
-        raise DataError(f"Expected a text file of class names at {path}, but {error.strerror}; check data.class_names.") from error
+        raise DataError(
+            f"Expected a text file of class names at {path}, but {error.strerror}; check data.class_names."
+        ) from error
     except UnicodeDecodeError as error:
         raise DataError(f"Expected UTF-8 text in {path}, but byte {error.start} is not; save it as UTF-8.") from error
     return [line.strip() for line in text.splitlines() if line.strip()]

@@ -33,7 +33,7 @@ def decode_image(content: bytes, name: str) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PIL's hints on odd palettes and large sizes, checked below
-            picture = Image.open(io.BytesIO(content))
+            picture: Image.Image = Image.open(io.BytesIO(content))
             if picture.width * picture.height > MAX_PIXELS:
                 raise BadImageError(
                     f"Expected an image of at most {MAX_PIXELS:,} pixels, got {picture.width} x {picture.height} "

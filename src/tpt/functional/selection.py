@@ -16,9 +16,7 @@ def num_selected(num_views: int, selection_p: float) -> int:
         ValueError: `selection_p` is not in (0, 1], or no view would be left.
     """
     if not 0 < selection_p <= 1:
-        raise ValueError(
-            f"Expected `selection_p` in (0, 1], got {selection_p}; use `method=zero_shot` to skip tuning."
-        )
+        raise ValueError(f"Expected `selection_p` in (0, 1], got {selection_p}; use `method=zero_shot` to skip tuning.")
     kept = int(num_views * selection_p)
     if kept < 1:
         enough_views = math.ceil(1 / selection_p)

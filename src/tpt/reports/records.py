@@ -56,5 +56,7 @@ def read_records(run_dir: str | Path) -> pa.Table:
         folder = folder / "records"
     shards = sorted(folder.glob("*.parquet"))
     if not shards:
-        raise ValueError(f"Expected the records of a run in {folder}, found none; pass a directory that test_time.py made.")
+        raise ValueError(
+            f"Expected the records of a run in {folder}, found none; pass a directory that test_time.py made."
+        )
     return pa.concat_tables([pq.read_table(shard, schema=RECORD_SCHEMA) for shard in shards])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import platform
 import subprocess
 from collections.abc import Sequence
@@ -39,7 +38,9 @@ def summarise(
     found = {}
     for dataset in datasets:
         if not metrics[dataset.name]["images"]:
-            raise DataError(f"Expected readable images in dataset {dataset.name!r}, but none could be read; see the log.")
+            raise DataError(
+                f"Expected readable images in dataset {dataset.name!r}, but none could be read; see the log."
+            )
         about = {"size": dataset.size, "notes": dataset.notes, "root": dataset.store.root}
         found[dataset.name] = {**metrics[dataset.name], "gain": gain_of(records, dataset.name), **about}
     return {"datasets": found, "averages": averages(found)}
@@ -88,4 +89,4 @@ def write_json(content: dict[str, Any], path: Path) -> None:
     """Writes the file whole or not at all."""
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n", "utf-8")
-    os.replace(partial, path)
+    partial.replace(path)

@@ -60,7 +60,9 @@ def print_table(results: dict[str, Any]) -> None:
         for note in d["notes"]:
             console.print(f"{name}: {note}.", style="dim", highlight=False)
         if d["skipped"]:
-            console.print(f"{name}: {len(d['skipped'])} unreadable images left out, listed in results.json.", style="yellow")
+            console.print(
+                f"{name}: {len(d['skipped'])} unreadable images left out, listed in results.json.", style="yellow"
+            )
     console.print(
         "accuracy in %, gain in percentage points with a paired bootstrap interval, "
         "entropy of the selected views in nats, before → after",

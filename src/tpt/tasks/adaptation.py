@@ -76,7 +76,9 @@ class AdaptationTask(LightningModule):
             self._methods[dataset_index] = method.to(self.device)
         return self._methods[dataset_index]
 
-    def test_step(self, batch: EpisodeBatch, batch_idx: int, dataloader_idx: int = 0) -> Outcome:
+    def test_step(  # type: ignore[override]
+        self, batch: EpisodeBatch, batch_idx: int, dataloader_idx: int = 0
+    ) -> Outcome:
         """One episode for each image of the batch."""
         dataset, adaptation = self.datasets[dataloader_idx], None
         if len(batch):

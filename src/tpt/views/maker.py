@@ -55,9 +55,7 @@ class Views:
                 transforms.CenterCrop(image_size),
             ]
         )
-        self._random = transforms.Compose(
-            [transforms.RandomResizedCrop(image_size), transforms.RandomHorizontalFlip()]
-        )
+        self._random = transforms.Compose([transforms.RandomResizedCrop(image_size), transforms.RandomHorizontalFlip()])
 
     def __call__(self, image: Image.Image, identity: str) -> Tensor:
         """The views of one image: uint8 pixels, or with AugMix normalised floats, since it mixes those.

@@ -1,0 +1,71 @@
+"""The plain algorithm of the paper: what the engine is measured and tested against.
+
+One image at a time, every prompt padded to the full context length, the whole text tower with a graph at each step,
+views encoded again at each forward pass.  Written from the paper and from open_clip's modules, sharing no code with
+`tpt` but the model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass
+class PlainResult:
+    logits: Tensor  # (K,)
+    initial_logits: Tensor  # (V, K)
+    selected: Tensor  # (S,)
+    context: Tensor
+
+
+class PlainTPT:
+    """`model` is an open_clip CLIP; `tokens` (K, L) padded ids with `context_at[k]` the positions of the vectors."""
+
+    def __init__(self, model: nn.Module, tokens: Tensor, context: Tensor, context_at: list[list[int]]) -> None:
+        self.model, self.tokens, self.context0, self.context_at = model, tokens, context, context_at
+        with torch.no_grad():
+            self.embedded = model.token_embedding(tokens)
+
+    def text_features(self, context: Tensor) -> Tensor:
+        m = self.model
+        rows = []
+        for k, at in enumerate(self.context_at):
+            own = context[k] if context.ndim == 3 else context
+            row = self.embedded[k].clone()
+            row[torch.tensor(at)] = own
+            rows.append(row)
+        x = torch.stack(rows) + m.positional_embedding
+        x = m.transformer(x, attn_mask=m.attn_mask)
+        x = m.ln_final(x)
+        x = x[torch.arange(len(x)), self.tokens.argmax(-1)] @ m.text_projection
+        return F.normalize(x, dim=-1)
+
+    def image_features(self, views: Tensor) -> Tensor:
+        with torch.no_grad():
+            return F.normalize(self.model.visual(views), dim=-1)
+
+    def __call__(self, views: Tensor, steps: int, selection_p: float, lr: float) -> PlainResult:
+        scale = self.model.logit_scale.detach().exp()
+        context = nn.Parameter(self.context0.clone())
+        optimizer = torch.optim.AdamW([context], lr=lr)
+        first, selected = None, None
+        for _ in range(steps):
+            logits = scale * self.image_features(views) @ self.text_features(context).T
+            if selected is None:
+                probs = logits.detach().softmax(-1)
+                view_entropy = -(probs * probs.log()).sum(-1)
+                selected = view_entropy.argsort()[: int(len(views) * selection_p)]
+                first = logits.detach()
+            mean = logits[selected].softmax(-1).mean(0)
+            loss = -(mean * mean.log()).sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        with torch.no_grad():
+            final = scale * self.image_features(views[:1]) @ self.text_features(context).T
+        assert first is not None and selected is not None
+        return PlainResult(final[0], first, selected, context.detach())

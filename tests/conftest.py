@@ -1,0 +1,115 @@
+"""Fixtures: small CLIPs of seeded noise, image trees, real processes."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+import tpt
+
+ROOT = Path(__file__).parent.parent
+PARITY = Path(__file__).parent / "golden" / "parity"
+
+NAMES = ["airplane", "hot air balloon", "golden_retriever", "kite (bird of prey)", "T-shirt", "jack-o'-lantern", "cat"]
+
+
+def _load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def parity_weights() -> ModuleType:
+    """The maker of the parity cases' weights, views and contexts."""
+    return _load(PARITY / "weights.py")
+
+
+@pytest.fixture(scope="session")
+def noise_file(parity_weights: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], Path]:
+    """(arch, seed) -> an OpenAI-format safetensors file of noise weights."""
+    folder = tmp_path_factory.mktemp("weights")
+
+    def make(arch: str = "vit", seed: int = 1) -> Path:
+        path = folder / f"{arch}{seed}.safetensors"
+        if not path.exists():
+            save_file(parity_weights.state_dict(arch, seed), path)
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def noise_clip(noise_file: Callable[[str, int], Path]) -> Callable[[str, int], tpt.CLIP]:
+    """(arch, seed) -> a loaded CLIP of noise; shared, since a CLIP is frozen."""
+    loaded: dict[tuple[str, int], tpt.CLIP] = {}
+
+    def load(arch: str = "vit", seed: int = 1) -> tpt.CLIP:
+        if (arch, seed) not in loaded:
+            loaded[arch, seed] = tpt.load_clip(pretrained=noise_file(arch, seed), quick_gelu=True)
+        return loaded[arch, seed]
+
+    return load
+
+
+@pytest.fixture
+def clip(noise_clip: Callable[..., tpt.CLIP]) -> tpt.CLIP:
+    return noise_clip()
+
+
+@pytest.fixture
+def features(clip: tpt.CLIP) -> torch.Tensor:
+    """View features of three images of noise, (3, 16, 32)."""
+    generator = torch.Generator().manual_seed(3)
+    return torch.nn.functional.normalize(torch.randn(3, 16, 32, generator=generator), dim=-1)
+
+
+def noise_image(seed: int, size: tuple[int, int] = (48, 40)) -> Image.Image:
+    rng = np.random.default_rng(seed)
+    low = Image.fromarray(rng.integers(0, 255, (6, 6, 3), dtype=np.uint8))
+    return low.resize(size, Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def image_tree(tmp_path: Path) -> Path:
+    """Three classes, four images each."""
+    root = tmp_path / "pictures"
+    for label, name in enumerate(("cat", "hot air balloon", "T-shirt")):
+        (root / name).mkdir(parents=True)
+        for i in range(4):
+            noise_image(10 * label + i).save(root / name / f"{i}.png")
+    return root
+
+
+@pytest.fixture
+def run_script(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a script of the project as a user does, in an empty folder."""
+
+    def run(script: str, *args: str, ok: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, str(ROOT / script), *args],
+            cwd=tmp_path,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **env},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert (done.returncode == 0) == ok, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr, done.stderr
+        return done
+
+    return run
