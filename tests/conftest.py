@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import subprocess
+import logging
+import runpy
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -94,22 +96,39 @@ def image_tree(tmp_path: Path) -> Path:
     return root
 
 
-@pytest.fixture
-def run_script(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs a script of the project as a user does, in an empty folder."""
+@dataclass
+class Done:
+    """How a run ended and what it printed."""
 
-    def run(script: str, *args: str, ok: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, str(ROOT / script), *args],
-            cwd=tmp_path,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **env},
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert (done.returncode == 0) == ok, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
-        assert "Traceback" not in done.stderr, done.stderr
-        return done
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., Done]:
+    """Runs a script of the project with arguments, in an empty folder, through its own command line.
+
+    In this process, which saves importing everything again; `test_run.py` starts real processes as well.
+    """
+
+    def run(script: str, *args: str, ok: bool = True) -> Done:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", [str(ROOT / script), *args])
+        capfd.readouterr()
+        code = 0
+        try:
+            runpy.run_path(str(ROOT / script), run_name="__main__")
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        finally:
+            GlobalHydra.instance().clear()
+            logging.getLogger().handlers.clear()
+        out, err = capfd.readouterr()
+        assert (code == 0) == ok, f"exit code {code}\n{out}\n{err}"
+        assert "Traceback" not in err, err
+        return Done(code, out, err)
 
     return run

@@ -108,9 +108,7 @@ def warp(images: Tensor, share_tight: float) -> tuple[Tensor, Tensor]:
     cx, cy = (1 - w).abs() * torch.empty(n).uniform_(-1, 1), (1 - h).abs() * torch.empty(n).uniform_(-1, 1)
     turn = torch.empty(n).normal_(0, 0.12)
     flip = torch.where(torch.rand(n) < 0.5, -1.0, 1.0)
-    theta = torch.stack(
-        [w * turn.cos() * flip, -h * turn.sin(), cx, w * turn.sin() * flip, h * turn.cos(), cy], dim=1
-    )
+    theta = torch.stack([w * turn.cos() * flip, -h * turn.sin(), cx, w * turn.sin() * flip, h * turn.cos(), cy], dim=1)
     grid = F.affine_grid(theta.view(n, 2, 3), [n, 3, SIZE, SIZE], align_corners=False)
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False), area
 
@@ -210,9 +208,7 @@ def openai_state_dict(model: CLIP, trained_tokens: Tensor) -> dict[str, Tensor]:
     return {k: v.half().contiguous() if v.is_floating_point() else v.contiguous() for k, v in weights.items()}
 
 
-def loss_of(
-    model: CLIP, data: Drawings, index: Tensor, tokenizer: open_clip.SimpleTokenizer, tight: float
-) -> Tensor:
+def loss_of(model: CLIP, data: Drawings, index: Tensor, tokenizer: open_clip.SimpleTokenizer, tight: float) -> Tensor:
     """Image -> own caption within the batch (both ways), and image -> every class name."""
     x, kind, area = augment(data.images[index], tight)
     labels = data.labels[index]
@@ -251,7 +247,9 @@ def train(args: argparse.Namespace) -> None:
         model.visual = model.visual.to(memory_format=torch.channels_last)
     templates = [t for group in (GENERIC, *STYLES.values(), STENCIL, SKETCH, GREY, CLOSE_UP) for t in group]
     trained_tokens = torch.cat([tokenizer([t.format(w) for w in data.words]).unique() for t in templates]).unique()
-    print(f"{len(data.labels)} drawings, {len(data.names)} names, {sum(p.numel() for p in model.parameters())} parameters")
+    print(
+        f"{len(data.labels)} drawings, {len(data.names)} names, {sum(p.numel() for p in model.parameters())} parameters"
+    )
     decayed = [p for p in model.parameters() if p.ndim >= 2]
     others = [p for p in model.parameters() if p.ndim < 2]
     groups = [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]

@@ -3,8 +3,18 @@
 from importlib.metadata import PackageNotFoundError, version
 
 from tpt.backbones import CLIP, load_clip
-from tpt.methods import TPT, Adaptation, Method, ZeroShot
-from tpt.prompts import Context, PromptLearner, context_from_words, random_context
+from tpt.methods import TPT, Adaptation, CoCoOp, Method, ZeroShot
+from tpt.prompts import (
+    ConditionalContext,
+    Context,
+    PromptLearner,
+    context_from_file,
+    context_from_words,
+    export_public,
+    load_context,
+    random_context,
+    save_context,
+)
 
 try:
     __version__ = version("tpt")
@@ -15,11 +25,17 @@ __all__ = [
     "CLIP",
     "TPT",
     "Adaptation",
+    "CoCoOp",
+    "ConditionalContext",
     "Context",
     "Method",
     "PromptLearner",
     "ZeroShot",
+    "context_from_file",
     "context_from_words",
+    "export_public",
     "load_clip",
+    "load_context",
     "random_context",
+    "save_context",
 ]

@@ -56,7 +56,7 @@ def main(run: Callable[[DictConfig], None], config_name: str) -> None:
 def _quieten() -> None:
     """Leaves out what others say and a user can do nothing about."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    logging.getLogger("hydra.core.utils").setLevel(logging.CRITICAL)  # our sentence says it
+    logging.getLogger("hydra.core.utils").setLevel(logging.CRITICAL)  # "Error executing job": our sentence says why
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 
@@ -118,10 +118,13 @@ def choices() -> dict[str, str]:
     }
 
 
-def method_label() -> str:
-    """The method, with the context it starts from where that was learned: `tpt`, `tpt+coop`."""
+def method_label(cfg: DictConfig) -> str:
+    """The row of the paper's tables a run stands for: clip, ensemble, coop, cocoop, tpt, tpt+coop, tpt+cocoop."""
     chosen = choices()
-    return chosen["method"] if chosen["context"] in ("words", "random") else f"{chosen['method']}+{chosen['context']}"
+    learned = None if chosen["context"] in ("words", "random") else chosen["context"]
+    if chosen["method"] == "zero_shot":
+        return learned or ("ensemble" if cfg.method.templates else "clip")
+    return chosen["method"] + (f"+{learned}" if learned else "")
 
 
 def output_dir() -> Path:

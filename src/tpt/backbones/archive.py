@@ -78,7 +78,7 @@ _DTYPES = {
 }
 
 
-class _ArchiveUnpickler(pickle.Unpickler):
+class _ArchiveUnpickler(pickle._Unpickler):  # the one in Python: a damaged byte makes that in C fill the memory
     """Reads the `data.pkl` of a zip archive that torch wrote.
 
     The only things of a pickle that could run code are the classes and functions it names.  Those named here
@@ -161,14 +161,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises:
         WeightsFileError: no such dictionary, or damaged.
-        OSError: the file cannot be opened.
+        OSError: there is no such file, or it may not be read.
     """
     try:
         if zipfile.is_zipfile(path):
             content = _unpickle_archive(path, stand_ins=True)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
+    except (FileNotFoundError, PermissionError):
         raise
     except Exception as error:  # a damaged pickle raises nearly anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -3,14 +3,20 @@
 from tpt.data.datamodule import EpisodeBatch, EpisodeDataModule
 from tpt.data.dataset import ImageDataset, Sample
 from tpt.data.emoji_shift import emoji_shift, emoji_shift_domains
+from tpt.data.few_shot import Shots, draw_shots, half_of_classes
 from tpt.data.folder import image_folder
+from tpt.data.shots import ShotsDataModule
 
 __all__ = [
     "EpisodeBatch",
     "EpisodeDataModule",
     "ImageDataset",
     "Sample",
+    "Shots",
+    "ShotsDataModule",
+    "draw_shots",
     "emoji_shift",
     "emoji_shift_domains",
+    "half_of_classes",
     "image_folder",
 ]

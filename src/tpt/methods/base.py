@@ -51,6 +51,9 @@ class Method(nn.Module, ABC):
         class_names: K names.
     """
 
+    needs_norm: bool = False  # whether `adapt` also takes `image_norm_B`, the lengths of view 0's features
+    notes: tuple[str, ...] = ()  # what a results file must say about the method beyond its settings
+
     def __init__(self, clip: CLIP, class_names: list[str]) -> None:
         super().__init__()
         self.clip = clip
@@ -60,14 +63,20 @@ class Method(nn.Module, ABC):
     def adapt(self, features_BVE: Tensor) -> Adaptation:
         """Adapts to every image of a checked batch."""
 
-    def check_views(self, num_views: int) -> None:  # noqa: B027 - most methods take any number
+    def check_views(self, num_views: int) -> None:
         """Raises a ValueError where the method cannot work with `num_views` views."""
 
-    def forward(self, features: Tensor) -> Adaptation:
+    def forward(self, features: Tensor, image_norm: Tensor | None = None) -> Adaptation:
         """Adapts to one image (V, E) or to each of many (B, V, E); features have unit length, view 0 is the image.
 
+        Args:
+            features: of the views.
+            image_norm: () or (B,), the length of view 0's feature before it was scaled to 1; only methods with
+                `needs_norm` look at it.
+
         Raises:
-            ValueError: another shape, or features that are not finite (the message names the rows).
+            ValueError: another shape, features that are not finite (the message names the rows), or no `image_norm`
+                where it is needed.
         """
         if features.ndim not in (2, 3) or features.shape[-1] != self.embed_dim or features.shape[-2] < 1:
             raise ValueError(
@@ -82,19 +91,28 @@ class Method(nn.Module, ABC):
                 "batch; look at the image, or use precision=fp32."
             )
         self.check_views(features_BVE.shape[1])
-        out = self.adapt(features_BVE.float())
+        if self.needs_norm:
+            norm_B = self._check_norm(image_norm, len(features_BVE))
+            out = self.adapt(features_BVE.float(), image_norm_B=norm_B)  # type: ignore[call-arg]
+        else:
+            out = self.adapt(features_BVE.float())
         return out if features.ndim == 3 else out.squeeze()
+
+    @staticmethod
+    def _check_norm(image_norm: Tensor | None, num_images: int) -> Tensor:
+        if image_norm is None:
+            raise ValueError(
+                "Expected `image_norm`, the length of view 0's feature, got none; "
+                "`clip.encode_views(views, return_norm=True)` gives it, or use meta_input=unit."
+            )
+        if image_norm.numel() != num_images:
+            raise ValueError(f"Expected `image_norm` of {num_images} images, got shape {tuple(image_norm.shape)}.")
+        return image_norm.reshape(num_images).float()
 
     @property
     def embed_dim(self) -> int:
         """Length E of a feature."""
-        projection = self.clip.text.projection
-        if projection is None:
-            return self.clip.width
-        if isinstance(projection, nn.Linear):
-            return projection.out_features
-        assert isinstance(projection, Tensor)
-        return int(projection.shape[1])
+        return self.clip.embed_dim
 
 
 def select_views(features_BVE: Tensor, logits_BVK: Tensor, selection_p: float) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from tpt.backbones.clip import CLIP
 from tpt.functional import marginal_entropy, num_selected
 from tpt.methods.base import Adaptation, Method, select_views
+from tpt.prompts.conditional import ConditionalContext
 from tpt.prompts.context import Context, context_from_words, random_context
 from tpt.prompts.learner import PromptLearner, check_class_names
 
@@ -46,7 +48,9 @@ class TPT(Method):
         ctx_init: initial context in words, `[CLS]` where the class name goes; None for `n_ctx` random vectors.
         n_ctx: number of random vectors; words are counted in tokens instead.
         class_token_position: "end", "middle" or "front".
-        context: an initial context in place of words, such as one that CoOp learned.
+        context: an initial context in place of words, such as one that CoOp learned.  With one of CoCoOp, every image
+            starts from its own, `base + meta_net(feature of view 0)`, and what the network made is tuned, not the
+            network; its `meta_input` says whether the feature has unit length.
         learned_class_token: tunes a vector in place of each class name, see `PromptLearner`.
         steps: optimizer steps per image, 0 or more; 0 leaves the zero-shot prediction.
         selection_p: share of the views kept, in (0, 1]; the paper's 0.1.
@@ -66,7 +70,7 @@ class TPT(Method):
         ctx_init: str | None = "a photo of a",
         n_ctx: int = 4,
         class_token_position: str = "end",
-        context: Context | None = None,
+        context: Context | ConditionalContext | None = None,
         learned_class_token: bool = False,
         steps: int = 1,
         selection_p: float = 0.1,
@@ -85,7 +89,15 @@ class TPT(Method):
             context = context_from_words(clip, ctx_init, class_token_position)
         elif context is None:
             context = random_context(clip, n_ctx, class_token_position, seed)
+        self.conditional: ConditionalContext | None = None
+        if isinstance(context, ConditionalContext):
+            self.conditional, context = context, context.base
         self.learner = PromptLearner(clip, names, context, learned_class_token, seed)
+        if self.conditional is not None:
+            self.conditional.check(clip)
+            self.meta_net = copy.deepcopy(self.conditional.meta_net).float().to(clip.device).requires_grad_(False)
+            self.needs_norm = self.conditional.meta_input == "raw"
+            self.notes = (self.conditional.note,)
         self.steps = int(steps)
         self.selection_p = selection_p
         self.lr = lr
@@ -99,25 +111,41 @@ class TPT(Method):
         """Raises a ValueError where `selection_p` would keep none of `num_views`."""
         num_selected(num_views, self.selection_p)
 
-    def adapt(self, features_BVE: Tensor) -> Adaptation:
+    def adapt(self, features_BVE: Tensor, image_norm_B: Tensor | None = None) -> Adaptation:
         """One episode for every image of the batch."""
         if torch.is_inference_mode_enabled():
             raise RuntimeError(
                 "Tuning needs gradients, which torch.inference_mode forbids; pass `inference_mode=False` to the "
                 "Trainer, or leave the inference_mode block."
             )
-        text_KE = self._initial_text()[1].detach()
-        logits_BVK = self.clip.logit_scale * features_BVE @ text_KE.T
+        start_BND = self._own_start(features_BVE[:, 0], image_norm_B)
+        text = self._initial_text()[1].detach() if start_BND is None else self._text(start_BND)  # (K, E) or (B, K, E)
+        logits_BVK = self.clip.logit_scale * features_BVE @ text.mT
         selected, trusted_BSE = select_views(features_BVE, logits_BVK, self.selection_p)
-        initial_entropy = marginal_entropy(self.clip.logit_scale * trusted_BSE @ text_KE.T)
+        initial_entropy = marginal_entropy(self.clip.logit_scale * trusted_BSE @ text.mT)
         if self.steps == 0:
-            slots = self.learner.slots.expand(len(features_BVE), -1, -1)
+            slots = self.learner.slots.expand(len(features_BVE), -1, -1) if start_BND is None else start_BND
             logits, entropy = logits_BVK[:, 0], initial_entropy
         else:
-            slots = self._tune(trusted_BSE)
+            slots = self._tune(trusted_BSE, start_BND)
             logits, entropy = self._predict(slots, features_BVE[:, 0], trusted_BSE)
         context, _ = self.learner.split(slots)
         return Adaptation(logits, logits_BVK[:, 0], selected, entropy, initial_entropy, context)
+
+    @torch.no_grad()
+    def _own_start(self, image_BE: Tensor, image_norm_B: Tensor | None) -> Tensor | None:
+        """(B, n_slots, D) initial slots where every image has its own; None where all share the learner's."""
+        if self.conditional is None:
+            return None
+        fed = image_BE if image_norm_B is None else image_BE * image_norm_B.to(image_BE)[:, None]
+        slots = self.learner.slots.repeat(len(image_BE), 1, 1)
+        slots[:, : self.learner.context.n_ctx] += self.meta_net(fed)[:, None]
+        return slots
+
+    @torch.no_grad()
+    def _text(self, slots_BND: Tensor) -> Tensor:
+        """(B, K, E) text features."""
+        return torch.cat([self.learner(some) for (some,) in self._groups(slots_BND)])
 
     def _initial_text(self) -> tuple[Tensor, Tensor]:
         """The initial slots as a leaf, and their text features with the graph that leads back to it."""
@@ -127,17 +155,24 @@ class TPT(Method):
                 self._first = (leaf, self.learner(leaf))
         return self._first
 
-    def _tune(self, trusted_BSE: Tensor) -> Tensor:
+    def _tune(self, trusted_BSE: Tensor, start_BND: Tensor | None) -> Tensor:
         """(B, n_slots, D) tuned slots."""
-        if not self._elementwise:  # its steps mix coordinates: every image needs an optimizer of its own
-            return torch.cat([self._steps(one[None]) for one in trusted_BSE])
-        return self._steps(trusted_BSE)
+        if self._elementwise:
+            return self._steps(trusted_BSE, start_BND)
+        # The optimizer's steps mix coordinates: every image needs one of its own.
+        starts = [None] * len(trusted_BSE) if start_BND is None else start_BND.split(1)
+        pairs = zip(trusted_BSE.split(1), starts, strict=True)
+        return torch.cat([self._steps(trusted, start) for trusted, start in pairs])
 
-    def _steps(self, trusted_BSE: Tensor) -> Tensor:
-        slots = nn.Parameter(self.learner.slots.repeat(len(trusted_BSE), 1, 1))
+    def _steps(self, trusted_BSE: Tensor, start_BND: Tensor | None) -> Tensor:
+        shared = start_BND is None
+        slots = nn.Parameter(
+            self.learner.slots.repeat(len(trusted_BSE), 1, 1) if start_BND is None else start_BND.clone()
+        )
         optimizer = self._new_optimizer(slots)
         for step in range(self.steps):
-            slots.grad = self._first_gradient(trusted_BSE) if step == 0 else self._gradient(slots, trusted_BSE)
+            first = shared and step == 0
+            slots.grad = self._first_gradient(trusted_BSE) if first else self._gradient(slots, trusted_BSE)
             optimizer.step()
         return slots.detach()
 

@@ -1,6 +1,24 @@
 """Prompts: class names around context vectors, learned or written."""
 
+from tpt.prompts.checkpoint import ContextFileError, LearnedContext, context_from_file, load_context, save_context
+from tpt.prompts.conditional import ConditionalContext, MetaNet, conditional_logits, initial_conditional
 from tpt.prompts.context import Context, context_from_words, random_context
+from tpt.prompts.export import export_public
 from tpt.prompts.learner import PromptLearner
 
-__all__ = ["Context", "PromptLearner", "context_from_words", "random_context"]
+__all__ = [
+    "ConditionalContext",
+    "Context",
+    "ContextFileError",
+    "LearnedContext",
+    "MetaNet",
+    "PromptLearner",
+    "conditional_logits",
+    "context_from_file",
+    "context_from_words",
+    "export_public",
+    "initial_conditional",
+    "load_context",
+    "random_context",
+    "save_context",
+]

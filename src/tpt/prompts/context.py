@@ -21,11 +21,13 @@ class Context:
         vectors: (n_ctx, D), or (K, n_ctx, D) where each class has its own (class-specific context).
         n_before: how many of them stand before the class name; the others stand behind it.
         source: where they come from, for logs and results.
+        class_names: of a class-specific context, the K classes it was learned for; None where that is not known.
     """
 
     vectors: Tensor
     n_before: int
     source: str
+    class_names: tuple[str, ...] | None = None
 
     @property
     def n_ctx(self) -> int:
@@ -78,7 +80,9 @@ def context_from_words(clip: CLIP, ctx_init: str, class_token_position: str = "e
     tokens_before = clip.tokenizer.encode(before)
     tokens = tokens_before + clip.tokenizer.encode(behind)
     if not tokens:
-        raise ValueError(f"Expected some words in `ctx_init`, got {ctx_init!r}; use `ctx_init=null` for random vectors.")
+        raise ValueError(
+            f"Expected some words in `ctx_init`, got {ctx_init!r}; use `ctx_init=null` for random vectors."
+        )
     n_before = len(tokens_before) if marked else vectors_before(len(tokens), class_token_position)
     embedding = clip.text.token_embedding
     vectors = embedding(torch.tensor(tokens, device=clip.device)).detach().clone()

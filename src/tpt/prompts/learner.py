@@ -91,6 +91,14 @@ class PromptLearner(nn.Module):
                 f"Expected a class-specific context of {len(self.class_names)} classes, got {len(context.vectors)} "
                 f"({context.source}); use the classes it was trained on, or a generic context."
             )
+        if context.class_specific and context.class_names not in (None, tuple(self.class_names)):
+            assert context.class_names is not None
+            pairs = zip(context.class_names, self.class_names, strict=True)
+            k, (theirs, ours) = next((k, pair) for k, pair in enumerate(pairs) if pair[0] != pair[1])
+            raise ValueError(
+                f"Expected a class-specific context for these classes, but class {k} is {ours!r} where it was learned "
+                f"for {theirs!r} ({context.source}); use its classes in its order, or a generic context."
+            )
 
     def _sequence(self, k: int) -> list[int]:
         """Token ids of prompt `k`, start to end, its learnable vectors as slots."""

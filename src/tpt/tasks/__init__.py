@@ -1,5 +1,17 @@
 """LightningModules: what a run does with batches."""
 
 from tpt.tasks.adaptation import AdaptationTask, Outcome
+from tpt.tasks.coop import CoCoOpTask, CoOpTask
+from tpt.tasks.learned import checkpoints, save_learned
+from tpt.tasks.start import cocoop_task, coop_task
 
-__all__ = ["AdaptationTask", "Outcome"]
+__all__ = [
+    "AdaptationTask",
+    "CoCoOpTask",
+    "CoOpTask",
+    "Outcome",
+    "checkpoints",
+    "cocoop_task",
+    "coop_task",
+    "save_learned",
+]

@@ -59,6 +59,7 @@ class AdaptationTask(LightningModule):
         self.datasets = list(datasets)
         self._make_method = make_method
         self._methods: dict[int, Method] = {}
+        self.notes: list[str] = []  # what the results must say about the method beyond its settings
 
     def on_test_start(self) -> None:
         """Refuses a Trainer that forbids gradients."""
@@ -74,6 +75,7 @@ class AdaptationTask(LightningModule):
             self._methods.clear()
             method = self._make_method(self.datasets[dataset_index].class_names)
             self._methods[dataset_index] = method.to(self.device)
+            self.notes = list(method.notes)
         return self._methods[dataset_index]
 
     def test_step(  # type: ignore[override]
@@ -82,9 +84,9 @@ class AdaptationTask(LightningModule):
         """One episode for each image of the batch."""
         dataset, adaptation = self.datasets[dataloader_idx], None
         if len(batch):
-            features = self.clip.encode_views(batch.views)
+            features, norms = self.clip.encode_views(batch.views, return_norm=True)
             self._refuse_bad_features(features, batch, dataset)
-            adaptation = self.method(dataloader_idx)(features).cpu()
+            adaptation = self.method(dataloader_idx)(features, norms).cpu()
         light = EpisodeBatch(
             batch.views.new_empty(0), batch.labels.cpu(), batch.indices, batch.paths, batch.bad, batch.seconds
         )

@@ -1,0 +1,146 @@
+"""Few-shot draws and halves of the classes, as CoOp and CoCoOp make them."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import dataclass, replace
+
+from tpt.data.dataset import ImageDataset, Sample
+from tpt.errors import DataError
+
+MOST_VAL_SHOTS = 4
+HALVES = ("all", "base", "new")
+
+
+@dataclass(frozen=True)
+class Shots:
+    """What a training run may look at.
+
+    Args:
+        train: up to k images of every class.
+        val: up to min(k, 4) others of every class; None where there are none.
+        notes: what differs from k images of every class, for log and results.
+    """
+
+    train: ImageDataset
+    val: ImageDataset | None
+    notes: tuple[str, ...] = ()
+
+    def files(self) -> list[dict[str, str]]:
+        """Split, class and path of every drawn image, for the results."""
+        splits = (("train", self.train), ("val", self.val))
+        return [
+            {"split": split, "class": dataset.class_names[sample.label], "path": sample.path}
+            for split, dataset in splits
+            if dataset is not None
+            for sample in dataset.samples
+        ]
+
+
+def draw_shots(
+    train: ImageDataset, val: ImageDataset | None, shots: int | None, seed: int = 1, classes: str = "all"
+) -> Shots:
+    """The training and validation images of a few-shot run.
+
+    Drawn as in the official programs (Dassl): after seeding, `random.sample` for one class after another, in the
+    order in which the classes first appear, first of `train`, then min(k, 4) of `val`; then, for "base" or "new", only
+    the images of that half of the classes are kept.  So the same list of images and the same seed give the same draw.
+
+    Args:
+        train: images to draw from.
+        val: images to draw validation shots from, with the same class names; None takes them from the images of
+            `train` that were not drawn (the official programs always have a validation split).
+        shots: k, images per class, at least 1; None takes all.
+        seed: of the draw; the papers use 1, 2 and 3.
+        classes: "all", "base" (the first half, rounded up) or "new" (the others).
+
+    Raises:
+        ValueError: options out of range.
+        DataError: the two datasets have different classes.
+    """
+    if shots is not None and shots < 1:
+        raise ValueError(f"Expected `shots` of at least 1 or null for all images, got {shots}; the papers use 1 to 16.")
+    if val is not None and val.class_names != train.class_names:
+        raise DataError(
+            f"Expected the same classes in {train.name!r} and {val.name!r}, but they differ; "
+            "validate on a split of the training data, or pass val=null."
+        )
+    generator = random.Random(seed)  # its stream is that of the `random` module after `random.seed(seed)`
+    chosen, notes = _draw(train, shots, generator, "training")
+    val_shots = None if shots is None else min(shots, MOST_VAL_SHOTS)
+    if val is None:
+        drawn = {sample.path for sample in chosen}
+        left = [sample for sample in train.samples if sample.path not in drawn]
+        notes.append("validation images: those of the training set that were not drawn")
+        val = replace(train, samples=left, size=0) if left else None
+    validating: list[Sample] = []
+    if val is not None:
+        validating, val_notes = _draw(val, val_shots, generator, "validation")
+        notes += val_notes
+    picked = _with_samples(train, chosen)
+    held_back = _with_samples(val, validating) if val is not None else None
+    return Shots(half_of_classes(picked, classes), _half_or_none(held_back, classes), tuple(notes))
+
+
+def _draw(
+    dataset: ImageDataset, shots: int | None, generator: random.Random, what: str
+) -> tuple[list[Sample], list[str]]:
+    """Up to `shots` images of each class, and a note where some classes have fewer."""
+    by_class: dict[int, list[Sample]] = {}
+    for sample in dataset.samples:
+        by_class.setdefault(sample.label, []).append(sample)
+    drawn: list[Sample] = []
+    short: Counter[int] = Counter()
+    for samples in by_class.values():
+        if shots is not None and len(samples) >= shots:
+            drawn += generator.sample(samples, shots)
+        else:
+            drawn += samples
+            short[len(samples)] += 1
+    notes = []
+    if shots is not None and short:
+        counts = ", ".join(f"{count} of them {have}" for have, count in sorted(short.items()))
+        notes.append(f"{what}: {sum(short.values())} classes have fewer than {shots} images, all were taken ({counts})")
+    absent = len(dataset.class_names) - len(by_class)
+    if absent:
+        notes.append(f"{what}: {absent} of {len(dataset.class_names)} classes have no image")
+    return drawn, notes
+
+
+def _with_samples(dataset: ImageDataset, samples: list[Sample]) -> ImageDataset:
+    return replace(dataset, samples=samples, size=0)
+
+
+def _half_or_none(dataset: ImageDataset | None, classes: str) -> ImageDataset | None:
+    """`half_of_classes`, or None where that half has no image."""
+    if dataset is None:
+        return None
+    first_new = (len(dataset.class_names) + 1) // 2
+    kept = {"base": range(first_new), "new": range(first_new, len(dataset.class_names))}.get(classes)
+    if kept is not None and not any(sample.label in kept for sample in dataset.samples):
+        return None
+    return half_of_classes(dataset, classes)
+
+
+def half_of_classes(dataset: ImageDataset, classes: str) -> ImageDataset:
+    """The images and names of the base classes (the first half, rounded up) or of the new ones (CoCoOp, section 4.1).
+
+    Args:
+        dataset: of K classes.
+        classes: "all", "base" or "new".
+    """
+    if classes not in HALVES:
+        raise ValueError(f"Expected `classes` to be one of {', '.join(HALVES)}, got {classes!r}.")
+    if classes == "all":
+        return dataset
+    names = dataset.class_names
+    if len(names) < 2:
+        raise DataError(
+            f"Expected at least two classes to halve in {dataset.name!r}, got {len(names)}; use classes=all."
+        )
+    first_new = (len(names) + 1) // 2
+    first, last = (0, first_new) if classes == "base" else (first_new, len(names))
+    samples = [Sample(s.path, s.label - first) for s in dataset.samples if first <= s.label < last]
+    note = f"{classes} classes: {last - first} of {len(names)}"
+    return replace(dataset, class_names=names[first:last], samples=samples, notes=[*dataset.notes, note], size=0)

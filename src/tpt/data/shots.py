@@ -1,0 +1,187 @@
+"""Batches for training a context: random crops that depend on seed, epoch and image alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from lightning import LightningDataModule
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torchvision import transforms
+
+from tpt.data.dataset import ImageDataset
+from tpt.data.few_shot import Shots
+
+BICUBIC = transforms.InterpolationMode.BICUBIC
+SMALLEST_CROP = 0.08  # share of the picture's area, as in the official programs
+
+
+@dataclass
+class LabelledBatch:
+    """B images of known class.
+
+    Args:
+        images: (B, 3, H, W) uint8 pixels; `CLIP.encode_image` normalises them.
+        labels: (B,).
+        paths: of the images in their dataset.
+    """
+
+    images: Tensor
+    labels: Tensor
+    paths: list[str]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> LabelledBatch:
+        """On another device; Lightning calls this."""
+        images, labels = (t.to(device, non_blocking=non_blocking) for t in (self.images, self.labels))
+        return LabelledBatch(images, labels, self.paths)
+
+    def pin_memory(self) -> LabelledBatch:
+        """In page-locked memory; the data loader calls this."""
+        return LabelledBatch(self.images.pin_memory(), self.labels.pin_memory(), self.paths)
+
+
+Key = tuple[int, int]  # epoch, -1 for validation, and index of the image
+
+
+class LabelledImages(Dataset[tuple[Tensor, int, str]]):
+    """Item (epoch, i): image i, cropped at random and flipped for that epoch; as at test time for epoch -1."""
+
+    def __init__(self, dataset: ImageDataset, image_size: int, seed: int) -> None:
+        self.dataset = dataset
+        self.seed = seed
+        self._random = transforms.Compose(
+            [
+                transforms.RandomResizedCrop(image_size, scale=(SMALLEST_CROP, 1.0), interpolation=BICUBIC),
+                transforms.RandomHorizontalFlip(),
+            ]
+        )
+        self._plain = transforms.Compose(
+            [transforms.Resize(image_size, interpolation=BICUBIC), transforms.CenterCrop(image_size)]
+        )
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: Key) -> tuple[Tensor, int, str]:
+        epoch, index = key
+        sample, image = self.dataset.samples[index], self.dataset.image(index)
+        crop = self._plain(image) if epoch < 0 else self._augment(image, f"{self.seed}/{epoch}/{sample.path}")
+        return torch.from_numpy(np.asarray(crop).transpose(2, 0, 1).copy()), sample.label, sample.path
+
+    def _augment(self, image: Image.Image, identity: str) -> Image.Image:
+        digest = hashlib.sha256(identity.encode()).digest()
+        with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator
+            torch.manual_seed(int.from_bytes(digest[:7], "little"))
+            crop: Image.Image = self._random(image)
+            return crop
+
+
+class EpochSampler(DistributedSampler[Key]):
+    """Shuffled (epoch, index) keys of one process; nothing but seed and epoch decides them, so a run can be resumed."""
+
+    def __iter__(self) -> Iterator[Key]:
+        return ((self.epoch, index) for index in super().__iter__())  # type: ignore[misc]
+
+
+class InOrderSampler(DistributedSampler[Key]):
+    """Every image once over all processes, none repeated to fill up."""
+
+    def __iter__(self) -> Iterator[Key]:
+        return ((-1, i) for i in range(self.rank, len(self.dataset), self.num_replicas))  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        return len(range(self.rank, len(self.dataset), self.num_replicas))  # type: ignore[arg-type]
+
+
+def _collate(items: list[tuple[Tensor, int, str]]) -> LabelledBatch:
+    images, labels, paths = zip(*items, strict=True)
+    return LabelledBatch(torch.stack(images), torch.tensor(labels), list(paths))
+
+
+class ShotsDataModule(LightningDataModule):
+    """Training and validation batches of a few-shot draw.
+
+    Args:
+        shots: what was drawn.
+        batch_size: images a step takes on each device; the last, smaller batch of an epoch is dropped where there is
+            at least a full one, as in the official programs.
+        val_batch_size: images a validation step takes.
+        num_workers: loading processes; 0 loads in the main process.
+        seed: of order and crops.
+        pin_memory: page-locked batches, for a GPU.
+    """
+
+    def __init__(
+        self,
+        shots: Shots,
+        batch_size: int = 32,
+        val_batch_size: int = 100,
+        num_workers: int = 0,
+        seed: int = 1,
+        pin_memory: bool = False,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"Expected `batch_size` of at least 1, got {batch_size}; CoOp uses 32, CoCoOp 1.")
+        self.shots = shots
+        self.batch_size = batch_size
+        self.val_batch_size = val_batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+        self.pin_memory = pin_memory
+        self._image_size: int | None = None
+
+    @property
+    def class_names(self) -> list[str]:
+        """The K names to train on."""
+        return self.shots.train.class_names
+
+    def use_image_size(self, image_size: int) -> ShotsDataModule:
+        """Sets the side of the crops, which depends on the backbone."""
+        self._image_size = image_size
+        return self
+
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, int, str]]:
+        """Shuffled anew in every epoch."""
+        images = self._images(self.shots.train)
+        processes, rank = self._place()
+        sampler = EpochSampler(images, processes, rank, shuffle=True, seed=self.seed)
+        full = len(sampler) >= self.batch_size
+        return self._loader(images, sampler, self.batch_size, drop_last=full)
+
+    def val_dataloader(self) -> DataLoader[tuple[Tensor, int, str]] | list[DataLoader[tuple[Tensor, int, str]]]:
+        """Centre crops in order; no loader where there are no validation images."""
+        if self.shots.val is None:
+            return []
+        images = self._images(self.shots.val)
+        sampler = InOrderSampler(images, *self._place(), shuffle=False)
+        return self._loader(images, sampler, self.val_batch_size, drop_last=False)
+
+    def _images(self, dataset: ImageDataset) -> LabelledImages:
+        assert self._image_size is not None, "call use_image_size first"
+        return LabelledImages(dataset, self._image_size, self.seed)
+
+    def _place(self) -> tuple[int, int]:
+        """How many processes there are, and which of them this is."""
+        return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
+
+    def _loader(
+        self, images: LabelledImages, sampler: DistributedSampler[Key], batch_size: int, drop_last: bool
+    ) -> DataLoader[tuple[Tensor, int, str]]:
+        return DataLoader(
+            images,
+            batch_size=batch_size,
+            sampler=sampler,
+            drop_last=drop_last,
+            num_workers=self.num_workers,
+            collate_fn=_collate,
+            pin_memory=self.pin_memory,
+        )

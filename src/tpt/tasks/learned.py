@@ -1,0 +1,85 @@
+"""Files of a training run: checkpoints while it runs, contexts when it is done."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from tpt.backbones.clip import CLIP
+from tpt.prompts.checkpoint import load_context, save_context
+from tpt.prompts.export import export_public
+from tpt.tasks.coop import CoCoOpTask, CoOpTask
+
+
+class LastEpoch(ModelCheckpoint):
+    """Keeps `last.ckpt`: the state behind the last epoch that was finished.
+
+    A checkpoint from within an epoch could not be continued to the same numbers, so none is written where
+    `max_steps` or the like cuts an epoch short.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        super().__init__(
+            folder,
+            filename="last",
+            save_top_k=1,
+            every_n_epochs=1,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves where the epoch was run to its end."""
+        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            super().on_train_epoch_end(trainer, pl_module)
+
+
+def checkpoints(folder: str | Path, validates: bool) -> list[ModelCheckpoint]:
+    """Callbacks that keep `last.ckpt`, written after every epoch, and `best.ckpt`, of the highest validation accuracy.
+
+    Args:
+        folder: where they are written.
+        validates: whether there are validation images; without, there is no best.
+    """
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # logs are in it
+    last = LastEpoch(folder)
+    if not validates:
+        return [last]
+    best = ModelCheckpoint(
+        folder, filename="best", monitor="val/accuracy", mode="max", save_top_k=1, enable_version_counter=False
+    )
+    return [last, best]
+
+
+def save_learned(
+    folder: str | Path, task: CoOpTask | CoCoOpTask, clip: CLIP, public_layout: bool = False
+) -> dict[str, str]:
+    """Writes the learned context for this project and, if asked, for the official programs.
+
+    Files: `context.safetensors` (the last epoch's, as the papers use) and, where there is a `best.ckpt`,
+    `context-best.safetensors`; the same two as `prompt_learner/model.pth.tar-<epochs>` and `model-best.pth.tar`.
+
+    Args:
+        folder: of the run.
+        task: after training.
+        clip: the backbone.
+        public_layout: also writes CoOp's layout, whose files hold the embedded class names (megabytes).
+
+    Returns:
+        What was written: its role -> path relative to `folder`.
+    """
+    folder, names = Path(folder), task.learner.class_names
+    written: dict[str, Path] = {}
+    if (folder / "best.ckpt").is_file():
+        best = load_context(folder / "best.ckpt")
+        written["best"] = save_context(folder / "context-best.safetensors", best, clip.name)
+        if public_layout:
+            written["best, public layout"] = export_public(folder, best, clip, names, task.epochs, best=True)
+    last = task.context()
+    written["last"] = save_context(folder / "context.safetensors", last, clip.name)
+    if public_layout:  # the last file written is the one that the text file `checkpoint` names
+        written["last, public layout"] = export_public(folder, last, clip, names, task.epochs)
+    return {role: str(path.relative_to(folder)) for role, path in written.items()}

@@ -1,0 +1,74 @@
+"""Batches of episodes."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tpt.data import EpisodeBatch, EpisodeDataModule, image_folder
+from tpt.errors import BadImageError
+from tpt.views import Views
+
+
+def batches(root: Path, **settings: object) -> list[EpisodeBatch]:
+    module = EpisodeDataModule([image_folder(root)], **settings)  # type: ignore[arg-type]
+    return list(module.use_views(Views(16, 4)).test_dataloader()[0])
+
+
+def by_path(found: list[EpisodeBatch]) -> dict[str, torch.Tensor]:
+    return {path: views for batch in found for path, views in zip(batch.paths, batch.views, strict=True)}
+
+
+def test_batches(image_tree: Path) -> None:
+    found = batches(image_tree, batch_size=5)
+    assert [len(b) for b in found] == [5, 5, 2]
+    assert found[0].views.shape == (5, 4, 3, 16, 16) and found[0].views.dtype == torch.uint8
+    assert torch.cat([b.indices for b in found]).tolist() == list(range(12))
+    assert torch.cat([b.labels for b in found]).tolist() == [0] * 4 + [1] * 4 + [2] * 4
+
+
+def test_views_depend_on_the_image_alone(image_tree: Path) -> None:
+    """Neither batch size nor workers nor the other images change a view."""
+    expected = by_path(batches(image_tree, batch_size=5))
+    for settings in ({"batch_size": 1}, {"batch_size": 3, "num_workers": 2}):
+        found = by_path(batches(image_tree, **settings))
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[p], expected[p]) for p in expected)
+    (image_tree / "T-shirt" / "0.png").unlink()
+    fewer = by_path(batches(image_tree, batch_size=4))
+    assert len(fewer) == 11 and all(torch.equal(fewer[p], expected[p]) for p in fewer)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_bad_image(image_tree: Path, num_workers: int) -> None:
+    (image_tree / "cat" / "1.png").write_bytes(b"broken")
+    with pytest.raises(BadImageError, match=r"cat/1\.png"):
+        batches(image_tree, batch_size=4, num_workers=num_workers)
+    found = batches(image_tree, batch_size=4, num_workers=num_workers, on_bad_image="skip")
+    assert [len(b) for b in found] == [4, 3, 4]
+    assert [path for b in found for path, _ in b.bad] == ["cat/1.png"]
+
+
+def test_a_batch_of_bad_images_alone(image_tree: Path) -> None:
+    (image_tree / "cat" / "1.png").write_bytes(b"broken")
+    found = batches(image_tree, batch_size=1, on_bad_image="skip")
+    assert [len(b) for b in found].count(0) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"on_bad_image": "ignore"}, r"Expected `data\.on_bad_image` to be error or skip"),
+        ({"batch_size": 0}, r"Expected `data\.batch_size` of at least 1"),
+    ],
+)
+def test_settings(image_tree: Path, settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        batches(image_tree, **settings)
+
+
+def test_datasets_need_names_of_their_own(image_tree: Path) -> None:
+    with pytest.raises(ValueError, match="datasets of different names, got pictures, pictures"):
+        EpisodeDataModule([image_folder(image_tree)] * 2)
+    with pytest.raises(ValueError, match="at least one dataset"):
+        EpisodeDataModule([])

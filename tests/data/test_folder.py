@@ -1,0 +1,120 @@
+"""The folder reader: layouts found on people's disks, and what is wrong with others."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import noise_image
+from tpt.data import image_folder
+from tpt.errors import BadImageError, DataError
+
+
+def zipped(tree: Path, inside: str = "") -> Path:
+    path = tree.with_suffix(".zip")
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(tree.rglob("*.png")):
+            archive.write(file, f"{inside}{file.relative_to(tree).as_posix()}")
+    return path
+
+
+def test_folder_names_are_class_names(image_tree: Path) -> None:
+    dataset = image_folder(image_tree)
+    assert dataset.name == "pictures"
+    assert dataset.class_names == ["T-shirt", "cat", "hot air balloon"]
+    assert len(dataset) == dataset.size == 12
+    assert [s.label for s in dataset.samples] == [0] * 4 + [1] * 4 + [2] * 4
+    assert dataset.samples[4].path == "cat/0.png"
+    assert np.array_equal(np.asarray(dataset.image(4)), np.asarray(noise_image(0)))
+
+
+def test_a_zip_archive_reads_the_same(image_tree: Path) -> None:
+    folder, archive = image_folder(image_tree), image_folder(zipped(image_tree))
+    assert (folder.class_names, folder.samples) == (archive.class_names, archive.samples)
+    for i in range(len(folder)):
+        assert np.array_equal(np.asarray(folder.image(i)), np.asarray(archive.image(i)))
+
+
+def test_nested_hidden_and_other_files(image_tree: Path) -> None:
+    (image_tree / "cat" / "more" / "deep").mkdir(parents=True)
+    noise_image(9).save(image_tree / "cat" / "more" / "deep" / "z.JPG", "JPEG")
+    (image_tree / "cat" / "notes.txt").write_text("not an image")
+    (image_tree / "cat" / ".hidden.png").write_bytes(b"x")
+    (image_tree / ".cache").mkdir()
+    (image_tree / "readme.md").write_text("not a class")
+    assert [s.path for s in image_folder(image_tree).samples if s.label == 1][-1] == "cat/more/deep/z.JPG"
+    assert len(image_folder(image_tree)) == 13
+
+
+def test_names_from_a_list_in_order(image_tree: Path, tmp_path: Path) -> None:
+    file = tmp_path / "names.txt"
+    file.write_text("\ufeffshirt\n\npussy cat\nballoon (hot air)\n", "utf-8")
+    assert image_folder(image_tree, class_names=file).class_names == ["shirt", "pussy cat", "balloon (hot air)"]
+    assert image_folder(image_tree, class_names=["a", "b", "c"]).class_names == ["a", "b", "c"]
+
+
+def test_names_by_folder(image_tree: Path, tmp_path: Path) -> None:
+    file = tmp_path / "names.txt"
+    file.write_text("cat\tpussy cat\nhot air balloon\tballoon\nT-shirt\tshirt\nunused\tthing\n")
+    assert image_folder(image_tree, class_names=file).class_names == ["shirt", "pussy cat", "balloon"]
+    file.write_text("cat\tpussy cat\n")
+    with pytest.raises(DataError, match="'T-shirt', 'hot air balloon' have none"):
+        image_folder(image_tree, class_names=file)
+
+
+def test_subset_is_seeded_and_noted(image_tree: Path) -> None:
+    some = image_folder(image_tree, limit=5, seed=1)
+    assert len(some) == 5 and some.size == 12
+    assert some.samples == image_folder(image_tree, limit=5, seed=1).samples
+    assert some.samples != image_folder(image_tree, limit=5, seed=2).samples
+    assert some.notes == ["5 of 12 images, drawn with seed 1"]
+    assert image_folder(image_tree, limit=100).notes == []
+    with pytest.raises(ValueError, match=r"Expected `data\.limit` of at least 1"):
+        image_folder(image_tree, limit=0)
+
+
+def test_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"found nothing; check data\.root"):
+        image_folder(tmp_path / "absent")
+
+
+def test_a_file_that_is_no_archive(tmp_path: Path) -> None:
+    (tmp_path / "x.tar").write_bytes(b"x")
+    with pytest.raises(DataError, match="found another file; unpack it first"):
+        image_folder(tmp_path / "x.tar")
+
+
+def test_no_class_folders(tmp_path: Path) -> None:
+    noise_image(0).save(tmp_path / "loose.png")
+    with pytest.raises(DataError, match="Expected one folder per class .* found no folders"):
+        image_folder(tmp_path)
+
+
+def test_empty_class(image_tree: Path) -> None:
+    (image_tree / "dog").mkdir()
+    with pytest.raises(DataError, match="'dog' has none"):
+        image_folder(image_tree)
+
+
+def test_duplicate_names(image_tree: Path) -> None:
+    (image_tree / "hot_air_balloon").mkdir()
+    noise_image(0).save(image_tree / "hot_air_balloon" / "0.png")
+    with pytest.raises(DataError, match="'hot air balloon' stands more than once"):
+        image_folder(image_tree)
+
+
+def test_wrong_number_of_names(image_tree: Path) -> None:
+    with pytest.raises(DataError, match=r"Expected 3 class names in data\.class_names.*got 2"):
+        image_folder(image_tree, class_names=["a", "b"])
+    with pytest.raises(DataError, match="'a' stands more than once"):
+        image_folder(image_tree, class_names=["a", "b", "a"])
+    with pytest.raises(DataError, match="text file of class names at .*absent.txt"):
+        image_folder(image_tree, class_names="absent.txt")
+
+
+def test_a_file_that_vanishes_is_named(image_tree: Path) -> None:
+    dataset = image_folder(image_tree)
+    (image_tree / "cat" / "2.png").unlink()
+    with pytest.raises(BadImageError, match=r"cat/2\.png"):
+        dataset.image(6)

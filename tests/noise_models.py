@@ -1,0 +1,42 @@
+"""Small CLIPs of seeded noise weights, from the maker of the parity numbers, for tests."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.torch import save_file
+
+import tpt
+
+PARITY = Path(__file__).parent / "golden" / "parity"
+
+_spec = importlib.util.spec_from_file_location("parity_weights", PARITY / "weights.py")
+assert _spec is not None and _spec.loader is not None
+weights: Any = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(weights)
+
+
+@cache
+def noise_clip(arch: str = "vit", seed: int = 1) -> tpt.CLIP:
+    """The noise CLIP of one parity case; shared between tests, which must not change it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"noise-{arch}-{seed}.safetensors"
+        save_file(weights.state_dict(arch, seed), path, metadata={"quick_gelu": "true"})
+        return tpt.load_clip(pretrained=path)
+
+
+def parity_cases(kind: str) -> list[dict[str, Any]]:
+    """The cases of one kind."""
+    return [case for case in json.loads((PARITY / "cases.json").read_text()) if case["kind"] == kind]
+
+
+def golden(name: str) -> dict[str, np.ndarray]:
+    """What the official code gave for one case."""
+    with np.load(PARITY / f"{name}.npz") as arrays:
+        return dict(arrays)

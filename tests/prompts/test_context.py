@@ -1,0 +1,43 @@
+"""Contexts from words and from chance."""
+
+import pytest
+import torch
+
+import tpt
+
+
+@pytest.mark.parametrize(
+    ("ctx_init", "position", "n_ctx", "n_before"),
+    [
+        ("a photo of a", "end", 4, 4),
+        ("a_photo_of_a", "end", 4, 4),
+        ("a photo of a", "middle", 4, 2),
+        ("in a photo", "middle", 3, 1),
+        ("in a photo", "front", 3, 0),
+        ("a photo of [CLS] in the wild", "end", 6, 3),
+        ("[CLS] in a photo", "end", 3, 0),
+        ("a photo of a [CLS]", "front", 4, 4),
+        ("a hyperrealistic photo", "end", 4, 4),  # "hyperrealistic" is two tokens
+    ],
+)
+def test_words(clip: tpt.CLIP, ctx_init: str, position: str, n_ctx: int, n_before: int) -> None:
+    context = tpt.context_from_words(clip, ctx_init, position)
+    assert (context.n_ctx, context.n_before) == (n_ctx, n_before)
+    words = ctx_init.replace("[CLS]", "").replace("_", " ")
+    expected = clip.text.token_embedding(torch.tensor(clip.tokenizer.encode(words)))
+    assert torch.equal(context.vectors, expected)
+
+
+def test_random_vectors_have_the_published_spread_and_leave_the_global_generator(clip: tpt.CLIP) -> None:
+    before = torch.random.get_rng_state()
+    context = tpt.random_context(clip, 16, seed=7, num_classes=50)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert context.class_specific and context.vectors.shape == (50, 16, 64)
+    assert float(context.vectors.std()) == pytest.approx(0.02, rel=0.02)
+    assert torch.equal(context.vectors, tpt.random_context(clip, 16, seed=7, num_classes=50).vectors)
+    assert not torch.equal(context.vectors, tpt.random_context(clip, 16, seed=8, num_classes=50).vectors)
+
+
+def test_two_class_tokens(clip: tpt.CLIP) -> None:
+    with pytest.raises(ValueError, match=r"Expected \[CLS\] at most once"):
+        tpt.context_from_words(clip, "[CLS] and [CLS]")

@@ -1,0 +1,72 @@
+"""Prompts: order of tokens, awkward names, limits."""
+
+import pytest
+import torch
+
+import tpt
+from tests.conftest import NAMES
+
+
+def words(learner: tpt.PromptLearner, k: int) -> list[str]:
+    """Prompt `k`, learnable vectors as `<i>`."""
+    decode = learner.clip.tokenizer.decode
+    return [f"<{-1 - t}>" if t < 0 else decode([t]).strip() for t in learner._sequence(k)]
+
+
+@pytest.mark.parametrize(
+    ("ctx_init", "position", "expected"),
+    [
+        ("a photo", "end", "<start_of_text> <0> <1> hot air balloon . <end_of_text>"),
+        ("a photo", "middle", "<start_of_text> <0> hot air balloon <1> . <end_of_text>"),
+        ("a photo", "front", "<start_of_text> hot air balloon <0> <1> . <end_of_text>"),
+        ("see [CLS] and more", "end", "<start_of_text> <0> hot air balloon <1> <2> . <end_of_text>"),
+    ],
+)
+def test_order(clip: tpt.CLIP, ctx_init: str, position: str, expected: str) -> None:
+    learner = tpt.PromptLearner(clip, ["hot_air_balloon"], tpt.context_from_words(clip, ctx_init, position))
+    assert " ".join(words(learner, 0)).replace("<|", "<").replace("|>", ">") == expected
+
+
+def test_full_stop_stays_with_a_bracket(clip: tpt.CLIP) -> None:
+    learner = tpt.PromptLearner(clip, ["kite (bird of prey)"], tpt.context_from_words(clip, "a photo", "front"))
+    assert words(learner, 0)[-4:-1] == [").", "<0>", "<1>"]
+
+
+@pytest.mark.parametrize("position", ["end", "middle", "front"])
+def test_untouched_prompts_are_the_sentences(clip: tpt.CLIP, position: str) -> None:
+    learner = tpt.PromptLearner(clip, NAMES, tpt.context_from_words(clip, "big red", position))
+    form = {"end": "big red {}.", "middle": "big {} red.", "front": "{} big red."}[position]
+    plain = [name.replace("_", " ") for name in NAMES if ")" not in name]  # there the full stop moves
+    rows = [k for k, name in enumerate(NAMES) if ")" not in name]
+    torch.testing.assert_close(learner()[rows], clip.encode_text([form.format(n) for n in plain]), atol=1e-5, rtol=0)
+
+
+def test_order_of_classes_does_not_matter(clip: tpt.CLIP) -> None:
+    context = tpt.context_from_words(clip, "a photo of a")
+    forward = tpt.PromptLearner(clip, NAMES, context)()
+    backward = tpt.PromptLearner(clip, NAMES[::-1], context)()
+    torch.testing.assert_close(forward.flip(0), backward, atol=1e-6, rtol=0)
+
+
+def test_too_long_names_are_named(clip: tpt.CLIP) -> None:
+    names = ["cat", "very " * 80 + "long name", "dog"]
+    with pytest.raises(ValueError, match=r"at most 77 tokens.*very very.*\(89 tokens\).*shorten") as caught:
+        tpt.TPT(clip, names)
+    assert "cat" not in str(caught.value)
+    fits = "very " * (77 - 4 - 3) + "long"  # start, four context tokens, full stop, end
+    with pytest.raises(ValueError, match="78 tokens"):
+        tpt.TPT(clip, [fits])
+    tpt.TPT(clip, [fits.removeprefix("very ")])
+
+
+@pytest.mark.parametrize("names", [[], ["cat", ""], ["cat", "  _ "]])
+def test_no_or_empty_names(clip: tpt.CLIP, names: list[str]) -> None:
+    with pytest.raises(ValueError, match="Expected (at least one class name|class name 1 to be text)"):
+        tpt.TPT(clip, names)
+
+
+def test_context_of_another_width_or_class_count(clip: tpt.CLIP) -> None:
+    with pytest.raises(ValueError, match="Expected context vectors of width 64 .* got 512"):
+        tpt.TPT(clip, NAMES, context=tpt.Context(torch.zeros(4, 512), 4, "file"))
+    with pytest.raises(ValueError, match="class-specific context of 7 classes, got 3"):
+        tpt.TPT(clip, NAMES, context=tpt.Context(torch.zeros(3, 4, 64), 4, "file"))

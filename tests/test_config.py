@@ -1,0 +1,83 @@
+"""Every YAML composes and instantiates; the scripts have no setting that does nothing."""
+
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+import tpt
+from tests.conftest import NAMES, ROOT
+
+CONF = ROOT / "conf"
+GROUPS = sorted(p.name for p in CONF.iterdir() if p.is_dir())
+OPTIONS = sorted(
+    f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml") if not path.stem.startswith("_")
+)
+NEEDS = {  # what a user must say
+    "data=folder": ["data.root={tree}"],
+    "backbone=open_clip": ["backbone.name=ViT-B-32-quickgelu", "backbone.pretrained=openai"],
+    "backbone=file": ["backbone.pretrained={weights}"],
+    "context=coop": ["context.path={weights}"],
+    "context=cocoop": ["context.path={weights}"],
+}
+FETCHED = {"backbone=vit_b16", "backbone=rn50", "backbone=open_clip"}  # weights from a hub
+TRAIN_GROUPS = {"learner", "shots"}  # of train_coop.py, tested beside it
+
+
+def compose(*overrides: str, tmp_path: Path) -> DictConfig:
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = hydra.compose("test_time", list(overrides), return_hydra_config=True)
+    OmegaConf.set_readonly(cfg.hydra, False)
+    cfg.hydra.runtime.output_dir = str(tmp_path)
+    HydraConfig.instance().set_config(cfg)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return cfg
+
+
+def test_every_group_and_option_is_counted() -> None:
+    assert set(GROUPS) >= {"backbone", "context", "method", "views", "data", "trainer", "logger", "callbacks"}
+    assert set(GROUPS) >= {"optimizer", "experiment"}
+    assert len(OPTIONS) == len(list(CONF.glob("*/*.yaml"))) - len(list(CONF.glob("*/_*.yaml")))
+    assert len(OPTIONS) >= 20
+
+
+@pytest.mark.parametrize("option", [o for o in OPTIONS if o.split("=")[0] not in TRAIN_GROUPS])
+def test_option(option: str, tmp_path: Path, image_tree: Path, noise_file: Any) -> None:
+    fill = {"tree": image_tree, "weights": noise_file()}
+    cfg = compose(option, *(o.format(**fill) for o in NEEDS.get(option, [])), tmp_path=tmp_path)
+    OmegaConf.resolve(cfg)  # no interpolation leads nowhere
+    group = option.split("=")[0]
+    if option in FETCHED:
+        assert hydra.utils.get_method(cfg.backbone._target_) is tpt.load_clip
+    elif group == "data":
+        module = instantiate(cfg.data.module)
+        assert all(len(d) for d in module.datasets)
+    elif group == "callbacks":
+        assert len(instantiate(cfg.callbacks)) == len(cfg.callbacks)
+    elif group == "logger":
+        assert OmegaConf.is_config(cfg.logger) and all("_target_" in v for v in cfg.logger.values())
+    elif option in ("context=coop", "context=cocoop"):
+        assert callable(hydra.utils.get_method(cfg.context._target_))
+    elif group != "experiment":
+        assert instantiate(cfg[group]) is not None
+
+
+def test_method_options_build_methods(clip: tpt.CLIP, tmp_path: Path) -> None:
+    for option in (o for o in OPTIONS if o.startswith("method=")):
+        cfg = compose(option, tmp_path=tmp_path)
+        context = instantiate(cfg.context)(clip)
+        method = instantiate(cfg.method)(clip=clip, class_names=NAMES, context=context)
+        assert isinstance(method, tpt.Method)
+
+
+def test_defaults_are_the_papers(tmp_path: Path) -> None:
+    cfg = compose(tmp_path=tmp_path)
+    assert (cfg.views.num_views, cfg.method.steps, cfg.method.selection_p, cfg.method.lr) == (64, 1, 0.1, 5e-3)
+    assert cfg.optimizer._target_ == "torch.optim.AdamW" and cfg.optimizer.weight_decay == 0.01
+    assert cfg.context.ctx_init == "a photo of a"
+    assert cfg.trainer.inference_mode is False

@@ -1,0 +1,197 @@
+"""Real runs, as a user starts them."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import pytest
+
+import tpt
+from tests.conftest import ROOT, Done
+from tpt.reports import read_records
+from tpt.reports.records import RECORD_SCHEMA
+
+Run = Callable[..., Done]
+SMALL = ("views.num_views=8", "method.selection_p=0.5")
+
+
+def run_dirs(folder: Path) -> list[Path]:
+    return sorted(p.parent for p in folder.glob("runs/**/results.json"))
+
+
+def result(folder: Path) -> dict[str, Any]:
+    (run_dir,) = run_dirs(folder)
+    content: dict[str, Any] = json.loads((run_dir / "results.json").read_text())
+    return content
+
+
+def test_default_run(run_script: Run, tmp_path: Path) -> None:
+    """The README's command on fewer images: table, records, results and metrics agree with each other."""
+    done = run_script("test_time.py", "data.limit=6", "views.num_views=16", "method.selection_p=0.25")
+    results = result(tmp_path)
+    (run_dir,) = run_dirs(tmp_path)
+    assert list(results["datasets"]) == ["twemoji", "emojione", "emojione_monotone", "fxemoji"]
+    records = read_records(run_dir)
+    assert records.schema.equals(RECORD_SCHEMA) and records.num_rows == 24
+    for name, found in results["datasets"].items():
+        rows = records.filter(pc.equal(records["dataset"], name)).to_pylist()
+        assert len(rows) == found["images"] == 6
+        assert found["acc"] == pytest.approx(100 * sum(r["pred"] == r["label"] for r in rows) / 6, abs=1e-3)
+        before = 100 * sum(r["pred_zero_shot"] == r["label"] for r in rows) / 6
+        assert found["acc_zero_shot"] == pytest.approx(before, abs=1e-3)
+        assert found["gain"]["points"] == pytest.approx(found["acc"] - before, abs=1e-3)
+        assert found["gain"]["low"] <= found["gain"]["points"] <= found["gain"]["high"]
+        assert found["entropy"] == pytest.approx(sum(r["entropy"] for r in rows) / 6, abs=1e-4)
+        assert found["selected_views"] == 4 and all(len(set(r["selected"])) == 4 for r in rows)
+        assert found["acc5"] >= found["acc"] and found["ece"] >= 0 and found["images_per_second"] > 0
+        assert found["notes"] == [f"6 of {found['size']} images, drawn with seed 0"]
+        assert name in done.stdout and f"{found['acc']:.2f}" in done.stdout
+    mean = sum(d["acc"] for d in results["datasets"].values()) / 4
+    assert results["averages"]["acc"] == pytest.approx(mean)
+    assert results["method"] == "tpt" and results["seed"] == 0
+    assert results["config"]["method"]["steps"] == 1 and results["versions"]["tpt"] == tpt.__version__
+    assert results["backbone"]["fingerprint"] == tpt.load_clip("emoji-mini").fingerprint()  # frozen through the run
+    assert "acc" in (run_dir / "csv" / "metrics.csv").read_text().splitlines()[0]
+
+
+def test_own_folder_and_names(run_script: Run, tmp_path: Path, image_tree: Path) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("shirt\npussy cat\nballoon\n")
+    run_script("test_time.py", "data=folder", f"data.root={image_tree}", f"data.class_names={names}", *SMALL)
+    assert list(result(tmp_path)["datasets"]) == ["pictures"]
+
+
+def test_zero_shot_has_no_gain(run_script: Run, tmp_path: Path, image_tree: Path) -> None:
+    run_script("test_time.py", "method=zero_shot", "data=folder", f"data.root={image_tree}", "method.templates=imagenet_7")
+    found = result(tmp_path)["datasets"]["pictures"]
+    assert found["acc"] == found["acc_zero_shot"] and found["gain"]["points"] == 0 and found["selected_views"] == 1
+
+
+def test_multirun(run_script: Run, tmp_path: Path, image_tree: Path) -> None:
+    """A sweep: the pair that selects no view says so, every other job has its results."""
+    arguments = ("method.steps=1,2", "views.num_views=8,16", "method.selection_p=0.1,0.5")
+    done = run_script("test_time.py", "-m", *arguments, "data=folder", f"data.root={image_tree}", ok=False)
+    found = [json.loads((d / "results.json").read_text())["config"] for d in run_dirs(tmp_path)]
+    settings = {(c["method"]["steps"], c["views"]["num_views"], c["method"]["selection_p"]) for c in found}
+    assert settings == {(s, v, p) for s in (1, 2) for v in (8, 16) for p in (0.1, 0.5)} - {(1, 8, 0.1), (2, 8, 0.1)}
+    assert done.stderr.count("selects none; use num_views=10 or more") == 2
+    assert "[data=folder" in done.stderr or "method.steps=1" in done.stderr
+
+
+def test_skipped_images_are_counted_and_listed(run_script: Run, tmp_path: Path, image_tree: Path) -> None:
+    (image_tree / "cat" / "1.png").write_bytes(b"broken")
+    arguments = ("data=folder", f"data.root={image_tree}", *SMALL)
+    done = run_script("test_time.py", *arguments, ok=False)
+    assert "cat/1.png cannot be decoded" in done.stderr and "data.on_bad_image=skip" in done.stderr
+    done = run_script("test_time.py", *arguments, "data.on_bad_image=skip")
+    found = result(tmp_path)["datasets"]["pictures"]
+    assert found["images"] == 11 and [s["path"] for s in found["skipped"]] == ["cat/1.png"]
+    assert "1 unreadable images left out" in done.stdout
+
+
+def test_what_was_computed_before_an_error_is_kept(run_script: Run, tmp_path: Path, image_tree: Path) -> None:
+    (image_tree / "hot air balloon" / "3.png").write_bytes(b"broken")
+    run_script("test_time.py", "data=folder", f"data.root={image_tree}", *SMALL, "data.batch_size=1", ok=False)
+    (records,) = tmp_path.glob("runs/*/records")
+    assert read_records(records)["path"].to_pylist()[-1] == "hot air balloon/2.png"
+    assert read_records(records).num_rows == 11
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["method.stps=3"], r"Expected a setting that exists, got 'method.stps'; did you mean method.steps"),
+        (["+method.foo=3"], "Expected known settings in `method`, got 'foo'"),
+        (["method=tbt"], "Could not find 'method/tbt'"),
+        (["method.selection_p=0"], "Expected `selection_p` in (0, 1], got 0"),
+        (["views.num_views=8"], "selects none; use num_views=10 or more, or selection_p=0.125 or more"),
+        (["data=folder", "data.root=nowhere"], "Expected a folder or a .zip archive at nowhere, found nothing"),
+        (["data=folder"], "data.root"),
+        (["backbone=vit_b16", "backbone.pretrained=openal"], "Expected `pretrained` to be a tag of"),
+        (["trainer.inference_mode=true"], "set trainer.inference_mode=false"),
+        (["trainer.accelerator=gpu"], "gpu"),
+        (["context.ctx_init=''"], "Expected some words in `ctx_init`"),
+    ],
+)
+def test_a_mistake_is_one_sentence(run_script: Run, arguments: list[str], sentence: str) -> None:
+    done = run_script("test_time.py", *arguments, "views.num_views=16" if "views" not in arguments[0] else "seed=0", ok=False)
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("Error")]
+    assert sentence in line
+    assert done.returncode == 1
+
+
+def offline_history(folder: Path) -> Iterator[dict[str, Any]]:
+    """The history rows of an offline W&B run, read with W&B's own reader."""
+    from wandb.proto import wandb_internal_pb2
+    from wandb.sdk.internal.datastore import DataStore
+
+    (file,) = folder.glob("runs/*/wandb/offline-run-*/run-*.wandb")
+    store = DataStore()
+    store.open_for_scan(str(file))
+    while (data := store.scan_data()) is not None:
+        record = wandb_internal_pb2.Record()
+        record.ParseFromString(data)
+        if record.WhichOneof("record_type") == "history":
+            yield {
+                (item.key or "/".join(item.nested_key)): json.loads(item.value_json) for item in record.history.item
+            }
+
+
+def test_offline_wandb_run_holds_the_series(run_script: Run, tmp_path: Path) -> None:
+    arguments = ("logger=wandb", "callbacks=wandb", "callbacks.metrics.every_n_images=2", "data.limit=4", "data.batch_size=2")
+    run_script("test_time.py", *arguments, "views.num_views=16", "method.selection_p=0.25")
+    rows = list(offline_history(tmp_path))
+    results = result(tmp_path)["datasets"]
+    for name, found in results.items():
+        for key in ("acc", "acc_zero_shot", "entropy", "entropy_zero_shot", "selected_views"):
+            series = [row[f"test/{name}/{key}"] for row in rows if f"test/{name}/{key}" in row]
+            assert len(series) == 2, key
+            assert series[-1] == pytest.approx(found[key], abs=1e-3)
+        assert any(f"test/{name}/selected_view_index" in row for row in rows)
+    assert any("test/results" in row for row in rows)
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """A real process, as a user starts it."""
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "test_time.py"), *arguments],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_real_process_prints_the_table_and_nothing_else(tmp_path: Path) -> None:
+    """Run twice: the records are the same but for their times."""
+    tables = []
+    for name in ("first", "second"):
+        process = start(tmp_path, "data.limit=3", *SMALL, f"hydra.run.dir={name}", f"data.batch_size={len(name) - 4}")
+        out, errors = process.communicate(timeout=280)
+        assert process.returncode == 0 and errors == "", errors
+        assert "zero-shot" in out and "average" in out and "95 % interval" in out
+        tables.append(read_records(tmp_path / name).drop_columns(["seconds"]).to_pylist())
+    for first, second in zip(*tables, strict=True):
+        assert first.pop("entropy") == pytest.approx(second.pop("entropy"), abs=1e-5)
+        assert {k: v for k, v in first.items() if not isinstance(v, float)} == {
+            k: v for k, v in second.items() if not isinstance(v, float)
+        }
+
+
+def test_ctrl_c_leaves_a_clean_message(tmp_path: Path) -> None:
+    process = start(tmp_path, "data.limit=null", "callbacks.records.shard_size=8")
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("runs/*/records/*.parquet")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in errors, errors
+    assert "Interrupted; what was computed is kept." in errors
+    (records,) = tmp_path.glob("runs/*/records")
+    assert read_records(records).num_rows >= 8

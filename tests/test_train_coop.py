@@ -1,0 +1,139 @@
+"""train_coop.py as a user starts it, and test_time.py from what it learned."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+import tpt
+from tests.conftest import ROOT, Done
+from tpt.prompts import ConditionalContext, Context
+from tpt.tasks import CoCoOpTask, CoOpTask
+
+Run = Callable[..., Done]
+CONF = ROOT / "conf"
+
+
+def compose(*overrides: str, tmp_path: Path) -> DictConfig:
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = hydra.compose("train_coop", list(overrides), return_hydra_config=True)
+    OmegaConf.set_readonly(cfg.hydra, False)
+    cfg.hydra.runtime.output_dir = str(tmp_path)
+    HydraConfig.instance().set_config(cfg)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return cfg
+
+
+@pytest.fixture
+def small(image_tree: Path, noise_file: Any) -> list[str]:
+    """Settings of a run that takes a second."""
+    backbone = [f"backbone.pretrained={noise_file()}", "backbone.quick_gelu=true"]
+    return ["backbone=file", *backbone, "shots=folder", f"shots.root={image_tree}", "shots.k=2", "batch_size=3"]
+
+
+def test_learners_are_the_papers(clip: tpt.CLIP, tmp_path: Path) -> None:
+    cfg = compose(tmp_path=tmp_path)
+    OmegaConf.resolve(cfg)
+    task = instantiate(cfg.learner)(clip=clip, class_names=["cat", "dog"], shots=4)
+    assert isinstance(task, CoOpTask)
+    assert (task.epochs, cfg.batch_size, tuple(task.ctx.shape)) == (100, 32, (16, 64))
+    assert task.ctx.std().item() == pytest.approx(0.02, rel=0.1)
+    cfg = compose("learner=cocoop", tmp_path=tmp_path)
+    task = instantiate(cfg.learner)(clip=clip, class_names=["cat", "dog"], shots=16)
+    assert isinstance(task, CoCoOpTask)
+    assert (task.epochs, cfg.batch_size) == (10, 1)
+    assert torch.equal(task.ctx, tpt.context_from_words(clip, "a photo of a").vectors)
+    for learner in ("coop", "cocoop"):
+        optimizer = compose(f"learner={learner}", tmp_path=tmp_path).learner.optimizer
+        assert (optimizer.lr, optimizer.momentum, optimizer.weight_decay) == (0.002, 0.9, 5e-4)
+
+
+def test_class_specific_contexts_start_from_noise_or_words(clip: tpt.CLIP, tmp_path: Path) -> None:
+    settings = ["learner.class_specific=true", "learner.class_token_position=middle", "learner.n_ctx=5"]
+    task = instantiate(compose(*settings, tmp_path=tmp_path).learner)(clip=clip, class_names=["cat", "dog"], shots=1)
+    assert tuple(task.ctx.shape) == (2, 5, 64)
+    assert task.learner.context.n_before == 2
+    assert not torch.equal(task.ctx[0], task.ctx[1])
+    words = compose("learner.class_specific=true", "learner.ctx_init=a photo of a", tmp_path=tmp_path)
+    task = instantiate(words.learner)(clip=clip, class_names=["cat", "dog"], shots=1)
+    assert torch.equal(task.ctx[0], task.ctx[1])
+    assert torch.equal(task.ctx[0], tpt.context_from_words(clip, "a photo of a").vectors)
+
+
+def test_shots_of_the_bundled_data(tmp_path: Path) -> None:
+    cfg = compose("shots.k=2", "shots.classes=base", tmp_path=tmp_path)
+    shots = instantiate(cfg.shots.draw)
+    assert {f["path"].split("/")[0] for f in shots.files()} <= set(shots.train.class_names)
+    assert 0 < len(shots.train) <= 2 * len(shots.train.class_names)
+    assert shots.val is not None
+    assert instantiate(cfg.shots.module)(shots=shots).batch_size == 32
+
+
+@pytest.mark.parametrize("learner", ["coop", "cocoop"])
+def test_trained_then_tuned(learner: str, run_script: Run, small: list[str], tmp_path: Path) -> None:
+    done = run_script(
+        "train_coop.py", *small, f"learner={learner}", "learner.epochs=2", "hydra.run.dir=a", "public_layout=true"
+    )
+    content = json.loads((tmp_path / "a" / "training.json").read_text())
+    assert content["learner"] == learner
+    assert content["epochs"] == 2
+    assert len(content["drawn"]) == 3 * 2 + 3 * 2
+    assert {"train/loss", "val/accuracy"} <= set(content["metrics"])
+    assert content["config"]["learner"]["optimizer"]["momentum"] == 0.9
+    assert f"context={learner} context.path=" in done.stdout
+    metrics = (tmp_path / "a" / "csv" / "metrics.csv").read_text().splitlines()
+    assert {"train/loss", "train/lr", "val/accuracy"} <= set(metrics[0].split(","))
+    for path in (tmp_path / "a", tmp_path / "a" / "prompt_learner", tmp_path / "a" / "best.ckpt"):
+        loaded = tpt.load_context(path)
+        assert isinstance(loaded, ConditionalContext if learner == "cocoop" else Context)
+    tree = small[4].removeprefix("shots.root=")
+    views = ["views.num_views=8", "method.selection_p=0.5"]
+    more = [
+        f"context={learner}",
+        f"context.path={tmp_path / 'a'}",
+        "data=folder",
+        f"data.root={tree}",
+        "hydra.run.dir=b",
+    ]
+    if learner == "cocoop":
+        more.append("context.meta_input=unit")
+    run_script("test_time.py", *small[:3], *views, *more)
+    results = json.loads((tmp_path / "b" / "results.json").read_text())
+    assert results["method"] == f"tpt+{learner}"
+    assert results["context"].startswith(f"{learner}: ")
+
+
+@pytest.mark.parametrize("learner", ["coop", "cocoop"])
+def test_resumed_ends_in_the_same_context(learner: str, run_script: Run, small: list[str], tmp_path: Path) -> None:
+    settings = [*small, f"learner={learner}", "learner.epochs=4", "logger=none"]
+    run_script("train_coop.py", *settings, "hydra.run.dir=whole")
+    run_script("train_coop.py", *settings, "hydra.run.dir=part", "+trainer.max_steps=3")  # inside the second epoch
+    run_script("train_coop.py", *settings, "hydra.run.dir=rest", f"resume={tmp_path / 'part' / 'last.ckpt'}")
+    whole, part, rest = (tpt.load_context(tmp_path / run) for run in ("whole", "part", "rest"))
+    vectors = [c.base.vectors if isinstance(c, ConditionalContext) else c.vectors for c in (whole, part, rest)]
+    assert torch.equal(vectors[0], vectors[2])
+    assert not torch.equal(vectors[0], vectors[1])
+
+
+def test_mistakes_end_in_one_sentence(run_script: Run, small: list[str], tmp_path: Path) -> None:
+    (tmp_path / "bad.ckpt").write_text("x")
+    mistakes = {
+        "resume=nothing.ckpt": "no such file or directory",
+        f"resume={tmp_path / 'bad.ckpt'}": "cannot be read safely",
+        "shots.k=0": "`shots` of at least 1 or null",
+        "shots.classes=old": "`classes` to be one of all, base, new",
+        "learner.class_token_position=left": "`class_token_position` to be one of end, middle, front",
+        "learner.epochs=0": "`epochs` of at least 1",
+    }
+    for setting, sentence in mistakes.items():
+        done = run_script("train_coop.py", *small, "logger=none", setting, "hydra.run.dir=x", ok=False)
+        assert sentence in done.stderr
+        assert done.stderr.count("Error:") == 1

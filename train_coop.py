@@ -1,0 +1,51 @@
+"""Few-shot training of a context: `python train_coop.py`; `--help` lists all settings."""
+
+from __future__ import annotations
+
+import time
+
+from hydra.utils import instantiate
+from lightning import Trainer, seed_everything
+from omegaconf import DictConfig
+
+from tpt import cli
+from tpt.backbones import CLIP
+from tpt.data import Shots, ShotsDataModule
+from tpt.prompts import load_context
+from tpt.reports import results
+from tpt.tasks import CoCoOpTask, CoOpTask, checkpoints, save_learned
+
+
+def run(cfg: DictConfig) -> None:
+    """One run: a context learned by CoOp or CoCoOp, for `test_time.py context=coop context.path=...`."""
+    started = time.time()
+    seed_everything(cfg.seed, verbose=False)
+    clip: CLIP = instantiate(cfg.backbone)
+    shots: Shots = instantiate(cfg.shots.draw)
+    data: ShotsDataModule = instantiate(cfg.shots.module)(shots=shots).use_image_size(clip.image_size)
+    task: CoOpTask | CoCoOpTask = instantiate(cfg.learner)(clip=clip, class_names=data.class_names, shots=cfg.shots.k)
+    if cfg.resume is not None:
+        load_context(cfg.resume)  # refuses what is no checkpoint in one sentence
+    folder, loggers = cli.output_dir(), list(instantiate(cfg.logger).values())
+    callbacks = checkpoints(folder, validates=shots.val is not None)
+    trainer: Trainer = instantiate(cfg.trainer, max_epochs=task.epochs, callbacks=callbacks, logger=loggers)
+    trainer.fit(task, data, ckpt_path=cfg.resume, weights_only=None if cfg.resume is None else True)
+    if not trainer.is_global_zero:
+        return
+
+    files = save_learned(folder, task, clip, cfg.public_layout)
+    about = {"learner": cli.choices()["learner"], "choices": cli.choices(), "seed": cfg.seed}
+    backbone = {"name": clip.name, "fingerprint": clip.fingerprint(), "precision": clip.precision}
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    found = {"context": task.context().source, "epochs": task.epochs, "metrics": metrics, "files": files}
+    drawn = {"notes": [*shots.notes, *shots.train.notes], "class_names": data.class_names, "drawn": shots.files()}
+    made = {"started": started, "seconds": time.time() - started, "config": cli.resolved(cfg), **results.environment()}
+    results.write_json({**about, "backbone": backbone, **found, **drawn, **made}, folder / "training.json")
+    for note in drawn["notes"]:
+        print(f"Note: {note}.")
+    print(", ".join(f"{name} {value:.4g}" for name, value in sorted(metrics.items())))
+    print(f"\nNext: python test_time.py context={about['learner']} context.path={folder / files['last']}")
+
+
+if __name__ == "__main__":
+    cli.main(run, "train_coop")
