@@ -31,7 +31,13 @@ def run(cfg: DictConfig) -> None:
 
     metrics = next(c for c in callbacks if isinstance(c, DatasetMetrics))
     found = results.summarise(metrics.summary, read_records(cli.output_dir()), data.datasets)
-    about = {"method": cli.method_label(cfg), "choices": cli.choices(), "seed": cfg.seed, "context": context.source, "notes": task.notes}
+    about = {
+        "method": cli.method_label(cfg),
+        "choices": cli.choices(),
+        "seed": cfg.seed,
+        "context": context.source,
+        "notes": task.notes,
+    }
     backbone = {"name": clip.name, "fingerprint": clip.fingerprint(), "precision": clip.precision}
     made = {"started": started, "seconds": time.time() - started, "config": cli.resolved(cfg), **results.environment()}
     written = {**about, "backbone": backbone, **found, **made}

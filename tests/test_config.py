@@ -14,9 +14,7 @@ from tests.conftest import NAMES, ROOT
 
 CONF = ROOT / "conf"
 GROUPS = sorted(p.name for p in CONF.iterdir() if p.is_dir())
-OPTIONS = sorted(
-    f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml") if not path.stem.startswith("_")
-)
+OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml") if not path.stem.startswith("_"))
 NEEDS = {  # what a user must say
     "data=folder": ["data.root={tree}"],
     "backbone=open_clip": ["backbone.name=ViT-B-32-quickgelu", "backbone.pretrained=openai"],
@@ -51,7 +49,7 @@ def test_option(option: str, tmp_path: Path, image_tree: Path, noise_file: Any) 
     fill = {"tree": image_tree, "weights": noise_file()}
     cfg = compose(option, *(o.format(**fill) for o in NEEDS.get(option, [])), tmp_path=tmp_path)
     OmegaConf.resolve(cfg)  # no interpolation leads nowhere
-    group = option.split("=")[0]
+    group = option.split("=", maxsplit=1)[0]
     if option in FETCHED:
         assert hydra.utils.get_method(cfg.backbone._target_) is tpt.load_clip
     elif group == "data":

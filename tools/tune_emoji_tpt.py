@@ -54,7 +54,9 @@ def main() -> None:
             f"{100 * before.float().mean():.2f}",
             f"{100 * after.float().mean():.2f}",
             f"{gain.points:+.2f} [{gain.low:+.2f}, {gain.high:+.2f}]",
-            f"{torch.cat([o.initial_entropy for o in parts]).mean():.2f} → {torch.cat([o.entropy for o in parts]).mean():.2f}",
+            " → ".join(
+                f"{torch.cat(e).mean():.2f}" for e in zip(*((o.initial_entropy, o.entropy) for o in parts), strict=True)
+            ),
         )
         print(f"steps {steps}  lr {lr:g}  p {p:g}  gain {gain.points:+.2f}", flush=True)
     Console(width=120).print(table)

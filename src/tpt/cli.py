@@ -42,7 +42,10 @@ def main(run: Callable[[DictConfig], None], config_name: str) -> None:
     wrapped = hydra.main(version_base="1.3", config_path=str(config_dir), config_name=config_name)(_job(run))
     try:
         wrapped()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stop:
+        # Lightning turns Ctrl-C into an exit with code 1 once its callbacks have run.
+        if isinstance(stop, SystemExit) and not isinstance(stop.__context__, KeyboardInterrupt):
+            raise
         print("Interrupted; what was computed is kept.", file=sys.stderr)
         sys.exit(130)
     except _USER_ERRORS as error:
@@ -66,7 +69,8 @@ def _job(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
 
     def job(cfg: DictConfig) -> None:
         try:
-            run(cfg)
+            _refuse_missing(cfg)
+            _call(run, cfg)
         except _USER_ERRORS as error:
             overrides = " ".join(HydraConfig.get().overrides.task) if HydraConfig.initialized() else ""
             where = f" [{overrides}]" if overrides and HydraConfig.get().mode.name == "MULTIRUN" else ""  # type: ignore[union-attr]
@@ -76,6 +80,26 @@ def _job(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
 
     job.__module__, job.__qualname__ = run.__module__, run.__qualname__
     return job
+
+
+def _refuse_missing(cfg: DictConfig) -> None:
+    """Names every value that the user must give and did not."""
+    missing = [key for key, value in _items(OmegaConf.to_container(cfg, resolve=False)) if value == "???"]
+    if missing:
+        raise ValueError(f"Expected a value for `{'`, `'.join(missing)}`, got none; add {missing[0]}=VALUE.")
+
+
+def _call(run: Callable[[DictConfig], None], cfg: DictConfig) -> None:
+    """`run`; a setting that a component does not know (`+method.foo=1`) is the user's mistake, not a TypeError."""
+    try:
+        run(cfg)
+    except TypeError as error:
+        unknown = re.match(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'", str(error))
+        if not unknown:
+            raise
+        raise ValueError(
+            f"Expected settings that {unknown.group(1)} knows, got {unknown.group(2)!r}; see --help for all settings."
+        ) from error
 
 
 def explain(error: BaseException, config_dir: Path | None = None) -> str:
@@ -99,16 +123,17 @@ def _unknown_key(key: str, config_dir: Path | None) -> str:
         names = [p.stem for p in config_dir.glob("*.yaml") if p.stem == Path(sys.argv[0]).stem]
         for name in names:
             with hydra.initialize_config_dir(str(config_dir), version_base="1.3"):
-                known = list(_keys(OmegaConf.to_container(hydra.compose(name), resolve=False)))
+                known = [key for key, _ in _items(OmegaConf.to_container(hydra.compose(name), resolve=False))]
     close = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(close)}?" if close else "see --help for all settings."
     return f"Expected a setting that exists, got {key!r}; {hint}"
 
 
-def _keys(node: Any, prefix: str = "") -> Iterable[str]:
+def _items(node: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """Every key of nested dictionaries, dotted, with its value."""
     for key, value in node.items() if isinstance(node, dict) else ():
-        yield f"{prefix}{key}"
-        yield from _keys(value, f"{prefix}{key}.")
+        yield f"{prefix}{key}", value
+        yield from _items(value, f"{prefix}{key}.")
 
 
 def choices() -> dict[str, str]:

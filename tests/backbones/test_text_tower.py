@@ -20,7 +20,14 @@ def model(noise_file: Callable[..., Path]) -> nn.Module:
     return _from_openai_file(noise_file("vit", 2), True).eval()
 
 
-SENTENCES = ["a", "a photo of a cat.", "kite (bird of prey)", "a " * 70, "the jack-o'-lantern, lit; 2012 Ford F-150", ""]
+SENTENCES = [
+    "a",
+    "a photo of a cat.",
+    "kite (bird of prey)",
+    "a " * 70,
+    "the jack-o'-lantern, lit; 2012 Ford F-150",
+    "",
+]
 
 
 def test_sentences(model: nn.Module) -> None:

@@ -26,7 +26,9 @@ def test_round_trip(tmp_path: Path) -> None:
 
 
 def test_no_records(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"Expected the records of a run in .*; pass a directory that test_time\.py made"):
+    with pytest.raises(
+        ValueError, match=r"Expected the records of a run in .*; pass a directory that test_time\.py made"
+    ):
         read_records(tmp_path)
 
 

@@ -36,7 +36,7 @@ def plain_of(method: tpt.TPT, noise_file: Callable) -> PlainTPT:  # type: ignore
     p=st.sampled_from([0.25, 0.5, 1.0]),
     seed=st.integers(0, 1000),
 )
-def test_engine_equals_the_plain_algorithm(  # noqa: PLR0917
+def test_engine_equals_the_plain_algorithm(
     noise_clip: Callable[..., tpt.CLIP],
     noise_file: Callable,  # type: ignore[type-arg]
     position: str,

@@ -1,5 +1,6 @@
 """Runs side by side."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,20 @@ def run(method: str, **accuracies: float) -> dict[str, Any]:
 
 
 def text(runs: list[dict[str, Any]]) -> list[list[str]]:
-    console = Console(width=200, record=True, quiet=True)
+    console = Console(width=200, record=True, file=io.StringIO())
     console.print(comparison_table(runs))
     return [line.replace("│", " ").split() for line in console.export_text().splitlines()]
 
 
 def test_rows_columns_and_averages() -> None:
     """The paper's own cells: Table 1, ViT-B/16, CLIP."""
-    cells = {"imagenet": 66.73, "imagenet_a": 47.87, "imagenet_v2": 60.86, "imagenet_r": 73.98, "imagenet_sketch": 46.09}
+    cells = {
+        "imagenet": 66.73,
+        "imagenet_a": 47.87,
+        "imagenet_v2": 60.86,
+        "imagenet_r": 73.98,
+        "imagenet_sketch": 46.09,
+    }
     lines = text([run("clip", **cells)])
     assert lines[-1] == ["clip", "ViT-B-16", "66.73", "47.87", "60.86", "73.98", "46.09", "59.11", "57.20"]
 

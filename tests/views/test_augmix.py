@@ -80,11 +80,9 @@ def test_mixture_is_convex_and_m_weighs_the_original() -> None:
     weights = []
     for _ in range(300):
         # "Normalise" tells the untouched original (255) from every changed image (0).
-        mixed = AugMix()(
-            white, lambda im: np.asarray(im, np.float32) if im is white else black, rng
-        )
+        mixed = AugMix()(white, lambda im: np.asarray(im, np.float32) if im is white else black, rng)
         weights.append(float(mixed.mean()) / 255)
-    assert 0 <= min(weights) and max(weights) <= 1
+    assert min(weights) >= 0 and max(weights) <= 1
     assert np.mean(weights) == pytest.approx(0.5, abs=0.05)  # Beta(1, 1) is uniform
     assert np.std(weights) == pytest.approx(1 / np.sqrt(12), abs=0.05)
 

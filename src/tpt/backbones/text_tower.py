@@ -157,7 +157,7 @@ class TextTower(nn.Module):
 
     def _embed(self, tokens: Tensor, slots_BND: Tensor | None) -> Tensor:
         """(1 or B, n, D) vectors of `tokens`, those of slots taken from `slots_BND`."""
-        fixed = self.token_embedding(tokens.clamp(min=0))[None]
+        fixed: Tensor = self.token_embedding(tokens.clamp(min=0))[None]
         if slots_BND is None or not bool((tokens < 0).any()):
             return fixed
         given = slots_BND[:, (-1 - tokens).clamp(min=0)]

@@ -48,6 +48,14 @@ class WandbPanels(Callback):
             counts = self._selected.setdefault(outcome.dataset.name, Counter())
             counts.update(outcome.adaptation.selected.flatten().tolist())
 
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Closes the run: the next job of a sweep gets one of its own."""
+        _finish(trainer, exit_code=0)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Closes the run as failed."""
+        _finish(trainer, exit_code=1)
+
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws the panels."""
         metrics = next((c for c in trainer.callbacks if isinstance(c, DatasetMetrics)), None)  # type: ignore[attr-defined]
@@ -62,3 +70,9 @@ class WandbPanels(Callback):
                 values = {name: {**metrics.summary[name], **metrics.values(name)} for name in self._selected}
                 rows = [[name, *(v[column] for column in COLUMNS)] for name, v in values.items()]
                 logger.experiment.log({"test/results": wandb.Table(columns=["dataset", *COLUMNS], data=rows)})
+
+
+def _finish(trainer: Trainer, exit_code: int) -> None:
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish(exit_code=exit_code)
