@@ -15,6 +15,7 @@ from tpt.prompts import (
     random_context,
     save_context,
 )
+from tpt.views import AugMix, Views
 
 try:
     __version__ = version("tpt")
@@ -25,11 +26,13 @@ __all__ = [
     "CLIP",
     "TPT",
     "Adaptation",
+    "AugMix",
     "CoCoOp",
     "ConditionalContext",
     "Context",
     "Method",
     "PromptLearner",
+    "Views",
     "ZeroShot",
     "context_from_file",
     "context_from_words",

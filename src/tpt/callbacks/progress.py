@@ -26,7 +26,7 @@ class EpisodeProgressBar(TQDMProgressBar):
     def __init__(self, refresh_rate: int = 1, log_every_s: float = 60.0) -> None:
         super().__init__(refresh_rate=refresh_rate)
         self.log_every_s = log_every_s
-        self._bar_shown = sys.stderr.isatty()
+        self._bar_shown = sys.stdout.isatty()  # where the bar is drawn
         self._counts = [0, 0, 0]  # images, right before, right after
         self._last_line = 0.0
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 SOURCES = ("imagenet", "source_val", "source_train")  # what prompts are learned on; all else is shifted
-COLUMNS = ("dataset", "images", "zero-shot", "{method}", "gain [95 % interval]", "entropy", "views", "images/s")
+COLUMNS = ("dataset", "images", "zero-shot", "{method}", "gain [95 %]", "entropy", "views", "img/s")
 
 
 def results_table(results: dict[str, Any]) -> Table:
@@ -18,15 +19,16 @@ def results_table(results: dict[str, Any]) -> Table:
     Args:
         results: the content of a `results.json`.
     """
-    table = Table(title=None, show_edge=False, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=0)  # with the bundled names it fits 80 columns
     for name in COLUMNS:
-        table.add_column(name.format(method=results["method"]), justify="left" if name == "dataset" else "right")
+        justify: JustifyMethod = "left" if name == "dataset" else "right"
+        table.add_column(name.format(method=results["method"]), justify=justify, no_wrap=True)
     for name, d in results["datasets"].items():
         table.add_row(*_row(name, d))
     if len(results["datasets"]) > 1:
         mean = results["averages"]
         table.add_section()
-        gain = f"{mean['acc'] - mean['acc_zero_shot']:+.2f}"
+        gain = f"{mean['acc'] - mean['acc_zero_shot']:+.1f}"
         row = ("average", "", f"{mean['acc_zero_shot']:.2f}", f"{mean['acc']:.2f}", gain, _entropies(mean))
         table.add_row(*row, f"{mean['selected_views']:g}", "")
     return table
@@ -68,14 +70,13 @@ def _mean_accuracy(cells: Sequence[dict[str, Any] | None]) -> str:
 
 
 def _row(name: str, d: dict[str, Any]) -> tuple[str, ...]:
-    images = f"{d['images']}" if d["images"] == d["size"] else f"{d['images']} of {d['size']}"
     gain = d["gain"]
     return (
         name,
-        images,
+        str(d["images"]),
         f"{d['acc_zero_shot']:.2f}",
         f"{d['acc']:.2f}",
-        f"{gain['points']:+.2f} [{gain['low']:+.2f}, {gain['high']:+.2f}]",
+        f"{gain['points']:+.1f} [{gain['low']:+.1f},{gain['high']:+.1f}]",
         _entropies(d),
         f"{d['selected_views']:g}",
         f"{d['images_per_second']:.1f}",
@@ -83,14 +84,12 @@ def _row(name: str, d: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _entropies(d: dict[str, Any]) -> str:
-    return f"{d['entropy_zero_shot']:.2f} → {d['entropy']:.2f}"
+    return f"{d['entropy_zero_shot']:.2f}→{d['entropy']:.2f}"
 
 
 def print_table(results: dict[str, Any]) -> None:
     """Prints the table and what differs from the paper's protocol."""
     console = Console()
-    if not console.is_terminal and console.width < 120:
-        console = Console(width=120)  # a log file has no width; do not fold the table into 80 columns
     console.print()
     console.print(results_table(results))
     for note in results["notes"]:
@@ -103,8 +102,8 @@ def print_table(results: dict[str, Any]) -> None:
                 f"{name}: {len(d['skipped'])} unreadable images left out, listed in results.json.", style="yellow"
             )
     console.print(
-        "accuracy in %, gain in percentage points with a paired bootstrap interval, "
-        "entropy of the selected views in nats, before → after",
+        "zero-shot and {method}: accuracy in %; gain: percentage points, paired bootstrap; "
+        "entropy: of the selected views in nats, before→after; views: selected.".format(method=results["method"]),
         style="dim",
         highlight=False,
     )
