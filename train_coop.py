@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from hydra.utils import instantiate
 from lightning import Trainer, seed_everything
@@ -38,7 +39,7 @@ def run(cfg: DictConfig) -> None:
     backbone = {"name": clip.name, "fingerprint": clip.fingerprint(), "precision": clip.precision}
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     found = {"context": task.context().source, "epochs": task.epochs, "metrics": metrics, "files": files}
-    drawn = {"notes": [*shots.notes, *shots.train.notes], "class_names": data.class_names, "drawn": shots.files()}
+    drawn: dict[str, Any] = {"notes": [*shots.notes, *shots.train.notes], "class_names": data.class_names, "drawn": shots.files()}
     made = {"started": started, "seconds": time.time() - started, "config": cli.resolved(cfg), **results.environment()}
     results.write_json({**about, "backbone": backbone, **found, **drawn, **made}, folder / "training.json")
     for note in drawn["notes"]:
