@@ -39,7 +39,11 @@ def run(cfg: DictConfig) -> None:
     backbone = {"name": clip.name, "fingerprint": clip.fingerprint(), "precision": clip.precision}
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     found = {"context": task.context().source, "epochs": task.epochs, "metrics": metrics, "files": files}
-    drawn: dict[str, Any] = {"notes": [*shots.notes, *shots.train.notes], "class_names": data.class_names, "drawn": shots.files()}
+    drawn: dict[str, Any] = {
+        "notes": [*shots.notes, *shots.train.notes],
+        "class_names": data.class_names,
+        "drawn": shots.files(),
+    }
     made = {"started": started, "seconds": time.time() - started, "config": cli.resolved(cfg), **results.environment()}
     results.write_json({**about, "backbone": backbone, **found, **drawn, **made}, folder / "training.json")
     for note in drawn["notes"]:
