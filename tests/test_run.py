@@ -191,7 +191,7 @@ def test_a_real_process_prints_the_table_and_nothing_else(tmp_path: Path) -> Non
         process = start(tmp_path, "data.limit=3", *SMALL, f"hydra.run.dir={name}", f"data.batch_size={len(name) - 4}")
         out, errors = process.communicate(timeout=280)
         assert process.returncode == 0 and errors == "", errors
-        assert "zero-shot" in out and "average" in out and "95 % interval" in out
+        assert "zero-shot" in out and "average" in out and "gain [95 %]" in out
         tables.append(read_records(tmp_path / name).drop_columns(["seconds"]).to_pylist())
     for first, second in zip(*tables, strict=True):
         assert first.pop("entropy") == pytest.approx(second.pop("entropy"), abs=1e-5)
