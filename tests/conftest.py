@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+import hydra
 import numpy as np
 import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -132,3 +135,15 @@ def run_script(
         return Done(code, out, err)
 
     return run
+
+
+def compose_config(script: str, *overrides: str, tmp_path: Path) -> DictConfig:
+    """The configuration of `script` as its job sees it, with `tmp_path` as the run's directory."""
+    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = hydra.compose(script, list(overrides), return_hydra_config=True)
+    OmegaConf.set_readonly(cfg.hydra, False)
+    cfg.hydra.runtime.output_dir = str(tmp_path)
+    HydraConfig.instance().set_config(cfg)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return cfg

@@ -5,12 +5,11 @@ from typing import Any
 
 import hydra
 import pytest
-from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 import tpt
-from tests.conftest import NAMES, ROOT
+from tests.conftest import NAMES, ROOT, compose_config
 
 CONF = ROOT / "conf"
 GROUPS = sorted(p.name for p in CONF.iterdir() if p.is_dir())
@@ -27,14 +26,7 @@ TRAIN_GROUPS = {"learner", "shots"}  # of train_coop.py, tested beside it
 
 
 def compose(*overrides: str, tmp_path: Path) -> DictConfig:
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = hydra.compose("test_time", list(overrides), return_hydra_config=True)
-    OmegaConf.set_readonly(cfg.hydra, False)
-    cfg.hydra.runtime.output_dir = str(tmp_path)
-    HydraConfig.instance().set_config(cfg)
-    with open_dict(cfg):
-        del cfg["hydra"]
-    return cfg
+    return compose_config("test_time", *overrides, tmp_path=tmp_path)
 
 
 def test_every_group_and_option_is_counted() -> None:

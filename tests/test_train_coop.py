@@ -5,15 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import hydra
 import pytest
 import torch
-from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 import tpt
-from tests.conftest import ROOT, Done
+from tests.conftest import ROOT, Done, compose_config
 from tpt.prompts import ConditionalContext, Context
 from tpt.tasks import CoCoOpTask, CoOpTask
 
@@ -22,14 +20,7 @@ CONF = ROOT / "conf"
 
 
 def compose(*overrides: str, tmp_path: Path) -> DictConfig:
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = hydra.compose("train_coop", list(overrides), return_hydra_config=True)
-    OmegaConf.set_readonly(cfg.hydra, False)
-    cfg.hydra.runtime.output_dir = str(tmp_path)
-    HydraConfig.instance().set_config(cfg)
-    with open_dict(cfg):
-        del cfg["hydra"]
-    return cfg
+    return compose_config("train_coop", *overrides, tmp_path=tmp_path)
 
 
 @pytest.fixture
