@@ -12,6 +12,8 @@ import tpt
 from benchmarks.plain import PlainTPT
 from tests.conftest import NAMES
 from tpt.backbones.pretrained import _from_openai_file
+from tpt.methods import memory
+from tpt.methods.tpt import _pull_back
 
 
 def plain_of(method: tpt.TPT, noise_file: Callable) -> PlainTPT:  # type: ignore[type-arg]
@@ -78,6 +80,41 @@ def test_groups_do_not_change_answers(clip: tpt.CLIP, features: torch.Tensor) ->
     one = tpt.TPT(clip, NAMES, steps=3, selection_p=0.3, max_tokens=1)(features)
     many = tpt.TPT(clip, NAMES, steps=3, selection_p=0.3)(features)
     torch.testing.assert_close(one.logits, many.logits, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("class_specific", [False, True])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_parts_of_the_classes_do_not_change_answers(
+    clip: tpt.CLIP, features: torch.Tensor, steps: int, class_specific: bool
+) -> None:
+    context = tpt.random_context(clip, 2, "middle", num_classes=len(NAMES) if class_specific else None)
+    # Plain gradient descent: AdamW's first step would hide the size of a gradient.
+    make = partial(
+        tpt.TPT, clip, NAMES, context=context, steps=steps, selection_p=0.3, lr=0.1, optimizer=torch.optim.SGD
+    )
+    whole = make()(features)
+    for tokens in (1, 7, 12):
+        parts = make(max_graph_tokens=tokens, max_tokens=tokens + 1)(features)
+        torch.testing.assert_close(parts.context, whole.context, atol=1e-6, rtol=1e-4)
+        torch.testing.assert_close(parts.logits, whole.logits, atol=1e-5, rtol=0)
+
+
+def test_images_pulled_back_at_once_get_the_same_gradients(clip: tpt.CLIP) -> None:
+    learner = tpt.TPT(clip, NAMES).learner
+    leaf = learner.slots.clone().requires_grad_()
+    text = learner(leaf)
+    pull = torch.randn(3, *text.shape)
+    one_by_one = _pull_back(text, leaf, pull, keep_graph=True)
+    (at_once,) = torch.autograd.grad(text, leaf, pull, is_grads_batched=True)  # what a GPU does
+    torch.testing.assert_close(at_once, one_by_one, atol=1e-6, rtol=1e-4)
+
+
+def test_scarce_memory_gives_smaller_graphs(clip: tpt.CLIP, monkeypatch: pytest.MonkeyPatch) -> None:
+    plenty = memory.graph_tokens(clip.text, clip.device)
+    monkeypatch.setattr(memory, "free_memory", lambda device: 2**28)
+    scarce = memory.graph_tokens(clip.text, clip.device)
+    assert 1 <= scarce < plenty
+    assert scarce * 4 * memory.FLOATS_PER_WIDTH * clip.width * len(clip.text.blocks) <= 2**27
 
 
 def test_tuning_lowers_the_marginal_entropy(clip: tpt.CLIP, features: torch.Tensor) -> None:

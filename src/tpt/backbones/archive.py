@@ -172,6 +172,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise
     except Exception as error:  # a damaged pickle raises nearly anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "weights_only" in reason:  # torch's advice to run what the file contains is not ours
+            reason = "it is something else, or would run code"
         raise WeightsFileError(
             f"Expected {path} to be a checkpoint written by torch.save, but it cannot be read safely ({reason[:200]}); "
             "get the file again, or, where you trust it, load it with the torch that wrote it and save its "

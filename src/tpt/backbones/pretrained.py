@@ -35,6 +35,8 @@ def load_clip(
     precision: str = "fp32",
     quick_gelu: bool | None = None,
     cache_dir: str | None = None,
+    channels_last: bool = False,
+    compile: bool = False,
 ) -> CLIP:
     """A frozen CLIP.
 
@@ -47,6 +49,8 @@ def load_clip(
         precision: of the image encoder: "fp32", "bf16" or "fp16" (autocast).  Weights stay float32.
         quick_gelu: the activation the weights were trained with, where a file cannot tell.
         cache_dir: where fetched weights are kept; open_clip's default if None.
+        channels_last: the image encoder's memory layout, which convolutions may prefer.
+        compile: runs the image encoder through `torch.compile`; where that fails, goes on without, with a warning.
 
     Raises:
         ValueError: unknown name or tag, unsuitable text tower, or a file that does not fit.
@@ -63,7 +67,7 @@ def load_clip(
     if name is None:
         name = Path(str(pretrained)).name
     label = name if pretrained is None or name == EMOJI_MINI else f"{name}/{Path(str(pretrained)).name}"
-    return wrap(model, label, precision).to(usable_device(device))
+    return wrap(model, label, precision, channels_last, compile).to(usable_device(device))
 
 
 def usable_device(device: str | torch.device) -> torch.device:
@@ -74,7 +78,9 @@ def usable_device(device: str | torch.device) -> torch.device:
     return device
 
 
-def wrap(model: nn.Module, name: str, precision: str = "fp32") -> CLIP:
+def wrap(
+    model: nn.Module, name: str, precision: str = "fp32", channels_last: bool = False, compile: bool = False
+) -> CLIP:
     """The CLIP of an open_clip model (or one of that shape), its text tower checked."""
     _refuse_text_tower(model, name)
     text: Any = getattr(model, "text", model)
@@ -90,7 +96,19 @@ def wrap(model: nn.Module, name: str, precision: str = "fp32") -> CLIP:
     mean = getattr(visual, "image_mean", None) or open_clip.OPENAI_DATASET_MEAN
     std = getattr(visual, "image_std", None) or open_clip.OPENAI_DATASET_STD
     scale = float(model.logit_scale.detach().float().exp())  # type: ignore[operator]
-    return CLIP(name, visual, tower, Tokenizer(), scale, int(size), mean, std, precision)
+    return CLIP(
+        name,
+        visual,
+        tower,
+        Tokenizer(),
+        scale,
+        int(size),
+        mean,
+        std,
+        precision,
+        channels_last=channels_last,
+        compile=compile,
+    )
 
 
 def _refuse_text_tower(model: nn.Module, name: str) -> None:

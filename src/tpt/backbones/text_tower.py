@@ -51,6 +51,7 @@ class PackedPrompts(nn.Module):
         order = sorted(range(len(prompts)), key=lambda k: len(prompts[k]))
         tails = [list(prompts[k][shared:]) for k in order]
         positions = [shared + i for tail in tails for i in range(len(tail))]
+        self._sorted = [[*start, *tail] for tail in tails]
         self.shared = shared
         self.num_prompts = len(prompts)
         self.num_tokens = len(positions)
@@ -70,6 +71,21 @@ class PackedPrompts(nn.Module):
         self.register_buffer("tails", torch.tensor([t for tail in tails for t in tail]), persistent=False)
         self.register_buffer("positions", torch.tensor(positions), persistent=False)
         self.register_buffer("unsort", inverse, persistent=False)
+
+    def split(self, max_tokens: int) -> list[PackedPrompts]:
+        """Parts of at most `max_tokens` tail tokens, or of one prompt; side by side their features lie in packed order,
+        which `unsort` brings into the order of the prompts.
+        """
+        parts: list[list[Prompt]] = [[]]
+        size = 0
+        for prompt in self._sorted:
+            length = len(prompt) - self.shared
+            if parts[-1] and size + length > max_tokens:
+                parts.append([])
+                size = 0
+            parts[-1].append(prompt)
+            size += length
+        return [PackedPrompts(part, self.shared).to(self.tails.device) for part in parts]
 
     def ends(self) -> Tensor:
         """(K,) position of each tail's end token among the packed tokens, in packed order."""

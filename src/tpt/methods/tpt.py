@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tpt.backbones.clip import CLIP
 from tpt.functional import marginal_entropy, num_selected
 from tpt.methods.base import Adaptation, Method, select_views
+from tpt.methods.memory import graph_tokens
 from tpt.prompts.conditional import ConditionalContext
 from tpt.prompts.context import Context, context_from_words, random_context
 from tpt.prompts.learner import PromptLearner, check_class_names
@@ -57,7 +58,9 @@ class TPT(Method):
         lr: learning rate; the paper's 5e-3.
         optimizer: takes the parameters and `lr`; the paper's AdamW at PyTorch's defaults, weight decay 0.01 included.
         seed: of random vectors.
-        max_tokens: most prompt tokens in flight while tuning; bounds memory, changes no answer.
+        max_tokens: most prompt tokens in flight without a graph; bounds memory, changes no answer.
+        max_graph_tokens: most prompt tokens whose graph is kept; more are pulled back in parts, computed once more for
+            each batch.  None takes what fits into the free memory, at most 2 GiB.
 
     Raises:
         ValueError: settings out of range, or names too long for the text tower.
@@ -78,6 +81,7 @@ class TPT(Method):
         optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
         seed: int = 0,
         max_tokens: int = 16384,
+        max_graph_tokens: int | None = None,
     ) -> None:
         names = check_class_names(class_names)
         super().__init__(clip, names)
@@ -103,6 +107,7 @@ class TPT(Method):
         self.lr = lr
         self.optimizer = optimizer
         self.max_tokens = max_tokens
+        self.max_graph_tokens = max_graph_tokens or graph_tokens(clip.text, clip.device)
         probe = self._new_optimizer(nn.Parameter(torch.zeros(1)))
         self._elementwise = type(probe) in ELEMENTWISE
         self._first: tuple[Tensor, Tensor] | None = None  # slots (n_slots, D) and their text features (K, E)
@@ -145,15 +150,21 @@ class TPT(Method):
     @torch.no_grad()
     def _text(self, slots_BND: Tensor) -> Tensor:
         """(B, K, E) text features."""
-        return torch.cat([self.learner(some) for (some,) in self._groups(slots_BND)])
+        groups = self._groups(self.max_tokens, slots_BND)
+        return torch.cat([self.learner.encode(some, self.max_tokens) for (some,) in groups])
 
     def _initial_text(self) -> tuple[Tensor, Tensor]:
-        """The initial slots as a leaf, and their text features with the graph that leads back to it."""
+        """The initial slots as a leaf, and their text features, with the graph that leads back to it if that fits."""
         if self._first is None or self._first[0].device != self.learner.slots.device:
             with torch.enable_grad():
                 leaf = self.learner.slots.clone().requires_grad_(self.steps > 0)
-                self._first = (leaf, self.learner(leaf))
+                self._first = (leaf, self.learner(leaf) if self._fits else self.learner.encode(leaf, self.max_tokens))
         return self._first
+
+    @property
+    def _fits(self) -> bool:
+        """Whether the graph of all classes can be kept."""
+        return self.learner.prompts.num_tokens <= self.max_graph_tokens
 
     def _tune(self, trusted_BSE: Tensor, start_BND: Tensor | None) -> Tensor:
         """(B, n_slots, D) tuned slots."""
@@ -182,22 +193,47 @@ class TPT(Method):
     def _first_gradient(self, trusted_BSE: Tensor) -> Tensor:
         """(B, n_slots, D) gradients at the initial slots, pulled back through the one graph all images share."""
         leaf, text_KE = self._initial_text()
-        with torch.enable_grad():
-            own_text = text_KE.detach().expand(len(trusted_BSE), -1, -1).clone().requires_grad_()
-            loss = self._loss(own_text, trusted_BSE)
-            (pull_BKE,) = torch.autograd.grad(loss, own_text)
-        pulled = [torch.autograd.grad(text_KE, leaf, pull, retain_graph=True)[0] for pull in pull_BKE]
-        return torch.stack(pulled)
+        pull_BKE = self._text_gradient(text_KE.expand(len(trusted_BSE), -1, -1), trusted_BSE)
+        if self._fits:
+            return _pull_back(text_KE, leaf, pull_BKE, keep_graph=True)
+        return self._pull_back_in_parts(leaf, pull_BKE)
 
     def _gradient(self, slots: Tensor, trusted_BSE: Tensor) -> Tensor:
-        """(B, n_slots, D) gradients at `slots`, for as many images at once as `max_tokens` allows."""
-        parts = []
-        for some, trusted in self._groups(slots, trusted_BSE):
+        """(B, n_slots, D) gradients at `slots`, for as many images at once as `max_graph_tokens` allows."""
+        gradients = []
+        for some, trusted in self._groups(self.max_graph_tokens, slots, trusted_BSE):
+            leaf = some.detach().requires_grad_()
+            if self._fits:
+                with torch.enable_grad():
+                    (gradient,) = torch.autograd.grad(self._loss(self.learner(leaf), trusted), leaf)
+            else:  # the loss needs the features of all classes, the way back only those of one part
+                text_BKE = self.learner.encode(leaf, self.max_tokens)
+                gradient = self._pull_back_in_parts(leaf, self._text_gradient(text_BKE, trusted))
+            gradients.append(gradient)
+        return torch.cat(gradients)
+
+    def _text_gradient(self, text_BKE: Tensor, trusted_BSE: Tensor) -> Tensor:
+        """(B, K, E) gradient of the loss by the text features."""
+        with torch.enable_grad():
+            own = text_BKE.detach().clone().requires_grad_()
+            return torch.autograd.grad(self._loss(own, trusted_BSE), own)[0]
+
+    def _pull_back_in_parts(self, leaf: Tensor, pull_BKE: Tensor) -> Tensor:
+        """(B, n_slots, D): as `_pull_back`, with the graph of one part of the classes at a time.
+
+        `leaf` (n_slots, D) is shared by the B images, or (1, n_slots, D) belongs to the only one.
+        """
+        packed = torch.empty_like(pull_BKE)
+        packed[:, self.learner.prompts.unsort] = pull_BKE
+        total, first = torch.zeros(()), 0
+        for part in self.learner.prompts.split(self.max_graph_tokens):
             with torch.enable_grad():
-                leaf = some.detach().requires_grad_()
-                (gradient,) = torch.autograd.grad(self._loss(self.learner(leaf), trusted), leaf)
-            parts.append(gradient)
-        return torch.cat(parts)
+                text = self.clip.text(part, leaf)
+            pull = packed[:, first : first + part.num_prompts]
+            first += part.num_prompts
+            gradient = torch.autograd.grad(text, leaf, pull)[0] if leaf.ndim == 3 else _pull_back(text, leaf, pull)
+            total = total.to(gradient) + gradient
+        return total
 
     def _loss(self, text_BKE: Tensor, trusted_BSE: Tensor) -> Tensor:
         """Sum over images of the marginal entropy: each image's gradient is its own."""
@@ -208,13 +244,29 @@ class TPT(Method):
     def _predict(self, slots: Tensor, image_BE: Tensor, trusted_BSE: Tensor) -> tuple[Tensor, Tensor]:
         """(B, K) logits of view 0 and (B,) marginal entropy of the selected views, at the tuned slots."""
         logits, entropies = [], []
-        for some, image, trusted in self._groups(slots, image_BE, trusted_BSE):
-            text_BEK = self.learner(some).transpose(1, 2)
+        for some, image, trusted in self._groups(self.max_tokens, slots, image_BE, trusted_BSE):
+            text_BEK = self.learner.encode(some, self.max_tokens).transpose(1, 2)
             logits.append(self.clip.logit_scale * (image[:, None] @ text_BEK)[:, 0])
             entropies.append(marginal_entropy(self.clip.logit_scale * trusted @ text_BEK))
         return torch.cat(logits), torch.cat(entropies)
 
-    def _groups(self, *tensors: Tensor) -> Any:
-        """The tensors' rows in groups whose prompts stay within `max_tokens`."""
-        size = max(1, self.max_tokens // self.learner.prompts.num_tokens)
+    def _groups(self, max_tokens: int, *tensors: Tensor) -> Any:
+        """The tensors' rows in groups whose prompts stay within `max_tokens`, or one by one."""
+        size = max(1, max_tokens // self.learner.prompts.num_tokens)
         return zip(*(t.detach().split(size) for t in tensors), strict=True)
+
+
+def _pull_back(text_KE: Tensor, leaf: Tensor, pull_BKE: Tensor, keep_graph: bool = False) -> Tensor:
+    """(B, n_slots, D) gradients of B images through one graph from `leaf` (n_slots, D) to `text_KE`.
+
+    On a GPU all at once: the kernels of one image are too small to fill it.  On a CPU one after another, which was
+    the faster way (docs/engine.md).
+    """
+    if text_KE.is_cuda:
+        return torch.autograd.grad(text_KE, leaf, pull_BKE, retain_graph=keep_graph, is_grads_batched=True)[0]
+    last = len(pull_BKE) - 1
+    pulled = [
+        torch.autograd.grad(text_KE, leaf, pull, retain_graph=keep_graph or i < last)[0]
+        for i, pull in enumerate(pull_BKE)
+    ]
+    return torch.stack(pulled)

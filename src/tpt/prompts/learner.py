@@ -120,6 +120,14 @@ class PromptLearner(nn.Module):
         """Unit-length text features (K, E) of the initial slots or of (n_slots, D); (B, K, E) of (B, n_slots, D)."""
         return self.clip.text(self.prompts, self.slots if slots is None else slots)  # type: ignore[no-any-return]
 
+    def encode(self, slots: Tensor, max_tokens: int) -> Tensor:
+        """As `forward`, without a graph, and with at most `max_tokens` prompt tokens at a time."""
+        with torch.no_grad():
+            if self.prompts.num_tokens <= max_tokens:
+                return self(slots)  # type: ignore[no-any-return]
+            parts = [self.clip.text(part, slots) for part in self.prompts.split(max_tokens)]
+            return torch.cat(parts, dim=-2)[..., self.prompts.unsort, :]
+
     def split(self, slots: Tensor) -> tuple[Tensor, Tensor | None]:
         """The context (..., n_ctx, D) or (..., K, n_ctx, D) in `slots`, and the class tokens (..., K, D) or None."""
         shape = self.context.vectors.shape

@@ -1,0 +1,219 @@
+"""python -m benchmarks.episode --backbone ViT-B-16 --classes 1000 --images 4
+
+The plain algorithm and the engine in one process, on the same random weights and the same views: do they agree, and
+what does each stage of an episode cost?  Random weights cost what trained ones cost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+from functools import partial
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+import tpt
+from benchmarks.measure import PeakMemory, Stages, count_flops, matmul_rate
+from benchmarks.plain import PlainTPT
+from tpt.backbones.clip import DTYPES
+from tpt.backbones.pretrained import usable_device, wrap
+from tpt.views import Views
+
+STAGES = ("views", "image encoder", "first forward", "tune", "predict")
+console = Console(width=110)
+
+
+def main() -> int:
+    args = arguments()
+    torch.manual_seed(0)
+    device = usable_device(args.device)
+    model = open_clip.create_model(args.backbone, pretrained=None, load_weights=False, device=device).eval()
+    clip = wrap(model, args.backbone, args.precision).to(device)
+    names = class_names(args.classes)
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    console.print(
+        f"{args.backbone}, {len(names)} classes, {args.views} views, {args.steps} steps, {args.images} images, "
+        f"{args.precision}, {where}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    )
+    if args.grow:
+        grow(clip, args, device)
+        return 0
+    engine, outs, views, engine_peak, flops = run_engine(clip, names, args, device)
+    rows = {"engine": (engine, engine_peak, flops)}
+    agree = True
+    if not args.engine_only:
+        plain, results, plain_peak, flops = run_plain(clip, model, names, views[: args.plain_images], args, device)
+        plain["views"] = engine["views"]  # both see the same ones
+        rows["plain"] = (plain, plain_peak, flops)
+        agree = compare(outs, results, args.precision == "fp32")
+    report(rows)
+    if device.type == "cuda":
+        rate = matmul_rate(device, DTYPES[args.precision])
+        reached = rows["engine"][2] / sum(engine.values())
+        console.print(f"matrix products reach {rate / 1e12:.0f} TFLOP/s here; the engine {reached / rate:.0%} of that")
+    return 0 if agree else 1
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--backbone", default="ViT-B-16-quickgelu", help="any open_clip model with a plain text tower")
+    parser.add_argument("--classes", type=int, default=100, help="the first of ImageNet's class names")
+    parser.add_argument("--images", type=int, default=4, help="tuned side by side by the engine")
+    parser.add_argument("--plain-images", type=int, default=1, help="run by the plain algorithm, one by one")
+    parser.add_argument("--views", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default="fp32", choices=sorted(DTYPES))
+    parser.add_argument("--engine-only", action="store_true", help="where the plain algorithm does not fit")
+    parser.add_argument(
+        "--grow", action="store_true", help="how the text side grows with classes, steps, views, images"
+    )
+    return parser.parse_args()
+
+
+def class_names(number: int) -> list[str]:
+    known: list[str] = list(open_clip.IMAGENET_CLASSNAMES)
+    return [known[k % len(known)] + (f" {k // len(known)}" if k >= len(known) else "") for k in range(number)]
+
+
+def picture(seed: int) -> Image.Image:
+    """Photograph-sized, and not flat."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((500, 375), Image.Resampling.BICUBIC)
+
+
+def make_method(clip: tpt.CLIP, names: list[str], steps: int, **settings: Any) -> tpt.TPT:
+    return tpt.TPT(clip, names, steps=steps, selection_p=0.1, lr=5e-3, **settings)
+
+
+def run_engine(
+    clip: tpt.CLIP, names: list[str], args: argparse.Namespace, device: torch.device
+) -> tuple[dict[str, float], Any, Tensor, int, float]:
+    """Seconds an image by stage; the first forward pass of the text tower, once a dataset, is shared by the images."""
+    stages = Stages(device)
+    with stages("views"):
+        maker = Views(clip.image_size, args.views)
+        views = torch.stack([maker(picture(i), str(i)) for i in range(args.images)])
+    if device.type == "cuda":  # the first call of everything
+        make_method(clip, names, args.steps)(clip.encode_views(views.to(device)))
+    method = make_method(clip, names, args.steps)
+    method._initial_text = stages.time("first forward", method._initial_text)  # type: ignore[method-assign]
+    method._predict = stages.time("predict", method._predict)  # type: ignore[method-assign]
+    with PeakMemory(device) as peak:
+        with stages("image encoder"):
+            features = torch.cat([clip.encode_views(v[None].to(device)) for v in views])
+        with stages("tune"):
+            outs = method(features)
+    encoder = args.views * count_flops(lambda: clip.encode_views(views[0, :1].to(device)))
+    fresh = make_method(clip, names, args.steps)
+    flops = encoder + count_flops(lambda: fresh(features)) / args.images
+    return {k: v / args.images for k, v in stages.seconds.items()}, outs, views, peak.bytes, flops
+
+
+def run_plain(
+    clip: tpt.CLIP, model: Any, names: list[str], views: Tensor, args: argparse.Namespace, device: torch.device
+) -> tuple[dict[str, float], list[Any], int, float]:
+    stages = Stages(device)
+    plain = plain_of(clip, model, names, device)
+    autocast = partial(torch.autocast, device.type, DTYPES[args.precision], enabled=args.precision != "fp32")
+    encode, text = plain.image_features, plain.text_features
+    plain.image_features = stages.time("image encoder", encode)  # type: ignore[method-assign]
+
+    def timed_text(context: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            return text(context)
+        with stages("predict"):
+            return text(context)
+
+    plain.text_features = timed_text  # type: ignore[method-assign]
+    pixels = [clip._normalise(v.to(device)) for v in views]
+    with PeakMemory(device) as peak, autocast():
+        if device.type == "cuda":
+            plain(pixels[0], args.steps, 0.1, 5e-3)
+            stages.seconds.clear()
+        results = []
+        for v in pixels:
+            with stages("tune"):
+                results.append(plain(v, args.steps, 0.1, 5e-3))
+    one = plain_of(clip, model, names[:1], device)
+
+    def text_of_one_class() -> None:
+        context = one.context0.clone().requires_grad_()
+        for _ in range(args.steps):
+            one.text_features(context).sum().backward()
+        with torch.no_grad():
+            one.text_features(context)
+
+    encoder = (args.views * args.steps + 1) * count_flops(lambda: encode(pixels[0][:1]))
+    flops = encoder + len(names) * count_flops(text_of_one_class)
+    return {k: s / len(views) for k, s in stages.seconds.items()}, results, peak.bytes, flops
+
+
+def plain_of(clip: tpt.CLIP, model: Any, names: list[str], device: torch.device) -> PlainTPT:
+    """The plain algorithm with the engine's prompts, padded to the full context length."""
+    learner = tpt.TPT(clip, names).learner
+    tokens = torch.zeros(len(names), clip.text.context_length, dtype=torch.long)
+    context_at = []
+    for k in range(len(names)):
+        sequence = learner._sequence(k)
+        tokens[k, : len(sequence)] = torch.tensor([max(t, 0) for t in sequence])
+        context_at.append([i for i, t in enumerate(sequence) if t < 0])
+    return PlainTPT(model, tokens.to(device), learner.slots, context_at)
+
+
+def compare(outs: Any, results: list[Any], strict: bool) -> bool:
+    same = all(outs.selected[i].tolist() == r.selected.tolist() for i, r in enumerate(results))
+    worst = max(float((outs.logits[i] - r.logits.float()).abs().max()) for i, r in enumerate(results))
+    console.print(f"same views selected: {'yes' if same else 'no'}; logits differ by at most {worst:.1e}")
+    return (same and worst < 1e-3) or not strict
+
+
+def report(rows: dict[str, tuple[dict[str, float], int, float]]) -> None:
+    """Per image: seconds by stage, totals, peak memory, operations, and the ratios."""
+    table = Table()
+    for column in ("per image", *STAGES, "text side", "whole", "peak GB", "TFLOP"):
+        table.add_column(column, justify="right")
+    numbers = {}
+    for name, (seconds, peak, flops) in rows.items():
+        own = [seconds.get(s, 0.0) for s in STAGES]
+        numbers[name] = [*own, sum(own[2:]), sum(own), peak / 1e9, flops / 1e12]
+        table.add_row(name, *(f"{x:.3g}" for x in numbers[name]))
+    if len(rows) == 2:
+        ratios = [p / e if e and p else None for p, e in zip(numbers["plain"], numbers["engine"], strict=True)]
+        table.add_row("ratio", *("" if r is None else f"{r:.1f}x" for r in ratios))
+    console.print(table)
+
+
+def grow(clip: tpt.CLIP, args: argparse.Namespace, device: torch.device) -> None:
+    """Seconds an image of the engine's text side, one setting at a time away from the given ones."""
+    table = Table("setting", "value", "seconds an image")
+    base = {"classes": args.classes, "steps": args.steps, "views": args.views, "images": args.images}
+    for key, values in {
+        "classes": (100, 200, 400, 1000),
+        "steps": (1, 2, 4),
+        "views": (16, 64, 128),
+        "images": (1, 4, 16),
+    }.items():
+        for value in values:
+            case = {**base, key: value}
+            features = F.normalize(torch.randn(case["images"], case["views"], clip.embed_dim, device=device), dim=-1)
+            method = make_method(clip, class_names(case["classes"]), case["steps"])
+            method._initial_text()  # once a dataset
+            stages = Stages(device)
+            with stages("adapt"):
+                method(features)
+            table.add_row(key, str(value), f"{stages.seconds['adapt'] / case['images']:.3g}")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

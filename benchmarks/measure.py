@@ -1,0 +1,104 @@
+"""Time by stage, peak memory, floating-point operations."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psutil
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+
+class Stages:
+    """Seconds spent under each name; a stage inside another counts for the inner one alone."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._device = device
+        self._open: list[tuple[str, float]] = []
+
+    def _now(self) -> float:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter()
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        now = self._now()
+        if self._open:
+            outer, since = self._open[-1]
+            self.seconds[outer] += now - since
+        self._open.append((name, now))
+        try:
+            yield
+        finally:
+            now = self._now()
+            _, since = self._open.pop()
+            self.seconds[name] += now - since
+            if self._open:
+                self._open[-1] = (self._open[-1][0], now)
+
+    def time(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            with self(name):
+                return function(*args, **kwargs)
+
+        return timed
+
+
+class PeakMemory:
+    """Peak bytes of this process, weights and libraries included, or of the GPU's allocator."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.bytes = device, 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def _watch(self) -> None:
+        process = psutil.Process()
+        while not self._stop.is_set():
+            self.bytes = max(self.bytes, process.memory_info().rss)
+            self._stop.wait(0.005)
+
+    def __enter__(self) -> PeakMemory:
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        else:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.device.type == "cuda":
+            self.bytes = torch.cuda.max_memory_allocated(self.device)
+        else:
+            self._stop.set()
+            self._thread.join()
+
+
+def count_flops(function: Callable[[], Any]) -> float:
+    """Floating-point operations of the matrix products and convolutions in one call."""
+    was = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # the counter does not know the fused operation
+    try:
+        with FlopCounterMode(display=False) as counter:
+            function()
+    finally:
+        torch.backends.mha.set_fastpath_enabled(was)
+    return float(counter.get_total_flops())
+
+
+def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating-point operations per second that a large matrix product reaches here."""
+    n = 8192 if device.type == "cuda" else 2048
+    a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
+    stages = Stages(device)
+    for name in ("warm", "timed"):
+        with stages(name):
+            for _ in range(3):
+                a @ b
+    return 3 * 2 * n**3 / stages.seconds["timed"]

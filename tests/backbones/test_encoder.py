@@ -1,0 +1,45 @@
+"""The image encoder's options: memory layout, compilation, passes of bounded size."""
+
+import logging
+from collections.abc import Callable
+
+import pytest
+import torch
+
+import tpt
+
+
+@pytest.fixture
+def views() -> torch.Tensor:
+    return torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def test_channels_last_gives_the_same_features(noise_file: Callable[..., str], views: torch.Tensor) -> None:
+    plain, other = (tpt.load_clip(pretrained=noise_file(), channels_last=flag) for flag in (False, True))
+    torch.testing.assert_close(other.encode_image(views), plain.encode_image(views), atol=1e-5, rtol=0)
+    assert other.fingerprint() == plain.fingerprint()
+
+
+def test_passes_of_bounded_size_give_the_same_features(noise_file: Callable[..., str], views: torch.Tensor) -> None:
+    clip = tpt.load_clip(pretrained=noise_file())
+    whole = clip.encode_image(views)
+    clip.max_images = 2
+    torch.testing.assert_close(clip.encode_image(views), whole, atol=1e-6, rtol=0)
+
+
+def test_failed_compilation_goes_on_without(
+    noise_file: Callable[..., str],
+    views: torch.Tensor,
+    tmp_path: object,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/no/such/compiler",))
+    torch._dynamo.reset()
+    clip = tpt.load_clip(pretrained=noise_file(), compile=True)
+    assert clip.fingerprint() == tpt.load_clip(pretrained=noise_file()).fingerprint()
+    with caplog.at_level(logging.WARNING):
+        features = clip.encode_image(views)
+    assert "torch.compile failed" in caplog.text and "going on without it" in caplog.text
+    torch.testing.assert_close(features, tpt.load_clip(pretrained=noise_file()).encode_image(views))
