@@ -7,7 +7,7 @@ import torch
 
 from tpt.data import EpisodeBatch, EpisodeDataModule, image_folder
 from tpt.errors import BadImageError
-from tpt.views import Views
+from tpt.views import AugMix, Views
 
 
 def batches(root: Path, **settings: object) -> list[EpisodeBatch]:
@@ -37,6 +37,26 @@ def test_views_depend_on_the_image_alone(image_tree: Path) -> None:
     (image_tree / "T-shirt" / "0.png").unlink()
     fewer = by_path(batches(image_tree, batch_size=4))
     assert len(fewer) == 11 and all(torch.equal(fewer[p], expected[p]) for p in fewer)
+
+
+@pytest.mark.parametrize("augmix", [None, AugMix()], ids=["crops", "augmix"])
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_views_made_on_the_device_are_the_loaders(image_tree: Path, num_workers: int, augmix: AugMix | None) -> None:
+    (image_tree / "cat" / "1.png").write_bytes(b"broken")
+    settings = {"batch_size": 4, "num_workers": num_workers, "on_bad_image": "skip"}
+    pair = []
+    for made_on in ("loader", "device"):
+        module = EpisodeDataModule([image_folder(image_tree)], **settings)  # type: ignore[arg-type]
+        loader = module.use_views(Views(16, 4, augmix, made_on=made_on)).test_dataloader()[0]
+        arrived = [batch.to(torch.device("cpu")) for batch in loader]
+        assert all(isinstance(batch.views, list) == (made_on == "device") for batch in arrived)
+        pair.append(by_path([module.on_after_batch_transfer(batch, 0) for batch in arrived]))
+    made, rendered = pair
+    assert made.keys() == rendered.keys() and len(made) == 11
+    for path, views in made.items():
+        assert rendered[path].dtype == views.dtype
+        difference = (rendered[path].double() - views.double()).abs().mean()
+        assert float(difference) < (0.2 if augmix is None else 0.02)
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])

@@ -19,7 +19,7 @@ def many(operation: ops.Operation, severity: float = 1.0, n: int = 200) -> list[
 
 
 def test_there_are_nine_and_no_colour_ones() -> None:
-    names = [op.__name__ for op in ops.OPERATIONS]
+    names = [op.name for op in ops.OPERATIONS]
     assert names == [
         "autocontrast", "equalize", "posterize", "rotate", "solarize",
         "shear_x", "shear_y", "translate_x", "translate_y",

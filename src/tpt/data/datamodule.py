@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from lightning import LightningDataModule
@@ -15,10 +15,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from tpt.data.dataset import ImageDataset
 from tpt.errors import BadImageError
+from tpt.views.batched import PlannedViews
 
 log = logging.getLogger(__name__)
 
-ViewMaker = Callable[[Image.Image, str], Tensor]  # an image and what identifies it -> (V, 3, H, W)
+# An image and what identifies it -> its views (V, 3, H, W), or what `render` makes them of on the device.
+ViewMaker = Callable[[Image.Image, str], Tensor | PlannedViews]
 
 
 @dataclass
@@ -26,7 +28,8 @@ class EpisodeBatch:
     """Views of B images; those that could not be read are left out and listed in `bad`.
 
     Args:
-        views: (B, V, 3, H, W); uint8 pixels, or floats already normalised.
+        views: (B, V, 3, H, W); uint8 pixels, or floats already normalised.  Before they reach the device, perhaps a
+            list of what they will be made of there.
         labels: (B,).
         indices: (B,) of the images in their dataset.
         paths: of the images in their dataset.
@@ -34,7 +37,7 @@ class EpisodeBatch:
         seconds: time spent reading images and making views, in the loading process.
     """
 
-    views: Tensor
+    views: Tensor | list[PlannedViews]
     labels: Tensor
     indices: Tensor
     paths: list[str]
@@ -46,17 +49,22 @@ class EpisodeBatch:
 
     def to(self, device: torch.device, non_blocking: bool = False) -> EpisodeBatch:
         """On another device; Lightning calls this."""
-        views, labels = (t.to(device, non_blocking=non_blocking) for t in (self.views, self.labels))
+        if isinstance(self.views, list):
+            views: Tensor | list[PlannedViews] = [v.to(device, non_blocking) for v in self.views]
+        else:
+            views = self.views.to(device, non_blocking=non_blocking)
+        labels = self.labels.to(device, non_blocking=non_blocking)
         return EpisodeBatch(views, labels, self.indices, self.paths, self.bad, self.seconds)
 
     def pin_memory(self) -> EpisodeBatch:
         """In page-locked memory; the data loader calls this."""
-        return EpisodeBatch(self.views.pin_memory(), self.labels, self.indices, self.paths, self.bad, self.seconds)
+        views = [v.pin_memory() for v in self.views] if isinstance(self.views, list) else self.views.pin_memory()
+        return EpisodeBatch(views, self.labels, self.indices, self.paths, self.bad, self.seconds)
 
 
 @dataclass
 class _Episode:
-    views: Tensor | None
+    views: Tensor | PlannedViews | None
     label: int
     index: int
     path: str
@@ -88,8 +96,10 @@ class _Episodes(Dataset[_Episode]):
 
 def _collate(episodes: list[_Episode]) -> EpisodeBatch:
     good = [e for e in episodes if e.views is not None]
+    made = [e.views for e in good if isinstance(e.views, Tensor)]
+    planned = [e.views for e in good if isinstance(e.views, PlannedViews)]
     return EpisodeBatch(
-        views=torch.stack([e.views for e in good if e.views is not None]) if good else torch.empty(0),
+        views=planned or (torch.stack(made) if made else torch.empty(0)),
         labels=torch.tensor([e.label for e in good]),
         indices=torch.tensor([e.index for e in good]),
         paths=[e.path for e in good],
@@ -142,6 +152,12 @@ class EpisodeDataModule(LightningDataModule):
         """Sets how views are made, which depends on the backbone's image size."""
         self.make_views = make_views
         return self
+
+    def on_after_batch_transfer(self, batch: EpisodeBatch, dataloader_idx: int) -> EpisodeBatch:
+        """Makes the views of a batch that has arrived on the device, where the loader only planned them."""
+        if isinstance(batch.views, list):
+            batch = replace(batch, views=self.make_views.render(batch.views))  # type: ignore[union-attr]
+        return batch
 
     def test_dataloader(self) -> list[DataLoader[_Episode]]:
         """A loader for each dataset."""

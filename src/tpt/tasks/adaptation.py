@@ -84,12 +84,11 @@ class AdaptationTask(LightningModule):
         """One episode for each image of the batch."""
         dataset, adaptation = self.datasets[dataloader_idx], None
         if len(batch):
+            assert isinstance(batch.views, Tensor)  # the data module has made them by now
             features, norms = self.clip.encode_views(batch.views, return_norm=True)
             self._refuse_bad_features(features, batch, dataset)
             adaptation = self.method(dataloader_idx)(features, norms).cpu()
-        light = EpisodeBatch(
-            batch.views.new_empty(0), batch.labels.cpu(), batch.indices, batch.paths, batch.bad, batch.seconds
-        )
+        light = EpisodeBatch(torch.empty(0), batch.labels.cpu(), batch.indices, batch.paths, batch.bad, batch.seconds)
         return Outcome(dataset, light, adaptation)
 
     @staticmethod

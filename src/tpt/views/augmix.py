@@ -8,13 +8,32 @@ normalisation, and a weight that multiplies the original rather than the mixture
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageOps
 
-Operation = Callable[[Image.Image, float, np.random.Generator], Image.Image]
-
 _BILINEAR = Image.Resampling.BILINEAR
+Draw = Callable[[float, np.random.Generator, int, int], float]  # severity, source of chance, width, height
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One of the nine operations: what is drawn, and what that does to a picture.
+
+    Args:
+        name: of the operation.
+        draw: its random value, signed; 0 where nothing is drawn.
+        apply: the operation at that value.
+    """
+
+    name: str
+    draw: Draw
+    apply: Callable[[Image.Image, float], Image.Image]
+
+    def __call__(self, image: Image.Image, severity: float, rng: np.random.Generator) -> Image.Image:
+        """Draws and applies."""
+        return self.apply(image, self.draw(severity, rng, *image.size))
 
 
 def _level(severity: float, rng: np.random.Generator) -> float:
@@ -29,50 +48,50 @@ def _affine(image: Image.Image, matrix: tuple[float, ...]) -> Image.Image:
     return image.transform(image.size, Image.Transform.AFFINE, matrix, resample=_BILINEAR)
 
 
-def autocontrast(image: Image.Image, severity: float, rng: np.random.Generator) -> Image.Image:
-    """Stretches each channel to 0..255."""
-    return ImageOps.autocontrast(image)
-
-
-def equalize(image: Image.Image, severity: float, rng: np.random.Generator) -> Image.Image:
-    """Flattens each channel's histogram."""
-    return ImageOps.equalize(image)
-
-
-def posterize(image: Image.Image, severity: float, rng: np.random.Generator) -> Image.Image:
-    """Keeps 4 bits a channel, fewer at higher severities."""
-    return ImageOps.posterize(image, 4 - int(_level(severity, rng) * 4 / 10))
-
-
-def rotate(image: Image.Image, severity: float, rng: np.random.Generator) -> Image.Image:
-    """Turns by whole degrees: 0 to 2 at severity 1."""
-    return image.rotate(_signed(int(_level(severity, rng) * 30 / 10), rng), resample=_BILINEAR)
-
-
-def solarize(image: Image.Image, severity: float, rng: np.random.Generator) -> Image.Image:
-    """Inverts what is brighter than 256 less 2 to 25 at severity 1."""
-    return ImageOps.solarize(image, 256 - int(_level(severity, rng) * 256 / 10))
-
-
-def shear_x(image: Image.Image, severity: float, rng: np.random.Generator) -> Image.Image:
-    """Shears along x by up to 0.03 at severity 1."""
-    return _affine(image, (1, _signed(_level(severity, rng) * 0.3 / 10, rng), 0, 0, 1, 0))
-
-
-def shear_y(image: Image.Image, severity: float, rng: np.random.Generator) -> Image.Image:
-    """Shears along y by up to 0.03 at severity 1."""
-    return _affine(image, (1, 0, 0, _signed(_level(severity, rng) * 0.3 / 10, rng), 1, 0))
-
-
-def translate_x(image: Image.Image, severity: float, rng: np.random.Generator) -> Image.Image:
-    """Moves along x by whole pixels, up to a thirtieth of the width at severity 1."""
-    return _affine(image, (1, 0, _signed(int(_level(severity, rng) * (image.width / 3) / 10), rng), 0, 1, 0))
-
-
-def translate_y(image: Image.Image, severity: float, rng: np.random.Generator) -> Image.Image:
-    """Moves along y by whole pixels, up to a thirtieth of the height at severity 1."""
-    return _affine(image, (1, 0, 0, 0, 1, _signed(int(_level(severity, rng) * (image.height / 3) / 10), rng)))
-
+# Stretches each channel to 0..255.
+autocontrast = Operation("autocontrast", lambda s, rng, w, h: 0.0, lambda im, _: ImageOps.autocontrast(im))
+# Flattens each channel's histogram.
+equalize = Operation("equalize", lambda s, rng, w, h: 0.0, lambda im, _: ImageOps.equalize(im))
+# Keeps 4 bits a channel, fewer at higher severities.
+posterize = Operation(
+    "posterize",
+    lambda s, rng, w, h: 4 - int(_level(s, rng) * 4 / 10),
+    lambda im, bits: ImageOps.posterize(im, int(bits)),
+)
+# Turns by whole degrees: 0 to 2 at severity 1.
+rotate = Operation(
+    "rotate",
+    lambda s, rng, w, h: _signed(int(_level(s, rng) * 30 / 10), rng),
+    lambda im, degrees: im.rotate(degrees, resample=_BILINEAR),
+)
+# Inverts what is brighter than 256 less 2 to 25 at severity 1.
+solarize = Operation(
+    "solarize",
+    lambda s, rng, w, h: 256 - int(_level(s, rng) * 256 / 10),
+    lambda im, threshold: ImageOps.solarize(im, int(threshold)),
+)
+# Shears along x, or y, by up to 0.03 at severity 1.
+shear_x = Operation(
+    "shear_x",
+    lambda s, rng, w, h: _signed(_level(s, rng) * 0.3 / 10, rng),
+    lambda im, shear: _affine(im, (1, shear, 0, 0, 1, 0)),
+)
+shear_y = Operation(
+    "shear_y",
+    lambda s, rng, w, h: _signed(_level(s, rng) * 0.3 / 10, rng),
+    lambda im, shear: _affine(im, (1, 0, 0, shear, 1, 0)),
+)
+# Moves along x, or y, by whole pixels, up to a thirtieth of the side at severity 1.
+translate_x = Operation(
+    "translate_x",
+    lambda s, rng, w, h: _signed(int(_level(s, rng) * (w / 3) / 10), rng),
+    lambda im, pixels: _affine(im, (1, 0, pixels, 0, 1, 0)),
+)
+translate_y = Operation(
+    "translate_y",
+    lambda s, rng, w, h: _signed(int(_level(s, rng) * (h / 3) / 10), rng),
+    lambda im, pixels: _affine(im, (1, 0, 0, 0, 1, pixels)),
+)
 
 OPERATIONS: tuple[Operation, ...] = (
     autocontrast,
@@ -85,6 +104,21 @@ OPERATIONS: tuple[Operation, ...] = (
     translate_x,
     translate_y,
 )
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What was drawn for one view.
+
+    Args:
+        weights: of the chains.
+        keep: m, the weight of the untouched view.
+        chains: for each chain its operations, as (index in `OPERATIONS`, drawn value).
+    """
+
+    weights: np.ndarray
+    keep: np.float32
+    chains: list[list[tuple[int, float]]]
 
 
 class AugMix:
@@ -103,6 +137,19 @@ class AugMix:
         self.severity = severity
         self.width = width
 
+    def draw(self, rng: np.random.Generator, width: int, height: int) -> Mixture:
+        """What is done to a view of `width` x `height` pixels; `rng` is the only source of chance."""
+        weights = rng.dirichlet(np.ones(self.width)).astype(np.float32)
+        keep = np.float32(rng.beta(1.0, 1.0))
+        chains = []
+        for _ in range(self.width):
+            chain = []
+            for _ in range(rng.integers(1, 4)):
+                index = int(rng.integers(len(OPERATIONS)))
+                chain.append((index, OPERATIONS[index].draw(self.severity, rng, width, height)))
+            chains.append(chain)
+        return Mixture(weights, keep, chains)
+
     def __call__(
         self, image: Image.Image, normalise: Callable[[Image.Image], np.ndarray], rng: np.random.Generator
     ) -> np.ndarray:
@@ -113,12 +160,11 @@ class AugMix:
             normalise: an image to the array that is mixed.
             rng: the only source of chance.
         """
-        weights = rng.dirichlet(np.ones(self.width)).astype(np.float32)
-        keep = np.float32(rng.beta(1.0, 1.0))
+        drawn = self.draw(rng, *image.size)
         mixture = np.zeros((), dtype=np.float32)
-        for weight in weights:
+        for weight, chain in zip(drawn.weights, drawn.chains, strict=True):
             changed = image
-            for _ in range(rng.integers(1, 4)):
-                changed = OPERATIONS[rng.integers(len(OPERATIONS))](changed, self.severity, rng)
+            for index, value in chain:
+                changed = OPERATIONS[index].apply(changed, value)
             mixture = mixture + weight * normalise(changed)
-        return np.asarray(keep * normalise(image) + (1 - keep) * mixture, dtype=np.float32)
+        return np.asarray(drawn.keep * normalise(image) + (1 - drawn.keep) * mixture, dtype=np.float32)

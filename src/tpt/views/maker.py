@@ -12,6 +12,7 @@ from torch import Tensor
 from torchvision import transforms
 
 from tpt.views.augmix import AugMix
+from tpt.views.batched import PlannedViews, crop_views, mix
 
 _MEAN = (0.48145466, 0.4578275, 0.40821073)  # of CLIP's training images
 _STD = (0.26862954, 0.26130258, 0.27577711)
@@ -31,6 +32,8 @@ class Views:
         augmix: None, or what is applied to every random crop.
         seed: of all views, with the dataset's and the image's name.
         mean, std: used where views come normalised.
+        made_on: "loader" makes them with PIL where the image is loaded; "device" draws them there and makes them of tensors
+            where the model is, see `tpt.views.batched`.  The pixels agree but for rounding.
     """
 
     def __init__(
@@ -41,10 +44,15 @@ class Views:
         seed: int = 0,
         mean: Sequence[float] = _MEAN,
         std: Sequence[float] = _STD,
+        made_on: str = "loader",
     ) -> None:
+        if made_on not in ("loader", "device"):
+            raise ValueError(f"Expected `views.made_on` to be loader or device, got {made_on!r}.")
         if num_views < 1:
             raise ValueError(f"Expected `num_views` of at least 1, got {num_views}; the paper uses 64.")
+        self.image_size = image_size
         self.num_views = num_views
+        self.made_on = made_on
         self.augmix = augmix
         self.seed = seed
         self._mean = np.asarray(mean, dtype=np.float32).reshape(3, 1, 1)
@@ -57,19 +65,52 @@ class Views:
         )
         self._random = transforms.Compose([transforms.RandomResizedCrop(image_size), transforms.RandomHorizontalFlip()])
 
-    def __call__(self, image: Image.Image, identity: str) -> Tensor:
-        """The views of one image: uint8 pixels, or with AugMix normalised floats, since it mixes those.
+    def __call__(self, image: Image.Image, identity: str) -> Tensor | PlannedViews:
+        """The views of one image, or with `made_on="device"` what `render` makes them of.
 
         Args:
             image: RGB.
             identity: names dataset and image; with `seed` it alone decides the random numbers.
         """
+        return self.make(image, identity) if self.made_on == "loader" else self.plan(image, identity)
+
+    def make(self, image: Image.Image, identity: str) -> Tensor:
+        """The views made with PIL: uint8 pixels, or with AugMix normalised floats, since it mixes those."""
         crops = self.crops(image, identity)
         if self.augmix is None:
             return torch.from_numpy(np.stack([_pixels(crop) for crop in crops]))
         rng = np.random.default_rng(_number(self.seed, identity))
         mixed = [self.augmix(crop, self._normalise, rng) for crop in crops[1:]]
         return torch.from_numpy(np.stack([self._normalise(crops[0]), *mixed]))
+
+    def plan(self, image: Image.Image, identity: str) -> PlannedViews:
+        """The same draws as `make`, for `render`."""
+        boxes, flips = [], []
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(_number(self.seed, identity) % 2**63)
+            crop, flip = self._random.transforms
+            for _ in range(self.num_views - 1):
+                boxes.append(crop.get_params(image, crop.scale, crop.ratio))
+                flips.append(bool(torch.rand(1) < flip.p))
+        mixtures = None
+        if self.augmix is not None:
+            rng = np.random.default_rng(_number(self.seed, identity))
+            mixtures = [self.augmix.draw(rng, self.image_size, self.image_size) for _ in boxes]
+        pixels = torch.from_numpy(_pixels(image).copy())
+        return PlannedViews(pixels, torch.tensor(boxes).reshape(-1, 4), torch.tensor(flips, dtype=torch.bool), mixtures)
+
+    def render(self, plans: Sequence[PlannedViews]) -> Tensor:
+        """(B, V, 3, H, W) views, on the plans' device; of the type that `make` gives."""
+        views = torch.stack([crop_views(plan, self.image_size) for plan in plans])
+        if self.augmix is None:
+            return views
+        mean, std = (torch.from_numpy(x).to(views.device) for x in (self._mean, self._std))
+        mixtures = [m for plan in plans for m in plan.mixtures or []]
+        out = (views.float() / 255 - mean) / std
+        if mixtures:
+            mixed = mix(views[:, 1:].flatten(0, 1), mixtures, lambda x: (x.float() / 255 - mean) / std)
+            out[:, 1:] = mixed.unflatten(0, (len(plans), -1))
+        return out
 
     def crops(self, image: Image.Image, identity: str) -> list[Image.Image]:
         """The centre crop and V - 1 random crops, before AugMix."""

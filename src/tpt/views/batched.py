@@ -1,0 +1,250 @@
+"""Views made of tensors, on any device: the pixels that PIL would give, but for rounding.
+
+The random numbers are drawn where the image is loaded, by the code that the PIL path uses, so both paths make the same
+views.  What is left are two things tensors do fast: resampling as two matrix products over all views of an image
+(a filter along x, rounding, and a filter along y, as in PIL; since version 13 it takes y first for some shapes, which
+moves single pixels by a few levels), and AugMix's operations over all views of all images,
+four of which are look-up tables and five of which are affine maps.
+
+Shape letters: `V` views, `N` views of all images, `S` side of a view, `H`, `W` of the original.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tpt.views.augmix import OPERATIONS, Mixture
+
+MAX_FLOATS = 2**26  # of an intermediate result of `resample`: 256 MiB
+FIXED_POINT = 2**22  # Pillow's weights are multiples of its inverse, which float32 holds exactly
+_NAMES = [operation.name for operation in OPERATIONS]
+
+
+@dataclass
+class PlannedViews:
+    """An image and what its views will be.
+
+    Args:
+        pixels: (3, H, W) uint8, the original.
+        boxes: (V - 1, 4) of the random crops: top, left, height, width.
+        flips: (V - 1,) whether they are flipped.
+        mixtures: of AugMix, one for each random crop; None without it.
+    """
+
+    pixels: Tensor
+    boxes: Tensor
+    flips: Tensor
+    mixtures: list[Mixture] | None
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> PlannedViews:
+        """With the pixels on another device; the few numbers stay where they are."""
+        return PlannedViews(self.pixels.to(device, non_blocking=non_blocking), self.boxes, self.flips, self.mixtures)
+
+    def pin_memory(self) -> PlannedViews:
+        """With the pixels in page-locked memory."""
+        return PlannedViews(self.pixels.pin_memory(), self.boxes, self.flips, self.mixtures)
+
+
+def crop_views(plan: PlannedViews, size: int) -> Tensor:
+    """(V, 3, S, S) uint8: the centre crop and the random crops, before AugMix."""
+    centre = _centre_crop(plan.pixels, size)
+    if not len(plan.boxes):
+        return centre
+    top, left, height, width = plan.boxes.double().unbind(1)
+    in_height, in_width = plan.pixels.shape[1:]
+    outputs = torch.arange(size).expand(len(plan.boxes), -1)
+    across = torch.where(plan.flips[:, None], outputs.flip(1), outputs)
+    along_x = filter_weights(in_width, left, width, size, across, _triangle, 1.0)
+    along_y = filter_weights(in_height, top, height, size, outputs, _triangle, 1.0)
+    return torch.cat([centre, resample(plan.pixels, along_y, along_x)])
+
+
+def _centre_crop(pixels: Tensor, size: int) -> Tensor:
+    """(1, 3, S, S): torchvision's Resize to the shorter side, bicubic, and CenterCrop."""
+    along = []
+    short = min(pixels.shape[1:])
+    for length in pixels.shape[1:]:
+        resized = int(size * length / short)
+        first = round((resized - size) / 2.0)
+        outputs = torch.arange(first, first + size)[None]
+        start, whole = torch.zeros(1).double(), torch.tensor([float(length)]).double()
+        along.append(filter_weights(length, start, whole, resized, outputs, _cubic, 2.0))
+    return resample(pixels, *along)
+
+
+def filter_weights(
+    size: int,
+    start: Tensor,
+    length: Tensor,
+    resized: int,
+    outputs: Tensor,
+    kernel: Callable[[Tensor], Tensor],
+    support: float,
+) -> Tensor:
+    """(V, S, size) weights by which pixels along one axis make output pixels, as in Pillow's `precompute_coeffs`.
+
+    Args:
+        size: pixels of the original along the axis.
+        start, length: (V,) the part that is taken.
+        resized: pixels that part is resized to.
+        outputs: (V, S) which of those are wanted.
+        kernel, support: of the filter.
+    """
+    scale = (length / resized)[:, None, None]
+    stretch = scale.clamp(min=1.0)  # a filter that shrinks looks at more pixels
+    centre = (outputs[..., None] + 0.5) * scale
+    first = (centre - support * stretch + 0.5).floor().clamp(min=0)
+    last = torch.minimum((centre + support * stretch + 0.5).floor(), length[:, None, None])
+    at = torch.arange(size).double() - start[:, None, None]
+    weights = kernel((at + 0.5 - centre) / stretch) * ((at >= first) & (at < last))
+    weights = weights / weights.sum(-1, keepdim=True)
+    return ((weights * FIXED_POINT).round() / FIXED_POINT).float()
+
+
+def _triangle(x: Tensor) -> Tensor:
+    return (1 - x.abs()).clamp(min=0)
+
+
+def _cubic(x: Tensor, a: float = -0.5) -> Tensor:
+    x = x.abs()
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    far = (((x - 5) * x + 8) * x - 4) * a
+    return torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
+
+
+def resample(pixels: Tensor, along_y: Tensor, along_x: Tensor) -> Tensor:
+    """(V, 3, S, S) uint8 of (3, H, W) uint8; rounded after each axis, as Pillow does."""
+    channels, height, width = pixels.shape
+    rows = pixels.float().reshape(channels * height, width)
+    views = max(1, MAX_FLOATS // (channels * height * along_x.shape[1]))
+    parts = []
+    for y, x in zip(along_y.split(views), along_x.split(views), strict=True):
+        squeezed = _round(rows @ x.to(pixels.device).mT).unflatten(1, (channels, height))  # (V, 3, H, S)
+        parts.append(_round(y.to(pixels.device)[:, None] @ squeezed).byte())
+    return torch.cat(parts)
+
+
+def _round(x: Tensor) -> Tensor:
+    return (x + 0.5).floor_().clamp_(0, 255)
+
+
+def mix(crops: Tensor, mixtures: Sequence[Mixture], normalise: Callable[[Tensor], Tensor]) -> Tensor:
+    """(N, 3, S, S) floats: AugMix of uint8 crops."""
+    weights = torch.tensor([[float(w) for w in m.weights] for m in mixtures], device=crops.device)
+    keep = torch.tensor([float(m.keep) for m in mixtures], device=crops.device).view(-1, 1, 1, 1)
+    mixed = torch.zeros_like(crops, dtype=torch.float32)
+    for c in range(weights.shape[1]):
+        changed = crops
+        for depth in range(max(len(m.chains[c]) for m in mixtures)):
+            todo = [m.chains[c][depth] if depth < len(m.chains[c]) else None for m in mixtures]
+            changed = _apply(changed, todo)
+        mixed += weights[:, c].view(-1, 1, 1, 1) * normalise(changed)
+    return keep * normalise(crops) + (1 - keep) * mixed
+
+
+def _apply(images: Tensor, todo: Sequence[tuple[int, float] | None]) -> Tensor:
+    """Each image after its operation, if it has one."""
+    out = images.clone()
+    for kinds, run in ((TABLES, _look_up), (MATRICES, _map)):
+        chosen = [(n, _NAMES[t[0]], t[1]) for n, t in enumerate(todo) if t is not None and _NAMES[t[0]] in kinds]
+        if chosen:
+            rows = torch.tensor([n for n, _, _ in chosen], device=images.device)
+            out[rows] = run(images[rows], [(name, value) for _, name, value in chosen])
+    return out
+
+
+def _look_up(images: Tensor, operations: Sequence[tuple[str, float]]) -> Tensor:
+    """Operations that are a table of 256 entries for each channel."""
+    flat = images.flatten(2).long()
+    counts = torch.zeros(*flat.shape[:2], 256, dtype=torch.long, device=images.device)
+    counts.scatter_add_(2, flat, torch.ones_like(flat))
+    tables = torch.empty_like(counts)
+    for name, table in TABLES.items():
+        rows = [n for n, (other, _) in enumerate(operations) if other == name]
+        if rows:
+            values = torch.tensor([operations[n][1] for n in rows], device=images.device).view(-1, 1, 1)
+            tables[rows] = table(counts[rows], values.long())
+    return tables.gather(2, flat).to(torch.uint8).view_as(images)
+
+
+def _levels(counts: Tensor) -> Tensor:
+    return torch.arange(256, device=counts.device).expand_as(counts)
+
+
+def _autocontrast(counts: Tensor, _: Tensor) -> Tensor:
+    found = counts > 0
+    low = found.int().argmax(-1, keepdim=True).double()
+    high = 255.0 - found.flip(-1).int().argmax(-1, keepdim=True).double()
+    scale = 255.0 / (high - low)
+    stretched = (_levels(counts) * scale - low * scale).trunc().clamp(0, 255).long()
+    return torch.where(high <= low, _levels(counts), stretched)
+
+
+def _equalize(counts: Tensor, _: Tensor) -> Tensor:
+    last = 255 - (counts > 0).flip(-1).int().argmax(-1, keepdim=True)
+    step = (counts.sum(-1, keepdim=True) - counts.gather(-1, last)) // 255
+    before = counts.cumsum(-1) - counts
+    table = ((step // 2 + before) // step.clamp(min=1)).clamp(max=255)
+    return torch.where(step == 0, _levels(counts), table)
+
+
+def _posterize(counts: Tensor, bits: Tensor) -> Tensor:
+    return _levels(counts) >> (8 - bits) << (8 - bits)
+
+
+def _solarize(counts: Tensor, threshold: Tensor) -> Tensor:
+    return torch.where(_levels(counts) < threshold, _levels(counts), 255 - _levels(counts))
+
+
+def _rotation(degrees: float, size: int) -> tuple[float, ...]:
+    """Pillow's inverse map of a rotation about the centre."""
+    angle = -math.radians(degrees % 360.0)
+    cos, sin, half = round(math.cos(angle), 15), round(math.sin(angle), 15), size / 2
+    return (cos, sin, half - cos * half - sin * half, -sin, cos, half + sin * half - cos * half)
+
+
+TABLES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "autocontrast": _autocontrast,
+    "equalize": _equalize,
+    "posterize": _posterize,
+    "solarize": _solarize,
+}
+MATRICES: dict[str, Callable[[float, int], tuple[float, ...]]] = {
+    "rotate": _rotation,
+    "shear_x": lambda shear, _: (1, shear, 0, 0, 1, 0),
+    "shear_y": lambda shear, _: (1, 0, 0, shear, 1, 0),
+    "translate_x": lambda pixels, _: (1, 0, pixels, 0, 1, 0),
+    "translate_y": lambda pixels, _: (1, 0, 0, 0, 1, pixels),
+}
+
+
+def _map(images: Tensor, operations: Sequence[tuple[str, float]]) -> Tensor:
+    """Affine maps, bilinear, black where they look outside; fractions are cut, as in Pillow."""
+    size = images.shape[-1]
+    matrices = [MATRICES[name](value, size) for name, value in operations]
+    a, b, c, d, e, f = torch.tensor(matrices, dtype=torch.float64).T[..., None, None].to(images.device)
+    at = torch.arange(size, device=images.device, dtype=torch.float64) + 0.5
+    x, y = a * at + b * at[:, None] + c, d * at + e * at[:, None] + f  # (N, S, S)
+    inside = (x >= 0) & (x < size) & (y >= 0) & (y < size)
+    x, y = x - 0.5, y - 0.5
+    left, top = x.floor(), y.floor()
+    dx, dy = ((t - u)[:, None] for t, u in ((x, left), (y, top)))
+    flat = images.flatten(2)
+
+    def pick(row: Tensor, column: Tensor) -> Tensor:
+        index = row.clamp(0, size - 1).long() * size + column.clamp(0, size - 1).long()
+        picked = flat.gather(2, index.flatten(1)[:, None].expand(-1, flat.shape[1], -1))
+        values: Tensor = picked.view_as(images).double()
+        return values
+
+    # In Pillow's form, which leaves flat areas exactly as they are.
+    upper = torch.lerp(pick(top, left), pick(top, left + 1), dx)
+    lower = torch.lerp(pick(top + 1, left), pick(top + 1, left + 1), dx)
+    mixed = torch.lerp(upper, lower, dy)
+    out: Tensor = (mixed * inside[:, None]).to(torch.uint8)
+    return out
