@@ -134,7 +134,7 @@ def run_plain(
     clip: tpt.CLIP, model: Any, names: list[str], views: Tensor, args: argparse.Namespace, device: torch.device
 ) -> tuple[dict[str, float], list[Any], int, float]:
     stages = Stages(device)
-    plain = plain_of(clip, model, names, device)
+    plain = plain_of(clip, model, make_method(clip, names, args.steps))
     autocast = partial(torch.autocast, device.type, DTYPES[args.precision], enabled=args.precision != "fp32")
     encode, text = plain.image_features, plain.text_features
     plain.image_features = stages.time("image encoder", encode)  # type: ignore[method-assign]
@@ -155,7 +155,7 @@ def run_plain(
         for v in pixels:
             with stages("tune"):
                 results.append(plain(v, args.steps, 0.1, 5e-3))
-    one = plain_of(clip, model, names[:1], device)
+    one = plain_of(clip, model, make_method(clip, names[:1], args.steps))
 
     def text_of_one_class() -> None:
         context = one.context0.clone().requires_grad_()
@@ -169,16 +169,16 @@ def run_plain(
     return {k: s / len(views) for k, s in stages.seconds.items()}, results, peak.bytes, flops
 
 
-def plain_of(clip: tpt.CLIP, model: Any, names: list[str], device: torch.device) -> PlainTPT:
+def plain_of(clip: tpt.CLIP, model: Any, method: tpt.TPT) -> PlainTPT:
     """The plain algorithm with the engine's prompts, padded to the full context length."""
-    learner = tpt.TPT(clip, names).learner
+    learner, names = method.learner, method.class_names
     tokens = torch.zeros(len(names), clip.text.context_length, dtype=torch.long)
     context_at = []
     for k in range(len(names)):
         sequence = learner._sequence(k)
         tokens[k, : len(sequence)] = torch.tensor([max(t, 0) for t in sequence])
         context_at.append([i for i, t in enumerate(sequence) if t < 0])
-    return PlainTPT(model, tokens.to(device), learner.slots, context_at)
+    return PlainTPT(model, tokens.to(clip.device), learner.split(learner.slots)[0], context_at)
 
 
 def compare(outs: Any, results: list[Any], strict: bool) -> bool:

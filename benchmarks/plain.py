@@ -30,16 +30,21 @@ class PlainTPT:
         with torch.no_grad():
             self.embedded = model.token_embedding(tokens)
 
+    def cut(self, length: int) -> None:
+        """Leaves out what stands behind `length` tokens: no longer the plain algorithm, the same features."""
+        self.tokens, self.embedded = self.tokens[:, :length], self.embedded[:, :length]
+
     def text_features(self, context: Tensor) -> Tensor:
         m = self.model
+        length = self.tokens.shape[1]
         rows = []
         for k, at in enumerate(self.context_at):
             own = context[k] if context.ndim == 3 else context
             row = self.embedded[k].clone()
             row[torch.tensor(at)] = own
             rows.append(row)
-        x = torch.stack(rows) + m.positional_embedding
-        x = m.transformer(x, attn_mask=m.attn_mask)
+        x = torch.stack(rows) + m.positional_embedding[:length]
+        x = m.transformer(x, attn_mask=m.attn_mask[:length, :length])
         x = m.ln_final(x)
         x = x[torch.arange(len(x)), self.tokens.argmax(-1)] @ m.text_projection
         return F.normalize(x, dim=-1)

@@ -20,8 +20,8 @@ def plain_of(method: tpt.TPT, noise_file: Callable) -> PlainTPT:  # type: ignore
     """The plain algorithm with the method's prompts, padded to 77 tokens."""
     learner = method.learner
     model = _from_openai_file(noise_file(), True).eval()
-    tokens, context_at = torch.zeros(len(NAMES), 77, dtype=torch.long), []
-    for k in range(len(NAMES)):
+    tokens, context_at = torch.zeros(len(learner.class_names), 77, dtype=torch.long), []
+    for k in range(len(learner.class_names)):
         sequence = learner._sequence(k)
         tokens[k, : len(sequence)] = torch.tensor([max(t, 0) for t in sequence])
         context_at.append([i for i, t in enumerate(sequence) if t < 0])
@@ -64,6 +64,52 @@ def test_engine_equals_the_plain_algorithm(
     assert (moved > 1e-3).float().mean() < 0.01
     if (moved < 1e-3).all():
         torch.testing.assert_close(out.logits, expected.logits, atol=1e-4, rtol=0)
+
+
+@settings(deadline=None, max_examples=12)
+@given(
+    names=st.lists(
+        st.lists(st.sampled_from(["cat", "hot", "air", "balloon", "St.", "wood-fired"]), min_size=1, max_size=6).map(
+            " ".join
+        ),
+        min_size=2,
+        max_size=9,
+        unique=True,
+    ),
+    position=st.sampled_from(["end", "middle", "front"]),
+    n_ctx=st.integers(1, 6),
+    class_specific=st.booleans(),
+    precision=st.sampled_from(["fp32", "bf16"]),
+    max_graph_tokens=st.sampled_from([None, 8]),
+    seed=st.integers(0, 1000),
+)
+def test_gradients_equal_the_plain_algorithms(
+    noise_file: Callable,  # type: ignore[type-arg]
+    names: list[str],
+    position: str,
+    n_ctx: int,
+    class_specific: bool,
+    precision: str,
+    max_graph_tokens: int | None,
+    seed: int,
+) -> None:
+    clip = tpt.load_clip(pretrained=noise_file(), precision=precision)
+    context = tpt.random_context(clip, n_ctx, position, seed, len(names) if class_specific else None)
+    method = tpt.TPT(clip, names, context=context, selection_p=0.5, max_graph_tokens=max_graph_tokens)
+    features = clip.encode_views(torch.randn(2, 6, 3, 32, 32, generator=torch.Generator().manual_seed(seed)))
+    trusted = features[:, :3]
+    plain = plain_of(method, noise_file)
+    expected = []
+    for image in trusted:
+        start = plain.context0.clone().requires_grad_()
+        mean = (clip.logit_scale * image @ plain.text_features(start).T).softmax(-1).mean(0)
+        (-(mean * mean.log()).sum()).backward()
+        assert start.grad is not None
+        expected.append(start.grad.reshape(-1, clip.width))
+    size = float(torch.stack(expected).abs().max())
+    at_start = method.learner.slots.repeat(2, 1, 1)
+    for found in (method._first_gradient(trusted), method._gradient(at_start, trusted)):
+        torch.testing.assert_close(found, torch.stack(expected), atol=1e-4 * size + 1e-8, rtol=1e-3)
 
 
 def test_a_batch_is_its_images(clip: tpt.CLIP, features: torch.Tensor) -> None:

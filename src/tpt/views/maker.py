@@ -32,8 +32,8 @@ class Views:
         augmix: None, or what is applied to every random crop.
         seed: of all views, with the dataset's and the image's name.
         mean, std: used where views come normalised.
-        made_on: "loader" makes them with PIL where the image is loaded; "device" draws them there and makes them of tensors
-            where the model is, see `tpt.views.batched`.  The pixels agree but for rounding.
+        made_on: "loader" makes them with PIL where the image is loaded; "device" draws them there and makes them of
+            tensors where the model is, see `tpt.views.batched`.  The pixels agree but for rounding.
     """
 
     def __init__(
