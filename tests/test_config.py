@@ -10,12 +10,17 @@ from omegaconf import DictConfig, OmegaConf
 
 import tpt
 from tests.conftest import NAMES, ROOT, compose_config
+from tests.paper_tree import paper_tree
+from tpt.data.catalog import CATALOG
 
 CONF = ROOT / "conf"
 GROUPS = sorted(p.name for p in CONF.iterdir() if p.is_dir())
 OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml") if not path.stem.startswith("_"))
 NEEDS = {  # what a user must say
     "data=folder": ["data.root={tree}"],
+    "data=list": ["data.path={table}"],
+    "data=catalog": ["data.root={paper}", "data.keys=[dtd,eurosat]"],
+    **{f"data={name}": ["data.root={paper}"] for name in [*CATALOG, "natural_shift", "cross_dataset"]},
     "backbone=open_clip": ["backbone.name=ViT-B-32-quickgelu", "backbone.pretrained=openai"],
     "backbone=file": ["backbone.pretrained={weights}"],
     "context=coop": ["context.path={weights}"],
@@ -23,6 +28,11 @@ NEEDS = {  # what a user must say
 }
 FETCHED = {"backbone=vit_b16", "backbone=rn50", "backbone=open_clip"}  # weights from a hub
 TRAIN_GROUPS = {"learner", "shots"}  # of train_coop.py, tested beside it
+
+
+@pytest.fixture(scope="module")
+def paper(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return paper_tree(tmp_path_factory.mktemp("paper"))
 
 
 def compose(*overrides: str, tmp_path: Path) -> DictConfig:
@@ -37,8 +47,10 @@ def test_every_group_and_option_is_counted() -> None:
 
 
 @pytest.mark.parametrize("option", [o for o in OPTIONS if o.split("=")[0] not in TRAIN_GROUPS])
-def test_option(option: str, tmp_path: Path, image_tree: Path, noise_file: Any) -> None:
-    fill = {"tree": image_tree, "weights": noise_file()}
+def test_option(option: str, tmp_path: Path, image_tree: Path, paper: Path, noise_file: Any) -> None:
+    table = image_tree / "test.csv"
+    table.write_text("path,label\ncat/0.png,cat\n")
+    fill = {"table": table, "tree": image_tree, "weights": noise_file(), "paper": paper}
     cfg = compose(option, *(o.format(**fill) for o in NEEDS.get(option, [])), tmp_path=tmp_path)
     OmegaConf.resolve(cfg)  # no interpolation leads nowhere
     group = option.split("=", maxsplit=1)[0]

@@ -1,10 +1,12 @@
 """Datasets and the loaders that turn them into batches of views."""
 
+from tpt.data.catalog import catalog_datasets
 from tpt.data.datamodule import EpisodeBatch, EpisodeDataModule
 from tpt.data.dataset import ImageDataset, Sample
 from tpt.data.emoji_shift import emoji_shift, emoji_shift_domains
 from tpt.data.few_shot import Shots, draw_shots, half_of_classes
 from tpt.data.folder import image_folder
+from tpt.data.listing import image_list
 from tpt.data.shots import ShotsDataModule
 
 __all__ = [
@@ -14,9 +16,11 @@ __all__ = [
     "Sample",
     "Shots",
     "ShotsDataModule",
+    "catalog_datasets",
     "draw_shots",
     "emoji_shift",
     "emoji_shift_domains",
     "half_of_classes",
     "image_folder",
+    "image_list",
 ]

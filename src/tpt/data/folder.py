@@ -57,7 +57,7 @@ def _names(folders: list[str], class_names: str | Path | Sequence[str] | None, r
         refuse_duplicates(names, f"among the folders of {root}")
         return names
     where = f"in {class_names}" if isinstance(class_names, str | Path) else "in data.class_names"
-    lines = _lines(class_names)
+    lines = read_names(class_names)
     if any("\t" in line for line in lines):
         given = dict(line.split("\t", 1) for line in lines if "\t" in line)
         missing = [folder for folder in folders if folder not in given]
@@ -76,7 +76,8 @@ def _names(folders: list[str], class_names: str | Path | Sequence[str] | None, r
     return lines
 
 
-def _lines(class_names: str | Path | Sequence[str]) -> list[str]:
+def read_names(class_names: str | Path | Sequence[str]) -> list[str]:
+    """A list of names, or the lines of a text file that are not empty."""
     if not isinstance(class_names, str | Path):
         return [str(name) for name in class_names]
     path = Path(class_names).expanduser()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
 
 from tpt.errors import BadImageError, DataError
 
@@ -77,3 +77,23 @@ class FileStore:
                 f"Expected a readable file {path} in {self.root}, but reading it failed ({error}); restore it, or "
                 "pass data.on_bad_image=skip to leave such files out and count them."
             ) from error
+
+
+def refuse_escapes(paths: Sequence[str], listed_in: Path) -> None:
+    """Raises a DataError for a path that would leave the dataset's folder."""
+    for path in paths:
+        parts = PurePosixPath(path)
+        if parts.is_absolute() or ".." in parts.parts or "\\" in path:
+            raise DataError(
+                f"Expected paths inside the dataset, with forward slashes, in {listed_in}, got {path!r}; correct it."
+            )
+
+
+def refuse_missing(base: Path, paths: Sequence[str], listed_in: Path) -> None:
+    """Raises a DataError that counts the files below `base` that are not there."""
+    missing = [path for path in paths if not (base / path).is_file()]
+    if missing:
+        raise DataError(
+            f"Expected the {len(paths)} images that {listed_in} lists in {base}, but {len(missing)} are missing, such "
+            f"as {missing[0]}; complete them."
+        )

@@ -1,0 +1,106 @@
+"""What is known of each dataset: where its files lie, the paper's split, its images and classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One dataset.
+
+    Args:
+        key: as in logs, results and the published tables.
+        title: its own name.
+        folders: where it may lie below the data root: the names used by the code of TPT and by CoOp's.
+        layout: "synsets" (a folder for each WordNet id), "numbers" (a folder for each class number), "split" (a
+            `split_zhou_*.json`) or "variants" (FGVC-Aircraft's own lists).
+        images, classes: of the paper's test set.
+        source: where it is to be had.
+        subfolders: of `folders`, that the images may lie in.
+        split: name of the split file.
+        synsets: of "synsets": "imagenet", "imagenet_a" or "imagenet_r", the label space.
+    """
+
+    key: str
+    title: str
+    folders: tuple[str, ...]
+    layout: str
+    images: int
+    classes: int
+    source: str
+    subfolders: tuple[str, ...] = ("",)
+    split: str = ""
+    synsets: str = "imagenet"
+
+
+_ENTRIES = (
+    Entry(
+        "imagenet", "ImageNet, validation", ("ImageNet", "imagenet"), "synsets", 50000, 1000,
+        "https://image-net.org (an account is needed)", ("val", "images/val"),
+    ),
+    Entry(
+        "imagenet_a", "ImageNet-A", ("imagenet-a", "imagenet-adversarial/imagenet-a"), "synsets", 7500, 200,
+        "https://github.com/hendrycks/natural-adv-examples", synsets="imagenet_a",
+    ),
+    Entry(
+        "imagenet_v2", "ImageNet-V2, matched frequency",
+        (
+            "imagenetv2-matched-frequency-format-val",
+            "imagenetv2/imagenetv2-matched-frequency-format-val",
+        ),
+        "numbers", 10000, 1000, "https://github.com/modestyachts/ImageNetV2",
+    ),
+    Entry(
+        "imagenet_r", "ImageNet-R", ("imagenet-r", "imagenet-rendition/imagenet-r"), "synsets", 30000, 200,
+        "https://github.com/hendrycks/imagenet-r", synsets="imagenet_r",
+    ),
+    Entry(
+        "imagenet_sketch", "ImageNet-Sketch", ("ImageNet-Sketch", "imagenet-sketch"), "synsets", 50889, 1000,
+        "https://github.com/HaohanWang/ImageNet-Sketch", ("", "images", "sketch"),
+    ),
+    Entry(
+        "flowers102", "Oxford Flowers 102", ("Flower102", "oxford_flowers"), "split", 2463, 102,
+        "https://www.robots.ox.ac.uk/~vgg/data/flowers/102", ("jpg",), "split_zhou_OxfordFlowers.json",
+    ),
+    Entry(
+        "dtd", "Describable Textures", ("DTD", "dtd"), "split", 1692, 47,
+        "https://www.robots.ox.ac.uk/~vgg/data/dtd", ("images",), "split_zhou_DescribableTextures.json",
+    ),
+    Entry(
+        "oxford_pets", "Oxford-IIIT Pets", ("OxfordPets", "oxford_pets"), "split", 3669, 37,
+        "https://www.robots.ox.ac.uk/~vgg/data/pets", ("images", ""), "split_zhou_OxfordPets.json",
+    ),
+    Entry(
+        "stanford_cars", "Stanford Cars", ("StanfordCars", "stanford_cars"), "split", 8041, 196,
+        "CoOp's DATASETS.md names the current mirrors", ("",), "split_zhou_StanfordCars.json",
+    ),
+    Entry(
+        "ucf101", "UCF101, middle frames", ("UCF101", "ucf101"), "split", 3783, 101,
+        "the frames that CoOp's DATASETS.md links to", ("UCF-101-midframes", ""), "split_zhou_UCF101.json",
+    ),
+    Entry(
+        "caltech101", "Caltech101", ("Caltech101", "caltech-101"), "split", 2465, 100,
+        "https://data.caltech.edu/records/mzrjq-6wc02", ("101_ObjectCategories", ""), "split_zhou_Caltech101.json",
+    ),
+    Entry(
+        "food101", "Food101", ("Food101", "food-101"), "split", 30300, 101,
+        "https://data.vision.ee.ethz.ch/cvl/datasets_extra/food-101", ("images",), "split_zhou_Food101.json",
+    ),
+    Entry(
+        "sun397", "SUN397", ("SUN397", "sun397"), "split", 19850, 397,
+        "https://vision.princeton.edu/projects/2010/SUN", ("SUN397", ""), "split_zhou_SUN397.json",
+    ),
+    Entry(
+        "fgvc_aircraft", "FGVC-Aircraft", ("fgvc_aircraft",), "variants", 3333, 100,
+        "https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft", ("", "data"), "images_variant_test.txt",
+    ),
+    Entry(
+        "eurosat", "EuroSAT", ("eurosat", "EuroSAT"), "split", 8100, 10,
+        "https://github.com/phelber/EuroSAT", ("2750", ""), "split_zhou_EuroSAT.json",
+    ),
+)  # fmt: skip
+
+CATALOG: dict[str, Entry] = {entry.key: entry for entry in _ENTRIES}
+NATURAL_SHIFT = ("imagenet", "imagenet_a", "imagenet_v2", "imagenet_r", "imagenet_sketch")  # the paper's Table 1
+CROSS_DATASET = tuple(key for key in CATALOG if key not in NATURAL_SHIFT)  # its Table 2

@@ -1,0 +1,72 @@
+"""A table of paths and labels."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tpt.data import image_list
+from tpt.errors import DataError
+
+ROWS = [("cat/0.png", "cat"), ("T-shirt/1.png", "T-shirt"), ("cat/2.png", "cat")]
+
+
+def csv(folder: Path, rows: list[tuple[str, str]], header: str = "path,label") -> Path:
+    path = folder / "test.csv"
+    path.write_text("\n".join([header, *(f"{a},{b}" for a, b in rows)]) + "\n")
+    return path
+
+
+def test_text_labels(image_tree: Path) -> None:
+    found = image_list(csv(image_tree, ROWS))
+    assert found.name == "test" and found.class_names == ["T-shirt", "cat"]
+    assert [(s.path, s.label) for s in found.samples] == [("cat/0.png", 1), ("T-shirt/1.png", 0), ("cat/2.png", 1)]
+    assert found.image(1).mode == "RGB"
+    assert len(image_list(csv(image_tree, ROWS), limit=2)) == 2
+
+
+def test_names_may_hold_classes_without_images(image_tree: Path) -> None:
+    found = image_list(csv(image_tree, ROWS), class_names=["dog", "cat", "T-shirt"])
+    assert found.class_names == ["dog", "cat", "T-shirt"] and [s.label for s in found.samples] == [1, 2, 1]
+    with pytest.raises(DataError, match="Expected labels out of data.class_names .* got 'T-shirt'"):
+        image_list(csv(image_tree, ROWS), class_names=["dog", "cat"])
+
+
+def test_numbered_labels_count_into_the_names(image_tree: Path, tmp_path: Path) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("a cat\na shirt\n")
+    table = csv(image_tree, [("cat/0.png", "0"), ("T-shirt/1.png", "1")])
+    assert [s.label for s in image_list(table, class_names=names).samples] == [0, 1]
+    with pytest.raises(DataError, match="Expected class names for the numbered labels"):
+        image_list(table)
+    with pytest.raises(DataError, match="Expected labels 0 to 0 in .*, got 1"):
+        image_list(table, class_names=["a cat"])
+
+
+def test_parquet_with_other_columns(image_tree: Path, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"file": [r[0] for r in ROWS], "class": [r[1] for r in ROWS]}), tmp_path / "t.parquet")
+    found = image_list(tmp_path / "t.parquet", root=image_tree, path_column="file", label_column="class", name="mine")
+    assert found.name == "mine" and len(found) == 3
+    with pytest.raises(DataError, match="Expected a column 'path' in .*, found 'file', 'class'"):
+        image_list(tmp_path / "t.parquet", root=image_tree)
+
+
+@pytest.mark.parametrize("path", ["../outside.png", "/etc/hostname", "cat/../../x.png"])
+def test_paths_cannot_leave_the_root(image_tree: Path, path: str) -> None:
+    with pytest.raises(DataError, match="Expected paths inside the dataset"):
+        image_list(csv(image_tree, [*ROWS, (path, "cat")]))
+
+
+def test_what_is_missing_is_counted(image_tree: Path, tmp_path: Path) -> None:
+    rows = [*ROWS, ("cat/8.png", "cat"), ("cat/9.png", "cat")]
+    with pytest.raises(DataError, match=r"Expected the 5 images .* but 2 are missing, such as cat/8\.png"):
+        image_list(csv(image_tree, rows))
+    with pytest.raises(DataError, match="found nothing; check data.path"):
+        image_list(tmp_path / "no.csv")
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 not really")
+    with pytest.raises(DataError, match="it cannot be read"):
+        image_list(tmp_path / "bad.parquet")
+    with pytest.raises(DataError, match="some are empty"):
+        pq.write_table(pa.table({"path": ["a", None], "label": ["x", "y"]}), tmp_path / "null.parquet")
+        image_list(tmp_path / "null.parquet")
