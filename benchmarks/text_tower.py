@@ -47,7 +47,7 @@ def main() -> None:
                     theirs.sum().backward()
             engine, truncated = stages.seconds["engine"], stages.seconds["plain"]
             kind = "class-specific" if specific else "generic"
-            worst = float((ours - theirs).abs().max())
+            worst = float((ours - theirs).detach().abs().max())
             table.add_row(
                 kind, position, f"{engine:.2f}", f"{truncated:.2f}", f"{truncated / engine:.1f}x", f"{worst:.0e}"
             )
