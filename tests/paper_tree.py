@@ -47,6 +47,8 @@ def paper_tree(root: Path, layout: int = 0) -> Path:
         names = [str(k) for k in range(1000)] if key == "imagenet_v2" else list(imagenet_classes(space))
         for name in names:
             write(root / folders[layout] / name / "one.JPEG")
+            if key == "imagenet":
+                write(root / folders[layout].replace("val", "train") / name / "two.JPEG")
     for file, *folders, pattern in SPLITS.values():
         rows = []
         for label, name in enumerate(CLASSES):
@@ -57,10 +59,11 @@ def paper_tree(root: Path, layout: int = 0) -> Path:
         top = root / folders[layout].split("/")[0]
         place = top if layout else root / "splits"
         place.mkdir(exist_ok=True)
-        (place / file).write_text(json.dumps({"train": [], "val": [], "test": rows}))
+        (place / file).write_text(json.dumps({"train": rows[::2], "val": rows[1::2], "test": rows}))
     base = root / "fgvc_aircraft" / ("data" if layout else "")
     for n in range(4):
         write(base / "images" / f"00{n}.jpg")
     (base / "variants.txt").write_text("A330-200\n707-320\n")  # not in sorted order
+    (base / "images_variant_train.txt").write_text("001 A330-200\n002 707-320\n")
     (base / "images_variant_test.txt").write_text("000 707-320\n001 A330-200\n002 707-320\n003 707-320\n")
     return root

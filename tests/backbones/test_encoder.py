@@ -27,6 +27,32 @@ def test_passes_of_bounded_size_give_the_same_features(noise_file: Callable[...,
     torch.testing.assert_close(clip.encode_image(views), whole, atol=1e-6, rtol=0)
 
 
+class Crowded(torch.nn.Module):
+    """An encoder whose memory holds `room` images."""
+
+    def __init__(self, visual: torch.nn.Module, room: int) -> None:
+        super().__init__()
+        self.visual, self.room = visual, room
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if len(images) > self.room:
+            raise torch.OutOfMemoryError("no room")
+        return self.visual(images)  # type: ignore[no-any-return]
+
+
+def test_out_of_memory_halves_the_passes(
+    noise_file: Callable[..., str], views: torch.Tensor, caplog: pytest.LogCaptureFixture
+) -> None:
+    clip = tpt.load_clip(pretrained=noise_file())
+    whole = clip.encode_image(views)
+    clip.visual = Crowded(clip.visual, 1)
+    torch.testing.assert_close(clip.encode_image(views), whole, atol=1e-6, rtol=0)
+    assert clip.max_images == 1 and "going on with at most 1 images a pass" in caplog.text
+    clip.visual.room = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        clip.encode_image(views)
+
+
 def test_failed_compilation_goes_on_without(
     noise_file: Callable[..., str],
     views: torch.Tensor,

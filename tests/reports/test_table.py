@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tpt.reports import comparison_table
+from tpt.reports import comparison_table, results
 from tpt.reports.__main__ import load, main
 
 
@@ -34,6 +34,24 @@ def test_rows_columns_and_averages() -> None:
     }
     lines = text([run("clip", **cells)])
     assert lines[-1] == ["clip", "ViT-B-16", "66.73", "47.87", "60.86", "73.98", "46.09", "59.11", "57.20"]
+
+
+def test_averages_of_a_results_file() -> None:
+    """The same row, as one run on all five writes it."""
+    cells = {
+        "imagenet": 66.73,
+        "imagenet_a": 47.87,
+        "imagenet_v2": 60.86,
+        "imagenet_r": 73.98,
+        "imagenet_sketch": 46.09,
+    }
+    datasets = {name: {**dict.fromkeys(results.AVERAGED, 1.0), "acc": acc} for name, acc in cells.items()}
+    found = results.averages(datasets)
+    assert found["acc"] == pytest.approx(59.11, abs=0.005) and found["shifted"]["acc"] == pytest.approx(
+        57.20, abs=0.005
+    )
+    assert "shifted" not in results.averages({"dtd": datasets["imagenet"]})  # nothing it was learned on
+    assert "shifted" not in results.averages({"imagenet": datasets["imagenet"]})
 
 
 def test_missing_and_partial_cells() -> None:

@@ -34,7 +34,7 @@ class CLIP(nn.Module):
         mean, std: per channel, of images in [0, 1].
         precision: "fp32", or "bf16"/"fp16": the image encoder runs under autocast; features come back float32.
         max_images: most images encoded in one pass; more are encoded in turns.  None takes 64 on a CPU, where larger
-            passes are no faster, and 512 elsewhere.
+            passes are no faster, and 512 elsewhere; where memory runs out, half, and half again.
         channels_last: the image encoder's memory layout, which convolutions may prefer.
         compile: runs the image encoder through `torch.compile`; where that fails, goes on without, with a warning.
     """
@@ -111,13 +111,21 @@ class CLIP(nn.Module):
         Returns:
             (N, E) float32.
         """
-        parts = []
         size = self.max_images or (64 if images.device.type == "cpu" else 512)
-        for part in images.split(size):
-            with torch.autocast(part.device.type, DTYPES[self.precision], enabled=self.precision != "fp32"):
-                parts.append(self._visual(self._normalise(part)).float())
-        features = torch.cat(parts)
+        try:
+            features = torch.cat([self._encode(part) for part in images.split(size)])
+        except torch.OutOfMemoryError:
+            size = min(size, len(images)) // 2
+            if size < 1:
+                raise
+            log.warning("Out of memory: going on with at most %d images a pass.", size)
+            self.max_images = size
+            return self.encode_image(images, normalize)
         return F.normalize(features, dim=-1) if normalize else features
+
+    def _encode(self, images: Tensor) -> Tensor:
+        with torch.autocast(images.device.type, DTYPES[self.precision], enabled=self.precision != "fp32"):
+            return self._visual(self._normalise(images)).float()
 
     def _visual(self, images: Tensor) -> Tensor:
         if self.channels_last:

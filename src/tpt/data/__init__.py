@@ -1,6 +1,6 @@
 """Datasets and the loaders that turn them into batches of views."""
 
-from tpt.data.catalog import catalog_datasets
+from tpt.data.catalog import catalog_datasets, read_entry
 from tpt.data.datamodule import EpisodeBatch, EpisodeDataModule
 from tpt.data.dataset import ImageDataset, Sample
 from tpt.data.emoji_shift import emoji_shift, emoji_shift_domains
@@ -23,4 +23,5 @@ __all__ = [
     "half_of_classes",
     "image_folder",
     "image_list",
+    "read_entry",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from pathlib import Path
@@ -35,7 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def print_check(keys: list[str], root: Path) -> int:
     """Prints the table; gives the number of datasets that can be used."""
-    table = Table("dataset", "", "images", "classes", "where, or what is wrong", show_edge=False, pad_edge=False)
+    logging.getLogger("tpt.data.catalog").setLevel(logging.ERROR)  # the table says what the log would
+    table = Table("dataset", "", "images", "classes", show_edge=False, pad_edge=False)
+    table.add_column("where, or what is wrong", overflow="fold")
     usable = 0
     for key in keys:
         entry = CATALOG[key]
@@ -48,7 +51,7 @@ def print_check(keys: list[str], root: Path) -> int:
         whole = len(dataset) == entry.images and len(dataset.class_names) == entry.classes
         images, classes = f"{len(dataset)} / {entry.images}", f"{len(dataset.class_names)} / {entry.classes}"
         table.add_row(key, "ok" if whole else "differs", images, classes, str(dataset.store.root))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
     return usable
 
 

@@ -34,7 +34,7 @@ class ContextFileError(WeightsFileError):
 
 
 def load_context(
-    path: str | Path,
+    path: str | Path | None,
     *,
     kind: str | None = None,
     class_token_position: str | None = None,
@@ -58,8 +58,13 @@ def load_context(
 
     Raises:
         ContextFileError: no such context in the file, or a damaged file.
-        ValueError: unknown options.
+        ValueError: unknown options, or no path.
     """
+    if path is None:
+        raise ValueError(
+            "Expected a file or directory with a learned context, got none; set context.path, or learned.coop and "
+            "learned.cocoop for the rows of a table."
+        )
     if kind not in (None, "coop", "cocoop"):
         raise ValueError(f"Expected `kind` to be coop, cocoop or null, got {kind!r}.")
     path = _resolve(Path(path).expanduser())
@@ -83,7 +88,7 @@ def load_context(
 
 def context_from_file(
     clip: CLIP,
-    path: str | Path,
+    path: str | Path | None,
     *,
     kind: str | None = None,
     class_token_position: str | None = None,

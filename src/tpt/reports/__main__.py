@@ -10,7 +10,8 @@ from typing import Any
 
 from rich.console import Console
 
-from tpt.reports.table import SOURCES, comparison_table
+from tpt.reports.results import SOURCES
+from tpt.reports.table import comparison_table
 
 
 def load(path: Path) -> list[dict[str, Any]]:

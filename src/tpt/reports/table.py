@@ -9,7 +9,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 
-SOURCES = ("imagenet", "source_val", "source_train")  # what prompts are learned on; all else is shifted
+from tpt.reports.results import SOURCES
+
 COLUMNS = ("dataset", "images", "zero-shot", "{method}", "gain [95 %]", "entropy", "views", "img/s")
 
 
@@ -26,11 +27,12 @@ def results_table(results: dict[str, Any]) -> Table:
     for name, d in results["datasets"].items():
         table.add_row(*_row(name, d))
     if len(results["datasets"]) > 1:
-        mean = results["averages"]
         table.add_section()
-        gain = f"{mean['acc'] - mean['acc_zero_shot']:+.1f}"
-        row = ("average", "", f"{mean['acc_zero_shot']:.2f}", f"{mean['acc']:.2f}", gain, _entropies(mean))
-        table.add_row(*row, f"{mean['selected_views']:g}", "")
+        for name, mean in (("average", results["averages"]), ("shifted", results["averages"].get("shifted"))):
+            if mean is not None:
+                gain = f"{mean['acc'] - mean['acc_zero_shot']:+.1f}"
+                row = (name, "", f"{mean['acc_zero_shot']:.2f}", f"{mean['acc']:.2f}", gain, _entropies(mean))
+                table.add_row(*row, f"{mean['selected_views']:g}", "")
     return table
 
 

@@ -70,6 +70,19 @@ def test_what_differs_from_the_papers_test_set_is_noted(tree: Path) -> None:
     assert "2 class names stand twice, so their answers tie" in read_entry("imagenet", tree).notes
 
 
+def test_training_splits(tree: Path) -> None:
+    for key in ("imagenet", "fgvc_aircraft", "dtd"):
+        train = read_entry(key, tree, "train")
+        assert train.class_names == read_entry(key, tree).class_names and train.image(0).mode == "RGB"
+    assert read_entry("imagenet", tree, "train").samples[0].path.endswith("two.JPEG")
+    assert [s.label for s in read_entry("dtd", tree, "train").samples] == [0, 1, 2] and len(
+        read_entry("dtd", tree)
+    ) == 6
+    assert [s.label for s in read_entry("fgvc_aircraft", tree, "train").samples] == [0, 1]
+    with pytest.raises(DataError, match="it is a test set alone"):
+        read_entry("imagenet_a", tree, "train")
+
+
 def test_limit(tree: Path) -> None:
     (dataset,) = catalog_datasets("dtd", tree, limit=2, seed=1)
     assert len(dataset) == 2 and dataset.size == 6

@@ -33,20 +33,27 @@ def catalog_datasets(
     Raises:
         DataError: an unknown key, a dataset that is not there, or one whose files do not fit its lists.
     """
-    if root is None:
-        raise DataError("Expected the folder of all datasets, got none; set data.root or the variable TPT_DATA.")
     return [read_entry(key, root).subset(limit, seed) for key in ([keys] if isinstance(keys, str) else keys)]
 
 
-def read_entry(key: str, root: str | Path) -> ImageDataset:
-    """The test set of one dataset; see `catalog_datasets`."""
+def read_entry(key: str, root: str | Path | None, split: str = "test") -> ImageDataset:
+    """One dataset; see `catalog_datasets`.
+
+    Args:
+        key: of the dataset.
+        root: the folder that holds all datasets.
+        split: "test", or "train" or "val" to learn a context on; the variants of ImageNet have a test set alone, and
+            ImageNet no "val".
+    """
+    if root is None:
+        raise DataError("Expected the folder of all datasets, got none; set data.root or the variable TPT_DATA.")
     if key not in CATALOG:
         raise DataError(f"Expected a dataset out of {', '.join(CATALOG)}, got {key!r}; see docs/datasets.md.")
     entry, root = CATALOG[key], Path(root).expanduser()
     readers = {"synsets": _synset_folders, "numbers": _numbered_folders, "split": _split_file, "variants": _variants}
-    base, names, samples = readers[entry.layout](entry, root)
+    base, names, samples = readers[entry.layout](entry, root, split)
     notes = []
-    if len(samples) != entry.images or len(names) != entry.classes:
+    if split == "test" and (len(samples) != entry.images or len(names) != entry.classes):
         notes.append(
             f"{len(samples)} images of {len(names)} classes, where the paper's test set has {entry.images} of "
             f"{entry.classes}"
@@ -77,17 +84,21 @@ def _images(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir() if p.name.lower().endswith(EXTENSIONS))
 
 
-def _class_folders(entry: Entry, root: Path, expected: Sequence[str]) -> tuple[Path, dict[str, list[str]]]:
+def _class_folders(entry: Entry, root: Path, expected: Sequence[str], split: str) -> tuple[Path, dict[str, list[str]]]:
     """The folder that holds the class folders, and each one's images; the folders must be exactly those expected."""
-    own = find(entry, root)
-    for base in (own / sub for sub in entry.subfolders):
+    own, subfolders = find(entry, root), entry.subfolders
+    if split != "test":
+        if split != "train" or entry.key != "imagenet":
+            raise DataError(f"Expected a split that {entry.title} has, got {split!r}; it is a test set alone.")
+        subfolders = ("train", "images/train")
+    for base in (own / sub for sub in subfolders):
         folders = {p.name for p in base.iterdir() if p.is_dir()} if base.is_dir() else set()
         if folders & set(expected):
             break
     else:
         raise DataError(
             f"Expected class folders such as {expected[0]} of {entry.title} in "
-            f"{' or '.join(str(own / s) for s in entry.subfolders)}, found none; unpack the images there."
+            f"{' or '.join(str(own / s) for s in subfolders)}, found none; unpack the images there."
         )
     absent, strange = sorted(set(expected) - folders), sorted(folders - set(expected))
     if absent or strange:
@@ -106,22 +117,22 @@ def _class_folders(entry: Entry, root: Path, expected: Sequence[str]) -> tuple[P
     return base, found
 
 
-def _synset_folders(entry: Entry, root: Path) -> Listing:
+def _synset_folders(entry: Entry, root: Path, split: str) -> Listing:
     classes = imagenet_classes(entry.synsets)
-    base, found = _class_folders(entry, root, list(classes))
+    base, found = _class_folders(entry, root, list(classes), split)
     samples = [Sample(f"{s}/{i}", label) for label, s in enumerate(classes) for i in found[s]]
     return base, list(classes.values()), samples
 
 
-def _numbered_folders(entry: Entry, root: Path) -> Listing:
+def _numbered_folders(entry: Entry, root: Path, split: str) -> Listing:
     """Folders "0" to "999", whose order as text ("0", "1", "10", ...) is not that of the classes."""
     names = list(imagenet_classes().values())
-    base, found = _class_folders(entry, root, [str(label) for label in range(len(names))])
+    base, found = _class_folders(entry, root, [str(label) for label in range(len(names))], split)
     samples = [Sample(f"{label}/{i}", label) for label in range(len(names)) for i in found[str(label)]]
     return base, names, samples
 
 
-def _split_file(entry: Entry, root: Path) -> Listing:
+def _split_file(entry: Entry, root: Path, split: str) -> Listing:
     """`{"test": [[path, label, class name], ...]}`, the splits that CoOp published and TPT uses."""
     own = find(entry, root)
     places = [own / entry.split, root / "splits" / entry.split, root / "data_splits" / entry.split, root / entry.split]
@@ -132,11 +143,11 @@ def _split_file(entry: Entry, root: Path) -> Listing:
             "neither; CoOp's DATASETS.md links to it."
         )
     try:
-        rows = json.loads(file.read_text("utf-8"))["test"]
+        rows = json.loads(file.read_text("utf-8"))[split]
         entries = [(str(path), int(label), str(name)) for path, label, name in rows]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"Expected rows [path, label, class name] under 'test' in {file}, but it cannot be read so "
+            f"Expected rows [path, label, class name] under {split!r} in {file}, but it cannot be read so "
             f"({type(error).__name__}); get the file again."
         ) from error
     names: dict[int, str] = {}
@@ -151,24 +162,23 @@ def _split_file(entry: Entry, root: Path) -> Listing:
     return _base_of(entry, own, samples, file), [names[k] for k in range(len(names))], samples
 
 
-def _variants(entry: Entry, root: Path) -> Listing:
+def _variants(entry: Entry, root: Path, split: str) -> Listing:
     """FGVC-Aircraft: `variants.txt` orders the classes, `images_variant_test.txt` has lines `id name`."""
-    own = find(entry, root)
-    base = next((own / s for s in entry.subfolders if (own / s / entry.split).is_file()), None)
+    own, listing = find(entry, root), entry.split.replace("test", split)
+    base = next((own / s for s in entry.subfolders if (own / s / listing).is_file()), None)
     if base is None or not (base / "variants.txt").is_file():
         raise DataError(
-            f"Expected variants.txt and {entry.split} of {entry.title} in {own}, found not both; unpack "
-            "the dataset there."
+            f"Expected variants.txt and {listing} of {entry.title} in {own}, found not both; unpack the dataset there."
         )
     names = [line.strip() for line in (base / "variants.txt").read_text("utf-8").splitlines() if line.strip()]
     number = {name: label for label, name in enumerate(names)}
     samples = []
-    for line in (base / entry.split).read_text("utf-8").splitlines():
+    for line in (base / listing).read_text("utf-8").splitlines():
         image, _, name = line.strip().partition(" ")
         if name not in number:
-            raise DataError(f"Expected a name of variants.txt in {base / entry.split}, got {name!r}; fix the file.")
+            raise DataError(f"Expected a name of variants.txt in {base / listing}, got {name!r}; fix the file.")
         samples.append(Sample(f"images/{image}.jpg", number[name]))
-    refuse_missing(base, [s.path for s in samples], base / entry.split)
+    refuse_missing(base, [s.path for s in samples], base / listing)
     return base, names, samples
 
 
