@@ -51,7 +51,7 @@ def print_check(keys: list[str], root: Path) -> int:
         whole = len(dataset) == entry.images and len(dataset.class_names) == entry.classes
         images, classes = f"{len(dataset)} / {entry.images}", f"{len(dataset.class_names)} / {entry.classes}"
         table.add_row(key, "ok" if whole else "differs", images, classes, str(dataset.store.root))
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160).print(table)
     return usable
 
 
