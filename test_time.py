@@ -27,6 +27,10 @@ def run(cfg: DictConfig) -> None:
     task = AdaptationTask(clip, lambda names: method(clip=clip, class_names=names, context=context), data.datasets)
     callbacks = list(instantiate(cfg.callbacks).values())
     trainer: Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=list(instantiate(cfg.logger).values()))
+    if trainer.world_size > 1:
+        raise ValueError(
+            f"Expected one process, got {trainer.world_size}, which would all test every image; use devices=1."
+        )
     trainer.test(task, datamodule=data, verbose=False)
 
     metrics = next(c for c in callbacks if isinstance(c, DatasetMetrics))

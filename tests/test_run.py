@@ -77,6 +77,13 @@ def test_zero_shot_has_no_gain(run_script: Run, tmp_path: Path, image_tree: Path
     assert found["acc"] == found["acc_zero_shot"] and found["gain"]["points"] == 0 and found["selected_views"] == 1
 
 
+def test_several_processes_are_refused(run_script: Run, image_tree: Path) -> None:
+    """Each would test every image and write records of the same names."""
+    data = ["data=folder", f"data.root={image_tree}", "views.num_views=10", "logger=none"]
+    done = run_script("test_time.py", *data, "trainer.accelerator=cpu", "trainer.devices=2", ok=False)
+    assert "Expected one process, got 2" in done.stderr
+
+
 def test_multirun(run_script: Run, tmp_path: Path, image_tree: Path) -> None:
     """A sweep: the pair that selects no view says so, every other job has its results."""
     arguments = ("method.steps=1,2", "views.num_views=8,16", "method.selection_p=0.1,0.5")
