@@ -21,8 +21,8 @@ from tpt.reports.statistics import paired_gain
 
 PACKAGES = ("tpt", "torch", "torchvision", "lightning", "hydra-core", "open_clip_torch", "torchmetrics", "pillow")
 
-# Averaged over datasets, each dataset counting once.
 SOURCES = ("imagenet", "source_val", "source_train")  # what prompts are learned on; all else is shifted
+# Averaged over datasets, each dataset counting once.
 AVERAGED = ("acc", "acc_zero_shot", "entropy", "entropy_zero_shot", "ece", "ece_zero_shot", "selected_views")
 
 

@@ -150,6 +150,21 @@ def test_wrong_class_folders_fail_loudly(small: Path) -> None:
         read_entry("imagenet_a", small)
 
 
+def test_what_does_not_belong_to_the_data_is_passed_over(tmp_path: Path) -> None:
+    root = paper_tree(tmp_path, layout=1)
+    (root / "DTD").mkdir()  # empty, and first to be looked at
+    (root / "imagenet-adversarial" / "imagenet-a" / ".ipynb_checkpoints").mkdir()
+    listing = root / "fgvc_aircraft" / "data" / "images_variant_test.txt"
+    listing.write_text(listing.read_text() + "\n\n")
+    file = root / "dtd" / SPLITS["dtd"][0]
+    file.write_text("\ufeff" + file.read_text())
+    assert [len(read_entry(key, root)) for key in ("dtd", "imagenet_a", "fgvc_aircraft")] == [6, 200, 4]
+    Image.new("RGB", (4, 4)).save(root / "fgvc_aircraft" / "outside.jpg")
+    listing.write_text("../../outside 707-320\n")
+    with pytest.raises(DataError, match="Expected paths inside the dataset"):
+        read_entry("fgvc_aircraft", root)
+
+
 def test_check_prints_a_table(small: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "250")
     monkeypatch.delenv("TPT_DATA", raising=False)

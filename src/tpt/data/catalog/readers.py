@@ -71,7 +71,8 @@ def find(entry: Entry, root: Path) -> Path:
     Raises:
         DataError: there is none; the sentence says what was looked for and where the data is to be had.
     """
-    found = [root / folder for folder in entry.folders if (root / folder).is_dir()]
+    # An empty folder, left over from elsewhere, does not hide the data in the other layout.
+    found = [root / f for f in entry.folders if (root / f).is_dir() and any((root / f).iterdir())]
     if not found:
         raise DataError(
             f"Expected {entry.title} in {' or '.join(str(root / f) for f in entry.folders)}, found no such folder; "
@@ -92,7 +93,7 @@ def _class_folders(entry: Entry, root: Path, expected: Sequence[str], split: str
             raise DataError(f"Expected a split that {entry.title} has, got {split!r}; it is a test set alone.")
         subfolders = ("train", "images/train")
     for base in (own / sub for sub in subfolders):
-        folders = {p.name for p in base.iterdir() if p.is_dir()} if base.is_dir() else set()
+        folders = {p.name for p in base.iterdir() if p.is_dir() and p.name[0] != "."} if base.is_dir() else set()
         if folders & set(expected):
             break
     else:
@@ -143,7 +144,7 @@ def _split_file(entry: Entry, root: Path, split: str) -> Listing:
             "neither; CoOp's DATASETS.md links to it."
         )
     try:
-        rows = json.loads(file.read_text("utf-8"))[split]
+        rows = json.loads(file.read_text("utf-8-sig"))[split]
         entries = [(str(path), int(label), str(name)) for path, label, name in rows]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
@@ -173,11 +174,12 @@ def _variants(entry: Entry, root: Path, split: str) -> Listing:
     names = [line.strip() for line in (base / "variants.txt").read_text("utf-8").splitlines() if line.strip()]
     number = {name: label for label, name in enumerate(names)}
     samples = []
-    for line in (base / listing).read_text("utf-8").splitlines():
+    for line in filter(str.strip, (base / listing).read_text("utf-8").splitlines()):
         image, _, name = line.strip().partition(" ")
         if name not in number:
             raise DataError(f"Expected a name of variants.txt in {base / listing}, got {name!r}; fix the file.")
         samples.append(Sample(f"images/{image}.jpg", number[name]))
+    refuse_escapes([s.path for s in samples], base / listing)
     refuse_missing(base, [s.path for s in samples], base / listing)
     return base, names, samples
 
