@@ -23,7 +23,7 @@ from torch import Tensor
 
 import tpt
 from benchmarks.measure import PeakMemory, Stages, count_flops, matmul_rate
-from benchmarks.plain import PlainTPT
+from benchmarks.plain import plain_of
 from tpt.backbones.clip import DTYPES
 from tpt.backbones.pretrained import usable_device, wrap
 from tpt.views import Views
@@ -134,7 +134,7 @@ def run_plain(
     clip: tpt.CLIP, model: Any, names: list[str], views: Tensor, args: argparse.Namespace, device: torch.device
 ) -> tuple[dict[str, float], list[Any], int, float]:
     stages = Stages(device)
-    plain = plain_of(clip, model, make_method(clip, names, args.steps))
+    plain = plain_of(model, make_method(clip, names, args.steps))
     autocast = partial(torch.autocast, device.type, DTYPES[args.precision], enabled=args.precision != "fp32")
     encode, text = plain.image_features, plain.text_features
     plain.image_features = stages.time("image encoder", encode)  # type: ignore[method-assign]
@@ -155,7 +155,7 @@ def run_plain(
         for v in pixels:
             with stages("tune"):
                 results.append(plain(v, args.steps, 0.1, 5e-3))
-    one = plain_of(clip, model, make_method(clip, names[:1], args.steps))
+    one = plain_of(model, make_method(clip, names[:1], args.steps))
 
     def text_of_one_class() -> None:
         context = one.context0.clone().requires_grad_()
@@ -167,18 +167,6 @@ def run_plain(
     encoder = (args.views * args.steps + 1) * count_flops(lambda: encode(pixels[0][:1]))
     flops = encoder + len(names) * count_flops(text_of_one_class)
     return {k: s / len(views) for k, s in stages.seconds.items()}, results, peak.bytes, flops
-
-
-def plain_of(clip: tpt.CLIP, model: Any, method: tpt.TPT) -> PlainTPT:
-    """The plain algorithm with the engine's prompts, padded to the full context length."""
-    learner, names = method.learner, method.class_names
-    tokens = torch.zeros(len(names), clip.text.context_length, dtype=torch.long)
-    context_at = []
-    for k in range(len(names)):
-        sequence = learner._sequence(k)
-        tokens[k, : len(sequence)] = torch.tensor([max(t, 0) for t in sequence])
-        context_at.append([i for i, t in enumerate(sequence) if t < 0])
-    return PlainTPT(model, tokens.to(clip.device), learner.split(learner.slots)[0], context_at)
 
 
 def compare(outs: Any, results: list[Any], strict: bool) -> bool:

@@ -8,6 +8,7 @@ views encoded again at each forward pass.  Written from the paper and from open_
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -74,3 +75,15 @@ class PlainTPT:
             final = scale * self.image_features(views[:1]) @ self.text_features(context).T
         assert first is not None and selected is not None
         return PlainResult(final[0], first, selected, context.detach())
+
+
+def plain_of(model: nn.Module, method: Any) -> PlainTPT:
+    """The plain algorithm with the prompts of a `tpt.TPT`, padded to the full context length."""
+    learner, clip = method.learner, method.clip
+    tokens = torch.zeros(len(method.class_names), clip.text.context_length, dtype=torch.long)
+    context_at = []
+    for k in range(len(tokens)):
+        sequence = learner._sequence(k)
+        tokens[k, : len(sequence)] = torch.tensor([max(t, 0) for t in sequence])
+        context_at.append([i for i, t in enumerate(sequence) if t < 0])
+    return PlainTPT(model, tokens.to(clip.device), learner.split(learner.slots)[0], context_at)

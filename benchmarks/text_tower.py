@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 import tpt
-from benchmarks.episode import class_names, plain_of
+from benchmarks.episode import class_names
 from benchmarks.measure import Stages
+from benchmarks.plain import plain_of
 from tpt.backbones.pretrained import wrap
 
 
@@ -32,7 +33,7 @@ def main() -> None:
         for position in ("end", "middle", "front"):
             context = tpt.random_context(clip, 4, position, num_classes=len(names) if specific else None)
             method = tpt.TPT(clip, names, context=context)
-            plain = plain_of(clip, model, method)
+            plain = plain_of(model, method)
             length = int(plain.tokens.argmax(-1).max()) + 1
             plain.cut(length)
             stages = Stages(torch.device("cpu"))

@@ -9,23 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tpt
-from benchmarks.plain import PlainTPT
+from benchmarks.plain import plain_of
 from tests.conftest import NAMES
 from tpt.backbones.pretrained import _from_openai_file
 from tpt.methods import memory
 from tpt.methods.tpt import _pull_back
-
-
-def plain_of(method: tpt.TPT, noise_file: Callable) -> PlainTPT:  # type: ignore[type-arg]
-    """The plain algorithm with the method's prompts, padded to 77 tokens."""
-    learner = method.learner
-    model = _from_openai_file(noise_file(), True).eval()
-    tokens, context_at = torch.zeros(len(learner.class_names), 77, dtype=torch.long), []
-    for k in range(len(learner.class_names)):
-        sequence = learner._sequence(k)
-        tokens[k, : len(sequence)] = torch.tensor([max(t, 0) for t in sequence])
-        context_at.append([i for i, t in enumerate(sequence) if t < 0])
-    return PlainTPT(model, tokens, learner.split(learner.slots)[0], context_at)
 
 
 @settings(deadline=None, max_examples=12)
@@ -55,7 +43,7 @@ def test_engine_equals_the_plain_algorithm(
     sgd = partial(torch.optim.AdamW)
     method = tpt.TPT(clip, NAMES, context=context, steps=steps, selection_p=p, optimizer=sgd)
     views = torch.randn(num_views, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
-    expected = plain_of(method, noise_file)(views, steps, p, 5e-3)
+    expected = plain_of(_from_openai_file(noise_file(), True).eval(), method)(views, steps, p, 5e-3)
     out = method(clip.encode_views(views))
     assert out.selected.tolist() == expected.selected.tolist()
     torch.testing.assert_close(out.initial_logits, expected.initial_logits[0], atol=1e-4, rtol=0)
@@ -98,7 +86,7 @@ def test_gradients_equal_the_plain_algorithms(
     method = tpt.TPT(clip, names, context=context, selection_p=0.5, max_graph_tokens=max_graph_tokens)
     features = clip.encode_views(torch.randn(2, 6, 3, 32, 32, generator=torch.Generator().manual_seed(seed)))
     trusted = features[:, :3]
-    plain = plain_of(method, noise_file)
+    plain = plain_of(_from_openai_file(noise_file(), True).eval(), method)
     expected = []
     for image in trusted:
         start = plain.context0.clone().requires_grad_()

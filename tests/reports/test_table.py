@@ -11,6 +11,14 @@ from rich.console import Console
 from tpt.reports import comparison_table, results
 from tpt.reports.__main__ import load, main
 
+CELLS = {
+    "imagenet": 66.73,
+    "imagenet_a": 47.87,
+    "imagenet_v2": 60.86,
+    "imagenet_r": 73.98,
+    "imagenet_sketch": 46.09,
+}  # Table 1, ViT-B/16, CLIP
+
 
 def run(method: str, **accuracies: float) -> dict[str, Any]:
     datasets = {name: {"acc": acc, "images": 10, "size": 10} for name, acc in accuracies.items()}
@@ -25,27 +33,13 @@ def text(runs: list[dict[str, Any]]) -> list[list[str]]:
 
 def test_rows_columns_and_averages() -> None:
     """The paper's own cells: Table 1, ViT-B/16, CLIP."""
-    cells = {
-        "imagenet": 66.73,
-        "imagenet_a": 47.87,
-        "imagenet_v2": 60.86,
-        "imagenet_r": 73.98,
-        "imagenet_sketch": 46.09,
-    }
-    lines = text([run("clip", **cells)])
+    lines = text([run("clip", **CELLS)])
     assert lines[-1] == ["clip", "ViT-B-16", "66.73", "47.87", "60.86", "73.98", "46.09", "59.11", "57.20"]
 
 
 def test_averages_of_a_results_file() -> None:
     """The same row, as one run on all five writes it."""
-    cells = {
-        "imagenet": 66.73,
-        "imagenet_a": 47.87,
-        "imagenet_v2": 60.86,
-        "imagenet_r": 73.98,
-        "imagenet_sketch": 46.09,
-    }
-    datasets = {name: {**dict.fromkeys(results.AVERAGED, 1.0), "acc": acc} for name, acc in cells.items()}
+    datasets = {name: {**dict.fromkeys(results.AVERAGED, 1.0), "acc": acc} for name, acc in CELLS.items()}
     found = results.averages(datasets)
     assert found["acc"] == pytest.approx(59.11, abs=0.005) and found["shifted"]["acc"] == pytest.approx(
         57.20, abs=0.005

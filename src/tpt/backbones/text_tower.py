@@ -51,6 +51,7 @@ class PackedPrompts(nn.Module):
         order = sorted(range(len(prompts)), key=lambda k: len(prompts[k]))
         tails = [list(prompts[k][shared:]) for k in order]
         positions = [shared + i for tail in tails for i in range(len(tail))]
+        self._parts: dict[tuple[int, torch.device], list[PackedPrompts]] = {}
         self._sorted = [[*start, *tail] for tail in tails]
         self.shared = shared
         self.num_prompts = len(prompts)
@@ -76,6 +77,12 @@ class PackedPrompts(nn.Module):
         """Parts of at most `max_tokens` tail tokens, or of one prompt; side by side their features lie in packed order,
         which `unsort` brings into the order of the prompts.
         """
+        key = (max_tokens, self.tails.device)
+        if key not in self._parts:  # every batch asks for the same ones
+            self._parts[key] = [PackedPrompts(part, self.shared).to(key[1]) for part in self._cut(max_tokens)]
+        return self._parts[key]
+
+    def _cut(self, max_tokens: int) -> list[list[Prompt]]:
         parts: list[list[Prompt]] = [[]]
         size = 0
         for prompt in self._sorted:
@@ -85,7 +92,7 @@ class PackedPrompts(nn.Module):
                 size = 0
             parts[-1].append(prompt)
             size += length
-        return [PackedPrompts(part, self.shared).to(self.tails.device) for part in parts]
+        return parts
 
     def ends(self) -> Tensor:
         """(K,) position of each tail's end token among the packed tokens, in packed order."""

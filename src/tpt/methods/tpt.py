@@ -225,14 +225,14 @@ class TPT(Method):
         """
         packed = torch.empty_like(pull_BKE)
         packed[:, self.learner.prompts.unsort] = pull_BKE
-        total, first = torch.zeros(()), 0
+        total, first = torch.zeros((), device=leaf.device), 0
         for part in self.learner.prompts.split(self.max_graph_tokens):
             with torch.enable_grad():
                 text = self.clip.text(part, leaf)
             pull = packed[:, first : first + part.num_prompts]
             first += part.num_prompts
             gradient = torch.autograd.grad(text, leaf, pull)[0] if leaf.ndim == 3 else _pull_back(text, leaf, pull)
-            total = total.to(gradient) + gradient
+            total = total + gradient
         return total
 
     def _loss(self, text_BKE: Tensor, trusted_BSE: Tensor) -> Tensor:

@@ -105,10 +105,14 @@ class Views:
         if self.augmix is None:
             return views
         mean, std = (torch.from_numpy(x).to(views.device) for x in (self._mean, self._std))
+
+        def normalise(pixels: Tensor) -> Tensor:
+            return (pixels.float() / 255 - mean) / std
+
         mixtures = [m for plan in plans for m in plan.mixtures or []]
-        out = (views.float() / 255 - mean) / std
+        out = normalise(views)
         if mixtures:
-            mixed = mix(views[:, 1:].flatten(0, 1), mixtures, lambda x: (x.float() / 255 - mean) / std)
+            mixed = mix(views[:, 1:].flatten(0, 1), mixtures, normalise)
             out[:, 1:] = mixed.unflatten(0, (len(plans), -1))
         return out
 
