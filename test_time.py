@@ -13,7 +13,7 @@ from tpt.backbones import CLIP
 from tpt.callbacks import DatasetMetrics
 from tpt.data import EpisodeDataModule
 from tpt.reports import print_table, read_records, results
-from tpt.tasks import AdaptationTask
+from tpt.tasks import AdaptationTask, MethodMaker
 
 
 def run(cfg: DictConfig) -> None:
@@ -23,8 +23,8 @@ def run(cfg: DictConfig) -> None:
     clip: CLIP = instantiate(cfg.backbone)
     data: EpisodeDataModule = instantiate(cfg.data.module)
     data.use_views(instantiate(cfg.views)(image_size=clip.image_size, mean=clip.mean, std=clip.std))
-    context, method = instantiate(cfg.context)(clip), instantiate(cfg.method)
-    task = AdaptationTask(clip, lambda names: method(clip=clip, class_names=names, context=context), data.datasets)
+    make_method = MethodMaker(clip, instantiate(cfg.context), instantiate(cfg.method))
+    task = AdaptationTask(clip, make_method, data.datasets)
     callbacks = list(instantiate(cfg.callbacks).values())
     trainer: Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=list(instantiate(cfg.logger).values()))
     if trainer.world_size > 1:
@@ -39,7 +39,7 @@ def run(cfg: DictConfig) -> None:
         "method": cli.method_label(cfg),
         "choices": cli.choices(),
         "seed": cfg.seed,
-        "context": context.source,
+        "context": make_method.source,
         "notes": task.notes,
     }
     backbone = {"name": clip.name, "fingerprint": clip.fingerprint(), "precision": clip.precision}

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import tpt
 from tests.conftest import NAMES, ROOT, compose_config
+from tests.own_data import save_huggingface, write_shard
 from tests.paper_tree import paper_tree
 from tpt.data.catalog import CATALOG
 
@@ -19,6 +20,8 @@ OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.ya
 NEEDS = {  # what a user must say
     "data=folder": ["data.root={tree}"],
     "data=list": ["data.path={table}"],
+    "data=huggingface": ["data.path={saved}"],
+    "data=webdataset": ["data.shards={shard}"],
     "data=catalog": ["data.root={paper}", "data.keys=[dtd,eurosat]"],
     **{f"data={name}": ["data.root={paper}"] for name in [*CATALOG, "natural_shift", "cross_dataset"]},
     "backbone=open_clip": ["backbone.name=ViT-B-32-quickgelu", "backbone.pretrained=openai"],
@@ -51,6 +54,10 @@ def test_option(option: str, tmp_path: Path, image_tree: Path, paper: Path, nois
     table = image_tree / "test.csv"
     table.write_text("path,label\ncat/0.png,cat\n")
     fill = {"table": table, "tree": image_tree, "weights": noise_file(), "paper": paper}
+    if option == "data=huggingface":
+        fill["saved"] = save_huggingface(tmp_path / "saved")
+    if option == "data=webdataset":
+        fill["shard"] = write_shard(tmp_path / "0.tar", [("a", "cat"), ("b", "dog")])
     cfg = compose(option, *(o.format(**fill) for o in NEEDS.get(option, [])), tmp_path=tmp_path)
     OmegaConf.resolve(cfg)  # no interpolation leads nowhere
     group = option.split("=", maxsplit=1)[0]

@@ -148,7 +148,7 @@ def method_label(cfg: DictConfig) -> str:
     chosen = choices()
     learned = None if chosen["context"] in ("words", "random") else chosen["context"]
     if chosen["method"] == "zero_shot":
-        return learned or ("ensemble" if cfg.method.templates else "clip")
+        return learned or ("ensemble" if cfg.method.templates not in (None, "dataset") else "clip")
     return chosen["method"] + (f"+{learned}" if learned else "")
 
 

@@ -6,7 +6,9 @@ from tpt.data.dataset import ImageDataset, Sample
 from tpt.data.emoji_shift import emoji_shift, emoji_shift_domains
 from tpt.data.few_shot import Shots, draw_shots, half_of_classes
 from tpt.data.folder import image_folder
+from tpt.data.huggingface import huggingface_dataset
 from tpt.data.listing import image_list
+from tpt.data.shards import tar_shards
 from tpt.data.shots import ShotsDataModule
 
 __all__ = [
@@ -21,7 +23,9 @@ __all__ = [
     "emoji_shift",
     "emoji_shift_domains",
     "half_of_classes",
+    "huggingface_dataset",
     "image_folder",
     "image_list",
     "read_entry",
+    "tar_shards",
 ]

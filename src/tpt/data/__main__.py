@@ -1,4 +1,4 @@
-"""python -m tpt.data check --root DATA: which of the paper's datasets are there, and are they whole?"""
+"""python -m tpt.data check: which of the paper's datasets are there, and are they whole?  fetch KEY: download one."""
 
 from __future__ import annotations
 
@@ -6,22 +6,30 @@ import argparse
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from tpt.data.catalog import CATALOG, read_entry
+from tpt.data.fetch import SOURCES, fetch
 from tpt.errors import DataError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Prints a line for each dataset; 1 where one that was named, or all, cannot be used."""
+    """0 where all that was asked for is there and usable, 1 where not, 2 for a wrong command line."""
     parser = argparse.ArgumentParser(prog="python -m tpt.data", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     check = commands.add_parser("check", help="count images and classes against the paper's test sets")
+    get = commands.add_parser("fetch", help=f"download and unpack: {', '.join(SOURCES)}")
     check.add_argument("keys", nargs="*", metavar="KEY", help="which datasets; all if none is named")
-    check.add_argument("--root", default=os.environ.get("TPT_DATA"), help="folder of all datasets; default $TPT_DATA")
+    get.add_argument("keys", nargs="+", metavar="KEY", help="which datasets")
+    for command in (check, get):
+        command.add_argument(
+            "--root", default=os.environ.get("TPT_DATA"), help="folder of all datasets; default $TPT_DATA"
+        )
     args = parser.parse_args(arguments)
     unknown = [key for key in args.keys if key not in CATALOG]
     if args.root is None or unknown:
@@ -30,29 +38,54 @@ def main(arguments: list[str] | None = None) -> int:
         )
         print(f"Error: Expected {wanted}; see docs/datasets.md.", file=sys.stderr)
         return 2
-    usable = print_check(args.keys or list(CATALOG), Path(args.root))
-    return 0 if usable and (usable == len(args.keys) or not args.keys) else 1
+    root, failed = Path(args.root).expanduser(), 0
+    if args.command == "fetch":
+        logging.basicConfig(format="%(message)s")
+        for key in args.keys:
+            try:
+                print(f"{key}: in {fetch(key, root)}")
+            except DataError as error:
+                print(f"Error: {error}", file=sys.stderr)
+                failed += 1
+    usable = print_check(args.keys or list(CATALOG), root)
+    return 0 if not failed and usable and (usable == len(args.keys) or not args.keys) else 1
 
 
 def print_check(keys: list[str], root: Path) -> int:
     """Prints the table; gives the number of datasets that can be used."""
-    logging.getLogger("tpt.data.catalog").setLevel(logging.ERROR)  # the table says what the log would
-    table = Table("dataset", "", "images", "classes", show_edge=False, pad_edge=False)
+    table = Table("dataset", "", "images", "classes", "split", show_edge=False, pad_edge=False)
     table.add_column("where, or what is wrong", overflow="fold")
     usable = 0
     for key in keys:
         entry = CATALOG[key]
         try:
-            dataset = read_entry(key, root)
+            with _quiet():
+                dataset = read_entry(key, root)
         except DataError as error:
-            table.add_row(key, "-", f"/ {entry.images}", f"/ {entry.classes}", str(error))
+            can = f" Or: python -m tpt.data fetch {key}" if key in SOURCES and "no such folder" in str(error) else ""
+            table.add_row(key, "-", f"/ {entry.images}", f"/ {entry.classes}", "", f"{error}{can}")
             continue
         usable += 1
         whole = len(dataset) == entry.images and len(dataset.class_names) == entry.classes
+        papers = not entry.split or dataset.split == entry.split
         images, classes = f"{len(dataset)} / {entry.images}", f"{len(dataset.class_names)} / {entry.classes}"
-        table.add_row(key, "ok" if whole else "differs", images, classes, str(dataset.store.root))
+        state = "ok" if whole and papers else "differs"
+        split = dataset.split or "its folders"
+        table.add_row(key, state, images, classes, split if papers else f"own: {split}", str(dataset.store.root))
     Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160).print(table)
     return usable
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The table says what the log would."""
+    logger = logging.getLogger("tpt.data.catalog")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from lightning import LightningDataModule
@@ -146,25 +147,33 @@ class EpisodeDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.on_bad_image = on_bad_image
         self.pin_memory = pin_memory
-        self.make_views: ViewMaker | None = None
+        self._make_views: ViewMaker | Mapping[bool, ViewMaker] | None = None
 
-    def use_views(self, make_views: ViewMaker) -> EpisodeDataModule:
-        """Sets how views are made, which depends on the backbone's image size."""
-        self.make_views = make_views
+    def use_views(self, make_views: ViewMaker | Mapping[bool, ViewMaker]) -> EpisodeDataModule:
+        """Sets how views are made, which depends on the backbone's image size.
+
+        Args:
+            make_views: of every dataset, or one for those whose `augmix` is true and one for the others.
+        """
+        self._make_views = make_views
         return self
+
+    def make_views(self, dataset: ImageDataset) -> Any:
+        """What makes the views of a dataset."""
+        assert self._make_views is not None, "call use_views first"
+        return self._make_views[dataset.augmix] if isinstance(self._make_views, Mapping) else self._make_views
 
     def on_after_batch_transfer(self, batch: EpisodeBatch, dataloader_idx: int) -> EpisodeBatch:
         """Makes the views of a batch that has arrived on the device, where the loader only planned them."""
         if isinstance(batch.views, list):
-            batch = replace(batch, views=self.make_views.render(batch.views))  # type: ignore[union-attr]
+            batch = replace(batch, views=self.make_views(self.datasets[dataloader_idx]).render(batch.views))
         return batch
 
     def test_dataloader(self) -> list[DataLoader[_Episode]]:
         """A loader for each dataset."""
-        assert self.make_views is not None, "call use_views first"
         return [
             DataLoader(
-                _Episodes(dataset, self.make_views, self.on_bad_image == "skip"),
+                _Episodes(dataset, self.make_views(dataset), self.on_bad_image == "skip"),
                 batch_size=self.batch_size,
                 num_workers=self.num_workers,
                 collate_fn=_collate,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from PIL import Image
 
 from tpt.data.images import decode_image
-from tpt.data.store import FileStore
+from tpt.data.store import Store
 from tpt.errors import DataError
 
 
@@ -33,14 +33,20 @@ class ImageDataset:
         store: where their files lie.
         notes: what differs from the paper's protocol (a split, a subset), said in log and results.
         size: number of images before a subset was taken; 0 stands for all of `samples`.
+        split: the list that chose the images; empty where it is the folder itself.
+        template: the prompt that CoOp's authors wrote for this dataset, `{}` for the class name.
+        augmix: whether the paper's views of it are mixed by AugMix.
     """
 
     name: str
     class_names: list[str]
     samples: list[Sample]
-    store: FileStore
+    store: Store
     notes: list[str] = field(default_factory=list)
     size: int = 0
+    split: str = ""
+    template: str = "a photo of a {}."
+    augmix: bool = False
 
     def __post_init__(self) -> None:
         if not self.samples:

@@ -10,6 +10,8 @@ from tpt.data.images import EXTENSIONS
 from tpt.data.store import FileStore
 from tpt.errors import DataError
 
+_NOT_CLASSES = {"train", "training", "val", "valid", "validation", "test", "testing", "images", "annotations", "labels"}
+
 
 def image_folder(
     root: str | Path,
@@ -35,7 +37,14 @@ def image_folder(
     folders = store.folders()
     images = [p for p in store.paths() if "/" in p and p.lower().endswith(EXTENSIONS)]
     if not folders:
-        raise DataError(f"Expected one folder per class in {store.root}, found no folders; see docs/own_data.md.")
+        loose = sum(p.lower().endswith(EXTENSIONS) for p in store.paths())
+        instead = f"{loose} images without a folder" if loose else "no folders"
+        raise DataError(f"Expected one folder per class in {store.root}, found {instead}; see docs/own_data.md.")
+    if {folder.lower() for folder in folders} <= _NOT_CLASSES:
+        raise DataError(
+            f"Expected one folder per class in {store.root}, found {', '.join(folders)}, which hold splits rather than "
+            f"classes; point it at one of them, such as {store.root / folders[-1]}."
+        )
     by_folder: dict[str, list[str]] = {folder: [] for folder in folders}
     for path in images:
         by_folder[path.split("/")[0]].append(path)

@@ -42,7 +42,7 @@ def image_list(
     """
     path = Path(path).expanduser()
     paths, labels = _columns(path, path_column, label_column)
-    names, numbers = _number(labels, None if class_names is None else read_names(class_names), path)
+    names, numbers = number_labels(labels, None if class_names is None else read_names(class_names), path)
     refuse_duplicates(names, f"for {path}")
     store = FileStore(path.parent if root is None else root)
     samples = [Sample(p, k) for p, k in zip(paths, numbers, strict=True)]
@@ -79,8 +79,14 @@ def _columns(path: Path, path_column: str, label_column: str) -> tuple[list[str]
     return paths.cast(pa.string()).to_pylist(), labels.to_pylist()
 
 
-def _number(labels: list[str] | list[int], names: list[str] | None, path: Path) -> tuple[list[str], list[int]]:
-    """Class names and the number of each label among them."""
+def number_labels(labels: list[str] | list[int], names: list[str] | None, path: Path) -> tuple[list[str], list[int]]:
+    """Class names and the number of each label among them.
+
+    Args:
+        labels: whole numbers that count into `names`, or names.
+        names: of the classes; None takes the sorted labels.
+        path: named in errors.
+    """
     if labels and isinstance(labels[0], int):
         numbers = [int(k) for k in labels]
         if names is None:

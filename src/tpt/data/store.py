@@ -6,10 +6,21 @@ import os
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 from tpt.errors import BadImageError, DataError
 
 MAX_FILE_BYTES = 512 * 2**20  # a file in an archive that claims to unpack to more is refused
+
+
+class Store(Protocol):
+    """The bytes of images by their path in the dataset; safe to hand to worker processes."""
+
+    root: Path  # named in errors and results
+
+    def read(self, path: str) -> bytes:
+        """The bytes of one image file; raises a BadImageError."""
+        ...
 
 
 class FileStore:

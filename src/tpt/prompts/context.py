@@ -69,11 +69,12 @@ def context_from_words(clip: CLIP, ctx_init: str, class_token_position: str = "e
 
     Args:
         clip: whose vocabulary and embedding are used.
-        ctx_init: such as "a photo of a"; underscores count as spaces.  `[CLS]` marks where the class name
-            goes and overrides `class_token_position`.
+        ctx_init: such as "a photo of a"; underscores count as spaces.  `[CLS]`, or `{}` as in a template, marks where
+            the class name goes and overrides `class_token_position`.  A full stop at the end is dropped, since every
+            prompt gets one.
         class_token_position: "end", "middle" or "front".
     """
-    words = ctx_init.replace("_", " ").strip()
+    words = ctx_init.replace("_", " ").replace("{}", CLASS_TOKEN).strip().removesuffix(".")
     if words.count(CLASS_TOKEN) > 1:
         raise ValueError(f"Expected {CLASS_TOKEN} at most once in `ctx_init`, got {ctx_init!r}.")
     before, marked, behind = words.partition(CLASS_TOKEN)

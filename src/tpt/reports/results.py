@@ -42,7 +42,7 @@ def summarise(
             raise DataError(
                 f"Expected readable images in dataset {dataset.name!r}, but none could be read; see the log."
             )
-        about = {"size": dataset.size, "notes": dataset.notes, "root": dataset.store.root}
+        about = {"size": dataset.size, "split": dataset.split, "notes": dataset.notes, "root": dataset.store.root}
         found[dataset.name] = {**metrics[dataset.name], "gain": gain_of(records, dataset.name), **about}
     return {"datasets": found, "averages": averages(found)}
 

@@ -1,6 +1,6 @@
 """LightningModules: what a run does with batches."""
 
-from tpt.tasks.adaptation import AdaptationTask, Outcome
+from tpt.tasks.adaptation import AdaptationTask, MethodMaker, Outcome
 from tpt.tasks.coop import CoCoOpTask, CoOpTask
 from tpt.tasks.learned import checkpoints, save_learned
 from tpt.tasks.start import cocoop_task, coop_task
@@ -9,6 +9,7 @@ __all__ = [
     "AdaptationTask",
     "CoCoOpTask",
     "CoOpTask",
+    "MethodMaker",
     "Outcome",
     "checkpoints",
     "cocoop_task",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from lightning import LightningModule
@@ -14,7 +16,33 @@ from tpt.data.datamodule import EpisodeBatch
 from tpt.data.dataset import ImageDataset
 from tpt.methods.base import Adaptation, Method
 
-MakeMethod = Callable[[list[str]], Method]
+MakeMethod = Callable[[ImageDataset], Method]
+OWN = "dataset"  # as a setting, stands for the template of each dataset
+
+
+class MethodMaker:
+    """The method of a run for one dataset after another.
+
+    Args:
+        clip: the frozen backbone.
+        make_context: clip -> context.
+        make_method: clip, class_names, context -> method.  Either may have `"dataset"` for `ctx_init` or `templates`,
+            and is then called with each dataset's own.
+    """
+
+    def __init__(self, clip: CLIP, make_context: partial[Any], make_method: partial[Method]) -> None:
+        self.clip = clip
+        self._make_context, self._make_method = make_context, make_method
+        self._own_words = make_context.keywords.get("ctx_init") == OWN
+        self._context = None if self._own_words else make_context(clip)
+        # Where contexts come from, for the results.
+        self.source: str = "words: each dataset's own" if self._context is None else self._context.source
+
+    def __call__(self, dataset: ImageDataset) -> Method:
+        """The method with the classes of `dataset`."""
+        context = self._make_context(self.clip, ctx_init=dataset.template) if self._own_words else self._context
+        own = {"templates": [dataset.template]} if self._make_method.keywords.get("templates") == OWN else {}
+        return self._make_method(clip=self.clip, class_names=dataset.class_names, context=context, **own)
 
 
 @dataclass(frozen=True)
@@ -49,7 +77,7 @@ class AdaptationTask(LightningModule):
 
     Args:
         clip: the frozen backbone.
-        make_method: class names -> method; called when a dataset's turn comes, so one text bank is kept at a time.
+        make_method: dataset -> method; called when a dataset's turn comes, so one text bank is kept at a time.
         datasets: in the order of the test loaders.
     """
 
@@ -73,7 +101,7 @@ class AdaptationTask(LightningModule):
         """The method with the text bank of one dataset; the bank of the dataset before is dropped."""
         if dataset_index not in self._methods:
             self._methods.clear()
-            method = self._make_method(self.datasets[dataset_index].class_names)
+            method = self._make_method(self.datasets[dataset_index])
             self._methods[dataset_index] = method.to(self.device)
             self.notes = list(method.notes)
         return self._methods[dataset_index]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -124,6 +125,15 @@ class Views:
 
     def _normalise(self, image: Image.Image) -> np.ndarray:
         return (_pixels(image).astype(np.float32) / 255 - self._mean) / self._std
+
+
+def paper_views(image_size: int, augmix: AugMix, **settings: Any) -> dict[bool, Views]:
+    """The paper's views, by whether a dataset's are mixed: the ten of its Table 2 are, ImageNet and its variants not.
+
+    Args:
+        image_size, augmix, settings: as for `Views`.
+    """
+    return {mixed: Views(image_size, augmix=augmix if mixed else None, **settings) for mixed in (False, True)}
 
 
 def _pixels(image: Image.Image) -> np.ndarray:

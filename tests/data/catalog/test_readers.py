@@ -166,7 +166,7 @@ def test_what_does_not_belong_to_the_data_is_passed_over(tmp_path: Path) -> None
 
 
 def test_check_prints_a_table(small: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "250")
+    monkeypatch.setenv("COLUMNS", "500")
     monkeypatch.delenv("TPT_DATA", raising=False)
     assert main(["check", "--root", str(small)]) == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()}

@@ -12,7 +12,7 @@ class Entry:
     Args:
         key: as in logs, results and the published tables.
         title: its own name.
-        folders: where it may lie below the data root: the names used by the code of TPT and by CoOp's.
+        folders: where it may lie below the data root: the names used by the code of TPT, by CoOp's, by torchvision's.
         layout: "synsets" (a folder for each WordNet id), "numbers" (a folder for each class number), "split" (a
             `split_zhou_*.json`) or "variants" (FGVC-Aircraft's own lists).
         images, classes: of the paper's test set.
@@ -20,6 +20,8 @@ class Entry:
         subfolders: of `folders`, that the images may lie in.
         split: name of the split file.
         synsets: of "synsets": "imagenet", "imagenet_a" or "imagenet_r", the label space.
+        template: CoOp's prompt for it (its `trainers/zsclip.py`).
+        augmix: whether the paper's views of it are mixed by AugMix (section 4.2: the ten of Table 2).
     """
 
     key: str
@@ -32,6 +34,8 @@ class Entry:
     subfolders: tuple[str, ...] = ("",)
     split: str = ""
     synsets: str = "imagenet"
+    template: str = "a photo of a {}."
+    augmix: bool = False
 
 
 _ENTRIES = (
@@ -60,44 +64,52 @@ _ENTRIES = (
         "https://github.com/HaohanWang/ImageNet-Sketch", ("", "images", "sketch"),
     ),
     Entry(
-        "flowers102", "Oxford Flowers 102", ("Flower102", "oxford_flowers"), "split", 2463, 102,
+        "flowers102", "Oxford Flowers 102", ("Flower102", "oxford_flowers", "flowers-102"), "split", 2463, 102,
         "https://www.robots.ox.ac.uk/~vgg/data/flowers/102", ("jpg",), "split_zhou_OxfordFlowers.json",
+        template="a photo of a {}, a type of flower.", augmix=True,
     ),
     Entry(
         "dtd", "Describable Textures", ("DTD", "dtd"), "split", 1692, 47,
-        "https://www.robots.ox.ac.uk/~vgg/data/dtd", ("images",), "split_zhou_DescribableTextures.json",
+        "https://www.robots.ox.ac.uk/~vgg/data/dtd", ("images", "dtd/images"), "split_zhou_DescribableTextures.json",
+        template="{} texture.", augmix=True,
     ),
     Entry(
-        "oxford_pets", "Oxford-IIIT Pets", ("OxfordPets", "oxford_pets"), "split", 3669, 37,
+        "oxford_pets", "Oxford-IIIT Pets", ("OxfordPets", "oxford_pets", "oxford-iiit-pet"), "split", 3669, 37,
         "https://www.robots.ox.ac.uk/~vgg/data/pets", ("images", ""), "split_zhou_OxfordPets.json",
+        template="a photo of a {}, a type of pet.", augmix=True,
     ),
     Entry(
         "stanford_cars", "Stanford Cars", ("StanfordCars", "stanford_cars"), "split", 8041, 196,
-        "CoOp's DATASETS.md names the current mirrors", ("",), "split_zhou_StanfordCars.json",
+        "CoOp's DATASETS.md names the current mirrors", ("",), "split_zhou_StanfordCars.json", augmix=True,
     ),
     Entry(
         "ucf101", "UCF101, middle frames", ("UCF101", "ucf101"), "split", 3783, 101,
         "the frames that CoOp's DATASETS.md links to", ("UCF-101-midframes", ""), "split_zhou_UCF101.json",
+        template="a photo of a person doing {}.", augmix=True,
     ),
     Entry(
-        "caltech101", "Caltech101", ("Caltech101", "caltech-101"), "split", 2465, 100,
+        "caltech101", "Caltech101", ("Caltech101", "caltech-101", "caltech101"), "split", 2465, 100,
         "https://data.caltech.edu/records/mzrjq-6wc02", ("101_ObjectCategories", ""), "split_zhou_Caltech101.json",
+        augmix=True,
     ),
     Entry(
         "food101", "Food101", ("Food101", "food-101"), "split", 30300, 101,
         "https://data.vision.ee.ethz.ch/cvl/datasets_extra/food-101", ("images",), "split_zhou_Food101.json",
+        template="a photo of {}, a type of food.", augmix=True,
     ),
     Entry(
         "sun397", "SUN397", ("SUN397", "sun397"), "split", 19850, 397,
-        "https://vision.princeton.edu/projects/2010/SUN", ("SUN397", ""), "split_zhou_SUN397.json",
+        "https://vision.princeton.edu/projects/2010/SUN", ("SUN397", ""), "split_zhou_SUN397.json", augmix=True,
     ),
     Entry(
-        "fgvc_aircraft", "FGVC-Aircraft", ("fgvc_aircraft",), "variants", 3333, 100,
+        "fgvc_aircraft", "FGVC-Aircraft", ("fgvc_aircraft", "fgvc-aircraft-2013b"), "variants", 3333, 100,
         "https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft", ("", "data"), "images_variant_test.txt",
+        template="a photo of a {}, a type of aircraft.", augmix=True,
     ),
     Entry(
         "eurosat", "EuroSAT", ("eurosat", "EuroSAT"), "split", 8100, 10,
         "https://github.com/phelber/EuroSAT", ("2750", ""), "split_zhou_EuroSAT.json",
+        template="a centered satellite photo of {}.", augmix=True,
     ),
 )  # fmt: skip
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tpt.data.catalog.entries import CATALOG, Entry
 from tpt.data.catalog.names import imagenet_classes
+from tpt.data.catalog.official import official_lists
 from tpt.data.dataset import ImageDataset, Sample
 from tpt.data.images import EXTENSIONS
 from tpt.data.store import FileStore, refuse_escapes, refuse_missing
@@ -16,7 +18,26 @@ from tpt.errors import DataError
 
 log = logging.getLogger(__name__)
 
-Listing = tuple[Path, list[str], list[Sample]]  # where paths start, class names, images
+# CoOp's names of EuroSAT's folders; some copies of its split file hold the folders' own.
+_LONG_NAMES = {
+    "AnnualCrop": "Annual Crop Land",
+    "HerbaceousVegetation": "Herbaceous Vegetation Land",
+    "Highway": "Highway or Road",
+    "Industrial": "Industrial Buildings",
+    "Pasture": "Pasture Land",
+    "PermanentCrop": "Permanent Crop Land",
+    "Residential": "Residential Buildings",
+    "SeaLake": "Sea or Lake",
+}
+
+
+@dataclass(frozen=True)
+class _Listing:
+    base: Path  # where paths start
+    names: list[str]
+    samples: list[Sample]
+    split: str = ""  # the list they come from
+    notes: tuple[str, ...] = ()
 
 
 def catalog_datasets(
@@ -49,20 +70,25 @@ def read_entry(key: str, root: str | Path | None, split: str = "test") -> ImageD
         raise DataError("Expected the folder of all datasets, got none; set data.root or the variable TPT_DATA.")
     if key not in CATALOG:
         raise DataError(f"Expected a dataset out of {', '.join(CATALOG)}, got {key!r}; see docs/datasets.md.")
+    if split not in ("train", "val", "test"):
+        raise DataError(f"Expected `split` to be train, val or test, got {split!r}.")
     entry, root = CATALOG[key], Path(root).expanduser()
     readers = {"synsets": _synset_folders, "numbers": _numbered_folders, "split": _split_file, "variants": _variants}
-    base, names, samples = readers[entry.layout](entry, root, split)
-    notes = []
+    found = readers[entry.layout](entry, root, split)
+    names, samples, notes = found.names, found.samples, list(found.notes)
+    for note in notes:
+        log.warning("%s: %s.", key, note)
     if split == "test" and (len(samples) != entry.images or len(names) != entry.classes):
         notes.append(
             f"{len(samples)} images of {len(names)} classes, where the paper's test set has {entry.images} of "
             f"{entry.classes}"
         )
-        log.warning("%s: %s.", key, notes[0])
+        log.warning("%s: %s.", key, notes[-1])
     repeated = len(names) - len(set(names))
     if repeated:  # ImageNet has two such pairs, in the paper as here
         notes.append(f"{repeated} class names stand twice, so their answers tie")
-    return ImageDataset(key, names, samples, FileStore(base), notes)
+    about = {"split": found.split, "template": entry.template, "augmix": entry.augmix}
+    return ImageDataset(key, names, samples, FileStore(found.base), notes, **about)  # type: ignore[arg-type]
 
 
 def find(entry: Entry, root: Path) -> Path:
@@ -118,31 +144,28 @@ def _class_folders(entry: Entry, root: Path, expected: Sequence[str], split: str
     return base, found
 
 
-def _synset_folders(entry: Entry, root: Path, split: str) -> Listing:
+def _synset_folders(entry: Entry, root: Path, split: str) -> _Listing:
     classes = imagenet_classes(entry.synsets)
     base, found = _class_folders(entry, root, list(classes), split)
     samples = [Sample(f"{s}/{i}", label) for label, s in enumerate(classes) for i in found[s]]
-    return base, list(classes.values()), samples
+    return _Listing(base, list(classes.values()), samples)
 
 
-def _numbered_folders(entry: Entry, root: Path, split: str) -> Listing:
+def _numbered_folders(entry: Entry, root: Path, split: str) -> _Listing:
     """Folders "0" to "999", whose order as text ("0", "1", "10", ...) is not that of the classes."""
     names = list(imagenet_classes().values())
     base, found = _class_folders(entry, root, [str(label) for label in range(len(names))], split)
     samples = [Sample(f"{label}/{i}", label) for label in range(len(names)) for i in found[str(label)]]
-    return base, names, samples
+    return _Listing(base, names, samples)
 
 
-def _split_file(entry: Entry, root: Path, split: str) -> Listing:
+def _split_file(entry: Entry, root: Path, split: str) -> _Listing:
     """`{"test": [[path, label, class name], ...]}`, the splits that CoOp published and TPT uses."""
     own = find(entry, root)
     places = [own / entry.split, root / "splits" / entry.split, root / "data_splits" / entry.split, root / entry.split]
     file = next((p for p in places if p.is_file()), None)
     if file is None:
-        raise DataError(
-            f"Expected {entry.split}, the paper's split of {entry.title}, in {own} or {root / 'splits'}, found it in "
-            "neither; CoOp's DATASETS.md links to it."
-        )
+        return _official_split(entry, root, split)
     try:
         rows = json.loads(file.read_text("utf-8-sig"))[split]
         entries = [(str(path), int(label), str(name)) for path, label, name in rows]
@@ -160,10 +183,26 @@ def _split_file(entry: Entry, root: Path, split: str) -> Listing:
     if sorted(names) != list(range(len(names))):
         raise DataError(f"Expected classes numbered 0 to {len(names) - 1} in {file}, got other numbers; fix the file.")
     samples = [Sample(path, label) for path, label, _ in entries]
-    return _base_of(entry, own, samples, file), [names[k] for k in range(len(names))], samples
+    ordered = [_LONG_NAMES.get(names[k], names[k]) for k in range(len(names))]
+    return _Listing(_base_of(entry, own, samples, file), ordered, samples, file.name)
 
 
-def _variants(entry: Entry, root: Path, split: str) -> Listing:
+def _official_split(entry: Entry, root: Path, split: str) -> _Listing:
+    """The dataset's own lists, where the paper's split is not there."""
+    own = find(entry, root)
+    official = official_lists(entry.key, own, split)
+    if official is None:
+        raise DataError(
+            f"Expected {entry.split}, the paper's split of {entry.title}, in {own} or {root / 'splits'}, found neither "
+            "it nor the dataset's own lists; CoOp's DATASETS.md links to it."
+        )
+    samples = [Sample(path, label) for path, label in official.rows]
+    name = official.file.relative_to(own).as_posix()
+    note = f"the dataset's own split {name}, not the paper's {entry.split}"
+    return _Listing(_base_of(entry, own, samples, official.file), official.names, samples, name, (note,))
+
+
+def _variants(entry: Entry, root: Path, split: str) -> _Listing:
     """FGVC-Aircraft: `variants.txt` orders the classes, `images_variant_test.txt` has lines `id name`."""
     own, listing = find(entry, root), entry.split.replace("test", split)
     base = next((own / s for s in entry.subfolders if (own / s / listing).is_file()), None)
@@ -181,7 +220,7 @@ def _variants(entry: Entry, root: Path, split: str) -> Listing:
         samples.append(Sample(f"images/{image}.jpg", number[name]))
     refuse_escapes([s.path for s in samples], base / listing)
     refuse_missing(base, [s.path for s in samples], base / listing)
-    return base, names, samples
+    return _Listing(base, names, samples, listing)
 
 
 def _base_of(entry: Entry, own: Path, samples: Sequence[Sample], file: Path) -> Path:

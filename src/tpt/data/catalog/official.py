@@ -1,0 +1,200 @@
+"""The lists that datasets bring themselves, used where the paper's split file is not there."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.io import loadmat
+from torchvision.datasets import Flowers102
+
+from tpt.errors import DataError
+
+
+@dataclass(frozen=True)
+class Official:
+    """One list.
+
+    Args:
+        file: it is in.
+        names: of the classes, in label order; as CoOp's readers write them.
+        rows: (path, label) of its images, paths as in the paper's split file.
+    """
+
+    file: Path
+    names: list[str]
+    rows: list[tuple[str, int]]
+
+
+def official_lists(key: str, own: Path, split: str) -> Official | None:
+    """The dataset's own list of a split; None where it has none, or its files are not there.
+
+    Args:
+        key: of the dataset.
+        own: its folder.
+        split: "test", "train" or "val".
+
+    Raises:
+        DataError: a list that cannot be read, or one that names what does not exist.
+    """
+    if key not in _READERS:
+        return None
+    try:
+        return _READERS[key](own, split)
+    except (ValueError, KeyError, IndexError, TypeError, NotImplementedError, OSError) as error:
+        raise DataError(
+            f"Expected the lists of {key} below {own} as its authors publish them, but they cannot be read so "
+            f"({type(error).__name__}: {error}); get them again, or the paper's split file."
+        ) from error
+
+
+def _lines(file: Path) -> list[str]:
+    return [line.strip() for line in file.read_text("utf-8-sig").splitlines() if line.strip()]
+
+
+def _first(own: Path, *names: str) -> Path | None:
+    return next((own / name for name in names if (own / name).is_file()), None)
+
+
+def _labels(found: list[tuple[str, str]], names: list[str]) -> list[tuple[str, int]]:
+    """(path, class) -> (path, label)."""
+    number = {name: label for label, name in enumerate(names)}
+    return [(path, number[name]) for path, name in found]
+
+
+def _in_range(rows: list[tuple[str, int]], names: list[str]) -> list[tuple[str, int]]:
+    strange = [label for _, label in rows if not 0 <= label < len(names)]
+    if strange:
+        raise ValueError(f"class {strange[0] + 1} of {len(names)}")
+    return rows
+
+
+def _dtd(own: Path, split: str) -> Official | None:
+    """`labels/test1.txt`: the first of ten splits, lines `class/image.jpg`."""
+    file = _first(own, f"labels/{split}1.txt", f"dtd/labels/{split}1.txt")
+    if file is None:
+        return None
+    paths = _lines(file)
+    names = sorted({path.split("/")[0] for path in paths})
+    return Official(file, names, _labels([(path, path.split("/")[0]) for path in paths], names))
+
+
+def _pets(own: Path, split: str) -> Official | None:
+    """`annotations/test.txt`: lines `Abyssinian_201 1 1 1`, the second number is the class."""
+    lists = {"test": "annotations/test.txt", "train": "annotations/trainval.txt"}
+    file = _first(own, lists[split]) if split in lists else None
+    if file is None:
+        return None
+    names: dict[int, str] = {}
+    rows = []
+    for line in (line for line in _lines(file) if not line.startswith("#")):
+        image, label = line.split()[:2]
+        names[int(label) - 1] = image.rsplit("_", 1)[0].lower()
+        rows.append((f"{image}.jpg", int(label) - 1))
+    return Official(file, [names[k] for k in range(len(names))], rows)
+
+
+def _ucf(own: Path, split: str) -> Official | None:
+    """`ucfTrainTestlist/testlist01.txt`: lines `ApplyEyeMakeup/v_...avi`; the frames lie in `Apply_Eye_Makeup`."""
+    file = _first(own, f"ucfTrainTestlist/{split}list01.txt")
+    index = _first(own, "ucfTrainTestlist/classInd.txt")
+    if file is None or index is None:
+        return None
+    numbered = {int(line.split()[0]) - 1: line.split()[1] for line in _lines(index)}
+    actions = [numbered[k] for k in range(len(numbered))]
+    spaced = {action: "_".join(re.findall("[A-Z][^A-Z]*", action)) for action in actions}
+    found = []
+    for video in (line.split()[0] for line in _lines(file)):
+        action, name = video.split("/")
+        found.append((f"{spaced[action]}/{Path(name).stem}.jpg", spaced[action]))
+    names = [spaced[action] for action in actions]
+    return Official(file, names, _labels(found, names))
+
+
+def _food(own: Path, split: str) -> Official | None:
+    """`meta/test.txt`: lines `apple_pie/1011328`."""
+    file, classes = _first(own, f"meta/{split}.txt"), _first(own, "meta/classes.txt")
+    if file is None or classes is None:
+        return None
+    names = _lines(classes)
+    return Official(file, names, _labels([(f"{p}.jpg", p.split("/")[0]) for p in _lines(file)], names))
+
+
+def _sun(own: Path, split: str) -> Official | None:
+    """`Testing_01.txt`: lines `/a/abbey/sun_x.jpg`; `/a/apartment_building/outdoor` is called "outdoor ..."."""
+    list_name = {"test": "Testing_01.txt", "train": "Training_01.txt"}.get(split, "")
+    file = _first(own, list_name, f"Partitions/{list_name}") if list_name else None
+    classes = _first(own, "ClassName.txt", "Partitions/ClassName.txt", "SUN397/ClassName.txt")
+    if file is None or classes is None:
+        return None
+    folders = _lines(classes)
+    names = [" ".join(reversed(folder.strip("/").split("/")[1:])) for folder in folders]
+    rows = _labels([(path, path.rsplit("/", 1)[0]) for path in _lines(file)], folders)
+    return Official(file, names, [(path.lstrip("/"), label) for path, label in rows])
+
+
+def _table(file: Path, name: str) -> Any:
+    """The rows of a table in a `.mat` file, which holds data alone."""
+    return np.atleast_1d(loadmat(str(file), squeeze_me=True, variable_names=[name])[name])
+
+
+def _year_first(name: str) -> str:
+    """CoOp's order: "2012 Audi S4 Sedan"."""
+    *words, year = name.split(" ")
+    return " ".join([year, *words])
+
+
+def _cars(own: Path, split: str) -> Official | None:
+    """The devkit's lists beside `cars_test`, or the older `cars_annos.mat` of one folder `car_ims`."""
+    if split == "val":
+        return None
+    together = _first(own, "cars_annos.mat", "devkit/cars_annos.mat")
+    lists = {"test": "cars_test_annos_withlabels.mat", "train": "cars_train_annos.mat"}
+    file = _first(own, lists[split], f"devkit/{lists[split]}")
+    meta = _first(own, "devkit/cars_meta.mat", "cars_meta.mat")
+    if file is not None and meta is not None:
+        names = [str(name) for name in _table(meta, "class_names")]
+        rows = [(f"cars_{split}/{car['fname']}", int(car["class"]) - 1) for car in _table(file, "annotations")]
+    elif together is not None:
+        file = together
+        names = [str(name) for name in _table(file, "class_names")]
+        cars = [car for car in _table(file, "annotations") if bool(car["test"]) == (split == "test")]
+        rows = [(str(car["relative_im_path"]), int(car["class"]) - 1) for car in cars]
+    else:
+        return None
+    return Official(file, [_year_first(name) for name in names], _in_range(rows, names))
+
+
+def _flowers(own: Path, split: str) -> Official | None:
+    """`setid.mat` lists image numbers, `imagelabels.mat` their classes; the names come from `cat_to_name.json`, or
+    from torchvision.
+    """
+    file, labels_file = _first(own, "setid.mat"), _first(own, "imagelabels.mat")
+    if file is None or labels_file is None:
+        return None
+    labels = _table(labels_file, "labels")
+    numbers = _table(file, {"train": "trnid", "val": "valid", "test": "tstid"}[split])
+    named = _first(own, "cat_to_name.json")
+    if named is not None:
+        by_number = json.loads(named.read_text("utf-8-sig"))
+        names = [str(by_number[str(k + 1)]) for k in range(len(by_number))]
+    else:
+        names = list(Flowers102.classes)
+    rows = [(f"image_{int(n):05d}.jpg", int(labels[int(n) - 1]) - 1) for n in numbers]
+    return Official(file, names, _in_range(rows, names))
+
+
+_READERS: dict[str, Callable[[Path, str], Official | None]] = {
+    "flowers102": _flowers,
+    "dtd": _dtd,
+    "oxford_pets": _pets,
+    "stanford_cars": _cars,
+    "ucf101": _ucf,
+    "food101": _food,
+    "sun397": _sun,
+}

@@ -1,0 +1,97 @@
+"""A dataset that Hugging Face's `datasets` saved to disk; needs that package."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tpt.data.dataset import ImageDataset, Sample, refuse_duplicates
+from tpt.data.folder import read_names
+from tpt.data.listing import number_labels
+from tpt.errors import BadImageError, DataError
+
+
+def huggingface_dataset(
+    path: str | Path,
+    split: str = "test",
+    name: str | None = None,
+    class_names: str | Path | Sequence[str] | None = None,
+    image_column: str = "image",
+    label_column: str = "label",
+    limit: int | None = None,
+    seed: int = 0,
+) -> ImageDataset:
+    """What `dataset.save_to_disk(path)` wrote; memory-mapped, nothing is fetched.
+
+    Args:
+        path: that directory, of a `Dataset` or a `DatasetDict`.
+        split: of a `DatasetDict`.
+        name: key in logs and results; the directory's name if None.
+        class_names: a text file (a name a line) or list; None takes those of a `ClassLabel` column, or the sorted
+            labels where they are text.
+        image_column, label_column: names of the two columns.
+        limit: takes so many images, drawn with `seed`; None takes all.
+        seed: of that draw.
+
+    Raises:
+        DataError: the package or the directory is missing, or split, columns or names do not fit.
+    """
+    path = Path(path).expanduser()
+    table, given = _load(path, split, image_column, label_column)
+    names, numbers = number_labels(
+        list(table[label_column]), given if class_names is None else read_names(class_names), path
+    )
+    refuse_duplicates(names, f"for {path}")
+    samples = [Sample(f"{row:08d}", label) for row, label in enumerate(numbers)]
+    store = _ArrowStore(path, table.select_columns([image_column]), image_column)
+    return ImageDataset(name or path.name, names, samples, store, split=split).subset(limit, seed)
+
+
+class _ArrowStore:
+    """Encoded images of a `datasets.Dataset`, by row."""
+
+    def __init__(self, root: Path, table: Any, column: str) -> None:
+        self.root = root
+        self._table, self._column = table, column
+
+    def read(self, path: str) -> bytes:
+        """The bytes of one image."""
+        content: bytes | None = self._table[int(path)][self._column]["bytes"]
+        if content is None:
+            raise BadImageError(
+                f"Expected the image of row {int(path)} inside {self.root}, found a path to a file elsewhere; save the "
+                "dataset with its images, or pass data.on_bad_image=skip."
+            )
+        return content
+
+
+def _load(path: Path, split: str, image_column: str, label_column: str) -> tuple[Any, list[str] | None]:
+    """The table, images left encoded, and the class names that it states."""
+    try:
+        import datasets  # noqa: PLC0415 - optional
+    except ImportError as error:
+        raise DataError("Expected the package `datasets` for data=huggingface; pip install datasets.") from error
+    if not path.is_dir():
+        raise DataError(f"Expected a directory that `save_to_disk` wrote at {path}, found none; check data.path.")
+    try:
+        found = datasets.load_from_disk(str(path))
+    except Exception as error:  # of many kinds, from the libraries below it
+        raise DataError(
+            f"Expected a directory that `save_to_disk` wrote at {path}, but it cannot be read so "
+            f"({' '.join(str(error).split())[:200]}); save it again."
+        ) from error
+    if isinstance(found, datasets.DatasetDict):
+        if split not in found:
+            raise DataError(f"Expected a split of {path} out of {', '.join(found)}, got {split!r}; set data.split.")
+        found = found[split]
+    for column, setting in ((image_column, "image_column"), (label_column, "label_column")):
+        if column not in found.column_names:
+            raise DataError(
+                f"Expected a column {column!r} in {path}, found {', '.join(found.column_names)}; set data.{setting}."
+            )
+    if not isinstance(found.features[image_column], datasets.Image):
+        raise DataError(f"Expected images in column {image_column!r} of {path}; set data.image_column.")
+    label = found.features[label_column]
+    names = list(label.names) if isinstance(label, datasets.ClassLabel) else None
+    return found.cast_column(image_column, datasets.Image(decode=False)), names

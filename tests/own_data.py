@@ -1,0 +1,38 @@
+"""A user's own data in the forms that other tools write."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import datasets
+
+from tests.conftest import noise_image
+
+
+def png(seed: int = 0) -> bytes:
+    """The bytes of a small picture."""
+    buffer = io.BytesIO()
+    noise_image(seed, (8, 8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def save_huggingface(folder: Path) -> Path:
+    """A `DatasetDict` on disk whose split "test" has four pictures of two classes."""
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})
+    rows = {"image": [{"bytes": png(n), "path": None} for n in range(4)], "label": [0, 1, 1, 0]}
+    datasets.DatasetDict({"test": datasets.Dataset.from_dict(rows, features)}).save_to_disk(folder)
+    return folder
+
+
+def write_shard(path: Path, samples: Sequence[tuple[str, str]]) -> Path:
+    """A web-dataset shard of (key, label) samples."""
+    with tarfile.open(path, "w") as archive:
+        for n, (key, label) in enumerate(samples):
+            for name, content in ((f"{key}.png", png(n)), (f"{key}.cls", label.encode())):
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    return path
