@@ -87,7 +87,7 @@ def test_a_file_that_is_no_archive(tmp_path: Path) -> None:
 
 def test_no_class_folders(tmp_path: Path) -> None:
     noise_image(0).save(tmp_path / "loose.png")
-    with pytest.raises(DataError, match="Expected one folder per class .* found no folders"):
+    with pytest.raises(DataError, match="Expected one folder per class .* found 1 images without a folder"):
         image_folder(tmp_path)
 
 
