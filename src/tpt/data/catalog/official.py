@@ -1,4 +1,4 @@
-"""The lists that datasets bring themselves, used where the paper's split file is not there."""
+"""The lists that datasets bring themselves: FGVC-Aircraft's, and others' where the paper's split file is not there."""
 
 from __future__ import annotations
 
@@ -45,8 +45,11 @@ def official_lists(key: str, own: Path, split: str) -> Official | None:
     if key not in _READERS:
         return None
     try:
-        return _READERS[key](own, split)
-    except (ValueError, KeyError, IndexError, TypeError, NotImplementedError, OSError) as error:
+        found = _READERS[key](own, split)
+        if found is not None:
+            _refuse_ambiguous(found)
+        return found
+    except (ValueError, KeyError, IndexError, TypeError, OverflowError, RecursionError, OSError) as error:
         raise DataError(
             f"Expected the lists of {key} below {own} as its authors publish them, but they cannot be read so "
             f"({type(error).__name__}: {error}); get them again, or the paper's split file."
@@ -64,14 +67,19 @@ def _first(own: Path, *names: str) -> Path | None:
 def _labels(found: list[tuple[str, str]], names: list[str]) -> list[tuple[str, int]]:
     """(path, class) -> (path, label)."""
     number = {name: label for label, name in enumerate(names)}
+    strange = [(path, name) for path, name in found if name not in number]
+    if strange:
+        raise ValueError(f"{strange[0][0]} is of {strange[0][1]!r}, which is not a class")
     return [(path, number[name]) for path, name in found]
 
 
-def _in_range(rows: list[tuple[str, int]], names: list[str]) -> list[tuple[str, int]]:
-    strange = [label for _, label in rows if not 0 <= label < len(names)]
+def _refuse_ambiguous(found: Official) -> None:
+    """Raises a ValueError for class names that stand twice, and labels without a name."""
+    if len(set(found.names)) < len(found.names):
+        raise ValueError("a class name stands twice")
+    strange = [label for _, label in found.rows if not 0 <= label < len(found.names)]
     if strange:
-        raise ValueError(f"class {strange[0] + 1} of {len(names)}")
-    return rows
+        raise ValueError(f"class {strange[0] + 1} of {len(found.names)}")
 
 
 def _dtd(own: Path, split: str) -> Official | None:
@@ -94,7 +102,9 @@ def _pets(own: Path, split: str) -> Official | None:
     rows = []
     for line in (line for line in _lines(file) if not line.startswith("#")):
         image, label = line.split()[:2]
-        names[int(label) - 1] = image.rsplit("_", 1)[0].lower()
+        breed = image.rpartition("_")[0].lower()
+        if names.setdefault(int(label) - 1, breed) != breed:
+            raise ValueError(f"class {label} is {names[int(label) - 1]!r} and {breed!r}")
         rows.append((f"{image}.jpg", int(label) - 1))
     return Official(file, [names[k] for k in range(len(names))], rows)
 
@@ -139,8 +149,12 @@ def _sun(own: Path, split: str) -> Official | None:
 
 
 def _table(file: Path, name: str) -> Any:
-    """The rows of a table in a `.mat` file, which holds data alone."""
-    return np.atleast_1d(loadmat(str(file), squeeze_me=True, variable_names=[name])[name])
+    """The rows of a table in a `.mat` file, which holds data alone: nothing in it is run."""
+    try:
+        found = loadmat(str(file), squeeze_me=True, variable_names=[name])
+    except Exception as error:  # of many kinds where the file is damaged
+        raise ValueError(f"{file.name}: {error}") from error
+    return np.atleast_1d(found[name])
 
 
 def _year_first(name: str) -> str:
@@ -167,7 +181,7 @@ def _cars(own: Path, split: str) -> Official | None:
         rows = [(str(car["relative_im_path"]), int(car["class"]) - 1) for car in cars]
     else:
         return None
-    return Official(file, [_year_first(name) for name in names], _in_range(rows, names))
+    return Official(file, [_year_first(name) for name in names], rows)
 
 
 def _flowers(own: Path, split: str) -> Official | None:
@@ -185,8 +199,21 @@ def _flowers(own: Path, split: str) -> Official | None:
         names = [str(by_number[str(k + 1)]) for k in range(len(by_number))]
     else:
         names = list(Flowers102.classes)
+    if len(numbers) and not 1 <= min(numbers) <= max(numbers) <= len(labels):
+        raise ValueError(f"image {max(numbers)} of {len(labels)}")
     rows = [(f"image_{int(n):05d}.jpg", int(labels[int(n) - 1]) - 1) for n in numbers]
-    return Official(file, names, _in_range(rows, names))
+    return Official(file, names, rows)
+
+
+def _aircraft(own: Path, split: str) -> Official | None:
+    """`images_variant_test.txt`: lines `0012 707-320`; `variants.txt` orders the classes."""
+    listing = f"images_variant_{split}.txt"
+    file, classes = _first(own, listing, f"data/{listing}"), _first(own, "variants.txt", "data/variants.txt")
+    if file is None or classes is None:
+        return None
+    names = _lines(classes)
+    found = [(f"images/{image}.jpg", name) for image, _, name in (line.partition(" ") for line in _lines(file))]
+    return Official(file, names, _labels(found, names))
 
 
 _READERS: dict[str, Callable[[Path, str], Official | None]] = {
@@ -197,4 +224,5 @@ _READERS: dict[str, Callable[[Path, str], Official | None]] = {
     "ucf101": _ucf,
     "food101": _food,
     "sun397": _sun,
+    "fgvc_aircraft": _aircraft,
 }
