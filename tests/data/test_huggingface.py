@@ -76,11 +76,13 @@ def test_images_without_label_number_minus_one(tmp_path: Path) -> None:
         huggingface_dataset(save(tmp_path / "d", labels=[-1, 0]), class_names=["a", "b"])
 
 
-def test_images_that_are_not_inside(tmp_path: Path) -> None:
+def test_rows_without_an_image(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png())
     images = [{"bytes": None, "path": str(tmp_path / "a.png")}, None, {"bytes": b"broken", "path": None}]
     found = huggingface_dataset(save(tmp_path / "d", images, ["a", "b", "c"]))
-    for n, message in enumerate(["found a path to a file elsewhere; save", "row 1 inside .*, found none", "decoded"]):
+    (tmp_path / "a.png").unlink()
+    assert found.image(0).size == (8, 8)  # `save_to_disk` has put it inside
+    for n, message in ((1, "row 1 inside .*, found none; save"), (2, "cannot be decoded")):
         with pytest.raises(BadImageError, match=message):
             found.image(n)
 

@@ -61,12 +61,10 @@ class _ArrowStore:
 
     def read(self, path: str) -> bytes:
         """The bytes of one image."""
-        cell: dict[str, Any] = self._table[int(path)][self._column] or {}
-        content: bytes | None = cell.get("bytes")
-        if content is None:
-            what = "a path to a file elsewhere" if cell.get("path") else "none"
+        content: bytes | None = (self._table[int(path)][self._column] or {}).get("bytes")
+        if content is None:  # `save_to_disk` puts files inside
             raise BadImageError(
-                f"Expected the image of row {int(path)} inside {self.root}, found {what}; save the dataset with its "
+                f"Expected the image of row {int(path)} inside {self.root}, found none; save the dataset with its "
                 "images, or pass data.on_bad_image=skip."
             )
         return content
