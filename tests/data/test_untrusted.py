@@ -101,15 +101,18 @@ def lists(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 MORE = {
-    "flowers102": ["imagelabels.mat", "cat_to_name.json"],
-    "stanford_cars": ["devkit/cars_meta.mat"],
+    "flowers102": ["cat_to_name.json"],
     "ucf101": ["ucfTrainTestlist/classInd.txt"],
     "food101": ["meta/classes.txt"],
     "sun397": ["ClassName.txt"],
 }
 
 
-@pytest.mark.parametrize(("key", "file"), [(k, f) for k, main in LISTS.items() for f in [main, *MORE.get(k, [])]])
+# Not the .mat files: scipy's compiled reader can end the process at random damage.  They come with a checksum.
+TEXTS = [(k, f) for k, main in LISTS.items() for f in [main, *MORE.get(k, [])] if not f.endswith(".mat")]
+
+
+@pytest.mark.parametrize(("key", "file"), TEXTS)
 @settings(FUZZ, max_examples=25)
 @given(data=st.data())
 def test_official_lists(lists: Path, key: str, file: str, data: st.DataObject) -> None:
