@@ -108,7 +108,7 @@ MORE = {
 }
 
 
-# Not the .mat files: scipy's compiled reader can end the process at random damage.  They come with a checksum.
+# Not the .mat files: scipy's compiled reader can end the process at random damage, which is not solved here.
 TEXTS = [(k, f) for k, main in LISTS.items() for f in [main, *MORE.get(k, [])] if not f.endswith(".mat")]
 
 
