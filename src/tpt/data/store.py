@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,11 @@ from typing import Protocol
 from tpt.errors import BadImageError, DataError
 
 MAX_FILE_BYTES = 512 * 2**20  # a file in an archive that claims to unpack to more is refused
+
+
+def content_digest(content: bytes) -> str:
+    """Sixteen hexadecimal digits that change with any byte."""
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
 class Store(Protocol):
