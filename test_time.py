@@ -4,50 +4,60 @@ from __future__ import annotations
 
 import time
 
+import torch
 from hydra.utils import instantiate
 from lightning import Trainer, seed_everything
 from omegaconf import DictConfig
 
 from tpt import cli
 from tpt.backbones import CLIP
-from tpt.callbacks import DatasetMetrics
+from tpt.callbacks import begin, close
 from tpt.data import EpisodeDataModule
-from tpt.reports import print_table, read_records, results
+from tpt.reports import print_table, refuse_unanswered, results_of
+from tpt.runs import Journal, about_datasets, named_files, session, write_json
 from tpt.tasks import AdaptationTask, MethodMaker
 
 
 def run(cfg: DictConfig) -> None:
     """One run: every dataset, one table."""
-    started = time.time()
+    began, folder = time.perf_counter(), cli.output_dir()
     seed_everything(cfg.seed, verbose=False)
     clip: CLIP = instantiate(cfg.backbone)
     data: EpisodeDataModule = instantiate(cfg.data.module)
     data.use_views(instantiate(cfg.views)(image_size=clip.image_size, mean=clip.mean, std=clip.std))
     make_method = MethodMaker(clip, instantiate(cfg.context), instantiate(cfg.method))
     task = AdaptationTask(clip, make_method, data.datasets)
-    callbacks = list(instantiate(cfg.callbacks).values())
-    trainer: Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=list(instantiate(cfg.logger).values()))
-    if trainer.world_size > 1:
-        raise ValueError(
-            f"Expected one process, got {trainer.world_size}, which would all test every image; use devices=1."
-        )
-    trainer.test(task, datamodule=data, verbose=False)
+    callbacks, loggers = list(instantiate(cfg.callbacks).values()), list(instantiate(cfg.logger).values())
+    trainer: Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers)
 
-    metrics = next(c for c in callbacks if isinstance(c, DatasetMetrics))
-    found = results.summarise(metrics.summary, read_records(cli.output_dir()), data.datasets)
-    about = {
-        "method": cli.method_label(cfg),
-        "choices": cli.choices(),
-        "seed": cfg.seed,
-        "context": make_method.source,
-        "notes": task.notes,
-    }
-    backbone = {"name": clip.name, "fingerprint": clip.fingerprint(), "precision": clip.precision}
-    made = {"started": started, "seconds": time.time() - started, "config": cli.resolved(cfg), **results.environment()}
-    written = {**about, "backbone": backbone, **found, **made}
-    results.write_json(written, cli.output_dir() / "results.json")
-    print_table(written)
-    print(f"\nresults.json and records/ are in {cli.output_dir()}")
+    threads = cfg.threads or max(1, torch.get_num_threads() // trainer.num_devices)
+    config, device = cli.resolved(cfg), trainer.strategy.root_device
+    with Journal(folder, resume=cfg.resume is not None, first=trainer.is_global_zero) as journal:
+        manifest = {
+            "method": cli.method_label(cfg),
+            "choices": cli.choices(),
+            "seed": cfg.seed,
+            "backbone": clip.about(),
+            "context": make_method.source,
+            "context_fingerprint": make_method.fingerprint(),
+            "device": device.type,
+            "division": make_method.divide(journal.stored("division"), device, threads),
+            "files": named_files(config),
+            "datasets": about_datasets(data.datasets),
+            "config": config,
+        }
+        task.threads = make_method.threads
+        data.leave_out(journal.begin(manifest, session(trainer.world_size), data.datasets))
+        begin(trainer, journal.records)
+        trainer.test(task, datamodule=data, verbose=False)
+        if not trainer.is_global_zero:
+            return
+        found = {**results_of(folder), "seconds": time.perf_counter() - began}
+        write_json(found, folder / "results.json")
+        close(trainer, found["datasets"])
+    print_table(found)
+    print(f"\nresults.json and records/ are in {folder}")
+    refuse_unanswered(found)
 
 
 if __name__ == "__main__":

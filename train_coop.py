@@ -13,13 +13,13 @@ from tpt import cli
 from tpt.backbones import CLIP
 from tpt.data import Shots, ShotsDataModule
 from tpt.prompts import load_context
-from tpt.reports import results
+from tpt.runs import session, write_json
 from tpt.tasks import CoCoOpTask, CoOpTask, checkpoints, save_learned
 
 
 def run(cfg: DictConfig) -> None:
     """One run: a context learned by CoOp or CoCoOp, for `test_time.py context=coop context.path=...`."""
-    started = time.time()
+    began = time.perf_counter()
     seed_everything(cfg.seed, verbose=False)
     clip: CLIP = instantiate(cfg.backbone)
     shots: Shots = instantiate(cfg.shots.draw)
@@ -36,7 +36,6 @@ def run(cfg: DictConfig) -> None:
 
     files = save_learned(folder, task, clip, cfg.public_layout)
     about = {"learner": cli.choices()["learner"], "choices": cli.choices(), "seed": cfg.seed}
-    backbone = {"name": clip.name, "fingerprint": clip.fingerprint(), "precision": clip.precision}
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     found = {"context": task.context().source, "epochs": task.epochs, "metrics": metrics, "files": files}
     drawn: dict[str, Any] = {
@@ -44,8 +43,8 @@ def run(cfg: DictConfig) -> None:
         "class_names": data.class_names,
         "drawn": shots.files(),
     }
-    made = {"started": started, "seconds": time.time() - started, "config": cli.resolved(cfg), **results.environment()}
-    results.write_json({**about, "backbone": backbone, **found, **drawn, **made}, folder / "training.json")
+    made = {**session(trainer.world_size), "seconds": time.perf_counter() - began, "config": cli.resolved(cfg)}
+    write_json({**about, "backbone": clip.about(), **found, **drawn, **made}, folder / "training.json")
     for note in drawn["notes"]:
         print(f"Note: {note}.")
     print(", ".join(f"{name} {value:.4g}" for name, value in sorted(metrics.items())))

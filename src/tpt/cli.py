@@ -16,9 +16,15 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
+from hydra.types import RunMode
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
+from torch import distributed
+
+from tpt import stop
+from tpt.backbones.clip import is_out_of_memory
+from tpt.errors import RunError
 
 log = logging.getLogger(__name__)
 
@@ -30,56 +36,98 @@ _USER_ERRORS = (
     OmegaConfBaseException,
     MisconfigurationException,
     InstantiationException,
+    RunError,
 )
+# Lightning sets these for the processes it starts, and would take them for a cluster's in the next job of a sweep.
+_LAUNCHERS = ("MASTER_PORT", "MASTER_ADDR", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
+_directory: list[str] = []  # of the run at hand
 TRACE = "TPT_TRACE"  # set in the environment, shows the trace of a user's mistake as well
 
 
 def main(run: Callable[[DictConfig], None], config_name: str) -> None:
     """Calls `run` with the configuration `conf/<config_name>.yaml` beside its script; exits 1 on a user's mistake."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing and leaving
-    _quieten()
     config_dir = Path(inspect.getfile(run)).resolve().parent / "conf"
     wrapped = hydra.main(version_base="1.3", config_path=str(config_dir), config_name=config_name)(_job(run))
     try:
+        sys.argv = [sys.argv[0], *continued(sys.argv[1:])]
         wrapped()
-    except (KeyboardInterrupt, SystemExit) as stop:
+    except (KeyboardInterrupt, SystemExit) as end:
         # Lightning turns Ctrl-C into an exit with code 1 once its callbacks have run.
-        if isinstance(stop, SystemExit) and not isinstance(stop.__context__, KeyboardInterrupt):
+        if isinstance(end, SystemExit) and not isinstance(end.__context__, KeyboardInterrupt):
             raise
-        print("Interrupted; what was computed is kept.", file=sys.stderr)
+        _say("Interrupted")
         sys.exit(130)
+    except stop.StopRun as end:
+        _say("Terminated" if isinstance(end, stop.Terminated) else f"Error: {end}")
+        sys.exit(end.exit_code)
     except _USER_ERRORS as error:
         if os.environ.get(TRACE):
             raise
         if not getattr(error, "said", False):
             print(f"Error: {explain(error, config_dir)}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(getattr(error, "exit_code", 1))
+
+
+def _say(what: str) -> None:
+    """The end of a run that can be continued; the processes that were started for it say nothing."""
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        where = f"; resume={_directory[-1]} continues" if _directory else ""
+        print(f"{what}: what was computed is kept{where}.", file=sys.stderr)
 
 
 def _quieten() -> None:
     """Leaves out what others say and a user can do nothing about."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    logging.getLogger("hydra.core.utils").setLevel(logging.CRITICAL)  # "Error executing job": our sentence says why
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message="Total length of `DataLoader` across ranks is zero.*")  # all is done
 
 
 def _job(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
     """`run`, saying what went wrong at once: a sweep goes on with its other jobs and raises only at its end."""
 
     def job(cfg: DictConfig) -> None:
+        arguments = sys.argv
         try:
+            _quieten()
             _refuse_missing(cfg)
+            _as_one_job()
+            stop.listen()
             _call(run, cfg)
         except _USER_ERRORS as error:
-            overrides = " ".join(HydraConfig.get().overrides.task) if HydraConfig.initialized() else ""
-            where = f" [{overrides}]" if overrides and HydraConfig.get().mode.name == "MULTIRUN" else ""  # type: ignore[union-attr]
+            in_sweep = HydraConfig.get().mode is RunMode.MULTIRUN
+            where = f" [{' '.join(HydraConfig.get().overrides.task)}]" if in_sweep else ""
             print(f"Error{where}: {explain(error)}", file=sys.stderr)
             error.said = True  # type: ignore[union-attr]
-            raise
+            if in_sweep or os.environ.get(TRACE):
+                raise
+            raise SystemExit(getattr(error, "exit_code", 1)) from error  # Hydra would add a line to an error
+        finally:
+            sys.argv = arguments
+            stop.ignore()
+            _leave_group()
 
     job.__module__, job.__qualname__ = run.__module__, run.__qualname__
     return job
+
+
+def _as_one_job() -> None:
+    """Makes the command line that of this job alone, in this directory: Lightning starts further processes with it."""
+    _directory[:] = [str(output_dir())]
+    config: Any = HydraConfig.instance().cfg
+    with read_write(config.hydra):
+        config.hydra.run.dir = str(output_dir())
+    sys.argv = [sys.argv[0], *HydraConfig.get().overrides.task]
+
+
+def _leave_group() -> None:
+    """Ends the process group, if there is one, so that the next job of a sweep can start its own."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+        for name in _LAUNCHERS:
+            os.environ.pop(name, None)
 
 
 def _refuse_missing(cfg: DictConfig) -> None:
@@ -93,6 +141,10 @@ def _call(run: Callable[[DictConfig], None], cfg: DictConfig) -> None:
     """`run`; a setting that a component does not know (`+method.foo=1`) is the user's mistake, not a TypeError."""
     try:
         run(cfg)
+    except RuntimeError as error:
+        if (outside := _outside(error)) is None:
+            raise
+        raise RunError(outside) from error
     except TypeError as error:
         unknown = re.match(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'", str(error))
         if not unknown:
@@ -100,6 +152,24 @@ def _call(run: Callable[[DictConfig], None], cfg: DictConfig) -> None:
         raise ValueError(
             f"Expected settings that {unknown.group(1)} knows, got {unknown.group(2)!r}; see --help for all settings."
         ) from error
+
+
+def _outside(error: RuntimeError) -> str | None:
+    """One sentence on what went wrong outside the program; None for a mistake of ours."""
+    where = f"continue with resume={_directory[-1]}" if _directory else "run again"
+    if found := re.search(r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\)", str(error)):
+        return (
+            f"Expected the loading processes to go on, but one ({found.group(1)}) was killed, for want of memory "
+            f"perhaps; {where} and a smaller data.num_workers."
+        )
+    if is_out_of_memory(error):
+        return (
+            f"Expected memory for the smallest parts of the work, but it ran out ({str(error).splitlines()[0][:200]}); "
+            f"free some and {where}."
+        )
+    if any(word in str(error) for word in ("Connection closed by peer", "Connection reset by peer", "Gloo", "NCCL")):
+        return f"Expected the other processes of the run to go on, but the connection to them ended; {where}."
+    return None
 
 
 def explain(error: BaseException, config_dir: Path | None = None) -> str:
@@ -127,6 +197,33 @@ def _unknown_key(key: str, config_dir: Path | None) -> str:
     close = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(close)}?" if close else "see --help for all settings."
     return f"Expected a setting that exists, got {key!r}; {hint}"
+
+
+def continued(arguments: list[str]) -> list[str]:
+    """The command line with which a run or sweep that is to be continued was started, and what was added now.
+
+    Args:
+        arguments: of the command line; without `resume=DIRECTORY` they are given back as they are (a `.ckpt` is a
+            checkpoint of training, which Lightning continues).
+
+    Raises:
+        ValueError: there is no run in that directory.
+    """
+    given = [a.removeprefix("resume=") for a in arguments if a.startswith("resume=")]
+    if not given or given[-1] in ("auto", "null", "") or given[-1].endswith(".ckpt"):
+        return arguments
+    folder, added = Path(given[-1].strip("'\"")), [a for a in arguments if not a.startswith("resume=")]
+    quoted = str(folder.resolve()).replace("\\", "\\\\").replace("'", "\\'")
+    sweep, one = folder / "multirun.yaml", folder / ".hydra" / "overrides.yaml"
+    if sweep.is_file():
+        saved = OmegaConf.select(OmegaConf.load(sweep), "hydra.overrides.task", default=[])
+        return ["--multirun", *saved, *added, f"hydra.sweep.dir='{quoted}'", "resume=auto"]
+    if not one.is_file():
+        raise ValueError(
+            f"Expected the directory of a run or sweep of test_time.py in `resume`, found none at {folder}; "
+            "resume=auto continues what is in the directory of this run, if anything."
+        )
+    return [*OmegaConf.to_container(OmegaConf.load(one)), *added, f"hydra.run.dir='{quoted}'", "resume=auto"]
 
 
 def _items(node: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:

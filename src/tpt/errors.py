@@ -9,3 +9,19 @@ class DataError(ValueError):
 
 class BadImageError(DataError):
     """An image file cannot be read."""
+
+
+class RunError(RuntimeError):
+    """A run cannot go on, for a reason outside the program; what was computed is kept.
+
+    Args:
+        exit_code: of the program.
+    """
+
+    exit_code = 1
+
+
+class UnansweredError(RunError):
+    """A run is complete, but some of its images have no answer."""
+
+    exit_code = 3

@@ -66,7 +66,7 @@ def test_bad_image(image_tree: Path, num_workers: int) -> None:
         batches(image_tree, batch_size=4, num_workers=num_workers)
     found = batches(image_tree, batch_size=4, num_workers=num_workers, on_bad_image="skip")
     assert [len(b) for b in found] == [4, 3, 4]
-    assert [path for b in found for path, _ in b.bad] == ["cat/1.png"]
+    assert [bad.path for b in found for bad in b.bad] == ["cat/1.png"]
 
 
 def test_a_batch_of_bad_images_alone(image_tree: Path) -> None:

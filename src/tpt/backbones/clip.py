@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, overload
 
 import torch
@@ -17,6 +17,11 @@ from tpt.backbones.tokens import Tokenizer
 log = logging.getLogger(__name__)
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed; on a CPU, torch says so in words alone."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 class CLIP(nn.Module):
@@ -114,7 +119,9 @@ class CLIP(nn.Module):
         size = self.max_images or (64 if images.device.type == "cpu" else 512)
         try:
             features = torch.cat([self._encode(part) for part in images.split(size)])
-        except torch.OutOfMemoryError:
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
             size = min(size, len(images)) // 2
             if size < 1:
                 raise
@@ -174,10 +181,19 @@ class CLIP(nn.Module):
         prompts = self.tokenizer.wrap_all(texts, self.text.context_length)
         return self.text(PackedPrompts(prompts, shared=1).to(self.device))  # type: ignore[no-any-return]
 
+    def about(self) -> dict[str, str]:
+        """What identifies this CLIP, for results."""
+        return {"name": self.name, "fingerprint": self.fingerprint(), "precision": self.precision}
+
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that change with any bit of any weight, with its temperature or precision."""
-        digest = hashlib.sha256(f"{self.logit_scale!r} {self.precision} {self.image_size}".encode())
-        for key, value in sorted(self.state_dict().items()):
-            digest.update(key.encode())
-            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return tensors_digest(self.state_dict(), f"{self.logit_scale!r} {self.precision} {self.image_size}")
+
+
+def tensors_digest(tensors: Mapping[str, Tensor], about: str = "") -> str:
+    """Sixteen hexadecimal digits that change with any bit of any tensor, with a tensor's name, or with `about`."""
+    digest = hashlib.sha256(about.encode())
+    for key, value in sorted(tensors.items()):
+        digest.update(key.encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]

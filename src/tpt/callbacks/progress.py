@@ -10,7 +10,7 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 
-from tpt.tasks.adaptation import Outcome
+from tpt.tasks.outcome import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -59,11 +59,10 @@ class EpisodeProgressBar(TQDMProgressBar):
         """Moves on."""
         super().on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
         outcome: Outcome = outputs
-        if outcome.adaptation is not None:
-            labels = outcome.batch.labels
-            self._counts[0] += len(labels)
-            self._counts[1] += int((outcome.adaptation.initial_logits.argmax(-1) == labels).sum())
-            self._counts[2] += int((outcome.adaptation.logits.argmax(-1) == labels).sum())
+        good = [row for row in outcome.rows if row["problem"] is None]
+        self._counts[0] += len(good)
+        self._counts[1] += sum(row["pred_zero_shot"] == row["label"] for row in good)
+        self._counts[2] += sum(row["pred"] == row["label"] for row in good)
         images, before, after = self._counts
         text = f"acc {100 * before / max(images, 1):.1f} -> {100 * after / max(images, 1):.1f}"
         if self._bar_shown and self._test_progress_bar is not None:

@@ -9,8 +9,7 @@ import wandb
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 
-from tpt.callbacks.metrics import DatasetMetrics
-from tpt.tasks.adaptation import Outcome
+from tpt.tasks.outcome import Outcome
 
 COLUMNS = (
     "images",
@@ -44,32 +43,33 @@ class WandbPanels(Callback):
     ) -> None:
         """Counts selected views."""
         outcome: Outcome = outputs
-        if outcome.adaptation is not None:
-            counts = self._selected.setdefault(outcome.dataset.name, Counter())
-            counts.update(outcome.adaptation.selected.flatten().tolist())
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Closes the run: the next job of a sweep gets one of its own."""
-        _finish(trainer, exit_code=0)
+        counts = self._selected.setdefault(outcome.dataset.name, Counter())
+        counts.update(view for row in outcome.rows for view in row["selected"] or ())
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Closes the run as failed."""
         _finish(trainer, exit_code=1)
 
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws the panels."""
-        metrics = next((c for c in trainer.callbacks if isinstance(c, DatasetMetrics)), None)  # type: ignore[attr-defined]
+    def close(self, trainer: Trainer, found: dict[str, dict[str, Any]]) -> None:
+        """Draws the panels.
+
+        Args:
+            trainer: whose W&B loggers are meant.
+            found: measures by dataset.
+        """
         for logger in trainer.loggers:
             if not isinstance(logger, WandbLogger):
                 continue
             for name, counts in self._selected.items():
-                views = range(max(counts) + 1)
-                histogram = wandb.Histogram(np_histogram=([counts[v] for v in views], [*views, max(counts) + 1]))
+                views = range(max(counts, default=0) + 1)
+                histogram = wandb.Histogram(np_histogram=([counts[v] for v in views], [*views, len(views)]))
                 logger.experiment.log({f"test/{name}/selected_view_index": histogram})
-            if metrics is not None:
-                values = {name: {**metrics.summary[name], **metrics.values(name)} for name in self._selected}
-                rows = [[name, *(v[column] for column in COLUMNS)] for name, v in values.items()]
-                logger.experiment.log({"test/results": wandb.Table(columns=["dataset", *COLUMNS], data=rows)})
+            rows = [[name, *(values[column] for column in COLUMNS)] for name, values in found.items()]
+            logger.experiment.log({"test/results": wandb.Table(columns=["dataset", *COLUMNS], data=rows)})
+
+    def finish(self, trainer: Trainer) -> None:
+        """Closes the run: the next job of a sweep gets one of its own."""
+        _finish(trainer, exit_code=0)
 
 
 def _finish(trainer: Trainer, exit_code: int) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Mapping, Sequence
+import random
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tpt.data.dataset import ImageDataset
+from tpt.data.store import content_digest
 from tpt.errors import BadImageError
 from tpt.views.batched import PlannedViews
 
@@ -22,6 +23,16 @@ log = logging.getLogger(__name__)
 
 # An image and what identifies it -> its views (V, 3, H, W), or what `render` makes them of on the device.
 ViewMaker = Callable[[Image.Image, str], Tensor | PlannedViews]
+
+
+@dataclass(frozen=True)
+class BadImage:
+    """An image that could not be read: what identifies it, and why."""
+
+    index: int
+    path: str
+    label: int
+    problem: str
 
 
 @dataclass
@@ -34,19 +45,32 @@ class EpisodeBatch:
         labels: (B,).
         indices: (B,) of the images in their dataset.
         paths: of the images in their dataset.
-        bad: (path, why) of images that could not be read.
-        seconds: time spent reading images and making views, in the loading process.
+        contents: digests of the image files' bytes.
+        bad: images that could not be read.
     """
 
     views: Tensor | list[PlannedViews]
     labels: Tensor
     indices: Tensor
     paths: list[str]
-    bad: list[tuple[str, str]]
-    seconds: float
+    contents: list[str]
+    bad: list[BadImage]
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def select(self, rows: Sequence[int]) -> EpisodeBatch:
+        """Some of its images; the views must be a tensor."""
+        assert isinstance(self.views, Tensor)
+        chosen = list(rows)
+        return replace(
+            self,
+            views=self.views[chosen],
+            labels=self.labels[chosen],
+            indices=self.indices[chosen],
+            paths=[self.paths[i] for i in chosen],
+            contents=[self.contents[i] for i in chosen],
+        )
 
     def to(self, device: torch.device, non_blocking: bool = False) -> EpisodeBatch:
         """On another device; Lightning calls this."""
@@ -54,13 +78,12 @@ class EpisodeBatch:
             views: Tensor | list[PlannedViews] = [v.to(device, non_blocking) for v in self.views]
         else:
             views = self.views.to(device, non_blocking=non_blocking)
-        labels = self.labels.to(device, non_blocking=non_blocking)
-        return EpisodeBatch(views, labels, self.indices, self.paths, self.bad, self.seconds)
+        return replace(self, views=views, labels=self.labels.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> EpisodeBatch:
         """In page-locked memory; the data loader calls this."""
         views = [v.pin_memory() for v in self.views] if isinstance(self.views, list) else self.views.pin_memory()
-        return EpisodeBatch(views, self.labels, self.indices, self.paths, self.bad, self.seconds)
+        return replace(self, views=views)
 
 
 @dataclass
@@ -69,8 +92,8 @@ class _Episode:
     label: int
     index: int
     path: str
+    content: str
     problem: str | None
-    seconds: float
 
 
 class _Episodes(Dataset[_Episode]):
@@ -83,16 +106,17 @@ class _Episodes(Dataset[_Episode]):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> _Episode:
-        start = time.perf_counter()
-        sample, views, problem = self.dataset.samples[index], None, None
+        sample, views, problem, digest = self.dataset.samples[index], None, None, ""
         try:
+            content = self.dataset.content(index)
+            digest = content_digest(content)
             # Only the names of dataset and image fix the views: not their order, nor who loads them.
-            views = self.make_views(self.dataset.image(index), f"{self.dataset.name}/{sample.path}")
+            views = self.make_views(self.dataset.image(index, content), f"{self.dataset.name}/{sample.path}")
         except BadImageError as error:
             if not self.skip_bad:
                 raise
             problem = str(error)
-        return _Episode(views, sample.label, index, sample.path, problem, time.perf_counter() - start)
+        return _Episode(views, sample.label, index, sample.path, digest, problem)
 
 
 def _collate(episodes: list[_Episode]) -> EpisodeBatch:
@@ -104,8 +128,8 @@ def _collate(episodes: list[_Episode]) -> EpisodeBatch:
         labels=torch.tensor([e.label for e in good]),
         indices=torch.tensor([e.index for e in good]),
         paths=[e.path for e in good],
-        bad=[(e.path, e.problem) for e in episodes if e.problem is not None],
-        seconds=sum(e.seconds for e in episodes),
+        contents=[e.content for e in good],
+        bad=[BadImage(e.index, e.path, e.label, e.problem) for e in episodes if e.problem is not None],
     )
 
 
@@ -113,8 +137,19 @@ def _one_thread(_: int) -> None:
     torch.set_num_threads(1)  # workers share the cores with the model
 
 
+def batches_of(num_images: int, batch_size: int, shuffle_seed: str | None = None) -> list[list[int]]:
+    """The batches of a dataset: runs of `batch_size` images in order, or in an order drawn with `shuffle_seed`."""
+    order = list(range(num_images))
+    if shuffle_seed is not None:
+        random.Random(shuffle_seed).shuffle(order)
+    return [order[first : first + batch_size] for first in range(0, num_images, batch_size)]
+
+
 class EpisodeDataModule(LightningDataModule):
     """One test loader per dataset, in order.
+
+    A batch is the unit of work: which images make it up depends on the settings alone, so its arithmetic is the same
+    whichever process computes it, and when.  Of N processes, the r-th takes batches r, r + N, ... of those to do.
 
     Args:
         datasets: what to test on; their names must differ.
@@ -122,6 +157,9 @@ class EpisodeDataModule(LightningDataModule):
         num_workers: loading processes; 0 loads in the main process.
         on_bad_image: "error" stops at an unreadable image, "skip" leaves it out and lists it in the results.
         pin_memory: page-locked batches, for a GPU.
+        shuffle: takes the images in a random order, so that running values speak of all classes early on; changes no
+            record beyond last digits.
+        seed: of that order.
     """
 
     def __init__(
@@ -131,6 +169,8 @@ class EpisodeDataModule(LightningDataModule):
         num_workers: int = 0,
         on_bad_image: str = "error",
         pin_memory: bool = False,
+        shuffle: bool = False,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         names = [d.name for d in datasets]
@@ -147,7 +187,11 @@ class EpisodeDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.on_bad_image = on_bad_image
         self.pin_memory = pin_memory
+        self.shuffle = shuffle
+        self.seed = seed
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer batches than processes
         self._make_views: ViewMaker | Mapping[bool, ViewMaker] | None = None
+        self._done: Mapping[str, Collection[int]] = {}
 
     def use_views(self, make_views: ViewMaker | Mapping[bool, ViewMaker]) -> EpisodeDataModule:
         """Sets how views are made, which depends on the backbone's image size.
@@ -169,12 +213,24 @@ class EpisodeDataModule(LightningDataModule):
             batch = replace(batch, views=self.make_views(self.datasets[dataloader_idx]).render(batch.views))
         return batch
 
+    def leave_out(self, done: Mapping[str, Collection[int]]) -> EpisodeDataModule:
+        """Leaves out batches whose images, by dataset, all have a record already."""
+        self._done = done
+        return self
+
+    def batches(self, dataset: ImageDataset) -> list[list[int]]:
+        """The batches that are still to do, by all processes."""
+        done = self._done.get(dataset.name, ())
+        every = batches_of(len(dataset), self.batch_size, f"{self.seed}/{dataset.name}" if self.shuffle else None)
+        return [batch for batch in every if any(index not in done for index in batch)]
+
     def test_dataloader(self) -> list[DataLoader[_Episode]]:
-        """A loader for each dataset."""
+        """A loader for each dataset, with this process's batches."""
+        processes, rank = (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
         return [
             DataLoader(
                 _Episodes(dataset, self.make_views(dataset), self.on_bad_image == "skip"),
-                batch_size=self.batch_size,
+                batch_sampler=self.batches(dataset)[rank::processes],
                 num_workers=self.num_workers,
                 collate_fn=_collate,
                 pin_memory=self.pin_memory,

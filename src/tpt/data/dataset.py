@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from PIL import Image
 
 from tpt.data.images import decode_image
-from tpt.data.store import Store
+from tpt.data.store import Store, content_digest
 from tpt.errors import DataError
 
 
@@ -59,14 +60,31 @@ class ImageDataset:
     def __len__(self) -> int:
         return len(self.samples)
 
-    def image(self, index: int) -> Image.Image:
+    def content(self, index: int) -> bytes:
+        """The bytes of an image's file.
+
+        Raises:
+            BadImageError: it is gone or cannot be read.
+        """
+        return self.store.read(self.samples[index].path)
+
+    def image(self, index: int, content: bytes | None = None) -> Image.Image:
         """The image as RGB.
+
+        Args:
+            index: of the image.
+            content: of its file, where that was read already.
 
         Raises:
             BadImageError: its file is gone or cannot be decoded.
         """
-        path = self.samples[index].path
-        return decode_image(self.store.read(path), f"{self.store.root}/{path}")
+        name = f"{self.store.root}/{self.samples[index].path}"
+        return decode_image(self.content(index) if content is None else content, name)
+
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that change with any class name, path or label, not with what is in the files."""
+        samples = [[sample.path, sample.label] for sample in self.samples]
+        return content_digest(json.dumps([self.name, self.class_names, samples]).encode())
 
     def relabel(self, class_names: list[str], new_label: Sequence[int]) -> ImageDataset:
         """The same images among other class names; the old label k becomes `new_label[k]`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import struct
@@ -16,6 +17,11 @@ from tpt.errors import BadImageError, DataError
 MAX_FILE_BYTES = 512 * 2**20  # a file in an archive that claims to unpack to more is refused
 
 _NO_PATH = re.compile(r"[\x00-\x1f\ud800-\udfff]")  # control characters, and halves of characters
+
+
+def content_digest(content: bytes) -> str:
+    """Sixteen hexadecimal digits that change with any byte."""
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
 class Store(Protocol):

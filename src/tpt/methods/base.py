@@ -66,6 +66,10 @@ class Method(nn.Module, ABC):
     def check_views(self, num_views: int) -> None:
         """Raises a ValueError where the method cannot work with `num_views` views."""
 
+    def take_less_memory(self) -> str | None:
+        """Halves the work that is done at once, and says what it is now; None where it cannot be less."""
+        return None
+
     def forward(self, features: Tensor, image_norm: Tensor | None = None) -> Adaptation:
         """Adapts to one image (V, E) or to each of many (B, V, E); features have unit length, view 0 is the image.
 

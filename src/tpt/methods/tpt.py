@@ -116,6 +116,14 @@ class TPT(Method):
         """Raises a ValueError where `selection_p` would keep none of `num_views`."""
         num_selected(num_views, self.selection_p)
 
+    def take_less_memory(self) -> str | None:
+        """Halves `max_tokens` and `max_graph_tokens`, down to about a prompt."""
+        if max(self.max_tokens, self.max_graph_tokens) < self.clip.text.context_length:
+            return None
+        self._first = None
+        self.max_tokens, self.max_graph_tokens = (max(1, n // 2) for n in (self.max_tokens, self.max_graph_tokens))
+        return f"max_tokens={self.max_tokens} and max_graph_tokens={self.max_graph_tokens}"
+
     def adapt(self, features_BVE: Tensor, image_norm_B: Tensor | None = None) -> Adaptation:
         """One episode for every image of the batch."""
         if torch.is_inference_mode_enabled():

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from tpt.backbones.clip import CLIP
+from tpt.backbones.clip import CLIP, tensors_digest
 from tpt.prompts.context import Context
 from tpt.prompts.learner import PromptLearner
 
@@ -64,6 +64,10 @@ class ConditionalContext:
     def source(self) -> str:
         """Where it comes from, for logs and results."""
         return self.base.source
+
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that change with any bit of the base or the network, or with `meta_input`."""
+        return tensors_digest(self.meta_net.state_dict(), f"{self.base.fingerprint()} {self.meta_input}")
 
     @property
     def note(self) -> str:

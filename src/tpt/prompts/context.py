@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tpt.backbones.clip import CLIP
+from tpt.backbones.clip import CLIP, tensors_digest
 
 CLASS_TOKEN = "[CLS]"
 POSITIONS = ("end", "middle", "front")
@@ -38,6 +38,10 @@ class Context:
     def class_specific(self) -> bool:
         """Whether each class has vectors of its own."""
         return self.vectors.ndim == 3
+
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that change with any bit of any vector, or their place."""
+        return tensors_digest({"vectors": self.vectors}, f"{self.n_before} {self.class_names}")
 
 
 def vectors_before(n_ctx: int, class_token_position: str) -> int:

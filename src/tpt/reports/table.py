@@ -99,9 +99,9 @@ def print_table(results: dict[str, Any]) -> None:
     for name, d in results["datasets"].items():
         for note in d["notes"]:
             console.print(f"{name}: {note}.", style="dim", highlight=False)
-        if d["skipped"]:
+        if d["unanswered"]:
             console.print(
-                f"{name}: {len(d['skipped'])} unreadable images left out, listed in results.json.", style="yellow"
+                f"{name}: {len(d['unanswered'])} images without an answer, listed in results.json.", style="yellow"
             )
     console.print(
         "zero-shot and {method}: accuracy in %; gain: percentage points, paired bootstrap; "

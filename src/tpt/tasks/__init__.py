@@ -1,8 +1,9 @@
 """LightningModules: what a run does with batches."""
 
-from tpt.tasks.adaptation import AdaptationTask, MethodMaker, Outcome
+from tpt.tasks.adaptation import AdaptationTask, MethodMaker
 from tpt.tasks.coop import CoCoOpTask, CoOpTask
 from tpt.tasks.learned import checkpoints, save_learned
+from tpt.tasks.outcome import Outcome
 from tpt.tasks.start import cocoop_task, coop_task
 
 __all__ = [

@@ -1,0 +1,76 @@
+"""What a test step hands to the callbacks: a record for every image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tpt.data.datamodule import EpisodeBatch
+from tpt.data.dataset import ImageDataset
+from tpt.methods.base import Adaptation
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The records of a batch.
+
+    Args:
+        dataset: the images come from.
+        rows: one for each image, with the columns of `tpt.runs.RECORD_SCHEMA`; those that do not apply are None.
+        notes: what results must say about these records beyond the settings.
+    """
+
+    dataset: ImageDataset
+    rows: list[dict[str, Any]]
+    notes: list[str] = field(default_factory=list)
+
+
+def answered_rows(batch: EpisodeBatch, out: Adaptation) -> list[dict[str, Any]]:
+    """Records of images that have an answer, or `problem` where it is not a number.
+
+    Args:
+        batch: B images.
+        out: of each of them, on the CPU.
+    """
+    labels = batch.labels.cpu()
+    columns: dict[str, list[Any]] = {"index": batch.indices.tolist(), "path": batch.paths, "content": batch.contents}
+    columns["label"] = labels.tolist()
+    for end, logits, entropy in (
+        ("", out.logits, out.entropy),
+        ("_zero_shot", out.initial_logits, out.initial_entropy),
+    ):
+        confidence, pred = logits.softmax(-1).max(-1)
+        columns[f"pred{end}"] = pred.tolist()
+        columns[f"rank{end}"] = ranks(logits, labels, pred).tolist()
+        columns[f"confidence{end}"] = confidence.tolist()
+        columns[f"entropy{end}"] = entropy.tolist()
+    columns["selected"] = out.selected.tolist()
+    finite = (out.logits.isfinite().all(-1) & out.entropy.isfinite()).tolist()
+    columns["problem"] = [None if good else "the adapted prediction is not finite" for good in finite]
+    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    return [row if row["problem"] is None else {**row, **dict.fromkeys(ANSWER)} for row in rows]
+
+
+# Columns that an image without an answer leaves empty.
+ANSWER = (
+    *(f"{name}{end}" for end in ("", "_zero_shot") for name in ("pred", "rank", "confidence", "entropy")),
+    "selected",
+)
+
+
+def unanswered_row(index: int, path: str, content: str | None, label: int, problem: str) -> dict[str, Any]:
+    """The record of an image without an answer."""
+    about = {"index": index, "path": path, "content": content, "label": label, "problem": problem}
+    return about | dict.fromkeys(ANSWER)
+
+
+def ranks(logits_BK: Tensor, labels_B: Tensor, pred_B: Tensor) -> Tensor:
+    """(B,) places of the labels among all classes, 0 for the predicted one; of equals the lower class is first."""
+    own = logits_BK.gather(1, labels_B[:, None])
+    lower = torch.arange(logits_BK.shape[1]) < labels_B[:, None]
+    place = ((logits_BK > own) | ((logits_BK == own) & lower)).sum(-1)
+    # Where classes tie for the first place, the prediction decides which of them it is.
+    return torch.where(pred_B == labels_B, 0, place.clamp(min=1))

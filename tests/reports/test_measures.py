@@ -1,0 +1,59 @@
+"""Measures of records against plain computations."""
+
+import numpy as np
+import pytest
+import torch
+
+from tpt.reports.measures import ExpectedCalibrationError, Measures
+
+
+def plain_ece(probs: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
+    """Guo et al., ICML 2017, equation 3, with bins [lo, hi) and 1 in the last one."""
+    confidence, right = probs.max(-1), probs.argmax(-1) == labels
+    index = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = [
+        (index == b).sum() * abs(right[index == b].mean() - confidence[index == b].mean())
+        for b in range(bins)
+        if (index == b).any()
+    ]
+    return float(sum(gaps) / len(labels))
+
+
+@pytest.mark.parametrize("scale", [0.5, 3.0, 100.0])
+def test_calibration_error(scale: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    probs = (torch.randn(400, 7, generator=generator) * scale).softmax(-1)
+    labels = torch.randint(0, 7, (400,), generator=generator)
+    confidence, pred = probs.max(-1)
+    metric = ExpectedCalibrationError()
+    for part, right in zip(confidence.split(90), (pred == labels).long().split(90), strict=True):
+        metric.update(part, right)
+    assert float(metric.compute()) == pytest.approx(plain_ece(probs.numpy(), labels.numpy()), abs=1e-5)
+
+
+def test_confidence_one_has_no_bin_of_its_own() -> None:
+    """Two sure answers, one wrong, and one of 0.98: one bin of mean 0.9933 and accuracy 2/3."""
+    metric = ExpectedCalibrationError()
+    metric.update(torch.tensor([1.0, 1.0, 0.98]), torch.tensor([1, 0, 1]))
+    assert float(metric.compute()) == pytest.approx(abs(2 / 3 - 2.98 / 3), abs=1e-5)
+
+
+def row(rank: int, confidence: float, entropy: float, selected: list[int]) -> dict[str, object]:
+    before = {"rank_zero_shot": rank + 1, "confidence_zero_shot": 0.5, "entropy_zero_shot": 2 * entropy}
+    about = {"path": "a", "content": "0", "problem": None, "seconds": 0.5, "selected": selected}
+    return {"rank": rank, "confidence": confidence, "entropy": entropy, **before, **about}
+
+
+def test_measures_of_three_rows() -> None:
+    """By hand; a row without an answer counts in time alone."""
+    failed = {**row(0, 0, 0, []), "problem": "unreadable", "content": None}
+    rows = [row(0, 0.9, 1.0, [0, 2]), row(4, 0.6, 2.0, [1, 2]), row(7, 0.2, 3.0, [0, 1]), failed]
+    measures = Measures().update(rows[:1]).update(rows[1:])
+    found = measures.values()
+    assert found["acc"] == pytest.approx(100 / 3) and found["acc5"] == pytest.approx(200 / 3)
+    assert found["acc_zero_shot"] == 0 and found["acc5_zero_shot"] == pytest.approx(100 / 3)
+    assert found["entropy"] == pytest.approx(2) and found["entropy_zero_shot"] == pytest.approx(4)
+    assert found["selected_views"] == 2 and found["view0_selected"] == pytest.approx(2 / 3)
+    assert found["ece"] == pytest.approx(100 * (0.1 + 0.6 + 0.2) / 3, abs=1e-4)
+    assert measures.images == 3 and found["images_per_second"] == pytest.approx(4 / 2)
+    assert measures.unanswered == [{"path": "a", "problem": "unreadable", "unreadable": True}]
