@@ -7,12 +7,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from scipy.io import loadmat
 from torchvision.datasets import Flowers102
 
+from tpt.data.catalog.matlab import read_table
 from tpt.errors import DataError
 
 
@@ -148,15 +146,6 @@ def _sun(own: Path, split: str) -> Official | None:
     return Official(file, names, [(path.lstrip("/"), label) for path, label in rows])
 
 
-def _table(file: Path, name: str) -> Any:
-    """The rows of a table in a `.mat` file, which holds data alone: nothing in it is run."""
-    try:
-        found = loadmat(str(file), squeeze_me=True, variable_names=[name])
-    except Exception as error:  # of many kinds where the file is damaged
-        raise ValueError(f"{file.name}: {error}") from error
-    return np.atleast_1d(found[name])
-
-
 def _year_first(name: str) -> str:
     """CoOp's order: "2012 Audi S4 Sedan"."""
     *words, year = name.split(" ")
@@ -172,12 +161,12 @@ def _cars(own: Path, split: str) -> Official | None:
     file = _first(own, lists[split], f"devkit/{lists[split]}")
     meta = _first(own, "devkit/cars_meta.mat", "cars_meta.mat")
     if file is not None and meta is not None:
-        names = [str(name) for name in _table(meta, "class_names")]
-        rows = [(f"cars_{split}/{car['fname']}", int(car["class"]) - 1) for car in _table(file, "annotations")]
+        names = [str(name) for name in read_table(meta, "class_names")]
+        rows = [(f"cars_{split}/{car['fname']}", int(car["class"]) - 1) for car in read_table(file, "annotations")]
     elif together is not None:
         file = together
-        names = [str(name) for name in _table(file, "class_names")]
-        cars = [car for car in _table(file, "annotations") if bool(car["test"]) == (split == "test")]
+        names = [str(name) for name in read_table(file, "class_names")]
+        cars = [car for car in read_table(file, "annotations") if bool(car["test"]) == (split == "test")]
         rows = [(str(car["relative_im_path"]), int(car["class"]) - 1) for car in cars]
     else:
         return None
@@ -191,8 +180,8 @@ def _flowers(own: Path, split: str) -> Official | None:
     file, labels_file = _first(own, "setid.mat"), _first(own, "imagelabels.mat")
     if file is None or labels_file is None:
         return None
-    labels = _table(labels_file, "labels")
-    numbers = _table(file, {"train": "trnid", "val": "valid", "test": "tstid"}[split])
+    labels = read_table(labels_file, "labels")
+    numbers = read_table(file, {"train": "trnid", "val": "valid", "test": "tstid"}[split])
     named = _first(own, "cat_to_name.json")
     if named is not None:
         by_number = json.loads(named.read_text("utf-8-sig"))
