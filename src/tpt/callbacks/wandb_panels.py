@@ -7,8 +7,8 @@ from typing import Any
 
 import wandb
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import WandbLogger
 
+from tpt.callbacks.wandb_logger import SafeWandbLogger
 from tpt.tasks.outcome import Outcome
 
 COLUMNS = (
@@ -57,15 +57,14 @@ class WandbPanels(Callback):
             trainer: whose W&B loggers are meant.
             found: measures by dataset.
         """
-        for logger in trainer.loggers:
-            if not isinstance(logger, WandbLogger):
-                continue
-            for name, counts in self._selected.items():
-                views = range(max(counts, default=0) + 1)
-                histogram = wandb.Histogram(np_histogram=([counts[v] for v in views], [*views, len(views)]))
-                logger.experiment.log({f"test/{name}/selected_view_index": histogram})
-            rows = [[name, *(values[column] for column in COLUMNS)] for name, values in found.items()]
-            logger.experiment.log({"test/results": wandb.Table(columns=["dataset", *COLUMNS], data=rows)})
+        rows = [[name, *(values[column] for column in COLUMNS)] for name, values in found.items()]
+        panels: dict[str, Any] = {"test/results": wandb.Table(columns=["dataset", *COLUMNS], data=rows)}
+        for name, counts in self._selected.items():
+            views = range(max(counts, default=0) + 1)
+            histogram = wandb.Histogram(np_histogram=([counts[v] for v in views], [*views, len(views)]))
+            panels[f"test/{name}/selected_view_index"] = histogram
+        for logger in _wandb_loggers(trainer):
+            logger.safely(lambda run: run.log(panels))
 
     def finish(self, trainer: Trainer) -> None:
         """Closes the run: the next job of a sweep gets one of its own."""
@@ -73,6 +72,9 @@ class WandbPanels(Callback):
 
 
 def _finish(trainer: Trainer, exit_code: int) -> None:
-    for logger in trainer.loggers:
-        if isinstance(logger, WandbLogger):
-            logger.experiment.finish(exit_code=exit_code)
+    for logger in _wandb_loggers(trainer):
+        logger.safely(lambda run: run.finish(exit_code=exit_code))
+
+
+def _wandb_loggers(trainer: Trainer) -> list[SafeWandbLogger]:
+    return [logger for logger in trainer.loggers if isinstance(logger, SafeWandbLogger)]
