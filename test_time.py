@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import torch
 from hydra.utils import instantiate
 from lightning import Trainer, seed_everything
 from omegaconf import DictConfig
@@ -28,11 +29,12 @@ def run(cfg: DictConfig) -> None:
     make_method = MethodMaker(clip, instantiate(cfg.context), instantiate(cfg.method))
     callbacks, loggers = list(instantiate(cfg.callbacks).values()), list(instantiate(cfg.logger).values())
     trainer: Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers)
+    threads = cfg.threads or max(1, torch.get_num_threads() // trainer.num_devices)
     config, device = cli.resolved(cfg), trainer.strategy.root_device
     make_cache, swept = instantiate(cfg.cache), cli.swept("views.num_views")
     cache: FeatureCache = make_cache(clip, device.type, str(trainer.precision), swept=swept)
     data.use_cache(cache)
-    task = AdaptationTask(clip, make_method, data.datasets, cache)
+    task = AdaptationTask(clip, make_method, data.datasets, cache=cache)
 
     with Journal(folder, resume=cfg.resume is not None, first=trainer.is_global_zero) as journal:
         manifest = {
@@ -43,11 +45,12 @@ def run(cfg: DictConfig) -> None:
             "context": make_method.source,
             "context_fingerprint": make_method.fingerprint(),
             "device": device.type,
-            "division": make_method.divide(journal.stored("division"), device),
+            "division": make_method.divide(journal.stored("division"), device, threads),
             "files": named_files(config),
             "datasets": about_datasets(data.datasets),
             "config": config,
         }
+        task.threads = make_method.threads
         data.leave_out(journal.begin(manifest, session(trainer.world_size), data.datasets))
         begin(trainer, journal.records)
         trainer.test(task, datamodule=data, verbose=False)

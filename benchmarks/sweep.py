@@ -71,7 +71,7 @@ def one_run(clip: tpt.CLIP, images: int, num_views: int, folder: Path | None) ->
     data: Any = EpisodeDataModule(emoji_shift_domains(list(DOMAINS), limit=images))
     cache = FeatureCache(clip, folder=folder, swept=VIEWS)
     data.use_views(Views(clip.image_size, num_views, mean=clip.mean, std=clip.std)).use_cache(cache)
-    task = AdaptationTask(clip, lambda _: None, data.datasets, cache)  # type: ignore[arg-type, return-value]
+    task = AdaptationTask(clip, lambda _: None, data.datasets, cache=cache)  # type: ignore[arg-type, return-value]
     features = []
     for loader in data.test_dataloader():
         for batch in loader:

@@ -79,10 +79,11 @@ def _say(what: str) -> None:
 
 def _quieten() -> None:
     """Leaves out what others say and a user can do nothing about."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    logging.getLogger("hydra.core.utils").setLevel(logging.CRITICAL)  # "Error executing job": our sentence says why
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message="Total length of `DataLoader` across ranks is zero.*")  # all is done
 
 
 def _job(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
@@ -97,11 +98,13 @@ def _job(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
             stop.listen()
             _call(run, cfg)
         except _USER_ERRORS as error:
-            overrides = " ".join(HydraConfig.get().overrides.task) if HydraConfig.initialized() else ""
-            where = f" [{overrides}]" if overrides and HydraConfig.get().mode.name == "MULTIRUN" else ""  # type: ignore[union-attr]
+            in_sweep = HydraConfig.get().mode is RunMode.MULTIRUN
+            where = f" [{' '.join(HydraConfig.get().overrides.task)}]" if in_sweep else ""
             print(f"Error{where}: {explain(error)}", file=sys.stderr)
             error.said = True  # type: ignore[union-attr]
-            raise
+            if in_sweep or os.environ.get(TRACE):
+                raise
+            raise SystemExit(getattr(error, "exit_code", 1)) from error  # Hydra would add a line to an error
         finally:
             sys.argv = arguments
             stop.ignore()
@@ -258,7 +261,7 @@ def swept(key: str) -> list[Any]:
 def method_label(cfg: DictConfig) -> str:
     """The row of the paper's tables a run stands for: clip, ensemble, coop, cocoop, tpt, tpt+coop, tpt+cocoop."""
     chosen = choices()
-    learned = None if chosen["context"] in ("words", "random") else chosen["context"]
+    learned = None if chosen["context"] in ("words", "random", "dataset") else chosen["context"]
     if chosen["method"] == "zero_shot":
         return learned or ("ensemble" if cfg.method.templates not in (None, "dataset") else "clip")
     return chosen["method"] + (f"+{learned}" if learned else "")

@@ -42,7 +42,7 @@ def loaded(root: Path, maker: Any, cache: FeatureCache | None, **settings: Any) 
 def episode(clip: tpt.CLIP, root: Path, maker: Any, folder: Path | None, **settings: Any) -> tuple[Any, FeatureCache]:
     """Features and norms of all images by path, as the method gets them, and the cache with its counts."""
     cache = FeatureCache(clip, folder=folder, **settings.pop("cache", {}))
-    task = AdaptationTask(clip, lambda _: None, [image_folder(root)], cache)  # type: ignore[arg-type, return-value]
+    task = AdaptationTask(clip, lambda _: None, [image_folder(root)], cache=cache)  # type: ignore[arg-type, return-value]
     found = {}
     for batch in loaded(root, maker, cache, **settings):
         found.update(zip(batch.paths, zip(*task._features(batch), strict=True), strict=True))

@@ -33,15 +33,14 @@ class Journal:
         folder: of the run.
         resume: continues what is there; otherwise a directory with records is refused.
         first: whether this is the first process of the run, which alone writes the manifest.
-        patience_s: seconds to wait for another run to leave the directory.
     """
 
-    def __init__(self, folder: Path, resume: bool = False, first: bool = True, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, folder: Path, resume: bool = False, first: bool = True) -> None:
         self.folder = folder
         self.resume = resume
         self.first = first
         self.records = RECORD_SCHEMA.empty_table()  # of earlier sessions
-        self._lock = FileLock(folder / ".lock", timeout=patience_s)
+        self._lock = FileLock(folder / ".lock", timeout=PATIENCE_S)
 
     def __enter__(self) -> Journal:
         return self
