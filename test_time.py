@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from tpt import cli
 from tpt.backbones import CLIP
+from tpt.cache import FeatureCache
 from tpt.callbacks import begin, close
 from tpt.data import EpisodeDataModule
 from tpt.reports import print_table, refuse_unanswered, results_of
@@ -26,12 +27,15 @@ def run(cfg: DictConfig) -> None:
     data: EpisodeDataModule = instantiate(cfg.data.module)
     data.use_views(instantiate(cfg.views)(image_size=clip.image_size, mean=clip.mean, std=clip.std))
     make_method = MethodMaker(clip, instantiate(cfg.context), instantiate(cfg.method))
-    task = AdaptationTask(clip, make_method, data.datasets)
     callbacks, loggers = list(instantiate(cfg.callbacks).values()), list(instantiate(cfg.logger).values())
     trainer: Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers)
-
     threads = cfg.threads or max(1, torch.get_num_threads() // trainer.num_devices)
     config, device = cli.resolved(cfg), trainer.strategy.root_device
+    make_cache, swept = instantiate(cfg.cache), cli.swept("views.num_views")
+    cache: FeatureCache = make_cache(clip, device.type, str(trainer.precision), swept=swept)
+    data.use_cache(cache)
+    task = AdaptationTask(clip, make_method, data.datasets, cache=cache)
+
     with Journal(folder, resume=cfg.resume is not None, first=trainer.is_global_zero) as journal:
         manifest = {
             "method": cli.method_label(cfg),
@@ -52,7 +56,7 @@ def run(cfg: DictConfig) -> None:
         trainer.test(task, datamodule=data, verbose=False)
         if not trainer.is_global_zero:
             return
-        found = {**results_of(folder), "seconds": time.perf_counter() - began}
+        found = {**results_of(folder), "seconds": time.perf_counter() - began, "cache": cache.report()}
         write_json(found, folder / "results.json")
         close(trainer, found["datasets"])
     print_table(found)

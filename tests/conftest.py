@@ -37,6 +37,14 @@ def _load(path: Path) -> ModuleType:
     return module
 
 
+@pytest.fixture(autouse=True)
+def feature_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The feature cache of a test's runs, never the user's own."""
+    folder = tmp_path / "feature-cache"
+    monkeypatch.setenv("TPT_CACHE", str(folder))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def parity_weights() -> ModuleType:
     """The maker of the parity cases' weights, views and contexts."""

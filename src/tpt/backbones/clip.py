@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import torch
 import torch.nn.functional as F
@@ -185,9 +185,35 @@ class CLIP(nn.Module):
         """What identifies this CLIP, for results."""
         return {"name": self.name, "fingerprint": self.fingerprint(), "precision": self.precision}
 
+    def encoding(self) -> dict[str, Any]:
+        """All that image features depend on, and nothing else: what a cache of them must be kept under."""
+        return {
+            "weights": tensors_digest(self.visual.state_dict()),
+            "architecture": structure(self.visual),
+            "backbone_precision": self.precision,
+            "image_size": self.image_size,
+            "normalisation": [self.mean, self.std],
+            "max_images": self.max_images,  # how many views share a pass moves last bits
+            "channels_last": self.channels_last,
+            "compile": bool(self._compiled),
+        }
+
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that change with any bit of any weight, with its temperature or precision."""
         return tensors_digest(self.state_dict(), f"{self.logit_scale!r} {self.precision} {self.image_size}")
+
+
+def structure(module: nn.Module) -> str:
+    """Sixteen hexadecimal digits that change with what a module does beside its weights: its parts and their settings.
+
+    Two checkpoints of the same shapes may differ in an activation or a stride alone.
+    """
+    parts = []
+    for name, part in module.named_modules():
+        settings = {k: repr(v) for k, v in vars(part).items() if isinstance(v, bool | int | float | str | tuple)}
+        functions = {k: getattr(v, "__qualname__", "") for k, v in vars(part).items() if callable(v)}
+        parts.append(repr((name, type(part).__qualname__, sorted(settings.items()), sorted(functions.items()))))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def tensors_digest(tensors: Mapping[str, Tensor], about: str = "") -> str:

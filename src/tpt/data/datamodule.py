@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from tpt.cache import FeatureCache, Shelf
 from tpt.data.dataset import ImageDataset
 from tpt.data.store import content_digest
 from tpt.errors import BadImageError
@@ -47,6 +50,9 @@ class EpisodeBatch:
         paths: of the images in their dataset.
         contents: digests of the image files' bytes.
         bad: images that could not be read.
+        num_views: V that the run takes; `views` may be more, for the feature cache.  None takes all.
+        cached: in place of views, their features (B, V, E) and the norms (B,) of view 0's, where all are cached.
+        keys: what the features of each image are to be kept under; empty where they need not be.
     """
 
     views: Tensor | list[PlannedViews]
@@ -55,6 +61,9 @@ class EpisodeBatch:
     paths: list[str]
     contents: list[str]
     bad: list[BadImage]
+    num_views: int | None = None
+    cached: tuple[Tensor, Tensor] | None = None
+    keys: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -65,7 +74,9 @@ class EpisodeBatch:
         chosen = list(rows)
         return replace(
             self,
-            views=self.views[chosen],
+            views=self.views if self.cached is not None else self.views[chosen],
+            cached=None if self.cached is None else (self.cached[0][chosen], self.cached[1][chosen]),
+            keys=[self.keys[i] for i in chosen] if self.keys else [],
             labels=self.labels[chosen],
             indices=self.indices[chosen],
             paths=[self.paths[i] for i in chosen],
@@ -78,52 +89,95 @@ class EpisodeBatch:
             views: Tensor | list[PlannedViews] = [v.to(device, non_blocking) for v in self.views]
         else:
             views = self.views.to(device, non_blocking=non_blocking)
-        return replace(self, views=views, labels=self.labels.to(device, non_blocking=non_blocking))
+        cached = self._cached(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        return replace(self, views=views, labels=self.labels.to(device, non_blocking=non_blocking), cached=cached)
 
     def pin_memory(self) -> EpisodeBatch:
         """In page-locked memory; the data loader calls this."""
         views = [v.pin_memory() for v in self.views] if isinstance(self.views, list) else self.views.pin_memory()
-        return replace(self, views=views)
+        return replace(self, views=views, cached=self._cached(Tensor.pin_memory))
+
+    def _cached(self, change: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor] | None:
+        return None if self.cached is None else (change(self.cached[0]), change(self.cached[1]))
 
 
 @dataclass
 class _Episode:
-    views: Tensor | PlannedViews | None
     label: int
     index: int
     path: str
-    content: str
-    problem: str | None
+    file: bytes = b""
+    content: str = ""
+    key: str = ""
+    views: Tensor | PlannedViews | None = None
+    cached: tuple[Tensor, float] | None = None
+    problem: str | None = None
 
 
 class _Episodes(Dataset[_Episode]):
-    """Item i: the views of image i."""
+    """Item i: the views of image i, or their features, if those of its whole batch are cached."""
 
-    def __init__(self, dataset: ImageDataset, make_views: ViewMaker, skip_bad: bool) -> None:
-        self.dataset, self.make_views, self.skip_bad = dataset, make_views, skip_bad
+    def __init__(self, dataset: ImageDataset, shelf: Shelf, skip_bad: bool) -> None:
+        self.dataset, self.shelf, self.skip_bad = dataset, shelf, skip_bad
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> _Episode:
-        sample, views, problem, digest = self.dataset.samples[index], None, None, ""
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: list[int]) -> list[_Episode]:
+        """A batch; encoded whole or not at all, since how many views share a pass of the encoder moves last bits."""
+        episodes = [self._read(index) for index in indices]
+        for episode in episodes:
+            if episode.problem is None and episode.cached is None:
+                self._make(episode)
+        if any(episode.views is not None for episode in episodes):
+            for episode in episodes:
+                if episode.cached is not None:
+                    episode.cached, episode.key = None, ""
+                    self._make(episode)
+        return episodes
+
+    def _read(self, index: int) -> _Episode:
+        """What is known of an image without decoding it."""
+        sample = self.dataset.samples[index]
+        episode = _Episode(sample.label, index, sample.path)
+        with self._noting(episode):
+            episode.file = self.dataset.content(index)
+            episode.content = content_digest(episode.file)
+            episode.key = self.shelf.key(self._identity(episode), episode.file)
+            episode.cached = self.shelf.find(episode.key)
+        return episode
+
+    def _make(self, episode: _Episode) -> None:
+        with self._noting(episode):
+            image = self.dataset.image(episode.index, episode.file)
+            episode.views = self.shelf.make_views(image, self._identity(episode))
+
+    def _identity(self, episode: _Episode) -> str:
+        """The names of dataset and image alone fix the views: not their order, nor who loads them."""
+        return f"{self.dataset.name}/{episode.path}"
+
+    @contextmanager
+    def _noting(self, episode: _Episode) -> Iterator[None]:
         try:
-            content = self.dataset.content(index)
-            digest = content_digest(content)
-            # Only the names of dataset and image fix the views: not their order, nor who loads them.
-            views = self.make_views(self.dataset.image(index, content), f"{self.dataset.name}/{sample.path}")
+            yield
         except BadImageError as error:
             if not self.skip_bad:
                 raise
-            problem = str(error)
-        return _Episode(views, sample.label, index, sample.path, digest, problem)
+            episode.problem = str(error)
 
 
-def _collate(episodes: list[_Episode]) -> EpisodeBatch:
-    good = [e for e in episodes if e.views is not None]
+def _collate(episodes: list[_Episode], num_views: int | None = None) -> EpisodeBatch:
+    good = [e for e in episodes if e.problem is None]
     made = [e.views for e in good if isinstance(e.views, Tensor)]
     planned = [e.views for e in good if isinstance(e.views, PlannedViews)]
+    cached = [e.cached for e in good if e.cached is not None]
     return EpisodeBatch(
+        num_views=num_views,
+        cached=(torch.stack([c[0] for c in cached]), torch.tensor([c[1] for c in cached])) if cached else None,
+        keys=[e.key for e in good],
         views=planned or (torch.stack(made) if made else torch.empty(0)),
         labels=torch.tensor([e.label for e in good]),
         indices=torch.tensor([e.index for e in good]),
@@ -192,6 +246,7 @@ class EpisodeDataModule(LightningDataModule):
         self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer batches than processes
         self._make_views: ViewMaker | Mapping[bool, ViewMaker] | None = None
         self._done: Mapping[str, Collection[int]] = {}
+        self._cache: FeatureCache | None = None
 
     def use_views(self, make_views: ViewMaker | Mapping[bool, ViewMaker]) -> EpisodeDataModule:
         """Sets how views are made, which depends on the backbone's image size.
@@ -213,6 +268,15 @@ class EpisodeDataModule(LightningDataModule):
             batch = replace(batch, views=self.make_views(self.datasets[dataloader_idx]).render(batch.views))
         return batch
 
+    def use_cache(self, cache: FeatureCache) -> EpisodeDataModule:
+        """Takes the features of images that were encoded before from `cache`."""
+        self._cache = cache
+        return self
+
+    def _shelf(self, dataset: ImageDataset) -> Shelf:
+        maker = self.make_views(dataset)
+        return Shelf(maker, None) if self._cache is None else self._cache.shelf(maker)
+
     def leave_out(self, done: Mapping[str, Collection[int]]) -> EpisodeDataModule:
         """Leaves out batches whose images, by dataset, all have a record already."""
         self._done = done
@@ -227,14 +291,15 @@ class EpisodeDataModule(LightningDataModule):
     def test_dataloader(self) -> list[DataLoader[_Episode]]:
         """A loader for each dataset, with this process's batches."""
         processes, rank = (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
+        shelves = [self._shelf(dataset) for dataset in self.datasets]
         return [
             DataLoader(
-                _Episodes(dataset, self.make_views(dataset), self.on_bad_image == "skip"),
+                _Episodes(dataset, shelf, self.on_bad_image == "skip"),
                 batch_sampler=self.batches(dataset)[rank::processes],
                 num_workers=self.num_workers,
-                collate_fn=_collate,
+                collate_fn=partial(_collate, num_views=shelf.num_views),
                 pin_memory=self.pin_memory,
                 worker_init_fn=_one_thread,
             )
-            for dataset in self.datasets
+            for dataset, shelf in zip(self.datasets, shelves, strict=True)
         ]

@@ -16,6 +16,7 @@ MAX_FILE_BYTES = (
 )  # larger files named in a configuration are data or weights, which have digests of their own
 # Settings that change no record; `on_bad_image` decides whether the run goes on, not what an image's record is.
 FREE = (
+    "cache",
     "callbacks",
     "logger",
     "resume",

@@ -15,6 +15,7 @@ from lightning import LightningModule
 from torch import Tensor
 
 from tpt.backbones.clip import CLIP, is_out_of_memory
+from tpt.cache import FeatureCache
 from tpt.data.datamodule import EpisodeBatch
 from tpt.data.dataset import ImageDataset
 from tpt.methods.base import Adaptation, Method
@@ -92,15 +93,22 @@ class AdaptationTask(LightningModule):
         make_method: dataset -> method; called when a dataset's turn comes, so one text bank is kept at a time.
         datasets: in the order of the test loaders.
         threads: that torch computes with; None leaves it to torch and Lightning.
+        cache: keeps what is encoded; None keeps nothing.
     """
 
     def __init__(
-        self, clip: CLIP, make_method: MakeMethod, datasets: Sequence[ImageDataset], threads: int | None = None
+        self,
+        clip: CLIP,
+        make_method: MakeMethod,
+        datasets: Sequence[ImageDataset],
+        threads: int | None = None,
+        cache: FeatureCache | None = None,
     ) -> None:
         super().__init__()
         self.clip = clip
         self.threads = threads
         self.datasets = list(datasets)
+        self.cache = cache
         self._make_method = make_method
         self._methods: dict[int, Method] = {}
         self.notes: list[str] = []  # what happened on the way and results must say
@@ -132,8 +140,7 @@ class AdaptationTask(LightningModule):
         dataset = self.datasets[dataloader_idx]
         rows = [unanswered_row(b.index, b.path, None, b.label, b.problem) for b in batch.bad]
         if len(batch):
-            assert isinstance(batch.views, Tensor)  # the data module has made them by now
-            features, norms = self._encode(batch.views)
+            features, norms = self._features(batch)
             finite = features.isfinite().flatten(1).all(1)
             good, bad = (mask.nonzero().flatten().tolist() for mask in (finite, ~finite))
             rows += [
@@ -152,6 +159,23 @@ class AdaptationTask(LightningModule):
         return Outcome(
             dataset, sorted((row | about for row in rows), key=itemgetter("index")), [*method_notes, *self.notes]
         )
+
+    def on_test_end(self) -> None:
+        """Closes the feature cache, which counts the images of all processes."""
+        if self.cache is not None:
+            self.cache.close(partial(self.trainer.strategy.reduce, reduce_op="sum"), self.device)
+
+    def _features(self, batch: EpisodeBatch) -> tuple[Tensor, Tensor]:
+        """Features (B, V, E) and norms (B,): from the cache, or encoded and kept there."""
+        if batch.cached is not None:
+            if self.cache is not None:
+                self.cache.from_cache += len(batch)
+            return batch.cached
+        assert isinstance(batch.views, Tensor)  # the data module has made them by now
+        features, norms = self._encode(batch.views)
+        if self.cache is not None:
+            self.cache.keep(batch.keys, features, norms)
+        return features[:, : batch.num_views].contiguous(), norms
 
     def _encode(self, views: Tensor) -> tuple[Tensor, Tensor]:
         before = self.clip.max_images

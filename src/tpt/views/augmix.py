@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -136,6 +137,10 @@ class AugMix:
             raise ValueError(f"Expected `severity` of at least 0.1, got {severity}; use augmix=false for none.")
         self.severity = severity
         self.width = width
+
+    def about(self) -> dict[str, Any]:
+        """All that its mixtures depend on beside the image and what is drawn."""
+        return {"severity": self.severity, "width": self.width}
 
     def draw(self, rng: np.random.Generator, width: int, height: int) -> Mixture:
         """What is done to a view of `width` x `height` pixels; `rng` is the only source of chance."""

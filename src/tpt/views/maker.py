@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import sys
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -65,6 +68,27 @@ class Views:
             ]
         )
         self._random = transforms.Compose([transforms.RandomResizedCrop(image_size), transforms.RandomHorizontalFlip()])
+
+    def about(self) -> dict[str, Any] | None:
+        """All that pixels depend on beside image, identity and `num_views`; None where `augmix` does not say."""
+        if self.augmix is not None and not hasattr(self.augmix, "about"):
+            return None
+        crop, flip = self._random.transforms
+        return {
+            "image_size": self.image_size,
+            "crops": {"scale": crop.scale, "ratio": crop.ratio, "flip": flip.p},
+            "augmix": None if self.augmix is None else self.augmix.about(),
+            "seed": self.seed,
+            "normalised": None if self.augmix is None else [self._mean.tolist(), self._std.tolist()],
+            "made_on": self.made_on,
+            "code": [_code(type(part)) for part in (self, self.augmix) if part is not None],
+        }
+
+    def more(self, num_views: int) -> Self:
+        """A maker of so many views; of two makers, the views that both make are the same."""
+        other = copy.copy(self)
+        other.num_views = num_views
+        return other
 
     def __call__(self, image: Image.Image, identity: str) -> Tensor | PlannedViews:
         """The views of one image, or with `made_on="device"` what `render` makes them of.
@@ -138,6 +162,15 @@ def paper_views(image_size: int, augmix: AugMix, **settings: Any) -> dict[bool, 
 
 def _pixels(image: Image.Image) -> np.ndarray:
     return np.asarray(image).transpose(2, 0, 1)
+
+
+def _code(kind: type) -> str:
+    """Changes with the text of a class's modules, and with those of what it inherits: a user's own class, say."""
+    digest = hashlib.sha256(kind.__qualname__.encode())
+    for base in kind.__mro__[:-1]:
+        file = getattr(sys.modules.get(base.__module__), "__file__", None)
+        digest.update(Path(file).read_bytes() if file and Path(file).is_file() else base.__module__.encode())
+    return digest.hexdigest()[:16]
 
 
 def _number(seed: int, identity: str) -> int:
