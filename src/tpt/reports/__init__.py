@@ -1,14 +1,15 @@
-"""Results of runs: measures, statistics, tables."""
+"""Results of runs: measures, statistics, tables, figures."""
 
 from tpt.reports.measures import Measures, measures_of
 from tpt.reports.results import refuse_unanswered, results_of
-from tpt.reports.statistics import Gain, paired_gain
-from tpt.reports.table import comparison_table, print_table, results_table
+from tpt.reports.statistics import Gain, Interval, mean_interval, paired_gain
+from tpt.reports.table import print_table, results_table
 
 __all__ = [
     "Gain",
+    "Interval",
     "Measures",
-    "comparison_table",
+    "mean_interval",
     "measures_of",
     "paired_gain",
     "print_table",
