@@ -37,7 +37,7 @@ def entropy_figure(run: Run) -> Figure:
     figure.supxlabel("marginal entropy before (nats)", fontsize="medium")
     figure.supylabel("marginal entropy after (nats)", fontsize="medium")
     handles, _ = axes[0].get_legend_handles_labels()
-    legend_above(figure, handles, ["answer unchanged", "became right", "became wrong"])
+    legend_above(figure, handles, ["as right or wrong as before", "became right", "became wrong"])
     return figure
 
 
@@ -108,7 +108,8 @@ def reliability_figure(run: Run) -> Figure:
         panel.plot([0, 100], [0, 100], color="black", linewidth=0.6)
         _reliability(panel, rows, "_zero_shot", f"before, ECE {about['ece_zero_shot']:.1f} %", VERMILION, "s")
         _reliability(panel, rows, "", f"after, ECE {about['ece']:.1f} %", BLUE, "o")
-        panel.set(xlim=(0, 102), ylim=(-2, 102), aspect="equal", title=short(name))
+        ticks = range(0, 101, 25)
+        panel.set(xlim=(0, 102), ylim=(-2, 102), aspect="equal", title=short(name), xticks=ticks, yticks=ticks)
         panel.legend(loc="upper left", handlelength=1.2, borderaxespad=0.1)
     figure.supxlabel("confidence (%)", fontsize="medium")
     figure.supylabel("accuracy (%)", fontsize="medium")

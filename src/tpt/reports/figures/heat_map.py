@@ -32,7 +32,8 @@ def transfer_figure(matrix: Transfer) -> Figure:
     axes.patch.set(hatch="////", edgecolor="#bbbbbb")
     for (i, j), value in np.ndenumerate(values):
         if not np.isnan(value):
-            colour = "white" if abs(value) > 0.6 * most else "black"
+            red, green, blue, _ = image.cmap(image.norm(value))
+            colour = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"  # by brightness
             axes.text(j, i, signed(float(value)), ha="center", va="center", color=colour)
     axes.set_xticks(range(len(matrix.targets)), [short(name, 18) for name in matrix.targets], rotation=45)
     for label in axes.get_xticklabels():

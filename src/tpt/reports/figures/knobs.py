@@ -166,6 +166,7 @@ def knob_figure(found: Curves) -> Figure:
     _axis(seconds, found.knob, sorted({p.value for p in every}))
     mean = f", mean of {len(found.datasets)} datasets" if len(found.datasets) > 1 else f" on {short(found.datasets[0])}"
     accuracy.set_ylabel(f"accuracy (%){mean}")
+    accuracy.margins(y=0.08)
     seconds.set_ylabel("seconds per image")
     seconds.set_ylim(bottom=0)
     seconds.set_xlabel(KNOBS[found.knob])

@@ -23,6 +23,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # as many as do not share a facto
 DASHES = ("-", "--", "-.", ":")
 DPI = 300
 MOST_PANELS = 12
+# Without when and with what a figure was made.
+METADATA: dict[str, Any] = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 RC: Any = {
     "font.size": POINTS,
     "axes.titlesize": POINTS,
@@ -100,16 +102,28 @@ def save(figure: Figure, folder: str | Path, name: str) -> list[Path]:
     Raises:
         OSError: they cannot be written.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{name}.{suffix}" for suffix in ("png", "svg")]
-    for path in paths:
-        partial = path.with_name(f".{path.name}.partial")
-        metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
+    return [save_as(figure, Path(folder) / f"{name}.{suffix}") for suffix in ("png", "svg")]
+
+
+def save_as(figure: Figure, path: str | Path) -> Path:
+    """Writes a figure, whole or not at all, in the format of the file's suffix; the same figure gives the same bytes.
+
+    Raises:
+        ValueError: there is no such format.
+        OSError: it cannot be written.
+    """
+    path = Path(path)
+    if path.suffix not in METADATA:
+        raise ValueError(f"Expected a file that ends in {', '.join(METADATA)}, got {str(path)!r}; choose one of them.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
         with style():
-            figure.savefig(partial, format=path.suffix[1:], dpi=DPI, metadata=metadata)
+            figure.savefig(partial, format=path.suffix[1:], dpi=DPI, metadata=METADATA[path.suffix])
         partial.replace(path)
-    return paths
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
 
 
 def legend_above(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
