@@ -126,10 +126,11 @@ def texts_of(record: Mapping[str, Any], class_names: Sequence[str]) -> list[str]
         right = "right" if pred == record["label"] else "wrong"
         return f"{class_names[pred]} ({100 * record[f'confidence{end}']:.0f} %, {right})"
 
-    entropy = f"marginal entropy {record['entropy_zero_shot']:.2f} to {record['entropy']:.2f} nats"
+    entropy = f"marginal entropy {record['entropy_zero_shot']:.2f} before, {record['entropy']:.2f} after (nats)"
     return [
         f"{record['dataset']}/{record['path']}, class: {class_names[record['label']]}",
-        f"before: {answer('_zero_shot')}   after: {answer('')}   {entropy}",
+        f"before: {answer('_zero_shot')}",
+        f"after: {answer('')}; {entropy}",
     ]
 
 

@@ -100,10 +100,15 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, "utf-8")
-    partial.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_text(text, "utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise ValueError(
+            f"Expected a file that can be written at {path}, but {error.strerror}; choose another --out."
+        ) from error
 
 
 if __name__ == "__main__":

@@ -47,10 +47,10 @@ def contact_sheet(
     for panel in axes:
         panel.set_axis_off()
     for panel, view in zip(axes, order, strict=False):
-        name = "image" if view == 0 else f"view {view}"
+        name = "image" if view == 0 else f"#{view}"
         _draw(panel, views[view], name if entropies is None else f"{name}  {entropies[view]:.2f}", view in selected)
-    unit = "" if entropies is None else " (nats)"
-    said = f"{len(set(selected))} of {count} views selected (framed), in the order of entropy{unit}"
+    unit = "" if entropies is None else ", which stands above each in nats"
+    said = f"{len(set(selected))} of {count} views selected (framed), in the order of their entropy{unit}"
     figure.text(0.005, 1 - HEADER * (len(texts) + 0.7) / figure.get_figheight(), said, va="center")
     return figure
 
