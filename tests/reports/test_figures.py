@@ -113,7 +113,7 @@ def test_reliability_figure(tmp_path: Path) -> None:
 def test_heat_map() -> None:
     cell = TransferCell(33.41, 61.75, Interval(-28.34, -30, -26), 2463, 0)
     figure = transfer_figure(
-        Transfer("coop, RN50", ("dtd", "eurosat"), ("flowers102", "dtd"), {("dtd", "flowers102"): cell})
+        Transfer("coop", "RN50", ("dtd", "eurosat"), ("flowers102", "dtd"), {("dtd", "flowers102"): cell})
     )
     shown = np.ma.asarray(figure.axes[0].images[0].get_array())
     assert shown.mask.tolist() == [[False, True], [True, True]] and shown[0, 0] == pytest.approx(-0.459, abs=1e-3)

@@ -141,7 +141,7 @@ def _labels(groups: Sequence[Sequence[Run]]) -> list[str]:
         parts = [f"{name}={_plain(settings_of(run).get(key))}" for key, name in _telling(run, near).items()]
         if len(own) > 1:
             parts.append(f"{len(own)} seeds")
-        elif any(found[0] != own[0] for found, other in zip(seeds, firsts, strict=True) if other in near):
+        elif any(found[0][0] != own[0][0] for found, other in zip(seeds, firsts, strict=True) if other in near):
             parts.append(f"seed={own[0][0]}")
         labels.append(run.method + (f" ({', '.join(parts)})" if parts else ""))
     names = [(run.backbone, label) for run, label in zip(firsts, labels, strict=True)]

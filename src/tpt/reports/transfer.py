@@ -44,15 +44,22 @@ class Transfer:
     """One matrix.
 
     Args:
-        title: learner and backbone, and what sets it off from other matrices.
+        method: coop or cocoop.
+        backbone: its name.
         sources, targets: datasets, rows and columns.
         cells: by source and target; what was not tested is missing.
     """
 
-    title: str
+    method: str
+    backbone: str
     sources: tuple[str, ...]
     targets: tuple[str, ...]
     cells: Mapping[tuple[str, str], TransferCell]
+
+    @property
+    def title(self) -> str:
+        """Learner and backbone."""
+        return f"{self.method}, {self.backbone}"
 
 
 def relative_improvement(accuracy: float, zero_shot: float) -> float:
@@ -118,7 +125,7 @@ def _matrix(method: str, backbone: str, by_source: Mapping[str, list[Run]], base
             if cell is not None:
                 cells[source, target] = cell
     sources = tuple(sorted(by_source, key=lambda name: targets.index(name) if name in targets else len(targets)))
-    return Transfer(f"{method}, {backbone}", sources, targets, cells)
+    return Transfer(method, backbone, sources, targets, cells)
 
 
 def _one_row(source: str, runs: Sequence[Run]) -> Row:

@@ -27,14 +27,14 @@ def transfer_grids(matrices: Sequence[Transfer]) -> tuple[list[Grid], Legend]:
 
 
 def _grid(matrix: Transfer) -> Grid:
-    header = ("learned on", "", *matrix.targets)
+    header = ("learned on", "backbone", *matrix.targets)
     lines = [line for source in matrix.sources for line in _lines(matrix, source)]
-    return Grid(f"Transfer of {matrix.title}", header, tuple(lines))
+    return Grid(f"Transfer of {matrix.method}", header, tuple(lines))
 
 
 def _lines(matrix: Transfer, source: str) -> Iterator[Line]:
     cells = [matrix.cells.get((source, target)) for target in matrix.targets]
-    yield Line(source, "", tuple(_text(cell) for cell in cells), main=True)
+    yield Line(source, matrix.backbone, tuple(_text(cell) for cell in cells), main=True)
     yield Line("accuracy", "", tuple(Text(MISSING if c is None else f"{c.accuracy:.2f}") for c in cells), False)
     yield Line("zero-shot", "", tuple(Text(MISSING if c is None else f"{c.zero_shot:.2f}") for c in cells), False)
     intervals = (
