@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import torch
 from hydra.utils import instantiate
 from lightning import Trainer, seed_everything
 from omegaconf import DictConfig
@@ -29,6 +30,7 @@ def run(cfg: DictConfig) -> None:
     callbacks, loggers = list(instantiate(cfg.callbacks).values()), list(instantiate(cfg.logger).values())
     trainer: Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers)
 
+    threads = cfg.threads or max(1, torch.get_num_threads() // trainer.num_devices)
     config, device = cli.resolved(cfg), trainer.strategy.root_device
     with Journal(folder, resume=cfg.resume is not None, first=trainer.is_global_zero) as journal:
         manifest = {
@@ -39,11 +41,12 @@ def run(cfg: DictConfig) -> None:
             "context": make_method.source,
             "context_fingerprint": make_method.fingerprint(),
             "device": device.type,
-            "division": make_method.divide(journal.stored("division"), device),
+            "division": make_method.divide(journal.stored("division"), device, threads),
             "files": named_files(config),
             "datasets": about_datasets(data.datasets),
             "config": config,
         }
+        task.threads = make_method.threads
         data.leave_out(journal.begin(manifest, session(trainer.world_size), data.datasets))
         begin(trainer, journal.records)
         trainer.test(task, datamodule=data, verbose=False)

@@ -16,6 +16,7 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
+from hydra.types import RunMode
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
@@ -77,10 +78,11 @@ def _say(what: str) -> None:
 
 def _quieten() -> None:
     """Leaves out what others say and a user can do nothing about."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    logging.getLogger("hydra.core.utils").setLevel(logging.CRITICAL)  # "Error executing job": our sentence says why
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message="Total length of `DataLoader` across ranks is zero.*")  # all is done
 
 
 def _job(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
@@ -95,11 +97,13 @@ def _job(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
             stop.listen()
             _call(run, cfg)
         except _USER_ERRORS as error:
-            overrides = " ".join(HydraConfig.get().overrides.task) if HydraConfig.initialized() else ""
-            where = f" [{overrides}]" if overrides and HydraConfig.get().mode.name == "MULTIRUN" else ""  # type: ignore[union-attr]
+            in_sweep = HydraConfig.get().mode is RunMode.MULTIRUN
+            where = f" [{' '.join(HydraConfig.get().overrides.task)}]" if in_sweep else ""
             print(f"Error{where}: {explain(error)}", file=sys.stderr)
             error.said = True  # type: ignore[union-attr]
-            raise
+            if in_sweep or os.environ.get(TRACE):
+                raise
+            raise SystemExit(getattr(error, "exit_code", 1)) from error  # Hydra would add a line to an error
         finally:
             sys.argv = arguments
             stop.ignore()

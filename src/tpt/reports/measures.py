@@ -23,7 +23,7 @@ class ExpectedCalibrationError(BinaryCalibrationError):
     """
 
     def __init__(self) -> None:
-        super().__init__(n_bins=BINS)
+        super().__init__(n_bins=BINS, sync_on_compute=False)
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Adds confidences (B,) and whether each prediction was right (B,)."""
@@ -32,7 +32,7 @@ class ExpectedCalibrationError(BinaryCalibrationError):
 
 
 class Measures:
-    """Measures of one dataset's records, as they come.
+    """Measures of one dataset's records, as they come, in this process.
 
     `acc`, `acc5` and `ece` are percentages, `entropy` is in nats, those of the untouched prompt end in `_zero_shot`.
     """
@@ -46,7 +46,7 @@ class Measures:
         # Groups would share states between metrics that are fed different values.
         self._metrics = MetricCollection(
             {
-                **{name: MeanMetric().set_dtype(torch.float64) for name in names},
+                **{name: MeanMetric(sync_on_compute=False).set_dtype(torch.float64) for name in names},
                 "ece": ExpectedCalibrationError(),
                 "ece_zero_shot": ExpectedCalibrationError(),
             },

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 MakeMethod = Callable[[ImageDataset], Method]
 NOT_FINITE = "the image's features are not finite; use backbone.precision=fp32, or look at the image"
 GRAPH_TOKENS = "max_graph_tokens"
+THREADS = "threads"
 OWN = "dataset"  # as a setting, stands for the template of each dataset
 
 
@@ -52,29 +53,35 @@ class MethodMaker:
         """Changes with any bit of the context; None where that follows from each dataset's words."""
         return None if self._context is None else str(self._context.fingerprint())
 
-    def divide(self, stored: Mapping[str, int] | None, device: torch.device) -> dict[str, int]:
-        """Fixes how work is divided where that follows from the free memory, since it moves last digits.
+    def divide(self, stored: Mapping[str, int] | None, device: torch.device, threads: int) -> dict[str, int]:
+        """Fixes how work is divided where that follows from the machine, since it moves last digits.
 
         Args:
             stored: the division of the run that is continued; None divides anew.
             device: that will do the work.
+            threads: of each process, where that is a CPU.
 
         Returns:
-            The division: values of the method's settings that were left open.
+            The division: threads of a process, and the method's settings that were left open.
         """
         takes = inspect.signature(self._make_method.func).parameters
-        is_open = GRAPH_TOKENS in takes and self._make_method.keywords.get(GRAPH_TOKENS) is None
-        fresh = {GRAPH_TOKENS: graph_tokens(self.clip.text, device)} if is_open else {}
+        fresh = {THREADS: threads} if device.type == "cpu" else {}
+        if GRAPH_TOKENS in takes and self._make_method.keywords.get(GRAPH_TOKENS) is None:
+            fresh[GRAPH_TOKENS] = graph_tokens(self.clip.text, device)
         self._division = fresh if stored is None else dict(stored)
         return self._division
+
+    @property
+    def threads(self) -> int | None:
+        """That a process computes with on a CPU, where their number moves last digits."""
+        return self._division.get(THREADS)
 
     def __call__(self, dataset: ImageDataset) -> Method:
         """The method with the classes of `dataset`."""
         context = self._make_context(self.clip, ctx_init=dataset.template) if self._own_words else self._context
         own = {"templates": [dataset.template]} if self._make_method.keywords.get("templates") == OWN else {}
-        return self._make_method(
-            clip=self.clip, class_names=dataset.class_names, context=context, **own, **self._division
-        )
+        division = {key: value for key, value in self._division.items() if key != THREADS}
+        return self._make_method(clip=self.clip, class_names=dataset.class_names, context=context, **own, **division)
 
 
 class AdaptationTask(LightningModule):
@@ -84,11 +91,15 @@ class AdaptationTask(LightningModule):
         clip: the frozen backbone.
         make_method: dataset -> method; called when a dataset's turn comes, so one text bank is kept at a time.
         datasets: in the order of the test loaders.
+        threads: that torch computes with; None leaves it to torch and Lightning.
     """
 
-    def __init__(self, clip: CLIP, make_method: MakeMethod, datasets: Sequence[ImageDataset]) -> None:
+    def __init__(
+        self, clip: CLIP, make_method: MakeMethod, datasets: Sequence[ImageDataset], threads: int | None = None
+    ) -> None:
         super().__init__()
         self.clip = clip
+        self.threads = threads
         self.datasets = list(datasets)
         self._make_method = make_method
         self._methods: dict[int, Method] = {}
@@ -96,7 +107,9 @@ class AdaptationTask(LightningModule):
         self._clock = 0.0
 
     def on_test_start(self) -> None:
-        """Refuses a Trainer that forbids gradients."""
+        """Refuses a Trainer that forbids gradients; gives this process as many threads as any other has."""
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
         if torch.is_inference_mode_enabled():
             raise ValueError(
                 "Expected a Trainer with inference_mode=False, since tuning at test time needs gradients; "

@@ -1,0 +1,204 @@
+"""Real processes: several of one run, and what happens when they are killed."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.processes import QUICK, children, start, wait_until
+from tpt.runs import read_records
+from tpt.runs.records import shard_files
+
+DDP = ("trainer.accelerator=cpu", "trainer.strategy=ddp")
+
+
+@pytest.fixture
+def small(image_tree: Path, noise_file: Callable[..., Path]) -> list[str]:
+    """Twelve pictures and a CLIP of noise."""
+    model = ["backbone=file", f"backbone.pretrained={noise_file()}", "backbone.quick_gelu=true"]
+    return [*QUICK, *model, "data=folder", f"data.root={image_tree}", "callbacks.records.shard_size=2"]
+
+
+SLOW = (*QUICK, "data.limit=30", "data.batch_size=2", "callbacks.records.shard_size=2")  # seconds on the bundled data
+
+
+def finish(process: subprocess.Popen[str], code: int = 0) -> str:
+    """Waits; gives what it printed on stderr, which has no trace of ours."""
+    _, errors = process.communicate(timeout=280)
+    assert process.returncode == code, errors
+    assert "Traceback" not in errors, errors
+    return errors
+
+
+def run(folder: Path, *arguments: str) -> list[dict[str, Any]]:
+    finish(start(folder, *arguments, "hydra.run.dir=run"))
+    return without_time(folder / "run")
+
+
+def without_time(run_dir: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = read_records(run_dir).drop_columns(["seconds"]).to_pylist()
+    return rows
+
+
+def begun(run_dir: Path, shards: int = 1) -> Callable[[], bool]:
+    return lambda: len(shard_files(run_dir)) >= shards
+
+
+def test_two_processes_count_every_image_once(small: list[str], tmp_path: Path, run_script: Any) -> None:
+    """Five batches, of two and one in the end, over two processes: the records are those of one process."""
+    small += ["data.limit=9", "data.batch_size=2"]
+    run_script("test_time.py", *small, "hydra.run.dir=one")
+    errors = finish(start(tmp_path, *small, "hydra.run.dir=two", *DDP, "trainer.devices=2"))
+    assert errors == ""
+    assert without_time(tmp_path / "two") == without_time(tmp_path / "one")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("devices", "limit", "batch"), [(3, 10, 3), (3, 4, 3), (2, 1, 8)])
+def test_sizes_that_do_not_divide(
+    small: list[str], tmp_path: Path, run_script: Any, devices: int, limit: int, batch: int
+) -> None:
+    """Also fewer batches than processes."""
+    small += [f"data.limit={limit}", f"data.batch_size={batch}"]
+    run_script("test_time.py", *small, "hydra.run.dir=one")
+    finish(start(tmp_path, *small, "hydra.run.dir=more", *DDP, f"trainer.devices={devices}"))
+    assert without_time(tmp_path / "more") == without_time(tmp_path / "one")
+    assert len(without_time(tmp_path / "more")) == limit
+
+
+@pytest.mark.slow
+def test_a_sweep_of_several_processes(small: list[str], tmp_path: Path) -> None:
+    """Every job starts its own processes, for itself alone."""
+    finish(start(tmp_path, "-m", *small, *DDP, "trainer.devices=2", "method.steps=0,1", "hydra.sweep.dir=sweep"))
+    assert [len(without_time(tmp_path / "sweep" / job)) for job in "01"] == [12, 12]
+
+
+@pytest.mark.slow
+def test_processes_that_something_else_started(small: list[str], tmp_path: Path, run_script: Any) -> None:
+    """torchrun, as on several nodes."""
+    run_script("test_time.py", *small, "hydra.run.dir=one")
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python", sys.executable]
+    from tests.conftest import ROOT
+
+    done = subprocess.run(
+        [sys.executable, *command, str(ROOT / "test_time.py"), *small, *DDP, "trainer.devices=2", "hydra.run.dir=two"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert without_time(tmp_path / "two") == without_time(tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments(tmp_path: Path) -> None:
+    """SIGTERM and SIGKILL in turn, until the run is through; one more process than before each time or one less."""
+    whole = run(tmp_path, *SLOW)
+    generator, kills = random.Random(0), 0
+    process = start(tmp_path, *SLOW, "hydra.run.dir=part")
+    while True:
+        before = len(shard_files(tmp_path / "part"))
+        wait_until(begun(tmp_path / "part", before + 1), process)
+        time.sleep(generator.uniform(0, 1.5))
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGTERM if kills % 2 else signal.SIGKILL)
+        process.wait(60)
+        kills += 1
+        process = start(tmp_path, "resume=part", f"data.num_workers={kills % 2}")
+    finish(process)
+    assert kills >= 3 and without_time(tmp_path / "part") == whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_process_that_dies_ends_the_run(tmp_path: Path, number: signal.Signals) -> None:
+    whole = run(tmp_path, *SLOW)
+    process = start(tmp_path, *SLOW, "hydra.run.dir=part", *DDP, "trainer.devices=2")
+    wait_until(begun(tmp_path / "part", 4), process)
+    (child,) = [pid for pid in children(process.pid) if "test_time" in Path(f"/proc/{pid}/cmdline").read_text()]
+    os.kill(child, number)
+    how = "signal SIGKILL" if number is signal.SIGKILL else "exit code 143"
+    errors = finish(process, code=1)
+    assert f"Expected process 1 of the run to go on, but it ended with {how}" in errors and "part continues" in errors
+    assert not (tmp_path / "part" / "results.json").exists()
+    finish(start(tmp_path, "resume=part"))
+    assert without_time(tmp_path / "part") == whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_processes_do_not_outlive_the_first(tmp_path: Path, number: signal.Signals) -> None:
+    process = start(tmp_path, *SLOW, "hydra.run.dir=part", *DDP, "trainer.devices=3")
+    wait_until(begun(tmp_path / "part", 4), process)
+    started = children(process.pid)
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode == (143 if number is signal.SIGTERM else -number)
+    deadline = time.monotonic() + 60
+    while any(Path(f"/proc/{pid}").exists() for pid in started) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
+    finish(start(tmp_path, "resume=part", "trainer.devices=2"))
+    assert len(without_time(tmp_path / "part")) == 120
+
+
+@pytest.mark.slow
+def test_a_loading_process_that_is_killed(tmp_path: Path) -> None:
+    process = start(tmp_path, *SLOW, "hydra.run.dir=part", "data.num_workers=1")
+    wait_until(begun(tmp_path / "part", 2), process)
+    for pid in children(process.pid):
+        os.kill(pid, signal.SIGKILL)
+    errors = finish(process, code=1)
+    assert "Expected the loading processes to go on, but one" in errors and "resume=" in errors
+    assert read_records(tmp_path / "part").num_rows >= 4
+
+
+@pytest.mark.slow
+def test_a_second_run_in_the_same_directory(tmp_path: Path) -> None:
+    first = start(tmp_path, *SLOW, "hydra.run.dir=part")
+    wait_until(begun(tmp_path / "part"), first)
+    second = start(tmp_path, "resume=part")
+    assert "another process is at it" in finish(second, code=1)
+    finish(first)
+    assert len(without_time(tmp_path / "part")) == 120
+
+
+@pytest.mark.slow
+def test_a_full_disk(tmp_path: Path, small: list[str]) -> None:
+    """The kernel refuses to let any file grow beyond 3 KiB."""
+    code = (
+        "import resource, runpy, signal, sys;"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (9000, resource.RLIM_INFINITY));"
+        "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    from tests.conftest import ROOT
+
+    settings = [*small, "data.batch_size=2", "callbacks.records.shard_size=10", "hydra.run.dir=run"]
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(("a" * 60, "b" * 60, "c" * 60)))
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(ROOT / "test_time.py"), *settings, f"data.class_names={names}"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False,
+    )  # fmt: skip
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+    print(done.stderr)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["submitit_local", "joblib"])
+def test_sweeps_through_hydras_launchers(tmp_path: Path, small: list[str], launcher: str) -> None:
+    pytest.importorskip(f"hydra_plugins.hydra_{launcher.split('_', maxsplit=1)[0]}_launcher")
+    sweep = ["-m", f"hydra/launcher={launcher}", "method.steps=0,1", "hydra.sweep.dir=sweep", "resume=auto"]
+    finish(start(tmp_path, *small, *sweep))
+    finish(start(tmp_path, *small, *sweep))  # what is complete stays
+    assert [len(without_time(tmp_path / "sweep" / job)) for job in "01"] == [12, 12]

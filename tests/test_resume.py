@@ -1,0 +1,285 @@
+"""Runs that were stopped, continued and damaged, in this process; `test_processes.py` kills real ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from filelock import FileLock
+
+import tpt
+from tests.conftest import Done, noise_image
+from tpt.data import EpisodeDataModule
+from tpt.runs import read_manifest, read_notes, read_records
+from tpt.runs.records import shard_files
+from tpt.tasks import AdaptationTask
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def small(image_tree: Path, noise_file: Callable[..., Path]) -> list[str]:
+    """Twelve pictures, batches of two, a CLIP of noise."""
+    model = ["backbone=file", f"backbone.pretrained={noise_file()}", "backbone.quick_gelu=true", "logger=none"]
+    data = ["data=folder", f"data.root={image_tree}", "data.batch_size=2", "callbacks.records.shard_size=2"]
+    return [*model, *data, "views.num_views=10", "hydra.run.dir=run", "threads=1"]
+
+
+@pytest.fixture
+def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Makes the run get a signal when so many batches are done."""
+    step = AdaptationTask.test_step  # of the class as it is
+
+    def at(batches: int, number: int = signal.SIGTERM) -> None:
+        left = [batches]
+
+        def test_step(self: AdaptationTask, *args: Any, **kwargs: Any) -> Any:
+            if left[0] == 0:
+                os.kill(os.getpid(), number)
+            left[0] -= 1
+            return step(self, *args, **kwargs)
+
+        monkeypatch.setattr(AdaptationTask, "test_step", test_step)
+
+    return at
+
+
+def without_time(run: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = read_records(run).drop_columns(["seconds"]).to_pylist()
+    return rows
+
+
+@pytest.fixture
+def whole(run_script: Run, small: list[str], tmp_path: Path) -> list[dict[str, Any]]:
+    """The records of a run that was never stopped."""
+    run_script("test_time.py", *small, "hydra.run.dir=whole")
+    return without_time(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word"), [(signal.SIGTERM, 143, "Terminated"), (signal.SIGINT, 130, "Inter")]
+)
+def test_stopped_and_continued(
+    run_script: Run, small: list[str], tmp_path: Path, whole: Any, stop_after: Any, number: int, code: int, word: str
+) -> None:
+    stop_after(3, number)
+    done = run_script("test_time.py", *small, ok=False)
+    assert done.returncode == code and f"{word}" in done.stderr and "run continues." in done.stderr
+    assert 0 < read_records(tmp_path / "run").num_rows < 12 and not (tmp_path / "run" / "results.json").exists()
+    stop_after(-1)
+    run_script("test_time.py", f"resume={tmp_path / 'run'}", "data.num_workers=1")
+    assert without_time(tmp_path / "run") == whole
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["complete"] and len(results["sessions"]) == 2
+
+
+def test_nothing_is_left_to_do(
+    run_script: Run, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A finished run prints its table again and computes nothing."""
+    first = run_script("test_time.py", *small)
+    monkeypatch.setattr(AdaptationTask, "test_step", lambda *_: pytest.fail("an image was tested again"))
+    again = run_script("test_time.py", "resume=run")
+    assert again.stderr == ""
+    assert again.stdout.splitlines()[:5] == first.stdout.splitlines()[:5]
+
+
+def test_other_settings_are_refused(run_script: Run, small: list[str], tmp_path: Path, image_tree: Path) -> None:
+    run_script("test_time.py", *small)
+    done = run_script("test_time.py", "resume=run", "method.steps=3", ok=False)
+    assert "but method.steps was 1 and is 3; continue with the same" in done.stderr
+    done = run_script("test_time.py", *small, ok=False)
+    assert "found those of an earlier run; continue it with resume=" in done.stderr
+    noise_image(99).save(image_tree / "cat" / "9.png")
+    done = run_script("test_time.py", "resume=run", ok=False)
+    assert "datasets.pictures.to_test was 12 and is 13" in done.stderr
+    done = run_script("test_time.py", "resume=nowhere", ok=False)
+    assert "found none at nowhere" in done.stderr
+    (image_tree / "cat" / "9.png").unlink()
+    (tmp_path / "run" / "run.json").write_text("{")
+    done = run_script("test_time.py", "resume=run", ok=False)
+    assert "is damaged; start the run anew" in done.stderr
+
+
+def test_other_weights_or_names_under_the_same_path_are_refused(
+    run_script: Run, small: list[str], tmp_path: Path, noise_file: Callable[..., Path]
+) -> None:
+    weights, names = tmp_path / "weights.safetensors", tmp_path / "names.txt"
+    weights.write_bytes(noise_file("vit", 1).read_bytes())
+    names.write_text("a\nb\nc\n")
+    run_script("test_time.py", *small, f"backbone.pretrained={weights}", f"data.class_names={names}")
+    names.write_text("a\nb\nd\n")
+    assert "names.txt was" in run_script("test_time.py", "resume=run", ok=False).stderr
+    names.write_text("a\nb\nc\n")
+    weights.write_bytes(noise_file("vit", 2).read_bytes())
+    assert "backbone.fingerprint was" in run_script("test_time.py", "resume=run", ok=False).stderr
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped"])
+def test_a_damaged_shard_is_computed_again(
+    run_script: Run, small: list[str], tmp_path: Path, whole: list[Any], damage: str
+) -> None:
+    run_script("test_time.py", *small)
+    shard = shard_files(tmp_path / "run")[2]
+    content = bytearray(shard.read_bytes())
+    if damage == "truncated":
+        del content[-5:]
+    else:
+        content[len(content) // 2] ^= 4
+    shard.write_bytes(content)
+    done = run_script("test_time.py", "resume=run")
+    assert "is damaged: it is set aside" in done.stdout + done.stderr
+    assert without_time(tmp_path / "run") == whole and shard.with_suffix(".damaged").exists()
+
+
+def test_an_image_that_changed_or_vanished_is_named(
+    run_script: Run, small: list[str], tmp_path: Path, image_tree: Path
+) -> None:
+    run_script("test_time.py", *small)
+    picture = image_tree / "cat" / "2.png"
+    before = picture.read_bytes()
+    noise_image(77).save(picture)
+    done = run_script("test_time.py", "resume=run", ok=False)
+    assert "cat/2.png has changed since; put them back, or start the run anew" in done.stderr
+    picture.unlink()
+    assert "datasets.pictures" in run_script("test_time.py", "resume=run", ok=False).stderr
+    picture.write_bytes(before)
+    run_script("test_time.py", "resume=run")
+
+
+def test_a_bad_image_may_be_skipped_later(run_script: Run, small: list[str], tmp_path: Path, image_tree: Path) -> None:
+    (image_tree / "hot air balloon" / "1.png").write_bytes(b"broken")
+    run_script("test_time.py", *small, ok=False)
+    run_script("test_time.py", "resume=run", "data.on_bad_image=skip")
+    records = read_records(tmp_path / "run")
+    assert records.num_rows == 12 and records["problem"].null_count == 11
+
+
+def test_two_runs_in_one_directory(
+    run_script: Run, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tpt.runs.journal.PATIENCE_S", 0.1)
+    (tmp_path / "run").mkdir()
+    with FileLock(tmp_path / "run" / ".lock"):
+        done = run_script("test_time.py", *small, ok=False)
+    assert "Expected one run at a time in" in done.stderr and "another process is at it" in done.stderr
+
+
+def test_an_image_without_finite_features_is_marked(
+    run_script: Run, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: list[dict[str, Any]]
+) -> None:
+    """The run goes on, and its exit code says so; the other images' answers are the same."""
+    encode = tpt.CLIP._encode
+    calls = []
+
+    def broken(self: tpt.CLIP, images: torch.Tensor) -> torch.Tensor:
+        calls.append(len(images))
+        features = encode(self, images)
+        if len(calls) == 3:
+            features[12] = float("nan")  # a view of the second image of the third batch
+        return features
+
+    monkeypatch.setattr(tpt.CLIP, "_encode", broken)
+    done = run_script("test_time.py", *small, ok=False)
+    assert done.returncode == 3 and "1 have none, such as cat/1.png" in done.stderr
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    (unanswered,) = results["datasets"]["pictures"]["unanswered"]
+    assert unanswered["path"] == "cat/1.png" and "not finite" in unanswered["problem"]
+    assert results["datasets"]["pictures"]["images"] == 11 and results["complete"]
+    for row, expected in zip(without_time(tmp_path / "run"), whole, strict=True):
+        assert row["path"] == expected["path"]
+        if row["problem"] is None:
+            assert row["pred"] == expected["pred"] and row["entropy"] == pytest.approx(expected["entropy"], abs=1e-5)
+
+
+def test_memory_that_runs_out_is_said_and_recorded(
+    run_script: Run, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: list[dict[str, Any]]
+) -> None:
+    """An allocation that really fails, for passes of more than eight views and for more than two prompts."""
+    encode, adapt = tpt.CLIP._encode, tpt.TPT.adapt
+
+    def hungry(self: tpt.CLIP, images: torch.Tensor) -> torch.Tensor:
+        if len(images) > 8:
+            torch.empty(2**56)
+        return encode(self, images)
+
+    def hungry_too(self: tpt.TPT, *args: Any, **kwargs: Any) -> Any:
+        if self.max_tokens > 5000:
+            torch.empty(2**56)
+        return adapt(self, *args, **kwargs)
+
+    monkeypatch.setattr(tpt.CLIP, "_encode", hungry)
+    monkeypatch.setattr(tpt.TPT, "adapt", hungry_too)
+    run_script("test_time.py", *small)
+    notes = read_notes(tmp_path / "run")
+    assert "memory ran out: from then on at most 5 views a pass" in notes
+    assert any("max_tokens=4096" in note for note in notes)
+    for row, expected in zip(without_time(tmp_path / "run"), whole, strict=True):
+        assert row["pred"] == expected["pred"] and row["entropy"] == pytest.approx(expected["entropy"], abs=1e-5)
+    monkeypatch.setattr(tpt.CLIP, "_encode", lambda self, images: torch.empty(2**56))
+    done = run_script("test_time.py", *small, "hydra.run.dir=none", ok=False)
+    assert "Expected memory for the smallest parts of the work, but it ran out" in done.stderr
+
+
+def test_a_clock_that_jumps_changes_nothing(
+    run_script: Run, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [2e9]
+
+    def jumping() -> float:
+        now[0] -= 3600
+        return now[0]
+
+    monkeypatch.setattr("time.time", jumping)
+    run_script("test_time.py", *small)
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["seconds"] > 0 and results["datasets"]["pictures"]["images_per_second"] > 0
+    assert min(read_records(tmp_path / "run")["seconds"].to_pylist()) >= 0
+
+
+MATRIX = [(batch, workers, shuffle) for batch in (1, 3, 8) for workers in (0, 2) for shuffle in (False, True)]
+
+
+def test_same_in_same_out(run_script: Run, small: list[str], tmp_path: Path) -> None:
+    """Predictions and selections are equal, floats agree to 1e-5; workers change no bit."""
+    found = {}
+    for batch, workers, shuffle in MATRIX:
+        name = f"{batch}-{workers}-{shuffle}"
+        data = [f"data.batch_size={batch}", f"data.num_workers={workers}", f"data.shuffle={shuffle}"]
+        run_script("test_time.py", *small, *data, f"hydra.run.dir={name}")
+        found[batch, workers, shuffle] = without_time(tmp_path / name)
+    reference = found[1, 0, False]
+    for (batch, _, shuffle), rows in found.items():
+        assert rows == found[batch, 0, shuffle]
+        for row, expected in zip(rows, reference, strict=True):
+            for key, value in expected.items():
+                assert row[key] == (pytest.approx(value, abs=1e-5) if isinstance(value, float) else value), key
+
+
+def test_a_sweep_is_continued(run_script: Run, small: list[str], tmp_path: Path, stop_after: Any) -> None:
+    sweep = [a for a in small if not a.startswith("hydra.run")]
+    stop_after(8)
+    run_script("test_time.py", "-m", *sweep, "method.steps=0,1,2", "hydra.sweep.dir=sweep", ok=False)
+    assert len(list(tmp_path.glob("sweep/*/results.json"))) == 1
+    stop_after(-1)
+    untouched = (tmp_path / "sweep" / "0" / "records").stat().st_mtime_ns
+    run_script("test_time.py", "resume=sweep")
+    steps = [
+        read_manifest(p.parent)["config"]["method"]["steps"] for p in sorted(tmp_path.glob("sweep/*/results.json"))
+    ]
+    assert steps == [0, 1, 2]
+    assert (tmp_path / "sweep" / "0" / "records").stat().st_mtime_ns == untouched
+
+
+def test_batches_do_not_depend_on_what_is_done(image_tree: Path) -> None:
+    dataset = tpt.data.image_folder(image_tree)
+    module = EpisodeDataModule([dataset], batch_size=5)
+    every = module.batches(dataset)
+    module.leave_out({"pictures": {0, 1, 2, 3, 4, 7}})
+    assert module.batches(dataset) == every[1:]
