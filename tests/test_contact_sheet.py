@@ -30,6 +30,7 @@ def panels(sheet: contact_sheet.Sheet) -> list[tuple[str, bool]]:
 
 def test_a_real_run(run_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The views in the order of their entropy, of which the recorded ones come first and are framed."""
+    _reports(run_dir, capfd)
     run = load_run(run_dir)
     record = contact_sheet.record_of(run, IMAGE)
     sheet = contact_sheet.maker_of(run).sheet(record)
@@ -48,7 +49,8 @@ def test_a_real_run(run_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[
     assert not other.as_recorded and any("differs from the recorded" in t.get_text() for t in other.figure.texts)
 
 
-def test_report_of_a_finished_and_a_killed_run(run_dir: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def _reports(run_dir: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The run finished, and as if it had been killed at its start."""
     report([str(run_dir), "--format", "csv"])
     found = json.loads((run_dir / "results.json").read_text())["datasets"]["pictures"]
     line = capfd.readouterr().out.splitlines()[1].split(",")
@@ -72,7 +74,7 @@ def test_mixed_views_made_on_the_device(run_script: Run, tmp_path: Path, image_t
     assert np.asarray(image).dtype == np.uint8 and np.asarray(image).std() > 10
 
 
-def test_mistakes(run_dir: Path, image_tree: Path, run_script: Run, tmp_path: Path) -> None:
+def test_mistakes(run_dir: Path, image_tree: Path, tmp_path: Path) -> None:
     def error(*arguments: str) -> str:
         with pytest.raises(SystemExit) as stop:
             contact_sheet.main(list(arguments))
@@ -84,8 +86,10 @@ def test_mistakes(run_dir: Path, image_tree: Path, run_script: Run, tmp_path: Pa
     assert "Expected a file that ends in .png" in error(str(run_dir), IMAGE, "--out", "a.gif")
     noise_image(99).save(image_tree / IMAGE)
     assert "its file has changed since" in error(str(run_dir), IMAGE)
-    run_script("test_time.py", "row=clip", "data=folder", f"data.root={image_tree}", *SMALL[::2], "hydra.run.dir=clip")
-    assert "Expected a run that selects views, but method clip" in error(str(tmp_path / "clip"), IMAGE)
+    manifest = json.loads((run_dir / "run.json").read_text())
+    manifest |= {"method": "clip", "choices": {"method": "zero_shot"}}
+    (run_dir / "run.json").write_text(json.dumps(manifest))
+    assert "Expected a run that selects views, but method clip" in error(str(run_dir), IMAGE)
 
 
 @pytest.mark.parametrize("target", ["os.system", "tpt.cli.os.system", "tpt.nothing.at_all", "builtins.exec"])

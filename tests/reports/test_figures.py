@@ -107,7 +107,12 @@ def test_reliability_figure(tmp_path: Path) -> None:
     (run,) = load_runs([tmp_path])
     figure = reliability_figure(run)
     about = run.results["datasets"]["a"]
-    assert {f"before, ECE {about['ece_zero_shot']:.1f} %", f"after, ECE {about['ece']:.1f} %"} <= set(texts(figure))
+    said = f"a\nECE {about['ece_zero_shot']:.1f} → {about['ece']:.1f} %"
+    assert {said, "before", "after", "confidence (%), 5 bins"} <= set(texts(figure))
+    drawn = figure.axes[0].containers[1].lines[0].get_xydata()
+    right = run.records["pred"].to_numpy() == run.records["label"].to_numpy()
+    bins = reliability(run.records["confidence"].to_numpy().astype(float), right, 5)
+    np.testing.assert_allclose(drawn, [[100 * b.confidence, 100 * b.accuracy] for b in bins])
 
 
 def test_heat_map() -> None:

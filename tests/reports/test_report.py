@@ -125,9 +125,12 @@ def test_seeds_make_one_row(tmp_path: Path) -> None:
 
 
 def test_other_images_of_another_seed_are_marked(tmp_path: Path) -> None:
-    for seed in (0, 1):
-        run_of(tmp_path / str(seed), {"a": (50, 60)}, seed=seed, settings={"data.limit": N})
+    for seed, paths in enumerate((range(10), range(5, 15))):
+        rows = rows_of("a", share(50, 10), share(60, 10), paths=[str(i) for i in paths])
+        rows = [{**row, "content": row["path"]} for row in rows]
+        make_run(tmp_path / str(seed), {"a": rows}, seed=seed, settings={"data.limit": 10})
     (row,) = cells(report(tmp_path)).values()
+    assert row["a"].gain is not None and row["a"].gain.mean == pytest.approx(10)
     assert any("each seed drew other images" in mark.why for mark in row["a"].marks)
 
 

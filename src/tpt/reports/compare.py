@@ -116,11 +116,15 @@ def p_value_of(shared: Shared) -> float | None:
 
 
 def gain_of_tuning(runs: Sequence[Run], dataset: str) -> Shared:
-    """The answers after and before tuning of the same runs, image by image."""
-    found = _images(runs, dataset).values()
+    """The answers after and before tuning of the same runs, image by image.
+
+    An image that several seeds drew weighs as much more, so that the means are those of all answers.
+    """
+    found = list(_images(runs, dataset).values())
+    weight = len(found) / max(1, sum(len(each) for each in found))
     return Shared(
-        _means([[o.after for o in each] for each in found]),
-        _means([[o.before for o in each] for each in found]),
+        np.asarray([weight * sum(o.after for o in each) for each in found], dtype=np.float64),
+        np.asarray([weight * sum(o.before for o in each) for each in found], dtype=np.float64),
         single=all(len(each) == 1 for each in found),
         only_one=0,
     )

@@ -10,12 +10,15 @@ import numpy as np
 import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 from scipy.stats import binomtest
 
 from tpt.reports.figures.style import BLUE, GREY, MOST_PANELS, VERMILION, legend_above, panels, short, styled
 from tpt.reports.measures import BINS, PERCENT
 from tpt.reports.runs import Run
 
+FEW, FEW_BINS = 300, 5  # of fewer images, fifteen bins show noise alone
+MANY_FLIPS = 300  # drawn smaller, and as pixels in SVG
 MOST_POINTS = 3000  # unchanged images drawn one by one; more become a 2-D histogram
 
 
@@ -37,7 +40,7 @@ def entropy_figure(run: Run) -> Figure:
     figure.supxlabel("marginal entropy before (nats)", fontsize="medium")
     figure.supylabel("marginal entropy after (nats)", fontsize="medium")
     handles, _ = axes[0].get_legend_handles_labels()
-    legend_above(figure, handles, ["as right or wrong as before", "became right", "became wrong"])
+    legend_above(figure, handles, ["unchanged", "became right", "became wrong"])
     return figure
 
 
@@ -53,11 +56,15 @@ def _entropies(axes: Axes, rows: pa.Table) -> None:
         axes.plot([], [], "s", color=GREY, label="unchanged")
     else:
         axes.plot(before[same], after[same], ".", color=GREY, markersize=3, alpha=0.6, label="unchanged", zorder=2)
-    look: dict[str, Any] = {"linestyle": "none", "markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.4}
+    many = right.sum() + wrong.sum() > MANY_FLIPS
+    look: dict[str, Any] = {"linestyle": "none", "markersize": 2.5 if many else 5, "rasterized": many}
+    look |= {"alpha": 0.5, "markeredgewidth": 0} if many else {"markeredgecolor": "white", "markeredgewidth": 0.4}
     axes.plot(before[right], after[right], "^", color=BLUE, label="right", zorder=4, **look)
     axes.plot(before[wrong], after[wrong], "v", color=VERMILION, label="wrong", zorder=3, **look)
     axes.set(xlim=(0, most), ylim=(0, most), aspect="equal")
     axes.locator_params(nbins=5)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
 @dataclass(frozen=True)
@@ -96,37 +103,38 @@ def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> 
 def reliability_figure(run: Run) -> Figure:
     """Accuracy against confidence before and after tuning, a panel for each dataset, with the calibration error.
 
-    Bars are 95 % intervals (Wilson's); on the diagonal, answers are as often right as they are sure.
+    Bars are 95 % intervals (Wilson's); the bins are those of the calibration error, or fewer where images are few.
+    On the diagonal, answers are as often right as they are sure.
 
     Raises:
         ValueError: no image has an answer.
     """
     names = datasets_of(run)
-    figure, axes = panels(len(names))
+    bins = BINS if min(run.results["datasets"][name]["images"] for name in names) >= FEW else FEW_BINS
+    figure, axes = panels(len(names), aspect=1.1)
     for panel, name in zip(axes, names, strict=True):
         rows, about = run.of(name), run.results["datasets"][name]
         panel.plot([0, 100], [0, 100], color="black", linewidth=0.6)
-        _reliability(panel, rows, "_zero_shot", f"before, ECE {about['ece_zero_shot']:.1f} %", VERMILION, "s")
-        _reliability(panel, rows, "", f"after, ECE {about['ece']:.1f} %", BLUE, "o")
+        handles = [
+            _reliability(panel, rows, "_zero_shot", bins, {"color": VERMILION, "marker": "s", "linestyle": "--"}),
+            _reliability(panel, rows, "", bins, {"color": BLUE, "marker": "o", "linestyle": "-"}),
+        ]
         ticks = range(0, 101, 25)
-        panel.set(xlim=(0, 102), ylim=(-2, 102), aspect="equal", title=short(name), xticks=ticks, yticks=ticks)
-        panel.legend(loc="upper left", handlelength=1.2, borderaxespad=0.1)
-    figure.supxlabel("confidence (%)", fontsize="medium")
+        panel.set(xlim=(0, 102), ylim=(-2, 102), aspect="equal", xticks=ticks, yticks=ticks)
+        panel.set_title(f"{short(name)}\nECE {about['ece_zero_shot']:.1f} → {about['ece']:.1f} %")
+    figure.supxlabel(f"confidence (%), {bins} bins", fontsize="medium")
     figure.supylabel("accuracy (%)", fontsize="medium")
+    legend_above(figure, handles, ["before", "after"])
     return figure
 
 
-def _reliability(axes: Axes, rows: pa.Table, end: str, label: str, colour: str, marker: str) -> None:
+def _reliability(axes: Axes, rows: pa.Table, end: str, bins: int, look: dict[str, Any]) -> Any:
     confidence = rows[f"confidence{end}"].to_numpy().astype(float)
-    right = rows[f"pred{end}"].to_numpy() == rows["label"].to_numpy()
-    bins = reliability(confidence, right)
-    x, y = ([PERCENT * getattr(b, key) for b in bins] for key in ("confidence", "accuracy"))
-    below = [max(0.0, PERCENT * (b.accuracy - b.low)) for b in bins]
-    above = [max(0.0, PERCENT * (b.high - b.accuracy)) for b in bins]
-    dashes = "--" if end else "-"
-    axes.errorbar(
-        x, y, [below, above], label=label, color=colour, marker=marker, linestyle=dashes, elinewidth=0.6, markersize=3.5
-    )
+    found = reliability(confidence, rows[f"pred{end}"].to_numpy() == rows["label"].to_numpy(), bins)
+    x, y = ([PERCENT * getattr(b, key) for b in found] for key in ("confidence", "accuracy"))
+    below = [max(0.0, PERCENT * (b.accuracy - b.low)) for b in found]
+    above = [max(0.0, PERCENT * (b.high - b.accuracy)) for b in found]
+    return axes.errorbar(x, y, [below, above], elinewidth=0.6, markersize=3.5, **look)
 
 
 def datasets_of(run: Run) -> Sequence[str]:

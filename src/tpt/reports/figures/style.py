@@ -83,7 +83,7 @@ def panels(number: int, aspect: float = 1.0) -> tuple[Figure, list[Axes]]:
     across = min(number, 3)
     down = -(-number // across)
     width = (COLUMN, 5.0, PAGE)[across - 1]
-    figure = Figure(figsize=(width, width / across * aspect * down + 0.5), layout="constrained")
+    figure = Figure(figsize=(width, width / across * aspect * down + 0.6), layout="constrained")
     axes = figure.subplots(down, across, squeeze=False).flatten().tolist()
     for spare in axes[number:]:
         spare.remove()
