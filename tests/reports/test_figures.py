@@ -8,7 +8,15 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from tests.reports.made_runs import make_run, rows_of, share
-from tpt.reports.figures import contact_sheet, curves, draw_all, entropy_figure, knob_figure, reliability_figure
+from tpt.reports.figures import (
+    contact_sheet,
+    curves,
+    draw_all,
+    entropy_figure,
+    figures_of,
+    knob_figure,
+    reliability_figure,
+)
 from tpt.reports.figures.answers import reliability
 from tpt.reports.figures.heat_map import transfer_figure
 from tpt.reports.figures.style import POINTS, line_style, save_as
@@ -123,6 +131,12 @@ def test_heat_map() -> None:
     shown = np.ma.asarray(figure.axes[0].images[0].get_array())
     assert shown.mask.tolist() == [[False, True], [True, True]] and shown[0, 0] == pytest.approx(-0.459, abs=1e-3)
     assert {"-0.46", "tested on", "learned on", "relative improvement"} <= set(texts(figure))
+
+
+def test_contexts_of_unknown_origin_do_not_keep_other_figures_from_being_drawn(tmp_path: Path) -> None:
+    for method in ("clip", "coop", "tpt"):
+        make_run(tmp_path / method, {"a": rows_of("a", share(50, 4), share(50, 4))}, method)
+    assert [name for name, _ in figures_of(load_runs([tmp_path]))] == ["entropy_tpt", "reliability_tpt"]
 
 
 def test_contact_sheet() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tpt.reports.compare import PERCENT, Comparison, compare, gain_of_tuning, p_value_of, shared_images
+from tpt.reports.compare import PERCENT, Comparison, compare, gain_of_tuning, p_value_of
 from tpt.reports.marks import Mark, marks_of, paper_method
 from tpt.reports.published import AVERAGE, OOD_AVERAGE, printed_tables, published, published_row
 from tpt.reports.results import SOURCES
@@ -163,9 +163,12 @@ def _given(rows: Sequence[Row], runs: Sequence[Run]) -> Row:
 
 def _share(row: Row, other: Row) -> bool:
     """Whether two rows have an image in common."""
-    datasets = dict.fromkeys(name for run in other.runs for name in run.to_test)
-    sides = [(row.having(name), other.having(name), name) for name in datasets]
-    return any(one and two and len(shared_images(one, two, name).first) for one, two, name in sides)
+    return any(
+        not one.outcomes(name).keys().isdisjoint(two.outcomes(name))
+        for two in other.runs
+        for name in two.to_test
+        for one in row.having(name)
+    )
 
 
 def _table(

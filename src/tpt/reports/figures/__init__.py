@@ -15,7 +15,7 @@ from tpt.reports.figures.sheet import contact_sheet
 from tpt.reports.figures.style import save
 from tpt.reports.rows import rows_of
 from tpt.reports.runs import Run
-from tpt.reports.transfer import BASELINE, LEARNED, transfer_matrices
+from tpt.reports.transfer import Transfer, transfer_matrices
 
 __all__ = [
     "contact_sheet",
@@ -39,10 +39,8 @@ def figures_of(runs: Sequence[Run], learned_on: Mapping[str, str] | None = None)
     """
     for found in curves(runs):
         yield f"accuracy_by_{found.knob.rsplit('.', 1)[-1]}", knob_figure(found)
-    methods = {run.method for run in runs}
-    if methods & set(LEARNED) and BASELINE in methods:
-        for matrix in transfer_matrices(runs, learned_on):
-            yield f"transfer_{file_name(matrix.title)}", transfer_figure(matrix)
+    for matrix in _matrices(runs, learned_on):
+        yield f"transfer_{file_name(matrix.title)}", transfer_figure(matrix)
     for row in rows_of(runs):
         for run in row.runs:
             if run.tunes and run.results["datasets"]:
@@ -51,6 +49,14 @@ def figures_of(runs: Sequence[Run], learned_on: Mapping[str, str] | None = None)
                 end = file_name(f"{row.label}{seed}{'_' + '_'.join(run.to_test) if several else ''}")
                 yield f"entropy_{end}", entropy_figure(run)
                 yield f"reliability_{end}", reliability_figure(run)
+
+
+def _matrices(runs: Sequence[Run], learned_on: Mapping[str, str] | None) -> list[Transfer]:
+    """The transfer matrices; none where the runs make none, as those of a table with contexts of unknown origin."""
+    try:
+        return transfer_matrices(runs, learned_on)
+    except ValueError:
+        return []
 
 
 def draw_all(runs: Sequence[Run], folder: str | Path, learned_on: Mapping[str, str] | None = None) -> Iterator[Path]:
