@@ -243,7 +243,7 @@ def choices() -> dict[str, str]:
 def method_label(cfg: DictConfig) -> str:
     """The row of the paper's tables a run stands for: clip, ensemble, coop, cocoop, tpt, tpt+coop, tpt+cocoop."""
     chosen = choices()
-    learned = None if chosen["context"] in ("words", "random") else chosen["context"]
+    learned = None if chosen["context"] in ("words", "random", "dataset") else chosen["context"]
     if chosen["method"] == "zero_shot":
         return learned or ("ensemble" if cfg.method.templates not in (None, "dataset") else "clip")
     return chosen["method"] + (f"+{learned}" if learned else "")

@@ -36,6 +36,25 @@ def test_a_zip_archive_reads_the_same(image_tree: Path) -> None:
         assert np.array_equal(np.asarray(folder.image(i)), np.asarray(archive.image(i)))
 
 
+def test_one_folder_around_the_classes(image_tree: Path) -> None:
+    """Not one class of everything."""
+    with pytest.raises(DataError, match=r"found one folder 'pictures' that holds 3 folders, such as 'T-shirt'; point"):
+        image_folder(image_tree.parent)
+    with pytest.raises(DataError, match=r"found one folder 'pictures' that holds 3 folders.*; zip what is inside it"):
+        image_folder(zipped(image_tree, "pictures/"))
+
+
+def test_a_folder_given_as_dot_has_a_name(image_tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(image_tree)
+    assert image_folder(".").name == "pictures"
+
+
+def test_names_with_spaces_and_brackets(image_tree: Path) -> None:
+    (image_tree / "cat").rename(image_tree / "kite (bird of prey)")
+    (image_tree / "T-shirt").rename(image_tree / "[a] 100% {cotton} T-shirt")
+    assert image_folder(image_tree).class_names[::2] == ["[a] 100% {cotton} T-shirt", "kite (bird of prey)"]
+
+
 def test_nested_hidden_and_other_files(image_tree: Path) -> None:
     (image_tree / "cat" / "more" / "deep").mkdir(parents=True)
     noise_image(9).save(image_tree / "cat" / "more" / "deep" / "z.JPG", "JPEG")

@@ -1,5 +1,6 @@
 """A table of paths and labels."""
 
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -50,6 +51,29 @@ def test_parquet_with_other_columns(image_tree: Path, tmp_path: Path) -> None:
     assert found.name == "mine" and len(found) == 3
     with pytest.raises(DataError, match="Expected a column 'path' in .*, found 'file', 'class'"):
         image_list(tmp_path / "t.parquet", root=image_tree)
+
+
+def test_cells_are_taken_as_they_are_written(image_tree: Path) -> None:
+    """No value of a label means "nothing" or "true" but to its reader."""
+    for label in ("NA", "null", "True", "1.50", "2020-01-01", "kite (bird of prey)", "jack-o'-lantern"):
+        assert label in image_list(csv(image_tree, [*ROWS, ("cat/1.png", label)])).class_names
+    shutil.copy(image_tree / "cat" / "0.png", image_tree / "007")
+    assert image_list(csv(image_tree, [("007", "cat")])).samples[0].path == "007"
+    with pytest.raises(DataError, match="a path and a label in every row of .*, but some are empty"):
+        image_list(csv(image_tree, [*ROWS, ("cat/1.png", "")]))
+
+
+@pytest.mark.parametrize("label", [pa.array([[1]]), pa.array([{"a": 1}]), pa.array([b"\xff"])])
+def test_columns_that_are_no_text(image_tree: Path, label: pa.Array) -> None:
+    pq.write_table(pa.table({"path": ["cat/0.png"], "label": label}), image_tree / "t.parquet")
+    with pytest.raises(DataError, match="Expected a CSV or Parquet table of texts and numbers .* cannot be read"):
+        image_list(image_tree / "t.parquet")
+
+
+def test_a_column_that_stands_twice(image_tree: Path) -> None:
+    (image_tree / "t.csv").write_text("path,path,label\ncat/0.png,cat/1.png,cat\n")
+    with pytest.raises(DataError, match="Expected a column 'path' in .*, found 'path', 'path', 'label'"):
+        image_list(image_tree / "t.csv")
 
 
 @pytest.mark.parametrize("path", ["../outside.png", "/etc/hostname", "cat/../../x.png"])

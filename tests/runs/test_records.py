@@ -30,9 +30,7 @@ def test_round_trip(tmp_path: Path) -> None:
 
 
 def test_no_records(tmp_path: Path) -> None:
-    with pytest.raises(
-        ValueError, match=r"Expected the records of a run in .*; pass a directory of test_time\.py"
-    ):
+    with pytest.raises(ValueError, match=r"Expected the records of a run in .*; pass a directory of test_time\.py"):
         read_records(tmp_path)
 
 

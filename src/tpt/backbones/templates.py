@@ -23,8 +23,8 @@ def load_templates(source: str | list[str] | tuple[str, ...]) -> list[str]:
         templates = [str(t) for t in source]
     elif source in _SETS:
         templates = [template("{}") for template in _SETS[source]]
-    elif Path(source).is_file():
-        templates = [line.strip() for line in Path(source).read_text("utf-8").splitlines() if line.strip()]
+    elif Path(source).expanduser().is_file():
+        templates = _lines(Path(source).expanduser())
     else:
         raise ValueError(
             f"Expected `templates` to be one of {', '.join(_SETS)}, a list or an existing text file, got {source!r}."
@@ -35,3 +35,11 @@ def load_templates(source: str | list[str] | tuple[str, ...]) -> list[str]:
         if template.count("{}") != 1:
             raise ValueError(f"Expected one `{{}}` for the class name in every template, got {template!r}.")
     return templates
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        text = path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"Expected UTF-8 text in {path}, but byte {error.start} is not; save it as UTF-8.") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]

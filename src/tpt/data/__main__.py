@@ -13,8 +13,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tpt.data.catalog import CATALOG, read_entry
-from tpt.data.fetch import SOURCES, fetch
+from tpt.data.catalog import CATALOG, find_all, read_entry
+from tpt.data.fetch import fetch
+from tpt.data.sources import SOURCES
 from tpt.errors import DataError
 
 
@@ -40,15 +41,25 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     root, failed = Path(args.root).expanduser(), 0
     if args.command == "fetch":
-        logging.basicConfig(format="%(message)s")
         for key in args.keys:
-            try:
-                print(f"{key}: in {fetch(key, root)}")
-            except DataError as error:
-                print(f"Error: {error}", file=sys.stderr)
-                failed += 1
+            failed += not _fetch(key, root)
+    elif not root.is_dir():
+        print(f"Error: Expected the folder of all datasets at {root}, found none; set --root.", file=sys.stderr)
+        return 2
     usable = print_check(args.keys or list(CATALOG), root)
     return 0 if not failed and usable and (usable == len(args.keys) or not args.keys) else 1
+
+
+def _fetch(key: str, root: Path) -> bool:
+    """Whether it is there now."""
+    if key in SOURCES:
+        print(f"{key}: {' '.join(archive.url for archive in SOURCES[key].archives)}", flush=True)
+    try:
+        print(f"{key}: in {fetch(key, root)}", flush=True)
+    except DataError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return False
+    return True
 
 
 def print_check(keys: list[str], root: Path) -> int:
@@ -62,7 +73,7 @@ def print_check(keys: list[str], root: Path) -> int:
             with _quiet():
                 dataset = read_entry(key, root)
         except DataError as error:
-            can = f" Or: python -m tpt.data fetch {key}" if key in SOURCES and "no such folder" in str(error) else ""
+            can = f" Or: python -m tpt.data fetch {key}" if key in SOURCES and not find_all(entry, root) else ""
             table.add_row(key, "-", f"/ {entry.images}", f"/ {entry.classes}", "", f"{error}{can}")
             continue
         usable += 1
@@ -72,7 +83,8 @@ def print_check(keys: list[str], root: Path) -> int:
         state = "ok" if whole and papers else "differs"
         split = dataset.split or "its folders"
         table.add_row(key, state, images, classes, split if papers else f"own: {split}", str(dataset.store.root))
-    Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160).print(table)
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
+    Console(width=width, markup=False, emoji=False, highlight=False).print(table)  # a folder may be called [old]
     return usable
 
 

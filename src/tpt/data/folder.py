@@ -45,6 +45,13 @@ def image_folder(
             f"Expected one folder per class in {store.root}, found {', '.join(folders)}, which hold splits rather than "
             f"classes; point it at one of them, such as {store.root / folders[-1]}."
         )
+    inner = sorted({path.split("/")[1] for path in images if path.count("/") > 1})
+    if len(folders) == 1 and len(inner) > 1:
+        raise DataError(
+            f"Expected one folder per class in {store.root}, found one folder {folders[0]!r} that holds "
+            f"{len(inner)} folders, such as {inner[0]!r}; "
+            f"{'zip what is inside it' if store.is_archive else f'point data.root at {store.root / folders[0]}'}."
+        )
     by_folder: dict[str, list[str]] = {folder: [] for folder in folders}
     for path in images:
         by_folder[path.split("/")[0]].append(path)
@@ -56,7 +63,7 @@ def image_folder(
         )
     names = _names(folders, class_names, store.root)
     samples = [Sample(path, label) for label, folder in enumerate(folders) for path in by_folder[folder]]
-    dataset = ImageDataset(name or store.root.stem, names, samples, store)
+    dataset = ImageDataset(name or store.root.absolute().stem, names, samples, store)
     return dataset.subset(limit, seed)
 
 

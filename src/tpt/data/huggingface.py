@@ -38,14 +38,18 @@ def huggingface_dataset(
         DataError: the package or the directory is missing, or split, columns or names do not fit.
     """
     path = Path(path).expanduser()
-    table, given = _load(path, split, image_column, label_column)
-    names, numbers = number_labels(
-        list(table[label_column]), given if class_names is None else read_names(class_names), path
-    )
+    table, given, split = _load(path, split, image_column, label_column)
+    labels = list(table[label_column])
+    if not all(isinstance(label, int) for label in labels) and not all(isinstance(label, str) for label in labels):
+        raise DataError(
+            f"Expected whole numbers or texts in column {label_column!r} of {path}, in every row; set "
+            "data.label_column, or fill what is empty."
+        )
+    names, numbers = number_labels(labels, given if class_names is None else read_names(class_names), path)
     refuse_duplicates(names, f"for {path}")
     samples = [Sample(f"{row:08d}", label) for row, label in enumerate(numbers)]
     store = _ArrowStore(path, table.select_columns([image_column]), image_column)
-    return ImageDataset(name or path.name, names, samples, store, split=split).subset(limit, seed)
+    return ImageDataset(name or path.absolute().name, names, samples, store, split=split).subset(limit, seed)
 
 
 class _ArrowStore:
@@ -57,17 +61,17 @@ class _ArrowStore:
 
     def read(self, path: str) -> bytes:
         """The bytes of one image."""
-        content: bytes | None = self._table[int(path)][self._column]["bytes"]
-        if content is None:
+        content: bytes | None = (self._table[int(path)][self._column] or {}).get("bytes")
+        if content is None:  # `save_to_disk` puts files inside
             raise BadImageError(
-                f"Expected the image of row {int(path)} inside {self.root}, found a path to a file elsewhere; save the "
-                "dataset with its images, or pass data.on_bad_image=skip."
+                f"Expected the image of row {int(path)} inside {self.root}, found none; save the dataset with its "
+                "images, or pass data.on_bad_image=skip."
             )
         return content
 
 
-def _load(path: Path, split: str, image_column: str, label_column: str) -> tuple[Any, list[str] | None]:
-    """The table, images left encoded, and the class names that it states."""
+def _load(path: Path, split: str, image_column: str, label_column: str) -> tuple[Any, list[str] | None, str]:
+    """The table, images left encoded, the class names that it states, and the split it is, if it is one."""
     try:
         import datasets  # noqa: PLC0415 - optional
     except ImportError as error:
@@ -85,6 +89,8 @@ def _load(path: Path, split: str, image_column: str, label_column: str) -> tuple
         if split not in found:
             raise DataError(f"Expected a split of {path} out of {', '.join(found)}, got {split!r}; set data.split.")
         found = found[split]
+    else:
+        split = ""
     for column, setting in ((image_column, "image_column"), (label_column, "label_column")):
         if column not in found.column_names:
             raise DataError(
@@ -94,4 +100,4 @@ def _load(path: Path, split: str, image_column: str, label_column: str) -> tuple
         raise DataError(f"Expected images in column {image_column!r} of {path}; set data.image_column.")
     label = found.features[label_column]
     names = list(label.names) if isinstance(label, datasets.ClassLabel) else None
-    return found.cast_column(image_column, datasets.Image(decode=False)), names
+    return found.cast_column(image_column, datasets.Image(decode=False)), names, split

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
@@ -13,6 +15,8 @@ from tpt.data.dataset import ImageDataset, Sample, refuse_duplicates
 from tpt.data.folder import read_names
 from tpt.data.store import FileStore, refuse_escapes, refuse_missing
 from tpt.errors import DataError
+
+_NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 
 def image_list(
@@ -53,30 +57,40 @@ def image_list(
 
 def _columns(path: Path, path_column: str, label_column: str) -> tuple[list[str], list[str] | list[int]]:
     try:
-        if path.suffix.lower() == ".csv":
-            text = pa.csv.ConvertOptions(column_types={path_column: pa.string()}, strings_can_be_null=False)
-            table = pa.csv.read_csv(path, convert_options=text)
-        else:
-            table = pa.parquet.read_table(path)
+        table = _read(path, path_column, label_column)
+        absent = [c for c in (path_column, label_column) if table.column_names.count(c) != 1]
+        if not absent:
+            paths, labels = (table[c].cast(pa.string()).to_pylist() for c in (path_column, label_column))
     except FileNotFoundError as error:
         raise DataError(f"Expected a CSV or Parquet table at {path}, found nothing; check data.path.") from error
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0][:200]
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
         raise DataError(
-            f"Expected a CSV or Parquet table at {path}, but it cannot be read ({reason}); fix it."
+            f"Expected a CSV or Parquet table of texts and numbers at {path}, but it cannot be read ({reason}); fix it."
         ) from error
-    absent = [c for c in (path_column, label_column) if c not in table.column_names]
     if absent:
         raise DataError(
             f"Expected a column {absent[0]!r} in {path}, found {', '.join(map(repr, table.column_names))}; "
             "set data.path_column or data.label_column."
         )
-    paths, labels = table[path_column], table[label_column]
-    if paths.null_count or labels.null_count:
+    if not all(paths) or not all(labels):
         raise DataError(f"Expected a path and a label in every row of {path}, but some are empty; fill them.")
-    if not pa.types.is_integer(labels.type):
-        labels = labels.cast(pa.string())
-    return paths.cast(pa.string()).to_pylist(), labels.to_pylist()
+    return paths, as_numbers(labels)
+
+
+def _read(path: Path, path_column: str, label_column: str) -> Any:
+    if path.suffix.lower() != ".csv":
+        return pa.parquet.read_table(path)
+    # As they are written: "007" is no number in a path, and "NA" or "true" may be a class.
+    text = {path_column: pa.string(), label_column: pa.string()}
+    return pa.csv.read_csv(path, convert_options=pa.csv.ConvertOptions(column_types=text, strings_can_be_null=False))
+
+
+def as_numbers(labels: list[str]) -> list[str] | list[int]:
+    """The labels as numbers if all of them are whole numbers."""
+    if all(_NUMBER.fullmatch(label) for label in labels):
+        return [int(label) for label in labels]
+    return labels
 
 
 def number_labels(labels: list[str] | list[int], names: list[str] | None, path: Path) -> tuple[list[str], list[int]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import math
 import re
 import tarfile
 from collections.abc import Sequence
@@ -12,12 +14,14 @@ from pathlib import Path
 from tpt.data.dataset import ImageDataset, Sample, refuse_duplicates
 from tpt.data.folder import read_names
 from tpt.data.images import EXTENSIONS
-from tpt.data.listing import number_labels
-from tpt.data.store import MAX_FILE_BYTES
+from tpt.data.listing import as_numbers, number_labels
+from tpt.data.store import MAX_FILE_BYTES, is_file
 from tpt.errors import BadImageError, DataError
 
 NAMES_FILE = "classnames.txt"  # beside the shards or one folder above, as CLIP_benchmark writes it
 MAX_LABEL_BYTES = 4096
+MAX_SHARDS = 100_000
+_GZIP = b"\x1f\x8b"
 
 
 def tar_shards(
@@ -28,8 +32,12 @@ def tar_shards(
     limit: int | None = None,
     seed: int = 0,
 ) -> ImageDataset:
-    """Images in tar archives, nothing of which is unpacked: the archives are indexed once, and each image is read at
-    its place when its turn comes.
+    """Images in tar archives, nothing of which is unpacked: the archives are indexed once, reading their headers and
+    labels alone, and each image is read at its place when its turn comes.
+
+    A stream from first to last byte would do for a plain run.  But a draw of `limit` images, loading in several
+    processes and resuming a stopped run ask for any image by number, and each must get the same one; places in
+    uncompressed archives give that for one seek an image.
 
     Files of one sample share their name up to the first dot, as in `000017.jpg` and `000017.cls`.
 
@@ -56,12 +64,11 @@ def tar_shards(
             places[path] = (number, sample.offset, sample.size)
             entries.append(path)
             labels.append(sample.label)
-    numbered = [int(x) for x in labels] if all(re.fullmatch(r"\d+", x) for x in labels) else labels
-    names, numbers = number_labels(numbered, _names(files[0], class_names), files[0])
+    names, numbers = number_labels(as_numbers(labels), _names(files[0], class_names), files[0])
     refuse_duplicates(names, f"for {files[0].parent}")
     samples = [Sample(path, label) for path, label in zip(entries, numbers, strict=True)]
     store = TarStore(files[0].parent, files, places)
-    return ImageDataset(name or files[0].parent.name, names, samples, store).subset(limit, seed)
+    return ImageDataset(name or files[0].absolute().parent.name, names, samples, store).subset(limit, seed)
 
 
 class TarStore:
@@ -89,7 +96,9 @@ class TarStore:
                 file.seek(offset)
                 content = file.read(size)
         except OSError as error:
-            raise BadImageError(f"Expected to read {path} from {self._files[number]}, but {error}.") from error
+            raise BadImageError(
+                f"Expected to read {path} from {self._files[number]}, but {error}; restore it."
+            ) from error
         if len(content) < size:
             raise BadImageError(
                 f"Expected {size} bytes of {path} in {self._files[number]}, got {len(content)}; get the shard again."
@@ -117,33 +126,43 @@ def _index(file: Path, label_key: str) -> list[_Complete]:
     """Every sample of one archive, in its order."""
     samples: dict[str, _Found] = {}
     try:
+        with file.open("rb") as content:
+            if content.read(2) == _GZIP:
+                raise tarfile.ReadError(f"it is compressed, and images are read in place; gunzip {file.name}")
         with tarfile.open(file, "r:") as archive:  # plain tar alone: members of a compressed one have no place
             for member in archive:
-                if not member.isfile():
-                    continue
-                folder, _, base = member.name.rpartition("/")
-                stem, _, kind = base.partition(".")
-                sample = samples.setdefault(f"{folder}/{stem}", _Found())
-                if f".{kind.lower()}".endswith(EXTENSIONS):
-                    if member.size > MAX_FILE_BYTES:
-                        raise DataError(f"Expected an image, got {member.size:,} bytes: {member.name} in {file}.")
-                    sample.image, sample.offset, sample.size = member.name, member.offset_data, member.size
-                elif kind == label_key:
-                    content = archive.extractfile(member)
-                    assert content is not None
-                    sample.label = content.read(MAX_LABEL_BYTES).decode("utf-8").strip()
-    except (tarfile.TarError, UnicodeDecodeError, OSError) as error:
+                if member.isfile():
+                    _add(samples, archive, member, label_key)
+    # The reader of headers lets through what damaged numbers and texts in them cause.
+    except (tarfile.TarError, ValueError, OSError, OverflowError, MemoryError) as error:
         raise DataError(
-            f"Expected an uncompressed tar archive at {file}, but it cannot be read so ({error}); get it again, or "
-            "decompress it."
+            f"Expected an uncompressed tar archive at {file}, but it cannot be read so ({error or 'damaged header'}); "
+            "get it again, or decompress it."
         ) from error
-    half = [key for key, s in samples.items() if bool(s.image) != (s.label is not None)]
+    half = [key for key, s in samples.items() if bool(s.image) != bool(s.label)]
     if half:
         raise DataError(
             f"Expected an image and a label .{label_key} for every sample of {file}, but {len(half)} have one of the "
             f"two, such as {half[0].lstrip('/')}; set data.label_key, or complete the shard."
         )
-    return [_Complete(s.image, s.offset, s.size, s.label) for s in samples.values() if s.label is not None]
+    return [_Complete(s.image, s.offset, s.size, s.label) for s in samples.values() if s.label]
+
+
+def _add(samples: dict[str, _Found], archive: tarfile.TarFile, member: tarfile.TarInfo, label_key: str) -> None:
+    """Notes what a member is to its sample; those that are neither image nor label are passed over."""
+    folder, _, base = member.name.rpartition("/")
+    stem, _, kind = base.partition(".")
+    sample = samples.setdefault(f"{folder}/{stem}", _Found())
+    if kind == label_key:
+        content = archive.extractfile(member)
+        assert content is not None  # it is a file
+        sample.label = content.read(MAX_LABEL_BYTES).decode("utf-8").strip()
+    elif f".{kind.lower()}".endswith(EXTENSIONS):
+        if sample.image:
+            raise tarfile.ReadError(f"one sample has the images {sample.image} and {member.name}")
+        if member.size > MAX_FILE_BYTES or member.issparse():
+            raise tarfile.ReadError(f"the image {member.name} has holes or {member.size:,} bytes")
+        sample.image, sample.offset, sample.size = member.name, member.offset_data, member.size
 
 
 def _files(patterns: Sequence[str | Path]) -> list[Path]:
@@ -153,13 +172,16 @@ def _files(patterns: Sequence[str | Path]) -> list[Path]:
             path = Path(text)
             if path.is_dir():
                 found += sorted(path.glob("*.tar"))
-            elif any(c in path.name for c in "*?["):
-                found += sorted(path.parent.glob(path.name))
-            else:
-                found.append(path)
+            else:  # a file's own name may look like a pattern
+                matches = sorted(glob.glob(text))  # noqa: PTH207 - the pattern may start anywhere
+                matching = [path] if is_file(path) else [Path(match) for match in matches]
+                found += matching or [path]
     if not found:
-        raise DataError(f"Expected tar archives at {', '.join(map(str, patterns))}, found none; check data.shards.")
-    absent = [path for path in found if not path.is_file()]
+        raise DataError(
+            f"Expected .tar archives at {', '.join(map(str, patterns))}, found none; check data.shards, and gunzip "
+            "archives that are compressed."
+        )
+    absent = [path for path in found if not is_file(path)]
     if absent:
         raise DataError(
             f"Expected {len(found)} shards, but {len(absent)} are missing, such as {absent[0]}; complete them."
@@ -170,13 +192,13 @@ def _files(patterns: Sequence[str | Path]) -> list[Path]:
 def _expand(pattern: str) -> list[str]:
     """`a-{000..002}.tar` -> its three names."""
     parts = re.split(r"\{(\d+)\.\.(\d+)\}", pattern)
-    choices = [parts[i : i + 1] for i in range(0, len(parts), 3)]
-    ranges = [
-        [f"{k:0{len(first)}d}" for k in range(int(first), int(last) + 1)]
-        for first, last in zip(parts[1::3], parts[2::3], strict=True)
+    ranges = [(first, int(first), int(last)) for first, last in zip(parts[1::3], parts[2::3], strict=True)]
+    if math.prod(max(last - first + 1, 0) for _, first, last in ranges) not in range(1, MAX_SHARDS + 1):
+        raise DataError(f"Expected between 1 and {MAX_SHARDS:,} shards of {pattern}; write {{000..012}}.")
+    numbers = [[f"{k:0{len(text)}d}" for k in range(first, last + 1)] for text, first, last in ranges]
+    return [
+        "".join(x for pair in zip(parts[::3], (*chosen, ""), strict=True) for x in pair) for chosen in product(*numbers)
     ]
-    ordered = [choices[0], *(x for pair in zip(ranges, choices[1:], strict=True) for x in pair)]
-    return ["".join(choice) for choice in product(*ordered)]
 
 
 def _names(first: Path, class_names: str | Path | Sequence[str] | None) -> list[str] | None:

@@ -72,5 +72,5 @@ class ZeroShot(Method):
 def ensemble(clip: CLIP, class_names: Sequence[str], templates: Sequence[str]) -> Tensor:
     """(K, E) unit-length mean over templates of unit-length features."""
     names = [clean_name(name) for name in class_names]
-    total = torch.stack([clip.encode_text([t.format(name) for name in names]) for t in templates]).mean(0)
+    total = torch.stack([clip.encode_text([t.replace("{}", name) for name in names]) for t in templates]).mean(0)
     return F.normalize(total, dim=-1)

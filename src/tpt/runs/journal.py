@@ -104,8 +104,8 @@ class Journal:
         if different := differences(old, manifest):
             more = f" (and {len(different) - SHOWN} more)" if len(different) > SHOWN else ""
             raise ValueError(
-                f"Expected the settings of the run in {self.folder}, but {'; '.join(different[:SHOWN])}{more}; continue "
-                "with the same, or choose another hydra.run.dir."
+                f"Expected the settings of the run in {self.folder}, but {'; '.join(different[:SHOWN])}{more}; "
+                "continue with the same, or choose another hydra.run.dir."
             )
         sessions: list[dict[str, Any]] = old["sessions"]
         before, now = sessions[-1]["versions"], session["versions"]

@@ -11,7 +11,9 @@ from tpt.data.dataset import ImageDataset
 from tpt.data.store import content_digest
 
 NAME = "run.json"
-MAX_FILE_BYTES = 64 * 2**20  # larger files named in a configuration are data or weights, which have digests of their own
+MAX_FILE_BYTES = (
+    64 * 2**20
+)  # larger files named in a configuration are data or weights, which have digests of their own
 # Settings that change no record; `on_bad_image` decides whether the run goes on, not what an image's record is.
 FREE = (
     "callbacks",

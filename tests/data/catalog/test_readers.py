@@ -1,13 +1,15 @@
 """Reading the fifteen datasets in both layouts, and refusing what would give wrong numbers."""
 
 import json
+import re
 import shutil
+from importlib import resources
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from tests.paper_tree import CLASSES, FOLDERS, SPLITS, paper_tree
+from tests.paper_tree import AIRCRAFT, FOLDERS, SPLITS, UNLISTED, paper_tree
 from tpt.data.__main__ import main
 from tpt.data.catalog import CATALOG, CROSS_DATASET, NATURAL_SHIFT, catalog_datasets, read_entry
 from tpt.data.catalog.names import imagenet_classes
@@ -21,15 +23,12 @@ def tree(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
-    """The split datasets alone, to damage."""
-    shutil.copytree(paper_tree(tmp_path / "all") / "DTD", tmp_path / "DTD")
-    shutil.copytree(tmp_path / "all" / "splits", tmp_path / "splits")
-    shutil.copytree(tmp_path / "all" / "imagenet-a", tmp_path / "imagenet-a")
-    return tmp_path
+    """A few datasets alone, to damage."""
+    return paper_tree(tmp_path, keys=("dtd", "imagenet_a"))
 
 
-def split(root: Path) -> tuple[Path, list[list[object]]]:
-    file = root / "splits" / SPLITS["dtd"][0]
+def split(root: Path, key: str = "dtd") -> tuple[Path, list[list[object]]]:
+    file = root / "splits" / SPLITS[key].file
     return file, json.loads(file.read_text())["test"]
 
 
@@ -38,11 +37,20 @@ def test_every_dataset_in_both_layouts(tree: Path) -> None:
     assert [d.name for d in found] == list(CATALOG)
     assert len(NATURAL_SHIFT) == 5 and len(CROSS_DATASET) == 10
     for dataset in found:
-        image = dataset.image(0)  # the path leads to a file
-        assert isinstance(image, Image.Image) and image.mode == "RGB"
+        for index in range(min(len(dataset), 6)):  # each path leads to a file, of each kind there is
+            image = dataset.image(index)
+            assert isinstance(image, Image.Image) and image.mode == "RGB"
         if dataset.name in SPLITS:
-            assert dataset.class_names == list(CLASSES) and len(dataset) == 6
+            assert dataset.class_names == list(SPLITS[dataset.name].classes) and len(dataset) == 6
             assert [s.label for s in dataset.samples] == [0, 0, 1, 1, 2, 2]
+            assert dataset.split == SPLITS[dataset.name].file
+
+
+def test_augmix_and_templates_follow_the_papers(tree: Path) -> None:
+    assert {key for key, entry in CATALOG.items() if entry.augmix} == set(CROSS_DATASET)
+    assert read_entry("dtd", tree).augmix and read_entry("dtd", tree).template == "{} texture."
+    assert all(entry.template.count("{}") == 1 for entry in CATALOG.values())
+    assert {CATALOG[key].template for key in NATURAL_SHIFT} == {"a photo of a {}."}
 
 
 def test_label_spaces_of_imagenet(tree: Path) -> None:
@@ -59,10 +67,39 @@ def test_label_spaces_of_imagenet(tree: Path) -> None:
     assert read_entry("imagenet_a", tree).class_names != read_entry("imagenet_r", tree).class_names
 
 
+def test_ids_and_names_of_imagenet_belong_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They come from two packages.  WordNet's own words for an id share one with the class name almost always, and
+    with that of a neighbour seldom.
+    """
+    lemmas = (resources.files("timm.data") / "_info" / "imagenet_synset_to_lemma.txt").read_text().splitlines()
+    words = {line.split("\t")[0]: set(re.findall(r"\w+", line.split("\t")[1].lower())) for line in lemmas}
+    ids, names = list(imagenet_classes()), list(imagenet_classes().values())
+
+    def agreeing(names: list[str]) -> int:
+        return sum(bool(words[i] & set(re.findall(r"\w+", name.lower()))) for i, name in zip(ids, names, strict=True))
+
+    assert ids == sorted(ids) and len(set(ids)) == 1000
+    assert agreeing(names) > 850 and agreeing(names[1:] + names[:1]) < 200
+    monkeypatch.setattr("open_clip.IMAGENET_CLASSNAMES", names[1:] + names[:1])
+    with pytest.raises(DataError, match="Expected open_clip's names of ImageNet's 1000 classes in the order of timm's"):
+        imagenet_classes()
+
+
+@pytest.mark.parametrize("space", ["imagenet_a", "imagenet_r"])
+def test_subsets_of_imagenet_are_ascending(space: str) -> None:
+    """200 of the 1,000, in their order; the masks of TPT's code count them so."""
+    everything, subset = imagenet_classes(), imagenet_classes(space)
+    assert len(subset) == 200 and list(subset) == sorted(subset)
+    assert all(everything[synset] == name for synset, name in subset.items())
+    indices = (resources.files("timm.data") / "_info" / f"{space}_indices.txt").read_text().split()
+    assert [list(everything).index(synset) for synset in subset] == sorted(map(int, indices))
+
+
 def test_aircraft_follows_its_own_list(tree: Path) -> None:
     dataset = read_entry("fgvc_aircraft", tree)
-    assert dataset.class_names == ["A330-200", "707-320"]
-    assert [s.label for s in dataset.samples] == [1, 0, 1, 1]
+    assert dataset.class_names == list(AIRCRAFT)
+    assert [s.label for s in dataset.samples] == [1, 0, 2, 3]
+    assert dataset.split == "images_variant_test.txt" and not any("own split" in note for note in dataset.notes)
 
 
 def test_what_differs_from_the_papers_test_set_is_noted(tree: Path) -> None:
@@ -103,7 +140,7 @@ def test_missing_images_are_counted(small: Path) -> None:
     _, rows = split(small)
     for path, _, _ in rows[:4]:
         (small / "DTD" / "images" / str(path)).unlink()
-    with pytest.raises(DataError, match=r"Expected the 6 images .* but 4 are missing, such as banded/banded_0\.jpg"):
+    with pytest.raises(DataError, match=r"Expected the 6 images .* but 4 are missing, such as banded/banded_0001\.jpg"):
         read_entry("dtd", small)
 
 
@@ -113,10 +150,12 @@ def test_missing_split(small: Path) -> None:
         read_entry("dtd", small)
 
 
-@pytest.mark.parametrize("path", ["/etc/passwd", "../secret.jpg", "a/../../b.jpg", "a\\..\\b.jpg"])
+@pytest.mark.parametrize(
+    "path", ["/etc/passwd", "../secret.jpg", "a/../../b.jpg", "a\\..\\b.jpg", "a\0b.jpg", "\ud800.jpg"]
+)
 def test_paths_cannot_leave_the_dataset(small: Path, path: str) -> None:
     file, rows = split(small)
-    file.write_text(json.dumps({"test": [*rows, [path, 0, CLASSES[0]]]}))
+    file.write_text(json.dumps({"test": [*rows, [path, 0, "banded"]]}))
     with pytest.raises(DataError, match="Expected paths inside the dataset"):
         read_entry("dtd", small)
 
@@ -156,13 +195,39 @@ def test_what_does_not_belong_to_the_data_is_passed_over(tmp_path: Path) -> None
     (root / "imagenet-adversarial" / "imagenet-a" / ".ipynb_checkpoints").mkdir()
     listing = root / "fgvc_aircraft" / "data" / "images_variant_test.txt"
     listing.write_text(listing.read_text() + "\n\n")
-    file = root / "dtd" / SPLITS["dtd"][0]
+    file = root / "dtd" / SPLITS["dtd"].file
     file.write_text("\ufeff" + file.read_text())
     assert [len(read_entry(key, root)) for key in ("dtd", "imagenet_a", "fgvc_aircraft")] == [6, 200, 4]
     Image.new("RGB", (4, 4)).save(root / "fgvc_aircraft" / "outside.jpg")
     listing.write_text("../../outside 707-320\n")
     with pytest.raises(DataError, match="Expected paths inside the dataset"):
         read_entry("fgvc_aircraft", root)
+
+
+def test_pictures_that_are_not_sorted_into_classes(tmp_path: Path) -> None:
+    """ImageNet's validation images as they come out of their archive."""
+    (tmp_path / "ImageNet" / "val").mkdir(parents=True)
+    Image.new("RGB", (4, 4)).save(tmp_path / "ImageNet" / "val" / "ILSVRC2012_val_00000001.JPEG")
+    with pytest.raises(DataError, match="Expected class folders such as n01440764 .* found images without folders"):
+        read_entry("imagenet", tmp_path)
+
+
+def test_caltechs_unlisted_folders_are_not_tested_on(tree: Path) -> None:
+    """BACKGROUND_Google and Faces_easy lie on disk and are no classes; Faces is, called face."""
+    dataset = read_entry("caltech101", tree)
+    assert all((dataset.store.root / folder).is_dir() for folder in UNLISTED)
+    assert not {s.path.split("/")[0] for s in dataset.samples} & set(UNLISTED)
+    assert dataset.class_names[0] == "face" and dataset.samples[0].path.startswith("Faces/")
+
+
+def test_a_root_with_spaces_and_brackets(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "500")
+    root = paper_tree(tmp_path / "my data [old] (1)", keys=["dtd"])
+    assert read_entry("dtd", root).image(0).mode == "RGB"
+    assert main(["check", "dtd", "--root", str(root)]) == 0
+    assert f"{root}/DTD/images" in capsys.readouterr().out
 
 
 def test_check_prints_a_table(small: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,6 +238,9 @@ def test_check_prints_a_table(small: Path, capsys: pytest.CaptureFixture[str], m
     assert "differs" in lines["dtd"] and "6 / 1692" in lines["dtd"]
     assert "200 / 7500" in lines["imagenet_a"]
     assert "found no such folder; get it from" in lines["eurosat"]
+    assert "Or: python -m tpt.data fetch eurosat" in lines["eurosat"] and "fetch" not in lines["stanford_cars"]
     assert main(["check", "eurosat", "--root", str(small)]) == 1
     assert main(["check"]) == 2 and "--root or TPT_DATA" in capsys.readouterr().err
     assert main(["check", "cifar", "--root", str(small)]) == 2
+    assert main(["check", "--root", str(small / "nowhere")]) == 2
+    assert "Expected the folder of all datasets at" in capsys.readouterr().err

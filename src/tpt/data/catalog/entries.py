@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -14,12 +15,15 @@ class Entry:
         title: its own name.
         folders: where it may lie below the data root: the names used by the code of TPT, by CoOp's, by torchvision's.
         layout: "synsets" (a folder for each WordNet id), "numbers" (a folder for each class number), "split" (a
-            `split_zhou_*.json`) or "variants" (FGVC-Aircraft's own lists).
+            `split_zhou_*.json`, else its own lists) or "own" (its own lists, which are the paper's).
         images, classes: of the paper's test set.
         source: where it is to be had.
         subfolders: of `folders`, that the images may lie in.
         split: name of the split file.
         synsets: of "synsets": "imagenet", "imagenet_a" or "imagenet_r", the label space.
+        class_in: where the path of an image tells its class: "folder" (the last), "folders" (SUN397's `a/abbey` and
+            `a/apartment_building/outdoor`), "file" (OxfordPets' `Maine_Coon_10.jpg`), or nowhere.
+        renamed: class name of folders that CoOp calls otherwise.
         template: CoOp's prompt for it (its `trainers/zsclip.py`).
         augmix: whether the paper's views of it are mixed by AugMix (section 4.2: the ten of Table 2).
     """
@@ -34,9 +38,25 @@ class Entry:
     subfolders: tuple[str, ...] = ("",)
     split: str = ""
     synsets: str = "imagenet"
+    class_in: str = ""
+    renamed: Mapping[str, str] = field(default_factory=dict)
     template: str = "a photo of a {}."
     augmix: bool = False
 
+
+# CoOp's names of folders (its `datasets/caltech101.py` and `datasets/eurosat.py`); the split file of EuroSAT comes with
+# the long names or with the folders' own.
+_CALTECH = {"airplanes": "airplane", "Faces": "face", "Leopards": "leopard", "Motorbikes": "motorbike"}
+_EUROSAT = {
+    "AnnualCrop": "Annual Crop Land",
+    "HerbaceousVegetation": "Herbaceous Vegetation Land",
+    "Highway": "Highway or Road",
+    "Industrial": "Industrial Buildings",
+    "Pasture": "Pasture Land",
+    "PermanentCrop": "Permanent Crop Land",
+    "Residential": "Residential Buildings",
+    "SeaLake": "Sea or Lake",
+}
 
 _ENTRIES = (
     Entry(
@@ -71,12 +91,12 @@ _ENTRIES = (
     Entry(
         "dtd", "Describable Textures", ("DTD", "dtd"), "split", 1692, 47,
         "https://www.robots.ox.ac.uk/~vgg/data/dtd", ("images", "dtd/images"), "split_zhou_DescribableTextures.json",
-        template="{} texture.", augmix=True,
+        class_in="folder", template="{} texture.", augmix=True,
     ),
     Entry(
         "oxford_pets", "Oxford-IIIT Pets", ("OxfordPets", "oxford_pets", "oxford-iiit-pet"), "split", 3669, 37,
         "https://www.robots.ox.ac.uk/~vgg/data/pets", ("images", ""), "split_zhou_OxfordPets.json",
-        template="a photo of a {}, a type of pet.", augmix=True,
+        class_in="file", template="a photo of a {}, a type of pet.", augmix=True,
     ),
     Entry(
         "stanford_cars", "Stanford Cars", ("StanfordCars", "stanford_cars"), "split", 8041, 196,
@@ -85,31 +105,32 @@ _ENTRIES = (
     Entry(
         "ucf101", "UCF101, middle frames", ("UCF101", "ucf101"), "split", 3783, 101,
         "the frames that CoOp's DATASETS.md links to", ("UCF-101-midframes", ""), "split_zhou_UCF101.json",
-        template="a photo of a person doing {}.", augmix=True,
+        class_in="folder", template="a photo of a person doing {}.", augmix=True,
     ),
     Entry(
         "caltech101", "Caltech101", ("Caltech101", "caltech-101", "caltech101"), "split", 2465, 100,
         "https://data.caltech.edu/records/mzrjq-6wc02", ("101_ObjectCategories", ""), "split_zhou_Caltech101.json",
-        augmix=True,
+        class_in="folder", renamed=_CALTECH, augmix=True,
     ),
     Entry(
         "food101", "Food101", ("Food101", "food-101"), "split", 30300, 101,
         "https://data.vision.ee.ethz.ch/cvl/datasets_extra/food-101", ("images",), "split_zhou_Food101.json",
-        template="a photo of {}, a type of food.", augmix=True,
+        class_in="folder", template="a photo of {}, a type of food.", augmix=True,
     ),
     Entry(
         "sun397", "SUN397", ("SUN397", "sun397"), "split", 19850, 397,
-        "https://vision.princeton.edu/projects/2010/SUN", ("SUN397", ""), "split_zhou_SUN397.json", augmix=True,
+        "https://vision.princeton.edu/projects/2010/SUN", ("SUN397", ""), "split_zhou_SUN397.json",
+        class_in="folders", augmix=True,
     ),
     Entry(
-        "fgvc_aircraft", "FGVC-Aircraft", ("fgvc_aircraft", "fgvc-aircraft-2013b"), "variants", 3333, 100,
+        "fgvc_aircraft", "FGVC-Aircraft", ("fgvc_aircraft", "fgvc-aircraft-2013b"), "own", 3333, 100,
         "https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft", ("", "data"), "images_variant_test.txt",
         template="a photo of a {}, a type of aircraft.", augmix=True,
     ),
     Entry(
         "eurosat", "EuroSAT", ("eurosat", "EuroSAT"), "split", 8100, 10,
         "https://github.com/phelber/EuroSAT", ("2750", ""), "split_zhou_EuroSAT.json",
-        template="a centered satellite photo of {}.", augmix=True,
+        class_in="folder", renamed=_EUROSAT, template="a centered satellite photo of {}.", augmix=True,
     ),
 )  # fmt: skip
 

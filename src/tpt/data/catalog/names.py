@@ -6,15 +6,29 @@ from importlib import resources
 
 import open_clip
 
+from tpt.errors import DataError
+
+# Two packages of other people say which class has which number; one that changed its order would give answers to the
+# wrong classes.  The first and the last class, and two in between.
+_KNOWN = {"n01440764": "tench", "n01498041": "stingray", "n07753592": "banana", "n15075141": "toilet paper"}
+
 
 def imagenet_classes(space: str = "imagenet") -> dict[str, str]:
     """Class name of every WordNet id of a label space, in label order.
 
     Args:
         space: "imagenet" (1,000 classes), or its subsets "imagenet_a" and "imagenet_r" (200 each).
+
+    Raises:
+        DataError: ids and names, which come from two packages, do not belong together.
     """
-    names: list[str] = list(open_clip.IMAGENET_CLASSNAMES)
-    named = dict(zip(_synsets("imagenet"), names, strict=True))
+    named = dict(zip(_synsets("imagenet"), open_clip.IMAGENET_CLASSNAMES, strict=False))
+    found = {synset: named.get(synset) for synset in _KNOWN}
+    if len(named) != len(open_clip.IMAGENET_CLASSNAMES) or found != _KNOWN:
+        raise DataError(
+            f"Expected open_clip's names of ImageNet's {len(named)} classes in the order of timm's WordNet ids, got "
+            f"{found}; install the versions that pyproject.toml names."
+        )
     return {synset: named[synset] for synset in sorted(_synsets(space))}
 
 

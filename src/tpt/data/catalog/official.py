@@ -1,4 +1,4 @@
-"""The lists that datasets bring themselves, used where the paper's split file is not there."""
+"""The lists that datasets bring themselves: FGVC-Aircraft's, and others' where the paper's split file is not there."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from scipy.io import loadmat
 from torchvision.datasets import Flowers102
 
+from tpt.data.catalog.matlab import read_table
 from tpt.errors import DataError
 
 
@@ -45,8 +43,11 @@ def official_lists(key: str, own: Path, split: str) -> Official | None:
     if key not in _READERS:
         return None
     try:
-        return _READERS[key](own, split)
-    except (ValueError, KeyError, IndexError, TypeError, NotImplementedError, OSError) as error:
+        found = _READERS[key](own, split)
+        if found is not None:
+            _refuse_ambiguous(found)
+        return found
+    except (ValueError, KeyError, IndexError, TypeError, OverflowError, RecursionError, OSError) as error:
         raise DataError(
             f"Expected the lists of {key} below {own} as its authors publish them, but they cannot be read so "
             f"({type(error).__name__}: {error}); get them again, or the paper's split file."
@@ -64,14 +65,19 @@ def _first(own: Path, *names: str) -> Path | None:
 def _labels(found: list[tuple[str, str]], names: list[str]) -> list[tuple[str, int]]:
     """(path, class) -> (path, label)."""
     number = {name: label for label, name in enumerate(names)}
+    strange = [(path, name) for path, name in found if name not in number]
+    if strange:
+        raise ValueError(f"{strange[0][0]} is of {strange[0][1]!r}, which is not a class")
     return [(path, number[name]) for path, name in found]
 
 
-def _in_range(rows: list[tuple[str, int]], names: list[str]) -> list[tuple[str, int]]:
-    strange = [label for _, label in rows if not 0 <= label < len(names)]
+def _refuse_ambiguous(found: Official) -> None:
+    """Raises a ValueError for class names that stand twice, and labels without a name."""
+    if len(set(found.names)) < len(found.names):
+        raise ValueError("a class name stands twice")
+    strange = [label for _, label in found.rows if not 0 <= label < len(found.names)]
     if strange:
-        raise ValueError(f"class {strange[0] + 1} of {len(names)}")
-    return rows
+        raise ValueError(f"class {strange[0] + 1} of {len(found.names)}")
 
 
 def _dtd(own: Path, split: str) -> Official | None:
@@ -94,7 +100,9 @@ def _pets(own: Path, split: str) -> Official | None:
     rows = []
     for line in (line for line in _lines(file) if not line.startswith("#")):
         image, label = line.split()[:2]
-        names[int(label) - 1] = image.rsplit("_", 1)[0].lower()
+        breed = image.rpartition("_")[0].lower()
+        if names.setdefault(int(label) - 1, breed) != breed:
+            raise ValueError(f"class {label} is {names[int(label) - 1]!r} and {breed!r}")
         rows.append((f"{image}.jpg", int(label) - 1))
     return Official(file, [names[k] for k in range(len(names))], rows)
 
@@ -138,11 +146,6 @@ def _sun(own: Path, split: str) -> Official | None:
     return Official(file, names, [(path.lstrip("/"), label) for path, label in rows])
 
 
-def _table(file: Path, name: str) -> Any:
-    """The rows of a table in a `.mat` file, which holds data alone."""
-    return np.atleast_1d(loadmat(str(file), squeeze_me=True, variable_names=[name])[name])
-
-
 def _year_first(name: str) -> str:
     """CoOp's order: "2012 Audi S4 Sedan"."""
     *words, year = name.split(" ")
@@ -158,16 +161,16 @@ def _cars(own: Path, split: str) -> Official | None:
     file = _first(own, lists[split], f"devkit/{lists[split]}")
     meta = _first(own, "devkit/cars_meta.mat", "cars_meta.mat")
     if file is not None and meta is not None:
-        names = [str(name) for name in _table(meta, "class_names")]
-        rows = [(f"cars_{split}/{car['fname']}", int(car["class"]) - 1) for car in _table(file, "annotations")]
+        names = [str(name) for name in read_table(meta, "class_names")]
+        rows = [(f"cars_{split}/{car['fname']}", int(car["class"]) - 1) for car in read_table(file, "annotations")]
     elif together is not None:
         file = together
-        names = [str(name) for name in _table(file, "class_names")]
-        cars = [car for car in _table(file, "annotations") if bool(car["test"]) == (split == "test")]
+        names = [str(name) for name in read_table(file, "class_names")]
+        cars = [car for car in read_table(file, "annotations") if bool(car["test"]) == (split == "test")]
         rows = [(str(car["relative_im_path"]), int(car["class"]) - 1) for car in cars]
     else:
         return None
-    return Official(file, [_year_first(name) for name in names], _in_range(rows, names))
+    return Official(file, [_year_first(name) for name in names], rows)
 
 
 def _flowers(own: Path, split: str) -> Official | None:
@@ -177,16 +180,29 @@ def _flowers(own: Path, split: str) -> Official | None:
     file, labels_file = _first(own, "setid.mat"), _first(own, "imagelabels.mat")
     if file is None or labels_file is None:
         return None
-    labels = _table(labels_file, "labels")
-    numbers = _table(file, {"train": "trnid", "val": "valid", "test": "tstid"}[split])
+    labels = read_table(labels_file, "labels")
+    numbers = read_table(file, {"train": "trnid", "val": "valid", "test": "tstid"}[split])
     named = _first(own, "cat_to_name.json")
     if named is not None:
         by_number = json.loads(named.read_text("utf-8-sig"))
         names = [str(by_number[str(k + 1)]) for k in range(len(by_number))]
     else:
         names = list(Flowers102.classes)
+    if len(numbers) and not 1 <= min(numbers) <= max(numbers) <= len(labels):
+        raise ValueError(f"image {max(numbers)} of {len(labels)}")
     rows = [(f"image_{int(n):05d}.jpg", int(labels[int(n) - 1]) - 1) for n in numbers]
-    return Official(file, names, _in_range(rows, names))
+    return Official(file, names, rows)
+
+
+def _aircraft(own: Path, split: str) -> Official | None:
+    """`images_variant_test.txt`: lines `0012 707-320`; `variants.txt` orders the classes."""
+    listing = f"images_variant_{split}.txt"
+    file, classes = _first(own, listing, f"data/{listing}"), _first(own, "variants.txt", "data/variants.txt")
+    if file is None or classes is None:
+        return None
+    names = _lines(classes)
+    found = [(f"images/{image}.jpg", name) for image, _, name in (line.partition(" ") for line in _lines(file))]
+    return Official(file, names, _labels(found, names))
 
 
 _READERS: dict[str, Callable[[Path, str], Official | None]] = {
@@ -197,4 +213,5 @@ _READERS: dict[str, Callable[[Path, str], Official | None]] = {
     "ucf101": _ucf,
     "food101": _food,
     "sun397": _sun,
+    "fgvc_aircraft": _aircraft,
 }

@@ -1,34 +1,23 @@
-"""Four ways in which datasets lie on disk."""
+"""Four ways in which the paper's datasets lie on disk."""
 
 from __future__ import annotations
 
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tpt.data.catalog.entries import CATALOG, Entry
 from tpt.data.catalog.names import imagenet_classes
 from tpt.data.catalog.official import official_lists
+from tpt.data.catalog.order import refuse_another_order
 from tpt.data.dataset import ImageDataset, Sample
 from tpt.data.images import EXTENSIONS
-from tpt.data.store import FileStore, refuse_escapes, refuse_missing
+from tpt.data.store import FileStore, is_file, refuse_escapes, refuse_missing
 from tpt.errors import DataError
 
 log = logging.getLogger(__name__)
-
-# CoOp's names of EuroSAT's folders; some copies of its split file hold the folders' own.
-_LONG_NAMES = {
-    "AnnualCrop": "Annual Crop Land",
-    "HerbaceousVegetation": "Herbaceous Vegetation Land",
-    "Highway": "Highway or Road",
-    "Industrial": "Industrial Buildings",
-    "Pasture": "Pasture Land",
-    "PermanentCrop": "Permanent Crop Land",
-    "Residential": "Residential Buildings",
-    "SeaLake": "Sea or Lake",
-}
 
 
 @dataclass(frozen=True)
@@ -73,8 +62,11 @@ def read_entry(key: str, root: str | Path | None, split: str = "test") -> ImageD
     if split not in ("train", "val", "test"):
         raise DataError(f"Expected `split` to be train, val or test, got {split!r}.")
     entry, root = CATALOG[key], Path(root).expanduser()
-    readers = {"synsets": _synset_folders, "numbers": _numbered_folders, "split": _split_file, "variants": _variants}
-    found = readers[entry.layout](entry, root, split)
+    readers = {"synsets": _synset_folders, "numbers": _numbered_folders, "split": _split_file, "own": _own_lists}
+    try:
+        found = readers[entry.layout](entry, root, split)
+    except OSError as error:
+        raise DataError(f"Expected to read {entry.title} below {root}, but {error}; check data.root.") from error
     names, samples, notes = found.names, found.samples, list(found.notes)
     for note in notes:
         log.warning("%s: %s.", key, note)
@@ -91,14 +83,20 @@ def read_entry(key: str, root: str | Path | None, split: str = "test") -> ImageD
     return ImageDataset(key, names, samples, FileStore(found.base), notes, **about)  # type: ignore[arg-type]
 
 
-def find(entry: Entry, root: Path) -> Path:
-    """The dataset's own folder below `root`, in either layout.
+def find_all(entry: Entry, root: Path) -> list[Path]:
+    """The dataset's folders below `root`, in either layout; an empty one, left over from elsewhere, is none."""
+    return [root / f for f in entry.folders if _holds_something(root / f)]
 
-    Raises:
-        DataError: there is none; the sentence says what was looked for and where the data is to be had.
-    """
-    # An empty folder, left over from elsewhere, does not hide the data in the other layout.
-    found = [root / f for f in entry.folders if (root / f).is_dir() and any((root / f).iterdir())]
+
+def _holds_something(folder: Path) -> bool:
+    try:
+        return folder.is_dir() and any(folder.iterdir())
+    except OSError:  # said by whoever reads it
+        return True
+
+
+def _find(entry: Entry, root: Path) -> Path:
+    found = find_all(entry, root)
     if not found:
         raise DataError(
             f"Expected {entry.title} in {' or '.join(str(root / f) for f in entry.folders)}, found no such folder; "
@@ -113,7 +111,7 @@ def _images(folder: Path) -> list[str]:
 
 def _class_folders(entry: Entry, root: Path, expected: Sequence[str], split: str) -> tuple[Path, dict[str, list[str]]]:
     """The folder that holds the class folders, and each one's images; the folders must be exactly those expected."""
-    own, subfolders = find(entry, root), entry.subfolders
+    own, subfolders = _find(entry, root), entry.subfolders
     if split != "test":
         if split != "train" or entry.key != "imagenet":
             raise DataError(f"Expected a split that {entry.title} has, got {split!r}; it is a test set alone.")
@@ -123,9 +121,11 @@ def _class_folders(entry: Entry, root: Path, expected: Sequence[str], split: str
         if folders & set(expected):
             break
     else:
+        places = [own / sub for sub in subfolders]
+        loose = any(_images(place) for place in places if place.is_dir())
         raise DataError(
-            f"Expected class folders such as {expected[0]} of {entry.title} in "
-            f"{' or '.join(str(own / s) for s in subfolders)}, found none; unpack the images there."
+            f"Expected class folders such as {expected[0]} of {entry.title} in {' or '.join(map(str, places))}, found "
+            f"{'images without folders' if loose else 'none'}; unpack the images there, in class folders."
         )
     absent, strange = sorted(set(expected) - folders), sorted(folders - set(expected))
     if absent or strange:
@@ -161,72 +161,67 @@ def _numbered_folders(entry: Entry, root: Path, split: str) -> _Listing:
 
 def _split_file(entry: Entry, root: Path, split: str) -> _Listing:
     """`{"test": [[path, label, class name], ...]}`, the splits that CoOp published and TPT uses."""
-    own = find(entry, root)
+    own = _find(entry, root)
     places = [own / entry.split, root / "splits" / entry.split, root / "data_splits" / entry.split, root / entry.split]
     file = next((p for p in places if p.is_file()), None)
     if file is None:
-        return _official_split(entry, root, split)
+        return _own_lists(entry, root, split)
+    rows = _rows(file, split)
+    names: dict[int, str] = {}
+    for _, label, name in rows:
+        if names.setdefault(label, name) != name:
+            raise DataError(
+                f"Expected one name for class {label} in {file}, got {names[label]!r} and {name!r}; get the file again."
+            )
+    if sorted(names) != list(range(len(names))):
+        raise DataError(
+            f"Expected classes numbered 0 to {len(names) - 1} in {file}, got other numbers; get the file again."
+        )
+    ordered = [entry.renamed.get(names[k], names[k]) for k in range(len(names))]
+    return _listing(entry, own, ordered, [(path, label) for path, label, _ in rows], file)
+
+
+def _rows(file: Path, split: str) -> list[tuple[str, int, str]]:
     try:
-        rows = json.loads(file.read_text("utf-8-sig"))[split]
-        entries = [(str(path), int(label), str(name)) for path, label, name in rows]
-    except (ValueError, KeyError, TypeError) as error:
+        rows = [(path, label, name) for path, label, name in json.loads(file.read_text("utf-8-sig"))[split]]
+        for row in rows:
+            if [type(field) for field in row] != [str, int, str]:
+                raise TypeError
+    except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
         raise DataError(
             f"Expected rows [path, label, class name] under {split!r} in {file}, but it cannot be read so "
             f"({type(error).__name__}); get the file again."
         ) from error
-    names: dict[int, str] = {}
-    for _, label, name in entries:
-        if names.setdefault(label, name) != name:
-            raise DataError(
-                f"Expected one name for class {label} in {file}, got {names[label]!r} and {name!r}; fix it."
-            )
-    if sorted(names) != list(range(len(names))):
-        raise DataError(f"Expected classes numbered 0 to {len(names) - 1} in {file}, got other numbers; fix the file.")
-    samples = [Sample(path, label) for path, label, _ in entries]
-    ordered = [_LONG_NAMES.get(names[k], names[k]) for k in range(len(names))]
-    return _Listing(_base_of(entry, own, samples, file), ordered, samples, file.name)
+    return rows
 
 
-def _official_split(entry: Entry, root: Path, split: str) -> _Listing:
-    """The dataset's own lists, where the paper's split is not there."""
-    own = find(entry, root)
+def _own_lists(entry: Entry, root: Path, split: str) -> _Listing:
+    """The lists that a dataset brings itself: those of the paper, or what there is where its split is not there."""
+    own = _find(entry, root)
     official = official_lists(entry.key, own, split)
+    if official is None and entry.layout == "own":
+        raise DataError(
+            f"Expected variants.txt and {entry.split.replace('test', split)} of {entry.title} in {own}, found not "
+            "both; unpack the dataset there."
+        )
     if official is None:
         raise DataError(
             f"Expected {entry.split}, the paper's split of {entry.title}, in {own} or {root / 'splits'}, found neither "
-            "it nor the dataset's own lists; CoOp's DATASETS.md links to it."
+            f"it nor the dataset's own list for {split!r}; CoOp's DATASETS.md links to it."
         )
-    samples = [Sample(path, label) for path, label in official.rows]
+    found = _listing(entry, own, official.names, official.rows, official.file)
+    if entry.layout == "own":
+        return found
     name = official.file.relative_to(own).as_posix()
-    note = f"the dataset's own split {name}, not the paper's {entry.split}"
-    return _Listing(_base_of(entry, own, samples, official.file), official.names, samples, name, (note,))
+    return replace(found, split=name, notes=(f"the dataset's own split {name}, not the paper's {entry.split}",))
 
 
-def _variants(entry: Entry, root: Path, split: str) -> _Listing:
-    """FGVC-Aircraft: `variants.txt` orders the classes, `images_variant_test.txt` has lines `id name`."""
-    own, listing = find(entry, root), entry.split.replace("test", split)
-    base = next((own / s for s in entry.subfolders if (own / s / listing).is_file()), None)
-    if base is None or not (base / "variants.txt").is_file():
-        raise DataError(
-            f"Expected variants.txt and {listing} of {entry.title} in {own}, found not both; unpack the dataset there."
-        )
-    names = [line.strip() for line in (base / "variants.txt").read_text("utf-8").splitlines() if line.strip()]
-    number = {name: label for label, name in enumerate(names)}
-    samples = []
-    for line in filter(str.strip, (base / listing).read_text("utf-8").splitlines()):
-        image, _, name = line.strip().partition(" ")
-        if name not in number:
-            raise DataError(f"Expected a name of variants.txt in {base / listing}, got {name!r}; fix the file.")
-        samples.append(Sample(f"images/{image}.jpg", number[name]))
-    refuse_escapes([s.path for s in samples], base / listing)
-    refuse_missing(base, [s.path for s in samples], base / listing)
-    return _Listing(base, names, samples, listing)
-
-
-def _base_of(entry: Entry, own: Path, samples: Sequence[Sample], file: Path) -> Path:
-    """The folder that the paths of a split start from: the first where some of them exist."""
-    refuse_escapes([s.path for s in samples], file)
+def _listing(entry: Entry, own: Path, names: list[str], rows: list[tuple[str, int]], file: Path) -> _Listing:
+    """The images of a list, if they are there; paths start from the first folder where some of them exist."""
+    paths = [path for path, _ in rows]
+    refuse_escapes(paths, file)
+    refuse_another_order(entry, names, rows, file)
     bases = [own / s for s in entry.subfolders if (own / s).is_dir()] or [own]
-    base = next((b for b in bases if any((b / s.path).is_file() for s in samples)), bases[0])
-    refuse_missing(base, [s.path for s in samples], file)
-    return base
+    base = next((b for b in bases if any(is_file(b / path) for path in paths)), bases[0])
+    refuse_missing(base, paths, file)
+    return _Listing(base, names, [Sample(path, label) for path, label in rows], file.name)

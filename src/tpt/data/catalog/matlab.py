@@ -1,0 +1,50 @@
+"""Tables in MATLAB's `.mat` files.
+
+They are read in a process of its own: nothing in such a file is run, but scipy's compiled reader may end its process
+at a damaged one.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+LIMIT_S = 120.0
+# Numbers and texts of a vector, or of each field of a vector of structures, as JSON.
+_READ = """
+import json, sys
+import numpy as np
+from scipy.io import loadmat
+file, name = sys.argv[1:]
+table = np.atleast_1d(loadmat(file, squeeze_me=True, variable_names=[name])[name])
+fields = table.dtype.names
+def plain(value):
+    value = np.asarray(value)
+    return value.item() if value.ndim == 0 and value.dtype.kind in "biuf" else str(value)
+rows = [{f: plain(row[f]) for f in fields} if fields else plain(row) for row in table.ravel()]
+print(json.dumps(rows))
+"""
+
+
+def read_table(file: Path, name: str) -> list[Any]:
+    """The rows of a table: numbers, texts, or dictionaries of them.
+
+    Args:
+        file: in the format of MATLAB 5 to 7.
+        name: of the variable.
+
+    Raises:
+        ValueError: the file is damaged, or has no such table.
+    """
+    command = [sys.executable, "-I", "-c", _READ, str(file), name]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise ValueError(f"{file.name}: reading it takes too long") from error
+    if done.returncode:
+        reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "its reader broke down"
+        raise ValueError(f"{file.name}: {reason[:200]}")
+    return list(json.loads(done.stdout))

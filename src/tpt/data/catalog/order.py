@@ -1,0 +1,66 @@
+"""The class order: an image's label, the class name of that label and the image's folder must agree."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from tpt.data.catalog.entries import Entry
+from tpt.errors import DataError
+
+
+def refuse_another_order(entry: Entry, names: Sequence[str], rows: Sequence[tuple[str, int]], listed_in: Path) -> None:
+    """Raises a DataError where lists and folders contradict each other; a shifted order shows as 0.5 % accuracy.
+
+    Each label belongs to one class folder and each class folder to one label; and a folder that bears the name of a
+    class holds that class.  Datasets whose paths tell nothing of the class are not checked.
+
+    Args:
+        entry: of the dataset.
+        names: of the classes, in label order.
+        rows: (path, label) of its images.
+        listed_in: the file they come from.
+    """
+    if not entry.class_in:
+        return
+    by_name = {_letters(name): label for label, name in enumerate(names)}
+    folder_of: dict[int, str] = {}
+    label_of: dict[str, int] = {}
+    for path, label in rows:
+        folder = _class_of(path, entry.class_in)
+        if not folder:
+            continue
+        own = by_name.get(_letters(entry.renamed.get(folder, folder)), label)
+        first, known = folder_of.setdefault(label, folder), label_of.setdefault(folder, label)
+        if _letters(names[own]) != _letters(names[label]):
+            is_named = f"its folder says {names[own]!r}"
+        elif first != folder:
+            is_named = f"other images of class {label} say {first!r}"
+        elif known != label:
+            is_named = f"other images of {folder!r} are of class {known}, {names[known]!r}"
+        else:
+            continue
+        raise DataError(
+            f"Expected {path} of class {label}, {names[label]!r}, in {listed_in}, but {is_named}; labels and class "
+            "names are in different orders, so get the file again."
+        )
+
+
+def _class_of(path: str, class_in: str) -> str:
+    """The part of an image's path that tells its class."""
+    parts = PurePosixPath(path)
+    match class_in:
+        case "folder":
+            return parts.parent.name
+        case "folders":  # without the letter in front, and reversed as CoOp's names are
+            return " ".join(reversed(parts.parts[1:-1]))
+        case "file":
+            return parts.stem.rpartition("_")[0]
+        case _:
+            raise AssertionError(class_in)
+
+
+def _letters(name: str) -> str:
+    """What is compared of a name: "Annual Crop Land" is written AnnualCropLand and annual_crop_land as well."""
+    return re.sub(r"[\W_]", "", name.lower())

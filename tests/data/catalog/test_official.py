@@ -1,0 +1,177 @@
+"""The lists that datasets bring themselves, and the order of classes in every kind of list."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from tests.own_lists import LISTS, remove_splits, write_cars_annos, write_own_lists
+from tests.paper_tree import AIRCRAFT, SPLITS, paper_tree
+from tpt.data import read_entry
+from tpt.errors import DataError
+
+
+def own_tree(root: Path, key: str, layout: int = 0) -> Path:
+    """A miniature with its own lists alone; gives the dataset's folder."""
+    paper_tree(root, layout, keys=[key])
+    remove_splits(root)
+    return write_own_lists(key, root, layout)
+
+
+@pytest.mark.parametrize("layout", [0, 1], ids=["tpt", "coop"])
+@pytest.mark.parametrize("key", LISTS)
+def test_own_lists_agree_with_the_papers_split(
+    key: str, layout: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The same images, names and labels, since both list the same miniature; log and notes say which list it was."""
+    paper_tree(tmp_path, layout, keys=[key])
+    paper = read_entry(key, tmp_path)
+    remove_splits(tmp_path)
+    write_own_lists(key, tmp_path, layout)
+    with caplog.at_level(logging.WARNING):
+        own = read_entry(key, tmp_path)
+    assert (own.class_names, own.samples, own.store.root) == (paper.class_names, paper.samples, paper.store.root)
+    assert own.split == LISTS[key] and own.image(5).mode == "RGB"
+    note = f"the dataset's own split {LISTS[key]}, not the paper's {SPLITS[key].file}"
+    assert own.notes[0] == note and f"{key}: {note}." in caplog.messages
+
+
+@pytest.mark.parametrize("key", ["caltech101", "eurosat"])
+def test_those_without_lists_need_the_papers(key: str, tmp_path: Path) -> None:
+    paper_tree(tmp_path, keys=[key])
+    remove_splits(tmp_path)
+    with pytest.raises(DataError, match=f"Expected {SPLITS[key].file}, the paper's split .* CoOp's DATASETS.md links"):
+        read_entry(key, tmp_path)
+
+
+def test_training_lists(tmp_path: Path) -> None:
+    own_tree(tmp_path, "oxford_pets")
+    own_tree(tmp_path, "flowers102")
+    assert [s.label for s in read_entry("oxford_pets", tmp_path, "train").samples] == [0, 1, 2]
+    assert [s.label for s in read_entry("flowers102", tmp_path, "val").samples] == [0, 1, 2]
+    with pytest.raises(DataError, match="nor the dataset's own list for 'val'"):
+        read_entry("oxford_pets", tmp_path, "val")
+
+
+def test_the_older_list_of_the_cars(tmp_path: Path) -> None:
+    paper_tree(tmp_path, keys=["stanford_cars"])
+    remove_splits(tmp_path)
+    write_cars_annos(tmp_path / "StanfordCars")
+    test, train = (read_entry("stanford_cars", tmp_path, split) for split in ("test", "train"))
+    assert test.class_names == train.class_names == list(SPLITS["stanford_cars"].classes)
+    assert [s.path for s in test.samples] == [f"car_ims/{n:06d}.jpg" for n in (1, 3, 5)]
+    assert [s.label for s in train.samples] == [0, 1, 2] and test.image(0).mode == "RGB"
+
+
+def test_flowers_without_names_take_torchvisions(tmp_path: Path) -> None:
+    (own_tree(tmp_path, "flowers102") / "cat_to_name.json").unlink()
+    found = read_entry("flowers102", tmp_path)
+    assert len(found.class_names) == 102 and found.class_names[:2] == ["pink primrose", "hard-leaved pocket orchid"]
+
+
+DAMAGE = [
+    ("oxford_pets", "annotations/test.txt", "Maine_Coon_21 1 1 1\nAbyssinian_1 1 1 1\n", "class 1 is 'maine_coon' and"),
+    ("oxford_pets", "annotations/test.txt", "Abyssinian_1 1 1 1\nMaine_Coon_21 3 1 1\n", "KeyError: 1"),
+    ("oxford_pets", "annotations/test.txt", "Abyssinian_1 one 1 1\n", "invalid literal"),
+    ("ucf101", "ucfTrainTestlist/classInd.txt", "1 ApplyEyeMakeup\n2 YoYo\n", "KeyError"),
+    ("ucf101", "ucfTrainTestlist/testlist01.txt", "ApplyEyeMakeup\n", "not enough values"),
+    ("food101", "meta/classes.txt", "apple_pie\nbaby_back_ribs\n", "is of 'beef_tartare', which is not a class"),
+    ("food101", "meta/classes.txt", "apple_pie\napple_pie\nbaby_back_ribs\nbeef_tartare\n", "stands twice"),
+    ("sun397", "ClassName.txt", "/a/abbey\n/b/bistro/indoor\n", "is of '/a/apartment_building/outdoor', which is not"),
+    ("dtd", "labels/test1.txt", "banded/\udce9.jpg\n", "UnicodeDecodeError"),
+    ("stanford_cars", "cars_test_annos_withlabels.mat", "MATLAB 5.0 MAT-file, but not really", "ValueError"),
+    ("flowers102", "setid.mat", "", "ValueError"),
+]
+
+
+@pytest.mark.parametrize(("key", "file", "content", "message"), DAMAGE)
+def test_damaged_lists(key: str, file: str, content: str, message: str, tmp_path: Path) -> None:
+    (own_tree(tmp_path, key) / file).write_bytes(content.encode("utf-8", "surrogateescape"))
+    with pytest.raises(DataError, match=f"Expected the lists of {key} .*{message}.*; get them again"):
+        read_entry(key, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("000 Boeing\n", "000.jpg is of 'Boeing', which is not a class"), ("009 F/A-18\n", "but 1 are missing, such as")],
+)
+def test_damaged_lists_of_the_aircraft(content: str, message: str, tmp_path: Path) -> None:
+    base = paper_tree(tmp_path, keys=["fgvc_aircraft"]) / "fgvc_aircraft"
+    (base / "images_variant_test.txt").write_text(content)
+    with pytest.raises(DataError, match=message):
+        read_entry("fgvc_aircraft", tmp_path)
+    (base / "images_variant_test.txt").write_text("000 F/A-18\n")
+    (base / "variants.txt").write_text("\n".join([*AIRCRAFT, AIRCRAFT[0]]))
+    with pytest.raises(DataError, match="a class name stands twice"):
+        read_entry("fgvc_aircraft", tmp_path)
+    (base / "variants.txt").unlink()
+    with pytest.raises(DataError, match="Expected variants.txt and images_variant_test.txt .* found not both; unpack"):
+        read_entry("fgvc_aircraft", tmp_path)
+
+
+def test_own_lists_name_what_is_missing(tmp_path: Path) -> None:
+    own = own_tree(tmp_path, "ucf101")
+    for name in ("v_YoYo_g01_c21.jpg", "v_YoYo_g01_c22.jpg"):
+        (own / "Yo_Yo" / name).unlink()
+    with pytest.raises(DataError, match=r"but 2 are missing, such as Yo_Yo/v_YoYo_g01_c21\.jpg; complete them"):
+        read_entry("ucf101", tmp_path)
+
+
+TELLING = [key for key in SPLITS if key not in ("flowers102", "stanford_cars")]  # whose paths tell the class
+
+
+@pytest.mark.parametrize("key", TELLING)
+def test_names_in_another_order_than_the_folders(key: str, tmp_path: Path) -> None:
+    """Labels and folders agree, names are rotated: every prompt would stand for the next class."""
+    paper_tree(tmp_path, keys=[key])
+    file = tmp_path / "splits" / SPLITS[key].file
+    rows, names = json.loads(file.read_text())["test"], list(SPLITS[key].classes)
+    file.write_text(json.dumps({"test": [[path, label, names[(label + 1) % 3]] for path, label, _ in rows]}))
+    with pytest.raises(DataError, match="but its folder says .*; labels and class names are in different orders"):
+        read_entry(key, tmp_path)
+
+
+@pytest.mark.parametrize("key", TELLING)
+def test_one_image_under_another_label(key: str, tmp_path: Path) -> None:
+    """Also where folder and class have different names, as with CoOp's short ones."""
+    paper_tree(tmp_path, keys=[key])
+    file = tmp_path / "splits" / SPLITS[key].file
+    rows = json.loads(file.read_text())["test"]
+    strange = [[path, label, f"thing {label}"] for path, label, _ in rows]
+    file.write_text(json.dumps({"test": strange}))
+    assert read_entry(key, tmp_path).class_names == ["thing 0", "thing 1", "thing 2"]  # names may be a user's own
+    strange[0][1:] = strange[5][1:]
+    file.write_text(json.dumps({"test": strange}))
+    with pytest.raises(DataError, match=r"but other images of .* in different orders"):
+        read_entry(key, tmp_path)
+
+
+@pytest.mark.parametrize("key", ["flowers102", "stanford_cars"])
+def test_paths_that_tell_nothing_are_not_judged(key: str, tmp_path: Path) -> None:
+    paper_tree(tmp_path, keys=[key])
+    file = tmp_path / "splits" / SPLITS[key].file
+    rows, names = json.loads(file.read_text())["test"], list(SPLITS[key].classes)
+    file.write_text(json.dumps({"test": [[path, label, names[2 - label]] for path, label, _ in rows]}))
+    assert read_entry(key, tmp_path).class_names == names[::-1]
+
+
+def test_eurosats_folder_names_become_the_papers(tmp_path: Path) -> None:
+    """Some copies of its split file hold the folders' names."""
+    paper_tree(tmp_path, keys=["eurosat"])
+    file = tmp_path / "splits" / SPLITS["eurosat"].file
+    rows = json.loads(file.read_text())["test"]
+    file.write_text(json.dumps({"test": [[path, label, path.split("/")[0]] for path, label, _ in rows]}))
+    assert read_entry("eurosat", tmp_path).class_names == ["Annual Crop Land", "Forest", "Sea or Lake"]
+
+
+def test_an_official_list_in_another_order(tmp_path: Path) -> None:
+    own = own_tree(tmp_path, "food101")
+    listing = own / "meta" / "test.txt"
+    names = listing.read_text().replace("apple_pie", "no_such_food")
+    (own / "meta" / "classes.txt").write_text("no_such_food\nbaby_back_ribs\nbeef_tartare\n")
+    listing.write_text(names)
+    with pytest.raises(DataError, match="2 are missing, such as no_such_food/1.jpg"):
+        read_entry("food101", tmp_path)

@@ -1,0 +1,111 @@
+"""Directories that Hugging Face's `datasets` saved."""
+
+from __future__ import annotations
+
+import builtins
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.own_data import png, save_huggingface
+from tpt.data import huggingface_dataset
+from tpt.data.images import decode_image
+from tpt.errors import BadImageError, DataError
+
+hf = pytest.importorskip("datasets", reason="an optional package: pip install datasets")
+
+
+def save(folder: Path, images: object = None, labels: object = None, features: object = None, **more: object) -> Path:
+    """A `Dataset` without splits; two pictures unless told otherwise."""
+    images = [{"bytes": png(n), "path": None} for n in range(2)] if images is None else images
+    columns = {"image": images, "label": ["cat", "dog"] if labels is None else labels, **more}
+    table = hf.Dataset.from_dict(columns)
+    table = table.cast_column("image", hf.Image()) if features is None else table.cast(features)
+    table.save_to_disk(folder)
+    return folder
+
+
+def test_a_dictionary_of_splits(tmp_path: Path) -> None:
+    found = huggingface_dataset(save_huggingface(tmp_path / "pets"))
+    assert (found.name, found.split, found.class_names) == ("pets", "test", ["cat", "dog"])
+    assert [s.label for s in found.samples] == [0, 1, 1, 0] and found.samples[2].path == "00000002"
+    for n in range(4):
+        assert np.array_equal(np.asarray(found.image(n)), np.asarray(decode_image(png(n), "x")))
+    assert pickle.loads(pickle.dumps(found)).image(3).size == (8, 8), "for loading processes"
+    assert len(huggingface_dataset(tmp_path / "pets", limit=2)) == 2
+    assert huggingface_dataset(tmp_path / "pets", class_names=["a", "b"]).class_names == ["a", "b"]
+    with pytest.raises(DataError, match=r"Expected a split of .* out of test, got 'val'; set data\.split"):
+        huggingface_dataset(tmp_path / "pets", split="val")
+
+
+def test_a_dataset_alone_with_text_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path / "plain")
+    monkeypatch.chdir(tmp_path / "plain")
+    found = huggingface_dataset(".")
+    assert (found.name, found.split, found.class_names) == ("plain", "", ["cat", "dog"])
+
+
+def test_other_columns(tmp_path: Path) -> None:
+    save(tmp_path / "d", number=[1, 0])
+    names = tmp_path / "names.txt"
+    names.write_text("a cat\na dog\n")
+    found = huggingface_dataset(tmp_path / "d", label_column="number", class_names=names)
+    assert [s.label for s in found.samples] == [1, 0] and found.class_names == ["a cat", "a dog"]
+    with pytest.raises(DataError, match="Expected class names for the numbered labels"):
+        huggingface_dataset(tmp_path / "d", label_column="number")
+    with pytest.raises(DataError, match=r"Expected a column 'img' in .*, found image, .*; set data\.image_column"):
+        huggingface_dataset(tmp_path / "d", image_column="img")
+    with pytest.raises(DataError, match=r"set data\.label_column"):
+        huggingface_dataset(tmp_path / "d", label_column="class")
+    with pytest.raises(DataError, match="Expected images in column 'label'"):
+        huggingface_dataset(tmp_path / "d", image_column="label")
+
+
+@pytest.mark.parametrize("labels", [["cat", None], [0.5, 1.5], [["cat"], ["dog"]]])
+def test_labels_that_are_none(tmp_path: Path, labels: list[object]) -> None:
+    with pytest.raises(DataError, match="Expected whole numbers or texts in column 'label'"):
+        huggingface_dataset(save(tmp_path / "d", labels=labels))
+
+
+def test_images_without_label_number_minus_one(tmp_path: Path) -> None:
+    """As test sets whose labels are secret hold them."""
+    with pytest.raises(DataError, match="Expected labels 0 to 1 in .*, got -1"):
+        huggingface_dataset(save(tmp_path / "d", labels=[-1, 0]), class_names=["a", "b"])
+
+
+def test_rows_without_an_image(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png())
+    images = [{"bytes": None, "path": str(tmp_path / "a.png")}, None, {"bytes": b"broken", "path": None}]
+    found = huggingface_dataset(save(tmp_path / "d", images, ["a", "b", "c"]))
+    (tmp_path / "a.png").unlink()
+    assert found.image(0).size == (8, 8)  # `save_to_disk` has put it inside
+    for n, message in ((1, "row 1 inside .*, found none; save"), (2, "cannot be decoded")):
+        with pytest.raises(BadImageError, match=message):
+            found.image(n)
+
+
+def test_what_is_no_such_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match=r"Expected a directory that `save_to_disk` wrote at .*, found none"):
+        huggingface_dataset(tmp_path / "absent")
+    with pytest.raises(DataError, match="but it cannot be read so .*; save it again") as caught:
+        huggingface_dataset(tmp_path)
+    assert "\n" not in str(caught.value)
+    save(tmp_path / "d")
+    for file in (tmp_path / "d").glob("*.arrow"):
+        file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(DataError, match="but it cannot be read so"):
+        huggingface_dataset(tmp_path / "d")
+    shutil.rmtree(tmp_path / "d")
+
+    def without(name: str, *args: object, **kwargs: object) -> object:
+        if name == "datasets":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)  # type: ignore[arg-type]
+
+    real = builtins.__import__
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(DataError, match=r"Expected the package `datasets` .*; pip install datasets"):
+        huggingface_dataset(tmp_path)

@@ -1,0 +1,161 @@
+"""Web-dataset shards, read in place."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import pickle
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch.utils.data import DataLoader
+
+from tests.own_data import png, write_shard
+from tpt.data import tar_shards
+from tpt.data.images import decode_image
+from tpt.errors import BadImageError, DataError
+
+SAMPLES = [("000/a", "dog"), ("000/b", "cat"), ("001/a", "dog")]
+
+
+def members(path: Path, files: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three shards of two samples."""
+    root = tmp_path / "my shards [v1]"
+    root.mkdir()
+    for n in range(3):
+        write_shard(root / f"test-{n:03d}.tar", [(f"{n}a", "dog"), (f"{n}b", "cat")])
+    return root
+
+
+def test_samples_are_read_in_place(tmp_path: Path) -> None:
+    found = tar_shards(write_shard(tmp_path / "test.tar", SAMPLES))
+    assert found.name == tmp_path.name and found.class_names == ["cat", "dog"]
+    assert [(s.path, s.label) for s in found.samples] == [
+        ("test/000/a.png", 1), ("test/000/b.png", 0), ("test/001/a.png", 1)
+    ]  # fmt: skip
+    for n in range(3):
+        assert np.array_equal(np.asarray(found.image(n)), np.asarray(decode_image(png(n), "x")))
+    assert [p.name for p in tmp_path.iterdir()] == ["test.tar"], "nothing is unpacked"
+    assert len(tar_shards(tmp_path, limit=2).samples) == 2
+
+
+@pytest.mark.parametrize(
+    ("pattern", "shards"),
+    [
+        ("test-{000..002}.tar", "012"), ("test-{001..002}.tar", "12"), ("test-00{0..1}.tar", "01"),
+        ("test-{000..000}.tar", "0"), ("test-{00..00}{0..2}.tar", "012"), ("", "012"), ("test-00[02].tar", "02"),
+        ("*-001.tar", "1"), ("test-002.tar", "2"),
+    ],
+)  # fmt: skip
+def test_patterns(folder: Path, pattern: str, shards: str) -> None:
+    """Also where the folder's own name looks like a pattern."""
+    expected = [f"test-00{n}/{n}{letter}.png" for n in shards for letter in "ab"]
+    escaped = str(folder).replace("[", "[[]") if any(c in pattern for c in "*[") else str(folder)
+    assert [s.path for s in tar_shards(f"{escaped}/{pattern}").samples] == expected
+    several = tar_shards([f"{folder}/test-002.tar", f"{folder}/test-000.tar"]).samples
+    assert [s.path[:8] for s in several] == ["test-002"] * 2 + ["test-000"] * 2
+
+
+def test_numbered_labels_and_their_names(tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "t.tar", [("a", "1\n"), ("b", "0")])
+    with pytest.raises(DataError, match=r"Expected class names for the numbered labels .* set data\.class_names"):
+        tar_shards(shard)
+    (tmp_path / "classnames.txt").write_text("cat\ndog\n")
+    assert tar_shards(shard).class_names == ["cat", "dog"] and [s.label for s in tar_shards(shard).samples] == [1, 0]
+    assert tar_shards(shard, class_names=["a", "b", "c"], name="mine").class_names == ["a", "b", "c"]
+    (tmp_path / "test").mkdir()
+    deeper = write_shard(tmp_path / "test" / "t.tar", [("a", "1")])
+    assert tar_shards(deeper).class_names == ["cat", "dog"], "one folder above, as CLIP_benchmark writes it"
+    with pytest.raises(DataError, match="Expected labels 0 to 0 in"):
+        tar_shards(shard, class_names=["a"])
+
+
+def test_other_files_of_a_sample_are_passed_over(tmp_path: Path) -> None:
+    files = {"a.jpg": png(), "a.txt": b"dog", "a.json": b"{}", "a.cls": b"7", "readme.md": b"hello"}
+    found = tar_shards(members(tmp_path / "t.tar", files), label_key="txt")
+    assert found.class_names == ["dog"] and len(found) == 1
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"a.jpg": b"x"}, r"but 1 have one of the two, such as a; set data\.label_key"),
+        ({"a.jpg": b"x", "a.cls": b" \n"}, "but 1 have one of the two"),
+        ({"a.jpg": b"x", "a.cls": b"0", "b.cls": b"1"}, "such as b; set"),
+        ({"a.jpg": b"x", "a.seg.png": b"x", "a.cls": b"0"}, "one sample has the images a.jpg and a.seg.png"),
+        ({"a.jpg": b"x", "a.cls": b"\xff"}, "cannot be read so .*utf-8"),
+        ({}, "found none; check data.root"),
+    ],
+)
+def test_incomplete_shards(tmp_path: Path, files: dict[str, bytes], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        tar_shards(members(tmp_path / "t.tar", files), class_names=["x", "y"])
+
+
+def test_what_is_no_shard(folder: Path, tmp_path: Path) -> None:
+    compressed = tmp_path / "test-000.tar.gz"
+    compressed.write_bytes(gzip.compress((folder / "test-000.tar").read_bytes()))
+    with pytest.raises(DataError, match="it is compressed, and images are read in place; gunzip test-000.tar.gz"):
+        tar_shards(compressed)
+    with pytest.raises(DataError, match=r"Expected \.tar archives at .*, found none; .* gunzip"):
+        tar_shards(tmp_path)
+    with pytest.raises(DataError, match=r"Expected 1 shards, but 1 are missing, such as .*/x\*\.tar"):
+        tar_shards(f"{tmp_path}/x*.tar")
+    with pytest.raises(DataError, match=r"Expected 4 shards, but 1 are missing, such as .*test-003\.tar"):
+        tar_shards(f"{folder}/test-{{000..003}}.tar")
+    for pattern in ("{0..999999999999}.tar", "{3..1}.tar", "{0..9999}{0..9999}.tar"):
+        with pytest.raises(DataError, match=r"Expected between 1 and 100,000 shards"):
+            tar_shards(pattern)
+    with pytest.raises(DataError, match="stands twice"):
+        tar_shards([f"{folder}/test-000.tar"] * 2)
+    (tmp_path / "cut.tar").write_bytes((folder / "test-000.tar").read_bytes()[:600])
+    with pytest.raises(DataError, match="Expected an uncompressed tar archive .*; get it again"):
+        tar_shards(tmp_path / "cut.tar")
+
+
+def test_links_are_not_followed(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "t.tar", "w") as archive:
+        for name, kind in (("a.jpg", tarfile.SYMTYPE), ("b.jpg", tarfile.LNKTYPE)):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, "/etc/hostname"
+            archive.addfile(member)
+        label = tarfile.TarInfo("a.cls")
+        label.size = 1
+        archive.addfile(label, io.BytesIO(b"0"))
+    with pytest.raises(DataError, match="but 1 have one of the two, such as a;"):
+        tar_shards(tmp_path / "t.tar", class_names=["x"])
+
+
+def test_a_shard_that_changes_under_a_run(tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "t.tar", SAMPLES)
+    found = tar_shards(shard)
+    shard.write_bytes(shard.read_bytes()[:700])
+    with pytest.raises(BadImageError, match="of t/001/a.png in .*; get the shard again"):
+        found.image(2)
+    shard.unlink()
+    with pytest.raises(BadImageError, match="Expected to read t/000/a.png from"):
+        found.image(0)
+
+
+def test_several_processes_read_the_same(folder: Path) -> None:
+    found = tar_shards(folder)
+    assert pickle.loads(pickle.dumps(found.store)).read("test-001/1a.png") == png(0)
+    loader = DataLoader(range(6), batch_size=None, num_workers=2, collate_fn=lambda n: np.asarray(found.image(n)).sum())  # type: ignore[arg-type]
+    assert list(loader) == [np.asarray(found.image(n)).sum() for n in range(6)]
+
+
+def test_a_folder_given_as_dot_has_a_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    assert tar_shards("test-000.tar").name == folder.name

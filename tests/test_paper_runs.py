@@ -1,0 +1,195 @@
+"""Runs on the paper's datasets in miniature, and on a user's own in every form, as a user starts them."""
+
+from __future__ import annotations
+
+import gc
+import gzip
+import json
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import tpt
+from tests.conftest import Done
+from tests.own_data import save_huggingface, write_shard
+from tests.own_lists import remove_splits, write_own_lists
+from tests.paper_tree import paper_tree
+from tpt.data.catalog import CROSS_DATASET, NATURAL_SHIFT
+from tpt.runs import read_records
+
+Run = Callable[..., Done]
+CLASSES = {"imagenet": 1000, "imagenet_a": 200, "imagenet_v2": 1000, "imagenet_r": 200, "imagenet_sketch": 1000}
+ZERO_SHOT = ("method=zero_shot", "views.num_views=1", "logger=none")
+TPT = ("method=tpt", "views.num_views=4", "method.selection_p=0.5", "logger=none")
+
+
+@pytest.fixture(autouse=True)
+def backbone(noise_clip: Callable[..., tpt.CLIP], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A small CLIP of noise in place of the bundled one, loaded once: here data and prompts matter, not accuracy.
+
+    On one thread, since threads that wait for each other at every small operation are slow on a busy machine.
+    """
+    clip, threads = noise_clip(), torch.get_num_threads()
+    monkeypatch.setattr(tpt, "load_clip", lambda **_: clip)
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def paper(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return paper_tree(tmp_path_factory.mktemp("paper"))
+
+
+@pytest.fixture
+def found(run_script: Run, tmp_path: Path, paper: Path) -> Callable[..., tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """Arguments -> results and records of a run on miniatures."""
+    count = 0
+
+    def run(*arguments: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        nonlocal count
+        folder, count = tmp_path / f"run{count}", count + 1
+        run_script("test_time.py", f"hydra.run.dir={folder}", *arguments)
+        results = json.loads((folder / "results.json").read_text())
+        return results, read_records(folder).to_pylist()
+
+    return run
+
+
+def test_natural_shift(run_script: Run, tmp_path: Path, paper: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five datasets, each with its own classes, one text bank in memory at a time, and the paper's two averages."""
+    banks: weakref.WeakSet[tpt.ZeroShot] = weakref.WeakSet()
+    classes, make = [], tpt.ZeroShot.__init__
+
+    def counted(self: tpt.ZeroShot, *args: Any, **kwargs: Any) -> None:
+        gc.collect()
+        assert not banks, "the bank before is gone"
+        make(self, *args, **kwargs)
+        banks.add(self)
+        classes.append(len(kwargs["class_names"]))
+
+    monkeypatch.setattr(tpt.ZeroShot, "__init__", counted)
+    done = run_script("test_time.py", "data=natural_shift", f"data.root={paper}", "data.limit=2", *ZERO_SHOT)
+    results = json.loads(next(tmp_path.glob("runs/*/results.json")).read_text())
+    datasets = results["datasets"]
+    assert list(datasets) == list(NATURAL_SHIFT) and classes == list(CLASSES.values())
+    accuracies = [datasets[key]["acc"] for key in NATURAL_SHIFT]
+    assert results["averages"]["acc"] == pytest.approx(sum(accuracies) / 5)
+    assert results["averages"]["shifted"]["acc"] == pytest.approx(sum(accuracies[1:]) / 4)
+    assert "where the paper's test set has 7500 of 200" in datasets["imagenet_a"]["notes"][0]
+    assert "2 class names stand twice, so their answers tie" in datasets["imagenet"]["notes"]
+    assert "shifted" in done.stdout
+
+
+def test_cross_dataset(found: Any, paper: Path) -> None:
+    results, records = found("data=cross_dataset", f"data.root={paper}", "data.limit=1", "views=paper", *TPT)
+    assert list(results["datasets"]) == list(CROSS_DATASET) and len(records) == 10
+    assert results["datasets"]["dtd"]["split"] == "split_zhou_DescribableTextures.json"
+    assert "shifted" not in results["averages"]
+    assert results["method"] == "tpt"
+
+
+def test_views_of_the_paper_are_mixed_on_its_ten_datasets_alone(found: Any, paper: Path) -> None:
+    data = ("data=catalog", "data.keys=[imagenet_a,eurosat]", f"data.root={paper}", "data.limit=1")
+    entropies = {
+        views: [row["entropy"] for row in found(*data, f"views={views}", *TPT)[1]]
+        for views in ("crops", "augmix", "paper")
+    }
+    assert entropies["crops"] != entropies["augmix"]
+    assert entropies["paper"] == [entropies["crops"][0], entropies["augmix"][1]]
+
+
+def test_own_lists_are_said_in_the_results(found: Any, tmp_path: Path) -> None:
+    paper_tree(tmp_path / "data", keys=["oxford_pets"])
+    remove_splits(tmp_path / "data")
+    write_own_lists("oxford_pets", tmp_path / "data")
+    results, _ = found("data=oxford_pets", f"data.root={tmp_path / 'data'}", *ZERO_SHOT)
+    pets = results["datasets"]["oxford_pets"]
+    assert pets["split"] == "annotations/test.txt" and pets["images"] == 6
+    assert pets["notes"][0] == (
+        "the dataset's own split annotations/test.txt, not the paper's split_zhou_OxfordPets.json"
+    )
+
+
+def probabilities(records: list[dict[str, Any]]) -> list[tuple[int, float]]:
+    return [(row["pred"], pytest.approx(row["entropy"], abs=1e-4)) for row in records]
+
+
+def test_prompts(found: Any, paper: Path, tmp_path: Path) -> None:
+    """The single prompt, the 80, the 7, a user's own from a file, and CoOp's one for each dataset."""
+    (tmp_path / "mine.txt").write_text("\ufeffa photo of a {}.\n\n")
+    (tmp_path / "textures.txt").write_text("{} texture.\n")
+    data = ("data=dtd", f"data.root={paper}", *ZERO_SHOT)
+    one, plain = found(*data)
+    assert one["method"] == "clip" and one["context"] == "words: a photo of a"
+    _, mine = found(*data, f"method.templates={tmp_path / 'mine.txt'}")
+    assert probabilities(mine) == probabilities(plain), "the file holds the single prompt"
+    rows = {}
+    for templates in ("imagenet_80", "imagenet_7"):
+        ensemble, rows[templates] = found(*data, f"method.templates={templates}")
+        assert ensemble["method"] == "ensemble"
+    assert probabilities(rows["imagenet_80"]) != probabilities(rows["imagenet_7"]) != probabilities(plain)
+    _, textures = found(*data, f"method.templates={tmp_path / 'textures.txt'}")
+    for setting in ("method.templates=dataset", "context=dataset"):
+        results, own = found(*data, setting)
+        assert results["method"] == "clip" and probabilities(own) == probabilities(textures) != probabilities(plain)
+
+
+def test_tuning_starts_from_each_datasets_own_prompt(found: Any, paper: Path) -> None:
+    data = ("data=catalog", "data.keys=[dtd,oxford_pets]", f"data.root={paper}", "data.limit=1")
+    results, records = found(*data, "context=dataset", *TPT)
+    assert results["method"] == "tpt" and results["context"] == "words: each dataset's own" and len(records) == 2
+    _, plain = found(*data, "method=zero_shot", "method.templates=dataset", "views.num_views=1", "logger=none")
+    before = [(row["pred_zero_shot"], row["entropy_zero_shot"]) for row in records]
+    assert [row["pred"] for row in plain] == [prediction for prediction, _ in before]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"a photo\n", "Expected one `{}` for the class name in every template, got 'a photo'"),
+        (b"\n", "Expected at least one template in"),
+        (b"a \xff {}\n", "Expected UTF-8 text in"),
+        (None, "Expected `templates` to be one of imagenet_80, imagenet_7, a list or an existing text file, got"),
+    ],
+)
+def test_bad_lists_of_templates(run_script: Run, tmp_path: Path, content: bytes | None, sentence: str) -> None:
+    if content is not None:
+        (tmp_path / "mine.txt").write_bytes(content)
+    done = run_script("test_time.py", "data.limit=1", *ZERO_SHOT, f"method.templates={tmp_path}/mine.txt", ok=False)
+    assert sentence in done.stderr
+
+
+def test_own_data_in_other_forms(found: Any, tmp_path: Path) -> None:
+    save_huggingface(tmp_path / "saved")
+    for n in range(2):
+        write_shard(tmp_path / f"test-{n}.tar", [(f"{n}a", "cat"), (f"{n}b", "dog")])
+    for form, setting in (("huggingface", f"data.path={tmp_path}/saved"),
+                          ("webdataset", f"data.shards='{tmp_path}/test-{{0..1}}.tar'")):  # fmt: skip
+        results, records = found(f"data={form}", setting, *TPT, "data.num_workers=1")
+        assert [d["images"] for d in results["datasets"].values()] == [4] and len(records) == 4
+        assert len({row["path"] for row in records}) == 4
+
+
+def test_mistakes_in_data_are_one_sentence(run_script: Run, tmp_path: Path, image_tree: Path) -> None:
+    (tmp_path / "around").mkdir()
+    image_tree = image_tree.rename(tmp_path / "around" / "pictures")
+    (tmp_path / "t.tar.gz").write_bytes(gzip.compress(b"x" * 1000))
+    (tmp_path / "t.csv").write_text("file;class\ncat/0.png;cat\n")
+    for arguments, sentence in (
+        (f"data=webdataset data.shards={tmp_path}/t.tar.gz", "it is compressed, and images are read in place;"),
+        (f"data=webdataset data.shards={tmp_path}/absent.tar", "Expected 1 shards, but 1 are missing"),
+        (f"data=huggingface data.path={image_tree}", "Expected a directory that `save_to_disk` wrote at"),
+        (f"data=list data.path={tmp_path}/t.csv", "Expected a column 'path' in"),
+        (f"data=folder data.root={image_tree.parent}", "found one folder 'pictures' that holds 3 folders"),
+        ("data=dtd", "Expected the folder of all datasets, got none; set data.root or the variable TPT_DATA"),
+        ("data=catalog data.keys=[cifar] data.root=.", "Expected a dataset out of imagenet"),
+        ("data=catalog data.root=.", "Expected a value for `data.keys`, got none"),
+    ):  # fmt: skip
+        done = run_script("test_time.py", *arguments.split(" "), *TPT, ok=False)
+        (line,) = [line for line in done.stderr.splitlines() if line.startswith("Error:")]
+        assert sentence in line
