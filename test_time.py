@@ -33,7 +33,6 @@ def run(cfg: DictConfig) -> None:
     config, device = cli.resolved(cfg), trainer.strategy.root_device
     make_cache, swept = instantiate(cfg.cache), cli.swept("views.num_views")
     cache: FeatureCache = make_cache(clip, device.type, str(trainer.precision), swept=swept)
-    data.use_cache(cache)
     task = AdaptationTask(clip, make_method, data.datasets, cache=cache)
 
     with Journal(folder, resume=cfg.resume is not None, first=trainer.is_global_zero) as journal:
@@ -46,12 +45,13 @@ def run(cfg: DictConfig) -> None:
             "context_fingerprint": make_method.fingerprint(),
             "device": device.type,
             "division": make_method.divide(journal.stored("division"), device, threads),
+            "encoding": cache.divide(journal.stored("encoding")),
             "files": named_files(config),
             "datasets": about_datasets(data.datasets),
             "config": config,
         }
         task.threads = make_method.threads
-        data.leave_out(journal.begin(manifest, session(trainer.world_size), data.datasets))
+        data.use_cache(cache).leave_out(journal.begin(manifest, session(trainer.world_size), data.datasets))
         begin(trainer, journal.records)
         trainer.test(task, datamodule=data, verbose=False)
         if not trainer.is_global_zero:

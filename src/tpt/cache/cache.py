@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -114,6 +114,16 @@ class FeatureCache:
         self._clip, self._where = clip, {"device": device, "precision": precision}
         self._encoding: dict[str, Any] | None = None
         self._stores: dict[str, FeatureStore] = {}
+
+    def divide(self, stored: Mapping[str, int] | None) -> dict[str, int]:
+        """Fixes how many views are encoded at least, which moves last digits.
+
+        Args:
+            stored: of the run that is continued, or of its first process.
+        """
+        if stored is not None:
+            self._least = stored["num_views"]
+        return {"num_views": self._least}
 
     def shelf(self, make_views: Any) -> Shelf:
         """Where features of these views lie.

@@ -1,18 +1,29 @@
-"""Results of runs: measures, statistics, tables."""
+"""Results of runs: measures, statistics, tables; figures are in `tpt.reports.figures`."""
 
+from tpt.reports.formats import render
 from tpt.reports.measures import Measures, measures_of
+from tpt.reports.report import make_report
 from tpt.reports.results import refuse_unanswered, results_of
-from tpt.reports.statistics import Gain, paired_gain
-from tpt.reports.table import comparison_table, print_table, results_table
+from tpt.reports.runs import Run, load_run, load_runs
+from tpt.reports.statistics import Gain, Interval, mean_interval, paired_gain
+from tpt.reports.table import print_table, results_table
+from tpt.reports.transfer import transfer_matrices
 
 __all__ = [
     "Gain",
+    "Interval",
     "Measures",
-    "comparison_table",
+    "Run",
+    "load_run",
+    "load_runs",
+    "make_report",
+    "mean_interval",
     "measures_of",
     "paired_gain",
     "print_table",
     "refuse_unanswered",
+    "render",
     "results_of",
     "results_table",
+    "transfer_matrices",
 ]

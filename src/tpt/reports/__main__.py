@@ -1,51 +1,114 @@
-"""`python -m tpt.reports RUN [RUN ...]`: runs side by side, in the shape of the paper's Table 1."""
+"""Tables and figures of runs: `tpt-report RUN [RUN ...]`, or `python -m tpt.reports RUN [RUN ...]`.
+
+A RUN is the directory of a run of test_time.py or of a sweep, finished, still going or killed.
+"""
 
 from __future__ import annotations
 
 import argparse
-import json
+import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from rich.console import Console
-
+from tpt.reports.formats import FORMATS, SUFFIXES, WIDTH, format_of, render, render_grids
+from tpt.reports.report import Report, make_report
 from tpt.reports.results import SOURCES
-from tpt.reports.table import comparison_table
+from tpt.reports.runs import Run, load_runs
+from tpt.reports.transfer import transfer_matrices
+from tpt.reports.transfer_grid import transfer_grids
+
+INTERRUPTED = 130
 
 
-def load(path: Path) -> list[dict[str, Any]]:
-    """The results of a run's directory, or of every run below a sweep's directory.
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(prog="tpt-report", description=__doc__)
+    made.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="directories that test_time.py made")
+    made.add_argument("--format", help=f"{', '.join(FORMATS)}; by default that of --out's suffix, or terminal")
+    made.add_argument("--out", type=Path, metavar="FILE", help=f"written instead of printed ({', '.join(SUFFIXES)})")
+    made.add_argument(
+        "--against", metavar="ROW", help="a run's directory or a row's name: every other row's difference to it"
+    )
+    made.add_argument("--transfer", action="store_true", help="the source x target matrix of learned contexts")
+    made.add_argument(
+        "--learned-on",
+        action="append",
+        default=[],
+        metavar="RUN=DATASET",
+        help="what the context of a run was learned on, where its training.json does not say",
+    )
+    made.add_argument("--figures", type=Path, metavar="DIR", help="also draws figures there, PNG and SVG")
+    made.add_argument(
+        "--source", nargs="*", default=list(SOURCES), metavar="DATASET", help="datasets left out of the OOD average"
+    )
+    return made
 
-    Raises:
-        ValueError: there are none, or a file is damaged.
-    """
-    files = [path] if path.is_file() else sorted(path.rglob("results.json"))
-    if not files:
-        raise ValueError(f"Expected the directory of a finished run at {path}, found no results.json; check the path.")
-    found = []
-    for file in files:
-        try:
-            found.append(json.loads(file.read_text("utf-8")))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"Expected JSON in {file}, but line {error.lineno} is not; run that run again.") from error
-    return found
 
-
-def main(arguments: list[str] | None = None) -> None:
-    """Prints the table."""
-    parser = argparse.ArgumentParser(prog="python -m tpt.reports", description=__doc__)
-    parser.add_argument("runs", nargs="+", type=Path, help="directories that test_time.py made")
-    parser.add_argument("--source", nargs="*", default=list(SOURCES), help="datasets left out of the shifted average")
-    args = parser.parse_args(arguments)
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints or writes the report; one sentence and exit code 1 on a user's mistake."""
+    args = parser().parse_args(arguments)
     try:
-        runs = [run for path in args.runs for run in load(path)]
-    except ValueError as error:
-        sys.exit(f"Error: {error}")
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    console.print(comparison_table(runs, args.source))
-    if any(d["images"] != d["size"] for run in runs for d in run["datasets"].values()):
-        console.print("* on part of the images, see results.json", style="dim")
+        report(args)
+    except (ValueError, OSError) as error:
+        sys.exit(f"Error: {' '.join(str(error).split())}")
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def report(args: argparse.Namespace) -> None:
+    """Does what a command line asks for."""
+    format = format_of(args.format, args.out)
+    runs = load_runs(args.runs)
+    learned_on = dict(_pair(text) for text in args.learned_on)
+    if args.transfer:
+        text = _transfer(runs, learned_on, format)
+    else:
+        text = _table(make_report(runs, _against(args.against), args.source), format)
+    if args.out is None:
+        print(text, end="")
+    else:
+        _write(args.out, text)
+    if args.figures is not None:
+        from tpt.reports.figures import draw_all  # noqa: PLC0415 -- matplotlib takes time to load
+
+        for path in draw_all(runs, args.figures, learned_on):
+            print(path, file=sys.stderr)
+
+
+def _table(made: Report, format: str) -> str:
+    return render(made, format, _width())
+
+
+def _width() -> int:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH
+
+
+def _transfer(runs: Sequence[Run], learned_on: dict[str, str], format: str) -> str:
+    return render_grids(*transfer_grids(transfer_matrices(runs, learned_on)), format, _width())
+
+
+def _against(text: str | None) -> str | Sequence[Run] | None:
+    return load_runs([text]) if text is not None and Path(text).exists() else text
+
+
+def _pair(text: str) -> tuple[str, str]:
+    run, separator, name = text.rpartition("=")
+    if not separator or not run or not name:
+        raise ValueError(f"Expected RUN=DATASET in --learned-on, got {text!r}; such as runs/coop=imagenet.")
+    return run, name
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_text(text, "utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise ValueError(
+            f"Expected a file that can be written at {path}, but {error.strerror}; choose another --out."
+        ) from error
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,18 @@ def results_of(run_dir: str | Path) -> dict[str, Any]:
     Raises:
         ValueError: there are no records, or something in the directory is damaged.
     """
-    manifest, records = read_manifest(run_dir), read_records(run_dir)
-    found = {}
+    found = results_from(read_manifest(run_dir), read_records(run_dir), read_notes(run_dir))
+    for name, problems in found.pop("without_answer").items():
+        raise DataError(
+            f"Expected readable images in dataset {name!r}, but none of {len(problems)} has an answer "
+            f"({problems[0]['problem']})."
+        )
+    return found
+
+
+def results_from(manifest: dict[str, Any], records: pa.Table, notes: Sequence[str]) -> dict[str, Any]:
+    """`results_of`, from what was read; datasets that were begun without any answer are in `without_answer`."""
+    found, without = {}, {}
     for name, about in manifest["datasets"].items():
         rows = records.filter(pc.equal(records["dataset"], name))
         measures = measures_of(rows)
@@ -40,13 +51,10 @@ def results_of(run_dir: str | Path) -> dict[str, Any]:
             gain, complete = gain_of(rows), len(rows) == about["to_test"]
             found[name] = {**values, "gain": gain, "unanswered": measures.unanswered, "complete": complete, **about}
         elif len(rows):
-            raise DataError(
-                f"Expected readable images in dataset {name!r}, but none of {len(rows)} has an answer "
-                f"({measures.unanswered[0]['problem']})."
-            )
+            without[name] = measures.unanswered
     complete = len(found) == len(manifest["datasets"]) and all(d["complete"] for d in found.values())
-    notes = read_notes(run_dir)
-    return {**manifest, "notes": notes, "complete": complete, "datasets": found, "averages": averages(found)}
+    about_run = {**manifest, "notes": list(notes), "complete": complete}
+    return {**about_run, "datasets": found, "averages": averages(found), "without_answer": without}
 
 
 def gain_of(records: pa.Table) -> dict[str, Any]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, JustifyMethod
 from rich.table import Table
-
-from tpt.reports.results import SOURCES
 
 COLUMNS = ("dataset", "images", "zero-shot", "{method}", "gain [95 %]", "entropy", "views", "img/s")
 
@@ -34,41 +31,6 @@ def results_table(results: dict[str, Any]) -> Table:
                 row = (name, "", f"{mean['acc_zero_shot']:.2f}", f"{mean['acc']:.2f}", gain, _entropies(mean))
                 table.add_row(*row, f"{mean['selected_views']:g}", "")
     return table
-
-
-def comparison_table(runs: Sequence[dict[str, Any]], source: Sequence[str] = SOURCES) -> Table:
-    """The shape of the paper's Table 1: a row per run, a column per dataset, average and shifted average.
-
-    A cell computed on part of a dataset is marked with an asterisk; one that no run filled is a dash.
-
-    Args:
-        runs: contents of `results.json` files.
-        source: datasets that the shifted average leaves out.
-    """
-    datasets = list(dict.fromkeys(name for run in runs for name in run["datasets"]))
-    table = Table("method", "backbone", *datasets, "average", "shifted average", show_edge=False, pad_edge=False)
-    for column in table.columns[2:]:
-        column.justify = "right"
-    for run in runs:
-        cells = {name: run["datasets"].get(name) for name in datasets}
-        shown = [_cell(cells[name]) for name in datasets]
-        everything = _mean_accuracy(list(cells.values()))
-        shifted = _mean_accuracy([cell for name, cell in cells.items() if name not in source])
-        table.add_row(run["method"], run["backbone"]["name"], *shown, everything, shifted)
-    return table
-
-
-def _cell(found: dict[str, Any] | None) -> str:
-    if found is None:
-        return "-"
-    return f"{found['acc']:.2f}{'' if found['images'] == found['size'] else '*'}"
-
-
-def _mean_accuracy(cells: Sequence[dict[str, Any] | None]) -> str:
-    accuracies = [cell["acc"] for cell in cells if cell is not None]
-    if not cells or len(accuracies) < len(cells):
-        return "-"  # a mean over other datasets than the row above would compare nothing
-    return f"{sum(accuracies) / len(accuracies):.2f}"
 
 
 def _row(name: str, d: dict[str, Any]) -> tuple[str, ...]:

@@ -1,0 +1,252 @@
+"""One image of a run, looked at: `python -m tpt.contact_sheet RUN IMAGE [--dataset NAME] [--out FILE]`.
+
+Its views are made again, as the run made them, and stand in the order of their entropy, the selected ones framed, with
+the answers before and after.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hydra.errors import HydraException
+from hydra.utils import get_object, instantiate
+from matplotlib.figure import Figure
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor
+
+from tpt.backbones import CLIP
+from tpt.data import EpisodeDataModule, ImageDataset
+from tpt.data.store import content_digest
+from tpt.reports.figures import contact_sheet
+from tpt.reports.figures.style import save_as
+from tpt.reports.runs import Run, load_run
+from tpt.runs.manifest import leaves
+from tpt.tasks import MethodMaker
+from tpt.tasks.adaptation import MakeMethod
+from tpt.views.batched import PlannedViews
+
+PARTS = ("backbone", "context", "method", "views", "data")  # of a configuration, that are made again
+OURS = ("tpt.", "torch.optim.")  # what a configuration may name: it comes from a file, and naming is calling
+PROBE = {"steps": 0, "selection_p": 1.0}  # orders all views by entropy and tunes nothing
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A drawn sheet.
+
+    Args:
+        figure: it.
+        as_recorded: whether the selection that was made again is the recorded one; the recorded one is framed.
+    """
+
+    figure: Figure
+    as_recorded: bool
+
+
+class SheetMaker:
+    """Draws sheets of a run's images.
+
+    Args:
+        clip: the frozen backbone.
+        data: the run's data module, which knows how views are made.
+        make_probe: dataset -> the run's method with the settings `PROBE`.
+    """
+
+    def __init__(self, clip: CLIP, data: EpisodeDataModule, make_probe: MakeMethod) -> None:
+        self.clip = clip
+        self.data = data
+        self._make_probe = make_probe
+
+    @torch.no_grad()
+    def sheet(self, record: Mapping[str, Any]) -> Sheet:
+        """The sheet of an image.
+
+        Args:
+            record: of the image, with the columns of `tpt.runs.RECORD_SCHEMA`.
+
+        Raises:
+            ValueError: the image has no answer, is not there any more, or is another one by now.
+        """
+        if record["problem"] is not None:
+            raise ValueError(f"Expected an image with an answer, but {record['path']} has none ({record['problem']}).")
+        dataset = next((d for d in self.data.datasets if d.name == record["dataset"]), None)
+        samples = [] if dataset is None else dataset.samples
+        index = next((i for i, sample in enumerate(samples) if sample.path == record["path"]), None)
+        if dataset is None or index is None:
+            raise ValueError(
+                f"Expected {record['path']} in dataset {record['dataset']!r} as in the run, found it there no more; "
+                "put the data back."
+            )
+        views = self._views(dataset, index, record)
+        order, entropies = self._order(dataset, views)
+        selected = list(record["selected"])
+        same = order[: len(selected)] == selected
+        texts = texts_of(record, dataset.class_names)
+        if not same:
+            texts.append("the selection made again differs from the recorded one, which is framed")
+        figure = contact_sheet(pixels_of(views, self.clip), order, selected, texts, entropies)
+        return Sheet(figure, same)
+
+    def _views(self, dataset: ImageDataset, index: int, record: Mapping[str, Any]) -> Tensor:
+        content = dataset.content(index)
+        if content_digest(content) != record["content"]:
+            raise ValueError(
+                f"Expected the picture {record['path']} that was tested, but its file has changed since; put it back."
+            )
+        maker = self.data.make_views(dataset)
+        views = maker(dataset.image(index, content), f"{dataset.name}/{record['path']}")
+        made: Tensor = maker.render([views])[0] if isinstance(views, PlannedViews) else views
+        return made
+
+    def _order(self, dataset: ImageDataset, views: Tensor) -> tuple[list[int], list[float] | None]:
+        """Views by rising entropy of their predictions before tuning, and these entropies where they can be had."""
+        method = self._make_probe(dataset).to(self.clip.device)
+        features, norm = self.clip.encode_views(views.to(self.clip.device), return_norm=True)
+        order: list[int] = method(features, norm).selected.tolist()
+        if getattr(method, "conditional", None) is not None:
+            return order, None  # each view alone would get a context of its own
+        return order, method(features[:, None], norm.expand(len(features))).entropy.tolist()
+
+
+def texts_of(record: Mapping[str, Any], class_names: Sequence[str]) -> list[str]:
+    """The lines above a sheet."""
+
+    def answer(end: str) -> str:
+        pred = record[f"pred{end}"]
+        right = "right" if pred == record["label"] else "wrong"
+        return f"{class_names[pred]} ({100 * record[f'confidence{end}']:.0f} %, {right})"
+
+    entropy = f"marginal entropy {record['entropy_zero_shot']:.2f} before, {record['entropy']:.2f} after (nats)"
+    return [
+        f"{record['dataset']}/{record['path']}, class: {class_names[record['label']]}",
+        f"before: {answer('_zero_shot')}",
+        f"after: {answer('')}; {entropy}",
+    ]
+
+
+def pixels_of(views: Tensor, clip: CLIP) -> np.ndarray:
+    """(V, H, W, 3) uint8 pixels of views (V, 3, H, W), which may be normalised."""
+    if views.dtype != torch.uint8:
+        mean, std = (torch.tensor(x).view(3, 1, 1) for x in (clip.mean, clip.std))
+        views = ((views.cpu() * std + mean).clamp(0, 1) * 255).round().to(torch.uint8)
+    return views.cpu().permute(0, 2, 3, 1).numpy()
+
+
+def maker_of(run: Run, trust: bool = False) -> SheetMaker:
+    """Makes the parts of a run again, from its configuration.
+
+    Args:
+        run: read from its directory.
+        trust: whether the configuration may name what is neither ours nor an optimizer of torch, which then runs.
+
+    Raises:
+        ValueError: the configuration names something else, or what it names is not there.
+    """
+    if not run.tunes:
+        raise ValueError(
+            f"Expected a run that selects views, but method {run.method} of {run.path} looks at the image alone; "
+            "choose one of method=tpt."
+        )
+    stored = {part: run.results["config"].get(part) for part in PARTS}
+    if not trust:
+        refuse_strangers(stored, run.path)
+    cfg = OmegaConf.create(stored)
+    clip: CLIP = instantiate(cfg.backbone)
+    data: EpisodeDataModule = instantiate(cfg.data.module)
+    data.use_views(instantiate(cfg.views)(image_size=clip.image_size, mean=clip.mean, std=clip.std))
+    return SheetMaker(clip, data, probe_maker(clip, instantiate(cfg.context), instantiate(cfg.method)))
+
+
+def probe_maker(clip: CLIP, make_context: partial[Any], make_method: partial[Any]) -> MethodMaker:
+    """Methods that order all views by entropy and tune nothing; arguments as for `MethodMaker`.
+
+    Raises:
+        ValueError: the method does not select views.
+    """
+    missing = PROBE.keys() - inspect.signature(make_method.func).parameters.keys()
+    if missing:
+        raise ValueError(
+            f"Expected a method with the settings {' and '.join(PROBE)}, but {make_method.func.__name__} has no "
+            f"{sorted(missing)[0]}; a contact sheet shows how views are selected."
+        )
+    return MethodMaker(clip, make_context, partial(make_method, **PROBE))
+
+
+def refuse_strangers(stored: Mapping[str, Any], path: Path) -> None:
+    """Raises a ValueError where a configuration names what is neither ours nor an optimizer of torch.
+
+    `tpt.cli.os.system` begins with our name and is not ours, so it is looked at where a thing was defined as well.
+    """
+    for key, value in leaves(stored):
+        if key.rsplit(".", 1)[-1] == "_target_" and not _is_ours(str(value)):
+            raise ValueError(
+                f"Expected parts of tpt in the configuration of {path}, got {value!r} for {key}; if you know the run, "
+                "pass --trust."
+            )
+
+
+def _is_ours(name: str) -> bool:
+    if not name.startswith(OURS):
+        return False
+    try:
+        return f"{getattr(get_object(name), '__module__', '')}.".startswith(OURS)
+    except Exception:  # there is no such thing, which importing it may say in any way
+        return False
+
+
+def record_of(run: Run, image: str, dataset: str | None = None) -> dict[str, Any]:
+    """The record of an image.
+
+    Args:
+        run: that tested it.
+        image: its path in the dataset, or the end of it.
+        dataset: its name; None looks in all.
+
+    Raises:
+        ValueError: there is none, or several datasets have one.
+    """
+    rows = [r for r in run.records.to_pylist() if dataset in (None, r["dataset"])]
+    found = [r for r in rows if r["path"] == image] or [r for r in rows if r["path"].endswith(f"/{image}")]
+    if len(found) != 1:
+        some = ", ".join(f"{r['dataset']}: {r['path']}" for r in (found or rows)[:3])
+        what = "none" if not found else f"{len(found)}, add --dataset"
+        raise ValueError(f"Expected one image {image!r} in the records of {run.path}, got {what}; such as {some}.")
+    record: dict[str, Any] = found[0]
+    return record
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Writes a sheet; one sentence and exit code 1 on a user's mistake."""
+    parser = argparse.ArgumentParser(prog="python -m tpt.contact_sheet", description=__doc__)
+    parser.add_argument("run", type=Path, metavar="RUN", help="directory that test_time.py made")
+    parser.add_argument("image", metavar="IMAGE", help="its path in the dataset, as in the records, or the end of it")
+    parser.add_argument("--dataset", metavar="NAME", help="where several have such an image")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", default=Path("contact_sheet.png"), help=".png, .svg or .pdf"
+    )
+    parser.add_argument("--trust", action="store_true", help="makes whatever the run's configuration names")
+    args = parser.parse_args(arguments)
+    try:
+        run = load_run(args.run)
+        record = record_of(run, args.image, args.dataset)
+        sheet = maker_of(run, args.trust).sheet(record)
+        print(save_as(sheet.figure, args.out))
+    except (ValueError, OSError, HydraException, OmegaConfBaseException) as error:
+        cause = error.__cause__ if error.__cause__ is not None and not isinstance(error, ValueError) else error
+        sys.exit(f"Error: {' '.join(str(cause).split())}")
+    if not sheet.as_recorded:
+        print("Note: the selection made again differs from the recorded one, which is framed.", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

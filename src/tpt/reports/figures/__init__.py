@@ -1,0 +1,78 @@
+"""Figures of runs, for print: each function gives a matplotlib `Figure`, `save` writes it as PNG and SVG."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from tpt.reports.figures.answers import entropy_figure, reliability_figure
+from tpt.reports.figures.heat_map import transfer_figure
+from tpt.reports.figures.knobs import curves, knob_figure
+from tpt.reports.figures.sheet import contact_sheet
+from tpt.reports.figures.style import save
+from tpt.reports.rows import rows_of
+from tpt.reports.runs import Run
+from tpt.reports.transfer import Transfer, transfer_matrices
+
+__all__ = [
+    "contact_sheet",
+    "curves",
+    "draw_all",
+    "entropy_figure",
+    "figures_of",
+    "knob_figure",
+    "reliability_figure",
+    "save",
+    "transfer_figure",
+]
+
+
+def figures_of(runs: Sequence[Run], learned_on: Mapping[str, str] | None = None) -> Iterator[tuple[str, Figure]]:
+    """Every figure that the runs have something for, with a name for its file.
+
+    Args:
+        runs: finished or not.
+        learned_on: as for `transfer_matrices`.
+    """
+    for found in curves(runs):
+        yield f"accuracy_by_{found.knob.rsplit('.', 1)[-1]}", knob_figure(found)
+    for matrix in _matrices(runs, learned_on):
+        yield f"transfer_{file_name(matrix.title)}", transfer_figure(matrix)
+    for row in rows_of(runs):
+        for run in row.runs:
+            if run.tunes and run.results["datasets"]:
+                seed = f"_seed_{run.results.get('seed')}" if len(row.by_seed()) > 1 else ""
+                several = len(row.runs) > len(row.by_seed())  # a run for each dataset
+                end = file_name(f"{row.label}{seed}{'_' + '_'.join(run.to_test) if several else ''}")
+                yield f"entropy_{end}", entropy_figure(run)
+                yield f"reliability_{end}", reliability_figure(run)
+
+
+def _matrices(runs: Sequence[Run], learned_on: Mapping[str, str] | None) -> list[Transfer]:
+    """The transfer matrices; none where the runs make none, as those of a table with contexts of unknown origin."""
+    try:
+        return transfer_matrices(runs, learned_on)
+    except ValueError:
+        return []
+
+
+def draw_all(runs: Sequence[Run], folder: str | Path, learned_on: Mapping[str, str] | None = None) -> Iterator[Path]:
+    """Writes all figures, PNG and SVG, and gives their paths.
+
+    Args:
+        runs: finished or not.
+        folder: is made.
+        learned_on: as for `transfer_matrices`.
+    """
+    taken: dict[str, int] = {}
+    for name, figure in figures_of(runs, learned_on):
+        taken[name] = taken.get(name, 0) + 1
+        yield from save(figure, folder, name if taken[name] == 1 else f"{name}_{taken[name]}")
+
+
+def file_name(text: str) -> str:
+    """A label as a file's name."""
+    return re.sub(r"[^\w.=+-]+", "_", text).strip("_.")[:100] or "run"

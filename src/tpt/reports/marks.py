@@ -1,0 +1,137 @@
+"""What sets a cell off from the paper's, or from a whole one: its marks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tpt.data.catalog.entries import CATALOG
+from tpt.reports.published import ALL_VIEWS, published_row
+from tpt.reports.runs import Run
+
+FULL = ("32-true", "32", "None")  # Lightning's names of float32
+TPT_SETTINGS = {
+    "method.steps": 1,
+    "views.num_views": 64,
+    "method.selection_p": 0.1,
+    "method.lr": 5e-3,
+    "method.optimizer._target_": "torch.optim.AdamW",
+    "method.optimizer.weight_decay": 0.01,
+    "method.learned_class_token": False,
+}
+WORDS = {"context.ctx_init": "a photo of a", "context.class_token_position": "end"}
+LEARNED_ON, SHOTS, VECTORS = "imagenet", 16, 4  # of the printed rows that start from CoOp or CoCoOp
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One mark.
+
+    Args:
+        why: what it says; cells whose marks say the same share a letter.
+        detail: of this cell, added to the explanation; empty where there is nothing to add.
+    """
+
+    why: str
+    detail: str = ""
+
+
+def paper_method(run: Run) -> str:
+    """The printed row a run is to be compared with."""
+    all_views = run.method == "tpt" and run.settings.get("method.selection_p") == 1.0
+    return ALL_VIEWS if all_views else run.method
+
+
+def marks_of(run: Run, dataset: str) -> list[Mark]:
+    """All marks of one run's cell; a difference to the printed number is only fair where there are none."""
+    found = [*_coverage(run, dataset), *_precision(run), *_split(run, dataset)]
+    if published_row(run.backbone, paper_method(run), dataset) is not None:
+        found += [*_settings(run, dataset), *_learning(run)]
+    return found
+
+
+def _coverage(run: Run, dataset: str) -> Iterator[Mark]:
+    about, found = run.to_test[dataset], run.results["datasets"].get(dataset)
+    failed = run.results["without_answer"].get(dataset, []) if found is None else found["unanswered"]
+    done = len(failed) + (0 if found is None else found["images"])
+    if about["to_test"] != about["size"]:
+        yield Mark("on part of the images", f"{dataset} {about['to_test']:,} of {about['size']:,}")
+    if done < about["to_test"]:
+        yield Mark("unfinished", f"{dataset} {done:,} of {about['to_test']:,} images done")
+    if failed:
+        yield Mark("images without an answer are left out", f"{dataset} {len(failed):,}")
+
+
+def _precision(run: Run) -> Iterator[Mark]:
+    precision = run.results["backbone"]["precision"]
+    if precision != "fp32":
+        yield Mark(f"the backbone computes in {precision}, the paper's in fp32")
+    trainer = str(run.settings.get("trainer.precision"))
+    if trainer not in FULL:
+        yield Mark(f"trainer.precision={trainer}, the paper's numbers are compared in 32-true")
+
+
+def _split(run: Run, dataset: str) -> Iterator[Mark]:
+    entry, about = CATALOG.get(dataset), run.to_test[dataset]
+    if entry is None:
+        return
+    if about["split"] != entry.split:
+        yield Mark("another split than the paper's", f"{dataset} {about['split'] or 'its folder'}")
+    elif (about["size"], about["classes"]) != (entry.images, entry.classes):
+        yield Mark(
+            "another test set than the paper's",
+            f"{dataset} {about['size']:,} images of {about['classes']:,} classes, there {entry.images:,} of "
+            f"{entry.classes:,}",
+        )
+
+
+def _settings(run: Run, dataset: str) -> Iterator[Mark]:
+    method = paper_method(run)
+    expected: dict[str, Any] = dict(TPT_SETTINGS) if run.tunes else {}
+    if method == ALL_VIEWS:
+        expected["method.selection_p"] = 1.0
+    if method in ("clip", "tpt", ALL_VIEWS):
+        expected |= WORDS
+    if method == "ensemble":
+        expected["method.templates"] = "imagenet_80"
+    for key, value in expected.items():
+        if run.settings.get(key) != value:
+            yield Mark(f"{key.split('.', 1)[1]}={run.settings.get(key)}, in the paper {value}")
+    if run.tunes:
+        yield from _augmix(run, dataset)
+
+
+def _augmix(run: Run, dataset: str) -> Iterator[Mark]:
+    if run.settings.get("views._target_") == "tpt.views.paper_views":
+        return
+    mixes, mixed = "views.augmix._target_" in run.settings, CATALOG[dataset].augmix
+    if mixes != mixed:
+        yield Mark("views without AugMix, in the paper with it" if mixed else "AugMix, in the paper plain crops")
+    elif mixes and (severity := run.settings.get("views.augmix.severity")) != 1.0:
+        yield Mark(f"AugMix of severity {severity}, in the paper 1")
+
+
+def _learning(run: Run) -> Iterator[Mark]:
+    if "coop" not in run.method:
+        return
+    if run.training is None:
+        yield Mark("what the context was learned on is not known, in the paper 16 shots of ImageNet")
+        return
+    source, shots = run.training.source, run.training.shots
+    vectors = run.training.settings.get("learner.n_ctx")
+    words = run.training.settings.get("learner.ctx_init")
+    if (source, shots) != (LEARNED_ON, SHOTS):
+        yield Mark(f"context learned on {shots or 'all'} shots of {source}, in the paper on 16 of imagenet")
+    elif words is None and vectors != VECTORS:
+        yield Mark(f"context of {vectors} vectors, in the paper 4")
+
+
+def merged(marks: Sequence[Mark]) -> dict[str, list[str]]:
+    """Details by explanation, each once, in order."""
+    found: dict[str, list[str]] = {}
+    for mark in marks:
+        details = found.setdefault(mark.why, [])
+        if mark.detail and mark.detail not in details:
+            details.append(mark.detail)
+    return found

@@ -1,0 +1,177 @@
+"""Runs on disk, finished, still going or killed, as reports see them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tpt.reports.results import results_from
+from tpt.reports.training import Training, training_of
+from tpt.runs import RECORD_SCHEMA, answered, read_manifest, read_notes, read_records
+from tpt.runs.manifest import leaves
+from tpt.runs.records import shard_files
+
+MANIFEST = "run.json"
+
+
+class Outcome(NamedTuple):
+    """What became of one image: digest of its file, its class, and whether the answers before and after are right."""
+
+    content: str
+    label: int
+    before: bool
+    after: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run.
+
+    Args:
+        path: its directory.
+        results: as in `results.json`, computed from the records; what is done of an unfinished run.
+        records: of all images done, as `tpt.runs.RECORD_SCHEMA`.
+        to_test: by dataset, what the manifest says of it, also of those without an answer yet.
+        settings: every value of its configuration by its dotted key.
+        training: how the context was learned, where that is known.
+    """
+
+    path: Path
+    results: dict[str, Any]
+    records: pa.Table
+    to_test: dict[str, dict[str, Any]]
+    settings: dict[str, Any]
+    training: Training | None
+
+    @property
+    def method(self) -> str:
+        """The row of the paper's tables: clip, tpt, tpt+coop and so on."""
+        return str(self.results["method"])
+
+    @property
+    def tunes(self) -> bool:
+        """Whether the method changes answers at test time."""
+        return bool(self.results["choices"].get("method") != "zero_shot")
+
+    @property
+    def backbone(self) -> str:
+        """Its name, as open_clip has it, with the tag of its weights."""
+        return str(self.results["backbone"]["name"])
+
+    @cached_property
+    def _outcomes(self) -> dict[str, dict[str, Outcome]]:
+        found: dict[str, dict[str, Outcome]] = {}
+        columns = ("dataset", "path", "content", "label", "pred_zero_shot", "pred")
+        table = answered(self.records)
+        rows = zip(*(table[column].to_pylist() for column in columns), strict=True)
+        for dataset, path, content, label, before, after in rows:
+            found.setdefault(dataset, {})[path] = Outcome(content, label, before == label, after == label)
+        return found
+
+    def outcomes(self, dataset: str) -> dict[str, Outcome]:
+        """Every answered image of a dataset, by its path."""
+        return self._outcomes.get(dataset, {})
+
+    def of(self, dataset: str) -> pa.Table:
+        """The records of a dataset's answered images."""
+        return answered(self.records.filter(pc.equal(self.records["dataset"], dataset)))
+
+
+def find_runs(path: str | Path) -> list[Path]:
+    """The directories of the run, or of every run of the sweep, in a directory.
+
+    Args:
+        path: a directory, or a file in it such as `results.json`.
+
+    Raises:
+        ValueError: there is no run.
+    """
+    folder = Path(path)
+    folder = folder.parent if folder.is_file() else folder
+    found = sorted((p.parent for p in folder.rglob(MANIFEST)), key=_by_number)
+    if not found:
+        raise ValueError(
+            f"Expected the directory of a run or sweep of test_time.py at {path}, found no {MANIFEST} below it; check "
+            "the path."
+        )
+    return found
+
+
+def _by_number(path: Path) -> list[tuple[int, int, str]]:
+    """Sorts job 10 of a sweep behind job 9."""
+    return [(0, int(part), "") if part.isdecimal() and len(part) < 10 else (1, 0, part) for part in path.parts]
+
+
+def load_runs(paths: Iterable[str | Path]) -> list[Run]:
+    """The runs in some directories, each once.
+
+    Raises:
+        ValueError: there is none in one of them, or one is damaged.
+    """
+    found = {folder.resolve(): folder for path in paths for folder in find_runs(path)}
+    return [load_run(folder) for folder in found.values()]
+
+
+def load_run(folder: str | Path) -> Run:
+    """One run.
+
+    Raises:
+        ValueError: it is no run's directory, or something in it is damaged.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    has_records = bool(shard_files(folder))
+    records = read_records(folder) if has_records else RECORD_SCHEMA.empty_table()
+    notes = read_notes(folder) if has_records else []
+    try:
+        _check(manifest, records)
+        settings = dict(leaves(manifest["config"]))
+        json.dumps(settings)  # as deep as can be shown
+        results = results_from(manifest, records, notes)
+    except Exception as error:  # what others wrote may be anything
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        raise ValueError(
+            f"Expected what test_time.py wrote in {folder}, but {MANIFEST} or the records do not fit ({reason}); start "
+            "the run anew."
+        ) from error
+    context = settings.get("context.path")
+    training = training_of(context) if isinstance(context, str) else None
+    return Run(folder, results, records, manifest["datasets"], settings, training)
+
+
+_SHAPE: dict[str, type | tuple[type, ...]] = {"method": str, "choices": dict, "backbone": dict, "sessions": list}
+_OF_DATASET: dict[str, type | tuple[type, ...]] = {
+    "to_test": int,
+    "classes": int,
+    "size": int,
+    "split": str,
+    "notes": list,
+}
+
+
+def _check(manifest: Mapping[str, Any], records: pa.Table) -> None:
+    """Raises a ValueError or KeyError for what a report could not work with."""
+    _check_types(manifest, _SHAPE, "the run")
+    _check_types(manifest["backbone"], {"name": str, "precision": str}, "backbone")
+    _check_types(manifest["sessions"][-1], {"processes": int}, "the last session")
+    for name, about in manifest["datasets"].items():
+        _check_types(about, _OF_DATASET, f"dataset {name!r}")
+    strange = set(records["dataset"].to_pylist()) - set(manifest["datasets"])
+    if strange:
+        raise ValueError(f"there are records of a dataset {sorted(map(str, strange))[0]!r} that the run does not have")
+    for name in ("path", "content", "label", "pred", "pred_zero_shot", "confidence", "confidence_zero_shot"):
+        if answered(records)[name].null_count:
+            raise ValueError(f"an answered image has no {name}")
+
+
+def _check_types(node: Any, types: Mapping[str, type | tuple[type, ...]], where: str) -> None:
+    for key, kind in types.items():
+        if not isinstance(node, Mapping) or not isinstance(node.get(key), kind):
+            raise ValueError(f"{key} of {where} is missing or no {kind.__name__ if isinstance(kind, type) else kind}")
