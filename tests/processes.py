@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.conftest import ROOT
 
 # Bits depend on the number of threads, and these tests share their cores.
-QUICK = ("threads=1", "logger=none", "views.num_views=10")
+QUICK = ("threads=1", "logger=none", "cache=off", "views.num_views=10")
 
 
 def start(folder: Path, *arguments: str, script: str = "test_time.py", **env: str) -> subprocess.Popen[str]:

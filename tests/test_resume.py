@@ -17,7 +17,7 @@ import tpt
 from tests.conftest import Done, noise_image
 from tpt.data import EpisodeDataModule
 from tpt.runs import read_manifest, read_notes, read_records
-from tpt.runs.records import shard_files
+from tpt.runs.records import shard_files, write_shard
 from tpt.tasks import AdaptationTask
 
 Run = Callable[..., Done]
@@ -28,7 +28,7 @@ def small(image_tree: Path, noise_file: Callable[..., Path]) -> list[str]:
     """Twelve pictures, batches of two, a CLIP of noise."""
     model = ["backbone=file", f"backbone.pretrained={noise_file()}", "backbone.quick_gelu=true", "logger=none"]
     data = ["data=folder", f"data.root={image_tree}", "data.batch_size=2", "callbacks.records.shard_size=2"]
-    return [*model, *data, "views.num_views=10", "hydra.run.dir=run", "threads=1"]
+    return [*model, *data, "views.num_views=10", "hydra.run.dir=run", "threads=1", "cache=off"]
 
 
 @pytest.fixture
@@ -283,3 +283,10 @@ def test_batches_do_not_depend_on_what_is_done(image_tree: Path) -> None:
     every = module.batches(dataset)
     module.leave_out({"pictures": {0, 1, 2, 3, 4, 7}})
     assert module.batches(dataset) == every[1:]
+
+
+def test_records_of_other_images_are_refused(run_script: Run, small: list[str], tmp_path: Path) -> None:
+    run_script("test_time.py", *small)
+    rows = read_records(tmp_path / "run").to_pylist()[:1]
+    write_shard([rows[0] | {"index": 99}], tmp_path / "run" / "records", "00-pictures-0000099")
+    assert "found one of image 99 of 'pictures'" in run_script("test_time.py", "resume=run", ok=False).stderr

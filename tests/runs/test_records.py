@@ -14,7 +14,14 @@ from tpt.runs.records import DamagedShardError, read_shard, shard_files, write_s
 
 def row(index: int, dataset: str = "a") -> dict[str, Any]:
     values: dict[str, Any] = dict.fromkeys(RECORD_SCHEMA.names, 1)
-    about = {"dataset": dataset, "index": index, "path": f"{index}.png", "content": "ab", "problem": None}
+    about = {
+        "dataset": dataset,
+        "seconds": 0.5,
+        "index": index,
+        "path": f"{index}.png",
+        "content": "ab",
+        "problem": None,
+    }
     return values | about | {"selected": [3, 1]}
 
 

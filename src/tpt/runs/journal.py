@@ -68,13 +68,15 @@ class Journal:
             Indices of the images that are done, by dataset.
 
         Raises:
-            ValueError: another process is at it, there are records and `resume` is off, or the settings differ.
+            ValueError: another process is at it, there are records and `resume` is off, the settings differ, or the
+                records are not those of this run.
             DataError: an image that was tested is another one by now.
         """
         if self.first:
             self._take()
             sessions = self._earlier_sessions(manifest, session)
         self.records = self._read() if self.resume else self.records
+        self._refuse_strange_records(datasets)
         if self.first:
             self._refuse_changed_images(datasets)
             write_json({**manifest, "sessions": [*sessions, dict(session)]}, self.folder / NAME)
@@ -82,6 +84,15 @@ class Journal:
         for name, index in zip(self.records["dataset"].to_pylist(), self.records["index"].to_pylist(), strict=True):
             done[name].add(index)
         return done
+
+    def _refuse_strange_records(self, datasets: Sequence[ImageDataset]) -> None:
+        images = {dataset.name: len(dataset) for dataset in datasets}
+        for name, index in zip(self.records["dataset"].to_pylist(), self.records["index"].to_pylist(), strict=True):
+            if index >= images.get(name, 0):
+                raise ValueError(
+                    f"Expected records of this run's images in {self.folder}, found one of image {index} of {name!r}, "
+                    "which it does not have; start the run anew."
+                )
 
     def _take(self) -> None:
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,13 @@ RECORD_SCHEMA = pa.schema(
         ("problem", pa.string()),  # why there is no answer; null where there is one
     ]
 )
+# Columns that an image without an answer leaves empty.
+ANSWER = (
+    *(f"{name}{end}" for end in ("", "_zero_shot") for name in ("pred", "rank", "confidence", "entropy")),
+    "selected",
+)
+ALWAYS = ("dataset", "index", "path", "label", "seconds")
+_NAME = re.compile(r"\d+-.+-[0-9a-f]{16}\.parquet")
 _NOTES = b"tpt.notes"
 
 
@@ -86,13 +94,30 @@ def read_shard(path: Path) -> pa.Table:
             raise ValueError("its checksum differs")
         table = pq.read_table(io.BytesIO(content))
         notes = (table.schema.metadata or {}).get(_NOTES, b"[]")
-        return table.select(RECORD_SCHEMA.names).cast(RECORD_SCHEMA).replace_schema_metadata({_NOTES: notes})
+        if not _NAME.fullmatch(path.name) or not all(isinstance(note, str) for note in json.loads(notes)):
+            raise ValueError("its name or its notes are not those of a shard")
+        table = table.select(RECORD_SCHEMA.names).cast(RECORD_SCHEMA)
+        _refuse_gaps(table)
+        return table.replace_schema_metadata({_NOTES: notes})
     except Exception as error:  # a reader of untrusted bytes may raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DamagedShardError(
             f"Expected the records that were written to {path}, but they are damaged ({reason}); resume the run to "
             "compute them again."
         ) from error
+
+
+def _refuse_gaps(table: pa.Table) -> None:
+    """Raises a ValueError where a value is missing that every record, or every answer, has."""
+    for name in ALWAYS:
+        if table[name].null_count:
+            raise ValueError(f"{name} is missing")
+    if len(table) and pc.min(table["index"]).as_py() < 0:
+        raise ValueError("an index is negative")
+    answers = answered(table)
+    for name in ANSWER:
+        if answers[name].null_count:
+            raise ValueError(f"{name} is missing")
 
 
 def read_records(run_dir: str | Path) -> pa.Table:

@@ -11,6 +11,7 @@ from torch import Tensor
 from tpt.data.datamodule import EpisodeBatch
 from tpt.data.dataset import ImageDataset
 from tpt.methods.base import Adaptation
+from tpt.runs.records import ANSWER
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,6 @@ def answered_rows(batch: EpisodeBatch, out: Adaptation) -> list[dict[str, Any]]:
     columns["problem"] = [None if good else "the adapted prediction is not finite" for good in finite]
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     return [row if row["problem"] is None else {**row, **dict.fromkeys(ANSWER)} for row in rows]
-
-
-# Columns that an image without an answer leaves empty.
-ANSWER = (
-    *(f"{name}{end}" for end in ("", "_zero_shot") for name in ("pred", "rank", "confidence", "entropy")),
-    "selected",
-)
 
 
 def unanswered_row(index: int, path: str, content: str | None, label: int, problem: str) -> dict[str, Any]:
