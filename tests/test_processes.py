@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -84,17 +85,40 @@ def test_a_sweep_of_several_processes(small: list[str], tmp_path: Path) -> None:
     assert [len(without_time(tmp_path / "sweep" / job)) for job in "01"] == [12, 12]
 
 
+def torchrun(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Processes that something other than Lightning starts, as on several machines."""
+    command = [sys.executable, "-m", "torch.distributed.run", *arguments]
+    return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
 @pytest.mark.slow
 def test_processes_that_something_else_started(small: list[str], tmp_path: Path, run_script: Any) -> None:
-    """torchrun, as on several nodes."""
     run_script("test_time.py", *small, "hydra.run.dir=one")
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python", sys.executable]
-    done = subprocess.run(
-        [sys.executable, *command, str(ROOT / "test_time.py"), *small, *DDP, "trainer.devices=2", "hydra.run.dir=two"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    script = ["--no-python", sys.executable, str(ROOT / "test_time.py"), *small, *DDP, "trainer.devices=2"]
+    finish(torchrun(tmp_path, "--standalone", "--nproc-per-node=2", *script, "hydra.run.dir=two"))
     assert without_time(tmp_path / "two") == without_time(tmp_path / "one")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folders", [("two", "two"), ("two", "other")])
+def test_two_nodes(small: list[str], tmp_path: Path, run_script: Any, folders: tuple[str, str]) -> None:
+    """One process each, on this machine; they must share a directory."""
+    run_script("test_time.py", *small, "hydra.run.dir=one")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    nodes = ["--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1", f"--master-port={port}", "--no-python"]
+    script = [sys.executable, str(ROOT / "test_time.py"), *small, *DDP, "trainer.num_nodes=2"]
+    both = [
+        torchrun(tmp_path, f"--node-rank={rank}", *nodes, *script, f"hydra.run.dir={folder}")
+        for rank, folder in enumerate(folders)
+    ]
+    errors = [node.communicate(timeout=280)[1] for node in both]
+    if folders[0] == folders[1]:
+        assert [node.returncode for node in both] == [0, 0], errors
+        assert without_time(tmp_path / "two") == without_time(tmp_path / "one")
+    else:
+        assert all("Expected all processes of a run to work in one directory" in text for text in errors)
 
 
 @pytest.mark.slow

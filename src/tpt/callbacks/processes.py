@@ -46,9 +46,10 @@ class ProcessGuard(Callback):
             threading.Thread(target=self._watch_parent, args=(os.getppid(),), daemon=True).start()
         here = str(self.folder.resolve())
         first = trainer.strategy.broadcast(here)
-        if here != first:
+        if not trainer.strategy.reduce_boolean_decision(here == first):  # all of them end, each with the sentence
             raise ValueError(
-                f"Expected all processes of a run to work in one directory, got {first} and {here}; give hydra.run.dir."
+                f"Expected all processes of a run to work in one directory, but not all of them work in {first}; give "
+                "hydra.run.dir, where all machines see it."
             )
         self._handler = signal.getsignal(signal.SIGTERM)
 

@@ -142,6 +142,8 @@ class Journal:
         by_name = {dataset.name: dataset for dataset in datasets}
         columns = (self.records[c].to_pylist() for c in ("dataset", "index", "content"))
         rows = [row for row in zip(*columns, strict=True) if row[2] is not None]
+        if rows:
+            log.info("Going on after %d images; looking whether they are still the same.", len(rows))
         with ThreadPoolExecutor(READERS) as pool:
             found = pool.map(lambda row: _changed_image(by_name[row[0]], row[1], row[2]), rows)
             changed = [where for where in found if where is not None]

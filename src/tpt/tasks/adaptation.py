@@ -160,8 +160,8 @@ class AdaptationTask(LightningModule):
             dataset, sorted((row | about for row in rows), key=itemgetter("index")), [*method_notes, *self.notes]
         )
 
-    def on_test_end(self) -> None:
-        """Closes the feature cache, which counts the images of all processes."""
+    def teardown(self, stage: str) -> None:
+        """Closes the feature cache, which counts the images of all processes; here, where those without any come too."""
         if self.cache is not None:
             self.cache.close(partial(self.trainer.strategy.reduce, reduce_op="sum"), self.device)
 
