@@ -161,7 +161,7 @@ class AdaptationTask(LightningModule):
         )
 
     def teardown(self, stage: str) -> None:
-        """Closes the feature cache, which counts the images of all processes; here, where those without any come too."""
+        """Closes the feature cache: here, where processes without images come as well, since all are counted."""
         if self.cache is not None:
             self.cache.close(partial(self.trainer.strategy.reduce, reduce_op="sum"), self.device)
 
