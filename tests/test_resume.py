@@ -136,7 +136,7 @@ def test_a_damaged_shard_is_computed_again(
     shard.write_bytes(content)
     done = run_script("test_time.py", "resume=run")
     assert "is damaged: it is set aside" in done.stdout + done.stderr
-    assert without_time(tmp_path / "run") == whole and shard.with_suffix(".damaged").exists()
+    assert without_time(tmp_path / "run") == whole and (tmp_path / "run" / "damaged" / shard.name).exists()
 
 
 def test_an_image_that_changed_or_vanished_is_named(

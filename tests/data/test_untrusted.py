@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.io import savemat
 
@@ -23,6 +23,7 @@ from tests.data.test_shards import members
 from tests.own_data import png, write_shard
 from tests.own_lists import LISTS, remove_splits, write_own_lists
 from tests.paper_tree import FOLDERS, SPLITS, paper_tree, rows_of
+from tests.untrusted import FUZZ, JSON, damaged
 from tpt.data import ImageDataset, image_folder, image_list, read_entry, tar_shards
 from tpt.data.catalog import matlab
 from tpt.data.catalog.matlab import read_table
@@ -30,13 +31,6 @@ from tpt.data.folder import read_names
 from tpt.data.images import decode_image
 from tpt.data.store import MAX_FILE_BYTES, FileStore
 from tpt.errors import BadImageError, DataError
-
-FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-Json = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=6),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
-    max_leaves=8,
-)
 
 
 @contextmanager
@@ -49,15 +43,6 @@ def ours() -> Iterator[None]:
         assert message.startswith("Expected ") and message.endswith(".") and "\n" not in message, message
 
 
-def damaged(content: bytes) -> st.SearchStrategy[bytes]:
-    """Random bytes, or those of a file with some of them cut out and others put in."""
-    place = st.integers(0, len(content))
-    edited = st.tuples(place, st.integers(0, 40), st.binary(max_size=40)).map(
-        lambda edit: content[: edit[0]] + edit[2] + content[edit[0] + edit[1] :]
-    )
-    return st.binary(max_size=200) | edited
-
-
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The datasets with lists in miniature; a test may overwrite its own one."""
@@ -67,11 +52,11 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 ROWS = rows_of(SPLITS["dtd"])
 SPLIT = json.dumps({"test": ROWS}).encode()
-CELL = st.sampled_from(["banded/banded_0001.jpg", "../x.jpg", "/etc/passwd", "a\0", "\ud800", "x" * 300, ""]) | Json
+CELL = st.sampled_from(["banded/banded_0001.jpg", "../x.jpg", "/etc/passwd", "a\0", "\ud800", "x" * 300, ""]) | JSON
 
 
 @FUZZ
-@given(content=damaged(SPLIT) | Json.map(lambda value: json.dumps({"test": value}).encode()))
+@given(content=damaged(SPLIT) | JSON.map(lambda value: json.dumps({"test": value}).encode()))
 def test_split_files(tree: Path, content: bytes) -> None:
     (tree / "splits" / SPLITS["dtd"].file).write_bytes(content)
     with ours():
@@ -79,7 +64,7 @@ def test_split_files(tree: Path, content: bytes) -> None:
 
 
 @FUZZ
-@given(rows=st.lists(st.tuples(CELL, st.integers(-2, 2) | Json, CELL), max_size=4))
+@given(rows=st.lists(st.tuples(CELL, st.integers(-2, 2) | JSON, CELL), max_size=4))
 def test_rows_of_split_files(tree: Path, rows: list[object]) -> None:
     (tree / "splits" / SPLITS["dtd"].file).write_text(json.dumps({"test": rows}))
     with ours():

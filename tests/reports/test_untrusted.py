@@ -8,22 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.reports.made_runs import make_run, rows_of, share
+from tests.untrusted import FUZZ, JSON
 from tpt.reports.formats import FORMATS, render
 from tpt.reports.report import make_report
 from tpt.reports.runs import load_runs
 from tpt.reports.training import training_of
 from tpt.runs.records import write_shard
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
-    max_leaves=6,
-)
-FAST = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+FAST = settings(FUZZ, max_examples=25)
 
 
 @pytest.fixture(scope="module")

@@ -8,21 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.runs.test_records import row
+from tests.untrusted import FUZZ, JSON, damaged
 from tpt.data.store import content_digest
 from tpt.runs import read_manifest, read_records
 from tpt.runs.manifest import differences
 from tpt.runs.records import DamagedShardError, read_shard, write_shard
-
-FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-Json = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=6),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
-    max_leaves=8,
-)
 
 
 @FUZZ
@@ -30,8 +24,7 @@ Json = st.recursive(
 def test_shards(tmp_path: Path, data: st.DataObject) -> None:
     """Also where the name holds the right digest, as anybody can compute it."""
     whole = write_shard([row(i) for i in range(5)], tmp_path / "whole", "00-a-0000000").read_bytes()
-    at, cut = data.draw(st.integers(0, len(whole))), data.draw(st.integers(0, 30))
-    content = whole[:at] + data.draw(st.binary(max_size=30)) + whole[at + cut :]
+    content = data.draw(damaged(whole))
     shard = tmp_path / f"00-a-0000000-{content_digest(content)}.parquet"
     shard.write_bytes(content)
     try:
@@ -43,7 +36,7 @@ def test_shards(tmp_path: Path, data: st.DataObject) -> None:
 
 
 @FUZZ
-@given(content=st.binary(max_size=60) | Json.map(lambda value: json.dumps(value).encode()))
+@given(content=st.binary(max_size=60) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_manifests(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "run.json").write_bytes(content)
     with pytest.raises(ValueError, match="Expected "):
@@ -51,7 +44,7 @@ def test_manifests(tmp_path: Path, content: bytes) -> None:
 
 
 @FUZZ
-@given(old=Json, new=Json)
+@given(old=JSON, new=JSON)
 def test_differences_of_any_configurations(old: Any, new: Any) -> None:
     first, second = {"config": {"a": old}}, {"config": {"a": new}}
     assert differences(first, first) == []

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 # Loading processes of a run that was killed hold its lock until they notice, which takes them five seconds.
 PATIENCE_S = 15.0
+DAMAGED = "damaged"  # a folder beside the records, which other programs may read as a whole
 SHOWN = 3  # differences in an error
 READERS = 8  # threads that read images again
 
@@ -135,7 +136,8 @@ class Journal:
                 if self.first and shard.exists():
                     log.warning("%s is damaged: it is set aside, and its images are tested again.", shard)
                     log.debug("%s", error)
-                    shard.replace(shard.with_suffix(".damaged"))
+                    (self.folder / DAMAGED).mkdir(exist_ok=True)
+                    shard.replace(self.folder / DAMAGED / shard.name)
         return in_order(whole)
 
     def _refuse_changed_images(self, datasets: Sequence[ImageDataset]) -> None:
