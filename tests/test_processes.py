@@ -122,11 +122,12 @@ def test_two_nodes(small: list[str], tmp_path: Path, run_script: Any, folders: t
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments(tmp_path: Path) -> None:
-    """SIGTERM and SIGKILL in turn, until the run is through; one more process than before each time or one less."""
+@pytest.mark.parametrize("cache", ["off", "on"])
+def test_killed_at_random_moments(tmp_path: Path, cache: str) -> None:
+    """SIGKILL and SIGTERM in turn, until the run is through; with and without a loading process; with a cache or not."""
     whole = run(tmp_path, *SLOW)
     generator, kills = random.Random(0), 0
-    process = start(tmp_path, *SLOW, "hydra.run.dir=part")
+    process = start(tmp_path, *SLOW, "hydra.run.dir=part", f"cache={cache}")
     while True:
         before = len(shard_files(tmp_path / "part"))
         wait_until(begun(tmp_path / "part", before + 1), process)
