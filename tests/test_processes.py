@@ -124,7 +124,7 @@ def test_two_nodes(small: list[str], tmp_path: Path, run_script: Any, folders: t
 @pytest.mark.slow
 @pytest.mark.parametrize("cache", ["off", "on"])
 def test_killed_at_random_moments(tmp_path: Path, cache: str) -> None:
-    """SIGKILL and SIGTERM in turn, until the run is through; with and without a loading process; with a cache or not."""
+    """SIGKILL and SIGTERM in turn, until the run is through."""
     whole = run(tmp_path, *SLOW)
     generator, kills = random.Random(0), 0
     process = start(tmp_path, *SLOW, "hydra.run.dir=part", f"cache={cache}")
