@@ -40,9 +40,9 @@ class Closes(Protocol):
 
 @runtime_checkable
 class Finishes(Protocol):
-    """A callback that closes what others log to."""
+    """A logger that has something to close when everything is logged."""
 
-    def finish(self, trainer: Trainer) -> None:
+    def finish(self) -> None:
         """Comes after every `close`."""
         ...
 
@@ -64,12 +64,16 @@ def begin(trainer: Trainer, records: pa.Table, manifest: Mapping[str, Any], swee
 
 
 def close(trainer: Trainer, found: dict[str, dict[str, Any]]) -> None:
-    """Tells the callbacks what the run found, and the loggers to write it."""
+    """Tells the callbacks what the run found, and the loggers to write it and close."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, Closes):
             callback.close(trainer, found)
+    finish(trainer)
+
+
+def finish(trainer: Trainer) -> None:
+    """Tells the loggers to write what they have, and to close."""
     for logger in trainer.loggers:
         logger.save()
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, Finishes):
-            callback.finish(trainer)
+        if isinstance(logger, Finishes):
+            logger.finish()
