@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -48,14 +49,13 @@ class Offline:
     def __init__(self, run_dir: Path) -> None:
         (file,) = run_dir.glob("wandb/offline-run-*/run-*.wandb")
         self.files = file.parent / "files"
-        self.rows: list[dict[str, Any]] = []
-        for data in offline_records(file.read_bytes()):
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(data)
-            if record.WhichOneof("record_type") == "run":
-                self.run = record.run
-            elif record.WhichOneof("record_type") == "history":
-                self.rows.append(dict(map(_item, record.history.item)))
+        found = list(_records(file))
+        deadline = time.monotonic() + 10
+        while "exit" not in [kind for kind, _ in found] and time.monotonic() < deadline:
+            time.sleep(0.1)  # W&B's own process writes it
+            found = list(_records(file))
+        self.run = next(record.run for kind, record in found if kind == "run")
+        self.rows = [dict(map(_item, record.history.item)) for kind, record in found if kind == "history"]
         self.config = dict(map(_item, self.run.config.update))
 
     def keys(self, *datasets: str) -> set[str]:
@@ -72,6 +72,13 @@ class Offline:
 
     def last(self, key: str) -> Any:
         return [row[key] for row in self.rows if key in row][-1]
+
+
+def _records(file: Path) -> Iterator[tuple[str | None, Any]]:
+    for data in offline_records(file.read_bytes()):
+        record = wandb_internal_pb2.Record()
+        record.ParseFromString(data)
+        yield record.WhichOneof("record_type"), record
 
 
 def _item(item: Any) -> tuple[str, Any]:
