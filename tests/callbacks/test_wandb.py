@@ -127,7 +127,7 @@ def test_jobs_of_a_sweep_and_their_panels(run_script: Run, logged: list[str], tm
         "method.steps=0,3",
         "logger.wandb.tags=[own]",
         "callbacks.panels.flips=2",
-        "callbacks.panels.sheets=2",
+        "callbacks.panels.sheets=1",
     ]
     run_script("test_time.py", "-m", *sweep, *more)
     still, tuned = (Offline(tmp_path / "mine" / job) for job in "01")
@@ -149,7 +149,7 @@ def test_jobs_of_a_sweep_and_their_panels(run_script: Run, logged: list[str], tm
     assert [row["method"] for row in tuned.table("test/report")][:2] == ["tpt", "gain over zero-shot"]
     assert any("interval" in row["meaning"] for row in tuned.table("test/report_notes"))
     sheets = sorted(tuned.files.glob("media/images/test/pictures/contact_sheets_*.png"))
-    assert len(sheets) == 2 and all(Image.open(sheet).width > 600 for sheet in sheets)
+    assert len(sheets) == 1 and all(Image.open(sheet).width > 600 for sheet in sheets)
     captions = tuned.last("test/pictures/contact_sheets/captions")
     assert all(flip["path"] in caption for flip, caption in zip(flips, captions, strict=False))
 
