@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from lightning import Trainer, seed_everything
 from omegaconf import DictConfig
 
-from tpt import cli
+from tpt import cli, sweeps
 from tpt.backbones import CLIP
 from tpt.cache import FeatureCache
 from tpt.callbacks import begin, close
@@ -31,7 +31,7 @@ def run(cfg: DictConfig) -> None:
     trainer: Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers)
     threads = cfg.threads or max(1, torch.get_num_threads() // trainer.num_devices)
     config, device = cli.resolved(cfg), trainer.strategy.root_device
-    make_cache, swept = instantiate(cfg.cache), cli.swept("views.num_views")
+    make_cache, swept = instantiate(cfg.cache), sweeps.swept("views.num_views")
     cache: FeatureCache = make_cache(clip, device.type, str(trainer.precision), swept=swept)
     task = AdaptationTask(clip, make_method, data.datasets, cache=cache)
 
@@ -52,7 +52,7 @@ def run(cfg: DictConfig) -> None:
         }
         task.threads = make_method.threads
         data.use_cache(cache).leave_out(journal.begin(manifest, session(trainer.world_size), data.datasets))
-        begin(trainer, journal.records)
+        begin(trainer, journal.records, manifest, sweeps.at_hand())
         trainer.test(task, datamodule=data, verbose=False)
         if not trainer.is_global_zero:
             return

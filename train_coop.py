@@ -9,8 +9,9 @@ from hydra.utils import instantiate
 from lightning import Trainer, seed_everything
 from omegaconf import DictConfig
 
-from tpt import cli
+from tpt import cli, sweeps
 from tpt.backbones import CLIP
+from tpt.callbacks import describe, finish
 from tpt.data import Shots, ShotsDataModule
 from tpt.prompts import load_context
 from tpt.runs import session, write_json
@@ -28,14 +29,17 @@ def run(cfg: DictConfig) -> None:
     if cfg.resume is not None:
         load_context(cfg.resume)  # refuses what is no checkpoint in one sentence
     folder, loggers = cli.output_dir(), list(instantiate(cfg.logger).values())
+    made = {"method": cli.choices()["learner"], "choices": cli.choices(), "backbone": clip.about()}
+    describe(loggers, {**made, "config": cli.resolved(cfg)}, sweeps.at_hand())
     callbacks = checkpoints(folder, validates=shots.val is not None)
     trainer: Trainer = instantiate(cfg.trainer, max_epochs=task.epochs, callbacks=callbacks, logger=loggers)
     trainer.fit(task, data, ckpt_path=cfg.resume, weights_only=None if cfg.resume is None else True)
+    finish(trainer)
     if not trainer.is_global_zero:
         return
 
     files = save_learned(folder, task, clip, cfg.public_layout)
-    about = {"learner": cli.choices()["learner"], "choices": cli.choices(), "seed": cfg.seed}
+    about = {"learner": made["method"], "choices": made["choices"], "seed": cfg.seed}
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     found = {"context": task.context().source, "epochs": task.epochs, "metrics": metrics, "files": files}
     drawn: dict[str, Any] = {
@@ -43,8 +47,8 @@ def run(cfg: DictConfig) -> None:
         "class_names": data.class_names,
         "drawn": shots.files(),
     }
-    made = {**session(trainer.world_size), "seconds": time.perf_counter() - began, "config": cli.resolved(cfg)}
-    write_json({**about, "backbone": clip.about(), **found, **drawn, **made}, folder / "training.json")
+    ended = {**session(trainer.world_size), "seconds": time.perf_counter() - began, "config": cli.resolved(cfg)}
+    write_json({**about, "backbone": made["backbone"], **found, **drawn, **ended}, folder / "training.json")
     for note in drawn["notes"]:
         print(f"Note: {note}.")
     print(", ".join(f"{name} {value:.4g}" for name, value in sorted(metrics.items())))

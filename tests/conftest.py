@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 import runpy
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import hydra
 import numpy as np
@@ -22,6 +25,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import tpt
+from tpt.tasks import AdaptationTask
 
 ROOT = Path(__file__).parent.parent
 PARITY = Path(__file__).parent / "golden" / "parity"
@@ -143,6 +147,33 @@ def run_script(
         return Done(code, out, err)
 
     return run
+
+
+@pytest.fixture
+def small(image_tree: Path, noise_file: Callable[..., Path]) -> list[str]:
+    """Twelve pictures, batches of two, a CLIP of noise."""
+    model = ["backbone=file", f"backbone.pretrained={noise_file()}", "backbone.quick_gelu=true", "logger=none"]
+    data = ["data=folder", f"data.root={image_tree}", "data.batch_size=2", "callbacks.records.shard_size=2"]
+    return [*model, *data, "views.num_views=10", "hydra.run.dir=run", "threads=1", "cache=off"]
+
+
+@pytest.fixture
+def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Makes the run get a signal when so many batches are done."""
+    step = AdaptationTask.test_step  # of the class as it is
+
+    def at(batches: int, number: int = signal.SIGTERM) -> None:
+        left = [batches]
+
+        def test_step(self: AdaptationTask, *args: Any, **kwargs: Any) -> Any:
+            if left[0] == 0:
+                os.kill(os.getpid(), number)
+            left[0] -= 1
+            return step(self, *args, **kwargs)
+
+        monkeypatch.setattr(AdaptationTask, "test_step", test_step)
+
+    return at
 
 
 def compose_config(script: str, *overrides: str, tmp_path: Path) -> DictConfig:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -21,33 +20,6 @@ from tpt.runs.records import shard_files, write_shard
 from tpt.tasks import AdaptationTask
 
 Run = Callable[..., Done]
-
-
-@pytest.fixture
-def small(image_tree: Path, noise_file: Callable[..., Path]) -> list[str]:
-    """Twelve pictures, batches of two, a CLIP of noise."""
-    model = ["backbone=file", f"backbone.pretrained={noise_file()}", "backbone.quick_gelu=true", "logger=none"]
-    data = ["data=folder", f"data.root={image_tree}", "data.batch_size=2", "callbacks.records.shard_size=2"]
-    return [*model, *data, "views.num_views=10", "hydra.run.dir=run", "threads=1", "cache=off"]
-
-
-@pytest.fixture
-def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Makes the run get a signal when so many batches are done."""
-    step = AdaptationTask.test_step  # of the class as it is
-
-    def at(batches: int, number: int = signal.SIGTERM) -> None:
-        left = [batches]
-
-        def test_step(self: AdaptationTask, *args: Any, **kwargs: Any) -> Any:
-            if left[0] == 0:
-                os.kill(os.getpid(), number)
-            left[0] -= 1
-            return step(self, *args, **kwargs)
-
-        monkeypatch.setattr(AdaptationTask, "test_step", test_step)
-
-    return at
 
 
 def without_time(run: Path) -> list[dict[str, Any]]:

@@ -15,7 +15,6 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -239,23 +238,6 @@ def choices() -> dict[str, str]:
     return {
         k: str(v) for k, v in HydraConfig.get().runtime.choices.items() if v is not None and not k.startswith("hydra/")
     }
-
-
-def swept(key: str) -> list[Any]:
-    """The values that the sweep at hand gives to a setting; none where it gives it none, and outside a sweep."""
-    now: Any = HydraConfig.get()
-    saved = Path(now.sweep.dir) / "multirun.yaml"
-    if now.mode is not RunMode.MULTIRUN or not saved.is_file():
-        return []
-    sweep = OmegaConf.load(saved)
-    of_experiments = OmegaConf.select(sweep, "hydra.sweeper.params", default=None) or {}
-    overrides = [f"{name}={values}" for name, values in of_experiments.items()]
-    overrides += OmegaConf.select(sweep, "hydra.overrides.task", default=[])
-    values: list[Any] = []
-    for override in OverridesParser.create().parse_overrides(overrides):
-        if override.key_or_group == key:  # of several, Hydra takes the last
-            values = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
-    return values
 
 
 def method_label(cfg: DictConfig) -> str:

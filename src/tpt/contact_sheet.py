@@ -7,11 +7,9 @@ the answers before and after.
 from __future__ import annotations
 
 import argparse
-import inspect
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -164,22 +162,23 @@ def maker_of(run: Run, trust: bool = False) -> SheetMaker:
     clip: CLIP = instantiate(cfg.backbone)
     data: EpisodeDataModule = instantiate(cfg.data.module)
     data.use_views(instantiate(cfg.views)(image_size=clip.image_size, mean=clip.mean, std=clip.std))
-    return SheetMaker(clip, data, probe_maker(clip, instantiate(cfg.context), instantiate(cfg.method)))
+    methods = MethodMaker(clip, instantiate(cfg.context), instantiate(cfg.method))
+    return SheetMaker(clip, data, probe_of(methods))
 
 
-def probe_maker(clip: CLIP, make_context: partial[Any], make_method: partial[Any]) -> MethodMaker:
-    """Methods that order all views by entropy and tune nothing; arguments as for `MethodMaker`.
+def probe_of(maker: MethodMaker) -> MethodMaker:
+    """The maker of a run's methods, whose methods then order all views by entropy and tune nothing.
 
     Raises:
         ValueError: the method does not select views.
     """
-    missing = PROBE.keys() - inspect.signature(make_method.func).parameters.keys()
+    missing = PROBE.keys() - maker.settings()
     if missing:
         raise ValueError(
-            f"Expected a method with the settings {' and '.join(PROBE)}, but {make_method.func.__name__} has no "
+            f"Expected a method with the settings {' and '.join(PROBE)}, but that of the run has no "
             f"{sorted(missing)[0]}; a contact sheet shows how views are selected."
         )
-    return MethodMaker(clip, make_context, partial(make_method, **PROBE))
+    return maker.changed(**PROBE)
 
 
 def refuse_strangers(stored: Mapping[str, Any], path: Path) -> None:

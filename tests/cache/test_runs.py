@@ -9,7 +9,7 @@ import pytest
 
 import tpt
 from tests.conftest import ROOT, Done
-from tpt import cli
+from tpt import sweeps
 from tpt.runs import read_records
 
 Run = Callable[..., Done]
@@ -99,9 +99,9 @@ def test_values_of_a_sweep(
         class sweep:  # noqa: N801
             dir = str(tmp_path)
 
-    Now.mode = cli.RunMode[mode]  # type: ignore[attr-defined]
-    monkeypatch.setattr(cli.HydraConfig, "get", lambda: Now)
-    assert cli.swept("views.num_views") == values
+    Now.mode = sweeps.RunMode[mode]  # type: ignore[attr-defined]
+    monkeypatch.setattr(sweeps.HydraConfig, "get", lambda: Now)
+    assert sweeps.swept("views.num_views") == values
 
 
 def test_the_default_folder_is_the_commands(tmp_path: Path) -> None:

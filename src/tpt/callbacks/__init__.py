@@ -1,9 +1,18 @@
 """What a run measures, keeps and shows."""
 
-from tpt.callbacks.ends import begin, close
+from tpt.callbacks.ends import begin, close, describe, finish
 from tpt.callbacks.metrics import DatasetMetrics
 from tpt.callbacks.processes import ProcessGuard
 from tpt.callbacks.progress import EpisodeProgressBar
 from tpt.callbacks.records import RecordWriter
 
-__all__ = ["DatasetMetrics", "EpisodeProgressBar", "ProcessGuard", "RecordWriter", "begin", "close"]
+__all__ = [
+    "DatasetMetrics",
+    "EpisodeProgressBar",
+    "ProcessGuard",
+    "RecordWriter",
+    "begin",
+    "close",
+    "describe",
+    "finish",
+]

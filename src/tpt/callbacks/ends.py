@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 from lightning import Trainer
+
+from tpt.callbacks.sweep import Sweep
+
+
+@runtime_checkable
+class Describes(Protocol):
+    """A callback or logger that says which run this is."""
+
+    def describe(self, manifest: Mapping[str, Any], sweep: Sweep | None) -> None:
+        """Takes up what the run is, as in `run.json`, and the sweep it belongs to, if any."""
+        ...
 
 
 @runtime_checkable
@@ -28,27 +40,40 @@ class Closes(Protocol):
 
 @runtime_checkable
 class Finishes(Protocol):
-    """A callback that closes what others log to."""
+    """A logger that has something to close when everything is logged."""
 
-    def finish(self, trainer: Trainer) -> None:
+    def finish(self) -> None:
         """Comes after every `close`."""
         ...
 
 
-def begin(trainer: Trainer, records: pa.Table) -> None:
-    """Tells the callbacks of earlier sessions' records."""
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+def describe(parts: Iterable[object], manifest: Mapping[str, Any], sweep: Sweep | None) -> None:
+    """Tells callbacks and loggers, before a run's first image, which run this is."""
+    for part in parts:
+        if isinstance(part, Describes):
+            part.describe(manifest, sweep)
+
+
+def begin(trainer: Trainer, records: pa.Table, manifest: Mapping[str, Any], sweep: Sweep | None = None) -> None:
+    """Tells callbacks and loggers which run this is, and the callbacks of earlier sessions' records."""
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    describe([*callbacks, *trainer.loggers], manifest, sweep)
+    for callback in callbacks:
         if isinstance(callback, Begins):
             callback.begin(records)
 
 
 def close(trainer: Trainer, found: dict[str, dict[str, Any]]) -> None:
-    """Tells the callbacks what the run found, and the loggers to write it."""
+    """Tells the callbacks what the run found, and the loggers to write it and close."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, Closes):
             callback.close(trainer, found)
+    finish(trainer)
+
+
+def finish(trainer: Trainer) -> None:
+    """Tells the loggers to write what they have, and to close."""
     for logger in trainer.loggers:
         logger.save()
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, Finishes):
-            callback.finish(trainer)
+        if isinstance(logger, Finishes):
+            logger.finish()

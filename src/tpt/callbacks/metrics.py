@@ -8,15 +8,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from lightning import Callback, LightningModule, Trainer
 
-from tpt.reports.measures import Measures, measures_of
+from tpt.reports.measures import MEASURES, Measures, measures_of
+from tpt.reports.results import averages
 from tpt.tasks.outcome import Outcome
+
+AVERAGE, SHIFTED = "average", "shifted"  # in place of a dataset's name
 
 
 class DatasetMetrics(Callback):
     """Logs the measures of each dataset's records to every logger as `test/<dataset>/<measure>`.
 
     The running values are those of the images that this process has tested, and of those that earlier sessions of the
-    run had; `close` logs the values of all records.
+    run had; `close` logs the values of all records, and as `test/average/<measure>` their means over datasets, by which
+    runs can be ranked (`test/shifted/<measure>` without the dataset that prompts are learned on).
 
     Args:
         every_n_images: how often the running values are logged.
@@ -57,14 +61,17 @@ class DatasetMetrics(Callback):
             self._log(trainer, name, self.running(name).values())
 
     def close(self, trainer: Trainer, found: dict[str, dict[str, Any]]) -> None:
-        """Logs the final values.
+        """Logs the final values, and their averages over datasets.
 
         Args:
             trainer: whose loggers take them.
             found: measures by dataset, of all records.
         """
-        for name, values in found.items():
-            self._log(trainer, name, {key: v for key, v in values.items() if isinstance(v, int | float)})
+        of_all = averages(found)
+        shifted = of_all.get(SHIFTED)
+        means = {AVERAGE: of_all} | ({SHIFTED: shifted} if shifted is not None else {})
+        for name, values in (means | found).items():
+            self._log(trainer, name, {key: values[key] for key in MEASURES if key in values})
 
     def _log(self, trainer: Trainer, name: str, values: dict[str, float]) -> None:
         for logger in trainer.loggers:

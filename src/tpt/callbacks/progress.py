@@ -1,51 +1,77 @@
-"""Progress of a test run: dataset, rate, time left, running accuracy before and after."""
+"""Progress of a test run: images done of all datasets, rate, time left, running accuracy before and after."""
 
 from __future__ import annotations
 
 import logging
 import sys
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import pyarrow as pa
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
+from tpt.callbacks.pace import Pace, line, summary, title
+from tpt.callbacks.sweep import Sweep
 from tpt.tasks.outcome import Outcome
 
 log = logging.getLogger(__name__)
+_last_line: list[float] = []  # when a line was written, by any job of this process: many short jobs are one long work
 
 
 class EpisodeProgressBar(TQDMProgressBar):
     """A bar on a terminal; a line now and then where the output is a file.
 
+    Both count the images of all datasets and processes, and begin with what earlier starts of the run did.
+
     Args:
         refresh_rate: batches between two updates of the bar.
         log_every_s: seconds between two lines of a log file.
+        clock: gives seconds.
     """
 
-    def __init__(self, refresh_rate: int = 1, log_every_s: float = 60.0) -> None:
+    BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} images{postfix}"
+
+    def __init__(
+        self, refresh_rate: int = 1, log_every_s: float = 60.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         super().__init__(refresh_rate=refresh_rate)
         self.log_every_s = log_every_s
+        self.clock = clock
+        self.sweep: Sweep | None = None
         self._bar_shown = sys.stdout.isatty()  # where the bar is drawn
-        self._counts = [0, 0, 0]  # images, right before, right after
-        self._last_line = 0.0
+        self._earlier: pa.Table | None = None
+        self._pace: Pace | None = None
 
     @property
     def is_disabled(self) -> bool:
         """Whether no bar is drawn."""
         return super().is_disabled or not self._bar_shown
 
+    def describe(self, manifest: Mapping[str, Any], sweep: Sweep | None) -> None:
+        """Takes up which job of a sweep this is."""
+        self.sweep = sweep
+
+    def begin(self, records: pa.Table) -> None:
+        """Takes up the records of earlier sessions."""
+        self._earlier = records
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the bar and the clock."""
+        super().on_test_start(trainer, pl_module)
+        totals = {dataset.name: len(dataset) for dataset in pl_module.datasets}  # type: ignore[union-attr]
+        pace = self._pace = Pace(totals, trainer.world_size, self._earlier, self.clock)
+        _last_line[:] = _last_line or [self.clock()]
+        bar: Tqdm = self.test_progress_bar
+        bar.total, bar.initial, bar.n = pace.total, pace.done, pace.done
+        bar.refresh()
+
     def on_test_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Starts a new bar for a new dataset."""
-        super().on_test_batch_start(trainer, pl_module, batch, batch_idx, dataloader_idx)
-        if batch_idx == 0:
-            self._counts = [0, 0, 0]
-            self._last_line = time.monotonic()
-            name = pl_module.datasets[dataloader_idx].name  # type: ignore[index, union-attr]
-            if self._bar_shown and self._test_progress_bar is not None:
-                self.test_progress_bar.set_description(str(name))
+        """Leaves the bar as it is: it counts images of all datasets, where Lightning's would start anew."""
 
     def on_test_batch_end(
         self,
@@ -57,17 +83,26 @@ class EpisodeProgressBar(TQDMProgressBar):
         dataloader_idx: int = 0,
     ) -> None:
         """Moves on."""
-        super().on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
         outcome: Outcome = outputs
-        good = [row for row in outcome.rows if row["problem"] is None]
-        self._counts[0] += len(good)
-        self._counts[1] += sum(row["pred_zero_shot"] == row["label"] for row in good)
-        self._counts[2] += sum(row["pred"] == row["label"] for row in good)
-        images, before, after = self._counts
-        text = f"acc {100 * before / max(images, 1):.1f} -> {100 * after / max(images, 1):.1f}"
-        if self._bar_shown and self._test_progress_bar is not None:
-            self.test_progress_bar.set_postfix_str(text)
-        elif not self._bar_shown and time.monotonic() - self._last_line > self.log_every_s:
-            self._last_line = time.monotonic()
-            total = len(outcome.dataset)
-            log.info("%s: %d of %d images, %s", outcome.dataset.name, images, total, text)
+        name, pace = outcome.dataset.name, self._pace
+        if pace is None or not self.is_enabled:  # only the first process tells
+            return
+        pace.add(name, outcome.rows)
+        if self.is_disabled:
+            self._write(pace, name)
+        elif (batch_idx + 1) % self.refresh_rate == 0 or pace.done == pace.total:
+            bar: Tqdm = self.test_progress_bar
+            bar.set_description(_of_all(pace, title(name, self.sweep)), refresh=False)
+            bar.set_postfix_str(summary(pace, name, self.sweep), refresh=False)
+            bar.update(pace.done - bar.n)
+
+    def _write(self, pace: Pace, name: str) -> None:
+        """A line where no bar is drawn, if one is due."""
+        now = self.clock()
+        if not self._bar_shown and now - _last_line[0] >= self.log_every_s:
+            _last_line[0] = now
+            log.info("%s", line(pace, name, self.sweep))
+
+
+def _of_all(pace: Pace, text: str) -> str:
+    return text if pace.processes == 1 else f"{text} (all {pace.processes} processes)"

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import wandb
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from tpt.callbacks.sweep import Sweep
+from tpt.callbacks.wandb_labels import config_of, name_of, tags_of
+
 log = logging.getLogger(__name__)
+SWEEP_ID = "WANDB_SWEEP_ID"  # in the environment of a run that W&B's own agent starts
 
 
 class SafeWandbLogger(WandbLogger):
-    """Lightning's logger, with two differences.
+    """Lightning's logger, with some differences.
+
+    It takes name, tags and settings of the run from what the run is; those of a sweep share a group, the sweep's
+    directory.  A job of a sweep never writes to the W&B run of the job before.
 
     Where W&B cannot be reached at the start, the run is logged offline, to be sent later by `wandb sync`.  Where it
     fails on the way, because its process was killed, say, one warning says so and nothing more is logged.
@@ -25,6 +34,8 @@ class SafeWandbLogger(WandbLogger):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
+        if self._wandb_init.get("anonymous") is None:
+            self._wandb_init.pop("anonymous", None)  # which newer versions warn of, whatever it is
         self._lost = False
 
     @property
@@ -33,6 +44,8 @@ class SafeWandbLogger(WandbLogger):
         if self._lost or getattr(rank_zero_only, "rank", 0) > 0:
             return _Nothing()
         try:
+            if self._experiment is None and wandb.run is not None:
+                wandb.run.finish()  # of a job before, which Lightning would go on with
             return super().experiment
         except Exception as error:  # no network, no account, no space: whatever it is, it must not end the run
             if self._offline:
@@ -42,6 +55,20 @@ class SafeWandbLogger(WandbLogger):
             self._offline = True
             self._wandb_init["mode"] = "offline"
             return self.experiment
+
+    def describe(self, manifest: Mapping[str, Any], sweep: Sweep | None) -> None:
+        """Takes up what the run is; what was said in the configuration stays.
+
+        Args:
+            manifest: `method`, `choices`, `backbone` and `config`, as in `run.json`.
+            sweep: that the run belongs to, if any.
+        """
+        given = self._wandb_init
+        if SWEEP_ID not in os.environ:  # whose sweeps name their runs
+            given["name"] = given.get("name") or name_of(manifest, self.save_dir or ".", sweep)
+        given["group"] = given.get("group") or (None if sweep is None else sweep.name)
+        given["tags"] = [*tags_of(manifest), *(given.get("tags") or ())]
+        given["config"] = config_of(manifest)
 
     def safely(self, do: Callable[[Any], object]) -> None:
         """Calls `do` with W&B's run; gives up on W&B where that fails."""
@@ -57,8 +84,14 @@ class SafeWandbLogger(WandbLogger):
         self.safely(lambda _: super(SafeWandbLogger, self).log_metrics(metrics, step))
 
     def finalize(self, status: str) -> None:
-        """Finishes, if W&B still can."""
+        """Finishes, if W&B still can; closes the run where it failed."""
         self.safely(lambda _: super(SafeWandbLogger, self).finalize(status))
+        if status == "failed":
+            self.safely(lambda run: run.finish(exit_code=1))
+
+    def finish(self) -> None:
+        """Closes the run: the next job of a sweep gets one of its own."""
+        self.safely(lambda run: run.finish(exit_code=0))
 
     def _lose(self, error: Exception) -> None:
         self._lost = True

@@ -1,54 +1,44 @@
-"""Weights & Biases panels: the results table and which views were selected; the only place that imports wandb."""
+"""Weights & Biases panels at the end of a run; docs/wandb.md lists every key."""
 
 from __future__ import annotations
 
-from collections import Counter
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
-import wandb
-from lightning import Callback, LightningModule, Trainer
+import pyarrow.compute as pc
+from lightning import Callback, Trainer
 
+from tpt.callbacks import wandb_media
+from tpt.callbacks.flips import Record
 from tpt.callbacks.wandb_logger import SafeWandbLogger
-from tpt.tasks.outcome import Outcome
+from tpt.reports import Run, load_run
 
-COLUMNS = (
-    "images",
-    "acc_zero_shot",
-    "acc",
-    "entropy_zero_shot",
-    "entropy",
-    "selected_views",
-    "ece",
-    "images_per_second",
-)
+log = logging.getLogger(__name__)
+Panels = dict[str, Any]
+STEP = "trainer/global_step"  # Lightning's x-axis: images done
 
 
 class WandbPanels(Callback):
-    """At the end of a run, adds `test/results` (a table) and per dataset `selected_view_index` (a histogram).
+    """At the end of a run, logs tables, histograms and pictures, made of the records of all processes and starts.
 
     The series themselves come from `DatasetMetrics`, through Lightning's logger.
+
+    Args:
+        folder: of the run.
+        flips: most images of each dataset in the table of changed predictions.
+        sheets: contact sheets of each dataset, each of which encodes an image's views again; 0 draws none.
     """
 
-    def __init__(self) -> None:
-        self._selected: dict[str, Counter[int]] = {}
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Counts selected views."""
-        outcome: Outcome = outputs
-        counts = self._selected.setdefault(outcome.dataset.name, Counter())
-        counts.update(view for row in outcome.rows for view in row["selected"] or ())
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Closes the run as failed."""
-        _finish(trainer, exit_code=1)
+    def __init__(self, folder: str | Path, flips: int = 50, sheets: int = 4) -> None:
+        if flips < 0 or sheets < 0:
+            raise ValueError(
+                f"Expected `callbacks.panels.flips` and `sheets` of 0 or more, got {flips} and {sheets}; 0 leaves out."
+            )
+        self.folder = Path(folder)
+        self.flips = flips
+        self.sheets = sheets
 
     def close(self, trainer: Trainer, found: dict[str, dict[str, Any]]) -> None:
         """Draws the panels.
@@ -57,23 +47,51 @@ class WandbPanels(Callback):
             trainer: whose W&B loggers are meant.
             found: measures by dataset.
         """
-        rows = [[name, *(values[column] for column in COLUMNS)] for name, values in found.items()]
-        panels: dict[str, Any] = {"test/results": wandb.Table(columns=["dataset", *COLUMNS], data=rows)}
-        for name, counts in self._selected.items():
-            views = range(max(counts, default=0) + 1)
-            histogram = wandb.Histogram(np_histogram=([counts[v] for v in views], [*views, len(views)]))
-            panels[f"test/{name}/selected_view_index"] = histogram
-        for logger in _wandb_loggers(trainer):
+        loggers = _wandb_loggers(trainer)
+        if not loggers:
+            return
+        panels: Panels = {STEP: sum(len(d["unanswered"]) + d["images"] for d in found.values())}
+        try:
+            parts = self._parts(trainer, found)
+        except ValueError as error:  # records were damaged a moment ago
+            log.warning("W&B gets no panels (%s).", error)
+            return
+        for what, make in parts.items():
+            try:
+                panels |= make()
+            except Exception as error:  # the run is done, and its files are written: a picture must not end it
+                log.warning("W&B gets no %s (%s).", what, error)
+        for logger in loggers:
             logger.safely(lambda run: run.log(panels))
 
-    def finish(self, trainer: Trainer) -> None:
-        """Closes the run: the next job of a sweep gets one of its own."""
-        _finish(trainer, exit_code=0)
+    def _parts(self, trainer: Trainer, found: dict[str, dict[str, Any]]) -> dict[str, Callable[[], Panels]]:
+        """What is drawn, each on its own."""
+        run, task = load_run(self.folder), trainer.lightning_module
+        records = dict(_by_dataset(run))
+        datasets: Any = task.datasets
+
+        def sheets() -> Panels:
+            device, data = trainer.strategy.root_device, trainer.datamodule  # type: ignore[attr-defined]
+            drawn: Any = wandb_media.contact_sheets(task, data, device, records, self.sheets)  # type: ignore[arg-type]
+            return {f"test/{name}/contact_sheets": pictures for name, pictures in drawn if pictures}
+
+        return {
+            "results table": lambda: {"test/results": wandb_media.results_table(found)},
+            "histograms of selected views": lambda: {
+                f"test/{name}/selected_view_index": wandb_media.selected_views(rows) for name, rows in records.items()
+            },
+            "report": lambda: wandb_media.report_tables(run),
+            **({"table of flips": lambda: self._flips(records, datasets)} if self.flips else {}),
+            **({"contact sheets": sheets} if self.sheets else {}),
+        }
+
+    def _flips(self, records: dict[str, list[Record]], datasets: Any) -> Panels:
+        return {"test/flips": wandb_media.flips_table(records, datasets, self.flips)}
 
 
-def _finish(trainer: Trainer, exit_code: int) -> None:
-    for logger in _wandb_loggers(trainer):
-        logger.safely(lambda run: run.finish(exit_code=exit_code))
+def _by_dataset(run: Run) -> Iterator[tuple[str, list[Record]]]:
+    for name in run.results["datasets"]:
+        yield name, run.records.filter(pc.equal(run.records["dataset"], name)).to_pylist()
 
 
 def _wandb_loggers(trainer: Trainer) -> list[SafeWandbLogger]:

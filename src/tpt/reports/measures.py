@@ -13,6 +13,12 @@ from torchmetrics.classification import BinaryCalibrationError
 
 PERCENT = 100.0
 BINS = 15
+MEANS = ("acc", "acc5", "entropy")
+# What is measured: names of values.
+MEASURES = (
+    *(f"{name}{end}" for end in ("", "_zero_shot") for name in (*MEANS, "ece")),
+    *("selected_views", "view0_selected", "images", "images_per_second"),
+)
 
 
 class ExpectedCalibrationError(BinaryCalibrationError):
@@ -41,8 +47,7 @@ class Measures:
         self._seconds = 0.0
         self.images = 0
         self.unanswered: list[dict[str, Any]] = []
-        means = ("acc", "acc5", "entropy")
-        names = [*means, *(f"{name}_zero_shot" for name in means), "selected_views", "view0_selected"]
+        names = [*MEANS, *(f"{name}_zero_shot" for name in MEANS), "selected_views", "view0_selected"]
         # Groups would share states between metrics that are fed different values.
         self._metrics = MetricCollection(
             {

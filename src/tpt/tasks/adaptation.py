@@ -6,6 +6,7 @@ import inspect
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from functools import partial
 from operator import itemgetter
 from typing import Any
@@ -54,6 +55,16 @@ class MethodMaker:
         """Changes with any bit of the context; None where that follows from each dataset's words."""
         return None if self._context is None else str(self._context.fingerprint())
 
+    def settings(self) -> frozenset[str]:
+        """The names of all settings that the method has."""
+        return frozenset(inspect.signature(self._make_method.func).parameters)
+
+    def changed(self, **settings: Any) -> MethodMaker:
+        """The same, context and division included, with other settings of the method."""
+        made = copy(self)
+        made._make_method = partial(self._make_method, **settings)
+        return made
+
     def divide(self, stored: Mapping[str, int] | None, device: torch.device, threads: int) -> dict[str, int]:
         """Fixes how work is divided where that follows from the machine, since it moves last digits.
 
@@ -65,7 +76,7 @@ class MethodMaker:
         Returns:
             The division: threads of a process, and the method's settings that were left open.
         """
-        takes = inspect.signature(self._make_method.func).parameters
+        takes = self.settings()
         fresh = {THREADS: threads} if device.type == "cpu" else {}
         if GRAPH_TOKENS in takes and self._make_method.keywords.get(GRAPH_TOKENS) is None:
             fresh[GRAPH_TOKENS] = graph_tokens(self.clip.text, device)
@@ -109,7 +120,7 @@ class AdaptationTask(LightningModule):
         self.threads = threads
         self.datasets = list(datasets)
         self.cache = cache
-        self._make_method = make_method
+        self.make_method = make_method
         self._methods: dict[int, Method] = {}
         self.notes: list[str] = []  # what happened on the way and results must say
         self._clock = 0.0
@@ -129,7 +140,7 @@ class AdaptationTask(LightningModule):
         """The method with the text bank of one dataset; the bank of the dataset before is dropped."""
         if dataset_index not in self._methods:
             self._methods.clear()
-            method = self._make_method(self.datasets[dataset_index])
+            method = self.make_method(self.datasets[dataset_index])
             self._methods[dataset_index] = method.to(self.device)
         return self._methods[dataset_index]
 

@@ -1,0 +1,35 @@
+"""Images whose prediction tuning changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, zip_longest
+from typing import Any
+
+FIXED, BROKEN, CHANGED = "fixed", "broken", "changed"
+Record = Mapping[str, Any]
+
+
+def kind_of(record: Record) -> str | None:
+    """Whether the prediction was fixed, broken or changed from one wrong class to another; None where it stayed."""
+    if record["problem"] is not None or record["pred"] == record["pred_zero_shot"]:
+        return None
+    if record["pred"] == record["label"]:
+        return FIXED
+    return BROKEN if record["pred_zero_shot"] == record["label"] else CHANGED
+
+
+def flips_of(records: Iterable[Record], limit: int) -> list[tuple[str, Record]]:
+    """At most `limit` flips with their kinds, of each kind one after another, so that no kind crowds out the others."""
+    found: dict[str, list[tuple[str, Record]]] = {FIXED: [], BROKEN: [], CHANGED: []}
+    for record in records:
+        if (kind := kind_of(record)) is not None:
+            found[kind].append((kind, record))
+    return [flip for flip in chain.from_iterable(zip_longest(*found.values())) if flip is not None][:limit]
+
+
+def most_telling(records: Sequence[Record], limit: int) -> list[Record]:
+    """At most `limit` answered images: flips first."""
+    flips = [record for _, record in flips_of(records, limit)]
+    stayed = (record for record in records if record["problem"] is None and kind_of(record) is None)
+    return [*flips, *stayed][:limit]

@@ -1,0 +1,143 @@
+"""Tables and pictures of a run for Weights & Biases."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+import wandb
+from PIL import Image
+
+from tpt.callbacks.flips import Record, flips_of, most_telling
+from tpt.data import ImageDataset
+from tpt.data.datamodule import EpisodeDataModule
+from tpt.errors import BadImageError
+from tpt.methods import Method
+from tpt.reports import Run, make_report
+from tpt.reports.grid import Grid, Text, grids
+from tpt.tasks.adaptation import AdaptationTask, MethodMaker
+
+SIDE = 128  # of an image in a table, in pixels
+DPI = 110  # of a contact sheet, which is read on a screen
+FLIPS = (
+    *("dataset", "kind", "image", "path", "label", "prediction_before", "prediction_after"),
+    *("confidence_before", "confidence_after", "entropy_before", "entropy_after"),
+)
+MEASURES = (
+    *("images", "acc_zero_shot", "acc", "entropy_zero_shot", "entropy", "selected_views", "ece", "images_per_second"),
+)
+
+
+def results_table(found: Mapping[str, Mapping[str, Any]]) -> Any:
+    """The measures of each dataset."""
+    rows = [[name, *(values[measure] for measure in MEASURES)] for name, values in found.items()]
+    return wandb.Table(columns=["dataset", *MEASURES], data=rows)
+
+
+def selected_views(records: Sequence[Record]) -> Any:
+    """How often each view was selected, as a histogram."""
+    counts = Counter(view for record in records for view in record["selected"] or ())
+    views = range(max(counts, default=0) + 1)
+    return wandb.Histogram(np_histogram=([counts[v] for v in views], [*views, len(views)]))
+
+
+def flips_table(records: Mapping[str, Sequence[Record]], datasets: Sequence[ImageDataset], limit: int) -> Any:
+    """Images whose prediction changed.
+
+    Args:
+        records: by dataset.
+        datasets: they are of.
+        limit: images of each dataset.
+    """
+    rows = []
+    for dataset in datasets:
+        names = dataset.class_names
+        for kind, record in flips_of(records.get(dataset.name, ()), limit):
+            classes = [names[record[key]] for key in ("label", "pred_zero_shot", "pred")]
+            numbers = [record[f"{key}{end}"] for key in ("confidence", "entropy") for end in ("_zero_shot", "")]
+            rows.append([dataset.name, kind, _picture(dataset, record["index"]), record["path"], *classes, *numbers])
+    return wandb.Table(columns=list(FLIPS), data=rows)
+
+
+def _picture(dataset: ImageDataset, index: int) -> Any:
+    """The image at small size; None where it cannot be read any more."""
+    try:
+        image = dataset.image(index)
+    except BadImageError:
+        return None
+    image.thumbnail((SIDE, SIDE))
+    return wandb.Image(image)
+
+
+def contact_sheets(
+    task: AdaptationTask,
+    data: EpisodeDataModule,
+    device: torch.device,
+    records: Mapping[str, Sequence[Record]],
+    count: int,
+) -> Iterator[tuple[str, list[Any]]]:
+    """Each dataset's contact sheets, of images whose prediction changed before others.
+
+    Args:
+        task: of the run, on the CPU by now perhaps.
+        data: which knows how views are made.
+        device: that encodes them again.
+        records: by dataset.
+        count: sheets of each dataset; each costs an encoding of its views.
+    """
+    from tpt.contact_sheet import PROBE, SheetMaker, probe_of, texts_of  # noqa: PLC0415 -- matplotlib takes time to load
+
+    if not isinstance(task.make_method, MethodMaker) or not PROBE.keys() <= task.make_method.settings():
+        return  # a method that selects no views
+    clip, probes = task.clip.to(device), probe_of(task.make_method)
+    for dataset in task.datasets:
+        chosen = most_telling(records.get(dataset.name, ()), count)
+        if not chosen:
+            continue
+        maker = SheetMaker(clip, data, partial(_same, probes(dataset)))
+        sheets = [(record, maker.sheet(record).figure) for record in chosen]
+        yield (
+            dataset.name,
+            [wandb.Image(_pixels(f), caption="\n".join(texts_of(r, dataset.class_names))) for r, f in sheets],
+        )
+
+
+def _same(method: Method, _: ImageDataset) -> Method:
+    """One method for all sheets of a dataset, whose class names are encoded once."""
+    return method
+
+
+def _pixels(figure: Any) -> Image.Image:
+    from tpt.reports.figures.style import style  # noqa: PLC0415 -- see above
+
+    buffer = io.BytesIO()
+    with style():
+        figure.savefig(buffer, format="png", dpi=DPI)
+    return Image.open(buffer)
+
+
+def report_tables(run: Run) -> dict[str, Any]:
+    """What `tpt-report` says of a run: its tables, and what stands under them."""
+    tables, legend = grids(make_report([run]))
+    lines = [*legend.marks, *(("", remark) for remark in legend.remarks)]
+    notes = wandb.Table(columns=["mark", "meaning"], data=[list(line) for line in lines])
+    return {name: _table(grid) for name, grid in zip(_names(), tables, strict=False)} | {"test/report_notes": notes}
+
+
+def _names() -> Iterator[str]:
+    """A run whose datasets are in several of the paper's tables has several."""
+    yield "test/report"
+    yield from (f"test/report_{number}" for number in range(2, 10))
+
+
+def _table(grid: Grid) -> Any:
+    rows = [[line.label, line.second, *map(_text, line.cells)] for line in grid.lines]
+    return wandb.Table(columns=list(grid.header), data=rows)
+
+
+def _text(text: Text) -> str:
+    return text.text + (f" [{','.join(text.letters)}]" if text.letters else "")
