@@ -29,8 +29,9 @@ ROWS = {
 }
 TABLES = {"table1": "natural_shift", "table2": "cross_dataset", "table3": "confidence_selection"}
 # What makes a smoke form's commands a matter of seconds.
-TRAINING = ["learner.epochs=1", "shots.draw.train.limit=24", "logger=none"]
+TRAINING = ["learner.epochs=1", "++shots.draw.train.limit=24", "logger=none"]
 TESTING = ["data.limit=6", "logger=none"]
+SHARED = ("ablation_steps_smoke", "table3_smoke", "transfer_smoke")  # their images are those of forms before them
 
 
 def test_every_row_has_a_file() -> None:
@@ -194,10 +195,6 @@ def test_smoke_forms(run_script: Callable[..., Any], tmp_path: Path) -> None:
             assert len(found) == len(jobs_of(experiment))
             assert (sum(run["cache"]["encoded"] for run in found) > 0) == (name == experiment and name not in SHARED)
             (check_transfer if "transfer" in name else check_whole)(tmp_path / name)
-
-
-# Their images are those of forms before them in the alphabet.
-SHARED = ("ablation_steps_smoke", "ablation_views_smoke", "table3_smoke")
 
 
 def test_a_row_without_its_context_says_what_to_set(run_script: Callable[..., Any]) -> None:
