@@ -84,8 +84,9 @@ def test_tables_are_the_papers(experiment: str, backbone: str, tmp_path: Path) -
         assert list(cfg.data.module.datasets["keys"]) == printed["datasets"]
         make_paper_run(tmp_path / "sweep" / str(number), cfg, printed["datasets"])
     (table,) = make_report(load_runs([tmp_path / "sweep"])).tables
-    of_paper = [row["cells"] for row in printed["rows"] if row["backbone"] == paper_backbone(backbone_name(cfg))]
-    here = [[cells[name].printed for name in printed["datasets"]] for _, cells in table.rows]
+    rows = [row for row in printed["rows"] if row["backbone"] == paper_backbone(backbone_name(cfg))]
+    of_paper = [(row["method"], row["cells"]) for row in rows]
+    here = [(row.label, [cells[name].printed for name in printed["datasets"]]) for row, cells in table.rows]
     assert here == of_paper
     why = {mark.why for _, cells in table.rows for cell in cells.values() for mark in cell.marks}
     assert why <= {
