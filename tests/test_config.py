@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import tpt
 from tests.conftest import NAMES, ROOT, compose_config
+from tests.experiments import EXPERIMENTS, script_of
 from tests.own_data import save_huggingface, write_shard
 from tests.paper_tree import paper_tree
 from tpt.data.catalog import CATALOG
@@ -31,6 +32,7 @@ NEEDS = {  # what a user must say
 }
 FETCHED = {"backbone=vit_b16", "backbone=rn50", "backbone=open_clip"}  # weights from a hub
 TRAIN_GROUPS = {"learner", "shots"}  # of train_coop.py, tested beside it
+TRAINING = {f"experiment={name}" for name in EXPERIMENTS if script_of(name) == "train_coop"}  # likewise
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,7 @@ def test_every_group_and_option_is_counted() -> None:
     assert len(OPTIONS) >= 20
 
 
-@pytest.mark.parametrize("option", [o for o in OPTIONS if o.split("=")[0] not in TRAIN_GROUPS])
+@pytest.mark.parametrize("option", [o for o in OPTIONS if o.split("=")[0] not in TRAIN_GROUPS and o not in TRAINING])
 def test_option(option: str, tmp_path: Path, image_tree: Path, paper: Path, noise_file: Any) -> None:
     table = image_tree / "test.csv"
     table.write_text("path,label\ncat/0.png,cat\n")

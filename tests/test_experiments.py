@@ -5,10 +5,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hydra
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from tests.conftest import ROOT, compose_config
+from tests.experiments import EXPERIMENTS, SMOKE, commands_of, jobs_of
+from tests.reports.made_runs import make_run, rows_of, share
+from tpt import cli
+from tpt.data.catalog.entries import CATALOG
+from tpt.reports import load_runs, make_report, render, transfer_matrices
+from tpt.reports.published import content, paper_backbone
 
 ROWS = {
     "clip": ("zero_shot", "words"),
@@ -16,10 +23,16 @@ ROWS = {
     "coop": ("zero_shot", "coop"),
     "cocoop": ("zero_shot", "cocoop"),
     "tpt": ("tpt", "words"),
+    "tpt_all_views": ("tpt", "words"),
     "tpt_coop": ("tpt", "coop"),
     "tpt_cocoop": ("tpt", "cocoop"),
 }
-EXPERIMENTS = sorted(p.stem for p in (ROOT / "conf" / "experiment").glob("*.yaml"))
+TABLES = {"table1": "natural_shift", "table2": "cross_dataset", "table3": "confidence_selection"}
+# What makes a smoke form's commands a matter of seconds.
+TRAINING = ["learner.epochs=1", "++shots.draw.train.limit=24", "logger=none"]
+TESTING = ["data.limit=3", "data.module.datasets.domains=[source_val,twemoji]", "logger=none"]
+TRANSFER = ["data.limit=6", "logger=none"]  # a target of which nothing is right has no cell
+SHARED = ("ablation_steps_smoke", "table1_smoke", "table3_smoke")  # their images are those of forms before them
 
 
 def test_every_row_has_a_file() -> None:
@@ -33,37 +46,158 @@ def test_rows_choose_method_and_context(row: str, tmp_path: Path) -> None:
     assert cfg.method._target_ == {"zero_shot": "tpt.ZeroShot", "tpt": "tpt.TPT"}[method]
     assert cfg.context.get("path") == {"words": None, "coop": "A", "cocoop": "B"}[context]
     assert bool(cfg.method.get("templates")) == (row == "ensemble")
+    assert (cfg.method.get("selection_p") == 1) == (row == "tpt_all_views")
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_experiments_say_their_command_and_compose(experiment: str, tmp_path: Path) -> None:
-    first, second, *_ = (ROOT / "conf" / "experiment" / f"{experiment}.yaml").read_text().splitlines()
-    assert first == "# @package _global_" and f"experiment={experiment}" in second
-    cfg = compose_config("test_time", f"experiment={experiment}", tmp_path=tmp_path)
-    OmegaConf.resolve(cfg)
+    *before, (script, arguments) = commands_of(experiment)
+    assert f"experiment={experiment}" in arguments
+    for other, its_arguments in before:  # what is to be run first is an experiment as well
+        (name,) = [a.removeprefix("experiment=") for a in its_arguments if a.startswith("experiment=")]
+        assert commands_of(name) == [(other, its_arguments)]
+    OmegaConf.resolve(compose_config(Path(script).stem, *jobs_of(experiment)[-1], tmp_path=tmp_path))
 
 
-def rows_of(folder: Path) -> list[dict[str, Any]]:
+def test_every_experiment_has_a_form_for_the_bundled_data() -> None:
+    whole = [name for name in EXPERIMENTS if not name.startswith("emoji") and not name.endswith("_smoke")]
+    assert {f"{name}_smoke" for name in whole} == {name for name in EXPERIMENTS if name.endswith("_smoke")}
+    assert len(whole) == 9
+
+
+@pytest.mark.parametrize(
+    ("experiment", "backbone"),
+    [
+        ("table1", "rn50"),
+        ("table3", "rn50"),
+        *(
+            pytest.param(table, backbone, marks=pytest.mark.slow)
+            for table, backbone in (("table1", "vit_b16"), ("table2", "rn50"), ("table2", "vit_b16"))
+        ),
+    ],
+)
+def test_tables_are_the_papers(experiment: str, backbone: str, tmp_path: Path) -> None:
+    """Every printed row of a table is a job whose settings earn no mark; beside its cells stand the printed ones."""
+    printed = content()[TABLES[experiment]]
+    jobs = [job for job in jobs_of(experiment) if f"backbone={backbone}" in job or not job[0].startswith("backbone")]
+    for number, job in enumerate(jobs):
+        cfg = compose_config("test_time", *job, tmp_path=tmp_path)
+        assert list(cfg.data.module.datasets["keys"]) == printed["datasets"]
+        make_paper_run(tmp_path / "sweep" / str(number), cfg, printed["datasets"])
+    (table,) = make_report(load_runs([tmp_path / "sweep"])).tables
+    rows = [row for row in printed["rows"] if row["backbone"] == paper_backbone(backbone_name(cfg))]
+    of_paper = [(row["method"], row["cells"]) for row in rows]
+    here = [(row.label, [cells[name].printed for name in printed["datasets"]]) for row, cells in table.rows]
+    assert here == of_paper
+    why = {mark.why for _, cells in table.rows for cell in cells.values() for mark in cell.marks}
+    assert why <= {
+        "another test set than the paper's",  # two images
+        "what the context was learned on is not known, in the paper 16 shots of ImageNet",
+    }
+
+
+def backbone_name(cfg: DictConfig) -> str:
+    return f"{cfg.backbone.name}/{cfg.backbone.pretrained}"
+
+
+def make_paper_run(folder: Path, cfg: DictConfig, datasets: list[str]) -> None:
+    """A run of these settings with two images of each dataset."""
+    records = {name: rows_of(name, share(50, 2), share(100, 2)) for name in datasets}
+    about = {name: {"classes": CATALOG[name].classes} for name in datasets}
+    make_run(folder, records, cli.method_label(cfg), backbone_name(cfg), about=about)
+    manifest = json.loads((folder / "run.json").read_text())
+    config = {**cli.resolved(cfg), "trainer": {"precision": "32-true"}}
+    (folder / "run.json").write_text(json.dumps({**manifest, "config": config}))
+
+
+@pytest.mark.parametrize(
+    ("experiment", "contexts"),
+    [("table1", "table_contexts"), ("table2", "table_contexts"), ("transfer", "transfer_contexts")],
+)
+@pytest.mark.parametrize("form", ["", "_smoke"])
+def test_contexts_are_where_the_tables_look_for_them(experiment: str, contexts: str, form: str, tmp_path: Path) -> None:
+    """The path that the last row with a learned context reads is the directory that the last training job writes."""
+    job = next(job for job in reversed(jobs_of(experiment + form)) if any("cocoop" in part for part in job))
+    training = jobs_of(contexts + form)[-1]
+    compose_config("train_coop", *training, tmp_path=tmp_path)  # sets what ${hydra:...} stands for
+    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        sweep = hydra.compose("train_coop", training, return_hydra_config=True).hydra.sweep
+    written = Path.cwd() / sweep.dir / sweep.subdir
+    assert compose_config("test_time", *job, tmp_path=tmp_path).context.path == str(written)
+
+
+def test_training_takes_the_papers_settings(tmp_path: Path) -> None:
+    for job in jobs_of("table_contexts")[2:]:
+        cfg = compose_config("train_coop", *job, tmp_path=tmp_path)
+        assert (cfg.shots.draw.train.key, cfg.shots.k, cfg.learner.n_ctx) == ("imagenet", 16, 4)
+        assert (cfg.name, cfg.learner.epochs, cfg.batch_size) in [("coop", 50, 32), ("cocoop", 10, 1)]
+    cfg = compose_config("train_coop", *jobs_of("transfer_contexts")[0], tmp_path=tmp_path)
+    assert (cfg.shots.k, cfg.learner.n_ctx, cfg.backbone.name) == (16, 4, "RN50-quickgelu")
+
+
+def test_transfer_tests_zero_shot_once_on_each_target(tmp_path: Path) -> None:
+    """The written prompt has no source: its ten jobs share the targets instead of repeating them."""
+    jobs = jobs_of("transfer")
+    assert len(jobs) == 30 and all("row=clip" in job for job in jobs[:10])
+    first, last, all_of_them = (
+        list(compose_config("test_time", *jobs[number], tmp_path=tmp_path).data["keys"]) for number in (0, 9, 10)
+    )
+    assert (first, last) == (["flowers102"], ["eurosat"]) and all_of_them == list(
+        content()["cross_dataset"]["datasets"]
+    )
+
+
+def results_of(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(p.read_text()) for p in sorted(folder.rglob("results.json"))]
 
 
-def test_a_sweep_is_one_command(run_script: Callable[..., Any], tmp_path: Path) -> None:
-    run_script("test_time.py", "-m", "experiment=ablation_steps", "data.limit=2", "views.num_views=10", "logger=none",
-               f"hydra.sweep.dir={tmp_path / 'sweep'}")  # fmt: skip
-    assert [run["config"]["method"]["steps"] for run in rows_of(tmp_path / "sweep")] == [0, 1, 2, 3, 4]
+def check_whole(sweep: Path) -> None:
+    """Every cell of the report is filled, in every average too."""
+    runs = load_runs([sweep])
+    (table,) = make_report(runs).tables
+    whole = [cells for row, cells in table.rows if set(row.first.to_test) == set(table.datasets)]
+    assert whole and all(cell.accuracy is not None for cells in whole for cell in cells.values())
+    assert "unfinished" not in render(make_report(runs), "terminal")
+
+
+def check_transfer(sweep: Path) -> None:
+    """Both matrices are filled."""
+    matrices = transfer_matrices(load_runs([sweep]))
+    assert [(m.method, len(m.sources), len(m.targets), len(m.cells)) for m in matrices] == [
+        ("coop", 4, 4, 16),
+        ("cocoop", 4, 4, 16),
+    ]
+    assert all(matrix.cells[name, name].improvement is not None for matrix in matrices for name in matrix.sources)
+
+
+def test_a_sweep_is_one_command_and_the_second_encodes_nothing(run_script: Callable[..., Any], tmp_path: Path) -> None:
+    sweep = ("test_time.py", "-m", "experiment=ablation_views_smoke", "views.num_views=1,16", "data.limit=2",
+             "data.module.datasets.domains=[twemoji]", "logger=none")  # fmt: skip
+    for name in ("first", "second"):
+        run_script(*sweep, f"hydra.sweep.dir={tmp_path / name}")
+        found = results_of(tmp_path / name)
+        assert [run["config"]["views"]["num_views"] for run in found] == [1, 16]
+        assert [run["datasets"]["twemoji"]["selected_views"] for run in found] == [1, 1]
+        assert [run["cache"]["encoded"] for run in found] == ([2, 0] if name == "first" else [0, 0])
+        check_whole(tmp_path / name)
 
 
 @pytest.mark.slow
-def test_table1_fills_every_row(run_script: Callable[..., Any], tmp_path: Path) -> None:
-    for learner in ("coop", "cocoop"):
-        run_script("train_coop.py", f"learner={learner}", "learner.epochs=1", "learner.n_ctx=2", "batch_size=16",
-                   "shots.classes=base", "logger=none", f"hydra.run.dir={tmp_path / learner}")  # fmt: skip
-    run_script("test_time.py", "-m", "experiment=table1_smoke", "data.limit=2", "logger=none",
-               f"learned.coop={tmp_path / 'coop'}", f"learned.cocoop={tmp_path / 'cocoop'}",
-               f"hydra.sweep.dir={tmp_path / 'sweep'}")  # fmt: skip
-    found = rows_of(tmp_path / "sweep")
-    assert [run["method"] for run in found] == ["clip", "ensemble", "coop", "cocoop", "tpt", "tpt+coop", "tpt+cocoop"]
-    assert all(len(run["datasets"]) == 5 and "shifted" in run["averages"] for run in found)
+def test_smoke_forms(run_script: Callable[..., Any], tmp_path: Path) -> None:
+    """From a fresh directory: training where it is needed, the table, and the table again from the cache."""
+    done: list[str] = []
+    for experiment in SMOKE:
+        for script, arguments in commands_of(experiment):
+            if script == "train_coop.py" and str(arguments) not in done:
+                done.append(str(arguments))
+                run_script(script, *arguments, *TRAINING)
+        for name in (experiment, f"{experiment}_again"):
+            shrunk = TRANSFER if experiment == "transfer_smoke" else TESTING
+            run_script("test_time.py", *commands_of(experiment)[-1][1], *shrunk, f"hydra.sweep.dir={tmp_path / name}")
+            found = results_of(tmp_path / name)
+            assert len(found) == len(jobs_of(experiment))
+            assert (sum(run["cache"]["encoded"] for run in found) > 0) == (name == experiment and name not in SHARED)
+            (check_transfer if "transfer" in name else check_whole)(tmp_path / name)
 
 
 def test_a_row_without_its_context_says_what_to_set(run_script: Callable[..., Any]) -> None:

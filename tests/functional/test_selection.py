@@ -32,8 +32,28 @@ def test_percentile_out_of_range(p: float) -> None:
 
 
 def test_nothing_selected_names_a_pair_that_works() -> None:
-    with pytest.raises(ValueError, match=r"num_views=10 or more, or selection_p=0\.125 or more"):
+    with pytest.raises(ValueError, match=r"num_views=10 or more, or selection_p=0\.125 or more, or min_selected=1\."):
         num_selected(8, 0.1)
+
+
+@given(st.integers(1, 300), st.floats(0.001, 1.0), st.integers(1, 300))
+def test_at_least_so_many_are_kept(num_views: int, p: float, least: int) -> None:
+    if least > num_views:
+        with pytest.raises(ValueError, match=f"Expected `min_selected` of at most num_views={num_views}"):
+            num_selected(num_views, p, least)
+    else:
+        assert num_selected(num_views, p, least) == max(least, int(num_views * p))
+
+
+@pytest.mark.parametrize("least", [-1, 0.5])
+def test_least_number_out_of_range(least: float) -> None:
+    with pytest.raises(ValueError, match="Expected `min_selected` to be a whole number of at least 0"):
+        num_selected(64, 0.1, least)  # type: ignore[arg-type]
+
+
+def test_the_one_that_is_kept_is_the_surest() -> None:
+    logits = torch.tensor([[0.0, 0.0], [0.0, 3.0], [9.0, 0.0]])
+    assert select_confident(logits, 0.1, min_selected=1).tolist() == [2]
 
 
 def test_most_confident_first_and_view_0_has_no_privilege() -> None:

@@ -9,27 +9,40 @@ from torch import Tensor
 from tpt.functional.entropy import entropy
 
 
-def num_selected(num_views: int, selection_p: float) -> int:
+def num_selected(num_views: int, selection_p: float, min_selected: int = 0) -> int:
     """How many of `num_views` the share `selection_p` keeps: `int(num_views * selection_p)`, cut, not rounded.
 
+    Args:
+        num_views: V.
+        selection_p: share of the views to keep, in (0, 1].
+        min_selected: at least so many are kept; 0 is the paper's plain cut, which leaves none of a few views.
+
     Raises:
-        ValueError: `selection_p` is not in (0, 1], or no view would be left.
+        ValueError: a value out of range, or no view would be left.
     """
     if not 0 < selection_p <= 1:
         raise ValueError(f"Expected `selection_p` in (0, 1], got {selection_p}; use `method=zero_shot` to skip tuning.")
-    kept = int(num_views * selection_p)
+    if min_selected < 0 or int(min_selected) != min_selected:
+        raise ValueError(f"Expected `min_selected` to be a whole number of at least 0, got {min_selected}; 0 is off.")
+    if min_selected > num_views:
+        raise ValueError(
+            f"Expected `min_selected` of at most num_views={num_views}, got {min_selected}; use more views, or "
+            "a smaller min_selected."
+        )
+    kept = max(int(num_views * selection_p), int(min_selected))
     if kept < 1:
         enough_views = math.ceil(1 / selection_p)
         while int(enough_views * selection_p) < 1:  # 1 / p may round down
             enough_views += 1
         raise ValueError(
             f"Expected at least one selected view, but selection_p={selection_p} of num_views={num_views} "
-            f"selects none; use num_views={enough_views} or more, or selection_p={1 / num_views:g} or more."
+            f"selects none; use num_views={enough_views} or more, or selection_p={1 / num_views:g} or more, "
+            "or min_selected=1."
         )
     return kept
 
 
-def select_confident(logits_VK: Tensor, selection_p: float) -> Tensor:
+def select_confident(logits_VK: Tensor, selection_p: float, min_selected: int = 0) -> Tensor:
     """Indices of the views with the least entropy, most confident first.
 
     Shu et al., section 3.2, "confidence selection".  View 0 has no privilege.  Ties go to the lower index.
@@ -37,9 +50,10 @@ def select_confident(logits_VK: Tensor, selection_p: float) -> Tensor:
     Args:
         logits_VK: (..., V, K).
         selection_p: share of the views to keep, in (0, 1].
+        min_selected: as for `num_selected`.
 
     Returns:
         (..., S) indices into V.
     """
-    kept = num_selected(logits_VK.shape[-2], selection_p)
+    kept = num_selected(logits_VK.shape[-2], selection_p, min_selected)
     return entropy(logits_VK).argsort(dim=-1, stable=True)[..., :kept]

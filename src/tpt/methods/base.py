@@ -119,8 +119,10 @@ class Method(nn.Module, ABC):
         return self.clip.embed_dim
 
 
-def select_views(features_BVE: Tensor, logits_BVK: Tensor, selection_p: float) -> tuple[Tensor, Tensor]:
+def select_views(
+    features_BVE: Tensor, logits_BVK: Tensor, selection_p: float, min_selected: int = 0
+) -> tuple[Tensor, Tensor]:
     """The most confident views: their indices (B, S) and features (B, S, E)."""
-    selected = select_confident(logits_BVK, selection_p)
+    selected = select_confident(logits_BVK, selection_p, min_selected)
     rows = selected[..., None].expand(-1, -1, features_BVE.shape[-1])
     return selected, torch.gather(features_BVE, 1, rows)

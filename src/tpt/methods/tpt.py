@@ -55,6 +55,7 @@ class TPT(Method):
         learned_class_token: tunes a vector in place of each class name, see `PromptLearner`.
         steps: optimizer steps per image, 0 or more; 0 leaves the zero-shot prediction.
         selection_p: share of the views kept, in (0, 1]; the paper's 0.1.
+        min_selected: at least so many views are kept; 0 is the paper's plain cut, an error where it leaves none.
         lr: learning rate; the paper's 5e-3.
         optimizer: takes the parameters and `lr`; the paper's AdamW at PyTorch's defaults, weight decay 0.01 included.
         seed: of random vectors.
@@ -77,6 +78,7 @@ class TPT(Method):
         learned_class_token: bool = False,
         steps: int = 1,
         selection_p: float = 0.1,
+        min_selected: int = 0,
         lr: float = 5e-3,
         optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
         seed: int = 0,
@@ -104,6 +106,7 @@ class TPT(Method):
             self.notes = (self.conditional.note,)
         self.steps = int(steps)
         self.selection_p = selection_p
+        self.min_selected = min_selected
         self.lr = lr
         self.optimizer = optimizer
         self.max_tokens = max_tokens
@@ -113,8 +116,8 @@ class TPT(Method):
         self._first: tuple[Tensor, Tensor] | None = None  # slots (n_slots, D) and their text features (K, E)
 
     def check_views(self, num_views: int) -> None:
-        """Raises a ValueError where `selection_p` would keep none of `num_views`."""
-        num_selected(num_views, self.selection_p)
+        """Raises a ValueError where none of `num_views` would be kept, or there are fewer than `min_selected`."""
+        num_selected(num_views, self.selection_p, self.min_selected)
 
     def take_less_memory(self) -> str | None:
         """Halves `max_tokens` and `max_graph_tokens`, down to about a prompt."""
@@ -134,7 +137,7 @@ class TPT(Method):
         start_BND = self._own_start(features_BVE[:, 0], image_norm_B)
         text = self._initial_text()[1].detach() if start_BND is None else self._text(start_BND)  # (K, E) or (B, K, E)
         logits_BVK = self.clip.logit_scale * features_BVE @ text.mT
-        selected, trusted_BSE = select_views(features_BVE, logits_BVK, self.selection_p)
+        selected, trusted_BSE = select_views(features_BVE, logits_BVK, self.selection_p, self.min_selected)
         initial_entropy = marginal_entropy(self.clip.logit_scale * trusted_BSE @ text.mT)
         if self.steps == 0:
             slots = self.learner.slots.expand(len(features_BVE), -1, -1) if start_BND is None else start_BND

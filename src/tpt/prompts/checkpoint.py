@@ -160,7 +160,10 @@ def _resolve(path: Path) -> Path:
     if path.is_file():
         return path
     if not path.exists():
-        raise ContextFileError(f"Expected a context at {path}, but there is no such file or directory; check the path.")
+        raise ContextFileError(
+            f"Expected a context at {path}, but there is no such file or directory; check the path, or learn a context "
+            "with train_coop.py."
+        )
     for folder in (path, path / "prompt_learner"):
         if (folder / "context.safetensors").is_file():
             return folder / "context.safetensors"

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tpt.reports.marks import paper_method
 from tpt.reports.runs import Run
 
 # Settings that change no answer, that say which data (a column, not a row), or that repeat others.
@@ -143,7 +144,7 @@ def _labels(groups: Sequence[Sequence[Run]]) -> list[str]:
             parts.append(f"{len(own)} seeds")
         elif any(found[0][0] != own[0][0] for found, other in zip(seeds, firsts, strict=True) if other in near):
             parts.append(f"seed={own[0][0]}")
-        labels.append(run.method + (f" ({', '.join(parts)})" if parts else ""))
+        labels.append(paper_method(run) + (f" ({', '.join(parts)})" if parts else ""))
     names = [(run.backbone, label) for run, label in zip(firsts, labels, strict=True)]
     return [
         label if names.count(name) == 1 else f"{label}, {run.path}"
@@ -153,7 +154,7 @@ def _labels(groups: Sequence[Sequence[Run]]) -> list[str]:
 
 def _telling(run: Run, near: Sequence[Run]) -> dict[str, str]:
     """The settings that set a run off from those of its method, and what data it takes from those of all methods."""
-    rivals = [settings_of(other) for other in near if other.method == run.method]
+    rivals = [settings_of(other) for other in near if paper_method(other) == paper_method(run)]
     common = [key for key in _differing(rivals) if all(key in other for other in rivals)]
     own = {key: settings_of(run).get(key) for key in common}
     twins = [other for other in rivals if {key: other.get(key) for key in common} == own]

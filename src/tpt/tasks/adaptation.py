@@ -96,6 +96,10 @@ class MethodMaker:
         return self._make_method(clip=self.clip, class_names=dataset.class_names, context=context, **own, **division)
 
 
+def _same_text(one: ImageDataset, other: ImageDataset) -> bool:
+    return (one.class_names, one.template) == (other.class_names, other.template)
+
+
 class AdaptationTask(LightningModule):
     """`test_step` encodes views and runs one episode for every image, each from the same start.
 
@@ -137,11 +141,16 @@ class AdaptationTask(LightningModule):
         self._clock = time.perf_counter()
 
     def method(self, dataset_index: int) -> Method:
-        """The method with the text bank of one dataset; the bank of the dataset before is dropped."""
+        """The method with the text bank of one dataset; the bank of the dataset before is dropped, or used again.
+
+        It serves again where the classes are the same, as in the bundled domains: nothing of an image stays in it.
+        """
         if dataset_index not in self._methods:
+            dataset = self.datasets[dataset_index]
+            kept = [method for index, method in self._methods.items() if _same_text(self.datasets[index], dataset)]
             self._methods.clear()
-            method = self.make_method(self.datasets[dataset_index])
-            self._methods[dataset_index] = method.to(self.device)
+            method = kept[0] if kept else self.make_method(dataset).to(self.device)
+            self._methods[dataset_index] = method
         return self._methods[dataset_index]
 
     def test_step(  # type: ignore[override]

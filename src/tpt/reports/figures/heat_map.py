@@ -11,7 +11,7 @@ from tpt.reports.transfer import Transfer
 
 COLOURS = "PuOr"  # diverging, told apart by the colour-blind and in grey at its ends
 LEAST = 0.05  # so that noise does not fill the scale
-WIDE = 6  # columns that fit one column of a paper
+WIDE = 3  # columns whose numbers stay inside their cells in one column of a paper, beside long names
 
 
 @styled
