@@ -60,8 +60,10 @@ def test_two_processes_count_every_image_once(small: list[str], tmp_path: Path, 
     """Five batches, of two and one in the end, over two processes: the records are those of one process."""
     small += ["data.limit=9", "data.batch_size=2"]
     run_script("test_time.py", *small, "hydra.run.dir=one")
-    errors = finish(start(tmp_path, *small, "hydra.run.dir=two", *DDP, "trainer.devices=2"))
-    assert errors == ""
+    process = start(tmp_path, *small, "hydra.run.dir=two", *DDP, "trainer.devices=2")
+    output, errors = process.communicate(timeout=280)
+    assert process.returncode == 0 and errors == "", errors
+    assert output.count("zero-shot and tpt: accuracy") == 1 and "gain [95 %]" in output  # one table, and nothing else
     assert without_time(tmp_path / "two") == without_time(tmp_path / "one")
 
 
@@ -76,6 +78,18 @@ def test_sizes_that_do_not_divide(
     finish(start(tmp_path, *small, "hydra.run.dir=more", *DDP, f"trainer.devices={devices}"))
     assert without_time(tmp_path / "more") == without_time(tmp_path / "one")
     assert len(without_time(tmp_path / "more")) == limit
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shuffle", ["false", "true"])
+@pytest.mark.parametrize(("batch", "workers"), [(1, 0), (3, 2), (8, 0)])
+def test_processes_change_no_bit(
+    small: list[str], tmp_path: Path, run_script: Any, batch: int, workers: int, shuffle: str
+) -> None:
+    small += [f"data.batch_size={batch}", f"data.num_workers={workers}", f"data.shuffle={shuffle}"]
+    run_script("test_time.py", *small, "hydra.run.dir=one")
+    finish(start(tmp_path, *small, "hydra.run.dir=two", *DDP, "trainer.devices=2"))
+    assert without_time(tmp_path / "two") == without_time(tmp_path / "one")
 
 
 @pytest.mark.slow

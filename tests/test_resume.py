@@ -265,3 +265,14 @@ def test_records_of_other_images_are_refused(run_script: Run, small: list[str], 
     rows = read_records(tmp_path / "run").to_pylist()[:1]
     write_shard([rows[0] | {"index": 99}], tmp_path / "run" / "records", "00-pictures-0000099")
     assert "found one of image 99 of 'pictures'" in run_script("test_time.py", "resume=run", ok=False).stderr
+
+
+def test_logs_of_earlier_sessions_are_kept(run_script: Run, small: list[str], tmp_path: Path, stop_after: Any) -> None:
+    settings = [a for a in small if a != "logger=none"]
+    stop_after(3)
+    run_script("test_time.py", *settings, "callbacks.metrics.every_n_images=2", ok=False)
+    before = (tmp_path / "run" / "csv" / "metrics.csv").read_text()
+    stop_after(-1)
+    run_script("test_time.py", "resume=run")
+    assert (tmp_path / "run" / "csv_1" / "metrics.csv").read_text() == before
+    assert "test/pictures/acc" in (tmp_path / "run" / "csv" / "metrics.csv").read_text()

@@ -172,6 +172,7 @@ def test_offline_wandb_run_holds_the_series(run_script: Run, tmp_path: Path) -> 
     assert any(key.startswith("test/results") for row in rows for key in row)
 
 
+@pytest.mark.slow  # a real process among the fast tests: test_processes.py
 def test_a_real_process_prints_the_table_and_nothing_else(tmp_path: Path) -> None:
     process = start(tmp_path, "data.limit=2", *SMALL, "hydra.run.dir=run")
     out, errors = process.communicate(timeout=280)

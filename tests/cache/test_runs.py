@@ -46,6 +46,7 @@ def test_records_are_the_same_with_and_without_cache(run_script: Run, tmp_path: 
     assert counts(tmp_path / "other") == (0, 7)
 
 
+@pytest.mark.slow
 def test_a_sweep_encodes_each_image_once(
     run_script: Run, tmp_path: Path, image_tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -323,6 +323,7 @@ def test_what_is_there_is_left_alone(publish: Publish, tmp_path: Path) -> None:
         fetch("dtd", tmp_path)
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_no_dataset_and_no_lock(server: FileServer, publish: Publish, tmp_path: Path) -> None:
     """A real process, killed amid a download; the next one goes on from there."""
     content = tar({**PICTURES, "dtd/images/big.jpg": os.urandom(2**20)}, "w")

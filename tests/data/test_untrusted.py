@@ -117,7 +117,7 @@ def test_official_lists(lists: Path, key: str, file: str, data: st.DataObject) -
         path.write_bytes(whole)
 
 
-@settings(FUZZ, max_examples=6)  # each takes a process
+@settings(FUZZ, max_examples=3)  # each takes processes
 @given(data=st.data())
 def test_tables_of_matlab(lists: Path, data: st.DataObject) -> None:
     """Their reader may break down; it takes nothing with it."""

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 # Loading processes of a run that was killed hold its lock until they notice, which takes them five seconds.
 PATIENCE_S = 15.0
+LOGS = "csv"  # what conf/logger/csv.yaml calls it
 DAMAGED = "damaged"  # a folder beside the records, which other programs may read as a whole
 SHOWN = 3  # differences in an error
 READERS = 8  # threads that read images again
@@ -80,6 +81,8 @@ class Journal:
         self._refuse_strange_records(datasets)
         if self.first:
             self._refuse_changed_images(datasets)
+            if sessions and (self.folder / LOGS).is_dir():  # its logger would begin with deleting what is there
+                (self.folder / LOGS).replace(self.folder / f"{LOGS}_{len(sessions)}")
             write_json({**manifest, "sessions": [*sessions, dict(session)]}, self.folder / NAME)
         done: dict[str, set[int]] = {dataset.name: set() for dataset in datasets}
         for name, index in zip(self.records["dataset"].to_pylist(), self.records["index"].to_pylist(), strict=True):
