@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from tpt.errors import DataError, UnansweredError
 from tpt.reports.measures import measures_of
 from tpt.reports.statistics import paired_gain
-from tpt.runs import answered, read_manifest, read_notes, read_records
+from tpt.runs import answered, read_manifest, read_records_and_notes
 
 SOURCES = ("imagenet", "source_val", "source_train")  # what prompts are learned on; all else is shifted
 # Averaged over datasets, each dataset counting once.
@@ -30,7 +30,7 @@ def results_of(run_dir: str | Path) -> dict[str, Any]:
     Raises:
         ValueError: there are no records, or something in the directory is damaged.
     """
-    found = results_from(read_manifest(run_dir), read_records(run_dir), read_notes(run_dir))
+    found = results_from(read_manifest(run_dir), *read_records_and_notes(run_dir))
     for name, problems in found.pop("without_answer").items():
         raise DataError(
             f"Expected readable images in dataset {name!r}, but none of {len(problems)} has an answer "

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from tpt.reports.results import results_from
 from tpt.reports.training import Training, training_of
-from tpt.runs import RECORD_SCHEMA, answered, read_manifest, read_notes, read_records
+from tpt.runs import RECORD_SCHEMA, answered, read_manifest, read_records_and_notes
 from tpt.runs.manifest import leaves
 from tpt.runs.records import shard_files
 
@@ -127,9 +127,7 @@ def load_run(folder: str | Path) -> Run:
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
-    has_records = bool(shard_files(folder))
-    records = read_records(folder) if has_records else RECORD_SCHEMA.empty_table()
-    notes = read_notes(folder) if has_records else []
+    records, notes = read_records_and_notes(folder) if shard_files(folder) else (RECORD_SCHEMA.empty_table(), [])
     try:
         _check(manifest, records)
         settings = dict(leaves(manifest["config"]))
@@ -166,9 +164,6 @@ def _check(manifest: Mapping[str, Any], records: pa.Table) -> None:
     strange = set(records["dataset"].to_pylist()) - set(manifest["datasets"])
     if strange:
         raise ValueError(f"there are records of a dataset {sorted(map(str, strange))[0]!r} that the run does not have")
-    for name in ("path", "content", "label", "pred", "pred_zero_shot", "confidence", "confidence_zero_shot"):
-        if answered(records)[name].null_count:
-            raise ValueError(f"an answered image has no {name}")
 
 
 def _check_types(node: Any, types: Mapping[str, type | tuple[type, ...]], where: str) -> None:

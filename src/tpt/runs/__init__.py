@@ -3,7 +3,7 @@
 from tpt.runs.files import write_json
 from tpt.runs.journal import Journal
 from tpt.runs.manifest import about_datasets, named_files, read_manifest
-from tpt.runs.records import RECORD_SCHEMA, answered, read_notes, read_records
+from tpt.runs.records import RECORD_SCHEMA, answered, read_notes, read_records, read_records_and_notes
 from tpt.runs.session import environment, session
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "read_manifest",
     "read_notes",
     "read_records",
+    "read_records_and_notes",
     "session",
     "write_json",
 ]

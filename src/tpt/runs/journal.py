@@ -78,25 +78,26 @@ class Journal:
             self._take()
             sessions = self._earlier_sessions(manifest, session)
         self.records = self._read() if self.resume else self.records
-        self._refuse_strange_records(datasets)
+        done = self._done(datasets)
         if self.first:
             self._refuse_changed_images(datasets)
             if sessions and (self.folder / LOGS).is_dir():  # its logger would begin with deleting what is there
                 (self.folder / LOGS).replace(self.folder / f"{LOGS}_{len(sessions)}")
             write_json({**manifest, "sessions": [*sessions, dict(session)]}, self.folder / NAME)
-        done: dict[str, set[int]] = {dataset.name: set() for dataset in datasets}
-        for name, index in zip(self.records["dataset"].to_pylist(), self.records["index"].to_pylist(), strict=True):
-            done[name].add(index)
         return done
 
-    def _refuse_strange_records(self, datasets: Sequence[ImageDataset]) -> None:
+    def _done(self, datasets: Sequence[ImageDataset]) -> dict[str, set[int]]:
+        """Indices of recorded images, by dataset; raises where a record is of an image that the run does not have."""
         images = {dataset.name: len(dataset) for dataset in datasets}
+        done: dict[str, set[int]] = {name: set() for name in images}
         for name, index in zip(self.records["dataset"].to_pylist(), self.records["index"].to_pylist(), strict=True):
             if index >= images.get(name, 0):
                 raise ValueError(
                     f"Expected records of this run's images in {self.folder}, found one of image {index} of {name!r}, "
                     "which it does not have; start the run anew."
                 )
+            done[name].add(index)
+        return done
 
     def _take(self) -> None:
         try:

@@ -115,7 +115,7 @@ def _refuse_gaps(table: pa.Table) -> None:
     if len(table) and pc.min(table["index"]).as_py() < 0:
         raise ValueError("an index is negative")
     answers = answered(table)
-    for name in ANSWER:
+    for name in (*ANSWER, "content"):
         if answers[name].null_count:
             raise ValueError(f"{name} is missing")
 
@@ -129,18 +129,21 @@ def read_records(run_dir: str | Path) -> pa.Table:
     Raises:
         ValueError: there are no records, or a shard is damaged.
     """
-    shards = shard_files(run_dir)
-    if not shards:
-        raise ValueError(f"Expected the records of a run in {run_dir}, found none; pass a directory of test_time.py.")
-    return in_order([(shard, read_shard(shard)) for shard in shards])
+    return read_records_and_notes(run_dir)[0]
 
 
 def read_notes(run_dir: str | Path) -> list[str]:
-    """What the shards of a run say about it, each note once."""
-    notes: dict[str, None] = {}
-    for shard in shard_files(run_dir):
-        notes.update(dict.fromkeys(json.loads(read_shard(shard).schema.metadata[_NOTES])))
-    return list(notes)
+    """What the shards of a run say about it, each note once; raises as `read_records`."""
+    return read_records_and_notes(run_dir)[1]
+
+
+def read_records_and_notes(run_dir: str | Path) -> tuple[pa.Table, list[str]]:
+    """`read_records` and `read_notes`, with each shard read once."""
+    shards = [(shard, read_shard(shard)) for shard in shard_files(run_dir)]
+    if not shards:
+        raise ValueError(f"Expected the records of a run in {run_dir}, found none; pass a directory of test_time.py.")
+    notes = dict.fromkeys(note for _, table in shards for note in json.loads(table.schema.metadata[_NOTES]))
+    return in_order(shards), list(notes)
 
 
 def shard_files(run_dir: str | Path) -> list[Path]:
