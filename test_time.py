@@ -15,7 +15,7 @@ from tpt.cache import FeatureCache
 from tpt.callbacks import begin, close
 from tpt.data import EpisodeDataModule
 from tpt.reports import print_table, refuse_unanswered, results_of
-from tpt.runs import Journal, about_datasets, named_files, session, write_json
+from tpt.runs import RunDirectory, about_datasets, named_files, session, write_json
 from tpt.tasks import AdaptationTask, MethodMaker
 
 
@@ -35,7 +35,7 @@ def run(cfg: DictConfig) -> None:
     cache: FeatureCache = make_cache(clip, device.type, str(trainer.precision), swept=swept)
     task = AdaptationTask(clip, make_method, data.datasets, cache=cache)
 
-    with Journal(folder, resume=cfg.resume is not None, first=trainer.is_global_zero) as journal:
+    with RunDirectory(folder, resume=cfg.resume is not None, first=trainer.is_global_zero) as directory:
         manifest = {
             "method": cli.method_label(cfg),
             "choices": cli.choices(),
@@ -44,15 +44,15 @@ def run(cfg: DictConfig) -> None:
             "context": make_method.source,
             "context_fingerprint": make_method.fingerprint(),
             "device": device.type,
-            "division": make_method.divide(journal.stored("division"), device, threads),
-            "encoding": cache.divide(journal.stored("encoding")),
+            "division": make_method.divide(directory.stored("division"), device, threads),
+            "encoding": cache.divide(directory.stored("encoding")),
             "files": named_files(config),
             "datasets": about_datasets(data.datasets),
             "config": config,
         }
         task.threads = make_method.threads
-        data.use_cache(cache).leave_out(journal.begin(manifest, session(trainer.world_size), data.datasets))
-        begin(trainer, journal.records, manifest, sweeps.at_hand())
+        data.use_cache(cache).leave_out(directory.begin(manifest, session(trainer.world_size), data.datasets))
+        begin(trainer, directory.records, manifest, sweeps.at_hand())
         trainer.test(task, datamodule=data, verbose=False)
         if not trainer.is_global_zero:
             return

@@ -22,7 +22,7 @@ from torch import Tensor
 
 import tpt
 from tpt.cache import FeatureCache
-from tpt.cache.room import size
+from tpt.cache.eviction import size
 from tpt.data import EpisodeDataModule, emoji_shift_domains
 from tpt.tasks import AdaptationTask
 from tpt.views import Views

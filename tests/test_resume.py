@@ -137,7 +137,7 @@ def test_a_bad_image_may_be_skipped_later(run_script: Run, small: list[str], tmp
 def test_two_runs_in_one_directory(
     run_script: Run, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tpt.runs.journal.PATIENCE_S", 0.1)
+    monkeypatch.setattr("tpt.runs.directory.PATIENCE_S", 0.1)
     (tmp_path / "run").mkdir()
     with FileLock(tmp_path / "run" / ".lock"):
         done = run_script("test_time.py", *small, ok=False)

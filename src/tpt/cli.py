@@ -24,7 +24,7 @@ from torch import distributed
 
 from tpt import stop
 from tpt.backbones.clip import is_out_of_memory
-from tpt.errors import RunError
+from tpt.errors import RunError, UserError
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ def _refuse_missing(cfg: DictConfig) -> None:
     """Names every value that the user must give and did not."""
     missing = [key for key, value in _items(OmegaConf.to_container(cfg, resolve=False)) if value == "???"]
     if missing:
-        raise ValueError(f"Expected a value for `{'`, `'.join(missing)}`, got none; add {missing[0]}=VALUE.")
+        raise UserError(f"Expected a value for `{'`, `'.join(missing)}`, got none; add {missing[0]}=VALUE.")
 
 
 def _call(run: Callable[[DictConfig], None], cfg: DictConfig) -> None:
@@ -149,7 +149,7 @@ def _call(run: Callable[[DictConfig], None], cfg: DictConfig) -> None:
         unknown = re.match(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'", str(error))
         if not unknown:
             raise
-        raise ValueError(
+        raise UserError(
             f"Expected settings that {unknown.group(1)} knows, got {unknown.group(2)!r}; see --help for all settings."
         ) from error
 
@@ -207,7 +207,7 @@ def continued(arguments: list[str]) -> list[str]:
             checkpoint of training, which Lightning continues).
 
     Raises:
-        ValueError: there is no run in that directory.
+        UserError: there is no run in that directory.
     """
     given = [a.removeprefix("resume=") for a in arguments if a.startswith("resume=")]
     if not given or given[-1] in ("auto", "null", "") or given[-1].endswith(".ckpt"):
@@ -219,7 +219,7 @@ def continued(arguments: list[str]) -> list[str]:
         saved = OmegaConf.select(OmegaConf.load(sweep), "hydra.overrides.task", default=[])
         return ["--multirun", *saved, *added, f"hydra.sweep.dir='{quoted}'", "resume=auto"]
     if not one.is_file():
-        raise ValueError(
+        raise UserError(
             f"Expected the directory of a run or sweep of test_time.py in `resume`, found none at {folder}; "
             "resume=auto continues what is in the directory of this run, if anything."
         )

@@ -25,12 +25,13 @@ from torch import Tensor
 from tpt.backbones import CLIP
 from tpt.data import EpisodeDataModule, ImageDataset
 from tpt.data.store import content_digest
+from tpt.errors import UserError
 from tpt.reports.figures import contact_sheet
 from tpt.reports.figures.style import save_as
 from tpt.reports.runs import Run, load_run
 from tpt.runs.manifest import leaves
 from tpt.tasks import MethodMaker
-from tpt.tasks.adaptation import MakeMethod
+from tpt.tasks.method_maker import MakeMethod
 from tpt.views.batched import PlannedViews
 
 PARTS = ("backbone", "context", "method", "views", "data")  # of a configuration, that are made again
@@ -73,15 +74,15 @@ class SheetMaker:
             record: of the image, with the columns of `tpt.runs.RECORD_SCHEMA`.
 
         Raises:
-            ValueError: the image has no answer, is not there any more, or is another one by now.
+            UserError: the image has no answer, is not there any more, or is another one by now.
         """
         if record["problem"] is not None:
-            raise ValueError(f"Expected an image with an answer, but {record['path']} has none ({record['problem']}).")
+            raise UserError(f"Expected an image with an answer, but {record['path']} has none ({record['problem']}).")
         dataset = next((d for d in self.data.datasets if d.name == record["dataset"]), None)
         samples = [] if dataset is None else dataset.samples
         index = next((i for i, sample in enumerate(samples) if sample.path == record["path"]), None)
         if dataset is None or index is None:
-            raise ValueError(
+            raise UserError(
                 f"Expected {record['path']} in dataset {record['dataset']!r} as in the run, found it there no more; "
                 "put the data back."
             )
@@ -98,7 +99,7 @@ class SheetMaker:
     def _views(self, dataset: ImageDataset, index: int, record: Mapping[str, Any]) -> Tensor:
         content = dataset.content(index)
         if content_digest(content) != record["content"]:
-            raise ValueError(
+            raise UserError(
                 f"Expected the picture {record['path']} that was tested, but its file has changed since; put it back."
             )
         maker = self.data.make_views(dataset)
@@ -148,10 +149,10 @@ def maker_of(run: Run, trust: bool = False) -> SheetMaker:
         trust: whether the configuration may name what is neither ours nor an optimizer of torch, which then runs.
 
     Raises:
-        ValueError: the configuration names something else, or what it names is not there.
+        UserError: the configuration names something else, or what it names is not there.
     """
     if not run.tunes:
-        raise ValueError(
+        raise UserError(
             f"Expected a run that selects views, but method {run.method} of {run.path} looks at the image alone; "
             "choose one of method=tpt."
         )
@@ -170,11 +171,11 @@ def probe_of(maker: MethodMaker) -> MethodMaker:
     """The maker of a run's methods, whose methods then order all views by entropy and tune nothing.
 
     Raises:
-        ValueError: the method does not select views.
+        UserError: the method does not select views.
     """
     missing = PROBE.keys() - maker.settings()
     if missing:
-        raise ValueError(
+        raise UserError(
             f"Expected a method with the settings {' and '.join(PROBE)}, but that of the run has no "
             f"{sorted(missing)[0]}; a contact sheet shows how views are selected."
         )
@@ -182,13 +183,13 @@ def probe_of(maker: MethodMaker) -> MethodMaker:
 
 
 def refuse_strangers(stored: Mapping[str, Any], path: Path) -> None:
-    """Raises a ValueError where a configuration names what is neither ours nor an optimizer of torch.
+    """Raises a UserError where a configuration names what is neither ours nor an optimizer of torch.
 
     `tpt.cli.os.system` begins with our name and is not ours, so it is looked at where a thing was defined as well.
     """
     for key, value in leaves(stored):
         if key.rsplit(".", 1)[-1] == "_target_" and not _is_ours(str(value)):
-            raise ValueError(
+            raise UserError(
                 f"Expected parts of tpt in the configuration of {path}, got {value!r} for {key}; if you know the run, "
                 "pass --trust."
             )
@@ -212,14 +213,14 @@ def record_of(run: Run, image: str, dataset: str | None = None) -> dict[str, Any
         dataset: its name; None looks in all.
 
     Raises:
-        ValueError: there is none, or several datasets have one.
+        UserError: there is none, or several datasets have one.
     """
     rows = [r for r in run.records.to_pylist() if dataset in (None, r["dataset"])]
     found = [r for r in rows if r["path"] == image] or [r for r in rows if r["path"].endswith(f"/{image}")]
     if len(found) != 1:
         some = ", ".join(f"{r['dataset']}: {r['path']}" for r in (found or rows)[:3])
         what = "none" if not found else f"{len(found)}, add --dataset"
-        raise ValueError(f"Expected one image {image!r} in the records of {run.path}, got {what}; such as {some}.")
+        raise UserError(f"Expected one image {image!r} in the records of {run.path}, got {what}; such as {some}.")
     record: dict[str, Any] = found[0]
     return record
 

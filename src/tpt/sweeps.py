@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from tpt.callbacks.sweep import Sweep
+from tpt.runs.sweep import Sweep
 
 
 def overrides() -> list[Override]:

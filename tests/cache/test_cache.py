@@ -13,8 +13,8 @@ from torch import Tensor
 
 import tpt
 from tests.conftest import noise_image
-from tpt.cache import FeatureCache, Shelf
-from tpt.cache.key import code_digest, environment, image_key, space_key
+from tpt.cache import CachedViews, FeatureCache
+from tpt.cache.key import code_digest, encoding_environment, image_key, space_key
 from tpt.data import EpisodeBatch, EpisodeDataModule, image_folder
 from tpt.tasks import AdaptationTask
 from tpt.views import AugMix, Views
@@ -205,7 +205,7 @@ def test_an_activation_alone_changes_the_key(clip: tpt.CLIP, noise_file: Callabl
 def test_keys_are_steady(tmp_path: Path) -> None:
     assert image_key("a/b.png", b"c") != image_key("a/b.pngc", b"") and len(image_key("\udcff", b"")) == 16
     assert space_key({"a": 1, "b": 2}) == space_key({"b": 2, "a": 1})
-    assert environment() == environment()
+    assert encoding_environment() == encoding_environment()
     file = tmp_path / "code.py"
     file.write_text("a = 1")
     before = code_digest([file])
@@ -236,7 +236,7 @@ def test_batches_with_features_can_be_cut_and_moved() -> None:
 
 
 def test_a_shelf_of_nothing() -> None:
-    shelf = Shelf(None, None)
+    shelf = CachedViews(None, None)
     assert shelf.key("a", b"") == "" and shelf.find("") is None
 
 

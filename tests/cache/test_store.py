@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tpt.cache import room, store
+from tpt.cache import eviction, store
 from tpt.cache.__main__ import main
-from tpt.cache.room import clear, segments, size
-from tpt.cache.segment import MAGIC, Entry
+from tpt.cache.eviction import clear, segments, size
+from tpt.cache.segment import MAGIC, IndexEntry
 from tpt.cache.store import FeatureStore
 
 SPACE, OTHER = "0" * 32, "f" * 32
@@ -101,7 +101,7 @@ def test_a_file_that_shrinks_under_a_reader_is_a_miss(tmp_path: Path) -> None:
 
 
 ENTRIES = st.builds(
-    Entry,
+    IndexEntry,
     key=st.sampled_from([key(0), key(1)]),
     digest=st.binary(min_size=16, max_size=16),
     offset=st.integers(0, 2**64 - 1),
@@ -113,7 +113,7 @@ ENTRIES = st.builds(
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    lines=st.lists(ENTRIES.map(Entry.pack) | st.binary(max_size=70), max_size=4).map(b"".join),
+    lines=st.lists(ENTRIES.map(IndexEntry.pack) | st.binary(max_size=70), max_size=4).map(b"".join),
     data=st.binary(max_size=300),
     magic=st.sampled_from([MAGIC, MAGIC[:-1], b""]),
     about=st.binary(max_size=40),
@@ -154,7 +154,7 @@ def test_a_full_cache_says_so_once(tmp_path: Path, caplog: pytest.LogCaptureFixt
 def test_the_disk_keeps_room_for_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(room, "FREE_BYTES", 2**62)
+    monkeypatch.setattr(eviction, "FREE_BYTES", 2**62)
     fill(tmp_path, range(3))
     assert not segments(tmp_path) and "is full" in caplog.text
 

@@ -18,7 +18,7 @@ import pytest
 from tests.conftest import Done
 from tpt.callbacks import EpisodeProgressBar, progress
 from tpt.callbacks.pace import Pace, line, rate_text, summary, time_text
-from tpt.callbacks.sweep import Sweep, seconds_of
+from tpt.runs.sweep import Sweep, seconds_of
 
 Run = Callable[..., Done]
 

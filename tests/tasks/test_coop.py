@@ -22,7 +22,7 @@ from tpt.data.folder import image_folder
 from tpt.data.shots import ShotsDataModule
 from tpt.prompts import ConditionalContext, PromptLearner, initial_conditional
 from tpt.tasks.coop import CoCoOpTask, CoOpTask, NonFiniteLossError, epochs_for, learning_rate
-from tpt.tasks.learned import checkpoints, save_learned
+from tpt.tasks.coop_files import checkpoints, save_learned
 
 NAMES = ["T-shirt", "cat", "hot air balloon"]
 Task = CoOpTask | CoCoOpTask

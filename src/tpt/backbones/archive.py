@@ -12,8 +12,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from tpt.errors import UserError
 
-class WeightsFileError(ValueError):
+
+class WeightsFileError(UserError):
     """A weights file that cannot be used; the message says why and what would do."""
 
 

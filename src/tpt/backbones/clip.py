@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tpt.backbones.text_tower import PackedPrompts, TextTower
 from tpt.backbones.tokens import Tokenizer
+from tpt.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class CLIP(nn.Module):
     ) -> None:
         super().__init__()
         if precision not in DTYPES:
-            raise ValueError(f"Expected `precision` to be one of {', '.join(DTYPES)}, got {precision!r}.")
+            raise UserError(f"Expected `precision` to be one of {', '.join(DTYPES)}, got {precision!r}.")
         self.name = name
         self.visual = visual
         self.text = text
@@ -167,7 +168,7 @@ class CLIP(nn.Module):
             return_norm: also gives the length that view 0's feature had, () or (B,), for methods with `needs_norm`.
         """
         if views.ndim not in (4, 5) or views.shape[-3] != 3:
-            raise ValueError(
+            raise UserError(
                 f"Expected views of shape (V, 3, H, W) or (B, V, 3, H, W), got {tuple(views.shape)}; "
                 "`tpt.views` makes them from an image."
             )

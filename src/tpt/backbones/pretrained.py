@@ -19,6 +19,7 @@ from tpt.backbones.archive import WeightsFileError, read_weights
 from tpt.backbones.clip import CLIP
 from tpt.backbones.text_tower import TextTower
 from tpt.backbones.tokens import Tokenizer
+from tpt.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ def load_clip(
         compile: runs the image encoder through `torch.compile`; where that fails, goes on without, with a warning.
 
     Raises:
-        ValueError: unknown name or tag, unsuitable text tower, or a file that does not fit.
+        UserError: unknown name or tag, unsuitable text tower, or a file that does not fit.
         OSError: the weights cannot be fetched.
     """
     if name == EMOJI_MINI and pretrained in (None, EMOJI_MINI):
@@ -74,7 +75,7 @@ def usable_device(device: str | torch.device) -> torch.device:
     """`device`, or a ValueError where this machine has no such device."""
     device = torch.device(device)
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"Expected a machine with a CUDA GPU for device={str(device)!r}, found none; use 'cpu'.")
+        raise UserError(f"Expected a machine with a CUDA GPU for device={str(device)!r}, found none; use 'cpu'.")
     return device
 
 
@@ -132,7 +133,7 @@ def _refuse_text_tower(model: nn.Module, name: str) -> None:
     elif getattr(model, "logit_bias", None) is not None:
         reason = "comes with a logit bias (a sigmoid loss), so its softmax entropies mean nothing"
     if reason is not None:
-        raise ValueError(
+        raise UserError(
             f"Expected a model with a causal text tower that is read at the end token, but the one of {name!r} "
             f"{reason}; choose another model, e.g. 'ViT-B-16-quickgelu' with pretrained='openai'."
         )
@@ -148,9 +149,9 @@ def _known_config(name: str) -> dict[str, Any]:
     if config is None:
         close = difflib.get_close_matches(name, [EMOJI_MINI, *open_clip.list_models()], n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "see open_clip.list_models()."
-        raise ValueError(f"Expected a model name that open_clip knows or {EMOJI_MINI!r}, got {name!r}; {hint}")
+        raise UserError(f"Expected a model name that open_clip knows or {EMOJI_MINI!r}, got {name!r}; {hint}")
     if "hf_tokenizer_name" in config["text_cfg"]:
-        raise ValueError(
+        raise UserError(
             f"Expected a model that uses CLIP's own vocabulary, but {name!r} uses the Hugging Face tokenizer "
             f"{config['text_cfg']['hf_tokenizer_name']!r}; choose another model, e.g. 'ViT-B-16-quickgelu'."
         )
@@ -159,19 +160,19 @@ def _known_config(name: str) -> dict[str, Any]:
 
 def _from_tag(name: str | None, tag: str | None, cache_dir: str | None) -> nn.Module:
     if name is None:
-        raise ValueError(f"Expected a model name, got none; pass {EMOJI_MINI!r} or an open_clip name and tag.")
+        raise UserError(f"Expected a model name, got none; pass {EMOJI_MINI!r} or an open_clip name and tag.")
     config = _known_config(name)
     tags = open_clip.list_pretrained_tags_by_model(name)
     if tag is None or tag not in tags:
         listed = ", ".join(map(repr, tags)) or "none"
-        raise ValueError(
+        raise UserError(
             f"Expected `pretrained` to be a tag of {name!r} or the path of a weights file, got {tag!r}; "
             f"its tags: {listed}."
         )
     trained_with = bool((open_clip.get_pretrained_cfg(name, tag) or {}).get("quick_gelu", False))
     configured = bool(config.get("quick_gelu", False))
     if configured and not trained_with:
-        raise ValueError(
+        raise UserError(
             f"Expected weights trained with QuickGELU for {name!r}, but {tag!r} was trained with GELU; "
             f"use name={name.removesuffix('-quickgelu')!r}."
         )
@@ -194,7 +195,7 @@ def _from_tag(name: str | None, tag: str | None, cache_dir: str | None) -> nn.Mo
 
 def _from_file(name: str | None, path: Path, quick_gelu: bool | None) -> nn.Module:
     if not path.is_file():
-        raise ValueError(f"Expected a weights file or an open_clip tag, but there is no file {path}; check the path.")
+        raise UserError(f"Expected a weights file or an open_clip tag, but there is no file {path}; check the path.")
     if name is None or name == EMOJI_MINI:
         return _from_openai_file(path, quick_gelu)
     config = _known_config(name)

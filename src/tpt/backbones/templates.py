@@ -6,6 +6,8 @@ from pathlib import Path
 
 from open_clip import OPENAI_IMAGENET_TEMPLATES, SIMPLE_IMAGENET_TEMPLATES
 
+from tpt.errors import UserError
+
 _SETS = {"imagenet_80": OPENAI_IMAGENET_TEMPLATES, "imagenet_7": SIMPLE_IMAGENET_TEMPLATES}
 
 
@@ -17,7 +19,7 @@ def load_templates(source: str | list[str] | tuple[str, ...]) -> list[str]:
             one template a line, or the templates themselves.
 
     Raises:
-        ValueError: no such set or file, an empty list, or a template without `{}`.
+        UserError: no such set or file, an empty list, or a template without `{}`.
     """
     if not isinstance(source, str):
         templates = [str(t) for t in source]
@@ -26,14 +28,14 @@ def load_templates(source: str | list[str] | tuple[str, ...]) -> list[str]:
     elif Path(source).expanduser().is_file():
         templates = _lines(Path(source).expanduser())
     else:
-        raise ValueError(
+        raise UserError(
             f"Expected `templates` to be one of {', '.join(_SETS)}, a list or an existing text file, got {source!r}."
         )
     if not templates:
-        raise ValueError(f"Expected at least one template in {source!r}, found none; write one a line.")
+        raise UserError(f"Expected at least one template in {source!r}, found none; write one a line.")
     for template in templates:
         if template.count("{}") != 1:
-            raise ValueError(f"Expected one `{{}}` for the class name in every template, got {template!r}.")
+            raise UserError(f"Expected one `{{}}` for the class name in every template, got {template!r}.")
     return templates
 
 
@@ -41,5 +43,5 @@ def _lines(path: Path) -> list[str]:
     try:
         text = path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"Expected UTF-8 text in {path}, but byte {error.start} is not; save it as UTF-8.") from error
+        raise UserError(f"Expected UTF-8 text in {path}, but byte {error.start} is not; save it as UTF-8.") from error
     return [line.strip() for line in text.splitlines() if line.strip()]

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from open_clip.tokenizer import SimpleTokenizer
 
+from tpt.errors import UserError
+
 
 class Tokenizer:
     """OpenAI's byte-pair encoding, without padding and without silent truncation.
@@ -30,7 +32,7 @@ class Tokenizer:
         """Each text with start and end token.
 
         Raises:
-            ValueError: some texts are longer than `context_length`; the message names them.
+            UserError: some texts are longer than `context_length`; the message names them.
         """
         wrapped = [[self.start, *self.encode(text), self.end] for text in texts]
         refuse_too_long({t: len(w) for t, w in zip(texts, wrapped, strict=True)}, context_length)
@@ -38,11 +40,11 @@ class Tokenizer:
 
 
 def refuse_too_long(lengths: dict[str, int], context_length: int) -> None:
-    """Raises a ValueError that names every text of more than `context_length` tokens."""
+    """Raises a UserError that names every text of more than `context_length` tokens."""
     too_long = [f"{text!r} ({n} tokens)" for text, n in lengths.items() if n > context_length]
     if too_long:
         shown = ", ".join(too_long[:5]) + (f" and {len(too_long) - 5} more" if len(too_long) > 5 else "")
-        raise ValueError(
+        raise UserError(
             f"Expected prompts of at most {context_length} tokens, start and end token included, got {shown}; "
             "shorten the class names or the context."
         )

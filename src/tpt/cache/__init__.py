@@ -1,5 +1,5 @@
 """View features on disk, shared by runs that encode the same images in the same way."""
 
-from tpt.cache.cache import FeatureCache, KnownViews, Shelf
+from tpt.cache.cache import CachedViews, FeatureCache, KnownViews
 
-__all__ = ["FeatureCache", "KnownViews", "Shelf"]
+__all__ = ["CachedViews", "FeatureCache", "KnownViews"]

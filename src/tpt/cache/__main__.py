@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tpt.cache.room import ABOUT, Segment, clear, segments
+from tpt.cache.eviction import ABOUT, Segment, clear, segments
 from tpt.cache.segment import SegmentReader
 
 DEFAULT = "~/.cache/tpt/features"  # as in conf/cache/on.yaml
@@ -55,7 +55,7 @@ def show(folder: Path) -> None:
         most = max((entry.views for entry in entries), default=0)
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(max(part.used for part in parts)))
         counts = (f"{len({entry.key for entry in entries}):,}", f"{sum(s.bytes for s in parts) / 1e6:,.1f}", used)
-        table.add_row(*(escape(cell) for cell in (*describe(space / ABOUT, most), *counts)))
+        table.add_row(*(escape(cell) for cell in (*space_row(space / ABOUT, most), *counts)))
     console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160)
     if spaces:
         console.print(table)
@@ -63,7 +63,7 @@ def show(folder: Path) -> None:
     print(f"{total / 1e6:,.1f} MB in {folder}")
 
 
-def describe(file: Path, most: int) -> tuple[str, str, str, str]:
+def space_row(file: Path, most: int) -> tuple[str, str, str, str]:
     """Backbone, precision, views and device of a part, as far as its file can be read."""
     about: Any = {}
     try:

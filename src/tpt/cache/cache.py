@@ -10,9 +10,10 @@ from typing import Any, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor
 
-from tpt.cache.key import environment, image_key, space_key
-from tpt.cache.room import size
+from tpt.cache.eviction import size
+from tpt.cache.key import encoding_environment, image_key, space_key
 from tpt.cache.store import FeatureStore
+from tpt.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class KnownViews(Protocol):
         ...
 
 
-class Shelf:
+class CachedViews:
     """The part of a cache where the features of one kind of views lie; safe to hand to worker processes.
 
     Args:
@@ -104,7 +105,7 @@ class FeatureCache:
         swept: Sequence[Any] = (),
     ) -> None:
         if max_gb is not None and not max_gb > 0:
-            raise ValueError(
+            raise UserError(
                 f"Expected `cache.max_gb` above 0, got {max_gb}; null is no bound, cache=off keeps nothing."
             )
         self.folder = None if folder is None else Path(folder).expanduser()
@@ -125,7 +126,7 @@ class FeatureCache:
             self._least = stored["num_views"]
         return {"num_views": self._least}
 
-    def shelf(self, make_views: Any) -> Shelf:
+    def shelf(self, make_views: Any) -> CachedViews:
         """Where features of these views lie.
 
         Args:
@@ -133,26 +134,26 @@ class FeatureCache:
         """
         num_views = getattr(make_views, "num_views", None)
         if self.folder is None:
-            return Shelf(make_views, num_views)
+            return CachedViews(make_views, num_views)
         about = make_views.about() if isinstance(make_views, KnownViews) else None
         if about is None or num_views is None:
             log.info("Features of %s are not cached: it does not say what they depend on.", type(make_views).__name__)
-            return Shelf(make_views, num_views)
+            return CachedViews(make_views, num_views)
         if self._encoding is None:
-            self._encoding = {**self._clip.encoding(), **self._where, **environment()}
+            self._encoding = {**self._clip.encoding(), **self._where, **encoding_environment()}
         settings = {"encoder": self._encoding, "views": about}
         space = space_key(settings)
         if space not in self._stores:
             described = {"backbone": self._clip.name, **settings}
             self._stores[space] = FeatureStore(self.folder, space, described, self._max_bytes)
         wider = make_views.more(max(num_views, self._least))
-        return Shelf(wider, num_views, space, self._stores[space], self._clip.embed_dim)
+        return CachedViews(wider, num_views, space, self._stores[space], self._clip.embed_dim)
 
     def keep(self, keys: Sequence[str], features: Tensor, norms: Tensor) -> None:
         """Keeps what was encoded.
 
         Args:
-            keys: of B images, as `Shelf.key` gives them; empty for images that need not be kept.
+            keys: of B images, as `CachedViews.key` gives them; empty for images that need not be kept.
             features: (B, V, E); those of images where one is not finite are not kept.
             norms: (B,) of view 0's features.
         """

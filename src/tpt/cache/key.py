@@ -35,7 +35,7 @@ def space_key(settings: Mapping[str, Any]) -> str:
     return digest(json.dumps(settings, sort_keys=True, default=repr).encode()).hex()
 
 
-def environment() -> dict[str, Any]:
+def encoding_environment() -> dict[str, Any]:
     """What beside weights and settings makes pixels and features: versions, code, torch's switches."""
     package = Path(__file__).parents[1]
     files = [file for pattern in CODE for file in sorted(package.glob(pattern))]

@@ -33,7 +33,7 @@ def digest(content: bytes | memoryview, size: int = 16) -> bytes:
 
 
 @dataclass(frozen=True)
-class Entry:
+class IndexEntry:
     """Where the features of an image lie in a segment.
 
     Args:
@@ -62,12 +62,12 @@ class Entry:
         return fields + digest(fields, _CHECK)
 
 
-def parse(lines: bytes) -> Iterator[Entry]:
+def parse(lines: bytes) -> Iterator[IndexEntry]:
     """The entries of whole and undamaged lines of an index."""
     for start in range(0, len(lines) - LINE_BYTES + 1, LINE_BYTES):
         fields, check = lines[start : start + _FIELDS.size], lines[start + _FIELDS.size : start + LINE_BYTES]
         if digest(fields, _CHECK) == check:
-            yield Entry(*_FIELDS.unpack(fields))
+            yield IndexEntry(*_FIELDS.unpack(fields))
 
 
 class SegmentWriter:
@@ -97,7 +97,7 @@ class SegmentWriter:
         """
         views, width = features.shape
         content = features.astype("<f4").tobytes()
-        entry = Entry(key, digest(content), self.bytes, views, width, norm)
+        entry = IndexEntry(key, digest(content), self.bytes, views, width, norm)
         _write(self._data, content)
         self.bytes = entry.end
         _write(self._index, entry.pack())
@@ -131,7 +131,7 @@ class SegmentReader:
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_map": None}
 
-    def new_entries(self) -> list[Entry]:
+    def new_entries(self) -> list[IndexEntry]:
         """What was added since the last call; none where the files cannot be read or are no segment's."""
         try:
             with self._index.open("rb") as file:
@@ -145,7 +145,7 @@ class SegmentReader:
         self._read = max(self._read, len(MAGIC)) + len(lines)
         return list(parse(lines))
 
-    def features(self, entry: Entry) -> np.ndarray | None:
+    def features(self, entry: IndexEntry) -> np.ndarray | None:
         """(V, E) features of one of its entries, a view of the mapped file; None where they are damaged or gone."""
         try:
             mapped = self._mapped(entry.end)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -14,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from tpt.cache.room import ABOUT, PARTIAL, make_room
-from tpt.cache.segment import INDEX, LINE_BYTES, MAGIC, Entry, SegmentReader, SegmentWriter
+from tpt.cache.eviction import ABOUT, make_room
+from tpt.cache.segment import INDEX, LINE_BYTES, MAGIC, IndexEntry, SegmentReader, SegmentWriter
+from tpt.files import write_json
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class FeatureStore:
     ) -> None:
         self.folder, self.path, self.about, self.max_bytes = folder, folder / space, dict(about or {}), max_bytes
         self._began = time.time()
-        self._entries: dict[bytes, list[tuple[Entry, SegmentReader]]] = {}
+        self._entries: dict[bytes, list[tuple[IndexEntry, SegmentReader]]] = {}
         self._readers: dict[Path, SegmentReader] = {}
         self._touched: set[Path] = set()
         self._damaged: set[Path] = set()
@@ -114,9 +114,7 @@ class FeatureStore:
         self._writer = SegmentWriter(self.path / name)
         self._room -= len(MAGIC)
         if not (self.path / ABOUT).exists():
-            partial = self.path / (name + PARTIAL)
-            partial.write_text(json.dumps(self.about, indent=2, default=str) + "\n", "utf-8")
-            partial.replace(self.path / ABOUT)
+            write_json(self.about, self.path / ABOUT)
 
     def _stop(self, why: str) -> None:
         if not self._stopped:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tpt.callbacks.sweep import Sweep
+from tpt.runs.sweep import Sweep
 
 WINDOW_S = 300.0  # a rate is that of so many seconds: text towers and caches make datasets differ
 COLUMNS = ("dataset", "label", "pred", "pred_zero_shot", "problem")

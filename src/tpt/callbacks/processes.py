@@ -12,6 +12,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from tpt import stop
+from tpt.errors import UserError
 
 POLL_S = 0.2
 GRACE_S = 20.0  # for a process to write its records and leave; then it is killed
@@ -47,7 +48,7 @@ class ProcessGuard(Callback):
         here = str(self.folder.resolve())
         first = trainer.strategy.broadcast(here)
         if not trainer.strategy.reduce_boolean_decision(here == first):  # all of them end, each with the sentence
-            raise ValueError(
+            raise UserError(
                 f"Expected all processes of a run to work in one directory, but not all of them work in {first}; give "
                 "hydra.run.dir, where all machines see it."
             )

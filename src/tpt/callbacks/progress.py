@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
 from tpt.callbacks.pace import Pace, line, summary, title
-from tpt.callbacks.sweep import Sweep
+from tpt.runs.sweep import Sweep
 from tpt.tasks.outcome import Outcome
 
 log = logging.getLogger(__name__)

@@ -16,10 +16,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from tpt.cache import FeatureCache, Shelf
+from tpt.cache import CachedViews, FeatureCache
 from tpt.data.dataset import ImageDataset
 from tpt.data.store import content_digest
-from tpt.errors import BadImageError
+from tpt.errors import BadImageError, UserError
 from tpt.views.batched import PlannedViews
 
 log = logging.getLogger(__name__)
@@ -117,7 +117,7 @@ class _Episode:
 class _Episodes(Dataset[_Episode]):
     """Item i: the views of image i, or their features, if those of its whole batch are cached."""
 
-    def __init__(self, dataset: ImageDataset, shelf: Shelf, skip_bad: bool) -> None:
+    def __init__(self, dataset: ImageDataset, shelf: CachedViews, skip_bad: bool) -> None:
         self.dataset, self.shelf, self.skip_bad = dataset, shelf, skip_bad
 
     def __len__(self) -> int:
@@ -229,13 +229,13 @@ class EpisodeDataModule(LightningDataModule):
         super().__init__()
         names = [d.name for d in datasets]
         if not names:
-            raise ValueError("Expected at least one dataset, got none; see conf/data.")
+            raise UserError("Expected at least one dataset, got none; see conf/data.")
         if len(set(names)) < len(names):
-            raise ValueError(f"Expected datasets of different names, got {', '.join(names)}; pass data.name.")
+            raise UserError(f"Expected datasets of different names, got {', '.join(names)}; pass data.name.")
         if on_bad_image not in ("error", "skip"):
-            raise ValueError(f"Expected `data.on_bad_image` to be error or skip, got {on_bad_image!r}.")
+            raise UserError(f"Expected `data.on_bad_image` to be error or skip, got {on_bad_image!r}.")
         if batch_size < 1:
-            raise ValueError(f"Expected `data.batch_size` of at least 1, got {batch_size}.")
+            raise UserError(f"Expected `data.batch_size` of at least 1, got {batch_size}.")
         self.datasets = list(datasets)
         self.batch_size = batch_size
         self.num_workers = num_workers
@@ -273,9 +273,9 @@ class EpisodeDataModule(LightningDataModule):
         self._cache = cache
         return self
 
-    def _shelf(self, dataset: ImageDataset) -> Shelf:
+    def _shelf(self, dataset: ImageDataset) -> CachedViews:
         maker = self.make_views(dataset)
-        return Shelf(maker, None) if self._cache is None else self._cache.shelf(maker)
+        return CachedViews(maker, None) if self._cache is None else self._cache.shelf(maker)
 
     def leave_out(self, done: Mapping[str, Collection[int]]) -> EpisodeDataModule:
         """Leaves out batches whose images, by dataset, all have a record already."""

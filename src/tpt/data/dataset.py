@@ -12,7 +12,7 @@ from PIL import Image
 
 from tpt.data.images import decode_image
 from tpt.data.store import Store, content_digest
-from tpt.errors import DataError
+from tpt.errors import DataError, UserError
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class ImageDataset:
         if limit is None or limit >= len(self.samples):
             return self
         if limit < 1:
-            raise ValueError(f"Expected `data.limit` of at least 1 or null for all images, got {limit}.")
+            raise UserError(f"Expected `data.limit` of at least 1 or null for all images, got {limit}.")
         chosen = sorted(random.Random(f"{seed}/{self.name}").sample(range(len(self.samples)), limit))
         note = f"{limit} of {len(self.samples)} images, drawn with seed {seed}"
         return replace(self, samples=[self.samples[i] for i in chosen], notes=[*self.notes, note])

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from tpt.data.dataset import ImageDataset, Sample
-from tpt.errors import DataError
+from tpt.errors import DataError, UserError
 
 MOST_VAL_SHOTS = 4
 HALVES = ("all", "base", "new")
@@ -56,11 +56,11 @@ def draw_shots(
         classes: "all", "base" (the first half, rounded up) or "new" (the others).
 
     Raises:
-        ValueError: options out of range.
+        UserError: options out of range.
         DataError: the two datasets have different classes.
     """
     if shots is not None and shots < 1:
-        raise ValueError(f"Expected `shots` of at least 1 or null for all images, got {shots}; the papers use 1 to 16.")
+        raise UserError(f"Expected `shots` of at least 1 or null for all images, got {shots}; the papers use 1 to 16.")
     if val is not None and val.class_names != train.class_names:
         raise DataError(
             f"Expected the same classes in {train.name!r} and {val.name!r}, but they differ; "
@@ -131,7 +131,7 @@ def half_of_classes(dataset: ImageDataset, classes: str) -> ImageDataset:
         classes: "all", "base" or "new".
     """
     if classes not in HALVES:
-        raise ValueError(f"Expected `classes` to be one of {', '.join(HALVES)}, got {classes!r}.")
+        raise UserError(f"Expected `classes` to be one of {', '.join(HALVES)}, got {classes!r}.")
     if classes == "all":
         return dataset
     names = dataset.class_names

@@ -16,6 +16,7 @@ from torchvision import transforms
 
 from tpt.data.dataset import ImageDataset
 from tpt.data.few_shot import Shots
+from tpt.errors import UserError
 
 BICUBIC = transforms.InterpolationMode.BICUBIC
 SMALLEST_CROP = 0.08  # share of the picture's area, as in the official programs
@@ -130,7 +131,7 @@ class ShotsDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         if batch_size < 1:
-            raise ValueError(f"Expected `batch_size` of at least 1, got {batch_size}; CoOp uses 32, CoCoOp 1.")
+            raise UserError(f"Expected `batch_size` of at least 1, got {batch_size}; CoOp uses 32, CoCoOp 1.")
         self.shots = shots
         self.batch_size = batch_size
         self.val_batch_size = val_batch_size

@@ -6,6 +6,7 @@ import math
 
 from torch import Tensor
 
+from tpt.errors import UserError
 from tpt.functional.entropy import entropy
 
 
@@ -18,14 +19,14 @@ def num_selected(num_views: int, selection_p: float, min_selected: int = 0) -> i
         min_selected: at least so many are kept; 0 is the paper's plain cut, which leaves none of a few views.
 
     Raises:
-        ValueError: a value out of range, or no view would be left.
+        UserError: a value out of range, or no view would be left.
     """
     if not 0 < selection_p <= 1:
-        raise ValueError(f"Expected `selection_p` in (0, 1], got {selection_p}; use `method=zero_shot` to skip tuning.")
+        raise UserError(f"Expected `selection_p` in (0, 1], got {selection_p}; use `method=zero_shot` to skip tuning.")
     if min_selected < 0 or int(min_selected) != min_selected:
-        raise ValueError(f"Expected `min_selected` to be a whole number of at least 0, got {min_selected}; 0 is off.")
+        raise UserError(f"Expected `min_selected` to be a whole number of at least 0, got {min_selected}; 0 is off.")
     if min_selected > num_views:
-        raise ValueError(
+        raise UserError(
             f"Expected `min_selected` of at most num_views={num_views}, got {min_selected}; use more views, or "
             "a smaller min_selected."
         )
@@ -34,7 +35,7 @@ def num_selected(num_views: int, selection_p: float, min_selected: int = 0) -> i
         enough_views = math.ceil(1 / selection_p)
         while int(enough_views * selection_p) < 1:  # 1 / p may round down
             enough_views += 1
-        raise ValueError(
+        raise UserError(
             f"Expected at least one selected view, but selection_p={selection_p} of num_views={num_views} "
             f"selects none; use num_views={enough_views} or more, or selection_p={1 / num_views:g} or more, "
             "or min_selected=1."

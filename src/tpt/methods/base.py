@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tpt.backbones.clip import CLIP
+from tpt.errors import UserError
 from tpt.functional import select_confident
 
 
@@ -64,7 +65,7 @@ class Method(nn.Module, ABC):
         """Adapts to every image of a checked batch."""
 
     def check_views(self, num_views: int) -> None:
-        """Raises a ValueError where the method cannot work with `num_views` views."""
+        """Raises a UserError where the method cannot work with `num_views` views."""
 
     def take_less_memory(self) -> str | None:
         """Halves the work that is done at once, and says what it is now; None where it cannot be less."""
@@ -79,18 +80,18 @@ class Method(nn.Module, ABC):
                 `needs_norm` look at it.
 
         Raises:
-            ValueError: another shape, features that are not finite (the message names the rows), or no `image_norm`
+            UserError: another shape, features that are not finite (the message names the rows), or no `image_norm`
                 where it is needed.
         """
         if features.ndim not in (2, 3) or features.shape[-1] != self.embed_dim or features.shape[-2] < 1:
-            raise ValueError(
+            raise UserError(
                 f"Expected view features of shape (V, {self.embed_dim}) or (B, V, {self.embed_dim}), "
                 f"got {tuple(features.shape)}; `clip.encode_views` makes them."
             )
         features_BVE = features if features.ndim == 3 else features[None]
         bad = (~features_BVE.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
         if bad:
-            raise ValueError(
+            raise UserError(
                 f"Expected finite view features, got NaN or infinity for image {', '.join(map(str, bad))} of the "
                 "batch; look at the image, or use precision=fp32."
             )
@@ -105,12 +106,12 @@ class Method(nn.Module, ABC):
     @staticmethod
     def _check_norm(image_norm: Tensor | None, num_images: int) -> Tensor:
         if image_norm is None:
-            raise ValueError(
+            raise UserError(
                 "Expected `image_norm`, the length of view 0's feature, got none; "
                 "`clip.encode_views(views, return_norm=True)` gives it, or use meta_input=unit."
             )
         if image_norm.numel() != num_images:
-            raise ValueError(f"Expected `image_norm` of {num_images} images, got shape {tuple(image_norm.shape)}.")
+            raise UserError(f"Expected `image_norm` of {num_images} images, got shape {tuple(image_norm.shape)}.")
         return image_norm.reshape(num_images).float()
 
     @property

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tpt.backbones.clip import CLIP
+from tpt.errors import UserError
 from tpt.functional import marginal_entropy, num_selected
 from tpt.methods.base import Adaptation, Method, select_views
 from tpt.methods.memory import graph_tokens
@@ -64,7 +65,7 @@ class TPT(Method):
             each batch.  None takes what fits into the free memory, at most 2 GiB.
 
     Raises:
-        ValueError: settings out of range, or names too long for the text tower.
+        UserError: settings out of range, or names too long for the text tower.
     """
 
     def __init__(
@@ -88,9 +89,9 @@ class TPT(Method):
         names = check_class_names(class_names)
         super().__init__(clip, names)
         if steps < 0 or int(steps) != steps:
-            raise ValueError(f"Expected `steps` to be a whole number of at least 0, got {steps}.")
+            raise UserError(f"Expected `steps` to be a whole number of at least 0, got {steps}.")
         if lr < 0:
-            raise ValueError(f"Expected `lr` of at least 0, got {lr}.")
+            raise UserError(f"Expected `lr` of at least 0, got {lr}.")
         if context is None and ctx_init is not None:
             context = context_from_words(clip, ctx_init, class_token_position)
         elif context is None:
@@ -116,7 +117,7 @@ class TPT(Method):
         self._first: tuple[Tensor, Tensor] | None = None  # slots (n_slots, D) and their text features (K, E)
 
     def check_views(self, num_views: int) -> None:
-        """Raises a ValueError where none of `num_views` would be kept, or there are fewer than `min_selected`."""
+        """Raises a UserError where none of `num_views` would be kept, or there are fewer than `min_selected`."""
         num_selected(num_views, self.selection_p, self.min_selected)
 
     def take_less_memory(self) -> str | None:

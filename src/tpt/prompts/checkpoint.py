@@ -18,6 +18,7 @@ from torch import Tensor
 
 from tpt.backbones.archive import WeightsFileError, read_checkpoint, read_safetensors
 from tpt.backbones.clip import CLIP
+from tpt.errors import UserError
 from tpt.prompts.conditional import ConditionalContext, MetaNet
 from tpt.prompts.context import Context, vectors_before
 
@@ -58,15 +59,15 @@ def load_context(
 
     Raises:
         ContextFileError: no such context in the file, or a damaged file.
-        ValueError: unknown options, or no path.
+        UserError: unknown options, or no path.
     """
     if path is None:
-        raise ValueError(
+        raise UserError(
             "Expected a file or directory with a learned context, got none; set context.path, or learned.coop and "
             "learned.cocoop for the rows of a table."
         )
     if kind not in (None, "coop", "cocoop"):
-        raise ValueError(f"Expected `kind` to be coop, cocoop or null, got {kind!r}.")
+        raise UserError(f"Expected `kind` to be coop, cocoop or null, got {kind!r}.")
     path = _resolve(Path(path).expanduser())
     tensors, metadata = _read(path)
     found = "cocoop" if any(key.startswith("meta_net.") for key in tensors) else "coop"
@@ -122,11 +123,9 @@ def save_context(path: str | Path, context: LearnedContext, backbone: str = "") 
     """
     path = Path(path)
     if path.suffix != ".safetensors":
-        raise ValueError(
-            f"Expected a path that ends in .safetensors, got {path}; `export_public` writes CoOp's layout."
-        )
+        raise UserError(f"Expected a path that ends in .safetensors, got {path}; `export_public` writes CoOp's layout.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(learned_tensors(context), path, metadata=describe(context, backbone))
+    save_file(learned_tensors(context), path, metadata=file_metadata(context, backbone))
     return path
 
 
@@ -139,7 +138,7 @@ def learned_tensors(context: LearnedContext) -> dict[str, Tensor]:
     return {name: value.detach().cpu().contiguous().clone() for name, value in out.items()}
 
 
-def describe(context: LearnedContext, backbone: str = "") -> dict[str, str]:
+def file_metadata(context: LearnedContext, backbone: str = "") -> dict[str, str]:
     """What a file says about its tensors: text only, as safetensors wants."""
     conditional = isinstance(context, ConditionalContext)
     base = context.base if isinstance(context, ConditionalContext) else context

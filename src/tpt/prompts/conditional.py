@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from tpt.backbones.clip import CLIP, tensors_digest
+from tpt.errors import UserError
 from tpt.prompts.context import Context
 from tpt.prompts.learner import PromptLearner
 
@@ -56,9 +57,9 @@ class ConditionalContext:
 
     def __post_init__(self) -> None:
         if self.meta_input not in META_INPUTS:
-            raise ValueError(f"Expected `meta_input` to be one of {', '.join(META_INPUTS)}, got {self.meta_input!r}.")
+            raise UserError(f"Expected `meta_input` to be one of {', '.join(META_INPUTS)}, got {self.meta_input!r}.")
         if self.base.class_specific:
-            raise ValueError("Expected a generic context under a meta-net, got a class-specific one; train without.")
+            raise UserError("Expected a generic context under a meta-net, got a class-specific one; train without.")
 
     @property
     def source(self) -> str:
@@ -75,10 +76,10 @@ class ConditionalContext:
         return f"meta-net input for tuning ({self.meta_input}): {META_INPUTS[self.meta_input]}"
 
     def check(self, clip: CLIP) -> None:
-        """Raises a ValueError where the meta-net does not fit the backbone."""
+        """Raises a UserError where the meta-net does not fit the backbone."""
         takes, gives = self.meta_net.linear1.in_features, self.meta_net.linear2.out_features
         if (takes, gives) != (clip.embed_dim, clip.width):
-            raise ValueError(
+            raise UserError(
                 f"Expected a meta-net from image features of length {clip.embed_dim} to vectors of width {clip.width} "
                 f"for {clip.name}, got {takes} to {gives} ({self.source}); use one trained with this backbone."
             )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tpt.backbones.clip import CLIP, tensors_digest
+from tpt.errors import UserError
 
 CLASS_TOKEN = "[CLS]"
 POSITIONS = ("end", "middle", "front")
@@ -59,7 +60,7 @@ def vectors_before(n_ctx: int, class_token_position: str) -> int:
         case "front":
             return 0
         case _:
-            raise ValueError(
+            raise UserError(
                 f"Expected `class_token_position` to be one of {', '.join(POSITIONS)}, got {class_token_position!r}."
             )
 
@@ -80,14 +81,12 @@ def context_from_words(clip: CLIP, ctx_init: str, class_token_position: str = "e
     """
     words = ctx_init.replace("_", " ").replace("{}", CLASS_TOKEN).strip().removesuffix(".")
     if words.count(CLASS_TOKEN) > 1:
-        raise ValueError(f"Expected {CLASS_TOKEN} at most once in `ctx_init`, got {ctx_init!r}.")
+        raise UserError(f"Expected {CLASS_TOKEN} at most once in `ctx_init`, got {ctx_init!r}.")
     before, marked, behind = words.partition(CLASS_TOKEN)
     tokens_before = clip.tokenizer.encode(before)
     tokens = tokens_before + clip.tokenizer.encode(behind)
     if not tokens:
-        raise ValueError(
-            f"Expected some words in `ctx_init`, got {ctx_init!r}; use `ctx_init=null` for random vectors."
-        )
+        raise UserError(f"Expected some words in `ctx_init`, got {ctx_init!r}; use `ctx_init=null` for random vectors.")
     n_before = len(tokens_before) if marked else vectors_before(len(tokens), class_token_position)
     embedding = clip.text.token_embedding
     vectors = embedding(torch.tensor(tokens, device=clip.device)).detach().clone()
@@ -107,7 +106,7 @@ def random_context(
         num_classes: draws a class-specific context for so many classes.
     """
     if n_ctx < 1:
-        raise ValueError(f"Expected `n_ctx` of at least 1, got {n_ctx}; 4 and 16 are usual.")
+        raise UserError(f"Expected `n_ctx` of at least 1, got {n_ctx}; 4 and 16 are usual.")
     generator = torch.Generator().manual_seed(seed)
     shape = (n_ctx, clip.width) if num_classes is None else (num_classes, n_ctx, clip.width)
     vectors = torch.empty(shape).normal_(std=0.02, generator=generator).to(clip.device)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tpt.backbones.clip import CLIP
 from tpt.backbones.pretrained import EMOJI_MINI, load_clip
+from tpt.errors import UserError
 from tpt.prompts.checkpoint import LearnedContext, context_from_file
 from tpt.prompts.conditional import ConditionalContext
 
@@ -46,7 +47,7 @@ def nearest_words(clip: CLIP, vectors: Tensor, top: int = 5) -> list[list[Neighb
         top: at least 1.
     """
     if top < 1:
-        raise ValueError(f"Expected `top` of at least 1, got {top}.")
+        raise UserError(f"Expected `top` of at least 1, got {top}.")
     table = clip.text.token_embedding.weight.float()
     allowed = table.ne(0).any(1)
     allowed[[clip.tokenizer.start, clip.tokenizer.end]] = False

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tpt.backbones.clip import CLIP
 from tpt.backbones.text_tower import PackedPrompts, slot
 from tpt.backbones.tokens import refuse_too_long
+from tpt.errors import UserError
 from tpt.prompts.context import Context
 
 
@@ -19,13 +20,13 @@ def clean_name(class_name: str) -> str:
 
 
 def check_class_names(class_names: Sequence[str]) -> list[str]:
-    """The names as a list; a ValueError where there are none, an empty one, or one that is not text."""
+    """The names as a list; a UserError where there are none, an empty one, or one that is not text."""
     names = list(class_names)
     if not names:
-        raise ValueError("Expected at least one class name, got none; pass a list of names.")
+        raise UserError("Expected at least one class name, got none; pass a list of names.")
     for k, name in enumerate(names):
         if not isinstance(name, str) or not clean_name(name):
-            raise ValueError(f"Expected class name {k} to be text that is not empty, got {name!r}.")
+            raise UserError(f"Expected class name {k} to be text that is not empty, got {name!r}.")
     return names
 
 
@@ -48,7 +49,7 @@ class PromptLearner(nn.Module):
         seed: of that draw.
 
     Raises:
-        ValueError: a prompt longer than the text tower's context length, or a class-specific context of
+        UserError: a prompt longer than the text tower's context length, or a class-specific context of
             another number of classes.
     """
 
@@ -82,12 +83,12 @@ class PromptLearner(nn.Module):
     def _check_context(self, context: Context) -> None:
         width = context.vectors.shape[-1]
         if width != self.clip.width:
-            raise ValueError(
+            raise UserError(
                 f"Expected context vectors of width {self.clip.width} for {self.clip.name}, got {width} "
                 f"({context.source}); use a context trained with this backbone."
             )
         if context.class_specific and len(context.vectors) != len(self.class_names):
-            raise ValueError(
+            raise UserError(
                 f"Expected a class-specific context of {len(self.class_names)} classes, got {len(context.vectors)} "
                 f"({context.source}); use the classes it was trained on, or a generic context."
             )
@@ -95,7 +96,7 @@ class PromptLearner(nn.Module):
             assert context.class_names is not None
             pairs = zip(context.class_names, self.class_names, strict=True)
             k, (theirs, ours) = next((k, pair) for k, pair in enumerate(pairs) if pair[0] != pair[1])
-            raise ValueError(
+            raise UserError(
                 f"Expected a class-specific context for these classes, but class {k} is {ours!r} where it was learned "
                 f"for {theirs!r} ({context.source}); use its classes in its order, or a generic context."
             )

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tpt.errors import UserError
+from tpt.files import write_text
 from tpt.reports.formats import FORMATS, SUFFIXES, WIDTH, format_of, render, render_grids
 from tpt.reports.report import Report, make_report
 from tpt.reports.results import SOURCES
@@ -95,18 +97,16 @@ def _against(text: str | None) -> str | Sequence[Run] | None:
 def _pair(text: str) -> tuple[str, str]:
     run, separator, name = text.rpartition("=")
     if not separator or not run or not name:
-        raise ValueError(f"Expected RUN=DATASET in --learned-on, got {text!r}; such as runs/coop=imagenet.")
+        raise UserError(f"Expected RUN=DATASET in --learned-on, got {text!r}; such as runs/coop=imagenet.")
     return run, name
 
 
 def _write(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(text, "utf-8")
-        partial.replace(path)
+        write_text(text, path)
     except OSError as error:
-        raise ValueError(
+        raise UserError(
             f"Expected a file that can be written at {path}, but {error.strerror}; choose another --out."
         ) from error
 

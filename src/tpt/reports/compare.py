@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest
 
-from tpt.reports.runs import Outcome, Run
+from tpt.errors import UserError
+from tpt.reports.runs import ImageResult, Run
 from tpt.reports.statistics import Interval, mean_interval
 
 PERCENT = 100.0
@@ -33,7 +34,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Shared:
-    """Outcomes of the same images on two sides, each the mean over the runs of a side that have the image.
+    """Results of the same images on two sides, each the mean over the runs of a side that have the image.
 
     Args:
         first, second: (N,) share of a side's runs that are right.
@@ -47,12 +48,12 @@ class Shared:
     only_one: int
 
 
-def after(outcome: Outcome) -> bool:
+def after(outcome: ImageResult) -> bool:
     """Whether the adapted answer is right."""
     return outcome.after
 
 
-def before(outcome: Outcome) -> bool:
+def before(outcome: ImageResult) -> bool:
     """Whether the answer before adaptation is right."""
     return outcome.before
 
@@ -61,8 +62,8 @@ def shared_images(
     first: Sequence[Run],
     second: Sequence[Run],
     dataset: str,
-    of_first: Callable[[Outcome], bool] = after,
-    of_second: Callable[[Outcome], bool] = after,
+    of_first: Callable[[ImageResult], bool] = after,
+    of_second: Callable[[ImageResult], bool] = after,
 ) -> Shared:
     """The outcomes of the images of a dataset that both sides have, joined by their path.
 
@@ -72,7 +73,7 @@ def shared_images(
         of_first, of_second: which answer counts.
 
     Raises:
-        ValueError: an image of the same path has other bytes or another class, or the classes differ in number: the
+        UserError: an image of the same path has other bytes or another class, or the classes differ in number: the
             answers would not be to the same question.
     """
     _refuse_other_classes([*first, *second], dataset)
@@ -130,8 +131,8 @@ def gain_of_tuning(runs: Sequence[Run], dataset: str) -> Shared:
     )
 
 
-def _images(runs: Iterable[Run], dataset: str) -> Mapping[str, list[Outcome]]:
-    found: dict[str, list[Outcome]] = {}
+def _images(runs: Iterable[Run], dataset: str) -> Mapping[str, list[ImageResult]]:
+    found: dict[str, list[ImageResult]] = {}
     for run in runs:
         for path, outcome in run.outcomes(dataset).items():
             found.setdefault(path, []).append(outcome)
@@ -146,20 +147,20 @@ def _refuse_other_classes(runs: Sequence[Run], dataset: str) -> None:
     classes = {run.to_test[dataset]["classes"]: run for run in runs if dataset in run.to_test}
     if len(classes) > 1:
         (one, first), (two, second), *_ = classes.items()
-        raise ValueError(
+        raise UserError(
             f"Expected the same classes of {dataset!r} in runs that are compared, got {one} in {first.path} and {two} "
             f"in {second.path}; compare runs on the same classes."
         )
 
 
-def _refuse_other_image(outcomes: Sequence[Outcome], dataset: str, path: str, first: Run, second: Run) -> None:
+def _refuse_other_image(outcomes: Sequence[ImageResult], dataset: str, path: str, first: Run, second: Run) -> None:
     if len({outcome.content for outcome in outcomes}) > 1:
-        raise ValueError(
+        raise UserError(
             f"Expected the same images in {first.path} and {second.path}, but {path} of {dataset!r} is another picture "
             "in each; compare runs on the same data."
         )
     if len({outcome.label for outcome in outcomes}) > 1:
-        raise ValueError(
+        raise UserError(
             f"Expected the same classes in {first.path} and {second.path}, but {path} of {dataset!r} has another one "
             "in each; compare runs with the same class names in the same order."
         )

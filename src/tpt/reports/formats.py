@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from tpt.errors import UserError
 from tpt.reports.grid import Grid, Legend, grids, letters_of, plain
 from tpt.reports.markup import to_html, to_latex, to_markdown
 from tpt.reports.report import Cell, Report
@@ -20,15 +21,15 @@ def format_of(name: str | None, out: str | Path | None) -> str:
     """The format that was asked for, or that the file's suffix stands for.
 
     Raises:
-        ValueError: there is no such format.
+        UserError: there is no such format.
     """
     if name is None and out is not None:
         suffix = Path(out).suffix.lower()
         if suffix not in SUFFIXES:
-            raise ValueError(f"Expected a file that ends in {', '.join(SUFFIXES)}, got {str(out)!r}; or pass --format.")
+            raise UserError(f"Expected a file that ends in {', '.join(SUFFIXES)}, got {str(out)!r}; or pass --format.")
         return SUFFIXES[suffix]
     if name not in (None, *FORMATS):
-        raise ValueError(f"Expected a format out of {', '.join(FORMATS)}, got {name!r}; choose one of them.")
+        raise UserError(f"Expected a format out of {', '.join(FORMATS)}, got {name!r}; choose one of them.")
     return name or "terminal"
 
 
@@ -41,7 +42,7 @@ def render(report: Report, format: str, width: int = WIDTH) -> str:
         width: of the terminal, in characters; a wider table is broken into several.
 
     Raises:
-        ValueError: there is no such format.
+        UserError: there is no such format.
     """
     return to_csv(report) if format == "csv" else render_grids(*grids(report), format, width)
 

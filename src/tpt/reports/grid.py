@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from tpt.reports.marks import merged
+from tpt.reports.comparability import merged
 from tpt.reports.published import AVERAGE, OOD_AVERAGE
 from tpt.reports.report import Cell, Report, Table
 from tpt.reports.rows import Row

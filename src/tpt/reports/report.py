@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tpt.errors import UserError
+from tpt.reports.comparability import Mark, marks_of, paper_method
 from tpt.reports.compare import PERCENT, Comparison, compare, gain_of_tuning, p_value_of
-from tpt.reports.marks import Mark, marks_of, paper_method
 from tpt.reports.published import AVERAGE, OOD_AVERAGE, printed_tables, published, published_row
 from tpt.reports.results import SOURCES
 from tpt.reports.rows import Row, rows_of
@@ -94,10 +95,10 @@ def make_report(
         source: datasets that the shifted average leaves out, in a table that is none of the paper's.
 
     Raises:
-        ValueError: there are no runs, no such row, or a row that has no image in common with it.
+        UserError: there are no runs, no such row, or a row that has no image in common with it.
     """
     if not runs:
-        raise ValueError("Expected at least one run, got none; pass directories of test_time.py.")
+        raise UserError("Expected at least one run, got none; pass directories of test_time.py.")
     rows = rows_of(runs)
     others = {} if against is None else _others(rows, against)
     here = list(dict.fromkeys(name for run in runs for name in run.to_test))
@@ -125,14 +126,14 @@ def _others(rows: Sequence[Row], against: str | Sequence[Run]) -> dict[Row, Row]
         near = [other for other in found if other.first.backbone == row.first.backbone]
         near = [other for other in near if other.label == against] or near or (found if len(found) == 1 else [])
         if len(near) > 1 and row not in near:
-            raise ValueError(
+            raise UserError(
                 f"Expected one row of the name {against!r} to compare with, got {len(near)}; name one of: "
                 f"{', '.join(other.label for other in near)}."
             )
         if near and row not in found:
             others[row] = near[0]
     if not any(_share(row, other) for row, other in others.items()):
-        raise ValueError(
+        raise UserError(
             f"Expected images that {found[0].label} ({found[0].first.path}) and another run both have, found none; "
             "test both on the same datasets, under data.limit with the same seed."
         )
@@ -143,7 +144,7 @@ def _named(rows: Sequence[Row], name: str) -> list[Row]:
     found = [row for row in rows if name in (row.label, row.first.method)]
     if not found:
         known = ", ".join(dict.fromkeys(row.label for row in rows))
-        raise ValueError(
+        raise UserError(
             f"Expected a run's directory or the name of a row to compare with, got {name!r}; name one of: {known}."
         )
     return found
@@ -153,7 +154,7 @@ def _given(rows: Sequence[Row], runs: Sequence[Run]) -> Row:
     """The row of a run that was named by its directory: the report's own, where that run makes it alone."""
     (row, *more) = rows_of(runs)
     if more:
-        raise ValueError(
+        raise UserError(
             f"Expected one row to compare with, got {len(more) + 1} ({row.label}, {more[0].label}, ...); pass the "
             "directory of one run."
         )

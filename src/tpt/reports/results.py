@@ -28,7 +28,7 @@ def results_of(run_dir: str | Path) -> dict[str, Any]:
         run_dir: of a run, finished or not; datasets without an answer are left out.
 
     Raises:
-        ValueError: there are no records, or something in the directory is damaged.
+        UserError: there are no records, or something in the directory is damaged.
     """
     found = results_from(read_manifest(run_dir), *read_records_and_notes(run_dir))
     for name, problems in found.pop("without_answer").items():

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tpt.reports.marks import paper_method
+from tpt.reports.comparability import paper_method
 from tpt.reports.runs import Run
 
 # Settings that change no answer, that say which data (a column, not a row), or that repeat others.

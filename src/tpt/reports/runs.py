@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tpt.errors import UserError
 from tpt.reports.results import results_from
 from tpt.reports.training import Training, training_of
 from tpt.runs import RECORD_SCHEMA, answered, read_manifest, read_records_and_notes
@@ -21,7 +22,7 @@ from tpt.runs.records import shard_files
 MANIFEST = "run.json"
 
 
-class Outcome(NamedTuple):
+class ImageResult(NamedTuple):
     """What became of one image: digest of its file, its class, and whether the answers before and after are right."""
 
     content: str
@@ -66,16 +67,16 @@ class Run:
         return str(self.results["backbone"]["name"])
 
     @cached_property
-    def _outcomes(self) -> dict[str, dict[str, Outcome]]:
-        found: dict[str, dict[str, Outcome]] = {}
+    def _outcomes(self) -> dict[str, dict[str, ImageResult]]:
+        found: dict[str, dict[str, ImageResult]] = {}
         columns = ("dataset", "path", "content", "label", "pred_zero_shot", "pred")
         table = answered(self.records)
         rows = zip(*(table[column].to_pylist() for column in columns), strict=True)
         for dataset, path, content, label, before, after in rows:
-            found.setdefault(dataset, {})[path] = Outcome(content, label, before == label, after == label)
+            found.setdefault(dataset, {})[path] = ImageResult(content, label, before == label, after == label)
         return found
 
-    def outcomes(self, dataset: str) -> dict[str, Outcome]:
+    def outcomes(self, dataset: str) -> dict[str, ImageResult]:
         """Every answered image of a dataset, by its path."""
         return self._outcomes.get(dataset, {})
 
@@ -91,13 +92,13 @@ def find_runs(path: str | Path) -> list[Path]:
         path: a directory, or a file in it such as `results.json`.
 
     Raises:
-        ValueError: there is no run.
+        UserError: there is no run.
     """
     folder = Path(path)
     folder = folder.parent if folder.is_file() else folder
     found = sorted((p.parent for p in folder.rglob(MANIFEST)), key=_by_number)
     if not found:
-        raise ValueError(
+        raise UserError(
             f"Expected the directory of a run or sweep of test_time.py at {path}, found no {MANIFEST} below it; check "
             "the path."
         )
@@ -113,7 +114,7 @@ def load_runs(paths: Iterable[str | Path]) -> list[Run]:
     """The runs in some directories, each once.
 
     Raises:
-        ValueError: there is none in one of them, or one is damaged.
+        UserError: there is none in one of them, or one is damaged.
     """
     found = {folder.resolve(): folder for path in paths for folder in find_runs(path)}
     return [load_run(folder) for folder in found.values()]
@@ -123,7 +124,7 @@ def load_run(folder: str | Path) -> Run:
     """One run.
 
     Raises:
-        ValueError: it is no run's directory, or something in it is damaged.
+        UserError: it is no run's directory, or something in it is damaged.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
@@ -135,7 +136,7 @@ def load_run(folder: str | Path) -> Run:
         results = results_from(manifest, records, notes)
     except Exception as error:  # what others wrote may be anything
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
-        raise ValueError(
+        raise UserError(
             f"Expected what test_time.py wrote in {folder}, but {MANIFEST} or the records do not fit ({reason}); start "
             "the run anew."
         ) from error
@@ -155,7 +156,7 @@ _OF_DATASET: dict[str, type | tuple[type, ...]] = {
 
 
 def _check(manifest: Mapping[str, Any], records: pa.Table) -> None:
-    """Raises a ValueError or KeyError for what a report could not work with."""
+    """Raises a UserError or KeyError for what a report could not work with."""
     _check_types(manifest, _SHAPE, "the run")
     _check_types(manifest["backbone"], {"name": str, "precision": str}, "backbone")
     _check_types(manifest["sessions"][-1], {"processes": int}, "the last session")
@@ -163,10 +164,10 @@ def _check(manifest: Mapping[str, Any], records: pa.Table) -> None:
         _check_types(about, _OF_DATASET, f"dataset {name!r}")
     strange = set(records["dataset"].to_pylist()) - set(manifest["datasets"])
     if strange:
-        raise ValueError(f"there are records of a dataset {sorted(map(str, strange))[0]!r} that the run does not have")
+        raise UserError(f"there are records of a dataset {sorted(map(str, strange))[0]!r} that the run does not have")
 
 
 def _check_types(node: Any, types: Mapping[str, type | tuple[type, ...]], where: str) -> None:
     for key, kind in types.items():
         if not isinstance(node, Mapping) or not isinstance(node.get(key), kind):
-            raise ValueError(f"{key} of {where} is missing or no {kind.__name__ if isinstance(kind, type) else kind}")
+            raise UserError(f"{key} of {where} is missing or no {kind.__name__ if isinstance(kind, type) else kind}")

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest
 
+from tpt.errors import UserError
+
 LEVEL = 0.95
 RESAMPLES = 10_000
 MOST_COUNTS = 10**7  # drawn at a time, which bounds memory
@@ -73,10 +75,10 @@ def mean_interval(
         seed: of the bootstrap.
 
     Raises:
-        ValueError: there is no group, or an empty one.
+        UserError: there is no group, or an empty one.
     """
     if not groups or not all(len(group) for group in groups):
-        raise ValueError("Expected at least one value in every group, got none; leave empty groups out.")
+        raise UserError("Expected at least one value in every group, got none; leave empty groups out.")
     means = np.mean([bootstrap_means(group, resamples, seed + k) for k, group in enumerate(groups)], axis=0)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(np.mean([np.mean(group) for group in groups])), float(low), float(high))
@@ -95,7 +97,7 @@ def paired_gain(
     """
     first, second = np.asarray(before, dtype=bool), np.asarray(after, dtype=bool)
     if first.shape != second.shape or first.ndim != 1 or not len(first):
-        raise ValueError(f"Expected two equally long lists of outcomes, got shapes {first.shape} and {second.shape}.")
+        raise UserError(f"Expected two equally long lists of outcomes, got shapes {first.shape} and {second.shape}.")
     won, lost = int((second & ~first).sum()), int((first & ~second).sum())
     found = mean_interval(100.0 * (second.astype(int) - first), level=level, resamples=resamples, seed=seed)
     p_value = float(binomtest(won, won + lost).pvalue) if won + lost else 1.0

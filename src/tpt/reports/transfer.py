@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tpt.errors import UserError
 from tpt.reports.compare import shared_images
 from tpt.reports.rows import Row, rows_of
 from tpt.reports.runs import Run
@@ -79,14 +80,14 @@ def transfer_matrices(runs: Sequence[Run], learned_on: Mapping[str, str] | None 
         learned_on: a run's directory or its context's path -> dataset, where its `training.json` does not say.
 
     Raises:
-        ValueError: there is no run of one of these kinds, or the dataset a context was learned on is not known.
+        UserError: there is no run of one of these kinds, or the dataset a context was learned on is not known.
     """
     learned = [run for run in runs if run.method in LEARNED]
     baselines = [run for run in runs if run.method == BASELINE]
     if not learned:
-        raise ValueError("Expected runs with a learned context, got none; test with row=coop or row=cocoop.")
+        raise UserError("Expected runs with a learned context, got none; test with row=coop or row=cocoop.")
     if not baselines:
-        raise ValueError(f"Expected runs of row={BASELINE} for the zero-shot accuracy, got none; add them.")
+        raise UserError(f"Expected runs of row={BASELINE} for the zero-shot accuracy, got none; add them.")
     given = {str(Path(path).expanduser().resolve()): name for path, name in (learned_on or {}).items()}
     matrices: dict[tuple[str, str], dict[str, list[Run]]] = {}
     for run in learned:
@@ -107,7 +108,7 @@ def source_of(run: Run, given: Mapping[str, str]) -> str:
         if (found := given.get(str(Path(path).expanduser().resolve()))) is not None:
             return found
     if run.training is None or run.training.source is None:
-        raise ValueError(
+        raise UserError(
             f"Expected a training.json beside the context of {run.path} that names the dataset it was learned on, "
             f"found none; pass --learned-on {run.path}=DATASET."
         )
@@ -132,7 +133,7 @@ def _one_row(source: str, runs: Sequence[Run]) -> Row:
     """Runs of several seeds make one row; those that differ in more are refused, for a cell holds one number."""
     rows = rows_of(runs)
     if len(rows) > 1:
-        raise ValueError(
+        raise UserError(
             f"Expected one kind of context learned on {source}, got {rows[0].label} ({rows[0].first.path}) and "
             f"{rows[1].label} ({rows[1].first.path}); give runs that differ in the seed alone."
         )

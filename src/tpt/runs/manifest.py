@@ -9,6 +9,7 @@ from typing import Any
 
 from tpt.data.dataset import ImageDataset
 from tpt.data.store import content_digest
+from tpt.errors import UserError
 
 NAME = "run.json"
 MAX_FILE_BYTES = (
@@ -107,7 +108,7 @@ def read_manifest(run_dir: str | Path) -> dict[str, Any]:
     """What the run in a directory is.
 
     Raises:
-        ValueError: there is no such file, or it is damaged.
+        UserError: there is no such file, or it is damaged.
     """
     path = Path(run_dir) / NAME
     try:
@@ -116,11 +117,11 @@ def read_manifest(run_dir: str | Path) -> dict[str, Any]:
             if not isinstance(content[key], kind):
                 raise TypeError(f"{key} is no {kind.__name__}")
     except OSError as error:
-        raise ValueError(f"Expected {NAME} of a run in {run_dir}, found none; pass a directory of test_time.py.") from (
+        raise UserError(f"Expected {NAME} of a run in {run_dir}, found none; pass a directory of test_time.py.") from (
             error
         )
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"Expected what test_time.py wrote in {path}, but it is damaged; start the run anew.") from (
+        raise UserError(f"Expected what test_time.py wrote in {path}, but it is damaged; start the run anew.") from (
             error
         )
     return dict(content)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +19,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tpt.data.store import content_digest
+from tpt.errors import UserError
+from tpt.files import write_bytes
 
 RECORD_SCHEMA = pa.schema(
     [
@@ -51,7 +52,7 @@ _NAME = re.compile(r"\d+-.+-[0-9a-f]{16}\.parquet")
 _NOTES = b"tpt.notes"
 
 
-class DamagedShardError(ValueError):
+class DamagedShardError(UserError):
     """A shard that is not what was written."""
 
 
@@ -70,15 +71,7 @@ def write_shard(rows: Sequence[dict[str, Any]], folder: Path, stem: str, notes: 
     pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), buffer)
     content = buffer.getvalue()
     path = folder / f"{stem}-{content_digest(content)}.parquet"
-    partial = path.with_suffix(f".partial{os.getpid()}")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_bytes(content, path)
     return path
 
 
@@ -91,11 +84,11 @@ def read_shard(path: Path) -> pa.Table:
     try:
         content = path.read_bytes()
         if path.stem.rsplit("-", 1)[-1] != content_digest(content):
-            raise ValueError("its checksum differs")
+            raise UserError("its checksum differs")
         table = pq.read_table(io.BytesIO(content))
         notes = (table.schema.metadata or {}).get(_NOTES, b"[]")
         if not _NAME.fullmatch(path.name) or not all(isinstance(note, str) for note in json.loads(notes)):
-            raise ValueError("its name or its notes are not those of a shard")
+            raise UserError("its name or its notes are not those of a shard")
         table = table.select(RECORD_SCHEMA.names).cast(RECORD_SCHEMA)
         _refuse_gaps(table)
         return table.replace_schema_metadata({_NOTES: notes})
@@ -108,16 +101,16 @@ def read_shard(path: Path) -> pa.Table:
 
 
 def _refuse_gaps(table: pa.Table) -> None:
-    """Raises a ValueError where a value is missing that every record, or every answer, has."""
+    """Raises a UserError where a value is missing that every record, or every answer, has."""
     for name in ALWAYS:
         if table[name].null_count:
-            raise ValueError(f"{name} is missing")
+            raise UserError(f"{name} is missing")
     if len(table) and pc.min(table["index"]).as_py() < 0:
-        raise ValueError("an index is negative")
+        raise UserError("an index is negative")
     answers = answered(table)
     for name in (*ANSWER, "content"):
         if answers[name].null_count:
-            raise ValueError(f"{name} is missing")
+            raise UserError(f"{name} is missing")
 
 
 def read_records(run_dir: str | Path) -> pa.Table:
@@ -127,7 +120,7 @@ def read_records(run_dir: str | Path) -> pa.Table:
         run_dir: the run's directory, or its `records` folder.
 
     Raises:
-        ValueError: there are no records, or a shard is damaged.
+        UserError: there are no records, or a shard is damaged.
     """
     return read_records_and_notes(run_dir)[0]
 
@@ -141,7 +134,7 @@ def read_records_and_notes(run_dir: str | Path) -> tuple[pa.Table, list[str]]:
     """`read_records` and `read_notes`, with each shard read once."""
     shards = [(shard, read_shard(shard)) for shard in shard_files(run_dir)]
     if not shards:
-        raise ValueError(f"Expected the records of a run in {run_dir}, found none; pass a directory of test_time.py.")
+        raise UserError(f"Expected the records of a run in {run_dir}, found none; pass a directory of test_time.py.")
     notes = dict.fromkeys(note for _, table in shards for note in json.loads(table.schema.metadata[_NOTES]))
     return in_order(shards), list(notes)
 

@@ -1,10 +1,11 @@
 """LightningModules: what a run does with batches."""
 
-from tpt.tasks.adaptation import AdaptationTask, MethodMaker
+from tpt.tasks.adaptation import AdaptationTask
 from tpt.tasks.coop import CoCoOpTask, CoOpTask
-from tpt.tasks.learned import checkpoints, save_learned
+from tpt.tasks.coop_files import checkpoints, save_learned
+from tpt.tasks.coop_settings import cocoop_task, coop_task
+from tpt.tasks.method_maker import MethodMaker
 from tpt.tasks.outcome import Outcome
-from tpt.tasks.start import cocoop_task, coop_task
 
 __all__ = [
     "AdaptationTask",

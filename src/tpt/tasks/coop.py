@@ -18,7 +18,8 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from tpt.backbones.clip import CLIP
 from tpt.data.shots import LabelledBatch
-from tpt.prompts.checkpoint import LearnedContext, describe
+from tpt.errors import UserError
+from tpt.prompts.checkpoint import LearnedContext, file_metadata
 from tpt.prompts.conditional import ConditionalContext, conditional_logits
 from tpt.prompts.context import Context
 from tpt.prompts.learner import PromptLearner, check_class_names
@@ -27,7 +28,7 @@ OptimizerFactory = Callable[..., torch.optim.Optimizer]
 PAPER_SGD: OptimizerFactory = partial(torch.optim.SGD, lr=0.002, momentum=0.9, weight_decay=5e-4)
 
 
-class NonFiniteLossError(ValueError):
+class NonFiniteLossError(UserError):
     """A loss that is NaN or infinite; the message names the batch."""
 
 
@@ -85,7 +86,7 @@ class _ContextTask(LightningModule, ABC):
     ) -> None:
         super().__init__()
         if epochs < 1:
-            raise ValueError(f"Expected `epochs` of at least 1, got {epochs}.")
+            raise UserError(f"Expected `epochs` of at least 1, got {epochs}.")
         names = check_class_names(class_names)
         self.strict_loading = False  # a checkpoint holds the learned part, the backbone comes from elsewhere
         self.clip = clip
@@ -152,7 +153,7 @@ class _ContextTask(LightningModule, ABC):
         optimizer = self._optimizer([p for p in self.parameters() if p.requires_grad])
         base = float(optimizer.param_groups[0]["lr"])
         if not base > 0:
-            raise ValueError(f"Expected `lr` above 0, got {base}.")
+            raise UserError(f"Expected `lr` above 0, got {base}.")
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda e: self.schedule(e, base=base) / base)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
 
@@ -163,14 +164,14 @@ class _ContextTask(LightningModule, ABC):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps the learned part and what `tpt.load_context` needs, and leaves the frozen backbone out."""
         checkpoint["state_dict"] = {name: value.cpu().clone() for name, value in self.learned().items()}
-        checkpoint["context"] = describe(self.context(), self.clip.name)
+        checkpoint["context"] = file_metadata(self.context(), self.clip.name)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint of another run."""
         expected = {name: tuple(value.shape) for name, value in self.learned().items()}
         found = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}
         if expected != found:
-            raise ValueError(
+            raise UserError(
                 f"Expected a checkpoint that holds {expected}, got {found}; resume with the run's settings."
             )
 

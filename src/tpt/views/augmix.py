@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from tpt.errors import UserError
+
 _BILINEAR = Image.Resampling.BILINEAR
 Draw = Callable[[float, np.random.Generator, int, int], float]  # severity, source of chance, width, height
 
@@ -134,7 +136,7 @@ class AugMix:
 
     def __init__(self, severity: float = 1.0, width: int = 3) -> None:
         if severity < 0.1:
-            raise ValueError(f"Expected `severity` of at least 0.1, got {severity}; use augmix=false for none.")
+            raise UserError(f"Expected `severity` of at least 0.1, got {severity}; use augmix=false for none.")
         self.severity = severity
         self.width = width
 

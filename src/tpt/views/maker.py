@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision import transforms
 
+from tpt.errors import UserError
 from tpt.views.augmix import AugMix
 from tpt.views.batched import PlannedViews, crop_views, mix
 
@@ -51,9 +52,9 @@ class Views:
         made_on: str = "loader",
     ) -> None:
         if made_on not in ("loader", "device"):
-            raise ValueError(f"Expected `views.made_on` to be loader or device, got {made_on!r}.")
+            raise UserError(f"Expected `views.made_on` to be loader or device, got {made_on!r}.")
         if num_views < 1:
-            raise ValueError(f"Expected `num_views` of at least 1, got {num_views}; the paper uses 64.")
+            raise UserError(f"Expected `num_views` of at least 1, got {num_views}; the paper uses 64.")
         self.image_size = image_size
         self.num_views = num_views
         self.made_on = made_on

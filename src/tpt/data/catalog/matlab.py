@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tpt.errors import UserError
+
 LIMIT_S = 120.0
 # Numbers and texts of a vector, or of each field of a vector of structures, as JSON.
 _READ = """
@@ -37,14 +39,14 @@ def read_table(file: Path, name: str) -> list[Any]:
         name: of the variable.
 
     Raises:
-        ValueError: the file is damaged, or has no such table.
+        UserError: the file is damaged, or has no such table.
     """
     command = [sys.executable, "-I", "-c", _READ, str(file), name]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     except subprocess.TimeoutExpired as error:
-        raise ValueError(f"{file.name}: reading it takes too long") from error
+        raise UserError(f"{file.name}: reading it takes too long") from error
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "its reader broke down"
-        raise ValueError(f"{file.name}: {reason[:200]}")
+        raise UserError(f"{file.name}: {reason[:200]}")
     return list(json.loads(done.stdout))

@@ -11,7 +11,7 @@ from pathlib import Path
 from torchvision.datasets import Flowers102
 
 from tpt.data.catalog.matlab import read_table
-from tpt.errors import DataError
+from tpt.errors import DataError, UserError
 
 
 @dataclass(frozen=True)
@@ -67,17 +67,17 @@ def _labels(found: list[tuple[str, str]], names: list[str]) -> list[tuple[str, i
     number = {name: label for label, name in enumerate(names)}
     strange = [(path, name) for path, name in found if name not in number]
     if strange:
-        raise ValueError(f"{strange[0][0]} is of {strange[0][1]!r}, which is not a class")
+        raise UserError(f"{strange[0][0]} is of {strange[0][1]!r}, which is not a class")
     return [(path, number[name]) for path, name in found]
 
 
 def _refuse_ambiguous(found: Official) -> None:
-    """Raises a ValueError for class names that stand twice, and labels without a name."""
+    """Raises a UserError for class names that stand twice, and labels without a name."""
     if len(set(found.names)) < len(found.names):
-        raise ValueError("a class name stands twice")
+        raise UserError("a class name stands twice")
     strange = [label for _, label in found.rows if not 0 <= label < len(found.names)]
     if strange:
-        raise ValueError(f"class {strange[0] + 1} of {len(found.names)}")
+        raise UserError(f"class {strange[0] + 1} of {len(found.names)}")
 
 
 def _dtd(own: Path, split: str) -> Official | None:
@@ -102,7 +102,7 @@ def _pets(own: Path, split: str) -> Official | None:
         image, label = line.split()[:2]
         breed = image.rpartition("_")[0].lower()
         if names.setdefault(int(label) - 1, breed) != breed:
-            raise ValueError(f"class {label} is {names[int(label) - 1]!r} and {breed!r}")
+            raise UserError(f"class {label} is {names[int(label) - 1]!r} and {breed!r}")
         rows.append((f"{image}.jpg", int(label) - 1))
     return Official(file, [names[k] for k in range(len(names))], rows)
 
@@ -189,7 +189,7 @@ def _flowers(own: Path, split: str) -> Official | None:
     else:
         names = list(Flowers102.classes)
     if len(numbers) and not 1 <= min(numbers) <= max(numbers) <= len(labels):
-        raise ValueError(f"image {max(numbers)} of {len(labels)}")
+        raise UserError(f"image {max(numbers)} of {len(labels)}")
     rows = [(f"image_{int(n):05d}.jpg", int(labels[int(n) - 1]) - 1) for n in numbers]
     return Official(file, names, rows)
 

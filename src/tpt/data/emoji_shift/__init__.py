@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tpt.data.dataset import ImageDataset
 from tpt.data.folder import image_folder
+from tpt.errors import UserError
 
 SOURCE = ("source_train", "source_val")  # vendors the bundled model saw: trained on, and held back
 SHIFTED = ("twemoji", "emojione", "emojione_monotone", "fxemoji")  # vendors it never saw
@@ -23,7 +24,7 @@ def emoji_shift(domain: str, limit: int | None = None, seed: int = 0) -> ImageDa
         seed: of that draw.
     """
     if domain not in DOMAINS:
-        raise ValueError(f"Expected `domain` to be one of {', '.join(DOMAINS)}, got {domain!r}.")
+        raise UserError(f"Expected `domain` to be one of {', '.join(DOMAINS)}, got {domain!r}.")
     folder = Path(str(resources.files("tpt.data.emoji_shift")))
     dataset = image_folder(folder / f"{domain}.zip", name=domain)
     names = class_names()

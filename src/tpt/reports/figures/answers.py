@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 from scipy.stats import binomtest
 
+from tpt.errors import UserError
 from tpt.reports.figures.style import BLUE, GREY, MOST_PANELS, VERMILION, legend_above, panels, short, styled
 from tpt.reports.measures import BINS, PERCENT
 from tpt.reports.runs import Run
@@ -30,7 +31,7 @@ def entropy_figure(run: Run) -> Figure:
     diagonal, tuning made the views' mean prediction surer.
 
     Raises:
-        ValueError: no image has an answer.
+        UserError: no image has an answer.
     """
     names = datasets_of(run)
     figure, axes = panels(len(names))
@@ -107,7 +108,7 @@ def reliability_figure(run: Run) -> Figure:
     On the diagonal, answers are as often right as they are sure.
 
     Raises:
-        ValueError: no image has an answer.
+        UserError: no image has an answer.
     """
     names = datasets_of(run)
     bins = BINS if min(run.results["datasets"][name]["images"] for name in names) >= FEW else FEW_BINS
@@ -141,5 +142,5 @@ def datasets_of(run: Run) -> Sequence[str]:
     """The datasets with answers, at most as many as can be seen beside each other."""
     names = list(run.results["datasets"])[:MOST_PANELS]
     if not names:
-        raise ValueError(f"Expected answered images in {run.path}, found none; wait until the run has some.")
+        raise UserError(f"Expected answered images in {run.path}, found none; wait until the run has some.")
     return names

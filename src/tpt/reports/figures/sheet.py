@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from tpt.errors import UserError
 from tpt.reports.figures.style import BLUE, PAGE, short, styled
 
 ACROSS = 8  # views beside each other
@@ -34,15 +35,15 @@ def contact_sheet(
         entropies: (V,) of each view's prediction, in nats, written above it; None leaves them out.
 
     Raises:
-        ValueError: shapes or indices that do not fit.
+        UserError: shapes or indices that do not fit.
     """
     count = len(views)
     if views.ndim != 4 or views.shape[-1] != 3 or sorted(order) != list(range(count)) or not count:
-        raise ValueError(f"Expected views (V, H, W, 3) in an order of V, got shapes {views.shape} and ({len(order)},).")
+        raise UserError(f"Expected views (V, H, W, 3) in an order of V, got shapes {views.shape} and ({len(order)},).")
     if not set(selected) <= set(order):
-        raise ValueError(f"Expected indices of {count} views in `selected`, got {list(selected)}.")
+        raise UserError(f"Expected indices of {count} views in `selected`, got {list(selected)}.")
     if entropies is not None and len(entropies) != count:
-        raise ValueError(f"Expected entropies of {count} views, got {len(entropies)}.")
+        raise UserError(f"Expected entropies of {count} views, got {len(entropies)}.")
     figure, axes = _grid(count, texts)
     for panel in axes:
         panel.set_axis_off()

@@ -11,6 +11,9 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tpt.errors import UserError
+from tpt.files import writing
+
 P = ParamSpec("P")
 R = TypeVar("R")
 COLUMN, PAGE = 3.4, 6.9  # inches: one column of a two-column paper, and both
@@ -109,20 +112,15 @@ def save_as(figure: Figure, path: str | Path) -> Path:
     """Writes a figure, whole or not at all, in the format of the file's suffix; the same figure gives the same bytes.
 
     Raises:
-        ValueError: there is no such format.
+        UserError: there is no such format.
         OSError: it cannot be written.
     """
     path = Path(path)
     if path.suffix not in METADATA:
-        raise ValueError(f"Expected a file that ends in {', '.join(METADATA)}, got {str(path)!r}; choose one of them.")
+        raise UserError(f"Expected a file that ends in {', '.join(METADATA)}, got {str(path)!r}; choose one of them.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with style():
-            figure.savefig(partial, format=path.suffix[1:], dpi=DPI, metadata=METADATA[path.suffix])
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with writing(path) as partial, style():
+        figure.savefig(partial, format=path.suffix[1:], dpi=DPI, metadata=METADATA[path.suffix])
     return path
 
 

@@ -12,8 +12,8 @@ import wandb
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from tpt.callbacks.sweep import Sweep
-from tpt.callbacks.wandb_labels import config_of, name_of, tags_of
+from tpt.runs.sweep import Sweep
+from tpt.tracking.labels import config_of, name_of, tags_of
 
 log = logging.getLogger(__name__)
 SWEEP_ID = "WANDB_SWEEP_ID"  # in the environment of a run that W&B's own agent starts

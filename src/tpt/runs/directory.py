@@ -13,8 +13,8 @@ from filelock import FileLock, Timeout
 
 from tpt.data.dataset import ImageDataset
 from tpt.data.store import content_digest
-from tpt.errors import BadImageError, DataError
-from tpt.runs.files import write_json
+from tpt.errors import BadImageError, DataError, UserError
+from tpt.files import write_json
 from tpt.runs.manifest import NAME, differences, read_manifest
 from tpt.runs.records import RECORD_SCHEMA, DamagedShardError, in_order, read_shard, shard_files
 
@@ -28,7 +28,7 @@ SHOWN = 3  # differences in an error
 READERS = 8  # threads that read images again
 
 
-class Journal:
+class RunDirectory:
     """The state of a run's directory.
 
     Args:
@@ -44,7 +44,7 @@ class Journal:
         self.records = RECORD_SCHEMA.empty_table()  # of earlier sessions
         self._lock = FileLock(folder / ".lock", timeout=PATIENCE_S)
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> RunDirectory:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -70,7 +70,7 @@ class Journal:
             Indices of the images that are done, by dataset.
 
         Raises:
-            ValueError: another process is at it, there are records and `resume` is off, the settings differ, or the
+            UserError: another process is at it, there are records and `resume` is off, the settings differ, or the
                 records are not those of this run.
             DataError: an image that was tested is another one by now.
         """
@@ -92,7 +92,7 @@ class Journal:
         done: dict[str, set[int]] = {name: set() for name in images}
         for name, index in zip(self.records["dataset"].to_pylist(), self.records["index"].to_pylist(), strict=True):
             if index >= images.get(name, 0):
-                raise ValueError(
+                raise UserError(
                     f"Expected records of this run's images in {self.folder}, found one of image {index} of {name!r}, "
                     "which it does not have; start the run anew."
                 )
@@ -103,12 +103,12 @@ class Journal:
         try:
             self._lock.acquire()
         except Timeout as error:
-            raise ValueError(
+            raise UserError(
                 f"Expected one run at a time in {self.folder}, but another process is at it; wait for it, or choose "
                 "another hydra.run.dir."
             ) from error
         if not self.resume and shard_files(self.folder):
-            raise ValueError(
+            raise UserError(
                 f"Expected no records in {self.folder}, found those of an earlier run; continue it with "
                 f"resume={self.folder}, or choose another hydra.run.dir."
             )
@@ -119,7 +119,7 @@ class Journal:
         old = read_manifest(self.folder)
         if different := differences(old, manifest):
             more = f" (and {len(different) - SHOWN} more)" if len(different) > SHOWN else ""
-            raise ValueError(
+            raise UserError(
                 f"Expected the settings of the run in {self.folder}, but {'; '.join(different[:SHOWN])}{more}; "
                 "continue with the same, or choose another hydra.run.dir."
             )

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tpt.callbacks.sweep import Sweep
 from tpt.runs.manifest import leaves
+from tpt.runs.sweep import Sweep
 
 TAGGED = ("data", "shots", "row", "experiment")  # groups whose choice is a tag
 TAG_LENGTH = 64  # W&B refuses longer ones

@@ -12,14 +12,14 @@ import torch
 import wandb
 from PIL import Image
 
-from tpt.callbacks.flips import Record, flips_of, most_telling
 from tpt.data import ImageDataset
 from tpt.data.datamodule import EpisodeDataModule
 from tpt.errors import BadImageError
 from tpt.methods import Method
 from tpt.reports import Run, make_report
+from tpt.reports.flips import Record, flips_of, most_telling
 from tpt.reports.grid import Grid, Text, grids
-from tpt.tasks.adaptation import AdaptationTask, MethodMaker
+from tpt.tasks import AdaptationTask, MethodMaker
 
 SIDE = 128  # of an image in a table, in pixels
 DPI = 110  # of a contact sheet, which is read on a screen
@@ -32,7 +32,7 @@ MEASURES = (
 )
 
 
-def results_table(found: Mapping[str, Mapping[str, Any]]) -> Any:
+def results_panel(found: Mapping[str, Mapping[str, Any]]) -> Any:
     """The measures of each dataset."""
     rows = [[name, *(values[measure] for measure in MEASURES)] for name, values in found.items()]
     return wandb.Table(columns=["dataset", *MEASURES], data=rows)

@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import pyarrow as pa
 from lightning import Trainer
 
-from tpt.callbacks.sweep import Sweep
+from tpt.runs.sweep import Sweep
 
 
 @runtime_checkable

@@ -19,12 +19,12 @@ from wandb.sdk.launch.sweeps import utils as agent
 
 from tests.conftest import ROOT, Done, compose_config
 from tests.test_run import offline_records
-from tpt.callbacks import wandb_media
-from tpt.callbacks.flips import flips_of, kind_of, most_telling
-from tpt.callbacks.sweep import Sweep
-from tpt.callbacks.wandb_labels import name_of, tags_of
-from tpt.callbacks.wandb_panels import WandbPanels
 from tpt.reports import load_run
+from tpt.reports.flips import flips_of, kind_of, most_telling
+from tpt.runs.sweep import Sweep
+from tpt.tracking import media
+from tpt.tracking.labels import name_of, tags_of
+from tpt.tracking.panels import WandbPanels
 
 Run = Callable[..., Done]
 DOCS = (ROOT / "docs" / "wandb.md").read_text()
@@ -225,8 +225,8 @@ def test_a_panel_that_fails_ends_nothing(
     def broken(*_: Any) -> None:
         raise RuntimeError("no ink")
 
-    monkeypatch.setattr(wandb_media, "contact_sheets", broken)
-    monkeypatch.setattr(wandb_media, "results_table", broken)
+    monkeypatch.setattr(media, "contact_sheets", broken)
+    monkeypatch.setattr(media, "results_panel", broken)
     done = run_script("test_time.py", *logged)
     assert "W&B gets no contact sheets (no ink)." in done.stdout and "no results table" in done.stdout
     assert "test/report" in Offline(tmp_path / "run").keys("pictures")

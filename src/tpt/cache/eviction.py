@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tpt.cache.segment import DATA, INDEX
+from tpt.files import PARTIAL
 
 ABOUT = "about.json"  # what the entries of a folder have in common
-PARTIAL = ".partial"
 _SPACE = re.compile("[0-9a-f]{32}")  # nothing in folders of other names is looked at, nor deleted
 FREE_BYTES = 2**30  # of the disk are left to others, records of the run among them
 

@@ -10,10 +10,11 @@ from typing import Any
 import pyarrow.compute as pc
 from lightning import Callback, Trainer
 
-from tpt.callbacks import wandb_media
-from tpt.callbacks.flips import Record
-from tpt.callbacks.wandb_logger import SafeWandbLogger
+from tpt.errors import UserError
 from tpt.reports import Run, load_run
+from tpt.reports.flips import Record
+from tpt.tracking import media
+from tpt.tracking.logger import SafeWandbLogger
 
 log = logging.getLogger(__name__)
 Panels = dict[str, Any]
@@ -33,7 +34,7 @@ class WandbPanels(Callback):
 
     def __init__(self, folder: str | Path, flips: int = 50, sheets: int = 4) -> None:
         if flips < 0 or sheets < 0:
-            raise ValueError(
+            raise UserError(
                 f"Expected `callbacks.panels.flips` and `sheets` of 0 or more, got {flips} and {sheets}; 0 leaves out."
             )
         self.folder = Path(folder)
@@ -72,21 +73,21 @@ class WandbPanels(Callback):
 
         def sheets() -> Panels:
             device, data = trainer.strategy.root_device, trainer.datamodule  # type: ignore[attr-defined]
-            drawn: Any = wandb_media.contact_sheets(task, data, device, records, self.sheets)  # type: ignore[arg-type]
+            drawn: Any = media.contact_sheets(task, data, device, records, self.sheets)  # type: ignore[arg-type]
             return {f"test/{name}/contact_sheets": pictures for name, pictures in drawn if pictures}
 
         return {
-            "results table": lambda: {"test/results": wandb_media.results_table(found)},
+            "results table": lambda: {"test/results": media.results_panel(found)},
             "histograms of selected views": lambda: {
-                f"test/{name}/selected_view_index": wandb_media.selected_views(rows) for name, rows in records.items()
+                f"test/{name}/selected_view_index": media.selected_views(rows) for name, rows in records.items()
             },
-            "report": lambda: wandb_media.report_tables(run),
+            "report": lambda: media.report_tables(run),
             **({"table of flips": lambda: self._flips(records, datasets)} if self.flips else {}),
             **({"contact sheets": sheets} if self.sheets else {}),
         }
 
     def _flips(self, records: dict[str, list[Record]], datasets: Any) -> Panels:
-        return {"test/flips": wandb_media.flips_table(records, datasets, self.flips)}
+        return {"test/flips": media.flips_table(records, datasets, self.flips)}
 
 
 def _by_dataset(run: Run) -> Iterator[tuple[str, list[Record]]]:

@@ -1,0 +1,1 @@
+"""Weights & Biases: its logger and what it is shown."""
