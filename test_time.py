@@ -34,6 +34,7 @@ def run(cfg: DictConfig) -> None:
     make_cache, swept = instantiate(cfg.cache), sweeps.swept("views.num_views")
     cache: FeatureCache = make_cache(clip, device.type, str(trainer.precision), swept=swept)
     task = AdaptationTask(clip, make_method, data.datasets, cache=cache)
+    make_method.check(data.num_views())
 
     with RunDirectory(folder, resume=cfg.resume is not None, first=trainer.is_global_zero) as directory:
         manifest = {
@@ -41,6 +42,7 @@ def run(cfg: DictConfig) -> None:
             "choices": cli.choices(),
             "seed": cfg.seed,
             "backbone": clip.about(),
+            "about_method": make_method.about(),
             "context": make_method.source,
             "context_fingerprint": make_method.fingerprint(),
             "device": device.type,

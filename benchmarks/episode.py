@@ -110,8 +110,8 @@ def run_engine(
             views = make_views(maker, args, device)
         make_method(clip, names, args.steps)(clip.encode_views(views.to(device)))
     method = make_method(clip, names, args.steps)
-    method._initial_text = stages.time("first forward", method._initial_text)  # type: ignore[method-assign]
-    method._predict = stages.time("predict", method._predict)  # type: ignore[method-assign]
+    method.tuner._start = stages.time("first forward", method.tuner._start)  # type: ignore[method-assign]
+    method.tuner.products = stages.time("predict", method.tuner.products)  # type: ignore[method-assign]
     with PeakMemory(device) as peak:
         with stages("image encoder"):
             features = torch.cat([clip.encode_views(v[None].to(device)) for v in views])
@@ -206,7 +206,7 @@ def grow(clip: tpt.CLIP, args: argparse.Namespace, device: torch.device) -> None
             case = {**base, key: value}
             features = F.normalize(torch.randn(case["images"], case["views"], clip.embed_dim, device=device), dim=-1)
             method = make_method(clip, class_names(case["classes"]), case["steps"])
-            method._initial_text()  # once a dataset
+            method.tuner._start()  # once a dataset
             stages = Stages(device)
             with stages("adapt"):
                 method(features)

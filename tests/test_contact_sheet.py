@@ -88,6 +88,7 @@ def test_mistakes(run_dir: Path, image_tree: Path, tmp_path: Path) -> None:
     assert "its file has changed since" in error(str(run_dir), IMAGE)
     manifest = json.loads((run_dir / "run.json").read_text())
     manifest |= {"method": "clip", "choices": {"method": "zero_shot"}}
+    manifest["config"]["method"] = {"_target_": "tpt.ZeroShot", "_partial_": True}
     (run_dir / "run.json").write_text(json.dumps(manifest))
     assert "Expected a run that selects views, but method clip" in error(str(run_dir), IMAGE)
 

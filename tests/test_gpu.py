@@ -7,7 +7,7 @@ import torch
 
 import tpt
 from tests.conftest import NAMES, noise_image
-from tpt.methods.tpt import _pull_back
+from tpt.methods.tuner import pull_back
 
 pytestmark = [
     pytest.mark.gpu,
@@ -29,9 +29,9 @@ def test_episodes(noise_file: Callable[..., str], features: torch.Tensor, steps:
 
 def test_images_are_pulled_back_at_once(noise_file: Callable[..., str]) -> None:
     method = tpt.TPT(tpt.load_clip(pretrained=noise_file(), device="cuda"), NAMES)
-    leaf, text = method._initial_text()
+    leaf, text = method.tuner._start()
     pull = torch.randn(3, *text.shape, device=GPU)
-    at_once = _pull_back(text, leaf, pull, keep_graph=True)
+    at_once = pull_back(text, leaf, pull, keep_graph=True)
     for gradient, own in zip(at_once, pull, strict=True):
         (alone,) = torch.autograd.grad(text, leaf, own, retain_graph=True)
         torch.testing.assert_close(gradient, alone, atol=1e-5, rtol=1e-3)

@@ -3,7 +3,7 @@
 from importlib.metadata import PackageNotFoundError, version
 
 from tpt.backbones import CLIP, load_clip
-from tpt.methods import TPT, Adaptation, CoCoOp, Method, ZeroShot
+from tpt.methods import TPT, Adaptation, Method, ZeroShot
 from tpt.prompts import (
     ConditionalContext,
     Context,
@@ -27,7 +27,6 @@ __all__ = [
     "TPT",
     "Adaptation",
     "AugMix",
-    "CoCoOp",
     "ConditionalContext",
     "Context",
     "Method",

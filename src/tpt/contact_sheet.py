@@ -26,6 +26,7 @@ from tpt.backbones import CLIP
 from tpt.data import EpisodeDataModule, ImageDataset
 from tpt.data.store import content_digest
 from tpt.errors import UserError
+from tpt.methods.base import ShownViews
 from tpt.reports.figures import contact_sheet
 from tpt.reports.figures.style import save_as
 from tpt.reports.runs import Run, load_run
@@ -36,7 +37,6 @@ from tpt.views.batched import PlannedViews
 
 PARTS = ("backbone", "context", "method", "views", "data")  # of a configuration, that are made again
 OURS = ("tpt.", "torch.optim.")  # what a configuration may name: it comes from a file, and naming is calling
-PROBE = {"steps": 0, "selection_p": 1.0}  # orders all views by entropy and tunes nothing
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,13 @@ class SheetMaker:
     Args:
         clip: the frozen backbone.
         data: the run's data module, which knows how views are made.
-        make_probe: dataset -> the run's method with the settings `PROBE`.
+        make_method: dataset -> the run's method.
     """
 
-    def __init__(self, clip: CLIP, data: EpisodeDataModule, make_probe: MakeMethod) -> None:
+    def __init__(self, clip: CLIP, data: EpisodeDataModule, make_method: MakeMethod) -> None:
         self.clip = clip
         self.data = data
-        self._make_probe = make_probe
+        self._make_method = make_method
 
     @torch.no_grad()
     def sheet(self, record: Mapping[str, Any]) -> Sheet:
@@ -87,14 +87,15 @@ class SheetMaker:
                 "put the data back."
             )
         views = self._views(dataset, index, record)
-        order, entropies = self._order(dataset, views)
         selected = list(record["selected"])
-        same = order[: len(selected)] == selected
+        order, shown, remade = self._order(dataset, views, selected)
         texts = texts_of(record, dataset.class_names)
-        if not same:
+        if remade != selected:
             texts.append("the selection made again differs from the recorded one, which is framed")
-        figure = contact_sheet(pixels_of(views, self.clip), order, selected, texts, entropies)
-        return Sheet(figure, same)
+        figure = contact_sheet(
+            pixels_of(views, self.clip), order, selected, texts, shown.values[0].tolist(), shown.name
+        )
+        return Sheet(figure, remade == selected)
 
     def _views(self, dataset: ImageDataset, index: int, record: Mapping[str, Any]) -> Tensor:
         content = dataset.content(index)
@@ -107,14 +108,17 @@ class SheetMaker:
         made: Tensor = maker.render([views])[0] if isinstance(views, PlannedViews) else views
         return made
 
-    def _order(self, dataset: ImageDataset, views: Tensor) -> tuple[list[int], list[float] | None]:
-        """Views by rising entropy of their predictions before tuning, and these entropies where they can be had."""
-        method = self._make_probe(dataset).to(self.clip.device)
+    def _order(
+        self, dataset: ImageDataset, views: Tensor, selected: Sequence[int]
+    ) -> tuple[list[int], ShownViews, list[int]]:
+        """Views in the order to show, selected ones first; what they are ordered by; and the selection made again."""
+        method = self._make_method(dataset).to(self.clip.device)
         features, norm = self.clip.encode_views(views.to(self.clip.device), return_norm=True)
-        order: list[int] = method(features, norm).selected.tolist()
-        if getattr(method, "conditional", None) is not None:
-            return order, None  # each view alone would get a context of its own
-        return order, method(features[:, None], norm.expand(len(features))).entropy.tolist()
+        shown = method.show(features, norm)
+        with torch.enable_grad():
+            remade: list[int] = method(features, norm).selected.tolist()
+        rest = [view for view in shown.order[0].tolist() if view not in set(selected)]
+        return [*selected, *rest], shown, remade
 
 
 def texts_of(record: Mapping[str, Any], class_names: Sequence[str]) -> list[str]:
@@ -151,11 +155,6 @@ def maker_of(run: Run, trust: bool = False) -> SheetMaker:
     Raises:
         UserError: the configuration names something else, or what it names is not there.
     """
-    if not run.tunes:
-        raise UserError(
-            f"Expected a run that selects views, but method {run.method} of {run.path} looks at the image alone; "
-            "choose one of method=tpt."
-        )
     stored = {part: run.results["config"].get(part) for part in PARTS}
     if not trust:
         refuse_strangers(stored, run.path)
@@ -164,22 +163,12 @@ def maker_of(run: Run, trust: bool = False) -> SheetMaker:
     data: EpisodeDataModule = instantiate(cfg.data.module)
     data.use_views(instantiate(cfg.views)(image_size=clip.image_size, mean=clip.mean, std=clip.std))
     methods = MethodMaker(clip, instantiate(cfg.context), instantiate(cfg.method))
-    return SheetMaker(clip, data, probe_of(methods))
-
-
-def probe_of(maker: MethodMaker) -> MethodMaker:
-    """The maker of a run's methods, whose methods then order all views by entropy and tune nothing.
-
-    Raises:
-        UserError: the method does not select views.
-    """
-    missing = PROBE.keys() - maker.settings()
-    if missing:
+    if not methods.about()["selects"]:
         raise UserError(
-            f"Expected a method with the settings {' and '.join(PROBE)}, but that of the run has no "
-            f"{sorted(missing)[0]}; a contact sheet shows how views are selected."
+            f"Expected a run that selects views, but method {run.method} of {run.path} looks at the image alone; "
+            "choose a run of another method, such as method=tpt."
         )
-    return maker.changed(**PROBE)
+    return SheetMaker(clip, data, methods)
 
 
 def refuse_strangers(stored: Mapping[str, Any], path: Path) -> None:

@@ -12,8 +12,8 @@ import tpt
 from benchmarks.plain import plain_of
 from tests.conftest import NAMES
 from tpt.backbones.pretrained import _from_openai_file
-from tpt.methods import memory
-from tpt.methods.tpt import _pull_back
+from tpt.methods import tuner
+from tpt.methods.tuner import pull_back
 
 
 @settings(deadline=None, max_examples=12)
@@ -96,7 +96,7 @@ def test_gradients_equal_the_plain_algorithms(
         expected.append(start.grad.reshape(-1, clip.width))
     size = float(torch.stack(expected).abs().max())
     at_start = method.learner.slots.repeat(2, 1, 1)
-    for found in (method._first_gradient(trusted), method._gradient(at_start, trusted)):
+    for found in (method.tuner._first_gradient(trusted), method.tuner._gradient(at_start, trusted)):
         torch.testing.assert_close(found, torch.stack(expected), atol=1e-4 * size + 1e-8, rtol=1e-3)
 
 
@@ -138,17 +138,17 @@ def test_images_pulled_back_at_once_get_the_same_gradients(clip: tpt.CLIP) -> No
     leaf = learner.slots.clone().requires_grad_()
     text = learner(leaf)
     pull = torch.randn(3, *text.shape)
-    one_by_one = _pull_back(text, leaf, pull, keep_graph=True)
+    one_by_one = pull_back(text, leaf, pull, keep_graph=True)
     (at_once,) = torch.autograd.grad(text, leaf, pull, is_grads_batched=True)  # what a GPU does
     torch.testing.assert_close(at_once, one_by_one, atol=1e-6, rtol=1e-4)
 
 
 def test_scarce_memory_gives_smaller_graphs(clip: tpt.CLIP, monkeypatch: pytest.MonkeyPatch) -> None:
-    plenty = memory.graph_tokens(clip.text, clip.device)
-    monkeypatch.setattr(memory, "free_memory", lambda device: 2**28)
-    scarce = memory.graph_tokens(clip.text, clip.device)
+    plenty = tuner.graph_tokens(clip.text, clip.device)
+    monkeypatch.setattr(tuner, "free_memory", lambda device: 2**28)
+    scarce = tuner.graph_tokens(clip.text, clip.device)
     assert 1 <= scarce < plenty
-    assert scarce * 4 * memory.FLOATS_PER_WIDTH * clip.width * len(clip.text.blocks) <= 2**27
+    assert scarce * 4 * tuner.FLOATS_PER_WIDTH * clip.width * len(clip.text.blocks) <= 2**27
 
 
 def test_tuning_lowers_the_marginal_entropy(clip: tpt.CLIP, features: torch.Tensor) -> None:

@@ -262,6 +262,10 @@ class EpisodeDataModule(LightningDataModule):
         assert self._make_views is not None, "call use_views first"
         return self._make_views[dataset.augmix] if isinstance(self._make_views, Mapping) else self._make_views
 
+    def num_views(self) -> list[tuple[ImageDataset, int | None]]:
+        """Every dataset with the number of its views; None where their maker does not say."""
+        return [(dataset, getattr(self.make_views(dataset), "num_views", None)) for dataset in self.datasets]
+
     def on_after_batch_transfer(self, batch: EpisodeBatch, dataloader_idx: int) -> EpisodeBatch:
         """Makes the views of a batch that has arrived on the device, where the loader only planned them."""
         if isinstance(batch.views, list):

@@ -37,3 +37,12 @@ def marginal_entropy(logits_SK: Tensor) -> Tensor:
     averaged = log_probs.logsumexp(-2) - math.log(logits_SK.shape[-2])
     averaged = averaged.clamp(min=torch.finfo(averaged.dtype).min)  # exp(-inf) * -inf would be nan
     return -(averaged * averaged.exp()).sum(-1)
+
+
+def log_probabilities(probabilities: Tensor) -> Tensor:
+    """Finite logits whose softmax is a given prediction: its logarithm, with 0 as the smallest normal number.
+
+    Args:
+        probabilities: (..., K), at least 0, of sum 1; votes over their sum, say.
+    """
+    return probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()

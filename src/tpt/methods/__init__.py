@@ -1,8 +1,7 @@
 """Methods: view features to predictions; one method, one file, one class."""
 
 from tpt.methods.base import Adaptation, Method
-from tpt.methods.cocoop import CoCoOp
 from tpt.methods.tpt import TPT
 from tpt.methods.zero_shot import ZeroShot
 
-__all__ = ["TPT", "Adaptation", "CoCoOp", "Method", "ZeroShot"]
+__all__ = ["TPT", "Adaptation", "Method", "ZeroShot"]

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from tpt.backbones.clip import CLIP
 from tpt.errors import UserError
-from tpt.functional import select_confident
+from tpt.functional import entropy, select_confident
+from tpt.prompts.text_bank import TextBank, TextSettings
+
+IMAGE_NORM = "image_norm"  # the length of view 0's feature before it was scaled to 1
+REWARD_FEATURES = "reward_features"  # another CLIP's features of the same views
 
 
 @dataclass(frozen=True)
@@ -18,12 +24,20 @@ class Adaptation:
     """What became of B images; without the leading B where a method was given one image's (V, E) features.
 
     Args:
-        logits: (B, K) prediction for view 0 after adaptation, cosines times the logit scale.
-        initial_logits: (B, K) the same before adaptation: the zero-shot answer of this prompt.
+        logits: (B, K) prediction after adaptation, for view 0 or for all views together.  They are finite, and their
+            softmax is the prediction: the recorded confidence is its largest value.  A method that predicts
+            probabilities or votes gives `tpt.functional.log_probabilities` of them.
+        initial_logits: (B, K) the prediction for view 0 before adaptation: the zero-shot answer of the same text,
+            cosines times the logit scale.
         selected: (B, S) indices of the views that were trusted, most confident first.
-        entropy: (B,) marginal entropy of the selected views after adaptation, in nats.
-        initial_entropy: (B,) the same before.
+        entropy: (B,) marginal entropy of the selected views after adaptation, in nats; of the prediction where a
+            method tunes nothing that views' predictions depend on.
+        initial_entropy: (B,) marginal entropy of the selected views before.
         context: (B, n_ctx, D) or (B, K, n_ctx, D) the context after adaptation; None for methods without one.
+
+    Raises:
+        ValueError: a shape that does not fit the others, or an infinite number, with its name: a bug of the method.
+            (NaN is left to the record of its image, which then says so.)
     """
 
     logits: Tensor
@@ -32,6 +46,31 @@ class Adaptation:
     entropy: Tensor
     initial_entropy: Tensor
     context: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        shape = self.logits.shape
+        lead = shape[:-1]
+        expected = {
+            "logits": len(shape) in (1, 2),
+            "initial_logits": self.initial_logits.shape == shape,
+            "selected": self.selected.ndim == len(shape) and self.selected.shape[:-1] == lead,
+            "entropy": self.entropy.shape == lead,
+            "initial_entropy": self.initial_entropy.shape == lead,
+            "context": self.context is None or self.context.shape[: len(lead)] == lead,
+        }
+        for name, good in expected.items():
+            if not good:
+                raise ValueError(
+                    f"`Adaptation.{name}` has shape {tuple(getattr(self, name).shape)}, which does not fit `logits` of "
+                    f"shape {tuple(shape)}: (B, K) for logits, (B, S) for selected, (B,) for entropies, (B, ...) for "
+                    "the context."
+                )
+        for name in ("logits", "initial_logits", "entropy", "initial_entropy"):
+            if getattr(self, name).isinf().any():
+                raise ValueError(
+                    f"`Adaptation.{name}` holds an infinite number; where it is the logarithm of probabilities or "
+                    "votes, use tpt.functional.log_probabilities."
+                )
 
     def cpu(self) -> Adaptation:
         """On the CPU, without the contexts, which only grow with the batch and are of no use to a record."""
@@ -44,75 +83,127 @@ class Adaptation:
         return replace(self, **{name: v[0] for name, v in values.items() if v is not None})
 
 
+@dataclass(frozen=True)
+class ShownViews:
+    """In what order a contact sheet shows the views of B images.
+
+    Args:
+        order: (B, V) indices, what the method trusts most first.
+        values: (B, V) what they are ordered by, for each view in the views' own order.
+        name: of these values, with their unit.
+    """
+
+    order: Tensor
+    values: Tensor
+    name: str = "entropy (nats)"
+
+
 class Method(nn.Module, ABC):
     """Adapts to each image alone, from its view features; nothing of one image reaches another.
+
+    A subclass checks its settings when it is made, says in class attributes what it is, and gives `adapt`.
 
     Args:
         clip: the frozen backbone.
         class_names: K names.
+        text: where the text features come from, see `TextBank`: `ctx_init`, `context`, `templates`, ...
+
+    Attributes:
+        tunes: whether it takes gradient steps.
+        selects: whether it trusts some views more than others; a method that looks at view 0 alone does not.
+        bank: the text features.
+        needs: what `adapt` takes beside the view features, as keyword arguments: "image_norm" (`image_norm_B`), the
+            lengths of view 0's features, and "reward_features" (`reward_features_BVE`), another CLIP's.
+        notes: what results must say about the method beyond its settings.
+
+    Raises:
+        UserError: names or text settings that do not fit the backbone.
     """
 
-    needs_norm: bool = False  # whether `adapt` also takes `image_norm_B`, the lengths of view 0's features
-    notes: tuple[str, ...] = ()  # what a results file must say about the method beyond its settings
+    tunes: ClassVar[bool] = False
+    selects: ClassVar[bool] = True
 
-    def __init__(self, clip: CLIP, class_names: list[str]) -> None:
+    def __init__(self, clip: CLIP, class_names: Sequence[str], **text: Unpack[TextSettings]) -> None:
         super().__init__()
         self.clip = clip
-        self.class_names = class_names
+        self.bank = TextBank(clip, class_names, **text)
+        self.class_names = self.bank.class_names
+        self.needs: tuple[str, ...] = (IMAGE_NORM,) if self.bank.needs_norm else ()
+        self.notes = self.bank.notes
 
     @abstractmethod
-    def adapt(self, features_BVE: Tensor) -> Adaptation:
-        """Adapts to every image of a checked batch."""
+    def adapt(self, features_BVE: Tensor, **needed: Tensor) -> Adaptation:
+        """Adapts to every image of a checked batch of float32 features; `needed` is what `needs` names."""
 
     def check_views(self, num_views: int) -> None:
-        """Raises a UserError where the method cannot work with `num_views` views."""
+        """Raises a UserError where the method cannot work with `num_views` views; called before images are encoded."""
+
+    def view_logits(self, features_BVE: Tensor, image_norm_B: Tensor | None = None, **needed: Tensor) -> Tensor:
+        """(B, V, K) logits of all views before adaptation: cosines with the text features times the logit scale."""
+        text: Tensor = self.bank(features_BVE[:, 0], image_norm_B)
+        return self.clip.logit_scale * features_BVE @ text.mT
+
+    def view_order(self, features_BVE: Tensor, **needed: Tensor) -> ShownViews:
+        """In what order a contact sheet shows views: by the entropy of their predictions before adaptation."""
+        values = entropy(self.view_logits(features_BVE, **needed))
+        return ShownViews(values.argsort(dim=-1, stable=True), values)
+
+    @classmethod
+    def machine_settings(cls, clip: CLIP, device: torch.device) -> Mapping[str, int]:
+        """Settings that follow from the machine where they are left open, and move last digits.
+
+        A run keeps them, so that it gives the same records when it is continued elsewhere.
+        """
+        return {}
 
     def take_less_memory(self) -> str | None:
         """Halves the work that is done at once, and says what it is now; None where it cannot be less."""
         return None
 
-    def forward(self, features: Tensor, image_norm: Tensor | None = None) -> Adaptation:
+    def forward(
+        self, features: Tensor, image_norm: Tensor | None = None, reward_features: Tensor | None = None
+    ) -> Adaptation:
         """Adapts to one image (V, E) or to each of many (B, V, E); features have unit length, view 0 is the image.
 
         Args:
             features: of the views.
-            image_norm: () or (B,), the length of view 0's feature before it was scaled to 1; only methods with
-                `needs_norm` look at it.
+            image_norm: () or (B,), the length of view 0's feature before it was scaled to 1.
+            reward_features: (V, E2) or (B, V, E2), another CLIP's features of the same views.  Both are only looked at
+                by methods whose `needs` names them.
 
         Raises:
-            UserError: another shape, features that are not finite (the message names the rows), or no `image_norm`
-                where it is needed.
+            UserError: another shape, features that are not finite (the message names the rows), or nothing where
+                something is needed.
         """
+        out = self.adapt(*self._batch(features), **self._needed(features, image_norm, reward_features))
+        return out if features.ndim == 3 else out.squeeze()
+
+    @torch.no_grad()
+    def show(
+        self, features: Tensor, image_norm: Tensor | None = None, reward_features: Tensor | None = None
+    ) -> ShownViews:
+        """In what order a contact sheet shows the views of some images; takes what `forward` takes, gives (B, V)."""
+        return self.view_order(*self._batch(features), **self._needed(features, image_norm, reward_features))
+
+    def _batch(self, features: Tensor) -> tuple[Tensor]:
         if features.ndim not in (2, 3) or features.shape[-1] != self.embed_dim or features.shape[-2] < 1:
             raise UserError(
                 f"Expected view features of shape (V, {self.embed_dim}) or (B, V, {self.embed_dim}), "
                 f"got {tuple(features.shape)}; `clip.encode_views` makes them."
             )
         features_BVE = features if features.ndim == 3 else features[None]
-        bad = (~features_BVE.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
-        if bad:
-            raise UserError(
-                f"Expected finite view features, got NaN or infinity for image {', '.join(map(str, bad))} of the "
-                "batch; look at the image, or use precision=fp32."
-            )
+        _refuse_not_finite(features_BVE)
         self.check_views(features_BVE.shape[1])
-        if self.needs_norm:
-            norm_B = self._check_norm(image_norm, len(features_BVE))
-            out = self.adapt(features_BVE.float(), image_norm_B=norm_B)  # type: ignore[call-arg]
-        else:
-            out = self.adapt(features_BVE.float())
-        return out if features.ndim == 3 else out.squeeze()
+        return (features_BVE.float(),)
 
-    @staticmethod
-    def _check_norm(image_norm: Tensor | None, num_images: int) -> Tensor:
-        if image_norm is None:
-            raise UserError(
-                "Expected `image_norm`, the length of view 0's feature, got none; "
-                "`clip.encode_views(views, return_norm=True)` gives it, or use meta_input=unit."
-            )
-        if image_norm.numel() != num_images:
-            raise UserError(f"Expected `image_norm` of {num_images} images, got shape {tuple(image_norm.shape)}.")
-        return image_norm.reshape(num_images).float()
+    def _needed(self, features: Tensor, norm: Tensor | None, rewards: Tensor | None) -> dict[str, Tensor]:
+        images = 1 if features.ndim == 2 else len(features)
+        needed: dict[str, Tensor] = {}
+        if IMAGE_NORM in self.needs:
+            needed["image_norm_B"] = _check_norm(norm, images)
+        if REWARD_FEATURES in self.needs:
+            needed["reward_features_BVE"] = _check_rewards(rewards, images, features.shape[-2])
+        return needed
 
     @property
     def embed_dim(self) -> int:
@@ -120,10 +211,50 @@ class Method(nn.Module, ABC):
         return self.clip.embed_dim
 
 
+def _refuse_not_finite(features_BVE: Tensor) -> None:
+    bad = (~features_BVE.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
+    if bad:
+        raise UserError(
+            f"Expected finite view features, got NaN or infinity for image {', '.join(map(str, bad))} of the "
+            "batch; look at the image, or use precision=fp32."
+        )
+
+
+def _check_norm(image_norm: Tensor | None, num_images: int) -> Tensor:
+    if image_norm is None:
+        raise UserError(
+            "Expected `image_norm`, the length of view 0's feature, got none; "
+            "`clip.encode_views(views, return_norm=True)` gives it, or use meta_input=unit."
+        )
+    if image_norm.numel() != num_images:
+        raise UserError(f"Expected `image_norm` of {num_images} images, got shape {tuple(image_norm.shape)}.")
+    return image_norm.reshape(num_images).float()
+
+
+def _check_rewards(rewards: Tensor | None, images: int, views: int) -> Tensor:
+    if rewards is None:
+        raise UserError(
+            "Expected `reward_features`, the reward model's features of the same views, got none; "
+            "`reward.encode_views(views)` makes them."
+        )
+    rewards_BVE = rewards[None] if rewards.ndim == 2 else rewards
+    if rewards_BVE.ndim != 3 or rewards_BVE.shape[:2] != (images, views):
+        raise UserError(
+            f"Expected `reward_features` of the same {images} images and {views} views, got shape "
+            f"{tuple(rewards.shape)}."
+        )
+    _refuse_not_finite(rewards_BVE)
+    return rewards_BVE.float()
+
+
 def select_views(
     features_BVE: Tensor, logits_BVK: Tensor, selection_p: float, min_selected: int = 0
 ) -> tuple[Tensor, Tensor]:
     """The most confident views: their indices (B, S) and features (B, S, E)."""
     selected = select_confident(logits_BVK, selection_p, min_selected)
-    rows = selected[..., None].expand(-1, -1, features_BVE.shape[-1])
-    return selected, torch.gather(features_BVE, 1, rows)
+    return selected, gather_views(features_BVE, selected)
+
+
+def gather_views(values_BVX: Tensor, selected_BS: Tensor) -> Tensor:
+    """(B, S, X) rows of some views: of features, of logits."""
+    return torch.gather(values_BVX, 1, selected_BS[..., None].expand(-1, -1, values_BVX.shape[-1]))

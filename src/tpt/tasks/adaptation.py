@@ -18,16 +18,12 @@ from tpt.data.datamodule import EpisodeBatch
 from tpt.data.dataset import ImageDataset
 from tpt.errors import UserError
 from tpt.methods.base import Adaptation, Method
-from tpt.tasks.method_maker import MakeMethod
+from tpt.tasks.method_maker import MakeMethod, same_text
 from tpt.tasks.outcome import Outcome, answered_rows, unanswered_row
 
 log = logging.getLogger(__name__)
 
 NOT_FINITE = "the image's features are not finite; use backbone.precision=fp32, or look at the image"
-
-
-def _same_text(one: ImageDataset, other: ImageDataset) -> bool:
-    return (one.class_names, one.template) == (other.class_names, other.template)
 
 
 class AdaptationTask(LightningModule):
@@ -77,7 +73,7 @@ class AdaptationTask(LightningModule):
         """
         if dataset_index not in self._methods:
             dataset = self.datasets[dataset_index]
-            kept = [method for index, method in self._methods.items() if _same_text(self.datasets[index], dataset)]
+            kept = [method for index, method in self._methods.items() if same_text(self.datasets[index], dataset)]
             self._methods.clear()
             method = kept[0] if kept else self.make_method(dataset).to(self.device)
             self._methods[dataset_index] = method

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
-from copy import copy
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,10 +11,8 @@ import torch
 from tpt.backbones.clip import CLIP
 from tpt.data.dataset import ImageDataset
 from tpt.methods.base import Method
-from tpt.methods.memory import graph_tokens
 
 MakeMethod = Callable[[ImageDataset], Method]
-GRAPH_TOKENS = "max_graph_tokens"
 THREADS = "threads"
 OWN = "dataset"  # as a setting, stands for the template of each dataset
 
@@ -44,15 +40,16 @@ class MethodMaker:
         """Changes with any bit of the context; None where that follows from each dataset's words."""
         return None if self._context is None else str(self._context.fingerprint())
 
-    def settings(self) -> frozenset[str]:
-        """The names of all settings that the method has."""
-        return frozenset(inspect.signature(self._make_method.func).parameters)
+    def machine_settings(self, device: torch.device) -> dict[str, int]:
+        """What the method says of its settings that follow from the machine; nothing where it is made by a function."""
+        says = getattr(self._make_method.func, "machine_settings", None)
+        return {} if says is None else dict(says(self.clip, device))
 
-    def changed(self, **settings: Any) -> MethodMaker:
-        """The same, context and division included, with other settings of the method."""
-        made = copy(self)
-        made._make_method = partial(self._make_method, **settings)
-        return made
+    def about(self) -> dict[str, bool]:
+        """What the method says of itself: whether it tunes, and whether it selects views."""
+        made = self._make_method.func
+        kind = made if isinstance(made, type) and issubclass(made, Method) else Method
+        return {"tunes": kind.tunes, "selects": kind.selects}
 
     def divide(self, stored: Mapping[str, int] | None, device: torch.device, threads: int) -> dict[str, int]:
         """Fixes how work is divided where that follows from the machine, since it moves last digits.
@@ -65,12 +62,29 @@ class MethodMaker:
         Returns:
             The division: threads of a process, and the method's settings that were left open.
         """
-        takes = self.settings()
         fresh = {THREADS: threads} if device.type == "cpu" else {}
-        if GRAPH_TOKENS in takes and self._make_method.keywords.get(GRAPH_TOKENS) is None:
-            fresh[GRAPH_TOKENS] = graph_tokens(self.clip.text, device)
+        given = self._make_method.keywords
+        fresh |= {name: value for name, value in self.machine_settings(device).items() if given.get(name) is None}
         self._division = fresh if stored is None else dict(stored)
         return self._division
+
+    def check(self, num_views: Sequence[tuple[ImageDataset, int | None]]) -> None:
+        """Makes the method of every dataset once, before anything is encoded.
+
+        Args:
+            num_views: the datasets, each with the number of its views; None where that is not known.
+
+        Raises:
+            UserError: a setting, names or a number of views that the method cannot work with.
+        """
+        seen: list[ImageDataset] = []
+        for dataset, views in num_views:
+            if any(same_text(dataset, earlier) for earlier in seen):
+                continue
+            method = self(dataset)
+            if views is not None:
+                method.check_views(views)
+            seen.append(dataset)
 
     @property
     def threads(self) -> int | None:
@@ -83,3 +97,8 @@ class MethodMaker:
         own = {"templates": [dataset.template]} if self._make_method.keywords.get("templates") == OWN else {}
         division = {key: value for key, value in self._division.items() if key != THREADS}
         return self._make_method(clip=self.clip, class_names=dataset.class_names, context=context, **own, **division)
+
+
+def same_text(one: ImageDataset, other: ImageDataset) -> bool:
+    """Whether two datasets may share one text bank."""
+    return (one.class_names, one.template) == (other.class_names, other.template)

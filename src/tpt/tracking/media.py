@@ -89,16 +89,16 @@ def contact_sheets(
         records: by dataset.
         count: sheets of each dataset; each costs an encoding of its views.
     """
-    from tpt.contact_sheet import PROBE, SheetMaker, probe_of, texts_of  # noqa: PLC0415 -- matplotlib takes time to load
+    from tpt.contact_sheet import SheetMaker, texts_of  # noqa: PLC0415 -- matplotlib takes time to load
 
-    if not isinstance(task.make_method, MethodMaker) or not PROBE.keys() <= task.make_method.settings():
-        return  # a method that selects no views
-    clip, probes = task.clip.to(device), probe_of(task.make_method)
+    if not isinstance(task.make_method, MethodMaker) or not task.make_method.about()["selects"]:
+        return
+    clip = task.clip.to(device)
     for dataset in task.datasets:
         chosen = most_telling(records.get(dataset.name, ()), count)
         if not chosen:
             continue
-        maker = SheetMaker(clip, data, partial(_same, probes(dataset)))
+        maker = SheetMaker(clip, data, partial(_same, task.make_method(dataset)))
         sheets = [(record, maker.sheet(record).figure) for record in chosen]
         yield (
             dataset.name,

@@ -23,16 +23,18 @@ def contact_sheet(
     order: Sequence[int],
     selected: Sequence[int],
     texts: Sequence[str] = (),
-    entropies: Sequence[float] | None = None,
+    values: Sequence[float] | None = None,
+    name: str = "entropy (nats)",
 ) -> Figure:
-    """The views in the order of their entropy, the selected ones framed.
+    """The views in an order, that of their entropy say, the selected ones framed.
 
     Args:
         views: (V, H, W, 3) uint8 pixels.
-        order: (V,) indices of the views by rising entropy.
+        order: (V,) indices of the views, what the method trusts most first.
         selected: indices of the views that were trusted.
         texts: lines above the views: the image, its class, the prediction before and after.
-        entropies: (V,) of each view's prediction, in nats, written above it; None leaves them out.
+        values: (V,) what they are ordered by, written above each view; None leaves them out.
+        name: of the values, with their unit.
 
     Raises:
         UserError: shapes or indices that do not fit.
@@ -42,16 +44,16 @@ def contact_sheet(
         raise UserError(f"Expected views (V, H, W, 3) in an order of V, got shapes {views.shape} and ({len(order)},).")
     if not set(selected) <= set(order):
         raise UserError(f"Expected indices of {count} views in `selected`, got {list(selected)}.")
-    if entropies is not None and len(entropies) != count:
-        raise UserError(f"Expected entropies of {count} views, got {len(entropies)}.")
+    if values is not None and len(values) != count:
+        raise UserError(f"Expected values of {count} views, got {len(values)}.")
     figure, axes = _grid(count, texts)
     for panel in axes:
         panel.set_axis_off()
     for panel, view in zip(axes, order, strict=False):
-        name = "image" if view == 0 else f"#{view}"
-        _draw(panel, views[view], name if entropies is None else f"{name}  {entropies[view]:.2f}", view in selected)
-    unit = "" if entropies is None else ", which stands above each in nats"
-    said = f"{len(set(selected))} of {count} views selected (framed), in the order of their entropy{unit}"
+        title = "image" if view == 0 else f"#{view}"
+        _draw(panel, views[view], title if values is None else f"{title}  {values[view]:.2f}", view in selected)
+    unit = "" if values is None else f"; above each its {name}"
+    said = f"{len(set(selected))} of {count} views selected (framed), most trusted first{unit}"
     figure.text(0.005, 1 - HEADER * (len(texts) + 0.7) / figure.get_figheight(), said, va="center")
     return figure
 

@@ -1,0 +1,276 @@
+"""The engine of prompt tuning: any objective, many images at once, one graph for the step that all share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import psutil
+import torch
+from torch import Tensor, nn
+
+from tpt.backbones.text_tower import TextTower
+from tpt.checks import real_number, whole_number
+from tpt.prompts.learner import PromptLearner
+
+# Their update of one coordinate never looks at another, so one optimizer over B stacked contexts is B optimizers.
+ELEMENTWISE = (
+    torch.optim.SGD,
+    torch.optim.Adam,
+    torch.optim.AdamW,
+    torch.optim.Adamax,
+    torch.optim.NAdam,
+    torch.optim.RAdam,
+    torch.optim.RMSprop,
+    torch.optim.Adagrad,
+    torch.optim.Adadelta,
+    torch.optim.Rprop,
+)
+MAX_TOKENS = 16384
+GRAPH_BYTES = 2 * 2**30  # enough for ImageNet's classes in float32 with the text tower of ViT-B/16
+# Floats a layer keeps for each token: twice the input of a normalisation, queries, keys, values and their copies by
+# length (about 8 D), and the feed-forward network's hidden units before and after QuickGELU's gate (8 D).
+FLOATS_PER_WIDTH = 18
+
+Penalty = Callable[[Tensor], Tensor]
+
+
+class Objective(Protocol):
+    """What is lowered, see `tpt.functional.objectives`."""
+
+    def __call__(self, logits_BSK: Tensor, text_BKE: Tensor, *per_image: Tensor) -> Tensor:
+        """(B,) losses of B images, each from its own logits alone."""
+        ...
+
+
+class PromptTuner:
+    """Takes optimizer steps on the context of each of many images, which never meet.
+
+    All images start at the same context unless they bring their own.  Where they share it, the first forward pass of
+    the text tower is the same for all, so its graph is kept and an image only pulls its gradient back through it;
+    further passes run over as many images at once as memory allows.
+
+    Args:
+        learner: the class prompts, and the context that images share.
+        objective: what is lowered.
+        penalty: `(..., K, E) -> (...)`, a part of the objective that depends on the text features alone.  At a shared
+            start its gradient is the same for all images and is computed once.
+        steps: optimizer steps per image, 0 or more.
+        lr: learning rate, at least 0.
+        optimizer: takes the parameters and `lr`.  One that is not known to be elementwise runs image by image.
+        max_tokens: most prompt tokens in flight without a graph; bounds memory, changes no answer.
+        max_graph_tokens: most prompt tokens whose graph is kept; more are pulled back in parts, computed once more for
+            each batch.  None takes what fits into the free memory, at most 2 GiB.
+
+    Raises:
+        UserError: a value of another kind or out of range.
+    """
+
+    def __init__(
+        self,
+        learner: PromptLearner,
+        objective: Objective,
+        penalty: Penalty | None = None,
+        steps: int = 1,
+        lr: float = 5e-3,
+        optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
+        max_tokens: int = MAX_TOKENS,
+        max_graph_tokens: int | None = None,
+    ) -> None:
+        self.learner = learner
+        self.objective = objective
+        self.penalty = penalty
+        self.steps = whole_number("steps", steps)
+        self.lr = real_number("lr", lr, least=0)
+        self.optimizer = optimizer
+        self.max_tokens = whole_number("max_tokens", max_tokens, 1)
+        if max_graph_tokens is None:
+            max_graph_tokens = graph_tokens(learner.clip.text, learner.clip.device)
+        self.max_graph_tokens = whole_number("max_graph_tokens", max_graph_tokens, 1)
+        probe = self._new_optimizer(nn.Parameter(torch.zeros(1)))
+        self._elementwise = type(probe) in ELEMENTWISE
+        self._first: tuple[Tensor, Tensor] | None = None  # slots (n_slots, D) and their text features (K, E)
+        self._penalty_pull: Tensor | None = None  # (K, E) gradient of the penalty at the shared start
+
+    def take_less_memory(self) -> str | None:
+        """Halves `max_tokens` and `max_graph_tokens`, down to about a prompt, and says so; None where they are."""
+        if max(self.max_tokens, self.max_graph_tokens) < self.learner.clip.text.context_length:
+            return None
+        self._first = self._penalty_pull = None
+        self.max_tokens, self.max_graph_tokens = (max(1, n // 2) for n in (self.max_tokens, self.max_graph_tokens))
+        return f"max_tokens={self.max_tokens} and max_graph_tokens={self.max_graph_tokens}"
+
+    def initial_text(self) -> Tensor:
+        """(K, E) text features of the context that images share."""
+        return self._start()[1].detach()
+
+    @torch.no_grad()
+    def text(self, slots_BND: Tensor) -> Tensor:
+        """(B, K, E) text features of contexts of B images' own."""
+        groups = self._groups(self.max_tokens, slots_BND)
+        return torch.cat([self.learner.encode(some, self.max_tokens) for (some,) in groups])
+
+    def tune(self, trusted_BSE: Tensor, start_BND: Tensor | None = None, *per_image: Tensor) -> Tensor:
+        """(B, n_slots, D) tuned slots.
+
+        Args:
+            trusted_BSE: view features that the objective's logits are made of.
+            start_BND: each image's own slots to start from; None starts all from the learner's.
+            per_image: further tensors of the objective, of first dimension B.
+
+        Raises:
+            RuntimeError: under `torch.inference_mode`, which forbids gradients.
+        """
+        refuse_inference_mode()
+        start = self.learner.slots.repeat(len(trusted_BSE), 1, 1) if start_BND is None else start_BND.clone()
+        if self.steps == 0:
+            return start
+        rows = (start, trusted_BSE, *per_image)
+        # An optimizer whose steps mix coordinates: every image needs one of its own.
+        parts = [rows] if self._elementwise else list(zip(*(t.split(1) for t in rows), strict=True))
+        return torch.cat([self._steps(part[0], part[1], part[2:], start_BND is None) for part in parts])
+
+    @torch.no_grad()
+    def products(self, slots_BND: Tensor, *features: Tensor) -> tuple[Tensor, ...]:
+        """(B, P, K) products with the text at given slots, for each of some tensors (B, P, E) of features."""
+        found = []
+        for slots, *some in self._groups(self.max_tokens, slots_BND, *features):
+            text_BEK = self.learner.encode(slots, self.max_tokens).transpose(1, 2)
+            found.append([each @ text_BEK for each in some])
+        return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
+
+    def _start(self) -> tuple[Tensor, Tensor]:
+        """The shared slots as a leaf, and their text features, with the graph that leads back to it if that fits."""
+        if self._first is None or self._first[0].device != self.learner.slots.device:
+            with torch.enable_grad():
+                leaf = self.learner.slots.clone().requires_grad_(self.steps > 0)
+                self._first = (leaf, self.learner(leaf) if self._fits else self.learner.encode(leaf, self.max_tokens))
+            self._penalty_pull = None
+        return self._first
+
+    @property
+    def _fits(self) -> bool:
+        """Whether the graph of all classes can be kept."""
+        return self.learner.prompts.num_tokens <= self.max_graph_tokens
+
+    def _steps(self, start_BND: Tensor, trusted_BSE: Tensor, per_image: tuple[Tensor, ...], shared: bool) -> Tensor:
+        slots = nn.Parameter(start_BND)
+        optimizer = self._new_optimizer(slots)
+        for step in range(self.steps):
+            if shared and step == 0:
+                slots.grad = self._first_gradient(trusted_BSE, *per_image)
+            else:
+                slots.grad = self._gradient(slots, trusted_BSE, *per_image)
+            optimizer.step()
+        return slots.detach()
+
+    def _new_optimizer(self, slots: nn.Parameter) -> torch.optim.Optimizer:
+        return self.optimizer([slots], lr=self.lr)
+
+    def _first_gradient(self, trusted_BSE: Tensor, *per_image: Tensor) -> Tensor:
+        """(B, n_slots, D) gradients at the shared slots, pulled back through the one graph all images share."""
+        leaf, text_KE = self._start()
+        text_BKE = text_KE.expand(len(trusted_BSE), -1, -1)
+        pull_BKE = self._text_gradient(self._own_loss, text_BKE, trusted_BSE, *per_image)
+        if self.penalty is not None:
+            if self._penalty_pull is None:
+                self._penalty_pull = self._text_gradient(self.penalty, text_KE)
+            pull_BKE = pull_BKE + self._penalty_pull
+        if self._fits:
+            return pull_back(text_KE, leaf, pull_BKE, keep_graph=True)
+        return self._pull_back_in_parts(leaf, pull_BKE)
+
+    def _gradient(self, slots: Tensor, trusted_BSE: Tensor, *per_image: Tensor) -> Tensor:
+        """(B, n_slots, D) gradients at `slots`, for as many images at once as `max_graph_tokens` allows."""
+        gradients = []
+        for some, *rows in self._groups(self.max_graph_tokens, slots, trusted_BSE, *per_image):
+            leaf = some.detach().requires_grad_()
+            if self._fits:
+                with torch.enable_grad():
+                    (gradient,) = torch.autograd.grad(self._loss(self.learner(leaf), *rows).sum(), leaf)
+            else:  # the loss needs the features of all classes, the way back only those of one part
+                text_BKE = self.learner.encode(leaf, self.max_tokens)
+                gradient = self._pull_back_in_parts(leaf, self._text_gradient(self._loss, text_BKE, *rows))
+            gradients.append(gradient)
+        return torch.cat(gradients)
+
+    def _text_gradient(self, loss: Callable[..., Tensor], text: Tensor, *rows: Tensor) -> Tensor:
+        """Gradient of a sum of losses by the text features: each image's is its own."""
+        with torch.enable_grad():
+            own = text.detach().clone().requires_grad_()
+            return torch.autograd.grad(loss(own, *rows).sum(), own)[0]
+
+    def _pull_back_in_parts(self, leaf: Tensor, pull_BKE: Tensor) -> Tensor:
+        """(B, n_slots, D): as `pull_back`, with the graph of one part of the classes at a time.
+
+        `leaf` (n_slots, D) is shared by the B images, or (1, n_slots, D) belongs to the only one.
+        """
+        packed = torch.empty_like(pull_BKE)
+        packed[:, self.learner.prompts.unsort] = pull_BKE
+        total, first = torch.zeros((), device=leaf.device), 0
+        for part in self.learner.prompts.split(self.max_graph_tokens):
+            with torch.enable_grad():
+                text = self.learner.clip.text(part, leaf)
+            pull = packed[:, first : first + part.num_prompts]
+            first += part.num_prompts
+            gradient = torch.autograd.grad(text, leaf, pull)[0] if leaf.ndim == 3 else pull_back(text, leaf, pull)
+            total = total + gradient
+        return total
+
+    def _own_loss(self, text_BKE: Tensor, trusted_BSE: Tensor, *per_image: Tensor) -> Tensor:
+        """(B,) the objective without its penalty."""
+        logits_BSK = self.learner.clip.logit_scale * trusted_BSE @ text_BKE.transpose(1, 2)
+        return self.objective(logits_BSK, text_BKE, *per_image)
+
+    def _loss(self, text_BKE: Tensor, trusted_BSE: Tensor, *per_image: Tensor) -> Tensor:
+        loss = self._own_loss(text_BKE, trusted_BSE, *per_image)
+        return loss if self.penalty is None else loss + self.penalty(text_BKE)
+
+    def _groups(self, max_tokens: int, *tensors: Tensor) -> Iterator[Any]:
+        """The tensors' rows in groups whose prompts stay within `max_tokens`, or one by one."""
+        size = max(1, max_tokens // self.learner.prompts.num_tokens)
+        return zip(*(t.detach().split(size) for t in tensors), strict=True)
+
+
+def refuse_inference_mode() -> None:
+    """Raises a RuntimeError where gradients cannot be had."""
+    if torch.is_inference_mode_enabled():
+        raise RuntimeError(
+            "Tuning needs gradients, which torch.inference_mode forbids; pass `inference_mode=False` to the "
+            "Trainer, or leave the inference_mode block."
+        )
+
+
+def pull_back(text_KE: Tensor, leaf: Tensor, pull_BKE: Tensor, keep_graph: bool = False) -> Tensor:
+    """(B, n_slots, D) gradients of B images through one graph from `leaf` (n_slots, D) to `text_KE`.
+
+    On a GPU all at once: the kernels of one image are too small to fill it.  On a CPU one after another, which was
+    the faster way (docs/engine.md).
+    """
+    if text_KE.is_cuda:
+        return torch.autograd.grad(text_KE, leaf, pull_BKE, retain_graph=keep_graph, is_grads_batched=True)[0]
+    last = len(pull_BKE) - 1
+    pulled = [
+        torch.autograd.grad(text_KE, leaf, pull, retain_graph=keep_graph or i < last)[0]
+        for i, pull in enumerate(pull_BKE)
+    ]
+    return torch.stack(pulled)
+
+
+def graph_tokens(tower: TextTower, device: torch.device) -> int:
+    """Most prompt tokens whose graph fits into half of the free memory of `device`, or 2 GiB.
+
+    Scarce memory is rounded down to a power of two, so that small changes of it from run to run do not change how work
+    is divided, which would change last bits.
+    """
+    half = free_memory(device) // 2
+    budget = GRAPH_BYTES if half >= GRAPH_BYTES else 2 ** int(math.log2(max(half, 2**20)))
+    return max(1, budget // (4 * FLOATS_PER_WIDTH * tower.width * len(tower.blocks)))
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can be had on `device` now."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
