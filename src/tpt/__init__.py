@@ -1,7 +1,5 @@
 """Test-time prompt tuning of CLIP-like models."""
 
-from importlib.metadata import PackageNotFoundError, version
-
 from tpt.backbones import CLIP, load_clip
 from tpt.methods import TPT, Adaptation, Method, ZeroShot
 from tpt.prompts import (
@@ -15,12 +13,8 @@ from tpt.prompts import (
     random_context,
     save_context,
 )
+from tpt.version import __version__
 from tpt.views import AugMix, Views
-
-try:
-    __version__ = version("tpt")
-except PackageNotFoundError:  # run from a checkout that was not installed
-    __version__ = "0.0.0"
 
 __all__ = [
     "CLIP",
@@ -33,6 +27,7 @@ __all__ = [
     "PromptLearner",
     "Views",
     "ZeroShot",
+    "__version__",
     "context_from_file",
     "context_from_words",
     "export_public",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 import logging
 import os
 import re
@@ -25,6 +24,7 @@ from torch import distributed
 from tpt import stop
 from tpt.backbones.clip import is_out_of_memory
 from tpt.errors import RunError, UserError
+from tpt.programs import PROGRAMS, config_dir
 
 log = logging.getLogger(__name__)
 
@@ -45,10 +45,9 @@ TRACE = "TPT_TRACE"  # set in the environment, shows the trace of a user's mista
 
 
 def main(run: Callable[[DictConfig], None], config_name: str) -> None:
-    """Calls `run` with the configuration `conf/<config_name>.yaml` beside its script; exits 1 on a user's mistake."""
+    """Calls `run` with the configuration `conf/<config_name>.yaml`; exits 1 on a user's mistake."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing and leaving
-    config_dir = Path(inspect.getfile(run)).resolve().parent / "conf"
-    wrapped = hydra.main(version_base="1.3", config_path=str(config_dir), config_name=config_name)(_job(run))
+    wrapped = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)(_job(run))
     try:
         sys.argv = [sys.argv[0], *continued(sys.argv[1:])]
         wrapped()
@@ -65,7 +64,7 @@ def main(run: Callable[[DictConfig], None], config_name: str) -> None:
         if os.environ.get(TRACE):
             raise
         if not getattr(error, "said", False):
-            print(f"Error: {explain(error, config_dir)}", file=sys.stderr)
+            print(f"Error: {explain(error, config_name)}", file=sys.stderr)
         sys.exit(getattr(error, "exit_code", 1))
 
 
@@ -172,28 +171,26 @@ def _outside(error: RuntimeError) -> str | None:
     return None
 
 
-def explain(error: BaseException, config_dir: Path | None = None) -> str:
+def explain(error: BaseException, config_name: str | None = None) -> str:
     """One sentence on a user's mistake."""
     if isinstance(error, InstantiationException) and error.__cause__ is not None:
         unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error.__cause__))
         if not unknown or not isinstance(error.__cause__, TypeError):
-            return explain(error.__cause__, config_dir)
+            return explain(error.__cause__, config_name)
         where = re.search(r"full_key: (\S+)", str(error))
         section = f"`{where.group(1)}`" if where else "the configuration"
         return f"Expected known settings in {section}, got {unknown.group(1)!r}; see --help for all settings."
     if found := re.match(r"Could not override '([^']+)'", str(error)):
-        return _unknown_key(found.group(1), config_dir)
+        return _unknown_key(found.group(1), config_name)
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _unknown_key(key: str, config_dir: Path | None) -> str:
+def _unknown_key(key: str, config_name: str | None) -> str:
     """Names the unknown key and the closest ones that exist."""
     known: list[str] = []
-    if config_dir is not None:
-        names = [p.stem for p in config_dir.glob("*.yaml") if p.stem == Path(sys.argv[0]).stem]
-        for name in names:
-            with hydra.initialize_config_dir(str(config_dir), version_base="1.3"):
-                known = [key for key, _ in _items(OmegaConf.to_container(hydra.compose(name), resolve=False))]
+    if config_name is not None:
+        with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
+            known = [key for key, _ in _items(OmegaConf.to_container(hydra.compose(config_name), resolve=False))]
     close = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(close)}?" if close else "see --help for all settings."
     return f"Expected a setting that exists, got {key!r}; {hint}"
@@ -247,6 +244,13 @@ def method_label(cfg: DictConfig) -> str:
     if chosen["method"] == "zero_shot":
         return learned or ("ensemble" if cfg.method.templates not in (None, "dataset") else "clip")
     return chosen["method"] + (f"+{learned}" if learned else "")
+
+
+def command(config_name: str) -> str:
+    """How a program is called where this one was: `tpt-test`, or `python test_time.py` in a checkout."""
+    if Path(sys.argv[0]).suffix == ".py":
+        return f"python {config_name}.py"
+    return next(name for name, (module, _) in PROGRAMS.items() if module.endswith(f".{config_name}"))
 
 
 def output_dir() -> Path:

@@ -1,4 +1,4 @@
-"""python -m tpt.cache show: what the feature cache holds.  clear: delete its entries."""
+"""tpt-cache show: what the feature cache holds.  clear: delete its entries."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_ABOUT_BYTES = 2**20
 
 def main(arguments: list[str] | None = None) -> int:
     """0, or 1 where the cache cannot be cleared."""
-    parser = argparse.ArgumentParser(prog="python -m tpt.cache", description=__doc__)
+    parser = argparse.ArgumentParser(prog="tpt-cache", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, what in (("show", "what the cache holds"), ("clear", "delete its entries, and nothing else")):
         command = commands.add_parser(name, help=what)

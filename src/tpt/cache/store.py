@@ -108,7 +108,7 @@ class FeatureStore:
         wanted = SEGMENT_BYTES if self.max_bytes is None else max(needed, min(SEGMENT_BYTES, self.max_bytes // 8))
         self._room = make_room(self.folder, wanted, self.max_bytes, self._began)
         if self._room < needed:
-            self._stop("is full: raise cache.max_gb, or empty it with python -m tpt.cache clear")
+            self._stop("is full: raise cache.max_gb, or empty it with tpt-cache clear")
             return
         name = f"{time.time_ns():020d}-{os.getpid()}-{secrets.token_hex(4)}"  # no two processes share a segment
         self._writer = SegmentWriter(self.path / name)

@@ -1,4 +1,4 @@
-"""python -m tpt.data check: which of the paper's datasets are there, and are they whole?  fetch KEY: download one."""
+"""tpt-data check: which of the paper's datasets are there, and are they whole?  fetch KEY: download one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tpt.errors import DataError
 
 def main(arguments: list[str] | None = None) -> int:
     """0 where all that was asked for is there and usable, 1 where not, 2 for a wrong command line."""
-    parser = argparse.ArgumentParser(prog="python -m tpt.data", description=__doc__)
+    parser = argparse.ArgumentParser(prog="tpt-data", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     check = commands.add_parser("check", help="count images and classes against the paper's test sets")
     get = commands.add_parser("fetch", help=f"download and unpack: {', '.join(SOURCES)}")
@@ -73,7 +73,7 @@ def print_check(keys: list[str], root: Path) -> int:
             with _quiet():
                 dataset = read_entry(key, root)
         except DataError as error:
-            can = f" Or: python -m tpt.data fetch {key}" if key in SOURCES and not find_all(entry, root) else ""
+            can = f" Or: tpt-data fetch {key}" if key in SOURCES and not find_all(entry, root) else ""
             table.add_row(key, "-", f"/ {entry.images}", f"/ {entry.classes}", "", f"{error}{can}")
             continue
         usable += 1

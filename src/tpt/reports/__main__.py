@@ -1,4 +1,4 @@
-"""Tables and figures of runs: `tpt-report RUN [RUN ...]`, or `python -m tpt.reports RUN [RUN ...]`.
+"""Tables and figures of runs: `tpt-report RUN [RUN ...]`.
 
 A RUN is the directory of a run of test_time.py or of a sweep, finished, still going or killed.
 """

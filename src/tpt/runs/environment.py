@@ -9,7 +9,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("tpt", "torch", "torchvision", "lightning", "hydra-core", "open_clip_torch", "torchmetrics", "pillow")
+from tpt.version import __version__
+
+PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "open_clip_torch", "torchmetrics", "pillow")
 
 
 def session(processes: int = 1) -> dict[str, Any]:
@@ -23,7 +25,7 @@ def session(processes: int = 1) -> dict[str, Any]:
 
 def environment() -> dict[str, Any]:
     """Versions and commit a run is made with."""
-    versions = {"python": platform.python_version()}
+    versions = {"python": platform.python_version(), "tpt": __version__}
     for package in PACKAGES:
         try:
             versions[package] = version(package)

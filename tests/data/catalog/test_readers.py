@@ -238,7 +238,7 @@ def test_check_prints_a_table(small: Path, capsys: pytest.CaptureFixture[str], m
     assert "differs" in lines["dtd"] and "6 / 1692" in lines["dtd"]
     assert "200 / 7500" in lines["imagenet_a"]
     assert "found no such folder; get it from" in lines["eurosat"]
-    assert "Or: python -m tpt.data fetch eurosat" in lines["eurosat"] and "fetch" not in lines["stanford_cars"]
+    assert "Or: tpt-data fetch eurosat" in lines["eurosat"] and "fetch" not in lines["stanford_cars"]
     assert main(["check", "eurosat", "--root", str(small)]) == 1
     assert main(["check"]) == 2 and "--root or TPT_DATA" in capsys.readouterr().err
     assert main(["check", "cifar", "--root", str(small)]) == 2

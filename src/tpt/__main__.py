@@ -1,0 +1,23 @@
+"""`python -m tpt` lists the programs."""
+
+import sys
+
+from tpt.programs import PROGRAMS
+from tpt.version import __version__
+
+
+def main() -> None:
+    """Prints a line for each program; exits 2 where it is given anything but --help."""
+    if sys.argv[1:] not in ([], ["-h"], ["--help"]):
+        print(f"Error: Expected no argument, got {sys.argv[1]!r}; call a program, such as tpt-test.", file=sys.stderr)
+        sys.exit(2)
+    print(f"tpt {__version__}, test-time prompt tuning of CLIP-like models. Programs, each with --help:\n")
+    width = max(map(len, PROGRAMS))
+    for name, (_, what) in PROGRAMS.items():
+        print(f"    {name:{width}}  {what}")
+    print("\nAlso python -m tpt.contact_sheet, the views of one image, and python -m tpt.prompts.interpret, the words")
+    print("nearest to a learned context.")
+
+
+if __name__ == "__main__":
+    main()

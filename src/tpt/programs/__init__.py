@@ -1,0 +1,21 @@
+"""The programs: what an installed package puts on the command line, and where their configuration lies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+# Console program -> (module whose `main` it calls, what it is for), as in pyproject.toml.
+PROGRAMS = {
+    "tpt-test": ("tpt.programs.test_time", "test-time prompt tuning and other methods; test_time.py of a checkout"),
+    "tpt-train": ("tpt.programs.train_coop", "few-shot training of a context, CoOp and CoCoOp; train_coop.py"),
+    "tpt-report": ("tpt.reports.__main__", "tables and figures of runs, beside the published numbers"),
+    "tpt-data": ("tpt.data.__main__", "checks and downloads the paper's datasets"),
+    "tpt-cache": ("tpt.cache.__main__", "shows and clears the feature cache"),
+}
+
+
+def config_dir() -> Path:
+    """The folder of the YAML files: inside an installed package, beside pyproject.toml in a checkout."""
+    package = Path(__file__).parents[1]
+    installed, checkout = package / "conf", package.parents[1] / "conf"
+    return installed if installed.is_dir() else checkout

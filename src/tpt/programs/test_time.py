@@ -1,0 +1,71 @@
+"""Test-time prompt tuning: `tpt-test`, and `python test_time.py` in a checkout."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from hydra.utils import instantiate
+from lightning import Trainer, seed_everything
+from omegaconf import DictConfig
+
+from tpt import cli, sweeps
+from tpt.backbones import CLIP
+from tpt.cache import FeatureCache
+from tpt.callbacks import begin, close
+from tpt.data import EpisodeDataModule
+from tpt.reports import print_table, refuse_unanswered, results_of
+from tpt.runs import RunDirectory, about_datasets, named_files, session, write_json
+from tpt.tasks import AdaptationTask, MethodMaker
+
+
+def run(cfg: DictConfig) -> None:
+    """One run: every dataset, one table."""
+    began, folder = time.perf_counter(), cli.output_dir()
+    seed_everything(cfg.seed, verbose=False)
+    clip: CLIP = instantiate(cfg.backbone)
+    data: EpisodeDataModule = instantiate(cfg.data.module)
+    data.use_views(instantiate(cfg.views)(image_size=clip.image_size, mean=clip.mean, std=clip.std))
+    make_method = MethodMaker(clip, instantiate(cfg.context), instantiate(cfg.method))
+    callbacks, loggers = list(instantiate(cfg.callbacks).values()), list(instantiate(cfg.logger).values())
+    trainer: Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers)
+    threads = cfg.threads or max(1, torch.get_num_threads() // trainer.num_devices)
+    config, device = cli.resolved(cfg), trainer.strategy.root_device
+    make_cache, swept = instantiate(cfg.cache), sweeps.swept("views.num_views")
+    cache: FeatureCache = make_cache(clip, device.type, str(trainer.precision), swept=swept)
+    task = AdaptationTask(clip, make_method, data.datasets, cache=cache)
+    make_method.check(data.num_views())
+
+    with RunDirectory(folder, resume=cfg.resume is not None, first=trainer.is_global_zero) as directory:
+        manifest = {
+            "method": cli.method_label(cfg),
+            "choices": cli.choices(),
+            "seed": cfg.seed,
+            "backbone": clip.about(),
+            "about_method": make_method.about(),
+            "context": make_method.source,
+            "context_fingerprint": make_method.fingerprint(),
+            "device": device.type,
+            "division": make_method.divide(directory.stored("division"), device, threads),
+            "encoding": cache.divide(directory.stored("encoding")),
+            "files": named_files(config),
+            "datasets": about_datasets(data.datasets),
+            "config": config,
+        }
+        task.threads = make_method.threads
+        data.use_cache(cache).leave_out(directory.begin(manifest, session(trainer.world_size), data.datasets))
+        begin(trainer, directory.records, manifest, sweeps.at_hand())
+        trainer.test(task, datamodule=data, verbose=False)
+        if not trainer.is_global_zero:
+            return
+        found = {**results_of(folder), "seconds": time.perf_counter() - began, "cache": cache.report()}
+        write_json(found, folder / "results.json")
+        close(trainer, found["datasets"])
+    print_table(found)
+    print(f"\nresults.json and records/ are in {folder}")
+    refuse_unanswered(found)
+
+
+def main() -> None:
+    """The program."""
+    cli.main(run, "test_time")
