@@ -104,7 +104,8 @@ class SheetMaker:
                 f"Expected the picture {record['path']} that was tested, but its file has changed since; put it back."
             )
         maker = self.data.make_views(dataset)
-        views = maker(dataset.image(index, content), f"{dataset.name}/{record['path']}")
+        image = dataset.image(index, content)
+        views = maker(image, dataset.view_identity(index, image))
         made: Tensor = maker.render([views])[0] if isinstance(views, PlannedViews) else views
         return made
 
@@ -126,12 +127,13 @@ def texts_of(record: Mapping[str, Any], class_names: Sequence[str]) -> list[str]
 
     def answer(end: str) -> str:
         pred = record[f"pred{end}"]
-        right = "right" if pred == record["label"] else "wrong"
-        return f"{class_names[pred]} ({100 * record[f'confidence{end}']:.0f} %, {right})"
+        right = "" if record["label"] is None else ", right" if pred == record["label"] else ", wrong"
+        return f"{class_names[pred]} ({100 * record[f'confidence{end}']:.0f} %{right})"
 
     entropy = f"marginal entropy {record['entropy_zero_shot']:.2f} before, {record['entropy']:.2f} after (nats)"
+    label = "" if record["label"] is None else f", class: {class_names[record['label']]}"
     return [
-        f"{record['dataset']}/{record['path']}, class: {class_names[record['label']]}",
+        f"{record['dataset']}/{record['path']}{label}",
         f"before: {answer('_zero_shot')}",
         f"after: {answer('')}; {entropy}",
     ]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tpt.reports.measures import ExpectedCalibrationError, Measures
+from tpt.reports.measures import LABELLED, MEASURES, ExpectedCalibrationError, Measures
 
 
 def plain_ece(probs: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
@@ -40,7 +40,8 @@ def test_confidence_one_has_no_bin_of_its_own() -> None:
 
 def row(rank: int, confidence: float, entropy: float, selected: list[int]) -> dict[str, object]:
     before = {"rank_zero_shot": rank + 1, "confidence_zero_shot": 0.5, "entropy_zero_shot": 2 * entropy}
-    about = {"path": "a", "content": "0", "problem": None, "seconds": 0.5, "selected": selected}
+    about = {"path": "a", "content": "0", "problem": None, "seconds": 0.5, "selected": selected, "label": 2}
+    about |= {"pred": 2 if rank == 0 else 1, "pred_zero_shot": 1}
     return {"rank": rank, "confidence": confidence, "entropy": entropy, **before, **about}
 
 
@@ -53,7 +54,19 @@ def test_measures_of_three_rows() -> None:
     assert found["acc"] == pytest.approx(100 / 3) and found["acc5"] == pytest.approx(200 / 3)
     assert found["acc_zero_shot"] == 0 and found["acc5_zero_shot"] == pytest.approx(100 / 3)
     assert found["entropy"] == pytest.approx(2) and found["entropy_zero_shot"] == pytest.approx(4)
+    assert found["confidence"] == pytest.approx(170 / 3) and found["confidence_zero_shot"] == pytest.approx(50)
+    assert found["changed"] == pytest.approx(100 / 3)
     assert found["selected_views"] == 2 and found["view0_selected"] == pytest.approx(2 / 3)
     assert found["ece"] == pytest.approx(100 * (0.1 + 0.6 + 0.2) / 3, abs=1e-4)
     assert measures.images == 3 and found["images_per_second"] == pytest.approx(4 / 2)
     assert measures.unanswered == [{"path": "a", "problem": "unreadable", "unreadable": True}]
+
+
+def test_without_labels_there_is_neither_accuracy_nor_calibration() -> None:
+    """And what is left is what it is with labels."""
+    rows = [row(0, 0.9, 1.0, [0, 2]), row(4, 0.6, 2.0, [1, 2])]
+    with_labels = Measures().update(rows).values()
+    without = Measures().update([r | dict.fromkeys(("label", "rank", "rank_zero_shot")) for r in rows]).values()
+    gone = {f"{name}{end}" for name in LABELLED for end in ("", "_zero_shot")}
+    assert without.keys() == with_labels.keys() - gone == set(MEASURES) - gone
+    assert without == {key: value for key, value in with_labels.items() if key not in gone}

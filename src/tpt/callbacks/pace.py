@@ -19,12 +19,16 @@ HOUR, MINUTE = 3600, 60
 
 @dataclass
 class Count:
-    """Images of one dataset: to test, tested before this start, by this process, and right among those answered."""
+    """Images of one dataset: to test, tested before this start, by this process, answered, changed by adaptation,
+    and right among those that have a label.
+    """
 
     total: int
     before: int = 0
     here: int = 0
     answered: int = 0
+    changed: int = 0
+    labelled: int = 0
     right_zero_shot: int = 0
     right: int = 0
 
@@ -33,6 +37,8 @@ class Count:
         for row in rows:
             if row["problem"] is None:
                 self.answered += 1
+                self.changed += row["pred"] != row["pred_zero_shot"]
+                self.labelled += row["label"] is not None
                 self.right_zero_shot += row["pred_zero_shot"] == row["label"]
                 self.right += row["pred"] == row["label"]
 
@@ -99,15 +105,17 @@ class Pace:
 
 
 def summary(pace: Pace, dataset: str, sweep: Sweep | None = None) -> str:
-    """Rate, time left and accuracy, for a bar that counts the images itself."""
+    """Rate, time left and accuracy, or the share of changed answers, for a bar that counts the images itself."""
     count, parts = pace.counts[dataset], []
     if pace.rate is not None and pace.seconds_left is not None:
         parts += [f"{rate_text(pace.rate)}, {time_text(pace.seconds_left)} left"]
         left = None if sweep is None else sweep.seconds_left(pace.seconds_left)
         parts += [] if left is None else [f"of the sweep about {time_text(left)}"]
-    if count.answered:
-        before, after = (100 * right / count.answered for right in (count.right_zero_shot, count.right))
+    if count.labelled:
+        before, after = (100 * right / count.labelled for right in (count.right_zero_shot, count.right))
         parts += [f"acc {before:.1f} -> {after:.1f}"]
+    elif count.answered:
+        parts += [f"{100 * count.changed / count.answered:.1f} % changed"]
     return ", ".join(parts)
 
 

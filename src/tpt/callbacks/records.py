@@ -9,7 +9,8 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
-from tpt.runs.records import write_shard
+from tpt.errors import UserError
+from tpt.runs.records import LOGITS, RANKING, write_shard
 from tpt.tasks.outcome import Outcome
 
 log = logging.getLogger(__name__)
@@ -22,12 +23,25 @@ class RecordWriter(Callback):
         folder: of the run's records.
         shard_size: images a shard.
         flush_every_s: seconds after which what is at hand is written as a shard: what an abrupt end can lose.
+        top: how many of the likeliest classes a record names, with their probabilities.
+        logits: whether to keep the logits of all classes as well, before and after, in half precision; two bytes each.
     """
 
-    def __init__(self, folder: str | Path, shard_size: int = 256, flush_every_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        shard_size: int = 256,
+        flush_every_s: float = 60.0,
+        top: int = 5,
+        logits: bool = False,
+    ) -> None:
+        if top < 1:
+            raise UserError(f"Expected `callbacks.records.top` of at least 1, got {top}; the first is the answer.")
         self.folder = Path(folder)
         self.shard_size = shard_size
         self.flush_every_s = flush_every_s
+        self.top = top
+        self.logits = logits
         self._rows: list[dict[str, Any]] = []
         self._notes: dict[str, None] = {}
         self._written = 0
@@ -50,12 +64,20 @@ class RecordWriter(Callback):
         """Adds a batch; writes a shard when it is full, when it is time, or when the dataset ends."""
         outcome: Outcome = outputs
         self._dataset_number = dataloader_idx
-        self._rows += outcome.rows
+        self._rows += [self._kept(row, outcome.dataset.class_names) for row in outcome.rows]
         self._notes.update(dict.fromkeys(outcome.notes))
         last = batch_idx + 1 == trainer.num_test_batches[dataloader_idx]
         late = time.monotonic() - self._last_flush >= self.flush_every_s
         if last or late or len(self._rows) >= self.shard_size:
             self.flush()
+
+    def _kept(self, row: dict[str, Any], class_names: list[str]) -> dict[str, Any]:
+        """What is kept of a record that speaks of all classes."""
+        kept = row if self.logits else {name: value for name, value in row.items() if name not in LOGITS}
+        if row["top"] is None:
+            return kept
+        likeliest = {name: row[name][: self.top] for name in RANKING}
+        return {**kept, **likeliest, "top_name": [class_names[k] for k in likeliest["top"]]}
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Keeps what was computed before an error, Ctrl-C or a signal."""
@@ -76,7 +98,7 @@ class RecordWriter(Callback):
         first = self._rows[0]
         stem = f"{self._dataset_number:02d}-{first['dataset']}-{first['index']:07d}"
         try:
-            write_shard(self._rows, self.folder, stem, list(self._notes))
+            write_shard(self._rows, self.folder, stem, list(self._notes), self.logits)
         except OSError as error:
             raise OSError(
                 f"Could not write records to {self.folder} ({error.strerror or error}); the {self._written} records "

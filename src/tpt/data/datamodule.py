@@ -34,7 +34,7 @@ class BadImage:
 
     index: int
     path: str
-    label: int
+    label: int | None
     problem: str
 
 
@@ -45,7 +45,7 @@ class EpisodeBatch:
     Args:
         views: (B, V, 3, H, W); uint8 pixels, or floats already normalised.  Before they reach the device, perhaps a
             list of what they will be made of there.
-        labels: (B,).
+        labels: (B,); None where they are not known.
         indices: (B,) of the images in their dataset.
         paths: of the images in their dataset.
         contents: digests of the image files' bytes.
@@ -56,7 +56,7 @@ class EpisodeBatch:
     """
 
     views: Tensor | list[PlannedViews]
-    labels: Tensor
+    labels: Tensor | None
     indices: Tensor
     paths: list[str]
     contents: list[str]
@@ -68,6 +68,10 @@ class EpisodeBatch:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def label(self, row: int) -> int | None:
+        """Of one of its images."""
+        return None if self.labels is None else int(self.labels[row])
+
     def select(self, rows: Sequence[int]) -> EpisodeBatch:
         """Some of its images; the views must be a tensor."""
         assert isinstance(self.views, Tensor)
@@ -77,7 +81,7 @@ class EpisodeBatch:
             views=self.views if self.cached is not None else self.views[chosen],
             cached=None if self.cached is None else (self.cached[0][chosen], self.cached[1][chosen]),
             keys=[self.keys[i] for i in chosen] if self.keys else [],
-            labels=self.labels[chosen],
+            labels=None if self.labels is None else self.labels[chosen],
             indices=self.indices[chosen],
             paths=[self.paths[i] for i in chosen],
             contents=[self.contents[i] for i in chosen],
@@ -89,8 +93,9 @@ class EpisodeBatch:
             views: Tensor | list[PlannedViews] = [v.to(device, non_blocking) for v in self.views]
         else:
             views = self.views.to(device, non_blocking=non_blocking)
+        labels = None if self.labels is None else self.labels.to(device, non_blocking=non_blocking)
         cached = self._cached(lambda tensor: tensor.to(device, non_blocking=non_blocking))
-        return replace(self, views=views, labels=self.labels.to(device, non_blocking=non_blocking), cached=cached)
+        return replace(self, views=views, labels=labels, cached=cached)
 
     def pin_memory(self) -> EpisodeBatch:
         """In page-locked memory; the data loader calls this."""
@@ -103,7 +108,7 @@ class EpisodeBatch:
 
 @dataclass
 class _Episode:
-    label: int
+    label: int | None
     index: int
     path: str
     file: bytes = b""
@@ -146,18 +151,14 @@ class _Episodes(Dataset[_Episode]):
         with self._noting(episode):
             episode.file = self.dataset.content(index)
             episode.content = content_digest(episode.file)
-            episode.key = self.shelf.key(self._identity(episode), episode.file)
+            episode.key = self.shelf.key(self.dataset.file_identity(index), episode.file)
             episode.cached = self.shelf.find(episode.key)
         return episode
 
     def _make(self, episode: _Episode) -> None:
         with self._noting(episode):
             image = self.dataset.image(episode.index, episode.file)
-            episode.views = self.shelf.make_views(image, self._identity(episode))
-
-    def _identity(self, episode: _Episode) -> str:
-        """The names of dataset and image alone fix the views: not their order, nor who loads them."""
-        return f"{self.dataset.name}/{episode.path}"
+            episode.views = self.shelf.make_views(image, self.dataset.view_identity(episode.index, image))
 
     @contextmanager
     def _noting(self, episode: _Episode) -> Iterator[None]:
@@ -174,12 +175,13 @@ def _collate(episodes: list[_Episode], num_views: int | None = None) -> EpisodeB
     made = [e.views for e in good if isinstance(e.views, Tensor)]
     planned = [e.views for e in good if isinstance(e.views, PlannedViews)]
     cached = [e.cached for e in good if e.cached is not None]
+    labels = [e.label for e in good if e.label is not None]
     return EpisodeBatch(
         num_views=num_views,
         cached=(torch.stack([c[0] for c in cached]), torch.tensor([c[1] for c in cached])) if cached else None,
         keys=[e.key for e in good],
         views=planned or (torch.stack(made) if made else torch.empty(0)),
-        labels=torch.tensor([e.label for e in good]),
+        labels=torch.tensor(labels) if labels or not good else None,
         indices=torch.tensor([e.index for e in good]),
         paths=[e.path for e in good],
         contents=[e.content for e in good],

@@ -1,4 +1,4 @@
-"""Labelled images: what every reader makes and everything behind it uses."""
+"""Images, with or without labels: what every reader makes and everything behind it uses."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from tpt.errors import DataError, UserError
 
 @dataclass(frozen=True)
 class Sample:
-    """One image file: its path in the dataset and the index of its class."""
+    """One image file: its path in the dataset and the index of its class, None where that is not known."""
 
     path: str
-    label: int
+    label: int | None = None
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,9 @@ class ImageDataset:
         split: the list that chose the images; empty where it is the folder itself.
         template: the prompt that CoOp's authors wrote for this dataset, `{}` for the class name.
         augmix: whether the paper's views of it are mixed by AugMix.
+        by_content: whether the views of an image follow from its pixels alone, so that neither its name nor what lies
+            beside it moves its answer; otherwise, as in the paper's datasets, they follow from its path.
+        upright: turns photographs as the camera's orientation tag says; the official code does not.
     """
 
     name: str
@@ -48,17 +51,43 @@ class ImageDataset:
     split: str = ""
     template: str = "a photo of a {}."
     augmix: bool = False
+    by_content: bool = False
+    upright: bool = False
 
     def __post_init__(self) -> None:
         if not self.samples:
             raise DataError(
                 f"Expected images in dataset {self.name!r} at {self.store.root}, found none; check data.root."
             )
+        without = [sample.path for sample in self.samples if sample.label is None]
+        if 0 < len(without) < len(self.samples):
+            raise DataError(
+                f"Expected labels for all images of dataset {self.name!r} or for none, but {len(without)} of "
+                f"{len(self.samples)} have none, such as {without[0]}; label or remove them."
+            )
         if self.size == 0:
             object.__setattr__(self, "size", len(self.samples))
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the classes of the images are known."""
+        return self.samples[0].label is not None
+
+    def labels(self) -> list[int]:
+        """The class of every image.
+
+        Raises:
+            DataError: they are not known.
+        """
+        if not self.labelled:
+            raise DataError(
+                f"Expected labelled images in dataset {self.name!r}, got pictures without labels; choose another data "
+                "option, such as data=folder."
+            )
+        return [sample.label for sample in self.samples if sample.label is not None]
 
     def content(self, index: int) -> bytes:
         """The bytes of an image's file.
@@ -79,7 +108,20 @@ class ImageDataset:
             BadImageError: its file is gone or cannot be decoded.
         """
         name = f"{self.store.root}/{self.samples[index].path}"
-        return decode_image(self.content(index) if content is None else content, name)
+        return decode_image(self.content(index) if content is None else content, name, self.upright)
+
+    def file_identity(self, index: int) -> str:
+        """What, with the bytes of an image's file, fixes its views."""
+        return f"pixels, upright {self.upright}" if self.by_content else f"{self.name}/{self.samples[index].path}"
+
+    def view_identity(self, index: int, image: Image.Image) -> str:
+        """What fixes the random numbers of an image's views: names alone, or pixels alone, see `by_content`.
+
+        Args:
+            index: of the image.
+            image: as `image` gives it.
+        """
+        return pixel_identity(image) if self.by_content else self.file_identity(index)
 
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that change with any class name, path or label, not with what is in the files."""
@@ -88,7 +130,7 @@ class ImageDataset:
 
     def relabel(self, class_names: list[str], new_label: Sequence[int]) -> ImageDataset:
         """The same images among other class names; the old label k becomes `new_label[k]`."""
-        samples = [Sample(s.path, new_label[s.label]) for s in self.samples]
+        samples = [Sample(s.path, new_label[k]) for s, k in zip(self.samples, self.labels(), strict=True)]
         return replace(self, class_names=class_names, samples=samples)
 
     def subset(self, limit: int | None, seed: int = 0) -> ImageDataset:
@@ -100,6 +142,11 @@ class ImageDataset:
         chosen = sorted(random.Random(f"{seed}/{self.name}").sample(range(len(self.samples)), limit))
         note = f"{limit} of {len(self.samples)} images, drawn with seed {seed}"
         return replace(self, samples=[self.samples[i] for i in chosen], notes=[*self.notes, note])
+
+
+def pixel_identity(image: Image.Image) -> str:
+    """Changes with any pixel of an RGB image."""
+    return f"{image.width}x{image.height}/{content_digest(image.tobytes())}"
 
 
 def refuse_duplicates(class_names: Sequence[str], where: str) -> None:

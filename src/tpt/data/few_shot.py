@@ -31,10 +31,10 @@ class Shots:
         """Split, class and path of every drawn image, for the results."""
         splits = (("train", self.train), ("val", self.val))
         return [
-            {"split": split, "class": dataset.class_names[sample.label], "path": sample.path}
+            {"split": split, "class": dataset.class_names[label], "path": sample.path}
             for split, dataset in splits
             if dataset is not None
-            for sample in dataset.samples
+            for sample, label in zip(dataset.samples, dataset.labels(), strict=True)
         ]
 
 
@@ -88,8 +88,8 @@ def _draw(
 ) -> tuple[list[Sample], list[str]]:
     """Up to `shots` images of each class, and a note where some classes have fewer."""
     by_class: dict[int, list[Sample]] = {}
-    for sample in dataset.samples:
-        by_class.setdefault(sample.label, []).append(sample)
+    for sample, label in zip(dataset.samples, dataset.labels(), strict=True):
+        by_class.setdefault(label, []).append(sample)
     drawn: list[Sample] = []
     short: Counter[int] = Counter()
     for samples in by_class.values():
@@ -118,7 +118,7 @@ def _half_or_none(dataset: ImageDataset | None, classes: str) -> ImageDataset | 
         return None
     first_new = (len(dataset.class_names) + 1) // 2
     kept = {"base": range(first_new), "new": range(first_new, len(dataset.class_names))}.get(classes)
-    if kept is not None and not any(sample.label in kept for sample in dataset.samples):
+    if kept is not None and not any(label in kept for label in dataset.labels()):
         return None
     return half_of_classes(dataset, classes)
 
@@ -141,6 +141,7 @@ def half_of_classes(dataset: ImageDataset, classes: str) -> ImageDataset:
         )
     first_new = (len(names) + 1) // 2
     first, last = (0, first_new) if classes == "base" else (first_new, len(names))
-    samples = [Sample(s.path, s.label - first) for s in dataset.samples if first <= s.label < last]
+    labelled = zip(dataset.samples, dataset.labels(), strict=True)
+    samples = [Sample(sample.path, label - first) for sample, label in labelled if first <= label < last]
     note = f"{classes} classes: {last - first} of {len(names)}"
     return replace(dataset, class_names=names[first:last], samples=samples, notes=[*dataset.notes, note], size=0)

@@ -57,6 +57,7 @@ class LabelledImages(Dataset[tuple[Tensor, int, str]]):
 
     def __init__(self, dataset: ImageDataset, image_size: int, seed: int) -> None:
         self.dataset = dataset
+        self.labels = dataset.labels()
         self.seed = seed
         self._random = transforms.Compose(
             [
@@ -75,7 +76,7 @@ class LabelledImages(Dataset[tuple[Tensor, int, str]]):
         epoch, index = key
         sample, image = self.dataset.samples[index], self.dataset.image(index)
         crop = self._plain(image) if epoch < 0 else self._augment(image, f"{self.seed}/{epoch}/{sample.path}")
-        return torch.from_numpy(np.asarray(crop).transpose(2, 0, 1).copy()), sample.label, sample.path
+        return torch.from_numpy(np.asarray(crop).transpose(2, 0, 1).copy()), self.labels[index], sample.path
 
     def _augment(self, image: Image.Image, identity: str) -> Image.Image:
         digest = hashlib.sha256(identity.encode()).digest()

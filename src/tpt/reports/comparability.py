@@ -59,6 +59,10 @@ def _coverage(run: Run, dataset: str) -> Iterator[Mark]:
         yield Mark("on part of the images", f"{dataset} {about['to_test']:,} of {about['size']:,}")
     if done < about["to_test"]:
         yield Mark("unfinished", f"{dataset} {done:,} of {about['to_test']:,} images done")
+    if found is not None and "acc" not in found:
+        before, after = found["confidence_zero_shot"], found["confidence"]
+        said = f"{found['changed']:.1f} % of the answers changed, confidence {before:.1f} to {after:.1f} %"
+        yield Mark("pictures without labels have no accuracy", f"{dataset} {said}")
     if failed:
         yield Mark("images without an answer are left out", f"{dataset} {len(failed):,}")
 

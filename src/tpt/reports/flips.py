@@ -1,4 +1,4 @@
-"""Images whose prediction tuning changed."""
+"""Images whose prediction tuning changed; without a label it is neither fixed nor broken."""
 
 from __future__ import annotations
 

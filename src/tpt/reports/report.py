@@ -196,7 +196,7 @@ def dataset_cell(row: Row, dataset: str, other: Row | None = None) -> Cell:
         return Cell(printed=published(row.first.backbone, paper_method(row.first), dataset))
     marks = tuple(dict.fromkeys(mark for run in runs for mark in marks_of(run, dataset)))
     cell = Cell(printed=published(row.first.backbone, paper_method(row.first), dataset), marks=marks)
-    answered = [run for run in runs if dataset in run.results["datasets"]]
+    answered = [run for run in runs if "acc" in run.results["datasets"].get(dataset, {})]
     if not answered:
         return cell
     accuracies = [run.results["datasets"][dataset]["acc"] for run in answered]
@@ -240,7 +240,8 @@ def average_cell(row: Row, key: str, columns: Sequence[str], cells: Mapping[str,
 
 
 def _accuracies(runs: Sequence[Run]) -> dict[str, float]:
-    return {name: about["acc"] for run in runs for name, about in run.results["datasets"].items()}
+    datasets = [item for run in runs for item in run.results["datasets"].items()]
+    return {name: about["acc"] for name, about in datasets if "acc" in about}
 
 
 def _std(values: Sequence[float]) -> float | None:

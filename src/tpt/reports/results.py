@@ -18,7 +18,10 @@ from tpt.runs import answered, read_manifest, read_records_and_notes
 
 SOURCES = ("imagenet", "source_val", "source_train")  # what prompts are learned on; all else is shifted
 # Averaged over datasets, each dataset counting once.
-AVERAGED = ("acc", "acc_zero_shot", "entropy", "entropy_zero_shot", "ece", "ece_zero_shot", "selected_views")
+AVERAGED = (
+    *(f"{name}{end}" for name in ("acc", "entropy", "ece", "confidence") for end in ("", "_zero_shot")),
+    *("changed", "selected_views"),
+)
 
 
 def results_of(run_dir: str | Path) -> dict[str, Any]:
@@ -57,20 +60,25 @@ def results_from(manifest: dict[str, Any], records: pa.Table, notes: Sequence[st
     return {**about_run, "datasets": found, "averages": averages(found), "without_answer": without}
 
 
-def gain_of(records: pa.Table) -> dict[str, Any]:
-    """The paired gain of one dataset's records."""
-    label, pred, before = (answered(records)[c].to_numpy() for c in ("label", "pred", "pred_zero_shot"))
+def gain_of(records: pa.Table) -> dict[str, Any] | None:
+    """The paired gain of one dataset's records; None without labels."""
+    rows = answered(records)
+    if rows["label"].null_count:
+        return None
+    label, pred, before = (rows[c].to_numpy() for c in ("label", "pred", "pred_zero_shot"))
     return dataclasses.asdict(paired_gain(before == label, pred == label))
 
 
 def averages(datasets: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Means over datasets; under `shifted` those without the datasets that prompts are learned on, where there are both
-    (the out-of-distribution average of the paper's Table 1).
+    (the out-of-distribution average of the paper's Table 1).  What a dataset does not have, as accuracy without labels,
+    has no mean.
     """
     if not datasets:
         return {}
     shifted = {name: d for name, d in datasets.items() if name not in SOURCES}
-    mean: dict[str, Any] = {key: float(np.mean([d[key] for d in datasets.values()])) for key in AVERAGED}
+    common = [key for key in AVERAGED if all(key in d for d in datasets.values())]
+    mean: dict[str, Any] = {key: float(np.mean([d[key] for d in datasets.values()])) for key in common}
     return {**mean, "shifted": averages(shifted)} if shifted and len(shifted) < len(datasets) else mean
 
 

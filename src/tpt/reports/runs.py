@@ -73,11 +73,13 @@ class Run:
         table = answered(self.records)
         rows = zip(*(table[column].to_pylist() for column in columns), strict=True)
         for dataset, path, content, label, before, after in rows:
+            if label is None:  # neither right nor wrong
+                continue
             found.setdefault(dataset, {})[path] = ImageResult(content, label, before == label, after == label)
         return found
 
     def outcomes(self, dataset: str) -> dict[str, ImageResult]:
-        """Every answered image of a dataset, by its path."""
+        """Every answered image of a dataset that has a label, by its path."""
         return self._outcomes.get(dataset, {})
 
     def of(self, dataset: str) -> pa.Table:

@@ -4,7 +4,14 @@ from tpt.files import write_json
 from tpt.runs.directory import RunDirectory
 from tpt.runs.environment import environment, session
 from tpt.runs.manifest import about_datasets, named_files, read_manifest
-from tpt.runs.records import RECORD_SCHEMA, answered, read_notes, read_records, read_records_and_notes
+from tpt.runs.records import (
+    RECORD_SCHEMA,
+    answered,
+    read_logits,
+    read_notes,
+    read_records,
+    read_records_and_notes,
+)
 
 __all__ = [
     "RECORD_SCHEMA",
@@ -13,6 +20,7 @@ __all__ = [
     "answered",
     "environment",
     "named_files",
+    "read_logits",
     "read_manifest",
     "read_notes",
     "read_records",

@@ -1,4 +1,4 @@
-"""The record of every image, as Parquet.
+"""The record of every image, as Parquet: number and name of its class, the answers before and after, and how sure they are.
 
 A record directory holds shards, `<dataset number>-<dataset>-<first image>-<digest>.parquet`.  A shard is complete or
 absent, and its name holds the digest of its bytes, so that what is damaged afterwards is found.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,26 +28,38 @@ RECORD_SCHEMA = pa.schema(
         ("index", pa.int64()),  # of the image in its dataset
         ("path", pa.string()),
         ("content", pa.string()),  # digest of the image file's bytes
-        ("label", pa.int64()),
+        ("label", pa.int64()),  # null for pictures without labels
+        ("class_name", pa.string()),  # of the label
         ("pred", pa.int64()),
+        ("pred_name", pa.string()),
         ("pred_zero_shot", pa.int64()),
-        ("rank", pa.int32()),  # of the label among all classes by logit, 0 for the predicted class
+        ("pred_name_zero_shot", pa.string()),
+        ("rank", pa.int32()),  # of the label among all classes by logit, 0 for the predicted class; null without label
         ("rank_zero_shot", pa.int32()),
         ("confidence", pa.float32()),  # the predicted class's probability
         ("confidence_zero_shot", pa.float32()),
         ("entropy", pa.float32()),  # marginal entropy of the selected views, in nats, after tuning
         ("entropy_zero_shot", pa.float32()),  # and before
+        ("top", pa.list_(pa.int32())),  # the likeliest classes, the predicted one first
+        ("top_name", pa.list_(pa.string())),
+        ("top_confidence", pa.list_(pa.float32())),  # their probabilities
         ("selected", pa.list_(pa.int32())),  # indices of the views, most confident first
         ("seconds", pa.float64()),
         ("problem", pa.string()),  # why there is no answer; null where there is one
     ]
 )
-# Columns that an image without an answer leaves empty.
-ANSWER = (
-    *(f"{name}{end}" for end in ("", "_zero_shot") for name in ("pred", "rank", "confidence", "entropy")),
-    "selected",
-)
-ALWAYS = ("dataset", "index", "path", "label", "seconds")
+ENDS = ("", "_zero_shot")
+# Columns that every answer has, that it has where there is a label, and that an image without an answer leaves empty.
+ANSWER = (*(f"{name}{end}" for end in ENDS for name in ("pred", "confidence", "entropy")), "selected")
+RANK = tuple(f"rank{end}" for end in ENDS)
+RANKING = ("top", "top_confidence")
+NAMED = {"class_name": "label", "pred_name": "pred", "pred_name_zero_shot": "pred_zero_shot"}
+ALWAYS = ("dataset", "index", "path", "seconds")
+# Columns of shards that keep all logits (K,), of view 0 after and before adaptation; only `read_logits` reads them.
+LOGITS = tuple(f"logits{end}" for end in ENDS)
+# Columns that not all shards have, and are null where they are missing: those of earlier versions have no names.
+ADDED = (*NAMED, *RANKING, "top_name", *LOGITS)
+LOGITS_SCHEMA = pa.schema([(name, pa.list_(pa.float16())) for name in LOGITS])
 _NAME = re.compile(r"\d+-.+-[0-9a-f]{16}\.parquet")
 _NOTES = b"tpt.notes"
 
@@ -56,7 +68,9 @@ class DamagedShardError(UserError):
     """A shard that is not what was written."""
 
 
-def write_shard(rows: Sequence[dict[str, Any]], folder: Path, stem: str, notes: Sequence[str] = ()) -> Path:
+def write_shard(
+    rows: Sequence[Mapping[str, Any]], folder: Path, stem: str, notes: Sequence[str] = (), logits: bool = False
+) -> Path:
     """Writes records so that the file is either complete or absent, whatever happens meanwhile.
 
     Args:
@@ -64,11 +78,14 @@ def write_shard(rows: Sequence[dict[str, Any]], folder: Path, stem: str, notes: 
         folder: is made where it does not exist.
         stem: of the file's name.
         notes: what results must say about these records.
+        logits: whether to keep the columns of `LOGITS`, in half precision.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    schema = RECORD_SCHEMA.with_metadata({_NOTES: json.dumps(list(notes))})
+    columns = [*RECORD_SCHEMA, *(LOGITS_SCHEMA if logits else ())]
+    given = pa.schema([f.with_type(pa.list_(pa.float32())) if f.name in LOGITS else f for f in columns])
+    table = pa.Table.from_pylist(list(rows), schema=given).cast(pa.schema(columns))
     buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), buffer)
+    pq.write_table(table.replace_schema_metadata({_NOTES: json.dumps(list(notes))}), buffer)
     content = buffer.getvalue()
     path = folder / f"{stem}-{content_digest(content)}.parquet"
     write_bytes(content, path)
@@ -81,15 +98,25 @@ def read_shard(path: Path) -> pa.Table:
     Raises:
         DamagedShardError: its bytes are not those that were written, or are no records.
     """
+    return _read(path, RECORD_SCHEMA)
+
+
+def _read(path: Path, schema: pa.Schema) -> pa.Table:
+    """Some columns of a shard, after a look at the whole."""
     try:
         content = path.read_bytes()
         if path.stem.rsplit("-", 1)[-1] != content_digest(content):
             raise UserError("its checksum differs")
-        table = pq.read_table(io.BytesIO(content))
+        file = pq.ParquetFile(io.BytesIO(content))
+        present = [name for name in schema.names if name in file.schema_arrow.names or name not in ADDED]
+        table = file.read(present)
         notes = (table.schema.metadata or {}).get(_NOTES, b"[]")
         if not _NAME.fullmatch(path.name) or not all(isinstance(note, str) for note in json.loads(notes)):
             raise UserError("its name or its notes are not those of a shard")
-        table = table.select(RECORD_SCHEMA.names).cast(RECORD_SCHEMA)
+        for name in schema.names:
+            if name not in present:
+                table = table.append_column(name, pa.nulls(len(table), schema.field(name).type))
+        table = table.select(schema.names).cast(schema)
         _refuse_gaps(table)
         return table.replace_schema_metadata({_NOTES: notes})
     except Exception as error:  # a reader of untrusted bytes may raise anything
@@ -108,9 +135,11 @@ def _refuse_gaps(table: pa.Table) -> None:
     if len(table) and pc.min(table["index"]).as_py() < 0:
         raise UserError("an index is negative")
     answers = answered(table)
-    for name in (*ANSWER, "content"):
-        if answers[name].null_count:
-            raise UserError(f"{name} is missing")
+    labelled = answers.filter(pc.is_valid(answers["label"]))
+    for rows, names in ((answers, (*ANSWER, "content")), (labelled, RANK)):
+        for name in names:
+            if rows[name].null_count:
+                raise UserError(f"{name} is missing")
 
 
 def read_records(run_dir: str | Path) -> pa.Table:
@@ -139,6 +168,23 @@ def read_records_and_notes(run_dir: str | Path) -> tuple[pa.Table, list[str]]:
     return in_order(shards), list(notes)
 
 
+def read_logits(run_dir: str | Path) -> pa.Table:
+    """All records of a run with the columns `logits` and `logits_zero_shot`, half-precision lists of K.
+
+    Raises:
+        UserError: there are no records, a shard is damaged, or the run kept no logits.
+    """
+    schema = pa.schema([*RECORD_SCHEMA, *LOGITS_SCHEMA])
+    records = in_order([(shard, _read(shard, schema)) for shard in shard_files(run_dir)], schema)
+    without = answered(records)["logits"].null_count
+    if without or not len(records):
+        raise UserError(
+            f"Expected records with logits in {run_dir}, found {without or 'none'}{' without' if without else ''}; make "
+            "the run with callbacks.records.logits=true."
+        )
+    return records
+
+
 def shard_files(run_dir: str | Path) -> list[Path]:
     """The shards of a run, whole or damaged."""
     folder = Path(run_dir)
@@ -147,10 +193,10 @@ def shard_files(run_dir: str | Path) -> list[Path]:
     return sorted(folder.glob("*.parquet"))
 
 
-def in_order(shards: Sequence[tuple[Path, pa.Table]]) -> pa.Table:
+def in_order(shards: Sequence[tuple[Path, pa.Table]], schema: pa.Schema = RECORD_SCHEMA) -> pa.Table:
     """One table of many, by dataset and image; where two processes computed an image, one of its equal records."""
     if not shards:
-        return RECORD_SCHEMA.empty_table()
+        return schema.empty_table()
     number = [np.full(len(table), int(path.name.split("-")[0])) for path, table in shards]
     records = pa.concat_tables([table.replace_schema_metadata() for _, table in shards])
     place = np.concatenate(number)

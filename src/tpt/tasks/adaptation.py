@@ -19,7 +19,7 @@ from tpt.data.dataset import ImageDataset
 from tpt.errors import UserError
 from tpt.methods.base import Adaptation, Method
 from tpt.tasks.method_maker import MakeMethod, same_text
-from tpt.tasks.outcome import Outcome, answered_rows, unanswered_row
+from tpt.tasks.outcome import Outcome, answered_rows, named, unanswered_row
 
 log = logging.getLogger(__name__)
 
@@ -90,9 +90,7 @@ class AdaptationTask(LightningModule):
             finite = features.isfinite().flatten(1).all(1)
             good, bad = (mask.nonzero().flatten().tolist() for mask in (finite, ~finite))
             rows += [
-                unanswered_row(
-                    int(batch.indices[i]), batch.paths[i], batch.contents[i], int(batch.labels[i]), NOT_FINITE
-                )
+                unanswered_row(int(batch.indices[i]), batch.paths[i], batch.contents[i], batch.label(i), NOT_FINITE)
                 for i in bad
             ]
             if good:
@@ -102,9 +100,8 @@ class AdaptationTask(LightningModule):
         share, self._clock = (now - self._clock) / max(len(rows), 1), now
         about = {"dataset": dataset.name, "seconds": share}
         method_notes = self._methods[dataloader_idx].notes if dataloader_idx in self._methods else ()
-        return Outcome(
-            dataset, sorted((row | about for row in rows), key=itemgetter("index")), [*method_notes, *self.notes]
-        )
+        full = sorted((named(row, dataset.class_names) | about for row in rows), key=itemgetter("index"))
+        return Outcome(dataset, full, [*method_notes, *self.notes])
 
     def teardown(self, stage: str) -> None:
         """Closes the feature cache: here, where processes without images come as well, since all are counted."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +12,9 @@ from torch import Tensor
 from tpt.data.datamodule import EpisodeBatch
 from tpt.data.dataset import ImageDataset
 from tpt.methods.base import Adaptation
-from tpt.runs.records import ANSWER
+from tpt.runs.records import ANSWER, LOGITS, NAMED, RANK, RANKING
+
+EMPTY = (*ANSWER, *RANK, *RANKING, *LOGITS)  # of an image without an answer
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class Outcome:
     Args:
         dataset: the images come from.
         rows: one for each image, with the columns of `tpt.runs.RECORD_SCHEMA`; those that do not apply are None.
+            Those of `RANKING` and `LOGITS` speak of all K classes.
         notes: what results must say about these records beyond the settings.
     """
 
@@ -36,29 +40,49 @@ def answered_rows(batch: EpisodeBatch, out: Adaptation) -> list[dict[str, Any]]:
         batch: B images.
         out: of each of them, on the CPU.
     """
-    labels = batch.labels.cpu()
+    labels = None if batch.labels is None else batch.labels.cpu()
     columns: dict[str, list[Any]] = {"index": batch.indices.tolist(), "path": batch.paths, "content": batch.contents}
-    columns["label"] = labels.tolist()
+    columns["label"] = [None] * len(batch) if labels is None else labels.tolist()
     for end, logits, entropy in (
         ("", out.logits, out.entropy),
         ("_zero_shot", out.initial_logits, out.initial_entropy),
     ):
-        confidence, pred = logits.softmax(-1).max(-1)
+        probabilities = logits.softmax(-1)
+        confidence, pred = probabilities.max(-1)
         columns[f"pred{end}"] = pred.tolist()
-        columns[f"rank{end}"] = ranks(logits, labels, pred).tolist()
+        columns[f"rank{end}"] = columns["label"] if labels is None else ranks(logits, labels, pred).tolist()
         columns[f"confidence{end}"] = confidence.tolist()
         columns[f"entropy{end}"] = entropy.tolist()
+        columns[f"logits{end}"] = list(logits.float().numpy())
+        if not end:
+            order = likeliest(logits, pred)
+            columns["top"] = list(order.numpy())
+            columns["top_confidence"] = list(probabilities.gather(1, order).float().numpy())
     columns["selected"] = out.selected.tolist()
     finite = (out.logits.isfinite().all(-1) & out.entropy.isfinite()).tolist()
     columns["problem"] = [None if good else "the adapted prediction is not finite" for good in finite]
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-    return [row if row["problem"] is None else {**row, **dict.fromkeys(ANSWER)} for row in rows]
+    return [row if row["problem"] is None else {**row, **dict.fromkeys(EMPTY)} for row in rows]
 
 
-def unanswered_row(index: int, path: str, content: str | None, label: int, problem: str) -> dict[str, Any]:
+def unanswered_row(index: int, path: str, content: str | None, label: int | None, problem: str) -> dict[str, Any]:
     """The record of an image without an answer."""
     about = {"index": index, "path": path, "content": content, "label": label, "problem": problem}
-    return about | dict.fromkeys(ANSWER)
+    return about | dict.fromkeys(EMPTY)
+
+
+def named(row: dict[str, Any], class_names: Sequence[str]) -> dict[str, Any]:
+    """A record with the names of its classes beside their numbers."""
+    numbers = {name: row[number] for name, number in NAMED.items()}
+    names = {name: None if number is None else class_names[number] for name, number in numbers.items()}
+    return row | names
+
+
+def likeliest(logits_BK: Tensor, pred_B: Tensor) -> Tensor:
+    """(B, K) classes by falling logit, the prediction first; of equals the lower class is first."""
+    order = logits_BK.argsort(stable=True, dim=-1, descending=True)
+    rest = order[order != pred_B[:, None]].reshape(len(order), -1)
+    return torch.cat([pred_B[:, None], rest], dim=-1)
 
 
 def ranks(logits_BK: Tensor, labels_B: Tensor, pred_B: Tensor) -> Tensor:

@@ -28,13 +28,14 @@ FLIPS = (
     *("confidence_before", "confidence_after", "entropy_before", "entropy_after"),
 )
 MEASURES = (
-    *("images", "acc_zero_shot", "acc", "entropy_zero_shot", "entropy", "selected_views", "ece", "images_per_second"),
+    *("images", "acc_zero_shot", "acc", "changed", "confidence_zero_shot", "confidence"),
+    *("entropy_zero_shot", "entropy", "selected_views", "ece", "images_per_second"),
 )
 
 
 def results_panel(found: Mapping[str, Mapping[str, Any]]) -> Any:
-    """The measures of each dataset."""
-    rows = [[name, *(values[measure] for measure in MEASURES)] for name, values in found.items()]
+    """The measures of each dataset; empty where it has no labels for them."""
+    rows = [[name, *(values.get(measure) for measure in MEASURES)] for name, values in found.items()]
     return wandb.Table(columns=["dataset", *MEASURES], data=rows)
 
 
@@ -57,7 +58,8 @@ def flips_table(records: Mapping[str, Sequence[Record]], datasets: Sequence[Imag
     for dataset in datasets:
         names = dataset.class_names
         for kind, record in flips_of(records.get(dataset.name, ()), limit):
-            classes = [names[record[key]] for key in ("label", "pred_zero_shot", "pred")]
+            numbered = (record[key] for key in ("label", "pred_zero_shot", "pred"))
+            classes = [None if number is None else names[number] for number in numbered]
             numbers = [record[f"{key}{end}"] for key in ("confidence", "entropy") for end in ("_zero_shot", "")]
             rows.append([dataset.name, kind, _picture(dataset, record["index"]), record["path"], *classes, *numbers])
     return wandb.Table(columns=list(FLIPS), data=rows)

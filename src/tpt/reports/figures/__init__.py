@@ -48,7 +48,8 @@ def figures_of(runs: Sequence[Run], learned_on: Mapping[str, str] | None = None)
                 several = len(row.runs) > len(row.by_seed())  # a run for each dataset
                 end = file_name(f"{row.label}{seed}{'_' + '_'.join(run.to_test) if several else ''}")
                 yield f"entropy_{end}", entropy_figure(run)
-                yield f"reliability_{end}", reliability_figure(run)
+                if any("ece" in about for about in run.results["datasets"].values()):
+                    yield f"reliability_{end}", reliability_figure(run)
 
 
 def _matrices(runs: Sequence[Run], learned_on: Mapping[str, str] | None) -> list[Transfer]:

@@ -27,8 +27,8 @@ MOST_POINTS = 3000  # unchanged images drawn one by one; more become a 2-D histo
 def entropy_figure(run: Run) -> Figure:
     """Marginal entropy of the selected views after against before tuning, a panel for each dataset.
 
-    Images whose answer became right or wrong stand out; of the others only a cloud is shown.  Below the
-    diagonal, tuning made the views' mean prediction surer.
+    Images whose answer became right or wrong stand out, or changed where there are no labels; of the others only a
+    cloud is shown.  Below the diagonal, tuning made the views' mean prediction surer.
 
     Raises:
         UserError: no image has an answer.
@@ -41,12 +41,15 @@ def entropy_figure(run: Run) -> Figure:
     figure.supxlabel("marginal entropy before (nats)", fontsize="medium")
     figure.supylabel("marginal entropy after (nats)", fontsize="medium")
     handles, _ = axes[0].get_legend_handles_labels()
-    legend_above(figure, handles, ["unchanged", "became right", "became wrong"])
+    without = run.of(names[0])["label"].null_count
+    legend_above(figure, handles, ["unchanged", *(("changed",) if without else ("became right", "became wrong"))])
     return figure
 
 
 def _entropies(axes: Axes, rows: pa.Table) -> None:
-    label, pred, first = (rows[c].to_numpy() for c in ("label", "pred", "pred_zero_shot"))
+    labelled = not rows["label"].null_count
+    pred, first = (rows[c].to_numpy() for c in ("pred", "pred_zero_shot"))
+    label = rows["label"].to_numpy() if labelled else pred  # then what changed stands out
     before, after = (rows[c].to_numpy().astype(float) for c in ("entropy_zero_shot", "entropy"))
     right, wrong = (first != label) & (pred == label), (first == label) & (pred != label)
     same = ~(right | wrong)
@@ -61,7 +64,8 @@ def _entropies(axes: Axes, rows: pa.Table) -> None:
     look: dict[str, Any] = {"linestyle": "none", "markersize": 2.5 if many else 5, "rasterized": many}
     look |= {"alpha": 0.5, "markeredgewidth": 0} if many else {"markeredgecolor": "white", "markeredgewidth": 0.4}
     axes.plot(before[right], after[right], "^", color=BLUE, label="right", zorder=4, **look)
-    axes.plot(before[wrong], after[wrong], "v", color=VERMILION, label="wrong", zorder=3, **look)
+    if labelled:
+        axes.plot(before[wrong], after[wrong], "v", color=VERMILION, label="wrong", zorder=3, **look)
     axes.set(xlim=(0, most), ylim=(0, most), aspect="equal")
     axes.locator_params(nbins=5)
     for axis in (axes.xaxis, axes.yaxis):
@@ -110,7 +114,7 @@ def reliability_figure(run: Run) -> Figure:
     Raises:
         UserError: no image has an answer.
     """
-    names = datasets_of(run)
+    names = datasets_of(run, "ece")
     bins = BINS if min(run.results["datasets"][name]["images"] for name in names) >= FEW else FEW_BINS
     figure, axes = panels(len(names), aspect=1.1)
     for panel, name in zip(axes, names, strict=True):
@@ -138,9 +142,9 @@ def _reliability(axes: Axes, rows: pa.Table, end: str, bins: int, look: dict[str
     return axes.errorbar(x, y, [below, above], elinewidth=0.6, markersize=3.5, **look)
 
 
-def datasets_of(run: Run) -> Sequence[str]:
-    """The datasets with answers, at most as many as can be seen beside each other."""
-    names = list(run.results["datasets"])[:MOST_PANELS]
+def datasets_of(run: Run, measure: str = "entropy") -> Sequence[str]:
+    """The datasets with answers that have a measure, at most as many as can be seen beside each other."""
+    names = [name for name, about in run.results["datasets"].items() if measure in about][:MOST_PANELS]
     if not names:
         raise UserError(f"Expected answered images in {run.path}, found none; wait until the run has some.")
     return names
