@@ -1,7 +1,23 @@
 """Test-time prompt tuning of CLIP-like models."""
 
 from tpt.backbones import CLIP, load_clip
-from tpt.methods import TPT, Adaptation, Method, ZeroShot
+from tpt.methods import (
+    ATPT,
+    CTPT,
+    MTA,
+    OTPT,
+    RLCF,
+    RTPT,
+    SE,
+    TPS,
+    TPT,
+    USE,
+    ZERO,
+    Adaptation,
+    Method,
+    ViewEnsemble,
+    ZeroShot,
+)
 from tpt.prompts import (
     ConditionalContext,
     Context,
@@ -17,14 +33,25 @@ from tpt.version import __version__
 from tpt.views import AugMix, Views
 
 __all__ = [
+    "ATPT",
     "CLIP",
+    "CTPT",
+    "MTA",
+    "OTPT",
+    "RLCF",
+    "RTPT",
+    "SE",
+    "TPS",
     "TPT",
+    "USE",
+    "ZERO",
     "Adaptation",
     "AugMix",
     "ConditionalContext",
     "Context",
     "Method",
     "PromptLearner",
+    "ViewEnsemble",
     "Views",
     "ZeroShot",
     "__version__",

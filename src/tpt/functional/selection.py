@@ -10,19 +10,20 @@ from tpt.errors import UserError
 from tpt.functional.entropy import entropy
 
 
-def num_selected(num_views: int, selection_p: float, min_selected: int = 0) -> int:
+def num_selected(num_views: int, selection_p: float, min_selected: int = 0, name: str = "selection_p") -> int:
     """How many of `num_views` the share `selection_p` keeps: `int(num_views * selection_p)`, cut, not rounded.
 
     Args:
         num_views: V.
         selection_p: share of the views to keep, in (0, 1].
         min_selected: at least so many are kept; 0 is the paper's plain cut, which leaves none of a few views.
+        name: of the share, in messages.
 
     Raises:
         UserError: a value out of range, or no view would be left.
     """
     if not 0 < selection_p <= 1:
-        raise UserError(f"Expected `selection_p` in (0, 1], got {selection_p}; use `method=zero_shot` to skip tuning.")
+        raise UserError(f"Expected `{name}` in (0, 1], got {selection_p}; use `method=zero_shot` to skip tuning.")
     if min_selected < 0 or int(min_selected) != min_selected:
         raise UserError(f"Expected `min_selected` to be a whole number of at least 0, got {min_selected}; 0 is off.")
     if min_selected > num_views:
@@ -36,9 +37,9 @@ def num_selected(num_views: int, selection_p: float, min_selected: int = 0) -> i
         while int(enough_views * selection_p) < 1:  # 1 / p may round down
             enough_views += 1
         raise UserError(
-            f"Expected at least one selected view, but selection_p={selection_p} of num_views={num_views} "
-            f"selects none; use num_views={enough_views} or more, or selection_p={1 / num_views:g} or more, "
-            "or min_selected=1."
+            f"Expected at least one selected view, but {name}={selection_p} of num_views={num_views} "
+            f"selects none; use num_views={enough_views} or more, or {name}={1 / num_views:g} or more"
+            + (", or min_selected=1." if name == "selection_p" else ".")
         )
     return kept
 

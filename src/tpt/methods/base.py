@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tpt.backbones.clip import CLIP
+from tpt.checks import real_number
 from tpt.errors import UserError
 from tpt.functional import entropy, select_confident
 from tpt.prompts.text_bank import TextBank, TextSettings
@@ -258,3 +259,8 @@ def select_views(
 def gather_views(values_BVX: Tensor, selected_BS: Tensor) -> Tensor:
     """(B, S, X) rows of some views: of features, of logits."""
     return torch.gather(values_BVX, 1, selected_BS[..., None].expand(-1, -1, values_BVX.shape[-1]))
+
+
+def check_share(name: str, share: float) -> float:
+    """A share of the views, in (0, 1]."""
+    return real_number(name, share, above=0, most=1, way_out="use `method=zero_shot` to look at the image alone")

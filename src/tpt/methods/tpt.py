@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from tpt.backbones.clip import CLIP
-from tpt.checks import real_number, whole_number
+from tpt.checks import whole_number
 from tpt.errors import UserError
 from tpt.functional import marginal_entropy, num_selected
 from tpt.functional.objectives import lowers_marginal_entropy
-from tpt.methods.base import Adaptation, Method, select_views
+from tpt.methods.base import Adaptation, Method, check_share, select_views
 from tpt.methods.tuner import MAX_TOKENS, Penalty, PromptTuner, graph_tokens, refuse_inference_mode
 from tpt.prompts.conditional import ConditionalContext
 from tpt.prompts.context import Context
@@ -154,8 +154,3 @@ class TPT(Method):
     def view_logits(self, features_BVE: Tensor, image_norm_B: Tensor | None = None, **needed: Tensor) -> Tensor:
         """(B, V, K) logits of all views at the initial context."""
         return self.clip.logit_scale * features_BVE @ self.start(features_BVE, image_norm_B)[1].mT
-
-
-def check_share(name: str, share: float) -> float:
-    """A share of the views, in (0, 1]."""
-    return real_number(name, share, above=0, most=1, way_out="use `method=zero_shot` to skip tuning")

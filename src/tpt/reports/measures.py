@@ -46,8 +46,8 @@ class ExpectedCalibrationError(BinaryCalibrationError):
 class Measures:
     """Measures of one dataset's records, as they come, in this process.
 
-    `acc`, `acc5` and `ece` are percentages, and so are `confidence`, the mean probability of the answers, and `changed`,
-    the share of answers that adaptation changed; `entropy` is in nats; those of the untouched prompt end in
+    `acc`, `acc5` and `ece` are percentages, and so are `confidence`, the mean probability of the answers, and
+    `changed`, the share of answers that adaptation changed; `entropy` is in nats; those of the untouched prompt end in
     `_zero_shot`.  Without labels there is no `acc`, `acc5` and `ece`.
     """
 

@@ -1,0 +1,95 @@
+"""Prompt tuners that keep the text features apart, so that sharper predictions stay calibrated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from tpt.backbones.clip import CLIP
+from tpt.checks import real_number
+from tpt.functional.objectives import dispersion, nearest_angle, row_norm_excess
+from tpt.methods.tpt import TPT
+from tpt.methods.tuner import Penalty
+
+
+class CTPT(TPT):
+    """C-TPT: TPT's loss minus a weight times the dispersion of the text features (Yoon et al., ICLR 2024).
+
+    Args:
+        clip: the frozen backbone.
+        class_names: K names.
+        penalty_weight: at least 0; the paper's 50 for fine-grained datasets and ImageNet, 20 for natural shifts.
+        settings: of `TPT`.
+    """
+
+    def __init__(self, clip: CLIP, class_names: Sequence[str], penalty_weight: float = 50.0, **settings: Any) -> None:
+        self.penalty_weight = real_number("penalty_weight", penalty_weight, least=0)
+        super().__init__(clip, class_names, **settings)
+
+    def penalty(self) -> Penalty:
+        """-weight · mean distance of the text features from their mean."""
+        weight = self.penalty_weight
+
+        def added(text_KE: Tensor) -> Tensor:
+            return -weight * dispersion(text_KE)
+
+        return added
+
+
+class OTPT(TPT):
+    """O-TPT: TPT's loss plus a weight times how far the text features are from orthogonal (Sharifdeen, CVPR 2025).
+
+    Args:
+        clip: the frozen backbone.
+        class_names: K names.
+        penalty_weight: at least 0; the paper's 18 for fine-grained datasets and ImageNet, 2 for natural shifts.
+        settings: of `TPT`.
+    """
+
+    def __init__(self, clip: CLIP, class_names: Sequence[str], penalty_weight: float = 18.0, **settings: Any) -> None:
+        self.penalty_weight = real_number("penalty_weight", penalty_weight, least=0)
+        super().__init__(clip, class_names, **settings)
+
+    def penalty(self) -> Penalty:
+        """weight · (mean row norm of T Tᵀ - 1)."""
+        weight = self.penalty_weight
+
+        def added(text_KE: Tensor) -> Tensor:
+            return weight * row_norm_excess(text_KE)
+
+        return added
+
+
+class ATPT(TPT):
+    """A-TPT: TPT's loss minus a weight times the mean angle between each class and its nearest one (ICLR 2026).
+
+    Args:
+        clip: the frozen backbone.
+        class_names: K names.
+        penalty_weight: at least 0; the published script's 10 for natural shifts.
+        tau: cosines are cut to [-tau, tau]; in (0, 1), the paper's 0.99999.
+        settings: of `TPT`.
+    """
+
+    def __init__(
+        self,
+        clip: CLIP,
+        class_names: Sequence[str],
+        penalty_weight: float = 10.0,
+        tau: float = 0.99999,
+        **settings: Any,
+    ) -> None:
+        self.penalty_weight = real_number("penalty_weight", penalty_weight, least=0)
+        self.tau = real_number("tau", tau, above=0, most=1 - 1e-7, way_out="the arc cosine's slope is infinite at 1")
+        super().__init__(clip, class_names, **settings)
+
+    def penalty(self) -> Penalty:
+        """-weight · mean angle to the nearest class, in radians."""
+        weight, tau = self.penalty_weight, self.tau
+
+        def added(text_KE: Tensor) -> Tensor:
+            return -weight * nearest_angle(text_KE, tau)
+
+        return added

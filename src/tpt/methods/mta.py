@@ -1,0 +1,76 @@
+"""MTA: the mode of the views; Zanella and Ben Ayed, CVPR 2024."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Unpack
+
+import torch
+from torch import Tensor
+
+from tpt.backbones.clip import CLIP
+from tpt.checks import real_number
+from tpt.errors import UserError
+from tpt.functional import entropy, marginal_entropy
+from tpt.functional.mean_shift import densest_feature
+from tpt.methods.base import Adaptation, Method, ShownViews
+from tpt.prompts.text_bank import TextSettings
+
+LEAST_VIEWS = 5  # with fewer, 30 % of the others are none
+
+
+class MTA(Method):
+    """Classifies the mode of the view features, in which each view counts by its inlierness; nothing is tuned.
+
+    All views count, so all are `selected`, in the order of their weight.
+
+    Args:
+        clip: the frozen backbone.
+        class_names: K names.
+        lambda_q: weight of the affinity between views' predictions, at least 0; the paper's 4.
+        lambda_y: weight of the inlierness' entropy, above 0; the paper's 0.2.
+        text: `ctx_init`, `context`, `templates`, ..., see `TextBank`.
+    """
+
+    def __init__(
+        self,
+        clip: CLIP,
+        class_names: Sequence[str],
+        lambda_q: float = 4.0,
+        lambda_y: float = 0.2,
+        **text: Unpack[TextSettings],
+    ) -> None:
+        super().__init__(clip, class_names, **text)
+        self.lambda_q = real_number("lambda_q", lambda_q, least=0)
+        self.lambda_y = real_number("lambda_y", lambda_y, above=0)
+
+    def check_views(self, num_views: int) -> None:
+        """Raises a UserError for fewer than five views."""
+        if num_views < LEAST_VIEWS:
+            raise UserError(
+                f"Expected at least {LEAST_VIEWS} views for MTA, whose bandwidths are those of a view's nearest 30 %, "
+                f"got num_views={num_views}; use more, or method=view_ensemble."
+            )
+
+    @torch.no_grad()
+    def adapt(self, features_BVE: Tensor, **needed: Tensor) -> Adaptation:
+        """Logits of the mode."""
+        text = self.bank(features_BVE[:, 0], **needed)
+        logits_BVK, mode_BE, weights_BV = self._solved(features_BVE, text)
+        logits = (self.clip.logit_scale * mode_BE[:, None] @ text.mT)[:, 0]
+        selected = weights_BV.argsort(dim=-1, descending=True, stable=True)
+        return Adaptation(logits, logits_BVK[:, 0], selected, entropy(logits), marginal_entropy(logits_BVK))
+
+    @torch.no_grad()
+    def view_order(self, features_BVE: Tensor, **needed: Tensor) -> ShownViews:
+        """By their inlierness."""
+        _, _, weights_BV = self._solved(features_BVE, self.bank(features_BVE[:, 0], **needed))
+        order = weights_BV.argsort(dim=-1, descending=True, stable=True)
+        return ShownViews(order, 100 * weights_BV, "inlierness (%)")
+
+    def _solved(self, features_BVE: Tensor, text: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (B, V, K) of the views, their mode (B, E) and weights (B, V)."""
+        logits_BVK = self.clip.logit_scale * features_BVE @ text.mT
+        probabilities = logits_BVK.softmax(-1)
+        affinity_BVV = probabilities @ probabilities.mT
+        return logits_BVK, *densest_feature(features_BVE, affinity_BVV, self.lambda_q, self.lambda_y)

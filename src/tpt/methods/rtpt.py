@@ -1,0 +1,65 @@
+"""R-TPT: every view's own entropy, and a prediction of all views by their reliability; Sheng et al., CVPR 2025."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from tpt.errors import UserError
+from tpt.functional import marginal_entropy
+from tpt.functional.objectives import mean_view_entropy
+from tpt.methods.base import ShownViews
+from tpt.methods.tpt import TPT
+
+
+class RTPT(TPT):
+    """Tunes the context so that each confident view is surer by itself; predicts with all views, weighted.
+
+    Sections 3.2 and 3.3 of the paper.  A view counts by the mean cosine to the 20 views nearest to it, itself left out:
+    those far from the others, as under an attack, count little.  It needs at least 21 views.
+
+    Args:
+        clip: the frozen backbone.
+        class_names: K names.
+        settings: of `TPT`.
+    """
+
+    NEIGHBOURS: ClassVar[int] = 20
+    TEMPERATURE: ClassVar[float] = 0.01
+
+    def objective(self, logits_BSK: Tensor, text_BKE: Tensor, *per_image: Tensor) -> Tensor:
+        """(B,) the mean of the selected views' own entropies."""
+        return mean_view_entropy(logits_BSK, text_BKE)
+
+    def check_views(self, num_views: int) -> None:
+        """Raises a UserError for fewer than 21 views, or where none would be kept."""
+        if num_views <= self.NEIGHBOURS:
+            raise UserError(
+                f"Expected at least {self.NEIGHBOURS + 1} views for R-TPT, which weighs a view by the "
+                f"{self.NEIGHBOURS} nearest others, got num_views={num_views}; use more, or method=tpt."
+            )
+        super().check_views(num_views)
+
+    def tuned(self, slots: Tensor, features_BVE: Tensor, trusted_BSE: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, K) weighted sum of all views' logits and (B,) marginal entropy of the selected ones."""
+        scale = self.clip.logit_scale
+        logits_BVK, trusted_BSK = self.tuner.products(slots, scale * features_BVE, scale * trusted_BSE)
+        return self.predict(features_BVE, logits_BVK), marginal_entropy(trusted_BSK)
+
+    def predict(self, features_BVE: Tensor, logits_BVK: Tensor) -> Tensor:
+        """(B, K) sum of all views' logits, by their weights."""
+        return (self.weights(features_BVE)[:, None] @ logits_BVK)[:, 0]
+
+    def weights(self, features_BVE: Tensor) -> Tensor:
+        """(B, V) of sum 1, from the features alone."""
+        cosines = features_BVE @ features_BVE.mT
+        own = torch.eye(cosines.shape[-1], dtype=torch.bool, device=cosines.device)
+        nearest = cosines.masked_fill(own, -torch.inf).topk(self.NEIGHBOURS, dim=-1).values
+        return (nearest.mean(-1) / self.TEMPERATURE).softmax(-1)
+
+    def view_order(self, features_BVE: Tensor, **needed: Tensor) -> ShownViews:
+        """By their weights."""
+        weights = self.weights(features_BVE)
+        return ShownViews(weights.argsort(dim=-1, descending=True, stable=True), 100 * weights, "weight (%)")

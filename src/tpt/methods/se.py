@@ -1,0 +1,65 @@
+"""SE: a mixture of the image's prediction and its confident views'; the training-free half of USE (ICML 2026)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Unpack
+
+import torch
+from torch import Tensor
+
+from tpt.backbones.clip import CLIP
+from tpt.checks import real_number
+from tpt.errors import UserError
+from tpt.functional import entropy, log_probabilities, marginal_entropy
+from tpt.functional.mixture import confident_augmented, mixed, more_uncertain, squared_share
+from tpt.methods.base import Adaptation, Method, gather_views
+from tpt.prompts.text_bank import TextSettings
+
+CONFIDENT = 6  # augmented views in the mixture, whatever their number
+
+
+class SE(Method):
+    """Mixes the image's own prediction with the mean of its six most confident augmented views'; nothing is tuned.
+
+    The image's own counts the more, the more augmented views are less certain than it.  `selected` is view 0, then the
+    six.
+
+    Args:
+        clip: the frozen backbone.
+        class_names: K names.
+        scale: how far the weight of the image's own prediction may be from 1/2, times 4; in [0, 2]; the paper's 0.4.
+        text: `ctx_init`, `context`, `templates`, ..., see `TextBank`.
+    """
+
+    def __init__(
+        self, clip: CLIP, class_names: Sequence[str], scale: float = 0.4, **text: Unpack[TextSettings]
+    ) -> None:
+        super().__init__(clip, class_names, **text)
+        self.scale = real_number("scale", scale, least=0, most=2)
+
+    def check_views(self, num_views: int) -> None:
+        """Raises a UserError where there is no augmented view."""
+        refuse_no_augmented(num_views)
+
+    @torch.no_grad()
+    def adapt(self, features_BVE: Tensor, **needed: Tensor) -> Adaptation:
+        """The logarithm of the mixture."""
+        logits_BVK = self.view_logits(features_BVE, **needed)
+        confident = confident_augmented(logits_BVK, CONFIDENT)
+        weight_B = squared_share(more_uncertain(logits_BVK), self.scale)
+        mixture = mixed(logits_BVK[:, 0], gather_views(logits_BVK, confident), weight_B)
+        logits, selected = log_probabilities(mixture), with_image(confident)
+        initial = marginal_entropy(gather_views(logits_BVK, selected))
+        return Adaptation(logits, logits_BVK[:, 0], selected, entropy(logits), initial)
+
+
+def with_image(confident_BS: Tensor) -> Tensor:
+    """Indices of augmented views, behind that of the image itself."""
+    return torch.cat([torch.zeros_like(confident_BS[:, :1]), confident_BS], dim=1)
+
+
+def refuse_no_augmented(num_views: int) -> None:
+    """Raises a UserError where the image is the only view."""
+    if num_views < 2:
+        raise UserError(f"Expected augmented views beside the image, got num_views={num_views}; use 64, say.")

@@ -1,0 +1,103 @@
+"""TPS: a shift of the class vectors is tuned, the text tower is not asked again; Sui et al., WACV 2025."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Unpack
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tpt.backbones.clip import CLIP
+from tpt.checks import real_number, whole_number
+from tpt.functional import marginal_entropy, num_selected
+from tpt.methods.base import Adaptation, Method, check_share, gather_views, select_views
+from tpt.methods.tuner import ELEMENTWISE, refuse_inference_mode
+from tpt.prompts.text_bank import TextSettings
+
+
+class TPS(Method):
+    """Adds a vector to each class's text feature and tunes it so that the confident views agree; forgets it.
+
+    Section 3 of the paper.  The shift starts at zero; the views are selected anew at every step.
+
+    Args:
+        clip: the frozen backbone.
+        class_names: K names.
+        selection_p: share of the views kept, in (0, 1]; the paper's 0.1.
+        min_selected: at least so many views are kept; 0 is the plain cut, an error where it leaves none.
+        steps: optimizer steps per image, 0 or more.
+        lr: learning rate; 5e-3 for ImageNet and its variants.
+        per_class: a shift for each class; otherwise one for all.
+        optimizer: takes the parameters and `lr`.
+        text: `ctx_init`, `context`, `templates`, ..., see `TextBank`; the paper's best has templates.
+    """
+
+    tunes: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        clip: CLIP,
+        class_names: Sequence[str],
+        selection_p: float = 0.1,
+        min_selected: int = 0,
+        steps: int = 1,
+        lr: float = 5e-3,
+        per_class: bool = True,
+        optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
+        **text: Unpack[TextSettings],
+    ) -> None:
+        super().__init__(clip, class_names, **text)
+        self.selection_p = check_share("selection_p", selection_p)
+        self.min_selected = whole_number("min_selected", min_selected, way_out="0 is off")
+        self.steps = whole_number("steps", steps)
+        self.lr = real_number("lr", lr, least=0)
+        self.per_class = per_class
+        self.optimizer = optimizer
+        self._elementwise = type(optimizer([nn.Parameter(torch.zeros(1))], lr=self.lr)) in ELEMENTWISE
+
+    def check_views(self, num_views: int) -> None:
+        """Raises a UserError where none of `num_views` would be kept, or there are fewer than `min_selected`."""
+        num_selected(num_views, self.selection_p, self.min_selected)
+
+    def adapt(self, features_BVE: Tensor, **needed: Tensor) -> Adaptation:
+        """One episode for every image of the batch."""
+        refuse_inference_mode()
+        text = F.normalize(self.bank(features_BVE[:, 0], **needed), dim=-1)
+        text_BKE = text.expand(len(features_BVE), -1, -1)
+        initial_BVK = self._logits(features_BVE, text_BKE)
+        selected, trusted_BSK = self._selected(features_BVE, initial_BVK)
+        parts = [(features_BVE, text_BKE)]
+        if not self._elementwise:  # an optimizer whose steps mix coordinates: every image needs one of its own
+            parts = list(zip(features_BVE.split(1), text_BKE.split(1), strict=True))
+        shift = torch.cat([self._tuned(*part) for part in parts])
+        final_BVK = self._logits(features_BVE, F.normalize(text_BKE + shift, dim=-1)) if self.steps else initial_BVK
+        _, finally_BSK = self._selected(features_BVE, final_BVK)
+        return Adaptation(
+            final_BVK[:, 0],
+            initial_BVK[:, 0],
+            selected,
+            marginal_entropy(finally_BSK),
+            marginal_entropy(trusted_BSK),
+        )
+
+    def _tuned(self, features_BVE: Tensor, text_BKE: Tensor) -> Tensor:
+        """(B, K, E) or (B, 1, E) shifts."""
+        images, classes, width = text_BKE.shape
+        shift = nn.Parameter(text_BKE.new_zeros(images, classes if self.per_class else 1, width))
+        optimizer = self.optimizer([shift], lr=self.lr)
+        for _ in range(self.steps):
+            with torch.enable_grad():
+                logits_BVK = self._logits(features_BVE, F.normalize(text_BKE + shift, dim=-1))
+                _, trusted_BSK = self._selected(features_BVE, logits_BVK)
+                (shift.grad,) = torch.autograd.grad(marginal_entropy(trusted_BSK).sum(), shift)
+            optimizer.step()
+        return shift.detach()
+
+    def _logits(self, features_BVE: Tensor, text_BKE: Tensor) -> Tensor:
+        return self.clip.logit_scale * (features_BVE @ text_BKE.mT)
+
+    def _selected(self, features_BVE: Tensor, logits_BVK: Tensor) -> tuple[Tensor, Tensor]:
+        selected, _ = select_views(features_BVE, logits_BVK.detach(), self.selection_p, self.min_selected)
+        return selected, gather_views(logits_BVK, selected)

@@ -1,0 +1,75 @@
+"""USE: the context is tuned towards SE's mixture where the views disagree (ICML 2026)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tpt.backbones.clip import CLIP
+from tpt.checks import real_number
+from tpt.functional import log_probabilities, marginal_entropy
+from tpt.functional.mixture import confident_augmented, linear_share, mixed, more_uncertain
+from tpt.functional.objectives import reverse_cross_entropy
+from tpt.methods.base import Adaptation, gather_views
+from tpt.methods.se import refuse_no_augmented, with_image
+from tpt.methods.tpt import TPT
+
+
+class USE(TPT):
+    """Takes a step from the mean prediction of image and views towards their mixture, and predicts with the mixture.
+
+    Of the augmented views the share `selection_p` with the least entropy is kept, at least one; the image itself always
+    is.  Where all of them agree with the image's answer, nothing is tuned.  `selected` is view 0, then the others.
+
+    Args:
+        clip: the frozen backbone.
+        class_names: K names.
+        scale: how far the weight of the image's own prediction may be from 1/2, times 2; in [0, 1]; the paper's 0.4.
+        settings: of `TPT`.
+    """
+
+    def __init__(self, clip: CLIP, class_names: Sequence[str], scale: float = 0.4, **settings: Any) -> None:
+        self.scale = real_number("scale", scale, least=0, most=1)
+        super().__init__(clip, class_names, **settings)
+
+    def objective(self, logits_BSK: Tensor, text_BKE: Tensor, *per_image: Tensor) -> Tensor:
+        """(B,) cross-entropy of the mean prediction with the mixture at the start."""
+        return reverse_cross_entropy(logits_BSK, text_BKE, *per_image)
+
+    def check_views(self, num_views: int) -> None:
+        """Raises a UserError where there is no augmented view."""
+        refuse_no_augmented(num_views)
+
+    def adapt(self, features_BVE: Tensor, image_norm_B: Tensor | None = None, **needed: Tensor) -> Adaptation:
+        """One episode for every image whose views disagree."""
+        start_BND, text = self.start(features_BVE, image_norm_B)
+        logits_BVK = self.clip.logit_scale * features_BVE @ text.mT
+        count = max(1, self.min_selected, int((logits_BVK.shape[1] - 1) * self.selection_p))
+        confident = confident_augmented(logits_BVK, count)
+        selected = with_image(confident)
+        weight_B = linear_share(more_uncertain(logits_BVK), self.scale)
+        initial_BSK = gather_views(logits_BVK, selected)
+        target_BK = mixed(initial_BSK[:, 0], initial_BSK[:, 1:], weight_B)
+        answers = initial_BSK.argmax(-1)
+        stepping = (answers[:, 1:] != answers[:, :1]).any(-1) & torch.tensor(self.tuner.steps > 0)
+        slots = self.learner.slots.repeat(len(features_BVE), 1, 1) if start_BND is None else start_BND.clone()
+        final_BSK = initial_BSK
+        if stepping.any():
+            trusted_BSE = gather_views(features_BVE, selected)[stepping]
+            own = None if start_BND is None else start_BND[stepping]
+            slots[stepping] = tuned = self.tuner.tune(trusted_BSE, own, target_BK[stepping])
+            (moved_BSK,) = self.tuner.products(tuned, self.clip.logit_scale * trusted_BSE)
+            final_BSK = initial_BSK.clone()
+            final_BSK[stepping] = moved_BSK
+        logits = log_probabilities(mixed(final_BSK[:, 0], final_BSK[:, 1:], weight_B))
+        return Adaptation(
+            logits,
+            logits_BVK[:, 0],
+            selected,
+            marginal_entropy(final_BSK),
+            marginal_entropy(initial_BSK),
+            self.learner.split(slots)[0],
+        )

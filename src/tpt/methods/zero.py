@@ -1,0 +1,53 @@
+"""ZERO: the confident views vote; Farina et al., NeurIPS 2024."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Unpack
+
+import torch
+from torch import Tensor
+
+from tpt.backbones.clip import CLIP
+from tpt.functional import entropy, log_probabilities, marginal_entropy, num_selected
+from tpt.functional.voting import break_ties, votes_of
+from tpt.methods.base import Adaptation, Method, check_share, gather_views
+from tpt.prompts.text_bank import TextSettings
+
+
+class ZERO(Method):
+    """The most confident views vote for a class each; the others break ties; nothing is tuned.
+
+    Section 3.3 and algorithm 1 of the paper.  The softmax of `logits` is the votes over their sum, the deciding vote of
+    a tie included, which the paper does not define as a probability: a calibration error made of it is ours.
+
+    Args:
+        clip: the frozen backbone.
+        class_names: K names.
+        gamma: share of the views that vote, in (0, 1]; the paper's 0.3.
+        text: `ctx_init`, `context`, `templates`, ..., see `TextBank`.
+    """
+
+    def __init__(
+        self, clip: CLIP, class_names: Sequence[str], gamma: float = 0.3, **text: Unpack[TextSettings]
+    ) -> None:
+        super().__init__(clip, class_names, **text)
+        self.gamma = check_share("gamma", gamma)
+        self.notes = (*self.notes, "the confidence of ZERO is the share of the votes, which its paper does not define")
+
+    def check_views(self, num_views: int) -> None:
+        """Raises a UserError where none of `num_views` would vote."""
+        num_selected(num_views, self.gamma, name="gamma")
+
+    @torch.no_grad()
+    def adapt(self, features_BVE: Tensor, **needed: Tensor) -> Adaptation:
+        """The shares of the votes."""
+        cosines_BVK = features_BVE @ self.bank(features_BVE[:, 0], **needed).mT
+        logits_BVK = self.clip.logit_scale * cosines_BVK
+        order_BV = entropy(logits_BVK).argsort(dim=-1, stable=True)
+        voted = num_selected(features_BVE.shape[1], self.gamma, name="gamma")
+        selected = order_BV[:, :voted]
+        votes_BK = break_ties(votes_of(gather_views(cosines_BVK, selected)), cosines_BVK, order_BV, voted)
+        logits = log_probabilities(votes_BK / votes_BK.sum(-1, keepdim=True))
+        initial = marginal_entropy(gather_views(logits_BVK, selected))
+        return Adaptation(logits, logits_BVK[:, 0], selected, entropy(logits), initial)
