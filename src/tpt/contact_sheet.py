@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from tpt.backbones import CLIP
+from tpt.backbones.other_views import encode_views_of
 from tpt.data import EpisodeDataModule, ImageDataset
 from tpt.data.store import content_digest
 from tpt.errors import UserError
@@ -114,10 +115,13 @@ class SheetMaker:
     ) -> tuple[list[int], ShownViews, list[int]]:
         """Views in the order to show, selected ones first; what they are ordered by; and the selection made again."""
         method = self._make_method(dataset).to(self.clip.device)
-        features, norm = self.clip.encode_views(views.to(self.clip.device), return_norm=True)
-        shown = method.show(features, norm)
+        views = views.to(self.clip.device)
+        features, norm = self.clip.encode_views(views, return_norm=True)
+        reward = getattr(method, "reward", None)
+        rewards = None if reward is None else encode_views_of(reward, views, self.clip)
+        shown = method.show(features, norm, rewards)
         with torch.enable_grad():
-            remade: list[int] = method(features, norm).selected.tolist()
+            remade: list[int] = method(features, norm, rewards).selected.tolist()
         rest = [view for view in shown.order[0].tolist() if view not in set(selected)]
         return [*selected, *rest], shown, remade
 

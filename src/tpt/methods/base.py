@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import ClassVar, Unpack
+from typing import Any, ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -112,6 +112,8 @@ class Method(nn.Module, ABC):
     Attributes:
         tunes: whether it takes gradient steps.
         selects: whether it trusts some views more than others; a method that looks at view 0 alone does not.
+        paper: the settings of the method's own paper, by family of datasets ("imagenet", "natural_shift",
+            "fine_grained"); those under "" hold for all families and for any other dataset.
         bank: the text features.
         needs: what `adapt` takes beside the view features, as keyword arguments: "image_norm" (`image_norm_B`), the
             lengths of view 0's features, and "reward_features" (`reward_features_BVE`), another CLIP's.
@@ -123,6 +125,7 @@ class Method(nn.Module, ABC):
 
     tunes: ClassVar[bool] = False
     selects: ClassVar[bool] = True
+    paper: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     def __init__(self, clip: CLIP, class_names: Sequence[str], **text: Unpack[TextSettings]) -> None:
         super().__init__()
@@ -148,6 +151,15 @@ class Method(nn.Module, ABC):
         """In what order a contact sheet shows views: by the entropy of their predictions before adaptation."""
         values = entropy(self.view_logits(features_BVE, **needed))
         return ShownViews(values.argsort(dim=-1, stable=True), values)
+
+    @classmethod
+    def paper_settings(cls, family: str = "") -> dict[str, Any]:
+        """The settings of the method's own paper for a family of datasets, those of its base classes included."""
+        found: dict[str, Any] = {}
+        for kind in reversed(cls.__mro__):
+            own = vars(kind).get("paper", {})
+            found |= {**own.get("", {}), **own.get(family, {})}
+        return found
 
     @classmethod
     def machine_settings(cls, clip: CLIP, device: torch.device) -> Mapping[str, int]:

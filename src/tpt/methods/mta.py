@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor
@@ -31,6 +31,8 @@ class MTA(Method):
         lambda_y: weight of the inlierness' entropy, above 0; the paper's 0.2.
         text: `ctx_init`, `context`, `templates`, ..., see `TextBank`.
     """
+
+    paper: ClassVar = {"": {"lambda_q": 4.0, "lambda_y": 0.2}}
 
     def __init__(
         self,

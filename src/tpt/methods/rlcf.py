@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -41,6 +41,8 @@ class RLCF(TPT):
         optimizer: takes the parameters and `lr`; the published scripts' AdamW with weight decay 5e-4.
         settings: of `TPT`.
     """
+
+    paper: ClassVar = {"": {"sample_k": 3, "steps": 3, "lr": 7e-3}, "fine_grained": {"steps": 5}}
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor
@@ -31,6 +31,8 @@ class SE(Method):
         scale: how far the weight of the image's own prediction may be from 1/2, times 4; in [0, 2]; the paper's 0.4.
         text: `ctx_init`, `context`, `templates`, ..., see `TextBank`.
     """
+
+    paper: ClassVar = {"": {"scale": 0.4}}
 
     def __init__(
         self, clip: CLIP, class_names: Sequence[str], scale: float = 0.4, **text: Unpack[TextSettings]

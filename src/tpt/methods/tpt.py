@@ -53,6 +53,7 @@ class TPT(Method):
     """
 
     tunes: ClassVar[bool] = True
+    paper: ClassVar = {"": {"steps": 1, "selection_p": 0.1, "lr": 5e-3}}
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -30,6 +30,8 @@ class USE(TPT):
         scale: how far the weight of the image's own prediction may be from 1/2, times 2; in [0, 1]; the paper's 0.4.
         settings: of `TPT`.
     """
+
+    paper: ClassVar = {"": {"scale": 0.4}}
 
     def __init__(self, clip: CLIP, class_names: Sequence[str], scale: float = 0.4, **settings: Any) -> None:
         self.scale = real_number("scale", scale, least=0, most=1)

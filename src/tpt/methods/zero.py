@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor
@@ -27,6 +27,8 @@ class ZERO(Method):
         gamma: share of the views that vote, in (0, 1]; the paper's 0.3.
         text: `ctx_init`, `context`, `templates`, ..., see `TextBank`.
     """
+
+    paper: ClassVar = {"": {"gamma": 0.3}}
 
     def __init__(
         self, clip: CLIP, class_names: Sequence[str], gamma: float = 0.3, **text: Unpack[TextSettings]

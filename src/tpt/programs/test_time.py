@@ -33,7 +33,9 @@ def run(cfg: DictConfig) -> None:
     config, device = cli.resolved(cfg), trainer.strategy.root_device
     make_cache, swept = instantiate(cfg.cache), sweeps.swept("views.num_views")
     cache: FeatureCache = make_cache(clip, device.type, str(trainer.precision), swept=swept)
-    task = AdaptationTask(clip, make_method, data.datasets, cache=cache)
+    reward = make_method.reward
+    rewards = None if reward is None else make_cache(reward, device.type, str(trainer.precision), swept=swept)
+    task = AdaptationTask(clip, make_method, data.datasets, cache=cache, reward=reward, reward_cache=rewards)
     make_method.check(data.num_views())
 
     with RunDirectory(folder, resume=cfg.resume is not None, first=trainer.is_global_zero) as directory:
@@ -43,6 +45,7 @@ def run(cfg: DictConfig) -> None:
             "seed": cfg.seed,
             "backbone": clip.about(),
             "about_method": make_method.about(),
+            "reward": None if reward is None else reward.about(),
             "context": make_method.source,
             "context_fingerprint": make_method.fingerprint(),
             "device": device.type,
@@ -53,7 +56,7 @@ def run(cfg: DictConfig) -> None:
             "config": config,
         }
         task.threads = make_method.threads
-        data.use_cache(cache).leave_out(directory.begin(manifest, session(trainer.world_size), data.datasets))
+        data.use_cache(cache, rewards).leave_out(directory.begin(manifest, session(trainer.world_size), data.datasets))
         begin(trainer, directory.records, manifest, sweeps.at_hand())
         trainer.test(task, datamodule=data, verbose=False)
         if not trainer.is_global_zero:

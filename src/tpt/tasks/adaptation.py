@@ -13,11 +13,12 @@ from lightning import LightningModule
 from torch import Tensor
 
 from tpt.backbones.clip import CLIP, is_out_of_memory
+from tpt.backbones.other_views import encode_views_of
 from tpt.cache import FeatureCache
 from tpt.data.datamodule import EpisodeBatch
 from tpt.data.dataset import ImageDataset
 from tpt.errors import UserError
-from tpt.methods.base import Adaptation, Method
+from tpt.methods.base import IMAGE_NORM, REWARD_FEATURES, Adaptation, Method
 from tpt.tasks.method_maker import MakeMethod, same_text
 from tpt.tasks.outcome import Outcome, answered_rows, named, unanswered_row
 
@@ -35,6 +36,8 @@ class AdaptationTask(LightningModule):
         datasets: in the order of the test loaders.
         threads: that torch computes with; None leaves it to torch and Lightning.
         cache: keeps what is encoded; None keeps nothing.
+        reward: a second CLIP, for methods that need its features of the views.
+        reward_cache: keeps these.
     """
 
     def __init__(
@@ -44,12 +47,16 @@ class AdaptationTask(LightningModule):
         datasets: Sequence[ImageDataset],
         threads: int | None = None,
         cache: FeatureCache | None = None,
+        reward: CLIP | None = None,
+        reward_cache: FeatureCache | None = None,
     ) -> None:
         super().__init__()
         self.clip = clip
         self.threads = threads
         self.datasets = list(datasets)
         self.cache = cache
+        self.reward = reward
+        self.reward_cache = reward_cache
         self.make_method = make_method
         self._methods: dict[int, Method] = {}
         self.notes: list[str] = []  # what happened on the way and results must say
@@ -86,15 +93,18 @@ class AdaptationTask(LightningModule):
         dataset = self.datasets[dataloader_idx]
         rows = [unanswered_row(b.index, b.path, None, b.label, b.problem) for b in batch.bad]
         if len(batch):
-            features, norms = self._features(batch)
+            features, needed = self._features(batch)
             finite = features.isfinite().flatten(1).all(1)
+            for value in needed.values():
+                finite &= value.isfinite().flatten(1).all(1) if value.ndim > 1 else value.isfinite()
             good, bad = (mask.nonzero().flatten().tolist() for mask in (finite, ~finite))
             rows += [
                 unanswered_row(int(batch.indices[i]), batch.paths[i], batch.contents[i], batch.label(i), NOT_FINITE)
                 for i in bad
             ]
             if good:
-                adaptation = self._adapt(dataloader_idx, features[good], norms[good])
+                chosen = {name: value[good] for name, value in needed.items()}
+                adaptation = self._adapt(dataloader_idx, features[good], chosen)
                 rows += answered_rows(batch.select(good), adaptation.cpu())
         now = time.perf_counter()
         share, self._clock = (now - self._clock) / max(len(rows), 1), now
@@ -105,11 +115,19 @@ class AdaptationTask(LightningModule):
 
     def teardown(self, stage: str) -> None:
         """Closes the feature cache: here, where processes without images come as well, since all are counted."""
-        if self.cache is not None:
-            self.cache.close(partial(self.trainer.strategy.reduce, reduce_op="sum"), self.device)
+        for cache in (self.cache, self.reward_cache):
+            if cache is not None:
+                cache.close(partial(self.trainer.strategy.reduce, reduce_op="sum"), self.device)
 
-    def _features(self, batch: EpisodeBatch) -> tuple[Tensor, Tensor]:
-        """Features (B, V, E) and norms (B,): from the cache, or encoded and kept there."""
+    def _features(self, batch: EpisodeBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Features (B, V, E), and what a method may need beside them: from the caches, or encoded and kept there."""
+        features, norms = self._own_features(batch)
+        needed = {IMAGE_NORM: norms}
+        if self.reward is not None:
+            needed[REWARD_FEATURES] = self._reward_features(batch, self.reward)
+        return features, needed
+
+    def _own_features(self, batch: EpisodeBatch) -> tuple[Tensor, Tensor]:
         if batch.cached is not None:
             if self.cache is not None:
                 self.cache.from_cache += len(batch)
@@ -120,6 +138,17 @@ class AdaptationTask(LightningModule):
             self.cache.keep(batch.keys, features, norms)
         return features[:, : batch.num_views].contiguous(), norms
 
+    def _reward_features(self, batch: EpisodeBatch, reward: CLIP) -> Tensor:
+        if batch.reward_cached is not None:
+            if self.reward_cache is not None:
+                self.reward_cache.from_cache += len(batch)
+            return batch.reward_cached
+        assert isinstance(batch.views, Tensor)
+        features = encode_views_of(reward, batch.views, self.clip)
+        if self.reward_cache is not None:
+            self.reward_cache.keep(batch.reward_keys, features, torch.ones(len(features)))
+        return features[:, : batch.num_views].contiguous()
+
     def _encode(self, views: Tensor) -> tuple[Tensor, Tensor]:
         before = self.clip.max_images
         encoded = self.clip.encode_views(views, return_norm=True)
@@ -127,12 +156,12 @@ class AdaptationTask(LightningModule):
             self.notes.append(f"memory ran out: from then on at most {self.clip.max_images} views a pass")
         return encoded
 
-    def _adapt(self, dataset_index: int, features: Tensor, norms: Tensor) -> Adaptation:
+    def _adapt(self, dataset_index: int, features: Tensor, needed: dict[str, Tensor]) -> Adaptation:
         """The method's answer, in smaller parts where memory runs out."""
         method = self.method(dataset_index)
         while True:
             try:
-                out: Adaptation = method(features, norms)
+                out: Adaptation = method(features, **needed)
                 return out
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or (smaller := method.take_less_memory()) is None:

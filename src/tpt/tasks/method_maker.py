@@ -9,12 +9,15 @@ from typing import Any
 import torch
 
 from tpt.backbones.clip import CLIP
+from tpt.data.catalog.entries import CROSS_DATASET, NATURAL_SHIFT
 from tpt.data.dataset import ImageDataset
+from tpt.errors import UserError
 from tpt.methods.base import Method
 
 MakeMethod = Callable[[ImageDataset], Method]
 THREADS = "threads"
 OWN = "dataset"  # as a setting, stands for the template of each dataset
+PAPER = "paper"  # as a setting, stands for the value of the method's paper for the dataset's family
 
 
 class MethodMaker:
@@ -45,11 +48,20 @@ class MethodMaker:
         says = getattr(self._make_method.func, "machine_settings", None)
         return {} if says is None else dict(says(self.clip, device))
 
+    @property
+    def reward(self) -> CLIP | None:
+        """The second CLIP of a method that has one."""
+        return self._make_method.keywords.get("reward")
+
     def about(self) -> dict[str, bool]:
         """What the method says of itself: whether it tunes, and whether it selects views."""
+        return {"tunes": self._kind.tunes, "selects": self._kind.selects}
+
+    @property
+    def _kind(self) -> type[Method]:
+        """The method's class; that of all methods where a function makes it."""
         made = self._make_method.func
-        kind = made if isinstance(made, type) and issubclass(made, Method) else Method
-        return {"tunes": kind.tunes, "selects": kind.selects}
+        return made if isinstance(made, type) and issubclass(made, Method) else Method
 
     def divide(self, stored: Mapping[str, int] | None, device: torch.device, threads: int) -> dict[str, int]:
         """Fixes how work is divided where that follows from the machine, since it moves last digits.
@@ -94,11 +106,42 @@ class MethodMaker:
     def __call__(self, dataset: ImageDataset) -> Method:
         """The method with the classes of `dataset`."""
         context = self._make_context(self.clip, ctx_init=dataset.template) if self._own_words else self._context
-        own = {"templates": [dataset.template]} if self._make_method.keywords.get("templates") == OWN else {}
+        given = self._make_method.keywords
+        own: dict[str, Any] = {"templates": [dataset.template]} if given.get("templates") == OWN else {}
+        papers = self._kind.paper_settings(family_of(dataset))
+        for name, value in given.items():
+            if isinstance(value, str) and value == PAPER:
+                if name not in papers:
+                    raise UserError(
+                        f"Expected a value for `method.{name}`, got {PAPER!r}, but {self._kind.__name__} knows none of "
+                        "its paper's."
+                    )
+                own[name] = papers[name]
         division = {key: value for key, value in self._division.items() if key != THREADS}
-        return self._make_method(clip=self.clip, class_names=dataset.class_names, context=context, **own, **division)
+        method = self._make_method(clip=self.clip, class_names=dataset.class_names, context=context, **own, **division)
+        method.notes = (*method.notes, *self._departures(dataset, {**given, **own}))
+        return method
+
+    def _departures(self, dataset: ImageDataset, given: Mapping[str, Any]) -> list[str]:
+        """Where settings differ from the method's own paper, for the results."""
+        family = family_of(dataset)
+        papers, where = self._kind.paper_settings(family), f" for {family}" if family else ""
+        return [
+            f"{name}={given[name]:g}, in the method's paper {value:g}{where}"
+            for name, value in papers.items()
+            if name in given and isinstance(given[name], int | float) and given[name] != value
+        ]
+
+
+def family_of(dataset: ImageDataset) -> str:
+    """The family whose settings the papers give together: imagenet, natural_shift or fine_grained; "" for any other."""
+    if dataset.name == "imagenet":
+        return "imagenet"
+    if dataset.name in NATURAL_SHIFT:
+        return "natural_shift"
+    return "fine_grained" if dataset.name in CROSS_DATASET else ""
 
 
 def same_text(one: ImageDataset, other: ImageDataset) -> bool:
     """Whether two datasets may share one text bank."""
-    return (one.class_names, one.template) == (other.class_names, other.template)
+    return (one.class_names, one.template, family_of(one)) == (other.class_names, other.template, family_of(other))
