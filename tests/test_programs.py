@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tpt import cli
-from tpt.programs import PROGRAMS, config_dir
+from tpt.programs import PROGRAMS, command, config_dir
 
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
 
@@ -37,7 +36,7 @@ def test_a_checkout_has_its_configuration_beside_pyproject() -> None:
 )
 def test_programs_are_named_as_they_are_called(monkeypatch: pytest.MonkeyPatch, called: str, next_one: str) -> None:
     monkeypatch.setattr(sys, "argv", [called])
-    assert cli.command("train_coop") == next_one
+    assert command("train_coop") == next_one
 
 
 @pytest.fixture

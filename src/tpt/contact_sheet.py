@@ -7,7 +7,6 @@ the answers before and after.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra.errors import HydraException
 from hydra.utils import get_object, instantiate
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from tpt.backbones import CLIP
@@ -27,7 +24,10 @@ from tpt.backbones.other_views import encode_views_of
 from tpt.data import EpisodeDataModule, ImageDataset
 from tpt.data.store import content_digest
 from tpt.errors import UserError
+from tpt.faults import told
+from tpt.hints import FAMILIES, explained
 from tpt.methods.base import ShownViews
+from tpt.printing import say
 from tpt.reports.figures import contact_sheet
 from tpt.reports.figures.style import save_as
 from tpt.reports.runs import Run, load_run
@@ -231,16 +231,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--trust", action="store_true", help="makes whatever the run's configuration names")
     args = parser.parse_args(arguments)
-    try:
+    with told(explained, FAMILIES):
         run = load_run(args.run)
         record = record_of(run, args.image, args.dataset)
         sheet = maker_of(run, args.trust).sheet(record)
-        print(save_as(sheet.figure, args.out))
-    except (ValueError, OSError, HydraException, OmegaConfBaseException) as error:
-        cause = error.__cause__ if error.__cause__ is not None and not isinstance(error, ValueError) else error
-        sys.exit(f"Error: {' '.join(str(cause).split())}")
-    if not sheet.as_recorded:
-        print("Note: the selection made again differs from the recorded one, which is framed.", file=sys.stderr)
+        say(str(save_as(sheet.figure, args.out)))
+        if not sheet.as_recorded:
+            say("Note: the selection made again differs from the recorded one, which is framed.", error=True)
 
 
 if __name__ == "__main__":

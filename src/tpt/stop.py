@@ -28,31 +28,38 @@ class ProcessDied(StopRun):
     """Another process of the run is gone."""
 
 
-_died: list[str] = []  # why `end` was called
+class Listener:
+    """What a process does at a SIGTERM; the process's table of signals owns it.
+
+    It raises `Terminated`, or `ProcessDied` where the program told itself to end.
+    """
+
+    def __init__(self) -> None:
+        self.why: str | None = None
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        """Raises; a second signal ends the program at once."""
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise Terminated("SIGTERM") if self.why is None else ProcessDied(self.why)
 
 
 def listen() -> None:
     """Raises `Terminated` at a SIGTERM, unless something else, such as a scheduler's launcher, listens already."""
     if _in_main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _on_sigterm)
+        signal.signal(signal.SIGTERM, Listener())
 
 
 def ignore() -> None:
     """Takes back what `listen` did."""
-    if _in_main_thread() and signal.getsignal(signal.SIGTERM) is _on_sigterm:
+    if _in_main_thread() and isinstance(signal.getsignal(signal.SIGTERM), Listener):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _died.clear()
 
 
 def end(why: str) -> None:
-    """From another thread: raises `ProcessDied` in the main one."""
-    _died.append(why)
+    """From another thread: raises `ProcessDied` in the main one, if it listens."""
+    if isinstance(listener := signal.getsignal(signal.SIGTERM), Listener):
+        listener.why = why
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _on_sigterm(signum: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends the program at once
-    raise ProcessDied(_died[0]) if _died else Terminated("SIGTERM")
 
 
 def _in_main_thread() -> bool:

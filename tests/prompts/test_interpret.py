@@ -78,7 +78,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(arguments) == 0
     assert capsys.readouterr().out.splitlines()[1:] == ["   1  a (0.0000)", "   2  cat (0.0000)"]
     for wrong in (["nothing.pt"], [str(path), "--top", "0"], [str(path), "--classes", "many"]):
-        assert main([*wrong, *arguments[1:3]]) == 1
+        with pytest.raises(SystemExit, match="1"):
+            main([*wrong, *arguments[1:3]])
         captured = capsys.readouterr()
         assert captured.out == ""
         assert captured.err.startswith("Error: ")
@@ -88,5 +89,6 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 def test_a_context_of_another_backbone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tpt.save_context(tmp_path / "c.safetensors", Context(torch.zeros(4, 48), 4, "x"))
     save_file(weights.state_dict("vit", 1), tmp_path / "w.safetensors", metadata={"quick_gelu": "true"})
-    assert main([str(path), "--pretrained", str(tmp_path / "w.safetensors")]) == 1
+    with pytest.raises(SystemExit, match="1"):
+        main([str(path), "--pretrained", str(tmp_path / "w.safetensors")])
     assert "width 64" in capsys.readouterr().err

@@ -54,7 +54,10 @@ def test_figures(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
         (["{runs}", "--out", "{runs}/0/run.json/a.md"], "Expected a file that can be written at "),
     ],
 )
-def test_a_mistake_is_one_sentence(runs: Path, arguments: list[str], sentence: str) -> None:
+def test_a_mistake_is_one_sentence(
+    runs: Path, arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as stop:
         main([argument.format(runs=runs) for argument in arguments])
-    assert str(stop.value.code).startswith("Error: ") and sentence in str(stop.value.code)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 1 and line.startswith("Error: ") and sentence in line

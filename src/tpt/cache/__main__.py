@@ -16,13 +16,20 @@ from rich.table import Table
 
 from tpt.cache.eviction import ABOUT, Segment, clear, segments
 from tpt.cache.segment import SegmentReader
+from tpt.faults import told
+from tpt.printing import printable, say
 
 DEFAULT = "~/.cache/tpt/features"  # as in conf/cache/on.yaml
 MAX_ABOUT_BYTES = 2**20
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0, or 1 where the cache cannot be cleared."""
+    """0, or 1 with one sentence where the cache cannot be cleared."""
+    with told():
+        return _command(arguments)
+
+
+def _command(arguments: list[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="tpt-cache", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, what in (("show", "what the cache holds"), ("clear", "delete its entries, and nothing else")):
@@ -34,11 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     if args.command == "show":
         show(folder)
         return 0
-    try:
-        print(f"{clear(folder) / 1e6:,.1f} MB deleted in {folder}")
-    except OSError as error:
-        print(f"Error: Expected to delete what is in {folder}, but {error}; check its rights.", file=sys.stderr)
-        return 1
+    say(f"{clear(folder) / 1e6:,.1f} MB deleted in {folder}")
     return 0
 
 
@@ -55,12 +58,12 @@ def show(folder: Path) -> None:
         most = max((entry.views for entry in entries), default=0)
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(max(part.used for part in parts)))
         counts = (f"{len({entry.key for entry in entries}):,}", f"{sum(s.bytes for s in parts) / 1e6:,.1f}", used)
-        table.add_row(*(escape(cell) for cell in (*space_row(space / ABOUT, most), *counts)))
+        table.add_row(*(escape(printable(cell)) for cell in (*space_row(space / ABOUT, most), *counts)))
     console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160)
     if spaces:
         console.print(table)
     total = sum(part.bytes for parts in spaces.values() for part in parts)
-    print(f"{total / 1e6:,.1f} MB in {folder}")
+    say(f"{total / 1e6:,.1f} MB in {folder}")
 
 
 def space_row(file: Path, most: int) -> tuple[str, str, str, str]:

@@ -17,10 +17,17 @@ from tpt.data.catalog import CATALOG, find_all, read_entry
 from tpt.data.fetch import fetch
 from tpt.data.sources import SOURCES
 from tpt.errors import DataError
+from tpt.faults import told
+from tpt.printing import printable, say
 
 
 def main(arguments: list[str] | None = None) -> int:
     """0 where all that was asked for is there and usable, 1 where not, 2 for a wrong command line."""
+    with told():
+        return _command(arguments)
+
+
+def _command(arguments: list[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="tpt-data", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     check = commands.add_parser("check", help="count images and classes against the paper's test sets")
@@ -37,14 +44,14 @@ def main(arguments: list[str] | None = None) -> int:
         wanted = (
             f"datasets out of {', '.join(CATALOG)}, got {unknown[0]}" if unknown else "--root or TPT_DATA, got none"
         )
-        print(f"Error: Expected {wanted}; see docs/datasets.md.", file=sys.stderr)
+        say(f"Error: Expected {wanted}; see docs/datasets.md.", error=True)
         return 2
     root, failed = Path(args.root).expanduser(), 0
     if args.command == "fetch":
         for key in args.keys:
             failed += not _fetch(key, root)
     elif not root.is_dir():
-        print(f"Error: Expected the folder of all datasets at {root}, found none; set --root.", file=sys.stderr)
+        say(f"Error: Expected the folder of all datasets at {root}, found none; set --root.", error=True)
         return 2
     usable = print_check(args.keys or list(CATALOG), root)
     return 0 if not failed and usable and (usable == len(args.keys) or not args.keys) else 1
@@ -57,7 +64,7 @@ def _fetch(key: str, root: Path) -> bool:
     try:
         print(f"{key}: in {fetch(key, root)}", flush=True)
     except DataError as error:
-        print(f"Error: {error}", file=sys.stderr)
+        say(f"Error: {error}", error=True)
         return False
     return True
 
@@ -74,7 +81,7 @@ def print_check(keys: list[str], root: Path) -> int:
                 dataset = read_entry(key, root)
         except DataError as error:
             can = f" Or: tpt-data fetch {key}" if key in SOURCES and not find_all(entry, root) else ""
-            table.add_row(key, "-", f"/ {entry.images}", f"/ {entry.classes}", "", f"{error}{can}")
+            table.add_row(key, "-", f"/ {entry.images}", f"/ {entry.classes}", "", printable(f"{error}{can}"))
             continue
         usable += 1
         whole = len(dataset) == entry.images and len(dataset.class_names) == entry.classes
@@ -82,7 +89,7 @@ def print_check(keys: list[str], root: Path) -> int:
         images, classes = f"{len(dataset)} / {entry.images}", f"{len(dataset.class_names)} / {entry.classes}"
         state = "ok" if whole and papers else "differs"
         split = dataset.split or "its folders"
-        table.add_row(key, state, images, classes, split if papers else f"own: {split}", str(dataset.store.root))
+        table.add_row(key, state, images, classes, split if papers else f"own: {split}", printable(dataset.store.root))
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
     Console(width=width, markup=False, emoji=False, highlight=False).print(table)  # a folder may be called [old]
     return usable

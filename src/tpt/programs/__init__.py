@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 # Console program -> (module whose `main` it calls, what it is for), as in pyproject.toml.
@@ -19,3 +20,10 @@ def config_dir() -> Path:
     package = Path(__file__).parents[1]
     installed, checkout = package / "conf", package.parents[1] / "conf"
     return installed if installed.is_dir() else checkout
+
+
+def command(config_name: str) -> str:
+    """How a program is called where this one was: `tpt-test`, or `python test_time.py` in a checkout."""
+    if Path(sys.argv[0]).suffix == ".py":
+        return f"python {config_name}.py"
+    return next(name for name, (module, _) in PROGRAMS.items() if module.endswith(f".{config_name}"))

@@ -17,6 +17,8 @@ from torch import Tensor
 from tpt.backbones.clip import CLIP
 from tpt.backbones.pretrained import EMOJI_MINI, load_clip
 from tpt.errors import UserError
+from tpt.faults import told
+from tpt.printing import say
 from tpt.prompts.checkpoint import LearnedContext, context_from_file
 from tpt.prompts.conditional import ConditionalContext
 
@@ -91,6 +93,16 @@ def _table(clip: CLIP, vectors: Tensor, top: int) -> list[str]:
     return [f"{i + 1:>4}  {row}" for i, row in enumerate(words)]
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def _count_or_all(text: str) -> int | None:
+    return None if text == "all" else _count(text)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = argparse.ArgumentParser(
@@ -102,18 +114,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--backbone", help=f"the CLIP it was learned with: {EMOJI_MINI} (the default), or a name of open_clip"
     )
     parser.add_argument("--pretrained", help="tag of open_clip, or the path of a weights file")
-    parser.add_argument("--top", type=int, default=5, help="words per vector (default: 5)")
-    parser.add_argument("--classes", default="5", help="class-specific contexts: so many classes, or all (default: 5)")
+    parser.add_argument("--top", type=_count, default=5, help="words per vector (default: 5)")
+    parser.add_argument(
+        "--classes", type=_count_or_all, default=5, help="class-specific contexts: so many classes, or all (default: 5)"
+    )
     options = parser.parse_args(arguments)
     name = options.backbone or (EMOJI_MINI if options.pretrained is None else None)
-    try:
-        number = None if options.classes == "all" else int(options.classes)
+    with told():
         clip = load_clip(name, options.pretrained)
-        lines = report(clip, context_from_file(clip, options.path), options.top, number)
-    except (ValueError, OSError) as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 1
-    print("\n".join(lines))
+        lines = report(clip, context_from_file(clip, options.path), options.top, options.classes)
+        say("\n".join(lines))
     return 0
 
 

@@ -12,15 +12,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tpt.errors import UserError
+from tpt.faults import told
 from tpt.files import write_text
+from tpt.printing import printable, say
 from tpt.reports.formats import FORMATS, SUFFIXES, WIDTH, format_of, render, render_grids
 from tpt.reports.report import Report, make_report
 from tpt.reports.results import SOURCES
 from tpt.reports.runs import Run, load_runs
 from tpt.reports.transfer import transfer_matrices
 from tpt.reports.transfer_grid import transfer_grids
-
-INTERRUPTED = 130
 
 
 def parser() -> argparse.ArgumentParser:
@@ -50,12 +50,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints or writes the report; one sentence and exit code 1 on a user's mistake."""
     args = parser().parse_args(arguments)
-    try:
+    with told():
         report(args)
-    except (ValueError, OSError) as error:
-        sys.exit(f"Error: {' '.join(str(error).split())}")
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
 
 
 def report(args: argparse.Namespace) -> None:
@@ -68,14 +64,14 @@ def report(args: argparse.Namespace) -> None:
     else:
         text = _table(make_report(runs, _against(args.against), args.source), format)
     if args.out is None:
-        print(text, end="")
+        print(printable(text) if format == "terminal" else text, end="")
     else:
         _write(args.out, text)
     if args.figures is not None:
         from tpt.reports.figures import draw_all  # noqa: PLC0415 -- matplotlib takes time to load
 
         for path in draw_all(runs, args.figures, learned_on):
-            print(path, file=sys.stderr)
+            say(str(path), error=True)
 
 
 def _table(made: Report, format: str) -> str:

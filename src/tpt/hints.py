@@ -1,0 +1,208 @@
+"""What Hydra and OmegaConf say of a user's mistake, in one sentence that names the nearest thing that exists."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
+from hydra.utils import get_object
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from tpt.errors import UserError
+from tpt.quoting import setting
+
+# Errors of libraries that read what a user writes.
+FAMILIES = (HydraException, OmegaConfBaseException, MisconfigurationException)
+HELP = "see --help for all settings"
+_UNEXPECTED = re.compile(r"([\w.]+)\(\) got an unexpected keyword argument '(\w+)'")
+
+
+class Settings:
+    """The settings and options that a command line can choose from, to find what is near to a wrong one.
+
+    Args:
+        config_dir: folder of the configuration.
+        config_name: of the program.
+        arguments: of the command line.
+    """
+
+    def __init__(self, config_dir: Path, config_name: str, arguments: Sequence[str] = ()) -> None:
+        self.config_dir = config_dir
+        self.config_name = config_name
+        defaults = OmegaConf.load(config_dir / f"{config_name}.yaml").get("defaults", [])
+        self.groups = [str(group) for default in defaults if isinstance(default, DictConfig) for group in default]
+        self._choices = [a for a in arguments if (key := a.split("=")[0]) in self.groups and a != key]
+
+    def options(self, group: str) -> list[str]:
+        """The options of a group."""
+        return sorted(path.stem for path in (self.config_dir / group).glob("[!_]*.yaml"))
+
+    def keys(self, *choices: str) -> list[str]:
+        """Every setting, dotted, of the options that are chosen."""
+        try:
+            with hydra.initialize_config_dir(str(self.config_dir), version_base="1.3"):
+                cfg = hydra.compose(self.config_name, [*self._choices, *choices])
+        except (HydraException, OmegaConfBaseException):
+            return []
+        return [key for key, _ in items(OmegaConf.to_container(cfg, resolve=False))]
+
+    def missing(self, error: Exception) -> UserError | None:
+        """The sentence on an option or setting that does not exist, if this is what the error is about."""
+        if isinstance(error, MissingConfigException):
+            return self.no_option(error)
+        found = re.match(r"Could not (?:override|delete from config\.) '([^']+)'", str(error))
+        return None if found is None else self.unknown(found[1])
+
+    def unknown(self, key: str) -> UserError:
+        """The sentence on a setting that does not exist."""
+        known = self.keys()
+        group, _, rest = key.partition(".")
+        if rest and group in self.groups and (having := self._options_with(key)):
+            chosen = next((c for c in self._choices if c.startswith(f"{group}=")), f"this {group}")
+            return UserError(
+                f"Expected a setting of {chosen}, got {key!r}, which is one of {group}={' or '.join(having[:4])}; "
+                f"{HELP}."
+            )
+        close = [k for k in known if k.endswith(f".{key}") and not k.startswith("data.module.")] if not rest else []
+        close = close or difflib.get_close_matches(key, {*known, *self.groups}, n=3, cutoff=0.6)
+        hint = f"did you mean {' or '.join(close[:3])}?" if close else f"{HELP}."
+        return UserError(f"Expected a setting that exists, got {key!r}; {hint}")
+
+    def _options_with(self, key: str) -> list[str]:
+        group = key.split(".", maxsplit=1)[0]
+        found = []
+        for option in self.options(group):
+            text = (self.config_dir / group / f"{option}.yaml").read_text("utf-8")
+            named = re.search(rf"^{re.escape(key.split('.')[1])}:", text, re.MULTILINE)
+            if named and key in self.keys(f"{group}={option}"):
+                found.append(option)
+        return found
+
+    def no_option(self, error: MissingConfigException) -> UserError:
+        """The sentence on an option of a group that does not exist."""
+        group, _, option = str(error.missing_cfg_file).rpartition("/")
+        known = list(error.options or self.options(group))
+        if not known:
+            return UserError(f"Expected a configuration {error.missing_cfg_file!r}, found none; {HELP}.")
+        close = difflib.get_close_matches(option, known, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(close)}? " if close else ""
+        return UserError(f"Expected an option of `{group}`, got {option!r}; {hint}There are {', '.join(known)}.")
+
+
+def explained(error: Exception, settings: Settings | None = None) -> Exception:
+    """What is to be said of an error: it, what caused it, or a sentence that shows the way out.
+
+    Args:
+        error: of Hydra, or any other.
+        settings: of the program, to choose from.
+    """
+    text = str(error)
+    if isinstance(error, InstantiationException) and isinstance(error.__cause__, Exception):
+        return _inside(error, error.__cause__)
+    if isinstance(error, OverrideParseException):
+        return unreadable(error.override)
+    if settings is not None and (unknown := settings.missing(error)) is not None:
+        return unknown
+    if text.startswith("Ambiguous value for argument"):
+        return _several(text)
+    if isinstance(error, MisconfigurationException):
+        return UserError(f"Expected a `trainer` that this machine can run, but Lightning says: {text}")
+    return error
+
+
+def _several(text: str) -> UserError:
+    """The sentence on several values where one is expected, of Hydra's words on it."""
+    override = text.split("\n", maxsplit=1)[0].removeprefix("Ambiguous value for argument '").removesuffix("'")
+    key, _, value = override.lstrip("+~").partition("=")
+    return UserError(
+        f"Expected one value for `{key}`, got {value}; add -m to try each, write {key}=[{value}] for a list, or "
+        f"{setting(key, value)} for one text with commas."
+    )
+
+
+def unreadable(override: str) -> UserError:
+    """The sentence on a setting that Hydra's grammar cannot read."""
+    key, equals, value = override.partition("=")
+    if not equals:
+        return UserError(f"Expected KEY=VALUE, got {override!r}; {HELP}.")
+    if not re.fullmatch(r"[~+]{0,2}[\w.@/:-]+", key, re.ASCII):
+        return UserError(f"Expected a setting's name before =, got {key!r}; {HELP}.")
+    return UserError(
+        f"Expected a value for `{key.lstrip('+')}` that needs no quotes, got {value}; write {setting(key, value)}."
+    )
+
+
+def refuse_unreadable(arguments: Iterable[str]) -> None:
+    """Raises a UserError that names the first setting that Hydra's grammar cannot read."""
+    parser = OverridesParser.create()
+    for argument in arguments:
+        try:
+            parser.parse_override(argument)
+        except HydraException as error:
+            raise unreadable(argument) from error
+
+
+def users_part(error: TypeError, cfg: DictConfig) -> UserError | None:
+    """The sentence on a setting that a part does not take (`+method.foo=1`); None where a call within it is wrong."""
+    found = _UNEXPECTED.match(str(error))
+    container = OmegaConf.to_container(cfg, resolve=False)
+    for key, node in [("", container), *items(container)]:
+        if found is None or not isinstance(node, dict) or found[2] not in node or "_target_" not in node:
+            continue
+        if found[1].removesuffix(".__init__") in _names_of(node["_target_"]):
+            return UserError(f"Expected settings that {_short(node)} knows in `{key}`, got {found[2]!r}; {HELP}.")
+    return None
+
+
+def _names_of(target: str) -> set[str]:
+    """The names under which a TypeError may speak of what a configuration names."""
+    try:
+        made = get_object(target)
+    except Exception:  # there is no such thing, which importing it may say in any way
+        return set()
+    return {c.__qualname__ for c in inspect.getmro(made)} if inspect.isclass(made) else {made.__qualname__}
+
+
+def _short(node: dict[Any, Any]) -> str:
+    return str(node["_target_"]).rsplit(".", maxsplit=1)[-1]
+
+
+def _inside(error: InstantiationException, cause: Exception) -> Exception:
+    """What was wrong while Hydra made a part of the program."""
+    where = re.search(r"full_key: (\S+)", str(error))
+    section = f"`{where[1]}`" if where else "the configuration"
+    if isinstance(cause, InstantiationException) and isinstance(cause.__cause__, Exception):
+        return _inside(cause, cause.__cause__)
+    called_here = cause.__traceback__ is not None and cause.__traceback__.tb_next is None  # by Hydra, with settings
+    if isinstance(cause, TypeError) and called_here:
+        if found := _UNEXPECTED.match(str(cause)):
+            name = found[1].removesuffix(".__init__")
+            return UserError(f"Expected settings that {name} knows in {section}, got {found[2]!r}; {HELP}.")
+        if found := re.search(r"missing \d+ required [\w-]+ arguments?: (.*)", str(cause)):
+            return UserError(f"Expected a value for {found[1]} in {section}, got none; {HELP}.")
+    if isinstance(cause, ImportError) and (found := re.search(r"Error locating target '([^']+)'", str(error))):
+        inner = cause.__cause__
+        absent = isinstance(inner, ModuleNotFoundError) and f"{found[1]}.".startswith(f"{inner.name}.")
+        if absent or (isinstance(inner, AttributeError) and str(inner).startswith("module ")):
+            return UserError(
+                f"Expected a class or function at {found[1]}, which {section} names, found none; check its name, and "
+                "add its folder to PYTHONPATH if it is your own."
+            )
+        return inner if isinstance(inner, Exception) else cause
+    return cause
+
+
+def items(node: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """Every key of nested dictionaries, dotted, with its value."""
+    for key, value in node.items() if isinstance(node, dict) else ():
+        yield f"{prefix}{key}", value
+        yield from items(value, f"{prefix}{key}.")
