@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tpt.programs import PROGRAMS, command, config_dir
+from tpt import cli
+from tpt.programs import PROGRAMS, config_dir
 
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
 
@@ -36,7 +37,7 @@ def test_a_checkout_has_its_configuration_beside_pyproject() -> None:
 )
 def test_programs_are_named_as_they_are_called(monkeypatch: pytest.MonkeyPatch, called: str, next_one: str) -> None:
     monkeypatch.setattr(sys, "argv", [called])
-    assert command("train_coop") == next_one
+    assert cli.command("train_coop") == next_one
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from tpt.errors import RunError, UserError
 from tpt.faults import INTERRUPTED, NOBODY_READS, nobody_reads, tell
 from tpt.hints import FAMILIES, Settings, explained, items, refuse_unreadable, users_part
 from tpt.printing import forgiving_streams, say
+from tpt.programs import command as command  # noqa: PLC0414 -- programs call it beside the rest
 from tpt.programs import config_dir
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class Program:
         config_name: of the configuration, `conf/<config_name>.yaml`.
     """
 
-    def __init__(self, run: Callable[[DictConfig], None], config_name: str) -> None:
+    def __init__(self, run: Callable[[DictConfig], float | None], config_name: str) -> None:
         self.run = run
         self.config_name = config_name
         self.directory: Path | None = None  # of the job at hand
@@ -82,10 +83,10 @@ class Program:
         except Exception as error:
             sys.exit(self._tell(error))
 
-    def _job(self) -> Callable[[DictConfig], None]:
+    def _job(self) -> Callable[[DictConfig], float | None]:
         """`run`, saying what went wrong at once: a sweep goes on with its other jobs and raises only at its end."""
 
-        def job(cfg: DictConfig) -> None:
+        def job(cfg: DictConfig) -> float | None:
             arguments = sys.argv
             try:
                 _quieten()
@@ -93,7 +94,7 @@ class Program:
                 self.directory = output_dir()
                 _as_one_job()
                 stop.listen()
-                self._call(cfg)
+                return self._call(cfg)
             except Exception as error:
                 code = self._tell(error)
                 if HydraConfig.get().mode is RunMode.MULTIRUN:
@@ -107,10 +108,10 @@ class Program:
         job.__module__, job.__qualname__ = self.run.__module__, self.run.__qualname__
         return job
 
-    def _call(self, cfg: DictConfig) -> None:
+    def _call(self, cfg: DictConfig) -> float | None:
         """`run`; a setting that a part does not know (`+method.foo=1`) is the user's mistake, not a TypeError."""
         try:
-            self.run(cfg)
+            return self.run(cfg)
         except RuntimeError as error:
             if (outside := self._outside(error)) is None:
                 raise
@@ -154,7 +155,7 @@ class Program:
         return None
 
 
-def main(run: Callable[[DictConfig], None], config_name: str) -> None:
+def main(run: Callable[[DictConfig], float | None], config_name: str) -> None:
     """Calls `run` with the configuration `conf/<config_name>.yaml`; exits 1 where that fails."""
     Program(run, config_name).main()
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 from tests.conftest import Done
-from tpt.callbacks import EpisodeProgressBar, progress
+from tpt.callbacks import EpisodeProgressBar
 from tpt.callbacks.pace import Pace, line, rate_text, summary, time_text
 from tpt.runs.sweep import Sweep, seconds_of
 
@@ -122,9 +122,8 @@ def test_time_left_of_a_sweep(tmp_path: Path, clock: Clock) -> None:
 
 
 @pytest.fixture
-def lines(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     """What bars of this process write to a log file."""
-    monkeypatch.setattr(progress, "_last_line", [])
     caplog.set_level(logging.INFO, "tpt.callbacks.progress")
     return caplog.messages
 
@@ -169,7 +168,6 @@ def test_a_continued_run_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A real run, stopped after three batches of two: its log begins with the fourth."""
-    monkeypatch.setattr(progress, "_last_line", [])
     settings = [*small, "+callbacks.progress.log_every_s=0"]
     stop_after(3)
     run_script("test_time.py", *settings, ok=False)
@@ -185,7 +183,6 @@ def test_a_sweep_says_which_job(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(progress, "_last_line", [])
     sweep = [a for a in small if not a.startswith("hydra.run")]
     steps = ["method.steps=0,1", "seed=range(0,1)", "method.selection_p=choice(0.5)"]
     done = run_script("test_time.py", "-m", *sweep, *steps, "+callbacks.progress.log_every_s=0")
@@ -203,6 +200,7 @@ def test_a_bar_on_a_terminal(
     clock: Clock, caplog: Any, lines: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """It counts images, begins with what is done, and is alone: no line stands beside it."""
+    monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setattr(sys, "stdout", terminal := Terminal())
     bar = EpisodeProgressBar(log_every_s=1.0, clock=clock)
     bar.describe({}, Sweep(tmp_path, 0, 2))
@@ -212,4 +210,22 @@ def test_a_bar_on_a_terminal(
     assert any(" 90/100 images" in text for text in shown)
     assert "100/100 images, 5 s an image, 0:00 left, acc 50.0 -> 100.0" in shown[-1]
     assert shown[-1].startswith("job 1 of 2, a: 100%|")
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100, 120, 200])
+def test_the_bar_keeps_its_width(
+    columns: int, clock: Clock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: Any
+) -> None:
+    """What stands beside it gives way, the least important first."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys, "stdout", terminal := Terminal())
+    job(tmp_path, 0, 600)
+    bar = EpisodeProgressBar(clock=clock)
+    bar.describe({}, Sweep(tmp_path, 1, 3))
+    batches(bar, clock, 5, 10.0)
+    last = terminal.getvalue().split("\r")[-1]
+    assert len(last.rstrip("\n")) <= columns
+    assert len(last.split("|")[1]) >= 9 and "10/100 images, 7:30 left" in last.replace("5 s an image, ", "")
+    assert ("acc 50.0 -> 100.0" in last) == (columns >= 80)
+    assert ("of the sweep about" in last) == (columns >= 120)
     assert caplog.messages == []

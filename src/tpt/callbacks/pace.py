@@ -106,17 +106,32 @@ class Pace:
 
 def summary(pace: Pace, dataset: str, sweep: Sweep | None = None) -> str:
     """Rate, time left and accuracy, or the share of changed answers, for a bar that counts the images itself."""
-    count, parts = pace.counts[dataset], []
+    return ", ".join(_parts(pace, dataset, sweep).values())
+
+
+def fitting(pace: Pace, dataset: str, sweep: Sweep | None, room: int) -> str:
+    """As much of the summary as fits in so many characters: time left before accuracy, rate and the sweep's time."""
+    parts = _parts(pace, dataset, sweep)
+    for least in ("sweep", "rate", "answers", "left"):
+        if len(", ".join(parts.values())) + len(", ") > room:
+            parts.pop(least, None)
+    return ", ".join(parts.values())
+
+
+def _parts(pace: Pace, dataset: str, sweep: Sweep | None) -> dict[str, str]:
+    count, parts = pace.counts[dataset], {}
     if pace.rate is not None and pace.seconds_left is not None:
-        parts += [f"{rate_text(pace.rate)}, {time_text(pace.seconds_left)} left"]
+        parts["rate"] = rate_text(pace.rate)
+        parts["left"] = f"{time_text(pace.seconds_left)} left"
         left = None if sweep is None else sweep.seconds_left(pace.seconds_left)
-        parts += [] if left is None else [f"of the sweep about {time_text(left)}"]
+        if left is not None:
+            parts["sweep"] = f"of the sweep about {time_text(left)}"
     if count.labelled:
         before, after = (100 * right / count.labelled for right in (count.right_zero_shot, count.right))
-        parts += [f"acc {before:.1f} -> {after:.1f}"]
+        parts["answers"] = f"acc {before:.1f} -> {after:.1f}"
     elif count.answered:
-        parts += [f"{100 * count.changed / count.answered:.1f} % changed"]
-    return ", ".join(parts)
+        parts["answers"] = f"{100 * count.changed / count.answered:.1f} % changed"
+    return parts
 
 
 def line(pace: Pace, dataset: str, sweep: Sweep | None = None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -13,12 +14,13 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
-from tpt.callbacks.pace import Pace, line, summary, title
+from tpt.callbacks.pace import Pace, fitting, line, title
+from tpt.printing import printable
 from tpt.runs.sweep import Sweep
 from tpt.tasks.outcome import Outcome
 
 log = logging.getLogger(__name__)
-_last_line: list[float] = []  # when a line was written, by any job of this process: many short jobs are one long work
+NARROWEST = 10  # characters of the bar itself
 
 
 class EpisodeProgressBar(TQDMProgressBar):
@@ -28,7 +30,8 @@ class EpisodeProgressBar(TQDMProgressBar):
 
     Args:
         refresh_rate: batches between two updates of the bar.
-        log_every_s: seconds between two lines of a log file.
+        log_every_s: seconds between two lines of a log file.  A line is due when the clock passes a multiple of them,
+            so that of many short jobs, too, one writes a line now and then.
         clock: gives seconds.
     """
 
@@ -42,6 +45,7 @@ class EpisodeProgressBar(TQDMProgressBar):
         self.clock = clock
         self.sweep: Sweep | None = None
         self._bar_shown = sys.stdout.isatty()  # where the bar is drawn
+        self._tick = 0
         self._earlier: pa.Table | None = None
         self._pace: Pace | None = None
 
@@ -63,7 +67,7 @@ class EpisodeProgressBar(TQDMProgressBar):
         super().on_test_start(trainer, pl_module)
         totals = {dataset.name: len(dataset) for dataset in pl_module.datasets}  # type: ignore[union-attr]
         pace = self._pace = Pace(totals, trainer.world_size, self._earlier, self.clock)
-        _last_line[:] = _last_line or [self.clock()]
+        self._tick = self._ticks()
         bar: Tqdm = self.test_progress_bar
         bar.total, bar.initial, bar.n = pace.total, pace.done, pace.done
         bar.refresh()
@@ -91,17 +95,29 @@ class EpisodeProgressBar(TQDMProgressBar):
         if self.is_disabled:
             self._write(pace, name)
         elif (batch_idx + 1) % self.refresh_rate == 0 or pace.done == pace.total:
-            bar: Tqdm = self.test_progress_bar
-            bar.set_description(_of_all(pace, title(name, self.sweep)), refresh=False)
-            bar.set_postfix_str(summary(pace, name, self.sweep), refresh=False)
-            bar.update(pace.done - bar.n)
+            self._draw(pace, name)
 
     def _write(self, pace: Pace, name: str) -> None:
         """A line where no bar is drawn, if one is due."""
-        now = self.clock()
-        if not self._bar_shown and now - _last_line[0] >= self.log_every_s:
-            _last_line[0] = now
-            log.info("%s", line(pace, name, self.sweep))
+        now = self._ticks()
+        if not self._bar_shown and (now > self._tick or not self.log_every_s):
+            self._tick = now
+            log.info("%s", printable(line(pace, name, self.sweep)))
+
+    def _ticks(self) -> int:
+        """How often the clock has passed a multiple of the seconds between two lines."""
+        return int(self.clock() // self.log_every_s) if self.log_every_s else 0
+
+    def _draw(self, pace: Pace, name: str) -> None:
+        """Moves the bar, which keeps some width: what does not fit beside it on the terminal is left out."""
+        bar: Tqdm = self.test_progress_bar
+        front = printable(_of_all(pace, title(name, self.sweep)))
+        columns = shutil.get_terminal_size().columns
+        counts = len(f": 100%|| {pace.total}/{pace.total} images")
+        room = columns - len(front) - counts - NARROWEST
+        bar.set_description(front, refresh=False)
+        bar.set_postfix_str(fitting(pace, name, self.sweep, room), refresh=False)
+        bar.update(pace.done - bar.n)
 
 
 def _of_all(pace: Pace, text: str) -> str:

@@ -13,7 +13,6 @@ from tpt import cli, sweeps
 from tpt.backbones import CLIP
 from tpt.callbacks import describe, finish
 from tpt.data import Shots, ShotsDataModule
-from tpt.programs import command
 from tpt.prompts import load_context
 from tpt.runs import session, write_json
 from tpt.tasks import CoCoOpTask, CoOpTask, checkpoints, save_learned
@@ -53,7 +52,7 @@ def run(cfg: DictConfig) -> None:
     for note in drawn["notes"]:
         print(f"Note: {note}.")
     print(", ".join(f"{name} {value:.4g}" for name, value in sorted(metrics.items())))
-    print(f"\nNext: {command('test_time')} context={about['learner']} context.path={folder / files['last']}")
+    print(f"\nNext: {cli.command('test_time')} context={about['learner']} context.path={folder / files['last']}")
 
 
 def main() -> None:
