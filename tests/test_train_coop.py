@@ -119,10 +119,10 @@ def test_mistakes_end_in_one_sentence(run_script: Run, small: list[str], tmp_pat
     mistakes = {
         "resume=nothing.ckpt": "no such file or directory",
         f"resume={tmp_path / 'bad.ckpt'}": "cannot be read safely",
-        "shots.k=0": "`shots` of at least 1 or null",
-        "shots.classes=old": "`classes` to be one of all, base, new",
-        "learner.class_token_position=left": "`class_token_position` to be one of end, middle, front",
-        "learner.epochs=0": "`epochs` of at least 1",
+        "shots.k=0": "`shots.k` to be a whole number of at least 1 or null, got 0",
+        "shots.classes=old": "`shots.classes` to be all or base or new",
+        "learner.class_token_position=left": "`learner.class_token_position` to be end or middle or front",
+        "learner.epochs=0": "`learner.epochs` to be a whole number of at least 1 or null, got 0",
     }
     for setting, sentence in mistakes.items():
         done = run_script("train_coop.py", *small, "logger=none", setting, "hydra.run.dir=x", ok=False)

@@ -14,8 +14,11 @@ from typing import Any
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf.errors import OmegaConfBaseException
 from torch import distributed
 
 from tpt import stop
@@ -27,6 +30,7 @@ from tpt.hints import FAMILIES, Settings, explained, items, refuse_unreadable, u
 from tpt.printing import forgiving_streams, say
 from tpt.programs import command as command  # noqa: PLC0414 -- programs call it beside the rest
 from tpt.programs import config_dir
+from tpt.settings import check_sweep, refuse_wrong
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +70,10 @@ class Program:
         forgiving_streams()
         try:
             sys.argv = [sys.argv[0], *continued(sys.argv[1:], self.config_name)]
-            refuse_unreadable(_settings_among(sys.argv[1:]))
+            settings, multirun = _settings_among(sys.argv[1:])
+            refuse_unreadable(settings)
+            if multirun:
+                self._check_sweep(settings)
             decorate = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=self.config_name)
             decorate(self._job())()
         except (KeyboardInterrupt, SystemExit) as end:
@@ -91,6 +98,7 @@ class Program:
             try:
                 _quieten()
                 _refuse_missing(cfg)
+                self._refuse_wrong(cfg)
                 self.directory = output_dir()
                 _as_one_job()
                 stop.listen()
@@ -107,6 +115,39 @@ class Program:
 
         job.__module__, job.__qualname__ = self.run.__module__, self.run.__qualname__
         return job
+
+    def _refuse_wrong(self, cfg: DictConfig) -> None:
+        """Raises at the first wrong setting, and where one job of a sweep is asked for without saying which."""
+        now: Any = HydraConfig.get()
+        given = OverridesParser.create().parse_overrides(list(now.overrides.task))
+        open_axes = [key for key in now.sweeper.params or () if key not in {o.get_key_element() for o in given}]
+        if now.mode is RunMode.RUN and open_axes:
+            experiment = f"experiment={now.runtime.choices.get('experiment')}"
+            raise UserError(
+                f"Expected -m with {experiment}, a sweep over {', '.join(open_axes)}; write "
+                f"{command(self.config_name)} -m {experiment}, or choose one job by "
+                f"{' '.join(f'{key}=VALUE' for key in open_axes)}."
+            )
+        refuse_wrong(cfg, self.config_name, given, debug=choices().get("debug") not in (None, "null", "none"))
+
+    def _check_sweep(self, settings: list[str]) -> None:
+        """Raises at the first wrong value of a sweep, before any job.
+
+        What cannot be composed here is left to Hydra, which says why.
+        """
+        given = OverridesParser.create().parse_overrides(settings)
+        first = [next(o.sweep_string_iterator(), "") if o.is_sweep_override() else None for o in given]
+        one = [
+            text if value is None else f"{text.split('=')[0]}={value}"
+            for o, text, value in zip(given, settings, first, strict=True)
+            if not o.key_or_group.startswith("hydra.")
+        ]
+        try:
+            with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
+                cfg = hydra.compose(self.config_name, one)
+        except (HydraException, OmegaConfBaseException):
+            return
+        check_sweep(cfg, given)
 
     def _call(self, cfg: DictConfig) -> float | None:
         """`run`; a setting that a part does not know (`+method.foo=1`) is the user's mistake, not a TypeError."""
@@ -160,8 +201,8 @@ def main(run: Callable[[DictConfig], float | None], config_name: str) -> None:
     Program(run, config_name).main()
 
 
-def _settings_among(arguments: list[str]) -> list[str]:
-    """The arguments of a command line that are settings.
+def _settings_among(arguments: list[str]) -> tuple[list[str], bool]:
+    """The arguments of a command line that are settings, and whether they start a sweep.
 
     Raises:
         UserError: an option that Hydra does not have; it would take the beginning of one for it.
@@ -175,8 +216,8 @@ def _settings_among(arguments: list[str]) -> list[str]:
             raise UserError(
                 f"Expected an option such as --help or -m, got {argument!r}; settings have no dashes: {written}."
             )
-    found: list[str] = parser.parse_known_args(arguments)[0].overrides
-    return found
+    found = parser.parse_known_args(arguments)[0]
+    return found.overrides, bool(found.multirun)
 
 
 def _quieten() -> None:

@@ -56,3 +56,8 @@ def remove_partial(folder: Path) -> None:
     """Removes what a process that was killed left unfinished in a folder, which nothing else may be writing to."""
     for path in folder.glob(f".*{PARTIAL}"):
         path.unlink(missing_ok=True)
+
+
+def is_file(text: str | Path) -> bool:
+    """Whether a text that may be anything, words as well, is the path of a file."""
+    return os.path.isfile(Path(text).expanduser())  # noqa: PTH113 -- pathlib's raises at words that are too long

@@ -7,6 +7,7 @@ from pathlib import Path
 from open_clip import OPENAI_IMAGENET_TEMPLATES, SIMPLE_IMAGENET_TEMPLATES
 
 from tpt.errors import UserError
+from tpt.files import is_file
 
 _SETS = {"imagenet_80": OPENAI_IMAGENET_TEMPLATES, "imagenet_7": SIMPLE_IMAGENET_TEMPLATES}
 
@@ -25,7 +26,7 @@ def load_templates(source: str | list[str] | tuple[str, ...]) -> list[str]:
         templates = [str(t) for t in source]
     elif source in _SETS:
         templates = [template("{}") for template in _SETS[source]]
-    elif Path(source).expanduser().is_file():
+    elif is_file(source):
         templates = _lines(Path(source).expanduser())
     else:
         raise UserError(

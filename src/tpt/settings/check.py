@@ -1,0 +1,107 @@
+"""Every setting is checked before anything is loaded; a wrong one is named in one sentence."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.override_parser.types import Override, OverrideType
+from omegaconf import DictConfig, OmegaConf
+
+from tpt.errors import UserError
+from tpt.quoting import setting as quoted
+from tpt.settings.kinds import FLAG, LIST, NULL, NUMBER, TEXT, WHOLE, Kind, type_of
+from tpt.settings.ranges import refused
+from tpt.settings.register import Register
+
+SHOWN = 60  # characters of a value in an error
+
+
+def refuse_wrong(cfg: DictConfig, program: str, overrides: Sequence[Override] = (), debug: bool = False) -> None:
+    """Raises a UserError at the first setting that is unknown, refused, of the wrong kind or out of range.
+
+    Args:
+        cfg: the composed configuration.
+        program: `test_time` or `train_coop`.
+        overrides: of the command line, for what is added by `+`.
+        debug: whether a part of the work is asked for by name, as by `debug=limit`.
+    """
+    plain: Any = OmegaConf.to_container(cfg, resolve=False)
+    register = Register(plain)
+    _refuse_unknown(register, program, debug)
+    _refuse_added(register, overrides)
+    for key in register.own():
+        refuse(register, key, _plain(OmegaConf.select(cfg, key)))
+
+
+def refuse(register: Register, key: str, value: Any) -> None:
+    """Raises a UserError where a setting may not have this value."""
+    found = register.settings.get(key)
+    if found is None or found.kind is None or found.kind.accepts(value):
+        return
+    raise UserError(f"Expected `{key}` {found.kind.expected}, got {_shown(value)}{_hint(key, found.kind, value)}.")
+
+
+def check_sweep(cfg: DictConfig, overrides: Sequence[Override]) -> None:
+    """Raises a UserError at the first value of a sweep that a setting may not have, before any job.
+
+    Args:
+        cfg: the configuration of one of its jobs.
+        overrides: of the sweep.
+    """
+    plain: Any = OmegaConf.to_container(cfg, resolve=False)
+    register = Register(plain)
+    for override in overrides:
+        if override.is_sweep_override() and override.key_or_group in register.settings:
+            for value in override.sweep_iterator():
+                refuse(register, override.key_or_group, _plain(value))
+
+
+def _refuse_unknown(register: Register, program: str, debug: bool) -> None:
+    for key in register.settings:
+        if not debug and (why := refused(program, key)) is not None:
+            raise UserError(f"Expected a setting that {program}.py takes, got `{key}`: {why}.")
+    for key, target in register.unknown.items():
+        name = key.rsplit(".", maxsplit=1)[-1]
+        close = difflib.get_close_matches(name, target.kinds, n=3, cutoff=0.6)
+        hint = f"did you mean {' or '.join(close)}?" if close else "see --help for all settings."
+        section = key.removesuffix(f".{name}")
+        raise UserError(f"Expected settings that {target.name} knows in `{section}`, got {name!r}; {hint}")
+
+
+def _refuse_added(register: Register, overrides: Sequence[Override]) -> None:
+    """Raises where `+key=value` adds a setting that nothing reads."""
+    for override in overrides:
+        added, key = override.type in (OverrideType.ADD, OverrideType.FORCE_ADD), override.key_or_group
+        new = [name for name in register.settings if added and f"{name}.".startswith(f"{key}.")]
+        if idle := [name for name in new if not register.reads(name)]:
+            raise UserError(
+                f"Expected a setting that exists, got {idle[0]!r}, which nothing reads; see --help for all settings."
+            )
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+
+def _shown(value: Any) -> str:
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
+
+
+def _hint(key: str, kind: Kind, value: Any) -> str:
+    """What to write instead, where that can be told from the value."""
+    got = type_of(value)
+    if got == NUMBER and value == value // 1 and kind.accepts(int(value)):  # 4.0
+        return f", which has a point; write {key}={int(value)}"
+    if got in (WHOLE, NUMBER, FLAG) and TEXT in kind.types and not kind.words:
+        return f"; if it is a name, write {quoted(key, _shown(value))}"
+    if got == TEXT and re.fullmatch(r"-?\d+(\.\d*)?(e-?\d+)?", value) and {WHOLE, NUMBER} & kind.types:
+        return f", a text in quotes; write {key}={value}"
+    if got == LIST and LIST not in kind.types:
+        return "; a list is one value: to try several, add -m and leave out the brackets"
+    if got == NULL and kind.words:
+        return f"; write {key}={kind.words[0]}"
+    return ""

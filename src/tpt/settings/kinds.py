@@ -1,0 +1,144 @@
+"""Of what kind the value of a setting may be."""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+NULL, FLAG, WHOLE, NUMBER, TEXT, LIST, MAPPING = "null", "flag", "whole", "number", "text", "list", "mapping"
+_ORDER = (FLAG, WHOLE, NUMBER, TEXT, LIST, MAPPING)
+_SCALARS: dict[Any, frozenset[str]] = {
+    int: frozenset({WHOLE}),
+    float: frozenset({WHOLE, NUMBER}),
+    bool: frozenset({FLAG}),
+    str: frozenset({TEXT}),
+    Path: frozenset({TEXT}),
+    PathLike: frozenset({TEXT}),
+    type(None): frozenset({NULL}),
+    list: frozenset({LIST}),
+    tuple: frozenset({LIST}),
+    Sequence: frozenset({LIST}),
+    Collection: frozenset({LIST}),
+    Iterable: frozenset({LIST}),
+    dict: frozenset({MAPPING}),
+    Mapping: frozenset({MAPPING}),
+}
+# In this order: true is an int as well.
+_TYPES: dict[type, str] = {type(None): NULL, bool: FLAG, int: WHOLE, float: NUMBER, str: TEXT, dict: MAPPING}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a value may be.
+
+    Args:
+        types: of `null`, `flag`, `whole`, `number`, `text`, `list` and `mapping`; a whole number is a number as well.
+        words: the only texts, where there are some few; none allows any.
+        least, most: the smallest and the largest number.
+        above, below: what a number must be larger or smaller than.
+        filled: whether an empty text is refused.
+    """
+
+    types: frozenset[str]
+    words: tuple[str, ...] = ()
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    below: float | None = None
+    filled: bool = False
+
+    def accepts(self, value: Any) -> bool:
+        """Whether a value of a configuration is of this kind, and in range."""
+        kind = type_of(value)
+        if kind not in self.types and not (kind == WHOLE and NUMBER in self.types):
+            return False
+        if kind == TEXT:
+            return (not self.words or value in self.words) and (bool(value.strip()) or not self.filled)
+        return kind not in (WHOLE, NUMBER) or self._in_range(value)
+
+    def _in_range(self, value: float) -> bool:
+        return (
+            math.isfinite(value)
+            and (self.least is None or value >= self.least)
+            and (self.most is None or value <= self.most)
+            and (self.above is None or value > self.above)
+            and (self.below is None or value < self.below)
+        )
+
+    @property
+    def expected(self) -> str:
+        """In words, as they stand behind the setting's name."""
+        parts = [self._words_of(kind) for kind in _ORDER if kind in self.types]
+        if NUMBER in self.types:
+            parts = [part for part in parts if part != self._words_of(WHOLE)]
+        if len(parts) == 1 and parts[0].startswith("in "):
+            return f"{parts[0]}, or null" if NULL in self.types else parts[0]
+        parts = [f"a number {part}" if part.startswith("in ") else part for part in parts]
+        return f"to be {' or '.join([*parts, 'null'] if NULL in self.types else parts)}"
+
+    def _words_of(self, kind: str) -> str:
+        match kind:
+            case "flag":
+                return "true or false"
+            case "whole":
+                return f"a whole number{self._range()}"
+            case "number":
+                both = (self.least, self.above) != (None, None) and (self.most, self.below) != (None, None)
+                return f"in {self._interval()}" if both else f"a number{self._range()}"
+            case "text":
+                return (
+                    " or ".join(self.words) if self.words else "a text that is not empty" if self.filled else "a text"
+                )
+            case "list":
+                return "a list"
+            case _:
+                return "a group of settings"
+
+    def _interval(self) -> str:
+        low, high = (self.above, "(") if self.least is None else (self.least, "["), (self.below, self.most)
+        top = f"{high[1]:g}]" if high[0] is None else f"{high[0]:g})"
+        return f"{low[1]}{low[0]:g}, {top}"
+
+    def _range(self) -> str:
+        if self.least is not None and self.most is not None:
+            return f" from {self.least:.15g} to {self.most:.15g}"
+        words = {" of at least": self.least, " of at most": self.most, " above": self.above, " below": self.below}
+        return "".join(f"{word} {value:g}" for word, value in words.items() if value is not None)
+
+    def within(self, other: Kind) -> Kind:
+        """What is of both kinds."""
+        numbers = frozenset({WHOLE, NUMBER})
+        both = (self.types & other.types) | (numbers & self.types & other.types)
+        if NUMBER in self.types and WHOLE in other.types:
+            both |= {WHOLE}
+        if WHOLE in self.types and NUMBER in other.types:
+            both |= {WHOLE}
+        given = {n: v for n, v in vars(other).items() if n != "types" and v is not None and v is not False and v != ()}
+        return replace(self, types=both, **given)
+
+
+def type_of(value: Any) -> str:
+    """Of which type a value of a configuration is."""
+    return next((name for kind, name in _TYPES.items() if isinstance(value, kind)), LIST)
+
+
+def kind_of(hint: Any) -> Kind | None:
+    """The kind of an annotation, of what of it a configuration can say; None where it can say anything."""
+    if get_origin(hint) is Literal:
+        return Kind(frozenset({TEXT}), words=tuple(str(word) for word in get_args(hint)))
+    if get_origin(hint) in (Union, types.UnionType):
+        kinds = [kind_of(member) for member in get_args(hint)]
+        known = [kind for kind in kinds if kind is not None]
+        if {*known} <= {Kind(frozenset({NULL}))} or Any in get_args(hint):
+            return None
+        words = tuple(word for kind in known for word in kind.words)
+        plain = any(TEXT in kind.types and not kind.words for kind in known)
+        return Kind(frozenset().union(*(kind.types for kind in known)), words=() if plain else words)
+    base = get_origin(hint) or hint
+    types_of = _SCALARS.get(base) if isinstance(base, type) or base in _SCALARS else None
+    return None if types_of is None else Kind(types_of)
