@@ -48,9 +48,10 @@ def make(kind: str, epochs: int, **settings: Any) -> Task:
     return CoOpTask(clip, NAMES, base, epochs=epochs, **settings)
 
 
-def data(pictures: Path, batch_size: int = 4) -> ShotsDataModule:
+def data(pictures: Path, batch_size: int = 4, workers: int = 0) -> ShotsDataModule:
     shots = draw_shots(image_folder(pictures), None, 4, seed=1)
-    return ShotsDataModule(shots, batch_size=batch_size, seed=1).use_image_size(noise_clip().image_size)
+    module = ShotsDataModule(shots, batch_size=batch_size, num_workers=workers, seed=1)
+    return module.use_image_size(noise_clip().image_size)
 
 
 def fit(
@@ -173,15 +174,18 @@ class StopInEpoch(Callback):
             raise RuntimeError("power cut")
 
 
-@pytest.mark.parametrize("kind", ["coop", "cocoop"])
-def test_stopped_and_resumed_ends_in_the_same_context(kind: str, pictures: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "workers"), [("coop", 0), ("cocoop", 0), ("coop", 2), pytest.param("cocoop", 2, marks=pytest.mark.slow)]
+)
+def test_stopped_and_resumed_ends_in_the_same_context(kind: str, workers: int, pictures: Path, tmp_path: Path) -> None:
+    """Loading processes draw the first batches of an epoch before it begins."""
     whole = make(kind, 5)
     fit(whole, data(pictures), tmp_path / "whole", 5)
     with pytest.raises(RuntimeError, match="power cut"):
-        fit(make(kind, 5), data(pictures), tmp_path / "cut", 5, callbacks=[StopInEpoch(3)])
+        fit(make(kind, 5), data(pictures, workers=workers), tmp_path / "cut", 5, callbacks=[StopInEpoch(3)])
     torch.manual_seed(99)  # nothing may hang on the global generator
     resumed = make(kind, 5)
-    fit(resumed, data(pictures), tmp_path / "cut", 5, resume=tmp_path / "cut" / "last.ckpt")
+    fit(resumed, data(pictures, workers=workers), tmp_path / "cut", 5, resume=tmp_path / "cut" / "last.ckpt")
     assert resumed.learned().keys() == whole.learned().keys()
     for name, value in whole.learned().items():
         assert torch.equal(resumed.learned()[name], value)

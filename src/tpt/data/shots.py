@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -87,10 +88,24 @@ class LabelledImages(Dataset[tuple[Tensor, int, str]]):
 
 
 class EpochSampler(DistributedSampler[Key]):
-    """Shuffled (epoch, index) keys of one process; nothing but seed and epoch decides them, so a run can be resumed."""
+    """Shuffled (epoch, index) keys of one process; nothing but seed and epoch decides them, so a run can be resumed.
+
+    Args:
+        dataset: to draw from.
+        processes, rank: how many processes there are, and which of them this is.
+        seed: of the order.
+        epoch: gives the epoch that comes next.  It is asked when the keys are drawn: a loader draws the first ones as
+            soon as it is made, which in a run that is continued comes before `set_epoch`.
+    """
+
+    def __init__(self, dataset: Dataset[Any], processes: int, rank: int, seed: int, epoch: Callable[[], int]) -> None:
+        super().__init__(dataset, processes, rank, shuffle=True, seed=seed)
+        self._next_epoch = epoch
 
     def __iter__(self) -> Iterator[Key]:
-        return ((self.epoch, index) for index in super().__iter__())  # type: ignore[misc]
+        self.epoch = self._next_epoch()
+        epoch, indices = self.epoch, list(super().__iter__())  # not lazily: `epoch` may move on meanwhile
+        return ((epoch, index) for index in indices)  # type: ignore[misc]
 
 
 class InOrderSampler(DistributedSampler[Key]):
@@ -155,7 +170,7 @@ class ShotsDataModule(LightningDataModule):
         """Shuffled anew in every epoch."""
         images = self._images(self.shots.train)
         processes, rank = self._place()
-        sampler = EpochSampler(images, processes, rank, shuffle=True, seed=self.seed)
+        sampler = EpochSampler(images, processes, rank, self.seed, self._epoch)
         full = len(sampler) >= self.batch_size
         return self._loader(images, sampler, self.batch_size, drop_last=full)
 
@@ -174,6 +189,11 @@ class ShotsDataModule(LightningDataModule):
     def _place(self) -> tuple[int, int]:
         """How many processes there are, and which of them this is."""
         return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
+
+    def _epoch(self) -> int:
+        """How many epochs were run to their end, also by those whose checkpoint is continued."""
+        # Not `current_epoch`, which a checkpoint that was written at the end of an epoch leaves one behind.
+        return 0 if self.trainer is None else int(self.trainer.fit_loop.epoch_progress.current.processed)
 
     def _loader(
         self, images: LabelledImages, sampler: DistributedSampler[Key], batch_size: int, drop_last: bool
