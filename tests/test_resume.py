@@ -77,7 +77,7 @@ def test_other_settings_are_refused(run_script: Run, small: list[str], tmp_path:
     (image_tree / "cat" / "9.png").unlink()
     (tmp_path / "run" / "run.json").write_text("{")
     done = run_script("test_time.py", "resume=run", ok=False)
-    assert "is damaged; start the run anew" in done.stderr
+    assert "is damaged (no JSON); start the run anew" in done.stderr
 
 
 def test_other_weights_or_names_under_the_same_path_are_refused(
@@ -137,7 +137,7 @@ def test_a_bad_image_may_be_skipped_later(run_script: Run, small: list[str], tmp
 def test_two_runs_in_one_directory(
     run_script: Run, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tpt.runs.directory.PATIENCE_S", 0.1)
+    monkeypatch.setattr("tpt.runs.claim.PATIENCE_S", 0.1)
     (tmp_path / "run").mkdir()
     with FileLock(tmp_path / "run" / ".lock"):
         done = run_script("test_time.py", *small, ok=False)

@@ -1,17 +1,19 @@
 """train_coop.py as a user starts it, and test_time.py from what it learned."""
 
 import json
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 import tpt
-from tests.conftest import ROOT, Done, compose_config
+from tests.conftest import ROOT, Done, compose_config, noise_image
 from tpt.prompts import ConditionalContext, Context
 from tpt.tasks import CoCoOpTask, CoOpTask
 
@@ -117,7 +119,7 @@ def test_resumed_ends_in_the_same_context(learner: str, run_script: Run, small: 
 def test_mistakes_end_in_one_sentence(run_script: Run, small: list[str], tmp_path: Path) -> None:
     (tmp_path / "bad.ckpt").write_text("x")
     mistakes = {
-        "resume=nothing.ckpt": "no such file or directory",
+        "resume=nothing.ckpt": "Expected a checkpoint at nothing.ckpt, but it cannot be read (No such file",
         f"resume={tmp_path / 'bad.ckpt'}": "cannot be read safely",
         "shots.k=0": "`shots.k` to be a whole number of at least 1 or null, got 0",
         "shots.classes=old": "`shots.classes` to be all or base or new",
@@ -128,3 +130,82 @@ def test_mistakes_end_in_one_sentence(run_script: Run, small: list[str], tmp_pat
         done = run_script("train_coop.py", *small, "logger=none", setting, "hydra.run.dir=x", ok=False)
         assert sentence in done.stderr
         assert done.stderr.count("Error:") == 1
+
+
+def trained(run_script: Run, settings: list[str], run: str, *more: str, **how: Any) -> Done:
+    return run_script(
+        "train_coop.py", *settings, "learner.epochs=3", "logger=none", f"hydra.run.dir={run}", *more, **how
+    )
+
+
+def test_another_run_is_not_continued(run_script: Run, small: list[str], tmp_path: Path, image_tree: Path) -> None:
+    """Settings, images and what is in their files are those of the run, wherever its checkpoint lies."""
+    trained(run_script, small, "a", "+trainer.max_steps=3")
+    alone = tmp_path / "elsewhere" / "renamed.ckpt"
+    alone.parent.mkdir()
+    alone.write_bytes((tmp_path / "a" / "last.ckpt").read_bytes())
+    for checkpoint in (tmp_path / "a" / "last.ckpt", alone):
+        resume = f"resume={checkpoint}"
+        for setting, sentence in {
+            "seed=2": "seed was 1 and is 2",
+            "learner.optimizer.lr=0.001": "the optimizer's initial_lr are not those of this run",
+            "shots.k=1": "shots.k was 2 and is 1",
+            "batch_size=2": "batch_size was 3 and is 2",
+            "learner.epochs=9": "was 3 and is 9",
+        }.items():
+            assert sentence in trained(run_script, small, "b", resume, setting, ok=False).stderr, setting
+        picture = image_tree / "cat" / "1.png"
+        before = picture.read_bytes()
+        noise_image(99).save(picture)
+        found = trained(run_script, small, "b", resume, ok=False).stderr
+        assert "contents." in found and "cat/1.png was" in found
+        picture.write_bytes(before)
+    assert not (tmp_path / "b" / "training_run.json").exists()
+    trained(run_script, small, "b", f"resume={alone}")
+
+
+def test_two_runs_in_one_directory(
+    run_script: Run, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tpt.runs.claim.PATIENCE_S", 0.1)
+    (tmp_path / "a").mkdir()
+    with FileLock(tmp_path / "a" / ".lock"):
+        assert "another process is at it" in trained(run_script, small, "a", ok=False).stderr
+    trained(run_script, small, "a")
+    before = (tmp_path / "a" / "context.safetensors").read_bytes()
+    assert "Expected no checkpoints in" in trained(run_script, small, "a", "seed=2", ok=False).stderr
+    tree = next(a for a in small if a.startswith("shots.root=")).removeprefix("shots.root=")
+    of_test = [*small[:3], "data=folder", f"data.root={tree}", "hydra.run.dir=a", "views.num_views=2", "cache=off"]
+    done = run_script("test_time.py", *of_test, "method=zero_shot", ok=False)
+    assert "found training_run.json of another program's run" in done.stderr
+    assert (tmp_path / "a" / "context.safetensors").read_bytes() == before
+
+
+def test_whatever_is_there_is_continued(run_script: Run, small: list[str], tmp_path: Path) -> None:
+    """`resume=auto`: nothing, a run that was stopped, one that is through; its best epoch as well."""
+    trained(run_script, small, "whole")
+    trained(run_script, small, "a", "+trainer.max_steps=3", "resume=auto")
+    trained(run_script, small, "a", "resume=auto")
+    trained(run_script, small, "b", f"resume={tmp_path / 'whole' / 'best.ckpt'}")
+    for run in "ab":
+        for name in ("context.safetensors", "context-best.safetensors"):
+            one, other = (tpt.load_context(tmp_path / folder / name) for folder in (run, "whole"))
+            assert isinstance(one, Context) and isinstance(other, Context)
+            assert torch.equal(one.vectors, other.vectors), (run, name)
+    before = json.loads((tmp_path / "a" / "training.json").read_text())["metrics"]
+    trained(run_script, small, "a", "resume=auto")
+    content = json.loads((tmp_path / "a" / "training.json").read_text())
+    assert content["metrics"] == before and "val/accuracy" in before
+    assert len(json.loads((tmp_path / "a" / "training_run.json").read_text())["sessions"]) == 3
+
+
+def test_what_is_no_checkpoint_of_a_run(run_script: Run, small: list[str], tmp_path: Path) -> None:
+    """What CoOp's own program writes, for one, under the name that its users might give it."""
+    trained(run_script, small, "a", "public_layout=true")
+    theirs = tmp_path / "model.ckpt"
+    theirs.write_bytes((tmp_path / "a" / "prompt_learner" / "model.pth.tar-3").read_bytes())
+    assert "it does not say where training was" in trained(run_script, small, "b", f"resume={theirs}", ok=False).stderr
+    (tmp_path / "folder.ckpt").mkdir()
+    assert "Expected " in trained(run_script, small, "b", f"resume={tmp_path / 'folder.ckpt'}", ok=False).stderr
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "a").glob("*.safetensors")}
+    assert set(modes.values()) == {stat.S_IMODE((tmp_path / "a" / "training.json").stat().st_mode)} and len(modes) == 2

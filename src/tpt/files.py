@@ -1,4 +1,4 @@
-"""Files that are whole or absent.
+"""Files that are whole or absent, and files of others.
 
 What is not whole yet has a name that begins with a dot, so that programs that read a folder as one table, as pandas
 and Arrow do, pass it over.
@@ -7,14 +7,18 @@ and Arrow do, pass it over.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 PARTIAL = ".partial"  # how the name of a file that is not whole yet ends
+MODE = 0o666  # of a new file, less what the user's umask takes away
+MOST_JSON_BYTES = 2**30
 
 
 @contextlib.contextmanager
@@ -22,14 +26,18 @@ def writing(path: Path) -> Iterator[Path]:
     """Gives a path to write to, whose file takes the place of `path` if the block ends well and goes if it does not.
 
     What was written is on the disk before it takes the place, so that a power cut leaves the old file or the new one.
+    It gets the rights of a new file, whatever the library that writes it gives it.
 
     Raises:
         OSError: it cannot be written.
     """
     partial = path.with_name(f".{os.getpid()}-{secrets.token_hex(8)}{PARTIAL}")
     try:
+        os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, MODE))
+        rights = stat.S_IMODE(partial.stat().st_mode)
         yield partial
         with partial.open("rb") as file:
+            os.fchmod(file.fileno(), rights)
             os.fsync(file.fileno())
         partial.replace(path)
     finally:
@@ -50,6 +58,24 @@ def write_text(text: str, path: Path) -> None:
 def write_json(content: dict[str, Any], path: Path) -> None:
     """Writes the file whole or not at all."""
     write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n", path)
+
+
+def read_bytes(path: Path, most: int = MOST_JSON_BYTES) -> bytes:
+    """The content of a file that may be anybody's: a pipe or a device is not waited for, nor is more than `most` read.
+
+    Raises:
+        OSError: it cannot be read, is no plain file, or has more bytes; the error names it.
+    """
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    with os.fdopen(handle, "rb") as file:
+        about = os.fstat(handle)
+        if stat.S_ISDIR(about.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(about.st_mode):
+            raise OSError(errno.EINVAL, "No plain file", str(path))
+        if about.st_size > most:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+        return file.read(most + 1)
 
 
 def remove_partial(folder: Path) -> None:

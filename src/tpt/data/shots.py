@@ -193,7 +193,8 @@ class ShotsDataModule(LightningDataModule):
     def _epoch(self) -> int:
         """How many epochs were run to their end, also by those whose checkpoint is continued."""
         # Not `current_epoch`, which a checkpoint that was written at the end of an epoch leaves one behind.
-        return 0 if self.trainer is None else int(self.trainer.fit_loop.epoch_progress.current.processed)
+        progress: Any = None if self.trainer is None else self.trainer.fit_loop.epoch_progress.current
+        return 0 if progress is None else int(progress.processed)
 
     def _loader(
         self, images: LabelledImages, sampler: DistributedSampler[Key], batch_size: int, drop_last: bool

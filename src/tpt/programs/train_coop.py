@@ -13,9 +13,11 @@ from tpt import cli, sweeps
 from tpt.backbones import CLIP
 from tpt.callbacks import describe, finish
 from tpt.data import Shots, ShotsDataModule
-from tpt.prompts import load_context
-from tpt.runs import session, write_json
+from tpt.runs import TrainingDirectory, about_shots, as_text, metrics_before, session, training_files, write_json
 from tpt.tasks import CoCoOpTask, CoOpTask, checkpoints, save_learned
+from tpt.tasks.coop_resume import WholeFiles, check_checkpoint, taking_up, use_threads
+
+Task = CoOpTask | CoCoOpTask
 
 
 def run(cfg: DictConfig) -> None:
@@ -25,31 +27,41 @@ def run(cfg: DictConfig) -> None:
     clip: CLIP = instantiate(cfg.backbone)
     shots: Shots = instantiate(cfg.shots.draw)
     data: ShotsDataModule = instantiate(cfg.shots.module)(shots=shots).use_image_size(clip.image_size)
-    task: CoOpTask | CoCoOpTask = instantiate(cfg.learner)(clip=clip, class_names=data.class_names, shots=cfg.shots.k)
-    if cfg.resume is not None:
-        load_context(cfg.resume)  # refuses what is no checkpoint in one sentence
+    task: Task = instantiate(cfg.learner)(clip=clip, class_names=data.class_names, shots=cfg.shots.k)
     folder, loggers = cli.output_dir(), list(instantiate(cfg.logger).values())
-    made = {"method": cli.choices()["learner"], "choices": cli.choices(), "backbone": clip.about()}
-    describe(loggers, {**made, "config": cli.resolved(cfg)}, sweeps.at_hand())
     callbacks = checkpoints(folder, validates=shots.val is not None)
-    trainer: Trainer = instantiate(cfg.trainer, max_epochs=task.epochs, callbacks=callbacks, logger=loggers)
-    trainer.fit(task, data, ckpt_path=cfg.resume, weights_only=None if cfg.resume is None else True)
-    finish(trainer)
-    if not trainer.is_global_zero:
-        return
+    settings = {"max_epochs": task.epochs, "callbacks": callbacks, "logger": loggers, "plugins": [WholeFiles()]}
+    trainer: Trainer = instantiate(cfg.trainer, **settings)
+    made = {"method": cli.choices()["learner"], "choices": cli.choices(), "backbone": clip.about()}
+    config, device = cli.resolved(cfg), trainer.strategy.root_device
+    with TrainingDirectory(folder, cfg.resume, first=trainer.is_global_zero) as directory:
+        if (checkpoint := directory.checkpoint) is not None:
+            directory.goes_on_from(check_checkpoint(checkpoint, task, trainer))
+        division = use_threads(directory.stored("division"), device, trainer.num_devices)
+        about = {**made, "config": config, "device": device.type, "division": division}
+        manifest, now = {**about, "files": training_files(config), **about_shots(shots)}, session(trainer.world_size)
+        task.run_text = as_text(manifest, now)
+        directory.begin(manifest, now)
+        describe(loggers, manifest, sweeps.at_hand())
+        with taking_up(checkpoint, trainer):
+            trainer.fit(task, data, ckpt_path=checkpoint, weights_only=None if checkpoint is None else True)
+        finish(trainer)
+        if trainer.is_global_zero:
+            found = {"seed": cfg.seed, "choices": made["choices"], "backbone": made["backbone"], "config": config}
+            ended = {**now, "seconds": time.perf_counter() - began}
+            _save(task, trainer, shots, {"learner": made["method"], **found, **ended}, cfg.public_layout)
 
-    files = save_learned(folder, task, clip, cfg.public_layout)
-    about = {"learner": made["method"], "choices": made["choices"], "seed": cfg.seed}
-    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+def _save(task: Task, trainer: Trainer, shots: Shots, about: dict[str, Any], public_layout: bool) -> None:
+    """What was learned, `training.json`, and what comes next."""
+    folder = cli.output_dir()
+    files = save_learned(folder, task, task.clip, public_layout)
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()} or metrics_before(folder)
     found = {"context": task.context().source, "epochs": task.epochs, "metrics": metrics, "files": files}
-    drawn: dict[str, Any] = {
-        "notes": [*shots.notes, *shots.train.notes],
-        "class_names": data.class_names,
-        "drawn": shots.files(),
-    }
-    ended = {**session(trainer.world_size), "seconds": time.perf_counter() - began, "config": cli.resolved(cfg)}
-    write_json({**about, "backbone": made["backbone"], **found, **drawn, **ended}, folder / "training.json")
-    for note in drawn["notes"]:
+    notes = [*shots.notes, *shots.train.notes]
+    drawn = {"notes": notes, "class_names": shots.train.class_names, "drawn": shots.files()}
+    write_json({**about, **found, **drawn}, folder / "training.json")
+    for note in notes:
         print(f"Note: {note}.")
     print(", ".join(f"{name} {value:.4g}" for name, value in sorted(metrics.items())))
     print(f"\nNext: {cli.command('test_time')} context={about['learner']} context.path={folder / files['last']}")

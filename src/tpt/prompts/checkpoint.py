@@ -19,6 +19,7 @@ from torch import Tensor
 from tpt.backbones.archive import WeightsFileError, read_checkpoint, read_safetensors
 from tpt.backbones.clip import CLIP
 from tpt.errors import UserError
+from tpt.files import writing
 from tpt.prompts.conditional import ConditionalContext, MetaNet
 from tpt.prompts.context import Context, vectors_before
 
@@ -125,7 +126,8 @@ def save_context(path: str | Path, context: LearnedContext, backbone: str = "") 
     if path.suffix != ".safetensors":
         raise UserError(f"Expected a path that ends in .safetensors, got {path}; `export_public` writes CoOp's layout.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(learned_tensors(context), path, metadata=file_metadata(context, backbone))
+    with writing(path) as partial:
+        save_file(learned_tensors(context), partial, metadata=file_metadata(context, backbone))
     return path
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tpt.backbones.clip import CLIP
+from tpt.files import write_text, writing
 from tpt.prompts.checkpoint import LearnedContext, learned_tensors
 from tpt.prompts.conditional import ConditionalContext
 from tpt.prompts.learner import PromptLearner
@@ -53,8 +54,9 @@ def export_public(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / ("model-best.pth.tar" if best else f"model.pth.tar-{epoch}")
     saved = {"state_dict": state, "epoch": epoch, "optimizer": None, "scheduler": None, "val_result": None}
-    torch.save(saved, path)
-    (folder / "checkpoint").write_text(f"{path.name}\n", "utf-8")
+    with writing(path) as partial, partial.open("wb") as file:
+        torch.save(saved, file)  # a name of a file would be written into it
+    write_text(f"{path.name}\n", folder / "checkpoint")
     return path
 
 

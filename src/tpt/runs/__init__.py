@@ -12,13 +12,18 @@ from tpt.runs.records import (
     read_records,
     read_records_and_notes,
 )
+from tpt.runs.training import TrainingDirectory, about_shots, as_text, metrics_before, training_files
 
 __all__ = [
     "RECORD_SCHEMA",
     "RunDirectory",
+    "TrainingDirectory",
     "about_datasets",
+    "about_shots",
     "answered",
+    "as_text",
     "environment",
+    "metrics_before",
     "named_files",
     "read_logits",
     "read_manifest",
@@ -26,5 +31,6 @@ __all__ = [
     "read_records",
     "read_records_and_notes",
     "session",
+    "training_files",
     "write_json",
 ]

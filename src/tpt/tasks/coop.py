@@ -88,6 +88,7 @@ class _ContextTask(LightningModule, ABC):
         if epochs < 1:
             raise UserError(f"Expected `epochs` of at least 1, got {epochs}.")
         names = check_class_names(class_names)
+        self.run_text = "{}"  # what checkpoints say of their run
         self.strict_loading = False  # a checkpoint holds the learned part, the backbone comes from elsewhere
         self.clip = clip
         self.learner = PromptLearner(clip, names, context)
@@ -165,15 +166,7 @@ class _ContextTask(LightningModule, ABC):
         """Keeps the learned part and what `tpt.load_context` needs, and leaves the frozen backbone out."""
         checkpoint["state_dict"] = {name: value.cpu().clone() for name, value in self.learned().items()}
         checkpoint["context"] = file_metadata(self.context(), self.clip.name)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses a checkpoint of another run."""
-        expected = {name: tuple(value.shape) for name, value in self.learned().items()}
-        found = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}
-        if expected != found:
-            raise UserError(
-                f"Expected a checkpoint that holds {expected}, got {found}; resume with the run's settings."
-            )
+        checkpoint["run"] = self.run_text
 
     def _base_context(self, kind: str) -> Context:
         names = tuple(self.learner.class_names) if self.learner.context.class_specific else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -12,6 +13,8 @@ from tpt.backbones.clip import CLIP
 from tpt.prompts.checkpoint import load_context, save_context
 from tpt.prompts.export import export_public
 from tpt.tasks.coop import CoCoOpTask, CoOpTask
+
+BEST = "best.ckpt"
 
 
 class LastEpoch(ModelCheckpoint):
@@ -31,10 +34,51 @@ class LastEpoch(ModelCheckpoint):
             enable_version_counter=False,
         )
 
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: there is one file, and it is the last."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing, wherever it is continued."""
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves where the epoch was run to its end."""
-        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+        if _is_whole(trainer):
             super().on_train_epoch_end(trainer, pl_module)
+
+
+def _is_whole(trainer: Trainer) -> bool:
+    """Whether the epoch at hand was run to its end."""
+    return bool(trainer.fit_loop.epoch_loop.batch_progress.is_last_batch)
+
+
+class BestEpoch(ModelCheckpoint):
+    """Keeps `best.ckpt`: the state behind the epoch of the highest validation accuracy, the first of equal ones.
+
+    A run that is continued in another directory, or whose directory was moved, goes on comparing with the best so far.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        super().__init__(
+            folder, filename="best", monitor="val/accuracy", mode="max", save_top_k=1, enable_version_counter=False
+        )
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves where the epoch was run to its end, and is the best."""
+        if _is_whole(trainer):
+            super().on_train_epoch_end(trainer, pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves where the epoch was run to its end, and is the best."""
+        if _is_whole(trainer):
+            super().on_validation_end(trainer, pl_module)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes up the best score, for the file of this directory."""
+        score, path = state_dict["best_model_score"], str(Path(str(self.dirpath)) / BEST)
+        if score is not None and Path(path).is_file():
+            here = {"best_model_path": path, "kth_best_model_path": path, "best_k_models": {path: score}}
+            super().load_state_dict({**state_dict, **here, "kth_value": score, "dirpath": self.dirpath})
 
 
 def checkpoints(folder: str | Path, validates: bool) -> list[ModelCheckpoint]:
@@ -48,10 +92,7 @@ def checkpoints(folder: str | Path, validates: bool) -> list[ModelCheckpoint]:
     last = LastEpoch(folder)
     if not validates:
         return [last]
-    best = ModelCheckpoint(
-        folder, filename="best", monitor="val/accuracy", mode="max", save_top_k=1, enable_version_counter=False
-    )
-    return [last, best]
+    return [BestEpoch(folder), last]  # in this order: the last one knows which epoch is the best so far
 
 
 def save_learned(
@@ -73,8 +114,8 @@ def save_learned(
     """
     folder, names = Path(folder), task.learner.class_names
     written: dict[str, Path] = {}
-    if (folder / "best.ckpt").is_file():
-        best = load_context(folder / "best.ckpt")
+    if (folder / BEST).is_file():
+        best = load_context(folder / BEST)
         written["best"] = save_context(folder / "context-best.safetensors", best, clip.name)
         if public_layout:
             written["best, public layout"] = export_public(folder, best, clip, names, task.epochs, best=True)
