@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet
 import pytest
 import torch
 from filelock import FileLock
@@ -15,6 +18,7 @@ from filelock import FileLock
 import tpt
 from tests.conftest import Done, noise_image
 from tpt.data import EpisodeDataModule
+from tpt.files import PARTIAL
 from tpt.runs import read_manifest, read_notes, read_records
 from tpt.runs.records import shard_files, write_shard
 from tpt.tasks import AdaptationTask
@@ -276,3 +280,110 @@ def test_logs_of_earlier_sessions_are_kept(run_script: Run, small: list[str], tm
     run_script("test_time.py", "resume=run")
     assert (tmp_path / "run" / "csv_1" / "metrics.csv").read_text() == before
     assert "test/pictures/acc" in (tmp_path / "run" / "csv" / "metrics.csv").read_text()
+
+
+def settings_of(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / "start.json").read_text())
+    return found
+
+
+def test_what_was_started_outlives_what_is_refused(run_script: Run, small: list[str], tmp_path: Path) -> None:
+    """Alone: settings that are refused, by resume and by a new start; Hydra's own files may be half written."""
+    run_script("test_time.py", *small)
+    before = settings_of(tmp_path / "run")
+    assert before["program"] == "test_time" and set(before["settings"]) == {a for a in small if "run.dir" not in a}
+    assert "seed was 0 and is 5" in run_script("test_time.py", "resume=run", "seed=5", ok=False).stderr
+    assert "found those of an earlier run" in run_script("test_time.py", *small, "seed=5", ok=False).stderr
+    (tmp_path / "run" / ".hydra" / "overrides.yaml").write_text("- method.ste")
+    assert settings_of(tmp_path / "run") == before
+    run_script("test_time.py", "resume=run", "data.num_workers=1")
+    assert settings_of(tmp_path / "run") == before
+
+
+def test_what_a_sweep_was_started_with_outlives_it_as_well(
+    run_script: Run, small: list[str], tmp_path: Path, stop_after: Any
+) -> None:
+    sweep = [a for a in small if not a.startswith("hydra.run")]
+    stop_after(8)
+    run_script("test_time.py", "-m", *sweep, "method.steps=0,1", "hydra.sweep.dir=sweep", ok=False)
+    stop_after(-1)
+    before = settings_of(tmp_path / "sweep")
+    assert before["sweep"] and "method.steps=0,1" in before["settings"]
+    run_script("test_time.py", "resume=sweep", "seed=5", ok=False)
+    run_script("test_time.py", "-m", *sweep, "method.steps=2,3", "hydra.sweep.dir=sweep", ok=False)
+    (tmp_path / "sweep" / "multirun.yaml").write_text("hydra: [")
+    assert settings_of(tmp_path / "sweep") == before
+    run_script("test_time.py", "resume=sweep")
+    assert [read_records(tmp_path / "sweep" / job).num_rows for job in "01"] == [12, 12]
+    run_script("test_time.py", f"resume={tmp_path / 'sweep' / '1'}")  # one job of it, alone
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("+callbacks.x._target_=pandas.read_pickle", "'pandas.read_pickle' for callbacks.x._target_"),
+        ("+callbacks.x={_target_: builtins.print}", "'builtins.print' for callbacks.x._target_"),
+        ("callbacks.records.folder=/tmp/elsewhere", "outside the run's directory, for callbacks.records.folder"),
+        ("experiment=../../elsewhere/evil", "which reaches beyond it"),
+        ("+hydra.searchpath=[file:///tmp]", "which reaches beyond it"),
+        ("hydra/launcher=joblib", "which reaches beyond it"),
+        ("trust=true", "which reaches beyond it"),
+        ("--config-dir=/tmp", "is none"),
+        (
+            "name='{_target_: pandas.read_pickle}' +callbacks.x='${oc.decode:${name}}'",
+            "'pandas.read_pickle' for callbacks.x._target_",
+        ),
+    ],
+)
+def test_a_strangers_directory(run_script: Run, small: list[str], tmp_path: Path, setting: str, sentence: str) -> None:
+    """What a directory names is called: only parts of the project, unless the user says that it is trusted."""
+    (tmp_path / "theirs").mkdir()
+    kept = [a for a in small if not a.startswith("hydra.")]
+    content = {"program": "test_time", "settings": [*kept, *re.split(" (?=[+])", setting)], "sweep": False}
+    for sweep in (False, True):
+        (tmp_path / "theirs" / "start.json").write_text(json.dumps({**content, "sweep": sweep}))
+        done = run_script("test_time.py", "resume=theirs", ok=False)
+        assert sentence in done.stderr, done.stderr
+        assert not list((tmp_path / "theirs").rglob("*.parquet"))
+
+
+def test_a_directory_that_is_trusted(run_script: Run, small: list[str], tmp_path: Path) -> None:
+    """A user's own part, under a name that no file of the configuration has."""
+    mine = "method._target_=tpt.methods.tpt.TPT"
+    run_script("test_time.py", *small, mine)
+    assert "add trust=true" in run_script("test_time.py", "resume=run", ok=False).stderr
+    run_script("test_time.py", "resume=run", "trust=true")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"program": 1}', '{"program": "x", "settings": [1], "sweep": false}'])
+def test_a_damaged_start(run_script: Run, tmp_path: Path, content: str) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "start.json").write_text(content)
+    assert "is damaged; give the settings of the run again" in run_script("test_time.py", "resume=run", ok=False).stderr
+
+
+@pytest.mark.parametrize("name", [".lock", "results.json", "run.json", "records", "damaged"])
+@pytest.mark.parametrize("what", ["folder", "loop", "pipe"])
+def test_odd_things_in_a_directory(run_script: Run, small: list[str], tmp_path: Path, name: str, what: str) -> None:
+    """A folder where a file is, a link to itself, a named pipe, which would be waited for: one sentence."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    if what == "folder":
+        ((folder / name).touch if name in ("records", "damaged") else (folder / name).mkdir)()
+    elif what == "loop":
+        (folder / name).symlink_to(name)
+    else:
+        os.mkfifo(folder / name)
+    for more in ([], ["resume=auto"]):
+        done = run_script("test_time.py", *small, *more, ok=False)
+        assert done.stderr.count("Error: ") == 1 and name in done.stderr, done.stderr
+
+
+def test_what_a_killed_process_left_is_removed(run_script: Run, small: list[str], tmp_path: Path) -> None:
+    """Half a shard lies where no reader looks, and goes when the run is continued."""
+    run_script("test_time.py", *small)
+    half = tmp_path / "run" / "records" / f".1-abc{PARTIAL}"
+    half.write_bytes(shard_files(tmp_path / "run")[0].read_bytes()[:100])
+    assert len(pyarrow.parquet.read_table(tmp_path / "run" / "records")) == 12
+    run_script("test_time.py", "resume=run")
+    assert not half.exists()

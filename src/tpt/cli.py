@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 from torch import distributed
 
-from tpt import stop
+from tpt import starts, stop
 from tpt.backbones.clip import is_out_of_memory
 from tpt.continuing import continued
 from tpt.errors import RunError, UserError
@@ -98,8 +98,10 @@ class Program:
             try:
                 _quieten()
                 _refuse_missing(cfg)
+                starts.refuse_strange_parts(cfg, output_dir())
                 self._refuse_wrong(cfg)
                 self.directory = output_dir()
+                starts.keep()
                 _as_one_job()
                 stop.listen()
                 return self._call(cfg)
@@ -147,6 +149,7 @@ class Program:
                 cfg = hydra.compose(self.config_name, one)
         except (HydraException, OmegaConfBaseException):
             return
+        starts.refuse_strange_names(cfg)
         check_sweep(cfg, given)
 
     def _call(self, cfg: DictConfig) -> float | None:

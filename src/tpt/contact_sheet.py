@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from matplotlib.figure import Figure
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from tpt.backbones import CLIP
@@ -31,13 +31,12 @@ from tpt.printing import say
 from tpt.reports.figures import contact_sheet
 from tpt.reports.figures.style import save_as
 from tpt.reports.runs import Run, load_run
-from tpt.runs.manifest import leaves
 from tpt.tasks import MethodMaker
 from tpt.tasks.method_maker import MakeMethod
+from tpt.trust import refuse_strangers
 from tpt.views.batched import PlannedViews
 
 PARTS = ("backbone", "context", "method", "views", "data")  # of a configuration, that are made again
-OURS = ("tpt.", "torch.optim.")  # what a configuration may name: it comes from a file, and naming is calling
 
 
 @dataclass(frozen=True)
@@ -156,19 +155,21 @@ def maker_of(run: Run, trust: bool = False) -> SheetMaker:
 
     Args:
         run: read from its directory.
-        trust: whether the configuration may name what is neither ours nor an optimizer of torch, which then runs.
+        trust: whether the configuration may name anything, which then runs.
 
     Raises:
         UserError: the configuration names something else, or what it names is not there.
     """
     stored = {part: run.results["config"].get(part) for part in PARTS}
     if not trust:
-        refuse_strangers(stored, run.path)
-    cfg = OmegaConf.create(stored)
-    clip: CLIP = instantiate(cfg.backbone)
-    data: EpisodeDataModule = instantiate(cfg.data.module)
-    data.use_views(instantiate(cfg.views)(image_size=clip.image_size, mean=clip.mean, std=clip.std))
-    methods = MethodMaker(clip, instantiate(cfg.context), instantiate(cfg.method))
+        refuse_strangers(stored, str(run.path), "if you know the run, pass --trust")
+    try:
+        clip, data, methods = _made_again(OmegaConf.create(stored))
+    except (TypeError, AttributeError, KeyError, IndexError, AssertionError) as error:
+        raise UserError(
+            f"Expected the settings of a run in {run.path}, but its parts cannot be made of them ({error}); make the "
+            "run anew."
+        ) from error
     if not methods.about()["selects"]:
         raise UserError(
             f"Expected a run that selects views, but method {run.method} of {run.path} looks at the image alone; "
@@ -177,26 +178,11 @@ def maker_of(run: Run, trust: bool = False) -> SheetMaker:
     return SheetMaker(clip, data, methods)
 
 
-def refuse_strangers(stored: Mapping[str, Any], path: Path) -> None:
-    """Raises a UserError where a configuration names what is neither ours nor an optimizer of torch.
-
-    `tpt.cli.os.system` begins with our name and is not ours, so it is looked at where a thing was defined as well.
-    """
-    for key, value in leaves(stored):
-        if key.rsplit(".", 1)[-1] == "_target_" and not _is_ours(str(value)):
-            raise UserError(
-                f"Expected parts of tpt in the configuration of {path}, got {value!r} for {key}; if you know the run, "
-                "pass --trust."
-            )
-
-
-def _is_ours(name: str) -> bool:
-    if not name.startswith(OURS):
-        return False
-    try:
-        return f"{getattr(get_object(name), '__module__', '')}.".startswith(OURS)
-    except Exception:  # there is no such thing, which importing it may say in any way
-        return False
+def _made_again(cfg: DictConfig) -> tuple[CLIP, EpisodeDataModule, MethodMaker]:
+    clip: CLIP = instantiate(cfg.backbone)
+    data: EpisodeDataModule = instantiate(cfg.data.module)
+    data.use_views(instantiate(cfg.views)(image_size=clip.image_size, mean=clip.mean, std=clip.std))
+    return clip, data, MethodMaker(clip, instantiate(cfg.context), instantiate(cfg.method))
 
 
 def record_of(run: Run, image: str, dataset: str | None = None) -> dict[str, Any]:

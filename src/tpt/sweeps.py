@@ -18,15 +18,22 @@ from tpt.runs.sweep import Sweep
 
 def overrides() -> list[Override]:
     """What the sweep at hand was started with, its experiment's sweep first; none outside a sweep."""
+    of_experiments = OmegaConf.select(_saved(), "hydra.sweeper.params", default=None) or {}
+    given = [f"{name}={values}" for name, values in of_experiments.items()]
+    return list(OverridesParser.create().parse_overrides([*given, *given_settings()]))
+
+
+def given_settings() -> list[str]:
+    """What the command line of the sweep at hand gave; nothing outside a sweep."""
+    found: Any = OmegaConf.select(_saved(), "hydra.overrides.task", default=None) or []
+    return [str(setting) for setting in found]
+
+
+def _saved() -> Any:
+    """What Hydra has written of the sweep at hand when it began."""
     now: Any = HydraConfig.get()
     saved = Path(now.sweep.dir) / "multirun.yaml"
-    if now.mode is not RunMode.MULTIRUN or not saved.is_file():
-        return []
-    sweep = OmegaConf.load(saved)
-    of_experiments = OmegaConf.select(sweep, "hydra.sweeper.params", default=None) or {}
-    given = [f"{name}={values}" for name, values in of_experiments.items()]
-    given += OmegaConf.select(sweep, "hydra.overrides.task", default=[])
-    return list(OverridesParser.create().parse_overrides(given))
+    return OmegaConf.load(saved) if now.mode is RunMode.MULTIRUN and saved.is_file() else OmegaConf.create()
 
 
 def swept(key: str) -> list[Any]:

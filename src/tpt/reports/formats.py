@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tpt.reports.report import Cell, Report
 
 FORMATS = ("terminal", "markdown", "latex", "csv", "html")
 SUFFIXES = {".txt": "terminal", ".md": "markdown", ".tex": "latex", ".csv": "csv", ".html": "html", ".htm": "html"}
+_NUMBERS = re.compile(r"[-+]?\d[\d.,%eE+\- \[\]()]*")  # numbers and what stands between them; no name, no reference
 WIDTH = 160  # of the terminal's table where there is no terminal
 
 
@@ -73,7 +75,7 @@ def _texts(tables: Sequence[Grid], legend: Legend) -> str:
         writer.writerows([[]] if number else [])
         writer.writerow(map(_harmless, table.header))
         for line in table.lines:
-            writer.writerow([_harmless(line.label), _harmless(line.second), *(text.text for text in line.cells)])
+            writer.writerow([_harmless(line.label), _harmless(line.second), *(_cell(text.text) for text in line.cells)])
     return buffer.getvalue() + _comments(legend)
 
 
@@ -128,3 +130,8 @@ def to_csv(report: Report) -> str:
 def _harmless(text: str) -> str:
     """A name that a spreadsheet does not take for a formula."""
     return ("'" if text[:1] in tuple("=+-@") else "") + plain(text)
+
+
+def _cell(text: str) -> str:
+    """A cell, which keeps its sign where it is a number, with or without its interval."""
+    return text if _NUMBERS.fullmatch(text) else _harmless(text)

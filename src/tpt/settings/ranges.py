@@ -39,6 +39,7 @@ OF_PROGRAMS = {
     "seed": Kind(_WHOLE, least=0, most=SEEDS),
     "threads": Kind(_WHOLE | _OR_NULL, least=1),
     "resume": Kind(_TEXT | _OR_NULL),
+    "trust": Kind(frozenset({FLAG})),
     "name": Kind(_TEXT, filled=True),
     "learned.*": Kind(_TEXT | _OR_NULL, filled=True),
     "public_layout": Kind(frozenset({FLAG})),
