@@ -20,12 +20,19 @@ import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hypothesis import settings
 from omegaconf import DictConfig, OmegaConf, open_dict
 from PIL import Image
 from safetensors.torch import save_file
 
 import tpt
 from tpt.tasks import AdaptationTask
+
+# Properties are tried on the same examples in every run; a slow test tries new ones, and what it finds becomes an
+# example of its own (`@example`).
+settings.register_profile("fixed", derandomize=True, database=None)
+settings.register_profile("random", derandomize=False, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 ROOT = Path(__file__).parent.parent
 PARITY = Path(__file__).parent / "golden" / "parity"

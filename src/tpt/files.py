@@ -14,7 +14,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 PARTIAL = ".partial"  # how the name of a file that is not whole yet ends
 MODE = 0o666  # of a new file, less what the user's umask takes away
@@ -60,21 +60,28 @@ def write_json(content: dict[str, Any], path: Path) -> None:
     write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n", path)
 
 
-def read_bytes(path: Path, most: int = MOST_JSON_BYTES) -> bytes:
-    """The content of a file that may be anybody's: a pipe or a device is not waited for, nor is more than `most` read.
+def open_plain(path: Path, most: int) -> BinaryIO:
+    """Opens a file that may be anybody's to read it: a pipe or a device is not waited for.
 
     Raises:
-        OSError: it cannot be read, is no plain file, or has more bytes; the error names it.
+        OSError: it cannot be opened, is no plain file, or has more than `most` bytes; the error names it.
     """
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    with os.fdopen(handle, "rb") as file:
-        about = os.fstat(handle)
-        if stat.S_ISDIR(about.st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        if not stat.S_ISREG(about.st_mode):
-            raise OSError(errno.EINVAL, "No plain file", str(path))
-        if about.st_size > most:
-            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+    file = os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb")
+    about = os.fstat(file.fileno())
+    number = 0
+    if not stat.S_ISREG(about.st_mode):
+        number = errno.EISDIR if stat.S_ISDIR(about.st_mode) else errno.EINVAL
+    elif about.st_size > most:
+        number = errno.EFBIG
+    if number:
+        file.close()
+        raise OSError(number, "No plain file" if number == errno.EINVAL else os.strerror(number), str(path))
+    return file
+
+
+def read_bytes(path: Path, most: int = MOST_JSON_BYTES) -> bytes:
+    """The content of a file that may be anybody's; raises as `open_plain`."""
+    with open_plain(path, most) as file:
         return file.read(most + 1)
 
 

@@ -1,6 +1,7 @@
 """Features on disk: exact, bounded, shared, and safe on whatever lies there."""
 
 import multiprocessing
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -128,6 +129,26 @@ def test_any_bytes_are_a_miss(tmp_path: Path, lines: bytes, data: bytes, magic: 
     for number in (0, 1):
         assert FeatureStore(tmp_path, SPACE).get(key(number), 1, WIDTH) is None
     assert main(["show", str(tmp_path)]) == 0
+
+
+def test_planted_files_are_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Pipes, which would be waited for, and files of 40 GB that take no room on the disk."""
+    fill(tmp_path, range(3))
+    space = tmp_path / SPACE
+    for name in ("pipe.idx", "pipe.f32", "about.json"):
+        (space / name).unlink(missing_ok=True)
+        os.mkfifo(space / name)
+    for name in ("huge.idx", "huge.f32"):
+        with (space / name).open("wb") as file:
+            file.write(MAGIC)
+            file.truncate(40 * 10**9)
+    claim = IndexEntry(key(7), b"0" * 16, 0, 2**20, 2**12, 1.0)  # 16 GB of features
+    (space / "claim.idx").write_bytes(MAGIC + claim.pack())
+    (space / "claim.f32").symlink_to("huge.f32")
+    began = time.monotonic()
+    assert holds(tmp_path, 2) and FeatureStore(tmp_path, SPACE).get(key(7), 4, 2**12) is None
+    assert main(["show", str(tmp_path)]) == 0 and "None" in capsys.readouterr().out
+    assert time.monotonic() - began < 5
 
 
 def test_the_bound_holds_and_what_is_used_stays(tmp_path: Path) -> None:

@@ -155,3 +155,18 @@ def test_a_damaged_shard_is_found(damage: str, tmp_path: Path) -> None:
         read_shard(shard)
     with pytest.raises(ValueError, match="are damaged"):
         read_records(tmp_path)
+
+
+def test_texts_of_any_kind(tmp_path: Path) -> None:
+    """Names that are not UTF-8, and messages of libraries that hold an address in memory."""
+    rows = [row(0) | {"path": "caf\udce9.png", "problem": "cannot identify <file at 0x7f09b328040>: 0x12 at \ud800"}]
+    write_shard(rows, tmp_path, "00-a-0000000")
+    (found,) = read_records(tmp_path).to_pylist()
+    assert found["path"] == "caf\\udce9.png"
+    assert found["problem"] == "cannot identify <file>: 0x12 at \\ud800"
+
+
+def test_a_pipe_among_the_shards_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "00-a-0000000-0123456789abcdef.parquet")
+    with pytest.raises(DamagedShardError, match="are damaged"):
+        read_records(tmp_path)

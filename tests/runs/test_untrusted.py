@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.runs.test_records import row
 from tests.untrusted import FUZZ, JSON, damaged
 from tpt.data.store import content_digest
-from tpt.runs import read_manifest, read_records
+from tpt.errors import UserError
+from tpt.runs import RunDirectory, read_manifest, read_records
 from tpt.runs.manifest import differences
 from tpt.runs.records import DamagedShardError, read_shard, write_shard
 
@@ -45,10 +48,92 @@ def test_manifests(tmp_path: Path, content: bytes) -> None:
 
 @FUZZ
 @given(old=JSON, new=JSON)
+@example(old=math.nan, new=math.nan)
+@example(old={"\ud800": "\udce9"}, new=math.nan)
+@example(old=[1, {"a": math.nan}], new=[1, {"a": 0.0}])
 def test_differences_of_any_configurations(old: Any, new: Any) -> None:
     first, second = {"config": {"a": old}}, {"config": {"a": new}}
     assert differences(first, first) == []
-    assert all(" was " in phrase for phrase in differences(first, second))
+    found = differences(first, second)
+    assert all(" was " in phrase and phrase.encode("utf-8") for phrase in found)
+    assert differences(json.loads(json.dumps(first)), first) == []  # as it comes back from a file
+
+
+def whole_manifest() -> dict[str, Any]:
+    """One of a test run, with every entry that is read."""
+    return {
+        "method": "tpt",
+        "choices": {"method": "tpt"},
+        "backbone": {"name": "noise", "precision": "fp32"},
+        "context": "words",
+        "context_fingerprint": "ab",
+        "device": "cpu",
+        "division": {"threads": 2},
+        "encoding": {"num_views": 3},
+        "files": {"names.txt": "ab"},
+        "config": {"seed": 0, "data": {"limit": None}},
+        "datasets": {"a": {"to_test": 2, "classes": 2, "size": 2, "split": "", "notes": [], "fingerprint": "x"}},
+        "sessions": [{"started": "now", "processes": 1, "versions": {"torch": "2"}}],
+    }
+
+
+def places(node: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Where the values of nested dictionaries and lists are."""
+    inner = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    return [at, *(place for key, value in inner for place in places(value, (*at, key)))]
+
+
+@FUZZ
+@given(data=st.data(), value=JSON)
+def test_a_value_of_another_kind_anywhere(tmp_path: Path, data: st.DataObject, value: Any) -> None:
+    """What is read of it is right, or it is refused in one sentence that says where."""
+    manifest: Any = whole_manifest()
+    *path, last = data.draw(st.sampled_from(places(manifest)[1:]))
+    node = manifest
+    for step in path:
+        node = node[step]
+    node[last] = value
+    (tmp_path / "run.json").write_text(json.dumps(manifest))
+    try:
+        found = read_manifest(tmp_path)
+    except ValueError as error:
+        assert str(error).startswith("Expected what test_time.py wrote in") and "\n" not in str(error)
+        return
+    use(found, tmp_path)
+
+
+def use(manifest: dict[str, Any], tmp_path: Path) -> None:
+    """What a run that is continued does with a manifest."""
+    directory = RunDirectory(tmp_path, resume=True)
+    for stored, kind in ((directory.stored("division"), int), (directory.stored("encoding"), int)):
+        assert stored is None or all(isinstance(v, kind) for v in stored.values())
+    with contextlib.suppress(UserError):
+        directory.same_run(manifest, whole_manifest(), whole_manifest()["sessions"][0])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"division": [1]},
+        {"division": {"threads": "2"}},
+        {"division": {"threads": 0}},
+        {"encoding": {}},
+        {"encoding": {"num_views": None}},
+        {"sessions": []},
+        {"sessions": [{}]},
+        {"sessions": [{"versions": []}]},
+        {"sessions": [{"versions": {"torch": 2}}]},
+        {"datasets": {"a": 1}},
+        {"config": []},
+        {"backbone": "noise"},
+        {"choices": {"method": 1}},
+    ],
+)
+def test_kinds_that_were_met(tmp_path: Path, change: dict[str, Any]) -> None:
+    (key,) = change
+    (tmp_path / "run.json").write_text(json.dumps(whole_manifest() | change))
+    with pytest.raises(UserError, match=rf"run.json, but it is damaged \({key}[.:].*\); start the run anew"):
+        read_manifest(tmp_path)
 
 
 def test_nothing_pickled_is_loaded(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rich.table import Table
 from tpt.cache.eviction import ABOUT, Segment, clear, segments
 from tpt.cache.segment import SegmentReader
 from tpt.faults import told
+from tpt.files import read_bytes
 from tpt.printing import printable, say
 
 DEFAULT = "~/.cache/tpt/features"  # as in conf/cache/on.yaml
@@ -69,11 +71,8 @@ def show(folder: Path) -> None:
 def space_row(file: Path, most: int) -> tuple[str, str, str, str]:
     """Backbone, precision, views and device of a part, as far as its file can be read."""
     about: Any = {}
-    try:
-        if file.stat().st_size <= MAX_ABOUT_BYTES:
-            about = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        pass  # it is for show alone
+    with suppress(OSError, ValueError, RecursionError):  # it is for show alone
+        about = json.loads(read_bytes(file, MAX_ABOUT_BYTES))
 
     def at(*path: str) -> Any:
         node = about

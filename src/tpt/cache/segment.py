@@ -20,11 +20,15 @@ from pathlib import Path
 
 import numpy as np
 
+from tpt.files import open_plain
+
 MAGIC = b"tpt view features 1\n".ljust(64, b"\0")
 INDEX, DATA = ".idx", ".f32"
 _FIELDS = struct.Struct("<16s16sQIIf4x")  # key, digest of the features, offset, views, width, norm
 _CHECK = 8  # bytes: digest of the fields
 LINE_BYTES = _FIELDS.size + _CHECK
+MOST_INDEX_BYTES = 2**26  # a million images; no segment has more
+MOST_ENTRY_BYTES = 2**28  # features of one image; a larger claim is not believed
 
 
 def digest(content: bytes | memoryview, size: int = 16) -> bytes:
@@ -134,7 +138,7 @@ class SegmentReader:
     def new_entries(self) -> list[IndexEntry]:
         """What was added since the last call; none where the files cannot be read or are no segment's."""
         try:
-            with self._index.open("rb") as file:
+            with open_plain(self._index, MOST_INDEX_BYTES) as file:
                 if file.read(len(MAGIC)) != MAGIC:
                     return []
                 file.seek(max(self._read, len(MAGIC)))
@@ -147,11 +151,13 @@ class SegmentReader:
 
     def features(self, entry: IndexEntry) -> np.ndarray | None:
         """(V, E) features of one of its entries, a view of the mapped file; None where they are damaged or gone."""
+        if entry.views < 1 or entry.width < 1 or entry.end - entry.offset > MOST_ENTRY_BYTES:
+            return None
         try:
             mapped = self._mapped(entry.end)
         except (OSError, ValueError):  # of an empty file
             return None
-        if mapped is None or entry.views < 1 or entry.width < 1:
+        if mapped is None:
             return None
         content = memoryview(mapped)[entry.offset : entry.end]
         if digest(content) != entry.digest:

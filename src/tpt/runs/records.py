@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from tpt.data.store import content_digest
 from tpt.errors import UserError
-from tpt.files import write_bytes
+from tpt.files import read_bytes, write_bytes
 
 RECORD_SCHEMA = pa.schema(
     [
@@ -60,6 +60,8 @@ LOGITS = tuple(f"logits{end}" for end in ENDS)
 # Columns that not all shards have, and are null where they are missing: those of earlier versions have no names.
 ADDED = (*NAMED, *RANKING, "top_name", *LOGITS)
 LOGITS_SCHEMA = pa.schema([(name, pa.list_(pa.float16())) for name in LOGITS])
+MOST_SHARD_BYTES = 2**31
+_ADDRESS = re.compile(r" (at|object at) 0x[0-9a-fA-F]+")  # of an object in memory, which differs from run to run
 _NAME = re.compile(r"\d+-.+-[0-9a-f]{16}\.parquet")
 _NOTES = b"tpt.notes"
 
@@ -83,13 +85,23 @@ def write_shard(
     folder.mkdir(parents=True, exist_ok=True)
     columns = [*RECORD_SCHEMA, *(LOGITS_SCHEMA if logits else ())]
     given = pa.schema([f.with_type(pa.list_(pa.float32())) if f.name in LOGITS else f for f in columns])
-    table = pa.Table.from_pylist(list(rows), schema=given).cast(pa.schema(columns))
+    table = pa.Table.from_pylist([_readable(row) for row in rows], schema=given).cast(pa.schema(columns))
     buffer = io.BytesIO()
     pq.write_table(table.replace_schema_metadata({_NOTES: json.dumps(list(notes))}), buffer)
     content = buffer.getvalue()
     path = folder / f"{stem}-{content_digest(content)}.parquet"
     write_bytes(content, path)
     return path
+
+
+def _readable(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with names that are not UTF-8 as backslash codes, and a problem that reads the same in every run."""
+    clean = {
+        name: value.encode("utf-8", "backslashreplace").decode("utf-8") if isinstance(value, str) else value
+        for name, value in row.items()
+    }
+    problem = clean.get("problem")
+    return clean if problem is None else {**clean, "problem": _ADDRESS.sub("", problem)}
 
 
 def read_shard(path: Path) -> pa.Table:
@@ -104,7 +116,7 @@ def read_shard(path: Path) -> pa.Table:
 def _read(path: Path, schema: pa.Schema) -> pa.Table:
     """Some columns of a shard, after a look at the whole."""
     try:
-        content = path.read_bytes()
+        content = read_bytes(path, MOST_SHARD_BYTES)
         if path.stem.rsplit("-", 1)[-1] != content_digest(content):
             raise UserError("its checksum differs")
         file = pq.ParquetFile(io.BytesIO(content))

@@ -65,11 +65,11 @@ def check_checkpoint(path: Path, task: CoOpTask | CoCoOpTask, trainer: Trainer) 
         _expect(isinstance(said, str), "the run's settings are missing")
     except _UnfitError as unfit:
         raise CheckpointError(
-            f"Expected a checkpoint that this run can go on from, but in {path} {unfit}; continue from last.ckpt of "
-            "the run, with its settings, or start it anew."
+            f"Expected a checkpoint that this run can go on from, but in {path} {_brief(unfit)}; continue from "
+            "last.ckpt of the run, with its settings, or start it anew."
         ) from unfit
     except (KeyError, TypeError, AttributeError, IndexError, RuntimeError, ValueError, OverflowError) as error:
-        _refuse(path, f"{type(error).__name__}: {error}", error)
+        _refuse(path, error)
     return str(said)
 
 
@@ -92,10 +92,16 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _refuse(path: Path, reason: str, error: Exception) -> NoReturn:
+def _refuse(path: Path, error: Exception) -> NoReturn:
     raise CheckpointError(
-        f"Expected what train_coop.py wrote in {path}, but it is damaged ({reason[:200]}); start the run anew."
+        f"Expected what train_coop.py wrote in {path}, but it is damaged ({type(error).__name__}: {_brief(error)}); "
+        "start the run anew."
     ) from error
+
+
+def _brief(error: Exception) -> str:
+    """In one line, however large the values it shows."""
+    return " ".join(str(error)[:2000].split())[:300]
 
 
 class _UnfitError(Exception):
@@ -240,7 +246,9 @@ def taking_up(path: Path | None, trainer: Trainer) -> Iterator[None]:
     trainer.callbacks = [*callbacks, restored]  # type: ignore[attr-defined]
     try:
         yield
-    except (KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+    except (UserError, OSError, MemoryError):
+        raise
+    except Exception as error:  # what a library says of values that are not what it expects
         if restored.done:
             raise
-        _refuse(path, f"{type(error).__name__}: {error}", error)
+        _refuse(path, error)

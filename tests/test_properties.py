@@ -1,0 +1,33 @@
+"""Properties on new random examples; the default suite has the same ones in every run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+ROUNDS = 5
+
+
+def files() -> list[Path]:
+    """Tests of properties, this one left out."""
+    found = sorted((ROOT / "tests").rglob("test_*.py"))
+    return [file for file in found if "@given(" in file.read_text("utf-8") and file != Path(__file__)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(ROUNDS))
+def test_on_new_examples(seed: int, tmp_path: Path) -> None:
+    """Fails with the example, which then belongs beside the property."""
+    chosen = int.from_bytes(os.urandom(4), "little") + seed
+    command = [sys.executable, "-m", "pytest", "-q", "-x", f"--hypothesis-seed={chosen}", "--rootdir", str(ROOT)]
+    random = {**os.environ, "HYPOTHESIS_PROFILE": "random", "HYPOTHESIS_STORAGE_DIRECTORY": str(tmp_path)}
+    done = subprocess.run(
+        [*command, *map(str, files())], cwd=ROOT, env=random, capture_output=True, text=True, timeout=1800, check=False
+    )
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
