@@ -263,3 +263,68 @@ def test_sweeps_through_hydras_launchers(tmp_path: Path, small: list[str], launc
     finish(start(tmp_path, *sweep))
     finish(start(tmp_path, *sweep))  # what is complete stays
     assert [len(without_time(tmp_path / "sweep" / job)) for job in "01"] == [12, 12]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [0.3, 1.5, 4.0])
+def test_a_process_that_is_killed_while_it_starts(tmp_path: Path, after: float) -> None:
+    """One sentence, and no long wait for it."""
+    process = start(tmp_path, *SLOW, "hydra.run.dir=part", *DDP, "trainer.devices=2")
+    wait_until(lambda: ranks(process.pid), process)
+    time.sleep(after)
+    os.kill(ranks(process.pid)[0], signal.SIGKILL)
+    errors = finish(process, code=1)
+    assert errors.count("Expected process 1 of the run to go on, but it ended with signal SIGKILL") == 1, errors
+    finish(start(tmp_path, "resume=part"))
+    assert len(without_time(tmp_path / "part")) == 60
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [0.3, 1.5, 4.0])
+def test_the_first_process_is_told_to_end_while_the_second_starts(tmp_path: Path, after: float) -> None:
+    process = start(tmp_path, *SLOW, "hydra.run.dir=part", *DDP, "trainer.devices=2")
+    wait_until(lambda: ranks(process.pid), process)
+    time.sleep(after)
+    (second,) = ranks(process.pid)
+    process.send_signal(signal.SIGTERM)
+    errors = finish(process, code=143)
+    assert errors.count("Terminated: what was computed is kept") == 1 and len(errors.splitlines()) == 1, errors
+    deadline = time.monotonic() + 60
+    while Path(f"/proc/{second}").exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not Path(f"/proc/{second}").exists()
+
+
+@pytest.mark.slow
+def test_sigterm_while_a_loading_process_stands_still(tmp_path: Path) -> None:
+    """It is named after a while; the run ends when it is told to."""
+    process = start(tmp_path, *SLOW, "hydra.run.dir=part", "data.num_workers=1", "data.limit=150")
+    wait_until(begun(tmp_path / "part", 2), process)
+    (loader,) = children(process.pid)
+    os.kill(loader, signal.SIGSTOP)
+    time.sleep(20)
+    process.send_signal(signal.SIGTERM)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 143 and "Traceback" not in errors and errors.count("\n") == 1, errors
+    assert f"Process {loader} of the run was stopped" in output
+    assert not Path(f"/proc/{loader}").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["first", "second"])
+def test_a_process_that_stands_still(tmp_path: Path, which: str) -> None:
+    process = start(tmp_path, *SLOW, "hydra.run.dir=part", *DDP, "trainer.devices=2")
+    wait_until(begun(tmp_path / "part", 4), process)
+    stopped = process.pid if which == "first" else ranks(process.pid)[0]
+    os.kill(stopped, signal.SIGSTOP)
+    time.sleep(20)
+    os.kill(stopped, signal.SIGCONT)
+    output, errors = process.communicate(timeout=280)
+    assert process.returncode == 0, errors
+    assert f"Process {stopped} of the run was stopped, and the run waits for it" in output
+    assert len(without_time(tmp_path / "part")) == 60
+
+
+def ranks(pid: int) -> list[int]:
+    """The processes of a run that its first one has started."""
+    return [child for child in children(pid) if "test_time" in Path(f"/proc/{child}/cmdline").read_text()]

@@ -80,9 +80,11 @@ class Program:
             # Lightning turns Ctrl-C into an exit with code 1 once its callbacks have run.
             if isinstance(end, SystemExit) and not isinstance(end.__context__, KeyboardInterrupt):
                 raise
+            stop.end_loaders()
             self._say("Interrupted")
             sys.exit(INTERRUPTED)
         except stop.StopRun as end:
+            stop.end_loaders()
             self._say("Terminated" if isinstance(end, stop.Terminated) else f"Error: {end}")
             sys.exit(end.exit_code)
         except ToldError as end:
@@ -194,8 +196,12 @@ class Program:
                 "Expected memory for the smallest parts of the work, but it ran out "
                 f"({str(error).splitlines()[0][:200]}); free some and {where}."
             )
-        if any(word in str(error) for word in _CONNECTION):
-            return f"Expected the other processes of the run to go on, but the connection to them ended; {where}."
+        broken = getattr(distributed, "DistError", ())  # where torch is built without, there are no other processes
+        if isinstance(error, broken) or any(word in str(error) for word in _CONNECTION):
+            said = f"Expected the other processes of the run to go on, but the connection to them ended; {where}."
+            if os.environ.get("LOCAL_RANK", "0") != "0":
+                raise stop.ProcessDied(said)  # the first process tells
+            return said
         return None
 
 
@@ -225,6 +231,7 @@ def _settings_among(arguments: list[str]) -> tuple[list[str], bool]:
 
 def _quieten() -> None:
     """Leaves out what others say and a user can do nothing about."""
+    stop.quiet_loaders()
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import sys
 import threading
 from types import FrameType
+
+JOIN_S = 5.0  # for a process that was killed to be gone
 
 
 class StopRun(BaseException):
@@ -60,6 +64,27 @@ def end(why: str) -> None:
     if isinstance(listener := signal.getsignal(signal.SIGTERM), Listener):
         listener.why = why
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def end_loaders() -> None:
+    """Kills the loading processes of this one, which may stand still: Python waits for them before it leaves."""
+    if _in_main_thread() and hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would raise for a loader that was killed
+    for loader in multiprocessing.active_children():
+        loader.kill()
+        loader.join(JOIN_S)
+
+
+def quiet_loaders() -> None:
+    """Leaves out what torch says of a loader that is gone while Python forgets it; the run's own sentence says it."""
+    before = sys.unraisablehook
+
+    def hook(left: sys.UnraisableHookArgs) -> None:
+        if "DataLoaderIter" not in getattr(left.object, "__qualname__", ""):
+            before(left)
+
+    if getattr(before, "__name__", "") != hook.__name__:
+        sys.unraisablehook = hook
 
 
 def _in_main_thread() -> bool:

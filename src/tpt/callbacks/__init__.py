@@ -1,6 +1,6 @@
 """What a run measures, keeps and shows."""
 
-from tpt.callbacks.lifecycle import begin, close, describe, finish
+from tpt.callbacks.lifecycle import begin, close, describe, finish, launch
 from tpt.callbacks.metrics import DatasetMetrics
 from tpt.callbacks.processes import ProcessGuard
 from tpt.callbacks.progress import EpisodeProgressBar
@@ -15,4 +15,5 @@ __all__ = [
     "close",
     "describe",
     "finish",
+    "launch",
 ]

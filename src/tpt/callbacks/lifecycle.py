@@ -30,6 +30,15 @@ class Begins(Protocol):
 
 
 @runtime_checkable
+class Launches(Protocol):
+    """A callback that acts before the processes of a run are started."""
+
+    def launch(self, trainer: Trainer) -> None:
+        """Comes last, when all else is ready."""
+        ...
+
+
+@runtime_checkable
 class Closes(Protocol):
     """A callback that waits for the records of all processes."""
 
@@ -61,6 +70,14 @@ def begin(trainer: Trainer, records: pa.Table, manifest: Mapping[str, Any], swee
     for callback in callbacks:
         if isinstance(callback, Begins):
             callback.begin(records)
+    launch(trainer)
+
+
+def launch(trainer: Trainer) -> None:
+    """Tells the callbacks that the processes of the run are about to be started."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, Launches):
+            callback.launch(trainer)
 
 
 def close(trainer: Trainer, found: dict[str, dict[str, Any]]) -> None:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from tpt import cli, sweeps
 from tpt.backbones import CLIP
-from tpt.callbacks import describe, finish
+from tpt.callbacks import ProcessGuard, describe, finish, launch
 from tpt.data import Shots, ShotsDataModule
 from tpt.runs import TrainingDirectory, about_shots, as_text, metrics_before, session, training_files, write_json
 from tpt.tasks import CoCoOpTask, CoOpTask, checkpoints, save_learned
@@ -29,7 +29,7 @@ def run(cfg: DictConfig) -> None:
     data: ShotsDataModule = instantiate(cfg.shots.module)(shots=shots).use_image_size(clip.image_size)
     task: Task = instantiate(cfg.learner)(clip=clip, class_names=data.class_names, shots=cfg.shots.k)
     folder, loggers = cli.output_dir(), list(instantiate(cfg.logger).values())
-    callbacks = checkpoints(folder, validates=shots.val is not None)
+    callbacks = [*checkpoints(folder, validates=shots.val is not None), ProcessGuard(folder)]
     settings = {"max_epochs": task.epochs, "callbacks": callbacks, "logger": loggers, "plugins": [WholeFiles()]}
     trainer: Trainer = instantiate(cfg.trainer, **settings)
     made = {"method": cli.choices()["learner"], "choices": cli.choices(), "backbone": clip.about()}
@@ -43,6 +43,7 @@ def run(cfg: DictConfig) -> None:
         task.run_text = as_text(manifest, now)
         directory.begin(manifest, now)
         describe(loggers, manifest, sweeps.at_hand())
+        launch(trainer)
         with taking_up(checkpoint, trainer):
             trainer.fit(task, data, ckpt_path=checkpoint, weights_only=None if checkpoint is None else True)
         finish(trainer)
