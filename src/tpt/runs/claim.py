@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 PATIENCE_S = 15.0
 LOCK = ".lock"
 LOGS = "csv"  # what conf/logger/csv.yaml calls it
+ANOTHER = "choose another hydra.run.dir"
 SHOWN = 3  # differences in an error
 
 
@@ -31,6 +32,7 @@ class ClaimedDirectory:
         folder: of the run.
         resume: continues what is there; otherwise a directory that holds a run is refused.
         first: whether this is the first process of the run, which alone locks and writes.
+        another: how to have another directory, for errors.
     """
 
     product: str  # what a run leaves
@@ -40,10 +42,11 @@ class ClaimedDirectory:
     files: tuple[str, ...] = ()  # that the run writes
     folders: tuple[str, ...] = ()
 
-    def __init__(self, folder: Path, resume: bool = False, first: bool = True) -> None:
+    def __init__(self, folder: Path, resume: bool = False, first: bool = True, another: str = ANOTHER) -> None:
         self.folder = folder
         self.resume = resume
         self.first = first
+        self.another = another
         self._lock = FileLock(folder / LOCK, timeout=PATIENCE_S)
 
     def __enter__(self) -> Self:
@@ -78,19 +81,19 @@ class ClaimedDirectory:
             self._lock.acquire()
         except Timeout as error:
             raise UserError(
-                f"Expected one run at a time in {self.folder}, but another process is at it; wait for it, or choose "
-                "another hydra.run.dir."
+                f"Expected one run at a time in {self.folder}, but another process is at it; wait for it, or "
+                f"{self.another}."
             ) from error
         for name in self.strangers:
             if (self.folder / name).exists():
                 raise UserError(
                     f"Expected a directory for this run, found {name} of another program's run in {self.folder}; "
-                    "choose another hydra.run.dir."
+                    f"{self.another}."
                 )
         if self.is_new() and self.holds_a_run():
             raise UserError(
                 f"Expected no {self.product} in {self.folder}, found those of an earlier run; continue it with "
-                f"resume={self.folder}, or choose another hydra.run.dir."
+                f"resume={self.folder}, or {self.another}."
             )
         for folder in (self.folder, *(self.folder / name for name in self.folders)):
             remove_partial(folder)
@@ -109,8 +112,7 @@ class ClaimedDirectory:
                 if not fits:
                     what = "a file" if kind is stat.S_ISREG else "a folder"
                     raise UserError(
-                        f"Expected {path} to be {what} of the run, found something else; remove it, or choose another "
-                        "hydra.run.dir."
+                        f"Expected {path} to be {what} of the run, found something else; remove it, or {self.another}."
                     )
 
     def earlier_sessions(self, manifest: Mapping[str, Any], session: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -131,7 +133,7 @@ class ClaimedDirectory:
             more = f" (and {len(different) - SHOWN} more)" if len(different) > SHOWN else ""
             raise UserError(
                 f"Expected the settings of the run in {self.folder}, but {'; '.join(different[:SHOWN])}{more}; "
-                "continue with the same, or choose another hydra.run.dir."
+                f"continue with the same, or {self.another}."
             )
         sessions: list[dict[str, Any]] = old["sessions"]
         before, now = sessions[-1]["versions"], session["versions"]

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from tpt.data.dataset import ImageDataset
 from tpt.data.store import content_digest
 from tpt.errors import BadImageError, DataError, UserError
-from tpt.runs.claim import ClaimedDirectory
+from tpt.runs.claim import ANOTHER, ClaimedDirectory
 from tpt.runs.manifest import FREE, NAME
 from tpt.runs.records import RECORD_SCHEMA, DamagedShardError, in_order, read_shard, shard_files
 from tpt.runs.training import TRAINING
@@ -37,8 +37,8 @@ class RunDirectory(ClaimedDirectory):
     files = ("results.json",)
     folders = ("records", DAMAGED)
 
-    def __init__(self, folder: Path, resume: bool = False, first: bool = True) -> None:
-        super().__init__(folder, resume, first)
+    def __init__(self, folder: Path, resume: bool = False, first: bool = True, another: str = ANOTHER) -> None:
+        super().__init__(folder, resume, first, another)
         self.records = RECORD_SCHEMA.empty_table()  # of earlier sessions
 
     def holds_a_run(self) -> bool:
