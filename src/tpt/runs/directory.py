@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 DAMAGED = "damaged"  # a folder beside the records, which other programs may read as a whole
 READERS = 8  # threads that read images again
-CHUNK = 4096  # images looked at again at once
+CHUNK = 256  # images that one of them reads in a row
 
 
 class RunDirectory(ClaimedDirectory):
@@ -112,18 +112,22 @@ class RunDirectory(ClaimedDirectory):
         rows = self.records.filter(pc.is_valid(self.records["content"])).select(["dataset", "index", "content"])
         if len(rows):
             log.info("Going on after %d images; looking whether they are still the same.", len(rows))
-        changed: list[str] = []
-        with ThreadPoolExecutor(READERS) as pool:
-            for batch in rows.to_batches(CHUNK):
-                places = zip(*(column.to_pylist() for column in batch.columns), strict=True)
-                found = pool.map(lambda row: _changed_image(by_name[row[0]], row[1], row[2]), places)
-                changed += [where for where in found if where is not None]
+        with ThreadPoolExecutor(READERS) as pool:  # a task is many images, since each takes less than a task does
+            found = pool.map(lambda batch: _changed_images(batch, by_name), rows.to_batches(CHUNK))
+            changed = [where for some in found for where in some]
         if changed:
             more = f" and {len(changed) - 1} others have" if len(changed) > 1 else " has"
             raise DataError(
                 f"Expected the images that the run in {self.folder} has tested, but {changed[0]}{more} changed since; "
                 "put them back, or start the run anew."
             )
+
+
+def _changed_images(rows: pa.RecordBatch, by_name: Mapping[str, ImageDataset]) -> list[str]:
+    """Where the images lie that are others than they were."""
+    places = zip(*(column.to_pylist() for column in rows.columns), strict=True)
+    found = (_changed_image(by_name[name], index, digest) for name, index, digest in places)
+    return [where for where in found if where is not None]
 
 
 def _changed_image(dataset: ImageDataset, index: int, digest: str) -> str | None:
