@@ -8,7 +8,7 @@ import os
 import runpy
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -165,8 +165,9 @@ def small(image_tree: Path, noise_file: Callable[..., Path]) -> list[str]:
 
 
 @pytest.fixture
-def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+def stop_after(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
     """Makes the run get a signal when so many batches are done."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs pytest by nohup ignores it
     step = AdaptationTask.test_step  # of the class as it is
 
     def at(batches: int, number: int = signal.SIGTERM) -> None:
@@ -180,7 +181,8 @@ def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
         monkeypatch.setattr(AdaptationTask, "test_step", test_step)
 
-    return at
+    yield at
+    signal.signal(signal.SIGINT, before)
 
 
 def compose_config(script: str, *overrides: str, tmp_path: Path) -> DictConfig:
