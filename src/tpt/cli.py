@@ -63,6 +63,9 @@ class Program:
         self.run = run
         self.config_name = config_name
         self.directory: Path | None = None  # of the job at hand
+        self.first = (
+            os.environ.get("LOCAL_RANK", "0") == "0"
+        )  # of the processes of a run; a job's end clears the variable
 
     def main(self) -> None:
         """Does what the command line asks for; exits 1 on a user's mistake or a bug."""
@@ -169,7 +172,7 @@ class Program:
 
     def _say(self, what: str) -> None:
         """The end of a run that can be continued; the processes that were started for it say nothing."""
-        if os.environ.get("LOCAL_RANK", "0") == "0":
+        if self.first:
             where = f"; resume={self.directory} continues" if self.directory else ""
             say(f"{what}: what was computed is kept{where}.", error=True)
 
@@ -199,7 +202,7 @@ class Program:
         broken = getattr(distributed, "DistError", ())  # where torch is built without, there are no other processes
         if isinstance(error, broken) or any(word in str(error) for word in _CONNECTION):
             said = f"Expected the other processes of the run to go on, but the connection to them ended; {where}."
-            if os.environ.get("LOCAL_RANK", "0") != "0":
+            if not self.first:
                 raise stop.ProcessDied(said)  # the first process tells
             return said
         return None
