@@ -11,8 +11,10 @@ from omegaconf import DictConfig
 
 from tpt import cli, sweeps
 from tpt.backbones import CLIP
-from tpt.callbacks import describe, finish
+from tpt.callbacks import TrainingProgress, describe, finish
 from tpt.data import Shots, ShotsDataModule
+from tpt.logs import stage
+from tpt.programs.ending import tell_learned
 from tpt.prompts import load_context
 from tpt.runs import session, write_json
 from tpt.tasks import CoCoOpTask, CoOpTask, checkpoints, save_learned
@@ -22,7 +24,9 @@ def run(cfg: DictConfig) -> None:
     """One run: a context learned by CoOp or CoCoOp, for `test_time.py context=coop context.path=...`."""
     began = time.perf_counter()
     seed_everything(cfg.seed, verbose=False)
+    stage(f"Loading the backbone {cfg.backbone.name or cfg.backbone.get('pretrained')}")
     clip: CLIP = instantiate(cfg.backbone)
+    stage("Drawing the shots")
     shots: Shots = instantiate(cfg.shots.draw)
     data: ShotsDataModule = instantiate(cfg.shots.module)(shots=shots).use_image_size(clip.image_size)
     task: CoOpTask | CoCoOpTask = instantiate(cfg.learner)(clip=clip, class_names=data.class_names, shots=cfg.shots.k)
@@ -31,8 +35,9 @@ def run(cfg: DictConfig) -> None:
     folder, loggers = cli.output_dir(), list(instantiate(cfg.logger).values())
     made = {"method": cli.choices()["learner"], "choices": cli.choices(), "backbone": clip.about()}
     describe(loggers, {**made, "config": cli.resolved(cfg)}, sweeps.at_hand())
-    callbacks = checkpoints(folder, validates=shots.val is not None)
+    callbacks = [*checkpoints(folder, validates=shots.val is not None), TrainingProgress()]
     trainer: Trainer = instantiate(cfg.trainer, max_epochs=task.epochs, callbacks=callbacks, logger=loggers)
+    stage(f"Training for {task.epochs} epochs on {len(shots.train)} images of {len(data.class_names)} classes")
     trainer.fit(task, data, ckpt_path=cfg.resume, weights_only=None if cfg.resume is None else True)
     finish(trainer)
     if not trainer.is_global_zero:
@@ -49,10 +54,7 @@ def run(cfg: DictConfig) -> None:
     }
     ended = {**session(trainer.world_size), "seconds": time.perf_counter() - began, "config": cli.resolved(cfg)}
     write_json({**about, "backbone": made["backbone"], **found, **drawn, **ended}, folder / "training.json")
-    for note in drawn["notes"]:
-        print(f"Note: {note}.")
-    print(", ".join(f"{name} {value:.4g}" for name, value in sorted(metrics.items())))
-    print(f"\nNext: {cli.command('test_time')} context={about['learner']} context.path={folder / files['last']}")
+    tell_learned(drawn["notes"], metrics, about["learner"], folder / files["last"])
 
 
 def main() -> None:
