@@ -26,11 +26,12 @@ from tpt.backbones.clip import is_out_of_memory
 from tpt.continuing import continued
 from tpt.errors import RunError, UserError
 from tpt.faults import INTERRUPTED, NOBODY_READS, nobody_reads, tell
-from tpt.hints import FAMILIES, Settings, explained, items, refuse_unreadable, users_part
+from tpt.hints import FAMILIES, Settings, explained, in_program, items, refuse_unreadable, users_part
 from tpt.printing import forgiving_streams, say
 from tpt.programs import command as command  # noqa: PLC0414 -- programs call it beside the rest
 from tpt.programs import config_dir
 from tpt.settings import check_sweep, refuse_wrong
+from tpt.settings.help import help_text
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,9 @@ class Program:
             refuse_unreadable(settings)
             if multirun:
                 self._check_sweep(settings)
+            if {"--help", "-h"} & {*sys.argv[1:]}:
+                self._help(settings)
+                return
             decorate = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=self.config_name)
             decorate(self._job())()
         except (KeyboardInterrupt, SystemExit) as end:
@@ -94,6 +98,16 @@ class Program:
             sys.exit(end.exit_code)
         except Exception as error:
             sys.exit(self._tell(error))
+
+    def _help(self, settings: list[str]) -> None:
+        """Prints groups, options and settings of what is chosen."""
+        with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
+            cfg = hydra.compose(self.config_name, settings, return_hydra_config=True)
+        groups = Settings(config_dir(), self.config_name).groups
+        chosen = {group: str(cfg.hydra.runtime.choices.get(group)) for group in groups}
+        plain: Any = OmegaConf.to_container(cfg, resolve=False)
+        plain.pop("hydra")
+        say(help_text(self.config_name, command(self.config_name), config_dir(), plain, chosen))
 
     def _job(self) -> Callable[[DictConfig], float | None]:
         """`run`, saying what went wrong at once: a sweep goes on with its other jobs and raises only at its end."""
@@ -184,7 +198,8 @@ class Program:
         job = " ".join(HydraConfig.get().overrides.task) if in_sweep else ""
         kept = f"what was computed is kept, and resume={self.directory} continues when it is mended."
         settings = Settings(config_dir(), self.config_name, sys.argv[1:])
-        return tell(explained(error, settings), FAMILIES, job, kept if self.directory else "")
+        said = in_program(explained(error, settings), self.config_name)
+        return tell(said, FAMILIES, job, kept if self.directory else "")
 
     def _outside(self, error: RuntimeError) -> str | None:
         """One sentence on what went wrong outside the program; None for a bug."""

@@ -14,7 +14,7 @@ class UserError(ValueError):
         exit_code: of the program.
     """
 
-    exit_code = 1
+    exit_code: int = 1
 
 
 class DataError(UserError):

@@ -99,7 +99,9 @@ def tell(error: BaseException, families: Family = (), job: str = "", kept: str =
         say("".join(traceback.format_exception(error)).rstrip(), error=True)
     where = f" [{printable(job)}]" if job else ""
     if mistake:
-        say(f"Error{where}: {sentence(error)}", error=True)
+        lacking = isinstance(error, OSError) and error.errno in _LACKS and kept
+        text = f"{sentence(error).removesuffix('.')}; {kept}" if lacking else sentence(error)
+        say(f"Error{where}: {text}", error=True)
     else:
         rest = kept or "please report it with the lines above."
         say(f"Bug{where}: not your settings, but {place(error)} is at fault; {rest}", error=True)

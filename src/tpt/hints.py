@@ -119,6 +119,19 @@ def explained(error: Exception, settings: Settings | None = None) -> Exception:
     return error
 
 
+def in_program(error: Exception, program: str) -> Exception:
+    """The error with the settings of this program in its way out: readers of data serve both, and name `data.`."""
+    text = str(error)
+    if program != "train_coop" or not isinstance(error, UserError) or "data." not in text:
+        return error
+    text = re.sub(r",? or (pass )?data\.on_bad_image=skip( to leave such files out and count them)?", "", text)
+    text = re.sub(r"(pass )?data\.on_bad_image=skip( to leave such files out and count them)?", "remove it", text)
+    text = re.sub(r"\bdata\.(root|class_names|num_workers|classes|path|split|limit)\b", r"shots.\1", text)
+    changed = UserError(text).with_traceback(error.__traceback__)
+    changed.exit_code = error.exit_code
+    return changed
+
+
 def _several(text: str) -> UserError:
     """The sentence on several values where one is expected, of Hydra's words on it."""
     override = text.split("\n", maxsplit=1)[0].removeprefix("Ambiguous value for argument '").removesuffix("'")

@@ -153,6 +153,15 @@ def test_a_list_or_null_is_allowed_where_the_option_allows_it(tmp_path: Path) ->
         check(tmp_path, "test_time", "context=random", "context.n_ctx=null")
 
 
+@pytest.mark.parametrize("method", ["ctpt", "otpt", "atpt", "rtpt", "use", "rlcf", "tps"])
+def test_settings_that_a_method_hands_to_its_base_class(method: str, tmp_path: Path) -> None:
+    for setting, sentence in {"steps=null": "got null", "steps=1.5": "got 1.5", "selection_p=0": "got 0"}.items():
+        with pytest.raises(UserError, match=f"`method.*{sentence}"):
+            check(tmp_path, "test_time", f"method={method}", f"method.{setting}")
+    with pytest.raises(UserError, match=r"in `method`, got 'stepz'; did you mean steps"):
+        check(tmp_path, "test_time", f"method={method}", "+method.stepz=2")
+
+
 def test_a_number_is_no_name_of_a_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=re.escape("""if it is a name, write 'data.root="2024"'""")):
         check(tmp_path, "test_time", "data=folder", "data.root=2024")
@@ -219,8 +228,9 @@ def test_a_contributors_part_needs_no_table() -> None:
         "c": "a word.",
         "e": "another.",
     }
-    below = target_of(f"{__name__}.Below")
-    assert below is not None and below.open and not below.ours
+    below = target_of(f"{__name__}.Below")  # what it takes beside its own goes to its base class
+    assert below is not None and not below.open and not below.ours
+    assert list(below.kinds) == ["e", "a", "b", "c", "d"]
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,14 @@ from tpt.callbacks.metrics import DatasetMetrics
 from tpt.callbacks.processes import ProcessGuard
 from tpt.callbacks.progress import EpisodeProgressBar
 from tpt.callbacks.records import RecordWriter
+from tpt.callbacks.training import TrainingProgress
 
 __all__ = [
     "DatasetMetrics",
     "EpisodeProgressBar",
     "ProcessGuard",
     "RecordWriter",
+    "TrainingProgress",
     "begin",
     "close",
     "describe",

@@ -104,7 +104,7 @@ def _draw(
         notes.append(f"{what}: {sum(short.values())} classes have fewer than {shots} images, all were taken ({counts})")
     absent = len(dataset.class_names) - len(by_class)
     if absent:
-        notes.append(f"{what}: {absent} of {len(dataset.class_names)} classes have no image")
+        notes.append(f"{what}: there are images of {len(by_class)} of the {len(dataset.class_names)} classes")
     return drawn, notes
 
 

@@ -14,6 +14,7 @@ from tpt.backbones import CLIP
 from tpt.cache import FeatureCache
 from tpt.callbacks import begin, close
 from tpt.data import EpisodeDataModule
+from tpt.logs import stage
 from tpt.reports import print_table, refuse_unanswered, results_of
 from tpt.runs import RunDirectory, about_datasets, named_files, session, write_json
 from tpt.tasks import AdaptationTask, MethodMaker
@@ -23,7 +24,9 @@ def run(cfg: DictConfig) -> None:
     """One run: every dataset, one table."""
     began, folder = time.perf_counter(), cli.output_dir()
     seed_everything(cfg.seed, verbose=False)
+    stage(f"Loading the backbone {cfg.backbone.name or cfg.backbone.get('pretrained')}")
     clip: CLIP = instantiate(cfg.backbone)
+    stage("Listing the images")
     data: EpisodeDataModule = instantiate(cfg.data.module)
     data.use_views(instantiate(cfg.views)(image_size=clip.image_size, mean=clip.mean, std=clip.std))
     make_method = MethodMaker(clip, instantiate(cfg.context), instantiate(cfg.method))
@@ -36,6 +39,7 @@ def run(cfg: DictConfig) -> None:
     reward = make_method.reward
     rewards = None if reward is None else make_cache(reward, device.type, str(trainer.precision), swept=swept)
     task = AdaptationTask(clip, make_method, data.datasets, cache=cache, reward=reward, reward_cache=rewards)
+    stage(f"Making the text features of {', '.join(d.name for d in data.datasets)}")
     make_method.check(data.num_views())
 
     with RunDirectory(folder, resume=cfg.resume is not None, first=trainer.is_global_zero) as directory:
@@ -58,6 +62,7 @@ def run(cfg: DictConfig) -> None:
         task.threads = make_method.threads
         data.use_cache(cache, rewards).leave_out(directory.begin(manifest, session(trainer.world_size), data.datasets))
         begin(trainer, directory.records, manifest, sweeps.at_hand())
+        stage("Testing")
         trainer.test(task, datamodule=data, verbose=False)
         if not trainer.is_global_zero:
             return

@@ -11,8 +11,10 @@ from omegaconf import DictConfig
 
 from tpt import cli, sweeps
 from tpt.backbones import CLIP
-from tpt.callbacks import ProcessGuard, describe, finish, launch
+from tpt.callbacks import ProcessGuard, TrainingProgress, describe, finish, launch
 from tpt.data import Shots, ShotsDataModule
+from tpt.logs import stage
+from tpt.programs.ending import tell_learned
 from tpt.runs import TrainingDirectory, about_shots, as_text, metrics_before, session, training_files, write_json
 from tpt.tasks import CoCoOpTask, CoOpTask, checkpoints, save_learned
 from tpt.tasks.coop_resume import WholeFiles, check_checkpoint, taking_up, use_threads
@@ -24,12 +26,14 @@ def run(cfg: DictConfig) -> None:
     """One run: a context learned by CoOp or CoCoOp, for `test_time.py context=coop context.path=...`."""
     began = time.perf_counter()
     seed_everything(cfg.seed, verbose=False)
+    stage(f"Loading the backbone {cfg.backbone.name or cfg.backbone.get('pretrained')}")
     clip: CLIP = instantiate(cfg.backbone)
+    stage("Drawing the shots")
     shots: Shots = instantiate(cfg.shots.draw)
     data: ShotsDataModule = instantiate(cfg.shots.module)(shots=shots).use_image_size(clip.image_size)
     task: Task = instantiate(cfg.learner)(clip=clip, class_names=data.class_names, shots=cfg.shots.k)
     folder, loggers = cli.output_dir(), list(instantiate(cfg.logger).values())
-    callbacks = [*checkpoints(folder, validates=shots.val is not None), ProcessGuard(folder)]
+    callbacks = [*checkpoints(folder, validates=shots.val is not None), TrainingProgress(), ProcessGuard(folder)]
     settings = {"max_epochs": task.epochs, "callbacks": callbacks, "logger": loggers, "plugins": [WholeFiles()]}
     trainer: Trainer = instantiate(cfg.trainer, **settings)
     made = {"method": cli.choices()["learner"], "choices": cli.choices(), "backbone": clip.about()}
@@ -43,6 +47,7 @@ def run(cfg: DictConfig) -> None:
         task.run_text = as_text(manifest, now)
         directory.begin(manifest, now)
         describe(loggers, manifest, sweeps.at_hand())
+        stage(f"Training for {task.epochs} epochs on {len(shots.train)} images of {len(data.class_names)} classes")
         launch(trainer)
         with taking_up(checkpoint, trainer):
             trainer.fit(task, data, ckpt_path=checkpoint, weights_only=None if checkpoint is None else True)
@@ -62,10 +67,7 @@ def _save(task: Task, trainer: Trainer, shots: Shots, about: dict[str, Any], pub
     notes = [*shots.notes, *shots.train.notes]
     drawn = {"notes": notes, "class_names": shots.train.class_names, "drawn": shots.files()}
     write_json({**about, **found, **drawn}, folder / "training.json")
-    for note in notes:
-        print(f"Note: {note}.")
-    print(", ".join(f"{name} {value:.4g}" for name, value in sorted(metrics.items())))
-    print(f"\nNext: {cli.command('test_time')} context={about['learner']} context.path={folder / files['last']}")
+    tell_learned(notes, metrics, about["learner"], folder / files["last"])
 
 
 def main() -> None:

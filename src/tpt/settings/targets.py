@@ -43,28 +43,41 @@ def target_of(path: str) -> Target | None:
     """What is there under a dotted path; None where nothing can be found out, which whoever makes it then says."""
     try:
         made = get_object(path)
-        signature = inspect.signature(made)
-    except Exception:  # importing it may go wrong in any way
+        kinds, more = _arguments(made)
+    except Exception:  # importing it, and looking at it, may go wrong in any way
         return None
-    hints = _hints(made)
-    kinds: dict[str, Kind | None] = {}
-    open_ = False
-    for name, parameter in signature.parameters.items():
-        hint = hints.get(name, parameter.annotation)
-        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            named = _unpacked(hint)
-            open_ = not named
-            kinds |= {key: kind_of(value) for key, value in named.items()}
-        elif parameter.kind is not inspect.Parameter.VAR_POSITIONAL:
-            kinds[name] = None if hint is inspect.Parameter.empty else kind_of(hint)
     ours = f"{getattr(made, '__module__', '')}.".startswith(OURS)
     papers = getattr(made, "paper_settings", None)
     known = frozenset(papers()) if callable(papers) else frozenset()
-    return Target(path.rsplit(".", maxsplit=1)[-1], kinds, meanings_of(made), open_, ours, known)
+    return Target(path.rsplit(".", maxsplit=1)[-1], kinds, meanings_of(made), more, ours, known)
 
 
-def _hints(made: Callable[..., Any]) -> dict[str, Any]:
-    function = made.__init__ if inspect.isclass(made) else made
+def _arguments(made: Callable[..., Any]) -> tuple[dict[str, Kind | None], bool]:
+    """The kinds of the arguments of a class or function, and whether it takes others as well.
+
+    A class that takes `**settings` passes them on to its base class, as in `class CTPT(TPT)`.
+    """
+    functions: list[Any] = [made]
+    if inspect.isclass(made):
+        functions = [vars(one)["__init__"] for one in inspect.getmro(made)[:-1] if "__init__" in vars(one)] or [made]
+    kinds: dict[str, Kind | None] = {}
+    for function in functions:
+        hints, more = _hints(function), False
+        parameters = list(inspect.signature(function).parameters.values())
+        for parameter in parameters[1:] if inspect.isclass(made) and function is not made else parameters:
+            hint = hints.get(parameter.name, parameter.annotation)
+            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                named = _unpacked(hint)
+                more = not named
+                kinds = {key: kind_of(value) for key, value in named.items()} | kinds
+            elif parameter.kind is not inspect.Parameter.VAR_POSITIONAL:
+                kinds.setdefault(parameter.name, None if hint is inspect.Parameter.empty else kind_of(hint))
+        if not more:
+            return kinds, False
+    return kinds, True
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     try:
         return typing.get_type_hints(inspect.unwrap(function))
     except Exception:  # names that are there for a type checker alone

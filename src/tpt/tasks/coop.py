@@ -32,6 +32,15 @@ class NonFiniteLossError(UserError):
     """A loss that is NaN or infinite; the message names the batch."""
 
 
+class Percent(MulticlassAccuracy):
+    """Accuracy in %, as everywhere in this project."""
+
+    def compute(self) -> Tensor:
+        """Of all that was counted."""
+        share: Tensor = super().compute()
+        return 100 * share
+
+
 def epochs_for(shots: int | None) -> int:
     """CoOp's number of epochs: 50 for one shot, 100 for two or four, 200 for more (its section 4.1)."""
     if shots is None or shots > 4:
@@ -97,7 +106,7 @@ class _ContextTask(LightningModule, ABC):
         self.schedule = partial(learning_rate, epochs=epochs, warmup_epochs=warmup_epochs, warmup_rate=warmup_rate)
         self._optimizer = optimizer
         self.accuracy = nn.ModuleDict(
-            {f"{split}_split": MulticlassAccuracy(len(names), average="micro") for split in ("train", "val")}
+            {f"{split}_split": Percent(len(names), average="micro") for split in ("train", "val")}
         )
 
     @abstractmethod
@@ -137,7 +146,7 @@ class _ContextTask(LightningModule, ABC):
     def _loss(self, batch: LabelledBatch, split: str) -> Tensor:
         logits = self.logits(self.clip.encode_image(batch.images))
         loss = F.cross_entropy(logits, batch.labels)
-        accuracy: MulticlassAccuracy = self.accuracy[f"{split}_split"]  # type: ignore[assignment]
+        accuracy: Percent = self.accuracy[f"{split}_split"]  # type: ignore[assignment]
         accuracy.update(logits.detach(), batch.labels)
         log = partial(self.log, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch))
         log(f"{split}/loss", loss.detach(), sync_dist=True)

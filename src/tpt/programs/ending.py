@@ -1,0 +1,44 @@
+"""What a program says in the end: notes, figures, and the command that comes next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+
+from tpt.logs import stage
+from tpt.printing import say
+from tpt.programs import command
+from tpt.quoting import setting
+
+PERCENT = ("accuracy", "acc")
+
+
+def tell_learned(notes: Sequence[str], metrics: Mapping[str, float], learner: str, context: Path) -> None:
+    """Says what training found, and how the context is tested.
+
+    Args:
+        notes: on the data.
+        metrics: of the last epoch.
+        learner: option that was chosen, which is an option of `context` as well.
+        context: file of the context.
+    """
+    for note in notes:
+        say(f"Note: {note}.")
+    stage("Learned a context: " + ", ".join(f"{name} {_shown(name, value)}" for name, value in sorted(metrics.items())))
+    settings = [f"context={learner}", setting("context.path", str(context)), *backbone_settings()]
+    say(f"\nNext: {command('test_time')} {' '.join(settings)}")
+
+
+def backbone_settings() -> list[str]:
+    """The settings of the backbone, as they are to be given to another program, quoted for a shell."""
+    now = HydraConfig.get()
+    chosen = f"backbone={now.runtime.choices['backbone']}"
+    given = [override for override in now.overrides.task if override.lstrip("+~").startswith("backbone.")]
+    return [shlex.quote(text) for text in (chosen, *given)]
+
+
+def _shown(name: str, value: float) -> str:
+    return f"{value:.2f} %" if name.endswith(PERCENT) else f"{value:.4g}"

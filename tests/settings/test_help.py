@@ -1,0 +1,57 @@
+"""`--help` has a line for every option and every setting."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from tests.conftest import ROOT, Done
+
+Run = Callable[..., Done]
+
+
+def settings_of(text: str) -> dict[str, str]:
+    """The settings that a help lists, with what is said of each."""
+    lines = text[text.index("\nSettings:") :].splitlines()[2:]
+    found: dict[str, str] = {}
+    for line in lines:
+        if match := re.match(r"  ([\w.]+)=(\S*) *(.*)", line):
+            key, said = match[1], match[3]
+            found[key] = said
+        elif line.strip() and found:
+            found[key] += f" {line.strip()}"
+    return found
+
+
+@pytest.mark.parametrize(
+    ("program", "chosen", "keys"),
+    [
+        ("test_time", [], ["seed", "threads", "method.steps", "views.num_views", "data.batch_size", "trainer.devices"]),
+        ("test_time", ["data=folder", "context=coop"], ["data.root", "data.class_names", "context.path"]),
+        ("test_time", ["method=ctpt", "data=catalog"], ["method.penalty_weight", "data.keys", "data.root"]),
+        ("train_coop", ["shots=folder"], ["shots.root", "shots.k", "learner.epochs", "batch_size", "resume"]),
+        ("train_coop", ["learner=cocoop"], ["learner.optimizer.lr", "learner.max_tokens"]),
+    ],
+)
+def test_every_setting_has_a_line(program: str, chosen: list[str], keys: list[str], run_script: Run) -> None:
+    done = run_script(f"{program}.py", "--help", *chosen)
+    said = settings_of(done.stdout)
+    assert set(keys) <= set(said)
+    silent = [key for key, text in said.items() if not text or text.startswith("(")]
+    assert silent == []
+    for choice in chosen:
+        group, option = choice.split("=")
+        assert re.search(rf"^{group}:$(?:\n  .*)*\n  \* {option}\b", done.stdout, re.MULTILINE)
+    assert f"python {program}.py --help GROUP=OPTION" in done.stdout
+    assert (done.stderr, done.returncode) == ("", 0)
+
+
+def test_every_option_of_every_group_is_listed(run_script: Run) -> None:
+    done = run_script("test_time.py", "--help")
+    for group in ("backbone", "context", "method", "views", "data", "cache", "row", "optimizer"):
+        section = done.stdout.split(f"\n{group}:\n")[1].split("\n\n")[0]
+        listed = {line.lstrip(" *").split()[0] for line in section.splitlines() if re.match(r"  [ *] \S", line)}
+        assert listed == {path.stem for path in (ROOT / "conf" / group).glob("[!_]*.yaml")}
+    assert "\n    transfer_contexts_smoke " not in done.stdout.split("\nexperiment:\n")[1].split("\n\n")[0]
