@@ -74,12 +74,12 @@ def test_mixed_views_made_on_the_device(run_script: Run, tmp_path: Path, image_t
     assert np.asarray(image).dtype == np.uint8 and np.asarray(image).std() > 10
 
 
-def test_mistakes(run_dir: Path, image_tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes(run_dir: Path, image_tree: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     def error(*arguments: str) -> str:
         with pytest.raises(SystemExit) as stop:
             contact_sheet.main(list(arguments))
         assert stop.value.code == 1
-        return capsys.readouterr().err
+        return capfd.readouterr().err
 
     assert "Expected one image 'dog' in the records of" in error(str(run_dir), "dog")
     assert "got 3, add --dataset" in error(str(run_dir), "1.png")
