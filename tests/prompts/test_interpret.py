@@ -78,12 +78,14 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(arguments) == 0
     assert capsys.readouterr().out.splitlines()[1:] == ["   1  a (0.0000)", "   2  cat (0.0000)"]
     for wrong in (["nothing.pt"], [str(path), "--top", "0"], [str(path), "--classes", "many"]):
-        with pytest.raises(SystemExit, match="1"):
+        with pytest.raises(SystemExit) as stop:
             main([*wrong, *arguments[1:3]])
         captured = capsys.readouterr()
         assert captured.out == ""
-        assert captured.err.startswith("Error: ")
-        assert captured.err.count("\n") == 1
+        if stop.value.code == 1:
+            assert captured.err.startswith("Error: ") and captured.err.count("\n") == 1
+        else:  # argparse's own
+            assert "expected a whole number of at least 1, got" in captured.err
 
 
 def test_a_context_of_another_backbone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
