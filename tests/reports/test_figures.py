@@ -69,6 +69,35 @@ def test_curves_are_of_the_same_images(tmp_path: Path) -> None:
     assert found.images == 100 and {p.accuracy.mean for points in found.lines.values() for p in points} == {100.0}
 
 
+@pytest.mark.parametrize(
+    ("key", "values", "label"),
+    [
+        ("method.gamma", (0.1, 0.3, 0.5), "share of views that vote"),
+        ("method.my_own_weight", (-1.5, 0, 2), "my own weight"),
+        ("views.augmix.severity", (0.5, 1.0, 2.0), "severity"),
+    ],
+)
+def test_any_number_that_varies_has_its_figure(tmp_path: Path, key: str, values: tuple[float, ...], label: str) -> None:
+    """Of a method that the register does not know, which tunes nothing but trusts some views."""
+    about = {"tunes": False, "selects": True}
+    for number, value in enumerate(values):
+        rows = {"a": rows_of("a", share(50, 40), share(50 + 10 * number, 40))}
+        made = {"option": "new", "about_method": about, "settings": {key: value, "method.mode": "x"}}
+        make_run(tmp_path / str(number), rows, "new", **made)  # type: ignore[arg-type]
+    (found,) = curves(load_runs([tmp_path]))
+    assert found.knob == key and [p.value for p in found.lines["new"]] == list(values)
+    assert [p.accuracy.mean for p in found.lines["new"]] == [50, 60, 70]
+    assert knob_figure(found).axes[1].get_xlabel() == label
+
+
+@pytest.mark.parametrize("key", ["seed", "views.seed", "data.limit", "data.num_workers", "cache.max_gb", "method.name"])
+def test_other_settings_have_none(tmp_path: Path, key: str) -> None:
+    for value in (1, 2):
+        value_ = f"name{value}" if key.endswith("name") else value
+        make_run(tmp_path / str(value), {"a": rows_of("a", share(50, 4), share(50, 4))}, settings={key: value_})
+    assert curves(load_runs([tmp_path])) == []
+
+
 def test_one_run_has_no_curve(tmp_path: Path) -> None:
     make_run(tmp_path, {"a": rows_of("a", share(50, 4), share(50, 4))})
     assert curves(load_runs([tmp_path])) == []

@@ -9,18 +9,9 @@ from typing import Any
 from tpt.data.catalog.entries import CATALOG
 from tpt.reports.published import ALL_VIEWS, published_row
 from tpt.reports.runs import Run
+from tpt.runs.settings import PAPER, PAPER_TEXT
 
 FULL = ("32-true", "32", "None")  # Lightning's names of float32
-TPT_SETTINGS = {
-    "method.steps": 1,
-    "views.num_views": 64,
-    "method.selection_p": 0.1,
-    "method.lr": 5e-3,
-    "method.optimizer._target_": "torch.optim.AdamW",
-    "method.optimizer.weight_decay": 0.01,
-    "method.learned_class_token": False,
-}
-WORDS = {"context.ctx_init": "a photo of a", "context.class_token_position": "end"}
 LEARNED_ON, SHOTS, VECTORS = "imagenet", 16, 4  # of the printed rows that start from CoOp or CoCoOp
 
 
@@ -91,19 +82,23 @@ def _split(run: Run, dataset: str) -> Iterator[Mark]:
 
 
 def _settings(run: Run, dataset: str) -> Iterator[Mark]:
-    method = paper_method(run)
-    expected: dict[str, Any] = dict(TPT_SETTINGS) if run.tunes else {}
-    if method == ALL_VIEWS:
+    expected: dict[str, Any] = dict(PAPER.get(run.option, {}))
+    if paper_method(run) == ALL_VIEWS:
         expected["method.selection_p"] = 1.0
-    if method in ("clip", "tpt", ALL_VIEWS):
-        expected |= WORDS
-    if method == "ensemble":
-        expected["method.templates"] = "imagenet_80"
+    if (text := _text_of(run)) is not None:
+        expected |= PAPER_TEXT[text]
     for key, value in expected.items():
         if run.settings.get(key) != value:
             yield Mark(f"{key.split('.', 1)[1]}={run.settings.get(key)}, in the paper {value}")
-    if run.tunes:
+    if run.adapts:
         yield from _augmix(run, dataset)
+
+
+def _text_of(run: Run) -> str | None:
+    """What the register calls the text of a row; None for a learned context."""
+    if "coop" in run.method:
+        return None
+    return "ensemble" if run.method.endswith("ensemble") else "words"
 
 
 def _augmix(run: Run, dataset: str) -> Iterator[Mark]:

@@ -202,7 +202,7 @@ def dataset_cell(row: Row, dataset: str, other: Row | None = None) -> Cell:
     accuracies = [run.results["datasets"][dataset]["acc"] for run in answered]
     cell = replace(cell, accuracy=float(np.mean(accuracies)), std=_std(accuracies), marks=marks + _seeds(row, answered))
     cell = replace(cell, images=sum(run.results["datasets"][dataset]["images"] for run in answered))
-    if row.first.tunes:
+    if row.first.adapts:
         shared = gain_of_tuning(answered, dataset)
         cell = replace(cell, gain=mean_interval(PERCENT * (shared.first - shared.second)), p_value=p_value_of(shared))
     if other is not None and (others := other.having(dataset)):
@@ -233,7 +233,7 @@ def average_cell(row: Row, key: str, columns: Sequence[str], cells: Mapping[str,
         if set(columns) <= set(found := _accuracies(runs))
     ]
     gain = None
-    if row.first.tunes:
+    if row.first.adapts:
         groups = [gain_of_tuning(row.having(name), name) for name in columns]
         gain = mean_interval(*(PERCENT * (shared.first - shared.second) for shared in groups))
     return Cell(accuracy, _std(whole), printed, marks, gain, images=sum(cells[name].images for name in columns))

@@ -10,27 +10,12 @@ from typing import Any
 from tpt.data.dataset import ImageDataset
 from tpt.data.store import content_digest
 from tpt.errors import UserError
+from tpt.runs.settings import meaning
 
 NAME = "run.json"
 MAX_FILE_BYTES = (
     64 * 2**20
 )  # larger files named in a configuration are data or weights, which have digests of their own
-# Settings that change no record; `on_bad_image` decides whether the run goes on, not what an image's record is.
-FREE = (
-    "cache",
-    "callbacks",
-    "logger",
-    "resume",
-    "name",
-    "data.num_workers",
-    "data.pin_memory",
-    "data.on_bad_image",
-    "trainer.devices",
-    "trainer.num_nodes",
-    "trainer.strategy",
-    "trainer.enable_progress_bar",
-    "trainer.logger",
-)
 # What must be the same beside the configuration.
 SAME = ("backbone", "context_fingerprint", "device", "division", "files", "datasets")
 
@@ -79,9 +64,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 def _compared(manifest: Mapping[str, Any]) -> dict[str, Any]:
     config = dict(leaves(manifest["config"]))
-    free = tuple(f"{key}." for key in FREE)
-    # The data module's settings repeat those of `data`.
-    kept = {k: v for k, v in config.items() if not f"{k}.".startswith((*free, "data.module."))}
+    kept = {k: v for k, v in config.items() if meaning(k).record}
     others = dict(leaves({key: manifest.get(key) for key in SAME}))
     return {**kept, **{k: v for k, v in others.items() if not k.endswith((".notes", ".root"))}}
 

@@ -43,7 +43,7 @@ def figures_of(runs: Sequence[Run], learned_on: Mapping[str, str] | None = None)
         yield f"transfer_{file_name(matrix.title)}", transfer_figure(matrix)
     for row in rows_of(runs):
         for run in row.runs:
-            if run.tunes and run.results["datasets"]:
+            if run.adapts and run.results["datasets"]:
                 seed = f"_seed_{run.results.get('seed')}" if len(row.by_seed()) > 1 else ""
                 several = len(row.runs) > len(row.by_seed())  # a run for each dataset
                 end = file_name(f"{row.label}{seed}{'_' + '_'.join(run.to_test) if several else ''}")
