@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from scipy.stats import bootstrap
+from scipy.stats import binomtest, bootstrap
 
 from tpt.reports import paired_gain
+from tpt.reports.statistics import mcnemar
 
 
 def outcomes(n: int = 300, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -44,3 +45,10 @@ def test_no_change_and_bad_input() -> None:
         paired_gain([True], [True, False])
     with pytest.raises(ValueError, match="two equally long lists"):
         paired_gain([], [])
+
+
+@pytest.mark.parametrize("counts", [(0, 0), (0, 1), (3, 3), (5, 12), (200, 251), (4000, 4211)])
+def test_mcnemar_is_the_exact_binomial_test(counts: tuple[int, int]) -> None:
+    won, lost = counts
+    expected = binomtest(won, won + lost).pvalue if won + lost else 1.0
+    assert mcnemar(won, lost) == pytest.approx(expected, rel=1e-9) == mcnemar(lost, won)

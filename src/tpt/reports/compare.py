@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest
 
 from tpt.errors import UserError
 from tpt.reports.runs import ImageResult, Run
-from tpt.reports.statistics import Interval, mean_interval
+from tpt.reports.statistics import Interval, mcnemar, mean_interval
 
 PERCENT = 100.0
 
@@ -113,7 +112,7 @@ def p_value_of(shared: Shared) -> float | None:
     if not shared.single:
         return None
     won, lost = int((shared.first > shared.second).sum()), int((shared.first < shared.second).sum())
-    return float(binomtest(won, won + lost).pvalue) if won + lost else 1.0
+    return mcnemar(won, lost)
 
 
 def gain_of_tuning(runs: Sequence[Run], dataset: str) -> Shared:
