@@ -20,7 +20,7 @@ def runs(tmp_path: Path) -> Path:
 
 def test_console_script() -> None:
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["scripts"]
-    assert scripts == {"tpt-report": f"{main.__module__}:{main.__name__}"}
+    assert scripts["tpt-report"] == f"{main.__module__}:{main.__name__}"
 
 
 def test_prints_and_writes(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
