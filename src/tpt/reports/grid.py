@@ -158,10 +158,10 @@ def _remarks(report: Report) -> Iterator[str]:
         yield f"published: {PAPER}; the difference is given for cells without a mark"
     if any(c.gain is not None for c in cells):
         yield (
-            "gain over zero-shot: over the same prompt before tuning, in percentage points; interval of a paired "
-            "bootstrap over images"
+            "gain over zero-shot: over the same prompt before tuning, in percentage points; "
+            "Bonett and Price's 95 % interval for paired proportions"
         )
     if report.against is not None:
-        yield f"over {report.against}: on the images that both have; exact McNemar test, paired bootstrap"
+        yield f"over {report.against}: on the images that both have; exact McNemar test, Bonett and Price's interval"
     if any(OOD_AVERAGE in table.averages for table in report.tables):
         yield "OOD average: without the dataset that prompts are learned on"

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tpt.reports.statistics import Gain, gain_of_counts
 from tpt.runs.records import RECORD_SCHEMA
 
 PERCENT = 100.0
@@ -80,6 +81,7 @@ class Measures:
         self._seconds = 0.0
         self.images = 0
         self.labelled = 0  # of these
+        self._won = self._lost = 0
         self.unanswered: list[dict[str, Any]] = []
         self._sums: defaultdict[str, float] = defaultdict(float)
         self._bins = {f"{name}{end}": CalibrationBins(bins) for name, bins in ERRORS.items() for end in ENDS}
@@ -121,6 +123,12 @@ class Measures:
             self._sums[f"acc5{end}"] += int((rank < 5).sum())
             for name in ERRORS:
                 self._bins[f"{name}{end}"].update(confidence, rank == 0)
+        after, before = (rows[f"rank{end}"].to_numpy() == 0 for end in ENDS)
+        self._won, self._lost = self._won + int((after & ~before).sum()), self._lost + int((before & ~after).sum())
+
+    def gain(self) -> Gain | None:
+        """The paired gain of accuracy; None without labels."""
+        return gain_of_counts(self._won, self._lost, self.labelled) if self.labelled else None
 
     def values(self) -> dict[str, float]:
         """All measures so far; rates are those of one process."""

@@ -9,12 +9,12 @@ import numpy as np
 
 from tpt.errors import UserError
 from tpt.reports.comparability import Mark, marks_of, paper_method
-from tpt.reports.compare import PERCENT, Comparison, compare, gain_of_tuning, p_value_of
+from tpt.reports.compare import Comparison, compare, gain_of_tuning, mean_comparison, p_value_of
 from tpt.reports.published import AVERAGE, OOD_AVERAGE, printed_tables, published, published_row
 from tpt.reports.results import SOURCES
 from tpt.reports.rows import Row, rows_of
 from tpt.reports.runs import Run
-from tpt.reports.statistics import Interval, mean_interval
+from tpt.reports.statistics import Interval, difference_interval
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def _table(
         if not any(row.having(name) for name in datasets):
             continue
         cells = {name: dataset_cell(row, name, others.get(row)) for name in datasets}
-        means = {key: average_cell(row, key, columns, cells) for key, columns in averages.items()}
+        means = {key: average_cell(row, key, columns, cells, others.get(row)) for key, columns in averages.items()}
         filled.append((row, {**cells, **means}))
     return Table(caption, datasets, averages, tuple(filled))
 
@@ -204,7 +204,7 @@ def dataset_cell(row: Row, dataset: str, other: Row | None = None) -> Cell:
     cell = replace(cell, images=sum(run.results["datasets"][dataset]["images"] for run in answered))
     if row.first.adapts:
         shared = gain_of_tuning(answered, dataset)
-        cell = replace(cell, gain=mean_interval(PERCENT * (shared.first - shared.second)), p_value=p_value_of(shared))
+        cell = replace(cell, gain=difference_interval(shared.first - shared.second), p_value=p_value_of(shared))
     if other is not None and (others := other.having(dataset)):
         cell = replace(cell, against=compare(answered, others, dataset))
     return cell
@@ -219,7 +219,9 @@ def _seeds(row: Row, answered: Sequence[Run]) -> tuple[Mark, ...]:
     return tuple(marks)
 
 
-def average_cell(row: Row, key: str, columns: Sequence[str], cells: Mapping[str, Cell]) -> Cell:
+def average_cell(
+    row: Row, key: str, columns: Sequence[str], cells: Mapping[str, Cell], other: Row | None = None
+) -> Cell:
     """The mean over datasets, each counting once; missing where one of them is."""
     row_of_paper = published_row(row.first.backbone, paper_method(row.first), columns[0])
     printed = None if row_of_paper is None else row_of_paper.get(key)
@@ -235,8 +237,10 @@ def average_cell(row: Row, key: str, columns: Sequence[str], cells: Mapping[str,
     gain = None
     if row.first.adapts:
         groups = [gain_of_tuning(row.having(name), name) for name in columns]
-        gain = mean_interval(*(PERCENT * (shared.first - shared.second) for shared in groups))
-    return Cell(accuracy, _std(whole), printed, marks, gain, images=sum(cells[name].images for name in columns))
+        gain = difference_interval(*(shared.first - shared.second for shared in groups))
+    against = None if other is None else mean_comparison([cells[name].against for name in columns])
+    images = sum(cells[name].images for name in columns)
+    return Cell(accuracy, _std(whole), printed, marks, gain, against=against, images=images)
 
 
 def _accuracies(runs: Sequence[Run]) -> dict[str, float]:

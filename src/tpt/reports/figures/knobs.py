@@ -16,10 +16,8 @@ from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 from tpt.reports.figures.style import COLUMN, GREY, legend_above, line_style, short, styled
 from tpt.reports.rows import Row, rows_of, settings_of, short_names
 from tpt.reports.runs import Run
-from tpt.reports.statistics import Interval, mean_interval
+from tpt.reports.statistics import Interval, accuracy_interval, mean_interval
 from tpt.runs.settings import REGISTER, axis_label, is_seed, meaning
-
-PERCENT = 100.0
 
 
 @dataclass(frozen=True)
@@ -108,7 +106,7 @@ def _common_images(rows: Sequence[Row]) -> dict[str, set[str]]:
 
 def _point(knob: str, row: Row, common: Mapping[str, set[str]]) -> Point:
     accuracy, zero_shot = (
-        mean_interval(*(_per_image(row, name, paths, side) for name, paths in common.items()))
+        accuracy_interval(*(_per_image(row, name, paths, side) for name, paths in common.items()))
         for side in ("after", "before")
     )
     return Point(_value(knob, row), accuracy, zero_shot, seconds_per_image(row.runs, tuple(common)))
@@ -120,7 +118,7 @@ def _per_image(row: Row, dataset: str, paths: set[str], side: str) -> list[float
         for path, outcome in run.outcomes(dataset).items():
             if path in paths:
                 found.setdefault(path, []).append(getattr(outcome, side))
-    return [PERCENT * sum(each) / len(each) for each in found.values()]
+    return [sum(each) / len(each) for each in found.values()]
 
 
 def seconds_per_image(runs: Sequence[Run], datasets: Sequence[str]) -> Interval:
