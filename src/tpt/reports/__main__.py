@@ -6,14 +6,14 @@ A RUN is the directory of a run of test_time.py or of a sweep, finished, still g
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from tpt.errors import UserError
 from tpt.files import write_text
-from tpt.reports.formats import FORMATS, SUFFIXES, WIDTH, format_of, render, render_grids
+from tpt.reports.brief import SORTS, brief_grids
+from tpt.reports.formats import FORMATS, SUFFIXES, WIDTH, format_of, render, render_grids, terminal_width
 from tpt.reports.report import Report, make_report
 from tpt.reports.results import SOURCES
 from tpt.reports.runs import Run, load_runs
@@ -32,6 +32,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--against", metavar="ROW", help="a run's directory or a row's name: every other row's difference to it"
     )
+    made.add_argument("--brief", action="store_true", help="a line a row, the best first; for long sweeps")
+    made.add_argument("--sort", choices=SORTS, help="with --brief: what rows are sorted by; accuracy by default")
     made.add_argument("--transfer", action="store_true", help="the source x target matrix of learned contexts")
     made.add_argument(
         "--learned-on",
@@ -66,7 +68,11 @@ def report(args: argparse.Namespace) -> None:
     if args.transfer:
         text = _transfer(runs, learned_on, format)
     else:
-        text = _table(make_report(runs, _against(args.against), args.source), format)
+        made = make_report(runs, _against(args.against), args.source)
+        if args.brief or args.sort is not None:
+            text = render_grids(*brief_grids(made, args.sort or "accuracy"), format, _width())
+        else:
+            text = _table(made, format)
     if args.out is None:
         print(text, end="")
     else:
@@ -83,7 +89,7 @@ def _table(made: Report, format: str) -> str:
 
 
 def _width() -> int:
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH
+    return terminal_width() or WIDTH
 
 
 def _transfer(runs: Sequence[Run], learned_on: dict[str, str], format: str) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
+import shutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -14,7 +17,7 @@ from tpt.reports.report import Cell, Report
 
 FORMATS = ("terminal", "markdown", "latex", "csv", "html")
 SUFFIXES = {".txt": "terminal", ".md": "markdown", ".tex": "latex", ".csv": "csv", ".html": "html", ".htm": "html"}
-WIDTH = 160  # of the terminal's table where there is no terminal
+WIDTH = 160  # of the terminal's table in a file
 
 
 def format_of(name: str | None, out: str | Path | None) -> str:
@@ -33,13 +36,13 @@ def format_of(name: str | None, out: str | Path | None) -> str:
     return name or "terminal"
 
 
-def render(report: Report, format: str, width: int = WIDTH) -> str:
+def render(report: Report, format: str, width: int | None = WIDTH) -> str:
     """The whole report in one format.
 
     Args:
         report: of runs.
         format: one of `FORMATS`.
-        width: of the terminal, in characters; a wider table is broken into several.
+        width: of the terminal, in characters; a wider table is broken into several; None leaves its lines whole.
 
     Raises:
         UserError: there is no such format.
@@ -47,7 +50,12 @@ def render(report: Report, format: str, width: int = WIDTH) -> str:
     return to_csv(report) if format == "csv" else render_grids(*grids(report), format, width)
 
 
-def render_grids(tables: Sequence[Grid], legend: Legend, format: str, width: int = WIDTH) -> str:
+def terminal_width() -> int | None:
+    """Characters of a line of the terminal that is printed to; None where that is a file or a pipe."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def render_grids(tables: Sequence[Grid], legend: Legend, format: str, width: int | None = WIDTH) -> str:
     """Tables and what stands under them in one format; as CSV their texts."""
     match format_of(format, None):
         case "terminal":
@@ -73,7 +81,7 @@ def _texts(tables: Sequence[Grid], legend: Legend) -> str:
         writer.writerows([[]] if number else [])
         writer.writerow(map(_harmless, table.header))
         for line in table.lines:
-            writer.writerow([_harmless(line.label), _harmless(line.second), *(text.text for text in line.cells)])
+            writer.writerow(map(_harmless, (line.label, line.second, *(text.text for text in line.cells))))
     return buffer.getvalue() + _comments(legend)
 
 
@@ -97,6 +105,9 @@ VALUES: Mapping[str, Callable[[Cell], float | None]] = {
     "against p": lambda c: None if c.against is None else c.against.p_value,
     "against images": lambda c: None if c.against is None else c.against.images,
     "images": lambda c: c.images or None,
+    "ece": lambda c: c.ece,
+    "ece20": lambda c: c.ece20,
+    "seconds": lambda c: c.seconds,
 }
 
 
@@ -126,5 +137,8 @@ def to_csv(report: Report) -> str:
 
 
 def _harmless(text: str) -> str:
-    """A name that a spreadsheet does not take for a formula."""
+    """A text that a spreadsheet does not take for a formula; numbers stay what they are."""
+    with contextlib.suppress(ValueError):
+        float(text)
+        return text
     return ("'" if text[:1] in tuple("=+-@") else "") + plain(text)

@@ -29,10 +29,11 @@ def plain(text: str) -> str:
 
 @dataclass(frozen=True)
 class Text:
-    """A cell's text and the letters of its marks."""
+    """A cell's text, the letters of its marks, and whether it is the best of its column."""
 
     text: str
     letters: tuple[str, ...] = ()
+    best: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Grid:
-    """One table: caption, the names of its columns, and its lines."""
+    """One table: caption, the names of its columns, its lines, and whether these stand without rules between them."""
 
     caption: str
     header: tuple[str, ...]
     lines: tuple[Line, ...]
+    dense: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,14 @@ def grids(report: Report) -> tuple[list[Grid], Legend]:
     """All tables of a report and what stands under them."""
     letters = letters_of(report)
     found = [_grid(table, letters, report.against) for table in report.tables]
+    return found, legend_of(report, letters)
+
+
+def legend_of(report: Report, letters: Mapping[str, str]) -> Legend:
+    """What stands under a report's tables."""
     details = merged([mark for cell in _cells(report) for mark in cell.marks])
     marks = tuple((letters[why], f"{why}{_list(details[why])}") for why in letters)
-    return found, Legend(marks, tuple(_remarks(report)))
+    return Legend(marks, tuple(_remarks(report)))
 
 
 def _list(details: Sequence[str]) -> str:
@@ -113,6 +120,8 @@ def _below(against: str | None) -> list[tuple[str, Callable[[Cell], str]]]:
         ("difference", lambda c: "" if c.difference is None else signed(c.difference)),
         ("gain over zero-shot", lambda c: "" if c.gain is None else signed(c.gain.mean)),
         ("95 % interval", lambda c: interval_text(c.gain)),
+        ("ECE", lambda c: "" if c.ece is None else f"{c.ece:.2f}"),
+        ("seconds an image", lambda c: "" if c.seconds is None else f"{c.seconds:.3g}"),
         (f"over {against}", lambda c: "" if c.against is None else signed(c.against.points.mean)),
         ("95 % interval", lambda c: interval_text(None if c.against is None else c.against.points)),
         ("McNemar p", lambda c: "" if c.against is None or c.against.p_value is None else p_text(c.against.p_value)),
@@ -161,6 +170,8 @@ def _remarks(report: Report) -> Iterator[str]:
             "gain over zero-shot: over the same prompt before tuning, in percentage points; "
             "Bonett and Price's 95 % interval for paired proportions"
         )
+    if any(c.ece is not None for c in cells):
+        yield "ECE: expected calibration error over 15 bins, in %; seconds: from decoding to the record"
     if report.against is not None:
         yield f"over {report.against}: on the images that both have; exact McNemar test, Bonett and Price's interval"
     if any(OOD_AVERAGE in table.averages for table in report.tables):

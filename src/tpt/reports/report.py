@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,8 @@ class Cell:
         p_value: of that gain, by the exact McNemar test; None for averages and over several seeds.
         against: over the row that the report compares with.
         images: answered, of all seeds together.
+        ece, ece20: calibration error over 15 and over 20 bins, in %, the mean over seeds.
+        seconds: an image, the mean over seeds.
     """
 
     accuracy: float | None = None
@@ -40,6 +43,9 @@ class Cell:
     p_value: float | None = None
     against: Comparison | None = None
     images: int = 0
+    ece: float | None = None
+    ece20: float | None = None
+    seconds: float | None = None
 
     @property
     def difference(self) -> float | None:
@@ -201,13 +207,24 @@ def dataset_cell(row: Row, dataset: str, other: Row | None = None) -> Cell:
         return cell
     accuracies = [run.results["datasets"][dataset]["acc"] for run in answered]
     cell = replace(cell, accuracy=float(np.mean(accuracies)), std=_std(accuracies), marks=marks + _seeds(row, answered))
-    cell = replace(cell, images=sum(run.results["datasets"][dataset]["images"] for run in answered))
+    found = [run.results["datasets"][dataset] for run in answered]
+    cell = replace(cell, images=sum(about["images"] for about in found), **_means(found))
     if row.first.adapts:
         shared = gain_of_tuning(answered, dataset)
         cell = replace(cell, gain=difference_interval(shared.first - shared.second), p_value=p_value_of(shared))
     if other is not None and (others := other.having(dataset)):
         cell = replace(cell, against=compare(answered, others, dataset))
     return cell
+
+
+def _means(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What is not compared, as means over seeds."""
+    seconds = [1 / about["images_per_second"] for about in found if about["images_per_second"]]
+    return {
+        "ece": float(np.mean([about["ece"] for about in found])),
+        "ece20": float(np.mean([about["ece20"] for about in found])),
+        "seconds": float(np.mean(seconds or [0.0])),
+    }
 
 
 def _seeds(row: Row, answered: Sequence[Run]) -> tuple[Mark, ...]:
@@ -240,7 +257,15 @@ def average_cell(
         gain = difference_interval(*(shared.first - shared.second for shared in groups))
     against = None if other is None else mean_comparison([cells[name].against for name in columns])
     images = sum(cells[name].images for name in columns)
-    return Cell(accuracy, _std(whole), printed, marks, gain, against=against, images=images)
+    others: dict[str, Any] = {
+        key: _mean([getattr(cells[name], key) for name in columns]) for key in ("ece", "ece20", "seconds")
+    }
+    return Cell(accuracy, _std(whole), printed, marks, gain, against=against, images=images, **others)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known and len(known) == len(values) else None
 
 
 def _accuracies(runs: Sequence[Run]) -> dict[str, float]:
