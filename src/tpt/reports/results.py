@@ -90,6 +90,13 @@ def mean_gain(gains: Sequence[Mapping[str, Any] | None]) -> dict[str, float] | N
     return {"points": found.mean, "low": found.low, "high": found.high}
 
 
+def gain_values(values: Mapping[str, Any]) -> dict[str, float]:
+    """The gain of a dataset or an average as numbers of their own, by which runs can be ranked; none without labels."""
+    names = {"gain": "points", "gain_low": "low", "gain_high": "high", "gain_p": "p_value"}
+    gain = values.get("gain") or {}
+    return {name: gain[key] for name, key in names.items() if key in gain}
+
+
 def refuse_unanswered(results: dict[str, Any]) -> None:
     """Raises an UnansweredError where readable images have no answer; unreadable ones were left out on request."""
     failed = [u["path"] for d in results["datasets"].values() for u in d["unanswered"] if not u["unreadable"]]
