@@ -90,7 +90,8 @@ class SafeWandbLogger(WandbLogger):
     def leave_out_of_summary(self, keys: Iterable[str]) -> None:
         """Keeps values of a test out of the summary, where W&B puts the last one of each key.
 
-        `WandbPanels` says what is in it.  Said of every key, since Lightning has told W&B of `*`, which comes before any other pattern.
+        `WandbPanels` says what is in it.  This is said of every key, since Lightning has told W&B of `*`, which comes
+        before any other pattern.
         """
         for key in keys:
             if key.startswith("test/") and key not in self._left_out:
