@@ -107,6 +107,7 @@ VALUES: Mapping[str, Callable[[Cell], float | None]] = {
     "images": lambda c: c.images or None,
     "ece": lambda c: c.ece,
     "ece20": lambda c: c.ece20,
+    "published ece20": lambda c: c.printed_error,
     "seconds": lambda c: c.seconds,
 }
 

@@ -11,7 +11,7 @@ import numpy as np
 from tpt.errors import UserError
 from tpt.reports.comparability import Mark, marks_of, paper_method
 from tpt.reports.compare import Comparison, compare, gain_of_tuning, mean_comparison, p_value_of
-from tpt.reports.published import AVERAGE, OOD_AVERAGE, printed_tables, published, published_row
+from tpt.reports.published import AVERAGE, OOD_AVERAGE, printed_tables, published_error, published_row, source_of
 from tpt.reports.results import SOURCES
 from tpt.reports.rows import Row, rows_of
 from tpt.reports.runs import Run
@@ -25,7 +25,9 @@ class Cell:
     Args:
         accuracy: in %, the mean over seeds; None where it is missing.
         std: over seeds, with the divisor n - 1; None for fewer than two.
-        printed: the paper's, in %; None where it has none.
+        printed: the published one, in %; None where there is none.
+        printed_error: the published calibration error over 20 bins, in %.
+        source: where these were read.
         marks: what sets it off from the paper's cell, or from a whole one.
         gain: over the same prompt before tuning, in percentage points; None where nothing is tuned.
         p_value: of that gain, by the exact McNemar test; None for averages and over several seeds.
@@ -38,6 +40,8 @@ class Cell:
     accuracy: float | None = None
     std: float | None = None
     printed: float | None = None
+    printed_error: float | None = None
+    source: str | None = None
     marks: tuple[Mark, ...] = ()
     gain: Interval | None = None
     p_value: float | None = None
@@ -199,9 +203,9 @@ def dataset_cell(row: Row, dataset: str, other: Row | None = None) -> Cell:
     """What a row's runs found on a dataset."""
     runs = row.having(dataset)
     if not runs:
-        return Cell(printed=published(row.first.backbone, paper_method(row.first), dataset))
+        return _printed(row, dataset, dataset)
     marks = tuple(dict.fromkeys(mark for run in runs for mark in marks_of(run, dataset)))
-    cell = Cell(printed=published(row.first.backbone, paper_method(row.first), dataset), marks=marks)
+    cell = replace(_printed(row, dataset, dataset), marks=marks)
     answered = [run for run in runs if "acc" in run.results["datasets"].get(dataset, {})]
     if not answered:
         return cell
@@ -215,6 +219,17 @@ def dataset_cell(row: Row, dataset: str, other: Row | None = None) -> Cell:
     if other is not None and (others := other.having(dataset)):
         cell = replace(cell, against=compare(answered, others, dataset))
     return cell
+
+
+def _printed(row: Row, column: str, dataset: str) -> Cell:
+    """A cell that has nothing but what is published; of a column in the table of a dataset."""
+    key = row.first.backbone, paper_method(row.first)
+    accuracies = published_row(*key, dataset) or {}
+    return Cell(
+        printed=accuracies.get(column),
+        printed_error=published_error(*key, column, dataset),
+        source=source_of(*key, dataset) if column in accuracies else None,
+    )
 
 
 def _means(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -240,10 +255,9 @@ def average_cell(
     row: Row, key: str, columns: Sequence[str], cells: Mapping[str, Cell], other: Row | None = None
 ) -> Cell:
     """The mean over datasets, each counting once; missing where one of them is."""
-    row_of_paper = published_row(row.first.backbone, paper_method(row.first), columns[0])
-    printed = None if row_of_paper is None else row_of_paper.get(key)
+    printed = _printed(row, key, columns[0])
     if any(cells[name].accuracy is None for name in columns):
-        return Cell(printed=printed)
+        return printed
     marks = tuple(dict.fromkeys(mark for name in columns for mark in cells[name].marks))
     accuracy = float(np.mean([cells[name].accuracy for name in columns]))
     whole = [
@@ -260,7 +274,8 @@ def average_cell(
     others: dict[str, Any] = {
         key: _mean([getattr(cells[name], key) for name in columns]) for key in ("ece", "ece20", "seconds")
     }
-    return Cell(accuracy, _std(whole), printed, marks, gain, against=against, images=images, **others)
+    others |= {"accuracy": accuracy, "std": _std(whole), "marks": marks, "gain": gain, "against": against}
+    return replace(printed, **others, images=images)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

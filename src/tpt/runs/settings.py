@@ -116,8 +116,8 @@ def axis_label(key: str) -> str:
     return key.removeprefix(TRAINING).rsplit(".", 1)[-1].replace("_", " ") if found is None else found
 
 
-# Settings with which the method of a row was run in its paper, by the option of `method`; those of TPT are Shu et al.'s
-# section 4.  Several values stand in a tuple.
+# Settings with which the printed rows of a method were run, by the option of `method`; those of TPT are Shu et al.'s
+# section 4.  Values that mean the same stand in a tuple: "paper" lets the method take its paper's.
 _VIEWS = {"views.num_views": 64}
 _STEP = {
     "method.steps": 1,
@@ -126,14 +126,22 @@ _STEP = {
     "method.optimizer.weight_decay": 0.01,
     "method.learned_class_token": False,
 }
-_CONFIDENT = {"method.selection_p": 0.1}
+_TUNED = {**_VIEWS, **_STEP, "method.selection_p": 0.1}
 _WORDS = {"context.ctx_init": "a photo of a", "context.class_token_position": "end"}
 PAPER: Mapping[str, Mapping[str, Any]] = {
     "zero_shot": {},
-    "tpt": {**_VIEWS, **_STEP, **_CONFIDENT},
+    "tpt": _TUNED,
+    "zero": {**_VIEWS, "method.gamma": 0.3},
+    "mta": {**_VIEWS, "method.lambda_q": 4.0, "method.lambda_y": 0.2},
+    # The printed rows are those of ImageNet's variants.
+    "ctpt": {**_TUNED, "method.penalty_weight": (20.0, "paper")},
+    "otpt": {**_TUNED, "method.penalty_weight": (2.0, "paper")},
+    "atpt": {**_TUNED, "method.penalty_weight": (10.0, "paper"), "method.tau": (0.99999, "paper")},
 }
 # And of the text that a row starts from: words, or words in several templates.
 PAPER_TEXT: Mapping[str, Mapping[str, Any]] = {
     "words": _WORDS,
     "ensemble": {"method.templates": "imagenet_80"},
 }
+MIXED_ALWAYS = ("ctpt", "otpt", "atpt")  # printed with AugMix on ImageNet's variants too
+MIXED_NEVER = ("zero", "mta")
