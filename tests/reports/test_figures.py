@@ -184,7 +184,7 @@ def test_files(tmp_path: Path) -> None:
     """PNG and SVG of everything the runs have; the same figure is the same file; no text below 8 points."""
     runs = sweep(tmp_path / "runs")
     paths = list(draw_all(runs[:1], tmp_path / "figures"))
-    assert {path.suffix for path in paths} == {".png", ".svg"} and len(set(paths)) == len(paths) == 2 * 2
+    assert {path.suffix for path in paths} == {".png", ".svg"} and len(set(paths)) == len(paths) == 3 * 2
     assert all(path.stat().st_size > 2000 for path in paths)
     figure = knob_figure(curves(runs)[0])
     assert all(text.get_fontsize() >= POINTS for text in figure.findobj(lambda a: hasattr(a, "get_fontsize")))

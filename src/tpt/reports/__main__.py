@@ -12,7 +12,9 @@ from pathlib import Path
 
 from tpt.errors import UserError
 from tpt.files import write_text
+from tpt.reports.base_to_new import base_to_new, base_to_new_grids
 from tpt.reports.brief import SORTS, brief_grids
+from tpt.reports.classes import MOST, class_grids
 from tpt.reports.formats import FORMATS, SUFFIXES, WIDTH, format_of, render, render_grids, terminal_width
 from tpt.reports.report import Report, make_report
 from tpt.reports.results import SOURCES
@@ -34,6 +36,12 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--brief", action="store_true", help="a line a row, the best first; for long sweeps")
     made.add_argument("--sort", choices=SORTS, help="with --brief: what rows are sorted by; accuracy by default")
+    made.add_argument(
+        "--per-class", action="store_true", help="accuracy of each class, and the confusions that were made and mended"
+    )
+    made.add_argument(
+        "--base-to-new", action="store_true", help="harmonic means of runs with data.classes=base and data.classes=new"
+    )
     made.add_argument("--transfer", action="store_true", help="the source x target matrix of learned contexts")
     made.add_argument(
         "--learned-on",
@@ -65,7 +73,12 @@ def report(args: argparse.Namespace) -> None:
     format = format_of(args.format, args.out)
     runs = load_runs(args.runs)
     learned_on = dict(_pair(text) for text in args.learned_on)
-    if args.transfer:
+    if args.per_class:
+        whole = args.out is not None or format == "csv"
+        text = render_grids(*class_grids(runs, None if whole else MOST), format, _width())
+    elif args.base_to_new:
+        text = render_grids(*base_to_new_grids(base_to_new(runs)), format, _width())
+    elif args.transfer:
         text = _transfer(runs, learned_on, format)
     else:
         made = make_report(runs, _against(args.against), args.source)

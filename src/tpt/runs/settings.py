@@ -59,6 +59,8 @@ REGISTER: Mapping[str, Setting] = {
     "context.path": Setting(label=False),
     "data": _DATA,
     "data.batch_size": Setting(axis="images a batch", logarithmic=True),
+    "data.classes": Setting(axis=""),  # a half of them, which is another question
+    "data.split": Setting(axis=""),
     "data.limit": Setting(axis=""),  # which images are drawn, which says nothing about a method
     "data.module": Setting(record=False, row=False),  # repeats the settings of `data`
     "data.num_workers": _MACHINE,
