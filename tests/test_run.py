@@ -149,7 +149,7 @@ def offline_records(content: bytes) -> Iterator[bytes]:
 
 
 def offline_history(folder: Path) -> list[dict[str, Any]]:
-    """The history rows of an offline run, decoded with W&B's own record type, when W&B's own process has written all."""
+    """The history rows of an offline run, decoded with its own record type, once W&B's process has written all."""
     (file,) = folder.glob("runs/*/wandb/offline-run-*/run-*.wandb")
     deadline = time.monotonic() + 20
     while True:
