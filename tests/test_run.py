@@ -160,20 +160,27 @@ def offline_records(content: bytes) -> Iterator[bytes]:
             parts = b""
 
 
-def offline_history(folder: Path) -> Iterator[dict[str, Any]]:
-    """The history rows of an offline run, decoded with W&B's own record type."""
+def offline_history(folder: Path) -> list[dict[str, Any]]:
+    """The history rows of an offline run, decoded with its own record type, once W&B's process has written all."""
     (file,) = folder.glob("runs/*/wandb/offline-run-*/run-*.wandb")
-    for data in offline_records(file.read_bytes()):
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
-        if record.WhichOneof("record_type") == "history":
-            yield {i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in record.history.item}
+    deadline = time.monotonic() + 20
+    while True:
+        found = []
+        for data in offline_records(file.read_bytes()):
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(data)
+            found.append((record.WhichOneof("record_type"), record))
+        if "exit" in [kind for kind, _ in found] or time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
+    rows = [record.history.item for kind, record in found if kind == "history"]
+    return [{i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in items} for items in rows]
 
 
 def test_offline_wandb_run_holds_the_series(run_script: Run, tmp_path: Path) -> None:
     arguments = ("logger=wandb", "callbacks.metrics.every_n_images=2", "data.limit=4", "data.batch_size=2")
     run_script("test_time.py", *arguments, "views.num_views=16", "method.selection_p=0.25", "callbacks.panels.sheets=0")
-    rows = list(offline_history(tmp_path))
+    rows = offline_history(tmp_path)
     results = result(tmp_path)["datasets"]
     for name, found in results.items():
         for key in ("acc", "acc_zero_shot", "entropy", "entropy_zero_shot", "selected_views"):

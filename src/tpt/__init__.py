@@ -1,65 +1,8 @@
-"""Test-time prompt tuning of CLIP-like models."""
+"""Test-time prompt tuning of CLIP-like models.
 
-from tpt.backbones import CLIP, load_clip
-from tpt.methods import (
-    ATPT,
-    CTPT,
-    MTA,
-    OTPT,
-    RLCF,
-    RTPT,
-    SE,
-    TPS,
-    TPT,
-    USE,
-    ZERO,
-    Adaptation,
-    Method,
-    ViewEnsemble,
-    ZeroShot,
-)
-from tpt.prompts import (
-    ConditionalContext,
-    Context,
-    PromptLearner,
-    context_from_file,
-    context_from_words,
-    export_public,
-    load_context,
-    random_context,
-    save_context,
-)
-from tpt.version import __version__
-from tpt.views import AugMix, Views
+What is public stands in `__init__.pyi`.  A name is imported where it is first used, since torch takes seconds to load.
+"""
 
-__all__ = [
-    "ATPT",
-    "CLIP",
-    "CTPT",
-    "MTA",
-    "OTPT",
-    "RLCF",
-    "RTPT",
-    "SE",
-    "TPS",
-    "TPT",
-    "USE",
-    "ZERO",
-    "Adaptation",
-    "AugMix",
-    "ConditionalContext",
-    "Context",
-    "Method",
-    "PromptLearner",
-    "ViewEnsemble",
-    "Views",
-    "ZeroShot",
-    "__version__",
-    "context_from_file",
-    "context_from_words",
-    "export_public",
-    "load_clip",
-    "load_context",
-    "random_context",
-    "save_context",
-]
+from lazy_loader import attach_stub
+
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

@@ -288,12 +288,14 @@ def choices() -> dict[str, str]:
 
 
 def method_label(cfg: DictConfig) -> str:
-    """The row of the paper's tables a run stands for: clip, ensemble, coop, cocoop, tpt, tpt+coop, tpt+cocoop."""
+    """The row of a table a run stands for: clip, ensemble, coop, cocoop, or the method, as in tpt, tpt+coop."""
     chosen = choices()
-    learned = None if chosen["context"] in ("words", "random", "dataset") else chosen["context"]
+    text = None if chosen["context"] in ("words", "random", "dataset") else chosen["context"]
+    if text is None and cfg.method.get("templates") not in (None, "dataset"):
+        text = "ensemble"
     if chosen["method"] == "zero_shot":
-        return learned or ("ensemble" if cfg.method.templates not in (None, "dataset") else "clip")
-    return chosen["method"] + (f"+{learned}" if learned else "")
+        return text or "clip"
+    return chosen["method"] + (f"+{text}" if text else "")
 
 
 def output_dir() -> Path:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
+from tpt.errors import UserError
 from tpt.runs.sweep import Sweep
+
+log = logging.getLogger(__name__)
 
 
 def overrides() -> list[Override]:
@@ -68,3 +74,21 @@ def _jobs(given: list[Override]) -> int | None:
         return math.prod(sum(1 for _ in o.sweep_string_iterator()) for o in given if o.is_sweep_override())
     except HydraException:  # a pattern, of which only Hydra's own search path knows the matches
         return None
+
+
+class SweepTable(Callback):
+    """Prints the table of a sweep when all its jobs are done: a line a row, the best first."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Reads the runs of the sweep, whatever launcher made them, and prints their table."""
+        from tpt.reports.brief import brief_text  # noqa: PLC0415 -- not needed before
+        from tpt.reports.formats import terminal_width  # noqa: PLC0415
+        from tpt.reports.runs import load_runs  # noqa: PLC0415
+
+        folder = config.hydra.sweep.dir
+        try:
+            text = brief_text(load_runs([folder]), terminal_width())
+        except (UserError, OSError) as error:
+            log.warning("The sweep has no table (%s).", error)
+            return
+        print(f"\n{text}\nMore, with figures: tpt-report {shlex.quote(str(folder))} --figures DIR", flush=True)

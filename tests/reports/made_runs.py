@@ -81,6 +81,8 @@ def make_run(
     about: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
     precision: str = "fp32",
+    option: str | None = None,
+    about_method: Mapping[str, bool] | None = None,
 ) -> Path:
     """A run's directory.
 
@@ -93,8 +95,10 @@ def make_run(
         about: what the manifest says of a dataset beyond what follows from its records.
         seed: of the run.
         precision: of the backbone.
+        option: of `method`, where it does not follow from the label.
+        about_method: what the method says of itself; None leaves it out, as in old runs.
     """
-    tunes = method.startswith("tpt")
+    tunes = method.startswith("tpt") if option is None else option != "zero_shot"
     seeds = dict.fromkeys(("seed", "views.seed", *(("method.seed",) if tunes else ())), seed)
     config = merge(CONFIG if tunes else {**CONFIG, "method": ZERO_SHOT}, {**seeds, **(settings or {})})
     datasets = {}
@@ -113,7 +117,7 @@ def make_run(
     context = method.removeprefix("tpt+") if "co" in method else "words"
     manifest = {
         "method": method,
-        "choices": {"method": "tpt" if tunes else "zero_shot", "context": context},
+        "choices": {"method": option or ("tpt" if tunes else "zero_shot"), "context": context},
         "seed": seed,
         "backbone": {"name": backbone, "fingerprint": "f", "precision": precision},
         "context": "words: a photo of a",
@@ -124,7 +128,7 @@ def make_run(
         "datasets": datasets,
         "config": config,
         "sessions": [{"started": "2026-01-01T00:00:00+00:00", "processes": 1, "versions": {}}],
-    }  # fmt: skip
+    } | ({} if about_method is None else {"about_method": dict(about_method)})  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     write_json(manifest, folder / "run.json")
     for number, (name, records) in enumerate(rows.items()):

@@ -20,7 +20,7 @@ def runs(tmp_path: Path) -> Path:
 
 def test_console_script() -> None:
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["scripts"]
-    assert scripts == {"tpt-report": f"{main.__module__}:{main.__name__}"}
+    assert scripts["tpt-report"] == f"{main.__module__}:{main.__name__}"
 
 
 def test_prints_and_writes(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -38,7 +38,7 @@ def test_prints_and_writes(runs: Path, tmp_path: Path, capsys: pytest.CaptureFix
 def test_figures(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main([str(runs), "--figures", str(tmp_path / "figures")])
     assert {p.name for p in (tmp_path / "figures").iterdir()} == {
-        f"{what}_tpt.{end}" for what in ("entropy", "reliability") for end in ("png", "svg")
+        f"{what}_tpt.{end}" for what in ("confusions", "entropy", "reliability") for end in ("png", "svg")
     }
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.reports.made_runs import make_run, rows_of
+from tests.reports.made_runs import make_run, rows_of, share
 from tpt.reports.compare import compare
+from tpt.reports.published import AVERAGE
 from tpt.reports.report import make_report
 from tpt.reports.runs import load_run, load_runs
 from tpt.reports.statistics import mean_interval, paired_gain
@@ -77,12 +78,26 @@ def test_what_cannot_be_compared(tmp_path: Path) -> None:
         make_report(runs, against=runs)
 
 
-def test_mean_interval_of_groups() -> None:
-    """Each group counts once, whatever its size."""
-    found = mean_interval([0.0] * 30, [1.0] * 10)
-    assert (found.mean, found.low, found.high) == (0.5, 0.5, 0.5)
-    values = np.random.default_rng(0).normal(size=400)
-    spread = mean_interval(values, resamples=4000)
-    assert spread.high - spread.low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
+def test_mean_of_seconds() -> None:
+    """The bootstrap agrees with the normal approximation for many values."""
+    values = np.random.default_rng(0).normal(3, 2, size=400).tolist()
+    found = mean_interval(values, resamples=4000)
+    assert found.mean == pytest.approx(np.mean(values))
+    assert (found.high - found.low) / 2 == pytest.approx(1.96 * np.std(values) / 20, rel=0.1)
     with pytest.raises(ValueError, match="at least one value in every group"):
-        mean_interval([1.0], [])
+        mean_interval([])
+
+
+def test_an_average_is_compared_as_well(tmp_path: Path) -> None:
+    """Two datasets of 40 images: 10 and 20 points over the other row; the average's interval is that of both."""
+    for number, (one, two) in enumerate(((60, 50), (70, 70))):
+        rows = {"a": rows_of("a", share(50, 40), share(one, 40)), "b": rows_of("b", share(50, 40), share(two, 40))}
+        make_run(tmp_path / str(number), rows, settings={"method.steps": number + 1})
+    found = make_report(load_runs([tmp_path]), against="tpt (steps=1)")
+    cells = {row.label: cells for row, cells in found.tables[0].rows}["tpt (steps=2)"]
+    against = [cells[name].against for name in ("a", "b", AVERAGE)]
+    first, second, average = (a for a in against if a is not None)
+    assert [a.points.mean for a in (first, second, average)] == pytest.approx([10, 20, 15])
+    assert average.p_value is None and average.images == 80
+    wide = np.hypot(*(a.points.high - a.points.mean for a in (first, second))) / 2
+    assert average.points.high - 15 == pytest.approx(wide)

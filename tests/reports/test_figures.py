@@ -20,7 +20,7 @@ from tpt.reports.figures import (
 from tpt.reports.figures.answers import reliability
 from tpt.reports.figures.heat_map import transfer_figure
 from tpt.reports.figures.style import POINTS, line_style, save_as
-from tpt.reports.measures import ExpectedCalibrationError
+from tpt.reports.measures import CalibrationBins
 from tpt.reports.runs import Run, load_runs
 from tpt.reports.statistics import Interval
 from tpt.reports.transfer import Transfer, TransferCell
@@ -69,6 +69,35 @@ def test_curves_are_of_the_same_images(tmp_path: Path) -> None:
     assert found.images == 100 and {p.accuracy.mean for points in found.lines.values() for p in points} == {100.0}
 
 
+@pytest.mark.parametrize(
+    ("key", "values", "label"),
+    [
+        ("method.gamma", (0.1, 0.3, 0.5), "share of views that vote"),
+        ("method.my_own_weight", (-1.5, 0, 2), "my own weight"),
+        ("views.augmix.severity", (0.5, 1.0, 2.0), "severity"),
+    ],
+)
+def test_any_number_that_varies_has_its_figure(tmp_path: Path, key: str, values: tuple[float, ...], label: str) -> None:
+    """Of a method that the register does not know, which tunes nothing but trusts some views."""
+    about = {"tunes": False, "selects": True}
+    for number, value in enumerate(values):
+        rows = {"a": rows_of("a", share(50, 40), share(50 + 10 * number, 40))}
+        made = {"option": "new", "about_method": about, "settings": {key: value, "method.mode": "x"}}
+        make_run(tmp_path / str(number), rows, "new", **made)  # type: ignore[arg-type]
+    (found,) = curves(load_runs([tmp_path]))
+    assert found.knob == key and [p.value for p in found.lines["new"]] == list(values)
+    assert [p.accuracy.mean for p in found.lines["new"]] == [50, 60, 70]
+    assert knob_figure(found).axes[1].get_xlabel() == label
+
+
+@pytest.mark.parametrize("key", ["seed", "views.seed", "data.limit", "data.num_workers", "cache.max_gb", "method.name"])
+def test_other_settings_have_none(tmp_path: Path, key: str) -> None:
+    for value in (1, 2):
+        value_ = f"name{value}" if key.endswith("name") else value
+        make_run(tmp_path / str(value), {"a": rows_of("a", share(50, 4), share(50, 4))}, settings={key: value_})
+    assert curves(load_runs([tmp_path])) == []
+
+
 def test_one_run_has_no_curve(tmp_path: Path) -> None:
     make_run(tmp_path, {"a": rows_of("a", share(50, 4), share(50, 4))})
     assert curves(load_runs([tmp_path])) == []
@@ -96,18 +125,14 @@ def test_many_entropies_are_a_histogram(tmp_path: Path) -> None:
 
 
 def test_reliability_has_the_bins_of_the_calibration_error() -> None:
-    import torch
-
     rng = np.random.default_rng(0)
     confidence = rng.random(500)
     confidence[:3] = 1.0
     right = rng.random(500) < confidence**2
-    metric = ExpectedCalibrationError()
-    metric.update(torch.from_numpy(confidence), torch.from_numpy(right).long())
     bins = reliability(confidence, right)
     assert sum(b.images for b in bins) == 500 and all(b.low <= b.accuracy <= b.high for b in bins)
     error = sum(b.images * abs(b.accuracy - b.confidence) for b in bins) / 500
-    assert error == pytest.approx(float(metric.compute()), abs=1e-6)
+    assert error == pytest.approx(CalibrationBins().update(confidence, right).error())
 
 
 def test_reliability_figure(tmp_path: Path) -> None:
@@ -159,7 +184,7 @@ def test_files(tmp_path: Path) -> None:
     """PNG and SVG of everything the runs have; the same figure is the same file; no text below 8 points."""
     runs = sweep(tmp_path / "runs")
     paths = list(draw_all(runs[:1], tmp_path / "figures"))
-    assert {path.suffix for path in paths} == {".png", ".svg"} and len(set(paths)) == len(paths) == 2 * 2
+    assert {path.suffix for path in paths} == {".png", ".svg"} and len(set(paths)) == len(paths) == 3 * 2
     assert all(path.stat().st_size > 2000 for path in paths)
     figure = knob_figure(curves(runs)[0])
     assert all(text.get_fontsize() >= POINTS for text in figure.findobj(lambda a: hasattr(a, "get_fontsize")))

@@ -3,39 +3,40 @@
 import numpy as np
 import pytest
 import torch
+from torchmetrics.classification import BinaryCalibrationError
 
-from tpt.reports.measures import LABELLED, MEASURES, ExpectedCalibrationError, Measures
-
-
-def plain_ece(probs: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
-    """Guo et al., ICML 2017, equation 3, with bins [lo, hi) and 1 in the last one."""
-    confidence, right = probs.max(-1), probs.argmax(-1) == labels
-    index = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [
-        (index == b).sum() * abs(right[index == b].mean() - confidence[index == b].mean())
-        for b in range(bins)
-        if (index == b).any()
-    ]
-    return float(sum(gaps) / len(labels))
+from tpt.reports.measures import LABELLED, MEASURES, CalibrationBins, Measures
 
 
+@pytest.mark.parametrize("bins", [15, 20])
 @pytest.mark.parametrize("scale", [0.5, 3.0, 100.0])
-def test_calibration_error(scale: float) -> None:
+def test_calibration_error_is_torchmetrics(scale: float, bins: int) -> None:
+    """No confidence lies on the edge of a bin here, where torchmetrics takes the upper bin."""
     generator = torch.Generator().manual_seed(0)
     probs = (torch.randn(400, 7, generator=generator) * scale).softmax(-1)
     labels = torch.randint(0, 7, (400,), generator=generator)
     confidence, pred = probs.max(-1)
-    metric = ExpectedCalibrationError()
-    for part, right in zip(confidence.split(90), (pred == labels).long().split(90), strict=True):
-        metric.update(part, right)
-    assert float(metric.compute()) == pytest.approx(plain_ece(probs.numpy(), labels.numpy()), abs=1e-5)
+    below_one = confidence.clamp(max=1 - 2**-24)  # torchmetrics gives 1 a bin of its own
+    expected = float(BinaryCalibrationError(n_bins=bins)(below_one, (pred == labels).long()))
+    counted = CalibrationBins(bins)
+    for part, right in zip(confidence.split(90), (pred == labels).split(90), strict=True):
+        counted.update(part.numpy(), right.numpy())
+    assert counted.error() == pytest.approx(expected, abs=1e-6)
 
 
 def test_confidence_one_has_no_bin_of_its_own() -> None:
     """Two sure answers, one wrong, and one of 0.98: one bin of mean 0.9933 and accuracy 2/3."""
-    metric = ExpectedCalibrationError()
-    metric.update(torch.tensor([1.0, 1.0, 0.98]), torch.tensor([1, 0, 1]))
-    assert float(metric.compute()) == pytest.approx(abs(2 / 3 - 2.98 / 3), abs=1e-5)
+    found = CalibrationBins().update(np.array([1.0, 1.0, 0.98]), np.array([True, False, True]))
+    assert found.error() == pytest.approx(abs(2 / 3 - 2.98 / 3))
+
+
+def test_an_edge_belongs_to_the_bin_below() -> None:
+    """Guo et al., ICML 2017: (lower, upper].  Four fifths of twenty votes is 0.8, in float32 as recorded."""
+    votes = np.arange(1, 21, dtype=np.float32) / np.float32(20)
+    for bins, places in ((20, range(20)), (10, [(k + 2) // 2 - 1 for k in range(20)])):
+        for vote, place in zip(votes, places, strict=True):
+            found = CalibrationBins(bins).update(np.array([vote]), np.array([True]))
+            assert found.images.argmax() == place, (bins, vote)
 
 
 def row(rank: int, confidence: float, entropy: float, selected: list[int]) -> dict[str, object]:
@@ -57,7 +58,7 @@ def test_measures_of_three_rows() -> None:
     assert found["confidence"] == pytest.approx(170 / 3) and found["confidence_zero_shot"] == pytest.approx(50)
     assert found["changed"] == pytest.approx(100 / 3)
     assert found["selected_views"] == 2 and found["view0_selected"] == pytest.approx(2 / 3)
-    assert found["ece"] == pytest.approx(100 * (0.1 + 0.6 + 0.2) / 3, abs=1e-4)
+    assert found["ece"] == found["ece20"] == pytest.approx(100 * (0.1 + 0.6 + 0.2) / 3, abs=1e-4)
     assert measures.images == 3 and found["images_per_second"] == pytest.approx(4 / 2)
     assert measures.unanswered == [{"path": "a", "problem": "unreadable", "unreadable": True}]
 

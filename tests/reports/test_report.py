@@ -9,7 +9,8 @@ import pytest
 
 from tests.reports.made_runs import make_run, rows_of, share
 from tpt.data.catalog.entries import CATALOG
-from tpt.reports.published import AVERAGE, OOD_AVERAGE, printed_tables
+from tpt.reports.formats import render
+from tpt.reports.published import AVERAGE, OOD_AVERAGE, PAPER, printed_tables
 from tpt.reports.report import Cell, Report, make_report
 from tpt.reports.runs import load_runs
 
@@ -48,8 +49,8 @@ def test_a_row_of_the_paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert cell.accuracy == pytest.approx(55.0) and cell.difference == pytest.approx(0.23)
     assert cell.gain is not None and cell.gain.mean == pytest.approx(7.1)
     assert cell.gain.low < 7.1 < cell.gain.high
-    assert row[AVERAGE] == Cell(printed=62.44) and row[OOD_AVERAGE] == Cell(printed=60.81)  # cells are missing
-    assert row["imagenet"] == Cell(printed=68.98)
+    missing = {AVERAGE: 62.44, OOD_AVERAGE: 60.81, "imagenet": 68.98}
+    assert all(row[name] == Cell(printed=value, source=PAPER) for name, value in missing.items())
 
 
 def test_averages_of_all_cells(tmp_path: Path) -> None:
@@ -72,7 +73,8 @@ MARKS: list[tuple[dict[str, Any], list[str]]] = [
     ({"settings": {"views.num_views": 8}}, ["num_views=8, in the paper 64"]),
     ({"settings": {"method.selection_p": 0.2}}, ["selection_p=0.2, in the paper 0.1"]),
     ({"settings": {"method.lr": 0.01}}, ["lr=0.01, in the paper 0.005"]),
-    ({"settings": {"context.ctx_init": "a"}}, ["ctx_init=a, in the paper a photo of a"]),
+    ({"settings": {"context.ctx_init": "a"}},
+     ["ctx_init=a, in the paper a photo of a"]),
     ({"settings": PLAIN_CROPS}, ["views without AugMix, in the paper with it"]),
     ({"settings": {"trainer.precision": "16-mixed"}}, [f"trainer.precision=16-mixed, {IN_FULL}"]),
     ({"method": "coop"}, []),
@@ -170,3 +172,36 @@ def test_all_views_is_compared_with_table_3(tmp_path: Path) -> None:
     run_of(tmp_path, {"imagenet": (58, 60)}, backbone=RN50, settings={"method.selection_p": 1.0})
     cell = cells(report(tmp_path))["tpt, all views"]["imagenet"]
     assert cell.printed == 60.31 and not any("selection_p" in mark.why for mark in cell.marks)
+
+
+AUGMIX = {"views._target_": "tpt.views.Views", "views.augmix._target_": "tpt.views.AugMix"}
+OTHERS: list[tuple[str, str, dict[str, Any], list[str]]] = [
+    ("zero", "zero", {"method.gamma": 0.3, **PLAIN_CROPS}, []),
+    ("zero", "zero", {"method.gamma": 0.1, **PLAIN_CROPS}, ["gamma=0.1, in the paper 0.3"]),
+    ("zero", "zero", {"method.gamma": 0.3, **AUGMIX}, ["AugMix, in the paper plain crops"]),
+    ("zero", "zero", {"method.gamma": 0.3, "context.ctx_init": "a", **PLAIN_CROPS},
+     ["ctx_init=a, in the paper a photo of a"]),
+    ("zero+ensemble", "zero", {"method.gamma": 0.3, "method.templates": "imagenet_7", **PLAIN_CROPS},
+     ["templates=imagenet_7, those of the quoted row are not named"]),
+    ("ctpt", "ctpt", {"method.penalty_weight": "paper", **AUGMIX}, []),
+    ("ctpt", "ctpt", {"method.penalty_weight": 50.0, **AUGMIX}, ["penalty_weight=50.0, in the paper 20.0"]),
+    ("ctpt", "ctpt", {"method.penalty_weight": 20.0, **PLAIN_CROPS}, ["views without AugMix, in the paper with it"]),
+    ("mta", "mta", {"method.lambda_q": 4.0, "method.lambda_y": 0.2}, []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "option", "settings", "expected"), OTHERS)
+def test_other_methods_beside_what_is_published(
+    tmp_path: Path, method: str, option: str, settings: dict[str, Any], expected: list[str]
+) -> None:
+    """ImageNet-A, ViT-B/16: their numbers stand beside, and what differs from how they were made is marked."""
+    about = {"imagenet_a": whole("imagenet_a", size=N, to_test=N)}
+    how: dict[str, Any] = {"method": method, "option": option, "settings": settings, "about": about}
+    run_of(tmp_path, {"imagenet_a": (48, 55)}, backbone=VIT, **how)
+    found = report(tmp_path)
+    cell = cells(found)[method]["imagenet_a"]
+    assert sorted({mark.why for mark in cell.marks} - {"another test set than the paper's"}) == sorted(expected)
+    assert cell.printed is not None and cell.source is not None and cell.source != PAPER
+    assert (cell.printed_error is not None) == (method == "ctpt")
+    text = render(found, "terminal")
+    assert cell.source in text and ("published ECE" in text) == (method == "ctpt")

@@ -20,11 +20,11 @@ from wandb.sdk.launch.sweeps import utils as agent
 from tests.conftest import ROOT, Done, compose_config
 from tests.test_run import offline_records
 from tpt.reports import load_run
-from tpt.reports.flips import flips_of, kind_of, most_telling
+from tpt.reports.flips import flips_of, kind_of
 from tpt.runs.sweep import Sweep
 from tpt.tracking import media
 from tpt.tracking.labels import name_of, tags_of
-from tpt.tracking.panels import WandbPanels
+from tpt.tracking.panels import RANKED, RANKED_MEANS, WandbPanels
 
 Run = Callable[..., Done]
 DOCS = (ROOT / "docs" / "wandb.md").read_text()
@@ -56,6 +56,8 @@ class Offline:
             found = list(_records(file))
         self.run = next(record.run for kind, record in found if kind == "run")
         self.rows = [dict(map(_item, record.history.item)) for kind, record in found if kind == "history"]
+        updates = (item for kind, record in found if kind == "summary" for item in record.summary.update)
+        self.summary = dict(map(_item, updates))  # what runs are ranked by: the last word on every key
         self.config = dict(map(_item, self.run.config.update))
 
     def keys(self, *datasets: str) -> set[str]:
@@ -100,14 +102,32 @@ def test_every_key_is_documented_and_every_documented_key_is_logged(
 ) -> None:
     """A run on the drawings that the bundled model was learned on and on others: there is a shifted average."""
     settings = [a for a in logged if not a.startswith("data")]
-    drawings = ["data.module.datasets.domains=[source_val,twemoji]", "data.limit=2", "callbacks.panels.sheets=1"]
+    drawings = [
+        "data.module.datasets.domains=[source_val,twemoji]",
+        "data.limit=8",
+        "method.steps=4",
+        "callbacks.panels.sheets=1",
+    ]
     run_script("test_time.py", *settings, *drawings, "callbacks.metrics.every_n_images=1")
     run = Offline(tmp_path / "run")
     assert run.keys("source_val", "twemoji") == documented("## Keys") | {"trainer/global_step"}
     found = json.loads((tmp_path / "run" / "results.json").read_text())
     assert run.last("test/average/acc") == pytest.approx(found["averages"]["acc"])
     assert run.last("test/shifted/entropy") == pytest.approx(found["averages"]["shifted"]["entropy"])
-    assert {row["trainer/global_step"] for row in run.rows} <= {2, 4}
+    assert {row["trainer/global_step"] for row in run.rows} <= {8, 16}
+    gain = found["datasets"]["twemoji"]["gain"]
+    assert [run.last(f"test/twemoji/gain{end}") for end in ("", "_low", "_p")] == pytest.approx(
+        [gain["points"], gain["low"], gain["p_value"]]
+    )
+    assert not any(key.endswith(("_target_", "_partial_")) for key in run.config)
+    summary = run.summary
+    assert summary["test/average/gain"] == pytest.approx(found["averages"]["gain"]["points"])
+    assert {"test/twemoji/acc", "test/twemoji/gain"} <= summary.keys() and "test/twemoji/ece" not in summary
+    plain = {key for key in summary if not isinstance(summary[key], str | list) and "/" in key and key.count("/") == 2}
+    assert plain == {
+        *(f"test/{name}/{key}" for name in ("average", "shifted") for key in RANKED_MEANS),
+        *(f"test/{name}/{key}" for name in ("source_val", "twemoji") for key in RANKED),
+    } | {key for key in plain if key.startswith(("test/flips", "test/re"))}  # parts of tables
 
 
 def test_keys_of_training_are_documented(run_script: Run, small: list[str], tmp_path: Path, image_tree: Path) -> None:
@@ -146,9 +166,15 @@ def test_jobs_of_a_sweep_and_their_panels(run_script: Run, logged: list[str], tm
         assert flip["label"] == flip["path"].split("/")[0] and flip["dataset"] == "pictures"
         assert flip["confidence_after"] == pytest.approx(record["confidence"])
         assert flip["entropy_before"] == pytest.approx(record["entropy_zero_shot"])
-    assert [row["method"] for row in tuned.table("test/report")][:2] == ["tpt", "gain over zero-shot"]
+    (line,) = tuned.table("test/report")
+    found = json.loads((tmp_path / "mine" / "1" / "results.json").read_text())["datasets"]["pictures"]
+    assert (line["method"], line["dataset"]) == ("tpt", "pictures")
+    assert [line[key] for key in ("accuracy", "gain", "gain low")] == pytest.approx(
+        [found["acc"], found["gain"]["points"], found["gain"]["low"]]
+    )
     assert any("interval" in row["meaning"] for row in tuned.table("test/report_notes"))
     sheets = sorted(tuned.files.glob("media/images/test/pictures/contact_sheets_*.png"))
+    assert not list(still.files.glob("media/images/**/contact_sheets_*.png"))  # nothing changed
     assert len(sheets) == 1 and all(Image.open(sheet).width > 600 for sheet in sheets)
     captions = tuned.last("test/pictures/contact_sheets/captions")
     assert all(flip["path"] in caption for flip, caption in zip(flips, captions, strict=False))
@@ -205,7 +231,6 @@ def test_flips() -> None:
     records = [same, *[fixed] * 100, lost, broken, changed]
     assert [kind for kind, _ in flips_of(records, 5)] == ["fixed", "broken", "changed", "fixed", "fixed"]
     assert flips_of([same, lost], 5) == []
-    assert most_telling([same, lost, broken], 4) == [broken, same] and most_telling(records, 1) == [fixed]
 
 
 def test_labels(tmp_path: Path) -> None:

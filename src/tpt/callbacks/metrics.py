@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pyarrow as pa
@@ -9,7 +10,7 @@ import pyarrow.compute as pc
 from lightning import Callback, LightningModule, Trainer
 
 from tpt.reports.measures import MEASURES, Measures, measures_of
-from tpt.reports.results import averages
+from tpt.reports.results import averages, gain_values
 from tpt.tasks.outcome import Outcome
 
 AVERAGE, SHIFTED = "average", "shifted"  # in place of a dataset's name
@@ -58,7 +59,10 @@ class DatasetMetrics(Callback):
         self.running(name).update(outcome.rows)
         self._done += len(outcome.rows)
         if self._done - self._logged >= self.every_n_images:
-            self._log(trainer, name, self.running(name).values())
+            running = self.running(name)
+            gain = running.gain()
+            gains = {} if gain is None else gain_values({"gain": dataclasses.asdict(gain)})
+            self._log(trainer, name, running.values() | gains)
 
     def close(self, trainer: Trainer, found: dict[str, dict[str, Any]]) -> None:
         """Logs the final values, and their averages over datasets.
@@ -71,7 +75,8 @@ class DatasetMetrics(Callback):
         shifted = of_all.get(SHIFTED)
         means = {AVERAGE: of_all} | ({SHIFTED: shifted} if shifted is not None else {})
         for name, values in (means | found).items():
-            self._log(trainer, name, {key: values[key] for key in MEASURES if key in values})
+            measures = {key: values[key] for key in MEASURES if key in values}
+            self._log(trainer, name, measures | gain_values(values))
 
     def _log(self, trainer: Trainer, name: str, values: dict[str, float]) -> None:
         for logger in trainer.loggers:

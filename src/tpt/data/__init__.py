@@ -1,31 +1,7 @@
-"""Datasets and the loaders that turn them into batches of views."""
+"""Datasets and the loaders that turn them into batches of views; most names are imported where they are first used."""
 
-from tpt.data.catalog import catalog_datasets, read_entry
-from tpt.data.datamodule import EpisodeBatch, EpisodeDataModule
-from tpt.data.dataset import ImageDataset, Sample
-from tpt.data.emoji_shift import emoji_shift, emoji_shift_domains
-from tpt.data.few_shot import Shots, draw_shots, half_of_classes
-from tpt.data.folder import image_folder
-from tpt.data.huggingface import huggingface_dataset
-from tpt.data.listing import image_list
-from tpt.data.shards import tar_shards
-from tpt.data.shots import ShotsDataModule
+from lazy_loader import attach_stub
 
-__all__ = [
-    "EpisodeBatch",
-    "EpisodeDataModule",
-    "ImageDataset",
-    "Sample",
-    "Shots",
-    "ShotsDataModule",
-    "catalog_datasets",
-    "draw_shots",
-    "emoji_shift",
-    "emoji_shift_domains",
-    "half_of_classes",
-    "huggingface_dataset",
-    "image_folder",
-    "image_list",
-    "read_entry",
-    "tar_shards",
-]
+from tpt.data.emoji_shift import emoji_shift as emoji_shift  # at once, since a module has the same name
+
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

@@ -5,8 +5,8 @@ from tpt.reports.measures import Measures, measures_of
 from tpt.reports.report import make_report
 from tpt.reports.results import refuse_unanswered, results_of
 from tpt.reports.runs import Run, load_run, load_runs
-from tpt.reports.statistics import Gain, Interval, mean_interval, paired_gain
-from tpt.reports.table import print_table, results_table
+from tpt.reports.statistics import Gain, Interval, accuracy_interval, difference_interval, paired_gain
+from tpt.reports.table import print_table, results_grid
 from tpt.reports.transfer import transfer_matrices
 
 __all__ = [
@@ -14,16 +14,17 @@ __all__ = [
     "Interval",
     "Measures",
     "Run",
+    "accuracy_interval",
+    "difference_interval",
     "load_run",
     "load_runs",
     "make_report",
-    "mean_interval",
     "measures_of",
     "paired_gain",
     "print_table",
     "refuse_unanswered",
     "render",
+    "results_grid",
     "results_of",
-    "results_table",
     "transfer_matrices",
 ]

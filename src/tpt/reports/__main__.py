@@ -6,8 +6,6 @@ A RUN is the directory of a run of test_time.py or of a sweep, finished, still g
 from __future__ import annotations
 
 import argparse
-import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +13,10 @@ from tpt.errors import UserError
 from tpt.faults import told
 from tpt.files import write_text
 from tpt.printing import printable, say
-from tpt.reports.formats import FORMATS, SUFFIXES, WIDTH, format_of, render, render_grids
+from tpt.reports.base_to_new import base_to_new, base_to_new_grids
+from tpt.reports.brief import SORTS, brief_grids
+from tpt.reports.classes import MOST, class_grids
+from tpt.reports.formats import FORMATS, SUFFIXES, WIDTH, format_of, render, render_grids, terminal_width
 from tpt.reports.report import Report, make_report
 from tpt.reports.results import SOURCES
 from tpt.reports.runs import Run, load_runs
@@ -31,6 +32,14 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--out", type=Path, metavar="FILE", help=f"written instead of printed ({', '.join(SUFFIXES)})")
     made.add_argument(
         "--against", metavar="ROW", help="a run's directory or a row's name: every other row's difference to it"
+    )
+    made.add_argument("--brief", action="store_true", help="a line a row, the best first; for long sweeps")
+    made.add_argument("--sort", choices=SORTS, help="with --brief: what rows are sorted by; accuracy by default")
+    made.add_argument(
+        "--per-class", action="store_true", help="accuracy of each class, and the confusions that were made and mended"
+    )
+    made.add_argument(
+        "--base-to-new", action="store_true", help="harmonic means of runs with data.classes=base and data.classes=new"
     )
     made.add_argument("--transfer", action="store_true", help="the source x target matrix of learned contexts")
     made.add_argument(
@@ -59,10 +68,19 @@ def report(args: argparse.Namespace) -> None:
     format = format_of(args.format, args.out)
     runs = load_runs(args.runs)
     learned_on = dict(_pair(text) for text in args.learned_on)
-    if args.transfer:
+    if args.per_class:
+        whole = args.out is not None or format == "csv"
+        text = render_grids(*class_grids(runs, None if whole else MOST), format, _width())
+    elif args.base_to_new:
+        text = render_grids(*base_to_new_grids(base_to_new(runs)), format, _width())
+    elif args.transfer:
         text = _transfer(runs, learned_on, format)
     else:
-        text = _table(make_report(runs, _against(args.against), args.source), format)
+        made = make_report(runs, _against(args.against), args.source)
+        if args.brief or args.sort is not None:
+            text = render_grids(*brief_grids(made, args.sort or "accuracy"), format, _width())
+        else:
+            text = _table(made, format)
     if args.out is None:
         print(printable(text) if format == "terminal" else text, end="")
     else:
@@ -79,7 +97,7 @@ def _table(made: Report, format: str) -> str:
 
 
 def _width() -> int:
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH
+    return terminal_width() or WIDTH
 
 
 def _transfer(runs: Sequence[Run], learned_on: dict[str, str], format: str) -> str:

@@ -9,18 +9,9 @@ from typing import Any
 from tpt.data.catalog.entries import CATALOG
 from tpt.reports.published import ALL_VIEWS, published_row
 from tpt.reports.runs import Run
+from tpt.runs.settings import MIXED_ALWAYS, MIXED_NEVER, PAPER, PAPER_TEXT
 
 FULL = ("32-true", "32", "None")  # Lightning's names of float32
-TPT_SETTINGS = {
-    "method.steps": 1,
-    "views.num_views": 64,
-    "method.selection_p": 0.1,
-    "method.lr": 5e-3,
-    "method.optimizer._target_": "torch.optim.AdamW",
-    "method.optimizer.weight_decay": 0.01,
-    "method.learned_class_token": False,
-}
-WORDS = {"context.ctx_init": "a photo of a", "context.class_token_position": "end"}
 LEARNED_ON, SHOTS, VECTORS = "imagenet", 16, 4  # of the printed rows that start from CoOp or CoCoOp
 
 
@@ -47,7 +38,7 @@ def marks_of(run: Run, dataset: str) -> list[Mark]:
     """All marks of one run's cell; a difference to the printed number is only fair where there are none."""
     found = [*_coverage(run, dataset), *_precision(run), *_split(run, dataset)]
     if published_row(run.backbone, paper_method(run), dataset) is not None:
-        found += [*_settings(run, dataset), *_learning(run)]
+        found += [*_settings(run, dataset), *_learning(run), *_quoted(run)]
     return found
 
 
@@ -91,25 +82,39 @@ def _split(run: Run, dataset: str) -> Iterator[Mark]:
 
 
 def _settings(run: Run, dataset: str) -> Iterator[Mark]:
-    method = paper_method(run)
-    expected: dict[str, Any] = dict(TPT_SETTINGS) if run.tunes else {}
-    if method == ALL_VIEWS:
+    expected: dict[str, Any] = dict(PAPER.get(run.option, {}))
+    if paper_method(run) == ALL_VIEWS:
         expected["method.selection_p"] = 1.0
-    if method in ("clip", "tpt", ALL_VIEWS):
-        expected |= WORDS
-    if method == "ensemble":
-        expected["method.templates"] = "imagenet_80"
+    if (text := _text_of(run)) is not None:
+        expected |= PAPER_TEXT[text]
     for key, value in expected.items():
-        if run.settings.get(key) != value:
-            yield Mark(f"{key.split('.', 1)[1]}={run.settings.get(key)}, in the paper {value}")
-    if run.tunes:
+        values = value if isinstance(value, tuple) else (value,)
+        if run.settings.get(key) not in values:
+            yield Mark(f"{key.split('.', 1)[1]}={run.settings.get(key)}, in the paper {values[0]}")
+    if run.adapts:
         yield from _augmix(run, dataset)
 
 
+def _text_of(run: Run) -> str | None:
+    """What the register calls the text of a row; None for a learned context, and for templates that are not named."""
+    if "coop" in run.method or run.method.endswith("+ensemble"):
+        return None
+    return "ensemble" if run.method == "ensemble" else "words"
+
+
+def _quoted(run: Run) -> Iterator[Mark]:
+    if run.method.endswith("+ensemble"):
+        yield Mark(f"templates={run.settings.get('method.templates')}, those of the quoted row are not named")
+
+
 def _augmix(run: Run, dataset: str) -> Iterator[Mark]:
+    mixed = CATALOG[dataset].augmix
+    if run.option in MIXED_ALWAYS + MIXED_NEVER:
+        mixed = run.option in MIXED_ALWAYS
     if run.settings.get("views._target_") == "tpt.views.paper_views":
-        return
-    mixes, mixed = "views.augmix._target_" in run.settings, CATALOG[dataset].augmix
+        mixes = CATALOG[dataset].augmix
+    else:
+        mixes = "views.augmix._target_" in run.settings
     if mixes != mixed:
         yield Mark("views without AugMix, in the paper with it" if mixed else "AugMix, in the paper plain crops")
     elif mixes and (severity := run.settings.get("views.augmix.severity")) != 1.0:

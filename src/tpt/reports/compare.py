@@ -6,13 +6,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest
 
 from tpt.errors import UserError
 from tpt.reports.runs import ImageResult, Run
-from tpt.reports.statistics import Interval, mean_interval
-
-PERCENT = 100.0
+from tpt.reports.statistics import Interval, difference_interval, mcnemar, mean_of_intervals
 
 
 @dataclass(frozen=True)
@@ -20,8 +17,8 @@ class Comparison:
     """Two accuracies on the images that both have.
 
     Args:
-        points: their difference, in percentage points, with its paired bootstrap interval.
-        p_value: of the exact McNemar test; None where a side is a mean over several runs.
+        points: their difference, in percentage points, with its paired 95 % interval.
+        p_value: of the exact McNemar test; None where a side is a mean over several runs, and for an average.
         images: that both have.
         only_one: images that one of them has and the other has not.
     """
@@ -104,8 +101,17 @@ def comparison(shared: Shared) -> Comparison | None:
     if not len(shared.first):
         return None
     return Comparison(
-        mean_interval(PERCENT * (shared.first - shared.second)), p_value_of(shared), len(shared.first), shared.only_one
+        difference_interval(shared.first - shared.second), p_value_of(shared), len(shared.first), shared.only_one
     )
+
+
+def mean_comparison(datasets: Sequence[Comparison | None]) -> Comparison | None:
+    """The mean over datasets, each counting once; None where one of them has no image in common."""
+    known = [found for found in datasets if found is not None]
+    if not known or len(known) < len(datasets):
+        return None
+    points = mean_of_intervals([found.points for found in known])
+    return Comparison(points, None, sum(c.images for c in known), sum(c.only_one for c in known))
 
 
 def p_value_of(shared: Shared) -> float | None:
@@ -113,7 +119,7 @@ def p_value_of(shared: Shared) -> float | None:
     if not shared.single:
         return None
     won, lost = int((shared.first > shared.second).sum()), int((shared.first < shared.second).sum())
-    return float(binomtest(won, won + lost).pvalue) if won + lost else 1.0
+    return mcnemar(won, lost)
 
 
 def gain_of_tuning(runs: Sequence[Run], dataset: str) -> Shared:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import chain, zip_longest
 from typing import Any
 
@@ -26,10 +26,3 @@ def flips_of(records: Iterable[Record], limit: int) -> list[tuple[str, Record]]:
         if (kind := kind_of(record)) is not None:
             found[kind].append((kind, record))
     return [flip for flip in chain.from_iterable(zip_longest(*found.values())) if flip is not None][:limit]
-
-
-def most_telling(records: Sequence[Record], limit: int) -> list[Record]:
-    """At most `limit` answered images: flips first."""
-    flips = [record for _, record in flips_of(records, limit)]
-    stayed = (record for record in records if record["problem"] is None and kind_of(record) is None)
-    return [*flips, *stayed][:limit]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import re
+import shutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from tpt.reports.report import Cell, Report
 FORMATS = ("terminal", "markdown", "latex", "csv", "html")
 SUFFIXES = {".txt": "terminal", ".md": "markdown", ".tex": "latex", ".csv": "csv", ".html": "html", ".htm": "html"}
 _NUMBERS = re.compile(r"[-+]?\d[\d.,%eE+\- \[\]()]*")  # numbers and what stands between them; no name, no reference
-WIDTH = 160  # of the terminal's table where there is no terminal
+WIDTH = 160  # of the terminal's table in a file
 
 
 def format_of(name: str | None, out: str | Path | None) -> str:
@@ -35,13 +37,13 @@ def format_of(name: str | None, out: str | Path | None) -> str:
     return name or "terminal"
 
 
-def render(report: Report, format: str, width: int = WIDTH) -> str:
+def render(report: Report, format: str, width: int | None = WIDTH) -> str:
     """The whole report in one format.
 
     Args:
         report: of runs.
         format: one of `FORMATS`.
-        width: of the terminal, in characters; a wider table is broken into several.
+        width: of the terminal, in characters; a wider table is broken into several; None leaves its lines whole.
 
     Raises:
         UserError: there is no such format.
@@ -49,7 +51,12 @@ def render(report: Report, format: str, width: int = WIDTH) -> str:
     return to_csv(report) if format == "csv" else render_grids(*grids(report), format, width)
 
 
-def render_grids(tables: Sequence[Grid], legend: Legend, format: str, width: int = WIDTH) -> str:
+def terminal_width() -> int | None:
+    """Characters of a line of the terminal that is printed to; None where that is a file or a pipe."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def render_grids(tables: Sequence[Grid], legend: Legend, format: str, width: int | None = WIDTH) -> str:
     """Tables and what stands under them in one format; as CSV their texts."""
     match format_of(format, None):
         case "terminal":
@@ -99,6 +106,10 @@ VALUES: Mapping[str, Callable[[Cell], float | None]] = {
     "against p": lambda c: None if c.against is None else c.against.p_value,
     "against images": lambda c: None if c.against is None else c.against.images,
     "images": lambda c: c.images or None,
+    "ece": lambda c: c.ece,
+    "ece20": lambda c: c.ece20,
+    "published ece20": lambda c: c.printed_error,
+    "seconds": lambda c: c.seconds,
 }
 
 

@@ -9,15 +9,13 @@ from dataclasses import dataclass
 from itertools import product
 
 from tpt.reports.comparability import merged
-from tpt.reports.published import AVERAGE, OOD_AVERAGE
+from tpt.reports.published import AVERAGE, OOD_AVERAGE, PAPER
 from tpt.reports.report import Cell, Report, Table
 from tpt.reports.rows import Row
 from tpt.reports.statistics import Interval
 
 MISSING = "\N{EN DASH}"
 HEADERS = {AVERAGE: "average", OOD_AVERAGE: "OOD average"}
-PAPER = "Shu et al., NeurIPS 2022"
-
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
@@ -29,10 +27,11 @@ def plain(text: str) -> str:
 
 @dataclass(frozen=True)
 class Text:
-    """A cell's text and the letters of its marks."""
+    """A cell's text, the letters of its marks, and whether it is the best of its column."""
 
     text: str
     letters: tuple[str, ...] = ()
+    best: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,11 +46,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Grid:
-    """One table: caption, the names of its columns, and its lines."""
+    """One table: caption, the names of its columns, its lines, and whether these stand without rules between them."""
 
     caption: str
     header: tuple[str, ...]
     lines: tuple[Line, ...]
+    dense: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,14 @@ def grids(report: Report) -> tuple[list[Grid], Legend]:
     """All tables of a report and what stands under them."""
     letters = letters_of(report)
     found = [_grid(table, letters, report.against) for table in report.tables]
+    return found, legend_of(report, letters)
+
+
+def legend_of(report: Report, letters: Mapping[str, str]) -> Legend:
+    """What stands under a report's tables."""
     details = merged([mark for cell in _cells(report) for mark in cell.marks])
     marks = tuple((letters[why], f"{why}{_list(details[why])}") for why in letters)
-    return found, Legend(marks, tuple(_remarks(report)))
+    return Legend(marks, tuple(_remarks(report)))
 
 
 def _list(details: Sequence[str]) -> str:
@@ -113,6 +118,10 @@ def _below(against: str | None) -> list[tuple[str, Callable[[Cell], str]]]:
         ("difference", lambda c: "" if c.difference is None else signed(c.difference)),
         ("gain over zero-shot", lambda c: "" if c.gain is None else signed(c.gain.mean)),
         ("95 % interval", lambda c: interval_text(c.gain)),
+        ("ECE", lambda c: "" if c.ece is None else f"{c.ece:.2f}"),
+        ("ECE, 20 bins", lambda c: "" if c.printed_error is None or c.ece20 is None else f"{c.ece20:.2f}"),
+        ("published ECE", lambda c: "" if c.printed_error is None else f"{c.printed_error:.2f}"),
+        ("seconds an image", lambda c: "" if c.seconds is None else f"{c.seconds:.3g}"),
         (f"over {against}", lambda c: "" if c.against is None else signed(c.against.points.mean)),
         ("95 % interval", lambda c: interval_text(None if c.against is None else c.against.points)),
         ("McNemar p", lambda c: "" if c.against is None or c.against.p_value is None else p_text(c.against.p_value)),
@@ -154,14 +163,27 @@ def _remarks(report: Report) -> Iterator[str]:
     cells = list(_cells(report))
     std = " ± standard deviation over seeds" if any(c.std is not None for c in cells) else ""
     yield f"accuracy in %{std}; {MISSING}: missing, and so is an average over it"
-    if any(c.printed is not None for c in cells):
-        yield f"published: {PAPER}; the difference is given for cells without a mark"
+    if sources := _sources(report):
+        yield f"published: {'; '.join(sources)}; the difference is given for cells without a mark"
     if any(c.gain is not None for c in cells):
         yield (
-            "gain over zero-shot: over the same prompt before tuning, in percentage points; interval of a paired "
-            "bootstrap over images"
+            "gain over zero-shot: over the same prompt before tuning, in percentage points; "
+            "Bonett and Price's 95 % interval for paired proportions"
         )
+    if any(c.ece is not None for c in cells):
+        yield "ECE: expected calibration error over 15 bins, in %; seconds: from decoding to the record"
     if report.against is not None:
-        yield f"over {report.against}: on the images that both have; exact McNemar test, paired bootstrap"
+        yield f"over {report.against}: on the images that both have; exact McNemar test, Bonett and Price's interval"
     if any(OOD_AVERAGE in table.averages for table in report.tables):
         yield "OOD average: without the dataset that prompts are learned on"
+
+
+def _sources(report: Report) -> list[str]:
+    """Where published numbers were read, with the rows they stand under where that is not the paper itself."""
+    rows: dict[str, dict[str, None]] = {}
+    for table in report.tables:
+        for row, cells in table.rows:
+            for cell in cells.values():
+                if cell.source is not None:
+                    rows.setdefault(cell.source, {})[row.first.method] = None
+    return [source if source == PAPER else f"{', '.join(names)} {source}" for source, names in rows.items()]

@@ -1,16 +1,17 @@
-"""The numbers printed in Shu et al., NeurIPS 2022, carried in the package as `published.json`."""
+"""Printed numbers, carried in the package as `published.json`: of Shu et al., NeurIPS 2022, and of other methods."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from typing import Any
 
 ALL_VIEWS = "tpt, all views"  # Table 3's row without confidence selection
 AVERAGE, OOD_AVERAGE = "average", "ood_average"
+PAPER = "Shu et al., NeurIPS 2022"
 OPENAI_FILES = ("RN50.pt", "ViT-B-16.pt")  # the weights as OpenAI publishes them
 SUFFIX = "-quickgelu"
 
@@ -23,13 +24,17 @@ class Printed:
         caption: its number and what it shows.
         datasets: its columns, by key.
         shifted: those of its out-of-distribution average; none where it has no such column.
-        rows: (backbone, method) -> accuracy in % by column, averages included.
+        rows: (backbone, method) -> accuracy in % by column, averages included; a column may be missing.
+        errors: (backbone, method) -> calibration error over 20 bins in %, likewise.
+        sources: (backbone, method) -> where a row was read.
     """
 
     caption: str
     datasets: tuple[str, ...]
     shifted: tuple[str, ...]
     rows: Mapping[tuple[str, str], Mapping[str, float]]
+    errors: Mapping[tuple[str, str], Mapping[str, float]]
+    sources: Mapping[tuple[str, str], str]
 
 
 @cache
@@ -41,21 +46,49 @@ def content() -> dict[str, Any]:
 
 @cache
 def printed_tables() -> tuple[Printed, Printed]:
-    """Table 1 with the row that Table 3 adds to it, and Table 2."""
-    natural = _table("natural_shift")
-    third = {key: row for key, row in _table("confidence_selection").rows.items() if key not in natural.rows}
+    """Table 1 with the row that Table 3 adds to it, and Table 2; with the rows of other methods."""
+    natural = _table("natural_shift", "confidence_selection")
     shifted = tuple(name for name in natural.datasets if name != "imagenet")
-    return Printed(natural.caption, natural.datasets, shifted, {**natural.rows, **third}), _table("cross_dataset")
+    return replace(natural, shifted=shifted), _table("cross_dataset")
 
 
-def _table(name: str) -> Printed:
-    table = content()[name]
-    rows = {}
-    for row in table["rows"]:
-        cells = dict(zip(table["datasets"], row["cells"], strict=True))
-        averages = {key: row[key] for key in (AVERAGE, OOD_AVERAGE) if key in row}
-        rows[row["backbone"], row["method"]] = {**cells, **averages}
-    return Printed(table["caption"], tuple(table["datasets"]), (), rows)
+def _table(name: str, *more: str) -> Printed:
+    tables, others = content(), [row for row in content()["methods"]["rows"] if row["table"] == name]
+    datasets = tuple(tables[name]["datasets"])
+    own = [{**row, "source": PAPER} for part in (name, *more) for row in tables[part]["rows"]]
+    rows: dict[tuple[str, str], Mapping[str, float]] = {}
+    errors, sources = dict(rows), {}
+    for row in [*own, *others]:
+        key = row["backbone"], row["method"]
+        if key not in rows:
+            averages = {column: row[column] for column in (AVERAGE, OOD_AVERAGE) if column in row}
+            rows[key] = _known(datasets, row["cells"]) | averages
+            means = {OOD_AVERAGE: row["ece_ood_average"]} if "ece_ood_average" in row else {}
+            errors[key] = _known(datasets, row.get("ece", ())) | means
+            sources[key] = f"quoted by {row['source']}" if row.get("kind") == "quoted" else row["source"]
+    return Printed(tables[name]["caption"], datasets, (), rows, errors, sources)
+
+
+def _known(datasets: Sequence[str], cells: Sequence[float | None]) -> dict[str, float]:
+    return {name: value for name, value in zip(datasets, cells, strict=bool(cells)) if value is not None}
+
+
+def source_of(backbone: str, method: str, dataset: str) -> str | None:
+    """Where the printed row that a cell belongs to was read; None where there is none."""
+    found = _place(backbone, method, dataset)
+    return None if found is None else found[0].sources[found[1]]
+
+
+def published_error(backbone: str, method: str, column: str, dataset: str) -> float | None:
+    """A printed calibration error over 20 bins in %; None where there is none.
+
+    Args:
+        backbone, method: as for `published`.
+        column: a dataset's key, or an average's.
+        dataset: of the table that is meant.
+    """
+    found = _place(backbone, method, dataset)
+    return None if found is None else found[0].errors[found[1]].get(column)
 
 
 def paper_backbone(name: str) -> str | None:
@@ -69,11 +102,11 @@ def paper_backbone(name: str) -> str | None:
 
 
 def published(backbone: str, method: str, column: str) -> float | None:
-    """A printed accuracy in %; None where the paper has none.
+    """A printed accuracy in %; None where there is none.
 
     Args:
         backbone: as a run names it.
-        method: clip, ensemble, coop, cocoop, tpt, tpt+coop, tpt+cocoop or `ALL_VIEWS`.
+        method: clip, ensemble, coop, cocoop, tpt, tpt+coop, tpt+cocoop, `ALL_VIEWS`, or another method's row.
         column: a dataset's key.
     """
     row = published_row(backbone, method, column)
@@ -82,8 +115,14 @@ def published(backbone: str, method: str, column: str) -> float | None:
 
 def published_row(backbone: str, method: str, dataset: str) -> Mapping[str, float] | None:
     """The printed row that a cell belongs to."""
+    found = _place(backbone, method, dataset)
+    return None if found is None else found[0].rows[found[1]]
+
+
+def _place(backbone: str, method: str, dataset: str) -> tuple[Printed, tuple[str, str]] | None:
+    """The table and the row that a cell belongs to."""
     name = paper_backbone(backbone)
     for table in printed_tables():
         if dataset in table.datasets and name is not None and (name, method) in table.rows:
-            return table.rows[name, method]
+            return table, (name, method)
     return None

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from tpt.errors import UserError
 from tpt.reports.comparability import Mark, marks_of, paper_method
-from tpt.reports.compare import PERCENT, Comparison, compare, gain_of_tuning, p_value_of
-from tpt.reports.published import AVERAGE, OOD_AVERAGE, printed_tables, published, published_row
+from tpt.reports.compare import Comparison, compare, gain_of_tuning, mean_comparison, p_value_of
+from tpt.reports.published import AVERAGE, OOD_AVERAGE, printed_tables, published_error, published_row, source_of
 from tpt.reports.results import SOURCES
 from tpt.reports.rows import Row, rows_of
 from tpt.reports.runs import Run
-from tpt.reports.statistics import Interval, mean_interval
+from tpt.reports.statistics import Interval, difference_interval
 
 
 @dataclass(frozen=True)
@@ -24,22 +25,31 @@ class Cell:
     Args:
         accuracy: in %, the mean over seeds; None where it is missing.
         std: over seeds, with the divisor n - 1; None for fewer than two.
-        printed: the paper's, in %; None where it has none.
+        printed: the published one, in %; None where there is none.
+        printed_error: the published calibration error over 20 bins, in %.
+        source: where these were read.
         marks: what sets it off from the paper's cell, or from a whole one.
         gain: over the same prompt before tuning, in percentage points; None where nothing is tuned.
         p_value: of that gain, by the exact McNemar test; None for averages and over several seeds.
         against: over the row that the report compares with.
         images: answered, of all seeds together.
+        ece, ece20: calibration error over 15 and over 20 bins, in %, the mean over seeds.
+        seconds: an image, the mean over seeds.
     """
 
     accuracy: float | None = None
     std: float | None = None
     printed: float | None = None
+    printed_error: float | None = None
+    source: str | None = None
     marks: tuple[Mark, ...] = ()
     gain: Interval | None = None
     p_value: float | None = None
     against: Comparison | None = None
     images: int = 0
+    ece: float | None = None
+    ece20: float | None = None
+    seconds: float | None = None
 
     @property
     def difference(self) -> float | None:
@@ -184,7 +194,7 @@ def _table(
         if not any(row.having(name) for name in datasets):
             continue
         cells = {name: dataset_cell(row, name, others.get(row)) for name in datasets}
-        means = {key: average_cell(row, key, columns, cells) for key, columns in averages.items()}
+        means = {key: average_cell(row, key, columns, cells, others.get(row)) for key, columns in averages.items()}
         filled.append((row, {**cells, **means}))
     return Table(caption, datasets, averages, tuple(filled))
 
@@ -193,21 +203,43 @@ def dataset_cell(row: Row, dataset: str, other: Row | None = None) -> Cell:
     """What a row's runs found on a dataset."""
     runs = row.having(dataset)
     if not runs:
-        return Cell(printed=published(row.first.backbone, paper_method(row.first), dataset))
+        return _printed(row, dataset, dataset)
     marks = tuple(dict.fromkeys(mark for run in runs for mark in marks_of(run, dataset)))
-    cell = Cell(printed=published(row.first.backbone, paper_method(row.first), dataset), marks=marks)
+    cell = replace(_printed(row, dataset, dataset), marks=marks)
     answered = [run for run in runs if "acc" in run.results["datasets"].get(dataset, {})]
     if not answered:
         return cell
     accuracies = [run.results["datasets"][dataset]["acc"] for run in answered]
     cell = replace(cell, accuracy=float(np.mean(accuracies)), std=_std(accuracies), marks=marks + _seeds(row, answered))
-    cell = replace(cell, images=sum(run.results["datasets"][dataset]["images"] for run in answered))
-    if row.first.tunes:
+    found = [run.results["datasets"][dataset] for run in answered]
+    cell = replace(cell, images=sum(about["images"] for about in found), **_means(found))
+    if row.first.adapts:
         shared = gain_of_tuning(answered, dataset)
-        cell = replace(cell, gain=mean_interval(PERCENT * (shared.first - shared.second)), p_value=p_value_of(shared))
+        cell = replace(cell, gain=difference_interval(shared.first - shared.second), p_value=p_value_of(shared))
     if other is not None and (others := other.having(dataset)):
         cell = replace(cell, against=compare(answered, others, dataset))
     return cell
+
+
+def _printed(row: Row, column: str, dataset: str) -> Cell:
+    """A cell that has nothing but what is published; of a column in the table of a dataset."""
+    key = row.first.backbone, paper_method(row.first)
+    accuracies = published_row(*key, dataset) or {}
+    return Cell(
+        printed=accuracies.get(column),
+        printed_error=published_error(*key, column, dataset),
+        source=source_of(*key, dataset) if column in accuracies else None,
+    )
+
+
+def _means(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What is not compared, as means over seeds."""
+    seconds = [1 / about["images_per_second"] for about in found if about["images_per_second"]]
+    return {
+        "ece": float(np.mean([about["ece"] for about in found])),
+        "ece20": float(np.mean([about["ece20"] for about in found])),
+        "seconds": float(np.mean(seconds or [0.0])),
+    }
 
 
 def _seeds(row: Row, answered: Sequence[Run]) -> tuple[Mark, ...]:
@@ -219,12 +251,13 @@ def _seeds(row: Row, answered: Sequence[Run]) -> tuple[Mark, ...]:
     return tuple(marks)
 
 
-def average_cell(row: Row, key: str, columns: Sequence[str], cells: Mapping[str, Cell]) -> Cell:
+def average_cell(
+    row: Row, key: str, columns: Sequence[str], cells: Mapping[str, Cell], other: Row | None = None
+) -> Cell:
     """The mean over datasets, each counting once; missing where one of them is."""
-    row_of_paper = published_row(row.first.backbone, paper_method(row.first), columns[0])
-    printed = None if row_of_paper is None else row_of_paper.get(key)
+    printed = _printed(row, key, columns[0])
     if any(cells[name].accuracy is None for name in columns):
-        return Cell(printed=printed)
+        return printed
     marks = tuple(dict.fromkeys(mark for name in columns for mark in cells[name].marks))
     accuracy = float(np.mean([cells[name].accuracy for name in columns]))
     whole = [
@@ -233,10 +266,21 @@ def average_cell(row: Row, key: str, columns: Sequence[str], cells: Mapping[str,
         if set(columns) <= set(found := _accuracies(runs))
     ]
     gain = None
-    if row.first.tunes:
+    if row.first.adapts:
         groups = [gain_of_tuning(row.having(name), name) for name in columns]
-        gain = mean_interval(*(PERCENT * (shared.first - shared.second) for shared in groups))
-    return Cell(accuracy, _std(whole), printed, marks, gain, images=sum(cells[name].images for name in columns))
+        gain = difference_interval(*(shared.first - shared.second for shared in groups))
+    against = None if other is None else mean_comparison([cells[name].against for name in columns])
+    images = sum(cells[name].images for name in columns)
+    others: dict[str, Any] = {
+        key: _mean([getattr(cells[name], key) for name in columns]) for key in ("ece", "ece20", "seconds")
+    }
+    others |= {"accuracy": accuracy, "std": _std(whole), "marks": marks, "gain": gain, "against": against}
+    return replace(printed, **others, images=images)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known and len(known) == len(values) else None
 
 
 def _accuracies(runs: Sequence[Run]) -> dict[str, float]:

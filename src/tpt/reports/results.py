@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,13 @@ import pyarrow.compute as pc
 
 from tpt.errors import DataError, UnansweredError
 from tpt.reports.measures import measures_of
-from tpt.reports.statistics import paired_gain
-from tpt.runs import answered, read_manifest, read_records_and_notes
+from tpt.reports.statistics import Interval, mean_of_intervals
+from tpt.runs import read_manifest, read_records_and_notes
 
 SOURCES = ("imagenet", "source_val", "source_train")  # what prompts are learned on; all else is shifted
 # Averaged over datasets, each dataset counting once.
 AVERAGED = (
-    *(f"{name}{end}" for name in ("acc", "entropy", "ece", "confidence") for end in ("", "_zero_shot")),
+    *(f"{name}{end}" for name in ("acc", "entropy", "ece", "ece20", "confidence") for end in ("", "_zero_shot")),
     *("changed", "selected_views"),
 )
 
@@ -51,22 +51,19 @@ def results_from(manifest: dict[str, Any], records: pa.Table, notes: Sequence[st
         if measures.images:
             values = {**measures.values(), "images": measures.images}
             values["images_per_second"] *= manifest["sessions"][-1]["processes"]
-            gain, complete = gain_of(rows), len(rows) == about["to_test"]
-            found[name] = {**values, "gain": gain, "unanswered": measures.unanswered, "complete": complete, **about}
+            gain, complete = measures.gain(), len(rows) == about["to_test"]
+            found[name] = {
+                **values,
+                "gain": None if gain is None else dataclasses.asdict(gain),
+                "unanswered": measures.unanswered,
+                "complete": complete,
+                **about,
+            }
         elif len(rows):
             without[name] = measures.unanswered
     complete = len(found) == len(manifest["datasets"]) and all(d["complete"] for d in found.values())
     about_run = {**manifest, "notes": list(notes), "complete": complete}
     return {**about_run, "datasets": found, "averages": averages(found), "without_answer": without}
-
-
-def gain_of(records: pa.Table) -> dict[str, Any] | None:
-    """The paired gain of one dataset's records; None without labels."""
-    rows = answered(records)
-    if rows["label"].null_count:
-        return None
-    label, pred, before = (rows[c].to_numpy() for c in ("label", "pred", "pred_zero_shot"))
-    return dataclasses.asdict(paired_gain(before == label, pred == label))
 
 
 def averages(datasets: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -79,7 +76,25 @@ def averages(datasets: dict[str, dict[str, Any]]) -> dict[str, Any]:
     shifted = {name: d for name, d in datasets.items() if name not in SOURCES}
     common = [key for key in AVERAGED if all(key in d for d in datasets.values())]
     mean: dict[str, Any] = {key: float(np.mean([d[key] for d in datasets.values()])) for key in common}
+    if (gain := mean_gain([d.get("gain") for d in datasets.values()])) is not None:
+        mean["gain"] = gain
     return {**mean, "shifted": averages(shifted)} if shifted and len(shifted) < len(datasets) else mean
+
+
+def mean_gain(gains: Sequence[Mapping[str, Any] | None]) -> dict[str, float] | None:
+    """`points`, `low` and `high` of the mean of datasets' gains; None where one of them has none."""
+    known = [Interval(gain["points"], gain["low"], gain["high"]) for gain in gains if gain is not None]
+    if not known or len(known) < len(gains):
+        return None
+    found = mean_of_intervals(known)
+    return {"points": found.mean, "low": found.low, "high": found.high}
+
+
+def gain_values(values: Mapping[str, Any]) -> dict[str, float]:
+    """The gain of a dataset or an average as numbers of their own, by which runs can be ranked; none without labels."""
+    names = {"gain": "points", "gain_low": "low", "gain_high": "high", "gain_p": "p_value"}
+    gain = values.get("gain") or {}
+    return {name: gain[key] for name, key in names.items() if key in gain}
 
 
 def refuse_unanswered(results: dict[str, Any]) -> None:

@@ -8,41 +8,7 @@ from typing import Any
 
 from tpt.reports.comparability import paper_method
 from tpt.reports.runs import Run
-
-# Settings that change no answer, that say which data (a column, not a row), or that repeat others.
-FREE = (
-    "cache.",
-    "callbacks.",
-    "data.",
-    "experiment.",
-    "hydra.",
-    "learned.",
-    "logger.",
-    "name.",
-    "optimizer.",
-    "resume.",
-    "row.",
-    "training.cache.",
-    "training.logger.",
-    "training.name.",
-    "training.public_layout.",
-    "training.resume.",
-    "training.shots.module.",
-    "training.shots.num_workers.",
-    "training.shots.root.",
-    "training.shots.draw.",
-    "training.trainer.",
-    "trainer.devices.",
-    "trainer.enable_progress_bar.",
-    "trainer.logger.",
-    "trainer.num_nodes.",
-    "trainer.strategy.",
-)
-DATA_LIMIT = "data.limit"
-OF_DATA = (DATA_LIMIT, "data.batch_size")  # these are a row's
-SEED = "seed"
-BACKBONE = ("backbone.", "training.backbone.")  # has a column of its own
-WIRING = ("_partial_", "_convert_", "path")
+from tpt.runs.settings import LIMIT, SEED, TRAINING, is_seed, meaning
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,26 +45,21 @@ def settings_of(run: Run) -> dict[str, Any]:
 
     A learned context counts as the same whatever its path, if it was learned in the same way.
     """
-    kept = {k: v for k, v in run.settings.items() if k in OF_DATA or not f"{k}.".startswith(FREE)}
+    kept = {k: v for k, v in run.settings.items() if meaning(k).row}
     if any(key.startswith("views.augmix.") for key in kept):
         kept["views.augmix"] = "on"  # None where it is off
     if run.training is None:
         return kept
-    learned = {f"training.{key}": value for key, value in run.training.settings.items()}
+    learned = {f"{TRAINING}{key}": value for key, value in run.training.settings.items()}
     kept.pop("context.path", None)
-    about = {"training.learned_on": run.training.source}
-    return {**kept, **about, **{k: v for k, v in learned.items() if not f"{k}.".startswith(FREE)}}
-
-
-def is_seed(key: str) -> bool:
-    """Whether a setting is a seed."""
-    return key.rsplit(".", 1)[-1] == SEED
+    about = {f"{TRAINING}learned_on": run.training.source}
+    return {**kept, **about, **{k: v for k, v in learned.items() if meaning(k).row}}
 
 
 def seeds_of(run: Run) -> tuple[Any, ...]:
     """The run's own seed and that of the training of its context."""
     settings = settings_of(run)
-    return tuple(str(settings.get(key)) for key in (SEED, f"training.{SEED}"))
+    return tuple(str(settings.get(key)) for key in (SEED, f"{TRAINING}{SEED}"))
 
 
 def rows_of(runs: Sequence[Run]) -> list[Row]:
@@ -159,8 +120,8 @@ def _telling(run: Run, near: Sequence[Run]) -> dict[str, str]:
     own = {key: settings_of(run).get(key) for key in common}
     twins = [other for other in rivals if {key: other.get(key) for key in common} == own]
     keys = common if len(twins) == 1 or not _differing(twins) else [*common, *_differing(twins)]
-    if DATA_LIMIT not in keys and DATA_LIMIT in _differing([settings_of(other) for other in near]):
-        keys.append(DATA_LIMIT)
+    if LIMIT not in keys and LIMIT in _differing([settings_of(other) for other in near]):
+        keys.append(LIMIT)
     return short_names(keys)
 
 
@@ -170,10 +131,7 @@ def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     return [
         key
         for key in keys
-        if len({_plain(each.get(key)) for each in settings}) > 1
-        and not is_seed(key)
-        and not key.startswith(BACKBONE)
-        and key.rsplit(".", 1)[-1] not in WIRING
+        if len({_plain(each.get(key)) for each in settings}) > 1 and not is_seed(key) and meaning(key).label
     ]
 
 

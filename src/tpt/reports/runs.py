@@ -20,6 +20,7 @@ from tpt.runs.manifest import leaves
 from tpt.runs.records import shard_files
 
 MANIFEST = "run.json"
+ZERO_SHOT = "zero_shot"  # the only method of the first runs that changes no answer
 
 
 class ImageResult(NamedTuple):
@@ -57,9 +58,17 @@ class Run:
         return str(self.results["method"])
 
     @property
-    def tunes(self) -> bool:
-        """Whether the method changes answers at test time."""
-        return bool(self.results["choices"].get("method") != "zero_shot")
+    def adapts(self) -> bool:
+        """Whether the method changes answers at test time: tunes something, or trusts some views more than others."""
+        about = self.results.get("about_method")
+        if isinstance(about, Mapping):
+            return bool(about.get("tunes") or about.get("selects"))
+        return bool(self.option != ZERO_SHOT)  # a run of before methods said so themselves
+
+    @property
+    def option(self) -> str:
+        """Which option of `method` it was started with."""
+        return str(self.results["choices"].get("method"))
 
     @property
     def backbone(self) -> str:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console, JustifyMethod
-from rich.table import Table
+from tpt.reports.formats import terminal_width
+from tpt.reports.grid import Grid, Legend, Line, Text, interval_text, signed
+from tpt.reports.statistics import Interval
 
 LABELLED = ("zero-shot", "{method}", "gain [95 %]")
 UNLABELLED = ("changed", "confidence")  # in their place, where no dataset has labels
 BESIDE = ("dataset", "images"), ("entropy", "views", "img/s")
 
 
-def results_table(results: dict[str, Any]) -> Table:
+def results_grid(results: Mapping[str, Any]) -> Grid:
     """Per dataset: accuracy before and after, the paired gain, entropy, selected views, speed; then the averages.
 
     Without labels, the share of answers that changed and the mean confidence before and after stand in place of
@@ -22,70 +24,68 @@ def results_table(results: dict[str, Any]) -> Table:
     Args:
         results: the content of a `results.json`.
     """
-    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=0)  # with the bundled names it fits 80 columns
     labelled = has_labels(results)
-    for name in (*BESIDE[0], *(LABELLED if labelled else UNLABELLED), *BESIDE[1]):
-        justify: JustifyMethod = "left" if name == "dataset" else "right"
-        table.add_column(name.format(method=results["method"]), justify=justify, no_wrap=True)
-    for name, d in results["datasets"].items():
-        table.add_row(*_row(name, d, labelled))
-    if len(results["datasets"]) > 1:
-        table.add_section()
-        for name, mean in (("average", results["averages"]), ("shifted", results["averages"].get("shifted"))):
-            if mean is not None:
-                cells = _answers(mean, labelled)
-                table.add_row(name, "", *cells, _entropies(mean), f"{mean['selected_views']:g}", "")
-    return table
+    names = (*BESIDE[0], *(LABELLED if labelled else UNLABELLED), *BESIDE[1])
+    lines = [_line(name, d, labelled) for name, d in results["datasets"].items()]
+    if len(lines) > 1:
+        means = {"average": results["averages"], "shifted": results["averages"].get("shifted")}
+        lines += [_line(name, mean, labelled) for name, mean in means.items() if mean is not None]
+    header = tuple(name.replace("{method}", results["method"]) for name in names)
+    return Grid("", header, tuple(lines), dense=True)
 
 
-def has_labels(results: dict[str, Any]) -> bool:
+def has_labels(results: Mapping[str, Any]) -> bool:
     """Whether any dataset has, or nothing is known yet."""
     return any("acc" in d for d in results["datasets"].values()) or not results["datasets"]
 
 
-def _row(name: str, d: dict[str, Any], labelled: bool) -> tuple[str, ...]:
-    beside = (_entropies(d), f"{d['selected_views']:g}", f"{d['images_per_second']:.1f}")
-    return (name, str(d["images"]), *_answers(d, labelled), *beside)
+def _line(name: str, d: Mapping[str, Any], labelled: bool) -> Line:
+    """Of a dataset, or of an average, which has no images."""
+    entropies = f"{d['entropy_zero_shot']:.2f}→{d['entropy']:.2f}"
+    rate = f"{d['images_per_second']:.1f}" if "images_per_second" in d else ""
+    cells = (*_answers(d, labelled), entropies, f"{d['selected_views']:g}", rate)
+    return Line(name, f"{d['images']}" if "images" in d else "", tuple(map(Text, cells)), main="images" in d)
 
 
-def _answers(d: dict[str, Any], labelled: bool) -> tuple[str, ...]:
+def _answers(d: Mapping[str, Any], labelled: bool) -> tuple[str, ...]:
     """Accuracies and their gain; what changed, where no dataset has labels."""
     if not labelled:
         return f"{d['changed']:.1f} %", f"{d['confidence_zero_shot']:.1f}→{d['confidence']:.1f} %"
     if "acc" not in d:
         return ("",) * len(LABELLED)
-    gain = d.get("gain")  # an average has none
-    points = d["acc"] - d["acc_zero_shot"] if gain is None else gain["points"]
-    interval = "" if gain is None else f" [{gain['low']:+.1f},{gain['high']:+.1f}]"
-    return f"{d['acc_zero_shot']:.2f}", f"{d['acc']:.2f}", f"{points:+.1f}{interval}"
+    return f"{d['acc_zero_shot']:.2f}", f"{d['acc']:.2f}", gain_text(d.get("gain"))
 
 
-def _entropies(d: dict[str, Any]) -> str:
-    return f"{d['entropy_zero_shot']:.2f}→{d['entropy']:.2f}"
+def gain_text(gain: Mapping[str, Any] | Interval | None) -> str:
+    """`+1.3 [0.2, 2.5]`, in percentage points."""
+    if gain is None:
+        return ""
+    found = gain if isinstance(gain, Interval) else Interval(gain["points"], gain["low"], gain["high"])
+    return f"{signed(found.mean, 1)} [{interval_text(found).replace(' to ', ',')}]"
 
 
-def print_table(results: dict[str, Any]) -> None:
-    """Prints the table and what differs from the paper's protocol."""
-    console = Console()
-    console.print()
-    console.print(results_table(results))
-    for note in results["notes"]:
-        console.print(f"{note}.", style="dim", highlight=False)
+def results_text(results: Mapping[str, Any], width: int | None = None) -> str:
+    """The table, and what differs from the paper's protocol.
+
+    Args:
+        results: the content of a `results.json`.
+        width: of the terminal; None where there is none, which leaves lines whole.
+    """
+    from tpt.reports.terminal import to_terminal  # noqa: PLC0415 -- rich takes time to load
+
+    remarks = list(results["notes"])
     for name, d in results["datasets"].items():
-        for note in d["notes"]:
-            console.print(f"{name}: {note}.", style="dim", highlight=False)
+        remarks += [f"{name}: {note}" for note in d["notes"]]
         if d["unanswered"]:
-            console.print(
-                f"{name}: {len(d['unanswered'])} images without an answer, listed in results.json.", style="yellow"
-            )
-    said = (
-        "changed: share of answers that {method} changed; confidence: mean probability of the answers, before→after; "
-    )
+            remarks.append(f"{name}: {len(d['unanswered'])} images without an answer, listed in results.json")
+    method = results["method"]
+    said = f"changed: share of answers that {method} changed; confidence: mean probability of the answers, before→after"
     if has_labels(results):
-        said = "zero-shot and {method}: accuracy in %; gain: percentage points, paired bootstrap; "
-    console.print(
-        said.format(method=results["method"])
-        + "entropy: of the selected views in nats, before→after; views: selected.",
-        style="dim",
-        highlight=False,
-    )
+        said = f"zero-shot and {method}: accuracy in %; gain: percentage points, interval for paired proportions"
+    remarks.append(f"{said}; entropy: of the selected views in nats, before→after; views: selected")
+    return to_terminal([results_grid(results)], Legend((), tuple(remarks)), width, color=sys.stdout.isatty())
+
+
+def print_table(results: Mapping[str, Any]) -> None:
+    """Prints the table and what differs from the paper's protocol."""
+    print(f"\n{results_text(results, terminal_width())}", end="")

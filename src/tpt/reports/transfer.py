@@ -10,7 +10,7 @@ from tpt.errors import UserError
 from tpt.reports.compare import shared_images
 from tpt.reports.rows import Row, rows_of
 from tpt.reports.runs import Run
-from tpt.reports.statistics import Interval, mean_interval
+from tpt.reports.statistics import Interval, difference_interval
 
 LEARNED = ("coop", "cocoop")  # methods of Figure 2
 BASELINE = "clip"
@@ -148,5 +148,5 @@ def transfer_cell(runs: Sequence[Run], baselines: Sequence[Run], target: str) ->
     if not len(shared.first):
         return None
     accuracy, zero_shot = (float(100 * side.mean()) for side in (shared.first, shared.second))
-    difference = mean_interval(100 * (shared.first - shared.second))
+    difference = difference_interval(shared.first - shared.second)
     return TransferCell(accuracy, zero_shot, difference, len(shared.first), shared.only_one)

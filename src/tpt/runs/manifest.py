@@ -15,27 +15,12 @@ from tpt.data.dataset import ImageDataset
 from tpt.data.store import content_digest
 from tpt.errors import UserError
 from tpt.files import read_bytes
+from tpt.runs.settings import REGISTER, TRAINING
 
 NAME = "run.json"  # of a test run
 # Larger files named in a configuration are data or weights, which have digests of their own.
 MAX_FILE_BYTES = 64 * 2**20
-# Settings that change no record; `on_bad_image` decides whether the run goes on, not what an image's record is.
-FREE = (
-    "cache",
-    "callbacks",
-    "logger",
-    "resume",
-    "trust",
-    "name",
-    "data.num_workers",
-    "data.pin_memory",
-    "data.on_bad_image",
-    "trainer.devices",
-    "trainer.num_nodes",
-    "trainer.strategy",
-    "trainer.enable_progress_bar",
-    "trainer.logger",
-)
+FREE = tuple(key for key, setting in REGISTER.items() if not setting.record and not key.startswith(TRAINING))
 REPEATED = ("data.module.", "shots.module.")  # these settings repeat those of `data` and `shots`
 # What must be the same beside the configuration.
 SAME = ("backbone", "context_fingerprint", "device", "division", "files", "datasets", "contents")

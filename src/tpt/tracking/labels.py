@@ -10,6 +10,7 @@ from tpt.runs.manifest import leaves
 from tpt.runs.sweep import Sweep
 
 TAGGED = ("data", "shots", "row", "experiment")  # groups whose choice is a tag
+WIRING = ("_target_", "_partial_", "_convert_")
 TAG_LENGTH = 64  # W&B refuses longer ones
 
 
@@ -34,6 +35,10 @@ def tags_of(manifest: Mapping[str, Any]) -> list[str]:
 
 
 def config_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Every setting under its dotted key, as on the command line, what was chosen of each group, and the method."""
+    """Every setting under its dotted key, as on the command line, what was chosen of each group, and the method.
+
+    Which class makes a part is wiring, and follows from what was chosen.
+    """
     chosen = {f"choices.{group}": option for group, option in manifest["choices"].items()}
-    return {**dict(leaves(manifest["config"])), **chosen, "label": manifest["method"]}
+    settings = {key: value for key, value in leaves(manifest["config"]) if not key.endswith(WIRING)}
+    return {**settings, **chosen, "label": manifest["method"]}

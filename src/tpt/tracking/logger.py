@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import wandb
@@ -16,6 +17,7 @@ from tpt.runs.sweep import Sweep
 from tpt.tracking.labels import config_of, name_of, tags_of
 
 log = logging.getLogger(__name__)
+STEP = "trainer/global_step"  # Lightning's x-axis: images done
 SWEEP_ID = "WANDB_SWEEP_ID"  # in the environment of a run that W&B's own agent starts
 
 
@@ -37,6 +39,7 @@ class SafeWandbLogger(WandbLogger):
         if self._wandb_init.get("anonymous") is None:
             self._wandb_init.pop("anonymous", None)  # which newer versions warn of, whatever it is
         self._lost = False
+        self._left_out: set[str] = set()
 
     @property
     def experiment(self) -> Any:
@@ -81,7 +84,19 @@ class SafeWandbLogger(WandbLogger):
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:  # type: ignore[override]
         """Logs values, if W&B still can."""
+        self.leave_out_of_summary(metrics)
         self.safely(lambda _: super(SafeWandbLogger, self).log_metrics(metrics, step))
+
+    def leave_out_of_summary(self, keys: Iterable[str]) -> None:
+        """Keeps values of a test out of the summary, where W&B puts the last one of each key.
+
+        `WandbPanels` says what is in it.  This is said of every key, since Lightning has told W&B of `*`, which comes
+        before any other pattern.
+        """
+        for key in keys:
+            if key.startswith("test/") and key not in self._left_out:
+                self._left_out.add(key)
+                self.safely(partial(_leave_out, key=key))
 
     def finalize(self, status: str) -> None:
         """Finishes, if W&B still can; closes the run where it failed."""
@@ -97,6 +112,10 @@ class SafeWandbLogger(WandbLogger):
         self._lost = True
         sys.unraisablehook = _without_wandb(sys.unraisablehook)
         log.warning("W&B failed (%s): going on without it; all numbers are in the run's files.", _first_line(error))
+
+
+def _leave_out(run: Any, key: str) -> None:
+    run.define_metric(key, step_metric=STEP, summary="none")
 
 
 class _Nothing:

@@ -17,8 +17,9 @@ from tpt.data.datamodule import EpisodeDataModule
 from tpt.errors import BadImageError
 from tpt.methods import Method
 from tpt.reports import Run, make_report
-from tpt.reports.flips import Record, flips_of, most_telling
-from tpt.reports.grid import Grid, Text, grids
+from tpt.reports.flips import Record, flips_of
+from tpt.reports.formats import VALUES
+from tpt.reports.grid import HEADERS, legend_of, letters_of
 from tpt.tasks import AdaptationTask, MethodMaker
 
 SIDE = 128  # of an image in a table, in pixels
@@ -82,7 +83,7 @@ def contact_sheets(
     records: Mapping[str, Sequence[Record]],
     count: int,
 ) -> Iterator[tuple[str, list[Any]]]:
-    """Each dataset's contact sheets, of images whose prediction changed before others.
+    """Each dataset's contact sheets, of images whose prediction changed; none where none did.
 
     Args:
         task: of the run, on the CPU by now perhaps.
@@ -97,7 +98,7 @@ def contact_sheets(
         return
     clip = task.clip.to(device)
     for dataset in task.datasets:
-        chosen = most_telling(records.get(dataset.name, ()), count)
+        chosen = [record for _, record in flips_of(records.get(dataset.name, ()), count)]
         if not chosen:
             continue
         maker = SheetMaker(clip, data, partial(_same, task.make_method(dataset)))
@@ -123,23 +124,20 @@ def _pixels(figure: Any) -> Image.Image:
 
 
 def report_tables(run: Run) -> dict[str, Any]:
-    """What `tpt-report` says of a run: its tables, and what stands under them."""
-    tables, legend = grids(make_report([run]))
+    """What `tpt-report` says of a run, a line a dataset and average with numbers, and what its marks mean."""
+    report = make_report([run])
+    letters = letters_of(report)
+    columns = [name or "accuracy" for name in VALUES]
+    data = [
+        [table.caption, row.label, HEADERS.get(name, name), *values, " ".join(letters[mark.why] for mark in cell.marks)]
+        for table in report.tables
+        for row, cells in table.rows
+        for name, cell in cells.items()
+        if any(values := [value(cell) for value in VALUES.values()])
+    ]
+    legend = legend_of(report, letters)
     lines = [*legend.marks, *(("", remark) for remark in legend.remarks)]
-    notes = wandb.Table(columns=["mark", "meaning"], data=[list(line) for line in lines])
-    return {name: _table(grid) for name, grid in zip(_names(), tables, strict=False)} | {"test/report_notes": notes}
-
-
-def _names() -> Iterator[str]:
-    """A run whose datasets are in several of the paper's tables has several."""
-    yield "test/report"
-    yield from (f"test/report_{number}" for number in range(2, 10))
-
-
-def _table(grid: Grid) -> Any:
-    rows = [[line.label, line.second, *map(_text, line.cells)] for line in grid.lines]
-    return wandb.Table(columns=list(grid.header), data=rows)
-
-
-def _text(text: Text) -> str:
-    return text.text + (f" [{','.join(text.letters)}]" if text.letters else "")
+    return {
+        "test/report": wandb.Table(columns=["table", "method", "dataset", *columns, "marks"], data=data),
+        "test/report_notes": wandb.Table(columns=["mark", "meaning"], data=[list(line) for line in lines]),
+    }

@@ -13,12 +13,16 @@ from lightning import Callback, Trainer
 from tpt.errors import UserError
 from tpt.reports import Run, load_run
 from tpt.reports.flips import Record
+from tpt.reports.measures import MEASURES
+from tpt.reports.results import averages, gain_values
 from tpt.tracking import media
-from tpt.tracking.logger import SafeWandbLogger
+from tpt.tracking.logger import STEP, SafeWandbLogger
 
 log = logging.getLogger(__name__)
 Panels = dict[str, Any]
-STEP = "trainer/global_step"  # Lightning's x-axis: images done
+# What the summary has of the averages, and of each dataset.
+RANKED_MEANS = ("acc", "acc_zero_shot", "gain", "gain_low", "gain_high", "ece", "ece_zero_shot")
+RANKED = ("acc", "gain")
 
 
 class WandbPanels(Callback):
@@ -63,7 +67,9 @@ class WandbPanels(Callback):
             except Exception as error:  # the run is done, and its files are written: a picture must not end it
                 log.warning("W&B gets no %s (%s).", what, error)
         for logger in loggers:
+            logger.leave_out_of_summary(panels)
             logger.safely(lambda run: run.log(panels))
+            logger.safely(lambda run: run.summary.update(summary_of(found)))
 
     def _parts(self, trainer: Trainer, found: dict[str, dict[str, Any]]) -> dict[str, Callable[[], Panels]]:
         """What is drawn, each on its own."""
@@ -88,6 +94,19 @@ class WandbPanels(Callback):
 
     def _flips(self, records: dict[str, list[Record]], datasets: Any) -> Panels:
         return {"test/flips": media.flips_table(records, datasets, self.flips)}
+
+
+def summary_of(found: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """What runs are ranked by: averages, and of each dataset accuracy and gain; the rest is in series and tables."""
+    of_all = averages(found)
+    means = {"average": of_all} | ({"shifted": of_all["shifted"]} if "shifted" in of_all else {})
+    wanted = {name: (d, RANKED_MEANS) for name, d in means.items()} | {name: (d, RANKED) for name, d in found.items()}
+    return {
+        f"test/{name}/{key}": value
+        for name, (d, keys) in wanted.items()
+        for key, value in ({measure: d[measure] for measure in MEASURES if measure in d} | gain_values(d)).items()
+        if key in keys
+    }
 
 
 def _by_dataset(run: Run) -> Iterator[tuple[str, list[Record]]]:

@@ -1,6 +1,5 @@
-"""The paper's fifteen datasets, read as they lie on people's disks."""
+"""The paper's fifteen datasets, read as they lie on people's disks; names are imported where they are first used."""
 
-from tpt.data.catalog.entries import CATALOG, CROSS_DATASET, NATURAL_SHIFT, Entry
-from tpt.data.catalog.readers import catalog_datasets, find_all, read_entry
+from lazy_loader import attach_stub
 
-__all__ = ["CATALOG", "CROSS_DATASET", "NATURAL_SHIFT", "Entry", "catalog_datasets", "find_all", "read_entry"]
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from tpt.reports.classes import confusions
 from tpt.reports.figures.answers import entropy_figure, reliability_figure
+from tpt.reports.figures.confusion import confusion_figure
 from tpt.reports.figures.heat_map import transfer_figure
 from tpt.reports.figures.knobs import curves, knob_figure
 from tpt.reports.figures.sheet import contact_sheet
@@ -18,6 +20,7 @@ from tpt.reports.runs import Run
 from tpt.reports.transfer import Transfer, transfer_matrices
 
 __all__ = [
+    "confusion_figure",
     "contact_sheet",
     "curves",
     "draw_all",
@@ -43,11 +46,13 @@ def figures_of(runs: Sequence[Run], learned_on: Mapping[str, str] | None = None)
         yield f"transfer_{file_name(matrix.title)}", transfer_figure(matrix)
     for row in rows_of(runs):
         for run in row.runs:
-            if run.tunes and run.results["datasets"]:
+            if run.adapts and run.results["datasets"]:
                 seed = f"_seed_{run.results.get('seed')}" if len(row.by_seed()) > 1 else ""
                 several = len(row.runs) > len(row.by_seed())  # a run for each dataset
                 end = file_name(f"{row.label}{seed}{'_' + '_'.join(run.to_test) if several else ''}")
                 yield f"entropy_{end}", entropy_figure(run)
+                if any("acc" in about and confusions(run, name) for name, about in run.results["datasets"].items()):
+                    yield f"confusions_{end}", confusion_figure(run)
                 if any("ece" in about for about in run.results["datasets"].values()):
                     yield f"reliability_{end}", reliability_figure(run)
 

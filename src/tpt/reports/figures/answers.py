@@ -15,7 +15,7 @@ from scipy.stats import binomtest
 
 from tpt.errors import UserError
 from tpt.reports.figures.style import BLUE, GREY, MOST_PANELS, VERMILION, legend_above, panels, short, styled
-from tpt.reports.measures import BINS, PERCENT
+from tpt.reports.measures import BINS, PERCENT, CalibrationBins
 from tpt.reports.runs import Run
 
 FEW, FEW_BINS = 300, 5  # of fewer images, fifteen bins show noise alone
@@ -91,16 +91,11 @@ def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> 
         right: (N,) whether they are right.
         bins: of equal width.
     """
-    place = np.clip((confidence * bins).astype(int), 0, bins - 1)
-    found = []
-    for number in range(bins):
-        inside = place == number
-        if inside.any():
-            count, hits = int(inside.sum()), int(right[inside].sum())
-            interval = binomtest(hits, count).proportion_ci(method="wilson")
-            found.append(
-                Bin(float(confidence[inside].mean()), hits / count, float(interval.low), float(interval.high), count)
-            )
+    found, counted = [], CalibrationBins(bins).update(confidence, right)
+    for images, sure, hits in zip(counted.images, counted.confidence, counted.right, strict=True):
+        if images:
+            interval = binomtest(int(hits), int(images)).proportion_ci(method="wilson")
+            found.append(Bin(sure / images, hits / images, float(interval.low), float(interval.high), int(images)))
     return found
 
 

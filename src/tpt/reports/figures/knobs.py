@@ -1,4 +1,4 @@
-"""Accuracy and seconds against views, steps and percentile."""
+"""Accuracy and seconds against a setting that varies in a sweep: views, steps, percentile, or any of a new method."""
 
 from __future__ import annotations
 
@@ -14,18 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from tpt.reports.figures.style import COLUMN, GREY, legend_above, line_style, short, styled
-from tpt.reports.rows import Row, is_seed, rows_of, settings_of, short_names
+from tpt.reports.rows import Row, rows_of, settings_of, short_names
 from tpt.reports.runs import Run
-from tpt.reports.statistics import Interval, mean_interval
-
-PERCENT = 100.0
-KNOBS = {
-    "views.num_views": "number of views",
-    "method.steps": "steps",
-    "method.selection_p": "share of views kept",
-    "method.lr": "learning rate",
-}
-LOGARITHMIC = ("views.num_views", "method.selection_p", "method.lr")
+from tpt.reports.statistics import Interval, accuracy_interval, mean_interval
+from tpt.runs.settings import REGISTER, axis_label, is_seed, meaning
 
 
 @dataclass(frozen=True)
@@ -62,13 +54,15 @@ class Curves:
 
 
 def curves(runs: Sequence[Run]) -> list[Curves]:
-    """One for every knob that varies while all else stays the same; on the images that all its runs have.
+    """One for every number that varies while all else stays the same; on the images that all its runs have.
 
     Args:
         runs: of a sweep, or of several.
     """
-    rows = [row for row in rows_of(runs) if row.first.tunes and row.first.results["datasets"]]
-    return [found for knob in KNOBS if (found := _curves(knob, rows)) is not None]
+    rows = [row for row in rows_of(runs) if row.first.adapts and row.first.results["datasets"]]
+    settings = dict.fromkeys(key for row in rows for key in settings_of(row.first))
+    knobs = [*(key for key in REGISTER if key in settings), *(key for key in settings if key not in REGISTER)]
+    return [found for knob in knobs if axis_label(knob) and (found := _curves(knob, rows)) is not None]
 
 
 def _curves(knob: str, rows: Sequence[Row]) -> Curves | None:
@@ -112,7 +106,7 @@ def _common_images(rows: Sequence[Row]) -> dict[str, set[str]]:
 
 def _point(knob: str, row: Row, common: Mapping[str, set[str]]) -> Point:
     accuracy, zero_shot = (
-        mean_interval(*(_per_image(row, name, paths, side) for name, paths in common.items()))
+        accuracy_interval(*(_per_image(row, name, paths, side) for name, paths in common.items()))
         for side in ("after", "before")
     )
     return Point(_value(knob, row), accuracy, zero_shot, seconds_per_image(row.runs, tuple(common)))
@@ -124,7 +118,7 @@ def _per_image(row: Row, dataset: str, paths: set[str], side: str) -> list[float
         for path, outcome in run.outcomes(dataset).items():
             if path in paths:
                 found.setdefault(path, []).append(getattr(outcome, side))
-    return [PERCENT * sum(each) / len(each) for each in found.values()]
+    return [sum(each) / len(each) for each in found.values()]
 
 
 def seconds_per_image(runs: Sequence[Run], datasets: Sequence[str]) -> Interval:
@@ -169,7 +163,7 @@ def knob_figure(found: Curves) -> Figure:
     accuracy.margins(y=0.08)
     seconds.set_ylabel("seconds per image")
     seconds.set_ylim(bottom=0)
-    seconds.set_xlabel(KNOBS[found.knob])
+    seconds.set_xlabel(axis_label(found.knob))
     legend_above(figure, handles, [*(short(label, 48) for label in found.lines), "zero-shot"])
     figure.align_ylabels()
     return figure
@@ -178,7 +172,9 @@ def knob_figure(found: Curves) -> Figure:
 def _spread(knob: str, values: Sequence[float], number: int, lines: int) -> np.ndarray:
     """Values moved a little aside, so that the bars of several lines do not hide each other."""
     x, shift = np.asarray(values, dtype=float), (number - (lines - 1) / 2) * 0.05
-    return x * 2 ** (shift * 0.8) if knob in LOGARITHMIC else x + shift
+    if meaning(knob).logarithmic:
+        return x * 2 ** (shift * 0.8)
+    return x + shift * (float(np.diff(x).min()) if len(x) > 1 else 1.0)
 
 
 def _bars(axes: Axes, x: np.ndarray, intervals: Sequence[Interval], label: str, look: Mapping[str, Any]) -> Any:
@@ -189,7 +185,7 @@ def _bars(axes: Axes, x: np.ndarray, intervals: Sequence[Interval], label: str, 
 
 
 def _axis(axes: Axes, knob: str, values: Sequence[float]) -> None:
-    if knob in LOGARITHMIC and min(values) > 0:
+    if meaning(knob).logarithmic and min(values) > 0:
         axes.set_xscale("log", base=2)
         axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_locator(FixedLocator(list(values)))

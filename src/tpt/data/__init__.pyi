@@ -1,0 +1,29 @@
+from .catalog import catalog_datasets, read_entry
+from .datamodule import EpisodeBatch, EpisodeDataModule
+from .dataset import ImageDataset, Sample
+from .emoji_shift import emoji_shift, emoji_shift_domains
+from .few_shot import Shots, draw_shots, half_of_classes
+from .folder import image_folder
+from .huggingface import huggingface_dataset
+from .listing import image_list
+from .shards import tar_shards
+from .shots import ShotsDataModule
+
+__all__ = [
+    "EpisodeBatch",
+    "EpisodeDataModule",
+    "ImageDataset",
+    "Sample",
+    "Shots",
+    "ShotsDataModule",
+    "catalog_datasets",
+    "draw_shots",
+    "emoji_shift",
+    "emoji_shift_domains",
+    "half_of_classes",
+    "huggingface_dataset",
+    "image_folder",
+    "image_list",
+    "read_entry",
+    "tar_shards",
+]

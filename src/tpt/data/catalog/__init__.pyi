@@ -1,0 +1,4 @@
+from .entries import CATALOG, CROSS_DATASET, NATURAL_SHIFT, Entry
+from .readers import catalog_datasets, find_all, read_entry
+
+__all__ = ["CATALOG", "CROSS_DATASET", "NATURAL_SHIFT", "Entry", "catalog_datasets", "find_all", "read_entry"]

@@ -1,0 +1,95 @@
+"""The import contracts of pyproject.toml: imports that are planted in a copy of the sources are found."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# Where it is planted, what, and between which modules it is found.
+PLANTS = {
+    "methods/base.py": ("from tpt.views import Views", "tpt.methods.base -> tpt.views"),
+    "methods/tpt.py": ("import tpt.data.images", "tpt.methods.tpt -> tpt.data.images"),
+    "methods/zero_shot.py": ("from tpt.cache.cache import FeatureCache", "tpt.methods.zero_shot -> tpt.cache.cache"),
+    "functional/entropy.py": ("from tpt.runs import read_records", "tpt.functional.entropy -> tpt.runs"),
+    "functional/selection.py": ("import numpy as np", "tpt.functional.selection -> numpy"),
+    "backbones/clip.py": ("from tpt.reports import make_report", "tpt.backbones.clip -> tpt.reports"),
+    "prompts/context.py": ("from tpt.tracking import logger", "tpt.prompts.context -> tpt.tracking.logger"),
+    "prompts/learner.py": ("from tpt.callbacks import metrics", "tpt.prompts.learner -> tpt.callbacks.metrics"),
+    "runs/manifest.py": ("from omegaconf import OmegaConf", "tpt.runs.manifest -> omegaconf"),
+    "runs/records.py": ("import hydra", "tpt.runs.records -> hydra"),
+    "runs/environment.py": ("from tpt.tasks import MethodMaker", "tpt.runs.environment -> tpt.tasks"),
+    "errors.py": ("from tpt.data.store import Store", "tpt.errors -> tpt.data.store"),
+    "files.py": ("from tpt.errors import UserError as E\nfrom tpt.cache import cache", "tpt.files -> tpt.cache.cache"),
+    "stop.py": ("from tpt.runs.sweep import Sweep", "tpt.stop -> tpt.runs.sweep"),
+    "data/folder.py": ("from tpt.methods.base import Method", "tpt.data.folder -> tpt.methods.base"),
+    "data/listing.py": ("import open_clip", "tpt.data.listing -> open_clip"),
+    "views/maker.py": ("from tpt.data.dataset import ImageDataset", "tpt.views.maker -> tpt.data.dataset"),
+    "cache/store.py": ("from tpt.backbones.clip import CLIP", "tpt.cache.store -> tpt.backbones.clip"),
+    "tasks/outcome.py": ("from tpt.reports.measures import Measures", "tpt.tasks.outcome -> tpt.reports.measures"),
+    "reports/grid.py": ("from tpt.prompts.learner import clean_name", "tpt.reports.grid -> tpt.prompts.learner"),
+    "reports/report.py": ("import torch", "tpt.reports.report -> torch"),
+    "reports/formats.py": ("from matplotlib.figure import Figure", "tpt.reports.formats -> matplotlib"),
+    "callbacks/records.py": ("import wandb", "tpt.callbacks.records -> wandb"),
+    "callbacks/pace.py": ("from tpt.tracking.labels import name_of", "tpt.callbacks.pace -> tpt.tracking.labels"),
+    "sweeps.py": ("from tpt.programs import test_time", "tpt.sweeps -> tpt.programs.test_time"),
+    "tasks/method_maker.py": ("from tpt import TPT", "tpt.tasks.method_maker -> tpt"),
+}  # fmt: skip
+
+
+def copy_of_sources(folder: Path) -> Path:
+    shutil.copytree(
+        ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__", "*.safetensors", "*.zip")
+    )
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    return folder / "src" / "tpt"
+
+
+def lint(folder: Path) -> tuple[int, str]:
+    """Exit code of the linter on the sources of a folder, and what it says in one line."""
+    code = "import sys; from importlinter.cli import lint_imports_command; sys.exit(lint_imports_command())"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--no-cache"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder / "src"), "COLUMNS": "250"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, re.sub(r"\s+", " ", done.stdout + done.stderr)
+
+
+def test_planted_imports_are_found(tmp_path: Path) -> None:
+    package = copy_of_sources(tmp_path)
+    for name, (statement, _) in PLANTS.items():
+        with (package / name).open("a", encoding="utf-8") as file:
+            file.write(f"\n\ndef planted() -> None:\n    {statement.replace(chr(10), chr(10) + '    ')}\n")
+    code, said = lint(tmp_path)
+    assert code == 1
+    missed = [found for _, found in PLANTS.values() if f"{found} (l." not in said]
+    assert missed == [], said
+
+
+@pytest.mark.parametrize("room", ["new_room.py", "new_folder/__init__.py"])
+def test_a_room_without_a_place_is_found(tmp_path: Path, room: str) -> None:
+    package = copy_of_sources(tmp_path)
+    assert lint(tmp_path)[0] == 0
+    (package / room).parent.mkdir(exist_ok=True)
+    (package / room).write_text('"""New."""\n')
+    code, said = lint(tmp_path)
+    assert code == 1 and room.split("/", maxsplit=1)[0].removesuffix(".py") in said
+
+
+def test_the_design_has_the_rooms_of_the_contract() -> None:
+    """Floors and rooms in the order of the contract; rooms that are not there yet have brackets."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
+    floors = enumerate(next(c["layers"] for c in contracts if c["type"] == "layers"), 1)
+    rooms = [(number, room.strip()) for number, floor in floors for room in floor.split("|")]
+    here = [(number, room) for number, room in rooms if not room.startswith("(")]
+    lines = re.findall(r"^\| (\d+) \| `(\w+)` \|", (ROOT / "docs" / "design.md").read_text("utf-8"), re.MULTILINE)
+    assert [(int(number), room) for number, room in lines] == here

@@ -1,0 +1,33 @@
+"""What loads what: a program must not wait for libraries that it does not use."""
+
+import subprocess
+import sys
+
+import pytest
+
+import tpt
+
+HEAVY = ("torch", "torchvision", "lightning", "torchmetrics", "open_clip", "timm", "wandb", "hydra", "matplotlib")
+LIGHT = ["tpt", "tpt.errors", "tpt.reports.__main__", "tpt.runs", "tpt.data.catalog.entries"]
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_nothing_heavy_is_loaded(module: str) -> None:
+    say = f"import sys, {module}; print(*sorted(set({HEAVY!r}) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", say], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+def test_every_public_name_is_there() -> None:
+    assert {"TPT", "ZeroShot", "load_clip", "Views"} <= set(tpt.__all__)
+    for name in tpt.__all__:
+        assert getattr(tpt, name) is not None
+    assert set(tpt.__all__) <= set(dir(tpt))
+    with pytest.raises(AttributeError, match="no_such_thing"):
+        _ = tpt.no_such_thing  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("module", ["tpt.data", "tpt.data.catalog"])
+def test_names_of_rooms_are_there(module: str) -> None:
+    room = __import__(module, fromlist=["__all__"])
+    assert room.__all__ and all(getattr(room, name) is not None for name in room.__all__)
