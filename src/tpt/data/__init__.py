@@ -1,6 +1,6 @@
 """Datasets and the loaders that turn them into batches of views."""
 
-from tpt.data.catalog import catalog_datasets, read_entry
+from tpt.data.catalog import catalog_datasets, read_entry, validation_entry
 from tpt.data.datamodule import EpisodeBatch, EpisodeDataModule
 from tpt.data.dataset import ImageDataset, Sample
 from tpt.data.emoji_shift import emoji_shift, emoji_shift_domains
@@ -28,4 +28,5 @@ __all__ = [
     "image_list",
     "read_entry",
     "tar_shards",
+    "validation_entry",
 ]
