@@ -129,7 +129,7 @@ def test_empty_class(image_tree: Path) -> None:
 def test_duplicate_names(image_tree: Path) -> None:
     (image_tree / "hot_air_balloon").mkdir()
     noise_image(0).save(image_tree / "hot_air_balloon" / "0.png")
-    with pytest.raises(DataError, match="'hot air balloon' and 'hot air balloon' .* are the same prompt"):
+    with pytest.raises(DataError, match="'hot air balloon' and 'hot_air_balloon' .* are the same prompt"):
         image_folder(image_tree)
 
 

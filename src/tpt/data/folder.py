@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from tpt.class_names import refuse_one_prompt, text_key
 from tpt.data.dataset import ImageDataset, Sample
 from tpt.data.images import EXTENSIONS
 from tpt.data.names import composed, counted_suffixes, plain
@@ -164,7 +165,7 @@ def _own_names(store: FileStore, folders: list[str], root: str | Path) -> list[s
     odd = [folder for folder in folders if store.is_odd(folder)]
     if odd:
         raise DataError(
-            f"Expected names of folders in UTF-8 in {root}, got {odd[0]!r}; rename it, or name the classes in "
+            f"Expected names of folders in UTF-8 in {root}, got {odd[0]}; rename it, or name the classes in "
             "data.class_names."
         )
     if all(folder.isdecimal() for folder in folders):
@@ -174,6 +175,7 @@ def _own_names(store: FileStore, folders: list[str], root: str | Path) -> list[s
         )
     if all(_WORDNET.fullmatch(folder) for folder in folders):
         return _wordnet_names(folders, root)
+    refuse_one_prompt(folders, [text_key(folder) for folder in folders], f"among the folders of {root}", DataError)
     return [composed(folder).replace("_", " ") for folder in folders]
 
 

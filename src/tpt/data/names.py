@@ -50,7 +50,8 @@ def plain(name: str) -> str:
 def counted_suffixes(paths: Iterable[str]) -> str:
     """How many files of each suffix: `2 .heic, 1 without`."""
     counts = Counter(PurePosixPath(path).suffix.lower() for path in paths)
-    return ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in counts.most_common(5))
+    usual = sorted(counts.items(), key=lambda item: (-item[1], not item[0], item[0]))[:5]
+    return ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in usual)
 
 
 def member_names(infos: Sequence[zipfile.ZipInfo], archive: Path) -> list[str]:
@@ -116,7 +117,7 @@ def _local(content: bytes, archive: Path) -> str:
 
 def _is_word(name: str) -> bool:
     """Whether its characters beyond ASCII are letters, and each word's are of one script."""
-    if any(unicodedata.category(c)[0] not in "LMN" for c in name if not c.isascii()):
+    if any(unicodedata.category(c)[0] not in "LM" for c in name if not c.isascii()):
         return False
     for word in re.split(r"[\W_]+", name):
         scripts = {unicodedata.name(c, "").split()[0] for c in word if c.isalpha() and unicodedata.name(c, "")}
