@@ -66,15 +66,7 @@ def tar_shards(
         DataError: no shards, a damaged or compressed one, a sample without image or label.
     """
     files = _files([shards] if isinstance(shards, str | Path) else shards, split)
-    entries, places, labels = [], {}, []
-    for number, file in enumerate(files):
-        for sample in _index(file, label_key):
-            path = f"{file.stem}/{sample.image}"
-            if path in places:
-                raise DataError(f"Expected different samples, but {path} stands twice in {file}; rename one shard.")
-            places[path] = (number, sample.offset, sample.size)
-            entries.append(path)
-            labels.append(sample.label)
+    entries, places, labels = _index_all(files, label_key)
     names, numbers = number_labels(labels, _names(files[0], class_names), files[0])
     samples = [Sample(path, label) for path, label in zip(entries, numbers, strict=True)]
     folder = files[0].absolute().parent
@@ -135,6 +127,22 @@ class _Complete:
     offset: int
     size: int
     label: str
+
+
+def _index_all(files: Sequence[Path], label_key: str) -> tuple[list[str], dict[str, tuple[int, int, int]], list[str]]:
+    """Path of every sample, its place (archive, first byte, bytes) and its label, in order."""
+    entries: list[str] = []
+    places: dict[str, tuple[int, int, int]] = {}
+    labels: list[str] = []
+    for number, file in enumerate(files):
+        for sample in _index(file, label_key):
+            path = f"{file.stem}/{sample.image}"
+            if path in places:
+                raise DataError(f"Expected different samples, but {path} stands twice in {file}; rename one shard.")
+            places[path] = (number, sample.offset, sample.size)
+            entries.append(path)
+            labels.append(sample.label)
+    return entries, places, labels
 
 
 def _index(file: Path, label_key: str) -> list[_Complete]:
