@@ -4,13 +4,15 @@ import io
 from pathlib import Path
 
 import pytest
+from hypothesis import given
 from PIL import Image, ImageOps
 
 from tests.conftest import noise_image
 from tests.data.test_images import encoded
+from tests.untrusted import FUZZ, damaged
 from tpt.data import image_folder
 from tpt.data.images import decode_image
-from tpt.data.orientation import HEAD_BYTES, is_turned, may_be_turned
+from tpt.data.orientation import HEAD_BYTES, is_turned, tag_in
 from tpt.errors import UserError
 
 
@@ -30,14 +32,15 @@ def test_photographs_are_turned_as_their_tag_says(tag: int, kind: str) -> None:
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO(content))).convert("RGB")
     turned = decode_image(content, "x.jpg", upright=True)
     assert turned.size == upright.size and turned.tobytes() == upright.tobytes()
-    assert may_be_turned(content[:HEAD_BYTES]) and is_turned(content) is (tag != 1)
+    assert tag_in(content[:HEAD_BYTES]) in (tag, None) and is_turned(content) is (tag != 1)
+    assert tag_in(content[:HEAD_BYTES]) == tag or kind == "WEBP"
 
 
 @pytest.mark.parametrize("tag", [0, 9, 65535])
 def test_tags_that_say_nothing(tag: int) -> None:
     content = encoded(noise_image(0), "JPEG", exif=exif(tag))
     assert decode_image(content, "x.jpg", upright=True).tobytes() == decode_image(content, "x.jpg").tobytes()
-    assert not is_turned(content) and not may_be_turned(encoded(noise_image(0), "JPEG"))
+    assert not is_turned(content) and tag_in(content[:HEAD_BYTES]) == 1
 
 
 def test_a_users_photographs_are_turned_and_counted(tmp_path: Path) -> None:
@@ -55,3 +58,22 @@ def test_a_users_photographs_are_turned_and_counted(tmp_path: Path) -> None:
     assert image_folder(tmp_path, limit=1, seed=1).notes[0].startswith("1 of 6 images")
     with pytest.raises(UserError, match=r"Expected `data\.orientation` to be ignore or apply, got 'turn'"):
         image_folder(tmp_path, orientation="turn")
+
+
+@pytest.mark.parametrize("order", [b"II", b"MM"])
+@pytest.mark.parametrize("before", [0, 3000, 60_000])
+def test_tags_behind_other_segments(order: bytes, before: int) -> None:
+    """Where the first bytes do not tell, the whole file is asked."""
+    tags = exif(8)
+    tags.endian = "<" if order == b"II" else ">"
+    content = encoded(noise_image(0), "JPEG", exif=tags.tobytes())
+    other = b"\xff\xe2" + (before + 2).to_bytes(2, "big") + bytes(before)
+    content = content[:2] + other + content[2:]
+    assert tag_in(content[:HEAD_BYTES]) == (None if before > HEAD_BYTES else 8) and is_turned(content)
+
+
+@FUZZ
+@given(content=damaged(encoded(noise_image(0), "JPEG", exif=exif(6))))
+def test_any_first_bytes_give_a_tag_or_none(content: bytes) -> None:
+    tag = tag_in(content[:HEAD_BYTES])
+    assert tag is None or 1 <= tag <= 8

@@ -13,7 +13,7 @@ from PIL import Image
 from tpt.class_names import published_ties, refuse_one_prompt, text_key
 from tpt.data.images import decode_image
 from tpt.data.names import composed
-from tpt.data.orientation import HEAD_BYTES, is_turned, may_be_turned
+from tpt.data.orientation import HEAD_BYTES, is_turned, tag_in
 from tpt.data.store import Store, content_digest
 from tpt.errors import BadImageError, DataError, UserError
 
@@ -195,7 +195,8 @@ class ImageDataset:
 
         def turned(path: str) -> bool:
             try:
-                return may_be_turned(self.store.read(path, first=HEAD_BYTES)) and is_turned(self.store.read(path))
+                tag = tag_in(self.store.read(path, first=HEAD_BYTES))
+                return is_turned(self.store.read(path)) if tag is None else tag != 1
             except BadImageError:  # said when its turn comes
                 return False
 
