@@ -17,7 +17,7 @@ import tpt
 from tests.conftest import Done
 from tests.own_data import save_huggingface, write_shard
 from tests.own_lists import remove_splits, write_own_lists
-from tests.paper_tree import paper_tree
+from tests.paper_tree import SPLITS, paper_tree
 from tpt.data.catalog import CROSS_DATASET, NATURAL_SHIFT
 from tpt.runs import read_records
 
@@ -103,16 +103,21 @@ def test_views_of_the_paper_are_mixed_on_its_ten_datasets_alone(found: Any, pape
     assert entropies["paper"] == [entropies["crops"][0], entropies["augmix"][1]]
 
 
-def test_own_lists_are_said_in_the_results(found: Any, tmp_path: Path) -> None:
-    paper_tree(tmp_path / "data", keys=["oxford_pets"])
+@pytest.mark.parametrize(
+    ("key", "own", "note"),
+    [
+        ("dtd", "labels/test1.txt", "the dataset's own split labels/test1.txt, not the paper's " + SPLITS["dtd"].file),
+        ("oxford_pets", "annotations/test.txt", "6 images of 3 classes, where the paper's test set has 3669 of 37"),
+    ],
+)
+def test_own_lists_are_said_in_the_results(found: Any, tmp_path: Path, key: str, own: str, note: str) -> None:
+    """That of the pets is the list from which the paper's split was made."""
+    paper_tree(tmp_path / "data", keys=[key])
     remove_splits(tmp_path / "data")
-    write_own_lists("oxford_pets", tmp_path / "data")
-    results, _ = found("data=oxford_pets", f"data.root={tmp_path / 'data'}", *ZERO_SHOT)
-    pets = results["datasets"]["oxford_pets"]
-    assert pets["split"] == "annotations/test.txt" and pets["images"] == 6
-    assert pets["notes"][0] == (
-        "the dataset's own split annotations/test.txt, not the paper's split_zhou_OxfordPets.json"
-    )
+    write_own_lists(key, tmp_path / "data")
+    results, _ = found(f"data={key}", f"data.root={tmp_path / 'data'}", *ZERO_SHOT)
+    about = results["datasets"][key]
+    assert about["split"] == own and about["images"] == 6 and about["notes"][0] == note
 
 
 def probabilities(records: list[dict[str, Any]]) -> list[tuple[int, float]]:

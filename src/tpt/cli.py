@@ -254,7 +254,7 @@ def _quieten() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message="Total length of `DataLoader` across ranks is zero.*")  # all is done
+    warnings.filterwarnings("ignore", message="Total length of `Loader` across ranks is zero.*")  # all is done
 
 
 def _as_one_job() -> None:

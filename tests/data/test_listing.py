@@ -66,7 +66,7 @@ def test_cells_are_taken_as_they_are_written(image_tree: Path) -> None:
 @pytest.mark.parametrize("label", [pa.array([[1]]), pa.array([{"a": 1}]), pa.array([b"\xff"])])
 def test_columns_that_are_no_text(image_tree: Path, label: pa.Array) -> None:
     pq.write_table(pa.table({"path": ["cat/0.png"], "label": label}), image_tree / "t.parquet")
-    with pytest.raises(DataError, match="Expected a CSV or Parquet table of texts and numbers .* cannot be read"):
+    with pytest.raises(DataError, match="Expected a CSV, TSV or Parquet table of texts and numbers .* cannot be read"):
         image_list(image_tree / "t.parquet")
 
 

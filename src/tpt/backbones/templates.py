@@ -13,7 +13,7 @@ _SETS = {"imagenet_80": OPENAI_IMAGENET_TEMPLATES, "imagenet_7": SIMPLE_IMAGENET
 
 
 def load_templates(source: str | list[str] | tuple[str, ...]) -> list[str]:
-    """Templates with `{}` where the class name goes.
+    """Templates with `{}` where the class name goes; `{c}`, as CLIP_benchmark writes it, is taken for it.
 
     Args:
         source: "imagenet_80" (the 80 of OpenAI's notebook), "imagenet_7" (its best seven), a text file with
@@ -32,6 +32,7 @@ def load_templates(source: str | list[str] | tuple[str, ...]) -> list[str]:
         raise UserError(
             f"Expected `templates` to be one of {', '.join(_SETS)}, a list or an existing text file, got {source!r}."
         )
+    templates = [template.replace("{c}", "{}") for template in templates]
     if not templates:
         raise UserError(f"Expected at least one template in {source!r}, found none; write one a line.")
     for template in templates:

@@ -1,4 +1,4 @@
-from .catalog import catalog_datasets, read_entry
+from .catalog import catalog_datasets, read_entry, validation_entry
 from .datamodule import EpisodeBatch, EpisodeDataModule
 from .dataset import ImageDataset, Sample
 from .emoji_shift import emoji_shift, emoji_shift_domains
@@ -26,4 +26,5 @@ __all__ = [
     "image_list",
     "read_entry",
     "tar_shards",
+    "validation_entry",
 ]

@@ -14,11 +14,14 @@ from rich.console import Console
 from rich.table import Table
 
 from tpt.data.catalog import CATALOG, find_all, read_entry
+from tpt.data.dataset import ImageDataset
 from tpt.data.fetch import fetch
 from tpt.data.sources import SOURCES
-from tpt.errors import DataError
+from tpt.errors import BadImageError, DataError
 from tpt.faults import told
 from tpt.printing import printable, say
+
+SAMPLE = 8  # images of each dataset that are opened
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,6 +36,9 @@ def _command(arguments: list[str] | None) -> int:
     check = commands.add_parser("check", help="count images and classes against the paper's test sets")
     get = commands.add_parser("fetch", help=f"download and unpack: {', '.join(SOURCES)}")
     check.add_argument("keys", nargs="*", metavar="KEY", help="which datasets; all if none is named")
+    check.add_argument(
+        "--open", type=int, default=SAMPLE, metavar="N", help=f"open so many images of each; default {SAMPLE}, 0 none"
+    )
     get.add_argument("keys", nargs="+", metavar="KEY", help="which datasets")
     for command in (check, get):
         command.add_argument(
@@ -53,7 +59,7 @@ def _command(arguments: list[str] | None) -> int:
     elif not root.is_dir():
         say(f"Error: Expected the folder of all datasets at {root}, found none; set --root.", error=True)
         return 2
-    usable = print_check(args.keys or list(CATALOG), root)
+    usable = print_check(args.keys or list(CATALOG), root, args.open if args.command == "check" else SAMPLE)
     return 0 if not failed and usable and (usable == len(args.keys) or not args.keys) else 1
 
 
@@ -69,8 +75,14 @@ def _fetch(key: str, root: Path) -> bool:
     return True
 
 
-def print_check(keys: list[str], root: Path) -> int:
-    """Prints the table; gives the number of datasets that can be used."""
+def print_check(keys: list[str], root: Path, sample: int = SAMPLE) -> int:
+    """Prints the table; gives the number of datasets that can be used.
+
+    Args:
+        keys: of the datasets.
+        root: the folder that holds them.
+        sample: how many images of each are opened, evenly spread.
+    """
     table = Table("dataset", "", "images", "classes", "split", show_edge=False, pad_edge=False)
     table.add_column("where, or what is wrong", overflow="fold")
     usable = 0
@@ -83,16 +95,31 @@ def print_check(keys: list[str], root: Path) -> int:
             can = f" Or: tpt-data fetch {key}" if key in SOURCES and not find_all(entry, root) else ""
             table.add_row(key, "-", f"/ {entry.images}", f"/ {entry.classes}", "", printable(f"{error}{can}"))
             continue
-        usable += 1
+        bad = _unreadable(dataset, sample)
+        usable += not bad
         whole = len(dataset) == entry.images and len(dataset.class_names) == entry.classes
-        papers = not entry.split or dataset.split == entry.split
+        papers = entry.is_papers(dataset.split)
         images, classes = f"{len(dataset)} / {entry.images}", f"{len(dataset.class_names)} / {entry.classes}"
-        state = "ok" if whole and papers else "differs"
+        state = "unreadable" if bad else "ok" if whole and papers else "differs"
         split = dataset.split or "its folders"
-        table.add_row(key, state, images, classes, split if papers else f"own: {split}", printable(dataset.store.root))
+        where = f"{len(bad)} of {min(sample, len(dataset))} images opened cannot be read: {bad[0]}" if bad else ""
+        split = split if papers else f"own: {split}"
+        table.add_row(key, state, images, classes, split, printable(where or dataset.store.root))
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
     Console(width=width, markup=False, emoji=False, highlight=False).print(table)  # a folder may be called [old]
     return usable
+
+
+def _unreadable(dataset: ImageDataset, sample: int) -> list[BadImageError]:
+    """What is wrong with some of its images."""
+    count = min(sample, len(dataset))
+    found = []
+    for index in (k * len(dataset) // count for k in range(count)):
+        try:
+            dataset.image(index)
+        except BadImageError as error:
+            found.append(error)
+    return found
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from tpt.cache import CachedViews, FeatureCache
 from tpt.data.dataset import ImageDataset
+from tpt.data.loading import Loader
 from tpt.data.store import content_digest
 from tpt.errors import BadImageError, UserError
 from tpt.views.batched import PlannedViews
@@ -331,7 +332,7 @@ class EpisodeDataModule(LightningDataModule):
         processes, rank = (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
         shelves = [self._shelf(dataset) for dataset in self.datasets]
         return [
-            DataLoader(
+            Loader(
                 _Episodes(dataset, shelf, self.on_bad_image == "skip", self._reward_shelf(dataset)),
                 batch_sampler=self.batches(dataset)[rank::processes],
                 num_workers=self.num_workers,

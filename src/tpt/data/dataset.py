@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import random
-from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from PIL import Image
 
+from tpt.class_names import published_ties, refuse_one_prompt, text_key
 from tpt.data.images import decode_image
+from tpt.data.names import composed
+from tpt.data.orientation import HEAD_BYTES, is_turned, tag_in
 from tpt.data.store import Store, content_digest
-from tpt.errors import DataError, UserError
+from tpt.errors import BadImageError, DataError, UserError
+
+HALVES = ("all", "base", "new")
+_READERS, _PARTS = 8, 64  # threads that look at the first bytes of files, and parts of the work
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,10 @@ class ImageDataset:
         by_content: whether the views of an image follow from its pixels alone, so that neither its name nor what lies
             beside it moves its answer; otherwise, as in the paper's datasets, they follow from its path.
         upright: turns photographs as the camera's orientation tag says; the official code does not.
+
+    Raises:
+        DataError: no images, labels for some alone, or two classes of one name, as far as text tells (`tpt.prompts`
+            compares what the model reads).
     """
 
     name: str
@@ -65,6 +75,12 @@ class ImageDataset:
                 f"Expected labels for all images of dataset {self.name!r} or for none, but {len(without)} of "
                 f"{len(self.samples)} have none, such as {without[0]}; label or remove them."
             )
+        keys = [text_key(name) for name in self.class_names]
+        refuse_one_prompt(self.class_names, keys, f"in dataset {self.name!r} at {self.store.root}", DataError)
+        ties = published_ties(self.class_names)
+        note = f"two classes are called {' and two '.join(map(repr, ties))}, so their answers tie"
+        if ties and note not in self.notes:
+            object.__setattr__(self, "notes", [*self.notes, note])
         if self.size == 0:
             object.__setattr__(self, "size", len(self.samples))
 
@@ -112,7 +128,8 @@ class ImageDataset:
 
     def file_identity(self, index: int) -> str:
         """What, with the bytes of an image's file, fixes its views."""
-        return f"pixels, upright {self.upright}" if self.by_content else f"{self.name}/{self.samples[index].path}"
+        name = "pixels" if self.by_content else self._identity(index)
+        return f"{name}, upright" if self.upright else name
 
     def view_identity(self, index: int, image: Image.Image) -> str:
         """What fixes the random numbers of an image's views: names alone, or pixels alone, see `by_content`.
@@ -121,7 +138,11 @@ class ImageDataset:
             index: of the image.
             image: as `image` gives it.
         """
-        return pixel_identity(image) if self.by_content else self.file_identity(index)
+        return pixel_identity(image) if self.by_content else self._identity(index)
+
+    def _identity(self, index: int) -> str:
+        """The names of dataset and image, with accents as macOS and as others write them."""
+        return composed(f"{self.name}/{self.samples[index].path}")
 
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that change with any class name, path or label, not with what is in the files."""
@@ -132,6 +153,57 @@ class ImageDataset:
         """The same images among other class names; the old label k becomes `new_label[k]`."""
         samples = [Sample(s.path, new_label[k]) for s, k in zip(self.samples, self.labels(), strict=True)]
         return replace(self, class_names=class_names, samples=samples)
+
+    def chosen(self, limit: int | None = None, seed: int = 0, classes: str = "all") -> ImageDataset:
+        """What a reader hands on of all that it found: a half of the classes, a subset of the images.
+
+        Of a user's own data it also counts the photographs whose tags turn them, for the notes.
+        """
+        found = self.half(classes).subset(limit, seed)
+        if not found.upright:
+            return found
+        turned = found.count_turned()
+        if not turned:
+            return found
+        note = f"{turned} of {len(found)} pictures were turned upright as their orientation tags say"
+        return replace(found, notes=[*found.notes, f"{note} (data.orientation=ignore leaves them)"])
+
+    def half(self, classes: str) -> ImageDataset:
+        """The images and names of the base classes (the first half, rounded up) or of the new ones (CoCoOp, 4.1).
+
+        Args:
+            classes: "all", "base" or "new".
+        """
+        if classes not in HALVES:
+            raise UserError(f"Expected `classes` to be one of {', '.join(HALVES)}, got {classes!r}.")
+        if classes == "all":
+            return self
+        names = self.class_names
+        if len(names) < 2:
+            raise DataError(
+                f"Expected at least two classes to halve in {self.name!r}, got {len(names)}; use classes=all."
+            )
+        first_new = (len(names) + 1) // 2
+        first, last = (0, first_new) if classes == "base" else (first_new, len(names))
+        labelled = zip(self.samples, self.labels(), strict=True)
+        samples = [Sample(sample.path, label - first) for sample, label in labelled if first <= label < last]
+        note = f"{classes} classes: {last - first} of {len(names)}"
+        return replace(self, class_names=names[first:last], samples=samples, notes=[*self.notes, note], size=0)
+
+    def count_turned(self) -> int:
+        """How many images have a tag that turns or mirrors them; most are judged by their first bytes."""
+
+        def turned(path: str) -> bool:
+            try:
+                tag = tag_in(self.store.read(path, first=HEAD_BYTES))
+                return is_turned(self.store.read(path)) if tag is None else tag != 1
+            except BadImageError:  # said when its turn comes
+                return False
+
+        paths = [sample.path for sample in self.samples]
+        with ThreadPoolExecutor(_READERS) as pool:
+            parts = pool.map(lambda start: sum(map(turned, paths[start::_PARTS])), range(_PARTS))
+            return sum(parts)
 
     def subset(self, limit: int | None, seed: int = 0) -> ImageDataset:
         """`limit` images drawn at random, in their old order; all of them where there are no more, or with None."""
@@ -147,13 +219,3 @@ class ImageDataset:
 def pixel_identity(image: Image.Image) -> str:
     """Changes with any pixel of an RGB image."""
     return f"{image.width}x{image.height}/{content_digest(image.tobytes())}"
-
-
-def refuse_duplicates(class_names: Sequence[str], where: str) -> None:
-    """Raises a DataError that names class names standing more than once: their logits would tie."""
-    repeated = [name for name, count in Counter(class_names).items() if count > 1]
-    if repeated:
-        raise DataError(
-            f"Expected different class names {where}, but {', '.join(map(repr, repeated[:5]))} "
-            f"stand{'s' if len(repeated) == 1 else ''} more than once; make them distinct."
-        )

@@ -10,7 +10,6 @@ from tpt.data.dataset import ImageDataset, Sample
 from tpt.errors import DataError, UserError
 
 MOST_VAL_SHOTS = 4
-HALVES = ("all", "base", "new")
 
 
 @dataclass(frozen=True)
@@ -124,24 +123,5 @@ def _half_or_none(dataset: ImageDataset | None, classes: str) -> ImageDataset | 
 
 
 def half_of_classes(dataset: ImageDataset, classes: str) -> ImageDataset:
-    """The images and names of the base classes (the first half, rounded up) or of the new ones (CoCoOp, section 4.1).
-
-    Args:
-        dataset: of K classes.
-        classes: "all", "base" or "new".
-    """
-    if classes not in HALVES:
-        raise UserError(f"Expected `classes` to be one of {', '.join(HALVES)}, got {classes!r}.")
-    if classes == "all":
-        return dataset
-    names = dataset.class_names
-    if len(names) < 2:
-        raise DataError(
-            f"Expected at least two classes to halve in {dataset.name!r}, got {len(names)}; use classes=all."
-        )
-    first_new = (len(names) + 1) // 2
-    first, last = (0, first_new) if classes == "base" else (first_new, len(names))
-    labelled = zip(dataset.samples, dataset.labels(), strict=True)
-    samples = [Sample(sample.path, label - first) for sample, label in labelled if first <= label < last]
-    note = f"{classes} classes: {last - first} of {len(names)}"
-    return replace(dataset, class_names=names[first:last], samples=samples, notes=[*dataset.notes, note], size=0)
+    """`ImageDataset.half`, as a function."""
+    return dataset.half(classes)

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tpt.data.dataset import ImageDataset, Sample, refuse_duplicates
+from tpt.data.dataset import ImageDataset, Sample
 from tpt.data.folder import read_names
-from tpt.data.listing import number_labels
+from tpt.data.labels import number_labels
+from tpt.data.names import plain
+from tpt.data.orientation import is_upright
 from tpt.errors import BadImageError, DataError
 
 
@@ -21,6 +23,8 @@ def huggingface_dataset(
     label_column: str = "label",
     limit: int | None = None,
     seed: int = 0,
+    classes: str = "all",
+    orientation: str = "apply",
 ) -> ImageDataset:
     """What `dataset.save_to_disk(path)` wrote; memory-mapped, nothing is fetched.
 
@@ -33,6 +37,8 @@ def huggingface_dataset(
         image_column, label_column: names of the two columns.
         limit: takes so many images, drawn with `seed`; None takes all.
         seed: of that draw.
+        classes: "all", or "base" or "new", a half of the classes.
+        orientation: "apply" turns photographs upright as their tags say, "ignore" does not.
 
     Raises:
         DataError: the package or the directory is missing, or split, columns or names do not fit.
@@ -40,16 +46,17 @@ def huggingface_dataset(
     path = Path(path).expanduser()
     table, given, split = _load(path, split, image_column, label_column)
     labels = list(table[label_column])
-    if not all(isinstance(label, int) for label in labels) and not all(isinstance(label, str) for label in labels):
+    if not all(isinstance(label, int | float) for label in labels) and not all(isinstance(k, str) for k in labels):
         raise DataError(
             f"Expected whole numbers or texts in column {label_column!r} of {path}, in every row; set "
             "data.label_column, or fill what is empty."
         )
     names, numbers = number_labels(labels, given if class_names is None else read_names(class_names), path)
-    refuse_duplicates(names, f"for {path}")
     samples = [Sample(f"{row:08d}", label) for row, label in enumerate(numbers)]
     store = _ArrowStore(path, table.select_columns([image_column]), image_column)
-    return ImageDataset(name or path.absolute().name, names, samples, store, split=split).subset(limit, seed)
+    own = name or plain(path.absolute().name)
+    found = ImageDataset(own, names, samples, store, split=split, upright=is_upright(orientation))
+    return found.chosen(limit, seed, classes)
 
 
 class _ArrowStore:
@@ -59,15 +66,15 @@ class _ArrowStore:
         self.root = root
         self._table, self._column = table, column
 
-    def read(self, path: str) -> bytes:
-        """The bytes of one image."""
+    def read(self, path: str, first: int | None = None) -> bytes:
+        """The bytes of one image, or so many of the first."""
         content: bytes | None = (self._table[int(path)][self._column] or {}).get("bytes")
         if content is None:  # `save_to_disk` puts files inside
             raise BadImageError(
                 f"Expected the image of row {int(path)} inside {self.root}, found none; save the dataset with its "
                 "images, or pass data.on_bad_image=skip."
             )
-        return content
+        return content if first is None else content[:first]
 
 
 def _load(path: Path, split: str, image_column: str, label_column: str) -> tuple[Any, list[str] | None, str]:

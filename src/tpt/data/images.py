@@ -4,48 +4,70 @@ from __future__ import annotations
 
 import io
 import warnings
+from pathlib import PurePath
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from tpt.errors import BadImageError
+from tpt.data.image_modes import is_deep, to_eight_bits
+from tpt.data.orientation import turn_of, turned
+from tpt.errors import BadImageError, UserError
 
 # Larger pictures are refused: a small file can claim any size (a decompression bomb).  The largest image of the
 # paper's datasets has some 90 million pixels.
 MAX_PIXELS = 178_956_970
+MAX_DECODED_BYTES = 1200 * 2**20  # of a picture in memory, as its file has it and as RGB
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
-# What such files hold, whatever their name says.  Pillow knows more formats, some of which call other programs.
-_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "DIB", "TIFF", "WEBP", "GIF")
+# What Pillow knows and is not opened: what it hands to other programs or libraries (PostScript, WMF), has no decoder
+# for (BUFR, GRIB, HDF5, MPEG), or unpacks without a bound (FITS).
+_NOT_OPENED = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "FITS", "FPX", "MIC"}
+# Formats that nothing but a file's suffix tells apart from other content, or not for certain.
+_BY_SUFFIX = {"TGA", "PCX", "DCX", "SPIDER", "IM", "IMT", "MCIDAS", "XVTHUMB", "IPTC", "PIXAR", "GBR", "FLI", "PCD",
+              "ICO", "CUR", "SGI", "MSP", "XBM", "XPM", "BLP", "FTEX"}  # fmt: skip
+# First those that are met every day; what a file holds counts, whatever its name says.
+_USUAL = ("JPEG", "PNG", "PPM", "BMP", "DIB", "TIFF", "WEBP", "GIF")
+
+Image.init()
+_OPENED = {kind for kind in Image.OPEN if kind not in _NOT_OPENED}
+_FORMATS = (*_USUAL, *sorted(_OPENED - _BY_SUFFIX - set(_USUAL)))
+_FORMAT_OF = {
+    suffix: kind
+    for suffix, kind in Image.registered_extensions().items()
+    if kind in _OPENED or kind == "MPO"  # which begins like a JPEG and is opened as one
+}
+EXTENSIONS = tuple(sorted(_FORMAT_OF))
+
+_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}  # of a pixel; 4 in other modes
+_RGB_BYTES = 4
 
 
 def decode_image(content: bytes, name: str, upright: bool = False) -> Image.Image:
-    """The picture as 8-bit RGB, whatever its file was: grey, palette, CMYK, 16-bit, with alpha.
+    """The picture as 8-bit RGB, whatever its file was: grey, palette, CMYK, with alpha, of 16 or 32 bits, of floats.
 
-    Like the official code's `convert("RGB")`, transparency is dropped and orientation tags are ignored; 16-bit
-    greys are scaled to 8 bits, where PIL alone would turn almost all of them white.
+    Like the official code's `convert("RGB")`, transparency is dropped: the colours beneath it show.  Greys of more than
+    8 bits are scaled by their range, see `to_eight_bits`, where PIL alone would turn almost all of them white.
 
     Args:
         content: of the file.
-        name: named in errors.
-        upright: turns it as its orientation tag says.
+        name: named in errors; its suffix tells formats that nothing in the file tells.
+        upright: turns it as its camera's orientation tag says; the official code leaves it as its pixels lie.
 
     Raises:
-        BadImageError: not an image, truncated, or of more than `MAX_PIXELS` pixels.
+        BadImageError: not an image, truncated, too large, or with pixel values of unclear meaning.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PIL's hints on odd palettes and large sizes, checked below
-            picture: Image.Image = Image.open(io.BytesIO(content), formats=_FORMATS)
-            if picture.width * picture.height > MAX_PIXELS:
-                raise BadImageError(
-                    f"Expected an image of at most {MAX_PIXELS:,} pixels, got {picture.width} x {picture.height} "
-                    f"in {name}; scale it down, or pass data.on_bad_image=skip."
-                )
+            picture: Image.Image = Image.open(io.BytesIO(content), formats=_formats(name))
+            _refuse_huge(picture, name)
             picture.load()
             return as_rgb(picture, upright)
     except BadImageError:
         raise
+    except UserError as error:
+        raise BadImageError(
+            f"Expected a picture of clear pixel values, but {name} cannot be read for certain ({error}), or pass "
+            "data.on_bad_image=skip to leave such files out and count them."
+        ) from error
     except Exception as error:  # of many kinds, from the decoders of damaged bytes
         said = " ".join(str(error).split()).replace("<_io.BytesIO object", "<file") or type(error).__name__
         reason = said if content else "it is empty"
@@ -61,14 +83,28 @@ def as_rgb(picture: Image.Image, upright: bool = False) -> Image.Image:
     Args:
         picture: of any mode.
         upright: turns it as its orientation tag says.
+
+    Raises:
+        UserError: pixel values of unclear meaning, see `to_eight_bits`.
     """
-    turned = ImageOps.exif_transpose(picture) if upright else picture
-    if turned.mode in ("I", "F") or turned.mode.startswith("I;16"):
-        values = np.asarray(turned, dtype=np.float64)
-        turned = Image.fromarray((values / _full_scale(values)).clip(0, 255).astype(np.uint8))
-    return turned.convert("RGB")
+    tag = turn_of(picture) if upright else 1
+    if is_deep(picture.mode):
+        picture = to_eight_bits(picture)
+    return turned(picture if picture.mode == "RGB" else picture.convert("RGB"), tag)
 
 
-def _full_scale(values: np.ndarray) -> float:
-    """The divisor that brings integer pixels to 0..255; values that already fit stay."""
-    return 257.0 if values.max(initial=0) > 255 else 1.0
+def _formats(name: str) -> tuple[str, ...]:
+    """What a file of this name may hold."""
+    own = _FORMAT_OF.get(PurePath(name).suffix.lower(), "")
+    return (*_FORMATS, own) if own in _BY_SUFFIX else _FORMATS
+
+
+def _refuse_huge(picture: Image.Image, name: str) -> None:
+    pixels = picture.width * picture.height
+    needed = pixels * (_BYTES.get(picture.mode, 4) + (0 if picture.mode == "RGB" else _RGB_BYTES))
+    if pixels > MAX_PIXELS or needed > MAX_DECODED_BYTES:
+        raise BadImageError(
+            f"Expected an image of at most {MAX_PIXELS:,} pixels and {MAX_DECODED_BYTES:,} bytes in memory, got "
+            f"{picture.width} x {picture.height} pixels of mode {picture.mode} in {name}; scale it down, or pass "
+            "data.on_bad_image=skip."
+        )

@@ -1,8 +1,7 @@
-"""A table of paths and labels: CSV or Parquet."""
+"""A table of paths and labels: CSV, TSV or Parquet."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,17 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from tpt.data.dataset import ImageDataset, Sample, refuse_duplicates
+from tpt.data.dataset import ImageDataset, Sample
 from tpt.data.folder import read_names
-from tpt.data.store import FileStore, refuse_escapes, refuse_missing
+from tpt.data.labels import number_labels
+from tpt.data.names import plain
+from tpt.data.orientation import is_upright
+from tpt.data.store import FileStore, decode_text, read_file, refuse_escapes, refuse_missing
 from tpt.errors import DataError
 
-_NUMBER = re.compile(r"-?[0-9]{1,18}")
+_SEPARATORS = (",", "\t", ";")
+_PARQUET = b"PAR1"
+_ANY = 2**63  # bytes of a Parquet file, of which two columns are read
 
 
 def image_list(
@@ -28,45 +32,55 @@ def image_list(
     label_column: str = "label",
     limit: int | None = None,
     seed: int = 0,
+    classes: str = "all",
+    orientation: str = "apply",
 ) -> ImageDataset:
     """Images that a table lists.
 
     Args:
-        path: a `.csv` (comma, with a header) or `.parquet` file.
-        root: the folder that the table's paths start from; the table's own folder if None.
+        path: a text file with a header, separated by commas, tabs or semicolons, in UTF-8 or UTF-16; or a Parquet file.
+        root: the folder or zip archive that the table's paths start from; the table's own folder if None.
         name: key in logs and results; the table's name if None.
         class_names: a text file (a name a line) or list.  Labels that are whole numbers count into it, from 0; labels
             that are text must stand in it.  None takes the sorted labels, which then are the names.
         path_column, label_column: names of the two columns.
         limit: takes so many images, drawn with `seed`; None takes all.
         seed: of that draw.
+        classes: "all", or "base" or "new", a half of the classes.
+        orientation: "apply" turns photographs upright as their tags say, "ignore" does not.
 
     Raises:
-        DataError: no such table, columns, names or images; paths that leave `root`.
+        DataError: no such table, columns, names or images; paths that leave `root`; labels of two readings.
     """
     path = Path(path).expanduser()
     paths, labels = _columns(path, path_column, label_column)
     names, numbers = number_labels(labels, None if class_names is None else read_names(class_names), path)
-    refuse_duplicates(names, f"for {path}")
     store = FileStore(path.parent if root is None else root)
     samples = [Sample(p, k) for p, k in zip(paths, numbers, strict=True)]
     refuse_escapes(paths, path)
-    refuse_missing(store.root, paths, path)
-    return ImageDataset(name or path.stem, names, samples, store).subset(limit, seed)
+    refuse_missing(store, paths, path)
+    whole = ImageDataset(name or plain(path.stem), names, samples, store, upright=is_upright(orientation))
+    return whole.chosen(limit, seed, classes)
 
 
-def _columns(path: Path, path_column: str, label_column: str) -> tuple[list[str], list[str] | list[int]]:
+def _columns(path: Path, path_column: str, label_column: str) -> tuple[list[str], list[Any]]:
     try:
-        table = _read(path, path_column, label_column)
+        is_parquet = read_file(path, most=_ANY, first=len(_PARQUET)) == _PARQUET
+        table = (_parquet if is_parquet else _text)(path, path_column, label_column)
         absent = [c for c in (path_column, label_column) if table.column_names.count(c) != 1]
         if not absent:
             paths, labels = (table[c].cast(pa.string()).to_pylist() for c in (path_column, label_column))
     except FileNotFoundError as error:
-        raise DataError(f"Expected a CSV or Parquet table at {path}, found nothing; check data.path.") from error
+        raise DataError(f"Expected a CSV, TSV or Parquet table at {path}, found nothing; check data.path.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"Expected a table in UTF-8 or UTF-16 at {path}, but byte {error.start} is neither; save it as UTF-8."
+        ) from error
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(
-            f"Expected a CSV or Parquet table of texts and numbers at {path}, but it cannot be read ({reason}); fix it."
+            f"Expected a CSV, TSV or Parquet table of texts and numbers at {path}, but it cannot be read ({reason}); "
+            "fix it."
         ) from error
     if absent:
         raise DataError(
@@ -75,49 +89,25 @@ def _columns(path: Path, path_column: str, label_column: str) -> tuple[list[str]
         )
     if not all(paths) or not all(labels):
         raise DataError(f"Expected a path and a label in every row of {path}, but some are empty; fill them.")
-    return paths, as_numbers(labels)
+    return paths, labels
 
 
-def _read(path: Path, path_column: str, label_column: str) -> Any:
-    if path.suffix.lower() != ".csv":
-        return pa.parquet.read_table(path)
-    # As they are written: "007" is no number in a path, and "NA" or "true" may be a class.
-    text = {path_column: pa.string(), label_column: pa.string()}
-    return pa.csv.read_csv(path, convert_options=pa.csv.ConvertOptions(column_types=text, strings_can_be_null=False))
+def _parquet(path: Path, path_column: str, label_column: str) -> Any:
+    with pa.parquet.ParquetFile(path) as file:
+        names = file.schema_arrow.names
+        if not all(names.count(column) == 1 for column in (path_column, label_column)):
+            return file.schema_arrow.empty_table()
+        return file.read(columns=[path_column, label_column])
 
 
-def as_numbers(labels: list[str]) -> list[str] | list[int]:
-    """The labels as numbers if all of them are whole numbers."""
-    if all(_NUMBER.fullmatch(label) for label in labels):
-        return [int(label) for label in labels]
-    return labels
-
-
-def number_labels(labels: list[str] | list[int], names: list[str] | None, path: Path) -> tuple[list[str], list[int]]:
-    """Class names and the number of each label among them.
-
-    Args:
-        labels: whole numbers that count into `names`, or names.
-        names: of the classes; None takes the sorted labels.
-        path: named in errors.
-    """
-    if labels and isinstance(labels[0], int):
-        numbers = [int(k) for k in labels]
-        if names is None:
-            raise DataError(
-                f"Expected class names for the numbered labels of {path}, got none; set data.class_names to a text "
-                "file with a name a line."
-            )
-        strange = [k for k in numbers if not 0 <= k < len(names)]
-        if strange:
-            raise DataError(
-                f"Expected labels 0 to {len(names) - 1} in {path}, got {strange[0]}; check data.class_names."
-            )
-        return names, numbers
-    texts = [str(label) for label in labels]
-    names = sorted(set(texts)) if names is None else names
-    index = {name: k for k, name in enumerate(names)}
-    strange_names = sorted(set(texts) - set(names))
-    if strange_names:
-        raise DataError(f"Expected labels out of data.class_names in {path}, got {strange_names[0]!r}; add it there.")
-    return names, [index[text] for text in texts]
+def _text(path: Path, path_column: str, label_column: str) -> Any:
+    """Cells as they are written: "007" is no number in a path, and "NA" or "true" may be a class."""
+    text = decode_text(read_file(path))
+    header = text.split("\n", 1)[0].rstrip("\r")
+    columns = {s: [cell.strip('"') for cell in header.split(s)] for s in _SEPARATORS}
+    fitting = [s for s in _SEPARATORS if path_column in columns[s] and label_column in columns[s]]
+    separator = fitting[0] if fitting else max(_SEPARATORS, key=header.count)
+    kinds = {path_column: pa.string(), label_column: pa.string()}
+    convert = pa.csv.ConvertOptions(column_types=kinds, strings_can_be_null=False)
+    parse = pa.csv.ParseOptions(delimiter=separator)
+    return pa.csv.read_csv(pa.BufferReader(text.encode("utf-8")), parse_options=parse, convert_options=convert)

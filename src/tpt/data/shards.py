@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from tpt.data.dataset import ImageDataset, Sample, refuse_duplicates
-from tpt.data.folder import read_names
+from tpt.data.dataset import ImageDataset, Sample
+from tpt.data.folder import SPLITS, read_names
 from tpt.data.images import EXTENSIONS
-from tpt.data.listing import as_numbers, number_labels
+from tpt.data.labels import json_label, number_labels
+from tpt.data.names import is_data, is_left_behind, plain
+from tpt.data.orientation import is_upright
 from tpt.data.store import MAX_FILE_BYTES, is_file
 from tpt.errors import BadImageError, DataError
 
@@ -31,6 +33,9 @@ def tar_shards(
     label_key: str = "cls",
     limit: int | None = None,
     seed: int = 0,
+    split: str | None = None,
+    classes: str = "all",
+    orientation: str = "apply",
 ) -> ImageDataset:
     """Images in tar archives, nothing of which is unpacked: the archives are indexed once, reading their headers and
     labels alone, and each image is read at its place when its turn comes.
@@ -42,33 +47,34 @@ def tar_shards(
     Files of one sample share their name up to the first dot, as in `000017.jpg` and `000017.cls`.
 
     Args:
-        shards: an archive, a folder of `.tar` files, a pattern with `*` or `{000..012}`, or a list of these.
-        name: key in logs and results; that of the first shard's folder if None.
+        shards: an archive, a folder of `.tar` files or of folders of them, one a split, a pattern with `*` or
+            `{000..012}`, or a list of these.
+        name: key in logs and results; that of the first shard's folder if None, or of the folder above it where that
+            is called as a split is.
         class_names: a text file (a name a line) or list.  Labels that are whole numbers count into it, from 0; labels
             that are text must stand in it.  None looks for `classnames.txt` beside the shards or one folder above,
             and else takes the sorted labels, which then must be text.
-        label_key: what follows the first dot in the name of a label's file.
+        label_key: what follows the first dot in the name of a label's file; where that ends in `json`, its label is
+            taken.
         limit: takes so many images, drawn with `seed`; None takes all.
         seed: of that draw.
+        split: of a folder of folders; None takes the only one, or "test".
+        classes: "all", or "base" or "new", a half of the classes.
+        orientation: "apply" turns photographs upright as their tags say, "ignore" does not.
 
     Raises:
         DataError: no shards, a damaged or compressed one, a sample without image or label.
     """
-    files = _files([shards] if isinstance(shards, str | Path) else shards)
-    entries, places, labels = [], {}, []
-    for number, file in enumerate(files):
-        for sample in _index(file, label_key):
-            path = f"{file.stem}/{sample.image}"
-            if path in places:
-                raise DataError(f"Expected different samples, but {path} stands twice in {file}; rename one shard.")
-            places[path] = (number, sample.offset, sample.size)
-            entries.append(path)
-            labels.append(sample.label)
-    names, numbers = number_labels(as_numbers(labels), _names(files[0], class_names), files[0])
-    refuse_duplicates(names, f"for {files[0].parent}")
+    files = _files([shards] if isinstance(shards, str | Path) else shards, split)
+    entries, places, labels = _index_all(files, label_key)
+    names, numbers = number_labels(labels, _names(files[0], class_names), files[0])
     samples = [Sample(path, label) for path, label in zip(entries, numbers, strict=True)]
+    folder = files[0].absolute().parent
+    is_split = folder.name.lower() in {name for names in SPLITS.values() for name in names}
+    own = plain((folder.parent if is_split and folder.parent.name else folder).name)
     store = TarStore(files[0].parent, files, places)
-    return ImageDataset(name or files[0].absolute().parent.name, names, samples, store).subset(limit, seed)
+    found = ImageDataset(name or own, names, samples, store, upright=is_upright(orientation))
+    return found.chosen(limit, seed, classes)
 
 
 class TarStore:
@@ -84,13 +90,14 @@ class TarStore:
         self.root = root
         self._files, self._places = list(files), places
 
-    def read(self, path: str) -> bytes:
-        """The bytes of one image.
+    def read(self, path: str, first: int | None = None) -> bytes:
+        """The bytes of one image, or so many of the first.
 
         Raises:
             BadImageError: its shard is gone or shorter than it was.
         """
         number, offset, size = self._places[path]
+        size = size if first is None else min(first, size)
         try:
             with self._files[number].open("rb") as file:
                 file.seek(offset)
@@ -122,6 +129,22 @@ class _Complete:
     label: str
 
 
+def _index_all(files: Sequence[Path], label_key: str) -> tuple[list[str], dict[str, tuple[int, int, int]], list[str]]:
+    """Path of every sample, its place (archive, first byte, bytes) and its label, in order."""
+    entries: list[str] = []
+    places: dict[str, tuple[int, int, int]] = {}
+    labels: list[str] = []
+    for number, file in enumerate(files):
+        for sample in _index(file, label_key):
+            path = f"{file.stem}/{sample.image}"
+            if path in places:
+                raise DataError(f"Expected different samples, but {path} stands twice in {file}; rename one shard.")
+            places[path] = (number, sample.offset, sample.size)
+            entries.append(path)
+            labels.append(sample.label)
+    return entries, places, labels
+
+
 def _index(file: Path, label_key: str) -> list[_Complete]:
     """Every sample of one archive, in its order."""
     samples: dict[str, _Found] = {}
@@ -131,7 +154,7 @@ def _index(file: Path, label_key: str) -> list[_Complete]:
                 raise tarfile.ReadError(f"it is compressed, and images are read in place; gunzip {file.name}")
         with tarfile.open(file, "r:") as archive:  # plain tar alone: members of a compressed one have no place
             for member in archive:
-                if member.isfile():
+                if member.isfile() and is_data(member.name.lstrip("./")):
                     _add(samples, archive, member, label_key)
     # The reader of headers lets through what damaged numbers and texts in them cause.
     except (tarfile.TarError, ValueError, OSError, OverflowError, MemoryError) as error:
@@ -156,7 +179,8 @@ def _add(samples: dict[str, _Found], archive: tarfile.TarFile, member: tarfile.T
     if kind == label_key:
         content = archive.extractfile(member)
         assert content is not None  # it is a file
-        sample.label = content.read(MAX_LABEL_BYTES).decode("utf-8").strip()
+        text = content.read(MAX_LABEL_BYTES).decode("utf-8").strip()
+        sample.label = json_label(text) if text and kind.lower().endswith("json") else text
     elif f".{kind.lower()}".endswith(EXTENSIONS):
         if sample.image:
             raise tarfile.ReadError(f"one sample has the images {sample.image} and {member.name}")
@@ -165,13 +189,13 @@ def _add(samples: dict[str, _Found], archive: tarfile.TarFile, member: tarfile.T
         sample.image, sample.offset, sample.size = member.name, member.offset_data, member.size
 
 
-def _files(patterns: Sequence[str | Path]) -> list[Path]:
+def _files(patterns: Sequence[str | Path], split: str | None) -> list[Path]:
     found: list[Path] = []
     for pattern in patterns:
         for text in _expand(str(Path(pattern).expanduser())):
             path = Path(text)
             if path.is_dir():
-                found += sorted(path.glob("*.tar"))
+                found += _in_folder(path, split)
             else:  # a file's own name may look like a pattern
                 matches = sorted(glob.glob(text))  # noqa: PTH207 - the pattern may start anywhere
                 matching = [path] if is_file(path) else [Path(match) for match in matches]
@@ -187,6 +211,27 @@ def _files(patterns: Sequence[str | Path]) -> list[Path]:
             f"Expected {len(found)} shards, but {len(absent)} are missing, such as {absent[0]}; complete them."
         )
     return found
+
+
+def _in_folder(folder: Path, split: str | None) -> list[Path]:
+    """Its shards, or those of a split in it."""
+    own = [path for path in sorted(folder.glob("*.tar")) if not is_left_behind(path.name)]
+    if own:
+        return own
+    splits = (split,) if split and split not in SPLITS else tuple(name for names in SPLITS.values() for name in names)
+    inner: dict[str, list[Path]] = {}
+    for path in sorted(folder.glob("*/*.tar")):
+        if path.parent.name.lower() in splits and not is_left_behind(path.name):
+            inner.setdefault(path.parent.name, []).append(path)
+    named = [name for name in inner if name.lower() in SPLITS.get(split or "test", (split,))]
+    if not named and split is None and len(inner) == 1:
+        named = list(inner)
+    if inner and len(named) != 1:
+        raise DataError(
+            f"Expected the shards of one split in {folder}, found those of {', '.join(inner)}; set data.split, or "
+            "point data.shards at one of these folders."
+        )
+    return inner[named[0]] if named else []
 
 
 def _expand(pattern: str) -> list[str]:

@@ -17,6 +17,7 @@ from torchvision import transforms
 
 from tpt.data.dataset import ImageDataset
 from tpt.data.few_shot import Shots
+from tpt.data.loading import Loader
 from tpt.errors import UserError
 
 BICUBIC = transforms.InterpolationMode.BICUBIC
@@ -199,7 +200,7 @@ class ShotsDataModule(LightningDataModule):
     def _loader(
         self, images: LabelledImages, sampler: DistributedSampler[Key], batch_size: int, drop_last: bool
     ) -> DataLoader[tuple[Tensor, int, str]]:
-        return DataLoader(
+        return Loader(
             images,
             batch_size=batch_size,
             sampler=sampler,

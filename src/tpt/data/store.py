@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 import re
+import stat
 import struct
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
+from tpt.data.names import composed, is_data, is_left_behind, member_names, plain
 from tpt.errors import BadImageError, DataError
 
-MAX_FILE_BYTES = 512 * 2**20  # a file in an archive that claims to unpack to more is refused
+MAX_FILE_BYTES = 512 * 2**20  # a larger file, or one in an archive that claims to unpack to more, is refused
 
 _NO_PATH = re.compile(r"[\x00-\x1f\ud800-\udfff]")  # control characters, and halves of characters
+_KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
+          stat.S_IFDIR: "a folder"}  # fmt: skip
 
 
 def content_digest(content: bytes) -> str:
@@ -24,20 +30,57 @@ def content_digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
+def read_file(path: str | Path, most: int = MAX_FILE_BYTES, first: int | None = None) -> bytes:
+    """The bytes of a regular file; nothing else is opened, since a pipe would hang and a device never end.
+
+    Args:
+        path: of it; links are followed.
+        most: bytes; a larger file is refused, one with holes as well.
+        first: reads only so many.
+
+    Raises:
+        OSError: it is gone, no regular file or too large.
+    """
+    _refuse_special(os.stat(path))  # noqa: PTH116 - called for every image
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    with open(descriptor, "rb") as file:  # noqa: PTH123 - of a descriptor
+        found = os.fstat(descriptor)
+        _refuse_special(found)
+        if found.st_size > most:
+            raise OSError(f"it has {found.st_size:,} bytes, more than {most:,}")
+        return file.read(most if first is None else first)
+
+
+def _refuse_special(found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(f"it is {_KINDS.get(stat.S_IFMT(found.st_mode), 'no regular file')}, not a file")
+
+
+def decode_text(content: bytes) -> str:
+    """Text of a file in UTF-8, or in UTF-16 or UTF-32 with their mark at the start.
+
+    Raises:
+        UnicodeDecodeError: it is neither.
+    """
+    marks = ((b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+    return content.decode(next((encoding for mark, encoding in marks if content.startswith(mark)), "utf-8-sig"))
+
+
 class Store(Protocol):
     """The bytes of images by their path in the dataset; safe to hand to worker processes."""
 
     root: Path  # named in errors and results
 
-    def read(self, path: str) -> bytes:
-        """The bytes of one image file; raises a BadImageError."""
+    def read(self, path: str, first: int | None = None) -> bytes:
+        """The bytes of one image file, or so many of the first; raises a BadImageError."""
         ...
 
 
 class FileStore:
     """The files below `root`, by their path relative to it, with forward slashes.
 
-    Safe to hand to worker processes: an archive is opened once in each.
+    Paths are text: where the name of a file is not UTF-8, its other bytes are written `\\xe9`.  Safe to hand to worker
+    processes: an archive is opened once in each.
 
     Args:
         root: a folder, or a `.zip` file.
@@ -47,17 +90,30 @@ class FileStore:
         self.root = Path(root).expanduser()
         if not self.root.exists():
             raise DataError(f"Expected a folder or a .zip archive at {self.root}, found nothing; check data.root.")
-        self.is_archive = self.root.is_file()
-        if self.is_archive and not zipfile.is_zipfile(self.root):
+        self.is_archive = not self.root.is_dir()
+        if self.is_archive and not (self.root.is_file() and zipfile.is_zipfile(self.root)):
             raise DataError(f"Expected a folder or a .zip archive at {self.root}, found another file; unpack it first.")
+        self.inside = ""  # where in an archive paths start
         self._archive: zipfile.ZipFile | None = None
+        self._members: dict[str, zipfile.ZipInfo] = {}
         self._owner = -1
+        self._real: dict[str, str] = {}  # names on disk of paths that are written otherwise
         if self.is_archive:
             self._refuse_damaged()
+
+    def within(self, folder: str) -> FileStore:
+        """The files below one of its folders."""
+        if not self.is_archive:
+            return FileStore(self.root / self._real.get(folder, folder))
+        inner = copy.copy(self)
+        inner.inside = f"{self.inside}{folder}/"
+        return inner
 
     def _refuse_damaged(self) -> None:
         try:
             self._zip()
+        except DataError:
+            raise
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error) as error:
             raise DataError(
                 f"Expected a zip archive at {self.root}, but its table of contents is damaged ({error}); get it again."
@@ -66,44 +122,81 @@ class FileStore:
     def _zip(self) -> zipfile.ZipFile:
         if self._archive is None or self._owner != os.getpid():  # file positions must not be shared by forks
             self._archive, self._owner = zipfile.ZipFile(self.root), os.getpid()
+            infos = self._archive.infolist()
+            self._members = dict(zip(member_names(infos, self.root), infos, strict=True))
         return self._archive
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_archive": None, "_owner": -1}
+        return {**self.__dict__, "_archive": None, "_members": {}, "_owner": -1}
 
     def paths(self) -> Iterator[str]:
-        """Every file, in sorted order; hidden files and folders are left out."""
+        """Every file, in sorted order; what other programs left, and hidden files and folders, are left out."""
         if self.is_archive:
-            found = [i.filename for i in self._zip().infolist() if not i.is_dir()]
+            self._zip()
+            start = len(self.inside)
+            found = [p[start:] for p, i in self._members.items() if p.startswith(self.inside) and not i.is_dir()]
+            found = [p for p in found if not p.endswith("/")]  # a folder written with a backslash
         else:
-            found = [(folder / file).relative_to(self.root).as_posix() for folder, file in _walk(self.root)]
-        yield from sorted(p for p in found if not any(_is_hidden(part) for part in p.split("/")))
+            found = [
+                self._named((folder / file).relative_to(self.root).as_posix()) for folder, file in _walk(self.root)
+            ]
+        yield from sorted((p for p in found if is_data(p)), key=lambda path: (composed(path), path))
 
     def folders(self) -> list[str]:
         """Names of the folders directly below the root, in sorted order."""
         if self.is_archive:
-            names = {i.filename.split("/")[0] for i in self._zip().infolist() if "/" in i.filename}
+            self._zip()
+            start = len(self.inside)
+            inner = (p[start:] for p in self._members if p.startswith(self.inside))
+            names = {p.split("/")[0] for p in inner if "/" in p}
         else:
-            names = {p.name for p in self.root.iterdir() if p.is_dir()}
-        return sorted(n for n in names if not _is_hidden(n))
+            names = {self._named(p.name) for p in self.root.iterdir() if p.is_dir()}
+        return sorted((n for n in names if not is_left_behind(n)), key=lambda name: (composed(name), name))
 
-    def read(self, path: str) -> bytes:
-        """The bytes of one file.
+    def is_odd(self, path: str) -> bool:
+        """Whether a path is not the file's own name: that is no UTF-8."""
+        return path in self._real
+
+    def _named(self, real: str) -> str:
+        path = plain(real)
+        if path != real:
+            self._real[path] = real
+        return path
+
+    def holds(self, path: str) -> bool:
+        """Whether there is such a file, its accents written in either way."""
+        if self.is_archive:
+            self._zip()
+        for form in (path, composed(path), unicodedata.normalize("NFD", path)):
+            if self.inside + form in self._members if self.is_archive else is_file(self.root / form):
+                if form != path:
+                    self._real[path] = form
+                return True
+        return False
+
+    def read(self, path: str, first: int | None = None) -> bytes:
+        """The bytes of one file, or so many of the first.
 
         Raises:
-            BadImageError: the file is gone, unreadable or damaged.
+            BadImageError: the file is gone, unreadable, damaged, no regular file or too large.
         """
         try:
+            real = self._real.get(path, path)
             if not self.is_archive:
-                return (self.root / path).read_bytes()
-            info = self._zip().getinfo(path)
+                return read_file(self.root / real, first=first)
+            archive = self._zip()
+            info = self._members[self.inside + real]
             if info.file_size > MAX_FILE_BYTES:
                 raise OSError(f"it would unpack to {info.file_size:,} bytes")
-            return self._zip().read(info)
+            if first is None:
+                return archive.read(info)
+            with archive.open(info) as member:
+                return member.read(first)
         # An encrypted file is a RuntimeError, an unknown compression a NotImplementedError.
         except (OSError, KeyError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, zlib.error) as error:
+            reason = (error.strerror if isinstance(error, OSError) else None) or error
             raise BadImageError(
-                f"Expected a readable file {path} in {self.root}, but reading it failed ({error}); restore it, or "
+                f"Expected a readable file {path} in {self.root}, but reading it failed ({reason}); restore it, or "
                 "pass data.on_bad_image=skip to leave such files out and count them."
             ) from error
 
@@ -112,15 +205,11 @@ def _walk(root: Path) -> Iterator[tuple[Path, str]]:
     """Folder and name of every file; links are followed, but not back into a folder that they lie in."""
     for folder, subfolders, files in os.walk(root, followlinks=True):
         here = Path(folder)
+        subfolders[:] = [s for s in subfolders if not is_left_behind(s)]
         links = [s for s in subfolders if (here / s).is_symlink()]
         for link in (s for s in links if here.resolve().is_relative_to((here / s).resolve())):
             subfolders.remove(link)
         yield from ((here, file) for file in files)
-
-
-def _is_hidden(part: str) -> bool:
-    """Of a path: a hidden file or folder, what macOS adds to archives, or the nothing before a leading slash."""
-    return not part or part.startswith((".", "__MACOSX"))
 
 
 def refuse_escapes(paths: Sequence[str], listed_in: Path) -> None:
@@ -134,19 +223,19 @@ def refuse_escapes(paths: Sequence[str], listed_in: Path) -> None:
             )
 
 
-def refuse_missing(base: Path, paths: Sequence[str], listed_in: Path) -> None:
-    """Raises a DataError that counts the files below `base` that are not there."""
-    missing = [path for path in paths if not is_file(base / path)]
+def refuse_missing(store: FileStore, paths: Sequence[str], listed_in: Path) -> None:
+    """Raises a DataError that counts the files that are not in the store."""
+    missing = [path for path in paths if not store.holds(path)]
     if missing:
         raise DataError(
-            f"Expected the {len(paths)} images that {listed_in} lists in {base}, but {len(missing)} are missing, such "
-            f"as {missing[0][:200]}; complete them."
+            f"Expected the {len(paths)} images that {listed_in} lists in {store.root}, but {len(missing)} are missing, "
+            f"such as {missing[0][:200]}; complete them."
         )
 
 
 def is_file(path: Path) -> bool:
-    """Whether it is a file that can be reached; a name that is too long, for one, cannot."""
+    """Whether it is a regular file that can be reached; a name that is too long, for one, cannot."""
     try:
         return path.is_file()
-    except OSError:
+    except (OSError, ValueError):
         return False

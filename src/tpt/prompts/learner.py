@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tpt.backbones.clip import CLIP
 from tpt.backbones.text_tower import PackedPrompts, slot
 from tpt.backbones.tokens import refuse_too_long
+from tpt.class_names import refuse_one_prompt
 from tpt.errors import UserError
 from tpt.prompts.context import Context
 
@@ -49,8 +50,8 @@ class PromptLearner(nn.Module):
         seed: of that draw.
 
     Raises:
-        UserError: a prompt longer than the text tower's context length, or a class-specific context of
-            another number of classes.
+        UserError: a prompt longer than the text tower's context length, two classes of one prompt, or a
+            class-specific context of another number of classes.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class PromptLearner(nn.Module):
         sequences = [self._sequence(k) for k in range(len(self.class_names))]
         lengths = {name: len(s) for name, s in zip(self.class_names, sequences, strict=True)}
         refuse_too_long(lengths, clip.text.context_length)
+        refuse_one_prompt(self.class_names, [tuple(sequence) for sequence in sequences])
         shared = 1 if context.class_specific else 1 + context.n_before
         self.prompts = PackedPrompts(sequences, shared).to(clip.device)
 

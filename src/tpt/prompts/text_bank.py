@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tpt.backbones.clip import CLIP
 from tpt.backbones.templates import load_templates
+from tpt.class_names import refuse_one_prompt
 from tpt.prompts.conditional import ConditionalContext
 from tpt.prompts.context import Context, context_from_words, random_context
 from tpt.prompts.learner import PromptLearner, check_class_names, clean_name
@@ -88,6 +89,8 @@ class TextBank(nn.Module):
         self._normalize = normalize
         if templates is not None:
             self._templates = load_templates(templates if isinstance(templates, str) else list(templates))
+            tokens = [tuple(clip.tokenizer.encode(clean_name(name))) for name in self.class_names]
+            refuse_one_prompt(self.class_names, tokens)
             return
         if context is None and ctx_init is not None:
             context = context_from_words(clip, ctx_init, class_token_position)

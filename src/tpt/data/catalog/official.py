@@ -11,6 +11,7 @@ from pathlib import Path
 from torchvision.datasets import Flowers102
 
 from tpt.data.catalog.matlab import read_table
+from tpt.data.store import decode_text, is_file, read_file
 from tpt.errors import DataError, UserError
 
 
@@ -50,16 +51,17 @@ def official_lists(key: str, own: Path, split: str) -> Official | None:
     except (ValueError, KeyError, IndexError, TypeError, OverflowError, RecursionError, OSError) as error:
         raise DataError(
             f"Expected the lists of {key} below {own} as its authors publish them, but they cannot be read so "
-            f"({type(error).__name__}: {error}); get them again, or the paper's split file."
+            f"({error if isinstance(error, UserError) else f'{type(error).__name__}: {error}'}); get them again, or "
+            "the paper's split file."
         ) from error
 
 
 def _lines(file: Path) -> list[str]:
-    return [line.strip() for line in file.read_text("utf-8-sig").splitlines() if line.strip()]
+    return [line.strip() for line in decode_text(read_file(file)).splitlines() if line.strip()]
 
 
 def _first(own: Path, *names: str) -> Path | None:
-    return next((own / name for name in names if (own / name).is_file()), None)
+    return next((own / name for name in names if is_file(own / name)), None)
 
 
 def _labels(found: list[tuple[str, str]], names: list[str]) -> list[tuple[str, int]]:
@@ -184,7 +186,7 @@ def _flowers(own: Path, split: str) -> Official | None:
     numbers = read_table(file, {"train": "trnid", "val": "valid", "test": "tstid"}[split])
     named = _first(own, "cat_to_name.json")
     if named is not None:
-        by_number = json.loads(named.read_text("utf-8-sig"))
+        by_number = json.loads(decode_text(read_file(named)))
         names = [str(by_number[str(k + 1)]) for k in range(len(by_number))]
     else:
         names = list(Flowers102.classes)

@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tpt.data.catalog.entries import CATALOG, Entry
+from tpt.data.catalog.flat import KAGGLE, TRUTH, flat_validation
 from tpt.data.catalog.names import imagenet_classes
-from tpt.data.catalog.official import official_lists
+from tpt.data.catalog.official import Official, official_lists
 from tpt.data.catalog.order import refuse_another_order
+from tpt.data.catalog.places import (
+    ClassFolders,
+    NoSplitError,
+    base_of,
+    bases,
+    class_folders,
+    find_all,
+    homes,
+    images_of,
+)
 from tpt.data.dataset import ImageDataset, Sample
-from tpt.data.images import EXTENSIONS
-from tpt.data.store import FileStore, is_file, refuse_escapes, refuse_missing
+from tpt.data.orientation import is_upright
+from tpt.data.store import FileStore, decode_text, is_file, read_file, refuse_escapes, refuse_missing
 from tpt.errors import DataError
 
 log = logging.getLogger(__name__)
+
+__all__ = ["catalog_datasets", "find_all", "read_entry", "validation_entry"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +44,13 @@ class _Listing:
 
 
 def catalog_datasets(
-    keys: Sequence[str] | str, root: str | Path | None, limit: int | None = None, seed: int = 0
+    keys: Sequence[str] | str,
+    root: str | Path | None,
+    limit: int | None = None,
+    seed: int = 0,
+    split: str = "test",
+    classes: str = "all",
+    orientation: str = "ignore",
 ) -> list[ImageDataset]:
     """Some of the paper's datasets, see `CATALOG`.
 
@@ -39,11 +59,24 @@ def catalog_datasets(
         root: the folder that holds all datasets.
         limit: takes so many images of each, drawn with `seed`; None takes all.
         seed: of that draw.
+        split: "test", "val" or "train".
+        classes: "all", or "base" or "new", a half of the classes.
+        orientation: "ignore" leaves photographs as their pixels lie, as the papers' code does; "apply" turns them.
 
     Raises:
         DataError: an unknown key, a dataset that is not there, or one whose files do not fit its lists.
     """
-    return [read_entry(key, root).subset(limit, seed) for key in ([keys] if isinstance(keys, str) else keys)]
+    chosen = [keys] if isinstance(keys, str) else keys
+    found = [replace(read_entry(key, root, split), upright=is_upright(orientation)) for key in chosen]
+    return [dataset.chosen(limit, seed, classes) for dataset in found]
+
+
+def validation_entry(key: str, root: str | Path | None) -> ImageDataset | None:
+    """The validation split of a dataset, on which CoOp validates; None where it has none, as ImageNet."""
+    try:
+        return read_entry(key, root, "val")
+    except NoSplitError:
+        return None
 
 
 def read_entry(key: str, root: str | Path | None, split: str = "test") -> ImageDataset:
@@ -76,94 +109,88 @@ def read_entry(key: str, root: str | Path | None, split: str = "test") -> ImageD
             f"{entry.classes}"
         )
         log.warning("%s: %s.", key, notes[-1])
-    repeated = len(names) - len(set(names))
-    if repeated:  # ImageNet has two such pairs, in the paper as here
-        notes.append(f"{repeated} class names stand twice, so their answers tie")
+    if split != "test":
+        notes.append(f"the {split} split, not the test set")
+    if len(homes(entry, root)) > 1:
+        log.info("%s: images in %s, which is complete.", key, found.base)
     about = {"split": found.split, "template": entry.template, "augmix": entry.augmix}
     return ImageDataset(key, names, samples, FileStore(found.base), notes, **about)  # type: ignore[arg-type]
 
 
-def find_all(entry: Entry, root: Path) -> list[Path]:
-    """The dataset's folders below `root`, in either layout; an empty one, left over from elsewhere, is none."""
-    return [root / f for f in entry.folders if _holds_something(root / f)]
-
-
-def _holds_something(folder: Path) -> bool:
-    try:
-        return folder.is_dir() and any(folder.iterdir())
-    except OSError:  # said by whoever reads it
-        return True
-
-
-def _find(entry: Entry, root: Path) -> Path:
-    found = find_all(entry, root)
-    if not found:
-        raise DataError(
-            f"Expected {entry.title} in {' or '.join(str(root / f) for f in entry.folders)}, found no such folder; "
-            f"get it from {entry.source}, or set data.root."
-        )
-    return found[0]
-
-
-def _images(folder: Path) -> list[str]:
-    return sorted(p.name for p in folder.iterdir() if p.name.lower().endswith(EXTENSIONS))
-
-
-def _class_folders(entry: Entry, root: Path, expected: Sequence[str], split: str) -> tuple[Path, dict[str, list[str]]]:
-    """The folder that holds the class folders, and each one's images; the folders must be exactly those expected."""
-    own, subfolders = _find(entry, root), entry.subfolders
-    if split != "test":
-        if split != "train" or entry.key != "imagenet":
-            raise DataError(f"Expected a split that {entry.title} has, got {split!r}; it is a test set alone.")
-        subfolders = ("train", "images/train")
-    for base in (own / sub for sub in subfolders):
-        folders = {p.name for p in base.iterdir() if p.is_dir() and p.name[0] != "."} if base.is_dir() else set()
-        if folders & set(expected):
-            break
-    else:
-        places = [own / sub for sub in subfolders]
-        loose = any(_images(place) for place in places if place.is_dir())
-        raise DataError(
-            f"Expected class folders such as {expected[0]} of {entry.title} in {' or '.join(map(str, places))}, found "
-            f"{'images without folders' if loose else 'none'}; unpack the images there, in class folders."
-        )
-    absent, strange = sorted(set(expected) - folders), sorted(folders - set(expected))
-    if absent or strange:
-        what = f"{len(absent)} are missing, such as {absent[0]}" if absent else f"{strange[0]} is not one of them"
-        raise DataError(
-            f"Expected the {len(expected)} class folders of {entry.title} in {base}, but {what}; a wrong set of "
-            "classes would shift every label, so complete the folder or remove what does not belong there."
-        )
-    found = {name: _images(base / name) for name in expected}
-    empty = [name for name, images in found.items() if not images]
-    if empty:
-        raise DataError(
-            f"Expected images in every class folder of {base}, but {len(empty)} are empty, such as {empty[0]}; "
-            "unpack the images again."
-        )
-    return base, found
-
-
 def _synset_folders(entry: Entry, root: Path, split: str) -> _Listing:
     classes = imagenet_classes(entry.synsets)
-    base, found = _class_folders(entry, root, list(classes), split)
-    samples = [Sample(f"{s}/{i}", label) for label, s in enumerate(classes) for i in found[s]]
-    return _Listing(base, list(classes.values()), samples)
+    places = bases(entry, root, split)
+    try:
+        found = class_folders(entry, places, list(classes))
+    except DataError:  # the images may lie flat elsewhere
+        if entry.key != "imagenet" or split != "test" or (listed := _flat(places, root, classes)) is None:
+            raise
+        return listed
+    if found is None:
+        listed = _flat(places, root, classes) if entry.key == "imagenet" and split == "test" else None
+        if listed is None:
+            raise _no_folders(entry, root, places, next(iter(classes)))
+        return listed
+    return _by_folder(found, list(classes.values()))
 
 
 def _numbered_folders(entry: Entry, root: Path, split: str) -> _Listing:
-    """Folders "0" to "999", whose order as text ("0", "1", "10", ...) is not that of the classes."""
-    names = list(imagenet_classes().values())
-    base, found = _class_folders(entry, root, [str(label) for label in range(len(names))], split)
-    samples = [Sample(f"{label}/{i}", label) for label in range(len(names)) for i in found[str(label)]]
-    return _Listing(base, names, samples)
+    """Folders "0" to "999", whose order as text ("0", "1", "10", ...) is not that of the classes; or WordNet ids."""
+    classes, places = imagenet_classes(), bases(entry, root, split)
+    numbers = [str(label) for label in range(len(classes))]
+    found = class_folders(entry, places, numbers) or class_folders(entry, places, list(classes))
+    if found is None:
+        raise _no_folders(entry, root, places, numbers[0])
+    return _by_folder(found, list(classes.values()))
+
+
+def _by_folder(found: ClassFolders, names: list[str]) -> _Listing:
+    samples = [
+        Sample(f"{folder}/{image}", label)
+        for label, (folder, images) in enumerate(found.images.items())
+        for image in images
+    ]
+    return _Listing(found.base, names, samples)
+
+
+def _flat(places: Sequence[Path], root: Path, classes: dict[str, str]) -> _Listing | None:
+    """ImageNet's validation images in one folder, if a list beside it tells their classes."""
+    listed = flat_validation(places, root)
+    if listed is None:
+        return None
+    base, rows, list_name = listed
+    label = {synset: k for k, synset in enumerate(classes)}
+    strange = [synset for _, synset in rows if synset not in label]
+    if strange:
+        raise DataError(f"Expected WordNet ids of ImageNet's classes in {list_name}, got {strange[0]!r}; get it again.")
+    counts = Counter(label[synset] for _, synset in rows)
+    if len(counts) < len(classes):
+        log.warning("imagenet: %d of %d classes have no image in %s.", len(classes) - len(counts), len(classes), base)
+    samples = sorted((Sample(name, label[synset]) for name, synset in rows), key=lambda s: (s.label, s.path))
+    return _Listing(base, list(classes.values()), samples)
+
+
+def _no_folders(entry: Entry, root: Path, places: Sequence[Path], example: str) -> DataError:
+    loose = any(images_of(place) for place in places if place.is_dir())
+    packed = [file for home in homes(entry, root) for kind in ("tar", "parquet") for file in home.glob(f"**/*.{kind}")]
+    if packed:
+        found, way_out = f"only archives, such as {packed[0]}", "unpack the images there, in class folders"
+        if packed[0].suffix == ".tar":
+            way_out = f"read shards with data=webdataset data.shards={packed[0].parent}, or {way_out}"
+    elif loose and entry.key == "imagenet":
+        found = "images without folders"
+        way_out = f"unpack the images there, in class folders, or put Kaggle's {KAGGLE} or the devkit's {TRUTH} beside"
+    else:
+        found, way_out = "images without folders" if loose else "none", "unpack the images there, in class folders"
+    return DataError(
+        f"Expected class folders such as {example} of {entry.title} in {' or '.join(map(str, places))}, found {found}; "
+        f"{way_out}."
+    )
 
 
 def _split_file(entry: Entry, root: Path, split: str) -> _Listing:
     """`{"test": [[path, label, class name], ...]}`, the splits that CoOp published and TPT uses."""
-    own = _find(entry, root)
-    places = [own / entry.split, root / "splits" / entry.split, root / "data_splits" / entry.split, root / entry.split]
-    file = next((p for p in places if p.is_file()), None)
+    file = next((place for place in _split_places(entry, root) if is_file(place)), None)
     if file is None:
         return _own_lists(entry, root, split)
     rows = _rows(file, split)
@@ -178,50 +205,65 @@ def _split_file(entry: Entry, root: Path, split: str) -> _Listing:
             f"Expected classes numbered 0 to {len(names) - 1} in {file}, got other numbers; get the file again."
         )
     ordered = [entry.renamed.get(names[k], names[k]) for k in range(len(names))]
-    return _listing(entry, own, ordered, [(path, label) for path, label, _ in rows], file)
+    return _listing(entry, root, ordered, [(path, label) for path, label, _ in rows], file)
+
+
+def _split_places(entry: Entry, root: Path) -> list[Path]:
+    folders = [*homes(entry, root), root / "splits", root / "data_splits", root]
+    return [folder / entry.split for folder in folders]
 
 
 def _rows(file: Path, split: str) -> list[tuple[str, int, str]]:
+    text = ""
     try:
-        rows = [(path, label, name) for path, label, name in json.loads(file.read_text("utf-8-sig"))[split]]
+        text = decode_text(read_file(file))
+        rows = [(path, label, name) for path, label, name in json.loads(text)[split]]
         for row in rows:
             if [type(field) for field in row] != [str, int, str]:
                 raise TypeError
     except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
+        reason = "it is a web page" if text.lstrip()[:1] == "<" else type(error).__name__
         raise DataError(
             f"Expected rows [path, label, class name] under {split!r} in {file}, but it cannot be read so "
-            f"({type(error).__name__}); get the file again."
+            f"({reason}); get the file again."
         ) from error
     return rows
 
 
 def _own_lists(entry: Entry, root: Path, split: str) -> _Listing:
     """The lists that a dataset brings itself: those of the paper, or what there is where its split is not there."""
-    own = _find(entry, root)
-    official = official_lists(entry.key, own, split)
-    if official is None and entry.layout == "own":
-        raise DataError(
-            f"Expected variants.txt and {entry.split.replace('test', split)} of {entry.title} in {own}, found not "
-            "both; unpack the dataset there."
+    found: tuple[Path, Official] | None = None
+    for own in homes(entry, root):
+        official = official_lists(entry.key, own, split)
+        if official is not None:
+            found = (own, official)
+            break
+    if found is None and entry.layout == "own":
+        raise NoSplitError(
+            f"Expected variants.txt and {entry.split.replace('test', split)} of {entry.title} in "
+            f"{' or '.join(map(str, homes(entry, root)))}, found not both; unpack the dataset there."
         )
-    if official is None:
-        raise DataError(
-            f"Expected {entry.split}, the paper's split of {entry.title}, in {own} or {root / 'splits'}, found neither "
-            f"it nor the dataset's own list for {split!r}; CoOp's DATASETS.md links to it."
+    if found is None:
+        places = " or ".join(dict.fromkeys(str(place.parent) for place in _split_places(entry, root)))
+        raise NoSplitError(
+            f"Expected {entry.split}, the paper's split of {entry.title}, in {places}, found neither it nor the "
+            f"dataset's own list for {split!r}; CoOp's DATASETS.md links to it."
         )
-    found = _listing(entry, own, official.names, official.rows, official.file)
+    own, official = found
+    listing = _listing(entry, root, official.names, official.rows, official.file)
     if entry.layout == "own":
-        return found
+        return listing
     name = official.file.relative_to(own).as_posix()
-    return replace(found, split=name, notes=(f"the dataset's own split {name}, not the paper's {entry.split}",))
+    if split == "test" and entry.is_papers(name):
+        return replace(listing, split=name)
+    return replace(listing, split=name, notes=(f"the dataset's own split {name}, not the paper's {entry.split}",))
 
 
-def _listing(entry: Entry, own: Path, names: list[str], rows: list[tuple[str, int]], file: Path) -> _Listing:
-    """The images of a list, if they are there; paths start from the first folder where some of them exist."""
+def _listing(entry: Entry, root: Path, names: list[str], rows: list[tuple[str, int]], file: Path) -> _Listing:
+    """The images of a list, if they are there."""
     paths = [path for path, _ in rows]
     refuse_escapes(paths, file)
     refuse_another_order(entry, names, rows, file)
-    bases = [own / s for s in entry.subfolders if (own / s).is_dir()] or [own]
-    base = next((b for b in bases if any(is_file(b / path) for path in paths)), bases[0])
-    refuse_missing(base, paths, file)
+    base = base_of([*bases(entry, root), *homes(entry, root)], paths)
+    refuse_missing(FileStore(base), paths, file)
     return _Listing(base, names, [Sample(path, label) for path, label in rows], file.name)

@@ -15,26 +15,29 @@ SHIFTED = ("twemoji", "emojione", "emojione_monotone", "fxemoji")  # vendors it 
 DOMAINS = (*SOURCE, *SHIFTED)
 
 
-def emoji_shift(domain: str, limit: int | None = None, seed: int = 0) -> ImageDataset:
+def emoji_shift(domain: str, limit: int | None = None, seed: int = 0, classes: str = "all") -> ImageDataset:
     """One domain; its class names are all names of emoji-shift, also those that the domain does not draw.
 
     Args:
         domain: one of `DOMAINS`.
         limit: takes so many images, drawn with `seed`; None takes all.
         seed: of that draw.
+        classes: "all", or "base" or "new", a half of the classes.
     """
     if domain not in DOMAINS:
         raise UserError(f"Expected `domain` to be one of {', '.join(DOMAINS)}, got {domain!r}.")
     folder = Path(str(resources.files("tpt.data.emoji_shift")))
-    dataset = image_folder(folder / f"{domain}.zip", name=domain)
+    dataset = image_folder(folder / f"{domain}.zip", name=domain, orientation="ignore")
     names = class_names()
     position = {name: k for k, name in enumerate(names)}
-    return dataset.relabel(names, [position[name] for name in dataset.class_names]).subset(limit, seed)
+    return dataset.relabel(names, [position[name] for name in dataset.class_names]).chosen(limit, seed, classes)
 
 
-def emoji_shift_domains(domains: Sequence[str], limit: int | None = None, seed: int = 0) -> list[ImageDataset]:
+def emoji_shift_domains(
+    domains: Sequence[str], limit: int | None = None, seed: int = 0, classes: str = "all"
+) -> list[ImageDataset]:
     """Several domains, in the order given."""
-    return [emoji_shift(domain, limit, seed) for domain in domains]
+    return [emoji_shift(domain, limit, seed, classes) for domain in domains]
 
 
 def class_names() -> list[str]:

@@ -1,0 +1,143 @@
+"""Where a dataset's files may lie: every candidate is tried, and the complete one taken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from tpt.data.catalog.entries import Entry
+from tpt.data.images import EXTENSIONS
+from tpt.data.names import is_left_behind
+from tpt.data.store import is_file
+from tpt.errors import DataError
+
+_TRAIN = (
+    "train", "images/train", "train/train", "ILSVRC2012_img_train", "images/ILSVRC2012_img_train",
+    "ILSVRC/Data/CLS-LOC/train", "Data/CLS-LOC/train",
+)  # fmt: skip
+_PROBED = 50  # images of a list that are looked for before a folder counts as another dataset's
+
+
+class NoSplitError(DataError):
+    """A dataset has no list of this split."""
+
+
+@dataclass(frozen=True)
+class ClassFolders:
+    """Class folders that are complete.
+
+    Args:
+        base: the folder that holds them.
+        images: names of each one's images, by folder, in the order of the classes.
+    """
+
+    base: Path
+    images: dict[str, list[str]]
+
+
+def find_all(entry: Entry, root: Path) -> list[Path]:
+    """The dataset's folders below `root`, in any layout; an empty one, left over from elsewhere, is none."""
+    named = [root / f for f in entry.folders]
+    doubled = [root / f / PurePosixPath(f).name for f in entry.folders]
+    return [folder for folder in dict.fromkeys([*named, *doubled]) if _holds_something(folder)]
+
+
+def _holds_something(folder: Path) -> bool:
+    try:
+        return folder.is_dir() and any(not is_left_behind(path.name) for path in folder.iterdir())
+    except OSError:  # said by whoever reads it
+        return True
+
+
+def homes(entry: Entry, root: Path) -> list[Path]:
+    """`find_all`, at least one."""
+    found = find_all(entry, root)
+    if not found:
+        raise DataError(
+            f"Expected {entry.title} in {' or '.join(str(root / f) for f in entry.folders)}, found no such folder; "
+            f"get it from {entry.source}, or set data.root."
+        )
+    return found
+
+
+def bases(entry: Entry, root: Path, split: str = "test") -> list[Path]:
+    """The folders in which its images may lie, that exist."""
+    subfolders: Sequence[str] = entry.subfolders
+    if entry.layout in ("synsets", "numbers") and split != "test":
+        if split != "train" or entry.key != "imagenet":
+            raise NoSplitError(f"Expected a split that {entry.title} has, got {split!r}; it is a test set alone.")
+        subfolders = _TRAIN
+    places = [home / sub for home in homes(entry, root) for sub in subfolders]
+    return [place for place in dict.fromkeys(places) if place.is_dir()] or places[: len(subfolders)]
+
+
+def images_of(folder: Path) -> list[str]:
+    """Names of the pictures in a folder, sorted."""
+    return sorted(
+        p.name for p in folder.iterdir() if p.name.lower().endswith(EXTENSIONS) and not is_left_behind(p.name)
+    )
+
+
+def class_folders(entry: Entry, places: Sequence[Path], expected: Sequence[str]) -> ClassFolders | None:
+    """The first place that holds exactly the class folders expected, with images in each.
+
+    Args:
+        entry: of the dataset.
+        places: to look in.
+        expected: names of the folders, in label order.
+
+    Returns:
+        None where no place holds any of them.
+
+    Raises:
+        DataError: those that hold some are not complete; the message is about the one that holds most.
+    """
+    wanted = set(expected)
+    inside = {place: _folders(place) for place in places if place.is_dir()}
+    some = [place for place, folders in inside.items() if folders & wanted]
+    problems: list[tuple[int, str]] = []
+    for place in some:
+        problem = _problem(entry, place, expected, inside[place])
+        if isinstance(problem, ClassFolders):
+            return problem
+        problems.append((len(inside[place] & wanted), problem))
+    if problems:
+        raise DataError(max(problems, key=lambda problem: problem[0])[1])
+    return None
+
+
+def _folders(place: Path) -> set[str]:
+    return {p.name for p in place.iterdir() if p.is_dir() and not is_left_behind(p.name)}
+
+
+def _problem(entry: Entry, base: Path, expected: Sequence[str], folders: set[str]) -> ClassFolders | str:
+    absent, strange = sorted(set(expected) - folders), sorted(folders - set(expected))
+    if absent or strange:
+        what = f"{len(absent)} are missing, such as {absent[0]}" if absent else f"{strange[0]} is not one of them"
+        return (
+            f"Expected the {len(expected)} class folders of {entry.title} in {base}, but {what}; a wrong set of "
+            "classes would shift every label, so complete the folder or remove what does not belong there."
+        )
+    found = {name: images_of(base / name) for name in expected}
+    empty = [name for name, images in found.items() if not images]
+    if empty:
+        return (
+            f"Expected images in every class folder of {base}, but {len(empty)} are empty, such as {empty[0]}; "
+            "unpack the images again."
+        )
+    return ClassFolders(base, found)
+
+
+def base_of(places: Sequence[Path], paths: Sequence[str]) -> Path:
+    """The place that holds all the files of a list, or else most of them."""
+    best, fewest = places[0], len(paths) + 1
+    for place in places:
+        if not any(is_file(place / path) for path in paths[:: max(1, len(paths) // _PROBED)]):
+            continue
+        missing = sum(not is_file(place / path) for path in paths)
+        if missing < fewest:
+            best, fewest = place, missing
+        if not missing:
+            break
+    return best

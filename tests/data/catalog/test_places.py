@@ -1,0 +1,252 @@
+"""Datasets as they lie on people's disks: every place is tried, and the complete one taken."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.io import savemat
+
+from tests.own_lists import remove_splits, write_own_lists
+from tests.paper_tree import FOLDERS, SPLITS, paper_tree, rows_of, write
+from tpt.data import catalog_datasets, read_entry, validation_entry
+from tpt.data.__main__ import main
+from tpt.data.catalog import CATALOG
+from tpt.data.catalog.names import imagenet_classes
+from tpt.data.few_shot import draw_shots
+from tpt.errors import DataError
+
+IDS = list(imagenet_classes())
+
+
+def class_folders(base: Path, names: list[str] = IDS, file: str = "one.JPEG") -> Path:
+    """One empty picture in each folder; only names are read."""
+    for name in names:
+        (base / name).mkdir(parents=True)
+        (base / name / file).touch()
+    return base
+
+
+def test_a_folder_of_something_else_hides_nothing(tmp_path: Path) -> None:
+    root = paper_tree(tmp_path, layout=1, keys=["dtd", "imagenet_a"])
+    (root / "DTD" / "x").mkdir(parents=True)
+    (root / "imagenet-a" / "n01498041").mkdir(parents=True)  # begun and not gone on with
+    assert len(read_entry("dtd", root)) == 6 and read_entry("dtd", root).store.root == root / "dtd" / "images"
+    assert len(read_entry("imagenet_a", root)) == 200
+    (root / "imagenet-adversarial" / "imagenet-a" / "n01498041" / "one.JPEG").unlink()
+    with pytest.raises(DataError, match="imagenet-adversarial/imagenet-a, but 1 are empty, such as n01498041"):
+        read_entry("imagenet_a", root)  # what is said is about the fuller one
+
+
+def test_images_and_split_in_folders_of_their_own(tmp_path: Path) -> None:
+    root = paper_tree(tmp_path, keys=["flowers102"])
+    (root / "oxford_flowers").mkdir()
+    file = SPLITS["flowers102"].file
+    shutil.move(root / "splits" / file, root / "oxford_flowers" / file)
+    assert len(read_entry("flowers102", root)) == 6
+    remove_splits(root)
+    write_own_lists("flowers102", root, layout=1)
+    assert len(read_entry("flowers102", root)) == 6
+
+
+PLACES = {
+    "stanford_cars": ("StanfordCars/cars_test", "stanford_cars/cars_test/cars_test"),
+    "eurosat": ("eurosat", "eurosat/EuroSAT_RGB"),
+    "food101": ("Food101/images", "food101/images"),
+    "caltech101": ("Caltech101", "caltech-101/caltech-101/101_ObjectCategories"),
+    "dtd": ("DTD/images", "dtd/dtd/images"),
+    "oxford_pets": ("OxfordPets", "oxford-iiit-pet/images"),
+    "flowers102": ("Flower102/jpg", "flowers-102/jpg"),
+    "sun397": ("SUN397", "SUN397/SUN397"),
+}
+
+
+@pytest.mark.parametrize("key", PLACES)
+def test_kaggles_and_torchvisions_places(key: str, tmp_path: Path) -> None:
+    root = paper_tree(tmp_path, keys=[key])
+    usual, place = PLACES[key]
+    shutil.move(root / usual, root / "moved")
+    (root / place).parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(root / "moved", root / place)
+    found = read_entry(key, root)
+    assert len(found) == 6 and found.image(5).mode == "RGB"
+    assert found.store.root == (root / place).parent if key == "stanford_cars" else root / place
+
+
+def test_eurosat_alone_under_its_archives_name(tmp_path: Path) -> None:
+    root = paper_tree(tmp_path, keys=["eurosat"])
+    shutil.move(root / "eurosat", root / "EuroSAT_RGB")
+    assert len(read_entry("eurosat", root)) == 6
+
+
+def test_aircraft_in_the_folder_of_its_archive(tmp_path: Path) -> None:
+    root = paper_tree(tmp_path, layout=1, keys=["fgvc_aircraft"])
+    shutil.move(root / "fgvc_aircraft", root / "moved")
+    (root / "fgvc_aircraft").mkdir()
+    shutil.move(root / "moved", root / "fgvc_aircraft" / "fgvc-aircraft-2013b")
+    assert len(read_entry("fgvc_aircraft", root)) == 4
+
+
+VAL_PLACES = [
+    "imagenet/images/val", "ImageNet/val", "ImageNet", "ImageNet/val/val", "imagenet/validation",
+    "ImageNet/ILSVRC2012_img_val", "imagenet/images/validation", "ImageNet/ILSVRC/Data/CLS-LOC/val",
+    "ILSVRC/Data/CLS-LOC/val", "ILSVRC2012/val",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("place", VAL_PLACES)
+def test_imagenets_class_folders(place: str, tmp_path: Path) -> None:
+    class_folders(tmp_path / place)
+    (tmp_path / "ImageNet" / "train").mkdir(parents=True, exist_ok=place != "ImageNet")
+    if place == "ImageNet":
+        (tmp_path / "ImageNet" / "train").rmdir()  # beside class folders it would be none of them
+    (tmp_path / place / "n01440764" / "._one.JPEG").touch()
+    (tmp_path / place / "@eaDir").mkdir()
+    found = read_entry("imagenet", tmp_path)
+    assert len(found) == 1000 and found.store.root == tmp_path / place and found.samples[0].path == "n01440764/one.JPEG"
+
+
+FLAT = ["n01498041", "n01440764", "n15075141"]  # of images 1, 2, 3
+
+
+def flat(base: Path) -> Path:
+    base.mkdir(parents=True)
+    for number in range(1, 4):
+        write(base / f"ILSVRC2012_val_{number:08d}.JPEG", number)
+    return base
+
+
+def kaggle(root: Path) -> None:
+    flat(root / "ImageNet" / "ILSVRC" / "Data" / "CLS-LOC" / "val")
+    rows = [f"ILSVRC2012_val_{n:08d},{synset} 1 2 3 4 {synset} 5 6 7 8 " for n, synset in enumerate(FLAT, 1)]
+    (root / "ImageNet" / "LOC_val_solution.csv").write_text("\n".join(["ImageId,PredictionString", *rows[::-1]]))
+
+
+def devkit(root: Path) -> None:
+    flat(root / "imagenet" / "val")
+    data = root / "imagenet" / "ILSVRC2012_devkit_t12" / "data"
+    data.mkdir(parents=True)
+    kinds = [("ILSVRC2012_ID", float), ("WNID", object), ("words", object)]
+    order = ["n15075141", "n01440764", "n01498041"]  # numbers of their own, not the sorted ids'
+    rows = [(k, synset, "x") for k, synset in enumerate(order, 1)]
+    savemat(data / "meta.mat", {"synsets": np.array(rows, dtype=kinds)})
+    numbers = [str(order.index(synset) + 1) for synset in FLAT]
+    (data / "ILSVRC2012_validation_ground_truth.txt").write_text("\n".join(numbers) + "\n")
+
+
+def tensorflow(root: Path) -> None:
+    flat(root / "ImageNet" / "ILSVRC2012_img_val")
+    (root / "ImageNet" / "imagenet_2012_validation_synset_labels.txt").write_text("\n".join(FLAT) + "\n")
+
+
+@pytest.mark.parametrize("lay", [kaggle, devkit, tensorflow])
+def test_imagenets_validation_images_in_one_folder(lay: Callable[[Path], None], tmp_path: Path) -> None:
+    lay(tmp_path)
+    found = read_entry("imagenet", tmp_path)
+    labelled = zip(found.samples, found.labels(), strict=True)
+    names = {sample.path[-6]: found.class_names[label] for sample, label in labelled}
+    assert names == {"1": "stingray", "2": "tench", "3": "toilet paper"} and found.image(0).mode == "RGB"
+    assert len(found.class_names) == 1000 and CATALOG["imagenet"].is_papers(found.split)
+
+
+def test_flat_images_whose_list_is_damaged_or_missing(tmp_path: Path) -> None:
+    kaggle(tmp_path)
+    listing = tmp_path / "ImageNet" / "LOC_val_solution.csv"
+    listing.write_text("ImageId,PredictionString\nILSVRC2012_val_00000001,n01440764 1 2 3 4\n")
+    with pytest.raises(DataError, match="Expected the WordNet id of every image of .* in .*LOC_val_solution.csv, but"):
+        read_entry("imagenet", tmp_path)
+    listing.unlink()
+    with pytest.raises(DataError, match="found images without folders; .*or put Kaggle's LOC_val_solution.csv"):
+        read_entry("imagenet", tmp_path)
+
+
+def test_archives_inside_the_root_show_the_way(tmp_path: Path) -> None:
+    (tmp_path / "imagenet" / "test").mkdir(parents=True)
+    (tmp_path / "imagenet" / "test" / "0.tar").touch()
+    with pytest.raises(DataError, match=r"found only archives, .*0\.tar; read shards with data=webdataset"):
+        read_entry("imagenet", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "place", "names"),
+    [
+        ("imagenet_v2", "imagenetv2-matched-frequency", [str(k) for k in range(1000)]),
+        ("imagenet_v2", "imagenetv2/imagenetv2-matched-frequency-format-val", IDS),
+        ("imagenet_a", "imagenet-adversarial", list(imagenet_classes("imagenet_a"))),
+        ("imagenet_r", "imagenet-rendition", list(imagenet_classes("imagenet_r"))),
+        ("imagenet_sketch", "ImageNet-Sketch/sketch", IDS),
+    ],
+)
+def test_imagenets_variants(key: str, place: str, names: list[str], tmp_path: Path) -> None:
+    class_folders(tmp_path / place, names)
+    found = read_entry(key, tmp_path)
+    space = list(imagenet_classes("imagenet" if key == "imagenet_v2" else CATALOG[key].synsets).values())
+    assert found.class_names == space and found.labels() == list(range(len(names)))
+    assert found.samples[2].path == f"{names[2]}/one.JPEG"
+
+
+def test_no_split_names_every_place(tmp_path: Path) -> None:
+    root = paper_tree(tmp_path, keys=["eurosat"])
+    remove_splits(root)
+    with pytest.raises(DataError) as caught:
+        read_entry("eurosat", root)
+    assert all(str(place) in str(caught.value) for place in (root / "eurosat", root / "splits", root / "data_splits"))
+    (root / "splits" / SPLITS["eurosat"].file).write_text("<!DOCTYPE html><html>Sign in</html>")
+    with pytest.raises(DataError, match=r"it cannot be read so \(it is a web page\); get the file again"):
+        read_entry("eurosat", root)
+
+
+def test_splits_and_halves_at_test_time(tmp_path: Path) -> None:
+    root = paper_tree(tmp_path, keys=["dtd", "eurosat"])
+    (val,) = catalog_datasets("dtd", root, split="val")
+    assert [s.path for s in val.samples] == [path for path, _, _ in rows_of(SPLITS["dtd"])[1::2]]
+    assert "the val split, not the test set" in val.notes
+    base, new = (catalog_datasets(["dtd", "eurosat"], root, classes=half) for half in ("base", "new"))
+    assert [d.class_names for d in base] == [["banded", "blotchy"], ["Annual Crop Land", "Forest"]]
+    assert [d.class_names for d in new] == [["polka-dotted"], ["Sea or Lake"]]
+    assert [d.labels() for d in new] == [[0, 0], [0, 0]] and "new classes: 1 of 3" in new[0].notes
+    assert len(catalog_datasets("dtd", root, limit=1, classes="base")[0]) == 1
+
+
+def test_coops_own_validation_images(tmp_path: Path) -> None:
+    """Drawn behind the training images from the split's `val`, as in CoOp's programs."""
+    root = paper_tree(tmp_path, keys=["dtd", "imagenet_a", "oxford_pets"])
+    shots = draw_shots(read_entry("dtd", root, "train"), validation_entry("dtd", root), 1, seed=1)
+    assert shots.val is not None
+    assert [s.path for s in shots.val.samples] == [path for path, _, _ in rows_of(SPLITS["dtd"])[1::2]]
+    assert validation_entry("imagenet_a", root) is None, "it is a test set alone"
+    remove_splits(root)
+    write_own_lists("oxford_pets", root)
+    assert validation_entry("oxford_pets", root) is None
+    file = root / "splits" / SPLITS["dtd"].file
+    file.write_text(json.dumps({"train": []}))
+    with pytest.raises(DataError, match="under 'val' in"):
+        validation_entry("dtd", root)
+
+
+def test_check_opens_a_sample(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "500")
+    root = paper_tree(tmp_path, keys=["dtd"])
+    for path, _, _ in rows_of(SPLITS["dtd"])[2:4]:
+        (root / "DTD" / "images" / path).write_bytes(b"")
+    assert main(["check", "dtd", "--root", str(root)]) == 1
+    out = capsys.readouterr().out
+    assert "unreadable" in out and "2 of 6 images opened cannot be read" in out and "it is empty" in out
+    assert main(["check", "dtd", "--root", str(root), "--open", "0"]) == 0
+    assert main(["check", "dtd", "--root", str(root), "--open", "1"]) == 0, "the first is whole"
+
+
+def test_a_pipe_among_the_images(tmp_path: Path) -> None:
+    base = class_folders(tmp_path / FOLDERS["imagenet_a"][0], list(imagenet_classes("imagenet_a")))
+    first = base / "n01498041" / "one.JPEG"
+    first.unlink()
+    os.mkfifo(first)
+    with pytest.raises(DataError, match="it is a named pipe, not a file"):
+        read_entry("imagenet_a", tmp_path).image(0)

@@ -1,0 +1,263 @@
+"""Names of files: in archives, of other programs, in bytes that are no UTF-8, and what is no file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import struct
+import unicodedata
+import zipfile
+import zlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.conftest import Done
+from tests.data.archives import UNIX, zip_of_names
+from tests.own_data import png
+from tests.untrusted import FUZZ
+from tpt.data import EpisodeDataModule, image_folder, image_list
+from tpt.data.folder import read_names
+from tpt.data.images import EXTENSIONS
+from tpt.data.names import plain
+from tpt.data.store import FileStore, read_file
+from tpt.errors import BadImageError, DataError
+from tpt.views import Views
+
+
+@pytest.mark.parametrize(
+    ("encoding", "word"),
+    [
+        ("utf-8", "café"), ("utf-8", "кошка"), ("utf-8", "猫"), ("cp437", "café"), ("cp437", "Zürich"),
+        ("cp1252", "Zürich"), ("cp1252", "Straße"), ("cp866", "кошка"),
+    ],
+)  # fmt: skip
+def test_names_without_a_mark_for_their_encoding(encoding: str, word: str, tmp_path: Path) -> None:
+    archive = zip_of_names(tmp_path / "t.zip", [f"{word}/a.png".encode(encoding), b"dog/b.png"])
+    found = image_folder(archive)
+    assert found.class_names == sorted([word, "dog"]) and found.image(0).mode == found.image(1).mode == "RGB"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "word", "readings"),
+    [
+        ("cp1252", "café", "'cafÚ/a.png' .cp850. or 'café/a.png' .cp1252."),
+        ("cp932", "猫", "'öL/a.png' .cp437. or '猫/a.png' .cp932."),
+    ],
+)
+def test_names_of_two_readings(encoding: str, word: str, readings: str, tmp_path: Path) -> None:
+    archive = zip_of_names(tmp_path / "t.zip", [f"{word}/a.png".encode(encoding), b"dog/b.png"])
+    with pytest.raises(DataError, match=f"Expected names in UTF-8 in .*, but one may be {readings} and nothing says"):
+        image_folder(archive)
+
+
+def test_a_name_in_utf8_beside_the_archives_own(tmp_path: Path) -> None:
+    """Info-ZIP's extra field says what the name is, if it belongs to the name that is there."""
+    raw, true = b"caf\xe9/a.png", "café/a.png".encode()
+    for crc, expected in ((zlib.crc32(raw), "café"), (0, None)):
+        field = b"\x01" + struct.pack("<I", crc) + true
+        with zipfile.ZipFile(tmp_path / "t.zip", "w") as archive:
+            member = zipfile.ZipInfo("x" * len(raw))
+            member.extra = struct.pack("<HH", 0x7075, len(field)) + field
+            archive.writestr(member, png())
+        content = (tmp_path / "t.zip").read_bytes().replace(b"x" * len(raw), raw)
+        (tmp_path / "t.zip").write_bytes(content)
+        if expected is None:
+            with pytest.raises(DataError, match="nothing says which"):
+                image_folder(tmp_path / "t.zip")
+        else:
+            assert image_folder(tmp_path / "t.zip").class_names == [expected]
+
+
+def test_backslashes_between_folders(tmp_path: Path) -> None:
+    windows = image_folder(zip_of_names(tmp_path / "w.zip", [b"cat\\a.png", b"dog\\more\\b.png"]))
+    assert [s.path for s in windows.samples] == ["cat/a.png", "dog/more/b.png"] and windows.image(1).mode == "RGB"
+    around = image_folder(zip_of_names(tmp_path / "a.zip", [b"top\\cat\\a.png", b"top\\dog\\b.png"]))
+    assert around.class_names == ["cat", "dog"]
+    unix = image_folder(zip_of_names(tmp_path / "u.zip", [b"cat\\1/a.png", b"dog/b.png"], UNIX))
+    assert unix.class_names == ["cat\\1", "dog"], "there a backslash may be part of a name"
+
+
+@FUZZ
+@given(
+    names=st.lists(st.binary(min_size=4, max_size=12).filter(lambda n: b"x" not in n and b"\0" not in n), max_size=4)
+)
+def test_any_names_in_an_archive(names: list[bytes], tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("zip")
+    try:
+        found = image_folder(zip_of_names(folder / "t.zip", [b"c" + name + b"/a.png" for name in names]))
+    except DataError as error:
+        assert str(error).startswith("Expected ")
+        return
+    assert all(sample.path.isprintable() or sample.path for sample in found.samples)
+
+
+def test_accents_of_macos_and_of_others(tmp_path: Path) -> None:
+    """Folders in NFD against a list in NFC; a table in the one, files in the other form."""
+    nfd = unicodedata.normalize("NFD", "café")
+    for name in (nfd, "zoo"):
+        (tmp_path / "p" / name).mkdir(parents=True)
+        (tmp_path / "p" / name / "a.png").write_bytes(png())
+    assert image_folder(tmp_path / "p").class_names == ["café", "zoo"]
+    assert image_folder(tmp_path / "p", class_names=["café\tcoffee house", "zoo\tzoo"]).class_names[0] == "coffee house"
+    (tmp_path / "t.csv").write_text("path,label\ncafé/a.png,café\n")
+    found = image_list(tmp_path / "t.csv", root=tmp_path / "p", class_names=[nfd, "zoo"])
+    assert found.image(0).mode == "RGB" and found.class_names == ["café", "zoo"]
+    shutil.move(tmp_path / "p" / nfd, tmp_path / "p" / "café")
+    again = image_folder(tmp_path / "p", name="p")
+    assert again.file_identity(0) == "p/café/a.png, upright"
+
+
+def odd_tree(root: Path) -> Path:
+    for folder in ("pizza", "cat"):
+        (root / folder).mkdir(parents=True)
+        (root / folder / "a.png").write_bytes(png())
+    with open(os.fsencode(root) + b"/pizza/caf\xe9.png", "wb") as file:  # noqa: PTH123 - bytes
+        file.write(png(1))
+    return root
+
+
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+    found = image_folder(odd_tree(tmp_path / "p"))
+    assert [s.path for s in found.samples] == ["cat/a.png", "pizza/a.png", "pizza/caf\\xe9.png"]
+    assert found.image(2).tobytes() != found.image(1).tobytes()
+    module = EpisodeDataModule([found], num_workers=1).use_views(Views(8, 2))
+    assert sum(len(batch) for batch in module.test_dataloader()[0]) == 3
+    assert plain("caf\udce9") == "caf\\xe9" and plain("café") == "café"
+    (Path(os.fsdecode(os.fsencode(tmp_path / "p") + b"/d\xe9j\xe0"))).mkdir()
+    with pytest.raises(DataError, match=r"Expected names of folders in UTF-8 in .*, got d\\xe9j\\xe0; rename it"):
+        image_folder(tmp_path / "p")
+    assert image_folder(tmp_path / "p", class_names=["a", "b", "c"]).class_names == ["a", "b", "c"]
+
+
+def test_a_run_over_names_that_are_not_utf8(run_script: object, small: list[str], tmp_path: Path) -> None:
+    root = odd_tree(tmp_path / "odd")
+    done: Done = run_script("test_time.py", *small, f"data.root={root}", "method.steps=0")  # type: ignore[operator]
+    assert "results.json" in done.stdout
+
+
+def test_what_other_programs_leave(tmp_path: Path) -> None:
+    root = odd_tree(tmp_path / "p")
+    left = ("@eaDir/a.png/SYNOPHOTO_THUMB_M.jpg", "pizza/@eaDir/a.png/THUMB.jpg", "pizza/._a.png", "cat/.DS_Store",
+            "cat/Thumbs.db", "cat/desktop.ini", "#recycle/b.png", "$RECYCLE.BIN/c.png", "__MACOSX/pizza/._a.png",
+            "System Volume Information/x.png", ".ipynb_checkpoints/a.png")  # fmt: skip
+    for path in left:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(png())
+    found = image_folder(root)
+    assert found.class_names == ["cat", "pizza"] and len(found) == 3 and found.notes == []
+    with zipfile.ZipFile(tmp_path / "p.zip", "w") as archive:
+        for path in ("cat/a.png", *left):
+            archive.writestr(f"top/{path}", png())
+    assert [s.path for s in image_folder(tmp_path / "p.zip").samples] == ["cat/a.png"]
+
+
+def test_suffixes_and_what_is_passed_over(tmp_path: Path) -> None:
+    """All that Pillow reads counts; the rest is counted by suffix."""
+    (tmp_path / "p" / "cat").mkdir(parents=True)
+    for suffix in (".jfif", ".avif", ".JP2", ".tga", ".ico", ".jpe", ".psd", ".qoi"):
+        (tmp_path / "p" / "cat" / f"a{suffix}").write_bytes(png())
+    for name in ("b.heic", "c.heic", "notes.txt", "README"):
+        (tmp_path / "p" / "cat" / name).write_bytes(b"x")
+    found = image_folder(tmp_path / "p")
+    assert len(found) == 8
+    assert found.notes == ["4 files that are no pictures were passed over (2 .heic, 1 .txt, 1 without suffix)"]
+    assert not {".eps", ".pdf", ".wmf", ".mpg", ".h5"} & set(EXTENSIONS), "they would be handed to other programs"
+
+
+def special(folder: Path) -> dict[str, str]:
+    """What is no file, under names of pictures, and what is said of it."""
+    os.mkfifo(folder / "pipe.png")
+    (folder / "zero.png").symlink_to("/dev/zero")
+    (folder / "link.png").symlink_to("pipe.png")
+    with open(folder / "sparse.png", "wb") as file:  # noqa: PTH123
+        file.truncate(3 * 2**30)
+    server = socket.socket(socket.AF_UNIX)
+    here = Path.cwd()
+    os.chdir(folder)  # its address is short
+    server.bind("socket.png")
+    os.chdir(here)
+    server.close()
+    return {
+        "pipe.png": "it is a named pipe", "zero.png": "it is a device", "link.png": "it is a named pipe",
+        "sparse.png": "it has 3,221,225,472 bytes, more than 536,870,912", "socket.png": "it is a socket",
+    }  # fmt: skip
+
+
+def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
+    root = odd_tree(tmp_path / "p")
+    said = special(root / "cat")
+    found = image_folder(root)
+    for index, sample in enumerate(found.samples):
+        name = sample.path.split("/")[1]
+        if name in said:
+            with pytest.raises(BadImageError, match=f"Expected a readable file cat/{name} .*{said[name]}"):
+                found.image(index)
+    module = EpisodeDataModule([found], on_bad_image="skip").use_views(Views(8, 2))
+    batches = list(module.test_dataloader()[0])
+    assert sum(len(batch) for batch in batches) == 3 and sum(len(batch.bad) for batch in batches) == len(said)
+
+
+def test_lists_and_archives_that_are_no_files(tmp_path: Path) -> None:
+    special(tmp_path)
+    for name in ("pipe.png", "zero.png", "sparse.png"):
+        with pytest.raises(DataError, match="text file of class names"):
+            read_names(tmp_path / name)
+        with pytest.raises(DataError, match="cannot be read"):
+            image_list(tmp_path / name)
+    for name in ("pipe.png", "zero.png", "socket.png"):
+        with pytest.raises(DataError, match="found another file; unpack it first"):
+            FileStore(tmp_path / name)
+    assert read_file(tmp_path / "sparse.png", most=2**40, first=4) == bytes(4)
+    (tmp_path / "t.csv").write_text("path,label\npipe.png,cat\n")
+    with pytest.raises(DataError, match="1 are missing, such as pipe.png"):
+        image_list(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le-mark", "utf-32"])
+@pytest.mark.parametrize("separator", [",", "\t", ";"])
+def test_tables_in_other_encodings_and_separators(encoding: str, separator: str, tmp_path: Path) -> None:
+    """As spreadsheets save them: UTF-16 with tabs, semicolons where a comma is in every number."""
+    (tmp_path / "é.png").write_bytes(png())
+    text = separator.join(["label", "path"]) + "\r\n" + separator.join(["café", "é.png"]) + "\r\n"
+    content = b"\xff\xfe" + text.encode("utf-16-le") if encoding == "utf-16-le-mark" else text.encode(encoding)
+    (tmp_path / "t.tsv").write_bytes(content)
+    found = image_list(tmp_path / "t.tsv")
+    assert found.class_names == ["café"] and found.image(0).mode == "RGB"
+
+
+def test_tables_in_no_known_encoding(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes("path,label\né.png,café\n".encode("cp1252"))
+    with pytest.raises(
+        DataError, match="Expected a table in UTF-8 or UTF-16 at .*, but byte 11 is neither; save it as"
+    ):
+        image_list(tmp_path / "t.csv")
+
+
+def test_a_table_over_an_archive(tmp_path: Path) -> None:
+    archive = zip_of_names(tmp_path / "t.zip", [b"a/1.png", b"b/2.png"])
+    (tmp_path / "t.csv").write_text("path,label\nb/2.png,dog\na/1.png,cat\n")
+    found = image_list(tmp_path / "t.csv", root=archive)
+    assert found.class_names == ["cat", "dog"] and found.labels() == [1, 0] and found.image(0).mode == "RGB"
+
+
+def test_splits_in_a_folder_or_an_archive(tmp_path: Path) -> None:
+    names = [f"{split}/{name}/a.png" for split in ("train", "validation", "test") for name in ("cat", "dog")]
+    archive = zip_of_names(tmp_path / "t.zip", [f"pets/{name}".encode() for name in names])
+    with zipfile.ZipFile(archive) as content:
+        content.extractall(tmp_path)
+    for root in (archive, tmp_path / "pets"):
+        with pytest.raises(
+            DataError, match=r"found test, train, validation, which hold splits .*pass data\.split=test"
+        ):
+            image_folder(root)
+        found = image_folder(root, split="val", classes="new")
+        assert (found.class_names, found.split, len(found)) == (["dog"], "val", 1)
+    with pytest.raises(DataError, match=r"Expected `data\.split` to be test, val, train or null, got 'dev'"):
+        image_folder(archive, split="dev")
+    shutil.rmtree(tmp_path / "pets" / "test")
+    with pytest.raises(DataError, match="Expected one folder test or testing in .*, found train and validation"):
+        image_folder(tmp_path / "pets", split="test")
