@@ -9,11 +9,13 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 import tpt
-from tests.conftest import NAMES, ROOT, compose_config
+from tests.conftest import ROOT, compose_config
 from tests.experiments import EXPERIMENTS, script_of
 from tests.own_data import save_huggingface, write_shard
 from tests.paper_tree import paper_tree
+from tpt.data import image_folder
 from tpt.data.catalog import CATALOG
+from tpt.tasks import MethodMaker
 
 CONF = ROOT / "conf"
 GROUPS = sorted(p.name for p in CONF.iterdir() if p.is_dir())
@@ -27,10 +29,11 @@ NEEDS = {  # what a user must say
     **{f"data={name}": ["data.root={paper}"] for name in [*CATALOG, "natural_shift", "cross_dataset"]},
     "backbone=open_clip": ["backbone.name=ViT-B-32-quickgelu", "backbone.pretrained=openai"],
     "backbone=file": ["backbone.pretrained={weights}"],
+    "method=rlcf": ["backbone@method.reward=emoji_mini"],  # the paper's is fetched
     "context=coop": ["context.path={weights}"],
     "context=cocoop": ["context.path={weights}"],
 }
-FETCHED = {"backbone=vit_b16", "backbone=rn50", "backbone=open_clip"}  # weights from a hub
+FETCHED = {"backbone=vit_b16", "backbone=rn50", "backbone=open_clip", "backbone=vit_l14"}  # weights from a hub
 TRAIN_GROUPS = {"learner", "shots"}  # of train_coop.py, tested beside it
 TRAINING = {f"experiment={name}" for name in EXPERIMENTS if script_of(name) == "train_coop"}  # likewise
 
@@ -78,12 +81,11 @@ def test_option(option: str, tmp_path: Path, image_tree: Path, paper: Path, nois
         assert instantiate(cfg[group]) is not None
 
 
-def test_method_options_build_methods(clip: tpt.CLIP, tmp_path: Path) -> None:
+def test_method_options_build_methods(clip: tpt.CLIP, tmp_path: Path, image_tree: Path) -> None:
     for option in (o for o in OPTIONS if o.startswith("method=")):
-        cfg = compose(option, tmp_path=tmp_path)
-        context = instantiate(cfg.context)(clip)
-        method = instantiate(cfg.method)(clip=clip, class_names=NAMES, context=context)
-        assert isinstance(method, tpt.Method)
+        cfg = compose(option, *NEEDS.get(option, []), tmp_path=tmp_path)
+        maker = MethodMaker(clip, instantiate(cfg.context), instantiate(cfg.method))
+        assert isinstance(maker(image_folder(image_tree)), tpt.Method)  # "paper" is a value for each dataset
 
 
 def test_defaults_are_the_papers(tmp_path: Path) -> None:

@@ -45,7 +45,8 @@ def episode(clip: tpt.CLIP, root: Path, maker: Any, folder: Path | None, **setti
     task = AdaptationTask(clip, lambda _: None, [image_folder(root)], cache=cache)  # type: ignore[arg-type, return-value]
     found = {}
     for batch in loaded(root, maker, cache, **settings):
-        found.update(zip(batch.paths, zip(*task._features(batch), strict=True), strict=True))
+        features, needed = task._features(batch)
+        found.update(zip(batch.paths, zip(features, needed["image_norm"], strict=True), strict=True))
     cache.close(lambda counts: counts, torch.device("cpu"))
     return found, cache
 
