@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # with which a formula begins in a spreadsheet
 PARTIAL = ".partial"  # how the name of a file that is not whole yet ends
 
 
@@ -50,6 +51,11 @@ def write_text(text: str, path: Path) -> None:
 def write_json(content: dict[str, Any], path: Path) -> None:
     """Writes the file whole or not at all."""
     write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n", path)
+
+
+def harmless(text: str) -> str:
+    """A text that a spreadsheet does not take for a formula, as a cell of a CSV file."""
+    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def remove_partial(folder: Path) -> None:

@@ -8,6 +8,7 @@ from tpt.data.few_shot import Shots, draw_shots, half_of_classes
 from tpt.data.folder import image_folder
 from tpt.data.huggingface import huggingface_dataset
 from tpt.data.listing import image_list
+from tpt.data.pictures import pictures
 from tpt.data.shards import tar_shards
 from tpt.data.shots import ShotsDataModule
 
@@ -26,6 +27,7 @@ __all__ = [
     "huggingface_dataset",
     "image_folder",
     "image_list",
+    "pictures",
     "read_entry",
     "tar_shards",
 ]

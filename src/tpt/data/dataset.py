@@ -39,7 +39,6 @@ class ImageDataset:
         augmix: whether the paper's views of it are mixed by AugMix.
         by_content: whether the views of an image follow from its pixels alone, so that neither its name nor what lies
             beside it moves its answer; otherwise, as in the paper's datasets, they follow from its path.
-        upright: turns photographs as the camera's orientation tag says; the official code does not.
     """
 
     name: str
@@ -52,7 +51,6 @@ class ImageDataset:
     template: str = "a photo of a {}."
     augmix: bool = False
     by_content: bool = False
-    upright: bool = False
 
     def __post_init__(self) -> None:
         if not self.samples:
@@ -107,12 +105,12 @@ class ImageDataset:
         Raises:
             BadImageError: its file is gone or cannot be decoded.
         """
-        name = f"{self.store.root}/{self.samples[index].path}"
-        return decode_image(self.content(index) if content is None else content, name, self.upright)
+        name = str(self.store.root / self.samples[index].path)
+        return decode_image(self.content(index) if content is None else content, name)
 
     def file_identity(self, index: int) -> str:
         """What, with the bytes of an image's file, fixes its views."""
-        return f"pixels, upright {self.upright}" if self.by_content else f"{self.name}/{self.samples[index].path}"
+        return "" if self.by_content else f"{self.name}/{self.samples[index].path}"
 
     def view_identity(self, index: int, image: Image.Image) -> str:
         """What fixes the random numbers of an image's views: names alone, or pixels alone, see `by_content`.

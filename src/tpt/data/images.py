@@ -6,7 +6,7 @@ import io
 import warnings
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from tpt.errors import BadImageError
 
@@ -19,7 +19,7 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", 
 _FORMATS = ("JPEG", "PNG", "PPM", "BMP", "DIB", "TIFF", "WEBP", "GIF")
 
 
-def decode_image(content: bytes, name: str, upright: bool = False) -> Image.Image:
+def decode_image(content: bytes, name: str) -> Image.Image:
     """The picture as 8-bit RGB, whatever its file was: grey, palette, CMYK, 16-bit, with alpha.
 
     Like the official code's `convert("RGB")`, transparency is dropped and orientation tags are ignored; 16-bit
@@ -28,7 +28,6 @@ def decode_image(content: bytes, name: str, upright: bool = False) -> Image.Imag
     Args:
         content: of the file.
         name: named in errors.
-        upright: turns it as its orientation tag says.
 
     Raises:
         BadImageError: not an image, truncated, or of more than `MAX_PIXELS` pixels.
@@ -43,7 +42,10 @@ def decode_image(content: bytes, name: str, upright: bool = False) -> Image.Imag
                     f"in {name}; scale it down, or pass data.on_bad_image=skip."
                 )
             picture.load()
-            return as_rgb(picture, upright)
+            if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
+                values = np.asarray(picture, dtype=np.float64)
+                picture = Image.fromarray((values / _full_scale(values)).clip(0, 255).astype(np.uint8))
+            return picture.convert("RGB")
     except BadImageError:
         raise
     except Exception as error:  # of many kinds, from the decoders of damaged bytes
@@ -53,20 +55,6 @@ def decode_image(content: bytes, name: str, upright: bool = False) -> Image.Imag
             f"Expected a readable image, but {name} cannot be decoded ({reason}); replace or remove the file, or "
             "pass data.on_bad_image=skip to leave such files out and count them."
         ) from error
-
-
-def as_rgb(picture: Image.Image, upright: bool = False) -> Image.Image:
-    """A loaded picture as 8-bit RGB, as `decode_image` gives it.
-
-    Args:
-        picture: of any mode.
-        upright: turns it as its orientation tag says.
-    """
-    turned = ImageOps.exif_transpose(picture) if upright else picture
-    if turned.mode in ("I", "F") or turned.mode.startswith("I;16"):
-        values = np.asarray(turned, dtype=np.float64)
-        turned = Image.fromarray((values / _full_scale(values)).clip(0, 255).astype(np.uint8))
-    return turned.convert("RGB")
 
 
 def _full_scale(values: np.ndarray) -> float:
