@@ -1,5 +1,7 @@
 """Test-time prompt tuning of CLIP-like models."""
 
+from typing import TYPE_CHECKING, Any
+
 from tpt.backbones import CLIP, load_clip
 from tpt.methods import (
     ATPT,
@@ -32,6 +34,9 @@ from tpt.prompts import (
 from tpt.version import __version__
 from tpt.views import AugMix, Views
 
+if TYPE_CHECKING:
+    from tpt.predictions import Prediction, Predictions, predict
+
 __all__ = [
     "ATPT",
     "CLIP",
@@ -50,6 +55,8 @@ __all__ = [
     "ConditionalContext",
     "Context",
     "Method",
+    "Prediction",
+    "Predictions",
     "PromptLearner",
     "ViewEnsemble",
     "Views",
@@ -60,6 +67,16 @@ __all__ = [
     "export_public",
     "load_clip",
     "load_context",
+    "predict",
     "random_context",
     "save_context",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What needs Lightning and Hydra, which take seconds to load, is loaded when it is used."""
+    if name not in ("Prediction", "Predictions", "predict"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from tpt import predictions  # noqa: PLC0415 -- see above
+
+    return getattr(predictions, name)

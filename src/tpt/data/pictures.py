@@ -68,7 +68,8 @@ def pictures(
     found = find_pictures([root] if isinstance(root, str | PurePath) else root)
     paths = dict.fromkeys(found.paths)
     if not paths:
-        raise DataError(f"Expected pictures ({', '.join(EXTENSIONS)}) at {_shown(root)}, found {_counted(found.others)}.")
+        shown = str(root) if isinstance(root, str | PurePath) else ", ".join(map(str, root[:SHOWN]))
+        raise DataError(f"Expected pictures ({', '.join(EXTENSIONS)}) at {shown}, found {_counted(found.others)}.")
     dataset = ImageDataset(
         name or "pictures", names, [Sample(path) for path in paths], found.store, found.notes, by_content=True
     )
@@ -134,7 +135,7 @@ def _places(sources: Sequence[Source], in_list: bool = False) -> Iterator[str]:
             yield from (os.path.normpath(match) for match in matched)
         else:
             raise DataError(
-                f"Expected a picture, a folder, a zip archive or a pattern at {source!r}, found nothing; check the path."
+                f"Expected a picture, folder, zip archive or pattern at {source!r}, found nothing; check the path."
             )
 
 
@@ -166,7 +167,3 @@ def _pictures_at(place: str, archives: dict[str, FileStore], others: Counter[str
 def _counted(others: Counter[str]) -> str:
     """How many files of each suffix."""
     return ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(SHOWN)) or "none"
-
-
-def _shown(root: Source | Sequence[Source]) -> str:
-    return str(root) if isinstance(root, str | PurePath) else ", ".join(map(str, root[:SHOWN]))

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tpt.backbones.clip import CLIP
 from tpt.data import EpisodeDataModule, ImageDataset, Sample
-from tpt.data.pictures import PictureStore, class_list, find_pictures
-from tpt.errors import UserError
-from tpt.parts import Parts
+from tpt.data.pictures import class_list, find_pictures
+from tpt.errors import BadImageError, UserError
+from tpt.parts import Parts, compose
 from tpt.predictions.prediction import Prediction, Predictions, prediction_of
 from tpt.tasks import AdaptationTask
 from tpt.tasks.outcome import cut
@@ -62,16 +63,78 @@ def predict(
         UserError: there is no such file, option or setting, or the class names cannot be told apart.
     """
     given = [images] if isinstance(images, str | PurePath | Image.Image | np.ndarray) else list(images)
-    weights = () if pretrained is None else (("backbone.pretrained", pretrained),)
-    parts = Parts.of(
-        (("method", method), *((("backbone", backbone),) if isinstance(backbone, str) else ()), *weights),
-        (("views.num_views", num_views), ("seed", seed)),
-        settings,
-        clip=backbone if isinstance(backbone, CLIP) else None,
-        device=device,
-    )
-    dataset = dataset_of(given, class_list(class_names))
-    return Predictions(list(_stream(parts, dataset, batch_size, top))) if given else Predictions([])
+    own = backbone if isinstance(backbone, CLIP) else None
+    groups = [("method", method), *([("backbone", backbone)] if isinstance(backbone, str) else [])]
+    values: list[tuple[str, Any]] = [("views.num_views", num_views), ("seed", seed)]
+    values += [("backbone.pretrained", pretrained)] if pretrained is not None else []
+    names = class_list(class_names)
+    dataset = dataset_of(given, names)
+    if dataset is None:
+        return Predictions([])
+    parts = Parts.of(compose(groups, values, settings), own, device).on_one_view()
+    parts.make_method.check([(dataset, getattr(parts.views, "num_views", None))])
+    return Predictions(list(_stream(parts, dataset, batch_size, top)))
+
+
+def dataset_of(images: Sequence[Picture], class_names: list[str]) -> ImageDataset | None:
+    """Pictures without labels, each as often as it is given; None where there are none.
+
+    Raises:
+        UserError: something that is no picture; DataError: no file at a path.
+    """
+    store, samples = GivenPictures(), []
+    for number, image in enumerate(images, start=1):
+        if isinstance(image, str | PurePath):
+            found = find_pictures([image])
+            paths = [store.add(path, partial(found.store.read, path)) for path in found.paths]
+        else:
+            paths = [store.add(f"image {number}", partial(_as_file, _checked(image, number)))]
+        samples += [Sample(path) for path in paths]
+    return ImageDataset("pictures", class_names, samples, store, by_content=True) if samples else None
+
+
+class GivenPictures:
+    """The bytes of pictures that are files or in memory, by their path or their place."""
+
+    root = Path()
+
+    def __init__(self) -> None:
+        self._read: dict[str, Callable[[], bytes]] = {}
+
+    def add(self, path: str, read: Callable[[], bytes]) -> str:
+        """Takes up what gives a picture's bytes, and gives its path."""
+        self._read[path] = read
+        return path
+
+    def read(self, path: str) -> bytes:
+        """The bytes of one picture; raises a BadImageError."""
+        return self._read[path]()
+
+
+def _as_file(image: Image.Image) -> bytes:
+    """A file of the same pixels, upright as the camera held it, so that it is read as files are."""
+    try:
+        upright = ImageOps.exif_transpose(image)
+        buffer = io.BytesIO()
+        upright.save(buffer, "PPM" if upright.mode == "RGB" else "TIFF")  # which are quick to write and to read
+        return buffer.getvalue()
+    except Exception as error:  # of many kinds: its file was closed or is damaged, or no format has its mode
+        raise BadImageError(f"Expected an image that can be read, but it cannot ({error}); open it anew.") from error
+
+
+def _checked(image: Any, number: int) -> Image.Image:
+    """Raises a UserError for what is no picture."""
+    if isinstance(image, Image.Image):
+        return image
+    shape = getattr(image, "shape", None)
+    good = isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.size
+    if not good or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))):
+        what = type(image).__name__ if shape is None else f"{tuple(shape)} of {image.dtype}"
+        raise UserError(
+            f"Expected a path, a PIL image or an array (H, W, 3) or (H, W) of uint8 as picture {number}, got {what}; "
+            "convert it."
+        )
+    return Image.fromarray(image)
 
 
 def _stream(parts: Parts, dataset: ImageDataset, batch_size: int, top: int) -> Iterator[Prediction]:
