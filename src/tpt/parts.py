@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,10 +18,11 @@ from tpt.backbones.clip import CLIP
 from tpt.errors import UserError
 from tpt.methods import Method
 from tpt.programs import config_dir
+from tpt.quoting import for_hydra
 from tpt.tasks import MethodMaker
 
 USED = ("backbone", "context", "method", "views")  # sections that parts are made of
-OPEN_CLIP, FILE = "open_clip", "file"  # options of conf/backbone for names and weights that are no option
+OPEN_CLIP = "open_clip"  # the option of conf/backbone for names that are no option
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Parts:
         """
         for section in USED if clip is None else USED[1:]:
             for key in sorted(OmegaConf.missing_keys(cfg[section])):
-                raise UserError(f"Expected a value for `{section}.{key}`, got none; give one.")
+                raise UserError(f"Expected a value for `{key}`, got none; give one.")
         try:
             if clip is None:
                 device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -85,23 +87,50 @@ def compose(
     Raises:
         UserError: there is no such option or setting.
     """
-    given, settings = [], list(values)
-    for group, option in groups:
-        if group == "backbone" and option not in options(group):
-            settings.insert(0, ("backbone.name", option))
-            option = OPEN_CLIP  # noqa: PLW2901 -- what the name stands for
-        given.append(f"{group}={known_option(group, option)}")
+    given = choose(groups)
     try:
         with hydra.initialize_config_dir(str(config_dir().resolve()), version_base="1.3"):
-            cfg = hydra.compose("test_time", [*given, *overrides])
-        for key, value in settings:
+            cfg = hydra.compose("test_time", given)
+            cfg = _overridden(cfg, given, overrides)
+        for key, value in values:
             if OmegaConf.select(cfg, key, throw_on_missing=False) is None and not _has(cfg, key):
                 raise UserError(f"Expected a setting that exists, got {key!r}; {_about(key, cfg)}.")
             with open_dict(cfg):
-                OmegaConf.update(cfg, key, _literal(value))
+                OmegaConf.update(cfg, key, _literal(key, value))
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_first_line(error)) from error
     return cfg
+
+
+def _overridden(cfg: DictConfig, given: Sequence[str], overrides: Sequence[str]) -> DictConfig:
+    """The configuration with more settings, as on the command line."""
+    if not overrides:
+        return cfg
+    try:
+        return hydra.compose("test_time", [*given, *overrides])
+    except HydraException as error:
+        unknown = re.match(r"Could not override '([^']+)'", str(error))
+        if unknown is None:
+            raise
+        raise UserError(f"Expected a setting that exists, got {unknown[1]!r}; {_about(unknown[1], cfg)}.") from error
+
+
+def choose(groups: Iterable[tuple[str, str]]) -> list[str]:
+    """What chooses options on a command line.
+
+    Args:
+        groups: group -> option; a backbone that is no option of `conf/backbone` is a model name of open_clip.
+
+    Raises:
+        UserError: there is no such option.
+    """
+    chosen = []
+    for group, option in groups:
+        if group == "backbone" and option not in options(group):
+            chosen += [f"{group}={OPEN_CLIP}", f"backbone.name={for_hydra(option)}"]
+        else:
+            chosen.append(f"{group}={known_option(group, option)}")
+    return chosen
 
 
 def options(group: str) -> list[str]:
@@ -134,9 +163,11 @@ def _about(key: str, cfg: DictConfig) -> str:
     return f"there {'is ' + ', '.join(n for n in names if not n.startswith('_')) if names else 'is no such section'}"
 
 
-def _literal(value: Any) -> Any:
-    """A text that OmegaConf does not take for an interpolation."""
-    return value.replace("${", "\\${") if isinstance(value, str) else value
+def _literal(key: str, value: Any) -> Any:
+    """The value, which must be no interpolation: Hydra resolves twice, so that none can be quoted."""
+    if isinstance(value, str) and "${" in value:
+        raise UserError(f"Expected a value without '${{' for `{key}`, got {value!r}; rename it.")
+    return value
 
 
 def _first_line(error: BaseException) -> str:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
-SHOWN = 60  # characters of a path or an answer in a printed list
+from tpt.runs import read_records
+
+AT_ONCE = 1024  # records that are Python's own objects at the same time
 
 
 class Likely(NamedTuple):
@@ -104,3 +106,13 @@ def prediction_of(record: Mapping[str, Any]) -> Prediction:
         seconds=record["seconds"],
         problem=record["problem"],
     )
+
+
+def stored_predictions(run_dir: str | Path) -> Iterator[Prediction]:
+    """The answers of a run's records, in the order of its pictures.
+
+    Raises:
+        UserError: there are no records, or they are damaged.
+    """
+    for some in read_records(run_dir).to_batches(max_chunksize=AT_ONCE):
+        yield from map(prediction_of, some.to_pylist())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def write_predictions(predictions: Iterable[Prediction], path: str | Path, top: 
     CSV and Parquet have the columns path, answer, probability, answer_2, probability_2 and so on, answer_before,
     probability_before, views_selected, problem; what does not apply is empty.  JSON is a list of objects, in which
     `top` is a list and `selected` holds the views themselves.  In CSV a text that a spreadsheet would take for a
-    formula has an apostrophe before it.
+    formula has an apostrophe before it, and a line break or another control character is a code, such as `\\n`.
 
     Args:
         predictions: in the order of the table's rows.
@@ -82,6 +83,7 @@ def schema(top: int) -> pa.Schema:
     )
 
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _ANSWER = (("answer", pa.string()), ("probability", pa.float32()))
 
 
@@ -106,7 +108,7 @@ def _text(value: Any) -> str:
         case float():
             return f"{value:.{DIGITS}f}"
         case str():
-            return harmless(value)
+            return harmless(_CONTROL.sub(lambda found: repr(found[0])[1:-1], value))
         case _:
             return str(value)
 

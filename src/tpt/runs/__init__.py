@@ -1,7 +1,7 @@
 """A run on disk: what it is, its records, and which of its images are done."""
 
 from tpt.files import write_json
-from tpt.runs.directory import RunDirectory
+from tpt.runs.directory import ANOTHER, RunDirectory
 from tpt.runs.environment import environment, session
 from tpt.runs.manifest import about_datasets, named_files, read_manifest
 from tpt.runs.records import (
@@ -14,6 +14,7 @@ from tpt.runs.records import (
 )
 
 __all__ = [
+    "ANOTHER",
     "RECORD_SCHEMA",
     "RunDirectory",
     "about_datasets",

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 PATIENCE_S = 15.0
 LOGS = "csv"  # what conf/logger/csv.yaml calls it
 DAMAGED = "damaged"  # a folder beside the records, which other programs may read as a whole
+ANOTHER = "choose another hydra.run.dir"
 SHOWN = 3  # differences in an error
 READERS = 8  # threads that read images again
 
@@ -35,12 +36,14 @@ class RunDirectory:
         folder: of the run.
         resume: continues what is there; otherwise a directory with records is refused.
         first: whether this is the first process of the run, which alone writes the manifest.
+        another: how to have another directory, for errors.
     """
 
-    def __init__(self, folder: Path, resume: bool = False, first: bool = True) -> None:
+    def __init__(self, folder: Path, resume: bool = False, first: bool = True, another: str = ANOTHER) -> None:
         self.folder = folder
         self.resume = resume
         self.first = first
+        self.another = another
         self.records = RECORD_SCHEMA.empty_table()  # of earlier sessions
         self._lock = FileLock(folder / ".lock", timeout=PATIENCE_S)
 
@@ -104,13 +107,13 @@ class RunDirectory:
             self._lock.acquire()
         except Timeout as error:
             raise UserError(
-                f"Expected one run at a time in {self.folder}, but another process is at it; wait for it, or choose "
-                "another hydra.run.dir."
+                f"Expected one run at a time in {self.folder}, but another process is at it; wait for it, or "
+                f"{self.another}."
             ) from error
         if not self.resume and shard_files(self.folder):
             raise UserError(
                 f"Expected no records in {self.folder}, found those of an earlier run; continue it with "
-                f"resume={self.folder}, or choose another hydra.run.dir."
+                f"resume={self.folder}, or {self.another}."
             )
 
     def _earlier_sessions(self, manifest: Mapping[str, Any], session: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -121,7 +124,7 @@ class RunDirectory:
             more = f" (and {len(different) - SHOWN} more)" if len(different) > SHOWN else ""
             raise UserError(
                 f"Expected the settings of the run in {self.folder}, but {'; '.join(different[:SHOWN])}{more}; "
-                "continue with the same, or choose another hydra.run.dir."
+                f"continue with the same, or {self.another}."
             )
         sessions: list[dict[str, Any]] = old["sessions"]
         before, now = sessions[-1]["versions"], session["versions"]
