@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from filelock import FileLock
@@ -15,7 +16,7 @@ from filelock import FileLock
 import tpt
 from tests.conftest import Done, noise_image
 from tpt.data import EpisodeDataModule
-from tpt.runs import read_manifest, read_notes, read_records
+from tpt.runs import read_logits, read_manifest, read_notes, read_records, write_json
 from tpt.runs.records import shard_files, write_shard
 from tpt.tasks import AdaptationTask
 
@@ -234,7 +235,8 @@ def test_same_in_same_out(run_script: Run, small: list[str], tmp_path: Path, mat
         assert rows == found[batch, 0, shuffle]
         for row, expected in zip(rows, reference, strict=True):
             for key, value in expected.items():
-                assert row[key] == (pytest.approx(value, abs=1e-5) if isinstance(value, float) else value), key
+                close = isinstance(value, float) or key == "top_confidence"
+                assert row[key] == (pytest.approx(value, abs=1e-5) if close else value), key
 
 
 def test_a_sweep_is_continued(run_script: Run, small: list[str], tmp_path: Path, stop_after: Any) -> None:
@@ -276,3 +278,44 @@ def test_logs_of_earlier_sessions_are_kept(run_script: Run, small: list[str], tm
     run_script("test_time.py", "resume=run")
     assert (tmp_path / "run" / "csv_1" / "metrics.csv").read_text() == before
     assert "test/pictures/acc" in (tmp_path / "run" / "csv" / "metrics.csv").read_text()
+
+
+def test_logits_and_names_of_a_stopped_run(run_script: Run, small: list[str], tmp_path: Path, stop_after: Any) -> None:
+    """They are those of a run that was never stopped; what a record holds cannot change on the way."""
+    keep = ["callbacks.records.logits=true", "callbacks.records.top=2"]
+    run_script("test_time.py", *small, *keep, "hydra.run.dir=undisturbed")
+    expected = read_logits(tmp_path / "undisturbed").drop_columns("seconds")
+    stop_after(2)
+    run_script("test_time.py", *small, *keep, ok=False)
+    stop_after(-1)
+    for other in ("callbacks.records.top=3", "callbacks.records.logits=false"):
+        done = run_script("test_time.py", "resume=run", other, ok=False)
+        assert f"{other.split('=')[0]} was" in done.stderr
+    run_script("test_time.py", "resume=run", *keep)
+    assert read_logits(tmp_path / "run").drop_columns("seconds").equals(expected)
+    for row in expected.to_pylist():
+        names = ["T-shirt", "cat", "hot air balloon"]  # the folders, sorted
+        for end in ("", "_zero_shot"):
+            logits = np.asarray(row[f"logits{end}"], dtype=np.float64)
+            assert logits[row[f"pred{end}"]] == logits.max() and row[f"pred_name{end}"] == names[row[f"pred{end}"]]
+            probability = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+            assert probability.max() == pytest.approx(row[f"confidence{end}"], abs=0.01)  # of half precision
+        assert row["class_name"] == names[row["label"]] and row["path"].startswith(row["class_name"])
+        assert (
+            row["top"][0] == row["pred"] and row["top_name"] == [names[k] for k in row["top"]] and len(row["top"]) == 2
+        )
+        assert row["top_confidence"][0] == row["confidence"] >= row["top_confidence"][1]
+
+
+def test_a_run_from_before_records_had_names_goes_on(
+    run_script: Run, small: list[str], tmp_path: Path, stop_after: Any
+) -> None:
+    stop_after(2)
+    run_script("test_time.py", *small, ok=False)
+    stop_after(-1)
+    manifest = json.loads((tmp_path / "run" / "run.json").read_text())
+    for key in ("top", "logits"):
+        del manifest["config"]["callbacks"]["records"][key]
+    write_json(manifest, tmp_path / "run" / "run.json")
+    run_script("test_time.py", "resume=run")
+    assert read_records(tmp_path / "run").num_rows == 12

@@ -31,6 +31,8 @@ FREE = (
     "trainer.enable_progress_bar",
     "trainer.logger",
 )
+# Of these, what a record holds: setting -> what runs did before there was one.
+RECORDED = {"callbacks.records.top": 5, "callbacks.records.logits": False}
 # What must be the same beside the configuration.
 SAME = ("backbone", "context_fingerprint", "device", "division", "files", "datasets")
 
@@ -82,6 +84,7 @@ def _compared(manifest: Mapping[str, Any]) -> dict[str, Any]:
     free = tuple(f"{key}." for key in FREE)
     # The data module's settings repeat those of `data`.
     kept = {k: v for k, v in config.items() if not f"{k}.".startswith((*free, "data.module."))}
+    kept |= {key: config.get(key, before) for key, before in RECORDED.items()}
     others = dict(leaves({key: manifest.get(key) for key in SAME}))
     return {**kept, **{k: v for k, v in others.items() if not k.endswith((".notes", ".root"))}}
 
