@@ -91,11 +91,15 @@ def make_blocks(looker: Looker, drawings: list[Path], method: str, names: list[s
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
                 picture = gr.Image(
-                    type="filepath", image_mode=None, sources=["upload", "clipboard"], label="Picture", height=260
+                    type="filepath", image_mode=None, sources=["upload", "clipboard"], label="Picture", height=240
                 )
-                classes = gr.Textbox(
-                    "\n".join(names), lines=6, max_lines=6, label=f"Class names, a name a line ({len(names)} at first)"
+                gr.Examples(
+                    [[str(path)] for path in drawings],
+                    [picture],
+                    label="or a drawing of a vendor that the bundled model never saw",
+                    examples_per_page=len(drawings),
                 )
+                classes = gr.Textbox("\n".join(names), lines=6, max_lines=6, label="Class names, one a line")
                 with gr.Row():
                     chosen = gr.Dropdown(options("method"), value=method, label="Method", min_width=120)
                     views = gr.Slider(1, MOST_VIEWS, value=64, step=1, label="Views", min_width=160)
@@ -108,14 +112,8 @@ def make_blocks(looker: Looker, drawings: list[Path], method: str, names: list[s
                 go = gr.Button("Look", variant="primary")
             with gr.Column(scale=3, min_width=420):
                 answers = gr.HTML(NOTHING_YET, elem_id="answers")
-        seen = gr.HTML("", elem_id="views")
+                seen = gr.HTML("", elem_id="views")
         inputs, outputs = [picture, classes, chosen, views, settings], [answers, seen]
-        gr.Examples(
-            [[str(path)] for path in drawings],
-            [picture],
-            label="Drawings of vendors that the bundled model never saw",
-            examples_per_page=len(drawings),
-        )
         look = functools.partial(show, looker)
         for event in (go.click, picture.upload, settings.submit):
             event(look, inputs, outputs, concurrency_limit=1, api_visibility="private")
@@ -130,7 +128,7 @@ def show(
     import gradio as gr  # noqa: PLC0415 -- an extra
 
     if not picture:
-        raise gr.Error("Expected a picture, got none; drop one, or choose a drawing below.", print_exception=False)
+        raise gr.Error("Expected a picture, got none; drop one, or choose a drawing.", print_exception=False)
     try:
         lines = classes.splitlines()
         names = class_list(classes if len(lines) == 1 and "," in classes else [line.strip() for line in lines])

@@ -25,10 +25,13 @@ CSS = """
   color: var(--body-text-color-subdued); }
 .tpt-card .what { font-size: 24px; font-weight: 650; line-height: 1.25; overflow-wrap: anywhere; }
 .tpt-card .sure { font-variant-numeric: tabular-nums; color: var(--body-text-color-subdued); }
-.tpt-bars { width: 100%; border-collapse: collapse; margin-top: 14px; font-variant-numeric: tabular-nums; }
+.prose .tpt-bars, .tpt-bars { width: 100%; border-collapse: collapse; border: none; margin-top: 14px;
+  font-variant-numeric: tabular-nums; }
+.prose .tpt-bars :is(tr, th, td), .tpt-bars :is(tr, th, td) { border: none; background: none; }
 .tpt-bars th { font-size: 12px; font-weight: 500; text-align: left; padding: 2px 8px;
   color: var(--body-text-color-subdued); }
-.tpt-bars td { padding: 3px 8px; border-top: 1px solid var(--border-color-primary); vertical-align: middle; }
+.prose .tpt-bars td, .tpt-bars td { padding: 4px 8px; border-top: 1px solid var(--border-color-primary);
+  vertical-align: middle; }
 .tpt-bars td.name { width: 26%; overflow-wrap: anywhere; }
 .tpt-bars tr.answer td.name { font-weight: 650; }
 .tpt-bars td.number { width: 7ch; text-align: right; white-space: nowrap; }
@@ -36,20 +39,20 @@ CSS = """
 .tpt-bar { height: 12px; border-radius: 6px; background: var(--border-color-primary); overflow: hidden; }
 .tpt-bar i { display: block; height: 100%; border-radius: 6px; background: #8a8f98; }
 .tpt-bar.after i { background: #0072B2; }
-.tpt-views { display: grid; grid-template-columns: repeat(auto-fill, minmax(92px, 1fr)); gap: 10px; }
+.tpt-views { display: grid; grid-template-columns: repeat(auto-fill, minmax(84px, 1fr)); gap: 10px; }
 .tpt-views figure { margin: 0; text-align: center; font-size: 12px; font-variant-numeric: tabular-nums;
   color: var(--body-text-color-subdued); }
-.tpt-views img { width: 100%; aspect-ratio: 1; border-radius: 6px; display: block; box-sizing: border-box;
-  border: 1px solid var(--border-color-primary); }
+.tpt-views img { width: 100%; margin-bottom: 5px; aspect-ratio: 1; border-radius: 6px; display: block;
+  box-sizing: border-box; border: 1px solid var(--border-color-primary); }
 .tpt-views figure.selected img { border: none; outline: 4px solid #0072B2; outline-offset: -1px; }
 .tpt-views figure.selected { color: var(--body-text-color); font-weight: 650; }
-.tpt-note { margin: 0 0 10px; color: var(--body-text-color-subdued); font-size: 14px; }
+.tpt-note { margin: 18px 0 10px; color: var(--body-text-color-subdued); font-size: 14px; }
 .tpt-cost { display: flex; flex-wrap: wrap; gap: 4px 18px; font-variant-numeric: tabular-nums; font-size: 14px;
   margin-top: 14px; color: var(--body-text-color-subdued); }
 .tpt-cost b { color: var(--body-text-color); font-weight: 600; }
 .tpt-empty { color: var(--body-text-color-subdued); padding: 48px 0; text-align: center; }
 """
-NOTHING_YET = '<div class="tpt-empty">Drop a picture, or choose a drawing below, and press <b>Look</b>.</div>'
+NOTHING_YET = '<div class="tpt-empty">Drop a picture, or choose a drawing, and press <b>Look</b>.</div>'
 
 
 def answers_html(look: Look) -> str:
@@ -86,8 +89,13 @@ def _row(look: Look, k: int, answer: bool) -> str:
     )
     return (
         f'<tr class="{"answer" if answer else ""}"><td class="name">{escape(look.class_names[k])}</td>{"".join(bars)}'
-        f'<td class="change">{after - before:+.1f}</td></tr>'
+        f'<td class="change">{_signed(after - before)}</td></tr>'
     )
+
+
+def _signed(points: float) -> str:
+    """Percentage points with their sign; a zero has none."""
+    return "0.0" if abs(points) < 0.05 else f"{points:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
 def cost_html(look: Look) -> str:
