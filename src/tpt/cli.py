@@ -44,7 +44,7 @@ _directory: list[str] = []  # of the run at hand
 TRACE = "TPT_TRACE"  # set in the environment, shows the trace of a user's mistake as well
 
 
-def main(run: Callable[[DictConfig], None], config_name: str) -> None:
+def main(run: Callable[[DictConfig], float | None], config_name: str) -> None:
     """Calls `run` with the configuration `conf/<config_name>.yaml`; exits 1 on a user's mistake."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing and leaving
     wrapped = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)(_job(run))
@@ -84,17 +84,17 @@ def _quieten() -> None:
     warnings.filterwarnings("ignore", message="Total length of `DataLoader` across ranks is zero.*")  # all is done
 
 
-def _job(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
+def _job(run: Callable[[DictConfig], float | None]) -> Callable[[DictConfig], float | None]:
     """`run`, saying what went wrong at once: a sweep goes on with its other jobs and raises only at its end."""
 
-    def job(cfg: DictConfig) -> None:
+    def job(cfg: DictConfig) -> float | None:
         arguments = sys.argv
         try:
             _quieten()
             _refuse_missing(cfg)
             _as_one_job()
             stop.listen()
-            _call(run, cfg)
+            return _call(run, cfg)
         except _USER_ERRORS as error:
             in_sweep = HydraConfig.get().mode is RunMode.MULTIRUN
             where = f" [{' '.join(HydraConfig.get().overrides.task)}]" if in_sweep else ""
@@ -136,10 +136,10 @@ def _refuse_missing(cfg: DictConfig) -> None:
         raise UserError(f"Expected a value for `{'`, `'.join(missing)}`, got none; add {missing[0]}=VALUE.")
 
 
-def _call(run: Callable[[DictConfig], None], cfg: DictConfig) -> None:
+def _call(run: Callable[[DictConfig], float | None], cfg: DictConfig) -> float | None:
     """`run`; a setting that a component does not know (`+method.foo=1`) is the user's mistake, not a TypeError."""
     try:
-        run(cfg)
+        return run(cfg)
     except RuntimeError as error:
         if (outside := _outside(error)) is None:
             raise
@@ -213,7 +213,13 @@ def continued(arguments: list[str]) -> list[str]:
     quoted = str(folder.resolve()).replace("\\", "\\\\").replace("'", "\\'")
     sweep, one = folder / "multirun.yaml", folder / ".hydra" / "overrides.yaml"
     if sweep.is_file():
-        saved = OmegaConf.select(OmegaConf.load(sweep), "hydra.overrides.task", default=[])
+        started = OmegaConf.load(sweep)
+        if not str(OmegaConf.select(started, "hydra.sweeper._target_")).endswith(".BasicSweeper"):
+            raise UserError(
+                f"Expected in `resume` a sweep whose jobs are known beforehand, got {folder}, whose sweeper chooses "
+                f"them on the way; its study goes on in a new sweep with hydra.sweeper.storage=sqlite:///{folder}/study.db."
+            )
+        saved = OmegaConf.select(started, "hydra.overrides.task", default=[])
         return ["--multirun", *saved, *added, f"hydra.sweep.dir='{quoted}'", "resume=auto"]
     if not one.is_file():
         raise UserError(

@@ -34,8 +34,16 @@ def swept(key: str) -> list[Any]:
     values: list[Any] = []
     for override in overrides():
         if override.key_or_group == key:  # of several, Hydra takes the last
-            values = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
+            values = _values(override)
     return values
+
+
+def _values(override: Override) -> list[Any]:
+    """What a sweep gives a setting; of an interval, from which a sweeper draws, its ends."""
+    if override.is_interval_sweep():
+        interval: Any = override.value()
+        return [interval.start, interval.end]
+    return list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
 
 
 def at_hand() -> Sweep | None:

@@ -14,13 +14,15 @@ from tpt.backbones import CLIP
 from tpt.cache import FeatureCache
 from tpt.callbacks import begin, close
 from tpt.data import EpisodeDataModule
+from tpt.programs.habits import objective, show_settings
 from tpt.reports import print_table, refuse_unanswered, results_of
 from tpt.runs import RunDirectory, about_datasets, named_files, session, write_json
 from tpt.tasks import AdaptationTask, MethodMaker
 
 
-def run(cfg: DictConfig) -> None:
-    """One run: every dataset, one table."""
+def run(cfg: DictConfig) -> float | None:
+    """One run: every dataset, one table; gives a sweeper `optimized_metric`."""
+    show_settings(cfg)
     began, folder = time.perf_counter(), cli.output_dir()
     seed_everything(cfg.seed, verbose=False)
     clip: CLIP = instantiate(cfg.backbone)
@@ -60,13 +62,14 @@ def run(cfg: DictConfig) -> None:
         begin(trainer, directory.records, manifest, sweeps.at_hand())
         trainer.test(task, datamodule=data, verbose=False)
         if not trainer.is_global_zero:
-            return
+            return None
         found = {**results_of(folder), "seconds": time.perf_counter() - began, "cache": cache.report()}
         write_json(found, folder / "results.json")
         close(trainer, found["datasets"])
     print_table(found)
     print(f"\nresults.json and records/ are in {folder}")
     refuse_unanswered(found)
+    return objective(cfg.optimized_metric, found["averages"])
 
 
 def main() -> None:

@@ -13,13 +13,15 @@ from tpt import cli, sweeps
 from tpt.backbones import CLIP
 from tpt.callbacks import describe, finish
 from tpt.data import Shots, ShotsDataModule
+from tpt.programs.habits import objective, show_settings
 from tpt.prompts import load_context
 from tpt.runs import session, write_json
 from tpt.tasks import CoCoOpTask, CoOpTask, checkpoints, save_learned
 
 
-def run(cfg: DictConfig) -> None:
+def run(cfg: DictConfig) -> float | None:
     """One run: a context learned by CoOp or CoCoOp, for `test_time.py context=coop context.path=...`."""
+    show_settings(cfg)
     began = time.perf_counter()
     seed_everything(cfg.seed, verbose=False)
     clip: CLIP = instantiate(cfg.backbone)
@@ -36,7 +38,7 @@ def run(cfg: DictConfig) -> None:
     trainer.fit(task, data, ckpt_path=cfg.resume, weights_only=None if cfg.resume is None else True)
     finish(trainer)
     if not trainer.is_global_zero:
-        return
+        return None
 
     files = save_learned(folder, task, clip, cfg.public_layout)
     about = {"learner": made["method"], "choices": made["choices"], "seed": cfg.seed}
@@ -53,6 +55,7 @@ def run(cfg: DictConfig) -> None:
         print(f"Note: {note}.")
     print(", ".join(f"{name} {value:.4g}" for name, value in sorted(metrics.items())))
     print(f"\nNext: {cli.command('test_time')} context={about['learner']} context.path={folder / files['last']}")
+    return objective(cfg.optimized_metric, metrics)
 
 
 def main() -> None:

@@ -22,6 +22,10 @@ FREE = (
     "logger",
     "resume",
     "name",
+    "tags",
+    "notes",
+    "print_config",
+    "optimized_metric",
     "data.num_workers",
     "data.pin_memory",
     "data.on_bad_image",
@@ -30,6 +34,11 @@ FREE = (
     "trainer.strategy",
     "trainer.enable_progress_bar",
     "trainer.logger",
+    "trainer.profiler",
+    "trainer.fast_dev_run",
+    "trainer.limit_test_batches",
+    "trainer.limit_train_batches",
+    "trainer.limit_val_batches",
 )
 # What must be the same beside the configuration.
 SAME = ("backbone", "context_fingerprint", "device", "division", "files", "datasets")
