@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -9,9 +10,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -58,31 +61,46 @@ def test_readme_and_notebook_are_pages(site: Path) -> None:
     assert look.count("data:image/png;base64,") == 2 and "confetti ball" in look
 
 
-@pytest.fixture
-def served(site: Path) -> Iterator[str]:
-    """The site's address on this machine."""
-    handler = partial(SimpleHTTPRequestHandler, directory=str(site))
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The folder's address on this machine."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
 
 
+def opened(address: str, folder: Path) -> tuple[str, set[str]]:
+    """What Chromium makes of a page, and the hosts that the page asked."""
+    chromium = shutil.which("chromium") or pytest.skip("Chromium is not installed")
+    log = folder / "net.json"
+    quiet = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
+    alone = ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", f"--log-net-log={log}"]
+    command = [chromium, *quiet, *alone, "--virtual-time-budget=5000", "--dump-dom", address]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    asked = [event.get("params", {}) for event in json.loads(log.read_text())["events"]]
+    of_page = [a for a in asked if "127.0.0.1" in a.get("network_isolation_key", "") and "url" in a]
+    return done.stdout, {str(urlsplit(a["url"]).hostname) for a in of_page}
+
+
 @browser
 @pytest.mark.parametrize(
-    ("page", "text"), [("", "Two commands"), ("api/methods/", "Adaptation"), ("first_look/", "img")]
+    ("page", "text"), [("", "Two commands"), ("api/methods/", "(B, V, E)"), ("first_look/", "img")]
 )
-def test_pages_in_a_browser_that_knows_no_other_host(served: str, page: str, text: str, tmp_path: Path) -> None:
-    """They are whole, their scripts ran, and the browser has nothing to complain of."""
-    chromium = shutil.which("chromium") or pytest.skip("Chromium is not installed")
-    alone = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
-    quiet = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    settings = [*quiet, f"--user-data-dir={tmp_path}", alone, "--enable-logging=stderr", "--virtual-time-budget=5000"]
-    command = [chromium, *settings, "--dump-dom", f"{served}/{page}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    assert text in done.stdout and "md-search__input" in done.stdout
-    assert '<html lang="en" class="js' in done.stdout  # the theme's script ran
-    assert "CONSOLE" not in done.stderr, done.stderr
+def test_pages_in_a_browser(site: Path, tmp_path: Path, page: str, text: str) -> None:
+    """They are whole, their scripts ran, and nothing is asked of another host."""
+    with served(site) as address:
+        content, asked = opened(f"{address}/{page}", tmp_path)
+        assert text in content and '<html lang="en" class="js' in content
+        assert asked == {"127.0.0.1"}
+
+
+@browser
+def test_the_browser_tells_of_other_hosts(tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text('<html><script src="https://example.org/x.js"></script></html>')
+    with served(tmp_path) as address:
+        assert opened(address, tmp_path)[1] == {"127.0.0.1", "example.org"}
 
 
 @docs
