@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from tpt.backbones.clip import CLIP
-from tpt.backbones.pretrained import EMOJI_MINI, load_clip
+from tpt.backbones.named import EMOJI_MINI
+from tpt.backbones.pretrained import load_clip
 from tpt.errors import UserError
 from tpt.prompts.checkpoint import LearnedContext, context_from_file
 from tpt.prompts.conditional import ConditionalContext
