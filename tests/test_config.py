@@ -30,7 +30,7 @@ NEEDS = {  # what a user must say
     "context=coop": ["context.path={weights}"],
     "context=cocoop": ["context.path={weights}"],
 }
-FETCHED = {"backbone=vit_b16", "backbone=rn50", "backbone=open_clip"}  # weights from a hub
+FETCHED = {"backbone=vit_b16", "backbone=vit_l14", "backbone=rn50", "backbone=open_clip"}  # weights from a hub
 TRAIN_GROUPS = {"learner", "shots"}  # of train_coop.py, tested beside it
 TRAINING = {f"experiment={name}" for name in EXPERIMENTS if script_of(name) == "train_coop"}  # likewise
 
