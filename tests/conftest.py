@@ -28,6 +28,7 @@ import tpt
 from tpt.tasks import AdaptationTask
 
 ROOT = Path(__file__).parent.parent
+collect_ignore = ["golden"]  # the makers of golden numbers are not looked at for examples
 PARITY = Path(__file__).parent / "golden" / "parity"
 
 NAMES = ["airplane", "hot air balloon", "golden_retriever", "kite (bird of prey)", "T-shirt", "jack-o'-lantern", "cat"]
