@@ -13,7 +13,7 @@ things:
   of the gradient of the entropy that the confident pictures of one drawing have, on average.  The step itself is
   taken as given.  Without this, tuned prompts are nothing the tower ever saw, and its features bend before they move.
 
-"a photo of a {}." itself is held near its first features, so that zero-shot accuracy stays.  Plain PyTorch on a CPU
+"a photo of a {}." itself is held near its first features and the mean of the drawings', so that zero-shot accuracy stays.  Plain PyTorch on a CPU
 with a fixed seed.  Only `SEEN_SETS` without their held-back classes are trained on.
 """
 
@@ -167,8 +167,21 @@ class Lesson:
         self.trained = trained  # (vocabulary,) rows of the token embedding that were in use
         self.plain = self.tokenizer([PLAIN.format(w) for w in data.words])
         self.trained[self.plain.unique()] = True
-        with torch.no_grad():
-            self.first = encode_text(model, self.plain)
+        self.target = self.plain_target()
+
+    @torch.no_grad()
+    def plain_target(self) -> Tensor:
+        """(K, E) features the plain prompts are held to: between their first ones and their drawings' mean."""
+        means = torch.zeros(len(self.plain), self.data.features.shape[-1])
+        means.index_add_(0, self.data.labels, self.data.features.mean(1))
+        templates = [[t.format(w) for w in self.data.words] for t in emoji_captions.GENERIC]
+        first = torch.stack([encode_text(self.model, self.tokenizer(texts)) for texts in templates]).mean(0)
+        return F.normalize(F.normalize(first, dim=-1) + self.args.means * F.normalize(means, dim=-1), dim=-1)
+
+    def blend(self, features: Tensor) -> Tensor:
+        """(n, R, E) features, each drawing's with some of another's: known drawings would be too easy to tell."""
+        other = self.data.features[torch.randint(len(self.data.labels), (len(features),))].mean(1, keepdim=True)
+        return F.normalize(features + self.args.blend * torch.rand(len(features), 1, 1) * other, dim=-1)
 
     @property
     def scale(self) -> Tensor:
@@ -201,7 +214,7 @@ class Lesson:
         data, half = self.data, self.args.batch // 2
         drawing = torch.randint(len(data.labels), (half,)).repeat(2)
         look = torch.randint(data.features.shape[1], (2 * half,))
-        image, labels = data.features[drawing, look], data.labels[drawing]
+        image, labels = self.blend(data.features[drawing, look][:, None])[:, 0], data.labels[drawing]
         known = [data.facts[i][r] for i, r in zip(drawing.tolist(), look.tolist(), strict=True)]
         said = [generic() if random.random() < 0.2 else describe(own) for own in known]
         shared = generic() if random.random() < 0.6 else describe(random.choice(known))
@@ -220,17 +233,17 @@ class Lesson:
         return 0.5 * forth + 0.25 * back, F.cross_entropy(to_names, torch.searchsorted(names, labels[fits]))
 
     def anchor(self) -> Tensor:
-        """How far the plain prompts of some names are from their first features: 1 - cosine."""
+        """How far the plain prompts of some names are from what they are held to: 1 - cosine."""
         some = torch.randint(len(self.plain), (64,))
-        return (1 - (encode_text(self.model, self.plain[some], buckets=2) * self.first[some]).sum(-1)).mean()
+        return (1 - (encode_text(self.model, self.plain[some], buckets=2) * self.target[some]).sum(-1)).mean()
 
     def moved(self) -> Tensor:
         """Pictures -> names within prompts that one step on the pictures' mean entropy has moved."""
         data, n = self.data, self.args.drawings
         drawing = torch.randint(len(data.labels), (n,))
-        features, labels = data.features[drawing], data.labels[drawing]
+        features, labels = self.blend(data.features[drawing]), data.labels[drawing]
         with torch.no_grad():  # which pictures are confident, and the names to tell apart: the own one comes first
-            chances = (self.model.logit_scale.exp() * features @ self.first.T).softmax(-1)
+            chances = (self.model.logit_scale.exp() * features @ self.target.T).softmax(-1)
             entropy = -torch.xlogy(chances, chances).sum(-1)
             keep = entropy[:, 1:].argsort(1)[:, :CONFIDENT] + 1
             confident = features.gather(1, keep[..., None].expand(-1, -1, features.shape[-1]))
@@ -257,7 +270,7 @@ class Lesson:
     def losses(self) -> Tensor:
         """Captions, names, anchor, names within moved prompts; weighted."""
         captions, names = self.captions()
-        weights = torch.tensor([self.args.captions, 1.0, self.args.anchor, self.args.moved])
+        weights = torch.tensor([self.args.captions, self.args.within, self.args.anchor, self.args.moved])
         moved = self.moved() if self.args.moved else torch.zeros(())
         return torch.stack([captions, names, self.anchor(), moved]) * weights
 
@@ -322,8 +335,11 @@ if __name__ == "__main__":
     parser.add_argument("--noise", type=float, default=0.7, help="most noise on context words, in spreads of the words")
     parser.add_argument("--drawings", type=int, default=6, help="drawings a step of tuning is taken for")
     parser.add_argument("--step", type=float, nargs=2, default=(0.4, 1.1), help="size of that step, in spreads")
-    parser.add_argument("--captions", type=float, default=0.3, help="weight of the captions; that of the names is 1")
-    parser.add_argument("--anchor", type=float, default=3.0, help="weight of keeping the plain prompts' features")
+    parser.add_argument("--captions", type=float, default=0.2, help="weight of the captions")
+    parser.add_argument("--within", type=float, default=0.5, help="weight of the names within one caption")
+    parser.add_argument("--anchor", type=float, default=10.0, help="weight of holding the plain prompts")
+    parser.add_argument("--means", type=float, default=0.5, help="of the drawings' mean in what these are held to")
+    parser.add_argument("--blend", type=float, default=0.8, help="most of another drawing's feature in a drawing's")
     parser.add_argument("--moved", type=float, default=1.5, help="weight of the loss within moved prompts")
     parser.add_argument("--average", type=float, default=0.99, help="decay of the moving average that is kept")
     parser.add_argument("--seed", type=int, default=0)
