@@ -50,8 +50,9 @@ def test_the_halves_are_rows_of_their_own(tmp_path: Path) -> None:
 
 def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_of(tmp_path, "base", {"dtd": 80})
-    with pytest.raises(SystemExit, match=r"both halves .*, found none; test with data.classes=base"):
+    with pytest.raises(SystemExit):
         main([str(tmp_path), "--base-to-new"])
+    assert "found none; test with data.classes=base" in capsys.readouterr().err
     run_of(tmp_path, "new", {"dtd": 40})
     main([str(tmp_path), "--base-to-new"])
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]

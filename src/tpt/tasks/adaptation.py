@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 from collections.abc import Sequence
@@ -82,6 +83,7 @@ class AdaptationTask(LightningModule):
             dataset = self.datasets[dataset_index]
             kept = [method for index, method in self._methods.items() if same_text(self.datasets[index], dataset)]
             self._methods.clear()
+            gc.collect()  # a prompt tuner and its engine know each other, and its graph is large
             method = kept[0] if kept else self.make_method(dataset).to(self.device)
             self._methods[dataset_index] = method
         return self._methods[dataset_index]

@@ -93,10 +93,13 @@ class MethodMaker:
         for dataset, views in num_views:
             if any(same_text(dataset, earlier) for earlier in seen):
                 continue
-            method = self(dataset)
-            if views is not None:
-                method.check_views(views)
+            self._check_one(dataset, views)
             seen.append(dataset)
+
+    def _check_one(self, dataset: ImageDataset, views: int | None) -> None:
+        method = self(dataset)  # gone when this returns: one text bank at a time
+        if views is not None:
+            method.check_views(views)
 
     @property
     def threads(self) -> int | None:
