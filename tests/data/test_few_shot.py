@@ -158,9 +158,7 @@ def test_validation_visits_every_image_once_over_all_processes(train: ImageDatas
 
 def test_order_depends_on_seed_and_epoch(train: ImageDataset) -> None:
     def keys(epoch: int, seed: int = 1) -> list[tuple[int, int]]:
-        sampler = EpochSampler(LabelledImages(train, 32, 1), 1, 0, shuffle=True, seed=seed)
-        sampler.set_epoch(epoch)
-        return list(sampler)
+        return list(EpochSampler(LabelledImages(train, 32, 1), 1, 0, seed, lambda: epoch))
 
     assert keys(2) == keys(2)
     assert {epoch for epoch, _ in keys(2)} == {2}
