@@ -83,7 +83,9 @@ def test_natural_shift(run_script: Run, tmp_path: Path, paper: Path, monkeypatch
     assert results["averages"]["acc"] == pytest.approx(sum(accuracies) / 5)
     assert results["averages"]["shifted"]["acc"] == pytest.approx(sum(accuracies[1:]) / 4)
     assert "where the paper's test set has 7500 of 200" in datasets["imagenet_a"]["notes"][0]
-    assert "two classes are called 'missile' and two 'sunglasses', so their answers tie" in datasets["imagenet"]["notes"]
+    assert (
+        "two classes are called 'missile' and two 'sunglasses', so their answers tie" in datasets["imagenet"]["notes"]
+    )
     assert "shifted" in done.stdout
 
 
