@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Literal, overload
 
 import torch
@@ -198,6 +199,11 @@ class CLIP(nn.Module):
             "channels_last": self.channels_last,
             "compile": bool(self._compiled),
         }
+
+    @cached_property
+    def weights_digest(self) -> str:
+        """Sixteen hexadecimal digits that change with any bit of any weight as it was loaded, and with nothing else."""
+        return tensors_digest(self.state_dict())
 
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that change with any bit of any weight, with its temperature or precision."""

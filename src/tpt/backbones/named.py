@@ -77,9 +77,7 @@ def from_tag(name: str | None, tag: str | None, cache_dir: str | None) -> nn.Mod
 def from_folder(name: str, pretrained: str | Path | None, cache_dir: str | None) -> nn.Module:
     """A model of open_clip whose configuration and weights lie together, in a folder or on the hub."""
     if pretrained is not None:
-        raise UserError(
-            f"Expected no `pretrained` with {name!r}, which carries its weights, got {str(pretrained)!r}."
-        )
+        raise UserError(f"Expected no `pretrained` with {name!r}, which carries its weights, got {str(pretrained)!r}.")
     if name.startswith(HUB):
         repository = name.removeprefix(HUB)
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):

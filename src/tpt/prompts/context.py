@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from tpt.backbones.clip import CLIP, tensors_digest
 from tpt.errors import UserError
+from tpt.prompts.origin import Origin
 
 CLASS_TOKEN = "[CLS]"
 POSITIONS = ("end", "middle", "front")
@@ -23,12 +24,14 @@ class Context:
         n_before: how many of them stand before the class name; the others stand behind it.
         source: where they come from, for logs and results.
         class_names: of a class-specific context, the K classes it was learned for; None where that is not known.
+        origin: the backbone it was learned with, as far as its file says; None takes any of the same width.
     """
 
     vectors: Tensor
     n_before: int
     source: str
     class_names: tuple[str, ...] | None = None
+    origin: Origin | None = field(default=None, repr=False, compare=False)
 
     @property
     def n_ctx(self) -> int:

@@ -174,7 +174,7 @@ class _ContextTask(LightningModule, ABC):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps the learned part and what `tpt.load_context` needs, and leaves the frozen backbone out."""
         checkpoint["state_dict"] = {name: value.cpu().clone() for name, value in self.learned().items()}
-        checkpoint["context"] = file_metadata(self.context(), self.clip.name)
+        checkpoint["context"] = file_metadata(self.context(), self.clip)
         checkpoint["run"] = self.run_text
 
     def _base_context(self, kind: str) -> Context:
