@@ -50,6 +50,13 @@ def load_clip(
     Raises:
         UserError: unknown name or tag, unsuitable text tower, a file that does not fit, or weights that cannot be
             fetched.
+
+    Example:
+        >>> clip = load_clip("emoji-mini")
+        >>> clip.name, clip.image_size, clip.text.context_length
+        ('emoji-mini', 64, 77)
+
+        Others: `load_clip("ViT-B-16-quickgelu", "openai")`, the paper's; `load_clip(pretrained="clip.pt")`, a file.
     """
     if name == EMOJI_MINI and pretrained in (None, EMOJI_MINI):
         bundled = resources.files("tpt.backbones") / "emoji_mini" / "emoji-mini.safetensors"

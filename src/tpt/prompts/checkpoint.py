@@ -69,6 +69,17 @@ def load_context(
     Raises:
         ContextFileError: no such context in the file, more learned tensors than are used, or a damaged file.
         UserError: unknown options, or no path.
+
+    Example:
+        >>> import tempfile, tpt
+        >>> clip = tpt.load_clip("emoji-mini")
+        >>> learned = tpt.random_context(clip, n_ctx=4)  # stands for what train_coop.py learns
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = tpt.save_context(f"{folder}/context.safetensors", learned, clip)
+        ...     context = tpt.load_context(file)
+        >>> context.n_ctx, context.n_before, torch.equal(context.vectors, learned.vectors)
+        (4, 4, True)
+        >>> method = tpt.TPT(clip, ["cat", "dog"], context=context)  # another backbone would be refused
     """
     if path is None:
         raise UserError(

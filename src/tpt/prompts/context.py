@@ -81,6 +81,15 @@ def context_from_words(clip: CLIP, ctx_init: str, class_token_position: str = "e
             the class name goes and overrides `class_token_position`.  A full stop at the end is dropped, since every
             prompt gets one.
         class_token_position: "end", "middle" or "front".
+
+    Example:
+        >>> import tpt
+        >>> clip = tpt.load_clip("emoji-mini")
+        >>> context_from_words(clip, "a photo of a").n_ctx
+        4
+        >>> around = context_from_words(clip, "a photo of a [CLS] in the wild")
+        >>> around.n_before, around.n_ctx
+        (4, 7)
     """
     words = ctx_init.replace("_", " ").replace("{}", CLASS_TOKEN).strip().removesuffix(".")
     if words.count(CLASS_TOKEN) > 1:
