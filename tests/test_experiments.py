@@ -215,6 +215,7 @@ def test_a_sweep_is_one_command_and_the_second_encodes_nothing(run_script: Calla
         run_script(*sweep, f"hydra.sweep.dir={tmp_path / name}")
         found = results_of(tmp_path / name)
         assert [run["config"]["views"]["num_views"] for run in found] == [1, 16]
+        assert {run["choices"]["experiment"] for run in found} == {"[ablation_views,smoke]"}
         assert [run["datasets"]["twemoji"]["selected_views"] for run in found] == [1, 1]
         assert [run["cache"]["encoded"] for run in found] == ([2, 0] if name == "first" else [0, 0])
         check_whole(tmp_path / name)
