@@ -21,9 +21,12 @@ _OWN = {
     "table_contexts": "smoke_contexts",
     "transfer": "smoke_transfer",
     "transfer_contexts": "smoke_transfer_contexts",
+    "base_to_new": "smoke_base_to_new",
 }
+# Whose contexts' short form is that of the tables.
+_NONE = ("emoji_tuned", "base_to_new_contexts")
 SHORT = {
-    name: f"[{name},{_OWN.get(name, 'smoke')}]" for name in EXPERIMENTS if not name.startswith("emoji")
+    name: f"[{name},{_OWN.get(name, 'smoke')}]" for name in EXPERIMENTS if name not in _NONE
 }  # experiment -> what to say for its short form
 SHORT_TESTS = [form for name, form in SHORT.items() if "contexts" not in name]
 

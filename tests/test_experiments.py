@@ -19,6 +19,7 @@ from tpt.reports.published import content, paper_backbone
 
 ROWS = {
     "clip": ("zero_shot", "words"),
+    "clip_own": ("zero_shot", "dataset"),
     "ensemble": ("zero_shot", "words"),
     "coop": ("zero_shot", "coop"),
     "cocoop": ("zero_shot", "cocoop"),
@@ -50,7 +51,7 @@ def test_rows_choose_method_and_context(row: str, tmp_path: Path) -> None:
     cfg = compose_config("test_time", f"row={row}", "learned.coop=A", "learned.cocoop=B", tmp_path=tmp_path)
     method, context = ROWS[row]
     assert cfg.method._target_ == {"zero_shot": "tpt.ZeroShot", "tpt": "tpt.TPT"}[method]
-    assert cfg.context.get("path") == {"words": None, "coop": "A", "cocoop": "B"}[context]
+    assert cfg.context.get("path") == {"words": None, "dataset": None, "coop": "A", "cocoop": "B"}[context]
     assert bool(cfg.method.get("templates")) == (row == "ensemble")
     assert (cfg.method.get("selection_p") == 1) == (row == "tpt_all_views")
 
@@ -81,6 +82,8 @@ def test_short_forms_need_nothing_but_what_is_bundled(form: str, tmp_path: Path)
 
 def test_short_forms_keep_what_an_experiment_varies(tmp_path: Path) -> None:
     for name, form in SHORT.items():
+        classes = [{part for part in job if part.startswith("data.classes")} for job in jobs_of(form)]
+        assert len({frozenset(part) for part in classes}) == (2 if name == "base_to_new" else 1)
         rows = [{part for part in job if part.startswith(("row=", "learner=", "method.", "views."))}
                 for job in jobs_of(name) if not any(part == "backbone=rn50" for part in job)]  # fmt: skip
         short = [
@@ -97,7 +100,7 @@ def test_short_forms_keep_what_an_experiment_varies(tmp_path: Path) -> None:
 
 def test_every_experiment_has_a_form_for_the_bundled_data() -> None:
     assert {last_of(form) for form in SHORT.values()} == set(SHORTENING)
-    assert set(EXPERIMENTS) - set(SHORT) == {"emoji_tuned"} and len(SHORT) == 9
+    assert set(EXPERIMENTS) - set(SHORT) == {"emoji_tuned", "base_to_new_contexts"} and len(SHORT) == 10
 
 
 @pytest.mark.parametrize(
@@ -147,14 +150,19 @@ def make_paper_run(folder: Path, cfg: DictConfig, datasets: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("experiment", "contexts"),
-    [("table1", "table_contexts"), ("table2", "table_contexts"), ("transfer", "transfer_contexts")],
+    [
+        ("table1", "table_contexts"),
+        ("table2", "table_contexts"),
+        ("transfer", "transfer_contexts"),
+        ("base_to_new", "base_to_new_contexts"),
+    ],
 )
 @pytest.mark.parametrize("short", [False, True])
 def test_contexts_are_where_the_tables_look_for_them(
     experiment: str, contexts: str, short: bool, tmp_path: Path
 ) -> None:
     """The path that the last row with a learned context reads is the directory that the last training job writes."""
-    test, train = (SHORT[name] if short else name for name in (experiment, contexts))
+    test, train = (SHORT.get(name, SHORT["table_contexts"]) if short else name for name in (experiment, contexts))
     job = next(job for job in reversed(jobs_of(test)) if any("cocoop" in part for part in job))
     training = jobs_of(train)[-1]
     compose_config("train_coop", *training, tmp_path=tmp_path)  # sets what ${hydra:...} stands for
@@ -168,9 +176,23 @@ def test_training_takes_the_papers_settings(tmp_path: Path) -> None:
     for job in jobs_of("table_contexts")[2:]:
         cfg = compose_config("train_coop", *job, tmp_path=tmp_path)
         assert (cfg.shots.draw.train.key, cfg.shots.k, cfg.learner.n_ctx) == ("imagenet", 16, 4)
-        assert (cfg.name, cfg.learner.epochs, cfg.batch_size) in [("coop", 50, 32), ("cocoop", 10, 1)]
+        assert (cfg.name, cfg.learner.epochs, cfg.batch_size) in [("coop", None, 32), ("cocoop", 10, 1)]
     cfg = compose_config("train_coop", *jobs_of("transfer_contexts")[0], tmp_path=tmp_path)
     assert (cfg.shots.k, cfg.learner.n_ctx, cfg.backbone.name) == (16, 4, "RN50-quickgelu")
+
+
+def test_base_to_new_is_cocoops(tmp_path: Path) -> None:
+    """Section 4.1: 11 datasets, 16 shots of the base classes, ViT-B/16, four vectors that start as "a photo of a"."""
+    jobs = jobs_of("base_to_new")
+    assert len(jobs) == 3 * 11 * 2
+    first = compose_config("test_time", *jobs[0], tmp_path=tmp_path)
+    assert (first.context.ctx_init, first.data.classes, list(first.data["keys"])) == ("dataset", "base", ["imagenet"])
+    keys = {compose_config("test_time", *job, tmp_path=tmp_path).data["keys"][0] for job in jobs[:22]}
+    assert keys == {"imagenet", *content()["cross_dataset"]["datasets"]}
+    for job in (jobs_of("base_to_new_contexts")[0], jobs_of("base_to_new_contexts")[-1]):
+        cfg = compose_config("train_coop", *job, tmp_path=tmp_path)
+        assert (cfg.shots.classes, cfg.shots.k, cfg.learner.ctx_init) == ("base", 16, "a photo of a")
+        assert cfg.backbone.name == "ViT-B-16-quickgelu"
 
 
 def test_transfer_tests_zero_shot_once_on_each_target(tmp_path: Path) -> None:

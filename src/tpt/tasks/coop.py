@@ -41,8 +41,10 @@ class Percent(MulticlassAccuracy):
         return 100 * share
 
 
-def epochs_for(shots: int | None) -> int:
-    """CoOp's number of epochs: 50 for one shot, 100 for two or four, 200 for more (its section 4.1)."""
+def epochs_for(shots: int | None, dataset: str | None = None) -> int:
+    """CoOp's number of epochs (section 4.1): 50 for one shot, 100 for two or four, 200 for more; 50 on ImageNet."""
+    if dataset == "imagenet":
+        return 50
     if shots is None or shots > 4:
         return 200
     return 50 if shots == 1 else 100
