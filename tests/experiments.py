@@ -3,29 +3,54 @@
 from __future__ import annotations
 
 import shlex
+from functools import cache
 from pathlib import Path
 
+import hydra
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
 
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "conf" / "experiment"
-EXPERIMENTS = sorted(path.stem for path in FOLDER.glob("*.yaml"))
-SMOKE = [name for name in EXPERIMENTS if name.endswith("_smoke") and "contexts" not in name]
+# What is put behind an experiment for its short form on the bundled data is an experiment of its own.
+EXPERIMENTS = sorted(path.stem for path in FOLDER.glob("*.yaml") if not path.stem.startswith("smoke"))
+SHORTENING = sorted(path.stem for path in FOLDER.glob("smoke*.yaml"))
+_OWN = {
+    "table_contexts": "smoke_contexts",
+    "transfer": "smoke_transfer",
+    "transfer_contexts": "smoke_transfer_contexts",
+    "base_to_new": "smoke_base_to_new",
+}
+# Whose contexts' short form is that of the tables.
+_NONE = ("emoji_tuned", "base_to_new_contexts")
+SHORT = {
+    name: f"[{name},{_OWN.get(name, 'smoke')}]" for name in EXPERIMENTS if name not in _NONE
+}  # experiment -> what to say for its short form
+SHORT_TESTS = [form for name, form in SHORT.items() if "contexts" not in name]
+
+
+def last_of(experiment: str) -> str:
+    """The name that stands last in `[table1,smoke]`; an experiment's own otherwise."""
+    return experiment.strip("[]").split(",")[-1]
 
 
 def commands_of(experiment: str) -> list[tuple[str, list[str]]]:
-    """(script, arguments) of each command on the experiment's first line of words; the last one is its own."""
-    package, command, *_ = (FOLDER / f"{experiment}.yaml").read_text().splitlines()
+    """(script, arguments) of each command on the experiment's first line of words; the last one is its own.
+
+    For a short form, that of the file which shortens, with the experiment in the place of its example.
+    """
+    package, command, *_ = (FOLDER / f"{last_of(experiment)}.yaml").read_text().splitlines()
     assert package == "# @package _global_" and command.startswith("# ")
     found = []
     for part in command.removeprefix("# ").split(" && "):
         python, script, *arguments = shlex.split(part)
         assert python == "python" and (ROOT / script).is_file()
         found.append((script, arguments))
-    return found
+    script, arguments = found[-1]
+    own = [f"experiment={experiment}" if a.startswith("experiment=") else a for a in arguments]
+    return [*found[:-1], (script, own)]
 
 
 def script_of(experiment: str) -> str:
@@ -33,11 +58,19 @@ def script_of(experiment: str) -> str:
     return Path(commands_of(experiment)[-1][0]).stem
 
 
+@cache
+def swept_by(experiment: str) -> dict[str, str]:
+    """Setting -> values, of the sweep that an experiment brings."""
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = hydra.compose(script_of(experiment), [f"experiment={experiment}"], return_hydra_config=True)
+    return {str(key): str(values) for key, values in (cfg.hydra.sweeper.params or {}).items()}
+
+
 def jobs_of(experiment: str) -> list[list[str]]:
     """The overrides of every job of an experiment's own command, as Hydra makes them."""
     _, arguments = commands_of(experiment)[-1]
-    content = OmegaConf.load(FOLDER / f"{experiment}.yaml")
-    swept = OmegaConf.select(content, "hydra.sweeper.params", default=None) or {}
+    swept = swept_by(experiment)
     assert bool(swept) == ("-m" in arguments)
     overrides = [f"{key}={values}" for key, values in swept.items()] + [a for a in arguments if a != "-m"]
     (batch,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(overrides), None)

@@ -21,6 +21,13 @@ assert _spec is not None and _spec.loader is not None
 weights: Any = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(weights)
 
+# The ViT of noise as open_clip describes a model.
+CONFIG = {
+    "embed_dim": 32,
+    "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "patch_size": 16},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 3},
+}
+
 
 @cache
 def noise_clip(arch: str = "vit", seed: int = 1) -> tpt.CLIP:

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import tpt
 from tests.conftest import ROOT, compose_config
-from tests.experiments import EXPERIMENTS, script_of
+from tests.experiments import EXPERIMENTS, SHORTENING, script_of
 from tests.own_data import save_huggingface, write_shard
 from tests.paper_tree import paper_tree
 from tpt.data import image_folder
@@ -36,6 +36,7 @@ NEEDS = {  # what a user must say
 FETCHED = {"backbone=vit_b16", "backbone=rn50", "backbone=open_clip", "backbone=vit_l14"}  # weights from a hub
 TRAIN_GROUPS = {"learner", "shots"}  # of train_coop.py, tested beside it
 TRAINING = {f"experiment={name}" for name in EXPERIMENTS if script_of(name) == "train_coop"}  # likewise
+TRAINING |= {f"experiment={name}" for name in SHORTENING}  # only behind another, tested in test_experiments.py
 
 
 @pytest.fixture(scope="module")

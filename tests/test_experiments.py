@@ -10,7 +10,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from tests.conftest import ROOT, compose_config
-from tests.experiments import EXPERIMENTS, SMOKE, commands_of, jobs_of
+from tests.experiments import EXPERIMENTS, SHORT, SHORT_TESTS, SHORTENING, commands_of, jobs_of, last_of
 from tests.reports.made_runs import make_run, rows_of, share
 from tpt import cli
 from tpt.data.catalog.entries import CATALOG
@@ -19,6 +19,7 @@ from tpt.reports.published import content, paper_backbone
 
 ROWS = {
     "clip": ("zero_shot", "words"),
+    "clip_own": ("zero_shot", "dataset"),
     "ensemble": ("zero_shot", "words"),
     "coop": ("zero_shot", "coop"),
     "cocoop": ("zero_shot", "cocoop"),
@@ -28,11 +29,17 @@ ROWS = {
     "tpt_cocoop": ("tpt", "cocoop"),
 }
 TABLES = {"table1": "natural_shift", "table2": "cross_dataset", "table3": "confidence_selection"}
-# What makes a smoke form's commands a matter of seconds.
+VENDORS = ("twemoji", "emojione", "emojione_monotone", "fxemoji")
+# What makes a short form's commands a matter of seconds.
 TRAINING = ["learner.epochs=1", "++shots.draw.train.limit=24", "logger=none"]
 TESTING = ["data.limit=3", "data.module.datasets.domains=[source_val,twemoji]", "logger=none"]
 TRANSFER = ["data.limit=6", "logger=none"]  # a target of which nothing is right has no cell
-SHARED = ("ablation_steps_smoke", "table1_smoke", "table3_smoke")  # their images are those of forms before them
+ENCODING = (
+    "ablation_percentile",
+    "ablation_views",
+    "table2",
+    "transfer",
+)  # the others' views are those of forms before
 
 
 def test_every_row_has_a_file() -> None:
@@ -44,12 +51,12 @@ def test_rows_choose_method_and_context(row: str, tmp_path: Path) -> None:
     cfg = compose_config("test_time", f"row={row}", "learned.coop=A", "learned.cocoop=B", tmp_path=tmp_path)
     method, context = ROWS[row]
     assert cfg.method._target_ == {"zero_shot": "tpt.ZeroShot", "tpt": "tpt.TPT"}[method]
-    assert cfg.context.get("path") == {"words": None, "coop": "A", "cocoop": "B"}[context]
+    assert cfg.context.get("path") == {"words": None, "dataset": None, "coop": "A", "cocoop": "B"}[context]
     assert bool(cfg.method.get("templates")) == (row == "ensemble")
     assert (cfg.method.get("selection_p") == 1) == (row == "tpt_all_views")
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("experiment", [*EXPERIMENTS, *SHORT.values()])
 def test_experiments_say_their_command_and_compose(experiment: str, tmp_path: Path) -> None:
     *before, (script, arguments) = commands_of(experiment)
     assert f"experiment={experiment}" in arguments
@@ -59,10 +66,41 @@ def test_experiments_say_their_command_and_compose(experiment: str, tmp_path: Pa
     OmegaConf.resolve(compose_config(Path(script).stem, *jobs_of(experiment)[-1], tmp_path=tmp_path))
 
 
+@pytest.mark.parametrize("form", SHORT.values())
+def test_short_forms_need_nothing_but_what_is_bundled(form: str, tmp_path: Path) -> None:
+    """The first and the last job: the bundled model and drawings, whatever the experiment in front says."""
+    script, _ = commands_of(form)[-1]
+    for job in (jobs_of(form)[0], jobs_of(form)[-1]):
+        cfg = compose_config(Path(script).stem, *job, tmp_path=tmp_path)
+        assert cfg.backbone.name == "emoji-mini"
+        if script == "train_coop.py":
+            assert (cfg.shots.draw.train._target_, cfg.learner.optimizer.lr) == ("tpt.data.emoji_shift", 0.02)
+        else:
+            assert (cfg.data.module.datasets._target_, cfg.data.limit) == ("tpt.data.emoji_shift_domains", 24)
+            assert set(cfg.data.module.datasets.domains) <= {"source_val", *VENDORS}
+
+
+def test_short_forms_keep_what_an_experiment_varies(tmp_path: Path) -> None:
+    for name, form in SHORT.items():
+        classes = [{part for part in job if part.startswith("data.classes")} for job in jobs_of(form)]
+        assert len({frozenset(part) for part in classes}) == (2 if name == "base_to_new" else 1)
+        rows = [{part for part in job if part.startswith(("row=", "learner=", "method.", "views."))}
+                for job in jobs_of(name) if not any(part == "backbone=rn50" for part in job)]  # fmt: skip
+        short = [
+            {part for part in job if part.startswith(("row=", "learner=", "method.", "views."))}
+            for job in jobs_of(form)
+        ]
+        assert {frozenset(row) for row in rows} == {frozenset(row) for row in short}
+    cfg = compose_config("test_time", *jobs_of("[table2,smoke]")[-1], tmp_path=tmp_path)
+    assert cfg.views.augmix is not None and cfg.views.num_views == 64
+    assert (
+        compose_config("test_time", *jobs_of("[ablation_views,smoke]")[0], tmp_path=tmp_path).method.min_selected == 1
+    )
+
+
 def test_every_experiment_has_a_form_for_the_bundled_data() -> None:
-    whole = [name for name in EXPERIMENTS if not name.startswith("emoji") and not name.endswith("_smoke")]
-    assert {f"{name}_smoke" for name in whole} == {name for name in EXPERIMENTS if name.endswith("_smoke")}
-    assert len(whole) == 9
+    assert {last_of(form) for form in SHORT.values()} == set(SHORTENING)
+    assert set(EXPERIMENTS) - set(SHORT) == {"emoji_tuned", "base_to_new_contexts"} and len(SHORT) == 10
 
 
 @pytest.mark.parametrize(
@@ -112,13 +150,21 @@ def make_paper_run(folder: Path, cfg: DictConfig, datasets: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("experiment", "contexts"),
-    [("table1", "table_contexts"), ("table2", "table_contexts"), ("transfer", "transfer_contexts")],
+    [
+        ("table1", "table_contexts"),
+        ("table2", "table_contexts"),
+        ("transfer", "transfer_contexts"),
+        ("base_to_new", "base_to_new_contexts"),
+    ],
 )
-@pytest.mark.parametrize("form", ["", "_smoke"])
-def test_contexts_are_where_the_tables_look_for_them(experiment: str, contexts: str, form: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("short", [False, True])
+def test_contexts_are_where_the_tables_look_for_them(
+    experiment: str, contexts: str, short: bool, tmp_path: Path
+) -> None:
     """The path that the last row with a learned context reads is the directory that the last training job writes."""
-    job = next(job for job in reversed(jobs_of(experiment + form)) if any("cocoop" in part for part in job))
-    training = jobs_of(contexts + form)[-1]
+    test, train = (SHORT.get(name, SHORT["table_contexts"]) if short else name for name in (experiment, contexts))
+    job = next(job for job in reversed(jobs_of(test)) if any("cocoop" in part for part in job))
+    training = jobs_of(train)[-1]
     compose_config("train_coop", *training, tmp_path=tmp_path)  # sets what ${hydra:...} stands for
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         sweep = hydra.compose("train_coop", training, return_hydra_config=True).hydra.sweep
@@ -130,9 +176,23 @@ def test_training_takes_the_papers_settings(tmp_path: Path) -> None:
     for job in jobs_of("table_contexts")[2:]:
         cfg = compose_config("train_coop", *job, tmp_path=tmp_path)
         assert (cfg.shots.draw.train.key, cfg.shots.k, cfg.learner.n_ctx) == ("imagenet", 16, 4)
-        assert (cfg.name, cfg.learner.epochs, cfg.batch_size) in [("coop", 50, 32), ("cocoop", 10, 1)]
+        assert (cfg.name, cfg.learner.epochs, cfg.batch_size) in [("coop", None, 32), ("cocoop", 10, 1)]
     cfg = compose_config("train_coop", *jobs_of("transfer_contexts")[0], tmp_path=tmp_path)
     assert (cfg.shots.k, cfg.learner.n_ctx, cfg.backbone.name) == (16, 4, "RN50-quickgelu")
+
+
+def test_base_to_new_is_cocoops(tmp_path: Path) -> None:
+    """Section 4.1: 11 datasets, 16 shots of the base classes, ViT-B/16, four vectors that start as "a photo of a"."""
+    jobs = jobs_of("base_to_new")
+    assert len(jobs) == 3 * 11 * 2
+    first = compose_config("test_time", *jobs[0], tmp_path=tmp_path)
+    assert (first.context.ctx_init, first.data.classes, list(first.data["keys"])) == ("dataset", "base", ["imagenet"])
+    keys = {compose_config("test_time", *job, tmp_path=tmp_path).data["keys"][0] for job in jobs[:22]}
+    assert keys == {"imagenet", *content()["cross_dataset"]["datasets"]}
+    for job in (jobs_of("base_to_new_contexts")[0], jobs_of("base_to_new_contexts")[-1]):
+        cfg = compose_config("train_coop", *job, tmp_path=tmp_path)
+        assert (cfg.shots.classes, cfg.shots.k, cfg.learner.ctx_init) == ("base", 16, "a photo of a")
+        assert cfg.backbone.name == "ViT-B-16-quickgelu"
 
 
 def test_transfer_tests_zero_shot_once_on_each_target(tmp_path: Path) -> None:
@@ -171,12 +231,13 @@ def check_transfer(sweep: Path) -> None:
 
 
 def test_a_sweep_is_one_command_and_the_second_encodes_nothing(run_script: Callable[..., Any], tmp_path: Path) -> None:
-    sweep = ("test_time.py", "-m", "experiment=ablation_views_smoke", "views.num_views=1,16", "data.limit=2",
+    sweep = ("test_time.py", "-m", "experiment=[ablation_views,smoke]", "views.num_views=1,16", "data.limit=2",
              "data.module.datasets.domains=[twemoji]", "logger=none")  # fmt: skip
     for name in ("first", "second"):
         run_script(*sweep, f"hydra.sweep.dir={tmp_path / name}")
         found = results_of(tmp_path / name)
         assert [run["config"]["views"]["num_views"] for run in found] == [1, 16]
+        assert {run["choices"]["experiment"] for run in found} == {"[ablation_views,smoke]"}
         assert [run["datasets"]["twemoji"]["selected_views"] for run in found] == [1, 1]
         assert [run["cache"]["encoded"] for run in found] == ([2, 0] if name == "first" else [0, 0])
         check_whole(tmp_path / name)
@@ -186,17 +247,19 @@ def test_a_sweep_is_one_command_and_the_second_encodes_nothing(run_script: Calla
 def test_smoke_forms(run_script: Callable[..., Any], tmp_path: Path) -> None:
     """From a fresh directory: training where it is needed, the table, and the table again from the cache."""
     done: list[str] = []
-    for experiment in SMOKE:
-        for script, arguments in commands_of(experiment):
-            if script == "train_coop.py" and str(arguments) not in done:
+    for form in SHORT_TESTS:
+        experiment = form.strip("[]").split(",")[0]
+        for script, arguments in commands_of(form):
+            needed = experiment in ("table1", "table2", "transfer")
+            if script == "train_coop.py" and needed and str(arguments) not in done:
                 done.append(str(arguments))
                 run_script(script, *arguments, *TRAINING)
         for name in (experiment, f"{experiment}_again"):
-            shrunk = TRANSFER if experiment == "transfer_smoke" else TESTING
-            run_script("test_time.py", *commands_of(experiment)[-1][1], *shrunk, f"hydra.sweep.dir={tmp_path / name}")
+            shrunk = TRANSFER if experiment == "transfer" else TESTING
+            run_script("test_time.py", *commands_of(form)[-1][1], *shrunk, f"hydra.sweep.dir={tmp_path / name}")
             found = results_of(tmp_path / name)
-            assert len(found) == len(jobs_of(experiment))
-            assert (sum(run["cache"]["encoded"] for run in found) > 0) == (name == experiment and name not in SHARED)
+            assert len(found) == len(jobs_of(form))
+            assert (sum(run["cache"]["encoded"] for run in found) > 0) == (name in ENCODING)
             (check_transfer if "transfer" in name else check_whole)(tmp_path / name)
 
 

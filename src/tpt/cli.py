@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shlex
 import sys
 import warnings
 from collections.abc import Callable
@@ -141,9 +142,11 @@ class Program:
         """Raises at the first wrong setting, and where one job of a sweep is asked for without saying which."""
         now: Any = HydraConfig.get()
         given = OverridesParser.create().parse_overrides(list(now.overrides.task))
-        open_axes = [key for key in now.sweeper.params or () if key not in {o.get_key_element() for o in given}]
+        swept = OverridesParser.create().parse_overrides([f"{k}={v}" for k, v in (now.sweeper.params or {}).items()])
+        chosen = {o.get_key_element() for o in given}
+        open_axes = [k for o in swept if o.is_sweep_override() and (k := o.get_key_element()) not in chosen]
         if now.mode is RunMode.RUN and open_axes:
-            experiment = f"experiment={now.runtime.choices.get('experiment')}"
+            experiment = shlex.quote(f"experiment={choices().get('experiment')}")
             raise UserError(
                 f"Expected -m with {experiment}, a sweep over {', '.join(open_axes)}; write "
                 f"{command(self.config_name)} -m {experiment}, or choose one job by "
@@ -281,10 +284,12 @@ def _refuse_missing(cfg: DictConfig) -> None:
 
 
 def choices() -> dict[str, str]:
-    """Which option of each config group was chosen."""
-    return {
-        k: str(v) for k, v in HydraConfig.get().runtime.choices.items() if v is not None and not k.startswith("hydra/")
-    }
+    """Which option of each config group was chosen; of a group with several, as `[table1,smoke]`, the list as given."""
+    now = HydraConfig.get()
+    chosen = {k: str(v) for k, v in now.runtime.choices.items() if v is not None and not k.startswith("hydra/")}
+    given = [override.partition("=") for override in now.overrides.task]
+    lists = {group: value for group, _, value in given if value.startswith("[") and (config_dir() / group).is_dir()}
+    return chosen | lists  # Hydra leaves these out
 
 
 def method_label(cfg: DictConfig) -> str:

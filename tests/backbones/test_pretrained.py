@@ -13,7 +13,10 @@ import torch
 from safetensors.torch import save_file
 
 import tpt
-from tpt.backbones.archive import WeightsFileError, read_weights
+from tests.noise_models import CONFIG
+from tpt.backbones.archive import read_weights
+from tpt.backbones.hub import FetchError
+from tpt.backbones.layouts import WeightsFileError
 from tpt.backbones.pretrained import wrap
 
 
@@ -102,7 +105,7 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
         pickle.dump({"state_dict": Evil()}, file)
     torch.save({"state_dict": Evil()}, tmp_path / "evil2.pt")
     for name in ("evil.pt", "evil2.pt"):
-        with pytest.raises(WeightsFileError, match="to hold weights alone"):
+        with pytest.raises(WeightsFileError, match="to hold weights|cannot be read safely"):
             read_weights(tmp_path / name)
     assert not witness.exists()
 
@@ -113,22 +116,23 @@ def test_damaged_and_foreign_files(weights: dict[str, torch.Tensor], tmp_path: P
     whole = (tmp_path / "cut.safetensors").read_bytes()
     (tmp_path / "cut.safetensors").write_bytes(whole[:1000])
     for name in ("text.pt", "cut.safetensors"):
-        with pytest.raises(WeightsFileError, match="to hold weights alone"):
+        with pytest.raises(WeightsFileError, match="to hold weights"):
             tpt.load_clip(pretrained=tmp_path / name)
     save_file({"something.else": torch.zeros(3)}, tmp_path / "other.safetensors")
-    with pytest.raises(WeightsFileError, match="Expected weights of a CLIP in OpenAI's key names"):
+    with pytest.raises(WeightsFileError, match="Expected weights of a CLIP in the key names of OpenAI or transformers"):
         tpt.load_clip(pretrained=tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="there is no file"):
         tpt.load_clip(pretrained=tmp_path / "absent.pt")
 
 
-def test_open_clip_checkpoint_with_its_name(tmp_path: Path) -> None:
-    made = open_clip.create_model("ViT-S-32-alt", load_weights=False)
+def test_open_clip_checkpoint_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "tiny", CONFIG)
+    made = open_clip.create_model("tiny", load_weights=False)
     torch.save({"state_dict": made.state_dict()}, tmp_path / "epoch_1.pt")
-    clip = tpt.load_clip("ViT-S-32-alt", pretrained=tmp_path / "epoch_1.pt")
+    clip = tpt.load_clip("tiny", pretrained=tmp_path / "epoch_1.pt")
     assert same(clip, wrap(made, "x"))
     with pytest.raises(WeightsFileError, match="to fit the architecture"):
-        tpt.load_clip("ViT-M-32-alt", pretrained=tmp_path / "epoch_1.pt")
+        tpt.load_clip("ViT-S-32-alt", pretrained=tmp_path / "epoch_1.pt")
 
 
 def test_bundled_model() -> None:
@@ -137,10 +141,30 @@ def test_bundled_model() -> None:
     assert clip.text.token_embedding.num_embeddings == 49408
 
 
-def test_offline_names_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # else its client tries for a minute
-    with pytest.raises(OSError, match=r"Could not get the weights 'openai' of 'RN50-quickgelu'.*pass pretrained=/path"):
+@pytest.mark.parametrize(
+    ("name", "tag", "where"),
+    [
+        ("RN50-quickgelu", "openai", "timm/resnet50_clip.openai/"),
+        ("hf-hub:org/name", None, "org/name/open_clip_config"),
+    ],
+)
+def test_offline_is_said_at_once(
+    name: str, tag: str | None, where: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One try of the network, one sentence, and no line of the clients below."""
+    with pytest.raises(FetchError, match=rf"Could not get the weights {where}.*unreachable\); .*pass pretrained=/path"):
+        tpt.load_clip(name, tag, cache_dir=str(tmp_path))
+    assert not caplog.records
+
+
+def test_offline_for_a_tag_with_an_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    known = {"url": "https://example.org/w.pt", "quick_gelu": True}
+    monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda name, tag: known)
+    with pytest.raises(FetchError, match=r"Could not get the weights https://example.org/w.pt \(.*unreachable"):
         tpt.load_clip("RN50-quickgelu", "openai", cache_dir=str(tmp_path))
+    assert not caplog.records and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -166,12 +190,13 @@ def test_quick_gelu_is_never_silently_wrong(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """OpenAI's tag with a configuration that says GELU: corrected, and said."""
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "ViT-B-32", CONFIG)
     made = open_clip.create_model("ViT-B-32", force_quick_gelu=True, load_weights=False)
     torch.save(made.state_dict(), tmp_path / "w.pt")
-    monkeypatch.setattr(open_clip.factory, "download_pretrained", lambda *a, **k: str(tmp_path / "w.pt"))
+    monkeypatch.setattr("tpt.backbones.named.fetch_tag", lambda *a: tmp_path / "w.pt")
     clip = tpt.load_clip("ViT-B-32", "openai")
     assert "trained with QuickGELU" in caplog.text
-    images = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         torch.testing.assert_close(clip.encode_image(images), made.eval().encode_image(images, normalize=True))
 

@@ -11,13 +11,14 @@ from torch import nn
 
 import tpt
 from tests.conftest import NAMES
-from tpt.backbones.pretrained import _from_openai_file, wrap
+from tpt.backbones.files import from_openai_file
+from tpt.backbones.pretrained import wrap
 from tpt.backbones.text_tower import PackedPrompts, slot
 
 
 @pytest.fixture
 def model(noise_file: Callable[..., Path]) -> nn.Module:
-    return _from_openai_file(noise_file("vit", 2), True).eval()
+    return from_openai_file(noise_file("vit", 2), True).eval()
 
 
 SENTENCES = [

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import tpt
 from benchmarks.plain import plain_of
 from tests.conftest import NAMES
-from tpt.backbones.pretrained import _from_openai_file
+from tpt.backbones.files import from_openai_file
 from tpt.methods import tuner
 from tpt.methods.tuner import pull_back
 
@@ -43,7 +43,7 @@ def test_engine_equals_the_plain_algorithm(
     sgd = partial(torch.optim.AdamW)
     method = tpt.TPT(clip, NAMES, context=context, steps=steps, selection_p=p, optimizer=sgd)
     views = torch.randn(num_views, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
-    expected = plain_of(_from_openai_file(noise_file(), True).eval(), method)(views, steps, p, 5e-3)
+    expected = plain_of(from_openai_file(noise_file(), True).eval(), method)(views, steps, p, 5e-3)
     out = method(clip.encode_views(views))
     assert out.selected.tolist() == expected.selected.tolist()
     torch.testing.assert_close(out.initial_logits, expected.initial_logits[0], atol=1e-4, rtol=0)
@@ -86,7 +86,7 @@ def test_gradients_equal_the_plain_algorithms(
     method = tpt.TPT(clip, names, context=context, selection_p=0.5, max_graph_tokens=max_graph_tokens)
     features = clip.encode_views(torch.randn(2, 6, 3, 32, 32, generator=torch.Generator().manual_seed(seed)))
     trusted = features[:, :3]
-    plain = plain_of(_from_openai_file(noise_file(), True).eval(), method)
+    plain = plain_of(from_openai_file(noise_file(), True).eval(), method)
     expected = []
     for image in trusted:
         start = plain.context0.clone().requires_grad_()

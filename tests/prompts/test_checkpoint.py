@@ -36,7 +36,9 @@ class WarmupThenCosine(torch.optim.lr_scheduler.LRScheduler):
         return [1e-5 for _ in self.base_lrs]
 
 
-def published(ctx: Tensor, meta_net: dict[str, Tensor] | None = None, half: bool = True) -> dict[str, Any]:
+def published(
+    ctx: Tensor, meta_net: dict[str, Tensor] | None = None, half: bool = True, seed: int = 1, arch: str = "vit"
+) -> dict[str, Any]:
     """What the official training saves: section 2.8's layout, with live optimizer and scheduler objects inside."""
     parameter = nn.Parameter(ctx.clone())
     optimizer = torch.optim.SGD([parameter], lr=0.002, momentum=0.9)
@@ -47,7 +49,7 @@ def published(ctx: Tensor, meta_net: dict[str, Tensor] | None = None, half: bool
     classes, n_ctx = len(NAMES), ctx.shape[-2]
     state = OrderedDict(
         ctx=ctx,
-        token_prefix=torch.ones(classes, 1, WIDTH),
+        token_prefix=noise_clip(arch, seed).text.token_embedding.weight[49406].expand(classes, 1, WIDTH),
         token_suffix=torch.ones(classes, 76 - n_ctx, WIDTH),
         **(meta_net or {}),
     )
@@ -109,7 +111,7 @@ def test_reads_cocoops_published_files(tmp_path: Path) -> None:
 def test_a_published_file_gives_the_official_numbers(tmp_path: Path, case: dict[str, Any]) -> None:
     ctx = weights.context(case["ctx_seed"], case.get("n_ctx", 4), WIDTH)
     net = weights.meta_net(case["ctx_seed"]) if case["kind"] == "cocoop" else None
-    context = tpt.load_context(write_public(tmp_path, published(ctx, net, half=False)))
+    context = tpt.load_context(write_public(tmp_path, published(ctx, net, False, case["seed"], case["arch"])))
     clip = noise_clip(case["arch"], case["seed"])
     views = weights.views(case["arch"], case["seed"], case["views"])
     features, norm = clip.encode_views(views, return_norm=True)
@@ -122,7 +124,15 @@ def test_a_published_file_gives_the_official_numbers(tmp_path: Path, case: dict[
 
 def test_reads_a_whole_model_and_class_specific_vectors(tmp_path: Path) -> None:
     ctx = weights.context(3, 4, 2, WIDTH)
-    torch.save({"state_dict": {"module.prompt_learner.ctx": ctx, "logit_scale": torch.tensor(3.0)}}, tmp_path / "m.pt")
+    torch.save(
+        {
+            "state_dict": {
+                "module.prompt_learner.ctx": ctx,
+                "module.prompt_learner.token_suffix": torch.zeros(3, 72, 64),
+            }
+        },
+        tmp_path / "m.pt",
+    )
     loaded = tpt.load_context(tmp_path / "m.pt", kind="coop", class_token_position="middle")
     assert isinstance(loaded, Context)
     assert loaded.class_specific

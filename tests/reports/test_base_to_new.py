@@ -1,5 +1,6 @@
 """CoCoOp's base-to-new table."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,21 @@ def test_harmonic_means(tmp_path: Path) -> None:
     assert found.average == Halves(70, 50) and found.average.harmonic_mean == pytest.approx(2 * 70 * 50 / 120)
     assert found.printed == Halves(80.47, 71.69)
     assert Halves(0, 50).harmonic_mean == 0
+
+
+def test_contexts_of_their_own_datasets_make_one_row(tmp_path: Path) -> None:
+    """A context for each dataset, learned and tested there, as `experiment=base_to_new` has it."""
+    for name, base, new in (("dtd", 80, 40), ("eurosat", 60, 60)):
+        learned = tmp_path / "learned" / name
+        learned.mkdir(parents=True)
+        shots = {"k": 16, "key": name, "draw": {"train": {"key": name}}}
+        (learned / "training.json").write_text(json.dumps({"config": {"shots": shots, "learner": {"epochs": None}}}))
+        for half, accuracy in (("base", base), ("new", new)):
+            settings = {"data.classes": half, "context.path": str(learned)}
+            rows = {name: rows_of(name, share(accuracy, 50), share(accuracy, 50))}
+            make_run(tmp_path / f"{name}_{half}", rows, "coop", VIT, settings=settings)
+    (found,) = base_to_new(load_runs([tmp_path]))
+    assert found.cells == {"dtd": Halves(80, 40), "eurosat": Halves(60, 60)}
 
 
 def test_published_means_are_harmonic() -> None:

@@ -54,4 +54,4 @@ def test_every_option_of_every_group_is_listed(run_script: Run) -> None:
         section = done.stdout.split(f"\n{group}:\n")[1].split("\n\n")[0]
         listed = {line.lstrip(" *").split()[0] for line in section.splitlines() if re.match(r"  [ *] \S", line)}
         assert listed == {path.stem for path in (ROOT / "conf" / group).glob("[!_]*.yaml")}
-    assert "\n    transfer_contexts_smoke " not in done.stdout.split("\nexperiment:\n")[1].split("\n\n")[0]
+    assert "\n    smoke_transfer_contexts " not in done.stdout.split("\nexperiment:\n")[1].split("\n\n")[0]

@@ -109,6 +109,8 @@ def test_the_formula_is_torchs_cosine_after_a_warm_up() -> None:
 
 def test_epochs_by_shots() -> None:
     assert [epochs_for(k) for k in (1, 2, 4, 8, 16, None)] == [50, 100, 100, 200, 200, 200]
+    assert [epochs_for(k, "imagenet") for k in (1, 16, None)] == [50, 50, 50]
+    assert epochs_for(16, "dtd") == 200
 
 
 def test_the_optimizer_is_the_papers() -> None:

@@ -12,11 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from tpt.errors import UserError
-
-
-class WeightsFileError(UserError):
-    """A weights file that cannot be used; the message says why and what would do."""
+from tpt.backbones.layouts import WeightsFileError, state_dict_of
 
 
 class _Attributes:
@@ -187,30 +183,44 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """State dict and metadata of a safetensors file, a pickled state dict or a TorchScript archive.
+    """State dict and metadata of a safetensors file, a pickled state dict or checkpoint, or a TorchScript archive.
 
-    A training checkpoint's `state_dict` entry is taken, and a `module.` in front of every key dropped.
+    Of a training program's checkpoint the state dict is taken (see `state_dict_of`); what stands in front of all names
+    is dropped.
 
     Raises:
-        WeightsFileError: not such a file, damaged, or holding more than weights.
+        WeightsFileError: not such a file, damaged, or with several state dicts.
     """
+    metadata: dict[str, str] = {}
     try:
         if path.suffix == ".safetensors":
-            return read_safetensors(path)
-        if _is_torchscript(path):
-            return _torchscript_weights(path), {"format": "torchscript"}
-        content = torch.load(path, map_location="cpu", weights_only=True)
+            content, metadata = read_safetensors(path)
+        elif _is_torchscript(path):
+            content, metadata = _torchscript_weights(path), {"format": "torchscript"}
+        else:
+            content = _read_pickled(path)
     except FileNotFoundError:
         raise
     except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, zipfile.BadZipFile, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsFileError(
-            f"Expected {path} to hold weights alone (safetensors, a state dict saved by torch.save, or a "
+            f"Expected {path} to hold weights (safetensors, a state dict or checkpoint saved by torch.save, or a "
             f"TorchScript archive), but it cannot be read as such ({reason}); save its state dict with "
             "`safetensors.torch.save_file` where you trust the file, and load that."
         ) from error
-    content = content.get("state_dict", content) if isinstance(content, dict) else content
-    if not isinstance(content, dict) or not all(isinstance(k, str) for k in content):
-        raise WeightsFileError(f"Expected a state dict in {path}, found {type(content).__name__}; save one instead.")
-    weights = {k.removeprefix("module."): v for k, v in content.items() if isinstance(v, Tensor)}
-    return weights, {}
+    weights = state_dict_of(content, path) if isinstance(content, dict) else {}
+    if not weights:
+        raise WeightsFileError(
+            f"Expected a state dict in {path}, found {type(content).__name__} without one; save its state dict with "
+            "`safetensors.torch.save_file`."
+        )
+    return weights, metadata
+
+
+def _read_pickled(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        if not zipfile.is_zipfile(path):
+            raise
+        return read_checkpoint(path)  # with objects of other classes beside the weights, which stay inert

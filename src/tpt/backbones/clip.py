@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Literal, overload
 
 import torch
@@ -166,6 +167,16 @@ class CLIP(nn.Module):
         Args:
             views: of one image or of B images.
             return_norm: also gives the length that view 0's feature had, () or (B,), for methods with `needs_norm`.
+
+        Example:
+            >>> import tpt
+            >>> clip = tpt.load_clip("emoji-mini")
+            >>> views = torch.zeros(8, 3, clip.image_size, clip.image_size, dtype=torch.uint8)  # pixels, V = 8
+            >>> features = clip.encode_views(views)
+            >>> features.shape == (8, clip.embed_dim)
+            True
+            >>> clip.encode_views(views[None]).shape == (1, 8, clip.embed_dim)
+            True
         """
         if views.ndim not in (4, 5) or views.shape[-3] != 3:
             raise UserError(
@@ -178,7 +189,14 @@ class CLIP(nn.Module):
 
     @torch.no_grad()
     def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """Unit-length features (N, E) of whole sentences."""
+        """Unit-length features (N, E) of whole sentences.
+
+        Example:
+            >>> import tpt
+            >>> text = tpt.load_clip("emoji-mini").encode_text(["a photo of a cat.", "a photo of a dog."])
+            >>> text.norm(dim=-1).allclose(torch.ones(2))
+            True
+        """
         prompts = self.tokenizer.wrap_all(texts, self.text.context_length)
         return self.text(PackedPrompts(prompts, shared=1).to(self.device))  # type: ignore[no-any-return]
 
@@ -198,6 +216,11 @@ class CLIP(nn.Module):
             "channels_last": self.channels_last,
             "compile": bool(self._compiled),
         }
+
+    @cached_property
+    def weights_digest(self) -> str:
+        """Sixteen hexadecimal digits that change with any bit of any weight as it was loaded, and with nothing else."""
+        return tensors_digest(self.state_dict())
 
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that change with any bit of any weight, with its temperature or precision."""

@@ -50,6 +50,17 @@ class TPT(Method):
 
     Raises:
         UserError: settings out of range, or names too long for the text tower.
+
+    Example:
+        >>> import tpt
+        >>> clip = tpt.load_clip("emoji-mini")
+        >>> method = tpt.TPT(clip, ["cat", "hot air balloon"], ctx_init="a photo of a", steps=2, selection_p=0.25)
+        >>> features = clip.encode_views(torch.zeros(3, 16, 3, 64, 64))  # B = 3 images of V = 16 views
+        >>> out = method(features)  # each image starts from the same context
+        >>> out.logits.shape, out.selected.shape, out.context.shape == (3, 4, clip.width)
+        (torch.Size([3, 2]), torch.Size([3, 4]), True)
+        >>> method(features[1]).logits.shape  # or one image alone
+        torch.Size([2])
     """
 
     tunes: ClassVar[bool] = True

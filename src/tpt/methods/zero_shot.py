@@ -24,6 +24,15 @@ class ZeroShot(Method):
         clip: the frozen backbone.
         class_names: K names.
         text: `ctx_init`, `context`, `templates`, ..., see `TextBank`.
+
+    Example:
+        >>> import tpt
+        >>> clip = tpt.load_clip("emoji-mini")
+        >>> features = clip.encode_views(torch.zeros(1, 3, 64, 64))  # the plain picture is enough
+        >>> tpt.ZeroShot(clip, ["cat", "dog"], ctx_init="a photo of a")(features).logits.shape
+        torch.Size([2])
+        >>> tpt.ZeroShot(clip, ["cat", "dog"], templates=["a {}.", "a drawing of a {}."])(features).logits.shape
+        torch.Size([2])
     """
 
     selects: ClassVar[bool] = False

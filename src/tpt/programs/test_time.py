@@ -15,6 +15,7 @@ from tpt.cache import FeatureCache
 from tpt.callbacks import begin, close
 from tpt.data import EpisodeDataModule
 from tpt.logs import stage
+from tpt.prompts import refuse_misfit
 from tpt.reports import print_table, refuse_unanswered, results_of
 from tpt.runs import RunDirectory, about_datasets, named_files, session, write_json
 from tpt.tasks import AdaptationTask, MethodMaker
@@ -24,12 +25,14 @@ def run(cfg: DictConfig) -> None:
     """One run: every dataset, one table."""
     began, folder = time.perf_counter(), cli.output_dir()
     seed_everything(cfg.seed, verbose=False)
+    make_context = instantiate(cfg.context)
+    refuse_misfit(make_context, cfg.backbone.get("name"), cfg.backbone.get("pretrained"))
     stage(f"Loading the backbone {cfg.backbone.name or cfg.backbone.get('pretrained')}")
     clip: CLIP = instantiate(cfg.backbone)
     stage("Listing the images")
     data: EpisodeDataModule = instantiate(cfg.data.module)
     data.use_views(instantiate(cfg.views)(image_size=clip.image_size, mean=clip.mean, std=clip.std))
-    make_method = MethodMaker(clip, instantiate(cfg.context), instantiate(cfg.method))
+    make_method = MethodMaker(clip, make_context, instantiate(cfg.method))
     callbacks, loggers = list(instantiate(cfg.callbacks).values()), list(instantiate(cfg.logger).values())
     trainer: Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers)
     threads = cfg.threads or max(1, torch.get_num_threads() // trainer.num_devices)

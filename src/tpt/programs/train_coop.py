@@ -31,7 +31,8 @@ def run(cfg: DictConfig) -> None:
     stage("Drawing the shots")
     shots: Shots = instantiate(cfg.shots.draw)
     data: ShotsDataModule = instantiate(cfg.shots.module)(shots=shots).use_image_size(clip.image_size)
-    task: Task = instantiate(cfg.learner)(clip=clip, class_names=data.class_names, shots=cfg.shots.k)
+    drawn = {"shots": cfg.shots.k, "dataset": cfg.shots.get("key")}
+    task: Task = instantiate(cfg.learner)(clip=clip, class_names=data.class_names, **drawn)
     folder, loggers = cli.output_dir(), list(instantiate(cfg.logger).values())
     callbacks = [*checkpoints(folder, validates=shots.val is not None), TrainingProgress(), ProcessGuard(folder)]
     settings = {"max_epochs": task.epochs, "callbacks": callbacks, "logger": loggers, "plugins": [WholeFiles()]}

@@ -1,6 +1,13 @@
 """Prompts: class names around context vectors, learned or written."""
 
-from tpt.prompts.checkpoint import ContextFileError, LearnedContext, context_from_file, load_context, save_context
+from tpt.prompts.checkpoint import (
+    ContextFileError,
+    LearnedContext,
+    context_from_file,
+    load_context,
+    refuse_misfit,
+    save_context,
+)
 from tpt.prompts.conditional import ConditionalContext, MetaNet, conditional_logits, initial_conditional
 from tpt.prompts.context import Context, context_from_words, random_context
 from tpt.prompts.export import export_public
@@ -20,5 +27,6 @@ __all__ = [
     "initial_conditional",
     "load_context",
     "random_context",
+    "refuse_misfit",
     "save_context",
 ]

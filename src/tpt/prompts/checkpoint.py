@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,23 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tpt.backbones.archive import WeightsFileError, read_checkpoint, read_safetensors
+from tpt.backbones.archive import read_checkpoint, read_safetensors
 from tpt.backbones.clip import CLIP
+from tpt.backbones.layouts import WeightsFileError, plain_names
+from tpt.backbones.named import known_width
+from tpt.backbones.pretrained import clip_label
 from tpt.errors import UserError
 from tpt.files import writing
 from tpt.prompts.conditional import ConditionalContext, MetaNet
 from tpt.prompts.context import Context, vectors_before
+from tpt.prompts.origin import ANY, Origin
 
 LearnedContext = Context | ConditionalContext
 
 FORMAT = "tpt-context-1"
 _META_NET = ("linear1.weight", "linear1.bias", "linear2.weight", "linear2.bias")
-# In front of the keys where a whole model was saved instead of its prompt learner.
-_PREFIXES = ("module.", "prompt_learner.", "prompt_generator.")
+_BUFFERS = ("token_prefix", "token_suffix")  # belong to the classes of training
+_LEARNERS = ("prompt_learner.", "prompt_generator.")  # in front of the keys where a whole model was saved
 
 
 class ContextFileError(WeightsFileError):
@@ -42,6 +47,7 @@ def load_context(
     class_token_position: str | None = None,
     n_ctx: int | None = None,
     meta_input: str = "raw",
+    backbone: str | None = None,
 ) -> LearnedContext:
     """A context that CoOp or CoCoOp learned.
 
@@ -57,10 +63,23 @@ def load_context(
         class_token_position: "end", "middle" or "front"; None takes what the file says, or "end" where it is silent.
         n_ctx: insists on so many vectors; None takes any number.
         meta_input: for CoCoOp, see `ConditionalContext`.
+        backbone: None lets the context be used with the backbone alone that it was learned with, where the file tells
+            which (by name or weights, or by the start token's embedding in CoOp's own files); "any" takes any.
 
     Raises:
-        ContextFileError: no such context in the file, or a damaged file.
+        ContextFileError: no such context in the file, more learned tensors than are used, or a damaged file.
         UserError: unknown options, or no path.
+
+    Example:
+        >>> import tempfile, tpt
+        >>> clip = tpt.load_clip("emoji-mini")
+        >>> learned = tpt.random_context(clip, n_ctx=4)  # stands for what train_coop.py learns
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = tpt.save_context(f"{folder}/context.safetensors", learned, clip)
+        ...     context = tpt.load_context(file)
+        >>> context.n_ctx, context.n_before, torch.equal(context.vectors, learned.vectors)
+        (4, 4, True)
+        >>> method = tpt.TPT(clip, ["cat", "dog"], context=context)  # another backbone would be refused
     """
     if path is None:
         raise UserError(
@@ -69,8 +88,11 @@ def load_context(
         )
     if kind not in (None, "coop", "cocoop"):
         raise UserError(f"Expected `kind` to be coop, cocoop or null, got {kind!r}.")
+    if backbone not in (None, ANY):
+        raise UserError(f"Expected `backbone` to be {ANY} or null, got {backbone!r}.")
     path = _resolve(Path(path).expanduser())
     tensors, metadata = _read(path)
+    _check_notes(path, tensors, metadata)
     found = "cocoop" if any(key.startswith("meta_net.") for key in tensors) else "coop"
     if kind is not None and kind != found:
         names = {"coop": "CoOp", "cocoop": "CoCoOp"}
@@ -78,6 +100,8 @@ def load_context(
             f"Expected a context of {names[kind]}, but {path} holds one of {names[found]}; use context={found}."
         )
     context = _context(path, tensors, metadata, class_token_position)
+    if backbone is None:
+        context = replace(context, origin=_origin(tensors, metadata))
     if n_ctx is not None and context.n_ctx != n_ctx:
         raise ContextFileError(
             f"Expected a context of n_ctx={n_ctx} vectors, but {path} holds {context.n_ctx}; "
@@ -96,17 +120,21 @@ def context_from_file(
     class_token_position: str | None = None,
     n_ctx: int | None = None,
     meta_input: str = "raw",
+    backbone: str | None = None,
 ) -> LearnedContext:
     """`load_context`, checked against a backbone, on its device."""
     loaded = load_context(
-        path, kind=kind, class_token_position=class_token_position, n_ctx=n_ctx, meta_input=meta_input
+        path,
+        kind=kind,
+        class_token_position=class_token_position,
+        n_ctx=n_ctx,
+        meta_input=meta_input,
+        backbone=backbone,
     )
     base = loaded.base if isinstance(loaded, ConditionalContext) else loaded
-    if base.vectors.shape[-1] != clip.width:
-        raise ContextFileError(
-            f"Expected context vectors of width {clip.width} for {clip.name}, got {base.vectors.shape[-1]} "
-            f"({base.source}); use the backbone the context was learned with."
-        )
+    _check_width(base, clip.width, clip.name)
+    if base.origin is not None:
+        base.origin.check(clip, base.source)
     base = replace(base, vectors=base.vectors.to(clip.device))
     if isinstance(loaded, Context):
         return base
@@ -114,13 +142,43 @@ def context_from_file(
     return replace(loaded, base=base, meta_net=loaded.meta_net.to(clip.device))
 
 
-def save_context(path: str | Path, context: LearnedContext, backbone: str = "") -> Path:
+def refuse_misfit(make_context: partial[Any], name: str | None, pretrained: str | Path | None) -> None:
+    """Refuses a context file that cannot fit a backbone before that is loaded, as far as names and widths are known.
+
+    Args:
+        make_context: clip -> context, whatever makes it.
+        name, pretrained: of the backbone, as for `load_clip`.
+
+    Raises:
+        UserError: as `context_from_file`.
+    """
+    if make_context.func is not context_from_file:
+        return
+    loaded = load_context(*make_context.args, **make_context.keywords)
+    base = loaded.base if isinstance(loaded, ConditionalContext) else loaded
+    label, width = clip_label(name, pretrained), known_width(name, pretrained)
+    if width is not None:
+        _check_width(base, width, label)
+    if base.origin is not None:
+        base.origin.check_name(label, base.source)
+
+
+def _check_width(base: Context, width: int, name: str) -> None:
+    if base.vectors.shape[-1] != width:
+        raise ContextFileError(
+            f"Expected context vectors of width {width} for {name}, got {base.vectors.shape[-1]} "
+            f"({base.source}); use the backbone the context was learned with."
+        )
+
+
+def save_context(path: str | Path, context: LearnedContext, backbone: CLIP | str = "") -> Path:
     """Writes a context to a `.safetensors` file, bit for bit, with what is needed to use it.
 
     Args:
         path: of the file; its folder is made.
         context: of CoOp or CoCoOp.
-        backbone: name of the CLIP it was learned with, for information.
+        backbone: the CLIP it was learned with, or the name of one: other backbones are refused when the file is
+            loaded.  Left out, what the context's own file said about it.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
@@ -140,15 +198,20 @@ def learned_tensors(context: LearnedContext) -> dict[str, Tensor]:
     return {name: value.detach().cpu().contiguous().clone() for name, value in out.items()}
 
 
-def file_metadata(context: LearnedContext, backbone: str = "") -> dict[str, str]:
+def file_metadata(context: LearnedContext, backbone: CLIP | str = "") -> dict[str, str]:
     """What a file says about its tensors: text only, as safetensors wants."""
     conditional = isinstance(context, ConditionalContext)
     base = context.base if isinstance(context, ConditionalContext) else context
+    if isinstance(backbone, CLIP):
+        origin = Origin.of(backbone)
+    else:
+        origin = Origin(backbone) if backbone else base.origin or Origin()
     described = {
         "format": FORMAT,
         "kind": "cocoop" if conditional else "coop",
         "n_before": str(base.n_before),
-        "backbone": backbone,
+        "backbone": origin.backbone,
+        "backbone_weights": origin.weights,
         "source": base.source,
     }
     if base.class_names is not None:
@@ -197,19 +260,54 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             raise ContextFileError(str(error)) from error
         content, said = loaded.get("state_dict", loaded), loaded.get("context")
         metadata = said if isinstance(said, dict) else {}
-    tensors: dict[str, Tensor] = {}
-    for key, value in content.items() if isinstance(content, dict) else ():
-        name = str(key)
-        for prefix in _PREFIXES:
-            name = name.removeprefix(prefix)
-        if isinstance(value, Tensor) and (name == "ctx" or name.startswith("meta_net.")):
-            tensors[name] = value
-    if "ctx" not in tensors:
+    weights = {str(k): v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, dict) else {}
+    weights = plain_names(weights, path)
+    tensors = {_unwrapped(key): value for key, value in weights.items()}
+    if "ctx" not in tensors or len(tensors) != len(weights):
         raise ContextFileError(
             f"Expected a learned context (a tensor `ctx`) in {path}, found none; pass a file that CoOp, CoCoOp or "
             "train_coop.py wrote, such as prompt_learner/model.pth.tar-50."
         )
     return tensors, {str(key): value for key, value in metadata.items() if isinstance(value, str)}
+
+
+def _unwrapped(key: str) -> str:
+    for learner in _LEARNERS:
+        key = key.removeprefix(learner)
+    return key
+
+
+def _check_notes(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Raises where the file is of another format or kind than its tensors, or holds more than is used."""
+    used = {"ctx", *_BUFFERS, *(f"meta_net.{name}" for name in _META_NET)}
+    more = [key for key in tensors if key not in used]
+    if more:
+        shown = ", ".join(more[:3]) + (f" and {len(more) - 3} more" if len(more) > 3 else "")
+        raise ContextFileError(
+            f"Expected a context of CoOp (`ctx`) or CoCoOp (`ctx` and `meta_net`) in {path}, but it holds {shown} as "
+            "well, learned by another method, which would be left out; pass a file of CoOp or CoCoOp, or one with "
+            "`ctx` alone if that is what you mean."
+        )
+    format, kind = metadata.get("format", FORMAT), metadata.get("kind")
+    if format.startswith(FORMAT.rstrip("1")) and format != FORMAT:
+        raise ContextFileError(
+            f"Expected a context of format {FORMAT} in {path}, got {format}; a newer version of this program wrote it."
+        )
+    conditional = any(key.startswith("meta_net.") for key in tensors)
+    if kind is not None and kind != ("cocoop" if conditional else "coop"):
+        raise ContextFileError(
+            f"Expected a file whose tensors are of the kind that it says, {kind!r}, but {path} holds "
+            f"{', '.join(sorted(tensors))}; get the file again."
+        )
+
+
+def _origin(tensors: dict[str, Tensor], metadata: dict[str, str]) -> Origin | None:
+    """What the file tells of the backbone; None where it is silent."""
+    start = tensors.get("token_prefix")
+    if start is not None:
+        start = start.flatten(0, -2)[0].float() if start.ndim > 1 and len(start) else None
+    found = Origin(metadata.get("backbone", ""), metadata.get("backbone_weights", ""), start)
+    return None if found == Origin() else found
 
 
 def _context(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], position: str | None) -> Context:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from tpt.backbones.clip import CLIP, tensors_digest
 from tpt.errors import UserError
+from tpt.prompts.origin import Origin
 
 CLASS_TOKEN = "[CLS]"
 POSITIONS = ("end", "middle", "front")
@@ -23,12 +24,14 @@ class Context:
         n_before: how many of them stand before the class name; the others stand behind it.
         source: where they come from, for logs and results.
         class_names: of a class-specific context, the K classes it was learned for; None where that is not known.
+        origin: the backbone it was learned with, as far as its file says; None takes any of the same width.
     """
 
     vectors: Tensor
     n_before: int
     source: str
     class_names: tuple[str, ...] | None = None
+    origin: Origin | None = field(default=None, repr=False, compare=False)
 
     @property
     def n_ctx(self) -> int:
@@ -78,6 +81,15 @@ def context_from_words(clip: CLIP, ctx_init: str, class_token_position: str = "e
             the class name goes and overrides `class_token_position`.  A full stop at the end is dropped, since every
             prompt gets one.
         class_token_position: "end", "middle" or "front".
+
+    Example:
+        >>> import tpt
+        >>> clip = tpt.load_clip("emoji-mini")
+        >>> context_from_words(clip, "a photo of a").n_ctx
+        4
+        >>> around = context_from_words(clip, "a photo of a [CLS] in the wild")
+        >>> around.n_before, around.n_ctx
+        (4, 7)
     """
     words = ctx_init.replace("_", " ").replace("{}", CLASS_TOKEN).strip().removesuffix(".")
     if words.count(CLASS_TOKEN) > 1:

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from tpt.backbones.clip import CLIP
-from tpt.backbones.pretrained import EMOJI_MINI, load_clip
+from tpt.backbones.named import EMOJI_MINI
+from tpt.backbones.pretrained import load_clip
 from tpt.errors import UserError
 from tpt.faults import told
 from tpt.printing import say

@@ -89,6 +89,8 @@ class PromptLearner(nn.Module):
                 f"Expected context vectors of width {self.clip.width} for {self.clip.name}, got {width} "
                 f"({context.source}); use a context trained with this backbone."
             )
+        if context.origin is not None:
+            context.origin.check(self.clip, context.source)
         if context.class_specific and len(context.vectors) != len(self.class_names):
             raise UserError(
                 f"Expected a class-specific context of {len(self.class_names)} classes, got {len(context.vectors)} "

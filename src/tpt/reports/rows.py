@@ -10,6 +10,8 @@ from tpt.reports.comparability import paper_method
 from tpt.reports.runs import Run
 from tpt.runs.settings import LIMIT, SEED, TRAINING, is_seed, meaning
 
+ITSELF = "each dataset itself"
+
 
 @dataclass(frozen=True, eq=False)
 class Row:
@@ -43,7 +45,8 @@ class Row:
 def settings_of(run: Run) -> dict[str, Any]:
     """What tells one row from another; seeds are in it.
 
-    A learned context counts as the same whatever its path, if it was learned in the same way.
+    A learned context counts as the same whatever its path, if it was learned in the same way; with `data.classes` base
+    or new so do those of several datasets, each tested on the very dataset it was learned on (CoCoOp's first table).
     """
     kept = {k: v for k, v in run.settings.items() if meaning(k).row}
     if any(key.startswith("views.augmix.") for key in kept):
@@ -52,7 +55,11 @@ def settings_of(run: Run) -> dict[str, Any]:
         return kept
     learned = {f"{TRAINING}{key}": value for key, value in run.training.settings.items()}
     kept.pop("context.path", None)
-    about = {f"{TRAINING}learned_on": run.training.source}
+    source = run.training.source
+    if run.settings.get("data.classes") in ("base", "new") and list(run.to_test) == [source]:
+        learned = {key: value for key, value in learned.items() if value != source}
+        source = ITSELF
+    about = {f"{TRAINING}learned_on": source}
     return {**kept, **about, **{k: v for k, v in learned.items() if meaning(k).row}}
 
 

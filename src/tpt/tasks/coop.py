@@ -41,8 +41,10 @@ class Percent(MulticlassAccuracy):
         return 100 * share
 
 
-def epochs_for(shots: int | None) -> int:
-    """CoOp's number of epochs: 50 for one shot, 100 for two or four, 200 for more (its section 4.1)."""
+def epochs_for(shots: int | None, dataset: str | None = None) -> int:
+    """CoOp's number of epochs (section 4.1): 50 for one shot, 100 for two or four, 200 for more; 50 on ImageNet."""
+    if dataset == "imagenet":
+        return 50
     if shots is None or shots > 4:
         return 200
     return 50 if shots == 1 else 100
@@ -174,7 +176,7 @@ class _ContextTask(LightningModule, ABC):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps the learned part and what `tpt.load_context` needs, and leaves the frozen backbone out."""
         checkpoint["state_dict"] = {name: value.cpu().clone() for name, value in self.learned().items()}
-        checkpoint["context"] = file_metadata(self.context(), self.clip.name)
+        checkpoint["context"] = file_metadata(self.context(), self.clip)
         checkpoint["run"] = self.run_text
 
     def _base_context(self, kind: str) -> Context:

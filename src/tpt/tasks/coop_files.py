@@ -116,11 +116,11 @@ def save_learned(
     written: dict[str, Path] = {}
     if (folder / BEST).is_file():
         best = load_context(folder / BEST)
-        written["best"] = save_context(folder / "context-best.safetensors", best, clip.name)
+        written["best"] = save_context(folder / "context-best.safetensors", best, clip)
         if public_layout:
             written["best, public layout"] = export_public(folder, best, clip, names, task.epochs, best=True)
     last = task.context()
-    written["last"] = save_context(folder / "context.safetensors", last, clip.name)
+    written["last"] = save_context(folder / "context.safetensors", last, clip)
     if public_layout:  # the last file written is the one that the text file `checkpoint` names
         written["last, public layout"] = export_public(folder, last, clip, names, task.epochs)
     return {role: str(path.relative_to(folder)) for role, path in written.items()}

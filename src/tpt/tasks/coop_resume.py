@@ -13,7 +13,8 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
-from tpt.backbones.archive import WeightsFileError, read_checkpoint
+from tpt.backbones.archive import read_checkpoint
+from tpt.backbones.layouts import WeightsFileError
 from tpt.errors import UserError
 from tpt.files import writing
 from tpt.tasks.coop import CoCoOpTask, CoOpTask

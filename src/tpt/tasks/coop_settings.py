@@ -15,6 +15,7 @@ def coop_task(
     clip: CLIP,
     class_names: Sequence[str],
     shots: int | None = 16,
+    dataset: str | None = None,
     ctx_init: str | None = None,
     n_ctx: int = 16,
     class_token_position: str = "end",
@@ -31,18 +32,19 @@ def coop_task(
         clip: the frozen backbone.
         class_names: K names.
         shots: images per class; decides the number of epochs where `epochs` is None.
+        dataset: what is learned on, by the catalogue's key, which decides as well.
         ctx_init: words to start from; None starts from `n_ctx` random vectors.
         n_ctx: number of random vectors.
         class_token_position: "end", "middle" or "front".
         class_specific: learns a context for every class.
-        epochs: of the run; None takes the paper's 50, 100 or 200 by shots.
+        epochs: of the run; None takes the paper's 50, 100 or 200 by shots, 50 on ImageNet.
         optimizer: takes the parameters; its `lr` is the rate after warming up.
         warmup_epochs: epochs at `warmup_rate`.
         warmup_rate: the paper's 1e-5.
         seed: of random vectors.
     """
     start = _start(clip, len(class_names), ctx_init, n_ctx, class_token_position, class_specific, seed)
-    epochs = epochs_for(shots) if epochs is None else epochs
+    epochs = epochs_for(shots, dataset) if epochs is None else epochs
     return CoOpTask(clip, class_names, start, epochs, optimizer, warmup_epochs, warmup_rate)
 
 
@@ -50,6 +52,7 @@ def cocoop_task(
     clip: CLIP,
     class_names: Sequence[str],
     shots: int | None = 16,
+    dataset: str | None = None,
     ctx_init: str | None = "a photo of a",
     n_ctx: int = 4,
     class_token_position: str = "end",
@@ -67,7 +70,7 @@ def cocoop_task(
         class_names,
         initial_conditional(clip, base, seed),
         max_tokens,
-        epochs=epochs_for(shots) if epochs is None else epochs,
+        epochs=epochs_for(shots, dataset) if epochs is None else epochs,
         optimizer=optimizer,
         warmup_epochs=warmup_epochs,
         warmup_rate=warmup_rate,

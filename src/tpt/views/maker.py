@@ -39,6 +39,15 @@ class Views:
         mean, std: used where views come normalised.
         made_on: "loader" makes them with PIL where the image is loaded; "device" draws them there and makes them of
             tensors where the model is, see `tpt.views.batched`.  The pixels agree but for rounding.
+
+    Example:
+        >>> make = Views(image_size=64, num_views=8)
+        >>> picture = Image.new("RGB", (120, 90), "orange")
+        >>> views = make(picture, "mine/1.png")
+        >>> views.shape, views.dtype
+        (torch.Size([8, 3, 64, 64]), torch.uint8)
+        >>> torch.equal(make.more(4)(picture, "mine/1.png"), views[:4])  # the same ones, however many
+        True
     """
 
     def __init__(

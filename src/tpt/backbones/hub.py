@@ -1,0 +1,99 @@
+"""Weights from the network.  What is on the disk already is taken without asking the network.
+
+Where there is none, one short try says so; the hub's own client tries every file for a minute.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import open_clip
+from huggingface_hub import constants, get_session, try_to_load_from_cache
+from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
+from open_clip.pretrained import download_pretrained_from_hf, download_pretrained_from_url
+
+from tpt.errors import UserError
+
+log = logging.getLogger(__name__)
+
+TIMEOUT_S = 5.0
+CONFIG_NAME = "open_clip_config.json"
+
+
+class FetchError(UserError):
+    """Weights that are neither on the disk nor to be had from the network."""
+
+
+def fetch_tag(name: str, tag: str, cache_dir: str | None = None) -> Path:
+    """The weights file of a tag of open_clip, fetched where it is not on the disk yet.
+
+    Args:
+        name, tag: as open_clip lists them.
+        cache_dir: where fetched files are kept; open_clip's default if None.
+
+    Raises:
+        FetchError: it cannot be fetched.
+    """
+    known = open_clip.get_pretrained_cfg(name, tag)
+    repository, _, filename = known.get("hf_hub", "").rpartition("/")
+    if repository:
+        return fetch_from_hub(repository, filename or HF_WEIGHTS_NAME, cache_dir)
+    url = known["url"]
+    folder = Path(cache_dir or "~/.cache/clip").expanduser()
+    try:
+        if not (folder / Path(url).name).is_file():
+            _reach_url(url)
+        return Path(download_pretrained_from_url(url, str(folder)))
+    except Exception as error:
+        raise _not_fetched(url, error) from error
+
+
+def fetch_from_hub(repository: str, filename: str = HF_WEIGHTS_NAME, cache_dir: str | None = None) -> Path:
+    """A file of a repository on the Hugging Face hub, or the `.safetensors` in its place.
+
+    Args:
+        repository: ORG/NAME.
+        filename: in it; by default the name that open_clip gives its weights.
+        cache_dir: as for `fetch_tag`.
+
+    Raises:
+        FetchError: it cannot be fetched.
+    """
+    for candidate in _candidates(filename):
+        found = try_to_load_from_cache(repository, candidate, cache_dir=cache_dir)
+        if isinstance(found, str):
+            return Path(found)
+    try:
+        get_session().head(constants.ENDPOINT, timeout=TIMEOUT_S)  # any answer will do
+        log.info("Fetching %s of %s from %s.", filename, repository, constants.ENDPOINT)
+        return Path(download_pretrained_from_hf(repository, filename, cache_dir=cache_dir))
+    except Exception as error:  # whatever the client of the version raises
+        raise _not_fetched(f"{repository}/{filename}", error) from error
+
+
+def _candidates(filename: str) -> list[str]:
+    """What open_clip looks for, in its order."""
+    if filename == HF_WEIGHTS_NAME:
+        return [HF_SAFE_WEIGHTS_NAME, filename]
+    if filename.endswith((".bin", ".pth")):
+        return [f"{filename[:-4]}.safetensors", filename]
+    return [filename]
+
+
+def _reach_url(url: str) -> None:
+    try:
+        with urlopen(Request(url, method="HEAD"), timeout=TIMEOUT_S):
+            log.info("Fetching %s.", url)
+    except HTTPError:  # the server is there; what it says of the file itself counts
+        return
+
+
+def _not_fetched(what: str, error: Exception) -> FetchError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return FetchError(
+        f"Could not get the weights {what} ({reason[:200]}); without a network, pass pretrained=/path/to/the/file, or "
+        "use the bundled 'emoji-mini'."
+    )

@@ -1,0 +1,180 @@
+"""State dicts as other programs save them, under the names that OpenAI and open_clip use."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tpt.errors import UserError
+
+# Where training programs put the state dict: Lightning and Dassl, most loops written by hand, timm and torchvision.
+ENTRIES = ("state_dict", "model_state_dict", "model")
+# What torch.compile, FSDP and activation checkpointing put between two parts of a name, wherever they were applied.
+_WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+
+# Names of transformers' CLIPModel -> those of OpenAI's; what becomes one tensor out of three stands below.
+_TRANSFORMERS = (
+    (r"text_model\.embeddings\.token_embedding\.weight", "token_embedding.weight"),
+    (r"text_model\.embeddings\.position_embedding\.weight", "positional_embedding"),
+    (r"text_model\.final_layer_norm\.(weight|bias)", r"ln_final.\1"),
+    (r"vision_model\.embeddings\.class_embedding", "visual.class_embedding"),
+    (r"vision_model\.embeddings\.patch_embedding\.weight", "visual.conv1.weight"),
+    (r"vision_model\.embeddings\.position_embedding\.weight", "visual.positional_embedding"),
+    (r"vision_model\.pre_layrnorm\.(weight|bias)", r"visual.ln_pre.\1"),  # the name is spelled so
+    (r"vision_model\.post_layernorm\.(weight|bias)", r"visual.ln_post.\1"),
+    (r"logit_scale", "logit_scale"),
+)
+_PROJECTIONS = {"text_projection.weight": "text_projection", "visual_projection.weight": "visual.proj"}
+_TOWERS = {"text_model": "transformer.resblocks", "vision_model": "visual.transformer.resblocks"}
+_IN_LAYER = {
+    "self_attn.out_proj": "attn.out_proj",
+    "layer_norm1": "ln_1",
+    "layer_norm2": "ln_2",
+    "mlp.fc1": "mlp.c_fc",
+    "mlp.fc2": "mlp.c_proj",
+}
+_LAYER = re.compile(r"(text_model|vision_model)\.encoder\.layers\.(\d+)\.(.+)\.(weight|bias)")
+_LN_EPS = 1e-5
+
+
+class WeightsFileError(UserError):
+    """A weights file that cannot be used; the message says why and what would do."""
+
+
+def state_dict_of(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+    """The tensors of the one state dict in what a file holds, the file's own words for its parts dropped.
+
+    Args:
+        content: a state dict, or a training program's dictionary with one of `ENTRIES`, nested or not.
+        path: of the file, for messages.
+
+    Raises:
+        WeightsFileError: there are two that could be meant, or none.
+    """
+    inside = [entry for entry in ENTRIES if isinstance(content.get(entry), Mapping)]
+    if not inside:
+        return plain_names({k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}, path)
+    taken = content[inside[0]]
+    twins = [str(k) for k, v in content.items() if k != inside[0] and isinstance(v, Mapping) and set(v) == set(taken)]
+    if len(inside) > 1 or (taken and twins):
+        names = " and ".join(f"`{name}`" for name in [*inside, *(t for t in twins if t not in inside)])
+        raise WeightsFileError(
+            f"Expected one state dict in {path}, found several, {names}; save the one you mean alone, with "
+            "`safetensors.torch.save_file`."
+        )
+    return state_dict_of(taken, path)
+
+
+def plain_names(weights: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The tensors without what wrappers add to names, and without the part in front that all names share.
+
+    `module.` (DataParallel), `model.` (Lightning) and `_orig_mod.` (torch.compile) in any order are such parts.
+    """
+    names = {key: [part for part in key.split(".") if part not in _WRAPPERS] for key in weights}
+    while names and all(len(parts) > 1 for parts in names.values()) and len({p[0] for p in names.values()}) == 1:
+        names = {key: parts[1:] for key, parts in names.items()}
+    out = {".".join(parts): weights[key] for key, parts in names.items()}
+    if len(out) != len(weights):
+        raise WeightsFileError(f"Expected one tensor of each name in {path}, found some with and without a wrapper.")
+    return out
+
+
+def is_transformers(weights: Mapping[str, Tensor]) -> bool:
+    """Whether the names are those of transformers' CLIPModel."""
+    return "text_model.embeddings.token_embedding.weight" in weights
+
+
+def from_transformers(weights: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Weights of transformers' CLIPModel under OpenAI's names, bit for bit.
+
+    The two programs compute the same; transformers keeps queries, keys and values apart, and projections transposed.
+
+    Raises:
+        WeightsFileError: a tensor that CLIP does not have, or one of a layer is missing.
+    """
+    out: dict[str, Tensor] = {}
+    apart: dict[str, dict[str, Tensor]] = {}
+    for key, value in weights.items():
+        layer = _LAYER.fullmatch(key)
+        if key in _PROJECTIONS:
+            out[_PROJECTIONS[key]] = value.T.contiguous()
+        elif layer is not None:
+            tower, number, part, kind = layer.groups()
+            inside = f"{_TOWERS[tower]}.{number}"
+            if part in ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"):
+                apart.setdefault(f"{inside}.attn.in_proj_{kind}", {})[part[10]] = value
+            elif part in _IN_LAYER:
+                out[f"{inside}.{_IN_LAYER[part]}.{kind}"] = value
+            else:
+                raise _not_of_clip(key, path)
+        elif not key.endswith(".position_ids"):  # 0, 1, 2, ...; saved by older versions
+            new = next((re.sub(old, to, key) for old, to in _TRANSFORMERS if re.fullmatch(old, key)), None)
+            if new is None:
+                raise _not_of_clip(key, path)
+            out[new] = value
+    for key, parts in apart.items():
+        if set(parts) != set("qkv"):
+            raise WeightsFileError(f"Expected query, key and value of {key} in {path}, found {sorted(parts)}.")
+        out[key] = torch.cat([parts[name] for name in "qkv"])
+    return out
+
+
+def _not_of_clip(key: str, path: Path) -> WeightsFileError:
+    return WeightsFileError(
+        f"Expected the weights of transformers' CLIPModel alone in {path}, found {key!r} as well; save the CLIP alone."
+    )
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What weights cannot tell about the model they belong to.
+
+    Args:
+        vision_heads, text_heads: of every attention layer.
+        quick_gelu: the activation, GELU otherwise.
+    """
+
+    vision_heads: int
+    text_heads: int
+    quick_gelu: bool
+
+
+def transformers_reading(path: Path) -> Reading:
+    """What the `config.json` beside a file of transformers says.
+
+    A setting that the file leaves out has the value it has in transformers' classes.
+
+    Raises:
+        WeightsFileError: there is no such file, or it describes another model than OpenAI's and open_clip's.
+    """
+    file = path.with_name("config.json")
+    try:
+        content = json.loads(file.read_text("utf-8"))
+        text, vision = (dict(content.get(part) or {}) for part in ("text_config", "vision_config"))
+        found = Reading(
+            int(vision.get("num_attention_heads", 12)),
+            int(text.get("num_attention_heads", 8)),
+            text.get("hidden_act", "quick_gelu") == "quick_gelu",
+        )
+        activations = {part.get("hidden_act", "quick_gelu") for part in (text, vision)}
+        epsilons = {float(part.get("layer_norm_eps", _LN_EPS)) for part in (text, vision)}
+    except FileNotFoundError as error:
+        raise WeightsFileError(
+            f"Expected the model's config.json beside {path}, which is a file of transformers' CLIP, since its weights "
+            "do not tell the number of heads and the activation; put it there, or pass the open_clip `name`."
+        ) from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise WeightsFileError(f"Expected the configuration of a CLIP in {file}, got {str(error)[:100]}.") from error
+    if len(activations) > 1 or not activations <= {"gelu", "quick_gelu"} or epsilons != {_LN_EPS}:
+        raise WeightsFileError(
+            f"Expected one activation, gelu or quick_gelu, and layer_norm_eps {_LN_EPS} in {file}, got "
+            f"{sorted(activations)} and {sorted(epsilons)}; such a model cannot be read."
+        )
+    return found
