@@ -22,6 +22,7 @@ GROUPS = sorted(p.name for p in CONF.iterdir() if p.is_dir())
 OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml") if not path.stem.startswith("_"))
 NEEDS = {  # what a user must say
     "data=folder": ["data.root={tree}"],
+    "data=pictures": ["data.root={tree}", "data.class_names=[cat,dog]"],
     "data=list": ["data.path={table}"],
     "data=huggingface": ["data.path={saved}"],
     "data=webdataset": ["data.shards={shard}"],

@@ -86,7 +86,7 @@ def test_a_room_without_a_place_is_found(tmp_path: Path, room: str) -> None:
 
 
 def test_the_design_has_the_rooms_of_the_contract() -> None:
-    """Floors and rooms in the order of the contract; rooms that are not there yet have brackets."""
+    """Floors and rooms in the order of the contract."""
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
     floors = enumerate(next(c["layers"] for c in contracts if c["type"] == "layers"), 1)
     rooms = [(number, room.strip()) for number, floor in floors for room in floor.split("|")]

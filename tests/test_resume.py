@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet
 import pytest
 import torch
@@ -19,7 +20,7 @@ import tpt
 from tests.conftest import Done, noise_image
 from tpt.data import EpisodeDataModule
 from tpt.files import PARTIAL
-from tpt.runs import read_manifest, read_notes, read_records
+from tpt.runs import read_logits, read_manifest, read_notes, read_records, write_json
 from tpt.runs.records import shard_files, write_shard
 from tpt.tasks import AdaptationTask
 
@@ -388,3 +389,44 @@ def test_what_a_killed_process_left_is_removed(run_script: Run, small: list[str]
     assert len(pyarrow.parquet.read_table(tmp_path / "run" / "records")) == 12
     run_script("test_time.py", "resume=run")
     assert not half.exists()
+
+
+def test_logits_and_names_of_a_stopped_run(run_script: Run, small: list[str], tmp_path: Path, stop_after: Any) -> None:
+    """They are those of a run that was never stopped; what a record holds cannot change on the way."""
+    keep = ["callbacks.records.logits=true", "callbacks.records.top=2"]
+    run_script("test_time.py", *small, *keep, "hydra.run.dir=undisturbed")
+    expected = read_logits(tmp_path / "undisturbed").drop_columns("seconds")
+    stop_after(2)
+    run_script("test_time.py", *small, *keep, ok=False)
+    stop_after(-1)
+    for other in ("callbacks.records.top=3", "callbacks.records.logits=false"):
+        done = run_script("test_time.py", "resume=run", other, ok=False)
+        assert f"{other.split('=')[0]} was" in done.stderr
+    run_script("test_time.py", "resume=run", *keep)
+    assert read_logits(tmp_path / "run").drop_columns("seconds").equals(expected)
+    for row in expected.to_pylist():
+        names = ["T-shirt", "cat", "hot air balloon"]  # the folders, sorted
+        for end in ("", "_zero_shot"):
+            logits = np.asarray(row[f"logits{end}"], dtype=np.float64)
+            assert logits[row[f"pred{end}"]] == logits.max() and row[f"pred_name{end}"] == names[row[f"pred{end}"]]
+            probability = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+            assert probability.max() == pytest.approx(row[f"confidence{end}"], abs=0.01)  # of half precision
+        assert row["class_name"] == names[row["label"]] and row["path"].startswith(row["class_name"])
+        assert (
+            row["top"][0] == row["pred"] and row["top_name"] == [names[k] for k in row["top"]] and len(row["top"]) == 2
+        )
+        assert row["top_confidence"][0] == row["confidence"] >= row["top_confidence"][1]
+
+
+def test_a_run_from_before_records_had_names_goes_on(
+    run_script: Run, small: list[str], tmp_path: Path, stop_after: Any
+) -> None:
+    stop_after(2)
+    run_script("test_time.py", *small, ok=False)
+    stop_after(-1)
+    manifest = json.loads((tmp_path / "run" / "run.json").read_text())
+    for key in ("top", "logits"):
+        del manifest["config"]["callbacks"]["records"][key]
+    write_json(manifest, tmp_path / "run" / "run.json")
+    run_script("test_time.py", "resume=run")
+    assert read_records(tmp_path / "run").num_rows == 12

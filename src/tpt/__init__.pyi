@@ -16,6 +16,7 @@ from .methods import (
     ViewEnsemble,
     ZeroShot,
 )
+from .predictions import Prediction, Predictions, predict
 from .prompts import (
     ConditionalContext,
     Context,
@@ -48,6 +49,8 @@ __all__ = [
     "ConditionalContext",
     "Context",
     "Method",
+    "Prediction",
+    "Predictions",
     "PromptLearner",
     "ViewEnsemble",
     "Views",
@@ -58,6 +61,7 @@ __all__ = [
     "export_public",
     "load_clip",
     "load_context",
+    "predict",
     "random_context",
     "save_context",
 ]

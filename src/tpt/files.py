@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # with which a formula begins in a spreadsheet
 PARTIAL = ".partial"  # how the name of a file that is not whole yet ends
 MODE = 0o666  # of a new file, less what the user's umask takes away
 MOST_JSON_BYTES = 2**30
@@ -83,6 +84,11 @@ def read_bytes(path: Path, most: int = MOST_JSON_BYTES) -> bytes:
     """The content of a file that may be anybody's; raises as `open_plain`."""
     with open_plain(path, most) as file:
         return file.read(most + 1)
+
+
+def harmless(text: str) -> str:
+    """A text that a spreadsheet does not take for a formula, as a cell of a CSV file."""
+    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def remove_partial(folder: Path) -> None:

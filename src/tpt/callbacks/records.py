@@ -10,8 +10,8 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from tpt.errors import UserError
-from tpt.runs.records import LOGITS, RANKING, write_shard
-from tpt.tasks.outcome import Outcome
+from tpt.runs.records import LOGITS, write_shard
+from tpt.tasks.outcome import Outcome, cut
 
 log = logging.getLogger(__name__)
 
@@ -64,20 +64,14 @@ class RecordWriter(Callback):
         """Adds a batch; writes a shard when it is full, when it is time, or when the dataset ends."""
         outcome: Outcome = outputs
         self._dataset_number = dataloader_idx
-        self._rows += [self._kept(row, outcome.dataset.class_names) for row in outcome.rows]
+        rows = [cut(row, outcome.dataset.class_names, self.top) for row in outcome.rows]
+        dropped = () if self.logits else LOGITS  # what is dropped now need not be held until the shard is written
+        self._rows += [{name: value for name, value in row.items() if name not in dropped} for row in rows]
         self._notes.update(dict.fromkeys(outcome.notes))
         last = batch_idx + 1 == trainer.num_test_batches[dataloader_idx]
         late = time.monotonic() - self._last_flush >= self.flush_every_s
         if last or late or len(self._rows) >= self.shard_size:
             self.flush()
-
-    def _kept(self, row: dict[str, Any], class_names: list[str]) -> dict[str, Any]:
-        """What is kept of a record that speaks of all classes."""
-        kept = row if self.logits else {name: value for name, value in row.items() if name not in LOGITS}
-        if row["top"] is None:
-            return kept
-        likeliest = {name: row[name][: self.top] for name in RANKING}
-        return {**kept, **likeliest, "top_name": [class_names[k] for k in likeliest["top"]]}
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Keeps what was computed before an error, Ctrl-C or a signal."""

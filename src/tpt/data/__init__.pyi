@@ -6,6 +6,7 @@ from .few_shot import Shots, draw_shots, half_of_classes
 from .folder import image_folder
 from .huggingface import huggingface_dataset
 from .listing import image_list
+from .pictures import pictures
 from .shards import tar_shards
 from .shots import ShotsDataModule
 
@@ -24,6 +25,7 @@ __all__ = [
     "huggingface_dataset",
     "image_folder",
     "image_list",
+    "pictures",
     "read_entry",
     "tar_shards",
     "validation_entry",

@@ -9,6 +9,8 @@ from pathlib import Path
 PROGRAMS = {
     "tpt-test": ("tpt.programs.test_time", "test-time prompt tuning and other methods; test_time.py of a checkout"),
     "tpt-train": ("tpt.programs.train_coop", "few-shot training of a context, CoOp and CoCoOp; train_coop.py"),
+    "tpt-predict": ("tpt.programs.predict", "answers for your own pictures, without labels, as a table"),
+    "tpt-demo": ("tpt.programs.demo", "a page to look at: one picture, its views, the answers before and after"),
     "tpt-report": ("tpt.reports.__main__", "tables and figures of runs, beside the published numbers"),
     "tpt-data": ("tpt.data.__main__", "checks and downloads the paper's datasets"),
     "tpt-cache": ("tpt.cache.__main__", "shows and clears the feature cache"),

@@ -17,12 +17,17 @@ from tpt.data import EpisodeDataModule
 from tpt.logs import stage
 from tpt.prompts import refuse_misfit
 from tpt.reports import print_table, refuse_unanswered, results_of
-from tpt.runs import RunDirectory, about_datasets, named_files, session, write_json
+from tpt.runs import ANOTHER, RunDirectory, about_datasets, named_files, session, write_json
 from tpt.tasks import AdaptationTask, MethodMaker
 
 
-def run(cfg: DictConfig) -> None:
-    """One run: every dataset, one table."""
+def run(cfg: DictConfig, another: str = ANOTHER) -> None:
+    """One run: every dataset, one table.
+
+    Args:
+        cfg: its configuration.
+        another: how to have another directory, for errors.
+    """
     began, folder = time.perf_counter(), cli.output_dir()
     seed_everything(cfg.seed, verbose=False)
     make_context = instantiate(cfg.context)
@@ -45,7 +50,9 @@ def run(cfg: DictConfig) -> None:
     stage(f"Making the text features of {', '.join(d.name for d in data.datasets)}")
     make_method.check(data.num_views())
 
-    with RunDirectory(folder, resume=cfg.resume is not None, first=trainer.is_global_zero) as directory:
+    with RunDirectory(
+        folder, resume=cfg.resume is not None, first=trainer.is_global_zero, another=another
+    ) as directory:
         manifest = {
             "method": cli.method_label(cfg),
             "choices": cli.choices(),

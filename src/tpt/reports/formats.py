@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tpt.errors import UserError
+from tpt.files import harmless
 from tpt.reports.grid import Grid, Legend, grids, letters_of, plain
 from tpt.reports.markup import to_html, to_latex, to_markdown
 from tpt.reports.report import Cell, Report
@@ -140,7 +141,7 @@ def to_csv(report: Report) -> str:
 
 def _harmless(text: str) -> str:
     """A name that a spreadsheet does not take for a formula."""
-    return ("'" if text[:1] in tuple("=+-@") else "") + plain(text)
+    return harmless(plain(text))
 
 
 def _cell(text: str) -> str:

@@ -1,6 +1,7 @@
 """A run on disk: what it is, its records, and which of its images are done."""
 
 from tpt.files import write_json
+from tpt.runs.claim import ANOTHER
 from tpt.runs.directory import RunDirectory
 from tpt.runs.environment import environment, session
 from tpt.runs.manifest import about_datasets, named_files, read_manifest
@@ -15,6 +16,7 @@ from tpt.runs.records import (
 from tpt.runs.training import TrainingDirectory, about_shots, as_text, metrics_before, training_files
 
 __all__ = [
+    "ANOTHER",
     "RECORD_SCHEMA",
     "RunDirectory",
     "TrainingDirectory",

@@ -22,6 +22,8 @@ NAME = "run.json"  # of a test run
 MAX_FILE_BYTES = 64 * 2**20
 FREE = tuple(key for key, setting in REGISTER.items() if not setting.record and not key.startswith(TRAINING))
 REPEATED = ("data.module.", "shots.module.")  # these settings repeat those of `data` and `shots`
+# What a record holds: setting -> what runs did before there was one.
+HELD = {"callbacks.records.top": 5, "callbacks.records.logits": False}
 # What must be the same beside the configuration.
 SAME = ("backbone", "context_fingerprint", "device", "division", "files", "datasets", "contents")
 
@@ -156,6 +158,7 @@ def _compared(manifest: Mapping[str, Any], free: Sequence[str]) -> dict[str, Any
     config = dict(leaves(manifest["config"]))
     left_out = (*(f"{key}." for key in free), *REPEATED)
     kept = {k: v for k, v in config.items() if not f"{k}.".startswith(left_out)}
+    kept |= {key: config.get(key, before) for key, before in HELD.items()}
     others = dict(leaves({key: manifest.get(key) for key in SAME}))
     return {**kept, **{k: v for k, v in others.items() if not k.endswith((".notes", ".root"))}}
 

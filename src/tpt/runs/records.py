@@ -1,4 +1,4 @@
-"""The record of every image, as Parquet: its class, the answers before and after, and how sure they are.
+"""The record of every image, as Parquet: its class, the answers before and after adaptation, and how sure they are.
 
 A record directory holds shards, `<dataset number>-<dataset>-<first image>-<digest>.parquet`.  A shard is complete or
 absent, and its name holds the digest of its bytes, so that what is damaged afterwards is found.
@@ -191,8 +191,8 @@ def read_logits(run_dir: str | Path) -> pa.Table:
     without = answered(records)["logits"].null_count
     if without or not len(records):
         raise UserError(
-            f"Expected records with logits in {run_dir}, found {without or 'none'}{' without' if without else ''}; "
-            "make the run with callbacks.records.logits=true."
+            f"Expected records with logits in {run_dir}, found {f'{without} without' if without else 'none'}; make the "
+            "run with callbacks.records.logits=true."
         )
     return records
 

@@ -42,11 +42,14 @@ _OUTSIDE = Setting(record=False, row=False)  # where the work is done, and who i
 _DATA = Setting(row=False)  # a column of a table, or its cells, not a row
 _REPEATED = Setting(row=False)  # stands a second time under its own key
 _MACHINE = Setting(record=False, row=False)
+_HELD = Setting(row=False, label=False, axis="")  # what a record holds beside the answer
 
 REGISTER: Mapping[str, Setting] = {
     "seed": Setting(axis=""),
     "cache": _OUTSIDE,
     "callbacks": _OUTSIDE,
+    "callbacks.records.top": _HELD,
+    "callbacks.records.logits": _HELD,
     "logger": _OUTSIDE,
     "name": _OUTSIDE,
     "resume": _OUTSIDE,

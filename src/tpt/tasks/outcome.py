@@ -71,6 +71,14 @@ def unanswered_row(index: int, path: str, content: str | None, label: int | None
     return about | dict.fromkeys(EMPTY)
 
 
+def cut(row: dict[str, Any], class_names: Sequence[str], top: int) -> dict[str, Any]:
+    """A record that ranks the `top` likeliest classes alone, with their names."""
+    if row["top"] is None:
+        return {**row, "top_name": None}
+    ranking = {name: row[name][:top].tolist() for name in RANKING}
+    return {**row, **ranking, "top_name": [class_names[k] for k in ranking["top"]]}
+
+
 def named(row: dict[str, Any], class_names: Sequence[str]) -> dict[str, Any]:
     """A record with the names of its classes beside their numbers."""
     numbers = {name: row[number] for name, number in NAMED.items()}

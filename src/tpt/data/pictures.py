@@ -1,0 +1,184 @@
+"""Pictures without labels, wherever they lie: files, folders, patterns, zip archives."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from tpt.class_names import refuse_one_prompt, text_key
+from tpt.data.dataset import ImageDataset, Sample
+from tpt.data.folder import read_names
+from tpt.data.images import EXTENSIONS
+from tpt.data.names import counted_suffixes, plain
+from tpt.data.orientation import is_upright
+from tpt.data.store import FileStore, decode_text, read_file
+from tpt.errors import DataError
+
+LIST = "@"  # before the name of a file that lists pictures
+ARCHIVE = ".zip"
+SHOWN = 5  # places in an error
+Source = str | Path
+
+
+class PictureStore:
+    """Files by their path, from `root` where that is relative; of folders and archives by theirs inside.
+
+    Args:
+        root: where relative paths start.
+        places: folders and zip archives, by what the paths of their pictures begin with.
+        named: files that were named themselves and whose names are no UTF-8, by their path as text.
+    """
+
+    def __init__(self, root: Path, places: Mapping[str, FileStore], named: Mapping[str, str]) -> None:
+        self.root = root
+        self._files = FileStore(root)
+        self._places = dict(places)
+        self._named = dict(named)
+
+    def read(self, path: str, first: int | None = None) -> bytes:
+        """The bytes of one picture, or so many of the first; raises a BadImageError."""
+        for prefix, store in self._places.items():
+            if path.startswith(prefix) and (store.is_archive or store.holds(path.removeprefix(prefix))):
+                return store.read(path.removeprefix(prefix), first)
+        return self._files.read(self._named.get(path, path), first)
+
+
+def pictures(
+    root: Source | Sequence[Source],
+    class_names: str | Path | Sequence[str],
+    name: str | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    orientation: str = "apply",
+) -> ImageDataset:
+    """Pictures without labels, each once, in the order in which they were named, folders in sorted order.
+
+    A picture's views follow from its pixels, so that its answer is the same under any name and in any company.
+
+    Args:
+        root: a file, a folder (taken with all folders in it), a zip archive, a pattern (`*`, `?`, `[]`, `**`), the name
+            of a list with `@` before it, which has one of these a line; or several of them.
+        class_names: a text file with a name a line, a list, or names with commas between them.
+        name: key in logs and results; "pictures" if None.
+        limit: takes so many pictures, drawn with `seed`; None takes all.
+        seed: of that draw.
+        orientation: "apply" turns photographs upright as their tags say, "ignore" does not.
+
+    Raises:
+        DataError: something is not there, there are no pictures, or class names that cannot be told apart.
+    """
+    names = class_list(class_names)
+    found = find_pictures([root] if isinstance(root, str | PurePath) else root)
+    samples = [Sample(path) for path in dict.fromkeys(found.paths)]
+    if not samples:
+        shown = str(root) if isinstance(root, str | PurePath) else ", ".join(map(str, root[:SHOWN]))
+        raise DataError(f"Expected pictures at {shown}, found none ({found.left_out or 'no files'}); check data.root.")
+    dataset = ImageDataset(
+        name or "pictures",
+        names,
+        samples,
+        found.store,
+        found.notes,
+        by_content=True,
+        upright=is_upright(orientation),
+    )
+    return dataset.chosen(limit, seed)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What there is at some places.
+
+    Args:
+        paths: of pictures.
+        store: where they lie.
+        left_out: files of other suffixes, counted; empty where there are none.
+    """
+
+    paths: list[str]
+    store: PictureStore
+    left_out: str
+
+    @property
+    def notes(self) -> list[str]:
+        """What is to be said of it."""
+        return [f"files that are no pictures are left out: {self.left_out}"] if self.left_out else []
+
+
+def find_pictures(places: Sequence[Source]) -> Found:
+    """The pictures at places as `pictures` takes them, in that order; what is named twice is there twice.
+
+    Raises:
+        DataError: there is nothing at one of them.
+    """
+    stores: dict[str, FileStore] = {}
+    named: dict[str, str] = {}
+    others: list[str] = []
+    paths = [path for place in _places(places) for path in _pictures_at(place, stores, named, others)]
+    return Found(paths, PictureStore(Path.cwd(), stores, named), counted_suffixes(others))
+
+
+def class_list(class_names: str | Path | Sequence[str]) -> list[str]:
+    """At least two different class names: of a text file, a name a line; of a list; or of a text with commas.
+
+    Raises:
+        DataError: there is no such file, or the names cannot be told apart.
+    """
+    where = f"in {class_names}" if isinstance(class_names, str | PurePath) else "in data.class_names"
+    if isinstance(class_names, str) and "," in class_names and not Path(class_names).expanduser().is_file():
+        class_names, where = [part.strip() for part in class_names.split(",")], "in data.class_names"
+    names = [name for name in read_names(class_names) if name.strip()]
+    refuse_one_prompt(names, [text_key(name) for name in names], where, DataError)
+    if len(names) < 2:
+        raise DataError(f"Expected at least two class names to choose from {where}, got {len(names)}; add some.")
+    return names
+
+
+def _places(sources: Sequence[Source], in_list: bool = False) -> Iterator[str]:
+    """Every path that was named, listed or matched by a pattern."""
+    for source in map(str, sources):
+        if source.startswith(LIST) and not os.path.lexists(source) and not in_list:
+            yield from _places(_listed(Path(source.removeprefix(LIST)).expanduser()), in_list=True)
+            continue
+        path = os.path.normpath(os.path.expanduser(source))  # noqa: PTH111 -- and a text, so that `..` stays as it is
+        if os.path.lexists(path):
+            yield path
+        elif glob.has_magic(path):
+            matched = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 -- takes absolute patterns as well
+            if not matched:
+                raise DataError(f"Expected pictures that match {source!r}, found none; check the pattern.")
+            yield from (os.path.normpath(match) for match in matched)
+        else:
+            raise DataError(
+                f"Expected a picture, folder, zip archive or pattern at {source!r}, found nothing; check the path."
+            )
+
+
+def _listed(path: Path) -> list[str]:
+    try:
+        return [line for line in decode_text(read_file(path)).splitlines() if line.strip()]
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(f"Expected a list of pictures at {path}, but {reason}; check the path.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"Expected UTF-8 text in {path}, but byte {error.start} is not; save it as UTF-8.") from error
+
+
+def _pictures_at(place: str, stores: dict[str, FileStore], named: dict[str, str], others: list[str]) -> Iterator[str]:
+    """Pictures of a folder or archive; a file that was named is one, whatever its suffix."""
+    path, text = Path(place), plain(place)
+    if not path.is_dir() and path.suffix.lower() != ARCHIVE:
+        if text != place:
+            named[text] = place
+        yield text
+        return
+    prefix = "" if place == os.curdir else f"{text.removesuffix('/')}/"
+    store = stores[prefix] = FileStore(path)
+    for inside in store.paths():
+        if inside.lower().endswith(EXTENSIONS):
+            yield prefix + inside
+        else:
+            others.append(inside)

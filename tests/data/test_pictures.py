@@ -1,0 +1,157 @@
+"""Pictures without labels: where they are found, and that nothing but their pixels decides their views."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import noise_image
+from tpt.data import EpisodeDataModule, Sample, draw_shots, image_folder, pictures
+from tpt.data.pictures import class_list, find_pictures
+from tpt.errors import DataError
+from tpt.views import Views
+
+CLASSES = ["cat", "dog"]
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Pictures in nested folders and an archive, among other files; the current folder."""
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(("a.png", "sub/b.jpg", "sub/deeper/c d.png", "sub/[e].png")):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise_image(number).save(path)
+    (tmp_path / "photos" / "notes.txt").write_text("x")
+    (tmp_path / "photos" / "sub" / ".hidden.png").write_bytes(b"")
+    with zipfile.ZipFile(tmp_path / "more.zip", "w") as archive:
+        for name in ("z.png", "in/y.png"):
+            archive.write(tmp_path / "photos" / "a.png", name)
+    return tmp_path
+
+
+A, B, C, E = (f"photos/{name}" for name in ("a.png", "sub/b.jpg", "sub/deeper/c d.png", "sub/[e].png"))
+
+
+@pytest.mark.parametrize(
+    ("root", "expected"),
+    [
+        ("photos", [A, E, B, C]),
+        ("./photos/", [A, E, B, C]),
+        (A, [A]),
+        (["photos/sub", A, "photos"], [E, B, C, A]),  # each once, in the order of the first mention
+        ("photos/**/*.png", [A, E, C]),
+        ("photos/sub/[e].png", [E]),  # a name that could be a pattern is a name where there is such a file
+        ("photos/sub/[ab].*", [B]),
+        ("more.zip", ["more.zip/in/y.png", "more.zip/z.png"]),
+        (["*.zip", "photos/?.png"], ["more.zip/in/y.png", "more.zip/z.png", A]),
+        ("photos/notes.txt", ["photos/notes.txt"]),  # named, so it is to be read, and has a problem
+        ("@list.txt", [A, C]),
+    ],
+)
+def test_where_pictures_are_found(root: str | list[str], expected: list[str], tree: Path) -> None:
+    (tree / "list.txt").write_text(f"{A}\n\n{C}\n")
+    dataset = pictures(root, CLASSES)
+    assert [sample.path for sample in dataset.samples] == expected
+    assert not dataset.labelled and dataset.class_names == CLASSES
+    if "notes" not in str(root):
+        assert all(dataset.image(i).size == (48, 40) for i in range(len(dataset)))
+
+
+def test_other_files_are_counted(tree: Path) -> None:
+    assert pictures("photos", CLASSES).notes == ["files that are no pictures are left out: 1 .txt"]
+    assert pictures(A, CLASSES).notes == []
+
+
+def test_a_link_into_its_own_folder_ends(tree: Path) -> None:
+    (tree / "photos" / "loop").symlink_to(tree / "photos")
+    assert len(pictures("photos", CLASSES)) == 4
+
+
+@pytest.mark.parametrize(
+    ("root", "message"),
+    [
+        ("phots", r"Expected a picture, folder, zip archive or pattern at 'phots', found nothing; check the path\."),
+        ("phots/*.png", r"Expected pictures that match 'phots/\*\.png', found none"),
+        ("@none.txt", r"Expected a list of pictures at none\.txt"),
+        ("empty", r"Expected pictures at empty, found none"),
+        ("texts", r"Expected pictures at texts, found none \(1 \.txt\)"),
+        ("broken.zip", r"Expected a folder or a \.zip archive at broken\.zip"),
+        ([], r"Expected pictures at , found none"),
+    ],
+)
+def test_no_pictures(root: str | list[str], message: str, tree: Path) -> None:
+    (tree / "empty").mkdir()
+    (tree / "texts").mkdir()
+    (tree / "texts" / "a.txt").write_text("x")
+    (tree / "broken.zip").write_bytes(b"PK no archive")
+    with pytest.raises(DataError, match=message):
+        pictures(root, CLASSES)
+
+
+def test_class_names(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("cat\n\nhot air balloon\n")
+    assert class_list(tmp_path / "names.txt") == class_list("cat, hot air balloon") == ["cat", "hot air balloon"]
+    assert class_list(["cat", "a, b"]) == ["cat", "a, b"]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("names.txt", r"Expected a text file of class names at names\.txt"),
+        ("cat,dog,cat", r"Expected different classes .*'cat'"),
+        (["cat"], r"Expected at least two class names to choose from in data\.class_names, got 1"),
+        ("cat, ,", r"Expected at least two class names .*got 1"),
+    ],
+)
+def test_class_names_that_leave_no_choice(names: str | list[str], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        class_list(names)
+
+
+def views_of(root: Path | str | list[str]) -> dict[str, torch.Tensor]:
+    dataset = pictures(root, CLASSES)
+    data = EpisodeDataModule([dataset], batch_size=3).use_views(Views(8, num_views=4))
+    batches = list(data.test_dataloader()[0])
+    assert all(batch.labels is None for batch in batches)
+    return {path: views for batch in batches for path, views in zip(batch.paths, batch.views, strict=True)}
+
+
+def test_views_follow_from_pixels_alone(tree: Path) -> None:
+    """Not from name, place, format of the file, or what lies beside it; other pixels have other random crops."""
+    shutil.copy(A, tree / "other name.png")
+    noise_image(0).save(tree / "same.bmp")
+    found = views_of(["photos", "other name.png", "same.bmp", "more.zip"])
+    alone = views_of("other name.png")["other name.png"]
+    for path in (A, "other name.png", "same.bmp", "more.zip/z.png", "more.zip/in/y.png"):
+        assert torch.equal(found[path], alone), path
+    assert not torch.equal(found[C], alone)
+
+
+def test_a_dataset_is_labelled_as_a_whole_or_not_at_all(image_tree: Path) -> None:
+    dataset = image_folder(image_tree)
+    samples = [*dataset.samples[:-1], Sample(dataset.samples[-1].path)]
+    with pytest.raises(DataError, match=r"Expected labels for all images of dataset .* but 1 of 12 have none"):
+        type(dataset)(dataset.name, dataset.class_names, samples, dataset.store)
+
+
+def test_shots_need_labels(tree: Path) -> None:
+    with pytest.raises(DataError, match=r"Expected labelled images in dataset 'pictures', got pictures without labels"):
+        draw_shots(pictures("photos", CLASSES), None, 1)
+
+
+def test_paths_are_read_from_where_they_were_named(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when the program goes to another folder, and in an absolute form."""
+    relative, absolute = pictures("photos", CLASSES), pictures(str(tree / "photos"), CLASSES)
+    assert [s.path for s in absolute.samples] == [f"{tree}/{s.path}" for s in relative.samples]
+    monkeypatch.chdir(os.sep)
+    assert relative.content(0) == absolute.content(0) == (tree / A).read_bytes()
+
+
+def test_what_is_named_twice_is_there_twice_for_those_who_want_it(tree: Path) -> None:
+    assert find_pictures([A, B, A]).paths == [A, B, A]

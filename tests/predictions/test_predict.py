@@ -1,0 +1,139 @@
+"""`tpt.predict`: the same pixels get the same answer, however they are given."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tpt
+from tests.conftest import noise_image
+from tpt.errors import UserError
+
+CLASSES = ["cat", "hot air balloon", "T-shirt"]
+QUICK = {"num_views": 10, "settings": ["method.selection_p=0.3", "method.lr=0.05"]}
+
+
+def assert_same(one: tpt.Prediction, other: tpt.Prediction) -> None:
+    """Up to last digits, which depend on the size of a batch."""
+    assert (one.answer, one.answer_before, one.selected) == (other.answer, other.answer_before, other.selected)
+    assert [name for name, _ in one.top] == [name for name, _ in other.top]
+    assert np.allclose([p for _, p in one.top], [p for _, p in other.top], atol=1e-5)
+
+
+def test_paths_images_and_arrays_of_the_same_pixels(image_tree: Path, clip: tpt.CLIP) -> None:
+    path = image_tree / "cat" / "0.png"
+    image = Image.open(path)
+    copy = shutil.copy(path, image_tree / "elsewhere.png")
+    images = [path, str(copy), image, np.asarray(image), image_tree / "cat"]
+    found = tpt.predict(images, CLASSES, backbone=clip, **QUICK)
+    assert [p.path for p in found[:4]] == [str(path), str(copy), "image 3", "image 4"] and len(found) == 4 + 4
+    for other in found[1:5]:
+        assert_same(found[0], other)
+    (alone,) = tpt.predict(path, CLASSES, backbone=clip, **QUICK)
+    assert_same(found[0], alone)
+    again = tpt.predict([path, path], CLASSES, backbone=clip, **QUICK)  # one answer for each that is given
+    assert len(again) == 2 and again[0].answer == again[1].answer == alone.answer
+
+
+def test_the_answer_is_that_of_the_method(image_tree: Path, clip: tpt.CLIP) -> None:
+    """Against the method called on the views by hand."""
+    image = Image.open(image_tree / "cat" / "1.png")
+    (found,) = tpt.predict(image, CLASSES, backbone=clip, **QUICK)
+    from tpt.data.dataset import pixel_identity
+
+    views = tpt.Views(clip.image_size, num_views=10, mean=clip.mean, std=clip.std)(image, pixel_identity(image))
+    method = tpt.TPT(clip, CLASSES, selection_p=0.3, lr=0.05)
+    out = method(clip.encode_views(views))
+    probabilities, order = out.logits.softmax(-1).sort(descending=True)
+    assert [name for name, _ in found.top] == [CLASSES[k] for k in order]
+    assert np.allclose([p for _, p in found.top], probabilities.tolist(), atol=1e-5)
+    assert found.answer == found.top[0].answer and found.probability == found.top[0].probability
+    assert found.probability_before == pytest.approx(float(out.initial_logits.softmax(-1).max()), abs=1e-5)
+    assert list(found.selected) == out.selected.tolist()
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "I;16", "1"])
+def test_images_of_any_mode_are_read_as_their_files_are(mode: str, tmp_path: Path, clip: tpt.CLIP) -> None:
+    grey = noise_image(3).convert("L")
+    image = (
+        Image.fromarray(np.asarray(grey).astype(np.uint16) * 257) if mode == "I;16" else noise_image(3).convert(mode)
+    )
+    image.save(tmp_path / "a.tiff")
+    one, other = tpt.predict([image, tmp_path / "a.tiff"], CLASSES, backbone=clip, **QUICK)
+    assert_same(one, other)
+
+
+def test_top_is_cut_and_ordered(image_tree: Path, clip: tpt.CLIP) -> None:
+    (two,) = tpt.predict(image_tree / "cat" / "0.png", CLASSES, backbone=clip, top=2, **QUICK)
+    (all_three,) = tpt.predict(image_tree / "cat" / "0.png", CLASSES, backbone=clip, top=50, **QUICK)
+    assert two.top == all_three.top[:2] and len(all_three.top) == 3
+    assert sum(p for _, p in all_three.top) == pytest.approx(1, abs=1e-5)
+    assert [p for _, p in all_three.top] == sorted((p for _, p in all_three.top), reverse=True)
+
+
+def test_what_cannot_be_read_has_a_problem_and_the_others_an_answer(image_tree: Path, clip: tpt.CLIP) -> None:
+    (image_tree / "broken.png").write_bytes(b"no picture")
+    closed = Image.open(image_tree / "cat" / "0.png")
+    closed.close()
+    given = [image_tree / "broken.png", closed, image_tree / "cat" / "0.png"]
+    found = tpt.predict(given, CLASSES, backbone=clip, **QUICK)
+    assert [p.answer is None for p in found] == [True, True, False]
+    assert "broken.png" in str(found[0].problem) and found[2].problem is None
+    assert found[0].top == () and found[0].probability is None
+    assert f"{image_tree / 'broken.png'}: no answer" in repr(found)
+
+
+def test_without_adaptation_only_the_picture_itself_is_looked_at(
+    image_tree: Path, clip: tpt.CLIP, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    encode = clip.encode_views
+    monkeypatch.setattr(clip, "encode_views", lambda views, **k: seen.append(views.shape[1]) or encode(views, **k))
+    (found,) = tpt.predict(image_tree / "cat" / "0.png", CLASSES, backbone=clip, method="zero_shot")
+    assert seen == [1] and found.selected == (0,)
+    assert (found.answer, found.probability) == (found.answer_before, found.probability_before)
+
+
+def test_nothing_is_asked(clip: tpt.CLIP) -> None:
+    assert len(tpt.predict([], CLASSES, backbone=clip)) == 0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"method": "tptt"}, r"Expected a method out of .* tpt, .*got 'tptt'"),
+        ({"settings": ["method.stepz=2"]}, r"Expected a setting that exists, got 'method\.stepz'; there is steps, "),
+        ({"settings": ["method.steps=-1"]}, r"Expected `steps` to be a whole number of at least 0, got -1"),
+        ({"num_views": 4}, r"Expected at least one selected view"),
+        ({"images": [3]}, r"Expected a path, a PIL image or an array .* as picture 1, got int"),
+        ({"images": np.zeros((4, 4, 3))}, r"got \(4, 4, 3\) of float64"),
+        ({"images": np.zeros((4, 4, 2), np.uint8)}, r"got \(4, 4, 2\) of uint8"),
+        ({"images": "nowhere.png"}, r"found nothing; check the path"),
+        ({"class_names": ["cat", "cat"]}, r"Expected different class"),
+    ],
+)
+def test_mistakes(wrong: dict[str, Any], message: str, clip: tpt.CLIP) -> None:
+    asked: dict[str, Any] = {"images": noise_image(0), "class_names": CLASSES, "backbone": clip, **wrong}
+    with pytest.raises(UserError, match=message):
+        tpt.predict(**asked)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"backbone": "ViT-B-32"}, r"Expected `pretrained` to be a tag of 'ViT-B-32' .*, got None"),
+        ({"pretrained": "x"}, r"Expected a setting that exists, got 'backbone\.pretrained'; there is name, "),
+        (
+            {"backbone": "file", "pretrained": "${none}.pt"},
+            r"without '\$\{' for `backbone\.pretrained`",
+        ),
+    ],
+)
+def test_mistakes_about_the_backbone(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        tpt.predict(noise_image(0), CLASSES, **wrong)
