@@ -35,13 +35,13 @@ class PictureStore:
     def __init__(self, root: Path, places: Mapping[str, FileStore], named: Mapping[str, str]) -> None:
         self.root = root
         self._files = FileStore(root)
-        self._places = dict(places)
+        self._places = dict(sorted(places.items(), key=lambda item: -len(item[0])))  # what is inside first
         self._named = dict(named)
 
     def read(self, path: str, first: int | None = None) -> bytes:
         """The bytes of one picture, or so many of the first; raises a BadImageError."""
         for prefix, store in self._places.items():
-            if path.startswith(prefix) and (store.is_archive or store.holds(path.removeprefix(prefix))):
+            if path.startswith(prefix) and path not in self._named:
                 return store.read(path.removeprefix(prefix), first)
         return self._files.read(self._named.get(path, path), first)
 
@@ -176,7 +176,7 @@ def _pictures_at(place: str, stores: dict[str, FileStore], named: dict[str, str]
         yield text
         return
     prefix = "" if place == os.curdir else f"{text.removesuffix('/')}/"
-    store = stores[prefix] = FileStore(path)
+    store = stores[prefix] = FileStore(path.absolute())  # wherever the program goes later
     for inside in store.paths():
         if inside.lower().endswith(EXTENSIONS):
             yield prefix + inside
