@@ -14,6 +14,7 @@ from typing import Any
 
 import hydra
 from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -31,12 +32,15 @@ from tpt.hints import FAMILIES, Settings, explained, in_program, items, refuse_u
 from tpt.printing import forgiving_streams, say
 from tpt.programs import command as command  # noqa: PLC0414 -- programs call it beside the rest
 from tpt.programs import config_dir
-from tpt.settings import check_sweep, refuse_wrong
+from tpt.settings import check_sweep, refuse_wrong, values_of
 from tpt.settings.help import help_text
+from tpt.settings.show import show_settings
 
 log = logging.getLogger(__name__)
 
 _CONNECTION = ("Connection closed by peer", "Connection reset by peer", "Gloo", "NCCL")
+SWEEPING = ("experiment", "search")  # groups whose options may make a sweep
+UNCHOSEN = (None, "null", "none")
 # Lightning sets these for the processes it starts, and would take them for a cluster's in the next job of a sweep.
 _LAUNCHERS = ("MASTER_PORT", "MASTER_ADDR", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
 
@@ -124,6 +128,7 @@ class Program:
                 starts.keep()
                 _as_one_job()
                 stop.listen()
+                show_settings(cfg)
                 return self._call(cfg)
             except Exception as error:
                 code = self._tell(error)
@@ -146,28 +151,29 @@ class Program:
         chosen = {o.get_key_element() for o in given}
         open_axes = [k for o in swept if o.is_sweep_override() and (k := o.get_key_element()) not in chosen]
         if now.mode is RunMode.RUN and open_axes:
-            experiment = shlex.quote(f"experiment={choices().get('experiment')}")
+            made_by = [f"{group}={option}" for group in SWEEPING if (option := choices().get(group)) not in UNCHOSEN]
+            settings = shlex.join(made_by)
             raise UserError(
-                f"Expected -m with {experiment}, a sweep over {', '.join(open_axes)}; write "
-                f"{command(self.config_name)} -m {experiment}, or choose one job by "
+                f"Expected -m with {settings}, a sweep over {', '.join(open_axes)}; write "
+                f"{command(self.config_name)} -m {settings}, or choose one job by "
                 f"{' '.join(f'{key}=VALUE' for key in open_axes)}."
             )
-        refuse_wrong(cfg, self.config_name, given, debug=choices().get("debug") not in (None, "null", "none"))
+        refuse_wrong(cfg, self.config_name, given, debug=choices().get("debug") not in UNCHOSEN)
 
     def _check_sweep(self, settings: list[str]) -> None:
         """Raises at the first wrong value of a sweep, before any job.
 
         What cannot be composed here is left to Hydra, which says why.
         """
-        given = OverridesParser.create().parse_overrides(settings)
-        first = [next(o.sweep_string_iterator(), "") if o.is_sweep_override() else None for o in given]
-        one = [
-            text if value is None else f"{text.split('=')[0]}={value}"
-            for o, text, value in zip(given, settings, first, strict=True)
-            if not o.key_or_group.startswith("hydra.")
-        ]
         try:
             with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
+                parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+                given = parser.parse_overrides(settings)
+                one = [
+                    f"{text.split('=')[0]}={next(iter(values_of(o, text=True)), '')}" if o.is_sweep_override() else text
+                    for o, text in zip(given, settings, strict=True)
+                    if not o.is_hydra_override()
+                ]
                 cfg = hydra.compose(self.config_name, one)
         except (HydraException, OmegaConfBaseException):
             return

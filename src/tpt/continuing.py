@@ -41,6 +41,12 @@ def continued(arguments: Sequence[str], program: str) -> list[str]:
             f"{folder}; resume=auto continues what is in the directory of this run, if anything."
         )
     _refuse_other_program(folder, begun.program, program)
+    if begun.searched:
+        raise UserError(
+            f"Expected in `resume` a sweep whose jobs are known beforehand, got {folder}, whose sweeper chooses them "
+            "on the way; its study goes on in a new search with "
+            f"hydra.sweeper.storage=sqlite:///{folder.resolve()}/study.db."
+        )
     refuse_odd_settings(begun.settings, folder / START)
     os.environ[STORED] = "1"  # what they name is looked at once it is composed
     how, place = (["--multirun"], "hydra.sweep.dir") if begun.sweep else ([], "hydra.run.dir")

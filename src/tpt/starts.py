@@ -17,6 +17,7 @@ from tpt.errors import UserError
 from tpt.programs import config_dir
 from tpt.runs.manifest import leaves
 from tpt.runs.start import Start, keep_start
+from tpt.settings import values_of
 from tpt.sweeps import given_settings
 from tpt.trust import TARGET, StrangeConfigError, known_parts, refuse_strangers
 
@@ -32,7 +33,8 @@ def keep() -> None:
     program = str(now.job.config_name)
     keep_start(Path(now.runtime.output_dir), Start(program, tuple(now.overrides.task)))
     if now.mode is RunMode.MULTIRUN and (settings := given_settings()):
-        keep_start(Path(now.sweep.dir), Start(program, tuple(settings), sweep=True))
+        searched = now.runtime.choices.get("hydra/sweeper") != "basic"
+        keep_start(Path(now.sweep.dir), Start(program, tuple(settings), sweep=True, searched=searched))
 
 
 def refuse_odd_settings(settings: Sequence[str], where: Path) -> None:
@@ -48,7 +50,7 @@ def refuse_odd_settings(settings: Sequence[str], where: Path) -> None:
     for setting in settings:
         try:
             override = OverridesParser.create().parse_override(setting)
-            values = list(override.sweep_string_iterator()) if override.is_sweep_override() else [override.value()]
+            values = values_of(override, text=True)
         except (HydraException, ValueError, TypeError) as error:
             raise UserError(
                 f"Expected settings in {where}, but {setting[:100]!r} is none; start the run anew."

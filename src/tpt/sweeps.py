@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tpt.errors import UserError
 from tpt.runs.sweep import Sweep
+from tpt.settings import values_of
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ def swept(key: str) -> list[Any]:
     values: list[Any] = []
     for override in overrides():
         if override.key_or_group == key:  # of several, Hydra takes the last
-            values = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
+            values = values_of(override)
     return values
 
 

@@ -1,13 +1,15 @@
-"""What a program says in the end: notes, figures, and the command that comes next."""
+"""What a program says in the end: notes, figures, the command that comes next, and what a sweeper is told."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
+from tpt.errors import UserError
 from tpt.logs import stage
 from tpt.printing import say
 from tpt.programs import command
@@ -42,3 +44,30 @@ def backbone_settings() -> list[str]:
 
 def _shown(name: str, value: float) -> str:
     return f"{value:.2f} %" if name.endswith(PERCENT) else f"{value:.4g}"
+
+
+def objective(name: str | None, found: Mapping[str, Any]) -> float | None:
+    """The number that a sweeper gets back for a job.
+
+    Args:
+        name: of a number in `found`, or None for none; dots lead into nested dictionaries.
+        found: numbers and dictionaries of numbers.
+
+    Raises:
+        UserError: there is no such number.
+    """
+    if name is None:
+        return None
+    numbers: dict[str, float] = dict(_numbers(found))
+    if name not in numbers:
+        there = f"one of {', '.join(numbers)}" if numbers else "null, since there are no numbers"
+        raise UserError(f"Expected in optimized_metric {there}, got {name!r}; the run itself is complete.")
+    return numbers[name]
+
+
+def _numbers(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{prefix}{key}.")
+        elif isinstance(value, int | float):
+            yield f"{prefix}{key}", float(value)

@@ -15,14 +15,15 @@ from tpt.cache import FeatureCache
 from tpt.callbacks import begin, close
 from tpt.data import EpisodeDataModule
 from tpt.logs import stage
+from tpt.programs.ending import objective
 from tpt.prompts import refuse_misfit
 from tpt.reports import print_table, refuse_unanswered, results_of
 from tpt.runs import ANOTHER, RunDirectory, about_datasets, named_files, session, write_json
 from tpt.tasks import AdaptationTask, MethodMaker
 
 
-def run(cfg: DictConfig, another: str = ANOTHER) -> None:
-    """One run: every dataset, one table.
+def run(cfg: DictConfig, another: str = ANOTHER) -> float | None:
+    """One run: every dataset, one table; gives a sweeper `optimized_metric`.
 
     Args:
         cfg: its configuration.
@@ -75,13 +76,14 @@ def run(cfg: DictConfig, another: str = ANOTHER) -> None:
         stage("Testing")
         trainer.test(task, datamodule=data, verbose=False)
         if not trainer.is_global_zero:
-            return
+            return None
         found = {**results_of(folder), "seconds": time.perf_counter() - began, "cache": cache.report()}
         write_json(found, folder / "results.json")
         close(trainer, found["datasets"])
     print_table(found)
     print(f"\nresults.json and records/ are in {folder}")
     refuse_unanswered(found)
+    return objective(cfg.optimized_metric, found["averages"])
 
 
 def main() -> None:

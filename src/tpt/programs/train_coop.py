@@ -14,7 +14,7 @@ from tpt.backbones import CLIP
 from tpt.callbacks import ProcessGuard, TrainingProgress, describe, finish, launch
 from tpt.data import Shots, ShotsDataModule
 from tpt.logs import stage
-from tpt.programs.ending import tell_learned
+from tpt.programs.ending import objective, tell_learned
 from tpt.runs import TrainingDirectory, about_shots, as_text, metrics_before, session, training_files, write_json
 from tpt.tasks import CoCoOpTask, CoOpTask, checkpoints, save_learned
 from tpt.tasks.coop_resume import WholeFiles, check_checkpoint, taking_up, use_threads
@@ -22,7 +22,7 @@ from tpt.tasks.coop_resume import WholeFiles, check_checkpoint, taking_up, use_t
 Task = CoOpTask | CoCoOpTask
 
 
-def run(cfg: DictConfig) -> None:
+def run(cfg: DictConfig) -> float | None:
     """One run: a context learned by CoOp or CoCoOp, for `test_time.py context=coop context.path=...`."""
     began = time.perf_counter()
     seed_everything(cfg.seed, verbose=False)
@@ -53,14 +53,16 @@ def run(cfg: DictConfig) -> None:
         with taking_up(checkpoint, trainer):
             trainer.fit(task, data, ckpt_path=checkpoint, weights_only=None if checkpoint is None else True)
         finish(trainer)
-        if trainer.is_global_zero:
-            found = {"seed": cfg.seed, "choices": made["choices"], "backbone": made["backbone"], "config": config}
-            ended = {**now, "seconds": time.perf_counter() - began}
-            _save(task, trainer, shots, {"learner": made["method"], **found, **ended}, cfg.public_layout)
+        if not trainer.is_global_zero:
+            return None
+        found = {"seed": cfg.seed, "choices": made["choices"], "backbone": made["backbone"], "config": config}
+        ended = {**now, "seconds": time.perf_counter() - began}
+        metrics = _save(task, trainer, shots, {"learner": made["method"], **found, **ended}, cfg.public_layout)
+    return objective(cfg.optimized_metric, metrics)
 
 
-def _save(task: Task, trainer: Trainer, shots: Shots, about: dict[str, Any], public_layout: bool) -> None:
-    """What was learned, `training.json`, and what comes next."""
+def _save(task: Task, trainer: Trainer, shots: Shots, about: dict[str, Any], public_layout: bool) -> dict[str, float]:
+    """Writes what was learned and `training.json`, says what comes next, and gives the metrics."""
     folder = cli.output_dir()
     files = save_learned(folder, task, task.clip, public_layout)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()} or metrics_before(folder)
@@ -69,6 +71,7 @@ def _save(task: Task, trainer: Trainer, shots: Shots, about: dict[str, Any], pub
     drawn = {"notes": notes, "class_names": shots.train.class_names, "drawn": shots.files()}
     write_json({**about, **found, **drawn}, folder / "training.json")
     tell_learned(notes, metrics, about["learner"], folder / files["last"])
+    return metrics
 
 
 def main() -> None:

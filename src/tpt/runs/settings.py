@@ -43,6 +43,7 @@ _DATA = Setting(row=False)  # a column of a table, or its cells, not a row
 _REPEATED = Setting(row=False)  # stands a second time under its own key
 _MACHINE = Setting(record=False, row=False)
 _HELD = Setting(row=False, label=False, axis="")  # what a record holds beside the answer
+_PART = Setting(record=False, row=False)  # how much of the work is done now; what is left out makes a run unfinished
 
 REGISTER: Mapping[str, Setting] = {
     "seed": Setting(axis=""),
@@ -54,6 +55,10 @@ REGISTER: Mapping[str, Setting] = {
     "name": _OUTSIDE,
     "resume": _OUTSIDE,
     "trust": _OUTSIDE,
+    "tags": _OUTSIDE,
+    "notes": _OUTSIDE,
+    "print_config": _OUTSIDE,
+    "optimized_metric": _OUTSIDE,
     "experiment": _REPEATED,
     "hydra": _REPEATED,
     "learned": _REPEATED,
@@ -75,6 +80,11 @@ REGISTER: Mapping[str, Setting] = {
     "trainer.strategy": _MACHINE,
     "trainer.enable_progress_bar": _OUTSIDE,
     "trainer.logger": _OUTSIDE,
+    "trainer.profiler": _OUTSIDE,
+    "trainer.fast_dev_run": _PART,
+    "trainer.limit_test_batches": _PART,
+    "trainer.limit_train_batches": _PART,
+    "trainer.limit_val_batches": _PART,
     "views.num_views": Setting(axis="number of views", logarithmic=True),
     "method.steps": Setting(axis="steps"),
     "method.selection_p": Setting(axis="share of views kept", logarithmic=True),
@@ -85,6 +95,10 @@ REGISTER: Mapping[str, Setting] = {
     "training.cache": _OUTSIDE,
     "training.logger": _OUTSIDE,
     "training.name": _OUTSIDE,
+    "training.tags": _OUTSIDE,
+    "training.notes": _OUTSIDE,
+    "training.print_config": _OUTSIDE,
+    "training.optimized_metric": _OUTSIDE,
     "training.public_layout": _OUTSIDE,
     "training.resume": _OUTSIDE,
     "training.trainer": _OUTSIDE,

@@ -29,11 +29,13 @@ class Start:
         program: name of its configuration, test_time or train_coop.
         settings: what the command line gave, one `key=value` each, without `resume`.
         sweep: whether it is a sweep, and not one run.
+        searched: whether a sweeper such as Optuna chooses the jobs of the sweep on the way.
     """
 
     program: str
     settings: tuple[str, ...]
     sweep: bool = False
+    searched: bool = False
 
 
 def keep_start(folder: Path, start: Start) -> None:
@@ -67,7 +69,9 @@ def read_start(folder: Path) -> Start | None:
         raise UserError(f"Expected the settings of a run in {path}, but it is damaged; {_ANEW}.") from error
     fields = content if isinstance(content, dict) else {}
     program, settings, sweep = (fields.get(name) for name in ("program", "settings", "sweep"))
+    searched = fields.get("searched", False)  # earlier versions did not write it
     whole = isinstance(settings, list) and all(isinstance(setting, str) for setting in settings)
-    if not (isinstance(program, str) and isinstance(sweep, bool) and isinstance(settings, list) and whole):
+    flags = isinstance(sweep, bool) and isinstance(searched, bool)
+    if not (isinstance(program, str) and flags and isinstance(settings, list) and whole):
         raise UserError(f"Expected the settings of a run in {path}, but it is damaged; {_ANEW}.")
-    return Start(program, tuple(settings), sweep)
+    return Start(program, tuple(settings), bool(sweep), bool(searched))

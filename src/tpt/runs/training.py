@@ -29,12 +29,17 @@ FREE = (
     "resume",
     "trust",
     "name",
+    "tags",
+    "notes",
+    "print_config",
+    "optimized_metric",
     "public_layout",
     "shots.num_workers",
     "trainer.enable_progress_bar",
     "trainer.log_every_n_steps",
     "trainer.max_steps",
     "trainer.max_time",
+    "trainer.profiler",
 )
 MOST_READ = 20_000  # files whose content is compared; of more, evenly spaced ones
 READERS = 8

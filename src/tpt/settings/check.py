@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.override_parser.types import Glob, Override, OverrideType
 from omegaconf import DictConfig, OmegaConf
 
 from tpt.errors import UserError
@@ -55,8 +55,28 @@ def check_sweep(cfg: DictConfig, overrides: Sequence[Override]) -> None:
     register = Register(plain)
     for override in overrides:
         if override.is_sweep_override() and override.key_or_group in register.settings:
-            for value in override.sweep_iterator():
+            for value in values_of(override):
                 refuse(register, override.key_or_group, _plain(value))
+
+
+def values_of(override: Override, text: bool = False) -> list[Any]:
+    """What a sweep gives a setting, or the one value that it has.
+
+    Of an interval, from which a sweeper draws, these are its ends; of a pattern, such as `method=glob(z*)`, the options
+    that match where the override can look for them, and else the pattern.
+
+    Args:
+        override: of the command line, or of an experiment.
+        text: whether as text, as on the command line; of an override that is a sweep.
+    """
+    value: Any = override.value()
+    if override.is_interval_sweep():
+        return [value.start, value.end]
+    if isinstance(value, Glob) and override.config_loader is None:
+        return list(value.include)
+    if not override.is_sweep_override():
+        return [value]
+    return list(override.sweep_string_iterator() if text else override.sweep_iterator())
 
 
 def _refuse_unknown(register: Register, program: str, debug: bool) -> None:

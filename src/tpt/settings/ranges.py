@@ -52,6 +52,7 @@ OF_PROGRAMS = {
     "tags": Kind(frozenset({LIST})),
     "notes": Kind(_TEXT | _OR_NULL),
     "print_config": Kind(frozenset({FLAG})),
+    "optimized_metric": Kind(_TEXT | _OR_NULL, filled=True),
 }
 
 RANGES = {

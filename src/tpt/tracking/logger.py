@@ -15,13 +15,14 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from tpt.runs.sweep import Sweep
 from tpt.tracking.labels import config_of, name_of, tags_of
+from tpt.tracking.safe import Nothing, SafeLogger, first_line
 
 log = logging.getLogger(__name__)
 STEP = "trainer/global_step"  # Lightning's x-axis: images done
 SWEEP_ID = "WANDB_SWEEP_ID"  # in the environment of a run that W&B's own agent starts
 
 
-class SafeWandbLogger(WandbLogger):
+class SafeWandbLogger(SafeLogger, WandbLogger):
     """Lightning's logger, with some differences.
 
     It takes name, tags and settings of the run from what the run is; those of a sweep share a group, the sweep's
@@ -34,18 +35,19 @@ class SafeWandbLogger(WandbLogger):
         settings: as for `WandbLogger`.
     """
 
+    service = "W&B"
+
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         if self._wandb_init.get("anonymous") is None:
             self._wandb_init.pop("anonymous", None)  # which newer versions warn of, whatever it is
-        self._lost = False
         self._left_out: set[str] = set()
 
     @property
     def experiment(self) -> Any:
         """W&B's run; something that takes any call where there is none."""
         if self._lost or getattr(rank_zero_only, "rank", 0) > 0:
-            return _Nothing()
+            return Nothing()
         try:
             if self._experiment is None and wandb.run is not None:
                 wandb.run.finish()  # of a job before, which Lightning would go on with
@@ -53,8 +55,8 @@ class SafeWandbLogger(WandbLogger):
         except Exception as error:  # no network, no account, no space: whatever it is, it must not end the run
             if self._offline:
                 self._lose(error)
-                return _Nothing()
-            log.warning("W&B cannot be reached (%s): logging offline, `wandb sync` sends it later.", _first_line(error))
+                return Nothing()
+            log.warning("W&B cannot be reached (%s): logging offline, `wandb sync` sends it later.", first_line(error))
             self._offline = True
             self._wandb_init["mode"] = "offline"
             return self.experiment
@@ -73,19 +75,10 @@ class SafeWandbLogger(WandbLogger):
         given["tags"] = [*tags_of(manifest), *(given.get("tags") or ())]
         given["config"] = config_of(manifest)
 
-    def safely(self, do: Callable[[Any], object]) -> None:
-        """Calls `do` with W&B's run; gives up on W&B where that fails."""
-        if self._lost:
-            return
-        try:
-            do(self.experiment)
-        except Exception as error:  # see above
-            self._lose(error)
-
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:  # type: ignore[override]
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Logs values, if W&B still can."""
         self.leave_out_of_summary(metrics)
-        self.safely(lambda _: super(SafeWandbLogger, self).log_metrics(metrics, step))
+        super().log_metrics(metrics, step)
 
     def leave_out_of_summary(self, keys: Iterable[str]) -> None:
         """Keeps values of a test out of the summary, where W&B puts the last one of each key.
@@ -98,9 +91,9 @@ class SafeWandbLogger(WandbLogger):
                 self._left_out.add(key)
                 self.safely(partial(_leave_out, key=key))
 
-    def finalize(self, status: str) -> None:
+    def finalize(self, status: str = "success") -> None:
         """Finishes, if W&B still can; closes the run where it failed."""
-        self.safely(lambda _: super(SafeWandbLogger, self).finalize(status))
+        super().finalize(status)
         if status == "failed":
             self.safely(lambda run: run.finish(exit_code=1))
 
@@ -109,23 +102,12 @@ class SafeWandbLogger(WandbLogger):
         self.safely(lambda run: run.finish(exit_code=0))
 
     def _lose(self, error: Exception) -> None:
-        self._lost = True
+        super()._lose(error)
         sys.unraisablehook = _without_wandb(sys.unraisablehook)
-        log.warning("W&B failed (%s): going on without it; all numbers are in the run's files.", _first_line(error))
 
 
 def _leave_out(run: Any, key: str) -> None:
     run.define_metric(key, step_metric=STEP, summary="none")
-
-
-class _Nothing:
-    """Takes any call."""
-
-    def __getattr__(self, name: str) -> _Nothing:
-        return self
-
-    def __call__(self, *args: Any, **kwargs: Any) -> _Nothing:
-        return self
 
 
 def _without_wandb(hook: Callable[[Any], object]) -> Callable[[Any], object]:
@@ -136,7 +118,3 @@ def _without_wandb(hook: Callable[[Any], object]) -> Callable[[Any], object]:
             hook(unraisable)
 
     return quiet
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -1,0 +1,123 @@
+"""The documentation's site, built strictly, and its notebook, run."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+import tpt
+from tests.conftest import ROOT
+
+docs, browser = pytest.mark.docs, pytest.mark.browser
+OUTSIDE = re.compile(r"""<(?:script|link|img|iframe|source)\b[^>]*?(?:src|href)=["']?(?:https?:)?//[^"'> ]+""")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site; a link that leads nowhere, or a page that no menu has, ends its making."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", str(ROOT / "mkdocs.yml"), "-d", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@docs
+def test_everything_public_is_described(site: Path) -> None:
+    pages = "".join(page.read_text("utf-8") for page in (site / "api").rglob("index.html"))
+    headings = set(re.findall(r'<h\d id="(tpt\.[\w.]+)"', pages))
+    missing = [
+        name
+        for name in tpt.__all__
+        if not name.startswith("__") and not any(heading.endswith(f".{name}") for heading in headings)
+    ]
+    assert not missing
+
+
+@docs
+def test_pages_load_nothing_from_outside(site: Path) -> None:
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 25
+    assert {str(page): found for page in pages if (found := OUTSIDE.findall(page.read_text("utf-8")))} == {}
+
+
+@docs
+def test_readme_and_notebook_are_pages(site: Path) -> None:
+    assert "Two commands" in (site / "index.html").read_text("utf-8")
+    look = (site / "first_look" / "index.html").read_text("utf-8")
+    assert look.count("data:image/png;base64,") == 2 and "confetti ball" in look
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The folder's address on this machine."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def opened(address: str, folder: Path) -> tuple[str, set[str]]:
+    """What Chromium makes of a page, and the hosts that the page asked."""
+    chromium = shutil.which("chromium") or pytest.skip("Chromium is not installed")
+    log = folder / "net.json"
+    quiet = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
+    alone = ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", f"--log-net-log={log}"]
+    command = [chromium, *quiet, *alone, "--virtual-time-budget=5000", "--dump-dom", address]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    asked = [event.get("params", {}) for event in json.loads(log.read_text())["events"]]
+    of_page = [a for a in asked if "127.0.0.1" in a.get("network_isolation_key", "") and "url" in a]
+    return done.stdout, {str(urlsplit(a["url"]).hostname) for a in of_page}
+
+
+@browser
+@pytest.mark.parametrize(
+    ("page", "text"), [("", "Two commands"), ("api/methods/", "(B, V, E)"), ("first_look/", "img")]
+)
+def test_pages_in_a_browser(site: Path, tmp_path: Path, page: str, text: str) -> None:
+    """They are whole, their scripts ran, and nothing is asked of another host."""
+    with served(site) as address:
+        content, asked = opened(f"{address}/{page}", tmp_path)
+        assert text in content and '<html lang="en" class="js' in content
+        assert asked == {"127.0.0.1"}
+
+
+@browser
+def test_the_browser_tells_of_other_hosts(tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text('<html><script src="https://example.org/x.js"></script></html>')
+    with served(tmp_path) as address:
+        assert opened(address, tmp_path)[1] == {"127.0.0.1", "example.org"}
+
+
+@docs
+def test_the_notebook_runs(tmp_path: Path) -> None:
+    """From a folder of its own, and with the numbers that are kept in it."""
+    nbformat = pytest.importorskip("nbformat")
+    from nbclient import NotebookClient
+
+    kept, notebook = (nbformat.read(ROOT / "docs" / "first_look.ipynb", 4) for _ in range(2))
+    settings = {"cwd": str(tmp_path), "env": {**os.environ, "TPT_CACHE": str(tmp_path / "cache")}}
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute(**settings)
+    for before, after in zip(kept.cells, notebook.cells, strict=True):
+        texts = [[o["text"] for o in cell.get("outputs", []) if o.get("name") == "stdout"] for cell in (before, after)]
+        assert [_told(text) for text in texts[1]] == [_told(text) for text in texts[0]], before.source
+
+
+def _told(text: str) -> list[str]:
+    """Words, and numbers to one digit less than printed; neither paths nor rates, which are the machine's."""
+    lines = [re.sub(r"\s+[\d.]+$", "", line) for line in text.splitlines() if "/" not in line]
+    return [re.sub(r"(\d+\.\d)\d+", r"\1", line) for line in lines]

@@ -1,0 +1,162 @@
+"""Loggers and their lists, debug options, tags and notes, printed settings, and a search by Optuna: real runs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning.fabric.loggers.tensorboard as fabric_tensorboard
+import pytest
+from omegaconf import OmegaConf
+
+from tests.conftest import Done
+from tpt.errors import UserError
+from tpt.programs.ending import objective
+from tpt.runs import read_records
+from tpt.tracking.loggers import RunTensorBoard
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def logged(small: list[str]) -> list[str]:
+    """A small run without its `logger=none`."""
+    return [a for a in small if a != "logger=none"]
+
+
+def results(run_dir: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run_dir / "results.json").read_text())
+    return found
+
+
+def test_a_list_of_loggers(run_script: Run, logged: list[str], tmp_path: Path) -> None:
+    """CSV and TensorBoard: the same series, the settings, tags and notes."""
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run_script("test_time.py", *logged, "logger=[csv,tensorboard]", "tags=[mine,2]", "notes='for the paper'")
+    found = events.EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    found.Reload()
+    last = found.Scalars("test/average/acc")[-1]
+    assert last.value == pytest.approx(results(tmp_path / "run")["averages"]["acc"], abs=1e-3)
+    header = (tmp_path / "run" / "csv" / "metrics.csv").read_text().splitlines()[0].split(",")
+    assert {k for k in header if k.startswith("test/")} <= set(found.Tags()["scalars"])
+    hyperparameters = OmegaConf.load(tmp_path / "run" / "tensorboard" / "hparams.yaml")
+    assert hyperparameters["views.num_views"] == 10 and hyperparameters["choices.method"] == "tpt"
+    texts = {name: found.Tensors(name)[0].tensor_proto.string_val[0].decode() for name in found.Tags()["tensors"]}
+    assert texts["notes/text_summary"] == "for the paper" and texts["tags/text_summary"].endswith("folder, mine, 2")
+
+
+def test_mlflow(run_script: Run, logged: list[str], tmp_path: Path) -> None:
+    """All runs of a working directory are in one database."""
+    tracking = pytest.importorskip("mlflow.tracking")
+    for name in ("a", "b"):
+        run_script("test_time.py", *logged, "logger=mlflow", "tags=[mine]", "notes=careful", f"hydra.run.dir={name}")
+    client = tracking.MlflowClient(f"sqlite:///{tmp_path}/runs/mlflow.db")
+    (experiment,) = [e for e in client.search_experiments() if e.name == "tpt"]
+    runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    assert runs.keys() == {"a", "b"} and {run.info.status for run in runs.values()} == {"FINISHED"}
+    found = runs["a"].data
+    assert found.metrics["test/average/acc"] == pytest.approx(results(tmp_path / "a")["averages"]["acc"])
+    assert found.params["views.num_views"] == "10" and found.params["label"] == "tpt"
+    assert found.tags["mlflow.note.content"] == "careful" and found.tags["tags"].endswith("folder, mine")
+
+
+def test_a_server_out_of_reach_ends_no_run(
+    run_script: Run, logged: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    run_script("test_time.py", *logged, "logger=[csv,mlflow]")
+    (line,) = [line for line in (tmp_path / "run" / "test_time.log").read_text().splitlines() if "MLflow" in line]
+    assert "MLflow failed (" in line and "going on without it" in line
+    assert (tmp_path / "run" / "csv" / "metrics.csv").is_file() and results(tmp_path / "run")["complete"]
+    wrong = ("logger=mlflow", "logger.mlflow.tracking_uri=carrier:pigeon", "hydra.run.dir=wrong")
+    done = run_script("test_time.py", *logged, *wrong, ok=False)
+    assert "Error: Expected a place for MLflow's runs in logger.mlflow.tracking_uri" in done.stderr
+
+
+def test_a_logger_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for flag in ("_TENSORBOARD_AVAILABLE", "_TENSORBOARDX_AVAILABLE"):
+        monkeypatch.setattr(fabric_tensorboard, flag, False)
+    with pytest.raises(UserError, match=r"pip install 'test-time-prompt-tuning\[tensorboard\]'"):
+        RunTensorBoard(save_dir=tmp_path)
+
+
+def test_training_logs_to_lists_too(run_script: Run, tmp_path: Path, image_tree: Path, noise_file: Any) -> None:
+    pytest.importorskip("tensorboard")
+    model = ["backbone=file", f"backbone.pretrained={noise_file()}", "backbone.quick_gelu=true"]
+    shots = ["shots=folder", f"shots.root={image_tree}", "shots.k=1", "learner.epochs=1", "hydra.run.dir=run"]
+    run_script("train_coop.py", *model, *shots, "logger=[csv,tensorboard]", "optimized_metric=train/loss", "notes=x")
+    assert list((tmp_path / "run" / "tensorboard").glob("events*")) and (tmp_path / "run" / "csv").is_dir()
+    run_script("train_coop.py", *model, *shots[:-1], "debug=limit", "hydra.run.dir=limit")
+    run_script("train_coop.py", *model, *shots[:-1], "debug=profiler", "hydra.run.dir=slow", "logger=none")
+    assert "run_training_epoch" in (tmp_path / "slow" / "fit-profile.txt").read_text()
+
+
+@pytest.mark.parametrize(("option", "images"), [("fdr", 2), ("limit", 4), ("profiler", 12)])
+def test_debug(run_script: Run, logged: list[str], tmp_path: Path, option: str, images: int) -> None:
+    """What was left out is not complete, and is done when the run goes on without the option."""
+    run_script("test_time.py", *logged, f"debug={option}")
+    assert read_records(tmp_path / "run").num_rows == images
+    assert results(tmp_path / "run")["complete"] == (images == 12)
+    if option == "profiler":
+        assert "test_step" in (tmp_path / "run" / "test-profile.txt").read_text()
+    else:
+        run_script("test_time.py", "resume=run", "debug=none")
+        assert results(tmp_path / "run")["complete"] and results(tmp_path / "run")["averages"]
+
+
+def test_tags_and_notes_are_kept_and_may_change(run_script: Run, small: list[str], tmp_path: Path) -> None:
+    run_script("test_time.py", *small, "debug=limit", "tags=[first]", "notes=one")
+    run_script(
+        "test_time.py", "resume=run", "debug=none", "tags=[second]", "notes=two", "optimized_metric=acc_zero_shot"
+    )
+    config = results(tmp_path / "run")["config"]
+    assert config["tags"] == ["second"] and config["notes"] == "two"
+
+
+def test_printed_settings_are_the_settings(run_script: Run, small: list[str], tmp_path: Path) -> None:
+    done = run_script("test_time.py", *small, "print_config=true", "data.limit=1")
+    text = done.stdout[: done.stdout.index("\ndataset ")]
+    shown = OmegaConf.to_container(OmegaConf.create(text[: text.rindex("\n\n")]))
+    assert shown == results(tmp_path / "run")["config"]
+
+
+def test_what_a_sweeper_is_told() -> None:
+    found = {"acc": 50, "shifted": {"acc": 25.0}}
+    assert objective("shifted.acc", found) == 25.0 and objective("acc", found) == 50.0
+    assert objective(None, found) is None
+    with pytest.raises(UserError, match="Expected in optimized_metric one of acc, shifted.acc, got 'gian'"):
+        objective("gian", found)
+
+
+def test_optuna_keeps_its_study(run_script: Run, small: list[str], tmp_path: Path) -> None:
+    """Two trials, and one more of the same study in another sweep."""
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    settings = [a for a in small if not a.startswith("hydra.run")]
+    told = logging.getLogger("optuna").handlers
+    search = [
+        "-m",
+        "search=optuna",
+        "method.selection_p=0.5",
+        "method.steps=choice(1,2)",
+        "method.lr=interval(0.01,0.1)",
+    ]
+    run_script("test_time.py", *search, *settings, "hydra.sweeper.n_trials=2", "hydra.sweep.dir=first")
+    logging.getLogger("optuna").handlers[:] = told
+    with sqlite3.connect(tmp_path / "first" / "study.db") as study:
+        values = [value for (value,) in study.execute("select value from trial_values order by trial_id")]
+    assert values == [results(tmp_path / "first" / job)["averages"]["acc"] for job in "01"]
+    best = OmegaConf.load(tmp_path / "first" / "optimization_results.yaml")
+    assert best.best_value == max(values) and best.best_params.keys() == {"method.steps", "method.lr"}
+
+    more = [f"hydra.sweeper.storage=sqlite:///{tmp_path}/first/study.db", "hydra.sweeper.n_trials=1"]
+    run_script("test_time.py", *search, *settings, *more, "hydra.sweep.dir=second")
+    with sqlite3.connect(tmp_path / "first" / "study.db") as study:
+        assert study.execute("select count(*) from trials where state='COMPLETE'").fetchone() == (3,)
+    done = run_script("test_time.py", "resume=first", ok=False)
+    assert "Expected in `resume` a sweep whose jobs are known beforehand" in done.stderr
