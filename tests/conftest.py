@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import os
 import runpy
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -106,6 +107,18 @@ def noise_image(seed: int, size: tuple[int, int] = (48, 40)) -> Image.Image:
     rng = np.random.default_rng(seed)
     low = Image.fromarray(rng.integers(0, 255, (6, 6, 3), dtype=np.uint8))
     return low.resize(size, Image.Resampling.BICUBIC)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """The machine's Chromium, for tests marked `browser`; none is downloaded."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    found = next((path for name in ("chromium", "chromium-browser") if (path := shutil.which(name))), None)
+    assert found is not None, "apt-get install chromium"
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield opened
+        opened.close()
 
 
 @pytest.fixture

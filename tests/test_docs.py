@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -22,7 +20,8 @@ import pytest
 import tpt
 from tests.conftest import ROOT
 
-docs, browser = pytest.mark.docs, pytest.mark.browser
+docs = pytest.mark.docs
+HEADING = re.findall("^## (.+)$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)[0]
 OUTSIDE = re.compile(r"""<(?:script|link|img|iframe|source)\b[^>]*?(?:src|href)=["']?(?:https?:)?//[^"'> ]+""")
 
 
@@ -57,7 +56,7 @@ def test_pages_load_nothing_from_outside(site: Path) -> None:
 
 @docs
 def test_readme_and_notebook_are_pages(site: Path) -> None:
-    assert "Two commands" in (site / "index.html").read_text("utf-8")
+    assert HEADING in (site / "index.html").read_text("utf-8")
     look = (site / "first_look" / "index.html").read_text("utf-8")
     assert look.count("data:image/png;base64,") == 2 and "confetti ball" in look
 
@@ -72,37 +71,33 @@ def served(folder: Path) -> Iterator[str]:
         server.shutdown()
 
 
-def opened(address: str, folder: Path) -> tuple[str, set[str]]:
+def opened(browser: Any, address: str) -> tuple[str, set[str]]:
     """What Chromium makes of a page, and the hosts that the page asked."""
-    chromium = shutil.which("chromium") or pytest.skip("Chromium is not installed")
-    log = folder / "net.json"
-    quiet = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
-    alone = ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", f"--log-net-log={log}"]
-    of_its_own = ["--disable-background-networking", "--disable-features=AutofillServerCommunication"]  # not the page's
-    command = [chromium, *quiet, *alone, *of_its_own, "--virtual-time-budget=5000", "--dump-dom", address]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    asked = [event.get("params", {}) for event in json.loads(log.read_text())["events"]]
-    of_page = [a for a in asked if "127.0.0.1" in a.get("network_isolation_key", "") and "url" in a]
-    return done.stdout, {str(urlsplit(a["url"]).hostname) for a in of_page}
+    asked: list[str] = []
+    page = browser.new_page()
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(address)
+    page.wait_for_load_state("networkidle")
+    content = page.content()
+    page.close()
+    return content, {str(urlsplit(url).hostname) for url in asked if not url.startswith("data:")}
 
 
-@browser
-@pytest.mark.parametrize(
-    ("page", "text"), [("", "Two commands"), ("api/methods/", "(B, V, E)"), ("first_look/", "img")]
-)
-def test_pages_in_a_browser(site: Path, tmp_path: Path, page: str, text: str) -> None:
+@pytest.mark.browser
+@pytest.mark.parametrize(("page", "text"), [("", HEADING), ("api/methods/", "(B, V, E)"), ("first_look/", "img")])
+def test_pages_in_a_browser(site: Path, browser: Any, page: str, text: str) -> None:
     """They are whole, their scripts ran, and nothing is asked of another host."""
     with served(site) as address:
-        content, asked = opened(f"{address}/{page}", tmp_path)
-        assert text in content and '<html lang="en" class="js' in content
-        assert asked == {"127.0.0.1"}
+        content, asked = opened(browser, f"{address}/{page}")
+    assert text in content and '<html lang="en" class="js' in content
+    assert asked == {"127.0.0.1"}
 
 
-@browser
-def test_the_browser_tells_of_other_hosts(tmp_path: Path) -> None:
-    (tmp_path / "index.html").write_text('<html><script src="https://example.org/x.js"></script></html>')
+@pytest.mark.browser
+def test_the_browser_tells_of_other_hosts(tmp_path: Path, browser: Any) -> None:
+    (tmp_path / "index.html").write_text('<html><script src="https://elsewhere.invalid/x.js"></script></html>')
     with served(tmp_path) as address:
-        assert opened(address, tmp_path)[1] == {"127.0.0.1", "example.org"}
+        assert opened(browser, address)[1] == {"127.0.0.1", "elsewhere.invalid"}
 
 
 @docs

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -22,7 +21,6 @@ from tpt.data.emoji_shift import class_names, emoji_shift
 from tpt.demo.examples import DRAWINGS, first_names
 
 pytestmark = pytest.mark.browser
-CHROMIUM = next((path for name in ("chromium", "chromium-browser") if (path := shutil.which(name))), None)
 PATIENCE_MS = 120_000
 
 
@@ -38,16 +36,6 @@ def server() -> Iterator[str]:
     yield found[0]
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 0
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    assert CHROMIUM is not None, "apt-get install chromium"
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture
@@ -68,6 +56,11 @@ def page(browser: Any, server: str) -> Iterator[Any]:
     assert outside == [] and errors == []
 
 
+def choose(page: Any, drawing: int) -> None:
+    page.locator("button.gallery-item").nth(drawing).click()
+    page.wait_for_selector(".image-frame img")  # it is there only when the page has heard of the click
+
+
 def look(page: Any) -> None:
     page.click("button:has-text('Look')")
     page.wait_for_selector(".tpt-views figure")
@@ -75,7 +68,7 @@ def look(page: Any) -> None:
 
 def test_a_bundled_drawing(page: Any, tmp_path: Path) -> None:
     """The page shows the views, the selection and the answers that `tpt.predict` gives."""
-    page.locator("button.gallery-item").first.click()
+    choose(page, 0)
     look(page)
     domain, name = DRAWINGS[0]
     dataset = emoji_shift(domain)
@@ -108,7 +101,7 @@ def test_a_picture_of_ones_own_and_other_names(page: Any, tmp_path: Path) -> Non
 
 
 def test_another_method(page: Any) -> None:
-    page.locator("button.gallery-item").nth(1).click()
+    choose(page, 1)
     page.get_by_role("combobox", name="Method").click()
     page.get_by_role("option", name="zero_shot", exact=True).click()
     settings = page.get_by_role("textbox", name="Settings")
@@ -121,7 +114,7 @@ def test_another_method(page: Any) -> None:
 def test_a_mistake_is_said_in_its_own_words(page: Any) -> None:
     page.click("button:has-text('Look')")
     page.wait_for_selector("text=Expected a picture, got none")
-    page.locator("button.gallery-item").first.click()
+    choose(page, 0)
     page.get_by_label("Class names").fill("cat")
     page.click("button:has-text('Look')")
     page.wait_for_selector("text=Expected at least two class names")
