@@ -93,6 +93,11 @@ def test_training_logs_to_lists_too(run_script: Run, tmp_path: Path, image_tree:
     run_script("train_coop.py", *model, *shots, "logger=[csv,tensorboard]", "optimized_metric=train/loss", "notes=x")
     assert list((tmp_path / "run" / "tensorboard").glob("events*")) and (tmp_path / "run" / "csv").is_dir()
     run_script("train_coop.py", *model, *shots[:-1], "debug=limit", "hydra.run.dir=limit")
+    about = json.loads((tmp_path / "limit" / "training.json").read_text())
+    assert (
+        "trainer.limit_train_batches, or fast_dev_run: an epoch was at most 2 batches, not all images" in about["notes"]
+    )
+    assert not [n for n in json.loads((tmp_path / "run" / "training.json").read_text())["notes"] if "an epoch" in n]
     run_script("train_coop.py", *model, *shots[:-1], "debug=profiler", "hydra.run.dir=slow", "logger=none")
     assert "run_training_epoch" in (tmp_path / "slow" / "fit-profile.txt").read_text()
 
@@ -158,5 +163,10 @@ def test_optuna_keeps_its_study(run_script: Run, small: list[str], tmp_path: Pat
     run_script("test_time.py", *search, *settings, *more, "hydra.sweep.dir=second")
     with sqlite3.connect(tmp_path / "first" / "study.db") as study:
         assert study.execute("select count(*) from trials where state='COMPLETE'").fetchone() == (3,)
+    whole = run_script("test_time.py", *search[:-2], *settings, "method.steps=interval(1,4)", ok=False)
+    assert "write 'method.steps=range(1,5)'" in whole.stderr
+    alone = run_script("test_time.py", "search=optuna", *settings, ok=False)
+    assert "write python test_time.py -m search=optuna, or choose one job by method.steps=VALUE" in alone.stderr
+    run_script("test_time.py", "resume=first/1")  # one of its jobs
     done = run_script("test_time.py", "resume=first", ok=False)
     assert "Expected in `resume` a sweep whose jobs are known beforehand" in done.stderr

@@ -91,6 +91,19 @@ def test_loggers_and_callbacks_stay_in_the_runs_directory(folder: str, tmp_path:
         refuse({"callbacks": {"records": {**known, "folder": folder}}}, tmp_path)
 
 
+@pytest.mark.parametrize(
+    "address", ["http://elsewhere.invalid", "sqlite:////tmp/mine.db", "sqlite:///../mine.db", "file:/tmp/mine"]
+)
+def test_loggers_tell_nobody_else(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    known = {"_target_": "tpt.tracking.loggers.RunMLFlow", "notes": "as in ../paper, https://example.org/"}
+    for own in ("sqlite:///runs/mlflow.db", f"sqlite:///{tmp_path}/run/mlflow.db", "sqlite:///run/mlflow.db"):
+        refuse({"logger": {"mlflow": {**known, "tracking_uri": own}}}, tmp_path / "run")
+    with pytest.raises(StrangeConfigError, match="outside the run's directory, for logger.mlflow.tracking_uri"):
+        refuse({"logger": {"mlflow": {**known, "tracking_uri": address}}}, tmp_path / "run")
+
+
 @FUZZ
 @given(config=st.dictionaries(st.text(max_size=4) | st.just("_target_"), JSON, max_size=4))
 def test_any_configuration(config: dict[str, Any]) -> None:

@@ -109,7 +109,8 @@ class Program:
         with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
             cfg = hydra.compose(self.config_name, settings, return_hydra_config=True)
         groups = Settings(config_dir(), self.config_name).groups
-        chosen = {group: str(cfg.hydra.runtime.choices.get(group)) for group in groups}
+        of_lists = choices(cfg.hydra)
+        chosen = {group: of_lists.get(group, "") for group in groups}
         plain: Any = OmegaConf.to_container(cfg, resolve=False)
         plain.pop("hydra")
         say(help_text(self.config_name, command(self.config_name), config_dir(), plain, chosen))
@@ -289,9 +290,13 @@ def _refuse_missing(cfg: DictConfig) -> None:
         raise UserError(f"Expected a value for `{'`, `'.join(missing)}`, got none; add {missing[0]}=VALUE.")
 
 
-def choices() -> dict[str, str]:
-    """Which option of each config group was chosen; of a group with several, as `[table1,smoke]`, the list as given."""
-    now = HydraConfig.get()
+def choices(now: Any = None) -> dict[str, str]:
+    """Which option of each config group was chosen; of a group with several, as `[table1,smoke]`, the list as given.
+
+    Args:
+        now: Hydra's part of a configuration; None takes that of the job at hand.
+    """
+    now = HydraConfig.get() if now is None else now
     chosen = {k: str(v) for k, v in now.runtime.choices.items() if v is not None and not k.startswith("hydra/")}
     given = [override.partition("=") for override in now.overrides.task]
     lists = {group: value for group, _, value in given if value.startswith("[") and (config_dir() / group).is_dir()}

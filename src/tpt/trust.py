@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from hydra.utils import get_object
+from omegaconf import OmegaConf
 
 from tpt.errors import UserError
 from tpt.programs import config_dir
@@ -23,6 +25,9 @@ from tpt.runs.manifest import leaves
 
 TARGET, POSITIONAL = "_target_", "_args_"
 OF_HYDRA = {TARGET, "_partial_", "_recursive_", "_convert_"}
+SQLITE = "sqlite:///"
+ADDRESS = re.compile(r"[A-Za-z][\w+.-]+:/")  # of a server or a database
+WORDS = ("notes", "tags")  # settings of these parts that are words for people, and no places
 WRITES = ("callbacks", "logger")  # groups whose parts write files; they stay in the run's directory
 
 
@@ -78,6 +83,7 @@ def _strange(node: Any, key: str, run_dir: Path | None) -> Iterator[str]:
             if (
                 run_dir is not None
                 and key.startswith(tuple(f"{group}." for group in WRITES))
+                and not {*name.split(".")} & {*WORDS}
                 and _leaves(node, run_dir)
             ):
                 yield f"{node[:100]!r}, outside the run's directory, for {name}"
@@ -98,9 +104,24 @@ def _strange_part(node: Mapping[str, Any], key: str) -> Iterator[str]:
         yield from (f"the setting {key}{name}, which {target} does not have" for name in node if name not in names)
 
 
+@functools.cache
+def _own_addresses() -> frozenset[str]:
+    """The addresses that the project's own loggers have without further settings, the environment's included."""
+    texts = [
+        value
+        for file in sorted((config_dir() / "logger").glob("*.yaml"))
+        for _, value in leaves(yaml.safe_load(file.read_text("utf-8")) or {})
+        if "://" in str(value)
+    ]
+    return frozenset(str(OmegaConf.create([text])[0]) for text in texts)
+
+
 def _leaves(text: str, run_dir: Path) -> bool:
-    """Whether a text, taken for a path, leads out of a run's directory."""
+    """Whether a text, taken for a path or an address, leads out of a run's directory."""
     here = run_dir.resolve()
+    if ADDRESS.match(text):
+        of_file = text.startswith(SQLITE) and (Path.cwd() / text.removeprefix(SQLITE)).resolve().is_relative_to(here)
+        return not of_file and text not in _own_addresses()
     if "/" not in text and text != "..":
         return False
     return not (here / Path(text).expanduser()).resolve().is_relative_to(here)

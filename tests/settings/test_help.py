@@ -32,6 +32,8 @@ def settings_of(text: str) -> dict[str, str]:
         ("test_time", ["data=folder", "context=coop"], ["data.root", "data.class_names", "context.path"]),
         ("test_time", ["method=ctpt", "data=catalog"], ["method.penalty_weight", "data.keys", "data.root"]),
         ("train_coop", ["shots=folder"], ["shots.root", "shots.k", "learner.epochs", "batch_size", "resume"]),
+        ("test_time", ["logger=[csv,mlflow]", "debug=limit"], ["logger.mlflow.run_name", "trainer.limit_test_batches"]),
+        ("test_time", ["debug=fdr"], ["trainer.fast_dev_run", "tags", "notes", "print_config", "optimized_metric"]),
         ("train_coop", ["learner=cocoop"], ["learner.optimizer.lr", "learner.max_tokens"]),
     ],
 )
@@ -42,15 +44,16 @@ def test_every_setting_has_a_line(program: str, chosen: list[str], keys: list[st
     silent = [key for key, text in said.items() if not text or text.startswith("(")]
     assert silent == []
     for choice in chosen:
-        group, option = choice.split("=")
-        assert re.search(rf"^{group}:$(?:\n  .*)*\n  \* {option}\b", done.stdout, re.MULTILINE)
+        group, options = choice.split("=")
+        for option in options.strip("[]").split(","):
+            assert re.search(rf"^{group}:$(?:\n  .*)*\n  \* {option}\b", done.stdout, re.MULTILINE)
     assert f"python {program}.py --help GROUP=OPTION" in done.stdout
     assert (done.stderr, done.returncode) == ("", 0)
 
 
 def test_every_option_of_every_group_is_listed(run_script: Run) -> None:
     done = run_script("test_time.py", "--help")
-    for group in ("backbone", "context", "method", "views", "data", "cache", "row", "optimizer"):
+    for group in ("backbone", "context", "method", "views", "data", "cache", "row", "optimizer", "logger", "debug"):
         section = done.stdout.split(f"\n{group}:\n")[1].split("\n\n")[0]
         listed = {line.lstrip(" *").split()[0] for line in section.splitlines() if re.match(r"  [ *] \S", line)}
         assert listed == {path.stem for path in (ROOT / "conf" / group).glob("[!_]*.yaml")}

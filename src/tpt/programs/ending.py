@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from lightning import Trainer
 
 from tpt.errors import UserError
 from tpt.logs import stage
@@ -44,6 +45,15 @@ def backbone_settings() -> list[str]:
 
 def _shown(name: str, value: float) -> str:
     return f"{value:.2f} %" if name.endswith(PERCENT) else f"{value:.4g}"
+
+
+def left_out(trainer: Trainer) -> list[str]:
+    """A note where an epoch of training was not all its batches, as with `debug=limit`; none where it was."""
+    limit = trainer.limit_train_batches
+    if isinstance(limit, float) and limit == 1:
+        return []
+    much = f"{limit} batches" if isinstance(limit, int) else f"{limit:.0%} of its batches"
+    return [f"trainer.limit_train_batches, or fast_dev_run: an epoch was at most {much}, not all images"]
 
 
 def objective(name: str | None, found: Mapping[str, Any]) -> float | None:

@@ -14,7 +14,7 @@ from tpt.backbones import CLIP
 from tpt.callbacks import ProcessGuard, TrainingProgress, describe, finish, launch
 from tpt.data import Shots, ShotsDataModule
 from tpt.logs import stage
-from tpt.programs.ending import objective, tell_learned
+from tpt.programs.ending import left_out, objective, tell_learned
 from tpt.runs import TrainingDirectory, about_shots, as_text, metrics_before, session, training_files, write_json
 from tpt.tasks import CoCoOpTask, CoOpTask, checkpoints, save_learned
 from tpt.tasks.coop_resume import WholeFiles, check_checkpoint, taking_up, use_threads
@@ -67,7 +67,7 @@ def _save(task: Task, trainer: Trainer, shots: Shots, about: dict[str, Any], pub
     files = save_learned(folder, task, task.clip, public_layout)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()} or metrics_before(folder)
     found = {"context": task.context().source, "epochs": task.epochs, "metrics": metrics, "files": files}
-    notes = [*shots.notes, *shots.train.notes]
+    notes = [*left_out(trainer), *shots.notes, *shots.train.notes]
     drawn = {"notes": notes, "class_names": shots.train.class_names, "drawn": shots.files()}
     write_json({**about, **found, **drawn}, folder / "training.json")
     tell_learned(notes, metrics, about["learner"], folder / files["last"])

@@ -55,8 +55,21 @@ def check_sweep(cfg: DictConfig, overrides: Sequence[Override]) -> None:
     register = Register(plain)
     for override in overrides:
         if override.is_sweep_override() and override.key_or_group in register.settings:
+            _refuse_interval(register, override)
             for value in values_of(override):
                 refuse(register, override.key_or_group, _plain(value))
+
+
+def _refuse_interval(register: Register, override: Override) -> None:
+    """Raises where a sweeper would draw numbers between two for a setting that takes whole ones."""
+    key, kind = override.key_or_group, register.settings[override.key_or_group].kind
+    if override.is_interval_sweep() and kind is not None and WHOLE in kind.types and NUMBER not in kind.types:
+        low, high = (int(end) for end in values_of(override))
+        if isinstance(values_of(override)[0], float):  # int(interval(1, 4)) draws whole numbers
+            raise UserError(
+                f"Expected whole numbers in the sweep of `{key}`, got an interval, which has others between; "
+                f"write '{key}=range({low},{high + 1})'."
+            )
 
 
 def values_of(override: Override, text: bool = False) -> list[Any]:

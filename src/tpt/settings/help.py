@@ -54,7 +54,7 @@ def help_text(program: str, command: str, folder: Path, config: Mapping[str, Any
         command: how the program is called.
         folder: of the configuration.
         config: composed with what the command line chooses, unresolved.
-        choices: which option of each group is chosen.
+        choices: which option of each group is chosen, or which list of options, such as `[csv,wandb]`.
     """
     lines = [
         f"{command} [GROUP=OPTION ...] [SETTING=VALUE ...]",
@@ -91,7 +91,7 @@ def _options(folder: Path, chosen: str, program: str) -> list[str]:
         commands = re.findall(r"python (\w+)\.py", first) if first.startswith("python ") else []
         if commands and commands[-1] != program:
             continue
-        mark = "*" if path.stem == chosen else " "
+        mark = "*" if path.stem in _each(chosen) else " "
         lines += _row(f"{mark} {path.stem}", first)
     return [*lines, ""]
 
@@ -103,9 +103,15 @@ def _says(line: str) -> bool:
 def _remarks(folder: Path, choices: Mapping[str, str]) -> dict[str, str]:
     """What the files of the chosen options say behind their settings."""
     found: dict[str, str] = {}
-    for group, option in choices.items():
-        found |= _of_file(folder / group, f"{option}.yaml", f"{group}.")
+    for group, chosen in choices.items():
+        for option in _each(chosen):
+            found |= _of_file(folder / group, f"{option}.yaml", f"{group}.")
     return found
+
+
+def _each(chosen: str) -> list[str]:
+    """The options of one that is chosen, or of a list."""
+    return [option.strip() for option in chosen.removeprefix("[").removesuffix("]").split(",")]
 
 
 def _of_file(folder: Path, name: str, prefix: str, depth: int = 0) -> dict[str, str]:
