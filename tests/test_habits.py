@@ -94,9 +94,7 @@ def test_training_logs_to_lists_too(run_script: Run, tmp_path: Path, image_tree:
     assert list((tmp_path / "run" / "tensorboard").glob("events*")) and (tmp_path / "run" / "csv").is_dir()
     run_script("train_coop.py", *model, *shots[:-1], "debug=limit", "hydra.run.dir=limit")
     about = json.loads((tmp_path / "limit" / "training.json").read_text())
-    assert (
-        "trainer.limit_train_batches, or fast_dev_run: an epoch was at most 2 batches, not all images" in about["notes"]
-    )
+    assert about["notes"][0].endswith("an epoch was at most 2 batches, not all images")
     assert not [n for n in json.loads((tmp_path / "run" / "training.json").read_text())["notes"] if "an epoch" in n]
     run_script("train_coop.py", *model, *shots[:-1], "debug=profiler", "hydra.run.dir=slow", "logger=none")
     assert "run_training_epoch" in (tmp_path / "slow" / "fit-profile.txt").read_text()
