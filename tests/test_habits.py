@@ -168,3 +168,15 @@ def test_optuna_keeps_its_study(run_script: Run, small: list[str], tmp_path: Pat
     run_script("test_time.py", "resume=first/1")  # one of its jobs
     done = run_script("test_time.py", "resume=first", ok=False)
     assert "Expected in `resume` a sweep whose jobs are known beforehand" in done.stderr
+
+
+def test_a_sweep_over_a_pattern(run_script: Run, small: list[str], tmp_path: Path) -> None:
+    """Its values are checked before any job, and it can be continued."""
+    settings = [a for a in small if not a.startswith("hydra.run")]
+    pattern = ["-m", "method=glob(zero*)", "data.limit=1", "hydra.sweep.dir=all"]
+    run_script("test_time.py", *pattern, *settings)
+    run_script("test_time.py", "resume=all")
+    found = [results(tmp_path / "all" / job)["choices"]["method"] for job in "01"]
+    assert found == ["zero", "zero_shot"] and not (tmp_path / "all" / "2").exists()
+    done = run_script("test_time.py", *pattern, *settings, "method.gamma=2,3", ok=False)
+    assert "Expected `method.gamma`" in done.stderr and done.stderr.count("\n") == 1
