@@ -8,6 +8,7 @@ again.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import re
@@ -18,6 +19,7 @@ from typing import Any
 import yaml
 from hydra.utils import get_object
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from tpt.errors import UserError
 from tpt.programs import config_dir
@@ -104,16 +106,13 @@ def _strange_part(node: Mapping[str, Any], key: str) -> Iterator[str]:
         yield from (f"the setting {key}{name}, which {target} does not have" for name in node if name not in names)
 
 
-@functools.cache
-def _own_addresses() -> frozenset[str]:
+def _own_addresses() -> Iterator[str]:
     """The addresses that the project's own loggers have without further settings, the environment's included."""
-    texts = [
-        value
-        for file in sorted((config_dir() / "logger").glob("*.yaml"))
-        for _, value in leaves(yaml.safe_load(file.read_text("utf-8")) or {})
-        if "://" in str(value)
-    ]
-    return frozenset(str(OmegaConf.create([text])[0]) for text in texts)
+    for file in sorted((config_dir() / "logger").glob("*.yaml")):
+        for _, value in leaves(yaml.safe_load(file.read_text("utf-8")) or {}):
+            if "://" in str(value):
+                with contextlib.suppress(OmegaConfBaseException):  # it refers to what is not in this file
+                    yield str(OmegaConf.create([value])[0])
 
 
 def _leaves(text: str, run_dir: Path) -> bool:
