@@ -18,6 +18,6 @@ def show_settings(cfg: DictConfig) -> None:
         return
     text = OmegaConf.to_yaml(cfg, resolve=True)
     if sys.stdout.isatty():
-        Console().print(Syntax(printable(text), "yaml", background_color="default", word_wrap=True))
+        Console().print(Syntax(printable(text), "yaml", theme="ansi_dark", background_color="default", word_wrap=True))
     else:
         say(text)
