@@ -67,7 +67,12 @@ def test_every_mode_is_read_as_pillow_converts_it(mode: str, kind: str) -> None:
         content = encoded(picture.convert(mode), kind)
     except (OSError, ValueError):
         return  # no such file can be written
-    expected = Image.open(io.BytesIO(content)).convert("RGB")
+    try:
+        expected = Image.open(io.BytesIO(content)).convert("RGB")
+    except OSError:  # Pillow 12 writes YCbCr as a TIFF that it cannot read
+        with pytest.raises(BadImageError):
+            decode_image(content, "x")
+        return
     assert decode_image(content, "x").tobytes() == expected.tobytes()
 
 

@@ -99,7 +99,7 @@ def _unpack(file: Path, folder: Path) -> None:
                 archive_zip.extractall(folder)
         else:
             with tarfile.open(file) as archive:
-                archive.extractall(folder, filter="data")
+                _extract(archive, folder)
     # What the readers of damaged archives raise; an encrypted zip is a RuntimeError.
     except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error, RuntimeError) as error:
         file.unlink(missing_ok=True)
@@ -107,6 +107,20 @@ def _unpack(file: Path, folder: Path) -> None:
             f"Expected a whole archive in {file.name}, but unpacking failed ({error}); it was removed, run again, or "
             "get the dataset by hand."
         ) from error
+
+
+def _extract(archive: tarfile.TarFile, folder: Path) -> None:
+    """A tar file's files; Python before 3.11.4, Debian 12's among them, has no filter for what leads outside."""
+    if hasattr(tarfile, "data_filter"):
+        archive.extractall(folder, filter="data")
+        return
+    inside = folder.resolve()
+    for member in archive:
+        if not (member.isreg() or member.isdir()):
+            raise tarfile.ReadError(f"{member.name!r} is a link, which may lead outside, or no file")
+        if not (inside / member.name).resolve().is_relative_to(inside):
+            raise tarfile.ReadError(f"{member.name!r} would lie outside of its folder")
+        archive.extract(member, inside, set_attrs=False)
 
 
 def _refuse_escapes(archive: zipfile.ZipFile, folder: Path) -> None:
