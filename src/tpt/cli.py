@@ -30,8 +30,9 @@ from tpt.errors import RunError, UserError
 from tpt.faults import INTERRUPTED, NOBODY_READS, nobody_reads, tell
 from tpt.hints import FAMILIES, Settings, explained, in_program, items, refuse_unreadable, users_part
 from tpt.printing import forgiving_streams, say
+from tpt.programs import SEARCHED, config_dir, config_dirs
 from tpt.programs import command as command  # noqa: PLC0414 -- programs call it beside the rest
-from tpt.programs import config_dir
+from tpt.quoting import searched
 from tpt.settings import check_sweep, refuse_wrong, values_of
 from tpt.settings.help import help_text
 from tpt.settings.show import show_settings
@@ -79,7 +80,8 @@ class Program:
         forgiving_streams()
         try:
             sys.argv = [sys.argv[0], *continued(sys.argv[1:], self.config_name)]
-            settings, multirun = _settings_among(sys.argv[1:])
+            flags, settings, multirun = _sorted(sys.argv[1:])
+            sys.argv[1:] = [*flags, *settings]  # Hydra reads no flag behind a setting
             refuse_unreadable(settings)
             if multirun:
                 self._check_sweep(settings)
@@ -106,14 +108,16 @@ class Program:
 
     def _help(self, settings: list[str]) -> None:
         """Prints groups, options and settings of what is chosen."""
+        folders = config_dirs(sys.argv[1:])
         with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
-            cfg = hydra.compose(self.config_name, settings, return_hydra_config=True)
-        groups = Settings(config_dir(), self.config_name).groups
+            plain_settings = [text for text in settings if not text.lstrip("+").startswith(SEARCHED)]
+            cfg = hydra.compose(self.config_name, [*searched(folders[:-1]), *plain_settings], return_hydra_config=True)
+        groups = Settings(folders, self.config_name).groups
         of_lists = choices(cfg.hydra)
         chosen = {group: of_lists.get(group, "") for group in groups}
         plain: Any = OmegaConf.to_container(cfg, resolve=False)
         plain.pop("hydra")
-        say(help_text(self.config_name, command(self.config_name), config_dir(), plain, chosen))
+        say(help_text(self.config_name, command(self.config_name), folders, plain, chosen))
 
     def _job(self) -> Callable[[DictConfig], float | None]:
         """`run`, saying what went wrong at once: a sweep goes on with its other jobs and raises only at its end."""
@@ -175,7 +179,7 @@ class Program:
                     for o, text in zip(given, settings, strict=True)
                     if not o.is_hydra_override()
                 ]
-                cfg = hydra.compose(self.config_name, one)
+                cfg = hydra.compose(self.config_name, [*searched(config_dirs(sys.argv[1:])[:-1]), *one])
         except (HydraException, OmegaConfBaseException):
             return
         starts.refuse_strange_names(cfg)
@@ -207,7 +211,7 @@ class Program:
         in_sweep = HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
         job = " ".join(HydraConfig.get().overrides.task) if in_sweep else ""
         kept = f"what was computed is kept, and resume={self.directory} continues when it is mended."
-        settings = Settings(config_dir(), self.config_name, sys.argv[1:])
+        settings = Settings(config_dirs(sys.argv[1:]), self.config_name, sys.argv[1:])
         said = in_program(explained(error, settings), self.config_name)
         return tell(said, FAMILIES, job, kept if self.directory else "")
 
@@ -238,8 +242,8 @@ def main(run: Callable[[DictConfig], float | None], config_name: str) -> None:
     Program(run, config_name).main()
 
 
-def _settings_among(arguments: list[str]) -> tuple[list[str], bool]:
-    """The arguments of a command line that are settings, and whether they start a sweep.
+def _sorted(arguments: list[str]) -> tuple[list[str], list[str], bool]:
+    """The flags of a command line with their values, its settings, and whether they start a sweep.
 
     Raises:
         UserError: an option that Hydra does not have; it would take the beginning of one for it.
@@ -253,8 +257,14 @@ def _settings_among(arguments: list[str]) -> tuple[list[str], bool]:
             raise UserError(
                 f"Expected an option such as --help or -m, got {argument!r}; settings have no dashes: {written}."
             )
-    found = parser.parse_known_args(arguments)[0]
-    return found.overrides, bool(found.multirun)
+    found = parser.parse_intermixed_args(arguments)
+    flags, left = [], list(found.overrides)
+    for argument in arguments:
+        if left and argument == left[0]:
+            left.pop(0)
+        else:
+            flags.append(argument)
+    return flags, found.overrides, bool(found.multirun)
 
 
 def _quieten() -> None:

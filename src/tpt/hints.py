@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tpt.errors import UserError
-from tpt.quoting import setting
+from tpt.quoting import searched, setting
 
 # Errors of libraries that read what a user writes.
 FAMILIES = (HydraException, OmegaConfBaseException, MisconfigurationException)
@@ -30,27 +30,31 @@ class Settings:
     """The settings and options that a command line can choose from, to find what is near to a wrong one.
 
     Args:
-        config_dir: folder of the configuration.
+        config_dirs: folders of the configuration, the project's last.
         config_name: of the program.
         arguments: of the command line.
     """
 
-    def __init__(self, config_dir: Path, config_name: str, arguments: Sequence[str] = ()) -> None:
-        self.config_dir = config_dir
+    def __init__(self, config_dirs: Sequence[Path], config_name: str, arguments: Sequence[str] = ()) -> None:
+        *own, self.config_dir = config_dirs
+        self._own = own
         self.config_name = config_name
-        defaults = OmegaConf.load(config_dir / f"{config_name}.yaml").get("defaults", [])
+        defaults = OmegaConf.load(self.config_dir / f"{config_name}.yaml").get("defaults", [])
         self.groups = [str(group) for default in defaults if isinstance(default, DictConfig) for group in default]
         self._choices = [a for a in arguments if (key := a.split("=")[0]) in self.groups and a != key]
 
     def options(self, group: str) -> list[str]:
         """The options of a group."""
-        return sorted(path.stem for path in (self.config_dir / group).glob("[!_]*.yaml"))
+        return sorted(path.stem for path in self._files(group))
+
+    def _files(self, group: str) -> list[Path]:
+        return [path for folder in (*self._own, self.config_dir) for path in (folder / group).glob("[!_]*.yaml")]
 
     def keys(self, *choices: str) -> list[str]:
         """Every setting, dotted, of the options that are chosen."""
         try:
             with hydra.initialize_config_dir(str(self.config_dir), version_base="1.3"):
-                cfg = hydra.compose(self.config_name, [*self._choices, *choices])
+                cfg = hydra.compose(self.config_name, [*searched(self._own), *self._choices, *choices])
         except (HydraException, OmegaConfBaseException):
             return []
         return [key for key, _ in items(OmegaConf.to_container(cfg, resolve=False))]
@@ -80,12 +84,11 @@ class Settings:
     def _options_with(self, key: str) -> list[str]:
         group = key.split(".", maxsplit=1)[0]
         found = []
-        for option in self.options(group):
-            text = (self.config_dir / group / f"{option}.yaml").read_text("utf-8")
-            named = re.search(rf"^{re.escape(key.split('.')[1])}:", text, re.MULTILINE)
-            if named and key in self.keys(f"{group}={option}"):
-                found.append(option)
-        return found
+        for file in self._files(group):
+            named = re.search(rf"^{re.escape(key.split('.')[1])}:", file.read_text("utf-8"), re.MULTILINE)
+            if named and key in self.keys(f"{group}={file.stem}"):
+                found.append(file.stem)
+        return sorted(found)
 
     def no_option(self, error: MissingConfigException) -> UserError:
         """The sentence on an option of a group that does not exist."""

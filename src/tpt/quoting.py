@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
+from pathlib import Path
 
 _PLAIN = re.compile(r"(?:[A-Za-z_]|\.{0,2}/)[\w./:@%+-]*", re.ASCII)
 _WORDS_OF_YAML = ("null", "true", "false", "nan", "inf")
@@ -17,6 +19,12 @@ def for_hydra(text: str) -> str:
     text = re.sub(r'(\\*)(")', r"\1\1\\\2", text)
     text = re.sub(r"(\\+)\Z", r"\1\1", text)  # backslashes count before a quote alone
     return f'"{text}"'
+
+
+def searched(folders: Sequence[Path]) -> list[str]:
+    """The setting of Hydra that adds a user's own folders of options; none where there are none."""
+    places = ",".join(for_hydra(f"file://{folder}") for folder in folders)
+    return [f"hydra.searchpath=[{places}]"] if places else []
 
 
 def setting(key: str, text: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 # Console program -> (module whose `main` it calls, what it is for), as in pyproject.toml.
@@ -15,6 +17,7 @@ PROGRAMS = {
     "tpt-data": ("tpt.data.__main__", "checks and downloads the paper's datasets"),
     "tpt-cache": ("tpt.cache.__main__", "shows and clears the feature cache"),
 }
+SEARCHED = "hydra.searchpath"
 
 
 def config_dir() -> Path:
@@ -22,6 +25,22 @@ def config_dir() -> Path:
     package = Path(__file__).parents[1]
     installed, checkout = package / "conf", package.parents[1] / "conf"
     return installed if installed.is_dir() else checkout
+
+
+def config_dirs(arguments: Sequence[str]) -> list[Path]:
+    """The folders that options are looked for in: a user's own, then the project's.
+
+    Args:
+        arguments: of the command line, on which `--config-dir` and `hydra.searchpath` name a user's.
+    """
+    own: list[str] = []
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        key, _, value = argument.partition("=")
+        if key in ("--config-dir", "-cd"):
+            own.append(value or following)
+        elif key.lstrip("+") == SEARCHED:
+            own += re.findall(r"""file://([^,\]"']+)""", value)
+    return [*(Path(folder).expanduser().absolute() for folder in own), config_dir()]
 
 
 def command(config_name: str) -> str:

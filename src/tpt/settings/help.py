@@ -6,7 +6,7 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +46,15 @@ MEANINGS = {
 }
 
 
-def help_text(program: str, command: str, folder: Path, config: Mapping[str, Any], choices: Mapping[str, str]) -> str:
+def help_text(
+    program: str, command: str, folders: Sequence[Path], config: Mapping[str, Any], choices: Mapping[str, str]
+) -> str:
     """The whole help.
 
     Args:
         program: name of the configuration.
         command: how the program is called.
-        folder: of the configuration.
+        folders: of the configuration, the project's last.
         config: composed with what the command line chooses, unresolved.
         choices: which option of each group is chosen, or which list of options, such as `[csv,wandb]`.
     """
@@ -66,9 +68,9 @@ def help_text(program: str, command: str, folder: Path, config: Mapping[str, Any
         "",
     ]
     for group, chosen in choices.items():
-        lines += _options(folder / group, chosen, program)
+        lines += _options([folder / group for folder in folders], chosen, program)
     lines += ["Settings:", ""]
-    remarks = {**comments(folder / f"{program}.yaml", ""), **_remarks(folder, choices)}
+    remarks = {**comments(folders[-1] / f"{program}.yaml", ""), **_remarks(folders, choices)}
     register = Register(config)
     for key, value in leaves(config):
         if key in register.own() and not key.startswith("data.module."):
@@ -83,10 +85,10 @@ def _example(program: str) -> str:
     return "method=zero_shot" if program == "test_time" else "shots=folder"
 
 
-def _options(folder: Path, chosen: str, program: str) -> list[str]:
+def _options(folders: Sequence[Path], chosen: str, program: str) -> list[str]:
     """The options of a group, each with the first line of its file; commands of another program are left out."""
-    lines = [f"{folder.name}:"]
-    for path in sorted(folder.glob("[!_]*.yaml")):
+    lines = [f"{folders[-1].name}:"]
+    for path in sorted((p for folder in folders for p in folder.glob("[!_]*.yaml")), key=lambda path: path.stem):
         first = next((line[1:].strip() for line in path.read_text("utf-8").splitlines() if _says(line)), "")
         commands = re.findall(r"python (\w+)\.py", first) if first.startswith("python ") else []
         if commands and commands[-1] != program:
@@ -100,12 +102,12 @@ def _says(line: str) -> bool:
     return line.startswith("#") and "@package" not in line
 
 
-def _remarks(folder: Path, choices: Mapping[str, str]) -> dict[str, str]:
+def _remarks(folders: Sequence[Path], choices: Mapping[str, str]) -> dict[str, str]:
     """What the files of the chosen options say behind their settings."""
     found: dict[str, str] = {}
     for group, chosen in choices.items():
         for option in _each(chosen):
-            found |= _of_file(folder / group, f"{option}.yaml", f"{group}.")
+            found |= _of_file([folder / group for folder in folders], f"{option}.yaml", f"{group}.")
     return found
 
 
@@ -114,15 +116,15 @@ def _each(chosen: str) -> list[str]:
     return [option.strip() for option in chosen.removeprefix("[").removesuffix("]").split(",")]
 
 
-def _of_file(folder: Path, name: str, prefix: str, depth: int = 0) -> dict[str, str]:
-    path = folder / name
-    if not path.is_file() or depth > 3:
+def _of_file(folders: Sequence[Path], name: str, prefix: str, depth: int = 0) -> dict[str, str]:
+    path = next((folder / name for folder in folders if (folder / name).is_file()), None)
+    if path is None or depth > 3:
         return {}
     text = path.read_text("utf-8")
     bases = re.search(r"^defaults: \[(.*)\]", text, re.MULTILINE)
     found: dict[str, str] = {}
     for base in bases[1].split(",") if bases else ():
-        found |= _of_file(folder, f"{base.strip()}.yaml", prefix, depth + 1)
+        found |= _of_file(folders, f"{base.strip()}.yaml", prefix, depth + 1)
     return found | comments(path, "" if "@package _global_" in text else prefix)
 
 

@@ -1,0 +1,33 @@
+"""A prompt tuner with an objective of its own: C-TPT (Yoon et al., ICLR 2024) on top of TPT."""
+
+from typing import Any
+
+from torch import Tensor
+
+import tpt
+from tpt.checks import real_number
+
+
+class Dispersed(tpt.TPT):
+    """TPT's loss minus a weight times the mean distance of the text features from their mean.
+
+    Args:
+        clip: the frozen backbone.
+        class_names: K names.
+        weight: of that distance, at least 0.
+        settings: of `tpt.TPT`.
+    """
+
+    def __init__(self, clip: tpt.CLIP, class_names: list[str], weight: float = 50.0, **settings: Any) -> None:
+        self.weight = real_number("weight", weight, least=0)
+        super().__init__(clip, class_names, **settings)
+
+    def penalty(self) -> Any:
+        """What is added to the loss of every image, from the text features (..., K, E) alone."""
+        weight = self.weight
+
+        def added(text_KE: Tensor) -> Tensor:
+            distances_K = (text_KE - text_KE.mean(-2, keepdim=True)).norm(dim=-1)
+            return -weight * distances_K.mean(-1)
+
+        return added
