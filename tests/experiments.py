@@ -24,7 +24,7 @@ _OWN = {
     "base_to_new": "smoke_base_to_new",
 }
 # Whose contexts' short form is that of the tables.
-_NONE = ("emoji_tuned", "base_to_new_contexts")
+_NONE = ("base_to_new_contexts",)
 SHORT = {
     name: f"[{name},{_OWN.get(name, 'smoke')}]" for name in EXPERIMENTS if name not in _NONE
 }  # experiment -> what to say for its short form

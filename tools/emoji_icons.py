@@ -52,6 +52,12 @@ def load_sets(root: Path) -> dict[str, dict[str, Any]]:
     return {name: json.loads((root / name / "icons.json").read_text()) for name in (*SEEN_SETS, *UNSEEN)}
 
 
+def categories(root: Path) -> dict[str, str]:
+    """Of each icon's name the group that Noto's package files it under: "Food & Drink", say."""
+    groups: dict[str, list[str]] = json.loads((root / "noto" / "metadata.json").read_text())["categories"]
+    return {name: group for group, names in groups.items() for name in names}
+
+
 def class_names(sets: dict[str, dict[str, Any]]) -> list[str]:
     """Names (with hyphens, sorted) drawn by every set but fxemoji, which names its icons differently."""
     common = set.intersection(*(set(sets[s]["icons"]) for s in sets if s != "fxemoji"))

@@ -65,17 +65,22 @@ def build(arch: str) -> CLIP:
     return CLIP(embed_dim=128, vision_cfg=vision_config(arch), text_cfg=text, quick_gelu=True)
 
 
-def encode_text(model: CLIP, tokens: Tensor, buckets: int = 4) -> Tensor:
-    """Unit-length features of (N, L) tokens, in buckets of like length: attention is causal, padding is waste."""
+def encode_text(model: CLIP, tokens: Tensor, moved: Tensor | None = None, buckets: int = 4) -> Tensor:
+    """Unit-length features of (N, L) tokens, in buckets of like length: attention is causal, padding is waste.
+
+    `moved` (N, L, D) is added to the token embeddings.
+    """
     ends = tokens.argmax(-1)
     parts = ends.argsort().chunk(buckets)
-    features = torch.cat([_encode_cut(model, tokens[part], ends[part]) for part in parts])
+    features = torch.cat([_encode_cut(model, tokens[p], ends[p], None if moved is None else moved[p]) for p in parts])
     return F.normalize(features[torch.cat(parts).argsort()], dim=-1)
 
 
-def _encode_cut(model: CLIP, tokens: Tensor, ends: Tensor) -> Tensor:
+def _encode_cut(model: CLIP, tokens: Tensor, ends: Tensor, moved: Tensor | None) -> Tensor:
     length = int(ends.max()) + 1
     x = model.token_embedding(tokens[:, :length]) + model.positional_embedding[:length]
+    if moved is not None:
+        x = x + moved[:, :length]
     x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
     return model.ln_final(x)[torch.arange(len(tokens)), ends] @ model.text_projection
 
@@ -84,8 +89,8 @@ def rand(n: int, low: float = 0.0, high: float = 1.0) -> Tensor:
     return torch.empty(n, 1, 1, 1).uniform_(low, high)
 
 
-def compose(rgba: Tensor) -> Tensor:
-    """Icons (B, 4, H, W) in [0, 1] over white (half of them), one colour, or a gradient of two."""
+def compose(rgba: Tensor) -> tuple[Tensor, Tensor]:
+    """Icons (B, 4, H, W) in [0, 1] over white (half of them), one colour, or a gradient of two; and 0, 1 or 2 (B,)."""
     n = len(rgba)
     first, second = torch.rand(n, 3, 1, 1), torch.rand(n, 3, 1, 1)
     ramp = torch.linspace(0, 1, rgba.shape[-1]).view(1, 1, 1, -1)
@@ -95,11 +100,15 @@ def compose(rgba: Tensor) -> Tensor:
     ground = first * (1 - ramp) + second * ramp
     ground = torch.where(kind < 0.5, torch.ones(()), ground)
     alpha = rgba[:, 3:]
-    return rgba[:, :3] * alpha + ground * (1 - alpha)
+    kinds = (kind >= 0.5).int() + (kind >= 0.8).int()
+    return rgba[:, :3] * alpha + ground * (1 - alpha), kinds.flatten()
 
 
-def warp(images: Tensor, share_tight: float) -> tuple[Tensor, Tensor]:
-    """Random crops (area 0.08-1 for `share_tight` of them, else 0.5-1.2), turns, flips; (B, 3, S, S) and area."""
+def warp(images: Tensor, share_tight: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Random crops (area 0.08-1 for `share_tight` of them, else 0.5-1.2), turns, flips.
+
+    (B, C, H, W) -> (B, C, S, S), area (B,), and centre (B, 2), -1 left or top to 1 right or bottom.
+    """
     n = len(images)
     tight = torch.rand(n) < share_tight
     area = torch.where(tight, torch.empty(n).uniform_(0.08, 1.0), torch.empty(n).uniform_(0.5, 1.2))
@@ -110,7 +119,8 @@ def warp(images: Tensor, share_tight: float) -> tuple[Tensor, Tensor]:
     flip = torch.where(torch.rand(n) < 0.5, -1.0, 1.0)
     theta = torch.stack([w * turn.cos() * flip, -h * turn.sin(), cx, w * turn.sin() * flip, h * turn.cos(), cy], dim=1)
     grid = F.affine_grid(theta.view(n, 2, 3), [n, 3, SIZE, SIZE], align_corners=False)
-    return F.grid_sample(images, grid, padding_mode="border", align_corners=False), area
+    centre = torch.stack([cx, cy], dim=1)
+    return F.grid_sample(images, grid, padding_mode="border", align_corners=False), area, centre
 
 
 def recolour(x: Tensor) -> Tensor:
@@ -146,7 +156,7 @@ def stylise(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def augment(rgba_u8: Tensor, share_tight: float) -> tuple[Tensor, Tensor, Tensor]:
     """uint8 (B, 4, H, W) icons -> normalised (B, 3, S, S), kind of style (B,), area of the crop (B,)."""
-    x, area = warp(compose(rgba_u8.float() / 255), share_tight)
+    x, area, _ = warp(compose(rgba_u8.float() / 255)[0], share_tight)
     x, kind = stylise(recolour(x))
     return (x - MEAN) / STD, kind, area
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+BUNDLED = "emoji-mini"  # in front of the names of contexts that come with the package
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # with which a formula begins in a spreadsheet
 PARTIAL = ".partial"  # how the name of a file that is not whole yet ends
 MODE = 0o666  # of a new file, less what the user's umask takes away
@@ -89,6 +90,18 @@ def read_bytes(path: Path, most: int = MOST_JSON_BYTES) -> bytes:
 def harmless(text: str) -> str:
     """A text that a spreadsheet does not take for a formula, as a cell of a CSV file."""
     return f"'{text}" if text.startswith(FORMULA) else text
+
+
+def bundled(path: str | Path) -> Path:
+    """The folder of a context that comes with the package, `emoji-mini/coop`; any other path is itself.
+
+    A file or folder that is really there goes first.
+    """
+    path = Path(path).expanduser()
+    if len(path.parts) == 2 and path.parts[0] == BUNDLED and not path.exists():
+        here = Path(__file__).parent / "backbones" / BUNDLED.replace("-", "_") / "contexts" / path.name
+        return here if here.is_dir() else path
+    return path
 
 
 def remove_partial(folder: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 import tpt
 from tests.conftest import noise_image
 from tpt.data.emoji_shift import class_names
-from tpt.demo.examples import DRAWINGS, first_names, first_settings, write_drawings
+from tpt.demo.examples import DRAWINGS, first_names, write_drawings
 from tpt.demo.look import KEPT, Look, Looker
 from tpt.demo.page import TOP, answers_html, likeliest, views_html
 from tpt.errors import UserError
@@ -96,8 +96,6 @@ def test_what_the_page_begins_with(tmp_path: Path) -> None:
     paths = write_drawings(tmp_path / "new")
     assert len(paths) == len(DRAWINGS) == len({path.name for path in paths})
     assert {name for _, name in DRAWINGS} <= set(first_names()) <= set(class_names())
-    assert first_settings("emoji-mini", "tpt") == "method.steps=4 method.lr=0.02"
-    assert first_settings("emoji-mini", "zero") == first_settings("ViT-B-16/openai", "tpt") == ""
 
 
 def test_mistakes(clip: tpt.CLIP, picture: Path, tmp_path: Path) -> None:

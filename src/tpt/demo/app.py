@@ -12,7 +12,7 @@ from typing import Any
 
 from tpt.backbones.clip import CLIP
 from tpt.data.pictures import class_list
-from tpt.demo.examples import first_names, first_settings, write_drawings
+from tpt.demo.examples import first_names, write_drawings
 from tpt.demo.look import Looker
 from tpt.demo.page import CSS, NOTHING_YET, answers_html, views_html
 from tpt.errors import UserError
@@ -104,7 +104,6 @@ def make_blocks(looker: Looker, drawings: list[Path], method: str, names: list[s
                     chosen = gr.Dropdown(options("method"), value=method, label="Method", min_width=120)
                     views = gr.Slider(1, MOST_VIEWS, value=64, step=1, label="Views", min_width=160)
                 settings = gr.Textbox(
-                    first_settings(backbone, method),
                     label="Settings",
                     info="as on the command line; empty: those of the method's paper",
                     placeholder="method.steps=2",
@@ -117,7 +116,6 @@ def make_blocks(looker: Looker, drawings: list[Path], method: str, names: list[s
         look = functools.partial(show, looker)
         for event in (go.click, picture.upload, settings.submit):
             event(look, inputs, outputs, concurrency_limit=1, api_visibility="private")
-        chosen.change(functools.partial(first_settings, backbone), [chosen], [settings], api_visibility="private")
     return blocks
 
 
@@ -132,7 +130,19 @@ def show(
     try:
         lines = classes.splitlines()
         names = class_list(classes if len(lines) == 1 and "," in classes else [line.strip() for line in lines])
-        look = looker(picture, names, method, int(num_views), tuple(shlex.split(settings)))
-    except ValueError as error:
+        look = looker(picture, names, method, int(num_views), split_settings(settings))
+    except UserError as error:
         raise gr.Error(str(error), print_exception=False) from error
     return answers_html(look), views_html(look)
+
+
+def split_settings(text: str) -> tuple[str, ...]:
+    """The settings of a line, as a shell would split them.
+
+    Raises:
+        UserError: a quote is not closed.
+    """
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise UserError(f"Expected settings such as method.steps=2, got {text!r} ({error}).") from error

@@ -1,14 +1,10 @@
-"""What the page begins with: drawings of vendors that the bundled model never saw, class names, settings."""
+"""What the page begins with: drawings of vendors that the bundled model never saw and class names."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
-from tpt.backbones.named import EMOJI_MINI
 from tpt.data.emoji_shift import class_names, emoji_shift
-from tpt.programs import config_dir
 
 EVERY = 8  # of the bundled names in the first list: enough to be mistaken among, few enough to be read
 # Domain and class; the first six are answered otherwise after adaptation, the others show where it changes nothing.
@@ -42,11 +38,3 @@ def write_drawings(folder: Path) -> list[Path]:
 def first_names() -> list[str]:
     """A list of class names to begin with, those of the drawings among them."""
     return class_names()[::EVERY]
-
-
-def first_settings(backbone: str, method: str) -> str:
-    """Settings that were chosen for the bundled model, by `experiment=emoji_tuned`; none for others."""
-    chosen = OmegaConf.load(config_dir() / "experiment" / "emoji_tuned.yaml")
-    if backbone != EMOJI_MINI or {"override /method": method} not in chosen.defaults:
-        return ""
-    return " ".join(f"method.{key}={value}" for key, value in chosen.method.items())

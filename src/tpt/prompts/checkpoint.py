@@ -23,7 +23,7 @@ from tpt.backbones.layouts import WeightsFileError, plain_names
 from tpt.backbones.named import known_width
 from tpt.backbones.pretrained import clip_label
 from tpt.errors import UserError
-from tpt.files import writing
+from tpt.files import bundled, writing
 from tpt.prompts.conditional import ConditionalContext, MetaNet
 from tpt.prompts.context import Context, vectors_before
 from tpt.prompts.origin import ANY, Origin
@@ -58,7 +58,7 @@ def load_context(
 
     Args:
         path: the file, or a directory: its `context.safetensors`, or the file that the text file `checkpoint` in it or
-            in its `prompt_learner` names.
+            in its `prompt_learner` names; `emoji-mini/coop` and `emoji-mini/cocoop` come with the package.
         kind: "coop" or "cocoop" insists on one of them; None takes what the file holds.
         class_token_position: "end", "middle" or "front"; None takes what the file says, or "end" where it is silent.
         n_ctx: insists on so many vectors; None takes any number.
@@ -90,7 +90,7 @@ def load_context(
         raise UserError(f"Expected `kind` to be coop, cocoop or null, got {kind!r}.")
     if backbone not in (None, ANY):
         raise UserError(f"Expected `backbone` to be {ANY} or null, got {backbone!r}.")
-    path = _resolve(Path(path).expanduser())
+    path = _resolve(bundled(path))
     tensors, metadata = _read(path)
     _check_notes(path, tensors, metadata)
     found = "cocoop" if any(key.startswith("meta_net.") for key in tensors) else "coop"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tpt.files import bundled
 from tpt.runs.manifest import leaves
 
 NAME = "training.json"
@@ -30,7 +31,7 @@ class Training:
 
 def training_of(context_path: str) -> Training | None:
     """The training run that a context's file or folder lies in; None where there is none, or none that can be read."""
-    path = Path(context_path).expanduser()
+    path = bundled(context_path)
     try:
         for folder in (path, *path.parents)[:LEVELS]:
             if (folder / NAME).is_file():

@@ -1,0 +1,73 @@
+"""Finish the text tower of `emoji-mini`: zero-shot answers as before its training, and a size that suits one step.
+
+    python tools/finish_emoji_text.py text.safetensors --start first.safetensors --factor 0.2 --out emoji-mini.safetensors
+
+The last of three steps (`train_emoji_mini.py`, `train_emoji_text.py`, this); nothing here is learned from pictures.
+
+The last projection is solved anew, in closed form, so that "a photo of a {}." gives the features that it gave before the
+tower's training, as far as one matrix can: least squares over the 634 names, held to the trained matrix by `--ridge`.
+
+Every layer of the tower reads the residual stream through a normalisation, so the stream's size is free: with token and
+position embeddings and all that layers add to it scaled by one factor, every feature stays (but for the
+normalisation's epsilon and half precision).  AdamW's first step moves each coordinate of a context by the learning
+rate, whatever the gradient: relative to a stream of a fifth of the size, by five times as much.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import tpt
+from tpt.data.emoji_shift import class_names
+
+EMBEDDINGS = ("token_embedding.rows", "positional_embedding")
+ADDING = (".attn.out_proj.", ".mlp.c_proj.")  # what a layer of the text tower adds to the stream
+PROJECTION = "text_projection"
+
+
+@torch.no_grad()
+def projection(trained: tpt.CLIP, first: tpt.CLIP, ridge: float) -> Tensor:
+    """(D, E) the matrix with which plain prompts of the trained tower are nearest to the first one's features.
+
+    Args:
+        trained: its projection is lost.
+        first: the tower before its training.
+        ridge: weight of staying near the trained matrix, in mean squared lengths of what is projected.
+    """
+    prompts = [f"a photo of a {name}." for name in class_names()]
+    target, old = first.encode_text(prompts), trained.text.projection.detach().clone()
+    trained.text.projection.copy_(torch.eye(len(old)))
+    before = trained.encode_text(prompts)  # what is projected, of unit length, which its projection's length follows
+    wanted = target * (before @ old).norm(dim=-1, keepdim=True)
+    square = before.T @ before
+    weight = ridge * square.diagonal().mean()
+    return torch.linalg.solve(square + weight * torch.eye(len(square)), before.T @ wanted + weight * old)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("weights", type=Path, help="of train_emoji_text.py")
+    parser.add_argument("--start", type=Path, required=True, help="of train_emoji_mini.py")
+    parser.add_argument("--ridge", type=float, default=0.01)
+    parser.add_argument("--factor", type=float, required=True, help="of the residual stream")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    weights = load_file(args.weights)
+    with safe_open(args.weights, "pt") as file:
+        metadata = file.metadata()
+    new = projection(tpt.load_clip(pretrained=args.weights), tpt.load_clip(pretrained=args.start), args.ridge)
+    weights[PROJECTION] = new.to(weights[PROJECTION].dtype).contiguous()
+    for name, value in weights.items():
+        if name in EMBEDDINGS or (name.startswith("transformer.") and any(part in name for part in ADDING)):
+            weights[name] = (value.float() * args.factor).to(value.dtype)
+    save_file(weights, args.out, metadata)
+
+
+if __name__ == "__main__":
+    main()
