@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 import runpy
@@ -12,7 +11,6 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import hydra
@@ -24,9 +22,9 @@ from hydra.core.hydra_config import HydraConfig
 from hypothesis import settings
 from omegaconf import DictConfig, OmegaConf, open_dict
 from PIL import Image
-from safetensors.torch import save_file
 
 import tpt
+from tests import noise_models
 from tpt.tasks import AdaptationTask
 
 # Properties are tried on the same examples in every run; a slow test tries new ones, and what it finds becomes an
@@ -37,17 +35,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 ROOT = Path(__file__).parent.parent
 collect_ignore = ["golden"]  # the makers of golden numbers are not looked at for examples
-PARITY = Path(__file__).parent / "golden" / "parity"
-
 NAMES = ["airplane", "hot air balloon", "golden_retriever", "kite (bird of prey)", "T-shirt", "jack-o'-lantern", "cat"]
-
-
-def _load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(autouse=True)
@@ -59,36 +47,21 @@ def feature_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
-def parity_weights() -> ModuleType:
-    """The maker of the parity cases' weights, views and contexts."""
-    return _load(PARITY / "weights.py")
-
-
-@pytest.fixture(scope="session")
-def noise_file(parity_weights: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], Path]:
-    """(arch, seed) -> an OpenAI-format safetensors file of noise weights."""
+def noise_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], Path]:
+    """(arch, seed) -> an OpenAI-format safetensors file of noise weights, silent about its activation."""
     folder = tmp_path_factory.mktemp("weights")
 
     def make(arch: str = "vit", seed: int = 1) -> Path:
         path = folder / f"{arch}{seed}.safetensors"
-        if not path.exists():
-            save_file(parity_weights.state_dict(arch, seed), path)
-        return path
+        return path if path.exists() else noise_models.write(path, arch, seed)
 
     return make
 
 
 @pytest.fixture(scope="session")
-def noise_clip(noise_file: Callable[[str, int], Path]) -> Callable[[str, int], tpt.CLIP]:
+def noise_clip() -> Callable[..., tpt.CLIP]:
     """(arch, seed) -> a loaded CLIP of noise; shared, since a CLIP is frozen."""
-    loaded: dict[tuple[str, int], tpt.CLIP] = {}
-
-    def load(arch: str = "vit", seed: int = 1) -> tpt.CLIP:
-        if (arch, seed) not in loaded:
-            loaded[arch, seed] = tpt.load_clip(pretrained=noise_file(arch, seed), quick_gelu=True)
-        return loaded[arch, seed]
-
-    return load
+    return noise_models.noise_clip
 
 
 @pytest.fixture

@@ -33,9 +33,14 @@ CONFIG = {
 def noise_clip(arch: str = "vit", seed: int = 1) -> tpt.CLIP:
     """The noise CLIP of one parity case; shared between tests, which must not change it."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"noise-{arch}-{seed}.safetensors"
-        save_file(weights.state_dict(arch, seed), path, metadata={"quick_gelu": "true"})
-        return tpt.load_clip(pretrained=path)
+        path = write(Path(folder) / f"noise-{arch}-{seed}.safetensors", arch, seed)
+        return tpt.load_clip(pretrained=path, quick_gelu=True)
+
+
+def write(path: Path, arch: str = "vit", seed: int = 1) -> Path:
+    """A file of the noise weights of one parity case."""
+    save_file(weights.state_dict(arch, seed), path)
+    return path
 
 
 def parity_cases(kind: str) -> list[dict[str, Any]]:

@@ -4,7 +4,6 @@ import pickle
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import open_clip
@@ -13,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 import tpt
+from tests import noise_models
 from tests.noise_models import CONFIG
 from tpt.backbones.archive import read_weights
 from tpt.backbones.hub import FetchError
@@ -32,8 +32,8 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def weights(parity_weights: ModuleType) -> dict[str, torch.Tensor]:
-    return dict(parity_weights.state_dict("vit", 1))
+def weights() -> dict[str, torch.Tensor]:
+    return dict(noise_models.weights.state_dict("vit", 1))
 
 
 def same(clip: tpt.CLIP, other: tpt.CLIP) -> bool:

@@ -4,9 +4,6 @@ Golden numbers: the official code (azshue/TPT 63ecbac) in float32 on a CPU with 
 `golden/parity/weights.py` makes; see `golden/parity/README.md`.
 """
 
-import json
-from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,12 +11,12 @@ import pytest
 import torch
 
 import tpt
-from tests.conftest import PARITY
+from tests.noise_models import golden, noise_clip, parity_cases, weights
 
-CASES = [c for c in json.loads((PARITY / "cases.json").read_text()) if c["kind"] == "tpt"]
+CASES = parity_cases("tpt")
 
 
-def make(case: dict[str, Any], clip: tpt.CLIP, weights: ModuleType) -> tpt.TPT:
+def make(case: dict[str, Any], clip: tpt.CLIP) -> tpt.TPT:
     context = None
     if case["ctx_seed"] is not None:
         context = tpt.Context(weights.context(case["ctx_seed"], case["n_ctx"], 64), case["n_ctx"], "trained")
@@ -40,22 +37,22 @@ def test_all_cases_are_here() -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c["name"])
-def test_official_code(case: dict[str, Any], noise_clip: Callable[..., tpt.CLIP], parity_weights: ModuleType) -> None:
-    golden = np.load(PARITY / f"{case['name']}.npz")
+def test_official_code(case: dict[str, Any]) -> None:
+    theirs = golden(case["name"])
     clip = noise_clip(case["arch"], case["seed"])
-    features = clip.encode_views(parity_weights.views(case["arch"], case["seed"], case["views"]))
-    np.testing.assert_allclose(features, golden["image_features"], atol=1e-5)
-    method = make(case, clip, parity_weights)
-    np.testing.assert_allclose(method.learner(), golden["text_features"], atol=1e-5)
-    np.testing.assert_allclose(method.learner.split(method.learner.slots)[0], golden["initial_context"], atol=1e-6)
+    features = clip.encode_views(weights.views(case["arch"], case["seed"], case["views"]))
+    np.testing.assert_allclose(features, theirs["image_features"], atol=1e-5)
+    method = make(case, clip)
+    np.testing.assert_allclose(method.learner(), theirs["text_features"], atol=1e-5)
+    np.testing.assert_allclose(method.learner.split(method.learner.slots)[0], theirs["initial_context"], atol=1e-6)
 
     out = method(features)
 
-    np.testing.assert_array_equal(out.selected, golden["selected"])
-    np.testing.assert_allclose(out.initial_logits, golden["initial_logits"][0], atol=1e-4)
-    np.testing.assert_allclose(out.logits, golden["final_logits"], atol=1e-4)
-    np.testing.assert_allclose(out.initial_entropy, golden["initial_loss"], atol=1e-5)
-    np.testing.assert_allclose(out.entropy, golden["final_loss"], atol=1e-5)
+    np.testing.assert_array_equal(out.selected, theirs["selected"])
+    np.testing.assert_allclose(out.initial_logits, theirs["initial_logits"][0], atol=1e-4)
+    np.testing.assert_allclose(out.logits, theirs["final_logits"], atol=1e-4)
+    np.testing.assert_allclose(out.initial_entropy, theirs["initial_loss"], atol=1e-5)
+    np.testing.assert_allclose(out.entropy, theirs["final_loss"], atol=1e-5)
     # A coordinate of almost no gradient may differ by up to twice the learning rate; none does here.
-    np.testing.assert_allclose(out.context, golden["tuned_context"], atol=2 * case["lr"])
+    np.testing.assert_allclose(out.context, theirs["tuned_context"], atol=2 * case["lr"])
     assert not torch.allclose(out.context, method.learner.split(method.learner.slots)[0])
