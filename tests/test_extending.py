@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 import torch
@@ -20,6 +19,8 @@ import torch
 import tpt
 from tests.conftest import ROOT, Done
 from tests.noise_models import noise_clip
+from tests.processes import QUICK, start, wait_until
+from tests.tracking.test_wandb import Offline
 from tpt.runs import read_manifest, read_records
 
 EXAMPLES = ROOT / "docs" / "extending"
@@ -113,35 +114,82 @@ def test_any_prompt(
     assert records.num_rows == 12 and records["problem"].null_count == 12
 
 
-def test_everything_takes_them_up(
-    run_script: Run, small: list[str], own: list[str], tmp_path: Path, stop_after: Any
-) -> None:
-    """Labels, the figure of a setting, the recorded division, the cache, a resume, a contact sheet."""
-    shared = [a for a in small if a not in ("cache=off", "hydra.run.dir=run")]
+def finished(process: subprocess.Popen[str]) -> str:
+    """What a process printed that ended well."""
+    out, errors = process.communicate(timeout=280)
+    assert process.returncode == 0, errors
+    return out
+
+
+def module(folder: Path, *arguments: str) -> str:
+    """What a command of the project prints."""
+    command = [sys.executable, "-m", *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("sweep", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["run", "sweep"])
+def test_the_commands_of_the_page(tmp_path: Path, sweep: bool) -> None:
+    """As a user starts them, on two pictures."""
+    page = (ROOT / "docs" / "extending.md").read_text("utf-8")
+    found = re.findall(r"^    PYTHONPATH=(\S+) python test_time\.py (.+)$", page, re.MULTILINE)
+    assert [" -m " in arguments for _, arguments in found] == [False, True]
+    modules, arguments = found[sweep]
+    directory = "hydra.sweep.dir=sweep" if sweep else "hydra.run.dir=run"
+    quick = ["data.limit=2", "data.module.datasets.domains=[twemoji]", *QUICK, directory]
+    given = [argument.replace("docs/", f"{ROOT}/docs/") for argument in arguments.split()]
+    out = finished(start(tmp_path, *given, *quick, PYTHONPATH=os.pathsep.join([str(ROOT / modules), *sys.path])))
+    runs = [tmp_path / "sweep" / job for job in "0123"] if sweep else [tmp_path / "run"]
+    assert all(read_records(run).num_rows == 2 for run in runs)
+    assert "dispersed" in out and ("majority" in out) == sweep
+
+
+@pytest.mark.slow
+def test_a_sweep_of_its_own_setting(small: list[str], own: list[str], tmp_path: Path) -> None:
+    """Labels of rows and jobs, the figure of the setting, W&B, the recorded division, the cache."""
+    unshared = ("cache=off", "hydra.run.dir=run", "logger=none")
+    shared = [argument for argument in small if argument not in unshared]
     sweep = [*own, "-m", *shared, "method=dispersed", "method.weight=0,50", "hydra.sweep.dir=sweep"]
-    done = run_script("test_time.py", *sweep)
-    assert "dispersed (weight=0)" in done.stdout and "dispersed (weight=50)" in done.stdout
-    assert "0 images encoded, 12 from the cache" in (tmp_path / "sweep" / "1" / "test_time.log").read_text()
-    assert "max_graph_tokens" in read_manifest(tmp_path / "sweep" / "0")["division"]
+    environment = {"WANDB_DATA_DIR": str(tmp_path / "wandb-data"), "WANDB_SILENT": "true"}
+    out = finished(start(tmp_path, *sweep, "logger=wandb", "callbacks.panels.sheets=1", **environment))
+
+    jobs = [tmp_path / "sweep" / job for job in "01"]
+    assert "dispersed (weight=0)" in out and "dispersed (weight=50)" in out
+    assert "0 images encoded, 12 from the cache" in (jobs[1] / "test_time.log").read_text()
+    for job, weight in zip(jobs, (0, 50), strict=True):
+        manifest, logged = read_manifest(job), Offline(job)
+        assert manifest["division"]["max_graph_tokens"] > 0 and manifest["config"]["method"]["weight"] == weight
+        assert logged.run.display_name == f"dispersed weight={weight}"
+        assert logged.config["method.weight"] == weight and "dispersed" in logged.run.tags
     for command in (["sweep", "--figures", "figures"], ["sweep", "--format", "csv"]):
-        report = subprocess.run(
-            [sys.executable, "-m", "tpt.reports", *command], cwd=tmp_path, capture_output=True, text=True, check=True
-        )
-        assert "weight=50" in report.stdout
+        assert "weight=50" in module(tmp_path, "tpt.reports", *command)
     assert any("weight" in path.stem for path in (tmp_path / "figures").iterdir())
 
-    single = [*own, *shared, "method=majority", "hydra.run.dir=run"]
-    stop_after(2)
-    run_script("test_time.py", *single, ok=False)
-    stop_after(-1)
-    before = read_records(tmp_path / "run").num_rows
-    assert 0 < before < 12
-    run_script("test_time.py", "resume=run", "trust=true", *own)
-    assert read_records(tmp_path / "run").num_rows == 12
-    path = read_records(tmp_path / "run")["path"][0].as_py()
-    sheet = [sys.executable, "-m", "tpt.contact_sheet", "run", path, "--trust"]
-    drawn = subprocess.run(sheet, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert drawn.returncode == 0, drawn.stderr
+    done = finished(start(tmp_path, *own, *shared, "logger=none", "method=majority", "hydra.run.dir=run"))
+    assert "majority" in done
+    assert "0 images encoded, 12 from the cache" in (tmp_path / "run" / "test_time.log").read_text()
+    for run in ("run", "sweep/1"):
+        path = read_records(tmp_path / run)["path"][0].as_py()
+        sheet = module(tmp_path, "tpt.contact_sheet", run, path, "--trust", "--out", f"{Path(run).name}.png")
+        assert Path(tmp_path, sheet.strip()).stat().st_size > 0
+
+
+@pytest.mark.slow
+def test_killed_and_continued(small: list[str], own: list[str], tmp_path: Path) -> None:
+    each = ["data.batch_size=1", "callbacks.records.shard_size=1", "method.steps=60"]  # slow enough to be caught
+    process = start(tmp_path, *own, "method=dispersed", *small, *each)
+    wait_until(lambda: list((tmp_path / "run" / "records").glob("*.parquet")), process)
+    process.kill()
+    process.communicate()
+    before = read_records(tmp_path / "run").to_pylist()
+    assert 0 < len(before) < 12
+
+    refused = start(tmp_path, *own, "resume=run")  # what a directory names is code
+    assert "dispersed.Dispersed" in refused.communicate(timeout=280)[1] and refused.returncode == 1
+    finished(start(tmp_path, *own, "resume=run", "trust=true"))
+    after = {record["path"]: record for record in read_records(tmp_path / "run").to_pylist()}
+    assert len(after) == 12 and all(after[record["path"]] == record for record in before)
 
 
 def test_their_settings_are_checked_and_helped(run_script: Run, small: list[str], own: list[str]) -> None:

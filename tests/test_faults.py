@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, noise_image
 from tests.processes import start
 from tpt.errors import BadImageError, DataError, RunError, UnansweredError, UserError
 from tpt.faults import is_mistake, place, sentence, tell, told
@@ -243,3 +243,45 @@ def test_a_planted_bug_in_a_sweep_ends_its_jobs_alone(tmp_path: Path) -> None:
     _, errors = process.communicate(timeout=280)
     assert process.returncode == 1 and errors.count("Traceback") == 1 and errors.count("Bug [") == 1
     assert (tmp_path / "s" / "1" / "results.json").is_file()
+
+
+OPTIMIZER = """
+from torch.optim import SGD
+
+
+class Planted(SGD):
+    taken = 0
+
+    def step(self, closure):
+        self.taken += 1
+        if self.taken == 3:
+            batch, views = closure().shape
+        return super().step(closure)
+"""
+
+
+@pytest.mark.slow
+def test_a_planted_bug_in_training_keeps_its_trace_and_the_epochs_before(tmp_path: Path) -> None:
+    """In the third of three epochs of one batch; when it is mended, the run goes on."""
+    env = planted(tmp_path, OPTIMIZER)
+    folders = [f"shots.root={tmp_path / 'pictures'}", "shots.k=2", "shots.draw.val=null"]
+    for name in ("cat", "dog"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for i in range(2):
+            noise_image(i).save(tmp_path / "pictures" / name / f"{i}.png")
+    more = ["shots=folder", *folders, "learner.epochs=3", "learner.optimizer._target_=planted.Planted"]
+    settings = [*more, "logger=none", "hydra.run.dir=run"]
+    process = start(tmp_path, *settings, script="train_coop.py", **env)
+    _, errors = process.communicate(timeout=280)
+    assert process.returncode == 1 and errors.count("Traceback") == 1
+    assert 'planted.py", line 11, in step' in errors and "batch, views = closure().shape" in errors
+    last = errors.splitlines()[-1]
+    assert last.startswith("Bug: not your settings, but what was added to the program (") and "line 11)" in last
+    assert f"what was computed is kept, and resume={tmp_path / 'run'} continues" in last
+
+    (tmp_path / "own" / "planted.py").write_text(OPTIMIZER.replace("taken == 3", "taken < 0"))
+    process = start(tmp_path, "resume=run", "trust=true", script="train_coop.py", **env)
+    _, errors = process.communicate(timeout=280)
+    assert process.returncode == 0, errors
+    log = (tmp_path / "run" / "train_coop.log").read_text()
+    assert log.count("epoch 3 of 3") == 1 and (tmp_path / "run" / "context.safetensors").is_file()
