@@ -9,11 +9,14 @@ import hydra
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+import tpt
 from tests.conftest import ROOT, compose_config
 from tests.experiments import EXPERIMENTS, SHORT, SHORT_TESTS, SHORTENING, commands_of, jobs_of, last_of
 from tests.reports.made_runs import make_run, rows_of, share
 from tpt import cli
 from tpt.data.catalog.entries import CATALOG
+from tpt.errors import UserError
+from tpt.files import bundled
 from tpt.reports import load_runs, make_report, render, transfer_matrices
 from tpt.reports.published import content, paper_backbone
 
@@ -160,15 +163,31 @@ def make_paper_run(folder: Path, cfg: DictConfig, datasets: list[str]) -> None:
 def test_contexts_are_where_the_tables_look_for_them(
     experiment: str, contexts: str, short: bool, tmp_path: Path
 ) -> None:
-    """The path that the last row with a learned context reads is the directory that the last training job writes."""
+    """The last row with a learned context reads what the last training job writes, or what comes with the package."""
     test, train = (SHORT.get(name, SHORT["table_contexts"]) if short else name for name in (experiment, contexts))
     job = next(job for job in reversed(jobs_of(test)) if any("cocoop" in part for part in job))
     training = jobs_of(train)[-1]
-    compose_config("train_coop", *training, tmp_path=tmp_path)  # sets what ${hydra:...} stands for
+    trained = compose_config("train_coop", *training, tmp_path=tmp_path)  # sets what ${hydra:...} stands for
+    if short and experiment != "transfer":
+        path = compose_config("test_time", *job, tmp_path=tmp_path).context.path
+        assert path == "emoji-mini/cocoop"
+        about = json.loads((bundled(path) / "training.json").read_text("utf-8"))["config"]
+        assert about["learner"] == OmegaConf.to_container(trained.learner, resolve=True)
+        assert (about["seed"], about["batch_size"]) == (trained.seed, trained.batch_size)
+        return
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         sweep = hydra.compose("train_coop", training, return_hydra_config=True).hydra.sweep
     written = Path.cwd() / sweep.dir / sweep.subdir
     assert compose_config("test_time", *job, tmp_path=tmp_path).context.path == str(written)
+
+
+def test_contexts_that_come_with_the_package_are_of_the_bundled_model() -> None:
+    clip = tpt.load_clip("emoji-mini")
+    for kind in ("coop", "cocoop"):
+        learned = tpt.context_from_file(clip, f"emoji-mini/{kind}", kind=kind)
+        assert (learned.base if isinstance(learned, tpt.ConditionalContext) else learned).n_ctx == 4
+    with pytest.raises(UserError, match="no such file or directory"):
+        tpt.load_context("emoji-mini/maple")
 
 
 def test_training_takes_the_papers_settings(tmp_path: Path) -> None:

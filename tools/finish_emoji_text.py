@@ -1,11 +1,11 @@
 """Finish the text tower of `emoji-mini`: zero-shot answers as before its training, and a size that suits one step.
 
-    python tools/finish_emoji_text.py text.safetensors --start first.safetensors --factor 0.2 --out emoji-mini.safetensors
+    python tools/finish_emoji_text.py text.safetensors --start first.safetensors --factor 0.2 --out last.safetensors
 
 The last of three steps (`train_emoji_mini.py`, `train_emoji_text.py`, this); nothing here is learned from pictures.
 
-The last projection is solved anew, in closed form, so that "a photo of a {}." gives the features that it gave before the
-tower's training, as far as one matrix can: least squares over the 634 names, held to the trained matrix by `--ridge`.
+The last projection is solved anew, in closed form, so that "a photo of a {}." gives the features that it gave before
+the tower's training, as far as one matrix can: least squares over the 634 names, held to the trained one by `--ridge`.
 
 Every layer of the tower reads the residual stream through a normalisation, so the stream's size is free: with token and
 position embeddings and all that layers add to it scaled by one factor, every feature stays (but for the

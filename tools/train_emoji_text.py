@@ -2,7 +2,7 @@
 
     python tools/train_emoji_text.py icons/ --start first.safetensors --out text.safetensors
 
-The second of three steps (`train_emoji_mini.py`, this, `scale_emoji_stream.py`).  The image encoder stays as it is: its
+The second of three steps (`train_emoji_mini.py`, this, `finish_emoji_text.py`).  The image encoder stays as it is: its
 features of augmented drawings are computed once, with what is true of each picture.  The text tower learns from three
 things:
 
@@ -13,8 +13,9 @@ things:
   of the gradient of the entropy that the confident pictures of one drawing have, on average.  The step itself is
   taken as given.  Without this, tuned prompts are nothing the tower ever saw, and its features bend before they move.
 
-"a photo of a {}." itself is held near its first features and the mean of the drawings', so that zero-shot accuracy stays.  Plain PyTorch on a CPU
-with a fixed seed.  Only `SEEN_SETS` without their held-back classes are trained on.
+"a photo of a {}." itself is held near its first features, and with `--means` the mean of the drawings', so that zero-shot
+accuracy stays.  Plain PyTorch on a CPU with a fixed seed.  Only `SEEN_SETS` without their held-back classes are trained
+on.
 """
 
 from __future__ import annotations
@@ -326,7 +327,7 @@ if __name__ == "__main__":
     parser.add_argument("icons", type=Path, help="folder of the unpacked Iconify packages")
     parser.add_argument("--start", type=Path, required=True, help="weights of `train_emoji_mini.py`")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--pictures", type=int, default=12, help="augmented pictures of each drawing")
@@ -337,8 +338,8 @@ if __name__ == "__main__":
     parser.add_argument("--step", type=float, nargs=2, default=(0.4, 1.1), help="size of that step, in spreads")
     parser.add_argument("--captions", type=float, default=0.2, help="weight of the captions")
     parser.add_argument("--within", type=float, default=0.5, help="weight of the names within one caption")
-    parser.add_argument("--anchor", type=float, default=10.0, help="weight of holding the plain prompts")
-    parser.add_argument("--means", type=float, default=0.5, help="of the drawings' mean in what these are held to")
+    parser.add_argument("--anchor", type=float, default=40.0, help="weight of holding the plain prompts")
+    parser.add_argument("--means", type=float, default=0.0, help="of the drawings' mean in what these are held to")
     parser.add_argument("--blend", type=float, default=0.8, help="most of another drawing's feature in a drawing's")
     parser.add_argument("--moved", type=float, default=1.5, help="weight of the loss within moved prompts")
     parser.add_argument("--average", type=float, default=0.99, help="decay of the moving average that is kept")
