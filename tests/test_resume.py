@@ -21,7 +21,9 @@ from tests.conftest import Done, noise_image
 from tpt.data import EpisodeDataModule
 from tpt.files import PARTIAL
 from tpt.runs import read_logits, read_manifest, read_notes, read_records, write_json
+from tpt.runs.directory import RunDirectory
 from tpt.runs.records import shard_files, write_shard
+from tpt.runs.training import TrainingDirectory
 from tpt.tasks import AdaptationTask
 
 Run = Callable[..., Done]
@@ -300,6 +302,26 @@ def test_what_was_started_outlives_what_is_refused(run_script: Run, small: list[
     assert settings_of(tmp_path / "run") == before
     run_script("test_time.py", "resume=run", "data.num_workers=1")
     assert settings_of(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize("program", ["test_time", "train_coop"])
+def test_of_two_that_start_at_once_the_one_that_has_the_directory_says_how_it_began(
+    run_script: Run, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
+    """The other wrote its own settings between, and is refused when it wants the directory."""
+    kind = {"test_time": RunDirectory, "train_coop": TrainingDirectory}[program]
+    take = kind.take
+
+    def beside(self: Any) -> None:
+        write_json({"program": program, "settings": ["seed=8"], "sweep": False}, self.folder / "start.json")
+        take(self)
+
+    monkeypatch.setattr(kind, "take", beside)
+    training = ["shots=emoji_shift", "learner.epochs=1", "++shots.draw.train.limit=8", "logger=none", "threads=1"]
+    given = {"test_time": small, "train_coop": [*training, "hydra.run.dir=run"]}[program]
+    run_script(f"{program}.py", *(a for a in given if program == "test_time" or a != "threads=1"))
+    assert "seed=8" not in settings_of(tmp_path / "run")["settings"]
+    assert ("cache=off" if program == "test_time" else "learner.epochs=1") in settings_of(tmp_path / "run")["settings"]
 
 
 def test_what_a_sweep_was_started_with_outlives_it_as_well(

@@ -13,9 +13,9 @@ things:
   of the gradient of the entropy that the confident pictures of one drawing have, on average.  The step itself is
   taken as given.  Without this, tuned prompts are nothing the tower ever saw, and its features bend before they move.
 
-"a photo of a {}." itself is held near its first features, and with `--means` the mean of the drawings', so that zero-shot
-accuracy stays.  Plain PyTorch on a CPU with a fixed seed.  Only `SEEN_SETS` without their held-back classes are trained
-on.
+"a photo of a {}." itself is held near its first features, and with `--means` the mean of the drawings', so that
+zero-shot accuracy stays.  Plain PyTorch on a CPU with a fixed seed.  Only `SEEN_SETS` without their held-back classes
+are trained on.
 """
 
 from __future__ import annotations

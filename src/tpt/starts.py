@@ -25,13 +25,17 @@ STORED = "TPT_STORED"  # set in the environment of jobs whose settings come from
 WAY_OUT = "if you know the run, add trust=true"
 
 
-def keep() -> None:
-    """Writes how the run at hand, and the sweep it belongs to, were started; the first process alone."""
+def keep(anew: bool = False) -> None:
+    """Writes how the run at hand, and the sweep it belongs to, were started; the first process alone.
+
+    Args:
+        anew: the run has just taken its directory, as a new one.
+    """
     now: Any = HydraConfig.get()
     if any(os.environ.get(rank, "0") != "0" for rank in ("LOCAL_RANK", "RANK", "NODE_RANK")):
         return
     program = str(now.job.config_name)
-    keep_start(Path(now.runtime.output_dir), Start(program, tuple(now.overrides.task)))
+    keep_start(Path(now.runtime.output_dir), Start(program, tuple(now.overrides.task)), anew)
     if now.mode is RunMode.MULTIRUN and (settings := given_settings()):
         searched = now.runtime.choices.get("hydra/sweeper") != "basic"
         keep_start(Path(now.sweep.dir), Start(program, tuple(settings), sweep=True, searched=searched))

@@ -7,14 +7,14 @@ from pathlib import Path
 from tpt.data.emoji_shift import class_names, emoji_shift
 
 EVERY = 8  # of the bundled names in the first list: enough to be mistaken among, few enough to be read
-# Domain and class; the first six are answered otherwise after adaptation, the others show where it changes nothing.
+# Domain and class; at the paper's settings tuning mends the first five answers, breaks the sixth, and leaves the others.
 DRAWINGS = (
-    ("emojione", "guitar"),
-    ("twemoji", "wind chime"),
-    ("emojione", "helicopter"),
+    ("emojione", "fountain pen"),
+    ("twemoji", "shortcake"),
     ("fxemoji", "suspension railway"),
-    ("emojione", "water closet"),
-    ("emojione", "radio"),
+    ("emojione_monotone", "prince"),
+    ("emojione", "detective"),
+    ("emojione", "soft ice cream"),
     ("twemoji", "shark"),
     ("fxemoji", "cat"),
     ("emojione_monotone", "umbrella with rain drops"),

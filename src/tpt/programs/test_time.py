@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from lightning import Trainer, seed_everything
 from omegaconf import DictConfig
 
-from tpt import cli, sweeps
+from tpt import cli, starts, sweeps
 from tpt.backbones import CLIP
 from tpt.cache import FeatureCache
 from tpt.callbacks import begin, close
@@ -72,6 +72,8 @@ def run(cfg: DictConfig, another: str = ANOTHER) -> float | None:
         }
         task.threads = make_method.threads
         data.use_cache(cache, rewards).leave_out(directory.begin(manifest, session(trainer.world_size), data.datasets))
+        if directory.begun_anew:
+            starts.keep(anew=True)
         begin(trainer, directory.records, manifest, sweeps.at_hand())
         stage("Testing")
         trainer.test(task, datamodule=data, verbose=False)

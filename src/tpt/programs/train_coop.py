@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from lightning import Trainer, seed_everything
 from omegaconf import DictConfig
 
-from tpt import cli, sweeps
+from tpt import cli, starts, sweeps
 from tpt.backbones import CLIP
 from tpt.callbacks import ProcessGuard, TrainingProgress, describe, finish, launch
 from tpt.data import Shots, ShotsDataModule
@@ -47,6 +47,8 @@ def run(cfg: DictConfig) -> float | None:
         manifest, now = {**about, "files": training_files(config), **about_shots(shots)}, session(trainer.world_size)
         task.run_text = as_text(manifest, now)
         directory.begin(manifest, now)
+        if directory.begun_anew:
+            starts.keep(anew=True)
         describe(loggers, manifest, sweeps.at_hand())
         stage(f"Training for {task.epochs} epochs on {len(shots.train)} images of {len(data.class_names)} classes")
         launch(trainer)

@@ -47,6 +47,7 @@ class ClaimedDirectory:
         self.resume = resume
         self.first = first
         self.another = another
+        self.begun_anew = False  # known once it is written what the run is
         self._lock = FileLock(folder / LOCK, timeout=PATIENCE_S)
 
     def __enter__(self) -> Self:
@@ -144,6 +145,7 @@ class ClaimedDirectory:
 
     def write(self, manifest: Mapping[str, Any], sessions: list[dict[str, Any]], session: Mapping[str, Any]) -> None:
         """Writes what the run is, with one start more; logs of earlier starts are kept."""
+        self.begun_anew = not sessions
         if sessions and (self.folder / LOGS).is_dir():  # its logger would begin with deleting what is there
             (self.folder / LOGS).replace(self.folder / f"{LOGS}_{len(sessions)}")
         write_json({**manifest, "sessions": [*sessions, dict(session)]}, self.folder / self.manifest_name)

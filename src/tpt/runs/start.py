@@ -38,16 +38,18 @@ class Start:
     searched: bool = False
 
 
-def keep_start(folder: Path, start: Start) -> None:
+def keep_start(folder: Path, start: Start, anew: bool = False) -> None:
     """Writes how a run or sweep was started, unless something was computed by what was started before.
 
     Args:
         folder: of the run, or of the sweep, whose jobs have folders of their own in it.
         start: this one.
+        anew: this one has just taken the directory for a new run: another that began beside it may have written its
+            own, and was refused.
     """
     pattern = "*/" if start.sweep else ""
     begun = any(True for name in (NAME, TRAINING) for _ in folder.glob(f"{pattern}{name}"))
-    if not (begun and (folder / START).is_file()):
+    if anew or not (begun and (folder / START).is_file()):
         settings = [setting for setting in start.settings if not setting.startswith(("resume=", "trust="))]
         write_json({**asdict(start), "settings": settings}, folder / START)
 
