@@ -1,4 +1,4 @@
-"""Kind and range of a value that a user gives, in one grammar of errors."""
+"""Checks of kind and range of a user's values, all with errors of the same form."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ _PUBLISHED = {
 
 
 def text_key(name: str) -> str:
-    """What of a class name reaches the model: CLIP's tokenizer knows no case, and reads `&amp;` as `&`."""
+    """A class name as the model reads it: CLIP's tokenizer ignores case, and reads `&amp;` as `&`."""
     text = unicodedata.normalize("NFC", html.unescape(html.unescape(name)))
     return " ".join(text.replace("_", " ").split()).lower()
 
@@ -29,7 +29,7 @@ def ties(keys: Sequence[Hashable]) -> list[tuple[int, int]]:
 
 
 def published_ties(class_names: Sequence[str]) -> list[str]:
-    """The names that stand twice in a list of classes, where that is a published one that is known for it."""
+    """The names that occur twice in a list of classes, if it is a published list known for that."""
     known = _PUBLISHED.get(len(class_names), {})
     return [name for pair, name in known.items() if all(class_names[place] == name for place in pair)]
 
@@ -41,7 +41,7 @@ def refuse_one_prompt(
 
     Args:
         class_names: K names.
-        keys: of the same classes, equal where the model reads the same.
+        keys: of the same classes, equal if the model reads the same.
         where: they come from, for the message.
         error: to raise.
     """

@@ -63,7 +63,7 @@ def _plain(text: str) -> str:
 
 
 def _refuse_other_program(folder: Path, began: str, program: str) -> None:
-    """Raises where the run was started by the other program, whose settings this one does not know."""
+    """Raises if the run was started by the other program, whose settings this one does not know."""
     if began != program:
         known = f"tpt.programs.{began}" in [module for module, _ in PROGRAMS.values()]
         what = f"of {began}.py" if known else "of another program"

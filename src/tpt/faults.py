@@ -24,7 +24,7 @@ INTERRUPTED = 130  # exit codes of a shell: 128 and the signal
 NOBODY_READS = 141
 PACKAGE = Path(__file__).parent
 
-# What the machine lacks, whatever was being done.
+# Errors of the machine, whatever the work: a full disk, a file system that can only be read, ...
 _LACKS = {
     errno.ENOSPC: "the disk is full; free some space",
     errno.EDQUOT: "your quota of disk space is used up; free some",
@@ -86,7 +86,7 @@ def place(error: BaseException) -> str:
 
 
 def tell(error: BaseException, families: Family = (), job: str = "", kept: str = "") -> int:
-    """Says on stderr what ended the work; gives the exit code.
+    """Reports on stderr what ended the work; returns the exit code.
 
     Args:
         error: that ended it.
@@ -117,7 +117,7 @@ def told(explain: Callable[[Exception], Exception] = _as_it_is, families: Family
     """Ends a command with one sentence at a user's mistake, and with the trace at a bug; with exit code 1.
 
     Args:
-        explain: gives what is to be said of an error in place of it.
+        explain: maps an error to the one that is reported.
         families: as in `is_mistake`.
     """
     forgiving_streams()

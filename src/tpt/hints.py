@@ -1,4 +1,4 @@
-"""What Hydra and OmegaConf say of a user's mistake, in one sentence that names the nearest thing that exists."""
+"""Errors of Hydra and OmegaConf as one sentence that names the nearest thing that exists."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Settings:
         return [key for key, _ in items(OmegaConf.to_container(cfg, resolve=False))]
 
     def missing(self, error: Exception) -> UserError | None:
-        """The sentence on an option or setting that does not exist, if this is what the error is about."""
+        """The sentence on an option or setting that does not exist, if the error is about one."""
         if isinstance(error, MissingConfigException):
             return self.no_option(error)
         found = re.match(r"Could not (?:override|delete from config\.) '([^']+)'", str(error))
@@ -102,10 +102,10 @@ class Settings:
 
 
 def explained(error: Exception, settings: Settings | None = None) -> Exception:
-    """What is to be said of an error: it, what caused it, or a sentence that shows the way out.
+    """The error to report: the given one, its cause, or one sentence that shows the way out.
 
     Args:
-        error: of Hydra, or any other.
+        error: Hydra's or any other.
         settings: of the program, to choose from.
     """
     text = str(error)
@@ -136,7 +136,7 @@ def in_program(error: Exception, program: str) -> Exception:
 
 
 def _several(text: str) -> UserError:
-    """The sentence on several values where one is expected, of Hydra's words on it."""
+    """The sentence on several values where one is expected, made from Hydra's message."""
     override = text.split("\n", maxsplit=1)[0].removeprefix("Ambiguous value for argument '").removesuffix("'")
     key, _, value = override.lstrip("+~").partition("=")
     return UserError(
@@ -168,7 +168,7 @@ def refuse_unreadable(arguments: Iterable[str]) -> None:
 
 
 def users_part(error: TypeError, cfg: DictConfig) -> UserError | None:
-    """The sentence on a setting that a part does not take (`+method.foo=1`); None where a call within it is wrong."""
+    """The sentence on a setting that a part does not take (`+method.foo=1`); None if a call within it is wrong."""
     found = _UNEXPECTED.match(str(error))
     container = OmegaConf.to_container(cfg, resolve=False)
     for key, node in [("", container), *items(container)]:
@@ -183,7 +183,7 @@ def _names_of(target: str) -> set[str]:
     """The names under which a TypeError may speak of what a configuration names."""
     try:
         made = get_object(target)
-    except Exception:  # there is no such thing, which importing it may say in any way
+    except Exception:  # there is no such thing, and importing it may raise anything
         return set()
     return {c.__qualname__ for c in inspect.getmro(made)} if inspect.isclass(made) else {made.__qualname__}
 

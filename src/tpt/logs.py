@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 
 class _Careful(logging.Handler):
-    """Writes codes for characters that would steer a terminal; where it cannot write, says so once and is silent."""
+    """Writes codes for characters that would steer a terminal; if it cannot write, says so once and is silent."""
 
     _silent = False
 

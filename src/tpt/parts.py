@@ -27,7 +27,7 @@ OPEN_CLIP = "open_clip"  # the option of conf/backbone for names that are no opt
 
 @dataclass(frozen=True)
 class Parts:
-    """What answers are made with.
+    """The parts that make answers.
 
     Args:
         clip: the frozen backbone, where it computes.
@@ -66,7 +66,7 @@ class Parts:
             raise UserError(_first_line(error.__cause__ or error)) from error
 
     def on_one_view(self) -> Parts:
-        """The same where the method looks at the image alone: it alone is made and encoded then."""
+        """The same with view 0 alone if the method uses no other view, so that no other is made."""
         if self.make_method.about()["selects"]:
             return self
         makers = self.views
@@ -139,14 +139,14 @@ def options(group: str) -> list[str]:
 
 
 def known_option(group: str, option: str) -> str:
-    """The option itself; raises a UserError that names those there are."""
+    """The option itself; raises a UserError that lists the options."""
     if option not in options(group):
         raise UserError(f"Expected a {group} out of {', '.join(options(group))}, got {option!r}; choose one of them.")
     return option
 
 
 def looks_at_one_view(method: str) -> bool:
-    """Whether an option of `conf/method` looks at the image alone, so that other views are made in vain."""
+    """Whether an option of `conf/method` uses view 0 alone, so that other views would be wasted."""
     made = get_object(OmegaConf.load(config_dir() / "method" / f"{known_option('method', method)}.yaml")["_target_"])
     return isinstance(made, type) and issubclass(made, Method) and not made.selects
 

@@ -22,7 +22,7 @@ def one_line(text: object) -> str:
 
 
 def say(text: str = "", error: bool = False) -> None:
-    """Prints lines, to stderr if `error`; where nobody reads any more, or the disk is full, nothing."""
+    """Prints lines, to stderr if `error`; prints nothing if the reader is gone or the disk is full."""
     with contextlib.suppress(OSError):
         print(printable(text), file=sys.stderr if error else sys.stdout, flush=error)
 

@@ -22,7 +22,7 @@ def for_hydra(text: str) -> str:
 
 
 def searched(folders: Sequence[Path]) -> list[str]:
-    """The setting of Hydra that adds a user's own folders of options; none where there are none."""
+    """The setting of Hydra that adds a user's own folders of options; none if there are none."""
     places = ",".join(for_hydra(f"file://{folder}") for folder in folders)
     return [f"hydra.searchpath=[{places}]"] if places else []
 

@@ -1,4 +1,4 @@
-"""How the job at hand was started, kept for `resume=DIRECTORY`, and settings of others that are taken from there."""
+"""How the current job was started, kept for `resume=DIRECTORY`, and the checks of settings read from there."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WAY_OUT = "if you know the run, add trust=true"
 
 
 def keep(anew: bool = False) -> None:
-    """Writes how the run at hand, and the sweep it belongs to, were started; the first process alone.
+    """Writes how the current run and its sweep were started; the first process alone.
 
     Args:
         anew: the run has just taken its directory, as a new one.
@@ -42,7 +42,7 @@ def keep(anew: bool = False) -> None:
 
 
 def refuse_odd_settings(settings: Sequence[str], where: Path) -> None:
-    """Raises where settings that were read from a directory are more than settings.
+    """Raises if settings that were read from a directory are more than settings.
 
     They may name no file of configuration outside the project's own, no part of Hydra, and no option of the program:
     these act before the configuration is there to be looked at.
@@ -84,7 +84,7 @@ def _flat(values: Sequence[Any]) -> Iterator[Any]:
 
 
 def refuse_strange_parts(cfg: DictConfig, run_dir: Path) -> None:
-    """Raises where settings that were read from a directory name what is no part of the project, unless `trust` is set.
+    """Raises if settings that were read from a directory name what is no part of the project, unless `trust` is set.
 
     Args:
         cfg: of the job.
@@ -97,7 +97,7 @@ def refuse_strange_parts(cfg: DictConfig, run_dir: Path) -> None:
 
 
 def refuse_strange_names(cfg: DictConfig) -> None:
-    """The same of names alone, before anything is imported to see what it takes."""
+    """The same for names alone, before anything is imported to read its arguments."""
     if os.environ.get(STORED) and not cfg.get("trust"):
         for key, value in leaves(OmegaConf.to_container(cfg, resolve=False)):
             if key.split(".")[-1] == TARGET and value not in known_parts():

@@ -9,7 +9,7 @@ import sys
 import threading
 from types import FrameType
 
-JOIN_S = 5.0  # for a process that was killed to be gone
+JOIN_S = 5.0  # seconds for a killed process to be gone
 
 
 class StopRun(BaseException):
@@ -35,7 +35,7 @@ class ProcessDied(StopRun):
 class Listener:
     """What a process does at a SIGTERM; the process's table of signals owns it.
 
-    It raises `Terminated`, or `ProcessDied` where the program told itself to end.
+    It raises `Terminated`, or `ProcessDied` if the program told itself to end.
     """
 
     def __init__(self) -> None:

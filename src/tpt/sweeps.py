@@ -24,27 +24,27 @@ log = logging.getLogger(__name__)
 
 
 def overrides() -> list[Override]:
-    """What the sweep at hand was started with, its experiment's sweep first; none outside a sweep."""
+    """The overrides that the current sweep was started with, its experiment's first; none outside a sweep."""
     of_experiments = OmegaConf.select(_saved(), "hydra.sweeper.params", default=None) or {}
     given = [f"{name}={values}" for name, values in of_experiments.items()]
     return list(OverridesParser.create().parse_overrides([*given, *given_settings()]))
 
 
 def given_settings() -> list[str]:
-    """What the command line of the sweep at hand gave; nothing outside a sweep."""
+    """The overrides on the command line of the current sweep; none outside a sweep."""
     found: Any = OmegaConf.select(_saved(), "hydra.overrides.task", default=None) or []
     return [str(setting) for setting in found]
 
 
 def _saved() -> Any:
-    """What Hydra has written of the sweep at hand when it began."""
+    """The file that Hydra wrote when the current sweep began; empty outside a sweep."""
     now: Any = HydraConfig.get()
     saved = Path(now.sweep.dir) / "multirun.yaml"
     return OmegaConf.load(saved) if now.mode is RunMode.MULTIRUN and saved.is_file() else OmegaConf.create()
 
 
 def swept(key: str) -> list[Any]:
-    """The values that the sweep at hand gives to a setting; none where it gives it none, and outside a sweep."""
+    """The values that the current sweep gives to a setting; none if it gives none, and outside a sweep."""
     values: list[Any] = []
     for override in overrides():
         if override.key_or_group == key:  # of several, Hydra takes the last

@@ -1,4 +1,4 @@
-"""Configurations of others: what they name is called, so only parts that the project's own configuration names are.
+"""Configurations of others: what they name would run, so only parts that the project's own configuration names may.
 
 A run's directory may come from anybody.  `resume=DIRECTORY` and the contact sheet make the parts of a run again from
 what is written there; without the user's word that the run is trusted, each part must be one that some file of `conf`
@@ -39,7 +39,7 @@ class StrangeConfigError(UserError):
 
 @functools.cache
 def known_parts(folder: Path | None = None) -> frozenset[str]:
-    """Every part that a file of the configuration names, one that a user has put there included.
+    """Every part that a file of the configuration names, a user's own files included.
 
     Args:
         folder: of the configuration; None for the project's own.
@@ -52,12 +52,12 @@ def known_parts(folder: Path | None = None) -> frozenset[str]:
 
 
 def refuse_strangers(config: Mapping[str, Any], where: str, way_out: str, run_dir: Path | None = None) -> None:
-    """Raises where a configuration that somebody else may have written would do more than make known parts.
+    """Raises if a configuration that somebody else may have written would do more than make known parts.
 
     Args:
         config: plain values, as they are when parts are made of them.
         where: it comes from.
-        way_out: what a user does who knows the run.
+        way_out: advice to a user who knows the run.
         run_dir: outside of which loggers and callbacks may not write; None does not look.
 
     Raises:

@@ -146,7 +146,7 @@ def _is_torchscript(path: Path) -> bool:
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file; raises SafetensorError where it is none."""
+    """Tensors and metadata of a safetensors file; raises SafetensorError if it is none."""
     with safe_open(path, framework="pt") as file:
         return {k: file.get_tensor(k) for k in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118 - not iterable itself
 
@@ -170,7 +170,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise
     except Exception as error:  # a damaged pickle raises nearly anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if "weights_only" in reason:  # torch's advice to run what the file contains is not ours
+        if "weights_only" in reason:  # we do not pass on torch's advice to run what the file contains
             reason = "it is something else, or would run code"
         raise WeightsFileError(
             f"Expected {path} to be a checkpoint written by torch.save, but it cannot be read safely ({reason[:200]}); "

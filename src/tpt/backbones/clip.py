@@ -22,7 +22,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed; on a CPU, torch says so in words alone."""
+    """Whether an allocation failed; on a CPU, only the words of torch's error tell."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
@@ -41,9 +41,9 @@ class CLIP(nn.Module):
         mean, std: per channel, of images in [0, 1].
         precision: "fp32", or "bf16"/"fp16": the image encoder runs under autocast; features come back float32.
         max_images: most images encoded in one pass; more are encoded in turns.  None takes 64 on a CPU, where larger
-            passes are no faster, and 512 elsewhere; where memory runs out, half, and half again.
+            passes are no faster, and 512 elsewhere; halved, again and again, if memory runs out.
         channels_last: the image encoder's memory layout, which convolutions may prefer.
-        compile: runs the image encoder through `torch.compile`; where that fails, goes on without, with a warning.
+        compile: runs the image encoder through `torch.compile`; if that fails, goes on without, with a warning.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
-"""Weights from the network.  What is on the disk already is taken without asking the network.
+"""Weights from the network.  Files that are already on the disk are used without a request.
 
-Where there is none, one short try says so; the hub's own client tries every file for a minute.
+Without a network, one short try tells; the hub's own client tries every file for a minute.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ CONFIG_NAME = "open_clip_config.json"
 
 
 class FetchError(UserError):
-    """Weights that are neither on the disk nor to be had from the network."""
+    """Weights that are not on the disk and cannot be fetched."""
 
 
 def fetch_tag(name: str, tag: str, cache_dir: str | None = None) -> Path:
-    """The weights file of a tag of open_clip, fetched where it is not on the disk yet.
+    """The weights file of a tag of open_clip, fetched if it is not on the disk yet.
 
     Args:
         name, tag: as open_clip lists them.
@@ -87,7 +87,7 @@ def _reach_url(url: str) -> None:
     try:
         with urlopen(Request(url, method="HEAD"), timeout=TIMEOUT_S):
             log.info("Fetching %s.", url)
-    except HTTPError:  # the server is there; what it says of the file itself counts
+    except HTTPError:  # the server answers; its answer about the file itself counts
         return
 
 

@@ -27,7 +27,7 @@ _TRANSFORMERS = (
     (r"vision_model\.embeddings\.class_embedding", "visual.class_embedding"),
     (r"vision_model\.embeddings\.patch_embedding\.weight", "visual.conv1.weight"),
     (r"vision_model\.embeddings\.position_embedding\.weight", "visual.positional_embedding"),
-    (r"vision_model\.pre_layrnorm\.(weight|bias)", r"visual.ln_pre.\1"),  # the name is spelled so
+    (r"vision_model\.pre_layrnorm\.(weight|bias)", r"visual.ln_pre.\1"),  # transformers' own spelling
     (r"vision_model\.post_layernorm\.(weight|bias)", r"visual.ln_post.\1"),
     (r"logit_scale", "logit_scale"),
 )
@@ -45,7 +45,7 @@ _LN_EPS = 1e-5
 
 
 class WeightsFileError(UserError):
-    """A weights file that cannot be used; the message says why and what would do."""
+    """A weights file that cannot be used; the message says why, and what to use instead."""
 
 
 def state_dict_of(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
@@ -134,7 +134,7 @@ def _not_of_clip(key: str, path: Path) -> WeightsFileError:
 
 @dataclass(frozen=True)
 class Reading:
-    """What weights cannot tell about the model they belong to.
+    """Facts about a model that its weights do not tell.
 
     Args:
         vision_heads, text_heads: of every attention layer.
@@ -149,7 +149,7 @@ class Reading:
 def transformers_reading(path: Path) -> Reading:
     """What the `config.json` beside a file of transformers says.
 
-    A setting that the file leaves out has the value it has in transformers' classes.
+    A missing setting takes its default of transformers' classes.
 
     Raises:
         WeightsFileError: there is no such file, or it describes another model than OpenAI's and open_clip's.

@@ -31,7 +31,7 @@ HUB, FOLDER = "hf-hub:", "local-dir:"  # in front of a name that carries its wei
 
 
 def known_width(name: str | None = None, pretrained: str | Path | None = None) -> int | None:
-    """Token width D of the CLIP that `load_clip` would load, where that is known without its weights; else None."""
+    """Token width D of the CLIP that `load_clip` would load, if that is known without its weights; else None."""
     if name is None or name == EMOJI_MINI or name.startswith(HUB):
         return None
     try:
@@ -42,7 +42,7 @@ def known_width(name: str | None = None, pretrained: str | Path | None = None) -
 
 
 def from_tag(name: str | None, tag: str | None, cache_dir: str | None) -> nn.Module:
-    """A model of open_clip with the weights of one of its tags, fetched where they are not on the disk yet."""
+    """A model of open_clip with the weights of one of its tags, fetched if they are not on the disk yet."""
     if name is None:
         raise UserError(f"Expected a model name, got none; pass {EMOJI_MINI!r} or an open_clip name and tag.")
     config = known_config(name)
@@ -164,7 +164,7 @@ def _refuse_vocabulary(config: Mapping[str, Any], name: str) -> None:
 
 @contextlib.contextmanager
 def _without_random_weights_line() -> Iterator[None]:
-    """Drops open_clip's line that a model was initialized randomly, which is false where weights are loaded next."""
+    """Drops open_clip's line that a model is initialized at random, which is false, since weights are loaded next."""
 
     def keep(record: logging.LogRecord) -> bool:
         return "Model initialized randomly" not in record.getMessage()

@@ -42,10 +42,10 @@ def load_clip(
             in front of all names (`module.`, `model.`, `_orig_mod.`) is dropped.
         device: where the model goes.
         precision: of the image encoder: "fp32", "bf16" or "fp16" (autocast).  Weights stay float32.
-        quick_gelu: the activation the weights were trained with, where a file cannot tell.
+        quick_gelu: the activation the weights were trained with, if a file cannot tell.
         cache_dir: where fetched weights are kept; open_clip's default if None.
         channels_last: the image encoder's memory layout, which convolutions may prefer.
-        compile: runs the image encoder through `torch.compile`; where that fails, goes on without, with a warning.
+        compile: runs the image encoder through `torch.compile`; if that fails, goes on without, with a warning.
 
     Raises:
         UserError: unknown name or tag, unsuitable text tower, a file that does not fit, or weights that cannot be
@@ -85,7 +85,7 @@ def _looks_like_path(pretrained: str | Path) -> bool:
 
 
 def usable_device(device: str | torch.device) -> torch.device:
-    """`device`, or a ValueError where this machine has no such device."""
+    """`device`, or a ValueError if this machine has no such device."""
     device = torch.device(device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"Expected a machine with a CUDA GPU for device={str(device)!r}, found none; use 'cpu'.")

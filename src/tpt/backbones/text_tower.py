@@ -162,7 +162,7 @@ class TextTower(nn.Module):
             slots: (n_slots, D) or (B, n_slots, D) vectors that the prompts' slots stand for.
 
         Returns:
-            (K, E), or (B, K, E) where `slots` has a batch dimension.
+            (K, E), or (B, K, E) if `slots` has a batch dimension.
         """
         batched = slots is not None and slots.ndim == 3
         slots_BND = slots if slots is None or batched else slots[None]

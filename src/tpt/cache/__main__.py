@@ -26,7 +26,7 @@ MAX_ABOUT_BYTES = 2**20
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0, or 1 with one sentence where the cache cannot be cleared."""
+    """0, or 1 with one sentence if the cache cannot be cleared."""
     with told():
         return _command(arguments)
 

@@ -22,7 +22,7 @@ KEY_DIGITS = 32
 
 
 class Encoder(Protocol):
-    """A CLIP as far as a cache is concerned."""
+    """The part of a CLIP that a cache uses."""
 
     name: str
 
@@ -38,16 +38,16 @@ class Encoder(Protocol):
 
 @runtime_checkable
 class KnownViews(Protocol):
-    """A view maker that can say what its views depend on; features of others' views are not kept."""
+    """A view maker that can say what its views depend on; views of any other maker are not cached."""
 
     num_views: int
 
     def about(self) -> dict[str, Any] | None:
-        """All that pixels depend on beside image, identity and `num_views`; None where that is not known."""
+        """All that pixels depend on beside image, identity and `num_views`; None if that is not known."""
         ...
 
     def more(self, num_views: int) -> Self:
-        """A maker of so many views, the first of which are the same."""
+        """The same maker with another number of views; those that both make are equal."""
         ...
 
 
@@ -55,9 +55,9 @@ class CachedViews:
     """The part of a cache where the features of one kind of views lie; safe to hand to worker processes.
 
     Args:
-        make_views: what loaders make of an image that is not there.
+        make_views: makes the views of an image that is not cached.
         num_views: views the run takes; those made may be more.
-        space: name of the part; empty where nothing is kept.
+        space: name of the part; empty if nothing is kept.
         store: its files.
         width: E.
     """
@@ -69,7 +69,7 @@ class CachedViews:
         self._space, self._store, self._width = space, store, width
 
     def key(self, identity: str, content: bytes) -> str:
-        """What features are kept under; empty where none are."""
+        """What features are kept under; empty if none are."""
         return self._space + image_key(identity, content).hex() if self._store is not None else ""
 
     def find(self, key: str) -> tuple[Tensor, float] | None:
@@ -87,11 +87,11 @@ class FeatureCache:
         clip: the encoder.
         device: type of the device that encodes.
         precision: of the Trainer, which may convert the encoder.
-        folder: of the cache, made where it does not exist; None keeps nothing.
+        folder: of the cache, made if it does not exist; None keeps nothing.
         max_gb: most gigabytes (10^9 bytes) of the folder; None for as many as the disk has.
-        num_views: of an image that is not there so many views are encoded, if the run itself does not take more.
-        swept: numbers of views that the other runs of a sweep take: the most of them are encoded as well, so that
-            runs with fewer find theirs.
+        num_views: least number of views to encode of an image that is not cached; a run that takes more encodes more.
+        swept: numbers of views that the other runs of a sweep take; the largest of them is encoded, so that
+            runs with fewer views find theirs.
     """
 
     def __init__(

@@ -3,7 +3,7 @@
 `<name>.f32` holds features, float32 without a header, one entry behind the other.  `<name>.idx` holds a line of
 `MAGIC` and then 64 bytes for each entry, written once its features are: an entry is whole or not there, whenever
 the writer ends.  Both are taken for untrusted: places are checked against the file's size before they are looked at,
-and an entry counts only where its digest is right.
+and an entry counts only if its digest is right.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class SegmentWriter:
         stem: path of its two files, without their endings; they must not exist.
 
     Raises:
-        OSError: as every method, where the files cannot be written.
+        OSError: as every method, if the files cannot be written.
     """
 
     def __init__(self, stem: Path) -> None:
@@ -136,7 +136,7 @@ class SegmentReader:
         return {**self.__dict__, "_map": None}
 
     def new_entries(self) -> list[IndexEntry]:
-        """What was added since the last call; none where the files cannot be read or are no segment's."""
+        """What was added since the last call; none if the files cannot be read or are no segment's."""
         try:
             with open_plain(self._index, MOST_INDEX_BYTES) as file:
                 if file.read(len(MAGIC)) != MAGIC:
@@ -150,7 +150,7 @@ class SegmentReader:
         return list(parse(lines))
 
     def features(self, entry: IndexEntry) -> np.ndarray | None:
-        """(V, E) features of one of its entries, a view of the mapped file; None where they are damaged or gone."""
+        """(V, E) features of one of its entries, a view of the mapped file; None if they are damaged or gone."""
         if entry.views < 1 or entry.width < 1 or entry.end - entry.offset > MOST_ENTRY_BYTES:
             return None
         try:

@@ -51,7 +51,7 @@ class FeatureStore:
         return {**self.__dict__, "_writer": None, "_stopped": True}  # another process reads only
 
     def get(self, key: bytes, views: int, width: int) -> tuple[np.ndarray, float] | None:
-        """The features of the first views of an image and the norm of view 0's; None where they are not here.
+        """The features of the first views of an image and the norm of view 0's; None if they are not here.
 
         Args:
             key: 16 bytes, of the image.
@@ -75,7 +75,7 @@ class FeatureStore:
         return None
 
     def put(self, key: bytes, features: np.ndarray, norm: float) -> None:
-        """Keeps the features of an image; where they cannot be written, says so once and keeps no more.
+        """Keeps the features of an image; if they cannot be written, says so once and keeps no more.
 
         Args:
             key: 16 bytes, of the image.
@@ -122,7 +122,7 @@ class FeatureStore:
         self._stopped, self._writer = True, None
 
     def _refresh(self) -> bool:
-        """Takes up what was added, by other processes perhaps; False where it did a moment ago."""
+        """Reads the entries added since, by this process or another; False if it looked a moment ago."""
         if time.monotonic() - self._looked < REFRESH_S:
             return False
         try:
@@ -134,7 +134,7 @@ class FeatureStore:
             for entry in reader.new_entries():
                 places = self._entries.setdefault(entry.key, [])
                 places.append((entry, reader))
-                # Most views first, since they serve every run; of equals the newest, which may stand in for a damaged.
+                # Most views first, since they serve every run; then the newest, which may replace a damaged one.
                 places.sort(key=lambda place: (place[0].views, place[1].stem.name), reverse=True)
         self._looked = time.monotonic()
         return True

@@ -13,19 +13,19 @@ from tpt.runs.sweep import Sweep
 
 @runtime_checkable
 class Describes(Protocol):
-    """A callback or logger that says which run this is."""
+    """A callback or logger that shows which run this is."""
 
     def describe(self, manifest: Mapping[str, Any], sweep: Sweep | None) -> None:
-        """Takes up what the run is, as in `run.json`, and the sweep it belongs to, if any."""
+        """Receives the manifest of the run, as in `run.json`, and its sweep, if any."""
         ...
 
 
 @runtime_checkable
 class Begins(Protocol):
-    """A callback that takes up what earlier sessions of a run did."""
+    """A callback that continues from the records of earlier sessions."""
 
     def begin(self, records: pa.Table) -> None:
-        """Takes up the records of earlier sessions."""
+        """Receives the records of earlier sessions."""
         ...
 
 
@@ -34,7 +34,7 @@ class Launches(Protocol):
     """A callback that acts before the processes of a run are started."""
 
     def launch(self, trainer: Trainer) -> None:
-        """Comes last, when all else is ready."""
+        """Called last, when everything else is ready."""
         ...
 
 
@@ -43,7 +43,7 @@ class Closes(Protocol):
     """A callback that waits for the records of all processes."""
 
     def close(self, trainer: Trainer, found: dict[str, dict[str, Any]]) -> None:
-        """Says what the run found: measures by dataset."""
+        """Receives the results of the run: measures by dataset."""
         ...
 
 
@@ -52,7 +52,7 @@ class Finishes(Protocol):
     """A logger that has something to close when everything is logged."""
 
     def finish(self) -> None:
-        """Comes after every `close`."""
+        """Called after every `close`."""
         ...
 
 
@@ -64,7 +64,7 @@ def describe(parts: Iterable[object], manifest: Mapping[str, Any], sweep: Sweep 
 
 
 def begin(trainer: Trainer, records: pa.Table, manifest: Mapping[str, Any], sweep: Sweep | None = None) -> None:
-    """Tells callbacks and loggers which run this is, and the callbacks of earlier sessions' records."""
+    """Tells callbacks and loggers which run this is, and hands callbacks the records of earlier sessions."""
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     describe([*callbacks, *trainer.loggers], manifest, sweep)
     for callback in callbacks:
@@ -81,7 +81,7 @@ def launch(trainer: Trainer) -> None:
 
 
 def close(trainer: Trainer, found: dict[str, dict[str, Any]]) -> None:
-    """Tells the callbacks what the run found, and the loggers to write it and close."""
+    """Hands the callbacks the run's results, then lets the loggers write and close."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, Closes):
             callback.close(trainer, found)

@@ -34,7 +34,7 @@ class DatasetMetrics(Callback):
         self._logged = 0
 
     def begin(self, records: pa.Table) -> None:
-        """Takes up the records of earlier sessions."""
+        """Receives the records of earlier sessions."""
         for name in pc.unique(records["dataset"]).to_pylist() if len(records) else []:
             self._measures[name] = measures_of(records.filter(pc.equal(records["dataset"], name)))
             self._done += self._measures[name].images

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from tpt.runs.sweep import Sweep
 
-WINDOW_S = 300.0  # a rate is that of so many seconds: text towers and caches make datasets differ
+WINDOW_S = 300.0  # seconds that a rate is measured over: text towers and caches make datasets differ
 COLUMNS = ("dataset", "label", "pred", "pred_zero_shot", "problem")
 HOUR, MINUTE = 3600, 60
 
@@ -94,13 +94,13 @@ class Pace:
 
     @property
     def rate(self) -> float | None:
-        """Images per second of all processes, of the last minutes; None where nothing is done yet."""
+        """Images per second of all processes, of the last minutes; None if nothing is done yet."""
         (began, before), (now, done) = self._marks[0], self._marks[-1]
         return (done - before) / (now - began) if done > before and now > began else None
 
     @property
     def seconds_left(self) -> float | None:
-        """Until all images are tested."""
+        """Seconds until all images are tested."""
         return None if self.rate is None else (self.total - self.done) / self.rate
 
 
@@ -110,7 +110,7 @@ def summary(pace: Pace, dataset: str, sweep: Sweep | None = None) -> str:
 
 
 def fitting(pace: Pace, dataset: str, sweep: Sweep | None, room: int) -> str:
-    """As much of the summary as fits in so many characters: time left before accuracy, rate and the sweep's time."""
+    """The parts of the summary that fit into `room` characters: time left first, then accuracy, rate, sweep's time."""
     parts = _parts(pace, dataset, sweep)
     for least in ("sweep", "rate", "answers", "left"):
         if len(", ".join(parts.values())) + len(", ") > room:
@@ -149,7 +149,7 @@ def title(dataset: str, sweep: Sweep | None = None) -> str:
 
 
 def rate_text(rate: float) -> str:
-    """Images a second, or seconds an image where these are many."""
+    """Images per second, or seconds per image if it takes more than one."""
     return f"{rate:.3g} images/s" if rate >= 1 else f"{1 / rate:.3g} s an image"
 
 

@@ -21,18 +21,18 @@ from tpt.errors import UserError
 log = logging.getLogger(__name__)
 
 POLL_S = 0.2
-GRACE_S = 20.0  # for a process to write its records and leave; then it is killed
-LOOK_S = 5.0  # between two looks for processes that stand still
-STANDS_STILL_S = 10.0  # from then on it is said
+GRACE_S = 20.0  # seconds for a process to write its records and leave, before it is killed
+LOOK_S = 5.0  # seconds between two looks for stopped processes
+STANDS_STILL_S = 10.0  # seconds after which it is reported
 
 
 class ProcessGuard(Callback):
     """Ends a run in order: other processes are told to write their records and leave.
 
     Of several processes on one machine, the first watches those it started, from the moment it starts them, and ends
-    the run when one dies; each of these watches the first.  (Lightning would kill them all at once, with the records at
-    hand.)  A SIGTERM ends the run as well; Lightning passes over it while testing.  A process of the run that stands
-    still is named.
+    the run when one dies; each of these watches the first.  (Lightning would kill them all at once, with records
+    not yet written.)  A SIGTERM ends the run as well; Lightning ignores it while testing.  A stopped process of the run
+    is named.
 
     Args:
         folder: of the run; must be the same for all processes.
@@ -68,7 +68,7 @@ class ProcessGuard(Callback):
             signal.signal(signal.SIGTERM, self._handler)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The same in training, where Lightning's would wait for the end of a batch as well."""
+        """The same in training, where Lightning's handler would also wait for the end of a batch."""
         self.on_test_start(trainer, pl_module)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -101,7 +101,7 @@ class ProcessGuard(Callback):
             still.look()
 
     def _end_of_others(self, parent: int, rank: int) -> bool:
-        """Ends the run where another process is gone."""
+        """Ends the run if another process is gone."""
         for number, child in enumerate(self._children, start=1):
             if code := child.poll():
                 how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
@@ -113,7 +113,7 @@ class ProcessGuard(Callback):
         return False
 
     def _end(self, why: str) -> None:
-        """Interrupts the main thread; where that hangs in a collective operation, leaves without it."""
+        """Interrupts the main thread; if that hangs in a collective operation, leaves without it."""
         if not self._joined:  # it waits for the others, deaf to all signals, and has nothing to keep
             for child in self._children:
                 child.kill()
@@ -135,7 +135,7 @@ class _StandingStill:
         self._looked = time.monotonic()
 
     def look(self) -> None:
-        """Looks, if the last look was a while ago."""
+        """Looks again, unless it did a moment ago."""
         now = time.monotonic()
         if now - self._looked < LOOK_S:
             return

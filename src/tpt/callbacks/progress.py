@@ -24,14 +24,14 @@ NARROWEST = 10  # characters of the bar itself
 
 
 class EpisodeProgressBar(TQDMProgressBar):
-    """A bar on a terminal; a line now and then where the output is a file.
+    """A bar on a terminal; a line now and then if the output is a file.
 
-    Both count the images of all datasets and processes, and begin with what earlier starts of the run did.
+    Both count the images of all datasets and processes, and start from those that earlier starts of the run tested.
 
     Args:
         refresh_rate: batches between two updates of the bar.
         log_every_s: seconds between two lines of a log file.  A line is due when the clock passes a multiple of them,
-            so that of many short jobs, too, one writes a line now and then.
+            so that among many short jobs, too, one writes a line now and then.
         clock: gives seconds.
     """
 
@@ -55,11 +55,11 @@ class EpisodeProgressBar(TQDMProgressBar):
         return super().is_disabled or not self._bar_shown
 
     def describe(self, manifest: Mapping[str, Any], sweep: Sweep | None) -> None:
-        """Takes up which job of a sweep this is."""
+        """Receives the place of this job in its sweep."""
         self.sweep = sweep
 
     def begin(self, records: pa.Table) -> None:
-        """Takes up the records of earlier sessions."""
+        """Receives the records of earlier sessions."""
         self._earlier = records
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -75,7 +75,7 @@ class EpisodeProgressBar(TQDMProgressBar):
     def on_test_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Leaves the bar as it is: it counts images of all datasets, where Lightning's would start anew."""
+        """Leaves the bar as it is: it counts images of all datasets, while Lightning's would start again."""
 
     def on_test_batch_end(
         self,
@@ -86,7 +86,7 @@ class EpisodeProgressBar(TQDMProgressBar):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Moves on."""
+        """Advances the bar or the log."""
         outcome: Outcome = outputs
         name, pace = outcome.dataset.name, self._pace
         if pace is None or not self.is_enabled:  # only the first process tells
@@ -98,7 +98,7 @@ class EpisodeProgressBar(TQDMProgressBar):
             self._draw(pace, name)
 
     def _write(self, pace: Pace, name: str) -> None:
-        """A line where no bar is drawn, if one is due."""
+        """Writes a line if one is due and no bar is drawn."""
         now = self._ticks()
         if not self._bar_shown and (now > self._tick or not self.log_every_s):
             self._tick = now

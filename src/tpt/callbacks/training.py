@@ -63,7 +63,7 @@ class TrainingProgress(ProgressBar):
             self._draw(trainer, trainer.global_step, trainer.current_epoch)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes a line where one is due."""
+        """Writes a line if one is due."""
         done, now = trainer.current_epoch + 1, self._ticks()
         last = done == trainer.max_epochs
         if self._bar is not None:
@@ -79,7 +79,7 @@ class TrainingProgress(ProgressBar):
             self._bar = None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """The same; what is said next begins on a line of its own."""
+        """The same, and ends the bar's line."""
         self.on_train_end(trainer, pl_module)
 
     def _ticks(self) -> int:

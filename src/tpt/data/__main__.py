@@ -25,7 +25,7 @@ SAMPLE = 8  # images of each dataset that are opened
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0 where all that was asked for is there and usable, 1 where not, 2 for a wrong command line."""
+    """0 if everything asked for is there and usable, 1 if not, 2 for a wrong command line."""
     with told():
         return _command(arguments)
 
@@ -37,7 +37,7 @@ def _command(arguments: list[str] | None) -> int:
     get = commands.add_parser("fetch", help=f"download and unpack: {', '.join(SOURCES)}")
     check.add_argument("keys", nargs="*", metavar="KEY", help="which datasets; all if none is named")
     check.add_argument(
-        "--open", type=int, default=SAMPLE, metavar="N", help=f"open so many images of each; default {SAMPLE}, 0 none"
+        "--open", type=int, default=SAMPLE, metavar="N", help=f"open N images of each; default {SAMPLE}, 0 none"
     )
     get.add_argument("keys", nargs="+", metavar="KEY", help="which datasets")
     for command in (check, get):
@@ -124,7 +124,7 @@ def _unreadable(dataset: ImageDataset, sample: int) -> list[BadImageError]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The table says what the log would."""
+    """Silences the log, whose content is in the table."""
     logger = logging.getLogger("tpt.data.catalog")
     level = logger.level
     logger.setLevel(logging.ERROR)

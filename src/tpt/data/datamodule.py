@@ -46,15 +46,15 @@ class EpisodeBatch:
     Args:
         views: (B, V, 3, H, W); uint8 pixels, or floats already normalised.  Before they reach the device, perhaps a
             list of what they will be made of there.
-        labels: (B,); None where they are not known.
+        labels: (B,); None if they are not known.
         indices: (B,) of the images in their dataset.
         paths: of the images in their dataset.
         contents: digests of the image files' bytes.
         bad: images that could not be read.
         num_views: V that the run takes; `views` may be more, for the feature cache.  None takes all.
-        cached: in place of views, their features (B, V, E) and the norms (B,) of view 0's, where all are cached.
-        keys: what the features of each image are to be kept under; empty where they need not be.
-        reward_cached: (B, V, E2) the reward model's features, where all are cached.
+        cached: in place of views, their features (B, V, E) and the norms (B,) of view 0's, if all are cached.
+        keys: what the features of each image are to be kept under; empty if they need not be.
+        reward_cached: (B, V, E2) the reward model's features, if all are cached.
         reward_keys: what these are to be kept under.
     """
 
@@ -295,7 +295,7 @@ class EpisodeDataModule(LightningDataModule):
         return self._make_views[dataset.augmix] if isinstance(self._make_views, Mapping) else self._make_views
 
     def num_views(self) -> list[tuple[ImageDataset, int | None]]:
-        """Every dataset with the number of its views; None where their maker does not say."""
+        """Every dataset with the number of its views; None if their maker does not say."""
         return [(dataset, getattr(self.make_views(dataset), "num_views", None)) for dataset in self.datasets]
 
     def on_after_batch_transfer(self, batch: EpisodeBatch, dataloader_idx: int) -> EpisodeBatch:

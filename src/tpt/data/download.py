@@ -71,7 +71,7 @@ def download(archive: Archive, folder: Path, progress: Progress) -> Path:
 
 
 def _continue(archive: Archive, partial: Path, progress: Progress, task: TaskID) -> None:
-    """Appends what is missing; starts again where the server cannot continue or has another file by now."""
+    """Appends what is missing; starts again if the server cannot continue or has another file by now."""
     have, tag = _size(partial), _tag(partial)
     if not tag and not archive.md5:
         have = 0  # nothing would tell that the rest belongs to another file
@@ -103,7 +103,7 @@ def _continue(archive: Archive, partial: Path, progress: Progress, task: TaskID)
 
 
 def _open(archive: Archive, have: int, tag: str) -> http.client.HTTPResponse | None:
-    """The server's answer; None where nothing lies behind the first `have` bytes."""
+    """The server's answer; None if nothing lies behind the first `have` bytes."""
     headers = {"User-Agent": "tpt"}
     if have:
         headers["Range"] = f"bytes={have}-"
@@ -128,7 +128,7 @@ def _open(archive: Archive, have: int, tag: str) -> http.client.HTTPResponse | N
 
 
 def _blocks(response: http.client.HTTPResponse) -> Iterator[bytes]:
-    """The body; what goes wrong here is the connection, and what goes wrong in writing it is the disk."""
+    """The body of the answer; errors here are the connection's, errors in writing it the disk's."""
     try:
         while block := response.read(BLOCK):
             yield block
@@ -160,7 +160,7 @@ def _tag_file(partial: Path) -> Path:
 
 
 def _tag(partial: Path) -> str:
-    """What names the version of the file that `partial` belongs to; empty where its server says nothing."""
+    """What names the version of the file that `partial` belongs to; empty if its server says nothing."""
     return _tag_file(partial).read_text("utf-8") if _tag_file(partial).is_file() else ""
 
 

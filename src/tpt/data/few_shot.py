@@ -14,11 +14,11 @@ MOST_VAL_SHOTS = 4
 
 @dataclass(frozen=True)
 class Shots:
-    """What a training run may look at.
+    """The images of a training run.
 
     Args:
         train: up to k images of every class.
-        val: up to min(k, 4) others of every class; None where there are none.
+        val: up to min(k, 4) others of every class; None if there are none.
         notes: what differs from k images of every class, for log and results.
     """
 
@@ -85,7 +85,7 @@ def draw_shots(
 def _draw(
     dataset: ImageDataset, shots: int | None, generator: random.Random, what: str
 ) -> tuple[list[Sample], list[str]]:
-    """Up to `shots` images of each class, and a note where some classes have fewer."""
+    """Up to `shots` images of each class, and a note if some classes have fewer."""
     by_class: dict[int, list[Sample]] = {}
     for sample, label in zip(dataset.samples, dataset.labels(), strict=True):
         by_class.setdefault(label, []).append(sample)
@@ -112,7 +112,7 @@ def _with_samples(dataset: ImageDataset, samples: list[Sample]) -> ImageDataset:
 
 
 def _half_or_none(dataset: ImageDataset | None, classes: str) -> ImageDataset | None:
-    """`half_of_classes`, or None where that half has no image."""
+    """`half_of_classes`, or None if that half has no image."""
     if dataset is None:
         return None
     first_new = (len(dataset.class_names) + 1) // 2

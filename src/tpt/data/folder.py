@@ -40,7 +40,7 @@ def image_folder(
         name: key in logs and results; the last part of `root` if None.
         class_names: None takes the folders' names (for WordNet ids of ImageNet, its names).  A text file (or list)
             gives one name a line, either for each folder in sorted order, or as `folder<TAB>name` in any order.
-        limit: takes so many images, drawn with `seed`; None takes all.
+        limit: number of images, drawn with `seed`; None takes all.
         seed: of that draw.
         split: "test", "val" or "train": the folder of that name (or testing, validation, ...) in `root`.
         classes: "all", or "base" or "new", a half of the classes.
@@ -193,7 +193,7 @@ def _wordnet_names(folders: list[str], root: str | Path) -> list[str]:
 
 
 def _refuse_other_order(folders: list[str], lines: list[str], root: str | Path, where: str) -> None:
-    """Raises a DataError where folders are numbers whose order as text (1, 10, 2) is not that of the numbers."""
+    """Raises a DataError if folders are numbers whose order as text (1, 10, 2) is not that of the numbers."""
     if not all(re.fullmatch(r"[0-9]{1,18}", folder) for folder in folders):
         return
     by_number = sorted(folders, key=int)

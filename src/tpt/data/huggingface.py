@@ -33,9 +33,9 @@ def huggingface_dataset(
         split: of a `DatasetDict`.
         name: key in logs and results; the directory's name if None.
         class_names: a text file (a name a line) or list; None takes those of a `ClassLabel` column, or the sorted
-            labels where they are text.
+            labels if they are text.
         image_column, label_column: names of the two columns.
-        limit: takes so many images, drawn with `seed`; None takes all.
+        limit: number of images, drawn with `seed`; None takes all.
         seed: of that draw.
         classes: "all", or "base" or "new", a half of the classes.
         orientation: "apply" turns photographs upright as their tags say, "ignore" does not.
@@ -67,7 +67,7 @@ class _ArrowStore:
         self._table, self._column = table, column
 
     def read(self, path: str, first: int | None = None) -> bytes:
-        """The bytes of one image, or so many of the first."""
+        """The bytes of one image, or its first `first` bytes."""
         content: bytes | None = (self._table[int(path)][self._column] or {}).get("bytes")
         if content is None:  # `save_to_disk` puts files inside
             raise BadImageError(

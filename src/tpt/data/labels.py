@@ -1,4 +1,4 @@
-"""What a label is: the number of a class, or its name; refused where it may be either."""
+"""What a label is: the number of a class, or its name; refused if it may be either."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _by_number(
 
 
 def _refuse_half_numbers(texts: list[str], some_whole: bool, names: list[str] | None, path: Path) -> None:
-    """Raises a DataError where labels look like numbers, but not all are whole ones."""
+    """Raises a DataError if labels look like numbers, but not all are whole ones."""
     others = sorted({text for text in texts if not _WHOLE.fullmatch(text)})
     if names is not None and all(text in {name.strip() for name in names} for text in others):
         return

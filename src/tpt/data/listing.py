@@ -44,7 +44,7 @@ def image_list(
         class_names: a text file (a name a line) or list.  Labels that are whole numbers count into it, from 0; labels
             that are text must stand in it.  None takes the sorted labels, which then are the names.
         path_column, label_column: names of the two columns.
-        limit: takes so many images, drawn with `seed`; None takes all.
+        limit: number of images, drawn with `seed`; None takes all.
         seed: of that draw.
         classes: "all", or "base" or "new", a half of the classes.
         orientation: "apply" turns photographs upright as their tags say, "ignore" does not.

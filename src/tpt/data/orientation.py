@@ -26,14 +26,14 @@ _FORMATS = ("JPEG", "PNG", "WEBP")  # TIFF's own tag is part of its pixels' orde
 
 
 def is_upright(orientation: str) -> bool:
-    """Whether a setting says to turn photographs; a UserError where it is none of `ORIENTATIONS`."""
+    """Whether a setting says to turn photographs; a UserError if it is none of `ORIENTATIONS`."""
     if orientation not in ORIENTATIONS:
         raise UserError(f"Expected `data.orientation` to be {' or '.join(ORIENTATIONS)}, got {orientation!r}.")
     return orientation == "apply"
 
 
 def turn_of(picture: Image.Image) -> int:
-    """A picture's tag, 1 where it has none or it cannot be read: 2 to 8 are turned or mirrored (EXIF 2.3, 4.6.4 A)."""
+    """A picture's tag, 1 if it has none or it cannot be read: 2 to 8 are turned or mirrored (EXIF 2.3, 4.6.4 A)."""
     try:
         tag = picture.getexif().get(_TAG, 1)
     except Exception:  # of many kinds, from damaged tags, which say nothing then
@@ -47,7 +47,7 @@ def turned(picture: Image.Image, tag: int) -> Image.Image:
 
 
 def tag_in(head: bytes) -> int | None:
-    """The tag as far as the first bytes of a file tell: 1 where it has none, None where more must be read."""
+    """The tag as far as the first bytes of a file tell: 1 if it has none, None if more must be read."""
     tags = _tags_of_jpeg(head) if head.startswith(b"\xff\xd8") else _tags_of_png(head)
     if tags is None:
         is_webp = head.startswith(b"RIFF") and head[12:16] == b"VP8X" and len(head) > 20
@@ -87,5 +87,5 @@ def is_turned(content: bytes) -> bool:
     """Whether the file's tag says that its picture lies on its side or is mirrored."""
     try:
         return turn_of(Image.open(io.BytesIO(content), formats=_FORMATS)) != 1
-    except Exception:  # what cannot be opened is said by whoever decodes it
+    except Exception:  # reported by the code that decodes it
         return False

@@ -24,7 +24,7 @@ Source = str | Path
 
 
 class PictureStore:
-    """Files by their path, from `root` where that is relative; of folders and archives by theirs inside.
+    """Files by their path, from `root` if that is relative; of folders and archives by theirs inside.
 
     Args:
         root: where relative paths start.
@@ -39,7 +39,7 @@ class PictureStore:
         self._named = dict(named)
 
     def read(self, path: str, first: int | None = None) -> bytes:
-        """The bytes of one picture, or so many of the first; raises a BadImageError."""
+        """The bytes of one picture, or its first `first` bytes; raises a BadImageError."""
         for prefix, store in self._places.items():
             if path.startswith(prefix) and path not in self._named:
                 return store.read(path.removeprefix(prefix), first)
@@ -63,7 +63,7 @@ def pictures(
             of a list with `@` before it, which has one of these a line; or several of them.
         class_names: a text file with a name a line, a list, or names with commas between them.
         name: key in logs and results; "pictures" if None.
-        limit: takes so many pictures, drawn with `seed`; None takes all.
+        limit: number of pictures, drawn with `seed`; None takes all.
         seed: of that draw.
         orientation: "apply" turns photographs upright as their tags say, "ignore" does not.
 
@@ -95,7 +95,7 @@ class Found:
     Args:
         paths: of pictures.
         store: where they lie.
-        left_out: files of other suffixes, counted; empty where there are none.
+        left_out: files of other suffixes, counted; empty if there are none.
     """
 
     paths: list[str]
@@ -104,7 +104,7 @@ class Found:
 
     @property
     def notes(self) -> list[str]:
-        """What is to be said of it."""
+        """Notes for the results."""
         return [f"files that are no pictures are left out: {self.left_out}"] if self.left_out else []
 
 

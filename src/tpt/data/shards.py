@@ -49,14 +49,14 @@ def tar_shards(
     Args:
         shards: an archive, a folder of `.tar` files or of folders of them, one a split, a pattern with `*` or
             `{000..012}`, or a list of these.
-        name: key in logs and results; that of the first shard's folder if None, or of the folder above it where that
+        name: key in logs and results; that of the first shard's folder if None, or of the folder above it if it
             is called as a split is.
         class_names: a text file (a name a line) or list.  Labels that are whole numbers count into it, from 0; labels
             that are text must stand in it.  None looks for `classnames.txt` beside the shards or one folder above,
             and else takes the sorted labels, which then must be text.
-        label_key: what follows the first dot in the name of a label's file; where that ends in `json`, its label is
+        label_key: what follows the first dot in the name of a label's file; if that ends in `json`, its label is
             taken.
-        limit: takes so many images, drawn with `seed`; None takes all.
+        limit: number of images, drawn with `seed`; None takes all.
         seed: of that draw.
         split: of a folder of folders; None takes the only one, or "test".
         classes: "all", or "base" or "new", a half of the classes.
@@ -91,7 +91,7 @@ class TarStore:
         self._files, self._places = list(files), places
 
     def read(self, path: str, first: int | None = None) -> bytes:
-        """The bytes of one image, or so many of the first.
+        """The bytes of one image, or its first `first` bytes.
 
         Raises:
             BadImageError: its shard is gone or shorter than it was.

@@ -129,7 +129,7 @@ class ShotsDataModule(LightningDataModule):
 
     Args:
         shots: what was drawn.
-        batch_size: images a step takes on each device; the last, smaller batch of an epoch is dropped where there is
+        batch_size: images a step takes on each device; the last, smaller batch of an epoch is dropped if there is
             at least a full one, as in the official programs.
         val_batch_size: images a validation step takes.
         num_workers: loading processes; 0 loads in the main process.
@@ -176,7 +176,7 @@ class ShotsDataModule(LightningDataModule):
         return self._loader(images, sampler, self.batch_size, drop_last=full)
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, int, str]] | list[DataLoader[tuple[Tensor, int, str]]]:
-        """Centre crops in order; no loader where there are no validation images."""
+        """Centre crops in order; no loader if there are no validation images."""
         if self.shots.val is None:
             return []
         images = self._images(self.shots.val)

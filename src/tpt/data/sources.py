@@ -13,7 +13,7 @@ class Archive:
 
     Args:
         url: of it.
-        md5: of its bytes; None where its publishers name none.
+        md5: of its bytes; None if its publishers name none.
     """
 
     url: str
@@ -32,7 +32,7 @@ class Source:
     Args:
         folder: below the data root, as in CoOp's layout.
         archives: to unpack; a `.mat` file is kept as it is.
-        top: the folder in the archives that becomes `folder`; empty where that is all they hold.
+        top: the folder in the archives that becomes `folder`; empty if that is all they hold.
         then: an archive inside the first one, to be unpacked as well.
     """
 

@@ -36,7 +36,7 @@ def read_file(path: str | Path, most: int = MAX_FILE_BYTES, first: int | None = 
     Args:
         path: of it; links are followed.
         most: bytes; a larger file is refused, one with holes as well.
-        first: reads only so many.
+        first: reads only this many bytes.
 
     Raises:
         OSError: it is gone, no regular file or too large.
@@ -72,14 +72,14 @@ class Store(Protocol):
     root: Path  # named in errors and results
 
     def read(self, path: str, first: int | None = None) -> bytes:
-        """The bytes of one image file, or so many of the first; raises a BadImageError."""
+        """The bytes of one image file, or its first `first` bytes; raises a BadImageError."""
         ...
 
 
 class FileStore:
     """The files below `root`, by their path relative to it, with forward slashes.
 
-    Paths are text: where the name of a file is not UTF-8, its other bytes are written `\\xe9`.  Safe to hand to worker
+    Paths are text: if the name of a file is not UTF-8, its other bytes are written `\\xe9`.  Safe to hand to worker
     processes: an archive is opened once in each.
 
     Args:
@@ -175,7 +175,7 @@ class FileStore:
         return False
 
     def read(self, path: str, first: int | None = None) -> bytes:
-        """The bytes of one file, or so many of the first.
+        """The bytes of one file, or its first `first` bytes.
 
         Raises:
             BadImageError: the file is gone, unreadable, damaged, no regular file or too large.

@@ -7,7 +7,7 @@ from pathlib import Path
 from tpt.data.emoji_shift import class_names, emoji_shift
 
 EVERY = 8  # of the bundled names in the first list: enough to be mistaken among, few enough to be read
-# Domain and class; at the paper's settings tuning mends the first five answers, breaks the sixth, and leaves the others.
+# Domain and class; the paper's settings mend the first five answers, break the sixth, and leave the others.
 DRAWINGS = (
     ("emojione", "fountain pen"),
     ("twemoji", "shortcake"),

@@ -1,4 +1,4 @@
-"""All that can be seen of one picture's adaptation."""
+"""One picture's adaptation, to be shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is lowered at test time: pure functions of logits and text features.
+"""Losses of test time: pure functions of logits and text features.
 
 An objective is a function `(logits_BSK, text_BKE, *per_image) -> (B,)`: B images, their S selected views, K classes.
 `text_BKE` are the unit-length text features that the logits were made with; `per_image` are further tensors that a
@@ -50,7 +50,7 @@ def row_norm_excess(text_KE: Tensor) -> Tensor:
         text_KE: (..., K, E) of unit length.
 
     Returns:
-        (...), at least 0; 0 where the features are orthogonal.
+        (...), at least 0; 0 if the features are orthogonal.
     """
     norms: Tensor = (text_KE @ text_KE.mT).norm(dim=-1)
     return norms.mean(-1) - 1
@@ -78,7 +78,7 @@ def reverse_cross_entropy(logits_BSK: Tensor, text_BKE: Tensor, target_BK: Tenso
 
     Args:
         logits_BSK: of the views, view 0 among them.
-        text_BKE: not looked at.
+        text_BKE: unused.
         target_BK: probabilities, larger than 0.
     """
     return -(logits_BSK.softmax(-1).mean(-2) * target_BK.clamp(min=torch.finfo(target_BK.dtype).tiny).log()).sum(-1)
@@ -99,7 +99,7 @@ def rewarded_cross_entropy(
 
     Args:
         logits_BSK: of the selected views.
-        text_BKE: not looked at.
+        text_BKE: unused.
         scores_BSK: CLIPScore of every view and class, from the reward model, at least 0.
         sample_k: candidates a view; with 1 the score itself is the reward.
         amplify: divides rewards by their standard deviation.

@@ -16,11 +16,11 @@ def num_selected(num_views: int, selection_p: float, min_selected: int = 0, name
     Args:
         num_views: V.
         selection_p: share of the views to keep, in (0, 1].
-        min_selected: at least so many are kept; 0 is the paper's plain cut, which leaves none of a few views.
+        min_selected: least number kept; 0 is the paper's plain cut, which may keep none of a few views.
         name: of the share, in messages.
 
     Raises:
-        UserError: a value out of range, or no view would be left.
+        UserError: a value out of range, or no view would be kept.
     """
     if not 0 < selection_p <= 1:
         raise UserError(f"Expected `{name}` in (0, 1], got {selection_p}; use `method=zero_shot` to skip tuning.")

@@ -16,7 +16,7 @@ def votes_of(cosines_BSK: Tensor) -> Tensor:
 
 
 def break_ties(votes_BK: Tensor, cosines_BVK: Tensor, order_BV: Tensor, voted: int) -> Tensor:
-    """(B, K) votes with one more for the winner where several classes have the most.
+    """(B, K) votes with one more for the winner if several classes have the most.
 
     The views that did not vote are asked in the order of their confidence, and the first whose likeliest class is among
     the tied ones decides.  Where none does, or none is left, the tied class wins that the first of them, or the most

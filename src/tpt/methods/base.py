@@ -1,4 +1,4 @@
-"""What every method takes and gives."""
+"""The base class of methods, and their result."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REWARD_FEATURES = "reward_features"  # another CLIP's features of the same views
 
 @dataclass(frozen=True)
 class Adaptation:
-    """What became of B images; without the leading B where a method was given one image's (V, E) features.
+    """The results for B images; without the leading B if a method was given one image's (V, E) features.
 
     Args:
         logits: (B, K) prediction after adaptation, for view 0 or for all views together.  They are finite, and their
@@ -31,7 +31,7 @@ class Adaptation:
         initial_logits: (B, K) the prediction for view 0 before adaptation: the zero-shot answer of the same text,
             cosines times the logit scale.
         selected: (B, S) indices of the views that were trusted, most confident first.
-        entropy: (B,) marginal entropy of the selected views after adaptation, in nats; of the prediction where a
+        entropy: (B,) marginal entropy of the selected views after adaptation, in nats; of the prediction if a
             method tunes nothing that views' predictions depend on.
         initial_entropy: (B,) marginal entropy of the selected views before.
         context: (B, n_ctx, D) or (B, K, n_ctx, D) the context after adaptation; None for methods without one.
@@ -102,7 +102,7 @@ class ShownViews:
 class Method(nn.Module, ABC):
     """Adapts to each image alone, from its view features; nothing of one image reaches another.
 
-    A subclass checks its settings when it is made, says in class attributes what it is, and gives `adapt`.
+    A subclass checks its settings when it is made, describes itself in class attributes, and defines `adapt`.
 
     Args:
         clip: the frozen backbone.
@@ -111,11 +111,11 @@ class Method(nn.Module, ABC):
 
     Attributes:
         tunes: whether it takes gradient steps.
-        selects: whether it trusts some views more than others; a method that looks at view 0 alone does not.
+        selects: whether it trusts some views more than others; False for a method that uses view 0 alone.
         paper: the settings of the method's own paper, by family of datasets ("imagenet", "natural_shift",
             "fine_grained"); those under "" hold for all families and for any other dataset.
         bank: the text features.
-        needs: what `adapt` takes beside the view features, as keyword arguments: "image_norm" (`image_norm_B`), the
+        needs: what `adapt` takes besides the view features, as keyword arguments: "image_norm" (`image_norm_B`), the
             lengths of view 0's features, and "reward_features" (`reward_features_BVE`), another CLIP's.
         notes: what results must say about the method beyond its settings.
 
@@ -140,7 +140,7 @@ class Method(nn.Module, ABC):
         """Adapts to every image of a checked batch of float32 features; `needed` is what `needs` names."""
 
     def check_views(self, num_views: int) -> None:
-        """Raises a UserError where the method cannot work with `num_views` views; called before images are encoded."""
+        """Raises a UserError if the method cannot work with `num_views` views; called before images are encoded."""
 
     def view_logits(self, features_BVE: Tensor, image_norm_B: Tensor | None = None, **needed: Tensor) -> Tensor:
         """(B, V, K) logits of all views before adaptation: cosines with the text features times the logit scale."""
@@ -163,14 +163,14 @@ class Method(nn.Module, ABC):
 
     @classmethod
     def machine_settings(cls, clip: CLIP, device: torch.device) -> Mapping[str, int]:
-        """Settings that follow from the machine where they are left open, and move last digits.
+        """Settings that depend on the machine unless given, and change last digits.
 
         A run keeps them, so that it gives the same records when it is continued elsewhere.
         """
         return {}
 
     def take_less_memory(self) -> str | None:
-        """Halves the work that is done at once, and says what it is now; None where it cannot be less."""
+        """Halves the work that is done at once and returns its new size as text; None if it cannot be halved."""
         return None
 
     def forward(
@@ -185,8 +185,8 @@ class Method(nn.Module, ABC):
                 by methods whose `needs` names them.
 
         Raises:
-            UserError: another shape, features that are not finite (the message names the rows), or nothing where
-                something is needed.
+            UserError: another shape, features that are not finite (the message names the rows), or a missing
+                argument that the method needs.
         """
         out = self.adapt(*self._batch(features), **self._needed(features, image_norm, reward_features))
         return out if features.ndim == 3 else out.squeeze()

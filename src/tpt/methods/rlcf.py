@@ -34,8 +34,8 @@ class RLCF(TPT):
         sample_k: likeliest classes of each view that are rewarded, from 1 to K; the published scripts' 3.
         amplify: divides rewards by their standard deviation.
         process_batch: takes the mean of the scores over all selected views of an image, not over each view's classes.
-        ctx_init: words, of the prompt that the reward model reads as well; where None, "X" for each of `n_ctx` vectors.
-        n_ctx: number of vectors where there are no words.
+        ctx_init: words, of the prompt that the reward model reads as well; if None, "X" for each of `n_ctx` vectors.
+        n_ctx: number of vectors if there are no words.
         steps: optimizer steps per image; the published scripts' 3 for ImageNet and its variants, 5 for the ten.
         lr: learning rate; the published scripts' 7e-3.
         optimizer: takes the parameters and `lr`; the published scripts' AdamW with weight decay 5e-4.

@@ -34,7 +34,7 @@ class RTPT(TPT):
         return mean_view_entropy(logits_BSK, text_BKE)
 
     def check_views(self, num_views: int) -> None:
-        """Raises a UserError for fewer than 21 views, or where none would be kept."""
+        """Raises a UserError for fewer than 21 views, or if none would be kept."""
         if num_views <= self.NEIGHBOURS:
             raise UserError(
                 f"Expected at least {self.NEIGHBOURS + 1} views for R-TPT, which weighs a view by the "

@@ -41,7 +41,7 @@ class SE(Method):
         self.scale = real_number("scale", scale, least=0, most=2)
 
     def check_views(self, num_views: int) -> None:
-        """Raises a UserError where there is no augmented view."""
+        """Raises a UserError if there is no augmented view."""
         refuse_no_augmented(num_views)
 
     @torch.no_grad()
@@ -62,6 +62,6 @@ def with_image(confident_BS: Tensor) -> Tensor:
 
 
 def refuse_no_augmented(num_views: int) -> None:
-    """Raises a UserError where the image is the only view."""
+    """Raises a UserError if the image is the only view."""
     if num_views < 2:
         raise UserError(f"Expected augmented views beside the image, got num_views={num_views}; use 64, say.")

@@ -1,4 +1,4 @@
-"""TPS: a shift of the class vectors is tuned, the text tower is not asked again; Sui et al., WACV 2025."""
+"""TPS: tunes a shift of the class vectors and never runs the text tower again; Sui et al., WACV 2025."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TPS(Method):
         clip: the frozen backbone.
         class_names: K names.
         selection_p: share of the views kept, in (0, 1]; the paper's 0.1.
-        min_selected: at least so many views are kept; 0 is the plain cut, an error where it leaves none.
+        min_selected: least number of views kept; 0 is the plain cut, an error if it keeps none.
         steps: optimizer steps per image, 0 or more.
         lr: learning rate; 5e-3 for ImageNet and its variants, 1e-3 for the ten as a public benchmark has it.
         per_class: a shift for each class; otherwise one for all.
@@ -59,7 +59,7 @@ class TPS(Method):
         self._elementwise = type(optimizer([nn.Parameter(torch.zeros(1))], lr=self.lr)) in ELEMENTWISE
 
     def check_views(self, num_views: int) -> None:
-        """Raises a UserError where none of `num_views` would be kept, or there are fewer than `min_selected`."""
+        """Raises a UserError if none of `num_views` would be kept, or there are fewer than `min_selected`."""
         num_selected(num_views, self.selection_p, self.min_selected)
 
     def adapt(self, features_BVE: Tensor, **needed: Tensor) -> Adaptation:

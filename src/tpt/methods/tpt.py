@@ -42,7 +42,7 @@ class TPT(Method):
         learned_class_token: tunes a vector in place of each class name, see `PromptLearner`.
         steps: optimizer steps per image, 0 or more; 0 leaves the zero-shot prediction.
         selection_p: share of the views kept, in (0, 1]; the paper's 0.1.
-        min_selected: at least so many views are kept; 0 is the paper's plain cut, an error where it leaves none.
+        min_selected: least number of views kept; 0 is the paper's plain cut, an error if it keeps none.
         lr: learning rate; the paper's 5e-3.
         optimizer: takes the parameters and `lr`; the paper's AdamW at PyTorch's defaults, weight decay 0.01 included.
         seed: of random vectors.
@@ -110,7 +110,7 @@ class TPT(Method):
         )
 
     def objective(self, logits_BSK: Tensor, text_BKE: Tensor, *per_image: Tensor) -> Tensor:
-        """(B,) what is lowered, see `tpt.functional.objectives`: the marginal entropy of the selected views."""
+        """(B,) the loss, see `tpt.functional.objectives`: the marginal entropy of the selected views."""
         return lowers_marginal_entropy(logits_BSK, text_BKE)
 
     def penalty(self) -> Penalty | None:
@@ -118,7 +118,7 @@ class TPT(Method):
         return None
 
     def check_views(self, num_views: int) -> None:
-        """Raises a UserError where none of `num_views` would be kept, or there are fewer than `min_selected`."""
+        """Raises a UserError if none of `num_views` would be kept, or there are fewer than `min_selected`."""
         num_selected(num_views, self.selection_p, self.min_selected)
 
     @classmethod

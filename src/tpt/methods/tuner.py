@@ -14,7 +14,7 @@ from tpt.backbones.text_tower import TextTower
 from tpt.checks import real_number, whole_number
 from tpt.prompts.learner import PromptLearner
 
-# Their update of one coordinate never looks at another, so one optimizer over B stacked contexts is B optimizers.
+# They update each coordinate by itself, so one optimizer over B stacked contexts acts as B optimizers.
 ELEMENTWISE = (
     torch.optim.SGD,
     torch.optim.Adam,
@@ -37,7 +37,7 @@ Penalty = Callable[[Tensor], Tensor]
 
 
 class Objective(Protocol):
-    """What is lowered, see `tpt.functional.objectives`."""
+    """The loss that is minimised, see `tpt.functional.objectives`."""
 
     def __call__(self, logits_BSK: Tensor, text_BKE: Tensor, *per_image: Tensor) -> Tensor:
         """(B,) losses of B images, each from its own logits alone."""
@@ -45,7 +45,7 @@ class Objective(Protocol):
 
 
 class PromptTuner:
-    """Takes optimizer steps on the context of each of many images, which never meet.
+    """Takes optimizer steps on the context of each of many images, independently of the others.
 
     All images start at the same context unless they bring their own.  Where they share it, the first forward pass of
     the text tower is the same for all, so its graph is kept and an image only pulls its gradient back through it;
@@ -53,7 +53,7 @@ class PromptTuner:
 
     Args:
         learner: the class prompts, and the context that images share.
-        objective: what is lowered.
+        objective: the loss to minimise.
         penalty: `(..., K, E) -> (...)`, a part of the objective that depends on the text features alone.  At a shared
             start its gradient is the same for all images and is computed once.
         steps: optimizer steps per image, 0 or more.
@@ -94,7 +94,7 @@ class PromptTuner:
         self._penalty_pull: Tensor | None = None  # (K, E) gradient of the penalty at the shared start
 
     def take_less_memory(self) -> str | None:
-        """Halves `max_tokens` and `max_graph_tokens`, down to about a prompt, and says so; None where they are."""
+        """Halves `max_tokens` and `max_graph_tokens`, and says so; None if they are down to about a prompt."""
         if max(self.max_tokens, self.max_graph_tokens) < self.learner.clip.text.context_length:
             return None
         self._first = self._penalty_pull = None
@@ -234,7 +234,7 @@ class PromptTuner:
 
 
 def refuse_inference_mode() -> None:
-    """Raises a RuntimeError where gradients cannot be had."""
+    """Raises a RuntimeError if gradients cannot be computed."""
     if torch.is_inference_mode_enabled():
         raise RuntimeError(
             "Tuning needs gradients, which torch.inference_mode forbids; pass `inference_mode=False` to the "
@@ -270,7 +270,7 @@ def graph_tokens(tower: TextTower, device: torch.device) -> int:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can be had on `device` now."""
+    """Bytes that are free on `device` now."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return int(psutil.virtual_memory().available)

@@ -1,4 +1,4 @@
-"""USE: the context is tuned towards SE's mixture where the views disagree (ICML 2026)."""
+"""USE: the context is tuned towards SE's mixture if the views disagree (ICML 2026)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class USE(TPT):
         return reverse_cross_entropy(logits_BSK, text_BKE, *per_image)
 
     def check_views(self, num_views: int) -> None:
-        """Raises a UserError where there is no augmented view."""
+        """Raises a UserError if there is no augmented view."""
         refuse_no_augmented(num_views)
 
     def adapt(self, features_BVE: Tensor, image_norm_B: Tensor | None = None, **needed: Tensor) -> Adaptation:

@@ -25,7 +25,7 @@ class ViewEnsemble(Method):
         clip: the frozen backbone.
         class_names: K names.
         selection_p: share of the views kept, in (0, 1].
-        min_selected: at least so many views are kept; 0 is TPT's plain cut, an error where it leaves none.
+        min_selected: least number of views kept; 0 is TPT's plain cut, an error if it keeps none.
         text: `ctx_init`, `context`, `templates`, ..., see `TextBank`.
     """
 
@@ -42,7 +42,7 @@ class ViewEnsemble(Method):
         self.min_selected = whole_number("min_selected", min_selected, way_out="0 is off")
 
     def check_views(self, num_views: int) -> None:
-        """Raises a UserError where none of `num_views` would be kept, or there are fewer than `min_selected`."""
+        """Raises a UserError if none of `num_views` would be kept, or there are fewer than `min_selected`."""
         num_selected(num_views, self.selection_p, self.min_selected)
 
     @torch.no_grad()

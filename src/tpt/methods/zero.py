@@ -38,7 +38,7 @@ class ZERO(Method):
         self.notes = (*self.notes, "the confidence of ZERO is the share of the votes, which its paper does not define")
 
     def check_views(self, num_views: int) -> None:
-        """Raises a UserError where none of `num_views` would vote."""
+        """Raises a UserError if none of `num_views` would vote."""
         num_selected(num_views, self.gamma, name="gamma")
 
     @torch.no_grad()

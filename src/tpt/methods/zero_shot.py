@@ -40,7 +40,7 @@ class ZeroShot(Method):
     def __init__(self, clip: CLIP, class_names: Sequence[str], **text: Unpack[TextSettings]) -> None:
         text["meta_input"] = "unit"
         super().__init__(clip, class_names, **text)
-        self.notes = ()  # what TPT feeds CoCoOp's network does not concern it
+        self.notes = ()  # independent of what TPT feeds CoCoOp's network
 
     @torch.no_grad()
     def adapt(self, features_BVE: Tensor, **needed: Tensor) -> Adaptation:

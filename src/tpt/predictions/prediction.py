@@ -21,7 +21,7 @@ class Likely(NamedTuple):
 
 @dataclass(frozen=True)
 class Prediction:
-    """What became of one picture; of one without an answer, `problem` says why, and all else is None or empty.
+    """The result for one picture; without an answer, `problem` says why, and all else is None or empty.
 
     Args:
         path: of the picture, or its place among those that were given, such as `image 3`.
@@ -32,7 +32,7 @@ class Prediction:
         probability_before: of that answer, before adaptation.
         selected: indices of the views that were trusted, most confident first; view 0 is the picture itself.
         seconds: that it took, its share of its batch.
-        problem: why there is no answer; None where there is one.
+        problem: why there is no answer; None if there is one.
     """
 
     path: str

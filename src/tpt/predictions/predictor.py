@@ -48,7 +48,7 @@ def predict(
         class_names: at least two: a list, a text file with a name a line, or a text with commas.
         method: an option of `conf/method`: "tpt", "zero_shot" and others.
         backbone: a CLIP, or an option of `conf/backbone`; "emoji_mini" is the bundled one, which knows drawings alone.
-        pretrained: weights of the backbone, where the option asks for them: a tag of open_clip, or a file.
+        pretrained: weights of the backbone, if the option asks for them: a tag of open_clip, or a file.
         num_views: V, the picture itself and random crops of it.
         top: likeliest classes in each answer.
         batch_size: pictures adapted to side by side; moves last digits alone.
@@ -77,7 +77,7 @@ def predict(
 
 
 def dataset_of(images: Sequence[Picture], class_names: list[str]) -> ImageDataset | None:
-    """Pictures without labels, each as often as it is given; None where there are none.
+    """Pictures without labels, each as often as it is given; None if there are none.
 
     Raises:
         UserError: something that is no picture; DataError: no file at a path.
@@ -102,12 +102,12 @@ class GivenPictures:
         self._read: dict[str, Callable[[], bytes]] = {}
 
     def add(self, path: str, read: Callable[[], bytes]) -> str:
-        """Takes up what gives a picture's bytes, and gives its path."""
+        """Adds a source of a picture's bytes; returns its path."""
         self._read[path] = read
         return path
 
     def read(self, path: str, first: int | None = None) -> bytes:
-        """The bytes of one picture, or so many of the first; raises a BadImageError."""
+        """The bytes of one picture, or its first `first` bytes; raises a BadImageError."""
         return self._read[path]()[:first]
 
 

@@ -1,4 +1,4 @@
-"""Predictions as tables: CSV, JSON, Parquet; written one after another, so that any number of them fits."""
+"""Predictions as tables: CSV, JSON, Parquet; written as they come, so that any number of them fits in memory."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def write_predictions(predictions: Iterable[Prediction], path: str | Path, top: 
 
 
 def check_suffix(path: str | Path) -> Path:
-    """The path of a table; raises a UserError where its suffix names no format."""
+    """The path of a table; raises a UserError if its suffix names no format."""
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise UserError(f"Expected a file that ends in {', '.join(SUFFIXES)}, got {str(path)!r}; choose one of them.")
@@ -75,7 +75,7 @@ def _until_answer(predictions: Iterator[Prediction]) -> Iterator[Prediction]:
 
 
 def schema(top: int) -> pa.Schema:
-    """The columns of a table with so many of the likeliest classes."""
+    """The columns of a table with the `top` likeliest classes."""
     likely = [(f"{name}_{n}", kind) for n in range(2, top + 1) for name, kind in _ANSWER]
     before = [(f"{name}_before", kind) for name, kind in _ANSWER]
     return pa.schema(

@@ -20,10 +20,10 @@ class Context:
     """Vectors before and behind the class name.
 
     Args:
-        vectors: (n_ctx, D), or (K, n_ctx, D) where each class has its own (class-specific context).
+        vectors: (n_ctx, D), or (K, n_ctx, D) if each class has its own (class-specific context).
         n_before: how many of them stand before the class name; the others stand behind it.
         source: where they come from, for logs and results.
-        class_names: of a class-specific context, the K classes it was learned for; None where that is not known.
+        class_names: of a class-specific context, the K classes it was learned for; None if that is not known.
         origin: the backbone it was learned with, as far as its file says; None takes any of the same width.
     """
 
@@ -72,7 +72,7 @@ def context_from_words(clip: CLIP, ctx_init: str, class_token_position: str = "e
     """The token embeddings of written words.
 
     Vectors are counted in tokens: a word of several tokens gives several vectors.  (The official code counts
-    words, and takes the wrong vectors where a word has several tokens; where each word is one token, as in all
+    words, and takes the wrong vectors if a word has several tokens; if each word is one token, as in all
     prompts of the paper, the two agree.)
 
     Args:
@@ -115,7 +115,7 @@ def random_context(
         n_ctx: how many, at least 1.
         class_token_position: "end", "middle" or "front".
         seed: of the draw, which does not touch the global generators.
-        num_classes: draws a class-specific context for so many classes.
+        num_classes: draws a class-specific context for this many classes.
     """
     if n_ctx < 1:
         raise UserError(f"Expected `n_ctx` of at least 1, got {n_ctx}; 4 and 16 are usual.")

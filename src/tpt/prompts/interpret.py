@@ -117,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--pretrained", help="tag of open_clip, or the path of a weights file")
     parser.add_argument("--top", type=_count, default=5, help="words per vector (default: 5)")
     parser.add_argument(
-        "--classes", type=_count_or_all, default=5, help="class-specific contexts: so many classes, or all (default: 5)"
+        "--classes", type=_count_or_all, default=5, help="class-specific contexts: how many, or all (default: 5)"
     )
     options = parser.parse_args(arguments)
     name = options.backbone or (EMOJI_MINI if options.pretrained is None else None)

@@ -21,7 +21,7 @@ def clean_name(class_name: str) -> str:
 
 
 def check_class_names(class_names: Sequence[str]) -> list[str]:
-    """The names as a list; a UserError where there are none, an empty one, or one that is not text."""
+    """The names as a list; a UserError if there are none, an empty one, or one that is not text."""
     names = list(class_names)
     if not names:
         raise UserError("Expected at least one class name, got none; pass a list of names.")
@@ -35,7 +35,7 @@ class PromptLearner(nn.Module):
     """K prompts `start | context before | class name | context behind | "." end` over learnable vectors.
 
     All learnable vectors of a prompt set stand in one tensor, the *slots*: the n_ctx context vectors (or
-    K x n_ctx class-specific ones), then K class tokens where these are learned too.  A method tunes the slots,
+    K x n_ctx class-specific ones), then K class tokens if these are learned too.  A method tunes the slots,
     for one image (n_slots, D) or for many at once (B, n_slots, D).
 
     The full stop follows the class name or the context behind it.  Where a name ends in a bracket, ")." is one

@@ -1,4 +1,4 @@
-"""The backbone that a context was learned with: vectors of another one mean nothing, even where their width fits."""
+"""The backbone that a context was learned with: vectors of another one mean nothing, even if their width fits."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Origin:
     """What a file says about the backbone its context was learned with.
 
     Args:
-        backbone: its name; empty where the file does not say.
-        weights: digest of its weights, which decides where it is known; empty otherwise.
+        backbone: its name; empty if the file does not say.
+        weights: digest of its weights, which decides; empty if unknown.
         start: (D,) its embedding of the start token, which CoOp's own files hold (`token_prefix`); None otherwise.
     """
 
@@ -33,7 +33,7 @@ class Origin:
         return cls(clip.name, clip.weights_digest)
 
     def check(self, clip: CLIP, source: str) -> None:
-        """Raises a UserError where `clip` is another backbone.
+        """Raises a UserError if `clip` is another backbone.
 
         Args:
             clip: the backbone the context is used with.
@@ -52,7 +52,7 @@ class Origin:
             )
 
     def check_name(self, name: str, source: str) -> None:
-        """As `check`, as far as names alone decide: before the weights of `name` are loaded."""
+        """`check` by names alone, before the weights of `name` are loaded."""
         if not self.weights and self.backbone and self.backbone != name:
             raise self._another(name, source)
 

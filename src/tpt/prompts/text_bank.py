@@ -37,7 +37,7 @@ class TextSettings(TypedDict, total=False):
 
 
 class TextBank(nn.Module):
-    """Text features (K, E) of all classes, or (B, K, E) where the context depends on the image.
+    """Text features (K, E) of all classes, or (B, K, E) if the context depends on the image.
 
     Args:
         clip: the frozen backbone.
@@ -52,12 +52,12 @@ class TextBank(nn.Module):
         normalize: whether the average over templates is scaled to unit length.
         learned_class_token: a vector in place of each class name, see `PromptLearner`.
         seed: of random vectors.
-        meta_input: replaces what the conditional context says of its network's input.
+        meta_input: replaces the conditional context's own setting of its network's input.
         max_tokens: most prompt tokens in flight; bounds memory, changes no answer.
 
     Attributes:
         learner: the class prompts, whose slots may be tuned; None for templates.
-        conditional: CoCoOp's context; None where all images share one.
+        conditional: CoCoOp's context; None if all images share one.
         needs_norm: whether the network wants the length that view 0's feature had.
         notes: what results must say about the context.
     """
@@ -112,11 +112,11 @@ class TextBank(nn.Module):
 
     @torch.no_grad()
     def own_slots(self, image_BE: Tensor, image_norm_B: Tensor | None = None) -> Tensor | None:
-        """(B, n_slots, D) slots where every image has its own; None where all share the learner's.
+        """(B, n_slots, D) slots if every image has its own; None if all share the learner's.
 
         Args:
             image_BE: view 0's features, of unit length.
-            image_norm_B: their lengths before; only looked at where `needs_norm`.
+            image_norm_B: their lengths before; only looked at if `needs_norm`.
         """
         if self.conditional is None or self.learner is None:
             return None

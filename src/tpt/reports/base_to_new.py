@@ -31,7 +31,7 @@ class Halves:
 
     @property
     def harmonic_mean(self) -> float:
-        """Of the two, in %; 0 where either is."""
+        """Harmonic mean of the two, in %; 0 if either is 0."""
         return 2 * self.base * self.new / (self.base + self.new) if self.base and self.new else 0.0
 
 
@@ -42,7 +42,7 @@ class BaseToNew:
     Args:
         row: of the runs on base classes.
         cells: by dataset that both halves were tested on.
-        printed: the published averages over eleven datasets; None where there are none.
+        printed: the published averages over eleven datasets; None if there are none.
     """
 
     row: Row

@@ -1,4 +1,4 @@
-"""A line a row: accuracies, gain, calibration error and seconds beside each other, the best first."""
+"""One line per row: accuracies, gain, calibration error and seconds side by side, the best first."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def _best(values: Sequence[float | None], texts: Sequence[Text]) -> list[Text]:
-    """The texts, those of the largest value marked where there are several to choose from."""
+    """The texts, those of the largest value marked if there are several to choose from."""
     rounded = [None if value is None else round(value, 9) for value in values]  # means of the same numbers are ties
     known = [value for value in rounded if value is not None]
     most = max(known) if len(set(known)) > 1 else None

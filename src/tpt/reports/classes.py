@@ -24,7 +24,7 @@ class ClassResult:
     """One class of a dataset.
 
     Args:
-        name: of the class, or its number where the records have no names.
+        name: of the class, or its number if the records have no names.
         images: answered ones of this class.
         before, after: how many of them were right.
         gain: of accuracy, in points.

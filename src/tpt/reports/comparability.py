@@ -24,7 +24,7 @@ class Mark:
 
     Args:
         why: what it says; cells whose marks say the same share a letter.
-        detail: of this cell, added to the explanation; empty where there is nothing to add.
+        detail: of this cell, added to the explanation; empty if there is nothing to add.
     """
 
     why: str
@@ -38,7 +38,7 @@ def paper_method(run: Run) -> str:
 
 
 def marks_of(run: Run, dataset: str) -> list[Mark]:
-    """All marks of one run's cell; a difference to the printed number is only fair where there are none."""
+    """All marks of one run's cell; a difference to the printed number is only fair if there are none."""
     found = [*_coverage(run, dataset), *_precision(run), *_split(run, dataset)]
     if published_row(run.backbone, paper_method(run), dataset) is not None:
         found += [*_settings(run, dataset), *_learning(run), *_quoted(run)]

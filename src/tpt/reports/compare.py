@@ -18,7 +18,7 @@ class Comparison:
 
     Args:
         points: their difference, in percentage points, with its paired 95 % interval.
-        p_value: of the exact McNemar test; None where a side is a mean over several runs, and for an average.
+        p_value: of the exact McNemar test; None if a side is a mean over several runs, and for an average.
         images: that both have.
         only_one: images that one of them has and the other has not.
     """
@@ -87,7 +87,7 @@ def shared_images(
 
 
 def compare(first: Sequence[Run], second: Sequence[Run], dataset: str) -> Comparison | None:
-    """What `first` has over `second` on a dataset; None where they have no image in common.
+    """What `first` has over `second` on a dataset; None if they have no image in common.
 
     Args:
         first, second: the runs of two rows.
@@ -106,7 +106,7 @@ def comparison(shared: Shared) -> Comparison | None:
 
 
 def mean_comparison(datasets: Sequence[Comparison | None]) -> Comparison | None:
-    """The mean over datasets, each counting once; None where one of them has no image in common."""
+    """The mean over datasets, each counting once; None if one of them has no image in common."""
     known = [found for found in datasets if found is not None]
     if not known or len(known) < len(datasets):
         return None

@@ -11,7 +11,7 @@ Record = Mapping[str, Any]
 
 
 def kind_of(record: Record) -> str | None:
-    """Whether the prediction was fixed, broken or changed from one wrong class to another; None where it stayed."""
+    """Whether the prediction was fixed, broken or changed from one wrong class to another; None if it stayed."""
     if record["problem"] is not None or record["pred"] == record["pred_zero_shot"]:
         return None
     if record["pred"] == record["label"]:

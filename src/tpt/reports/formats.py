@@ -53,7 +53,7 @@ def render(report: Report, format: str, width: int | None = WIDTH) -> str:
 
 
 def terminal_width() -> int | None:
-    """Characters of a line of the terminal that is printed to; None where that is a file or a pipe."""
+    """Characters of a line of the terminal that is printed to; None if that is a file or a pipe."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
@@ -145,5 +145,5 @@ def _harmless(text: str) -> str:
 
 
 def _cell(text: str) -> str:
-    """A cell, which keeps its sign where it is a number, with or without its interval."""
+    """A cell, which keeps its sign if it is a number, with or without its interval."""
     return text if _NUMBERS.fullmatch(text) else _harmless(text)

@@ -148,12 +148,12 @@ def interval_text(interval: Interval | None) -> str:
 
 
 def p_text(p_value: float) -> str:
-    """Two digits, or that it is small."""
+    """Two digits, or `<1e-4`."""
     return f"{p_value:.2g}" if p_value >= 1e-4 else "<1e-4"
 
 
 def shared_text(cell: Cell) -> str:
-    """How many images the comparison is on, and of how many where some are on one side only."""
+    """How many images the comparison is on, and of how many if some are on one side only."""
     assert cell.against is not None
     shared, alone = cell.against.images, cell.against.only_one
     return f"{shared:,}" + (f" of {shared + alone:,}" if alone else "")
@@ -179,7 +179,7 @@ def _remarks(report: Report) -> Iterator[str]:
 
 
 def _sources(report: Report) -> list[str]:
-    """Where published numbers were read, with the rows they stand under where that is not the paper itself."""
+    """Sources of the published numbers, with their rows if the source is not the paper itself."""
     rows: dict[str, dict[str, None]] = {}
     for table in report.tables:
         for row, cells in table.rows:

@@ -23,7 +23,7 @@ class Printed:
     Args:
         caption: its number and what it shows.
         datasets: its columns, by key.
-        shifted: those of its out-of-distribution average; none where it has no such column.
+        shifted: those of its out-of-distribution average; none if it has no such column.
         rows: (backbone, method) -> accuracy in % by column, averages included; a column may be missing.
         errors: (backbone, method) -> calibration error over 20 bins in %, likewise.
         sources: (backbone, method) -> where a row was read.
@@ -74,13 +74,13 @@ def _known(datasets: Sequence[str], cells: Sequence[float | None]) -> dict[str, 
 
 
 def source_of(backbone: str, method: str, dataset: str) -> str | None:
-    """Where the printed row that a cell belongs to was read; None where there is none."""
+    """Where the printed row that a cell belongs to was read; None if there is none."""
     found = _place(backbone, method, dataset)
     return None if found is None else found[0].sources[found[1]]
 
 
 def published_error(backbone: str, method: str, column: str, dataset: str) -> float | None:
-    """A printed calibration error over 20 bins in %; None where there is none.
+    """A printed calibration error over 20 bins in %; None if there is none.
 
     Args:
         backbone, method: as for `published`.
@@ -102,7 +102,7 @@ def paper_backbone(name: str) -> str | None:
 
 
 def published(backbone: str, method: str, column: str) -> float | None:
-    """A printed accuracy in %; None where there is none.
+    """A printed accuracy in %; None if there is none.
 
     Args:
         backbone: as a run names it.

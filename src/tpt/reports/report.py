@@ -23,13 +23,13 @@ class Cell:
     """One cell.
 
     Args:
-        accuracy: in %, the mean over seeds; None where it is missing.
+        accuracy: in %, the mean over seeds; None if it is missing.
         std: over seeds, with the divisor n - 1; None for fewer than two.
-        printed: the published one, in %; None where there is none.
+        printed: the published one, in %; None if there is none.
         printed_error: the published calibration error over 20 bins, in %.
         source: where these were read.
         marks: what sets it off from the paper's cell, or from a whole one.
-        gain: over the same prompt before tuning, in percentage points; None where nothing is tuned.
+        gain: over the same prompt before tuning, in percentage points; None if nothing is tuned.
         p_value: of that gain, by the exact McNemar test; None for averages and over several seeds.
         against: over the row that the report compares with.
         images: answered, of all seeds together.
@@ -53,7 +53,7 @@ class Cell:
 
     @property
     def difference(self) -> float | None:
-        """To the printed accuracy, in percentage points; None where the two are not of the same thing."""
+        """Difference to the printed accuracy, in percentage points; None if the two are not comparable."""
         if self.accuracy is None or self.printed is None or self.marks:
             return None
         return self.accuracy - self.printed
@@ -161,7 +161,7 @@ def _named(rows: Sequence[Row], name: str) -> list[Row]:
 
 
 def _given(rows: Sequence[Row], runs: Sequence[Run]) -> Row:
-    """The row of a run that was named by its directory: the report's own, where that run makes it alone."""
+    """The row of a run that was named by its directory: the report's own, if that run makes it alone."""
     (row, *more) = rows_of(runs)
     if more:
         raise UserError(
@@ -254,7 +254,7 @@ def _seeds(row: Row, answered: Sequence[Run]) -> tuple[Mark, ...]:
 def average_cell(
     row: Row, key: str, columns: Sequence[str], cells: Mapping[str, Cell], other: Row | None = None
 ) -> Cell:
-    """The mean over datasets, each counting once; missing where one of them is."""
+    """The mean over datasets, each counting once; missing if one of them is."""
     printed = _printed(row, key, columns[0])
     if any(cells[name].accuracy is None for name in columns):
         return printed

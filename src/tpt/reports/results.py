@@ -25,7 +25,7 @@ AVERAGED = (
 
 
 def results_of(run_dir: str | Path) -> dict[str, Any]:
-    """What the records of a run say so far, with its manifest: the content of a `results.json`.
+    """Results from a run's records so far and its manifest: the content of a `results.json`.
 
     Args:
         run_dir: of a run, finished or not; datasets without an answer are left out.
@@ -67,7 +67,7 @@ def results_from(manifest: dict[str, Any], records: pa.Table, notes: Sequence[st
 
 
 def averages(datasets: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Means over datasets; under `shifted` those without the datasets that prompts are learned on, where there are both
+    """Means over datasets; under `shifted` those without the datasets that prompts are learned on, if there are both
     (the out-of-distribution average of the paper's Table 1).  What a dataset does not have, as accuracy without labels,
     has no mean.
     """
@@ -82,7 +82,7 @@ def averages(datasets: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def mean_gain(gains: Sequence[Mapping[str, Any] | None]) -> dict[str, float] | None:
-    """`points`, `low` and `high` of the mean of datasets' gains; None where one of them has none."""
+    """`points`, `low` and `high` of the mean of datasets' gains; None if one of them has none."""
     known = [Interval(gain["points"], gain["low"], gain["high"]) for gain in gains if gain is not None]
     if not known or len(known) < len(gains):
         return None
@@ -98,7 +98,7 @@ def gain_values(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 def refuse_unanswered(results: dict[str, Any]) -> None:
-    """Raises an UnansweredError where readable images have no answer; unreadable ones were left out on request."""
+    """Raises an UnansweredError if readable images have no answer; unreadable ones were left out on request."""
     failed = [u["path"] for d in results["datasets"].values() for u in d["unanswered"] if not u["unreadable"]]
     if failed:
         raise UnansweredError(

@@ -50,7 +50,7 @@ def settings_of(run: Run) -> dict[str, Any]:
     """
     kept = {k: v for k, v in run.settings.items() if meaning(k).row}
     if any(key.startswith("views.augmix.") for key in kept):
-        kept["views.augmix"] = "on"  # None where it is off
+        kept["views.augmix"] = "on"  # None if it is off
     if run.training is None:
         return kept
     learned = {f"{TRAINING}{key}": value for key, value in run.training.settings.items()}

@@ -24,7 +24,7 @@ ZERO_SHOT = "zero_shot"  # the only method of the first runs that changes no ans
 
 
 class ImageResult(NamedTuple):
-    """What became of one image: digest of its file, its class, and whether the answers before and after are right."""
+    """One image's outcome: digest of its file, its class, and whether the answers before and after are right."""
 
     content: str
     label: int
@@ -42,7 +42,7 @@ class Run:
         records: of all images done, as `tpt.runs.RECORD_SCHEMA`.
         to_test: by dataset, what the manifest says of it, also of those without an answer yet.
         settings: every value of its configuration by its dotted key.
-        training: how the context was learned, where that is known.
+        training: how the context was learned, if that is known.
     """
 
     path: Path
@@ -63,7 +63,7 @@ class Run:
         about = self.results.get("about_method")
         if isinstance(about, Mapping):
             return bool(about.get("tunes") or about.get("selects"))
-        return bool(self.option != ZERO_SHOT)  # a run of before methods said so themselves
+        return bool(self.option != ZERO_SHOT)  # a run from before methods said so themselves
 
     @property
     def option(self) -> str:

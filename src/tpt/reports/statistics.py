@@ -67,7 +67,7 @@ def bootstrap_means(values: Sequence[float] | np.ndarray, resamples: int = RESAM
 def mean_interval(values: Sequence[float], level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
     """A mean with the interval of a percentile bootstrap: of seconds, say, which have no distribution to speak of.
 
-    For accuracies take `accuracy_interval` and `difference_interval`, which hold where all values are equal.
+    For accuracies take `accuracy_interval` and `difference_interval`, which hold if all values are equal.
 
     Args:
         values: at least one.
@@ -102,7 +102,7 @@ def difference_interval(*groups: Sequence[float] | np.ndarray, level: float = LE
 
 
 def _bonett_price(total: float, squares: float, n: int, level: float) -> Interval:
-    """Of n differences with a sum and a sum of squares."""
+    """The interval for n differences, from their sum and sum of squares."""
     centre = total / (n + 2)
     wide = _two_sided(level) * float(np.sqrt(((squares + 2) / (n + 2) - centre**2) / (n + 2)))
     return _percent(total / n, max(-1.0, centre - wide), min(1.0, centre + wide))
@@ -148,7 +148,7 @@ def _percent(mean: float, low: float, high: float) -> Interval:
 
 
 def _two_sided(level: float) -> float:
-    """How many standard deviations hold so much of a normal distribution."""
+    """The number of standard deviations around the mean that hold the share `level` of a normal distribution."""
     return NormalDist().inv_cdf((1 + level) / 2)
 
 
@@ -185,7 +185,7 @@ def gain_of_counts(won: int, lost: int, images: int, level: float = LEVEL) -> Ga
 
 
 def mcnemar(won: int, lost: int) -> float:
-    """Two-sided p of the exact McNemar test: of so unequal a split of the images that only one side has right, or more.
+    """Two-sided p of the exact McNemar test: of at least so unequal a split of what one side alone has right.
 
     Args:
         won, lost: images that only the one, or only the other, got right.

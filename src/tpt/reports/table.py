@@ -11,7 +11,7 @@ from tpt.reports.grid import Grid, Legend, Line, Text, interval_text, signed
 from tpt.reports.statistics import Interval
 
 LABELLED = ("zero-shot", "{method}", "gain [95 %]")
-UNLABELLED = ("changed", "confidence")  # in their place, where no dataset has labels
+UNLABELLED = ("changed", "confidence")  # in their place, if no dataset has labels
 BESIDE = ("dataset", "images"), ("entropy", "views", "img/s")
 
 
@@ -48,7 +48,7 @@ def _line(name: str, d: Mapping[str, Any], labelled: bool) -> Line:
 
 
 def _answers(d: Mapping[str, Any], labelled: bool) -> tuple[str, ...]:
-    """Accuracies and their gain; what changed, where no dataset has labels."""
+    """Accuracies and their gain; what changed, if no dataset has labels."""
     if not labelled:
         return f"{d['changed']:.1f} %", f"{d['confidence_zero_shot']:.1f}→{d['confidence']:.1f} %"
     if "acc" not in d:
@@ -69,7 +69,7 @@ def results_text(results: Mapping[str, Any], width: int | None = None) -> str:
 
     Args:
         results: the content of a `results.json`.
-        width: of the terminal; None where there is none, which leaves lines whole.
+        width: of the terminal; None if there is none, which leaves lines whole.
     """
     from tpt.reports.terminal import to_terminal  # noqa: PLC0415 -- rich takes time to load
 

@@ -27,7 +27,7 @@ def to_terminal(tables: Sequence[Grid], legend: Legend, width: int | None, color
     Args:
         tables: to be shown.
         legend: what stands under them.
-        width: characters of a line; None where there is no terminal: then no line ends before its time.
+        width: characters of a line; None if there is no terminal: then no line ends before its time.
         color: whether bold and dim are written as escape codes.
     """
     wide = NO_END if width is None else width

@@ -36,7 +36,7 @@ class TransferCell:
 
     @property
     def improvement(self) -> float | None:
-        """Relative, see `relative_improvement`; None where zero-shot classification gets nothing right."""
+        """Relative, see `relative_improvement`; None if zero-shot classification gets nothing right."""
         return relative_improvement(self.accuracy, self.zero_shot) if self.zero_shot else None
 
 
@@ -77,7 +77,7 @@ def transfer_matrices(runs: Sequence[Run], learned_on: Mapping[str, str] | None 
 
     Args:
         runs: with learned contexts (rows coop and cocoop), and of `row=clip` for the zero-shot accuracy.
-        learned_on: a run's directory or its context's path -> dataset, where its `training.json` does not say.
+        learned_on: a run's directory or its context's path -> dataset, if its `training.json` does not say.
 
     Raises:
         UserError: there is no run of one of these kinds, or the dataset a context was learned on is not known.
@@ -141,7 +141,7 @@ def _one_row(source: str, runs: Sequence[Run]) -> Row:
 
 
 def transfer_cell(runs: Sequence[Run], baselines: Sequence[Run], target: str) -> TransferCell | None:
-    """One cell, on the images that both sides have; None where there is none."""
+    """One cell, on the images that both sides have; None if there is none."""
     if not runs or not baselines:
         return None
     shared = shared_images(runs, baselines, target)

@@ -1,4 +1,4 @@
-"""The directory of a run: one process at a time is at it, and only the same run continues what is there."""
+"""The directory of a run: one process at a time uses it, and only the same run continues what is there."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class ClaimedDirectory:
         """Locks the directory, and removes what a killed process left unfinished.
 
         Raises:
-            UserError: another process is at it, it holds another run, or something that is no file of a run.
+            UserError: another process uses it, it holds another run, or something that is no file of a run.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._refuse_odd()
@@ -100,7 +100,7 @@ class ClaimedDirectory:
             remove_partial(folder)
 
     def _refuse_odd(self) -> None:
-        """Raises where the name of a file of the run is taken by a folder, a pipe or a link that leads nowhere."""
+        """Raises if the name of a file of the run is taken by a folder, a pipe or a link that leads nowhere."""
         for kind, names in ((stat.S_ISREG, (LOCK, self.manifest_name, *self.files)), (stat.S_ISDIR, self.folders)):
             for name in names:
                 path = self.folder / name

@@ -1,4 +1,4 @@
-"""Which images of a run are done, and that one process at a time is at it."""
+"""Which images of a run are done; one process at a time uses its directory."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ class RunDirectory(ClaimedDirectory):
             Indices of the images that are done, by dataset.
 
         Raises:
-            UserError: another process is at it, there are records and `resume` is off, the settings differ, or the
+            UserError: another process uses it, there are records and `resume` is off, the settings differ, or the
                 records are not those of this run.
-            DataError: an image that was tested is another one by now.
+            DataError: the file of a tested image has changed since.
         """
         if self.first:
             self.take()
@@ -74,7 +74,7 @@ class RunDirectory(ClaimedDirectory):
         return done
 
     def _done(self, datasets: Sequence[ImageDataset]) -> dict[str, set[int]]:
-        """Indices of recorded images, by dataset; raises where a record is of an image that the run does not have."""
+        """Indices of recorded images, by dataset; raises if a record is of an image that the run does not have."""
         images = {dataset.name: len(dataset) for dataset in datasets}
         done: dict[str, set[int]] = {name: set() for name in images}
         for name, indices in self._by_dataset("index"):
@@ -124,14 +124,14 @@ class RunDirectory(ClaimedDirectory):
 
 
 def _changed_images(rows: pa.RecordBatch, by_name: Mapping[str, ImageDataset]) -> list[str]:
-    """Where the images lie that are others than they were."""
+    """Places of the images whose files have changed."""
     places = zip(*(column.to_pylist() for column in rows.columns), strict=True)
     found = (_changed_image(by_name[name], index, digest) for name, index, digest in places)
     return [where for where in found if where is not None]
 
 
 def _changed_image(dataset: ImageDataset, index: int, digest: str) -> str | None:
-    """Where the image lies, if it is another than it was."""
+    """The image's place, if its file has changed."""
     try:
         same = content_digest(dataset.content(index)) == digest
     except BadImageError:

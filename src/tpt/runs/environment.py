@@ -15,10 +15,10 @@ PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "open_clip_torch"
 
 
 def session(processes: int = 1) -> dict[str, Any]:
-    """What is to be known of this start.
+    """Facts about this start, for the manifest.
 
     Args:
-        processes: that work on the run.
+        processes: number of processes that work on the run.
     """
     return {"started": datetime.now(UTC).isoformat(timespec="seconds"), "processes": processes, **environment()}
 
@@ -35,7 +35,7 @@ def environment() -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The checkout's commit, `-dirty` behind it where files differ; None outside a checkout."""
+    """The checkout's commit, `-dirty` behind it if files differ; None outside a checkout."""
     try:
         done = subprocess.run(
             ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],

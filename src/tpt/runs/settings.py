@@ -1,8 +1,8 @@
 """The one register of what each setting means to records, to the rows of tables and to figures.
 
 A setting is a dotted key of a configuration.  An entry of the register stands for the key and all below it, the longest
-one that fits holds, and what has no entry, such as a setting of a new method, is taken at its word: it may change
-records, it sets rows of a table off from each other, and where it varies in a sweep it is the axis of a figure.
+one that fits holds, and what has no entry, such as a setting of a new method, is taken as it is: it may change
+records, it sets rows of a table off from each other, and if it varies in a sweep it is the axis of a figure.
 
 Settings of the training run that a context comes from have `training.` in front.
 """
@@ -131,7 +131,7 @@ def is_seed(key: str) -> bool:
 
 
 def axis_label(key: str) -> str:
-    """What the axis of a figure calls a setting; empty where there is no such figure."""
+    """What the axis of a figure calls a setting; empty if there is no such figure."""
     found = meaning(key).axis
     return key.removeprefix(TRAINING).rsplit(".", 1)[-1].replace("_", " ") if found is None else found
 

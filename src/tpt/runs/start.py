@@ -55,7 +55,7 @@ def keep_start(folder: Path, start: Start, anew: bool = False) -> None:
 
 
 def read_start(folder: Path) -> Start | None:
-    """How the run or sweep in a directory was started; None where none was.
+    """How the run or sweep in a directory was started; None if none was.
 
     Raises:
         UserError: it cannot be read, or is damaged.

@@ -1,4 +1,4 @@
-"""What a job knows of the sweep it belongs to: its place, and from the jobs that are done the time left."""
+"""A job's view of its sweep: its place, and the time left, estimated from the jobs that are done."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Sweep:
     Args:
         folder: of the sweep; each job's own is in it.
         job: number of this job, from 0.
-        jobs: how many there are; None where only the sweeper knows.
-        settings: what the sweep gives this job and other jobs otherwise, such as `method.steps=2`.
+        jobs: how many there are; None if only the sweeper knows.
+        settings: the swept settings with this job's values, such as `method.steps=2`.
         in_turn: whether one job starts when another ends.
     """
 
@@ -37,7 +37,7 @@ class Sweep:
         return [seconds for folder in folders if (seconds := seconds_of(folder)) is not None]
 
     def seconds_left(self, of_this_job: float) -> float | None:
-        """Until the sweep ends; None where that cannot be told.
+        """Seconds until the sweep ends; None if that cannot be told.
 
         A job to come is taken to need the median of those done: the first one often fills the feature cache for all.
 
@@ -54,7 +54,7 @@ class Sweep:
 
 
 def seconds_of(folder: Path) -> float | None:
-    """How long a run took; None where it has no results.
+    """How long a run took; None if it has no results.
 
     A run that was continued says how long its last start took, so what its records took is looked at as well.
     """

@@ -70,11 +70,11 @@ class TrainingDirectory(ClaimedDirectory):
 
     @property
     def checkpoint(self) -> Path | None:
-        """What training goes on from; None where it begins anew."""
+        """What training goes on from; None if it begins anew."""
         return self._given if self._elsewhere or (self.resume and self._given.exists()) else None
 
     def is_new(self) -> bool:
-        """Whether the directory should hold nothing yet, as where another one's checkpoint is continued in it."""
+        """Whether the directory should hold nothing yet, as when another one's checkpoint is continued in it."""
         return not self.resume or self._elsewhere
 
     def holds_a_run(self) -> bool:
@@ -82,7 +82,7 @@ class TrainingDirectory(ClaimedDirectory):
         return any((self.folder / name).exists() for name in (TRAINING, LAST, CONTEXT))
 
     def goes_on_from(self, said: str) -> None:
-        """Takes up what the checkpoint that is continued says of the run that wrote it.
+        """Reads from the continued checkpoint which run wrote it.
 
         Raises:
             UserError: it is damaged.
@@ -106,7 +106,7 @@ class TrainingDirectory(ClaimedDirectory):
             session: versions, commit and time of this start; each start adds one.
 
         Raises:
-            UserError: another process is at it, there is another run, or settings or images differ from those of the
+            UserError: another process uses it, there is another run, or settings or images differ from those of the
                 run that is continued.
         """
         if not self.first:
@@ -131,7 +131,7 @@ def as_text(manifest: Mapping[str, Any], session: Mapping[str, Any]) -> str:
 
 
 def metrics_before(folder: Path) -> dict[str, float]:
-    """The metrics of a run that was through before this start, which had nothing left to do; none if it was not."""
+    """The metrics of a run that was finished before this start; none if it was not finished."""
     try:
         found = json.loads(read_bytes(folder / "training.json"))["metrics"]
         return {str(name): float(value) for name, value in found.items()}
@@ -147,7 +147,7 @@ def training_files(config: Mapping[str, Any]) -> dict[str, str]:
 def about_shots(shots: Shots) -> dict[str, Any]:
     """What a manifest says of the images to learn from: `datasets` and `contents`, each by split.
 
-    Of more than `MOST_READ` images, the content of so many evenly spaced ones is remembered.
+    Of more than `MOST_READ` images, the content of `MOST_READ` evenly spaced ones is recorded.
     """
     splits = {"train": shots.train} | ({"val": shots.val} if shots.val is not None else {})
     places = [(split, dataset, index) for split, dataset in splits.items() for index in range(len(dataset))]

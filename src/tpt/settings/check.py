@@ -37,7 +37,7 @@ def refuse_wrong(cfg: DictConfig, program: str, overrides: Sequence[Override] = 
 
 
 def refuse(register: Register, key: str, value: Any) -> None:
-    """Raises a UserError where a setting may not have this value."""
+    """Raises a UserError if a setting may not have this value."""
     found = register.settings.get(key)
     if found is None or found.kind is None or found.kind.accepts(value):
         return
@@ -61,7 +61,7 @@ def check_sweep(cfg: DictConfig, overrides: Sequence[Override]) -> None:
 
 
 def _refuse_interval(register: Register, override: Override) -> None:
-    """Raises where a sweeper would draw numbers between two for a setting that takes whole ones."""
+    """Raises if a sweeper would draw numbers between two for a setting that takes whole ones."""
     key, kind = override.key_or_group, register.settings[override.key_or_group].kind
     if override.is_interval_sweep() and kind is not None and WHOLE in kind.types and NUMBER not in kind.types:
         low, high = (int(end) for end in values_of(override))
@@ -76,7 +76,7 @@ def values_of(override: Override, text: bool = False) -> list[Any]:
     """What a sweep gives a setting, or the one value that it has.
 
     Of an interval, from which a sweeper draws, these are its ends; of a pattern, such as `method=glob(z*)`, the options
-    that match where the override can look for them, and else the pattern.
+    that match, or the pattern itself if the override cannot look for them.
 
     Args:
         override: of the command line, or of an experiment.
@@ -105,7 +105,7 @@ def _refuse_unknown(register: Register, program: str, debug: bool) -> None:
 
 
 def _refuse_added(register: Register, overrides: Sequence[Override]) -> None:
-    """Raises where `+key=value` adds a setting that nothing reads."""
+    """Raises if `+key=value` adds a setting that nothing reads."""
     for override in overrides:
         added, key = override.type in (OverrideType.ADD, OverrideType.FORCE_ADD), override.key_or_group
         new = [name for name in register.settings if added and f"{name}.".startswith(f"{key}.")]
@@ -125,7 +125,7 @@ def _shown(value: Any) -> str:
 
 
 def _hint(key: str, kind: Kind, value: Any) -> str:
-    """What to write instead, where that can be told from the value."""
+    """What to write instead, if that can be told from the value."""
     got = type_of(value)
     if got == NUMBER and value == value // 1 and kind.accepts(int(value)):  # 4.0
         return f", which has a point; write {key}={int(value)}"

@@ -12,7 +12,7 @@ from typing import Any
 
 from tpt.settings.register import Register, leaves
 
-WIDTH = 160  # where the output is no terminal
+WIDTH = 160  # if the output is no terminal
 NAMES = 34  # characters of the column of settings
 # Of the settings of other libraries' parts, for which no line of a file or docstring of ours speaks.
 MEANINGS = {
@@ -103,7 +103,7 @@ def _says(line: str) -> bool:
 
 
 def _remarks(folders: Sequence[Path], choices: Mapping[str, str]) -> dict[str, str]:
-    """What the files of the chosen options say behind their settings."""
+    """The comments behind settings, of the files of all chosen options."""
     found: dict[str, str] = {}
     for group, chosen in choices.items():
         for option in _each(chosen):
@@ -129,7 +129,7 @@ def _of_file(folders: Sequence[Path], name: str, prefix: str, depth: int = 0) ->
 
 
 def comments(path: Path, prefix: str) -> dict[str, str]:
-    """What a YAML file says behind its settings, by dotted key."""
+    """The comments behind the settings of a YAML file, by dotted key."""
     found: dict[str, str] = {}
     above: list[tuple[int, str]] = []  # indentation and name of the groups that a line is in
     for line in path.read_text("utf-8").splitlines():
@@ -149,7 +149,7 @@ def _shown(value: Any) -> str:
 
 
 def _row(name: str, said: str) -> list[str]:
-    """A name and what is said of it, beside or below it."""
+    """A name and its description, beside or below it."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH
     inside = textwrap.wrap(said, max(width - NAMES - 4, 20)) or [""]
     if len(name) > NAMES:

@@ -1,4 +1,4 @@
-"""Of what kind the value of a setting may be."""
+"""The kinds of values that settings take."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _TYPES: dict[type, str] = {type(None): NULL, bool: FLAG, int: WHOLE, float: NUMB
 
 @dataclass(frozen=True)
 class Kind:
-    """What a value may be.
+    """The values that a setting may have.
 
     Args:
         types: of `null`, `flag`, `whole`, `number`, `text`, `list` and `mapping`; a whole number is a number as well.
-        words: the only texts, where there are some few; none allows any.
+        words: the only texts allowed; empty allows any.
         least, most: the smallest and the largest number.
         above, below: what a number must be larger or smaller than.
         filled: whether an empty text is refused.
@@ -111,7 +111,7 @@ class Kind:
         return "".join(f"{word} {value:g}" for word, value in words.items() if value is not None)
 
     def within(self, other: Kind) -> Kind:
-        """What is of both kinds."""
+        """The kind of values that are of both kinds."""
         numbers = frozenset({WHOLE, NUMBER})
         both = (self.types & other.types) | (numbers & self.types & other.types)
         if NUMBER in self.types and WHOLE in other.types:
@@ -123,12 +123,12 @@ class Kind:
 
 
 def type_of(value: Any) -> str:
-    """Of which type a value of a configuration is."""
+    """The type of a value of a configuration."""
     return next((name for kind, name in _TYPES.items() if isinstance(value, kind)), LIST)
 
 
 def kind_of(hint: Any) -> Kind | None:
-    """The kind of an annotation, of what of it a configuration can say; None where it can say anything."""
+    """The kind of an annotation, as far as a configuration can express it; None if it allows anything."""
     if get_origin(hint) is Literal:
         return Kind(frozenset({TEXT}), words=tuple(str(word) for word in get_args(hint)))
     if get_origin(hint) in (Union, types.UnionType):

@@ -17,12 +17,12 @@ SEEDS = 2**32 - 1  # the largest that numpy takes
 
 
 def at_least(number: float) -> Kind:
-    """Any kind; a number is so large."""
+    """Any kind; a number is at least this large."""
     return Kind(_ANY, least=number)
 
 
 def above(number: float) -> Kind:
-    """Any kind; a number is larger."""
+    """Any kind; a number is larger than this."""
     return Kind(_ANY, above=number)
 
 
@@ -136,7 +136,7 @@ REFUSES = {"test_time": TEST_REFUSES, "train_coop": TRAIN_REFUSES}
 
 
 def range_of(key: str) -> Kind | None:
-    """The range of a setting; None where its kind is all."""
+    """The range of a setting; None if its kind is all."""
     return next((kind for pattern, kind in RANGES.items() if fnmatchcase(key, pattern)), None)
 
 
@@ -146,6 +146,6 @@ def program_kind(key: str) -> Kind | None:
 
 
 def refused(program: str, key: str) -> str | None:
-    """Why a program refuses a setting, and what to give instead; None where it takes it."""
+    """Why a program refuses a setting, and what to give instead; None if it takes it."""
     rules = REFUSES.get(program, {})
     return next((why for pattern, why in rules.items() if fnmatchcase(key, pattern)), None)

@@ -1,4 +1,4 @@
-"""Every setting of a configuration: where it goes, of which kind it is, and what it means."""
+"""Every setting of a configuration: where it goes, its kind and its meaning."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Setting:
 
     Args:
         key: dotted, as on the command line.
-        kind: of its value; None where it may be anything.
-        meaning: a line on it; "" where none is known.
+        kind: of its value; None if it may be anything.
+        meaning: a line on it; "" if none is known.
     """
 
     key: str
@@ -85,7 +85,7 @@ class Register:
                 self._becomes.setdefault(reference[1], []).append(found)
 
     def _merged(self, key: str) -> Setting:
-        """A setting of which is known what it becomes."""
+        """A setting that is known to become an argument."""
         setting = self.settings[key]
         kind, meaning = setting.kind, setting.meaning
         for part in self._becomes.get(key, ()):
@@ -96,7 +96,7 @@ class Register:
 
 
 def _kind_in(target: Target, name: str, key: str) -> Kind | None:
-    """The kind of an argument, with its range where the part is ours."""
+    """The kind of an argument, with its range if the part is ours."""
     kind, limits = target.kinds[name], range_of(key) if target.ours else None
     if kind is not None and limits is not None:
         kind = kind.within(limits)

@@ -13,7 +13,7 @@ from tpt.printing import printable, say
 
 
 def show_settings(cfg: DictConfig) -> None:
-    """Prints all settings where `print_config` is set, in colours on a terminal; the first process alone."""
+    """Prints all settings if `print_config` is set, in colours on a terminal; the first process alone."""
     if not cfg.print_config or os.environ.get("LOCAL_RANK", "0") != "0":
         return
     text = OmegaConf.to_yaml(cfg, resolve=True)

@@ -23,7 +23,7 @@ class Target:
 
     Args:
         name: of it.
-        kinds: of its arguments; None where an argument takes anything.
+        kinds: of its arguments; None if an argument takes anything.
         meanings: a line on each of them, as far as there is one.
         open: whether it takes arguments of other names as well.
         ours: whether it is of this project, or an optimizer of torch.
@@ -40,7 +40,7 @@ class Target:
 
 @lru_cache
 def target_of(path: str) -> Target | None:
-    """What is there under a dotted path; None where nothing can be found out, which whoever makes it then says."""
+    """The object at a dotted path; None if it cannot be loaded, which is reported when it is made."""
     try:
         made = get_object(path)
         kinds, more = _arguments(made)

@@ -77,7 +77,7 @@ class AdaptationTask(LightningModule):
     def method(self, dataset_index: int) -> Method:
         """The method with the text bank of one dataset; the bank of the dataset before is dropped, or used again.
 
-        It serves again where the classes are the same, as in the bundled domains: nothing of an image stays in it.
+        It serves again if the classes are the same, as in the bundled domains: nothing of an image stays in it.
         """
         if dataset_index not in self._methods:
             dataset = self.datasets[dataset_index]
@@ -159,7 +159,7 @@ class AdaptationTask(LightningModule):
         return encoded
 
     def _adapt(self, dataset_index: int, features: Tensor, needed: dict[str, Tensor]) -> Adaptation:
-        """The method's answer, in smaller parts where memory runs out."""
+        """The method's answer, in smaller parts if memory runs out."""
         method = self.method(dataset_index)
         while True:
             try:

@@ -36,7 +36,7 @@ class Percent(MulticlassAccuracy):
     """Accuracy in %, as everywhere in this project."""
 
     def compute(self) -> Tensor:
-        """Of all that was counted."""
+        """The accuracy of everything counted."""
         share: Tensor = super().compute()
         return 100 * share
 

@@ -20,7 +20,7 @@ BEST = "best.ckpt"
 class LastEpoch(ModelCheckpoint):
     """Keeps `last.ckpt`: the state behind the last epoch that was finished.
 
-    A checkpoint from within an epoch could not be continued to the same numbers, so none is written where
+    A checkpoint from within an epoch could not be continued to the same numbers, so none is written if
     `max_steps` or the like cuts an epoch short.
     """
 
@@ -39,16 +39,16 @@ class LastEpoch(ModelCheckpoint):
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing, wherever it is continued."""
+        """Nothing, in whatever directory it is continued."""
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves where the epoch was run to its end."""
+        """Saves if the epoch was run to its end."""
         if _is_whole(trainer):
             super().on_train_epoch_end(trainer, pl_module)
 
 
 def _is_whole(trainer: Trainer) -> bool:
-    """Whether the epoch at hand was run to its end."""
+    """Whether the current epoch was run to its end."""
     return bool(trainer.fit_loop.epoch_loop.batch_progress.is_last_batch)
 
 
@@ -64,17 +64,17 @@ class BestEpoch(ModelCheckpoint):
         )
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves where the epoch was run to its end, and is the best."""
+        """Saves if the epoch was run to its end, and is the best."""
         if _is_whole(trainer):
             super().on_train_epoch_end(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves where the epoch was run to its end, and is the best."""
+        """Saves if the epoch was run to its end, and is the best."""
         if _is_whole(trainer):
             super().on_validation_end(trainer, pl_module)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes up the best score, for the file of this directory."""
+        """Restores the best score, for the file of this directory."""
         score, path = state_dict["best_model_score"], str(Path(str(self.dirpath)) / BEST)
         if score is not None and Path(path).is_file():
             here = {"best_model_path": path, "kth_best_model_path": path, "best_k_models": {path: score}}
@@ -100,7 +100,7 @@ def save_learned(
 ) -> dict[str, str]:
     """Writes the learned context for this project and, if asked, for the official programs.
 
-    Files: `context.safetensors` (the last epoch's, as the papers use) and, where there is a `best.ckpt`,
+    Files: `context.safetensors` (the last epoch's, as the papers use) and, if there is a `best.ckpt`,
     `context-best.safetensors`; the same two as `prompt_learner/model.pth.tar-<epochs>` and `model-best.pth.tar`.
 
     Args:

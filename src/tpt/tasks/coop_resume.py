@@ -25,7 +25,7 @@ _PROGRESS = ("ready", "started", "processed")
 
 
 class CheckpointError(UserError):
-    """A checkpoint that cannot be continued; the message says why and what would do."""
+    """A checkpoint that cannot be continued; the message says why, and what to use instead."""
 
 
 class WholeFiles(TorchCheckpointIO):
@@ -43,7 +43,7 @@ class WholeFiles(TorchCheckpointIO):
 
 
 def check_checkpoint(path: Path, task: CoOpTask | CoCoOpTask, trainer: Trainer) -> str:
-    """What a checkpoint says of its run, after a look at whether this run can go on from it.
+    """A checkpoint's words about its run, once it is checked that this run can continue it.
 
     It must have been written behind an epoch that was run to its end: from within one, other images would follow.
 
@@ -129,7 +129,7 @@ def _same_loops(found: Any, trainer: Trainer) -> None:
 
 
 def _alike(found: Any, fresh: Any, where: str) -> None:
-    """Raises where `found` is not built like `fresh`: keys, lengths and kinds."""
+    """Raises if `found` is not built like `fresh`: keys, lengths and kinds."""
     _expect(type(found) is type(fresh), f"{where} is a {type(found).__name__}, not a {type(fresh).__name__}")
     if isinstance(fresh, Mapping):
         _expect(found.keys() == fresh.keys(), f"{where} has other entries than it should")
@@ -144,7 +144,7 @@ def _alike(found: Any, fresh: Any, where: str) -> None:
 
 
 def _epochs_done(content: Mapping[str, Any], task: CoOpTask | CoCoOpTask) -> int:
-    """How many epochs were run to their end, of which all counters must tell the same."""
+    """How many epochs were run to their end; all counters must agree on it."""
     epoch, step, loop = content["epoch"], content["global_step"], content["loops"]["fit_loop"]
     _expect(type(epoch) is int and 0 <= epoch < task.epochs, f"epoch {epoch!r} is none of {task.epochs}")
     of_epochs = [loop["epoch_progress"][part][name] for part in ("total", "current") for name in _PROGRESS]
@@ -156,7 +156,7 @@ def _epochs_done(content: Mapping[str, Any], task: CoOpTask | CoCoOpTask) -> int
 
 
 def _same_optimizer(content: Mapping[str, Any], task: CoOpTask | CoCoOpTask, epochs: int) -> None:
-    """Raises where optimizer or schedule are not those of the run behind so many epochs."""
+    """Raises if optimizer or schedule are not those of the run after `epochs` epochs."""
     fresh = task.configure_optimizers()
     optimizer, schedule = fresh["optimizer"], fresh["lr_scheduler"]["scheduler"].state_dict()
     _expect(len(content["optimizer_states"]) == len(content["lr_schedulers"]) == 1, "there is no single optimizer")
@@ -202,7 +202,7 @@ def _is_score(name: str, value: Any) -> bool:
 
 
 def use_threads(stored: Mapping[str, int] | None, device: torch.device, processes: int) -> dict[str, int]:
-    """Fixes the number of threads that a process computes with on a CPU, where it moves last digits.
+    """Fixes the number of threads that a process computes with on a CPU, if it moves last digits.
 
     Args:
         stored: of the run that is continued, or of its first process; None divides the cores anew.
@@ -220,7 +220,7 @@ def use_threads(stored: Mapping[str, int] | None, device: torch.device, processe
 
 
 class _Restored(Callback):
-    """Knows whether everything of a checkpoint was taken up."""
+    """Knows whether a checkpoint was restored completely."""
 
     done = False
 
@@ -230,11 +230,11 @@ class _Restored(Callback):
 
 @contextlib.contextmanager
 def taking_up(path: Path | None, trainer: Trainer) -> Iterator[None]:
-    """Around `trainer.fit`: an error while a checkpoint is taken up is the checkpoint's.
+    """Around `trainer.fit`: blames the checkpoint for an error while it is restored.
 
     Args:
-        path: of the checkpoint; None where there is none.
-        trainer: that takes it up.
+        path: of the checkpoint; None if there is none.
+        trainer: that restores it.
 
     Raises:
         CheckpointError: in place of an error from inside.
@@ -249,7 +249,7 @@ def taking_up(path: Path | None, trainer: Trainer) -> Iterator[None]:
         yield
     except (UserError, OSError, MemoryError):
         raise
-    except Exception as error:  # what a library says of values that are not what it expects
+    except Exception as error:  # raised by a library at values that it does not expect
         if restored.done:
             raise
         _refuse(path, error)

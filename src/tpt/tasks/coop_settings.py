@@ -31,7 +31,7 @@ def coop_task(
     Args:
         clip: the frozen backbone.
         class_names: K names.
-        shots: images per class; decides the number of epochs where `epochs` is None.
+        shots: images per class; decides the number of epochs if `epochs` is None.
         dataset: what is learned on, by the catalogue's key, which decides as well.
         ctx_init: words to start from; None starts from `n_ctx` random vectors.
         n_ctx: number of random vectors.

@@ -40,11 +40,11 @@ class MethodMaker:
         self.source: str = "words: each dataset's own" if self._context is None else self._context.source
 
     def fingerprint(self) -> str | None:
-        """Changes with any bit of the context; None where that follows from each dataset's words."""
+        """Changes with any bit of the context; None if that follows from each dataset's words."""
         return None if self._context is None else str(self._context.fingerprint())
 
     def machine_settings(self, device: torch.device) -> dict[str, int]:
-        """What the method says of its settings that follow from the machine; nothing where it is made by a function."""
+        """The method's values of settings that depend on the machine; none if it is made by a function."""
         says = getattr(self._make_method.func, "machine_settings", None)
         return {} if says is None else dict(says(self.clip, device))
 
@@ -54,22 +54,22 @@ class MethodMaker:
         return self._make_method.keywords.get("reward")
 
     def about(self) -> dict[str, bool]:
-        """What the method says of itself: whether it tunes, and whether it selects views."""
+        """The method's own description: whether it tunes, and whether it selects views."""
         return {"tunes": self._kind.tunes, "selects": self._kind.selects}
 
     @property
     def _kind(self) -> type[Method]:
-        """The method's class; that of all methods where a function makes it."""
+        """The method's class; that of all methods if a function makes it."""
         made = self._make_method.func
         return made if isinstance(made, type) and issubclass(made, Method) else Method
 
     def divide(self, stored: Mapping[str, int] | None, device: torch.device, threads: int) -> dict[str, int]:
-        """Fixes how work is divided where that follows from the machine, since it moves last digits.
+        """Fixes how work is divided if that follows from the machine, since it moves last digits.
 
         Args:
             stored: the division of the run that is continued; None divides anew.
             device: that will do the work.
-            threads: of each process, where that is a CPU.
+            threads: of each process, if that is a CPU.
 
         Returns:
             The division: threads of a process, and the method's settings that were left open.
@@ -84,7 +84,7 @@ class MethodMaker:
         """Makes the method of every dataset once, before anything is encoded.
 
         Args:
-            num_views: the datasets, each with the number of its views; None where that is not known.
+            num_views: the datasets, each with the number of its views; None if that is not known.
 
         Raises:
             UserError: a setting, names or a number of views that the method cannot work with.
@@ -103,7 +103,7 @@ class MethodMaker:
 
     @property
     def threads(self) -> int | None:
-        """That a process computes with on a CPU, where their number moves last digits."""
+        """Threads that a process computes with, on a CPU, where their number changes last digits."""
         return self._division.get(THREADS)
 
     def __call__(self, dataset: ImageDataset) -> Method:

@@ -34,7 +34,7 @@ class Outcome:
 
 
 def answered_rows(batch: EpisodeBatch, out: Adaptation) -> list[dict[str, Any]]:
-    """Records of images that have an answer, or `problem` where it is not a number.
+    """Records of images that have an answer, or a `problem` if the answer is NaN.
 
     Args:
         batch: B images.

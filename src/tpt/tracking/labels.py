@@ -15,7 +15,7 @@ TAG_LENGTH = 64  # W&B refuses longer ones
 
 
 def name_of(manifest: Mapping[str, Any], folder: str | Path, sweep: Sweep | None) -> str:
-    """The run's directory; in a sweep, where that is a number, the method and what sets the job off from others."""
+    """The run's directory; in a sweep, if that is a number, the method and what sets the job off from others."""
     if sweep is None:
         return Path(folder).name
     return " ".join([str(manifest["method"]), *map(_short, sweep.settings)])
@@ -28,7 +28,7 @@ def _short(setting: str) -> str:
 
 
 def tags_of(manifest: Mapping[str, Any]) -> list[str]:
-    """Method, backbone and data, and the row and experiment where they were chosen."""
+    """Method, backbone and data, and the row and experiment if they were chosen."""
     chosen = manifest["choices"]
     found = [manifest["method"], manifest["backbone"]["name"], *(chosen.get(group) for group in TAGGED)]
     return list(dict.fromkeys(str(tag)[:TAG_LENGTH] for tag in found if tag not in (None, "null")))

@@ -1,4 +1,4 @@
-"""TensorBoard and MLflow: Lightning's loggers, which take up what the run is."""
+"""TensorBoard and MLflow: Lightning's loggers, told which run this is."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class RunTensorBoard(SafeLogger, TensorBoardLogger):
         self._notes = notes
 
     def describe(self, manifest: Mapping[str, Any], sweep: Sweep | None) -> None:
-        """Takes up what the run is, before its first image."""
+        """Receives the manifest of the run, before its first image."""
         self.safely(lambda _: self.log_hyperparams(config_of(manifest)))
         self.safely(lambda writer: writer.add_text("tags", ", ".join(_all_tags(manifest))))
         if self._notes:
@@ -52,7 +52,7 @@ class RunTensorBoard(SafeLogger, TensorBoardLogger):
 
 
 class RunMLFlow(SafeLogger, MLFlowLogger):
-    """A run of MLflow, with every setting as a parameter; where MLflow cannot be reached, the run goes on without it.
+    """A run of MLflow, with every setting as a parameter; if MLflow cannot be reached, the run goes on without it.
 
     Args:
         folder: of the run, which gives it its name.
@@ -73,7 +73,7 @@ class RunMLFlow(SafeLogger, MLFlowLogger):
             super().__init__(tracking_uri=tracking_uri, **settings)
         except ModuleNotFoundError as error:
             raise _missing("mlflow") from error
-        except Exception as error:  # of MLflow's own kinds, which are known only where it is installed
+        except Exception as error:  # of MLflow's own kinds, which are known only if it is installed
             raise UserError(
                 f"Expected a place for MLflow's runs in logger.mlflow.tracking_uri, such as sqlite:///FILE or the "
                 f"address of a server, got {tracking_uri!r} ({first_line(error)})."
@@ -87,7 +87,7 @@ class RunMLFlow(SafeLogger, MLFlowLogger):
         return self._experiment_name
 
     def describe(self, manifest: Mapping[str, Any], sweep: Sweep | None) -> None:
-        """Takes up what the run is, before its first image; the jobs of a sweep carry its name as the tag `sweep`."""
+        """Receives the manifest of the run, before its first image; a sweep's name is the tag `sweep` of its jobs."""
         self._run_name = self._run_name or name_of(manifest, self._folder, sweep)
         about = {"tags": ", ".join(_all_tags(manifest)), NOTE_TAG: self._notes, "sweep": sweep and sweep.name}
         self.tags = {**{key: value for key, value in about.items() if value}, **(self.tags or {})}

@@ -35,7 +35,7 @@ MEASURES = (
 
 
 def results_panel(found: Mapping[str, Mapping[str, Any]]) -> Any:
-    """The measures of each dataset; empty where it has no labels for them."""
+    """The measures of each dataset; empty if it has no labels for them."""
     rows = [[name, *(values.get(measure) for measure in MEASURES)] for name, values in found.items()]
     return wandb.Table(columns=["dataset", *MEASURES], data=rows)
 
@@ -67,7 +67,7 @@ def flips_table(records: Mapping[str, Sequence[Record]], datasets: Sequence[Imag
 
 
 def _picture(dataset: ImageDataset, index: int) -> Any:
-    """The image at small size; None where it cannot be read any more."""
+    """The image at small size; None if it cannot be read any more."""
     try:
         image = dataset.image(index)
     except BadImageError:
@@ -83,10 +83,10 @@ def contact_sheets(
     records: Mapping[str, Sequence[Record]],
     count: int,
 ) -> Iterator[tuple[str, list[Any]]]:
-    """Each dataset's contact sheets, of images whose prediction changed; none where none did.
+    """Each dataset's contact sheets, of images whose prediction changed; none if none did.
 
     Args:
-        task: of the run, on the CPU by now perhaps.
+        task: of the run, which may be on the CPU by now.
         data: which knows how views are made.
         device: that encodes them again.
         records: by dataset.
@@ -124,7 +124,7 @@ def _pixels(figure: Any) -> Image.Image:
 
 
 def report_tables(run: Run) -> dict[str, Any]:
-    """What `tpt-report` says of a run, a line a dataset and average with numbers, and what its marks mean."""
+    """`tpt-report`'s content for a run: one line per dataset and average, and the meaning of the marks."""
     report = make_report([run])
     letters = letters_of(report)
     columns = [name or "accuracy" for name in VALUES]

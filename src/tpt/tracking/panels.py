@@ -58,7 +58,7 @@ class WandbPanels(Callback):
         panels: Panels = {STEP: sum(len(d["unanswered"]) + d["images"] for d in found.values())}
         try:
             parts = self._parts(trainer, found)
-        except ValueError as error:  # records were damaged a moment ago
+        except ValueError as error:  # the records were damaged meanwhile
             log.warning("W&B gets no panels (%s).", error)
             return
         for what, make in parts.items():
@@ -97,7 +97,7 @@ class WandbPanels(Callback):
 
 
 def summary_of(found: dict[str, dict[str, Any]]) -> dict[str, float]:
-    """What runs are ranked by: averages, and of each dataset accuracy and gain; the rest is in series and tables."""
+    """The values to rank runs by: averages, and each dataset's accuracy and gain; the rest is in series and tables."""
     of_all = averages(found)
     means = {"average": of_all} | ({"shifted": of_all["shifted"]} if "shifted" in of_all else {})
     wanted = {name: (d, RANKED_MEANS) for name, d in means.items()} | {name: (d, RANKED) for name, d in found.items()}

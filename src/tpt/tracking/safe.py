@@ -20,14 +20,14 @@ class Nothing:
 
 
 class SafeLogger:
-    """Stands before a Lightning logger: where its service fails, one warning says so and nothing more is logged."""
+    """Stands before a Lightning logger: if its service fails, one warning says so and nothing more is logged."""
 
     service = "The logger"
     _lost = False
 
     @property
     def experiment(self) -> Any:
-        """The run at the service; something that takes any call where there is none."""
+        """The service's run; an object that accepts any call if there is none."""
         if self._lost:
             return Nothing()
         parent: Any = super()
@@ -38,7 +38,7 @@ class SafeLogger:
             return Nothing()
 
     def safely(self, do: Callable[[Any], object]) -> None:
-        """Calls `do` with the logger's run; gives up on the service where that fails."""
+        """Calls `do` with the logger's run; gives up on the service if that fails."""
         if self._lost:
             return
         try:
@@ -47,17 +47,17 @@ class SafeLogger:
             self._lose(error)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Logs values, if that still can be."""
+        """Logs values, if it still can."""
         parent: Any = super()
         self.safely(lambda _: parent.log_metrics(dict(metrics), step))
 
     def save(self) -> None:
-        """Writes what there is, if that still can be."""
+        """Writes what there is, if it still can."""
         parent: Any = super()
         self.safely(lambda _: parent.save())
 
     def finalize(self, status: str = "success") -> None:
-        """Finishes, if that still can be."""
+        """Finishes, if it still can."""
         parent: Any = super()
         self.safely(lambda _: parent.finalize(status))
 

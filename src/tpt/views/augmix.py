@@ -26,7 +26,7 @@ class Operation:
 
     Args:
         name: of the operation.
-        draw: its random value, signed; 0 where nothing is drawn.
+        draw: its random value, signed; 0 if nothing is drawn.
         apply: the operation at that value.
     """
 
@@ -145,7 +145,7 @@ class AugMix:
         return {"severity": self.severity, "width": self.width}
 
     def draw(self, rng: np.random.Generator, width: int, height: int) -> Mixture:
-        """What is done to a view of `width` x `height` pixels; `rng` is the only source of chance."""
+        """Draws the mixture of a view of `width` x `height` pixels; `rng` is the only source of chance."""
         weights = rng.dirichlet(np.ones(self.width)).astype(np.float32)
         keep = np.float32(rng.beta(1.0, 1.0))
         chains = []

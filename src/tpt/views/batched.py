@@ -224,7 +224,7 @@ MATRICES: dict[str, Callable[[float, int], tuple[float, ...]]] = {
 
 
 def _map(images: Tensor, operations: Sequence[tuple[str, float]]) -> Tensor:
-    """Affine maps, bilinear, black where they look outside; fractions are cut, as in Pillow."""
+    """Affine maps, bilinear, black outside the image; fractions are cut, as in Pillow."""
     size = images.shape[-1]
     matrices = [MATRICES[name](value, size) for name, value in operations]
     a, b, c, d, e, f = torch.tensor(matrices, dtype=torch.float64).T[..., None, None].to(images.device)

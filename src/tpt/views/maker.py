@@ -36,7 +36,7 @@ class Views:
         num_views: V, at least 1; the paper's 64.
         augmix: None, or what is applied to every random crop.
         seed: of all views, with the dataset's and the image's name.
-        mean, std: used where views come normalised.
+        mean, std: used if views come normalised.
         made_on: "loader" makes them with PIL where the image is loaded; "device" draws them there and makes them of
             tensors where the model is, see `tpt.views.batched`.  The pixels agree but for rounding.
 
@@ -80,7 +80,7 @@ class Views:
         self._random = transforms.Compose([transforms.RandomResizedCrop(image_size), transforms.RandomHorizontalFlip()])
 
     def about(self) -> dict[str, Any] | None:
-        """All that pixels depend on beside image, identity and `num_views`; None where `augmix` does not say."""
+        """All that pixels depend on beside image, identity and `num_views`; None if `augmix` does not say."""
         if self.augmix is not None and not hasattr(self.augmix, "about"):
             return None
         crop, flip = self._random.transforms
@@ -95,7 +95,7 @@ class Views:
         }
 
     def more(self, num_views: int) -> Self:
-        """A maker of so many views; of two makers, the views that both make are the same."""
+        """The same maker with another number of views; those that both make are equal."""
         other = copy.copy(self)
         other.num_views = num_views
         return other
@@ -175,7 +175,7 @@ def _pixels(image: Image.Image) -> np.ndarray:
 
 
 def _code(kind: type) -> str:
-    """Changes with the text of a class's modules, and with those of what it inherits: a user's own class, say."""
+    """Changes with the text of a class's module and of its base classes' modules: of a user's own class, say."""
     digest = hashlib.sha256(kind.__qualname__.encode())
     for base in kind.__mro__[:-1]:
         file = getattr(sys.modules.get(base.__module__), "__file__", None)

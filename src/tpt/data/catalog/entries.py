@@ -18,14 +18,14 @@ class Entry:
         layout: "synsets" (a folder for each WordNet id), "numbers" (a folder for each class number), "split" (a
             `split_zhou_*.json`, else its own lists) or "own" (its own lists, which are the paper's).
         images, classes: of the paper's test set.
-        source: where it is to be had.
+        source: where to get it.
         subfolders: of `folders`, that the images may lie in.
         split: name of the split file.
         same_list: name of the dataset's own list of the paper's test set, from which CoOp's split took it.
         synsets: of "synsets": "imagenet", "imagenet_a" or "imagenet_r", the label space.
         class_in: where the path of an image tells its class: "folder" (the last), "folders" (SUN397's `a/abbey` and
             `a/apartment_building/outdoor`), "file" (OxfordPets' `Maine_Coon_10.jpg`), or nowhere.
-        renamed: class name of folders that CoOp calls otherwise.
+        renamed: class names of folders that CoOp calls by another name.
         template: CoOp's prompt for it (its `trainers/zsclip.py`).
         augmix: whether the paper's views of it are mixed by AugMix (section 4.2: the ten of Table 2).
     """
@@ -50,7 +50,7 @@ class Entry:
         """Whether the list that chose the images gives the paper's test set.
 
         Args:
-            split: name of the list; empty where it is the folder itself.
+            split: name of the list; empty if it is the folder itself.
         """
         return split == self.split or (bool(self.same_list) and split.rsplit("/", 1)[-1] == self.same_list)
 

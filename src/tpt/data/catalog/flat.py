@@ -21,7 +21,7 @@ _DEVKITS = ("ILSVRC2012_devkit_t12/data", "devkit/data", "data", "ILSVRC2012_dev
 
 
 def flat_validation(places: Sequence[Path], root: Path) -> tuple[Path, list[tuple[str, str]], str] | None:
-    """The folder of the images, (file name, WordNet id) of each, and the list that says so; None where none is there.
+    """The folder of the images, (file name, WordNet id) of each, and the list that says so; None if none is there.
 
     Args:
         places: that may hold the images.

@@ -1,4 +1,4 @@
-"""The lists that datasets bring themselves: FGVC-Aircraft's, and others' where the paper's split file is not there."""
+"""The datasets' own lists: FGVC-Aircraft's, and the others' if the paper's split file is missing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Official:
 
 
 def official_lists(key: str, own: Path, split: str) -> Official | None:
-    """The dataset's own list of a split; None where it has none, or its files are not there.
+    """The dataset's own list of a split; None if it has none, or its files are not there.
 
     Args:
         key: of the dataset.

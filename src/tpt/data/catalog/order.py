@@ -11,7 +11,7 @@ from tpt.errors import DataError
 
 
 def refuse_another_order(entry: Entry, names: Sequence[str], rows: Sequence[tuple[str, int]], listed_in: Path) -> None:
-    """Raises a DataError where lists and folders contradict each other; a shifted order shows as 0.5 % accuracy.
+    """Raises a DataError if lists and folders contradict each other; a shifted order shows as 0.5 % accuracy.
 
     Each label belongs to one class folder and each class folder to one label; and a folder that bears the name of a
     class holds that class.  Datasets whose paths tell nothing of the class are not checked.

@@ -46,7 +46,7 @@ def find_all(entry: Entry, root: Path) -> list[Path]:
 def _holds_something(folder: Path) -> bool:
     try:
         return folder.is_dir() and any(not is_left_behind(path.name) for path in folder.iterdir())
-    except OSError:  # said by whoever reads it
+    except OSError:  # reported by the code that reads it
         return True
 
 
@@ -88,7 +88,7 @@ def class_folders(entry: Entry, places: Sequence[Path], expected: Sequence[str])
         expected: names of the folders, in label order.
 
     Returns:
-        None where no place holds any of them.
+        None if no place holds any of them.
 
     Raises:
         DataError: those that hold some are not complete; the message is about the one that holds most.

@@ -57,7 +57,7 @@ def catalog_datasets(
     Args:
         keys: which, in this order; one key or several.
         root: the folder that holds all datasets.
-        limit: takes so many images of each, drawn with `seed`; None takes all.
+        limit: number of images of each, drawn with `seed`; None takes all.
         seed: of that draw.
         split: "test", "val" or "train".
         classes: "all", or "base" or "new", a half of the classes.
@@ -72,7 +72,7 @@ def catalog_datasets(
 
 
 def validation_entry(key: str, root: str | Path | None) -> ImageDataset | None:
-    """The validation split of a dataset, on which CoOp validates; None where it has none, as ImageNet."""
+    """The validation split of a dataset, on which CoOp validates; None if it has none, as ImageNet."""
     try:
         return read_entry(key, root, "val")
     except NoSplitError:
@@ -231,7 +231,7 @@ def _rows(file: Path, split: str) -> list[tuple[str, int, str]]:
 
 
 def _own_lists(entry: Entry, root: Path, split: str) -> _Listing:
-    """The lists that a dataset brings itself: those of the paper, or what there is where its split is not there."""
+    """The dataset's own lists: the paper's, or a substitute if the paper's split file is missing."""
     found: tuple[Path, Official] | None = None
     for own in homes(entry, root):
         official = official_lists(entry.key, own, split)

@@ -20,7 +20,7 @@ def emoji_shift(domain: str, limit: int | None = None, seed: int = 0, classes: s
 
     Args:
         domain: one of `DOMAINS`.
-        limit: takes so many images, drawn with `seed`; None takes all.
+        limit: number of images, drawn with `seed`; None takes all.
         seed: of that draw.
         classes: "all", or "base" or "new", a half of the classes.
     """

@@ -58,7 +58,7 @@ def figures_of(runs: Sequence[Run], learned_on: Mapping[str, str] | None = None)
 
 
 def _matrices(runs: Sequence[Run], learned_on: Mapping[str, str] | None) -> list[Transfer]:
-    """The transfer matrices; none where the runs make none, as those of a table with contexts of unknown origin."""
+    """The transfer matrices; none if the runs make none, as those of a table with contexts of unknown origin."""
     try:
         return transfer_matrices(runs, learned_on)
     except ValueError:

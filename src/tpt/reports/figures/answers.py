@@ -27,7 +27,7 @@ MOST_POINTS = 3000  # unchanged images drawn one by one; more become a 2-D histo
 def entropy_figure(run: Run) -> Figure:
     """Marginal entropy of the selected views after against before tuning, a panel for each dataset.
 
-    Images whose answer became right or wrong stand out, or changed where there are no labels; of the others only a
+    Images whose answer became right or wrong stand out, or changed if there are no labels; of the others only a
     cloud is shown.  Below the diagonal, tuning made the views' mean prediction surer.
 
     Raises:
@@ -103,7 +103,7 @@ def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> 
 def reliability_figure(run: Run) -> Figure:
     """Accuracy against confidence before and after tuning, a panel for each dataset, with the calibration error.
 
-    Bars are 95 % intervals (Wilson's); the bins are those of the calibration error, or fewer where images are few.
+    Bars are 95 % intervals (Wilson's); the bins are those of the calibration error, or fewer if images are few.
     On the diagonal, answers are as often right as they are sure.
 
     Raises:

@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from tpt.errors import UserError
 from tpt.reports.figures.style import BLUE, PAGE, short, styled
 
-ACROSS = 8  # views beside each other
+ACROSS = 8  # views in a row
 HEADER = 0.2  # inches a line of text
 
 

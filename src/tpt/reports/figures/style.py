@@ -26,7 +26,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # as many as do not share a facto
 DASHES = ("-", "--", "-.", ":")
 DPI = 300
 MOST_PANELS = 12
-# Without when and with what a figure was made.
+# Neither time nor program of the figure's making.
 METADATA: dict[str, Any] = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 RC: Any = {
     "font.size": POINTS,
@@ -77,7 +77,7 @@ def line_style(number: int) -> dict[str, Any]:
 
 
 def panels(number: int, aspect: float = 1.0) -> tuple[Figure, list[Axes]]:
-    """A figure of so many panels, up to three beside each other, and its axes.
+    """A figure of `number` panels, up to three side by side, and its axes.
 
     Args:
         number: of panels.
