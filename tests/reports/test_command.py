@@ -38,7 +38,9 @@ def test_prints_and_writes(runs: Path, tmp_path: Path, capsys: pytest.CaptureFix
 def test_figures(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main([str(runs), "--figures", str(tmp_path / "figures")])
     assert {p.name for p in (tmp_path / "figures").iterdir()} == {
-        f"{what}_tpt.{end}" for what in ("confusions", "entropy", "reliability") for end in ("png", "svg")
+        f"{what}.{end}"
+        for what in ("methods", "confusions_tpt", "entropy_tpt", "reliability_tpt")
+        for end in ("png", "svg")
     }
 
 

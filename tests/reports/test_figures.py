@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from tests.reports.made_runs import make_run, rows_of, share
+from tpt.errors import UserError
 from tpt.reports.figures import (
     contact_sheet,
     curves,
@@ -15,12 +16,15 @@ from tpt.reports.figures import (
     entropy_figure,
     figures_of,
     knob_figure,
+    methods_figure,
     reliability_figure,
 )
 from tpt.reports.figures.answers import reliability
 from tpt.reports.figures.heat_map import transfer_figure
+from tpt.reports.figures.methods import compared
 from tpt.reports.figures.style import POINTS, line_style, save_as
 from tpt.reports.measures import CalibrationBins
+from tpt.reports.report import make_report
 from tpt.reports.runs import Run, load_runs
 from tpt.reports.statistics import Interval
 from tpt.reports.transfer import Transfer, TransferCell
@@ -161,7 +165,7 @@ def test_heat_map() -> None:
 def test_contexts_of_unknown_origin_do_not_keep_other_figures_from_being_drawn(tmp_path: Path) -> None:
     for method in ("clip", "coop", "tpt"):
         make_run(tmp_path / method, {"a": rows_of("a", share(50, 4), share(50, 4))}, method)
-    assert [name for name, _ in figures_of(load_runs([tmp_path]))] == ["entropy_tpt", "reliability_tpt"]
+    assert [name for name, _ in figures_of(load_runs([tmp_path]))] == ["methods", "entropy_tpt", "reliability_tpt"]
 
 
 def test_contact_sheet() -> None:
@@ -198,3 +202,26 @@ def test_lines_differ_in_more_than_colour() -> None:
     looks = [tuple(line_style(n).values()) for n in range(40)]
     assert len(set(looks)) == 40
     assert len({look[1:] for look in looks[:7]}) == 7
+
+
+def test_methods_side_by_side(tmp_path: Path) -> None:
+    """Gain against seconds, and reliability, of every row; zero-shot at no gain."""
+    gains = {"zero_shot": 0, "view_ensemble": 4, "tpt": 8}
+    for number, (method, gain) in enumerate(gains.items()):
+        rows = [{**row, "seconds": 10.0**-number} for row in rows_of("a", share(50, 400), share(50 + gain, 400))]
+        about = {"tunes": method == "tpt", "selects": method != "zero_shot"}
+        make_run(tmp_path / method, {"a": rows}, method=method, about_method=about)
+    (table,) = make_report(load_runs([tmp_path])).tables
+    found = compared(table)
+    seconds = {each.row.label: each.seconds for each in found}
+    assert seconds == pytest.approx({"zero_shot": 1.0, "view_ensemble": 0.1, "tpt": 0.01})
+    figure = methods_figure(found)
+    drawn = figure.axes[0].containers
+    points = sorted((float(c.lines[0].get_xdata()[0]), float(c.lines[0].get_ydata()[0])) for c in drawn)
+    assert np.allclose(points, [(0.01, 8), (0.1, 4), (1, 0)])
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert [name.split(",")[0] for name in names] == [each.row.label for each in found]
+    assert all(f"ECE {each.ece:.1f} %" in name for each, name in zip(found, names, strict=True))
+    assert "methods" in dict(figures_of(load_runs([tmp_path])))
+    with pytest.raises(UserError, match="at least two methods"):
+        methods_figure(found[:1])

@@ -13,8 +13,10 @@ from tpt.reports.figures.answers import entropy_figure, reliability_figure
 from tpt.reports.figures.confusion import confusion_figure
 from tpt.reports.figures.heat_map import transfer_figure
 from tpt.reports.figures.knobs import curves, knob_figure
+from tpt.reports.figures.methods import compared, methods_figure
 from tpt.reports.figures.sheet import contact_sheet
 from tpt.reports.figures.style import save
+from tpt.reports.report import make_report
 from tpt.reports.rows import rows_of
 from tpt.reports.runs import Run
 from tpt.reports.transfer import Transfer, transfer_matrices
@@ -27,6 +29,7 @@ __all__ = [
     "entropy_figure",
     "figures_of",
     "knob_figure",
+    "methods_figure",
     "reliability_figure",
     "save",
     "transfer_figure",
@@ -42,6 +45,9 @@ def figures_of(runs: Sequence[Run], learned_on: Mapping[str, str] | None = None)
     """
     for found in curves(runs):
         yield f"accuracy_by_{found.knob.rsplit('.', 1)[-1]}", knob_figure(found)
+    tables = [rows for table in make_report(runs).tables if len(rows := compared(table)) > 1]
+    for number, rows in enumerate(tables, 1):
+        yield f"methods{f'_{number}' if len(tables) > 1 else ''}", methods_figure(rows)
     for matrix in _matrices(runs, learned_on):
         yield f"transfer_{file_name(matrix.title)}", transfer_figure(matrix)
     for row in rows_of(runs):
