@@ -79,6 +79,7 @@ class PeakMemory:
         else:
             self._stop.set()
             self._thread.join()
+            self.bytes = max(self.bytes, psutil.Process().memory_info().rss)  # what was too quick to be watched
 
 
 class _Counter(TorchDispatchMode):

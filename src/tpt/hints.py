@@ -93,7 +93,7 @@ class Settings:
     def no_option(self, error: MissingConfigException) -> UserError:
         """The sentence on an option of a group that does not exist."""
         group, _, option = str(error.missing_cfg_file).rpartition("/")
-        known = list(error.options or self.options(group))
+        known = [name for name in error.options or self.options(group) if not name.startswith("_")]
         if not known:
             return UserError(f"Expected a configuration {error.missing_cfg_file!r}, found none; {HELP}.")
         close = difflib.get_close_matches(option, known, n=3, cutoff=0.5)

@@ -177,6 +177,11 @@ def _no_folders(entry: Entry, root: Path, places: Sequence[Path], example: str) 
         found, way_out = f"only archives, such as {packed[0]}", "unpack the images there, in class folders"
         if packed[0].suffix == ".tar":
             way_out = f"read shards with data=webdataset data.shards={packed[0].parent}, or {way_out}"
+        else:
+            way_out = (
+                f"save them by datasets.load_dataset('parquet', data_files='{packed[0].parent}/*.parquet')"
+                f".save_to_disk(FOLDER) and read that with data=huggingface data.path=FOLDER, or {way_out}"
+            )
     elif loose and entry.key == "imagenet":
         found = "images without folders"
         way_out = f"unpack the images there, in class folders, or put Kaggle's {KAGGLE} or the devkit's {TRUTH} beside"

@@ -1,0 +1,136 @@
+"""python -m benchmarks.methods --classes 100 1000 --images 2
+
+Every method on features of ViT-B/16's size: seconds an image of a batch and of one image after another, with the same
+answers, beside TPT and beside what encoding the views costs; peak memory.  Random weights cost what trained ones cost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import open_clip
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+import tpt
+from benchmarks.episode import class_names
+from benchmarks.measure import PeakMemory
+from tpt.backbones.pretrained import wrap
+
+BACKBONE = "ViT-B-16-quickgelu"
+ENCODED = 8  # views whose encoding is timed
+METHODS: dict[str, Callable[..., tpt.Method]] = {
+    "zero_shot": tpt.ZeroShot,
+    "view_ensemble": tpt.ViewEnsemble,
+    "zero": tpt.ZERO,
+    "mta": tpt.MTA,
+    "se": tpt.SE,
+    "tps": tpt.TPS,
+    "tpt": tpt.TPT,
+    "ctpt": tpt.CTPT,
+    "otpt": tpt.OTPT,
+    "atpt": tpt.ATPT,
+    "rtpt": tpt.RTPT,
+    "use": tpt.USE,
+    "rlcf": tpt.RLCF,
+}
+console = Console(width=110)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one method: seconds an image in a batch and alone, peak bytes, largest difference of its logits."""
+
+    batch: float
+    alone: float
+    peak: int
+    apart: float
+
+
+def made(name: str, clip: tpt.CLIP, names: list[str]) -> tpt.Method:
+    """The method at its defaults, with one step; the reward model is the backbone itself."""
+    more: dict[str, Any] = {"steps": 1} if METHODS[name] in (tpt.TPS, tpt.RLCF) or name.endswith("tpt") else {}
+    return METHODS[name](clip, names, **more, **({"reward": clip} if name == "rlcf" else {}))
+
+
+def cost(name: str, clip: tpt.CLIP, names: list[str], features: Tensor, repeats: int) -> Cost:
+    method = made(name, clip, names)
+    reward = {"reward_features": features} if tpt.methods.base.REWARD_FEATURES in method.needs else {}
+    method(features[:1], **{key: value[:1] for key, value in reward.items()})  # text features, once a dataset
+    batch, alone = [], []
+    with PeakMemory(features.device) as peak:
+        for _ in range(repeats):
+            began = time.perf_counter()
+            together = method(features, **reward)
+            batch.append(time.perf_counter() - began)
+    for _ in range(repeats):
+        began = time.perf_counter()
+        each = [method(x, **{key: value[i] for key, value in reward.items()}) for i, x in enumerate(features)]
+        alone.append(time.perf_counter() - began)
+    apart = (together.logits - torch.stack([out.logits for out in each])).abs().max()
+    return Cost(min(batch) / len(features), min(alone) / len(features), peak.bytes, float(apart))
+
+
+def views(images: int, num_views: int, width: int) -> Tensor:
+    """(B, V, E) unit vectors, those of one image alike."""
+    generator = torch.Generator().manual_seed(0)
+    base = torch.randn(images, 1, width, generator=generator)
+    return torch.nn.functional.normalize(base + torch.randn(images, num_views, width, generator=generator), dim=-1)
+
+
+def report(classes: int, costs: dict[str, Cost], encoder: float) -> None:
+    table = Table("method", "s an image", "of TPT", "of encoding %", "one by one", "peak GB", "logits apart")
+    for name, found in costs.items():
+        of_tpt = f"{found.batch / costs['tpt'].batch:.2f}" if "tpt" in costs else ""
+        table.add_row(
+            name,
+            f"{found.batch:.4f}",
+            of_tpt,
+            f"{100 * found.batch / encoder:.2f}",
+            f"{found.alone / found.batch:.2f} x",
+            f"{found.peak / 1e9:.1f}",
+            f"{found.apart:.0e}",
+        )
+    console.print(f"{classes} classes")
+    console.print(table)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--classes", type=int, nargs="+", default=[100, 1000])
+    parser.add_argument("--images", type=int, default=4)
+    parser.add_argument("--views", type=int, default=64)
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--repeats", type=int, default=2, help="the fastest counts")
+    parser.add_argument("--backbone", default=BACKBONE)
+    args = parser.parse_args(arguments)
+    torch.manual_seed(0)
+    clip = wrap(open_clip.create_model(args.backbone, pretrained=None, load_weights=False).eval(), args.backbone)
+    pictures = torch.randn(ENCODED, 3, clip.image_size, clip.image_size)
+    clip.encode_views(pictures)
+    began = time.perf_counter()
+    clip.encode_views(pictures)
+    encoder = (time.perf_counter() - began) * args.views / ENCODED
+    console.print(
+        f"{args.backbone}, {args.views} views, {args.images} images, {platform.machine()}, {torch.get_num_threads()} "
+        f"threads, torch {torch.__version__}; encoding the views {encoder:.1f} s an image, from {ENCODED} of them"
+    )
+    agree = True
+    for classes in args.classes:
+        features = views(args.images, args.views, clip.embed_dim)
+        costs = {m: cost(m, clip, class_names(classes), features, args.repeats) for m in args.methods}
+        report(classes, costs, encoder)
+        agree &= all(found.apart < 1e-3 for found in costs.values())
+    return 0 if agree else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
