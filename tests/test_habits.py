@@ -49,6 +49,7 @@ def test_a_list_of_loggers(run_script: Run, logged: list[str], tmp_path: Path) -
     assert texts["notes/text_summary"] == "for the paper" and texts["tags/text_summary"].endswith("folder, mine, 2")
 
 
+@pytest.mark.slow
 def test_mlflow(run_script: Run, logged: list[str], tmp_path: Path) -> None:
     """All runs of a working directory are in one database."""
     tracking = pytest.importorskip("mlflow.tracking")
@@ -137,6 +138,7 @@ def test_what_a_sweeper_is_told() -> None:
         objective("gian", found)
 
 
+@pytest.mark.slow
 def test_optuna_keeps_its_study(run_script: Run, small: list[str], tmp_path: Path) -> None:
     """Two trials, and one more of the same study in another sweep."""
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")

@@ -19,6 +19,7 @@ PAGES = {
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
     "benchmarks/README.md": "benchmarks.md",
+    "benchmarks/plain.py": "plain.md",
     "src/tpt/data/emoji_shift/README.md": "emoji_shift.md",
     "src/tpt/backbones/emoji_mini/README.md": "emoji_mini.md",
     "docs/first_look.ipynb": "first_look.md",
@@ -31,7 +32,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the pages."""
     for source, page in PAGES.items():
         path = ROOT / source
-        text = from_notebook(json.loads(path.read_text())) if path.suffix == ".ipynb" else path.read_text()
+        text = path.read_text()
+        if path.suffix == ".ipynb":
+            text = from_notebook(json.loads(text))
+        elif path.suffix == ".py":
+            text = f"# The plain algorithm\n\n`{source}`, whole:\n\n```python\n{text}```\n"
         files.append(File.generated(config, page, content=text))
     return files
 
