@@ -1,0 +1,63 @@
+"""Each method as a run: stopped and continued, and on two processes, its records are those of one that was let be."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT, Done
+from tpt.runs import read_records
+
+Run = Callable[..., Done]
+METHODS = sorted(path.stem for path in (ROOT / "conf" / "method").glob("*.yaml"))
+QUICK = ("mta", "rtpt")  # of two kinds: nothing tuned, the context
+ALL = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in METHODS]
+
+
+def settings(small: list[str], method: str, noise_file: Callable[..., Path]) -> list[str]:
+    """R-TPT needs 21 views; the reward of RLCF is another noise CLIP."""
+    kept = [a for a in small if not a.startswith(("hydra.run", "views.num_views"))]
+    reward = ["backbone@method.reward=file", f"method.reward.pretrained={noise_file('vit', 2)}"]
+    more = [*reward, "method.reward.quick_gelu=true", "method.sample_k=2"] if method == "rlcf" else []
+    return [*kept, f"method={method}", "views.num_views=24", *more]
+
+
+def records(folder: Path) -> Any:
+    return read_records(folder).drop_columns("seconds")
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_stopped_and_continued(
+    run_script: Run, small: list[str], noise_file: Callable[..., Path], tmp_path: Path, stop_after: Any, method: str
+) -> None:
+    given = settings(small, method, noise_file)
+    run_script("test_time.py", *given, "hydra.run.dir=whole")
+    stop_after(3)
+    run_script("test_time.py", *given, "hydra.run.dir=part", ok=False)
+    stop_after(-1)
+    assert 0 < records(tmp_path / "part").num_rows < 12
+    run_script("test_time.py", "resume=part")
+    assert records(tmp_path / "part").equals(records(tmp_path / "whole"))
+    assert records(tmp_path / "whole").num_rows == 12
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_on_two_processes(
+    run_script: Run, small: list[str], noise_file: Callable[..., Path], tmp_path: Path, method: str
+) -> None:
+    given = settings(small, method, noise_file)
+    run_script("test_time.py", *given, "hydra.run.dir=one")
+    two = ["trainer.accelerator=cpu", "trainer.strategy=ddp", "trainer.devices=2", "hydra.run.dir=two"]
+    command = [sys.executable, str(ROOT / "test_time.py"), *given, *two]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=280)
+    assert done.returncode == 0, done.stderr
+    for one, other in zip(records(tmp_path / "one").to_pylist(), records(tmp_path / "two").to_pylist(), strict=True):
+        for key, value in one.items():
+            close = isinstance(value, float) or key == "top_confidence"
+            assert other[key] == (pytest.approx(value, abs=1e-5) if close else value), key
