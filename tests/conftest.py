@@ -27,6 +27,10 @@ import tpt
 from tests import noise_models
 from tpt.tasks import AdaptationTask
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # two processes share the cores; their threads would wait for each other
+    torch.set_num_threads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the programs they start
+
 # Properties are tried on the same examples in every run; a slow test tries new ones, and what it finds becomes an
 # example of its own (`@example`).
 settings.register_profile("fixed", derandomize=True, database=None)
