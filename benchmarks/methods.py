@@ -1,7 +1,8 @@
 """python -m benchmarks.methods --classes 100 1000 --images 2
 
-Every method on features of ViT-B/16's size: seconds an image of a batch and of one image after another, with the same
-answers, beside TPT and beside what encoding the views costs; peak memory.  Random weights cost what trained ones cost.
+Every method on features of ViT-B/16's size: seconds an image in a batch, beside TPT, beside what encoding the views
+costs, beside the same images one after another, and beside the plain form of the method (`benchmarks.plain_methods`),
+with the same answers; peak memory.  Random weights cost what trained ones cost.
 """
 
 from __future__ import annotations
@@ -18,15 +19,18 @@ import open_clip
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
+from torch import Tensor, nn
 
 import tpt
 from benchmarks.episode import class_names
 from benchmarks.measure import PeakMemory
+from benchmarks.plain_methods import FROM_TEXT, plain_form
 from tpt.backbones.pretrained import wrap
 
 BACKBONE = "ViT-B-16-quickgelu"
 ENCODED = 8  # views whose encoding is timed
+PLAIN_IMAGES = 1  # run by the plain forms
+PLAIN_CLASSES = 400  # at most, with the graph of all prompts, padded; at 1,000 it holds some 35 GB
 METHODS: dict[str, Callable[..., tpt.Method]] = {
     "zero_shot": tpt.ZeroShot,
     "view_ensemble": tpt.ViewEnsemble,
@@ -47,10 +51,14 @@ console = Console(width=110)
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one method: seconds an image in a batch and alone, peak bytes, largest difference of its logits."""
+    """Of one method: seconds an image in a batch, alone, in its plain form; peak bytes; how far answers are apart.
+
+    A plain form that does not fit into memory has no seconds.
+    """
 
     batch: float
     alone: float
+    plain: float | None
     peak: int
     apart: float
 
@@ -61,7 +69,7 @@ def made(name: str, clip: tpt.CLIP, names: list[str]) -> tpt.Method:
     return METHODS[name](clip, names, **more, **({"reward": clip} if name == "rlcf" else {}))
 
 
-def cost(name: str, clip: tpt.CLIP, names: list[str], features: Tensor, repeats: int) -> Cost:
+def cost(name: str, clip: tpt.CLIP, model: nn.Module, names: list[str], features: Tensor, repeats: int) -> Cost:
     method = made(name, clip, names)
     reward = {"reward_features": features} if tpt.methods.base.REWARD_FEATURES in method.needs else {}
     method(features[:1], **{key: value[:1] for key, value in reward.items()})  # text features, once a dataset
@@ -75,8 +83,17 @@ def cost(name: str, clip: tpt.CLIP, names: list[str], features: Tensor, repeats:
         began = time.perf_counter()
         each = [method(x, **{key: value[i] for key, value in reward.items()}) for i, x in enumerate(features)]
         alone.append(time.perf_counter() - began)
-    apart = (together.logits - torch.stack([out.logits for out in each])).abs().max()
-    return Cost(min(batch) / len(features), min(alone) / len(features), peak.bytes, float(apart))
+    found = [together.logits - torch.stack([out.logits for out in each])]
+    seconds = None
+    if name in FROM_TEXT or len(names) <= PLAIN_CLASSES:
+        rewards = clip.encode_text(method._prompts) if name == "rlcf" else None
+        plain = plain_form(name, model, method, rewards)
+        began = time.perf_counter()
+        answers = torch.stack([plain(x) for x in features[:PLAIN_IMAGES]])
+        seconds = (time.perf_counter() - began) / len(answers)
+        found.append(together.logits[:PLAIN_IMAGES].softmax(-1) - answers.softmax(-1))
+    apart = max(float(difference.abs().max()) for difference in found)
+    return Cost(min(batch) / len(features), min(alone) / len(features), seconds, peak.bytes, apart)
 
 
 def views(images: int, num_views: int, width: int) -> Tensor:
@@ -87,7 +104,7 @@ def views(images: int, num_views: int, width: int) -> Tensor:
 
 
 def report(classes: int, costs: dict[str, Cost], encoder: float) -> None:
-    table = Table("method", "s an image", "of TPT", "of encoding %", "one by one", "peak GB", "logits apart")
+    table = Table("method", "s an image", "of TPT", "of encoding %", "one by one", "plain form", "peak GB", "apart")
     for name, found in costs.items():
         of_tpt = f"{found.batch / costs['tpt'].batch:.2f}" if "tpt" in costs else ""
         table.add_row(
@@ -96,6 +113,7 @@ def report(classes: int, costs: dict[str, Cost], encoder: float) -> None:
             of_tpt,
             f"{100 * found.batch / encoder:.2f}",
             f"{found.alone / found.batch:.2f} x",
+            "" if found.plain is None else f"{found.plain / found.batch:.3g} x",
             f"{found.peak / 1e9:.1f}",
             f"{found.apart:.0e}",
         )
@@ -113,7 +131,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--backbone", default=BACKBONE)
     args = parser.parse_args(arguments)
     torch.manual_seed(0)
-    clip = wrap(open_clip.create_model(args.backbone, pretrained=None, load_weights=False).eval(), args.backbone)
+    model = open_clip.create_model(args.backbone, pretrained=None, load_weights=False).eval()
+    clip = wrap(model, args.backbone)
     pictures = torch.randn(ENCODED, 3, clip.image_size, clip.image_size)
     clip.encode_views(pictures)
     began = time.perf_counter()
@@ -126,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     agree = True
     for classes in args.classes:
         features = views(args.images, args.views, clip.embed_dim)
-        costs = {m: cost(m, clip, class_names(classes), features, args.repeats) for m in args.methods}
+        costs = {m: cost(m, clip, model, class_names(classes), features, args.repeats) for m in args.methods}
         report(classes, costs, encoder)
         agree &= all(found.apart < 1e-3 for found in costs.values())
     return 0 if agree else 1

@@ -15,6 +15,7 @@ from wandb.proto import wandb_internal_pb2
 import tpt
 from tests.conftest import Done
 from tests.processes import start
+from tpt.quoting import for_hydra
 from tpt.runs import RECORD_SCHEMA, read_records
 
 Run = Callable[..., Done]
@@ -65,6 +66,17 @@ def test_own_folder_and_names(run_script: Run, tmp_path: Path, image_tree: Path)
     names.write_text("shirt\npussy cat\nballoon\n")
     run_script("test_time.py", "data=folder", f"data.root={image_tree}", f"data.class_names={names}", *SMALL)
     assert list(result(tmp_path)["datasets"]) == ["pictures"]
+
+
+@pytest.mark.parametrize("name", ["a/b", "../../x", "/", "..", "é" * 300, "=1+1", "a\\tb", "{x}", "  "])
+def test_any_dataset_name(run_script: Run, tmp_path: Path, small: list[str], name: str) -> None:
+    """It may be anything, and file systems do not take anything."""
+    named = f"data.name={for_hydra(name)}"
+    run_script("test_time.py", *small, "method=zero_shot", named, "data.limit=3")
+    assert set(read_records(tmp_path / "run")["dataset"].to_pylist()) == {name}
+    assert list(json.loads((tmp_path / "run" / "results.json").read_text())["datasets"]) == [name]
+    run_script("test_time.py", "resume=run")
+    assert not [path for path in tmp_path.rglob("*.parquet") if path.parent != tmp_path / "run" / "records"]
 
 
 def test_zero_shot_has_no_gain(run_script: Run, tmp_path: Path, image_tree: Path) -> None:
@@ -132,7 +144,16 @@ def test_what_was_computed_before_an_error_is_kept(run_script: Run, tmp_path: Pa
         (["data=folder"], "Expected a value for `data.root`, got none; add data.root=VALUE"),
         (["backbone=vit_b16", "backbone.pretrained=openal"], "Expected `pretrained` to be a tag of"),
         (["trainer.inference_mode=true"], "set trainer.inference_mode=false"),
-        (["trainer.accelerator=gpu"], "gpu"),
+        (["trainer.accelerator=gpu"], "Expected a `trainer` that this machine can run, but Lightning says: "),
+        (["trainer.accelerator=foo"], "Expected a `trainer` that this machine can run, but Lightning says: "),
+        (["trainer.devices=0"], "Expected a `trainer` that this machine can run, but Lightning says: "),
+        (["trainer.strategy=foo"], "Expected a `trainer` that this machine can run, but Lightning says: "),
+        (["backbone=-7"], "Expected an option of `backbone`, got -7; there are emoji_mini, file"),
+        (["method=[1,2]"], "Expected an option of `method`, got [1,2]; there are atpt"),
+        (["logger=null"], "Expected an option of `logger`, got null; there are csv"),
+        (["data=[dtd,food101]"], "add -m and write data=dtd,food101 to try each"),
+        (["learned=[1,2]"], "Expected for `learned` the kind of value that it has, got [1,2]"),
+        (["experiment=transfer_contexts"], "which chooses a `shots` and is one of train_coop.py"),
         (["context.ctx_init=''"], "Expected some words in `ctx_init`"),
     ],
 )

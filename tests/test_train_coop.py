@@ -148,7 +148,7 @@ def test_another_run_is_not_continued(run_script: Run, small: list[str], tmp_pat
         resume = f"resume={checkpoint}"
         for setting, sentence in {
             "seed=2": "seed was 1 and is 2",
-            "learner.optimizer.lr=0.001": "the optimizer's initial_lr are not those of this run",
+            "learner.optimizer.lr=0.001": f"that wrote {checkpoint}, but learner.optimizer.lr was 0.002 and is 0.001",
             "shots.k=1": "shots.k was 2 and is 1",
             "batch_size=2": "batch_size was 3 and is 2",
             "learner.epochs=9": "was 3 and is 9",

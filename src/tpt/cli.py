@@ -83,6 +83,7 @@ class Program:
             flags, settings, multirun = _sorted(sys.argv[1:])
             sys.argv[1:] = [*flags, *settings]  # Hydra reads no flag behind a setting
             refuse_unreadable(settings)
+            Settings(config_dirs(sys.argv[1:]), self.config_name).refuse_odd_choices(settings)
             if multirun:
                 self._check_sweep(settings)
             if {"--help", "-h"} & {*sys.argv[1:]}:

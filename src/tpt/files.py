@@ -10,6 +10,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")  # with which a formula begins in a s
 PARTIAL = ".partial"  # how the name of a file that is not whole yet ends
 MODE = 0o666  # of a new file, less what the user's umask takes away
 MOST_JSON_BYTES = 2**30
+MOST_NAME_BYTES = 100  # of a label in a file name; file systems take 255
 
 
 @contextlib.contextmanager
@@ -90,6 +92,12 @@ def read_bytes(path: Path, most: int = MOST_JSON_BYTES) -> bytes:
 def harmless(text: str) -> str:
     """A text that a spreadsheet does not take for a formula, as a cell of a CSV file."""
     return f"'{text}" if text.startswith(FORMULA) else text
+
+
+def file_name(text: str) -> str:
+    """A label, which may be any text, as the name of a file, or a part of one: at most 100 bytes, no separators."""
+    plain = re.sub(r"[^\w.=+-]+", "_", text).strip("_.")
+    return plain.encode("utf-8", "ignore")[:MOST_NAME_BYTES].decode("utf-8", "ignore") or "unnamed"
 
 
 def bundled(path: str | Path) -> Path:

@@ -11,6 +11,7 @@ from typing import Any
 
 import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
 from hydra.utils import get_object
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -22,7 +23,10 @@ from tpt.quoting import searched, setting
 
 # Errors of libraries that read what a user writes.
 FAMILIES = (HydraException, OmegaConfBaseException, MisconfigurationException)
+ADDING = ("experiment", "search", "logger", "callbacks", "debug")  # groups whose options add up
 HELP = "see --help for all settings"
+_OF_TRAINER = "Expected a `trainer` that this machine can run, but Lightning says: "
+_LIGHTNINGS = (ValueError, TypeError, MisconfigurationException)  # what it raises at a setting of its trainer
 _UNEXPECTED = re.compile(r"([\w.]+)\(\) got an unexpected keyword argument '(\w+)'")
 
 
@@ -57,14 +61,49 @@ class Settings:
                 cfg = hydra.compose(self.config_name, [*searched(self._own), *self._choices, *choices])
         except (HydraException, OmegaConfBaseException):
             return []
-        return [key for key, _ in items(OmegaConf.to_container(cfg, resolve=False))]
+        return [
+            key
+            for key, _ in items(OmegaConf.to_container(cfg, resolve=False))
+            if not key.split(".")[-1].startswith("_")
+        ]
+
+    def refuse_odd_choices(self, arguments: Iterable[str]) -> None:
+        """Raises a UserError at the first choice that is no option's name, or several where they would overwrite."""
+        parser = OverridesParser.create()
+        for override in parser.parse_overrides([text for text in arguments if text.split("=")[0] in self.groups]):
+            group, value = override.key_or_group, override.value()
+            if override.is_sweep_override() or override.is_delete() or isinstance(value, str):
+                continue
+            if not isinstance(value, list) or not all(isinstance(option, str) for option in value):
+                options = ", ".join(self.options(group))
+                raise UserError(f"Expected an option of `{group}`, got {_given(override)}; there are {options}.")
+            if group not in ADDING:
+                raise UserError(
+                    f"Expected one option of `{group}`, got {_given(override)}, of which the last would overwrite the "
+                    f"others; choose one, or add -m and write {group}={','.join(value)} to try each."
+                )
 
     def missing(self, error: Exception) -> UserError | None:
         """The sentence on an option or setting that does not exist, if the error is about one."""
         if isinstance(error, MissingConfigException):
             return self.no_option(error)
+        if found := re.search(r"In '([^']+)': Could not override '([^']+)'\. No match", str(error)):
+            return self._of_another(*found.groups())
         found = re.match(r"Could not (?:override|delete from config\.) '([^']+)'", str(error))
         return None if found is None else self.unknown(found[1])
+
+    def _of_another(self, file: str, group: str) -> UserError:
+        """The sentence on an option that is made for another program, whose groups it chooses from."""
+        chosen, _, option = file.rpartition("/")
+        others = [
+            path.stem
+            for path in self.config_dir.glob("*.yaml")
+            if group in Settings([self.config_dir], path.stem).groups and path.stem != self.config_name
+        ]
+        return UserError(
+            f"Expected an option of `{chosen}` for {self.config_name}.py, got {option!r}, which chooses a `{group}`"
+            + (f" and is one of {' and '.join(f'{name}.py' for name in others)}." if others else f"; {HELP}.")
+        )
 
     def unknown(self, key: str) -> UserError:
         """The sentence on a setting that does not exist."""
@@ -101,6 +140,10 @@ class Settings:
         return UserError(f"Expected an option of `{group}`, got {option!r}; {hint}There are {', '.join(known)}.")
 
 
+def _given(override: Override) -> str:
+    return str(override.get_value_element_as_str())
+
+
 def explained(error: Exception, settings: Settings | None = None) -> Exception:
     """The error to report: the given one, its cause, or one sentence that shows the way out.
 
@@ -110,16 +153,18 @@ def explained(error: Exception, settings: Settings | None = None) -> Exception:
     """
     text = str(error)
     if isinstance(error, InstantiationException) and isinstance(error.__cause__, Exception):
-        return _inside(error, error.__cause__)
+        inside = _inside(error, error.__cause__)
+        of_lightning = text.endswith("full_key: trainer") and isinstance(inside, _LIGHTNINGS)
+        return UserError(f"{_OF_TRAINER}{inside}") if of_lightning and not isinstance(inside, UserError) else inside
     if isinstance(error, OverrideParseException):
         return unreadable(error.override)
     if settings is not None and (unknown := settings.missing(error)) is not None:
         return unknown
+    if found := re.match(r"Error merging override [+~]*([^=]+)=(.*)", text):
+        return UserError(f"Expected for `{found[1]}` the kind of value that it has, got {found[2]}; {HELP}.")
     if text.startswith("Ambiguous value for argument"):
         return _several(text)
-    if isinstance(error, MisconfigurationException):
-        return UserError(f"Expected a `trainer` that this machine can run, but Lightning says: {text}")
-    return error
+    return UserError(_OF_TRAINER + text) if isinstance(error, MisconfigurationException) else error
 
 
 def in_program(error: Exception, program: str) -> Exception:

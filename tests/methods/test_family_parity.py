@@ -123,6 +123,15 @@ def test_rewards(case: dict[str, Any]) -> None:
     close(scores[0].gather(-1, sampled), golden["clip_scores"][0], 1e-5)
 
 
+def test_the_reward_model_reads_the_words_around_the_name() -> None:
+    """`[CLS]` is no word of its prompt, and a full stop stands at its end alone."""
+    (case, *_) = (case for case in CASES if case["kind"] == "rlcf")
+    words = {"photo of a [CLS] here": "photo of a red cat here.", "a_photo_of_a.": "a photo of a red cat."}
+    for ctx_init, prompt in words.items():
+        method: Any = make({**case, "names": ["red_cat", *case["names"]], "ctx_init": ctx_init, "ctx_seed": None})
+        assert method._prompts[0] == prompt
+
+
 @of_kinds("use")
 def test_use(case: dict[str, Any]) -> None:
     given, golden = inputs(case)

@@ -41,3 +41,20 @@ def test_random_vectors_have_the_published_spread_and_leave_the_global_generator
 def test_two_class_tokens(clip: tpt.CLIP) -> None:
     with pytest.raises(ValueError, match=r"Expected \[CLS\] at most once"):
         tpt.context_from_words(clip, "[CLS] and [CLS]")
+
+
+@pytest.mark.parametrize("mark", ["[cls]", "[class]", "{c}", "{name}", "<label>", "%s", "[ CLS ]"])
+def test_what_is_alike_to_the_class_token_is_words_and_results_say_so(clip: tpt.CLIP, mark: str) -> None:
+    """The official code reads `[cls]` as words too; nobody who writes it means that."""
+    words = f"a photo of a {mark}"
+    context = tpt.context_from_words(clip, words)
+    assert context.n_ctx == context.n_before == len(clip.tokenizer.encode(words))
+    method = tpt.ZeroShot(clip, ["cat", "dog"], ctx_init=words)
+    assert method.notes == (f"{mark} in ctx_init was read as words; the place of the class name is [CLS]",)
+
+
+@pytest.mark.parametrize(
+    "words", ["a photo of a [CLS] in the wild", "a photo of a {}.", "a (small) photo of [the] sea"]
+)
+def test_no_note_otherwise(clip: tpt.CLIP, words: str) -> None:
+    assert tpt.ZeroShot(clip, ["cat", "dog"], ctx_init=words).notes == ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,8 +15,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from tests.conftest import compose_config
 from tpt.errors import UserError
+from tpt.hints import items
 from tpt.settings import Register, check_sweep, refuse_wrong
 from tpt.settings.kinds import Kind, kind_of, type_of
+from tpt.settings.register import HYDRAS
 from tpt.settings.targets import meanings_of, target_of
 
 WHOLE_0, WHOLE_1 = "a whole number of at least 0", "a whole number of at least 1"
@@ -173,7 +175,7 @@ def test_every_setting_has_a_kind(program: str, tmp_path: Path) -> None:
     cfg = compose_config(program, tmp_path=tmp_path)
     register = Register(OmegaConf.to_container(cfg, resolve=False))  # type: ignore[arg-type]
     without = [key for key in register.own() if register.settings[key].kind is None]
-    assert without in ([], ["views.augmix"])  # what is made, or null
+    assert without == []
     assert not register.unknown
 
 
@@ -253,7 +255,53 @@ def test_kinds_of_annotations(hint: Any, good: list[Any], bad: list[Any]) -> Non
 
 
 def test_what_says_nothing_allows_anything() -> None:
-    assert kind_of(Any) is None and kind_of(Path | Any) is None and kind_of(Register | None) is None
+    assert kind_of(Any) is None and kind_of(Path | Any) is None and kind_of(object | None) is None
+
+
+@pytest.mark.parametrize("hint", [Register, Callable[..., int], Register | None, Callable[[], None] | str])
+def test_what_is_made_is_a_part(hint: Any) -> None:
+    kind = kind_of(hint)
+    assert kind is not None and kind.accepts({"_target_": "x"})
+    assert not any(kind.accepts(value) for value in (3, {"a": 1}, ["a"], True))
+
+
+@pytest.mark.parametrize("program", ["test_time", "train_coop"])
+def test_no_value_for_a_group_and_no_group_for_a_value(program: str, tmp_path: Path) -> None:
+    """Wherever it stands, and whether it is a part or refers to another setting."""
+    first = compose_config(program, tmp_path=tmp_path)
+    plain = OmegaConf.to_container(first, resolve=False)
+    tried = 0
+    for key, node in items(plain):
+        if key.rsplit(".", maxsplit=1)[-1] in HYDRAS or (isinstance(node, dict) and not ("." in key and node)):
+            continue
+        others = ["zzz", "-7", "null", "true"] if isinstance(node, dict) else ["{a: 1}", "{a: {b: 2}}"]
+        for text in others:
+            if (key, text) == ("shots.draw.val", "null"):  # there may be none
+                continue
+            (override,) = OverridesParser.create().parse_overrides([f"{key}={text}"])
+            cfg = first.copy()
+            OmegaConf.update(cfg, key, override.value(), force_add=True, merge=False)
+            with pytest.raises(UserError, match=f"^Expected .*{re.escape(key)}"):
+                refuse_wrong(cfg, program, [override])
+            tried += 1
+    assert tried > 100
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("method._partial_=false", "Expected a setting, got 'method._partial_', which says how a part is made"),
+        ("method._target_=3", "Expected the dotted name of a class or function in `method._target_`, got 3"),
+        ("method.optimizer=adam", "`method.optimizer` to be a group of settings with `_target_`, got 'adam'"),
+        ("callbacks.metrics=null", "to be a group of settings, got null; give its settings one by one, or leave it"),
+    ],
+)
+def test_what_makes_a_part(setting: str, sentence: str, tmp_path: Path) -> None:
+    (override,) = OverridesParser.create().parse_overrides([setting])
+    cfg = compose_config("test_time", tmp_path=tmp_path)
+    OmegaConf.update(cfg, override.key_or_group, override.value(), force_add=True, merge=False)
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        refuse_wrong(cfg, "test_time", [override])
 
 
 LIMITS = st.one_of(st.none(), st.integers(-5, 5))

@@ -19,7 +19,7 @@ from tests.tasks.test_coop import data, fit, make, pictures  # noqa: F401 -- a f
 from tests.untrusted import FUZZ, JSON, damaged
 from tpt.errors import UserError
 from tpt.tasks.coop_files import checkpoints
-from tpt.tasks.coop_resume import CheckpointError, WholeFiles, check_checkpoint, taking_up
+from tpt.tasks.coop_resume import CheckpointError, WholeFiles, check_checkpoint, run_of, taking_up
 
 EPOCHS = 4
 
@@ -48,7 +48,9 @@ def trainer(folder: Path) -> Trainer:
 
 
 def check(path: Path, folder: Path) -> str:
-    return check_checkpoint(path, make("coop", EPOCHS), trainer(folder))
+    said = run_of(path)
+    check_checkpoint(path, make("coop", EPOCHS), trainer(folder))
+    return said
 
 
 def test_what_was_saved_is_taken(saved: Path, tmp_path: Path) -> None:

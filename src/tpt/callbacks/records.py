@@ -10,6 +10,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from tpt.errors import UserError
+from tpt.files import file_name
 from tpt.runs.records import LOGITS, write_shard
 from tpt.tasks.outcome import Outcome, cut
 
@@ -90,7 +91,7 @@ class RecordWriter(Callback):
         if not self._rows:
             return
         first = self._rows[0]
-        stem = f"{self._dataset_number:02d}-{first['dataset']}-{first['index']:07d}"
+        stem = f"{self._dataset_number:02d}-{file_name(first['dataset'])}-{first['index']:07d}"
         try:
             write_shard(self._rows, self.folder, stem, list(self._notes), self.logits)
         except OSError as error:

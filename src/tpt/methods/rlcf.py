@@ -14,6 +14,7 @@ from tpt.checks import whole_number
 from tpt.functional.objectives import rewarded_cross_entropy
 from tpt.methods.base import REWARD_FEATURES, gather_views
 from tpt.methods.tpt import TPT
+from tpt.prompts.context import words_around
 from tpt.prompts.learner import clean_name
 
 CLIP_SCORE = 2.5  # factor on the cosine (Hessel et al., EMNLP 2021)
@@ -65,8 +66,9 @@ class RLCF(TPT):
             clip, class_names, ctx_init=ctx_init, n_ctx=n_ctx, steps=steps, lr=lr, optimizer=optimizer, **settings
         )
         self.reward = reward
-        prefix = " ".join([PLACEHOLDER] * n_ctx) if ctx_init is None else ctx_init.replace("_", " ").strip()
-        self._prompts = [f"{prefix} {clean_name(name)}." for name in self.class_names]
+        before, _, behind = words_around(" ".join([PLACEHOLDER] * n_ctx) if ctx_init is None else ctx_init)
+        around = (before.strip(), behind.strip())
+        self._prompts = [" ".join(filter(None, (around[0], clean_name(n), around[1]))) + "." for n in self.class_names]
         self._reward_text: Tensor | None = None  # (K, E2)
         self.needs = (*self.needs, REWARD_FEATURES)
         self.notes = (*self.notes, f"rewards by {reward.name}")

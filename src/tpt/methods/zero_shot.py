@@ -40,7 +40,8 @@ class ZeroShot(Method):
     def __init__(self, clip: CLIP, class_names: Sequence[str], **text: Unpack[TextSettings]) -> None:
         text["meta_input"] = "unit"
         super().__init__(clip, class_names, **text)
-        self.notes = ()  # independent of what TPT feeds CoCoOp's network
+        fed = None if self.bank.conditional is None else self.bank.conditional.note
+        self.notes = tuple(note for note in self.notes if note != fed)  # which holds for TPT alone
 
     @torch.no_grad()
     def adapt(self, features_BVE: Tensor, **needed: Tensor) -> Adaptation:

@@ -17,7 +17,7 @@ from tpt.logs import stage
 from tpt.programs.ending import left_out, objective, tell_learned
 from tpt.runs import TrainingDirectory, about_shots, as_text, metrics_before, session, training_files, write_json
 from tpt.tasks import CoCoOpTask, CoOpTask, checkpoints, save_learned
-from tpt.tasks.coop_resume import WholeFiles, check_checkpoint, taking_up, use_threads
+from tpt.tasks.coop_resume import WholeFiles, check_checkpoint, run_of, taking_up, use_threads
 
 Task = CoOpTask | CoCoOpTask
 
@@ -41,7 +41,8 @@ def run(cfg: DictConfig) -> float | None:
     config, device = cli.resolved(cfg), trainer.strategy.root_device
     with TrainingDirectory(folder, cfg.resume, first=trainer.is_global_zero) as directory:
         if (checkpoint := directory.checkpoint) is not None:
-            directory.goes_on_from(check_checkpoint(checkpoint, task, trainer))
+            directory.goes_on_from(run_of(checkpoint), config)
+            check_checkpoint(checkpoint, task, trainer)
         division = use_threads(directory.stored("division"), device, trainer.num_devices)
         about = {**made, "config": config, "device": device.type, "division": division}
         manifest, now = {**about, "files": training_files(config), **about_shots(shots)}, session(trainer.world_size)
@@ -69,7 +70,8 @@ def _save(task: Task, trainer: Trainer, shots: Shots, about: dict[str, Any], pub
     files = save_learned(folder, task, task.clip, public_layout)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()} or metrics_before(folder)
     found = {"context": task.context().source, "epochs": task.epochs, "metrics": metrics, "files": files}
-    notes = [*left_out(trainer), *shots.notes, *shots.train.notes]
+    of_start = [note] if (note := task.learner.context.note) else []
+    notes = [*of_start, *left_out(trainer), *shots.notes, *shots.train.notes]
     drawn = {"notes": notes, "class_names": shots.train.class_names, "drawn": shots.files()}
     write_json({**about, **found, **drawn}, folder / "training.json")
     tell_learned(notes, metrics, about["learner"], folder / files["last"])

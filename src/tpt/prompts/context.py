@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 import torch
@@ -12,6 +13,8 @@ from tpt.errors import UserError
 from tpt.prompts.origin import Origin
 
 CLASS_TOKEN = "[CLS]"
+# What other programs write for it; the official code reads these as words, as this one does.
+_ALIKE = re.compile(r"[\[{<(] *(?:cls|class(?:[ _]?name)?|classname|name|label|object|category|c) *[\]}>)]|%s", re.I)
 POSITIONS = ("end", "middle", "front")
 
 
@@ -25,6 +28,7 @@ class Context:
         source: where they come from, for logs and results.
         class_names: of a class-specific context, the K classes it was learned for; None if that is not known.
         origin: the backbone it was learned with, as far as its file says; None takes any of the same width.
+        note: what results must say about it; "" if nothing.
     """
 
     vectors: Tensor
@@ -32,6 +36,7 @@ class Context:
     source: str
     class_names: tuple[str, ...] | None = None
     origin: Origin | None = field(default=None, repr=False, compare=False)
+    note: str = field(default="", repr=False, compare=False)
 
     @property
     def n_ctx(self) -> int:
@@ -91,18 +96,36 @@ def context_from_words(clip: CLIP, ctx_init: str, class_token_position: str = "e
         >>> around.n_before, around.n_ctx
         (4, 7)
     """
-    words = ctx_init.replace("_", " ").replace("{}", CLASS_TOKEN).strip().removesuffix(".")
-    if words.count(CLASS_TOKEN) > 1:
-        raise UserError(f"Expected {CLASS_TOKEN} at most once in `ctx_init`, got {ctx_init!r}.")
-    before, marked, behind = words.partition(CLASS_TOKEN)
+    before, marked, behind = words_around(ctx_init)
     tokens_before = clip.tokenizer.encode(before)
     tokens = tokens_before + clip.tokenizer.encode(behind)
     if not tokens:
-        raise UserError(f"Expected some words in `ctx_init`, got {ctx_init!r}; use `ctx_init=null` for random vectors.")
+        raise UserError(
+            f"Expected some words in `ctx_init`, got {ctx_init!r}; for random vectors use context=random, or "
+            "learner.ctx_init=null in training (in Python, ctx_init=None)."
+        )
     n_before = len(tokens_before) if marked else vectors_before(len(tokens), class_token_position)
     embedding = clip.text.token_embedding
     vectors = embedding(torch.tensor(tokens, device=clip.device)).detach().clone()
-    return Context(vectors, n_before, f"words: {words}")
+    return Context(vectors, n_before, f"words: {before}{marked}{behind}", note=_note_on(ctx_init))
+
+
+def words_around(ctx_init: str) -> tuple[str, str, str]:
+    """The words before the mark of the class name, the mark itself, and those behind; the last two "" without one.
+
+    Raises:
+        UserError: it is marked twice.
+    """
+    words = ctx_init.replace("_", " ").replace("{}", CLASS_TOKEN).strip().removesuffix(".")
+    if words.count(CLASS_TOKEN) > 1:
+        raise UserError(f"Expected {CLASS_TOKEN} at most once in `ctx_init`, got {ctx_init!r}.")
+    return words.partition(CLASS_TOKEN)
+
+
+def _note_on(ctx_init: str) -> str:
+    """A warning of what looks like the mark of the class name and is none."""
+    alike = [mark for mark in _ALIKE.findall(ctx_init) if mark != CLASS_TOKEN]
+    return f"{alike[0]} in ctx_init was read as words; the place of the class name is {CLASS_TOKEN}" if alike else ""
 
 
 def random_context(

@@ -99,11 +99,12 @@ class TextBank(nn.Module):
         if isinstance(context, ConditionalContext):
             self.conditional = context if meta_input is None else replace(context, meta_input=meta_input)
             context = context.base
+        self.notes = (context.note,) if context.note else ()
         self.learner = PromptLearner(clip, self.class_names, context, learned_class_token, seed)
         if self.conditional is not None:
             self.conditional.check(clip)
             self.meta_net = copy.deepcopy(self.conditional.meta_net).float().to(clip.device).requires_grad_(False)
-            self.notes = (self.conditional.note,)
+            self.notes = (*self.notes, self.conditional.note)
 
     @property
     def needs_norm(self) -> bool:

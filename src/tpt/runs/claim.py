@@ -47,6 +47,8 @@ class ClaimedDirectory:
         self.resume = resume
         self.first = first
         self.another = another
+        self.whose = f"the run in {folder}"  # whose settings are compared, and how to have others, for errors
+        self.way_out = f"continue with the same, or {another}"
         self.begun_anew = False  # known once it is written what the run is
         self._lock = FileLock(folder / LOCK, timeout=PATIENCE_S)
 
@@ -130,18 +132,21 @@ class ClaimedDirectory:
         self, old: Mapping[str, Any], new: Mapping[str, Any], session: Mapping[str, Any]
     ) -> list[dict[str, Any]]:
         """The starts of `old`, if `new` may continue it; raises a UserError that names the differences if not."""
-        if different := differences(old, new, self.free):
-            more = f" (and {len(different) - SHOWN} more)" if len(different) > SHOWN else ""
-            raise UserError(
-                f"Expected the settings of the run in {self.folder}, but {'; '.join(different[:SHOWN])}{more}; "
-                f"continue with the same, or {self.another}."
-            )
+        self.refuse_different(old, new)
         sessions: list[dict[str, Any]] = old["sessions"]
         before, now = sessions[-1]["versions"], session["versions"]
         changed = [f"{name} {before[name]}, now {now[name]}" for name in before if before[name] != now.get(name)]
         if changed:
             log.warning("The run was begun with other versions (%s): last digits may differ.", "; ".join(changed))
         return sessions
+
+    def refuse_different(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+        """Raises a UserError that names what differs, if `new` may not continue `old`."""
+        if different := differences(old, new, self.free):
+            more = f" (and {len(different) - SHOWN} more)" if len(different) > SHOWN else ""
+            raise UserError(
+                f"Expected the settings of {self.whose}, but {'; '.join(different[:SHOWN])}{more}; {self.way_out}."
+            )
 
     def write(self, manifest: Mapping[str, Any], sessions: list[dict[str, Any]], session: Mapping[str, Any]) -> None:
         """Writes what the run is, with one start more; logs of earlier starts are kept."""

@@ -67,6 +67,9 @@ class TrainingDirectory(ClaimedDirectory):
         self._elsewhere = resume not in (None, "auto") and Path(str(resume)).resolve() != own.resolve()
         self._given = Path(str(resume)) if self._elsewhere else own
         self._of_checkpoint: dict[str, Any] | None = None  # the manifest in it
+        if self._elsewhere:
+            self.whose = f"the run that wrote {self._given}"
+            self.way_out = f"continue with the same, as resume={self._given.parent} does by itself, or start anew"
 
     @property
     def checkpoint(self) -> Path | None:
@@ -81,11 +84,15 @@ class TrainingDirectory(ClaimedDirectory):
         """Whether anything was learned."""
         return any((self.folder / name).exists() for name in (TRAINING, LAST, CONTEXT))
 
-    def goes_on_from(self, said: str) -> None:
+    def goes_on_from(self, said: str, config: Mapping[str, Any]) -> None:
         """Reads from the continued checkpoint which run wrote it.
 
+        Args:
+            said: its words about the run.
+            config: of the run that wants to go on from it.
+
         Raises:
-            UserError: it is damaged.
+            UserError: it is damaged, or of other settings; images are compared later, when they are read.
         """
         try:
             self._of_checkpoint = manifest_of(said)
@@ -93,6 +100,7 @@ class TrainingDirectory(ClaimedDirectory):
             raise UserError(
                 f"Expected in {self._given} which run it is of, but that is damaged ({error}); start the run anew."
             ) from error
+        self.refuse_different({"config": self._of_checkpoint["config"]}, {"config": config})
 
     def stored(self, key: str) -> Any:
         """What the run that is continued, or the first process of this one, has written under `key` of its manifest."""

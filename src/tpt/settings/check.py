@@ -14,9 +14,10 @@ from tpt.errors import UserError
 from tpt.quoting import setting as quoted
 from tpt.settings.kinds import FLAG, LIST, NULL, NUMBER, TEXT, WHOLE, Kind, type_of
 from tpt.settings.ranges import refused
-from tpt.settings.register import Register
+from tpt.settings.register import HYDRAS, Register
 
 SHOWN = 60  # characters of a value in an error
+_OFF = "give its settings one by one, or leave it out with ~"
 
 
 def refuse_wrong(cfg: DictConfig, program: str, overrides: Sequence[Override] = (), debug: bool = False) -> None:
@@ -31,9 +32,10 @@ def refuse_wrong(cfg: DictConfig, program: str, overrides: Sequence[Override] = 
     plain: Any = OmegaConf.to_container(cfg, resolve=False)
     register = Register(plain)
     _refuse_unknown(register, program, debug)
-    _refuse_added(register, overrides)
+    _refuse_idle(register, overrides, cfg)
     for key in register.own():
-        refuse(register, key, _plain(OmegaConf.select(cfg, key)))
+        value = OmegaConf.select(cfg, key)
+        refuse(register, key, OmegaConf.to_container(value, resolve=False) if OmegaConf.is_config(value) else value)
 
 
 def refuse(register: Register, key: str, value: Any) -> None:
@@ -104,15 +106,24 @@ def _refuse_unknown(register: Register, program: str, debug: bool) -> None:
         raise UserError(f"Expected settings that {target.name} knows in `{section}`, got {name!r}; {hint}")
 
 
-def _refuse_added(register: Register, overrides: Sequence[Override]) -> None:
-    """Raises if `+key=value` adds a setting that nothing reads."""
+def _refuse_idle(register: Register, overrides: Sequence[Override], cfg: DictConfig) -> None:
+    """Raises if the command line gives a setting that nothing reads, or touches what makes a part a part."""
     for override in overrides:
-        added, key = override.type in (OverrideType.ADD, OverrideType.FORCE_ADD), override.key_or_group
-        new = [name for name in register.settings if added and f"{name}.".startswith(f"{key}.")]
-        if idle := [name for name in new if not register.reads(name)]:
+        key = override.key_or_group
+        name = key.rsplit(".", maxsplit=1)[-1]
+        if override.is_hydra_override() or override.is_delete():
+            continue
+        if name in HYDRAS and name != "_target_":
+            raise UserError(f"Expected a setting, got {key!r}, which says how a part is made; leave it as it is.")
+        if name == "_target_" and not isinstance(override.value(), str):
+            raise UserError(f"Expected the dotted name of a class or function in `{key}`, got {override.value()!r}.")
+        idle = [known for known in register.settings if f"{known}.".startswith(f"{key}.") and not register.reads(known)]
+        if idle and override.type in (OverrideType.ADD, OverrideType.FORCE_ADD):
             raise UserError(
                 f"Expected a setting that exists, got {idle[0]!r}, which nothing reads; see --help for all settings."
             )
+        if idle == [key] and not OmegaConf.is_dict(OmegaConf.select(cfg, key)):  # as `logger=none` is, without settings
+            raise UserError(f"Expected `{key}` to be a group of settings, got {_shown(override.value())}; {_OFF}{key}.")
 
 
 def _plain(value: Any) -> Any:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import types
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin, is_typeddict
 
 NULL, FLAG, WHOLE, NUMBER, TEXT, LIST, MAPPING = "null", "flag", "whole", "number", "text", "list", "mapping"
-_ORDER = (FLAG, WHOLE, NUMBER, TEXT, LIST, MAPPING)
+PART = "part"  # a group of settings that names, by _target_, what is made of it
+_ORDER = (FLAG, WHOLE, NUMBER, TEXT, LIST, MAPPING, PART)
 _SCALARS: dict[Any, frozenset[str]] = {
     int: frozenset({WHOLE}),
     float: frozenset({WHOLE, NUMBER}),
@@ -32,12 +34,22 @@ _SCALARS: dict[Any, frozenset[str]] = {
 _TYPES: dict[type, str] = {type(None): NULL, bool: FLAG, int: WHOLE, float: NUMBER, str: TEXT, dict: MAPPING}
 
 
+_PLAIN_WORDS = {
+    FLAG: "true or false",
+    LIST: "a list",
+    MAPPING: "a group of settings",
+    PART: "a group of settings with `_target_`",
+}
+_WIDER = {WHOLE: frozenset({NUMBER}), PART: frozenset({MAPPING, LIST})}  # a part may make a list
+
+
 @dataclass(frozen=True)
 class Kind:
     """The values that a setting may have.
 
     Args:
-        types: of `null`, `flag`, `whole`, `number`, `text`, `list` and `mapping`; a whole number is a number as well.
+        types: of `null`, `flag`, `whole`, `number`, `text`, `list`, `mapping` and `part`; a whole number is a number as
+            well, and a part may stand for a mapping or a list.
         words: the only texts allowed; empty allows any.
         least, most: the smallest and the largest number.
         above, below: what a number must be larger or smaller than.
@@ -55,7 +67,7 @@ class Kind:
     def accepts(self, value: Any) -> bool:
         """Whether a value of a configuration is of this kind, and in range."""
         kind = type_of(value)
-        if kind not in self.types and not (kind == WHOLE and NUMBER in self.types):
+        if kind not in self.types and not _WIDER.get(kind, frozenset()) & self.types:
             return False
         if kind == TEXT:
             return (not self.words or value in self.words) and (bool(value.strip()) or not self.filled)
@@ -83,8 +95,6 @@ class Kind:
 
     def _words_of(self, kind: str) -> str:
         match kind:
-            case "flag":
-                return "true or false"
             case "whole":
                 return f"a whole number{self._range()}"
             case "number":
@@ -94,10 +104,8 @@ class Kind:
                 return (
                     " or ".join(self.words) if self.words else "a text that is not empty" if self.filled else "a text"
                 )
-            case "list":
-                return "a list"
             case _:
-                return "a group of settings"
+                return _PLAIN_WORDS[kind]
 
     def _interval(self) -> str:
         low, high = (self.above, "(") if self.least is None else (self.least, "["), (self.below, self.most)
@@ -124,6 +132,8 @@ class Kind:
 
 def type_of(value: Any) -> str:
     """The type of a value of a configuration."""
+    if isinstance(value, dict) and "_target_" in value:
+        return PART
     return next((name for kind, name in _TYPES.items() if isinstance(value, kind)), LIST)
 
 
@@ -140,5 +150,13 @@ def kind_of(hint: Any) -> Kind | None:
         plain = any(TEXT in kind.types and not kind.words for kind in known)
         return Kind(frozenset().union(*(kind.types for kind in known)), words=() if plain else words)
     base = get_origin(hint) or hint
-    types_of = _SCALARS.get(base) if isinstance(base, type) or base in _SCALARS else None
-    return None if types_of is None else Kind(types_of)
+    if base in _SCALARS:
+        return Kind(_SCALARS[base])
+    if base is Callable or (isinstance(base, type) and not _is_open(base)):
+        return Kind(frozenset({MAPPING if is_typeddict(base) else PART}))
+    return None
+
+
+def _is_open(kind: type) -> bool:
+    """Whether values of a type may stand in a configuration in a way that its annotation does not tell."""
+    return kind in (Any, object, type) or issubclass(kind, (str, int, float, Enum))

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
-from tpt.settings.kinds import FLAG, LIST, NULL, NUMBER, TEXT, WHOLE, Kind
+from tpt.settings.kinds import FLAG, LIST, MAPPING, NULL, NUMBER, PART, TEXT, WHOLE, Kind
 
-_ANY = frozenset({NULL, FLAG, WHOLE, NUMBER, TEXT, LIST, "mapping"})
+_ANY = frozenset({NULL, FLAG, WHOLE, NUMBER, TEXT, LIST, MAPPING, PART})
 _WHOLE, _TEXT, _NUMBER = frozenset({WHOLE}), frozenset({TEXT}), frozenset({WHOLE, NUMBER})
 _OR_NULL = frozenset({NULL})
 SEEDS = 2**32 - 1  # the largest that numpy takes
@@ -66,6 +66,7 @@ RANGES = {
     "*.shards": FILLED,
     "*.class_names": FILLED,
     "*.on_bad_image": one_of("error", "skip"),
+    "*.orientation": one_of("apply", "ignore"),
     "*.classes": one_of("all", "base", "new"),
     "*.num_views": at_least(1),
     "*.made_on": one_of("loader", "device"),

@@ -11,8 +11,8 @@ from tpt.settings.kinds import TEXT, Kind
 from tpt.settings.ranges import program_kind, range_of
 from tpt.settings.targets import Target, target_of
 
-_REFERENCE = re.compile(r"\$\{([\w.]+)\}")  # a value that is another setting's, and nothing else
-_HYDRAS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
+_REFERENCE = re.compile(r"\$\{([\w.]+)\}")  # to another setting
+HYDRAS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,21 @@ class Register:
         self._becomes: dict[str, list[Setting]] = {}
         self._parts: set[str] = set()
         self._references: set[str] = set()
+        self._mentioned: set[str] = set()
         for key, value in leaves(config):
             self.settings[key] = Setting(key, program_kind(key))
-            if isinstance(value, str) and _REFERENCE.fullmatch(value):
-                self._references.add(key)
+            if isinstance(value, str):
+                self._mentioned.update(_REFERENCE.findall(value))
+                if _REFERENCE.fullmatch(value):
+                    self._references.add(key)
         for path, node in _nodes(config):
             if isinstance(name := node.get("_target_"), str):
                 self._parts.add(path)
                 if (target := target_of(name)) is not None:
                     self._take_up(path, node, target)
+        for key, _ in _nodes(config):  # {a: 1} where a number is expected
+            if (name := key.removesuffix(".")) in self._becomes or program_kind(name) is not None:
+                self.settings.setdefault(name, Setting(name, program_kind(name)))
         for key in [*self.settings]:
             self.settings[key] = self._merged(key)
 
@@ -65,13 +71,13 @@ class Register:
     def reads(self, key: str) -> bool:
         """Whether a part or a program reads a setting."""
         part = any(f"{key}.".startswith(part) for part in self._parts if part)
-        return part or key in self._becomes or program_kind(key) is not None
+        return part or key in self._becomes or key in self._mentioned or program_kind(key) is not None
 
     def _take_up(self, path: str, node: Mapping[str, Any], target: Target) -> None:
         """Notes what the settings of a part become."""
         for name, value in node.items():
             key = f"{path}{name}"
-            if name in _HYDRAS:
+            if name in HYDRAS:
                 continue
             if name not in target.kinds:
                 if not target.open:
@@ -79,8 +85,6 @@ class Register:
                 continue
             found = Setting(key, _kind_in(target, name, key), target.meanings.get(name, ""))
             self._becomes.setdefault(key, []).append(found)
-            if isinstance(value, Mapping) and "_target_" not in value:  # {a: 1} where a number is expected
-                self.settings[key] = Setting(key, program_kind(key))
             if isinstance(value, str) and (reference := _REFERENCE.fullmatch(value)):
                 self._becomes.setdefault(reference[1], []).append(found)
 
@@ -119,5 +123,5 @@ def leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
     for key, value in node.items():
         if isinstance(value, Mapping) and value:
             yield from leaves(value, f"{prefix}{key}.")
-        elif key not in _HYDRAS:
+        elif key not in HYDRAS:
             yield f"{prefix}{key}", value

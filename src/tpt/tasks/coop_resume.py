@@ -42,8 +42,20 @@ class WholeFiles(TorchCheckpointIO):
         return read_checkpoint(Path(path))
 
 
-def check_checkpoint(path: Path, task: CoOpTask | CoCoOpTask, trainer: Trainer) -> str:
-    """A checkpoint's words about its run, once it is checked that this run can continue it.
+def run_of(path: Path) -> str:
+    """A checkpoint's words about its run.
+
+    Raises:
+        CheckpointError: it is none of train_coop.py, or cannot be read.
+    """
+    said = _read(path)[RUN]
+    if not isinstance(said, str):
+        raise _unfit(path, "the run's settings are missing")
+    return said
+
+
+def check_checkpoint(path: Path, task: CoOpTask | CoCoOpTask, trainer: Trainer) -> None:
+    """Checks that this run can continue a checkpoint.
 
     It must have been written behind an epoch that was run to its end: from within one, other images would follow.
 
@@ -62,16 +74,17 @@ def check_checkpoint(path: Path, task: CoOpTask | CoCoOpTask, trainer: Trainer) 
         epochs = _epochs_done(content, task)
         _same_optimizer(content, task, epochs)
         _same_callbacks(content["callbacks"], trainer)
-        said = content[RUN]
-        _expect(isinstance(said, str), "the run's settings are missing")
     except _UnfitError as unfit:
-        raise CheckpointError(
-            f"Expected a checkpoint that this run can go on from, but in {path} {_brief(unfit)}; continue from "
-            "last.ckpt of the run, with its settings, or start it anew."
-        ) from unfit
+        raise _unfit(path, _brief(unfit)) from unfit
     except (KeyError, TypeError, AttributeError, IndexError, RuntimeError, ValueError, OverflowError) as error:
         _refuse(path, error)
-    return str(said)
+
+
+def _unfit(path: Path, why: str) -> CheckpointError:
+    return CheckpointError(
+        f"Expected a checkpoint that this run can go on from, but in {path} {why}; continue from last.ckpt of the run, "
+        "with its settings, or start it anew."
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from tpt.files import file_name
 from tpt.reports.classes import confusions
 from tpt.reports.figures.answers import entropy_figure, reliability_figure
 from tpt.reports.figures.confusion import confusion_figure
@@ -83,8 +83,3 @@ def draw_all(runs: Sequence[Run], folder: str | Path, learned_on: Mapping[str, s
     for name, figure in figures_of(runs, learned_on):
         taken[name] = taken.get(name, 0) + 1
         yield from save(figure, folder, name if taken[name] == 1 else f"{name}_{taken[name]}")
-
-
-def file_name(text: str) -> str:
-    """A label as a file's name."""
-    return re.sub(r"[^\w.=+-]+", "_", text).strip("_.")[:100] or "run"
