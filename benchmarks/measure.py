@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import threading
 import time
 from collections import defaultdict
@@ -50,6 +53,13 @@ class Stages:
                 return function(*args, **kwargs)
 
         return timed
+
+
+def give_back() -> None:
+    """Lets go of what is no longer used, so that the next peak is that of the next work alone."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # glibc keeps freed memory
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 class PeakMemory:

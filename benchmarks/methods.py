@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 import tpt
 from benchmarks.episode import class_names
-from benchmarks.measure import PeakMemory
+from benchmarks.measure import PeakMemory, give_back
 from benchmarks.plain_methods import FROM_TEXT, plain_form
 from tpt.backbones.pretrained import wrap
 
@@ -49,18 +49,22 @@ METHODS: dict[str, Callable[..., tpt.Method]] = {
 console = Console(width=110)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Cost:
-    """Of one method: seconds an image in a batch, alone, in its plain form; peak bytes; how far answers are apart.
+    """Of one method.
 
-    A plain form that does not fit into memory has no seconds.
+    Args:
+        batch, alone: seconds an image of a batch, and of one image after another.
+        peak: bytes.
+        apart: largest difference of logits between the two, or of probabilities from the plain form.
+        plain: seconds an image of the plain form; None if it was not run, since it would not fit into memory.
     """
 
     batch: float
     alone: float
-    plain: float | None
     peak: int
     apart: float
+    plain: float | None = None
 
 
 def made(name: str, clip: tpt.CLIP, names: list[str]) -> tpt.Method:
@@ -69,8 +73,8 @@ def made(name: str, clip: tpt.CLIP, names: list[str]) -> tpt.Method:
     return METHODS[name](clip, names, **more, **({"reward": clip} if name == "rlcf" else {}))
 
 
-def cost(name: str, clip: tpt.CLIP, model: nn.Module, names: list[str], features: Tensor, repeats: int) -> Cost:
-    method = made(name, clip, names)
+def cost(method: tpt.Method, features: Tensor, repeats: int) -> tuple[Cost, Tensor]:
+    """Cost of a method, and its logits of the batch."""
     reward = {"reward_features": features} if tpt.methods.base.REWARD_FEATURES in method.needs else {}
     method(features[:1], **{key: value[:1] for key, value in reward.items()})  # text features, once a dataset
     batch, alone = [], []
@@ -83,17 +87,32 @@ def cost(name: str, clip: tpt.CLIP, model: nn.Module, names: list[str], features
         began = time.perf_counter()
         each = [method(x, **{key: value[i] for key, value in reward.items()}) for i, x in enumerate(features)]
         alone.append(time.perf_counter() - began)
-    found = [together.logits - torch.stack([out.logits for out in each])]
-    seconds = None
-    if name in FROM_TEXT or len(names) <= PLAIN_CLASSES:
-        rewards = clip.encode_text(method._prompts) if name == "rlcf" else None
-        plain = plain_form(name, model, method, rewards)
-        began = time.perf_counter()
-        answers = torch.stack([plain(x) for x in features[:PLAIN_IMAGES]])
-        seconds = (time.perf_counter() - began) / len(answers)
-        found.append(together.logits[:PLAIN_IMAGES].softmax(-1) - answers.softmax(-1))
-    apart = max(float(difference.abs().max()) for difference in found)
-    return Cost(min(batch) / len(features), min(alone) / len(features), seconds, peak.bytes, apart)
+    apart = float((together.logits - torch.stack([out.logits for out in each])).abs().max())
+    return Cost(min(batch) / len(features), min(alone) / len(features), peak.bytes, apart), together.logits
+
+
+def add_plain(name: str, method: Any, model: nn.Module, features: Tensor, logits: Tensor, found: Cost) -> None:
+    """Runs the plain form of a method and adds what it costs, and how far its answers are from the batch's."""
+    rewards = method.reward.encode_text(method._prompts) if name == "rlcf" else None
+    plain = plain_form(name, model, method, rewards)
+    began = time.perf_counter()
+    answers = torch.stack([plain(x) for x in features[:PLAIN_IMAGES]])
+    found.plain = (time.perf_counter() - began) / len(answers)
+    apart = (logits[:PLAIN_IMAGES].softmax(-1) - answers.softmax(-1)).abs().max()
+    found.apart = max(found.apart, float(apart))
+
+
+def compared(args: argparse.Namespace, clip: tpt.CLIP, model: nn.Module, classes: int) -> dict[str, Cost]:
+    """Costs of all methods; the plain forms come last, since they take the most memory."""
+    features = views(args.images, args.views, clip.embed_dim)
+    costs, logits = {}, {}
+    for name in args.methods:
+        give_back()
+        costs[name], logits[name] = cost(made(name, clip, class_names(classes)), features, args.repeats)
+    for name, found in costs.items():
+        if name in FROM_TEXT or classes <= PLAIN_CLASSES:
+            add_plain(name, made(name, clip, class_names(classes)), model, features, logits[name], found)
+    return costs
 
 
 def views(images: int, num_views: int, width: int) -> Tensor:
@@ -144,8 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     agree = True
     for classes in args.classes:
-        features = views(args.images, args.views, clip.embed_dim)
-        costs = {m: cost(m, clip, model, class_names(classes), features, args.repeats) for m in args.methods}
+        costs = compared(args, clip, model, classes)
         report(classes, costs, encoder)
         agree &= all(found.apart < 1e-3 for found in costs.values())
     return 0 if agree else 1

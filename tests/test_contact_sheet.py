@@ -1,11 +1,13 @@
 """Real runs, reported and looked at."""
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from tests.conftest import Done, noise_image
@@ -49,6 +51,19 @@ def test_a_real_run(run_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[
     assert not other.as_recorded and any("differs from the recorded" in t.get_text() for t in other.figure.texts)
 
 
+def test_what_only_one_image_has(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its name without a suffix, its folder, its class; the sheet lies in the run if nothing else is said."""
+    rows = [{"dataset": "a", "path": f"a {k}/{k}x.png", "class_name": f"the {k}"} for k in range(3)]
+    run = dataclasses.replace(load_run(run_dir), records=pa.Table.from_pylist(rows))
+    for image in ("a 1/1x.png", "1x.png", "1x", "a 1", "the 1"):
+        assert contact_sheet.record_of(run, image) == rows[1]
+    contact_sheet.main([str(run_dir), IMAGE])
+    (sheet,) = (run_dir / "contact_sheets").iterdir()
+    assert capfd.readouterr().out.splitlines()[-1] == str(sheet) and sheet.name == "pictures_cat_1.png"
+
+
 def _reports(run_dir: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The run finished, and as if it had been killed at its start."""
     report([str(run_dir), "--format", "csv"])
@@ -82,7 +97,8 @@ def test_mistakes(run_dir: Path, image_tree: Path, tmp_path: Path, capfd: pytest
         return capfd.readouterr().err
 
     assert "Expected one image 'dog' in the records of" in error(str(run_dir), "dog")
-    assert "got 3, add --dataset" in error(str(run_dir), "1.png")
+    assert "got 3, give its path; such as pictures: T-shirt/1.png" in error(str(run_dir), "1.png")
+    assert "got 4, give its path" in error(str(run_dir), "cat")
     assert "Expected run.json of a run in" in error(str(tmp_path), IMAGE)
     assert "Expected a file that ends in .png" in error(str(run_dir), IMAGE, "--out", "a.gif")
     noise_image(99).save(image_tree / IMAGE)

@@ -148,6 +148,11 @@ def test_what_was_computed_before_an_error_is_kept(run_script: Run, tmp_path: Pa
         (["trainer.accelerator=foo"], "Expected a `trainer` that this machine can run, but Lightning says: "),
         (["trainer.devices=0"], "Expected a `trainer` that this machine can run, but Lightning says: "),
         (["trainer.strategy=foo"], "Expected a `trainer` that this machine can run, but Lightning says: "),
+        (["data=folder", "data.root=/data/${x}"], "Expected the name of a setting in `data.root`, but there is no 'x'"),
+        (
+            ["trainer.precision=16"],
+            "Expected a setting that test_time.py takes, got `trainer.precision`: other precisions",
+        ),
         (["backbone=-7"], "Expected an option of `backbone`, got -7; there are emoji_mini, file"),
         (["method=[1,2]"], "Expected an option of `method`, got [1,2]; there are atpt"),
         (["logger=null"], "Expected an option of `logger`, got null; there are csv"),

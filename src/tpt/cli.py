@@ -9,6 +9,7 @@ import shlex
 import sys
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from tpt.printing import forgiving_streams, say
 from tpt.programs import SEARCHED, config_dir, config_dirs
 from tpt.programs import command as command  # noqa: PLC0414 -- programs call it beside the rest
 from tpt.quoting import searched
-from tpt.settings import check_sweep, refuse_wrong, values_of
+from tpt.settings import check_sweep, refuse_wrong, refused, values_of
 from tpt.settings.help import help_text
 from tpt.settings.show import show_settings
 
@@ -212,7 +213,8 @@ class Program:
         in_sweep = HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
         job = " ".join(HydraConfig.get().overrides.task) if in_sweep else ""
         kept = f"what was computed is kept, and resume={self.directory} continues when it is mended."
-        settings = Settings(config_dirs(sys.argv[1:]), self.config_name, sys.argv[1:])
+        rules = partial(refused, self.config_name)
+        settings = Settings(config_dirs(sys.argv[1:]), self.config_name, sys.argv[1:], rules)
         said = in_program(explained(error, settings), self.config_name)
         return tell(said, FAMILIES, job, kept if self.directory else "")
 

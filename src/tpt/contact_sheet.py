@@ -7,9 +7,9 @@ the answers before and after.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from tpt.data import EpisodeDataModule, ImageDataset
 from tpt.data.store import content_digest
 from tpt.errors import UserError
 from tpt.faults import told
+from tpt.files import file_name
 from tpt.hints import FAMILIES, explained
 from tpt.methods.base import ShownViews
 from tpt.printing import say
@@ -190,30 +191,38 @@ def record_of(run: Run, image: str, dataset: str | None = None) -> dict[str, Any
 
     Args:
         run: that tested it.
-        image: its path in the dataset, or the end of it.
+        image: its path in the dataset; or, if only one image has it, the end of that, its name without suffix, a folder
+            on it, or its class.
         dataset: its name; None looks in all.
 
     Raises:
-        UserError: there is none, or several datasets have one.
+        UserError: there is none, or several.
     """
     rows = [r for r in run.records.to_pylist() if dataset in (None, r["dataset"])]
-    found = [r for r in rows if r["path"] == image] or [r for r in rows if r["path"].endswith(f"/{image}")]
+    ways: list[Callable[[dict[str, Any]], bool]] = [
+        lambda r: r["path"] == image,
+        lambda r: f"/{r['path']}".endswith(f"/{image}"),
+        lambda r: PurePosixPath(r["path"]).stem == image,
+        lambda r: image in PurePosixPath(r["path"]).parts or image == r["class_name"],
+    ]
+    matches: list[list[dict[str, Any]]] = [[r for r in rows if way(r)] for way in ways]
+    found = next(filter(None, matches), [])
     if len(found) != 1:
         some = ", ".join(f"{r['dataset']}: {r['path']}" for r in (found or rows)[:3])
-        what = "none" if not found else f"{len(found)}, add --dataset"
+        more = "give its path" if len({r["dataset"] for r in found}) == 1 else "add --dataset"
+        what = "none" if not found else f"{len(found)}, {more}"
         raise UserError(f"Expected one image {image!r} in the records of {run.path}, got {what}; such as {some}.")
-    record: dict[str, Any] = found[0]
-    return record
+    return found[0]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Writes a sheet; one sentence and exit code 1 on a user's mistake."""
     parser = argparse.ArgumentParser(prog="python -m tpt.contact_sheet", description=__doc__)
     parser.add_argument("run", type=Path, metavar="RUN", help="directory that test_time.py made")
-    parser.add_argument("image", metavar="IMAGE", help="its path in the dataset, as in the records, or the end of it")
+    parser.add_argument("image", metavar="IMAGE", help="its path in the dataset, or what only it has: a name, a class")
     parser.add_argument("--dataset", metavar="NAME", help="where several have such an image")
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", default=Path("contact_sheet.png"), help=".png, .svg or .pdf"
+        "--out", type=Path, metavar="FILE", help=".png, .svg or .pdf; contact_sheets/... in RUN if left out"
     )
     parser.add_argument("--trust", action="store_true", help="makes whatever the run's configuration names")
     args = parser.parse_args(arguments)
@@ -221,7 +230,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         run = load_run(args.run)
         record = record_of(run, args.image, args.dataset)
         sheet = maker_of(run, args.trust).sheet(record)
-        say(str(save_as(sheet.figure, args.out)))
+        own = (
+            run.path
+            / "contact_sheets"
+            / f"{file_name(record['dataset'] + '/' + str(PurePosixPath(record['path']).with_suffix('')))}.png"
+        )
+        say(str(save_as(sheet.figure, own if args.out is None else args.out)))
         if not sheet.as_recorded:
             say("Note: the selection made again differs from the recorded one, which is framed.", error=True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,20 @@ class Settings:
         config_dirs: folders of the configuration, the project's last.
         config_name: of the program.
         arguments: of the command line.
+        refused: why the program takes no such setting, and what to give instead, if a rule says so.
     """
 
-    def __init__(self, config_dirs: Sequence[Path], config_name: str, arguments: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        config_dirs: Sequence[Path],
+        config_name: str,
+        arguments: Sequence[str] = (),
+        refused: Callable[[str], str | None] = lambda _: None,
+    ) -> None:
         *own, self.config_dir = config_dirs
         self._own = own
+        self._refused = refused
+        self.arguments = arguments
         self.config_name = config_name
         defaults = OmegaConf.load(self.config_dir / f"{config_name}.yaml").get("defaults", [])
         self.groups = [str(group) for default in defaults if isinstance(default, DictConfig) for group in default]
@@ -107,6 +116,8 @@ class Settings:
 
     def unknown(self, key: str) -> UserError:
         """The sentence on a setting that does not exist."""
+        if (why := self._refused(key)) is not None:
+            return UserError(f"Expected a setting that {self.config_name}.py takes, got `{key}`: {why}.")
         known = self.keys()
         group, _, rest = key.partition(".")
         if rest and group in self.groups and (having := self._options_with(key)):
@@ -115,7 +126,9 @@ class Settings:
                 f"Expected a setting of {chosen}, got {key!r}, which is one of {group}={' or '.join(having[:4])}; "
                 f"{HELP}."
             )
-        close = [k for k in known if k.endswith(f".{key}") and not k.startswith("data.module.")] if not rest else []
+        last = key.rsplit(".", maxsplit=1)[-1]  # as in `steps` and, where there is no group `data`, `data.root`
+        close = [k for k in known if k.endswith(f".{last}") and not k.startswith("data.module.")]
+        close = [] if rest and group in self.groups else close
         close = close or difflib.get_close_matches(key, {*known, *self.groups}, n=3, cutoff=0.6)
         hint = f"did you mean {' or '.join(close[:3])}?" if close else f"{HELP}."
         return UserError(f"Expected a setting that exists, got {key!r}; {hint}")
@@ -160,17 +173,30 @@ def explained(error: Exception, settings: Settings | None = None) -> Exception:
         return unreadable(error.override)
     if settings is not None and (unknown := settings.missing(error)) is not None:
         return unknown
+    return _reworded(text, () if settings is None else settings.arguments) or (
+        UserError(_OF_TRAINER + text) if isinstance(error, MisconfigurationException) else error
+    )
+
+
+def _reworded(text: str, arguments: Sequence[str]) -> UserError | None:
+    """The sentence for a message of Hydra or OmegaConf that shows no way out; None for any other."""
+    if found := re.match(r"Interpolation key '([^']*)' not found", text):
+        keys = [a.lstrip("+").split("=")[0] for a in arguments if f"${{{found[1]}}}" in a]
+        where = f" in `{keys[0]}`" if keys else ""
+        return UserError(
+            f"Expected the name of a setting{where}, but there is no {found[1]!r} for ${{{found[1]}}}; where these "
+            f"characters themselves are meant, write \\${{{found[1]}}}."
+        )
     if found := re.match(r"Error merging override [+~]*([^=]+)=(.*)", text):
         return UserError(f"Expected for `{found[1]}` the kind of value that it has, got {found[2]}; {HELP}.")
-    if text.startswith("Ambiguous value for argument"):
-        return _several(text)
-    return UserError(_OF_TRAINER + text) if isinstance(error, MisconfigurationException) else error
+    return _several(text) if text.startswith("Ambiguous value for argument") else None
 
 
 def in_program(error: Exception, program: str) -> Exception:
     """The error with the settings of this program in its way out: readers of data serve both, and name `data.`."""
     text = str(error)
-    if program != "train_coop" or not isinstance(error, UserError) or "data." not in text:
+    unknown = text.startswith("Expected a setting that exists")
+    if program != "train_coop" or not isinstance(error, UserError) or "data." not in text or unknown:
         return error
     text = re.sub(r",? or (pass )?data\.on_bad_image=skip( to leave such files out and count them)?", "", text)
     text = re.sub(r"(pass )?data\.on_bad_image=skip( to leave such files out and count them)?", "remove it", text)

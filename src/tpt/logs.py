@@ -16,6 +16,11 @@ class _Careful(logging.Handler):
 
     _silent = False
 
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Leaves out how open_clip makes a model, step by step."""
+        chatter = record.levelno <= logging.INFO and "open_clip" in record.pathname
+        return not chatter and bool(super().filter(record))
+
     def format(self, record: logging.LogRecord) -> str:
         """The line, safe to print."""
         return printable(super().format(record))

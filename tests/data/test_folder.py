@@ -49,6 +49,18 @@ def test_a_zip_of_the_folder_itself(image_tree: Path) -> None:
     assert outer.image(4).tobytes() == image_folder(image_tree).image(4).tobytes()
 
 
+def test_pictures_beside_the_classes_are_counted(image_tree: Path) -> None:
+    noise_image(1).save(image_tree / "loose.png")
+    for found in (image_folder(image_tree), image_folder(zipped(image_tree))):
+        assert len(found) == 12 and found.notes == ["1 pictures that lie in no class folder were passed over"]
+
+
+def test_wordnet_ids_among_names(image_tree: Path) -> None:
+    (image_tree / "cat").rename(image_tree / "n02123045")
+    with pytest.raises(DataError, match="WordNet ids or names .*, found both, such as 'n02123045' and 'T-shirt'; name"):
+        image_folder(image_tree)
+
+
 def test_a_folder_given_as_dot_has_a_name(image_tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(image_tree)
     assert image_folder(".").name == "pictures"

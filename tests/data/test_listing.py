@@ -76,7 +76,26 @@ def test_a_column_that_stands_twice(image_tree: Path) -> None:
         image_list(image_tree / "t.csv")
 
 
-@pytest.mark.parametrize("path", ["../outside.png", "/etc/hostname", "cat/../../x.png"])
+def test_paths_from_the_top(image_tree: Path, tmp_path: Path) -> None:
+    """As `os.walk` of an absolute folder lists them; images are named as they are by paths from the table."""
+    whole = [(f"{image_tree}/{path}", label) for path, label in ROWS]
+    relative, found = image_list(csv(image_tree, ROWS)), image_list(csv(image_tree, whole))
+    assert (found.samples, found.store.root) == (relative.samples, image_tree)
+    elsewhere = shutil.move(image_tree / "test.csv", tmp_path / "elsewhere.csv")
+    (tmp_path / "empty").mkdir()
+    for root in (None, image_tree, tmp_path):
+        assert image_list(shutil.copy(elsewhere, tmp_path / "empty" / "t.csv"), root=root).image(0).mode == "RGB"
+    with pytest.raises(DataError, match=r"Expected paths inside .*empty in .*, got '.*'; correct data.root, or leave"):
+        image_list(elsewhere, root=tmp_path / "empty")
+    with pytest.raises(
+        DataError, match="Expected paths of one kind in .*, got '/.*, from the top .*; write all of them"
+    ):
+        image_list(csv(image_tree, [*ROWS, whole[0]]))
+    with pytest.raises(DataError, match="Expected paths inside the dataset"):
+        image_list(csv(image_tree, [(f"{image_tree}/cat/../cat/0.png", "cat")]))
+
+
+@pytest.mark.parametrize("path", ["../outside.png", "cat\\0.png", "cat/../../x.png"])
 def test_paths_cannot_leave_the_root(image_tree: Path, path: str) -> None:
     with pytest.raises(DataError, match="Expected paths inside the dataset"):
         image_list(csv(image_tree, [*ROWS, (path, "cat")]))

@@ -64,7 +64,7 @@ def from_openai_file(path: Path, quick_gelu: bool | None) -> nn.Module:
             )
     for extra in _OPENAI_EXTRAS:
         weights.pop(extra, None)
-    _expand_token_rows(weights, metadata)
+    _expand_token_rows(weights, metadata, path)
     try:
         vision, text, embed_dim = _read_architecture(weights)
     except (KeyError, IndexError, ZeroDivisionError) as error:
@@ -109,12 +109,19 @@ def _refuse_other_heads(vision: CLIPVisionCfg, path: Path) -> None:
             )
 
 
-def _expand_token_rows(weights: dict[str, Tensor], metadata: dict[str, str]) -> None:
+def _expand_token_rows(weights: dict[str, Tensor], metadata: dict[str, str], path: Path) -> None:
     """Puts back the token embedding's rows of zeros, which the bundled file leaves out."""
     if "token_embedding.rows" in weights:
-        rows, index = weights.pop("token_embedding.rows"), weights.pop("token_embedding.index")
-        table = rows.new_zeros(int(metadata["vocab_size"]), rows.shape[1])
-        table[index] = rows
+        try:
+            rows, index = weights.pop("token_embedding.rows"), weights.pop("token_embedding.index")
+            table = rows.new_zeros(int(metadata["vocab_size"]), rows.shape[1])
+            table[index] = rows
+        except (KeyError, ValueError, IndexError, RuntimeError) as error:
+            raise WeightsFileError(
+                f"Expected the rows of a token embedding in {path} with their index, and vocab_size in the file's "
+                f"notes, but that is missing or does not fit ({type(error).__name__}: {str(error)[:100]}); save the "
+                "whole token_embedding.weight, or keep the notes of the file that the weights come from."
+            ) from error
         weights["token_embedding.weight"] = table
 
 

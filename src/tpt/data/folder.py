@@ -131,6 +131,8 @@ def _notes(by_folder: dict[str, list[str]], paths: list[str], shown: str | Path)
         notes.append(
             f"{len(empty)} of {len(by_folder)} classes have no image, such as {empty[0]!r}; they stay among the answers"
         )
+    if loose := sum("/" not in path and path.lower().endswith(EXTENSIONS) for path in paths):
+        notes.append(f"{loose} pictures that lie in no class folder were passed over")
     if others:
         notes.append(f"{len(others)} files that are no pictures were passed over ({counted_suffixes(others)})")
     return notes
@@ -173,7 +175,12 @@ def _own_names(store: FileStore, folders: list[str], root: str | Path) -> list[s
             f"Expected class names for the numbered folders of {root}, such as {folders[0]!r}, got none: they may "
             "count classes or be their names; set data.class_names to a text file with a name a line."
         )
-    if all(_WORDNET.fullmatch(folder) for folder in folders):
+    if ids := [folder for folder in folders if _WORDNET.fullmatch(folder)]:
+        if other := next((folder for folder in folders if folder not in ids), None):
+            raise DataError(
+                f"Expected WordNet ids or names as folders of {root}, found both, such as {ids[0]!r} and {other!r}; "
+                "name all classes in data.class_names, `folder<TAB>name` a line."
+            )
         return _wordnet_names(folders, root)
     refuse_one_prompt(folders, [text_key(folder) for folder in folders], f"among the folders of {root}", DataError)
     return [composed(folder).replace("_", " ") for folder in folders]

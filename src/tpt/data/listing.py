@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -39,7 +40,9 @@ def image_list(
 
     Args:
         path: a text file with a header, separated by commas, tabs or semicolons, in UTF-8 or UTF-16; or a Parquet file.
-        root: the folder or zip archive that the table's paths start from; the table's own folder if None.
+        root: the folder or zip archive that the table's paths start from; the table's own folder if None.  Paths that
+            begin at the top of the file system must lie in it; with None, and some outside the table's folder, they
+            start from the folder that holds them all.
         name: key in logs and results; the table's name if None.
         class_names: a text file (a name a line) or list.  Labels that are whole numbers count into it, from 0; labels
             that are text must stand in it.  None takes the sorted labels, which then are the names.
@@ -55,12 +58,36 @@ def image_list(
     path = Path(path).expanduser()
     paths, labels = _columns(path, path_column, label_column)
     names, numbers = number_labels(labels, None if class_names is None else read_names(class_names), path)
-    store = FileStore(path.parent if root is None else root)
+    base, paths = _from_base(paths, root, path)
+    store = FileStore(base)
     samples = [Sample(p, k) for p, k in zip(paths, numbers, strict=True)]
     refuse_escapes(paths, path)
     refuse_missing(store, paths, path)
     whole = ImageDataset(name or plain(path.stem), names, samples, store, upright=is_upright(orientation))
     return whole.chosen(limit, seed, classes)
+
+
+def _from_base(paths: list[str], root: str | Path | None, table: Path) -> tuple[str | Path, list[str]]:
+    """Where paths start, and the paths from there, which name the images whatever the folder above is called."""
+    base = table.parent if root is None else root
+    whole = [path for path in paths if PurePosixPath(path).is_absolute()]
+    if not whole:
+        return base, paths
+    if len(whole) < len(paths):
+        other = next(path for path in paths if path not in set(whole))
+        raise DataError(
+            f"Expected paths of one kind in {table}, got {whole[0][:200]!r}, from the top of the file system, and "
+            f"{other[:200]!r}, from {base}; write all of them alike."
+        )
+    here = PurePosixPath(Path(base).expanduser().absolute())
+    outside = next((path for path in whole if not PurePosixPath(path).is_relative_to(here)), None)
+    if outside is not None and root is not None:
+        raise DataError(
+            f"Expected paths inside {base} in {table}, got {outside[:200]!r}; correct data.root, or leave it out."
+        )
+    if outside is not None:
+        here = PurePosixPath(os.path.commonpath([PurePosixPath(path).parent for path in whole]))
+    return Path(here), [str(PurePosixPath(path).relative_to(here)) for path in whole]
 
 
 def _columns(path: Path, path_column: str, label_column: str) -> tuple[list[str], list[Any]]:

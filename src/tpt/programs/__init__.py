@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-# Console program -> (module whose `main` it calls, what it is for), as in pyproject.toml.
+# Console program -> (module whose `main` it calls, some by way of `opening`; what it is for), as in pyproject.toml.
 PROGRAMS = {
     "tpt-test": ("tpt.programs.test_time", "test-time prompt tuning and other methods; test_time.py of a checkout"),
     "tpt-train": ("tpt.programs.train_coop", "few-shot training of a context, CoOp and CoCoOp; train_coop.py"),

@@ -13,6 +13,7 @@ from tpt.settings.kinds import FLAG, LIST, MAPPING, NULL, NUMBER, PART, TEXT, WH
 _ANY = frozenset({NULL, FLAG, WHOLE, NUMBER, TEXT, LIST, MAPPING, PART})
 _WHOLE, _TEXT, _NUMBER = frozenset({WHOLE}), frozenset({TEXT}), frozenset({WHOLE, NUMBER})
 _OR_NULL = frozenset({NULL})
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed", "32", "16", "bf16")  # the frozen backbone has one of its own
 SEEDS = 2**32 - 1  # the largest that numpy takes
 
 
@@ -48,7 +49,7 @@ OF_PROGRAMS = {
     "trainer.accelerator": Kind(_TEXT, filled=True),
     "trainer.devices": Kind(_WHOLE | _TEXT | {LIST}, least=-1),
     "trainer.num_nodes": Kind(_WHOLE, least=1),
-    "trainer.precision": Kind(_WHOLE | _TEXT | _OR_NULL),
+    "trainer.precision": Kind(_WHOLE | _TEXT | _OR_NULL, words=PRECISIONS, least=16, most=32),
     "tags": Kind(frozenset({LIST})),
     "notes": Kind(_TEXT | _OR_NULL),
     "print_config": Kind(frozenset({FLAG})),
