@@ -60,6 +60,15 @@ def test_files_of_hydra_are_not_read(file: str, tmp_path: Path) -> None:
     assert continued([f"resume={tmp_path}"], "test_time")[0] == "seed=1"
 
 
+@pytest.mark.parametrize("manifest", ["run.json", "training_run.json"])
+def test_a_run_that_lost_its_start(manifest: str, tmp_path: Path) -> None:
+    (tmp_path / manifest).write_text("{}")
+    with pytest.raises(
+        UserError, match=rf"Expected start.json, .* beside {manifest} in .*; give the settings of the run"
+    ):
+        continued([f"resume={tmp_path}"], "test_time")
+
+
 def test_a_start_stays_once_something_was_computed(tmp_path: Path) -> None:
     run(tmp_path, "seed=1")
     run(tmp_path, "seed=2", "resume=auto", "trust=true")  # the one before left nothing

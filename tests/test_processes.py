@@ -211,6 +211,31 @@ def test_a_second_run_in_the_same_directory(tmp_path: Path) -> None:
     assert len(without_time(tmp_path / "part")) == 60
 
 
+def limited(folder: Path, most: int, script: str, *settings: str) -> str:
+    """The last line of a program that fails, in a process whose files the kernel lets grow to `most` bytes."""
+    limit = f"resource.setrlimit(resource.RLIMIT_FSIZE, ({most}, resource.RLIM_INFINITY))"
+    code = (
+        f"import resource, runpy, sys; {limit}; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], {{}}, '__main__')"
+    )
+    command = [sys.executable, "-c", code, str(ROOT / script), *settings]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    return done.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_a_full_disk_while_training(tmp_path: Path, small: list[str], image_tree: Path) -> None:
+    """torch, and safetensors, would fail with errors of their own."""
+    shots = ["shots=folder", f"shots.root={image_tree}", "shots.k=2", "learner.epochs=3", "hydra.run.dir=run"]
+    model = [setting for setting in small if setting.startswith(("backbone", "logger"))]
+    settings = [*model, *shots, "shots.num_workers=0"]
+    for most in (300, 5000):  # of the manifest, of last.ckpt
+        line = limited(tmp_path, most, "train_coop.py", *settings, *(["resume=auto"] if most > 300 else []))
+        assert line.startswith("Error: Expected to go on, but a file would be larger than is allowed; raise the limit")
+    finish(start(tmp_path, "resume=run", script="train_coop.py"))
+    assert (tmp_path / "run" / "context.safetensors").is_file()
+
+
 @pytest.mark.slow
 def test_a_full_disk(tmp_path: Path, small: list[str], image_tree: Path) -> None:
     """The kernel lets no file grow beyond 7,000 bytes, which a shard with long paths does."""
@@ -218,15 +243,9 @@ def test_a_full_disk(tmp_path: Path, small: list[str], image_tree: Path) -> None
     for number, picture in enumerate(sorted(image_tree.rglob("*.png"))):
         picture.rename(picture.with_name(f"{number:03d}{generator.randbytes(100).hex()}.png"))
     settings = [*small, "data.batch_size=6", "callbacks.records.shard_size=12", "hydra.run.dir=run"]
-    limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (7000, resource.RLIM_INFINITY))"
-    code = (
-        f"import resource, runpy, sys; {limit}; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], {{}}, '__main__')"
-    )
-    command = [sys.executable, "-c", code, str(ROOT / "test_time.py"), *settings]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False)
-    (line,) = done.stderr.strip().splitlines()
-    assert done.returncode == 1 and line.startswith("Error: Could not write records to") and "File too large" in line
-    assert "make room and continue with resume=" in line
+    line = limited(tmp_path, 7000, "test_time.py", *settings)
+    assert line.startswith("Error: Expected to write records to") and "File too large" in line
+    assert "mend that and continue with resume=" in line
     finish(start(tmp_path, "resume=run"))
     assert len(without_time(tmp_path / "run")) == 12
 

@@ -28,6 +28,7 @@ PACKAGE = Path(__file__).parent
 _LACKS = {
     errno.ENOSPC: "the disk is full; free some space",
     errno.EDQUOT: "your quota of disk space is used up; free some",
+    errno.EFBIG: "a file would be larger than is allowed; raise the limit (ulimit -f), or choose another file system",
     errno.EROFS: "it is on a file system that can only be read; choose another place",
     errno.EIO: "the device failed; look at its health",
     errno.EMFILE: "too many files are open; raise the limit (ulimit -n)",

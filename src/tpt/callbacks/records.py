@@ -9,7 +9,7 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
-from tpt.errors import UserError
+from tpt.errors import RunError, UserError
 from tpt.files import file_name
 from tpt.runs.records import LOGITS, write_shard
 from tpt.tasks.outcome import Outcome, cut
@@ -78,14 +78,14 @@ class RecordWriter(Callback):
         """Keeps what was computed before an error, Ctrl-C or a signal."""
         try:
             self.flush()
-        except OSError as error:
-            log.error("The last %d records could not be kept: %s.", len(self._rows), error.strerror or error)
+        except RunError as error:
+            log.error("The last %d records could not be kept. %s", len(self._rows), error)
 
     def flush(self) -> None:
         """Writes the records at hand.
 
         Raises:
-            OSError: they cannot be written, on a full disk, say; earlier shards stay whole.
+            RunError: they cannot be written, on a full disk, say; earlier shards stay whole.
         """
         self._last_flush = time.monotonic()
         if not self._rows:
@@ -95,9 +95,10 @@ class RecordWriter(Callback):
         try:
             write_shard(self._rows, self.folder, stem, list(self._notes), self.logits)
         except OSError as error:
-            raise OSError(
-                f"Could not write records to {self.folder} ({error.strerror or error}); the {self._written} records "
-                f"written before are whole, so make room and continue with resume={self.folder.parent}."
+            raise RunError(
+                f"Expected to write records to {self.folder}, but that failed ({error.strerror or error}); the "
+                f"{self._written} records written before are whole, so mend that and continue with "
+                f"resume={self.folder.parent}."
             ) from error
         self._written += len(self._rows)
         self._rows, self._notes = [], {}

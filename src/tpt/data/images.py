@@ -6,7 +6,7 @@ import io
 import warnings
 from pathlib import PurePath
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from tpt.data.image_modes import is_deep, to_eight_bits
 from tpt.data.orientation import turn_of, turned
@@ -69,8 +69,8 @@ def decode_image(content: bytes, name: str, upright: bool = False) -> Image.Imag
             "data.on_bad_image=skip to leave such files out and count them."
         ) from error
     except Exception as error:  # of many kinds, from the decoders of damaged bytes
-        said = " ".join(str(error).split()).replace("<_io.BytesIO object", "<file") or type(error).__name__
-        reason = said if content else "it is empty"
+        said = "it is no picture" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
+        reason = said or type(error).__name__ if content else "it is empty"
         raise BadImageError(
             f"Expected a readable image, but {name} cannot be decoded ({reason}); replace or remove the file, or "
             "pass data.on_bad_image=skip to leave such files out and count them."

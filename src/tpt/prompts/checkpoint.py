@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from tpt.backbones.archive import read_checkpoint, read_safetensors
@@ -23,7 +23,7 @@ from tpt.backbones.layouts import WeightsFileError, plain_names
 from tpt.backbones.named import known_width
 from tpt.backbones.pretrained import clip_label
 from tpt.errors import UserError
-from tpt.files import bundled, writing
+from tpt.files import bundled, write_bytes
 from tpt.prompts.conditional import ConditionalContext, MetaNet
 from tpt.prompts.context import Context, vectors_before
 from tpt.prompts.origin import ANY, Origin
@@ -184,8 +184,7 @@ def save_context(path: str | Path, context: LearnedContext, backbone: CLIP | str
     if path.suffix != ".safetensors":
         raise UserError(f"Expected a path that ends in .safetensors, got {path}; `export_public` writes CoOp's layout.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with writing(path) as partial:
-        save_file(learned_tensors(context), partial, metadata=file_metadata(context, backbone))
+    write_bytes(save(learned_tensors(context), metadata=file_metadata(context, backbone)), path)
     return path
 
 

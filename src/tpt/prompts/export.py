@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tpt.backbones.clip import CLIP
-from tpt.files import write_text, writing
+from tpt.files import write_bytes, write_text
 from tpt.prompts.checkpoint import LearnedContext, learned_tensors
 from tpt.prompts.conditional import ConditionalContext
 from tpt.prompts.learner import PromptLearner
@@ -54,8 +55,9 @@ def export_public(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / ("model-best.pth.tar" if best else f"model.pth.tar-{epoch}")
     saved = {"state_dict": state, "epoch": epoch, "optimizer": None, "scheduler": None, "val_result": None}
-    with writing(path) as partial, partial.open("wb") as file:
-        torch.save(saved, file)  # a name of a file would be written into it
+    content = io.BytesIO()  # a name of a file would be written into it
+    torch.save(saved, content)
+    write_bytes(content.getvalue(), path)
     write_text(f"{path.name}\n", folder / "checkpoint")
     return path
 

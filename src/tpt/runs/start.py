@@ -64,6 +64,11 @@ def read_start(folder: Path) -> Start | None:
     try:
         content: Any = json.loads(read_bytes(path, MOST_BYTES))
     except (FileNotFoundError, NotADirectoryError):
+        if found := next((name for name in (NAME, TRAINING) if (folder / name).is_file()), None):
+            raise UserError(
+                f"Expected {START}, which says how the run was started, beside {found} in {folder}, found none; "
+                f"{_ANEW}."
+            ) from None
         return None
     except OSError as error:
         raise UserError(f"Expected the settings of a run in {path}, but it cannot be read; {_ANEW}.") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import Tensor
 from tpt.backbones.archive import read_checkpoint
 from tpt.backbones.layouts import WeightsFileError
 from tpt.errors import UserError
-from tpt.files import writing
+from tpt.files import write_bytes
 from tpt.tasks.coop import CoCoOpTask, CoOpTask
 
 RUN = "run"  # where a checkpoint says which run it is of
@@ -34,8 +35,9 @@ class WholeFiles(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Writes one."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with writing(Path(path)) as partial, partial.open("wb") as file:
-            torch.save(checkpoint, file)
+        content = io.BytesIO()  # on a full disk torch fails with an error of its own
+        torch.save(checkpoint, content)
+        write_bytes(content.getvalue(), Path(path))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Reads one, on the CPU; each of its parts has a checksum, which is compared."""
