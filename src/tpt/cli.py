@@ -28,8 +28,8 @@ from tpt import starts, stop
 from tpt.backbones.clip import is_out_of_memory
 from tpt.continuing import continued
 from tpt.errors import RunError, UserError
-from tpt.faults import INTERRUPTED, NOBODY_READS, nobody_reads, tell
-from tpt.hints import FAMILIES, Settings, explained, in_program, items, refuse_unreadable, users_part
+from tpt.faults import INTERRUPTED, NOBODY_READS, Rules, in_words_of, nobody_reads, tell
+from tpt.hints import FAMILIES, TRAINING, Settings, explained, items, refuse_unreadable, users_part
 from tpt.printing import forgiving_streams, say
 from tpt.programs import SEARCHED, config_dir, config_dirs
 from tpt.programs import command as command  # noqa: PLC0414 -- programs call it beside the rest
@@ -65,10 +65,12 @@ class Program:
     Args:
         run: the function.
         config_name: of the configuration, `conf/<config_name>.yaml`.
+        words: how settings are called in errors, if not as in the configuration.
     """
 
-    def __init__(self, run: Callable[[DictConfig], float | None], config_name: str) -> None:
+    def __init__(self, run: Callable[[DictConfig], float | None], config_name: str, words: Rules = ()) -> None:
         self.run = run
+        self.words = words
         self.config_name = config_name
         self.directory: Path | None = None  # of the job at hand
         self.first = (
@@ -215,7 +217,7 @@ class Program:
         kept = f"what was computed is kept, and resume={self.directory} continues when it is mended."
         rules = partial(refused, self.config_name)
         settings = Settings(config_dirs(sys.argv[1:]), self.config_name, sys.argv[1:], rules)
-        said = in_program(explained(error, settings), self.config_name)
+        said = in_words_of(explained(error, settings), self.words)
         return tell(said, FAMILIES, job, kept if self.directory else "")
 
     def _outside(self, error: RuntimeError) -> str | None:
@@ -240,9 +242,11 @@ class Program:
         return None
 
 
-def main(run: Callable[[DictConfig], float | None], config_name: str) -> None:
-    """Calls `run` with the configuration `conf/<config_name>.yaml`; exits 1 where that fails."""
-    Program(run, config_name).main()
+def main(run: Callable[[DictConfig], float | None], config_name: str, words: Rules | None = None) -> None:
+    """Calls `run` with the configuration `conf/<config_name>.yaml`, exits 1 where that fails; `words`: of `Program`."""
+    if words is None:
+        words = TRAINING if config_name == "train_coop" else ()
+    Program(run, config_name, words).main()
 
 
 def _sorted(arguments: list[str]) -> tuple[list[str], list[str], bool]:

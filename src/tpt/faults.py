@@ -12,7 +12,7 @@ import select
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -49,6 +49,7 @@ _IN_WORKER = re.compile(r"Caught (\w+) in DataLoader worker process \d+\.\nOrigi
 _NUMBERED = re.compile(r"\[Errno (\d+)\] .*: (['\"].*['\"])$")
 
 Family = tuple[type[BaseException], ...]
+Rules = Sequence[tuple[str, str]]  # patterns of settings, and what to write in their place
 
 
 def is_mistake(error: BaseException, families: Family = ()) -> bool:
@@ -71,6 +72,20 @@ def sentence(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno in _LACKS:
         return f"Expected to go on, but {_LACKS[error.errno]}."
     return one_line(_own_words(str(error))) or type(error).__name__
+
+
+def in_words_of(error: Exception, rules: Rules) -> Exception:
+    """The error with a program's own settings in its way out; what was got is left as it is."""
+    text = str(error)
+    if not isinstance(error, UserError) or text.startswith("Expected a setting that exists"):
+        return error
+    for pattern, instead in rules:
+        text = re.sub(pattern, instead, text)
+    if text == str(error):
+        return error
+    changed = UserError(text).with_traceback(error.__traceback__)
+    changed.exit_code = error.exit_code
+    return changed
 
 
 def place(error: BaseException) -> str:

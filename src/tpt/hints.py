@@ -192,18 +192,12 @@ def _reworded(text: str, arguments: Sequence[str]) -> UserError | None:
     return _several(text) if text.startswith("Ambiguous value for argument") else None
 
 
-def in_program(error: Exception, program: str) -> Exception:
-    """The error with the settings of this program in its way out: readers of data serve both, and name `data.`."""
-    text = str(error)
-    unknown = text.startswith("Expected a setting that exists")
-    if program != "train_coop" or not isinstance(error, UserError) or "data." not in text or unknown:
-        return error
-    text = re.sub(r",? or (pass )?data\.on_bad_image=skip( to leave such files out and count them)?", "", text)
-    text = re.sub(r"(pass )?data\.on_bad_image=skip( to leave such files out and count them)?", "remove it", text)
-    text = re.sub(r"\bdata\.(root|class_names|num_workers|classes|path|split|limit)\b", r"shots.\1", text)
-    changed = UserError(text).with_traceback(error.__traceback__)
-    changed.exit_code = error.exit_code
-    return changed
+# Readers of data serve both programs, and name `data.`.
+TRAINING = (
+    (r",? or (pass )?data\.on_bad_image=skip( to leave such files out and count them)?", ""),
+    (r"(pass )?data\.on_bad_image=skip( to leave such files out and count them)?", "remove it"),
+    (r"\bdata\.(root|class_names|num_workers|classes|path|split|limit)\b", r"shots.\1"),
+)
 
 
 def _several(text: str) -> UserError:

@@ -22,7 +22,9 @@ from hypothesis import strategies as st
 from tests.conftest import Done
 from tests.processes import wait_until
 from tpt.errors import UserError
+from tpt.faults import in_words_of
 from tpt.programs import predict
+from tpt.programs.predict import WORDS
 from tpt.runs import read_records
 from tpt.runs.records import shard_files
 
@@ -171,8 +173,15 @@ def test_a_name_that_is_no_reference(run: Run, image_tree: Path, tmp_path: Path)
     ("wrong", "message"),
     [
         (["nowhere"], "Expected a picture, folder, zip archive or pattern at 'nowhere', found nothing"),
-        (["pictures", "--classes", "names.txt"], "Expected a text file of class names at names.txt"),
-        (["pictures", "--classes", "cat"], "Expected a text file of class names at cat"),
+        (
+            ["pictures", "--classes", "names.txt"],
+            "Expected class names with commas between, or a text file of names, got 'names.txt'",
+        ),
+        (
+            ["pictures", "--classes", "cat"],
+            "Expected class names with commas between, or a text file of names, got 'cat'",
+        ),
+        (["pictures", "--classes", "cat,"], "Expected at least two class names to choose from in --classes, got 1"),
         (["pictures", "--out", "a.xls"], "Expected a file that ends in .csv, .json, .parquet, got 'a.xls'"),
         (["pictures", "--out", "dir.csv"], "Expected a file in --out, got the folder dir.csv"),
         (["pictures", "--top", "0"], "Expected --top of at least 1, got 0"),
@@ -188,6 +197,21 @@ def test_mistakes_are_one_sentence_before_anything_is_loaded(
     done = run(*wrong, *classes, code=1, model=False)
     assert done.stderr.startswith(f"Error: {message}") and done.stderr.count("\n") == 1
     assert not list(tmp_path.glob("*.run"))
+
+
+@pytest.mark.parametrize(
+    ("said", "here"),
+    [
+        ("p=0.1 of num_views=4 selects none; use num_views=10", "p=0.1 of --views 4 selects none; use --views 10"),
+        ("a.png; remove it, or pass data.on_bad_image=skip", "a.png; remove it, or pass --set data.on_bad_image=skip"),
+        ("got 3; use more, or method=view_ensemble.", "got 3; use more, or --method view_ensemble."),
+        ("data.class_names.1 was 'a' and is 'b'", "data.class_names.1 was 'a' and is 'b'"),
+    ],
+)
+def test_settings_are_called_as_they_are_here(said: str, here: str) -> None:
+    assert str(in_words_of(UserError(said), WORDS)) == here
+    bug = ValueError(said)
+    assert in_words_of(bug, WORDS) is bug
 
 
 @settings(max_examples=50, deadline=None)

@@ -1,10 +1,13 @@
 """Prompts: order of tokens, awkward names, limits."""
 
+from typing import Any
+
 import pytest
 import torch
 
 import tpt
 from tests.conftest import NAMES
+from tpt.errors import UserError
 
 
 def words(learner: tpt.PromptLearner, k: int) -> list[str]:
@@ -70,3 +73,10 @@ def test_context_of_another_width_or_class_count(clip: tpt.CLIP) -> None:
         tpt.TPT(clip, NAMES, context=tpt.Context(torch.zeros(4, 512), 4, "file"))
     with pytest.raises(ValueError, match="class-specific context of 7 classes, got 3"):
         tpt.TPT(clip, NAMES, context=tpt.Context(torch.zeros(3, 4, 64), 4, "file"))
+
+
+@pytest.mark.parametrize(("names", "what"), [("cat", "one text"), (b"cat", "one text"), ({"cat", "dog"}, "a set")])
+def test_a_text_or_a_set_is_no_list_of_names(clip: tpt.CLIP, names: Any, what: str) -> None:
+    """The letters of a word are no classes, and a set has another order in each process."""
+    with pytest.raises(UserError, match=f"Expected a list of class names, got {what}.*; pass a list"):
+        tpt.TPT(clip, names)

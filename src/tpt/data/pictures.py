@@ -16,6 +16,7 @@ from tpt.data.names import counted_suffixes, plain
 from tpt.data.orientation import is_upright
 from tpt.data.store import FileStore, decode_text, read_file
 from tpt.errors import DataError
+from tpt.files import is_file
 
 LIST = "@"  # before the name of a file that lists pictures
 ARCHIVE = ".zip"
@@ -127,9 +128,17 @@ def class_list(class_names: str | Path | Sequence[str]) -> list[str]:
     Raises:
         DataError: there is no such file, or the names cannot be told apart.
     """
-    where = f"in {class_names}" if isinstance(class_names, str | PurePath) else "in data.class_names"
-    if isinstance(class_names, str) and "," in class_names and not Path(class_names).expanduser().is_file():
-        class_names, where = [part.strip() for part in class_names.split(",")], "in data.class_names"
+    where = "in data.class_names"
+    if isinstance(class_names, str | PurePath):
+        if is_file(class_names):
+            where = f"in {class_names}"
+        elif "," in str(class_names):
+            class_names = [part.strip() for part in str(class_names).split(",")]
+        else:
+            raise DataError(
+                f"Expected class names with commas between, or a text file of names, got {str(class_names)[:200]!r}, "
+                "which is no file; add names, or check the path."
+            )
     names = [name for name in read_names(class_names) if name.strip()]
     refuse_one_prompt(names, [text_key(name) for name in names], where, DataError)
     if len(names) < 2:

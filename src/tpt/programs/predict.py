@@ -14,6 +14,8 @@ from datetime import datetime
 from pathlib import Path
 
 from tpt.errors import UserError
+from tpt.faults import in_words_of, told
+from tpt.files import is_file
 from tpt.quoting import for_hydra
 
 RUN = ".run"  # added to the table's name, the folder where the work is kept
@@ -22,6 +24,14 @@ LIST = "pictures.txt"  # there, where the command line would get too long
 LONG = 20_000  # characters of paths; the processes of a run are started with them
 SHOWN = 20  # answers that are printed
 INTERPOLATION = "${"  # in a configuration a reference, wherever a text has been passed through it twice
+# How settings of the run are called on this command line.
+WORDS = (
+    (r"\bdata\.class_names\b(?!\.)", "--classes"),
+    (r"\bdata\.root\b", "the paths"),
+    (r"\bnum_views=(\d+)", r"--views \1"),
+    (r"\bmethod=(\w+)", r"--method \1"),
+    (r"(?<!\S)((?:data|method|context|backbone|views|cache|trainer)\.\w+=)", r"--set \1"),
+)
 DEVICES = ("auto", "cpu", "gpu")
 EPILOG = """examples:
   tpt-predict photos holiday.zip --classes "cat,dog,hot air balloon" --out answers.csv
@@ -89,11 +99,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         test_time.main()
         return
     args = parser().parse_args(arguments)
-    try:
+    with told(lambda error: in_words_of(error, WORDS)):
         folder = prepare(args)
         settings = settings_of(args, folder)
-    except (UserError, OSError) as error:
-        sys.exit(f"Error: {' '.join(str(error).split())}")
     _run(args, folder, settings)
 
 
@@ -135,7 +143,7 @@ def settings_of(args: argparse.Namespace, folder: Path) -> list[str]:
     from tpt.parts import choose, looks_at_one_view  # noqa: PLC0415 -- see above
 
     names = class_list(args.classes)
-    classes = for_hydra(args.classes) if Path(args.classes).expanduser().is_file() else _listed(names)
+    classes = for_hydra(args.classes) if is_file(args.classes) else _listed(names)
     views = args.views or (1 if looks_at_one_view(args.method) else None)
     find_pictures(args.paths)
     given = {
@@ -183,7 +191,7 @@ def _run(args: argparse.Namespace, folder: Path, settings: Sequence[str]) -> Non
         _finish(args, folder)
 
     sys.argv = [sys.argv[0], *settings]
-    cli.main(run, "test_time")
+    cli.main(run, "test_time", WORDS)
 
 
 def _finish(args: argparse.Namespace, folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,10 @@ def clean_name(class_name: str) -> str:
 
 
 def check_class_names(class_names: Sequence[str]) -> list[str]:
-    """The names as a list; a UserError if there are none, an empty one, or one that is not text."""
+    """The names as a list; a UserError if there are none, an empty one, one that is no text, or no order of them."""
+    if isinstance(class_names, str | bytes | Set):
+        kind = "one text" if isinstance(class_names, str | bytes) else "a set, which has no order"
+        raise UserError(f"Expected a list of class names, got {kind}: {str(class_names)[:60]!r}; pass a list.")
     names = list(class_names)
     if not names:
         raise UserError("Expected at least one class name, got none; pass a list of names.")
