@@ -240,9 +240,11 @@ def test_a_planted_bug_in_a_sweep_ends_its_jobs_alone(tmp_path: Path) -> None:
     env = planted(tmp_path)
     more = [f"hydra.searchpath=[file://{tmp_path}/conf]", *BUNDLED, "method=planted,zero_shot", "hydra.sweep.dir=s"]
     process = start(tmp_path, "-m", *more, **env)
-    _, errors = process.communicate(timeout=280)
+    out, errors = process.communicate(timeout=280)
     assert process.returncode == 1 and errors.count("Traceback") == 1 and errors.count("Bug [") == 1
     assert (tmp_path / "s" / "1" / "results.json").is_file()
+    assert "\nclip " in out and "More, with figures: tpt-report s" in out, out
+    assert errors.endswith("A job of the sweep failed, as said above; resume=s does what is missing.\n")
 
 
 OPTIMIZER = """

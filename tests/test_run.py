@@ -1,6 +1,7 @@
 """Real runs, as a user starts them."""
 
 import json
+import re
 import signal
 import struct
 import time
@@ -97,6 +98,13 @@ def test_multirun(run_script: Run, tmp_path: Path, small: list[str]) -> None:
     assert settings == {(s, v, p) for s in (1, 2) for v in (8, 16) for p in (0.1, 0.5)} - {(1, 8, 0.1), (2, 8, 0.1)}
     assert done.stderr.count("selects none; use num_views=10 or more") == 2
     assert "method.steps=1" in done.stderr
+
+
+def test_a_sweep_of_which_a_job_fails_has_its_table(run_script: Run, tmp_path: Path, small: list[str]) -> None:
+    done = run_script("test_time.py", "-m", *small, "method=mta,rtpt", "data.limit=2", "hydra.sweep.dir=s", ok=False)
+    assert "Error [" in done.stderr and "Expected at least 21 views for R-TPT" in done.stderr
+    assert done.stderr.endswith("A job of the sweep failed, as said above; resume=s does what is missing.\n")
+    assert re.search(r"\nmta +\S+ +\d", done.stdout) and "More, with figures: tpt-report s --figures DIR" in done.stdout
 
 
 def test_skipped_images_are_counted_and_listed(run_script: Run, tmp_path: Path, image_tree: Path) -> None:

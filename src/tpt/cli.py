@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 from torch import distributed
 
-from tpt import starts, stop
+from tpt import starts, stop, sweeps
 from tpt.backbones.clip import is_out_of_memory
 from tpt.continuing import continued
 from tpt.errors import RunError, UserError
@@ -73,6 +73,8 @@ class Program:
         self.words = words
         self.config_name = config_name
         self.directory: Path | None = None  # of the job at hand
+        self.failed = 0  # jobs of a sweep
+        self.table: str | None = None  # folder of a sweep that has one
         self.first = (
             os.environ.get("LOCAL_RANK", "0") == "0"
         )  # of the processes of a run; a job's end clears the variable
@@ -106,6 +108,7 @@ class Program:
             self._say("Terminated" if isinstance(end, stop.Terminated) else f"Error: {end}")
             sys.exit(end.exit_code)
         except ToldError as end:
+            self._end_sweep()
             sys.exit(end.exit_code)
         except Exception as error:
             sys.exit(self._tell(error))
@@ -141,7 +144,9 @@ class Program:
                 return self._call(cfg)
             except Exception as error:
                 code = self._tell(error)
-                if HydraConfig.get().mode is RunMode.MULTIRUN:
+                if (now := HydraConfig.get()).mode is RunMode.MULTIRUN:
+                    self.failed += 1
+                    self.table = str(now.sweep.dir) if "table" in now.callbacks else None
                     raise ToldError(code) from None
                 raise SystemExit(code) from error  # Hydra would add a line to an error
             finally:
@@ -151,6 +156,13 @@ class Program:
 
         job.__module__, job.__qualname__ = self.run.__module__, self.run.__qualname__
         return job
+
+    def _end_sweep(self) -> None:
+        """What Hydra leaves out where a job of a sweep failed: the table of the others."""
+        if self.table is not None:
+            sweeps.print_table(self.table)
+            failed = "A job of the sweep" if self.failed == 1 else f"{self.failed} jobs of the sweep"
+            say(f"{failed} failed, as said above; resume={self.table} does what is missing.", error=True)
 
     def _refuse_wrong(self, cfg: DictConfig) -> None:
         """Raises at the first wrong setting, and where one job of a sweep is asked for without saying which."""

@@ -82,14 +82,18 @@ class SweepTable(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Reads the runs of the sweep, whatever launcher made them, and prints their table."""
-        from tpt.reports.brief import brief_text  # noqa: PLC0415 -- not needed before
-        from tpt.reports.formats import terminal_width  # noqa: PLC0415
-        from tpt.reports.runs import load_runs  # noqa: PLC0415
+        print_table(config.hydra.sweep.dir)
 
-        folder = config.hydra.sweep.dir
-        try:
-            text = brief_text(load_runs([folder]), terminal_width())
-        except (UserError, OSError) as error:
-            log.warning("The sweep has no table (%s).", error)
-            return
-        print(f"\n{text}\nMore, with figures: tpt-report {shlex.quote(str(folder))} --figures DIR", flush=True)
+
+def print_table(folder: str) -> None:
+    """Prints the table of the runs in a sweep's folder; of a sweep whose jobs failed in part, too."""
+    from tpt.reports.brief import brief_text  # noqa: PLC0415 -- not needed before
+    from tpt.reports.formats import terminal_width  # noqa: PLC0415
+    from tpt.reports.runs import load_runs  # noqa: PLC0415
+
+    try:
+        text = brief_text(load_runs([folder]), terminal_width())
+    except (UserError, OSError) as error:
+        log.warning("The sweep has no table (%s).", error)
+        return
+    print(f"\n{text}\nMore, with figures: tpt-report {shlex.quote(str(folder))} --figures DIR", flush=True)
