@@ -25,6 +25,7 @@ from PIL import Image
 
 import tpt
 from tests import noise_models
+from tpt.programs.opening import LINE
 from tpt.tasks import AdaptationTask
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # two processes share the cores; their threads would wait for each other
@@ -111,7 +112,7 @@ def image_tree(tmp_path: Path) -> Path:
 
 @dataclass
 class Done:
-    """How a run ended and what it printed."""
+    """How a run ended and what it printed, on stderr behind its first line."""
 
     returncode: int
     stdout: str
@@ -142,7 +143,7 @@ def run_script(
         out, err = capfd.readouterr()
         assert (code == 0) == ok, f"exit code {code}\n{out}\n{err}"
         assert "Traceback" not in err, err
-        return Done(code, out, err)
+        return Done(code, out, err.removeprefix(f"{LINE}\n"))
 
     return run
 

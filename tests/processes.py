@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.conftest import ROOT
+from tpt.programs.opening import LINE
 
 # Bits depend on the number of threads, and these tests share their cores.
 QUICK = ("threads=1", "logger=none", "cache=off", "views.num_views=10")
@@ -25,6 +26,14 @@ def start(folder: Path, *arguments: str, script: str = "test_time.py", **env: st
         text=True,
         env={**os.environ, **env},
     )
+
+
+def told(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """What a program printed on stdout, and on stderr behind its first line."""
+    output, errors = process.communicate(timeout=280)
+    first, errors = errors.split("\n", maxsplit=1)
+    assert first == LINE, first
+    return output, errors
 
 
 def wait_until(true: Callable[[], object], process: subprocess.Popen[str], seconds: float = 240) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT
-from tests.processes import QUICK, children, start, wait_until
+from tests.processes import QUICK, children, start, told, wait_until
 from tpt.runs import read_records
 from tpt.runs.records import shard_files
 
@@ -37,7 +37,7 @@ SLOW = (*QUICK, *BUNDLED, "data.batch_size=2", "callbacks.records.shard_size=2")
 
 def finish(process: subprocess.Popen[str], code: int = 0) -> str:
     """Waits; gives what it printed on stderr, which has no trace of ours."""
-    _, errors = process.communicate(timeout=280)
+    _, errors = told(process)
     assert process.returncode == code, errors
     assert "Traceback" not in errors, errors
     return errors
@@ -62,7 +62,7 @@ def test_two_processes_count_every_image_once(small: list[str], tmp_path: Path, 
     small += ["data.limit=9", "data.batch_size=2"]
     run_script("test_time.py", *small, "hydra.run.dir=one")
     process = start(tmp_path, *small, "hydra.run.dir=two", *DDP, "trainer.devices=2")
-    output, errors = process.communicate(timeout=280)
+    output, errors = told(process)
     assert process.returncode == 0 and errors == "", errors
     assert output.count("zero-shot and tpt: accuracy") == 1 and "gain [95 %]" in output  # one table, and nothing else
     assert without_time(tmp_path / "two") == without_time(tmp_path / "one")
@@ -203,12 +203,14 @@ def test_a_loading_process_that_is_killed(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_second_run_in_the_same_directory(tmp_path: Path) -> None:
-    first = start(tmp_path, *SLOW, "hydra.run.dir=part")
+    first = start(tmp_path, *SLOW, "hydra.run.dir=part", "data.limit=2000")  # longer than the second is patient
     wait_until(begun(tmp_path / "part"), first)
     second = start(tmp_path, "resume=part")
     assert "another process is at it" in finish(second, code=1)
-    finish(first)
-    assert len(without_time(tmp_path / "part")) == 60
+    before = len(without_time(tmp_path / "part"))
+    first.send_signal(signal.SIGTERM)
+    finish(first, code=143)
+    assert len(without_time(tmp_path / "part")) >= before > 0
 
 
 def limited(folder: Path, most: int, script: str, *settings: str) -> str:
@@ -257,7 +259,7 @@ def test_wandb_killed_on_the_way(tmp_path: Path) -> None:
     wait_until(begun(tmp_path / "run", 2), process)
     (core,) = [pid for pid in children(process.pid) if "wandb-core" in Path(f"/proc/{pid}/cmdline").read_text()]
     os.kill(core, signal.SIGKILL)
-    output, errors = process.communicate(timeout=280)
+    output, errors = told(process)
     assert process.returncode == 0 and "Traceback" not in errors, errors
     assert "W&B failed" in output and "going on without it" in output
     assert len(without_time(tmp_path / "run")) == 60 and (tmp_path / "run" / "results.json").exists()
@@ -269,7 +271,7 @@ def test_wandb_out_of_reach(tmp_path: Path, small: list[str]) -> None:
     settings = [*(a for a in small if a != "logger=none"), "logger=wandb", "logger.wandb.offline=false"]
     away = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "0" * 40, "WANDB_MODE": "online"}
     process = start(tmp_path, *settings, "hydra.run.dir=run", **away)
-    output, errors = process.communicate(timeout=280)
+    output, errors = told(process)
     assert process.returncode == 0 and "Traceback" not in errors, errors
     assert "W&B cannot be reached" in output
     assert list((tmp_path / "run").glob("wandb/offline-run-*/*.wandb"))
@@ -324,7 +326,7 @@ def test_sigterm_while_a_loading_process_stands_still(tmp_path: Path) -> None:
     os.kill(loader, signal.SIGSTOP)
     time.sleep(20)
     process.send_signal(signal.SIGTERM)
-    output, errors = process.communicate(timeout=120)
+    output, errors = told(process)
     assert process.returncode == 143 and "Traceback" not in errors and errors.count("\n") == 1, errors
     assert f"Process {loader} of the run was stopped" in output
     assert not Path(f"/proc/{loader}").exists()
@@ -339,7 +341,7 @@ def test_a_process_that_stands_still(tmp_path: Path, which: str) -> None:
     os.kill(stopped, signal.SIGSTOP)
     time.sleep(20)
     os.kill(stopped, signal.SIGCONT)
-    output, errors = process.communicate(timeout=280)
+    output, errors = told(process)
     assert process.returncode == 0, errors
     assert f"Process {stopped} of the run was stopped, and the run waits for it" in output
     assert len(without_time(tmp_path / "part")) == 60

@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import ROOT
 from tpt import cli
 from tpt.programs import PROGRAMS, config_dir
+from tpt.programs.opening import LINE
 
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
 
@@ -59,7 +60,7 @@ def test_a_console_script_says_at_once_what_is_being_done(installed_script: Path
     command = [installed_script, "method.stepz=2"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        assert process.stderr.readline() == "Loading PyTorch and the other libraries\n"
+        assert process.stderr.readline() == f"{LINE}\n"
         loaded = Path(f"/proc/{process.pid}/maps")
         assert not loaded.exists() or "libtorch" not in loaded.read_text()
         assert "did you mean method.steps" in process.stderr.read()

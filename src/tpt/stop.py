@@ -76,11 +76,15 @@ def end_loaders() -> None:
 
 
 def quiet_loaders() -> None:
-    """Leaves out what torch says of a loader that is gone while Python forgets it; the run's own sentence says it."""
+    """Leaves out what torch says of a loader that is gone while Python forgets it; the run's own sentence says it.
+
+    Its signal handler may also raise within a function whose errors Python passes over.
+    """
     before = sys.unraisablehook
 
     def hook(left: sys.UnraisableHookArgs) -> None:
-        if "DataLoaderIter" not in getattr(left.object, "__qualname__", ""):
+        of_loader = "DataLoaderIter" in getattr(left.object, "__qualname__", "")
+        if not of_loader and not str(left.exc_value).startswith("DataLoader worker (pid"):
             before(left)
 
     if getattr(before, "__name__", "") != hook.__name__:

@@ -24,6 +24,7 @@ from tpt.reports.flips import flips_of, kind_of
 from tpt.runs.sweep import Sweep
 from tpt.tracking import media
 from tpt.tracking.labels import name_of, tags_of
+from tpt.tracking.logger import SafeWandbLogger
 from tpt.tracking.panels import RANKED, RANKED_MEANS, WandbPanels
 
 Run = Callable[..., Done]
@@ -256,6 +257,33 @@ def test_a_panel_that_fails_ends_nothing(
     assert "W&B gets no contact sheets (no ink)." in done.stdout and "no results table" in done.stdout
     assert "test/report" in Offline(tmp_path / "run").keys("pictures")
     assert (tmp_path / "run" / "results.json").exists()
+
+
+def test_a_server_out_of_reach_is_logged_for_later(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: Any
+) -> None:
+    """W&B's own errors where it gets no answer; then the run is offline, and nothing where that fails as well."""
+    init, asked = wandb.init, []
+
+    def away(*args: Any, **settings: Any) -> Any:
+        asked.append(settings.get("mode"))
+        if settings.get("mode") != "offline" or broken:
+            raise wandb.errors.CommError("Failed to get resume status")
+        return init(*args, **settings)
+
+    monkeypatch.setattr(wandb, "init", away)
+    broken = False
+    logger = SafeWandbLogger(save_dir=tmp_path, project="x")
+    logger.log_metrics({"a": 1.0})
+    logger.experiment.finish()
+    assert asked == [None, "offline"] and list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
+    assert caplog.text.count("W&B cannot be reached (Failed to get resume status): logging offline") == 1
+    broken = True
+    lost = SafeWandbLogger(save_dir=tmp_path, project="x")
+    lost.log_metrics({"a": 1.0})
+    assert (
+        asked[2:] == [None, "offline"] and "W&B failed (Failed to get resume status): going on without" in caplog.text
+    )
 
 
 def test_what_does_not_fit() -> None:

@@ -9,6 +9,7 @@ from importlib import import_module
 from tpt.faults import INTERRUPTED
 from tpt.printing import forgiving_streams, say
 
+LINE = "Loading PyTorch and the other libraries"
 QUIET = ("--help", "-h", "--cfg", "-c")  # what is asked for is printed and nothing else
 
 
@@ -35,8 +36,10 @@ def demo() -> None:
 def _open(name: str) -> None:
     """Loads a program and calls it; the processes that a run starts for itself say nothing."""
     forgiving_streams()
+    # Warnings of its C++ parts, a page each, on what the run says in a sentence; read when torch is loaded.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if os.environ.get("LOCAL_RANK", "0") == "0" and not {*QUIET} & {*sys.argv[1:]}:
-        say("Loading PyTorch and the other libraries", error=True)
+        say(LINE, error=True)
     try:
         program = import_module(f"tpt.programs.{name}")
     except KeyboardInterrupt:

@@ -48,18 +48,21 @@ class SafeWandbLogger(SafeLogger, WandbLogger):
         """W&B's run; something that takes any call where there is none."""
         if self._lost or getattr(rank_zero_only, "rank", 0) > 0:
             return Nothing()
-        try:
-            if self._experiment is None and wandb.run is not None:
+        if self._experiment is None and wandb.run is not None:
+            try:
                 wandb.run.finish()  # of a job before, which Lightning would go on with
-            return super().experiment
-        except Exception as error:  # no network, no account, no space: whatever it is, it must not end the run
-            if self._offline:
-                self._lose(error)
-                return Nothing()
-            log.warning("W&B cannot be reached (%s): logging offline, `wandb sync` sends it later.", first_line(error))
-            self._offline = True
-            self._wandb_init["mode"] = "offline"
-            return self.experiment
+            except Exception as error:  # as in `SafeLogger`
+                return self.instead(error)
+        return super().experiment
+
+    def instead(self, error: Exception) -> Any:
+        """A run that is logged offline; nothing, if that fails as well."""
+        if self._offline:
+            return super().instead(error)
+        log.warning("W&B cannot be reached (%s): logging offline, `wandb sync` sends it later.", first_line(error))
+        self._offline = True
+        self._wandb_init["mode"] = "offline"
+        return self.experiment
 
     def describe(self, manifest: Mapping[str, Any], sweep: Sweep | None) -> None:
         """Takes up what the run is; what was said in the configuration stays.

@@ -34,8 +34,12 @@ class SafeLogger:
         try:
             return parent.experiment
         except Exception as error:  # no network, no account, no space: whatever it is, it must not end the run
-            self._lose(error)
-            return Nothing()
+            return self.instead(error)
+
+    def instead(self, error: Exception) -> Any:
+        """What to log to where the service's run cannot be made: nothing."""
+        self._lose(error)
+        return Nothing()
 
     def safely(self, do: Callable[[Any], object]) -> None:
         """Calls `do` with the logger's run; gives up on the service if that fails."""
