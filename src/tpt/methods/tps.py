@@ -66,14 +66,14 @@ class TPS(Method):
         """One episode for every image of the batch."""
         refuse_inference_mode()
         text = F.normalize(self.bank(features_BVE[:, 0], **needed), dim=-1)
-        text_BKE = text.expand(len(features_BVE), -1, -1)
-        initial_BVK = self._logits(features_BVE, text_BKE)
+        initial_BVK = self._logits(features_BVE, text)  # shared by the images, (K, E), or each image's own
         selected, trusted_BSK = self._selected(features_BVE, initial_BVK)
-        parts = [(features_BVE, text_BKE)]
+        parts = [(features_BVE, text)]
         if not self._elementwise:  # an optimizer whose steps mix coordinates: every image needs one of its own
-            parts = list(zip(features_BVE.split(1), text_BKE.split(1), strict=True))
+            own = text.expand(len(features_BVE), -1, -1)
+            parts = list(zip(features_BVE.split(1), own.split(1), strict=True))
         shift = torch.cat([self._tuned(*part) for part in parts])
-        final_BVK = self._logits(features_BVE, F.normalize(text_BKE + shift, dim=-1)) if self.steps else initial_BVK
+        final_BVK = self._logits(features_BVE, F.normalize(text + shift, dim=-1)) if self.steps else initial_BVK
         _, finally_BSK = self._selected(features_BVE, final_BVK)
         return Adaptation(
             final_BVK[:, 0],
@@ -83,14 +83,14 @@ class TPS(Method):
             marginal_entropy(trusted_BSK),
         )
 
-    def _tuned(self, features_BVE: Tensor, text_BKE: Tensor) -> Tensor:
+    def _tuned(self, features_BVE: Tensor, text: Tensor) -> Tensor:
         """(B, K, E) or (B, 1, E) shifts."""
-        images, classes, width = text_BKE.shape
-        shift = nn.Parameter(text_BKE.new_zeros(images, classes if self.per_class else 1, width))
+        classes, width = text.shape[-2:]
+        shift = nn.Parameter(text.new_zeros(len(features_BVE), classes if self.per_class else 1, width))
         optimizer = self.optimizer([shift], lr=self.lr)
         for _ in range(self.steps):
             with torch.enable_grad():
-                logits_BVK = self._logits(features_BVE, F.normalize(text_BKE + shift, dim=-1))
+                logits_BVK = self._logits(features_BVE, F.normalize(text + shift, dim=-1))
                 _, trusted_BSK = self._selected(features_BVE, logits_BVK)
                 (shift.grad,) = torch.autograd.grad(marginal_entropy(trusted_BSK).sum(), shift)
             optimizer.step()
