@@ -159,7 +159,7 @@ class Program:
 
     def _end_sweep(self) -> None:
         """What Hydra leaves out where a job of a sweep failed: the table of the others."""
-        if self.table is not None:
+        if self.table is not None and any(Path(self.table).rglob("results.json")):
             sweeps.print_table(self.table)
             failed = "A job of the sweep" if self.failed == 1 else f"{self.failed} jobs of the sweep"
             say(f"{failed} failed, as said above; resume={self.table} does what is missing.", error=True)

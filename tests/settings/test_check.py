@@ -288,6 +288,25 @@ def test_no_value_for_a_group_and_no_group_for_a_value(program: str, tmp_path: P
 
 
 @pytest.mark.parametrize(
+    "key", ["seed", "method", "data.module", "data.root", "trainer", "callbacks", "callbacks.records"]
+)
+def test_what_no_run_can_do_without(key: str, tmp_path: Path) -> None:
+    """Records, for one: without them all would be computed and nothing kept."""
+    overrides = OverridesParser.create().parse_overrides([f"~{key}"])
+    cfg = compose_config("test_time", tmp_path=tmp_path)
+    with pytest.raises(UserError, match=f"got '~{key}', without which there is no run; give another value or option"):
+        refuse_wrong(cfg, "test_time", overrides)
+
+
+@pytest.mark.parametrize(
+    "key", ["callbacks.progress", "callbacks.metrics", "logger.csv", "method.steps", "trainer.devices"]
+)
+def test_what_may_be_left_out(key: str, tmp_path: Path) -> None:
+    cfg = compose_config("test_time", f"~{key}", tmp_path=tmp_path)
+    refuse_wrong(cfg, "test_time", OverridesParser.create().parse_overrides([f"~{key}"]))
+
+
+@pytest.mark.parametrize(
     ("setting", "sentence"),
     [
         ("method._partial_=false", "Expected a setting, got 'method._partial_', which says how a part is made"),

@@ -31,6 +31,12 @@ def refuse_wrong(cfg: DictConfig, program: str, overrides: Sequence[Override] = 
     """
     plain: Any = OmegaConf.to_container(cfg, resolve=False)
     register = Register(plain)
+    for override in overrides:
+        if override.is_delete() and not register.may_be_left_out(key := override.key_or_group):
+            raise UserError(
+                f"Expected ~ before a setting that has a default, a callback or a logger, got {f'~{key}'!r}, without "
+                "which there is no run; give another value or option."
+            )
     _refuse_unknown(register, program, debug)
     _refuse_idle(register, overrides, cfg)
     for key in register.own():

@@ -12,6 +12,7 @@ from tpt.settings.ranges import program_kind, range_of
 from tpt.settings.targets import Target, target_of
 
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")  # to another setting
+NEEDED = ("callbacks.records", "callbacks.processes")  # without which a run has no results
 HYDRAS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 
 
@@ -67,6 +68,12 @@ class Register:
     def own(self) -> list[str]:
         """The settings that have a value of their own; the others refer to one of these."""
         return [key for key in self.settings if key not in self._references]
+
+    def may_be_left_out(self, key: str) -> bool:
+        """Whether `~key` leaves something that works: a part's own default, or one callback or logger less."""
+        if key in NEEDED:
+            return False
+        return f"{key.rpartition('.')[0]}." in {*self._parts, "callbacks.", "logger."}
 
     def reads(self, key: str) -> bool:
         """Whether a part or a program reads a setting."""
