@@ -17,6 +17,7 @@ from tpt.demo.look import KEPT, Look, Looker
 from tpt.demo.page import TOP, answers_html, likeliest, views_html
 from tpt.errors import UserError
 from tpt.parts import options
+from tpt.programs import demo
 
 CLASSES = ["cat", "hot air balloon", "T-shirt"]
 SETTINGS = ["method.selection_p=0.3", "method.lr=0.05"]
@@ -105,3 +106,12 @@ def test_mistakes(clip: tpt.CLIP, picture: Path, tmp_path: Path) -> None:
         looker(tmp_path / "no.png", CLASSES, "zero_shot")
     with pytest.raises(UserError, match=r"Expected a setting that exists, got 'method\.nothing'"):
         looker(picture, CLASSES, "tpt", 10, ["method.nothing=1"])
+
+
+@pytest.mark.parametrize("port", ["-1", "65536", "99999999"])
+def test_what_is_no_port(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        demo.main(["--port", port])
+    assert stop.value.code == 1 and f"Expected `--port` to be a whole number from 0 to 65535, got {port}" in str(
+        capsys.readouterr().err
+    )

@@ -48,6 +48,7 @@ def test_figures(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     ("arguments", "sentence"),
     [
         (["nowhere"], "found no run.json below it; check the path"),
+        (["{runs}/notes.txt"], "notes.txt, found no run.json below it; check the path"),  # beside runs, and of none
         (["{runs}", "--format", "xls"], "Expected a format out of terminal, markdown, latex, csv, html, got 'xls'"),
         (["{runs}", "--out", "table.xls"], "Expected a file that ends in .txt"),
         (["{runs}", "--against", "coop"], "name of a row to compare with, got 'coop'; name one of: clip, tpt"),
@@ -59,6 +60,7 @@ def test_figures(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
 def test_a_mistake_is_one_sentence(
     runs: Path, arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (runs / "notes.txt").write_text("of a person")
     with pytest.raises(SystemExit) as stop:
         main([argument.format(runs=runs) for argument in arguments])
     (line,) = capsys.readouterr().err.splitlines()

@@ -13,20 +13,26 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from tpt.checks import whole_number
 from tpt.data.catalog import CATALOG, find_all, read_entry
 from tpt.data.dataset import ImageDataset
 from tpt.data.fetch import fetch
 from tpt.data.sources import SOURCES
 from tpt.errors import BadImageError, DataError
-from tpt.faults import told
+from tpt.faults import in_words_of, told
 from tpt.printing import printable, say
 
+# How settings of a run are called on this command line.
+WORDS = (
+    (r"\bdata\.root\b", "--root"),
+    (r",? or (pass )?data\.on_bad_image=skip( to leave such files out and count them)?", ""),
+)
 SAMPLE = 8  # images of each dataset that are opened
 
 
 def main(arguments: list[str] | None = None) -> int:
     """0 if everything asked for is there and usable, 1 if not, 2 for a wrong command line."""
-    with told():
+    with told(lambda error: in_words_of(error, WORDS)):
         return _command(arguments)
 
 
@@ -46,7 +52,8 @@ def _command(arguments: list[str] | None) -> int:
         )
     args = parser.parse_args(arguments)
     unknown = [key for key in args.keys if key not in CATALOG]
-    if args.root is None or unknown:
+    sample = whole_number("--open", args.open, way_out="0 opens none") if args.command == "check" else SAMPLE
+    if not args.root or unknown:
         wanted = (
             f"datasets out of {', '.join(CATALOG)}, got {unknown[0]}" if unknown else "--root or TPT_DATA, got none"
         )
@@ -59,7 +66,7 @@ def _command(arguments: list[str] | None) -> int:
     elif not root.is_dir():
         say(f"Error: Expected the folder of all datasets at {root}, found none; set --root.", error=True)
         return 2
-    usable = print_check(args.keys or list(CATALOG), root, args.open if args.command == "check" else SAMPLE)
+    usable = print_check(args.keys or list(CATALOG), root, sample)
     return 0 if not failed and usable and (usable == len(args.keys) or not args.keys) else 1
 
 
@@ -93,7 +100,9 @@ def print_check(keys: list[str], root: Path, sample: int = SAMPLE) -> int:
                 dataset = read_entry(key, root)
         except DataError as error:
             can = f" Or: tpt-data fetch {key}" if key in SOURCES and not find_all(entry, root) else ""
-            table.add_row(key, "-", f"/ {entry.images}", f"/ {entry.classes}", "", printable(f"{error}{can}"))
+            table.add_row(
+                key, "-", f"/ {entry.images}", f"/ {entry.classes}", "", printable(f"{in_words_of(error, WORDS)}{can}")
+            )
             continue
         bad = _unreadable(dataset, sample)
         usable += not bad
@@ -102,7 +111,11 @@ def print_check(keys: list[str], root: Path, sample: int = SAMPLE) -> int:
         images, classes = f"{len(dataset)} / {entry.images}", f"{len(dataset.class_names)} / {entry.classes}"
         state = "unreadable" if bad else "ok" if whole and papers else "differs"
         split = dataset.split or "its folders"
-        where = f"{len(bad)} of {min(sample, len(dataset))} images opened cannot be read: {bad[0]}" if bad else ""
+        where = (
+            f"{len(bad)} of {min(sample, len(dataset))} images opened cannot be read: {in_words_of(bad[0], WORDS)}"
+            if bad
+            else ""
+        )
         split = split if papers else f"own: {split}"
         table.add_row(key, state, images, classes, split, printable(where or dataset.store.root))
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import socket
-import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from tpt.checks import whole_number
 from tpt.errors import UserError
+from tpt.faults import told
 
-PORT = 7860
+PORT, MOST_PORT = 7860, 65535
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,13 +37,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serves the page until Ctrl-C; one sentence and exit code 1 on a user's mistake."""
     args = parser().parse_args(arguments)
-    try:
-        with tempfile.TemporaryDirectory(prefix="tpt-demo-") as folder:  # pictures are gone when the server is
-            serve(args, Path(folder))
-    except (ValueError, OSError) as error:
-        sys.exit(f"Error: {' '.join(str(error).split())}")
-    except KeyboardInterrupt:
-        pass
+    with told(), suppress(KeyboardInterrupt), tempfile.TemporaryDirectory(prefix="tpt-demo-") as folder:
+        serve(args, Path(folder))  # the pictures of the folder are gone when the server is
 
 
 def serve(args: argparse.Namespace, folder: Path) -> None:
@@ -55,6 +52,7 @@ def serve(args: argparse.Namespace, folder: Path) -> None:
     from tpt.demo.app import HOST, make_app  # noqa: PLC0415 -- likewise
     from tpt.parts import Parts, compose, known_option  # noqa: PLC0415 -- likewise
 
+    whole_number("--port", args.port, 0, MOST_PORT, "0 takes one that is free")
     names = None if args.classes is None else class_list(args.classes)
     known_option("method", args.method)
     weights = [] if args.pretrained is None else [("backbone.pretrained", args.pretrained)]

@@ -100,14 +100,16 @@ def find_runs(path: str | Path) -> list[Path]:
     """The directories of the run, or of every run of the sweep, in a directory.
 
     Args:
-        path: a directory, or a file in it such as `results.json`.
+        path: a directory, or a file of a run, such as its `results.json`.
 
     Raises:
         UserError: there is no run.
     """
     folder = Path(path)
-    folder = folder.parent if folder.is_file() else folder
-    found = sorted((p.parent for p in folder.rglob(MANIFEST)), key=_by_number)
+    if folder.is_file():
+        found = [folder.parent] if (folder.parent / MANIFEST).is_file() else []
+    else:
+        found = sorted((p.parent for p in folder.rglob(MANIFEST)), key=_by_number)
     if not found:
         raise UserError(
             f"Expected the directory of a run or sweep of test_time.py at {path}, found no {MANIFEST} below it; check "

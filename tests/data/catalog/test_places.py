@@ -248,6 +248,17 @@ def test_check_opens_a_sample(
     assert "unreadable" in out and "2 of 6 images opened cannot be read" in out and "it is empty" in out
     assert main(["check", "dtd", "--root", str(root), "--open", "0"]) == 0
     assert main(["check", "dtd", "--root", str(root), "--open", "1"]) == 0, "the first is whole"
+    with pytest.raises(SystemExit):
+        main(["check", "dtd", "--root", str(root), "--open", "-1"])
+    assert "Expected `--open` to be a whole number of at least 0, got -1; 0 opens none" in capsys.readouterr().err
+
+
+def test_check_names_its_own_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "500")
+    assert main(["check", "dtd", "--root", str(tmp_path)]) == 1
+    assert "or set --root" in (said := capsys.readouterr().out) and "data.root" not in said
 
 
 def test_a_pipe_among_the_images(tmp_path: Path) -> None:
