@@ -295,9 +295,12 @@ def test_what_was_started_outlives_what_is_refused(run_script: Run, small: list[
     """Alone: settings that are refused, by resume and by a new start; Hydra's own files may be half written."""
     run_script("test_time.py", *small)
     before = settings_of(tmp_path / "run")
+    hydras = {path.name: path.read_text() for path in (tmp_path / "run" / ".hydra").iterdir()}
+    assert set(hydras) == {"config.yaml", "hydra.yaml", "overrides.yaml"} and "seed: 0" in hydras["config.yaml"]
     assert before["program"] == "test_time" and set(before["settings"]) == {a for a in small if "run.dir" not in a}
     assert "seed was 0 and is 5" in run_script("test_time.py", "resume=run", "seed=5", ok=False).stderr
     assert "found those of an earlier run" in run_script("test_time.py", *small, "seed=5", ok=False).stderr
+    assert hydras == {path.name: path.read_text() for path in (tmp_path / "run" / ".hydra").iterdir()}
     (tmp_path / "run" / ".hydra" / "overrides.yaml").write_text("- method.ste")
     assert settings_of(tmp_path / "run") == before
     run_script("test_time.py", "resume=run", "data.num_workers=1")

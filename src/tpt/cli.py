@@ -137,7 +137,7 @@ class Program:
                 starts.refuse_strange_parts(cfg, output_dir())
                 self._refuse_wrong(cfg)
                 self.directory = output_dir()
-                starts.keep()
+                starts.keep(cfg)
                 _as_one_job()
                 stop.listen()
                 show_settings(cfg)

@@ -14,6 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from tpt.errors import UserError
+from tpt.files import write_text
 from tpt.programs import config_dir
 from tpt.runs.manifest import leaves
 from tpt.runs.start import Start, keep_start
@@ -21,21 +22,30 @@ from tpt.settings import values_of
 from tpt.sweeps import given_settings
 from tpt.trust import TARGET, StrangeConfigError, known_parts, refuse_strangers
 
+HYDRAS = ".hydra"  # folder of the files that Hydra keeps of a run
 STORED = "TPT_STORED"  # set in the environment of jobs whose settings come from a directory, not from a command line
 WAY_OUT = "if you know the run, add trust=true"
 
 
-def keep(anew: bool = False) -> None:
+def keep(cfg: DictConfig, anew: bool = False) -> None:
     """Writes how the current run and its sweep were started; the first process alone.
 
+    Hydra's own files as well (`.hydra/`), which it would write at every start, one that is refused included.
+
     Args:
+        cfg: of the run.
         anew: the run has just taken its directory, as a new one.
     """
     now: Any = HydraConfig.get()
     if any(os.environ.get(rank, "0") != "0" for rank in ("LOCAL_RANK", "RANK", "NODE_RANK")):
         return
     program = str(now.job.config_name)
-    keep_start(Path(now.runtime.output_dir), Start(program, tuple(now.overrides.task)), anew)
+    folder = Path(now.runtime.output_dir)
+    if keep_start(folder, Start(program, tuple(now.overrides.task)), anew):
+        about = {"config": cfg, "hydra": {"hydra": now}, "overrides": list(now.overrides.task)}
+        (folder / HYDRAS).mkdir(exist_ok=True)
+        for name, content in about.items():
+            write_text(OmegaConf.to_yaml(content), folder / HYDRAS / f"{name}.yaml")
     if now.mode is RunMode.MULTIRUN and (settings := given_settings()):
         searched = now.runtime.choices.get("hydra/sweeper") != "basic"
         keep_start(Path(now.sweep.dir), Start(program, tuple(settings), sweep=True, searched=searched))

@@ -73,7 +73,7 @@ def run(cfg: DictConfig, another: str = ANOTHER) -> float | None:
         task.threads = make_method.threads
         data.use_cache(cache, rewards).leave_out(directory.begin(manifest, session(trainer.world_size), data.datasets))
         if directory.begun_anew:
-            starts.keep(anew=True)
+            starts.keep(cfg, anew=True)
         begin(trainer, directory.records, manifest, sweeps.at_hand())
         stage("Testing")
         trainer.test(task, datamodule=data, verbose=False)

@@ -49,7 +49,7 @@ def run(cfg: DictConfig) -> float | None:
         task.run_text = as_text(manifest, now)
         directory.begin(manifest, now)
         if directory.begun_anew:
-            starts.keep(anew=True)
+            starts.keep(cfg, anew=True)
         describe(loggers, manifest, sweeps.at_hand())
         stage(f"Training for {task.epochs} epochs on {len(shots.train)} images of {len(data.class_names)} classes")
         launch(trainer)

@@ -38,7 +38,7 @@ class Start:
     searched: bool = False
 
 
-def keep_start(folder: Path, start: Start, anew: bool = False) -> None:
+def keep_start(folder: Path, start: Start, anew: bool = False) -> bool:
     """Writes how a run or sweep was started, unless something was computed by what was started before.
 
     Args:
@@ -46,12 +46,17 @@ def keep_start(folder: Path, start: Start, anew: bool = False) -> None:
         start: this one.
         anew: this one has just taken the directory for a new run: another that began beside it may have written its
             own, and was refused.
+
+    Returns:
+        Whether it was written.
     """
     pattern = "*/" if start.sweep else ""
     begun = any(True for name in (NAME, TRAINING) for _ in folder.glob(f"{pattern}{name}"))
     if anew or not (begun and (folder / START).is_file()):
         settings = [setting for setting in start.settings if not setting.startswith(("resume=", "trust="))]
         write_json({**asdict(start), "settings": settings}, folder / START)
+        return True
+    return False
 
 
 def read_start(folder: Path) -> Start | None:
