@@ -1,12 +1,13 @@
 """One command per table: rows, sweeps, and what they print side by side."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 import tpt
@@ -20,6 +21,7 @@ from tpt.files import bundled
 from tpt.reports import load_runs, make_report, render, transfer_matrices
 from tpt.reports.comparability import NAMES_SWAPPED
 from tpt.reports.published import content, paper_backbone
+from tpt.settings import refuse_wrong
 
 ROWS = {
     "clip": ("zero_shot", "words"),
@@ -63,7 +65,16 @@ def test_experiments_say_their_command_and_compose(experiment: str, tmp_path: Pa
     for other, its_arguments in before:  # what is to be run first is an experiment as well
         (name,) = [a.removeprefix("experiment=") for a in its_arguments if a.startswith("experiment=")]
         assert commands_of(name) == [(other, its_arguments)]
-    OmegaConf.resolve(compose_config(Path(script).stem, *jobs_of(experiment)[-1], tmp_path=tmp_path))
+    for job in (jobs_of(experiment)[0], jobs_of(experiment)[-1]):
+        checked(Path(script).stem, job, tmp_path)
+
+
+def checked(program: str, job: Sequence[str], tmp_path: Path) -> DictConfig:
+    """The configuration of a job, whose settings the program takes."""
+    cfg = compose_config(program, *job, tmp_path=tmp_path)
+    refuse_wrong(cfg, program, OverridesParser.create().parse_overrides(list(job)))
+    OmegaConf.resolve(cfg)
+    return cfg
 
 
 @pytest.mark.parametrize("form", SHORT.values())
@@ -71,7 +82,7 @@ def test_short_forms_need_nothing_but_what_is_bundled(form: str, tmp_path: Path)
     """The first and the last job: the bundled model and drawings, whatever the experiment in front says."""
     script, _ = commands_of(form)[-1]
     for job in (jobs_of(form)[0], jobs_of(form)[-1]):
-        cfg = compose_config(Path(script).stem, *job, tmp_path=tmp_path)
+        cfg = checked(Path(script).stem, job, tmp_path)
         assert cfg.backbone.name == "emoji-mini"
         if script == "train_coop.py":
             assert (cfg.shots.draw.train._target_, cfg.learner.optimizer.lr) == ("tpt.data.emoji_shift", 0.02)

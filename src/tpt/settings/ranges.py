@@ -42,6 +42,8 @@ OF_PROGRAMS = {
     "resume": Kind(_TEXT | _OR_NULL),
     "trust": Kind(frozenset({FLAG})),
     "name": Kind(_TEXT, filled=True),
+    "learned.targets": Kind(frozenset({MAPPING})),
+    "learned.targets.*": Kind(frozenset({LIST})),
     "learned.*": Kind(_TEXT | _OR_NULL, filled=True),
     "public_layout": Kind(frozenset({FLAG})),
     "batch_size": Kind(_WHOLE, least=1),
