@@ -89,6 +89,7 @@ def test_natural_shift(run_script: Run, tmp_path: Path, paper: Path, monkeypatch
     assert "shifted" in done.stdout
 
 
+@pytest.mark.slow
 def test_cross_dataset(found: Any, paper: Path) -> None:
     results, records = found("data=cross_dataset", f"data.root={paper}", "data.limit=1", "views=paper", *TPT)
     assert list(results["datasets"]) == list(CROSS_DATASET) and len(records) == 10

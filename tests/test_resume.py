@@ -327,6 +327,7 @@ def test_of_two_that_start_at_once_the_one_that_has_the_directory_says_how_it_be
     assert ("cache=off" if program == "test_time" else "learner.epochs=1") in settings_of(tmp_path / "run")["settings"]
 
 
+@pytest.mark.slow  # of one run: the test before
 def test_what_a_sweep_was_started_with_outlives_it_as_well(
     run_script: Run, small: list[str], tmp_path: Path, stop_after: Any
 ) -> None:

@@ -206,6 +206,7 @@ def offline_history(folder: Path) -> list[dict[str, Any]]:
     return [{i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in items} for items in rows]
 
 
+@pytest.mark.slow  # also of every key: tests/tracking/test_wandb.py
 def test_offline_wandb_run_holds_the_series(run_script: Run, tmp_path: Path) -> None:
     arguments = ("logger=wandb", "callbacks.metrics.every_n_images=2", "data.limit=4", "data.batch_size=2")
     run_script("test_time.py", *arguments, "views.num_views=16", "method.selection_p=0.25", "callbacks.panels.sheets=0")
