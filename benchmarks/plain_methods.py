@@ -37,8 +37,12 @@ def _entropy(logits: Tensor) -> Tensor:
     return -(p * p.log()).sum(-1)
 
 
+def _chosen(logits: Tensor, share: float) -> Tensor:
+    return _entropy(logits.detach()).argsort(stable=True)[: int(len(logits) * share)]
+
+
 def _confident(logits: Tensor, share: float) -> Tensor:
-    return logits[_entropy(logits).argsort(stable=True)[: int(len(logits) * share)]]
+    return logits[_chosen(logits, share)]
 
 
 def _zero_shot(method: Any, features: Tensor, text: Tensor) -> Tensor:
@@ -136,7 +140,7 @@ def _prompt_tuned(name: str, method: Any, plain: PlainTPT, features: Tensor) -> 
         nonlocal chosen
         logits = scale * features @ text.T
         if chosen is None:  # kept for all steps
-            chosen = _entropy(logits.detach()).argsort(stable=True)[: int(len(features) * method.selection_p)]
+            chosen = _chosen(logits, method.selection_p)
         return _loss(name, method, logits[chosen], text)
 
     text = _final_text(method, plain, loss)
@@ -180,7 +184,7 @@ def _rlcf(method: Any, plain: PlainTPT, features: Tensor, reward_text: Tensor | 
         nonlocal chosen
         logits = scale * features @ text.T
         if chosen is None:
-            chosen = _entropy(logits.detach()).argsort(stable=True)[: int(len(features) * method.selection_p)]
+            chosen = _chosen(logits, method.selection_p)
         kept = logits[chosen]
         top = kept.detach().topk(method.sample_k).indices
         rewards = scores[chosen].gather(-1, top)

@@ -51,9 +51,7 @@ def test_a_real_run(run_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[
     assert not other.as_recorded and any("differs from the recorded" in t.get_text() for t in other.figure.texts)
 
 
-def test_what_only_one_image_has(
-    run_dir: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_what_only_one_image_has(run_dir: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Its name without a suffix, its folder, its class; the sheet lies in the run if nothing else is said."""
     rows = [{"dataset": "a", "path": f"a {k}/{k}x.png", "class_name": f"the {k}"} for k in range(3)]
     run = dataclasses.replace(load_run(run_dir), records=pa.Table.from_pylist(rows))

@@ -29,7 +29,7 @@ from tpt.backbones.clip import is_out_of_memory
 from tpt.continuing import continued
 from tpt.errors import RunError, UserError
 from tpt.faults import INTERRUPTED, NOBODY_READS, Rules, in_words_of, nobody_reads, tell
-from tpt.hints import FAMILIES, TRAINING, Settings, explained, items, refuse_unreadable, users_part
+from tpt.hints import FAMILIES, Settings, explained, items, refuse_unreadable, users_part
 from tpt.printing import forgiving_streams, say
 from tpt.programs import SEARCHED, config_dir, config_dirs
 from tpt.programs import command as command  # noqa: PLC0414 -- programs call it beside the rest
@@ -254,10 +254,8 @@ class Program:
         return None
 
 
-def main(run: Callable[[DictConfig], float | None], config_name: str, words: Rules | None = None) -> None:
+def main(run: Callable[[DictConfig], float | None], config_name: str, words: Rules = ()) -> None:
     """Calls `run` with the configuration `conf/<config_name>.yaml`, exits 1 where that fails; `words`: of `Program`."""
-    if words is None:
-        words = TRAINING if config_name == "train_coop" else ()
     Program(run, config_name, words).main()
 
 

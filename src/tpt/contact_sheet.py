@@ -205,8 +205,8 @@ def record_of(run: Run, image: str, dataset: str | None = None) -> dict[str, Any
         lambda r: PurePosixPath(r["path"]).stem == image,
         lambda r: image in PurePosixPath(r["path"]).parts or image == r["class_name"],
     ]
-    matches: list[list[dict[str, Any]]] = [[r for r in rows if way(r)] for way in ways]
-    found = next(filter(None, matches), [])
+    matches = ([r for r in rows if way(r)] for way in ways)
+    found: list[dict[str, Any]] = next(filter(None, matches), [])
     if len(found) != 1:
         some = ", ".join(f"{r['dataset']}: {r['path']}" for r in (found or rows)[:3])
         more = "give its path" if len({r["dataset"] for r in found}) == 1 else "add --dataset"

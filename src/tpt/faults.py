@@ -50,6 +50,8 @@ _NUMBERED = re.compile(r"\[Errno (\d+)\] .*: (['\"].*['\"])$")
 
 Family = tuple[type[BaseException], ...]
 Rules = Sequence[tuple[str, str]]  # patterns of settings, and what to write in their place
+# For a program that cannot leave out bad pictures, where readers of data offer it beside another way.
+NO_SKIPPING = (r",? or (pass )?data\.on_bad_image=skip( to leave such files out and count them)?", "")
 
 
 def is_mistake(error: BaseException, families: Family = ()) -> bool:

@@ -192,14 +192,6 @@ def _reworded(text: str, arguments: Sequence[str]) -> UserError | None:
     return _several(text) if text.startswith("Ambiguous value for argument") else None
 
 
-# Readers of data serve both programs, and name `data.`.
-TRAINING = (
-    (r",? or (pass )?data\.on_bad_image=skip( to leave such files out and count them)?", ""),
-    (r"(pass )?data\.on_bad_image=skip( to leave such files out and count them)?", "remove it"),
-    (r"\bdata\.(root|class_names|num_workers|classes|path|split|limit)\b", r"shots.\1"),
-)
-
-
 def _several(text: str) -> UserError:
     """The sentence on several values where one is expected, made from Hydra's message."""
     override = text.split("\n", maxsplit=1)[0].removeprefix("Ambiguous value for argument '").removesuffix("'")

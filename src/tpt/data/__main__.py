@@ -19,13 +19,13 @@ from tpt.data.dataset import ImageDataset
 from tpt.data.fetch import fetch
 from tpt.data.sources import SOURCES
 from tpt.errors import BadImageError, DataError
-from tpt.faults import in_words_of, told
+from tpt.faults import NO_SKIPPING, in_words_of, told
 from tpt.printing import printable, say
 
 # How settings of a run are called on this command line.
 WORDS = (
     (r"\bdata\.root\b", "--root"),
-    (r",? or (pass )?data\.on_bad_image=skip( to leave such files out and count them)?", ""),
+    NO_SKIPPING,
 )
 SAMPLE = 8  # images of each dataset that are opened
 

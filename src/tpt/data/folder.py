@@ -176,7 +176,7 @@ def _own_names(store: FileStore, folders: list[str], root: str | Path) -> list[s
             "count classes or be their names; set data.class_names to a text file with a name a line."
         )
     if ids := [folder for folder in folders if _WORDNET.fullmatch(folder)]:
-        if other := next((folder for folder in folders if folder not in ids), None):
+        if other := next((folder for folder in folders if not _WORDNET.fullmatch(folder)), None):
             raise DataError(
                 f"Expected WordNet ids or names as folders of {root}, found both, such as {ids[0]!r} and {other!r}; "
                 "name all classes in data.class_names, `folder<TAB>name` a line."

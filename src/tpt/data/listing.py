@@ -70,11 +70,11 @@ def image_list(
 def _from_base(paths: list[str], root: str | Path | None, table: Path) -> tuple[str | Path, list[str]]:
     """Where paths start, and the paths from there, which name the images whatever the folder above is called."""
     base = table.parent if root is None else root
-    whole = [path for path in paths if PurePosixPath(path).is_absolute()]
+    whole = [path for path in paths if path.startswith("/")]
     if not whole:
         return base, paths
     if len(whole) < len(paths):
-        other = next(path for path in paths if path not in set(whole))
+        other = next(path for path in paths if not path.startswith("/"))
         raise DataError(
             f"Expected paths of one kind in {table}, got {whole[0][:200]!r}, from the top of the file system, and "
             f"{other[:200]!r}, from {base}; write all of them alike."

@@ -13,6 +13,7 @@ from tpt import cli, starts, sweeps
 from tpt.backbones import CLIP
 from tpt.callbacks import ProcessGuard, TrainingProgress, describe, finish, launch
 from tpt.data import Shots, ShotsDataModule
+from tpt.faults import NO_SKIPPING
 from tpt.logs import stage
 from tpt.programs.ending import left_out, objective, tell_learned
 from tpt.runs import TrainingDirectory, about_shots, as_text, metrics_before, session, training_files, write_json
@@ -20,6 +21,12 @@ from tpt.tasks import CoCoOpTask, CoOpTask, checkpoints, save_learned
 from tpt.tasks.coop_resume import WholeFiles, check_checkpoint, run_of, taking_up, use_threads
 
 Task = CoOpTask | CoCoOpTask
+# How settings are called here in errors of readers of data, which serve both programs.
+WORDS = (
+    NO_SKIPPING,
+    (r"(pass )?data\.on_bad_image=skip( to leave such files out and count them)?", "remove it"),
+    (r"\bdata\.(root|class_names|num_workers|classes|path|split|limit)\b", r"shots.\1"),
+)
 
 
 def run(cfg: DictConfig) -> float | None:
@@ -80,4 +87,4 @@ def _save(task: Task, trainer: Trainer, shots: Shots, about: dict[str, Any], pub
 
 def main() -> None:
     """The program."""
-    cli.main(run, "train_coop")
+    cli.main(run, "train_coop", WORDS)

@@ -31,12 +31,7 @@ def refuse_wrong(cfg: DictConfig, program: str, overrides: Sequence[Override] = 
     """
     plain: Any = OmegaConf.to_container(cfg, resolve=False)
     register = Register(plain)
-    for override in overrides:
-        if override.is_delete() and not register.may_be_left_out(key := override.key_or_group):
-            raise UserError(
-                f"Expected ~ before a setting that has a default, a callback or a logger, got {f'~{key}'!r}, without "
-                "which there is no run; give another value or option."
-            )
+    _refuse_left_out(register, overrides)
     _refuse_unknown(register, program, debug)
     _refuse_idle(register, overrides, cfg)
     for key in register.own():
@@ -98,6 +93,16 @@ def values_of(override: Override, text: bool = False) -> list[Any]:
     if not override.is_sweep_override():
         return [value]
     return list(override.sweep_string_iterator() if text else override.sweep_iterator())
+
+
+def _refuse_left_out(register: Register, overrides: Sequence[Override]) -> None:
+    """Raises if `~key` takes away what no run can do without; first, since what refers to it is idle then."""
+    for override in overrides:
+        if override.is_delete() and not register.may_be_left_out(key := override.key_or_group):
+            raise UserError(
+                f"Expected ~ before a setting that has a default, a callback or a logger, got {f'~{key}'!r}, without "
+                "which there is no run; give another value or option."
+            )
 
 
 def _refuse_unknown(register: Register, program: str, debug: bool) -> None:
