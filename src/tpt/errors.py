@@ -1,10 +1,28 @@
-"""A user's mistakes; each message names the thing, what was expected and the way out.
+"""A user's mistakes: the errors, and the limits of what a user may give.
 
-These alone become one sentence on the command line.  Any other exception is a bug, of ours or of a contributor's method
-or dataset, and keeps its trace.
+These errors alone become one sentence on the command line.  Any other exception is a bug, of ours or of a contributor's
+method or dataset, and keeps its trace.
+
+A limit is written once, in the annotation of the parameter that it belongs to: `steps: Count = 1`, or
+`tau: Annotated[float, Gt(0), Lt(1)] = 0.9`.  `checked` reads it when the class is made from Python, and the command
+line reads the same annotation before it loads anything.
 """
 
 from __future__ import annotations
+
+import functools
+import html
+import inspect
+import types
+import typing
+import unicodedata
+from collections.abc import Callable, Hashable, Sequence
+from numbers import Integral, Real
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import ConfigDict, StringConstraints, TypeAdapter, ValidationError
+from typing_extensions import Doc
 
 
 class UserError(ValueError):
@@ -33,3 +51,217 @@ class UnansweredError(RunError):
     """A run is complete, but some of its images have no answer."""
 
     exit_code = 3
+
+
+# Limits that several parameters share.  A text in an annotation is the way out that ends the error.
+Share = Annotated[float, Gt(0), Le(1)]
+Positive = Annotated[float, Gt(0)]
+NotNegative = Annotated[float, Ge(0)]
+Count = Annotated[int, Ge(1)]
+Natural = Annotated[int, Ge(0)]
+Seed = Annotated[int, Ge(0), Le(2**32 - 1)]  # the largest seed that NumPy takes
+Filled = Annotated[str, StringConstraints(pattern=r"\S"), Doc("a text that is not empty")]
+
+_STRICT = ConfigDict(strict=True, allow_inf_nan=False)
+_SCALARS = (int, float, bool, str, type(None))
+_NAMES: dict[Any, str] = {
+    **{bool: "true or false", int: "a whole number", float: "a number", str: "a text", type(None): "null"},
+    **{list: "a list", dict: "a group of settings"},
+}
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def is_plain(hint: Any) -> bool:
+    """Whether an annotation holds numbers, texts, flags and None alone, so that a value can be checked against it."""
+    match get_origin(hint):
+        case None:
+            return hint in _SCALARS
+        case origin if origin is Literal:
+            return True
+        case origin if origin is Annotated:
+            return is_plain(get_args(hint)[0])
+        case origin if origin in (Union, types.UnionType):
+            return all(is_plain(member) for member in get_args(hint))
+        case _:
+            return False
+
+
+@functools.cache
+def _adapter(hint: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(hint, config=_STRICT)
+
+
+def fits(hint: Any, value: Any) -> bool:
+    """Whether a value is of a plain kind and within its limits.
+
+    Args:
+        hint: annotation that pydantic can check.
+        value: of a setting; `True` is no number, 1.0 no whole number, and infinity and NaN are none at all.
+    """
+    try:
+        _adapter(hint).validate_python(value)
+    except ValidationError:
+        return False
+    return True
+
+
+def in_words(hint: Any) -> str:
+    """What a plain annotation allows, as it stands behind the name of a setting: `to be ...` or `in (0, 1]`."""
+    words = _words(hint)
+    interval = [word for word in words if word.startswith("in ")]
+    if interval and [word for word in words if word != "null"] == interval:
+        return ", or ".join(words)
+    return "to be " + " or ".join(f"a number {word}" if word in interval else word for word in words)
+
+
+def _words(hint: Any) -> list[str]:
+    """One phrase for each kind of value, `null` last."""
+    match get_origin(hint):
+        case origin if origin is Literal:
+            return [str(word) for word in get_args(hint)]
+        case origin if origin in (Union, types.UnionType):
+            found = dict.fromkeys(word for member in get_args(hint) for word in _words(member))
+            return sorted(found, key=lambda word: word == "null")  # last
+        case origin if origin is Annotated:
+            return [_with_limits(_words(get_args(hint)[0])[0], get_args(hint)[1:])]
+        case _:
+            return [_NAMES[hint]]
+
+
+def _with_limits(word: str, limits: tuple[Any, ...]) -> str:
+    low, above, high, below = (
+        next((getattr(limit, name) for limit in limits if isinstance(limit, kind)), None)
+        for kind, name in ((Ge, "ge"), (Gt, "gt"), (Le, "le"), (Lt, "lt"))
+    )
+    if said := next((limit.documentation for limit in limits if isinstance(limit, Doc)), None):
+        return said
+    bottom, top = low if above is None else above, high if below is None else below
+    if None not in (bottom, top) and word == "a number":
+        return f"in {'[' if above is None else '('}{bottom:.15g}, {top:.15g}{']' if below is None else ')'}"
+    if None not in (bottom, top):
+        return f"{word} from {bottom} to {top}"
+    parts = {" of at least": low, " above": above, " of at most": high, " below": below}
+    return word + "".join(f"{part} {limit:.15g}" for part, limit in parts.items() if limit is not None)
+
+
+def way_out(hint: Any) -> str:
+    """The text in an annotation that ends the error, with a semicolon before it; empty if there is none."""
+    if get_origin(hint) in (Union, types.UnionType):
+        return next(filter(None, map(way_out, get_args(hint))), "")
+    said = [text for text in get_args(hint)[1:] if isinstance(text, str)] if get_origin(hint) is Annotated else []
+    return f"; {said[0]}" if said else ""
+
+
+def refuse(name: str, hint: Any, value: Any) -> Any:
+    """The value as the plain Python number, text, flag or None that an annotation allows.
+
+    Args:
+        name: of the parameter, for the message.
+        hint: annotation, for which `is_plain` holds.
+        value: given; numbers of NumPy are numbers.
+
+    Raises:
+        UserError: it is of another kind or out of range.
+    """
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        value = int(value)
+    elif isinstance(value, Real) and not isinstance(value, bool):
+        value = float(value)
+    if not fits(hint, value):
+        raise UserError(f"Expected `{name}` {in_words(hint)}, got {value!r}{way_out(hint)}.")
+    return value
+
+
+def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """The annotations of a function's parameters, limits included; none if they name what is not there at run time."""
+    try:
+        return typing.get_type_hints(inspect.unwrap(function), include_extras=True)
+    except (NameError, TypeError, AttributeError):
+        return {}
+
+
+def checked(function: _Function) -> _Function:
+    """Makes a function or constructor check its arguments against their annotations when it is called.
+
+    Arguments whose annotation holds more than numbers, texts, flags and None are passed on as they are.
+    """
+    signature = inspect.signature(function)
+    limits: dict[str, Any] | None = None
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        nonlocal limits
+        if limits is None:  # at the first call, since annotations may name what is defined later
+            limits = {name: hint for name, hint in hints_of(function).items() if is_plain(hint)}
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError:
+            return function(*args, **kwargs)  # Python's own message
+        for name, value in bound.arguments.items():
+            if name in limits:
+                bound.arguments[name] = refuse(name, limits[name], value)
+        return function(*bound.args, **bound.kwargs)
+
+    return typing.cast(_Function, call)
+
+
+# Published lists that call two classes alike: number of classes -> their places and the name.  Their answers tie in
+# the papers as here.
+_PUBLISHED = {
+    1000: {(657, 744): "missile", (836, 837): "sunglasses"},  # ImageNet, in OpenAI's names
+    500: {(157, 244): "missile", (336, 337): "sunglasses"},  # the second half of its classes
+}
+
+
+def text_key(name: str) -> str:
+    """A class name as the model reads it: CLIP's tokenizer ignores case, and reads `&amp;` as `&`."""
+    text = unicodedata.normalize("NFC", html.unescape(html.unescape(name)))
+    return " ".join(text.replace("_", " ").split()).lower()
+
+
+def ties(keys: Sequence[Hashable]) -> list[tuple[int, int]]:
+    """Places of equal keys: (the first one's, a later one's)."""
+    first: dict[Hashable, int] = {}
+    return [(first[key], place) for place, key in enumerate(keys) if first.setdefault(key, place) != place]
+
+
+def published_ties(class_names: Sequence[str]) -> list[str]:
+    """The names that occur twice in a list of classes, if it is a published list known for that."""
+    known = _PUBLISHED.get(len(class_names), {})
+    return [name for pair, name in known.items() if all(class_names[place] == name for place in pair)]
+
+
+def refuse_one_prompt(
+    class_names: Sequence[str], keys: Sequence[Hashable], where: str = "", error: type[UserError] = UserError
+) -> None:
+    """Raises an error that shows two classes of one prompt: their logits would tie for every image.
+
+    Args:
+        class_names: K names.
+        keys: of the same classes, equal if the model reads the same.
+        where: they come from, for the message.
+        error: to raise.
+    """
+    known = _PUBLISHED.get(len(class_names), {})
+    found = [
+        (one, other)
+        for one, other in ties(keys)
+        if not class_names[one] == class_names[other] == known.get((one, other))
+    ]
+    if not found:
+        return
+    one, other = found[0]
+    more = f" ({len(found) - 1} more such pairs)" if len(found) > 1 else ""
+    place = f" {where}" if where else ""
+    raise error(
+        f"Expected different classes{place}, but {_shown(class_names[one], class_names[other])} (classes {one} and "
+        f"{other}) are the same prompt to the model{more}; rename one, or make them one class."
+    )
+
+
+def _shown(one: str, other: str) -> str:
+    """Both names, so that they can be told apart if there is a difference."""
+    if one == other:
+        return f"{one!r} and {other!r}"
+    alike = unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", other)
+    return f"{one!a} and {other!a}" if alike else f"{one!r} and {other!r}"

@@ -235,10 +235,10 @@ def test_works_where_gradients_are_off(clip: tpt.CLIP, features: torch.Tensor) -
     ("settings_", "message"),
     [
         ({"steps": -1}, "Expected `steps` to be a whole number"),
-        ({"lr": -1.0}, "Expected `lr` of at least 0"),
-        ({"class_token_position": "back"}, "Expected `class_token_position` to be one of end, middle, front"),
+        ({"lr": -1.0}, "Expected `lr` to be a number of at least 0"),
+        ({"class_token_position": "back"}, "Expected `class_token_position` to be end or middle or front"),
         ({"ctx_init": "  "}, "Expected some words in `ctx_init`"),
-        ({"ctx_init": None, "n_ctx": 0}, "Expected `n_ctx` of at least 1"),
+        ({"ctx_init": None, "n_ctx": 0}, "Expected `n_ctx` to be a whole number of at least 1"),
     ],
 )
 def test_settings_out_of_range(clip: tpt.CLIP, settings_: dict, message: str) -> None:  # type: ignore[type-arg]

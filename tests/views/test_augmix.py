@@ -88,5 +88,5 @@ def test_mixture_is_convex_and_m_weighs_the_original() -> None:
 
 
 def test_severity() -> None:
-    with pytest.raises(ValueError, match="Expected `severity` of at least 0.1"):
+    with pytest.raises(ValueError, match="Expected `severity` to be a number of at least 0.1"):
         AugMix(0)

@@ -123,5 +123,5 @@ def test_memory_limit_does_not_change_views(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_unknown_place() -> None:
-    with pytest.raises(ValueError, match="Expected `views.made_on` to be loader or device"):
+    with pytest.raises(ValueError, match="Expected `made_on` to be loader or device"):
         Views(32, 4, made_on="gpu")

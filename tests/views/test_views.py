@@ -86,7 +86,8 @@ def test_crops_come_from_the_original_not_the_centre() -> None:
 
 
 @pytest.mark.parametrize(
-    ("num_views", "message"), [(0, "Expected `num_views` of at least 1"), (-3, "Expected `num_views`")]
+    ("num_views", "message"),
+    [(0, "Expected `num_views` to be a whole number of at least 1"), (-3, "Expected `num_views`")],
 )
 def test_number_of_views(num_views: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from tpt.clip.text_tower import PackedPrompts, TextTower
 from tpt.clip.tokens import Tokenizer
-from tpt.errors import UserError
+from tpt.errors import UserError, checked
 
 log = logging.getLogger(__name__)
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+Precision = Literal["fp32", "bf16", "fp16"]
+DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -46,6 +47,7 @@ class CLIP(nn.Module):
         compile: runs the image encoder through `torch.compile`; if that fails, goes on without, with a warning.
     """
 
+    @checked
     def __init__(
         self,
         name: str,
@@ -56,14 +58,12 @@ class CLIP(nn.Module):
         image_size: int,
         mean: Sequence[float],
         std: Sequence[float],
-        precision: str = "fp32",
+        precision: Precision = "fp32",
         max_images: int | None = None,
         channels_last: bool = False,
         compile: bool = False,
     ) -> None:
         super().__init__()
-        if precision not in DTYPES:
-            raise UserError(f"Expected `precision` to be one of {', '.join(DTYPES)}, got {precision!r}.")
         self.name = name
         self.visual = visual
         self.text = text

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning import LightningDataModule
@@ -20,7 +20,7 @@ from tpt.data.cache import CachedViews, FeatureCache
 from tpt.data.dataset import ImageDataset
 from tpt.data.loading import Loader
 from tpt.data.store import content_digest
-from tpt.errors import BadImageError, UserError
+from tpt.errors import BadImageError, Count, Natural, Seed, UserError, checked
 from tpt.views.batched import PlannedViews
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class EpisodeBatch:
     paths: list[str]
     contents: list[str]
     bad: list[BadImage]
-    num_views: int | None = None
+    num_views: Count | None = None
     cached: tuple[Tensor, Tensor] | None = None
     keys: list[str] = field(default_factory=list)
     reward_cached: Tensor | None = None
@@ -222,7 +222,7 @@ def _one_thread(_: int) -> None:
     torch.set_num_threads(1)  # workers share the cores with the model
 
 
-def batches_of(num_images: int, batch_size: int, shuffle_seed: str | None = None) -> list[list[int]]:
+def batches_of(num_images: int, batch_size: Count, shuffle_seed: str | None = None) -> list[list[int]]:
     """The batches of a dataset: runs of `batch_size` images in order, or in an order drawn with `shuffle_seed`."""
     order = list(range(num_images))
     if shuffle_seed is not None:
@@ -247,15 +247,16 @@ class EpisodeDataModule(LightningDataModule):
         seed: of that order.
     """
 
+    @checked
     def __init__(
         self,
         datasets: Sequence[ImageDataset],
-        batch_size: int = 8,
-        num_workers: int = 0,
-        on_bad_image: str = "error",
+        batch_size: Count = 8,
+        num_workers: Natural = 0,
+        on_bad_image: Literal["error", "skip"] = "error",
         pin_memory: bool = False,
         shuffle: bool = False,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
         names = [d.name for d in datasets]
@@ -263,10 +264,6 @@ class EpisodeDataModule(LightningDataModule):
             raise UserError("Expected at least one dataset, got none; see conf/data.")
         if len(set(names)) < len(names):
             raise UserError(f"Expected datasets of different names, got {', '.join(names)}; pass data.name.")
-        if on_bad_image not in ("error", "skip"):
-            raise UserError(f"Expected `data.on_bad_image` to be error or skip, got {on_bad_image!r}.")
-        if batch_size < 1:
-            raise UserError(f"Expected `data.batch_size` of at least 1, got {batch_size}.")
         self.datasets = list(datasets)
         self.batch_size = batch_size
         self.num_workers = num_workers

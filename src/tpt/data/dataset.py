@@ -7,17 +7,17 @@ import random
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from PIL import Image
 
-from tpt.class_names import published_ties, refuse_one_prompt, text_key
 from tpt.data.images import decode_image
 from tpt.data.names import composed
 from tpt.data.orientation import HEAD_BYTES, is_turned, tag_in
 from tpt.data.store import Store, content_digest
-from tpt.errors import BadImageError, DataError, UserError
+from tpt.errors import BadImageError, Count, DataError, Seed, published_ties, refuse_one_prompt, text_key
 
-HALVES = ("all", "base", "new")
+Classes = Literal["all", "base", "new"]
 _READERS, _PARTS = 8, 64  # threads that look at the first bytes of files, and parts of the work
 
 
@@ -154,7 +154,7 @@ class ImageDataset:
         samples = [Sample(s.path, new_label[k]) for s, k in zip(self.samples, self.labels(), strict=True)]
         return replace(self, class_names=class_names, samples=samples)
 
-    def chosen(self, limit: int | None = None, seed: int = 0, classes: str = "all") -> ImageDataset:
+    def chosen(self, limit: Count | None = None, seed: Seed = 0, classes: Classes = "all") -> ImageDataset:
         """What a reader hands on of all that it found: a half of the classes, a subset of the images.
 
         Of a user's own data it also counts the photographs whose tags turn them, for the notes.
@@ -168,14 +168,12 @@ class ImageDataset:
         note = f"{turned} of {len(found)} pictures were turned upright as their orientation tags say"
         return replace(found, notes=[*found.notes, f"{note} (data.orientation=ignore leaves them)"])
 
-    def half(self, classes: str) -> ImageDataset:
+    def half(self, classes: Classes) -> ImageDataset:
         """The images and names of the base classes (the first half, rounded up) or of the new ones (CoCoOp, 4.1).
 
         Args:
             classes: "all", "base" or "new".
         """
-        if classes not in HALVES:
-            raise UserError(f"Expected `classes` to be one of {', '.join(HALVES)}, got {classes!r}.")
         if classes == "all":
             return self
         names = self.class_names
@@ -205,12 +203,10 @@ class ImageDataset:
             parts = pool.map(lambda start: sum(map(turned, paths[start::_PARTS])), range(_PARTS))
             return sum(parts)
 
-    def subset(self, limit: int | None, seed: int = 0) -> ImageDataset:
+    def subset(self, limit: Count | None, seed: Seed = 0) -> ImageDataset:
         """`limit` images drawn at random, in their old order; all of them where there are no more, or with None."""
         if limit is None or limit >= len(self.samples):
             return self
-        if limit < 1:
-            raise UserError(f"Expected `data.limit` of at least 1 or null for all images, got {limit}.")
         chosen = sorted(random.Random(f"{seed}/{self.name}").sample(range(len(self.samples)), limit))
         note = f"{limit} of {len(self.samples)} images, drawn with seed {seed}"
         return replace(self, samples=[self.samples[i] for i in chosen], notes=[*self.notes, note])

@@ -6,8 +6,8 @@ import random
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from tpt.data.dataset import ImageDataset, Sample
-from tpt.errors import DataError, UserError
+from tpt.data.dataset import Classes, ImageDataset, Sample
+from tpt.errors import Count, DataError, Seed, UserError, checked
 
 MOST_VAL_SHOTS = 4
 
@@ -37,8 +37,9 @@ class Shots:
         ]
 
 
+@checked
 def draw_shots(
-    train: ImageDataset, val: ImageDataset | None, shots: int | None, seed: int = 1, classes: str = "all"
+    train: ImageDataset, val: ImageDataset | None, shots: Count | None, seed: Seed = 1, classes: Classes = "all"
 ) -> Shots:
     """The training and validation images of a few-shot run.
 
@@ -111,7 +112,7 @@ def _with_samples(dataset: ImageDataset, samples: list[Sample]) -> ImageDataset:
     return replace(dataset, samples=samples, size=0)
 
 
-def _half_or_none(dataset: ImageDataset | None, classes: str) -> ImageDataset | None:
+def _half_or_none(dataset: ImageDataset | None, classes: Classes) -> ImageDataset | None:
     """`half_of_classes`, or None if that half has no image."""
     if dataset is None:
         return None
@@ -122,6 +123,6 @@ def _half_or_none(dataset: ImageDataset | None, classes: str) -> ImageDataset | 
     return half_of_classes(dataset, classes)
 
 
-def half_of_classes(dataset: ImageDataset, classes: str) -> ImageDataset:
+def half_of_classes(dataset: ImageDataset, classes: Classes) -> ImageDataset:
     """`ImageDataset.half`, as a function."""
     return dataset.half(classes)

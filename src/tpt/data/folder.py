@@ -6,13 +6,12 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from tpt.class_names import refuse_one_prompt, text_key
-from tpt.data.dataset import ImageDataset, Sample
+from tpt.data.dataset import Classes, ImageDataset, Sample
 from tpt.data.images import EXTENSIONS
 from tpt.data.names import composed, counted_suffixes, plain
-from tpt.data.orientation import is_upright
+from tpt.data.orientation import Orientation, is_upright
 from tpt.data.store import FileStore, decode_text, read_file
-from tpt.errors import DataError
+from tpt.errors import Count, DataError, Filled, Seed, checked, refuse_one_prompt, text_key
 
 SPLITS = {  # what folders of splits are called
     "train": ("train", "training"),
@@ -23,15 +22,16 @@ _NOT_CLASSES = {*(name for names in SPLITS.values() for name in names), "images"
 _WORDNET = re.compile(r"n[0-9]{8}")
 
 
+@checked
 def image_folder(
-    root: str | Path,
+    root: Filled | Path,
     name: str | None = None,
-    class_names: str | Path | Sequence[str] | None = None,
-    limit: int | None = None,
-    seed: int = 0,
+    class_names: Filled | Path | Sequence[str] | None = None,
+    limit: Count | None = None,
+    seed: Seed = 0,
     split: str | None = None,
-    classes: str = "all",
-    orientation: str = "apply",
+    classes: Classes = "all",
+    orientation: Orientation = "apply",
 ) -> ImageDataset:
     """Images in one folder per class, `root/<class>/**/<image>`.
 
@@ -213,7 +213,7 @@ def _refuse_other_order(folders: list[str], lines: list[str], root: str | Path, 
         )
 
 
-def read_names(class_names: str | Path | Sequence[str]) -> list[str]:
+def read_names(class_names: Filled | Path | Sequence[str]) -> list[str]:
     """A list of names, or the lines of a text file that are not empty."""
     if not isinstance(class_names, str | Path):
         return [str(name) for name in class_names]

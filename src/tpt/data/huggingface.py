@@ -6,25 +6,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tpt.data.dataset import ImageDataset, Sample
+from tpt.data.dataset import Classes, ImageDataset, Sample
 from tpt.data.folder import read_names
 from tpt.data.labels import number_labels
 from tpt.data.names import plain
-from tpt.data.orientation import is_upright
-from tpt.errors import BadImageError, DataError
+from tpt.data.orientation import Orientation, is_upright
+from tpt.errors import BadImageError, Count, DataError, Filled, Seed, checked
 
 
+@checked
 def huggingface_dataset(
-    path: str | Path,
+    path: Filled | Path,
     split: str = "test",
     name: str | None = None,
-    class_names: str | Path | Sequence[str] | None = None,
+    class_names: Filled | Path | Sequence[str] | None = None,
     image_column: str = "image",
     label_column: str = "label",
-    limit: int | None = None,
-    seed: int = 0,
-    classes: str = "all",
-    orientation: str = "apply",
+    limit: Count | None = None,
+    seed: Seed = 0,
+    classes: Classes = "all",
+    orientation: Orientation = "apply",
 ) -> ImageDataset:
     """What `dataset.save_to_disk(path)` wrote; memory-mapped, nothing is fetched.
 

@@ -11,30 +11,31 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from tpt.data.dataset import ImageDataset, Sample
+from tpt.data.dataset import Classes, ImageDataset, Sample
 from tpt.data.folder import read_names
 from tpt.data.labels import number_labels
 from tpt.data.names import plain
-from tpt.data.orientation import is_upright
+from tpt.data.orientation import Orientation, is_upright
 from tpt.data.store import FileStore, decode_text, read_file, refuse_escapes, refuse_missing
-from tpt.errors import DataError
+from tpt.errors import Count, DataError, Filled, Seed, checked
 
 _SEPARATORS = (",", "\t", ";")
 _PARQUET = b"PAR1"
 _ANY = 2**63  # bytes of a Parquet file, of which two columns are read
 
 
+@checked
 def image_list(
-    path: str | Path,
-    root: str | Path | None = None,
+    path: Filled | Path,
+    root: Filled | Path | None = None,
     name: str | None = None,
-    class_names: str | Path | Sequence[str] | None = None,
+    class_names: Filled | Path | Sequence[str] | None = None,
     path_column: str = "path",
     label_column: str = "label",
-    limit: int | None = None,
-    seed: int = 0,
-    classes: str = "all",
-    orientation: str = "apply",
+    limit: Count | None = None,
+    seed: Seed = 0,
+    classes: Classes = "all",
+    orientation: Orientation = "apply",
 ) -> ImageDataset:
     """Images that a table lists.
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import io
 import struct
+from typing import Literal
 
 from PIL import Image
 
-from tpt.errors import UserError
-
-ORIENTATIONS = ("ignore", "apply")
 HEAD_BYTES = 4096  # from which `tag_in` judges; cameras write the tag in the first hundreds
 _TAG, _SHORT = 0x0112, 3
 _APP1, _PICTURE = 0xE1, (0xDA, 0xD9)  # of JPEG's segments
@@ -25,10 +23,11 @@ _TURNS = {
 _FORMATS = ("JPEG", "PNG", "WEBP")  # TIFF's own tag is part of its pixels' order, and always applied by Pillow
 
 
-def is_upright(orientation: str) -> bool:
-    """Whether a setting says to turn photographs; a UserError if it is none of `ORIENTATIONS`."""
-    if orientation not in ORIENTATIONS:
-        raise UserError(f"Expected `data.orientation` to be {' or '.join(ORIENTATIONS)}, got {orientation!r}.")
+Orientation = Literal["apply", "ignore"]
+
+
+def is_upright(orientation: Orientation) -> bool:
+    """Whether a setting says to turn photographs."""
     return orientation == "apply"
 
 

@@ -8,14 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from tpt.class_names import refuse_one_prompt, text_key
 from tpt.data.dataset import ImageDataset, Sample
 from tpt.data.folder import read_names
 from tpt.data.images import EXTENSIONS
 from tpt.data.names import counted_suffixes, plain
-from tpt.data.orientation import is_upright
+from tpt.data.orientation import Orientation, is_upright
 from tpt.data.store import FileStore, decode_text, read_file
-from tpt.errors import DataError
+from tpt.errors import Count, DataError, Filled, Seed, checked, refuse_one_prompt, text_key
 from tpt.files import is_file
 
 LIST = "@"  # before the name of a file that lists pictures
@@ -47,13 +46,14 @@ class PictureStore:
         return self._files.read(self._named.get(path, path), first)
 
 
+@checked
 def pictures(
     root: Source | Sequence[Source],
-    class_names: str | Path | Sequence[str],
+    class_names: Filled | Path | Sequence[str],
     name: str | None = None,
-    limit: int | None = None,
-    seed: int = 0,
-    orientation: str = "apply",
+    limit: Count | None = None,
+    seed: Seed = 0,
+    orientation: Orientation = "apply",
 ) -> ImageDataset:
     """Pictures without labels, each once, in the order in which they were named, folders in sorted order.
 
@@ -122,7 +122,7 @@ def find_pictures(places: Sequence[Source]) -> Found:
     return Found(paths, PictureStore(Path.cwd(), stores, named), counted_suffixes(others))
 
 
-def class_list(class_names: str | Path | Sequence[str]) -> list[str]:
+def class_list(class_names: Filled | Path | Sequence[str]) -> list[str]:
     """At least two different class names: of a text file, a name a line; of a list; or of a text with commas.
 
     Raises:

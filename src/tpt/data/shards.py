@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from tpt.data.dataset import ImageDataset, Sample
+from tpt.data.dataset import Classes, ImageDataset, Sample
 from tpt.data.folder import SPLITS, read_names
 from tpt.data.images import EXTENSIONS
 from tpt.data.labels import json_label, number_labels
 from tpt.data.names import is_data, is_left_behind, plain
-from tpt.data.orientation import is_upright
+from tpt.data.orientation import Orientation, is_upright
 from tpt.data.store import MAX_FILE_BYTES, is_file
-from tpt.errors import BadImageError, DataError
+from tpt.errors import BadImageError, Count, DataError, Filled, Seed, checked
 
 NAMES_FILE = "classnames.txt"  # beside the shards or one folder above, as CLIP_benchmark writes it
 MAX_LABEL_BYTES = 4096
@@ -26,16 +26,17 @@ MAX_SHARDS = 100_000
 _GZIP = b"\x1f\x8b"
 
 
+@checked
 def tar_shards(
-    shards: str | Path | Sequence[str],
+    shards: Filled | Path | Sequence[str],
     name: str | None = None,
-    class_names: str | Path | Sequence[str] | None = None,
+    class_names: Filled | Path | Sequence[str] | None = None,
     label_key: str = "cls",
-    limit: int | None = None,
-    seed: int = 0,
+    limit: Count | None = None,
+    seed: Seed = 0,
     split: str | None = None,
-    classes: str = "all",
-    orientation: str = "apply",
+    classes: Classes = "all",
+    orientation: Orientation = "apply",
 ) -> ImageDataset:
     """Images in tar archives, nothing of which is unpacked: the archives are indexed once, reading their headers and
     labels alone, and each image is read at its place when its turn comes.

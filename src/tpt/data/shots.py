@@ -18,7 +18,7 @@ from torchvision import transforms
 from tpt.data.dataset import ImageDataset
 from tpt.data.few_shot import Shots
 from tpt.data.loading import Loader
-from tpt.errors import UserError
+from tpt.errors import Count, Natural, Seed, checked
 
 BICUBIC = transforms.InterpolationMode.BICUBIC
 SMALLEST_CROP = 0.08  # share of the picture's area, as in the official programs
@@ -137,18 +137,17 @@ class ShotsDataModule(LightningDataModule):
         pin_memory: page-locked batches, for a GPU.
     """
 
+    @checked
     def __init__(
         self,
         shots: Shots,
-        batch_size: int = 32,
-        val_batch_size: int = 100,
-        num_workers: int = 0,
-        seed: int = 1,
+        batch_size: Count = 32,
+        val_batch_size: Count = 100,
+        num_workers: Natural = 0,
+        seed: Seed = 1,
         pin_memory: bool = False,
     ) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise UserError(f"Expected `batch_size` of at least 1, got {batch_size}; CoOp uses 32, CoCoOp 1.")
         self.shots = shots
         self.batch_size = batch_size
         self.val_batch_size = val_batch_size

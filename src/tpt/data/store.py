@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from tpt.data.names import composed, is_data, is_left_behind, member_names, plain
-from tpt.errors import BadImageError, DataError
+from tpt.errors import BadImageError, DataError, Filled
 
 MAX_FILE_BYTES = 512 * 2**20  # a larger file, or one in an archive that claims to unpack to more, is refused
 
@@ -30,7 +30,7 @@ def content_digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
-def read_file(path: str | Path, most: int = MAX_FILE_BYTES, first: int | None = None) -> bytes:
+def read_file(path: Filled | Path, most: int = MAX_FILE_BYTES, first: int | None = None) -> bytes:
     """The bytes of a regular file; nothing else is opened, since a pipe would hang and a device never end.
 
     Args:

@@ -5,17 +5,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Unpack
+from typing import Annotated, Any, ClassVar, Unpack
 
 import torch
+from annotated_types import Gt, Le
 from torch import Tensor, nn
 
-from tpt.checks import real_number
 from tpt.clip.model import CLIP
 from tpt.clip.prompts.text_bank import TextBank, TextSettings
-from tpt.errors import UserError
+from tpt.errors import UserError, checked
 from tpt.methods.functional import entropy, select_confident
 
+# Of the views, that a method trusts.
+ViewShare = Annotated[float, Gt(0), Le(1), "use `method=zero_shot` to look at the image alone"]
 IMAGE_NORM = "image_norm"  # the length of view 0's feature before it was scaled to 1
 REWARD_FEATURES = "reward_features"  # another CLIP's features of the same views
 
@@ -126,6 +128,12 @@ class Method(nn.Module, ABC):
     tunes: ClassVar[bool] = False
     selects: ClassVar[bool] = True
     paper: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        """A subclass checks its settings against the limits in the annotations of its constructor."""
+        super().__init_subclass__()
+        if "__init__" in vars(cls):
+            cls.__init__ = checked(cls.__init__)  # type: ignore[method-assign]
 
     def __init__(self, clip: CLIP, class_names: Sequence[str], **text: Unpack[TextSettings]) -> None:
         super().__init__()
@@ -271,8 +279,3 @@ def select_views(
 def gather_views(values_BVX: Tensor, selected_BS: Tensor) -> Tensor:
     """(B, S, X) rows of some views: of features, of logits."""
     return torch.gather(values_BVX, 1, selected_BS[..., None].expand(-1, -1, values_BVX.shape[-1]))
-
-
-def check_share(name: str, share: float) -> float:
-    """A share of the views, in (0, 1]."""
-    return real_number(name, share, above=0, most=1, way_out="use `method=zero_shot` to look at the image alone")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
+from annotated_types import Gt, Le
 from torch import Tensor
 
-from tpt.checks import real_number
 from tpt.clip.model import CLIP
+from tpt.errors import NotNegative
 from tpt.methods.functional.objectives import dispersion, nearest_angle, row_norm_excess
 from tpt.methods.tpt import TPT
 from tpt.methods.tuner import Penalty
@@ -26,8 +27,10 @@ class CTPT(TPT):
 
     paper: ClassVar = {"": {"penalty_weight": 50.0}, "natural_shift": {"penalty_weight": 20.0}}
 
-    def __init__(self, clip: CLIP, class_names: Sequence[str], penalty_weight: float = 50.0, **settings: Any) -> None:
-        self.penalty_weight = real_number("penalty_weight", penalty_weight, least=0)
+    def __init__(
+        self, clip: CLIP, class_names: Sequence[str], penalty_weight: NotNegative = 50.0, **settings: Any
+    ) -> None:
+        self.penalty_weight = penalty_weight
         super().__init__(clip, class_names, **settings)
 
     def penalty(self) -> Penalty:
@@ -52,8 +55,10 @@ class OTPT(TPT):
 
     paper: ClassVar = {"": {"penalty_weight": 18.0}, "natural_shift": {"penalty_weight": 2.0}}
 
-    def __init__(self, clip: CLIP, class_names: Sequence[str], penalty_weight: float = 18.0, **settings: Any) -> None:
-        self.penalty_weight = real_number("penalty_weight", penalty_weight, least=0)
+    def __init__(
+        self, clip: CLIP, class_names: Sequence[str], penalty_weight: NotNegative = 18.0, **settings: Any
+    ) -> None:
+        self.penalty_weight = penalty_weight
         super().__init__(clip, class_names, **settings)
 
     def penalty(self) -> Penalty:
@@ -83,12 +88,12 @@ class ATPT(TPT):
         self,
         clip: CLIP,
         class_names: Sequence[str],
-        penalty_weight: float = 10.0,
-        tau: float = 0.99999,
+        penalty_weight: NotNegative = 80.0,
+        tau: Annotated[float, Gt(0), Le(1 - 1e-7), "the arc cosine's slope is infinite at 1"] = 0.99999,
         **settings: Any,
     ) -> None:
-        self.penalty_weight = real_number("penalty_weight", penalty_weight, least=0)
-        self.tau = real_number("tau", tau, above=0, most=1 - 1e-7, way_out="the arc cosine's slope is infinite at 1")
+        self.penalty_weight = penalty_weight
+        self.tau = tau
         super().__init__(clip, class_names, **settings)
 
     def penalty(self) -> Penalty:

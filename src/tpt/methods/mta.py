@@ -8,10 +8,9 @@ from typing import ClassVar, Unpack
 import torch
 from torch import Tensor
 
-from tpt.checks import real_number
 from tpt.clip.model import CLIP
 from tpt.clip.prompts.text_bank import TextSettings
-from tpt.errors import UserError
+from tpt.errors import NotNegative, Positive, UserError
 from tpt.methods.base import Adaptation, Method, ShownViews
 from tpt.methods.functional import entropy, marginal_entropy
 from tpt.methods.functional.mean_shift import densest_feature
@@ -38,13 +37,13 @@ class MTA(Method):
         self,
         clip: CLIP,
         class_names: Sequence[str],
-        lambda_q: float = 4.0,
-        lambda_y: float = 0.2,
+        lambda_q: NotNegative = 4.0,
+        lambda_y: Positive = 0.2,
         **text: Unpack[TextSettings],
     ) -> None:
         super().__init__(clip, class_names, **text)
-        self.lambda_q = real_number("lambda_q", lambda_q, least=0)
-        self.lambda_y = real_number("lambda_y", lambda_y, above=0)
+        self.lambda_q = lambda_q
+        self.lambda_y = lambda_y
 
     def check_views(self, num_views: int) -> None:
         """Raises a UserError for fewer than five views."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
+from annotated_types import Le
 from torch import Tensor
 
-from tpt.checks import whole_number
 from tpt.clip.model import CLIP
 from tpt.clip.prompts.context import words_around
 from tpt.clip.prompts.learner import clean_name
+from tpt.errors import Count, Natural, NotNegative, refuse
 from tpt.methods.base import REWARD_FEATURES, gather_views
 from tpt.methods.functional.objectives import rewarded_cross_entropy
 from tpt.methods.tpt import TPT
@@ -50,17 +51,18 @@ class RLCF(TPT):
         clip: CLIP,
         class_names: Sequence[str],
         reward: CLIP,
-        sample_k: int = 3,
+        sample_k: Count = 3,
         amplify: bool = False,
         process_batch: bool = False,
         ctx_init: str | None = "a photo of a",
-        n_ctx: int = 4,
-        steps: int = 3,
-        lr: float = 7e-3,
+        n_ctx: Count = 4,
+        steps: Natural = 3,
+        lr: NotNegative = 7e-3,
         optimizer: Callable[..., torch.optim.Optimizer] = OPTIMIZER,
         **settings: Any,
     ) -> None:
-        self.sample_k = whole_number("sample_k", sample_k, 1, len(class_names), "at most as many as classes")
+        refuse("sample_k", Annotated[int, Le(len(class_names)), "at most as many as classes"], sample_k)
+        self.sample_k = sample_k
         self.amplify, self.process_batch = amplify, process_batch
         super().__init__(
             clip, class_names, ctx_init=ctx_init, n_ctx=n_ctx, steps=steps, lr=lr, optimizer=optimizer, **settings

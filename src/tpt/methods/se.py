@@ -8,7 +8,6 @@ from typing import ClassVar, Unpack
 import torch
 from torch import Tensor
 
-from tpt.checks import real_number
 from tpt.clip.model import CLIP
 from tpt.clip.prompts.text_bank import TextSettings
 from tpt.errors import UserError
@@ -38,7 +37,7 @@ class SE(Method):
         self, clip: CLIP, class_names: Sequence[str], scale: float = 0.4, **text: Unpack[TextSettings]
     ) -> None:
         super().__init__(clip, class_names, **text)
-        self.scale = real_number("scale", scale, least=0, most=2)
+        self.scale = scale
 
     def check_views(self, num_views: int) -> None:
         """Raises a UserError if there is no augmented view."""

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tpt.checks import real_number, whole_number
 from tpt.clip.model import CLIP
 from tpt.clip.prompts.text_bank import TextSettings
-from tpt.methods.base import Adaptation, Method, check_share, gather_views, select_views
+from tpt.errors import Natural, NotNegative
+from tpt.methods.base import Adaptation, Method, ViewShare, gather_views, select_views
 from tpt.methods.functional import marginal_entropy, num_selected
 from tpt.methods.tuner import ELEMENTWISE, refuse_inference_mode
 
@@ -41,19 +41,19 @@ class TPS(Method):
         self,
         clip: CLIP,
         class_names: Sequence[str],
-        selection_p: float = 0.1,
-        min_selected: int = 0,
-        steps: int = 1,
-        lr: float = 5e-3,
+        selection_p: ViewShare = 0.1,
+        min_selected: Natural = 0,
+        steps: Natural = 1,
+        lr: NotNegative = 5e-3,
         per_class: bool = True,
         optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
         **text: Unpack[TextSettings],
     ) -> None:
         super().__init__(clip, class_names, **text)
-        self.selection_p = check_share("selection_p", selection_p)
-        self.min_selected = whole_number("min_selected", min_selected, way_out="0 is off")
-        self.steps = whole_number("steps", steps)
-        self.lr = real_number("lr", lr, least=0)
+        self.selection_p = selection_p
+        self.min_selected = min_selected
+        self.steps = steps
+        self.lr = lr
         self.per_class = per_class
         self.optimizer = optimizer
         self._elementwise = type(optimizer([nn.Parameter(torch.zeros(1))], lr=self.lr)) in ELEMENTWISE

@@ -8,12 +8,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tpt.checks import whole_number
 from tpt.clip.model import CLIP
 from tpt.clip.prompts.conditional import ConditionalContext
-from tpt.clip.prompts.context import Context
-from tpt.errors import UserError
-from tpt.methods.base import Adaptation, Method, check_share, select_views
+from tpt.clip.prompts.context import Context, Position
+from tpt.errors import Count, Natural, NotNegative, Seed, UserError
+from tpt.methods.base import Adaptation, Method, ViewShare, select_views
 from tpt.methods.functional import marginal_entropy, num_selected
 from tpt.methods.functional.objectives import lowers_marginal_entropy
 from tpt.methods.tuner import MAX_TOKENS, Penalty, PromptTuner, graph_tokens, refuse_inference_mode
@@ -71,19 +70,19 @@ class TPT(Method):
         clip: CLIP,
         class_names: Sequence[str],
         ctx_init: str | None = "a photo of a",
-        n_ctx: int = 4,
-        class_token_position: str = "end",
+        n_ctx: Count = 4,
+        class_token_position: Position = "end",
         context: Context | ConditionalContext | None = None,
         templates: None = None,
         learned_class_token: bool = False,
-        steps: int = 1,
-        selection_p: float = 0.1,
-        min_selected: int = 0,
-        lr: float = 5e-3,
+        steps: Natural = 1,
+        selection_p: ViewShare = 0.1,
+        min_selected: Natural = 0,
+        lr: NotNegative = 5e-3,
         optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
-        seed: int = 0,
-        max_tokens: int = MAX_TOKENS,
-        max_graph_tokens: int | None = None,
+        seed: Seed = 0,
+        max_tokens: Count = MAX_TOKENS,
+        max_graph_tokens: Natural | None = None,
     ) -> None:
         if templates is not None:
             raise UserError(
@@ -101,8 +100,8 @@ class TPT(Method):
             seed=seed,
             max_tokens=max_tokens,
         )
-        self.selection_p = check_share("selection_p", selection_p)
-        self.min_selected = whole_number("min_selected", min_selected, way_out="0 is off")
+        self.selection_p = selection_p
+        self.min_selected = min_selected
         assert self.bank.learner is not None
         self.learner = self.bank.learner
         self.tuner = PromptTuner(

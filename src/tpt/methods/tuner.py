@@ -10,9 +10,9 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-from tpt.checks import real_number, whole_number
 from tpt.clip.prompts.learner import PromptLearner
 from tpt.clip.text_tower import TextTower
+from tpt.errors import Count, Natural, NotNegative, checked
 
 # They update each coordinate by itself, so one optimizer over B stacked contexts acts as B optimizers.
 ELEMENTWISE = (
@@ -67,27 +67,28 @@ class PromptTuner:
         UserError: a value of another kind or out of range.
     """
 
+    @checked
     def __init__(
         self,
         learner: PromptLearner,
         objective: Objective,
         penalty: Penalty | None = None,
-        steps: int = 1,
-        lr: float = 5e-3,
+        steps: Natural = 1,
+        lr: NotNegative = 5e-3,
         optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
-        max_tokens: int = MAX_TOKENS,
-        max_graph_tokens: int | None = None,
+        max_tokens: Count = MAX_TOKENS,
+        max_graph_tokens: Natural | None = None,
     ) -> None:
         self.learner = learner
         self.objective = objective
         self.penalty = penalty
-        self.steps = whole_number("steps", steps)
-        self.lr = real_number("lr", lr, least=0)
+        self.steps = steps
+        self.lr = lr
         self.optimizer = optimizer
-        self.max_tokens = whole_number("max_tokens", max_tokens, 1)
+        self.max_tokens = max_tokens
         if max_graph_tokens is None:
             max_graph_tokens = graph_tokens(learner.clip.text, learner.clip.device)
-        self.max_graph_tokens = whole_number("max_graph_tokens", max_graph_tokens, 1)
+        self.max_graph_tokens = max_graph_tokens
         probe = self._new_optimizer(nn.Parameter(torch.zeros(1)))
         self._elementwise = type(probe) in ELEMENTWISE
         self._first: tuple[Tensor, Tensor] | None = None  # slots (n_slots, D) and their text features (K, E)

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from tpt.checks import real_number
 from tpt.clip.model import CLIP
 from tpt.methods.base import Adaptation, gather_views
 from tpt.methods.functional import log_probabilities, marginal_entropy
@@ -34,7 +33,7 @@ class USE(TPT):
     paper: ClassVar = {"": {"scale": 0.4}}
 
     def __init__(self, clip: CLIP, class_names: Sequence[str], scale: float = 0.4, **settings: Any) -> None:
-        self.scale = real_number("scale", scale, least=0, most=1)
+        self.scale = scale
         super().__init__(clip, class_names, **settings)
 
     def objective(self, logits_BSK: Tensor, text_BKE: Tensor, *per_image: Tensor) -> Tensor:

@@ -9,10 +9,10 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from tpt.checks import whole_number
 from tpt.clip.model import CLIP
 from tpt.clip.prompts.text_bank import TextSettings
-from tpt.methods.base import Adaptation, Method, check_share, gather_views, select_views
+from tpt.errors import Natural
+from tpt.methods.base import Adaptation, Method, ViewShare, gather_views, select_views
 from tpt.methods.functional import marginal_entropy, num_selected
 
 
@@ -33,13 +33,13 @@ class ViewEnsemble(Method):
         self,
         clip: CLIP,
         class_names: Sequence[str],
-        selection_p: float = 0.1,
-        min_selected: int = 0,
+        selection_p: ViewShare = 0.1,
+        min_selected: Natural = 0,
         **text: Unpack[TextSettings],
     ) -> None:
         super().__init__(clip, class_names, **text)
-        self.selection_p = check_share("selection_p", selection_p)
-        self.min_selected = whole_number("min_selected", min_selected, way_out="0 is off")
+        self.selection_p = selection_p
+        self.min_selected = min_selected
 
     def check_views(self, num_views: int) -> None:
         """Raises a UserError if none of `num_views` would be kept, or there are fewer than `min_selected`."""

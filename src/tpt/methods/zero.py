@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tpt.clip.model import CLIP
 from tpt.clip.prompts.text_bank import TextSettings
-from tpt.methods.base import Adaptation, Method, check_share, gather_views
+from tpt.methods.base import Adaptation, Method, gather_views
 from tpt.methods.functional import entropy, log_probabilities, marginal_entropy, num_selected
 from tpt.methods.functional.voting import break_ties, votes_of
 
@@ -34,7 +34,7 @@ class ZERO(Method):
         self, clip: CLIP, class_names: Sequence[str], gamma: float = 0.3, **text: Unpack[TextSettings]
     ) -> None:
         super().__init__(clip, class_names, **text)
-        self.gamma = check_share("gamma", gamma)
+        self.gamma = gamma
         self.notes = (*self.notes, "the confidence of ZERO is the share of the votes, which its paper does not define")
 
     def check_views(self, num_views: int) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Ge
 from PIL import Image, ImageOps
 
-from tpt.errors import UserError
+from tpt.errors import checked
 
 _BILINEAR = Image.Resampling.BILINEAR
 Draw = Callable[[float, np.random.Generator, int, int], float]  # severity, source of chance, width, height
@@ -34,7 +35,12 @@ class Operation:
     draw: Draw
     apply: Callable[[Image.Image, float], Image.Image]
 
-    def __call__(self, image: Image.Image, severity: float, rng: np.random.Generator) -> Image.Image:
+    def __call__(
+        self,
+        image: Image.Image,
+        severity: Annotated[float, Ge(0.1), "use augmix=null for none"],
+        rng: np.random.Generator,
+    ) -> Image.Image:
         """Draws and applies."""
         return self.apply(image, self.draw(severity, rng, *image.size))
 
@@ -134,9 +140,8 @@ class AugMix:
         width: number of chains.
     """
 
-    def __init__(self, severity: float = 1.0, width: int = 3) -> None:
-        if severity < 0.1:
-            raise UserError(f"Expected `severity` of at least 0.1, got {severity}; use augmix=false for none.")
+    @checked
+    def __init__(self, severity: Annotated[float, Ge(0.1), "use augmix=null for none"] = 1.0, width: int = 3) -> None:
         self.severity = severity
         self.width = width
 

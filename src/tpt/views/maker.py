@@ -7,7 +7,7 @@ import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision import transforms
 
-from tpt.errors import UserError
+from tpt.errors import Count, Seed, checked
 from tpt.views.augmix import AugMix
 from tpt.views.batched import PlannedViews, crop_views, mix
 
@@ -50,20 +50,17 @@ class Views:
         True
     """
 
+    @checked
     def __init__(
         self,
         image_size: int,
-        num_views: int = 64,
+        num_views: Count = 64,
         augmix: AugMix | None = None,
-        seed: int = 0,
+        seed: Seed = 0,
         mean: Sequence[float] = _MEAN,
         std: Sequence[float] = _STD,
-        made_on: str = "loader",
+        made_on: Literal["loader", "device"] = "loader",
     ) -> None:
-        if made_on not in ("loader", "device"):
-            raise UserError(f"Expected `views.made_on` to be loader or device, got {made_on!r}.")
-        if num_views < 1:
-            raise UserError(f"Expected `num_views` of at least 1, got {num_views}; the paper uses 64.")
         self.image_size = image_size
         self.num_views = num_views
         self.made_on = made_on
@@ -161,6 +158,7 @@ class Views:
         return (_pixels(image).astype(np.float32) / 255 - self._mean) / self._std
 
 
+@checked
 def paper_views(image_size: int, augmix: AugMix, **settings: Any) -> dict[bool, Views]:
     """The paper's views, by whether a dataset's are mixed: the ten of its Table 2 are, ImageNet and its variants not.
 

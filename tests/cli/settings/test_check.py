@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
+from annotated_types import Ge, Gt, Le, Lt
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,10 +17,10 @@ from omegaconf import DictConfig, OmegaConf
 from tests.conftest import compose_config
 from tpt.cli.hints import items
 from tpt.cli.settings import Register, check_sweep, refuse_wrong
-from tpt.cli.settings.kinds import Kind, kind_of, type_of
+from tpt.cli.settings.check import refuse
+from tpt.cli.settings.parts import of_config, target_of
 from tpt.cli.settings.register import HYDRAS
-from tpt.cli.settings.targets import meanings_of, target_of
-from tpt.errors import UserError
+from tpt.errors import Count, UserError, fits, in_words
 
 WHOLE_0, WHOLE_1 = "a whole number of at least 0", "a whole number of at least 1"
 WRONG_TEST = {
@@ -37,8 +38,8 @@ WRONG_TEST = {
     "method.selection_p=0": "got 0",
     "method.selection_p=1.01": "got 1.01",
     "method.selection_p=nan": "got nan",
-    "method.lr=inf": "`method.lr` to be a number above 0 or paper, got inf",
-    "method.lr=0": "got 0",
+    "method.lr=inf": "`method.lr` to be a number of at least 0 or paper, got inf",
+    "method.lr=-1": "got -1",
     "method.min_selected=-1": WHOLE_0,
     "method.learned_class_token=1": "to be true or false, got 1",
     "views.num_views=4.0": "got 4.0, which has a point; write views.num_views=4",
@@ -60,15 +61,15 @@ WRONG_TEST = {
     "name=''": "a text that is not empty",
     "context.ctx_init=null": "`context.ctx_init` to be a text, got null",
     "context.class_token_position=left": "to be end or middle or front, got 'left'",
-    "backbone.precision=fp8": "to be fp32 or fp16 or bf16",
+    "backbone.precision=fp8": "to be fp32 or bf16 or fp16",
     "backbone.compile=maybe": "true or false",
-    "optimizer.weight_decay=-0.1": "a number of at least 0",
+    "optimizer.weight_decay=-0.1": "weight_decay",
     "cache.max_gb=0": "a number above 0 or null",
     "cache.num_views=none": f"{WHOLE_1} or null, got 'none'",
     "callbacks.metrics.every_n_images=0": WHOLE_1,
     "callbacks.records.shard_size=0": WHOLE_1,
     "callbacks.records.top=0.5": WHOLE_1,
-    "trainer.devices=1.5": "a whole number of at least -1",
+    "trainer.devices=1.5": "a list or a text or a whole number",
     "trainer.num_nodes=0": WHOLE_1,
     # Settings that nothing reads, and those that the program refuses.
     "+foo=1": "got 'foo', which nothing reads",
@@ -92,8 +93,6 @@ WRONG_TRAIN = {
     "learner.epochs=1.5": f"`learner.epochs` to be {WHOLE_1} or null",
     "learner.epochs=0": "got 0",
     "learner.class_specific=2": "true or false",
-    "learner.optimizer.lr=0": "a number above 0",
-    "learner.optimizer.momentum=1": "in [0, 1), got 1",
     "learner.warmup_epochs=-1": WHOLE_0,
     "learner.warmup_rate=0": "above 0",
     "public_layout=2": "true or false",
@@ -174,7 +173,7 @@ def test_a_number_is_no_name_of_a_folder(tmp_path: Path) -> None:
 def test_every_setting_has_a_kind(program: str, tmp_path: Path) -> None:
     cfg = compose_config(program, tmp_path=tmp_path)
     register = Register(OmegaConf.to_container(cfg, resolve=False))  # type: ignore[arg-type]
-    without = [key for key in register.own() if register.settings[key].kind is None]
+    without = [key for key in register.own() if not register.hints[key]]
     assert without == []
     assert not register.unknown
 
@@ -194,45 +193,36 @@ def test_a_sweep_is_checked_before_its_first_job(tmp_path: Path) -> None:
 
 
 class Part:
-    """Of a contributor.
+    """Of a contributor."""
 
-    Args:
-        a, b: two numbers,
-            said in two lines.
-        c: a word.
-    """
-
-    def __init__(self, a: int, b: float = 1.0, c: Literal["x", "y"] = "x", d: Any = None) -> None:
+    def __init__(self, a: Count, b: float = 1.0, c: Literal["x", "y"] = "x", d: Any = None, scale: int = 3) -> None:
         pass
 
 
 class Below(Part):
-    """One more.
-
-    Args:
-        e: another.
-    """
+    """One more."""
 
     def __init__(self, e: list[int] | None = None, **more: Any) -> None:
         pass
 
 
 def test_a_contributors_part_needs_no_table() -> None:
-    """Kinds follow from its annotations, lines of help from its docstring."""
-    config = {"method": {"_target_": f"{__name__}.Part", "a": 1, "b": 2, "c": "z", "d": {}, "seed": -1}}
+    """Its annotations hold its limits, and no other part's limits are its own."""
+    config = {"method": {"_target_": f"{__name__}.Part", "a": 0, "b": 2, "c": "z", "d": {}, "scale": 3, "seed": -1}}
     register = Register(config)
-    kinds = {key: setting.kind for key, setting in register.settings.items()}
-    assert kinds["method.a"] == kind_of(int) and kinds["method.b"] == kind_of(float)
-    assert kinds["method.c"] is not None and not kinds["method.c"].accepts("z")
-    assert register.settings["method.a"].meaning == "two numbers, said in two lines."
+    assert (register.hints["method.a"], register.hints["method.b"], register.hints["method.d"]) == (
+        [Count],
+        [float],
+        [],
+    )
     assert list(register.unknown) == ["method.seed"]
-    assert meanings_of(Below) == {"a": "two numbers, said in two lines.", "b": "two numbers, said in two lines."} | {
-        "c": "a word.",
-        "e": "another.",
-    }
+    for key, value in {"method.a": 0, "method.c": "z", "method.scale": 1.5}.items():
+        with pytest.raises(UserError, match=f"`{key}`"):
+            refuse(register, key, value)
+    refuse(register, "method.scale", 3)
     below = target_of(f"{__name__}.Below")  # what it takes beside its own goes to its base class
-    assert below is not None and not below.open and not below.ours
-    assert list(below.kinds) == ["e", "a", "b", "c", "d"]
+    assert below is not None and not below.open
+    assert list(below.hints) == ["e", "a", "b", "c", "d", "scale"]
 
 
 @pytest.mark.parametrize(
@@ -249,20 +239,18 @@ def test_a_contributors_part_needs_no_table() -> None:
     ],
 )
 def test_kinds_of_annotations(hint: Any, good: list[Any], bad: list[Any]) -> None:
-    kind = kind_of(hint)
-    assert kind is not None
-    assert all(kind.accepts(value) for value in good) and not any(kind.accepts(value) for value in bad)
+    of = of_config(hint)
+    assert all(fits(of, value) for value in good) and not any(fits(of, value) for value in bad)
 
 
 def test_what_says_nothing_allows_anything() -> None:
-    assert kind_of(Any) is None and kind_of(Path | Any) is None and kind_of(object | None) is None
+    assert of_config(Any) is None and of_config(Path | Any) is None and of_config(object | None) is None
 
 
 @pytest.mark.parametrize("hint", [Register, Callable[..., int], Register | None, Callable[[], None] | str])
 def test_what_is_made_is_a_part(hint: Any) -> None:
-    kind = kind_of(hint)
-    assert kind is not None and kind.accepts({"_target_": "x"})
-    assert not any(kind.accepts(value) for value in (3, {"a": 1}, ["a"], True))
+    of = of_config(hint)
+    assert fits(of, {"_target_": "x"}) and not any(fits(of, value) for value in (3, {"a": 1}, ["a"], True))
 
 
 @pytest.mark.parametrize("program", ["test_time", "train_coop"])
@@ -327,12 +315,19 @@ LIMITS = st.one_of(st.none(), st.integers(-5, 5))
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
-@given(LIMITS, LIMITS, LIMITS, st.floats(-6, 6))
-def test_ranges_are_those_of_both(least: int | None, most: int | None, above: int | None, value: float) -> None:
-    """What is within two kinds is what both accept."""
-    one = Kind(frozenset({"number", "null"}), least=least)
-    other = Kind(frozenset({"whole", "number"}), most=most, above=above)
-    both = one.within(other)
-    assert both.accepts(value) == (one.accepts(value) and other.accepts(value))
-    assert not both.accepts(None) and type_of(value) == "number"
-    assert both.expected.startswith(("to be ", "in "))
+@given(LIMITS, LIMITS, st.booleans(), st.booleans(), st.floats(-6, 6))
+def test_limits_and_their_words(low: int | None, high: int | None, above: bool, below: bool, value: float) -> None:
+    """A number fits if it is within the limits that the words name."""
+    limits = [
+        *([] if low is None else [Gt(low) if above else Ge(low)]),
+        *([] if high is None else [Lt(high) if below else Le(high)]),
+    ]
+    hint = Annotated[float, *limits] if limits else float
+    inside = (low is None or value > low or (value == low and not above)) and (
+        high is None or value < high or (value == high and not below)
+    )
+    assert fits(hint, value) == inside
+    words = in_words(hint)
+    assert words.startswith(("to be a number", "in ")) and all(
+        str(end) in words for end in (low, high) if end is not None
+    )

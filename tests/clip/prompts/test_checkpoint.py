@@ -9,7 +9,7 @@ import random
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import tpt
 from tests.noise_models import golden, noise_clip, parity_cases, weights
 from tpt.clip.prompts import ConditionalContext, Context, ContextFileError, MetaNet
-from tpt.clip.prompts.context import POSITIONS, vectors_before
+from tpt.clip.prompts.context import Position, vectors_before
 
 NAMES = ["airplane", "hot air balloon", "golden_retriever", "tram"]
 WIDTH = 64
@@ -140,7 +140,7 @@ def test_reads_a_whole_model_and_class_specific_vectors(tmp_path: Path) -> None:
     assert torch.equal(loaded.vectors, ctx)
 
 
-@pytest.mark.parametrize("position", POSITIONS)
+@pytest.mark.parametrize("position", get_args(Position))
 @pytest.mark.parametrize("class_specific", [False, True])
 def test_our_own_file_comes_back_bit_equal(tmp_path: Path, position: str, class_specific: bool) -> None:
     shape = (4, 5, WIDTH) if class_specific else (5, WIDTH)
@@ -352,7 +352,7 @@ def test_a_meta_net_that_is_none(tmp_path: Path) -> None:
 
 def test_options_out_of_range(tmp_path: Path) -> None:
     file = saved(tmp_path / "a.pt", ctx=torch.zeros(4, WIDTH))
-    with pytest.raises(ValueError, match="`kind` to be coop, cocoop or null, got 'x'"):
+    with pytest.raises(ValueError, match="`kind` to be coop or cocoop or null, got 'x'"):
         tpt.load_context(file, kind="x")
     with pytest.raises(ValueError, match="`class_token_position` to be one of"):
         tpt.load_context(file, class_token_position="left")

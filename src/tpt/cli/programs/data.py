@@ -13,14 +13,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tpt.checks import whole_number
 from tpt.cli.errors import NO_SKIPPING, in_words_of, told
 from tpt.data.catalog import CATALOG, find_all, read_entry
 from tpt.data.dataset import ImageDataset
 from tpt.data.fetch import fetch
 from tpt.data.sources import SOURCES
 from tpt.engine.printing import printable, say
-from tpt.errors import BadImageError, DataError
+from tpt.errors import BadImageError, DataError, Natural, refuse
 
 # How settings of a run are called on this command line.
 WORDS = (
@@ -52,7 +51,7 @@ def _command(arguments: list[str] | None) -> int:
         )
     args = parser.parse_args(arguments)
     unknown = [key for key in args.keys if key not in CATALOG]
-    sample = whole_number("--open", args.open, way_out="0 opens none") if args.command == "check" else SAMPLE
+    sample = refuse("--open", Natural, args.open) if args.command == "check" else SAMPLE
     if not args.root or unknown:
         wanted = (
             f"datasets out of {', '.join(CATALOG)}, got {unknown[0]}" if unknown else "--root or TPT_DATA, got none"

@@ -8,10 +8,12 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Annotated
 
-from tpt.checks import whole_number
+from annotated_types import Ge, Le
+
 from tpt.cli.errors import told
-from tpt.errors import UserError
+from tpt.errors import UserError, refuse
 
 PORT, MOST_PORT = 7860, 65535
 
@@ -52,7 +54,7 @@ def serve(args: argparse.Namespace, folder: Path) -> None:
     from tpt.cli.demo.app import HOST, make_app  # noqa: PLC0415 -- likewise
     from tpt.data.pictures import class_list  # noqa: PLC0415 -- torch takes time to load
 
-    whole_number("--port", args.port, 0, MOST_PORT, "0 takes one that is free")
+    refuse("--port", Annotated[int, Ge(0), Le(MOST_PORT), "0 takes one that is free"], args.port)
     names = None if args.classes is None else class_list(args.classes)
     known_option("method", args.method)
     weights = [] if args.pretrained is None else [("backbone.pretrained", args.pretrained)]

@@ -7,14 +7,15 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from hydra.core.override_parser.types import Glob, Override, OverrideType
+from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from tpt.cli.quoting import setting as quoted
-from tpt.cli.settings.kinds import FLAG, LIST, NULL, NUMBER, TEXT, WHOLE, Kind, type_of
-from tpt.cli.settings.ranges import refused
-from tpt.cli.settings.register import HYDRAS, Register
-from tpt.errors import UserError
+from tpt.cli.settings.programs import refused
+from tpt.cli.settings.register import HYDRAS, Register, nodes
+from tpt.errors import UserError, fits, in_words
 
 SHOWN = 60  # characters of a value in an error
 _OFF = "give its settings one by one, or leave it out with ~"
@@ -37,14 +38,26 @@ def refuse_wrong(cfg: DictConfig, program: str, overrides: Sequence[Override] = 
     for key in register.own():
         value = OmegaConf.select(cfg, key)
         refuse(register, key, OmegaConf.to_container(value, resolve=False) if OmegaConf.is_config(value) else value)
+    _refuse_optimizers(plain)
+
+
+def _refuse_optimizers(config: Any) -> None:
+    """Raises if an optimizer of torch refuses its own settings, which its annotations do not limit."""
+    for key, node in nodes(config):
+        target = str(node.get("_target_"))
+        if target.startswith("torch.optim."):
+            own = {name: value for name, value in node.items() if name not in HYDRAS and not isinstance(value, str)}
+            try:
+                get_object(target)([torch.nn.Parameter(torch.zeros(1))], **{"lr": 1.0} | own)
+            except (ValueError, TypeError) as error:
+                raise UserError(f"Expected settings of {target} in `{key.removesuffix('.')}`, got: {error}.") from error
 
 
 def refuse(register: Register, key: str, value: Any) -> None:
     """Raises a UserError if a setting may not have this value."""
-    found = register.settings.get(key)
-    if found is None or found.kind is None or found.kind.accepts(value):
-        return
-    raise UserError(f"Expected `{key}` {found.kind.expected}, got {_shown(value)}{_hint(key, found.kind, value)}.")
+    for hint in register.hints.get(key, ()):
+        if not fits(hint, value):
+            raise UserError(f"Expected `{key}` {in_words(hint)}, got {_shown(value)}{_hint(key, hint, value)}.")
 
 
 def check_sweep(cfg: DictConfig, overrides: Sequence[Override]) -> None:
@@ -57,7 +70,7 @@ def check_sweep(cfg: DictConfig, overrides: Sequence[Override]) -> None:
     plain: Any = OmegaConf.to_container(cfg, resolve=False)
     register = Register(plain)
     for override in overrides:
-        if override.is_sweep_override() and override.key_or_group in register.settings:
+        if override.is_sweep_override() and override.key_or_group in register.hints:
             _refuse_interval(register, override)
             for value in values_of(override):
                 refuse(register, override.key_or_group, _plain(value))
@@ -65,8 +78,8 @@ def check_sweep(cfg: DictConfig, overrides: Sequence[Override]) -> None:
 
 def _refuse_interval(register: Register, override: Override) -> None:
     """Raises if a sweeper would draw numbers between two for a setting that takes whole ones."""
-    key, kind = override.key_or_group, register.settings[override.key_or_group].kind
-    if override.is_interval_sweep() and kind is not None and WHOLE in kind.types and NUMBER not in kind.types:
+    key = override.key_or_group
+    if override.is_interval_sweep() and any(not fits(hint, 1.5) and fits(hint, 1) for hint in register.hints[key]):
         low, high = (int(end) for end in values_of(override))
         if isinstance(values_of(override)[0], float):  # int(interval(1, 4)) draws whole numbers
             raise UserError(
@@ -106,12 +119,12 @@ def _refuse_left_out(register: Register, overrides: Sequence[Override]) -> None:
 
 
 def _refuse_unknown(register: Register, program: str, debug: bool) -> None:
-    for key in register.settings:
+    for key in register.hints:
         if not debug and (why := refused(program, key)) is not None:
             raise UserError(f"Expected a setting that {program}.py takes, got `{key}`: {why}.")
     for key, target in register.unknown.items():
         name = key.rsplit(".", maxsplit=1)[-1]
-        close = difflib.get_close_matches(name, target.kinds, n=3, cutoff=0.6)
+        close = difflib.get_close_matches(name, target.hints, n=3, cutoff=0.6)
         hint = f"did you mean {' or '.join(close)}?" if close else "see --help for all settings."
         section = key.removesuffix(f".{name}")
         raise UserError(f"Expected settings that {target.name} knows in `{section}`, got {name!r}; {hint}")
@@ -128,7 +141,7 @@ def _refuse_idle(register: Register, overrides: Sequence[Override], cfg: DictCon
             raise UserError(f"Expected a setting, got {key!r}, which says how a part is made; leave it as it is.")
         if name == "_target_" and not isinstance(override.value(), str):
             raise UserError(f"Expected the dotted name of a class or function in `{key}`, got {override.value()!r}.")
-        idle = [known for known in register.settings if f"{known}.".startswith(f"{key}.") and not register.reads(known)]
+        idle = [known for known in register.hints if f"{known}.".startswith(f"{key}.") and not register.reads(known)]
         if idle and override.type in (OverrideType.ADD, OverrideType.FORCE_ADD):
             raise UserError(
                 f"Expected a setting that exists, got {idle[0]!r}, which nothing reads; see --help for all settings."
@@ -146,17 +159,17 @@ def _shown(value: Any) -> str:
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
 
 
-def _hint(key: str, kind: Kind, value: Any) -> str:
+def _hint(key: str, hint: Any, value: Any) -> str:
     """What to write instead, if that can be told from the value."""
-    got = type_of(value)
-    if got == NUMBER and value == value // 1 and kind.accepts(int(value)):  # 4.0
-        return f", which has a point; write {key}={int(value)}"
-    if got in (WHOLE, NUMBER, FLAG) and TEXT in kind.types and not kind.words:
-        return f"; if it is a name, write {quoted(key, _shown(value))}"
-    if got == TEXT and re.fullmatch(r"-?\d+(\.\d*)?(e-?\d+)?", value) and {WHOLE, NUMBER} & kind.types:
-        return f", a text in quotes; write {key}={value}"
-    if got == LIST and LIST not in kind.types:
-        return "; a list is one value: to try several, add -m and leave out the brackets"
-    if got == NULL and kind.words:
-        return f"; write {key}={kind.words[0]}"
-    return ""
+    match value:
+        case bool() | int() | float():
+            if isinstance(value, float) and value == value // 1 and fits(hint, int(value)):  # 4.0
+                return f", which has a point; write {key}={int(value)}"
+            return f"; if it is a name, write {quoted(key, _shown(value))}" if fits(hint, str(value)) else ""
+        case str() if re.fullmatch(r"-?\d+(\.\d*)?(e-?\d+)?", value):
+            number = float(value) if {*".e"} & {*value} else int(value)
+            return f", a text in quotes; write {key}={value}" if fits(hint, number) else ""
+        case list():
+            return "; a list is one value: to try several, add -m and leave out the brackets"
+        case _:
+            return ""

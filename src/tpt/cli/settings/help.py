@@ -11,39 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from tpt.cli.settings.register import Register, leaves
+from tpt.errors import in_words
 
 WIDTH = 160  # if the output is no terminal
 NAMES = 34  # characters of the column of settings
-# Of the settings of other libraries' parts, for which no line of a file or docstring of ours speaks.
-MEANINGS = {
-    "context.path": "file or folder of the context, such as a run of train_coop.py",
-    "context.kind": "what the file must hold: coop or cocoop",
-    "learned.coop": "run of train_coop.py, or file of a context, for the rows coop and tpt_coop",
-    "learned.cocoop": "the same for the rows cocoop and tpt_cocoop",
-    "learner.class_token_position": "where the class name stands among the vectors",
-    "learner.epochs": "passes over the images; they set the schedule",
-    "learner.warmup_epochs": "epochs at the warm-up rate",
-    "learner.warmup_rate": "learning rate while warming up",
-    "trainer.accelerator": "what computes: cpu, gpu, or auto for the best there is",
-    "trainer.devices": "processes on this machine, each with a device of its own",
-    "trainer.num_nodes": "machines",
-    "trainer.precision": "of training",
-    "trainer.deterministic": "kernels that repeat themselves, see docs/runs.md",
-    "trainer.enable_model_summary": "prints the layers of the model",
-    "trainer.enable_checkpointing": "Lightning's own checkpoints; a run has records instead",
-    "trainer.num_sanity_val_steps": "validation batches before training",
-    "trainer.log_every_n_steps": "steps between two rows of the logs",
-    "optimizer.lr": "learning rate",
-    "optimizer.weight_decay": "weight decay",
-    "optimizer.momentum": "momentum",
-    "learner.optimizer.lr": "learning rate after warming up",
-    "learner.optimizer.weight_decay": "weight decay",
-    "learner.optimizer.momentum": "momentum",
-    "method.optimizer.weight_decay": "weight decay",
-    "logger.csv.save_dir": "where its folder is made",
-    "logger.csv.name": "of its folder",
-    "logger.csv.version": "of its folder's subfolder; none where empty",
-}
 
 
 def help_text(
@@ -74,10 +45,9 @@ def help_text(
     register = Register(config)
     for key, value in leaves(config):
         if key in register.own() and not key.startswith("data.module."):
-            said = remarks.get(key) or MEANINGS.get(key) or register.settings[key].meaning
-            kind = register.settings[key].kind
-            what = "" if kind is None else f" ({kind.expected.removeprefix('to be ')})"
-            lines += _row(f"{key}={_shown(value)}", f"{said.rstrip('.')}{what}".strip())
+            words = dict.fromkeys(in_words(hint).removeprefix("to be ") for hint in register.hints[key])
+            what = f" ({', '.join(words)})" if words else ""
+            lines += _row(f"{key}={_shown(value)}", f"{remarks.get(key, '').rstrip('.')}{what}".strip())
     return "\n".join(lines) + "\n"
 
 
@@ -103,29 +73,19 @@ def _says(line: str) -> bool:
 
 
 def _remarks(folders: Sequence[Path], choices: Mapping[str, str]) -> dict[str, str]:
-    """The comments behind settings, of the files of all chosen options."""
+    """The comments behind settings: of the chosen options, and of others of the group where these are silent."""
     found: dict[str, str] = {}
     for group, chosen in choices.items():
-        for option in _each(chosen):
-            found |= _of_file([folder / group for folder in folders], f"{option}.yaml", f"{group}.")
+        files = [path for folder in folders for path in sorted((folder / group).glob("*.yaml"))]
+        for path in sorted(files, key=lambda path: path.stem in _each(chosen)):  # the chosen ones last
+            prefix = "" if "@package _global_" in path.read_text("utf-8") else f"{group}."
+            found |= comments(path, prefix)
     return found
 
 
 def _each(chosen: str) -> list[str]:
     """The options of one that is chosen, or of a list."""
     return [option.strip() for option in chosen.removeprefix("[").removesuffix("]").split(",")]
-
-
-def _of_file(folders: Sequence[Path], name: str, prefix: str, depth: int = 0) -> dict[str, str]:
-    path = next((folder / name for folder in folders if (folder / name).is_file()), None)
-    if path is None or depth > 3:
-        return {}
-    text = path.read_text("utf-8")
-    bases = re.search(r"^defaults: \[(.*)\]", text, re.MULTILINE)
-    found: dict[str, str] = {}
-    for base in bases[1].split(",") if bases else ():
-        found |= _of_file(folders, f"{base.strip()}.yaml", prefix, depth + 1)
-    return found | comments(path, "" if "@package _global_" in text else prefix)
 
 
 def comments(path: Path, prefix: str) -> dict[str, str]:

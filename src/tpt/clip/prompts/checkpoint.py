@@ -10,7 +10,7 @@ import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -18,14 +18,14 @@ from safetensors.torch import save
 from torch import Tensor
 
 from tpt.clip.model import CLIP
-from tpt.clip.prompts.conditional import ConditionalContext, MetaNet
-from tpt.clip.prompts.context import Context, vectors_before
-from tpt.clip.prompts.origin import ANY, Origin
+from tpt.clip.prompts.conditional import ConditionalContext, MetaInput, MetaNet
+from tpt.clip.prompts.context import Context, Position, vectors_before
+from tpt.clip.prompts.origin import Origin
 from tpt.clip.weights.archive import read_checkpoint, read_safetensors
 from tpt.clip.weights.layouts import WeightsFileError, plain_names
 from tpt.clip.weights.named import known_width
 from tpt.clip.weights.pretrained import clip_label
-from tpt.errors import UserError
+from tpt.errors import Count, Filled, UserError, checked
 from tpt.files import bundled, write_bytes
 
 LearnedContext = Context | ConditionalContext
@@ -40,14 +40,15 @@ class ContextFileError(WeightsFileError):
     """A file that does not give the context that was asked for; the message says why and what would do."""
 
 
+@checked
 def load_context(
-    path: str | Path | None,
+    path: Filled | Path | None,
     *,
-    kind: str | None = None,
-    class_token_position: str | None = None,
-    n_ctx: int | None = None,
-    meta_input: str = "raw",
-    backbone: str | None = None,
+    kind: Literal["coop", "cocoop"] | None = None,
+    class_token_position: Position | None = None,
+    n_ctx: Count | None = None,
+    meta_input: MetaInput = "raw",
+    backbone: Literal["any"] | None = None,
 ) -> LearnedContext:
     """A context that CoOp or CoCoOp learned.
 
@@ -86,10 +87,6 @@ def load_context(
             "Expected a file or directory with a learned context, got none; set context.path, or learned.coop and "
             "learned.cocoop for the rows of a table."
         )
-    if kind not in (None, "coop", "cocoop"):
-        raise UserError(f"Expected `kind` to be coop, cocoop or null, got {kind!r}.")
-    if backbone not in (None, ANY):
-        raise UserError(f"Expected `backbone` to be {ANY} or null, got {backbone!r}.")
     path = _resolve(bundled(path))
     tensors, metadata = _read(path)
     _check_notes(path, tensors, metadata)
@@ -112,15 +109,16 @@ def load_context(
     return ConditionalContext(replace(context, source=f"cocoop: {path}"), _meta_net(path, tensors), meta_input)
 
 
+@checked
 def context_from_file(
     clip: CLIP,
-    path: str | Path | None,
+    path: Filled | Path | None,
     *,
-    kind: str | None = None,
-    class_token_position: str | None = None,
-    n_ctx: int | None = None,
-    meta_input: str = "raw",
-    backbone: str | None = None,
+    kind: Literal["coop", "cocoop"] | None = None,
+    class_token_position: Position | None = None,
+    n_ctx: Count | None = None,
+    meta_input: MetaInput = "raw",
+    backbone: Literal["any"] | None = None,
 ) -> LearnedContext:
     """`load_context`, checked against a backbone, on its device."""
     loaded = load_context(
@@ -171,7 +169,7 @@ def _check_width(base: Context, width: int, name: str) -> None:
         )
 
 
-def save_context(path: str | Path, context: LearnedContext, backbone: CLIP | str = "") -> Path:
+def save_context(path: Filled | Path, context: LearnedContext, backbone: CLIP | str = "") -> Path:
     """Writes a context to a `.safetensors` file, bit for bit, with what is needed to use it.
 
     Args:
@@ -309,7 +307,7 @@ def _origin(tensors: dict[str, Tensor], metadata: dict[str, str]) -> Origin | No
     return None if found == Origin() else found
 
 
-def _context(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], position: str | None) -> Context:
+def _context(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], position: Position | None) -> Context:
     ctx = tensors["ctx"]
     usual = (2,) if "meta_net.linear1.weight" in tensors else (2, 3)
     if ctx.ndim not in usual or ctx.numel() == 0 or not ctx.is_floating_point() or not ctx.isfinite().all():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +12,11 @@ from torch.utils.checkpoint import checkpoint
 from tpt.clip.model import CLIP, tensors_digest
 from tpt.clip.prompts.context import Context
 from tpt.clip.prompts.learner import PromptLearner
-from tpt.errors import UserError
+from tpt.errors import Seed, UserError, refuse
 
 REDUCTION = 16  # hidden width is E // 16, section 3.2 of the paper
-META_INPUTS = {
+MetaInput = Literal["raw", "unit"]
+META_INPUTS: dict[MetaInput, str] = {
     "raw": "the un-normalised image feature, as the official code of TPT does",
     "unit": "the image feature at unit length, as CoCoOp is trained",
 }
@@ -53,11 +55,10 @@ class ConditionalContext:
 
     base: Context
     meta_net: MetaNet
-    meta_input: str = "raw"
+    meta_input: MetaInput = "raw"
 
     def __post_init__(self) -> None:
-        if self.meta_input not in META_INPUTS:
-            raise UserError(f"Expected `meta_input` to be one of {', '.join(META_INPUTS)}, got {self.meta_input!r}.")
+        refuse("meta_input", MetaInput, self.meta_input)
         if self.base.class_specific:
             raise UserError("Expected a generic context under a meta-net, got a class-specific one; train without.")
 
@@ -85,7 +86,7 @@ class ConditionalContext:
             )
 
 
-def initial_conditional(clip: CLIP, base: Context, seed: int = 0) -> ConditionalContext:
+def initial_conditional(clip: CLIP, base: Context, seed: Seed = 0) -> ConditionalContext:
     """An untrained meta-net, at PyTorch's default initialisation, on top of `base`.
 
     Args:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import Literal, assert_never
 
 import torch
 from torch import Tensor
 
 from tpt.clip.model import CLIP, tensors_digest
 from tpt.clip.prompts.origin import Origin
-from tpt.errors import UserError
+from tpt.errors import Count, Seed, UserError, checked
 
 CLASS_TOKEN = "[CLS]"
 # What other programs write for it; the official code reads these as words, as this one does.
 _ALIKE = re.compile(r"[\[{<(] *(?:cls|class(?:[ _]?name)?|classname|name|label|object|category|c) *[\]}>)]|%s", re.I)
-POSITIONS = ("end", "middle", "front")
+Position = Literal["end", "middle", "front"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Context:
         return tensors_digest({"vectors": self.vectors}, f"{self.n_before} {self.class_names}")
 
 
-def vectors_before(n_ctx: int, class_token_position: str) -> int:
+def vectors_before(n_ctx: Count, class_token_position: Position) -> int:
     """How many of `n_ctx` vectors stand before the class name.
 
     Args:
@@ -68,12 +69,11 @@ def vectors_before(n_ctx: int, class_token_position: str) -> int:
         case "front":
             return 0
         case _:
-            raise UserError(
-                f"Expected `class_token_position` to be one of {', '.join(POSITIONS)}, got {class_token_position!r}."
-            )
+            assert_never(class_token_position)
 
 
-def context_from_words(clip: CLIP, ctx_init: str, class_token_position: str = "end") -> Context:
+@checked
+def context_from_words(clip: CLIP, ctx_init: str, class_token_position: Position = "end") -> Context:
     """The token embeddings of written words.
 
     Vectors are counted in tokens: a word of several tokens gives several vectors.  (The official code counts
@@ -128,8 +128,9 @@ def _note_on(ctx_init: str) -> str:
     return f"{alike[0]} in ctx_init was read as words; the place of the class name is {CLASS_TOKEN}" if alike else ""
 
 
+@checked
 def random_context(
-    clip: CLIP, n_ctx: int, class_token_position: str = "end", seed: int = 0, num_classes: int | None = None
+    clip: CLIP, n_ctx: Count, class_token_position: Position = "end", seed: Seed = 0, num_classes: int | None = None
 ) -> Context:
     """Vectors from a normal distribution of standard deviation 0.02 (Zhou et al., IJCV 2022, section 4.1).
 
@@ -140,8 +141,6 @@ def random_context(
         seed: of the draw, which does not touch the global generators.
         num_classes: draws a class-specific context for this many classes.
     """
-    if n_ctx < 1:
-        raise UserError(f"Expected `n_ctx` of at least 1, got {n_ctx}; 4 and 16 are usual.")
     generator = torch.Generator().manual_seed(seed)
     shape = (n_ctx, clip.width) if num_classes is None else (num_classes, n_ctx, clip.width)
     vectors = torch.empty(shape).normal_(std=0.02, generator=generator).to(clip.device)

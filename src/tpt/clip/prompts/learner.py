@@ -7,12 +7,11 @@ from collections.abc import Sequence, Set
 import torch
 from torch import Tensor, nn
 
-from tpt.class_names import refuse_one_prompt
 from tpt.clip.model import CLIP
 from tpt.clip.prompts.context import Context
 from tpt.clip.text_tower import PackedPrompts, slot
 from tpt.clip.tokens import refuse_too_long
-from tpt.errors import UserError
+from tpt.errors import Count, Seed, UserError, refuse_one_prompt
 
 
 def clean_name(class_name: str) -> str:
@@ -63,7 +62,7 @@ class PromptLearner(nn.Module):
         class_names: Sequence[str],
         context: Context,
         learned_class_token: bool = False,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
         self.clip = clip
@@ -128,7 +127,7 @@ class PromptLearner(nn.Module):
         """Unit-length text features (K, E) of the initial slots or of (n_slots, D); (B, K, E) of (B, n_slots, D)."""
         return self.clip.text(self.prompts, self.slots if slots is None else slots)  # type: ignore[no-any-return]
 
-    def encode(self, slots: Tensor, max_tokens: int) -> Tensor:
+    def encode(self, slots: Tensor, max_tokens: Count) -> Tensor:
         """As `forward`, without a graph, and with at most `max_tokens` prompt tokens at a time."""
         with torch.no_grad():
             if self.prompts.num_tokens <= max_tokens:

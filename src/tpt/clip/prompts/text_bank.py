@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tpt.class_names import refuse_one_prompt
 from tpt.clip.model import CLIP
-from tpt.clip.prompts.conditional import ConditionalContext
-from tpt.clip.prompts.context import Context, context_from_words, random_context
+from tpt.clip.prompts.conditional import ConditionalContext, MetaInput
+from tpt.clip.prompts.context import Context, Position, context_from_words, random_context
 from tpt.clip.prompts.learner import PromptLearner, check_class_names, clean_name
 from tpt.clip.templates import load_templates
+from tpt.errors import Count, Seed, checked, refuse_one_prompt
 
 MAX_TOKENS = 16384
 
@@ -25,15 +25,15 @@ class TextSettings(TypedDict, total=False):
     """Where text features come from: the settings of `TextBank` that methods pass on."""
 
     ctx_init: str | None
-    n_ctx: int
-    class_token_position: str
+    n_ctx: Count
+    class_token_position: Position
     context: Context | ConditionalContext | None
     templates: str | Sequence[str] | None
     normalize: bool
     learned_class_token: bool
-    seed: int
-    meta_input: str | None
-    max_tokens: int
+    seed: Seed
+    meta_input: MetaInput | None
+    max_tokens: Count
 
 
 class TextBank(nn.Module):
@@ -62,20 +62,21 @@ class TextBank(nn.Module):
         notes: what results must say about the context.
     """
 
+    @checked
     def __init__(
         self,
         clip: CLIP,
         class_names: Sequence[str],
         ctx_init: str | None = "a photo of a",
-        n_ctx: int = 4,
-        class_token_position: str = "end",
+        n_ctx: Count = 4,
+        class_token_position: Position = "end",
         context: Context | ConditionalContext | None = None,
         templates: str | Sequence[str] | None = None,
         normalize: bool = True,
         learned_class_token: bool = False,
-        seed: int = 0,
-        meta_input: str | None = None,
-        max_tokens: int = MAX_TOKENS,
+        seed: Seed = 0,
+        meta_input: MetaInput | None = None,
+        max_tokens: Count = MAX_TOKENS,
     ) -> None:
         super().__init__()
         self.clip = clip

@@ -10,20 +10,21 @@ import open_clip
 import torch
 from torch import nn
 
-from tpt.clip.model import CLIP
+from tpt.clip.model import CLIP, Precision
 from tpt.clip.text_tower import TextTower
 from tpt.clip.tokens import Tokenizer
 from tpt.clip.weights.files import from_file, from_openai_file
 from tpt.clip.weights.named import EMOJI_MINI, FOLDER, HUB, from_folder, from_tag, refuse_text_tower
-from tpt.errors import UserError
+from tpt.errors import UserError, checked
 
 
+@checked
 def load_clip(
     name: str | None = None,
     pretrained: str | Path | None = None,
     *,
     device: str | torch.device = "cpu",
-    precision: str = "fp32",
+    precision: Precision = "fp32",
     quick_gelu: bool | None = None,
     cache_dir: str | None = None,
     channels_last: bool = False,
@@ -93,7 +94,7 @@ def usable_device(device: str | torch.device) -> torch.device:
 
 
 def wrap(
-    model: nn.Module, name: str, precision: str = "fp32", channels_last: bool = False, compile: bool = False
+    model: nn.Module, name: str, precision: Precision = "fp32", channels_last: bool = False, compile: bool = False
 ) -> CLIP:
     """The CLIP of an open_clip model (or one of that shape), its text tower checked."""
     refuse_text_tower(model, name)

@@ -13,7 +13,7 @@ from torch import Tensor
 from tpt.data.cache.eviction import size
 from tpt.data.cache.key import encoding_environment, image_key, space_key
 from tpt.data.cache.store import FeatureStore
-from tpt.errors import UserError
+from tpt.errors import Count, Positive, UserError, checked
 
 log = logging.getLogger(__name__)
 
@@ -94,14 +94,15 @@ class FeatureCache:
             runs with fewer views find theirs.
     """
 
+    @checked
     def __init__(
         self,
         clip: Encoder,
         device: str = "cpu",
         precision: str = "32-true",
         folder: str | Path | None = None,
-        max_gb: float | None = None,
-        num_views: int | None = None,
+        max_gb: Positive | None = None,
+        num_views: Count | None = None,
         swept: Sequence[Any] = (),
     ) -> None:
         if max_gb is not None and not max_gb > 0:

@@ -24,10 +24,10 @@ from tpt.data.catalog.places import (
     homes,
     images_of,
 )
-from tpt.data.dataset import ImageDataset, Sample
-from tpt.data.orientation import is_upright
+from tpt.data.dataset import Classes, ImageDataset, Sample
+from tpt.data.orientation import Orientation, is_upright
 from tpt.data.store import FileStore, decode_text, is_file, read_file, refuse_escapes, refuse_missing
-from tpt.errors import DataError
+from tpt.errors import Count, DataError, Filled, Seed, checked
 
 log = logging.getLogger(__name__)
 
@@ -43,14 +43,15 @@ class _Listing:
     notes: tuple[str, ...] = ()
 
 
+@checked
 def catalog_datasets(
     keys: Sequence[str] | str,
-    root: str | Path | None,
-    limit: int | None = None,
-    seed: int = 0,
+    root: Filled | Path | None,
+    limit: Count | None = None,
+    seed: Seed = 0,
     split: str = "test",
-    classes: str = "all",
-    orientation: str = "ignore",
+    classes: Classes = "all",
+    orientation: Orientation = "ignore",
 ) -> list[ImageDataset]:
     """Some of the paper's datasets, see `CATALOG`.
 
@@ -71,7 +72,8 @@ def catalog_datasets(
     return [dataset.chosen(limit, seed, classes) for dataset in found]
 
 
-def validation_entry(key: str, root: str | Path | None) -> ImageDataset | None:
+@checked
+def validation_entry(key: str, root: Filled | Path | None) -> ImageDataset | None:
     """The validation split of a dataset, on which CoOp validates; None if it has none, as ImageNet."""
     try:
         return read_entry(key, root, "val")
@@ -79,7 +81,8 @@ def validation_entry(key: str, root: str | Path | None) -> ImageDataset | None:
         return None
 
 
-def read_entry(key: str, root: str | Path | None, split: str = "test") -> ImageDataset:
+@checked
+def read_entry(key: str, root: Filled | Path | None, split: str = "test") -> ImageDataset:
     """One dataset; see `catalog_datasets`.
 
     Args:

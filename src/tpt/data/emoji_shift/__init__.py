@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-from tpt.data.dataset import ImageDataset
+from tpt.data.dataset import Classes, ImageDataset
 from tpt.data.folder import image_folder
-from tpt.errors import UserError
+from tpt.errors import Count, Seed, UserError, checked
 
 SOURCE = ("source_train", "source_val")  # vendors the bundled model saw: trained on, and held back
 SHIFTED = ("twemoji", "emojione", "emojione_monotone", "fxemoji")  # vendors it never saw
 DOMAINS = (*SOURCE, *SHIFTED)
 
 
-def emoji_shift(domain: str, limit: int | None = None, seed: int = 0, classes: str = "all") -> ImageDataset:
+@checked
+def emoji_shift(domain: str, limit: Count | None = None, seed: Seed = 0, classes: Classes = "all") -> ImageDataset:
     """One domain; its class names are all names of emoji-shift, also those that the domain does not draw.
 
     Args:
@@ -33,8 +34,9 @@ def emoji_shift(domain: str, limit: int | None = None, seed: int = 0, classes: s
     return dataset.relabel(names, [position[name] for name in dataset.class_names]).chosen(limit, seed, classes)
 
 
+@checked
 def emoji_shift_domains(
-    domains: Sequence[str], limit: int | None = None, seed: int = 0, classes: str = "all"
+    domains: Sequence[str], limit: Count | None = None, seed: Seed = 0, classes: Classes = "all"
 ) -> list[ImageDataset]:
     """Several domains, in the order given."""
     return [emoji_shift(domain, limit, seed, classes) for domain in domains]

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from lightning import Callback, LightningModule, Trainer
 
 from tpt.engine.tasks.outcome import Outcome
+from tpt.errors import Count, checked
 from tpt.results.tables.measures import MEASURES, Measures, measures_of
 from tpt.results.tables.results import averages, gain_values
 
@@ -27,7 +28,8 @@ class DatasetMetrics(Callback):
         every_n_images: how often the running values are logged.
     """
 
-    def __init__(self, every_n_images: int = 50) -> None:
+    @checked
+    def __init__(self, every_n_images: Count = 50) -> None:
         self.every_n_images = every_n_images
         self._measures: dict[str, Measures] = {}
         self._done = 0

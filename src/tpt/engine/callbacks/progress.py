@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from tpt.engine.callbacks.pace import Pace, fitting, line, title
 from tpt.engine.printing import printable
 from tpt.engine.tasks.outcome import Outcome
+from tpt.errors import checked
 from tpt.results.runs.sweep import Sweep
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ class EpisodeProgressBar(TQDMProgressBar):
 
     BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} images{postfix}"
 
+    @checked
     def __init__(
         self, refresh_rate: int = 1, log_every_s: float = 60.0, clock: Callable[[], float] = time.monotonic
     ) -> None:

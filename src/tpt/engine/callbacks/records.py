@@ -10,7 +10,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from tpt.engine.tasks.outcome import Outcome, cut
-from tpt.errors import RunError, UserError
+from tpt.errors import Count, NotNegative, RunError, checked
 from tpt.files import file_name
 from tpt.results.runs.records import LOGITS, write_shard
 
@@ -28,16 +28,15 @@ class RecordWriter(Callback):
         logits: whether to keep the logits of all classes as well, before and after, in half precision; two bytes each.
     """
 
+    @checked
     def __init__(
         self,
         folder: str | Path,
-        shard_size: int = 256,
-        flush_every_s: float = 60.0,
-        top: int = 5,
+        shard_size: Count = 256,
+        flush_every_s: NotNegative = 60.0,
+        top: Count = 5,
         logits: bool = False,
     ) -> None:
-        if top < 1:
-            raise UserError(f"Expected `callbacks.records.top` of at least 1, got {top}; the first is the answer.")
         self.folder = Path(folder)
         self.shard_size = shard_size
         self.flush_every_s = flush_every_s

@@ -22,7 +22,7 @@ from tpt.clip.prompts.conditional import ConditionalContext, conditional_logits
 from tpt.clip.prompts.context import Context
 from tpt.clip.prompts.learner import PromptLearner, check_class_names
 from tpt.data.shots import LabelledBatch
-from tpt.errors import UserError
+from tpt.errors import Count, Natural, Positive, UserError, checked
 
 OptimizerFactory = Callable[..., torch.optim.Optimizer]
 PAPER_SGD: OptimizerFactory = partial(torch.optim.SGD, lr=0.002, momentum=0.9, weight_decay=5e-4)
@@ -41,7 +41,7 @@ class Percent(MulticlassAccuracy):
         return 100 * share
 
 
-def epochs_for(shots: int | None, dataset: str | None = None) -> int:
+def epochs_for(shots: Count | None, dataset: str | None = None) -> int:
     """CoOp's number of epochs (section 4.1): 50 for one shot, 100 for two or four, 200 for more; 50 on ImageNet."""
     if dataset == "imagenet":
         return 50
@@ -90,14 +90,12 @@ class _ContextTask(LightningModule, ABC):
         clip: CLIP,
         class_names: Sequence[str],
         context: Context,
-        epochs: int = 50,
+        epochs: Count = 50,
         optimizer: OptimizerFactory = PAPER_SGD,
-        warmup_epochs: int = 1,
-        warmup_rate: float = 1e-5,
+        warmup_epochs: Natural = 1,
+        warmup_rate: Positive = 1e-5,
     ) -> None:
         super().__init__()
-        if epochs < 1:
-            raise UserError(f"Expected `epochs` of at least 1, got {epochs}.")
         names = check_class_names(class_names)
         self.run_text = "{}"  # what checkpoints say of their run
         self.strict_loading = False  # a checkpoint holds the learned part, the backbone comes from elsewhere
@@ -216,12 +214,13 @@ class CoCoOpTask(_ContextTask):
         settings: those of CoOp.
     """
 
+    @checked
     def __init__(
         self,
         clip: CLIP,
         class_names: Sequence[str],
         context: ConditionalContext,
-        max_tokens: int = 16384,
+        max_tokens: Count = 16384,
         **settings: Any,
     ) -> None:
         super().__init__(clip, class_names, context.base, **{"epochs": 10, **settings})

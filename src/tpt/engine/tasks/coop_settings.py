@@ -7,24 +7,26 @@ from dataclasses import replace
 
 from tpt.clip.model import CLIP
 from tpt.clip.prompts.conditional import initial_conditional
-from tpt.clip.prompts.context import Context, context_from_words, random_context
+from tpt.clip.prompts.context import Context, Position, context_from_words, random_context
 from tpt.engine.tasks.coop import PAPER_SGD, CoCoOpTask, CoOpTask, OptimizerFactory, epochs_for
+from tpt.errors import Count, Natural, Positive, Seed, checked
 
 
+@checked
 def coop_task(
     clip: CLIP,
     class_names: Sequence[str],
-    shots: int | None = 16,
+    shots: Count | None = 16,
     dataset: str | None = None,
     ctx_init: str | None = None,
-    n_ctx: int = 16,
-    class_token_position: str = "end",
+    n_ctx: Count = 16,
+    class_token_position: Position = "end",
     class_specific: bool = False,
-    epochs: int | None = None,
+    epochs: Count | None = None,
     optimizer: OptimizerFactory = PAPER_SGD,
-    warmup_epochs: int = 1,
-    warmup_rate: float = 1e-5,
-    seed: int = 1,
+    warmup_epochs: Natural = 1,
+    warmup_rate: Positive = 1e-5,
+    seed: Seed = 1,
 ) -> CoOpTask:
     """A CoOp run.
 
@@ -48,20 +50,21 @@ def coop_task(
     return CoOpTask(clip, class_names, start, epochs, optimizer, warmup_epochs, warmup_rate)
 
 
+@checked
 def cocoop_task(
     clip: CLIP,
     class_names: Sequence[str],
-    shots: int | None = 16,
+    shots: Count | None = 16,
     dataset: str | None = None,
     ctx_init: str | None = "a photo of a",
-    n_ctx: int = 4,
-    class_token_position: str = "end",
-    epochs: int | None = 10,
+    n_ctx: Count = 4,
+    class_token_position: Position = "end",
+    epochs: Count | None = 10,
     optimizer: OptimizerFactory = PAPER_SGD,
-    warmup_epochs: int = 1,
-    warmup_rate: float = 1e-5,
-    max_tokens: int = 16384,
-    seed: int = 1,
+    warmup_epochs: Natural = 1,
+    warmup_rate: Positive = 1e-5,
+    max_tokens: Count = 16384,
+    seed: Seed = 1,
 ) -> CoCoOpTask:
     """A CoCoOp run; settings as for `coop_task`, `max_tokens` as for `CoCoOpTask`."""
     base = _start(clip, len(class_names), ctx_init, n_ctx, class_token_position, False, seed)
@@ -78,7 +81,7 @@ def cocoop_task(
 
 
 def _start(
-    clip: CLIP, num_classes: int, ctx_init: str | None, n_ctx: int, position: str, class_specific: bool, seed: int
+    clip: CLIP, num_classes: int, ctx_init: str | None, n_ctx: int, position: Position, class_specific: bool, seed: int
 ) -> Context:
     """The context before training."""
     if ctx_init is None:

@@ -12,7 +12,7 @@ from lightning import Callback, Trainer
 
 from tpt.engine.tracking import media
 from tpt.engine.tracking.logger import STEP, SafeWandbLogger
-from tpt.errors import UserError
+from tpt.errors import UserError, checked
 from tpt.results.tables import Run, load_run
 from tpt.results.tables.flips import Record
 from tpt.results.tables.measures import MEASURES
@@ -36,6 +36,7 @@ class WandbPanels(Callback):
         sheets: contact sheets of each dataset, each of which encodes an image's views again; 0 draws none.
     """
 
+    @checked
     def __init__(self, folder: str | Path, flips: int = 50, sheets: int = 4) -> None:
         if flips < 0 or sheets < 0:
             raise UserError(

@@ -1,0 +1,69 @@
+"""Settings that the programs read themselves, and those of Lightning's trainer that they refuse."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import Any
+
+from tpt.errors import Count, Filled, Seed
+
+OF_PROGRAMS: dict[str, Any] = {
+    "seed": Seed,
+    "threads": Count | None,
+    "resume": str | None,
+    "trust": bool,
+    "name": Filled,
+    "learned.targets": dict,
+    "learned.targets.*": list,
+    "learned.*": Filled | None,
+    "public_layout": bool,
+    "batch_size": Count,
+    "shots.k": Count | None,
+    "trainer.num_nodes": Count,
+    "tags": list,
+    "notes": str | None,
+    "print_config": bool,
+    "optimized_metric": Filled | None,
+}
+
+# What Lightning's trainer takes, and these programs must not be given: why, and what to give instead.
+_PARTIAL = "it would test a part of the images, and no table would say so; use data.limit"
+_NO_EFFECT = "it has no effect on a test"
+TEST_REFUSES = {
+    "trainer.precision": "other precisions change the numbers; use backbone.precision=bf16 or fp16, which results name",
+    "trainer.limit_test_batches": _PARTIAL,
+    "trainer.fast_dev_run": _PARTIAL,
+    "trainer.overfit_batches": _PARTIAL,
+    "trainer.max_epochs": _NO_EFFECT,
+    "trainer.max_steps": _NO_EFFECT,
+    "trainer.max_time": _NO_EFFECT,
+    "trainer.min_*": _NO_EFFECT,
+    "trainer.limit_*": _NO_EFFECT,
+    "trainer.*val*": _NO_EFFECT,
+    "trainer.gradient_clip_*": _NO_EFFECT,
+    "trainer.accumulate_grad_batches": _NO_EFFECT,
+    "trainer.barebones": "it would leave out the records",
+    "trainer.callbacks": "they have a group of their own, callbacks",
+    "trainer.logger": "loggers have a group of their own, logger",
+}
+TRAIN_REFUSES = {
+    "trainer.max_epochs": "the learner's schedule has this length; use learner.epochs",
+    "trainer.min_epochs": "the learner's schedule has this length; use learner.epochs",
+    "trainer.inference_mode": "it has no effect on training",
+    "trainer.limit_test_batches": "it has no effect on training",
+    "trainer.barebones": "it would leave out the checkpoints",
+    "trainer.callbacks": "the program has its own",
+    "trainer.logger": "loggers have a group of their own, logger",
+}
+REFUSES = {"test_time": TEST_REFUSES, "train_coop": TRAIN_REFUSES}
+
+
+def program_hint(key: str) -> Any:
+    """The limits of a setting that the programs read themselves; None for any other."""
+    return next((hint for pattern, hint in OF_PROGRAMS.items() if fnmatchcase(key, pattern)), None)
+
+
+def refused(program: str, key: str) -> str | None:
+    """Why a program refuses a setting, and what to give instead; None if it takes it."""
+    rules = REFUSES.get(program, {})
+    return next((why for pattern, why in rules.items() if fnmatchcase(key, pattern)), None)
