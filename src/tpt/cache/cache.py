@@ -70,13 +70,13 @@ class CachedViews:
 
     def key(self, identity: str, content: bytes) -> str:
         """What features are kept under; empty if none are."""
-        return self._space + image_key(identity, content).hex() if self._store is not None else ""
+        return self._space + image_key(identity, content) if self._store is not None else ""
 
     def find(self, key: str) -> tuple[Tensor, float] | None:
         """(V, E) features of an image and the norm of view 0's, bit by bit what was encoded; or None."""
         if self._store is None or self.num_views is None:
             return None
-        found = self._store.get(bytes.fromhex(key[KEY_DIGITS:]), self.num_views, self._width)
+        found = self._store.get(key[KEY_DIGITS:], self.num_views, self._width)
         return None if found is None else (torch.from_numpy(found[0]), found[1])
 
 
@@ -164,18 +164,17 @@ class FeatureCache:
         values, lengths = features.detach().float().cpu().numpy(), norms.tolist()
         for row, key in enumerate(keys):
             if key and finite[row]:
-                store = self._stores[key[:KEY_DIGITS]]
-                store.put(bytes.fromhex(key[KEY_DIGITS:]), values[row], lengths[row])
+                self._stores[key[:KEY_DIGITS]].put(key[KEY_DIGITS:], values[row], lengths[row])
 
     def close(self, reduce: Callable[[Tensor], Tensor], device: torch.device) -> None:
-        """Puts what was kept on the disk for good, and counts the images of all processes.
+        """Writes what is not on the disk yet, and counts the images of all processes.
 
         Args:
             reduce: sums a tensor over processes.
             device: that it must lie on.
         """
         for store in self._stores.values():
-            store.close()
+            store.flush()
         counts = reduce(torch.tensor([self.encoded, self.from_cache], device=device))
         self.encoded, self.from_cache = (int(count) for count in counts)
 
