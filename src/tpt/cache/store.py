@@ -77,14 +77,14 @@ class FeatureStore:
         return None
 
     def put(self, key: str, features: np.ndarray, norm: float) -> None:
-        """Keeps the features of an image; if they cannot be written, says so once and keeps no more.
+        """Keeps the features of an image that are not there; if they cannot be written, says so once and keeps no more.
 
         Args:
             key: of the image.
             features: (V, E) float32.
             norm: of view 0.
         """
-        if self._stopped:
+        if self._stopped or self.get(key, *features.shape) is not None:
             return
         if not self._pending:
             self._pending_since = time.monotonic()
@@ -110,6 +110,7 @@ class FeatureStore:
                 write_json(self.about, self.path / ABOUT)
             name = f"{time.time_ns():020d}-{os.getpid()}-{secrets.token_hex(4)}"  # no two processes share a file
             write_bytes(content, self.path / (name + SUFFIX))
+            self._looked = -math.inf
         except OSError as error:
             self._stop(f"cannot be written ({error.strerror or error})")
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from tpt.backbones.clip import CLIP
 from tpt.checks import whole_number
 from tpt.functional.objectives import rewarded_cross_entropy
-from tpt.methods.base import REWARD_FEATURES, gather_views
+from tpt.methods.base import gather_views
 from tpt.methods.tpt import TPT
 from tpt.prompts.context import words_around
 from tpt.prompts.learner import clean_name
@@ -25,8 +25,8 @@ OPTIMIZER = partial(torch.optim.AdamW, weight_decay=5e-4)  # the published scrip
 class RLCF(TPT):
     """Tunes the context so that what a reward model finds fitting gets likelier; the variant that tunes prompts.
 
-    Section 3.2 of the paper.  Called with the reward model's features of the same views:
-    `method(features, reward_features=reward.encode_views(views))`.
+    Section 3.2 of the paper.  Called with the reward model's features of the same views, which
+    `features, extras = method.encode(views)` has: `method(features, **extras)`.
 
     Args:
         clip: the frozen backbone.
@@ -43,6 +43,7 @@ class RLCF(TPT):
         settings: of `TPT`.
     """
 
+    encoders: ClassVar = ("reward",)
     paper: ClassVar = {"": {"sample_k": 3, "steps": 3, "lr": 7e-3}, "fine_grained": {"steps": 5}}
 
     def __init__(
@@ -70,7 +71,6 @@ class RLCF(TPT):
         around = (before.strip(), behind.strip())
         self._prompts = [" ".join(filter(None, (around[0], clean_name(n), around[1]))) + "." for n in self.class_names]
         self._reward_text: Tensor | None = None  # (K, E2)
-        self.needs = (*self.needs, REWARD_FEATURES)
         self.notes = (*self.notes, f"rewards by {reward.name}")
 
     def objective(self, logits_BSK: Tensor, text_BKE: Tensor, *per_image: Tensor) -> Tensor:
