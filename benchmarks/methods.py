@@ -75,17 +75,17 @@ def made(name: str, clip: tpt.CLIP, names: list[str]) -> tpt.Method:
 
 def cost(method: tpt.Method, features: Tensor, repeats: int) -> tuple[Cost, Tensor]:
     """Cost of a method, and its logits of the batch."""
-    reward = {"reward_features": features} if tpt.methods.base.REWARD_FEATURES in method.needs else {}
-    method(features[:1], **{key: value[:1] for key, value in reward.items()})  # text features, once a dataset
+    extras = dict.fromkeys(method.needs, features)  # another encoder's features are the backbone's
+    method(features[:1], **{key: value[:1] for key, value in extras.items()})  # text features, once a dataset
     batch, alone = [], []
     with PeakMemory(features.device) as peak:
         for _ in range(repeats):
             began = time.perf_counter()
-            together = method(features, **reward)
+            together = method(features, **extras)
             batch.append(time.perf_counter() - began)
     for _ in range(repeats):
         began = time.perf_counter()
-        each = [method(x, **{key: value[i] for key, value in reward.items()}) for i, x in enumerate(features)]
+        each = [method(x, **{key: value[i] for key, value in extras.items()}) for i, x in enumerate(features)]
         alone.append(time.perf_counter() - began)
     apart = float((together.logits - torch.stack([out.logits for out in each])).abs().max())
     return Cost(min(batch) / len(features), min(alone) / len(features), peak.bytes, apart), together.logits

@@ -109,7 +109,7 @@ def test_a_missing_or_misshapen_norm_is_an_error() -> None:
     clip = noise_clip("vit", 5)
     views, _ = features("vit", 5, 16)
     method = tpt.TPT(clip, ["cat", "dog"], context=conditional(21))
-    with pytest.raises(ValueError, match=r"return_norm=True.*meta_input=unit"):
+    with pytest.raises(ValueError, match=r"method\.encode.*meta_input=unit"):
         method(views)
     with pytest.raises(ValueError, match="`image_norm` of 1 images"):
         method(views, image_norm=torch.ones(2))

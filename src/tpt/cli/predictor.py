@@ -140,10 +140,8 @@ def _checked(image: Any, number: int) -> Image.Image:
 def _stream(parts: Parts, dataset: ImageDataset, batch_size: int, top: int) -> Iterator[Prediction]:
     """Predictions, a batch after another."""
     data = EpisodeDataModule([dataset], batch_size, on_bad_image="skip").use_views(parts.views)
-    reward = parts.make_method.reward
-    task = AdaptationTask(
-        parts.clip, parts.make_method, [dataset], reward=None if reward is None else reward.to(parts.clip.device)
-    ).to(parts.clip.device)
+    task = AdaptationTask(parts.clip, parts.make_method, [dataset], encoders=parts.make_method.encoders)
+    task.to(parts.clip.device)
     for number, batch in enumerate(data.test_dataloader()[0]):
         here = data.on_after_batch_transfer(batch.to(parts.clip.device), 0)
         for row in task.test_step(here, number).rows:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,7 +12,7 @@ from tpt.clip.model import CLIP
 
 
 @torch.no_grad()
-def encode_views_of(clip: CLIP, views: Tensor, made_for: CLIP) -> Tensor:
+def encode_views_of(clip: CLIP, views: Tensor, made_for: CLIP) -> tuple[Tensor, Tensor]:
     """A CLIP's unit-length features of views that were made for another one.
 
     Another image size is reached by bicubic interpolation with aligned corners, as RLCF's code has it.
@@ -21,8 +23,10 @@ def encode_views_of(clip: CLIP, views: Tensor, made_for: CLIP) -> Tensor:
         made_for: whose image size and normalisation the views have.
 
     Returns:
-        (V, E) or (B, V, E).
+        Features (V, E) or (B, V, E), and () or (B,) lengths of view 0's before they were scaled to 1.
     """
+    if clip is made_for:
+        return clip.encode_views(views, return_norm=True)
     flat = views.flatten(0, -4)
     if flat.dtype != torch.uint8 and (clip.mean, clip.std) != (made_for.mean, made_for.std):
         mean, std, own_mean, own_std = (
@@ -32,7 +36,15 @@ def encode_views_of(clip: CLIP, views: Tensor, made_for: CLIP) -> Tensor:
     if flat.shape[-1] != clip.image_size:
         parts = flat.split(512)  # pixels as floats take memory
         flat = torch.cat([_resized(clip._normalise(part), clip.image_size) for part in parts])
-    return clip.encode_views(flat.unflatten(0, views.shape[:-3]))
+    return clip.encode_views(flat.unflatten(0, views.shape[:-3]), return_norm=True)
+
+
+def encode_all(encoders: Mapping[str, CLIP], views: Tensor, made_for: CLIP) -> dict[str, Tensor]:
+    """`NAME_features` and `NAME_norm` of the same views for each encoder's name, as `encode_views_of` has them."""
+    found: dict[str, Tensor] = {}
+    for name, clip in encoders.items():
+        found[f"{name}_features"], found[f"{name}_norm"] = encode_views_of(clip, views, made_for)
+    return found
 
 
 def _resized(images: Tensor, size: int) -> Tensor:

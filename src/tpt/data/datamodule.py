@@ -52,10 +52,9 @@ class EpisodeBatch:
         contents: digests of the image files' bytes.
         bad: images that could not be read.
         num_views: V that the run takes; `views` may be more, for the feature cache.  None takes all.
-        cached: in place of views, their features (B, V, E) and the norms (B,) of view 0's, if all are cached.
+        cached: in place of views, what the encoders made of them, if all is cached: `image_features` (B, V, E),
+            `image_norm` (B,) of view 0, and the same of further encoders by their names.
         keys: what the features of each image are to be kept under; empty if they need not be.
-        reward_cached: (B, V, E2) the reward model's features, if all are cached.
-        reward_keys: what these are to be kept under.
     """
 
     views: Tensor | list[PlannedViews]
@@ -64,11 +63,9 @@ class EpisodeBatch:
     paths: list[str]
     contents: list[str]
     bad: list[BadImage]
-    num_views: Count | None = None
-    cached: tuple[Tensor, Tensor] | None = None
+    num_views: int | None = None
+    cached: Mapping[str, Tensor] | None = None
     keys: list[str] = field(default_factory=list)
-    reward_cached: Tensor | None = None
-    reward_keys: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -84,10 +81,8 @@ class EpisodeBatch:
         return replace(
             self,
             views=self.views if self.cached is not None else self.views[chosen],
-            cached=None if self.cached is None else (self.cached[0][chosen], self.cached[1][chosen]),
+            cached=self._cached(lambda tensor: tensor[chosen]),
             keys=[self.keys[i] for i in chosen] if self.keys else [],
-            reward_cached=None if self.reward_cached is None else self.reward_cached[chosen],
-            reward_keys=[self.reward_keys[i] for i in chosen] if self.reward_keys else [],
             labels=None if self.labels is None else self.labels[chosen],
             indices=self.indices[chosen],
             paths=[self.paths[i] for i in chosen],
@@ -102,16 +97,15 @@ class EpisodeBatch:
             views = self.views.to(device, non_blocking=non_blocking)
         labels = None if self.labels is None else self.labels.to(device, non_blocking=non_blocking)
         cached = self._cached(lambda tensor: tensor.to(device, non_blocking=non_blocking))
-        rewards = None if self.reward_cached is None else self.reward_cached.to(device, non_blocking=non_blocking)
-        return replace(self, views=views, labels=labels, cached=cached, reward_cached=rewards)
+        return replace(self, views=views, labels=labels, cached=cached)
 
     def pin_memory(self) -> EpisodeBatch:
         """In page-locked memory; the data loader calls this."""
         views = [v.pin_memory() for v in self.views] if isinstance(self.views, list) else self.views.pin_memory()
         return replace(self, views=views, cached=self._cached(Tensor.pin_memory))
 
-    def _cached(self, change: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor] | None:
-        return None if self.cached is None else (change(self.cached[0]), change(self.cached[1]))
+    def _cached(self, change: Callable[[Tensor], Tensor]) -> dict[str, Tensor] | None:
+        return None if self.cached is None else {name: change(tensor) for name, tensor in self.cached.items()}
 
 
 @dataclass
@@ -123,19 +117,15 @@ class _Episode:
     content: str = ""
     key: str = ""
     views: Tensor | PlannedViews | None = None
-    cached: tuple[Tensor, float] | None = None
-    reward_key: str = ""
-    reward_cached: Tensor | None = None
+    cached: dict[str, Tensor] | None = None
     problem: str | None = None
 
 
 class _Episodes(Dataset[_Episode]):
     """Item i: the views of image i, or their features, if those of its whole batch are cached."""
 
-    def __init__(
-        self, dataset: ImageDataset, shelf: CachedViews, skip_bad: bool, rewards: CachedViews | None = None
-    ) -> None:
-        self.dataset, self.shelf, self.skip_bad, self.rewards = dataset, shelf, skip_bad, rewards
+    def __init__(self, dataset: ImageDataset, shelf: CachedViews, skip_bad: bool) -> None:
+        self.dataset, self.shelf, self.skip_bad = dataset, shelf, skip_bad
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -152,8 +142,7 @@ class _Episodes(Dataset[_Episode]):
         if any(episode.views is not None for episode in episodes):
             for episode in episodes:
                 if episode.cached is not None:
-                    episode.cached, episode.key = None, ""
-                    episode.reward_cached, episode.reward_key = None, ""
+                    episode.cached = None
                     self._make(episode)
         return episodes
 
@@ -166,20 +155,7 @@ class _Episodes(Dataset[_Episode]):
             episode.content = content_digest(episode.file)
             episode.key = self.shelf.key(self.dataset.file_identity(index), episode.file)
             episode.cached = self.shelf.find(episode.key)
-            if self.rewards is not None:
-                self._find_rewards(episode, self.rewards)
         return episode
-
-    def _find_rewards(self, episode: _Episode, rewards: CachedViews) -> None:
-        """Views are made unless both encoders' features are there; what is there is not kept twice."""
-        episode.reward_key = rewards.key(self.dataset.file_identity(episode.index), episode.file)
-        found = rewards.find(episode.reward_key)
-        if episode.cached is not None and found is not None:
-            episode.reward_cached = found[0]
-            return
-        episode.key = "" if episode.cached is not None else episode.key
-        episode.reward_key = "" if found is not None else episode.reward_key
-        episode.cached = None
 
     def _make(self, episode: _Episode) -> None:
         with self._noting(episode):
@@ -201,14 +177,11 @@ def _collate(episodes: list[_Episode], num_views: int | None = None) -> EpisodeB
     made = [e.views for e in good if isinstance(e.views, Tensor)]
     planned = [e.views for e in good if isinstance(e.views, PlannedViews)]
     cached = [e.cached for e in good if e.cached is not None]
-    rewards = [e.reward_cached for e in good if e.reward_cached is not None]
     labels = [e.label for e in good if e.label is not None]
     return EpisodeBatch(
         num_views=num_views,
-        cached=(torch.stack([c[0] for c in cached]), torch.tensor([c[1] for c in cached])) if cached else None,
+        cached={name: torch.stack([c[name] for c in cached]) for name in cached[0]} if cached else None,
         keys=[e.key for e in good],
-        reward_cached=torch.stack(rewards) if rewards else None,
-        reward_keys=[e.reward_key for e in good],
         views=planned or (torch.stack(made) if made else torch.empty(0)),
         labels=torch.tensor(labels) if labels or not good else None,
         indices=torch.tensor([e.index for e in good]),
@@ -275,7 +248,6 @@ class EpisodeDataModule(LightningDataModule):
         self._make_views: ViewMaker | Mapping[bool, ViewMaker] | None = None
         self._done: Mapping[str, Collection[int]] = {}
         self._cache: FeatureCache | None = None
-        self._reward_cache: FeatureCache | None = None
 
     def use_views(self, make_views: ViewMaker | Mapping[bool, ViewMaker]) -> EpisodeDataModule:
         """Sets how views are made, which depends on the backbone's image size.
@@ -301,17 +273,14 @@ class EpisodeDataModule(LightningDataModule):
             batch = replace(batch, views=self.make_views(self.datasets[dataloader_idx]).render(batch.views))
         return batch
 
-    def use_cache(self, cache: FeatureCache, rewards: FeatureCache | None = None) -> EpisodeDataModule:
-        """Takes the features of images that were encoded before from `cache`, and a reward model's from `rewards`."""
-        self._cache, self._reward_cache = cache, rewards
+    def use_cache(self, cache: FeatureCache) -> EpisodeDataModule:
+        """Takes the features of images that were encoded before from `cache`."""
+        self._cache = cache
         return self
 
     def _shelf(self, dataset: ImageDataset) -> CachedViews:
         maker = self.make_views(dataset)
         return CachedViews(maker, None) if self._cache is None else self._cache.shelf(maker)
-
-    def _reward_shelf(self, dataset: ImageDataset) -> CachedViews | None:
-        return None if self._reward_cache is None else self._reward_cache.shelf(self.make_views(dataset))
 
     def leave_out(self, done: Mapping[str, Collection[int]]) -> EpisodeDataModule:
         """Leaves out batches whose images, by dataset, all have a record already."""
@@ -330,7 +299,7 @@ class EpisodeDataModule(LightningDataModule):
         shelves = [self._shelf(dataset) for dataset in self.datasets]
         return [
             Loader(
-                _Episodes(dataset, shelf, self.on_bad_image == "skip", self._reward_shelf(dataset)),
+                _Episodes(dataset, shelf, self.on_bad_image == "skip"),
                 batch_sampler=self.batches(dataset)[rank::processes],
                 num_workers=self.num_workers,
                 collate_fn=partial(_collate, num_views=shelf.num_views),

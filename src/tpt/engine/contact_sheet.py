@@ -23,7 +23,6 @@ from tpt.cli.errors import told
 from tpt.cli.hints import FAMILIES, explained
 from tpt.cli.trust import refuse_strangers
 from tpt.clip import CLIP
-from tpt.clip.other_views import encode_views_of
 from tpt.data import EpisodeDataModule, ImageDataset
 from tpt.data.store import content_digest
 from tpt.engine.printing import say
@@ -115,13 +114,10 @@ class SheetMaker:
     ) -> tuple[list[int], ShownViews, list[int]]:
         """Views in the order to show, selected ones first; what they are ordered by; and the selection made again."""
         method = self._make_method(dataset).to(self.clip.device)
-        views = views.to(self.clip.device)
-        features, norm = self.clip.encode_views(views, return_norm=True)
-        reward = getattr(method, "reward", None)
-        rewards = None if reward is None else encode_views_of(reward, views, self.clip)
-        shown = method.show(features, norm, rewards)
+        features, extras = method.encode(views.to(self.clip.device))
+        shown = method.show(features, **extras)
         with torch.enable_grad():
-            remade: list[int] = method(features, norm, rewards).selected.tolist()
+            remade: list[int] = method(features, **extras).selected.tolist()
         rest = [view for view in shown.order[0].tolist() if view not in set(selected)]
         return [*selected, *rest], shown, remade
 

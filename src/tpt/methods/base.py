@@ -12,14 +12,15 @@ from annotated_types import Gt, Le
 from torch import Tensor, nn
 
 from tpt.clip.model import CLIP
+from tpt.clip.other_views import encode_all
 from tpt.clip.prompts.text_bank import TextBank, TextSettings
 from tpt.errors import UserError, checked
 from tpt.methods.functional import entropy, select_confident
 
 # Of the views, that a method trusts.
 ViewShare = Annotated[float, Gt(0), Le(1), "use `method=zero_shot` to look at the image alone"]
-IMAGE_NORM = "image_norm"  # the length of view 0's feature before it was scaled to 1
-REWARD_FEATURES = "reward_features"  # another CLIP's features of the same views
+IMAGE = "image"  # the name of the method's own encoder
+IMAGE_NORM = f"{IMAGE}_norm"  # the length of view 0's feature before it was scaled to 1
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,10 @@ class Method(nn.Module, ABC):
         paper: the settings of the method's own paper, by family of datasets ("imagenet", "natural_shift",
             "fine_grained"); those under "" hold for all families and for any other dataset.
         bank: the text features.
-        needs: what `adapt` takes besides the view features, as keyword arguments: "image_norm" (`image_norm_B`), the
-            lengths of view 0's features, and "reward_features" (`reward_features_BVE`), another CLIP's.
+        encoders: its arguments, and attributes, that are other image encoders.  They encode the same views, once: for
+            `("teacher",)`, `adapt` gets `teacher_features_BVE`.
+        needs: the extras that `adapt` takes besides the view features: those of `encoders`, and "image_norm"
+            (`image_norm_B`), the lengths of view 0's features, if the context is made of them.
         notes: what results must say about the method beyond its settings.
 
     Raises:
@@ -127,6 +130,7 @@ class Method(nn.Module, ABC):
 
     tunes: ClassVar[bool] = False
     selects: ClassVar[bool] = True
+    encoders: ClassVar[tuple[str, ...]] = ()
     paper: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     def __init_subclass__(cls) -> None:
@@ -140,12 +144,13 @@ class Method(nn.Module, ABC):
         self.clip = clip
         self.bank = TextBank(clip, class_names, **text)
         self.class_names = self.bank.class_names
-        self.needs: tuple[str, ...] = (IMAGE_NORM,) if self.bank.needs_norm else ()
+        of_own = (IMAGE_NORM,) if self.bank.needs_norm else ()
+        self.needs: tuple[str, ...] = (*of_own, *(f"{name}_features" for name in self.encoders))
         self.notes = self.bank.notes
 
     @abstractmethod
     def adapt(self, features_BVE: Tensor, **needed: Tensor) -> Adaptation:
-        """Adapts to every image of a checked batch of float32 features; `needed` is what `needs` names."""
+        """Adapts to every image of a checked batch of float32 features; `needed` is what `needs` names, checked too."""
 
     def check_views(self, num_views: int) -> None:
         """Raises a UserError if the method cannot work with `num_views` views; called before images are encoded."""
@@ -181,32 +186,34 @@ class Method(nn.Module, ABC):
         """Halves the work that is done at once and returns its new size as text; None if it cannot be halved."""
         return None
 
-    def forward(
-        self, features: Tensor, image_norm: Tensor | None = None, reward_features: Tensor | None = None
-    ) -> Adaptation:
+    def encode(self, views: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """What `forward` takes: the features of views, (V, 3, H, W) or (B, V, 3, H, W), and the extras."""
+        others = {name: getattr(self, name).to(self.clip.device) for name in self.encoders}
+        extras = encode_all({IMAGE: self.clip, **others}, views, self.clip)
+        return extras.pop(f"{IMAGE}_features"), extras
+
+    def forward(self, features: Tensor, **extras: Tensor) -> Adaptation:
         """Adapts to one image (V, E) or to each of many (B, V, E); features have unit length, view 0 is the image.
 
         Args:
             features: of the views.
-            image_norm: () or (B,), the length of view 0's feature before it was scaled to 1.
-            reward_features: (V, E2) or (B, V, E2), another CLIP's features of the same views.  Both are only looked at
-                by methods whose `needs` names them.
+            extras: what the method needs besides, by name, as `encode` gives them: `NAME_features`, (V, E2) or
+                (B, V, E2), another encoder's features of the same views; `image_norm`, () or (B,), the length of view
+                0's feature before it was scaled to 1.  Those that `needs` does not name are not looked at.
 
         Raises:
             UserError: another shape, features that are not finite (the message names the rows), or a missing
                 argument that the method needs.
         """
-        out = self.adapt(*self._batch(features), **self._needed(features, image_norm, reward_features))
+        out = self.adapt(self._batch(features), **self._needed(features, extras))
         return out if features.ndim == 3 else out.squeeze()
 
     @torch.no_grad()
-    def show(
-        self, features: Tensor, image_norm: Tensor | None = None, reward_features: Tensor | None = None
-    ) -> ShownViews:
+    def show(self, features: Tensor, **extras: Tensor) -> ShownViews:
         """In what order a contact sheet shows the views of some images; takes what `forward` takes, gives (B, V)."""
-        return self.view_order(*self._batch(features), **self._needed(features, image_norm, reward_features))
+        return self.view_order(self._batch(features), **self._needed(features, extras))
 
-    def _batch(self, features: Tensor) -> tuple[Tensor]:
+    def _batch(self, features: Tensor) -> Tensor:
         if features.ndim not in (2, 3) or features.shape[-1] != self.embed_dim or features.shape[-2] < 1:
             raise UserError(
                 f"Expected view features of shape (V, {self.embed_dim}) or (B, V, {self.embed_dim}), "
@@ -215,15 +222,14 @@ class Method(nn.Module, ABC):
         features_BVE = features if features.ndim == 3 else features[None]
         _refuse_not_finite(features_BVE)
         self.check_views(features_BVE.shape[1])
-        return (features_BVE.float(),)
+        return features_BVE.float()
 
-    def _needed(self, features: Tensor, norm: Tensor | None, rewards: Tensor | None) -> dict[str, Tensor]:
-        images = 1 if features.ndim == 2 else len(features)
+    def _needed(self, features: Tensor, extras: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        images, views = 1 if features.ndim == 2 else len(features), features.shape[-2]
         needed: dict[str, Tensor] = {}
-        if IMAGE_NORM in self.needs:
-            needed["image_norm_B"] = _check_norm(norm, images)
-        if REWARD_FEATURES in self.needs:
-            needed["reward_features_BVE"] = _check_rewards(rewards, images, features.shape[-2])
+        for name in self.needs:
+            letters = "B" if name.endswith("_norm") else "BVE"
+            needed[f"{name}_{letters}"] = _check_extra(name, extras.get(name), (images, views)[: len(letters)])
         return needed
 
     @property
@@ -241,31 +247,22 @@ def _refuse_not_finite(features_BVE: Tensor) -> None:
         )
 
 
-def _check_norm(image_norm: Tensor | None, num_images: int) -> Tensor:
-    if image_norm is None:
+def _check_extra(name: str, value: Tensor | None, lead: tuple[int, ...]) -> Tensor:
+    """An extra with the leading dimensions `lead`: B, or B and V."""
+    if value is None:
+        other = ", or use meta_input=unit" if name == IMAGE_NORM else ""
         raise UserError(
-            "Expected `image_norm`, the length of view 0's feature, got none; "
-            "`clip.encode_views(views, return_norm=True)` gives it, or use meta_input=unit."
+            f"Expected `{name}`, which the method needs, got none; `features, extras = method.encode(views)` makes it"
+            f"{other}."
         )
-    if image_norm.numel() != num_images:
-        raise UserError(f"Expected `image_norm` of {num_images} images, got shape {tuple(image_norm.shape)}.")
-    return image_norm.reshape(num_images).float()
-
-
-def _check_rewards(rewards: Tensor | None, images: int, views: int) -> Tensor:
-    if rewards is None:
-        raise UserError(
-            "Expected `reward_features`, the reward model's features of the same views, got none; "
-            "`reward.encode_views(views)` makes them."
-        )
-    rewards_BVE = rewards[None] if rewards.ndim == 2 else rewards
-    if rewards_BVE.ndim != 3 or rewards_BVE.shape[:2] != (images, views):
-        raise UserError(
-            f"Expected `reward_features` of the same {images} images and {views} views, got shape "
-            f"{tuple(rewards.shape)}."
-        )
-    _refuse_not_finite(rewards_BVE)
-    return rewards_BVE.float()
+    ndim = 1 if len(lead) == 1 else 3
+    batch = value[None] if value.ndim == ndim - 1 else value
+    if batch.ndim != ndim or batch.shape[: len(lead)] != lead:
+        of = " and ".join(f"{size} {what}" for size, what in zip(lead, ("images", "views"), strict=False))
+        raise UserError(f"Expected `{name}` of {of}, got shape {tuple(value.shape)}.")
+    if ndim > 1:
+        _refuse_not_finite(batch)
+    return batch.float()
 
 
 def select_views(

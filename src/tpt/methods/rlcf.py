@@ -14,7 +14,7 @@ from tpt.clip.model import CLIP
 from tpt.clip.prompts.context import words_around
 from tpt.clip.prompts.learner import clean_name
 from tpt.errors import Count, Natural, NotNegative, refuse
-from tpt.methods.base import REWARD_FEATURES, gather_views
+from tpt.methods.base import gather_views
 from tpt.methods.functional.objectives import rewarded_cross_entropy
 from tpt.methods.tpt import TPT
 
@@ -26,8 +26,8 @@ OPTIMIZER = partial(torch.optim.AdamW, weight_decay=5e-4)  # the published scrip
 class RLCF(TPT):
     """Tunes the context so that what a reward model finds fitting gets likelier; the variant that tunes prompts.
 
-    Section 3.2 of the paper.  Called with the reward model's features of the same views:
-    `method(features, reward_features=reward.encode_views(views))`.
+    Section 3.2 of the paper.  Called with the reward model's features of the same views, which
+    `features, extras = method.encode(views)` has: `method(features, **extras)`.
 
     Args:
         clip: the frozen backbone.
@@ -44,6 +44,7 @@ class RLCF(TPT):
         settings: of `TPT`.
     """
 
+    encoders: ClassVar = ("reward",)
     paper: ClassVar = {"": {"sample_k": 3, "steps": 3, "lr": 7e-3}, "fine_grained": {"steps": 5}}
 
     def __init__(
@@ -72,7 +73,6 @@ class RLCF(TPT):
         around = (before.strip(), behind.strip())
         self._prompts = [" ".join(filter(None, (around[0], clean_name(n), around[1]))) + "." for n in self.class_names]
         self._reward_text: Tensor | None = None  # (K, E2)
-        self.needs = (*self.needs, REWARD_FEATURES)
         self.notes = (*self.notes, f"rewards by {reward.name}")
 
     def objective(self, logits_BSK: Tensor, text_BKE: Tensor, *per_image: Tensor) -> Tensor:

@@ -354,7 +354,7 @@ def test_options_out_of_range(tmp_path: Path) -> None:
     file = saved(tmp_path / "a.pt", ctx=torch.zeros(4, WIDTH))
     with pytest.raises(ValueError, match="`kind` to be coop or cocoop or null, got 'x'"):
         tpt.load_context(file, kind="x")
-    with pytest.raises(ValueError, match="`class_token_position` to be one of"):
+    with pytest.raises(ValueError, match="`class_token_position` to be end or middle"):
         tpt.load_context(file, class_token_position="left")
     ours = tpt.save_context(tmp_path / "c.safetensors", Context(torch.zeros(4, WIDTH), 4, "x"))
     with pytest.raises(ContextFileError, match="learned with 4 of 4 vectors before the class name"):

@@ -15,6 +15,7 @@ import tpt
 from tests.conftest import noise_image
 from tpt.data import EpisodeBatch, EpisodeDataModule, image_folder
 from tpt.data.cache import CachedViews, FeatureCache
+from tpt.data.cache.eviction import size
 from tpt.data.cache.key import code_digest, encoding_environment, image_key, space_key
 from tpt.engine.tasks import AdaptationTask
 from tpt.views import AugMix, Views
@@ -41,12 +42,13 @@ def loaded(root: Path, maker: Any, cache: FeatureCache | None, **settings: Any) 
 
 def episode(clip: tpt.CLIP, root: Path, maker: Any, folder: Path | None, **settings: Any) -> tuple[Any, FeatureCache]:
     """Features and norms of all images by path, as the method gets them, and the cache with its counts."""
-    cache = FeatureCache(clip, folder=folder, **settings.pop("cache", {}))
-    task = AdaptationTask(clip, lambda _: None, [image_folder(root)], cache=cache)  # type: ignore[arg-type, return-value]
+    more = settings.pop("cache", {})
+    cache, others = FeatureCache(clip, folder=folder, **more), more.get("others")
+    task = AdaptationTask(clip, lambda _: None, [image_folder(root)], cache=cache, encoders=others)  # type: ignore[arg-type, return-value]
     found = {}
     for batch in loaded(root, maker, cache, **settings):
-        features, needed = task._features(batch)
-        found.update(zip(batch.paths, zip(features, needed["image_norm"], strict=True), strict=True))
+        features, extras = task._features(batch)
+        found.update(zip(batch.paths, zip(features, *extras.values(), strict=True), strict=True))
     cache.close(lambda counts: counts, torch.device("cpu"))
     return found, cache
 
@@ -78,6 +80,26 @@ def test_neither_order_nor_subset_nor_labels_nor_workers_matter(
     plain, _ = episode(clip, image_tree, maker, tmp_path / "kept")
     shuffled, hit = episode(clip, image_tree, maker, tmp_path / "kept", shuffle=True, batch_size=4, num_workers=1)
     assert hit.encoded == 0 and same(plain, shuffled)
+
+
+def test_further_encoders_are_kept_beside_the_first(
+    clip: tpt.CLIP, noise_clip: Callable[..., tpt.CLIP], image_tree: Path, tmp_path: Path
+) -> None:
+    """As what they are: a run whose backbone is that encoder finds them; what is there is not written twice."""
+    maker, folder, other = views_of(clip), tmp_path / "kept", noise_clip("vit", 2)
+    both: dict[str, Any] = {"others": {"teacher": other}}
+    episode(clip, image_tree, maker, folder)
+    before = size(folder)
+    off, _ = episode(clip, image_tree, maker, None, cache=dict(both))
+    filled, first = episode(clip, image_tree, maker, folder, cache=dict(both))
+    assert 1.9 * before < size(folder) < 2.1 * before
+    hit, second = episode(clip, image_tree, maker, folder, cache=dict(both), num_workers=1)
+    assert same(off, filled) and same(off, hit) and [first.encoded, second.encoded, second.from_cache] == [12, 0, 12]
+    plain, _ = episode(other, image_tree, maker, None)
+    alone, third = episode(other, image_tree, maker, folder)
+    assert same(plain, alone) and third.encoded == 0
+    for path, (_, _, features, norm) in off.items():
+        assert torch.equal(features, plain[path][0]) and torch.equal(norm, plain[path][1])
 
 
 def test_fewer_views_are_the_first_of_more(clip: tpt.CLIP, image_tree: Path, tmp_path: Path) -> None:
@@ -137,7 +159,8 @@ def test_features_that_are_not_finite_are_not_kept(cache: FeatureCache, clip: tp
     features, norms = torch.ones(3, 8, clip.embed_dim), torch.ones(3)
     features[0, 3, 1] = torch.nan
     norms[1] = torch.inf
-    cache.keep(keys, features, norms)
+    cache.keep(keys, {"image_features": features, "image_norm": norms})
+    cache.close(lambda counts: counts, torch.device("cpu"))
     assert [shelf.find(key) is not None for key in keys] == [False, False, True]
 
 
@@ -204,7 +227,7 @@ def test_an_activation_alone_changes_the_key(clip: tpt.CLIP, noise_file: Callabl
 
 
 def test_keys_are_steady(tmp_path: Path) -> None:
-    assert image_key("a/b.png", b"c") != image_key("a/b.pngc", b"") and len(image_key("\udcff", b"")) == 16
+    assert image_key("a/b.png", b"c") != image_key("a/b.pngc", b"") and len(image_key("\udcff", b"")) == 32
     assert space_key({"a": 1, "b": 2}) == space_key({"b": 2, "a": 1})
     assert encoding_environment() == encoding_environment()
     file = tmp_path / "code.py"
@@ -228,12 +251,12 @@ def test_batches_with_features_can_be_cut_and_moved() -> None:
         paths=list("abc"),
         contents=list("abc"),
         bad=[],
-        cached=(torch.arange(6.0).view(3, 2, 1), torch.arange(3.0)),
+        cached={"image_features": torch.arange(6.0).view(3, 2, 1), "image_norm": torch.arange(3.0)},
         keys=list("xyz"),
     )
     part = replace(batch).to(torch.device("cpu")).select([2, 0])
-    assert part.cached is not None and part.cached[1].tolist() == [2, 0] and part.keys == ["z", "x"]
-    assert part.cached[0].flatten().tolist() == [4, 5, 0, 1]
+    assert part.cached is not None and part.cached["image_norm"].tolist() == [2, 0] and part.keys == ["z", "x"]
+    assert part.cached["image_features"].flatten().tolist() == [4, 5, 0, 1]
 
 
 def test_a_shelf_of_nothing() -> None:

@@ -1,5 +1,6 @@
 """Features on disk: exact, bounded, shared, and safe on whatever lies there."""
 
+import json
 import multiprocessing
 import os
 import time
@@ -10,19 +11,20 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import load_file
 
+from tests.untrusted import JSON, damaged
 from tpt.cli.programs.cache import main
 from tpt.data.cache import eviction, store
-from tpt.data.cache.eviction import clear, segments, size
-from tpt.data.cache.segment import MAGIC, IndexEntry
+from tpt.data.cache.eviction import clear, shards, size
 from tpt.data.cache.store import FeatureStore
 
 SPACE, OTHER = "0" * 32, "f" * 32
 WIDTH = 8
 
 
-def key(number: int) -> bytes:
-    return number.to_bytes(16, "big")
+def key(number: int) -> str:
+    return f"{number:032x}"
 
 
 def features(number: int, views: int = 4) -> np.ndarray:
@@ -33,7 +35,7 @@ def fill(folder: Path, numbers: range, space: str = SPACE, views: int = 4, max_b
     filled = FeatureStore(folder, space, {"backbone": "noise"}, max_bytes)
     for number in numbers:
         filled.put(key(number), features(number, views), number / 3)
-    filled.close()
+    filled.flush()
 
 
 def holds(folder: Path, number: int, views: int = 4, space: str = SPACE) -> bool:
@@ -41,23 +43,42 @@ def holds(folder: Path, number: int, views: int = 4, space: str = SPACE) -> bool
     found = FeatureStore(folder, space).get(key(number), views, WIDTH)
     if found is not None:
         assert np.array_equal(found[0], features(number, 16)[:views]) or np.array_equal(found[0], features(number))
-        assert found[1] == float(np.float32(number / 3))
+        assert found[1] == number / 3
     return found is not None
 
 
-def data_file(folder: Path) -> Path:
-    (found,) = folder.rglob("*.f32")
+def shard(folder: Path) -> Path:
+    (found,) = folder.rglob("*.safetensors")
     return found
 
 
 def test_entries_come_back_bit_by_bit(tmp_path: Path) -> None:
-    """Few files whatever the number of images, and the first of more views."""
-    fill(tmp_path, range(50), views=16)
-    assert len(list(tmp_path.rglob("*.f32"))) == len(list(tmp_path.rglob("*.idx"))) == 1
-    assert all(holds(tmp_path, number, views) for number in (0, 7, 49) for views in (1, 4, 16))
-    assert not holds(tmp_path, 50) and not holds(tmp_path, 0, views=17) and not holds(tmp_path, 0, space=OTHER)
+    """Few files whatever the number of images, and the first of more views; any program reads the files."""
+    fill(tmp_path, range(100), views=16)
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 2
+    assert all(holds(tmp_path, number, views) for number in (0, 7, 99) for views in (1, 4, 16))
+    assert not holds(tmp_path, 100) and not holds(tmp_path, 0, views=17) and not holds(tmp_path, 0, space=OTHER)
     assert FeatureStore(tmp_path, SPACE).get(key(0), 4, WIDTH + 1) is None
-    assert size(tmp_path) == 50 * (16 * WIDTH * 4 + 64) + len(MAGIC)
+    files = sorted(tmp_path.rglob("*.safetensors"))
+    assert size(tmp_path) == sum(file.stat().st_size for file in files)
+    assert np.array_equal(load_file(files[1])[key(99)], features(99, 16))
+
+
+def test_what_is_kept_is_the_features_of_that_moment(tmp_path: Path) -> None:
+    filled, values = FeatureStore(tmp_path, SPACE), features(1)
+    filled.put(key(1), values, 1 / 3)
+    values += 1
+    filled.flush()
+    assert holds(tmp_path, 1)
+
+
+def test_a_slow_encoder_is_written_before_the_file_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled = FeatureStore(tmp_path, SPACE)
+    filled.put(key(0), features(0), 0.0)
+    assert not holds(tmp_path, 0)
+    monkeypatch.setattr(store, "SHARD_S", 0.0)
+    filled.put(key(1), features(1), 1 / 3)
+    assert holds(tmp_path, 0) and holds(tmp_path, 1)
 
 
 def test_more_views_are_added_beside_fewer(tmp_path: Path) -> None:
@@ -75,59 +96,70 @@ def test_a_reader_sees_what_others_add(tmp_path: Path, monkeypatch: pytest.Monke
     assert reader.get(key(0), 4, WIDTH) is not None
 
 
-@pytest.mark.parametrize("ending", [".f32", ".idx"])
-@pytest.mark.parametrize("damage", [lambda c: c[:-40], lambda c: b"", lambda c: c[:-9] + b"!" + c[-8:]])
+def flip(content: bytes, at: int) -> bytes:
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
+def in_header(content: bytes, old: bytes, new: bytes) -> bytes:
+    assert content.count(old) == 1 and len(old) == len(new)
+    return content.replace(old, new)
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "cut": lambda c: c[:-40],
+    "cut in the header": lambda c: c[:100],
+    "empty": lambda c: b"",
+    "a bit of the features": lambda c: flip(c, len(c) - 9),
+    "a bit of the header": lambda c: flip(c, 20),
+    "the norm": lambda c: in_header(c, f"{2 / 3!r} ".encode(), f"{2 / 3!r} ".encode()[:-2] + b"7 "),
+    "the offsets": lambda c: in_header(c, b"[256,384]", b"[128,256]"),
+    "foreign": lambda c: b"tpt view features 1\n".ljust(64, b"\0") + c,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_damage_is_found_and_made_good(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, ending: str, damage: Callable[[bytes], bytes]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[bytes], bytes]
 ) -> None:
     fill(tmp_path, range(3))
-    file = data_file(tmp_path).with_suffix(ending)
+    file = shard(tmp_path)
     file.write_bytes(damage(file.read_bytes()))
-    assert not holds(tmp_path, 2)
-    assert ("Damaged entries" in caplog.text) == (ending == ".f32")
+    assert not holds(tmp_path, 2) and "Damaged entries" in caplog.text
     fill(tmp_path, range(2, 3))
     assert holds(tmp_path, 2)
-    caplog.clear()
-    assert holds(tmp_path, 2) and not caplog.text  # the new entry is looked at first
 
 
 def test_a_file_that_shrinks_under_a_reader_is_a_miss(tmp_path: Path) -> None:
-    """To look behind the end of a mapped file would kill the process."""
-    fill(tmp_path, range(2000))
+    fill(tmp_path, range(60))
     reader = FeatureStore(tmp_path, SPACE)
     assert reader.get(key(0), 4, WIDTH) is not None
-    with data_file(tmp_path).open("r+b") as file:
-        file.truncate(4096)
-    assert reader.get(key(1999), 4, WIDTH) is None and reader.get(key(0), 4, WIDTH) is not None
+    with shard(tmp_path).open("r+b") as file:
+        file.truncate(file.seek(0, os.SEEK_END) - 200)
+    assert reader.get(key(59), 4, WIDTH) is None and reader.get(key(0), 4, WIDTH) is not None
 
 
-ENTRIES = st.builds(
-    IndexEntry,
-    key=st.sampled_from([key(0), key(1)]),
-    digest=st.binary(min_size=16, max_size=16),
-    offset=st.integers(0, 2**64 - 1),
-    views=st.integers(0, 2**32 - 1),
-    width=st.sampled_from([0, WIDTH, 2**32 - 1]),
-    norm=st.floats(width=32),
+NUMBER = st.integers(-(2**70), 2**70) | st.floats() | JSON
+HEADER = st.dictionaries(
+    st.sampled_from([key(0), key(1), "__metadata__"]),
+    JSON
+    | st.fixed_dictionaries({"shape": st.lists(NUMBER, max_size=3), "data_offsets": st.lists(NUMBER, max_size=3)})
+    | st.dictionaries(st.sampled_from([key(0), key(1)]), st.text() | st.just("1.0 " + "0" * 32)),
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    lines=st.lists(ENTRIES.map(IndexEntry.pack) | st.binary(max_size=70), max_size=4).map(b"".join),
-    data=st.binary(max_size=300),
-    magic=st.sampled_from([MAGIC, MAGIC[:-1], b""]),
-    about=st.binary(max_size=40),
-)
-def test_any_bytes_are_a_miss(tmp_path: Path, lines: bytes, data: bytes, magic: bytes, about: bytes) -> None:
-    """Entries with right checks and impossible places among them."""
-    folder = tmp_path / SPACE
-    folder.mkdir(exist_ok=True)
-    (folder / "1-1-a.idx").write_bytes(magic + lines)
-    (folder / "1-1-a.f32").write_bytes(data)
-    (folder / "about.json").write_bytes(about)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(draw=st.data())
+def test_any_bytes_are_a_miss_or_what_was_kept(tmp_path: Path, draw: st.DataObject) -> None:
+    """Damaged files, and whole headers with impossible places."""
+    if not (tmp_path / SPACE).exists():
+        fill(tmp_path, range(2))
+        (tmp_path / "kept").write_bytes(shard(tmp_path).read_bytes())
+    header = HEADER.map(lambda found: json.dumps(found).encode())
+    made = st.builds(lambda text, rest: len(text).to_bytes(8, "little") + text + rest, header, st.binary(max_size=300))
+    shard(tmp_path).write_bytes(draw.draw(damaged((tmp_path / "kept").read_bytes()) | made | st.binary(max_size=300)))
+    (tmp_path / SPACE / "about.json").write_bytes(draw.draw(st.binary(max_size=40)))
     for number in (0, 1):
-        assert FeatureStore(tmp_path, SPACE).get(key(number), 1, WIDTH) is None
+        holds(tmp_path, number)
     assert main(["show", str(tmp_path)]) == 0
 
 
@@ -135,28 +167,40 @@ def test_planted_files_are_passed_over(tmp_path: Path, capsys: pytest.CaptureFix
     """Pipes, which would be waited for, and files of 40 GB that take no room on the disk."""
     fill(tmp_path, range(3))
     space = tmp_path / SPACE
-    for name in ("pipe.idx", "pipe.f32", "about.json"):
+    for name in ("pipe.safetensors", "about.json"):
         (space / name).unlink(missing_ok=True)
         os.mkfifo(space / name)
-    for name in ("huge.idx", "huge.f32"):
-        with (space / name).open("wb") as file:
-            file.write(MAGIC)
+    (space / "device.safetensors").symlink_to("/dev/zero")
+    about = {key(7): "1.0 " + "0" * 32}  # of 16 GB of features
+    header = json.dumps({"__metadata__": about, key(7): {"shape": [2**20, 2**12], "data_offsets": [0, 2**34]}}).encode()
+    for name, length in (("huge", 2**60), ("claim", len(header))):
+        with (space / f"{name}.safetensors").open("wb") as file:
+            file.write(length.to_bytes(8, "little") + header)
             file.truncate(40 * 10**9)
-    claim = IndexEntry(key(7), b"0" * 16, 0, 2**20, 2**12, 1.0)  # 16 GB of features
-    (space / "claim.idx").write_bytes(MAGIC + claim.pack())
-    (space / "claim.f32").symlink_to("huge.f32")
     began = time.monotonic()
     assert holds(tmp_path, 2) and FeatureStore(tmp_path, SPACE).get(key(7), 4, 2**12) is None
     assert main(["show", str(tmp_path)]) == 0 and "None" in capsys.readouterr().out
     assert time.monotonic() - began < 5
 
 
+def test_files_of_the_release_before_are_not_counted_and_are_cleared(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(tmp_path, range(1))
+    before = size(tmp_path)
+    for name in ("1-1-a.idx", "1-1-a.f32"):
+        (tmp_path / SPACE / name).write_bytes(b"tpt view features 1\n".ljust(64, b"\0"))
+    assert holds(tmp_path, 0) and size(tmp_path) == before and not caplog.text
+    clear(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_bound_holds_and_what_is_used_stays(tmp_path: Path) -> None:
     """Least recently used goes first; a run does not push out its own entries, but keeps no more."""
-    bound = 20_000
+    bound = 40_000
     fill(tmp_path, range(100), OTHER, max_bytes=bound)
     time.sleep(0.05)
-    assert holds(tmp_path, 0, space=OTHER)  # the segment of the first entries is used again
+    assert holds(tmp_path, 0, space=OTHER)  # the file of the first entries is used again
     time.sleep(0.05)
     fill(tmp_path, range(60), max_bytes=bound)
     assert size(tmp_path) <= bound
@@ -177,7 +221,7 @@ def test_the_disk_keeps_room_for_others(
 ) -> None:
     monkeypatch.setattr(eviction, "FREE_BYTES", 2**62)
     fill(tmp_path, range(3))
-    assert not segments(tmp_path) and "is full" in caplog.text
+    assert not shards(tmp_path) and "is full" in caplog.text
 
 
 def test_a_cache_that_cannot_be_written_is_read(
@@ -188,7 +232,7 @@ def test_a_cache_that_cannot_be_written_is_read(
     def refuse(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tpt.data.cache.segment._write", refuse)
+    monkeypatch.setattr(store, "write_bytes", refuse)
     fill(tmp_path, range(1, 5))
     assert caplog.text.count("cannot be written (No space left on device)") == 1
     assert holds(tmp_path, 0) and not holds(tmp_path, 1)
@@ -229,13 +273,10 @@ def test_show_and_clear(tmp_path: Path, capsys: pytest.CaptureFixture[str], monk
     monkeypatch.setenv("TPT_CACHE", str(tmp_path))
     fill(tmp_path, range(3))
     (tmp_path / "mine.idx").write_text("a user's own")
+    freed = sum(file.stat().st_size for file in (tmp_path / SPACE).iterdir())
     assert main(["show"]) == 0
     shown = capsys.readouterr().out
     assert "noise" in shown and " 3 " in shown and f"0.0 MB in {tmp_path}" in shown
-    assert main(["clear", str(tmp_path)]) == 0 and main(["show", str(tmp_path / "nowhere")]) == 0
+    assert clear(tmp_path) == freed > 500 and main(["clear", str(tmp_path)]) == 0
+    assert main(["show", str(tmp_path / "nowhere")]) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["mine.idx"]
-
-
-def test_clear_gives_what_it_freed(tmp_path: Path) -> None:
-    fill(tmp_path, range(3))
-    assert clear(tmp_path) == 3 * (4 * WIDTH * 4 + 64) + len(MAGIC) and size(tmp_path) == 0

@@ -23,7 +23,7 @@ from tpt.data.folder import image_folder
 from tpt.data.shots import ShotsDataModule
 from tpt.engine.tasks.coop import CoCoOpTask, CoOpTask, NonFiniteLossError, epochs_for, learning_rate
 from tpt.engine.tasks.coop_files import checkpoints, save_learned
-from tpt.engine.tasks.coop_resume import WholeFiles, check_checkpoint
+from tpt.engine.tasks.coop_resume import WholeFiles, check_checkpoint, taking_up
 
 NAMES = ["T-shirt", "cat", "hot air balloon"]
 Task = CoOpTask | CoCoOpTask
@@ -70,7 +70,8 @@ def fit(
         default_root_dir=folder,
         **{**quiet, **more},
     )
-    trainer.fit(task, module, ckpt_path=resume, weights_only=None if resume is None else True)
+    with taking_up(resume, trainer):
+        trainer.fit(task, module, ckpt_path=resume, weights_only=None if resume is None else True)
     return trainer
 
 
@@ -214,7 +215,7 @@ def test_checkpoints_hold_the_learned_part_alone(pictures: Path, tmp_path: Path)
 def test_a_checkpoint_of_other_settings_is_refused(pictures: Path, tmp_path: Path) -> None:
     fit(make("coop", 2), data(pictures), tmp_path, 1)
     with pytest.raises(ValueError, match=r"there is \{'ctx': \(4, 64\)\} where this run learns .*meta_net"):
-        check_checkpoint(tmp_path / "last.ckpt", make("cocoop", 2), Trainer(logger=False))
+        check_checkpoint(tmp_path / "last.ckpt", make("cocoop", 2))
 
 
 def test_metrics_are_logged(pictures: Path, tmp_path: Path) -> None:

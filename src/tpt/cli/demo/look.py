@@ -14,7 +14,6 @@ from torch import Tensor
 
 from tpt.cli.compose import Parts, compose
 from tpt.clip.model import CLIP
-from tpt.clip.other_views import encode_views_of
 from tpt.data import ImageDataset
 from tpt.data.pictures import pictures
 from tpt.engine.contact_sheet import pixels_of
@@ -88,13 +87,11 @@ class Looker:
         with _timed(seconds, "views"):
             views = _views(dataset, parts).to(self.clip.device)
         with _timed(seconds, "image encoder"):
-            features, norm = self.clip.encode_views(views, return_norm=True)
-            reward = parts.make_method.reward
-            rewards = None if reward is None else encode_views_of(reward.to(self.clip.device), views, self.clip)
+            features, extras = made.encode(views)
         with _timed(seconds, "adaptation"):
-            out = made(features, norm, rewards)
+            out = made(features, **extras)
         with torch.no_grad():
-            shown = made.show(features, norm, rewards)
+            shown = made.show(features, **extras)
         selected = out.selected.tolist()
         rest = [view for view in shown.order[0].tolist() if view not in set(selected)]
         return Look(

@@ -16,8 +16,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from tpt.cli.errors import told
-from tpt.data.cache.eviction import ABOUT, Segment, clear, segments
-from tpt.data.cache.segment import SegmentReader
+from tpt.data.cache.eviction import ABOUT, clear, shards
+from tpt.data.cache.shard import entries
 from tpt.engine.printing import printable, say
 from tpt.files import read_bytes
 
@@ -49,23 +49,24 @@ def _command(arguments: list[str] | None) -> int:
 
 def show(folder: Path) -> None:
     """Prints the parts of a cache, the most recently used first."""
-    spaces: dict[Path, list[Segment]] = {}
-    for segment in segments(folder):
-        spaces.setdefault(segment.stem.parent, []).append(segment)
+    files = shards(folder)
+    spaces: dict[Path, list[Path]] = {}
+    for path in sorted(files, key=lambda path: -files[path].st_mtime):
+        spaces.setdefault(path.parent, []).append(path)
     table = Table("backbone", "precision", "views", "device", show_edge=False, pad_edge=False)
     for name in ("images", "MB", "last used"):
         table.add_column(name, justify="right")
-    for space, parts in sorted(spaces.items(), key=lambda item: -max(s.used for s in item[1])):
-        entries = [entry for part in parts for entry in SegmentReader(part.stem).new_entries()]
-        most = max((entry.views for entry in entries), default=0)
-        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(max(part.used for part in parts)))
-        counts = (f"{len({entry.key for entry in entries}):,}", f"{sum(s.bytes for s in parts) / 1e6:,.1f}", used)
+    for space, parts in spaces.items():
+        images = [entry for path in parts for entry in entries(path)]
+        most = max((entry.views for entry in images), default=0)
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(files[parts[0]].st_mtime))
+        megabytes = sum(files[path].st_size for path in parts) / 1e6
+        counts = (f"{len({entry.key for entry in images}):,}", f"{megabytes:,.1f}", used)
         table.add_row(*(escape(printable(cell)) for cell in (*space_row(space / ABOUT, most), *counts)))
     console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160)
     if spaces:
         console.print(table)
-    total = sum(part.bytes for parts in spaces.values() for part in parts)
-    say(f"{total / 1e6:,.1f} MB in {folder}")
+    say(f"{sum(about.st_size for about in files.values()) / 1e6:,.1f} MB in {folder}")
 
 
 def space_row(file: Path, most: int) -> tuple[str, str, str, str]:

@@ -44,11 +44,11 @@ def run(cfg: DictConfig, another: str = ANOTHER) -> float | None:
     trainer: Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers)
     threads = cfg.threads or max(1, torch.get_num_threads() // trainer.num_devices)
     config, device = cli.resolved(cfg), trainer.strategy.root_device
-    make_cache, swept = instantiate(cfg.cache), sweeps.swept("views.num_views")
-    cache: FeatureCache = make_cache(clip, device.type, str(trainer.precision), swept=swept)
-    reward = make_method.reward
-    rewards = None if reward is None else make_cache(reward, device.type, str(trainer.precision), swept=swept)
-    task = AdaptationTask(clip, make_method, data.datasets, cache=cache, reward=reward, reward_cache=rewards)
+    swept, encoders = sweeps.swept("views.num_views"), make_method.encoders
+    cache: FeatureCache = instantiate(cfg.cache)(
+        clip, device.type, str(trainer.precision), swept=swept, others=encoders
+    )
+    task = AdaptationTask(clip, make_method, data.datasets, cache=cache, encoders=encoders)
     stage(f"Making the text features of {', '.join(d.name for d in data.datasets)}")
     make_method.check(data.num_views())
 
@@ -61,7 +61,7 @@ def run(cfg: DictConfig, another: str = ANOTHER) -> float | None:
             "seed": cfg.seed,
             "backbone": clip.about(),
             "about_method": make_method.about(),
-            "reward": None if reward is None else reward.about(),
+            "encoders": {name: encoder.about() for name, encoder in encoders.items()},
             "context": make_method.source,
             "context_fingerprint": make_method.fingerprint(),
             "device": device.type,
@@ -72,7 +72,7 @@ def run(cfg: DictConfig, another: str = ANOTHER) -> float | None:
             "config": config,
         }
         task.threads = make_method.threads
-        data.use_cache(cache, rewards).leave_out(directory.begin(manifest, session(trainer.world_size), data.datasets))
+        data.use_cache(cache).leave_out(directory.begin(manifest, session(trainer.world_size), data.datasets))
         if directory.begun_anew:
             starts.keep(cfg, anew=True)
         begin(trainer, directory.records, manifest, sweeps.at_hand())

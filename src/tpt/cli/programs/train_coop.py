@@ -58,7 +58,7 @@ def run(cfg: DictConfig) -> float | None:
     with TrainingDirectory(folder, cfg.resume, first=trainer.is_global_zero) as directory:
         if (checkpoint := directory.checkpoint) is not None:
             directory.goes_on_from(run_of(checkpoint), config)
-            check_checkpoint(checkpoint, task, trainer)
+            check_checkpoint(checkpoint, task)
         division = use_threads(directory.stored("division"), device, trainer.num_devices)
         about = {**made, "config": config, "device": device.type, "division": division}
         manifest, now = {**about, "files": training_files(config), **about_shots(shots)}, session(trainer.world_size)

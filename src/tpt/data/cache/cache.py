@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 GB = 10**9
 KEY_DIGITS = 32
+IMAGE = "image"
 
 
 class Encoder(Protocol):
@@ -58,33 +59,41 @@ class CachedViews:
         make_views: makes the views of an image that is not cached.
         num_views: views the run takes; those made may be more.
         space: name of the part; empty if nothing is kept.
-        store: its files.
-        width: E.
+        stores: each encoder's files and length of features.
     """
 
     def __init__(
-        self, make_views: Any, num_views: int | None, space: str = "", store: FeatureStore | None = None, width: int = 0
+        self,
+        make_views: Any,
+        num_views: int | None,
+        space: str = "",
+        stores: Mapping[str, tuple[FeatureStore, int]] | None = None,
     ) -> None:
         self.make_views, self.num_views = make_views, num_views
-        self._space, self._store, self._width = space, store, width
+        self._space, self._stores = space, dict(stores or {})
 
     def key(self, identity: str, content: bytes) -> str:
         """What features are kept under; empty if none are."""
-        return self._space + image_key(identity, content).hex() if self._store is not None else ""
+        return self._space + image_key(identity, content) if self._stores else ""
 
-    def find(self, key: str) -> tuple[Tensor, float] | None:
-        """(V, E) features of an image and the norm of view 0's, bit by bit what was encoded; or None."""
-        if self._store is None or self.num_views is None:
+    def find(self, key: str) -> dict[str, Tensor] | None:
+        """`NAME_features` (V, E) and `NAME_norm` of each encoder, bit by bit what it made; None if any is missing."""
+        if not self._stores or self.num_views is None:
             return None
-        found = self._store.get(bytes.fromhex(key[KEY_DIGITS:]), self.num_views, self._width)
-        return None if found is None else (torch.from_numpy(found[0]), found[1])
+        found: dict[str, Tensor] = {}
+        for name, (store, width) in self._stores.items():
+            kept = store.get(key[KEY_DIGITS:], self.num_views, width)
+            if kept is None:
+                return None
+            found[f"{name}_features"], found[f"{name}_norm"] = torch.from_numpy(kept[0]), torch.tensor(kept[1])
+        return found
 
 
 class FeatureCache:
     """View features on disk, kept under all that changes them and nothing else.
 
     Args:
-        clip: the encoder.
+        clip: the encoder; what it makes is named `image_features` and `image_norm`.
         device: type of the device that encodes.
         precision: of the Trainer, which may convert the encoder.
         folder: of the cache, made if it does not exist; None keeps nothing.
@@ -92,6 +101,7 @@ class FeatureCache:
         num_views: least number of views to encode of an image that is not cached; a run that takes more encodes more.
         swept: numbers of views that the other runs of a sweep take; the largest of them is encoded, so that
             runs with fewer views find theirs.
+        others: further encoders of the same views, by name.
     """
 
     @checked
@@ -104,6 +114,7 @@ class FeatureCache:
         max_gb: Positive | None = None,
         num_views: Count | None = None,
         swept: Sequence[Any] = (),
+        others: Mapping[str, Encoder] | None = None,
     ) -> None:
         if max_gb is not None and not max_gb > 0:
             raise UserError(
@@ -113,9 +124,10 @@ class FeatureCache:
         self.encoded = self.from_cache = 0  # images
         self._max_bytes = None if max_gb is None else int(max_gb * GB)
         self._least = max([num_views or 1, *(value for value in swept if isinstance(value, int))])
-        self._clip, self._where = clip, {"device": device, "precision": precision}
-        self._encoding: dict[str, Any] | None = None
-        self._stores: dict[str, FeatureStore] = {}
+        self._encoders, self._where = {IMAGE: clip, **(others or {})}, {"device": device, "precision": precision}
+        self._encodings: dict[str, dict[str, Any]] = {}
+        self._stores: dict[str, FeatureStore] = {}  # by space; two encoders that are the same share one
+        self._shelves: dict[str, dict[str, tuple[FeatureStore, int]]] = {}  # by the space of the first encoder
 
     def divide(self, stored: Mapping[str, int] | None) -> dict[str, int]:
         """Fixes how many views are encoded at least, which moves last digits.
@@ -140,43 +152,46 @@ class FeatureCache:
         if about is None or num_views is None:
             log.info("Features of %s are not cached: it does not say what they depend on.", type(make_views).__name__)
             return CachedViews(make_views, num_views)
-        if self._encoding is None:
-            self._encoding = {**self._clip.encoding(), **self._where, **encoding_environment()}
-        settings = {"encoder": self._encoding, "views": about}
-        space = space_key(settings)
-        if space not in self._stores:
-            described = {"backbone": self._clip.name, **settings}
-            self._stores[space] = FeatureStore(self.folder, space, described, self._max_bytes)
-        wider = make_views.more(max(num_views, self._least))
-        return CachedViews(wider, num_views, space, self._stores[space], self._clip.embed_dim)
+        if not self._encodings:
+            here = {**self._where, **encoding_environment()}
+            self._encodings = {name: {**encoder.encoding(), **here} for name, encoder in self._encoders.items()}
+        stores, spaces = {}, []
+        for name, encoder in self._encoders.items():
+            settings = {"encoder": self._encodings[name], "views": about}
+            spaces.append(space := space_key(settings))
+            if space not in self._stores:
+                described = {"backbone": encoder.name, **settings}
+                self._stores[space] = FeatureStore(self.folder, space, described, self._max_bytes)
+            stores[name] = self._stores[space], encoder.embed_dim
+        self._shelves[spaces[0]] = stores
+        return CachedViews(make_views.more(max(num_views, self._least)), num_views, spaces[0], stores)
 
-    def keep(self, keys: Sequence[str], features: Tensor, norms: Tensor) -> None:
+    def keep(self, keys: Sequence[str], encoded: Mapping[str, Tensor]) -> None:
         """Keeps what was encoded.
 
         Args:
             keys: of B images, as `CachedViews.key` gives them; empty for images that need not be kept.
-            features: (B, V, E); those of images where one is not finite are not kept.
-            norms: (B,) of view 0's features.
+            encoded: for each encoder `NAME_features` (B, V, E), and `NAME_norm` (B,) of view 0's; those of images where
+                one is not finite are not kept.
         """
-        self.encoded += len(features)
-        if not any(keys):
-            return
-        finite = (features.isfinite().flatten(1).all(1) & norms.isfinite()).tolist()
-        values, lengths = features.detach().float().cpu().numpy(), norms.tolist()
-        for row, key in enumerate(keys):
-            if key and finite[row]:
-                store = self._stores[key[:KEY_DIGITS]]
-                store.put(bytes.fromhex(key[KEY_DIGITS:]), values[row], lengths[row])
+        self.encoded += len(encoded[f"{IMAGE}_features"])
+        for name in self._encoders if any(keys) else ():
+            features, norms = (encoded[f"{name}_{what}"].detach().float().cpu() for what in ("features", "norm"))
+            finite = (features.isfinite().flatten(1).all(1) & norms.isfinite()).tolist()
+            for row, key in enumerate(keys):
+                if key and finite[row]:
+                    store, _ = self._shelves[key[:KEY_DIGITS]][name]
+                    store.put(key[KEY_DIGITS:], features[row].numpy(), float(norms[row]))
 
     def close(self, reduce: Callable[[Tensor], Tensor], device: torch.device) -> None:
-        """Puts what was kept on the disk for good, and counts the images of all processes.
+        """Writes what is not on the disk yet, and counts the images of all processes.
 
         Args:
             reduce: sums a tensor over processes.
             device: that it must lie on.
         """
         for store in self._stores.values():
-            store.close()
+            store.flush()
         counts = reduce(torch.tensor([self.encoded, self.from_cache], device=device))
         self.encoded, self.from_cache = (int(count) for count in counts)
 

@@ -5,62 +5,35 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 
-from tpt.data.cache.segment import DATA, INDEX
+from tpt.data.cache.shard import SUFFIX
 from tpt.files import PARTIAL
 
 ABOUT = "about.json"  # what the entries of a folder have in common
-_SPACE = re.compile("[0-9a-f]{32}")  # nothing in folders of other names is looked at, nor deleted
+BEFORE = (".idx", ".f32")  # files of release 0.1, which are not read any more
 FREE_BYTES = 2**30  # of the disk are left to others, records of the run among them
+_SPACE = re.compile("[0-9a-f]{32}")  # nothing in folders of other names is looked at, nor deleted
 
 
-@dataclass
-class Segment:
-    """A pair of files, or what is left of it.
-
-    Args:
-        stem: their path without endings.
-        bytes: of both.
-        used: when they were last written or read, in seconds since the epoch.
-    """
-
-    stem: Path
-    bytes: int = 0
-    used: float = 0.0
-
-    def remove(self) -> None:
-        """Deletes the files; processes that have them mapped keep what they have."""
-        for ending in (INDEX, DATA):  # features without an index are found by nobody
-            self.stem.with_suffix(ending).unlink(missing_ok=True)
-
-
-def segments(folder: Path) -> list[Segment]:
-    """All segments of a cache."""
-    found: dict[Path, Segment] = {}
-    for space in spaces(folder):
-        for file in _entries(space):
-            path = Path(file.path)
-            if path.suffix in (INDEX, DATA):
-                try:
-                    about = file.stat(follow_symlinks=False)
-                except OSError:  # deleted meanwhile
-                    continue
-                segment = found.setdefault(path.with_suffix(""), Segment(path.with_suffix("")))
-                segment.bytes += about.st_size
-                segment.used = max(segment.used, about.st_mtime)
-    return list(found.values())
+def shards(folder: Path, endings: tuple[str, ...] = (SUFFIX, PARTIAL)) -> dict[Path, os.stat_result]:
+    """The files of a cache, also those that a process is writing or was killed at; their `st_mtime` is the last use."""
+    found: dict[Path, os.stat_result] = {}
+    for path in folder.glob("*/*"):
+        if path.name.endswith(endings) and _SPACE.fullmatch(path.parent.name) and not path.parent.is_symlink():
+            with suppress(OSError):  # deleted meanwhile
+                found[path] = path.lstat()
+    return found
 
 
 def size(folder: Path) -> int:
     """Bytes of a cache."""
-    return sum(segment.bytes for segment in segments(folder))
+    return sum(about.st_size for about in shards(folder).values())
 
 
-def make_room(folder: Path, wanted: int, bound: int | None, since: float) -> int:
-    """Deletes what was used least recently, as long as `wanted` bytes would not fit.
+def make_room(folder: Path, wanted: int, bound: int | None, since: float) -> bool:
+    """Deletes what was used least recently, as long as `wanted` bytes would not fit; False if they do not.
 
     Args:
         folder: of the cache.
@@ -69,23 +42,20 @@ def make_room(folder: Path, wanted: int, bound: int | None, since: float) -> int
         since: what was used after this time stays: a run does not push out its own entries, of which the next run
             would then find the wrong ones.
 
-    Returns:
-        How many of those bytes may be written.
-
     Raises:
         OSError: the folder cannot be read or written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    present = sorted(segments(folder), key=lambda segment: segment.used)
+    present = shards(folder)
     room = shutil.disk_usage(folder).free - FREE_BYTES
     if bound is not None:
-        room = min(room, bound - sum(segment.bytes for segment in present))
-    for segment in present:
-        if room >= wanted or segment.used >= since:
+        room = min(room, bound - sum(about.st_size for about in present.values()))
+    for path, about in sorted(present.items(), key=lambda shard: shard[1].st_mtime):
+        if room >= wanted or about.st_mtime >= since:
             break
-        segment.remove()
-        room += segment.bytes
-    return max(0, min(room, wanted))
+        path.unlink(missing_ok=True)
+        room += about.st_size
+    return room >= wanted
 
 
 def clear(folder: Path) -> int:
@@ -94,26 +64,10 @@ def clear(folder: Path) -> int:
     Raises:
         OSError: something cannot be deleted.
     """
-    present = segments(folder)
-    for segment in present:
-        segment.remove()
-    for space in spaces(folder):
-        for file in (space / ABOUT, *space.glob("*" + PARTIAL)):
-            file.unlink(missing_ok=True)
-        if not any(space.iterdir()):
+    present = shards(folder, (SUFFIX, PARTIAL, ABOUT, *BEFORE))
+    for path in present:
+        path.unlink(missing_ok=True)
+    for space in {path.parent for path in present}:
+        with suppress(OSError):  # a user's own files are in it
             space.rmdir()
-    return sum(segment.bytes for segment in present)
-
-
-def spaces(folder: Path) -> list[Path]:
-    """The folders of a cache; each holds images that were encoded in the same way."""
-    found = [entry for entry in _entries(folder) if _SPACE.fullmatch(entry.name)]
-    return sorted(Path(entry.path) for entry in found if entry.is_dir(follow_symlinks=False))
-
-
-def _entries(folder: str | Path) -> Iterator[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as found:
-            yield from found
-    except OSError:  # not there, no folder, no right to read it
-        return
+    return sum(about.st_size for about in present.values())

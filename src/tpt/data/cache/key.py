@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from PIL import features as pillow
 
-from tpt.data.cache.segment import digest
+from tpt.data.cache.shard import digest
 
 # Packages that decode images, make views or compute features.
 PACKAGES = ("torch", "torchvision", "pillow", "numpy", "open_clip_torch", "timm")
@@ -20,19 +20,19 @@ CODECS = ("jpg", "webp")  # libraries whose decoders are free to round
 CODE = ("views/*.py", "data/image*.py", "data/orientation.py", "clip/model.py")
 
 
-def image_key(identity: str, content: bytes) -> bytes:
-    """16 bytes that change with an image and with what its views are drawn from.
+def image_key(identity: str, content: bytes) -> str:
+    """32 hexadecimal digits that change with an image and with what its views are drawn from.
 
     Args:
         identity: names dataset and image, as for the view maker.
         content: bytes of the image's file.
     """
-    return digest(identity.encode("utf-8", "surrogatepass") + b"\0" + content)
+    return digest(identity.encode("utf-8", "surrogatepass"), b"\0", content)
 
 
 def space_key(settings: Mapping[str, Any]) -> str:
     """32 hexadecimal digits that change with any of the settings."""
-    return digest(json.dumps(settings, sort_keys=True, default=repr).encode()).hex()
+    return digest(json.dumps(settings, sort_keys=True, default=repr).encode())
 
 
 def encoding_environment() -> dict[str, Any]:
@@ -51,7 +51,7 @@ def encoding_environment() -> dict[str, Any]:
 
 def code_digest(files: Iterable[Path]) -> str:
     """Changes with any byte of the files."""
-    return digest(b"".join(digest(file.read_bytes()) for file in files)).hex()
+    return digest(*(digest(file.read_bytes()).encode() for file in files))
 
 
 def _version(package: str) -> str:

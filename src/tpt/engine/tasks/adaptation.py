@@ -5,23 +5,24 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from operator import itemgetter
+from typing import Any
 
 import torch
 from lightning import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from tpt.clip.model import CLIP, is_out_of_memory
-from tpt.clip.other_views import encode_views_of
+from tpt.clip.other_views import encode_all
 from tpt.data.cache import FeatureCache
 from tpt.data.datamodule import EpisodeBatch
 from tpt.data.dataset import ImageDataset
 from tpt.engine.tasks.method_maker import MakeMethod, same_text
 from tpt.engine.tasks.outcome import Outcome, answered_rows, named, unanswered_row
 from tpt.errors import UserError
-from tpt.methods.base import IMAGE_NORM, REWARD_FEATURES, Adaptation, Method
+from tpt.methods.base import IMAGE, Adaptation, Method
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +38,7 @@ class AdaptationTask(LightningModule):
         datasets: in the order of the test loaders.
         threads: that torch computes with; None leaves it to torch and Lightning.
         cache: keeps what is encoded; None keeps nothing.
-        reward: a second CLIP, for methods that need its features of the views.
-        reward_cache: keeps these.
+        encoders: further CLIPs that encode the views for the method, by the names that it has for them.
     """
 
     def __init__(
@@ -48,16 +48,14 @@ class AdaptationTask(LightningModule):
         datasets: Sequence[ImageDataset],
         threads: int | None = None,
         cache: FeatureCache | None = None,
-        reward: CLIP | None = None,
-        reward_cache: FeatureCache | None = None,
+        encoders: Mapping[str, CLIP] | None = None,
     ) -> None:
         super().__init__()
         self.clip = clip
         self.threads = threads
         self.datasets = list(datasets)
         self.cache = cache
-        self.reward = reward
-        self.reward_cache = reward_cache
+        self.encoders = nn.ModuleDict(encoders)
         self.make_method = make_method
         self._methods: dict[int, Method] = {}
         self.notes: list[str] = []  # what happened on the way and results must say
@@ -95,9 +93,9 @@ class AdaptationTask(LightningModule):
         dataset = self.datasets[dataloader_idx]
         rows = [unanswered_row(b.index, b.path, None, b.label, b.problem) for b in batch.bad]
         if len(batch):
-            features, needed = self._features(batch)
+            features, extras = self._features(batch)
             finite = features.isfinite().flatten(1).all(1)
-            for value in needed.values():
+            for value in extras.values():
                 finite &= value.isfinite().flatten(1).all(1) if value.ndim > 1 else value.isfinite()
             good, bad = (mask.nonzero().flatten().tolist() for mask in (finite, ~finite))
             rows += [
@@ -105,7 +103,7 @@ class AdaptationTask(LightningModule):
                 for i in bad
             ]
             if good:
-                chosen = {name: value[good] for name, value in needed.items()}
+                chosen = {name: value[good] for name, value in extras.items()}
                 adaptation = self._adapt(dataloader_idx, features[good], chosen)
                 rows += answered_rows(batch.select(good), adaptation.cpu())
         now = time.perf_counter()
@@ -117,53 +115,38 @@ class AdaptationTask(LightningModule):
 
     def teardown(self, stage: str) -> None:
         """Closes the feature cache: here, where processes without images come as well, since all are counted."""
-        for cache in (self.cache, self.reward_cache):
-            if cache is not None:
-                cache.close(partial(self.trainer.strategy.reduce, reduce_op="sum"), self.device)
+        if self.cache is not None:
+            self.cache.close(partial(self.trainer.strategy.reduce, reduce_op="sum"), self.device)
 
     def _features(self, batch: EpisodeBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Features (B, V, E), and what a method may need beside them: from the caches, or encoded and kept there."""
-        features, norms = self._own_features(batch)
-        needed = {IMAGE_NORM: norms}
-        if self.reward is not None:
-            needed[REWARD_FEATURES] = self._reward_features(batch, self.reward)
-        return features, needed
-
-    def _own_features(self, batch: EpisodeBatch) -> tuple[Tensor, Tensor]:
+        """Features (B, V, E), and the extras that a method may need: from the cache, or encoded and kept there."""
         if batch.cached is not None:
+            extras = dict(batch.cached)
             if self.cache is not None:
                 self.cache.from_cache += len(batch)
-            return batch.cached
-        assert isinstance(batch.views, Tensor)  # the data module has made them by now
-        features, norms = self._encode(batch.views)
-        if self.cache is not None:
-            self.cache.keep(batch.keys, features, norms)
-        return features[:, : batch.num_views].contiguous(), norms
+        else:
+            assert isinstance(batch.views, Tensor)  # the data module has made them by now
+            encoded = self._encode(batch.views)
+            if self.cache is not None:
+                self.cache.keep(batch.keys, encoded)
+            taken = slice(batch.num_views)
+            extras = {name: x[:, taken].contiguous() if x.ndim > 1 else x for name, x in encoded.items()}
+        return extras.pop(f"{IMAGE}_features"), extras
 
-    def _reward_features(self, batch: EpisodeBatch, reward: CLIP) -> Tensor:
-        if batch.reward_cached is not None:
-            if self.reward_cache is not None:
-                self.reward_cache.from_cache += len(batch)
-            return batch.reward_cached
-        assert isinstance(batch.views, Tensor)
-        features = encode_views_of(reward, batch.views, self.clip)
-        if self.reward_cache is not None:
-            self.reward_cache.keep(batch.reward_keys, features, torch.ones(len(features)))
-        return features[:, : batch.num_views].contiguous()
-
-    def _encode(self, views: Tensor) -> tuple[Tensor, Tensor]:
+    def _encode(self, views: Tensor) -> dict[str, Tensor]:
         before = self.clip.max_images
-        encoded = self.clip.encode_views(views, return_norm=True)
+        encoders: dict[str, Any] = {IMAGE: self.clip, **self.encoders}
+        encoded = encode_all(encoders, views, self.clip)
         if self.clip.max_images != before:
             self.notes.append(f"memory ran out: from then on at most {self.clip.max_images} views a pass")
         return encoded
 
-    def _adapt(self, dataset_index: int, features: Tensor, needed: dict[str, Tensor]) -> Adaptation:
+    def _adapt(self, dataset_index: int, features: Tensor, extras: Mapping[str, Tensor]) -> Adaptation:
         """The method's answer, in smaller parts if memory runs out."""
         method = self.method(dataset_index)
         while True:
             try:
-                out: Adaptation = method(features, **needed)
+                out: Adaptation = method(features, **extras)
                 return out
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or (smaller := method.take_less_memory()) is None:

@@ -49,9 +49,10 @@ class MethodMaker:
         return {} if says is None else dict(says(self.clip, device))
 
     @property
-    def reward(self) -> CLIP | None:
-        """The second CLIP of a method that has one."""
-        return self._make_method.keywords.get("reward")
+    def encoders(self) -> dict[str, CLIP]:
+        """The other image encoders of the method, by its names for them."""
+        given = self._make_method.keywords
+        return {name: given[name] for name in self._kind.encoders if name in given}
 
     def about(self) -> dict[str, bool]:
         """The method's own description: whether it tunes, and whether it selects views."""

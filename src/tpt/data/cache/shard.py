@@ -1,0 +1,104 @@
+"""A file of a feature cache: the features of some images as safetensors, whose header says where each image lies.
+
+Files come from any disk and are not trusted.  An image's features count only if their digest is right; it covers the
+image's key, their shape and their norm as well, so a damaged header is found the same way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save
+
+from tpt.files import open_plain
+
+SUFFIX = ".safetensors"
+MOST_BYTES = 2**33  # of a file; a larger one is not ours
+MOST_HEADER_BYTES = 2**24
+MOST_ENTRY_BYTES = 2**28  # features of one image
+
+
+def digest(*content: bytes | memoryview) -> str:
+    """32 hexadecimal digits that change with any byte of `content`."""
+    state = hashlib.blake2b(digest_size=16)
+    for part in content:
+        state.update(part)
+    return state.hexdigest()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where the features of an image lie.
+
+    Args:
+        path: of the file.
+        key: of the image.
+        views, width: V and E.
+        offset: of the first byte of the features.
+        norm: the length of view 0's feature before it was scaled to 1.
+        digest: of all that is kept of the image.
+    """
+
+    path: Path
+    key: str
+    views: int
+    width: int
+    offset: int
+    norm: float
+    digest: str
+
+    def features(self) -> np.ndarray | None:
+        """(V, E) float32, read-only; None if they are damaged or gone."""
+        try:
+            with open_plain(self.path, MOST_BYTES) as file:
+                file.seek(self.offset)
+                content = file.read(self.views * self.width * 4)
+        except OSError:
+            return None
+        if _digest(self.key, (self.views, self.width), self.norm, content) != self.digest:
+            return None
+        return np.frombuffer(content, "<f4").reshape(self.views, self.width)
+
+
+def to_bytes(images: Mapping[str, tuple[np.ndarray, float]]) -> bytes:
+    """The content of a file.
+
+    Args:
+        images: key -> (V, E) float32 features and the norm of view 0's.
+    """
+    tensors = {key: np.ascontiguousarray(features, "<f4") for key, (features, _) in images.items()}
+    about = {
+        key: f"{norm!r} {_digest(key, tensors[key].shape, norm, tensors[key].data)}"
+        for key, (_, norm) in images.items()
+    }
+    content: bytes = save(tensors, about)
+    return content
+
+
+def entries(path: Path) -> list[Entry]:
+    """The images of a file; none if it cannot be read or is none of ours."""
+    try:
+        with open_plain(path, MOST_BYTES) as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(min(length, MOST_HEADER_BYTES)))
+        about = header.pop("__metadata__")
+        return [_entry(path, 8 + length, key, place, about[key]) for key, place in header.items()]
+    except Exception:  # a damaged header raises nearly anything
+        return []
+
+
+def _entry(path: Path, start: int, key: str, place: Mapping[str, list[int]], about: str) -> Entry:
+    (views, width), offset = place["shape"], start + place["data_offsets"][0]
+    norm, check = about.split()
+    if not (views > 0 < width <= MOST_ENTRY_BYTES // (4 * views) and 0 <= offset < MOST_BYTES):
+        raise ValueError(f"impossible place of {key}")
+    return Entry(path, key, int(views), int(width), int(offset), float(norm), check)
+
+
+def _digest(key: str, shape: tuple[int, ...], norm: float, content: bytes | memoryview) -> str:
+    return digest(f"{key} {shape} {norm!r} ".encode("utf-8", "surrogatepass"), content)
