@@ -25,6 +25,7 @@ from PIL import Image
 
 import tpt
 from tests import noise_models
+from tpt import stop
 from tpt.programs.opening import LINE
 from tpt.tasks import AdaptationTask
 
@@ -133,11 +134,14 @@ def run_script(
         monkeypatch.setattr(sys, "argv", [str(ROOT / script), *args])
         capfd.readouterr()
         code = 0
+        handlers = {number: signal.getsignal(number) for number in stop.STOPPING}
         try:
             runpy.run_path(str(ROOT / script), run_name="__main__")
-        except SystemExit as stop:
-            code = int(stop.code or 0)
+        except SystemExit as end:
+            code = int(end.code or 0)
         finally:
+            for number, handler in handlers.items():  # a program that was stopped is at its end
+                signal.signal(number, handler)
             GlobalHydra.instance().clear()
             logging.getLogger().handlers.clear()
         out, err = capfd.readouterr()

@@ -14,6 +14,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
+from tpt import stop
 from tpt.backbones.archive import read_checkpoint
 from tpt.backbones.layouts import WeightsFileError
 from tpt.errors import UserError
@@ -36,8 +37,9 @@ class WholeFiles(TorchCheckpointIO):
         """Writes one."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         content = io.BytesIO()  # on a full disk torch fails with an error of its own
-        torch.save(checkpoint, content)
-        write_bytes(content.getvalue(), Path(path))
+        with stop.holding():  # the epoch is done, and a moment later it is kept
+            torch.save(checkpoint, content)
+            write_bytes(content.getvalue(), Path(path))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Reads one, on the CPU; each of its parts has a checksum, which is compared."""
