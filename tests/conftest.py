@@ -25,9 +25,9 @@ from PIL import Image
 
 import tpt
 from tests import noise_models
-from tpt import stop
-from tpt.programs.opening import LINE
-from tpt.tasks import AdaptationTask
+from tpt.cli.programs.opening import LINE
+from tpt.engine import stop
+from tpt.engine.tasks import AdaptationTask
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # two processes share the cores; their threads would wait for each other
     torch.set_num_threads(1)

@@ -20,9 +20,9 @@ import pytest
 import tpt
 from tests.conftest import ROOT
 from tests.processes import start, told, wait_until
-from tpt import stop
-from tpt.runs import read_records
-from tpt.tasks import AdaptationTask, CoOpTask
+from tpt.engine import stop
+from tpt.engine.tasks import AdaptationTask, CoOpTask
+from tpt.results.runs import read_records
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import tpt
-from tpt.backbones.archive import sealed
+from tpt.clip.weights.archive import sealed
 from tpt.data.emoji_shift import class_names
 
 EMBEDDINGS = ("token_embedding.rows", "positional_embedding")
