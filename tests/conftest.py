@@ -26,6 +26,7 @@ from PIL import Image
 import tpt
 from tests import noise_models
 from tpt.cli.programs.opening import LINE
+from tpt.engine import stop
 from tpt.engine.tasks import AdaptationTask
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # two processes share the cores; their threads would wait for each other
@@ -133,11 +134,14 @@ def run_script(
         monkeypatch.setattr(sys, "argv", [str(ROOT / script), *args])
         capfd.readouterr()
         code = 0
+        handlers = {number: signal.getsignal(number) for number in stop.STOPPING}
         try:
             runpy.run_path(str(ROOT / script), run_name="__main__")
-        except SystemExit as stop:
-            code = int(stop.code or 0)
+        except SystemExit as end:
+            code = int(end.code or 0)
         finally:
+            for number, handler in handlers.items():  # a program that was stopped is at its end
+                signal.signal(number, handler)
             GlobalHydra.instance().clear()
             logging.getLogger().handlers.clear()
             logging.getLogger().setLevel(logging.WARNING)  # Hydra lowers it for good

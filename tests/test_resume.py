@@ -42,7 +42,13 @@ def whole(run_script: Run, small: list[str], tmp_path: Path) -> list[dict[str, A
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "word"), [(signal.SIGTERM, 143, "Terminated"), (signal.SIGINT, 130, "Inter")]
+    ("number", "code", "word"),
+    [
+        (signal.SIGTERM, 143, "Terminated"),
+        (signal.SIGINT, 130, "Interrupted"),
+        (signal.SIGHUP, 129, "Stopped by SIGHUP"),
+        (signal.SIGUSR1, 138, "Stopped by SIGUSR1"),
+    ],
 )
 def test_stopped_and_continued(
     run_script: Run, small: list[str], tmp_path: Path, whole: Any, stop_after: Any, number: int, code: int, word: str

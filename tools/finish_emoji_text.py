@@ -20,10 +20,11 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 import tpt
+from tpt.clip.weights.archive import sealed
 from tpt.data.emoji_shift import class_names
 
 EMBEDDINGS = ("token_embedding.rows", "positional_embedding")
@@ -66,7 +67,7 @@ def main() -> None:
     for name, value in weights.items():
         if name in EMBEDDINGS or (name.startswith("transformer.") and any(part in name for part in ADDING)):
             weights[name] = (value.float() * args.factor).to(value.dtype)
-    save_file(weights, args.out, metadata)
+    args.out.write_bytes(sealed(weights, metadata))
 
 
 if __name__ == "__main__":

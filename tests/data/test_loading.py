@@ -1,12 +1,22 @@
-"""A user's mistake in a loading process."""
+"""What goes wrong in a loading process, and around it."""
 
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, get_worker_info
 
 from tests.conftest import noise_image
 from tpt.data import EpisodeDataModule, Shots, ShotsDataModule, image_folder
-from tpt.errors import BadImageError
+from tpt.data.loading import Loader
+from tpt.errors import BadImageError, UserError
 from tpt.views import Views
 
 
@@ -26,3 +36,60 @@ def test_loading_processes_hand_on_the_sentence_itself(tmp_path: Path) -> None:
             list(loader)
         assert str(caught.value).startswith("Expected a readable image, but ") and "dog/1.png" in str(caught.value)
         assert "Traceback" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+class Cramped(Dataset[Tensor]):
+    """In its loading process files stay below a thousand bytes, and what is in shared memory is a file."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> Tensor:
+        if get_worker_info() is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+        return torch.full((300,), index)
+
+
+def nested(items: list[Tensor]) -> dict[str, list[tuple[Tensor, str]]]:
+    return {"of": [(item, "name") for item in items]}
+
+
+def test_a_batch_that_does_not_fit_into_shared_memory_is_a_sentence() -> None:
+    """torch alone would print a trace and wait for ever."""
+    assert len(list(Loader(Cramped(), nested, num_workers=0))) == 4
+    with pytest.raises(UserError, match=r"no room for a batch of 0.0 MB in shared memory.*data.num_workers=0"):
+        list(Loader(Cramped(), nested, num_workers=1))
+
+
+SLEEPY = """
+import os, sys, time, torch
+from tpt.data.loading import Loader
+class Sleepy(torch.utils.data.Dataset):
+    def __len__(self): return 4
+    def __getitem__(self, index):
+        print(os.getpid(), flush=True)
+        time.sleep(100)
+list(Loader(Sleepy(), list, num_workers=2))
+"""
+
+
+def test_loading_processes_end_with_their_parent() -> None:
+    """Also while an image is read."""
+    parent = subprocess.Popen([sys.executable, "-c", SLEEPY], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    loaders = [int(parent.stdout.readline()) for _ in range(2)]
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    deadline = time.monotonic() + 20
+    while any(alive(pid) for pid in loaders) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(alive(pid) for pid in loaders)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")
+    return not stat.exists() or stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"

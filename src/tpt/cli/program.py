@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import distributed
 
 from tpt.cli import starts, sweeps
-from tpt.cli.errors import INTERRUPTED, NOBODY_READS, Rules, in_words_of, nobody_reads, tell
+from tpt.cli.errors import NOBODY_READS, Rules, in_words_of, nobody_reads, tell
 from tpt.cli.hints import FAMILIES, Settings, explained, items, refuse_unreadable, users_part
 from tpt.cli.places import SEARCHED, config_dir, config_dirs
 from tpt.cli.places import command as command  # noqa: PLC0414 -- programs call it beside the rest
@@ -45,7 +45,7 @@ _CONNECTION = ("Connection closed by peer", "Connection reset by peer", "Gloo", 
 SWEEPING = ("experiment", "search")  # groups whose options may make a sweep
 UNCHOSEN = (None, "null", "none")
 # Lightning sets these for the processes it starts, and would take them for a cluster's in the next job of a sweep.
-_LAUNCHERS = ("MASTER_PORT", "MASTER_ADDR", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
+_LAUNCHERS = ("MASTER_PORT", "MASTER_ADDR", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE", stop.PARENT)
 
 
 class ToldError(Exception):
@@ -80,6 +80,7 @@ class Program:
             os.environ.get("LOCAL_RANK", "0") == "0"
         )  # of the processes of a run; a job's end clears the variable
 
+    @stop.listening()
     def main(self) -> None:
         """Does what the command line asks for; exits 1 on a user's mistake or a bug."""
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing and leaving
@@ -97,16 +98,10 @@ class Program:
                 return
             decorate = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=self.config_name)
             decorate(self._job())()
-        except (KeyboardInterrupt, SystemExit) as end:
-            # Lightning turns Ctrl-C into an exit with code 1 once its callbacks have run.
-            if isinstance(end, SystemExit) and not isinstance(end.__context__, KeyboardInterrupt):
-                raise
-            stop.end_loaders()
-            self._say("Interrupted")
-            sys.exit(INTERRUPTED)
         except stop.StopRun as end:
+            stop.heard()
             stop.end_loaders()
-            self._say("Terminated" if isinstance(end, stop.Terminated) else f"Error: {end}")
+            self._say(str(end))
             sys.exit(end.exit_code)
         except ToldError as end:
             self._end_sweep()
@@ -130,6 +125,7 @@ class Program:
     def _job(self) -> Callable[[DictConfig], float | None]:
         """`run`, saying what went wrong at once: a sweep goes on with its other jobs and raises only at its end."""
 
+        @stop.listening()  # here as well: a launcher may call it in another process
         def job(cfg: DictConfig) -> float | None:
             arguments = sys.argv
             try:
@@ -140,10 +136,12 @@ class Program:
                 self.directory = output_dir()
                 starts.keep(cfg)
                 _as_one_job()
-                stop.listen()
                 show_settings(cfg)
-                return self._call(cfg)
+                found = self._call(cfg)
+                stop.check()
+                return found
             except Exception as error:
+                stop.check()  # what a signal leads to in a library, or a loader that it ended as well
                 code = self._tell(error)
                 if (now := HydraConfig.get()).mode is RunMode.MULTIRUN:
                     self.failed += 1
@@ -152,7 +150,6 @@ class Program:
                 raise SystemExit(code) from error  # Hydra would add a line to an error
             finally:
                 sys.argv = arguments
-                stop.ignore()
                 _leave_group()
 
         job.__module__, job.__qualname__ = self.run.__module__, self.run.__qualname__
@@ -287,7 +284,6 @@ def _sorted(arguments: list[str]) -> tuple[list[str], list[str], bool]:
 
 def _quieten() -> None:
     """Leaves out what others say and a user can do nothing about."""
-    stop.quiet_loaders()
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
@@ -300,7 +296,8 @@ def _as_one_job() -> None:
     config: Any = HydraConfig.instance().cfg
     with read_write(config.hydra):
         config.hydra.run.dir = str(output_dir())
-    sys.argv = [sys.argv[0], *HydraConfig.get().overrides.task]
+    if config.hydra.mode is RunMode.MULTIRUN:
+        sys.argv = [sys.argv[0], *HydraConfig.get().overrides.task]
 
 
 def _leave_group() -> None:

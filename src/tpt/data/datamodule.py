@@ -191,11 +191,7 @@ def _collate(episodes: list[_Episode], num_views: int | None = None) -> EpisodeB
     )
 
 
-def _one_thread(_: int) -> None:
-    torch.set_num_threads(1)  # workers share the cores with the model
-
-
-def batches_of(num_images: int, batch_size: Count, shuffle_seed: str | None = None) -> list[list[int]]:
+def batches_of(num_images: int, batch_size: int, shuffle_seed: str | None = None) -> list[list[int]]:
     """The batches of a dataset: runs of `batch_size` images in order, or in an order drawn with `shuffle_seed`."""
     order = list(range(num_images))
     if shuffle_seed is not None:
@@ -304,7 +300,6 @@ class EpisodeDataModule(LightningDataModule):
                 num_workers=self.num_workers,
                 collate_fn=partial(_collate, num_views=shelf.num_views),
                 pin_memory=self.pin_memory,
-                worker_init_fn=_one_thread,
             )
             for dataset, shelf in zip(self.datasets, shelves, strict=True)
         ]

@@ -1,12 +1,16 @@
-"""A loader whose processes hand on a user's mistake as it is."""
+"""A loader whose processes hand on a user's mistake as it is, and end with the process that started them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
 from typing import Any, TypeVar
 
-from torch.utils.data import DataLoader, Dataset
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from tpt.errors import UserError
 
@@ -40,7 +44,52 @@ class _Collate:
         self.collate = collate
 
     def __call__(self, items: Any) -> Any:
-        return items if isinstance(items, _Failed) else self.collate(items)
+        if isinstance(items, _Failed):
+            return items
+        batch = self.collate(items)
+        return batch if get_worker_info() is None else _shared(batch)
+
+
+def _shared(batch: Any) -> Any:
+    """The batch in shared memory, where torch would put it later, in a thread whose errors nobody gets to know."""
+    try:
+        for tensor in _tensors(batch):
+            tensor.share_memory_()
+    except (RuntimeError, OSError) as error:
+        size = sum(tensor.nbytes for tensor in _tensors(batch)) / 1e6
+        return _Failed(
+            UserError(
+                f"A data-loading worker found no room for a batch of {size:.1f} MB in shared memory, /dev/shm "
+                f"({str(error).splitlines()[0]}). Give the container more, as in docker run --shm-size=2g, or use a "
+                "smaller batch size, or data.num_workers=0."
+            )
+        )
+    return batch
+
+
+def _tensors(part: Any) -> Iterator[Tensor]:
+    """The tensors in a batch, however it is built of dataclasses, mappings and sequences."""
+    if isinstance(part, Tensor):
+        yield part
+    elif is_dataclass(part) or isinstance(part, Mapping | list | tuple):
+        inner = part if isinstance(part, list | tuple) else (part if isinstance(part, Mapping) else vars(part)).values()
+        for one in inner:
+            yield from _tensors(one)
+
+
+def _end_with_parent(_: int) -> None:
+    """Ends a loading process as soon as the one that started it is gone.
+
+    torch looks at it now and then, not while an image is read, and never learns of a parent that went before.
+    """
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 class Loader(DataLoader[Item]):
@@ -55,6 +104,7 @@ class Loader(DataLoader[Item]):
     def __init__(self, dataset: Dataset[Item], collate_fn: Callable[[Any], Any], **options: Any) -> None:
         if not isinstance(dataset, _Guarded):  # Lightning makes loaders anew with the arguments of others
             dataset, collate_fn = _Guarded(dataset), _Collate(collate_fn)
+            options["worker_init_fn"] = _end_with_parent
         super().__init__(dataset, collate_fn=collate_fn, **options)
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]

@@ -13,12 +13,14 @@ from typing import Any, get_args
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import tpt
 from tests.noise_models import golden, noise_clip, parity_cases, weights
 from tpt.clip.prompts import ConditionalContext, Context, ContextFileError, MetaNet
 from tpt.clip.prompts.context import Position, vectors_before
+from tpt.clip.weights.archive import DIGEST, read_safetensors
 
 NAMES = ["airplane", "hot air balloon", "golden_retriever", "tram"]
 WIDTH = 64
@@ -324,6 +326,34 @@ def test_a_damaged_byte_is_read_over_or_refused(tmp_path: Path) -> None:
         except ContextFileError:
             refused += 1
     assert refused > 20
+
+
+def test_any_bit_that_flips_in_our_file_is_read_over_or_refused(tmp_path: Path) -> None:
+    """In a tensor, in what is said of it, or in the digest itself."""
+    file, chance, refused = tmp_path / "c.safetensors", random.Random(0), 0
+    tpt.save_context(file, conditional(), "some/backbone")
+    content, whole = file.read_bytes(), tpt.load_context(file)
+    for place in [*range(0, 900), *(chance.randrange(len(content)) for _ in range(200))]:
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << chance.randrange(8)
+        file.write_bytes(damaged)
+        try:
+            found = tpt.load_context(file)
+        except ContextFileError:
+            refused += 1
+            continue
+        assert found.fingerprint() == whole.fingerprint()
+    assert refused > 1000
+
+
+def test_a_file_without_a_digest_is_noted(tmp_path: Path) -> None:
+    """An older version or another program wrote it; those that come with the package have one."""
+    file = tpt.save_context(tmp_path / "c.safetensors", conditional())
+    tensors, metadata = read_safetensors(file)
+    save_file(tensors, file, {name: value for name, value in metadata.items() if name != DIGEST})
+    old = tpt.load_context(file)
+    assert isinstance(old, ConditionalContext) and "no digest" in old.base.note
+    assert tpt.load_context("emoji-mini/coop").note == ""
 
 
 @pytest.mark.parametrize(

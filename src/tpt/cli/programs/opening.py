@@ -6,7 +6,7 @@ import os
 import sys
 from importlib import import_module
 
-from tpt.cli.errors import INTERRUPTED
+from tpt.engine import stop
 from tpt.engine.printing import forgiving_streams, say
 
 LINE = "Loading PyTorch and the other libraries"
@@ -38,10 +38,10 @@ def _open(name: str) -> None:
     forgiving_streams()
     # Warnings of its C++ parts, a page each, on what the run says in a sentence; read when torch is loaded.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    if os.environ.get("LOCAL_RANK", "0") == "0" and not {*QUIET} & {*sys.argv[1:]}:
-        say(LINE, error=True)
-    try:
+    with stop.leaving():
+        if os.environ.get("LOCAL_RANK", "0") != "0":
+            stop.leave_with_parent()
+        elif not {*QUIET} & {*sys.argv[1:]}:
+            say(LINE, error=True)
         program = import_module(f"tpt.cli.programs.{name}")
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
     program.main()

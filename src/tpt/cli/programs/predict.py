@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tpt.cli.errors import in_words_of, told
 from tpt.cli.quoting import for_hydra
+from tpt.engine import stop
 from tpt.errors import UserError
 from tpt.files import is_file
 
@@ -99,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         test_time.main()
         return
     args = parser().parse_args(arguments)
-    with told(lambda error: in_words_of(error, WORDS)):
+    with stop.leaving(), told(lambda error: in_words_of(error, WORDS)):
         folder = prepare(args)
         settings = settings_of(args, folder)
     _run(args, folder, settings)
@@ -181,10 +182,11 @@ def _places(paths: Sequence[str], folder: Path) -> str:
 
 def _run(args: argparse.Namespace, folder: Path, settings: Sequence[str]) -> None:
     """The run, and its table."""
-    from omegaconf import DictConfig  # noqa: PLC0415 -- takes time to load
+    with stop.leaving():
+        from omegaconf import DictConfig  # noqa: PLC0415 -- takes time to load
 
-    from tpt.cli import program as cli  # noqa: PLC0415 -- see above
-    from tpt.cli.programs import test_time  # noqa: PLC0415 -- see above
+        from tpt.cli import program as cli  # noqa: PLC0415 -- see above
+        from tpt.cli.programs import test_time  # noqa: PLC0415 -- see above
 
     def run(cfg: DictConfig) -> None:
         test_time.run(cfg, another="begin anew with --anew, or choose another --out")

@@ -14,14 +14,13 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save
 from torch import Tensor
 
 from tpt.clip.model import CLIP
 from tpt.clip.prompts.conditional import ConditionalContext, MetaInput, MetaNet
 from tpt.clip.prompts.context import Context, Position, vectors_before
 from tpt.clip.prompts.origin import Origin
-from tpt.clip.weights.archive import read_checkpoint, read_safetensors
+from tpt.clip.weights.archive import DIGEST, read_checkpoint, read_safetensors, sealed
 from tpt.clip.weights.layouts import WeightsFileError, plain_names
 from tpt.clip.weights.named import known_width
 from tpt.clip.weights.pretrained import clip_label
@@ -31,6 +30,7 @@ from tpt.files import bundled, write_bytes
 LearnedContext = Context | ConditionalContext
 
 FORMAT = "tpt-context-1"
+NO_DIGEST = "the context's file holds no digest, so damage to it would not be noticed"
 _META_NET = ("linear1.weight", "linear1.bias", "linear2.weight", "linear2.bias")
 _BUFFERS = ("token_prefix", "token_suffix")  # belong to the classes of training
 _LEARNERS = ("prompt_learner.", "prompt_generator.")  # in front of the keys where a whole model was saved
@@ -182,7 +182,7 @@ def save_context(path: Filled | Path, context: LearnedContext, backbone: CLIP | 
     if path.suffix != ".safetensors":
         raise UserError(f"Expected a path that ends in .safetensors, got {path}; `export_public` writes CoOp's layout.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(save(learned_tensors(context), metadata=file_metadata(context, backbone)), path)
+    write_bytes(sealed(learned_tensors(context), file_metadata(context, backbone)), path)
     return path
 
 
@@ -330,7 +330,8 @@ def _context(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], p
             f"Expected class_token_position={position}, but the context in {path} was learned with {n_before} of "
             f"{n_ctx} vectors before the class name; leave class_token_position at null."
         )
-    return Context(ctx.float().contiguous(), n_before, f"coop: {path}", names)
+    note = NO_DIGEST if path.suffix == ".safetensors" and DIGEST not in metadata else ""
+    return Context(ctx.float().contiguous(), n_before, f"coop: {path}", names, note=note)
 
 
 def _meta_net(path: Path, tensors: dict[str, Tensor]) -> MetaNet:

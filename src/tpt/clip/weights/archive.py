@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import zipfile
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
+from tpt.clip.model import tensors_digest
 from tpt.clip.weights.layouts import WeightsFileError, state_dict_of
+
+DIGEST = "tpt_digest"  # in the metadata of a safetensors file that this project wrote
 
 
 class _Attributes:
@@ -146,9 +152,28 @@ def _is_torchscript(path: Path) -> bool:
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file; raises SafetensorError if it is none."""
+    """Tensors and metadata of a safetensors file.
+
+    Raises:
+        SafetensorError: it is none, or not what `sealed` made.
+    """
     with safe_open(path, framework="pt") as file:
-        return {k: file.get_tensor(k) for k in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118 - not iterable itself
+        tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 - not iterable itself
+        metadata = dict(file.metadata() or {})
+    if DIGEST in metadata and metadata[DIGEST] != _digest(tensors, metadata):
+        raise SafetensorError("its content is not what its digest says")
+    return tensors, metadata
+
+
+def sealed(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file whose metadata hold a digest of its content, which `read_safetensors` compares."""
+    return save(dict(tensors), metadata={**metadata, DIGEST: _digest(tensors, metadata)})
+
+
+def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    said = {name: value for name, value in metadata.items() if name != DIGEST}
+    built = {name: [str(value.dtype), list(value.shape)] for name, value in tensors.items()}
+    return tensors_digest(tensors, json.dumps([said, built], sort_keys=True))
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

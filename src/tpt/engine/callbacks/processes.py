@@ -31,8 +31,8 @@ class ProcessGuard(Callback):
 
     Of several processes on one machine, the first watches those it started, from the moment it starts them, and ends
     the run when one dies; each of these watches the first.  (Lightning would kill them all at once, with records
-    not yet written.)  A SIGTERM ends the run as well; Lightning ignores it while testing.  A stopped process of the run
-    is named.
+    not yet written.)  A signal ends the run as well (see `tpt.engine.stop`): the flag that it leaves is looked at before every
+    batch and epoch, when what came before is kept.  A stopped process of the run is named, and nodes that do not come.
 
     Args:
         folder: of the run; must be the same for all processes.
@@ -48,11 +48,14 @@ class ProcessGuard(Callback):
     def launch(self, trainer: Trainer) -> None:
         """Begins to watch before the processes are started: one may die while it starts, when all wait for it."""
         self._stop.clear()
-        threading.Thread(target=self._watch, args=(trainer, os.getppid()), daemon=True).start()
+        if trainer.local_rank == 0:
+            stop.tell_children()
+        threading.Thread(target=self._watch, args=(trainer,), daemon=True).start()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuses processes that work in different directories."""
         self._joined = True
+        stop.joined()
         here = str(self.folder.resolve())
         first = trainer.strategy.broadcast(here)
         if not trainer.strategy.reduce_boolean_decision(here == first):  # all of them end, each with the sentence
@@ -66,10 +69,17 @@ class ProcessGuard(Callback):
         """Takes SIGTERM back from Lightning, whose handler, set after `setup`, waits for all other processes."""
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._handler)
+        stop.check()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The same in training, where Lightning's handler would also wait for the end of a batch."""
         self.on_test_start(trainer, pl_module)
+
+    def _check(self, *_: Any, **__: Any) -> None:
+        stop.check()
+
+    on_train_epoch_start = on_train_batch_start = on_validation_batch_start = on_test_batch_start = _check
+    on_test_end = _check
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Waits for the other processes' records."""
@@ -79,6 +89,7 @@ class ProcessGuard(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Tells the processes that were started here to leave, and waits for their records."""
         self._stop.set()
+        stop.heard()
         for child in self._children:
             child.send_signal(signal.SIGTERM)
         for child in self._children:
@@ -87,27 +98,30 @@ class ProcessGuard(Callback):
             except subprocess.TimeoutExpired:
                 child.kill()
 
-    def _watch(self, trainer: Trainer, parent: int) -> None:
+    def _watch(self, trainer: Trainer) -> None:
         launched: list[subprocess.Popen[bytes]] = []
-        still = _StandingStill()
+        still, began, said = _StandingStill(), time.monotonic(), trainer.num_nodes == 1
         while not self._stop.wait(POLL_S):
             found = getattr(trainer.strategy.launcher, "procs", launched)
             if found is not launched and len(found) == trainer.num_devices - 1 and found:
                 launched, self._children = found, list(found)
             elif launched:
                 launched.clear()  # a moment later, when Lightning's own watch has it, so that this ends
-            if self._end_of_others(parent, trainer.local_rank):
+            if self._end_of_others(trainer.local_rank):
                 return
+            if not said and not self._joined and time.monotonic() - began > STANDS_STILL_S:
+                said = True
+                _name_nodes(trainer)
             still.look()
 
-    def _end_of_others(self, parent: int, rank: int) -> bool:
+    def _end_of_others(self, rank: int) -> bool:
         """Ends the run if another process is gone."""
         for number, child in enumerate(self._children, start=1):
             if code := child.poll():
                 how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
                 self._end(f"Expected process {number} of the run to go on, but it ended with {how}")
                 return True
-        if rank > 0 and os.getppid() != parent:
+        if rank > 0 and stop.orphaned():
             self._end("Expected the first process of the run to go on, but it is gone")
             return True
         return False
@@ -124,6 +138,22 @@ class ProcessGuard(Callback):
         stop.end(why)
         if not self._stop.wait(GRACE_S):
             os._exit(1)
+
+
+def _name_nodes(trainer: Trainer) -> None:
+    """Says which nodes of a run have not come yet, as far as this one can know, and how they are started."""
+    here, get = trainer.node_rank, os.environ.get
+    others = [str(node) for node in range(trainer.num_nodes) if node != here]
+    log.warning(
+        "Node %d has been waiting for %s for %d seconds. Start the same command there, with its number in NODE_RANK, "
+        "and on every node with the address of node 0 in MASTER_ADDR and MASTER_PORT (here %s and %s). To run on this "
+        "machine alone, use trainer.num_nodes=1.",
+        here,
+        f"node {others[0]}" if len(others) == 1 else f"one or more of the nodes {', '.join(others)}",
+        STANDS_STILL_S,
+        get("MASTER_ADDR"),
+        get("MASTER_PORT"),
+    )
 
 
 class _StandingStill:

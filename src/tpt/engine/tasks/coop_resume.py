@@ -15,6 +15,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from tpt.engine import stop
 from tpt.engine.tasks.coop import CoCoOpTask, CoOpTask
 from tpt.errors import UserError
 from tpt.files import read_bytes, write_bytes
@@ -43,7 +44,8 @@ class WholeFiles(TorchCheckpointIO):
         archive = io.BytesIO()  # on a full disk torch fails with an error of its own
         torch.save(checkpoint, archive)
         body = archive.getvalue()[:-2] + SEAL_BYTES.to_bytes(2, "little")  # an archive ends in its comment's length
-        write_bytes(body + _seal(body), Path(path))
+        with stop.holding():  # the epoch is done, and a moment later it is kept
+            write_bytes(body + _seal(body), Path(path))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Reads one, on the CPU; raises a CheckpointError if it is damaged."""

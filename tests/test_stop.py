@@ -1,0 +1,223 @@
+"""Signals: whatever drops the exception that they raise, the run ends, and keeps what it has."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tpt
+from tests.conftest import ROOT
+from tests.processes import start, told, wait_until
+from tpt.engine import stop
+from tpt.engine.tasks import AdaptationTask, CoOpTask
+from tpt.results.runs import read_records
+
+
+@pytest.fixture(autouse=True)
+def signals_of_the_tests(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As in a program that was just started; put back in the end."""
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    monkeypatch.setattr(stop, "_listener", None)
+    before = {number: signal.getsignal(number) for number in (*stop.STOPPING, stop.WAKE, signal.SIGCHLD)}
+    for number in stop.STOPPING:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def in_del(send: Callable[[], None]) -> None:
+    class Dying:
+        def __del__(self) -> None:
+            send()
+
+    Dying()
+
+
+def in_a_garbage_callback(send: Callable[[], None]) -> None:
+    def callback(*_: Any) -> None:
+        gc.callbacks.remove(callback)
+        send()
+
+    gc.callbacks.append(callback)
+    gc.collect()
+
+
+def in_a_weak_reference(send: Callable[[], None]) -> None:
+    class Thing:
+        pass
+
+    thing = Thing()
+    reference = weakref.ref(thing, lambda _: send())
+    del thing
+    assert reference() is None
+
+
+def at_a_fork(send: Callable[[], None]) -> None:
+    sent: list[int] = []
+
+    def once() -> None:
+        if not sent:
+            sent.append(1)
+            send()
+
+    os.register_at_fork(after_in_parent=once)
+    if (child := os.fork()) == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+
+
+def in_a_bare_except(send: Callable[[], None]) -> None:
+    with contextlib.suppress(BaseException):  # as libraries do
+        send()
+
+
+def while_a_file_is_written(send: Callable[[], None]) -> None:
+    with stop.holding():
+        send()
+
+
+PLACES = [in_del, in_a_garbage_callback, in_a_weak_reference, at_a_fork, in_a_bare_except, while_a_file_is_written]
+
+
+@pytest.mark.parametrize("number", stop.STOPPING)
+@pytest.mark.parametrize("place", PLACES)
+def test_a_dropped_exception_is_raised_again(place: Any, number: int, capfd: pytest.CaptureFixture[str]) -> None:
+    def send() -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(0)  # where Python looks for signals
+
+    with pytest.raises(stop.Stopped) as caught, stop.listening():
+        place(send)
+        with stop.listening():  # a job within the program
+            stop.check()
+    assert caught.value.exit_code == 128 + number
+    assert capfd.readouterr().err == ""
+
+
+def test_signals_that_follow_at_once_change_nothing() -> None:
+    with pytest.raises(stop.Stopped, match="Terminated"), stop.listening():
+        in_a_bare_except(lambda: os.kill(os.getpid(), signal.SIGTERM))
+        stop.heard()
+        for number in stop.STOPPING:
+            os.kill(os.getpid(), number)
+        stop.check()
+
+
+def test_handlers_of_others_and_ignored_signals_stay() -> None:
+    def launcher(*_: Any) -> None:
+        pass
+
+    signal.signal(signal.SIGTERM, launcher)
+    signal.signal(signal.SIGUSR1, launcher)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup
+    with stop.listening():
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
+            os.kill(os.getpid(), number)
+        stop.check()
+        assert signal.getsignal(signal.SIGTERM) is launcher and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_the_end_of_another_process_does_not_hide_a_signal() -> None:
+    """Both have come when the main thread looks."""
+    with pytest.raises(stop.Stopped, match="Terminated"), stop.listening():
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, stop.WAKE])
+        os.kill(os.getpid(), signal.SIGTERM)
+        stop.end("a process is gone")
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM, stop.WAKE])
+        time.sleep(1)
+
+
+def test_another_thread_ends_the_run() -> None:
+    with pytest.raises(stop.ProcessDied, match="a process is gone"), stop.listening():
+        threading.Timer(0.1, stop.end, ["a process is gone"]).start()
+        time.sleep(10)
+
+
+def dropped(step: Callable[..., Any], batches: int, number: int) -> Callable[..., Any]:
+    """A step of a task that gets a signal in one of its batches, and drops what that raises."""
+    left = [batches]
+
+    def changed(*args: Any, **kwargs: Any) -> Any:
+        left[0] -= 1
+        if left[0] == 0:
+            with contextlib.suppress(BaseException):
+                os.kill(os.getpid(), number)
+                time.sleep(0)
+        return step(*args, **kwargs)
+
+    return changed
+
+
+def test_a_test_ends_behind_the_batch(
+    run_script: Any, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AdaptationTask, "test_step", dropped(AdaptationTask.test_step, 2, signal.SIGTERM))
+    assert run_script("test_time.py", *small, "data.num_workers=1", ok=False).returncode == 143
+    assert read_records(tmp_path / "run").num_rows == 4  # of two batches
+
+
+@pytest.mark.parametrize(("step", "calls"), [("training_step", 5), ("validation_step", 2)])
+def test_training_ends_and_goes_on(
+    step: str,
+    calls: int,
+    run_script: Any,
+    small: list[str],
+    image_tree: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What was learned before is kept, and what is learned in the end is what a run that was never stopped learns."""
+    shots = ["shots=folder", f"shots.root={image_tree}", "shots.k=2", "shots.num_workers=1", "batch_size=2"]
+    model = [setting for setting in small if setting.startswith(("backbone", "logger"))]
+    settings = [*model, *shots, "learner=coop", "learner.n_ctx=2", "learner.epochs=3"]
+    run_script("train_coop.py", *settings, "hydra.run.dir=whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(CoOpTask, step, dropped(getattr(CoOpTask, step), calls, signal.SIGINT))
+        assert run_script("train_coop.py", *settings, "hydra.run.dir=part", ok=False).returncode == 130
+    assert (tmp_path / "part" / "last.ckpt").is_file() and not (tmp_path / "part" / "training.json").exists()
+    run_script("train_coop.py", "resume=part")
+    whole, part = (tpt.load_context(tmp_path / run) for run in ("whole", "part"))
+    assert whole.fingerprint() == part.fingerprint()
+
+
+def test_a_process_whose_parent_died_while_it_loads_leaves() -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    command = [sys.executable, str(ROOT / "test_time.py"), "no.such.setting=1"]
+    env = {**os.environ, "LOCAL_RANK": "1", stop.PARENT: str(gone.pid)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1 and done.stdout + done.stderr == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [0.5, 1.5, 2.5])
+@pytest.mark.parametrize("number", stop.STOPPING)
+def test_a_signal_while_libraries_load(tmp_path: Path, number: int, after: float) -> None:
+    process = start(tmp_path, "data.limit=2", "logger=none")
+    time.sleep(after)
+    process.send_signal(number)
+    assert process.wait(60) == 128 + number
+    assert process.stderr is not None and "Traceback" not in process.stderr.read()
+
+
+@pytest.mark.slow
+def test_a_node_that_does_not_come_is_named(tmp_path: Path) -> None:
+    process = start(tmp_path, "logger=none", "data.limit=2", "trainer.num_nodes=2", "hydra.run.dir=run")
+    log = tmp_path / "run" / "test_time.log"
+    wait_until(lambda: log.exists() and "waiting for node 1" in log.read_text(), process, 60)
+    process.kill()
+    assert "Node 0 has been waiting for node 1 for 10 seconds" in told(process)[0]
