@@ -1,0 +1,133 @@
+"""The page in a real browser, Debian's Chromium, against the real program: `pytest -m browser`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tpt
+from tests.conftest import noise_image
+from tpt.cli.demo.examples import DRAWINGS, first_names
+from tpt.data.emoji_shift import class_names, emoji_shift
+
+pytestmark = pytest.mark.browser
+PATIENCE_MS = 120_000
+
+
+@pytest.fixture
+def page(browser: Any, server: str) -> Iterator[Any]:
+    """A fresh page, which must ask nothing of any other place and have no error."""
+    page = browser.new_page(viewport={"width": 1400, "height": 900})
+    asked: list[str] = []
+    errors: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda said: errors.append(said.text) if "Content Security Policy" in said.text else None)
+    page.set_default_timeout(PATIENCE_MS)
+    page.goto(server)
+    page.wait_for_selector("button:has-text('Look')")
+    yield page
+    outside = [url for url in asked if not url.startswith((server, "data:", "blob:"))]
+    page.close()
+    assert outside == [] and errors == []
+
+
+def choose(page: Any, drawing: int) -> None:
+    """Clicks an example, which is looked at without more ado."""
+    page.locator("button.gallery-item").nth(drawing).click()
+    page.wait_for_selector(".tpt-views figure")
+
+
+def look(page: Any) -> None:
+    page.get_by_role("button", name="Look", exact=True).click()
+
+
+def choose_method(page: Any, method: str) -> None:
+    page.get_by_role("combobox", name="Method").click()
+    page.get_by_role("option", name=method, exact=True).click()
+
+
+def test_a_bundled_drawing(page: Any, tmp_path: Path) -> None:
+    """The page shows the views, the selection and the answers that `tpt.predict` gives."""
+    choose(page, 0)
+    domain, name = DRAWINGS[0]
+    dataset = emoji_shift(domain)
+    index = next(i for i, sample in enumerate(dataset.samples) if sample.label == class_names().index(name))
+    (tmp_path / "a.png").write_bytes(dataset.content(index))
+    (expected,) = tpt.predict(tmp_path / "a.png", first_names())
+    before, after = (card.inner_text() for card in page.locator(".tpt-card .what").all())
+    assert (before, after) == (expected.answer_before, expected.answer) == ("crayon", "fountain pen")
+    assert f"{100 * float(expected.probability or 0):.1f} %" in page.locator(".tpt-card.after").inner_text()
+    assert page.locator(".tpt-views figure").count() == 64
+    framed = page.locator(".tpt-views figure.selected")
+    assert [img.get_attribute("title") for img in framed.locator("img").all()] == [
+        "the picture" if view == 0 else f"view {view}" for view in expected.selected
+    ]
+    values = [float(text.split()[0]) for text in page.locator(".tpt-views figure").all_inner_texts()]
+    assert values == sorted(values)
+    assert framed.first.locator("img").evaluate("img => getComputedStyle(img).outlineWidth") == "4px"
+    assert framed.first.locator("img").evaluate("img => img.naturalWidth") > 0
+    assert re.search(r"in all \d+\.\d\d s", page.locator(".tpt-cost").inner_text())
+
+
+def test_a_picture_of_ones_own_and_other_names(page: Any, tmp_path: Path) -> None:
+    noise_image(3, (90, 70)).save(tmp_path / "own.jpg")
+    page.get_by_label("Class names").fill("cat, <b>dog</b>, ${1+1} {{2+2}}, hot air balloon")
+    page.set_input_files("input[type=file]", str(tmp_path / "own.jpg"))
+    page.wait_for_selector(".tpt-views figure")
+    rows = page.locator(".tpt-bars td.name").all_inner_texts()
+    assert sorted(rows) == ["${1+1} {{2+2}}", "<b>dog</b>", "cat", "hot air balloon"]
+
+
+def test_another_method_with_its_own_settings(page: Any) -> None:
+    """Each method has a line with a link, and the widgets of its own settings, at its own values."""
+    choose(page, 1)
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_label("Steps").fill("3")
+    choose_method(page, "zero_shot")
+    page.get_by_label("Prompts").wait_for()
+    assert page.get_by_label("Steps").count() == page.get_by_label("Learning rate").count() == 0
+    assert page.locator(".tpt-about a").get_attribute("href") == "https://arxiv.org/abs/2103.00020"
+    look(page)
+    page.wait_for_selector(".tpt-card.after:has-text('after zero_shot')")
+    assert page.locator(".tpt-views figure").count() == 1
+    assert "the same answer" in page.locator(".tpt-card.after").inner_text()
+    choose_method(page, "tpt")
+    page.get_by_label("Steps").wait_for()
+    assert page.get_by_label("Steps").input_value() == "1"
+    page.get_by_label("Selected").fill("0.5")
+    look(page)
+    page.wait_for_selector("text=32 of 64 views selected")
+
+
+def test_the_answer_is_in_sight(page: Any) -> None:
+    """The picture, the button and the answer stand above the fold, so that nothing is scrolled."""
+    choose(page, 2)
+    look(page)
+    page.wait_for_timeout(300)
+    assert page.evaluate("scrollY") == 0
+    for place in (".image-frame img", "button:has-text('Look')", ".tpt-card.after", ".tpt-bars", ".tpt-cost"):
+        box = page.locator(place).last.bounding_box()
+        assert box["y"] >= 0 and box["y"] + box["height"] <= 900, place
+
+
+def test_a_mistake_is_said_in_the_place_of_the_answer(page: Any, tmp_path: Path) -> None:
+    look(page)
+    page.wait_for_selector(".tpt-problem:has-text('Expected a picture')")
+    choose(page, 0)
+    page.get_by_label("Class names").fill("cat")
+    look(page)
+    page.wait_for_selector(".tpt-problem:has-text('Expected at least two class names')")
+    assert page.locator(".tpt-card, .tpt-views figure").count() == 0
+    page.get_by_label("Class names").fill("cat, dog")
+    choose(page, 1)
+    page.get_by_role("button", name="Remove Image").click()
+    page.wait_for_selector(".tpt-empty")
+    assert page.locator(".tpt-card, .tpt-views figure").count() == 0
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    page.set_input_files("input[type=file]", str(tmp_path / "broken.png"))
+    page.wait_for_selector(".tpt-problem:has-text('broken.png cannot be decoded')")
