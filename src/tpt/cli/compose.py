@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -145,9 +146,25 @@ def known_option(group: str, option: str) -> str:
     return option
 
 
+def values_of(group: str, option: str) -> dict[str, Any]:
+    """The keys of an option's own file with their values, references unresolved."""
+    found = OmegaConf.to_container(OmegaConf.load(_file_of(group, option)))
+    return {str(key): value for key, value in found.items()} if isinstance(found, dict) else {}
+
+
+def comments_of(group: str, option: str) -> list[str]:
+    """The comments that stand on lines of their own in an option's file: what it is, and the address of its paper."""
+    lines = _file_of(group, option).read_text("utf-8").splitlines()
+    return [line[1:].strip() for line in lines if line.startswith("#") and "@package" not in line]
+
+
+def _file_of(group: str, option: str) -> Path:
+    return config_dir() / group / f"{known_option(group, option)}.yaml"
+
+
 def looks_at_one_view(method: str) -> bool:
     """Whether an option of `conf/method` uses view 0 alone, so that other views would be wasted."""
-    made = get_object(OmegaConf.load(config_dir() / "method" / f"{known_option('method', method)}.yaml")["_target_"])
+    made = get_object(values_of("method", method)["_target_"])
     return isinstance(made, type) and issubclass(made, Method) and not made.selects
 
 

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
-import socket
-import subprocess
-import sys
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,24 +18,10 @@ pytestmark = pytest.mark.browser
 PATIENCE_MS = 120_000
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """The program in a process of its own; its address."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tpt.cli.programs.demo", "--port", "0"], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    found = re.search(r"http://\S+", process.stdout.readline())
-    assert found is not None
-    yield found[0]
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 0
-
-
 @pytest.fixture
 def page(browser: Any, server: str) -> Iterator[Any]:
     """A fresh page, which must ask nothing of any other place and have no error."""
-    page = browser.new_page(viewport={"width": 1360, "height": 1000})
+    page = browser.new_page(viewport={"width": 1400, "height": 900})
     asked: list[str] = []
     errors: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
@@ -57,19 +37,23 @@ def page(browser: Any, server: str) -> Iterator[Any]:
 
 
 def choose(page: Any, drawing: int) -> None:
+    """Clicks an example, which is looked at without more ado."""
     page.locator("button.gallery-item").nth(drawing).click()
-    page.wait_for_selector(".image-frame img")  # it is there only when the page has heard of the click
+    page.wait_for_selector(".tpt-views figure")
 
 
 def look(page: Any) -> None:
-    page.click("button:has-text('Look')")
-    page.wait_for_selector(".tpt-views figure")
+    page.get_by_role("button", name="Look", exact=True).click()
+
+
+def choose_method(page: Any, method: str) -> None:
+    page.get_by_role("combobox", name="Method").click()
+    page.get_by_role("option", name=method, exact=True).click()
 
 
 def test_a_bundled_drawing(page: Any, tmp_path: Path) -> None:
     """The page shows the views, the selection and the answers that `tpt.predict` gives."""
     choose(page, 0)
-    look(page)
     domain, name = DRAWINGS[0]
     dataset = emoji_shift(domain)
     index = next(i for i, sample in enumerate(dataset.samples) if sample.label == class_names().index(name))
@@ -92,51 +76,58 @@ def test_a_bundled_drawing(page: Any, tmp_path: Path) -> None:
 
 def test_a_picture_of_ones_own_and_other_names(page: Any, tmp_path: Path) -> None:
     noise_image(3, (90, 70)).save(tmp_path / "own.jpg")
-    page.get_by_label("Class names").fill("cat, <b>dog</b>, hot air balloon")
+    page.get_by_label("Class names").fill("cat, <b>dog</b>, ${1+1} {{2+2}}, hot air balloon")
     page.set_input_files("input[type=file]", str(tmp_path / "own.jpg"))
-    look(page)
+    page.wait_for_selector(".tpt-views figure")
     rows = page.locator(".tpt-bars td.name").all_inner_texts()
-    assert sorted(rows) == ["<b>dog</b>", "cat", "hot air balloon"]
+    assert sorted(rows) == ["${1+1} {{2+2}}", "<b>dog</b>", "cat", "hot air balloon"]
 
 
-def test_another_method(page: Any) -> None:
+def test_another_method_with_its_own_settings(page: Any) -> None:
+    """Each method has a line with a link, and the widgets of its own settings, at its own values."""
     choose(page, 1)
-    page.get_by_role("combobox", name="Method").click()
-    page.get_by_role("option", name="zero_shot", exact=True).click()
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_label("Steps").fill("3")
+    choose_method(page, "zero_shot")
+    page.get_by_label("Prompts").wait_for()
+    assert page.get_by_label("Steps").count() == page.get_by_label("Learning rate").count() == 0
+    assert page.locator(".tpt-about a").get_attribute("href") == "https://arxiv.org/abs/2103.00020"
     look(page)
+    page.wait_for_selector(".tpt-card.after:has-text('after zero_shot')")
     assert page.locator(".tpt-views figure").count() == 1
     assert "the same answer" in page.locator(".tpt-card.after").inner_text()
+    choose_method(page, "tpt")
+    page.get_by_label("Steps").wait_for()
+    assert page.get_by_label("Steps").input_value() == "1"
+    page.get_by_label("Selected").fill("0.5")
+    look(page)
+    page.wait_for_selector("text=32 of 64 views selected")
 
 
-def test_a_mistake_is_said_in_its_own_words(page: Any) -> None:
-    page.click("button:has-text('Look')")
-    page.wait_for_selector("text=Expected a picture, got none")
+def test_the_answer_is_in_sight(page: Any) -> None:
+    """The picture, the button and the answer stand above the fold, so that nothing is scrolled."""
+    choose(page, 2)
+    look(page)
+    page.wait_for_timeout(300)
+    assert page.evaluate("scrollY") == 0
+    for place in (".image-frame img", "button:has-text('Look')", ".tpt-card.after", ".tpt-bars", ".tpt-cost"):
+        box = page.locator(place).last.bounding_box()
+        assert box["y"] >= 0 and box["y"] + box["height"] <= 900, place
+
+
+def test_a_mistake_is_said_in_the_place_of_the_answer(page: Any, tmp_path: Path) -> None:
+    look(page)
+    page.wait_for_selector(".tpt-problem:has-text('Expected a picture')")
     choose(page, 0)
     page.get_by_label("Class names").fill("cat")
-    page.click("button:has-text('Look')")
-    page.wait_for_selector("text=Expected at least two class names")
-
-
-def test_it_listens_on_this_machine_alone(server: str) -> None:
-    port = int(server.rsplit(":", 1)[1])
-    with urllib.request.urlopen(server) as answer:
-        assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
-    request = urllib.request.Request(server, headers={"Host": "elsewhere.example"})
-    with pytest.raises(urllib.error.HTTPError, match="400"):
-        urllib.request.urlopen(request)
-    found = subprocess.run(["hostname", "-I"], capture_output=True, text=True, check=False).stdout.split()
-    for address in found:
-        with pytest.raises(OSError), socket.create_connection((address, port), timeout=2):
-            pass
-
-
-def test_a_port_that_is_taken(server: str) -> None:
-    port = server.rsplit(":", 1)[1]
-    done = subprocess.run(
-        [sys.executable, "-m", "tpt.cli.programs.demo", "--port", port],
-        capture_output=True,
-        text=True,
-        env=os.environ,
-        check=False,
-    )
-    assert done.returncode == 1 and f"Expected port {port} to be free" in done.stderr and done.stderr.count("\n") == 1
+    look(page)
+    page.wait_for_selector(".tpt-problem:has-text('Expected at least two class names')")
+    assert page.locator(".tpt-card, .tpt-views figure").count() == 0
+    page.get_by_label("Class names").fill("cat, dog")
+    choose(page, 1)
+    page.get_by_role("button", name="Remove Image").click()
+    page.wait_for_selector(".tpt-empty")
+    assert page.locator(".tpt-card, .tpt-views figure").count() == 0
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    page.set_input_files("input[type=file]", str(tmp_path / "broken.png"))
+    page.wait_for_selector(".tpt-problem:has-text('broken.png cannot be decoded')")

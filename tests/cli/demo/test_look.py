@@ -20,7 +20,8 @@ from tpt.data.emoji_shift import class_names
 from tpt.errors import UserError
 
 CLASSES = ["cat", "hot air balloon", "T-shirt"]
-SETTINGS = ["method.selection_p=0.3", "method.lr=0.05"]
+VALUES = {"method.selection_p": 0.3, "method.lr": 0.05}
+SETTINGS = [f"{key}={value}" for key, value in VALUES.items()]
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def picture(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def look(clip: tpt.CLIP, picture: Path) -> Look:
-    return Looker(clip)(picture, CLASSES, "tpt", 10, SETTINGS)
+    return Looker(clip)(picture, CLASSES, "tpt", 10, VALUES)
 
 
 def test_the_answer_is_that_of_predict(look: Look, clip: tpt.CLIP, picture: Path) -> None:
@@ -53,8 +54,8 @@ def test_views_stand_in_order_of_entropy_with_the_selected_first(look: Look) -> 
 
 def test_the_same_question_is_made_ready_once(clip: tpt.CLIP, picture: Path) -> None:
     looker = Looker(clip)
-    first = looker(picture, CLASSES, "tpt", 10, SETTINGS)
-    again = looker(picture, CLASSES, "tpt", 10, SETTINGS)
+    first = looker(picture, CLASSES, "tpt", 10, VALUES)
+    again = looker(picture, CLASSES, "tpt", 10, VALUES)
     assert np.array_equal(first.after, again.after) and again.seconds["class names"] < first.seconds["class names"]
     for number in range(KEPT + 2):
         looker(picture, [*CLASSES, str(number)], "zero_shot")
@@ -64,8 +65,8 @@ def test_the_same_question_is_made_ready_once(clip: tpt.CLIP, picture: Path) -> 
 @pytest.mark.parametrize("method", [m for m in options("method") if m not in ("rlcf", "use")])
 def test_every_method_can_be_looked_at(method: str, clip: tpt.CLIP, picture: Path) -> None:
     """Those with a second CLIP need weights from a hub."""
-    settings = ["method.min_selected=1"] if method in ("tpt", "ctpt", "otpt", "atpt") else []
-    look = Looker(clip)(picture, CLASSES, method, 32, settings)
+    values = {"method.min_selected": 1} if method in ("tpt", "ctpt", "otpt", "atpt") else {}
+    look = Looker(clip)(picture, CLASSES, method, 32, values)
     assert look.after.sum() == pytest.approx(1, abs=1e-5) and set(look.selected) <= set(look.order)
     assert views_html(look).count("<figure") == len(look.order)
     assert len(look.order) == (1 if method == "zero_shot" else 32)
@@ -105,7 +106,7 @@ def test_mistakes(clip: tpt.CLIP, picture: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be decoded"):
         looker(tmp_path / "no.png", CLASSES, "zero_shot")
     with pytest.raises(UserError, match=r"Expected a setting that exists, got 'method\.nothing'"):
-        looker(picture, CLASSES, "tpt", 10, ["method.nothing=1"])
+        looker(picture, CLASSES, "tpt", 10, {"method.nothing": 1})
 
 
 @pytest.mark.parametrize("port", ["-1", "65536", "99999999"])

@@ -1,48 +1,51 @@
-"""The page, and the server that gives it to this machine alone."""
+"""The page, and the application that serves it."""
 
 from __future__ import annotations
 
 import functools
 import logging
 import os
-import shlex
-from collections.abc import Callable
+import re
 from pathlib import Path
 from typing import Any
 
+from tpt.checks import whole_number
 from tpt.cli.compose import options
+from tpt.cli.demo.controls import CONTROLS, MOST_NAMES, MOST_VIEWS, chosen_method, chosen_names, chosen_values, default
 from tpt.cli.demo.examples import first_names, write_drawings
 from tpt.cli.demo.look import Looker
-from tpt.cli.demo.page import CSS, NOTHING_YET, answers_html, views_html
+from tpt.cli.demo.page import CSS, NOTHING_YET, about_html, answers_html, problem_html, views_html
 from tpt.clip.model import CLIP
-from tpt.data.pictures import class_list
-from tpt.errors import UserError
+from tpt.errors import BadImageError, UserError
 
-HOST = "127.0.0.1"
-MOST_VIEWS = 128
-MOST_UPLOAD = "64mb"
+log = logging.getLogger(__name__)
+
+WAITING = 16  # questions that wait for their turn; one is answered at a time
 FONTS = ("ui-sans-serif", "system-ui", "sans-serif"), ("ui-monospace", "Consolas", "monospace")
-# A browser then loads nothing from elsewhere, whatever the page or a later version of gradio names.
-POLICY = (
-    "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
-    "style-src 'self' 'unsafe-inline'; connect-src 'self' data: blob:; frame-ancestors 'self'; form-action 'self'"
-)
-SILENT = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"}
+SILENT = {
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "GRADIO_RUN_HISTORY": "False",
+    "HF_HUB_OFFLINE": "1",
+    "DO_NOT_TRACK": "1",
+}
 TITLE = "Test-time prompt tuning, one picture at a time"
 ABOUT = (
     "A picture is looked at in many views. The method trusts the views that the model is surest of, adapts to them, "
     "answers, and forgets."
 )
+NO_PICTURE = "Expected a picture that was dropped here or one of the drawings, got none; drop one, or choose a drawing."
+BUG = "Internal error (your settings are fine). The terminal in which tpt-demo runs shows where."
 
 
-def make_app(clip: CLIP, folder: Path, method: str = "tpt", names: list[str] | None = None) -> Any:
+def make_app(clip: CLIP, folder: Path, method: str = "tpt", names: list[str] | None = None, host: str = "") -> Any:
     """The application, for a server such as uvicorn.
 
     Args:
         clip: the backbone.
-        folder: for pictures that are dropped on the page, and the bundled drawings.
+        folder: for pictures that are dropped on the page, and the bundled drawings; requests reach no other file.
         method: that is chosen at first.
         names: class names that stand there at first; None takes some of the bundled ones.
+        host: the name or address that is listened on.
 
     Raises:
         UserError: gradio is not installed.
@@ -51,98 +54,113 @@ def make_app(clip: CLIP, folder: Path, method: str = "tpt", names: list[str] | N
     try:
         import gradio as gr  # noqa: PLC0415 -- an extra
         from fastapi import FastAPI  # noqa: PLC0415 -- comes with it
-        from starlette.middleware.trustedhost import TrustedHostMiddleware  # noqa: PLC0415 -- likewise
+
+        from tpt.cli.demo.door import MOST_UPLOAD, Door  # noqa: PLC0415 -- likewise
     except ImportError as error:
         raise UserError(
             f"Expected gradio for the page, but {error}; install it: pip install 'test-time-prompt-tuning[demo]'."
         ) from error
     logging.getLogger("httpx").setLevel(logging.WARNING)
     app = FastAPI(openapi_url=None)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])  # no other site may pose as this one
-    app.middleware("http")(_with_policy)
+    app.add_middleware(Door, folder=folder, host=host)
     theme = gr.themes.Soft(primary_hue="blue", neutral_hue="slate", font=FONTS[0], font_mono=FONTS[1])
     return gr.mount_gradio_app(
         app,
         make_blocks(Looker(clip), write_drawings(folder / "drawings"), method, names or first_names()),
         path="/",
-        server_name=HOST,
+        server_name=host,
         theme=theme,
         css=CSS,
         footer_links=[],
         max_file_size=MOST_UPLOAD,
-        allowed_paths=[str(folder)],
+        show_error=False,
         ssr_mode=False,
     )
 
 
-async def _with_policy(request: Any, call_next: Callable[[Any], Any]) -> Any:
-    response = await call_next(request)
-    response.headers["Content-Security-Policy"] = POLICY
-    return response
-
-
 def make_blocks(looker: Looker, drawings: list[Path], method: str, names: list[str]) -> Any:
-    """The page."""
+    """The page.
+
+    Its functions take what a request holds as it is (`preprocess=False`), since they check all of it themselves.
+    """
     import gradio as gr  # noqa: PLC0415 -- an extra
 
-    backbone = looker.clip.name
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as blocks:
-        gr.Markdown(f"# {TITLE}\n{ABOUT} Backbone: **{backbone}**.")
+        gr.Markdown(f"# {TITLE}\n{ABOUT} Backbone: **{looker.clip.name}**.")
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
                 picture = gr.Image(
-                    type="filepath", image_mode=None, sources=["upload", "clipboard"], label="Picture", height=240
+                    type="filepath", image_mode=None, sources=["upload", "clipboard"], label="Picture", height=200
                 )
-                gr.Examples(
+                examples = gr.Examples(
                     [[str(path)] for path in drawings],
                     [picture],
                     label="or a drawing of a vendor that the bundled model never saw",
                     examples_per_page=len(drawings),
+                    elem_id="drawings",
                 )
-                classes = gr.Textbox("\n".join(names), lines=6, max_lines=6, label="Class names, one a line")
-                with gr.Row():
-                    chosen = gr.Dropdown(options("method"), value=method, label="Method", min_width=120)
-                    views = gr.Slider(1, MOST_VIEWS, value=64, step=1, label="Views", min_width=160)
-                settings = gr.Textbox(
-                    label="Settings",
-                    info="as on the command line; empty: those of the method's paper",
-                    placeholder="method.steps=2",
+                classes = gr.Textbox(
+                    "\n".join(names), lines=4, max_lines=4, max_length=MOST_NAMES, label="Class names, one a line"
                 )
+                chosen = gr.Dropdown(options("method"), value=method, label="Method")
+                described = gr.HTML(about_html(method))
                 go = gr.Button("Look", variant="primary")
+                with gr.Accordion("Settings", open=False):
+                    views = gr.Slider(1, MOST_VIEWS, value=64, step=1, label="Views")
+                    with gr.Row():
+                        widgets = [_widget(gr, control, method) for control in CONTROLS]
             with gr.Column(scale=3, min_width=420):
                 answers = gr.HTML(NOTHING_YET, elem_id="answers")
                 seen = gr.HTML("", elem_id="views")
-        inputs, outputs = [picture, classes, chosen, views, settings], [answers, seen]
-        look = functools.partial(show, looker)
-        for event in (go.click, picture.upload, settings.submit):
-            event(look, inputs, outputs, concurrency_limit=1, api_visibility="private")
-    return blocks
+        asked = {
+            "fn": functools.partial(show, looker),
+            "inputs": [picture, classes, chosen, views, *widgets],
+            "outputs": [answers, seen],
+            "preprocess": False,
+            "concurrency_limit": 1,
+            "api_visibility": "private",
+        }
+        gr.on([go.click, picture.upload], **asked)
+        examples.load_input_event.then(**asked)
+        picture.clear(lambda: (NOTHING_YET, ""), None, [answers, seen], api_visibility="private")
+        chosen.change(
+            choose, [chosen], [described, *widgets], preprocess=False, show_progress="hidden", api_visibility="private"
+        )
+    return blocks.queue(max_size=WAITING)
 
 
-def show(
-    looker: Looker, picture: str | None, classes: str, method: str, num_views: float, settings: str
-) -> tuple[str, str]:
-    """Both parts of the page for what was asked; a user's mistake is shown in its own words."""
+def _widget(gr: Any, control: Any, method: str) -> Any:
+    has, value = default(control, method)
+    kind = getattr(gr, control.kind)
+    return kind(value=value, label=control.label, info=control.info, visible=has, min_width=140, **control.limits)
+
+
+def choose(method: Any) -> list[Any]:
+    """What the page says of a method, and the widgets of the settings that it has, at its own values."""
     import gradio as gr  # noqa: PLC0415 -- an extra
 
-    if not picture:
-        raise gr.Error("Expected a picture, got none; drop one, or choose a drawing.", print_exception=False)
     try:
-        lines = classes.splitlines()
-        names = class_list(classes if len(lines) == 1 and "," in classes else [line.strip() for line in lines])
-        look = looker(picture, names, method, int(num_views), split_settings(settings))
+        said, found = about_html(chosen_method(method)), [default(control, method) for control in CONTROLS]
     except UserError as error:
-        raise gr.Error(str(error), print_exception=False) from error
-    return answers_html(look), views_html(look)
+        return [problem_html(str(error)), *[gr.skip()] * len(CONTROLS)]
+    return [said, *(gr.update(visible=has, value=value) for has, value in found)]
 
 
-def split_settings(text: str) -> tuple[str, ...]:
-    """The settings of a line, as a shell would split them.
-
-    Raises:
-        UserError: a quote is not closed.
-    """
+def show(looker: Looker, picture: Any, classes: Any, method: Any, views: Any, *values: Any) -> tuple[str, str]:
+    """Both parts of the page for what a request asks; a mistake is told in their place, so that no old answer stays."""
     try:
-        return tuple(shlex.split(text))
-    except ValueError as error:
-        raise UserError(f"Expected settings such as method.steps=2, got {text!r} ({error}).") from error
+        if not isinstance(picture, dict):
+            return problem_html(NO_PICTURE), ""
+        names, method = chosen_names(classes), chosen_method(method)
+        number = whole_number("Views", views, 1, MOST_VIEWS)
+        look = looker(picture["path"], names, method, number, chosen_values(method, values))
+    except BadImageError as error:
+        # Without the folder, which says nothing, and the settings of the command line, which are not here.
+        said = str(error).replace(f"{Path(picture['path']).parent}/", "")
+        return problem_html(re.sub(r",? or pass\s+data\.on_bad_image.*", ".", said)), ""
+    except UserError as error:
+        return problem_html(str(error)), ""
+    except Exception:
+        log.exception("A question of the page failed.")
+        return problem_html(BUG), ""
+    return answers_html(look), views_html(look)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,9 @@ from torch import Tensor
 from tpt.cli.compose import Parts, compose
 from tpt.clip.model import CLIP
 from tpt.data import ImageDataset
-from tpt.data.pictures import pictures
+from tpt.data.dataset import Sample
+from tpt.data.pictures import class_list
+from tpt.data.store import FileStore
 from tpt.engine.contact_sheet import pixels_of
 from tpt.methods import Method
 from tpt.views.batched import PlannedViews
@@ -36,6 +39,7 @@ class Look:
         selected: indices of the views that were trusted.
         before, after: (K,) probabilities of the classes.
         seconds: that each stage took, in their order.
+        method: the option of `conf/method`.
     """
 
     class_names: list[str]
@@ -47,6 +51,7 @@ class Look:
     before: np.ndarray
     after: np.ndarray
     seconds: dict[str, float] = field(default_factory=dict)
+    method: str = ""
 
 
 class Looker:
@@ -66,24 +71,26 @@ class Looker:
         class_names: Sequence[str],
         method: str = "tpt",
         num_views: int = 64,
-        settings: Sequence[str] = (),
+        values: Mapping[str, Any] | None = None,
     ) -> Look:
         """The look at one picture, with the answer that `tpt.predict` gives.
 
         Args:
-            picture: path of a file.
+            picture: path of a file, which is a picture whatever its suffix.
             class_names: at least two different ones.
             method: an option of `conf/method`.
             num_views: V.
-            settings: others, as on the command line.
+            values: dotted key -> value, of other settings.
 
         Raises:
             UserError: a file that is no picture, names or settings that cannot be.
         """
         seconds: dict[str, float] = {}
-        dataset = pictures(picture, list(class_names))
+        path = Path(picture).absolute()
+        store, names = FileStore(path.parent), class_list(list(class_names))
+        dataset = ImageDataset("pictures", names, [Sample(path.name)], store, by_content=True, upright=True)
         with _timed(seconds, "class names"):
-            parts, made = self._method(dataset, method, num_views, tuple(settings))
+            parts, made = self._method(dataset, method, {"views.num_views": num_views, **(values or {})})
         with _timed(seconds, "views"):
             views = _views(dataset, parts).to(self.clip.device)
         with _timed(seconds, "image encoder"):
@@ -104,15 +111,14 @@ class Looker:
             before=_probabilities(out.initial_logits),
             after=_probabilities(out.logits),
             seconds=seconds,
+            method=method,
         )
 
-    def _method(
-        self, dataset: ImageDataset, method: str, num_views: int, settings: tuple[str, ...]
-    ) -> tuple[Parts, Method]:
+    def _method(self, dataset: ImageDataset, method: str, values: Mapping[str, Any]) -> tuple[Parts, Method]:
         """The parts and the method with the class names; the last few are kept."""
-        key = (tuple(dataset.class_names), method, num_views, settings)
+        key = (tuple(dataset.class_names), method, *values.items())
         if key not in self._kept:
-            cfg = compose([("method", method)], [("views.num_views", num_views)], settings)
+            cfg = compose([("method", method)], values.items())
             parts = Parts.of(cfg, self.clip).on_one_view()
             made = parts.make_method(dataset).to(self.clip.device)
             self._kept = dict([*self._kept.items(), (key, (parts, made))][-KEPT:])

@@ -9,6 +9,7 @@ from html import escape
 import numpy as np
 from PIL import Image
 
+from tpt.cli.demo.controls import about
 from tpt.cli.demo.look import Look
 
 TOP = 5  # likeliest classes, before and after
@@ -21,8 +22,7 @@ CSS = """
 .tpt-card { border: 1px solid var(--border-color-primary); border-radius: 12px; padding: 14px 18px;
   background: var(--background-fill-secondary); }
 .tpt-card.after { border-color: #0072B2; box-shadow: inset 4px 0 0 #0072B2; }
-.tpt-card .when { font-size: 12px; letter-spacing: .06em; text-transform: uppercase;
-  color: var(--body-text-color-subdued); }
+.tpt-card .when { font-size: 13px; color: var(--body-text-color-subdued); }
 .tpt-card .what { font-size: 24px; font-weight: 650; line-height: 1.25; overflow-wrap: anywhere; }
 .tpt-card .sure { font-variant-numeric: tabular-nums; color: var(--body-text-color-subdued); }
 .prose .tpt-bars, .tpt-bars { width: 100%; border-collapse: collapse; border: none; margin-top: 14px;
@@ -50,16 +50,34 @@ CSS = """
 .tpt-cost { display: flex; flex-wrap: wrap; gap: 4px 18px; font-variant-numeric: tabular-nums; font-size: 14px;
   margin-top: 14px; color: var(--body-text-color-subdued); }
 .tpt-cost b { color: var(--body-text-color); font-weight: 600; }
+.tpt-problem { border: 1px solid #D55E00; box-shadow: inset 4px 0 0 #D55E00; border-radius: 12px; padding: 14px 18px;
+  background: var(--background-fill-secondary); overflow-wrap: anywhere; }
+.tpt-about { margin: 0; font-size: 13px; color: var(--body-text-color-subdued); }
+.tpt-about a { white-space: nowrap; }
+#drawings .gallery-item, #drawings .gallery-item img { width: 44px; height: 44px; }
 .tpt-empty { color: var(--body-text-color-subdued); padding: 48px 0; text-align: center; }
 """
-NOTHING_YET = '<div class="tpt-empty">Drop a picture, or choose a drawing, and press <b>Look</b>.</div>'
+NOTHING_YET = '<div class="tpt-empty">Drop a picture, or choose a drawing.</div>'
+
+
+def problem_html(sentence: str) -> str:
+    """What went wrong, in place of the answers."""
+    return f'<div class="tpt-problem" role="alert">{escape(sentence)}</div>'
+
+
+def about_html(method: str) -> str:
+    """What a method does, and a link to its paper."""
+    said, paper = about(method)
+    link = f' <a href="{escape(paper)}" target="_blank" rel="noopener noreferrer">Paper</a>' if paper else ""
+    return f'<p class="tpt-about">{escape(said)}.{link}</p>'
 
 
 def answers_html(look: Look) -> str:
     """The answers before and after, the likeliest classes of both side by side, and what it cost."""
     one, other = int(look.before.argmax()), int(look.after.argmax())
-    cards = _card("before", look.class_names[one], look.before[one]) + _card(
-        "after", look.class_names[other], look.after[other], "the same answer" if one == other else "another answer"
+    remark = "the same answer" if one == other else "another answer"
+    cards = _card("before", "before", look.class_names[one], look.before[one]) + _card(
+        "after", f"after {look.method}", look.class_names[other], look.after[other], remark
     )
     rows = "".join(_row(look, k, k == other) for k in likeliest(look))
     head = "<tr><th></th><th colspan=2>before</th><th colspan=2>after</th><th></th></tr>"
@@ -72,10 +90,10 @@ def likeliest(look: Look) -> list[int]:
     return sorted(found, key=lambda k: -float(look.after[k]))
 
 
-def _card(when: str, what: str, probability: float, remark: str = "") -> str:
+def _card(kind: str, when: str, what: str, probability: float, remark: str = "") -> str:
     sure = f"{100 * probability:.1f} %" + (f", {remark}" if remark else "")
     return (
-        f'<div class="tpt-card {when}"><div class="when">{when}</div><div class="what">{escape(what)}</div>'
+        f'<div class="tpt-card {kind}"><div class="when">{escape(when)}</div><div class="what">{escape(what)}</div>'
         f'<div class="sure">{sure}</div></div>'
     )
 

@@ -1,8 +1,9 @@
-"""A page to look at, for this machine alone: drop a picture, type class names, see its views and the answers."""
+"""A page to look at: drop a picture, type class names, see its views and the answers."""
 
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import socket
 import tempfile
 from collections.abc import Sequence
@@ -15,7 +16,11 @@ from annotated_types import Ge, Le
 from tpt.cli.errors import told
 from tpt.errors import UserError, refuse
 
-PORT, MOST_PORT = 7860, 65535
+HOST, PORT, MOST_PORT = "127.0.0.1", 7860, 65535
+EXPOSED = (
+    "Everyone who can reach this address can use the page: it has no password and no encryption. They can upload "
+    "pictures and keep this machine busy; of its files they see those of the page alone."
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,6 +37,12 @@ def parser() -> argparse.ArgumentParser:
     add("--method", default="tpt", help="that is chosen at first; default %(default)s")
     add("--classes", metavar="NAMES", help="that stand there at first: a text file, or names with commas between")
     add("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one")
+    add(
+        "--host",
+        default=HOST,
+        help="address to listen on; default %(default)s, which this machine alone reaches, all its users though; "
+        "0.0.0.0 lets the whole network use the page, without a password",
+    )
     add("--port", type=int, default=PORT, help="0 takes any that is free; default %(default)s")
     return made
 
@@ -51,7 +62,7 @@ def serve(args: argparse.Namespace, folder: Path) -> None:
         OSError: the port is taken.
     """
     from tpt.cli.compose import Parts, compose, known_option  # noqa: PLC0415 -- likewise
-    from tpt.cli.demo.app import HOST, make_app  # noqa: PLC0415 -- likewise
+    from tpt.cli.demo.app import make_app  # noqa: PLC0415 -- likewise
     from tpt.data.pictures import class_list  # noqa: PLC0415 -- torch takes time to load
 
     refuse("--port", Annotated[int, Ge(0), Le(MOST_PORT), "0 takes one that is free"], args.port)
@@ -59,20 +70,31 @@ def serve(args: argparse.Namespace, folder: Path) -> None:
     known_option("method", args.method)
     weights = [] if args.pretrained is None else [("backbone.pretrained", args.pretrained)]
     parts = Parts.of(compose([("backbone", args.backbone)], weights), device=args.device)
-    app = make_app(parts.clip, folder, args.method, names)
+    app = make_app(parts.clip, folder, args.method, names, args.host)
     import uvicorn  # noqa: PLC0415 -- comes with gradio
 
-    with listening(HOST, args.port) as door:
-        print(f"The page is at http://{HOST}:{door.getsockname()[1]} (Ctrl-C ends it)", flush=True)
+    with listening(args.host, args.port) as door:
+        address, port = door.getsockname()[:2]
+        shown = f"[{address}]" if ":" in address else address
+        if not ipaddress.ip_address(address).is_loopback:
+            print(EXPOSED)
+        print(f"The page is at http://{shown}:{port} (Ctrl-C ends it)", flush=True)
         uvicorn.Server(uvicorn.Config(app, log_level="warning")).run([door])
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """A socket that listens; raises a UserError where the port is taken."""
+    """A socket that listens; raises a UserError where the port is taken or the host is not this machine's."""
     try:
-        return socket.create_server((host, port))
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family)
+    except socket.gaierror as error:
+        raise UserError(
+            f"Expected `--host` to be an address of this machine, got {host!r} ({error.strerror})."
+        ) from error
     except OSError as error:
-        raise UserError(f"Expected port {port} to be free, but {error.strerror}; choose another --port.") from error
+        raise UserError(
+            f"Expected port {port} to be free on {host}, but {error.strerror}; choose another --port or --host."
+        ) from error
 
 
 if __name__ == "__main__":

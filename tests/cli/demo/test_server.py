@@ -1,0 +1,70 @@
+"""Where the page's server listens."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tpt.cli.programs.demo import listening
+from tpt.errors import UserError
+
+pytest.importorskip("gradio")
+
+
+def test_it_listens_on_this_machine_alone(server: str) -> None:
+    port = int(server.rsplit(":", 1)[1])
+    with urllib.request.urlopen(server) as answer:
+        assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
+    request = urllib.request.Request(server, headers={"Host": "elsewhere.example"})
+    with pytest.raises(urllib.error.HTTPError, match="400"):
+        urllib.request.urlopen(request)
+    found = subprocess.run(["hostname", "-I"], capture_output=True, text=True, check=False).stdout.split()
+    for address in found:
+        with pytest.raises(OSError), socket.create_connection((address, port), timeout=2):
+            pass
+
+
+def test_a_port_that_is_taken(server: str) -> None:
+    port = server.rsplit(":", 1)[1]
+    done = subprocess.run(
+        [sys.executable, "-m", "tpt.cli.programs.demo", "--port", port],
+        capture_output=True,
+        text=True,
+        env=os.environ,
+        check=False,
+    )
+    assert done.returncode == 1 and f"Expected port {port} to be free" in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_another_host_is_said_to_be_open_to_all(tmp_path: Path) -> None:
+    """Every address of the machine answers, under its number and under no name of another site."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tpt.cli.programs.demo", "--port", "0", "--host", "0.0.0.0"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    try:
+        assert process.stdout is not None
+        assert "no password" in process.stdout.readline()
+        url = f"http://127.0.0.1:{process.stdout.readline().split(':')[2].split()[0]}"
+        assert urllib.request.urlopen(url).status == 200
+        with pytest.raises(urllib.error.HTTPError, match="400"):
+            urllib.request.urlopen(urllib.request.Request(url, headers={"Host": "elsewhere.example"}))
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def test_what_is_no_host_of_this_machine() -> None:
+    for host in ("203.0.113.1", "no-such-host.invalid"):
+        with pytest.raises(UserError, match=host):
+            listening(host, 0)
