@@ -8,9 +8,9 @@ from typing import Any
 
 from tpt.data.dataset import ImageDataset, Sample
 from tpt.data.folder import read_names
+from tpt.data.images import is_upright
 from tpt.data.labels import number_labels
 from tpt.data.names import plain
-from tpt.data.orientation import is_upright
 from tpt.errors import BadImageError, DataError
 
 

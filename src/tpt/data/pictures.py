@@ -11,9 +11,8 @@ from pathlib import Path, PurePath
 from tpt.class_names import refuse_one_prompt, text_key
 from tpt.data.dataset import ImageDataset, Sample
 from tpt.data.folder import read_names
-from tpt.data.images import EXTENSIONS
+from tpt.data.images import EXTENSIONS, is_upright
 from tpt.data.names import counted_suffixes, plain
-from tpt.data.orientation import is_upright
 from tpt.data.store import FileStore, decode_text, read_file
 from tpt.errors import DataError
 from tpt.files import is_file
