@@ -113,7 +113,8 @@ class Method(nn.Module, ABC):
         tunes: whether it takes gradient steps.
         selects: whether it trusts some views more than others; False for a method that uses view 0 alone.
         paper: the settings of the method's own paper, by family of datasets ("imagenet", "natural_shift",
-            "fine_grained"); those under "" hold for all families and for any other dataset.
+            "fine_grained"); those under "" hold for all families and for any other dataset, and are the constructor's
+            defaults.
         bank: the text features.
         needs: what `adapt` takes besides the view features, as keyword arguments: "image_norm" (`image_norm_B`), the
             lengths of view 0's features, and "reward_features" (`reward_features_BVE`), another CLIP's.

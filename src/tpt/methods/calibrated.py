@@ -72,7 +72,7 @@ class ATPT(TPT):
     Args:
         clip: the frozen backbone.
         class_names: K names.
-        penalty_weight: at least 0; the published scripts' 10 for natural shifts, 80 for fine-grained datasets.
+        penalty_weight: at least 0; the published scripts' 80 for fine-grained datasets, 10 for natural shifts.
         tau: cosines are cut to [-tau, tau]; in (0, 1), the paper's 0.99999.
         settings: of `TPT`.
     """
@@ -83,7 +83,7 @@ class ATPT(TPT):
         self,
         clip: CLIP,
         class_names: Sequence[str],
-        penalty_weight: float = 10.0,
+        penalty_weight: float = 80.0,
         tau: float = 0.99999,
         **settings: Any,
     ) -> None:

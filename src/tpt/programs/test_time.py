@@ -48,7 +48,7 @@ def run(cfg: DictConfig, another: str = ANOTHER) -> float | None:
     reward = make_method.reward
     rewards = None if reward is None else make_cache(reward, device.type, str(trainer.precision), swept=swept)
     task = AdaptationTask(clip, make_method, data.datasets, cache=cache, reward=reward, reward_cache=rewards)
-    stage(f"Making the text features of {', '.join(d.name for d in data.datasets)}")
+    stage(f"Checking the method with the classes of {', '.join(d.name for d in data.datasets)}")
     make_method.check(data.num_views())
 
     with RunDirectory(
