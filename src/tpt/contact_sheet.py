@@ -22,10 +22,9 @@ from torch import Tensor
 from tpt.backbones import CLIP
 from tpt.backbones.other_views import encode_views_of
 from tpt.data import EpisodeDataModule, ImageDataset
-from tpt.data.store import content_digest
 from tpt.errors import UserError
 from tpt.faults import told
-from tpt.files import file_name
+from tpt.files import content_digest, file_name
 from tpt.hints import FAMILIES, explained
 from tpt.methods.base import ShownViews
 from tpt.printing import say

@@ -24,10 +24,10 @@ from tpt.reports.figures.heat_map import transfer_figure
 from tpt.reports.figures.methods import compared
 from tpt.reports.figures.style import POINTS, line_style, save_as
 from tpt.reports.measures import CalibrationBins
+from tpt.reports.pivots import Transfer, TransferCell
 from tpt.reports.report import make_report
 from tpt.reports.runs import Run, load_runs
 from tpt.reports.statistics import Interval
-from tpt.reports.transfer import Transfer, TransferCell
 
 
 def sweep(folder: Path) -> list[Run]:

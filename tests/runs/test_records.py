@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tpt.callbacks import RecordWriter
-from tpt.data.store import content_digest
 from tpt.errors import RunError
+from tpt.files import content_digest
 from tpt.runs import RECORD_SCHEMA, read_logits, read_notes, read_records
 from tpt.runs.records import ADDED, ANSWER, LOGITS, DamagedShardError, read_shard, shard_files, write_shard
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from tests.runs.test_records import row
 from tests.untrusted import FUZZ, JSON, damaged
-from tpt.data.store import content_digest
 from tpt.errors import UserError
+from tpt.files import content_digest
 from tpt.runs import RunDirectory, read_manifest, read_records
 from tpt.runs.manifest import differences
 from tpt.runs.records import DamagedShardError, read_shard, write_shard

@@ -14,8 +14,9 @@ from PIL import Image
 from tpt.class_names import published_ties, refuse_one_prompt, text_key
 from tpt.data.images import HEAD_BYTES, decode_image, is_turned
 from tpt.data.names import composed
-from tpt.data.store import Store, content_digest
+from tpt.data.store import Store
 from tpt.errors import BadImageError, DataError, UserError
+from tpt.files import content_digest
 
 HALVES = ("all", "base", "new")
 _READERS, _PARTS = 8, 64  # threads that look at the first bytes of files, and parts of the work

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import os
 import re
 import stat
@@ -23,11 +22,6 @@ MAX_FILE_BYTES = 512 * 2**20  # a larger file, or one in an archive that claims 
 _NO_PATH = re.compile(r"[\x00-\x1f\ud800-\udfff]")  # control characters, and halves of characters
 _KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
           stat.S_IFDIR: "a folder"}  # fmt: skip
-
-
-def content_digest(content: bytes) -> str:
-    """Sixteen hexadecimal digits that change with any byte."""
-    return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
 def read_file(path: str | Path, most: int = MAX_FILE_BYTES, first: int | None = None) -> bytes:

@@ -2,12 +2,12 @@
 
 from tpt.reports.formats import render
 from tpt.reports.measures import Measures, measures_of
+from tpt.reports.pivots import transfer_matrices
 from tpt.reports.report import make_report
 from tpt.reports.results import refuse_unanswered, results_of
 from tpt.reports.runs import Run, load_run, load_runs
 from tpt.reports.statistics import Gain, Interval, accuracy_interval, difference_interval, paired_gain
 from tpt.reports.table import print_table, results_grid
-from tpt.reports.transfer import transfer_matrices
 
 __all__ = [
     "Gain",

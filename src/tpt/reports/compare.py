@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,29 +45,12 @@ class Shared:
     only_one: int
 
 
-def after(outcome: ImageResult) -> bool:
-    """Whether the adapted answer is right."""
-    return outcome.after
-
-
-def before(outcome: ImageResult) -> bool:
-    """Whether the answer before adaptation is right."""
-    return outcome.before
-
-
-def shared_images(
-    first: Sequence[Run],
-    second: Sequence[Run],
-    dataset: str,
-    of_first: Callable[[ImageResult], bool] = after,
-    of_second: Callable[[ImageResult], bool] = after,
-) -> Shared:
-    """The outcomes of the images of a dataset that both sides have, joined by their path.
+def shared_images(first: Sequence[Run], second: Sequence[Run], dataset: str) -> Shared:
+    """The adapted answers to the images of a dataset that both sides have, joined by their path.
 
     Args:
         first, second: the runs of the two sides.
         dataset: whose images are meant.
-        of_first, of_second: which answer counts.
 
     Raises:
         UserError: an image of the same path has other bytes or another class, or the classes differ in number: the
@@ -78,9 +61,10 @@ def shared_images(
     paths = [path for path in one if path in two]
     for path in paths:
         _refuse_other_image(one[path] + two[path], dataset, path, first[0], second[0])
+    first_right, second_right = (_means([[o.after for o in side[path]] for path in paths]) for side in (one, two))
     return Shared(
-        _means([[of_first(o) for o in one[path]] for path in paths]),
-        _means([[of_second(o) for o in two[path]] for path in paths]),
+        first_right,
+        second_right,
         single=all(len(images[path]) == 1 for images in (one, two) for path in paths),
         only_one=len(one) + len(two) - 2 * len(paths),
     )
@@ -93,16 +77,11 @@ def compare(first: Sequence[Run], second: Sequence[Run], dataset: str) -> Compar
         first, second: the runs of two rows.
         dataset: whose images are meant.
     """
-    return comparison(shared_images(first, second, dataset))
-
-
-def comparison(shared: Shared) -> Comparison | None:
-    """The difference of two sides' accuracies; None without images."""
+    shared = shared_images(first, second, dataset)
     if not len(shared.first):
         return None
-    return Comparison(
-        difference_interval(shared.first - shared.second), p_value_of(shared), len(shared.first), shared.only_one
-    )
+    points = difference_interval(shared.first - shared.second)
+    return Comparison(points, p_value_of(shared), len(shared.first), shared.only_one)
 
 
 def mean_comparison(datasets: Sequence[Comparison | None]) -> Comparison | None:

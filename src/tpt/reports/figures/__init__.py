@@ -16,10 +16,10 @@ from tpt.reports.figures.knobs import curves, knob_figure
 from tpt.reports.figures.methods import compared, methods_figure
 from tpt.reports.figures.sheet import contact_sheet
 from tpt.reports.figures.style import save
+from tpt.reports.pivots import Transfer, transfer_matrices
 from tpt.reports.report import make_report
 from tpt.reports.rows import rows_of
 from tpt.reports.runs import Run
-from tpt.reports.transfer import Transfer, transfer_matrices
 
 __all__ = [
     "confusion_figure",

@@ -15,8 +15,9 @@ from scipy.stats import binomtest
 
 from tpt.errors import UserError
 from tpt.reports.figures.style import BLUE, GREY, MOST_PANELS, VERMILION, legend_above, panels, short, styled
-from tpt.reports.measures import BINS, PERCENT, CalibrationBins
+from tpt.reports.measures import BINS, CalibrationBins
 from tpt.reports.runs import Run
+from tpt.reports.statistics import PERCENT
 
 FEW, FEW_BINS = 300, 5  # of fewer images, fifteen bins show noise alone
 MANY_FLIPS = 300  # drawn smaller, and as pixels in SVG

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from tpt.reports.figures.style import COLUMN, PAGE, short, styled
 from tpt.reports.grid import signed
-from tpt.reports.transfer import Transfer
+from tpt.reports.pivots import Transfer
 
 COLOURS = "PuOr"  # diverging, told apart by the colour-blind and in grey at its ends
 LEAST = 0.05  # so that noise does not fill the scale

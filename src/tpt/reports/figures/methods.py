@@ -15,10 +15,10 @@ from matplotlib.ticker import StrMethodFormatter
 from tpt.errors import UserError
 from tpt.reports.figures.answers import FEW, FEW_BINS, reliability
 from tpt.reports.figures.style import COLOURS, DASHES, MARKERS, PAGE, styled
-from tpt.reports.measures import BINS, PERCENT
+from tpt.reports.measures import BINS
 from tpt.reports.report import Table, average_cell
 from tpt.reports.rows import Row
-from tpt.reports.statistics import Interval
+from tpt.reports.statistics import PERCENT, Interval
 
 
 @dataclass(frozen=True)
