@@ -7,11 +7,13 @@ import pytest
 
 from tests.reports.made_runs import make_run, rows_of, share
 from tpt.reports.__main__ import main
+from tpt.reports.compare import Comparison
 from tpt.reports.grid import MISSING
-from tpt.reports.pivots import Halves, base_to_new, relative_improvement, transfer_matrices
+from tpt.reports.pivots import Halves, base_to_new, transfer_matrices
 from tpt.reports.published import content
 from tpt.reports.report import make_report
 from tpt.reports.runs import load_runs
+from tpt.reports.statistics import Interval
 
 VIT, RN50 = "ViT-B-16-quickgelu/openai", "RN50-quickgelu/openai"
 
@@ -91,7 +93,8 @@ def learned(folder: Path, source: str, target: str, accuracy: float, n: int = 24
 def test_worked_example(tmp_path: Path) -> None:
     """Shu et al., the example under Figure 2: 33.41 % against 61.75 % is -0.46."""
     example = content()["transfer_matrix"]["worked_example"]
-    assert round(relative_improvement(example["accuracy"], example["zero_shot"]), 2) == example["cell"]
+    printed = Comparison(example["accuracy"], example["zero_shot"], Interval(0, 0, 0), None, 2463, 0)
+    assert round(printed.improvement or 0, 2) == example["cell"]
     source, target = example["source"], example["target"]
     learned(tmp_path, source, target, example["accuracy"])
     clip = rows_of(target, share(example["zero_shot"], 2463), share(example["zero_shot"], 2463))
@@ -100,7 +103,7 @@ def test_worked_example(tmp_path: Path) -> None:
     assert (matrix.sources, matrix.targets) == ((source,), (target,))
     cell = matrix.cells[source, target]
     assert cell.improvement == pytest.approx(example["cell"], abs=0.005) and cell.only_one == 0
-    assert cell.difference.low < cell.difference.mean < cell.difference.high < 0
+    assert cell.points.low < cell.points.mean < cell.points.high < 0
 
 
 def test_cells_by_source_and_target(tmp_path: Path) -> None:
@@ -114,7 +117,7 @@ def test_cells_by_source_and_target(tmp_path: Path) -> None:
     assert (matrix.sources, matrix.targets) == (("dtd", "eurosat"), ("dtd", "eurosat"))
     assert ("eurosat", "dtd") not in matrix.cells
     cell = matrix.cells["dtd", "eurosat"]
-    assert (cell.accuracy, cell.zero_shot, cell.images, cell.only_one) == (40, 80, 50, 50)
+    assert (cell.first, cell.second, cell.images, cell.only_one) == (40, 80, 50, 50)
     assert cell.improvement == pytest.approx(-0.5)
 
 

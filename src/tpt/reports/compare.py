@@ -17,16 +17,24 @@ class Comparison:
     """Two accuracies on the images that both have.
 
     Args:
+        first, second: in %.
         points: their difference, in percentage points, with its paired 95 % interval.
         p_value: of the exact McNemar test; None if a side is a mean over several runs, and for an average.
         images: that both have.
         only_one: images that one of them has and the other has not.
     """
 
+    first: float
+    second: float
     points: Interval
     p_value: float | None
     images: int
     only_one: int
+
+    @property
+    def improvement(self) -> float | None:
+        """Relative to `second`, as in Shu et al., Figure 2; None if that is 0."""
+        return (self.first - self.second) / self.second if self.second else None
 
 
 @dataclass(frozen=True)
@@ -80,8 +88,9 @@ def compare(first: Sequence[Run], second: Sequence[Run], dataset: str) -> Compar
     shared = shared_images(first, second, dataset)
     if not len(shared.first):
         return None
+    one, two = (float(100 * side.mean()) for side in (shared.first, shared.second))
     points = difference_interval(shared.first - shared.second)
-    return Comparison(points, p_value_of(shared), len(shared.first), shared.only_one)
+    return Comparison(one, two, points, p_value_of(shared), len(shared.first), shared.only_one)
 
 
 def mean_comparison(datasets: Sequence[Comparison | None]) -> Comparison | None:
@@ -89,8 +98,9 @@ def mean_comparison(datasets: Sequence[Comparison | None]) -> Comparison | None:
     known = [found for found in datasets if found is not None]
     if not known or len(known) < len(datasets):
         return None
+    one, two = (float(np.mean([getattr(c, side) for c in known])) for side in ("first", "second"))
     points = mean_of_intervals([found.points for found in known])
-    return Comparison(points, None, sum(c.images for c in known), sum(c.only_one for c in known))
+    return Comparison(one, two, points, None, sum(c.images for c in known), sum(c.only_one for c in known))
 
 
 def p_value_of(shared: Shared) -> float | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tpt.errors import UserError
 from tpt.files import harmless
-from tpt.reports.grid import Grid, Legend, grids, legend_of, letters_of, plain
+from tpt.reports.grid import Grid, Legend, Line, grids, legend_of, letters_of, plain
 from tpt.reports.markup import to_html, to_latex, to_markdown
 from tpt.reports.report import Cell, Report
 
@@ -77,19 +77,11 @@ def render_grids(tables: Sequence[Grid], legend: Legend, format: str, width: int
 
 
 def _texts(tables: Sequence[Grid], legend: Legend) -> str:
-    return _csv(
-        [
-            [
-                [_harmless(name) for name in table.header],
-                *(
-                    [_harmless(line.label), _harmless(line.second), *(_cell(text.text) for text in line.cells)]
-                    for line in table.lines
-                ),
-            ]
-            for table in tables
-        ],
-        legend,
-    )
+    return _csv([[[*map(_harmless, table.header)], *map(_line, table.lines)] for table in tables], legend)
+
+
+def _line(line: Line) -> list[str]:
+    return [_harmless(line.label), _harmless(line.second), *(_cell(text.text) for text in line.cells)]
 
 
 def _csv(tables: Sequence[Sequence[Sequence[str]]], legend: Legend) -> str:

@@ -10,13 +10,12 @@ from typing import TypeVar
 import numpy as np
 
 from tpt.errors import UserError
-from tpt.reports.compare import shared_images
+from tpt.reports.compare import Comparison, compare
 from tpt.reports.grid import HEADERS, MISSING, Grid, Legend, Line, Text, interval_text, signed
 from tpt.reports.published import AVERAGE, content, paper_backbone
 from tpt.reports.report import dataset_cell
 from tpt.reports.rows import Row, rows_of
 from tpt.reports.runs import Run
-from tpt.reports.statistics import Interval, difference_interval
 
 HALF = "data.classes"
 BASE, NEW = "base", "new"
@@ -64,30 +63,6 @@ class BaseToNew:
 
 
 @dataclass(frozen=True)
-class TransferCell:
-    """A cell of a transfer matrix.
-
-    Args:
-        accuracy: of the learned context on the target, in %.
-        zero_shot: of the written prompt on the same images, in %.
-        difference: of the two in percentage points, with its paired 95 % interval.
-        images: that both were tested on.
-        only_one: images that only one of them was tested on.
-    """
-
-    accuracy: float
-    zero_shot: float
-    difference: Interval
-    images: int
-    only_one: int
-
-    @property
-    def improvement(self) -> float | None:
-        """Relative, see `relative_improvement`; None if zero-shot classification gets nothing right."""
-        return relative_improvement(self.accuracy, self.zero_shot) if self.zero_shot else None
-
-
-@dataclass(frozen=True)
 class Transfer:
     """A transfer matrix.
 
@@ -95,28 +70,20 @@ class Transfer:
         method: coop or cocoop.
         backbone: its name.
         sources, targets: datasets, rows and columns.
-        cells: by source and target; what was not tested is missing.
+        cells: by source and target, the learned context against the written prompt on the images that both were
+            tested on; what was not tested is missing.
     """
 
     method: str
     backbone: str
     sources: tuple[str, ...]
     targets: tuple[str, ...]
-    cells: Mapping[tuple[str, str], TransferCell]
+    cells: Mapping[tuple[str, str], Comparison]
 
     @property
     def title(self) -> str:
         """Learner and backbone."""
         return f"{self.method}, {self.backbone}"
-
-
-def relative_improvement(accuracy: float, zero_shot: float) -> float:
-    """(accuracy - zero-shot accuracy) / zero-shot accuracy on the target, Shu et al., Figure 2.
-
-    Args:
-        accuracy, zero_shot: in the same unit.
-    """
-    return (accuracy - zero_shot) / zero_shot
 
 
 def base_to_new(runs: Sequence[Run]) -> list[BaseToNew]:
@@ -209,21 +176,11 @@ def _matrix(method: str, backbone: str, by_source: Mapping[str, list[Run]], base
                 f"{more[0].label} ({more[0].first.path}); give runs that differ in the seed alone."
             )
         for target in targets:
-            cell = _transfer_cell(row.having(target), [run for run in near if target in run.to_test], target)
+            cell = compare(row.having(target), [run for run in near if target in run.to_test], target)
             if cell is not None:
                 cells[source, target] = cell
     sources = tuple(sorted(by_source, key=lambda name: targets.index(name) if name in targets else len(targets)))
     return Transfer(method, backbone, sources, targets, cells)
-
-
-def _transfer_cell(runs: Sequence[Run], baselines: Sequence[Run], target: str) -> TransferCell | None:
-    """One cell, on the images that both sides have; None if there is none."""
-    shared = shared_images(runs, baselines, target)
-    if not len(shared.first):
-        return None
-    accuracy, zero_shot = (float(100 * side.mean()) for side in (shared.first, shared.second))
-    difference = difference_interval(shared.first - shared.second)
-    return TransferCell(accuracy, zero_shot, difference, len(shared.first), shared.only_one)
 
 
 def base_to_new_grids(found: Sequence[BaseToNew]) -> tuple[list[Grid], Legend]:
@@ -267,9 +224,9 @@ def transfer_grids(matrices: Sequence[Transfer]) -> tuple[list[Grid], Legend]:
 
 def _transfer_grid(matrix: Transfer) -> Grid:
     below = {
-        "accuracy": lambda cell: f"{cell.accuracy:.2f}",
-        "zero-shot": lambda cell: f"{cell.zero_shot:.2f}",
-        "95 % interval": lambda cell: interval_text(cell.difference),
+        "accuracy": lambda cell: f"{cell.first:.2f}",
+        "zero-shot": lambda cell: f"{cell.second:.2f}",
+        "95 % interval": lambda cell: interval_text(cell.points),
     }
     lines: list[Line] = []
     for source in matrix.sources:
@@ -278,7 +235,7 @@ def _transfer_grid(matrix: Transfer) -> Grid:
     return Grid(f"Transfer of {matrix.method}", ("learned on", "backbone", *matrix.targets), tuple(lines))
 
 
-def _improvement(cell: TransferCell) -> Text:
+def _improvement(cell: Comparison) -> Text:
     if cell.improvement is None:
         return Text(MISSING)
     return Text(signed(cell.improvement), (PART,) if cell.only_one else ())

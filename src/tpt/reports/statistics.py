@@ -100,10 +100,11 @@ def accuracy_interval(*groups: Sequence[float] | np.ndarray, level: float = LEVE
     Raises:
         UserError: there is no group, or an empty one.
     """
-    return mean_of_intervals([_wilson(float(group.mean()), len(group), level) for group in _checked(groups)])
+    return mean_of_intervals([wilson(float(group.mean()), len(group), level) for group in _checked(groups)])
 
 
-def _wilson(mean: float, n: int, level: float) -> Interval:
+def wilson(mean: float, n: int, level: float = LEVEL) -> Interval:
+    """Wilson's interval of a share of n, in %."""
     z = _two_sided(level)
     centre = (mean + z**2 / (2 * n)) / (1 + z**2 / n)
     wide = z / (1 + z**2 / n) * float(np.sqrt(mean * (1 - mean) / n + z**2 / (4 * n**2)))
