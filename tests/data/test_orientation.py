@@ -1,7 +1,6 @@
 """Photographs that lie on their side."""
 
 import io
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,9 +9,7 @@ from PIL import Image, ImageOps
 from tests.conftest import noise_image
 from tests.data.test_images import encoded
 from tests.untrusted import FUZZ, damaged
-from tpt.data import image_folder
 from tpt.data.images import HEAD_BYTES, decode_image, is_turned
-from tpt.errors import UserError
 
 
 def exif(orientation: int) -> Image.Exif:
@@ -39,23 +36,6 @@ def test_tags_that_say_nothing(tag: int) -> None:
     content = encoded(noise_image(0), "JPEG", exif=exif(tag))
     assert decode_image(content, "x.jpg", upright=True).tobytes() == decode_image(content, "x.jpg").tobytes()
     assert is_turned(content) is False
-
-
-def test_a_users_photographs_are_turned_and_counted(tmp_path: Path) -> None:
-    for name in ("cat", "dog"):
-        (tmp_path / name).mkdir()
-        for number in range(3):
-            tags = {"exif": exif(6)} if number < 2 and name == "cat" else {}
-            (tmp_path / name / f"{number}.jpg").write_bytes(encoded(noise_image(number), "JPEG", **tags))
-    turned, lying = image_folder(tmp_path), image_folder(tmp_path, orientation="ignore")
-    assert turned.notes == [
-        "2 of 6 pictures were turned upright as their orientation tags say (data.orientation=ignore leaves them)"
-    ]
-    assert lying.notes == [] and turned.image(0).size == lying.image(0).size[::-1] == (40, 48)
-    assert turned.file_identity(0) != lying.file_identity(0), "features of one are not the other's"
-    assert image_folder(tmp_path, limit=1, seed=1).notes[0].startswith("1 of 6 images")
-    with pytest.raises(UserError, match=r"Expected `data\.orientation` to be ignore or apply, got 'turn'"):
-        image_folder(tmp_path, orientation="turn")
 
 
 @pytest.mark.parametrize("order", [b"II", b"MM"])
