@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tpt.errors import UserError
 from tpt.files import dotted_values
-from tpt.programs import config_dir
+from tpt.places import config_dir
 
 TARGET, POSITIONAL = "_target_", "_args_"
 OF_HYDRA = {TARGET, "_partial_", "_recursive_", "_convert_"}
