@@ -24,18 +24,18 @@ from hypothesis import strategies as st
 from tests.own_data import png, write_shard
 from tests.own_lists import LISTS, remove_splits, write_own_lists
 from tests.paper_tree import SPLITS, paper_tree
-from tests.reports.made_runs import make_run, rows_of, share
+from tests.results.tables.made_runs import make_run, rows_of, share
 from tests.untrusted import FUZZ, JSON, damaged
 from tpt.data import ImageDataset, image_folder, image_list, read_entry, tar_shards
 from tpt.data.folder import read_names
 from tpt.data.images import decode_image
 from tpt.errors import BadImageError, UserError
 from tpt.files import content_digest
-from tpt.reports.formats import FORMATS, render
-from tpt.reports.report import make_report
-from tpt.reports.runs import load_runs
-from tpt.reports.training import training_of
-from tpt.runs import RunDirectory, read_manifest, records
+from tpt.results.runs import RunDirectory, read_manifest, records
+from tpt.results.tables.formats import FORMATS, render
+from tpt.results.tables.report import make_report
+from tpt.results.tables.runs import load_runs
+from tpt.results.tables.training import training_of
 
 
 @contextmanager

@@ -1,0 +1,139 @@
+"""How all figures look: the width of a paper's column, at least 8 points, colours that the colour-blind tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from tpt.errors import UserError
+from tpt.files import writing
+from tpt.results.tables.statistics import Interval
+
+P = ParamSpec("P")
+R = TypeVar("R")
+COLUMN, PAGE = 3.4, 6.9  # inches: one column of a two-column paper, and both
+POINTS = 8  # smallest text
+# Okabe and Ito, "Color universal design" (2008), without yellow and black, which are hard to see or taken.
+BLUE, VERMILION, GREEN, ORANGE, SKY, PURPLE = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7"
+GREY = "#777777"
+COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY)
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # as many as do not share a factor with the colours
+DASHES = ("-", "--", "-.", ":")
+DPI = 300
+MOST_PANELS = 12
+# Neither time nor program of the figure's making.
+METADATA: dict[str, Any] = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+RC: Any = {
+    "font.size": POINTS,
+    "axes.titlesize": POINTS,
+    "axes.labelsize": POINTS,
+    "xtick.labelsize": POINTS,
+    "ytick.labelsize": POINTS,
+    "legend.fontsize": POINTS,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 4.5,
+    "errorbar.capsize": 2,
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "tpt",  # the same figure has the same bytes
+}
+
+
+def styled(draw: Callable[P, R]) -> Callable[P, R]:
+    """A drawing function whose figure looks as described here, whatever the user's own settings of matplotlib."""
+
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> R:
+        with style():
+            return draw(*args, **kwargs)
+
+    drawn.__doc__, drawn.__name__ = draw.__doc__, draw.__name__
+    return drawn
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Within it, matplotlib's settings are ours."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(RC)
+        yield
+
+
+def line_style(number: int) -> dict[str, Any]:
+    """Colour, marker and dashes of the n-th line; no two of the first forty are the same."""
+    return {
+        "color": COLOURS[number % len(COLOURS)],
+        "marker": MARKERS[number % len(MARKERS)],
+        "linestyle": DASHES[number % len(DASHES)],
+    }
+
+
+def error_bars(axes: Axes, x: Any, intervals: Sequence[Interval], **look: Any) -> Any:
+    """Means with their intervals, as matplotlib's container."""
+    means, low, high = np.asarray([(i.mean, i.low, i.high) for i in intervals]).T
+    return axes.errorbar(x, means, yerr=np.clip([means - low, high - means], 0, None), **look)
+
+
+def panels(number: int, aspect: float = 1.0) -> tuple[Figure, list[Axes]]:
+    """A figure of `number` panels, up to three side by side, and its axes.
+
+    Args:
+        number: of panels.
+        aspect: height of a panel by its width.
+    """
+    across = min(number, 3)
+    down = -(-number // across)
+    width = (COLUMN, 5.0, PAGE)[across - 1]
+    figure = Figure(figsize=(width, width / across * aspect * down + 0.6), layout="constrained")
+    axes = figure.subplots(down, across, squeeze=False).flatten().tolist()
+    for spare in axes[number:]:
+        spare.remove()
+    return figure, axes[:number]
+
+
+def short(name: str, length: int = 28) -> str:
+    """A name that fits over a panel, with `$` kept from being read as mathematics."""
+    cut = name if len(name) <= length else f"{name[: length - 3]}..."
+    return cut.replace("$", r"\$")
+
+
+def save(figure: Figure, folder: str | Path, name: str) -> list[Path]:
+    """Writes `<name>.png` and `<name>.svg`, whole or not at all.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    return [save_as(figure, Path(folder) / f"{name}.{suffix}") for suffix in ("png", "svg")]
+
+
+def save_as(figure: Figure, path: str | Path) -> Path:
+    """Writes a figure, whole or not at all, in the format of the file's suffix; the same figure gives the same bytes.
+
+    Raises:
+        UserError: there is no such format.
+        OSError: it cannot be written.
+    """
+    path = Path(path)
+    if path.suffix not in METADATA:
+        raise UserError(f"Expected a file that ends in {', '.join(METADATA)}, got {str(path)!r}; choose one of them.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path) as partial, style():
+        figure.savefig(partial, format=path.suffix[1:], dpi=DPI, metadata=METADATA[path.suffix])
+    return path
+
+
+def legend_above(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
+    """One legend for all panels, in as many columns as fit."""
+    longest = max((len(label) for label in labels), default=1)
+    fitting = int(figure.get_figwidth() / (0.45 + 0.065 * longest))
+    figure.legend(handles, labels, loc="outside upper center", ncols=max(1, min(fitting, len(labels))))
