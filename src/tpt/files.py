@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -87,6 +88,20 @@ def read_bytes(path: Path, most: int = MOST_JSON_BYTES) -> bytes:
     """The content of a file that may be anybody's; raises as `open_plain`."""
     with open_plain(path, most) as file:
         return file.read(most + 1)
+
+
+def content_digest(content: bytes) -> str:
+    """Sixteen hexadecimal digits that change with any byte."""
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
+
+
+def dotted_values(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of nested dictionaries and lists that is neither, under its dotted key."""
+    if not isinstance(node, Mapping | list | tuple):
+        yield prefix.removesuffix("."), node
+        return
+    for key, value in node.items() if isinstance(node, Mapping) else enumerate(node):
+        yield from dotted_values(value, f"{prefix}{key}.")
 
 
 def harmless(text: str) -> str:

@@ -99,17 +99,6 @@ def test_names_by_folder(image_tree: Path, tmp_path: Path) -> None:
         image_folder(image_tree, class_names=file)
 
 
-def test_subset_is_seeded_and_noted(image_tree: Path) -> None:
-    some = image_folder(image_tree, limit=5, seed=1)
-    assert len(some) == 5 and some.size == 12
-    assert some.samples == image_folder(image_tree, limit=5, seed=1).samples
-    assert some.samples != image_folder(image_tree, limit=5, seed=2).samples
-    assert some.notes == ["5 of 12 images, drawn with seed 1"]
-    assert image_folder(image_tree, limit=100).notes == []
-    with pytest.raises(ValueError, match=r"Expected `data\.limit` of at least 1"):
-        image_folder(image_tree, limit=0)
-
-
 def test_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"found nothing; check data\.root"):
         image_folder(tmp_path / "absent")

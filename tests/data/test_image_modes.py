@@ -48,8 +48,8 @@ def test_deep_greys_by_their_range(values: np.ndarray, expected: np.ndarray) -> 
         ((RAMP * 2000).astype(np.int32), "0 to 126000, neither of 8 nor of 16 bits"),
         ((RAMP - 5).astype(np.int32), "-5 to 58, neither of 8 nor of 16 bits"),
         ((RAMP / 60).astype(np.float32), "0 to 1.05: from 0 to 1 with some beyond, or from 0 to 255 and almost black"),
-        (np.full((8, 8), np.nan, np.float32), "its pixels hold values that are not finite"),
-        (np.full((8, 8), np.inf, np.float32), "not finite"),
+        (np.full((8, 8), np.nan, np.float32), "its pixels are nan to nan, not all of them finite"),
+        (np.full((8, 8), np.inf, np.float32), "inf to inf, not all of them finite"),
     ],
 )
 def test_deep_greys_of_unclear_range(values: np.ndarray, message: str) -> None:

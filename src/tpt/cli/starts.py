@@ -18,8 +18,7 @@ from tpt.cli.settings import values_of
 from tpt.cli.sweeps import given_settings
 from tpt.cli.trust import TARGET, StrangeConfigError, known_parts, refuse_strangers
 from tpt.errors import UserError
-from tpt.files import write_text
-from tpt.results.runs.manifest import leaves
+from tpt.files import dotted_values, write_text
 from tpt.results.runs.start import Start, keep_start
 
 HYDRAS = ".hydra"  # folder of the files that Hydra keeps of a run
@@ -109,7 +108,7 @@ def refuse_strange_parts(cfg: DictConfig, run_dir: Path) -> None:
 def refuse_strange_names(cfg: DictConfig) -> None:
     """The same for names alone, before anything is imported to read its arguments."""
     if os.environ.get(STORED) and not cfg.get("trust"):
-        for key, value in leaves(OmegaConf.to_container(cfg, resolve=False)):
+        for key, value in dotted_values(OmegaConf.to_container(cfg, resolve=False)):
             if key.split(".")[-1] == TARGET and value not in known_parts():
                 raise StrangeConfigError(
                     f"Expected parts of tpt in the settings of the run, got {str(value)[:100]!r} for {key}; {WAY_OUT}."

@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tpt.cli.places import config_dir
 from tpt.errors import UserError
-from tpt.results.runs.manifest import leaves
+from tpt.files import dotted_values
 
 TARGET, POSITIONAL = "_target_", "_args_"
 OF_HYDRA = {TARGET, "_partial_", "_recursive_", "_convert_"}
@@ -47,7 +47,7 @@ def known_parts(folder: Path | None = None) -> frozenset[str]:
     found: set[str] = set()
     for file in sorted((folder or config_dir()).rglob("*.yaml")):
         content = yaml.safe_load(file.read_text("utf-8"))
-        found |= {str(value) for key, value in leaves(content) if key.split(".")[-1] == TARGET}
+        found |= {str(value) for key, value in dotted_values(content) if key.split(".")[-1] == TARGET}
     return frozenset(found)
 
 
@@ -109,7 +109,7 @@ def _strange_part(node: Mapping[str, Any], key: str) -> Iterator[str]:
 def _own_addresses() -> Iterator[str]:
     """The addresses that the project's own loggers have without further settings, the environment's included."""
     for file in sorted((config_dir() / "logger").glob("*.yaml")):
-        for _, value in leaves(yaml.safe_load(file.read_text("utf-8")) or {}):
+        for _, value in dotted_values(yaml.safe_load(file.read_text("utf-8")) or {}):
             if "://" in str(value):
                 with contextlib.suppress(OmegaConfBaseException):  # it refers to what is not in this file
                     yield str(OmegaConf.create([value])[0])

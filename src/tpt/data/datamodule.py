@@ -19,8 +19,8 @@ from torch.utils.data import DataLoader, Dataset
 from tpt.data.cache import CachedViews, FeatureCache
 from tpt.data.dataset import ImageDataset
 from tpt.data.loading import Loader
-from tpt.data.store import content_digest
 from tpt.errors import BadImageError, Count, Natural, Seed, UserError, checked
+from tpt.files import content_digest
 from tpt.views.batched import PlannedViews
 
 log = logging.getLogger(__name__)

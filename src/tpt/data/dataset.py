@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -11,11 +12,11 @@ from typing import Literal
 
 from PIL import Image
 
-from tpt.data.images import decode_image
+from tpt.data.images import HEAD_BYTES, decode_image, is_turned
 from tpt.data.names import composed
-from tpt.data.orientation import HEAD_BYTES, is_turned, tag_in
-from tpt.data.store import Store, content_digest
+from tpt.data.store import Store
 from tpt.errors import BadImageError, Count, DataError, Seed, published_ties, refuse_one_prompt, text_key
+from tpt.files import content_digest
 
 Classes = Literal["all", "base", "new"]
 _READERS, _PARTS = 8, 64  # threads that look at the first bytes of files, and parts of the work
@@ -193,13 +194,14 @@ class ImageDataset:
 
         def turned(path: str) -> bool:
             try:
-                tag = tag_in(self.store.read(path, first=HEAD_BYTES))
-                return is_turned(self.store.read(path)) if tag is None else tag != 1
+                found = is_turned(self.store.read(path, first=HEAD_BYTES))
+                return bool(is_turned(self.store.read(path)) if found is None else found)
             except BadImageError:  # said when its turn comes
                 return False
 
         paths = [sample.path for sample in self.samples]
-        with ThreadPoolExecutor(_READERS) as pool:
+        with ThreadPoolExecutor(_READERS) as pool, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's, on odd tags
             parts = pool.map(lambda start: sum(map(turned, paths[start::_PARTS])), range(_PARTS))
             return sum(parts)
 

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tpt.data.dataset import Classes, ImageDataset, Sample
-from tpt.data.images import EXTENSIONS
+from tpt.data.images import EXTENSIONS, Orientation, is_upright
 from tpt.data.names import composed, counted_suffixes, plain
-from tpt.data.orientation import Orientation, is_upright
 from tpt.data.store import FileStore, decode_text, read_file
 from tpt.errors import Count, DataError, Filled, Seed, checked, refuse_one_prompt, text_key
 
@@ -167,8 +166,8 @@ def _own_names(store: FileStore, folders: list[str], root: str | Path) -> list[s
     odd = [folder for folder in folders if store.is_odd(folder)]
     if odd:
         raise DataError(
-            f"Expected names of folders in UTF-8 in {root}, got {odd[0]}; rename it, or name the classes in "
-            "data.class_names."
+            f"Expected names of folders in UTF-8 in {root}, got {odd[0]}; rename it (for a zip archive, "
+            "zip the renamed folder again), or name the classes in data.class_names."
         )
     if all(folder.isdecimal() for folder in folders):
         raise DataError(

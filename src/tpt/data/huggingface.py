@@ -8,9 +8,9 @@ from typing import Any
 
 from tpt.data.dataset import Classes, ImageDataset, Sample
 from tpt.data.folder import read_names
+from tpt.data.images import Orientation, is_upright
 from tpt.data.labels import number_labels
 from tpt.data.names import plain
-from tpt.data.orientation import Orientation, is_upright
 from tpt.errors import BadImageError, Count, DataError, Filled, Seed, checked
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from PIL import Image
@@ -33,18 +32,11 @@ def to_eight_bits(picture: Image.Image) -> Image.Image:
     Raises:
         UserError: any other range: negative or not finite, of 10 or 12 bits perhaps, or beyond 16 bits.
     """
-    values = _range(picture)
+    convert = _conversion(picture)
     grey = Image.new("L", picture.size)
     for top, strip in _strips(picture):
-        grey.paste(Image.fromarray(_convert(strip, values)), (0, top))
+        grey.paste(Image.fromarray(convert(strip).astype(np.uint8)), (0, top))
     return grey
-
-
-@dataclass(frozen=True)
-class _Range:
-    low: float
-    high: float
-    whole: bool  # no fractions
 
 
 def _strips(picture: Image.Image) -> Iterator[tuple[int, np.ndarray]]:
@@ -53,31 +45,21 @@ def _strips(picture: Image.Image) -> Iterator[tuple[int, np.ndarray]]:
         yield top, np.asarray(picture.crop((0, top, picture.width, min(top + rows, picture.height))))
 
 
-def _range(picture: Image.Image) -> _Range:
-    low, high, whole = np.inf, -np.inf, True
-    for _, strip in _strips(picture):
-        if not np.isfinite(strip).all():
-            raise UserError("its pixels hold values that are not finite; convert it to 8 bits")
-        low, high = min(low, float(strip.min())), max(high, float(strip.max()))
-        whole = whole and (picture.mode != "F" or bool((strip == np.floor(strip)).all()))
-    _refuse_unclear(found := _Range(low, high, whole))
-    return found
-
-
-def _refuse_unclear(values: _Range) -> None:
-    shown = f"its pixels are {values.low:g} to {values.high:g}"
-    way_out = "convert it to 8 bits"
-    if values.low < 0 or values.high > _SIXTEEN_BITS:
-        raise UserError(f"{shown}, neither of 8 nor of 16 bits; {way_out}")
-    if 255 < values.high <= _TWELVE_BITS:
-        raise UserError(f"{shown}: of 10 or 12 bits, or of 16 and almost black; {way_out}")
-    if not values.whole and 1 < values.high <= _DARK:
-        raise UserError(f"{shown}: from 0 to 1 with some beyond, or from 0 to 255 and almost black; {way_out}")
-
-
-def _convert(strip: np.ndarray, values: _Range) -> np.ndarray:
-    if strip.dtype.kind == "f" and values.high <= 1:
-        return np.rint(strip * 255.0).astype(np.uint8)
-    if values.high > 255:
-        return (strip // 257).astype(np.uint8)
-    return np.rint(strip).astype(np.uint8) if strip.dtype.kind == "f" else strip.astype(np.uint8)
+def _conversion(picture: Image.Image) -> Callable[[np.ndarray], np.ndarray]:
+    ranges = [(strip.min(), strip.max(), (strip == np.floor(strip)).all()) for _, strip in _strips(picture)]
+    lows, highs, wholes = zip(*ranges, strict=True)
+    low, high, whole = float(np.min(lows)), float(np.max(highs)), all(wholes)
+    problem = None
+    if not np.isfinite([low, high]).all():
+        problem = ", not all of them finite"
+    elif low < 0 or high > _SIXTEEN_BITS:
+        problem = ", neither of 8 nor of 16 bits"
+    elif 255 < high <= _TWELVE_BITS:
+        problem = ": of 10 or 12 bits, or of 16 and almost black"
+    elif not whole and 1 < high <= _DARK:
+        problem = ": from 0 to 1 with some beyond, or from 0 to 255 and almost black"
+    if problem is not None:
+        raise UserError(f"its pixels are {low:g} to {high:g}{problem}; convert it to 8 bits")
+    if picture.mode == "F" and high <= 1:
+        return lambda strip: np.rint(strip * 255.0)
+    return (lambda strip: strip // 257) if high > 255 else np.rint

@@ -5,17 +5,22 @@ from __future__ import annotations
 import io
 import warnings
 from pathlib import PurePath
+from typing import Literal
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.ExifTags import Base
 
 from tpt.data.image_modes import is_deep, to_eight_bits
-from tpt.data.orientation import turn_of, turned
 from tpt.errors import BadImageError, UserError
 
 # Larger pictures are refused: a small file can claim any size (a decompression bomb).  The largest image of the
 # paper's datasets has some 90 million pixels.
 MAX_PIXELS = 178_956_970
 MAX_DECODED_BYTES = 1200 * 2**20  # of a picture in memory, as its file has it and as RGB
+Orientation = Literal["apply", "ignore"]
+HEAD_BYTES = 2**16  # of a file, from which `is_turned` usually judges
+# Formats whose orientation tag counts, and how their files begin; Pillow applies TIFF's own by itself.
+_TAGGED = {"JPEG": b"\xff\xd8", "PNG": b"\x89PNG", "WEBP": b"RIFF"}
 
 # What Pillow knows and is not opened: what it hands to other programs or libraries (PostScript, WMF), has no decoder
 # for (BUFR, GRIB, HDF5, MPEG), or unpacks without a bound (FITS).
@@ -87,10 +92,41 @@ def as_rgb(picture: Image.Image, upright: bool = False) -> Image.Image:
     Raises:
         UserError: pixel values of unclear meaning, see `to_eight_bits`.
     """
-    tag = turn_of(picture) if upright else 1
+    if upright:
+        picture = _turned(picture)
     if is_deep(picture.mode):
         picture = to_eight_bits(picture)
-    return turned(picture if picture.mode == "RGB" else picture.convert("RGB"), tag)
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def _turned(picture: Image.Image) -> Image.Image:
+    """The picture as its tag says; damaged tags say nothing."""
+    try:
+        picture.getexif()  # is kept
+    except Exception:  # of many kinds
+        return picture
+    picture.info.pop("exif", None)  # `exif_transpose` would write it again, and fails at odd tags
+    return ImageOps.exif_transpose(picture)
+
+
+def is_upright(orientation: Orientation) -> bool:
+    """Whether a setting says to turn photographs."""
+    return orientation == "apply"
+
+
+def is_turned(content: bytes) -> bool | None:
+    """Whether a file's tag says that its picture lies on its side or is mirrored; None if these bytes do not tell.
+
+    Args:
+        content: of the file, or its first `HEAD_BYTES`.
+    """
+    if not content.startswith(tuple(_TAGGED.values())):
+        return False
+    try:
+        picture = Image.open(io.BytesIO(content), formats=tuple(_TAGGED))
+        return "exif" in picture.info and picture.getexif().get(Base.Orientation) in range(2, 9)
+    except Exception:  # it ends too early, or is damaged, which the code that decodes it reports
+        return None
 
 
 def _formats(name: str) -> tuple[str, ...]:

@@ -13,9 +13,9 @@ import pyarrow.parquet
 
 from tpt.data.dataset import Classes, ImageDataset, Sample
 from tpt.data.folder import read_names
+from tpt.data.images import Orientation, is_upright
 from tpt.data.labels import number_labels
 from tpt.data.names import plain
-from tpt.data.orientation import Orientation, is_upright
 from tpt.data.store import FileStore, decode_text, read_file, refuse_escapes, refuse_missing
 from tpt.errors import Count, DataError, Filled, Seed, checked
 

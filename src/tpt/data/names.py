@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import struct
 import unicodedata
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePosixPath
-
-from tpt.errors import DataError
+from collections.abc import Iterable
+from pathlib import PurePosixPath
 
 # What NAS, Windows, macOS and Linux put beside pictures; all else that they leave begins with a dot.
 _LEFT_BEHIND = {
@@ -21,10 +18,6 @@ _LEFT_BEHIND = {
 _UTF8_FLAG = 0x800  # of a member of a zip archive: its name is UTF-8
 _UNICODE_PATH = 0x7075  # the extra field of Info-ZIP that holds a name in UTF-8
 _UNIX = 3  # the system that made a member, where a backslash may be part of a name
-# What Windows and older programs write instead: of DOS, of Western Europe, Russia, Japan, China.
-_LOCAL = ("cp437", "cp850", "cp1252", "cp866", "cp1251", "cp932", "gbk")
-_SCRIPTS = ("LATIN", "GREEK", "CYRILLIC", "CJK", "HIRAGANA", "KATAKANA")
-_JAPANESE = {"CJK", "HIRAGANA", "KATAKANA"}
 
 
 def is_left_behind(part: str) -> bool:
@@ -54,74 +47,26 @@ def counted_suffixes(paths: Iterable[str]) -> str:
     return ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in usual)
 
 
-def member_names(infos: Sequence[zipfile.ZipInfo], archive: Path) -> list[str]:
-    """The true names of an archive's members, with forward slashes.
+def member_name(info: zipfile.ZipInfo) -> str:
+    """The name of an archive's member, with forward slashes.
 
-    A name without a mark for its encoding is UTF-8 if all of them can be read so, as macOS and Linux write it; else
-    what one of the usual local encodings makes of it, if there is only one that gives a word of one script.
-
-    Raises:
-        DataError: several encodings give words; the message shows two.
+    UTF-8 if its mark, Info-ZIP's extra field or the bytes themselves say so, as macOS and Linux write it.  Other
+    bytes are those of a code page that nothing names; they stay what they are, see `plain`.
     """
-    unmarked = [i for i in infos if not i.flag_bits & _UTF8_FLAG and not i.orig_filename.isascii()]
-    raw = {id(i): i.orig_filename.encode("cp437") for i in unmarked}  # that is how `zipfile` has read them
-    encoding = "utf-8" if all(_reads(content, "utf-8") is not None for content in raw.values()) else None
-    names = []
-    for info in infos:
-        content = raw.get(id(info))
-        name = info.orig_filename if content is None else _unicode_path(info, content)
-        if name is None:
-            assert content is not None
-            name = content.decode("utf-8") if encoding else _local(content, archive)
-        names.append(name.split("\0")[0])
-    return [_slashes(info, name) for info, name in zip(infos, names, strict=True)]
-
-
-def _slashes(info: zipfile.ZipInfo, name: str) -> str:
-    """Some programs of Windows write backslashes between folders; elsewhere one may be part of a name."""
+    name = info.orig_filename
+    if not info.flag_bits & _UTF8_FLAG:
+        raw = name.encode("cp437")  # that is how `zipfile` has read it
+        name = (_unicode_path(info.extra, raw) or raw).decode("utf-8", "surrogateescape")
+    name = name.split("\0")[0]
+    # Some programs of Windows write backslashes between folders; elsewhere one may be part of a name.
     return name if info.create_system == _UNIX and "/" in name else name.replace("\\", "/")
 
 
-def _reads(content: bytes, encoding: str) -> str | None:
-    try:
-        return content.decode(encoding)
-    except UnicodeDecodeError:
-        return None
-
-
-def _unicode_path(info: zipfile.ZipInfo, content: bytes) -> str | None:
+def _unicode_path(extra: bytes, name: bytes) -> bytes | None:
     """The name in UTF-8 that a member may have beside its own, if it is of the same name."""
-    extra = info.extra
     while len(extra) >= 4:
         kind, size = struct.unpack_from("<HH", extra)
         field, extra = extra[4 : 4 + size], extra[4 + size :]
-        if kind == _UNICODE_PATH and len(field) > 5 and field[1:5] == struct.pack("<I", zlib.crc32(content)):
-            return _reads(field[5:], "utf-8")
+        if kind == _UNICODE_PATH and len(field) > 5 and field[1:5] == struct.pack("<I", zlib.crc32(name)):
+            return field[5:]
     return None
-
-
-def _local(content: bytes, archive: Path) -> str:
-    readings: dict[str, str] = {}
-    for encoding in _LOCAL:
-        name = _reads(content, encoding)
-        if name is not None and _is_word(name):
-            readings.setdefault(name, encoding)
-    if len(readings) == 1:
-        return next(iter(readings))
-    shown = " or ".join(f"{name!r} ({encoding})" for name, encoding in list(readings.items())[:2])
-    raise DataError(
-        f"Expected names in UTF-8 in {archive}, but one may be {shown or repr(content)} and nothing says which; zip "
-        "it again with UTF-8 names, or unpack it and pass the folder."
-    )
-
-
-def _is_word(name: str) -> bool:
-    """Whether its characters beyond ASCII are letters, and each word's are of one script."""
-    if any(unicodedata.category(c)[0] not in "LM" for c in name if not c.isascii()):
-        return False
-    for word in re.split(r"[\W_]+", name):
-        scripts = {unicodedata.name(c, "").split()[0] for c in word if c.isalpha() and unicodedata.name(c, "")}
-        found = {next((s for s in _SCRIPTS if script.startswith(s)), script) for script in scripts}
-        if len(found) > 1 and not found <= _JAPANESE:
-            return False
-    return True

@@ -10,9 +10,8 @@ from pathlib import Path, PurePath
 
 from tpt.data.dataset import ImageDataset, Sample
 from tpt.data.folder import read_names
-from tpt.data.images import EXTENSIONS
+from tpt.data.images import EXTENSIONS, Orientation, is_upright
 from tpt.data.names import counted_suffixes, plain
-from tpt.data.orientation import Orientation, is_upright
 from tpt.data.store import FileStore, decode_text, read_file
 from tpt.errors import Count, DataError, Filled, Seed, checked, refuse_one_prompt, text_key
 from tpt.files import is_file

@@ -13,10 +13,9 @@ from pathlib import Path
 
 from tpt.data.dataset import Classes, ImageDataset, Sample
 from tpt.data.folder import SPLITS, read_names
-from tpt.data.images import EXTENSIONS
+from tpt.data.images import EXTENSIONS, Orientation, is_upright
 from tpt.data.labels import json_label, number_labels
 from tpt.data.names import is_data, is_left_behind, plain
-from tpt.data.orientation import Orientation, is_upright
 from tpt.data.store import MAX_FILE_BYTES, is_file
 from tpt.errors import BadImageError, Count, DataError, Filled, Seed, checked
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import os
 import re
 import stat
@@ -15,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from tpt.data.names import composed, is_data, is_left_behind, member_names, plain
-from tpt.errors import BadImageError, DataError, Filled
+from tpt.data.names import composed, is_data, is_left_behind, member_name, plain
+from tpt.errors import BadImageError, DataError
 
 MAX_FILE_BYTES = 512 * 2**20  # a larger file, or one in an archive that claims to unpack to more, is refused
 
@@ -25,12 +24,7 @@ _KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR:
           stat.S_IFDIR: "a folder"}  # fmt: skip
 
 
-def content_digest(content: bytes) -> str:
-    """Sixteen hexadecimal digits that change with any byte."""
-    return hashlib.blake2b(content, digest_size=8).hexdigest()
-
-
-def read_file(path: Filled | Path, most: int = MAX_FILE_BYTES, first: int | None = None) -> bytes:
+def read_file(path: str | Path, most: int = MAX_FILE_BYTES, first: int | None = None) -> bytes:
     """The bytes of a regular file; nothing else is opened, since a pipe would hang and a device never end.
 
     Args:
@@ -79,8 +73,8 @@ class Store(Protocol):
 class FileStore:
     """The files below `root`, by their path relative to it, with forward slashes.
 
-    Paths are text: if the name of a file is not UTF-8, its other bytes are written `\\xe9`.  Safe to hand to worker
-    processes: an archive is opened once in each.
+    Paths are text: if the name of a file, in a folder or an archive, is not UTF-8, its other bytes are written `\\xe9`.
+    Safe to hand to worker processes: an archive is opened once in each.
 
     Args:
         root: a folder, or a `.zip` file.
@@ -106,14 +100,12 @@ class FileStore:
         if not self.is_archive:
             return FileStore(self.root / self._real.get(folder, folder))
         inner = copy.copy(self)
-        inner.inside = f"{self.inside}{folder}/"
+        inner.inside, inner._real = f"{self.inside}{self._real.get(folder, folder)}/", {}
         return inner
 
     def _refuse_damaged(self) -> None:
         try:
             self._zip()
-        except DataError:
-            raise
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error) as error:
             raise DataError(
                 f"Expected a zip archive at {self.root}, but its table of contents is damaged ({error}); get it again."
@@ -122,8 +114,7 @@ class FileStore:
     def _zip(self) -> zipfile.ZipFile:
         if self._archive is None or self._owner != os.getpid():  # file positions must not be shared by forks
             self._archive, self._owner = zipfile.ZipFile(self.root), os.getpid()
-            infos = self._archive.infolist()
-            self._members = dict(zip(member_names(infos, self.root), infos, strict=True))
+            self._members = {member_name(info): info for info in self._archive.infolist()}
         return self._archive
 
     def __getstate__(self) -> dict[str, object]:
@@ -134,13 +125,11 @@ class FileStore:
         if self.is_archive:
             self._zip()
             start = len(self.inside)
-            found = [p[start:] for p, i in self._members.items() if p.startswith(self.inside) and not i.is_dir()]
-            found = [p for p in found if not p.endswith("/")]  # a folder written with a backslash
+            inner = [p[start:] for p in self._members if p.startswith(self.inside) and not p.endswith("/")]
         else:
-            found = [
-                self._named((folder / file).relative_to(self.root).as_posix()) for folder, file in _walk(self.root)
-            ]
-        yield from sorted((p for p in found if is_data(p)), key=lambda path: (composed(path), path))
+            inner = [(folder / file).relative_to(self.root).as_posix() for folder, file in _walk(self.root)]
+        found = [self._named(path) for path in inner if is_data(path)]
+        yield from sorted(found, key=lambda path: (composed(path), path))
 
     def folders(self) -> list[str]:
         """Names of the folders directly below the root, in sorted order."""
@@ -150,8 +139,9 @@ class FileStore:
             inner = (p[start:] for p in self._members if p.startswith(self.inside))
             names = {p.split("/")[0] for p in inner if "/" in p}
         else:
-            names = {self._named(p.name) for p in self.root.iterdir() if p.is_dir()}
-        return sorted((n for n in names if not is_left_behind(n)), key=lambda name: (composed(name), name))
+            names = {p.name for p in self.root.iterdir() if p.is_dir()}
+        found = [self._named(name) for name in names if not is_left_behind(name)]
+        return sorted(found, key=lambda name: (composed(name), name))
 
     def is_odd(self, path: str) -> bool:
         """Whether a path is not the file's own name: that is no UTF-8."""

@@ -24,12 +24,11 @@ from tpt.cli.hints import FAMILIES, explained
 from tpt.cli.trust import refuse_strangers
 from tpt.clip import CLIP
 from tpt.data import EpisodeDataModule, ImageDataset
-from tpt.data.store import content_digest
 from tpt.engine.printing import say
 from tpt.engine.tasks import MethodMaker
 from tpt.engine.tasks.method_maker import MakeMethod
 from tpt.errors import UserError
-from tpt.files import file_name
+from tpt.files import content_digest, file_name
 from tpt.methods.base import ShownViews
 from tpt.results.figures import contact_sheet
 from tpt.results.figures.style import save_as

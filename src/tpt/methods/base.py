@@ -116,7 +116,8 @@ class Method(nn.Module, ABC):
         tunes: whether it takes gradient steps.
         selects: whether it trusts some views more than others; False for a method that uses view 0 alone.
         paper: the settings of the method's own paper, by family of datasets ("imagenet", "natural_shift",
-            "fine_grained"); those under "" hold for all families and for any other dataset.
+            "fine_grained"); those under "" hold for all families and for any other dataset, and are the constructor's
+            defaults.
         bank: the text features.
         encoders: its arguments, and attributes, that are other image encoders.  They encode the same views, once: for
             `("teacher",)`, `adapt` gets `teacher_features_BVE`.

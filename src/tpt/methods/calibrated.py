@@ -77,7 +77,7 @@ class ATPT(TPT):
     Args:
         clip: the frozen backbone.
         class_names: K names.
-        penalty_weight: at least 0; the published scripts' 10 for natural shifts, 80 for fine-grained datasets.
+        penalty_weight: at least 0; the published scripts' 80 for fine-grained datasets, 10 for natural shifts.
         tau: cosines are cut to [-tau, tau]; in (0, 1), the paper's 0.99999.
         settings: of `TPT`.
     """

@@ -23,11 +23,12 @@ from tpt.results.figures.answers import reliability
 from tpt.results.figures.heat_map import transfer_figure
 from tpt.results.figures.methods import compared
 from tpt.results.figures.style import POINTS, line_style, save_as
+from tpt.results.tables.compare import Comparison
 from tpt.results.tables.measures import CalibrationBins
+from tpt.results.tables.pivots import Transfer
 from tpt.results.tables.report import make_report
 from tpt.results.tables.runs import Run, load_runs
 from tpt.results.tables.statistics import Interval
-from tpt.results.tables.transfer import Transfer, TransferCell
 
 
 def sweep(folder: Path) -> list[Run]:
@@ -134,9 +135,11 @@ def test_reliability_has_the_bins_of_the_calibration_error() -> None:
     confidence[:3] = 1.0
     right = rng.random(500) < confidence**2
     bins = reliability(confidence, right)
-    assert sum(b.images for b in bins) == 500 and all(b.low <= b.accuracy <= b.high for b in bins)
-    error = sum(b.images * abs(b.accuracy - b.confidence) for b in bins) / 500
-    assert error == pytest.approx(CalibrationBins().update(confidence, right).error())
+    assert sum(b.images for b in bins) == 500 and all(
+        b.accuracy.low <= b.accuracy.mean <= b.accuracy.high for b in bins
+    )
+    error = sum(b.images * abs(b.accuracy.mean - b.confidence) for b in bins) / 500
+    assert error == pytest.approx(100 * CalibrationBins().update(confidence, right).error())
 
 
 def test_reliability_figure(tmp_path: Path) -> None:
@@ -149,11 +152,11 @@ def test_reliability_figure(tmp_path: Path) -> None:
     drawn = figure.axes[0].containers[1].lines[0].get_xydata()
     right = run.records["pred"].to_numpy() == run.records["label"].to_numpy()
     bins = reliability(run.records["confidence"].to_numpy().astype(float), right, 5)
-    np.testing.assert_allclose(drawn, [[100 * b.confidence, 100 * b.accuracy] for b in bins])
+    np.testing.assert_allclose(drawn, [[b.confidence, b.accuracy.mean] for b in bins])
 
 
 def test_heat_map() -> None:
-    cell = TransferCell(33.41, 61.75, Interval(-28.34, -30, -26), 2463, 0)
+    cell = Comparison(33.41, 61.75, Interval(-28.34, -30, -26), None, 2463, 0)
     figure = transfer_figure(
         Transfer("coop", "RN50", ("dtd", "eurosat"), ("flowers102", "dtd"), {("dtd", "flowers102"): cell})
     )

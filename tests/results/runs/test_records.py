@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tpt.data.store import content_digest
 from tpt.engine.callbacks import RecordWriter
 from tpt.errors import RunError
+from tpt.files import content_digest
 from tpt.results.runs import RECORD_SCHEMA, read_logits, read_notes, read_records
 from tpt.results.runs.records import ADDED, ANSWER, LOGITS, DamagedShardError, read_shard, shard_files, write_shard
 

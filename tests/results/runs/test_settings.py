@@ -6,7 +6,7 @@ import pytest
 
 from tests.results.tables.made_runs import make_run, rows_of, share
 from tpt.results.runs.manifest import differences, read_manifest
-from tpt.results.runs.settings import REGISTER, Setting, axis_label, meaning
+from tpt.results.runs.settings import REGISTER, Meaning, axis_label, meaning
 from tpt.results.tables.rows import rows_of as table_rows
 from tpt.results.tables.runs import load_runs
 
@@ -45,7 +45,7 @@ def test_manifests_and_rows_read_the_register(tmp_path: Path, key: str, continue
 def test_the_longest_entry_holds() -> None:
     assert not meaning("data.root").row and meaning("data.limit").row
     assert meaning("data.limit.anything").row
-    assert meaning("database.root") == Setting()
+    assert meaning("database.root") == Meaning()
     assert meaning("method.optimizer._partial_").label is False
 
 
@@ -60,4 +60,4 @@ def test_no_entry_repeats_what_holds_without_it() -> None:
     for key, entry in REGISTER.items():
         parts = key.split(".")
         above = [REGISTER[up] for n in range(1, len(parts)) if (up := ".".join(parts[:n])) in REGISTER]
-        assert entry != (above or [Setting()])[-1], key
+        assert entry != (above or [Meaning()])[-1], key

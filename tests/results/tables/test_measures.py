@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchmetrics.classification import BinaryCalibrationError
 
-from tpt.results.tables.measures import LABELLED, MEASURES, CalibrationBins, Measures
+from tpt.results.tables.measures import LABELLED, MEASURES, CalibrationBins, Measures, table_of
 
 
 @pytest.mark.parametrize("bins", [15, 20])
@@ -50,7 +50,7 @@ def test_measures_of_three_rows() -> None:
     """By hand; a row without an answer counts in time alone."""
     failed = {**row(0, 0, 0, []), "problem": "unreadable", "content": None}
     rows = [row(0, 0.9, 1.0, [0, 2]), row(4, 0.6, 2.0, [1, 2]), row(7, 0.2, 3.0, [0, 1]), failed]
-    measures = Measures().update(rows[:1]).update(rows[1:])
+    measures = Measures().add(table_of(rows[:1])).add(table_of(rows[1:]))
     found = measures.values()
     assert found["acc"] == pytest.approx(100 / 3) and found["acc5"] == pytest.approx(200 / 3)
     assert found["acc_zero_shot"] == 0 and found["acc5_zero_shot"] == pytest.approx(100 / 3)
@@ -66,8 +66,8 @@ def test_measures_of_three_rows() -> None:
 def test_without_labels_there_is_neither_accuracy_nor_calibration() -> None:
     """And what is left is what it is with labels."""
     rows = [row(0, 0.9, 1.0, [0, 2]), row(4, 0.6, 2.0, [1, 2])]
-    with_labels = Measures().update(rows).values()
-    without = Measures().update([r | dict.fromkeys(("label", "rank", "rank_zero_shot")) for r in rows]).values()
+    with_labels = Measures().add(table_of(rows)).values()
+    without = Measures().add(table_of([r | dict.fromkeys(("label", "rank", "rank_zero_shot")) for r in rows])).values()
     gone = {f"{name}{end}" for name in LABELLED for end in ("", "_zero_shot")}
     assert without.keys() == with_labels.keys() - gone == set(MEASURES) - gone
     assert without == {key: value for key, value in with_labels.items() if key not in gone}

@@ -7,16 +7,17 @@ import logging
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from tpt.checks import whole_number
+from annotated_types import Ge, Le
+
 from tpt.cli.compose import options
 from tpt.cli.demo.controls import CONTROLS, MOST_NAMES, MOST_VIEWS, chosen_method, chosen_names, chosen_values, default
 from tpt.cli.demo.examples import first_names, write_drawings
 from tpt.cli.demo.look import Looker
 from tpt.cli.demo.page import CSS, NOTHING_YET, about_html, answers_html, problem_html, views_html
 from tpt.clip.model import CLIP
-from tpt.errors import BadImageError, UserError
+from tpt.errors import BadImageError, UserError, refuse
 
 log = logging.getLogger(__name__)
 
@@ -152,7 +153,7 @@ def show(looker: Looker, picture: Any, classes: Any, method: Any, views: Any, *v
         if not isinstance(picture, dict):
             return problem_html(NO_PICTURE), ""
         names, method = chosen_names(classes), chosen_method(method)
-        number = whole_number("Views", views, 1, MOST_VIEWS)
+        number = refuse("Views", Annotated[int, Ge(1), Le(MOST_VIEWS)], views)
         look = looker(picture["path"], names, method, number, chosen_values(method, values))
     except BadImageError as error:
         # Without the folder, which says nothing, and the settings of the command line, which are not here.

@@ -9,11 +9,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
-from tpt.checks import real_number, whole_number
+from annotated_types import Ge, Le
+
 from tpt.cli.compose import comments_of, known_option, values_of
-from tpt.errors import UserError
+from tpt.errors import Share, UserError, refuse
 
 MOST_VIEWS = 128
 MOST_STEPS = 20
@@ -48,6 +49,11 @@ class Control:
         return None if value is None else self.check(self.label, value)
 
 
+def within(hint: Any) -> Callable[[str, Any], Any]:
+    """A check of a value against the limits of an annotation."""
+    return lambda name, value: refuse(name, hint, value)
+
+
 def text(name: str, value: Any, most: int) -> str:
     """The value, a text of at most `most` characters; raises a UserError."""
     if not isinstance(value, str) or len(value) > most or any("\ud800" <= letter <= "\udfff" for letter in value):
@@ -68,7 +74,7 @@ CONTROLS = (
         "of the optimizer",
         "Number",
         {"minimum": 0, "maximum": MOST_STEPS, "precision": 0, "placeholder": PLACEHOLDER},
-        functools.partial(whole_number, least=0, most=MOST_STEPS),
+        within(Annotated[int, Ge(0), Le(MOST_STEPS)]),
     ),
     Control(
         "method.lr",
@@ -76,7 +82,7 @@ CONTROLS = (
         "of the optimizer",
         "Number",
         {"minimum": 0, "maximum": 1, "step": 0.001, "placeholder": PLACEHOLDER},
-        functools.partial(real_number, above=0, most=1),
+        within(Share),
     ),
     Control(
         "method.selection_p",
@@ -84,7 +90,7 @@ CONTROLS = (
         "share of the views, the surest",
         "Number",
         {"minimum": 0, "maximum": 1, "step": 0.05, "placeholder": PLACEHOLDER},
-        functools.partial(real_number, above=0, most=1),
+        within(Share),
     ),
     Control(
         "context.ctx_init",

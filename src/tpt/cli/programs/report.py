@@ -13,15 +13,13 @@ from tpt.cli.errors import told
 from tpt.engine.printing import printable, say
 from tpt.errors import UserError
 from tpt.files import write_text
-from tpt.results.tables.base_to_new import base_to_new, base_to_new_grids
 from tpt.results.tables.brief import SORTS, brief_grids
 from tpt.results.tables.classes import MOST, class_grids
 from tpt.results.tables.formats import FORMATS, SUFFIXES, WIDTH, format_of, render, render_grids, terminal_width
-from tpt.results.tables.report import Report, make_report
+from tpt.results.tables.pivots import base_to_new, base_to_new_grids, transfer_grids, transfer_matrices
+from tpt.results.tables.report import make_report
 from tpt.results.tables.results import SOURCES
 from tpt.results.tables.runs import Run, load_runs
-from tpt.results.tables.transfer import transfer_matrices
-from tpt.results.tables.transfer_grid import transfer_grids
 
 
 def parser() -> argparse.ArgumentParser:
@@ -65,22 +63,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def report(args: argparse.Namespace) -> None:
     """Does what a command line asks for."""
-    format = format_of(args.format, args.out)
+    format, width = format_of(args.format, args.out), terminal_width() or WIDTH
     runs = load_runs(args.runs)
     learned_on = dict(_pair(text) for text in args.learned_on)
     if args.per_class:
         whole = args.out is not None or format == "csv"
-        text = render_grids(*class_grids(runs, None if whole else MOST), format, _width())
+        text = render_grids(*class_grids(runs, None if whole else MOST), format, width)
     elif args.base_to_new:
-        text = render_grids(*base_to_new_grids(base_to_new(runs)), format, _width())
+        text = render_grids(*base_to_new_grids(base_to_new(runs)), format, width)
     elif args.transfer:
-        text = _transfer(runs, learned_on, format)
+        text = render_grids(*transfer_grids(transfer_matrices(runs, learned_on)), format, width)
     else:
         made = make_report(runs, _against(args.against), args.source)
         if args.brief or args.sort is not None:
-            text = render_grids(*brief_grids(made, args.sort or "accuracy"), format, _width())
+            text = render_grids(*brief_grids(made, args.sort or "accuracy"), format, width)
         else:
-            text = _table(made, format)
+            text = render(made, format, width)
     if args.out is None:
         print(printable(text) if format == "terminal" else text, end="")
     else:
@@ -90,18 +88,6 @@ def report(args: argparse.Namespace) -> None:
 
         for path in draw_all(runs, args.figures, learned_on):
             say(str(path), error=True)
-
-
-def _table(made: Report, format: str) -> str:
-    return render(made, format, _width())
-
-
-def _width() -> int:
-    return terminal_width() or WIDTH
-
-
-def _transfer(runs: Sequence[Run], learned_on: dict[str, str], format: str) -> str:
-    return render_grids(*transfer_grids(transfer_matrices(runs, learned_on)), format, _width())
 
 
 def _against(text: str | None) -> str | Sequence[Run] | None:

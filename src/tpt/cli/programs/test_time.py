@@ -49,7 +49,7 @@ def run(cfg: DictConfig, another: str = ANOTHER) -> float | None:
         clip, device.type, str(trainer.precision), swept=swept, others=encoders
     )
     task = AdaptationTask(clip, make_method, data.datasets, cache=cache, encoders=encoders)
-    stage(f"Making the text features of {', '.join(d.name for d in data.datasets)}")
+    stage(f"Checking the method with the classes of {', '.join(d.name for d in data.datasets)}")
     make_method.check(data.num_views())
 
     with RunDirectory(

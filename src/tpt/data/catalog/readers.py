@@ -25,7 +25,7 @@ from tpt.data.catalog.places import (
     images_of,
 )
 from tpt.data.dataset import Classes, ImageDataset, Sample
-from tpt.data.orientation import Orientation, is_upright
+from tpt.data.images import Orientation, is_upright
 from tpt.data.store import FileStore, decode_text, is_file, read_file, refuse_escapes, refuse_missing
 from tpt.errors import Count, DataError, Filled, Seed, checked
 

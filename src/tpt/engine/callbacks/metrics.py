@@ -1,20 +1,50 @@
-"""Logs accuracy, calibration, entropy and selected views of each dataset, before and after adaptation."""
+"""Logs accuracy, calibration, entropy and selected views of each dataset, before and after adaptation.
+
+Accuracy while a run goes on is torchmetrics'.  The rest comes from `tpt.results.tables.measures`, which reads records without
+torch, as reports do.  torchmetrics' calibration error is not used: it gives confidence 1 a bin of its own and closes
+bins below, where Guo et al. close them above.  Nor is its confusion matrix: the one that is shown is of answers before
+against answers after adaptation, and K x K numbers a dataset are many for ImageNet.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections import defaultdict
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import torch
 from lightning import Callback, LightningModule, Trainer
+from torchmetrics.classification import MulticlassAccuracy
 
 from tpt.engine.tasks.outcome import Outcome
 from tpt.errors import Count, checked
-from tpt.results.tables.measures import MEASURES, Measures, measures_of
-from tpt.results.tables.results import averages, gain_values
+from tpt.results.tables.measures import ENDS, Measures, table_of
+from tpt.results.tables.results import gain_values, numbers_of
+from tpt.results.tables.statistics import PERCENT
 
-AVERAGE, SHIFTED = "average", "shifted"  # in place of a dataset's name
+
+class Running:
+    """The measures of a dataset's records so far, in this process."""
+
+    def __init__(self) -> None:
+        self.measures = Measures()
+        self._accuracy = {f"acc{end}": MulticlassAccuracy(average="micro") for end in ENDS}
+
+    def add(self, records: pa.Table) -> None:
+        """Adds records, with the columns of `tpt.results.runs.RECORD_SCHEMA`."""
+        self.measures.add(records)
+        rows = records.filter(pc.and_(pc.is_valid(records["rank"]), pc.is_null(records["problem"])))
+        label = torch.tensor(rows["label"].to_numpy())
+        for end in ENDS if len(rows) else ():
+            self._accuracy[f"acc{end}"].update(torch.tensor(rows[f"pred{end}"].to_numpy()), label)
+
+    def values(self) -> dict[str, float]:
+        """All measures; rates are those of one process."""
+        found, gain = self.measures.values(), self.measures.gain()
+        found |= {name: PERCENT * float(acc.compute()) for name, acc in self._accuracy.items() if name in found}
+        return found if gain is None else found | gain_values({"gain": dataclasses.asdict(gain)})
 
 
 class DatasetMetrics(Callback):
@@ -31,20 +61,16 @@ class DatasetMetrics(Callback):
     @checked
     def __init__(self, every_n_images: Count = 50) -> None:
         self.every_n_images = every_n_images
-        self._measures: dict[str, Measures] = {}
+        self._running: defaultdict[str, Running] = defaultdict(Running)
         self._done = 0
         self._logged = 0
 
     def begin(self, records: pa.Table) -> None:
         """Receives the records of earlier sessions."""
         for name in pc.unique(records["dataset"]).to_pylist() if len(records) else []:
-            self._measures[name] = measures_of(records.filter(pc.equal(records["dataset"], name)))
-            self._done += self._measures[name].images
+            self._running[name].add(records.filter(pc.equal(records["dataset"], name)))
+            self._done += self._running[name].measures.images
         self._logged = self._done
-
-    def running(self, dataset: str) -> Measures:
-        """The measures of a dataset so far."""
-        return self._measures.setdefault(dataset, Measures())
 
     def on_test_batch_end(
         self,
@@ -57,14 +83,11 @@ class DatasetMetrics(Callback):
     ) -> None:
         """Adds a batch."""
         outcome: Outcome = outputs
-        name = outcome.dataset.name
-        self.running(name).update(outcome.rows)
+        running = self._running[outcome.dataset.name]
+        running.add(table_of(outcome.rows))
         self._done += len(outcome.rows)
         if self._done - self._logged >= self.every_n_images:
-            running = self.running(name)
-            gain = running.gain()
-            gains = {} if gain is None else gain_values({"gain": dataclasses.asdict(gain)})
-            self._log(trainer, name, running.values() | gains)
+            self._log(trainer, outcome.dataset.name, running.values())
 
     def close(self, trainer: Trainer, found: dict[str, dict[str, Any]]) -> None:
         """Logs the final values, and their averages over datasets.
@@ -73,12 +96,8 @@ class DatasetMetrics(Callback):
             trainer: whose loggers take them.
             found: measures by dataset, of all records.
         """
-        of_all = averages(found)
-        shifted = of_all.get(SHIFTED)
-        means = {AVERAGE: of_all} | ({SHIFTED: shifted} if shifted is not None else {})
-        for name, values in (means | found).items():
-            measures = {key: values[key] for key in MEASURES if key in values}
-            self._log(trainer, name, measures | gain_values(values))
+        for name, values in numbers_of(found).items():
+            self._log(trainer, name, values)
 
     def _log(self, trainer: Trainer, name: str, values: dict[str, float]) -> None:
         for logger in trainer.loggers:

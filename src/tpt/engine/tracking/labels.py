@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tpt.results.runs.manifest import leaves
+from tpt.files import dotted_values
 from tpt.results.runs.sweep import Sweep
 
 TAGGED = ("data", "shots", "row", "experiment")  # groups whose choice is a tag
@@ -40,5 +40,5 @@ def config_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
     Which class makes a part is wiring, and follows from what was chosen.
     """
     chosen = {f"choices.{group}": option for group, option in manifest["choices"].items()}
-    settings = {key: value for key, value in leaves(manifest["config"]) if not key.endswith(WIRING)}
+    settings = {key: value for key, value in dotted_values(manifest["config"]) if not key.endswith(WIRING)}
     return {**settings, **chosen, "label": manifest["method"]}

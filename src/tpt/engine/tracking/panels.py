@@ -15,8 +15,7 @@ from tpt.engine.tracking.logger import STEP, SafeWandbLogger
 from tpt.errors import UserError, checked
 from tpt.results.tables import Run, load_run
 from tpt.results.tables.flips import Record
-from tpt.results.tables.measures import MEASURES
-from tpt.results.tables.results import averages, gain_values
+from tpt.results.tables.results import numbers_of
 
 log = logging.getLogger(__name__)
 Panels = dict[str, Any]
@@ -99,14 +98,11 @@ class WandbPanels(Callback):
 
 def summary_of(found: dict[str, dict[str, Any]]) -> dict[str, float]:
     """The values to rank runs by: averages, and each dataset's accuracy and gain; the rest is in series and tables."""
-    of_all = averages(found)
-    means = {"average": of_all} | ({"shifted": of_all["shifted"]} if "shifted" in of_all else {})
-    wanted = {name: (d, RANKED_MEANS) for name, d in means.items()} | {name: (d, RANKED) for name, d in found.items()}
     return {
         f"test/{name}/{key}": value
-        for name, (d, keys) in wanted.items()
-        for key, value in ({measure: d[measure] for measure in MEASURES if measure in d} | gain_values(d)).items()
-        if key in keys
+        for name, values in numbers_of(found).items()
+        for key, value in values.items()
+        if key in (RANKED if name in found else RANKED_MEANS)
     }
 
 

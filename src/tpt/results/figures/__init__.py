@@ -16,10 +16,10 @@ from tpt.results.figures.methods import compared, methods_figure
 from tpt.results.figures.sheet import contact_sheet
 from tpt.results.figures.style import save
 from tpt.results.tables.classes import confusions
+from tpt.results.tables.pivots import Transfer, transfer_matrices
 from tpt.results.tables.report import make_report
 from tpt.results.tables.rows import rows_of
 from tpt.results.tables.runs import Run
-from tpt.results.tables.transfer import Transfer, transfer_matrices
 
 __all__ = [
     "confusion_figure",

@@ -11,12 +11,22 @@ import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
-from scipy.stats import binomtest
 
 from tpt.errors import UserError
-from tpt.results.figures.style import BLUE, GREY, MOST_PANELS, VERMILION, legend_above, panels, short, styled
-from tpt.results.tables.measures import BINS, PERCENT, CalibrationBins
+from tpt.results.figures.style import (
+    BLUE,
+    GREY,
+    MOST_PANELS,
+    VERMILION,
+    error_bars,
+    legend_above,
+    panels,
+    short,
+    styled,
+)
+from tpt.results.tables.measures import BINS, CalibrationBins
 from tpt.results.tables.runs import Run
+from tpt.results.tables.statistics import PERCENT, Interval, wilson
 
 FEW, FEW_BINS = 300, 5  # of fewer images, fifteen bins show noise alone
 MANY_FLIPS = 300  # drawn smaller, and as pixels in SVG
@@ -72,14 +82,17 @@ def _entropies(axes: Axes, rows: pa.Table) -> None:
         axis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
+def bins_of(images: int) -> int:
+    """Fifteen bins, or fewer if images are few."""
+    return BINS if images >= FEW else FEW_BINS
+
+
 @dataclass(frozen=True)
 class Bin:
-    """Images of similar confidence: their mean confidence, share that is right and its 95 % interval, and number."""
+    """Images of similar confidence: their mean confidence and accuracy with its interval, in %, and their number."""
 
     confidence: float
-    accuracy: float
-    low: float
-    high: float
+    accuracy: Interval
     images: int
 
 
@@ -94,8 +107,7 @@ def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> 
     found, counted = [], CalibrationBins(bins).update(confidence, right)
     for images, sure, hits in zip(counted.images, counted.confidence, counted.right, strict=True):
         if images:
-            interval = binomtest(int(hits), int(images)).proportion_ci(method="wilson")
-            found.append(Bin(sure / images, hits / images, float(interval.low), float(interval.high), int(images)))
+            found.append(Bin(PERCENT * sure / images, wilson(hits / images, int(images)), int(images)))
     return found
 
 
@@ -110,7 +122,7 @@ def reliability_figure(run: Run) -> Figure:
         UserError: no image has an answer.
     """
     names = datasets_of(run, "ece")
-    bins = BINS if min(run.results["datasets"][name]["images"] for name in names) >= FEW else FEW_BINS
+    bins = bins_of(min(run.results["datasets"][name]["images"] for name in names))
     figure, axes = panels(len(names), aspect=1.1)
     for panel, name in zip(axes, names, strict=True):
         rows, about = run.of(name), run.results["datasets"][name]
@@ -131,10 +143,8 @@ def reliability_figure(run: Run) -> Figure:
 def _reliability(axes: Axes, rows: pa.Table, end: str, bins: int, look: dict[str, Any]) -> Any:
     confidence = rows[f"confidence{end}"].to_numpy().astype(float)
     found = reliability(confidence, rows[f"pred{end}"].to_numpy() == rows["label"].to_numpy(), bins)
-    x, y = ([PERCENT * getattr(b, key) for b in found] for key in ("confidence", "accuracy"))
-    below = [max(0.0, PERCENT * (b.accuracy - b.low)) for b in found]
-    above = [max(0.0, PERCENT * (b.high - b.accuracy)) for b in found]
-    return axes.errorbar(x, y, [below, above], elinewidth=0.6, markersize=3.5, **look)
+    look = {**look, "elinewidth": 0.6, "markersize": 3.5}
+    return error_bars(axes, [b.confidence for b in found], [b.accuracy for b in found], **look)
 
 
 def datasets_of(run: Run, measure: str = "entropy") -> Sequence[str]:

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from tpt.results.figures.style import COLUMN, PAGE, short, styled
 from tpt.results.tables.grid import signed
-from tpt.results.tables.transfer import Transfer
+from tpt.results.tables.pivots import Transfer
 
 COLOURS = "PuOr"  # diverging, told apart by the colour-blind and in grey at its ends
 LEAST = 0.05  # so that noise does not fill the scale

@@ -13,9 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
-from tpt.results.figures.style import COLUMN, GREY, legend_above, line_style, short, styled
+from tpt.results.figures.style import COLUMN, GREY, error_bars, legend_above, line_style, short, styled
 from tpt.results.runs.settings import REGISTER, axis_label, is_seed, meaning
-from tpt.results.tables.rows import Row, rows_of, settings_of, short_names
+from tpt.results.tables.rows import Row, differing, rows_of, settings_of, short_names
 from tpt.results.tables.runs import Run
 from tpt.results.tables.statistics import Interval, accuracy_interval, mean_interval
 
@@ -134,8 +134,7 @@ def seconds_per_image(runs: Sequence[Run], datasets: Sequence[str]) -> Interval:
 def _labels(rows: Sequence[Row], knob: str) -> list[str]:
     """What sets the lines off from each other."""
     settings = [{**settings_of(row.first), "method": row.first.method, "backbone": row.first.backbone} for row in rows]
-    keys = dict.fromkeys(key for each in settings for key in each if key != knob and not is_seed(key))
-    telling = [key for key in keys if len({str(each.get(key)) for each in settings}) > 1]
+    telling = [key for key in differing(settings) if key != knob and not is_seed(key)]
     telling = [key for key in telling if not key.endswith(("_target_", "_partial_"))] or telling
     names = short_names(telling)
     return [
@@ -152,8 +151,9 @@ def knob_figure(found: Curves) -> Figure:
     handles = []
     for number, (label, points) in enumerate(found.lines.items()):
         look, x = line_style(number), _spread(found.knob, [p.value for p in points], number, len(found.lines))
-        handles.append(_bars(accuracy, x, [p.accuracy for p in points], label, look))
-        _bars(seconds, x, [p.seconds for p in points], label, look)
+        look |= {"label": label, "elinewidth": 0.8}
+        handles.append(error_bars(accuracy, x, [p.accuracy for p in points], **look))
+        error_bars(seconds, x, [p.seconds for p in points], **look)
     every = [p for points in found.lines.values() for p in points]
     zero_shot = float(np.mean([p.zero_shot.mean for p in every]))
     handles.append(accuracy.axhline(zero_shot, color=GREY, linestyle=(0, (4, 3)), linewidth=1.0, zorder=0))
@@ -175,13 +175,6 @@ def _spread(knob: str, values: Sequence[float], number: int, lines: int) -> np.n
     if meaning(knob).logarithmic:
         return x * 2 ** (shift * 0.8)
     return x + shift * (float(np.diff(x).min()) if len(x) > 1 else 1.0)
-
-
-def _bars(axes: Axes, x: np.ndarray, intervals: Sequence[Interval], label: str, look: Mapping[str, Any]) -> Any:
-    means = np.asarray([i.mean for i in intervals])
-    low, high = (np.asarray([getattr(i, end) for i in intervals]) for end in ("low", "high"))
-    errors = np.clip(np.stack([means - low, high - means]), 0, None)
-    return axes.errorbar(x, means, yerr=errors, label=label, elinewidth=0.8, **look)
 
 
 def _axis(axes: Axes, knob: str, values: Sequence[float]) -> None:

@@ -13,9 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
 from tpt.errors import UserError
-from tpt.results.figures.answers import FEW, FEW_BINS, reliability
-from tpt.results.figures.style import COLOURS, DASHES, MARKERS, PAGE, styled
-from tpt.results.tables.measures import BINS, PERCENT
+from tpt.results.figures.answers import Bin, bins_of, reliability
+from tpt.results.figures.style import COLOURS, DASHES, MARKERS, PAGE, error_bars, styled
 from tpt.results.tables.report import Table, average_cell
 from tpt.results.tables.rows import Row
 from tpt.results.tables.statistics import Interval
@@ -32,10 +31,14 @@ class Compared:
     right: np.ndarray
 
     @property
+    def bins(self) -> list[Bin]:
+        """All answers together by their confidence."""
+        return reliability(self.confidence, self.right, bins_of(len(self.right)))
+
+    @property
     def ece(self) -> float:
         """Calibration error in percent of all answers together, with as many bins as are drawn."""
-        bins = reliability(self.confidence, self.right, bins_of(self.right))
-        return sum(PERCENT * abs(b.accuracy - b.confidence) * b.images for b in bins) / max(1, len(self.right))
+        return sum(abs(b.accuracy.mean - b.confidence) * b.images for b in self.bins) / max(1, len(self.right))
 
 
 def compared(table: Table) -> list[Compared]:
@@ -50,11 +53,6 @@ def compared(table: Table) -> list[Compared]:
         right = np.concatenate([part["pred"].to_numpy() == part["label"].to_numpy() for part in parts])
         found.append(Compared(row, mean.gain, mean.seconds, confidence, right))
     return found
-
-
-def bins_of(answers: np.ndarray) -> int:
-    """Fifteen bins, or fewer if answers are few."""
-    return BINS if len(answers) >= FEW else FEW_BINS
 
 
 @styled
@@ -74,10 +72,9 @@ def methods_figure(rows: Sequence[Compared]) -> Figure:
     for number, each in enumerate(rows):
         look: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
         _cost(left, each, look)
-        found = reliability(each.confidence, each.right, bins_of(each.right))
         (line,) = right.plot(
-            [PERCENT * b.confidence for b in found],
-            [PERCENT * b.accuracy for b in found],
+            [b.confidence for b in each.bins],
+            [b.accuracy.mean for b in each.bins],
             linestyle=DASHES[number // len(COLOURS) % len(DASHES)],
             label=f"{each.row.label}, ECE {each.ece:.1f} %",
             **look,
@@ -99,6 +96,7 @@ def methods_figure(rows: Sequence[Compared]) -> Figure:
 def _cost(axes: Axes, each: Compared, look: dict[str, Any]) -> None:
     if each.seconds is None:
         return
-    gain = each.gain or Interval(0.0, 0.0, 0.0)
-    spread = [[max(0.0, gain.mean - gain.low)], [max(0.0, gain.high - gain.mean)]]
-    axes.errorbar([each.seconds], [gain.mean], spread if each.gain else None, linestyle="none", **look)
+    if each.gain is None:
+        axes.errorbar([each.seconds], [0.0], linestyle="none", **look)
+    else:
+        error_bars(axes, [each.seconds], [each.gain], linestyle="none", **look)

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tpt.errors import UserError
 from tpt.files import writing
+from tpt.results.tables.statistics import Interval
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -74,6 +76,12 @@ def line_style(number: int) -> dict[str, Any]:
         "marker": MARKERS[number % len(MARKERS)],
         "linestyle": DASHES[number % len(DASHES)],
     }
+
+
+def error_bars(axes: Axes, x: Any, intervals: Sequence[Interval], **look: Any) -> Any:
+    """Means with their intervals, as matplotlib's container."""
+    means, low, high = np.asarray([(i.mean, i.low, i.high) for i in intervals]).T
+    return axes.errorbar(x, means, yerr=np.clip([means - low, high - means], 0, None), **look)
 
 
 def panels(number: int, aspect: float = 1.0) -> tuple[Figure, list[Axes]]:

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tpt.data.dataset import ImageDataset
-from tpt.data.store import content_digest
 from tpt.errors import BadImageError, DataError, UserError
+from tpt.files import content_digest
 from tpt.results.runs.claim import ANOTHER, ClaimedDirectory
 from tpt.results.runs.manifest import FREE, NAME
 from tpt.results.runs.records import RECORD_SCHEMA, DamagedShardError, in_order, read_shard, shard_files

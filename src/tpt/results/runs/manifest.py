@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, NotRequired
@@ -13,9 +13,8 @@ from pydantic import ConfigDict, Field, PlainValidator, TypeAdapter, ValidationE
 from typing_extensions import TypedDict  # pydantic reads no other before Python 3.12
 
 from tpt.data.dataset import ImageDataset
-from tpt.data.store import content_digest
 from tpt.errors import UserError
-from tpt.files import read_bytes
+from tpt.files import content_digest, dotted_values, read_bytes
 from tpt.results.runs.settings import REGISTER, TRAINING
 
 NAME = "run.json"  # of a test run
@@ -123,7 +122,7 @@ def named_files(config: Mapping[str, Any], free: Sequence[str] = FREE) -> dict[s
         free: settings that change nothing of what the run computes.
     """
     found = {}
-    for key, value in leaves(config):
+    for key, value in dotted_values(config):
         if isinstance(value, str) and not f"{key}.".startswith(tuple(f"{setting}." for setting in free)):
             try:
                 if Path(value).is_file():  # not where the text can be no path
@@ -157,11 +156,11 @@ def _comparable(value: Any) -> Any:
 
 
 def _compared(manifest: Mapping[str, Any], free: Sequence[str]) -> dict[str, Any]:
-    config = dict(leaves(with_public_names(manifest["config"])))
+    config = dict(dotted_values(with_public_names(manifest["config"])))
     left_out = (*(f"{key}." for key in free), *REPEATED)
     kept = {k: v for k, v in config.items() if not f"{k}.".startswith(left_out)}
     kept |= {key: config.get(key, before) for key, before in HELD.items()}
-    others = dict(leaves({key: manifest.get(key) for key in SAME}))
+    others = dict(dotted_values({key: manifest.get(key) for key in SAME}))
     return {**kept, **{k: v for k, v in others.items() if not k.endswith((".notes", ".root"))}}
 
 
@@ -190,20 +189,6 @@ def with_public_names(node: Any) -> Any:
             for key, value in node.items()
         }
     return [with_public_names(value) for value in node] if isinstance(node, list | tuple) else node
-
-
-def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of nested dictionaries and lists that is neither, under its dotted key."""
-    items: Iterator[tuple[Any, Any]]
-    if isinstance(node, Mapping):
-        items = iter(node.items())
-    elif isinstance(node, list | tuple):
-        items = iter(enumerate(node))
-    else:
-        yield prefix.removesuffix("."), node
-        return
-    for key, value in items:
-        yield from leaves(value, f"{prefix}{key}.")
 
 
 def read_manifest(run_dir: str | Path, name: str = NAME) -> dict[str, Any]:

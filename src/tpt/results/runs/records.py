@@ -18,9 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tpt.data.store import content_digest
 from tpt.errors import UserError
-from tpt.files import read_bytes, write_bytes
+from tpt.files import content_digest, read_bytes, write_bytes
 
 RECORD_SCHEMA = pa.schema(
     [

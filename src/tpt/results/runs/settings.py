@@ -19,7 +19,7 @@ LIMIT = "data.limit"
 
 
 @dataclass(frozen=True)
-class Setting:
+class Meaning:
     """What a setting means.
 
     Args:
@@ -37,16 +37,16 @@ class Setting:
     logarithmic: bool = False
 
 
-_PLAIN = Setting()
-_OUTSIDE = Setting(record=False, row=False)  # where the work is done, and who is told
-_DATA = Setting(row=False)  # a column of a table, or its cells, not a row
-_REPEATED = Setting(row=False)  # stands a second time under its own key
-_MACHINE = Setting(record=False, row=False)
-_HELD = Setting(row=False, label=False, axis="")  # what a record holds beside the answer
-_PART = Setting(record=False, row=False)  # how much of the work is done now; what is left out makes a run unfinished
+_PLAIN = Meaning()
+_OUTSIDE = Meaning(record=False, row=False)  # where the work is done, and who is told
+_DATA = Meaning(row=False)  # a column of a table, or its cells, not a row
+_REPEATED = Meaning(row=False)  # stands a second time under its own key
+_MACHINE = Meaning(record=False, row=False)
+_HELD = Meaning(row=False, label=False, axis="")  # what a record holds beside the answer
+_PART = Meaning(record=False, row=False)  # how much of the work is done now; what is left out makes a run unfinished
 
-REGISTER: Mapping[str, Setting] = {
-    "seed": Setting(axis=""),
+REGISTER: Mapping[str, Meaning] = {
+    "seed": Meaning(axis=""),
     "cache": _OUTSIDE,
     "callbacks": _OUTSIDE,
     "callbacks.records.top": _HELD,
@@ -64,14 +64,14 @@ REGISTER: Mapping[str, Setting] = {
     "learned": _REPEATED,
     "optimizer": _REPEATED,
     "row": _REPEATED,
-    "backbone": Setting(label=False),
-    "context.path": Setting(label=False),
+    "backbone": Meaning(label=False),
+    "context.path": Meaning(label=False),
     "data": _DATA,
-    "data.batch_size": Setting(axis="images a batch", logarithmic=True),
-    "data.classes": Setting(axis=""),  # a half of them, which is another question
-    "data.split": Setting(axis=""),
-    "data.limit": Setting(axis=""),  # which images are drawn, which says nothing about a method
-    "data.module": Setting(record=False, row=False),  # repeats the settings of `data`
+    "data.batch_size": Meaning(axis="images a batch", logarithmic=True),
+    "data.classes": Meaning(axis=""),  # a half of them, which is another question
+    "data.split": Meaning(axis=""),
+    "data.limit": Meaning(axis=""),  # which images are drawn, which says nothing about a method
+    "data.module": Meaning(record=False, row=False),  # repeats the settings of `data`
     "data.num_workers": _MACHINE,
     "data.pin_memory": _MACHINE,
     "data.on_bad_image": _MACHINE,  # whether a run goes on, not what an image's record is
@@ -85,13 +85,13 @@ REGISTER: Mapping[str, Setting] = {
     "trainer.limit_test_batches": _PART,
     "trainer.limit_train_batches": _PART,
     "trainer.limit_val_batches": _PART,
-    "views.num_views": Setting(axis="number of views", logarithmic=True),
-    "method.steps": Setting(axis="steps"),
-    "method.selection_p": Setting(axis="share of views kept", logarithmic=True),
-    "method.gamma": Setting(axis="share of views that vote", logarithmic=True),
-    "method.lr": Setting(axis="learning rate", logarithmic=True),
-    "method.penalty_weight": Setting(axis="weight of the penalty"),
-    "training.backbone": Setting(label=False),
+    "views.num_views": Meaning(axis="number of views", logarithmic=True),
+    "method.steps": Meaning(axis="steps"),
+    "method.selection_p": Meaning(axis="share of views kept", logarithmic=True),
+    "method.gamma": Meaning(axis="share of views that vote", logarithmic=True),
+    "method.lr": Meaning(axis="learning rate", logarithmic=True),
+    "method.penalty_weight": Meaning(axis="weight of the penalty"),
+    "training.backbone": Meaning(label=False),
     "training.cache": _OUTSIDE,
     "training.logger": _OUTSIDE,
     "training.name": _OUTSIDE,
@@ -106,17 +106,17 @@ REGISTER: Mapping[str, Setting] = {
     "training.shots.num_workers": _MACHINE,
     "training.shots.root": _DATA,
     "training.shots.draw": _DATA,
-    "training.shots.k": Setting(axis="shots of each class", logarithmic=True),
-    "training.learner.n_ctx": Setting(axis="context vectors"),
+    "training.shots.k": Meaning(axis="shots of each class", logarithmic=True),
+    "training.learner.n_ctx": Meaning(axis="context vectors"),
 }
 WIRING = ("_partial_", "_convert_")  # ends of keys that only say how a part is made
 
 
-def meaning(key: str) -> Setting:
+def meaning(key: str) -> Meaning:
     """What the register says of a dotted key."""
     parts = key.split(".")
     if parts[-1] in WIRING:
-        return Setting(label=False, axis="")
+        return Meaning(label=False, axis="")
     if parts[-1] == SEED:
         return REGISTER[SEED]
     for length in range(len(parts), 0, -1):

@@ -12,9 +12,8 @@ from typing import Any
 
 from tpt.data.dataset import ImageDataset
 from tpt.data.few_shot import Shots
-from tpt.data.store import content_digest
 from tpt.errors import BadImageError, UserError
-from tpt.files import read_bytes, write_bytes
+from tpt.files import content_digest, read_bytes, write_bytes
 from tpt.results.runs.claim import ClaimedDirectory
 from tpt.results.runs.manifest import about_dataset, manifest_of, named_files
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tpt.errors import UserError
 from tpt.results.tables.formats import render_grids
-from tpt.results.tables.grid import HEADERS, Grid, Legend, Line, Text, accuracy_text, legend_of, letters_of
+from tpt.results.tables.grid import HEADERS, Grid, Legend, Line, Text, legend_of, letters_of, marked
 from tpt.results.tables.published import AVERAGE
 from tpt.results.tables.report import Cell, Report, Table, average_cell, make_report
 from tpt.results.tables.rows import Row
@@ -59,12 +59,12 @@ def _grid(table: Table, letters: Mapping[str, str], sort: str) -> Grid:
     means.sort(key=lambda each: (SORTS[sort](each[2]) is None, SORTS[sort](each[2]) or 0.0))
     datasets = shown if len(shown) <= MOST_DATASETS else ()
     columns: list[tuple[str, list[Text]]] = [
-        (name, _best([c[name].accuracy for _, c, _ in means], [_text(c[name], letters) for _, c, _ in means]))
+        (name, _best([c[name].accuracy for _, c, _ in means], [marked(c[name], letters) for _, c, _ in means]))
         for name in datasets
     ]
     cells = [mean for _, _, mean in means]
     if len(shown) != 1:
-        columns.append((HEADERS[AVERAGE], _best([c.accuracy for c in cells], [_text(c, letters) for c in cells])))
+        columns.append((HEADERS[AVERAGE], _best([c.accuracy for c in cells], [marked(c, letters) for c in cells])))
     gains = [None if c.gain is None else c.gain.mean for c in cells]
     columns.append(("gain [95 %]", _best(gains, [Text(gain_text(c.gain)) for c in cells])))
     for name, values, digits in (("ECE", [c.ece for c in cells], 1), ("s/image", [c.seconds for c in cells], 3)):
@@ -79,10 +79,6 @@ def _grid(table: Table, letters: Mapping[str, str], sort: str) -> Grid:
 
 def _mean(row: Row, shown: Sequence[str], cells: Mapping[str, Cell]) -> Cell:
     return cells[shown[0]] if len(shown) == 1 else average_cell(row, "", shown, cells) if shown else Cell()
-
-
-def _text(cell: Cell, letters: Mapping[str, str]) -> Text:
-    return Text(accuracy_text(cell), tuple(dict.fromkeys(letters[mark.why] for mark in cell.marks)))
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -143,7 +143,13 @@ def _grids(title: str, run: Run, dataset: str, most: int | None) -> Iterator[Gri
         f"Classes of {title}{_left(classes, most)}",
         ("class", "images", "before", "after", "gain [95 %]"),
         tuple(
-            _line(c.name, c.images, _share(c.before, c.images), _share(c.after, c.images), _gain(c.gain))
+            _line(
+                c.name,
+                c.images,
+                _share(c.before, c.images),
+                _share(c.after, c.images),
+                gain_text(c.gain.interval),
+            )
             for c in classes[:most]
         ),
         dense=True,
@@ -163,10 +169,6 @@ def _share(right: int, images: int) -> str:
 
 def _line(label: str, second: object, *cells: str) -> Line:
     return Line(label, str(second), tuple(map(Text, cells)), main=True)
-
-
-def _gain(gain: Gain) -> str:
-    return gain_text({"points": gain.points, "low": gain.low, "high": gain.high})
 
 
 def _left(found: Sequence[object], most: int | None) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tpt.data.catalog.entries import CATALOG
 from tpt.results.runs.settings import MIXED_ALWAYS, MIXED_NEVER, PAPER, PAPER_TEXT
-from tpt.results.tables.published import ALL_VIEWS, published_row
+from tpt.results.tables.published import ALL_VIEWS, printed_row
 from tpt.results.tables.runs import Run
 
 FULL = ("32-true", "32", "None")  # Lightning's names of float32
@@ -40,7 +40,7 @@ def paper_method(run: Run) -> str:
 def marks_of(run: Run, dataset: str) -> list[Mark]:
     """All marks of one run's cell; a difference to the printed number is only fair if there are none."""
     found = [*_coverage(run, dataset), *_precision(run), *_split(run, dataset)]
-    if published_row(run.backbone, paper_method(run), dataset) is not None:
+    if printed_row(run.backbone, paper_method(run), dataset).source:
         found += [*_settings(run, dataset), *_learning(run), *_quoted(run)]
     return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,16 +17,24 @@ class Comparison:
     """Two accuracies on the images that both have.
 
     Args:
+        first, second: in %.
         points: their difference, in percentage points, with its paired 95 % interval.
         p_value: of the exact McNemar test; None if a side is a mean over several runs, and for an average.
         images: that both have.
         only_one: images that one of them has and the other has not.
     """
 
+    first: float
+    second: float
     points: Interval
     p_value: float | None
     images: int
     only_one: int
+
+    @property
+    def improvement(self) -> float | None:
+        """Relative to `second`, as in Shu et al., Figure 2; None if that is 0."""
+        return (self.first - self.second) / self.second if self.second else None
 
 
 @dataclass(frozen=True)
@@ -45,29 +53,12 @@ class Shared:
     only_one: int
 
 
-def after(outcome: ImageResult) -> bool:
-    """Whether the adapted answer is right."""
-    return outcome.after
-
-
-def before(outcome: ImageResult) -> bool:
-    """Whether the answer before adaptation is right."""
-    return outcome.before
-
-
-def shared_images(
-    first: Sequence[Run],
-    second: Sequence[Run],
-    dataset: str,
-    of_first: Callable[[ImageResult], bool] = after,
-    of_second: Callable[[ImageResult], bool] = after,
-) -> Shared:
-    """The outcomes of the images of a dataset that both sides have, joined by their path.
+def shared_images(first: Sequence[Run], second: Sequence[Run], dataset: str) -> Shared:
+    """The adapted answers to the images of a dataset that both sides have, joined by their path.
 
     Args:
         first, second: the runs of the two sides.
         dataset: whose images are meant.
-        of_first, of_second: which answer counts.
 
     Raises:
         UserError: an image of the same path has other bytes or another class, or the classes differ in number: the
@@ -78,9 +69,10 @@ def shared_images(
     paths = [path for path in one if path in two]
     for path in paths:
         _refuse_other_image(one[path] + two[path], dataset, path, first[0], second[0])
+    first_right, second_right = (_means([[o.after for o in side[path]] for path in paths]) for side in (one, two))
     return Shared(
-        _means([[of_first(o) for o in one[path]] for path in paths]),
-        _means([[of_second(o) for o in two[path]] for path in paths]),
+        first_right,
+        second_right,
         single=all(len(images[path]) == 1 for images in (one, two) for path in paths),
         only_one=len(one) + len(two) - 2 * len(paths),
     )
@@ -93,16 +85,12 @@ def compare(first: Sequence[Run], second: Sequence[Run], dataset: str) -> Compar
         first, second: the runs of two rows.
         dataset: whose images are meant.
     """
-    return comparison(shared_images(first, second, dataset))
-
-
-def comparison(shared: Shared) -> Comparison | None:
-    """The difference of two sides' accuracies; None without images."""
+    shared = shared_images(first, second, dataset)
     if not len(shared.first):
         return None
-    return Comparison(
-        difference_interval(shared.first - shared.second), p_value_of(shared), len(shared.first), shared.only_one
-    )
+    one, two = (float(100 * side.mean()) for side in (shared.first, shared.second))
+    points = difference_interval(shared.first - shared.second)
+    return Comparison(one, two, points, p_value_of(shared), len(shared.first), shared.only_one)
 
 
 def mean_comparison(datasets: Sequence[Comparison | None]) -> Comparison | None:
@@ -110,8 +98,9 @@ def mean_comparison(datasets: Sequence[Comparison | None]) -> Comparison | None:
     known = [found for found in datasets if found is not None]
     if not known or len(known) < len(datasets):
         return None
+    one, two = (float(np.mean([getattr(c, side) for c in known])) for side in ("first", "second"))
     points = mean_of_intervals([found.points for found in known])
-    return Comparison(points, None, sum(c.images for c in known), sum(c.only_one for c in known))
+    return Comparison(one, two, points, None, sum(c.images for c in known), sum(c.only_one for c in known))
 
 
 def p_value_of(shared: Shared) -> float | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tpt.errors import UserError
 from tpt.files import harmless
-from tpt.results.tables.grid import Grid, Legend, grids, letters_of, plain
+from tpt.results.tables.grid import Grid, Legend, Line, grids, legend_of, letters_of, plain
 from tpt.results.tables.markup import to_html, to_latex, to_markdown
 from tpt.results.tables.report import Cell, Report
 
@@ -77,18 +77,20 @@ def render_grids(tables: Sequence[Grid], legend: Legend, format: str, width: int
 
 
 def _texts(tables: Sequence[Grid], legend: Legend) -> str:
+    return _csv([[[*map(_harmless, table.header)], *map(_line, table.lines)] for table in tables], legend)
+
+
+def _line(line: Line) -> list[str]:
+    return [_harmless(line.label), _harmless(line.second), *(_cell(text.text) for text in line.cells)]
+
+
+def _csv(tables: Sequence[Sequence[Sequence[str]]], legend: Legend) -> str:
+    """Tables of cells, an empty line between two, and under them what marks mean."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    for number, table in enumerate(tables):
-        writer.writerows([[]] if number else [])
-        writer.writerow(map(_harmless, table.header))
-        for line in table.lines:
-            writer.writerow([_harmless(line.label), _harmless(line.second), *(_cell(text.text) for text in line.cells)])
-    return buffer.getvalue() + _comments(legend)
-
-
-def _comments(legend: Legend) -> str:
-    return "".join(f"# {letter}: {plain(why)}\n" for letter, why in legend.marks)
+    for number, rows in enumerate(tables):
+        writer.writerows([[], *rows] if number else rows)
+    return buffer.getvalue() + "".join(f"# {letter}: {plain(why)}\n" for letter, why in legend.marks)
 
 
 # What CSV says of a cell, as numbers; each is a column `<dataset> <name>`.
@@ -119,9 +121,8 @@ def to_csv(report: Report) -> str:
 
     Marks are their letters; lines that begin with `#` say what these mean.
     """
-    letters, buffer = letters_of(report), io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    for number, table in enumerate(report.tables):
+    letters, tables = letters_of(report), []
+    for table in report.tables:
         columns = [
             (name, value)
             for name in table.columns
@@ -130,13 +131,13 @@ def to_csv(report: Report) -> str:
         ]
         marked = [name for name in table.columns if any(cells[name].marks for _, cells in table.rows)]
         head = [f"{name} {value}".strip() for name, value in columns] + [f"{name} marks" for name in marked]
-        writer.writerows([[]] if number else [])
-        writer.writerow(["method", "backbone", *map(_harmless, head)])
+        rows = [["method", "backbone", *map(_harmless, head)]]
         for row, cells in table.rows:
             shown = ["" if (v := VALUES[value](cells[name])) is None else f"{v:.10g}" for name, value in columns]
             shown += [" ".join(dict.fromkeys(letters[m.why] for m in cells[name].marks)) for name in marked]
-            writer.writerow([_harmless(row.label), _harmless(row.first.backbone), *shown])
-    return buffer.getvalue() + _comments(grids(report)[1])
+            rows.append([_harmless(row.label), _harmless(row.first.backbone), *shown])
+        tables.append(rows)
+    return _csv(tables, legend_of(report, letters))
 
 
 def _harmless(text: str) -> str:

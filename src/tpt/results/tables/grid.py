@@ -103,8 +103,7 @@ def _lines(
     row: Row, cells: Mapping[str, Cell], columns: Sequence[str], letters: Mapping[str, str], against: str | None
 ) -> Iterator[Line]:
     ordered = [cells[column] for column in columns]
-    main = [Text(accuracy_text(c), tuple(dict.fromkeys(letters[mark.why] for mark in c.marks))) for c in ordered]
-    yield Line(row.label, row.first.backbone, tuple(main), main=True)
+    yield Line(row.label, row.first.backbone, tuple(marked(cell, letters) for cell in ordered), main=True)
     for label, text in _below(against):
         texts = [text(cell) for cell in ordered]
         if any(texts):
@@ -129,11 +128,11 @@ def _below(against: str | None) -> list[tuple[str, Callable[[Cell], str]]]:
     ]
 
 
-def accuracy_text(cell: Cell) -> str:
-    """The accuracy, with its deviation over seeds."""
-    if cell.accuracy is None:
-        return MISSING
-    return f"{cell.accuracy:.2f}" + ("" if cell.std is None else f" ± {cell.std:.2f}")
+def marked(cell: Cell, letters: Mapping[str, str]) -> Text:
+    """The accuracy, with its deviation over seeds and its marks."""
+    deviation = "" if cell.std is None else f" ± {cell.std:.2f}"
+    text = MISSING if cell.accuracy is None else f"{cell.accuracy:.2f}{deviation}"
+    return Text(text, tuple(dict.fromkeys(letters[mark.why] for mark in cell.marks)))
 
 
 def signed(value: float, digits: int = 2) -> str:

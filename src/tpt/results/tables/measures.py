@@ -14,9 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tpt.results.runs.records import RECORD_SCHEMA
-from tpt.results.tables.statistics import Gain, gain_of_counts
+from tpt.results.tables.statistics import PERCENT, Gain, gain_of_counts
 
-PERCENT = 100.0
 BINS = 15  # of `ece`, as in Guo et al., ICML 2017
 BINS_OF_CALIBRATION = 20  # of `ece20`, as in the code of C-TPT and of the methods compared with it
 ERRORS = {"ece": BINS, "ece20": BINS_OF_CALIBRATION}
@@ -32,9 +31,14 @@ _SCHEMA = pa.schema(
     RECORD_SCHEMA.field(name)
     for name in (
         *(f"{name}{end}" for end in ENDS for name in ("pred", "rank", "confidence", "entropy")),
-        *("path", "content", "selected", "seconds", "problem"),
+        *("path", "content", "label", "selected", "seconds", "problem"),
     )
 )
+
+
+def table_of(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Records that come as dictionaries, with the columns that are measured."""
+    return pa.Table.from_pylist([dict(row) for row in rows], schema=_SCHEMA)
 
 
 class CalibrationBins:
@@ -85,10 +89,6 @@ class Measures:
         self.unanswered: list[dict[str, Any]] = []
         self._sums: defaultdict[str, float] = defaultdict(float)
         self._bins = {f"{name}{end}": CalibrationBins(bins) for name, bins in ERRORS.items() for end in ENDS}
-
-    def update(self, rows: Sequence[Mapping[str, Any]]) -> Measures:
-        """Adds records, as dictionaries."""
-        return self.add(pa.Table.from_pylist([dict(row) for row in rows], schema=_SCHEMA))
 
     def add(self, records: pa.Table) -> Measures:
         """Adds records, with the columns of `tpt.results.runs.RECORD_SCHEMA`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -17,6 +17,21 @@ SUFFIX = "-quickgelu"
 
 
 @dataclass(frozen=True)
+class PrintedRow:
+    """A row of a printed table.
+
+    Args:
+        accuracies: in % by column, averages included; a column may be missing.
+        errors: calibration error over 20 bins in %, likewise.
+        source: where it was read; empty if there is no such row.
+    """
+
+    accuracies: Mapping[str, float] = field(default_factory=dict)
+    errors: Mapping[str, float] = field(default_factory=dict)
+    source: str = ""
+
+
+@dataclass(frozen=True)
 class Printed:
     """A printed table.
 
@@ -24,17 +39,13 @@ class Printed:
         caption: its number and what it shows.
         datasets: its columns, by key.
         shifted: those of its out-of-distribution average; none if it has no such column.
-        rows: (backbone, method) -> accuracy in % by column, averages included; a column may be missing.
-        errors: (backbone, method) -> calibration error over 20 bins in %, likewise.
-        sources: (backbone, method) -> where a row was read.
+        rows: by backbone and method, as the paper names them.
     """
 
     caption: str
     datasets: tuple[str, ...]
     shifted: tuple[str, ...]
-    rows: Mapping[tuple[str, str], Mapping[str, float]]
-    errors: Mapping[tuple[str, str], Mapping[str, float]]
-    sources: Mapping[tuple[str, str], str]
+    rows: Mapping[tuple[str, str], PrintedRow]
 
 
 @cache
@@ -56,39 +67,20 @@ def _table(name: str, *more: str) -> Printed:
     tables, others = content(), [row for row in content()["methods"]["rows"] if row["table"] == name]
     datasets = tuple(tables[name]["datasets"])
     own = [{**row, "source": PAPER} for part in (name, *more) for row in tables[part]["rows"]]
-    rows: dict[tuple[str, str], Mapping[str, float]] = {}
-    errors, sources = dict(rows), {}
+    rows: dict[tuple[str, str], PrintedRow] = {}
     for row in [*own, *others]:
-        key = row["backbone"], row["method"]
-        if key not in rows:
-            averages = {column: row[column] for column in (AVERAGE, OOD_AVERAGE) if column in row}
-            rows[key] = _known(datasets, row["cells"]) | averages
-            means = {OOD_AVERAGE: row["ece_ood_average"]} if "ece_ood_average" in row else {}
-            errors[key] = _known(datasets, row.get("ece", ())) | means
-            sources[key] = f"quoted by {row['source']}" if row.get("kind") == "quoted" else row["source"]
-    return Printed(tables[name]["caption"], datasets, (), rows, errors, sources)
+        averages = {column: row[column] for column in (AVERAGE, OOD_AVERAGE) if column in row}
+        means = {OOD_AVERAGE: row["ece_ood_average"]} if "ece_ood_average" in row else {}
+        source = f"quoted by {row['source']}" if row.get("kind") == "quoted" else row["source"]
+        made = PrintedRow(
+            _known(datasets, row["cells"]) | averages, _known(datasets, row.get("ece", ())) | means, source
+        )
+        rows.setdefault((row["backbone"], row["method"]), made)
+    return Printed(tables[name]["caption"], datasets, (), rows)
 
 
 def _known(datasets: Sequence[str], cells: Sequence[float | None]) -> dict[str, float]:
     return {name: value for name, value in zip(datasets, cells, strict=bool(cells)) if value is not None}
-
-
-def source_of(backbone: str, method: str, dataset: str) -> str | None:
-    """Where the printed row that a cell belongs to was read; None if there is none."""
-    found = _place(backbone, method, dataset)
-    return None if found is None else found[0].sources[found[1]]
-
-
-def published_error(backbone: str, method: str, column: str, dataset: str) -> float | None:
-    """A printed calibration error over 20 bins in %; None if there is none.
-
-    Args:
-        backbone, method: as for `published`.
-        column: a dataset's key, or an average's.
-        dataset: of the table that is meant.
-    """
-    found = _place(backbone, method, dataset)
-    return None if found is None else found[0].errors[found[1]].get(column)
 
 
 def paper_backbone(name: str) -> str | None:
@@ -101,28 +93,13 @@ def paper_backbone(name: str) -> str | None:
     return model if model in known and weights in ("openai", "") else None
 
 
-def published(backbone: str, method: str, column: str) -> float | None:
-    """A printed accuracy in %; None if there is none.
+def printed_row(backbone: str, method: str, dataset: str) -> PrintedRow:
+    """The printed row that a cell belongs to, an empty one if there is none.
 
     Args:
         backbone: as a run names it.
         method: clip, ensemble, coop, cocoop, tpt, tpt+coop, tpt+cocoop, `ALL_VIEWS`, or another method's row.
-        column: a dataset's key.
+        dataset: of the table that is meant.
     """
-    row = published_row(backbone, method, column)
-    return None if row is None else row.get(column)
-
-
-def published_row(backbone: str, method: str, dataset: str) -> Mapping[str, float] | None:
-    """The printed row that a cell belongs to."""
-    found = _place(backbone, method, dataset)
-    return None if found is None else found[0].rows[found[1]]
-
-
-def _place(backbone: str, method: str, dataset: str) -> tuple[Printed, tuple[str, str]] | None:
-    """The table and the row that a cell belongs to."""
-    name = paper_backbone(backbone)
-    for table in printed_tables():
-        if dataset in table.datasets and name is not None and (name, method) in table.rows:
-            return table, (name, method)
-    return None
+    key = paper_backbone(backbone) or "", method
+    return next((t.rows[key] for t in printed_tables() if dataset in t.datasets and key in t.rows), PrintedRow())

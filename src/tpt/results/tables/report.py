@@ -11,7 +11,7 @@ import numpy as np
 from tpt.errors import UserError
 from tpt.results.tables.comparability import Mark, marks_of, paper_method
 from tpt.results.tables.compare import Comparison, compare, gain_of_tuning, mean_comparison, p_value_of
-from tpt.results.tables.published import AVERAGE, OOD_AVERAGE, printed_tables, published_error, published_row, source_of
+from tpt.results.tables.published import AVERAGE, OOD_AVERAGE, printed_row, printed_tables
 from tpt.results.tables.results import SOURCES
 from tpt.results.tables.rows import Row, rows_of
 from tpt.results.tables.runs import Run
@@ -223,13 +223,9 @@ def dataset_cell(row: Row, dataset: str, other: Row | None = None) -> Cell:
 
 def _printed(row: Row, column: str, dataset: str) -> Cell:
     """A cell that has nothing but what is published; of a column in the table of a dataset."""
-    key = row.first.backbone, paper_method(row.first)
-    accuracies = published_row(*key, dataset) or {}
-    return Cell(
-        printed=accuracies.get(column),
-        printed_error=published_error(*key, column, dataset),
-        source=source_of(*key, dataset) if column in accuracies else None,
-    )
+    found = printed_row(row.first.backbone, paper_method(row.first), dataset)
+    accuracy = found.accuracies.get(column)
+    return Cell(None, None, accuracy, found.errors.get(column), None if accuracy is None else found.source)
 
 
 def _means(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from tpt.errors import DataError, UnansweredError
 from tpt.results.runs import read_manifest, read_records_and_notes
-from tpt.results.tables.measures import measures_of
+from tpt.results.tables.measures import MEASURES, measures_of
 from tpt.results.tables.statistics import Interval, mean_of_intervals
 
 SOURCES = ("imagenet", "source_val", "source_train")  # what prompts are learned on; all else is shifted
@@ -81,9 +81,14 @@ def averages(datasets: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {**mean, "shifted": averages(shifted)} if shifted and len(shifted) < len(datasets) else mean
 
 
+def gain_interval(gain: Mapping[str, Any] | None) -> Interval | None:
+    """The interval of a `gain`, if there is one."""
+    return None if gain is None else Interval(gain["points"], gain["low"], gain["high"])
+
+
 def mean_gain(gains: Sequence[Mapping[str, Any] | None]) -> dict[str, float] | None:
     """`points`, `low` and `high` of the mean of datasets' gains; None if one of them has none."""
-    known = [Interval(gain["points"], gain["low"], gain["high"]) for gain in gains if gain is not None]
+    known = [interval for gain in gains if (interval := gain_interval(gain)) is not None]
     if not known or len(known) < len(gains):
         return None
     found = mean_of_intervals(known)
@@ -95,6 +100,20 @@ def gain_values(values: Mapping[str, Any]) -> dict[str, float]:
     names = {"gain": "points", "gain_low": "low", "gain_high": "high", "gain_p": "p_value"}
     gain = values.get("gain") or {}
     return {name: gain[key] for name, key in names.items() if key in gain}
+
+
+def numbers_of(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Measures and gains as numbers: of the averages, `average` and `shifted`, then of each dataset.
+
+    Args:
+        found: `datasets` of a `results.json`.
+    """
+    mean = averages(found)
+    means = {"average": mean} | ({"shifted": mean["shifted"]} if "shifted" in mean else {})
+    return {
+        name: {key: values[key] for key in MEASURES if key in values} | gain_values(values)
+        for name, values in (means | found).items()
+    }
 
 
 def refuse_unanswered(results: dict[str, Any]) -> None:

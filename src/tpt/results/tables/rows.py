@@ -123,23 +123,24 @@ def _labels(groups: Sequence[Sequence[Run]]) -> list[str]:
 def _telling(run: Run, near: Sequence[Run]) -> dict[str, str]:
     """The settings that set a run off from those of its method, and what data it takes from those of all methods."""
     rivals = [settings_of(other) for other in near if paper_method(other) == paper_method(run)]
-    common = [key for key in _differing(rivals) if all(key in other for other in rivals)]
+    common = [key for key in _named(rivals) if all(key in other for other in rivals)]
     own = {key: settings_of(run).get(key) for key in common}
     twins = [other for other in rivals if {key: other.get(key) for key in common} == own]
-    keys = common if len(twins) == 1 or not _differing(twins) else [*common, *_differing(twins)]
-    if LIMIT not in keys and LIMIT in _differing([settings_of(other) for other in near]):
+    keys = common if len(twins) == 1 else [*common, *_named(twins)]
+    if LIMIT not in keys and LIMIT in _named([settings_of(other) for other in near]):
         keys.append(LIMIT)
     return short_names(keys)
 
 
-def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+def _named(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Those of the differing keys that a label names."""
+    return [key for key in differing(settings) if not is_seed(key) and meaning(key).label]
+
+
+def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """Keys that do not have the same value everywhere, in the order of the configuration."""
     keys = dict.fromkeys(key for each in settings for key in each)
-    return [
-        key
-        for key in keys
-        if len({_plain(each.get(key)) for each in settings}) > 1 and not is_seed(key) and meaning(key).label
-    ]
+    return [key for key in keys if len({_plain(each.get(key)) for each in settings}) > 1]
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:

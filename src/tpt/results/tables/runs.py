@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tpt.errors import UserError
+from tpt.files import dotted_values
 from tpt.results.runs import RECORD_SCHEMA, answered, read_manifest, read_records_and_notes
-from tpt.results.runs.manifest import leaves
 from tpt.results.runs.records import shard_files
 from tpt.results.tables.results import results_from
 from tpt.results.tables.training import Training, training_of
@@ -143,8 +143,8 @@ def load_run(folder: str | Path) -> Run:
     manifest = read_manifest(folder)
     records, notes = read_records_and_notes(folder) if shard_files(folder) else (RECORD_SCHEMA.empty_table(), [])
     try:
-        _check(manifest, records)
-        settings = dict(leaves(manifest["config"]))
+        _refuse_gaps(manifest, records)
+        settings = dict(dotted_values(manifest["config"]))
         json.dumps(settings)  # as deep as can be shown
         results = results_from(manifest, records, notes)
     except Exception as error:  # what others wrote may be anything
@@ -158,29 +158,16 @@ def load_run(folder: str | Path) -> Run:
     return Run(folder, results, records, manifest["datasets"], settings, training)
 
 
-_SHAPE: dict[str, type | tuple[type, ...]] = {"method": str, "choices": dict, "backbone": dict, "sessions": list}
-_OF_DATASET: dict[str, type | tuple[type, ...]] = {
-    "to_test": int,
-    "classes": int,
-    "size": int,
-    "split": str,
-    "notes": list,
-}
-
-
-def _check(manifest: Mapping[str, Any], records: pa.Table) -> None:
-    """Raises a UserError or KeyError for what a report could not work with."""
-    _check_types(manifest, _SHAPE, "the run")
-    _check_types(manifest["backbone"], {"name": str, "precision": str}, "backbone")
-    _check_types(manifest["sessions"][-1], {"processes": int}, "the last session")
-    for name, about in manifest["datasets"].items():
-        _check_types(about, _OF_DATASET, f"dataset {name!r}")
-    strange = set(records["dataset"].to_pylist()) - set(manifest["datasets"])
-    if strange:
-        raise UserError(f"there are records of a dataset {sorted(map(str, strange))[0]!r} that the run does not have")
-
-
-def _check_types(node: Any, types: Mapping[str, type | tuple[type, ...]], where: str) -> None:
-    for key, kind in types.items():
-        if not isinstance(node, Mapping) or not isinstance(node.get(key), kind):
-            raise UserError(f"{key} of {where} is missing or no {kind.__name__ if isinstance(kind, type) else kind}")
+def _refuse_gaps(manifest: Mapping[str, Any], records: pa.Table) -> None:
+    """Raises a UserError where something is missing that reports use; its kind is checked by `read_manifest`."""
+    datasets = manifest["datasets"]
+    needed = [
+        (manifest, ("method", "choices", "backbone")),
+        (manifest.get("backbone", {}), ("name", "precision")),
+        (manifest["sessions"][-1], ("processes",)),
+        *((about, ("to_test", "classes", "size", "split", "notes")) for about in datasets.values()),
+    ]
+    if missing := [key for node, keys in needed for key in keys if key not in node]:
+        raise UserError(f"{missing[0]} is missing")
+    if strange := set(records["dataset"].to_pylist()) - set(datasets):
+        raise UserError(f"there are records of a dataset {min(map(str, strange))!r} that the run does not have")

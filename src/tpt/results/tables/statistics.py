@@ -12,8 +12,6 @@ from tpt.errors import UserError
 
 LEVEL = 0.95
 PERCENT = 100.0
-RESAMPLES = 10_000
-MOST_COUNTS = 10**7  # drawn at a time, which bounds memory
 
 
 @dataclass(frozen=True)
@@ -43,44 +41,27 @@ class Gain:
     won: int
     lost: int
 
-
-def bootstrap_means(values: Sequence[float] | np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """Means of resamples of `values` with replacement, (resamples,).
-
-    Resampling n values draws how often each distinct one comes from a multinomial distribution, so the cost follows
-    the number of distinct values, of which outcomes of images have two or three.
-
-    Args:
-        values: at least one.
-        resamples: number of means.
-        seed: of the draws.
-    """
-    distinct, counts = np.unique(np.asarray(values, dtype=np.float64), return_counts=True)
-    rng, n, means = np.random.default_rng(seed), int(counts.sum()), []
-    at_a_time = max(1, MOST_COUNTS // len(distinct))
-    for first in range(0, resamples, at_a_time):
-        draws = rng.multinomial(n, counts / n, size=min(at_a_time, resamples - first))
-        means.append(draws @ distinct / n)
-    return np.concatenate(means)
+    @property
+    def interval(self) -> Interval:
+        """The points with their interval."""
+        return Interval(self.points, self.low, self.high)
 
 
-def mean_interval(values: Sequence[float], level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
-    """A mean with the interval of a percentile bootstrap: of seconds, say, which have no distribution to speak of.
+def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
+    """A mean with the interval of the normal distribution: of seconds, say.
 
     For accuracies take `accuracy_interval` and `difference_interval`, which hold if all values are equal.
 
     Args:
         values: at least one.
         level: of the interval.
-        resamples: of the bootstrap.
-        seed: of the bootstrap.
 
     Raises:
         UserError: there are no values.
     """
     (checked,) = _checked([values])
-    low, high = np.quantile(bootstrap_means(checked, resamples, seed), [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(checked.mean()), float(low), float(high))
+    wide = _two_sided(level) * float(checked.std() / np.sqrt(max(1, len(checked) - 1)))
+    return Interval(float(checked.mean()), float(checked.mean()) - wide, float(checked.mean()) + wide)
 
 
 def difference_interval(*groups: Sequence[float] | np.ndarray, level: float = LEVEL) -> Interval:
@@ -119,10 +100,11 @@ def accuracy_interval(*groups: Sequence[float] | np.ndarray, level: float = LEVE
     Raises:
         UserError: there is no group, or an empty one.
     """
-    return mean_of_intervals([_wilson(float(group.mean()), len(group), level) for group in _checked(groups)])
+    return mean_of_intervals([wilson(float(group.mean()), len(group), level) for group in _checked(groups)])
 
 
-def _wilson(mean: float, n: int, level: float) -> Interval:
+def wilson(mean: float, n: int, level: float = LEVEL) -> Interval:
+    """Wilson's interval of a share of n, in %."""
     z = _two_sided(level)
     centre = (mean + z**2 / (2 * n)) / (1 + z**2 / n)
     wide = z / (1 + z**2 / n) * float(np.sqrt(mean * (1 - mean) / n + z**2 / (4 * n**2)))

@@ -8,6 +8,7 @@ from typing import Any
 
 from tpt.results.tables.formats import terminal_width
 from tpt.results.tables.grid import Grid, Legend, Line, Text, interval_text, signed
+from tpt.results.tables.results import gain_interval
 from tpt.results.tables.statistics import Interval
 
 LABELLED = ("zero-shot", "{method}", "gain [95 %]")
@@ -53,15 +54,16 @@ def _answers(d: Mapping[str, Any], labelled: bool) -> tuple[str, ...]:
         return f"{d['changed']:.1f} %", f"{d['confidence_zero_shot']:.1f}→{d['confidence']:.1f} %"
     if "acc" not in d:
         return ("",) * len(LABELLED)
-    return f"{d['acc_zero_shot']:.2f}", f"{d['acc']:.2f}", gain_text(d.get("gain"))
+    return (
+        f"{d['acc_zero_shot']:.2f}",
+        f"{d['acc']:.2f}",
+        gain_text(gain_interval(d.get("gain"))),
+    )
 
 
-def gain_text(gain: Mapping[str, Any] | Interval | None) -> str:
+def gain_text(gain: Interval | None) -> str:
     """`+1.3 [0.2, 2.5]`, in percentage points."""
-    if gain is None:
-        return ""
-    found = gain if isinstance(gain, Interval) else Interval(gain["points"], gain["low"], gain["high"])
-    return f"{signed(found.mean, 1)} [{interval_text(found).replace(' to ', ',')}]"
+    return "" if gain is None else f"{signed(gain.mean, 1)} [{interval_text(gain).replace(' to ', ',')}]"
 
 
 def results_text(results: Mapping[str, Any], width: int | None = None) -> str:

@@ -1,0 +1,142 @@
+"""CoCoOp's base-to-new table and the transfer matrix."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.results.tables.made_runs import make_run, rows_of, share
+from tpt.cli.programs.report import main
+from tpt.results.tables.compare import Comparison
+from tpt.results.tables.grid import MISSING
+from tpt.results.tables.pivots import Halves, base_to_new, transfer_matrices
+from tpt.results.tables.published import content
+from tpt.results.tables.report import make_report
+from tpt.results.tables.runs import load_runs
+from tpt.results.tables.statistics import Interval
+
+VIT, RN50 = "ViT-B-16-quickgelu/openai", "RN50-quickgelu/openai"
+
+
+def run_of(folder: Path, half: str, accuracies: dict[str, int], method: str = "cocoop") -> None:
+    rows = {name: rows_of(name, share(accuracy, 50), share(accuracy, 50)) for name, accuracy in accuracies.items()}
+    make_run(folder / f"{method}_{half}", rows, method, VIT, settings={"data.classes": half})
+
+
+def test_harmonic_means(tmp_path: Path) -> None:
+    run_of(tmp_path, "base", {"dtd": 80, "eurosat": 60})
+    run_of(tmp_path, "new", {"dtd": 40, "eurosat": 60})
+    run_of(tmp_path, "base", {"dtd": 90}, "clip")  # whose other half is missing
+    (found,) = base_to_new(load_runs([tmp_path]))
+    assert found.row.first.method == "cocoop" and found.cells == {"dtd": Halves(80, 40), "eurosat": Halves(60, 60)}
+    assert found.cells["dtd"].harmonic_mean == pytest.approx(2 * 80 * 40 / 120)
+    assert found.average == Halves(70, 50) and found.average.harmonic_mean == pytest.approx(2 * 70 * 50 / 120)
+    assert found.printed == Halves(80.47, 71.69)
+    assert Halves(0, 50).harmonic_mean == 0
+
+
+def test_contexts_of_their_own_datasets_make_one_row(tmp_path: Path) -> None:
+    """A context for each dataset, learned and tested there, as `experiment=base_to_new` has it."""
+    for name, base, new in (("dtd", 80, 40), ("eurosat", 60, 60)):
+        learned = tmp_path / "learned" / name
+        learned.mkdir(parents=True)
+        shots = {"k": 16, "key": name, "draw": {"train": {"key": name}}}
+        (learned / "training.json").write_text(json.dumps({"config": {"shots": shots, "learner": {"epochs": None}}}))
+        for half, accuracy in (("base", base), ("new", new)):
+            settings = {"data.classes": half, "context.path": str(learned)}
+            rows = {name: rows_of(name, share(accuracy, 50), share(accuracy, 50))}
+            make_run(tmp_path / f"{name}_{half}", rows, "coop", VIT, settings=settings)
+    (found,) = base_to_new(load_runs([tmp_path]))
+    assert found.cells == {"dtd": Halves(80, 40), "eurosat": Halves(60, 60)}
+
+
+def test_published_means_are_harmonic() -> None:
+    """As printed in CoCoOp's Table 1a, to two digits."""
+    printed = {row["method"]: row for row in content()["base_to_new"]["rows"]}
+    for method, expected in (("clip", 71.70), ("coop", 71.66), ("cocoop", 75.83)):
+        row = printed[method]
+        assert row["harmonic_mean"] == expected
+        assert Halves(row["base"], row["new"]).harmonic_mean == pytest.approx(expected, abs=0.006)
+
+
+def test_the_halves_are_rows_of_their_own(tmp_path: Path) -> None:
+    run_of(tmp_path, "base", {"dtd": 80})
+    run_of(tmp_path, "new", {"dtd": 40})
+    (table,) = make_report(load_runs([tmp_path])).tables
+    assert [row.label for row, _ in table.rows] == ["cocoop (classes=base)", "cocoop (classes=new)"]
+
+
+def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_of(tmp_path, "base", {"dtd": 80})
+    with pytest.raises(SystemExit):
+        main([str(tmp_path), "--base-to-new"])
+    assert "found none; test with data.classes=base" in capsys.readouterr().err
+    run_of(tmp_path, "new", {"dtd": 40})
+    main([str(tmp_path), "--base-to-new"])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["cocoop", VIT, "53.33", "53.33"] in lines and ["new", "40.00", "40.00"] in lines
+    assert ["published", MISSING, "75.83", "(80.47,", "71.69)"] in lines
+
+
+def learned(folder: Path, source: str, target: str, accuracy: float, n: int = 2463, training: bool = True) -> Path:
+    """A run of a context learned on `source`, tested on `target`."""
+    context = folder / "learned" / source
+    context.mkdir(parents=True, exist_ok=True)
+    if training:
+        shots = {"k": 16, "key": source}
+        (context / "training.json").write_text(json.dumps({"config": {"seed": 1, "shots": shots, "learner": {}}}))
+    rows = rows_of(target, share(accuracy, n), share(accuracy, n))
+    settings = {"context": {"path": str(context / "prompt_learner" / "model.pth.tar-50")}}
+    return make_run(folder / f"{source}_{target}", {target: rows}, "coop", RN50, settings)
+
+
+def test_worked_example(tmp_path: Path) -> None:
+    """Shu et al., the example under Figure 2: 33.41 % against 61.75 % is -0.46."""
+    example = content()["transfer_matrix"]["worked_example"]
+    printed = Comparison(example["accuracy"], example["zero_shot"], Interval(0, 0, 0), None, 2463, 0)
+    assert round(printed.improvement or 0, 2) == example["cell"]
+    source, target = example["source"], example["target"]
+    learned(tmp_path, source, target, example["accuracy"])
+    clip = rows_of(target, share(example["zero_shot"], 2463), share(example["zero_shot"], 2463))
+    make_run(tmp_path / "clip", {target: clip}, "clip", RN50)
+    (matrix,) = transfer_matrices(load_runs([tmp_path]))
+    assert (matrix.sources, matrix.targets) == ((source,), (target,))
+    cell = matrix.cells[source, target]
+    assert cell.improvement == pytest.approx(example["cell"], abs=0.005) and cell.only_one == 0
+    assert cell.points.low < cell.points.mean < cell.points.high < 0
+
+
+def test_cells_by_source_and_target(tmp_path: Path) -> None:
+    """Only images that both runs have count; what was not tested is missing."""
+    learned(tmp_path, "dtd", "dtd", 60, 100)
+    learned(tmp_path, "dtd", "eurosat", 20, 100)
+    learned(tmp_path, "eurosat", "eurosat", 80, 100)
+    half = {name: rows_of(name, share(40, 100), share(40, 100))[:50] for name in ("dtd", "eurosat")}
+    make_run(tmp_path / "clip", half, "clip", RN50)
+    (matrix,) = transfer_matrices(load_runs([tmp_path]))
+    assert (matrix.sources, matrix.targets) == (("dtd", "eurosat"), ("dtd", "eurosat"))
+    assert ("eurosat", "dtd") not in matrix.cells
+    cell = matrix.cells["dtd", "eurosat"]
+    assert (cell.first, cell.second, cell.images, cell.only_one) == (40, 80, 50, 50)
+    assert cell.improvement == pytest.approx(-0.5)
+
+
+def test_a_source_that_is_not_known(tmp_path: Path) -> None:
+    run = learned(tmp_path, "dtd", "eurosat", 20, 10, training=False)
+    make_run(tmp_path / "clip", {"eurosat": rows_of("eurosat", share(40, 10), share(40, 10))}, "clip", RN50)
+    runs = load_runs([tmp_path])
+    with pytest.raises(
+        ValueError, match=r"names the dataset it was learned on, found none; pass --learned-on .*=DATASET"
+    ):
+        transfer_matrices(runs)
+    (matrix,) = transfer_matrices(runs, {str(run): "dtd"})
+    assert matrix.sources == ("dtd",)
+
+
+def test_what_a_matrix_needs(tmp_path: Path) -> None:
+    rows = {"a": rows_of("a", share(40, 10), share(40, 10))}
+    clip = load_runs([make_run(tmp_path / "clip", rows, "clip")])
+    with pytest.raises(ValueError, match="Expected runs with a learned context, got none"):
+        transfer_matrices(clip)
+    with pytest.raises(ValueError, match="Expected runs of row=clip for the zero-shot accuracy, got none"):
+        transfer_matrices(load_runs([make_run(tmp_path / "coop", rows, "coop")]))
