@@ -24,9 +24,9 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 from torch import distributed
 
-from tpt import starts, stop, sweeps
+from tpt import stop, sweeps
 from tpt.backbones.clip import is_out_of_memory
-from tpt.continuing import continued
+from tpt.continuing import continued, keep, own_folders
 from tpt.errors import RunError, UserError
 from tpt.faults import INTERRUPTED, NOBODY_READS, Rules, in_words_of, nobody_reads, tell
 from tpt.hints import FAMILIES, Settings, explained, items, refuse_unreadable, users_part
@@ -134,10 +134,9 @@ class Program:
             try:
                 _quieten()
                 _refuse_missing(cfg)
-                starts.refuse_strange_parts(cfg, output_dir())
                 self._refuse_wrong(cfg)
                 self.directory = output_dir()
-                starts.keep(cfg)
+                keep(cfg)
                 _as_one_job()
                 stop.listen()
                 show_settings(cfg)
@@ -198,7 +197,6 @@ class Program:
                 cfg = hydra.compose(self.config_name, [*searched(config_dirs(sys.argv[1:])[:-1]), *one])
         except (HydraException, OmegaConfBaseException):
             return
-        starts.refuse_strange_names(cfg)
         check_sweep(cfg, given)
 
     def _call(self, cfg: DictConfig) -> float | None:
@@ -299,7 +297,7 @@ def _as_one_job() -> None:
     config: Any = HydraConfig.instance().cfg
     with read_write(config.hydra):
         config.hydra.run.dir = str(output_dir())
-    sys.argv = [sys.argv[0], *HydraConfig.get().overrides.task]
+    sys.argv = [sys.argv[0], *searched(own_folders()), *HydraConfig.get().overrides.task]
 
 
 def _leave_group() -> None:

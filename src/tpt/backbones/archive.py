@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -13,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from tpt.backbones.layouts import WeightsFileError, state_dict_of
+from tpt.files import open_plain
 
 
 class _Attributes:
@@ -147,6 +149,7 @@ def _is_torchscript(path: Path) -> bool:
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a safetensors file; raises SafetensorError if it is none."""
+    open_plain(path, sys.maxsize).close()
     with safe_open(path, framework="pt") as file:
         return {k: file.get_tensor(k) for k in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118 - not iterable itself
 
@@ -162,6 +165,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         OSError: there is no such file, or it may not be read.
     """
     try:
+        open_plain(path, sys.maxsize).close()  # or a pipe would be waited for
         if zipfile.is_zipfile(path):
             content = _unpickle_archive(path, stand_ins=True)
         else:
@@ -192,6 +196,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         WeightsFileError: not such a file, damaged, or with several state dicts.
     """
     metadata: dict[str, str] = {}
+    open_plain(path, sys.maxsize).close()
     try:
         if path.suffix == ".safetensors":
             content, metadata = read_safetensors(path)

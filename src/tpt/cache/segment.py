@@ -12,6 +12,7 @@ import hashlib
 import mmap
 import os
 import struct
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -178,6 +179,6 @@ class SegmentReader:
         if self._data.stat().st_size < end:
             return None
         if self._map is None or len(self._map) < end:
-            with self._data.open("rb") as file:
+            with open_plain(self._data, sys.maxsize) as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return self._map if len(self._map) >= end else None

@@ -9,10 +9,11 @@ from hydra.utils import instantiate
 from lightning import Trainer, seed_everything
 from omegaconf import DictConfig
 
-from tpt import cli, starts, sweeps
+from tpt import cli, sweeps
 from tpt.backbones import CLIP
 from tpt.cache import FeatureCache
 from tpt.callbacks import begin, close
+from tpt.continuing import keep
 from tpt.data import EpisodeDataModule
 from tpt.logs import stage
 from tpt.programs.ending import objective
@@ -73,7 +74,7 @@ def run(cfg: DictConfig, another: str = ANOTHER) -> float | None:
         task.threads = make_method.threads
         data.use_cache(cache, rewards).leave_out(directory.begin(manifest, session(trainer.world_size), data.datasets))
         if directory.begun_anew:
-            starts.keep(cfg, anew=True)
+            keep(cfg, anew=True)
         begin(trainer, directory.records, manifest, sweeps.at_hand())
         stage("Testing")
         trainer.test(task, datamodule=data, verbose=False)

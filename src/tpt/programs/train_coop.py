@@ -9,9 +9,10 @@ from hydra.utils import instantiate
 from lightning import Trainer, seed_everything
 from omegaconf import DictConfig
 
-from tpt import cli, starts, sweeps
+from tpt import cli, sweeps
 from tpt.backbones import CLIP
 from tpt.callbacks import ProcessGuard, TrainingProgress, describe, finish, launch
+from tpt.continuing import keep
 from tpt.data import Shots, ShotsDataModule
 from tpt.faults import NO_SKIPPING
 from tpt.logs import stage
@@ -56,7 +57,7 @@ def run(cfg: DictConfig) -> float | None:
         task.run_text = as_text(manifest, now)
         directory.begin(manifest, now)
         if directory.begun_anew:
-            starts.keep(cfg, anew=True)
+            keep(cfg, anew=True)
         describe(loggers, manifest, sweeps.at_hand())
         stage(f"Training for {task.epochs} epochs on {len(shots.train)} images of {len(data.class_names)} classes")
         launch(trainer)

@@ -23,7 +23,7 @@ from tpt.backbones.layouts import WeightsFileError, plain_names
 from tpt.backbones.named import known_width
 from tpt.backbones.pretrained import clip_label
 from tpt.errors import UserError
-from tpt.files import bundled, write_bytes
+from tpt.files import bundled, read_bytes, write_bytes
 from tpt.prompts.conditional import ConditionalContext, MetaNet
 from tpt.prompts.context import Context, vectors_before
 from tpt.prompts.origin import ANY, Origin
@@ -231,7 +231,7 @@ def _resolve(path: Path) -> Path:
         if (folder / "context.safetensors").is_file():
             return folder / "context.safetensors"
         if (folder / "checkpoint").is_file():
-            named = (folder / "checkpoint").read_text("utf-8", errors="replace").strip()
+            named = read_bytes(folder / "checkpoint").decode("utf-8", "replace").strip()
             file = folder / Path(named).name  # never outside the folder
             if file.is_file():
                 return file

@@ -39,6 +39,7 @@ class Setting:
 
 _PLAIN = Setting()
 _OUTSIDE = Setting(record=False, row=False)  # where the work is done, and who is told
+_PLACE = Setting(record=False, row=False)  # of images, whose names and contents are compared instead
 _DATA = Setting(row=False)  # a column of a table, or its cells, not a row
 _REPEATED = Setting(row=False)  # stands a second time under its own key
 _MACHINE = Setting(record=False, row=False)
@@ -61,12 +62,15 @@ REGISTER: Mapping[str, Setting] = {
     "optimized_metric": _OUTSIDE,
     "experiment": _REPEATED,
     "hydra": _REPEATED,
-    "learned": _REPEATED,
+    "learned": _PLACE,  # of contexts
     "optimizer": _REPEATED,
     "row": _REPEATED,
     "backbone": Setting(label=False),
-    "context.path": Setting(label=False),
+    "context.path": Setting(record=False, label=False),  # what lies there has a fingerprint
     "data": _DATA,
+    "data.root": _PLACE,
+    "data.path": _PLACE,
+    "data.shards": _PLACE,
     "data.batch_size": Setting(axis="images a batch", logarithmic=True),
     "data.classes": Setting(axis=""),  # a half of them, which is another question
     "data.split": Setting(axis=""),
