@@ -224,7 +224,7 @@ def test_another_directory_holds_files_and_folders_alone(what: str, tmp_path: Pa
     else:
         to = {"device": "/dev/zero", "link out": tmp_path / "new", "folder out": tmp_path, "loop": path}
         path.symlink_to(to[what])
-    with pytest.raises(UserError, match=f"{NEEDS_WORD}.*metrics.csv is neither a file nor a folder"):
+    with pytest.raises(UserError, match=f"{NEEDS_WORD}.*metrics.csv, which is no file or folder in it"):
         continued([f"resume={folder}"], "test_time")
     continued([f"resume={folder}", "trust=true"], "test_time")
     path.unlink()

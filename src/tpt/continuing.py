@@ -18,7 +18,6 @@ import json
 import logging
 import os
 import re
-import stat
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,7 +25,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import OverrideType, QuotedString
+from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -100,12 +99,8 @@ class Start(BaseModel):
 
 def own_folders() -> list[Path]:
     """The folders of the user's own options that the current job has."""
-    sources = HydraConfig.get().runtime.config_sources
-    return [
-        Path(source.path).absolute()
-        for source in sources
-        if source.schema == "file" and source.provider != "main"  # the project's own
-    ]
+    sources = HydraConfig.get().runtime.config_sources  # "main" is the project's
+    return [Path(s.path).absolute() for s in sources if s.schema == "file" and s.provider != "main"]
 
 
 def keep(cfg: DictConfig, anew: bool = False) -> None:
@@ -245,32 +240,23 @@ def resumable(folder: Path, program: str, added: Sequence[str] = (), word: str =
 
 def _refuse_beyond(begun: Start, folder: Path, word: str) -> None:
     """Raises if a directory that the user did not start needs the user's word."""
-    beyond = [setting for setting in begun.settings if not is_taken(setting)]
+    beyond = [repr(setting[:100]) for setting in begun.settings if not is_taken(setting)]
     beyond += [f"{FLAGS[0]} {own}" for own in begun.folders]
+    beyond += [f"{path}, which is no file or folder in it" for path in _odd(folder.resolve())]
     if beyond:
         raise UserError(
-            f"The run in {folder} was not started by you on this machine, and it has settings that need your word: "
-            f"{', '.join(repr(setting[:100]) for setting in beyond[:5])}{' and others' if beyond[5:] else ''}; add "
-            f"{word} if you know where the run comes from, or give these settings on the command line."
-        )
-    if (odd := next(_odd(folder.resolve()), None)) is not None:
-        raise UserError(
-            f"The run in {folder} was not started by you on this machine, and {odd} is neither a file nor a folder in "
-            f"it; remove that, or add {word} if you know where the run comes from."
+            f"The run in {folder} was not started by you on this machine, and some of it needs your word: "
+            f"{', '.join(beyond[:5])}{' and more' if beyond[5:] else ''}; add {word} if you know where the run comes "
+            "from, or give these settings on the command line."
         )
 
 
 def _odd(folder: Path) -> Iterator[Path]:
-    """What is no plain file or folder below a directory: pipes, devices, links that lead out of it."""
+    """What is no plain file or folder below a directory: pipes, devices, links that lead out of it or in circles."""
     for place, folders, files in os.walk(folder):
         for path in (Path(place, name) for name in (*folders, *files)):
-            try:
-                real = path.resolve()
-                kind = real.stat().st_mode if os.path.lexists(real) else stat.S_IFREG
-            except (OSError, RuntimeError):  # links in a circle
-                yield path
-                continue
-            if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)) or not real.is_relative_to(folder):
+            real = Path(os.path.realpath(path))
+            if not real.is_relative_to(folder) or real.is_symlink() or not (real.is_file() or real.is_dir()):
                 yield path
 
 
@@ -288,25 +274,11 @@ def is_taken(setting: str) -> bool:
     key, package = str(override.key_or_group), override.package
     if override.type is not OverrideType.CHANGE or "${" in setting or (package and not _is_within(package, TAKEN)):
         return False
+    found = [(below, getattr(leaf, "text", leaf)) for one in values for below, leaf in leaves(one)]  # .text: in quotes
     if "." not in key and (config_dir() / key).is_dir():
-        return key in OPTIONS and all(
-            option is None or re.fullmatch(OPTIONS[key], str(option)) is not None for option in _options(values)
-        )
-    return _is_within(key, TAKEN) and all(
-        _is_plain(f"{key}.{below}".strip("."), value) for one in values for below, value in _leaves(one)
-    )
-
-
-def _options(values: Sequence[Any]) -> list[Any]:
-    """What is chosen of a group, one by one; a dictionary is one, which is none."""
-    flat = [option for value in values for option in (value if isinstance(value, list) else [value])]
-    return [option.text if isinstance(option, QuotedString) else option for option in flat]
-
-
-def _leaves(value: Any) -> Iterator[tuple[str, Any]]:
-    """`leaves`, with the text of what stood in quotes; what is no value is one leaf."""
-    for key, leaf in leaves(value):
-        yield key, leaf.text if isinstance(leaf, QuotedString) else leaf
+        allowed = re.compile(rf"{OPTIONS.get(key, 'none')}|None")
+        return all(re.fullmatch(r"\d*", below) and allowed.fullmatch(str(option)) for below, option in found)
+    return _is_within(key, TAKEN) and all(_is_plain(f"{key}.{below}".strip("."), value) for below, value in found)
 
 
 def _is_within(key: str, prefixes: Sequence[str]) -> bool:
@@ -347,9 +319,9 @@ def enter(begun: Start, added: Sequence[str] = ()) -> list[str]:
 def _absolute(before: str, argument: str) -> str:
     """An argument with its path absolute, if it has one; `before` is the one before it."""
     key, equals, value = argument.partition("=")
-    path = Path(_plain(value)).expanduser()
+    path = Path(_plain(value))
     if before in FLAGS:
-        return str(Path(argument).expanduser().absolute())
+        return str(Path(argument).absolute())
     if key in FLAGS and equals:
         return f"{key}={path.absolute()}"
     named = {*PLACES} & {*key.split(".")} or ("." in key and path.is_file())
