@@ -31,8 +31,8 @@ from tpt.faults import told
 from tpt.files import file_name
 from tpt.hints import FAMILIES, explained
 from tpt.methods.base import ShownViews
+from tpt.places import config_dir
 from tpt.printing import say
-from tpt.programs import config_dir
 from tpt.quoting import searched
 from tpt.reports.figures import contact_sheet
 from tpt.reports.figures.style import save_as

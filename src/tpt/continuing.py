@@ -33,7 +33,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tpt.errors import UserError
 from tpt.files import BUNDLED, bundled, is_file, read_bytes, write_json, write_text
-from tpt.programs import PROGRAMS, command, config_dir, config_dirs
+from tpt.places import PROGRAMS, command, config_dir, config_dirs
 from tpt.quoting import for_hydra, searched
 from tpt.runs.manifest import NAME, Text, leaves
 from tpt.runs.training import TRAINING
