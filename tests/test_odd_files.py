@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 
 import tpt
-from tpt.backbones.archive import read_checkpoint, read_safetensors, read_weights
-from tpt.backbones.templates import load_templates
-from tpt.cache.segment import DATA, IndexEntry, SegmentReader
-from tpt.continuing import read_start
+from tpt.cli.resume import read_start
+from tpt.clip.templates import load_templates
+from tpt.clip.weights.archive import read_checkpoint, read_safetensors, read_weights
+from tpt.data.cache.segment import DATA, IndexEntry, SegmentReader
+from tpt.engine.tasks.coop_resume import run_of
 from tpt.errors import UserError
-from tpt.reports.training import training_of
-from tpt.runs import read_manifest, read_records
-from tpt.runs.sweep import seconds_of
-from tpt.runs.training import metrics_before
-from tpt.tasks.coop_resume import run_of
+from tpt.results.runs import read_manifest, read_records
+from tpt.results.runs.sweep import seconds_of
+from tpt.results.runs.training import metrics_before
+from tpt.results.tables.training import training_of
 
 ENTRY = IndexEntry(b"k" * 16, b"d" * 16, 0, 1, 1, 1.0)
 RAISE: dict[str, tuple[str, Callable[[Path], Any]]] = {
