@@ -53,6 +53,18 @@ def feature_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
+def config_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the key that signs the tests' runs is kept."""
+    return tmp_path_factory.mktemp("config")
+
+
+@pytest.fixture(autouse=True)
+def own_key(config_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never the user's own."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(config_home))
+
+
+@pytest.fixture(scope="session")
 def noise_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], Path]:
     """(arch, seed) -> an OpenAI-format safetensors file of noise weights, silent about its activation."""
     folder = tmp_path_factory.mktemp("weights")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import re
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -352,41 +352,48 @@ def test_what_a_sweep_was_started_with_outlives_it_as_well(
     run_script("test_time.py", f"resume={tmp_path / 'sweep' / '1'}")  # one job of it, alone
 
 
-@pytest.mark.parametrize(
-    ("setting", "sentence"),
-    [
-        ("+callbacks.x._target_=pandas.read_pickle", "'pandas.read_pickle' for callbacks.x._target_"),
-        ("+callbacks.x={_target_: builtins.print}", "'builtins.print' for callbacks.x._target_"),
-        ("callbacks.records.folder=/tmp/elsewhere", "outside the run's directory, for callbacks.records.folder"),
-        ("experiment=../../elsewhere/evil", "which reaches beyond it"),
-        ("+hydra.searchpath=[file:///tmp]", "which reaches beyond it"),
-        ("hydra/launcher=joblib", "which reaches beyond it"),
-        ("trust=true", "which reaches beyond it"),
-        ("--config-dir=/tmp", "is none"),
-        (
-            "name='{_target_: pandas.read_pickle}' +callbacks.x='${oc.decode:${name}}'",
-            "'pandas.read_pickle' for callbacks.x._target_",
-        ),
-    ],
-)
-def test_a_strangers_directory(run_script: Run, small: list[str], tmp_path: Path, setting: str, sentence: str) -> None:
-    """What a directory names is called: only parts of the project, unless the user says that it is trusted."""
+def test_a_strangers_directory(run_script: Run, small: list[str], tmp_path: Path) -> None:
+    """Settings that name places or callbacks are given anew, or the run is trusted; the others are taken."""
     (tmp_path / "theirs").mkdir()
     kept = [a for a in small if not a.startswith("hydra.")]
-    content = {"program": "test_time", "settings": [*kept, *re.split(" (?=[+])", setting)], "sweep": False}
-    for sweep in (False, True):
-        (tmp_path / "theirs" / "start.json").write_text(json.dumps({**content, "sweep": sweep}))
-        done = run_script("test_time.py", "resume=theirs", ok=False)
-        assert sentence in done.stderr, done.stderr
-        assert not list((tmp_path / "theirs").rglob("*.parquet"))
+    content = {"program": "test_time", "settings": kept, "sweep": False}
+    (tmp_path / "theirs" / "start.json").write_text(json.dumps(content))
+    named = [a for a in kept if a.startswith(("backbone.pretrained=", "data.root=", "callbacks."))]
+    refused = run_script("test_time.py", "resume=theirs", ok=False).stderr
+    assert all(repr(a)[:100] in refused for a in named) and "add trust=true" in refused and "num_views" not in refused
+    assert [path.name for path in (tmp_path / "theirs").iterdir()] == ["start.json"]
+    run_script("test_time.py", "resume=theirs", *named)
+    assert read_records(tmp_path / "theirs").num_rows == 12
 
 
 def test_a_directory_that_is_trusted(run_script: Run, small: list[str], tmp_path: Path) -> None:
-    """A user's own part, under a name that no file of the configuration has."""
-    mine = "method._target_=tpt.methods.tpt.TPT"
-    run_script("test_time.py", *small, mine)
-    assert "add trust=true" in run_script("test_time.py", "resume=run", ok=False).stderr
+    """A user's own run has settings of any kind; moved from another machine, it needs the user's word."""
+    run_script("test_time.py", *small, "method._target_=tpt.methods.tpt.TPT")
+    run_script("test_time.py", "resume=run")
+    write_json({**settings_of(tmp_path / "run"), "signature": ""}, tmp_path / "run" / "start.json")
+    refused = run_script("test_time.py", "resume=run", ok=False).stderr
+    assert "not started by you on this machine" in refused and "'method._target_=tpt.methods.tpt.TPT'" in refused
     run_script("test_time.py", "resume=run", "trust=true")
+
+
+def test_a_run_moves(run_script: Run, small: list[str], tmp_path: Path, image_tree: Path, stop_after: Any) -> None:
+    """Its pictures lie elsewhere now, it is continued from elsewhere, and its start had other libraries."""
+    stop_after(2)
+    relative = [a for a in small if not a.startswith(("data.root", "hydra."))]
+    shutil.move(image_tree, tmp_path / "old" / "pictures")
+    run_script("test_time.py", *relative, "data.root=old/pictures", "hydra.run.dir=run", ok=False)
+    stop_after(-1)
+    manifest = json.loads((tmp_path / "run" / "run.json").read_text())
+    manifest["sessions"][-1]["versions"] |= {"oldlib": "1.0"}
+    write_json(manifest, tmp_path / "run" / "run.json")
+    (tmp_path / "old").rename(tmp_path / "new")
+    shutil.copytree(tmp_path / "new" / "pictures", tmp_path / "other" / "pictures")
+    noise_image(99).save(tmp_path / "other" / "pictures" / "T-shirt" / "0.png")
+    found = run_script("test_time.py", "resume=run", "data.root=other/pictures", ok=False).stderr
+    assert "T-shirt/0.png has changed since" in found
+    run_script("test_time.py", "resume=run", "data.root=new/pictures")
+    assert "oldlib 1.0, now not recorded" in (tmp_path / "run" / "test_time.log").read_text()
+    assert read_records(tmp_path / "run").num_rows == 12
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"program": 1}', '{"program": "x", "settings": [1], "sweep": false}'])

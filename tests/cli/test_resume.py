@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -11,14 +15,24 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from tpt.cli.quoting import for_hydra, setting
-from tpt.cli.resume import continued
+from tpt.cli.resume import Start, continued, is_taken, keep_start, read_start
 from tpt.errors import UserError
-from tpt.results.runs.start import Start, keep_start, read_start
+
+NEEDS_WORD = "was not started by you on this machine"
 
 
-def run(folder: Path, *settings: str, program: str = "test_time", sweep: bool = False) -> Path:
+def run(folder: Path, *settings: str, program: str = "test_time", sweep: bool = False, **more: Any) -> Path:
+    """A directory as this user's runs have it."""
     folder.mkdir(parents=True, exist_ok=True)
-    keep_start(folder, Start(program, settings or ("seed=1",), sweep))
+    keep_start(folder, Start(program=program, settings=list(settings or ("seed=1",)), sweep=sweep, **more))
+    return folder
+
+
+def theirs(folder: Path, *settings: str, **more: Any) -> Path:
+    """A directory as anybody may write it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"program": "test_time", "settings": list(settings), "sweep": False, **more}
+    (folder / "start.json").write_text(json.dumps(content))
     return folder
 
 
@@ -74,7 +88,8 @@ def test_a_start_stays_once_something_was_computed(tmp_path: Path) -> None:
     run(tmp_path, "seed=2", "resume=auto", "trust=true")  # the one before left nothing
     (tmp_path / "run.json").write_text("{}")
     run(tmp_path, "seed=3")
-    assert read_start(tmp_path) == Start("test_time", ("seed=2",))
+    begun = read_start(tmp_path)
+    assert begun is not None and begun.settings == ["seed=2"]
 
 
 def test_another_programs_run_and_interpolations(tmp_path: Path) -> None:
@@ -86,6 +101,162 @@ def test_another_programs_run_and_interpolations(tmp_path: Path) -> None:
         continued([f"resume={tmp_path}/${{x}}"], "test_time")
     with pytest.raises(UserError, match="found none at"):
         continued([f"resume={tmp_path}/nowhere"], "test_time")
+
+
+PLAIN = (
+    "method=zero_shot", "method=tpt,zero", "method.steps=3", "method.steps=1,2", "method.lr=interval(0.1,1)",
+    "seed=5", "method.templates=imagenet_80", "method.templates=['a {}.','the {}, a pet']",
+    "backbone@method.reward=rn50", "backbone=vit_b16", "backbone.name=RN50", "backbone.pretrained=openai",
+    "data=folder", "data.keys=[dtd,eurosat]", "data.limit=null", "data.class_names=[cat,'hot air balloon']",
+    "context.ctx_init='a/b: ~ a photo of a [CLS].'", "context.path=emoji-mini/coop", "learned.coop=emoji-mini/coop",
+    "experiment=[table1,smoke]", "row=null", "tags=[http://a]", "notes='see ../paper'", "name=x", "debug=limit",
+    "trainer.limit_test_batches=2", "threads=1", "trainer.devices=2", "trainer.precision=bf16-mixed", "cache=off",
+    "cache=on", "logger=none", "logger=csv", "logger=[csv]", "callbacks=default", "trainer=default",
+    "callbacks.records.logits=true", "learner.epochs=3", "shots.k=4", "data.orientation=ignore",
+    "views.augmix.severity=2", "optimizer=sgd", "data.split=test",
+)  # fmt: skip
+BEYOND = (
+    "logger=mlflow", "logger=[wandb]", "logger=[csv,wandb]", "logger=csv,mlflow", "logger=../logger/wandb",
+    "logger.x=1", "logger.mlflow.tracking_uri=' http://a'", "logger.wandb.offline=false", "logger={a: 1}",
+    "cache.folder=x", "cache.max_gb=0", "cache=other", "callbacks=mine", "callbacks.x=1",
+    "callbacks.records.folder=x", "trainer=mine", "trainer.profiler.dirpath=/tmp", "trainer.profiler=simple",
+    "trainer.default_root_dir=x", "trainer.plugins=[a]", "trainer.logger=true", "trainer.callbacks=[a]",
+    "trainer.strategy=deepspeed", "hydra.run.dir=x", "hydra=x", "hydra/launcher=joblib", "hydra.searchpath=[a]",
+    "hydra.job.env_set.A=b", "search=optuna", "trust=true", "resume=x", "+seed=5", "++seed=5", "~logger",
+    "+method.x=1", "+logger=csv", "~method.lr", "--config-dir=/tmp", "--multirun", "notes=${oc.env:X}",
+    "notes='${oc.env:X}'", 'notes="\\${oc.env:X}"', "tags=[a,[b,'x ${oc.env:X}']]", "seed=${seed}",
+    "method.steps=choice(1,'${oc.env:X}')", "context.ctx_init='a ${oc.env:X}'", "tags=[{a: '${oc.env:X}'}]",
+    "method._target_=os.system", "method={_target_: os.system}", "data.keys=[[{_target_: x}]]",
+    "seed={a: {_args_: 1}}", "method.optimizer._partial_=false", "tags=[{_target_: x}]",
+    "data.module.datasets.0._target_=x", "views._target_=a,b", "data.root=x", "data.root=/etc", "data.root=[a]",
+    "data.path=x", "data.shards=x", "shots.root=x", "context.path=x", "data.module.datasets.0.root=x",
+    "learned.coop=x", "learned.coop=emoji-mini/../x", "learned.folder=x", "data={root: x}",
+    "data.class_names=/etc/passwd", "method.templates=names.txt", "data.class_names=names.txt",
+    "method.templates=../t", "backbone.pretrained=~/a", "backbone.pretrained=./a", "backbone.name=local-dir:x",
+    "backbone.name=hf-hub:a/b", "backbone.name='C:\\x'", "data.name=' //host/x'", "data.name=file:x",
+    "data.name=sqlite:///x", "data.name=' ~/x'", "experiment=../../elsewhere/evil", "experiment=/tmp/evil",
+    "method=['/tmp/x']", "method=glob(*)", "method=~/x", "backbone@logger.x=rn50", "backbone@_global_=rn50",
+    "data@callbacks=folder", "x=1", "method.ste", "", "=", "a=b=[",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("setting", PLAIN)
+def test_options_and_numbers_are_taken_from_any_directory(setting: str, tmp_path: Path) -> None:
+    assert is_taken(setting)
+    assert setting in continued([f"resume={theirs(tmp_path / 'a', setting)}"], "test_time")
+
+
+@pytest.mark.parametrize("setting", BEYOND)
+def test_all_else_needs_the_users_word(setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the same setting on the command line, which then holds."""
+    monkeypatch.chdir(tmp_path)
+    Path("names.txt").touch()
+    folder = theirs(tmp_path / "a", "seed=1", setting)
+    for sweep in (False, True):
+        theirs(folder, "seed=1", setting, sweep=sweep)
+        with pytest.raises(UserError, match=f"{NEEDS_WORD}.* add trust=true if") as error:
+            continued([f"resume={folder}"], "test_time")
+        assert repr(setting) in str(error.value) and "seed=1" not in str(error.value)
+    assert setting in continued([f"resume={folder}", "trust=true"], "test_time")
+    key = setting.partition("=")[0]
+    if key and not key.startswith(("--", "resume")):
+        line = continued([f"resume={folder}", f"{key}=given"], "test_time")
+        assert setting not in line and f"{key}=given" in line
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.text(st.sampled_from(list("ab_./:~$\\{}[]'\" ,=+@")), max_size=12))
+def test_whatever_is_taken_names_no_code_and_no_place(value: str) -> None:
+    for key in ("method.x", "data.y", "seed"):
+        if is_taken(f"{key}={value}"):
+            assert not {"/", ":", "\\"} & {*value} and "${" not in value and "~" not in value[:1]
+
+
+def test_the_users_own_runs_go_on(tmp_path: Path) -> None:
+    """Also where they were moved to; a change of anything that is stored, or of the key, makes them another's."""
+    own = run(tmp_path / "a", "logger=wandb", "+callbacks.x._target_=x").rename(tmp_path / "b")
+    assert "logger=wandb" in continued([f"resume={own}"], "test_time")
+    before = json.loads((own / "start.json").read_text())
+    for change in (
+        {"settings": [*before["settings"], "logger=mlflow"]},
+        {"sweep": True},
+        {"cwd": "/"},
+        {"folders": ["/a"]},
+    ):
+        (own / "start.json").write_text(json.dumps({**before, **change}))
+        with pytest.raises(UserError, match=NEEDS_WORD):
+            continued([f"resume={own}"], "test_time")
+    for signature in ("", "0" * 64, "é", "\udce9"):
+        (own / "start.json").write_text(json.dumps({**before, "signature": signature}))
+        with pytest.raises(UserError, match=NEEDS_WORD):
+            continued([f"resume={own}"], "test_time")
+
+
+def test_the_key_is_the_users_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    own = run(tmp_path / "a", "logger=wandb")
+    key = tmp_path / "config" / "tpt" / "key"
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600 and len(key.read_bytes()) == 32
+    assert key.read_bytes() not in (own / "start.json").read_bytes()
+    continued([f"resume={own}"], "test_time")
+    key.chmod(0o644)  # others may have signed
+    with pytest.raises(UserError, match=NEEDS_WORD):
+        continued([f"resume={own}"], "test_time")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "b"))
+    with pytest.raises(UserError, match=NEEDS_WORD):
+        continued([f"resume={own}"], "test_time")
+
+
+def test_without_a_place_for_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "file"))
+    assert json.loads((run(tmp_path / "a") / "start.json").read_text())["signature"] == ""
+    assert "seed=1" in continued([f"resume={tmp_path / 'a'}"], "test_time")
+
+
+@pytest.mark.parametrize("what", ["pipe", "device", "link out", "folder out", "loop"])
+def test_another_directory_holds_files_and_folders_alone(what: str, tmp_path: Path) -> None:
+    folder = theirs(tmp_path / "a", "seed=1")
+    path = folder / "csv" / "metrics.csv"
+    path.parent.mkdir()
+    if what == "pipe":
+        os.mkfifo(path)
+    else:
+        to = {"device": "/dev/zero", "link out": tmp_path / "new", "folder out": tmp_path, "loop": path}
+        path.symlink_to(to[what])
+    with pytest.raises(UserError, match=f"{NEEDS_WORD}.*metrics.csv, which is no file or folder in it"):
+        continued([f"resume={folder}"], "test_time")
+    continued([f"resume={folder}", "trust=true"], "test_time")
+    path.unlink()
+    path.symlink_to(folder / "start.json")
+    continued([f"resume={folder}"], "test_time")
+
+
+def test_a_run_goes_on_where_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its relative paths and its folders of options; what is given now is meant from here."""
+    began, here = tmp_path / "began", tmp_path / "here"
+    for folder in (began, here / "pictures", here / "conf"):
+        folder.mkdir(parents=True)
+    own = run(tmp_path / "a", "data.root=p", cwd=str(began), folders=["/their/conf"])
+    monkeypatch.chdir(here)
+    line = continued(["resume=../a", "data.num_workers=2"], "test_time")
+    assert Path.cwd() == began and {"data.root=p", "hydra.searchpath=[file:///their/conf]"} <= {*line}
+    monkeypatch.chdir(here)
+    line = continued(["--config-dir", "conf", f"resume={own}", "data.root=pictures", "data.split=conf"], "test_time")
+    given = [
+        f"--config-dir={here}/conf",
+        "--config-dir",
+        f"{here}/conf",
+        f"data.root={here}/pictures",
+        "data.split=conf",
+    ]
+    assert {*given[1:]} <= {*line} and "data.root=p" not in line and not any("searchpath" in text for text in line)
+    monkeypatch.chdir(here)
+    assert f"--config-dir={here}/conf" in continued(["--config-dir=conf", f"resume={own}"], "test_time")
+    monkeypatch.chdir(here)
+    theirs(own, "seed=1", cwd=str(began))
+    continued([f"resume={own}"], "test_time")
+    assert Path.cwd() == here
 
 
 ALPHABET = st.sampled_from(list("a1.-\\\"'${}() ,=[]~#é\n\t:/"))

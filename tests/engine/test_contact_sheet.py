@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,9 @@ import pytest
 
 from tests.conftest import Done, noise_image
 from tpt.cli.programs.report import main as report
+from tpt.cli.resume import resumable
 from tpt.engine import contact_sheet
+from tpt.results.runs import write_json
 from tpt.results.tables.runs import load_run
 
 Run = Callable[..., Done]
@@ -26,6 +29,10 @@ def run_dir(run_script: Run, tmp_path: Path, image_tree: Path) -> Path:
     return tmp_path / "run"
 
 
+def maker(run: Any) -> contact_sheet.SheetMaker:
+    return contact_sheet.maker_of(run, resumable(run.path, "test_time"))
+
+
 def panels(sheet: contact_sheet.Sheet) -> list[tuple[str, bool]]:
     return [(axes.get_title(), bool(axes.patches)) for axes in sheet.figure.axes if axes.images]
 
@@ -35,7 +42,7 @@ def test_a_real_run(run_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[
     _reports(run_dir, capfd)
     run = load_run(run_dir)
     record = contact_sheet.record_of(run, IMAGE)
-    sheet = contact_sheet.maker_of(run).sheet(record)
+    sheet = maker(run).sheet(record)
     assert sheet.as_recorded
     shown = panels(sheet)
     assert [framed for _, framed in shown] == [True] * 4 + [False] * 4
@@ -47,7 +54,7 @@ def test_a_real_run(run_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[
     out, err = capfd.readouterr()
     assert out.strip() == str(tmp_path / "a.svg") and err == "" and "class: cat" in (tmp_path / "a.svg").read_text()
     record["selected"] = record["selected"][::-1]
-    other = contact_sheet.maker_of(run).sheet(record)
+    other = maker(run).sheet(record)
     assert not other.as_recorded and any("differs from the recorded" in t.get_text() for t in other.figure.texts)
 
 
@@ -81,7 +88,7 @@ def test_mixed_views_made_on_the_device(run_script: Run, tmp_path: Path, image_t
     settings = ("views=augmix", "views.made_on=device", "hydra.run.dir=mixed")
     run_script("test_time.py", "data=folder", f"data.root={image_tree}", *SMALL, *settings)
     run = load_run(tmp_path / "mixed")
-    sheet = contact_sheet.maker_of(run).sheet(contact_sheet.record_of(run, IMAGE))
+    sheet = maker(run).sheet(contact_sheet.record_of(run, IMAGE))
     assert sheet.as_recorded
     image = next(axes.images[0].get_array() for axes in sheet.figure.axes if axes.get_title().startswith("image"))
     assert np.asarray(image).dtype == np.uint8 and np.asarray(image).std() > 10
@@ -102,7 +109,19 @@ def test_mistakes(run_dir: Path, image_tree: Path, tmp_path: Path, capfd: pytest
     noise_image(99).save(image_tree / IMAGE)
     assert "its file has changed since" in error(str(run_dir), IMAGE)
     manifest = json.loads((run_dir / "run.json").read_text())
-    manifest |= {"method": "clip", "choices": {"method": "zero_shot"}}
-    manifest["config"]["method"] = {"_target_": "tpt.ZeroShot", "_partial_": True}
+    manifest["config"]["method"] = {"_target_": "os.system", "command": "touch called"}  # never made again
     (run_dir / "run.json").write_text(json.dumps(manifest))
-    assert "Expected a run that selects views, but method clip" in error(str(run_dir), IMAGE)
+    assert "mean something else now: method._target_ was 'os.system'" in error(str(run_dir), IMAGE)
+    write_json(json.loads((run_dir / "start.json").read_text()) | {"signature": ""}, run_dir / "start.json")
+    assert f"needs your word: 'data.root={image_tree}'"[:90] in error(str(run_dir), IMAGE)
+    assert "mean something else now" in error(str(run_dir), IMAGE, "--trust") and not list(tmp_path.rglob("called"))
+
+
+def test_a_method_without_views(
+    run_script: Run, tmp_path: Path, image_tree: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings = ("data=folder", f"data.root={image_tree}", "method=zero_shot", "logger=none", "hydra.run.dir=run")
+    run_script("test_time.py", *settings)
+    with pytest.raises(SystemExit):
+        contact_sheet.main([str(tmp_path / "run"), IMAGE])
+    assert "Expected a run that selects views, but method clip" in capfd.readouterr().err

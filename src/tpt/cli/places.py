@@ -34,7 +34,7 @@ def config_dirs(arguments: Sequence[str]) -> list[Path]:
         arguments: of the command line, on which `--config-dir` and `hydra.searchpath` name a user's.
     """
     own: list[str] = []
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
         key, _, value = argument.partition("=")
         if key in ("--config-dir", "-cd"):
             own.append(value or following)

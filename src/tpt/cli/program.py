@@ -24,13 +24,13 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 from torch import distributed
 
-from tpt.cli import starts, sweeps
+from tpt.cli import sweeps
 from tpt.cli.errors import NOBODY_READS, Rules, in_words_of, nobody_reads, tell
 from tpt.cli.hints import FAMILIES, Settings, explained, items, refuse_unreadable, users_part
 from tpt.cli.places import SEARCHED, config_dir, config_dirs
 from tpt.cli.places import command as command  # noqa: PLC0414 -- programs call it beside the rest
 from tpt.cli.quoting import searched
-from tpt.cli.resume import continued
+from tpt.cli.resume import continued, keep, own_folders
 from tpt.cli.settings import check_sweep, refuse_wrong, refused, values_of
 from tpt.cli.settings.help import help_text
 from tpt.cli.settings.show import show_settings
@@ -131,10 +131,9 @@ class Program:
             try:
                 _quieten()
                 _refuse_missing(cfg)
-                starts.refuse_strange_parts(cfg, output_dir())
                 self._refuse_wrong(cfg)
                 self.directory = output_dir()
-                starts.keep(cfg)
+                keep(cfg)
                 _as_one_job()
                 show_settings(cfg)
                 found = self._call(cfg)
@@ -196,7 +195,6 @@ class Program:
                 cfg = hydra.compose(self.config_name, [*searched(config_dirs(sys.argv[1:])[:-1]), *one])
         except (HydraException, OmegaConfBaseException):
             return
-        starts.refuse_strange_names(cfg)
         check_sweep(cfg, given)
 
     def _call(self, cfg: DictConfig) -> float | None:
@@ -297,7 +295,7 @@ def _as_one_job() -> None:
     with read_write(config.hydra):
         config.hydra.run.dir = str(output_dir())
     if config.hydra.mode is RunMode.MULTIRUN:
-        sys.argv = [sys.argv[0], *HydraConfig.get().overrides.task]
+        sys.argv = [sys.argv[0], *searched(own_folders()), *HydraConfig.get().overrides.task]
 
 
 def _leave_group() -> None:

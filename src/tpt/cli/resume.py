@@ -1,19 +1,179 @@
-"""`resume=DIRECTORY` on a command line: the settings with which a run or sweep was started, and what was added now."""
+"""How a run or sweep was started (`start.json`), and `resume=DIRECTORY`, which starts it again with the same settings.
+
+A directory may come from anybody, and some settings act: they name code, servers, accounts and files.  One rule holds
+for every directory that the user did not start: it may choose options of the project's `conf` and give plain values to
+settings that change numbers (`TAKEN`, `OPTIONS`); all else needs the user's word, `trust=true`, or the same setting on
+the command line.  Nothing that was stored as a resolved configuration is made again (`run.json`, `.hydra/`).
+
+The user's own directories are known by a signature: HMAC-SHA256 of everything in `start.json`, with a key of 32 random
+bytes in the user's folder of configuration.  It does not cover the place of the directory, so that a run can be moved.
+A stranger who copies a signed `start.json` therefore can have the user's own settings applied to other records and
+checkpoints, which are data and read as such; other settings need the key.  Without a place for a key, runs are not
+signed, and the rule holds for them.
+"""
 
 from __future__ import annotations
 
+import json
+import logging
 import os
-from collections.abc import Sequence
+import re
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tpt.cli.places import PROGRAMS, command
-from tpt.cli.quoting import for_hydra
-from tpt.cli.starts import STORED, refuse_odd_settings
+from tpt.cli.places import PROGRAMS, command, config_dir, config_dirs
+from tpt.cli.quoting import for_hydra, searched
+from tpt.cli.settings import values_of
+from tpt.cli.signing import is_signed, sign
+from tpt.cli.sweeps import given_settings
 from tpt.errors import UserError
-from tpt.results.runs.start import START, read_start
+from tpt.files import BUNDLED, bundled, dotted_values, is_file, read_bytes, write_json, write_text
+from tpt.results.runs.manifest import NAME, Text
+from tpt.results.runs.training import TRAINING
+
+log = logging.getLogger(__name__)
+
+START, HYDRAS = "start.json", ".hydra"
+MOST_BYTES = 2**22
+TRUST = "trust=true"
+FLAGS = ("--config-dir", "-cd")
+_ANEW = "give the settings of the run again, with its hydra.run.dir and resume=auto, or start it anew"
+
+# What a directory may say without the user's word: settings, each with all below it, ...
+TAKEN = (
+    *("method", "views", "data", "backbone", "context", "optimizer", "learner", "shots", "learned"),
+    *("seed", "threads", "batch_size", "name", "tags", "notes", "print_config", "optimized_metric", "public_layout"),
+    *("trainer.accelerator", "trainer.devices", "trainer.precision", "trainer.deterministic", "trainer.fast_dev_run"),
+    *("trainer.limit_test_batches", "trainer.limit_train_batches", "trainer.limit_val_batches"),
+    *("callbacks.records.top", "callbacks.records.logits"),
+)
+_ANY = r"\w[\w-]*"
+# ... and options of these groups; of those that reach beyond the run, what stays within it.
+OPTIONS = {
+    **dict.fromkeys(("method", "views", "data", "backbone", "context", "optimizer", "learner", "shots"), _ANY),
+    **dict.fromkeys(("row", "experiment", "debug"), _ANY),
+    **{"cache": "on|off", "logger": "csv|none", "callbacks": "default", "trainer": "default|train"},
+}
+PLACES = ("root", "path", "shards", "coop", "cocoop", "folder")  # settings that are places, however they are written
+WORDS = ("ctx_init", "tags", "notes")  # settings that are words, whatever they look like
+_PLACE = re.compile(r"[/\\:]|^\s*[~.]")  # in texts that are paths, addresses and models of a hub
+
+
+class Start(BaseModel):
+    """How something was started.
+
+    Args:
+        program: name of its configuration, test_time or train_coop.
+        settings: what the command line gave, one `key=value` each, without `resume`.
+        sweep: whether it is a sweep, and not one run.
+        searched: whether a sweeper such as Optuna chooses the jobs of the sweep on the way.
+        folders: of the user's own options, as `--config-dir` named them, absolute.
+        cwd: the directory that relative paths in the settings start from; "" if unknown.
+        signature: of all this; "" if there is no key.
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    program: Text
+    settings: list[Text]
+    sweep: bool = False
+    searched: bool = False
+    folders: list[Text] = []
+    cwd: Text = ""
+    signature: Text = ""
+
+    def said(self) -> str:
+        """What is signed; without defaults, so that what a later version adds leaves earlier signatures right."""
+        return json.dumps(self.model_dump(exclude={"signature"}, exclude_defaults=True), sort_keys=True)
+
+
+def own_folders() -> list[Path]:
+    """The folders of the user's own options that the current job has."""
+    sources = HydraConfig.get().runtime.config_sources  # "main" is the project's
+    return [Path(s.path).absolute() for s in sources if s.schema == "file" and s.provider != "main"]
+
+
+def keep(cfg: DictConfig, anew: bool = False) -> None:
+    """Writes how the current run and its sweep were started; the first process alone.
+
+    Hydra's own files as well (`.hydra/`), which it would write at every start, one that is refused included.
+
+    Args:
+        cfg: of the run.
+        anew: the run has just taken its directory, as a new one.
+    """
+    now: Any = HydraConfig.get()
+    if any(os.environ.get(rank, "0") != "0" for rank in ("LOCAL_RANK", "RANK", "NODE_RANK")):
+        return
+    folder = Path(now.runtime.output_dir)
+    program, settings, folders = str(now.job.config_name), list(now.overrides.task), [*map(str, own_folders())]
+    start = Start(program=program, settings=settings, folders=folders, cwd=str(now.runtime.cwd))
+    if keep_start(folder, start, anew):
+        about = {"config": cfg, "hydra": {"hydra": now}, "overrides": settings}
+        (folder / HYDRAS).mkdir(exist_ok=True)
+        for name, content in about.items():
+            write_text(OmegaConf.to_yaml(content), folder / HYDRAS / f"{name}.yaml")
+    if now.mode is RunMode.MULTIRUN and (swept := given_settings()):
+        is_searched = now.runtime.choices.get("hydra/sweeper") != "basic"
+        of_sweep = {"settings": swept, "sweep": True, "searched": is_searched}
+        keep_start(Path(now.sweep.dir), start.model_copy(update=of_sweep))
+
+
+def keep_start(folder: Path, start: Start, anew: bool = False) -> bool:
+    """Writes how a run or sweep was started, unless something was computed by what was started before.
+
+    Args:
+        folder: of the run, or of the sweep, whose jobs have folders of their own in it.
+        start: this one.
+        anew: this one has just taken the directory for a new run: another that began beside it may have written its
+            own, and was refused.
+
+    Returns:
+        Whether it was written.
+    """
+    pattern = "*/" if start.sweep else ""
+    begun = any(True for name in (NAME, TRAINING) for _ in folder.glob(f"{pattern}{name}"))
+    if begun and not anew and (folder / START).is_file():
+        return False
+    settings = [setting for setting in start.settings if not setting.startswith(("resume=", "trust="))]
+    kept = start.model_copy(update={"settings": settings})
+    kept = kept.model_copy(update={"signature": sign(kept.said())})
+    if anew and not kept.signature:
+        log.info("There is no place for a key in your home directory: resume=DIRECTORY may ask you for %s.", TRUST)
+    write_json(kept.model_dump(), folder / START)
+    return True
+
+
+def read_start(folder: Path) -> Start | None:
+    """How the run or sweep in a directory was started; None if none was.
+
+    Raises:
+        UserError: it cannot be read, or is damaged.
+    """
+    path = folder / START
+    try:
+        return Start.model_validate(json.loads(read_bytes(path, MOST_BYTES)))
+    except (FileNotFoundError, NotADirectoryError):
+        if found := next((name for name in (NAME, TRAINING) if (folder / name).is_file()), None):
+            raise UserError(
+                f"Expected {START}, which says how the run was started, beside {found} in {folder}, found none; "
+                f"{_ANEW}."
+            ) from None
+        return None
+    except OSError as error:
+        raise UserError(f"Expected the settings of a run in {path}, but it cannot be read; {_ANEW}.") from error
+    except (ValueError, RecursionError, ValidationError) as error:
+        raise UserError(f"Expected the settings of a run in {path}, but it is damaged; {_ANEW}.") from error
 
 
 def continued(arguments: Sequence[str], program: str) -> list[str]:
@@ -25,32 +185,149 @@ def continued(arguments: Sequence[str], program: str) -> list[str]:
         program: name of its configuration, `test_time` or `train_coop`.
 
     Raises:
-        UserError: there is no run in that directory, it is another program's, or what it was started with is damaged.
+        UserError: there is no run in that directory, it is another program's, what it was started with is damaged, or
+            needs the user's word.
     """
-    os.environ.pop(STORED, None)
     given = [a.removeprefix("resume=") for a in arguments if a.startswith("resume=")]
     if not given or (text := _plain(given[-1])) in ("auto", "null", "") or text.endswith(".ckpt"):
         return list(arguments)
     folder, added = Path(text).expanduser(), [a for a in arguments if not a.startswith("resume=")]
-    if "${" in str(folder.resolve()):
-        raise UserError(f"Expected a directory without '${{' in `resume`, got {folder.resolve()}; rename it.")
-    here = for_hydra(str(folder.resolve()))
-    if (begun := read_start(folder)) is None:
-        raise UserError(
-            f"Expected the directory of a run or sweep of {program}.py in `resume`, found none at "
-            f"{folder}; resume=auto continues what is in the directory of this run, if anything."
-        )
-    _refuse_other_program(folder, begun.program, program)
+    here = str(folder.resolve())
+    if "${" in here:
+        raise UserError(f"Expected a directory without '${{' in `resume`, got {here}; rename it.")
+    begun = resumable(folder, program, added)
     if begun.searched:
         raise UserError(
             f"Expected in `resume` a sweep whose jobs are known beforehand, got {folder}, whose sweeper chooses them "
-            "on the way; its study goes on in a new search with "
-            f"hydra.sweeper.storage=sqlite:///{folder.resolve()}/study.db."
+            f"on the way; its study goes on in a new search with hydra.sweeper.storage=sqlite:///{here}/study.db."
         )
-    refuse_odd_settings(begun.settings, folder / START)
-    os.environ[STORED] = "1"  # what they name is looked at once it is composed
+    added = enter(begun, added)
     how, place = (["--multirun"], "hydra.sweep.dir") if begun.sweep else ([], "hydra.run.dir")
-    return [*how, *begun.settings, *added, f"{place}={here}", "resume=auto"]
+    folders = searched([Path(folder) for folder in begun.folders])
+    return [*how, *folders, *begun.settings, *added, f"{place}={for_hydra(here)}", "resume=auto"]
+
+
+def resumable(folder: Path, program: str, added: Sequence[str] = (), word: str = TRUST) -> Start:
+    """How a directory's run was started, if it may be started again.
+
+    Args:
+        folder: of the run or sweep.
+        program: that would continue it.
+        added: arguments given now, which take the place of the same settings of the run.
+        word: with which the user says that the run is trusted.
+
+    Returns:
+        Its start, without the settings that are given anew.
+
+    Raises:
+        UserError: there is no run, it is another program's, or it needs the user's word.
+    """
+    if (begun := read_start(folder)) is None:
+        raise UserError(
+            f"Expected the directory of a run or sweep of {program}.py in `resume`, found none at {folder}; "
+            "resume=auto continues what is in the directory of this run, if anything."
+        )
+    _refuse_other_program(folder, begun.program, program)
+    keys = {argument.partition("=")[0] for argument in added}
+    left = [setting for setting in begun.settings if setting.partition("=")[0] not in keys]
+    folders = [] if len(config_dirs(added)) > 1 else begun.folders
+    again = begun.model_copy(update={"settings": left, "folders": folders})
+    if word in map(str.lower, added) or is_signed(begun.said(), begun.signature):
+        return again
+    _refuse_beyond(again, folder, word)
+    return again.model_copy(update={"cwd": ""})
+
+
+def _refuse_beyond(begun: Start, folder: Path, word: str) -> None:
+    """Raises if a directory that the user did not start needs the user's word."""
+    beyond = [repr(setting[:100]) for setting in begun.settings if not is_taken(setting)]
+    beyond += [f"{FLAGS[0]} {own}" for own in begun.folders]
+    beyond += [f"{path}, which is no file or folder in it" for path in _odd(folder.resolve())]
+    if beyond:
+        raise UserError(
+            f"The run in {folder} was not started by you on this machine, and some of it needs your word: "
+            f"{', '.join(beyond[:5])}{' and more' if beyond[5:] else ''}; add {word} if you know where the run comes "
+            "from, or give these settings on the command line."
+        )
+
+
+def _odd(folder: Path) -> Iterator[Path]:
+    """What is no plain file or folder below a directory: pipes, devices, links that lead out of it or in circles."""
+    for place, folders, files in os.walk(folder):
+        for path in (Path(place, name) for name in (*folders, *files)):
+            real = Path(os.path.realpath(path))
+            if not real.is_relative_to(folder) or real.is_symlink() or not (real.is_file() or real.is_dir()):
+                yield path
+
+
+def is_taken(setting: str) -> bool:
+    """Whether a setting may be taken from a directory that the user did not start.
+
+    Args:
+        setting: `key=value`, as on the command line.
+    """
+    try:
+        override = OverridesParser.create().parse_override(setting)
+        values = values_of(override)
+    except (HydraException, ValueError, TypeError):
+        return False
+    key, package = str(override.key_or_group), override.package
+    if override.type is not OverrideType.CHANGE or "${" in setting or (package and not _is_within(package, TAKEN)):
+        return False
+    found = [
+        (below, getattr(leaf, "text", leaf)) for one in values for below, leaf in dotted_values(one)
+    ]  # .text: in quotes
+    if "." not in key and (config_dir() / key).is_dir():
+        allowed = re.compile(rf"{OPTIONS.get(key, 'none')}|None")
+        return all(re.fullmatch(r"\d*", below) and allowed.fullmatch(str(option)) for below, option in found)
+    return _is_within(key, TAKEN) and all(_is_plain(f"{key}.{below}".strip("."), value) for below, value in found)
+
+
+def _is_within(key: str, prefixes: Sequence[str]) -> bool:
+    return f"{key}.".startswith(tuple(f"{prefix}." for prefix in prefixes))
+
+
+def _is_plain(key: str, value: Any) -> bool:
+    """Whether a value under a dotted key is a number or words, and names no code and no place."""
+    parts = key.split(".")
+    if any(part.startswith("_") for part in parts):  # `_target_` and what else steers how parts are made
+        return False
+    if not isinstance(value, str) or {*WORDS} & {*parts}:
+        return isinstance(value, bool | int | float | str | None)
+    if value.startswith(f"{BUNDLED}/") and bundled(value) != Path(value):  # it comes with the package
+        return True
+    return not ({*PLACES} & {*parts} or _PLACE.search(value) or is_file(value))
+
+
+def enter(begun: Start, added: Sequence[str] = ()) -> list[str]:
+    """Goes where a run was started, so that the relative paths in its settings lead where they led.
+
+    Args:
+        begun: how it was started.
+        added: arguments given now.
+
+    Returns:
+        The arguments, whose paths still lead where they do here.
+    """
+    if not begun.cwd or not Path(begun.cwd).is_dir() or Path(begun.cwd).samefile(Path.cwd()):
+        return list(added)
+    arguments = [_absolute(before, argument) for before, argument in zip(["", *added], added, strict=False)]
+    if Path(sys.argv[0]).exists():  # Lightning starts further processes with it
+        sys.argv[0] = str(Path(sys.argv[0]).absolute())
+    os.chdir(begun.cwd)
+    return arguments
+
+
+def _absolute(before: str, argument: str) -> str:
+    """An argument with its path absolute, if it has one; `before` is the one before it."""
+    key, equals, value = argument.partition("=")
+    path = Path(_plain(value))
+    if before in FLAGS:
+        return str(Path(argument).absolute())
+    if key in FLAGS and equals:
+        return f"{key}={path.absolute()}"
+    named = {*PLACES} & {*key.split(".")} or ("." in key and path.is_file())
+    return f"{key}={for_hydra(str(path.absolute()))}" if named and value and path.exists() else argument
 
 
 def _plain(text: str) -> str:

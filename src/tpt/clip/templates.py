@@ -7,7 +7,7 @@ from pathlib import Path
 from open_clip import OPENAI_IMAGENET_TEMPLATES, SIMPLE_IMAGENET_TEMPLATES
 
 from tpt.errors import UserError
-from tpt.files import is_file
+from tpt.files import is_file, read_bytes
 
 _SETS = {"imagenet_80": OPENAI_IMAGENET_TEMPLATES, "imagenet_7": SIMPLE_IMAGENET_TEMPLATES}
 
@@ -43,7 +43,7 @@ def load_templates(source: str | list[str] | tuple[str, ...]) -> list[str]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        text = path.read_text("utf-8-sig")
+        text = read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"Expected UTF-8 text in {path}, but byte {error.start} is not; save it as UTF-8.") from error
     return [line.strip() for line in text.splitlines() if line.strip()]

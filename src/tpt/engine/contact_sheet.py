@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import hydra
 import numpy as np
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
@@ -21,7 +23,9 @@ from torch import Tensor
 
 from tpt.cli.errors import told
 from tpt.cli.hints import FAMILIES, explained
-from tpt.cli.trust import refuse_strangers
+from tpt.cli.places import config_dir
+from tpt.cli.quoting import searched
+from tpt.cli.resume import Start, enter, resumable
 from tpt.clip import CLIP
 from tpt.data import EpisodeDataModule, ImageDataset
 from tpt.engine.printing import say
@@ -32,9 +36,11 @@ from tpt.files import content_digest, file_name
 from tpt.methods.base import ShownViews
 from tpt.results.figures import contact_sheet
 from tpt.results.figures.style import save_as
+from tpt.results.runs.manifest import differences
 from tpt.results.tables.runs import Run, load_run
 from tpt.views.batched import PlannedViews
 
+TRUST = "--trust"
 PARTS = ("backbone", "context", "method", "views", "data")  # of a configuration, that are made again
 
 
@@ -146,26 +152,28 @@ def pixels_of(views: Tensor, clip: CLIP) -> np.ndarray:
     return views.cpu().permute(0, 2, 3, 1).numpy()
 
 
-def maker_of(run: Run, trust: bool = False) -> SheetMaker:
-    """Makes the parts of a run again, from its configuration.
+def maker_of(run: Run, begun: Start) -> SheetMaker:
+    """Makes the parts of a run again, from the settings that it was started with.
 
     Args:
         run: read from its directory.
-        trust: whether the configuration may name anything, which then runs.
+        begun: how it was started, as `tpt.cli.resume.resumable` gives it.
 
     Raises:
-        UserError: the configuration names something else, or what it names is not there.
+        UserError: the settings mean something else now, or what they name is not there.
     """
-    stored = {part: run.results["config"].get(part) for part in PARTS}
-    if not trust:
-        refuse_strangers(stored, str(run.path), "if you know the run, pass --trust")
-    try:
-        clip, data, methods = _made_again(OmegaConf.create(stored))
-    except (TypeError, AttributeError, KeyError, IndexError, AssertionError) as error:
+    with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
+        folders = searched([Path(folder) for folder in begun.folders])
+        cfg = hydra.compose(begun.program, [*folders, *begun.settings], return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)
+    now = {part: OmegaConf.to_container(cfg[part], resolve=True) for part in PARTS}
+    before = {part: run.results["config"].get(part) for part in PARTS}
+    if changed := differences({"config": before}, {"config": now}):
         raise UserError(
-            f"Expected the settings of a run in {run.path}, but its parts cannot be made of them ({error}); make the "
-            "run anew."
-        ) from error
+            f"The settings of the run in {run.path} mean something else now: {'; '.join(changed[:3])}. Make the run "
+            "anew, or use the version of tpt that it was made with."
+        )
+    clip, data, methods = _made(cfg)
     if not methods.about()["selects"]:
         raise UserError(
             f"Expected a run that selects views, but method {run.method} of {run.path} looks at the image alone; "
@@ -174,7 +182,7 @@ def maker_of(run: Run, trust: bool = False) -> SheetMaker:
     return SheetMaker(clip, data, methods)
 
 
-def _made_again(cfg: DictConfig) -> tuple[CLIP, EpisodeDataModule, MethodMaker]:
+def _made(cfg: DictConfig) -> tuple[CLIP, EpisodeDataModule, MethodMaker]:
     clip: CLIP = instantiate(cfg.backbone)
     data: EpisodeDataModule = instantiate(cfg.data.module)
     data.use_views(instantiate(cfg.views)(image_size=clip.image_size, mean=clip.mean, std=clip.std))
@@ -219,18 +227,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help=".png, .svg or .pdf; contact_sheets/... in RUN if left out"
     )
-    parser.add_argument("--trust", action="store_true", help="makes whatever the run's configuration names")
+    parser.add_argument(TRUST, action="store_true", help="uses whatever the settings of a run of others name")
     args = parser.parse_args(arguments)
     with told(explained, FAMILIES):
-        run = load_run(args.run)
+        run, out = load_run(args.run.absolute()), args.out and args.out.absolute()
         record = record_of(run, args.image, args.dataset)
-        sheet = maker_of(run, args.trust).sheet(record)
+        begun = resumable(run.path, "test_time", [TRUST] if args.trust else [], TRUST)
+        enter(begun)
+        sheet = maker_of(run, begun).sheet(record)
         own = (
             run.path
             / "contact_sheets"
             / f"{file_name(record['dataset'] + '/' + str(PurePosixPath(record['path']).with_suffix('')))}.png"
         )
-        say(str(save_as(sheet.figure, own if args.out is None else args.out)))
+        say(str(save_as(sheet.figure, out or own)))
         if not sheet.as_recorded:
             say("Note: the selection made again differs from the recorded one, which is framed.", error=True)
 

@@ -10,9 +10,10 @@ from lightning import Trainer, seed_everything
 from omegaconf import DictConfig
 
 from tpt.cli import program as cli
-from tpt.cli import starts, sweeps
+from tpt.cli import sweeps
 from tpt.cli.logs import stage
 from tpt.cli.programs.ending import objective
+from tpt.cli.resume import keep
 from tpt.clip import CLIP
 from tpt.clip.prompts import refuse_misfit
 from tpt.data import EpisodeDataModule
@@ -74,7 +75,7 @@ def run(cfg: DictConfig, another: str = ANOTHER) -> float | None:
         task.threads = make_method.threads
         data.use_cache(cache).leave_out(directory.begin(manifest, session(trainer.world_size), data.datasets))
         if directory.begun_anew:
-            starts.keep(cfg, anew=True)
+            keep(cfg, anew=True)
         begin(trainer, directory.records, manifest, sweeps.at_hand())
         stage("Testing")
         trainer.test(task, datamodule=data, verbose=False)

@@ -10,10 +10,11 @@ from lightning import Trainer, seed_everything
 from omegaconf import DictConfig
 
 from tpt.cli import program as cli
-from tpt.cli import starts, sweeps
+from tpt.cli import sweeps
 from tpt.cli.errors import NO_SKIPPING
 from tpt.cli.logs import stage
 from tpt.cli.programs.ending import left_out, objective, tell_learned
+from tpt.cli.resume import keep
 from tpt.clip import CLIP
 from tpt.data import Shots, ShotsDataModule
 from tpt.engine.callbacks import ProcessGuard, TrainingProgress, describe, finish, launch
@@ -65,7 +66,7 @@ def run(cfg: DictConfig) -> float | None:
         task.run_text = as_text(manifest, now)
         directory.begin(manifest, now)
         if directory.begun_anew:
-            starts.keep(cfg, anew=True)
+            keep(cfg, anew=True)
         describe(loggers, manifest, sweeps.at_hand())
         stage(f"Training for {task.epochs} epochs on {len(shots.train)} images of {len(data.class_names)} classes")
         launch(trainer)

@@ -25,7 +25,7 @@ from tpt.clip.weights.layouts import WeightsFileError, plain_names
 from tpt.clip.weights.named import known_width
 from tpt.clip.weights.pretrained import clip_label
 from tpt.errors import Count, Filled, UserError, checked
-from tpt.files import bundled, write_bytes
+from tpt.files import bundled, read_bytes, write_bytes
 
 LearnedContext = Context | ConditionalContext
 
@@ -229,7 +229,7 @@ def _resolve(path: Path) -> Path:
         if (folder / "context.safetensors").is_file():
             return folder / "context.safetensors"
         if (folder / "checkpoint").is_file():
-            named = (folder / "checkpoint").read_text("utf-8", errors="replace").strip()
+            named = read_bytes(folder / "checkpoint").decode("utf-8", "replace").strip()
             file = folder / Path(named).name  # never outside the folder
             if file.is_file():
                 return file

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import sys
 import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from tpt.clip.model import tensors_digest
 from tpt.clip.weights.layouts import WeightsFileError, state_dict_of
+from tpt.files import open_plain
 
 DIGEST = "tpt_digest"  # in the metadata of a safetensors file that this project wrote
 
@@ -157,6 +159,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         SafetensorError: it is none, or not what `sealed` made.
     """
+    open_plain(path, sys.maxsize).close()
     with safe_open(path, framework="pt") as file:
         tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 - not iterable itself
         metadata = dict(file.metadata() or {})
@@ -187,6 +190,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         OSError: there is no such file, or it may not be read.
     """
     try:
+        open_plain(path, sys.maxsize).close()  # or a pipe would be waited for
         if zipfile.is_zipfile(path):
             content = _unpickle_archive(path, stand_ins=True)
         else:
@@ -217,6 +221,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         WeightsFileError: not such a file, damaged, or with several state dicts.
     """
     metadata: dict[str, str] = {}
+    open_plain(path, sys.maxsize).close()
     try:
         if path.suffix == ".safetensors":
             content, metadata = read_safetensors(path)

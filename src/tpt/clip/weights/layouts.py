@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tpt.errors import UserError
+from tpt.files import read_bytes
 
 # Where training programs put the state dict: Lightning and Dassl, most loops written by hand, timm and torchvision.
 ENTRIES = ("state_dict", "model_state_dict", "model")
@@ -156,7 +157,7 @@ def transformers_reading(path: Path) -> Reading:
     """
     file = path.with_name("config.json")
     try:
-        content = json.loads(file.read_text("utf-8"))
+        content = json.loads(read_bytes(file))
         text, vision = (dict(content.get(part) or {}) for part in ("text_config", "vision_config"))
         found = Reading(
             int(vision.get("num_attention_heads", 12)),

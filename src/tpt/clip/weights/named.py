@@ -22,6 +22,7 @@ from tpt.clip.tokens import Tokenizer
 from tpt.clip.weights.hub import CONFIG_NAME, fetch_from_hub, fetch_tag
 from tpt.clip.weights.layouts import WeightsFileError
 from tpt.errors import UserError
+from tpt.files import read_bytes
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ def from_folder(name: str, pretrained: str | Path | None, cache_dir: str | None)
     else:
         folder = Path(name.removeprefix(FOLDER)).expanduser()
     try:
-        config = json.loads((folder / CONFIG_NAME).read_text("utf-8"))["model_cfg"]
+        config = json.loads(read_bytes(folder / CONFIG_NAME))["model_cfg"]
         _refuse_vocabulary(config, name)
     except FileNotFoundError as error:
         raise UserError(

@@ -135,9 +135,11 @@ class ClaimedDirectory:
         self.refuse_different(old, new)
         sessions: list[dict[str, Any]] = old["sessions"]
         before, now = sessions[-1]["versions"], session["versions"]
-        changed = [f"{name} {before[name]}, now {now[name]}" for name in before if before[name] != now.get(name)]
-        if changed:
-            log.warning("The run was begun with other versions (%s): last digits may differ.", "; ".join(changed))
+        now = {name: now.get(name, "not recorded") for name in before}
+        if changed := [f"{name} {then}, now {now[name]}" for name, then in before.items() if now[name] != then]:
+            log.warning(
+                "This run started with other library versions (%s); results may differ by rounding.", "; ".join(changed)
+            )
         return sessions
 
     def refuse_different(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:

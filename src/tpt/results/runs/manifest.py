@@ -159,9 +159,11 @@ def _compared(manifest: Mapping[str, Any], free: Sequence[str]) -> dict[str, Any
     config = dict(dotted_values(with_public_names(manifest["config"])))
     left_out = (*(f"{key}." for key in free), *REPEATED)
     kept = {k: v for k, v in config.items() if not f"{k}.".startswith(left_out)}
+    free_files = {f"files.{v}" for k, v in config.items() if k not in kept} - {f"files.{v}" for v in kept.values()}
     kept |= {key: config.get(key, before) for key, before in HELD.items()}
     others = dict(dotted_values({key: manifest.get(key) for key in SAME}))
-    return {**kept, **{k: v for k, v in others.items() if not k.endswith((".notes", ".root"))}}
+    compared = {k: v for k, v in others.items() if not k.endswith((".notes", ".root")) and k not in free_files}
+    return {**kept, **compared}
 
 
 def _shown(value: Any) -> str:

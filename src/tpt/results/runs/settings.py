@@ -39,6 +39,7 @@ class Meaning:
 
 _PLAIN = Meaning()
 _OUTSIDE = Meaning(record=False, row=False)  # where the work is done, and who is told
+_PLACE = Meaning(record=False, row=False)  # of images, whose names and contents are compared instead
 _DATA = Meaning(row=False)  # a column of a table, or its cells, not a row
 _REPEATED = Meaning(row=False)  # stands a second time under its own key
 _MACHINE = Meaning(record=False, row=False)
@@ -61,12 +62,15 @@ REGISTER: Mapping[str, Meaning] = {
     "optimized_metric": _OUTSIDE,
     "experiment": _REPEATED,
     "hydra": _REPEATED,
-    "learned": _REPEATED,
+    "learned": _PLACE,  # of contexts
     "optimizer": _REPEATED,
     "row": _REPEATED,
     "backbone": Meaning(label=False),
-    "context.path": Meaning(label=False),
+    "context.path": Meaning(record=False, label=False),  # what lies there has a fingerprint
     "data": _DATA,
+    "data.root": _PLACE,
+    "data.path": _PLACE,
+    "data.shards": _PLACE,
     "data.batch_size": Meaning(axis="images a batch", logarithmic=True),
     "data.classes": Meaning(axis=""),  # a half of them, which is another question
     "data.split": Meaning(axis=""),

@@ -7,6 +7,8 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
+from tpt.files import read_bytes
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -59,7 +61,7 @@ def seconds_of(folder: Path) -> float | None:
     A run that was continued says how long its last start took, so what its records took is looked at as well.
     """
     try:
-        found = json.loads((folder / "results.json").read_text("utf-8"))
+        found = json.loads(read_bytes(folder / "results.json"))
         rates: list[tuple[float, float]] = [(d["images"], d["images_per_second"]) for d in found["datasets"].values()]
         return max(float(found["seconds"]), sum((images / rate for images, rate in rates if rate > 0), 0.0))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not there yet, or another's file

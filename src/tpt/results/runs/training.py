@@ -34,6 +34,9 @@ FREE = (
     "optimized_metric",
     "public_layout",
     "shots.num_workers",
+    "shots.root",  # what lies there is compared instead
+    "shots.draw.train.root",
+    "shots.draw.val.root",
     "trainer.enable_progress_bar",
     "trainer.log_every_n_steps",
     "trainer.max_steps",
@@ -124,7 +127,7 @@ class TrainingDirectory(ClaimedDirectory):
             before = self.same_run(self._of_checkpoint, manifest, session)
             sessions = sessions or before
         if self._elsewhere and (best := self._given.with_name(BEST)).is_file():
-            write_bytes(best.read_bytes(), self.folder / BEST)
+            write_bytes(read_bytes(best), self.folder / BEST)
         self.write(manifest, sessions, session)
 
     def _lost_manifest(self) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tpt.files import bundled, dotted_values
+from tpt.files import bundled, dotted_values, read_bytes
 from tpt.results.runs.manifest import with_public_names
 
 NAME = "training.json"
@@ -42,7 +42,7 @@ def training_of(context_path: str) -> Training | None:
 
 
 def _read(file: Path) -> Training | None:
-    content = json.loads(file.read_text("utf-8"))
+    content = json.loads(read_bytes(file))
     if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
         return None
     settings = dict(dotted_values(with_public_names(content["config"])))

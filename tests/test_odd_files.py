@@ -1,0 +1,75 @@
+"""Files of a directory that are none: a pipe is not waited for, a device is not read for ever."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tpt.data.cache.segment import DATA, IndexEntry, SegmentReader
+
+import tpt
+from tpt.cli.resume import read_start
+from tpt.clip.templates import load_templates
+from tpt.clip.weights.archive import read_checkpoint, read_safetensors, read_weights
+from tpt.engine.tasks.coop_resume import run_of
+from tpt.errors import UserError
+from tpt.results.runs import read_manifest, read_records
+from tpt.results.runs.sweep import seconds_of
+from tpt.results.runs.training import metrics_before
+from tpt.results.tables.training import training_of
+
+ENTRY = IndexEntry(b"k" * 16, b"d" * 16, 0, 1, 1, 1.0)
+RAISE: dict[str, tuple[str, Callable[[Path], Any]]] = {
+    "checkpoint": ("last.ckpt", read_checkpoint),
+    "continued training": ("last.ckpt", run_of),
+    "weights": ("model.pt", read_weights),
+    "safetensors": ("a.safetensors", read_safetensors),
+    "a context": ("context.safetensors", tpt.load_context),
+    "a context's folder": ("context.safetensors", lambda path: tpt.load_context(path.parent)),
+    "CoOp's folder": ("checkpoint", lambda path: tpt.load_context(path.parent)),
+    "templates": ("a.txt", lambda path: load_templates(str(path))),
+    "manifest": ("run.json", lambda path: read_manifest(path.parent)),
+    "start": ("start.json", lambda path: read_start(path.parent)),
+    "records": ("records/00-a-0000000.parquet", lambda path: read_records(path.parents[1])),
+}
+NOTHING: dict[str, tuple[str, Callable[[Path], Any]]] = {
+    "cached features": (f"a{DATA}", lambda path: SegmentReader(path.with_suffix("")).features(ENTRY)),
+    "time of a job": ("results.json", lambda path: seconds_of(path.parent)),
+    "how a context came about": ("training.json", lambda path: training_of(str(path.parent))),
+    "metrics of a training": ("training.json", lambda path: metrics_before(path.parent) or None),
+}
+
+
+@pytest.fixture(params=["pipe", "device"])
+def odd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    def make(name: str) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        os.mkfifo(path) if request.param == "pipe" else path.symlink_to("/dev/zero")
+        return path
+
+    def late(*_: Any) -> None:
+        raise AssertionError("it was waited for")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(20)
+    yield make
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("reader", RAISE)
+def test_a_reader_that_needs_the_file(reader: str, odd: Callable[[str], Path]) -> None:
+    name, read = RAISE[reader]
+    with pytest.raises((UserError, OSError)):
+        read(odd(name))
+
+
+@pytest.mark.parametrize("reader", NOTHING)
+def test_a_reader_that_does_without(reader: str, odd: Callable[[str], Path]) -> None:
+    name, read = NOTHING[reader]
+    assert read(odd(name)) is None
