@@ -22,6 +22,7 @@ from tpt.errors import BadImageError, DataError
 NAMES_FILE = "classnames.txt"  # beside the shards or one folder above, as CLIP_benchmark writes it
 MAX_LABEL_BYTES = 4096
 MAX_SHARDS = 100_000
+_HERE = re.compile(r"^(\.{0,2}/)+")  # what `tar` puts before every name of the folder that it was called in
 
 
 class _Sample(TypedDict, total=False):
@@ -129,7 +130,7 @@ def _index(file: Path, label_key: str) -> list[tuple[tarfile.TarInfo, str]]:
     try:
         with tarfile.open(file, "r:") as archive:  # plain tar alone: members of a compressed one have no place
             for member in archive:
-                if member.isfile() and is_data(member.name.lstrip("./")):
+                if member.isfile() and is_data(_HERE.sub("", member.name)):
                     _add(samples, archive, member, label_key)
     # The reader of headers lets through what damaged numbers and texts in them cause.
     except (tarfile.TarError, ValueError, OSError, OverflowError, MemoryError) as error:
