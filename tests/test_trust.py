@@ -97,7 +97,9 @@ def test_loggers_and_callbacks_stay_in_the_runs_directory(folder: str, tmp_path:
 def test_loggers_tell_nobody_else(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    known = {"_target_": "tpt.tracking.loggers.RunMLFlow", "notes": "as in ../paper, https://example.org/"}
+    words = {"_target_": "tpt.WandbLogger", "notes": "as in ../paper, https://example.org/", "tags": ["a/b"]}
+    refuse({"logger": {"wandb": words}}, tmp_path / "run")
+    known = {"_target_": "lightning.pytorch.loggers.MLFlowLogger"}
     for own in ("sqlite:///runs/mlflow.db", f"sqlite:///{tmp_path}/run/mlflow.db", "sqlite:///run/mlflow.db"):
         refuse({"logger": {"mlflow": {**known, "tracking_uri": own}}}, tmp_path / "run")
     with pytest.raises(StrangeConfigError, match="outside the run's directory, for logger.mlflow.tracking_uri"):

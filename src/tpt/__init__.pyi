@@ -28,6 +28,8 @@ from .prompts import (
     random_context,
     save_context,
 )
+from .tracking.logger import WandbLogger
+from .tracking.panels import WandbPanels
 from .version import __version__
 from .views import AugMix, Views
 
@@ -54,6 +56,8 @@ __all__ = [
     "PromptLearner",
     "ViewEnsemble",
     "Views",
+    "WandbLogger",
+    "WandbPanels",
     "ZeroShot",
     "__version__",
     "context_from_file",

@@ -20,6 +20,7 @@ from tpt.prompts import refuse_misfit
 from tpt.reports import print_table, refuse_unanswered, results_of
 from tpt.runs import ANOTHER, RunDirectory, about_datasets, named_files, session, write_json
 from tpt.tasks import AdaptationTask, MethodMaker
+from tpt.tracking.guard import guarded
 
 
 def run(cfg: DictConfig, another: str = ANOTHER) -> float | None:
@@ -39,7 +40,7 @@ def run(cfg: DictConfig, another: str = ANOTHER) -> float | None:
     data: EpisodeDataModule = instantiate(cfg.data.module)
     data.use_views(instantiate(cfg.views)(image_size=clip.image_size, mean=clip.mean, std=clip.std))
     make_method = MethodMaker(clip, make_context, instantiate(cfg.method))
-    callbacks, loggers = list(instantiate(cfg.callbacks).values()), list(instantiate(cfg.logger).values())
+    callbacks, loggers = list(instantiate(cfg.callbacks).values()), guarded(cfg.logger, instantiate, folder)
     trainer: Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers)
     threads = cfg.threads or max(1, torch.get_num_threads() // trainer.num_devices)
     config, device = cli.resolved(cfg), trainer.strategy.root_device

@@ -19,6 +19,7 @@ from tpt.programs.ending import left_out, objective, tell_learned
 from tpt.runs import TrainingDirectory, about_shots, as_text, metrics_before, session, training_files, write_json
 from tpt.tasks import CoCoOpTask, CoOpTask, checkpoints, save_learned
 from tpt.tasks.coop_resume import WholeFiles, check_checkpoint, run_of, taking_up, use_threads
+from tpt.tracking.guard import guarded
 
 Task = CoOpTask | CoCoOpTask
 # How settings are called here in errors of readers of data, which serve both programs.
@@ -40,7 +41,8 @@ def run(cfg: DictConfig) -> float | None:
     data: ShotsDataModule = instantiate(cfg.shots.module)(shots=shots).use_image_size(clip.image_size)
     drawn = {"shots": cfg.shots.k, "dataset": cfg.shots.get("key")}
     task: Task = instantiate(cfg.learner)(clip=clip, class_names=data.class_names, **drawn)
-    folder, loggers = cli.output_dir(), list(instantiate(cfg.logger).values())
+    folder = cli.output_dir()
+    loggers = guarded(cfg.logger, instantiate, folder)
     callbacks = [*checkpoints(folder, validates=shots.val is not None), TrainingProgress(), ProcessGuard(folder)]
     settings = {"max_epochs": task.epochs, "callbacks": callbacks, "logger": loggers, "plugins": [WholeFiles()]}
     trainer: Trainer = instantiate(cfg.trainer, **settings)
