@@ -15,10 +15,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import OmegaConf
 
 from tests.conftest import Done
+from tpt.cli.programs.ending import objective
+from tpt.engine.tracking.guard import guarded
 from tpt.errors import UserError
-from tpt.programs.ending import objective
-from tpt.runs import read_records
-from tpt.tracking.guard import guarded
+from tpt.results.runs import read_records
 
 Run = Callable[..., Done]
 

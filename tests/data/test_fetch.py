@@ -23,9 +23,9 @@ from filelock import FileLock
 from tests.data.file_server import FileServer, serve
 from tests.own_lists import write_own_lists
 from tests.paper_tree import SPLITS, paper_tree
+from tpt.cli.programs.data import main
 from tpt.data import fetch as fetch_module
 from tpt.data import read_entry
-from tpt.data.__main__ import main
 from tpt.data.catalog import CATALOG
 from tpt.data.fetch import FREE, _archive, by_hand, fetch
 from tpt.errors import DataError

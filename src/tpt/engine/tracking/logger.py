@@ -1,0 +1,102 @@
+"""A Weights & Biases logger that knows runs and sweeps, and logs offline where W&B cannot be reached."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import wandb
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch import loggers
+from lightning.pytorch.utilities import rank_zero_only
+
+from tpt.engine.tracking.guard import first_line
+from tpt.engine.tracking.labels import config_of, name_of, tags_of
+from tpt.results.runs.sweep import Sweep
+
+log = logging.getLogger(__name__)
+STEP = "trainer/global_step"  # Lightning's x-axis: images done
+SWEEP_ID = "WANDB_SWEEP_ID"  # in the environment of a run that W&B's own agent starts
+
+
+class WandbLogger(loggers.WandbLogger):
+    """Lightning's logger, with name, tags, group and settings from what the run is.
+
+    A job of a sweep never writes to the W&B run of the job before.  Where W&B cannot be reached at the start, the run
+    is logged offline, to be sent later by `wandb sync`.
+
+    Args:
+        settings: as for Lightning's `WandbLogger`.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        settings.setdefault("settings", {"quiet": True})  # no table of the last values on the terminal
+        super().__init__(**settings)
+        if self._wandb_init.get("anonymous") is None:
+            self._wandb_init.pop("anonymous", None)  # which newer versions warn of, whatever it is
+        self._left_out: set[str] = set()
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """W&B's run."""
+        if self._experiment is None and wandb.run is not None:
+            wandb.run.finish()  # of a job before, which Lightning would go on with
+        try:
+            return super().experiment
+        except Exception as error:  # of many kinds
+            if self._offline:
+                raise
+            log.warning("W&B cannot be reached (%s): logging offline, `wandb sync` sends it later.", first_line(error))
+        self._offline, self._wandb_init["mode"] = True, "offline"
+        return super().experiment
+
+    def describe(self, manifest: Mapping[str, Any], sweep: Sweep | None) -> None:
+        """Takes up what the run is; what was said in the configuration stays.
+
+        Args:
+            manifest: `method`, `choices`, `backbone` and `config`, as in `run.json`.
+            sweep: that the run belongs to, if any.
+        """
+        given = self._wandb_init
+        if SWEEP_ID not in os.environ:  # whose sweeps name their runs
+            given["name"] = given.get("name") or name_of(manifest, self.save_dir or ".", sweep)
+        given["group"] = given.get("group") or (None if sweep is None else sweep.name)
+        given["tags"] = [*tags_of(manifest), *(given.get("tags") or ())]
+        given["config"] = config_of(manifest)
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Logs values, those of a test outside of the summary."""
+        self._leave_out(metrics)
+        super().log_metrics(metrics, step)
+
+    @rank_zero_only
+    def log_panels(self, panels: Mapping[str, Any], summary: Mapping[str, float]) -> None:
+        """Logs tables and pictures, and the values that runs are ranked by."""
+        self._leave_out(panels)
+        self.experiment.log(panels)
+        self.experiment.summary.update(summary)
+
+    def _leave_out(self, keys: Iterable[str]) -> None:
+        """Keeps values of a test out of the summary, where W&B puts the last one of each key.
+
+        `WandbPanels` says what is in it.  This is said of every key, since Lightning has told W&B of `*`, which comes
+        before any other pattern.
+        """
+        for key in keys:
+            if key.startswith("test/") and key not in self._left_out:
+                self._left_out.add(key)
+                self.experiment.define_metric(key, step_metric=STEP, summary="none")
+
+    def finalize(self, status: str = "success") -> None:
+        """Closes the run where it failed; otherwise it takes the panels that follow."""
+        super().finalize(status)
+        if status == "failed":
+            self.experiment.finish(exit_code=1)
+
+    def finish(self) -> None:
+        """Closes the run: the next job of a sweep gets one of its own."""
+        self.experiment.finish(exit_code=0)
