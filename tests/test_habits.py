@@ -11,11 +11,12 @@ from typing import Any
 
 import lightning.fabric.loggers.tensorboard as fabric_tensorboard
 import pytest
+from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import OmegaConf
 
 from tests.conftest import Done
 from tpt.cli.programs.ending import objective
-from tpt.engine.tracking.loggers import RunTensorBoard
+from tpt.engine.tracking.guard import guarded
 from tpt.errors import UserError
 from tpt.results.runs import read_records
 
@@ -72,19 +73,19 @@ def test_a_server_out_of_reach_ends_no_run(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     run_script("test_time.py", *logged, "logger=[csv,mlflow]")
-    (line,) = [line for line in (tmp_path / "run" / "test_time.log").read_text().splitlines() if "MLflow" in line]
-    assert "MLflow failed (" in line and "going on without it" in line
+    (line,) = [line for line in (tmp_path / "run" / "test_time.log").read_text().splitlines() if "mlflow" in line]
+    assert "The logger mlflow failed (" in line and "goes on without it" in line
     assert (tmp_path / "run" / "csv" / "metrics.csv").is_file() and results(tmp_path / "run")["complete"]
     wrong = ("logger=mlflow", "logger.mlflow.tracking_uri=carrier:pigeon", "hydra.run.dir=wrong")
     done = run_script("test_time.py", *logged, *wrong, ok=False)
-    assert "Error: Expected a place for MLflow's runs in logger.mlflow.tracking_uri" in done.stderr
+    assert "Error: Expected settings that mlflow accepts in logger.mlflow: " in done.stderr and "carrier" in done.stderr
 
 
 def test_a_logger_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for flag in ("_TENSORBOARD_AVAILABLE", "_TENSORBOARDX_AVAILABLE"):
         monkeypatch.setattr(fabric_tensorboard, flag, False)
     with pytest.raises(UserError, match=r"pip install 'test-time-prompt-tuning\[tensorboard\]'"):
-        RunTensorBoard(save_dir=tmp_path)
+        guarded({"tensorboard": tmp_path}, TensorBoardLogger, tmp_path)
 
 
 def test_training_logs_to_lists_too(run_script: Run, tmp_path: Path, image_tree: Path, noise_file: Any) -> None:

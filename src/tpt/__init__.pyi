@@ -33,8 +33,7 @@ from .data import (
 from .data.cache import CachedViews, FeatureCache
 from .engine.callbacks import DatasetMetrics, EpisodeProgressBar, ProcessGuard, RecordWriter
 from .engine.tasks import cocoop_task, coop_task
-from .engine.tracking.logger import SafeWandbLogger
-from .engine.tracking.loggers import RunMLFlow, RunTensorBoard
+from .engine.tracking.logger import WandbLogger
 from .engine.tracking.panels import WandbPanels
 from .methods import (
     ATPT,
@@ -88,14 +87,12 @@ __all__ = [
     "ProcessGuard",
     "PromptLearner",
     "RecordWriter",
-    "RunMLFlow",
-    "RunTensorBoard",
-    "SafeWandbLogger",
     "ShotsDataModule",
     "SweepFolder",
     "SweepTable",
     "ViewEnsemble",
     "Views",
+    "WandbLogger",
     "WandbPanels",
     "ZeroShot",
     "__version__",

@@ -282,8 +282,9 @@ def _sorted(arguments: list[str]) -> tuple[list[str], list[str], bool]:
 
 def _quieten() -> None:
     """Leaves out what others say and a user can do nothing about."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
+    for name in ("lightning.pytorch", "lightning.fabric", "mlflow.store"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.loggers.mlflow").setLevel(logging.ERROR)  # it warns of the first run
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message="Total length of `Loader` across ranks is zero.*")  # all is done

@@ -1,28 +1,121 @@
-"""Datasets that are free to download: fetched, unpacked, and in their place only when whole."""
+"""Datasets that are free to download, through torchvision; for the others, the commands that get them."""
 
 from __future__ import annotations
 
-import gzip
+import http.client
+import io
+import shlex
 import shutil
+import socket
+import sys
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from rich.progress import Progress
+from torchvision import datasets
+from torchvision.datasets.utils import download_and_extract_archive
 
 from tpt.data.catalog import CATALOG, find_all
-from tpt.data.download import download, progress_bar
-from tpt.data.sources import SOURCES, Source
 from tpt.errors import DataError
+
+TIMEOUT_S = 60.0  # without a byte from the server
+# What torchvision and the readers of archives raise for a broken download, a wrong checksum or a damaged archive.
+_FAILURES = (
+    *(OSError, RuntimeError, ValueError, LookupError, EOFError),
+    *(http.client.HTTPException, tarfile.TarError, zipfile.BadZipFile, zlib.error),
+)
+_ARCHIVES = {".gz", ".tgz", ".tar", ".zip"}
+_HENDRYCKS = "https://people.eecs.berkeley.edu/~hendrycks"
+_HUB = "https://huggingface.co/datasets"
+_SUN = "https://vision.princeton.edu/projects/2010/SUN/download"
+
+Get = Callable[[Path], object]
+
+
+def _class(make: Callable[..., object]) -> Get:
+    """By one of torchvision's classes, which reads what it has downloaded."""
+    return lambda folder: make(folder, download=True)
+
+
+def _archive(url: str, md5: str | None = None, inside: str = "") -> Get:
+    """By its address; `md5` is None where its publishers name none."""
+    return lambda folder: download_and_extract_archive(url, str(folder), str(folder / inside), md5=md5)
+
+
+def _sun397(folder: Path) -> None:
+    """The images by torchvision's class, and the lists of the test sets, which it does not have."""
+    _archive(f"{_SUN}/Partitions.zip", inside="lists")(folder)
+    datasets.SUN397(folder, download=True)
+    (folder / "lists").replace(folder / "SUN397" / "Partitions")
+
+
+# The folder that each makes, as torchvision or its archive calls it, and how.  The addresses and checksums of the
+# variants of ImageNet stand on their own pages.
+FREE: dict[str, tuple[str, Get]] = {
+    "imagenet_a": ("imagenet-a", _archive(f"{_HENDRYCKS}/imagenet-a.tar", "c3e55429088dc681f30d81f4726b6595")),
+    "imagenet_v2": (
+        "imagenetv2-matched-frequency-format-val",
+        _archive(f"{_HUB}/vaishaal/ImageNetV2/resolve/main/imagenetv2-matched-frequency.tar.gz"),
+    ),
+    "imagenet_r": ("imagenet-r", _archive(f"{_HENDRYCKS}/imagenet-r.tar", "a61312130a589d0ca1a8fca1f2bd3337")),
+    "imagenet_sketch": (
+        "imagenet-sketch",
+        _archive(f"{_HUB}/songweig/imagenet_sketch/resolve/main/data/ImageNet-Sketch.zip", inside="imagenet-sketch"),
+    ),
+    "flowers102": ("flowers-102", _class(datasets.Flowers102)),
+    "dtd": ("dtd", _class(datasets.DTD)),
+    "oxford_pets": ("oxford-iiit-pet", _class(datasets.OxfordIIITPet)),
+    "caltech101": ("caltech101", _class(datasets.Caltech101)),
+    "food101": ("food-101", _class(datasets.Food101)),
+    "sun397": ("SUN397", _sun397),
+    "fgvc_aircraft": ("fgvc-aircraft-2013b", _class(datasets.FGVCAircraft)),
+    "eurosat": ("eurosat", _class(datasets.EuroSAT)),
+}
+
+# What gets the others, in the folder of all datasets.
+_COMMANDS = {
+    "imagenet": "python -c \"import torchvision; torchvision.datasets.ImageNet('imagenet', 'val')\" "
+    "# once ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz lie in imagenet/",
+    "stanford_cars": "kaggle datasets download -d jessicali9530/stanford-cars-dataset --unzip -p stanford_cars",
+    "ucf101": "mkdir -p ucf101 && gdown 10Jqome3vtUA2keJkNanAiFpgbyC9Hc2O -O ucf101/frames.zip && "
+    "unzip -q ucf101/frames.zip -d ucf101",
+}
+_SPLITS = {  # CoOp's split files on its Google Drive, from its DATASETS.md
+    "caltech101": "1hyarUivQE36mY6jSomru6Fjd-JzwcCzN",
+    "oxford_pets": "1501r8Ber4nNKvmlFVQZ8SeUHTcdTTEqs",
+    "stanford_cars": "1ObCFbaAgVu0I-k_Au-gIUcefirdAuizT",
+    "flowers102": "1Pp0sRXzZFZq15zVOzKjKBu4A9i01nozT",
+    "food101": "1QK0tGi096I0Ba6kggatX1ee6dJFIcEJl",
+    "sun397": "1y2RD81BYuiyvebdN-JymPfyWYcd8_MUq",
+    "dtd": "1u3_QfB467jqHgNXC00UIzbLZRQCg2S7x",
+    "eurosat": "1Ip7yaCWFi0eaOFUGga0lUdVi_DDQth1o",
+    "ucf101": "1I0S0q91hJfsV9Gf4xDIjgDq4AqBNJb1y",
+}
+
+
+def by_hand(key: str, root: Path) -> list[str]:
+    """The commands that get what `fetch` cannot: the dataset itself, and CoOp's split of it.
+
+    Args:
+        key: of the dataset.
+        root: the folder of all datasets, where the commands are to be run.
+    """
+    found = [_COMMANDS[key]] if key in _COMMANDS else []
+    if key in _SPLITS:
+        folder = FREE[key][0] if key in FREE else key
+        found.append(f"gdown {_SPLITS[key]} -O {folder}/{CATALOG[key].split}")
+    return [f"cd {shlex.quote(str(root))} && {command}" for command in found]
 
 
 def fetch(key: str, root: Path) -> Path:
     """Downloads and unpacks one dataset, and gives its folder.
 
-    What was downloaded before an interruption is continued.  The dataset's folder appears in one move when everything
-    in it is there; until then all lies in `<root>/.downloads/<key>`, which is removed at the end.
+    The dataset's folder appears in one move when everything in it is there; until then all lies in
+    `<root>/.downloads/<key>`, which is removed at the end and before a new beginning.
 
     Args:
         key: of the dataset.
@@ -32,99 +125,55 @@ def fetch(key: str, root: Path) -> Path:
         DataError: the dataset is not free to download or already there, its server cannot be reached, or what came
             is not what was expected.
     """
-    if key not in SOURCES:
-        raise DataError(
-            f"Expected a dataset that is free to download, out of {', '.join(SOURCES)}, got {key!r}; get it from "
-            f"{CATALOG[key].source}."
-        )
-    downloads = root / ".downloads"
+    title, downloads = CATALOG[key].title, root / ".downloads"
+    if key not in FREE:
+        raise DataError(f"{title} cannot be downloaded without an account or a browser; see {CATALOG[key].source}.")
     try:
         downloads.mkdir(parents=True, exist_ok=True)
-        with FileLock(downloads / f"{key}.lock", timeout=0), progress_bar() as progress:
-            return _fetch(key, root, downloads / key, progress)
+        with FileLock(downloads / f"{key}.lock", timeout=0):
+            return _fetch(key, root, downloads / key)
     except Timeout as error:
+        raise DataError(f"Another process is already downloading {key} into {root}; wait for it.") from error
+    except DataError:
+        raise
+    except _FAILURES as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
-            f"Expected one download of {key} at a time, but another process is at it; wait for it."
+            f"{title} could not be downloaded into {root} ({reason}). Nothing of it was kept: run again, or get it by "
+            f"hand from {CATALOG[key].source}."
         ) from error
-    except OSError as error:
-        raise DataError(f"Expected to write {key} below {root}, but {error}; mend that and run again.") from error
 
 
-def _fetch(key: str, root: Path, downloads: Path, progress: Progress) -> Path:
-    source, target, there = SOURCES[key], root / SOURCES[key].folder, find_all(CATALOG[key], root)
-    if there:
-        shutil.rmtree(downloads, ignore_errors=True)  # left where a process ended between the move and here
+def _fetch(key: str, root: Path, staging: Path) -> Path:
+    folder, get = FREE[key]
+    if there := find_all(CATALOG[key], root):
         raise DataError(
-            f"Expected no {CATALOG[key].title} below {root}, found {there[0]}; move it away to fetch it again "
-            f"(split files may lie in {root / 'splits'})."
+            f"{CATALOG[key].title} is already in {there[0]}; move it away to download it again (split files may lie "
+            f"in {root / 'splits'})."
         )
-    downloads.mkdir(exist_ok=True)
-    files = [download(archive, downloads, progress) for archive in source.archives]
-    progress.add_task(f"unpacking {key}", total=None)
-    whole = _unpack_all(files, source, downloads / "unpacking")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.is_dir():
-        target.rmdir()  # an empty one
-    whole.replace(target)
-    shutil.rmtree(downloads, ignore_errors=True)
-    return target
-
-
-def _unpack_all(files: list[Path], source: Source, staging: Path) -> Path:
-    """Everything unpacked in `staging`; gives the folder there that is the dataset."""
-    shutil.rmtree(staging, ignore_errors=True)  # left by an interruption
+    shutil.rmtree(staging, ignore_errors=True)  # left by a process that was killed
     staging.mkdir()
-    for file in files:
-        _unpack(file, staging)
-    inner, whole = staging / source.then, staging / source.top
-    if not inner.exists() or not whole.is_dir():
-        raise DataError(
-            f"Expected {source.then or source.top} in {files[0].name}, found none; get the dataset by hand, "
-            "docs/datasets.md says where it goes."
-        )
-    if source.then:
-        _unpack(inner, inner.parent)
-        inner.unlink()
-    return whole
-
-
-def _unpack(file: Path, folder: Path) -> None:
-    """An archive's files; members that would leave `folder` are refused."""
     try:
-        if file.suffix == ".mat":
-            shutil.copy2(file, folder / file.name)
-        elif file.suffix == ".zip":
-            with zipfile.ZipFile(file) as archive_zip:
-                _refuse_escapes(archive_zip, folder)
-                archive_zip.extractall(folder)
-        else:
-            with tarfile.open(file) as archive:
-                _extract(archive, folder)
-    # What the readers of damaged archives raise; an encrypted zip is a RuntimeError.
-    except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error, RuntimeError) as error:
-        file.unlink(missing_ok=True)
-        raise DataError(
-            f"Expected a whole archive in {file.name}, but unpacking failed ({error}); it was removed, run again, or "
-            "get the dataset by hand."
-        ) from error
+        with _careful():
+            get(staging)
+        for archive in (file for file in (staging / folder).iterdir() if file.suffix in _ARCHIVES):
+            archive.unlink()
+        if (root / folder).is_dir():
+            (root / folder).rmdir()  # an empty one
+        return (staging / folder).replace(root / folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
-def _extract(archive: tarfile.TarFile, folder: Path) -> None:
-    """A tar file's files; Python before 3.11.4, Debian 12's among them, has no filter for what leads outside."""
-    if hasattr(tarfile, "data_filter"):
-        archive.extractall(folder, filter="data")
-        return
-    inside = folder.resolve()
-    for member in archive:
-        if not (member.isreg() or member.isdir()):
-            raise tarfile.ReadError(f"{member.name!r} is a link, which may lead outside, or no file")
-        if not (inside / member.name).resolve().is_relative_to(inside):
-            raise tarfile.ReadError(f"{member.name!r} would lie outside of its folder")
-        archive.extract(member, inside, set_attrs=False)
-
-
-def _refuse_escapes(archive: zipfile.ZipFile, folder: Path) -> None:
-    inside = folder.resolve()
-    for name in archive.namelist():
-        if not (inside / name).resolve().is_relative_to(inside):
-            raise zipfile.BadZipFile(f"{name!r} would leave its folder")
+@contextmanager
+def _careful() -> Iterator[None]:
+    """torchvision alone waits without a limit, draws its bar into files, and lets an archive write outside."""
+    timeout, careful = socket.getdefaulttimeout(), getattr(tarfile, "data_filter", None)  # Python 3.11.4 has it
+    socket.setdefaulttimeout(TIMEOUT_S)
+    tarfile.TarFile.extraction_filter = careful and staticmethod(careful)
+    try:
+        with nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        socket.setdefaulttimeout(timeout)
+        tarfile.TarFile.extraction_filter = None

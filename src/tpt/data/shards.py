@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import glob
-import math
 import re
 import tarfile
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import product
+from itertools import groupby
 from pathlib import Path
+from typing import TypedDict
 
 from tpt.data.dataset import Classes, ImageDataset, Sample
 from tpt.data.folder import SPLITS, read_names
@@ -22,7 +21,12 @@ from tpt.errors import BadImageError, Count, DataError, Filled, Seed, checked
 NAMES_FILE = "classnames.txt"  # beside the shards or one folder above, as CLIP_benchmark writes it
 MAX_LABEL_BYTES = 4096
 MAX_SHARDS = 100_000
-_GZIP = b"\x1f\x8b"
+_HERE = re.compile(r"^(\.{0,2}/)+")  # what `tar` puts before every name of the folder that it was called in
+
+
+class _Sample(TypedDict, total=False):
+    image: tarfile.TarInfo
+    label: str
 
 
 @checked
@@ -40,9 +44,8 @@ def tar_shards(
     """Images in tar archives, nothing of which is unpacked: the archives are indexed once, reading their headers and
     labels alone, and each image is read at its place when its turn comes.
 
-    A stream from first to last byte would do for a plain run.  But a draw of `limit` images, loading in several
-    processes and resuming a stopped run ask for any image by number, and each must get the same one; places in
-    uncompressed archives give that for one seek an image.
+    A draw of `limit` images, several loading processes and a resumed run ask for any image by number; its place in an
+    uncompressed archive gives it with one seek.  (docs/design.md says why no library reads them.)
 
     Files of one sample share their name up to the first dot, as in `000017.jpg` and `000017.cls`.
 
@@ -66,9 +69,17 @@ def tar_shards(
         DataError: no shards, a damaged or compressed one, a sample without image or label.
     """
     files = _files([shards] if isinstance(shards, str | Path) else shards, split)
-    entries, places, labels = _index_all(files, label_key)
+    places: dict[str, tuple[int, int, int]] = {}
+    labels: list[str] = []
+    for number, file in enumerate(files):
+        for image, label in _index(file, label_key):
+            path = f"{file.stem}/{image.name}"
+            if path in places:
+                raise DataError(f"Expected different samples, but {path} stands twice in {file}; rename one shard.")
+            places[path] = (number, image.offset_data, image.size)
+            labels.append(label)
     names, numbers = number_labels(labels, _names(files[0], class_names), files[0])
-    samples = [Sample(path, label) for path, label in zip(entries, numbers, strict=True)]
+    samples = [Sample(path, label) for path, label in zip(places, numbers, strict=True)]
     folder = files[0].absolute().parent
     is_split = folder.name.lower() in {name for names in SPLITS.values() for name in names}
     own = plain((folder.parent if is_split and folder.parent.name else folder).name)
@@ -113,48 +124,13 @@ class TarStore:
         return content
 
 
-@dataclass
-class _Found:
-    image: str = ""
-    offset: int = 0
-    size: int = 0
-    label: str | None = None
-
-
-@dataclass(frozen=True)
-class _Complete:
-    image: str
-    offset: int
-    size: int
-    label: str
-
-
-def _index_all(files: Sequence[Path], label_key: str) -> tuple[list[str], dict[str, tuple[int, int, int]], list[str]]:
-    """Path of every sample, its place (archive, first byte, bytes) and its label, in order."""
-    entries: list[str] = []
-    places: dict[str, tuple[int, int, int]] = {}
-    labels: list[str] = []
-    for number, file in enumerate(files):
-        for sample in _index(file, label_key):
-            path = f"{file.stem}/{sample.image}"
-            if path in places:
-                raise DataError(f"Expected different samples, but {path} stands twice in {file}; rename one shard.")
-            places[path] = (number, sample.offset, sample.size)
-            entries.append(path)
-            labels.append(sample.label)
-    return entries, places, labels
-
-
-def _index(file: Path, label_key: str) -> list[_Complete]:
-    """Every sample of one archive, in its order."""
-    samples: dict[str, _Found] = {}
+def _index(file: Path, label_key: str) -> list[tuple[tarfile.TarInfo, str]]:
+    """Image and label of every sample of one archive, in its order."""
+    samples: dict[str, _Sample] = {}
     try:
-        with file.open("rb") as content:
-            if content.read(2) == _GZIP:
-                raise tarfile.ReadError(f"it is compressed, and images are read in place; gunzip {file.name}")
         with tarfile.open(file, "r:") as archive:  # plain tar alone: members of a compressed one have no place
             for member in archive:
-                if member.isfile() and is_data(member.name.lstrip("./")):
+                if member.isfile() and is_data(_HERE.sub("", member.name)):
                     _add(samples, archive, member, label_key)
     # The reader of headers lets through what damaged numbers and texts in them cause.
     except (tarfile.TarError, ValueError, OSError, OverflowError, MemoryError) as error:
@@ -162,31 +138,32 @@ def _index(file: Path, label_key: str) -> list[_Complete]:
             f"Expected an uncompressed tar archive at {file}, but it cannot be read so ({error or 'damaged header'}); "
             "get it again, or decompress it."
         ) from error
-    half = [key for key, s in samples.items() if bool(s.image) != bool(s.label)]
+    half = [key for key, sample in samples.items() if len(sample) == 1]
     if half:
         raise DataError(
             f"Expected an image and a label .{label_key} for every sample of {file}, but {len(half)} have one of the "
             f"two, such as {half[0].lstrip('/')}; set data.label_key, or complete the shard."
         )
-    return [_Complete(s.image, s.offset, s.size, s.label) for s in samples.values() if s.label]
+    return [(sample["image"], sample["label"]) for sample in samples.values() if sample]
 
 
-def _add(samples: dict[str, _Found], archive: tarfile.TarFile, member: tarfile.TarInfo, label_key: str) -> None:
+def _add(samples: dict[str, _Sample], archive: tarfile.TarFile, member: tarfile.TarInfo, label_key: str) -> None:
     """Notes what a member is to its sample; those that are neither image nor label are passed over."""
     folder, _, base = member.name.rpartition("/")
     stem, _, kind = base.partition(".")
-    sample = samples.setdefault(f"{folder}/{stem}", _Found())
+    sample = samples.setdefault(f"{folder}/{stem}", {})
     if kind == label_key:
         content = archive.extractfile(member)
         assert content is not None  # it is a file
         text = content.read(MAX_LABEL_BYTES).decode("utf-8").strip()
-        sample.label = json_label(text) if text and kind.lower().endswith("json") else text
+        if text:
+            sample["label"] = json_label(text) if kind.lower().endswith("json") else text
     elif f".{kind.lower()}".endswith(EXTENSIONS):
-        if sample.image:
-            raise tarfile.ReadError(f"one sample has the images {sample.image} and {member.name}")
+        if "image" in sample:
+            raise tarfile.ReadError(f"one sample has the images {sample['image'].name} and {member.name}")
         if member.size > MAX_FILE_BYTES or member.issparse():
             raise tarfile.ReadError(f"the image {member.name} has holes or {member.size:,} bytes")
-        sample.image, sample.offset, sample.size = member.name, member.offset_data, member.size
+        sample["image"] = member
 
 
 def _files(patterns: Sequence[str | Path], split: str | None) -> list[Path]:
@@ -215,35 +192,37 @@ def _files(patterns: Sequence[str | Path], split: str | None) -> list[Path]:
 
 def _in_folder(folder: Path, split: str | None) -> list[Path]:
     """Its shards, or those of a split in it."""
-    own = [path for path in sorted(folder.glob("*.tar")) if not is_left_behind(path.name)]
+    own, inner = (
+        [path for path in sorted(folder.glob(pattern)) if not is_left_behind(path.name)]
+        for pattern in ("*.tar", "*/*.tar")
+    )
     if own:
         return own
-    splits = (split,) if split and split not in SPLITS else tuple(name for names in SPLITS.values() for name in names)
-    inner: dict[str, list[Path]] = {}
-    for path in sorted(folder.glob("*/*.tar")):
-        if path.parent.name.lower() in splits and not is_left_behind(path.name):
-            inner.setdefault(path.parent.name, []).append(path)
-    named = [name for name in inner if name.lower() in SPLITS.get(split or "test", (split,))]
-    if not named and split is None and len(inner) == 1:
-        named = list(inner)
-    if inner and len(named) != 1:
+    wanted = SPLITS.get(split or "test", (split,))
+    known = {split, *(name for names in SPLITS.values() for name in names)}
+    found = {name: list(paths) for name, paths in groupby(inner, key=lambda path: path.parent.name)}
+    by_split = {name: paths for name, paths in found.items() if {name, name.lower()} & known}
+    named = [name for name in by_split if {name, name.lower()} & {*wanted}]
+    if split is None and len(by_split) == 1:
+        named = list(by_split)
+    if by_split and len(named) != 1:
         raise DataError(
-            f"Expected the shards of one split in {folder}, found those of {', '.join(inner)}; set data.split, or "
+            f"Expected the shards of one split in {folder}, found those of {', '.join(by_split)}; set data.split, or "
             "point data.shards at one of these folders."
         )
-    return inner[named[0]] if named else []
+    return by_split[named[0]] if named else []
 
 
 def _expand(pattern: str) -> list[str]:
     """`a-{000..002}.tar` -> its three names."""
-    parts = re.split(r"\{(\d+)\.\.(\d+)\}", pattern)
-    ranges = [(first, int(first), int(last)) for first, last in zip(parts[1::3], parts[2::3], strict=True)]
-    if math.prod(max(last - first + 1, 0) for _, first, last in ranges) not in range(1, MAX_SHARDS + 1):
+    if not (found := re.search(r"\{(\d+)\.\.(\d+)\}", pattern)):
+        return [pattern]
+    first, last = found.groups()
+    rest, count = _expand(pattern[found.end() :]), int(last) - int(first) + 1
+    if not 1 <= count * len(rest) <= MAX_SHARDS:
         raise DataError(f"Expected between 1 and {MAX_SHARDS:,} shards of {pattern}; write {{000..012}}.")
-    numbers = [[f"{k:0{len(text)}d}" for k in range(first, last + 1)] for text, first, last in ranges]
-    return [
-        "".join(x for pair in zip(parts[::3], (*chosen, ""), strict=True) for x in pair) for chosen in product(*numbers)
-    ]
+    numbers = (f"{k:0{len(first)}d}" for k in range(int(first), int(last) + 1))
+    return [f"{pattern[: found.start()]}{number}{end}" for number in numbers for end in rest]
 
 
 def _names(first: Path, class_names: str | Path | Sequence[str] | None) -> list[str] | None:

@@ -16,8 +16,7 @@ from rich.table import Table
 from tpt.cli.errors import NO_SKIPPING, in_words_of, told
 from tpt.data.catalog import CATALOG, find_all, read_entry
 from tpt.data.dataset import ImageDataset
-from tpt.data.fetch import fetch
-from tpt.data.sources import SOURCES
+from tpt.data.fetch import FREE, by_hand, fetch
 from tpt.engine.printing import printable, say
 from tpt.errors import BadImageError, DataError, Natural, refuse
 
@@ -39,7 +38,7 @@ def _command(arguments: list[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="tpt-data", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     check = commands.add_parser("check", help="count images and classes against the paper's test sets")
-    get = commands.add_parser("fetch", help=f"download and unpack: {', '.join(SOURCES)}")
+    get = commands.add_parser("fetch", help=f"download and unpack: {', '.join(FREE)}")
     check.add_argument("keys", nargs="*", metavar="KEY", help="which datasets; all if none is named")
     check.add_argument(
         "--open", type=int, default=SAMPLE, metavar="N", help=f"open N images of each; default {SAMPLE}, 0 none"
@@ -70,15 +69,18 @@ def _command(arguments: list[str] | None) -> int:
 
 
 def _fetch(key: str, root: Path) -> bool:
-    """Whether it is there now."""
-    if key in SOURCES:
-        print(f"{key}: {' '.join(archive.url for archive in SOURCES[key].archives)}", flush=True)
+    """Whether it is there now; prints the commands that get the rest."""
+    done = False
     try:
+        if key in FREE:
+            print(f"{key}: downloading", flush=True)
         print(f"{key}: in {fetch(key, root)}", flush=True)
+        done = True
     except DataError as error:
         say(f"Error: {error}", error=True)
-        return False
-    return True
+    for command in by_hand(key, root):
+        print(f"{key}: by hand: {printable(command)}", flush=True)
+    return done
 
 
 def print_check(keys: list[str], root: Path, sample: int = SAMPLE) -> int:
@@ -98,7 +100,7 @@ def print_check(keys: list[str], root: Path, sample: int = SAMPLE) -> int:
             with _quiet():
                 dataset = read_entry(key, root)
         except DataError as error:
-            can = f" Or: tpt-data fetch {key}" if key in SOURCES and not find_all(entry, root) else ""
+            can = f" Or: tpt-data fetch {key}" if key in FREE and not find_all(entry, root) else ""
             table.add_row(
                 key, "-", f"/ {entry.images}", f"/ {entry.classes}", "", printable(f"{in_words_of(error, WORDS)}{can}")
             )

@@ -20,6 +20,7 @@ from tpt.data import EpisodeDataModule
 from tpt.data.cache import FeatureCache
 from tpt.engine.callbacks import begin, close
 from tpt.engine.tasks import AdaptationTask, MethodMaker
+from tpt.engine.tracking.guard import guarded
 from tpt.results.runs import ANOTHER, RunDirectory, about_datasets, named_files, session, write_json
 from tpt.results.tables import print_table, refuse_unanswered, results_of
 
@@ -41,7 +42,7 @@ def run(cfg: DictConfig, another: str = ANOTHER) -> float | None:
     data: EpisodeDataModule = instantiate(cfg.data.module)
     data.use_views(instantiate(cfg.views)(image_size=clip.image_size, mean=clip.mean, std=clip.std))
     make_method = MethodMaker(clip, make_context, instantiate(cfg.method))
-    callbacks, loggers = list(instantiate(cfg.callbacks).values()), list(instantiate(cfg.logger).values())
+    callbacks, loggers = list(instantiate(cfg.callbacks).values()), guarded(cfg.logger, instantiate, folder)
     trainer: Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers)
     threads = cfg.threads or max(1, torch.get_num_threads() // trainer.num_devices)
     config, device = cli.resolved(cfg), trainer.strategy.root_device

@@ -20,6 +20,7 @@ from tpt.data import Shots, ShotsDataModule
 from tpt.engine.callbacks import ProcessGuard, TrainingProgress, describe, finish, launch
 from tpt.engine.tasks import CoCoOpTask, CoOpTask, checkpoints, save_learned
 from tpt.engine.tasks.coop_resume import WholeFiles, check_checkpoint, run_of, taking_up, use_threads
+from tpt.engine.tracking.guard import guarded
 from tpt.results.runs import (
     TrainingDirectory,
     about_shots,
@@ -50,7 +51,8 @@ def run(cfg: DictConfig) -> float | None:
     data: ShotsDataModule = instantiate(cfg.shots.module)(shots=shots).use_image_size(clip.image_size)
     drawn = {"shots": cfg.shots.k, "dataset": cfg.shots.get("key")}
     task: Task = instantiate(cfg.learner)(clip=clip, class_names=data.class_names, **drawn)
-    folder, loggers = cli.output_dir(), list(instantiate(cfg.logger).values())
+    folder = cli.output_dir()
+    loggers = guarded(cfg.logger, instantiate, folder)
     callbacks = [*checkpoints(folder, validates=shots.val is not None), TrainingProgress(), ProcessGuard(folder)]
     settings = {"max_epochs": task.epochs, "callbacks": callbacks, "logger": loggers, "plugins": [WholeFiles()]}
     trainer: Trainer = instantiate(cfg.trainer, **settings)

@@ -34,6 +34,11 @@ def tags_of(manifest: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(str(tag)[:TAG_LENGTH] for tag in found if tag not in (None, "null")))
 
 
+def all_tags(manifest: Mapping[str, Any]) -> list[str]:
+    """Those and the user's own."""
+    return list(dict.fromkeys([*tags_of(manifest), *map(str, manifest["config"].get("tags") or ())]))
+
+
 def config_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Every setting under its dotted key, as on the command line, what was chosen of each group, and the method.
 

@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 from lightning import Callback, Trainer
 
 from tpt.engine.tracking import media
-from tpt.engine.tracking.logger import STEP, SafeWandbLogger
+from tpt.engine.tracking.guard import Guard
+from tpt.engine.tracking.logger import STEP, WandbLogger
 from tpt.errors import UserError, checked
 from tpt.results.tables import Run, load_run
 from tpt.results.tables.flips import Record
@@ -52,7 +53,8 @@ class WandbPanels(Callback):
             trainer: whose W&B loggers are meant.
             found: measures by dataset.
         """
-        loggers = _wandb_loggers(trainer)
+        guards = (logger for logger in trainer.loggers if isinstance(logger, Guard))
+        loggers = [guard for guard in guards if isinstance(guard.logger, WandbLogger)]
         if not loggers:
             return
         panels: Panels = {STEP: sum(len(d["unanswered"]) + d["images"] for d in found.values())}
@@ -67,9 +69,7 @@ class WandbPanels(Callback):
             except Exception as error:  # the run is done, and its files are written: a picture must not end it
                 log.warning("W&B gets no %s (%s).", what, error)
         for logger in loggers:
-            logger.leave_out_of_summary(panels)
-            logger.safely(lambda run: run.log(panels))
-            logger.safely(lambda run: run.summary.update(summary_of(found)))
+            logger.safely(lambda wandb_logger: wandb_logger.log_panels(panels, summary_of(found)))
 
     def _parts(self, trainer: Trainer, found: dict[str, dict[str, Any]]) -> dict[str, Callable[[], Panels]]:
         """What is drawn, each on its own."""
@@ -109,7 +109,3 @@ def summary_of(found: dict[str, dict[str, Any]]) -> dict[str, float]:
 def _by_dataset(run: Run) -> Iterator[tuple[str, list[Record]]]:
     for name in run.results["datasets"]:
         yield name, run.records.filter(pc.equal(run.records["dataset"], name)).to_pylist()
-
-
-def _wandb_loggers(trainer: Trainer) -> list[SafeWandbLogger]:
-    return [logger for logger in trainer.loggers if isinstance(logger, SafeWandbLogger)]

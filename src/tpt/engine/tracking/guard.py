@@ -1,0 +1,171 @@
+"""One guard for all loggers: a logger that fails never ends a run, whose numbers are in its own files anyway."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
+from lightning.pytorch.loggers.logger import DummyLogger
+
+from tpt.engine.tracking.labels import all_tags, config_of, name_of
+from tpt.errors import UserError
+from tpt.results.runs.sweep import Sweep
+from tpt.results.runs.version import DISTRIBUTION
+
+log = logging.getLogger(__name__)
+EXTRAS = ("tensorboard", "mlflow")
+NOTE_TAG = "mlflow.note.content"  # what MLflow's page shows as the description of a run
+T = TypeVar("T")
+
+
+class Guard(Logger):
+    """Stands before a logger: if it fails, one warning says so and nothing more is logged to it.
+
+    Args:
+        name: of the logger in the configuration.
+        logger: any of Lightning's; where it has `describe` or `finish` (`tpt.engine.callbacks.lifecycle`), these are called.
+        folder: of the run.
+    """
+
+    def __init__(self, name: str, logger: Logger, folder: str | Path) -> None:
+        super().__init__()
+        self.logger = logger
+        self._name, self._folder, self._lost = name, Path(folder), False
+
+    def safely(self, do: Callable[[Any], T]) -> T | None:
+        """Calls `do` with the logger, and gives up on the logger if that fails."""
+        if self._lost:
+            return None
+        try:
+            return do(self.logger)
+        except Exception as error:  # no network, no account, no space: whatever it is, it must not end the run
+            self._lost = True
+            log.warning(
+                "The logger %s failed (%s). The run goes on without it; all numbers are in the run's files.",
+                self._name, first_line(error),
+            )  # fmt: skip
+            sys.unraisablehook = _without_connections(sys.unraisablehook)
+            return None
+
+    @property
+    def name(self) -> str:
+        """Of the logger in the configuration; MLflow's would ask its server."""
+        return self._name
+
+    @property
+    def version(self) -> None:
+        """None: a run is told by its directory."""
+
+    @property
+    def save_dir(self) -> str | None:
+        """The logger's."""
+        return self.safely(lambda logger: logger.save_dir)
+
+    @property
+    def experiment(self) -> Any:
+        """What the logger writes to; an object that accepts any call if there is none."""
+        found = self.safely(lambda logger: logger.experiment)
+        return DummyLogger().experiment if found is None else found
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Logs values, if it still can; so do the others."""
+        self.safely(lambda logger: logger.log_metrics(dict(metrics), step))
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Logs settings."""
+        self.safely(lambda logger: logger.log_hyperparams(params, *args, **kwargs))
+
+    def log_graph(self, *args: Any, **kwargs: Any) -> None:
+        """Draws the model."""
+        self.safely(lambda logger: logger.log_graph(*args, **kwargs))
+
+    def after_save_checkpoint(self, checkpoint_callback: ModelCheckpoint) -> None:
+        """Keeps a checkpoint."""
+        self.safely(lambda logger: logger.after_save_checkpoint(checkpoint_callback))
+
+    def save(self) -> None:
+        """Writes what there is."""
+        self.safely(lambda logger: logger.save())
+
+    def finalize(self, status: str) -> None:
+        """Ends what Lightning's trainer did."""
+        self.safely(lambda logger: logger.finalize(status))
+
+    def describe(self, manifest: Mapping[str, Any], sweep: Sweep | None) -> None:
+        """Shows which run this is, before its first image: name, tags, notes and every setting.
+
+        Args:
+            manifest: `method`, `choices`, `backbone` and `config`, as in `run.json`.
+            sweep: that the run belongs to, if any.
+        """
+        self.safely(lambda logger: _describe(logger, manifest, sweep, self._folder))
+
+    def finish(self) -> None:
+        """Closes the logger, after the last values of the run."""
+        self.safely(lambda logger: logger.finish() if hasattr(logger, "finish") else logger.finalize("success"))
+
+
+def guarded(options: Mapping[str, Any], make: Callable[[Any], Logger], folder: str | Path) -> list[Guard]:
+    """Loggers behind guards.
+
+    Args:
+        options: name -> what `make` makes a logger of.
+        make: Hydra's `instantiate`.
+        folder: of the run.
+
+    Raises:
+        UserError: a package is missing, or the package does not accept its settings.
+    """
+    return [Guard(name, _made(name, partial(make, option)), folder) for name, option in options.items()]
+
+
+def _made(name: str, make: Callable[[], Logger]) -> Logger:
+    try:
+        return make()
+    except Exception as error:
+        cause = error.__cause__ or error  # Hydra's own is around it
+        if isinstance(cause, ModuleNotFoundError):
+            way_out = f"pip install '{DISTRIBUTION}[{name}]'" if name in EXTRAS else "install it"
+            raise UserError(f"logger={name} needs a package that is missing; {way_out}, or choose another.") from error
+        if type(cause).__module__.split(".")[0] == name:  # an error of MLflow's own, say
+            raise UserError(f"Expected settings that {name} accepts in logger.{name}: {first_line(cause)}.") from error
+        raise
+
+
+def _describe(logger: Any, manifest: Mapping[str, Any], sweep: Sweep | None, folder: Path) -> None:
+    if hasattr(logger, "describe"):
+        logger.describe(manifest, sweep)
+        return
+    tags, notes = ", ".join(all_tags(manifest)), manifest["config"].get("notes")
+    match logger:
+        case MLFlowLogger():
+            logger._run_name = logger._run_name or name_of(manifest, folder, sweep)  # no other way: MLflow asks once
+            about = {"tags": tags, NOTE_TAG: notes, "sweep": sweep and sweep.name}
+            logger.tags = {**{key: value for key, value in about.items() if value}, **(logger.tags or {})}
+        case TensorBoardLogger():
+            for key, text in {"tags": tags, "notes": notes}.items():
+                if text:
+                    logger.experiment.add_text(key, text)
+    logger.log_hyperparams(config_of(manifest))
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error, or its type."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+def _without_connections(hook: Callable[[Any], object]) -> Callable[[Any], object]:
+    """Leaves out the trace that W&B prints when the program ends and its own process is gone."""
+
+    def quiet(unraisable: Any) -> None:
+        if not isinstance(unraisable.exc_value, ConnectionError):
+            hook(unraisable)
+
+    return quiet
