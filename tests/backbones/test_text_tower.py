@@ -13,7 +13,8 @@ import tpt
 from tests.conftest import NAMES
 from tpt.backbones.files import from_openai_file
 from tpt.backbones.pretrained import wrap
-from tpt.backbones.text_tower import PackedPrompts, slot
+from tpt.backbones.text_tower import PackedPrompts
+from tpt.backbones.tower import slot
 
 
 @pytest.fixture

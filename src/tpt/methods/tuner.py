@@ -10,7 +10,7 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-from tpt.backbones.text_tower import TextTower
+from tpt.backbones.tower import Tower
 from tpt.checks import real_number, whole_number
 from tpt.prompts.learner import PromptLearner
 
@@ -258,7 +258,7 @@ def pull_back(text_KE: Tensor, leaf: Tensor, pull_BKE: Tensor, keep_graph: bool 
     return torch.stack(pulled)
 
 
-def graph_tokens(tower: TextTower, device: torch.device) -> int:
+def graph_tokens(tower: Tower, device: torch.device) -> int:
     """Most prompt tokens whose graph fits into half of the free memory of `device`, or 2 GiB.
 
     Scarce memory is rounded down to a power of two, so that small changes of it from run to run do not change how work
@@ -266,7 +266,7 @@ def graph_tokens(tower: TextTower, device: torch.device) -> int:
     """
     half = free_memory(device) // 2
     budget = GRAPH_BYTES if half >= GRAPH_BYTES else 2 ** int(math.log2(max(half, 2**20)))
-    return max(1, budget // (4 * FLOATS_PER_WIDTH * tower.width * len(tower.blocks)))
+    return max(1, budget // (4 * FLOATS_PER_WIDTH * tower.width * tower.depth))
 
 
 def free_memory(device: torch.device) -> int:
