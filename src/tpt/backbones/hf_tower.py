@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from tpt.backbones.padded_tower import PaddedPrompts, Padding
 from tpt.backbones.tower import Prompt, Tower

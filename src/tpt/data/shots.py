@@ -19,7 +19,7 @@ from tpt.data.dataset import ImageDataset
 from tpt.data.few_shot import Shots
 from tpt.data.loading import Loader
 from tpt.errors import UserError
-from tpt.views.maker import whole_picture
+from tpt.views import whole_picture
 
 BICUBIC = transforms.InterpolationMode.BICUBIC
 SMALLEST_CROP = 0.08  # share of the picture's area, as in the official programs
@@ -175,7 +175,7 @@ class ShotsDataModule(LightningDataModule):
 
         Args:
             image_size: in pixels.
-            resize, interpolation: of validation images, see `tpt.views.maker.whole_picture`.
+            resize, interpolation: of validation images, see `tpt.views.whole_picture`.
         """
         self._seen = (image_size, resize, interpolation)
         return self

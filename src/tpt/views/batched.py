@@ -51,8 +51,7 @@ class PlannedViews:
 
 
 def crop_views(plan: PlannedViews, size: int, resize: str = "shortest", interpolation: str = "bicubic") -> Tensor:
-    """(V, 3, S, S) uint8: the whole picture as `tpt.views.maker.whole_picture` has it, and random crops, before AugMix.
-    """
+    """(V, 3, S, S) uint8: the whole picture, as `tpt.views.whole_picture` makes it, and random crops, before AugMix."""
     centre = _whole_picture(plan.pixels, size, resize == "squash", interpolation)
     if not len(plan.boxes):
         return centre
