@@ -41,7 +41,7 @@ class Kind:
 def _unigram(specials: Sequence[str]) -> tuple[Tokenizer, Any]:
     """Whole words and letters, as sentencepiece writes them: a space in front of every word is part of it."""
     words = sorted({f"▁{word}" for text in CORPUS for word in re.findall(r"\w+", f"{text} {text.lower()}")})
-    letters = sorted({letter for text in CORPUS for letter in text + text.lower()} - {" "}) + ["▁"]
+    letters = sorted({letter for text in CORPUS for letter in text + text.lower()} - {" "} | {"▁"})
     pieces = [(piece, 0.0) for piece in specials] + [(w, -2.0) for w in words] + [(a, -5.0) for a in letters]
     tokenizer = Tokenizer(models.Unigram(pieces, unk_id=specials.index("<unk>")))
     tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()

@@ -61,7 +61,7 @@ def from_tag(name: str | None, tag: str | None, cache_dir: str | None) -> tuple[
     known = open_clip.get_pretrained_cfg(name, tag)
     trained_with = bool(known.get("quick_gelu", False))
     configured = bool(config.get("quick_gelu", False))
-    if configured and not trained_with:
+    if configured and not trained_with and name.endswith("-quickgelu"):  # there is a configuration without it
         raise UserError(
             f"Expected weights trained with QuickGELU for {name!r}, but {tag!r} was trained with GELU; "
             f"use name={name.removesuffix('-quickgelu')!r}."

@@ -67,7 +67,7 @@ class Reading:
             case "argmax":
                 return tokens_KL.argmax(-1)
             case "eos":
-                return (tokens_KL == self.eos_id).int().argmax(-1)
+                return tokens_KL.eq(self.eos_id or 0).int().argmax(-1)
             case _:
                 raise AssertionError(self.pool)
 
