@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,6 +17,7 @@ import tpt
 from benchmarks.methods import METHODS
 from tests.backbones import families
 from tests.conftest import Done
+from tpt.prompts.origin import Origin
 from tpt.reports.__main__ import main as report
 from tpt.runs import read_records
 
@@ -107,3 +110,48 @@ def test_images_are_prepared_as_the_folder_says(tmp_path: Path) -> None:
     longest = families.save("ViT-B-16-SigLIP", tmp_path / "other", resize_mode="longest")
     with pytest.raises(tpt.errors.UserError, match="resized to the shorter side or squashed, got 32 x 32 .*'longest'"):
         tpt.load_clip(longest)
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], Path]:
+    """Shrinks a name that open_clip knows, its vocabulary on the disk; gives its weights file."""
+
+    def shrink(name: str) -> Path:
+        families.save(name, tmp_path / name)
+        config = json.loads((tmp_path / name / "open_clip_config.json").read_text())["model_cfg"]
+        monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, name, config)
+        file = tmp_path / name / "open_clip_model.safetensors"
+        monkeypatch.setattr("tpt.backbones.named.fetch_tag", lambda *_: file)
+        return file
+
+    return shrink
+
+
+def test_a_name_takes_its_own_vocabulary_and_preprocessing(known: Callable[[str], Path], tmp_path: Path) -> None:
+    """By tag, by file, and from a folder: the same model."""
+    file = known("ViT-B-16-SigLIP")
+    tagged, from_file = tpt.load_clip("ViT-B-16-SigLIP", "webli"), tpt.load_clip("ViT-B-16-SigLIP", file)
+    folder = tpt.load_clip(families.save("ViT-B-16-SigLIP", tmp_path / "again", **SIGLIP))
+    for clip in (tagged, from_file):
+        assert clip.preprocessing == folder.preprocessing and clip.mean == (0.5, 0.5, 0.5) and clip.resize == "squash"
+        assert not clip.tokenizer.start and clip.fingerprint() == folder.fingerprint()
+        assert torch.equal(clip.encode_text(["A photo of a cat."]), folder.encode_text(["a photo of a cat"]))
+    clip = tpt.load_clip("roberta-ViT-B-32", known("roberta-ViT-B-32"))
+    assert clip.tokenizer.start and clip.resize == "shortest"
+
+
+def test_an_encoder_whose_configuration_is_not_on_the_disk(known: Callable[[str], Path]) -> None:
+    file = known("roberta-ViT-B-32")
+    (file.parent / "config.json").unlink()
+    with pytest.raises(tpt.errors.UserError, match="Expected to build 'roberta-ViT-B-32', but open_clip cannot"):
+        tpt.load_clip("roberta-ViT-B-32", "laion2b_s12b_b32k")
+
+
+def test_coops_layout_is_for_clips_kind(tmp_path: Path) -> None:
+    clip = tpt.load_clip(families.save("ViT-B-16-SigLIP", tmp_path))
+    context = tpt.context_from_words(clip, "a photo of a")
+    with pytest.raises(tpt.errors.UserError, match="Expected a backbone with one start token"):
+        tpt.prompts.export_public(tmp_path, context, clip, ["cat"])
+    origin = replace(Origin.of(clip), start=torch.zeros(32))  # as a file of CoOp's holds it
+    with pytest.raises(tpt.errors.UserError, match="the start token that the file holds"):
+        origin.check(clip, "a file")

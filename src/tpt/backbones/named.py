@@ -164,7 +164,11 @@ def unloaded(name: str, device: str = "cpu", **settings: Any) -> nn.Module:
             model: nn.Module = open_clip.create_model(
                 name, None, False, device=device, pretrained_image=False, pretrained_text=False, **settings
             )
-    except (OSError, RuntimeError) as error:  # of transformers, which reads its own configuration of a text tower
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+    ) as error:  # of transformers, which reads a configuration
         raise UserError(
             f"Expected to build {name!r}, but open_clip cannot ({first_line(error)[:300]}); without a network, put "
             "the model's files in the hub's cache first."
