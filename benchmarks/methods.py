@@ -25,7 +25,7 @@ import tpt
 from benchmarks.episode import class_names
 from benchmarks.measure import PeakMemory, give_back
 from benchmarks.plain_methods import FROM_TEXT, plain_form
-from tpt.backbones.pretrained import wrap
+from tpt.clip.weights.pretrained import wrap
 
 BACKBONE = "ViT-B-16-quickgelu"
 ENCODED = 8  # views whose encoding is timed

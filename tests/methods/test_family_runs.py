@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT, Done
-from tpt.runs import read_records
+from tpt.results.runs import read_records
 
 Run = Callable[..., Done]
 METHODS = sorted(path.stem for path in (ROOT / "conf" / "method").glob("*.yaml"))

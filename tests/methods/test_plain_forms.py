@@ -16,7 +16,7 @@ from benchmarks.methods import METHODS
 from benchmarks.plain_methods import FROM_TEXT, plain_form
 from tests.conftest import NAMES
 from tests.noise_models import noise_clip
-from tpt.backbones.files import from_openai_file
+from tpt.clip.weights.files import from_openai_file
 
 VIEWS = 24  # R-TPT needs 21
 SHARES = st.sampled_from([0.1, 0.25, 0.5])

@@ -1,0 +1,208 @@
+"""Models that open_clip knows by name, and those that carry its configuration with their weights."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import json
+import logging
+import pickle
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.model import CLIPTextCfg
+from safetensors import SafetensorError
+from torch import nn
+
+from tpt.clip.tokens import Tokenizer
+from tpt.clip.towers import text_tower
+from tpt.clip.weights.hub import CONFIG_NAME, fetch_from_hub, fetch_tag, fetch_tokenizer, first_line
+from tpt.clip.weights.layouts import WeightsFileError
+from tpt.errors import UserError
+
+log = logging.getLogger(__name__)
+
+EMOJI_MINI = "emoji-mini"
+PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")  # what a tag says about it
+HUB, FOLDER = "hf-hub:", "local-dir:"  # in front of a name that carries its weights
+
+
+def known_width(name: str | None = None, pretrained: str | Path | None = None) -> int | None:
+    """Token width D of the CLIP that `load_clip` would load, if that is known without its weights; else None."""
+    if name is None or name == EMOJI_MINI or name.startswith(HUB):
+        return None
+    try:
+        config = open_clip.get_model_config(_folder_name(name))
+        if config is None or config["text_cfg"].get("hf_model_name"):
+            return None
+        return int(config["text_cfg"].get("width", CLIPTextCfg.width))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):  # `load_clip` says what is wrong
+        return None
+
+
+def from_tag(name: str | None, tag: str | None, cache_dir: str | None) -> tuple[nn.Module, Tokenizer]:
+    """A model of open_clip with the weights of one of its tags, fetched if they are not on the disk yet, and its
+    tokenizer.
+    """
+    if name is None:
+        raise UserError(f"Expected a model name, got none; pass {EMOJI_MINI!r} or an open_clip name and tag.")
+    config = known_config(name)
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if tag is None or tag not in tags:
+        listed = ", ".join(map(repr, tags)) or "none"
+        raise UserError(
+            f"Expected `pretrained` to be a tag of {name!r} or the path of a weights file, got {tag!r}; "
+            f"its tags: {listed}."
+        )
+    known = open_clip.get_pretrained_cfg(name, tag)
+    trained_with = bool(known.get("quick_gelu", False))
+    configured = bool(config.get("quick_gelu", False))
+    if configured and not trained_with and name.endswith("-quickgelu"):  # there is a configuration without it
+        raise UserError(
+            f"Expected weights trained with QuickGELU for {name!r}, but {tag!r} was trained with GELU; "
+            f"use name={name.removesuffix('-quickgelu')!r}."
+        )
+    if trained_with and not configured:
+        log.warning("%s was trained with QuickGELU: using it although %s's configuration says GELU.", tag, name)
+    tokenizer = known_tokenizer(name, cache_dir)
+    text_tower(unloaded(name, device="meta"), tokenizer, name)  # refused before gigabytes are fetched
+    path = fetch_tag(name, tag, cache_dir)
+    model = _checkpoint(
+        f"tag {tag!r} of {name!r}",
+        name,
+        pretrained=str(path),
+        force_quick_gelu=trained_with,
+        force_preprocess_cfg={key: known[key] for key in PREPROCESSING if key in known},
+    )
+    return model, tokenizer
+
+
+def from_folder(name: str, pretrained: str | Path | None, cache_dir: str | None) -> tuple[nn.Module, Tokenizer]:
+    """A model of open_clip whose configuration and weights lie together, in a folder or on the hub, and its tokenizer,
+    whose files lie in that folder, or on the hub where the configuration says.
+    """
+    if pretrained is not None:
+        raise UserError(f"Expected no `pretrained` with {name!r}, which carries its weights, got {str(pretrained)!r}.")
+    if name.startswith(HUB):
+        repository = name.removeprefix(HUB)
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+            raise UserError(f"Expected {HUB}ORG/NAME, got {name!r}.")
+        folder = fetch_from_hub(repository, CONFIG_NAME, cache_dir).parent
+    else:
+        folder = Path(name.removeprefix(FOLDER)).expanduser()
+    try:
+        config = json.loads((folder / CONFIG_NAME).read_text("utf-8"))["model_cfg"]
+        tokenizer = read_tokenizer(_folder_name(name), config, cache_dir)
+    except FileNotFoundError as error:
+        raise UserError(
+            f"Expected {CONFIG_NAME} in the folder {folder}, found none; for weights without it, pass pretrained=FILE."
+        ) from error
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"Expected `model_cfg`, as open_clip writes it, in {folder / CONFIG_NAME}.") from error
+    if name.startswith(HUB):
+        text_tower(unloaded(f"{FOLDER}{folder}", device="meta"), tokenizer, name)
+        fetch_from_hub(name.removeprefix(HUB), cache_dir=cache_dir)
+    return _checkpoint(repr(name), f"{FOLDER}{folder}"), tokenizer
+
+
+def known_config(name: str) -> dict[str, Any]:
+    """open_clip's configuration of a model."""
+    config = open_clip.get_model_config(name)
+    if config is None:
+        close = difflib.get_close_matches(name, [EMOJI_MINI, *open_clip.list_models()], n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "see open_clip.list_models()."
+        raise UserError(f"Expected a model name that open_clip knows or {EMOJI_MINI!r}, got {name!r}; {hint}")
+    return dict(config)
+
+
+def known_tokenizer(name: str, cache_dir: str | None) -> Tokenizer:
+    """The tokenizer of a model that open_clip knows by name."""
+    return read_tokenizer(name, known_config(name), cache_dir)
+
+
+def read_tokenizer(name: str, config: Mapping[str, Any], cache_dir: str | None) -> Tokenizer:
+    """The tokenizer that a model's configuration names, from its folder, the hub's cache, or the hub.
+
+    Args:
+        name: as open_clip takes it.
+        config: of the model, open_clip's `model_cfg`.
+        cache_dir: as for `fetch_tag`.
+
+    Raises:
+        UserError: it cannot be read, or needs a package that is not installed.
+    """
+    text = config["text_cfg"]
+    if text.get("hf_tokenizer_name"):
+        return Tokenizer(fetch_tokenizer(name, str(text["hf_tokenizer_name"]), cache_dir))
+    return Tokenizer(open_clip.get_tokenizer(name) if text.get("tokenizer_kwargs") else None)
+
+
+def preprocessing_of(name: str) -> dict[str, Any]:
+    """What all tags of a model say alike about its images; nothing where they differ or there are none."""
+    said = [open_clip.get_pretrained_cfg(name, tag) for tag in open_clip.list_pretrained_tags_by_model(name)]
+    known = [{key: tag[key] for key in PREPROCESSING if key in tag} for tag in said]
+    if known and any(each != known[0] for each in known):
+        log.warning(
+            "The weights that open_clip lists for %s differ in how images are prepared: using CLIP's own mean, "
+            "standard deviation and crop; a folder (local-dir:FOLDER) can say otherwise.",
+            name,
+        )
+        return {}
+    return known[0] if known else {}
+
+
+def unloaded(name: str, device: str = "cpu", **settings: Any) -> nn.Module:
+    """The architecture; its weights are yet to be loaded.  On the device "meta" it takes neither time nor memory."""
+    try:
+        with _without_random_weights_line(), torch.device(device):
+            model: nn.Module = open_clip.create_model(
+                name, None, False, device=device, pretrained_image=False, pretrained_text=False, **settings
+            )
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+    ) as error:  # of transformers, which reads a configuration
+        raise UserError(
+            f"Expected to build {name!r}, but open_clip cannot ({first_line(error)[:300]}); without a network, put "
+            "the model's files in the hub's cache first."
+        ) from error
+    return model
+
+
+@contextlib.contextmanager
+def _without_random_weights_line() -> Iterator[None]:
+    """Drops open_clip's line that a model is initialized at random, which is false, since weights are loaded next."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "Model initialized randomly" not in record.getMessage()
+
+    root = logging.getLogger()  # open_clip logs there
+    root.addFilter(keep)
+    try:
+        yield
+    finally:
+        root.removeFilter(keep)
+
+
+def _checkpoint(what: str, name: str, **settings: Any) -> nn.Module:
+    """A model with weights that open_clip reads, which knows every layout among its tags."""
+    try:
+        model: nn.Module = open_clip.create_model(name, weights_only=True, require_pretrained=True, **settings)
+    except (RuntimeError, ValueError, OSError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
+        raise WeightsFileError(
+            f"Expected the weights of {what} to fit its architecture, but open_clip cannot load them "
+            f"({first_line(error)[:300]}); get them again."
+        ) from error
+    return model
+
+
+def _folder_name(name: str) -> str:
+    """`name`, with `~` in a `local-dir:` spelled out."""
+    return f"{FOLDER}{Path(name.removeprefix(FOLDER)).expanduser()}" if name.startswith(FOLDER) else name
