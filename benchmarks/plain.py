@@ -29,14 +29,14 @@ class PlainTPT:
     def __init__(self, model: nn.Module, tokens: Tensor, context: Tensor, context_at: list[list[int]]) -> None:
         self.model, self.tokens, self.context0, self.context_at = model, tokens, context, context_at
         with torch.no_grad():
-            self.embedded = model.token_embedding(tokens)
+            self.embedded = getattr(model, "text", model).token_embedding(tokens)
 
     def cut(self, length: int) -> None:
         """Leaves out what stands behind `length` tokens: no longer the plain algorithm, the same features."""
         self.tokens, self.embedded = self.tokens[:, :length], self.embedded[:, :length]
 
     def text_features(self, context: Tensor) -> Tensor:
-        m = self.model
+        m = getattr(self.model, "text", self.model)
         length = self.tokens.shape[1]
         rows = []
         for k, at in enumerate(self.context_at):
@@ -45,7 +45,7 @@ class PlainTPT:
             row[torch.tensor(at)] = own
             rows.append(row)
         x = torch.stack(rows) + m.positional_embedding[:length]
-        x = m.transformer(x, attn_mask=m.attn_mask[:length, :length])
+        x = m.transformer(x, attn_mask=None if m.attn_mask is None else m.attn_mask[:length, :length])
         x = m.ln_final(x)
         x = x[torch.arange(len(x)), self.tokens.argmax(-1)] @ m.text_projection
         return F.normalize(x, dim=-1)

@@ -11,7 +11,8 @@ from torch import nn
 
 import tpt
 from tests.conftest import NAMES
-from tpt.clip.text_tower import PackedPrompts, slot
+from tpt.clip.text_tower import PackedPrompts
+from tpt.clip.tower import slot
 from tpt.clip.weights.files import from_openai_file
 from tpt.clip.weights.pretrained import wrap
 

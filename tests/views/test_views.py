@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from open_clip.transform import image_transform
 from PIL import Image
 from torchvision import transforms
 
@@ -32,6 +33,27 @@ def test_view_0_is_the_plain_centre_crop() -> None:
     assert torch.equal(Views(64, 4)(image, "x")[0], expected)
     normalised = transforms.Normalize(MEAN, STD)(expected.float() / 255)
     torch.testing.assert_close(Views(64, 4, AugMix())(image, "x")[0], normalised, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("made_on", ["loader", "device"])
+@pytest.mark.parametrize("resize", ["shortest", "squash"])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_view_0_is_what_open_clip_shows_the_model(resize: str, interpolation: str, made_on: str) -> None:
+    image = noise_image(1, (300, 200))
+    transform = image_transform(
+        64, False, mean=(0, 0, 0), std=(1, 1, 1), resize_mode=resize, interpolation=interpolation
+    )
+    expected = (transform(image) * 255).round().to(torch.uint8)
+    make = Views(64, 3, made_on=made_on, resize=resize, interpolation=interpolation)
+    views = make.make(image, "x") if made_on == "loader" else make.render([make.plan(image, "x")])[0]
+    assert (views[0].int() - expected.int()).abs().max() <= (0 if made_on == "loader" else 1)
+    plain = Views(64, 3).make(image, "x")
+    assert torch.equal(make.make(image, "x")[1:], plain[1:]), "random crops are the same for all models"
+
+
+def test_a_way_to_resize_that_is_not_known_is_refused() -> None:
+    with pytest.raises(ValueError, match="Expected `resize` to be shortest or squash"):
+        Views(64, resize="longest")
 
 
 def test_fixed_by_seed_and_identity_alone() -> None:

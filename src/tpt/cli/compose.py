@@ -61,7 +61,7 @@ class Parts:
                 clip = instantiate(cfg.backbone, device=str(device))
             elif device is not None:
                 clip = clip.to(device)
-            views = instantiate(cfg.views)(image_size=clip.image_size, mean=clip.mean, std=clip.std)
+            views = instantiate(cfg.views)(**clip.preprocessing)
             return Parts(clip, views, MethodMaker(clip, instantiate(cfg.context), instantiate(cfg.method)))
         except InstantiationException as error:
             raise UserError(_first_line(error.__cause__ or error)) from error

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tpt.clip.text_tower import PackedPrompts, TextTower
 from tpt.clip.tokens import Tokenizer
+from tpt.clip.tower import Tower
 from tpt.errors import UserError, checked
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class CLIP(nn.Module):
 
     Args:
         name: what was loaded, for logs and results.
-        visual: (N, 3, H, W) normalised images -> (N, E).
+        visual: (N, 3, H, W) normalised images -> (N, E), or a tuple that begins with it.
         text: the text tower.
         tokenizer: its vocabulary.
         logit_scale: factor on the cosine (1 / temperature), as `exp(logit_scale)` of the weights.
@@ -45,6 +45,9 @@ class CLIP(nn.Module):
             passes are no faster, and 512 elsewhere; halved, again and again, if memory runs out.
         channels_last: the image encoder's memory layout, which convolutions may prefer.
         compile: runs the image encoder through `torch.compile`; if that fails, goes on without, with a warning.
+        resize: how the model's whole picture is made, "shortest" (the shorter side fits, the rest is cropped) or
+            "squash" (to a square).
+        interpolation: of that, "bicubic" or "bilinear".
     """
 
     @checked
@@ -52,7 +55,7 @@ class CLIP(nn.Module):
         self,
         name: str,
         visual: nn.Module,
-        text: TextTower,
+        text: Tower,
         tokenizer: Tokenizer,
         logit_scale: float,
         image_size: int,
@@ -62,6 +65,8 @@ class CLIP(nn.Module):
         max_images: int | None = None,
         channels_last: bool = False,
         compile: bool = False,
+        resize: str = "shortest",
+        interpolation: str = "bicubic",
     ) -> None:
         super().__init__()
         self.name = name
@@ -74,11 +79,13 @@ class CLIP(nn.Module):
         self.std = tuple(std)
         self.precision = precision
         self.max_images = max_images
+        self.resize = resize
+        self.interpolation = interpolation
         self.channels_last = channels_last
         if channels_last:
             self.visual = self.visual.to(memory_format=torch.channels_last)
         # In a list, since as a module its weights would count twice.
-        self._compiled: list[Callable[[Tensor], Tensor]] = [torch.compile(visual)] if compile else []
+        self._compiled: list[Callable[[Tensor], Any]] = [torch.compile(visual)] if compile else []
         self.requires_grad_(False)
         self.eval()
 
@@ -89,7 +96,7 @@ class CLIP(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.text.positional_embedding.device
+        return self.text.token_embedding.weight.device
 
     @property
     def width(self) -> int:
@@ -99,13 +106,18 @@ class CLIP(nn.Module):
     @property
     def embed_dim(self) -> int:
         """Length E of a feature."""
-        projection = self.text.projection
-        if projection is None:
-            return self.width
-        if isinstance(projection, nn.Linear):
-            return projection.out_features
-        assert isinstance(projection, Tensor)
-        return int(projection.shape[1])
+        return self.text.embed_dim
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """What a maker of views must know about the images this CLIP takes: arguments of `tpt.views.Views`."""
+        return {
+            "image_size": self.image_size,
+            "mean": self.mean,
+            "std": self.std,
+            "resize": self.resize,
+            "interpolation": self.interpolation,
+        }
 
     @torch.no_grad()
     def encode_image(self, images: Tensor, normalize: bool = True) -> Tensor:
@@ -141,13 +153,12 @@ class CLIP(nn.Module):
             images = images.contiguous(memory_format=torch.channels_last)
         if self._compiled:
             try:
-                return self._compiled[0](images)
+                return _pooled(self._compiled[0](images))
             except Exception as error:  # a missing compiler, an operation it does not know, a bug in it
                 self._compiled.clear()
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                 log.warning("torch.compile failed (%s): going on without it.", reason[:200])
-        features: Tensor = self.visual(images)
-        return features
+        return _pooled(self.visual(images))
 
     def _normalise(self, images: Tensor) -> Tensor:
         if images.dtype != torch.uint8:
@@ -198,7 +209,8 @@ class CLIP(nn.Module):
             True
         """
         prompts = self.tokenizer.wrap_all(texts, self.text.context_length)
-        return self.text(PackedPrompts(prompts, shared=1).to(self.device))  # type: ignore[no-any-return]
+        packed = self.text.pack(prompts, shared=len(self.tokenizer.start))
+        return self.text(packed.to(self.device))  # type: ignore[no-any-return]
 
     def about(self) -> dict[str, str]:
         """What identifies this CLIP, for results."""
@@ -225,6 +237,11 @@ class CLIP(nn.Module):
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that change with any bit of any weight, with its temperature or precision."""
         return tensors_digest(self.state_dict(), f"{self.logit_scale!r} {self.precision} {self.image_size}")
+
+
+def _pooled(out: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """The feature; some encoders give their patches' tokens beside it."""
+    return out[0] if isinstance(out, tuple) else out
 
 
 def structure(module: nn.Module) -> str:

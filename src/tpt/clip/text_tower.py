@@ -19,12 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Prompt = Sequence[int]  # token ids; the number -1 - s stands for slot s, a vector given at run time
-
-
-def slot(index: int) -> int:
-    """How a `Prompt` names the vector `index` of the run-time `slots`."""
-    return -1 - index
+from tpt.clip.tower import Prompt, Prompts, Tower, project, projected_width
 
 
 @dataclass(frozen=True)
@@ -36,7 +31,7 @@ class Bucket:
     length: int
 
 
-class PackedPrompts(nn.Module):
+class PackedPrompts(Prompts):
     """K prompts as one shared start and K tails, sorted by length and packed without padding.
 
     Args:
@@ -65,7 +60,6 @@ class PackedPrompts(nn.Module):
         self.start: Tensor
         self.tails: Tensor
         self.positions: Tensor
-        self.unsort: Tensor
         inverse = torch.empty(len(order), dtype=torch.long)
         inverse[torch.tensor(order)] = torch.arange(len(order))
         self.register_buffer("start", torch.tensor(start, dtype=torch.long), persistent=False)
@@ -118,8 +112,8 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, k_shared: Tensor, v_shared: Tensor)
     return mixed + torch.einsum("bchij,bcjhd->bcihd", weights[..., shared:], v)
 
 
-class TextTower(nn.Module):
-    """A frozen causal text tower that pools at the end token.
+class TextTower(Tower):
+    """A frozen causal text tower that pools at the end token, the last of every prompt.
 
     Args:
         token_embedding: (vocabulary, D).
@@ -145,25 +139,26 @@ class TextTower(nn.Module):
         self.projection = projection
 
     @property
-    def width(self) -> int:
-        """Token width D."""
-        return int(self.positional_embedding.shape[1])
+    def embed_dim(self) -> int:
+        """Length E of a feature."""
+        return projected_width(self.projection, self.width)
+
+    @property
+    def depth(self) -> int:
+        """Number of layers."""
+        return len(self.blocks)
 
     @property
     def context_length(self) -> int:
         """Most tokens a prompt may have, start and end token included."""
         return int(self.positional_embedding.shape[0])
 
-    def forward(self, prompts: PackedPrompts, slots: Tensor | None = None) -> Tensor:
-        """Unit-length text features.
+    def pack(self, prompts: Sequence[Prompt], shared: int) -> PackedPrompts:
+        """Prompts without padding, their shared start once."""
+        return PackedPrompts(prompts, shared)
 
-        Args:
-            prompts: what to encode.
-            slots: (n_slots, D) or (B, n_slots, D) vectors that the prompts' slots stand for.
-
-        Returns:
-            (K, E), or (B, K, E) if `slots` has a batch dimension.
-        """
+    def forward(self, prompts: PackedPrompts, slots: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        """Unit-length text features, see `Tower`."""
         batched = slots is not None and slots.ndim == 3
         slots_BND = slots if slots is None or batched else slots[None]
         shared = self._embed(prompts.start, slots_BND)
@@ -175,16 +170,8 @@ class TextTower(nn.Module):
         last = len(self.blocks) - 1
         for layer, block in enumerate(self.blocks):
             shared, tails = self._block(block, shared, tails, prompts, ends_only=layer == last)
-        features: Tensor = F.normalize(self._project(self.ln_final(tails)), dim=-1)[:, prompts.unsort]
+        features: Tensor = F.normalize(project(self.ln_final(tails), self.projection), dim=-1)[:, prompts.unsort]
         return features if batched else features[0]
-
-    def _embed(self, tokens: Tensor, slots_BND: Tensor | None) -> Tensor:
-        """(1 or B, n, D) vectors of `tokens`, those of slots taken from `slots_BND`."""
-        fixed: Tensor = self.token_embedding(tokens.clamp(min=0))[None]
-        if slots_BND is None or not bool((tokens < 0).any()):
-            return fixed
-        given = slots_BND[:, (-1 - tokens).clamp(min=0)]
-        return torch.where((tokens < 0)[:, None], given.to(fixed.dtype), fixed)
 
     def _block(
         self, block: nn.Module, shared: Tensor, tails: Tensor, prompts: PackedPrompts, ends_only: bool
@@ -216,11 +203,3 @@ class TextTower(nn.Module):
         """The part of a block behind attention: output projection, residuals, feed-forward network."""
         x = x + block.ls_1(block.attn.out_proj(mixed))  # type: ignore[operator, union-attr]
         return x + block.ls_2(block.mlp(block.ln_2(x)))  # type: ignore[operator, no-any-return]
-
-    def _project(self, x: Tensor) -> Tensor:
-        if self.projection is None:
-            return x
-        if isinstance(self.projection, nn.Module):
-            projected: Tensor = self.projection(x)
-            return projected
-        return x @ self.projection

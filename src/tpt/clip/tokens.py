@@ -1,32 +1,87 @@
-"""The CLIP vocabulary: words to token ids."""
+"""Vocabularies: words to token ids, by the tokenizer that open_clip names for a model."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
 from open_clip.tokenizer import SimpleTokenizer
+from torch import Tensor
 
 from tpt.errors import UserError
 
+PROBES = ("a photo of a cat.", "two words", "a photo of a kite (bird of prey), a type of animal.")
+_WORD, _ROW = "a", 24  # for looking at what a tokenizer adds: a word of any vocabulary, and a length
+
 
 class Tokenizer:
-    """OpenAI's byte-pair encoding, without padding and without silent truncation.
+    """A model's vocabulary, without padding and without silent truncation.
 
-    open_clip's own call pads to 77 tokens and cuts what is longer; here a text that does not fit is an error.
+    open_clip's own call cleans a text, adds tokens at its start and end, pads to the trained length and cuts what is
+    longer.  Prompts put vectors between words, so what is added is read off its answers once; a text that does not fit
+    is an error here.
+
+    Args:
+        source: open_clip's tokenizer; None takes OpenAI's byte-pair encoding.
+
+    Attributes:
+        start, end: tokens in front of and behind a text; none in front for some vocabularies.
+        pad: the token that fills a row, which in some vocabularies is the end token.
+        closing: tokens at the end of a row, behind the padding; seldom any.
+
+    Raises:
+        UserError: its answers do not have that form.
     """
 
-    def __init__(self, bpe: SimpleTokenizer | None = None) -> None:
-        self._bpe = bpe or SimpleTokenizer()
-        self.start: int = self._bpe.sot_token_id
-        self.end: int = self._bpe.eot_token_id
+    def __init__(self, source: Any = None) -> None:
+        self._source: Any = source or openai_bpe()
+        self._hub: Any = getattr(self._source, "tokenizer", None)  # transformers' own, inside open_clip's
+        self.start, self.end, self.pad, self.closing = self._form()
+        # Some vocabularies write a word otherwise at the start of a text than inside it.
+        self._same_inside = self._encode(f"{_WORD} cat") == self._encode(_WORD) + self._encode("cat")
+        self._check()
 
-    def encode(self, text: str) -> list[int]:
-        """Token ids of `text` without start and end token."""
-        return [int(t) for t in self._bpe.encode(text)]
+    @property
+    def foreign(self) -> bool:
+        """Whether it is another vocabulary than OpenAI's."""
+        return self._hub is not None
+
+    @property
+    def size(self) -> int:
+        """Number of words in the vocabulary."""
+        return int(self._source.vocab_size) if self._hub is None else len(self._hub)
+
+    @property
+    def specials(self) -> list[int]:
+        """Ids that stand for no piece of text."""
+        if self._hub is None:
+            return [*self.start, *self.end]
+        return sorted({*self._hub.all_special_ids, *self.start, *self.end, *self.closing})
+
+    @property
+    def row_length(self) -> int:
+        """Tokens of a row, as the model's configuration says."""
+        return int(self._source.context_length)
+
+    def encode(self, text: str, inside: bool = False) -> list[int]:
+        """Token ids of `text` without those that are added.
+
+        Args:
+            text: is cleaned as the model's texts are.
+            inside: whether words stand in front of it.
+        """
+        if not inside or self._same_inside:
+            return self._encode(text)
+        return self._encode(f"{_WORD} {text}")[len(self._encode(_WORD)) :]
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of token ids, one space behind each word."""
-        return str(self._bpe.decode(list(tokens)))
+        return str((self._source if self._hub is None else self._hub).decode(list(tokens)))
+
+    def wrap(self, tokens: Sequence[int]) -> list[int]:
+        """`tokens` between start and end."""
+        return [*self.start, *tokens, *self.end]
 
     def wrap_all(self, texts: Sequence[str], context_length: int) -> list[list[int]]:
         """Each text with start and end token.
@@ -34,9 +89,60 @@ class Tokenizer:
         Raises:
             UserError: some texts are longer than `context_length`; the message names them.
         """
-        wrapped = [[self.start, *self.encode(text), self.end] for text in texts]
+        wrapped = [self.wrap(self.encode(text)) for text in texts]
         refuse_too_long({t: len(w) for t, w in zip(texts, wrapped, strict=True)}, context_length)
         return wrapped
+
+    def rows(self, texts: Sequence[str], length: int) -> Tensor:
+        """(N, length) ids as open_clip's own call gives them, padded, and cut where a text is longer."""
+        rows: Tensor = self._source(list(texts), context_length=length)
+        return rows
+
+    def _encode(self, text: str) -> list[int]:
+        if self._hub is None:
+            return [int(t) for t in self._source.encode(text)]
+        clean = self._source.clean_fn(text)
+        return [int(t) for t in self._hub(clean, add_special_tokens=False, verbose=False).input_ids]
+
+    def _form(self) -> tuple[tuple[int, ...], tuple[int, ...], int, tuple[int, ...]]:
+        """What is added to a text, from a short one and one that fills the row."""
+        short, long = self._encode(_WORD), self._encode(" ".join([_WORD] * 2 * _ROW))
+        short_row, long_row = (self.rows([text], _ROW)[0].tolist() for text in (_WORD, " ".join([_WORD] * 2 * _ROW)))
+        places = [i for i in range(_ROW - len(short)) if short_row[i : i + len(short)] == short]
+        if not short or not places:
+            raise self._odd()
+        start = short_row[: places[0]]
+        room = next(n for n in range(_ROW, -1, -1) if long_row[len(start) :][:n] == long[:n])
+        added = long_row[len(start) + room :]
+        behind = short_row[len(start) + len(short) :]
+        for n_end in range(len(added), -1, -1):
+            end, closing = added[:n_end], added[n_end:]
+            filled = behind[n_end : len(behind) - len(closing)]
+            if behind == [*end, *filled, *closing] and len(set(filled)) == 1:
+                return tuple(start), tuple(end), int(filled[0]), tuple(closing)
+        raise self._odd()
+
+    def _check(self) -> None:
+        """Texts put together from their parts must be what open_clip's call gives."""
+        length = 2 * max(len(self.wrap(self._encode(text))) for text in PROBES) + len(self.closing)
+        for text, row in zip(PROBES, self.rows(PROBES, length).tolist(), strict=True):
+            first, _, others = text.partition(" ")
+            wrapped = self.wrap([*self.encode(first), *self.encode(others, inside=True)])
+            if [*wrapped, *[self.pad] * (length - len(wrapped) - len(self.closing)), *self.closing] != row:
+                raise self._odd()
+
+    def _odd(self) -> UserError:
+        kind = type(self._source if self._hub is None else self._hub).__name__
+        return UserError(
+            f"Expected a tokenizer whose texts are a start, the words, an end and padding, but {kind} makes something "
+            "else of a plain sentence; its prompts cannot be put together, so choose another model."
+        )
+
+
+@cache
+def openai_bpe() -> SimpleTokenizer:
+    """OpenAI's byte-pair encoding, which takes a moment to read."""
+    return SimpleTokenizer()
 
 
 def refuse_too_long(lengths: dict[str, int], context_length: int) -> None:

@@ -19,6 +19,7 @@ from tpt.data.dataset import ImageDataset
 from tpt.data.few_shot import Shots
 from tpt.data.loading import Loader
 from tpt.errors import Count, Natural, Seed, checked
+from tpt.views import whole_picture
 
 BICUBIC = transforms.InterpolationMode.BICUBIC
 SMALLEST_CROP = 0.08  # share of the picture's area, as in the official programs
@@ -57,7 +58,14 @@ Key = tuple[int, int]  # epoch, -1 for validation, and index of the image
 class LabelledImages(Dataset[tuple[Tensor, int, str]]):
     """Item (epoch, i): image i, cropped at random and flipped for that epoch; as at test time for epoch -1."""
 
-    def __init__(self, dataset: ImageDataset, image_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        dataset: ImageDataset,
+        image_size: int,
+        seed: int,
+        resize: str = "shortest",
+        interpolation: str = "bicubic",
+    ) -> None:
         self.dataset = dataset
         self.labels = dataset.labels()
         self.seed = seed
@@ -67,9 +75,7 @@ class LabelledImages(Dataset[tuple[Tensor, int, str]]):
                 transforms.RandomHorizontalFlip(),
             ]
         )
-        self._plain = transforms.Compose(
-            [transforms.Resize(image_size, interpolation=BICUBIC), transforms.CenterCrop(image_size)]
-        )
+        self._plain = whole_picture(image_size, resize, interpolation)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -154,16 +160,23 @@ class ShotsDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self.pin_memory = pin_memory
-        self._image_size: int | None = None
+        self._seen: tuple[int, str, str] | None = None
 
     @property
     def class_names(self) -> list[str]:
         """The K names to train on."""
         return self.shots.train.class_names
 
-    def use_image_size(self, image_size: int) -> ShotsDataModule:
-        """Sets the side of the crops, which depends on the backbone."""
-        self._image_size = image_size
+    def use_image_size(
+        self, image_size: int, resize: str = "shortest", interpolation: str = "bicubic"
+    ) -> ShotsDataModule:
+        """Sets the side of the crops and how whole pictures are made, which depend on the backbone.
+
+        Args:
+            image_size: in pixels.
+            resize, interpolation: of validation images, see `tpt.views.whole_picture`.
+        """
+        self._seen = (image_size, resize, interpolation)
         return self
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, int, str]]:
@@ -175,7 +188,7 @@ class ShotsDataModule(LightningDataModule):
         return self._loader(images, sampler, self.batch_size, drop_last=full)
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, int, str]] | list[DataLoader[tuple[Tensor, int, str]]]:
-        """Centre crops in order; no loader if there are no validation images."""
+        """Whole pictures in order, as the backbone takes them; no loader if there are no validation images."""
         if self.shots.val is None:
             return []
         images = self._images(self.shots.val)
@@ -183,8 +196,9 @@ class ShotsDataModule(LightningDataModule):
         return self._loader(images, sampler, self.val_batch_size, drop_last=False)
 
     def _images(self, dataset: ImageDataset) -> LabelledImages:
-        assert self._image_size is not None, "call use_image_size first"
-        return LabelledImages(dataset, self._image_size, self.seed)
+        assert self._seen is not None, "call use_image_size first"
+        image_size, resize, interpolation = self._seen
+        return LabelledImages(dataset, image_size, self.seed, resize, interpolation)
 
     def _place(self) -> tuple[int, int]:
         """How many processes there are, and which of them this is."""

@@ -185,7 +185,7 @@ def maker_of(run: Run, begun: Start) -> SheetMaker:
 def _made(cfg: DictConfig) -> tuple[CLIP, EpisodeDataModule, MethodMaker]:
     clip: CLIP = instantiate(cfg.backbone)
     data: EpisodeDataModule = instantiate(cfg.data.module)
-    data.use_views(instantiate(cfg.views)(image_size=clip.image_size, mean=clip.mean, std=clip.std))
+    data.use_views(instantiate(cfg.views)(**clip.preprocessing))
     return clip, data, MethodMaker(clip, instantiate(cfg.context), instantiate(cfg.method))
 
 

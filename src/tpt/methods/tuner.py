@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tpt.clip.prompts.learner import PromptLearner
-from tpt.clip.text_tower import TextTower
+from tpt.clip.tower import Tower
 from tpt.errors import Count, Natural, NotNegative, checked
 
 # They update each coordinate by itself, so one optimizer over B stacked contexts acts as B optimizers.
@@ -259,7 +259,7 @@ def pull_back(text_KE: Tensor, leaf: Tensor, pull_BKE: Tensor, keep_graph: bool 
     return torch.stack(pulled)
 
 
-def graph_tokens(tower: TextTower, device: torch.device) -> int:
+def graph_tokens(tower: Tower, device: torch.device) -> int:
     """Most prompt tokens whose graph fits into half of the free memory of `device`, or 2 GiB.
 
     Scarce memory is rounded down to a power of two, so that small changes of it from run to run do not change how work
@@ -267,7 +267,7 @@ def graph_tokens(tower: TextTower, device: torch.device) -> int:
     """
     half = free_memory(device) // 2
     budget = GRAPH_BYTES if half >= GRAPH_BYTES else 2 ** int(math.log2(max(half, 2**20)))
-    return max(1, budget // (4 * FLOATS_PER_WIDTH * tower.width * len(tower.blocks)))
+    return max(1, budget // (4 * FLOATS_PER_WIDTH * tower.width * tower.depth))
 
 
 def free_memory(device: torch.device) -> int:

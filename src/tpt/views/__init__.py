@@ -1,6 +1,6 @@
 """Augmented views of one image; view 0 is never augmented."""
 
 from tpt.views.augmix import AugMix
-from tpt.views.maker import Views, paper_views
+from tpt.views.maker import Views, paper_views, whole_picture
 
-__all__ = ["AugMix", "Views", "paper_views"]
+__all__ = ["AugMix", "Views", "paper_views", "whole_picture"]

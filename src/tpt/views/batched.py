@@ -50,9 +50,9 @@ class PlannedViews:
         return PlannedViews(self.pixels.pin_memory(), self.boxes, self.flips, self.mixtures)
 
 
-def crop_views(plan: PlannedViews, size: int) -> Tensor:
-    """(V, 3, S, S) uint8: the centre crop and the random crops, before AugMix."""
-    centre = _centre_crop(plan.pixels, size)
+def crop_views(plan: PlannedViews, size: int, resize: str = "shortest", interpolation: str = "bicubic") -> Tensor:
+    """(V, 3, S, S) uint8: the whole picture, as `tpt.views.whole_picture` makes it, and random crops, before AugMix."""
+    centre = _whole_picture(plan.pixels, size, resize == "squash", interpolation)
     if not len(plan.boxes):
         return centre
     top, left, height, width = plan.boxes.double().unbind(1)
@@ -64,16 +64,17 @@ def crop_views(plan: PlannedViews, size: int) -> Tensor:
     return torch.cat([centre, resample(plan.pixels, along_y, along_x)])
 
 
-def _centre_crop(pixels: Tensor, size: int) -> Tensor:
-    """(1, 3, S, S): torchvision's Resize to the shorter side, bicubic, and CenterCrop."""
+def _whole_picture(pixels: Tensor, size: int, squash: bool, interpolation: str) -> Tensor:
+    """(1, 3, S, S): torchvision's Resize to a square, or to the shorter side with CenterCrop."""
+    kernel, support = (_cubic, 2.0) if interpolation == "bicubic" else (_triangle, 1.0)
     along = []
     short = min(pixels.shape[1:])
     for length in pixels.shape[1:]:
-        resized = int(size * length / short)
+        resized = size if squash else int(size * length / short)
         first = round((resized - size) / 2.0)
         outputs = torch.arange(first, first + size)[None]
         start, whole = torch.zeros(1).double(), torch.tensor([float(length)]).double()
-        along.append(filter_weights(length, start, whole, resized, outputs, _cubic, 2.0))
+        along.append(filter_weights(length, start, whole, resized, outputs, kernel, support))
     return resample(pixels, *along)
 
 

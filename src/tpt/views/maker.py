@@ -15,21 +15,40 @@ from PIL import Image
 from torch import Tensor
 from torchvision import transforms
 
-from tpt.errors import Count, Seed, checked
+from tpt.errors import Count, Seed, UserError, checked
 from tpt.views.augmix import AugMix
 from tpt.views.batched import PlannedViews, crop_views, mix
 
 _MEAN = (0.48145466, 0.4578275, 0.40821073)  # of CLIP's training images
 _STD = (0.26862954, 0.26130258, 0.27577711)
+INTERPOLATIONS = {"bicubic": transforms.InterpolationMode.BICUBIC, "bilinear": transforms.InterpolationMode.BILINEAR}
+
+
+def whole_picture(image_size: int, resize: str = "shortest", interpolation: str = "bicubic") -> transforms.Compose:
+    """What makes a square of a picture, as a model was trained to see it.
+
+    Args:
+        image_size: side in pixels.
+        resize: "shortest" (the shorter side fits, the rest is cropped) or "squash" (to a square, whatever its shape).
+        interpolation: "bicubic" or "bilinear".
+    """
+    if resize not in ("shortest", "squash") or interpolation not in INTERPOLATIONS:
+        raise UserError(
+            f"Expected `resize` to be shortest or squash and `interpolation` to be bicubic or bilinear, got {resize!r} "
+            f"and {interpolation!r}."
+        )
+    size = image_size if resize == "shortest" else (image_size, image_size)
+    steps = [transforms.Resize(size, interpolation=INTERPOLATIONS[interpolation])]
+    return transforms.Compose(steps + ([transforms.CenterCrop(image_size)] if resize == "shortest" else []))
 
 
 class Views:
     """Makes `num_views` views of an image, (V, 3, H, W); the same ones whenever and wherever it is asked.
 
-    View 0 is the plain picture: resized (bicubic) so that its shorter side fits, and cropped at the centre.  The
-    others are random resized crops of the original (area 0.08 to 1, aspect 3/4 to 4/3, bilinear), half of them
-    flipped, as in the official code; AugMix on top is what the paper uses on the ten fine-grained datasets and not
-    on ImageNet and its variants.
+    View 0 is the plain picture as the model was trained to see it: for CLIP resized (bicubic) so that its shorter side
+    fits, and cropped at the centre.  The others are random resized crops of the original (area 0.08 to 1, aspect 3/4 to
+    4/3, bilinear), half of them flipped, as in the official code; AugMix on top is what the paper uses on the ten
+    fine-grained datasets and not on ImageNet and its variants.
 
     Args:
         image_size: side of a view in pixels.
@@ -39,6 +58,7 @@ class Views:
         mean, std: used if views come normalised.
         made_on: "loader" makes them with PIL where the image is loaded; "device" draws them there and makes them of
             tensors where the model is, see `tpt.views.batched`.  The pixels agree but for rounding.
+        resize, interpolation: of view 0, see `whole_picture`.
 
     Example:
         >>> make = Views(image_size=64, num_views=8)
@@ -60,6 +80,8 @@ class Views:
         mean: Sequence[float] = _MEAN,
         std: Sequence[float] = _STD,
         made_on: Literal["loader", "device"] = "loader",
+        resize: str = "shortest",
+        interpolation: str = "bicubic",
     ) -> None:
         self.image_size = image_size
         self.num_views = num_views
@@ -68,12 +90,8 @@ class Views:
         self.seed = seed
         self._mean = np.asarray(mean, dtype=np.float32).reshape(3, 1, 1)
         self._std = np.asarray(std, dtype=np.float32).reshape(3, 1, 1)
-        self._plain = transforms.Compose(
-            [
-                transforms.Resize(image_size, interpolation=transforms.InterpolationMode.BICUBIC),
-                transforms.CenterCrop(image_size),
-            ]
-        )
+        self.resize, self.interpolation = resize, interpolation
+        self._plain = whole_picture(image_size, resize, interpolation)
         self._random = transforms.Compose([transforms.RandomResizedCrop(image_size), transforms.RandomHorizontalFlip()])
 
     def about(self) -> dict[str, Any] | None:
@@ -83,6 +101,7 @@ class Views:
         crop, flip = self._random.transforms
         return {
             "image_size": self.image_size,
+            "whole": [self.resize, self.interpolation],
             "crops": {"scale": crop.scale, "ratio": crop.ratio, "flip": flip.p},
             "augmix": None if self.augmix is None else self.augmix.about(),
             "seed": self.seed,
@@ -133,7 +152,7 @@ class Views:
 
     def render(self, plans: Sequence[PlannedViews]) -> Tensor:
         """(B, V, 3, H, W) views, on the plans' device; of the type that `make` gives."""
-        views = torch.stack([crop_views(plan, self.image_size) for plan in plans])
+        views = torch.stack([crop_views(plan, self.image_size, self.resize, self.interpolation) for plan in plans])
         if self.augmix is None:
             return views
         mean, std = (torch.from_numpy(x).to(views.device) for x in (self._mean, self._std))

@@ -2,6 +2,7 @@
 
 import pickle
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tests.noise_models import CONFIG
 from tpt.clip.weights.archive import read_weights
 from tpt.clip.weights.hub import FetchError
 from tpt.clip.weights.layouts import WeightsFileError
+from tpt.clip.weights.named import preprocessing_of
 from tpt.clip.weights.pretrained import wrap
 
 
@@ -178,15 +180,35 @@ def test_offline_for_a_tag_with_an_address(
         ("ViT-B-16-quickgelu", None, "to be a tag of 'ViT-B-16-quickgelu'"),
         (None, None, "Expected a model name, got none"),
         ("ViT-B-32-quickgelu", "laion2b_s34b_b79k", "to be a tag of|trained with GELU"),
-        ("coca_ViT-B-32", "laion2b_s13b_b90k", "class token"),
-        ("roberta-ViT-B-32", "laion2b_s12b_b32k", "Hugging Face"),
-        ("ViT-B-16-SigLIP", "webli", "Hugging Face tokenizer|not causal"),
+        ("roberta-ViT-B-32", "laion2b_s12b_b32k", "Could not read the tokenizer 'roberta-base' of 'roberta-ViT-B-32'"),
+        (
+            "ViT-B-16-SigLIP",
+            "webli",
+            "the tokenizer 'timm/ViT-B-16-SigLIP' .* put it in the hub's cache",
+        ),
     ],
 )
 def test_refused_in_one_sentence(name: str | None, tag: str | None, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         tpt.load_clip(name, tag)
     assert "\n" not in str(caught.value)
+
+
+def test_another_vocabulary_needs_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(FetchError, match=r"Expected the package `transformers` for the tokenizer of 'ViT-B-16-SigLIP'"):
+        tpt.load_clip("ViT-B-16-SigLIP", "webli")
+
+
+def test_a_file_takes_the_preprocessing_that_all_tags_name(caplog: pytest.LogCaptureFixture) -> None:
+    assert preprocessing_of("PE-Core-B-16") == {
+        "mean": (0.5, 0.5, 0.5),
+        "std": (0.5, 0.5, 0.5),
+        "interpolation": "bilinear",
+        "resize_mode": "squash",
+    }
+    assert preprocessing_of("ViT-S-32-alt") == {} and not caplog.records  # no tags
+    assert preprocessing_of("ViT-L-14") == {} and "ViT-L-14 differ in how images are prepared" in caplog.text
 
 
 def test_quick_gelu_is_never_silently_wrong(

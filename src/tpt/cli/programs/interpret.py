@@ -41,8 +41,8 @@ class Neighbour:
 def nearest_words(clip: CLIP, vectors: Tensor, top: int = 5) -> list[list[Neighbour]]:
     """The `top` nearest words of each vector, nearest first.
 
-    Words whose embedding is all zero were never trained (the bundled model has many) and are left out, as are the
-    start and end token.
+    Words whose embedding is all zero were never trained (the bundled model has many) and are left out, as are tokens
+    that stand for no text, such as the start and end token.
 
     Args:
         clip: whose vocabulary is searched.
@@ -51,9 +51,11 @@ def nearest_words(clip: CLIP, vectors: Tensor, top: int = 5) -> list[list[Neighb
     """
     if top < 1:
         raise UserError(f"Expected `top` of at least 1, got {top}.")
-    table = clip.text.token_embedding.weight.float()
+    embedding = clip.text.token_embedding  # asked, since some scale their weights
+    table = embedding(torch.arange(embedding.num_embeddings, device=clip.device)).float()
     allowed = table.ne(0).any(1)
-    allowed[[clip.tokenizer.start, clip.tokenizer.end]] = False
+    allowed[clip.tokenizer.specials] = False
+    allowed[clip.tokenizer.size :] = False  # rows that no word has
     tokens = allowed.nonzero().flatten()
     # Differences one vector at a time: the usual expansion of the square loses the digits of small distances.
     distances = torch.stack([(table[tokens] - v).norm(dim=1) for v in vectors.to(table)])

@@ -40,7 +40,7 @@ def run(cfg: DictConfig, another: str = ANOTHER) -> float | None:
     clip: CLIP = instantiate(cfg.backbone)
     stage("Listing the images")
     data: EpisodeDataModule = instantiate(cfg.data.module)
-    data.use_views(instantiate(cfg.views)(image_size=clip.image_size, mean=clip.mean, std=clip.std))
+    data.use_views(instantiate(cfg.views)(**clip.preprocessing))
     make_method = MethodMaker(clip, make_context, instantiate(cfg.method))
     callbacks, loggers = list(instantiate(cfg.callbacks).values()), guarded(cfg.logger, instantiate, folder)
     trainer: Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers)

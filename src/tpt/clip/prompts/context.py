@@ -97,8 +97,9 @@ def context_from_words(clip: CLIP, ctx_init: str, class_token_position: Position
         (4, 7)
     """
     before, marked, behind = words_around(ctx_init)
-    tokens_before = clip.tokenizer.encode(before)
-    tokens = tokens_before + clip.tokenizer.encode(behind)
+    encode = clip.tokenizer.encode
+    tokens_before = encode(before, inside=not marked and class_token_position == "front")
+    tokens = tokens_before + encode(behind, inside=True)
     if not tokens:
         raise UserError(
             f"Expected some words in `ctx_init`, got {ctx_init!r}; for random vectors use context=random, or "

@@ -13,6 +13,7 @@ from tpt.clip.model import CLIP
 from tpt.clip.prompts.checkpoint import LearnedContext, learned_tensors
 from tpt.clip.prompts.conditional import ConditionalContext
 from tpt.clip.prompts.learner import PromptLearner
+from tpt.errors import UserError
 from tpt.files import write_bytes, write_text
 
 PLACEHOLDER = "X"  # one token; stands where the context goes in the official prompts
@@ -45,7 +46,15 @@ def export_public(
 
     Returns:
         The file written.
+
+    Raises:
+        UserError: a backbone whose prompts do not have CLIP's form, which the layout assumes.
     """
+    if len(clip.tokenizer.start) != 1 or clip.tokenizer.closing:
+        raise UserError(
+            f"Expected a backbone with one start token, as CoOp's layout has it, got {clip.name}; its contexts are "
+            "kept by `save_context`."
+        )
     base = context.base if isinstance(context, ConditionalContext) else context
     PromptLearner(clip, class_names, base)  # width, number of classes and lengths fit, or a clear error
     state = learned_tensors(context) | _official_buffers(clip, class_names, base.n_ctx)
@@ -68,7 +77,7 @@ def _official_buffers(clip: CLIP, class_names: Sequence[str], n_ctx: int) -> dic
     length = clip.text.context_length
     placeholders = " ".join([PLACEHOLDER] * n_ctx)
     prompts = [f"{placeholders} {name.replace('_', ' ')}." for name in class_names]
-    tokens = torch.zeros(len(prompts), length, dtype=torch.long)
+    tokens = torch.full((len(prompts), length), clip.tokenizer.pad)
     for row, prompt in zip(tokens, clip.tokenizer.wrap_all(prompts, length), strict=True):
         row[: len(prompt)] = torch.tensor(prompt)
     embedded = clip.text.token_embedding(tokens.to(clip.device)).cpu()

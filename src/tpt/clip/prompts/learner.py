@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from tpt.clip.model import CLIP
 from tpt.clip.prompts.context import Context
-from tpt.clip.text_tower import PackedPrompts, slot
 from tpt.clip.tokens import refuse_too_long
+from tpt.clip.tower import slot
 from tpt.errors import Count, Seed, UserError, refuse_one_prompt
 
 
@@ -41,7 +41,8 @@ class PromptLearner(nn.Module):
     for one image (n_slots, D) or for many at once (B, n_slots, D).
 
     The full stop follows the class name or the context behind it.  Where a name ends in a bracket, ")." is one
-    token of CLIP's vocabulary, so the full stop stays with the name; the official code does the same.
+    token of CLIP's vocabulary, so the full stop stays with the name; the official code does the same.  Models whose
+    texts are cleaned of punctuation get none, and some vocabularies have no start token.
 
     Args:
         clip: the frozen backbone.
@@ -81,8 +82,8 @@ class PromptLearner(nn.Module):
         lengths = {name: len(s) for name, s in zip(self.class_names, sequences, strict=True)}
         refuse_too_long(lengths, clip.text.context_length)
         refuse_one_prompt(self.class_names, [tuple(sequence) for sequence in sequences])
-        shared = 1 if context.class_specific else 1 + context.n_before
-        self.prompts = PackedPrompts(sequences, shared).to(clip.device)
+        shared = len(clip.tokenizer.start) + (0 if context.class_specific else context.n_before)
+        self.prompts = clip.text.pack(sequences, shared).to(clip.device)
 
     def _check_context(self, context: Context) -> None:
         width = context.vectors.shape[-1]
@@ -109,19 +110,18 @@ class PromptLearner(nn.Module):
 
     def _sequence(self, k: int) -> list[int]:
         """Token ids of prompt `k`, start to end, its learnable vectors as slots."""
-        encode = self.clip.tokenizer.encode
-        n_ctx, before = self.context.n_ctx, self.context.n_before
+        encode, n_ctx, before = self.clip.tokenizer.encode, self.context.n_ctx, self.context.n_before
         first = k * n_ctx if self.context.class_specific else 0
         context = [slot(first + i) for i in range(n_ctx)]
         if self.learned_class_token:
             num_context = self.context.vectors.shape[:-1].numel()
-            named, tail = [slot(num_context + k)], encode(".")
+            word = encode("a", inside=True)
+            named, tail = [slot(num_context + k)], encode("a.", inside=True)[len(word) :]
         else:
             name = clean_name(self.class_names[k])
-            tokens, length = encode(name + "."), len(encode(name))
+            tokens, length = encode(name + ".", inside=before > 0), len(encode(name, inside=before > 0))
             named, tail = tokens[:length], tokens[length:]
-        tokenizer = self.clip.tokenizer
-        return [tokenizer.start, *context[:before], *named, *context[before:], *tail, tokenizer.end]
+        return self.clip.tokenizer.wrap([*context[:before], *named, *context[before:], *tail])
 
     def forward(self, slots: Tensor | None = None) -> Tensor:
         """Unit-length text features (K, E) of the initial slots or of (n_slots, D); (B, K, E) of (B, n_slots, D)."""

@@ -68,7 +68,9 @@ class Origin:
 
     def _starts_like(self, clip: CLIP) -> bool:
         assert self.start is not None
-        ours = clip.text.token_embedding.weight[clip.tokenizer.start].detach().float().cpu()
+        if not clip.tokenizer.start:
+            return False
+        ours = clip.text.token_embedding.weight[clip.tokenizer.start[0]].detach().float().cpu()
         theirs = self.start.float().cpu()
         if ours.shape != theirs.shape:
             return False

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tpt.clip.weights.archive import read_weights
 from tpt.clip.weights.layouts import Reading, WeightsFileError, from_transformers, is_transformers, transformers_reading
-from tpt.clip.weights.named import known_config, unloaded
+from tpt.clip.weights.named import known_config, preprocessing_of, unloaded
 from tpt.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def from_file(name: str | None, path: Path, quick_gelu: bool | None) -> nn.Modul
     if metadata.get("format") == "torchscript" and not config.get("quick_gelu", False):
         log.warning("%s is OpenAI's archive, trained with QuickGELU: using it although %s says GELU.", path, name)
         quick_gelu = True
-    model = unloaded(name, force_quick_gelu=bool(quick_gelu))
+    model = unloaded(name, force_quick_gelu=bool(quick_gelu), force_preprocess_cfg=preprocessing_of(name))
     if "positional_embedding" in weights and not hasattr(model, "positional_embedding"):
         weights = convert_to_custom_text_state_dict(weights)
     _load(model, weights, path)

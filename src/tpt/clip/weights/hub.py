@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -74,6 +75,38 @@ def fetch_from_hub(repository: str, filename: str = HF_WEIGHTS_NAME, cache_dir: 
         raise _not_fetched(f"{repository}/{filename}", error) from error
 
 
+def fetch_tokenizer(name: str, tokenizer: str, cache_dir: str | None = None) -> Any:
+    """open_clip's tokenizer of a model, from files on the disk, or else fetched.
+
+    Args:
+        name: of the model, as open_clip takes it.
+        tokenizer: its name on the hub, for messages.
+        cache_dir: as for `fetch_tag`.
+
+    Raises:
+        FetchError: it cannot be read, or needs a package that is not installed.
+    """
+    try:
+        try:
+            return open_clip.get_tokenizer(name, cache_dir=cache_dir, local_files_only=True)
+        except (OSError, ValueError):
+            if name.startswith("local-dir:"):
+                raise
+            get_session().head(constants.ENDPOINT, timeout=TIMEOUT_S)  # any answer will do
+            log.info("Fetching the tokenizer %s from %s.", tokenizer, constants.ENDPOINT)
+            return open_clip.get_tokenizer(name, cache_dir=cache_dir)
+    except ImportError as error:
+        raise FetchError(
+            f"Expected the package `transformers` for the tokenizer of {name!r}, found none; "
+            "pip install 'test-time-prompt-tuning[transformers]'."
+        ) from error
+    except Exception as error:  # whatever the client of the version raises
+        where = "put its files in that folder" if name.startswith("local-dir:") else "put it in the hub's cache first"
+        raise FetchError(
+            f"Could not read the tokenizer {tokenizer!r} of {name!r} ({first_line(error)[:200]}); {where}."
+        ) from error
+
+
 def _candidates(filename: str) -> list[str]:
     """What open_clip looks for, in its order."""
     if filename == HF_WEIGHTS_NAME:
@@ -92,8 +125,13 @@ def _reach_url(url: str) -> None:
 
 
 def _not_fetched(what: str, error: Exception) -> FetchError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return FetchError(
-        f"Could not get the weights {what} ({reason[:200]}); without a network, pass pretrained=/path/to/the/file, or "
-        "use the bundled 'emoji-mini'."
+        f"Could not get the weights {what} ({first_line(error)[:200]}); without a network, pass "
+        "pretrained=/path/to/the/file, or use the bundled 'emoji-mini'."
     )
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an error says, or its kind if it says nothing."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import open_clip
+import torch
 from open_clip.model import CLIPTextCfg
-from open_clip.transformer import ResidualAttentionBlock
 from safetensors import SafetensorError
 from torch import nn
 
 from tpt.clip.tokens import Tokenizer
-from tpt.clip.weights.hub import CONFIG_NAME, fetch_from_hub, fetch_tag
+from tpt.clip.towers import text_tower
+from tpt.clip.weights.hub import CONFIG_NAME, fetch_from_hub, fetch_tag, fetch_tokenizer, first_line
 from tpt.clip.weights.layouts import WeightsFileError
 from tpt.errors import UserError
 from tpt.files import read_bytes
@@ -27,7 +28,7 @@ from tpt.files import read_bytes
 log = logging.getLogger(__name__)
 
 EMOJI_MINI = "emoji-mini"
-VOCABULARY = 49408
+PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")  # what a tag says about it
 HUB, FOLDER = "hf-hub:", "local-dir:"  # in front of a name that carries its weights
 
 
@@ -37,13 +38,17 @@ def known_width(name: str | None = None, pretrained: str | Path | None = None) -
         return None
     try:
         config = open_clip.get_model_config(_folder_name(name))
-        return None if config is None else int(config["text_cfg"].get("width", CLIPTextCfg.width))
+        if config is None or config["text_cfg"].get("hf_model_name"):
+            return None
+        return int(config["text_cfg"].get("width", CLIPTextCfg.width))
     except (OSError, ValueError, TypeError, KeyError, AttributeError):  # `load_clip` says what is wrong
         return None
 
 
-def from_tag(name: str | None, tag: str | None, cache_dir: str | None) -> nn.Module:
-    """A model of open_clip with the weights of one of its tags, fetched if they are not on the disk yet."""
+def from_tag(name: str | None, tag: str | None, cache_dir: str | None) -> tuple[nn.Module, Tokenizer]:
+    """A model of open_clip with the weights of one of its tags, fetched if they are not on the disk yet, and its
+    tokenizer.
+    """
     if name is None:
         raise UserError(f"Expected a model name, got none; pass {EMOJI_MINI!r} or an open_clip name and tag.")
     config = known_config(name)
@@ -57,26 +62,30 @@ def from_tag(name: str | None, tag: str | None, cache_dir: str | None) -> nn.Mod
     known = open_clip.get_pretrained_cfg(name, tag)
     trained_with = bool(known.get("quick_gelu", False))
     configured = bool(config.get("quick_gelu", False))
-    if configured and not trained_with:
+    if configured and not trained_with and name.endswith("-quickgelu"):  # there is a configuration without it
         raise UserError(
             f"Expected weights trained with QuickGELU for {name!r}, but {tag!r} was trained with GELU; "
             f"use name={name.removesuffix('-quickgelu')!r}."
         )
     if trained_with and not configured:
         log.warning("%s was trained with QuickGELU: using it although %s's configuration says GELU.", tag, name)
-    refuse_text_tower(unloaded(name), name)  # an unsuitable model is refused before gigabytes are fetched
+    tokenizer = known_tokenizer(name, cache_dir)
+    text_tower(unloaded(name, device="meta"), tokenizer, name)  # refused before gigabytes are fetched
     path = fetch_tag(name, tag, cache_dir)
-    return _checkpoint(
+    model = _checkpoint(
         f"tag {tag!r} of {name!r}",
         name,
         pretrained=str(path),
         force_quick_gelu=trained_with,
-        force_preprocess_cfg={key: known[key] for key in ("mean", "std") if key in known},
+        force_preprocess_cfg={key: known[key] for key in PREPROCESSING if key in known},
     )
+    return model, tokenizer
 
 
-def from_folder(name: str, pretrained: str | Path | None, cache_dir: str | None) -> nn.Module:
-    """A model of open_clip whose configuration and weights lie together, in a folder or on the hub."""
+def from_folder(name: str, pretrained: str | Path | None, cache_dir: str | None) -> tuple[nn.Module, Tokenizer]:
+    """A model of open_clip whose configuration and weights lie together, in a folder or on the hub, and its tokenizer,
+    whose files lie in that folder, or on the hub where the configuration says.
+    """
     if pretrained is not None:
         raise UserError(f"Expected no `pretrained` with {name!r}, which carries its weights, got {str(pretrained)!r}.")
     if name.startswith(HUB):
@@ -88,7 +97,7 @@ def from_folder(name: str, pretrained: str | Path | None, cache_dir: str | None)
         folder = Path(name.removeprefix(FOLDER)).expanduser()
     try:
         config = json.loads(read_bytes(folder / CONFIG_NAME))["model_cfg"]
-        _refuse_vocabulary(config, name)
+        tokenizer = read_tokenizer(_folder_name(name), config, cache_dir)
     except FileNotFoundError as error:
         raise UserError(
             f"Expected {CONFIG_NAME} in the folder {folder}, found none; for weights without it, pass pretrained=FILE."
@@ -98,69 +107,74 @@ def from_folder(name: str, pretrained: str | Path | None, cache_dir: str | None)
             raise
         raise UserError(f"Expected `model_cfg`, as open_clip writes it, in {folder / CONFIG_NAME}.") from error
     if name.startswith(HUB):
-        refuse_text_tower(unloaded(f"{FOLDER}{folder}"), name)
+        text_tower(unloaded(f"{FOLDER}{folder}", device="meta"), tokenizer, name)
         fetch_from_hub(name.removeprefix(HUB), cache_dir=cache_dir)
-    return _checkpoint(repr(name), f"{FOLDER}{folder}")
+    return _checkpoint(repr(name), f"{FOLDER}{folder}"), tokenizer
 
 
 def known_config(name: str) -> dict[str, Any]:
-    """open_clip's configuration of a model that uses CLIP's own vocabulary."""
+    """open_clip's configuration of a model."""
     config = open_clip.get_model_config(name)
     if config is None:
         close = difflib.get_close_matches(name, [EMOJI_MINI, *open_clip.list_models()], n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "see open_clip.list_models()."
         raise UserError(f"Expected a model name that open_clip knows or {EMOJI_MINI!r}, got {name!r}; {hint}")
-    _refuse_vocabulary(config, name)
     return dict(config)
 
 
-def unloaded(name: str, **settings: Any) -> nn.Module:
-    """The architecture; its weights are yet to be loaded."""
-    with _without_random_weights_line():
-        model: nn.Module = open_clip.create_model(
-            name, pretrained=None, load_weights=False, pretrained_image=False, **settings
+def known_tokenizer(name: str, cache_dir: str | None) -> Tokenizer:
+    """The tokenizer of a model that open_clip knows by name."""
+    return read_tokenizer(name, known_config(name), cache_dir)
+
+
+def read_tokenizer(name: str, config: Mapping[str, Any], cache_dir: str | None) -> Tokenizer:
+    """The tokenizer that a model's configuration names, from its folder, the hub's cache, or the hub.
+
+    Args:
+        name: as open_clip takes it.
+        config: of the model, open_clip's `model_cfg`.
+        cache_dir: as for `fetch_tag`.
+
+    Raises:
+        UserError: it cannot be read, or needs a package that is not installed.
+    """
+    text = config["text_cfg"]
+    if text.get("hf_tokenizer_name"):
+        return Tokenizer(fetch_tokenizer(name, str(text["hf_tokenizer_name"]), cache_dir))
+    return Tokenizer(open_clip.get_tokenizer(name) if text.get("tokenizer_kwargs") else None)
+
+
+def preprocessing_of(name: str) -> dict[str, Any]:
+    """What all tags of a model say alike about its images; nothing where they differ or there are none."""
+    said = [open_clip.get_pretrained_cfg(name, tag) for tag in open_clip.list_pretrained_tags_by_model(name)]
+    known = [{key: tag[key] for key in PREPROCESSING if key in tag} for tag in said]
+    if known and any(each != known[0] for each in known):
+        log.warning(
+            "The weights that open_clip lists for %s differ in how images are prepared: using CLIP's own mean, "
+            "standard deviation and crop; a folder (local-dir:FOLDER) can say otherwise.",
+            name,
         )
+        return {}
+    return known[0] if known else {}
+
+
+def unloaded(name: str, device: str = "cpu", **settings: Any) -> nn.Module:
+    """The architecture; its weights are yet to be loaded.  On the device "meta" it takes neither time nor memory."""
+    try:
+        with _without_random_weights_line(), torch.device(device):
+            model: nn.Module = open_clip.create_model(
+                name, None, False, device=device, pretrained_image=False, pretrained_text=False, **settings
+            )
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+    ) as error:  # of transformers, which reads a configuration
+        raise UserError(
+            f"Expected to build {name!r}, but open_clip cannot ({first_line(error)[:300]}); without a network, put "
+            "the model's files in the hub's cache first."
+        ) from error
     return model
-
-
-def refuse_text_tower(model: nn.Module, name: str) -> None:
-    """Raises unless prompts of this text tower can be encoded exactly."""
-    text: Any = getattr(model, "text", model)
-    pool = getattr(text, "pool_type", getattr(model, "text_pool_type", None))
-    blocks = getattr(getattr(text, "transformer", None), "resblocks", None)
-    words = getattr(getattr(text, "token_embedding", None), "num_embeddings", None)
-    reason = None
-    if blocks is None:
-        reason = "is not one of open_clip's own transformers (a Hugging Face encoder, say)"
-    elif words != VOCABULARY:
-        reason = f"knows {words} words, not the {VOCABULARY} of CLIP's vocabulary"
-    elif getattr(text, "attn_mask", None) is None:
-        reason = "is not causal"
-    elif getattr(text, "cls_emb", None) is not None:
-        reason = "reads its feature at an appended class token"
-    elif pool not in ("argmax", "eos"):
-        reason = f"reads its feature at the position {pool!r}, not at the end token"
-    elif pool == "eos" and getattr(text, "eos_id", getattr(model, "text_eos_id", None)) != Tokenizer().end:
-        reason = "reads its feature at a token other than the end token of CLIP's vocabulary"
-    elif any(type(b) is not ResidualAttentionBlock or hasattr(b, "ln_1_kv") for b in blocks):
-        reason = "uses attention blocks other than open_clip's plain ones"
-    elif getattr(model, "logit_bias", None) is not None:
-        reason = "comes with a logit bias (a sigmoid loss), so its softmax entropies mean nothing"
-    if reason is not None:
-        raise UserError(
-            f"Expected a model with a causal text tower that is read at the end token, but the one of {name!r} "
-            f"{reason}; choose another model, e.g. 'ViT-B-16-quickgelu' with pretrained='openai'."
-        )
-
-
-def _refuse_vocabulary(config: Mapping[str, Any], name: str) -> None:
-    text = config.get("text_cfg", {})
-    foreign = text.get("hf_tokenizer_name") or text.get("hf_model_name")
-    if foreign:
-        raise UserError(
-            f"Expected a model that uses CLIP's own vocabulary, but {name!r} uses the Hugging Face tokenizer "
-            f"{foreign!r}; choose another model, e.g. 'ViT-B-16-quickgelu'."
-        )
 
 
 @contextlib.contextmanager
@@ -183,10 +197,9 @@ def _checkpoint(what: str, name: str, **settings: Any) -> nn.Module:
     try:
         model: nn.Module = open_clip.create_model(name, weights_only=True, require_pretrained=True, **settings)
     except (RuntimeError, ValueError, OSError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise WeightsFileError(
             f"Expected the weights of {what} to fit its architecture, but open_clip cannot load them "
-            f"({reason[:300]}); get them again."
+            f"({first_line(error)[:300]}); get them again."
         ) from error
     return model
 

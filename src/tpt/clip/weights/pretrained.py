@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from tpt.clip.model import CLIP, Precision
-from tpt.clip.text_tower import TextTower
 from tpt.clip.tokens import Tokenizer
+from tpt.clip.towers import check_tower, text_tower
 from tpt.clip.weights.files import from_file, from_openai_file
-from tpt.clip.weights.named import EMOJI_MINI, FOLDER, HUB, from_folder, from_tag, refuse_text_tower
+from tpt.clip.weights.named import EMOJI_MINI, FOLDER, HUB, from_folder, from_tag, known_tokenizer
 from tpt.errors import UserError, checked
 
 
@@ -30,7 +30,7 @@ def load_clip(
     channels_last: bool = False,
     compile: bool = False,
 ) -> CLIP:
-    """A frozen CLIP.
+    """A frozen CLIP, or another dual encoder of open_clip's: docs/backbones.md lists them.
 
     Args:
         name: `"emoji-mini"` (bundled), a model name of open_clip, or what carries its own weights:
@@ -59,18 +59,21 @@ def load_clip(
 
         Others: `load_clip("ViT-B-16-quickgelu", "openai")`, the paper's; `load_clip(pretrained="clip.pt")`, a file.
     """
+    tokenizer: Tokenizer | None = None
     if name == EMOJI_MINI and pretrained in (None, EMOJI_MINI):
         bundled = resources.files("tpt.clip") / "emoji_mini" / "emoji-mini.safetensors"
         with resources.as_file(bundled) as path:
             model = from_openai_file(path, quick_gelu)
     elif name is not None and name.startswith((HUB, FOLDER)):
-        model = from_folder(name, pretrained, cache_dir)
+        model, tokenizer = from_folder(name, pretrained, cache_dir)
     elif pretrained is not None and _looks_like_path(pretrained):
-        model = from_file(None if name == EMOJI_MINI else name, Path(pretrained).expanduser(), quick_gelu)
+        architecture = None if name == EMOJI_MINI else name
+        model = from_file(architecture, Path(pretrained).expanduser(), quick_gelu)
+        tokenizer = None if architecture is None else known_tokenizer(architecture, cache_dir)
     else:
-        model = from_tag(name, None if pretrained is None else str(pretrained), cache_dir)
+        model, tokenizer = from_tag(name, None if pretrained is None else str(pretrained), cache_dir)
     label = clip_label(name, pretrained)
-    return wrap(model, label, precision, channels_last, compile).to(usable_device(device))
+    return wrap(model, label, precision, channels_last, compile, tokenizer).to(usable_device(device))
 
 
 def clip_label(name: str | None, pretrained: str | Path | None = None) -> str:
@@ -94,33 +97,38 @@ def usable_device(device: str | torch.device) -> torch.device:
 
 
 def wrap(
-    model: nn.Module, name: str, precision: Precision = "fp32", channels_last: bool = False, compile: bool = False
+    model: nn.Module,
+    name: str,
+    precision: Precision = "fp32",
+    channels_last: bool = False,
+    compile: bool = False,
+    tokenizer: Tokenizer | None = None,
 ) -> CLIP:
-    """The CLIP of an open_clip model (or one of that shape), its text tower checked."""
-    refuse_text_tower(model, name)
-    text: Any = getattr(model, "text", model)
-    tower = TextTower(
-        text.token_embedding,
-        text.positional_embedding,
-        text.transformer.resblocks,
-        text.ln_final,
-        text.text_projection,
-    )
+    """The CLIP of an open_clip model (or one of that shape), whose text features are compared with the model's own."""
+    tokenizer = tokenizer or Tokenizer()
+    tower = text_tower(model.eval(), tokenizer, name)
+    check_tower(model, tower, tokenizer, name)
     visual: Any = model.visual
-    size = visual.image_size[0] if isinstance(visual.image_size, tuple) else visual.image_size
-    mean = getattr(visual, "image_mean", None) or open_clip.OPENAI_DATASET_MEAN
-    std = getattr(visual, "image_std", None) or open_clip.OPENAI_DATASET_STD
-    scale = float(model.logit_scale.detach().float().exp())  # type: ignore[operator]
+    known = getattr(visual, "preprocess_cfg", {})
+    resize = known.get("resize_mode") or "shortest"
+    height, width = visual.image_size if isinstance(visual.image_size, tuple | list) else (visual.image_size,) * 2
+    if height != width or resize not in ("shortest", "squash"):
+        raise UserError(
+            f"Expected square images for {name!r}, resized to the shorter side or squashed, got {height} x {width} "
+            f"pixels and {resize!r}; choose another model."
+        )
     return CLIP(
         name,
         visual,
         tower,
-        Tokenizer(),
-        scale,
-        int(size),
-        mean,
-        std,
+        tokenizer,
+        float(model.logit_scale.detach().float().exp()),  # type: ignore[operator]
+        int(height),
+        getattr(visual, "image_mean", None) or open_clip.OPENAI_DATASET_MEAN,
+        getattr(visual, "image_std", None) or open_clip.OPENAI_DATASET_STD,
         precision,
         channels_last=channels_last,
         compile=compile,
+        resize=resize,
+        interpolation="bilinear" if known.get("interpolation") == "bilinear" else "bicubic",
     )

@@ -1,0 +1,68 @@
+"""Text towers of transformers, as open_clip wraps them: padding is hidden, so prompts are cut to the longest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tpt.clip.padded_tower import PaddedPrompts, Padding
+from tpt.clip.tower import Prompt, Tower
+
+
+class HuggingFaceTower(Tower):
+    """A frozen encoder of transformers with open_clip's pooling and projection.
+
+    Args:
+        text: open_clip's `HFTextEncoder`.
+        padding: how the tokenizer fills its rows.
+        row_length: tokens of a row.
+    """
+
+    def __init__(self, text: Any, padding: Padding, row_length: int) -> None:
+        super().__init__()
+        self.encoder: Any = text.transformer
+        self.pooler = text.pooler
+        self.projection = text.proj
+        self.token_embedding = self.encoder.get_input_embeddings()
+        self.masked_id = int(text.config.pad_token_id)
+        self.padding = padding
+        self.row_length = row_length
+        self._embed_dim = int(text.output_dim)
+        # Not fused attention: many gradients are pulled back at once, for which its kernels have no rule.
+        self.encoder.set_attn_implementation("eager")
+
+    @property
+    def embed_dim(self) -> int:
+        """Length E of a feature."""
+        return self._embed_dim
+
+    @property
+    def depth(self) -> int:
+        """Number of layers."""
+        return int(self.encoder.config.num_hidden_layers)
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens a prompt may have, with those that the tokenizer adds in front of the padding."""
+        return self.row_length - len(self.padding.closing)
+
+    def pack(self, prompts: Sequence[Prompt], shared: int) -> PaddedPrompts:
+        """Prompts cut behind the last token that is not hidden; nothing is shared."""
+        tokens = self.padding.rows(prompts, self.row_length)
+        length = int((tokens != self.masked_id).any(0).nonzero().max()) + 1
+        return PaddedPrompts(tokens[:, :length], torch.arange(length), torch.zeros(len(tokens), dtype=torch.long), None)
+
+    def forward(self, prompts: PaddedPrompts, slots: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        """Unit-length text features, see `Tower`."""
+        batched = slots is not None and slots.ndim == 3
+        x = self._embed(prompts.tokens, slots if slots is None or batched else slots[None])
+        if batched and slots is not None:
+            x = x.expand(len(slots), -1, -1, -1)  # an encoding without slots still has B rows
+        seen = (prompts.tokens != self.masked_id).long().repeat(len(x), 1)
+        out = self.encoder(inputs_embeds=x.flatten(0, 1), attention_mask=seen)
+        features: Tensor = F.normalize(self.projection(self.pooler(out, seen)), dim=-1).unflatten(0, x.shape[:2])
+        return features if batched else features[0]

@@ -1,0 +1,239 @@
+"""Text towers that no start of a prompt can be shared in: attention looks both ways, or padding is part of the input.
+
+SigLIP, CLIPA and MobileCLIP-S attend to the padding and read the last position or the end token, so every prompt is
+computed at the length the model was trained with.  CoCa appends a class token and masks the padding, so what is masked
+everywhere is left out.  In the last layer only the position that is read asks a question.
+
+Shape letters: `B` contexts (one an image), `K` classes, `L` positions, `D` token width, `H` heads, `E` joint embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from open_clip.transformer import ResidualAttentionBlock
+from torch import Tensor, nn
+
+from tpt.clip.tower import Prompt, Prompts, Tower, project, projected_width
+
+
+@dataclass(frozen=True)
+class Padding:
+    """How a tokenizer fills a row up to its length.
+
+    Args:
+        pad: token behind the end token.
+        closing: tokens at the very end of a row, behind the padding; seldom any.
+    """
+
+    pad: int
+    closing: tuple[int, ...] = ()
+
+    def rows(self, prompts: Sequence[Prompt], length: int) -> Tensor:
+        """(K, length) token ids, slots negative."""
+        room = length - len(self.closing)
+        assert all(len(prompt) <= room for prompt in prompts)
+        return torch.tensor([[*p, *[self.pad] * (room - len(p)), *self.closing] for p in prompts])
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a tower attends to, and where its feature is read.
+
+    Args:
+        pool: "first", "last", "argmax" (the highest token id) or "eos" (the first token `eos_id`).
+        eos_id: of "eos".
+        causal: whether a position sees none behind it.
+        masked_id: token that is hidden as padding; None if padding is attended to.
+        mask_shift: places that the mask of padding is moved by; 1 for CoCa, whose weights were trained so.
+    """
+
+    pool: str
+    eos_id: int | None = None
+    causal: bool = False
+    masked_id: int | None = None
+    mask_shift: int = 0
+
+    def position(self, tokens_KL: Tensor) -> Tensor:
+        """(K,) where the feature of each prompt is read."""
+        match self.pool:
+            case "first":
+                return torch.zeros(len(tokens_KL), dtype=torch.long)
+            case "last":
+                return torch.full((len(tokens_KL),), tokens_KL.shape[1] - 1)
+            case "argmax":
+                return tokens_KL.argmax(-1)
+            case "eos":
+                return tokens_KL.eq(self.eos_id or 0).int().argmax(-1)
+            case _:
+                raise AssertionError(self.pool)
+
+
+class PaddedPrompts(Prompts):
+    """K prompts at one length.
+
+    Args:
+        tokens_KL: token ids, slots negative.
+        positions_L: of the columns, among those of the tower.
+        pooled_K: column where each prompt's feature is read.
+        mask_KLL: added to attention's scores, (1, L, L) if it is the same for all; None if all see all.
+    """
+
+    def __init__(self, tokens_KL: Tensor, positions_L: Tensor, pooled_K: Tensor, mask_KLL: Tensor | None) -> None:
+        super().__init__()
+        self.num_prompts, self.length = tokens_KL.shape
+        self.num_tokens = tokens_KL.numel()
+        self.tokens: Tensor
+        self.positions: Tensor
+        self.pooled: Tensor
+        self.mask: Tensor | None
+        self._parts: dict[tuple[int, torch.device], list[PaddedPrompts]] = {}
+        self.register_buffer("tokens", tokens_KL, persistent=False)
+        self.register_buffer("positions", positions_L, persistent=False)
+        self.register_buffer("pooled", pooled_K, persistent=False)
+        self.register_buffer("mask", mask_KLL, persistent=False)
+        self.register_buffer("unsort", torch.arange(self.num_prompts), persistent=False)
+
+    def split(self, max_tokens: int) -> list[PaddedPrompts]:
+        """Parts of at most `max_tokens` tokens, or of one prompt, in the order of the prompts."""
+        key = (max_tokens, self.tokens.device)
+        if key not in self._parts:  # every batch asks for the same ones
+            size = max(1, max_tokens // self.length)
+            self._parts[key] = [self._rows(slice(i, i + size)) for i in range(0, self.num_prompts, size)]
+        return self._parts[key]
+
+    def _rows(self, rows: slice) -> PaddedPrompts:
+        mask = self.mask if self.mask is None or len(self.mask) == 1 else self.mask[rows]
+        part = PaddedPrompts(self.tokens[rows], self.positions, self.pooled[rows], mask)
+        return part.to(self.tokens.device)
+
+
+class PaddedTower(Tower):
+    """A frozen text tower of open_clip's that computes padded prompts.
+
+    Args:
+        token_embedding: (vocabulary, D).
+        positional_embedding: (L, D); one row more than the tokenizer's length if there is a class token.
+        blocks: residual attention blocks; plain ones are cut in the last layer, others computed as they are.
+        ln_final: the last normalisation.
+        projection: (D, E), a linear layer, or None.
+        padding: how rows are filled.
+        reading: what is attended to, and where the feature is read.
+        class_token: (D,) vector behind the last token, where the feature is then read; None without one.
+    """
+
+    def __init__(
+        self,
+        token_embedding: nn.Embedding,
+        positional_embedding: Tensor,
+        blocks: nn.ModuleList,
+        ln_final: nn.Module,
+        projection: Tensor | nn.Module | None,
+        padding: Padding,
+        reading: Reading,
+        class_token: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.token_embedding = token_embedding
+        self.positional_embedding = positional_embedding
+        self.blocks = blocks
+        self.ln_final = ln_final
+        self.projection = projection
+        self.padding = padding
+        self.reading = reading
+        self.class_token = class_token
+
+    @property
+    def embed_dim(self) -> int:
+        """Length E of a feature."""
+        return projected_width(self.projection, self.width)
+
+    @property
+    def depth(self) -> int:
+        """Number of layers."""
+        return len(self.blocks)
+
+    @property
+    def row_length(self) -> int:
+        """Tokens of a row as the tokenizer makes it."""
+        return len(self.positional_embedding) - (self.class_token is not None)
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens a prompt may have, with those that the tokenizer adds in front of the padding."""
+        return self.row_length - len(self.padding.closing)
+
+    def pack(self, prompts: Sequence[Prompt], shared: int) -> PaddedPrompts:
+        """Prompts at their full length, less the positions that are hidden from all; nothing is shared."""
+        tokens, reading = self.padding.rows(prompts, self.row_length), self.reading
+        pooled = reading.position(tokens)
+        seen = torch.ones_like(tokens, dtype=torch.bool) if reading.masked_id is None else tokens != reading.masked_id
+        if self.class_token is not None:
+            tokens, seen = F.pad(tokens, (0, 1)), F.pad(seen, (0, 1), value=True)
+            pooled = torch.full_like(pooled, tokens.shape[1] - 1)
+        seen = seen.roll(reading.mask_shift, 1)
+        kept = seen.any(0).index_fill(0, pooled, True).nonzero().flatten()  # pooled: read, though perhaps hidden
+        mask = None
+        if reading.causal or reading.masked_id is not None:
+            allowed = torch.ones(tokens.shape[1], tokens.shape[1], dtype=torch.bool)
+            allowed = (allowed.tril() if reading.causal else allowed)[None] & (
+                seen[:, None] if reading.masked_id is not None else torch.ones((), dtype=torch.bool)
+            )
+            mask = torch.zeros(allowed.shape).masked_fill(~allowed, float("-inf"))[:, kept][:, :, kept]
+        return PaddedPrompts(tokens[:, kept], kept, torch.searchsorted(kept, pooled), mask)
+
+    def forward(self, prompts: PaddedPrompts, slots: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        """Unit-length text features, see `Tower`."""
+        batched = slots is not None and slots.ndim == 3
+        x = self._embed(prompts.tokens, slots if slots is None or batched else slots[None])
+        if self.class_token is not None:
+            x = torch.cat([x[:, :, :-1], self.class_token.expand(*x.shape[:2], 1, -1)], dim=2)
+        x = x + self.positional_embedding[prompts.positions]
+        if batched and slots is not None:
+            x = x.expand(len(slots), -1, -1, -1)  # an encoding without slots still has B rows
+        last = len(self.blocks) - 1
+        for layer, block in enumerate(self.blocks):
+            x = self._block(block, x, prompts, read_only=layer == last)
+        features: Tensor = F.normalize(project(self.ln_final(x), self.projection), dim=-1)
+        return features if batched else features[0]
+
+    def _block(self, block: nn.Module, x: Tensor, prompts: PaddedPrompts, read_only: bool) -> Tensor:
+        """One layer over (B, K, L, D), or its output (B, K, D) where features are read."""
+        mask = prompts.mask  # (K or 1, L, L)
+        if not is_plain(block):
+            if mask is not None:
+                heads: int = block.attn.num_heads  # type: ignore[union-attr, assignment]
+                mask = mask.expand(x.shape[1], -1, -1).repeat(len(x), 1, 1).repeat_interleave(heads, 0)
+            whole: Tensor = block(x.flatten(0, 1), attn_mask=mask).view_as(x)
+            return self._read(whole, prompts) if read_only else whole
+        attn: nn.MultiheadAttention = block.attn  # type: ignore[assignment]
+        normed = block.ln_1(x)  # type: ignore[operator]
+        heads_first = (attn.num_heads, attn.embed_dim // attn.num_heads)
+        qkv = F.linear(normed, attn.in_proj_weight, attn.in_proj_bias).unflatten(-1, (3, *heads_first))
+        q, k, v = (part.transpose(2, 3) for part in qkv.unbind(-3))  # (B, K, H, L, d)
+        if read_only:
+            q = q.gather(3, prompts.pooled.view(1, -1, 1, 1, 1).expand(*q.shape[:3], 1, q.shape[-1]))
+            x = self._read(x, prompts)[:, :, None]
+            if mask is not None:
+                rows = mask.expand(x.shape[1], -1, -1)
+                mask = rows.gather(1, prompts.pooled.view(-1, 1, 1).expand(-1, 1, rows.shape[-1]))
+        # Not torch's fused attention: many gradients are pulled back at once, for which its kernels have no rule.
+        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+        scores = scores if mask is None else scores + mask[:, None]
+        mixed = (scores.softmax(-1) @ v).transpose(2, 3).flatten(-2)
+        x = x + block.ls_1(attn.out_proj(mixed))  # type: ignore[operator]
+        x = x + block.ls_2(block.mlp(block.ln_2(x)))  # type: ignore[operator]
+        return x[:, :, 0] if read_only else x
+
+    @staticmethod
+    def _read(x: Tensor, prompts: PaddedPrompts) -> Tensor:
+        """(B, K, D) of (B, K, L, D)."""
+        return x.gather(2, prompts.pooled.view(1, -1, 1, 1).expand(len(x), -1, 1, x.shape[-1]))[:, :, 0]
+
+
+def is_plain(block: nn.Module) -> bool:
+    """Whether this is open_clip's plain block, whose attention is written out here and in `text_tower`."""
+    return type(block) is ResidualAttentionBlock and not hasattr(block, "ln_1_kv")

@@ -1,0 +1,89 @@
+"""The engine that suits a model's text tower, chosen by its structure, and a check that it computes the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from open_clip.hf_model import HFTextEncoder
+from torch import nn
+
+from tpt.clip.hf_tower import HuggingFaceTower
+from tpt.clip.padded_tower import PaddedTower, Padding, Reading, is_plain
+from tpt.clip.text_tower import TextTower
+from tpt.clip.tokens import PROBES, Tokenizer
+from tpt.clip.tower import Tower
+from tpt.errors import UserError
+
+TOLERANCE = 1e-4  # between unit-length features; an engine that reads another position is off by about 1
+VOCABULARY_SLACK = 0.1  # embeddings are padded to round numbers, or leave out pieces that no text has
+
+
+def text_tower(model: nn.Module, tokenizer: Tokenizer, name: str) -> Tower:
+    """The engine of a model of open_clip, by what the model's text tower attends to and where it is read.
+
+    Args:
+        model: may be without weights, on the device "meta".
+        tokenizer: the model's.
+        name: of the model, for messages.
+
+    Raises:
+        UserError: none computes what this tower does, or the tokenizer belongs to another one.
+    """
+    text: Any = getattr(model, "text", model)
+    padding = Padding(tokenizer.pad, tokenizer.closing)
+    if isinstance(text, HFTextEncoder):
+        tower: Tower = HuggingFaceTower(text, padding, tokenizer.row_length)
+    elif isinstance(getattr(getattr(text, "transformer", None), "resblocks", None), nn.ModuleList):
+        tower = _open_clip_tower(text, tokenizer, padding)
+    else:
+        raise UserError(
+            f"Expected a text tower of open_clip's or of transformers, but that of {name!r} is neither; "
+            "choose another model."
+        )
+    words = tower.token_embedding.num_embeddings
+    slack = VOCABULARY_SLACK * words if tokenizer.foreign else 0
+    if abs(words - tokenizer.size) > slack:
+        whose = "its tokenizer" if tokenizer.foreign else "CLIP's vocabulary"
+        raise UserError(
+            f"Expected the tokenizer of {name!r}, but the text tower knows {words} words, not the {tokenizer.size} of "
+            f"{whose}; choose another model, or one whose configuration names its tokenizer."
+        )
+    return tower
+
+
+def _open_clip_tower(text: Any, tokenizer: Tokenizer, padding: Padding) -> Tower:
+    pool = getattr(text, "pool_type", getattr(text, "text_pool_type", "argmax"))
+    eos_id = getattr(text, "eos_id", getattr(text, "text_eos_id", None))
+    class_token = getattr(text, "cls_emb", None)
+    blocks = text.transformer.resblocks
+    causal = getattr(text, "attn_mask", None) is not None
+    masked = class_token is not None or getattr(text, "use_pad_mask", False)
+    shift = int(class_token is not None and not text.correct_cls_mask)
+    parts = (text.token_embedding, text.positional_embedding, blocks, text.ln_final, text.text_projection)
+    read_at = {"argmax": text.token_embedding.num_embeddings - 1, "eos": eos_id}.get(pool)
+    if causal and not masked and all(map(is_plain, blocks)) and tokenizer.end == (read_at,) and not padding.closing:
+        return TextTower(*parts)
+    reading = Reading(pool, eos_id, causal, text.pad_id if masked else None, shift)
+    return PaddedTower(*parts, padding, reading, class_token)
+
+
+@torch.no_grad()
+def check_tower(model: Any, tower: Tower, tokenizer: Tokenizer, name: str) -> None:
+    """Raises a UserError unless the engine gives the model's own features of a few sentences.
+
+    One check in place of many: a tokenizer, length, mask, activation or place of reading that differs shows here.
+    """
+    length = tower.context_length + len(tokenizer.closing)
+    theirs = F.normalize(model.encode_text(tokenizer.rows(PROBES, length)).float(), dim=-1)
+    texts = [tokenizer.wrap(tokenizer.encode(text)) for text in PROBES]
+    fitting = [i for i, tokens in enumerate(texts) if len(tokens) <= tower.context_length]
+    ours = tower(tower.pack([texts[i] for i in fitting], len(tokenizer.start)))
+    worst = float((ours - theirs[fitting]).abs().max())
+    if not worst <= TOLERANCE:  # also if it is no number
+        raise UserError(
+            f"Expected the text features of {name!r} as open_clip computes them, but this program's differ by "
+            f"{worst:.1e}, so it cannot encode this model's prompts; choose another model, or check that its weights "
+            "are whole."
+        )
