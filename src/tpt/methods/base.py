@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Unpack
+from typing import Any, ClassVar, Literal, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -100,7 +100,10 @@ class ShownViews:
 
 
 class Method(nn.Module, ABC):
-    """Adapts to each image alone, from its view features; nothing of one image reaches another.
+    """Adapts to each image from its view features.
+
+    An episodic method adapts to each image alone: nothing of one image reaches another.  The methods of
+    `tpt.StreamMethod` learn from one image for the next.
 
     A subclass checks its settings when it is made, describes itself in class attributes, and defines `adapt`.
 
@@ -110,10 +113,11 @@ class Method(nn.Module, ABC):
         text: where the text features come from, see `TextBank`: `ctx_init`, `context`, `templates`, ...
 
     Attributes:
+        kind: "episodic" or "stream".
         tunes: whether it takes gradient steps.
         selects: whether it trusts some views more than others; False for a method that uses view 0 alone.
         paper: the settings of the method's own paper, by family of datasets ("imagenet", "natural_shift",
-            "fine_grained"); those under "" hold for all families and for any other dataset.
+            "fine_grained") and by dataset, whose own come first; those under "" hold for all others.
         bank: the text features.
         needs: what `adapt` takes besides the view features, as keyword arguments: "image_norm" (`image_norm_B`), the
             lengths of view 0's features, and "reward_features" (`reward_features_BVE`), another CLIP's.
@@ -123,6 +127,7 @@ class Method(nn.Module, ABC):
         UserError: names or text settings that do not fit the backbone.
     """
 
+    kind: ClassVar[Literal["episodic", "stream"]] = "episodic"
     tunes: ClassVar[bool] = False
     selects: ClassVar[bool] = True
     paper: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
@@ -139,6 +144,9 @@ class Method(nn.Module, ABC):
     def adapt(self, features_BVE: Tensor, **needed: Tensor) -> Adaptation:
         """Adapts to every image of a checked batch of float32 features; `needed` is what `needs` names."""
 
+    def begin_dataset(self, images: int) -> None:
+        """Called before the first image of each dataset, with the number of its images."""
+
     def check_views(self, num_views: int) -> None:
         """Raises a UserError if the method cannot work with `num_views` views; called before images are encoded."""
 
@@ -153,12 +161,12 @@ class Method(nn.Module, ABC):
         return ShownViews(values.argsort(dim=-1, stable=True), values)
 
     @classmethod
-    def paper_settings(cls, family: str = "") -> dict[str, Any]:
-        """The settings of the method's own paper for a family of datasets, those of its base classes included."""
+    def paper_settings(cls, family: str = "", dataset: str = "") -> dict[str, Any]:
+        """The settings of the method's own paper for a dataset of a family, those of its base classes included."""
         found: dict[str, Any] = {}
         for kind in reversed(cls.__mro__):
             own = vars(kind).get("paper", {})
-            found |= {**own.get("", {}), **own.get(family, {})}
+            found |= {**own.get("", {}), **own.get(family, {}), **own.get(dataset, {})}
         return found
 
     @classmethod

@@ -76,7 +76,6 @@ RANGES = {
     "*.severity": above(0),
     "*.steps": at_least(0),
     "*.selection_p": SHARE,
-    "*.gamma": SHARE,
     "*.min_selected": at_least(0),
     "*.lr": above(0),
     "*.weight_decay": at_least(0),

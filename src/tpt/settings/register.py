@@ -111,8 +111,8 @@ def _kind_in(target: Target, name: str, key: str) -> Kind | None:
     kind, limits = target.kinds[name], range_of(key) if target.ours else None
     if kind is not None and limits is not None:
         kind = kind.within(limits)
-    if kind is not None and name in target.papers and TEXT not in kind.types:
-        kind = replace(kind, types=kind.types | {TEXT}, words=("paper",))
+    if kind is not None and name in target.papers and (kind.words or TEXT not in kind.types):
+        kind = replace(kind, types=kind.types | {TEXT}, words=(*kind.words, "paper"))
     return kind
 
 
