@@ -43,6 +43,6 @@ def keep_newest(columns: Sequence[Tensor], entropies_S: Tensor, entry: Sequence[
 
 
 def affinities(keys_KSE: Tensor, entropies_KS: Tensor, feature_E: Tensor, beta: float) -> Tensor:
-    """(K, S) `exp(-beta (1 - cosine))` of an image with every entry, equation 3; 0 for free places."""
+    """(K, S) `exp(-beta (1 - cosine))` of an image with every entry; 0 for free places."""
     cosines_KS = (keys_KSE.flatten(0, 1) @ feature_E).unflatten(0, entropies_KS.shape)
     return torch.where(entropies_KS.isfinite(), (-beta * (1 - cosines_KS)).exp(), 0.0)

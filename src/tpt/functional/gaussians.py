@@ -27,7 +27,7 @@ def discriminant(means_KE: Tensor, covariance_EE: Tensor, feature_E: Tensor) -> 
 def update(
     means_KE: Tensor, counts_K: Tensor, scatters_KEE: Tensor, features_SE: Tensor, weights_SK: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Adds features to every class by their weights: equations 5 and 6 of the paper, around the means of before.
+    """Adds features to every class by their weights, around the means of before.
 
     Args:
         means_KE, counts_K: of the classes.

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def balanced(probabilities_K: Tensor, rho_K: Tensor, step: float, share: float) -> tuple[Tensor, Tensor]:
-    """Zero-shot probabilities, raised for classes that were predicted too rarely; Qian and Hu, ECCV 2024, section 3.1.
+    """Zero-shot probabilities, raised for classes that were predicted too rarely; Qian and Hu, ECCV 2024.
 
     Args:
         probabilities_K: of one image.
@@ -24,7 +24,7 @@ def balanced(probabilities_K: Tensor, rho_K: Tensor, step: float, share: float) 
 
 
 def pulled(vectors_KE: Tensor, feature_E: Tensor, error_K: Tensor, step: float) -> Tensor:
-    """(K, E) class vectors after a gradient step on the cross-entropy, at unit length; section 3.2.
+    """(K, E) class vectors after a gradient step on the cross-entropy, at unit length; Qian and Hu.
 
     Args:
         vectors_KE: of unit length.

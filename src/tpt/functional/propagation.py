@@ -41,7 +41,7 @@ def propagated(
     alpha: float,
     rounds: int,
 ) -> Tensor:
-    """(N, K) label scores of N image nodes after `rounds` rounds: equations 8 to 10 of the paper.
+    """(N, K) label scores of N image nodes after `rounds` rounds.
 
     Args:
         text_edges: (N, T) similarities to texts, and which texts.

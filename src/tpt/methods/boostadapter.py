@@ -19,7 +19,7 @@ from tpt.methods.tda import TDA
 class BoostAdapter(TDA):
     """TDA; each image is answered from a copy of the positive cache that its own confident views have entered.
 
-    Section 3.3 of the paper.  A view counts for the class that it predicts.  The negative cache drops its oldest entry,
+    A view counts for the class that it predicts.  The negative cache drops its oldest entry,
     as the official code does.
 
     Args:

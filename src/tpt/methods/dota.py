@@ -23,7 +23,7 @@ LEAST_EPSILON = 1e-6  # less is lost to float32's rounding
 class DOTA(StreamMethod):
     """Adds the linear discriminant of class Gaussians to the zero-shot logits, the more the more images were seen.
 
-    Section 3 of the paper, as its official code has it: an image is answered, then learned from; all classes share the
+    As the official code has it, an image is answered, then learned from, and all classes share the
     mean of their covariances.  Holds K E^2 floats, 1 GB for 1,000 classes of 512 numbers.
 
     Args:

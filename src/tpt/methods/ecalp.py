@@ -23,7 +23,7 @@ CARRIED = 5  # an image's largest score, divided by this, is what it starts the 
 class ECALP(StreamMethod):
     """Answers an image by the labels that reach it from the texts and from its neighbours among the images before.
 
-    Section 3 of the paper, zero-shot.  The image is put into the graph before it is answered.  The state and the time
+    The paper's zero-shot form.  The image is put into the graph before it is answered.  The state and the time
     that an image takes grow with the images seen (docs/methods.md).  All answers are nearly certain, right or wrong.
 
     Args:

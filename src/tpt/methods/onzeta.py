@@ -24,7 +24,7 @@ FEW = 20  # images a class, below which it may lose against zero-shot
 class OnZeta(StreamMethod):
     """Mixes the zero-shot prediction, balanced over classes, with that of class vectors which learn from it.
 
-    Algorithm 1 of the paper; `logits` are the logarithm of the mixture.  Each image is answered before it is learned
+    `logits` are the logarithm of the mixture.  Each image is answered before it is learned
     from.  With few images a class it does worse than zero-shot: the first steps of a class replace its vector.
 
     Args:

@@ -19,7 +19,7 @@ from tpt.prompts.text_bank import TextSettings
 class TDA(StreamMethod):
     """Adds to an image's logits how near it is to the surest images of each class so far, and of unsure ones.
 
-    Section 3.2 of the paper.  The image is put into the caches before it is answered.  The positive cache raises the
+    The image is put into the caches before it is answered.  The positive cache raises the
     class of its entries; the negative cache holds images of medium entropy and lowers every class that they could be.
 
     Args:
