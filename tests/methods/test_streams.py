@@ -313,6 +313,14 @@ def test_onzeta_needs_a_length_and_says_what_follows_from_it(features: torch.Ten
     assert torch.equal(longer(features[20:]).logits, out.logits)
 
 
+def test_ecalp_says_that_a_long_stream_takes_long(caplog: pytest.LogCaptureFixture) -> None:
+    method = make("ecalp")
+    method.begin_dataset(1000)
+    assert not caplog.records
+    method.begin_dataset(2_000_000)
+    assert "the last ones take seconds each" in caplog.text
+
+
 def test_dota_refuses_what_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tpt.methods.dota.free_memory", lambda device: 1000)
     with pytest.raises(UserError, match="GB of free memory for DOTA's covariances, 6 of 32 x 32"):

@@ -41,9 +41,10 @@ def update(
     after_K = counts_K + weights_SK.sum(0)
     offsets_KSE = (features_SE - means_KE[:, None]) * weights_SK.T[..., None].sqrt()
     mean_EE = torch.zeros_like(scatters_KEE[0])
-    for some in torch.arange(len(means_KE)).split(CLASSES if means_KE.device.type == "cpu" else len(means_KE)):
-        part = slice(int(some[0]), int(some[-1]) + 1)
+    at_once = CLASSES if means_KE.device.type == "cpu" else len(means_KE)
+    for some in range(0, len(means_KE), at_once):
+        part = slice(some, some + at_once)
         scatters_KEE[part].baddbmm_(offsets_KSE[part].mT, offsets_KSE[part])
-        mean_EE += torch.einsum("k,kef->ef", 1 / after_K[part], scatters_KEE[part])
+        mean_EE.view(-1).addmv_(scatters_KEE[part].flatten(1).T, 1 / after_K[part])
     means_KE = (counts_K[:, None] * means_KE + weights_SK.T @ features_SE) / after_K[:, None]
     return means_KE, after_K, mean_EE / len(means_KE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import ClassVar, Unpack
 
@@ -16,6 +17,8 @@ from tpt.functional.propagation import NONE, nearest, propagated, with_neighbour
 from tpt.methods.stream import Seen, State, StreamMethod
 from tpt.prompts.text_bank import TextSettings
 
+log = logging.getLogger(__name__)
+MANY = 10_000_000  # scores, of images times classes: half a second an image on one core
 SHARPNESS = 10_000  # logits per score
 CARRIED = 5  # an image's largest score, divided by this, is what it starts the next round of labels with
 
@@ -64,6 +67,16 @@ class ECALP(StreamMethod):
             raise UserError(f"Expected `gamma` to be a whole number, got {gamma!r}: similarities may be negative.")
         self.alpha = real_number("alpha", alpha, least=0, most=1)
         self.rounds = whole_number("rounds", rounds, least=1)
+
+    def begin_dataset(self, images: int) -> None:
+        """Starts a new stream of `images` images; warns if it will take long."""
+        super().begin_dataset(images)
+        if images * len(self.class_names) > MANY:
+            log.warning(
+                "ECALP passes labels over all images so far: with %d images of %d classes the last ones take seconds each.",
+                images,
+                len(self.class_names),
+            )
 
     def start(self, text_KE: Tensor) -> State:
         """No images."""

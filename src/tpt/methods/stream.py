@@ -175,6 +175,7 @@ class StreamMethod(Method):
                 f"Expected a state of {type(self).__name__} with these classes, this backbone and these settings, got "
                 f"{_words(given, wrong[0])} in place of {_words(expected, wrong[0])}; use one from the same method."
             )
+        self._state = None  # gives its memory back first
         self._state = {name: value.to(text_KE.device, copy=True) for name, value in state.items() if name != IMAGES}
         self.images = int(state[IMAGES])
 

@@ -98,6 +98,7 @@ class MethodMaker:
 
     def _check_one(self, dataset: ImageDataset, views: int | None) -> None:
         method = self(dataset)  # gone when this returns: one text bank at a time
+        method.begin_dataset(len(dataset))  # may warn
         if views is not None:
             method.check_views(views)
 
