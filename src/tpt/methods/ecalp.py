@@ -73,7 +73,7 @@ class ECALP(StreamMethod):
         super().begin_dataset(images)
         if images * len(self.class_names) > MANY:
             log.warning(
-                "ECALP passes labels over all images so far: of %d images of %d classes the last take long, maybe seconds.",
+                "ECALP passes labels over all images: the last of %d images of %d classes take long, maybe seconds",
                 images,
                 len(self.class_names),
             )
