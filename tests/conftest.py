@@ -140,6 +140,7 @@ def run_script(
         finally:
             GlobalHydra.instance().clear()
             logging.getLogger().handlers.clear()
+            logging.getLogger().setLevel(logging.WARNING)  # Hydra lowers it for good
         out, err = capfd.readouterr()
         assert (code == 0) == ok, f"exit code {code}\n{out}\n{err}"
         assert "Traceback" not in err, err

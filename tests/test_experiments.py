@@ -85,9 +85,9 @@ def test_short_forms_need_nothing_but_what_is_bundled(form: str, tmp_path: Path)
         cfg = checked(Path(script).stem, job, tmp_path)
         assert cfg.backbone.name == "emoji-mini"
         if script == "train_coop.py":
-            assert (cfg.shots.draw.train._target_, cfg.learner.optimizer.lr) == ("tpt.data.emoji_shift", 0.02)
+            assert (cfg.shots.draw.train._target_, cfg.learner.optimizer.lr) == ("tpt.emoji_shift", 0.02)
         else:
-            assert (cfg.data.module.datasets._target_, cfg.data.limit) == ("tpt.data.emoji_shift_domains", 24)
+            assert (cfg.data.module.datasets._target_, cfg.data.limit) == ("tpt.emoji_shift_domains", 24)
             assert set(cfg.data.module.datasets.domains) <= {"source_val", *VENDORS}
 
 

@@ -1,7 +1,9 @@
 """What loads what: a program must not wait for libraries that it does not use."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -31,3 +33,10 @@ def test_every_public_name_is_there() -> None:
 def test_names_of_rooms_are_there(module: str) -> None:
     room = __import__(module, fromlist=["__all__"])
     assert room.__all__ and all(getattr(room, name) is not None for name in room.__all__)
+
+
+def test_the_configuration_names_public_names_alone() -> None:
+    """A stored run then outlives a move of files."""
+    text = "".join(path.read_text("utf-8") for path in (Path(__file__).parents[1] / "conf").rglob("*.yaml"))
+    named = set(re.findall(r"(?:_target_|class): tpt\.([\w.]+)", text))
+    assert len(named) > 30 and named <= set(tpt.__all__)

@@ -48,4 +48,4 @@ def test_a_wrong_format_keeps_its_trace(logger: logging.Logger, capsys: pytest.C
 def test_both_programs_log_so() -> None:
     for program in ("test_time", "train_coop"):
         text = (ROOT / "conf" / f"{program}.yaml").read_text("utf-8")
-        assert "tpt.logs.Console" in text and "tpt.logs.LogFile" in text
+        assert "tpt.Console" in text and "tpt.LogFile" in text

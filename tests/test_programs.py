@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tpt import cli
-from tpt.programs import PROGRAMS, config_dir
+from tpt.places import PROGRAMS, config_dir
 from tpt.programs.opening import LINE
 
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]

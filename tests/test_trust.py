@@ -85,7 +85,7 @@ def test_whatever_the_project_composes_is_known(script: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("folder", ["/etc", "../other", "a/../../b", "~/x"])
 def test_loggers_and_callbacks_stay_in_the_runs_directory(folder: str, tmp_path: Path) -> None:
-    known = {"_target_": "tpt.callbacks.RecordWriter", "folder": f"{tmp_path}/records"}
+    known = {"_target_": "tpt.RecordWriter", "folder": f"{tmp_path}/records"}
     refuse({"callbacks": {"records": known}}, tmp_path)
     with pytest.raises(StrangeConfigError, match="outside the run's directory, for callbacks.records.folder"):
         refuse({"callbacks": {"records": {**known, "folder": folder}}}, tmp_path)
@@ -97,7 +97,7 @@ def test_loggers_and_callbacks_stay_in_the_runs_directory(folder: str, tmp_path:
 def test_loggers_tell_nobody_else(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    known = {"_target_": "tpt.tracking.loggers.RunMLFlow", "notes": "as in ../paper, https://example.org/"}
+    known = {"_target_": "tpt.RunMLFlow", "notes": "as in ../paper, https://example.org/"}
     for own in ("sqlite:///runs/mlflow.db", f"sqlite:///{tmp_path}/run/mlflow.db", "sqlite:///run/mlflow.db"):
         refuse({"logger": {"mlflow": {**known, "tracking_uri": own}}}, tmp_path / "run")
     with pytest.raises(StrangeConfigError, match="outside the run's directory, for logger.mlflow.tracking_uri"):

@@ -1,4 +1,23 @@
 from .backbones import CLIP, load_clip
+from .cache import CachedViews, FeatureCache
+from .callbacks import DatasetMetrics, EpisodeProgressBar, ProcessGuard, RecordWriter
+from .data import (
+    EpisodeDataModule,
+    ImageDataset,
+    ShotsDataModule,
+    catalog_datasets,
+    draw_shots,
+    emoji_shift,
+    emoji_shift_domains,
+    huggingface_dataset,
+    image_folder,
+    image_list,
+    pictures,
+    read_entry,
+    tar_shards,
+    validation_entry,
+)
+from .logs import Console, LogFile
 from .methods import (
     ATPT,
     CTPT,
@@ -24,6 +43,7 @@ from .methods import (
     ZeroShot,
 )
 from .predictions import Prediction, Predictions, predict
+from .programs.search import SweepFolder
 from .prompts import (
     ConditionalContext,
     Context,
@@ -35,8 +55,13 @@ from .prompts import (
     random_context,
     save_context,
 )
+from .sweeps import SweepTable
+from .tasks import cocoop_task, coop_task
+from .tracking.logger import SafeWandbLogger
+from .tracking.loggers import RunMLFlow, RunTensorBoard
+from .tracking.panels import WandbPanels
 from .version import __version__
-from .views import AugMix, Views
+from .views import AugMix, Views, paper_views
 
 __all__ = [
     "ATPT",
@@ -58,24 +83,55 @@ __all__ = [
     "Adaptation",
     "AugMix",
     "BoostAdapter",
+    "CachedViews",
     "ConditionalContext",
+    "Console",
     "Context",
+    "DatasetMetrics",
+    "EpisodeDataModule",
+    "EpisodeProgressBar",
+    "FeatureCache",
+    "ImageDataset",
+    "LogFile",
     "Method",
     "OnZeta",
     "Prediction",
     "Predictions",
+    "ProcessGuard",
     "PromptLearner",
     "StreamMethod",
+    "RecordWriter",
+    "RunMLFlow",
+    "RunTensorBoard",
+    "SafeWandbLogger",
+    "ShotsDataModule",
+    "SweepFolder",
+    "SweepTable",
     "ViewEnsemble",
     "Views",
+    "WandbPanels",
     "ZeroShot",
     "__version__",
+    "catalog_datasets",
+    "cocoop_task",
     "context_from_file",
     "context_from_words",
+    "coop_task",
+    "draw_shots",
+    "emoji_shift",
+    "emoji_shift_domains",
     "export_public",
+    "huggingface_dataset",
+    "image_folder",
+    "image_list",
     "load_clip",
     "load_context",
+    "paper_views",
+    "pictures",
     "predict",
     "random_context",
+    "read_entry",
     "save_context",
+    "tar_shards",
+    "validation_entry",
 ]

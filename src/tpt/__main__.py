@@ -2,7 +2,7 @@
 
 import sys
 
-from tpt.programs import PROGRAMS
+from tpt.places import PROGRAMS
 from tpt.version import __version__
 
 

@@ -30,9 +30,9 @@ from tpt.continuing import continued
 from tpt.errors import RunError, UserError
 from tpt.faults import INTERRUPTED, NOBODY_READS, Rules, in_words_of, nobody_reads, tell
 from tpt.hints import FAMILIES, Settings, explained, items, refuse_unreadable, users_part
+from tpt.places import SEARCHED, config_dir, config_dirs
+from tpt.places import command as command  # noqa: PLC0414 -- programs call it beside the rest
 from tpt.printing import forgiving_streams, say
-from tpt.programs import SEARCHED, config_dir, config_dirs
-from tpt.programs import command as command  # noqa: PLC0414 -- programs call it beside the rest
 from tpt.quoting import searched
 from tpt.settings import check_sweep, refuse_wrong, refused, values_of
 from tpt.settings.help import help_text

@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from tpt.errors import UserError
-from tpt.programs import PROGRAMS, command
+from tpt.places import PROGRAMS, command
 from tpt.quoting import for_hydra
 from tpt.runs.start import START, read_start
 from tpt.starts import STORED, refuse_odd_settings

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from tpt.backbones.clip import CLIP
 from tpt.errors import UserError
 from tpt.methods import Method
-from tpt.programs import config_dir
+from tpt.places import config_dir
 from tpt.quoting import for_hydra
 from tpt.tasks import MethodMaker
 

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tpt.errors import UserError
 from tpt.files import write_text
-from tpt.programs import config_dir
+from tpt.places import config_dir
 from tpt.runs.manifest import leaves
 from tpt.runs.start import Start, keep_start
 from tpt.settings import values_of

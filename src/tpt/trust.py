@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tpt.errors import UserError
-from tpt.programs import config_dir
+from tpt.places import config_dir
 from tpt.runs.manifest import leaves
 
 TARGET, POSITIONAL = "_target_", "_args_"

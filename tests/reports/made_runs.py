@@ -28,7 +28,7 @@ CONFIG: dict[str, Any] = {
         "learned_class_token": False,
         "seed": 0,
     },
-    "views": {"_target_": "tpt.views.paper_views", "num_views": 64, "augmix": {"severity": 1.0}, "seed": 0},
+    "views": {"_target_": "tpt.paper_views", "num_views": 64, "augmix": {"severity": 1.0}, "seed": 0},
     "data": {"batch_size": 8, "limit": None},
     "trainer": {"precision": "32-true"},
 }

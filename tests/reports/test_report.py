@@ -61,7 +61,7 @@ def test_averages_of_all_cells(tmp_path: Path) -> None:
     assert row[AVERAGE].difference is None  # each cell is on part of the images
 
 
-PLAIN_CROPS = {"views._target_": "tpt.views.Views", "views.augmix": None}
+PLAIN_CROPS = {"views._target_": "tpt.Views", "views.augmix": None}
 IN_FULL = "the paper's numbers are compared in 32-true"
 MARKS: list[tuple[dict[str, Any], list[str]]] = [
     ({}, []),
@@ -174,7 +174,7 @@ def test_all_views_is_compared_with_table_3(tmp_path: Path) -> None:
     assert cell.printed == 60.31 and not any("selection_p" in mark.why for mark in cell.marks)
 
 
-AUGMIX = {"views._target_": "tpt.views.Views", "views.augmix._target_": "tpt.views.AugMix"}
+AUGMIX = {"views._target_": "tpt.Views", "views.augmix._target_": "tpt.AugMix"}
 OTHERS: list[tuple[str, str, dict[str, Any], list[str]]] = [
     ("zero", "zero", {"method.gamma": 0.3, **PLAIN_CROPS}, []),
     ("zero", "zero", {"method.gamma": 0.1, **PLAIN_CROPS}, ["gamma=0.1, in the paper 0.3"]),

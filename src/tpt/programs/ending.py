@@ -12,8 +12,8 @@ from lightning import Trainer
 
 from tpt.errors import UserError
 from tpt.logs import stage
+from tpt.places import command
 from tpt.printing import say
-from tpt.programs import command
 from tpt.quoting import setting
 
 PERCENT = ("accuracy", "acc")

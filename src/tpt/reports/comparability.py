@@ -118,7 +118,7 @@ def _augmix(run: Run, dataset: str) -> Iterator[Mark]:
     mixed = CATALOG[dataset].augmix
     if run.option in MIXED_ALWAYS + MIXED_NEVER:
         mixed = run.option in MIXED_ALWAYS
-    if run.settings.get("views._target_") == "tpt.views.paper_views":
+    if run.settings.get("views._target_") == "tpt.paper_views":
         mixes = CATALOG[dataset].augmix
     else:
         mixes = "views.augmix._target_" in run.settings

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tpt.files import bundled
-from tpt.runs.manifest import leaves
+from tpt.runs.manifest import leaves, with_public_names
 
 NAME = "training.json"
 LEVELS = 3  # the context's own path, its folder, and that folder's (prompt_learner/model.pth.tar-50)
@@ -45,7 +45,7 @@ def _read(file: Path) -> Training | None:
     content = json.loads(file.read_text("utf-8"))
     if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
         return None
-    settings = dict(leaves(content["config"]))
+    settings = dict(leaves(with_public_names(content["config"])))
     shots = settings.get("shots.k")
     return Training(_source(settings), shots if isinstance(shots, int) else None, settings)
 

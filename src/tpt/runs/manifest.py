@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -24,6 +25,7 @@ FREE = tuple(key for key, setting in REGISTER.items() if not setting.record and 
 REPEATED = ("data.module.", "shots.module.")  # these settings repeat those of `data` and `shots`
 # What a record holds: setting -> what runs did before there was one.
 HELD = {"callbacks.records.top": 5, "callbacks.records.logits": False}
+_MODULE = re.compile(r"^tpt\.(?:\w+\.)+(?=\w+$)")  # `tpt.`, and the modules that a part is in
 # What must be the same beside the configuration.
 SAME = ("backbone", "context_fingerprint", "device", "division", "files", "datasets", "contents")
 
@@ -155,7 +157,7 @@ def _comparable(value: Any) -> Any:
 
 
 def _compared(manifest: Mapping[str, Any], free: Sequence[str]) -> dict[str, Any]:
-    config = dict(leaves(manifest["config"]))
+    config = dict(leaves(with_public_names(manifest["config"])))
     left_out = (*(f"{key}." for key in free), *REPEATED)
     kept = {k: v for k, v in config.items() if not f"{k}.".startswith(left_out)}
     kept |= {key: config.get(key, before) for key, before in HELD.items()}
@@ -170,6 +172,24 @@ def _shown(value: Any) -> str:
 def _text(text: str) -> str:
     """With a backslash code for half a surrogate pair, which no stream takes."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def with_public_names(node: Any) -> Any:
+    """A configuration in which every part of ours has its public name, which does not change when a file moves.
+
+    Runs of version 0.1 name modules, such as `tpt.views.Views`.
+
+    Args:
+        node: nested dictionaries and lists.
+    """
+    if isinstance(node, Mapping):
+        return {
+            key: _MODULE.sub("tpt.", value)
+            if key == "_target_" and isinstance(value, str)
+            else with_public_names(value)
+            for key, value in node.items()
+        }
+    return [with_public_names(value) for value in node] if isinstance(node, list | tuple) else node
 
 
 def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -230,4 +250,4 @@ def manifest_of(content: bytes | str) -> dict[str, Any]:
         raise UserError(_text(f"{where}: {first['msg'][:1].lower()}{first['msg'][1:]}")[:300]) from error
     except (ValueError, RecursionError) as error:
         raise UserError("no JSON") from error
-    return dict(manifest)
+    return {**manifest, "config": with_public_names(manifest["config"])}
