@@ -24,8 +24,8 @@ from torch import Tensor
 import tpt
 from benchmarks.measure import PeakMemory, Stages, count_flops, matmul_rate
 from benchmarks.plain import plain_of
-from tpt.backbones.clip import DTYPES
-from tpt.backbones.pretrained import usable_device, wrap
+from tpt.clip.model import DTYPES
+from tpt.clip.weights.pretrained import usable_device, wrap
 from tpt.views import Views
 
 STAGES = ("views", "image encoder", "first forward", "tune", "predict")

@@ -27,7 +27,7 @@ from benchmarks.episode import class_names
 from benchmarks.measure import PeakMemory, give_back
 from benchmarks.plain_methods import FROM_TEXT, plain_form
 from benchmarks.plain_streams import STREAMS
-from tpt.backbones.pretrained import wrap
+from tpt.clip.weights.pretrained import wrap
 
 BACKBONE = "ViT-B-16-quickgelu"
 ENCODED = 8  # views whose encoding is timed

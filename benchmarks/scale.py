@@ -27,10 +27,9 @@ from rich.table import Table
 from torch import Tensor
 
 import tpt
+from tpt.cli.programs import report, test_time
 from tpt.data import image_folder
-from tpt.programs import test_time
-from tpt.reports import __main__ as report
-from tpt.runs.records import shard_files
+from tpt.results.runs.records import shard_files
 
 SIDE = 16  # pixels
 EACH = 500  # links to one file; file systems allow some 65,000

@@ -21,10 +21,10 @@ from rich.table import Table
 from torch import Tensor
 
 import tpt
-from tpt.cache import FeatureCache
-from tpt.cache.eviction import size
 from tpt.data import EpisodeDataModule, emoji_shift_domains
-from tpt.tasks import AdaptationTask
+from tpt.data.cache import FeatureCache
+from tpt.data.cache.eviction import size
+from tpt.engine.tasks import AdaptationTask
 from tpt.views import Views
 
 DOMAINS = ("twemoji", "emojione", "emojione_monotone", "fxemoji")

@@ -17,7 +17,7 @@ import tpt
 from benchmarks.episode import class_names
 from benchmarks.measure import Stages
 from benchmarks.plain import plain_of
-from tpt.backbones.pretrained import wrap
+from tpt.clip.weights.pretrained import wrap
 
 
 def main() -> None:

@@ -25,8 +25,8 @@ from PIL import Image
 
 import tpt
 from tests import noise_models
-from tpt.programs.opening import LINE
-from tpt.tasks import AdaptationTask
+from tpt.cli.programs.opening import LINE
+from tpt.engine.tasks import AdaptationTask
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # two processes share the cores; their threads would wait for each other
     torch.set_num_threads(1)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.conftest import ROOT
-from tpt.programs.opening import LINE
+from tpt.cli.programs.opening import LINE
 
 # Bits depend on the number of threads, and these tests share their cores.
 QUICK = ("threads=1", "logger=none", "cache=off", "views.num_views=10")

@@ -15,7 +15,7 @@ from tests.own_data import save_huggingface, write_shard
 from tests.paper_tree import paper_tree
 from tpt.data import image_folder
 from tpt.data.catalog import CATALOG
-from tpt.tasks import MethodMaker
+from tpt.engine.tasks import MethodMaker
 
 CONF = ROOT / "conf"
 GROUPS = sorted(p.name for p in CONF.iterdir() if p.is_dir())

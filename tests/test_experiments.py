@@ -13,15 +13,15 @@ from omegaconf import DictConfig, OmegaConf
 import tpt
 from tests.conftest import ROOT, compose_config
 from tests.experiments import EXPERIMENTS, SHORT, SHORT_TESTS, SHORTENING, commands_of, jobs_of, last_of
-from tests.reports.made_runs import make_run, rows_of, share
-from tpt import cli
+from tests.results.tables.made_runs import make_run, rows_of, share
+from tpt.cli import program as cli
+from tpt.cli.settings import refuse_wrong
 from tpt.data.catalog.entries import CATALOG
 from tpt.errors import UserError
 from tpt.files import bundled
-from tpt.reports import load_runs, make_report, render, transfer_matrices
-from tpt.reports.comparability import NAMES_SWAPPED
-from tpt.reports.published import content, paper_backbone
-from tpt.settings import refuse_wrong
+from tpt.results.tables import load_runs, make_report, render, transfer_matrices
+from tpt.results.tables.comparability import NAMES_SWAPPED
+from tpt.results.tables.published import content, paper_backbone
 
 ROWS = {
     "clip": ("zero_shot", "words"),

@@ -18,10 +18,10 @@ import torch
 
 import tpt
 from tests.conftest import ROOT, Done
+from tests.engine.tracking.test_wandb import Offline
 from tests.noise_models import noise_clip
 from tests.processes import QUICK, start, wait_until
-from tests.tracking.test_wandb import Offline
-from tpt.runs import read_manifest, read_records
+from tpt.results.runs import read_manifest, read_records
 
 EXAMPLES = ROOT / "docs" / "extending"
 NAMES = ["airplane", "hot air balloon", "cat", "kite (bird of prey)", "T-shirt"]
@@ -123,7 +123,7 @@ def test_any_prompt(
     """Words, a context of CoCoOp, which every image makes its own of, and templates."""
     clip = noise_clip()
     net = tpt.ConditionalContext(
-        tpt.context_from_words(clip, "a photo of a"), tpt.prompts.MetaNet(clip.embed_dim, clip.width)
+        tpt.context_from_words(clip, "a photo of a"), tpt.clip.prompts.MetaNet(clip.embed_dim, clip.width)
     )
     tpt.save_context(tmp_path / "net.safetensors", net)
     run_script("test_time.py", *own, f"method={method}", *small, *more)
@@ -180,7 +180,7 @@ def test_a_sweep_of_its_own_setting(small: list[str], own: list[str], tmp_path: 
         assert logged.run.display_name == f"dispersed weight={weight}"
         assert logged.config["method.weight"] == weight and "dispersed" in logged.run.tags
     for command in (["sweep", "--figures", "figures"], ["sweep", "--format", "csv"]):
-        assert "weight=50" in module(tmp_path, "tpt.reports", *command)
+        assert "weight=50" in module(tmp_path, "tpt.results.tables", *command)
     assert any("weight" in path.stem for path in (tmp_path / "figures").iterdir())
 
     done = finished(start(tmp_path, *own, *shared, "logger=none", "method=majority", "hydra.run.dir=run"))
@@ -188,7 +188,7 @@ def test_a_sweep_of_its_own_setting(small: list[str], own: list[str], tmp_path: 
     assert "0 images encoded, 12 from the cache" in (tmp_path / "run" / "test_time.log").read_text()
     for run in ("run", "sweep/1"):
         path = read_records(tmp_path / run)["path"][0].as_py()
-        sheet = module(tmp_path, "tpt.contact_sheet", run, path, "--trust", "--out", f"{Path(run).name}.png")
+        sheet = module(tmp_path, "tpt.engine.contact_sheet", run, path, "--trust", "--out", f"{Path(run).name}.png")
         assert Path(tmp_path, sheet.strip()).stat().st_size > 0
 
 

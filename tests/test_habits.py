@@ -14,10 +14,10 @@ import pytest
 from omegaconf import OmegaConf
 
 from tests.conftest import Done
+from tpt.cli.programs.ending import objective
+from tpt.engine.tracking.loggers import RunTensorBoard
 from tpt.errors import UserError
-from tpt.programs.ending import objective
-from tpt.runs import read_records
-from tpt.tracking.loggers import RunTensorBoard
+from tpt.results.runs import read_records
 
 Run = Callable[..., Done]
 

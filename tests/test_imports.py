@@ -10,7 +10,7 @@ import pytest
 import tpt
 
 HEAVY = ("torch", "torchvision", "lightning", "torchmetrics", "open_clip", "timm", "wandb", "hydra", "matplotlib")
-LIGHT = ["tpt", "tpt.errors", "tpt.reports.__main__", "tpt.runs", "tpt.data.catalog.entries"]
+LIGHT = ["tpt", "tpt.errors", "tpt.cli.programs.report", "tpt.results.runs", "tpt.data.catalog.entries"]
 
 
 @pytest.mark.parametrize("module", LIGHT)

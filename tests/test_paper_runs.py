@@ -19,7 +19,7 @@ from tests.own_data import save_huggingface, write_shard
 from tests.own_lists import remove_splits, write_own_lists
 from tests.paper_tree import SPLITS, paper_tree
 from tpt.data.catalog import CROSS_DATASET, NATURAL_SHIFT
-from tpt.runs import read_records
+from tpt.results.runs import read_records
 
 Run = Callable[..., Done]
 CLASSES = {"imagenet": 1000, "imagenet_a": 200, "imagenet_v2": 1000, "imagenet_r": 200, "imagenet_sketch": 1000}

@@ -18,8 +18,8 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.processes import QUICK, children, start, told, wait_until
-from tpt.runs import read_records
-from tpt.runs.records import shard_files
+from tpt.results.runs import read_records
+from tpt.results.runs.records import shard_files
 
 DDP = ("trainer.accelerator=cpu", "trainer.strategy=ddp")
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tpt import cli
-from tpt.places import PROGRAMS, config_dir
-from tpt.programs.opening import LINE
+from tpt.cli import program as cli
+from tpt.cli.places import PROGRAMS, config_dir
+from tpt.cli.programs.opening import LINE
 
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
 
@@ -19,7 +19,7 @@ SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scrip
 def test_every_program_is_a_console_script() -> None:
     for name, (module, _) in PROGRAMS.items():
         room, _, last = module.rpartition(".")
-        assert SCRIPTS.pop(name) == (f"{room}.opening:{last}" if room == "tpt.programs" else f"{module}:main")
+        assert SCRIPTS.pop(name) == (f"{room}.opening:{last}" if room == "tpt.cli.programs" else f"{module}:main")
     assert not SCRIPTS
     assert all(callable(import_module(module).main) for module, _ in PROGRAMS.values())
 
@@ -49,7 +49,7 @@ def installed_script(tmp_path: Path) -> Path:
     """What pip makes of `tpt-test`."""
     path = tmp_path / "tpt-test"
     path.write_text(
-        f"#!{sys.executable}\nimport sys\nfrom tpt.programs.opening import test_time\nsys.exit(test_time())\n"
+        f"#!{sys.executable}\nimport sys\nfrom tpt.cli.programs.opening import test_time\nsys.exit(test_time())\n"
     )
     path.chmod(0o755)
     return path

@@ -19,12 +19,12 @@ from filelock import FileLock
 import tpt
 from tests.conftest import Done, noise_image
 from tpt.data import EpisodeDataModule
+from tpt.engine.tasks import AdaptationTask
 from tpt.files import PARTIAL
-from tpt.runs import read_logits, read_manifest, read_notes, read_records, write_json
-from tpt.runs.directory import RunDirectory
-from tpt.runs.records import shard_files, write_shard
-from tpt.runs.training import TrainingDirectory
-from tpt.tasks import AdaptationTask
+from tpt.results.runs import read_logits, read_manifest, read_notes, read_records, write_json
+from tpt.results.runs.directory import RunDirectory
+from tpt.results.runs.records import shard_files, write_shard
+from tpt.results.runs.training import TrainingDirectory
 
 Run = Callable[..., Done]
 
@@ -144,7 +144,7 @@ def test_a_bad_image_may_be_skipped_later(run_script: Run, small: list[str], tmp
 def test_two_runs_in_one_directory(
     run_script: Run, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tpt.runs.claim.PATIENCE_S", 0.1)
+    monkeypatch.setattr("tpt.results.runs.claim.PATIENCE_S", 0.1)
     (tmp_path / "run").mkdir()
     with FileLock(tmp_path / "run" / ".lock"):
         done = run_script("test_time.py", *small, ok=False)

@@ -16,8 +16,8 @@ from wandb.proto import wandb_internal_pb2
 import tpt
 from tests.conftest import Done
 from tests.processes import start, told
-from tpt.quoting import for_hydra
-from tpt.runs import RECORD_SCHEMA, read_records
+from tpt.cli.quoting import for_hydra
+from tpt.results.runs import RECORD_SCHEMA, read_records
 
 Run = Callable[..., Done]
 SMALL = ("views.num_views=8", "method.selection_p=0.5")

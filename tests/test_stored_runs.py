@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import Done
-from tpt.reports import __main__ as report
-from tpt.runs import read_records
+from tpt.cli.programs import report
+from tpt.results.runs import read_records
 
 Run = Callable[..., Done]
 STORED = Path(__file__).parent / "golden" / "stored_runs"

@@ -14,8 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 
 import tpt
 from tests.conftest import ROOT, Done, compose_config, noise_image
-from tpt.prompts import ConditionalContext, Context
-from tpt.tasks import CoCoOpTask, CoOpTask
+from tpt.clip.prompts import ConditionalContext, Context
+from tpt.engine.tasks import CoCoOpTask, CoOpTask
 
 Run = Callable[..., Done]
 CONF = ROOT / "conf"
@@ -167,7 +167,7 @@ def test_another_run_is_not_continued(run_script: Run, small: list[str], tmp_pat
 def test_two_runs_in_one_directory(
     run_script: Run, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tpt.runs.claim.PATIENCE_S", 0.1)
+    monkeypatch.setattr("tpt.results.runs.claim.PATIENCE_S", 0.1)
     (tmp_path / "a").mkdir()
     with FileLock(tmp_path / "a" / ".lock"):
         assert "another process is at it" in trained(run_script, small, "a", ok=False).stderr

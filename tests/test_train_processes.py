@@ -14,8 +14,8 @@ import torch
 
 import tpt
 from tests.processes import children, start, wait_until
-from tpt.prompts import ConditionalContext
-from tpt.prompts.checkpoint import LearnedContext, learned_tensors
+from tpt.clip.prompts import ConditionalContext
+from tpt.clip.prompts.checkpoint import LearnedContext, learned_tensors
 
 SETTINGS = ("shots=folder", "shots.k=2", "batch_size=2", "logger=none")
 

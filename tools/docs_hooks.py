@@ -21,7 +21,7 @@ PAGES = {
     "benchmarks/README.md": "benchmarks.md",
     "benchmarks/plain.py": "plain.md",
     "src/tpt/data/emoji_shift/README.md": "emoji_shift.md",
-    "src/tpt/backbones/emoji_mini/README.md": "emoji_mini.md",
+    "src/tpt/clip/emoji_mini/README.md": "emoji_mini.md",
     "docs/first_look.ipynb": "first_look.md",
 }
 LINK = re.compile(r"(\]\()([^)#\s]+)(#[^)\s]*)?(\))")

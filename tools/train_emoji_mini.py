@@ -1,6 +1,6 @@
 """Train `emoji-mini`, the bundled CLIP, on the drawings of the seen vendors.
 
-    python tools/train_emoji_mini.py icons/ --out src/tpt/backbones/emoji_mini/emoji-mini.safetensors
+    python tools/train_emoji_mini.py icons/ --out src/tpt/clip/emoji_mini/emoji-mini.safetensors
 
 Plain PyTorch on a CPU with a fixed seed; about an hour on two cores.  Needs `resvg-py` besides the
 project itself.  Only `SEEN_SETS` without their held-back classes are trained on; nothing here reads an

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 import tpt
-from tpt.functional import entropy, log_probabilities, marginal_entropy, num_selected, select_confident
 from tpt.methods.base import check_share, gather_views
+from tpt.methods.functional import entropy, log_probabilities, marginal_entropy, num_selected, select_confident
 
 
 class Majority(tpt.Method):

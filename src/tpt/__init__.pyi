@@ -1,6 +1,19 @@
-from .backbones import CLIP, load_clip
-from .cache import CachedViews, FeatureCache
-from .callbacks import DatasetMetrics, EpisodeProgressBar, ProcessGuard, RecordWriter
+from .cli.logs import Console, LogFile
+from .cli.predictor import predict
+from .cli.programs.search import SweepFolder
+from .cli.sweeps import SweepTable
+from .clip import CLIP, load_clip
+from .clip.prompts import (
+    ConditionalContext,
+    Context,
+    PromptLearner,
+    context_from_file,
+    context_from_words,
+    export_public,
+    load_context,
+    random_context,
+    save_context,
+)
 from .data import (
     EpisodeDataModule,
     ImageDataset,
@@ -17,7 +30,12 @@ from .data import (
     tar_shards,
     validation_entry,
 )
-from .logs import Console, LogFile
+from .data.cache import CachedViews, FeatureCache
+from .engine.callbacks import DatasetMetrics, EpisodeProgressBar, ProcessGuard, RecordWriter
+from .engine.tasks import cocoop_task, coop_task
+from .engine.tracking.logger import SafeWandbLogger
+from .engine.tracking.loggers import RunMLFlow, RunTensorBoard
+from .engine.tracking.panels import WandbPanels
 from .methods import (
     ATPT,
     CTPT,
@@ -42,25 +60,8 @@ from .methods import (
     ViewEnsemble,
     ZeroShot,
 )
-from .predictions import Prediction, Predictions, predict
-from .programs.search import SweepFolder
-from .prompts import (
-    ConditionalContext,
-    Context,
-    PromptLearner,
-    context_from_file,
-    context_from_words,
-    export_public,
-    load_context,
-    random_context,
-    save_context,
-)
-from .sweeps import SweepTable
-from .tasks import cocoop_task, coop_task
-from .tracking.logger import SafeWandbLogger
-from .tracking.loggers import RunMLFlow, RunTensorBoard
-from .tracking.panels import WandbPanels
-from .version import __version__
+from .results.predictions import Prediction, Predictions
+from .results.runs.version import __version__
 from .views import AugMix, Views, paper_views
 
 __all__ = [
@@ -99,12 +100,12 @@ __all__ = [
     "Predictions",
     "ProcessGuard",
     "PromptLearner",
-    "StreamMethod",
     "RecordWriter",
     "RunMLFlow",
     "RunTensorBoard",
     "SafeWandbLogger",
     "ShotsDataModule",
+    "StreamMethod",
     "SweepFolder",
     "SweepTable",
     "ViewEnsemble",

@@ -2,8 +2,8 @@
 
 import sys
 
-from tpt.places import PROGRAMS
-from tpt.version import __version__
+from tpt.cli.places import PROGRAMS
+from tpt.results.runs.version import __version__
 
 
 def main() -> None:
@@ -15,7 +15,7 @@ def main() -> None:
     width = max(map(len, PROGRAMS))
     for name, (_, what) in PROGRAMS.items():
         print(f"    {name:{width}}  {what}")
-    print("\nAlso python -m tpt.contact_sheet, the views of one image, and python -m tpt.prompts.interpret, the words")
+    print("\nAlso tpt-views, the views of one image, and tpt-words, the words")
     print("nearest to a learned context.")
 
 

@@ -24,10 +24,10 @@ from filelock import FileLock
 from tests.data.file_server import FileServer, serve
 from tests.own_lists import write_own_lists
 from tests.paper_tree import paper_tree
+from tpt.cli.programs.data import main
 from tpt.data import download as download_module
 from tpt.data import fetch as fetch_module
 from tpt.data import read_entry
-from tpt.data.__main__ import main
 from tpt.data.catalog import CATALOG
 from tpt.data.download import progress_bar
 from tpt.data.fetch import fetch

@@ -20,13 +20,13 @@ from tests.data.archives import zip_of_names
 from tests.data.test_shards import members
 from tests.own_data import png, write_shard
 from tests.untrusted import FUZZ
-from tpt.backbones.tokens import Tokenizer
 from tpt.class_names import published_ties, refuse_one_prompt, text_key, ties
+from tpt.clip.prompts.learner import clean_name
+from tpt.clip.tokens import Tokenizer
 from tpt.data import ImageDataset, huggingface_dataset, image_folder, image_list, tar_shards
 from tpt.data.catalog.names import imagenet_classes
 from tpt.data.labels import json_label, number_labels
 from tpt.errors import DataError, UserError
-from tpt.prompts.learner import clean_name
 
 ENCODE = Tokenizer().encode
 NFD = unicodedata.normalize("NFD", "café")

@@ -7,7 +7,7 @@ import torch
 
 import tpt
 from tests.noise_models import golden, noise_clip, parity_cases, weights
-from tpt.prompts import ConditionalContext, Context, MetaNet
+from tpt.clip.prompts import ConditionalContext, Context, MetaNet
 
 CASES = parity_cases("cocoop")
 TOLERANCE = 1e-4  # float32; the golden logits are of the order of 10

@@ -17,7 +17,7 @@ import pytest
 from benchmarks.plain_streams import STREAMS
 from tests.conftest import ROOT, Done
 from tests.processes import QUICK as FAST
-from tpt.runs import read_records
+from tpt.results.runs import read_records
 
 Run = Callable[..., Done]
 OPTIONS = sorted(path.stem for path in (ROOT / "conf" / "method").glob("*.yaml"))

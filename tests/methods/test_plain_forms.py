@@ -18,7 +18,7 @@ from benchmarks.plain_streams import STREAMS
 from tests.conftest import NAMES
 from tests.noise_models import noise_clip
 from tests.stand_in import GivenText
-from tpt.backbones.files import from_openai_file
+from tpt.clip.weights.files import from_openai_file
 
 VIEWS = 24  # R-TPT needs 21
 IMAGES = 24  # of a stream: caches fill up and make room

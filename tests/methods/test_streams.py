@@ -198,13 +198,13 @@ def test_what_an_answer_holds(name: str, feature: str, features: torch.Tensor) -
     out = make(name, feature)(features)
     zero_shot = GivenText(text_features(), 20.0).make(tpt.ZeroShot)(features)
     close(out.initial_logits, zero_shot.logits, 1e-5)
-    close(out.entropy, tpt.functional.entropy(out.logits), 0)
+    close(out.entropy, tpt.methods.functional.entropy(out.logits), 0)
     assert out.selected.shape == (IMAGES, 1) and out.context is None
     if feature == "view0":
         close(out.initial_entropy, zero_shot.entropy, 1e-5)
         assert not out.selected.any()
     else:
-        sure = tpt.functional.select_confident(20.0 * features @ text_features().T, 0.1)
+        sure = tpt.methods.functional.select_confident(20.0 * features @ text_features().T, 0.1)
         assert torch.equal(out.selected, sure)
     assert KINDS[name].kind == "stream" and tpt.TPT.kind == "episodic"
 
@@ -262,7 +262,7 @@ def test_any_text_that_images_share(name: str) -> None:
         out = KINDS[name](clip, NAMES, **text, **more)(features)
         close(out.initial_logits, tpt.ZeroShot(clip, NAMES, **text)(features).logits, 1e-5)
     base = tpt.context_from_words(clip, "a photo of a")
-    conditional = tpt.ConditionalContext(base, tpt.prompts.MetaNet(clip.embed_dim, clip.width))
+    conditional = tpt.ConditionalContext(base, tpt.clip.prompts.MetaNet(clip.embed_dim, clip.width))
     with pytest.raises(UserError, match="CoCoOp, which each image makes its own of"):
         KINDS[name](clip, NAMES, context=conditional, **more)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import tpt
 from benchmarks.plain import plain_of
 from tests.conftest import NAMES
-from tpt.backbones.files import from_openai_file
+from tpt.clip.weights.files import from_openai_file
 from tpt.methods import tuner
 from tpt.methods.tuner import pull_back
 

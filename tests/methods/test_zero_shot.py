@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 import tpt
 from tests.conftest import NAMES
-from tpt.backbones.templates import load_templates
+from tpt.clip.templates import load_templates
 
 WORDS = [name.replace("_", " ") for name in NAMES]
 

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from tpt.cache import CachedViews, FeatureCache
+from tpt.data.cache import CachedViews, FeatureCache
 from tpt.data.dataset import ImageDataset
 from tpt.data.loading import Loader
 from tpt.data.store import content_digest

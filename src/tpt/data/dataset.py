@@ -48,7 +48,7 @@ class ImageDataset:
         upright: turns photographs as the camera's orientation tag says; the official code does not.
 
     Raises:
-        DataError: no images, labels for some alone, or two classes of one name, as far as text tells (`tpt.prompts`
+        DataError: no images, labels for some alone, or two classes of one name, as far as text tells (`tpt.clip.prompts`
             compares what the model reads).
     """
 

@@ -10,11 +10,11 @@ from typing import Any, ClassVar, Literal, Unpack
 import torch
 from torch import Tensor, nn
 
-from tpt.backbones.clip import CLIP
 from tpt.checks import real_number
+from tpt.clip.model import CLIP
+from tpt.clip.prompts.text_bank import TextBank, TextSettings
 from tpt.errors import UserError
-from tpt.functional import entropy, select_confident
-from tpt.prompts.text_bank import TextBank, TextSettings
+from tpt.methods.functional import entropy, select_confident
 
 IMAGE_NORM = "image_norm"  # the length of view 0's feature before it was scaled to 1
 REWARD_FEATURES = "reward_features"  # another CLIP's features of the same views
@@ -27,7 +27,7 @@ class Adaptation:
     Args:
         logits: (B, K) prediction after adaptation, for view 0 or for all views together.  They are finite, and their
             softmax is the prediction: the recorded confidence is its largest value.  A method that predicts
-            probabilities or votes gives `tpt.functional.log_probabilities` of them.
+            probabilities or votes gives `tpt.methods.functional.log_probabilities` of them.
         initial_logits: (B, K) the prediction for view 0 before adaptation: the zero-shot answer of the same text,
             cosines times the logit scale.
         selected: (B, S) indices of the views that were trusted, most confident first.
@@ -70,7 +70,7 @@ class Adaptation:
             if getattr(self, name).isinf().any():
                 raise ValueError(
                     f"`Adaptation.{name}` holds an infinite number; where it is the logarithm of probabilities or "
-                    "votes, use tpt.functional.log_probabilities."
+                    "votes, use tpt.methods.functional.log_probabilities."
                 )
 
     def cpu(self) -> Adaptation:

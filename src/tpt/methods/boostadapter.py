@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from tpt.backbones.clip import CLIP
 from tpt.checks import whole_number
-from tpt.functional import entropy, select_confident
-from tpt.functional.caches import EMPTY, keep_newest, keep_surest
+from tpt.clip.model import CLIP
+from tpt.methods.functional import entropy, select_confident
+from tpt.methods.functional.caches import EMPTY, keep_newest, keep_surest
 from tpt.methods.stream import Seen
 from tpt.methods.tda import TDA
 

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from tpt.backbones.clip import CLIP
 from tpt.checks import real_number
-from tpt.functional.objectives import dispersion, nearest_angle, row_norm_excess
+from tpt.clip.model import CLIP
+from tpt.methods.functional.objectives import dispersion, nearest_angle, row_norm_excess
 from tpt.methods.tpt import TPT
 from tpt.methods.tuner import Penalty
 

@@ -8,13 +8,13 @@ from typing import ClassVar, Unpack
 import torch
 from torch import Tensor
 
-from tpt.backbones.clip import CLIP
 from tpt.checks import real_number
+from tpt.clip.model import CLIP
+from tpt.clip.prompts.text_bank import TextSettings
 from tpt.errors import UserError
-from tpt.functional.gaussians import discriminant, update
+from tpt.methods.functional.gaussians import discriminant, update
 from tpt.methods.stream import Feature, Seen, State, StreamMethod
 from tpt.methods.tuner import free_memory
-from tpt.prompts.text_bank import TextSettings
 
 FIRST_MEAN = 0.001  # in every coordinate
 LEAST_EPSILON = 1e-6  # less is lost to float32's rounding

@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tpt.backbones.clip import CLIP
 from tpt.checks import real_number, whole_number
+from tpt.clip.model import CLIP
+from tpt.clip.prompts.text_bank import TextSettings
 from tpt.errors import UserError
-from tpt.functional.propagation import NONE, nearest, propagated, with_neighbour
+from tpt.methods.functional.propagation import NONE, nearest, propagated, with_neighbour
 from tpt.methods.stream import Seen, State, StreamMethod
-from tpt.prompts.text_bank import TextSettings
 
 log = logging.getLogger(__name__)
 MANY = 10_000_000  # scores, of images times classes: half a second an image on one core

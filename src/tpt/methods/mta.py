@@ -8,13 +8,13 @@ from typing import ClassVar, Unpack
 import torch
 from torch import Tensor
 
-from tpt.backbones.clip import CLIP
 from tpt.checks import real_number
+from tpt.clip.model import CLIP
+from tpt.clip.prompts.text_bank import TextSettings
 from tpt.errors import UserError
-from tpt.functional import entropy, marginal_entropy
-from tpt.functional.mean_shift import densest_feature
 from tpt.methods.base import Adaptation, Method, ShownViews
-from tpt.prompts.text_bank import TextSettings
+from tpt.methods.functional import entropy, marginal_entropy
+from tpt.methods.functional.mean_shift import densest_feature
 
 LEAST_VIEWS = 5  # with fewer, 30 % of the others are none
 

@@ -9,13 +9,13 @@ from typing import ClassVar, Unpack
 
 from torch import Tensor
 
-from tpt.backbones.clip import CLIP
 from tpt.checks import real_number, whole_number
+from tpt.clip.model import CLIP
+from tpt.clip.prompts.text_bank import TextSettings
 from tpt.errors import UserError
-from tpt.functional import log_probabilities
-from tpt.functional.online import balanced, pulled
+from tpt.methods.functional import log_probabilities
+from tpt.methods.functional.online import balanced, pulled
 from tpt.methods.stream import Seen, State, StreamMethod
-from tpt.prompts.text_bank import TextSettings
 
 log = logging.getLogger(__name__)
 FEW = 20  # images a class, below which it may lose against zero-shot

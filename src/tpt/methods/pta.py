@@ -8,11 +8,11 @@ from typing import ClassVar, Unpack
 import torch.nn.functional as F
 from torch import Tensor
 
-from tpt.backbones.clip import CLIP
 from tpt.checks import real_number
-from tpt.functional.online import prototypes
+from tpt.clip.model import CLIP
+from tpt.clip.prompts.text_bank import TextSettings
+from tpt.methods.functional.online import prototypes
 from tpt.methods.stream import Feature, Seen, State, StreamMethod
-from tpt.prompts.text_bank import TextSettings
 
 
 class PTA(StreamMethod):

@@ -9,13 +9,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from tpt.backbones.clip import CLIP
 from tpt.checks import whole_number
-from tpt.functional.objectives import rewarded_cross_entropy
+from tpt.clip.model import CLIP
+from tpt.clip.prompts.context import words_around
+from tpt.clip.prompts.learner import clean_name
 from tpt.methods.base import REWARD_FEATURES, gather_views
+from tpt.methods.functional.objectives import rewarded_cross_entropy
 from tpt.methods.tpt import TPT
-from tpt.prompts.context import words_around
-from tpt.prompts.learner import clean_name
 
 CLIP_SCORE = 2.5  # factor on the cosine (Hessel et al., EMNLP 2021)
 PLACEHOLDER = "X"  # stands for each vector of a context without words

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from tpt.errors import UserError
-from tpt.functional import marginal_entropy
-from tpt.functional.objectives import mean_view_entropy
 from tpt.methods.base import ShownViews
+from tpt.methods.functional import marginal_entropy
+from tpt.methods.functional.objectives import mean_view_entropy
 from tpt.methods.tpt import TPT
 
 

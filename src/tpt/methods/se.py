@@ -8,13 +8,13 @@ from typing import ClassVar, Unpack
 import torch
 from torch import Tensor
 
-from tpt.backbones.clip import CLIP
 from tpt.checks import real_number
+from tpt.clip.model import CLIP
+from tpt.clip.prompts.text_bank import TextSettings
 from tpt.errors import UserError
-from tpt.functional import entropy, log_probabilities, marginal_entropy
-from tpt.functional.mixture import confident_augmented, mixed, more_uncertain, squared_share
 from tpt.methods.base import Adaptation, Method, gather_views
-from tpt.prompts.text_bank import TextSettings
+from tpt.methods.functional import entropy, log_probabilities, marginal_entropy
+from tpt.methods.functional.mixture import confident_augmented, mixed, more_uncertain, squared_share
 
 CONFIDENT = 6  # augmented views in the mixture, whatever their number
 

@@ -11,11 +11,11 @@ from typing import ClassVar, Literal, Unpack, get_args
 import torch
 from torch import Tensor
 
-from tpt.backbones.clip import CLIP
+from tpt.clip.model import CLIP
+from tpt.clip.prompts.text_bank import TextSettings
 from tpt.errors import UserError
-from tpt.functional import entropy, marginal_entropy, select_confident
 from tpt.methods.base import Adaptation, Method, check_share
-from tpt.prompts.text_bank import TextSettings
+from tpt.methods.functional import entropy, marginal_entropy, select_confident
 
 Feature = Literal["view0", "confident"]
 State = dict[str, Tensor]

@@ -8,12 +8,12 @@ from typing import ClassVar, Unpack
 
 from torch import Tensor
 
-from tpt.backbones.clip import CLIP
 from tpt.checks import real_number, whole_number
+from tpt.clip.model import CLIP
+from tpt.clip.prompts.text_bank import TextSettings
 from tpt.errors import UserError
-from tpt.functional.caches import EMPTY, affinities, keep_surest
+from tpt.methods.functional.caches import EMPTY, affinities, keep_surest
 from tpt.methods.stream import Feature, Seen, State, StreamMethod
-from tpt.prompts.text_bank import TextSettings
 
 
 class TDA(StreamMethod):

@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tpt.backbones.clip import CLIP
 from tpt.checks import real_number, whole_number
-from tpt.functional import marginal_entropy, num_selected
+from tpt.clip.model import CLIP
+from tpt.clip.prompts.text_bank import TextSettings
 from tpt.methods.base import Adaptation, Method, check_share, gather_views, select_views
+from tpt.methods.functional import marginal_entropy, num_selected
 from tpt.methods.tuner import ELEMENTWISE, refuse_inference_mode
-from tpt.prompts.text_bank import TextSettings
 
 
 class TPS(Method):

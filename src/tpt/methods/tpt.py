@@ -8,15 +8,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tpt.backbones.clip import CLIP
 from tpt.checks import whole_number
+from tpt.clip.model import CLIP
+from tpt.clip.prompts.conditional import ConditionalContext
+from tpt.clip.prompts.context import Context
 from tpt.errors import UserError
-from tpt.functional import marginal_entropy, num_selected
-from tpt.functional.objectives import lowers_marginal_entropy
 from tpt.methods.base import Adaptation, Method, check_share, select_views
+from tpt.methods.functional import marginal_entropy, num_selected
+from tpt.methods.functional.objectives import lowers_marginal_entropy
 from tpt.methods.tuner import MAX_TOKENS, Penalty, PromptTuner, graph_tokens, refuse_inference_mode
-from tpt.prompts.conditional import ConditionalContext
-from tpt.prompts.context import Context
 
 
 class TPT(Method):
@@ -110,7 +110,7 @@ class TPT(Method):
         )
 
     def objective(self, logits_BSK: Tensor, text_BKE: Tensor, *per_image: Tensor) -> Tensor:
-        """(B,) the loss, see `tpt.functional.objectives`: the marginal entropy of the selected views."""
+        """(B,) the loss, see `tpt.methods.functional.objectives`: the marginal entropy of the selected views."""
         return lowers_marginal_entropy(logits_BSK, text_BKE)
 
     def penalty(self) -> Penalty | None:

@@ -10,9 +10,9 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-from tpt.backbones.text_tower import TextTower
 from tpt.checks import real_number, whole_number
-from tpt.prompts.learner import PromptLearner
+from tpt.clip.prompts.learner import PromptLearner
+from tpt.clip.text_tower import TextTower
 
 # They update each coordinate by itself, so one optimizer over B stacked contexts acts as B optimizers.
 ELEMENTWISE = (
@@ -37,7 +37,7 @@ Penalty = Callable[[Tensor], Tensor]
 
 
 class Objective(Protocol):
-    """The loss that is minimised, see `tpt.functional.objectives`."""
+    """The loss that is minimised, see `tpt.methods.functional.objectives`."""
 
     def __call__(self, logits_BSK: Tensor, text_BKE: Tensor, *per_image: Tensor) -> Tensor:
         """(B,) losses of B images, each from its own logits alone."""

@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from tpt.backbones.clip import CLIP
 from tpt.checks import real_number
-from tpt.functional import log_probabilities, marginal_entropy
-from tpt.functional.mixture import confident_augmented, linear_share, mixed, more_uncertain
-from tpt.functional.objectives import reverse_cross_entropy
+from tpt.clip.model import CLIP
 from tpt.methods.base import Adaptation, gather_views
+from tpt.methods.functional import log_probabilities, marginal_entropy
+from tpt.methods.functional.mixture import confident_augmented, linear_share, mixed, more_uncertain
+from tpt.methods.functional.objectives import reverse_cross_entropy
 from tpt.methods.se import refuse_no_augmented, with_image
 from tpt.methods.tpt import TPT
 

@@ -9,11 +9,11 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from tpt.backbones.clip import CLIP
 from tpt.checks import whole_number
-from tpt.functional import marginal_entropy, num_selected
+from tpt.clip.model import CLIP
+from tpt.clip.prompts.text_bank import TextSettings
 from tpt.methods.base import Adaptation, Method, check_share, gather_views, select_views
-from tpt.prompts.text_bank import TextSettings
+from tpt.methods.functional import marginal_entropy, num_selected
 
 
 class ViewEnsemble(Method):

@@ -8,11 +8,11 @@ from typing import ClassVar, Unpack
 import torch
 from torch import Tensor
 
-from tpt.backbones.clip import CLIP
-from tpt.functional import entropy, log_probabilities, marginal_entropy, num_selected
-from tpt.functional.voting import break_ties, votes_of
+from tpt.clip.model import CLIP
+from tpt.clip.prompts.text_bank import TextSettings
 from tpt.methods.base import Adaptation, Method, check_share, gather_views
-from tpt.prompts.text_bank import TextSettings
+from tpt.methods.functional import entropy, log_probabilities, marginal_entropy, num_selected
+from tpt.methods.functional.voting import break_ties, votes_of
 
 
 class ZERO(Method):

@@ -8,10 +8,10 @@ from typing import ClassVar, Unpack
 import torch
 from torch import Tensor
 
-from tpt.backbones.clip import CLIP
-from tpt.functional import entropy
+from tpt.clip.model import CLIP
+from tpt.clip.prompts.text_bank import TextSettings
 from tpt.methods.base import Adaptation, Method
-from tpt.prompts.text_bank import TextSettings
+from tpt.methods.functional import entropy
 
 
 class ZeroShot(Method):

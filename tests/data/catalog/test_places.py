@@ -14,8 +14,8 @@ from scipy.io import savemat
 
 from tests.own_lists import remove_splits, write_own_lists
 from tests.paper_tree import FOLDERS, SPLITS, paper_tree, rows_of, write
+from tpt.cli.programs.data import main
 from tpt.data import catalog_datasets, read_entry, validation_entry
-from tpt.data.__main__ import main
 from tpt.data.catalog import CATALOG
 from tpt.data.catalog.names import imagenet_classes
 from tpt.data.few_shot import draw_shots

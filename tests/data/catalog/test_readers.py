@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.paper_tree import AIRCRAFT, FOLDERS, SPLITS, UNLISTED, paper_tree
-from tpt.data.__main__ import main
+from tpt.cli.programs.data import main
 from tpt.data.catalog import CATALOG, CROSS_DATASET, NATURAL_SHIFT, catalog_datasets, read_entry
 from tpt.data.catalog.names import imagenet_classes
 from tpt.errors import DataError

@@ -1,5 +1,0 @@
-"""View features on disk, shared by runs that encode the same images in the same way."""
-
-from tpt.cache.cache import CachedViews, FeatureCache, KnownViews
-
-__all__ = ["CachedViews", "FeatureCache", "KnownViews"]

@@ -1,0 +1,174 @@
+"""The parts of a run, made of the configuration without running it: backbone, views, method."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import hydra
+import torch
+from hydra.errors import HydraException, InstantiationException
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from tpt.cli.places import config_dir
+from tpt.cli.quoting import for_hydra
+from tpt.clip.model import CLIP
+from tpt.engine.tasks import MethodMaker
+from tpt.errors import UserError
+from tpt.methods import Method
+
+USED = ("backbone", "context", "method", "views")  # sections that parts are made of
+OPEN_CLIP = "open_clip"  # the option of conf/backbone for names that are no option
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts that make answers.
+
+    Args:
+        clip: the frozen backbone, where it computes.
+        views: image, identity -> views; or one maker for datasets whose `augmix` is true and one for the others.
+        make_method: dataset -> method.
+    """
+
+    clip: CLIP
+    views: Any
+    make_method: MethodMaker
+
+    @staticmethod
+    def of(cfg: DictConfig, clip: CLIP | None = None, device: str | torch.device | None = None) -> Parts:
+        """The parts that a configuration describes.
+
+        Args:
+            cfg: as `compose` gives it.
+            clip: a backbone in place of the one that is described.
+            device: where to compute; None leaves a given backbone where it is, and else takes a GPU if there is one.
+
+        Raises:
+            UserError: a component does not know a setting, or refuses it.
+        """
+        for section in USED if clip is None else USED[1:]:
+            for key in sorted(OmegaConf.missing_keys(cfg[section])):
+                raise UserError(f"Expected a value for `{key}`, got none; give one.")
+        try:
+            if clip is None:
+                device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+                clip = instantiate(cfg.backbone, device=str(device))
+            elif device is not None:
+                clip = clip.to(device)
+            views = instantiate(cfg.views)(image_size=clip.image_size, mean=clip.mean, std=clip.std)
+            return Parts(clip, views, MethodMaker(clip, instantiate(cfg.context), instantiate(cfg.method)))
+        except InstantiationException as error:
+            raise UserError(_first_line(error.__cause__ or error)) from error
+
+    def on_one_view(self) -> Parts:
+        """The same with view 0 alone if the method uses no other view, so that no other is made."""
+        if self.make_method.about()["selects"]:
+            return self
+        makers = self.views
+        one = {key: maker.more(1) for key, maker in makers.items()} if isinstance(makers, Mapping) else makers.more(1)
+        return replace(self, views=one)
+
+
+def compose(
+    groups: Iterable[tuple[str, str]] = (), values: Iterable[tuple[str, Any]] = (), overrides: Sequence[str] = ()
+) -> DictConfig:
+    """The configuration of test_time.py.
+
+    Args:
+        groups: group -> option; a backbone that is no option of `conf/backbone` is a model name of open_clip.
+        values: dotted key -> value, taken as it is.
+        overrides: as on the command line.
+
+    Raises:
+        UserError: there is no such option or setting.
+    """
+    given = choose(groups)
+    try:
+        with hydra.initialize_config_dir(str(config_dir().resolve()), version_base="1.3"):
+            cfg = hydra.compose("test_time", given)
+            cfg = _overridden(cfg, given, overrides)
+        for key, value in values:
+            if OmegaConf.select(cfg, key, throw_on_missing=False) is None and not _has(cfg, key):
+                raise UserError(f"Expected a setting that exists, got {key!r}; {_about(key, cfg)}.")
+            with open_dict(cfg):
+                OmegaConf.update(cfg, key, _literal(key, value))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(_first_line(error)) from error
+    return cfg
+
+
+def _overridden(cfg: DictConfig, given: Sequence[str], overrides: Sequence[str]) -> DictConfig:
+    """The configuration with more settings, as on the command line."""
+    if not overrides:
+        return cfg
+    try:
+        return hydra.compose("test_time", [*given, *overrides])
+    except HydraException as error:
+        unknown = re.match(r"Could not override '([^']+)'", str(error))
+        if unknown is None:
+            raise
+        raise UserError(f"Expected a setting that exists, got {unknown[1]!r}; {_about(unknown[1], cfg)}.") from error
+
+
+def choose(groups: Iterable[tuple[str, str]]) -> list[str]:
+    """What chooses options on a command line.
+
+    Args:
+        groups: group -> option; a backbone that is no option of `conf/backbone` is a model name of open_clip.
+
+    Raises:
+        UserError: there is no such option.
+    """
+    chosen = []
+    for group, option in groups:
+        if group == "backbone" and option not in options(group):
+            chosen += [f"{group}={OPEN_CLIP}", f"backbone.name={for_hydra(option)}"]
+        else:
+            chosen.append(f"{group}={known_option(group, option)}")
+    return chosen
+
+
+def options(group: str) -> list[str]:
+    """The options of a group of the configuration."""
+    return sorted(path.stem for path in (config_dir() / group).glob("*.yaml") if not path.stem.startswith("_"))
+
+
+def known_option(group: str, option: str) -> str:
+    """The option itself; raises a UserError that lists the options."""
+    if option not in options(group):
+        raise UserError(f"Expected a {group} out of {', '.join(options(group))}, got {option!r}; choose one of them.")
+    return option
+
+
+def looks_at_one_view(method: str) -> bool:
+    """Whether an option of `conf/method` uses view 0 alone, so that other views would be wasted."""
+    made = get_object(OmegaConf.load(config_dir() / "method" / f"{known_option('method', method)}.yaml")["_target_"])
+    return isinstance(made, type) and issubclass(made, Method) and not made.selects
+
+
+def _has(cfg: DictConfig, key: str) -> bool:
+    *path, last = key.split(".")
+    node = OmegaConf.select(cfg, ".".join(path)) if path else cfg
+    return isinstance(node, DictConfig) and last in node.keys()  # noqa: SIM118 -- `in` is false for missing values
+
+
+def _about(key: str, cfg: DictConfig) -> str:
+    node = OmegaConf.select(cfg, key.rsplit(".", maxsplit=1)[0]) if "." in key else cfg
+    names = [str(name) for name in node] if isinstance(node, DictConfig) else []
+    return f"there {'is ' + ', '.join(n for n in names if not n.startswith('_')) if names else 'is no such section'}"
+
+
+def _literal(key: str, value: Any) -> Any:
+    """The value, which must be no interpolation: Hydra resolves twice, so that none can be quoted."""
+    if isinstance(value, str) and "${" in value:
+        raise UserError(f"Expected a value without '${{' for `{key}`, got {value!r}; rename it.")
+    return value
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,131 @@
+"""What a look shows, as HTML that needs nothing from outside."""
+
+from __future__ import annotations
+
+import base64
+import io
+from html import escape
+
+import numpy as np
+from PIL import Image
+
+from tpt.cli.demo.look import Look
+
+TOP = 5  # likeliest classes, before and after
+SIDE = 112  # of a view, in pixels
+FORMAT = "WEBP"
+
+# The colours are those of the figures; text and surfaces are the page's own, in the light and in the dark.
+CSS = """
+.tpt-answers { display: grid; grid-template-columns: 1fr 1fr; gap: 12px; }
+.tpt-card { border: 1px solid var(--border-color-primary); border-radius: 12px; padding: 14px 18px;
+  background: var(--background-fill-secondary); }
+.tpt-card.after { border-color: #0072B2; box-shadow: inset 4px 0 0 #0072B2; }
+.tpt-card .when { font-size: 12px; letter-spacing: .06em; text-transform: uppercase;
+  color: var(--body-text-color-subdued); }
+.tpt-card .what { font-size: 24px; font-weight: 650; line-height: 1.25; overflow-wrap: anywhere; }
+.tpt-card .sure { font-variant-numeric: tabular-nums; color: var(--body-text-color-subdued); }
+.prose .tpt-bars, .tpt-bars { width: 100%; border-collapse: collapse; border: none; margin-top: 14px;
+  font-variant-numeric: tabular-nums; }
+.prose .tpt-bars :is(tr, th, td), .tpt-bars :is(tr, th, td) { border: none; background: none; }
+.tpt-bars th { font-size: 12px; font-weight: 500; text-align: left; padding: 2px 8px;
+  color: var(--body-text-color-subdued); }
+.prose .tpt-bars td, .tpt-bars td { padding: 4px 8px; border-top: 1px solid var(--border-color-primary);
+  vertical-align: middle; }
+.tpt-bars td.name { width: 26%; overflow-wrap: anywhere; }
+.tpt-bars tr.answer td.name { font-weight: 650; }
+.tpt-bars td.number { width: 7ch; text-align: right; white-space: nowrap; }
+.tpt-bars td.change { width: 9ch; text-align: right; white-space: nowrap; color: var(--body-text-color-subdued); }
+.tpt-bar { height: 12px; border-radius: 6px; background: var(--border-color-primary); overflow: hidden; }
+.tpt-bar i { display: block; height: 100%; border-radius: 6px; background: #8a8f98; }
+.tpt-bar.after i { background: #0072B2; }
+.tpt-views { display: grid; grid-template-columns: repeat(auto-fill, minmax(84px, 1fr)); gap: 10px; }
+.tpt-views figure { margin: 0; text-align: center; font-size: 12px; font-variant-numeric: tabular-nums;
+  color: var(--body-text-color-subdued); }
+.tpt-views img { width: 100%; margin-bottom: 5px; aspect-ratio: 1; border-radius: 6px; display: block;
+  box-sizing: border-box; border: 1px solid var(--border-color-primary); }
+.tpt-views figure.selected img { border: none; outline: 4px solid #0072B2; outline-offset: -1px; }
+.tpt-views figure.selected { color: var(--body-text-color); font-weight: 650; }
+.tpt-note { margin: 18px 0 10px; color: var(--body-text-color-subdued); font-size: 14px; }
+.tpt-cost { display: flex; flex-wrap: wrap; gap: 4px 18px; font-variant-numeric: tabular-nums; font-size: 14px;
+  margin-top: 14px; color: var(--body-text-color-subdued); }
+.tpt-cost b { color: var(--body-text-color); font-weight: 600; }
+.tpt-empty { color: var(--body-text-color-subdued); padding: 48px 0; text-align: center; }
+"""
+NOTHING_YET = '<div class="tpt-empty">Drop a picture, or choose a drawing, and press <b>Look</b>.</div>'
+
+
+def answers_html(look: Look) -> str:
+    """The answers before and after, the likeliest classes of both side by side, and what it cost."""
+    one, other = int(look.before.argmax()), int(look.after.argmax())
+    cards = _card("before", look.class_names[one], look.before[one]) + _card(
+        "after", look.class_names[other], look.after[other], "the same answer" if one == other else "another answer"
+    )
+    rows = "".join(_row(look, k, k == other) for k in likeliest(look))
+    head = "<tr><th></th><th colspan=2>before</th><th colspan=2>after</th><th></th></tr>"
+    return f'<div class="tpt-answers">{cards}</div><table class="tpt-bars">{head}{rows}</table>{cost_html(look)}'
+
+
+def likeliest(look: Look) -> list[int]:
+    """The classes that are among the likeliest before or after, by their probability after."""
+    found = {int(k) for p in (look.before, look.after) for k in np.argsort(-p, kind="stable")[:TOP]}
+    return sorted(found, key=lambda k: -float(look.after[k]))
+
+
+def _card(when: str, what: str, probability: float, remark: str = "") -> str:
+    sure = f"{100 * probability:.1f} %" + (f", {remark}" if remark else "")
+    return (
+        f'<div class="tpt-card {when}"><div class="when">{when}</div><div class="what">{escape(what)}</div>'
+        f'<div class="sure">{sure}</div></div>'
+    )
+
+
+def _row(look: Look, k: int, answer: bool) -> str:
+    before, after = (100 * float(p[k]) for p in (look.before, look.after))
+    bars = (
+        f'<td><div class="tpt-bar {when}"><i style="width:{value:.2f}%"></i></div></td>'
+        f'<td class="number">{value:.1f} %</td>'
+        for when, value in (("before", before), ("after", after))
+    )
+    return (
+        f'<tr class="{"answer" if answer else ""}"><td class="name">{escape(look.class_names[k])}</td>{"".join(bars)}'
+        f'<td class="change">{_signed(after - before)}</td></tr>'
+    )
+
+
+def _signed(points: float) -> str:
+    """Percentage points with their sign; a zero has none."""
+    return "0.0" if abs(points) < 0.05 else f"{points:+.1f}".replace("-", "\N{MINUS SIGN}")
+
+
+def cost_html(look: Look) -> str:
+    """Seconds in all, and of each stage."""
+    stages = "".join(f"<span>{escape(stage)} <b>{seconds:.2f} s</b></span>" for stage, seconds in look.seconds.items())
+    return f'<div class="tpt-cost"><span>in all <b>{sum(look.seconds.values()):.2f} s</b></span>{stages}</div>'
+
+
+def views_html(look: Look) -> str:
+    """The views in their order, the selected ones framed."""
+    chosen = set(look.selected)
+    tiles = "".join(_tile(look, view, view in chosen) for view in look.order)
+    said = f"{len(chosen)} of {len(look.order)} views selected (framed); below each, its {escape(look.value_name)}."
+    return f'<p class="tpt-note">{said}</p><div class="tpt-views">{tiles}</div>'
+
+
+def _tile(look: Look, view: int, selected: bool) -> str:
+    name = "the picture" if view == 0 else f"view {view}"
+    kind = "selected" if selected else "other"
+    return (
+        f'<figure class="{kind}"><img alt="{name}" title="{name}" src="{data_uri(look.pixels[view])}">'
+        f"{look.values[view]:.2f}{' · picture' if view == 0 else ''}</figure>"
+    )
+
+
+def data_uri(pixels: np.ndarray) -> str:
+    """An image (H, W, 3) as an address that holds it."""
+    image = Image.fromarray(pixels)
+    if max(image.size) > SIDE:
+        image.thumbnail((SIDE, SIDE))
+    buffer = io.BytesIO()
+    image.save(buffer, FORMAT, quality=85)
+    return f"data:image/{FORMAT.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"

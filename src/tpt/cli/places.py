@@ -1,0 +1,50 @@
+"""The programs: what an installed package puts on the command line, and where their configuration lies."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+# Console program -> (module whose `main` it calls, some by way of `opening`; what it is for), as in pyproject.toml.
+PROGRAMS = {
+    "tpt-test": ("tpt.cli.programs.test_time", "test-time prompt tuning and other methods; test_time.py of a checkout"),
+    "tpt-train": ("tpt.cli.programs.train_coop", "few-shot training of a context, CoOp and CoCoOp; train_coop.py"),
+    "tpt-predict": ("tpt.cli.programs.predict", "answers for your own pictures, without labels, as a table"),
+    "tpt-demo": ("tpt.cli.programs.demo", "a page to look at: one picture, its views, the answers before and after"),
+    "tpt-report": ("tpt.cli.programs.report", "tables and figures of runs, beside the published numbers"),
+    "tpt-data": ("tpt.cli.programs.data", "checks and downloads the paper's datasets"),
+    "tpt-cache": ("tpt.cli.programs.cache", "shows and clears the feature cache"),
+}
+SEARCHED = "hydra.searchpath"
+
+
+def config_dir() -> Path:
+    """The folder of the YAML files: inside an installed package, beside pyproject.toml in a checkout."""
+    package = Path(__file__).parents[1]
+    installed, checkout = package / "conf", package.parents[1] / "conf"
+    return installed if installed.is_dir() else checkout
+
+
+def config_dirs(arguments: Sequence[str]) -> list[Path]:
+    """The folders that options are looked for in: a user's own, then the project's.
+
+    Args:
+        arguments: of the command line, on which `--config-dir` and `hydra.searchpath` name a user's.
+    """
+    own: list[str] = []
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        key, _, value = argument.partition("=")
+        if key in ("--config-dir", "-cd"):
+            own.append(value or following)
+        elif key.lstrip("+") == SEARCHED:
+            own += re.findall(r"""file://([^,\]"']+)""", value)
+    return [*(Path(folder).expanduser().absolute() for folder in own), config_dir()]
+
+
+def command(config_name: str) -> str:
+    """How a program is called where this one was: `tpt-test`, or `python test_time.py` in a checkout."""
+    if Path(sys.argv[0]).suffix == ".py":
+        return f"python {config_name}.py"
+    return next(name for name, (module, _) in PROGRAMS.items() if module.endswith(f".{config_name}"))

@@ -1,0 +1,88 @@
+"""tpt-cache show: what the feature cache holds.  clear: delete its entries."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from tpt.cli.errors import told
+from tpt.data.cache.eviction import ABOUT, Segment, clear, segments
+from tpt.data.cache.segment import SegmentReader
+from tpt.engine.printing import printable, say
+from tpt.files import read_bytes
+
+DEFAULT = "~/.cache/tpt/features"  # as in conf/cache/on.yaml
+MAX_ABOUT_BYTES = 2**20
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0, or 1 with one sentence if the cache cannot be cleared."""
+    with told():
+        return _command(arguments)
+
+
+def _command(arguments: list[str] | None) -> int:
+    parser = argparse.ArgumentParser(prog="tpt-cache", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, what in (("show", "what the cache holds"), ("clear", "delete its entries, and nothing else")):
+        command = commands.add_parser(name, help=what)
+        default = os.environ.get("TPT_CACHE") or DEFAULT
+        command.add_argument("folder", nargs="?", default=default, help=f"default $TPT_CACHE, else {DEFAULT}")
+    args = parser.parse_args(arguments)
+    folder = Path(args.folder).expanduser()
+    if args.command == "show":
+        show(folder)
+        return 0
+    say(f"{clear(folder) / 1e6:,.1f} MB deleted in {folder}")
+    return 0
+
+
+def show(folder: Path) -> None:
+    """Prints the parts of a cache, the most recently used first."""
+    spaces: dict[Path, list[Segment]] = {}
+    for segment in segments(folder):
+        spaces.setdefault(segment.stem.parent, []).append(segment)
+    table = Table("backbone", "precision", "views", "device", show_edge=False, pad_edge=False)
+    for name in ("images", "MB", "last used"):
+        table.add_column(name, justify="right")
+    for space, parts in sorted(spaces.items(), key=lambda item: -max(s.used for s in item[1])):
+        entries = [entry for part in parts for entry in SegmentReader(part.stem).new_entries()]
+        most = max((entry.views for entry in entries), default=0)
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(max(part.used for part in parts)))
+        counts = (f"{len({entry.key for entry in entries}):,}", f"{sum(s.bytes for s in parts) / 1e6:,.1f}", used)
+        table.add_row(*(escape(printable(cell)) for cell in (*space_row(space / ABOUT, most), *counts)))
+    console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160)
+    if spaces:
+        console.print(table)
+    total = sum(part.bytes for parts in spaces.values() for part in parts)
+    say(f"{total / 1e6:,.1f} MB in {folder}")
+
+
+def space_row(file: Path, most: int) -> tuple[str, str, str, str]:
+    """Backbone, precision, views and device of a part, as far as its file can be read."""
+    about: Any = {}
+    with suppress(OSError, ValueError, RecursionError):  # it is for show alone
+        about = json.loads(read_bytes(file, MAX_ABOUT_BYTES))
+
+    def at(*path: str) -> Any:
+        node = about
+        for step in path:
+            node = node.get(step) if isinstance(node, dict) else None
+        return node
+
+    views = f"{most}, {'AugMix' if at('views', 'augmix') else 'crops'}, seed {at('views', 'seed')}"
+    return str(at("backbone")), str(at("encoder", "backbone_precision")), views, str(at("encoder", "device"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""tpt-data check: which of the paper's datasets are there, and are they whole?  fetch KEY: download one."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from tpt.checks import whole_number
+from tpt.cli.errors import NO_SKIPPING, in_words_of, told
+from tpt.data.catalog import CATALOG, find_all, read_entry
+from tpt.data.dataset import ImageDataset
+from tpt.data.fetch import fetch
+from tpt.data.sources import SOURCES
+from tpt.engine.printing import printable, say
+from tpt.errors import BadImageError, DataError
+
+# How settings of a run are called on this command line.
+WORDS = (
+    (r"\bdata\.root\b", "--root"),
+    NO_SKIPPING,
+)
+SAMPLE = 8  # images of each dataset that are opened
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0 if everything asked for is there and usable, 1 if not, 2 for a wrong command line."""
+    with told(lambda error: in_words_of(error, WORDS)):
+        return _command(arguments)
+
+
+def _command(arguments: list[str] | None) -> int:
+    parser = argparse.ArgumentParser(prog="tpt-data", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    check = commands.add_parser("check", help="count images and classes against the paper's test sets")
+    get = commands.add_parser("fetch", help=f"download and unpack: {', '.join(SOURCES)}")
+    check.add_argument("keys", nargs="*", metavar="KEY", help="which datasets; all if none is named")
+    check.add_argument(
+        "--open", type=int, default=SAMPLE, metavar="N", help=f"open N images of each; default {SAMPLE}, 0 none"
+    )
+    get.add_argument("keys", nargs="+", metavar="KEY", help="which datasets")
+    for command in (check, get):
+        command.add_argument(
+            "--root", default=os.environ.get("TPT_DATA"), help="folder of all datasets; default $TPT_DATA"
+        )
+    args = parser.parse_args(arguments)
+    unknown = [key for key in args.keys if key not in CATALOG]
+    sample = whole_number("--open", args.open, way_out="0 opens none") if args.command == "check" else SAMPLE
+    if not args.root or unknown:
+        wanted = (
+            f"datasets out of {', '.join(CATALOG)}, got {unknown[0]}" if unknown else "--root or TPT_DATA, got none"
+        )
+        say(f"Error: Expected {wanted}; see docs/datasets.md.", error=True)
+        return 2
+    root, failed = Path(args.root).expanduser(), 0
+    if args.command == "fetch":
+        for key in args.keys:
+            failed += not _fetch(key, root)
+    elif not root.is_dir():
+        say(f"Error: Expected the folder of all datasets at {root}, found none; set --root.", error=True)
+        return 2
+    usable = print_check(args.keys or list(CATALOG), root, sample)
+    return 0 if not failed and usable and (usable == len(args.keys) or not args.keys) else 1
+
+
+def _fetch(key: str, root: Path) -> bool:
+    """Whether it is there now."""
+    if key in SOURCES:
+        print(f"{key}: {' '.join(archive.url for archive in SOURCES[key].archives)}", flush=True)
+    try:
+        print(f"{key}: in {fetch(key, root)}", flush=True)
+    except DataError as error:
+        say(f"Error: {error}", error=True)
+        return False
+    return True
+
+
+def print_check(keys: list[str], root: Path, sample: int = SAMPLE) -> int:
+    """Prints the table; gives the number of datasets that can be used.
+
+    Args:
+        keys: of the datasets.
+        root: the folder that holds them.
+        sample: how many images of each are opened, evenly spread.
+    """
+    table = Table("dataset", "", "images", "classes", "split", show_edge=False, pad_edge=False)
+    table.add_column("where, or what is wrong", overflow="fold")
+    usable = 0
+    for key in keys:
+        entry = CATALOG[key]
+        try:
+            with _quiet():
+                dataset = read_entry(key, root)
+        except DataError as error:
+            can = f" Or: tpt-data fetch {key}" if key in SOURCES and not find_all(entry, root) else ""
+            table.add_row(
+                key, "-", f"/ {entry.images}", f"/ {entry.classes}", "", printable(f"{in_words_of(error, WORDS)}{can}")
+            )
+            continue
+        bad = _unreadable(dataset, sample)
+        usable += not bad
+        whole = len(dataset) == entry.images and len(dataset.class_names) == entry.classes
+        papers = entry.is_papers(dataset.split)
+        images, classes = f"{len(dataset)} / {entry.images}", f"{len(dataset.class_names)} / {entry.classes}"
+        state = "unreadable" if bad else "ok" if whole and papers else "differs"
+        split = dataset.split or "its folders"
+        where = (
+            f"{len(bad)} of {min(sample, len(dataset))} images opened cannot be read: {in_words_of(bad[0], WORDS)}"
+            if bad
+            else ""
+        )
+        split = split if papers else f"own: {split}"
+        table.add_row(key, state, images, classes, split, printable(where or dataset.store.root))
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
+    Console(width=width, markup=False, emoji=False, highlight=False).print(table)  # a folder may be called [old]
+    return usable
+
+
+def _unreadable(dataset: ImageDataset, sample: int) -> list[BadImageError]:
+    """What is wrong with some of its images."""
+    count = min(sample, len(dataset))
+    found = []
+    for index in (k * len(dataset) // count for k in range(count)):
+        try:
+            dataset.image(index)
+        except BadImageError as error:
+            found.append(error)
+    return found
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences the log, whose content is in the table."""
+    logger = logging.getLogger("tpt.data.catalog")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""Tables and figures of runs: `tpt-report RUN [RUN ...]`.
+
+A RUN is the directory of a run of test_time.py or of a sweep, finished, still going or killed.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from tpt.cli.errors import told
+from tpt.engine.printing import printable, say
+from tpt.errors import UserError
+from tpt.files import write_text
+from tpt.results.tables.base_to_new import base_to_new, base_to_new_grids
+from tpt.results.tables.brief import SORTS, brief_grids
+from tpt.results.tables.classes import MOST, class_grids
+from tpt.results.tables.formats import FORMATS, SUFFIXES, WIDTH, format_of, render, render_grids, terminal_width
+from tpt.results.tables.report import Report, make_report
+from tpt.results.tables.results import SOURCES
+from tpt.results.tables.runs import Run, load_runs
+from tpt.results.tables.transfer import transfer_matrices
+from tpt.results.tables.transfer_grid import transfer_grids
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(prog="tpt-report", description=__doc__)
+    made.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="directories that test_time.py made")
+    made.add_argument("--format", help=f"{', '.join(FORMATS)}; by default that of --out's suffix, or terminal")
+    made.add_argument("--out", type=Path, metavar="FILE", help=f"written instead of printed ({', '.join(SUFFIXES)})")
+    made.add_argument(
+        "--against", metavar="ROW", help="a run's directory or a row's name: every other row's difference to it"
+    )
+    made.add_argument("--brief", action="store_true", help="a line a row, the best first; for long sweeps")
+    made.add_argument("--sort", choices=SORTS, help="with --brief: what rows are sorted by; accuracy by default")
+    made.add_argument(
+        "--per-class", action="store_true", help="accuracy of each class, and the confusions that were made and mended"
+    )
+    made.add_argument(
+        "--base-to-new", action="store_true", help="harmonic means of runs with data.classes=base and data.classes=new"
+    )
+    made.add_argument("--transfer", action="store_true", help="the source x target matrix of learned contexts")
+    made.add_argument(
+        "--learned-on",
+        action="append",
+        default=[],
+        metavar="RUN=DATASET",
+        help="what the context of a run was learned on, where its training.json does not say",
+    )
+    made.add_argument("--figures", type=Path, metavar="DIR", help="also draws figures there, PNG and SVG")
+    made.add_argument(
+        "--source", nargs="*", default=list(SOURCES), metavar="DATASET", help="datasets left out of the OOD average"
+    )
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints or writes the report; one sentence and exit code 1 on a user's mistake."""
+    args = parser().parse_args(arguments)
+    with told():
+        report(args)
+
+
+def report(args: argparse.Namespace) -> None:
+    """Does what a command line asks for."""
+    format = format_of(args.format, args.out)
+    runs = load_runs(args.runs)
+    learned_on = dict(_pair(text) for text in args.learned_on)
+    if args.per_class:
+        whole = args.out is not None or format == "csv"
+        text = render_grids(*class_grids(runs, None if whole else MOST), format, _width())
+    elif args.base_to_new:
+        text = render_grids(*base_to_new_grids(base_to_new(runs)), format, _width())
+    elif args.transfer:
+        text = _transfer(runs, learned_on, format)
+    else:
+        made = make_report(runs, _against(args.against), args.source)
+        if args.brief or args.sort is not None:
+            text = render_grids(*brief_grids(made, args.sort or "accuracy"), format, _width())
+        else:
+            text = _table(made, format)
+    if args.out is None:
+        print(printable(text) if format == "terminal" else text, end="")
+    else:
+        _write(args.out, text)
+    if args.figures is not None:
+        from tpt.results.figures import draw_all  # noqa: PLC0415 -- matplotlib takes time to load
+
+        for path in draw_all(runs, args.figures, learned_on):
+            say(str(path), error=True)
+
+
+def _table(made: Report, format: str) -> str:
+    return render(made, format, _width())
+
+
+def _width() -> int:
+    return terminal_width() or WIDTH
+
+
+def _transfer(runs: Sequence[Run], learned_on: dict[str, str], format: str) -> str:
+    return render_grids(*transfer_grids(transfer_matrices(runs, learned_on)), format, _width())
+
+
+def _against(text: str | None) -> str | Sequence[Run] | None:
+    return load_runs([text]) if text is not None and Path(text).exists() else text
+
+
+def _pair(text: str) -> tuple[str, str]:
+    run, separator, name = text.rpartition("=")
+    if not separator or not run or not name:
+        raise UserError(f"Expected RUN=DATASET in --learned-on, got {text!r}; such as runs/coop=imagenet.")
+    return run, name
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(text, path)
+    except OSError as error:
+        raise UserError(
+            f"Expected a file that can be written at {path}, but {error.strerror}; choose another --out."
+        ) from error
+
+
+if __name__ == "__main__":
+    main()

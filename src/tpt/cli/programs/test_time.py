@@ -1,0 +1,94 @@
+"""Test-time prompt tuning: `tpt-test`, and `python test_time.py` in a checkout."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from hydra.utils import instantiate
+from lightning import Trainer, seed_everything
+from omegaconf import DictConfig
+
+from tpt.cli import program as cli
+from tpt.cli import starts, sweeps
+from tpt.cli.logs import stage
+from tpt.cli.programs.ending import objective
+from tpt.clip import CLIP
+from tpt.clip.prompts import refuse_misfit
+from tpt.data import EpisodeDataModule
+from tpt.data.cache import FeatureCache
+from tpt.engine.callbacks import begin, close
+from tpt.engine.tasks import AdaptationTask, MethodMaker
+from tpt.results.runs import ANOTHER, RunDirectory, about_datasets, named_files, session, write_json
+from tpt.results.tables import print_table, refuse_unanswered, results_of
+
+
+def run(cfg: DictConfig, another: str = ANOTHER) -> float | None:
+    """One run: every dataset, one table; gives a sweeper `optimized_metric`.
+
+    Args:
+        cfg: its configuration.
+        another: how to have another directory, for errors.
+    """
+    began, folder = time.perf_counter(), cli.output_dir()
+    seed_everything(cfg.seed, verbose=False)
+    make_context = instantiate(cfg.context)
+    refuse_misfit(make_context, cfg.backbone.get("name"), cfg.backbone.get("pretrained"))
+    stage(f"Loading the backbone {cfg.backbone.name or cfg.backbone.get('pretrained')}")
+    clip: CLIP = instantiate(cfg.backbone)
+    stage("Listing the images")
+    data: EpisodeDataModule = instantiate(cfg.data.module)
+    data.use_views(instantiate(cfg.views)(image_size=clip.image_size, mean=clip.mean, std=clip.std))
+    make_method = MethodMaker(clip, make_context, instantiate(cfg.method))
+    callbacks, loggers = list(instantiate(cfg.callbacks).values()), list(instantiate(cfg.logger).values())
+    trainer: Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers)
+    threads = cfg.threads or max(1, torch.get_num_threads() // trainer.num_devices)
+    config, device = cli.resolved(cfg), trainer.strategy.root_device
+    make_cache, swept = instantiate(cfg.cache), sweeps.swept("views.num_views")
+    cache: FeatureCache = make_cache(clip, device.type, str(trainer.precision), swept=swept)
+    reward = make_method.reward
+    rewards = None if reward is None else make_cache(reward, device.type, str(trainer.precision), swept=swept)
+    task = AdaptationTask(clip, make_method, data.datasets, cache=cache, reward=reward, reward_cache=rewards)
+    stage(f"Making the text features of {', '.join(d.name for d in data.datasets)}")
+    make_method.check(data.num_views())
+
+    with RunDirectory(
+        folder, resume=cfg.resume is not None, first=trainer.is_global_zero, another=another
+    ) as directory:
+        manifest = {
+            "method": cli.method_label(cfg),
+            "choices": cli.choices(),
+            "seed": cfg.seed,
+            "backbone": clip.about(),
+            "about_method": make_method.about(),
+            "reward": None if reward is None else reward.about(),
+            "context": make_method.source,
+            "context_fingerprint": make_method.fingerprint(),
+            "device": device.type,
+            "division": make_method.divide(directory.stored("division"), device, threads),
+            "encoding": cache.divide(directory.stored("encoding")),
+            "files": named_files(config),
+            "datasets": about_datasets(data.datasets),
+            "config": config,
+        }
+        task.threads = make_method.threads
+        data.use_cache(cache, rewards).leave_out(directory.begin(manifest, session(trainer.world_size), data.datasets))
+        if directory.begun_anew:
+            starts.keep(cfg, anew=True)
+        begin(trainer, directory.records, manifest, sweeps.at_hand())
+        stage("Testing")
+        trainer.test(task, datamodule=data, verbose=False)
+        if not trainer.is_global_zero:
+            return None
+        found = {**results_of(folder), "seconds": time.perf_counter() - began, "cache": cache.report()}
+        write_json(found, folder / "results.json")
+        close(trainer, found["datasets"])
+    print_table(found)
+    print(f"\nresults.json and records/ are in {folder}")
+    refuse_unanswered(found)
+    return objective(cfg.optimized_metric, found["averages"])
+
+
+def main() -> None:
+    """The program."""
+    cli.main(run, "test_time")

@@ -1,0 +1,99 @@
+"""Few-shot training of a context: `tpt-train`, and `python train_coop.py` in a checkout."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from hydra.utils import instantiate
+from lightning import Trainer, seed_everything
+from omegaconf import DictConfig
+
+from tpt.cli import program as cli
+from tpt.cli import starts, sweeps
+from tpt.cli.errors import NO_SKIPPING
+from tpt.cli.logs import stage
+from tpt.cli.programs.ending import left_out, objective, tell_learned
+from tpt.clip import CLIP
+from tpt.data import Shots, ShotsDataModule
+from tpt.engine.callbacks import ProcessGuard, TrainingProgress, describe, finish, launch
+from tpt.engine.tasks import CoCoOpTask, CoOpTask, checkpoints, save_learned
+from tpt.engine.tasks.coop_resume import WholeFiles, check_checkpoint, run_of, taking_up, use_threads
+from tpt.results.runs import (
+    TrainingDirectory,
+    about_shots,
+    as_text,
+    metrics_before,
+    session,
+    training_files,
+    write_json,
+)
+
+Task = CoOpTask | CoCoOpTask
+# How settings are called here in errors of readers of data, which serve both programs.
+WORDS = (
+    NO_SKIPPING,
+    (r"(pass )?data\.on_bad_image=skip( to leave such files out and count them)?", "remove it"),
+    (r"\bdata\.(root|class_names|num_workers|classes|path|split|limit)\b", r"shots.\1"),
+)
+
+
+def run(cfg: DictConfig) -> float | None:
+    """One run: a context learned by CoOp or CoCoOp, for `test_time.py context=coop context.path=...`."""
+    began = time.perf_counter()
+    seed_everything(cfg.seed, verbose=False)
+    stage(f"Loading the backbone {cfg.backbone.name or cfg.backbone.get('pretrained')}")
+    clip: CLIP = instantiate(cfg.backbone)
+    stage("Drawing the shots")
+    shots: Shots = instantiate(cfg.shots.draw)
+    data: ShotsDataModule = instantiate(cfg.shots.module)(shots=shots).use_image_size(clip.image_size)
+    drawn = {"shots": cfg.shots.k, "dataset": cfg.shots.get("key")}
+    task: Task = instantiate(cfg.learner)(clip=clip, class_names=data.class_names, **drawn)
+    folder, loggers = cli.output_dir(), list(instantiate(cfg.logger).values())
+    callbacks = [*checkpoints(folder, validates=shots.val is not None), TrainingProgress(), ProcessGuard(folder)]
+    settings = {"max_epochs": task.epochs, "callbacks": callbacks, "logger": loggers, "plugins": [WholeFiles()]}
+    trainer: Trainer = instantiate(cfg.trainer, **settings)
+    made = {"method": cli.choices()["learner"], "choices": cli.choices(), "backbone": clip.about()}
+    config, device = cli.resolved(cfg), trainer.strategy.root_device
+    with TrainingDirectory(folder, cfg.resume, first=trainer.is_global_zero) as directory:
+        if (checkpoint := directory.checkpoint) is not None:
+            directory.goes_on_from(run_of(checkpoint), config)
+            check_checkpoint(checkpoint, task, trainer)
+        division = use_threads(directory.stored("division"), device, trainer.num_devices)
+        about = {**made, "config": config, "device": device.type, "division": division}
+        manifest, now = {**about, "files": training_files(config), **about_shots(shots)}, session(trainer.world_size)
+        task.run_text = as_text(manifest, now)
+        directory.begin(manifest, now)
+        if directory.begun_anew:
+            starts.keep(cfg, anew=True)
+        describe(loggers, manifest, sweeps.at_hand())
+        stage(f"Training for {task.epochs} epochs on {len(shots.train)} images of {len(data.class_names)} classes")
+        launch(trainer)
+        with taking_up(checkpoint, trainer):
+            trainer.fit(task, data, ckpt_path=checkpoint, weights_only=None if checkpoint is None else True)
+        finish(trainer)
+        if not trainer.is_global_zero:
+            return None
+        found = {"seed": cfg.seed, "choices": made["choices"], "backbone": made["backbone"], "config": config}
+        ended = {**now, "seconds": time.perf_counter() - began}
+        metrics = _save(task, trainer, shots, {"learner": made["method"], **found, **ended}, cfg.public_layout)
+    return objective(cfg.optimized_metric, metrics)
+
+
+def _save(task: Task, trainer: Trainer, shots: Shots, about: dict[str, Any], public_layout: bool) -> dict[str, float]:
+    """Writes what was learned and `training.json`, says what comes next, and gives the metrics."""
+    folder = cli.output_dir()
+    files = save_learned(folder, task, task.clip, public_layout)
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()} or metrics_before(folder)
+    found = {"context": task.context().source, "epochs": task.epochs, "metrics": metrics, "files": files}
+    of_start = [note] if (note := task.learner.context.note) else []
+    notes = [*of_start, *left_out(trainer), *shots.notes, *shots.train.notes]
+    drawn = {"notes": notes, "class_names": shots.train.class_names, "drawn": shots.files()}
+    write_json({**about, **found, **drawn}, folder / "training.json")
+    tell_learned(notes, metrics, about["learner"], folder / files["last"])
+    return metrics
+
+
+def main() -> None:
+    """The program."""
+    cli.main(run, "train_coop", WORDS)

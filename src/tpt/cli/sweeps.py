@@ -1,0 +1,99 @@
+"""Hydra's sweep around a job."""
+
+from __future__ import annotations
+
+import logging
+import math
+import shlex
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from tpt.cli.settings import values_of
+from tpt.errors import UserError
+from tpt.results.runs.sweep import Sweep
+
+log = logging.getLogger(__name__)
+
+
+def overrides() -> list[Override]:
+    """The overrides that the current sweep was started with, its experiment's first; none outside a sweep."""
+    of_experiments = OmegaConf.select(_saved(), "hydra.sweeper.params", default=None) or {}
+    given = [f"{name}={values}" for name, values in of_experiments.items()]
+    return list(OverridesParser.create().parse_overrides([*given, *given_settings()]))
+
+
+def given_settings() -> list[str]:
+    """The overrides on the command line of the current sweep; none outside a sweep."""
+    found: Any = OmegaConf.select(_saved(), "hydra.overrides.task", default=None) or []
+    return [str(setting) for setting in found]
+
+
+def _saved() -> Any:
+    """The file that Hydra wrote when the current sweep began; empty outside a sweep."""
+    now: Any = HydraConfig.get()
+    saved = Path(now.sweep.dir) / "multirun.yaml"
+    return OmegaConf.load(saved) if now.mode is RunMode.MULTIRUN and saved.is_file() else OmegaConf.create()
+
+
+def swept(key: str) -> list[Any]:
+    """The values that the current sweep gives to a setting; none if it gives none, and outside a sweep."""
+    values: list[Any] = []
+    for override in overrides():
+        if override.key_or_group == key:  # of several, Hydra takes the last
+            values = values_of(override)
+    return values
+
+
+def at_hand() -> Sweep | None:
+    """The sweep that this job belongs to; None outside a sweep."""
+    now: Any = HydraConfig.get()
+    if now.mode is not RunMode.MULTIRUN:
+        return None
+    chosen = now.runtime.choices
+    given = {override.get_key_element(): override for override in overrides()}  # of several, Hydra takes the last
+    varied = {key for key, override in given.items() if override.is_sweep_override()}
+    return Sweep(
+        folder=Path(now.sweep.dir).resolve(),
+        job=int(now.job.num),
+        jobs=_jobs(list(given.values())) if chosen.get("hydra/sweeper") == "basic" else None,
+        settings=tuple(o for o in now.overrides.task if o.split("=", maxsplit=1)[0] in varied),
+        in_turn=chosen.get("hydra/launcher") == "basic",
+    )
+
+
+def _jobs(given: list[Override]) -> int | None:
+    """How many jobs Hydra's own sweeper makes of overrides: one for each of their combinations."""
+    try:
+        return math.prod(sum(1 for _ in o.sweep_string_iterator()) for o in given if o.is_sweep_override())
+    except HydraException:  # a pattern, of which only Hydra's own search path knows the matches
+        return None
+
+
+class SweepTable(Callback):
+    """Prints the table of a sweep when all its jobs are done: a line a row, the best first."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Reads the runs of the sweep, whatever launcher made them, and prints their table."""
+        print_table(config.hydra.sweep.dir)
+
+
+def print_table(folder: str) -> None:
+    """Prints the table of the runs in a sweep's folder; of a sweep whose jobs failed in part, too."""
+    from tpt.results.tables.brief import brief_text  # noqa: PLC0415 -- not needed before
+    from tpt.results.tables.formats import terminal_width  # noqa: PLC0415
+    from tpt.results.tables.runs import load_runs  # noqa: PLC0415
+
+    try:
+        text = brief_text(load_runs([folder]), terminal_width())
+    except (UserError, OSError) as error:
+        log.warning("The sweep has no table (%s).", error)
+        return
+    print(f"\n{text}\nMore, with figures: tpt-report {shlex.quote(str(folder))} --figures DIR", flush=True)

@@ -1,0 +1,6 @@
+"""Frozen CLIP models; the only place that imports open_clip."""
+
+from tpt.clip.model import CLIP
+from tpt.clip.weights.pretrained import load_clip
+
+__all__ = ["CLIP", "load_clip"]

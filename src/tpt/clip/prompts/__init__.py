@@ -1,0 +1,32 @@
+"""Prompts: class names around context vectors, learned or written."""
+
+from tpt.clip.prompts.checkpoint import (
+    ContextFileError,
+    LearnedContext,
+    context_from_file,
+    load_context,
+    refuse_misfit,
+    save_context,
+)
+from tpt.clip.prompts.conditional import ConditionalContext, MetaNet, conditional_logits, initial_conditional
+from tpt.clip.prompts.context import Context, context_from_words, random_context
+from tpt.clip.prompts.export import export_public
+from tpt.clip.prompts.learner import PromptLearner
+
+__all__ = [
+    "ConditionalContext",
+    "Context",
+    "ContextFileError",
+    "LearnedContext",
+    "MetaNet",
+    "PromptLearner",
+    "conditional_logits",
+    "context_from_file",
+    "context_from_words",
+    "export_public",
+    "initial_conditional",
+    "load_context",
+    "random_context",
+    "refuse_misfit",
+    "save_context",
+]

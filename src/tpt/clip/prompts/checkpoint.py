@@ -1,0 +1,353 @@
+"""Learned contexts in files: CoOp's and CoCoOp's published checkpoints, and this project's own.
+
+Nothing in a file is ever run: of a pickle only tensors and plain values are taken, everything else in it (the
+optimizer, the scheduler) becomes an inert stand-in.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save
+from torch import Tensor
+
+from tpt.clip.model import CLIP
+from tpt.clip.prompts.conditional import ConditionalContext, MetaNet
+from tpt.clip.prompts.context import Context, vectors_before
+from tpt.clip.prompts.origin import ANY, Origin
+from tpt.clip.weights.archive import read_checkpoint, read_safetensors
+from tpt.clip.weights.layouts import WeightsFileError, plain_names
+from tpt.clip.weights.named import known_width
+from tpt.clip.weights.pretrained import clip_label
+from tpt.errors import UserError
+from tpt.files import bundled, write_bytes
+
+LearnedContext = Context | ConditionalContext
+
+FORMAT = "tpt-context-1"
+_META_NET = ("linear1.weight", "linear1.bias", "linear2.weight", "linear2.bias")
+_BUFFERS = ("token_prefix", "token_suffix")  # belong to the classes of training
+_LEARNERS = ("prompt_learner.", "prompt_generator.")  # in front of the keys where a whole model was saved
+
+
+class ContextFileError(WeightsFileError):
+    """A file that does not give the context that was asked for; the message says why and what would do."""
+
+
+def load_context(
+    path: str | Path | None,
+    *,
+    kind: str | None = None,
+    class_token_position: str | None = None,
+    n_ctx: int | None = None,
+    meta_input: str = "raw",
+    backbone: str | None = None,
+) -> LearnedContext:
+    """A context that CoOp or CoCoOp learned.
+
+    Reads the public layout (`prompt_learner/model.pth.tar-50`, `model-best.pth.tar`; section 2.8 of Dassl's trainer:
+    a pickled dictionary whose `state_dict` holds `ctx` and for CoCoOp `meta_net.*`; its `token_prefix` and
+    `token_suffix` belong to the classes of training and are dropped), this project's `.safetensors` and its training
+    checkpoints (`best.ckpt`, `last.ckpt`).  Half precision is widened to single.
+
+    Args:
+        path: the file, or a directory: its `context.safetensors`, or the file that the text file `checkpoint` in it or
+            in its `prompt_learner` names; `emoji-mini/coop` and `emoji-mini/cocoop` come with the package.
+        kind: "coop" or "cocoop" insists on one of them; None takes what the file holds.
+        class_token_position: "end", "middle" or "front"; None takes what the file says, or "end" where it is silent.
+        n_ctx: insists on so many vectors; None takes any number.
+        meta_input: for CoCoOp, see `ConditionalContext`.
+        backbone: None lets the context be used with the backbone alone that it was learned with, where the file tells
+            which (by name or weights, or by the start token's embedding in CoOp's own files); "any" takes any.
+
+    Raises:
+        ContextFileError: no such context in the file, more learned tensors than are used, or a damaged file.
+        UserError: unknown options, or no path.
+
+    Example:
+        >>> import tempfile, tpt
+        >>> clip = tpt.load_clip("emoji-mini")
+        >>> learned = tpt.random_context(clip, n_ctx=4)  # stands for what train_coop.py learns
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = tpt.save_context(f"{folder}/context.safetensors", learned, clip)
+        ...     context = tpt.load_context(file)
+        >>> context.n_ctx, context.n_before, torch.equal(context.vectors, learned.vectors)
+        (4, 4, True)
+        >>> method = tpt.TPT(clip, ["cat", "dog"], context=context)  # another backbone would be refused
+    """
+    if path is None:
+        raise UserError(
+            "Expected a file or directory with a learned context, got none; set context.path, or learned.coop and "
+            "learned.cocoop for the rows of a table."
+        )
+    if kind not in (None, "coop", "cocoop"):
+        raise UserError(f"Expected `kind` to be coop, cocoop or null, got {kind!r}.")
+    if backbone not in (None, ANY):
+        raise UserError(f"Expected `backbone` to be {ANY} or null, got {backbone!r}.")
+    path = _resolve(bundled(path))
+    tensors, metadata = _read(path)
+    _check_notes(path, tensors, metadata)
+    found = "cocoop" if any(key.startswith("meta_net.") for key in tensors) else "coop"
+    if kind is not None and kind != found:
+        names = {"coop": "CoOp", "cocoop": "CoCoOp"}
+        raise ContextFileError(
+            f"Expected a context of {names[kind]}, but {path} holds one of {names[found]}; use context={found}."
+        )
+    context = _context(path, tensors, metadata, class_token_position)
+    if backbone is None:
+        context = replace(context, origin=_origin(tensors, metadata))
+    if n_ctx is not None and context.n_ctx != n_ctx:
+        raise ContextFileError(
+            f"Expected a context of n_ctx={n_ctx} vectors, but {path} holds {context.n_ctx}; "
+            f"pass n_ctx={context.n_ctx}, or null to take what the file holds."
+        )
+    if found == "coop":
+        return context
+    return ConditionalContext(replace(context, source=f"cocoop: {path}"), _meta_net(path, tensors), meta_input)
+
+
+def context_from_file(
+    clip: CLIP,
+    path: str | Path | None,
+    *,
+    kind: str | None = None,
+    class_token_position: str | None = None,
+    n_ctx: int | None = None,
+    meta_input: str = "raw",
+    backbone: str | None = None,
+) -> LearnedContext:
+    """`load_context`, checked against a backbone, on its device."""
+    loaded = load_context(
+        path,
+        kind=kind,
+        class_token_position=class_token_position,
+        n_ctx=n_ctx,
+        meta_input=meta_input,
+        backbone=backbone,
+    )
+    base = loaded.base if isinstance(loaded, ConditionalContext) else loaded
+    _check_width(base, clip.width, clip.name)
+    if base.origin is not None:
+        base.origin.check(clip, base.source)
+    base = replace(base, vectors=base.vectors.to(clip.device))
+    if isinstance(loaded, Context):
+        return base
+    loaded.check(clip)
+    return replace(loaded, base=base, meta_net=loaded.meta_net.to(clip.device))
+
+
+def refuse_misfit(make_context: partial[Any], name: str | None, pretrained: str | Path | None) -> None:
+    """Refuses a context file that cannot fit a backbone before that is loaded, as far as names and widths are known.
+
+    Args:
+        make_context: clip -> context, whatever makes it.
+        name, pretrained: of the backbone, as for `load_clip`.
+
+    Raises:
+        UserError: as `context_from_file`.
+    """
+    if make_context.func is not context_from_file:
+        return
+    loaded = load_context(*make_context.args, **make_context.keywords)
+    base = loaded.base if isinstance(loaded, ConditionalContext) else loaded
+    label, width = clip_label(name, pretrained), known_width(name, pretrained)
+    if width is not None:
+        _check_width(base, width, label)
+    if base.origin is not None:
+        base.origin.check_name(label, base.source)
+
+
+def _check_width(base: Context, width: int, name: str) -> None:
+    if base.vectors.shape[-1] != width:
+        raise ContextFileError(
+            f"Expected context vectors of width {width} for {name}, got {base.vectors.shape[-1]} "
+            f"({base.source}); use the backbone the context was learned with."
+        )
+
+
+def save_context(path: str | Path, context: LearnedContext, backbone: CLIP | str = "") -> Path:
+    """Writes a context to a `.safetensors` file, bit for bit, with what is needed to use it.
+
+    Args:
+        path: of the file; its folder is made.
+        context: of CoOp or CoCoOp.
+        backbone: the CLIP it was learned with, or the name of one: other backbones are refused when the file is
+            loaded.  Left out, what the context's own file said about it.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise UserError(f"Expected a path that ends in .safetensors, got {path}; `export_public` writes CoOp's layout.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(save(learned_tensors(context), metadata=file_metadata(context, backbone)), path)
+    return path
+
+
+def learned_tensors(context: LearnedContext) -> dict[str, Tensor]:
+    """`ctx`, and for CoCoOp `meta_net.*`: the learned part, under the public key names, on the CPU."""
+    base = context.base if isinstance(context, ConditionalContext) else context
+    out = {"ctx": base.vectors}
+    if isinstance(context, ConditionalContext):
+        out |= {f"meta_net.{name}": value for name, value in context.meta_net.state_dict().items()}
+    return {name: value.detach().cpu().contiguous().clone() for name, value in out.items()}
+
+
+def file_metadata(context: LearnedContext, backbone: CLIP | str = "") -> dict[str, str]:
+    """What a file says about its tensors: text only, as safetensors wants."""
+    conditional = isinstance(context, ConditionalContext)
+    base = context.base if isinstance(context, ConditionalContext) else context
+    if isinstance(backbone, CLIP):
+        origin = Origin.of(backbone)
+    else:
+        origin = Origin(backbone) if backbone else base.origin or Origin()
+    described = {
+        "format": FORMAT,
+        "kind": "cocoop" if conditional else "coop",
+        "n_before": str(base.n_before),
+        "backbone": origin.backbone,
+        "backbone_weights": origin.weights,
+        "source": base.source,
+    }
+    if base.class_names is not None:
+        described["class_names"] = json.dumps(list(base.class_names))
+    return described
+
+
+def _resolve(path: Path) -> Path:
+    """The file that `path` means."""
+    if path.is_file():
+        return path
+    if not path.exists():
+        raise ContextFileError(
+            f"Expected a context at {path}, but there is no such file or directory; check the path, or learn a context "
+            "with train_coop.py."
+        )
+    for folder in (path, path / "prompt_learner"):
+        if (folder / "context.safetensors").is_file():
+            return folder / "context.safetensors"
+        if (folder / "checkpoint").is_file():
+            named = (folder / "checkpoint").read_text("utf-8", errors="replace").strip()
+            file = folder / Path(named).name  # never outside the folder
+            if file.is_file():
+                return file
+            raise ContextFileError(f"Expected {file}, which the file `checkpoint` beside it names, but it is missing.")
+    raise ContextFileError(
+        f"Expected a context in the directory {path}, found neither `context.safetensors` nor CoOp's text file "
+        "`checkpoint`, there or in `prompt_learner`; pass the file itself."
+    )
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The learned tensors under their public names, and the file's own words about them."""
+    content: dict[str, Any]
+    if path.suffix == ".safetensors":
+        try:
+            content, metadata = read_safetensors(path)
+        except SafetensorError as error:
+            raise ContextFileError(
+                f"Expected a safetensors file, but {path} is damaged ({error}); get it again."
+            ) from error
+    else:
+        try:
+            loaded = read_checkpoint(path)
+        except WeightsFileError as error:
+            raise ContextFileError(str(error)) from error
+        content, said = loaded.get("state_dict", loaded), loaded.get("context")
+        metadata = said if isinstance(said, dict) else {}
+    weights = {str(k): v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, dict) else {}
+    weights = plain_names(weights, path)
+    tensors = {_unwrapped(key): value for key, value in weights.items()}
+    if "ctx" not in tensors or len(tensors) != len(weights):
+        raise ContextFileError(
+            f"Expected a learned context (a tensor `ctx`) in {path}, found none; pass a file that CoOp, CoCoOp or "
+            "train_coop.py wrote, such as prompt_learner/model.pth.tar-50."
+        )
+    return tensors, {str(key): value for key, value in metadata.items() if isinstance(value, str)}
+
+
+def _unwrapped(key: str) -> str:
+    for learner in _LEARNERS:
+        key = key.removeprefix(learner)
+    return key
+
+
+def _check_notes(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Raises where the file is of another format or kind than its tensors, or holds more than is used."""
+    used = {"ctx", *_BUFFERS, *(f"meta_net.{name}" for name in _META_NET)}
+    more = [key for key in tensors if key not in used]
+    if more:
+        shown = ", ".join(more[:3]) + (f" and {len(more) - 3} more" if len(more) > 3 else "")
+        raise ContextFileError(
+            f"Expected a context of CoOp (`ctx`) or CoCoOp (`ctx` and `meta_net`) in {path}, but it holds {shown} as "
+            "well, learned by another method, which would be left out; pass a file of CoOp or CoCoOp, or one with "
+            "`ctx` alone if that is what you mean."
+        )
+    format, kind = metadata.get("format", FORMAT), metadata.get("kind")
+    if format.startswith(FORMAT.rstrip("1")) and format != FORMAT:
+        raise ContextFileError(
+            f"Expected a context of format {FORMAT} in {path}, got {format}; a newer version of this program wrote it."
+        )
+    conditional = any(key.startswith("meta_net.") for key in tensors)
+    if kind is not None and kind != ("cocoop" if conditional else "coop"):
+        raise ContextFileError(
+            f"Expected a file whose tensors are of the kind that it says, {kind!r}, but {path} holds "
+            f"{', '.join(sorted(tensors))}; get the file again."
+        )
+
+
+def _origin(tensors: dict[str, Tensor], metadata: dict[str, str]) -> Origin | None:
+    """What the file tells of the backbone; None where it is silent."""
+    start = tensors.get("token_prefix")
+    if start is not None:
+        start = start.flatten(0, -2)[0].float() if start.ndim > 1 and len(start) else None
+    found = Origin(metadata.get("backbone", ""), metadata.get("backbone_weights", ""), start)
+    return None if found == Origin() else found
+
+
+def _context(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], position: str | None) -> Context:
+    ctx = tensors["ctx"]
+    usual = (2,) if "meta_net.linear1.weight" in tensors else (2, 3)
+    if ctx.ndim not in usual or ctx.numel() == 0 or not ctx.is_floating_point() or not ctx.isfinite().all():
+        raise ContextFileError(
+            f"Expected `ctx` in {path} to be finite numbers of shape (n_ctx, width), or for CoOp (classes, n_ctx, "
+            f"width), got {str(ctx.dtype).removeprefix('torch.')} of shape {tuple(ctx.shape)}; get the file again."
+        )
+    n_ctx = ctx.shape[-2]
+    try:
+        n_before = int(metadata["n_before"]) if "n_before" in metadata else vectors_before(n_ctx, position or "end")
+        names = tuple(map(str, json.loads(metadata["class_names"]))) if "class_names" in metadata else None
+    except (ValueError, TypeError) as error:
+        if "n_before" not in metadata and "class_names" not in metadata:
+            raise  # the caller's `class_token_position`
+        raise ContextFileError(f"Expected readable notes on the context in {path}, got {metadata}.") from error
+    if not 0 <= n_before <= n_ctx or (names is not None and (ctx.ndim != 3 or len(names) != len(ctx))):
+        raise ContextFileError(f"Expected notes in {path} that fit `ctx` of shape {tuple(ctx.shape)}, got {metadata}.")
+    if position is not None and vectors_before(n_ctx, position) != n_before:
+        raise ContextFileError(
+            f"Expected class_token_position={position}, but the context in {path} was learned with {n_before} of "
+            f"{n_ctx} vectors before the class name; leave class_token_position at null."
+        )
+    return Context(ctx.float().contiguous(), n_before, f"coop: {path}", names)
+
+
+def _meta_net(path: Path, tensors: dict[str, Tensor]) -> MetaNet:
+    weights = {name: tensors[f"meta_net.{name}"].float() for name in _META_NET if f"meta_net.{name}" in tensors}
+    width = tensors["ctx"].shape[-1]
+    try:
+        hidden, embed_dim = weights["linear1.weight"].shape
+        net = MetaNet(embed_dim, width, hidden)
+        net.load_state_dict(weights)
+    except (KeyError, ValueError, RuntimeError) as error:
+        shapes = {name: tuple(value.shape) for name, value in weights.items()}
+        raise ContextFileError(
+            f"Expected a meta-net of two linear layers that ends in width {width} in {path}, got {shapes}; "
+            "get the file again."
+        ) from error
+    if not all(torch.isfinite(value).all() for value in weights.values()):
+        raise ContextFileError(f"Expected finite weights of the meta-net in {path}, got NaN or infinity.")
+    return net.requires_grad_(False)

@@ -1,0 +1,133 @@
+"""Conditional contexts: a small network makes the context from the image (CoCoOp; Zhou et al., CVPR 2022)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from tpt.clip.model import CLIP, tensors_digest
+from tpt.clip.prompts.context import Context
+from tpt.clip.prompts.learner import PromptLearner
+from tpt.errors import UserError
+
+REDUCTION = 16  # hidden width is E // 16, section 3.2 of the paper
+META_INPUTS = {
+    "raw": "the un-normalised image feature, as the official code of TPT does",
+    "unit": "the image feature at unit length, as CoCoOp is trained",
+}
+
+
+class MetaNet(nn.Module):
+    """A bias for the context from an image feature: linear, ReLU, linear.
+
+    Args:
+        embed_dim: E, length of an image feature.
+        width: D, length of a context vector.
+        hidden: units between; `E // 16` if None.
+    """
+
+    def __init__(self, embed_dim: int, width: int, hidden: int | None = None) -> None:
+        super().__init__()
+        hidden = max(1, embed_dim // REDUCTION) if hidden is None else hidden
+        self.linear1 = nn.Linear(embed_dim, hidden)
+        self.linear2 = nn.Linear(hidden, width)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(..., E) image features -> (..., D) bias."""
+        return self.linear2(self.linear1(features).relu())  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class ConditionalContext:
+    """A context that depends on the image: `base + meta_net(image feature)`, the same bias on every vector.
+
+    Args:
+        base: generic context, the part that all images share.
+        meta_net: makes the bias.
+        meta_input: what TPT feeds it: "raw", the un-normalised image feature (the official code of TPT), or "unit",
+            the feature at unit length (as in CoCoOp's training).  CoCoOp's own prediction always takes "unit".
+    """
+
+    base: Context
+    meta_net: MetaNet
+    meta_input: str = "raw"
+
+    def __post_init__(self) -> None:
+        if self.meta_input not in META_INPUTS:
+            raise UserError(f"Expected `meta_input` to be one of {', '.join(META_INPUTS)}, got {self.meta_input!r}.")
+        if self.base.class_specific:
+            raise UserError("Expected a generic context under a meta-net, got a class-specific one; train without.")
+
+    @property
+    def source(self) -> str:
+        """Where it comes from, for logs and results."""
+        return self.base.source
+
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that change with any bit of the base or the network, or with `meta_input`."""
+        return tensors_digest(self.meta_net.state_dict(), f"{self.base.fingerprint()} {self.meta_input}")
+
+    @property
+    def note(self) -> str:
+        """What TPT feeds the meta-net, for results."""
+        return f"meta-net input for tuning ({self.meta_input}): {META_INPUTS[self.meta_input]}"
+
+    def check(self, clip: CLIP) -> None:
+        """Raises a UserError if the meta-net does not fit the backbone."""
+        takes, gives = self.meta_net.linear1.in_features, self.meta_net.linear2.out_features
+        if (takes, gives) != (clip.embed_dim, clip.width):
+            raise UserError(
+                f"Expected a meta-net from image features of length {clip.embed_dim} to vectors of width {clip.width} "
+                f"for {clip.name}, got {takes} to {gives} ({self.source}); use one trained with this backbone."
+            )
+
+
+def initial_conditional(clip: CLIP, base: Context, seed: int = 0) -> ConditionalContext:
+    """An untrained meta-net, at PyTorch's default initialisation, on top of `base`.
+
+    Args:
+        clip: gives the sizes.
+        base: context to start from; the paper's is "a photo of a".
+        seed: of the initialisation, which does not touch the global generators.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        meta_net = MetaNet(clip.embed_dim, clip.width)
+    return ConditionalContext(base, meta_net.to(clip.device))
+
+
+def conditional_logits(
+    learner: PromptLearner, ctx: Tensor, meta_net: MetaNet, image_BE: Tensor, max_tokens: int = 16384
+) -> Tensor:
+    """CoCoOp's prediction: every image is compared with class prompts of its own (equation 4 of the paper).
+
+    Images are taken in groups whose prompts stay within `max_tokens`.  Where gradients are asked for and there are
+    several groups, a group's activations are computed again on the way back instead of being kept, so memory does
+    not grow with the batch; the numbers are those of one image at a time.
+
+    Args:
+        learner: the class prompts.
+        ctx: (n_ctx, D) the part of the context all images share.
+        meta_net: makes the bias.
+        image_BE: unit-length image features.
+        max_tokens: most prompt tokens in flight, at least one image's.
+
+    Returns:
+        (B, K) cosines times the logit scale.
+    """
+    slots_BND = ctx + meta_net(image_BE)[:, None]
+    groups = list(
+        zip(*(t.split(max(1, max_tokens // learner.prompts.num_tokens)) for t in (slots_BND, image_BE)), strict=True)
+    )
+
+    def logits(slots: Tensor, image: Tensor) -> Tensor:
+        text_BKE = learner(slots)
+        with torch.autocast(image.device.type, enabled=False):  # scores near 100 need more than half precision
+            return learner.clip.logit_scale * torch.einsum("be,bke->bk", image.float(), text_BKE.float())
+
+    if len(groups) > 1 and slots_BND.requires_grad:
+        return torch.cat([checkpoint(logits, *group, use_reentrant=False) for group in groups])
+    return torch.cat([logits(*group) for group in groups])

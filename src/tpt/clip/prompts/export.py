@@ -1,0 +1,75 @@
+"""Write learned contexts in CoOp's public layout, so that the official programs can load them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tpt.clip.model import CLIP
+from tpt.clip.prompts.checkpoint import LearnedContext, learned_tensors
+from tpt.clip.prompts.conditional import ConditionalContext
+from tpt.clip.prompts.learner import PromptLearner
+from tpt.files import write_bytes, write_text
+
+PLACEHOLDER = "X"  # one token; stands where the context goes in the official prompts
+
+
+def export_public(
+    directory: str | Path,
+    context: LearnedContext,
+    clip: CLIP,
+    class_names: Sequence[str],
+    epoch: int = 50,
+    best: bool = False,
+    half: bool = False,
+) -> Path:
+    """Writes `<directory>/prompt_learner/model.pth.tar-<epoch>` and the text file `checkpoint` that names it.
+
+    The layout is that of Dassl's trainer: a pickled dictionary of `state_dict`, `epoch`, `optimizer`, `scheduler`
+    and `val_result`.  The official programs load it for evaluation; `optimizer` and `scheduler` are None, so they
+    cannot resume training from it.  The layout does not say where the class name stands: repeat
+    `TRAINER.COOP.CLASS_TOKEN_POSITION` there if it is not "end".
+
+    Args:
+        directory: the official programs' `--model-dir`.
+        context: of CoOp or CoCoOp.
+        clip: the backbone it was learned with; gives `token_prefix` and `token_suffix`.
+        class_names: K names for those two, which loaders drop.
+        epoch: 1-based, in the file's name; their `--load-epoch`.
+        best: names the file `model-best.pth.tar` instead.
+        half: rounds to half precision, as the official training in fp16 leaves them.
+
+    Returns:
+        The file written.
+    """
+    base = context.base if isinstance(context, ConditionalContext) else context
+    PromptLearner(clip, class_names, base)  # width, number of classes and lengths fit, or a clear error
+    state = learned_tensors(context) | _official_buffers(clip, class_names, base.n_ctx)
+    if half:
+        state = {name: value.half() for name, value in state.items()}
+    folder = Path(directory) / "prompt_learner"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / ("model-best.pth.tar" if best else f"model.pth.tar-{epoch}")
+    saved = {"state_dict": state, "epoch": epoch, "optimizer": None, "scheduler": None, "val_result": None}
+    content = io.BytesIO()  # a name of a file would be written into it
+    torch.save(saved, content)
+    write_bytes(content.getvalue(), path)
+    write_text(f"{path.name}\n", folder / "checkpoint")
+    return path
+
+
+@torch.no_grad()
+def _official_buffers(clip: CLIP, class_names: Sequence[str], n_ctx: int) -> dict[str, Tensor]:
+    """`token_prefix` (K, 1, D), the start token, and `token_suffix` (K, length - 1 - n_ctx, D), name to padding."""
+    length = clip.text.context_length
+    placeholders = " ".join([PLACEHOLDER] * n_ctx)
+    prompts = [f"{placeholders} {name.replace('_', ' ')}." for name in class_names]
+    tokens = torch.zeros(len(prompts), length, dtype=torch.long)
+    for row, prompt in zip(tokens, clip.tokenizer.wrap_all(prompts, length), strict=True):
+        row[: len(prompt)] = torch.tensor(prompt)
+    embedded = clip.text.token_embedding(tokens.to(clip.device)).cpu()
+    return {"token_prefix": embedded[:, :1].clone(), "token_suffix": embedded[:, 1 + n_ctx :].clone()}

@@ -1,0 +1,144 @@
+"""Class prompts whose context can be learned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+
+import torch
+from torch import Tensor, nn
+
+from tpt.class_names import refuse_one_prompt
+from tpt.clip.model import CLIP
+from tpt.clip.prompts.context import Context
+from tpt.clip.text_tower import PackedPrompts, slot
+from tpt.clip.tokens import refuse_too_long
+from tpt.errors import UserError
+
+
+def clean_name(class_name: str) -> str:
+    """A class name as it stands in a prompt: underscores are spaces."""
+    return class_name.replace("_", " ").strip()
+
+
+def check_class_names(class_names: Sequence[str]) -> list[str]:
+    """The names as a list; a UserError if there are none, an empty one, one that is no text, or no order of them."""
+    if isinstance(class_names, str | bytes | Set):
+        kind = "one text" if isinstance(class_names, str | bytes) else "a set, which has no order"
+        raise UserError(f"Expected a list of class names, got {kind}: {str(class_names)[:60]!r}; pass a list.")
+    names = list(class_names)
+    if not names:
+        raise UserError("Expected at least one class name, got none; pass a list of names.")
+    for k, name in enumerate(names):
+        if not isinstance(name, str) or not clean_name(name):
+            raise UserError(f"Expected class name {k} to be text that is not empty, got {name!r}.")
+    return names
+
+
+class PromptLearner(nn.Module):
+    """K prompts `start | context before | class name | context behind | "." end` over learnable vectors.
+
+    All learnable vectors of a prompt set stand in one tensor, the *slots*: the n_ctx context vectors (or
+    K x n_ctx class-specific ones), then K class tokens if these are learned too.  A method tunes the slots,
+    for one image (n_slots, D) or for many at once (B, n_slots, D).
+
+    The full stop follows the class name or the context behind it.  Where a name ends in a bracket, ")." is one
+    token of CLIP's vocabulary, so the full stop stays with the name; the official code does the same.
+
+    Args:
+        clip: the frozen backbone.
+        class_names: K names; underscores are read as spaces.
+        context: the initial context.
+        learned_class_token: replaces each class name by one vector, drawn with standard deviation 0.02, that
+            is tuned with the context (the official code's option for tasks whose classes have no names).
+        seed: of that draw.
+
+    Raises:
+        UserError: a prompt longer than the text tower's context length, two classes of one prompt, or a
+            class-specific context of another number of classes.
+    """
+
+    def __init__(
+        self,
+        clip: CLIP,
+        class_names: Sequence[str],
+        context: Context,
+        learned_class_token: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.clip = clip
+        self.class_names = check_class_names(class_names)
+        self.context = context
+        self.learned_class_token = learned_class_token
+        self._check_context(context)
+        slots = context.vectors.reshape(-1, clip.width).float()
+        if learned_class_token:
+            generator = torch.Generator().manual_seed(seed)
+            tokens = torch.empty(len(self.class_names), clip.width).normal_(std=0.02, generator=generator)
+            slots = torch.cat([slots, tokens.to(slots.device)])
+        self.slots: Tensor
+        self.register_buffer("slots", slots.detach().clone().to(clip.device), persistent=False)
+        sequences = [self._sequence(k) for k in range(len(self.class_names))]
+        lengths = {name: len(s) for name, s in zip(self.class_names, sequences, strict=True)}
+        refuse_too_long(lengths, clip.text.context_length)
+        refuse_one_prompt(self.class_names, [tuple(sequence) for sequence in sequences])
+        shared = 1 if context.class_specific else 1 + context.n_before
+        self.prompts = PackedPrompts(sequences, shared).to(clip.device)
+
+    def _check_context(self, context: Context) -> None:
+        width = context.vectors.shape[-1]
+        if width != self.clip.width:
+            raise UserError(
+                f"Expected context vectors of width {self.clip.width} for {self.clip.name}, got {width} "
+                f"({context.source}); use a context trained with this backbone."
+            )
+        if context.origin is not None:
+            context.origin.check(self.clip, context.source)
+        if context.class_specific and len(context.vectors) != len(self.class_names):
+            raise UserError(
+                f"Expected a class-specific context of {len(self.class_names)} classes, got {len(context.vectors)} "
+                f"({context.source}); use the classes it was trained on, or a generic context."
+            )
+        if context.class_specific and context.class_names not in (None, tuple(self.class_names)):
+            assert context.class_names is not None
+            pairs = zip(context.class_names, self.class_names, strict=True)
+            k, (theirs, ours) = next((k, pair) for k, pair in enumerate(pairs) if pair[0] != pair[1])
+            raise UserError(
+                f"Expected a class-specific context for these classes, but class {k} is {ours!r} where it was learned "
+                f"for {theirs!r} ({context.source}); use its classes in its order, or a generic context."
+            )
+
+    def _sequence(self, k: int) -> list[int]:
+        """Token ids of prompt `k`, start to end, its learnable vectors as slots."""
+        encode = self.clip.tokenizer.encode
+        n_ctx, before = self.context.n_ctx, self.context.n_before
+        first = k * n_ctx if self.context.class_specific else 0
+        context = [slot(first + i) for i in range(n_ctx)]
+        if self.learned_class_token:
+            num_context = self.context.vectors.shape[:-1].numel()
+            named, tail = [slot(num_context + k)], encode(".")
+        else:
+            name = clean_name(self.class_names[k])
+            tokens, length = encode(name + "."), len(encode(name))
+            named, tail = tokens[:length], tokens[length:]
+        tokenizer = self.clip.tokenizer
+        return [tokenizer.start, *context[:before], *named, *context[before:], *tail, tokenizer.end]
+
+    def forward(self, slots: Tensor | None = None) -> Tensor:
+        """Unit-length text features (K, E) of the initial slots or of (n_slots, D); (B, K, E) of (B, n_slots, D)."""
+        return self.clip.text(self.prompts, self.slots if slots is None else slots)  # type: ignore[no-any-return]
+
+    def encode(self, slots: Tensor, max_tokens: int) -> Tensor:
+        """As `forward`, without a graph, and with at most `max_tokens` prompt tokens at a time."""
+        with torch.no_grad():
+            if self.prompts.num_tokens <= max_tokens:
+                return self(slots)  # type: ignore[no-any-return]
+            parts = [self.clip.text(part, slots) for part in self.prompts.split(max_tokens)]
+            return torch.cat(parts, dim=-2)[..., self.prompts.unsort, :]
+
+    def split(self, slots: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The context (..., n_ctx, D) or (..., K, n_ctx, D) in `slots`, and the class tokens (..., K, D) or None."""
+        shape = self.context.vectors.shape
+        number = shape[:-1].numel()
+        context = slots[..., :number, :].reshape(*slots.shape[:-2], *shape)
+        return context, slots[..., number:, :] if self.learned_class_token else None

@@ -1,0 +1,75 @@
+"""The backbone that a context was learned with: vectors of another one mean nothing, even if their width fits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from tpt.clip.model import CLIP
+from tpt.errors import UserError
+
+ANY = "any"
+_HALF_PRECISION = 2.0**-10  # relative; published files are rounded to it
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a file says about the backbone its context was learned with.
+
+    Args:
+        backbone: its name; empty if the file does not say.
+        weights: digest of its weights, which decides; empty if unknown.
+        start: (D,) its embedding of the start token, which CoOp's own files hold (`token_prefix`); None otherwise.
+    """
+
+    backbone: str = ""
+    weights: str = ""
+    start: Tensor | None = None
+
+    @classmethod
+    def of(cls, clip: CLIP) -> Origin:
+        """Of a context that was learned with `clip`."""
+        return cls(clip.name, clip.weights_digest)
+
+    def check(self, clip: CLIP, source: str) -> None:
+        """Raises a UserError if `clip` is another backbone.
+
+        Args:
+            clip: the backbone the context is used with.
+            source: of the context, for the message.
+        """
+        if self.weights:
+            if self.weights != clip.weights_digest:
+                raise self._another(clip.name, source)
+        elif self.backbone:
+            self.check_name(clip.name, source)
+        if self.start is not None and not self._starts_like(clip):
+            raise UserError(
+                f"Expected a context that was learned with {clip.name}, but the start token that the file holds "
+                f"beside it ({source}) is another backbone's; use the backbone it was learned with, or take it as it "
+                f"is with context.backbone={ANY} (in Python, load_context(..., backbone='{ANY}'))."
+            )
+
+    def check_name(self, name: str, source: str) -> None:
+        """`check` by names alone, before the weights of `name` are loaded."""
+        if not self.weights and self.backbone and self.backbone != name:
+            raise self._another(name, source)
+
+    def _another(self, name: str, source: str) -> UserError:
+        learned = self.backbone or "a backbone of other weights"
+        if learned == name:
+            learned += " of other weights"
+        return UserError(
+            f"Expected a context that was learned with {name}, but this one was learned with {learned} ({source}); use "
+            f"that backbone, or take it as it is with context.backbone={ANY} (in Python, "
+            f"load_context(..., backbone='{ANY}'))."
+        )
+
+    def _starts_like(self, clip: CLIP) -> bool:
+        assert self.start is not None
+        ours = clip.text.token_embedding.weight[clip.tokenizer.start].detach().float().cpu()
+        theirs = self.start.float().cpu()
+        if ours.shape != theirs.shape:
+            return False
+        return bool((ours - theirs).abs().max() <= _HALF_PRECISION * ours.abs().max())

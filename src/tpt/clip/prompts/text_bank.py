@@ -1,0 +1,151 @@
+"""The one owner of text features: from words, templates, or a context that CoOp or CoCoOp learned."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TypedDict
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tpt.class_names import refuse_one_prompt
+from tpt.clip.model import CLIP
+from tpt.clip.prompts.conditional import ConditionalContext
+from tpt.clip.prompts.context import Context, context_from_words, random_context
+from tpt.clip.prompts.learner import PromptLearner, check_class_names, clean_name
+from tpt.clip.templates import load_templates
+
+MAX_TOKENS = 16384
+
+
+class TextSettings(TypedDict, total=False):
+    """Where text features come from: the settings of `TextBank` that methods pass on."""
+
+    ctx_init: str | None
+    n_ctx: int
+    class_token_position: str
+    context: Context | ConditionalContext | None
+    templates: str | Sequence[str] | None
+    normalize: bool
+    learned_class_token: bool
+    seed: int
+    meta_input: str | None
+    max_tokens: int
+
+
+class TextBank(nn.Module):
+    """Text features (K, E) of all classes, or (B, K, E) if the context depends on the image.
+
+    Args:
+        clip: the frozen backbone.
+        class_names: K names.
+        ctx_init: context in words, `[CLS]` where the class name goes; None for `n_ctx` random vectors.
+        n_ctx: number of random vectors; words are counted in tokens instead.
+        class_token_position: "end", "middle" or "front".
+        context: a context in place of words, such as one that CoOp learned.  With one of CoCoOp every image has its
+            own, `base + meta_net(feature of view 0)`.
+        templates: an ensemble in place of a context: "imagenet_80", "imagenet_7", a text file or a list of templates
+            with `{}`; the unit-length features of a class are averaged.
+        normalize: whether the average over templates is scaled to unit length.
+        learned_class_token: a vector in place of each class name, see `PromptLearner`.
+        seed: of random vectors.
+        meta_input: replaces the conditional context's own setting of its network's input.
+        max_tokens: most prompt tokens in flight; bounds memory, changes no answer.
+
+    Attributes:
+        learner: the class prompts, whose slots may be tuned; None for templates.
+        conditional: CoCoOp's context; None if all images share one.
+        needs_norm: whether the network wants the length that view 0's feature had.
+        notes: what results must say about the context.
+    """
+
+    def __init__(
+        self,
+        clip: CLIP,
+        class_names: Sequence[str],
+        ctx_init: str | None = "a photo of a",
+        n_ctx: int = 4,
+        class_token_position: str = "end",
+        context: Context | ConditionalContext | None = None,
+        templates: str | Sequence[str] | None = None,
+        normalize: bool = True,
+        learned_class_token: bool = False,
+        seed: int = 0,
+        meta_input: str | None = None,
+        max_tokens: int = MAX_TOKENS,
+    ) -> None:
+        super().__init__()
+        self.clip = clip
+        self.class_names = check_class_names(class_names)
+        self.max_tokens = max_tokens
+        self.learner: PromptLearner | None = None
+        self.conditional: ConditionalContext | None = None
+        self.notes: tuple[str, ...] = ()
+        self._fixed: Tensor | None = None  # (K, E), made when it is first asked for
+        self._templates: list[str] | None = None
+        self._normalize = normalize
+        if templates is not None:
+            self._templates = load_templates(templates if isinstance(templates, str) else list(templates))
+            tokens = [tuple(clip.tokenizer.encode(clean_name(name))) for name in self.class_names]
+            refuse_one_prompt(self.class_names, tokens)
+            return
+        if context is None and ctx_init is not None:
+            context = context_from_words(clip, ctx_init, class_token_position)
+        elif context is None:
+            context = random_context(clip, n_ctx, class_token_position, seed)
+        if isinstance(context, ConditionalContext):
+            self.conditional = context if meta_input is None else replace(context, meta_input=meta_input)
+            context = context.base
+        self.notes = (context.note,) if context.note else ()
+        self.learner = PromptLearner(clip, self.class_names, context, learned_class_token, seed)
+        if self.conditional is not None:
+            self.conditional.check(clip)
+            self.meta_net = copy.deepcopy(self.conditional.meta_net).float().to(clip.device).requires_grad_(False)
+            self.notes = (*self.notes, self.conditional.note)
+
+    @property
+    def needs_norm(self) -> bool:
+        """Whether `image_norm_B` is needed: CoCoOp's network is fed the feature as it was before it got unit length."""
+        return self.conditional is not None and self.conditional.meta_input == "raw"
+
+    @torch.no_grad()
+    def own_slots(self, image_BE: Tensor, image_norm_B: Tensor | None = None) -> Tensor | None:
+        """(B, n_slots, D) slots if every image has its own; None if all share the learner's.
+
+        Args:
+            image_BE: view 0's features, of unit length.
+            image_norm_B: their lengths before; only looked at if `needs_norm`.
+        """
+        if self.conditional is None or self.learner is None:
+            return None
+        fed = image_BE
+        if self.needs_norm and image_norm_B is not None:
+            fed = image_BE * image_norm_B.to(image_BE)[:, None]
+        slots = self.learner.slots.repeat(len(image_BE), 1, 1)
+        slots[:, : self.learner.context.n_ctx] += self.meta_net(fed)[:, None]
+        return slots
+
+    @torch.no_grad()
+    def forward(self, image_BE: Tensor | None = None, image_norm_B: Tensor | None = None) -> Tensor:
+        """Text features: (K, E), or (B, K, E) with a conditional context, which needs view 0's feature."""
+        if self.conditional is None or self.learner is None:
+            if self._fixed is None or self._fixed.device != self.clip.device:
+                self._fixed = self._shared()
+            return self._fixed
+        assert image_BE is not None, "a conditional context needs view 0's features"
+        slots = self.own_slots(image_BE, image_norm_B)
+        assert slots is not None
+        size = max(1, self.max_tokens // self.learner.prompts.num_tokens)
+        return torch.cat([self.learner.encode(some, self.max_tokens) for some in slots.split(size)])
+
+    def _shared(self) -> Tensor:
+        if self.learner is not None:
+            return self.learner.encode(self.learner.slots, self.max_tokens)
+        assert self._templates is not None
+        names = [clean_name(name) for name in self.class_names]
+        features = [self.clip.encode_text([t.replace("{}", name) for name in names]) for t in self._templates]
+        mean = torch.stack(features).mean(0)
+        return F.normalize(mean, dim=-1) if self._normalize else mean

@@ -1,0 +1,1 @@
+"""Weights of a CLIP: found, read and checked."""

@@ -1,0 +1,157 @@
+"""Weights in a file: the architecture from the weights themselves, or from a name of open_clip."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import open_clip
+import open_clip.model
+from open_clip.model import CLIPTextCfg, CLIPVisionCfg, convert_to_custom_text_state_dict
+from torch import Tensor, nn
+
+from tpt.clip.weights.archive import read_weights
+from tpt.clip.weights.layouts import Reading, WeightsFileError, from_transformers, is_transformers, transformers_reading
+from tpt.clip.weights.named import known_config, unloaded
+from tpt.errors import UserError
+
+log = logging.getLogger(__name__)
+
+# Saved into OpenAI's archives beside the weights, as plain numbers.
+_OPENAI_EXTRAS = ("input_resolution", "context_length", "vocab_size")
+
+
+def from_file(name: str | None, path: Path, quick_gelu: bool | None) -> nn.Module:
+    """The model of a weights file: of the architecture that `name` has in open_clip, or of that of the weights."""
+    if not path.is_file():
+        found = [p.name for p in sorted(path.glob("*")) if p.suffix in (".safetensors", ".pt", ".pth", ".bin")]
+        hint = f"pass a file in it, such as {path / found[0]}" if found else "check the path"
+        there = "it is a folder" if path.is_dir() else f"there is no file {path}"
+        raise UserError(f"Expected `pretrained` to be a weights file or an open_clip tag, but {there}; {hint}.")
+    if name is None:
+        return from_openai_file(path, quick_gelu)
+    config = known_config(name)
+    weights, metadata = read_weights(path)
+    if is_transformers(weights):
+        weights = from_transformers(weights, path)
+    for extra in _OPENAI_EXTRAS:
+        weights.pop(extra, None)
+    if metadata.get("format") == "torchscript" and not config.get("quick_gelu", False):
+        log.warning("%s is OpenAI's archive, trained with QuickGELU: using it although %s says GELU.", path, name)
+        quick_gelu = True
+    model = unloaded(name, force_quick_gelu=bool(quick_gelu))
+    if "positional_embedding" in weights and not hasattr(model, "positional_embedding"):
+        weights = convert_to_custom_text_state_dict(weights)
+    _load(model, weights, path)
+    return model
+
+
+def from_openai_file(path: Path, quick_gelu: bool | None) -> nn.Module:
+    """A model whose architecture is read from weights in OpenAI's or transformers' key names, in float32."""
+    weights, metadata = read_weights(path)
+    reading: Reading | None = None
+    if is_transformers(weights):
+        reading, weights = transformers_reading(path), from_transformers(weights, path)
+        quick_gelu = reading.quick_gelu if quick_gelu is None else quick_gelu
+    if quick_gelu is None:
+        quick_gelu = metadata.get("quick_gelu", "true") == "true"
+        openai = metadata.get("format") == "torchscript" or _OPENAI_EXTRAS[0] in weights or "quick_gelu" in metadata
+        if not openai:
+            log.warning(
+                "%s does not say which activation it was trained with: using QuickGELU, as OpenAI's weights do; "
+                "pass `quick_gelu=False` or the open_clip `name` if it was trained with GELU.",
+                path,
+            )
+    for extra in _OPENAI_EXTRAS:
+        weights.pop(extra, None)
+    _expand_token_rows(weights, metadata, path)
+    try:
+        vision, text, embed_dim = _read_architecture(weights)
+    except (KeyError, IndexError, ZeroDivisionError) as error:
+        starts = sorted({key.split(".")[0] for key in weights})
+        shown = ", ".join(starts[:8]) + (" ..." if len(starts) > 8 else "")
+        raise WeightsFileError(
+            f"Expected weights of a CLIP in the key names of OpenAI or transformers in {path}, but {error} is missing, "
+            f"and its names begin with {shown}; save the CLIP's state dict alone, or pass the open_clip `name` the "
+            "weights belong to."
+        ) from error
+    if reading is None:
+        _refuse_other_heads(vision, path)
+    else:
+        assert isinstance(vision.layers, int)  # transformers has no ResNets
+        vision.head_width, text.heads = vision.width // reading.vision_heads, reading.text_heads
+    model: nn.Module = open_clip.model.CLIP(embed_dim, vision, text, quick_gelu=quick_gelu)
+    _load(model, weights, path)
+    return model
+
+
+def _load(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    model.float()
+    try:
+        model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()[1:]]
+        raise WeightsFileError(
+            f"Expected {path} to fit the architecture, but it does not ({'; '.join(lines)[:300]}); "
+            "pass the `name` the weights belong to."
+        ) from error
+
+
+def _refuse_other_heads(vision: CLIPVisionCfg, path: Path) -> None:
+    """Raises for the shapes of large open_clip models whose heads are not 64 wide, as OpenAI's are."""
+    for name in open_clip.list_models():
+        known = open_clip.get_model_config(name)["vision_cfg"]
+        shape = (known.get("layers"), known.get("width"), known.get("patch_size"))
+        if shape == (vision.layers, vision.width, vision.patch_size) and known.get("head_width", 64) != 64:
+            raise WeightsFileError(
+                f"Expected a name with {path}, whose weights have the shape of {name!r} with heads of "
+                f"{known['head_width']}, not of 64 as OpenAI's; pass name={name!r}, or the one they belong to."
+            )
+
+
+def _expand_token_rows(weights: dict[str, Tensor], metadata: dict[str, str], path: Path) -> None:
+    """Puts back the token embedding's rows of zeros, which the bundled file leaves out."""
+    if "token_embedding.rows" in weights:
+        try:
+            rows, index = weights.pop("token_embedding.rows"), weights.pop("token_embedding.index")
+            table = rows.new_zeros(int(metadata["vocab_size"]), rows.shape[1])
+            table[index] = rows
+        except (KeyError, ValueError, IndexError, RuntimeError) as error:
+            raise WeightsFileError(
+                f"Expected the rows of a token embedding in {path} with their index, and vocab_size in the file's "
+                f"notes, but that is missing or does not fit ({type(error).__name__}: {str(error)[:100]}); save the "
+                "whole token_embedding.weight, or keep the notes of the file that the weights come from."
+            ) from error
+        weights["token_embedding.weight"] = table
+
+
+def _read_architecture(weights: dict[str, Tensor]) -> tuple[CLIPVisionCfg, CLIPTextCfg, int]:
+    def count(prefix: str) -> int:
+        depth = prefix.count(".") + 1
+        return len({key.split(".")[depth] for key in weights if key.startswith(prefix + ".")})
+
+    if "visual.proj" in weights:
+        conv = weights["visual.conv1.weight"]
+        grid = round((weights["visual.positional_embedding"].shape[0] - 1) ** 0.5)
+        vision = CLIPVisionCfg(
+            layers=count("visual.transformer.resblocks"),
+            width=conv.shape[0],
+            patch_size=conv.shape[-1],
+            image_size=conv.shape[-1] * grid,
+        )
+    else:
+        grid = round((weights["visual.attnpool.positional_embedding"].shape[0] - 1) ** 0.5)
+        vision = CLIPVisionCfg(
+            layers=tuple(count(f"visual.layer{stage}") for stage in (1, 2, 3, 4)),
+            width=weights["visual.layer1.0.conv1.weight"].shape[0],
+            image_size=grid * 32,
+        )
+    width = weights["ln_final.weight"].shape[0]
+    text = CLIPTextCfg(
+        context_length=weights["positional_embedding"].shape[0],
+        vocab_size=weights["token_embedding.weight"].shape[0],
+        width=width,
+        heads=width // 64,
+        layers=count("transformer.resblocks"),
+    )
+    return vision, text, weights["text_projection"].shape[1]

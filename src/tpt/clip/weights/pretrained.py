@@ -1,0 +1,125 @@
+"""Load a CLIP: by open_clip name and tag, from a file, or the bundled one."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from torch import nn
+
+from tpt.clip.model import CLIP
+from tpt.clip.text_tower import TextTower
+from tpt.clip.tokens import Tokenizer
+from tpt.clip.weights.files import from_file, from_openai_file
+from tpt.clip.weights.named import EMOJI_MINI, FOLDER, HUB, from_folder, from_tag, refuse_text_tower
+from tpt.errors import UserError
+
+
+def load_clip(
+    name: str | None = None,
+    pretrained: str | Path | None = None,
+    *,
+    device: str | torch.device = "cpu",
+    precision: str = "fp32",
+    quick_gelu: bool | None = None,
+    cache_dir: str | None = None,
+    channels_last: bool = False,
+    compile: bool = False,
+) -> CLIP:
+    """A frozen CLIP.
+
+    Args:
+        name: `"emoji-mini"` (bundled), a model name of open_clip, or what carries its own weights:
+            `"hf-hub:ORG/NAME"`, a model of open_clip on the Hugging Face hub, or `"local-dir:FOLDER"`, such a model in
+            a folder.  May be left out for a file in OpenAI's or transformers' key names, whose architecture is read
+            from the weights.
+        pretrained: a tag of open_clip (weights are fetched once), or the path of a file: OpenAI's state dict or
+            TorchScript archive, transformers' `model.safetensors` beside its `config.json`, or with `name` an
+            open_clip checkpoint.  Checkpoints of training programs are read too: the usual entries are taken, a part
+            in front of all names (`module.`, `model.`, `_orig_mod.`) is dropped.
+        device: where the model goes.
+        precision: of the image encoder: "fp32", "bf16" or "fp16" (autocast).  Weights stay float32.
+        quick_gelu: the activation the weights were trained with, if a file cannot tell.
+        cache_dir: where fetched weights are kept; open_clip's default if None.
+        channels_last: the image encoder's memory layout, which convolutions may prefer.
+        compile: runs the image encoder through `torch.compile`; if that fails, goes on without, with a warning.
+
+    Raises:
+        UserError: unknown name or tag, unsuitable text tower, a file that does not fit, or weights that cannot be
+            fetched.
+
+    Example:
+        >>> clip = load_clip("emoji-mini")
+        >>> clip.name, clip.image_size, clip.text.context_length
+        ('emoji-mini', 64, 77)
+
+        Others: `load_clip("ViT-B-16-quickgelu", "openai")`, the paper's; `load_clip(pretrained="clip.pt")`, a file.
+    """
+    if name == EMOJI_MINI and pretrained in (None, EMOJI_MINI):
+        bundled = resources.files("tpt.clip") / "emoji_mini" / "emoji-mini.safetensors"
+        with resources.as_file(bundled) as path:
+            model = from_openai_file(path, quick_gelu)
+    elif name is not None and name.startswith((HUB, FOLDER)):
+        model = from_folder(name, pretrained, cache_dir)
+    elif pretrained is not None and _looks_like_path(pretrained):
+        model = from_file(None if name == EMOJI_MINI else name, Path(pretrained).expanduser(), quick_gelu)
+    else:
+        model = from_tag(name, None if pretrained is None else str(pretrained), cache_dir)
+    label = clip_label(name, pretrained)
+    return wrap(model, label, precision, channels_last, compile).to(usable_device(device))
+
+
+def clip_label(name: str | None, pretrained: str | Path | None = None) -> str:
+    """What `load_clip` calls a CLIP: `NAME`, `NAME/TAG` or `NAME/FILE`."""
+    if name is None:
+        name = Path(str(pretrained)).name
+    return name if pretrained is None or name == EMOJI_MINI else f"{name}/{Path(str(pretrained)).name}"
+
+
+def _looks_like_path(pretrained: str | Path) -> bool:
+    text = str(pretrained)
+    return isinstance(pretrained, Path) or "/" in text or "." in text or Path(text).is_file()
+
+
+def usable_device(device: str | torch.device) -> torch.device:
+    """`device`, or a ValueError if this machine has no such device."""
+    device = torch.device(device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"Expected a machine with a CUDA GPU for device={str(device)!r}, found none; use 'cpu'.")
+    return device
+
+
+def wrap(
+    model: nn.Module, name: str, precision: str = "fp32", channels_last: bool = False, compile: bool = False
+) -> CLIP:
+    """The CLIP of an open_clip model (or one of that shape), its text tower checked."""
+    refuse_text_tower(model, name)
+    text: Any = getattr(model, "text", model)
+    tower = TextTower(
+        text.token_embedding,
+        text.positional_embedding,
+        text.transformer.resblocks,
+        text.ln_final,
+        text.text_projection,
+    )
+    visual: Any = model.visual
+    size = visual.image_size[0] if isinstance(visual.image_size, tuple) else visual.image_size
+    mean = getattr(visual, "image_mean", None) or open_clip.OPENAI_DATASET_MEAN
+    std = getattr(visual, "image_std", None) or open_clip.OPENAI_DATASET_STD
+    scale = float(model.logit_scale.detach().float().exp())  # type: ignore[operator]
+    return CLIP(
+        name,
+        visual,
+        tower,
+        Tokenizer(),
+        scale,
+        int(size),
+        mean,
+        std,
+        precision,
+        channels_last=channels_last,
+        compile=compile,
+    )

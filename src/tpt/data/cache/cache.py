@@ -1,0 +1,192 @@
+"""View features that runs share: the loader looks them up, the task keeps what it encoded."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, Self, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from tpt.data.cache.eviction import size
+from tpt.data.cache.key import encoding_environment, image_key, space_key
+from tpt.data.cache.store import FeatureStore
+from tpt.errors import UserError
+
+log = logging.getLogger(__name__)
+
+GB = 10**9
+KEY_DIGITS = 32
+
+
+class Encoder(Protocol):
+    """The part of a CLIP that a cache uses."""
+
+    name: str
+
+    @property
+    def embed_dim(self) -> int:
+        """Length E of a feature."""
+        ...
+
+    def encoding(self) -> dict[str, Any]:
+        """All of it that features depend on."""
+        ...
+
+
+@runtime_checkable
+class KnownViews(Protocol):
+    """A view maker that can say what its views depend on; views of any other maker are not cached."""
+
+    num_views: int
+
+    def about(self) -> dict[str, Any] | None:
+        """All that pixels depend on beside image, identity and `num_views`; None if that is not known."""
+        ...
+
+    def more(self, num_views: int) -> Self:
+        """The same maker with another number of views; those that both make are equal."""
+        ...
+
+
+class CachedViews:
+    """The part of a cache where the features of one kind of views lie; safe to hand to worker processes.
+
+    Args:
+        make_views: makes the views of an image that is not cached.
+        num_views: views the run takes; those made may be more.
+        space: name of the part; empty if nothing is kept.
+        store: its files.
+        width: E.
+    """
+
+    def __init__(
+        self, make_views: Any, num_views: int | None, space: str = "", store: FeatureStore | None = None, width: int = 0
+    ) -> None:
+        self.make_views, self.num_views = make_views, num_views
+        self._space, self._store, self._width = space, store, width
+
+    def key(self, identity: str, content: bytes) -> str:
+        """What features are kept under; empty if none are."""
+        return self._space + image_key(identity, content).hex() if self._store is not None else ""
+
+    def find(self, key: str) -> tuple[Tensor, float] | None:
+        """(V, E) features of an image and the norm of view 0's, bit by bit what was encoded; or None."""
+        if self._store is None or self.num_views is None:
+            return None
+        found = self._store.get(bytes.fromhex(key[KEY_DIGITS:]), self.num_views, self._width)
+        return None if found is None else (torch.from_numpy(found[0]), found[1])
+
+
+class FeatureCache:
+    """View features on disk, kept under all that changes them and nothing else.
+
+    Args:
+        clip: the encoder.
+        device: type of the device that encodes.
+        precision: of the Trainer, which may convert the encoder.
+        folder: of the cache, made if it does not exist; None keeps nothing.
+        max_gb: most gigabytes (10^9 bytes) of the folder; None for as many as the disk has.
+        num_views: least number of views to encode of an image that is not cached; a run that takes more encodes more.
+        swept: numbers of views that the other runs of a sweep take; the largest of them is encoded, so that
+            runs with fewer views find theirs.
+    """
+
+    def __init__(
+        self,
+        clip: Encoder,
+        device: str = "cpu",
+        precision: str = "32-true",
+        folder: str | Path | None = None,
+        max_gb: float | None = None,
+        num_views: int | None = None,
+        swept: Sequence[Any] = (),
+    ) -> None:
+        if max_gb is not None and not max_gb > 0:
+            raise UserError(
+                f"Expected `cache.max_gb` above 0, got {max_gb}; null is no bound, cache=off keeps nothing."
+            )
+        self.folder = None if folder is None else Path(folder).expanduser()
+        self.encoded = self.from_cache = 0  # images
+        self._max_bytes = None if max_gb is None else int(max_gb * GB)
+        self._least = max([num_views or 1, *(value for value in swept if isinstance(value, int))])
+        self._clip, self._where = clip, {"device": device, "precision": precision}
+        self._encoding: dict[str, Any] | None = None
+        self._stores: dict[str, FeatureStore] = {}
+
+    def divide(self, stored: Mapping[str, int] | None) -> dict[str, int]:
+        """Fixes how many views are encoded at least, which moves last digits.
+
+        Args:
+            stored: of the run that is continued, or of its first process.
+        """
+        if stored is not None:
+            self._least = stored["num_views"]
+        return {"num_views": self._least}
+
+    def shelf(self, make_views: Any) -> CachedViews:
+        """Where features of these views lie.
+
+        Args:
+            make_views: the run's view maker.
+        """
+        num_views = getattr(make_views, "num_views", None)
+        if self.folder is None:
+            return CachedViews(make_views, num_views)
+        about = make_views.about() if isinstance(make_views, KnownViews) else None
+        if about is None or num_views is None:
+            log.info("Features of %s are not cached: it does not say what they depend on.", type(make_views).__name__)
+            return CachedViews(make_views, num_views)
+        if self._encoding is None:
+            self._encoding = {**self._clip.encoding(), **self._where, **encoding_environment()}
+        settings = {"encoder": self._encoding, "views": about}
+        space = space_key(settings)
+        if space not in self._stores:
+            described = {"backbone": self._clip.name, **settings}
+            self._stores[space] = FeatureStore(self.folder, space, described, self._max_bytes)
+        wider = make_views.more(max(num_views, self._least))
+        return CachedViews(wider, num_views, space, self._stores[space], self._clip.embed_dim)
+
+    def keep(self, keys: Sequence[str], features: Tensor, norms: Tensor) -> None:
+        """Keeps what was encoded.
+
+        Args:
+            keys: of B images, as `CachedViews.key` gives them; empty for images that need not be kept.
+            features: (B, V, E); those of images where one is not finite are not kept.
+            norms: (B,) of view 0's features.
+        """
+        self.encoded += len(features)
+        if not any(keys):
+            return
+        finite = (features.isfinite().flatten(1).all(1) & norms.isfinite()).tolist()
+        values, lengths = features.detach().float().cpu().numpy(), norms.tolist()
+        for row, key in enumerate(keys):
+            if key and finite[row]:
+                store = self._stores[key[:KEY_DIGITS]]
+                store.put(bytes.fromhex(key[KEY_DIGITS:]), values[row], lengths[row])
+
+    def close(self, reduce: Callable[[Tensor], Tensor], device: torch.device) -> None:
+        """Puts what was kept on the disk for good, and counts the images of all processes.
+
+        Args:
+            reduce: sums a tensor over processes.
+            device: that it must lie on.
+        """
+        for store in self._stores.values():
+            store.close()
+        counts = reduce(torch.tensor([self.encoded, self.from_cache], device=device))
+        self.encoded, self.from_cache = (int(count) for count in counts)
+
+    def report(self) -> dict[str, Any]:
+        """What the cache did in this session, for log and results."""
+        about: dict[str, Any] = {"encoded": self.encoded, "from_cache": self.from_cache}
+        if self.folder is None:
+            return about
+        about |= {"folder": str(self.folder), "gb": size(self.folder) / GB}
+        log.info(
+            "Feature cache: %d images encoded, %d from the cache; %.3g GB in %s.",
+            *(about[name] for name in ("encoded", "from_cache", "gb", "folder")),
+        )
+        return about

@@ -1,0 +1,61 @@
+"""What features depend on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import features as pillow
+
+from tpt.data.cache.segment import digest
+
+# Packages that decode images, make views or compute features.
+PACKAGES = ("torch", "torchvision", "pillow", "numpy", "open_clip_torch", "timm")
+CODECS = ("jpg", "webp")  # libraries whose decoders are free to round
+# Code of ours that does the same: between two releases its text says more than the version.
+CODE = ("views/*.py", "data/image*.py", "data/orientation.py", "clip/model.py")
+
+
+def image_key(identity: str, content: bytes) -> bytes:
+    """16 bytes that change with an image and with what its views are drawn from.
+
+    Args:
+        identity: names dataset and image, as for the view maker.
+        content: bytes of the image's file.
+    """
+    return digest(identity.encode("utf-8", "surrogatepass") + b"\0" + content)
+
+
+def space_key(settings: Mapping[str, Any]) -> str:
+    """32 hexadecimal digits that change with any of the settings."""
+    return digest(json.dumps(settings, sort_keys=True, default=repr).encode()).hex()
+
+
+def encoding_environment() -> dict[str, Any]:
+    """What beside weights and settings makes pixels and features: versions, code, torch's switches."""
+    package = Path(__file__).parents[2]
+    files = [file for pattern in CODE for file in sorted(package.glob(pattern))]
+    return {
+        "versions": {name: _version(name) for name in PACKAGES} | {"torch": torch.__version__},
+        "codecs": {name: pillow.version(name) for name in CODECS},
+        "code": code_digest(files),
+        "matmul_precision": torch.get_float32_matmul_precision(),
+        "cudnn_tf32": bool(torch.backends.cudnn.allow_tf32),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }
+
+
+def code_digest(files: Iterable[Path]) -> str:
+    """Changes with any byte of the files."""
+    return digest(b"".join(digest(file.read_bytes()) for file in files)).hex()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,1 @@
+"""Lightning around a method: tasks, callbacks, loggers, contact sheets."""

@@ -1,0 +1,168 @@
+"""Several processes of one run: they share a directory, wait for each other, and do not outlive each other."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+from lightning import Callback, LightningModule, Trainer
+
+from tpt.engine import stop
+from tpt.errors import UserError
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.2
+GRACE_S = 20.0  # seconds for a process to write its records and leave, before it is killed
+LOOK_S = 5.0  # seconds between two looks for stopped processes
+STANDS_STILL_S = 10.0  # seconds after which it is reported
+
+
+class ProcessGuard(Callback):
+    """Ends a run in order: other processes are told to write their records and leave.
+
+    Of several processes on one machine, the first watches those it started, from the moment it starts them, and ends
+    the run when one dies; each of these watches the first.  (Lightning would kill them all at once, with records
+    not yet written.)  A SIGTERM ends the run as well; Lightning ignores it while testing.  A stopped process of the run
+    is named.
+
+    Args:
+        folder: of the run; must be the same for all processes.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self._children: list[subprocess.Popen[bytes]] = []
+        self._joined = False  # whether all processes are
+        self._stop = threading.Event()
+        self._handler: Any = None
+
+    def launch(self, trainer: Trainer) -> None:
+        """Begins to watch before the processes are started: one may die while it starts, when all wait for it."""
+        self._stop.clear()
+        threading.Thread(target=self._watch, args=(trainer, os.getppid()), daemon=True).start()
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuses processes that work in different directories."""
+        self._joined = True
+        here = str(self.folder.resolve())
+        first = trainer.strategy.broadcast(here)
+        if not trainer.strategy.reduce_boolean_decision(here == first):  # all of them end, each with the sentence
+            raise UserError(
+                f"Expected all processes of a run to work in one directory, but not all of them work in {first}; give "
+                "hydra.run.dir, where all machines see it."
+            )
+        self._handler = signal.getsignal(signal.SIGTERM)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Takes SIGTERM back from Lightning, whose handler, set after `setup`, waits for all other processes."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._handler)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The same in training, where Lightning's handler would also wait for the end of a batch."""
+        self.on_test_start(trainer, pl_module)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Waits for the other processes' records."""
+        trainer.strategy.barrier("records")
+        self._stop.set()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Tells the processes that were started here to leave, and waits for their records."""
+        self._stop.set()
+        for child in self._children:
+            child.send_signal(signal.SIGTERM)
+        for child in self._children:
+            try:
+                child.wait(GRACE_S)
+            except subprocess.TimeoutExpired:
+                child.kill()
+
+    def _watch(self, trainer: Trainer, parent: int) -> None:
+        launched: list[subprocess.Popen[bytes]] = []
+        still = _StandingStill()
+        while not self._stop.wait(POLL_S):
+            found = getattr(trainer.strategy.launcher, "procs", launched)
+            if found is not launched and len(found) == trainer.num_devices - 1 and found:
+                launched, self._children = found, list(found)
+            elif launched:
+                launched.clear()  # a moment later, when Lightning's own watch has it, so that this ends
+            if self._end_of_others(parent, trainer.local_rank):
+                return
+            still.look()
+
+    def _end_of_others(self, parent: int, rank: int) -> bool:
+        """Ends the run if another process is gone."""
+        for number, child in enumerate(self._children, start=1):
+            if code := child.poll():
+                how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+                self._end(f"Expected process {number} of the run to go on, but it ended with {how}")
+                return True
+        if rank > 0 and os.getppid() != parent:
+            self._end("Expected the first process of the run to go on, but it is gone")
+            return True
+        return False
+
+    def _end(self, why: str) -> None:
+        """Interrupts the main thread; if that hangs in a collective operation, leaves without it."""
+        if not self._joined:  # it waits for the others, deaf to all signals, and has nothing to keep
+            for child in self._children:
+                child.kill()
+            if os.environ.get("LOCAL_RANK", "0") == "0":
+                sys.stderr.write(f"Error: {why} while it started; resume={self.folder} starts again.\n")
+                sys.stderr.flush()
+            os._exit(1)
+        stop.end(why)
+        if not self._stop.wait(GRACE_S):
+            os._exit(1)
+
+
+class _StandingStill:
+    """Says which processes of a run were stopped, by SIGSTOP or a debugger: the others wait for them."""
+
+    def __init__(self) -> None:
+        self._since: dict[int, float] = {}
+        self._said: set[int] = set()
+        self._looked = time.monotonic()
+
+    def look(self) -> None:
+        """Looks again, unless it did a moment ago."""
+        now = time.monotonic()
+        if now - self._looked < LOOK_S:
+            return
+        self._looked = now
+        stopped = {process.pid for process in self._others() if self._is_stopped(process)}
+        self._since = {pid: self._since.get(pid, now) for pid in stopped}
+        self._said &= stopped
+        for pid, since in self._since.items():
+            if now - since >= STANDS_STILL_S and pid not in self._said:
+                self._said.add(pid)
+                log.warning(
+                    "Process %d of the run was stopped, and the run waits for it; kill -CONT %d lets it go on.",
+                    pid,
+                    pid,
+                )
+
+    @staticmethod
+    def _others() -> list[psutil.Process]:
+        me = psutil.Process()
+        others: list[psutil.Process] = me.children(recursive=True)
+        if os.environ.get("LOCAL_RANK", "0") != "0" and (parent := me.parent()) is not None:
+            others.append(parent)
+        return others
+
+    @staticmethod
+    def _is_stopped(process: psutil.Process) -> bool:
+        try:
+            return bool(process.status() == psutil.STATUS_STOPPED)
+        except psutil.Error:  # gone meanwhile
+            return False

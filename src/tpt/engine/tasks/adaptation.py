@@ -1,0 +1,173 @@
+"""Test-time adaptation as a LightningModule."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import time
+from collections.abc import Sequence
+from functools import partial
+from operator import itemgetter
+
+import torch
+from lightning import LightningModule
+from torch import Tensor
+
+from tpt.clip.model import CLIP, is_out_of_memory
+from tpt.clip.other_views import encode_views_of
+from tpt.data.cache import FeatureCache
+from tpt.data.datamodule import EpisodeBatch
+from tpt.data.dataset import ImageDataset
+from tpt.engine.tasks.method_maker import MakeMethod, same_text
+from tpt.engine.tasks.outcome import Outcome, answered_rows, named, unanswered_row
+from tpt.errors import UserError
+from tpt.methods.base import IMAGE_NORM, REWARD_FEATURES, Adaptation, Method
+
+log = logging.getLogger(__name__)
+
+NOT_FINITE = "the image's features are not finite; use backbone.precision=fp32, or look at the image"
+
+
+class AdaptationTask(LightningModule):
+    """`test_step` encodes views and runs one episode for every image, each from the same start.
+
+    Args:
+        clip: the frozen backbone.
+        make_method: dataset -> method; called when a dataset's turn comes, so one text bank is kept at a time.
+        datasets: in the order of the test loaders.
+        threads: that torch computes with; None leaves it to torch and Lightning.
+        cache: keeps what is encoded; None keeps nothing.
+        reward: a second CLIP, for methods that need its features of the views.
+        reward_cache: keeps these.
+    """
+
+    def __init__(
+        self,
+        clip: CLIP,
+        make_method: MakeMethod,
+        datasets: Sequence[ImageDataset],
+        threads: int | None = None,
+        cache: FeatureCache | None = None,
+        reward: CLIP | None = None,
+        reward_cache: FeatureCache | None = None,
+    ) -> None:
+        super().__init__()
+        self.clip = clip
+        self.threads = threads
+        self.datasets = list(datasets)
+        self.cache = cache
+        self.reward = reward
+        self.reward_cache = reward_cache
+        self.make_method = make_method
+        self._methods: dict[int, Method] = {}
+        self.notes: list[str] = []  # what happened on the way and results must say
+        self._clock = 0.0
+
+    def on_test_start(self) -> None:
+        """Refuses a Trainer that forbids gradients; gives this process as many threads as any other has."""
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        if torch.is_inference_mode_enabled():
+            raise UserError(
+                "Expected a Trainer with inference_mode=False, since tuning at test time needs gradients; "
+                "set trainer.inference_mode=false."
+            )
+        self._clock = time.perf_counter()
+
+    def method(self, dataset_index: int) -> Method:
+        """The method with the text bank of one dataset; the bank of the dataset before is dropped, or used again.
+
+        It serves again if the classes are the same, as in the bundled domains; a stream method forgets its images.
+        """
+        if dataset_index not in self._methods:
+            dataset = self.datasets[dataset_index]
+            kept = [method for index, method in self._methods.items() if same_text(self.datasets[index], dataset)]
+            self._methods.clear()
+            gc.collect()  # a prompt tuner and its engine know each other, and its graph is large
+            method = kept[0] if kept else self.make_method(dataset).to(self.device)
+            method.begin_dataset(len(dataset))
+            self._methods[dataset_index] = method
+        return self._methods[dataset_index]
+
+    def test_step(  # type: ignore[override]
+        self, batch: EpisodeBatch, batch_idx: int, dataloader_idx: int = 0
+    ) -> Outcome:
+        """One episode for each image of the batch; an image without finite features gets a record that says so."""
+        dataset = self.datasets[dataloader_idx]
+        rows = [unanswered_row(b.index, b.path, None, b.label, b.problem) for b in batch.bad]
+        if len(batch):
+            features, needed = self._features(batch)
+            finite = features.isfinite().flatten(1).all(1)
+            for value in needed.values():
+                finite &= value.isfinite().flatten(1).all(1) if value.ndim > 1 else value.isfinite()
+            good, bad = (mask.nonzero().flatten().tolist() for mask in (finite, ~finite))
+            rows += [
+                unanswered_row(int(batch.indices[i]), batch.paths[i], batch.contents[i], batch.label(i), NOT_FINITE)
+                for i in bad
+            ]
+            if good:
+                chosen = {name: value[good] for name, value in needed.items()}
+                adaptation = self._adapt(dataloader_idx, features[good], chosen)
+                rows += answered_rows(batch.select(good), adaptation.cpu())
+        now = time.perf_counter()
+        share, self._clock = (now - self._clock) / max(len(rows), 1), now
+        about = {"dataset": dataset.name, "seconds": share}
+        method_notes = self._methods[dataloader_idx].notes if dataloader_idx in self._methods else ()
+        full = sorted((named(row, dataset.class_names) | about for row in rows), key=itemgetter("index"))
+        return Outcome(dataset, full, [*method_notes, *self.notes])
+
+    def teardown(self, stage: str) -> None:
+        """Closes the feature cache: here, where processes without images come as well, since all are counted."""
+        for cache in (self.cache, self.reward_cache):
+            if cache is not None:
+                cache.close(partial(self.trainer.strategy.reduce, reduce_op="sum"), self.device)
+
+    def _features(self, batch: EpisodeBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Features (B, V, E), and what a method may need beside them: from the caches, or encoded and kept there."""
+        features, norms = self._own_features(batch)
+        needed = {IMAGE_NORM: norms}
+        if self.reward is not None:
+            needed[REWARD_FEATURES] = self._reward_features(batch, self.reward)
+        return features, needed
+
+    def _own_features(self, batch: EpisodeBatch) -> tuple[Tensor, Tensor]:
+        if batch.cached is not None:
+            if self.cache is not None:
+                self.cache.from_cache += len(batch)
+            return batch.cached
+        assert isinstance(batch.views, Tensor)  # the data module has made them by now
+        features, norms = self._encode(batch.views)
+        if self.cache is not None:
+            self.cache.keep(batch.keys, features, norms)
+        return features[:, : batch.num_views].contiguous(), norms
+
+    def _reward_features(self, batch: EpisodeBatch, reward: CLIP) -> Tensor:
+        if batch.reward_cached is not None:
+            if self.reward_cache is not None:
+                self.reward_cache.from_cache += len(batch)
+            return batch.reward_cached
+        assert isinstance(batch.views, Tensor)
+        features = encode_views_of(reward, batch.views, self.clip)
+        if self.reward_cache is not None:
+            self.reward_cache.keep(batch.reward_keys, features, torch.ones(len(features)))
+        return features[:, : batch.num_views].contiguous()
+
+    def _encode(self, views: Tensor) -> tuple[Tensor, Tensor]:
+        before = self.clip.max_images
+        encoded = self.clip.encode_views(views, return_norm=True)
+        if self.clip.max_images != before:
+            self.notes.append(f"memory ran out: from then on at most {self.clip.max_images} views a pass")
+        return encoded
+
+    def _adapt(self, dataset_index: int, features: Tensor, needed: dict[str, Tensor]) -> Adaptation:
+        """The method's answer, in smaller parts if memory runs out."""
+        method = self.method(dataset_index)
+        while True:
+            try:
+                out: Adaptation = method(features, **needed)
+                return out
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or (smaller := method.take_less_memory()) is None:
+                    raise
+                log.warning("Out of memory: going on with %s.", smaller)
+                self.notes.append(f"memory ran out: from then on {smaller}")

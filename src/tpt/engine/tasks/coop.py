@@ -1,0 +1,241 @@
+"""Training of contexts on a few labelled shots: CoOp (Zhou et al., IJCV 2022) and CoCoOp (CVPR 2022)."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from lightning import LightningModule
+from torch import Tensor, nn
+from torchmetrics.classification import MulticlassAccuracy
+
+from tpt.clip.model import CLIP
+from tpt.clip.prompts.checkpoint import LearnedContext, file_metadata
+from tpt.clip.prompts.conditional import ConditionalContext, conditional_logits
+from tpt.clip.prompts.context import Context
+from tpt.clip.prompts.learner import PromptLearner, check_class_names
+from tpt.data.shots import LabelledBatch
+from tpt.errors import UserError
+
+OptimizerFactory = Callable[..., torch.optim.Optimizer]
+PAPER_SGD: OptimizerFactory = partial(torch.optim.SGD, lr=0.002, momentum=0.9, weight_decay=5e-4)
+
+
+class NonFiniteLossError(UserError):
+    """A loss that is NaN or infinite; the message names the batch."""
+
+
+class Percent(MulticlassAccuracy):
+    """Accuracy in %, as everywhere in this project."""
+
+    def compute(self) -> Tensor:
+        """The accuracy of everything counted."""
+        share: Tensor = super().compute()
+        return 100 * share
+
+
+def epochs_for(shots: int | None, dataset: str | None = None) -> int:
+    """CoOp's number of epochs (section 4.1): 50 for one shot, 100 for two or four, 200 for more; 50 on ImageNet."""
+    if dataset == "imagenet":
+        return 50
+    if shots is None or shots > 4:
+        return 200
+    return 50 if shots == 1 else 100
+
+
+def learning_rate(
+    epoch: int, epochs: int, base: float = 0.002, warmup_epochs: int = 1, warmup_rate: float = 1e-5
+) -> float:
+    """The rate of one epoch: constant while warming up, then a cosine over `epochs` that starts at `base`.
+
+    As in the official programs the cosine's length counts the warm-up epochs as well, so the last epoch's rate is
+    small but not zero.
+
+    Args:
+        epoch: counted from 0.
+        epochs: of the whole run.
+        base: rate after warming up.
+        warmup_epochs: how many epochs warm up.
+        warmup_rate: rate while warming up.
+    """
+    if epoch < warmup_epochs:
+        return warmup_rate
+    return base * (1 + math.cos(math.pi * (epoch - warmup_epochs) / epochs)) / 2
+
+
+class _ContextTask(LightningModule, ABC):
+    """What CoOp and CoCoOp share: loss, schedule, metrics, and checkpoints of the learned part alone.
+
+    Its parameters have the names of the public checkpoints: `ctx`, and for CoCoOp `meta_net.*`.
+
+    Args:
+        clip: the frozen backbone.
+        class_names: K names.
+        context: to start from.
+        epochs: of the whole run; sets the schedule, and should be the Trainer's `max_epochs`.
+        optimizer: takes the parameters; its `lr` is the rate after warming up.
+        warmup_epochs: epochs at `warmup_rate` before the cosine.
+        warmup_rate: see `learning_rate`.
+    """
+
+    def __init__(
+        self,
+        clip: CLIP,
+        class_names: Sequence[str],
+        context: Context,
+        epochs: int = 50,
+        optimizer: OptimizerFactory = PAPER_SGD,
+        warmup_epochs: int = 1,
+        warmup_rate: float = 1e-5,
+    ) -> None:
+        super().__init__()
+        if epochs < 1:
+            raise UserError(f"Expected `epochs` of at least 1, got {epochs}.")
+        names = check_class_names(class_names)
+        self.run_text = "{}"  # what checkpoints say of their run
+        self.strict_loading = False  # a checkpoint holds the learned part, the backbone comes from elsewhere
+        self.clip = clip
+        self.learner = PromptLearner(clip, names, context)
+        self.ctx = nn.Parameter(context.vectors.detach().float().clone())
+        self.epochs = epochs
+        self.schedule = partial(learning_rate, epochs=epochs, warmup_epochs=warmup_epochs, warmup_rate=warmup_rate)
+        self._optimizer = optimizer
+        self.accuracy = nn.ModuleDict(
+            {f"{split}_split": Percent(len(names), average="micro") for split in ("train", "val")}
+        )
+
+    @abstractmethod
+    def logits(self, image_BE: Tensor) -> Tensor:
+        """(B, K) cosines of unit-length features with the class prompts, times the logit scale; float32."""
+
+    @abstractmethod
+    def context(self) -> LearnedContext:
+        """What was learned so far, as a copy."""
+
+    def setup(self, stage: str) -> None:
+        """Silences two warnings of Lightning about what is meant to be: the backbone stays in evaluation mode."""
+        warnings.filterwarnings(
+            "ignore", message=r"Total length of `list` across ranks is zero"
+        )  # no validation images
+        warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
+
+    def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
+        """Cross-entropy of a batch.
+
+        Raises:
+            NonFiniteLossError: the loss is NaN or infinite.
+        """
+        loss = self._loss(batch, "train")
+        if not loss.isfinite():
+            shown = ", ".join(batch.paths[:4]) + (", ..." if len(batch) > 4 else "")
+            raise NonFiniteLossError(
+                f"Expected a finite loss, got {loss.item()} in epoch {self.current_epoch}, batch {batch_idx} "
+                f"({shown}); lower the learning rate, or use trainer.precision=32-true and backbone.precision=fp32."
+            )
+        return loss
+
+    def validation_step(self, batch: LabelledBatch, batch_idx: int) -> None:
+        """Logs loss and accuracy."""
+        self._loss(batch, "val")
+
+    def _loss(self, batch: LabelledBatch, split: str) -> Tensor:
+        logits = self.logits(self.clip.encode_image(batch.images))
+        loss = F.cross_entropy(logits, batch.labels)
+        accuracy: Percent = self.accuracy[f"{split}_split"]  # type: ignore[assignment]
+        accuracy.update(logits.detach(), batch.labels)
+        log = partial(self.log, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch))
+        log(f"{split}/loss", loss.detach(), sync_dist=True)
+        log(f"{split}/accuracy", accuracy)
+        return loss
+
+    def on_train_epoch_start(self) -> None:
+        """Logs the rate of this epoch."""
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        self.log("train/lr", rate, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer over what is learned, its rate set for every epoch."""
+        optimizer = self._optimizer([p for p in self.parameters() if p.requires_grad])
+        base = float(optimizer.param_groups[0]["lr"])
+        if not base > 0:
+            raise UserError(f"Expected `lr` above 0, got {base}.")
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda e: self.schedule(e, base=base) / base)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
+
+    def learned(self) -> dict[str, Tensor]:
+        """The learned tensors under their public names."""
+        return {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps the learned part and what `tpt.load_context` needs, and leaves the frozen backbone out."""
+        checkpoint["state_dict"] = {name: value.cpu().clone() for name, value in self.learned().items()}
+        checkpoint["context"] = file_metadata(self.context(), self.clip)
+        checkpoint["run"] = self.run_text
+
+    def _base_context(self, kind: str) -> Context:
+        names = tuple(self.learner.class_names) if self.learner.context.class_specific else None
+        vectors = self.ctx.detach().clone()
+        source = f"{kind} from {self.learner.context.source}"
+        return replace(self.learner.context, vectors=vectors, source=source, class_names=names)
+
+
+class CoOpTask(_ContextTask):
+    """Learns one context for all images (or one per class), from words or from noise.
+
+    The paper: cross-entropy over all classes, batches of 32, SGD at 0.002, `epochs_for(shots)` epochs, and the last
+    epoch's context is used.
+    """
+
+    def logits(self, image_BE: Tensor) -> Tensor:
+        """Cosines with the prompts that all images share."""
+        text_KE = self.learner(self.ctx.flatten(0, -2))
+        with torch.autocast(image_BE.device.type, enabled=False):  # scores near 100 need more than half precision
+            logits: Tensor = self.clip.logit_scale * image_BE.float() @ text_KE.float().T
+        return logits
+
+    def context(self) -> Context:
+        """The context at this moment."""
+        return self._base_context("coop")
+
+
+class CoCoOpTask(_ContextTask):
+    """Learns a context and a network that shifts it for every image, from unit-length features.
+
+    The paper: batches of one, 10 epochs, from "a photo of a".  A larger batch gives the mean of its images' gradients.
+
+    Args:
+        context: base context and untrained meta-net (`tpt.clip.prompts.initial_conditional`).
+        max_tokens: most prompt tokens in flight; bounds memory, changes no number.
+        settings: those of CoOp.
+    """
+
+    def __init__(
+        self,
+        clip: CLIP,
+        class_names: Sequence[str],
+        context: ConditionalContext,
+        max_tokens: int = 16384,
+        **settings: Any,
+    ) -> None:
+        super().__init__(clip, class_names, context.base, **{"epochs": 10, **settings})
+        context.check(clip)
+        self.meta_net = type(context.meta_net)(clip.embed_dim, clip.width, context.meta_net.linear1.out_features)
+        self.meta_net.load_state_dict(context.meta_net.state_dict())
+        self.max_tokens = max_tokens
+
+    def logits(self, image_BE: Tensor) -> Tensor:
+        """Cosines with every image's own prompts."""
+        return conditional_logits(self.learner, self.ctx, self.meta_net, image_BE, self.max_tokens)
+
+    def context(self) -> ConditionalContext:
+        """Context and network at this moment."""
+        net = type(self.meta_net)(self.clip.embed_dim, self.clip.width, self.meta_net.linear1.out_features)
+        net.load_state_dict({name: value.detach() for name, value in self.meta_net.state_dict().items()})
+        return ConditionalContext(self._base_context("cocoop"), net.requires_grad_(False))

@@ -1,0 +1,159 @@
+"""Makes the method of a run for each of its datasets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+
+from tpt.clip.model import CLIP
+from tpt.data.catalog.entries import CROSS_DATASET, NATURAL_SHIFT
+from tpt.data.dataset import ImageDataset
+from tpt.errors import UserError
+from tpt.methods.base import Method
+
+MakeMethod = Callable[[ImageDataset], Method]
+THREADS = "threads"
+OWN = "dataset"  # as a setting, stands for the template of each dataset
+PAPER = "paper"  # as a setting, stands for the value of the method's paper for the dataset's family
+
+
+class MethodMaker:
+    """The method of a run for one dataset after another.
+
+    Args:
+        clip: the frozen backbone.
+        make_context: clip -> context.
+        make_method: clip, class_names, context -> method.  Either may have `"dataset"` for `ctx_init` or `templates`,
+            and is then called with each dataset's own.
+    """
+
+    def __init__(self, clip: CLIP, make_context: partial[Any], make_method: partial[Method]) -> None:
+        self.clip = clip
+        self._make_context, self._make_method = make_context, make_method
+        self._division: dict[str, int] = {}
+        self._own_words = make_context.keywords.get("ctx_init") == OWN
+        self._context = None if self._own_words else make_context(clip)
+        # Where contexts come from, for the results.
+        self.source: str = "words: each dataset's own" if self._context is None else self._context.source
+
+    def fingerprint(self) -> str | None:
+        """Changes with any bit of the context; None if that follows from each dataset's words."""
+        return None if self._context is None else str(self._context.fingerprint())
+
+    def machine_settings(self, device: torch.device) -> dict[str, int]:
+        """The method's values of settings that depend on the machine; none if it is made by a function."""
+        says = getattr(self._make_method.func, "machine_settings", None)
+        return {} if says is None else dict(says(self.clip, device))
+
+    @property
+    def reward(self) -> CLIP | None:
+        """The second CLIP of a method that has one."""
+        return self._make_method.keywords.get("reward")
+
+    def about(self) -> dict[str, bool | str]:
+        """The method's own description: whether it tunes, whether it selects views, and whether it is a stream's."""
+        return {"tunes": self._kind.tunes, "selects": self._kind.selects, "kind": self._kind.kind}
+
+    @property
+    def _kind(self) -> type[Method]:
+        """The method's class; that of all methods if a function makes it."""
+        made = self._make_method.func
+        return made if isinstance(made, type) and issubclass(made, Method) else Method
+
+    def divide(self, stored: Mapping[str, int] | None, device: torch.device, threads: int) -> dict[str, int]:
+        """Fixes how work is divided if that follows from the machine, since it moves last digits.
+
+        Args:
+            stored: the division of the run that is continued; None divides anew.
+            device: that will do the work.
+            threads: of each process, if that is a CPU.
+
+        Returns:
+            The division: threads of a process, and the method's settings that were left open.
+        """
+        fresh = {THREADS: threads} if device.type == "cpu" else {}
+        given = self._make_method.keywords
+        fresh |= {name: value for name, value in self.machine_settings(device).items() if given.get(name) is None}
+        self._division = fresh if stored is None else dict(stored)
+        return self._division
+
+    def check(self, num_views: Sequence[tuple[ImageDataset, int | None]]) -> None:
+        """Makes the method of every dataset once, before anything is encoded.
+
+        Args:
+            num_views: the datasets, each with the number of its views; None if that is not known.
+
+        Raises:
+            UserError: a setting, names or a number of views that the method cannot work with.
+        """
+        seen: list[ImageDataset] = []
+        for dataset, views in num_views:
+            if any(same_text(dataset, earlier) for earlier in seen):
+                continue
+            self._check_one(dataset, views)
+            seen.append(dataset)
+
+    def _check_one(self, dataset: ImageDataset, views: int | None) -> None:
+        method = self(dataset)  # gone when this returns: one text bank at a time
+        method.begin_dataset(len(dataset))  # may warn
+        if views is not None:
+            method.check_views(views)
+
+    @property
+    def threads(self) -> int | None:
+        """Threads that a process computes with, on a CPU, where their number changes last digits."""
+        return self._division.get(THREADS)
+
+    def __call__(self, dataset: ImageDataset) -> Method:
+        """The method with the classes of `dataset`."""
+        context = self._make_context(self.clip, ctx_init=dataset.template) if self._own_words else self._context
+        given = self._make_method.keywords
+        own: dict[str, Any] = {"templates": [dataset.template]} if given.get("templates") == OWN else {}
+        papers = self._kind.paper_settings(family_of(dataset), dataset.name)
+        for name, value in given.items():
+            if isinstance(value, str) and value == PAPER:
+                if name not in papers:
+                    raise UserError(
+                        f"Expected a value for `method.{name}`, got {PAPER!r}, but {self._kind.__name__} knows none of "
+                        "its paper's."
+                    )
+                own[name] = papers[name]
+        division = {key: value for key, value in self._division.items() if key != THREADS}
+        method = self._make_method(clip=self.clip, class_names=dataset.class_names, context=context, **own, **division)
+        method.notes = (*method.notes, *self._departures(dataset, {**given, **own}))
+        return method
+
+    def _departures(self, dataset: ImageDataset, given: Mapping[str, Any]) -> list[str]:
+        """Where settings differ from the method's own paper, for the results."""
+        family = family_of(dataset)
+        papers, where = self._kind.paper_settings(family, dataset.name), f" for {family}" if family else ""
+        return [
+            f"{name}={_short(given[name])}, in the method's paper {_short(value)}{where}"
+            for name, value in papers.items()
+            if name in given and isinstance(given[name], int | float | str) and given[name] != value
+        ]
+
+
+def _short(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
+
+
+def family_of(dataset: ImageDataset) -> str:
+    """The family whose settings the papers give together: imagenet, natural_shift or fine_grained; "" for any other."""
+    if dataset.name == "imagenet":
+        return "imagenet"
+    if dataset.name in NATURAL_SHIFT:
+        return "natural_shift"
+    return "fine_grained" if dataset.name in CROSS_DATASET else ""
+
+
+def same_text(one: ImageDataset, other: ImageDataset) -> bool:
+    """Whether two datasets may share one text bank; those of the papers may not, since each has settings of its own."""
+    return _text_of(one) == _text_of(other)
+
+
+def _text_of(dataset: ImageDataset) -> tuple[object, ...]:
+    return dataset.class_names, dataset.template, dataset.name if family_of(dataset) else ""

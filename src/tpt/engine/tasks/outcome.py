@@ -1,0 +1,102 @@
+"""What a test step hands to the callbacks: a record for every image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tpt.data.datamodule import EpisodeBatch
+from tpt.data.dataset import ImageDataset
+from tpt.methods.base import Adaptation
+from tpt.results.runs.records import ANSWER, LOGITS, NAMED, RANK, RANKING
+
+EMPTY = (*ANSWER, *RANK, *RANKING, *LOGITS)  # of an image without an answer
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The records of a batch.
+
+    Args:
+        dataset: the images come from.
+        rows: one for each image, with the columns of `tpt.results.runs.RECORD_SCHEMA`; those that do not apply are None.
+            Those of `RANKING` and `LOGITS` speak of all K classes.
+        notes: what results must say about these records beyond the settings.
+    """
+
+    dataset: ImageDataset
+    rows: list[dict[str, Any]]
+    notes: list[str] = field(default_factory=list)
+
+
+def answered_rows(batch: EpisodeBatch, out: Adaptation) -> list[dict[str, Any]]:
+    """Records of images that have an answer, or a `problem` if the answer is NaN.
+
+    Args:
+        batch: B images.
+        out: of each of them, on the CPU.
+    """
+    labels = None if batch.labels is None else batch.labels.cpu()
+    columns: dict[str, list[Any]] = {"index": batch.indices.tolist(), "path": batch.paths, "content": batch.contents}
+    columns["label"] = [None] * len(batch) if labels is None else labels.tolist()
+    for end, logits, entropy in (
+        ("", out.logits, out.entropy),
+        ("_zero_shot", out.initial_logits, out.initial_entropy),
+    ):
+        probabilities = logits.softmax(-1)
+        confidence, pred = probabilities.max(-1)
+        columns[f"pred{end}"] = pred.tolist()
+        columns[f"rank{end}"] = columns["label"] if labels is None else ranks(logits, labels, pred).tolist()
+        columns[f"confidence{end}"] = confidence.tolist()
+        columns[f"entropy{end}"] = entropy.tolist()
+        columns[f"logits{end}"] = list(logits.float().numpy())
+        if not end:
+            order = likeliest(logits, pred)
+            columns["top"] = list(order.numpy())
+            columns["top_confidence"] = list(probabilities.gather(1, order).float().numpy())
+    columns["selected"] = out.selected.tolist()
+    finite = (out.logits.isfinite().all(-1) & out.entropy.isfinite()).tolist()
+    columns["problem"] = [None if good else "the adapted prediction is not finite" for good in finite]
+    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    return [row if row["problem"] is None else {**row, **dict.fromkeys(EMPTY)} for row in rows]
+
+
+def unanswered_row(index: int, path: str, content: str | None, label: int | None, problem: str) -> dict[str, Any]:
+    """The record of an image without an answer."""
+    about = {"index": index, "path": path, "content": content, "label": label, "problem": problem}
+    return about | dict.fromkeys(EMPTY)
+
+
+def cut(row: dict[str, Any], class_names: Sequence[str], top: int) -> dict[str, Any]:
+    """A record that ranks the `top` likeliest classes alone, with their names."""
+    if row["top"] is None:
+        return {**row, "top_name": None}
+    ranking = {name: row[name][:top].tolist() for name in RANKING}
+    return {**row, **ranking, "top_name": [class_names[k] for k in ranking["top"]]}
+
+
+def named(row: dict[str, Any], class_names: Sequence[str]) -> dict[str, Any]:
+    """A record with the names of its classes beside their numbers."""
+    numbers = {name: row[number] for name, number in NAMED.items()}
+    names = {name: None if number is None else class_names[number] for name, number in numbers.items()}
+    return row | names
+
+
+def likeliest(logits_BK: Tensor, pred_B: Tensor) -> Tensor:
+    """(B, K) classes by falling logit, the prediction first; of equals the lower class is first."""
+    order = logits_BK.argsort(stable=True, dim=-1, descending=True)
+    rest = order[order != pred_B[:, None]].reshape(len(order), -1)
+    return torch.cat([pred_B[:, None], rest], dim=-1)
+
+
+def ranks(logits_BK: Tensor, labels_B: Tensor, pred_B: Tensor) -> Tensor:
+    """(B,) places of the labels among all classes, 0 for the predicted one; of equals the lower class is first."""
+    own = logits_BK.gather(1, labels_B[:, None])
+    lower = torch.arange(logits_BK.shape[1]) < labels_B[:, None]
+    place = ((logits_BK > own) | ((logits_BK == own) & lower)).sum(-1)
+    # Where classes tie for the first place, the prediction decides which of them it is.
+    return torch.where(pred_B == labels_B, 0, place.clamp(min=1))

@@ -1,0 +1,44 @@
+"""Under which name, tags and settings Weights & Biases shows a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tpt.results.runs.manifest import leaves
+from tpt.results.runs.sweep import Sweep
+
+TAGGED = ("data", "shots", "row", "experiment")  # groups whose choice is a tag
+WIRING = ("_target_", "_partial_", "_convert_")
+TAG_LENGTH = 64  # W&B refuses longer ones
+
+
+def name_of(manifest: Mapping[str, Any], folder: str | Path, sweep: Sweep | None) -> str:
+    """The run's directory; in a sweep, if that is a number, the method and what sets the job off from others."""
+    if sweep is None:
+        return Path(folder).name
+    return " ".join([str(manifest["method"]), *map(_short, sweep.settings)])
+
+
+def _short(setting: str) -> str:
+    """`steps=2` of `method.steps=2`."""
+    key, _, value = setting.partition("=")
+    return f"{key.rsplit('.', maxsplit=1)[-1]}={value}"
+
+
+def tags_of(manifest: Mapping[str, Any]) -> list[str]:
+    """Method, backbone and data, and the row and experiment if they were chosen."""
+    chosen = manifest["choices"]
+    found = [manifest["method"], manifest["backbone"]["name"], *(chosen.get(group) for group in TAGGED)]
+    return list(dict.fromkeys(str(tag)[:TAG_LENGTH] for tag in found if tag not in (None, "null")))
+
+
+def config_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Every setting under its dotted key, as on the command line, what was chosen of each group, and the method.
+
+    Which class makes a part is wiring, and follows from what was chosen.
+    """
+    chosen = {f"choices.{group}": option for group, option in manifest["choices"].items()}
+    settings = {key: value for key, value in leaves(manifest["config"]) if not key.endswith(WIRING)}
+    return {**settings, **chosen, "label": manifest["method"]}

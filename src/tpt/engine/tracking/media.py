@@ -1,0 +1,143 @@
+"""Tables and pictures of a run for Weights & Biases."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+import wandb
+from PIL import Image
+
+from tpt.data import ImageDataset
+from tpt.data.datamodule import EpisodeDataModule
+from tpt.engine.tasks import AdaptationTask, MethodMaker
+from tpt.errors import BadImageError
+from tpt.methods import Method
+from tpt.results.tables import Run, make_report
+from tpt.results.tables.flips import Record, flips_of
+from tpt.results.tables.formats import VALUES
+from tpt.results.tables.grid import HEADERS, legend_of, letters_of
+
+SIDE = 128  # of an image in a table, in pixels
+DPI = 110  # of a contact sheet, which is read on a screen
+FLIPS = (
+    *("dataset", "kind", "image", "path", "label", "prediction_before", "prediction_after"),
+    *("confidence_before", "confidence_after", "entropy_before", "entropy_after"),
+)
+MEASURES = (
+    *("images", "acc_zero_shot", "acc", "changed", "confidence_zero_shot", "confidence"),
+    *("entropy_zero_shot", "entropy", "selected_views", "ece", "images_per_second"),
+)
+
+
+def results_panel(found: Mapping[str, Mapping[str, Any]]) -> Any:
+    """The measures of each dataset; empty if it has no labels for them."""
+    rows = [[name, *(values.get(measure) for measure in MEASURES)] for name, values in found.items()]
+    return wandb.Table(columns=["dataset", *MEASURES], data=rows)
+
+
+def selected_views(records: Sequence[Record]) -> Any:
+    """How often each view was selected, as a histogram."""
+    counts = Counter(view for record in records for view in record["selected"] or ())
+    views = range(max(counts, default=0) + 1)
+    return wandb.Histogram(np_histogram=([counts[v] for v in views], [*views, len(views)]))
+
+
+def flips_table(records: Mapping[str, Sequence[Record]], datasets: Sequence[ImageDataset], limit: int) -> Any:
+    """Images whose prediction changed.
+
+    Args:
+        records: by dataset.
+        datasets: they are of.
+        limit: images of each dataset.
+    """
+    rows = []
+    for dataset in datasets:
+        names = dataset.class_names
+        for kind, record in flips_of(records.get(dataset.name, ()), limit):
+            numbered = (record[key] for key in ("label", "pred_zero_shot", "pred"))
+            classes = [None if number is None else names[number] for number in numbered]
+            numbers = [record[f"{key}{end}"] for key in ("confidence", "entropy") for end in ("_zero_shot", "")]
+            rows.append([dataset.name, kind, _picture(dataset, record["index"]), record["path"], *classes, *numbers])
+    return wandb.Table(columns=list(FLIPS), data=rows)
+
+
+def _picture(dataset: ImageDataset, index: int) -> Any:
+    """The image at small size; None if it cannot be read any more."""
+    try:
+        image = dataset.image(index)
+    except BadImageError:
+        return None
+    image.thumbnail((SIDE, SIDE))
+    return wandb.Image(image)
+
+
+def contact_sheets(
+    task: AdaptationTask,
+    data: EpisodeDataModule,
+    device: torch.device,
+    records: Mapping[str, Sequence[Record]],
+    count: int,
+) -> Iterator[tuple[str, list[Any]]]:
+    """Each dataset's contact sheets, of images whose prediction changed; none if none did.
+
+    Args:
+        task: of the run, which may be on the CPU by now.
+        data: which knows how views are made.
+        device: that encodes them again.
+        records: by dataset.
+        count: sheets of each dataset; each costs an encoding of its views.
+    """
+    from tpt.engine.contact_sheet import SheetMaker, texts_of  # noqa: PLC0415 -- matplotlib takes time to load
+
+    if not isinstance(task.make_method, MethodMaker) or not task.make_method.about()["selects"]:
+        return
+    clip = task.clip.to(device)
+    for dataset in task.datasets:
+        chosen = [record for _, record in flips_of(records.get(dataset.name, ()), count)]
+        if not chosen:
+            continue
+        maker = SheetMaker(clip, data, partial(_same, task.make_method(dataset)))
+        sheets = [(record, maker.sheet(record).figure) for record in chosen]
+        yield (
+            dataset.name,
+            [wandb.Image(_pixels(f), caption="\n".join(texts_of(r, dataset.class_names))) for r, f in sheets],
+        )
+
+
+def _same(method: Method, _: ImageDataset) -> Method:
+    """One method for all sheets of a dataset, whose class names are encoded once."""
+    return method
+
+
+def _pixels(figure: Any) -> Image.Image:
+    from tpt.results.figures.style import style  # noqa: PLC0415 -- see above
+
+    buffer = io.BytesIO()
+    with style():
+        figure.savefig(buffer, format="png", dpi=DPI)
+    return Image.open(buffer)
+
+
+def report_tables(run: Run) -> dict[str, Any]:
+    """`tpt-report`'s content for a run: one line per dataset and average, and the meaning of the marks."""
+    report = make_report([run])
+    letters = letters_of(report)
+    columns = [name or "accuracy" for name in VALUES]
+    data = [
+        [table.caption, row.label, HEADERS.get(name, name), *values, " ".join(letters[mark.why] for mark in cell.marks)]
+        for table in report.tables
+        for row, cells in table.rows
+        for name, cell in cells.items()
+        if any(values := [value(cell) for value in VALUES.values()])
+    ]
+    legend = legend_of(report, letters)
+    lines = [*legend.marks, *(("", remark) for remark in legend.remarks)]
+    return {
+        "test/report": wandb.Table(columns=["table", "method", "dataset", *columns, "marks"], data=data),
+        "test/report_notes": wandb.Table(columns=["mark", "meaning"], data=[list(line) for line in lines]),
+    }

@@ -1,0 +1,118 @@
+"""Weights & Biases panels at the end of a run; docs/wandb.md lists every key."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+from lightning import Callback, Trainer
+
+from tpt.engine.tracking import media
+from tpt.engine.tracking.logger import STEP, SafeWandbLogger
+from tpt.errors import UserError
+from tpt.results.tables import Run, load_run
+from tpt.results.tables.flips import Record
+from tpt.results.tables.measures import MEASURES
+from tpt.results.tables.results import averages, gain_values
+
+log = logging.getLogger(__name__)
+Panels = dict[str, Any]
+# What the summary has of the averages, and of each dataset.
+RANKED_MEANS = ("acc", "acc_zero_shot", "gain", "gain_low", "gain_high", "ece", "ece_zero_shot")
+RANKED = ("acc", "gain")
+
+
+class WandbPanels(Callback):
+    """At the end of a run, logs tables, histograms and pictures, made of the records of all processes and starts.
+
+    The series themselves come from `DatasetMetrics`, through Lightning's logger.
+
+    Args:
+        folder: of the run.
+        flips: most images of each dataset in the table of changed predictions.
+        sheets: contact sheets of each dataset, each of which encodes an image's views again; 0 draws none.
+    """
+
+    def __init__(self, folder: str | Path, flips: int = 50, sheets: int = 4) -> None:
+        if flips < 0 or sheets < 0:
+            raise UserError(
+                f"Expected `callbacks.panels.flips` and `sheets` of 0 or more, got {flips} and {sheets}; 0 leaves out."
+            )
+        self.folder = Path(folder)
+        self.flips = flips
+        self.sheets = sheets
+
+    def close(self, trainer: Trainer, found: dict[str, dict[str, Any]]) -> None:
+        """Draws the panels.
+
+        Args:
+            trainer: whose W&B loggers are meant.
+            found: measures by dataset.
+        """
+        loggers = _wandb_loggers(trainer)
+        if not loggers:
+            return
+        panels: Panels = {STEP: sum(len(d["unanswered"]) + d["images"] for d in found.values())}
+        try:
+            parts = self._parts(trainer, found)
+        except ValueError as error:  # the records were damaged meanwhile
+            log.warning("W&B gets no panels (%s).", error)
+            return
+        for what, make in parts.items():
+            try:
+                panels |= make()
+            except Exception as error:  # the run is done, and its files are written: a picture must not end it
+                log.warning("W&B gets no %s (%s).", what, error)
+        for logger in loggers:
+            logger.leave_out_of_summary(panels)
+            logger.safely(lambda run: run.log(panels))
+            logger.safely(lambda run: run.summary.update(summary_of(found)))
+
+    def _parts(self, trainer: Trainer, found: dict[str, dict[str, Any]]) -> dict[str, Callable[[], Panels]]:
+        """What is drawn, each on its own."""
+        run, task = load_run(self.folder), trainer.lightning_module
+        records = dict(_by_dataset(run))
+        datasets: Any = task.datasets
+
+        def sheets() -> Panels:
+            device, data = trainer.strategy.root_device, trainer.datamodule  # type: ignore[attr-defined]
+            drawn: Any = media.contact_sheets(task, data, device, records, self.sheets)  # type: ignore[arg-type]
+            return {f"test/{name}/contact_sheets": pictures for name, pictures in drawn if pictures}
+
+        return {
+            "results table": lambda: {"test/results": media.results_panel(found)},
+            "histograms of selected views": lambda: {
+                f"test/{name}/selected_view_index": media.selected_views(rows) for name, rows in records.items()
+            },
+            "report": lambda: media.report_tables(run),
+            **({"table of flips": lambda: self._flips(records, datasets)} if self.flips else {}),
+            **({"contact sheets": sheets} if self.sheets else {}),
+        }
+
+    def _flips(self, records: dict[str, list[Record]], datasets: Any) -> Panels:
+        return {"test/flips": media.flips_table(records, datasets, self.flips)}
+
+
+def summary_of(found: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """The values to rank runs by: averages, and each dataset's accuracy and gain; the rest is in series and tables."""
+    of_all = averages(found)
+    means = {"average": of_all} | ({"shifted": of_all["shifted"]} if "shifted" in of_all else {})
+    wanted = {name: (d, RANKED_MEANS) for name, d in means.items()} | {name: (d, RANKED) for name, d in found.items()}
+    return {
+        f"test/{name}/{key}": value
+        for name, (d, keys) in wanted.items()
+        for key, value in ({measure: d[measure] for measure in MEASURES if measure in d} | gain_values(d)).items()
+        if key in keys
+    }
+
+
+def _by_dataset(run: Run) -> Iterator[tuple[str, list[Record]]]:
+    for name in run.results["datasets"]:
+        yield name, run.records.filter(pc.equal(run.records["dataset"], name)).to_pylist()
+
+
+def _wandb_loggers(trainer: Trainer) -> list[SafeWandbLogger]:
+    return [logger for logger in trainer.loggers if isinstance(logger, SafeWandbLogger)]

@@ -1,0 +1,85 @@
+"""Figures of runs, for print: each function gives a matplotlib `Figure`, `save` writes it as PNG and SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from tpt.files import file_name
+from tpt.results.figures.answers import entropy_figure, reliability_figure
+from tpt.results.figures.confusion import confusion_figure
+from tpt.results.figures.heat_map import transfer_figure
+from tpt.results.figures.knobs import curves, knob_figure
+from tpt.results.figures.methods import compared, methods_figure
+from tpt.results.figures.sheet import contact_sheet
+from tpt.results.figures.style import save
+from tpt.results.tables.classes import confusions
+from tpt.results.tables.report import make_report
+from tpt.results.tables.rows import rows_of
+from tpt.results.tables.runs import Run
+from tpt.results.tables.transfer import Transfer, transfer_matrices
+
+__all__ = [
+    "confusion_figure",
+    "contact_sheet",
+    "curves",
+    "draw_all",
+    "entropy_figure",
+    "figures_of",
+    "knob_figure",
+    "methods_figure",
+    "reliability_figure",
+    "save",
+    "transfer_figure",
+]
+
+
+def figures_of(runs: Sequence[Run], learned_on: Mapping[str, str] | None = None) -> Iterator[tuple[str, Figure]]:
+    """Every figure that the runs have something for, with a name for its file.
+
+    Args:
+        runs: finished or not.
+        learned_on: as for `transfer_matrices`.
+    """
+    for found in curves(runs):
+        yield f"accuracy_by_{found.knob.rsplit('.', 1)[-1]}", knob_figure(found)
+    tables = [rows for table in make_report(runs).tables if len(rows := compared(table)) > 1]
+    for number, rows in enumerate(tables, 1):
+        yield f"methods{f'_{number}' if len(tables) > 1 else ''}", methods_figure(rows)
+    for matrix in _matrices(runs, learned_on):
+        yield f"transfer_{file_name(matrix.title)}", transfer_figure(matrix)
+    for row in rows_of(runs):
+        for run in row.runs:
+            if run.adapts and run.results["datasets"]:
+                seed = f"_seed_{run.results.get('seed')}" if len(row.by_seed()) > 1 else ""
+                several = len(row.runs) > len(row.by_seed())  # a run for each dataset
+                end = file_name(f"{row.label}{seed}{'_' + '_'.join(run.to_test) if several else ''}")
+                yield f"entropy_{end}", entropy_figure(run)
+                if any("acc" in about and confusions(run, name) for name, about in run.results["datasets"].items()):
+                    yield f"confusions_{end}", confusion_figure(run)
+                if any("ece" in about for about in run.results["datasets"].values()):
+                    yield f"reliability_{end}", reliability_figure(run)
+
+
+def _matrices(runs: Sequence[Run], learned_on: Mapping[str, str] | None) -> list[Transfer]:
+    """The transfer matrices; none if the runs make none, as those of a table with contexts of unknown origin."""
+    try:
+        return transfer_matrices(runs, learned_on)
+    except ValueError:
+        return []
+
+
+def draw_all(runs: Sequence[Run], folder: str | Path, learned_on: Mapping[str, str] | None = None) -> Iterator[Path]:
+    """Writes all figures, PNG and SVG, and gives their paths.
+
+    Args:
+        runs: finished or not.
+        folder: is made.
+        learned_on: as for `transfer_matrices`.
+    """
+    taken: dict[str, int] = {}
+    for name, figure in figures_of(runs, learned_on):
+        taken[name] = taken.get(name, 0) + 1
+        yield from save(figure, folder, name if taken[name] == 1 else f"{name}_{taken[name]}")

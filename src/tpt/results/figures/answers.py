@@ -1,0 +1,145 @@
+"""One run's answers before and after tuning: entropy against entropy, and reliability."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
+from scipy.stats import binomtest
+
+from tpt.errors import UserError
+from tpt.results.figures.style import BLUE, GREY, MOST_PANELS, VERMILION, legend_above, panels, short, styled
+from tpt.results.tables.measures import BINS, PERCENT, CalibrationBins
+from tpt.results.tables.runs import Run
+
+FEW, FEW_BINS = 300, 5  # of fewer images, fifteen bins show noise alone
+MANY_FLIPS = 300  # drawn smaller, and as pixels in SVG
+MOST_POINTS = 3000  # unchanged images drawn one by one; more become a 2-D histogram
+
+
+@styled
+def entropy_figure(run: Run) -> Figure:
+    """Marginal entropy of the selected views after against before tuning, a panel for each dataset.
+
+    Images whose answer became right or wrong stand out, or changed if there are no labels; of the others only a
+    cloud is shown.  Below the diagonal, tuning made the views' mean prediction surer.
+
+    Raises:
+        UserError: no image has an answer.
+    """
+    names = datasets_of(run)
+    figure, axes = panels(len(names))
+    for panel, name in zip(axes, names, strict=True):
+        _entropies(panel, run.of(name))
+        panel.set_title(short(name))
+    figure.supxlabel("marginal entropy before (nats)", fontsize="medium")
+    figure.supylabel("marginal entropy after (nats)", fontsize="medium")
+    handles, _ = axes[0].get_legend_handles_labels()
+    without = run.of(names[0])["label"].null_count
+    legend_above(figure, handles, ["unchanged", *(("changed",) if without else ("became right", "became wrong"))])
+    return figure
+
+
+def _entropies(axes: Axes, rows: pa.Table) -> None:
+    labelled = not rows["label"].null_count
+    pred, first = (rows[c].to_numpy() for c in ("pred", "pred_zero_shot"))
+    label = rows["label"].to_numpy() if labelled else pred  # then what changed stands out
+    before, after = (rows[c].to_numpy().astype(float) for c in ("entropy_zero_shot", "entropy"))
+    right, wrong = (first != label) & (pred == label), (first == label) & (pred != label)
+    same = ~(right | wrong)
+    most = max(float(np.nanmax([before, after])), 1e-3) * 1.05
+    axes.plot([0, most], [0, most], color="black", linewidth=0.6, zorder=1)
+    if same.sum() > MOST_POINTS:
+        axes.hist2d(before[same], after[same], bins=60, range=[[0, most]] * 2, cmap="Greys", cmin=1, norm="log")
+        axes.plot([], [], "s", color=GREY, label="unchanged")
+    else:
+        axes.plot(before[same], after[same], ".", color=GREY, markersize=3, alpha=0.6, label="unchanged", zorder=2)
+    many = right.sum() + wrong.sum() > MANY_FLIPS
+    look: dict[str, Any] = {"linestyle": "none", "markersize": 2.5 if many else 5, "rasterized": many}
+    look |= {"alpha": 0.5, "markeredgewidth": 0} if many else {"markeredgecolor": "white", "markeredgewidth": 0.4}
+    axes.plot(before[right], after[right], "^", color=BLUE, label="right", zorder=4, **look)
+    if labelled:
+        axes.plot(before[wrong], after[wrong], "v", color=VERMILION, label="wrong", zorder=3, **look)
+    axes.set(xlim=(0, most), ylim=(0, most), aspect="equal")
+    axes.locator_params(nbins=5)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Images of similar confidence: their mean confidence, share that is right and its 95 % interval, and number."""
+
+    confidence: float
+    accuracy: float
+    low: float
+    high: float
+    images: int
+
+
+def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> list[Bin]:
+    """The bins of Guo et al., ICML 2017, figure 1, that hold images; as in `ece`.
+
+    Args:
+        confidence: (N,) of the answers, in [0, 1].
+        right: (N,) whether they are right.
+        bins: of equal width.
+    """
+    found, counted = [], CalibrationBins(bins).update(confidence, right)
+    for images, sure, hits in zip(counted.images, counted.confidence, counted.right, strict=True):
+        if images:
+            interval = binomtest(int(hits), int(images)).proportion_ci(method="wilson")
+            found.append(Bin(sure / images, hits / images, float(interval.low), float(interval.high), int(images)))
+    return found
+
+
+@styled
+def reliability_figure(run: Run) -> Figure:
+    """Accuracy against confidence before and after tuning, a panel for each dataset, with the calibration error.
+
+    Bars are 95 % intervals (Wilson's); the bins are those of the calibration error, or fewer if images are few.
+    On the diagonal, answers are as often right as they are sure.
+
+    Raises:
+        UserError: no image has an answer.
+    """
+    names = datasets_of(run, "ece")
+    bins = BINS if min(run.results["datasets"][name]["images"] for name in names) >= FEW else FEW_BINS
+    figure, axes = panels(len(names), aspect=1.1)
+    for panel, name in zip(axes, names, strict=True):
+        rows, about = run.of(name), run.results["datasets"][name]
+        panel.plot([0, 100], [0, 100], color="black", linewidth=0.6)
+        handles = [
+            _reliability(panel, rows, "_zero_shot", bins, {"color": VERMILION, "marker": "s", "linestyle": "--"}),
+            _reliability(panel, rows, "", bins, {"color": BLUE, "marker": "o", "linestyle": "-"}),
+        ]
+        ticks = range(0, 101, 25)
+        panel.set(xlim=(0, 102), ylim=(-2, 102), aspect="equal", xticks=ticks, yticks=ticks)
+        panel.set_title(f"{short(name)}\nECE {about['ece_zero_shot']:.1f} → {about['ece']:.1f} %")
+    figure.supxlabel(f"confidence (%), {bins} bins", fontsize="medium")
+    figure.supylabel("accuracy (%)", fontsize="medium")
+    legend_above(figure, handles, ["before", "after"])
+    return figure
+
+
+def _reliability(axes: Axes, rows: pa.Table, end: str, bins: int, look: dict[str, Any]) -> Any:
+    confidence = rows[f"confidence{end}"].to_numpy().astype(float)
+    found = reliability(confidence, rows[f"pred{end}"].to_numpy() == rows["label"].to_numpy(), bins)
+    x, y = ([PERCENT * getattr(b, key) for b in found] for key in ("confidence", "accuracy"))
+    below = [max(0.0, PERCENT * (b.accuracy - b.low)) for b in found]
+    above = [max(0.0, PERCENT * (b.high - b.accuracy)) for b in found]
+    return axes.errorbar(x, y, [below, above], elinewidth=0.6, markersize=3.5, **look)
+
+
+def datasets_of(run: Run, measure: str = "entropy") -> Sequence[str]:
+    """The datasets with answers that have a measure, at most as many as can be seen beside each other."""
+    names = [name for name, about in run.results["datasets"].items() if measure in about][:MOST_PANELS]
+    if not names:
+        raise UserError(f"Expected answered images in {run.path}, found none; wait until the run has some.")
+    return names

@@ -1,0 +1,46 @@
+"""The transfer matrix as a heat map."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from tpt.results.figures.style import COLUMN, PAGE, short, styled
+from tpt.results.tables.grid import signed
+from tpt.results.tables.transfer import Transfer
+
+COLOURS = "PuOr"  # diverging, told apart by the colour-blind and in grey at its ends
+LEAST = 0.05  # so that noise does not fill the scale
+WIDE = 3  # columns whose numbers stay inside their cells in one column of a paper, beside long names
+
+
+@styled
+def transfer_figure(matrix: Transfer) -> Figure:
+    """Relative improvement over zero-shot, sources down and targets across; what was not tested is hatched."""
+    values = np.full((len(matrix.sources), len(matrix.targets)), np.nan)
+    for i, source in enumerate(matrix.sources):
+        for j, target in enumerate(matrix.targets):
+            cell = matrix.cells.get((source, target))
+            if cell is not None and cell.improvement is not None:
+                values[i, j] = cell.improvement
+    known = values[~np.isnan(values)]
+    most = max(float(np.abs(known).max()) if known.size else 0.0, LEAST)
+    width = COLUMN if len(matrix.targets) <= WIDE else PAGE
+    figure = Figure(figsize=(width, 1.6 + 0.36 * len(matrix.sources)), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(np.ma.masked_invalid(values), cmap=COLOURS, vmin=-most, vmax=most, aspect="auto")
+    axes.patch.set(hatch="////", edgecolor="#bbbbbb")
+    for (i, j), value in np.ndenumerate(values):
+        if not np.isnan(value):
+            red, green, blue, _ = image.cmap(image.norm(value))
+            colour = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"  # by brightness
+            axes.text(j, i, signed(float(value)), ha="center", va="center", color=colour)
+    axes.set_xticks(range(len(matrix.targets)), [short(name, 18) for name in matrix.targets], rotation=45)
+    for label in axes.get_xticklabels():
+        label.set(ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(matrix.sources)), [short(name, 18) for name in matrix.sources])
+    axes.set(xlabel="tested on", ylabel="learned on", title=short(matrix.title, 60))
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    figure.colorbar(image, ax=axes, label="relative improvement", fraction=0.06, pad=0.03)
+    return figure

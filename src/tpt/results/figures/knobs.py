@@ -1,0 +1,192 @@
+"""Accuracy and seconds against a setting that varies in a sweep: views, steps, percentile, or any of a new method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+
+from tpt.results.figures.style import COLUMN, GREY, legend_above, line_style, short, styled
+from tpt.results.runs.settings import REGISTER, axis_label, is_seed, meaning
+from tpt.results.tables.rows import Row, rows_of, settings_of, short_names
+from tpt.results.tables.runs import Run
+from tpt.results.tables.statistics import Interval, accuracy_interval, mean_interval
+
+
+@dataclass(frozen=True)
+class Point:
+    """What was found with one value of a knob.
+
+    Args:
+        value: of the knob.
+        accuracy, zero_shot: in %, mean over datasets, on the images that all points of a figure have.
+        seconds: per image.
+    """
+
+    value: float
+    accuracy: Interval
+    zero_shot: Interval
+    seconds: Interval
+
+
+@dataclass(frozen=True)
+class Curves:
+    """One figure.
+
+    Args:
+        knob: its dotted key.
+        lines: label -> points in the order of the knob; all else is the same along a line.
+        datasets: that the accuracies are means over.
+        images: of these datasets, each seed's counted.
+    """
+
+    knob: str
+    lines: Mapping[str, tuple[Point, ...]]
+    datasets: tuple[str, ...]
+    images: int
+
+
+def curves(runs: Sequence[Run]) -> list[Curves]:
+    """One for every number that varies while all else stays the same; on the images that all its runs have.
+
+    Args:
+        runs: of a sweep, or of several.
+    """
+    rows = [row for row in rows_of(runs) if row.first.adapts and row.first.results["datasets"]]
+    settings = dict.fromkeys(key for row in rows for key in settings_of(row.first))
+    knobs = [*(key for key in REGISTER if key in settings), *(key for key in settings if key not in REGISTER)]
+    return [found for knob in knobs if axis_label(knob) and (found := _curves(knob, rows)) is not None]
+
+
+def _curves(knob: str, rows: Sequence[Row]) -> Curves | None:
+    groups: dict[Any, list[Row]] = {}
+    for row in rows:
+        value = settings_of(row.first).get(knob)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            groups.setdefault(_rest(knob, row), []).append(row)
+    groups = {rest: rows for rest, rows in groups.items() if len({_value(knob, row) for row in rows}) > 1}
+    used = [row for rows in groups.values() for row in rows]
+    common = _common_images(used) if used else {}
+    if not common:
+        return None
+    labels = _labels([rows[0] for rows in groups.values()], knob)
+    lines = {
+        label: tuple(_point(knob, row, common) for row in sorted(rows, key=lambda row: _value(knob, row)))
+        for label, rows in zip(labels, groups.values(), strict=True)
+    }
+    return Curves(knob, lines, tuple(common), sum(len(paths) for paths in common.values()))
+
+
+def _rest(knob: str, row: Row) -> tuple[Any, ...]:
+    settings = settings_of(row.first)
+    kept = sorted((k, str(v)) for k, v in settings.items() if k != knob and not is_seed(k))
+    return (row.first.method, row.first.backbone, *kept)
+
+
+def _value(knob: str, row: Row) -> float:
+    return float(settings_of(row.first)[knob])
+
+
+def _common_images(rows: Sequence[Row]) -> dict[str, set[str]]:
+    """By dataset, the paths that every row has; datasets without any are left out."""
+    found: dict[str, set[str]] = {}
+    for name in dict.fromkeys(name for row in rows for run in row.runs for name in run.to_test):
+        paths = [{path for run in row.having(name) for path in run.outcomes(name)} for row in rows]
+        if shared := set.intersection(*paths):
+            found[name] = shared
+    return found
+
+
+def _point(knob: str, row: Row, common: Mapping[str, set[str]]) -> Point:
+    accuracy, zero_shot = (
+        accuracy_interval(*(_per_image(row, name, paths, side) for name, paths in common.items()))
+        for side in ("after", "before")
+    )
+    return Point(_value(knob, row), accuracy, zero_shot, seconds_per_image(row.runs, tuple(common)))
+
+
+def _per_image(row: Row, dataset: str, paths: set[str], side: str) -> list[float]:
+    found: dict[str, list[bool]] = {}
+    for run in row.having(dataset):
+        for path, outcome in run.outcomes(dataset).items():
+            if path in paths:
+                found.setdefault(path, []).append(getattr(outcome, side))
+    return [sum(each) / len(each) for each in found.values()]
+
+
+def seconds_per_image(runs: Sequence[Run], datasets: Sequence[str]) -> Interval:
+    """Wall-clock seconds, by how many processes shared the work; resampled by batch, whose images share one time."""
+    times: list[float] = []
+    for run in runs:
+        processes = max(1, run.results["sessions"][-1]["processes"])
+        rows = run.records.filter(pc.is_in(run.records["dataset"], value_set=pa.array(list(datasets), pa.string())))
+        times += (np.unique(rows["seconds"].drop_null().to_numpy()) / processes).tolist()
+    return mean_interval(times or [0.0])
+
+
+def _labels(rows: Sequence[Row], knob: str) -> list[str]:
+    """What sets the lines off from each other."""
+    settings = [{**settings_of(row.first), "method": row.first.method, "backbone": row.first.backbone} for row in rows]
+    keys = dict.fromkeys(key for each in settings for key in each if key != knob and not is_seed(key))
+    telling = [key for key in keys if len({str(each.get(key)) for each in settings}) > 1]
+    telling = [key for key in telling if not key.endswith(("_target_", "_partial_"))] or telling
+    names = short_names(telling)
+    return [
+        ", ".join(f"{names[key]}={each.get(key)}" for key in telling) or row.first.method
+        for each, row in zip(settings, rows, strict=True)
+    ]
+
+
+@styled
+def knob_figure(found: Curves) -> Figure:
+    """Accuracy above, seconds below, a line for each setting; bars are 95 % intervals, dashes zero-shot accuracy."""
+    figure = Figure(figsize=(COLUMN, 4.4), layout="constrained")
+    accuracy, seconds = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    handles = []
+    for number, (label, points) in enumerate(found.lines.items()):
+        look, x = line_style(number), _spread(found.knob, [p.value for p in points], number, len(found.lines))
+        handles.append(_bars(accuracy, x, [p.accuracy for p in points], label, look))
+        _bars(seconds, x, [p.seconds for p in points], label, look)
+    every = [p for points in found.lines.values() for p in points]
+    zero_shot = float(np.mean([p.zero_shot.mean for p in every]))
+    handles.append(accuracy.axhline(zero_shot, color=GREY, linestyle=(0, (4, 3)), linewidth=1.0, zorder=0))
+    _axis(seconds, found.knob, sorted({p.value for p in every}))
+    mean = f", mean of {len(found.datasets)} datasets" if len(found.datasets) > 1 else f" on {short(found.datasets[0])}"
+    accuracy.set_ylabel(f"accuracy (%){mean}")
+    accuracy.margins(y=0.08)
+    seconds.set_ylabel("seconds per image")
+    seconds.set_ylim(bottom=0)
+    seconds.set_xlabel(axis_label(found.knob))
+    legend_above(figure, handles, [*(short(label, 48) for label in found.lines), "zero-shot"])
+    figure.align_ylabels()
+    return figure
+
+
+def _spread(knob: str, values: Sequence[float], number: int, lines: int) -> np.ndarray:
+    """Values moved a little aside, so that the bars of several lines do not hide each other."""
+    x, shift = np.asarray(values, dtype=float), (number - (lines - 1) / 2) * 0.05
+    if meaning(knob).logarithmic:
+        return x * 2 ** (shift * 0.8)
+    return x + shift * (float(np.diff(x).min()) if len(x) > 1 else 1.0)
+
+
+def _bars(axes: Axes, x: np.ndarray, intervals: Sequence[Interval], label: str, look: Mapping[str, Any]) -> Any:
+    means = np.asarray([i.mean for i in intervals])
+    low, high = (np.asarray([getattr(i, end) for i in intervals]) for end in ("low", "high"))
+    errors = np.clip(np.stack([means - low, high - means]), 0, None)
+    return axes.errorbar(x, means, yerr=errors, label=label, elinewidth=0.8, **look)
+
+
+def _axis(axes: Axes, knob: str, values: Sequence[float]) -> None:
+    if meaning(knob).logarithmic and min(values) > 0:
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_locator(FixedLocator(list(values)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))

@@ -1,0 +1,78 @@
+"""The contact sheet of one image: its views, and which of them were trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from tpt.errors import UserError
+from tpt.results.figures.style import BLUE, PAGE, short, styled
+
+ACROSS = 8  # views in a row
+HEADER = 0.2  # inches a line of text
+
+
+@styled
+def contact_sheet(
+    views: np.ndarray,
+    order: Sequence[int],
+    selected: Sequence[int],
+    texts: Sequence[str] = (),
+    values: Sequence[float] | None = None,
+    name: str = "entropy (nats)",
+) -> Figure:
+    """The views in an order, that of their entropy say, the selected ones framed.
+
+    Args:
+        views: (V, H, W, 3) uint8 pixels.
+        order: (V,) indices of the views, what the method trusts most first.
+        selected: indices of the views that were trusted.
+        texts: lines above the views: the image, its class, the prediction before and after.
+        values: (V,) what they are ordered by, written above each view; None leaves them out.
+        name: of the values, with their unit.
+
+    Raises:
+        UserError: shapes or indices that do not fit.
+    """
+    count = len(views)
+    if views.ndim != 4 or views.shape[-1] != 3 or sorted(order) != list(range(count)) or not count:
+        raise UserError(f"Expected views (V, H, W, 3) in an order of V, got shapes {views.shape} and ({len(order)},).")
+    if not set(selected) <= set(order):
+        raise UserError(f"Expected indices of {count} views in `selected`, got {list(selected)}.")
+    if values is not None and len(values) != count:
+        raise UserError(f"Expected values of {count} views, got {len(values)}.")
+    figure, axes = _grid(count, texts)
+    for panel in axes:
+        panel.set_axis_off()
+    for panel, view in zip(axes, order, strict=False):
+        title = "image" if view == 0 else f"#{view}"
+        _draw(panel, views[view], title if values is None else f"{title}  {values[view]:.2f}", view in selected)
+    unit = "" if values is None else f"; above each its {name}"
+    said = f"{len(set(selected))} of {count} views selected (framed), most trusted first{unit}"
+    figure.text(0.005, 1 - HEADER * (len(texts) + 0.7) / figure.get_figheight(), said, va="center")
+    return figure
+
+
+def _grid(count: int, texts: Sequence[str]) -> tuple[Figure, list[Axes]]:
+    down, side = -(-count // ACROSS), PAGE / ACROSS
+    height = down * (side + 0.16) + HEADER * (len(texts) + 1) + 0.25
+    figure = Figure(figsize=(PAGE, height))
+    for number, line in enumerate(texts):
+        figure.text(0.005, 1 - (HEADER * (number + 0.7)) / height, short(line, 110), va="center")
+    axes = figure.subplots(down, ACROSS, squeeze=False).flatten().tolist()
+    top = 1 - (HEADER * (len(texts) + 1) + 0.2) / height
+    figure.subplots_adjust(left=0.006, right=0.994, bottom=0.03 / height, top=top, wspace=0.07, hspace=0.22)
+    return figure, axes
+
+
+def _draw(panel: Axes, view: np.ndarray, title: str, chosen: bool) -> None:
+    panel.imshow(view)
+    panel.set_title(title, pad=3, color=BLUE if chosen else "black", fontweight="bold" if chosen else "normal")
+    if chosen:
+        place: dict[str, Any] = {"clip_on": False, "transform": panel.transAxes}
+        panel.add_patch(Rectangle((0, 0), 1, 1, fill=False, edgecolor=BLUE, linewidth=3.0, **place))

@@ -1,0 +1,156 @@
+"""The directory of a run: one process at a time uses it, and only the same run continues what is there."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from filelock import FileLock, Timeout
+
+from tpt.errors import UserError
+from tpt.files import remove_partial, write_json
+from tpt.results.runs.manifest import differences, read_manifest
+
+log = logging.getLogger(__name__)
+
+# Loading processes of a run that was killed hold its lock until they notice, which takes them five seconds.
+PATIENCE_S = 15.0
+LOCK = ".lock"
+LOGS = "csv"  # what conf/logger/csv.yaml calls it
+ANOTHER = "choose another hydra.run.dir"
+SHOWN = 3  # differences in an error
+
+
+class ClaimedDirectory:
+    """What the directories of test runs and of training runs share.
+
+    Args:
+        folder: of the run.
+        resume: continues what is there; otherwise a directory that holds a run is refused.
+        first: whether this is the first process of the run, which alone locks and writes.
+        another: how to have another directory, for errors.
+    """
+
+    product: str  # what a run leaves
+    manifest_name: str  # of the file that says what the run is
+    free: tuple[str, ...]  # settings that may be given anew when it is continued
+    strangers: tuple[str, ...] = ()  # files that another program's run has
+    files: tuple[str, ...] = ()  # that the run writes
+    folders: tuple[str, ...] = ()
+
+    def __init__(self, folder: Path, resume: bool = False, first: bool = True, another: str = ANOTHER) -> None:
+        self.folder = folder
+        self.resume = resume
+        self.first = first
+        self.another = another
+        self.whose = f"the run in {folder}"  # whose settings are compared, and how to have others, for errors
+        self.way_out = f"continue with the same, or {another}"
+        self.begun_anew = False  # known once it is written what the run is
+        self._lock = FileLock(folder / LOCK, timeout=PATIENCE_S)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def stored(self, key: str) -> Any:
+        """What the run that is continued, or the first process of this one, has written under `key` of its manifest."""
+        if (self.resume or not self.first) and os.path.lexists(self.folder / self.manifest_name):
+            return read_manifest(self.folder, self.manifest_name).get(key)
+        return None
+
+    def is_new(self) -> bool:
+        """Whether the directory should hold nothing yet."""
+        return not self.resume
+
+    def holds_a_run(self) -> bool:
+        """Whether there is something to continue, which a new run must not overwrite."""
+        raise NotImplementedError
+
+    def take(self) -> None:
+        """Locks the directory, and removes what a killed process left unfinished.
+
+        Raises:
+            UserError: another process uses it, it holds another run, or something that is no file of a run.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._refuse_odd()
+        try:
+            self._lock.acquire()
+        except Timeout as error:
+            raise UserError(
+                f"Expected one run at a time in {self.folder}, but another process is at it; wait for it, or "
+                f"{self.another}."
+            ) from error
+        for name in self.strangers:
+            if (self.folder / name).exists():
+                raise UserError(
+                    f"Expected a directory for this run, found {name} of another program's run in {self.folder}; "
+                    f"{self.another}."
+                )
+        if self.is_new() and self.holds_a_run():
+            raise UserError(
+                f"Expected no {self.product} in {self.folder}, found those of an earlier run; continue it with "
+                f"resume={self.folder}, or {self.another}."
+            )
+        for folder in (self.folder, *(self.folder / name for name in self.folders)):
+            remove_partial(folder)
+
+    def _refuse_odd(self) -> None:
+        """Raises if the name of a file of the run is taken by a folder, a pipe or a link that leads nowhere."""
+        for kind, names in ((stat.S_ISREG, (LOCK, self.manifest_name, *self.files)), (stat.S_ISDIR, self.folders)):
+            for name in names:
+                path = self.folder / name
+                try:
+                    fits = kind(path.stat().st_mode)
+                except FileNotFoundError:
+                    fits = not path.is_symlink()
+                except OSError:  # links in a circle, a part of the path that is a file
+                    fits = False
+                if not fits:
+                    what = "a file" if kind is stat.S_ISREG else "a folder"
+                    raise UserError(
+                        f"Expected {path} to be {what} of the run, found something else; remove it, or {self.another}."
+                    )
+
+    def earlier_sessions(self, manifest: Mapping[str, Any], session: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The starts of the run that is continued; none of a new one.
+
+        Raises:
+            UserError: what is there was made with other settings, or cannot be read.
+        """
+        if not self.resume or not (os.path.lexists(self.folder / self.manifest_name) or self.holds_a_run()):
+            return []
+        return self.same_run(read_manifest(self.folder, self.manifest_name), manifest, session)
+
+    def same_run(
+        self, old: Mapping[str, Any], new: Mapping[str, Any], session: Mapping[str, Any]
+    ) -> list[dict[str, Any]]:
+        """The starts of `old`, if `new` may continue it; raises a UserError that names the differences if not."""
+        self.refuse_different(old, new)
+        sessions: list[dict[str, Any]] = old["sessions"]
+        before, now = sessions[-1]["versions"], session["versions"]
+        changed = [f"{name} {before[name]}, now {now[name]}" for name in before if before[name] != now.get(name)]
+        if changed:
+            log.warning("The run was begun with other versions (%s): last digits may differ.", "; ".join(changed))
+        return sessions
+
+    def refuse_different(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+        """Raises a UserError that names what differs, if `new` may not continue `old`."""
+        if different := differences(old, new, self.free):
+            more = f" (and {len(different) - SHOWN} more)" if len(different) > SHOWN else ""
+            raise UserError(
+                f"Expected the settings of {self.whose}, but {'; '.join(different[:SHOWN])}{more}; {self.way_out}."
+            )
+
+    def write(self, manifest: Mapping[str, Any], sessions: list[dict[str, Any]], session: Mapping[str, Any]) -> None:
+        """Writes what the run is, with one start more; logs of earlier starts are kept."""
+        self.begun_anew = not sessions
+        if sessions and (self.folder / LOGS).is_dir():  # its logger would begin with deleting what is there
+            (self.folder / LOGS).replace(self.folder / f"{LOGS}_{len(sessions)}")
+        write_json({**manifest, "sessions": [*sessions, dict(session)]}, self.folder / self.manifest_name)

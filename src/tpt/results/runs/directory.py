@@ -1,0 +1,139 @@
+"""Which images of a run are done; one process at a time uses its directory."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tpt.data.dataset import ImageDataset
+from tpt.data.store import content_digest
+from tpt.errors import BadImageError, DataError, UserError
+from tpt.results.runs.claim import ANOTHER, ClaimedDirectory
+from tpt.results.runs.manifest import FREE, NAME
+from tpt.results.runs.records import RECORD_SCHEMA, DamagedShardError, in_order, read_shard, shard_files
+from tpt.results.runs.training import TRAINING
+
+log = logging.getLogger(__name__)
+
+DAMAGED = "damaged"  # a folder beside the records, which other programs may read as a whole
+READERS = 8  # threads that read images again
+CHUNK = 256  # images that one of them reads in a row
+
+
+class RunDirectory(ClaimedDirectory):
+    """The state of a test run's directory: its manifest and its records."""
+
+    product = "records"
+    manifest_name = NAME
+    free = FREE
+    strangers = (TRAINING,)
+    files = ("results.json",)
+    folders = ("records", DAMAGED)
+
+    def __init__(self, folder: Path, resume: bool = False, first: bool = True, another: str = ANOTHER) -> None:
+        super().__init__(folder, resume, first, another)
+        self.records = RECORD_SCHEMA.empty_table()  # of earlier sessions
+
+    def holds_a_run(self) -> bool:
+        """Whether there are records."""
+        return bool(shard_files(self.folder))
+
+    def begin(
+        self, manifest: Mapping[str, Any], session: Mapping[str, Any], datasets: Sequence[ImageDataset]
+    ) -> dict[str, set[int]]:
+        """Takes the directory for this run, and writes what the run is.
+
+        Args:
+            manifest: of the run that wants to start.
+            session: versions, commit and time of this start; each start adds one.
+            datasets: to be tested.
+
+        Returns:
+            Indices of the images that are done, by dataset.
+
+        Raises:
+            UserError: another process uses it, there are records and `resume` is off, the settings differ, or the
+                records are not those of this run.
+            DataError: the file of a tested image has changed since.
+        """
+        if self.first:
+            self.take()
+            sessions = self.earlier_sessions(manifest, session)
+        self.records = self._read() if self.resume else self.records
+        done = self._done(datasets)
+        if self.first:
+            self._refuse_changed_images(datasets)
+            self.write(manifest, sessions, session)
+        return done
+
+    def _done(self, datasets: Sequence[ImageDataset]) -> dict[str, set[int]]:
+        """Indices of recorded images, by dataset; raises if a record is of an image that the run does not have."""
+        images = {dataset.name: len(dataset) for dataset in datasets}
+        done: dict[str, set[int]] = {name: set() for name in images}
+        for name, indices in self._by_dataset("index"):
+            if len(indices) and (most := int(indices.max())) >= images.get(name, 0):
+                raise UserError(
+                    f"Expected records of this run's images in {self.folder}, found one of image {most} of {name!r}, "
+                    "which it does not have; start the run anew."
+                )
+            done[name] = set(indices.tolist())
+        return done
+
+    def _by_dataset(self, column: str) -> list[tuple[str, np.ndarray]]:
+        """The values of a column, dataset by dataset; as arrays, since there may be many."""
+        names = pc.unique(self.records["dataset"]).to_pylist()
+        return [
+            (name, self.records.filter(pc.equal(self.records["dataset"], name))[column].to_numpy()) for name in names
+        ]
+
+    def _read(self) -> pa.Table:
+        """The records of whole shards; damaged ones are set aside, and their images computed again."""
+        whole = []
+        for shard in shard_files(self.folder):
+            try:
+                whole.append((shard, read_shard(shard)))
+            except DamagedShardError as error:
+                if self.first and shard.exists():
+                    log.warning("%s is damaged: it is set aside, and its images are tested again.", shard)
+                    log.debug("%s", error)
+                    (self.folder / DAMAGED).mkdir(exist_ok=True)
+                    shard.replace(self.folder / DAMAGED / shard.name)
+        return in_order(whole)
+
+    def _refuse_changed_images(self, datasets: Sequence[ImageDataset]) -> None:
+        by_name = {dataset.name: dataset for dataset in datasets}
+        rows = self.records.filter(pc.is_valid(self.records["content"])).select(["dataset", "index", "content"])
+        if len(rows):
+            log.info("Going on after %d images; looking whether they are still the same.", len(rows))
+        with ThreadPoolExecutor(READERS) as pool:  # a task is many images, since each takes less than a task does
+            found = pool.map(lambda batch: _changed_images(batch, by_name), rows.to_batches(CHUNK))
+            changed = [where for some in found for where in some]
+        if changed:
+            more = f" and {len(changed) - 1} others have" if len(changed) > 1 else " has"
+            raise DataError(
+                f"Expected the images that the run in {self.folder} has tested, but {changed[0]}{more} changed since; "
+                "put them back, or start the run anew."
+            )
+
+
+def _changed_images(rows: pa.RecordBatch, by_name: Mapping[str, ImageDataset]) -> list[str]:
+    """Places of the images whose files have changed."""
+    places = zip(*(column.to_pylist() for column in rows.columns), strict=True)
+    found = (_changed_image(by_name[name], index, digest) for name, index, digest in places)
+    return [where for where in found if where is not None]
+
+
+def _changed_image(dataset: ImageDataset, index: int, digest: str) -> str | None:
+    """The image's place, if its file has changed."""
+    try:
+        same = content_digest(dataset.content(index)) == digest
+    except BadImageError:
+        same = False
+    return None if same else f"{dataset.store.root}/{dataset.samples[index].path}"

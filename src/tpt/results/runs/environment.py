@@ -1,0 +1,50 @@
+"""A start of a run: when, where, and with which versions."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from tpt.results.runs.version import __version__
+
+PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "open_clip_torch", "torchmetrics", "pillow")
+
+
+def session(processes: int = 1) -> dict[str, Any]:
+    """Facts about this start, for the manifest.
+
+    Args:
+        processes: number of processes that work on the run.
+    """
+    return {"started": datetime.now(UTC).isoformat(timespec="seconds"), "processes": processes, **environment()}
+
+
+def environment() -> dict[str, Any]:
+    """Versions and commit a run is made with."""
+    versions = {"python": platform.python_version(), "tpt": __version__}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    return {"versions": versions, "commit": commit(), "platform": platform.platform()}
+
+
+def commit() -> str | None:
+    """The checkout's commit, `-dirty` behind it if files differ; None outside a checkout."""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None

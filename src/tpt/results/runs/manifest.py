@@ -1,0 +1,253 @@
+"""`run.json`: what a run is, written before its first image, so that only the same run continues it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, NotRequired
+
+from pydantic import ConfigDict, Field, PlainValidator, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict  # pydantic reads no other before Python 3.12
+
+from tpt.data.dataset import ImageDataset
+from tpt.data.store import content_digest
+from tpt.errors import UserError
+from tpt.files import read_bytes
+from tpt.results.runs.settings import REGISTER, TRAINING
+
+NAME = "run.json"  # of a test run
+# Larger files named in a configuration are data or weights, which have digests of their own.
+MAX_FILE_BYTES = 64 * 2**20
+FREE = tuple(key for key, setting in REGISTER.items() if not setting.record and not key.startswith(TRAINING))
+REPEATED = ("data.module.", "shots.module.")  # these settings repeat those of `data` and `shots`
+# What a record holds: setting -> what runs did before there was one.
+HELD = {"callbacks.records.top": 5, "callbacks.records.logits": False}
+_MODULE = re.compile(r"^tpt\.(?:\w+\.)+(?=\w+$)")  # `tpt.`, and the modules that a part is in
+# What must be the same beside the configuration.
+SAME = ("backbone", "context_fingerprint", "device", "division", "files", "datasets", "contents")
+
+
+def _is_text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"expected text, got {type(value).__name__}")
+    return value
+
+
+Text = Annotated[str, PlainValidator(_is_text)]  # pydantic's own kind refuses names that are not UTF-8
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+@with_config(ConfigDict(extra="allow", strict=True))
+class Start(TypedDict):
+    """One start of a run, as `tpt.results.runs.session` has it."""
+
+    versions: dict[Text, Text]
+    processes: NotRequired[Annotated[int, Field(ge=1, lt=2**31)]]
+
+
+@with_config(ConfigDict(extra="allow", strict=True))
+class AboutDataset(TypedDict):
+    """What a manifest says of a dataset."""
+
+    to_test: NotRequired[Count]
+    classes: NotRequired[Count]
+    size: NotRequired[Count]
+    split: NotRequired[Text]
+    notes: NotRequired[list[Text]]
+    fingerprint: NotRequired[Text]
+
+
+@with_config(ConfigDict(extra="allow", strict=True))
+class AboutBackbone(TypedDict):
+    """What a manifest says of a backbone."""
+
+    name: NotRequired[Text]
+    precision: NotRequired[Text]
+
+
+@with_config(ConfigDict(extra="allow", strict=True))
+class Encoding(TypedDict):
+    """How many views are encoded at least."""
+
+    num_views: Count
+
+
+@with_config(ConfigDict(extra="allow", strict=True))
+class Manifest(TypedDict):
+    """What `run.json` holds; anything more is left as it is."""
+
+    config: dict[Text, Any]
+    datasets: dict[Text, AboutDataset]
+    sessions: Annotated[list[Start], Field(min_length=1)]
+    method: NotRequired[Text]
+    choices: NotRequired[dict[Text, Text]]
+    backbone: NotRequired[AboutBackbone]
+    context: NotRequired[Text]
+    division: NotRequired[dict[Text, Annotated[int, Field(ge=1, lt=2**31)]]]
+    encoding: NotRequired[Encoding]
+    files: NotRequired[dict[Text, Text]]
+    contents: NotRequired[dict[Text, Text]]
+
+
+@cache
+def _manifest() -> TypeAdapter[Manifest]:
+    return TypeAdapter(Manifest)
+
+
+def about_datasets(datasets: Sequence[ImageDataset]) -> dict[str, dict[str, Any]]:
+    """What a manifest says of the datasets, by their names."""
+    return {dataset.name: about_dataset(dataset) for dataset in datasets}
+
+
+def about_dataset(dataset: ImageDataset) -> dict[str, Any]:
+    """What a manifest says of a dataset."""
+    return {
+        "to_test": len(dataset),
+        "classes": len(dataset.class_names),
+        "size": dataset.size,
+        "split": dataset.split,
+        "notes": dataset.notes,
+        "root": str(dataset.store.root),
+        "fingerprint": dataset.fingerprint(),
+    }
+
+
+def named_files(config: Mapping[str, Any], free: Sequence[str] = FREE) -> dict[str, str]:
+    """Digests of the files that a configuration names: class names, templates, tables.
+
+    Args:
+        config: resolved.
+        free: settings that change nothing of what the run computes.
+    """
+    found = {}
+    for key, value in leaves(config):
+        if isinstance(value, str) and not f"{key}.".startswith(tuple(f"{setting}." for setting in free)):
+            try:
+                if Path(value).is_file():  # not where the text can be no path
+                    found[value] = content_digest(read_bytes(Path(value), MAX_FILE_BYTES))
+            except OSError:  # the text is too long for a path, the file too large, or not ours to read
+                continue
+    return found
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], free: Sequence[str] = FREE) -> list[str]:
+    """What keeps `new` from continuing `old`, a phrase each.
+
+    Args:
+        old, new: manifests.
+        free: settings that may differ.
+    """
+    before, after = (_compared(manifest, free) for manifest in (old, new))
+    keys = [*before, *(key for key in after if key not in before)]
+    return [
+        f"{_text(key)} was {_shown(before.get(key))} and is {_shown(after.get(key))}"
+        for key in keys
+        if _comparable(before.get(key)) != _comparable(after.get(key))
+    ]
+
+
+def _comparable(value: Any) -> Any:
+    """The value as a file gives it back; NaN, which is not equal to itself, is as good as any other."""
+    if isinstance(value, float) and value != value:  # noqa: PLR0124 -- what NaN is
+        return "nan"
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def _compared(manifest: Mapping[str, Any], free: Sequence[str]) -> dict[str, Any]:
+    config = dict(leaves(with_public_names(manifest["config"])))
+    left_out = (*(f"{key}." for key in free), *REPEATED)
+    kept = {k: v for k, v in config.items() if not f"{k}.".startswith(left_out)}
+    kept |= {key: config.get(key, before) for key, before in HELD.items()}
+    others = dict(leaves({key: manifest.get(key) for key in SAME}))
+    return {**kept, **{k: v for k, v in others.items() if not k.endswith((".notes", ".root"))}}
+
+
+def _shown(value: Any) -> str:
+    return "not set" if value is None else _text(repr(value))
+
+
+def _text(text: str) -> str:
+    """With a backslash code for half a surrogate pair, which no stream takes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def with_public_names(node: Any) -> Any:
+    """A configuration in which every part of ours has its public name, which does not change when a file moves.
+
+    Runs of version 0.1 name modules, such as `tpt.views.Views`.
+
+    Args:
+        node: nested dictionaries and lists.
+    """
+    if isinstance(node, Mapping):
+        return {
+            key: _MODULE.sub("tpt.", value)
+            if key == "_target_" and isinstance(value, str)
+            else with_public_names(value)
+            for key, value in node.items()
+        }
+    return [with_public_names(value) for value in node] if isinstance(node, list | tuple) else node
+
+
+def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of nested dictionaries and lists that is neither, under its dotted key."""
+    items: Iterator[tuple[Any, Any]]
+    if isinstance(node, Mapping):
+        items = iter(node.items())
+    elif isinstance(node, list | tuple):
+        items = iter(enumerate(node))
+    else:
+        yield prefix.removesuffix("."), node
+        return
+    for key, value in items:
+        yield from leaves(value, f"{prefix}{key}.")
+
+
+def read_manifest(run_dir: str | Path, name: str = NAME) -> dict[str, Any]:
+    """What the run in a directory is.
+
+    Args:
+        run_dir: of the run.
+        name: of the manifest's file.
+
+    Raises:
+        UserError: there is no such file, or it is damaged: something in it is of another kind than was written.
+    """
+    path = Path(run_dir) / name
+    try:
+        content = read_bytes(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(f"Expected {name} of a run in {run_dir}, found none; pass a directory of test_time.py.") from (
+            error
+        )
+    except OSError as error:
+        raise UserError(
+            f"Expected {name} of a run in {run_dir}, but it cannot be read ({error.strerror}); start the run anew."
+        ) from error
+    try:
+        return manifest_of(content)
+    except UserError as error:
+        raise UserError(
+            f"Expected what test_time.py wrote in {path}, but it is damaged ({error}); start the run anew."
+        ) from error
+
+
+def manifest_of(content: bytes | str) -> dict[str, Any]:
+    """A manifest from its text.
+
+    Raises:
+        UserError: it is none; the message says where.
+    """
+    try:
+        manifest = json.loads(content)
+        _manifest().validate_python(manifest)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the whole"
+        raise UserError(_text(f"{where}: {first['msg'][:1].lower()}{first['msg'][1:]}")[:300]) from error
+    except (ValueError, RecursionError) as error:
+        raise UserError("no JSON") from error
+    return {**manifest, "config": with_public_names(manifest["config"])}

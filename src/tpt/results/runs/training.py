@@ -1,0 +1,175 @@
+"""The directory of a training run: what it is, and the checkpoint that continues it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from tpt.data.dataset import ImageDataset
+from tpt.data.few_shot import Shots
+from tpt.data.store import content_digest
+from tpt.errors import BadImageError, UserError
+from tpt.files import read_bytes, write_bytes
+from tpt.results.runs.claim import ClaimedDirectory
+from tpt.results.runs.manifest import about_dataset, manifest_of, named_files
+
+log = logging.getLogger(__name__)
+
+TRAINING = "training_run.json"
+LAST, BEST = "last.ckpt", "best.ckpt"
+CONTEXT = "context.safetensors"
+# Settings that change nothing that is learned, but when a session ends.
+FREE = (
+    "logger",
+    "resume",
+    "trust",
+    "name",
+    "tags",
+    "notes",
+    "print_config",
+    "optimized_metric",
+    "public_layout",
+    "shots.num_workers",
+    "trainer.enable_progress_bar",
+    "trainer.log_every_n_steps",
+    "trainer.max_steps",
+    "trainer.max_time",
+    "trainer.profiler",
+)
+MOST_READ = 20_000  # files whose content is compared; of more, evenly spaced ones
+READERS = 8
+
+
+class TrainingDirectory(ClaimedDirectory):
+    """The state of a training run's directory: its manifest and its last checkpoint.
+
+    Args:
+        folder: of the run.
+        resume: "auto" goes on from the directory's own checkpoint, if there is one; the path of a checkpoint goes on
+            from that, perhaps of another directory; None begins anew.
+        first: whether this is the first process of the run, which alone locks and writes.
+    """
+
+    product = "checkpoints"
+    manifest_name = TRAINING
+    free = FREE
+    strangers = ("run.json",)
+    files = (LAST, BEST, CONTEXT, "context-best.safetensors", "training.json")
+
+    def __init__(self, folder: Path, resume: str | None = None, first: bool = True) -> None:
+        super().__init__(folder, resume is not None, first)
+        own = folder / LAST
+        self._elsewhere = resume not in (None, "auto") and Path(str(resume)).resolve() != own.resolve()
+        self._given = Path(str(resume)) if self._elsewhere else own
+        self._of_checkpoint: dict[str, Any] | None = None  # the manifest in it
+        if self._elsewhere:
+            self.whose = f"the run that wrote {self._given}"
+            self.way_out = f"continue with the same, as resume={self._given.parent} does by itself, or start anew"
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """What training goes on from; None if it begins anew."""
+        return self._given if self._elsewhere or (self.resume and self._given.exists()) else None
+
+    def is_new(self) -> bool:
+        """Whether the directory should hold nothing yet, as when another one's checkpoint is continued in it."""
+        return not self.resume or self._elsewhere
+
+    def holds_a_run(self) -> bool:
+        """Whether anything was learned."""
+        return any((self.folder / name).exists() for name in (TRAINING, LAST, CONTEXT))
+
+    def goes_on_from(self, said: str, config: Mapping[str, Any]) -> None:
+        """Reads from the continued checkpoint which run wrote it.
+
+        Args:
+            said: its words about the run.
+            config: of the run that wants to go on from it.
+
+        Raises:
+            UserError: it is damaged, or of other settings; images are compared later, when they are read.
+        """
+        try:
+            self._of_checkpoint = manifest_of(said)
+        except UserError as error:
+            raise UserError(
+                f"Expected in {self._given} which run it is of, but that is damaged ({error}); start the run anew."
+            ) from error
+        self.refuse_different({"config": self._of_checkpoint["config"]}, {"config": config})
+
+    def stored(self, key: str) -> Any:
+        """What the run that is continued, or the first process of this one, has written under `key` of its manifest."""
+        return super().stored(key) if self._of_checkpoint is None else self._of_checkpoint.get(key)
+
+    def begin(self, manifest: Mapping[str, Any], session: Mapping[str, Any]) -> None:
+        """Takes the directory for this run, and writes what the run is.
+
+        Args:
+            manifest: of the run that wants to start.
+            session: versions, commit and time of this start; each start adds one.
+
+        Raises:
+            UserError: another process uses it, there is another run, or settings or images differ from those of the
+                run that is continued.
+        """
+        if not self.first:
+            return
+        self.take()
+        sessions = [] if self.is_new() or self._lost_manifest() else self.earlier_sessions(manifest, session)
+        if self._of_checkpoint is not None:
+            before = self.same_run(self._of_checkpoint, manifest, session)
+            sessions = sessions or before
+        if self._elsewhere and (best := self._given.with_name(BEST)).is_file():
+            write_bytes(best.read_bytes(), self.folder / BEST)
+        self.write(manifest, sessions, session)
+
+    def _lost_manifest(self) -> bool:
+        """Whether the checkpoint alone says what the run is."""
+        return self._of_checkpoint is not None and not os.path.lexists(self.folder / self.manifest_name)
+
+
+def as_text(manifest: Mapping[str, Any], session: Mapping[str, Any]) -> str:
+    """What a checkpoint says of its run."""
+    return json.dumps({**manifest, "sessions": [dict(session)]}, default=str)
+
+
+def metrics_before(folder: Path) -> dict[str, float]:
+    """The metrics of a run that was finished before this start; none if it was not finished."""
+    try:
+        found = json.loads(read_bytes(folder / "training.json"))["metrics"]
+        return {str(name): float(value) for name, value in found.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):  # not there, or damaged
+        return {}
+
+
+def training_files(config: Mapping[str, Any]) -> dict[str, str]:
+    """`named_files` of a training run's configuration."""
+    return named_files(config, FREE)
+
+
+def about_shots(shots: Shots) -> dict[str, Any]:
+    """What a manifest says of the images to learn from: `datasets` and `contents`, each by split.
+
+    Of more than `MOST_READ` images, the content of `MOST_READ` evenly spaced ones is recorded.
+    """
+    splits = {"train": shots.train} | ({"val": shots.val} if shots.val is not None else {})
+    places = [(split, dataset, index) for split, dataset in splits.items() for index in range(len(dataset))]
+    if len(places) > MOST_READ:
+        log.info("Of %d images to learn from, the content of %d is remembered.", len(places), MOST_READ)
+        places = [places[i * len(places) // MOST_READ] for i in range(MOST_READ)]
+    with ThreadPoolExecutor(READERS) as pool:
+        digests = list(pool.map(lambda place: _digest(place[1], place[2]), places))
+    found = {f"{split}/{d.samples[i].path}": digest for (split, d, i), digest in zip(places, digests, strict=True)}
+    return {"datasets": {split: about_dataset(d) for split, d in splits.items()}, "contents": found}
+
+
+def _digest(dataset: ImageDataset, index: int) -> str:
+    try:
+        return content_digest(dataset.content(index))
+    except BadImageError:  # training names it where it is met
+        return "unreadable"

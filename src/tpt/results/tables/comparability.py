@@ -1,0 +1,153 @@
+"""What sets a cell off from the paper's, or from a whole one: its marks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tpt.data.catalog.entries import CATALOG
+from tpt.results.runs.settings import MIXED_ALWAYS, MIXED_NEVER, PAPER, PAPER_TEXT
+from tpt.results.tables.published import ALL_VIEWS, published_row
+from tpt.results.tables.runs import Run
+
+FULL = ("32-true", "32", "None")  # Lightning's names of float32
+# The class list of the paper's code (azshue/TPT, `data/cls_to_names.py`, and others that carry it) has cheesecake
+# before cheese_plate, where the split's labels are 16 = cheese_plate and 17 = cheesecake.
+NAMES_SWAPPED = {"food101": "two class names are swapped in the paper's code, which concerns 600 of 30,300 images"}
+LEARNED_ON, SHOTS, VECTORS = "imagenet", 16, 4  # of the printed rows that start from CoOp or CoCoOp
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One mark.
+
+    Args:
+        why: what it says; cells whose marks say the same share a letter.
+        detail: of this cell, added to the explanation; empty if there is nothing to add.
+    """
+
+    why: str
+    detail: str = ""
+
+
+def paper_method(run: Run) -> str:
+    """The printed row a run is to be compared with."""
+    all_views = run.method == "tpt" and run.settings.get("method.selection_p") == 1.0
+    return ALL_VIEWS if all_views else run.method
+
+
+def marks_of(run: Run, dataset: str) -> list[Mark]:
+    """All marks of one run's cell; a difference to the printed number is only fair if there are none."""
+    found = [*_coverage(run, dataset), *_precision(run), *_split(run, dataset)]
+    if published_row(run.backbone, paper_method(run), dataset) is not None:
+        found += [*_settings(run, dataset), *_learning(run), *_quoted(run)]
+    return found
+
+
+def _coverage(run: Run, dataset: str) -> Iterator[Mark]:
+    about, found = run.to_test[dataset], run.results["datasets"].get(dataset)
+    failed = run.results["without_answer"].get(dataset, []) if found is None else found["unanswered"]
+    done = len(failed) + (0 if found is None else found["images"])
+    if about["to_test"] != about["size"]:
+        yield Mark("on part of the images", f"{dataset} {about['to_test']:,} of {about['size']:,}")
+    if done < about["to_test"]:
+        yield Mark("unfinished", f"{dataset} {done:,} of {about['to_test']:,} images done")
+    if found is not None and "acc" not in found:
+        before, after = found["confidence_zero_shot"], found["confidence"]
+        said = f"{found['changed']:.1f} % of the answers changed, confidence {before:.1f} to {after:.1f} %"
+        yield Mark("pictures without labels have no accuracy", f"{dataset} {said}")
+    if failed:
+        yield Mark("images without an answer are left out", f"{dataset} {len(failed):,}")
+
+
+def _precision(run: Run) -> Iterator[Mark]:
+    precision = run.results["backbone"]["precision"]
+    if precision != "fp32":
+        yield Mark(f"the backbone computes in {precision}, the paper's in fp32")
+    trainer = str(run.settings.get("trainer.precision"))
+    if trainer not in FULL:
+        yield Mark(f"trainer.precision={trainer}, the paper's numbers are compared in 32-true")
+
+
+def _split(run: Run, dataset: str) -> Iterator[Mark]:
+    entry, about = CATALOG.get(dataset), run.to_test[dataset]
+    if entry is None:
+        return
+    if dataset in NAMES_SWAPPED:
+        yield Mark(NAMES_SWAPPED[dataset], dataset)
+    if run.settings.get("data.orientation", "ignore") != "ignore":
+        yield Mark("photographs turned as their tags say, in the paper's code not")
+    if not entry.is_papers(about["split"]):
+        yield Mark("another split than the paper's", f"{dataset} {about['split'] or 'its folder'}")
+    elif (about["size"], about["classes"]) != (entry.images, entry.classes):
+        yield Mark(
+            "another test set than the paper's",
+            f"{dataset} {about['size']:,} images of {about['classes']:,} classes, there {entry.images:,} of "
+            f"{entry.classes:,}",
+        )
+
+
+def _settings(run: Run, dataset: str) -> Iterator[Mark]:
+    expected: dict[str, Any] = dict(PAPER.get(run.option, {}))
+    if paper_method(run) == ALL_VIEWS:
+        expected["method.selection_p"] = 1.0
+    if (text := _text_of(run)) is not None:
+        expected |= PAPER_TEXT[text]
+    for key, value in expected.items():
+        values = value if isinstance(value, tuple) else (value,)
+        if run.settings.get(key) not in values:
+            yield Mark(f"{key.split('.', 1)[1]}={run.settings.get(key)}, in the paper {values[0]}")
+    if run.adapts:
+        yield from _augmix(run, dataset)
+
+
+def _text_of(run: Run) -> str | None:
+    """What the register calls the text of a row; None for a learned context, and for templates that are not named."""
+    if "coop" in run.method or run.method.endswith("+ensemble"):
+        return None
+    return "ensemble" if run.method == "ensemble" else "words"
+
+
+def _quoted(run: Run) -> Iterator[Mark]:
+    if run.method.endswith("+ensemble"):
+        yield Mark(f"templates={run.settings.get('method.templates')}, those of the quoted row are not named")
+
+
+def _augmix(run: Run, dataset: str) -> Iterator[Mark]:
+    mixed = CATALOG[dataset].augmix
+    if run.option in MIXED_ALWAYS + MIXED_NEVER:
+        mixed = run.option in MIXED_ALWAYS
+    if run.settings.get("views._target_") == "tpt.paper_views":
+        mixes = CATALOG[dataset].augmix
+    else:
+        mixes = "views.augmix._target_" in run.settings
+    if mixes != mixed:
+        yield Mark("views without AugMix, in the paper with it" if mixed else "AugMix, in the paper plain crops")
+    elif mixes and (severity := run.settings.get("views.augmix.severity")) != 1.0:
+        yield Mark(f"AugMix of severity {severity}, in the paper 1")
+
+
+def _learning(run: Run) -> Iterator[Mark]:
+    if "coop" not in run.method:
+        return
+    if run.training is None:
+        yield Mark("what the context was learned on is not known, in the paper 16 shots of ImageNet")
+        return
+    source, shots = run.training.source, run.training.shots
+    vectors = run.training.settings.get("learner.n_ctx")
+    words = run.training.settings.get("learner.ctx_init")
+    if (source, shots) != (LEARNED_ON, SHOTS):
+        yield Mark(f"context learned on {shots or 'all'} shots of {source}, in the paper on 16 of imagenet")
+    elif words is None and vectors != VECTORS:
+        yield Mark(f"context of {vectors} vectors, in the paper 4")
+
+
+def merged(marks: Sequence[Mark]) -> dict[str, list[str]]:
+    """Details by explanation, each once, in order."""
+    found: dict[str, list[str]] = {}
+    for mark in marks:
+        details = found.setdefault(mark.why, [])
+        if mark.detail and mark.detail not in details:
+            details.append(mark.detail)
+    return found

@@ -1,0 +1,149 @@
+"""A report as text: for the terminal, Markdown, LaTeX, CSV and HTML."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from tpt.errors import UserError
+from tpt.files import harmless
+from tpt.results.tables.grid import Grid, Legend, grids, letters_of, plain
+from tpt.results.tables.markup import to_html, to_latex, to_markdown
+from tpt.results.tables.report import Cell, Report
+
+FORMATS = ("terminal", "markdown", "latex", "csv", "html")
+SUFFIXES = {".txt": "terminal", ".md": "markdown", ".tex": "latex", ".csv": "csv", ".html": "html", ".htm": "html"}
+_NUMBERS = re.compile(r"[-+]?\d[\d.,%eE+\- \[\]()]*")  # numbers and what stands between them; no name, no reference
+WIDTH = 160  # of the terminal's table in a file
+
+
+def format_of(name: str | None, out: str | Path | None) -> str:
+    """The format that was asked for, or that the file's suffix stands for.
+
+    Raises:
+        UserError: there is no such format.
+    """
+    if name is None and out is not None:
+        suffix = Path(out).suffix.lower()
+        if suffix not in SUFFIXES:
+            raise UserError(f"Expected a file that ends in {', '.join(SUFFIXES)}, got {str(out)!r}; or pass --format.")
+        return SUFFIXES[suffix]
+    if name not in (None, *FORMATS):
+        raise UserError(f"Expected a format out of {', '.join(FORMATS)}, got {name!r}; choose one of them.")
+    return name or "terminal"
+
+
+def render(report: Report, format: str, width: int | None = WIDTH) -> str:
+    """The whole report in one format.
+
+    Args:
+        report: of runs.
+        format: one of `FORMATS`.
+        width: of the terminal, in characters; a wider table is broken into several; None leaves its lines whole.
+
+    Raises:
+        UserError: there is no such format.
+    """
+    return to_csv(report) if format == "csv" else render_grids(*grids(report), format, width)
+
+
+def terminal_width() -> int | None:
+    """Characters of a line of the terminal that is printed to; None if that is a file or a pipe."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def render_grids(tables: Sequence[Grid], legend: Legend, format: str, width: int | None = WIDTH) -> str:
+    """Tables and what stands under them in one format; as CSV their texts."""
+    match format_of(format, None):
+        case "terminal":
+            from tpt.results.tables.terminal import to_terminal  # noqa: PLC0415 -- rich takes time to load
+
+            return to_terminal(tables, legend, width)
+        case "markdown":
+            return to_markdown(tables, legend)
+        case "latex":
+            return to_latex(tables, legend)
+        case "html":
+            return to_html(tables, legend)
+        case "csv":
+            return _texts(tables, legend)
+        case _:
+            raise AssertionError(format)
+
+
+def _texts(tables: Sequence[Grid], legend: Legend) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    for number, table in enumerate(tables):
+        writer.writerows([[]] if number else [])
+        writer.writerow(map(_harmless, table.header))
+        for line in table.lines:
+            writer.writerow([_harmless(line.label), _harmless(line.second), *(_cell(text.text) for text in line.cells)])
+    return buffer.getvalue() + _comments(legend)
+
+
+def _comments(legend: Legend) -> str:
+    return "".join(f"# {letter}: {plain(why)}\n" for letter, why in legend.marks)
+
+
+# What CSV says of a cell, as numbers; each is a column `<dataset> <name>`.
+VALUES: Mapping[str, Callable[[Cell], float | None]] = {
+    "": lambda c: c.accuracy,
+    "std": lambda c: c.std,
+    "published": lambda c: c.printed,
+    "difference": lambda c: c.difference,
+    "gain": lambda c: None if c.gain is None else c.gain.mean,
+    "gain low": lambda c: None if c.gain is None else c.gain.low,
+    "gain high": lambda c: None if c.gain is None else c.gain.high,
+    "gain p": lambda c: c.p_value,
+    "against": lambda c: None if c.against is None else c.against.points.mean,
+    "against low": lambda c: None if c.against is None else c.against.points.low,
+    "against high": lambda c: None if c.against is None else c.against.points.high,
+    "against p": lambda c: None if c.against is None else c.against.p_value,
+    "against images": lambda c: None if c.against is None else c.against.images,
+    "images": lambda c: c.images or None,
+    "ece": lambda c: c.ece,
+    "ece20": lambda c: c.ece20,
+    "published ece20": lambda c: c.printed_error,
+    "seconds": lambda c: c.seconds,
+}
+
+
+def to_csv(report: Report) -> str:
+    """One line a row and one group of columns a dataset; what is missing everywhere has no column.
+
+    Marks are their letters; lines that begin with `#` say what these mean.
+    """
+    letters, buffer = letters_of(report), io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    for number, table in enumerate(report.tables):
+        columns = [
+            (name, value)
+            for name in table.columns
+            for value in VALUES
+            if value == "" or any(VALUES[value](cells[name]) is not None for _, cells in table.rows)
+        ]
+        marked = [name for name in table.columns if any(cells[name].marks for _, cells in table.rows)]
+        head = [f"{name} {value}".strip() for name, value in columns] + [f"{name} marks" for name in marked]
+        writer.writerows([[]] if number else [])
+        writer.writerow(["method", "backbone", *map(_harmless, head)])
+        for row, cells in table.rows:
+            shown = ["" if (v := VALUES[value](cells[name])) is None else f"{v:.10g}" for name, value in columns]
+            shown += [" ".join(dict.fromkeys(letters[m.why] for m in cells[name].marks)) for name in marked]
+            writer.writerow([_harmless(row.label), _harmless(row.first.backbone), *shown])
+    return buffer.getvalue() + _comments(grids(report)[1])
+
+
+def _harmless(text: str) -> str:
+    """A name that a spreadsheet does not take for a formula."""
+    return harmless(plain(text))
+
+
+def _cell(text: str) -> str:
+    """A cell, which keeps its sign if it is a number, with or without its interval."""
+    return text if _NUMBERS.fullmatch(text) else _harmless(text)

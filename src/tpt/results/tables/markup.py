@@ -1,0 +1,112 @@
+"""Tables as Markdown, LaTeX and HTML; names come from files that others wrote, so all of them are escaped."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+
+from tpt.results.tables.grid import Grid, Legend, Line, Text, plain
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "\N{EN DASH}": "--",
+    "±": r"$\pm$",
+    "→": r"$\rightarrow$",
+}
+
+
+def to_markdown(tables: Sequence[Grid], legend: Legend) -> str:
+    """Pipe tables, with the marks as superscripts."""
+
+    def escape(text: str) -> str:
+        return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", plain(text))
+
+    def cell(text: Text, strong: bool) -> str:
+        marks = f"<sup>{' '.join(text.letters)}</sup>" if text.letters else ""
+        shown = escape(text.text)
+        return f"**{shown}**{marks}" if strong else f"{shown}{marks}"
+
+    parts = []
+    for table in tables:
+        ruler = ["---", "---", *("---:" for _ in table.header[2:])]
+        rows = [[escape(name) for name in table.header], ruler]
+        for line in table.lines:
+            label = f"**{escape(line.label)}**" if line.main else escape(line.label)
+            rows.append([label, escape(line.second), *(cell(text, line.main) for text in line.cells)])
+        body = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        parts.append(f"**{escape(table.caption)}**\n\n{body}\n")
+    notes = [f"<sup>{letter}</sup> {escape(why)}" for letter, why in legend.marks]
+    return "\n".join([*parts, "  \n".join([*notes, *(escape(remark) for remark in legend.remarks)]), ""])
+
+
+def to_latex(tables: Sequence[Grid], legend: Legend) -> str:
+    r"""`tabular`s with booktabs' rules; needs \usepackage{booktabs}."""
+
+    def escape(text: str) -> str:
+        return "".join(_LATEX.get(c, c) for c in plain(text))
+
+    def cell(text: Text) -> str:
+        return escape(text.text) + (f"\\textsuperscript{{{','.join(text.letters)}}}" if text.letters else "")
+
+    def row(line: Line) -> str:
+        label = escape(line.label) if line.main else rf"\quad {escape(line.label)}"
+        return " & ".join([label, escape(line.second), *map(cell, line.cells)]) + r" \\"
+
+    parts = ["% needs \\usepackage{booktabs}"]
+    for table in tables:
+        header = " & ".join(escape(name) for name in table.header) + r" \\"
+        parts += [r"\begin{table}", r"\centering", rf"\caption{{{escape(table.caption)}}}"]
+        parts += [rf"\begin{{tabular}}{{ll{'r' * (len(table.header) - 2)}}}", r"\toprule", header]
+        for line in table.lines:
+            parts += [r"\midrule", row(line)] if line.main else [row(line)]
+        notes = [rf"\textsuperscript{{{letter}}} {escape(why)}" for letter, why in legend.marks]
+        parts += [r"\bottomrule", r"\end{tabular}", "", r"\footnotesize"]
+        parts += [f"{note}." for note in [*notes, *(escape(remark) for remark in legend.remarks)]]
+        parts += [r"\end{table}", ""]
+    return "\n".join(parts)
+
+
+def to_html(tables: Sequence[Grid], legend: Legend) -> str:
+    """A page of its own, with no script and nothing loaded from elsewhere."""
+
+    def escape(text: str) -> str:
+        return html.escape(plain(text))
+
+    def cell(text: Text) -> str:
+        marks = f"<sup>{' '.join(text.letters)}</sup>" if text.letters else ""
+        return f"<td>{escape(text.text)}{marks}</td>"
+
+    parts = [
+        "<!DOCTYPE html>",
+        '<html lang="en"><head><meta charset="utf-8"><title>Report</title><style>',
+        "body{font-family:sans-serif;margin:2em} table{border-collapse:collapse;margin-bottom:1.5em}",
+        "caption{text-align:left;font-weight:bold;padding-bottom:.5em} th,td{padding:.15em .6em;text-align:right}",
+        "th:first-child,th:nth-child(2){text-align:left} td:nth-child(2){text-align:left}",
+        "tr.main>*{border-top:1px solid #999;font-weight:bold} tr.below>*{color:#444;font-weight:normal}",
+        "tr.below>th{padding-left:1.5em}",
+        "</style></head><body>",
+    ]
+    for table in tables:
+        head = "".join(f'<th scope="col">{escape(name)}</th>' for name in table.header)
+        parts += [f"<table><caption>{escape(table.caption)}</caption><thead><tr>{head}</tr></thead><tbody>"]
+        for line in table.lines:
+            kind, cells = "main" if line.main else "below", "".join(map(cell, line.cells))
+            label = f'<th scope="row">{escape(line.label)}</th><td>{escape(line.second)}</td>'
+            parts.append(f'<tr class="{kind}">{label}{cells}</tr>')
+        parts.append("</tbody></table>")
+    parts += [f"<p><sup>{letter}</sup> {escape(why)}</p>" for letter, why in legend.marks]
+    parts += [f"<p>{escape(remark)}</p>" for remark in legend.remarks]
+    return "\n".join([*parts, "</body></html>", ""])

@@ -1,0 +1,156 @@
+"""Measures of records: accuracy, calibration, entropy, confidence and selected views, before and after adaptation.
+
+Pictures without labels have all but accuracy and calibration.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tpt.results.runs.records import RECORD_SCHEMA
+from tpt.results.tables.statistics import Gain, gain_of_counts
+
+PERCENT = 100.0
+BINS = 15  # of `ece`, as in Guo et al., ICML 2017
+BINS_OF_CALIBRATION = 20  # of `ece20`, as in the code of C-TPT and of the methods compared with it
+ERRORS = {"ece": BINS, "ece20": BINS_OF_CALIBRATION}
+ENDS = ("", "_zero_shot")  # after and before adaptation
+LABELLED = ("acc", "acc5", *ERRORS)  # measures that need labels
+SHARES = (*LABELLED, "confidence", "changed")  # measures that are percentages
+# What is measured: names of values.
+MEASURES = (
+    *(f"{name}{end}" for end in ENDS for name in ("acc", "acc5", "entropy", "confidence", *ERRORS)),
+    *("changed", "selected_views", "view0_selected", "images", "images_per_second"),
+)
+_SCHEMA = pa.schema(
+    RECORD_SCHEMA.field(name)
+    for name in (
+        *(f"{name}{end}" for end in ENDS for name in ("pred", "rank", "confidence", "entropy")),
+        *("path", "content", "selected", "seconds", "problem"),
+    )
+)
+
+
+class CalibrationBins:
+    """Answers of similar confidence, counted: the expected calibration error of Guo et al., ICML 2017, equation 3.
+
+    Bins are (low, high], of equal width, compared in float32, in which confidences are recorded.
+
+    Args:
+        bins: their number.
+    """
+
+    def __init__(self, bins: int = BINS) -> None:
+        self._edges = np.linspace(0, 1, bins + 1, dtype=np.float32)[1:-1]
+        self.images, self.confidence, self.right = (np.zeros(bins) for _ in range(3))
+
+    def update(self, confidence: np.ndarray, right: np.ndarray) -> CalibrationBins:
+        """Adds answers.
+
+        Args:
+            confidence: (N,) the predicted class's probability.
+            right: (N,) whether the prediction is right.
+        """
+        place = np.searchsorted(self._edges, confidence.astype(np.float32), side="left")
+        bins = len(self.images)
+        self.images += np.bincount(place, minlength=bins)
+        self.confidence += np.bincount(place, confidence, minlength=bins)
+        self.right += np.bincount(place, right, minlength=bins)
+        return self
+
+    def error(self) -> float:
+        """Mean gap of accuracy and confidence, weighted by the images of each bin, in [0, 1]; 0 without images."""
+        return float(np.abs(self.right - self.confidence).sum() / max(1.0, self.images.sum()))
+
+
+class Measures:
+    """Measures of one dataset's records, as they come, in this process.
+
+    `acc`, `acc5`, `ece` (15 bins) and `ece20` are percentages, and so are `confidence`, the mean probability of the
+    answers, and `changed`, the share of answers that adaptation changed; `entropy` is in nats; those of the untouched
+    prompt end in `_zero_shot`.  Without labels there is no `acc`, `acc5`, `ece` and `ece20`.
+    """
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+        self.images = 0
+        self.labelled = 0  # of these
+        self._won = self._lost = 0
+        self.unanswered: list[dict[str, Any]] = []
+        self._sums: defaultdict[str, float] = defaultdict(float)
+        self._bins = {f"{name}{end}": CalibrationBins(bins) for name, bins in ERRORS.items() for end in ENDS}
+
+    def update(self, rows: Sequence[Mapping[str, Any]]) -> Measures:
+        """Adds records, as dictionaries."""
+        return self.add(pa.Table.from_pylist([dict(row) for row in rows], schema=_SCHEMA))
+
+    def add(self, records: pa.Table) -> Measures:
+        """Adds records, with the columns of `tpt.results.runs.RECORD_SCHEMA`."""
+        self._seconds += pc.sum(records["seconds"]).as_py() or 0.0
+        failed = records.filter(pc.is_valid(records["problem"])).select(["path", "problem", "content"])
+        self.unanswered += [
+            {"path": row["path"], "problem": row["problem"], "unreadable": row["content"] is None}
+            for row in failed.to_pylist()
+        ]
+        good = records.filter(pc.is_null(records["problem"]))
+        self.images += len(good)
+        if len(good):
+            self._add_answers(good)
+            self._add_labelled(good.filter(pc.is_valid(good["rank"])))
+        return self
+
+    def _add_answers(self, rows: pa.Table) -> None:
+        for end in ENDS:
+            for name in ("entropy", "confidence"):
+                self._sums[f"{name}{end}"] += float(_numbers(rows, f"{name}{end}").sum())
+        self._sums["changed"] += int((rows["pred"].to_numpy() != rows["pred_zero_shot"].to_numpy()).sum())
+        selected = rows["selected"].combine_chunks()
+        self._sums["selected_views"] += pc.sum(pc.list_value_length(selected)).as_py()
+        owners = pc.list_parent_indices(selected).to_numpy()[pc.list_flatten(selected).to_numpy() == 0]
+        self._sums["view0_selected"] += len(np.unique(owners))
+
+    def _add_labelled(self, rows: pa.Table) -> None:
+        self.labelled += len(rows)
+        for end in ENDS if len(rows) else ():
+            rank, confidence = rows[f"rank{end}"].to_numpy(), _numbers(rows, f"confidence{end}")
+            self._sums[f"acc{end}"] += int((rank == 0).sum())
+            self._sums[f"acc5{end}"] += int((rank < 5).sum())
+            for name in ERRORS:
+                self._bins[f"{name}{end}"].update(confidence, rank == 0)
+        after, before = (rows[f"rank{end}"].to_numpy() == 0 for end in ENDS)
+        self._won, self._lost = self._won + int((after & ~before).sum()), self._lost + int((before & ~after).sum())
+
+    def gain(self) -> Gain | None:
+        """The paired gain of accuracy; None without labels."""
+        return gain_of_counts(self._won, self._lost, self.labelled) if self.labelled else None
+
+    def values(self) -> dict[str, float]:
+        """All measures so far; rates are those of one process."""
+        found: dict[str, float] = {}
+        for name in MEASURES if self.images else ():
+            needs_labels = name.removesuffix(ENDS[1]) in LABELLED
+            if needs_labels and not self.labelled:
+                continue
+            if name in self._bins:
+                found[name] = self._bins[name].error()
+            elif name in self._sums:
+                found[name] = self._sums[name] / (self.labelled if needs_labels else self.images)
+        scaled = {name: PERCENT * v if name.startswith(SHARES) else v for name, v in found.items()}
+        rate = (self.images + len(self.unanswered)) / max(self._seconds, 1e-9)
+        return {**scaled, "images": float(self.images), "images_per_second": rate}
+
+
+def _numbers(rows: pa.Table, name: str) -> np.ndarray:
+    """A column as float64."""
+    return np.asarray(rows[name].to_numpy(), dtype=np.float64)
+
+
+def measures_of(records: pa.Table) -> Measures:
+    """The measures of one dataset's records."""
+    return Measures().add(records)

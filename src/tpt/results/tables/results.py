@@ -1,0 +1,107 @@
+"""`results.json`: what a run found and how it was made."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tpt.errors import DataError, UnansweredError
+from tpt.results.runs import read_manifest, read_records_and_notes
+from tpt.results.tables.measures import measures_of
+from tpt.results.tables.statistics import Interval, mean_of_intervals
+
+SOURCES = ("imagenet", "source_val", "source_train")  # what prompts are learned on; all else is shifted
+# Averaged over datasets, each dataset counting once.
+AVERAGED = (
+    *(f"{name}{end}" for name in ("acc", "entropy", "ece", "ece20", "confidence") for end in ("", "_zero_shot")),
+    *("changed", "selected_views"),
+)
+
+
+def results_of(run_dir: str | Path) -> dict[str, Any]:
+    """Results from a run's records so far and its manifest: the content of a `results.json`.
+
+    Args:
+        run_dir: of a run, finished or not; datasets without an answer are left out.
+
+    Raises:
+        UserError: there are no records, or something in the directory is damaged.
+    """
+    found = results_from(read_manifest(run_dir), *read_records_and_notes(run_dir))
+    for name, problems in found.pop("without_answer").items():
+        raise DataError(
+            f"Expected readable images in dataset {name!r}, but none of {len(problems)} has an answer "
+            f"({problems[0]['problem']})."
+        )
+    return found
+
+
+def results_from(manifest: dict[str, Any], records: pa.Table, notes: Sequence[str]) -> dict[str, Any]:
+    """`results_of`, from what was read; datasets that were begun without any answer are in `without_answer`."""
+    found, without = {}, {}
+    for name, about in manifest["datasets"].items():
+        rows = records.filter(pc.equal(records["dataset"], name))
+        measures = measures_of(rows)
+        if measures.images:
+            values = {**measures.values(), "images": measures.images}
+            values["images_per_second"] *= manifest["sessions"][-1]["processes"]
+            gain, complete = measures.gain(), len(rows) == about["to_test"]
+            found[name] = {
+                **values,
+                "gain": None if gain is None else dataclasses.asdict(gain),
+                "unanswered": measures.unanswered,
+                "complete": complete,
+                **about,
+            }
+        elif len(rows):
+            without[name] = measures.unanswered
+    complete = len(found) == len(manifest["datasets"]) and all(d["complete"] for d in found.values())
+    about_run = {**manifest, "notes": list(notes), "complete": complete}
+    return {**about_run, "datasets": found, "averages": averages(found), "without_answer": without}
+
+
+def averages(datasets: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Means over datasets; under `shifted` those without the datasets that prompts are learned on, if there are both
+    (the out-of-distribution average of the paper's Table 1).  What a dataset does not have, as accuracy without labels,
+    has no mean.
+    """
+    if not datasets:
+        return {}
+    shifted = {name: d for name, d in datasets.items() if name not in SOURCES}
+    common = [key for key in AVERAGED if all(key in d for d in datasets.values())]
+    mean: dict[str, Any] = {key: float(np.mean([d[key] for d in datasets.values()])) for key in common}
+    if (gain := mean_gain([d.get("gain") for d in datasets.values()])) is not None:
+        mean["gain"] = gain
+    return {**mean, "shifted": averages(shifted)} if shifted and len(shifted) < len(datasets) else mean
+
+
+def mean_gain(gains: Sequence[Mapping[str, Any] | None]) -> dict[str, float] | None:
+    """`points`, `low` and `high` of the mean of datasets' gains; None if one of them has none."""
+    known = [Interval(gain["points"], gain["low"], gain["high"]) for gain in gains if gain is not None]
+    if not known or len(known) < len(gains):
+        return None
+    found = mean_of_intervals(known)
+    return {"points": found.mean, "low": found.low, "high": found.high}
+
+
+def gain_values(values: Mapping[str, Any]) -> dict[str, float]:
+    """The gain of a dataset or an average as numbers of their own, by which runs can be ranked; none without labels."""
+    names = {"gain": "points", "gain_low": "low", "gain_high": "high", "gain_p": "p_value"}
+    gain = values.get("gain") or {}
+    return {name: gain[key] for name, key in names.items() if key in gain}
+
+
+def refuse_unanswered(results: dict[str, Any]) -> None:
+    """Raises an UnansweredError if readable images have no answer; unreadable ones were left out on request."""
+    failed = [u["path"] for d in results["datasets"].values() for u in d["unanswered"] if not u["unreadable"]]
+    if failed:
+        raise UnansweredError(
+            f"Expected an answer for every image, but {len(failed)} have none, such as {failed[0]}; results.json says "
+            "why under `unanswered`."
+        )

@@ -1,0 +1,155 @@
+"""Which runs make a row of a table, and what the row is called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tpt.results.runs.settings import LIMIT, SEED, TRAINING, is_seed, meaning
+from tpt.results.tables.comparability import paper_method
+from tpt.results.tables.runs import Run
+
+ITSELF = "each dataset itself"
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """Runs that differ in nothing but their datasets and their seed.
+
+    Args:
+        label: the method, and what sets it off from the other rows.
+        runs: at least one.
+    """
+
+    label: str
+    runs: tuple[Run, ...]
+
+    @property
+    def first(self) -> Run:
+        """Any of them, for what they have in common."""
+        return self.runs[0]
+
+    def having(self, dataset: str) -> list[Run]:
+        """The runs that test on a dataset, one for each seed."""
+        return [run for run in self.runs if dataset in run.to_test]
+
+    def by_seed(self) -> dict[tuple[Any, ...], list[Run]]:
+        """The runs of each seed."""
+        found: dict[tuple[Any, ...], list[Run]] = {}
+        for run in self.runs:
+            found.setdefault(seeds_of(run), []).append(run)
+        return found
+
+
+def settings_of(run: Run) -> dict[str, Any]:
+    """What tells one row from another; seeds are in it.
+
+    A learned context counts as the same whatever its path, if it was learned in the same way; with `data.classes` base
+    or new so do those of several datasets, each tested on the very dataset it was learned on (CoCoOp's first table).
+    """
+    kept = {k: v for k, v in run.settings.items() if meaning(k).row}
+    if any(key.startswith("views.augmix.") for key in kept):
+        kept["views.augmix"] = "on"  # None if it is off
+    if run.training is None:
+        return kept
+    learned = {f"{TRAINING}{key}": value for key, value in run.training.settings.items()}
+    kept.pop("context.path", None)
+    source = run.training.source
+    if run.settings.get("data.classes") in ("base", "new") and list(run.to_test) == [source]:
+        learned = {key: value for key, value in learned.items() if value != source}
+        source = ITSELF
+    about = {f"{TRAINING}learned_on": source}
+    return {**kept, **about, **{k: v for k, v in learned.items() if meaning(k).row}}
+
+
+def seeds_of(run: Run) -> tuple[Any, ...]:
+    """The run's own seed and that of the training of its context."""
+    settings = settings_of(run)
+    return tuple(str(settings.get(key)) for key in (SEED, f"{TRAINING}{SEED}"))
+
+
+def rows_of(runs: Sequence[Run]) -> list[Row]:
+    """The rows that some runs make, in the order in which they come.
+
+    Of two runs with the same settings, seed and dataset, each has a row of its own.
+    """
+    groups: list[tuple[Any, list[Run]]] = []
+    for run in runs:
+        key = _key(run)
+        for other, group in groups:
+            if key == other and not any(_overlap(run, member) for member in group):
+                group.append(run)
+                break
+        else:
+            groups.append((key, [run]))
+    members = [group for _, group in groups]
+    return [Row(label, tuple(group)) for label, group in zip(_labels(members), members, strict=True)]
+
+
+def _key(run: Run) -> Any:
+    settings = {k: _plain(v) for k, v in settings_of(run).items() if not is_seed(k)}
+    return run.method, run.backbone, run.results["backbone"].get("fingerprint"), settings
+
+
+def _overlap(run: Run, other: Run) -> bool:
+    return seeds_of(run) == seeds_of(other) and bool(set(run.to_test) & set(other.to_test))
+
+
+def _plain(value: Any) -> Any:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _labels(groups: Sequence[Sequence[Run]]) -> list[str]:
+    """A label for each group; no two of the same backbone have the same one."""
+    firsts = [group[0] for group in groups]
+    seeds = [list(dict.fromkeys(map(seeds_of, group))) for group in groups]
+    labels = []
+    for run, own in zip(firsts, seeds, strict=True):
+        near = [other for other in firsts if other.backbone == run.backbone]
+        parts = [f"{name}={_plain(settings_of(run).get(key))}" for key, name in _telling(run, near).items()]
+        if len(own) > 1:
+            parts.append(f"{len(own)} seeds")
+        elif any(found[0][0] != own[0][0] for found, other in zip(seeds, firsts, strict=True) if other in near):
+            parts.append(f"seed={own[0][0]}")
+        labels.append(paper_method(run) + (f" ({', '.join(parts)})" if parts else ""))
+    names = [(run.backbone, label) for run, label in zip(firsts, labels, strict=True)]
+    return [
+        label if names.count(name) == 1 else f"{label}, {run.path}"
+        for run, label, name in zip(firsts, labels, names, strict=True)
+    ]
+
+
+def _telling(run: Run, near: Sequence[Run]) -> dict[str, str]:
+    """The settings that set a run off from those of its method, and what data it takes from those of all methods."""
+    rivals = [settings_of(other) for other in near if paper_method(other) == paper_method(run)]
+    common = [key for key in _differing(rivals) if all(key in other for other in rivals)]
+    own = {key: settings_of(run).get(key) for key in common}
+    twins = [other for other in rivals if {key: other.get(key) for key in common} == own]
+    keys = common if len(twins) == 1 or not _differing(twins) else [*common, *_differing(twins)]
+    if LIMIT not in keys and LIMIT in _differing([settings_of(other) for other in near]):
+        keys.append(LIMIT)
+    return short_names(keys)
+
+
+def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Keys that do not have the same value everywhere, in the order of the configuration."""
+    keys = dict.fromkeys(key for each in settings for key in each)
+    return [
+        key
+        for key in keys
+        if len({_plain(each.get(key)) for each in settings}) > 1 and not is_seed(key) and meaning(key).label
+    ]
+
+
+def short_names(keys: Sequence[str]) -> dict[str, str]:
+    """Dotted keys with the shortest of their ends that no other one has."""
+    found = {}
+    for key in keys:
+        parts = key.split(".")
+        for length in range(1, len(parts) + 1):
+            end = parts[-length:]
+            if sum(other.split(".")[-length:] == end for other in keys) == 1:
+                break
+        found[key] = ".".join(end)
+    return found

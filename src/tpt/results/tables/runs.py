@@ -1,0 +1,186 @@
+"""Runs on disk, finished, still going or killed, as reports see them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tpt.errors import UserError
+from tpt.results.runs import RECORD_SCHEMA, answered, read_manifest, read_records_and_notes
+from tpt.results.runs.manifest import leaves
+from tpt.results.runs.records import shard_files
+from tpt.results.tables.results import results_from
+from tpt.results.tables.training import Training, training_of
+
+MANIFEST = "run.json"
+ZERO_SHOT = "zero_shot"  # the only method of the first runs that changes no answer
+
+
+class ImageResult(NamedTuple):
+    """One image's outcome: digest of its file, its class, and whether the answers before and after are right."""
+
+    content: str
+    label: int
+    before: bool
+    after: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run.
+
+    Args:
+        path: its directory.
+        results: as in `results.json`, computed from the records; what is done of an unfinished run.
+        records: of all images done, as `tpt.results.runs.RECORD_SCHEMA`.
+        to_test: by dataset, what the manifest says of it, also of those without an answer yet.
+        settings: every value of its configuration by its dotted key.
+        training: how the context was learned, if that is known.
+    """
+
+    path: Path
+    results: dict[str, Any]
+    records: pa.Table
+    to_test: dict[str, dict[str, Any]]
+    settings: dict[str, Any]
+    training: Training | None
+
+    @property
+    def method(self) -> str:
+        """The row of the paper's tables: clip, tpt, tpt+coop and so on."""
+        return str(self.results["method"])
+
+    @property
+    def adapts(self) -> bool:
+        """Whether the method changes answers at test time: tunes something, trusts some views more, or learns."""
+        about = self.results.get("about_method")
+        if isinstance(about, Mapping):
+            return bool(about.get("tunes") or about.get("selects") or about.get("kind") == "stream")
+        return bool(self.option != ZERO_SHOT)  # a run from before methods said so themselves
+
+    @property
+    def option(self) -> str:
+        """Which option of `method` it was started with."""
+        return str(self.results["choices"].get("method"))
+
+    @property
+    def backbone(self) -> str:
+        """Its name, as open_clip has it, with the tag of its weights."""
+        return str(self.results["backbone"]["name"])
+
+    @cached_property
+    def _outcomes(self) -> dict[str, dict[str, ImageResult]]:
+        found: dict[str, dict[str, ImageResult]] = {}
+        columns = ("dataset", "path", "content", "label", "pred_zero_shot", "pred")
+        table = answered(self.records)
+        rows = zip(*(table[column].to_pylist() for column in columns), strict=True)
+        for dataset, path, content, label, before, after in rows:
+            if label is None:  # neither right nor wrong
+                continue
+            found.setdefault(dataset, {})[path] = ImageResult(content, label, before == label, after == label)
+        return found
+
+    def outcomes(self, dataset: str) -> dict[str, ImageResult]:
+        """Every answered image of a dataset that has a label, by its path."""
+        return self._outcomes.get(dataset, {})
+
+    def of(self, dataset: str) -> pa.Table:
+        """The records of a dataset's answered images."""
+        return answered(self.records.filter(pc.equal(self.records["dataset"], dataset)))
+
+
+def find_runs(path: str | Path) -> list[Path]:
+    """The directories of the run, or of every run of the sweep, in a directory.
+
+    Args:
+        path: a directory, or a file of a run, such as its `results.json`.
+
+    Raises:
+        UserError: there is no run.
+    """
+    folder = Path(path)
+    if folder.is_file():
+        found = [folder.parent] if (folder.parent / MANIFEST).is_file() else []
+    else:
+        found = sorted((p.parent for p in folder.rglob(MANIFEST)), key=_by_number)
+    if not found:
+        raise UserError(
+            f"Expected the directory of a run or sweep of test_time.py at {path}, found no {MANIFEST} below it; check "
+            "the path."
+        )
+    return found
+
+
+def _by_number(path: Path) -> list[tuple[int, int, str]]:
+    """Sorts job 10 of a sweep behind job 9."""
+    return [(0, int(part), "") if part.isdecimal() and len(part) < 10 else (1, 0, part) for part in path.parts]
+
+
+def load_runs(paths: Iterable[str | Path]) -> list[Run]:
+    """The runs in some directories, each once.
+
+    Raises:
+        UserError: there is none in one of them, or one is damaged.
+    """
+    found = {folder.resolve(): folder for path in paths for folder in find_runs(path)}
+    return [load_run(folder) for folder in found.values()]
+
+
+def load_run(folder: str | Path) -> Run:
+    """One run.
+
+    Raises:
+        UserError: it is no run's directory, or something in it is damaged.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    records, notes = read_records_and_notes(folder) if shard_files(folder) else (RECORD_SCHEMA.empty_table(), [])
+    try:
+        _check(manifest, records)
+        settings = dict(leaves(manifest["config"]))
+        json.dumps(settings)  # as deep as can be shown
+        results = results_from(manifest, records, notes)
+    except Exception as error:  # what others wrote may be anything
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        raise UserError(
+            f"Expected what test_time.py wrote in {folder}, but {MANIFEST} or the records do not fit ({reason}); start "
+            "the run anew."
+        ) from error
+    context = settings.get("context.path")
+    training = training_of(context) if isinstance(context, str) else None
+    return Run(folder, results, records, manifest["datasets"], settings, training)
+
+
+_SHAPE: dict[str, type | tuple[type, ...]] = {"method": str, "choices": dict, "backbone": dict, "sessions": list}
+_OF_DATASET: dict[str, type | tuple[type, ...]] = {
+    "to_test": int,
+    "classes": int,
+    "size": int,
+    "split": str,
+    "notes": list,
+}
+
+
+def _check(manifest: Mapping[str, Any], records: pa.Table) -> None:
+    """Raises a UserError or KeyError for what a report could not work with."""
+    _check_types(manifest, _SHAPE, "the run")
+    _check_types(manifest["backbone"], {"name": str, "precision": str}, "backbone")
+    _check_types(manifest["sessions"][-1], {"processes": int}, "the last session")
+    for name, about in manifest["datasets"].items():
+        _check_types(about, _OF_DATASET, f"dataset {name!r}")
+    strange = set(records["dataset"].to_pylist()) - set(manifest["datasets"])
+    if strange:
+        raise UserError(f"there are records of a dataset {sorted(map(str, strange))[0]!r} that the run does not have")
+
+
+def _check_types(node: Any, types: Mapping[str, type | tuple[type, ...]], where: str) -> None:
+    for key, kind in types.items():
+        if not isinstance(node, Mapping) or not isinstance(node.get(key), kind):
+            raise UserError(f"{key} of {where} is missing or no {kind.__name__ if isinstance(kind, type) else kind}")

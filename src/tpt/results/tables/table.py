@@ -1,0 +1,91 @@
+"""The table a run prints."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from tpt.results.tables.formats import terminal_width
+from tpt.results.tables.grid import Grid, Legend, Line, Text, interval_text, signed
+from tpt.results.tables.statistics import Interval
+
+LABELLED = ("zero-shot", "{method}", "gain [95 %]")
+UNLABELLED = ("changed", "confidence")  # in their place, if no dataset has labels
+BESIDE = ("dataset", "images"), ("entropy", "views", "img/s")
+
+
+def results_grid(results: Mapping[str, Any]) -> Grid:
+    """Per dataset: accuracy before and after, the paired gain, entropy, selected views, speed; then the averages.
+
+    Without labels, the share of answers that changed and the mean confidence before and after stand in place of
+    accuracies.
+
+    Args:
+        results: the content of a `results.json`.
+    """
+    labelled = has_labels(results)
+    names = (*BESIDE[0], *(LABELLED if labelled else UNLABELLED), *BESIDE[1])
+    lines = [_line(name, d, labelled) for name, d in results["datasets"].items()]
+    if len(lines) > 1:
+        means = {"average": results["averages"], "shifted": results["averages"].get("shifted")}
+        lines += [_line(name, mean, labelled) for name, mean in means.items() if mean is not None]
+    header = tuple(name.replace("{method}", results["method"]) for name in names)
+    return Grid("", header, tuple(lines), dense=True)
+
+
+def has_labels(results: Mapping[str, Any]) -> bool:
+    """Whether any dataset has, or nothing is known yet."""
+    return any("acc" in d for d in results["datasets"].values()) or not results["datasets"]
+
+
+def _line(name: str, d: Mapping[str, Any], labelled: bool) -> Line:
+    """Of a dataset, or of an average, which has no images."""
+    entropies = f"{d['entropy_zero_shot']:.2f}→{d['entropy']:.2f}"
+    rate = f"{d['images_per_second']:.1f}" if "images_per_second" in d else ""
+    cells = (*_answers(d, labelled), entropies, f"{d['selected_views']:g}", rate)
+    return Line(name, f"{d['images']}" if "images" in d else "", tuple(map(Text, cells)), main="images" in d)
+
+
+def _answers(d: Mapping[str, Any], labelled: bool) -> tuple[str, ...]:
+    """Accuracies and their gain; what changed, if no dataset has labels."""
+    if not labelled:
+        return f"{d['changed']:.1f} %", f"{d['confidence_zero_shot']:.1f}→{d['confidence']:.1f} %"
+    if "acc" not in d:
+        return ("",) * len(LABELLED)
+    return f"{d['acc_zero_shot']:.2f}", f"{d['acc']:.2f}", gain_text(d.get("gain"))
+
+
+def gain_text(gain: Mapping[str, Any] | Interval | None) -> str:
+    """`+1.3 [0.2, 2.5]`, in percentage points."""
+    if gain is None:
+        return ""
+    found = gain if isinstance(gain, Interval) else Interval(gain["points"], gain["low"], gain["high"])
+    return f"{signed(found.mean, 1)} [{interval_text(found).replace(' to ', ',')}]"
+
+
+def results_text(results: Mapping[str, Any], width: int | None = None) -> str:
+    """The table, and what differs from the paper's protocol.
+
+    Args:
+        results: the content of a `results.json`.
+        width: of the terminal; None if there is none, which leaves lines whole.
+    """
+    from tpt.results.tables.terminal import to_terminal  # noqa: PLC0415 -- rich takes time to load
+
+    remarks = list(results["notes"])
+    for name, d in results["datasets"].items():
+        remarks += [f"{name}: {note}" for note in d["notes"]]
+        if d["unanswered"]:
+            remarks.append(f"{name}: {len(d['unanswered'])} images without an answer, listed in results.json")
+    method = results["method"]
+    said = f"changed: share of answers that {method} changed; confidence: mean probability of the answers, before→after"
+    if has_labels(results):
+        said = f"zero-shot and {method}: accuracy in %; gain: percentage points, interval for paired proportions"
+    remarks.append(f"{said}; entropy: of the selected views in nats, before→after; views: selected")
+    return to_terminal([results_grid(results)], Legend((), tuple(remarks)), width, color=sys.stdout.isatty())
+
+
+def print_table(results: Mapping[str, Any]) -> None:
+    """Prints the table and what differs from the paper's protocol."""
+    print(f"\n{results_text(results, terminal_width())}", end="")

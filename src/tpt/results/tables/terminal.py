@@ -1,0 +1,102 @@
+"""A report on the terminal."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text as RichText
+
+from tpt.results.tables.grid import Grid, Legend, Line, Text, plain
+
+# Unicode's small raised letters; it has no q.
+_RAISED = str.maketrans("abcdefghijklmnoprstuvwxyz", "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻ")
+LABELS = 2  # columns in front of the cells
+WIDEST_LABEL = 44
+NO_END = 100_000  # characters: wider than any table
+BEST = "*"
+
+
+def to_terminal(tables: Sequence[Grid], legend: Legend, width: int | None, color: bool = False) -> str:
+    """The tables as text; one that is wider than the terminal is broken into blocks of columns, so no number is cut.
+
+    Args:
+        tables: to be shown.
+        legend: what stands under them.
+        width: characters of a line; None if there is no terminal: then no line ends before its time.
+        color: whether bold and dim are written as escape codes.
+    """
+    wide = NO_END if width is None else width
+    console = Console(width=wide, file=io.StringIO(), force_terminal=color, highlight=False, markup=False)
+    for table in tables:
+        for number, (first, last) in enumerate(blocks(table, wide)):
+            caption = plain(table.caption) + (", continued" if number else "")
+            if table.caption:
+                console.print(RichText(caption, "bold"))
+            console.print(_drawn(table, first, last))
+            console.print()
+    for letter, why in legend.marks:
+        console.print(RichText(f"{raised((letter,))} {plain(why)}."))
+    for remark in legend.remarks:
+        console.print(RichText(f"{plain(remark)}.", "dim"))
+    written = console.file
+    assert isinstance(written, io.StringIO)
+    return "\n".join(line.rstrip() for line in written.getvalue().splitlines()) + "\n"
+
+
+def raised(letters: tuple[str, ...]) -> str:
+    """Letters of marks as they stand behind a number; between two stands a thin comma."""
+    return "˒".join(letters).translate(_RAISED)
+
+
+def blocks(table: Grid, width: int) -> Iterator[tuple[int, int]]:
+    """Ranges of columns that fit a width; at least one column each."""
+    gap = 1 if table.dense else 3
+    widths = [
+        gap + max(map(cell_len, [plain(table.header[c]), *(_shown(line.cells[c - LABELS]) for line in table.lines)]))
+        for c in range(LABELS, len(table.header))
+    ]
+    labels = min(WIDEST_LABEL, max(cell_len(_label(line, table.dense)) for line in [*table.lines, _head(table)]))
+    room = width - labels - gap - max(cell_len(plain(line.second)) for line in [*table.lines, _head(table)])
+    first, used = 0, 0
+    for column, wide in enumerate(widths):
+        if used + wide > room and column > first:
+            yield first, column
+            first, used = column, 0
+        used += wide
+    yield first, len(widths)
+
+
+def _head(table: Grid) -> Line:
+    """The names of the columns in front of the cells, as a line."""
+    return Line(table.header[0], table.header[1], (), main=True)
+
+
+def _label(line: Line, dense: bool) -> str:
+    return plain(line.label) if line.main or dense else f"  {plain(line.label)}"
+
+
+def _drawn(table: Grid, first: int, last: int) -> Table:
+    drawn = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0 if table.dense else 1))
+    drawn.add_column(RichText(plain(table.header[0])), overflow="fold", max_width=WIDEST_LABEL)
+    numbers = table.dense and all(line.second.isdecimal() or not line.second for line in table.lines)
+    drawn.add_column(RichText(plain(table.header[1])), overflow="fold", justify="right" if numbers else "left")
+    for name in table.header[LABELS + first : LABELS + last]:
+        drawn.add_column(RichText(plain(name)), justify="right", no_wrap=True)
+    before: Line | None = None
+    for line in table.lines:
+        if before is not None and (before.main and not line.main if table.dense else line.main):
+            drawn.add_section()
+        before = line
+        style = "" if table.dense else "bold" if line.main else "dim"
+        cells = [RichText(_shown(text), "bold" if text.best else style) for text in line.cells[first:last]]
+        drawn.add_row(RichText(_label(line, table.dense), style), RichText(plain(line.second)), *cells)
+    return drawn
+
+
+def _shown(text: Text) -> str:
+    return plain(text.text) + (BEST if text.best else "") + raised(text.letters)

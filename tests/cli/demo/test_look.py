@@ -1,0 +1,117 @@
+"""What the page shows of a picture, without a page."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tpt
+from tests.conftest import noise_image
+from tpt.cli.compose import options
+from tpt.cli.demo.examples import DRAWINGS, first_names, write_drawings
+from tpt.cli.demo.look import KEPT, Look, Looker
+from tpt.cli.demo.page import TOP, answers_html, likeliest, views_html
+from tpt.cli.programs import demo
+from tpt.data.emoji_shift import class_names
+from tpt.errors import UserError
+
+CLASSES = ["cat", "hot air balloon", "T-shirt"]
+SETTINGS = ["method.selection_p=0.3", "method.lr=0.05"]
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "a.png"
+    noise_image(5).save(path)
+    return path
+
+
+@pytest.fixture
+def look(clip: tpt.CLIP, picture: Path) -> Look:
+    return Looker(clip)(picture, CLASSES, "tpt", 10, SETTINGS)
+
+
+def test_the_answer_is_that_of_predict(look: Look, clip: tpt.CLIP, picture: Path) -> None:
+    (found,) = tpt.predict(picture, CLASSES, backbone=clip, num_views=10, settings=SETTINGS)
+    assert look.selected == list(found.selected)
+    assert [CLASSES[k] for k in np.argsort(-look.after)] == [name for name, _ in found.top]
+    assert np.allclose(np.sort(look.after)[::-1], [p for _, p in found.top], atol=1e-6)
+    assert float(look.before.max()) == pytest.approx(found.probability_before, abs=1e-6)
+
+
+def test_views_stand_in_order_of_entropy_with_the_selected_first(look: Look) -> None:
+    assert sorted(look.order) == list(range(10)) and look.pixels.shape[0] == 10 and look.pixels.dtype == np.uint8
+    assert look.order[: len(look.selected)] == look.selected and len(look.selected) == 3
+    values = [look.values[view] for view in look.order]
+    assert values == sorted(values) and look.value_name == "entropy (nats)"
+    assert set(look.seconds) == {"class names", "views", "image encoder", "adaptation"}
+
+
+def test_the_same_question_is_made_ready_once(clip: tpt.CLIP, picture: Path) -> None:
+    looker = Looker(clip)
+    first = looker(picture, CLASSES, "tpt", 10, SETTINGS)
+    again = looker(picture, CLASSES, "tpt", 10, SETTINGS)
+    assert np.array_equal(first.after, again.after) and again.seconds["class names"] < first.seconds["class names"]
+    for number in range(KEPT + 2):
+        looker(picture, [*CLASSES, str(number)], "zero_shot")
+    assert len(looker._kept) == KEPT
+
+
+@pytest.mark.parametrize("method", [m for m in options("method") if m not in ("rlcf", "use")])
+def test_every_method_can_be_looked_at(method: str, clip: tpt.CLIP, picture: Path) -> None:
+    """Those with a second CLIP need weights from a hub."""
+    settings = ["method.min_selected=1"] if method in ("tpt", "ctpt", "otpt", "atpt") else []
+    look = Looker(clip)(picture, CLASSES, method, 32, settings)
+    assert look.after.sum() == pytest.approx(1, abs=1e-5) and set(look.selected) <= set(look.order)
+    assert views_html(look).count("<figure") == len(look.order)
+    assert len(look.order) == (1 if method == "zero_shot" else 32)
+
+
+def test_names_are_text_and_never_markup(look: Look) -> None:
+    hostile = "<script>alert(1)</script>\"'&"
+    html = answers_html(replace(look, class_names=[hostile, "b", "c"])) + views_html(look)
+    assert "<script" not in html and "&lt;script&gt;" in html
+
+
+def test_numbers_on_the_page_are_those_of_the_look(look: Look) -> None:
+    html = answers_html(look)
+    shown = [float(n) for n in re.findall(r'class="number">([\d.]+) %', html)]
+    expected = [100 * p[k] for k in likeliest(look) for p in (look.before, look.after)]
+    assert shown == pytest.approx(expected, abs=0.05)
+    assert f"{sum(look.seconds.values()):.2f} s" in html
+    frames = views_html(look)
+    assert frames.count('<figure class="selected"') == 3 and "3 of 10 views selected" in frames
+
+
+def test_the_likeliest_of_both_sides_are_shown() -> None:
+    before, after = np.linspace(0.2, 0, 20), np.linspace(0, 0.2, 20)
+    look = Look([str(k) for k in range(20)], np.zeros((1, 2, 2, 3), np.uint8), [0], [0.0], "x", [0], before, after)
+    assert likeliest(look) == [*range(19, 19 - TOP, -1), *range(TOP - 1, -1, -1)]
+
+
+def test_what_the_page_begins_with(tmp_path: Path) -> None:
+    paths = write_drawings(tmp_path / "new")
+    assert len(paths) == len(DRAWINGS) == len({path.name for path in paths})
+    assert {name for _, name in DRAWINGS} <= set(first_names()) <= set(class_names())
+
+
+def test_mistakes(clip: tpt.CLIP, picture: Path, tmp_path: Path) -> None:
+    looker = Looker(clip)
+    (tmp_path / "no.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match="cannot be decoded"):
+        looker(tmp_path / "no.png", CLASSES, "zero_shot")
+    with pytest.raises(UserError, match=r"Expected a setting that exists, got 'method\.nothing'"):
+        looker(picture, CLASSES, "tpt", 10, ["method.nothing=1"])
+
+
+@pytest.mark.parametrize("port", ["-1", "65536", "99999999"])
+def test_what_is_no_port(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        demo.main(["--port", port])
+    assert stop.value.code == 1 and f"Expected `--port` to be a whole number from 0 to 65535, got {port}" in str(
+        capsys.readouterr().err
+    )

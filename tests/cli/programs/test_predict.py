@@ -1,0 +1,268 @@
+"""`tpt-predict`: a folder of pictures, a table of answers."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.conftest import Done
+from tests.processes import wait_until
+from tpt.cli.errors import in_words_of
+from tpt.cli.programs import predict
+from tpt.cli.programs.predict import WORDS
+from tpt.errors import UserError
+from tpt.results.runs import read_records
+from tpt.results.runs.records import shard_files
+
+CLASSES = "cat,hot air balloon,T-shirt"
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def weights(noise_file: Callable[..., Path]) -> list[str]:
+    """Options for a CLIP of noise."""
+    quick = [
+        "backbone.quick_gelu=true",
+        "threads=1",
+        "cache=off",
+        "data.batch_size=2",
+        "callbacks.records.shard_size=2",
+    ]
+    return ["--backbone", "file", "--pretrained", str(noise_file()), "--views", "10", *_set(quick)]
+
+
+def _set(values: list[str]) -> list[str]:
+    return [word for value in values for word in ("--set", value)]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], weights: list[str]) -> Run:
+    """The program in this process, in an empty folder; `python -m tpt.cli.programs.predict` starts it in one of its own."""
+
+    def call(*args: str, code: int = 0, model: bool = True) -> Done:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["tpt-predict"])
+        capfd.readouterr()
+        found = 0
+        try:
+            predict.main([*args, *(weights if model else ())])
+        except SystemExit as stop:
+            found = stop.code if isinstance(stop.code, int) else 1
+            if isinstance(stop.code, str):
+                print(stop.code, file=sys.stderr)
+        finally:
+            GlobalHydra.instance().clear()
+            logging.getLogger().handlers.clear()
+        out, err = capfd.readouterr()
+        assert found == code and "Traceback" not in err, f"exit code {found}\n{out}\n{err}"
+        return Done(found, out, err)
+
+    return call
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_table_of_a_folder(run: Run, image_tree: Path, tmp_path: Path) -> None:
+    """What the table says is what the records say; records have no label, and so no accuracy stands anywhere."""
+    done = run("pictures", "--classes", CLASSES, "--out", "answers.csv", "--top", "2")
+    rows, records = rows_of(tmp_path / "answers.csv"), read_records(tmp_path / "answers.csv.run").to_pylist()
+    names = CLASSES.split(",")
+    assert [row["path"] for row in rows] == sorted(
+        p.relative_to(tmp_path).as_posix() for p in image_tree.rglob("*.png")
+    )
+    for row, record in zip(rows, records, strict=True):
+        assert record["label"] is record["rank"] is record["class_name"] is None
+        assert row["answer"] == record["pred_name"] == names[record["pred"]] and row["path"] == record["path"]
+        assert row["answer_before"] == names[record["pred_zero_shot"]]
+        assert float(row["probability"]) == pytest.approx(record["confidence"], abs=1e-6)
+        assert float(row["probability_before"]) == pytest.approx(record["confidence_zero_shot"], abs=1e-6)
+        assert len(record["top"]) == 2 and row["answer_2"] == names[record["top"][1]]
+        assert row["views_selected"] == "1" and row["problem"] == ""
+    found = json.loads((tmp_path / "answers.csv.run" / "results.json").read_text())
+    about = found["datasets"]["pictures"]
+    changed = 100 * sum(r["pred"] != r["pred_zero_shot"] for r in records) / len(records)
+    assert about["changed"] == pytest.approx(changed) and about["gain"] is None
+    assert not {"acc", "ece", "acc5"} & (about.keys() | found["averages"].keys())
+    assert (
+        "changed" in done.stdout and "zero-shot" not in done.stdout and "The answers are in answers.csv" in done.stdout
+    )
+
+
+def test_one_picture_without_a_table_is_answered_on_the_terminal(run: Run, image_tree: Path, tmp_path: Path) -> None:
+    done = run("pictures/cat/0.png", "--classes", CLASSES, "--method", "zero_shot")
+    (folder,) = (tmp_path / "runs").iterdir()
+    (row,) = rows_of(folder / "predictions.csv")
+    assert f"pictures/cat/0.png: {row['answer']} " in done.stdout
+    assert row["answer"] == row["answer_before"] and row["probability"] == row["probability_before"]
+
+
+@pytest.mark.parametrize("suffix", [".json", ".parquet"])
+def test_other_formats(suffix: str, run: Run, image_tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text(CLASSES.replace(",", "\n"))
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(image_tree / "cat" / "0.png", "0.png")
+    run("a.zip", "pictures/T-shirt", "--classes", "names.txt", "--out", f"a{suffix}")
+    path = tmp_path / f"a{suffix}"
+    found = json.loads(path.read_text()) if suffix == ".json" else pq.read_table(path).to_pylist()
+    paths = ["a.zip/0.png", *(f"pictures/T-shirt/{i}.png" for i in range(4))]
+    assert [row["path"] for row in found] == paths and all(row["answer"] in CLASSES for row in found)
+
+
+def test_a_picture_that_cannot_be_read(run: Run, image_tree: Path, tmp_path: Path) -> None:
+    """It has a row that says why, the others their answers, and the exit code tells."""
+    (image_tree / "cat" / "0.png").write_bytes(b"no picture")
+    done = run("pictures", "--classes", CLASSES, "--out", "a.csv", code=3)
+    row, *others = sorted(rows_of(tmp_path / "a.csv"), key=lambda row: row["path"] != "pictures/cat/0.png")
+    assert row["answer"] == "" and "cannot be decoded" in row["problem"] and all(other["answer"] for other in others)
+    assert "Expected an answer for every picture, but 1 has none: pictures/cat/0.png" in done.stderr
+
+
+def test_the_same_command_again_computes_nothing(run: Run, image_tree: Path, tmp_path: Path) -> None:
+    run("pictures", "--classes", CLASSES, "--out", "a.csv")
+    shards, table = shard_files(tmp_path / "a.csv.run"), (tmp_path / "a.csv").read_bytes()
+    (tmp_path / "a.csv").unlink()
+    run("pictures", "--classes", CLASSES, "--out", "a.csv")
+    assert (tmp_path / "a.csv").read_bytes() == table and shard_files(tmp_path / "a.csv.run") == shards
+
+
+def test_other_classes_are_another_run(run: Run, image_tree: Path, tmp_path: Path) -> None:
+    run("pictures", "--classes", CLASSES, "--out", "a.csv")
+    done = run("pictures", "--classes", "cat,dog", "--out", "a.csv", code=1)
+    assert "data.class_names.1 was 'hot air balloon' and is 'dog'" in done.stderr
+    assert "begin anew with --anew, or choose another --out" in done.stderr and "hydra" not in done.stderr
+    run("pictures", "--classes", "cat,dog", "--out", "a.csv", "--anew")
+    assert {row["answer"] for row in rows_of(tmp_path / "a.csv")} <= {"cat", "dog"}
+
+
+def test_anew_removes_runs_alone(run: Run, image_tree: Path, tmp_path: Path) -> None:
+    done = run("pictures", "--classes", CLASSES, "--out", "a.csv", "--run", "pictures", "--anew", code=1, model=False)
+    assert "Expected the folder of an earlier run" in done.stderr and len(list(image_tree.rglob("*.png"))) == 12
+
+
+def test_many_paths_go_into_a_list(run: Run, image_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predict, "LONG", 10)
+    paths = [f"pictures/cat/{i}.png" for i in (2, 0)]
+    run(*paths, "--classes", CLASSES, "--out", "a.csv")
+    assert [row["path"] for row in rows_of(tmp_path / "a.csv")] == paths
+
+
+def test_a_name_that_is_no_reference(run: Run, image_tree: Path, tmp_path: Path) -> None:
+    (image_tree / "cat" / "0.png").rename(tmp_path / "${seed} =,'\"[a] .png")
+    run("${seed} =,'\"[a] .png", "--classes", CLASSES, "--out", "a.csv")
+    assert [row["path"] for row in rows_of(tmp_path / "a.csv")] == ["${seed} =,'\"[a] .png"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (["nowhere"], "Expected a picture, folder, zip archive or pattern at 'nowhere', found nothing"),
+        (
+            ["pictures", "--classes", "names.txt"],
+            "Expected class names with commas between, or a text file of names, got 'names.txt'",
+        ),
+        (
+            ["pictures", "--classes", "cat"],
+            "Expected class names with commas between, or a text file of names, got 'cat'",
+        ),
+        (["pictures", "--classes", "cat,"], "Expected at least two class names to choose from in --classes, got 1"),
+        (["pictures", "--out", "a.xls"], "Expected a file that ends in .csv, .json, .parquet, got 'a.xls'"),
+        (["pictures", "--out", "dir.csv"], "Expected a file in --out, got the folder dir.csv"),
+        (["pictures", "--top", "0"], "Expected --top of at least 1, got 0"),
+        (["pictures", "--method", "tpd"], "Expected a method out of"),
+        (["pictures", "--prompt", "a ${x}"], "Expected names without '${', got 'a ${x}'"),
+    ],
+)
+def test_mistakes_are_one_sentence_before_anything_is_loaded(
+    wrong: list[str], message: str, run: Run, image_tree: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "dir.csv").mkdir()
+    classes = [] if "--classes" in wrong else ["--classes", CLASSES]
+    done = run(*wrong, *classes, code=1, model=False)
+    assert done.stderr.startswith(f"Error: {message}") and done.stderr.count("\n") == 1
+    assert not list(tmp_path.glob("*.run"))
+
+
+@pytest.mark.parametrize(
+    ("said", "here"),
+    [
+        ("p=0.1 of num_views=4 selects none; use num_views=10", "p=0.1 of --views 4 selects none; use --views 10"),
+        ("a.png; remove it, or pass data.on_bad_image=skip", "a.png; remove it, or pass --set data.on_bad_image=skip"),
+        ("got 3; use more, or method=view_ensemble.", "got 3; use more, or --method view_ensemble."),
+        ("data.class_names.1 was 'a' and is 'b'", "data.class_names.1 was 'a' and is 'b'"),
+    ],
+)
+def test_settings_are_called_as_they_are_here(said: str, here: str) -> None:
+    assert str(in_words_of(UserError(said), WORDS)) == here
+    bug = ValueError(said)
+    assert in_words_of(bug, WORDS) is bug
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1), min_size=2, unique=True))
+def test_any_class_name_reaches_the_run(names: list[str]) -> None:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    if any(predict.INTERPOLATION in name for name in names):
+        return  # refused
+    (override,) = OverridesParser.create().parse_overrides([f"data.class_names={predict._listed(names)}"])
+    values = override.value()
+    assert isinstance(values, list) and [str(v.text if hasattr(v, "text") else v) for v in values] == names
+
+
+def test_a_stopped_process_goes_on_where_it_was(image_tree: Path, tmp_path: Path, weights: list[str], run: Run) -> None:
+    """Killed in the middle, the same command ends with the table of an undisturbed run, bit by bit."""
+    command = [sys.executable, "-m", "tpt.cli.programs.predict", "pictures", "--classes", CLASSES, *weights]
+    process = subprocess.Popen(
+        [*command, "--out", "a.csv"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    wait_until(lambda: shard_files(tmp_path / "a.csv.run"), process)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=240)
+    done_before = len(shard_files(tmp_path / "a.csv.run"))
+    assert "Traceback" not in said and done_before > 0
+    if process.returncode != 0:  # else it was quicker than the signal
+        assert process.returncode == 130 and not (tmp_path / "a.csv").exists() and "what was computed is kept" in said
+    run("pictures", "--classes", CLASSES, "--out", "a.csv")
+    run("pictures", "--classes", CLASSES, "--out", "b.csv")
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+
+
+def test_further_processes_of_a_run_take_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are started with what Hydra reads, not with this program's own options."""
+    from tpt.cli.programs import test_time
+
+    called = []
+    monkeypatch.setitem(os.environ, "LOCAL_RANK", "1")
+    monkeypatch.setattr(test_time, "main", lambda: called.append(True))
+    predict.main()
+    assert called == [True]
+
+
+def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        predict.main(["--help"])
+    said = capsys.readouterr().out
+    assert all(f"--{name}" in said for name in ("classes", "method", "backbone", "top", "out", "views", "anew", "set"))
+
+
+def test_a_folder_of_others_is_not_written_into(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="Expected a file in --out"):
+        (tmp_path / "x.csv").mkdir()
+        predict.prepare(predict.parser().parse_args(["a", "--classes", "b", "--out", str(tmp_path / "x.csv")]))

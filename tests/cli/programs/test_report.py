@@ -1,0 +1,67 @@
+"""`tpt-report`."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.results.tables.made_runs import make_run, rows_of, share
+from tpt.cli.programs.report import main
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    for number, method in enumerate(("clip", "tpt")):
+        after = share(50 + 20 * number, 30)
+        make_run(tmp_path / "sweep" / str(number), {"a": rows_of("a", share(50, 30), after)}, method)
+    return tmp_path / "sweep"
+
+
+def test_console_script() -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["scripts"]
+    assert scripts["tpt-report"] == f"{main.__module__}:{main.__name__}"
+
+
+def test_prints_and_writes(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main([str(runs), str(runs / "1"), "--against", "clip"])  # a run that is named twice counts once
+    printed = capsys.readouterr().out
+    assert printed.count("tpt") == 1 and "70.00" in printed and "over clip" in printed
+    main([str(runs), "--out", str(tmp_path / "new" / "table.md"), "--against", str(runs / "0")])
+    written = (tmp_path / "new" / "table.md").read_text("utf-8")
+    assert written.startswith("**Accuracy**") and "over clip" in written
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["table.md"] and capsys.readouterr().out == ""
+    main([str(runs / "1" / "run.json"), "--format", "csv"])
+    assert capsys.readouterr().out.startswith("method,backbone,a,")
+
+
+def test_figures(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main([str(runs), "--figures", str(tmp_path / "figures")])
+    assert {p.name for p in (tmp_path / "figures").iterdir()} == {
+        f"{what}.{end}"
+        for what in ("methods", "confusions_tpt", "entropy_tpt", "reliability_tpt")
+        for end in ("png", "svg")
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["nowhere"], "found no run.json below it; check the path"),
+        (["{runs}/notes.txt"], "notes.txt, found no run.json below it; check the path"),  # beside runs, and of none
+        (["{runs}", "--format", "xls"], "Expected a format out of terminal, markdown, latex, csv, html, got 'xls'"),
+        (["{runs}", "--out", "table.xls"], "Expected a file that ends in .txt"),
+        (["{runs}", "--against", "coop"], "name of a row to compare with, got 'coop'; name one of: clip, tpt"),
+        (["{runs}", "--transfer"], "Expected runs with a learned context, got none"),
+        (["{runs}", "--learned-on", "x"], "Expected RUN=DATASET in --learned-on, got 'x'"),
+        (["{runs}", "--out", "{runs}/0/run.json/a.md"], "Expected a file that can be written at "),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    runs: Path, arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (runs / "notes.txt").write_text("of a person")
+    with pytest.raises(SystemExit) as stop:
+        main([argument.format(runs=runs) for argument in arguments])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 1 and line.startswith("Error: ") and sentence in line

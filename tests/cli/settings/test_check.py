@@ -1,0 +1,338 @@
+"""Every setting has a kind and a range; a wrong value is named before anything is loaded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import DictConfig, OmegaConf
+
+from tests.conftest import compose_config
+from tpt.cli.hints import items
+from tpt.cli.settings import Register, check_sweep, refuse_wrong
+from tpt.cli.settings.kinds import Kind, kind_of, type_of
+from tpt.cli.settings.register import HYDRAS
+from tpt.cli.settings.targets import meanings_of, target_of
+from tpt.errors import UserError
+
+WHOLE_0, WHOLE_1 = "a whole number of at least 0", "a whole number of at least 1"
+WRONG_TEST = {
+    # A setting's value of another kind, and what is expected.
+    "method.steps=[1,2]": f"`method.steps` to be {WHOLE_0} or paper, got [1, 2]; a list is one value",
+    "method.steps={a:1}": "`method.steps` to be",
+    "method.steps=null": "got null",
+    "method.steps=two": "got 'two'",
+    "method.steps='2'": "got '2', a text in quotes; write method.steps=2",
+    "method.steps=1.0": "got 1.0, which has a point; write method.steps=1",
+    "method.steps=true": "got true",
+    "method.steps=-1": "got -1",
+    "method.selection_p=null": "`method.selection_p` to be a number in (0, 1] or paper, got null",
+    "method.selection_p=[0.1,0.2]": "leave out the brackets",
+    "method.selection_p=0": "got 0",
+    "method.selection_p=1.01": "got 1.01",
+    "method.selection_p=nan": "got nan",
+    "method.lr=inf": "`method.lr` to be a number above 0 or paper, got inf",
+    "method.lr=0": "got 0",
+    "method.min_selected=-1": WHOLE_0,
+    "method.learned_class_token=1": "to be true or false, got 1",
+    "views.num_views=4.0": "got 4.0, which has a point; write views.num_views=4",
+    "views.num_views=0": WHOLE_1,
+    "views.made_on=gpu": "to be loader or device, got 'gpu'",
+    "data.batch_size=2.5": f"`data.batch_size` to be {WHOLE_1}, got 2.5",
+    "data.batch_size=null": "got null",
+    "data.num_workers=null": f"`data.num_workers` to be {WHOLE_0}, got null",
+    "data.num_workers=-1": "got -1",
+    "data.limit=abc": f"`data.limit` to be {WHOLE_1} or null, got 'abc'",
+    "data.limit=0": "got 0",
+    "data.on_bad_image=ignore": "to be error or skip",
+    "data.shuffle=yes": "to be true or false, got 'yes'",
+    "threads=-2": f"`threads` to be {WHOLE_1} or null",
+    "seed=abc": "`seed` to be a whole number from 0 to 4294967295, got 'abc'",
+    "seed=-1": "got -1",
+    "seed=4294967296": "got 4294967296",
+    "seed=null": "got null",
+    "name=''": "a text that is not empty",
+    "context.ctx_init=null": "`context.ctx_init` to be a text, got null",
+    "context.class_token_position=left": "to be end or middle or front, got 'left'",
+    "backbone.precision=fp8": "to be fp32 or fp16 or bf16",
+    "backbone.compile=maybe": "true or false",
+    "optimizer.weight_decay=-0.1": "a number of at least 0",
+    "cache.max_gb=0": "a number above 0 or null",
+    "cache.num_views=none": f"{WHOLE_1} or null, got 'none'",
+    "callbacks.metrics.every_n_images=0": WHOLE_1,
+    "callbacks.records.shard_size=0": WHOLE_1,
+    "callbacks.records.top=0.5": WHOLE_1,
+    "trainer.devices=1.5": "a whole number of at least -1",
+    "trainer.num_nodes=0": WHOLE_1,
+    # Settings that nothing reads, and those that the program refuses.
+    "+foo=1": "got 'foo', which nothing reads",
+    "+data.limitt=3": "got 'data.limitt', which nothing reads",
+    "+method.step=1": "Expected settings that TPT knows in `method`, got 'step'; did you mean steps",
+    "+trainer.precison=16": "Expected settings that Trainer knows in `trainer`, got 'precison'; did you mean precision",
+    "+trainer.precision=bf16-mixed": "use backbone.precision=bf16",
+    "+trainer.precision=64-true": "use backbone.precision=bf16",
+    "+trainer.limit_test_batches=1": "use data.limit",
+    "+trainer.fast_dev_run=true": "use data.limit",
+    "+trainer.max_epochs=3": "has no effect on a test",
+    "+trainer.gradient_clip_val=1": "has no effect on a test",
+}
+WRONG_TRAIN = {
+    "shots.k=1.5": f"`shots.k` to be {WHOLE_1} or null, got 1.5",
+    "shots.classes=old": "to be all or base or new, got 'old'",
+    "shots.num_workers=-1": WHOLE_0,
+    "batch_size=0": f"`batch_size` to be {WHOLE_1}",
+    "seed=1.0": "write seed=1",
+    "learner.n_ctx=2.5": f"`learner.n_ctx` to be {WHOLE_1}, got 2.5",
+    "learner.epochs=1.5": f"`learner.epochs` to be {WHOLE_1} or null",
+    "learner.epochs=0": "got 0",
+    "learner.class_specific=2": "true or false",
+    "learner.optimizer.lr=0": "a number above 0",
+    "learner.optimizer.momentum=1": "in [0, 1), got 1",
+    "learner.warmup_epochs=-1": WHOLE_0,
+    "learner.warmup_rate=0": "above 0",
+    "public_layout=2": "true or false",
+    "+trainer.max_epochs=2": "use learner.epochs",
+    "+learner.foo=2": "knows in `learner`, got 'foo'",
+}
+
+
+@pytest.fixture(scope="module")
+def composed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, DictConfig]:
+    """The default configuration of each program."""
+    folder = tmp_path_factory.mktemp("run")
+    programs = ("test_time", "train_coop")
+    return {program: compose_config(program, "name=x", tmp_path=folder) for program in programs}
+
+
+def check(tmp_path: Path, program: str, *overrides: str) -> None:
+    cfg = compose_config(program, *overrides, tmp_path=tmp_path)
+    refuse_wrong(cfg, program, OverridesParser.create().parse_overrides(list(overrides)))
+
+
+@pytest.mark.parametrize(
+    ("program", "setting", "sentence"),
+    [("test_time", *item) for item in WRONG_TEST.items()] + [("train_coop", *item) for item in WRONG_TRAIN.items()],
+)
+def test_a_wrong_value_is_named(
+    program: str, setting: str, sentence: str, composed: dict[str, DictConfig], tmp_path: Path
+) -> None:
+    (override,) = OverridesParser.create().parse_overrides([setting])
+    cfg = composed[program].copy()
+    OmegaConf.update(cfg, override.key_or_group, override.value(), force_add=True, merge=False)
+    with pytest.raises(UserError, match=re.escape(sentence)) as found:
+        refuse_wrong(cfg, program, [override])
+    assert setting.lstrip("+").split("=")[0].rsplit(".", maxsplit=1)[-1] in str(found.value)
+    assert str(found.value).startswith("Expected ") and "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("program", "overrides"),
+    [
+        ("test_time", ["method.steps=0", "method.lr=1", "data.limit=null", "threads=2", "trainer.devices=auto"]),
+        ("test_time", ["+optimizer.betas=[0.9,0.99]", "trainer.devices=[0,1]", "trainer.deterministic=warn"]),
+        ("test_time", ["method=ctpt", "method.penalty_weight=3", "method.steps=paper", "+trainer.profiler=simple"]),
+        ("test_time", ["method=zero_shot", "method.templates=[a,b]", "++logger.csv.version=3"]),
+        ("test_time", ["method=rlcf", "views=paper", "context=random", "logger=wandb"]),
+        ("test_time", ["+callbacks.x={_target_: lightning.pytorch.callbacks.Timer, duration: null}"]),
+        ("train_coop", ["shots.k=null", "learner.epochs=null", "+trainer.max_steps=3", "trainer.precision=16-mixed"]),
+        ("train_coop", ["learner=cocoop", "learner.ctx_init=null", "learner.n_ctx=2", "public_layout=true"]),
+    ],
+)
+def test_good_values_pass(program: str, overrides: list[str], tmp_path: Path) -> None:
+    check(tmp_path, program, *overrides)
+
+
+def test_a_list_or_null_is_allowed_where_the_option_allows_it(tmp_path: Path) -> None:
+    """The kind is that of the option which is chosen: a file's `n_ctx` may be null, random vectors' may not."""
+    check(tmp_path, "test_time", "context=coop", "context.path=x", "context.n_ctx=null")
+    with pytest.raises(UserError, match=f"`context.n_ctx` to be {WHOLE_1}, got null"):
+        check(tmp_path, "test_time", "context=random", "context.n_ctx=null")
+
+
+@pytest.mark.parametrize("method", ["ctpt", "otpt", "atpt", "rtpt", "use", "rlcf", "tps"])
+def test_settings_that_a_method_hands_to_its_base_class(method: str, tmp_path: Path) -> None:
+    for setting, sentence in {"steps=null": "got null", "steps=1.5": "got 1.5", "selection_p=0": "got 0"}.items():
+        with pytest.raises(UserError, match=f"`method.*{sentence}"):
+            check(tmp_path, "test_time", f"method={method}", f"method.{setting}")
+    with pytest.raises(UserError, match=r"in `method`, got 'stepz'; did you mean steps"):
+        check(tmp_path, "test_time", f"method={method}", "+method.stepz=2")
+
+
+def test_a_number_is_no_name_of_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=re.escape("""if it is a name, write 'data.root="2024"'""")):
+        check(tmp_path, "test_time", "data=folder", "data.root=2024")
+    check(tmp_path, "test_time", "data=folder", 'data.root="2024"')
+
+
+@pytest.mark.parametrize("program", ["test_time", "train_coop"])
+def test_every_setting_has_a_kind(program: str, tmp_path: Path) -> None:
+    cfg = compose_config(program, tmp_path=tmp_path)
+    register = Register(OmegaConf.to_container(cfg, resolve=False))  # type: ignore[arg-type]
+    without = [key for key in register.own() if register.settings[key].kind is None]
+    assert without == []
+    assert not register.unknown
+
+
+def test_a_sweep_is_checked_before_its_first_job(tmp_path: Path) -> None:
+    cfg = compose_config("test_time", tmp_path=tmp_path)
+    for text, sentence in {
+        "method.steps=1,null,2": "got null",
+        "method.selection_p=choice(0.1,2)": "got 2",
+        "views.num_views=8,16.0": "write views.num_views=16",
+        "seed=range(-1,3)": "got -1",
+        "data.limit=3,many": "got 'many'",
+    }.items():
+        with pytest.raises(UserError, match=sentence):
+            check_sweep(cfg, OverridesParser.create().parse_overrides([text]))
+    check_sweep(cfg, OverridesParser.create().parse_overrides(["method.steps=0,1,2", "method=tpt,zero_shot"]))
+
+
+class Part:
+    """Of a contributor.
+
+    Args:
+        a, b: two numbers,
+            said in two lines.
+        c: a word.
+    """
+
+    def __init__(self, a: int, b: float = 1.0, c: Literal["x", "y"] = "x", d: Any = None) -> None:
+        pass
+
+
+class Below(Part):
+    """One more.
+
+    Args:
+        e: another.
+    """
+
+    def __init__(self, e: list[int] | None = None, **more: Any) -> None:
+        pass
+
+
+def test_a_contributors_part_needs_no_table() -> None:
+    """Kinds follow from its annotations, lines of help from its docstring."""
+    config = {"method": {"_target_": f"{__name__}.Part", "a": 1, "b": 2, "c": "z", "d": {}, "seed": -1}}
+    register = Register(config)
+    kinds = {key: setting.kind for key, setting in register.settings.items()}
+    assert kinds["method.a"] == kind_of(int) and kinds["method.b"] == kind_of(float)
+    assert kinds["method.c"] is not None and not kinds["method.c"].accepts("z")
+    assert register.settings["method.a"].meaning == "two numbers, said in two lines."
+    assert list(register.unknown) == ["method.seed"]
+    assert meanings_of(Below) == {"a": "two numbers, said in two lines.", "b": "two numbers, said in two lines."} | {
+        "c": "a word.",
+        "e": "another.",
+    }
+    below = target_of(f"{__name__}.Below")  # what it takes beside its own goes to its base class
+    assert below is not None and not below.open and not below.ours
+    assert list(below.kinds) == ["e", "a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize(
+    ("hint", "good", "bad"),
+    [
+        (int, [0, -3], [1.0, True, "1", None, [1]]),
+        (float, [0, 0.5, -1e9], [float("nan"), float("inf"), True, "1", None]),
+        (bool, [True, False], [0, 1, "true", None]),
+        (str, ["", "a"], [1, None, ["a"]]),
+        (Path | None, ["a", None], [1, []]),
+        (int | None, [1, None], [1.5, "null"]),
+        (Sequence[str] | str | None, [["a"], "a", None], [1, {"a": 1}]),
+        (Literal["a", "b"] | None, ["a", None], ["c", 1]),
+    ],
+)
+def test_kinds_of_annotations(hint: Any, good: list[Any], bad: list[Any]) -> None:
+    kind = kind_of(hint)
+    assert kind is not None
+    assert all(kind.accepts(value) for value in good) and not any(kind.accepts(value) for value in bad)
+
+
+def test_what_says_nothing_allows_anything() -> None:
+    assert kind_of(Any) is None and kind_of(Path | Any) is None and kind_of(object | None) is None
+
+
+@pytest.mark.parametrize("hint", [Register, Callable[..., int], Register | None, Callable[[], None] | str])
+def test_what_is_made_is_a_part(hint: Any) -> None:
+    kind = kind_of(hint)
+    assert kind is not None and kind.accepts({"_target_": "x"})
+    assert not any(kind.accepts(value) for value in (3, {"a": 1}, ["a"], True))
+
+
+@pytest.mark.parametrize("program", ["test_time", "train_coop"])
+def test_no_value_for_a_group_and_no_group_for_a_value(program: str, tmp_path: Path) -> None:
+    """Wherever it stands, and whether it is a part or refers to another setting."""
+    first = compose_config(program, tmp_path=tmp_path)
+    plain = OmegaConf.to_container(first, resolve=False)
+    tried = 0
+    for key, node in items(plain):
+        if key.rsplit(".", maxsplit=1)[-1] in HYDRAS or (isinstance(node, dict) and not ("." in key and node)):
+            continue
+        others = ["zzz", "-7", "null", "true"] if isinstance(node, dict) else ["{a: 1}", "{a: {b: 2}}"]
+        for text in others:
+            if (key, text) == ("shots.draw.val", "null"):  # there may be none
+                continue
+            (override,) = OverridesParser.create().parse_overrides([f"{key}={text}"])
+            cfg = first.copy()
+            OmegaConf.update(cfg, key, override.value(), force_add=True, merge=False)
+            with pytest.raises(UserError, match=f"^Expected .*{re.escape(key)}"):
+                refuse_wrong(cfg, program, [override])
+            tried += 1
+    assert tried > 100
+
+
+@pytest.mark.parametrize(
+    "key", ["seed", "method", "data.module", "data.root", "trainer", "callbacks", "callbacks.records"]
+)
+def test_what_no_run_can_do_without(key: str, tmp_path: Path) -> None:
+    """Records, for one: without them all would be computed and nothing kept."""
+    overrides = OverridesParser.create().parse_overrides([f"~{key}"])
+    cfg = compose_config("test_time", tmp_path=tmp_path)
+    with pytest.raises(UserError, match=f"got '~{key}', without which there is no run; give another value or option"):
+        refuse_wrong(cfg, "test_time", overrides)
+
+
+@pytest.mark.parametrize(
+    "key", ["callbacks.progress", "callbacks.metrics", "logger.csv", "method.steps", "trainer.devices"]
+)
+def test_what_may_be_left_out(key: str, tmp_path: Path) -> None:
+    cfg = compose_config("test_time", f"~{key}", tmp_path=tmp_path)
+    refuse_wrong(cfg, "test_time", OverridesParser.create().parse_overrides([f"~{key}"]))
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("method._partial_=false", "Expected a setting, got 'method._partial_', which says how a part is made"),
+        ("method._target_=3", "Expected the dotted name of a class or function in `method._target_`, got 3"),
+        ("method.optimizer=adam", "`method.optimizer` to be a group of settings with `_target_`, got 'adam'"),
+        ("callbacks.metrics=null", "to be a group of settings, got null; give its settings one by one, or leave it"),
+    ],
+)
+def test_what_makes_a_part(setting: str, sentence: str, tmp_path: Path) -> None:
+    (override,) = OverridesParser.create().parse_overrides([setting])
+    cfg = compose_config("test_time", tmp_path=tmp_path)
+    OmegaConf.update(cfg, override.key_or_group, override.value(), force_add=True, merge=False)
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        refuse_wrong(cfg, "test_time", [override])
+
+
+LIMITS = st.one_of(st.none(), st.integers(-5, 5))
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(LIMITS, LIMITS, LIMITS, st.floats(-6, 6))
+def test_ranges_are_those_of_both(least: int | None, most: int | None, above: int | None, value: float) -> None:
+    """What is within two kinds is what both accept."""
+    one = Kind(frozenset({"number", "null"}), least=least)
+    other = Kind(frozenset({"whole", "number"}), most=most, above=above)
+    both = one.within(other)
+    assert both.accepts(value) == (one.accepts(value) and other.accepts(value))
+    assert not both.accepts(None) and type_of(value) == "number"
+    assert both.expected.startswith(("to be ", "in "))

@@ -1,0 +1,289 @@
+"""One rule for every command: a sentence for a user's mistake, the trace for a bug."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader, Dataset
+
+from tests.conftest import ROOT, noise_image
+from tests.processes import start
+from tpt.cli.errors import is_mistake, place, sentence, tell, told
+from tpt.engine.printing import printable
+from tpt.errors import BadImageError, DataError, RunError, UnansweredError, UserError
+
+
+def caught(do: Callable[[], object]) -> Exception:
+    with pytest.raises(Exception) as found:
+        do()
+    assert isinstance(found.value, Exception)
+    return found.value
+
+
+@pytest.mark.parametrize("kind", [UserError, DataError, BadImageError, RunError, UnansweredError])
+def test_our_own_errors_are_sentences(kind: type[Exception], capsys: pytest.CaptureFixture[str]) -> None:
+    assert tell(kind("Expected a, got b;\n do c.")) == (3 if kind is UnansweredError else 1)
+    assert capsys.readouterr().err == "Error: Expected a, got b; do c.\n"
+
+
+BUGS: list[Callable[[], object]] = [
+    lambda: dict([(1, 2, 3)]),  # type: ignore[list-item]
+    lambda: list(zip([1], [1, 2], strict=True)),
+    lambda: len(3),  # type: ignore[arg-type]
+    lambda: {}["a"],
+    lambda: int("x"),
+    lambda: list(range(1))[2],
+    lambda: 1 / 0,
+    lambda: os.read(10_000, 1),  # an OSError that names no file
+    lambda: b"\xff".decode("utf-8"),
+    lambda: exec("assert False"),
+    lambda: exec("raise NotImplementedError"),
+]
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_bugs_keep_their_trace(bug: Callable[[], object], capsys: pytest.CaptureFixture[str]) -> None:
+    error = caught(bug)
+    assert not is_mistake(error)
+    assert tell(error, kept="kept, and resume=r continues.") == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "Traceback (most recent call last):" and type(error).__name__ in lines[-2]
+    assert lines[-1].startswith("Bug: not your settings, but ") and lines[-1].endswith("kept, and resume=r continues.")
+
+
+def test_a_bug_is_placed_outside_libraries() -> None:
+    assert re.fullmatch(rf"what was added to the program \({__file__}, line \d+\)", place(caught(BUGS[0])))
+    inside = caught(lambda: printable(type("Broken", (), {"__str__": lambda _: 1 / 0})()))
+    assert place(inside).startswith("what was added to the program")  # `__str__` is of this test
+    assert place(caught(lambda: tell(3))).startswith(f"the program ({ROOT}")  # type: ignore[arg-type]
+
+
+NAMED = {
+    errno.ENOENT: lambda folder: (folder / "none").read_text(),
+    errno.EISDIR: lambda folder: folder.read_text(),
+    errno.ENOTDIR: lambda folder: (folder / "file" / "below").read_text(),
+    errno.ENAMETOOLONG: lambda folder: (folder / ("x" * 300)).read_text(),
+    errno.ELOOP: lambda folder: (folder / "loop").read_text(),
+    errno.EEXIST: lambda folder: (folder / "file").mkdir(),
+}
+
+
+@pytest.mark.parametrize("number", NAMED)
+def test_a_file_is_named(number: int, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    error = caught(lambda: NAMED[number](tmp_path))
+    assert isinstance(error, OSError) and error.errno == number and is_mistake(error)
+    assert sentence(error).startswith(f"Expected to use '{tmp_path}") and "[Errno" not in sentence(error)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE])
+def test_what_the_machine_lacks_is_a_sentence_with_and_without_a_name(number: int) -> None:
+    for error in (OSError(number, "x"), OSError(number, "x", "/a/b")):
+        assert is_mistake(error) and "; " in sentence(error) and "\n" not in sentence(error)
+
+
+class Broken(Dataset[int]):
+    def __init__(self, do: Callable[[], object]) -> None:
+        self.do = do
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> int:
+        self.do()
+        return 0
+
+
+def _bad_image() -> None:
+    raise BadImageError("Expected a picture: one that can\nbe read.")
+
+
+def _no_file() -> None:
+    Path("/no/such/file").read_bytes()
+
+
+def test_an_error_of_a_loading_process_is_what_it_was_there(capsys: pytest.CaptureFixture[str]) -> None:
+    error = caught(lambda: list(DataLoader(Broken(_bad_image), num_workers=1)))
+    assert sentence(error) == "Expected a picture: one that can be read."
+    error = caught(lambda: list(DataLoader(Broken(_no_file), num_workers=1)))
+    assert (
+        is_mistake(error) and sentence(error) == "Expected to use '/no/such/file', but there is none; check the path."
+    )
+    error = caught(lambda: list(DataLoader(Broken(BUGS[0]), num_workers=1)))
+    assert not is_mistake(error)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(st.characters(), max_size=30))
+def test_nothing_that_steers_a_terminal_is_printed(text: str) -> None:
+    shown = printable(text)
+    assert not set(shown) & {chr(c) for c in (*range(9), *range(11, 32), 127, *range(128, 160))}
+    shown.encode("utf-8")
+    if text.isprintable():
+        assert shown == text
+
+
+def test_escapes_are_shown_as_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    tell(UserError("a \x1b]0;title\x07 \x9b31m \u202e \udce9"))
+    assert capsys.readouterr().err == "Error: a \\x1b]0;title\\x07 \\x9b31m \\u202e \\udce9\n"
+
+
+def test_a_command_ends_well(capsys: pytest.CaptureFixture[str]) -> None:
+    for error, code in ((UserError("x"), 1), (UnansweredError("x"), 3), (KeyError("x"), 1), (KeyboardInterrupt(), 130)):
+        with pytest.raises(SystemExit) as stop, told():
+            raise error
+        assert stop.value.code == code
+    assert capsys.readouterr().err.count("Traceback") == 1
+
+
+COMMANDS = {
+    "tpt.results.tables": ["tpt.results.tables", "RUN"],
+    "tpt.data.cache": ["tpt.data.cache", "clear", "RUN"],
+    "tpt.data": ["tpt.data", "check", "--root", "RUN"],
+    "tpt.engine.contact_sheet": ["tpt.engine.contact_sheet", "RUN", "image"],
+    "tpt.cli.programs.interpret": ["tpt.cli.programs.interpret", "RUN"],
+}
+PLANTED = {
+    "tpt.results.tables": "tpt.cli.programs.report.load_runs",
+    "tpt.data.cache": "tpt.cli.programs.cache.clear",
+    "tpt.data": "tpt.cli.programs.data.print_check",
+    "tpt.engine.contact_sheet": "tpt.engine.contact_sheet.load_run",
+    "tpt.cli.programs.interpret": "tpt.cli.programs.interpret.load_clip",
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_keeps_a_bugs_trace(
+    command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = __import__(PLANTED[command].rpartition(".")[0], fromlist=["main"])
+    arguments = [str(tmp_path) if a == "RUN" else a for a in COMMANDS[command][1:]]
+    for error, said in ((ValueError("a bug"), "Bug: "), (UserError("a mistake"), "Error: a mistake")):
+
+        def broken(*_: object, error: Exception = error, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr(PLANTED[command], broken)
+        with pytest.raises(SystemExit) as stop:
+            module.main(arguments)
+        err = capsys.readouterr().err
+        assert stop.value.code == 1 and err.splitlines()[-1].startswith(said)
+        assert ("Traceback" in err) == (said == "Bug: ")
+
+
+def test_a_report_needs_neither_hydra_nor_torch_to_say_so(tmp_path: Path) -> None:
+    code = "import sys; import tpt.cli.errors; print({'hydra', 'torch', 'lightning'} & set(sys.modules))"
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    # The package itself is loaded without its parts.
+    light = f"import sys, types; p = types.ModuleType('tpt'); p.__path__ = ['{ROOT}/src/tpt']; sys.modules['tpt'] = p; "
+    done = subprocess.run([sys.executable, "-c", light + code], capture_output=True, text=True, env=env, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_nobody_reads(tmp_path: Path) -> None:
+    command = f"{sys.executable} -c \"from tpt.cli.errors import told\nwith told():\n print('x' * 10**6)\" | head -c 1"
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr, done.returncode) == ("x", "", 141)
+
+
+METHOD = """
+from tpt.methods import ZeroShot
+
+
+class Planted(ZeroShot):
+    def adapt(self, features_BVE):
+        batch, views = features_BVE.shape
+"""
+
+
+def planted(tmp_path: Path, body: str = METHOD) -> dict[str, str]:
+    """A method outside the project with a bug; the environment in which it is found."""
+    (tmp_path / "conf" / "method").mkdir(parents=True)
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "planted.py").write_text(body)
+    yaml = "_target_: planted.Planted\n_partial_: true\n"
+    (tmp_path / "conf" / "method" / "planted.yaml").write_text(yaml)
+    paths = [str(tmp_path / "own"), str(ROOT / "src"), str(ROOT)]
+    return {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+BUNDLED = ("data.limit=2", "data.module.datasets.domains=[twemoji]", "cache=off", "logger=none", "threads=1")
+
+
+def test_a_planted_bug_keeps_its_trace(tmp_path: Path) -> None:
+    """A contributor's method with a wrong shape, found by --config-dir, in a process of its own."""
+    env = planted(tmp_path)
+    more = ["--config-dir", str(tmp_path / "conf"), "method=planted", *BUNDLED, "hydra.run.dir=run"]
+    process = start(tmp_path, *more, **env)
+    _, errors = process.communicate(timeout=280)
+    assert process.returncode == 1
+    assert 'planted.py", line 7, in adapt' in errors and "batch, views = features_BVE.shape" in errors
+    last = errors.splitlines()[-1]
+    assert last.startswith(
+        f"Bug: not your settings, but what was added to the program ({tmp_path}/own/planted.py, line 7)"
+    )
+    assert f"resume={tmp_path / 'run'} continues" in last
+
+
+@pytest.mark.slow
+def test_a_planted_bug_in_a_sweep_ends_its_jobs_alone(tmp_path: Path) -> None:
+    env = planted(tmp_path)
+    more = [f"hydra.searchpath=[file://{tmp_path}/conf]", *BUNDLED, "method=planted,zero_shot", "hydra.sweep.dir=s"]
+    process = start(tmp_path, "-m", *more, **env)
+    out, errors = process.communicate(timeout=280)
+    assert process.returncode == 1 and errors.count("Traceback") == 1 and errors.count("Bug [") == 1
+    assert (tmp_path / "s" / "1" / "results.json").is_file()
+    assert "\nclip " in out and "More, with figures: tpt-report s" in out, out
+    assert errors.endswith("A job of the sweep failed, as said above; resume=s does what is missing.\n")
+
+
+OPTIMIZER = """
+from torch.optim import SGD
+
+
+class Planted(SGD):
+    taken = 0
+
+    def step(self, closure):
+        self.taken += 1
+        if self.taken == 3:
+            batch, views = closure().shape
+        return super().step(closure)
+"""
+
+
+@pytest.mark.slow
+def test_a_planted_bug_in_training_keeps_its_trace_and_the_epochs_before(tmp_path: Path) -> None:
+    """In the third of three epochs of one batch; when it is mended, the run goes on."""
+    env = planted(tmp_path, OPTIMIZER)
+    folders = [f"shots.root={tmp_path / 'pictures'}", "shots.k=2", "shots.draw.val=null"]
+    for name in ("cat", "dog"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for i in range(2):
+            noise_image(i).save(tmp_path / "pictures" / name / f"{i}.png")
+    more = ["shots=folder", *folders, "learner.epochs=3", "learner.optimizer._target_=planted.Planted"]
+    settings = [*more, "logger=none", "hydra.run.dir=run"]
+    process = start(tmp_path, *settings, script="train_coop.py", **env)
+    _, errors = process.communicate(timeout=280)
+    assert process.returncode == 1 and errors.count("Traceback") == 1
+    assert 'planted.py", line 11, in step' in errors and "batch, views = closure().shape" in errors
+    last = errors.splitlines()[-1]
+    assert last.startswith("Bug: not your settings, but what was added to the program (") and "line 11)" in last
+    assert f"what was computed is kept, and resume={tmp_path / 'run'} continues" in last
+
+    (tmp_path / "own" / "planted.py").write_text(OPTIMIZER.replace("taken == 3", "taken < 0"))
+    process = start(tmp_path, "resume=run", "trust=true", script="train_coop.py", **env)
+    _, errors = process.communicate(timeout=280)
+    assert process.returncode == 0, errors
+    log = (tmp_path / "run" / "train_coop.log").read_text()
+    assert log.count("epoch 3 of 3") == 1 and (tmp_path / "run" / "context.safetensors").is_file()

@@ -1,0 +1,163 @@
+"""A context belongs to the backbone it was learned with, and a file is nothing simpler than what it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+import tpt
+from tests.noise_models import noise_clip, weights
+from tpt.clip.prompts import Context, ContextFileError, context_from_file, refuse_misfit
+from tpt.clip.prompts.origin import Origin
+from tpt.errors import UserError
+
+NAMES = ["cat", "hot air balloon"]
+WIDTH = 64
+CTX = weights.context(11, 4, WIDTH)
+ours, other = partial(noise_clip, "vit", 1), partial(noise_clip, "vit", 2)  # of one width
+
+
+def of_name(folder: Path) -> Path:
+    return tpt.save_context(folder / "c.safetensors", Context(CTX, 4, "x"), "RN50-quickgelu/openai")
+
+
+def of_weights(folder: Path) -> Path:
+    return tpt.save_context(folder / "c.safetensors", Context(CTX, 4, "x"), other())
+
+
+def published(folder: Path) -> Path:
+    """CoOp's own layout in half precision, which names no backbone."""
+    return tpt.export_public(folder, Context(CTX, 4, "x"), other(), NAMES, half=True)
+
+
+def training(folder: Path) -> Path:
+    """A checkpoint of train_coop.py."""
+    notes = {"format": "tpt-context-1", "kind": "coop", "backbone": "RN50-quickgelu/openai", "n_before": "4"}
+    torch.save({"state_dict": {"ctx": CTX}, "context": notes}, folder / "last.ckpt")
+    return folder / "last.ckpt"
+
+
+USES: dict[str, Callable[..., Any]] = {
+    "program": context_from_file,
+    "TPT": lambda clip, path, **k: tpt.TPT(clip, NAMES, context=tpt.load_context(path, **k)),
+    "ZeroShot": lambda clip, path, **k: tpt.ZeroShot(clip, NAMES, context=tpt.load_context(path, **k)),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize(
+    ("write", "learned"),
+    [
+        (of_name, "learned with RN50-quickgelu/openai"),
+        (training, "learned with RN50-quickgelu/openai"),
+        (of_weights, "learned with noise-vit-2.safetensors"),
+        (published, "the start token that the file holds beside it .* is another backbone's"),
+    ],
+)
+def test_another_backbone_is_refused(write: Callable[[Path], Path], learned: str, use: str, tmp_path: Path) -> None:
+    """Text widths are equal, so that nothing else would tell."""
+    path = write(tmp_path)
+    with pytest.raises(UserError, match=rf"learned with noise-vit-1.* {learned}.*context.backbone=any") as caught:
+        USES[use](ours(), path)
+    assert "\n" not in str(caught.value)
+    assert USES[use](ours(), path, backbone="any") is not None
+    if write in (of_weights, published):
+        assert USES[use](other(), path) is not None
+
+
+def test_weights_decide_where_they_are_known(tmp_path: Path) -> None:
+    """One file under two names is one backbone; two files of one name are two."""
+    for name, weight, right in (("renamed", 1, True), ("noise-vit-1.safetensors/noise-vit-1.safetensors", 2, False)):
+        origin = Origin(name, noise_clip("vit", weight).weights_digest)
+        if right:
+            origin.check(ours(), "x")
+        else:
+            with pytest.raises(UserError, match=r"learned with noise-vit-1.* of other weights \(x\)"):
+                origin.check(ours(), "x")
+
+
+def test_files_that_are_silent_are_taken(tmp_path: Path) -> None:
+    save_file({"ctx": CTX}, tmp_path / "a.safetensors", metadata={"format": "pt"})
+    torch.save({"state_dict": {"module.ctx": CTX}}, tmp_path / "b.pt")
+    for name in ("a.safetensors", "b.pt"):
+        loaded = tpt.load_context(tmp_path / name)
+        assert isinstance(loaded, Context) and loaded.origin is None and torch.equal(loaded.vectors, CTX)
+    with pytest.raises(UserError, match="Expected `backbone` to be any or null, got 'RN50'"):
+        tpt.load_context(tmp_path / "a.safetensors", backbone="RN50")
+
+
+def test_saved_again_it_stays_of_its_backbone(tmp_path: Path) -> None:
+    first = tpt.load_context(of_weights(tmp_path))
+    again = tpt.load_context(tpt.save_context(tmp_path / "again.safetensors", first))
+    assert isinstance(again, Context) and again.origin == Origin.of(other())
+
+
+MORE: dict[str, dict[str, Tensor]] = {
+    "MaPLe": {"compound_prompts_text.0": torch.zeros(2, WIDTH), "proj.weight": torch.zeros(768, WIDTH)},
+    "visual prompts": {"image_encoder.VPT": torch.zeros(4, 768)},
+    "a whole model": {"image_encoder.conv1.weight": torch.zeros(3, 3)},
+    "a deeper network": {
+        f"meta_net.linear{i}.{kind}": torch.zeros(2) for i in (1, 2, 3) for kind in ("weight", "bias")
+    },
+}
+
+
+@pytest.mark.parametrize("kind", ["coop", None])
+@pytest.mark.parametrize("prefix", ["", "module.", "prompt_learner.", "_orig_mod.prompt_learner."])
+@pytest.mark.parametrize("more", MORE)
+def test_more_tensors_than_are_used(more: str, prefix: str, kind: str | None, tmp_path: Path) -> None:
+    tensors = {prefix + key: value for key, value in {"ctx": CTX, **MORE[more]}.items()}
+    torch.save({"state_dict": tensors}, tmp_path / "a.pt")
+    shown = next(key for key in MORE[more] if "linear1" not in key and "linear2" not in key)
+    with pytest.raises(ContextFileError, match=rf"but it holds {shown}.* learned by another method"):
+        tpt.load_context(tmp_path / "a.pt", kind=kind)
+
+
+@pytest.mark.parametrize(
+    ("notes", "tensors", "sentence"),
+    [
+        ({"format": "tpt-context-2"}, {}, "format tpt-context-1 in .*, got tpt-context-2; a newer version"),
+        ({"kind": "cocoop"}, {}, "kind that it says, 'cocoop', but .* holds ctx; get the file again"),
+        ({"kind": "coop"}, weights.meta_net(21), "kind that it says, 'coop', but .* holds ctx, meta_net"),
+        ({"kind": "maple"}, {}, "kind that it says, 'maple'"),
+    ],
+)
+def test_format_and_kind(notes: dict[str, str], tensors: dict[str, Tensor], sentence: str, tmp_path: Path) -> None:
+    save_file({"ctx": CTX, **tensors}, tmp_path / "a.safetensors", metadata=notes)
+    with pytest.raises(ContextFileError, match=sentence):
+        tpt.load_context(tmp_path / "a.safetensors")
+
+
+def test_a_misfit_is_refused_before_weights_are_loaded(tmp_path: Path) -> None:
+    named = partial(context_from_file, path=of_name(tmp_path))
+    with pytest.raises(ContextFileError, match="width 512 for ViT-B-16-quickgelu/openai, got 64"):
+        refuse_misfit(named, "ViT-B-16-quickgelu", "openai")
+    with pytest.raises(UserError, match="learned with w.pt/w.pt, but this one was learned with RN50-quickgelu/openai"):
+        refuse_misfit(named, None, "w.pt")
+    refuse_misfit(partial(named, backbone="any"), None, "w.pt")
+    refuse_misfit(partial(tpt.context_from_words, ctx_init="a"), "ViT-B-16-quickgelu", "openai")
+    by_weights = partial(context_from_file, path=of_weights(tmp_path))
+    refuse_misfit(by_weights, None, "w.pt")  # may be the same under another name
+
+
+def test_the_program_fetches_nothing_for_a_misfit(run_script: Callable[..., Any], tmp_path: Path) -> None:
+    path = of_name(tmp_path)
+    done = run_script(
+        "test_time.py", "backbone=vit_b16", "context=coop", f"context.path={path}", "logger=none", ok=False
+    )
+    assert "width 512 for ViT-B-16-quickgelu/openai, got 64" in done.stderr
+    save_file({"ctx": torch.zeros(4, 128)}, tmp_path / "rn.safetensors", metadata={"backbone": "RN50-quickgelu/openai"})
+    arguments = ("test_time.py", "context=coop", f"context.path={tmp_path}/rn.safetensors", "data.limit=1",
+                 "data.module.datasets.domains=[twemoji]", "views.num_views=1", "method=zero_shot",
+                 "logger=none")  # fmt: skip
+    done = run_script(*arguments, ok=False)
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("Error:")]
+    assert "learned with emoji-mini, but this one was learned with RN50-quickgelu/openai" in line
+    run_script(*arguments, "context.backbone=any")

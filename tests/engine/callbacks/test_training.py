@@ -1,0 +1,79 @@
+"""Progress of training, by a clock that is set by hand."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tpt.engine.callbacks import TrainingProgress
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def epochs(bar: TrainingProgress, clock: Clock, first: int, count: int, seconds: float, steps: int = 2) -> None:
+    """So many epochs of a training of ten."""
+    metrics = {"train/loss": 1.5, "train/accuracy": 50.0}
+    trainer: Any = SimpleNamespace(
+        current_epoch=first, max_epochs=10, global_step=first * steps, estimated_stepping_batches=10 * steps,
+        callback_metrics={},
+    )  # fmt: skip
+    bar.on_train_start(trainer, None)  # type: ignore[arg-type]
+    for epoch in range(first, first + count):
+        trainer.current_epoch = epoch
+        for step in range(steps):
+            trainer.global_step += 1
+            bar.on_train_batch_end(trainer, None, None, None, step)  # type: ignore[arg-type]
+        clock.now += seconds
+        trainer.callback_metrics = metrics
+        bar.on_train_epoch_end(trainer, None)  # type: ignore[arg-type]
+    bar.on_train_end(trainer, None)  # type: ignore[arg-type]
+
+
+def test_a_log_file_gets_a_line_a_minute_and_one_in_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "tpt.engine.callbacks.training")
+    clock = Clock()
+    epochs(TrainingProgress(clock=clock), clock, 0, 10, 25.0)
+    assert caplog.messages[0] == "epoch 3 of 10 (30 %), 2:55 left, loss 1.5, acc 50.0"
+    assert caplog.messages[-1] == "epoch 10 of 10 (100 %), 0:00 left, loss 1.5, acc 50.0"
+    assert len(caplog.messages) == 4
+
+
+def test_only_the_first_process_speaks(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "tpt.engine.callbacks.training")
+    clock, bar = Clock(), TrainingProgress(clock=Clock())
+    bar.disable()
+    epochs(bar, clock, 0, 10, 100.0)
+    assert caplog.messages == []
+
+
+def test_a_continued_training_counts_its_own_time(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "tpt.engine.callbacks.training")
+    clock = Clock()
+    epochs(TrainingProgress(clock=clock), clock, 8, 1, 60.0)
+    assert caplog.messages == ["epoch 9 of 10 (90 %), 1:00 left, loss 1.5, acc 50.0"]
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_the_bar_fits(columns: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys, "stdout", terminal := Terminal())
+    clock = Clock()
+    epochs(TrainingProgress(clock=clock), clock, 0, 5, 10.0)
+    last = terminal.getvalue().split("\r")[-1].rstrip("\n")
+    assert len(last) <= columns and "50%|" in last and "0:50 left" in last
+    assert len(last.split("|")[1]) >= 9 and caplog.messages == []

@@ -1,0 +1,108 @@
+"""Real runs, reported and looked at."""
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from tests.conftest import Done, noise_image
+from tpt.cli.programs.report import main as report
+from tpt.engine import contact_sheet
+from tpt.results.tables.runs import load_run
+
+Run = Callable[..., Done]
+SMALL = ("views.num_views=8", "method.selection_p=0.5", "logger=none")
+IMAGE = "cat/1.png"
+
+
+@pytest.fixture
+def run_dir(run_script: Run, tmp_path: Path, image_tree: Path) -> Path:
+    run_script("test_time.py", "data=folder", f"data.root={image_tree}", *SMALL, "hydra.run.dir=run")
+    return tmp_path / "run"
+
+
+def panels(sheet: contact_sheet.Sheet) -> list[tuple[str, bool]]:
+    return [(axes.get_title(), bool(axes.patches)) for axes in sheet.figure.axes if axes.images]
+
+
+def test_a_real_run(run_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The views in the order of their entropy, of which the recorded ones come first and are framed."""
+    _reports(run_dir, capfd)
+    run = load_run(run_dir)
+    record = contact_sheet.record_of(run, IMAGE)
+    sheet = contact_sheet.maker_of(run).sheet(record)
+    assert sheet.as_recorded
+    shown = panels(sheet)
+    assert [framed for _, framed in shown] == [True] * 4 + [False] * 4
+    names = [title.split()[0].removeprefix("#") for title, _ in shown]
+    assert [0 if name == "image" else int(name) for name in names[:4]] == record["selected"]
+    entropies = [float(title.split()[1]) for title, _ in shown]
+    assert entropies == sorted(entropies)
+    contact_sheet.main([str(run_dir), IMAGE, "--out", str(tmp_path / "a.svg")])
+    out, err = capfd.readouterr()
+    assert out.strip() == str(tmp_path / "a.svg") and err == "" and "class: cat" in (tmp_path / "a.svg").read_text()
+    record["selected"] = record["selected"][::-1]
+    other = contact_sheet.maker_of(run).sheet(record)
+    assert not other.as_recorded and any("differs from the recorded" in t.get_text() for t in other.figure.texts)
+
+
+def test_what_only_one_image_has(run_dir: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Its name without a suffix, its folder, its class; the sheet lies in the run if nothing else is said."""
+    rows = [{"dataset": "a", "path": f"a {k}/{k}x.png", "class_name": f"the {k}"} for k in range(3)]
+    run = dataclasses.replace(load_run(run_dir), records=pa.Table.from_pylist(rows))
+    for image in ("a 1/1x.png", "1x.png", "1x", "a 1", "the 1"):
+        assert contact_sheet.record_of(run, image) == rows[1]
+    contact_sheet.main([str(run_dir), IMAGE])
+    (sheet,) = (run_dir / "contact_sheets").iterdir()
+    assert capfd.readouterr().out.splitlines()[-1] == str(sheet) and sheet.name == "pictures_cat_1.png"
+
+
+def _reports(run_dir: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The run finished, and as if it had been killed at its start."""
+    report([str(run_dir), "--format", "csv"])
+    found = json.loads((run_dir / "results.json").read_text())["datasets"]["pictures"]
+    line = capfd.readouterr().out.splitlines()[1].split(",")
+    assert float(line[2]) == pytest.approx(found["acc"]) and float(line[3]) == pytest.approx(found["gain"]["points"])
+    killed = run_dir.parent / "killed"
+    shutil.copytree(run_dir, killed)
+    (killed / "results.json").unlink()
+    for shard in (killed / "records").iterdir():
+        shard.unlink()
+    report([str(killed)])
+    assert "unfinished: pictures 0 of 12 images done" in capfd.readouterr().out
+
+
+def test_mixed_views_made_on_the_device(run_script: Run, tmp_path: Path, image_tree: Path) -> None:
+    settings = ("views=augmix", "views.made_on=device", "hydra.run.dir=mixed")
+    run_script("test_time.py", "data=folder", f"data.root={image_tree}", *SMALL, *settings)
+    run = load_run(tmp_path / "mixed")
+    sheet = contact_sheet.maker_of(run).sheet(contact_sheet.record_of(run, IMAGE))
+    assert sheet.as_recorded
+    image = next(axes.images[0].get_array() for axes in sheet.figure.axes if axes.get_title().startswith("image"))
+    assert np.asarray(image).dtype == np.uint8 and np.asarray(image).std() > 10
+
+
+def test_mistakes(run_dir: Path, image_tree: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    def error(*arguments: str) -> str:
+        with pytest.raises(SystemExit) as stop:
+            contact_sheet.main(list(arguments))
+        assert stop.value.code == 1
+        return capfd.readouterr().err
+
+    assert "Expected one image 'dog' in the records of" in error(str(run_dir), "dog")
+    assert "got 3, give its path; such as pictures: T-shirt/1.png" in error(str(run_dir), "1.png")
+    assert "got 4, give its path" in error(str(run_dir), "cat")
+    assert "Expected run.json of a run in" in error(str(tmp_path), IMAGE)
+    assert "Expected a file that ends in .png" in error(str(run_dir), IMAGE, "--out", "a.gif")
+    noise_image(99).save(image_tree / IMAGE)
+    assert "its file has changed since" in error(str(run_dir), IMAGE)
+    manifest = json.loads((run_dir / "run.json").read_text())
+    manifest |= {"method": "clip", "choices": {"method": "zero_shot"}}
+    manifest["config"]["method"] = {"_target_": "tpt.ZeroShot", "_partial_": True}
+    (run_dir / "run.json").write_text(json.dumps(manifest))
+    assert "Expected a run that selects views, but method clip" in error(str(run_dir), IMAGE)

@@ -1,0 +1,227 @@
+"""What is drawn, read back from the axes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from tests.results.tables.made_runs import make_run, rows_of, share
+from tpt.errors import UserError
+from tpt.results.figures import (
+    contact_sheet,
+    curves,
+    draw_all,
+    entropy_figure,
+    figures_of,
+    knob_figure,
+    methods_figure,
+    reliability_figure,
+)
+from tpt.results.figures.answers import reliability
+from tpt.results.figures.heat_map import transfer_figure
+from tpt.results.figures.methods import compared
+from tpt.results.figures.style import POINTS, line_style, save_as
+from tpt.results.tables.measures import CalibrationBins
+from tpt.results.tables.report import make_report
+from tpt.results.tables.runs import Run, load_runs
+from tpt.results.tables.statistics import Interval
+from tpt.results.tables.transfer import Transfer, TransferCell
+
+
+def sweep(folder: Path) -> list[Run]:
+    """Steps 1 and 2 by views 8, 16 and 32; accuracy 50 + steps + views / 4, a tenth of a second a view."""
+    for steps in (1, 2):
+        for views in (8, 16, 32):
+            after = share(50 + steps + views / 4, 400)
+            rows = [{**row, "seconds": 0.1 * views} for row in rows_of("a", share(50, 400), after)]
+            settings = {"method.steps": steps, "views.num_views": views}
+            make_run(folder / f"{steps}_{views}", {"a": rows}, settings=settings)
+    return load_runs([folder])
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.findobj(lambda a: hasattr(a, "get_text")) if text.get_text()]
+
+
+def test_curves_of_a_sweep(tmp_path: Path) -> None:
+    runs = sweep(tmp_path)
+    by_views, by_steps = curves(runs)
+    assert (by_views.knob, by_steps.knob) == ("views.num_views", "method.steps")
+    assert list(by_views.lines) == ["steps=1", "steps=2"] and len(by_steps.lines) == 3
+    points = by_views.lines["steps=2"]
+    assert [p.value for p in points] == [8, 16, 32]
+    assert [p.accuracy.mean for p in points] == pytest.approx([54, 56, 60])
+    assert [p.zero_shot.mean for p in points] == [50, 50, 50]
+    assert [p.seconds.mean for p in points] == pytest.approx([0.8, 1.6, 3.2])
+    assert all(p.accuracy.low < p.accuracy.mean < p.accuracy.high for p in points)
+    figure = knob_figure(by_views)
+    accuracy, seconds = figure.axes
+    drawn = [container.lines[0].get_ydata() for container in accuracy.containers]
+    np.testing.assert_allclose(drawn, [[53, 55, 59], [54, 56, 60]])
+    assert seconds.get_xlabel() == "number of views" and "(%)" in accuracy.get_ylabel()
+    assert seconds.get_xscale() == "log" and {"steps=1", "steps=2", "zero-shot"} <= set(texts(figure))
+
+
+def test_curves_are_of_the_same_images(tmp_path: Path) -> None:
+    """One run is not finished: all points are of the images it has."""
+    runs = sweep(tmp_path)
+    part = rows_of("a", share(50, 400), share(51, 400))[:100]
+    make_run(tmp_path / "1_64", {"a": part}, settings={"views.num_views": 64}, about={"a": {"to_test": 400}})
+    found = curves([*runs, *load_runs([tmp_path / "1_64"])])[0]
+    assert found.images == 100 and {p.accuracy.mean for points in found.lines.values() for p in points} == {100.0}
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "label"),
+    [
+        ("method.gamma", (0.1, 0.3, 0.5), "share of views that vote"),
+        ("method.my_own_weight", (-1.5, 0, 2), "my own weight"),
+        ("views.augmix.severity", (0.5, 1.0, 2.0), "severity"),
+    ],
+)
+def test_any_number_that_varies_has_its_figure(tmp_path: Path, key: str, values: tuple[float, ...], label: str) -> None:
+    """Of a method that the register does not know, which tunes nothing but trusts some views."""
+    about = {"tunes": False, "selects": True}
+    for number, value in enumerate(values):
+        rows = {"a": rows_of("a", share(50, 40), share(50 + 10 * number, 40))}
+        made = {"option": "new", "about_method": about, "settings": {key: value, "method.mode": "x"}}
+        make_run(tmp_path / str(number), rows, "new", **made)  # type: ignore[arg-type]
+    (found,) = curves(load_runs([tmp_path]))
+    assert found.knob == key and [p.value for p in found.lines["new"]] == list(values)
+    assert [p.accuracy.mean for p in found.lines["new"]] == [50, 60, 70]
+    assert knob_figure(found).axes[1].get_xlabel() == label
+
+
+@pytest.mark.parametrize("key", ["seed", "views.seed", "data.limit", "data.num_workers", "cache.max_gb", "method.name"])
+def test_other_settings_have_none(tmp_path: Path, key: str) -> None:
+    for value in (1, 2):
+        value_ = f"name{value}" if key.endswith("name") else value
+        make_run(tmp_path / str(value), {"a": rows_of("a", share(50, 4), share(50, 4))}, settings={key: value_})
+    assert curves(load_runs([tmp_path])) == []
+
+
+def test_one_run_has_no_curve(tmp_path: Path) -> None:
+    make_run(tmp_path, {"a": rows_of("a", share(50, 4), share(50, 4))})
+    assert curves(load_runs([tmp_path])) == []
+
+
+def test_entropies(tmp_path: Path) -> None:
+    before, after = share(50, 20), share(50, 20)
+    after[[2, 12, 13]] = [False, True, True]
+    make_run(tmp_path, {"a": rows_of("a", before, after), "b": rows_of("b", before, before)})
+    (run,) = load_runs([tmp_path])
+    figure = entropy_figure(run)
+    first, second = figure.axes
+    by_label = {line.get_label(): line.get_xydata() for line in first.lines}
+    assert (len(by_label["unchanged"]), len(by_label["right"]), len(by_label["wrong"])) == (17, 2, 1)
+    row = run.records.to_pylist()[2]
+    np.testing.assert_allclose(by_label["wrong"], [[row["entropy_zero_shot"], row["entropy"]]], rtol=1e-6)
+    assert [first.get_title(), second.get_title()] == ["a", "b"]
+    assert any("nats" in text for text in texts(figure))
+
+
+def test_many_entropies_are_a_histogram(tmp_path: Path) -> None:
+    make_run(tmp_path, {"a": rows_of("a", share(50, 3500), share(50, 3500))})
+    (axes,) = entropy_figure(load_runs([tmp_path])[0]).axes
+    assert len(axes.collections) == 1
+
+
+def test_reliability_has_the_bins_of_the_calibration_error() -> None:
+    rng = np.random.default_rng(0)
+    confidence = rng.random(500)
+    confidence[:3] = 1.0
+    right = rng.random(500) < confidence**2
+    bins = reliability(confidence, right)
+    assert sum(b.images for b in bins) == 500 and all(b.low <= b.accuracy <= b.high for b in bins)
+    error = sum(b.images * abs(b.accuracy - b.confidence) for b in bins) / 500
+    assert error == pytest.approx(CalibrationBins().update(confidence, right).error())
+
+
+def test_reliability_figure(tmp_path: Path) -> None:
+    make_run(tmp_path, {"a": rows_of("a", share(50, 100), share(70, 100))})
+    (run,) = load_runs([tmp_path])
+    figure = reliability_figure(run)
+    about = run.results["datasets"]["a"]
+    said = f"a\nECE {about['ece_zero_shot']:.1f} → {about['ece']:.1f} %"
+    assert {said, "before", "after", "confidence (%), 5 bins"} <= set(texts(figure))
+    drawn = figure.axes[0].containers[1].lines[0].get_xydata()
+    right = run.records["pred"].to_numpy() == run.records["label"].to_numpy()
+    bins = reliability(run.records["confidence"].to_numpy().astype(float), right, 5)
+    np.testing.assert_allclose(drawn, [[100 * b.confidence, 100 * b.accuracy] for b in bins])
+
+
+def test_heat_map() -> None:
+    cell = TransferCell(33.41, 61.75, Interval(-28.34, -30, -26), 2463, 0)
+    figure = transfer_figure(
+        Transfer("coop", "RN50", ("dtd", "eurosat"), ("flowers102", "dtd"), {("dtd", "flowers102"): cell})
+    )
+    shown = np.ma.asarray(figure.axes[0].images[0].get_array())
+    assert shown.mask.tolist() == [[False, True], [True, True]] and shown[0, 0] == pytest.approx(-0.459, abs=1e-3)
+    assert {"-0.46", "tested on", "learned on", "relative improvement"} <= set(texts(figure))
+
+
+def test_contexts_of_unknown_origin_do_not_keep_other_figures_from_being_drawn(tmp_path: Path) -> None:
+    for method in ("clip", "coop", "tpt"):
+        make_run(tmp_path / method, {"a": rows_of("a", share(50, 4), share(50, 4))}, method)
+    assert [name for name, _ in figures_of(load_runs([tmp_path]))] == ["methods", "entropy_tpt", "reliability_tpt"]
+
+
+def test_contact_sheet() -> None:
+    views = np.arange(10, dtype=np.uint8)[:, None, None, None] * np.ones((10, 4, 4, 3), np.uint8)
+    order = [3, 0, 9, 1, 2, 4, 5, 6, 7, 8]
+    figure = contact_sheet(views, order, [3, 0], ["a line"], [0.1 * k for k in range(10)])
+    panels = [axes for axes in figure.axes if axes.images]
+    assert [int(np.asarray(axes.images[0].get_array())[0, 0, 0]) for axes in panels] == order
+    framed = [axes for axes in panels if any(isinstance(p, Rectangle) for p in axes.patches)]
+    assert framed == panels[:2]
+    assert [axes.get_title() for axes in panels[:3]] == ["#3  0.30", "image  0.00", "#9  0.90"]
+    assert "a line" in texts(figure)
+    with pytest.raises(ValueError, match="in an order of V"):
+        contact_sheet(views, [0, 0], [])
+    with pytest.raises(ValueError, match="indices of 10 views"):
+        contact_sheet(views, order, [10])
+
+
+def test_files(tmp_path: Path) -> None:
+    """PNG and SVG of everything the runs have; the same figure is the same file; no text below 8 points."""
+    runs = sweep(tmp_path / "runs")
+    paths = list(draw_all(runs[:1], tmp_path / "figures"))
+    assert {path.suffix for path in paths} == {".png", ".svg"} and len(set(paths)) == len(paths) == 3 * 2
+    assert all(path.stat().st_size > 2000 for path in paths)
+    figure = knob_figure(curves(runs)[0])
+    assert all(text.get_fontsize() >= POINTS for text in figure.findobj(lambda a: hasattr(a, "get_fontsize")))
+    first, second = (save_as(knob_figure(curves(runs)[0]), tmp_path / f"{n}.svg").read_bytes() for n in "ab")
+    assert first == second and b"number of views" in first
+    with pytest.raises(ValueError, match="Expected a file that ends in .png, .svg, .pdf"):
+        save_as(figure, tmp_path / "a.gif")
+
+
+def test_lines_differ_in_more_than_colour() -> None:
+    looks = [tuple(line_style(n).values()) for n in range(40)]
+    assert len(set(looks)) == 40
+    assert len({look[1:] for look in looks[:7]}) == 7
+
+
+def test_methods_side_by_side(tmp_path: Path) -> None:
+    """Gain against seconds, and reliability, of every row; zero-shot at no gain."""
+    gains = {"zero_shot": 0, "view_ensemble": 4, "tpt": 8}
+    for number, (method, gain) in enumerate(gains.items()):
+        rows = [{**row, "seconds": 10.0**-number} for row in rows_of("a", share(50, 400), share(50 + gain, 400))]
+        about = {"tunes": method == "tpt", "selects": method != "zero_shot"}
+        make_run(tmp_path / method, {"a": rows}, method=method, about_method=about)
+    (table,) = make_report(load_runs([tmp_path])).tables
+    found = compared(table)
+    seconds = {each.row.label: each.seconds for each in found}
+    assert seconds == pytest.approx({"zero_shot": 1.0, "view_ensemble": 0.1, "tpt": 0.01})
+    figure = methods_figure(found)
+    drawn = figure.axes[0].containers
+    points = sorted((float(c.lines[0].get_xdata()[0]), float(c.lines[0].get_ydata()[0])) for c in drawn)
+    assert np.allclose(points, [(0.01, 8), (0.1, 4), (1, 0)])
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert [name.split(",")[0] for name in names] == [each.row.label for each in found]
+    assert all(f"ECE {each.ece:.1f} %" in name for each, name in zip(found, names, strict=True))
+    assert "methods" in dict(figures_of(load_runs([tmp_path])))
+    with pytest.raises(UserError, match="at least two methods"):
+        methods_figure(found[:1])

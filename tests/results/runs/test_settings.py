@@ -1,0 +1,63 @@
+"""The register of settings: what continues a run, what makes a row, what has a figure."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.results.tables.made_runs import make_run, rows_of, share
+from tpt.results.runs.manifest import differences, read_manifest
+from tpt.results.runs.settings import REGISTER, Setting, axis_label, meaning
+from tpt.results.tables.rows import rows_of as table_rows
+from tpt.results.tables.runs import load_runs
+
+# A setting, whether another value may continue a run, and whether it makes another row.
+MEANINGS = [
+    ("method.steps", False, True),
+    ("method.never_heard_of", False, True),
+    ("views.num_views", False, True),
+    ("context.ctx_init", False, True),
+    ("threads", False, True),
+    ("data.root", False, False),
+    ("data.limit", False, True),
+    ("data.batch_size", False, True),
+    ("data.num_workers", True, False),
+    ("data.on_bad_image", True, False),
+    ("data.module.limit", True, False),
+    ("cache.max_gb", True, False),
+    ("callbacks.records.shard_size", True, False),
+    ("logger.wandb.project", True, False),
+    ("trainer.devices", True, False),
+    ("trainer.precision", False, True),
+    ("seed", False, False),
+]
+
+
+@pytest.mark.parametrize(("key", "continues", "row"), MEANINGS)
+def test_manifests_and_rows_read_the_register(tmp_path: Path, key: str, continues: bool, row: bool) -> None:
+    for value in (1, 2):
+        rows = {str(value): rows_of(str(value), share(50, 4), share(50, 4))}
+        make_run(tmp_path / str(value), rows, settings={key: value})
+    old, new = ({**read_manifest(tmp_path / str(v)), "datasets": {}} for v in (1, 2))
+    assert (differences(old, new) == []) == continues
+    assert len(table_rows(load_runs([tmp_path]))) == (2 if row else 1)
+
+
+def test_the_longest_entry_holds() -> None:
+    assert not meaning("data.root").row and meaning("data.limit").row
+    assert meaning("data.limit.anything").row
+    assert meaning("database.root") == Setting()
+    assert meaning("method.optimizer._partial_").label is False
+
+
+def test_axes_are_called_by_their_names() -> None:
+    assert axis_label("views.num_views") == "number of views"
+    assert axis_label("method.lambda_q") == "lambda q"
+    assert axis_label("training.shots.k") == "shots of each class"
+    assert axis_label("seed") == axis_label("training.seed") == axis_label("data.limit") == ""
+
+
+def test_no_entry_repeats_what_holds_without_it() -> None:
+    for key, entry in REGISTER.items():
+        parts = key.split(".")
+        above = [REGISTER[up] for n in range(1, len(parts)) if (up := ".".join(parts[:n])) in REGISTER]
+        assert entry != (above or [Setting()])[-1], key

@@ -1,0 +1,207 @@
+"""Rows, cells and marks."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.results.tables.made_runs import make_run, rows_of, share
+from tpt.data.catalog.entries import CATALOG
+from tpt.results.tables.formats import render
+from tpt.results.tables.published import AVERAGE, OOD_AVERAGE, PAPER, printed_tables
+from tpt.results.tables.report import Cell, Report, make_report
+from tpt.results.tables.runs import load_runs
+
+VIT, RN50 = "ViT-B-16-quickgelu/openai", "RN50-quickgelu/openai"
+SHIFTS = printed_tables()[0].datasets
+N = 1000
+
+
+def report(folder: Path, **kwargs: Any) -> Report:
+    return make_report(load_runs([folder]), **kwargs)
+
+
+def cells(report: Report, table: int = 0) -> dict[str, dict[str, Cell]]:
+    return {row.label: dict(found) for row, found in report.tables[table].rows}
+
+
+def whole(name: str, **changes: Any) -> dict[str, Any]:
+    """What the manifest of a run on a whole dataset of the paper says, whatever its records."""
+    return {"size": CATALOG[name].images, "to_test": CATALOG[name].images, **changes}
+
+
+def run_of(folder: Path, accuracies: dict[str, tuple[float, float]], **kwargs: Any) -> Path:
+    """A run with so many % right before and after on a thousand images of each dataset."""
+    rows = {name: rows_of(name, share(one, N), share(two, N)) for name, (one, two) in accuracies.items()}
+    return make_run(folder, rows, **kwargs)
+
+
+def test_a_row_of_the_paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test set of the paper's size: without a mark, with the difference; printed averages stand beside."""
+    monkeypatch.setitem(CATALOG, "imagenet_a", replace(CATALOG["imagenet_a"], images=N))
+    about = {"imagenet_a": {"classes": 200}}
+    run_of(tmp_path, {"imagenet_a": (47.9, 55.0)}, backbone=VIT, about=about)
+    row = cells(report(tmp_path))["tpt"]
+    cell = row["imagenet_a"]
+    assert cell.marks == () and cell.printed == 54.77
+    assert cell.accuracy == pytest.approx(55.0) and cell.difference == pytest.approx(0.23)
+    assert cell.gain is not None and cell.gain.mean == pytest.approx(7.1)
+    assert cell.gain.low < 7.1 < cell.gain.high
+    missing = {AVERAGE: 62.44, OOD_AVERAGE: 60.81, "imagenet": 68.98}
+    assert all(row[name] == Cell(printed=value, source=PAPER) for name, value in missing.items())
+
+
+def test_averages_of_all_cells(tmp_path: Path) -> None:
+    run_of(tmp_path, {name: (10 * k, 10 * k + 5) for k, name in enumerate(SHIFTS)}, backbone=VIT)
+    row = cells(report(tmp_path))["tpt"]
+    assert row[AVERAGE].accuracy == pytest.approx(25) and row[OOD_AVERAGE].accuracy == pytest.approx(30)
+    assert row[AVERAGE].gain is not None and row[AVERAGE].gain.mean == pytest.approx(5)
+    assert row[AVERAGE].difference is None  # each cell is on part of the images
+
+
+PLAIN_CROPS = {"views._target_": "tpt.Views", "views.augmix": None}
+IN_FULL = "the paper's numbers are compared in 32-true"
+MARKS: list[tuple[dict[str, Any], list[str]]] = [
+    ({}, []),
+    ({"about": {"dtd": whole("dtd", to_test=N)}}, ["on part of the images"]),
+    ({"about": {"dtd": whole("dtd", split="labels/test1.txt")}}, ["another split than the paper's"]),
+    ({"about": {"dtd": {"size": 999, "to_test": 999}}}, ["another test set than the paper's"]),
+    ({"precision": "bf16"}, ["the backbone computes in bf16, the paper's in fp32"]),
+    ({"settings": {"method.steps": 2}}, ["steps=2, in the paper 1"]),
+    ({"settings": {"views.num_views": 8}}, ["num_views=8, in the paper 64"]),
+    ({"settings": {"method.selection_p": 0.2}}, ["selection_p=0.2, in the paper 0.1"]),
+    ({"settings": {"method.lr": 0.01}}, ["lr=0.01, in the paper 0.005"]),
+    ({"settings": {"context.ctx_init": "a"}},
+     ["ctx_init=a, in the paper a photo of a"]),
+    ({"settings": PLAIN_CROPS}, ["views without AugMix, in the paper with it"]),
+    ({"settings": {"trainer.precision": "16-mixed"}}, [f"trainer.precision=16-mixed, {IN_FULL}"]),
+    ({"method": "coop"}, []),
+    ({"backbone": "emoji-mini", "settings": {"method.steps": 2}}, []),  # nothing printed to be compared with
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "expected"), MARKS)
+def test_marks(tmp_path: Path, changes: dict[str, Any], expected: list[str]) -> None:
+    about = {"dtd": whole("dtd")}
+    run_of(tmp_path, {"dtd": (40, 45)}, **{"backbone": RN50, "about": about, **changes})
+    ((row, found),) = report(tmp_path).tables[0].rows
+    why = [mark.why for mark in found["dtd"].marks]
+    unfinished = ["unfinished"] if changes.get("about", about)["dtd"].get("to_test", N) > N else []
+    unknown = [w for w in why if w.startswith("what the context was learned on")]
+    assert bool(unknown) == (row.first.method == "coop")
+    assert sorted(set(why) - set(unknown)) == sorted([*expected, *unfinished])
+    assert found["dtd"].difference is None  # a thousand of 1,692 images
+
+
+def test_unfinished_and_unanswered(tmp_path: Path) -> None:
+    """A killed run, one whose images have no answer, and one that has just begun."""
+    rows = rows_of("a", share(50, 10), share(60, 10))
+    lost = {**rows[0], "problem": "unreadable", "content": None, "pred": None, "pred_zero_shot": None}
+    make_run(tmp_path / "0", {"a": rows, "b": []}, about={"a": {"to_test": 30, "size": 30}, "b": {"to_test": 5}})
+    make_run(tmp_path / "1", {"a": [lost, *rows[1:]]}, settings={"method.steps": 2})
+    make_run(tmp_path / "2", {"a": []}, settings={"method.steps": 3}, about={"a": {"to_test": 7, "size": 7}})
+    make_run(tmp_path / "3", {"a": [lost]}, settings={"method.steps": 4})
+    found = cells(report(tmp_path))
+    assert [mark.detail for mark in found["tpt (steps=1)"]["a"].marks] == ["a 10 of 30 images done"]
+    assert found["tpt (steps=1)"]["b"].accuracy is None and found["tpt (steps=1)"][AVERAGE].accuracy is None
+    assert [mark.why for mark in found["tpt (steps=2)"]["a"].marks] == ["images without an answer are left out"]
+    assert found["tpt (steps=3)"]["a"].accuracy is None
+    assert [mark.detail for mark in found["tpt (steps=3)"]["a"].marks] == ["a 0 of 7 images done"]
+    assert found["tpt (steps=4)"]["a"].accuracy is None
+
+
+def test_seeds_make_one_row(tmp_path: Path) -> None:
+    for seed, accuracy in enumerate((60, 62, 67)):
+        run_of(tmp_path / str(seed), {"a": (50, accuracy), "b": (50, 50)}, seed=seed)
+    run_of(tmp_path / "other", {"a": (50, 70)}, seed=1, settings={"method.steps": 2})
+    found = cells(report(tmp_path))
+    assert list(found) == ["tpt (steps=1, 3 seeds)", "tpt (steps=2, seed=1)"]
+    row = found["tpt (steps=1, 3 seeds)"]
+    assert row["a"].accuracy == pytest.approx(63) and row["a"].std == pytest.approx(np.std([60, 62, 67], ddof=1))
+    assert row[AVERAGE].accuracy == pytest.approx(56.5)
+    assert row[AVERAGE].std == pytest.approx(np.std([55, 56, 58.5], ddof=1))
+    assert row["a"].gain is not None and row["a"].gain.mean == pytest.approx(13)
+    assert row["a"].marks == () and row["a"].p_value is None
+
+
+def test_other_images_of_another_seed_are_marked(tmp_path: Path) -> None:
+    for seed, paths in enumerate((range(10), range(5, 15))):
+        rows = rows_of("a", share(50, 10), share(60, 10), paths=[str(i) for i in paths])
+        rows = [{**row, "content": row["path"]} for row in rows]
+        make_run(tmp_path / str(seed), {"a": rows}, seed=seed, settings={"data.limit": 10})
+    (row,) = cells(report(tmp_path)).values()
+    assert row["a"].gain is not None and row["a"].gain.mean == pytest.approx(10)
+    assert any("each seed drew other images" in mark.why for mark in row["a"].marks)
+
+
+def test_runs_of_one_row_may_have_a_dataset_each(tmp_path: Path) -> None:
+    run_of(tmp_path / "0", {"a": (50, 60)}, settings={"data.root": "/a"})
+    run_of(tmp_path / "1", {"b": (50, 70)}, settings={"data.root": "/b"})
+    found = cells(report(tmp_path))
+    assert list(found) == ["tpt"] and found["tpt"][AVERAGE].accuracy == pytest.approx(65)
+    run_of(tmp_path / "2", {"b": (50, 80)})  # the same once more: rows of their own, told apart by their directory
+    labels = list(cells(report(tmp_path)))
+    assert labels == [f"tpt, {tmp_path / '0'}", f"tpt, {tmp_path / '2'}"]
+
+
+def test_labels_say_what_differs(tmp_path: Path) -> None:
+    for number, settings in enumerate(
+        ({}, {"method.steps": 2, "views.num_views": 16}, {"method.optimizer.weight_decay": 0.0})
+    ):
+        run_of(tmp_path / str(number), {"a": (50, 60)}, settings=settings)  # fmt: skip
+    run_of(tmp_path / "3", {"a": (50, 50)}, method="clip", settings={"data.limit": 5})
+    assert list(cells(report(tmp_path))) == [
+        "tpt (steps=1, weight_decay=0.01, num_views=64, limit=None)",
+        "tpt (steps=2, weight_decay=0.01, num_views=16, limit=None)",
+        "tpt (steps=1, weight_decay=0, num_views=64, limit=None)",
+        "clip (limit=5)",
+    ]
+
+
+def test_tables_by_dataset(tmp_path: Path) -> None:
+    run_of(tmp_path, {"dtd": (40, 41), "imagenet": (60, 61), "mine": (1, 2), "source_val": (3, 4)}, backbone=RN50)
+    found = report(tmp_path)
+    assert [table.datasets for table in found.tables] == [SHIFTS, printed_tables()[1].datasets, ("mine", "source_val")]
+    assert found.tables[1].averages.keys() == {AVERAGE}
+    assert found.tables[2].averages[OOD_AVERAGE] == ("mine",)
+
+
+def test_all_views_is_compared_with_table_3(tmp_path: Path) -> None:
+    run_of(tmp_path, {"imagenet": (58, 60)}, backbone=RN50, settings={"method.selection_p": 1.0})
+    cell = cells(report(tmp_path))["tpt, all views"]["imagenet"]
+    assert cell.printed == 60.31 and not any("selection_p" in mark.why for mark in cell.marks)
+
+
+AUGMIX = {"views._target_": "tpt.Views", "views.augmix._target_": "tpt.AugMix"}
+OTHERS: list[tuple[str, str, dict[str, Any], list[str]]] = [
+    ("zero", "zero", {"method.gamma": 0.3, **PLAIN_CROPS}, []),
+    ("zero", "zero", {"method.gamma": 0.1, **PLAIN_CROPS}, ["gamma=0.1, in the paper 0.3"]),
+    ("zero", "zero", {"method.gamma": 0.3, **AUGMIX}, ["AugMix, in the paper plain crops"]),
+    ("zero", "zero", {"method.gamma": 0.3, "context.ctx_init": "a", **PLAIN_CROPS},
+     ["ctx_init=a, in the paper a photo of a"]),
+    ("zero+ensemble", "zero", {"method.gamma": 0.3, "method.templates": "imagenet_7", **PLAIN_CROPS},
+     ["templates=imagenet_7, those of the quoted row are not named"]),
+    ("ctpt", "ctpt", {"method.penalty_weight": "paper", **AUGMIX}, []),
+    ("ctpt", "ctpt", {"method.penalty_weight": 50.0, **AUGMIX}, ["penalty_weight=50.0, in the paper 20.0"]),
+    ("ctpt", "ctpt", {"method.penalty_weight": 20.0, **PLAIN_CROPS}, ["views without AugMix, in the paper with it"]),
+    ("mta", "mta", {"method.lambda_q": 4.0, "method.lambda_y": 0.2}, []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "option", "settings", "expected"), OTHERS)
+def test_other_methods_beside_what_is_published(
+    tmp_path: Path, method: str, option: str, settings: dict[str, Any], expected: list[str]
+) -> None:
+    """ImageNet-A, ViT-B/16: their numbers stand beside, and what differs from how they were made is marked."""
+    about = {"imagenet_a": whole("imagenet_a", size=N, to_test=N)}
+    how: dict[str, Any] = {"method": method, "option": option, "settings": settings, "about": about}
+    run_of(tmp_path, {"imagenet_a": (48, 55)}, backbone=VIT, **how)
+    found = report(tmp_path)
+    cell = cells(found)[method]["imagenet_a"]
+    assert sorted({mark.why for mark in cell.marks} - {"another test set than the paper's"}) == sorted(expected)
+    assert cell.printed is not None and cell.source is not None and cell.source != PAPER
+    assert (cell.printed_error is not None) == (method == "ctpt")
+    text = render(found, "terminal")
+    assert cell.source in text and ("published ECE" in text) == (method == "ctpt")

@@ -1,0 +1,75 @@
+"""The table a run prints."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.results.tables.made_runs import make_run, rows_of, share
+from tpt.results.tables import results
+from tpt.results.tables.table import results_text
+
+CELLS = {
+    "imagenet": 66.73,
+    "imagenet_a": 47.87,
+    "imagenet_v2": 60.86,
+    "imagenet_r": 73.98,
+    "imagenet_sketch": 46.09,
+}  # Table 1, ViT-B/16, CLIP
+
+
+def test_averages_of_a_results_file() -> None:
+    """The paper's own cells, as one run on all five writes them."""
+    datasets = {name: {**dict.fromkeys(results.AVERAGED, 1.0), "acc": acc} for name, acc in CELLS.items()}
+    found = results.averages(datasets)
+    assert found["acc"] == pytest.approx(59.11, abs=0.005)
+    assert found["shifted"]["acc"] == pytest.approx(57.20, abs=0.005)
+    assert "shifted" not in results.averages({"dtd": datasets["imagenet"]})  # nothing it was learned on
+    assert "shifted" not in results.averages({"imagenet": datasets["imagenet"]})
+
+
+def results_of_a_run(folder: Path, method: str = "tpt+cocoop") -> dict[str, Any]:
+    """Two datasets of the same 40 images: 10 points gained on one, none on the other."""
+    after = {"source_val": 60, "photos [final]": 50, "[red]\\x": 50}
+    make_run(folder, {name: rows_of(name, share(50, 40), share(to, 40)) for name, to in after.items()}, method)
+    return results.results_of(folder)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200, None])
+def test_no_number_and_no_name_is_cut(tmp_path: Path, width: int | None) -> None:
+    """Whatever the width: in a log file, where there is none, lines are whole."""
+    text = results_text(results_of_a_run(tmp_path), width)
+    assert "…" not in text and "..." not in text
+    for name in ("source_val", "photos [final]", "[red]\\x"):
+        assert name in text
+    assert "+10.0 [" in text and text.count("60.00") == 1 and text.count("50.00") == 8
+    assert width is None or max(map(len, text.splitlines())) <= width
+    if width is None:
+        assert len(next(line for line in text.splitlines() if line.startswith("source_val")).split()) == 9
+
+
+def test_the_table_of_a_run(tmp_path: Path) -> None:
+    """No change is not certain, and averages have intervals; by hand from the counts."""
+    found = results_of_a_run(tmp_path)
+    lines = results_text(found, 120).splitlines()
+    row = next(line for line in lines if line.startswith("photos"))
+    low, high = map(float, re.findall(r"0\.0 \[(-[\d.]+),\+([\d.]+)\]", row)[0])
+    assert low == -high and high == pytest.approx(100 * 1.96 * (2 / 42 / 42) ** 0.5, abs=0.06)
+    average = next(line for line in lines if line.startswith("average"))
+    gains = [d["gain"] for d in found["datasets"].values()]
+    low = 10 / 3 - sum((g["points"] - g["low"]) ** 2 for g in gains) ** 0.5 / 3
+    high = 10 / 3 + sum((g["high"] - g["points"]) ** 2 for g in gains) ** 0.5 / 3
+    assert f"+3.3 [{low:+.1f},{high:+.1f}]" in average
+    assert found["averages"]["gain"]["points"] == pytest.approx(10 / 3)
+    assert found["averages"]["shifted"]["gain"]["points"] == 0
+
+
+def test_a_run_without_labels(tmp_path: Path) -> None:
+    unknown = dict.fromkeys(("label", "rank", "rank_zero_shot"))
+    rows = [{**row, **unknown} for row in rows_of("a", share(50, 8), share(75, 8))]
+    make_run(tmp_path, {"a": rows})
+    found = results.results_of(tmp_path)
+    assert found["datasets"]["a"]["gain"] is None and "gain" not in found["averages"]
+    text = results_text(found, None)
+    assert "changed" in text and "25.0 %" in text and "zero-shot" not in text
