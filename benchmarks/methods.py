@@ -2,7 +2,8 @@
 
 Every method on features of ViT-B/16's size: seconds an image in a batch, beside TPT, beside what encoding the views
 costs, beside the same images one after another, and beside the plain form of the method (`benchmarks.plain_methods`),
-with the same answers; peak memory.  Random weights cost what trained ones cost.
+with the same answers; peak memory.  Random weights cost what trained ones cost.  A stream method starts its stream anew
+each time; `--images 200` shows what it costs when its state is filled.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import tpt
 from benchmarks.episode import class_names
 from benchmarks.measure import PeakMemory, give_back
 from benchmarks.plain_methods import FROM_TEXT, plain_form
+from benchmarks.plain_streams import STREAMS
 from tpt.clip.weights.pretrained import wrap
 
 BACKBONE = "ViT-B-16-quickgelu"
@@ -45,6 +47,12 @@ METHODS: dict[str, Callable[..., tpt.Method]] = {
     "rtpt": tpt.RTPT,
     "use": tpt.USE,
     "rlcf": tpt.RLCF,
+    "tda": tpt.TDA,
+    "boostadapter": tpt.BoostAdapter,
+    "onzeta": tpt.OnZeta,
+    "pta": tpt.PTA,
+    "dota": tpt.DOTA,
+    "ecalp": tpt.ECALP,
 }
 console = Console(width=110)
 
@@ -73,18 +81,25 @@ def made(name: str, clip: tpt.CLIP, names: list[str]) -> tpt.Method:
     return METHODS[name](clip, names, **more, **({"reward": clip} if name == "rlcf" else {}))
 
 
+def begin(method: tpt.Method, images: int) -> tpt.Method:
+    """The method at the beginning of its stream, if it has one."""
+    method.begin_dataset(images)
+    return method
+
+
 def cost(method: tpt.Method, features: Tensor, repeats: int) -> tuple[Cost, Tensor]:
     """Cost of a method, and its logits of the batch."""
     extras = dict.fromkeys(method.needs, features)  # another encoder's features are the backbone's
-    method(features[:1], **{key: value[:1] for key, value in extras.items()})  # text features, once a dataset
+    begin(method, len(features))(features[:1], **{key: value[:1] for key, value in extras.items()})  # text, once
     batch, alone = [], []
     with PeakMemory(features.device) as peak:
         for _ in range(repeats):
             began = time.perf_counter()
-            together = method(features, **extras)
+            together = begin(method, len(features))(features, **extras)
             batch.append(time.perf_counter() - began)
     for _ in range(repeats):
         began = time.perf_counter()
+        begin(method, len(features))
         each = [method(x, **{key: value[i] for key, value in extras.items()}) for i, x in enumerate(features)]
         alone.append(time.perf_counter() - began)
     apart = float((together.logits - torch.stack([out.logits for out in each])).abs().max())
@@ -93,6 +108,7 @@ def cost(method: tpt.Method, features: Tensor, repeats: int) -> tuple[Cost, Tens
 
 def add_plain(name: str, method: Any, model: nn.Module, features: Tensor, logits: Tensor, found: Cost) -> None:
     """Runs the plain form of a method and adds what it costs, and how far its answers are from the batch's."""
+    begin(method, len(logits))
     rewards = method.reward.encode_text(method._prompts) if name == "rlcf" else None
     plain = plain_form(name, model, method, rewards)
     began = time.perf_counter()
@@ -110,7 +126,7 @@ def compared(args: argparse.Namespace, clip: tpt.CLIP, model: nn.Module, classes
         give_back()
         costs[name], logits[name] = cost(made(name, clip, class_names(classes)), features, args.repeats)
     for name, found in costs.items():
-        if name in FROM_TEXT or classes <= PLAIN_CLASSES:
+        if name in FROM_TEXT or name in STREAMS or classes <= PLAIN_CLASSES:
             add_plain(name, made(name, clip, class_names(classes)), model, features, logits[name], found)
     return costs
 

@@ -15,12 +15,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.plain import PlainTPT, plain_of
+from benchmarks.plain_streams import STREAMS
 
 Plain = Callable[[Tensor], Tensor]  # (V, E) -> (K,) logits
 
 
 def plain_form(name: str, model: nn.Module, method: Any, reward_text: Tensor | None = None) -> Plain:
     """The plain form of `method`; `reward_text` (K, E) is RLCF's, whose reward model sees the same features."""
+    if name in STREAMS:
+        return STREAMS[name](method, method.bank().detach())
     if name in FROM_TEXT:
         text = method.bank(torch.empty(1, method.embed_dim)).detach()
         return lambda features: FROM_TEXT[name](method, features, text)

@@ -34,14 +34,14 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     shutil.copytree(EXAMPLES, tmp_path / "own")
     monkeypatch.syspath_prepend(str(tmp_path / "own"))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "own"), *sys.path]))
-    for name in ("dispersed", "majority"):
+    for name in ("dispersed", "majority", "centroids"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     return ["--config-dir", str(tmp_path / "own" / "conf")]
 
 
 @pytest.fixture
-def examples(own: list[str]) -> tuple[ModuleType, ModuleType]:
-    return importlib.import_module("dispersed"), importlib.import_module("majority")
+def examples(own: list[str]) -> tuple[ModuleType, ...]:
+    return tuple(importlib.import_module(name) for name in ("dispersed", "majority", "centroids"))
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_the_page_shows_the_files() -> None:
     page = (ROOT / "docs" / "extending.md").read_text("utf-8")
     shown = re.findall(r"```(?:python|yaml)\n(.*?)```", page, re.DOTALL)
     files = [*EXAMPLES.glob("*.py"), *EXAMPLES.glob("conf/method/*.yaml")]
-    assert len(files) == 4
+    assert len(files) == 6
     for file in files:
         text = file.read_text("utf-8")
         assert text in shown, f"{file} is not what docs/extending.md shows"
@@ -86,6 +86,21 @@ def test_the_vote_is_zeros_where_nothing_ties(examples: tuple[ModuleType, ...], 
     torch.testing.assert_close(ours.initial_logits, theirs.initial_logits)
 
 
+def test_the_stream_is_a_running_mean(examples: tuple[ModuleType, ...], features: torch.Tensor) -> None:
+    clip, text_weight = noise_clip(), 2.0
+    method = examples[2].Centroids(clip, NAMES, text_weight=text_weight)
+    logits = torch.cat([method(features[:1]).logits, method(features[1:]).logits])
+    text = method.bank()
+    for i, answer in enumerate(logits):
+        before = features[:i, 0]
+        sums = text_weight * text + (clip.logit_scale * before @ text.T).softmax(-1).T @ before
+        expected = clip.logit_scale * torch.nn.functional.normalize(sums, dim=-1) @ features[i, 0]
+        torch.testing.assert_close(answer, expected, atol=1e-5, rtol=0)
+    other = examples[2].Centroids(clip, NAMES, text_weight=text_weight)
+    other.load_state(method.state())
+    assert torch.equal(other(features).logits, method(features).logits)
+
+
 CONDITIONAL = ["context=cocoop", "context.path=net.safetensors"]
 TEMPLATES = ["method.templates=imagenet_7"]
 
@@ -98,6 +113,8 @@ TEMPLATES = ["method.templates=imagenet_7"]
         ("dispersed", CONDITIONAL),
         ("majority", CONDITIONAL),
         ("majority", TEMPLATES),
+        ("centroids", []),
+        ("centroids", [*TEMPLATES, "method.feature=confident"]),
     ],
 )
 def test_any_prompt(

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 
 import tpt
-from tpt.checks import real_number
+from tpt.errors import NotNegative
 
 
 class Dispersed(tpt.TPT):
@@ -18,8 +18,8 @@ class Dispersed(tpt.TPT):
         settings: of `tpt.TPT`.
     """
 
-    def __init__(self, clip: tpt.CLIP, class_names: list[str], weight: float = 50.0, **settings: Any) -> None:
-        self.weight = real_number("weight", weight, least=0)
+    def __init__(self, clip: tpt.CLIP, class_names: list[str], weight: NotNegative = 50.0, **settings: Any) -> None:
+        self.weight = weight
         super().__init__(clip, class_names, **settings)
 
     def penalty(self) -> Any:

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 import tpt
-from tpt.methods.base import check_share, gather_views
+from tpt.methods.base import ViewShare, gather_views
 from tpt.methods.functional import entropy, log_probabilities, marginal_entropy, num_selected, select_confident
 
 
@@ -21,9 +21,9 @@ class Majority(tpt.Method):
         text: where the prompts come from: `ctx_init`, `context`, `templates`.
     """
 
-    def __init__(self, clip: tpt.CLIP, class_names: list[str], share: float = 0.3, **text: Any) -> None:
+    def __init__(self, clip: tpt.CLIP, class_names: list[str], share: ViewShare = 0.3, **text: Any) -> None:
         super().__init__(clip, class_names, **text)
-        self.share = check_share("share", share)
+        self.share = share
 
     def check_views(self, num_views: int) -> None:
         """Refuses, before an image is encoded, so few views that none would vote."""

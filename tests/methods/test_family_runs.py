@@ -1,7 +1,11 @@
-"""Each method as a run: stopped and continued, and on two processes, its records are those of one that was let be."""
+"""Each episodic method as a run: stopped and continued, and on two processes, its records are those of one let be.
+
+Stream methods: neither the batch size nor the dataset before changes a record.
+"""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,11 +14,14 @@ from typing import Any
 
 import pytest
 
+from benchmarks.plain_streams import STREAMS
 from tests.conftest import ROOT, Done
+from tests.processes import QUICK as FAST
 from tpt.results.runs import read_records
 
 Run = Callable[..., Done]
-METHODS = sorted(path.stem for path in (ROOT / "conf" / "method").glob("*.yaml"))
+OPTIONS = sorted(path.stem for path in (ROOT / "conf" / "method").glob("*.yaml"))
+METHODS = [name for name in OPTIONS if name not in STREAMS]
 QUICK = ("mta", "rtpt")  # of two kinds: nothing tuned, the context
 ALL = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in METHODS]
 
@@ -61,3 +68,26 @@ def test_on_two_processes(
         for key, value in one.items():
             close = isinstance(value, float) or key == "top_confidence"
             assert other[key] == (pytest.approx(value, abs=1e-5) if close else value), key
+
+
+@pytest.mark.parametrize(
+    "method", [name if name == "tda" else pytest.param(name, marks=pytest.mark.slow) for name in STREAMS]
+)
+def test_batch_size_changes_no_record_of_a_stream(
+    run_script: Run, small: list[str], noise_file: Callable[..., Path], tmp_path: Path, method: str
+) -> None:
+    given = settings(small, method, noise_file)
+    run_script("test_time.py", *given, "hydra.run.dir=two")
+    run_script("test_time.py", *given, "hydra.run.dir=five", "data.batch_size=5")
+    assert records(tmp_path / "five").equals(records(tmp_path / "two"))
+
+
+def test_each_dataset_is_a_stream_of_its_own(run_script: Run, tmp_path: Path) -> None:
+    given = ["method=tda", "method.feature=confident", "method.positive_alpha=1", "data.limit=4", *FAST]
+    for name, domains in {"both": "[emojione,twemoji]", "alone": "[twemoji]"}.items():
+        run_script("test_time.py", *given, f"data.module.datasets.domains={domains}", f"hydra.run.dir={name}")
+    both, alone = (records(tmp_path / name).to_pylist() for name in ("both", "alone"))
+    assert [row for row in both if row["dataset"] == "twemoji"] == alone and len(both) == 8
+    notes = json.loads((tmp_path / "both" / "results.json").read_text())
+    assert "positive_alpha=1, in the method's paper 2" in json.dumps(notes)
+    assert "feature=confident, in the method's paper view0" in json.dumps(notes)

@@ -14,11 +14,14 @@ from hypothesis import strategies as st
 
 from benchmarks.methods import METHODS
 from benchmarks.plain_methods import FROM_TEXT, plain_form
+from benchmarks.plain_streams import STREAMS
 from tests.conftest import NAMES
 from tests.noise_models import noise_clip
+from tests.stand_in import GivenText
 from tpt.clip.weights.files import from_openai_file
 
 VIEWS = 24  # R-TPT needs 21
+IMAGES = 24  # of a stream: caches fill up and make room
 SHARES = st.sampled_from([0.1, 0.25, 0.5])
 OF: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "view_ensemble": {"selection_p": SHARES},
@@ -32,9 +35,47 @@ OF: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "use": {"scale": st.floats(0, 1)},
     "rlcf": {"sample_k": st.integers(2, 5)},
 }
+FEATURE = {"feature": st.sampled_from(["view0", "confident"]), "selection_p": SHARES}
+CACHES = {
+    **FEATURE,
+    "positive": st.booleans(),
+    "negative": st.booleans(),
+    "positive_shots": st.integers(1, 4),
+    "negative_shots": st.integers(1, 3),
+    "positive_beta": st.floats(0, 8),
+    "entropy_high": st.floats(0.3, 0.7),
+    "mask_low": st.floats(0, 0.2),
+}
+OF_STREAMS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
+    "tda": CACHES,
+    "boostadapter": {**CACHES, "delta": st.integers(0, 4)},
+    "onzeta": {"alpha": st.floats(0, 1), "beta": st.floats(0, 1), "proxy_lr": st.floats(0, 0.1)},
+    "pta": {**FEATURE, "text_share": st.floats(0.01, 1), "temperature": st.floats(1, 50)},
+    "dota": {**FEATURE, "epsilon": st.floats(1e-3, 1), "sigma": st.floats(1e-3, 1), "rho": st.floats(0, 0.1)},
+    "ecalp": {"text_neighbours": st.integers(1, 9), "image_neighbours": st.integers(1, 9), "alpha": st.floats(0, 1)},
+}
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", OF_STREAMS)
+@settings(max_examples=8, deadline=None)
+@given(data=st.data())
+def test_a_stream_is_the_plain_one(name: str, data: st.DataObject) -> None:
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 99), "seed"))
+    text = F.normalize(torch.randn(6, 32, generator=generator), dim=-1)
+    images = text[torch.randint(5, (IMAGES, 1), generator=generator)] + 0.3 * torch.randn(
+        IMAGES, 1, 32, generator=generator
+    )
+    features = F.normalize(images + 0.1 * torch.randn(IMAGES, VIEWS, 32, generator=generator), dim=-1)
+    given = {key: data.draw(value, key) for key, value in OF_STREAMS[name].items()}
+    method = GivenText(text, 10.0).make(METHODS[name], **given)
+    method.begin_dataset(IMAGES)
+    logits = method(features).logits
+    plain = STREAMS[name](method, text)
+    for answer, each in zip(logits, features, strict=True):
+        torch.testing.assert_close(answer.softmax(-1), plain(each).softmax(-1), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in STREAMS])
 @settings(max_examples=8, deadline=None)
 @given(data=st.data())
 def test_the_batched_form_is_the_plain_one(name: str, noise_file: Callable[..., Path], data: st.DataObject) -> None:

@@ -1,11 +1,18 @@
 """Methods: view features to predictions; one method, one file, one class."""
 
 from tpt.methods.base import Adaptation, Method, ShownViews
+from tpt.methods.boostadapter import BoostAdapter
 from tpt.methods.calibrated import ATPT, CTPT, OTPT
+from tpt.methods.dota import DOTA
+from tpt.methods.ecalp import ECALP
 from tpt.methods.mta import MTA
+from tpt.methods.onzeta import OnZeta
+from tpt.methods.pta import PTA
 from tpt.methods.rlcf import RLCF
 from tpt.methods.rtpt import RTPT
 from tpt.methods.se import SE
+from tpt.methods.stream import StreamMethod
+from tpt.methods.tda import TDA
 from tpt.methods.tps import TPS
 from tpt.methods.tpt import TPT
 from tpt.methods.use import USE
@@ -16,18 +23,25 @@ from tpt.methods.zero_shot import ZeroShot
 __all__ = [
     "ATPT",
     "CTPT",
+    "DOTA",
+    "ECALP",
     "MTA",
     "OTPT",
+    "PTA",
     "RLCF",
     "RTPT",
     "SE",
+    "TDA",
     "TPS",
     "TPT",
     "USE",
     "ZERO",
     "Adaptation",
+    "BoostAdapter",
     "Method",
+    "OnZeta",
     "ShownViews",
+    "StreamMethod",
     "ViewEnsemble",
     "ZeroShot",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Annotated, Any, ClassVar, Unpack
+from typing import Annotated, Any, ClassVar, Literal, Unpack
 
 import torch
 from annotated_types import Gt, Le
@@ -103,7 +103,10 @@ class ShownViews:
 
 
 class Method(nn.Module, ABC):
-    """Adapts to each image alone, from its view features; nothing of one image reaches another.
+    """Adapts to each image from its view features.
+
+    An episodic method adapts to each image alone: nothing of one image reaches another.  The methods of
+    `tpt.StreamMethod` learn from one image for the next.
 
     A subclass checks its settings when it is made, describes itself in class attributes, and defines `adapt`.
 
@@ -113,11 +116,12 @@ class Method(nn.Module, ABC):
         text: where the text features come from, see `TextBank`: `ctx_init`, `context`, `templates`, ...
 
     Attributes:
+        kind: "episodic" or "stream".
         tunes: whether it takes gradient steps.
         selects: whether it trusts some views more than others; False for a method that uses view 0 alone.
         paper: the settings of the method's own paper, by family of datasets ("imagenet", "natural_shift",
-            "fine_grained"); those under "" hold for all families and for any other dataset, and are the constructor's
-            defaults.
+            "fine_grained") and by dataset, whose own come first; those under "" hold for all others, and are the
+            constructor's defaults.
         bank: the text features.
         encoders: its arguments, and attributes, that are other image encoders.  They encode the same views, once: for
             `("teacher",)`, `adapt` gets `teacher_features_BVE`.
@@ -129,6 +133,7 @@ class Method(nn.Module, ABC):
         UserError: names or text settings that do not fit the backbone.
     """
 
+    kind: ClassVar[Literal["episodic", "stream"]] = "episodic"
     tunes: ClassVar[bool] = False
     selects: ClassVar[bool] = True
     encoders: ClassVar[tuple[str, ...]] = ()
@@ -153,6 +158,9 @@ class Method(nn.Module, ABC):
     def adapt(self, features_BVE: Tensor, **needed: Tensor) -> Adaptation:
         """Adapts to every image of a checked batch of float32 features; `needed` is what `needs` names, checked too."""
 
+    def begin_dataset(self, images: int) -> None:
+        """Called before the first image of each dataset, with the number of its images."""
+
     def check_views(self, num_views: int) -> None:
         """Raises a UserError if the method cannot work with `num_views` views; called before images are encoded."""
 
@@ -167,12 +175,12 @@ class Method(nn.Module, ABC):
         return ShownViews(values.argsort(dim=-1, stable=True), values)
 
     @classmethod
-    def paper_settings(cls, family: str = "") -> dict[str, Any]:
-        """The settings of the method's own paper for a family of datasets, those of its base classes included."""
+    def paper_settings(cls, family: str = "", dataset: str = "") -> dict[str, Any]:
+        """The settings of the method's own paper for a dataset of a family, those of its base classes included."""
         found: dict[str, Any] = {}
         for kind in reversed(cls.__mro__):
             own = vars(kind).get("paper", {})
-            found |= {**own.get("", {}), **own.get(family, {})}
+            found |= {**own.get("", {}), **own.get(family, {}), **own.get(dataset, {})}
         return found
 
     @classmethod

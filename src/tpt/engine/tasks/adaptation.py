@@ -75,7 +75,7 @@ class AdaptationTask(LightningModule):
     def method(self, dataset_index: int) -> Method:
         """The method with the text bank of one dataset; the bank of the dataset before is dropped, or used again.
 
-        It serves again if the classes are the same, as in the bundled domains: nothing of an image stays in it.
+        It serves again if the classes are the same, as in the bundled domains; a stream method forgets its images.
         """
         if dataset_index not in self._methods:
             dataset = self.datasets[dataset_index]
@@ -83,6 +83,7 @@ class AdaptationTask(LightningModule):
             self._methods.clear()
             gc.collect()  # a prompt tuner and its engine know each other, and its graph is large
             method = kept[0] if kept else self.make_method(dataset).to(self.device)
+            method.begin_dataset(len(dataset))
             self._methods[dataset_index] = method
         return self._methods[dataset_index]
 

@@ -54,9 +54,9 @@ class MethodMaker:
         given = self._make_method.keywords
         return {name: given[name] for name in self._kind.encoders if name in given}
 
-    def about(self) -> dict[str, bool]:
-        """The method's own description: whether it tunes, and whether it selects views."""
-        return {"tunes": self._kind.tunes, "selects": self._kind.selects}
+    def about(self) -> dict[str, bool | str]:
+        """The method's own description: whether it tunes, whether it selects views, and whether it is a stream's."""
+        return {"tunes": self._kind.tunes, "selects": self._kind.selects, "kind": self._kind.kind}
 
     @property
     def _kind(self) -> type[Method]:
@@ -99,6 +99,7 @@ class MethodMaker:
 
     def _check_one(self, dataset: ImageDataset, views: int | None) -> None:
         method = self(dataset)  # gone when this returns: one text bank at a time
+        method.begin_dataset(len(dataset))  # may warn
         if views is not None:
             method.check_views(views)
 
@@ -112,7 +113,7 @@ class MethodMaker:
         context = self._make_context(self.clip, ctx_init=dataset.template) if self._own_words else self._context
         given = self._make_method.keywords
         own: dict[str, Any] = {"templates": [dataset.template]} if given.get("templates") == OWN else {}
-        papers = self._kind.paper_settings(family_of(dataset))
+        papers = self._kind.paper_settings(family_of(dataset), dataset.name)
         for name, value in given.items():
             if isinstance(value, str) and value == PAPER:
                 if name not in papers:
@@ -129,12 +130,16 @@ class MethodMaker:
     def _departures(self, dataset: ImageDataset, given: Mapping[str, Any]) -> list[str]:
         """Where settings differ from the method's own paper, for the results."""
         family = family_of(dataset)
-        papers, where = self._kind.paper_settings(family), f" for {family}" if family else ""
+        papers, where = self._kind.paper_settings(family, dataset.name), f" for {family}" if family else ""
         return [
-            f"{name}={given[name]:g}, in the method's paper {value:g}{where}"
+            f"{name}={_short(given[name])}, in the method's paper {_short(value)}{where}"
             for name, value in papers.items()
-            if name in given and isinstance(given[name], int | float) and given[name] != value
+            if name in given and isinstance(given[name], int | float | str) and given[name] != value
         ]
+
+
+def _short(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def family_of(dataset: ImageDataset) -> str:
@@ -147,5 +152,9 @@ def family_of(dataset: ImageDataset) -> str:
 
 
 def same_text(one: ImageDataset, other: ImageDataset) -> bool:
-    """Whether two datasets may share one text bank."""
-    return (one.class_names, one.template, family_of(one)) == (other.class_names, other.template, family_of(other))
+    """Whether two datasets may share one text bank; those of the papers may not, since each has settings of its own."""
+    return _text_of(one) == _text_of(other)
+
+
+def _text_of(dataset: ImageDataset) -> tuple[object, ...]:
+    return dataset.class_names, dataset.template, dataset.name if family_of(dataset) else ""

@@ -59,10 +59,10 @@ class Run:
 
     @property
     def adapts(self) -> bool:
-        """Whether the method changes answers at test time: tunes something, or trusts some views more than others."""
+        """Whether the method changes answers at test time: tunes something, trusts some views more, or learns."""
         about = self.results.get("about_method")
         if isinstance(about, Mapping):
-            return bool(about.get("tunes") or about.get("selects"))
+            return bool(about.get("tunes") or about.get("selects") or about.get("kind") == "stream")
         return bool(self.option != ZERO_SHOT)  # a run from before methods said so themselves
 
     @property

@@ -1,0 +1,83 @@
+"""Labels that spread over a graph of images and texts; Li et al., ICLR 2025."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+NONE = -math.inf  # the similarity of a neighbour that is not there
+TINY = 1e-6
+
+
+def nearest(similarities: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` largest values of the last dimension and their indices; of equal ones the first."""
+    values, indices = similarities.sort(dim=-1, descending=True, stable=True)
+    return values[..., :count], indices[..., :count]
+
+
+def with_neighbour(values_NS: Tensor, indices_NS: Tensor, new_N: Tensor, index: int) -> tuple[Tensor, Tensor]:
+    """Neighbour lists, sorted by falling similarity, after a new node was offered to each of them.
+
+    Args:
+        values_NS: similarities of N nodes' neighbours.
+        indices_NS: which nodes these are.
+        new_N: similarity of each node with the new one.
+        index: of the new one.
+    """
+    values = torch.cat([values_NS, new_N[:, None]], 1)
+    indices = torch.cat([indices_NS, torch.full_like(indices_NS[:, :1], index)], 1)
+    kept, order = nearest(values, values_NS.shape[1])
+    return kept, indices.gather(1, order)
+
+
+def propagated(
+    text_edges: tuple[Tensor, Tensor],
+    image_edges: tuple[Tensor, Tensor],
+    labels: tuple[Tensor, Tensor],
+    classes: int,
+    gamma: float,
+    alpha: float,
+    rounds: int,
+) -> Tensor:
+    """(N, K) label scores of N image nodes after `rounds` rounds.
+
+    Args:
+        text_edges: (N, T) similarities to texts, and which texts.
+        image_edges: (N, S) similarities to images, and which images; both directions of an edge count.
+        labels: (N,) the score that each node starts with, and its class.
+        classes: K.
+        gamma: power of the similarities, a whole number.
+        alpha: share of what the neighbours say, in [0, 1]; the rest is what a node started with.
+        rounds: number of rounds.
+    """
+    (text_NT, which_NT), (image_NS, which_NS) = text_edges, image_edges
+    nodes, device = len(text_NT), text_NT.device
+    own_N = torch.arange(nodes, device=device)
+    text_NT, image_NS = _power(text_NT, gamma), _power(image_NS, gamma)
+    rows, columns = own_N.repeat_interleave(image_NS.shape[1]), which_NS.flatten()
+    ends, starts, weights = torch.cat([rows, columns]), torch.cat([columns, rows]), image_NS.flatten().repeat(2)
+    degrees_N = text_NT.sum(1).index_add(0, ends, weights)
+    text_degrees_K = text_NT.new_zeros(classes).index_add(0, which_NT.flatten(), text_NT.flatten())
+    scale_N, scale_K = _scale(degrees_N), _scale(text_degrees_K)
+    from_text_NK = text_NT.new_zeros(nodes, classes).scatter_add(
+        1, which_NT, text_NT * scale_N[:, None] * scale_K[which_NT]
+    )
+    graph = torch.sparse_coo_tensor(
+        torch.stack([ends, starts]), weights * scale_N[ends] * scale_N[starts], (nodes, nodes), check_invariants=False
+    )
+    start_NK = torch.zeros_like(from_text_NK)
+    start_NK[own_N, labels[1]] = labels[0]
+    scores_NK = start_NK
+    for _ in range(rounds):
+        scores_NK = alpha * (from_text_NK + torch.sparse.mm(graph, scores_NK)) + (1 - alpha) * start_NK
+    return scores_NK
+
+
+def _power(similarities: Tensor, gamma: float) -> Tensor:
+    return torch.where(similarities.isfinite(), similarities**gamma, 0.0)
+
+
+def _scale(degrees: Tensor) -> Tensor:
+    return 1 / (degrees.clamp(min=0).sqrt() + TINY)

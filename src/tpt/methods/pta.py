@@ -1,0 +1,66 @@
+"""PTA: class vectors that turn from the text to a running mean of the images; Huang et al., ICML 2026."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Unpack
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from tpt.clip.model import CLIP
+from tpt.clip.prompts.text_bank import TextSettings
+from tpt.errors import Positive, Share
+from tpt.methods.base import ViewShare
+from tpt.methods.functional.online import prototypes
+from tpt.methods.stream import Feature, Seen, State, StreamMethod
+
+
+class PTA(StreamMethod):
+    """Adds the logits of refined class vectors to the zero-shot ones.
+
+    An image moves the prototypes of the classes that it may be of; then the refined vectors become
+    `text_share * refined + (1 - text_share) * prototype`, at unit length, for all classes.  The refined vector is fed
+    back, as in the official code: a few images after a class was first met, its vector is its prototype's direction.
+
+    Args:
+        clip: the frozen backbone.
+        class_names: K names.
+        feature: what stands for an image: "view0", or "confident", the mean feature of the most confident views.
+        selection_p: share of the views that count as confident, in (0, 1]; at least one view is kept.
+        text_share: what the refined vectors keep of themselves at each image, in (0, 1]; the official `alpha`.
+        temperature: above 0, the larger the slower prototypes move; 50 for Caltech101.
+        text: `ctx_init`, `context`, `templates`, ..., see `TextBank`; the paper has templates.
+    """
+
+    paper: ClassVar = {
+        "": {"feature": "view0", "text_share": 0.01, "temperature": 20.0},
+        "natural_shift": {"feature": "confident"},
+        "caltech101": {"temperature": 50.0},
+    }
+
+    def __init__(
+        self,
+        clip: CLIP,
+        class_names: Sequence[str],
+        feature: Feature = "view0",
+        selection_p: ViewShare = 0.1,
+        text_share: Share = 0.01,
+        temperature: Positive = 20.0,
+        **text: Unpack[TextSettings],
+    ) -> None:
+        super().__init__(clip, class_names, feature, selection_p, **text)
+        self.text_share = text_share
+        self.temperature = temperature
+
+    def start(self, text_KE: Tensor) -> State:
+        """No prototypes; the text features themselves."""
+        return {"prototypes": text_KE.new_zeros(text_KE.shape), "refined": text_KE.clone()}
+
+    def step(self, image: Seen, state: State) -> Tensor:
+        """The image is learned from, then answered."""
+        feature_E, share = image.feature, self.text_share
+        means_KE = prototypes(state["prototypes"], feature_E, image.logits.softmax(-1), self.temperature)
+        refined_KE = F.normalize(share * state["refined"] + (1 - share) * means_KE, dim=-1)
+        state["prototypes"], state["refined"] = means_KE, refined_KE
+        return image.logits + image.scale * (refined_KE @ feature_E)

@@ -1,0 +1,210 @@
+"""The base class of methods that learn from the images before, and what they see of an image."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, Literal, Unpack, get_args
+
+import torch
+from torch import Tensor
+
+from tpt.clip.model import CLIP
+from tpt.clip.prompts.text_bank import TextSettings
+from tpt.errors import UserError
+from tpt.methods.base import Adaptation, Method, ViewShare
+from tpt.methods.functional import entropy, marginal_entropy, select_confident
+
+Feature = Literal["view0", "confident"]
+State = dict[str, Tensor]
+IMAGES = "images"  # in a state: how many images it has seen
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One image of a stream; what is derived from its views is computed when it is first asked for.
+
+    Args:
+        number: its place in the stream, from 1.
+        views: (V, E) unit features of the views, view 0 the image.
+        text: (K, E) features of the classes.
+        scale: the logit scale.
+        selection_p: share of the views that are selected, at least one view; None takes view 0 alone.
+    """
+
+    number: int
+    views: Tensor
+    text: Tensor
+    scale: float
+    selection_p: float | None = None
+
+    @cached_property
+    def view_logits(self) -> Tensor:
+        """(V, K) zero-shot logits of all views."""
+        return self.scale * self.views @ self.text.T
+
+    @cached_property
+    def initial_logits(self) -> Tensor:
+        """(K,) zero-shot logits of view 0."""
+        return self.scale * (self.text @ self.views[0]) if self.selection_p is None else self.view_logits[0]
+
+    @cached_property
+    def selected(self) -> Tensor:
+        """(S,) indices of the views that the feature is made of, the most confident first."""
+        if self.selection_p is None:
+            return torch.zeros(1, dtype=torch.long, device=self.views.device)
+        return select_confident(self.view_logits, self.selection_p, min_selected=1)
+
+    @cached_property
+    def selected_logits(self) -> Tensor:
+        """(S, K) logits of the selected views."""
+        return self.initial_logits[None] if self.selection_p is None else self.view_logits[self.selected]
+
+    @cached_property
+    def selected_features(self) -> Tensor:
+        """(S, E) features of the selected views."""
+        return self.views[self.selected]
+
+    @cached_property
+    def feature(self) -> Tensor:
+        """(E,) mean feature of the selected views, not scaled to unit length again."""
+        return self.selected_features.mean(0)
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """(K,) mean logits of the selected views."""
+        return self.selected_logits.mean(0)
+
+    @cached_property
+    def selected_probabilities(self) -> Tensor:
+        """(S, K) predictions of the selected views."""
+        return self.selected_logits.softmax(-1)
+
+    @cached_property
+    def entropy(self) -> Tensor:
+        """() entropy of their mean prediction, in nats."""
+        return marginal_entropy(self.selected_logits)
+
+
+class StreamMethod(Method):
+    """Answers one image after another and learns from each, without labels: answers depend on the order.
+
+    Images are taken one at a time, however they are batched, so that a batch of N, N batches of one and any mixture
+    give the same answers.  A subclass names its tensors in `start` and does one image in `step`.
+
+    Args:
+        clip: the frozen backbone.
+        class_names: K names.
+        feature: what stands for an image: "view0", or "confident", the mean feature of the most confident views.
+        selection_p: share of the views that count as confident, in (0, 1]; at least one view is kept.
+        text: `ctx_init`, `context`, `templates`, ..., see `TextBank`.
+
+    Attributes:
+        grows: the names in its state whose first dimension is the number of images seen.
+        images: how many images it has seen since it was reset.
+
+    Raises:
+        UserError: another `feature`, a share out of range, or a context of CoCoOp.
+    """
+
+    kind: ClassVar[Literal["episodic", "stream"]] = "stream"
+    grows: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(
+        self,
+        clip: CLIP,
+        class_names: Sequence[str],
+        feature: Feature = "view0",
+        selection_p: ViewShare = 0.1,
+        **text: Unpack[TextSettings],
+    ) -> None:
+        super().__init__(clip, class_names, **text)
+        if feature not in get_args(Feature):
+            raise UserError(f"Expected `feature` to be view0 or confident, got {feature!r}.")
+        if self.bank.conditional is not None:
+            raise UserError(
+                f"Expected a text that all images share, got a context of CoCoOp, which each image makes its own of: "
+                f"what {type(self).__name__} learns from one image would not fit the next; use words, templates or a "
+                "context of CoOp."
+            )
+        self.feature = feature
+        self.selection_p = selection_p
+        self.images = 0
+        self._state: State | None = None  # made when it is first needed, since it starts from the text features
+
+    @abstractmethod
+    def start(self, text_KE: Tensor) -> State:
+        """The state before the first image: tensors of a fixed shape, on the device of the text features."""
+
+    @abstractmethod
+    def step(self, image: Seen, state: State) -> Tensor:
+        """The answer (K,) for one image, as logits; updates `state`, by new entries or in place."""
+
+    def begin_dataset(self, images: int) -> None:
+        """Starts a new stream of `images` images."""
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets all images."""
+        self.images, self._state = 0, None
+
+    def state(self) -> State:
+        """A copy of what was learned so far, on the CPU; `torch.load(weights_only=True)` reads it from a file."""
+        found = {name: value[: self.images] if name in self.grows else value for name, value in self._current().items()}
+        found[IMAGES] = torch.tensor(self.images)
+        return {name: value.to("cpu", copy=True) for name, value in found.items()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Goes on from what `state()` gave; what was learned before is forgotten.
+
+        Raises:
+            UserError: a state of another method, other classes, another backbone or other settings; nothing is changed.
+        """
+        text_KE = self.bank()
+        with torch.device("meta"):  # shapes alone
+            expected = {name: _form(value) for name, value in self.start(text_KE.to("meta")).items()}
+        expected[IMAGES] = _form(torch.tensor(0))
+        for name in self.grows if IMAGES in state else ():
+            expected[name] = (expected[name][0], (int(state[IMAGES]), *expected[name][1][1:]))
+        given = {name: _form(value) for name, value in state.items()}
+        wrong = [name for name in {**expected, **given} if expected.get(name) != given.get(name)]
+        if wrong:
+            raise UserError(
+                f"Expected a state of {type(self).__name__} with these classes, this backbone and these settings, got "
+                f"{_words(given, wrong[0])} in place of {_words(expected, wrong[0])}; use one from the same method."
+            )
+        self._state = None  # gives its memory back first
+        self._state = {name: value.to(text_KE.device, copy=True) for name, value in state.items() if name != IMAGES}
+        self.images = int(state[IMAGES])
+
+    def adapt(self, features_BVE: Tensor, **needed: Tensor) -> Adaptation:
+        """Answers B images in order, each with what the images before it taught."""
+        with torch.inference_mode(False), torch.no_grad():  # a state must outlive the caller's inference mode
+            text_KE, state = self.bank(), self._current()
+            answers = [self._answer(views, text_KE, state) for views in features_BVE]
+            return Adaptation(*(torch.stack(values) for values in zip(*answers, strict=True)))
+
+    def _answer(self, views_VE: Tensor, text_KE: Tensor, state: State) -> tuple[Tensor, ...]:
+        """The fields of one image's `Adaptation`."""
+        share = self.selection_p if self.feature == "confident" else None
+        # A copy lies at the same alignment in memory whatever the batch, and so gives the same bits.
+        image = Seen(self.images + 1, views_VE.clone(), text_KE, self.clip.logit_scale, share)
+        logits_K = self.step(image, state)
+        self.images += 1
+        return logits_K, image.initial_logits, image.selected, entropy(logits_K), image.entropy
+
+    def _current(self) -> State:
+        if self._state is None:
+            self._state = self.start(self.bank())
+        return self._state
+
+
+def _form(value: object) -> tuple[str, tuple[int, ...]]:
+    """Type and shape of an entry of a state."""
+    return (str(value.dtype), tuple(value.shape)) if isinstance(value, Tensor) else (type(value).__name__, ())
+
+
+def _words(forms: Mapping[str, tuple[str, tuple[int, ...]]], name: str) -> str:
+    return f"`{name}`, {forms[name][0]} of shape {forms[name][1]}," if name in forms else f"no `{name}`"
