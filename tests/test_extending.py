@@ -188,7 +188,7 @@ def test_a_sweep_of_its_own_setting(small: list[str], own: list[str], tmp_path: 
     assert "0 images encoded, 12 from the cache" in (tmp_path / "run" / "test_time.log").read_text()
     for run in ("run", "sweep/1"):
         path = read_records(tmp_path / run)["path"][0].as_py()
-        sheet = module(tmp_path, "tpt.engine.contact_sheet", run, path, "--trust", "--out", f"{Path(run).name}.png")
+        sheet = module(tmp_path, "tpt.cli.programs.views", run, path, "--trust", "--out", f"{Path(run).name}.png")
         assert Path(tmp_path, sheet.strip()).stat().st_size > 0
 
 
