@@ -76,7 +76,10 @@ def test_natural_shift(run_script: Run, tmp_path: Path, paper: Path, monkeypatch
     done = run_script("test_time.py", "data=natural_shift", f"data.root={paper}", "data.limit=2", *ZERO_SHOT)
     results = json.loads(next(tmp_path.glob("runs/*/results.json")).read_text())
     datasets = results["datasets"]
-    checked, tested = classes[:-5], classes[-5:]  # once before anything is encoded, V2 and Sketch with ImageNet, whose text they have
+    checked, tested = (
+        classes[:-5],
+        classes[-5:],
+    )  # once before anything is encoded, V2 and Sketch with ImageNet, whose text they have
     assert list(datasets) == list(NATURAL_SHIFT) and tested == list(CLASSES.values())
     assert checked == [1000, 200, 200]
     accuracies = [datasets[key]["acc"] for key in NATURAL_SHIFT]

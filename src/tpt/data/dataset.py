@@ -13,6 +13,7 @@ from typing import Literal
 from PIL import Image
 
 from tpt.data.images import HEAD_BYTES, decode_image, is_turned
+from tpt.data.labels import notes_on_classes
 from tpt.data.names import composed
 from tpt.data.store import Store
 from tpt.errors import BadImageError, Count, DataError, Seed, published_ties, refuse_one_prompt, text_key
@@ -49,8 +50,8 @@ class ImageDataset:
         upright: turns photographs as the camera's orientation tag says; the official code does not.
 
     Raises:
-        DataError: no images, labels for some alone, or two classes of one name, as far as text tells (`tpt.clip.prompts`
-            compares what the model reads).
+        DataError: no images, labels for some alone, or two classes of one name, as far as text tells
+            (`tpt.clip.prompts` compares what the model reads).
     """
 
     name: str
@@ -154,6 +155,10 @@ class ImageDataset:
         """The same images among other class names; the old label k becomes `new_label[k]`."""
         samples = [Sample(s.path, new_label[k]) for s, k in zip(self.samples, self.labels(), strict=True)]
         return replace(self, class_names=class_names, samples=samples)
+
+    def noted(self) -> ImageDataset:
+        """With notes on what is odd about its classes, as those of a user's own data may be."""
+        return replace(self, notes=[*self.notes, *notes_on_classes(self.class_names, self.labels())])
 
     def chosen(self, limit: Count | None = None, seed: Seed = 0, classes: Classes = "all") -> ImageDataset:
         """What a reader hands on of all that it found: a half of the classes, a subset of the images.

@@ -21,7 +21,7 @@ from tpt.data.cache import FeatureCache
 from tpt.engine.callbacks import begin, close
 from tpt.engine.tasks import AdaptationTask, MethodMaker
 from tpt.engine.tracking.guard import guarded
-from tpt.results.runs import ANOTHER, RunDirectory, about_datasets, named_files, session, write_json
+from tpt.results.runs import ANOTHER, RunDirectory, about_datasets, named_files, session, trained_on, write_json
 from tpt.results.tables import print_table, refuse_unanswered, results_of
 
 
@@ -66,6 +66,7 @@ def run(cfg: DictConfig, another: str = ANOTHER) -> float | None:
             "encoders": {name: encoder.about() for name, encoder in encoders.items()},
             "context": make_method.source,
             "context_fingerprint": make_method.fingerprint(),
+            "trained_on": trained_on(cfg.context.get("path")),
             "device": device.type,
             "division": make_method.divide(directory.stored("division"), device, threads),
             "encoding": cache.divide(directory.stored("encoding")),

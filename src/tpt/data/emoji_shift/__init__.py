@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -31,7 +32,8 @@ def emoji_shift(domain: str, limit: Count | None = None, seed: Seed = 0, classes
     dataset = image_folder(folder / f"{domain}.zip", name=domain, orientation="ignore")
     names = class_names()
     position = {name: k for k, name in enumerate(names)}
-    return dataset.relabel(names, [position[name] for name in dataset.class_names]).chosen(limit, seed, classes)
+    found = dataset.relabel(names, [position[name] for name in dataset.class_names])
+    return replace(found, notes=[]).chosen(limit, seed, classes)  # what is noted of data that are not known
 
 
 @checked

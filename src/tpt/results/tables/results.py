@@ -58,12 +58,34 @@ def results_from(manifest: dict[str, Any], records: pa.Table, notes: Sequence[st
                 "unanswered": measures.unanswered,
                 "complete": complete,
                 **about,
+                "notes": [*about.get("notes", []), *notes_on_contents(rows, manifest.get("trained_on", []))],
             }
         elif len(rows):
             without[name] = measures.unanswered
     complete = len(found) == len(manifest["datasets"]) and all(d["complete"] for d in found.values())
-    about_run = {**manifest, "notes": list(notes), "complete": complete}
+    about_run = {**{k: v for k, v in manifest.items() if k != "trained_on"}, "notes": list(notes), "complete": complete}
     return {**about_run, "datasets": found, "averages": averages(found), "without_answer": without}
+
+
+def notes_on_contents(rows: pa.Table, trained_on: Sequence[str]) -> list[str]:
+    """What results must say of pictures that were tested more than once, or that the context was trained on.
+
+    Args:
+        rows: records of one dataset.
+        trained_on: digests of the files that the context was trained on.
+    """
+    rows = rows.filter(pc.is_valid(rows["content"]))
+    found = rows.group_by("content").aggregate([("index", "count"), ("label", "count_distinct"), ("path", "min")])
+    twice = found.filter(pc.greater(found["index_count"], 1))
+    notes = []
+    if len(twice):
+        note = f"{len(twice)} pictures were tested more than once ({pc.sum(twice['index_count'])} records), such as "
+        two = pc.sum(pc.greater(twice["label_count_distinct"], 1)).as_py()
+        notes.append(f"{note}{twice['path_min'][0]}{f'; {two} of them with different labels' if two else ''}")
+    known = pc.sum(pc.is_in(rows["content"], pa.array(trained_on, pa.string()))).as_py()
+    if known:
+        notes.append(f"{known} of the {len(rows)} pictures are among those that the context was trained on")
+    return notes
 
 
 def averages(datasets: dict[str, dict[str, Any]]) -> dict[str, Any]:
