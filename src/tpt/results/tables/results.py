@@ -19,7 +19,11 @@ from tpt.results.tables.statistics import Interval, mean_of_intervals
 SOURCES = ("imagenet", "source_val", "source_train")  # what prompts are learned on; all else is shifted
 # Averaged over datasets, each dataset counting once.
 AVERAGED = (
-    *(f"{name}{end}" for name in ("acc", "entropy", "ece", "ece20", "confidence") for end in ("", "_zero_shot")),
+    *(
+        f"{name}{end}"
+        for name in ("acc", "class_acc", "entropy", "ece", "ece20", "confidence")
+        for end in ("", "_zero_shot")
+    ),
     *("changed", "selected_views"),
 )
 
