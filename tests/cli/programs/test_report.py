@@ -67,7 +67,7 @@ def test_figures(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     main([str(runs), "--figures", str(tmp_path / "figures")])
     assert {p.name for p in (tmp_path / "figures").iterdir()} == {
         f"{what}.{end}"
-        for what in ("methods", "confusions_tpt", "entropy_tpt", "reliability_tpt")
+        for what in ("methods", "confusions_tpt", "entropy_tpt", "reliability_tpt", "risk_tpt")
         for end in ("png", "svg")
     }
 

@@ -197,7 +197,7 @@ def test_files(tmp_path: Path) -> None:
     """PNG and SVG of everything the runs have; the same figure is the same file; no text below 8 points."""
     runs = sweep(tmp_path / "runs")
     paths = list(draw_all(runs[:1], tmp_path / "figures"))
-    assert {path.suffix for path in paths} == {".png", ".svg"} and len(set(paths)) == len(paths) == 3 * 2
+    assert {path.suffix for path in paths} == {".png", ".svg"} and len(set(paths)) == len(paths) == 4 * 2
     assert all(path.stat().st_size > 2000 for path in paths)
     figure = knob_figure(curves(runs)[0])
     assert all(text.get_fontsize() >= POINTS for text in figure.findobj(lambda a: hasattr(a, "get_fontsize")))
@@ -276,4 +276,4 @@ def test_nothing_is_drawn_where_there_is_nothing_to_show(tmp_path: Path) -> None
     """No answer and no entropy changed, and no pair of classes by more than an image."""
     rows = [{**row, "entropy": row["entropy_zero_shot"]} for row in rows_of("a", share(50, 8), share(50, 8))]
     make_run(tmp_path, {"a": rows})
-    assert [name for name, _ in figures_of(load_runs([tmp_path]))] == ["reliability_tpt"]
+    assert [name for name, _ in figures_of(load_runs([tmp_path]))] == ["reliability_tpt", "risk_tpt"]

@@ -23,6 +23,7 @@ from tpt.results.tables.report import make_report
 from tpt.results.tables.results import SOURCES
 from tpt.results.tables.rows import rows_of
 from tpt.results.tables.runs import Run, load_runs
+from tpt.results.tables.trust import trust_grids
 
 MOST_ROWS = 3  # of which each run has figures of its own unless more are asked for
 
@@ -43,6 +44,9 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--base-to-new", action="store_true", help="harmonic means of runs with data.classes=base and data.classes=new"
+    )
+    made.add_argument(
+        "--trust", action="store_true", help="likelihood, calibration, risk and pictures outside the classes"
     )
     made.add_argument("--transfer", action="store_true", help="the source x target matrix of learned contexts")
     made.add_argument(
@@ -81,6 +85,8 @@ def report(args: argparse.Namespace) -> None:
         other = base_to_new_grids(base_to_new(runs))
     elif args.transfer:
         other = transfer_grids(transfer_matrices(runs, learned_on))
+    elif args.trust:
+        other = trust_grids(runs)
     if other is not None:
         grids, legend = other
         remarks = (*legend.remarks, *coverage_remark(runs, labels=len(runs) > 1), *versions_remark(rows_of(runs)))

@@ -14,6 +14,7 @@ from tpt.results.figures.confusion import confusion_figure, main_confusions
 from tpt.results.figures.heat_map import transfer_figure
 from tpt.results.figures.knobs import curves, knob_figure
 from tpt.results.figures.methods import compared, methods_figure
+from tpt.results.figures.risk import risk_figure
 from tpt.results.figures.sheet import contact_sheet
 from tpt.results.figures.style import remark, save
 from tpt.results.tables.pivots import Transfer, transfer_matrices
@@ -23,7 +24,7 @@ from tpt.results.tables.rows import rows_of
 from tpt.results.tables.runs import Run
 
 Drawing = tuple[str, Sequence[Run], Callable[[], Figure]]
-BY_RUN = ("entropy", "confusions", "reliability")  # kinds of which each run has one
+BY_RUN = ("entropy", "confusions", "reliability", "risk")  # kinds of which each run has one
 KINDS = ("accuracy_by", "methods", "transfer", *BY_RUN)  # that names of figures begin with
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "knob_figure",
     "methods_figure",
     "reliability_figure",
+    "risk_figure",
     "save",
     "transfer_figure",
 ]
@@ -82,6 +84,7 @@ def _drawings(runs: Sequence[Run], learned_on: Mapping[str, str] | None) -> Iter
                     yield f"confusions_{end}", [run], partial(confusion_figure, run)
                 if any("ece" in about for about in run.results["datasets"].values()):
                     yield f"reliability_{end}", [run], partial(reliability_figure, run)
+                    yield f"risk_{end}", [run], partial(risk_figure, run)
 
 
 def _matrices(runs: Sequence[Run], learned_on: Mapping[str, str] | None) -> list[Transfer]:

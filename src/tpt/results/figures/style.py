@@ -137,14 +137,14 @@ def save_as(figure: Figure, path: str | Path) -> Path:
 
 def remark(figure: Figure, texts: Sequence[str]) -> None:
     """Words under a figure, broken into lines: what is missing in it; nothing if there are none."""
-    across = int(figure.get_figwidth() / 0.062)
+    across = int(figure.get_figwidth() / 0.066)
     lines = [line for text in texts for line in textwrap.wrap(text, across)]
     if lines:
         shown = "\n".join(lines[:MOST_LINES]) + (" ..." if len(lines) > MOST_LINES else "")
         figure.set_figheight(figure.get_figheight() + 0.14 * min(len(lines), MOST_LINES))
         shown = shown.replace("$", r"\$")
         if label := figure.get_supxlabel():
-            figure.supxlabel(f"{label}\n{shown}", fontsize="medium")
+            figure.supxlabel(f"{label}\n{shown}", fontsize=POINTS)
         else:  # a legend, since it is what the layout leaves room for
             with style():
                 figure.legend([], [], title=shown, loc="outside lower left", alignment="left")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tpt.data.dataset import without_outside
 from tpt.errors import UserError
 from tpt.results.tables.comparability import Mark, marks_of, paper_method
 from tpt.results.tables.compare import Comparison, compare, gain_of_tuning, mean_comparison, p_value_of
@@ -113,7 +114,7 @@ def make_report(
         raise UserError("Expected at least one run, got none; pass directories of test_time.py.")
     rows = rows_of(runs)
     others = {} if against is None else _others(rows, against)
-    here = list(dict.fromkeys(name for run in runs for name in run.to_test))
+    here = list(dict.fromkeys(name for run in runs for name in without_outside(run.to_test)))
     tables, left = [], list(here)
     for printed in printed_tables():
         if set(printed.datasets) & set(here):

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tpt.data.dataset import without_outside
 from tpt.errors import DataError, UnansweredError
 from tpt.results.runs import read_manifest, read_records_and_notes
 from tpt.results.tables.measures import MEASURES, measures_of
@@ -75,6 +76,7 @@ def averages(datasets: dict[str, dict[str, Any]]) -> dict[str, Any]:
     (the out-of-distribution average of the paper's Table 1).  What a dataset does not have, as accuracy without labels,
     has no mean.
     """
+    datasets = {name: datasets[name] for name in without_outside(datasets)}
     if not datasets:
         return {}
     shifted = {name: d for name, d in datasets.items() if name not in SOURCES}
