@@ -191,7 +191,7 @@ def test_mistakes_in_data_are_one_sentence(run_script: Run, tmp_path: Path, imag
     (tmp_path / "t.tar.gz").write_bytes(gzip.compress(b"x" * 1000))
     (tmp_path / "t.csv").write_text("file;class\ncat/0.png;cat\n")
     for arguments, sentence in (
-        (f"data=webdataset data.shards={tmp_path}/t.tar.gz", "it is compressed, and images are read in place;"),
+        (f"data=webdataset data.shards={tmp_path}/t.tar.gz", "Expected an uncompressed tar archive"),
         (f"data=webdataset data.shards={tmp_path}/absent.tar", "Expected 1 shards, but 1 are missing"),
         (f"data=huggingface data.path={image_tree}", "Expected a directory that `save_to_disk` wrote at"),
         (f"data=list data.path={tmp_path}/t.csv", "Expected a column 'path' in"),

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from tpt.cli.places import config_dir
 from tpt.cli.quoting import for_hydra
 from tpt.clip.model import CLIP
+from tpt.data import ImageDataset
 from tpt.engine.tasks import MethodMaker
 from tpt.errors import UserError
 from tpt.methods import Method
@@ -65,6 +66,10 @@ class Parts:
             return Parts(clip, views, MethodMaker(clip, instantiate(cfg.context), instantiate(cfg.method)))
         except InstantiationException as error:
             raise UserError(_first_line(error.__cause__ or error)) from error
+
+    def maker_of(self, dataset: ImageDataset) -> Any:
+        """What makes the views of a dataset's images."""
+        return self.views[dataset.augmix] if isinstance(self.views, Mapping) else self.views
 
     def on_one_view(self) -> Parts:
         """The same with view 0 alone if the method uses no other view, so that no other is made."""

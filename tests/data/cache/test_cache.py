@@ -239,7 +239,7 @@ def test_keys_are_steady(tmp_path: Path) -> None:
 
 def test_settings(clip: tpt.CLIP) -> None:
     for wrong in (0, -1.0, float("nan")):
-        with pytest.raises(ValueError, match="Expected `cache.max_gb` above 0"):
+        with pytest.raises(ValueError, match="Expected `max_gb` to be a number above 0"):
             FeatureCache(clip, max_gb=wrong)
 
 

@@ -79,7 +79,11 @@ class AdaptationTask(LightningModule):
         """
         if dataset_index not in self._methods:
             dataset = self.datasets[dataset_index]
-            kept = [method for index, method in self._methods.items() if same_text(self.datasets[index], dataset)]
+            kept = [
+                method
+                for index, method in self._methods.items()
+                if same_text(type(method), self.datasets[index], dataset)
+            ]
             self._methods.clear()
             gc.collect()  # a prompt tuner and its engine know each other, and its graph is large
             method = kept[0] if kept else self.make_method(dataset).to(self.device)

@@ -92,7 +92,7 @@ class MethodMaker:
         """
         seen: list[ImageDataset] = []
         for dataset, views in num_views:
-            if any(same_text(dataset, earlier) for earlier in seen):
+            if any(same_text(self._kind, dataset, earlier) for earlier in seen):
                 continue
             self._check_one(dataset, views)
             seen.append(dataset)
@@ -151,10 +151,10 @@ def family_of(dataset: ImageDataset) -> str:
     return "fine_grained" if dataset.name in CROSS_DATASET else ""
 
 
-def same_text(one: ImageDataset, other: ImageDataset) -> bool:
-    """Whether two datasets may share one text bank; those of the papers may not, since each has settings of its own."""
-    return _text_of(one) == _text_of(other)
+def same_text(kind: type[Method], one: ImageDataset, other: ImageDataset) -> bool:
+    """Whether two datasets may share a method of a kind: their classes and its paper's settings for them are the same."""
 
+    def text_of(dataset: ImageDataset) -> tuple[object, ...]:
+        return dataset.class_names, dataset.template, kind.paper_settings(family_of(dataset), dataset.name)
 
-def _text_of(dataset: ImageDataset) -> tuple[object, ...]:
-    return dataset.class_names, dataset.template, dataset.name if family_of(dataset) else ""
+    return text_of(one) == text_of(other)

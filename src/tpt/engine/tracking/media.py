@@ -15,6 +15,7 @@ from PIL import Image
 
 from tpt.data import ImageDataset
 from tpt.data.datamodule import EpisodeDataModule
+from tpt.engine.contact_sheet import SheetMaker
 from tpt.engine.tasks import AdaptationTask, MethodMaker
 from tpt.errors import BadImageError
 from tpt.methods import Method
@@ -94,8 +95,6 @@ def contact_sheets(
         records: by dataset.
         count: sheets of each dataset; each costs an encoding of its views.
     """
-    from tpt.engine.contact_sheet import SheetMaker, texts_of  # noqa: PLC0415 -- matplotlib takes time to load
-
     if not isinstance(task.make_method, MethodMaker) or not task.make_method.about()["selects"]:
         return
     clip = task.clip.to(device)
@@ -104,11 +103,8 @@ def contact_sheets(
         if not chosen:
             continue
         maker = SheetMaker(clip, data, partial(_same, task.make_method(dataset)))
-        sheets = [(record, maker.sheet(record).figure) for record in chosen]
-        yield (
-            dataset.name,
-            [wandb.Image(_pixels(f), caption="\n".join(texts_of(r, dataset.class_names))) for r, f in sheets],
-        )
+        sheets = [maker.sheet(record) for record in chosen]
+        yield dataset.name, [wandb.Image(_pixels(s.draw()), caption="\n".join(s.texts)) for s in sheets]
 
 
 def _same(method: Method, _: ImageDataset) -> Method:
