@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from tpt.data.cache import CachedViews, FeatureCache
 from tpt.data.dataset import ImageDataset
 from tpt.data.loading import Loader
+from tpt.data.outside import with_outside
 from tpt.errors import BadImageError, Count, Natural, Seed, UserError, checked
 from tpt.files import content_digest
 from tpt.views.batched import PlannedViews
@@ -213,7 +214,11 @@ class EpisodeDataModule(LightningDataModule):
         pin_memory: page-locked batches, for a GPU.
         shuffle: takes the images in a random order, so that running values speak of all classes early on; changes no
             record beyond last digits.
-        seed: of that order.
+        seed: of that order, and of the draw of `outside`.
+        outside: pictures of none of the classes that each dataset is also tested on, see `tpt.data.outside`; None for
+            none.
+        outside_root: the folder of all datasets, where `outside` is the key of one of the catalog.
+        outside_limit: most of these pictures; None takes all.
     """
 
     @checked
@@ -226,8 +231,12 @@ class EpisodeDataModule(LightningDataModule):
         pin_memory: bool = False,
         shuffle: bool = False,
         seed: Seed = 0,
+        outside: str | None = None,
+        outside_root: str | None = None,
+        outside_limit: Count | None = None,
     ) -> None:
         super().__init__()
+        datasets = with_outside(datasets, outside, outside_root, outside_limit, seed)
         names = [d.name for d in datasets]
         if not names:
             raise UserError("Expected at least one dataset, got none; see conf/data.")

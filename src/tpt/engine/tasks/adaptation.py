@@ -109,8 +109,11 @@ class AdaptationTask(LightningModule):
             ]
             if good:
                 chosen = {name: value[good] for name, value in extras.items()}
-                adaptation = self._adapt(dataloader_idx, features[good], chosen)
-                rows += answered_rows(batch.select(good), adaptation.cpu())
+                self.method(dataloader_idx)  # made now, which is not counted
+                began = time.perf_counter()  # the features are there, since they were looked at
+                adaptation = self._adapt(dataloader_idx, features[good], chosen).cpu()
+                own = {"method_seconds": (time.perf_counter() - began) / len(good)}
+                rows += [row | own for row in answered_rows(batch.select(good), adaptation)]
         now = time.perf_counter()
         share, self._clock = (now - self._clock) / max(len(rows), 1), now
         about = {"dataset": dataset.name, "seconds": share}

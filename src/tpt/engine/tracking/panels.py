@@ -88,6 +88,7 @@ class WandbPanels(Callback):
                 f"test/{name}/selected_view_index": media.selected_views(rows) for name, rows in records.items()
             },
             "report": lambda: media.report_tables(run),
+            "scores of trust": lambda: media.trust_panels(run),
             **({"table of flips": lambda: self._flips(records, datasets)} if self.flips else {}),
             **({"contact sheets": sheets} if self.sheets else {}),
         }

@@ -74,6 +74,7 @@ REGISTER: Mapping[str, Meaning] = {
     "data.batch_size": Meaning(axis="images a batch", logarithmic=True),
     "data.classes": Meaning(axis=""),  # a half of them, which is another question
     "data.split": Meaning(axis=""),
+    "data.outside": Meaning(row=False, axis=""),  # pictures beside those of the tables
     "data.limit": Meaning(axis=""),  # which images are drawn, which says nothing about a method
     "data.module": Meaning(record=False, row=False),  # repeats the settings of `data`
     "data.num_workers": _MACHINE,

@@ -8,6 +8,7 @@ from tpt.errors import UserError
 from tpt.results.tables.formats import render_grids
 from tpt.results.tables.grid import HEADERS, Grid, Legend, Line, Text, legend_of, letters_of, marked
 from tpt.results.tables.published import AVERAGE
+from tpt.results.tables.remarks import versions_remark
 from tpt.results.tables.report import Cell, Report, Table, average_cell, make_report
 from tpt.results.tables.rows import Row
 from tpt.results.tables.runs import Run
@@ -44,6 +45,7 @@ def brief_grids(report: Report, sort: str = "accuracy") -> tuple[list[Grid], Leg
     remarks = (
         "accuracy and ECE (15 bins) in %, gain over zero-shot in points with Bonett and Price's 95 % interval; * best",
         "seconds: an image, from decoding to the record; where a cache had its features, without encoding",
+        *versions_remark(list(dict.fromkeys(row for table in report.tables for row, _ in table.rows))),
     )
     return grids, Legend(legend.marks, remarks)
 

@@ -15,6 +15,7 @@ FULL = ("32-true", "32", "None")  # Lightning's names of float32
 # The class list of the paper's code (azshue/TPT, `data/cls_to_names.py`, and others that carry it) has cheesecake
 # before cheese_plate, where the split's labels are 16 = cheese_plate and 17 = cheesecake.
 NAMES_SWAPPED = {"food101": "two class names are swapped in the paper's code, which concerns 600 of 30,300 images"}
+PART, UNFINISHED = "on part of the images", "unfinished"
 LEARNED_ON, SHOTS, VECTORS = "imagenet", 16, 4  # of the printed rows that start from CoOp or CoCoOp
 
 
@@ -39,20 +40,21 @@ def paper_method(run: Run) -> str:
 
 def marks_of(run: Run, dataset: str) -> list[Mark]:
     """All marks of one run's cell; a difference to the printed number is only fair if there are none."""
-    found = [*_coverage(run, dataset), *_precision(run), *_split(run, dataset)]
+    found = [*coverage(run, dataset), *_precision(run), *_split(run, dataset)]
     if printed_row(run.backbone, paper_method(run), dataset).source:
         found += [*_settings(run, dataset), *_learning(run), *_quoted(run)]
     return found
 
 
-def _coverage(run: Run, dataset: str) -> Iterator[Mark]:
+def coverage(run: Run, dataset: str) -> Iterator[Mark]:
+    """Marks of images that are left out: by a subset, because a run is unfinished, without label or answer."""
     about, found = run.to_test[dataset], run.results["datasets"].get(dataset)
     failed = run.results["without_answer"].get(dataset, []) if found is None else found["unanswered"]
     done = len(failed) + (0 if found is None else found["images"])
     if about["to_test"] != about["size"]:
-        yield Mark("on part of the images", f"{dataset} {about['to_test']:,} of {about['size']:,}")
+        yield Mark(PART, f"{dataset} {about['to_test']:,} of {about['size']:,}")
     if done < about["to_test"]:
-        yield Mark("unfinished", f"{dataset} {done:,} of {about['to_test']:,} images done")
+        yield Mark(UNFINISHED, f"{dataset} {done:,} of {about['to_test']:,} images done")
     if found is not None and "acc" not in found:
         before, after = found["confidence_zero_shot"], found["confidence"]
         said = f"{found['changed']:.1f} % of the answers changed, confidence {before:.1f} to {after:.1f} %"

@@ -10,6 +10,7 @@ from itertools import product
 
 from tpt.results.tables.comparability import merged
 from tpt.results.tables.published import AVERAGE, OOD_AVERAGE, PAPER
+from tpt.results.tables.remarks import versions_remark
 from tpt.results.tables.report import Cell, Report, Table
 from tpt.results.tables.rows import Row
 from tpt.results.tables.statistics import Interval
@@ -113,6 +114,7 @@ def _lines(
 def _below(against: str | None) -> list[tuple[str, Callable[[Cell], str]]]:
     """The lines under a row; one without a single value is left out."""
     return [
+        ("mean of classes", lambda c: f"{c.class_accuracy:.2f}" if unbalanced(c) else ""),
         ("published", lambda c: "" if c.printed is None else f"{c.printed:.2f}"),
         ("difference", lambda c: "" if c.difference is None else signed(c.difference)),
         ("gain over zero-shot", lambda c: "" if c.gain is None else signed(c.gain.mean)),
@@ -128,6 +130,12 @@ def _below(against: str | None) -> list[tuple[str, Callable[[Cell], str]]]:
     ]
 
 
+def unbalanced(cell: Cell) -> bool:
+    """Whether the mean of the classes' accuracies is another number than the accuracy."""
+    known = cell.class_accuracy is not None and cell.accuracy is not None
+    return known and round(cell.class_accuracy - cell.accuracy, 2) != 0  # type: ignore[operator]
+
+
 def marked(cell: Cell, letters: Mapping[str, str]) -> Text:
     """The accuracy, with its deviation over seeds and its marks."""
     deviation = "" if cell.std is None else f" ± {cell.std:.2f}"
@@ -141,9 +149,9 @@ def signed(value: float, digits: int = 2) -> str:
     return f"{rounded:+.{digits}f}" if rounded else f"{0:.{digits}f}"
 
 
-def interval_text(interval: Interval | None) -> str:
+def interval_text(interval: Interval | None, digits: int = 1) -> str:
     """Its ends."""
-    return "" if interval is None else f"{signed(interval.low, 1)} to {signed(interval.high, 1)}"
+    return "" if interval is None else f"{signed(interval.low, digits)} to {signed(interval.high, digits)}"
 
 
 def p_text(p_value: float) -> str:
@@ -171,8 +179,11 @@ def _remarks(report: Report) -> Iterator[str]:
         )
     if any(c.ece is not None for c in cells):
         yield "ECE: expected calibration error over 15 bins, in %; seconds: from decoding to the record"
+    if any(map(unbalanced, cells)):
+        yield f"mean of classes: of the accuracies of all classes; {MISSING}: the same as the accuracy"
     if report.against is not None:
         yield f"over {report.against}: on the images that both have; exact McNemar test, Bonett and Price's interval"
+    yield from versions_remark(list(dict.fromkeys(row for table in report.tables for row, _ in table.rows)))
     if any(OOD_AVERAGE in table.averages for table in report.tables):
         yield "OOD average: without the dataset that prompts are learned on"
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tpt.data.dataset import without_outside
 from tpt.errors import UserError
 from tpt.results.tables.comparability import Mark, marks_of, paper_method
 from tpt.results.tables.compare import Comparison, compare, gain_of_tuning, mean_comparison, p_value_of
@@ -35,6 +36,7 @@ class Cell:
         images: answered, of all seeds together.
         ece, ece20: calibration error over 15 and over 20 bins, in %, the mean over seeds.
         seconds: an image, the mean over seeds.
+        class_accuracy: the mean of the accuracies of classes, in %, the mean over seeds.
     """
 
     accuracy: float | None = None
@@ -50,6 +52,7 @@ class Cell:
     ece: float | None = None
     ece20: float | None = None
     seconds: float | None = None
+    class_accuracy: float | None = None
 
     @property
     def difference(self) -> float | None:
@@ -111,7 +114,7 @@ def make_report(
         raise UserError("Expected at least one run, got none; pass directories of test_time.py.")
     rows = rows_of(runs)
     others = {} if against is None else _others(rows, against)
-    here = list(dict.fromkeys(name for run in runs for name in run.to_test))
+    here = list(dict.fromkeys(name for run in runs for name in without_outside(run.to_test)))
     tables, left = [], list(here)
     for printed in printed_tables():
         if set(printed.datasets) & set(here):
@@ -190,10 +193,16 @@ def _table(
     others: Mapping[Row, Row],
 ) -> Table:
     filled = []
+    asked: dict[str, Run] = {}
     for row in rows:
         if not any(row.having(name) for name in datasets):
             continue
         cells = {name: dataset_cell(row, name, others.get(row)) for name in datasets}
+        for name in datasets:
+            for run in row.having(name)[:1]:
+                if not asked.setdefault(name, run).same_test_set(run, name):
+                    other = Mark("other images or classes than in the first row that has the dataset", name)
+                    cells[name] = replace(cells[name], marks=(*cells[name].marks, other))
         means = {key: average_cell(row, key, columns, cells, others.get(row)) for key, columns in averages.items()}
         filled.append((row, {**cells, **means}))
     return Table(caption, datasets, averages, tuple(filled))
@@ -235,6 +244,7 @@ def _means(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "ece": float(np.mean([about["ece"] for about in found])),
         "ece20": float(np.mean([about["ece20"] for about in found])),
         "seconds": float(np.mean(seconds or [0.0])),
+        "class_accuracy": float(np.mean([about["class_acc"] for about in found])),
     }
 
 
@@ -268,7 +278,8 @@ def average_cell(
     against = None if other is None else mean_comparison([cells[name].against for name in columns])
     images = sum(cells[name].images for name in columns)
     others: dict[str, Any] = {
-        key: _mean([getattr(cells[name], key) for name in columns]) for key in ("ece", "ece20", "seconds")
+        key: _mean([getattr(cells[name], key) for name in columns])
+        for key in ("ece", "ece20", "seconds", "class_accuracy")
     }
     others |= {"accuracy": accuracy, "std": _std(whole), "marks": marks, "gain": gain, "against": against}
     return replace(printed, **others, images=images)

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tpt.data.dataset import without_outside
 from tpt.errors import DataError, UnansweredError
 from tpt.results.runs import read_manifest, read_records_and_notes
 from tpt.results.tables.measures import MEASURES, measures_of
@@ -19,7 +20,11 @@ from tpt.results.tables.statistics import Interval, mean_of_intervals
 SOURCES = ("imagenet", "source_val", "source_train")  # what prompts are learned on; all else is shifted
 # Averaged over datasets, each dataset counting once.
 AVERAGED = (
-    *(f"{name}{end}" for name in ("acc", "entropy", "ece", "ece20", "confidence") for end in ("", "_zero_shot")),
+    *(
+        f"{name}{end}"
+        for name in ("acc", "class_acc", "entropy", "ece", "ece20", "confidence")
+        for end in ("", "_zero_shot")
+    ),
     *("changed", "selected_views"),
 )
 
@@ -93,6 +98,7 @@ def averages(datasets: dict[str, dict[str, Any]]) -> dict[str, Any]:
     (the out-of-distribution average of the paper's Table 1).  What a dataset does not have, as accuracy without labels,
     has no mean.
     """
+    datasets = {name: datasets[name] for name in without_outside(datasets)}
     if not datasets:
         return {}
     shifted = {name: d for name, d in datasets.items() if name not in SOURCES}

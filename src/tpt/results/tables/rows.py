@@ -72,7 +72,8 @@ def seeds_of(run: Run) -> tuple[Any, ...]:
 def rows_of(runs: Sequence[Run]) -> list[Row]:
     """The rows that some runs make, in the order in which they come.
 
-    Of two runs with the same settings, seed and dataset, each has a row of its own.
+    Of two runs with the same settings, seed and dataset, each has a row of its own, and so have runs on other images or
+    classes under the name of a dataset: seeds are seeds of the same test set.
     """
     groups: list[tuple[Any, list[Run]]] = []
     for run in runs:
@@ -93,7 +94,9 @@ def _key(run: Run) -> Any:
 
 
 def _overlap(run: Run, other: Run) -> bool:
-    return seeds_of(run) == seeds_of(other) and bool(set(run.to_test) & set(other.to_test))
+    shared = run.to_test.keys() & other.to_test.keys()
+    twice = bool(shared) and seeds_of(run) == seeds_of(other)
+    return twice or not all(run.same_test_set(other, dataset) for dataset in shared)
 
 
 def _plain(value: Any) -> Any:
