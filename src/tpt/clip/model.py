@@ -160,11 +160,16 @@ class CLIP(nn.Module):
                 log.warning("torch.compile failed (%s): going on without it.", reason[:200])
         return _pooled(self.visual(images))
 
+    def encode_pixels(self, pixels: Tensor) -> Tensor:
+        """Unit-length features (N, E) of pixels (N, 3, H, W) in [0, 255], in float32 and with their gradient."""
+        return F.normalize(_pooled(self.visual(self._standard(pixels))), dim=-1)
+
     def _normalise(self, images: Tensor) -> Tensor:
-        if images.dtype != torch.uint8:
-            return images
-        mean, std = (images.new_tensor(x, dtype=torch.float32).view(3, 1, 1) for x in (self.mean, self.std))
-        return (images.float() / 255 - mean) / std
+        return images if images.dtype != torch.uint8 else self._standard(images.float())
+
+    def _standard(self, pixels: Tensor) -> Tensor:
+        mean, std = (pixels.new_tensor(x).view(3, 1, 1) for x in (self.mean, self.std))
+        return (pixels / 255 - mean) / std
 
     @overload
     def encode_views(self, views: Tensor, return_norm: Literal[False] = False) -> Tensor: ...
