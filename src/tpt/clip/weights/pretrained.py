@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import open_clip
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tpt.clip.model import CLIP, Precision
 from tpt.clip.tokens import Tokenizer
@@ -121,6 +121,7 @@ def wrap(
     check_tower(model, tower, tokenizer, name)
     visual: Any = model.visual
     known = getattr(visual, "preprocess_cfg", {})
+    bias: Tensor | None = getattr(model, "logit_bias", None)
     resize = known.get("resize_mode") or "shortest"
     height, width = visual.image_size if isinstance(visual.image_size, tuple | list) else (visual.image_size,) * 2
     if height != width or resize not in ("shortest", "squash"):
@@ -142,4 +143,5 @@ def wrap(
         compile=compile,
         resize=resize,
         interpolation="bilinear" if known.get("interpolation") == "bilinear" else "bicubic",
+        logit_bias=None if bias is None else float(bias),
     )
