@@ -36,8 +36,8 @@ def load_descriptions(
             more = f", as are {len(missing) - 1} more ({', '.join(missing[1:4])})" if len(missing) > 1 else ""
             where = "`descriptions`" if isinstance(source, Mapping) else str(source)
             raise UserError(
-                f"Expected a sentence for each of the {len(class_names)} classes in {where}, but {name!r} {state}{more}; add "
-                "them."
+                f"Expected a sentence for each of the {len(class_names)} classes in {where}, but {name!r} {state}"
+                f"{more}; add them."
             )
     tested = {text_key(name) for name in class_names}
     surplus = [name for name in given if text_key(name) not in tested]
@@ -46,9 +46,9 @@ def load_descriptions(
 
 
 def _read(source: str | Path) -> Mapping[str, Sequence[str]]:
-    if not is_file(source):
+    if not is_file(str(source)):
         raise UserError(f"Expected `descriptions` to be a JSON or CSV file, found none at {source}; check the path.")
-    path = Path(source).expanduser()
+    path = Path(str(source)).expanduser()
     try:
         text = read_bytes(path).decode("utf-8-sig")
         return _table(text) if path.suffix.lower() == ".csv" else _object(text)
