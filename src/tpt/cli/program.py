@@ -329,11 +329,13 @@ def choices(now: Any = None) -> dict[str, str]:
 
 
 def method_label(cfg: DictConfig) -> str:
-    """The row of a table a run stands for: clip, ensemble, coop, cocoop, or the method, as in tpt, tpt+coop."""
+    """The row of a table a run stands for: clip, ensemble, descriptions, coop, cocoop, or the method, as in tpt, tpt+coop."""
     chosen = choices()
     text = None if chosen["context"] in ("words", "random", "dataset") else chosen["context"]
     if text is None and cfg.method.get("templates") not in (None, "dataset"):
         text = "ensemble"
+    if text in (None, "ensemble") and cfg.method.get("descriptions"):
+        text = "descriptions"
     if chosen["method"] == "zero_shot":
         return text or "clip"
     return chosen["method"] + (f"+{text}" if text else "")

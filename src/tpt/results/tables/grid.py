@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
+from tpt.data.catalog.entries import group_of
 from tpt.results.tables.comparability import merged
 from tpt.results.tables.published import AVERAGE, OOD_AVERAGE, PAPER
 from tpt.results.tables.remarks import versions_remark
@@ -96,7 +97,7 @@ def letters_of(report: Report) -> dict[str, str]:
 
 def _grid(table: Table, letters: Mapping[str, str], against: str | None) -> Grid:
     lines = [line for row, cells in table.rows for line in _lines(row, cells, table.columns, letters, against)]
-    header = ("method", "backbone", *(HEADERS.get(column, column) for column in table.columns))
+    header = ("method", "backbone", *(HEADERS.get(column, group_of(column)[1]) for column in table.columns))
     return Grid(table.caption, header, tuple(lines))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tpt.data.catalog.entries import group_of
 from tpt.data.dataset import without_outside
 from tpt.errors import UserError
 from tpt.results.tables.comparability import Mark, marks_of, paper_method
@@ -89,7 +90,8 @@ class Report:
     """Tables of the same rows.
 
     Args:
-        tables: one for each of the paper's that the runs have datasets of, and one for other datasets.
+        tables: one for each of the paper's that the runs have datasets of, one for each severity of corruptions and
+            each dataset of several domains, and one for other datasets.
         against: label of the row that others are compared with.
     """
 
@@ -121,6 +123,11 @@ def make_report(
             averages = {AVERAGE: printed.datasets} | ({OOD_AVERAGE: printed.shifted} if printed.shifted else {})
             tables.append(_table(printed.caption, printed.datasets, averages, rows, others))
             left = [name for name in left if name not in printed.datasets]
+    groups = dict.fromkeys(group for name in left if (group := group_of(name)[0]))
+    for group in groups:  # corruptions of one severity, domains of one dataset
+        inside = tuple(name for name in left if group_of(name)[0] == group)
+        tables.append(_table(group, inside, {AVERAGE: inside} if len(inside) > 1 else {}, rows, others))
+        left = [name for name in left if name not in inside]
     if left:
         shifted = tuple(name for name in left if name not in source)
         averages = {AVERAGE: tuple(left)} if len(left) > 1 else {}
