@@ -8,6 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from tpt.files import file_name
+from tpt.results.figures.along import along, along_figure
 from tpt.results.figures.answers import entropy_figure, reliability_figure
 from tpt.results.figures.confusion import confusion_figure
 from tpt.results.figures.heat_map import transfer_figure
@@ -22,6 +23,8 @@ from tpt.results.tables.rows import rows_of
 from tpt.results.tables.runs import Run
 
 __all__ = [
+    "along",
+    "along_figure",
     "confusion_figure",
     "contact_sheet",
     "curves",
@@ -48,6 +51,9 @@ def figures_of(runs: Sequence[Run], learned_on: Mapping[str, str] | None = None)
     tables = [rows for table in make_report(runs).tables if len(rows := compared(table)) > 1]
     for number, rows in enumerate(tables, 1):
         yield f"methods{f'_{number}' if len(tables) > 1 else ''}", methods_figure(rows)
+    for name in dict.fromkeys(name for run in runs for name in run.to_test):
+        if lines := along(rows_of(runs), name):
+            yield f"stream_{file_name(name)}", along_figure(lines, name)
     for matrix in _matrices(runs, learned_on):
         yield f"transfer_{file_name(matrix.title)}", transfer_figure(matrix)
     for row in rows_of(runs):

@@ -25,6 +25,7 @@ RECORD_SCHEMA = pa.schema(
     [
         ("dataset", pa.string()),
         ("index", pa.int64()),  # of the image in its dataset
+        ("position", pa.int64()),  # in the order in which the run takes the images, from 0; null in earlier versions
         ("path", pa.string()),
         ("content", pa.string()),  # digest of the image file's bytes
         ("label", pa.int64()),  # null for pictures without labels
@@ -57,7 +58,7 @@ ALWAYS = ("dataset", "index", "path", "seconds")
 # Columns of shards that keep all logits (K,), of view 0 after and before adaptation; only `read_logits` reads them.
 LOGITS = tuple(f"logits{end}" for end in ENDS)
 # Columns that not all shards have, and are null where they are missing: those of earlier versions have no names.
-ADDED = (*NAMED, *RANKING, "top_name", *LOGITS)
+ADDED = ("position", *NAMED, *RANKING, "top_name", *LOGITS)
 LOGITS_SCHEMA = pa.schema([(name, pa.list_(pa.float16())) for name in LOGITS])
 MOST_SHARD_BYTES = 2**31
 _ADDRESS = re.compile(r" (at|object at) 0x[0-9a-fA-F]+")  # of an object in memory, which differs from run to run

@@ -97,6 +97,7 @@ def _csv(tables: Sequence[Sequence[Sequence[str]]], legend: Legend) -> str:
 VALUES: Mapping[str, Callable[[Cell], float | None]] = {
     "": lambda c: c.accuracy,
     "std": lambda c: c.std,
+    "worst": lambda c: c.worst,
     "published": lambda c: c.printed,
     "difference": lambda c: c.difference,
     "gain": lambda c: None if c.gain is None else c.gain.mean,
