@@ -169,8 +169,34 @@ def _file_of(group: str, option: str) -> Path:
 
 def looks_at_one_view(method: str) -> bool:
     """Whether an option of `conf/method` uses view 0 alone, so that other views would be wasted."""
+    made = _made_by(method)
+    return made is not None and not made.selects
+
+
+def learns_along_stream(method: str) -> bool:
+    """Whether an option of `conf/method` learns from one image for the next."""
+    made = _made_by(method)
+    return made is not None and made.kind == "stream"
+
+
+def _made_by(method: str) -> type[Method] | None:
+    """The class of an option of `conf/method`; None if a function makes it."""
     made = get_object(values_of("method", method)["_target_"])
-    return isinstance(made, type) and issubclass(made, Method) and not made.selects
+    return made if isinstance(made, type) and issubclass(made, Method) else None
+
+
+def refuse_stream(method: str, program: str) -> None:
+    """Raises a UserError for an option of `conf/method` that learns along the stream.
+
+    Args:
+        method: the option.
+        program: what answers each picture alone.
+    """
+    if learns_along_stream(method):
+        raise UserError(
+            f"Expected a method that looks at each picture alone, got {method}, which learns from others before, so "
+            f"that answers of {program} would depend on the order; test it with tpt-test, or call its class in Python."
+        )
 
 
 def _has(cfg: DictConfig, key: str) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from tpt.cli.compose import Parts, compose
+from tpt.cli.compose import Parts, compose, refuse_stream
 from tpt.clip.model import CLIP
 from tpt.data import EpisodeDataModule, ImageDataset, Sample
 from tpt.data.pictures import class_list, find_pictures
@@ -71,6 +71,7 @@ def predict(
     dataset = dataset_of(given, names)
     if dataset is None:
         return Predictions([])
+    refuse_stream(method, "predict")
     parts = Parts.of(compose(groups, values, settings), own, device).on_one_view()
     parts.make_method.check([(dataset, getattr(parts.views, "num_views", None))])
     return Predictions(list(_stream(parts, dataset, batch_size, top)))

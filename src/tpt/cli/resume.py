@@ -69,6 +69,7 @@ OPTIONS = {
     **{"cache": "on|off", "logger": "csv|none", "callbacks": "default", "trainer": "default|train"},
 }
 PLACES = ("root", "path", "shards", "coop", "cocoop", "folder")  # settings that are places, however they are written
+RENAMED = {"data.shuffle=true": "data.order=shuffled", "data.shuffle=false": "data.order=listed"}  # since version 0.1
 WORDS = ("ctx_init", "tags", "notes")  # settings that are words, whatever they look like
 _PLACE = re.compile(r"[/\\:]|^\s*[~.]")  # in texts that are paths, addresses and models of a hub
 
@@ -233,7 +234,8 @@ def resumable(folder: Path, program: str, added: Sequence[str] = (), word: str =
         )
     _refuse_other_program(folder, begun.program, program)
     keys = {argument.partition("=")[0] for argument in added}
-    left = [setting for setting in begun.settings if setting.partition("=")[0] not in keys]
+    begun_with = [RENAMED.get(setting.lower(), setting) for setting in begun.settings]
+    left = [setting for setting in begun_with if setting.partition("=")[0] not in keys]
     folders = [] if len(config_dirs(added)) > 1 else begun.folders
     again = begun.model_copy(update={"settings": left, "folders": folders})
     if word in map(str.lower, added) or is_signed(begun.said(), begun.signature):

@@ -107,7 +107,8 @@ def _attacked(
         text = method.bank(clip.encode_pixels(pixels))
 
     def logits_of(changed: Tensor) -> Tensor:
-        return clip.logit_scale * (clip.encode_pixels(changed)[:, None] @ text.mT).squeeze(1)
+        logits: Tensor = clip.logit_scale * (clip.encode_pixels(changed)[:, None] @ text.mT).squeeze(1)
+        return logits
 
     return pgd(pixels, torch.tensor(labels, device=clip.device), logits_of, start, eps, step, steps).byte().cpu()
 

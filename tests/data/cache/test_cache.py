@@ -78,7 +78,7 @@ def test_neither_order_nor_subset_nor_labels_nor_workers_matter(
 ) -> None:
     maker = views_of(clip)
     plain, _ = episode(clip, image_tree, maker, tmp_path / "kept")
-    shuffled, hit = episode(clip, image_tree, maker, tmp_path / "kept", shuffle=True, batch_size=4, num_workers=1)
+    shuffled, hit = episode(clip, image_tree, maker, tmp_path / "kept", order="shuffled", batch_size=4, num_workers=1)
     assert hit.encoded == 0 and same(plain, shuffled)
 
 

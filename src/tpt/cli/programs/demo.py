@@ -61,13 +61,13 @@ def serve(args: argparse.Namespace, folder: Path) -> None:
         UserError: something on the command line cannot be, or gradio is not installed.
         OSError: the port is taken.
     """
-    from tpt.cli.compose import Parts, compose, known_option  # noqa: PLC0415 -- likewise
+    from tpt.cli.compose import Parts, compose, known_option, refuse_stream  # noqa: PLC0415 -- likewise
     from tpt.cli.demo.app import make_app  # noqa: PLC0415 -- likewise
     from tpt.data.pictures import class_list  # noqa: PLC0415 -- torch takes time to load
 
     refuse("--port", Annotated[int, Ge(0), Le(MOST_PORT), "0 takes one that is free"], args.port)
     names = None if args.classes is None else class_list(args.classes)
-    known_option("method", args.method)
+    refuse_stream(known_option("method", args.method), "tpt-demo")
     weights = [] if args.pretrained is None else [("backbone.pretrained", args.pretrained)]
     parts = Parts.of(compose([("backbone", args.backbone)], weights), device=args.device)
     app = make_app(parts.clip, folder, args.method, names, args.host)

@@ -140,9 +140,10 @@ def settings_of(args: argparse.Namespace, folder: Path) -> list[str]:
     Raises:
         UserError: there are no such classes, pictures, options.
     """
-    from tpt.cli.compose import choose, looks_at_one_view  # noqa: PLC0415 -- see above
+    from tpt.cli.compose import choose, looks_at_one_view, refuse_stream  # noqa: PLC0415 -- see above
     from tpt.data.pictures import class_list, find_pictures  # noqa: PLC0415 -- torch takes time to load
 
+    refuse_stream(args.method, "tpt-predict")
     names = class_list(args.classes)
     classes = for_hydra(args.classes) if is_file(args.classes) else _listed(names)
     views = args.views or (1 if looks_at_one_view(args.method) else None)

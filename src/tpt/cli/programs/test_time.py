@@ -75,7 +75,10 @@ def run(cfg: DictConfig, another: str = ANOTHER) -> float | None:
             "config": config,
         }
         task.threads = make_method.threads
-        data.use_cache(cache).leave_out(directory.begin(manifest, session(trainer.world_size), data.datasets))
+        streams = manifest["about_method"]["kind"] == "stream"
+        done = directory.begin(manifest, session(trainer.world_size), data.datasets, streams)
+        data.use_cache(cache).leave_out(done).keep_whole(streams)
+        task.states = directory.states
         if directory.begun_anew:
             keep(cfg, anew=True)
         begin(trainer, directory.records, manifest, sweeps.at_hand())

@@ -6,7 +6,7 @@ import io
 import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -29,7 +29,8 @@ _NAMES = {
         "tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm"
     ),
 }
-_BATCHES = {
+_T = TypeVar("_T")
+_BATCHES: dict[str, dict[str, tuple[str, ...]]] = {
     "cifar10": {"test": ("test_batch",), "train": tuple(f"data_batch_{n}" for n in range(1, 6))},
     "cifar100": {"test": ("test",), "train": ("train",)},
 }
@@ -109,7 +110,7 @@ def _pictures(file: Path) -> np.ndarray:
         found = _read(file, lambda: np.load(file, mmap_mode="r", allow_pickle=False))
     else:
         flat = _read(file, lambda: np.asarray(_batch(file)["data"]))
-        found = _read(file, lambda: flat.reshape(-1, 3, _SIZE, _SIZE).transpose(0, 2, 3, 1))
+        found: np.ndarray = _read(file, lambda: flat.reshape(-1, 3, _SIZE, _SIZE).transpose(0, 2, 3, 1))
     if found.dtype != np.uint8 or found.shape[1:] != (_SIZE, _SIZE, 3):
         raise DataError(f"Expected pictures of 32 x 32 x 3 bytes in {file}, got {found.shape} of {found.dtype}.")
     return found
@@ -119,10 +120,10 @@ def _labels(file: Path) -> list[int]:
     if file.suffix == ".npy":
         return _read(file, lambda: [int(label) for label in np.load(file, allow_pickle=False).tolist()])
     batch = _read(file, lambda: _batch(file))
-    return _read(file, lambda: [int(k) for k in batch.get("fine_labels", batch.get("labels"))])
+    return _read(file, lambda: [int(k) for k in batch["fine_labels" if "fine_labels" in batch else "labels"]])
 
 
-def _read(file: Path, read: Callable[[], Any]) -> Any:
+def _read(file: Path, read: Callable[[], _T]) -> _T:
     try:
         return read()
     except Exception as error:  # of many kinds, from damaged bytes

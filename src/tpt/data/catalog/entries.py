@@ -241,7 +241,7 @@ def _domains(key: str) -> tuple[Entry, ...]:
     return tuple(
         Entry(
             f"{key}_{part.lower().replace(' ', '_')}", f"{title}, {part}", folders, "domains", count, classes, source,
-            within, part=part, **({"split": f"{part}_test.txt", "class_in": "folder"} if key == "domainnet" else {}),
+            within, part=part, split=f"{part}_test.txt" if key == "domainnet" else "", class_in="folder" if key == "domainnet" else "",
         )
         for part, count in images.items()
     )  # fmt: skip

@@ -99,6 +99,11 @@ class MethodMaker:
 
     def _check_one(self, dataset: ImageDataset, views: int | None) -> None:
         method = self(dataset)  # gone when this returns: one text bank at a time
+        if method.kind != self._kind.kind:  # the run is laid out before a method is made
+            raise UserError(
+                f"Expected the class of {type(method).__name__}, which learns along the stream, in `method._target_`, "
+                "got a function that makes one; name the class."
+            )
         method.begin_dataset(len(dataset))  # may warn
         if views is not None:
             method.check_views(views)
@@ -112,7 +117,7 @@ class MethodMaker:
         """The method with the classes of `dataset`."""
         context = self._make_context(self.clip, ctx_init=dataset.template) if self._own_words else self._context
         given = self._make_method.keywords
-        own: dict[str, Any] = {"templates": [dataset.template]} if given.get("templates") == OWN else {}
+        own: dict[str, Any] = {}
         papers = self._kind.paper_settings(family_of(dataset), dataset.name)
         for name, value in given.items():
             if isinstance(value, str) and value == PAPER:
@@ -122,6 +127,8 @@ class MethodMaker:
                         "its paper's."
                     )
                 own[name] = papers[name]
+        if (given | own).get("templates") == OWN:
+            own["templates"] = [dataset.template]
         division = {key: value for key, value in self._division.items() if key != THREADS}
         method = self._make_method(clip=self.clip, class_names=dataset.class_names, context=context, **own, **division)
         method.notes = (*method.notes, *self._departures(dataset, {**given, **own}))

@@ -9,6 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from tpt.files import file_name
+from tpt.results.figures.along import along, along_figure
 from tpt.results.figures.answers import entropy_figure, moved, reliability_figure
 from tpt.results.figures.confusion import confusion_figure, main_confusions
 from tpt.results.figures.heat_map import transfer_figure
@@ -25,11 +26,13 @@ from tpt.results.tables.runs import Run
 
 Drawing = tuple[str, Sequence[Run], Callable[[], Figure]]
 BY_RUN = ("entropy", "confusions", "reliability", "risk")  # kinds of which each run has one
-KINDS = ("accuracy_by", "methods", "transfer", *BY_RUN)  # that names of figures begin with
+KINDS = ("accuracy_by", "methods", "stream", "transfer", *BY_RUN)  # that names of figures begin with
 
 __all__ = [
     "BY_RUN",
     "KINDS",
+    "along",
+    "along_figure",
     "confusion_figure",
     "contact_sheet",
     "curves",
@@ -70,6 +73,9 @@ def _drawings(runs: Sequence[Run], learned_on: Mapping[str, str] | None) -> Iter
     for number, rows in enumerate(tables, 1):
         used = [run for each in rows for run in each.row.runs]
         yield f"methods{f'_{number}' if len(tables) > 1 else ''}", used, partial(methods_figure, rows)
+    for name in dict.fromkeys(name for run in runs for name in run.to_test):
+        if lines := along(rows_of(runs), name):
+            yield f"stream_{file_name(name)}", runs, partial(along_figure, lines, name)
     for matrix in _matrices(runs, learned_on):
         yield f"transfer_{file_name(matrix.title)}", runs, partial(transfer_figure, matrix)
     for row in rows_of(runs):

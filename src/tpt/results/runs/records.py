@@ -25,6 +25,7 @@ RECORD_SCHEMA = pa.schema(
     [
         ("dataset", pa.string()),
         ("index", pa.int64()),  # of the image in its dataset
+        ("position", pa.int64()),  # in the order in which the run takes the images, from 0; null in earlier versions
         ("path", pa.string()),
         ("content", pa.string()),  # digest of the image file's bytes
         ("label", pa.int64()),  # null for pictures without labels
@@ -57,7 +58,7 @@ ALWAYS = ("dataset", "index", "path", "seconds")
 # Columns of shards that keep all logits (K,), of view 0 after and before adaptation; only `read_logits` reads them.
 LOGITS = tuple(f"logits{end}" for end in ENDS)
 # Columns that not all shards have, and are null where they are missing: those of earlier versions have no names.
-ADDED = (*NAMED, *RANKING, "top_name", *LOGITS, "method_seconds")
+ADDED = ("position", *NAMED, *RANKING, "top_name", *LOGITS, "method_seconds")
 # Share of a batch's wall-clock time that the method took, without decoding, views and encoding; only
 # `read_method_seconds` reads it.
 METHOD_SECONDS = pa.field("method_seconds", pa.float64())

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tpt.data.catalog.entries import CATALOG
-from tpt.results.runs.settings import MIXED_ALWAYS, MIXED_NEVER, PAPER, PAPER_TEXT
+from tpt.data.catalog.entries import CATALOG, NATURAL_SHIFT
+from tpt.results.runs.settings import MIXED_ALWAYS, MIXED_NEVER, ORDER, PAPER, PAPER_TEXT
 from tpt.results.tables.published import ALL_VIEWS, printed_row
 from tpt.results.tables.runs import Run
 
@@ -100,8 +100,26 @@ def _settings(run: Run, dataset: str) -> Iterator[Mark]:
         values = value if isinstance(value, tuple) else (value,)
         if run.settings.get(key) not in values:
             yield Mark(f"{key.split('.', 1)[1]}={run.settings.get(key)}, in the paper {values[0]}")
-    if run.adapts:
+    if run.stream:
+        yield from _stream(run, dataset)
+    if run.adapts and not (run.stream and _feature_of_paper(dataset) == "view0"):
         yield from _augmix(run, dataset)
+
+
+def _feature_of_paper(dataset: str) -> str:
+    """What stands for an image in the printed rows of stream methods that choose: the surest on four sets."""
+    return "confident" if dataset in NATURAL_SHIFT and dataset != "imagenet" else "view0"
+
+
+def _stream(run: Run, dataset: str) -> Iterator[Mark]:
+    """What sets a stream method's cell off from the printed one: its views, its templates, the order."""
+    feature, templates = (run.settings.get(f"method.{name}") for name in ("feature", "templates"))
+    if feature not in (None, "paper", wanted := _feature_of_paper(dataset)):
+        yield Mark(f"feature={feature}, in the paper {wanted}", dataset)
+    if templates != "paper":
+        yield Mark(f"templates={templates}, in the paper each dataset's own (method.templates=paper)")
+    if (order := run.settings.get(ORDER)) != "shuffled":
+        yield Mark(f"order={order}, in the paper shuffled")
 
 
 def _text_of(run: Run) -> str | None:
@@ -112,7 +130,7 @@ def _text_of(run: Run) -> str | None:
 
 
 def _quoted(run: Run) -> Iterator[Mark]:
-    if run.method.endswith("+ensemble"):
+    if run.method.endswith("+ensemble") and not run.stream:
         yield Mark(f"templates={run.settings.get('method.templates')}, those of the quoted row are not named")
 
 

@@ -98,6 +98,7 @@ VALUES: Mapping[str, Callable[[Cell], float | None]] = {
     "": lambda c: c.accuracy,
     "std": lambda c: c.std,
     "mean of classes": lambda c: c.class_accuracy if unbalanced(c) else None,
+    "worst": lambda c: c.worst,
     "published": lambda c: c.printed,
     "difference": lambda c: c.difference,
     "gain": lambda c: None if c.gain is None else c.gain.mean,

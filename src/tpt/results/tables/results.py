@@ -55,7 +55,8 @@ def results_from(manifest: dict[str, Any], records: pa.Table, notes: Sequence[st
         measures = measures_of(rows)
         if measures.images:
             values = {**measures.values(), "images": measures.images}
-            values["images_per_second"] *= manifest["sessions"][-1]["processes"]
+            if manifest.get("about_method", {}).get("kind") != "stream":  # whose images one process has
+                values["images_per_second"] *= manifest["sessions"][-1]["processes"]
             gain, complete = measures.gain(), len(rows) == about["to_test"]
             found[name] = {
                 **values,

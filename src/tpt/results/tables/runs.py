@@ -73,6 +73,11 @@ class Run:
         return bool(self.option != ZERO_SHOT)  # a run from before methods said so themselves
 
     @property
+    def stream(self) -> bool:
+        """Whether the method learns from one image for the next, so that answers depend on the order."""
+        return bool((self.results.get("about_method") or {}).get("kind") == "stream")
+
+    @property
     def option(self) -> str:
         """Which option of `method` it was started with."""
         return str(self.results["choices"].get("method"))

@@ -160,7 +160,8 @@ def _ordered(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _in_groups(values: np.ndarray, group: np.ndarray, w: np.ndarray) -> np.ndarray:
     """Each value's weighted mean over its group."""
     weight = np.bincount(group, w)
-    return (np.bincount(group, w * values) / np.maximum(weight, SMALLEST))[group]
+    found: np.ndarray = (np.bincount(group, w * values) / np.maximum(weight, SMALLEST))[group]
+    return found
 
 
 def _of_groups(inside: np.ndarray, outside: np.ndarray, value: Callable[[np.ndarray, np.ndarray], float]) -> Score:

@@ -66,7 +66,7 @@ def trust_of(run: Run, dataset: str, logits: pa.Table | None = None, resamples: 
         name: scores.paired_difference(before[name], after[name], sizes(name), resamples)
         for name in (after if run.adapts else ())
     }
-    return Trust(*values, changes)
+    return Trust(values[0], values[1], changes)
 
 
 def _scores(run: Run, dataset: str, strangers: pa.Table, logits: pa.Table | None, end: str) -> dict[str, Score]:
