@@ -12,6 +12,9 @@ from tpt.engine.printing import forgiving_streams, say
 LINE = "Loading PyTorch and the other libraries"
 QUIET = ("--help", "-h", "--cfg", "-c")  # what is asked for is printed and nothing else
 
+# Lightning takes them for the work of a launcher, which gives the number of processes as well.
+RANKS = ("LOCAL_RANK", "RANK", "GROUP_RANK", "NODE_RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE")
+
 
 def test_time() -> None:
     """`tpt-test`."""
@@ -33,15 +36,28 @@ def demo() -> None:
     _open("demo")
 
 
+def forget_stray_ranks() -> None:
+    """Leaves out what a platform or a notebook says of this process's place among others where there are none."""
+    if os.environ.get("WORLD_SIZE", "1") in ("", "1"):
+        for name in RANKS:
+            os.environ.pop(name, None)
+
+
 def _open(name: str) -> None:
     """Loads a program and calls it; the processes that a run starts for itself say nothing."""
     forgiving_streams()
+    if sys.argv[1:] in (["--version"], ["-V"]):
+        from tpt.results.runs.version import __version__  # noqa: PLC0415 -- the package around it takes time to load
+
+        say(f"tpt {__version__}")
+        return
+    forget_stray_ranks()
     # Warnings of its C++ parts, a page each, on what the run says in a sentence; read when torch is loaded.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     with stop.leaving():
         if os.environ.get("LOCAL_RANK", "0") != "0":
             stop.leave_with_parent()
-        elif not {*QUIET} & {*sys.argv[1:]}:
+        elif name != "predict" and not {*QUIET} & {*sys.argv[1:]}:  # which says so when it has looked at its words
             say(LINE, error=True)
         program = import_module(f"tpt.cli.programs.{name}")
     program.main()

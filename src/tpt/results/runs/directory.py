@@ -16,6 +16,7 @@ from tpt.data.dataset import ImageDataset
 from tpt.errors import BadImageError, DataError, UserError
 from tpt.files import content_digest
 from tpt.results.runs.claim import ANOTHER, ClaimedDirectory
+from tpt.results.runs.follow import EARLIER, follow
 from tpt.results.runs.manifest import FREE, NAME
 from tpt.results.runs.records import RECORD_SCHEMA, DamagedShardError, in_order, read_shard, shard_files
 from tpt.results.runs.training import TRAINING
@@ -35,10 +36,13 @@ class RunDirectory(ClaimedDirectory):
     free = FREE
     strangers = (TRAINING,)
     files = ("results.json",)
-    folders = ("records", DAMAGED)
+    folders = ("records", DAMAGED, EARLIER)
 
-    def __init__(self, folder: Path, resume: bool = False, first: bool = True, another: str = ANOTHER) -> None:
+    def __init__(
+        self, folder: Path, resume: bool = False, first: bool = True, another: str = ANOTHER, follows: bool = False
+    ) -> None:
         super().__init__(folder, resume, first, another)
+        self.follows = follows  # continues with the images that there are now
         self.records = RECORD_SCHEMA.empty_table()  # of earlier sessions
 
     def holds_a_run(self) -> bool:
@@ -65,11 +69,14 @@ class RunDirectory(ClaimedDirectory):
         """
         if self.first:
             self.take()
+            if self.follows:
+                follow(self.folder, datasets)
             sessions = self.earlier_sessions(manifest, session)
         self.records = self._read() if self.resume else self.records
         done = self._done(datasets)
         if self.first:
-            self._refuse_changed_images(datasets)
+            if not self.follows:
+                self._refuse_changed_images(datasets)
             self.write(manifest, sessions, session)
         return done
 
