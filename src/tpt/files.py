@@ -129,7 +129,7 @@ def bundled(path: str | Path) -> Path:
 
 
 def at_home(path: str | Path) -> Path:
-    """The path with the user's home directory for `~`; without one, as in containers, with a temporary folder of theirs."""
+    """The path with the home directory for `~`; for users without one, as in containers, with a temporary folder."""
     try:
         return Path(path).expanduser()
     except RuntimeError:

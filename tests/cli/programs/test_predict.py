@@ -323,9 +323,7 @@ def test_a_stopped_process_goes_on_where_it_was(image_tree: Path, tmp_path: Path
     assert "Traceback" not in said and done_before > 0
     if process.returncode != 0:  # else it was quicker than the signal
         assert process.returncode == 130
-        stopped = re.search(
-            r"^Stopped after (\d+) of 12\. Run the same command again to continue\.$", said, re.MULTILINE
-        )
+        stopped = re.search(r"(?m)^Stopped after (\d+) of 12\. Run the same command again to continue\.$", said)
         assert stopped is not None and len(rows_of(tmp_path / "a.csv")) == int(stopped[1]) > 0
     run("pictures", "--classes", CLASSES, "--out", "a.csv")
     run("pictures", "--classes", CLASSES, "--out", "b.csv")

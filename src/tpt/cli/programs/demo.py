@@ -54,9 +54,9 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serves the page until Ctrl-C; one sentence and exit code 1 on a user's mistake."""
     args = parser().parse_args(arguments)
-    with told(), suppress(KeyboardInterrupt), tempfile.TemporaryDirectory(prefix="tpt-demo-") as folder:
-        with own_options(args.config_dir):
-            serve(args, Path(folder))  # the pictures of the folder are gone when the server is
+    temporary = tempfile.TemporaryDirectory(prefix="tpt-demo-")  # its pictures are gone when the server is
+    with told(), suppress(KeyboardInterrupt), temporary as folder, own_options(args.config_dir):
+        serve(args, Path(folder))
 
 
 def serve(args: argparse.Namespace, folder: Path) -> None:

@@ -6,9 +6,11 @@ import os
 import sys
 from importlib import import_module
 
+from tpt.cli.places import config_dir
 from tpt.engine import stop
 from tpt.engine.printing import forgiving_streams, say
 
+HYDRAS = ("test_time", "train_coop")  # programs whose command line is Hydra's
 LINE = "Loading PyTorch and the other libraries"
 QUIET = ("--help", "-h", "--cfg", "-c")  # what is asked for is printed and nothing else
 
@@ -43,6 +45,13 @@ def forget_stray_ranks() -> None:
             os.environ.pop(name, None)
 
 
+def _complete(name: str) -> None:
+    """Hydra's completion of the words of a command line, which needs the configuration alone."""
+    import hydra  # noqa: PLC0415 -- takes time to load
+
+    hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=name)(lambda _: None)()
+
+
 def _open(name: str) -> None:
     """Loads a program and calls it; the processes that a run starts for itself say nothing."""
     forgiving_streams()
@@ -50,6 +59,9 @@ def _open(name: str) -> None:
         from tpt.results.runs.version import __version__  # noqa: PLC0415 -- the package around it takes time to load
 
         say(f"tpt {__version__}")
+        return
+    if name in HYDRAS and {"-sc", "--shell-completion"} & {*sys.argv[1:]}:
+        _complete(name)
         return
     forget_stray_ranks()
     # Warnings of its C++ parts, a page each, on what the run says in a sentence; read when torch is loaded.

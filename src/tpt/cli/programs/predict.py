@@ -234,7 +234,7 @@ def _run(args: argparse.Namespace, folder: Path, settings: Sequence[str]) -> Non
         from tpt.cli.programs import test_time  # noqa: PLC0415 -- see above
 
     def run(cfg: DictConfig) -> None:
-        with open(os.devnull, "w") if args.quiet else nullcontext(sys.stderr) as aside, redirect_stdout(aside):
+        with Path(os.devnull).open("w") if args.quiet else nullcontext(sys.stderr) as aside, redirect_stdout(aside):
             try:
                 test_time.run(cfg, another="begin anew with --anew, or choose another --out", follow=True)
             except stop.StopRun as end:
@@ -278,7 +278,8 @@ def _finish(args: argparse.Namespace, folder: Path) -> None:
 
     def watched() -> Iterator[Prediction]:
         nonlocal count
-        for count, prediction in enumerate(stored_predictions(folder), start=1):
+        for prediction in stored_predictions(folder):
+            count += 1
             first.extend([prediction] if len(first) < SHOWN else [])
             failed.extend([prediction] if prediction.problem is not None else [])
             yield prediction

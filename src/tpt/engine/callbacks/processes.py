@@ -28,7 +28,7 @@ STANDS_STILL_S = 10.0  # seconds after which it is reported
 
 
 def refuse_copies(trainer: Trainer) -> None:
-    """Raises a UserError for a strategy that copies its processes from this one, as ddp_spawn does: a run has no copy."""
+    """Raises a UserError for a strategy that copies its processes from this one, as ddp_spawn does."""
     if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
         raise UserError(
             "Expected a strategy that starts its processes with the run's command, got one that spawns or forks them; "
