@@ -67,7 +67,7 @@ def predict(
     Raises:
         UserError: there is no such file, option or setting, or the class names cannot be told apart.
     """
-    given: list[Any] = [images] if is_one(images) else list(images)
+    given: list[Any] = [images] if is_one(images) else list(images)  # type: ignore[arg-type] # one is no sequence
     own = backbone if isinstance(backbone, CLIP) else None
     groups = [("method", method), *([("backbone", backbone)] if isinstance(backbone, str) else [])]
     values: list[tuple[str, Any]] = [("views.num_views", num_views), ("seed", seed)]
