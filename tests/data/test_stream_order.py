@@ -1,6 +1,7 @@
 """Orders of a stream."""
 
 import random
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,7 @@ LABELS = [k % 10 for k in range(200)]
 def changes(order: list[int]) -> int:
     """How often the next image is of another class."""
     classes = [LABELS[image] for image in order]
-    return sum(one != other for one, other in zip(classes, classes[1:], strict=False))
+    return sum(one != other for one, other in pairwise(classes))
 
 
 @given(

@@ -15,6 +15,7 @@ from tpt.results.tables.report import Cell
 from tpt.results.tables.rows import rows_of as table_rows
 
 ABOUT: dict[str, Any] = {"tunes": False, "selects": True, "kind": "stream"}
+LIMIT = {"data.limit": 100}
 ACCURACIES = (60, 70, 65)
 
 
@@ -23,17 +24,19 @@ def stream(folder: Path, accuracy: float, seed: int = 1, dataset: str = "a", met
     places = np.random.default_rng(seed).permutation(100).tolist()
     made = rows_of(dataset, share(50, 100), share(accuracy, 100))
     rows = {dataset: [{**row, "position": place} for row, place in zip(made, places, strict=True)]}
-    settings = {"data.order": "shuffled", "data.order_seed": seed, "data.limit": 100, "method._target_": "tpt.TDA"}
-    settings |= {"method.feature": "view0", "data.order_concentration": 0.1} | given.pop("settings", {})
+    settings: dict[str, Any] = {"data.order": "shuffled", "data.order_seed": seed, "method._target_": "tpt.TDA"}
+    settings |= LIMIT | {"method.feature": "view0", "data.order_concentration": 0.1} | given.pop("settings", {})
     return make_run(folder, rows, method, option="tda", settings=settings, about_method=ABOUT, **given)
 
 
 def sweep(folder: Path) -> Path:
     """One row of three orders between two rows of episodic methods."""
-    make_run(folder / "0", {"a": rows_of("a", share(50, 100), share(50, 100))}, "clip", option="zero_shot")
+    make_run(
+        folder / "0", {"a": rows_of("a", share(50, 100), share(50, 100))}, "clip", option="zero_shot", settings=LIMIT
+    )
     for seed, accuracy in enumerate(ACCURACIES, 1):
         stream(folder / str(seed), accuracy, seed)
-    make_run(folder / "9", {"a": rows_of("a", share(50, 100), share(55, 100))}, "tpt")
+    make_run(folder / "9", {"a": rows_of("a", share(50, 100), share(55, 100))}, "tpt", settings=LIMIT)
     return folder
 
 

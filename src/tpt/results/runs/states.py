@@ -13,7 +13,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from tpt.errors import UserError
-from tpt.files import content_digest, file_name, read_bytes, write_bytes
+from tpt.files import content_digest, file_name, open_plain, write_bytes
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,8 @@ def read_state(path: Path) -> bytes:
         UserError: it is not what was written.
         OSError: it cannot be read.
     """
-    content = read_bytes(path, MOST_STATE_BYTES)
+    with open_plain(path, MOST_STATE_BYTES) as file:
+        content = file.read()
     if content_digest(content) != path.stem.rsplit("-", 1)[-1]:
         raise UserError(f"Expected the state that was written to {path}, but its checksum differs.")
     return content
