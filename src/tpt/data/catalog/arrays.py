@@ -14,6 +14,7 @@ from tpt.data.catalog.entries import Entry
 from tpt.data.store import is_file, read_file
 from tpt.errors import BadImageError, DataError, UserError
 
+_Found = TypeVar("_Found")
 _SIZE = 32
 _SEVERITIES = 5  # one after the other in each file of the corrupted forms
 # In label order, as the pickled `batches.meta` and `meta` have them; the corrupted forms bring no names.
@@ -29,7 +30,6 @@ _NAMES = {
         "tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm"
     ),
 }
-_T = TypeVar("_T")
 _BATCHES: dict[str, dict[str, tuple[str, ...]]] = {
     "cifar10": {"test": ("test_batch",), "train": tuple(f"data_batch_{n}" for n in range(1, 6))},
     "cifar100": {"test": ("test",), "train": ("train",)},
@@ -106,8 +106,9 @@ def read_arrays(entry: Entry, places: Sequence[Path], split: str) -> tuple[list[
 
 def _pictures(file: Path) -> np.ndarray:
     """(N, 32, 32, 3) bytes; of a `.npy` file, left on disk."""
+    found: np.ndarray
     if file.suffix == ".npy":
-        found: np.ndarray = _read(file, lambda: np.load(file, mmap_mode="r", allow_pickle=False))
+        found = _read(file, lambda: np.load(file, mmap_mode="r", allow_pickle=False))
     else:
         flat = _read(file, lambda: np.asarray(_batch(file)["data"]))
         found = _read(file, lambda: flat.reshape(-1, 3, _SIZE, _SIZE).transpose(0, 2, 3, 1))
@@ -120,10 +121,11 @@ def _labels(file: Path) -> list[int]:
     if file.suffix == ".npy":
         return _read(file, lambda: [int(label) for label in np.load(file, allow_pickle=False).tolist()])
     batch = _read(file, lambda: _batch(file))
-    return _read(file, lambda: [int(k) for k in batch["fine_labels" if "fine_labels" in batch else "labels"]])
+    key = "fine_labels" if "fine_labels" in batch else "labels"
+    return _read(file, lambda: [int(k) for k in batch[key]])
 
 
-def _read(file: Path, read: Callable[[], _T]) -> _T:
+def _read(file: Path, read: Callable[[], _Found]) -> _Found:
     try:
         return read()
     except Exception as error:  # of many kinds, from damaged bytes

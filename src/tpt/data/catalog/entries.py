@@ -238,13 +238,16 @@ _OF_DOMAINS: dict[str, tuple[str, int, str, tuple[str, ...], tuple[str, ...], di
 
 def _domains(key: str) -> tuple[Entry, ...]:
     title, classes, source, folders, within, images = _OF_DOMAINS[key]
-    return tuple(
+    found = tuple(
         Entry(
             f"{key}_{part.lower().replace(' ', '_')}", f"{title}, {part}", folders, "domains", count, classes, source,
-            within, part=part, split=f"{part}_test.txt" if key == "domainnet" else "", class_in="folder" if key == "domainnet" else "",
+            within, part=part,
         )
         for part, count in images.items()
     )  # fmt: skip
+    if key != "domainnet":
+        return found
+    return tuple(replace(entry, split=f"{entry.part}_test.txt", class_in="folder") for entry in found)
 
 
 DOMAINS: dict[str, tuple[Entry, ...]] = {key: _domains(key) for key in _OF_DOMAINS}
