@@ -232,6 +232,7 @@ def test_methods_side_by_side(tmp_path: Path) -> None:
     assert [name.split(",")[0] for name in names] == [each.row.label for each in found]
     assert all(f"ECE {each.ece:.1f} %" in name for each, name in zip(found, names, strict=True))
     assert "methods" in dict(figures_of(load_runs([tmp_path])))
+    assert "gain over zero-shot (points)\non a" in texts(figure)
     assert [each.ece for each in found] == [cells["a"].ece for _, cells in table.rows]  # one definition
     with pytest.raises(UserError, match="at least two methods"):
         methods_figure(found[:1])

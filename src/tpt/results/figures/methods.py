@@ -35,6 +35,7 @@ class Compared:
         ece: calibration error in %, as in the table.
         unfinished: whether images are missing.
         confidence, right: of the answers to all images together.
+        where: which datasets these are.
     """
 
     row: Row
@@ -45,6 +46,7 @@ class Compared:
     unfinished: bool
     confidence: np.ndarray
     right: np.ndarray
+    where: str
 
     @property
     def bins(self) -> list[Bin]:
@@ -56,6 +58,9 @@ def compared(table: Table) -> list[Compared]:
     """The rows of a table that have answers to labelled images, on the datasets that all of them have."""
     rows = [(row, cells) for row, cells in table.rows if any(cell.accuracy is not None for cell in cells.values())]
     shared = [name for name in table.datasets if all(cells[name].accuracy is not None for _, cells in rows)]
+    tested = sum(any(row.having(name) for row, _ in rows) for name in table.datasets)
+    where = f"mean of {len(shared)}{f' of {tested}' if tested > len(shared) else ''} datasets"
+    where = f"on {shared[0]}" if len(shared) == 1 else where
     found = []
     for row, cells in rows if shared else ():
         mean = cells[shared[0]] if len(shared) == 1 else average_cell(row, "", shared, cells)
@@ -67,7 +72,7 @@ def compared(table: Table) -> list[Compared]:
         whole = len(known) == len(own)
         seconds = float(np.mean(known)) if whole else mean.seconds
         unfinished = any(mark.why == UNFINISHED for mark in mean.marks)
-        found.append(Compared(row, mean.gain, seconds, not whole, mean.ece, unfinished, confidence, right))
+        found.append(Compared(row, mean.gain, seconds, not whole, mean.ece, unfinished, confidence, right, where))
     return found
 
 
@@ -100,7 +105,7 @@ def methods_figure(rows: Sequence[Compared]) -> Figure:
     left.set(
         xscale="log",
         xlabel="seconds an image, " + ("with encoding if no cache had it" if with_encoding else "of the method alone"),
-        ylabel="gain over zero-shot (points)",
+        ylabel=f"gain over zero-shot (points)\n{short(rows[0].where)}",
     )
     seconds = [each.seconds for each in rows if each.seconds]
     left.xaxis.set_major_locator(FixedLocator(_ticks(min(seconds, default=1.0), max(seconds, default=1.0))))
