@@ -8,8 +8,8 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import torch
-from PIL import Image
-from tqdm import tqdm
+from rich.console import Console
+from rich.progress import track
 
 from tpt.cli.compose import Parts, compose
 from tpt.cli.given import as_file, as_image, is_one
@@ -21,11 +21,11 @@ from tpt.engine.tasks import AdaptationTask
 from tpt.engine.tasks.outcome import cut
 from tpt.results.predictions.prediction import Prediction, Predictions, prediction_of
 
-Picture = str | Path | Image.Image | Any  # an array or a tensor
+Picture = Any  # a path as text or as Path, a PIL image, an array, a tensor
 
 
 def predict(
-    images: Picture | Sequence[Picture],
+    images: Picture,
     class_names: str | Path | Sequence[str],
     *,
     method: str = "tpt",
@@ -80,7 +80,8 @@ def predict(
     parts.make_method.check([(dataset, getattr(parts.views, "num_views", None))])
     found = _stream(parts, dataset, batch_size, top)
     hidden = not progress or len(dataset) <= batch_size
-    return Predictions(list(tqdm(found, "Pictures", len(dataset), disable=hidden, unit=" pictures")))
+    shown = track(found, "Pictures", len(dataset), console=Console(stderr=True), disable=hidden)
+    return Predictions(list(shown))
 
 
 def dataset_of(images: Sequence[Picture], class_names: list[str]) -> ImageDataset | None:
@@ -92,7 +93,7 @@ def dataset_of(images: Sequence[Picture], class_names: list[str]) -> ImageDatase
     store, samples = GivenPictures(), []
     for number, image in enumerate(images, start=1):
         if isinstance(image, str | PurePath):
-            found = find_pictures([image])
+            found = find_pictures([str(image)])
             paths = [store.add(path, partial(found.store.read, path)) for path in found.paths]
         else:
             paths = [store.add(f"image {number}", partial(as_file, as_image(image, number)))]

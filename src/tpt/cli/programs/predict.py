@@ -308,7 +308,7 @@ def _write(predictions: Iterable[Prediction], args: argparse.Namespace, folder: 
     with writing(args.out) as partial:
         shutil.copyfile(made, partial)
     made.unlink()
-    return args.out
+    return Path(args.out)
 
 
 if __name__ == "__main__":
