@@ -8,7 +8,6 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import torch
-from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
@@ -22,11 +21,11 @@ from tpt.engine.tasks import AdaptationTask
 from tpt.engine.tasks.outcome import cut
 from tpt.results.predictions.prediction import Prediction, Predictions, prediction_of
 
-Picture = str | Path | Image.Image | Any  # an array or a tensor
+Picture = Any  # a path as text or as Path, a PIL image, an array, a tensor
 
 
 def predict(
-    images: Picture | Sequence[Picture],
+    images: Picture,
     class_names: str | Path | Sequence[str],
     *,
     method: str = "tpt",
@@ -82,7 +81,8 @@ def predict(
     parts.make_method.check([(dataset, getattr(parts.views, "num_views", None))])
     found = _stream(parts, dataset, batch_size, top)
     hidden = not progress or len(dataset) <= batch_size
-    return Predictions(list(track(found, "Pictures", len(dataset), disable=hidden, console=Console(stderr=True))))
+    shown = track(found, "Pictures", len(dataset), console=Console(stderr=True), disable=hidden)
+    return Predictions(list(shown))
 
 
 def dataset_of(images: Sequence[Picture], class_names: list[str]) -> ImageDataset | None:

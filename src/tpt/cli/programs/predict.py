@@ -310,8 +310,7 @@ def _write(predictions: Iterable[Prediction], args: argparse.Namespace, folder: 
     with writing(args.out) as partial:
         shutil.copyfile(made, partial)
     made.unlink()
-    out: Path = args.out
-    return out
+    return Path(args.out)
 
 
 if __name__ == "__main__":

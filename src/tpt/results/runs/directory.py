@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +18,7 @@ from tpt.errors import BadImageError, DataError, UserError
 from tpt.files import content_digest
 from tpt.results.runs.claim import ANOTHER, ClaimedDirectory
 from tpt.results.runs.follow import EARLIER, follow
-from tpt.results.runs.manifest import FREE, NAME
+from tpt.results.runs.manifest import FREE, NAME, read_manifest
 from tpt.results.runs.records import RECORD_SCHEMA, DamagedShardError, in_order, read_shard, shard_files
 from tpt.results.runs.states import STATES, latest_state
 from tpt.results.runs.training import TRAINING
@@ -76,8 +77,10 @@ class RunDirectory(ClaimedDirectory):
         """
         if self.first:
             self.take()
-            if self.follows:
-                follow(self.folder, datasets)
+            if self.follows and os.path.lexists(self.folder / NAME):
+                old = read_manifest(self.folder)
+                self.refuse_different({**old, "datasets": manifest["datasets"]}, manifest)
+                follow(self.folder, old, datasets)
             sessions = self.earlier_sessions(manifest, session)
         self.records = self._read() if self.resume else self.records
         if streams:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,34 +17,29 @@ import pyarrow as pa
 from tpt.data.dataset import ImageDataset
 from tpt.errors import BadImageError
 from tpt.files import content_digest, write_json
-from tpt.results.runs.manifest import NAME, about_datasets, read_manifest
+from tpt.results.runs.manifest import NAME, about_datasets
 from tpt.results.runs.records import DamagedShardError, read_whole_shard, shard_files, write_shard
 
 EARLIER = "earlier"  # the records while they are given other places
 log = logging.getLogger(__name__)
 
 
-def follow(folder: Path, datasets: Sequence[ImageDataset]) -> None:
+def follow(folder: Path, manifest: Mapping[str, Any], datasets: Sequence[ImageDataset]) -> None:
     """Leaves the records of images that are still there, at the places of these, so that the others are tested.
 
     Images without an answer, and images whose files have changed, are tested again.
 
     Args:
         folder: of the run, which nothing else writes to.
+        manifest: of the run.
         datasets: to be tested now.
-
-    Raises:
-        UserError: the manifest of the run is damaged.
     """
     earlier, records = folder / EARLIER, folder / "records"
-    if not os.path.lexists(folder / NAME):
-        return
     tables = [(shard, table) for shard in shard_files(folder) if (table := _whole(shard)) is not None]
     if not earlier.is_dir():
-        if all(len(_kept(table, datasets)) == len(table) for _, table in tables) and _same(folder, datasets):
+        if all(len(_kept(table, datasets)) == len(table) for _, table in tables) and _same(manifest, datasets):
             return
         records.replace(earlier)
-    manifest = read_manifest(folder)
     write_json({**manifest, "datasets": about_datasets(datasets)}, folder / NAME)
     kept = 0
     for shard in sorted(earlier.glob("*.parquet")):
@@ -66,10 +60,9 @@ def _whole(shard: Path) -> pa.Table | None:
         return None
 
 
-def _same(folder: Path, datasets: Sequence[ImageDataset]) -> bool:
+def _same(manifest: Mapping[str, Any], datasets: Sequence[ImageDataset]) -> bool:
     """Whether the run was to test these images."""
-    before = read_manifest(folder)["datasets"]
-    return {name: about.get("fingerprint") for name, about in before.items()} == {
+    return {name: about.get("fingerprint") for name, about in manifest["datasets"].items()} == {
         dataset.name: dataset.fingerprint() for dataset in datasets
     }
 
