@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.conftest import noise_image
-from tpt.data.catalog import CATALOG
+from tpt.data.catalog import PAPER
 from tpt.data.catalog.names import imagenet_classes
 
 
@@ -105,7 +105,7 @@ def write(path: Path, number: int = 0) -> None:
     path.write_bytes(PICTURES[number % len(PICTURES)])
 
 
-def paper_tree(root: Path, layout: int = 0, keys: Collection[str] = CATALOG) -> Path:
+def paper_tree(root: Path, layout: int = 0, keys: Collection[str] = PAPER) -> Path:
     """Datasets below `root`; layout 0 is the one of TPT's code, 1 that of CoOp's DATASETS.md."""
     for key in keys:
         if key in FOLDERS:

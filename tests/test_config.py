@@ -13,8 +13,10 @@ from tests.conftest import ROOT, compose_config
 from tests.experiments import EXPERIMENTS, SHORTENING, script_of
 from tests.own_data import save_huggingface, write_shard
 from tests.paper_tree import paper_tree
+from tests.shift_tree import shift_tree
 from tpt.data import image_folder
-from tpt.data.catalog import CATALOG
+from tpt.data.catalog import CORRUPTED, DOMAINS, PAPER
+from tpt.data.catalog.entries import CORRUPTIONS
 from tpt.engine.tasks import MethodMaker
 
 CONF = ROOT / "conf"
@@ -27,7 +29,8 @@ NEEDS = {  # what a user must say
     "data=huggingface": ["data.path={saved}"],
     "data=webdataset": ["data.shards={shard}"],
     "data=catalog": ["data.root={paper}", "data.keys=[dtd,eurosat]"],
-    **{f"data={name}": ["data.root={paper}"] for name in [*CATALOG, "natural_shift", "cross_dataset"]},
+    **{f"data={name}": ["data.root={paper}"] for name in [*PAPER, "natural_shift", "cross_dataset"]},
+    **{f"data={name}": ["data.root={shifts}"] for name in [*CORRUPTED, *DOMAINS, "cifar10", "cifar100"]},
     "backbone=open_clip": ["backbone.name=ViT-B-32-quickgelu", "backbone.pretrained=openai"],
     "backbone=file": ["backbone.pretrained={weights}"],
     "method=rlcf": ["backbone@method.reward=emoji_mini"],  # the paper's is fetched
@@ -45,6 +48,11 @@ def paper(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return paper_tree(tmp_path_factory.mktemp("paper"))
 
 
+@pytest.fixture(scope="module")
+def shifts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shift_tree(tmp_path_factory.mktemp("shifts"), corruptions=CORRUPTIONS, severities=(5,))
+
+
 def compose(*overrides: str, tmp_path: Path) -> DictConfig:
     return compose_config("test_time", *overrides, tmp_path=tmp_path)
 
@@ -57,10 +65,10 @@ def test_every_group_and_option_is_counted() -> None:
 
 
 @pytest.mark.parametrize("option", [o for o in OPTIONS if o.split("=")[0] not in TRAIN_GROUPS and o not in TRAINING])
-def test_option(option: str, tmp_path: Path, image_tree: Path, paper: Path, noise_file: Any) -> None:
+def test_option(option: str, tmp_path: Path, image_tree: Path, paper: Path, shifts: Path, noise_file: Any) -> None:
     table = image_tree / "test.csv"
     table.write_text("path,label\ncat/0.png,cat\n")
-    fill = {"table": table, "tree": image_tree, "weights": noise_file(), "paper": paper}
+    fill = {"table": table, "tree": image_tree, "weights": noise_file(), "paper": paper, "shifts": shifts}
     if option == "data=huggingface":
         fill["saved"] = save_huggingface(tmp_path / "saved")
     if option == "data=webdataset":

@@ -18,8 +18,6 @@ def main() -> None:
     width = max(map(len, PROGRAMS))
     for name, (_, what) in PROGRAMS.items():
         print(f"    {name:{width}}  {what}")
-    print("\nAlso tpt-views, the views of one image, and tpt-words, the words")
-    print("nearest to a learned context.")
 
 
 if __name__ == "__main__":

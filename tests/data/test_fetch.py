@@ -26,7 +26,7 @@ from tests.paper_tree import SPLITS, paper_tree
 from tpt.cli.programs.data import main
 from tpt.data import fetch as fetch_module
 from tpt.data import read_entry
-from tpt.data.catalog import CATALOG
+from tpt.data.catalog import PAPER
 from tpt.data.fetch import FREE, _archive, by_hand, fetch
 from tpt.errors import DataError
 
@@ -311,7 +311,7 @@ def test_the_command(
 def test_every_dataset_is_free_or_has_its_command(tmp_path: Path) -> None:
     """Both put it, and its split, where the catalogue looks."""
     assert {*FREE} == {*PUBLISHED}
-    for key, entry in CATALOG.items():
+    for key, entry in PAPER.items():
         assert key not in FREE or FREE[key][0] in entry.folders
         assert key in FREE or by_hand(key, tmp_path)
         split = [command for command in by_hand(key, tmp_path) if "split_zhou" in command]

@@ -258,7 +258,8 @@ def test_any_text_that_images_share(name: str) -> None:
     features = torch.nn.functional.normalize(torch.randn(5, 3, clip.embed_dim, generator=generator), dim=-1)
     learned = tpt.random_context(clip, 4, seed=3)
     more = {"stream_length": 5} if name == "onzeta" else {}
-    for text in ({"context": learned}, {"templates": "imagenet_7"}, {"ctx_init": "a drawing of a"}):
+    described = {"descriptions": {name: [f"{name} is a thing.", "A thing."] for name in NAMES}}
+    for text in ({"context": learned}, {"templates": "imagenet_7"}, {"ctx_init": "a drawing of a"}, described):
         out = KINDS[name](clip, NAMES, **text, **more)(features)
         close(out.initial_logits, tpt.ZeroShot(clip, NAMES, **text)(features).logits, 1e-5)
     base = tpt.context_from_words(clip, "a photo of a")

@@ -20,6 +20,7 @@ from tpt.cli.options import choose, own_folders, values_of
 from tpt.cli.places import config_dir
 from tpt.cli.quoting import searched
 from tpt.clip.model import CLIP
+from tpt.data import ImageDataset
 from tpt.engine.tasks import MethodMaker
 from tpt.errors import UserError
 from tpt.methods import Method
@@ -66,6 +67,10 @@ class Parts:
             return Parts(clip, views, MethodMaker(clip, instantiate(cfg.context), instantiate(cfg.method)))
         except InstantiationException as error:
             raise UserError(_first_line(error.__cause__ or error)) from error
+
+    def maker_of(self, dataset: ImageDataset) -> Any:
+        """What makes the views of a dataset's images."""
+        return self.views[dataset.augmix] if isinstance(self.views, Mapping) else self.views
 
     def on_one_view(self) -> Parts:
         """The same with view 0 alone if the method uses no other view, so that no other is made."""
@@ -130,8 +135,34 @@ def _overridden(cfg: DictConfig, given: Sequence[str], overrides: Sequence[str])
 
 def looks_at_one_view(method: str) -> bool:
     """Whether an option of `conf/method` uses view 0 alone, so that other views would be wasted."""
+    made = _made_by(method)
+    return made is not None and not made.selects
+
+
+def learns_along_stream(method: str) -> bool:
+    """Whether an option of `conf/method` learns from one image for the next."""
+    made = _made_by(method)
+    return made is not None and made.kind == "stream"
+
+
+def _made_by(method: str) -> type[Method] | None:
+    """The class of an option of `conf/method`; None if a function makes it."""
     made = get_object(values_of("method", method)["_target_"])
-    return isinstance(made, type) and issubclass(made, Method) and not made.selects
+    return made if isinstance(made, type) and issubclass(made, Method) else None
+
+
+def refuse_stream(method: str, program: str) -> None:
+    """Raises a UserError for an option of `conf/method` that learns along the stream.
+
+    Args:
+        method: the option.
+        program: what answers each picture alone.
+    """
+    if learns_along_stream(method):
+        raise UserError(
+            f"Expected a method that looks at each picture alone, got {method}, which learns from others before, so "
+            f"that answers of {program} would depend on the order; test it with tpt-test, or call its class in Python."
+        )
 
 
 def _has(cfg: DictConfig, key: str) -> bool:

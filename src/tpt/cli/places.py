@@ -14,7 +14,10 @@ PROGRAMS = {
     "tpt-train": ("tpt.cli.programs.train_coop", "few-shot training of a context, CoOp and CoCoOp; train_coop.py"),
     "tpt-predict": ("tpt.cli.programs.predict", "answers for your own pictures, without labels, as a table"),
     "tpt-demo": ("tpt.cli.programs.demo", "a page to look at: one picture, its views, the answers before and after"),
+    "tpt-attack": ("tpt.cli.programs.attack", "writes attacked copies of a dataset, for tests of robustness"),
     "tpt-report": ("tpt.cli.programs.report", "tables and figures of runs, beside the published numbers"),
+    "tpt-views": ("tpt.cli.programs.views", "the views of one image of a run, the selected ones framed"),
+    "tpt-words": ("tpt.cli.programs.words", "the words nearest to a learned context"),
     "tpt-data": ("tpt.cli.programs.data", "checks and downloads the paper's datasets"),
     "tpt-cache": ("tpt.cli.programs.cache", "shows and clears the feature cache"),
 }

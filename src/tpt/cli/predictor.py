@@ -8,10 +8,11 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import torch
+from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from tpt.cli.compose import Parts, compose
+from tpt.cli.compose import Parts, compose, refuse_stream
 from tpt.cli.given import as_file, as_image, is_one
 from tpt.cli.options import own_options
 from tpt.clip.model import CLIP
@@ -21,11 +22,11 @@ from tpt.engine.tasks import AdaptationTask
 from tpt.engine.tasks.outcome import cut
 from tpt.results.predictions.prediction import Prediction, Predictions, prediction_of
 
-Picture = Any  # a path as text or as Path, a PIL image, an array, a tensor
+Picture = str | Path | Image.Image | Any  # an array or a tensor
 
 
 def predict(
-    images: Picture,
+    images: Picture | Sequence[Picture],
     class_names: str | Path | Sequence[str],
     *,
     method: str = "tpt",
@@ -66,7 +67,7 @@ def predict(
     Raises:
         UserError: there is no such file, option or setting, or the class names cannot be told apart.
     """
-    given = [images] if is_one(images) else list(images)
+    given: list[Any] = [images] if is_one(images) else list(images)  # type: ignore[arg-type] # one is no sequence
     own = backbone if isinstance(backbone, CLIP) else None
     groups = [("method", method), *([("backbone", backbone)] if isinstance(backbone, str) else [])]
     values: list[tuple[str, Any]] = [("views.num_views", num_views), ("seed", seed)]
@@ -76,12 +77,12 @@ def predict(
     if dataset is None:
         return Predictions([])
     with own_options(config_dir):
+        refuse_stream(method, "predict")
         parts = Parts.of(compose(groups, values, settings), own, device).on_one_view()
     parts.make_method.check([(dataset, getattr(parts.views, "num_views", None))])
     found = _stream(parts, dataset, batch_size, top)
     hidden = not progress or len(dataset) <= batch_size
-    shown = track(found, "Pictures", len(dataset), console=Console(stderr=True), disable=hidden)
-    return Predictions(list(shown))
+    return Predictions(list(track(found, "Pictures", len(dataset), disable=hidden, console=Console(stderr=True))))
 
 
 def dataset_of(images: Sequence[Picture], class_names: list[str]) -> ImageDataset | None:

@@ -29,7 +29,7 @@ from tpt.cli.errors import NOBODY_READS, Rules, in_words_of, nobody_reads, tell
 from tpt.cli.hints import FAMILIES, Settings, explained, items, refuse_unreadable, users_part
 from tpt.cli.places import SEARCHED, config_dir, config_dirs
 from tpt.cli.places import command as command  # noqa: PLC0414 -- programs call it beside the rest
-from tpt.cli.quoting import searched
+from tpt.cli.quoting import as_texts, searched
 from tpt.cli.resume import continued, keep, own_folders
 from tpt.cli.settings import check_sweep, refuse_wrong, refused, values_of
 from tpt.cli.settings.help import help_text
@@ -88,6 +88,7 @@ class Program:
         try:
             sys.argv = [sys.argv[0], *continued(sys.argv[1:], self.config_name)]
             flags, settings, multirun = _sorted(sys.argv[1:])
+            settings = [*map(as_texts, settings)]
             sys.argv[1:] = [*flags, *settings]  # Hydra reads no flag behind a setting
             refuse_unreadable(settings)
             Settings(config_dirs(sys.argv[1:]), self.config_name).refuse_odd_choices(settings)
@@ -328,11 +329,13 @@ def choices(now: Any = None) -> dict[str, str]:
 
 
 def method_label(cfg: DictConfig) -> str:
-    """The row of a table a run stands for: clip, ensemble, coop, cocoop, or the method, as in tpt, tpt+coop."""
+    """The row of a table a run stands for: clip, ensemble, descriptions, coop, cocoop, or the method, as in tpt, tpt+coop."""
     chosen = choices()
     text = None if chosen["context"] in ("words", "random", "dataset") else chosen["context"]
     if text is None and cfg.method.get("templates") not in (None, "dataset"):
         text = "ensemble"
+    if text in (None, "ensemble") and cfg.method.get("descriptions"):
+        text = "descriptions"
     if chosen["method"] == "zero_shot":
         return text or "clip"
     return chosen["method"] + (f"+{text}" if text else "")

@@ -48,6 +48,7 @@ class CLIP(nn.Module):
         resize: how the model's whole picture is made, "shortest" (the shorter side fits, the rest is cropped) or
             "squash" (to a square).
         interpolation: of that, "bicubic" or "bilinear".
+        logit_bias: added to every logit by a model that was trained with a sigmoid; it moves no answer.
     """
 
     @checked
@@ -67,6 +68,7 @@ class CLIP(nn.Module):
         compile: bool = False,
         resize: str = "shortest",
         interpolation: str = "bicubic",
+        logit_bias: float | None = None,
     ) -> None:
         super().__init__()
         self.name = name
@@ -81,6 +83,7 @@ class CLIP(nn.Module):
         self.max_images = max_images
         self.resize = resize
         self.interpolation = interpolation
+        self.logit_bias = logit_bias
         self.channels_last = channels_last
         if channels_last:
             self.visual = self.visual.to(memory_format=torch.channels_last)
@@ -160,11 +163,16 @@ class CLIP(nn.Module):
                 log.warning("torch.compile failed (%s): going on without it.", reason[:200])
         return _pooled(self.visual(images))
 
+    def encode_pixels(self, pixels: Tensor) -> Tensor:
+        """Unit-length features (N, E) of pixels (N, 3, H, W) in [0, 255], in float32 and with their gradient."""
+        return F.normalize(_pooled(self.visual(self._standard(pixels))), dim=-1)
+
     def _normalise(self, images: Tensor) -> Tensor:
-        if images.dtype != torch.uint8:
-            return images
-        mean, std = (images.new_tensor(x, dtype=torch.float32).view(3, 1, 1) for x in (self.mean, self.std))
-        return (images.float() / 255 - mean) / std
+        return images if images.dtype != torch.uint8 else self._standard(images.float())
+
+    def _standard(self, pixels: Tensor) -> Tensor:
+        mean, std = (pixels.new_tensor(x).view(3, 1, 1) for x in (self.mean, self.std))
+        return (pixels / 255 - mean) / std
 
     @overload
     def encode_views(self, views: Tensor, return_norm: Literal[False] = False) -> Tensor: ...
@@ -212,9 +220,10 @@ class CLIP(nn.Module):
         packed = self.text.pack(prompts, shared=len(self.tokenizer.start))
         return self.text(packed.to(self.device))  # type: ignore[no-any-return]
 
-    def about(self) -> dict[str, str]:
-        """What identifies this CLIP, for results."""
-        return {"name": self.name, "fingerprint": self.fingerprint(), "precision": self.precision}
+    def about(self) -> dict[str, Any]:
+        """What identifies this CLIP, for results, and the bias that makes sigmoid scores of its logits."""
+        bias = {} if self.logit_bias is None else {"logit_bias": self.logit_bias}
+        return {"name": self.name, "fingerprint": self.fingerprint(), "precision": self.precision, **bias}
 
     def encoding(self) -> dict[str, Any]:
         """All that image features depend on, and nothing else: what a cache of them must be kept under."""

@@ -35,11 +35,39 @@ def test_prints_and_writes(runs: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert capsys.readouterr().out.startswith("method,backbone,a,")
 
 
+def test_what_is_no_run_is_passed_over(runs: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As in `runs/*`, beside a training run and another program's file; a path that is not there is a mistake."""
+    (runs / "trained").mkdir()
+    (runs / "trained" / "training.json").write_text("{}")
+    (runs / "mlflow.db").write_text("")
+    main([str(runs / "trained"), str(runs / "1"), str(runs / "mlflow.db")])
+    assert f"{runs / 'trained'}, {runs / 'mlflow.db'}" in caplog.text
+    for wrong in ([str(runs / "1"), str(runs / "nowhere")], [str(runs / "trained"), str(runs / "mlflow.db")]):
+        with pytest.raises(SystemExit):
+            main(wrong)
+
+
+def test_tables_and_figures_say_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = rows_of("a", share(50, 20), share(70, 20))
+    for number in range(5):
+        about = {"a": {"size": 100, "to_test": 40}}
+        make_run(tmp_path / str(number), {"a": rows}, settings={"method.steps": number + 1}, about=about)
+    main([str(tmp_path / "0"), "--per-class"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "on part of the images: a 40 of 100" in said and "unfinished: a 20 of 40 images done" in said
+    main([str(tmp_path), "--figures", str(tmp_path / "few"), "--suffixes", "pdf"])  # more rows than each gets its own
+    assert {p.name for p in (tmp_path / "few").iterdir()} == {"methods.pdf", "accuracy_by_steps.pdf"}
+    main([str(tmp_path), "--figures", str(tmp_path / "named"), "--kinds", "entropy"])
+    assert len(list((tmp_path / "named").iterdir())) == 10
+    with pytest.raises(SystemExit):
+        main([str(tmp_path), "--figures", str(tmp_path / "no"), "--kinds", "pie"])
+
+
 def test_figures(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main([str(runs), "--figures", str(tmp_path / "figures")])
     assert {p.name for p in (tmp_path / "figures").iterdir()} == {
         f"{what}.{end}"
-        for what in ("methods", "confusions_tpt", "entropy_tpt", "reliability_tpt")
+        for what in ("methods", "confusions_tpt", "entropy_tpt", "reliability_tpt", "risk_tpt")
         for end in ("png", "svg")
     }
 

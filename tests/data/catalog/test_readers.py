@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.paper_tree import AIRCRAFT, FOLDERS, SPLITS, UNLISTED, paper_tree
 from tpt.cli.programs.data import main
-from tpt.data.catalog import CATALOG, CROSS_DATASET, NATURAL_SHIFT, catalog_datasets, read_entry
+from tpt.data.catalog import CATALOG, CROSS_DATASET, NATURAL_SHIFT, PAPER, catalog_datasets, read_entry
 from tpt.data.catalog.names import imagenet_classes
 from tpt.errors import DataError
 
@@ -33,8 +33,8 @@ def split(root: Path, key: str = "dtd") -> tuple[Path, list[list[object]]]:
 
 
 def test_every_dataset_in_both_layouts(tree: Path) -> None:
-    found = catalog_datasets(list(CATALOG), tree)
-    assert [d.name for d in found] == list(CATALOG)
+    found = catalog_datasets(list(PAPER), tree)
+    assert [d.name for d in found] == list(PAPER)
     assert len(NATURAL_SHIFT) == 5 and len(CROSS_DATASET) == 10
     for dataset in found:
         for index in range(min(len(dataset), 6)):  # each path leads to a file, of each kind there is

@@ -1,4 +1,4 @@
-"""tpt-data check: which of the paper's datasets are there, and are they whole?  fetch KEY: download one."""
+"""tpt-data check: which datasets are there, and are they whole?  fetch KEY: download one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,18 @@ from rich.table import Table
 
 from tpt.cli.errors import NO_SKIPPING, in_words_of, told
 from tpt.cli.places import version_option
-from tpt.data.catalog import CATALOG, find_all, read_entry
+from tpt.data.catalog import (
+    CATALOG,
+    CORRUPTED,
+    DOMAINS,
+    KEYS,
+    PAPER,
+    SEVERITIES,
+    entry_of,
+    find_all,
+    keys_of,
+    read_entry,
+)
 from tpt.data.dataset import ImageDataset
 from tpt.data.fetch import FREE, by_hand, fetch
 from tpt.engine.printing import printable, say
@@ -41,7 +52,9 @@ def _command(arguments: list[str] | None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     check = commands.add_parser("check", help="count images and classes against the paper's test sets")
     get = commands.add_parser("fetch", help=f"download and unpack: {', '.join(FREE)}")
-    check.add_argument("keys", nargs="*", metavar="KEY", help="which datasets; all if none is named")
+    check.add_argument(
+        "keys", nargs="*", metavar="KEY", help="which datasets; if none is named, the paper's and all others there"
+    )
     check.add_argument(
         "--open", type=int, default=SAMPLE, metavar="N", help=f"open N images of each; default {SAMPLE}, 0 none"
     )
@@ -51,12 +64,11 @@ def _command(arguments: list[str] | None) -> int:
             "--root", default=os.environ.get("TPT_DATA"), help="folder of all datasets; default $TPT_DATA"
         )
     args = parser.parse_args(arguments)
-    unknown = [key for key in args.keys if key not in CATALOG]
+    known = KEYS if args.command == "check" else tuple(CATALOG)
+    unknown = [key for key in args.keys if key not in known]
     sample = refuse("--open", Natural, args.open) if args.command == "check" else SAMPLE
     if not args.root or unknown:
-        wanted = (
-            f"datasets out of {', '.join(CATALOG)}, got {unknown[0]}" if unknown else "--root or TPT_DATA, got none"
-        )
+        wanted = f"datasets out of {', '.join(known)}, got {unknown[0]}" if unknown else "--root or TPT_DATA, got none"
         say(f"Error: Expected {wanted}; see docs/datasets.md.", error=True)
         return 2
     root, failed = Path(args.root).expanduser(), 0
@@ -66,8 +78,15 @@ def _command(arguments: list[str] | None) -> int:
     elif not root.is_dir():
         say(f"Error: Expected the folder of all datasets at {root}, found none; set --root.", error=True)
         return 2
-    usable = print_check(args.keys or list(CATALOG), root, sample)
-    return 0 if not failed and usable and (usable == len(args.keys) or not args.keys) else 1
+    asked = args.keys or [*PAPER, *(key for key in KEYS if key not in (*PAPER, *DOMAINS) and _is_there(key, root))]
+    keys = [one for key in asked for one in keys_of(key, severity=SEVERITIES if _is_there(key, root) else 5)]
+    usable = print_check(keys, root, sample)
+    return 0 if not failed and usable and (usable == len(keys) or not args.keys) else 1
+
+
+def _is_there(key: str, root: Path) -> bool:
+    """Whether there is a folder of a dataset, whatever is in it."""
+    return bool(find_all(CORRUPTED.get(key) or entry_of(keys_of(key)[0]), root))
 
 
 def _fetch(key: str, root: Path) -> bool:
@@ -97,7 +116,7 @@ def print_check(keys: list[str], root: Path, sample: int = SAMPLE) -> int:
     table.add_column("where, or what is wrong", overflow="fold")
     usable = 0
     for key in keys:
-        entry = CATALOG[key]
+        entry = entry_of(key)
         try:
             with _quiet():
                 dataset = read_entry(key, root)

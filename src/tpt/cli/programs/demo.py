@@ -73,9 +73,10 @@ def serve(args: argparse.Namespace, folder: Path) -> None:
     known_option("method", args.method)
     device = None if known_device(args.device) == "auto" else known_device(args.device)
 
-    from tpt.cli.compose import Parts, compose  # noqa: PLC0415 -- torch takes time to load
+    from tpt.cli.compose import Parts, compose, refuse_stream  # noqa: PLC0415 -- torch takes time to load
     from tpt.cli.demo.app import make_app  # noqa: PLC0415 -- likewise
 
+    refuse_stream(args.method, "tpt-demo")
     weights = [] if args.pretrained is None else [("backbone.pretrained", args.pretrained)]
     parts = Parts.of(compose([("backbone", args.backbone)], weights), device=device)
     app = make_app(parts.clip, folder, args.method, names, args.host)

@@ -66,6 +66,8 @@ def _open(name: str) -> None:
     forget_stray_ranks()
     # Warnings of its C++ parts, a page each, on what the run says in a sentence; read when torch is loaded.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    # On a busy machine, threads that spin while they wait for one another take the cores from those that compute.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with stop.leaving():
         if os.environ.get("LOCAL_RANK", "0") != "0":
             stop.leave_with_parent()

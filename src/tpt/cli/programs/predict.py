@@ -230,7 +230,7 @@ def _run(args: argparse.Namespace, folder: Path, settings: Sequence[str]) -> Non
         from omegaconf import DictConfig  # noqa: PLC0415 -- takes time to load
 
         from tpt.cli import program as cli  # noqa: PLC0415 -- see above
-        from tpt.cli.compose import looks_at_one_view  # noqa: PLC0415 -- see above
+        from tpt.cli.compose import looks_at_one_view, refuse_stream  # noqa: PLC0415 -- see above
         from tpt.cli.programs import test_time  # noqa: PLC0415 -- see above
 
     def run(cfg: DictConfig) -> None:
@@ -244,7 +244,8 @@ def _run(args: argparse.Namespace, folder: Path, settings: Sequence[str]) -> Non
                 pass
         _finish(args, folder)
 
-    with own_options(args.config_dir):
+    with told(lambda error: in_words_of(error, WORDS)), own_options(args.config_dir):
+        refuse_stream(args.method, "tpt-predict")
         one = ["views.num_views=1"] if args.views is None and looks_at_one_view(args.method) else []
     sys.argv = [sys.argv[0], *one, *settings]
     cli.main(run, "test_time", WORDS)
@@ -300,7 +301,8 @@ def _write(predictions: Iterable[Prediction], args: argparse.Namespace, folder: 
     from tpt.results.predictions import write_predictions  # noqa: PLC0415 -- takes time to load
 
     if args.out is None:
-        return write_predictions(predictions, folder / TABLE, args.top)
+        table: Path = write_predictions(predictions, folder / TABLE, args.top)
+        return table
     made = write_predictions(predictions, folder / f"{Path(TABLE).stem}{args.out.suffix}", args.top)
     before = content_digest(args.out.read_bytes()) if args.out.is_file() else None
     write_json({"digests": [before, content_digest(made.read_bytes())]}, folder / WRITTEN)
@@ -308,7 +310,8 @@ def _write(predictions: Iterable[Prediction], args: argparse.Namespace, folder: 
     with writing(args.out) as partial:
         shutil.copyfile(made, partial)
     made.unlink()
-    return Path(args.out)
+    out: Path = args.out
+    return out
 
 
 if __name__ == "__main__":

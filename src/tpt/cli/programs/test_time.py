@@ -21,7 +21,7 @@ from tpt.data.cache import FeatureCache
 from tpt.engine.callbacks import begin, close, refuse_copies
 from tpt.engine.tasks import AdaptationTask, MethodMaker
 from tpt.engine.tracking.guard import guarded
-from tpt.results.runs import ANOTHER, RunDirectory, about_datasets, named_files, session, write_json
+from tpt.results.runs import ANOTHER, RunDirectory, about_datasets, named_files, session, trained_on, write_json
 from tpt.results.tables import print_table, refuse_unanswered, results_of
 
 
@@ -72,6 +72,7 @@ def run(cfg: DictConfig, another: str = ANOTHER, follow: bool = False) -> float 
             "encoders": {name: encoder.about() for name, encoder in encoders.items()},
             "context": make_method.source,
             "context_fingerprint": make_method.fingerprint(),
+            "trained_on": trained_on(cfg.context.get("path")),
             "device": device.type,
             "division": make_method.divide(directory.stored("division"), device, threads),
             "encoding": cache.divide(directory.stored("encoding")),
@@ -80,7 +81,10 @@ def run(cfg: DictConfig, another: str = ANOTHER, follow: bool = False) -> float 
             "config": config,
         }
         task.threads = make_method.threads
-        data.use_cache(cache).leave_out(directory.begin(manifest, session(trainer.world_size), data.datasets))
+        streams = manifest["about_method"]["kind"] == "stream"
+        done = directory.begin(manifest, session(trainer.world_size), data.datasets, streams)
+        data.use_cache(cache).leave_out(done).keep_whole(streams)
+        task.states = directory.states
         if directory.begun_anew:
             keep(cfg, anew=True)
         begin(trainer, directory.records, manifest, sweeps.at_hand())

@@ -1,9 +1,9 @@
-"""The one owner of text features: from words, templates, or a context that CoOp or CoCoOp learned."""
+"""The one owner of text features: from words, templates, descriptions, or a context that CoOp or CoCoOp learned."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TypedDict
 
@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tpt.clip.descriptions import load_descriptions
 from tpt.clip.model import CLIP
 from tpt.clip.prompts.conditional import ConditionalContext, MetaInput
 from tpt.clip.prompts.context import Context, Position, context_from_words, random_context
@@ -29,6 +30,7 @@ class TextSettings(TypedDict, total=False):
     class_token_position: Position
     context: Context | ConditionalContext | None
     templates: str | Sequence[str] | None
+    descriptions: str | Mapping[str, Sequence[str]] | None
     normalize: bool
     learned_class_token: bool
     seed: Seed
@@ -49,14 +51,16 @@ class TextBank(nn.Module):
             own, `base + meta_net(feature of view 0)`.
         templates: an ensemble in place of a context: "imagenet_80", "imagenet_7", a text file or a list of templates
             with `{}`; the unit-length features of a class are averaged.
-        normalize: whether the average over templates is scaled to unit length.
+        descriptions: sentences of each class in place of a context, or beside `templates`: a JSON or CSV file, see
+            `load_descriptions`.  Each sentence, and each template, counts the same in a class's average.
+        normalize: whether that average is scaled to unit length.
         learned_class_token: a vector in place of each class name, see `PromptLearner`.
         seed: of random vectors.
         meta_input: replaces the conditional context's own setting of its network's input.
         max_tokens: most prompt tokens in flight; bounds memory, changes no answer.
 
     Attributes:
-        learner: the class prompts, whose slots may be tuned; None for templates.
+        learner: the class prompts, whose slots may be tuned; None for templates and descriptions.
         conditional: CoCoOp's context; None if all images share one.
         needs_norm: whether the network wants the length that view 0's feature had.
         notes: what results must say about the context.
@@ -72,6 +76,7 @@ class TextBank(nn.Module):
         class_token_position: Position = "end",
         context: Context | ConditionalContext | None = None,
         templates: str | Sequence[str] | None = None,
+        descriptions: str | Mapping[str, Sequence[str]] | None = None,
         normalize: bool = True,
         learned_class_token: bool = False,
         seed: Seed = 0,
@@ -86,10 +91,15 @@ class TextBank(nn.Module):
         self.conditional: ConditionalContext | None = None
         self.notes: tuple[str, ...] = ()
         self._fixed: Tensor | None = None  # (K, E), made when it is first asked for
-        self._templates: list[str] | None = None
+        self._templates: list[str] = []
+        self._sentences: list[list[str]] | None = None
         self._normalize = normalize
         if templates is not None:
             self._templates = load_templates(templates if isinstance(templates, str) else list(templates))
+        if descriptions is not None:
+            self._sentences, note = load_descriptions(descriptions, self.class_names)
+            self.notes = (note,) if note else ()
+        if templates is not None or descriptions is not None:
             tokens = [tuple(clip.tokenizer.encode(clean_name(name))) for name in self.class_names]
             refuse_one_prompt(self.class_names, tokens)
             return
@@ -145,8 +155,13 @@ class TextBank(nn.Module):
     def _shared(self) -> Tensor:
         if self.learner is not None:
             return self.learner.encode(self.learner.slots, self.max_tokens)
-        assert self._templates is not None
         names = [clean_name(name) for name in self.class_names]
         features = [self.clip.encode_text([t.replace("{}", name) for name in names]) for t in self._templates]
-        mean = torch.stack(features).mean(0)
+        if self._sentences is None:
+            mean = torch.stack(features).mean(0)
+        else:
+            described = map(self.clip.encode_text, self._sentences)
+            mean = torch.stack(
+                [torch.cat([*(f[k, None] for f in features), d]).mean(0) for k, d in enumerate(described)]
+            )
         return F.normalize(mean, dim=-1) if self._normalize else mean

@@ -1,4 +1,4 @@
-"""The paper's fifteen datasets, read in every common layout; names are imported where they are first used."""
+"""Datasets known by a key, read in every common layout; names are imported where they are first used."""
 
 from lazy_loader import attach_stub
 

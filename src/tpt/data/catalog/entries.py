@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from tpt.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -16,7 +19,9 @@ class Entry:
         folders: where it may lie below the data root: the names used by the code of TPT, by CoOp's, by torchvision's,
             by Kaggle.  A folder of the same name in it, as unpacking leaves it, counts as well.
         layout: "synsets" (a folder for each WordNet id), "numbers" (a folder for each class number), "split" (a
-            `split_zhou_*.json`, else its own lists) or "own" (its own lists, which are the paper's).
+            `split_zhou_*.json`, else its own lists), "own" (its own lists, which are the paper's), "domains" (a folder
+            for each domain, and in it one for each class) or "arrays" (CIFAR's pickles, and NumPy files of its
+            corrupted forms).
         images, classes: of the paper's test set.
         source: where to get it.
         subfolders: of `folders`, that the images may lie in.
@@ -45,6 +50,7 @@ class Entry:
     template: str = "a photo of a {}."
     augmix: bool = False
     same_list: str = ""
+    part: str = ""
 
     def is_papers(self, split: str) -> bool:
         """Whether the list that chose the images gives the paper's test set.
@@ -159,6 +165,144 @@ _ENTRIES = (
     ),
 )  # fmt: skip
 
-CATALOG: dict[str, Entry] = {entry.key: entry for entry in _ENTRIES}
+PAPER: dict[str, Entry] = {entry.key: entry for entry in _ENTRIES}
 NATURAL_SHIFT = ("imagenet", "imagenet_a", "imagenet_v2", "imagenet_r", "imagenet_sketch")  # the paper's Table 1
-CROSS_DATASET = tuple(key for key in CATALOG if key not in NATURAL_SHIFT)  # its Table 2
+CROSS_DATASET = tuple(key for key in PAPER if key not in NATURAL_SHIFT)  # its Table 2
+
+_CIFAR = (
+    Entry(
+        "cifar10", "CIFAR-10", ("cifar-10-batches-py", "cifar10", "CIFAR10", "CIFAR-10"), "arrays", 10000, 10,
+        "https://www.cs.toronto.edu/~kriz/cifar.html", ("", "cifar-10-batches-py"),
+    ),
+    Entry(
+        "cifar100", "CIFAR-100", ("cifar-100-python", "cifar100", "CIFAR100", "CIFAR-100"), "arrays", 10000, 100,
+        "https://www.cs.toronto.edu/~kriz/cifar.html", ("", "cifar-100-python"),
+    ),
+)  # fmt: skip
+
+# Hendrycks and Dietterich, ICLR 2019: fifteen that are tested, and four that were meant for choosing settings.
+CORRUPTIONS = (
+    "gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "snow",
+    "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression",
+)  # fmt: skip
+EXTRA_CORRUPTIONS = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
+SEVERITIES = (1, 2, 3, 4, 5)
+CORRUPTED: dict[str, Entry] = {
+    "imagenet_c": Entry(
+        "imagenet_c", "ImageNet-C", ("ImageNet-C", "imagenet-c", "imagenet_c"), "synsets", 50000, 1000,
+        "https://zenodo.org/records/2235448", ("", "noise", "blur", "weather", "digital", "extra"),
+    ),
+    "cifar10_c": Entry(
+        "cifar10_c", "CIFAR-10-C", ("CIFAR-10-C", "cifar-10-c", "cifar10_c"), "arrays", 10000, 10,
+        "https://zenodo.org/records/2535967",
+    ),
+    "cifar100_c": Entry(
+        "cifar100_c", "CIFAR-100-C", ("CIFAR-100-C", "cifar-100-c", "cifar100_c"), "arrays", 10000, 100,
+        "https://zenodo.org/records/3555552",
+    ),
+}  # fmt: skip
+_CORRUPTED = re.compile(rf"({'|'.join(CORRUPTED)})_({'|'.join((*CORRUPTIONS, *EXTRA_CORRUPTIONS))})_([1-5])")
+
+# A dataset of several domains: title, number of classes, source, its folders, those that its domains' may lie in, and
+# of each domain its folder and number of images.
+_OF_DOMAINS: dict[str, tuple[str, int, str, tuple[str, ...], tuple[str, ...], dict[str, int]]] = {
+    "office_home": (
+        "Office-Home", 65, "https://www.hemanthdv.org/officeHomeDataset.html",
+        ("office_home", "OfficeHomeDataset_10072016", "OfficeHome", "office-home"), ("", "OfficeHomeDataset_10072016"),
+        {"Art": 2427, "Clipart": 4365, "Product": 4439, "Real World": 4357},
+    ),
+    "pacs": (
+        "PACS", 7, "https://dali-dl.github.io/project_iccv2017.html", ("PACS", "pacs"), ("", "kfold", "images"),
+        {"art_painting": 2048, "cartoon": 2344, "photo": 1670, "sketch": 3929},
+    ),
+    "vlcs": (
+        "VLCS", 5, "the VLCS.tar.gz that DomainBed's download script names", ("VLCS", "vlcs"), ("",),
+        {"Caltech101": 1415, "LabelMe": 2656, "SUN09": 3282, "VOC2007": 3376},
+    ),
+    "visda": (
+        "VisDA-2017", 12, "https://ai.bu.edu/visda-2017", ("visda", "VisDA-2017", "visda-2017", "VISDA-C"), ("",),
+        {"validation": 55388},
+    ),
+    "domainnet": (
+        "DomainNet", 345, "https://ai.bu.edu/M3SDA, the cleaned version and its lists",
+        ("DomainNet", "domainnet", "domain_net"), ("",),
+        {"clipart": 14604, "infograph": 15582, "painting": 21850, "quickdraw": 51750, "real": 52041, "sketch": 20916},
+    ),
+    "terra_incognita": (
+        "TerraIncognita", 10, "DomainBed's download script, which sorts the images into these folders",
+        ("terra_incognita", "TerraIncognita"), ("",),
+        {"location_38": 9736, "location_43": 3970, "location_46": 5883, "location_100": 4741},
+    ),
+}  # fmt: skip
+
+
+def _domains(key: str) -> tuple[Entry, ...]:
+    title, classes, source, folders, within, images = _OF_DOMAINS[key]
+    return tuple(
+        Entry(
+            f"{key}_{part.lower().replace(' ', '_')}", f"{title}, {part}", folders, "domains", count, classes, source,
+            within, part=part, split=f"{part}_test.txt" if key == "domainnet" else "", class_in="folder" if key == "domainnet" else "",
+        )
+        for part, count in images.items()
+    )  # fmt: skip
+
+
+DOMAINS: dict[str, tuple[Entry, ...]] = {key: _domains(key) for key in _OF_DOMAINS}
+CATALOG: dict[str, Entry] = {
+    **PAPER, **{entry.key: entry for entries in (_CIFAR, *DOMAINS.values()) for entry in entries}
+}  # fmt: skip
+KEYS = (*CATALOG, *CORRUPTED, *DOMAINS)  # what may be asked for
+
+
+def keys_of(key: str, corruption: str | Sequence[str] = "all", severity: int | Sequence[int] = 5) -> list[str]:
+    """The datasets behind a key: the domains of one that has several, the corruptions of a corrupted one, or itself.
+
+    Args:
+        key: out of `KEYS`, or of one corruption, such as imagenet_c_fog_5.
+        corruption: "all" fifteen, or the names of some.
+        severity: one to five, or several.
+
+    Raises:
+        DataError: no such corruption.
+    """
+    if key not in CORRUPTED:
+        return [entry.key for entry in DOMAINS[key]] if key in DOMAINS else [key]
+    chosen = CORRUPTIONS if corruption == "all" else (corruption,) if isinstance(corruption, str) else corruption
+    severities = (severity,) if isinstance(severity, int) else severity
+    for name in chosen:
+        if name not in (*CORRUPTIONS, *EXTRA_CORRUPTIONS):
+            raise DataError(
+                f"Expected corruptions out of {', '.join((*CORRUPTIONS, *EXTRA_CORRUPTIONS))} or all, got {name!r}; "
+                "set data.corruption."
+            )
+    return [f"{key}_{name}_{degree}" for degree in severities for name in chosen]
+
+
+def entry_of(key: str) -> Entry:
+    """What is known of one dataset.
+
+    Args:
+        key: of `CATALOG`, or of one corruption, such as imagenet_c_fog_5.
+
+    Raises:
+        DataError: there is none.
+    """
+    if found := _CORRUPTED.fullmatch(key):
+        name, corruption, severity = found.groups()
+        of = CORRUPTED[name]
+        return replace(of, key=key, title=f"{of.title}, {corruption} {severity}", part=f"{corruption}/{severity}")
+    if key in CATALOG:
+        return CATALOG[key]
+    raise DataError(f"Expected a dataset out of {', '.join(KEYS)}, got {key!r}; see docs/datasets.md.")
+
+
+def group_of(key: str) -> tuple[str, str]:
+    """(What a dataset is part of, its name there), for tables: ("ImageNet-C, severity 5", "fog"); the first is empty
+    where it stands alone."""
+    if found := _CORRUPTED.fullmatch(key):
+        name, corruption, severity = found.groups()
+        return f"{CORRUPTED[name].title}, severity {severity}", corruption
+    for name, entries in DOMAINS.items():
+        if len(entries) > 1 and any(entry.key == key for entry in entries):
+            return _OF_DOMAINS[name][0], key.removeprefix(f"{name}_")
+    return "", key

@@ -24,16 +24,16 @@ def refuse_another_order(entry: Entry, names: Sequence[str], rows: Sequence[tupl
     """
     if not entry.class_in:
         return
-    by_name = {_letters(name): label for label, name in enumerate(names)}
+    by_name = {letters(name): label for label, name in enumerate(names)}
     folder_of: dict[int, str] = {}
     label_of: dict[str, int] = {}
     for path, label in rows:
         folder = _class_of(path, entry.class_in)
         if not folder:
             continue
-        own = by_name.get(_letters(entry.renamed.get(folder, folder)), label)
+        own = by_name.get(letters(entry.renamed.get(folder, folder)), label)
         first, known = folder_of.setdefault(label, folder), label_of.setdefault(folder, label)
-        if _letters(names[own]) != _letters(names[label]):
+        if letters(names[own]) != letters(names[label]):
             is_named = f"its folder says {names[own]!r}"
         elif first != folder:
             is_named = f"other images of class {label} say {first!r}"
@@ -61,6 +61,6 @@ def _class_of(path: str, class_in: str) -> str:
             raise AssertionError(class_in)
 
 
-def _letters(name: str) -> str:
+def letters(name: str) -> str:
     """What is compared of a name: "Annual Crop Land" is written AnnualCropLand and annual_crop_land as well."""
     return re.sub(r"[\W_]", "", name.lower())

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tpt.data.catalog.entries import Entry
+from tpt.data.catalog.order import letters
 from tpt.data.images import EXTENSIONS
 from tpt.data.names import is_left_behind
 from tpt.data.store import is_file
@@ -64,12 +65,24 @@ def homes(entry: Entry, root: Path) -> list[Path]:
 def bases(entry: Entry, root: Path, split: str = "test") -> list[Path]:
     """The folders in which its images may lie, that exist."""
     subfolders: Sequence[str] = entry.subfolders
-    if entry.layout in ("synsets", "numbers") and split != "test":
+    if (entry.layout in ("synsets", "numbers") or (entry.part and not entry.split)) and split != "test":
         if split != "train" or entry.key != "imagenet":
             raise NoSplitError(f"Expected a split that {entry.title} has, got {split!r}; it is a test set alone.")
         subfolders = _TRAIN
     places = [home / sub for home in homes(entry, root) for sub in subfolders]
-    return [place for place in dict.fromkeys(places) if place.is_dir()] or places[: len(subfolders)]
+    if entry.part and entry.layout != "arrays":
+        places = [_inside(place, entry.part) for place in places]
+    return [place for place in dict.fromkeys(places) if place.is_dir()] or places[
+        : 1 if entry.part else len(subfolders)
+    ]
+
+
+def _inside(place: Path, part: str) -> Path:
+    """A folder in `place`, however its name is spelt: "Real World" is found as RealWorld and real_world."""
+    for name in part.split("/"):
+        near = [own for own in sorted(folders_in(place)) if letters(own) == letters(name)] if place.is_dir() else []
+        place /= near[0] if near else name
+    return place
 
 
 def images_of(folder: Path) -> list[str]:
@@ -94,7 +107,7 @@ def class_folders(entry: Entry, places: Sequence[Path], expected: Sequence[str])
         DataError: those that hold some are not complete; the message is about the one that holds most.
     """
     wanted = set(expected)
-    inside = {place: _folders(place) for place in places if place.is_dir()}
+    inside = {place: folders_in(place) for place in places if place.is_dir()}
     some = [place for place, folders in inside.items() if folders & wanted]
     problems: list[tuple[int, str]] = []
     for place in some:
@@ -107,7 +120,8 @@ def class_folders(entry: Entry, places: Sequence[Path], expected: Sequence[str])
     return None
 
 
-def _folders(place: Path) -> set[str]:
+def folders_in(place: Path) -> set[str]:
+    """Names of the folders in a folder."""
     return {p.name for p in place.iterdir() if p.is_dir() and not is_left_behind(p.name)}
 
 

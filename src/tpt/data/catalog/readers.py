@@ -1,4 +1,4 @@
-"""Four ways in which the paper's datasets lie on disk."""
+"""The ways in which datasets lie on disk."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
-from tpt.data.catalog.entries import CATALOG, Entry
+from annotated_types import Ge, Le
+
+from tpt.data.catalog.arrays import read_arrays
+from tpt.data.catalog.entries import CATALOG, Entry, entry_of, keys_of
 from tpt.data.catalog.flat import KAGGLE, TRUTH, flat_validation
 from tpt.data.catalog.names import imagenet_classes
 from tpt.data.catalog.official import Official, official_lists
-from tpt.data.catalog.order import refuse_another_order
+from tpt.data.catalog.order import letters, refuse_another_order
 from tpt.data.catalog.places import (
     ClassFolders,
     NoSplitError,
@@ -21,15 +25,18 @@ from tpt.data.catalog.places import (
     bases,
     class_folders,
     find_all,
+    folders_in,
     homes,
     images_of,
 )
 from tpt.data.dataset import Classes, ImageDataset, Sample
 from tpt.data.images import Orientation, is_upright
-from tpt.data.store import FileStore, decode_text, is_file, read_file, refuse_escapes, refuse_missing
+from tpt.data.store import FileStore, Store, decode_text, is_file, read_file, refuse_escapes, refuse_missing
 from tpt.errors import Count, DataError, Filled, Seed, checked
 
 log = logging.getLogger(__name__)
+
+Severity = Annotated[int, Ge(1), Le(5)]
 
 __all__ = ["catalog_datasets", "find_all", "read_entry", "validation_entry"]
 
@@ -41,6 +48,7 @@ class _Listing:
     samples: list[Sample]
     split: str = ""  # the list they come from
     notes: tuple[str, ...] = ()
+    store: Store | None = None  # of images that are no files
 
 
 @checked
@@ -52,22 +60,28 @@ def catalog_datasets(
     split: str = "test",
     classes: Classes = "all",
     orientation: Orientation = "ignore",
+    corruption: str | Sequence[str] = "all",
+    severity: Severity = 5,
 ) -> list[ImageDataset]:
-    """Some of the paper's datasets, see `CATALOG`.
+    """Some of the datasets that are known by a key, see `CATALOG`.
 
     Args:
-        keys: which, in this order; one key or several.
+        keys: which, in this order; one key or several.  One of a dataset with several domains (pacs), or of a corrupted
+            one (imagenet_c), stands for all of them, each a dataset of its own.
         root: the folder that holds all datasets.
         limit: number of images of each, drawn with `seed`; None takes all.
         seed: of that draw.
         split: "test", "val" or "train".
         classes: "all", or "base" or "new", a half of the classes.
         orientation: "ignore" leaves photographs as their pixels lie, as the papers' code does; "apply" turns them.
+        corruption: of corrupted datasets: "all" fifteen, or some by name.
+        severity: of corruptions, 1 to 5.
 
     Raises:
         DataError: an unknown key, a dataset that is not there, or one whose files do not fit its lists.
     """
-    chosen = [keys] if isinstance(keys, str) else keys
+    asked = [keys] if isinstance(keys, str) else keys
+    chosen = [key for one in asked for key in keys_of(one, corruption, severity)]
     found = [replace(read_entry(key, root, split), upright=is_upright(orientation)) for key in chosen]
     return [dataset.chosen(limit, seed, classes) for dataset in found]
 
@@ -93,12 +107,14 @@ def read_entry(key: str, root: Filled | Path | None, split: str = "test") -> Ima
     """
     if root is None:
         raise DataError("Expected the folder of all datasets, got none; set data.root or the variable TPT_DATA.")
-    if key not in CATALOG:
-        raise DataError(f"Expected a dataset out of {', '.join(CATALOG)}, got {key!r}; see docs/datasets.md.")
+    entry = entry_of(key)
     if split not in ("train", "val", "test"):
         raise DataError(f"Expected `split` to be train, val or test, got {split!r}.")
-    entry, root = CATALOG[key], Path(root).expanduser()
-    readers = {"synsets": _synset_folders, "numbers": _numbered_folders, "split": _split_file, "own": _own_lists}
+    root = Path(root).expanduser()
+    readers = {
+        **{"synsets": _synset_folders, "numbers": _numbered_folders, "split": _split_file, "own": _own_lists},
+        **{"domains": _domain, "arrays": _arrays},
+    }
     try:
         found = readers[entry.layout](entry, root, split)
     except OSError as error:
@@ -117,7 +133,7 @@ def read_entry(key: str, root: Filled | Path | None, split: str = "test") -> Ima
     if len(homes(entry, root)) > 1:
         log.info("%s: images in %s, which is complete.", key, found.base)
     about = {"split": found.split, "template": entry.template, "augmix": entry.augmix}
-    return ImageDataset(key, names, samples, FileStore(found.base), notes, **about)  # type: ignore[arg-type]
+    return ImageDataset(key, names, samples, found.store or FileStore(found.base), notes, **about)  # type: ignore[arg-type]
 
 
 def _synset_folders(entry: Entry, root: Path, split: str) -> _Listing:
@@ -201,7 +217,11 @@ def _split_file(entry: Entry, root: Path, split: str) -> _Listing:
     file = next((place for place in _split_places(entry, root) if is_file(place)), None)
     if file is None:
         return _own_lists(entry, root, split)
-    rows = _rows(file, split)
+    return _named_rows(entry, root, _rows(file, split), file)
+
+
+def _named_rows(entry: Entry, root: Path, rows: list[tuple[str, int, str]], file: Path) -> _Listing:
+    """Rows of path, label and class name, which must name each class once."""
     names: dict[int, str] = {}
     for _, label, name in rows:
         if names.setdefault(label, name) != name:
@@ -236,6 +256,59 @@ def _rows(file: Path, split: str) -> list[tuple[str, int, str]]:
             f"({reason}); get the file again."
         ) from error
     return rows
+
+
+def _domain(entry: Entry, root: Path, split: str) -> _Listing:
+    """The list of a domain where there is one: lines `clipart/axe/clipart_012_000001.jpg 11`; else its folders."""
+    name = entry.split.replace("test", split)
+    file = next((place for place in _split_places(replace(entry, split=name), root) if name and is_file(place)), None)
+    if file is not None:
+        try:
+            lines = [line.rsplit(maxsplit=1) for line in decode_text(read_file(file)).splitlines() if line.strip()]
+            rows = [(path, int(label), path.rsplit("/", 2)[-2]) for path, label in lines]
+        except (ValueError, IndexError, OSError) as error:
+            raise DataError(f"Expected lines `path label` in {file}, but {error}; get the file again.") from error
+        return _named_rows(entry, root, rows, file)
+    if split != "test":
+        raise NoSplitError(f"Expected {name} of {entry.title}, found no such list; get it from {entry.source}.")
+    notes = (f"all images of the folder, since {name} is not there",) if name else ()
+    return replace(_domain_folders(entry, root), notes=notes)
+
+
+def _domain_folders(entry: Entry, root: Path) -> _Listing:
+    """A folder for each class.  The classes are those of all the dataset's domains, so that a domain without pictures
+    of one has the same labels.
+    """
+    places = bases(entry, root)
+    base = next((place for place in places if place.is_dir() and folders_in(place)), None)
+    if base is None:
+        raise DataError(
+            f"Expected class folders of {entry.title} in {' or '.join(map(str, places))}, found none; unpack the "
+            "images there."
+        )
+    domains = {letters(other.part) for other in CATALOG.values() if other.folders == entry.folders}
+    beside = [base.parent / name for name in folders_in(base.parent) if letters(name) in domains]
+    names = sorted({name for domain in beside for name in folders_in(domain)})
+    if len(names) != entry.classes:
+        raise DataError(
+            f"Expected {entry.classes} class folders in the domains of {base.parent}, found {len(names)}; a wrong set "
+            "of classes would shift every label, so complete the folders or remove what does not belong there."
+        )
+    samples = [
+        Sample(f"{name}/{image}", label)
+        for label, name in enumerate(names)
+        if (base / name).is_dir()
+        for image in images_of(base / name)
+    ]
+    return _Listing(base, names, samples)
+
+
+def _arrays(entry: Entry, root: Path, split: str) -> _Listing:
+    if split == "val":
+        raise NoSplitError(f"Expected a split that {entry.title} has, got 'val'; it has train and test.")
+    names, labels, store = read_arrays(entry, bases(entry, root, split), split)
+    samples = [Sample(f"{number:05d}", label) for number, label in enumerate(labels)]
+    return _Listing(store.root, names, samples, store=store)
 
 
 def _own_lists(entry: Entry, root: Path, split: str) -> _Listing:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tpt.errors import UserError
 from tpt.files import harmless
-from tpt.results.tables.grid import Grid, Legend, Line, grids, legend_of, letters_of, plain
+from tpt.results.tables.grid import Grid, Legend, Line, grids, legend_of, letters_of, plain, unbalanced
 from tpt.results.tables.markup import to_html, to_latex, to_markdown
 from tpt.results.tables.report import Cell, Report
 
@@ -97,6 +97,8 @@ def _csv(tables: Sequence[Sequence[Sequence[str]]]) -> str:
 VALUES: Mapping[str, Callable[[Cell], float | None]] = {
     "": lambda c: c.accuracy,
     "std": lambda c: c.std,
+    "mean of classes": lambda c: c.class_accuracy if unbalanced(c) else None,
+    "worst": lambda c: c.worst,
     "published": lambda c: c.printed,
     "difference": lambda c: c.difference,
     "gain": lambda c: None if c.gain is None else c.gain.mean,

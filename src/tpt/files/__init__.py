@@ -123,7 +123,7 @@ def bundled(path: str | Path) -> Path:
     """
     path = Path(path).expanduser()
     if len(path.parts) == 2 and path.parts[0] == BUNDLED and not path.exists():
-        here = Path(__file__).parent / "clip" / BUNDLED.replace("-", "_") / "contexts" / path.name
+        here = Path(__file__).parents[1] / "clip" / BUNDLED.replace("-", "_") / "contexts" / path.name
         return here if here.is_dir() else path
     return path
 

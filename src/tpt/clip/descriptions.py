@@ -1,0 +1,74 @@
+"""Sentences that describe each class, as language models write them (CuPL: Pratt et al., ICCV 2023)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tpt.errors import UserError, text_key
+from tpt.files import is_file, read_bytes
+
+
+def load_descriptions(
+    source: str | Path | Mapping[str, Sequence[str]], class_names: Sequence[str]
+) -> tuple[list[list[str]], str]:
+    """The sentences of each class, and what results must say of the others; empty if there are none.
+
+    Args:
+        source: a JSON file `{"class": ["sentence", ...]}` as CuPL's, a CSV file with columns `class` and `sentence`, or
+            what such a file holds.
+        class_names: K names, found whatever their case and with spaces or underscores.
+
+    Raises:
+        UserError: no such file, another content, or classes without a sentence.
+    """
+    given = source if isinstance(source, Mapping) else _read(source)
+    found: dict[str, list[str]] = {}
+    for name, sentences in given.items():
+        found.setdefault(text_key(name), []).extend(text.strip() for text in sentences if text.strip())
+    for name in class_names:
+        if not found.get(text_key(name)):
+            missing = [n for n in class_names if not found.get(text_key(n))]
+            state = "is empty" if text_key(name) in found else "is missing"
+            more = f", as are {len(missing) - 1} more ({', '.join(missing[1:4])})" if len(missing) > 1 else ""
+            where = "`descriptions`" if isinstance(source, Mapping) else str(source)
+            raise UserError(
+                f"Expected a sentence for each of the {len(class_names)} classes in {where}, but {name!r} {state}"
+                f"{more}; add them."
+            )
+    tested = {text_key(name) for name in class_names}
+    surplus = [name for name in given if text_key(name) not in tested]
+    note = f"descriptions of {len(surplus)} classes that are not tested, such as {surplus[0]!r}" if surplus else ""
+    return [found[text_key(name)] for name in class_names], note
+
+
+def _read(source: str | Path) -> Mapping[str, Sequence[str]]:
+    if not is_file(str(source)):
+        raise UserError(f"Expected `descriptions` to be a JSON or CSV file, found none at {source}; check the path.")
+    path = Path(str(source)).expanduser()
+    try:
+        text = read_bytes(path).decode("utf-8-sig")
+        return _table(text) if path.suffix.lower() == ".csv" else _object(text)
+    except (ValueError, KeyError, TypeError, RecursionError, csv.Error) as error:
+        raise UserError(
+            f'Expected {{"class": ["sentence", ...]}} in {path}, or columns class and sentence in a CSV file, but it '
+            f"cannot be read so ({type(error).__name__}: {error}); correct it."
+        ) from error
+
+
+def _object(text: str) -> Mapping[str, Sequence[str]]:
+    found = json.loads(text)
+    for name, sentences in dict(found).items():
+        if not isinstance(sentences, list) or not all(isinstance(sentence, str) for sentence in sentences):
+            raise TypeError(f"{name!r} has no list of sentences")
+    return dict(found)
+
+
+def _table(text: str) -> Mapping[str, Sequence[str]]:
+    found: dict[str, list[str]] = {}
+    for row in csv.DictReader(io.StringIO(text, newline="")):
+        found.setdefault(row["class"], []).append(row["sentence"] or "")
+    return found

@@ -1,0 +1,156 @@
+"""CIFAR as it is distributed: pickled batches, and NumPy files of its corrupted forms."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from tpt.data.catalog.entries import Entry
+from tpt.data.store import is_file, read_file
+from tpt.errors import BadImageError, DataError, UserError
+
+_SIZE = 32
+_SEVERITIES = 5  # one after the other in each file of the corrupted forms
+# In label order, as the pickled `batches.meta` and `meta` have them; the corrupted forms bring no names.
+_NAMES = {
+    10: "airplane automobile bird cat deer dog frog horse ship truck",
+    100: (
+        "apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can "
+        "castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin "
+        "elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster "
+        "man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck "
+        "pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk "
+        "skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger "
+        "tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm"
+    ),
+}
+_T = TypeVar("_T")
+_BATCHES: dict[str, dict[str, tuple[str, ...]]] = {
+    "cifar10": {"test": ("test_batch",), "train": tuple(f"data_batch_{n}" for n in range(1, 6))},
+    "cifar100": {"test": ("test",), "train": ("train",)},
+}
+
+
+class ArrayStore:
+    """Pictures in arrays of (N, 32, 32, 3) bytes, each by its number and handed on as a PPM file.
+
+    Safe to hand to worker processes, which open the files again.
+
+    Args:
+        root: the folder of the files.
+        names: of the files, whose pictures are counted one after another.
+        first: number of the picture that is called 0.
+    """
+
+    def __init__(self, root: Path, names: Sequence[str], first: int = 0) -> None:
+        self.root = root
+        self._names, self._first = tuple(names), first
+        self._pictures: np.ndarray | None = None
+
+    def read(self, path: str, first: int | None = None) -> bytes:
+        """The bytes of one picture, or its first `first` bytes."""
+        if self._pictures is None:
+            self._pictures = np.concatenate(parts) if len(parts := self._parts()) > 1 else parts[0]
+        try:
+            picture = np.asarray(self._pictures[self._first + int(path)])
+        except (OSError, IndexError) as error:
+            raise BadImageError(f"Expected picture {path} in {self.root}, but {error}; get the files again.") from error
+        return (b"P6 %d %d 255\n" % (_SIZE, _SIZE) + picture.tobytes())[:first]
+
+    def _parts(self) -> list[np.ndarray]:
+        return [_pictures(self.root / name) for name in self._names]
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_pictures": None}
+
+
+def read_arrays(entry: Entry, places: Sequence[Path], split: str) -> tuple[list[str], list[int], ArrayStore]:
+    """Class names, labels and pictures of CIFAR, or of one corruption of it.
+
+    Args:
+        entry: of the dataset; its `part` is the corruption and severity.
+        places: that may hold the files.
+        split: "test" or "train".
+
+    Raises:
+        DataError: a file is missing, damaged, or holds something else.
+    """
+    corruption, _, severity = entry.part.partition("/")
+    wanted = (f"{corruption}.npy",) if corruption else _BATCHES[entry.key][split]
+    needed = (*wanted, "labels.npy") if corruption else wanted
+    base = max(places, key=lambda place: sum(is_file(place / name) for name in needed))
+    if missing := [name for name in needed if not is_file(base / name)]:
+        raise DataError(
+            f"Expected {' and '.join(needed)} of {entry.title} in {' or '.join(map(str, places))}, but "
+            f"{missing[0]} is missing; get it from {entry.source}."
+        )
+    names = _NAMES[entry.classes].split()
+    labels = [label for name in (("labels.npy",) if corruption else wanted) for label in _labels(base / name)]
+    count = sum(len(_pictures(base / name)) for name in wanted)
+    if count != len(labels) or not set(labels) <= set(range(len(names))) or (corruption and count % _SEVERITIES):
+        raise DataError(
+            f"Expected a label below {len(names)} for each of the {count} pictures of {entry.title} in {base}, got "
+            f"{len(labels)} from {min(labels, default=0)} to {max(labels, default=0)}; get the files again."
+        )
+    if not corruption:
+        return names, labels, ArrayStore(base, wanted)
+    each = count // _SEVERITIES
+    first = (int(severity) - 1) * each
+    return names, labels[first : first + each], ArrayStore(base, wanted, first)
+
+
+def _pictures(file: Path) -> np.ndarray:
+    """(N, 32, 32, 3) bytes; of a `.npy` file, left on disk."""
+    if file.suffix == ".npy":
+        found: np.ndarray = _read(file, lambda: np.load(file, mmap_mode="r", allow_pickle=False))
+    else:
+        flat = _read(file, lambda: np.asarray(_batch(file)["data"]))
+        found = _read(file, lambda: flat.reshape(-1, 3, _SIZE, _SIZE).transpose(0, 2, 3, 1))
+    if found.dtype != np.uint8 or found.shape[1:] != (_SIZE, _SIZE, 3):
+        raise DataError(f"Expected pictures of 32 x 32 x 3 bytes in {file}, got {found.shape} of {found.dtype}.")
+    return found
+
+
+def _labels(file: Path) -> list[int]:
+    if file.suffix == ".npy":
+        return _read(file, lambda: [int(label) for label in np.load(file, allow_pickle=False).tolist()])
+    batch = _read(file, lambda: _batch(file))
+    return _read(file, lambda: [int(k) for k in batch["fine_labels" if "fine_labels" in batch else "labels"]])
+
+
+def _read(file: Path, read: Callable[[], _T]) -> _T:
+    try:
+        return read()
+    except Exception as error:  # of many kinds, from damaged bytes
+        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        raise DataError(
+            f"Expected {file} as it is distributed, but it cannot be read so ({reason[:200]}); get it again."
+        ) from error
+
+
+def _batch(file: Path) -> dict[str, Any]:
+    found = SafeUnpickler(io.BytesIO(read_file(file)), encoding="bytes").load()
+    return {key.decode() if isinstance(key, bytes) else str(key): value for key, value in dict(found).items()}
+
+
+class SafeUnpickler(pickle.Unpickler):
+    """Reads arrays, containers, numbers and texts; a pickle that names anything else is refused before it is called."""
+
+    _known = {  # noqa: RUF012 - by the names that NumPy 1 and 2 and Python 2 and 3 write
+        ("multiarray", "_reconstruct"): np.zeros(0).__reduce__()[0],
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): np.dtype,
+        ("_codecs", "encode"): lambda text, encoding: text.encode("latin1"),
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        """What a name stands for; raises a UserError for any but NumPy's arrays."""
+        short = module.removeprefix("numpy.core.").removeprefix("numpy._core.")
+        if (short, name) not in self._known:
+            raise UserError(f"it names {module}.{name}, where arrays, numbers and texts alone are expected")
+        return self._known[short, name]
