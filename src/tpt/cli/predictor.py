@@ -21,11 +21,11 @@ from tpt.engine.tasks import AdaptationTask
 from tpt.engine.tasks.outcome import cut
 from tpt.results.predictions.prediction import Prediction, Predictions, prediction_of
 
-Picture = Any  # a path as text or as Path, a PIL image, an array, a tensor
+Picture = str | Path | Image.Image | Any  # an array or a tensor
 
 
 def predict(
-    images: Picture,
+    images: Picture | Sequence[Picture],
     class_names: str | Path | Sequence[str],
     *,
     method: str = "tpt",
