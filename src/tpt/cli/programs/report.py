@@ -6,7 +6,7 @@ A RUN is the directory of a run of test_time.py or of a sweep, finished, still g
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tpt.cli.errors import told
@@ -14,6 +14,7 @@ from tpt.engine.printing import printable, say
 from tpt.errors import UserError
 from tpt.files import write_text
 from tpt.results.tables.brief import SORTS, brief_grids
+from tpt.results.tables.citations import to_bibtex
 from tpt.results.tables.classes import MOST, class_grids
 from tpt.results.tables.formats import FORMATS, SUFFIXES, WIDTH, format_of, render, render_grids, terminal_width
 from tpt.results.tables.pivots import base_to_new, base_to_new_grids, transfer_grids, transfer_matrices
@@ -48,6 +49,8 @@ def parser() -> argparse.ArgumentParser:
         help="what the context of a run was learned on, where its training.json does not say",
     )
     made.add_argument("--figures", type=Path, metavar="DIR", help="also draws figures there, PNG and SVG")
+    made.add_argument("--site", type=Path, metavar="DIR", help="also writes a static page of results there")
+    made.add_argument("--bibtex", action="store_true", help="the papers of the methods, backbones and datasets")
     made.add_argument(
         "--source", nargs="*", default=list(SOURCES), metavar="DATASET", help="datasets left out of the OOD average"
     )
@@ -63,10 +66,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def report(args: argparse.Namespace) -> None:
     """Does what a command line asks for."""
-    format, width = format_of(args.format, args.out), terminal_width() or WIDTH
+    format = "terminal" if args.bibtex else format_of(args.format, args.out)
+    width = terminal_width() or WIDTH
     runs = load_runs(args.runs)
     learned_on = dict(_pair(text) for text in args.learned_on)
-    if args.per_class:
+    if args.bibtex:
+        text = to_bibtex(runs)
+    elif args.per_class:
         whole = args.out is not None or format == "csv"
         text = render_grids(*class_grids(runs, None if whole else MOST), format, width)
     elif args.base_to_new:
@@ -83,10 +89,21 @@ def report(args: argparse.Namespace) -> None:
         print(printable(text) if format == "terminal" else text, end="")
     else:
         _write(args.out, text)
+    _draw(args, runs, learned_on)
+
+
+def _draw(args: argparse.Namespace, runs: Sequence[Run], learned_on: Mapping[str, str]) -> None:
+    """Writes figures and pages, where they are asked for, and prints their paths."""
     if args.figures is not None:
         from tpt.results.figures import draw_all  # noqa: PLC0415 -- matplotlib takes time to load
 
         for path in draw_all(runs, args.figures, learned_on):
+            say(str(path), error=True)
+    if args.site is not None:
+        from tpt.results.figures.site import write_site  # noqa: PLC0415 -- likewise
+
+        made = make_report(runs, _against(args.against), args.source)
+        for path in write_site(made, runs, args.site, learned_on):
             say(str(path), error=True)
 
 
