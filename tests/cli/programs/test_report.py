@@ -1,13 +1,19 @@
 """`tpt-report`."""
 
+import re
 import tomllib
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
 from tests.conftest import ROOT
 from tests.results.tables.made_runs import make_run, rows_of, share
 from tpt.cli.programs.report import main
+from tpt.data.catalog.entries import CROSS_DATASET, NATURAL_SHIFT
+from tpt.results.tables.citations import entries
+
+PAPERS = ("imagenet", *NATURAL_SHIFT, *CROSS_DATASET)
 
 
 @pytest.fixture
@@ -70,6 +76,37 @@ def test_figures(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
         for what in ("methods", "confusions_tpt", "entropy_tpt", "reliability_tpt", "risk_tpt")
         for end in ("png", "svg")
     }
+
+
+def test_bibtex(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = {name: rows_of(name, share(50, 30), share(60, 30)) for name in ("dtd", "a")}
+    make_run(tmp_path / "run", rows, "tpt", backbone="ViT-B-16-quickgelu/openai")
+    main([str(tmp_path / "run"), str(tmp_path), "--bibtex"])
+    printed = capsys.readouterr().out
+    keys = re.findall(r"^@\w+{(\w+),$", printed, re.MULTILINE)
+    assert keys == ["shu2022tpt", "radford2021clip", "cimpoi2014dtd"] and printed.endswith("% no entry for dataset:a\n")
+    assert printed.count("{") == printed.count("}")
+
+
+def test_every_paper_method_and_dataset_has_an_entry() -> None:
+    patterns = {pattern for entry in entries() for pattern in entry["cites"]}
+    assert {f"dataset:{key}" for key in PAPERS} <= patterns
+    assert len({entry["key"] for entry in entries()}) == len(entries())
+    assert {p.split(":")[0] for p in patterns} == {"method", "row", "backbone", "dataset"}
+
+
+def test_site(tmp_path: Path) -> None:
+    evil = "<script>alert(1)"
+    make_run(tmp_path / "run" / "0", {evil: rows_of(evil, share(50, 30), share(70, 30))}, "tpt")
+    make_run(tmp_path / "run" / "1", {evil: rows_of(evil, share(50, 30), share(50, 30))}, "clip")
+    main([str(tmp_path / "run"), "--site", str(tmp_path / "site")])
+    pages = {path.name: path.read_text("utf-8") for path in (tmp_path / "site").glob("*.html")}
+    assert len(pages) == 3 and not any("<script" in page for page in pages.values())
+    links = [unquote(link) for page in pages.values() for link in re.findall(r'(?:href|src)="([^"]*)"', page)]
+    assert links and all((tmp_path / "site" / link).is_file() for link in links)
+    assert "70.00" in pages["index.html"] and "method.selection_p" in pages["settings.html"]
+    (dataset,) = pages.keys() - {"index.html", "settings.html"}
+    assert "acc_zero_shot" in pages[dataset] and "Classes of" in pages[dataset]
 
 
 @pytest.mark.parametrize(

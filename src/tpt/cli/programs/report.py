@@ -16,6 +16,7 @@ from tpt.engine.printing import printable, say
 from tpt.errors import UserError
 from tpt.files import write_text
 from tpt.results.tables.brief import SORTS, brief_grids
+from tpt.results.tables.citations import to_bibtex
 from tpt.results.tables.classes import MOST, class_grids
 from tpt.results.tables.formats import FORMATS, SUFFIXES, WIDTH, format_of, render, render_grids, terminal_width
 from tpt.results.tables.pivots import base_to_new, base_to_new_grids, transfer_grids, transfer_matrices
@@ -60,6 +61,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--figures", type=Path, metavar="DIR", help="also draws figures there")
     made.add_argument("--kinds", default="", metavar="NAMES", help="with --figures: which, such as methods,reliability")
     made.add_argument("--suffixes", default="png,svg", metavar="NAMES", help="with --figures: out of png,svg,pdf")
+    made.add_argument("--site", type=Path, metavar="DIR", help="also writes a static page of results there")
+    made.add_argument("--bibtex", action="store_true", help="the papers of the methods, backbones and datasets")
     made.add_argument(
         "--source", nargs="*", default=list(SOURCES), metavar="DATASET", help="datasets left out of the OOD average"
     )
@@ -76,7 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def report(args: argparse.Namespace) -> None:
     """Does what a command line asks for."""
-    format, width = format_of(args.format, args.out), terminal_width() or WIDTH
+    format = "terminal" if args.bibtex else format_of(args.format, args.out)
+    width = terminal_width() or WIDTH
     runs = load_runs(args.runs)
     learned_on = dict(_pair(text) for text in args.learned_on)
     other = None
@@ -89,7 +93,9 @@ def report(args: argparse.Namespace) -> None:
         other = transfer_grids(transfer_matrices(runs, learned_on))
     elif args.trust:
         other = trust_grids(runs)
-    if other is not None:
+    if args.bibtex:
+        text = to_bibtex(runs)
+    elif other is not None:
         grids, legend = other
         remarks = (*legend.remarks, *coverage_remark(runs, labels=len(runs) > 1), *versions_remark(rows_of(runs)))
         text = render_grids(grids, replace(legend, remarks=remarks), format, width)
@@ -103,11 +109,22 @@ def report(args: argparse.Namespace) -> None:
         print(printable(text) if format == "terminal" else text, end="")
     else:
         _write(args.out, text)
-    if args.figures is not None:
-        _draw(args, runs, learned_on)
+    _draw(args, runs, learned_on)
 
 
 def _draw(args: argparse.Namespace, runs: Sequence[Run], learned_on: Mapping[str, str]) -> None:
+    """Writes figures and pages, where they are asked for, and prints their paths."""
+    if args.figures is not None:
+        _draw_figures(args, runs, learned_on)
+    if args.site is not None:
+        from tpt.results.figures.site import write_site  # noqa: PLC0415 -- matplotlib takes time to load
+
+        made = make_report(runs, _against(args.against), args.source)
+        for path in write_site(made, runs, args.site, learned_on):
+            say(str(path), error=True)
+
+
+def _draw_figures(args: argparse.Namespace, runs: Sequence[Run], learned_on: Mapping[str, str]) -> None:
     from tpt.results.figures import BY_RUN, KINDS, draw_all  # noqa: PLC0415 -- matplotlib takes time to load
 
     kinds = _chosen(args.kinds, KINDS, "--kinds") or KINDS
