@@ -329,7 +329,7 @@ def choices(now: Any = None) -> dict[str, str]:
 
 
 def method_label(cfg: DictConfig) -> str:
-    """The row of a table a run stands for: clip, ensemble, descriptions, coop, cocoop, or the method, as in tpt, tpt+coop."""
+    """The row of a table a run stands for: clip, ensemble, descriptions, coop, cocoop, or the method, as tpt+coop."""
     chosen = choices()
     text = None if chosen["context"] in ("words", "random", "dataset") else chosen["context"]
     if text is None and cfg.method.get("templates") not in (None, "dataset"):
