@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
 from collections.abc import Sequence
@@ -51,3 +52,15 @@ def command(config_name: str) -> str:
     if Path(sys.argv[0]).suffix == ".py":
         return f"python {config_name}.py"
     return next(name for name, (module, _) in PROGRAMS.items() if module.endswith(f".{config_name}"))
+
+
+def version_option(parser: argparse.ArgumentParser) -> None:
+    """Gives a program `--version`."""
+    parser.add_argument("--version", action=_Version, nargs=0, help="prints the version of the package and ends")
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from tpt.results.runs.version import __version__  # noqa: PLC0415 -- the package around it takes time to load
+
+        parser.exit(message=f"tpt {__version__}\n")

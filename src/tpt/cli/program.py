@@ -102,7 +102,7 @@ class Program:
         except stop.StopRun as end:
             stop.heard()
             stop.end_loaders()
-            self._say(str(end))
+            self._say(end)
             sys.exit(end.exit_code)
         except ToldError as end:
             self._end_sweep()
@@ -211,11 +211,11 @@ class Program:
                 raise
             raise mistake from error
 
-    def _say(self, what: str) -> None:
+    def _say(self, end: stop.StopRun) -> None:
         """The end of a run that can be continued; the processes that were started for it say nothing."""
         if self.first:
             where = f"; resume={self.directory} continues" if self.directory else ""
-            say(f"{what}: what was computed is kept{where}.", error=True)
+            say(end.said or f"{end}: what was computed is kept{where}.", error=True)
 
     def _tell(self, error: Exception) -> int:
         """Says what ended the work; gives the exit code."""

@@ -174,7 +174,7 @@ class _Episodes(Dataset[_Episode]):
         except BadImageError as error:
             if not self.skip_bad:
                 raise
-            episode.problem = str(error)
+            episode.problem = error.problem
 
 
 def _collate(episodes: list[_Episode], num_views: int | None = None) -> EpisodeBatch:

@@ -13,6 +13,7 @@ from tpt.data.images import EXTENSIONS, Orientation, is_upright
 from tpt.data.labels import read_names
 from tpt.data.names import counted_suffixes, is_data, plain
 from tpt.data.store import FileStore, read_file
+from tpt.data.unread import SUFFIXES
 from tpt.errors import Count, DataError, Filled, Seed, checked, refuse_one_prompt, text_key
 from tpt.files import is_file
 from tpt.files.lists import decode_text
@@ -188,7 +189,7 @@ def _pictures_at(place: str, stores: dict[str, FileStore], named: dict[str, str]
     prefix = "" if place == os.curdir else f"{text.removesuffix('/')}/"
     store = stores[prefix] = FileStore(path.absolute())  # wherever the program goes later
     for inside in store.paths():
-        if inside.lower().endswith(EXTENSIONS):
+        if inside.lower().endswith((*EXTENSIONS, *SUFFIXES)):
             yield prefix + inside
         else:
             others.append(inside)

@@ -178,7 +178,8 @@ class FileStore:
             reason = (error.strerror if isinstance(error, OSError) else None) or error
             raise BadImageError(
                 f"Expected a readable file {path} in {self.root}, but reading it failed ({reason}); restore it, or "
-                "pass data.on_bad_image=skip to leave such files out and count them."
+                "pass data.on_bad_image=skip to leave such files out and count them.",
+                f"cannot be read: {str(reason)[:1].lower()}{str(reason)[1:]}",
             ) from error
 
 

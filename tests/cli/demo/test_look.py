@@ -11,10 +11,11 @@ import pytest
 
 import tpt
 from tests.conftest import noise_image
-from tpt.cli.compose import looks_at_one_view, options
+from tpt.cli.compose import looks_at_one_view
 from tpt.cli.demo.examples import DRAWINGS, first_names, write_drawings
 from tpt.cli.demo.look import KEPT, Look, Looker
 from tpt.cli.demo.page import TOP, answers_html, likeliest, views_html
+from tpt.cli.options import options
 from tpt.cli.programs import demo
 from tpt.data.emoji_shift import class_names
 from tpt.engine.contact_sheet import PictureViews

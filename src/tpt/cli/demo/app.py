@@ -11,11 +11,12 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
-from tpt.cli.compose import learns_along_stream, options
+from tpt.cli.compose import learns_along_stream
 from tpt.cli.demo.controls import CONTROLS, MOST_NAMES, MOST_VIEWS, chosen_method, chosen_names, chosen_values, default
 from tpt.cli.demo.examples import first_names, write_drawings
 from tpt.cli.demo.look import Looker
 from tpt.cli.demo.page import CSS, NOTHING_YET, about_html, answers_html, problem_html, views_html
+from tpt.cli.options import options
 from tpt.clip.model import CLIP
 from tpt.errors import BadImageError, UserError, refuse
 

@@ -13,7 +13,8 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
-from tpt.cli.compose import comments_of, known_option, refuse_stream, values_of
+from tpt.cli.compose import refuse_stream
+from tpt.cli.options import comments_of, known_option, values_of
 from tpt.errors import Share, UserError, refuse
 
 MOST_VIEWS = 128

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tpt.cli.errors import told
+from tpt.cli.places import version_option
 from tpt.engine.printing import printable, say
 from tpt.errors import UserError
 from tpt.files import write_text
@@ -62,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--source", nargs="*", default=list(SOURCES), metavar="DATASET", help="datasets left out of the OOD average"
     )
+    version_option(made)
     return made
 
 

@@ -39,7 +39,7 @@ def load_clip(
     """A frozen CLIP, or another dual encoder of open_clip's: docs/backbones.md lists them.
 
     Args:
-        name: `"emoji-mini"` (bundled), a model name of open_clip, or what carries its own weights:
+        name: `"emoji-mini"` (bundled, and what no arguments give), a model name of open_clip, or what carries its own weights:
             `"hf-hub:ORG/NAME"`, a model of open_clip on the Hugging Face hub, or `"local-dir:FOLDER"`, such a model in
             a folder.  May be left out for a file in OpenAI's or transformers' key names, whose architecture is read
             from the weights.
@@ -69,6 +69,8 @@ def load_clip(
         Others: `load_clip("ViT-B-16-quickgelu", "openai")`, the paper's; `load_clip(pretrained="clip.pt")`, a file.
     """
     tokenizer: Tokenizer | None = None
+    if name is None and pretrained is None:
+        name = EMOJI_MINI
     if name == EMOJI_MINI and pretrained in (None, EMOJI_MINI):
         bundled = resources.files("tpt.clip") / "emoji_mini" / "emoji-mini.safetensors"
         with resources.as_file(bundled) as path:

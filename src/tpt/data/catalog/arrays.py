@@ -107,10 +107,10 @@ def read_arrays(entry: Entry, places: Sequence[Path], split: str) -> tuple[list[
 def _pictures(file: Path) -> np.ndarray:
     """(N, 32, 32, 3) bytes; of a `.npy` file, left on disk."""
     if file.suffix == ".npy":
-        found = _read(file, lambda: np.load(file, mmap_mode="r", allow_pickle=False))
+        found: np.ndarray = _read(file, lambda: np.load(file, mmap_mode="r", allow_pickle=False))
     else:
         flat = _read(file, lambda: np.asarray(_batch(file)["data"]))
-        found: np.ndarray = _read(file, lambda: flat.reshape(-1, 3, _SIZE, _SIZE).transpose(0, 2, 3, 1))
+        found = _read(file, lambda: flat.reshape(-1, 3, _SIZE, _SIZE).transpose(0, 2, 3, 1))
     if found.dtype != np.uint8 or found.shape[1:] != (_SIZE, _SIZE, 3):
         raise DataError(f"Expected pictures of 32 x 32 x 3 bytes in {file}, got {found.shape} of {found.dtype}.")
     return found

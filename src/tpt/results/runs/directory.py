@@ -16,6 +16,7 @@ from tpt.data.dataset import ImageDataset
 from tpt.errors import BadImageError, DataError, UserError
 from tpt.files import content_digest
 from tpt.results.runs.claim import ANOTHER, ClaimedDirectory
+from tpt.results.runs.follow import EARLIER, follow
 from tpt.results.runs.manifest import FREE, NAME
 from tpt.results.runs.records import RECORD_SCHEMA, DamagedShardError, in_order, read_shard, shard_files
 from tpt.results.runs.states import STATES, latest_state
@@ -36,10 +37,13 @@ class RunDirectory(ClaimedDirectory):
     free = FREE
     strangers = (TRAINING,)
     files = ("results.json",)
-    folders = ("records", DAMAGED, STATES)
+    folders = ("records", DAMAGED, STATES, EARLIER)
 
-    def __init__(self, folder: Path, resume: bool = False, first: bool = True, another: str = ANOTHER) -> None:
+    def __init__(
+        self, folder: Path, resume: bool = False, first: bool = True, another: str = ANOTHER, follows: bool = False
+    ) -> None:
         super().__init__(folder, resume, first, another)
+        self.follows = follows  # continues with the images that there are now
         self.records = RECORD_SCHEMA.empty_table()  # of earlier sessions
         self.states: dict[str, Path] = {}  # by dataset, what a stream method had learned in them
 
@@ -72,13 +76,16 @@ class RunDirectory(ClaimedDirectory):
         """
         if self.first:
             self.take()
+            if self.follows:
+                follow(self.folder, datasets)
             sessions = self.earlier_sessions(manifest, session)
         self.records = self._read() if self.resume else self.records
         if streams:
             self._cut_streams(datasets)
         done = self._done(datasets)
         if self.first:
-            self._refuse_changed_images(datasets)
+            if not self.follows:
+                self._refuse_changed_images(datasets)
             self.write(manifest, sessions, session)
         return done
 

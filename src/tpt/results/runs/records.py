@@ -116,6 +116,11 @@ def read_shard(path: Path) -> pa.Table:
     return _read(path, RECORD_SCHEMA)
 
 
+def read_whole_shard(path: Path) -> pa.Table:
+    """The records of one shard with the columns of `LOGITS`, which are null where they were not kept."""
+    return _read(path, pa.schema([*RECORD_SCHEMA, *LOGITS_SCHEMA]))
+
+
 def _read(path: Path, schema: pa.Schema) -> pa.Table:
     """Some columns of a shard, after a look at the whole."""
     try:
