@@ -20,8 +20,8 @@ from tests.data.archives import UNIX, zip_of_names
 from tests.own_data import png
 from tests.untrusted import FUZZ
 from tpt.data import EpisodeDataModule, image_folder, image_list
-from tpt.data.labels import read_names
 from tpt.data.images import EXTENSIONS
+from tpt.data.labels import read_names
 from tpt.data.names import plain
 from tpt.data.store import FileStore, read_file
 from tpt.errors import BadImageError, DataError
