@@ -168,7 +168,8 @@ def test_odd_classes_are_noted(tmp_path: Path) -> None:
     assert "1 of 3 classes have no image, such as 'b'" in notes([0, 2, 2], "a\nb\nc")
     assert "start at" not in notes([0, 2, 2], "a\nb\nc") + notes([2, 2], "a\nb\nc")
     assert "each of the 3 images has a class of its own" in notes([0, 1, 2], "a\nb\nc")
-    assert "begin with numbers, such as '001.cat'" in notes([0, 1, 1], "001.cat\n002.dog")
+    (tmp_path / "t.csv").write_text("path,label\n0.png,001.cat\n1.png,002.dog\n2.png,002.dog\n")
+    assert "begin with numbers, such as '001.cat'" in image_list(tmp_path / "t.csv").notes[0]
     assert notes([0, 1, 1], "a\nb") == ""
 
 
@@ -205,7 +206,7 @@ def test_tables_of_other_programs(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="got a workbook .*; save its sheet as CSV"):
         image_list(tmp_path / "t.xlsx")
     (tmp_path / "t.csv").write_text("path,label,label\n0.png,cat,dog\n")
-    with pytest.raises(DataError, match="Expected one column 'label' in .*; rename one"):
+    with pytest.raises(DataError, match="Expected a column 'label' in .*; rename one"):
         image_list(tmp_path / "t.csv")
 
 

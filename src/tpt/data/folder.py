@@ -114,7 +114,7 @@ def _refuse_other_layouts(store: FileStore, by_folder: dict[str, list[str]], pat
             f"classes; {way_out}."
         )
     level, inner = _below(by_folder[folders[0]])
-    if len(folders) == 1 and inner:
+    if len(folders) == 1 and len(inner) > 1:
         raise DataError(
             f"Expected one folder per class in {root}, found one folder {level!r} that holds {len(inner)} folders, "
             f"such as {min(inner)!r}; {_at(store, level)}."
@@ -127,9 +127,9 @@ def _refuse_upper_level(store: FileStore, by_folder: dict[str, list[str]]) -> No
     """
     levels = {folder: _below(found) for folder, found in by_folder.items()}
     common = [name for name, count in Counter(n for _, inner in levels.values() for n in inner).items() if count > 1]
-    if not common:
-        return
     upper = [folder for folder, (_, inner) in levels.items() if inner & {*common}]
+    if all(len(levels[folder][1]) == 1 for folder in upper):  # as in cat/images and dog/images
+        return
     splits = [s for s, names in SPLITS.items() for f in upper if f.lower() in names and levels[f][0] == f]
     shown = next((folder for folder in upper if "test" in folder.lower()), upper[0])
     way_out = f"pass data.split={splits[-1]}" if splits else _at(store, levels[shown][0])
@@ -146,7 +146,9 @@ def _at(store: FileStore, level: str) -> str:
 
 
 def _below(paths: list[str]) -> tuple[str, set[str]]:
-    """Down from the one folder that paths lie in to where several folders lie, and these; none where pictures lie."""
+    """Down from the one folder that paths lie in to where several folders lie, or the last one, and these; none if
+    pictures lie in it.
+    """
     if not paths or any(path.count("/") == 1 for path in paths):
         return "", set()
     parts, depth = [path.split("/") for path in paths], 1
@@ -155,7 +157,7 @@ def _below(paths: list[str]) -> tuple[str, set[str]]:
         if len(inner) > 1:
             return "/".join(parts[0][:depth]), inner
         depth += 1
-    return "", set()
+    return "/".join(parts[0][: depth - 1]), {parts[0][depth - 1]}
 
 
 def _notes(by_folder: dict[str, list[str]], paths: list[str], shown: str | Path) -> list[str]:

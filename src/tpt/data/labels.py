@@ -129,6 +129,9 @@ def read_names(class_names: Filled | Path | Sequence[str]) -> Names:
         strange = [name for name in class_names if not isinstance(name, str)]
         if strange:
             raise DataError(f"Expected class names as texts, got {strange[0]!r}; put it in quotes.")
+        pairs = [name.split("\t", 1) for name in map(composed, class_names) if "\t" in name]
+        if pairs and len(pairs) == len(class_names):
+            return Names([name.strip() for _, name in pairs], [(key,) for key, _ in pairs])
         return Names(map(composed, class_names), getattr(class_names, "keys", ()))
     path = Path(class_names).expanduser()
     try:

@@ -134,7 +134,7 @@ def _columns(path: Path, path_column: str, label_column: str) -> tuple[list[str]
     if absent:
         found = ", ".join(map(repr, table.column_names))
         raise DataError(
-            f"Expected one column {absent[0]!r} in {path}, found {found}; "
+            f"Expected a column {absent[0]!r} in {path}, found {found}; "
             f"{'rename one' if absent[0] in table.column_names else 'set data.path_column or data.label_column'}."
         )
     if not all(paths) or not all(labels):
