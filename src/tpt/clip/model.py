@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+CPU_PIXELS = 8 * 224**2  # of the images that a CPU encodes in one pass
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -41,8 +42,9 @@ class CLIP(nn.Module):
         image_size: side of the square images, in pixels.
         mean, std: per channel, of images in [0, 1].
         precision: "fp32", or "bf16"/"fp16": the image encoder runs under autocast; features come back float32.
-        max_images: most images encoded in one pass; more are encoded in turns.  None takes 64 on a CPU, where larger
-            passes are no faster, and 512 elsewhere; halved, again and again, if memory runs out.
+        max_images: most images encoded in one pass; more are encoded in turns.  None takes 512 on a GPU and
+            on a CPU 8 of 224 x 224 pixels, up to 64 of smaller ones: larger passes do not stay in its cache.  Halved,
+            again and again, if memory runs out.
         channels_last: the image encoder's memory layout, which convolutions may prefer.
         compile: runs the image encoder through `torch.compile`; if that fails, goes on without, with a warning.
         resize: how the model's whole picture is made, "shortest" (the shorter side fits, the rest is cropped) or
@@ -133,7 +135,8 @@ class CLIP(nn.Module):
         Returns:
             (N, E) float32.
         """
-        size = self.max_images or (64 if images.device.type == "cpu" else 512)
+        fitting = min(64, max(1, CPU_PIXELS // images.shape[-2:].numel())) if images.device.type == "cpu" else 512
+        size = self.max_images or fitting
         try:
             features = torch.cat([self._encode(part) for part in images.split(size)])
         except (RuntimeError, MemoryError) as error:
