@@ -50,7 +50,8 @@ def image_list(
             start from the folder that holds them all.
         name: key in logs and results; the table's name if None.
         class_names: a file in any form of `tpt.files.lists.parse_list`, or a list.  Labels are its keys; where it has
-            none, whole numbers count into it, from 0, and texts must stand in it.  None takes the sorted labels as names.
+            none, whole numbers count into it, from 0, and texts must stand in it.  None takes the sorted
+            labels as names.
         path_column, label_column: names of the two columns.
         limit: number of images, drawn with `seed`; None takes all.
         seed: of that draw.

@@ -41,8 +41,8 @@ def load_clip(
     Args:
         name: `"emoji-mini"` (bundled, and what no arguments give), a model name of open_clip, or what carries its own
             weights: `"hf-hub:ORG/NAME"`, a model of open_clip on the Hugging Face hub, or `"local-dir:FOLDER"`,
-            such a model in a folder.  May be left out for a file in OpenAI's or transformers' key names, whose architecture is read
-            from the weights.
+            such a model in a folder.  May be left out for a file in OpenAI's or transformers'
+            key names, whose architecture is read from the weights.
         pretrained: a tag of open_clip (weights are fetched once), or the path of a file: OpenAI's state dict or
             TorchScript archive, transformers' `model.safetensors` beside its `config.json`, or with `name` an
             open_clip checkpoint, whose images are prepared as an `open_clip_config.json` or `preprocessor_config.json`
