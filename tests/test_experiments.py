@@ -110,7 +110,7 @@ def test_short_forms_keep_what_an_experiment_varies(tmp_path: Path) -> None:
 
 def test_every_experiment_has_a_form_for_the_bundled_data() -> None:
     assert {last_of(form) for form in SHORT.values()} == set(SHORTENING)
-    assert set(EXPERIMENTS) - set(SHORT) == {"base_to_new_contexts"} and len(SHORT) == 15
+    assert set(EXPERIMENTS) - set(SHORT) == {"base_to_new_contexts"} and len(SHORT) == 17
 
 
 @pytest.mark.parametrize(

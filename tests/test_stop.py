@@ -156,7 +156,7 @@ def dropped(step: Callable[..., Any], batches: int, number: int) -> Callable[...
         if left[0] == 0:
             with contextlib.suppress(BaseException):
                 os.kill(os.getpid(), number)
-                time.sleep(0)
+                time.sleep(0.2)  # another thread may have got it
         return step(*args, **kwargs)
 
     return changed
@@ -198,7 +198,7 @@ def test_a_process_whose_parent_died_while_it_loads_leaves() -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     command = [sys.executable, str(ROOT / "test_time.py"), "no.such.setting=1"]
-    env = {**os.environ, "LOCAL_RANK": "1", stop.PARENT: str(gone.pid)}
+    env = {**os.environ, "LOCAL_RANK": "1", "WORLD_SIZE": "2", stop.PARENT: str(gone.pid)}
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1 and done.stdout + done.stderr == ""
 

@@ -38,6 +38,8 @@ def test_a_test_run_is_resumed(run_script: Run, stored: Path) -> None:
     assert [row["path"] for row in after] == [row["path"] for row in before]
     for one, other in zip(before, after, strict=True):
         for name, value in one.items():
+            if name == "position":  # 0.1 did not record it
+                continue
             near = isinstance(value, float) or name == "top_confidence"  # another processor rounds otherwise
             assert other[name] == (pytest.approx(value, abs=1e-4) if near else value), name
     assert json.loads((stored / "test" / "results.json").read_text())["complete"]

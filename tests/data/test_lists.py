@@ -10,7 +10,6 @@ from pathlib import Path
 
 import datasets
 import pytest
-from tpt.lists import parse_list
 
 from tests.own_data import png, save_huggingface, write_shard
 from tpt.cli.quoting import as_texts
@@ -18,6 +17,7 @@ from tpt.clip.templates import load_templates
 from tpt.data import ImageDataset, huggingface_dataset, image_folder, image_list, tar_shards
 from tpt.data.pictures import class_list
 from tpt.errors import DataError
+from tpt.files.lists import parse_list
 
 NAMES = ["pizza", "banana", "air plane", "yes"]
 LABELS = [0, 3, 1, 2, 0]
