@@ -18,8 +18,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from tpt.data.cache import CachedViews, FeatureCache
 from tpt.data.dataset import ImageDataset
+from tpt.data.features import FeatureRows
 from tpt.data.loading import Loader
-from tpt.errors import BadImageError, Count, Natural, Seed, UserError, checked
+from tpt.errors import BadImageError, Count, DataError, Natural, Seed, UserError, checked
 from tpt.files import content_digest
 from tpt.views.batched import PlannedViews
 
@@ -151,6 +152,10 @@ class _Episodes(Dataset[_Episode]):
         sample = self.dataset.samples[index]
         episode = _Episode(sample.label, index, sample.path)
         with self._noting(episode):
+            if isinstance(store := self.dataset.store, FeatureRows):
+                episode.content = self.dataset.digest(index)
+                episode.cached = store.features(sample.path, self.shelf.num_views)
+                return episode
             episode.file = self.dataset.content(index)
             episode.content = content_digest(episode.file)
             episode.key = self.shelf.key(self.dataset.file_identity(index), episode.file)
@@ -260,8 +265,22 @@ class EpisodeDataModule(LightningDataModule):
         return self._make_views[dataset.augmix] if isinstance(self._make_views, Mapping) else self._make_views
 
     def num_views(self) -> list[tuple[ImageDataset, int | None]]:
-        """Every dataset with the number of its views; None if their maker does not say."""
-        return [(dataset, getattr(self.make_views(dataset), "num_views", None)) for dataset in self.datasets]
+        """Every dataset with the number of its views; None if their maker does not say.
+
+        Raises:
+            DataError: a file of features has fewer views than the run takes; one that has view 0 alone is tested on it.
+        """
+        found = []
+        for dataset in self.datasets:
+            wanted: int | None = getattr(self.make_views(dataset), "num_views", None)
+            have = dataset.store.num_views if isinstance(dataset.store, FeatureRows) else wanted
+            if have is not None and wanted is not None and 1 < have < wanted:
+                raise DataError(
+                    f"Expected {wanted} views of each image in {dataset.store.root}, got {have}; set "
+                    f"views.num_views={have}."
+                )
+            found.append((dataset, wanted if have is None or wanted is None else min(have, wanted)))
+        return found
 
     def on_after_batch_transfer(self, batch: EpisodeBatch, dataloader_idx: int) -> EpisodeBatch:
         """Makes the views of a batch that has arrived on the device, where the loader only planned them."""

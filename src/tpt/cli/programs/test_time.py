@@ -18,6 +18,7 @@ from tpt.clip import CLIP
 from tpt.clip.prompts import refuse_misfit
 from tpt.data import EpisodeDataModule
 from tpt.data.cache import FeatureCache
+from tpt.data.features import refuse_other_encoder
 from tpt.engine.callbacks import begin, close
 from tpt.engine.tasks import AdaptationTask, MethodMaker
 from tpt.engine.tracking.guard import guarded
@@ -40,6 +41,7 @@ def run(cfg: DictConfig, another: str = ANOTHER) -> float | None:
     clip: CLIP = instantiate(cfg.backbone)
     stage("Listing the images")
     data: EpisodeDataModule = instantiate(cfg.data.module)
+    refuse_other_encoder(data.datasets, clip)
     data.use_views(instantiate(cfg.views)(**clip.preprocessing))
     make_method = MethodMaker(clip, make_context, instantiate(cfg.method))
     callbacks, loggers = list(instantiate(cfg.callbacks).values()), guarded(cfg.logger, instantiate, folder)
