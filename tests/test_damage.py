@@ -27,8 +27,8 @@ from tests.paper_tree import SPLITS, paper_tree
 from tests.results.tables.made_runs import make_run, rows_of, share
 from tests.untrusted import FUZZ, JSON, damaged
 from tpt.data import ImageDataset, image_folder, image_list, read_entry, tar_shards
-from tpt.data.folder import read_names
 from tpt.data.images import decode_image
+from tpt.data.labels import read_names
 from tpt.errors import BadImageError, UserError
 from tpt.files import content_digest
 from tpt.results.runs import RunDirectory, read_manifest, records

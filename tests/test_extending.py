@@ -188,7 +188,7 @@ def test_a_sweep_of_its_own_setting(small: list[str], own: list[str], tmp_path: 
     assert "0 images encoded, 12 from the cache" in (tmp_path / "run" / "test_time.log").read_text()
     for run in ("run", "sweep/1"):
         path = read_records(tmp_path / run)["path"][0].as_py()
-        sheet = module(tmp_path, "tpt.engine.contact_sheet", run, path, "--trust", "--out", f"{Path(run).name}.png")
+        sheet = module(tmp_path, "tpt.cli.programs.views", run, path, "--trust", "--out", f"{Path(run).name}.png")
         assert Path(tmp_path, sheet.strip()).stat().st_size > 0
 
 
@@ -210,14 +210,16 @@ def test_killed_and_continued(small: list[str], own: list[str], tmp_path: Path) 
 def test_their_settings_are_checked_and_helped(run_script: Run, small: list[str], own: list[str]) -> None:
     for wrong, sentence in (
         ("method.weigth=3", r"got 'method\.weigth'; did you mean method\.weight"),
-        ("method.weight=-3", "Expected `weight` of at least 0, got -3"),
-        ("method.weight=heavy", "Expected `method.weight` to be a number, got 'heavy'"),
+        ("method.weight=-3", "to be a number of at least 0, got -3"),
+        ("method.weight=heavy", "Expected `method.weight` to be a number of at least 0, got 'heavy'"),
         ("method=dispersion", r"got 'dispersion'; did you mean dispersed\?"),
     ):
         done = run_script("test_time.py", *own, "method=dispersed", *small, wrong, ok=False)
         assert re.search(sentence, done.stderr), done.stderr
     done = run_script("test_time.py", *own, "-m", *small, "method=dispersed", "method.weight=0,heavy", ok=False)
-    assert "Expected `method.weight` to be a number, got 'heavy'" in done.stderr and "job" not in done.stdout
+    assert (
+        "Expected `method.weight` to be a number of at least 0, got 'heavy'" in done.stderr and "job" not in done.stdout
+    )
     said = run_script("test_time.py", *own, "method=dispersed", "--help").stdout
     assert "* dispersed" in said and "TPT that keeps the text features apart" in said
     assert re.search(r"method\.weight=50\.0 +of the text features' mean distance", said)

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tpt.data.cache.segment import DATA, IndexEntry, SegmentReader
 
 import tpt
 from tpt.cli.resume import read_start
 from tpt.clip.templates import load_templates
 from tpt.clip.weights.archive import read_checkpoint, read_safetensors, read_weights
+from tpt.data.cache.shard import entries
 from tpt.engine.tasks.coop_resume import run_of
 from tpt.errors import UserError
 from tpt.results.runs import read_manifest, read_records
@@ -22,7 +22,6 @@ from tpt.results.runs.sweep import seconds_of
 from tpt.results.runs.training import metrics_before
 from tpt.results.tables.training import training_of
 
-ENTRY = IndexEntry(b"k" * 16, b"d" * 16, 0, 1, 1, 1.0)
 RAISE: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "checkpoint": ("last.ckpt", read_checkpoint),
     "continued training": ("last.ckpt", run_of),
@@ -37,7 +36,7 @@ RAISE: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "records": ("records/00-a-0000000.parquet", lambda path: read_records(path.parents[1])),
 }
 NOTHING: dict[str, tuple[str, Callable[[Path], Any]]] = {
-    "cached features": (f"a{DATA}", lambda path: SegmentReader(path.with_suffix("")).features(ENTRY)),
+    "cached features": ("a.safetensors", lambda path: entries(path) or None),
     "time of a job": ("results.json", lambda path: seconds_of(path.parent)),
     "how a context came about": ("training.json", lambda path: training_of(str(path.parent))),
     "metrics of a training": ("training.json", lambda path: metrics_before(path.parent) or None),

@@ -82,12 +82,12 @@ def test_sizes_that_do_not_divide(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shuffle", ["false", "true"])
+@pytest.mark.parametrize("shuffle", ["listed", "shuffled"])
 @pytest.mark.parametrize(("batch", "workers"), [(1, 0), (3, 2), (8, 0)])
 def test_processes_change_no_bit(
     small: list[str], tmp_path: Path, run_script: Any, batch: int, workers: int, shuffle: str
 ) -> None:
-    small += [f"data.batch_size={batch}", f"data.num_workers={workers}", f"data.shuffle={shuffle}"]
+    small += [f"data.batch_size={batch}", f"data.num_workers={workers}", f"data.order={shuffle}"]
     run_script("test_time.py", *small, "hydra.run.dir=one")
     finish(start(tmp_path, *small, "hydra.run.dir=two", *DDP, "trainer.devices=2"))
     assert without_time(tmp_path / "two") == without_time(tmp_path / "one")

@@ -8,6 +8,9 @@ from tpt.results.runs.version import __version__
 
 def main() -> None:
     """Prints a line for each program; exits 2 if it is given anything but --help."""
+    if sys.argv[1:] == ["--version"]:
+        print(f"tpt {__version__}")
+        return
     if sys.argv[1:] not in ([], ["-h"], ["--help"]):
         print(f"Error: Expected no argument, got {sys.argv[1]!r}; call a program, such as tpt-test.", file=sys.stderr)
         sys.exit(2)
@@ -15,8 +18,6 @@ def main() -> None:
     width = max(map(len, PROGRAMS))
     for name, (_, what) in PROGRAMS.items():
         print(f"    {name:{width}}  {what}")
-    print("\nAlso tpt-views, the views of one image, and tpt-words, the words")
-    print("nearest to a learned context.")
 
 
 if __name__ == "__main__":

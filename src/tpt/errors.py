@@ -40,7 +40,16 @@ class DataError(UserError):
 
 
 class BadImageError(DataError):
-    """An image file cannot be read."""
+    """An image file cannot be read.
+
+    Args:
+        message: with the way out, for whom it stops.
+        problem: a few words for whoever looks at the picture, such as "damaged: truncated"; the message if None.
+    """
+
+    def __init__(self, message: str, problem: str | None = None) -> None:
+        super().__init__(message)
+        self.problem = problem or message
 
 
 class RunError(UserError):

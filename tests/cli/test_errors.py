@@ -150,15 +150,15 @@ COMMANDS = {
     "tpt.results.tables": ["tpt.results.tables", "RUN"],
     "tpt.data.cache": ["tpt.data.cache", "clear", "RUN"],
     "tpt.data": ["tpt.data", "check", "--root", "RUN"],
-    "tpt.engine.contact_sheet": ["tpt.engine.contact_sheet", "RUN", "image"],
-    "tpt.cli.programs.interpret": ["tpt.cli.programs.interpret", "RUN"],
+    "tpt.cli.programs.views": ["tpt.cli.programs.views", "RUN", "image"],
+    "tpt.cli.programs.words": ["tpt.cli.programs.words", "RUN"],
 }
 PLANTED = {
     "tpt.results.tables": "tpt.cli.programs.report.load_runs",
     "tpt.data.cache": "tpt.cli.programs.cache.clear",
     "tpt.data": "tpt.cli.programs.data.print_check",
-    "tpt.engine.contact_sheet": "tpt.engine.contact_sheet.load_run",
-    "tpt.cli.programs.interpret": "tpt.cli.programs.interpret.load_clip",
+    "tpt.cli.programs.views": "tpt.cli.programs.views.load_run",
+    "tpt.cli.programs.words": "tpt.cli.programs.words.load_clip",
 }
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
+import hydra
 import numpy as np
 import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
 import tpt
@@ -83,7 +87,7 @@ def test_what_cannot_be_read_has_a_problem_and_the_others_an_answer(image_tree: 
     given = [image_tree / "broken.png", closed, image_tree / "cat" / "0.png"]
     found = tpt.predict(given, CLASSES, backbone=clip, **QUICK)
     assert [p.answer is None for p in found] == [True, True, False]
-    assert "broken.png" in str(found[0].problem) and found[2].problem is None
+    assert found[0].problem == "no picture" and found[2].problem is None
     assert found[0].top == () and found[0].probability is None
     assert f"{image_tree / 'broken.png'}: no answer" in repr(found)
 
@@ -99,6 +103,40 @@ def test_without_adaptation_only_the_picture_itself_is_looked_at(
     assert (found.answer, found.probability) == (found.answer_before, found.probability_before)
 
 
+@pytest.mark.parametrize("kind", ["fractions", "first", "tensor", "bytes first", "int64", "bfloat16", "batch"])
+def test_arrays_and_tensors_of_the_same_pixels(kind: str, clip: tpt.CLIP) -> None:
+    pixels = np.asarray(noise_image(3))
+    tensor = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+    given: dict[str, Any] = {
+        "fractions": pixels / 255,
+        "first": (pixels / np.float32(255)).transpose(2, 0, 1),
+        "tensor": tensor / 255,
+        "bytes first": tensor,
+        "int64": pixels.astype(np.int64),
+        "bfloat16": torch.ones(3, 8, 8, dtype=torch.bfloat16),
+        "batch": (tensor / 255)[None],
+    }
+    same = np.full((8, 8, 3), 255, np.uint8) if kind == "bfloat16" else pixels
+    (one,), (other,) = (tpt.predict(images, CLASSES, backbone=clip, **QUICK) for images in (given[kind], same))
+    assert_same(one, other)
+
+
+def test_beside_a_program_that_uses_hydra(tmp_path: Path, clip: tpt.CLIP) -> None:
+    with hydra.initialize_config_dir(str(tmp_path), version_base=None):
+        theirs = GlobalHydra.instance().hydra
+        (found,) = tpt.predict(noise_image(0), CLASSES, backbone=clip, method="zero_shot")
+        assert found.answer in CLASSES and GlobalHydra.instance().hydra is theirs
+
+
+def test_seconds_progress_and_a_data_frame(clip: tpt.CLIP, capsys: pytest.CaptureFixture[str]) -> None:
+    began = time.perf_counter()
+    found = tpt.predict([noise_image(n) for n in range(3)], CLASSES, backbone=clip, batch_size=2, **QUICK)
+    assert 0 < sum(p.seconds for p in found) < time.perf_counter() - began
+    assert "100%" in capsys.readouterr().err
+    frame = pytest.importorskip("pandas") and found.to_pandas()
+    assert list(frame["answer"]) == [p.answer for p in found] and len(frame.columns) == 11
+
+
 def test_nothing_is_asked(clip: tpt.CLIP) -> None:
     assert len(tpt.predict([], CLASSES, backbone=clip)) == 0
 
@@ -110,9 +148,11 @@ def test_nothing_is_asked(clip: tpt.CLIP) -> None:
         ({"settings": ["method.stepz=2"]}, r"Expected a setting that exists, got 'method\.stepz'; there is steps, "),
         ({"settings": ["method.steps=-1"]}, r"Expected `steps` to be a whole number of at least 0, got -1"),
         ({"num_views": 4}, r"Expected at least one selected view"),
-        ({"images": [3]}, r"Expected a path, a PIL image or an array .* as picture 1, got int"),
-        ({"images": np.zeros((4, 4, 3))}, r"got \(4, 4, 3\) of float64"),
-        ({"images": np.zeros((4, 4, 2), np.uint8)}, r"got \(4, 4, 2\) of uint8"),
+        ({"images": [3]}, r"Expected a path, a PIL image, an array or a tensor as picture 1, got int"),
+        ({"images": np.full((4, 4, 3), 2.0)}, r"picture 1, got float64 from 2 to 2; undo its normalization"),
+        ({"images": np.full((4, 4, 3), np.nan)}, r"got float64 from nan to nan"),
+        ({"device": "cuda:77"} if torch.cuda.is_available() else {"config_dir": "nowhere"}, r"Expected a"),
+        ({"images": np.zeros((5, 5, 2), np.uint8)}, r"got \(5, 5, 2\) of uint8"),
         ({"images": "nowhere.png"}, r"found nothing; check the path"),
         ({"class_names": ["cat", "cat"]}, r"Expected different class"),
     ],

@@ -152,6 +152,17 @@ def test_many_contexts_parts_and_gradients_at_once(name: str, tmp_path: Path) ->
     assert plain(plain.slots.repeat(2, 1, 1)).shape == (2, len(NAMES), clip.embed_dim)
 
 
+def test_sigmoid_scores_are_those_of_the_logits_and_the_bias(tmp_path: Path) -> None:
+    model, clip = made("ViT-B-16-SigLIP", tmp_path)
+    pictures = torch.randn(3, 1, 3, clip.image_size, clip.image_size)
+    tokens = clip.tokenizer.rows(["cat", "dog"], clip.text.context_length)
+    image, text, scale, bias = model(pictures[:, 0], tokens)
+    logits = tpt.ZeroShot(clip, ["cat", "dog"], templates=["{}"])(clip.encode_views(pictures)).logits
+    found = (logits + clip.about()["logit_bias"]).sigmoid()
+    torch.testing.assert_close(found, (scale * image @ text.T + bias).sigmoid(), atol=1e-6, rtol=1e-3)
+    assert "logit_bias" not in tpt.load_clip("emoji-mini").about()
+
+
 def test_a_row_is_filled_to_its_length_and_nothing_is_left_out(tmp_path: Path) -> None:
     _, siglip = made("ViT-B-16-SigLIP", tmp_path / "a")
     packed = siglip.text.pack([siglip.tokenizer.wrap(siglip.tokenizer.encode("a cat"))], shared=0)
@@ -217,7 +228,7 @@ def test_nearest_words_leave_special_tokens_out(kind: str, tmp_path: Path) -> No
     name = next(n for n in ONE_OF_EACH if families.stand_in(open_clip.get_model_config(n)) in (kind, None))
     name = next((n for n in WORKING if families.stand_in(open_clip.get_model_config(n)) == kind), name)
     _, clip = made(name, tmp_path)
-    from tpt.cli.programs.interpret import nearest_words
+    from tpt.cli.programs.words import nearest_words
 
     context = tpt.context_from_words(clip, "a photo of a")
     nearest = [words[0] for words in nearest_words(clip, context.vectors, 1)]

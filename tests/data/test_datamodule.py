@@ -78,8 +78,8 @@ def test_a_batch_of_bad_images_alone(image_tree: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"on_bad_image": "ignore"}, r"Expected `data\.on_bad_image` to be error or skip"),
-        ({"batch_size": 0}, r"Expected `data\.batch_size` of at least 1"),
+        ({"on_bad_image": "ignore"}, r"Expected `on_bad_image` to be error or skip"),
+        ({"batch_size": 0}, r"Expected `batch_size` to be a whole number of at least 1"),
     ],
 )
 def test_settings(image_tree: Path, settings: dict[str, object], message: str) -> None:

@@ -32,11 +32,11 @@ def test_the_same_records_without_the_images(run_script: Callable[..., Any], tmp
     assert one.records.num_rows == 6 and list(one.to_test) == list(two.to_test)
 
 
-def test_view_0_alone(run_script: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_view_0_alone(run_script: Callable[..., Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Streams run on it, TPT is refused in a sentence."""
     file = tmp_path / "view0.safetensors"
     assert main(["export", "emoji_shift", *DOMAINS, "views.num_views=1", "--to", str(file)]) == 0
-    assert "features of 6 images" in capsys.readouterr().out
+    assert "features of 6 images" in capfd.readouterr().out
     given = ("data=features", f"data.path={file}", "logger=none")
     run_script("test_time.py", *given, "method=tda", f"hydra.run.dir={tmp_path}/tda")
     assert load_runs([tmp_path / "tda"])[0].records.num_rows == 6
@@ -68,7 +68,7 @@ def test_too_few_views(tmp_path: Path, clip: tpt.CLIP) -> None:
                 data.num_views()
 
 
-def test_files_that_hold_no_features(tmp_path: Path) -> None:
+def test_files_that_hold_no_features(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "f.safetensors"
     with pytest.raises(DataError, match="found none; check data.path"):
         tpt.feature_file(file)
@@ -88,4 +88,6 @@ def test_files_that_hold_no_features(tmp_path: Path) -> None:
         tpt.feature_file(file)
     with pytest.raises(SystemExit):
         main(["export", "emoji_shift"])
-    assert main(["export", "emoji_shift", "--to", "f.npz"]) == 1
+    with pytest.raises(SystemExit):
+        main(["export", "emoji_shift", "--to", "f.npz"])
+    assert "ends in .safetensors" in capsys.readouterr().err

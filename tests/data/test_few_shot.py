@@ -113,9 +113,9 @@ def test_halves_of_the_classes(train: ImageDataset, val: ImageDataset) -> None:
 
 
 def test_mistakes(train: ImageDataset, val: ImageDataset) -> None:
-    with pytest.raises(ValueError, match="`shots` of at least 1 or null"):
+    with pytest.raises(ValueError, match="`shots` to be a whole number of at least 1 or null"):
         draw_shots(train, None, 0)
-    with pytest.raises(ValueError, match="`classes` to be one of all, base, new, got 'old'"):
+    with pytest.raises(ValueError, match="`classes` to be all or base or new, got 'old'"):
         half_of_classes(train, "old")
     other = ImageDataset("other", ["a"], [Sample("a/0.png", 0)], val.store)
     with pytest.raises(DataError, match="same classes in 'train' and 'other'"):
@@ -183,5 +183,5 @@ def test_the_last_batch_is_dropped_where_there_is_a_full_one(
 def test_no_loader_where_nothing_validates(train: ImageDataset) -> None:
     data = ShotsDataModule(draw_shots(train, None, 16, seed=1)).use_image_size(32)
     assert data.val_dataloader() == []
-    with pytest.raises(ValueError, match="`batch_size` of at least 1"):
+    with pytest.raises(ValueError, match="`batch_size` to be a whole number of at least 1"):
         ShotsDataModule(draw_shots(train, None, 1), batch_size=0)

@@ -113,7 +113,7 @@ def test_imagenets_pairs_are_known(clip: tpt.CLIP, tmp_path: Path) -> None:
     (tmp_path / "classnames.txt").write_text("\n".join(names))
     found = tar_shards(write_shard(tmp_path / "t.tar", [("a", "657")]))
     note = "two classes are called 'missile' and two 'sunglasses', so their answers tie"
-    assert found.class_names == names and found.notes == [note]
+    assert found.class_names == names and note in found.notes
     new = found.relabel(names, list(range(1000))).half("new")
     assert len(new.class_names) == 500 and new.notes.count(note) == 1 and new.labels() == [157]
     assert published_ties(names[:500]) == []
@@ -249,7 +249,7 @@ def test_numbered_folders(tmp_path: Path) -> None:
 def test_folders_of_wordnet_ids(tmp_path: Path) -> None:
     found = folders(tmp_path, ("n01440764", "n07753592"))
     assert found.class_names == ["tench", "banana"]
-    assert found.notes == ["the folders are WordNet ids, their classes' names those of ImageNet"]
+    assert found.notes[0] == "the folders are WordNet ids, their classes' names those of ImageNet"
     (tmp_path / "pictures" / "n00000001").mkdir()
     with pytest.raises(DataError, match="Expected WordNet ids of ImageNet's classes in .*, got n00000001"):
         image_folder(tmp_path / "pictures")

@@ -20,8 +20,8 @@ from tests.data.archives import UNIX, zip_of_names
 from tests.own_data import png
 from tests.untrusted import FUZZ
 from tpt.data import EpisodeDataModule, image_folder, image_list
-from tpt.data.folder import read_names
 from tpt.data.images import EXTENSIONS
+from tpt.data.labels import read_names
 from tpt.data.names import plain
 from tpt.data.store import FileStore, read_file
 from tpt.errors import BadImageError, DataError
@@ -43,7 +43,7 @@ def test_names_of_a_code_page_that_nothing_names(encoding: str, word: str, tmp_p
     archive = zip_of_names(tmp_path / "t.zip", [f"{word}/a.png".encode(encoding), b"dog/b.png"])
     with pytest.raises(DataError, match=r"Expected names of folders in UTF-8 in .*, got .*\\x.*; rename it"):
         image_folder(archive)
-    named = image_folder(archive, class_names=["dog", "other"])
+    named = image_folder(archive, class_names=["other", "dog"])
     assert sorted(named.labels()) == [0, 1] and named.image(0).tobytes() != named.image(1).tobytes()
     files = image_folder(zip_of_names(tmp_path / "f.zip", [f"cat/{word}.png".encode(encoding), b"dog/b.png"]))
     assert files.class_names == ["cat", "dog"] and files.samples[0].path.startswith("cat/") and files.image(0)

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import hydra
 import torch
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from tpt.cli.options import choose, own_folders, values_of
 from tpt.cli.places import config_dir
-from tpt.cli.quoting import for_hydra
+from tpt.cli.quoting import searched
 from tpt.clip.model import CLIP
+from tpt.data import ImageDataset
 from tpt.engine.tasks import MethodMaker
 from tpt.errors import UserError
 from tpt.methods import Method
 
 USED = ("backbone", "context", "method", "views")  # sections that parts are made of
-OPEN_CLIP = "open_clip"  # the option of conf/backbone for names that are no option
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,10 @@ class Parts:
         except InstantiationException as error:
             raise UserError(_first_line(error.__cause__ or error)) from error
 
+    def maker_of(self, dataset: ImageDataset) -> Any:
+        """What makes the views of a dataset's images."""
+        return self.views[dataset.augmix] if isinstance(self.views, Mapping) else self.views
+
     def on_one_view(self) -> Parts:
         """The same with view 0 alone if the method uses no other view, so that no other is made."""
         if self.make_method.about()["selects"]:
@@ -88,9 +94,9 @@ def compose(
     Raises:
         UserError: there is no such option or setting.
     """
-    given = choose(groups)
+    given = [*searched(own_folders()), *choose(groups)]
     try:
-        with hydra.initialize_config_dir(str(config_dir().resolve()), version_base="1.3"):
+        with _initialized():
             cfg = hydra.compose("test_time", given)
             cfg = _overridden(cfg, given, overrides)
         for key, value in values:
@@ -101,6 +107,17 @@ def compose(
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_first_line(error)) from error
     return cfg
+
+
+@contextmanager
+def _initialized() -> Iterator[None]:
+    """Hydra with our configuration, beside that of a program or notebook which uses Hydra itself."""
+    theirs, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
+    try:
+        with hydra.initialize_config_dir(str(config_dir().resolve()), version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = theirs
 
 
 def _overridden(cfg: DictConfig, given: Sequence[str], overrides: Sequence[str]) -> DictConfig:
@@ -116,56 +133,36 @@ def _overridden(cfg: DictConfig, given: Sequence[str], overrides: Sequence[str])
         raise UserError(f"Expected a setting that exists, got {unknown[1]!r}; {_about(unknown[1], cfg)}.") from error
 
 
-def choose(groups: Iterable[tuple[str, str]]) -> list[str]:
-    """What chooses options on a command line.
-
-    Args:
-        groups: group -> option; a backbone that is no option of `conf/backbone` is a model name of open_clip.
-
-    Raises:
-        UserError: there is no such option.
-    """
-    chosen = []
-    for group, option in groups:
-        if group == "backbone" and option not in options(group):
-            chosen += [f"{group}={OPEN_CLIP}", f"backbone.name={for_hydra(option)}"]
-        else:
-            chosen.append(f"{group}={known_option(group, option)}")
-    return chosen
-
-
-def options(group: str) -> list[str]:
-    """The options of a group of the configuration."""
-    return sorted(path.stem for path in (config_dir() / group).glob("*.yaml") if not path.stem.startswith("_"))
-
-
-def known_option(group: str, option: str) -> str:
-    """The option itself; raises a UserError that lists the options."""
-    if option not in options(group):
-        raise UserError(f"Expected a {group} out of {', '.join(options(group))}, got {option!r}; choose one of them.")
-    return option
-
-
-def values_of(group: str, option: str) -> dict[str, Any]:
-    """The keys of an option's own file with their values, references unresolved."""
-    found = OmegaConf.to_container(OmegaConf.load(_file_of(group, option)))
-    return {str(key): value for key, value in found.items()} if isinstance(found, dict) else {}
-
-
-def comments_of(group: str, option: str) -> list[str]:
-    """The comments that stand on lines of their own in an option's file: what it is, and the address of its paper."""
-    lines = _file_of(group, option).read_text("utf-8").splitlines()
-    return [line[1:].strip() for line in lines if line.startswith("#") and "@package" not in line]
-
-
-def _file_of(group: str, option: str) -> Path:
-    return config_dir() / group / f"{known_option(group, option)}.yaml"
-
-
 def looks_at_one_view(method: str) -> bool:
     """Whether an option of `conf/method` uses view 0 alone, so that other views would be wasted."""
+    made = _made_by(method)
+    return made is not None and not made.selects
+
+
+def learns_along_stream(method: str) -> bool:
+    """Whether an option of `conf/method` learns from one image for the next."""
+    made = _made_by(method)
+    return made is not None and made.kind == "stream"
+
+
+def _made_by(method: str) -> type[Method] | None:
+    """The class of an option of `conf/method`; None if a function makes it."""
     made = get_object(values_of("method", method)["_target_"])
-    return isinstance(made, type) and issubclass(made, Method) and not made.selects
+    return made if isinstance(made, type) and issubclass(made, Method) else None
+
+
+def refuse_stream(method: str, program: str) -> None:
+    """Raises a UserError for an option of `conf/method` that learns along the stream.
+
+    Args:
+        method: the option.
+        program: what answers each picture alone.
+    """
+    if learns_along_stream(method):
+        raise UserError(
+            f"Expected a method that looks at each picture alone, got {method}, which learns from others before, so "
+            f"that answers of {program} would depend on the order; test it with tpt-test, or call its class in Python."
+        )
 
 
 def _has(cfg: DictConfig, key: str) -> bool:

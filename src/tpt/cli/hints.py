@@ -26,7 +26,6 @@ FAMILIES = (HydraException, OmegaConfBaseException, MisconfigurationException)
 ADDING = ("experiment", "search", "logger", "callbacks", "debug")  # groups whose options add up
 HELP = "see --help for all settings"
 _OF_TRAINER = "Expected a `trainer` that this machine can run, but Lightning says: "
-_LIGHTNINGS = (ValueError, TypeError, MisconfigurationException)  # what it raises at a setting of its trainer
 _UNEXPECTED = re.compile(r"([\w.]+)\(\) got an unexpected keyword argument '(\w+)'")
 
 
@@ -167,8 +166,10 @@ def explained(error: Exception, settings: Settings | None = None) -> Exception:
     text = str(error)
     if isinstance(error, InstantiationException) and isinstance(error.__cause__, Exception):
         inside = _inside(error, error.__cause__)
-        of_lightning = text.endswith("full_key: trainer") and isinstance(inside, _LIGHTNINGS)
-        return UserError(f"{_OF_TRAINER}{inside}") if of_lightning and not isinstance(inside, UserError) else inside
+        of_lightning = text.endswith("full_key: trainer") and not isinstance(inside, UserError)
+        return UserError(f"{_OF_TRAINER}{inside}") if of_lightning else inside
+    if isinstance(error, ValueError) and text.startswith("Unable to configure"):  # by Python's logging
+        return UserError(f"Expected a `hydra.job_logging` that can be set up, got: {text} ({error.__cause__}).")
     if isinstance(error, OverrideParseException):
         return unreadable(error.override)
     if settings is not None and (unknown := settings.missing(error)) is not None:

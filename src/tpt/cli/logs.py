@@ -52,7 +52,7 @@ class LogFile(_Careful, logging.FileHandler):
     """
 
     def __init__(self, filename: str) -> None:
-        super().__init__(filename, encoding="utf-8", errors="backslashreplace")
+        super().__init__(filename, encoding="utf-8", delay=True, errors="backslashreplace")
 
     def place(self) -> str:
         """Where it writes to."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
 from collections.abc import Sequence
@@ -13,7 +14,10 @@ PROGRAMS = {
     "tpt-train": ("tpt.cli.programs.train_coop", "few-shot training of a context, CoOp and CoCoOp; train_coop.py"),
     "tpt-predict": ("tpt.cli.programs.predict", "answers for your own pictures, without labels, as a table"),
     "tpt-demo": ("tpt.cli.programs.demo", "a page to look at: one picture, its views, the answers before and after"),
+    "tpt-attack": ("tpt.cli.programs.attack", "writes attacked copies of a dataset, for tests of robustness"),
     "tpt-report": ("tpt.cli.programs.report", "tables and figures of runs, beside the published numbers"),
+    "tpt-views": ("tpt.cli.programs.views", "the views of one image of a run, the selected ones framed"),
+    "tpt-words": ("tpt.cli.programs.words", "the words nearest to a learned context"),
     "tpt-data": ("tpt.cli.programs.data", "checks and downloads the paper's datasets"),
     "tpt-cache": ("tpt.cli.programs.cache", "shows and clears the feature cache"),
 }
@@ -48,3 +52,15 @@ def command(config_name: str) -> str:
     if Path(sys.argv[0]).suffix == ".py":
         return f"python {config_name}.py"
     return next(name for name, (module, _) in PROGRAMS.items() if module.endswith(f".{config_name}"))
+
+
+def version_option(parser: argparse.ArgumentParser) -> None:
+    """Gives a program `--version`."""
+    parser.add_argument("--version", action=_Version, nargs=0, help="prints the version of the package and ends")
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from tpt.results.runs.version import __version__  # noqa: PLC0415 -- the package around it takes time to load
+
+        parser.exit(message=f"tpt {__version__}\n")

@@ -1,27 +1,27 @@
-"""Answers for pictures in one call: paths, PIL images, arrays."""
+"""Answers for pictures in one call: paths, PIL images, arrays, tensors."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
+from rich.console import Console
+from rich.progress import track
 
-from tpt.cli.compose import Parts, compose
+from tpt.cli.compose import Parts, compose, refuse_stream
+from tpt.cli.given import as_file, as_image, is_one
+from tpt.cli.options import own_options
 from tpt.clip.model import CLIP
 from tpt.data import EpisodeDataModule, ImageDataset, Sample
 from tpt.data.pictures import class_list, find_pictures
 from tpt.engine.tasks import AdaptationTask
 from tpt.engine.tasks.outcome import cut
-from tpt.errors import BadImageError, UserError
 from tpt.results.predictions.prediction import Prediction, Predictions, prediction_of
 
-Picture = str | Path | Image.Image | np.ndarray
+Picture = str | Path | Image.Image | Any  # an array or a tensor
 
 
 def predict(
@@ -37,14 +37,16 @@ def predict(
     seed: int = 0,
     device: str | torch.device | None = None,
     settings: Sequence[str] = (),
+    config_dir: str | Path | None = None,
+    progress: bool = True,
 ) -> Predictions:
     """The answer for each picture, without a label, before and after adaptation to that picture alone.
 
     The same pixels get the same answer, up to last digits: as a path, as an image, under any name, in any company.
 
     Args:
-        images: one picture or several: paths of files, folders and zip archives, patterns, PIL images, or arrays
-            (H, W, 3) or (H, W) of uint8.
+        images: one picture or several: paths of files, folders and zip archives, patterns, PIL images, or arrays and
+            tensors (H, W), (H, W, C) or (C, H, W), whole numbers to 255 or fractions to 1; a batch is several.
         class_names: at least two: a list, a text file with a name a line, or a text with commas.
         method: an option of `conf/method`: "tpt", "zero_shot" and others.
         backbone: a CLIP, or an option of `conf/backbone`; "emoji_mini" is the bundled one, which knows drawings alone.
@@ -55,6 +57,8 @@ def predict(
         seed: of the views.
         device: where to compute; None takes a GPU if there is one.
         settings: others, as on the command line of test_time.py, such as "method.steps=2".
+        config_dir: a folder of your own options, such as `method/mine.yaml` in it.
+        progress: shows a bar on stderr, where there is more than one batch.
 
     Returns:
         An answer for each picture, in their order; of one that cannot be read, what its problem is.
@@ -62,7 +66,7 @@ def predict(
     Raises:
         UserError: there is no such file, option or setting, or the class names cannot be told apart.
     """
-    given = [images] if isinstance(images, str | PurePath | Image.Image | np.ndarray) else list(images)
+    given: list[Any] = [images] if is_one(images) else list(images)  # type: ignore[arg-type] # one is no sequence
     own = backbone if isinstance(backbone, CLIP) else None
     groups = [("method", method), *([("backbone", backbone)] if isinstance(backbone, str) else [])]
     values: list[tuple[str, Any]] = [("views.num_views", num_views), ("seed", seed)]
@@ -71,9 +75,14 @@ def predict(
     dataset = dataset_of(given, names)
     if dataset is None:
         return Predictions([])
-    parts = Parts.of(compose(groups, values, settings), own, device).on_one_view()
+    with own_options(config_dir):
+        refuse_stream(method, "predict")
+        parts = Parts.of(compose(groups, values, settings), own, device).on_one_view()
     parts.make_method.check([(dataset, getattr(parts.views, "num_views", None))])
-    return Predictions(list(_stream(parts, dataset, batch_size, top)))
+    found = _stream(parts, dataset, batch_size, top)
+    hidden = not progress or len(dataset) <= batch_size
+    shown = track(found, "Pictures", len(dataset), console=Console(stderr=True), disable=hidden)
+    return Predictions(list(shown))
 
 
 def dataset_of(images: Sequence[Picture], class_names: list[str]) -> ImageDataset | None:
@@ -85,10 +94,10 @@ def dataset_of(images: Sequence[Picture], class_names: list[str]) -> ImageDatase
     store, samples = GivenPictures(), []
     for number, image in enumerate(images, start=1):
         if isinstance(image, str | PurePath):
-            found = find_pictures([image])
+            found = find_pictures([str(image)])
             paths = [store.add(path, partial(found.store.read, path)) for path in found.paths]
         else:
-            paths = [store.add(f"image {number}", partial(_as_file, _checked(image, number)))]
+            paths = [store.add(f"image {number}", partial(as_file, as_image(image, number)))]
         samples += [Sample(path) for path in paths]
     return ImageDataset("pictures", class_names, samples, store, by_content=True, upright=True) if samples else None
 
@@ -111,37 +120,12 @@ class GivenPictures:
         return self._read[path]()[:first]
 
 
-def _as_file(image: Image.Image) -> bytes:
-    """A file of the same pixels, upright as the camera held it, so that it is read as files are."""
-    try:
-        upright = ImageOps.exif_transpose(image)
-        buffer = io.BytesIO()
-        upright.save(buffer, "PPM" if upright.mode == "RGB" else "TIFF")  # which are quick to write and to read
-        return buffer.getvalue()
-    except Exception as error:  # of many kinds: its file was closed or is damaged, or no format has its mode
-        raise BadImageError(f"Expected an image that can be read, but it cannot ({error}); open it anew.") from error
-
-
-def _checked(image: Any, number: int) -> Image.Image:
-    """Raises a UserError for what is no picture."""
-    if isinstance(image, Image.Image):
-        return image
-    shape = getattr(image, "shape", None)
-    good = isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.size
-    if not good or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))):
-        what = type(image).__name__ if shape is None else f"{tuple(shape)} of {image.dtype}"
-        raise UserError(
-            f"Expected a path, a PIL image or an array (H, W, 3) or (H, W) of uint8 as picture {number}, got {what}; "
-            "convert it."
-        )
-    return Image.fromarray(image)
-
-
 def _stream(parts: Parts, dataset: ImageDataset, batch_size: int, top: int) -> Iterator[Prediction]:
     """Predictions, a batch after another."""
     data = EpisodeDataModule([dataset], batch_size, on_bad_image="skip").use_views(parts.views)
     task = AdaptationTask(parts.clip, parts.make_method, [dataset], encoders=parts.make_method.encoders)
     task.to(parts.clip.device)
+    task.on_test_start()
     for number, batch in enumerate(data.test_dataloader()[0]):
         here = data.on_after_batch_transfer(batch.to(parts.clip.device), 0)
         for row in task.test_step(here, number).rows:

@@ -29,7 +29,7 @@ from tpt.cli.errors import NOBODY_READS, Rules, in_words_of, nobody_reads, tell
 from tpt.cli.hints import FAMILIES, Settings, explained, items, refuse_unreadable, users_part
 from tpt.cli.places import SEARCHED, config_dir, config_dirs
 from tpt.cli.places import command as command  # noqa: PLC0414 -- programs call it beside the rest
-from tpt.cli.quoting import searched
+from tpt.cli.quoting import as_texts, searched
 from tpt.cli.resume import continued, keep, own_folders
 from tpt.cli.settings import check_sweep, refuse_wrong, refused, values_of
 from tpt.cli.settings.help import help_text
@@ -88,6 +88,7 @@ class Program:
         try:
             sys.argv = [sys.argv[0], *continued(sys.argv[1:], self.config_name)]
             flags, settings, multirun = _sorted(sys.argv[1:])
+            settings = [*map(as_texts, settings)]
             sys.argv[1:] = [*flags, *settings]  # Hydra reads no flag behind a setting
             refuse_unreadable(settings)
             Settings(config_dirs(sys.argv[1:]), self.config_name).refuse_odd_choices(settings)
@@ -101,7 +102,7 @@ class Program:
         except stop.StopRun as end:
             stop.heard()
             stop.end_loaders()
-            self._say(str(end))
+            self._say(end)
             sys.exit(end.exit_code)
         except ToldError as end:
             self._end_sweep()
@@ -210,11 +211,11 @@ class Program:
                 raise
             raise mistake from error
 
-    def _say(self, what: str) -> None:
+    def _say(self, end: stop.StopRun) -> None:
         """The end of a run that can be continued; the processes that were started for it say nothing."""
         if self.first:
             where = f"; resume={self.directory} continues" if self.directory else ""
-            say(f"{what}: what was computed is kept{where}.", error=True)
+            say(end.said or f"{end}: what was computed is kept{where}.", error=True)
 
     def _tell(self, error: Exception) -> int:
         """Says what ended the work; gives the exit code."""

@@ -49,13 +49,17 @@ TRUST = "trust=true"
 FLAGS = ("--config-dir", "-cd")
 _ANEW = "give the settings of the run again, with its hydra.run.dir and resume=auto, or start it anew"
 
+# Numbers of Lightning's trainer that conf does not have, so that they are added by `+`.
+ADDED = tuple(
+    f"trainer.{name}" for name in ("limit_test_batches", "limit_train_batches", "limit_val_batches", "max_steps")
+)
 # What a directory may say without the user's word: settings, each with all below it, ...
 TAKEN = (
     *("method", "views", "data", "backbone", "context", "optimizer", "learner", "shots", "learned"),
     *("seed", "threads", "batch_size", "name", "tags", "notes", "print_config", "optimized_metric", "public_layout"),
     *("trainer.accelerator", "trainer.devices", "trainer.precision", "trainer.deterministic", "trainer.fast_dev_run"),
-    *("trainer.limit_test_batches", "trainer.limit_train_batches", "trainer.limit_val_batches"),
-    *("callbacks.records.top", "callbacks.records.logits"),
+    *ADDED,
+    *("callbacks.records.top", "callbacks.records.logits", "callbacks.records.shard_size"),
 )
 _ANY = r"\w[\w-]*"
 # ... and options of these groups; of those that reach beyond the run, what stays within it.
@@ -65,6 +69,7 @@ OPTIONS = {
     **{"cache": "on|off", "logger": "csv|none", "callbacks": "default", "trainer": "default|train"},
 }
 PLACES = ("root", "path", "shards", "coop", "cocoop", "folder")  # settings that are places, however they are written
+RENAMED = {"data.shuffle=true": "data.order=shuffled", "data.shuffle=false": "data.order=listed"}  # since version 0.1
 WORDS = ("ctx_init", "tags", "notes")  # settings that are words, whatever they look like
 _PLACE = re.compile(r"[/\\:]|^\s*[~.]")  # in texts that are paths, addresses and models of a hub
 
@@ -229,7 +234,8 @@ def resumable(folder: Path, program: str, added: Sequence[str] = (), word: str =
         )
     _refuse_other_program(folder, begun.program, program)
     keys = {argument.partition("=")[0] for argument in added}
-    left = [setting for setting in begun.settings if setting.partition("=")[0] not in keys]
+    begun_with = [RENAMED.get(setting.lower(), setting) for setting in begun.settings]
+    left = [setting for setting in begun_with if setting.partition("=")[0] not in keys]
     folders = [] if len(config_dirs(added)) > 1 else begun.folders
     again = begun.model_copy(update={"settings": left, "folders": folders})
     if word in map(str.lower, added) or is_signed(begun.said(), begun.signature):
@@ -272,7 +278,12 @@ def is_taken(setting: str) -> bool:
     except (HydraException, ValueError, TypeError):
         return False
     key, package = str(override.key_or_group), override.package
-    if override.type is not OverrideType.CHANGE or "${" in setting or (package and not _is_within(package, TAKEN)):
+    added = override.type in (OverrideType.ADD, OverrideType.FORCE_ADD) and key in ADDED
+    if (
+        not (added or override.type is OverrideType.CHANGE)
+        or "${" in setting
+        or (package and not _is_within(package, TAKEN))
+    ):
         return False
     found = [
         (below, getattr(leaf, "text", leaf)) for one in values for below, leaf in dotted_values(one)

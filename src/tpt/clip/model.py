@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+CPU_PIXELS = 8 * 224**2  # of the images that a CPU encodes in one pass
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -41,13 +42,15 @@ class CLIP(nn.Module):
         image_size: side of the square images, in pixels.
         mean, std: per channel, of images in [0, 1].
         precision: "fp32", or "bf16"/"fp16": the image encoder runs under autocast; features come back float32.
-        max_images: most images encoded in one pass; more are encoded in turns.  None takes 64 on a CPU, where larger
-            passes are no faster, and 512 elsewhere; halved, again and again, if memory runs out.
+        max_images: most images encoded in one pass; more are encoded in turns.  None takes 512 on a GPU and
+            on a CPU 8 of 224 x 224 pixels, up to 64 of smaller ones: larger passes do not stay in its cache.  Halved,
+            again and again, if memory runs out.
         channels_last: the image encoder's memory layout, which convolutions may prefer.
         compile: runs the image encoder through `torch.compile`; if that fails, goes on without, with a warning.
         resize: how the model's whole picture is made, "shortest" (the shorter side fits, the rest is cropped) or
             "squash" (to a square).
         interpolation: of that, "bicubic" or "bilinear".
+        logit_bias: added to every logit by a model that was trained with a sigmoid; it moves no answer.
     """
 
     @checked
@@ -67,6 +70,7 @@ class CLIP(nn.Module):
         compile: bool = False,
         resize: str = "shortest",
         interpolation: str = "bicubic",
+        logit_bias: float | None = None,
     ) -> None:
         super().__init__()
         self.name = name
@@ -81,6 +85,7 @@ class CLIP(nn.Module):
         self.max_images = max_images
         self.resize = resize
         self.interpolation = interpolation
+        self.logit_bias = logit_bias
         self.channels_last = channels_last
         if channels_last:
             self.visual = self.visual.to(memory_format=torch.channels_last)
@@ -130,7 +135,8 @@ class CLIP(nn.Module):
         Returns:
             (N, E) float32.
         """
-        size = self.max_images or (64 if images.device.type == "cpu" else 512)
+        fitting = min(64, max(1, CPU_PIXELS // images.shape[-2:].numel())) if images.device.type == "cpu" else 512
+        size = self.max_images or fitting
         try:
             features = torch.cat([self._encode(part) for part in images.split(size)])
         except (RuntimeError, MemoryError) as error:
@@ -160,11 +166,16 @@ class CLIP(nn.Module):
                 log.warning("torch.compile failed (%s): going on without it.", reason[:200])
         return _pooled(self.visual(images))
 
+    def encode_pixels(self, pixels: Tensor) -> Tensor:
+        """Unit-length features (N, E) of pixels (N, 3, H, W) in [0, 255], in float32 and with their gradient."""
+        return F.normalize(_pooled(self.visual(self._standard(pixels))), dim=-1)
+
     def _normalise(self, images: Tensor) -> Tensor:
-        if images.dtype != torch.uint8:
-            return images
-        mean, std = (images.new_tensor(x, dtype=torch.float32).view(3, 1, 1) for x in (self.mean, self.std))
-        return (images.float() / 255 - mean) / std
+        return images if images.dtype != torch.uint8 else self._standard(images.float())
+
+    def _standard(self, pixels: Tensor) -> Tensor:
+        mean, std = (pixels.new_tensor(x).view(3, 1, 1) for x in (self.mean, self.std))
+        return (pixels / 255 - mean) / std
 
     @overload
     def encode_views(self, views: Tensor, return_norm: Literal[False] = False) -> Tensor: ...
@@ -212,9 +223,10 @@ class CLIP(nn.Module):
         packed = self.text.pack(prompts, shared=len(self.tokenizer.start))
         return self.text(packed.to(self.device))  # type: ignore[no-any-return]
 
-    def about(self) -> dict[str, str]:
-        """What identifies this CLIP, for results."""
-        return {"name": self.name, "fingerprint": self.fingerprint(), "precision": self.precision}
+    def about(self) -> dict[str, Any]:
+        """What identifies this CLIP, for results, and the bias that makes sigmoid scores of its logits."""
+        bias = {} if self.logit_bias is None else {"logit_bias": self.logit_bias}
+        return {"name": self.name, "fingerprint": self.fingerprint(), "precision": self.precision, **bias}
 
     def encoding(self) -> dict[str, Any]:
         """All that image features depend on, and nothing else: what a cache of them must be kept under."""

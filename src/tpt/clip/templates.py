@@ -8,6 +8,7 @@ from open_clip import OPENAI_IMAGENET_TEMPLATES, SIMPLE_IMAGENET_TEMPLATES
 
 from tpt.errors import UserError
 from tpt.files import is_file, read_bytes
+from tpt.files.lists import decode_text, parse_list
 
 _SETS = {"imagenet_80": OPENAI_IMAGENET_TEMPLATES, "imagenet_7": SIMPLE_IMAGENET_TEMPLATES}
 
@@ -16,8 +17,8 @@ def load_templates(source: str | list[str] | tuple[str, ...]) -> list[str]:
     """Templates with `{}` where the class name goes; `{c}`, as CLIP_benchmark writes it, is taken for it.
 
     Args:
-        source: "imagenet_80" (the 80 of OpenAI's notebook), "imagenet_7" (its best seven), a text file with
-            one template a line, or the templates themselves.
+        source: "imagenet_80" (the 80 of OpenAI's notebook), "imagenet_7" (its best seven), a text file with one
+            template a line or as a list of Python, JSON or YAML, or the templates themselves.
 
     Raises:
         UserError: no such set or file, an empty list, or a template without `{}`.
@@ -43,7 +44,6 @@ def load_templates(source: str | list[str] | tuple[str, ...]) -> list[str]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        text = read_bytes(path).decode("utf-8-sig")
+        return parse_list(decode_text(read_bytes(path)), path, prose=True)
     except UnicodeDecodeError as error:
         raise UserError(f"Expected UTF-8 text in {path}, but byte {error.start} is not; save it as UTF-8.") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,7 +19,9 @@ from tpt.data.cache import CachedViews, FeatureCache
 from tpt.data.dataset import ImageDataset
 from tpt.data.features import FeatureRows
 from tpt.data.loading import Loader
-from tpt.errors import BadImageError, Count, DataError, Natural, Seed, UserError, checked
+from tpt.data.outside import with_outside
+from tpt.data.stream_order import Order, stream_order
+from tpt.errors import BadImageError, Count, DataError, Natural, Positive, Seed, UserError, checked
 from tpt.files import content_digest
 from tpt.views.batched import PlannedViews
 
@@ -56,6 +57,7 @@ class EpisodeBatch:
         cached: in place of views, what the encoders made of them, if all is cached: `image_features` (B, V, E),
             `image_norm` (B,) of view 0, and the same of further encoders by their names.
         keys: what the features of each image are to be kept under; empty if they need not be.
+        positions: places in the order of the run, from 0, by the index of the image, unreadable ones included.
     """
 
     views: Tensor | list[PlannedViews]
@@ -67,6 +69,7 @@ class EpisodeBatch:
     num_views: int | None = None
     cached: Mapping[str, Tensor] | None = None
     keys: list[str] = field(default_factory=list)
+    positions: Mapping[int, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -120,13 +123,15 @@ class _Episode:
     views: Tensor | PlannedViews | None = None
     cached: dict[str, Tensor] | None = None
     problem: str | None = None
+    position: int = 0
 
 
 class _Episodes(Dataset[_Episode]):
     """Item i: the views of image i, or their features, if those of its whole batch are cached."""
 
-    def __init__(self, dataset: ImageDataset, shelf: CachedViews, skip_bad: bool) -> None:
+    def __init__(self, dataset: ImageDataset, shelf: CachedViews, skip_bad: bool, order: Sequence[int]) -> None:
         self.dataset, self.shelf, self.skip_bad = dataset, shelf, skip_bad
+        self._place = {index: position for position, index in enumerate(order)}
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -150,7 +155,7 @@ class _Episodes(Dataset[_Episode]):
     def _read(self, index: int) -> _Episode:
         """What is known of an image without decoding it."""
         sample = self.dataset.samples[index]
-        episode = _Episode(sample.label, index, sample.path)
+        episode = _Episode(sample.label, index, sample.path, position=self._place[index])
         with self._noting(episode):
             if isinstance(store := self.dataset.store, FeatureRows):
                 episode.content = self.dataset.digest(index)
@@ -174,7 +179,7 @@ class _Episodes(Dataset[_Episode]):
         except BadImageError as error:
             if not self.skip_bad:
                 raise
-            episode.problem = str(error)
+            episode.problem = error.problem
 
 
 def _collate(episodes: list[_Episode], num_views: int | None = None) -> EpisodeBatch:
@@ -193,22 +198,16 @@ def _collate(episodes: list[_Episode], num_views: int | None = None) -> EpisodeB
         paths=[e.path for e in good],
         contents=[e.content for e in good],
         bad=[BadImage(e.index, e.path, e.label, e.problem) for e in episodes if e.problem is not None],
+        positions={e.index: e.position for e in episodes},
     )
-
-
-def batches_of(num_images: int, batch_size: int, shuffle_seed: str | None = None) -> list[list[int]]:
-    """The batches of a dataset: runs of `batch_size` images in order, or in an order drawn with `shuffle_seed`."""
-    order = list(range(num_images))
-    if shuffle_seed is not None:
-        random.Random(shuffle_seed).shuffle(order)
-    return [order[first : first + batch_size] for first in range(0, num_images, batch_size)]
 
 
 class EpisodeDataModule(LightningDataModule):
     """One test loader per dataset, in order.
 
     A batch is the unit of work: which images make it up depends on the settings alone, so its arithmetic is the same
-    whichever process computes it, and when.  Of N processes, the r-th takes batches r, r + N, ... of those to do.
+    whichever process computes it, and when.  Of N processes, the r-th takes batches r, r + N, ... of those to do; with
+    a method that learns along the stream they divide whole datasets instead.
 
     Args:
         datasets: what to test on; their names must differ.
@@ -216,9 +215,15 @@ class EpisodeDataModule(LightningDataModule):
         num_workers: loading processes; 0 loads in the main process.
         on_bad_image: "error" stops at an unreadable image, "skip" leaves it out and lists it in the results.
         pin_memory: page-locked batches, for a GPU.
-        shuffle: takes the images in a random order, so that running values speak of all classes early on; changes no
-            record beyond last digits.
-        seed: of that order.
+        order: in which the images of each dataset are taken, see `stream_order`; beyond last digits it changes the
+            records of stream methods alone.
+        order_seed: of that order.
+        order_concentration: of order "dirichlet".
+        seed: of the draw of `outside`.
+        outside: pictures of none of the classes that each dataset is also tested on, see `tpt.data.outside`; None for
+            none.
+        outside_root: the folder of all datasets, where `outside` is the key of one of the catalog.
+        outside_limit: most of these pictures; None takes all.
     """
 
     @checked
@@ -229,10 +234,16 @@ class EpisodeDataModule(LightningDataModule):
         num_workers: Natural = 0,
         on_bad_image: Literal["error", "skip"] = "error",
         pin_memory: bool = False,
-        shuffle: bool = False,
+        order: Order = "listed",
+        order_seed: Seed = 0,
+        order_concentration: Positive = 0.1,
         seed: Seed = 0,
+        outside: str | None = None,
+        outside_root: str | None = None,
+        outside_limit: Count | None = None,
     ) -> None:
         super().__init__()
+        datasets = with_outside(datasets, outside, outside_root, outside_limit, seed)
         names = [d.name for d in datasets]
         if not names:
             raise UserError("Expected at least one dataset, got none; see conf/data.")
@@ -243,12 +254,15 @@ class EpisodeDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.on_bad_image = on_bad_image
         self.pin_memory = pin_memory
-        self.shuffle = shuffle
-        self.seed = seed
+        self.orders = {
+            d.name: stream_order([s.label for s in d.samples], order, f"{order_seed}/{d.name}", order_concentration)
+            for d in self.datasets
+        }
         self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer batches than processes
         self._make_views: ViewMaker | Mapping[bool, ViewMaker] | None = None
         self._done: Mapping[str, Collection[int]] = {}
         self._cache: FeatureCache | None = None
+        self._whole = False
 
     def use_views(self, make_views: ViewMaker | Mapping[bool, ViewMaker]) -> EpisodeDataModule:
         """Sets how views are made, which depends on the backbone's image size.
@@ -302,23 +316,49 @@ class EpisodeDataModule(LightningDataModule):
         self._done = done
         return self
 
+    def keep_whole(self, whole: bool = True) -> EpisodeDataModule:
+        """Gives each dataset to one process, since no other can continue its stream."""
+        self._whole = whole
+        return self
+
     def batches(self, dataset: ImageDataset) -> list[list[int]]:
         """The batches that are still to do, by all processes."""
-        done = self._done.get(dataset.name, ())
-        every = batches_of(len(dataset), self.batch_size, f"{self.seed}/{dataset.name}" if self.shuffle else None)
+        done, order = self._done.get(dataset.name, ()), self.orders[dataset.name]
+        every = [order[first : first + self.batch_size] for first in range(0, len(order), self.batch_size)]
         return [batch for batch in every if any(index not in done for index in batch)]
+
+    def shares(self, processes: int) -> list[list[list[list[int]]]]:
+        """The batches that are still to do, by dataset and process."""
+        every = [self.batches(dataset) for dataset in self.datasets]
+        if not self._whole or processes == 1:
+            return [[batches[rank::processes] for rank in range(processes)] for batches in every]
+        found: list[list[list[list[int]]]] = [[[] for _ in range(processes)] for _ in every]
+        load = [0] * processes
+        for number in sorted(range(len(every)), key=lambda number: -len(every[number])):
+            rank = load.index(min(load))
+            found[number][rank] = every[number]
+            load[rank] += len(every[number])
+        return found
 
     def test_dataloader(self) -> list[DataLoader[_Episode]]:
         """A loader for each dataset, with this process's batches."""
         processes, rank = (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
-        shelves = [self._shelf(dataset) for dataset in self.datasets]
+        shelves, shares = [self._shelf(dataset) for dataset in self.datasets], self.shares(processes)
+        idle = sum(not any(share[other] for share in shares) for other in range(processes))
+        if self._whole and idle and rank == 0 and any(any(share) for share in shares):
+            log.warning(
+                "%d of %d processes %s nothing to do: a stream cannot be divided, so each takes whole datasets.",
+                idle,
+                processes,
+                "has" if idle == 1 else "have",
+            )
         return [
             Loader(
-                _Episodes(dataset, shelf, self.on_bad_image == "skip"),
-                batch_sampler=self.batches(dataset)[rank::processes],
+                _Episodes(dataset, shelf, self.on_bad_image == "skip", self.orders[dataset.name]),
+                batch_sampler=share[rank],
                 num_workers=self.num_workers,
                 collate_fn=partial(_collate, num_views=shelf.num_views),
                 pin_memory=self.pin_memory,
             )
-            for dataset, shelf in zip(self.datasets, shelves, strict=True)
+            for dataset, shelf, share in zip(self.datasets, shelves, shares, strict=True)
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -13,12 +13,14 @@ from typing import Literal
 from PIL import Image
 
 from tpt.data.images import HEAD_BYTES, decode_image, is_turned
+from tpt.data.labels import notes_on_classes
 from tpt.data.names import composed
 from tpt.data.store import Store
 from tpt.errors import BadImageError, Count, DataError, Seed, published_ties, refuse_one_prompt, text_key
 from tpt.files import content_digest
 
 Classes = Literal["all", "base", "new"]
+OUTSIDE = "_outside"  # end of the name of a dataset of pictures of none of the classes
 _READERS, _PARTS = 8, 64  # threads that look at the first bytes of files, and parts of the work
 
 
@@ -47,10 +49,11 @@ class ImageDataset:
         by_content: whether the views of an image follow from its pixels alone, so that neither its name nor what lies
             beside it moves its answer; otherwise, as in the paper's datasets, they follow from its path.
         upright: turns photographs as the camera's orientation tag says; the official code does not.
+        others: the images of the classes that `half` left out, without labels.
 
     Raises:
-        DataError: no images, labels for some alone, or two classes of one name, as far as text tells (`tpt.clip.prompts`
-            compares what the model reads).
+        DataError: no images, labels for some alone, or two classes of one name, as far as text tells
+            (`tpt.clip.prompts` compares what the model reads).
     """
 
     name: str
@@ -64,6 +67,7 @@ class ImageDataset:
     augmix: bool = False
     by_content: bool = False
     upright: bool = False
+    others: tuple[Sample, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.samples:
@@ -165,6 +169,10 @@ class ImageDataset:
         samples = [Sample(s.path, new_label[k]) for s, k in zip(self.samples, self.labels(), strict=True)]
         return replace(self, class_names=class_names, samples=samples)
 
+    def noted(self) -> ImageDataset:
+        """With notes on what is odd about its classes, as those of a user's own data may be."""
+        return replace(self, notes=[*self.notes, *notes_on_classes(self.class_names, self.labels())])
+
     def chosen(self, limit: Count | None = None, seed: Seed = 0, classes: Classes = "all") -> ImageDataset:
         """What a reader hands on of all that it found: a half of the classes, a subset of the images.
 
@@ -194,10 +202,12 @@ class ImageDataset:
             )
         first_new = (len(names) + 1) // 2
         first, last = (0, first_new) if classes == "base" else (first_new, len(names))
-        labelled = zip(self.samples, self.labels(), strict=True)
+        labelled = list(zip(self.samples, self.labels(), strict=True))
         samples = [Sample(sample.path, label - first) for sample, label in labelled if first <= label < last]
+        others = tuple(Sample(sample.path) for sample, label in labelled if not first <= label < last)
         note = f"{classes} classes: {last - first} of {len(names)}"
-        return replace(self, class_names=names[first:last], samples=samples, notes=[*self.notes, note], size=0)
+        chosen = replace(self, class_names=names[first:last], samples=samples, others=others, size=0)
+        return replace(chosen, notes=[*self.notes, note])
 
     def count_turned(self) -> int:
         """How many images have a tag that turns or mirrors them; most are judged by their first bytes."""
@@ -222,6 +232,12 @@ class ImageDataset:
         chosen = sorted(random.Random(f"{seed}/{self.name}").sample(range(len(self.samples)), limit))
         note = f"{limit} of {len(self.samples)} images, drawn with seed {seed}"
         return replace(self, samples=[self.samples[i] for i in chosen], notes=[*self.notes, note])
+
+
+def without_outside(names: Iterable[str]) -> list[str]:
+    """Names of datasets, less those of the pictures outside the classes of another one of them."""
+    known = list(names)
+    return [name for name in known if not (name.endswith(OUTSIDE) and name.removesuffix(OUTSIDE) in known)]
 
 
 def pixel_identity(image: Image.Image) -> str:

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from tpt.data.dataset import Classes, ImageDataset, Sample
-from tpt.errors import Count, DataError, Seed, UserError, checked
+from tpt.errors import Count, DataError, Seed, checked
 
 MOST_VAL_SHOTS = 4
 
@@ -59,8 +59,6 @@ def draw_shots(
         UserError: options out of range.
         DataError: the two datasets have different classes.
     """
-    if shots is not None and shots < 1:
-        raise UserError(f"Expected `shots` of at least 1 or null for all images, got {shots}; the papers use 1 to 16.")
     if val is not None and val.class_names != train.class_names:
         raise DataError(
             f"Expected the same classes in {train.name!r} and {val.name!r}, but they differ; "
@@ -123,6 +121,7 @@ def _half_or_none(dataset: ImageDataset | None, classes: Classes) -> ImageDatase
     return half_of_classes(dataset, classes)
 
 
+@checked
 def half_of_classes(dataset: ImageDataset, classes: Classes) -> ImageDataset:
     """`ImageDataset.half`, as a function."""
     return dataset.half(classes)

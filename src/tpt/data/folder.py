@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from tpt.data.dataset import Classes, ImageDataset, Sample
 from tpt.data.images import EXTENSIONS, Orientation, is_upright
+from tpt.data.labels import read_names
 from tpt.data.names import composed, counted_suffixes, plain
-from tpt.data.store import FileStore, decode_text, read_file
+from tpt.data.store import FileStore
 from tpt.errors import Count, DataError, Filled, Seed, checked, refuse_one_prompt, text_key
+from tpt.files.lists import Names
 
 SPLITS = {  # what folders of splits are called
     "train": ("train", "training"),
@@ -37,8 +40,9 @@ def image_folder(
     Args:
         root: that folder, or a zip archive of it or of what is in it, which is read without unpacking.
         name: key in logs and results; the last part of `root` if None.
-        class_names: None takes the folders' names (for WordNet ids of ImageNet, its names).  A text file (or list)
-            gives one name a line, either for each folder in sorted order, or as `folder<TAB>name` in any order.
+        class_names: None takes the folders' names (for WordNet ids of ImageNet, its names).  A file in any form of
+            `tpt.files.lists.parse_list` (or a list) has a name for each folder in sorted order, or `folder<TAB>name` lines,
+            or the folders' own names, both in any order.
         limit: number of images, drawn with `seed`; None takes all.
         seed: of that draw.
         split: "test", "val" or "train": the folder of that name (or testing, validation, ...) in `root`.
@@ -54,18 +58,22 @@ def image_folder(
         store = _split(store, split)
     folders, paths = store.folders(), list(store.paths())
     images = [p for p in paths if "/" in p and p.lower().endswith(EXTENSIONS)]
-    _refuse_other_layouts(store, folders, images, paths)
     by_folder: dict[str, list[str]] = {folder: [] for folder in folders}
     for path in images:
         by_folder[path.split("/")[0]].append(path)
+    _refuse_other_layouts(store, by_folder, paths)
+    given = None if class_names is None else read_names(class_names)
+    matched = None if given is None else _match(folders, given)
+    if matched is None:
+        _refuse_upper_level(store, by_folder)
     notes = _notes(by_folder, paths, shown)
-    names = _names(store, folders, class_names, shown)
+    names, order = matched or (_names(store, folders, given, class_names, shown), list(range(len(folders))))
     if class_names is None and names and _WORDNET.fullmatch(folders[0]):
         notes.append("the folders are WordNet ids, their classes' names those of ImageNet")
-    samples = [Sample(path, label) for label, folder in enumerate(folders) for path in by_folder[folder]]
+    samples = [Sample(path, k) for k, folder in zip(order, folders, strict=True) for path in by_folder[folder]]
     own = name or plain(store.root.absolute().stem)
     found = ImageDataset(own, names, samples, store, notes, split=split or "", upright=is_upright(orientation))
-    return found.chosen(limit, seed, classes)
+    return found.noted().chosen(limit, seed, classes)
 
 
 def _inner(store: FileStore) -> FileStore:
@@ -92,8 +100,8 @@ def _split(store: FileStore, split: str) -> FileStore:
     return store.within(found[0])
 
 
-def _refuse_other_layouts(store: FileStore, folders: list[str], images: list[str], paths: list[str]) -> None:
-    root = store.root
+def _refuse_other_layouts(store: FileStore, by_folder: dict[str, list[str]], paths: list[str]) -> None:
+    root, folders = store.root, list(by_folder)
     if not folders:
         loose = sum(p.lower().endswith(EXTENSIONS) for p in paths)
         instead = f"{loose} images without a folder" if loose else "no folders"
@@ -105,12 +113,51 @@ def _refuse_other_layouts(store: FileStore, folders: list[str], images: list[str
             f"Expected one folder per class in {root}, found {', '.join(folders)}, which hold splits rather than "
             f"classes; {way_out}."
         )
-    inner = sorted({path.split("/")[1] for path in images if path.count("/") > 1})
+    level, inner = _below(by_folder[folders[0]])
     if len(folders) == 1 and len(inner) > 1:
         raise DataError(
-            f"Expected one folder per class in {root}, found one folder {folders[0]!r} that holds {len(inner)} "
-            f"folders, such as {inner[0]!r}; point data.root at {root / folders[0]}."
+            f"Expected one folder per class in {root}, found one folder {level!r} that holds {len(inner)} folders, "
+            f"such as {min(inner)!r}; {_at(store, level)}."
         )
+
+
+def _refuse_upper_level(store: FileStore, by_folder: dict[str, list[str]]) -> None:
+    """Raises a DataError if the classes lie a level lower: two or more folders, such as domains, splits or the doubled
+    folders of an archive, hold no pictures but folders with names in common.
+    """
+    levels = {folder: _below(found) for folder, found in by_folder.items()}
+    common = [name for name, count in Counter(n for _, inner in levels.values() for n in inner).items() if count > 1]
+    upper = [folder for folder, (_, inner) in levels.items() if inner & {*common}]
+    if all(len(levels[folder][1]) == 1 for folder in upper):  # as in cat/images and dog/images
+        return
+    splits = [s for s, names in SPLITS.items() for f in upper if f.lower() in names and levels[f][0] == f]
+    shown = next((folder for folder in upper if "test" in folder.lower()), upper[0])
+    way_out = f"pass data.split={splits[-1]}" if splits else _at(store, levels[shown][0])
+    raise DataError(
+        f"Expected one folder per class in {store.root}, but {upper[0]!r} and {upper[1]!r} hold no pictures, only "
+        f"folders of the same names, such as {min(common)!r}. If those are the classes, {way_out}; if {upper[0]!r} is "
+        "a class, name all in data.class_names, `folder<TAB>name` a line."
+    )
+
+
+def _at(store: FileStore, level: str) -> str:
+    where = f"point data.root at {store.root / level}"
+    return f"unpack it and point data.root at {level}" if store.is_archive else where
+
+
+def _below(paths: list[str]) -> tuple[str, set[str]]:
+    """Down from the one folder that paths lie in to where several folders lie, or the last one, and these; none if
+    pictures lie in it.
+    """
+    if not paths or any(path.count("/") == 1 for path in paths):
+        return "", set()
+    parts, depth = [path.split("/") for path in paths], 1
+    while not any(len(part) == depth + 1 for part in parts):
+        inner = {part[depth] for part in parts}
+        if len(inner) > 1:
+            return "/".join(parts[0][:depth]), inner
+        depth += 1
+    return "/".join(parts[0][: depth - 1]), {parts[0][depth - 1]}
 
 
 def _notes(by_folder: dict[str, list[str]], paths: list[str], shown: str | Path) -> list[str]:
@@ -126,10 +173,6 @@ def _notes(by_folder: dict[str, list[str]], paths: list[str], shown: str | Path)
             "them, or move the folder away if it is no class, which makes one class fewer."
         )
     notes = []
-    if empty and len(empty) < len(by_folder):
-        notes.append(
-            f"{len(empty)} of {len(by_folder)} classes have no image, such as {empty[0]!r}; they stay among the answers"
-        )
     if loose := sum("/" not in path and path.lower().endswith(EXTENSIONS) for path in paths):
         notes.append(f"{loose} pictures that lie in no class folder were passed over")
     if others:
@@ -137,29 +180,42 @@ def _notes(by_folder: dict[str, list[str]], paths: list[str], shown: str | Path)
     return notes
 
 
+def _match(folders: list[str], names: Names) -> tuple[list[str], list[int]] | None:
+    """The class names, and the class of each folder, if the list has the folders beside the names, or names them."""
+    keys = names.places()
+    by_key = [keys[key] for folder in folders if (key := composed(folder)) in keys]
+    if len(by_key) == len(folders):
+        return [names[place] for place in by_key], list(range(len(folders)))
+    places = {text_key(name): place for place, name in enumerate(names)}
+    by_name = [places[key] for folder in folders if (key := text_key(folder)) in places]
+    return (list(names), by_name) if len({*by_name}) == len(folders) else None
+
+
 def _names(
-    store: FileStore, folders: list[str], class_names: str | Path | Sequence[str] | None, root: str | Path
+    store: FileStore,
+    folders: list[str],
+    names: Names | None,
+    source: str | Path | Sequence[str] | None,
+    root: str | Path,
 ) -> list[str]:
-    if class_names is None:
+    """The class names of folders that they do not name themselves."""
+    if names is None:
         return _own_names(store, folders, root)
-    where = f"in {class_names}" if isinstance(class_names, str | Path) else "in data.class_names"
-    lines = [composed(line) for line in read_names(class_names)]
-    if any("\t" in line for line in lines):
-        given = dict(line.split("\t", 1) for line in lines if "\t" in line)
-        missing = [folder for folder in folders if composed(folder) not in given]
-        if missing:
-            raise DataError(
-                f"Expected a name for every folder of {root} {where}, but {', '.join(map(repr, missing[:5]))} "
-                f"{'has' if len(missing) == 1 else 'have'} none; add `folder<TAB>name` lines."
-            )
-        return [given[composed(folder)].strip() for folder in folders]
-    if len(lines) != len(folders):
+    where = f"in {source}" if isinstance(source, str | Path) else "in data.class_names"
+    keys = names.places()
+    missing = [folder for folder in folders if composed(folder) not in keys]
+    if keys and (len(missing) < len(folders) or not all(key.isdecimal() for key in keys)):
+        raise DataError(
+            f"Expected a name for every folder of {root} {where}, but {', '.join(map(repr, missing[:5]))} "
+            f"{'has' if len(missing) == 1 else 'have'} none; add `folder<TAB>name` lines."
+        )
+    if len(names) != len(folders):
         raise DataError(
             f"Expected {len(folders)} class names {where}, one for each folder of {root} in sorted order, got "
-            f"{len(lines)}; add what is missing, or write `folder<TAB>name` lines."
+            f"{len(names)}; add what is missing, or write `folder<TAB>name` lines."
         )
-    _refuse_other_order(folders, lines, root, where)
-    return lines
+    _refuse_other_order(folders, names, root, where)
+    return list(names)
 
 
 def _own_names(store: FileStore, folders: list[str], root: str | Path) -> list[str]:
@@ -199,7 +255,17 @@ def _wordnet_names(folders: list[str], root: str | Path) -> list[str]:
 
 
 def _refuse_other_order(folders: list[str], lines: list[str], root: str | Path, where: str) -> None:
-    """Raises a DataError if folders are numbers whose order as text (1, 10, 2) is not that of the numbers."""
+    """Raises a DataError if a line is the name of another folder than that at its place, or if folders are numbers
+    whose order as text (1, 10, 2) is not that of the numbers.
+    """
+    places = {text_key(folder): place for place, folder in enumerate(folders)}
+    moved = [(k, place) for k, line in enumerate(lines) if (place := places.get(text_key(line), k)) != k]
+    if moved:
+        line, place = moved[0]
+        raise DataError(
+            f"Expected names {where} in the sorted order of the folders of {root}, but the name of {folders[line]!r} "
+            f"is {lines[line]!r}, as folder {folders[place]!r} is called; write `folder<TAB>name` lines."
+        )
     if not all(re.fullmatch(r"[0-9]{1,18}", folder) for folder in folders):
         return
     by_number = sorted(folders, key=int)
@@ -210,20 +276,3 @@ def _refuse_other_order(folders: list[str], lines: list[str], root: str | Path, 
             f"Expected names {where} in one certain order, but folder {folder!r} of {root} may be {lines[line]!r} (in "
             f"the order of texts) or {lines[by_number.index(folder)]!r} (of numbers); write `folder<TAB>name` lines."
         )
-
-
-def read_names(class_names: Filled | Path | Sequence[str]) -> list[str]:
-    """A list of names, or the lines of a text file that are not empty."""
-    if not isinstance(class_names, str | Path):
-        return [str(name) for name in class_names]
-    path = Path(class_names).expanduser()
-    try:
-        text = decode_text(read_file(path))
-    except OSError as error:
-        raise DataError(
-            f"Expected a text file of class names at {path}, but {error.strerror or error}; check data.class_names."
-        ) from error
-    except ValueError as error:
-        at = f"byte {error.start}" if isinstance(error, UnicodeDecodeError) else "its name"
-        raise DataError(f"Expected UTF-8 text in {path}, but {at} is not; save it as UTF-8.") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tpt.data.dataset import Classes, ImageDataset, Sample
-from tpt.data.folder import read_names
 from tpt.data.images import Orientation, is_upright
-from tpt.data.labels import number_labels
-from tpt.data.names import plain
+from tpt.data.labels import notes_on_numbers, number_labels, read_names
+from tpt.data.names import is_data, plain
 from tpt.errors import BadImageError, Count, DataError, Filled, Seed, checked
+
+PARQUET = ".parquet"
 
 
 @checked
@@ -27,13 +29,14 @@ def huggingface_dataset(
     classes: Classes = "all",
     orientation: Orientation = "apply",
 ) -> ImageDataset:
-    """What `dataset.save_to_disk(path)` wrote; memory-mapped, nothing is fetched.
+    """What `dataset.save_to_disk(path)` wrote, or Parquet files with the images in them, as the hub has; memory-mapped,
+    nothing is fetched.
 
     Args:
-        path: that directory, of a `Dataset` or a `DatasetDict`.
+        path: that directory, of a `Dataset` or a `DatasetDict`; or a Parquet file, or a folder of them.
         split: of a `DatasetDict`.
         name: key in logs and results; the directory's name if None.
-        class_names: a text file (a name a line) or list; None takes those of a `ClassLabel` column, or the sorted
+        class_names: as for `image_list`; None takes those of a `ClassLabel` column, or the sorted
             labels if they are text.
         image_column, label_column: names of the two columns.
         limit: number of images, drawn with `seed`; None takes all.
@@ -56,8 +59,9 @@ def huggingface_dataset(
     samples = [Sample(f"{row:08d}", label) for row, label in enumerate(numbers)]
     store = _ArrowStore(path, table.select_columns([image_column]), image_column)
     own = name or plain(path.absolute().name)
-    found = ImageDataset(own, names, samples, store, split=split, upright=is_upright(orientation))
-    return found.chosen(limit, seed, classes)
+    notes = notes_on_numbers(labels, names, numbers)
+    found = ImageDataset(own, names, samples, store, notes, split=split, upright=is_upright(orientation))
+    return found.noted().chosen(limit, seed, classes)
 
 
 class _ArrowStore:
@@ -78,16 +82,33 @@ class _ArrowStore:
         return content if first is None else content[:first]
 
 
+def _parquet(path: Path, split: str) -> Any:
+    """The rows of a Parquet file, or of those of a split in a folder; None if there are none."""
+    import datasets  # noqa: PLC0415 - optional
+
+    files = [path] if path.is_file() else [f for f in sorted(path.rglob(f"*{PARQUET}")) if is_data(f.name)]
+    named = [file for file in files if split in re.split(r"[-_.]", file.stem) or file.parent.name == split]
+    splits = len({re.split(r"[-_.]", file.stem)[0] for file in files})
+    if files and not named and splits > 1:
+        raise DataError(
+            f"Expected Parquet files of the split {split!r} in {path}, found {files[0].name}; set data.split."
+        )
+    datasets.disable_progress_bars()
+    return datasets.Dataset.from_parquet([str(file) for file in named or files]) if files else None
+
+
 def _load(path: Path, split: str, image_column: str, label_column: str) -> tuple[Any, list[str] | None, str]:
     """The table, images left encoded, the class names that it states, and the split it is, if it is one."""
     try:
         import datasets  # noqa: PLC0415 - optional
     except ImportError as error:
         raise DataError("Expected the package `datasets` for data=huggingface; pip install datasets.") from error
-    if not path.is_dir():
+    if not path.is_dir() and not (path.suffix == PARQUET and path.is_file()):
         raise DataError(f"Expected a directory that `save_to_disk` wrote at {path}, found none; check data.path.")
     try:
-        found = datasets.load_from_disk(str(path))
+        found = _parquet(path, split) or datasets.load_from_disk(str(path)).with_format(None)
+    except DataError:
+        raise
     except Exception as error:  # of many kinds, from the libraries below it
         raise DataError(
             f"Expected a directory that `save_to_disk` wrote at {path}, but it cannot be read so "
@@ -104,7 +125,8 @@ def _load(path: Path, split: str, image_column: str, label_column: str) -> tuple
             raise DataError(
                 f"Expected a column {column!r} in {path}, found {', '.join(found.column_names)}; set data.{setting}."
             )
-    if not isinstance(found.features[image_column], datasets.Image):
+    kind = found.features[image_column]
+    if not isinstance(kind, datasets.Image) and not (isinstance(kind, dict) and {*kind} == {"bytes", "path"}):
         raise DataError(f"Expected images in column {image_column!r} of {path}; set data.image_column.")
     label = found.features[label_column]
     names = list(label.names) if isinstance(label, datasets.ClassLabel) else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import io
 import warnings
 from pathlib import PurePath
@@ -11,6 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ExifTags import Base
 
 from tpt.data.image_modes import is_deep, to_eight_bits
+from tpt.data.unread import PLUGIN, problem_of
 from tpt.errors import BadImageError, UserError
 
 # Larger pictures are refused: a small file can claim any size (a decompression bomb).  The largest image of the
@@ -31,6 +34,8 @@ _BY_SUFFIX = {"TGA", "PCX", "DCX", "SPIDER", "IM", "IMT", "MCIDAS", "XVTHUMB", "
 # First those that are met every day; what a file holds counts, whatever its name says.
 _USUAL = ("JPEG", "PNG", "PPM", "BMP", "DIB", "TIFF", "WEBP", "GIF")
 
+with contextlib.suppress(ImportError):
+    importlib.import_module(PLUGIN).register_heif_opener()
 Image.init()
 _OPENED = {kind for kind in Image.OPEN if kind not in _NOT_OPENED}
 _FORMATS = (*_USUAL, *sorted(_OPENED - _BY_SUFFIX - set(_USUAL)))
@@ -71,14 +76,16 @@ def decode_image(content: bytes, name: str, upright: bool = False) -> Image.Imag
     except UserError as error:
         raise BadImageError(
             f"Expected a picture of clear pixel values, but {name} cannot be read for certain ({error}), or pass "
-            "data.on_bad_image=skip to leave such files out and count them."
+            "data.on_bad_image=skip to leave such files out and count them.",
+            f"pixel values of unclear meaning: {error}",
         ) from error
     except Exception as error:  # of many kinds, from the decoders of damaged bytes
         said = "it is no picture" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
         reason = said or type(error).__name__ if content else "it is empty"
         raise BadImageError(
             f"Expected a readable image, but {name} cannot be decoded ({reason}); replace or remove the file, or "
-            "pass data.on_bad_image=skip to leave such files out and count them."
+            "pass data.on_bad_image=skip to leave such files out and count them.",
+            problem_of(content, name, error),
         ) from error
 
 
@@ -142,5 +149,6 @@ def _refuse_huge(picture: Image.Image, name: str) -> None:
         raise BadImageError(
             f"Expected an image of at most {MAX_PIXELS:,} pixels and {MAX_DECODED_BYTES:,} bytes in memory, got "
             f"{picture.width} x {picture.height} pixels of mode {picture.mode} in {name}; scale it down, or pass "
-            "data.on_bad_image=skip."
+            "data.on_bad_image=skip.",
+            f"too large: {picture.width} x {picture.height} pixels",
         )

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tpt.data.names import composed
-from tpt.errors import DataError
+from tpt.data.store import read_file
+from tpt.errors import DataError, Filled
+from tpt.files.lists import Names, decode_text, parse_list
 
 _WHOLE = re.compile(r"(-?[0-9]{1,18})(\.0*)?")  # pandas writes 1.0 where a column once had a gap
 _FRACTION = re.compile(r"-?[0-9]*\.[0-9]+(e[-+]?[0-9]+)?", re.IGNORECASE)
+_NUMBERED = re.compile(r"(\d+|n\d{8})[\s._-]+\S*[^\W\d]")  # a folder's number before its name
 _NOTHING = {"", "nan", "na", "n/a", "<na>", "none", "null", "nat"}
 _JSON_KEYS = ("label", "cls", "class", "class_name", "target")  # of a label in a JSON object, in this order
 
@@ -23,7 +27,7 @@ def number_labels(labels: Sequence[Any], names: list[str] | None, path: Path) ->
 
     Args:
         labels: whole numbers (`3`, `3.0`, "3", "3.0") that count into `names` from 0, or names.
-        names: of the classes; None takes the sorted labels.
+        names: of the classes; None takes the sorted labels.  Where all labels are keys of `Names`, these decide.
         path: named in errors.
 
     Raises:
@@ -33,9 +37,20 @@ def number_labels(labels: Sequence[Any], names: list[str] | None, path: Path) ->
     missing = sum(not text for text in texts)
     if missing:
         raise DataError(f"Expected a label in every row of {path}, but {missing} are empty; fill them.")
-    numbers = [int(found[1]) if (found := _WHOLE.fullmatch(text)) else None for text in texts]
+    numbers = [int(match[1]) if (match := _WHOLE.fullmatch(text)) else None for text in texts]
     if names is not None:
+        keys = Names.places(names) if isinstance(names, Names) else {}
         names = [composed(name) for name in names]
+        by_key = [keys.get(text, keys.get(str(k))) for text, k in zip(texts, numbers, strict=True)]
+        found = [place for place in by_key if place is not None]
+        if len(found) == len(texts):
+            return names, found
+        if keys and (found or None not in numbers):
+            strange = texts[by_key.index(None)]
+            raise DataError(
+                f"Expected labels of {path} among the keys that data.class_names has beside its names, such as "
+                f"{next(iter(keys))}, got {strange!r}; add its line."
+            )
     whole = [k for k in numbers if k is not None]
     if len(whole) == len(texts) and texts:
         return _by_number(texts, whole, names, path)
@@ -102,6 +117,78 @@ def _by_name(texts: list[str], names: list[str] | None, path: Path) -> tuple[lis
     if strange:
         raise DataError(f"Expected labels out of data.class_names in {path}, got {strange[0]!r}; add it there.")
     return names, [place[text] for text in texts]
+
+
+def read_names(class_names: Filled | Path | Sequence[str]) -> Names:
+    """A list of names, or those that a file lists in any of the forms of `parse_list`.
+
+    Raises:
+        DataError: no such file, one in no such form, or a name that is no text.
+    """
+    if not isinstance(class_names, str | Path):
+        strange = [name for name in class_names if not isinstance(name, str)]
+        if strange:
+            raise DataError(f"Expected class names as texts, got {strange[0]!r}; put it in quotes.")
+        pairs = [name.split("\t", 1) for name in map(composed, class_names) if "\t" in name]
+        if pairs and len(pairs) == len(class_names):
+            return Names([name.strip() for _, name in pairs], [(key,) for key, _ in pairs])
+        return Names(map(composed, class_names), getattr(class_names, "keys", ()))
+    path = Path(class_names).expanduser()
+    try:
+        return parse_list(composed(decode_text(read_file(path))), path)
+    except OSError as error:
+        raise DataError(
+            f"Expected a text file of class names at {path}, but {error.strerror or error}; check data.class_names."
+        ) from error
+    except DataError:
+        raise
+    except ValueError as error:
+        at = f"byte {error.start} is not" if isinstance(error, UnicodeDecodeError) else str(error)
+        raise DataError(f"Expected UTF-8 text in {path}, but {at}; save it as UTF-8.") from error
+
+
+def notes_on_numbers(labels: Sequence[Any], names: Sequence[str], numbers: Sequence[int]) -> list[str]:
+    """A question, for the results, where labels that are counted may be counted from another number.
+
+    Args:
+        labels: as they are written.
+        names: of the classes.
+        numbers: of the class of each label.
+    """
+    absent = set(range(len(names))) - set(numbers)
+    written = [int(match[1]) for label in labels if (match := _WHOLE.fullmatch(_text(label)))]
+    if len(written) < len(labels) or len(absent) != 1:
+        return []
+    if absent == {0} and min(written) == 1:
+        return [
+            f"no label is 0 ({names[0]!r}): do the labels start at 1? If so, number the names in data.class_names from "
+            "1, `1<TAB>name`"
+        ]
+    if absent == {len(names) - 1} and min(written) == 1:
+        return [f"no label is {len(names)} ({names[-1]!r}): do the labels start at 0?"]
+    return []
+
+
+def notes_on_classes(names: Sequence[str], labels: Sequence[int]) -> list[str]:
+    """What is odd about classes, for the results: classes without images, as many as images, or with numbers as names.
+
+    Args:
+        names: of the classes.
+        labels: the number of the class of each image.
+    """
+    used, notes = Counter(labels), []
+    if empty := [name for k, name in enumerate(names) if k not in used]:
+        notes.append(
+            f"{len(empty)} of {len(names)} classes have no image, such as {empty[0]!r}; they stay among the answers"
+        )
+    if len(used) == len(labels) > 1:
+        notes.append(f"each of the {len(labels)} images has a class of its own: is the label the name of a class?")
+    if all(_NUMBERED.match(name) for name in names):
+        notes.append(
+            f"the class names begin with numbers, such as {names[0]!r}, which go into the prompts; data.class_names "
+            "gives others, `folder<TAB>name` or `label<TAB>name` a line"
+        )
+    return notes
 
 
 def json_label(content: str) -> str:

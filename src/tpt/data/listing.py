@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -12,15 +14,16 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from tpt.data.dataset import Classes, ImageDataset, Sample
-from tpt.data.folder import read_names
 from tpt.data.images import Orientation, is_upright
-from tpt.data.labels import number_labels
+from tpt.data.labels import notes_on_numbers, number_labels, read_names
 from tpt.data.names import plain
-from tpt.data.store import FileStore, decode_text, read_file, refuse_escapes, refuse_missing
+from tpt.data.store import FileStore, read_file, refuse_escapes, refuse_missing
 from tpt.errors import Count, DataError, Filled, Seed, checked
+from tpt.files.lists import decode_text
 
 _SEPARATORS = (",", "\t", ";")
 _PARQUET = b"PAR1"
+_WORKBOOKS = (b"PK\3\4", b"\xd0\xcf\x11\xe0")  # of Excel and LibreOffice, in a zip archive or in the older container
 _ANY = 2**63  # bytes of a Parquet file, of which two columns are read
 
 
@@ -40,13 +43,14 @@ def image_list(
     """Images that a table lists.
 
     Args:
-        path: a text file with a header, separated by commas, tabs or semicolons, in UTF-8 or UTF-16; or a Parquet file.
+        path: a text file with a header, separated by commas, tabs or semicolons, in UTF-8 or UTF-16, perhaps packed by
+            gzip; or a Parquet file.
         root: the folder or zip archive that the table's paths start from; the table's own folder if None.  Paths that
             begin at the top of the file system must lie in it; with None, and some outside the table's folder, they
             start from the folder that holds them all.
         name: key in logs and results; the table's name if None.
-        class_names: a text file (a name a line) or list.  Labels that are whole numbers count into it, from 0; labels
-            that are text must stand in it.  None takes the sorted labels, which then are the names.
+        class_names: a file in any form of `tpt.files.lists.parse_list`, or a list.  Labels are its keys; where it has none,
+            whole numbers count into it, from 0, and texts must stand in it.  None takes the sorted labels as names.
         path_column, label_column: names of the two columns.
         limit: number of images, drawn with `seed`; None takes all.
         seed: of that draw.
@@ -57,15 +61,24 @@ def image_list(
         DataError: no such table, columns, names or images; paths that leave `root`; labels of two readings.
     """
     path = Path(path).expanduser()
-    paths, labels = _columns(path, path_column, label_column)
+    paths, labels, notes = _without_left_behind(*_columns(path, path_column, label_column))
     names, numbers = number_labels(labels, None if class_names is None else read_names(class_names), path)
+    notes += notes_on_numbers(labels, names, numbers)
     base, paths = _from_base(paths, root, path)
     store = FileStore(base)
     samples = [Sample(p, k) for p, k in zip(paths, numbers, strict=True)]
     refuse_escapes(paths, path)
     refuse_missing(store, paths, path)
-    whole = ImageDataset(name or plain(path.stem), names, samples, store, upright=is_upright(orientation))
-    return whole.chosen(limit, seed, classes)
+    own = name or plain(path.name.removesuffix(".gz").rpartition(".")[0] or path.name)
+    whole = ImageDataset(own, names, samples, store, notes, upright=is_upright(orientation))
+    return whole.noted().chosen(limit, seed, classes)
+
+
+def _without_left_behind(paths: list[str], labels: list[Any]) -> tuple[list[str], list[Any], list[str]]:
+    """Without rows of files that macOS leaves beside pictures, as a listing of a disk has them; with a note."""
+    kept = [row for row, path in enumerate(paths) if not PurePosixPath(path).name.startswith("._")]
+    notes = [f"{len(paths) - len(kept)} rows of files that are no pictures (._*) were passed over"]
+    return [paths[row] for row in kept], [labels[row] for row in kept], notes if len(kept) < len(paths) else []
 
 
 def _from_base(paths: list[str], root: str | Path | None, table: Path) -> tuple[str | Path, list[str]]:
@@ -93,7 +106,13 @@ def _from_base(paths: list[str], root: str | Path | None, table: Path) -> tuple[
 
 def _columns(path: Path, path_column: str, label_column: str) -> tuple[list[str], list[Any]]:
     try:
-        is_parquet = read_file(path, most=_ANY, first=len(_PARQUET)) == _PARQUET
+        start = read_file(path, most=_ANY, first=len(_PARQUET))
+        is_parquet = start == _PARQUET
+        if start.startswith(_WORKBOOKS):
+            raise DataError(
+                f"Expected a CSV, TSV or Parquet table at {path}, got a workbook or archive (.xlsx, .xls, .ods, .zip); "
+                "save its sheet as CSV, or unpack it."
+            )
         table = (_parquet if is_parquet else _text)(path, path_column, label_column)
         absent = [c for c in (path_column, label_column) if table.column_names.count(c) != 1]
         if not absent:
@@ -104,16 +123,19 @@ def _columns(path: Path, path_column: str, label_column: str) -> tuple[list[str]
         raise DataError(
             f"Expected a table in UTF-8 or UTF-16 at {path}, but byte {error.start} is neither; save it as UTF-8."
         ) from error
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except DataError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, csv.Error) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(
             f"Expected a CSV, TSV or Parquet table of texts and numbers at {path}, but it cannot be read ({reason}); "
             "fix it."
         ) from error
     if absent:
+        found = ", ".join(map(repr, table.column_names))
         raise DataError(
-            f"Expected a column {absent[0]!r} in {path}, found {', '.join(map(repr, table.column_names))}; "
-            "set data.path_column or data.label_column."
+            f"Expected a column {absent[0]!r} in {path}, found {found}; "
+            f"{'rename one' if absent[0] in table.column_names else 'set data.path_column or data.label_column'}."
         )
     if not all(paths) or not all(labels):
         raise DataError(f"Expected a path and a label in every row of {path}, but some are empty; fill them.")
@@ -124,6 +146,12 @@ def _parquet(path: Path, path_column: str, label_column: str) -> Any:
     with pa.parquet.ParquetFile(path) as file:
         names = file.schema_arrow.names
         if not all(names.count(column) == 1 for column in (path_column, label_column)):
+            images = [field.name for field in file.schema_arrow if pa.types.is_struct(field.type)]
+            if images and path_column not in names:
+                raise DataError(
+                    f"Expected a table of paths at {path}, got one that holds the images, in column {images[0]!r}; use "
+                    f"data=huggingface data.path={path} data.image_column={images[0]}."
+                )
             return file.schema_arrow.empty_table()
         return file.read(columns=[path_column, label_column])
 
@@ -131,11 +159,10 @@ def _parquet(path: Path, path_column: str, label_column: str) -> Any:
 def _text(path: Path, path_column: str, label_column: str) -> Any:
     """Cells as they are written: "007" is no number in a path, and "NA" or "true" may be a class."""
     text = decode_text(read_file(path))
-    header = text.split("\n", 1)[0].rstrip("\r")
-    columns = {s: [cell.strip('"') for cell in header.split(s)] for s in _SEPARATORS}
+    columns = {s: next(csv.reader(io.StringIO(text), delimiter=s), []) for s in _SEPARATORS}
     fitting = [s for s in _SEPARATORS if path_column in columns[s] and label_column in columns[s]]
-    separator = fitting[0] if fitting else max(_SEPARATORS, key=header.count)
+    separator = fitting[0] if fitting else max(_SEPARATORS, key=lambda s: len(columns[s]))
     kinds = {path_column: pa.string(), label_column: pa.string()}
     convert = pa.csv.ConvertOptions(column_types=kinds, strings_can_be_null=False)
-    parse = pa.csv.ParseOptions(delimiter=separator)
+    parse = pa.csv.ParseOptions(delimiter=separator, newlines_in_values=True)
     return pa.csv.read_csv(pa.BufferReader(text.encode("utf-8")), parse_options=parse, convert_options=convert)

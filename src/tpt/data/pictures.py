@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from tpt.data.dataset import ImageDataset, Sample
-from tpt.data.folder import read_names
 from tpt.data.images import EXTENSIONS, Orientation, is_upright
-from tpt.data.names import counted_suffixes, plain
-from tpt.data.store import FileStore, decode_text, read_file
+from tpt.data.labels import read_names
+from tpt.data.names import counted_suffixes, is_data, plain
+from tpt.data.store import FileStore, read_file
+from tpt.data.unread import SUFFIXES
 from tpt.errors import Count, DataError, Filled, Seed, checked, refuse_one_prompt, text_key
 from tpt.files import is_file
+from tpt.files.lists import decode_text
 
 LIST = "@"  # before the name of a file that lists pictures
 ARCHIVE = ".zip"
@@ -61,7 +63,7 @@ def pictures(
     Args:
         root: a file, a folder (taken with all folders in it), a zip archive, a pattern (`*`, `?`, `[]`, `**`), the name
             of a list with `@` before it, which has one of these a line; or several of them.
-        class_names: a text file with a name a line, a list, or names with commas between them.
+        class_names: a file in any form of `tpt.files.lists.parse_list`, a list, or names with commas between them.
         name: key in logs and results; "pictures" if None.
         limit: number of pictures, drawn with `seed`; None takes all.
         seed: of that draw.
@@ -122,7 +124,7 @@ def find_pictures(places: Sequence[Source]) -> Found:
 
 
 def class_list(class_names: Filled | Path | Sequence[str]) -> list[str]:
-    """At least two different class names: of a text file, a name a line; of a list; or of a text with commas.
+    """At least two different class names: of a file, see `read_names`; of a list; or of a text with commas.
 
     Raises:
         DataError: there is no such file, or the names cannot be told apart.
@@ -158,7 +160,8 @@ def _places(sources: Sequence[Source], in_list: bool = False) -> Iterator[str]:
             matched = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 -- takes absolute patterns as well
             if not matched:
                 raise DataError(f"Expected pictures that match {source!r}, found none; check the pattern.")
-            yield from (os.path.normpath(match) for match in matched)
+            own = set(path.split("/"))  # parts that are named, even if they are another program's
+            yield from (m for m in map(os.path.normpath, matched) if is_data("/".join(set(m.split("/")) - own) or "a"))
         else:
             raise DataError(
                 f"Expected a picture, folder, zip archive or pattern at {source!r}, found nothing; check the path."
@@ -186,7 +189,7 @@ def _pictures_at(place: str, stores: dict[str, FileStore], named: dict[str, str]
     prefix = "" if place == os.curdir else f"{text.removesuffix('/')}/"
     store = stores[prefix] = FileStore(path.absolute())  # wherever the program goes later
     for inside in store.paths():
-        if inside.lower().endswith(EXTENSIONS):
+        if inside.lower().endswith((*EXTENSIONS, *SUFFIXES)):
             yield prefix + inside
         else:
             others.append(inside)

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TypedDict
 
 from tpt.data.dataset import Classes, ImageDataset, Sample
-from tpt.data.folder import SPLITS, read_names
+from tpt.data.folder import SPLITS
 from tpt.data.images import EXTENSIONS, Orientation, is_upright
-from tpt.data.labels import json_label, number_labels
+from tpt.data.labels import json_label, notes_on_numbers, number_labels, read_names
 from tpt.data.names import is_data, is_left_behind, plain
 from tpt.data.store import MAX_FILE_BYTES, is_file
 from tpt.errors import BadImageError, Count, DataError, Filled, Seed, checked
@@ -54,8 +54,7 @@ def tar_shards(
             `{000..012}`, or a list of these.
         name: key in logs and results; that of the first shard's folder if None, or of the folder above it if it
             is called as a split is.
-        class_names: a text file (a name a line) or list.  Labels that are whole numbers count into it, from 0; labels
-            that are text must stand in it.  None looks for `classnames.txt` beside the shards or one folder above,
+        class_names: as for `image_list`.  None looks for `classnames.txt` beside the shards or one folder above,
             and else takes the sorted labels, which then must be text.
         label_key: what follows the first dot in the name of a label's file; if that ends in `json`, its label is
             taken.
@@ -84,8 +83,9 @@ def tar_shards(
     is_split = folder.name.lower() in {name for names in SPLITS.values() for name in names}
     own = plain((folder.parent if is_split and folder.parent.name else folder).name)
     store = TarStore(files[0].parent, files, places)
-    found = ImageDataset(name or own, names, samples, store, upright=is_upright(orientation))
-    return found.chosen(limit, seed, classes)
+    notes = notes_on_numbers(labels, names, numbers)
+    found = ImageDataset(name or own, names, samples, store, notes, upright=is_upright(orientation))
+    return found.noted().chosen(limit, seed, classes)
 
 
 class TarStore:

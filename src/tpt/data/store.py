@@ -16,6 +16,7 @@ from typing import Protocol
 
 from tpt.data.names import composed, is_data, is_left_behind, member_name, plain
 from tpt.errors import BadImageError, DataError
+from tpt.files.lists import decode_text as decode_text  # noqa: PLC0414 -- part of reading a file
 
 MAX_FILE_BYTES = 512 * 2**20  # a larger file, or one in an archive that claims to unpack to more, is refused
 
@@ -48,16 +49,6 @@ def read_file(path: str | Path, most: int = MAX_FILE_BYTES, first: int | None = 
 def _refuse_special(found: os.stat_result) -> None:
     if not stat.S_ISREG(found.st_mode):
         raise OSError(f"it is {_KINDS.get(stat.S_IFMT(found.st_mode), 'no regular file')}, not a file")
-
-
-def decode_text(content: bytes) -> str:
-    """Text of a file in UTF-8, or in UTF-16 or UTF-32 with their mark at the start.
-
-    Raises:
-        UnicodeDecodeError: it is neither.
-    """
-    marks = ((b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
-    return content.decode(next((encoding for mark, encoding in marks if content.startswith(mark)), "utf-8-sig"))
 
 
 class Store(Protocol):
@@ -187,7 +178,8 @@ class FileStore:
             reason = (error.strerror if isinstance(error, OSError) else None) or error
             raise BadImageError(
                 f"Expected a readable file {path} in {self.root}, but reading it failed ({reason}); restore it, or "
-                "pass data.on_bad_image=skip to leave such files out and count them."
+                "pass data.on_bad_image=skip to leave such files out and count them.",
+                f"cannot be read: {str(reason)[:1].lower()}{str(reason)[1:]}",
             ) from error
 
 

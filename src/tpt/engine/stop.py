@@ -36,9 +36,11 @@ class StopRun(BaseException):
 
     Args:
         exit_code: of the program.
+        said: in place of the usual sentence, by a program that has one of its own.
     """
 
     exit_code = 1
+    said = ""
 
 
 class Stopped(StopRun):

@@ -201,19 +201,22 @@ class Method(nn.Module, ABC):
         extras = encode_all({IMAGE: self.clip, **others}, views, self.clip)
         return extras.pop(f"{IMAGE}_features"), extras
 
-    def forward(self, features: Tensor, **extras: Tensor) -> Adaptation:
+    def forward(self, features: Tensor, image_norm: Tensor | None = None, **extras: Tensor) -> Adaptation:
         """Adapts to one image (V, E) or to each of many (B, V, E); features have unit length, view 0 is the image.
 
         Args:
             features: of the views.
+            image_norm: () or (B,) lengths of view 0's features before they were scaled to 1.
             extras: what the method needs besides, by name, as `encode` gives them: `NAME_features`, (V, E2) or
-                (B, V, E2), another encoder's features of the same views; `image_norm`, () or (B,), the length of view
-                0's feature before it was scaled to 1.  Those that `needs` does not name are not looked at.
+                (B, V, E2), another encoder's features of the same views.  Those that `needs` does not name are not
+                looked at.
 
         Raises:
             UserError: another shape, features that are not finite (the message names the rows), or a missing
                 argument that the method needs.
         """
+        if image_norm is not None:
+            extras[IMAGE_NORM] = image_norm
         out = self.adapt(self._batch(features), **self._needed(features, extras))
         return out if features.ndim == 3 else out.squeeze()
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Unpack
+from typing import Annotated, ClassVar, Unpack
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from tpt.clip.model import CLIP
@@ -34,7 +35,11 @@ class SE(Method):
     paper: ClassVar = {"": {"scale": 0.4}}
 
     def __init__(
-        self, clip: CLIP, class_names: Sequence[str], scale: float = 0.4, **text: Unpack[TextSettings]
+        self,
+        clip: CLIP,
+        class_names: Sequence[str],
+        scale: Annotated[float, Ge(0), Le(2)] = 0.4,
+        **text: Unpack[TextSettings],
     ) -> None:
         super().__init__(clip, class_names, **text)
         self.scale = scale

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Literal, Unpack, get_args
+from typing import Any, ClassVar, Literal, Unpack, get_args
 
 import torch
 from torch import Tensor
@@ -110,6 +110,16 @@ class StreamMethod(Method):
     """
 
     kind: ClassVar[Literal["episodic", "stream"]] = "stream"
+    paper: ClassVar[Mapping[str, Mapping[str, Any]]] = {  # templates of TDA's code, which most of the others share
+        "imagenet": {"templates": "imagenet_7"},
+        "natural_shift": {"templates": "imagenet_7"},
+        "imagenet_r": {"templates": "imagenet_80"},
+        "imagenet_sketch": {"templates": "imagenet_80"},
+        "fine_grained": {"templates": "dataset"},
+        "caltech101": {"templates": "imagenet_7"},
+        "stanford_cars": {"templates": "imagenet_7"},
+        "sun397": {"templates": "imagenet_7"},
+    }
     grows: ClassVar[tuple[str, ...]] = ()
 
     def __init__(

@@ -28,7 +28,7 @@ ELEMENTWISE = (
     torch.optim.Rprop,
 )
 MAX_TOKENS = 16384
-GRAPH_BYTES = 2 * 2**30  # enough for ImageNet's classes in float32 with the text tower of ViT-B/16
+GRAPH_BYTES = 4 * 2**30  # enough for ImageNet's classes with the text tower of ViT-B/16, or 100 with SigLIP's
 # Floats a layer keeps for each token: twice the input of a normalisation, queries, keys, values and their copies by
 # length (about 8 D), and the feed-forward network's hidden units before and after QuickGELU's gate (8 D).
 FLOATS_PER_WIDTH = 18
@@ -61,7 +61,7 @@ class PromptTuner:
         optimizer: takes the parameters and `lr`.  One that is not known to be elementwise runs image by image.
         max_tokens: most prompt tokens in flight without a graph; bounds memory, changes no answer.
         max_graph_tokens: most prompt tokens whose graph is kept; more are pulled back in parts, computed once more for
-            each batch.  None takes what fits into the free memory, at most 2 GiB.
+            each batch.  None takes what fits into the free memory, at most 4 GiB.
 
     Raises:
         UserError: a value of another kind or out of range.
@@ -260,7 +260,7 @@ def pull_back(text_KE: Tensor, leaf: Tensor, pull_BKE: Tensor, keep_graph: bool 
 
 
 def graph_tokens(tower: Tower, device: torch.device) -> int:
-    """Most prompt tokens whose graph fits into half of the free memory of `device`, or 2 GiB.
+    """Most prompt tokens whose graph fits into half of the free memory of `device`, or 4 GiB.
 
     Scarce memory is rounded down to a power of two, so that small changes of it from run to run do not change how work
     is divided, which would change last bits.

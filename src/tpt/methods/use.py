@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from tpt.clip.model import CLIP
@@ -32,7 +33,9 @@ class USE(TPT):
 
     paper: ClassVar = {"": {"scale": 0.4}}
 
-    def __init__(self, clip: CLIP, class_names: Sequence[str], scale: float = 0.4, **settings: Any) -> None:
+    def __init__(
+        self, clip: CLIP, class_names: Sequence[str], scale: Annotated[float, Ge(0), Le(1)] = 0.4, **settings: Any
+    ) -> None:
         self.scale = scale
         super().__init__(clip, class_names, **settings)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tpt.clip.model import CLIP
 from tpt.clip.prompts.text_bank import TextSettings
-from tpt.methods.base import Adaptation, Method, gather_views
+from tpt.methods.base import Adaptation, Method, ViewShare, gather_views
 from tpt.methods.functional import entropy, log_probabilities, marginal_entropy, num_selected
 from tpt.methods.functional.voting import break_ties, votes_of
 
@@ -31,7 +31,7 @@ class ZERO(Method):
     paper: ClassVar = {"": {"gamma": 0.3}}
 
     def __init__(
-        self, clip: CLIP, class_names: Sequence[str], gamma: float = 0.3, **text: Unpack[TextSettings]
+        self, clip: CLIP, class_names: Sequence[str], gamma: ViewShare = 0.3, **text: Unpack[TextSettings]
     ) -> None:
         super().__init__(clip, class_names, **text)
         self.gamma = gamma

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tpt.cli.compose import compose, options
+from tpt.cli.compose import compose
 from tpt.cli.demo.controls import CONTROLS, TEMPLATES, about, chosen_names, chosen_values, default
+from tpt.cli.options import options
 from tpt.errors import UserError
 
 EMPTY = [None] * len(CONTROLS)

@@ -11,12 +11,14 @@ import pytest
 
 import tpt
 from tests.conftest import noise_image
-from tpt.cli.compose import options
+from tpt.cli.compose import looks_at_one_view
 from tpt.cli.demo.examples import DRAWINGS, first_names, write_drawings
 from tpt.cli.demo.look import KEPT, Look, Looker
 from tpt.cli.demo.page import TOP, answers_html, likeliest, views_html
+from tpt.cli.options import options
 from tpt.cli.programs import demo
 from tpt.data.emoji_shift import class_names
+from tpt.engine.contact_sheet import PictureViews
 from tpt.errors import UserError
 
 CLASSES = ["cat", "hot air balloon", "T-shirt"]
@@ -38,18 +40,25 @@ def look(clip: tpt.CLIP, picture: Path) -> Look:
 
 def test_the_answer_is_that_of_predict(look: Look, clip: tpt.CLIP, picture: Path) -> None:
     (found,) = tpt.predict(picture, CLASSES, backbone=clip, num_views=10, settings=SETTINGS)
-    assert look.selected == list(found.selected)
+    assert look.views.selected == list(found.selected)
     assert [CLASSES[k] for k in np.argsort(-look.after)] == [name for name, _ in found.top]
     assert np.allclose(np.sort(look.after)[::-1], [p for _, p in found.top], atol=1e-6)
     assert float(look.before.max()) == pytest.approx(found.probability_before, abs=1e-6)
 
 
 def test_views_stand_in_order_of_entropy_with_the_selected_first(look: Look) -> None:
-    assert sorted(look.order) == list(range(10)) and look.pixels.shape[0] == 10 and look.pixels.dtype == np.uint8
-    assert look.order[: len(look.selected)] == look.selected and len(look.selected) == 3
-    values = [look.values[view] for view in look.order]
-    assert values == sorted(values) and look.value_name == "entropy (nats)"
+    views = look.views
+    assert sorted(views.order) == list(range(10)) and views.pixels.shape[0] == 10 and views.pixels.dtype == np.uint8
+    assert views.order[: len(views.selected)] == views.selected and len(views.selected) == 3
+    values = [look.views.values[view] for view in look.views.order]
+    assert values == sorted(values) and look.views.value_name == "entropy (nats)"
     assert set(look.seconds) == {"class names", "views", "image encoder", "adaptation"}
+
+
+def test_a_stream_begins_anew_with_each_picture(clip: tpt.CLIP, picture: Path) -> None:
+    looker = Looker(clip)
+    first, again = (looker(picture, CLASSES, "tda", 10) for _ in range(2))
+    assert np.array_equal(first.after, again.after)
 
 
 def test_the_same_question_is_made_ready_once(clip: tpt.CLIP, picture: Path) -> None:
@@ -67,9 +76,9 @@ def test_every_method_can_be_looked_at(method: str, clip: tpt.CLIP, picture: Pat
     """Those with a second CLIP need weights from a hub."""
     values = {"method.min_selected": 1} if method in ("tpt", "ctpt", "otpt", "atpt") else {}
     look = Looker(clip)(picture, CLASSES, method, 32, values)
-    assert look.after.sum() == pytest.approx(1, abs=1e-5) and set(look.selected) <= set(look.order)
-    assert views_html(look).count("<figure") == len(look.order)
-    assert len(look.order) == (1 if method == "zero_shot" else 32)
+    assert look.after.sum() == pytest.approx(1, abs=1e-5) and set(look.views.selected) <= set(look.views.order)
+    assert views_html(look).count("<figure") == len(look.views.order)
+    assert len(look.views.order) == (1 if looks_at_one_view(method) else 32)
 
 
 def test_names_are_text_and_never_markup(look: Look) -> None:
@@ -90,7 +99,8 @@ def test_numbers_on_the_page_are_those_of_the_look(look: Look) -> None:
 
 def test_the_likeliest_of_both_sides_are_shown() -> None:
     before, after = np.linspace(0.2, 0, 20), np.linspace(0, 0.2, 20)
-    look = Look([str(k) for k in range(20)], np.zeros((1, 2, 2, 3), np.uint8), [0], [0.0], "x", [0], before, after)
+    views = PictureViews(np.zeros((1, 2, 2, 3), np.uint8), [0], [0.0], "x", [0])
+    look = Look([str(k) for k in range(20)], views, before, after)
     assert likeliest(look) == [*range(19, 19 - TOP, -1), *range(TOP - 1, -1, -1)]
 
 

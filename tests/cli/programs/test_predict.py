@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import logging
-import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,12 +20,14 @@ from hydra.core.global_hydra import GlobalHydra
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import Done
+from tests.conftest import Done, noise_image
 from tests.processes import wait_until
 from tpt.cli.errors import in_words_of
 from tpt.cli.programs import predict
 from tpt.cli.programs.predict import WORDS
-from tpt.errors import UserError
+from tpt.data.images import decode_image
+from tpt.engine import stop
+from tpt.errors import BadImageError, UserError
 from tpt.results.runs import read_records
 from tpt.results.runs.records import shard_files
 
@@ -75,7 +78,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         return list(csv.DictReader(file))
 
 
@@ -94,15 +97,14 @@ def test_a_table_of_a_folder(run: Run, image_tree: Path, tmp_path: Path) -> None
         assert float(row["probability"]) == pytest.approx(record["confidence"], abs=1e-6)
         assert float(row["probability_before"]) == pytest.approx(record["confidence_zero_shot"], abs=1e-6)
         assert len(record["top"]) == 2 and row["answer_2"] == names[record["top"][1]]
-        assert row["views_selected"] == "1" and row["problem"] == ""
+        assert row["views_selected"] == "1" and "problem" not in row
     found = json.loads((tmp_path / "answers.csv.run" / "results.json").read_text())
     about = found["datasets"]["pictures"]
     changed = 100 * sum(r["pred"] != r["pred_zero_shot"] for r in records) / len(records)
     assert about["changed"] == pytest.approx(changed) and about["gain"] is None
     assert not {"acc", "ece", "acc5"} & (about.keys() | found["averages"].keys())
-    assert (
-        "changed" in done.stdout and "zero-shot" not in done.stdout and "The answers are in answers.csv" in done.stdout
-    )
+    assert "changed" in done.stderr and "The answers are in answers.csv" in done.stderr
+    assert done.stdout == ""  # which is for answers
 
 
 def test_one_picture_without_a_table_is_answered_on_the_terminal(run: Run, image_tree: Path, tmp_path: Path) -> None:
@@ -130,8 +132,90 @@ def test_a_picture_that_cannot_be_read(run: Run, image_tree: Path, tmp_path: Pat
     (image_tree / "cat" / "0.png").write_bytes(b"no picture")
     done = run("pictures", "--classes", CLASSES, "--out", "a.csv", code=3)
     row, *others = sorted(rows_of(tmp_path / "a.csv"), key=lambda row: row["path"] != "pictures/cat/0.png")
-    assert row["answer"] == "" and "cannot be decoded" in row["problem"] and all(other["answer"] for other in others)
-    assert "Expected an answer for every picture, but 1 has none: pictures/cat/0.png" in done.stderr
+    assert row["answer"] == "" and row["problem"] == "no picture" and all(other["answer"] for other in others)
+    assert "1 of 12 pictures has no answer: pictures/cat/0.png (no picture)" in done.stderr
+
+
+def test_pictures_came_changed_and_went(run: Run, image_tree: Path, tmp_path: Path) -> None:
+    """The same command continues with what there is now, and ends with the table of a new run; what is done stays."""
+    (image_tree / "cat" / "0.png").write_bytes(b"no picture")
+    run("pictures", "--classes", CLASSES, "--out", "a.csv", code=3)
+    before = {r["path"]: r["seconds"] for r in read_records(tmp_path / "a.csv.run").to_pylist() if not r["problem"]}
+    (image_tree / "cat" / "1.png").unlink()
+    noise_image(50).save(image_tree / "cat" / "0.png")
+    noise_image(51).save(image_tree / "T-shirt" / "a.png")
+    noise_image(52).save(image_tree / "T-shirt" / "3.png")
+    run("pictures", "--classes", CLASSES, "--out", "a.csv")
+    run("pictures", "--classes", CLASSES, "--out", "b.csv")
+    rows, fresh = rows_of(tmp_path / "a.csv"), rows_of(tmp_path / "b.csv")
+    assert [(r["path"], r["answer"]) for r in rows] == [(r["path"], r["answer"]) for r in fresh] and len(rows) == 12
+    after = {r["path"]: r["seconds"] for r in read_records(tmp_path / "a.csv.run").to_pylist()}
+    assert sum(after.get(path) == seconds for path, seconds in before.items()) >= 6
+
+
+def test_no_file_of_the_user_is_overwritten(run: Run, image_tree: Path, tmp_path: Path) -> None:
+    names, mine = tmp_path / "names.csv", tmp_path / "mine.parquet"
+    names.write_text(CLASSES.replace(",", "\n"))
+    mine.write_bytes(b"mine")
+    for out in ("names.csv", "mine.parquet"):
+        said = run("pictures", "--classes", "names.csv", "--out", out, code=1, model=False).stderr
+        assert f"{out} is there already" in said and said.count("\n") == 1
+    assert names.read_text() == CLASSES.replace(",", "\n") and mine.read_bytes() == b"mine"
+    run("pictures", "--classes", "names.csv", "--out", "a.csv")
+    run("pictures", "--classes", "names.csv", "--out", "a.csv", "--anew")  # its own table
+    (tmp_path / "a.csv").write_text("edited")
+    run("pictures", "--classes", "names.csv", "--out", "a.csv", code=1, model=False)
+    assert (tmp_path / "a.csv").read_text() == "edited"
+
+
+def test_own_options_quiet_and_a_stray_rank(
+    run: Run, image_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    (tmp_path / "own" / "method").mkdir(parents=True)
+    (tmp_path / "own" / "method" / "mine.yaml").write_text("_target_: tpt.ZeroShot\n_partial_: true\n")
+    asked = ["pictures/cat", "--classes", CLASSES, "--method", "mine", "--config-dir", "own", "--quiet"]
+    done = run(*asked)
+    assert len(done.stdout.splitlines()) == 4 and done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "problem"),
+    [
+        (b"", "a.png", "empty"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "a.jpg", "HEIC is not read; convert it, or pip install pillow-heif"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0", "a.jpg", "a video, no picture"),
+        (b"<!DOCTYPE HTML><html>", "a.png", "a web page, no picture"),
+        (b"\x89PNG\r\n", "a.png", "damaged: its beginning cannot be read"),
+        (b"some text", "a.png", "no picture"),
+        (b"some bytes", "a.nef", "NEF is not read; convert it to JPEG or PNG"),
+    ],
+)
+def test_problems_are_told_in_words(content: bytes, name: str, problem: str) -> None:
+    with pytest.raises(BadImageError) as caught:
+        decode_image(content, name)
+    assert caught.value.problem == problem
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+def test_a_truncated_picture(kind: str) -> None:
+    file = io.BytesIO()
+    noise_image(3).resize((200, 200)).save(file, kind)
+    with pytest.raises(BadImageError) as caught:
+        decode_image(file.getvalue()[: len(file.getvalue()) // 2], "a")
+    assert caught.value.problem.startswith("damaged: ")
+
+
+def test_mistakes_are_found_before_torch_is_loaded(image_tree: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from tpt.cli.programs import predict\n"
+        "for wrong in sys.argv[1:]:\n"
+        "    try: predict.main([*wrong.split(), '--classes', 'cat,dog'])\n"
+        "    except SystemExit as end: assert end.code == 1\n"
+        "    assert 'torch' not in sys.modules, wrong"
+    )
+    wrong = ["nowhere.png", "pictures --method tpd", "pictures --out a.xls", "pictures --device tpu"]
+    subprocess.run([sys.executable, "-c", code, *wrong], cwd=tmp_path, check=True, capture_output=True)
 
 
 def test_the_same_command_again_computes_nothing(run: Run, image_tree: Path, tmp_path: Path) -> None:
@@ -238,7 +322,9 @@ def test_a_stopped_process_goes_on_where_it_was(image_tree: Path, tmp_path: Path
     done_before = len(shard_files(tmp_path / "a.csv.run"))
     assert "Traceback" not in said and done_before > 0
     if process.returncode != 0:  # else it was quicker than the signal
-        assert process.returncode == 130 and not (tmp_path / "a.csv").exists() and "what was computed is kept" in said
+        assert process.returncode == 130
+        stopped = re.search(r"(?m)^Stopped after (\d+) of 12\. Run the same command again to continue\.$", said)
+        assert stopped is not None and len(rows_of(tmp_path / "a.csv")) == int(stopped[1]) > 0
     run("pictures", "--classes", CLASSES, "--out", "a.csv")
     run("pictures", "--classes", CLASSES, "--out", "b.csv")
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
@@ -249,7 +335,8 @@ def test_further_processes_of_a_run_take_its_settings(monkeypatch: pytest.Monkey
     from tpt.cli.programs import test_time
 
     called = []
-    monkeypatch.setitem(os.environ, "LOCAL_RANK", "1")
+    for name, value in {"LOCAL_RANK": "1", "WORLD_SIZE": "2", stop.PARENT: "1"}.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr(test_time, "main", lambda: called.append(True))
     predict.main()
     assert called == [True]

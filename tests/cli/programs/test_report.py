@@ -1,13 +1,19 @@
 """`tpt-report`."""
 
+import re
 import tomllib
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
 from tests.conftest import ROOT
 from tests.results.tables.made_runs import make_run, rows_of, share
 from tpt.cli.programs.report import main
+from tpt.data.catalog.entries import CROSS_DATASET, NATURAL_SHIFT
+from tpt.results.tables.citations import entries
+
+PAPERS = ("imagenet", *NATURAL_SHIFT, *CROSS_DATASET)
 
 
 @pytest.fixture
@@ -35,13 +41,72 @@ def test_prints_and_writes(runs: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert capsys.readouterr().out.startswith("method,backbone,a,")
 
 
+def test_what_is_no_run_is_passed_over(runs: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As in `runs/*`, beside a training run and another program's file; a path that is not there is a mistake."""
+    (runs / "trained").mkdir()
+    (runs / "trained" / "training.json").write_text("{}")
+    (runs / "mlflow.db").write_text("")
+    main([str(runs / "trained"), str(runs / "1"), str(runs / "mlflow.db")])
+    assert f"{runs / 'trained'}, {runs / 'mlflow.db'}" in caplog.text
+    for wrong in ([str(runs / "1"), str(runs / "nowhere")], [str(runs / "trained"), str(runs / "mlflow.db")]):
+        with pytest.raises(SystemExit):
+            main(wrong)
+
+
+def test_tables_and_figures_say_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = rows_of("a", share(50, 20), share(70, 20))
+    for number in range(5):
+        about = {"a": {"size": 100, "to_test": 40}}
+        make_run(tmp_path / str(number), {"a": rows}, settings={"method.steps": number + 1}, about=about)
+    main([str(tmp_path / "0"), "--per-class"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "on part of the images: a 40 of 100" in said and "unfinished: a 20 of 40 images done" in said
+    main([str(tmp_path), "--figures", str(tmp_path / "few"), "--suffixes", "pdf"])  # more rows than each gets its own
+    assert {p.name for p in (tmp_path / "few").iterdir()} == {"methods.pdf", "accuracy_by_steps.pdf"}
+    main([str(tmp_path), "--figures", str(tmp_path / "named"), "--kinds", "entropy"])
+    assert len(list((tmp_path / "named").iterdir())) == 10
+    with pytest.raises(SystemExit):
+        main([str(tmp_path), "--figures", str(tmp_path / "no"), "--kinds", "pie"])
+
+
 def test_figures(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main([str(runs), "--figures", str(tmp_path / "figures")])
     assert {p.name for p in (tmp_path / "figures").iterdir()} == {
         f"{what}.{end}"
-        for what in ("methods", "confusions_tpt", "entropy_tpt", "reliability_tpt")
+        for what in ("methods", "confusions_tpt", "entropy_tpt", "reliability_tpt", "risk_tpt")
         for end in ("png", "svg")
     }
+
+
+def test_bibtex(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = {name: rows_of(name, share(50, 30), share(60, 30)) for name in ("dtd", "a")}
+    make_run(tmp_path / "run", rows, "tpt", backbone="ViT-B-16-quickgelu/openai")
+    main([str(tmp_path / "run"), str(tmp_path), "--bibtex"])
+    printed = capsys.readouterr().out
+    keys = re.findall(r"^@\w+{(\w+),$", printed, re.MULTILINE)
+    assert keys == ["shu2022tpt", "radford2021clip", "cimpoi2014dtd"] and printed.endswith("% no entry for dataset:a\n")
+    assert printed.count("{") == printed.count("}")
+
+
+def test_every_paper_method_and_dataset_has_an_entry() -> None:
+    patterns = {pattern for entry in entries() for pattern in entry["cites"]}
+    assert {f"dataset:{key}" for key in PAPERS} <= patterns
+    assert len({entry["key"] for entry in entries()}) == len(entries())
+    assert {p.split(":")[0] for p in patterns} == {"method", "row", "backbone", "dataset"}
+
+
+def test_site(tmp_path: Path) -> None:
+    evil = "<script>alert(1)"
+    make_run(tmp_path / "run" / "0", {evil: rows_of(evil, share(50, 30), share(70, 30))}, "tpt")
+    make_run(tmp_path / "run" / "1", {evil: rows_of(evil, share(50, 30), share(50, 30))}, "clip")
+    main([str(tmp_path / "run"), "--site", str(tmp_path / "site")])
+    pages = {path.name: path.read_text("utf-8") for path in (tmp_path / "site").glob("*.html")}
+    assert len(pages) == 3 and not any("<script" in page for page in pages.values())
+    links = [unquote(link) for page in pages.values() for link in re.findall(r'(?:href|src)="([^"]*)"', page)]
+    assert links and all((tmp_path / "site" / link).is_file() for link in links)
+    assert "70.00" in pages["index.html"] and "method.selection_p" in pages["settings.html"]
+    (dataset,) = pages.keys() - {"index.html", "settings.html"}
+    assert "acc_zero_shot" in pages[dataset] and "Classes of" in pages[dataset]
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,6 @@ WRONG_TEST = {
     "data.limit=abc": f"`data.limit` to be {WHOLE_1} or null, got 'abc'",
     "data.limit=0": "got 0",
     "data.on_bad_image=ignore": "to be error or skip",
-    "data.shuffle=yes": "to be true or false, got 'yes'",
     "threads=-2": f"`threads` to be {WHOLE_1} or null",
     "seed=abc": "`seed` to be a whole number from 0 to 4294967295, got 'abc'",
     "seed=-1": "got -1",

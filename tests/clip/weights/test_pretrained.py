@@ -231,5 +231,5 @@ def test_absent_gpu() -> None:
         pytest.skip("this machine has a GPU")
     with pytest.raises(ValueError, match="CUDA GPU for device='cuda', found none"):
         tpt.load_clip("emoji-mini", device="cuda")
-    with pytest.raises(ValueError, match="Expected `precision` to be one of fp32, bf16, fp16, got 'fp8'"):
+    with pytest.raises(ValueError, match="Expected `precision` to be fp32 or bf16 or fp16, got 'fp8'"):
         tpt.load_clip("emoji-mini", precision="fp8")

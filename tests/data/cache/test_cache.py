@@ -78,7 +78,7 @@ def test_neither_order_nor_subset_nor_labels_nor_workers_matter(
 ) -> None:
     maker = views_of(clip)
     plain, _ = episode(clip, image_tree, maker, tmp_path / "kept")
-    shuffled, hit = episode(clip, image_tree, maker, tmp_path / "kept", shuffle=True, batch_size=4, num_workers=1)
+    shuffled, hit = episode(clip, image_tree, maker, tmp_path / "kept", order="shuffled", batch_size=4, num_workers=1)
     assert hit.encoded == 0 and same(plain, shuffled)
 
 
@@ -239,7 +239,7 @@ def test_keys_are_steady(tmp_path: Path) -> None:
 
 def test_settings(clip: tpt.CLIP) -> None:
     for wrong in (0, -1.0, float("nan")):
-        with pytest.raises(ValueError, match="Expected `cache.max_gb` above 0"):
+        with pytest.raises(ValueError, match="Expected `max_gb` to be a number above 0"):
             FeatureCache(clip, max_gb=wrong)
 
 

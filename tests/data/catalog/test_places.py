@@ -250,7 +250,7 @@ def test_check_opens_a_sample(
     assert main(["check", "dtd", "--root", str(root), "--open", "1"]) == 0, "the first is whole"
     with pytest.raises(SystemExit):
         main(["check", "dtd", "--root", str(root), "--open", "-1"])
-    assert "Expected `--open` to be a whole number of at least 0, got -1; 0 opens none" in capsys.readouterr().err
+    assert "Expected `--open` to be a whole number of at least 0, got -1" in capsys.readouterr().err
 
 
 def test_check_names_its_own_options(

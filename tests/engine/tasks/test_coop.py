@@ -261,7 +261,7 @@ def test_a_loss_that_is_not_finite_names_the_batch(pictures: Path, tmp_path: Pat
 
 
 def test_settings_out_of_range() -> None:
-    with pytest.raises(ValueError, match="`epochs` of at least 1"):
+    with pytest.raises(ValueError, match="`epochs` to be a whole number of at least 1"):
         make("coop", 0)
     with pytest.raises(ValueError, match="`lr` above 0"):
         make("coop", 1, optimizer=lambda p: torch.optim.SGD(p, lr=0.0)).configure_optimizers()

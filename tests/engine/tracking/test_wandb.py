@@ -129,7 +129,7 @@ def test_every_key_is_documented_and_every_documented_key_is_logged(
     assert plain == {
         *(f"test/{name}/{key}" for name in ("average", "shifted") for key in RANKED_MEANS),
         *(f"test/{name}/{key}" for name in ("source_val", "twemoji") for key in RANKED),
-    } | {key for key in plain if key.startswith(("test/flips", "test/re"))}  # parts of tables
+    } | {key for key in plain if key.startswith(("test/flips", "test/re", "test/trust", "test/risk"))}  # parts of media
 
 
 def test_keys_of_training_are_documented(run_script: Run, small: list[str], tmp_path: Path, image_tree: Path) -> None:
@@ -287,7 +287,7 @@ def test_a_server_out_of_reach_is_logged_for_later(
 
 
 def test_what_does_not_fit() -> None:
-    with pytest.raises(ValueError, match="Expected `callbacks.panels.flips` and `sheets` of 0 or more, got -1 and 4"):
+    with pytest.raises(ValueError, match="Expected `flips` to be a whole number of at least 0, got -1"):
         WandbPanels("run", flips=-1)
     trainer: Any = SimpleNamespace(loggers=[])
     WandbPanels("nowhere").close(trainer, {})  # nobody to draw for

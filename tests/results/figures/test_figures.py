@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 
 from tests.results.tables.made_runs import make_run, rows_of, share
 from tpt.errors import UserError
@@ -168,7 +169,12 @@ def test_heat_map() -> None:
 def test_contexts_of_unknown_origin_do_not_keep_other_figures_from_being_drawn(tmp_path: Path) -> None:
     for method in ("clip", "coop", "tpt"):
         make_run(tmp_path / method, {"a": rows_of("a", share(50, 4), share(50, 4))}, method)
-    assert [name for name, _ in figures_of(load_runs([tmp_path]))] == ["methods", "entropy_tpt", "reliability_tpt"]
+    assert [name for name, _ in figures_of(load_runs([tmp_path]))] == [
+        "methods",
+        "entropy_tpt",
+        "reliability_tpt",
+        "risk_tpt",
+    ]
 
 
 def test_contact_sheet() -> None:
@@ -191,7 +197,7 @@ def test_files(tmp_path: Path) -> None:
     """PNG and SVG of everything the runs have; the same figure is the same file; no text below 8 points."""
     runs = sweep(tmp_path / "runs")
     paths = list(draw_all(runs[:1], tmp_path / "figures"))
-    assert {path.suffix for path in paths} == {".png", ".svg"} and len(set(paths)) == len(paths) == 3 * 2
+    assert {path.suffix for path in paths} == {".png", ".svg"} and len(set(paths)) == len(paths) == 4 * 2
     assert all(path.stat().st_size > 2000 for path in paths)
     figure = knob_figure(curves(runs)[0])
     assert all(text.get_fontsize() >= POINTS for text in figure.findobj(lambda a: hasattr(a, "get_fontsize")))
@@ -226,5 +232,49 @@ def test_methods_side_by_side(tmp_path: Path) -> None:
     assert [name.split(",")[0] for name in names] == [each.row.label for each in found]
     assert all(f"ECE {each.ece:.1f} %" in name for each, name in zip(found, names, strict=True))
     assert "methods" in dict(figures_of(load_runs([tmp_path])))
+    assert "gain over zero-shot (points)\non a" in texts(figure)
+    assert [each.ece for each in found] == [cells["a"].ece for _, cells in table.rows]  # one definition
     with pytest.raises(UserError, match="at least two methods"):
         methods_figure(found[:1])
+
+
+def test_thirteen_methods_can_be_read(tmp_path: Path) -> None:
+    """No text over another; a row without all its images says so in the legend, and the figure which."""
+    for number in range(13):
+        rows = rows_of("a", share(50, 400), share(50 + number, 400), seed=number)
+        rows = [{**row, "seconds": 0.02 * 1.3**number} for row in rows]
+        done = rows[:300] if number == 5 else rows
+        made = {"method": f"a_method_of_mine_{number}", "about_method": {"tunes": True, "selects": True}}
+        make_run(tmp_path / f"{number:02d}", {"a": done}, about={"a": {"size": 400, "to_test": 400}}, **made)  # type: ignore[arg-type]
+    figure = dict(figures_of(load_runs([tmp_path]), kinds=["methods"]))["methods"]
+    figure.draw_without_rendering()
+    shown = [*figure.legends[0].get_texts(), *figure.legends[1].findobj(Text)]
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            shown += [axis.label, *(tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high)]
+    boxes = [text.get_window_extent() for text in shown if text.get_text().strip()]
+    over = [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if a.overlaps(b) and a.bounds != b.bounds]
+    assert len(boxes) > 26 and not over
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert len(names) == 13 and [n for n, name in enumerate(names) if "(unfinished)" in name] == [5]
+    assert "unfinished: a_method_of_mine_5 a 300 of 400" in figure.legends[1].get_title().get_text()
+
+
+def test_the_time_of_the_method_alone(tmp_path: Path) -> None:
+    for number, method in enumerate(("zero_shot", "tpt")):
+        rows = [
+            {**row, "seconds": 1.0, "method_seconds": 0.1 * (number + 1)} for row in rows_of("a", *[share(50, 8)] * 2)
+        ]
+        make_run(tmp_path / str(number), {"a": rows}, method)
+    (table,) = make_report(load_runs([tmp_path])).tables
+    found = compared(table)
+    assert [each.seconds for each in found] == pytest.approx([0.1, 0.2]) and not any(each.encodes for each in found)
+    assert "seconds an image, of the method alone" in texts(methods_figure(found))
+
+
+def test_nothing_is_drawn_where_there_is_nothing_to_show(tmp_path: Path) -> None:
+    """No answer and no entropy changed, and no pair of classes by more than an image."""
+    rows = [{**row, "entropy": row["entropy_zero_shot"]} for row in rows_of("a", share(50, 8), share(50, 8))]
+    make_run(tmp_path, {"a": rows})
+    assert [name for name, _ in figures_of(load_runs([tmp_path]))] == ["reliability_tpt", "risk_tpt"]

@@ -25,7 +25,7 @@ COLUMNS = [
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         return list(csv.DictReader(file))
 
 
@@ -35,6 +35,11 @@ def test_csv(tmp_path: Path) -> None:
     assert list(rows[0].values()) == ["c.png", *[""] * 9, "it is empty"]
     expected = ["a/b.png", "cat", "0.750000", "hot, air\\nballoon", "0.200000", "T-shirt", "0.050000"]
     assert list(rows[1].values()) == [*expected, "T-shirt", "0.500000", "2", ""]
+
+
+def test_csv_has_no_empty_columns(tmp_path: Path) -> None:
+    (row,) = read_csv(write_predictions([GOOD], tmp_path / "a.csv", top=9))
+    assert list(row) == COLUMNS[:-1] and all(row.values())
 
 
 def test_parquet_has_the_columns_of_csv_and_their_types(tmp_path: Path) -> None:

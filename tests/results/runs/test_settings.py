@@ -17,7 +17,7 @@ MEANINGS = [
     ("views.num_views", False, True),
     ("context.ctx_init", False, True),
     ("threads", False, True),
-    ("data.root", False, False),
+    ("data.root", True, False),
     ("data.limit", False, True),
     ("data.batch_size", False, True),
     ("data.num_workers", True, False),

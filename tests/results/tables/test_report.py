@@ -1,5 +1,6 @@
 """Rows, cells and marks."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -103,13 +104,13 @@ def test_unfinished_and_unanswered(tmp_path: Path) -> None:
     make_run(tmp_path / "1", {"a": [lost, *rows[1:]]}, settings={"method.steps": 2})
     make_run(tmp_path / "2", {"a": []}, settings={"method.steps": 3}, about={"a": {"to_test": 7, "size": 7}})
     make_run(tmp_path / "3", {"a": [lost]}, settings={"method.steps": 4})
-    found = cells(report(tmp_path))
-    assert [mark.detail for mark in found["tpt (steps=1)"]["a"].marks] == ["a 10 of 30 images done"]
-    assert found["tpt (steps=1)"]["b"].accuracy is None and found["tpt (steps=1)"][AVERAGE].accuracy is None
-    assert [mark.why for mark in found["tpt (steps=2)"]["a"].marks] == ["images without an answer are left out"]
-    assert found["tpt (steps=3)"]["a"].accuracy is None
-    assert [mark.detail for mark in found["tpt (steps=3)"]["a"].marks] == ["a 0 of 7 images done"]
-    assert found["tpt (steps=4)"]["a"].accuracy is None
+    killed, lost_one, begun, lost_all = (cells(report(tmp_path / name))["tpt"] for name in "0123")
+    assert [mark.detail for mark in killed["a"].marks] == ["a 10 of 30 images done"]
+    assert killed["b"].accuracy is None and killed[AVERAGE].accuracy is None
+    assert [mark.why for mark in lost_one["a"].marks] == ["images without an answer are left out"]
+    assert begun["a"].accuracy is None
+    assert [mark.detail for mark in begun["a"].marks] == ["a 0 of 7 images done"]
+    assert lost_all["a"].accuracy is None
 
 
 def test_seeds_make_one_row(tmp_path: Path) -> None:
@@ -134,6 +135,59 @@ def test_other_images_of_another_seed_are_marked(tmp_path: Path) -> None:
     (row,) = cells(report(tmp_path)).values()
     assert row["a"].gain is not None and row["a"].gain.mean == pytest.approx(10)
     assert any("each seed drew other images" in mark.why for mark in row["a"].marks)
+
+
+OTHER_TEST_SETS: dict[str, dict[str, Any]] = {
+    "more classes": {"about": {"a": {"classes": 3}}},
+    "another list": {"about": {"a": {"fingerprint": "1"}}},
+    "another picture": {"change": {"content": "f" * 16}},
+    "another label": {"change": {"label": 5}},
+    "another name": {"change": {"class_name": "dog"}},
+}
+
+
+@pytest.mark.parametrize("what", OTHER_TEST_SETS)
+def test_seeds_are_seeds_of_the_same_test_set(tmp_path: Path, what: str) -> None:
+    """One image of ten that differs makes another row, whose cell is marked; the same images make one row."""
+    change = OTHER_TEST_SETS[what].get("change", {})
+    rows = [{**row, "class_name": "cat"} for row in rows_of("a", share(50, 10), share(60, 10))]
+    make_run(tmp_path / "0", {"a": rows}, seed=0)
+    make_run(tmp_path / "1", {"a": rows}, seed=1)
+    make_run(
+        tmp_path / "2", {"a": [{**rows[0], **change}, *rows[1:]]}, seed=2, about=OTHER_TEST_SETS[what].get("about")
+    )
+    (one, first), (two, second) = report(tmp_path).tables[0].rows
+    assert [len(row.runs) for row in (one, two)] == [2, 1] and one.label != two.label
+    assert first["a"].std is not None and second["a"].std is None and not first["a"].marks
+    assert [mark.why.split(" than")[0] for mark in second["a"].marks] == ["other images or classes"]
+
+
+def test_the_mean_of_classes_stands_beside_the_accuracy(tmp_path: Path) -> None:
+    """Nine of ten cats and none of two dogs: 75 % of the images, 45 % as the mean of two classes."""
+    rows = rows_of("a", share(100, 12), share(75, 12))
+    classes = [{**row, "label": label} for row, label in zip(rows, [0] * 9 + [1, 1, 0], strict=True)]
+    make_run(tmp_path, {"a": classes})
+    found = report(tmp_path)
+    cell = cells(found)["tpt"]["a"]
+    assert cell.accuracy == pytest.approx(75) and cell.class_accuracy == pytest.approx(45)
+    text = render(found, "terminal")
+    assert any(line.split() == ["mean", "of", "classes", "45.00"] for line in text.splitlines())
+    assert "45," in render(found, "csv")
+    rows = rows_of("a", share(50, 4), share(75, 4))  # one class: the same number twice is shown once
+    make_run(tmp_path / "b", {"a": rows})
+    assert "mean of classes" not in render(report(tmp_path / "b"), "terminal")
+
+
+def test_other_versions_of_what_decides_digits_are_said(tmp_path: Path) -> None:
+    for method, version in (("clip", "11.3.0"), ("tpt", "12.3.0")):
+        folder = make_run(tmp_path / method, {"a": rows_of("a", share(50, 4), share(75, 4))}, method)
+        manifest = json.loads((folder / "run.json").read_text())
+        manifest["sessions"][0]["versions"] = {"pillow": version, "torch": "2.9", "hydra-core": version}
+        (folder / "run.json").write_text(json.dumps(manifest))
+    text = render(report(tmp_path), "terminal", None)
+    assert "several versions of pillow" in text and "11.3.0: clip; 12.3.0: tpt" in text
+    assert "of torch" not in text and "hydra" not in text
+    assert "several versions" not in render(report(tmp_path / "tpt"), "terminal", None)
 
 
 def test_runs_of_one_row_may_have_a_dataset_each(tmp_path: Path) -> None:

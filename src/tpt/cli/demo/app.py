@@ -11,11 +11,12 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
-from tpt.cli.compose import options
+from tpt.cli.compose import learns_along_stream
 from tpt.cli.demo.controls import CONTROLS, MOST_NAMES, MOST_VIEWS, chosen_method, chosen_names, chosen_values, default
 from tpt.cli.demo.examples import first_names, write_drawings
 from tpt.cli.demo.look import Looker
 from tpt.cli.demo.page import CSS, NOTHING_YET, about_html, answers_html, problem_html, views_html
+from tpt.cli.options import options
 from tpt.clip.model import CLIP
 from tpt.errors import BadImageError, UserError, refuse
 
@@ -103,7 +104,8 @@ def make_blocks(looker: Looker, drawings: list[Path], method: str, names: list[s
                 classes = gr.Textbox(
                     "\n".join(names), lines=4, max_lines=4, max_length=MOST_NAMES, label="Class names, one a line"
                 )
-                chosen = gr.Dropdown(options("method"), value=method, label="Method")
+                alone = [option for option in options("method") if not learns_along_stream(option)]
+                chosen = gr.Dropdown(alone, value=method, label="Method")
                 described = gr.HTML(about_html(method))
                 go = gr.Button("Look", variant="primary")
                 with gr.Accordion("Settings", open=False):

@@ -13,7 +13,8 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
-from tpt.cli.compose import comments_of, known_option, values_of
+from tpt.cli.compose import refuse_stream
+from tpt.cli.options import comments_of, known_option, values_of
 from tpt.errors import Share, UserError, refuse
 
 MOST_VIEWS = 128
@@ -129,8 +130,10 @@ def about(method: str) -> tuple[str, str]:
 
 
 def chosen_method(value: Any) -> str:
-    """The value, an option of conf/method; raises a UserError that lists them."""
-    return known_option("method", text("Method", value, MOST_WORDS))
+    """The value, an option of conf/method that looks at each picture alone; raises a UserError for any other."""
+    method = known_option("method", text("Method", value, MOST_WORDS))
+    refuse_stream(method, "the page")
+    return method
 
 
 def chosen_names(value: Any) -> list[str]:

@@ -19,9 +19,8 @@ from tpt.data import ImageDataset
 from tpt.data.dataset import Sample
 from tpt.data.pictures import class_list
 from tpt.data.store import FileStore
-from tpt.engine.contact_sheet import pixels_of
+from tpt.engine.contact_sheet import PictureViews, selected_first, views_of
 from tpt.methods import Method
-from tpt.views.batched import PlannedViews
 
 KEPT = 4  # methods with their class names, so that the same question about another picture is quick
 
@@ -32,22 +31,14 @@ class Look:
 
     Args:
         class_names: K names.
-        pixels: (V, H, W, 3) uint8 pixels of the views; view 0 is the picture itself.
-        order: (V,) indices of the views: the selected ones first, each part by what the method orders them by.
-        values: (V,) what that is, for each view, in the views' own order.
-        value_name: its name, with the unit.
-        selected: indices of the views that were trusted.
+        views: of the picture, the selected ones first.
         before, after: (K,) probabilities of the classes.
         seconds: that each stage took, in their order.
         method: the option of `conf/method`.
     """
 
     class_names: list[str]
-    pixels: np.ndarray
-    order: list[int]
-    values: list[float]
-    value_name: str
-    selected: list[int]
+    views: PictureViews
     before: np.ndarray
     after: np.ndarray
     seconds: dict[str, float] = field(default_factory=dict)
@@ -92,22 +83,15 @@ class Looker:
         with _timed(seconds, "class names"):
             parts, made = self._method(dataset, method, {"views.num_views": num_views, **(values or {})})
         with _timed(seconds, "views"):
-            views = _views(dataset, parts).to(self.clip.device)
+            views = views_of(dataset, 0, parts.maker_of(dataset)).to(self.clip.device)
         with _timed(seconds, "image encoder"):
             features, extras = made.encode(views)
         with _timed(seconds, "adaptation"):
+            made.begin_dataset(1)  # nothing of one picture reaches the next, whatever the method
             out = made(features, **extras)
-        with torch.no_grad():
-            shown = made.show(features, **extras)
-        selected = out.selected.tolist()
-        rest = [view for view in shown.order[0].tolist() if view not in set(selected)]
         return Look(
             class_names=list(dataset.class_names),
-            pixels=pixels_of(views, self.clip),
-            order=[*dict.fromkeys(selected), *rest],
-            values=shown.values[0].tolist(),
-            value_name=shown.name,
-            selected=selected,
+            views=selected_first(self.clip, made, views, features, extras, out.selected.tolist()),
             before=_probabilities(out.initial_logits),
             after=_probabilities(out.logits),
             seconds=seconds,
@@ -123,14 +107,6 @@ class Looker:
             made = parts.make_method(dataset).to(self.clip.device)
             self._kept = dict([*self._kept.items(), (key, (parts, made))][-KEPT:])
         return self._kept[key]
-
-
-def _views(dataset: ImageDataset, parts: Parts) -> Tensor:
-    image = dataset.image(0)
-    maker = parts.views[dataset.augmix] if isinstance(parts.views, dict) else parts.views
-    views = maker(image, dataset.view_identity(0, image))
-    made: Tensor = maker.render([views])[0] if isinstance(views, PlannedViews) else views
-    return made
 
 
 def _probabilities(logits: Tensor) -> np.ndarray:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from tpt.cli.demo.controls import about
 from tpt.cli.demo.look import Look
+from tpt.engine.contact_sheet import PictureViews
 
 TOP = 5  # likeliest classes, before and after
 SIDE = 112  # of a view, in pixels
@@ -124,18 +125,18 @@ def cost_html(look: Look) -> str:
 
 def views_html(look: Look) -> str:
     """The views in their order, the selected ones framed."""
-    chosen = set(look.selected)
-    tiles = "".join(_tile(look, view, view in chosen) for view in look.order)
-    said = f"{len(chosen)} of {len(look.order)} views selected (framed); below each, its {escape(look.value_name)}."
+    views, chosen = look.views, set(look.views.selected)
+    tiles = "".join(_tile(views, view, view in chosen) for view in views.order)
+    said = f"{len(chosen)} of {len(views.order)} views selected (framed); below each, its {escape(views.value_name)}."
     return f'<p class="tpt-note">{said}</p><div class="tpt-views">{tiles}</div>'
 
 
-def _tile(look: Look, view: int, selected: bool) -> str:
+def _tile(views: PictureViews, view: int, selected: bool) -> str:
     name = "the picture" if view == 0 else f"view {view}"
     kind = "selected" if selected else "other"
     return (
-        f'<figure class="{kind}"><img alt="{name}" title="{name}" src="{data_uri(look.pixels[view])}">'
-        f"{look.values[view]:.2f}{' · picture' if view == 0 else ''}</figure>"
+        f'<figure class="{kind}"><img alt="{name}" title="{name}" src="{data_uri(views.pixels[view])}">'
+        f"{views.values[view]:.2f}{' · picture' if view == 0 else ''}</figure>"
     )
 
 

@@ -16,10 +16,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from tpt.cli.errors import told
+from tpt.cli.places import version_option
 from tpt.data.cache.eviction import ABOUT, clear, shards
 from tpt.data.cache.shard import entries
 from tpt.engine.printing import printable, say
-from tpt.files import read_bytes
+from tpt.files import at_home, read_bytes
 
 DEFAULT = "~/.cache/tpt/features"  # as in conf/cache/on.yaml
 MAX_ABOUT_BYTES = 2**20
@@ -33,6 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _command(arguments: list[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="tpt-cache", description=__doc__)
+    version_option(parser)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, what in (("show", "what the cache holds"), ("clear", "delete its entries, and nothing else")):
         command = commands.add_parser(name, help=what)
@@ -48,7 +50,7 @@ def _command(arguments: list[str] | None) -> int:
 
         say(f"features of {export(args.source, args.to, args.settings):,} images in {args.to}")
         return 0
-    folder = Path(args.folder).expanduser()
+    folder = at_home(args.folder)
     if args.command == "show":
         show(folder)
         return 0

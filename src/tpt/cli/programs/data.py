@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tpt.cli.errors import NO_SKIPPING, in_words_of, told
+from tpt.cli.places import version_option
 from tpt.data.catalog import (
     CATALOG,
     CORRUPTED,
@@ -47,6 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _command(arguments: list[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="tpt-data", description=__doc__)
+    version_option(parser)
     commands = parser.add_subparsers(dest="command", required=True)
     check = commands.add_parser("check", help="count images and classes against the paper's test sets")
     get = commands.add_parser("fetch", help=f"download and unpack: {', '.join(FREE)}")

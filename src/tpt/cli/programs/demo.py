@@ -14,6 +14,8 @@ from typing import Annotated
 from annotated_types import Ge, Le
 
 from tpt.cli.errors import told
+from tpt.cli.options import DEVICE_HELP, known_device, known_option, own_options
+from tpt.cli.places import version_option
 from tpt.errors import UserError, refuse
 
 HOST, PORT, MOST_PORT = "127.0.0.1", 7860, 65535
@@ -36,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     add("--pretrained", metavar="WEIGHTS", help="a tag of open_clip or a file")
     add("--method", default="tpt", help="that is chosen at first; default %(default)s")
     add("--classes", metavar="NAMES", help="that stand there at first: a text file, or names with commas between")
-    add("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one")
+    add("--device", default="auto", help=DEVICE_HELP)
     add(
         "--host",
         default=HOST,
@@ -44,14 +46,17 @@ def parser() -> argparse.ArgumentParser:
         "0.0.0.0 lets the whole network use the page, without a password",
     )
     add("--port", type=int, default=PORT, help="0 takes any that is free; default %(default)s")
+    add("--config-dir", type=Path, metavar="DIR", help="folder of your own options, such as DIR/method/mine.yaml")
+    version_option(made)
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serves the page until Ctrl-C; one sentence and exit code 1 on a user's mistake."""
     args = parser().parse_args(arguments)
-    with told(), suppress(KeyboardInterrupt), tempfile.TemporaryDirectory(prefix="tpt-demo-") as folder:
-        serve(args, Path(folder))  # the pictures of the folder are gone when the server is
+    temporary = tempfile.TemporaryDirectory(prefix="tpt-demo-")  # its pictures are gone when the server is
+    with told(), suppress(KeyboardInterrupt), temporary as folder, own_options(args.config_dir):
+        serve(args, Path(folder))
 
 
 def serve(args: argparse.Namespace, folder: Path) -> None:
@@ -61,15 +66,19 @@ def serve(args: argparse.Namespace, folder: Path) -> None:
         UserError: something on the command line cannot be, or gradio is not installed.
         OSError: the port is taken.
     """
-    from tpt.cli.compose import Parts, compose, known_option  # noqa: PLC0415 -- likewise
-    from tpt.cli.demo.app import make_app  # noqa: PLC0415 -- likewise
-    from tpt.data.pictures import class_list  # noqa: PLC0415 -- torch takes time to load
+    from tpt.data.pictures import class_list  # noqa: PLC0415 -- takes time to load
 
     refuse("--port", Annotated[int, Ge(0), Le(MOST_PORT), "0 takes one that is free"], args.port)
     names = None if args.classes is None else class_list(args.classes)
     known_option("method", args.method)
+    device = None if known_device(args.device) == "auto" else known_device(args.device)
+
+    from tpt.cli.compose import Parts, compose, refuse_stream  # noqa: PLC0415 -- torch takes time to load
+    from tpt.cli.demo.app import make_app  # noqa: PLC0415 -- likewise
+
+    refuse_stream(args.method, "tpt-demo")
     weights = [] if args.pretrained is None else [("backbone.pretrained", args.pretrained)]
-    parts = Parts.of(compose([("backbone", args.backbone)], weights), device=args.device)
+    parts = Parts.of(compose([("backbone", args.backbone)], weights), device=device)
     app = make_app(parts.clip, folder, args.method, names, args.host)
     import uvicorn  # noqa: PLC0415 -- comes with gradio
 

@@ -82,4 +82,4 @@ def _features(
     }
     bank = task.method(number).bank
     tensors = {FEATURES: stack([features[row] for row in order]), NORMS: stack([norms[row] for row in order])}
-    return about, tensors if bank.conditional is not None else {**tensors, TEXT: bank().detach().float().cpu()}
+    return about, tensors if bank.conditional is not None else {**tensors, TEXT: bank().detach().float().cpu().clone()}

@@ -6,21 +6,33 @@ Each picture is adapted to alone; the table says what the model answers before a
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext, redirect_stdout, suppress
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tpt.cli.errors import in_words_of, told
+from tpt.cli.options import DEVICE_HELP, choose, known_device, own_folders, own_options
+from tpt.cli.places import version_option
+from tpt.cli.programs.opening import LINE, forget_stray_ranks
 from tpt.cli.quoting import for_hydra
 from tpt.engine import stop
-from tpt.errors import UserError
-from tpt.files import is_file
+from tpt.engine.printing import say
+from tpt.errors import UnansweredError, UserError
+from tpt.files import content_digest, is_file, write_bytes, write_json, writing
+
+if TYPE_CHECKING:
+    from tpt.results.predictions import Prediction
 
 RUN = ".run"  # added to the table's name, the folder where the work is kept
 TABLE = "predictions.csv"  # in the run's folder, where --out names no other
+WRITTEN = "table.json"  # there, what tells the table that was written from a table of the user's
+OURS = ("run.json", "start.json", WRITTEN, "pictures.txt")  # one of them is in every folder of a run
 LIST = "pictures.txt"  # there, where the command line would get too long
 LONG = 20_000  # characters of paths; the processes of a run are started with them
 SHOWN = 20  # answers that are printed
@@ -33,7 +45,6 @@ WORDS = (
     (r"\bmethod=(\w+)", r"--method \1"),
     (r"(?<!\S)((?:data|method|context|backbone|views|cache|trainer)\.\w+=)", r"--set \1"),
 )
-DEVICES = ("auto", "cpu", "gpu")
 EPILOG = """examples:
   tpt-predict photos holiday.zip --classes "cat,dog,hot air balloon" --out answers.csv
   tpt-predict 'photos/**/*.jpg' --classes names.txt --backbone vit_b16 --out answers.parquet
@@ -78,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
     add("--views", type=int, metavar="N", help="of each picture; default 64, or 1 where the method looks at no others")
     add("--batch-size", type=int, metavar="N", help="pictures adapted to side by side; default 8")
     add("--workers", type=int, metavar="N", help="processes that load pictures; default 0")
-    add("--device", choices=DEVICES, default="auto", help="default: a GPU if there is one")
+    add("--device", default="auto", help=DEVICE_HELP)
     add("--seed", type=int, help="of the views; default 0")
     add("--run", type=Path, metavar="DIR", help="where the work is kept; default OUT.run, else a folder below runs/")
     add("--anew", action="store_true", help="drops the work that is kept there, and begins anew")
@@ -89,12 +100,16 @@ def parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="any setting of tpt-test, such as method.steps=2",
     )
+    add("--config-dir", type=Path, metavar="DIR", help="folder of your own options, such as DIR/method/mine.yaml")
+    add("--quiet", "-q", action="store_true", help="prints answers, warnings and errors alone")
+    version_option(made)
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The program; one sentence and exit code 1 on a user's mistake."""
-    if arguments is None and "LOCAL_RANK" in os.environ:  # a further process of a run, started with its settings
+    forget_stray_ranks()
+    if arguments is None and stop.PARENT in os.environ and "LOCAL_RANK" in os.environ:  # of a run, with its settings
         from tpt.cli.programs import test_time  # noqa: PLC0415 -- takes seconds to load
 
         test_time.main()
@@ -102,7 +117,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser().parse_args(arguments)
     with stop.leaving(), told(lambda error: in_words_of(error, WORDS)):
         folder = prepare(args)
-        settings = settings_of(args, folder)
+        with own_options(args.config_dir):
+            settings = settings_of(args, folder)
+    if not args.quiet:
+        say(LINE, error=True)
     _run(args, folder, settings)
 
 
@@ -127,11 +145,36 @@ def prepare(args: argparse.Namespace) -> Path:
     for text in (args.classes, args.pretrained, args.prompt, str(folder.absolute())):
         if INTERPOLATION in (text or ""):
             raise UserError(f"Expected names without {INTERPOLATION!r}, got {text!r}; write class names in a file.")
+    if folder.exists() and not any((folder / name).is_file() for name in OURS) and any(folder.iterdir()):
+        raise UserError(f"Expected the folder of an earlier run at {folder}, found something else; choose --run.")
+    refuse_others_table(args.out, folder)
     if args.anew and folder.exists():
-        if not (folder / "run.json").is_file() and any(folder.iterdir()):
-            raise UserError(f"Expected the folder of an earlier run at {folder}, found something else; choose --run.")
+        written = (folder / WRITTEN).read_bytes() if (folder / WRITTEN).is_file() else None
         shutil.rmtree(folder)
+        if written is not None:
+            folder.mkdir()
+            write_bytes(written, folder / WRITTEN)
     return folder.absolute()
+
+
+def refuse_others_table(out: Path | None, folder: Path) -> None:
+    """Raises a UserError if there is a file that is not, to the last byte, the table that the run in `folder` wrote."""
+    if out is None or not os.path.lexists(out):
+        return
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        if content_digest(out.read_bytes()) in json.loads((folder / WRITTEN).read_bytes())["digests"]:
+            return
+    raise UserError(
+        f"{out} is there already, and it is not the table that an earlier run wrote there; move it away, or choose "
+        "another --out."
+    )
+
+
+def device_settings(text: str) -> dict[str, str]:
+    """What `--device` sets: `cuda:1` is a GPU and which."""
+    kind, _, number = known_device(text).partition(":")
+    settings = {"trainer.accelerator": "gpu" if kind == "cuda" else kind}
+    return settings | ({"trainer.devices": f"[{number}]"} if number else {})
 
 
 def settings_of(args: argparse.Namespace, folder: Path) -> list[str]:
@@ -140,12 +183,11 @@ def settings_of(args: argparse.Namespace, folder: Path) -> list[str]:
     Raises:
         UserError: there are no such classes, pictures, options.
     """
-    from tpt.cli.compose import choose, looks_at_one_view  # noqa: PLC0415 -- see above
-    from tpt.data.pictures import class_list, find_pictures  # noqa: PLC0415 -- torch takes time to load
+    from tpt.data.pictures import class_list, find_pictures  # noqa: PLC0415 -- takes time to load
 
+    groups = choose((("method", args.method), ("backbone", args.backbone), ("data", "pictures"), ("logger", "none")))
     names = class_list(args.classes)
     classes = for_hydra(args.classes) if is_file(args.classes) else _listed(names)
-    views = args.views or (1 if looks_at_one_view(args.method) else None)
     find_pictures(args.paths)
     given = {
         "data.class_names": classes,
@@ -153,16 +195,18 @@ def settings_of(args: argparse.Namespace, folder: Path) -> list[str]:
         "callbacks.records.top": args.top,
         "context.ctx_init": None if args.prompt is None else for_hydra(args.prompt),
         "backbone.pretrained": None if args.pretrained is None else for_hydra(args.pretrained),
-        "views.num_views": views,
+        "views.num_views": args.views,
         "data.batch_size": args.batch_size,
         "data.num_workers": args.workers,
-        "trainer.accelerator": args.device,
+        **device_settings(args.device),
         "seed": args.seed,
         "resume": "auto",
         "hydra.run.dir": for_hydra(str(folder)),
+        "hydra.job_logging.handlers.console.stream": "ext://sys.stderr",
+        "+hydra.job_logging.handlers.console.level": "WARNING" if args.quiet else None,
     }
-    groups = choose((("method", args.method), ("backbone", args.backbone), ("data", "pictures"), ("logger", "none")))
-    return [*groups, *(f"{key}={value}" for key, value in given.items() if value is not None), *args.set]
+    own = [f"--config-dir={folder}" for folder in own_folders()]
+    return [*own, *groups, *(f"{key}={value}" for key, value in given.items() if value is not None), *args.set]
 
 
 def _listed(texts: Sequence[str]) -> str:
@@ -186,14 +230,39 @@ def _run(args: argparse.Namespace, folder: Path, settings: Sequence[str]) -> Non
         from omegaconf import DictConfig  # noqa: PLC0415 -- takes time to load
 
         from tpt.cli import program as cli  # noqa: PLC0415 -- see above
+        from tpt.cli.compose import looks_at_one_view, refuse_stream  # noqa: PLC0415 -- see above
         from tpt.cli.programs import test_time  # noqa: PLC0415 -- see above
 
     def run(cfg: DictConfig) -> None:
-        test_time.run(cfg, another="begin anew with --anew, or choose another --out")
+        with Path(os.devnull).open("w") if args.quiet else nullcontext(sys.stderr) as aside, redirect_stdout(aside):
+            try:
+                test_time.run(cfg, another="begin anew with --anew, or choose another --out", follow=True)
+            except stop.StopRun as end:
+                end.said = _stopped(args, folder)
+                raise
+            except UnansweredError:  # which is said below, of the table
+                pass
         _finish(args, folder)
 
-    sys.argv = [sys.argv[0], *settings]
+    with told(lambda error: in_words_of(error, WORDS)), own_options(args.config_dir):
+        refuse_stream(args.method, "tpt-predict")
+        one = ["views.num_views=1"] if args.views is None and looks_at_one_view(args.method) else []
+    sys.argv = [sys.argv[0], *one, *settings]
     cli.main(run, "test_time", WORDS)
+
+
+def _stopped(args: argparse.Namespace, folder: Path) -> str:
+    """Writes the table of what is done; says how much that is."""
+    from tpt.results.predictions import stored_predictions  # noqa: PLC0415 -- takes time to load
+    from tpt.results.runs import read_manifest  # noqa: PLC0415 -- likewise
+
+    done = total = 0
+    with stop.holding(), suppress(UserError, OSError):
+        total = sum(about["to_test"] for about in read_manifest(folder)["datasets"].values())
+        done = sum(1 for _ in stored_predictions(folder))
+        _write(stored_predictions(folder), args, folder)
+    how_much = f"after {done} of {total}" if total else "before the first picture"
+    return f"{chr(10) if sys.stderr.isatty() else ''}Stopped {how_much}. Run the same command again to continue."
 
 
 def _finish(args: argparse.Namespace, folder: Path) -> None:
@@ -202,27 +271,46 @@ def _finish(args: argparse.Namespace, folder: Path) -> None:
     Raises:
         UnansweredError: some pictures have no answer.
     """
-    from tpt.errors import UnansweredError  # noqa: PLC0415 -- beside its use
-    from tpt.results.predictions import Prediction, stored_predictions, write_predictions  # noqa: PLC0415 -- takes time to load
+    from tpt.results.predictions import stored_predictions  # noqa: PLC0415 -- takes time to load
 
     first: list[Prediction] = []
-    failed: list[str] = []
+    failed: list[Prediction] = []
+    count = 0
 
     def watched() -> Iterator[Prediction]:
+        nonlocal count
         for prediction in stored_predictions(folder):
+            count += 1
             first.extend([prediction] if len(first) < SHOWN else [])
-            failed.extend([prediction.path] if prediction.problem is not None else [])
+            failed.extend([prediction] if prediction.problem is not None else [])
             yield prediction
 
-    out = write_predictions(watched(), args.out or folder / TABLE, args.top)
+    out = _write(watched(), args, folder)
     if args.out is None:
-        print("", *first, "", sep="\n")
-    print(f"The answers are in {out}")
+        say("\n".join([*map(str, first), *([f"and {count - SHOWN} more"] if count > SHOWN else [])]))
+    if not args.quiet:
+        say(f"The answers are in {out}", error=True)
     if failed:
-        none = (
-            f"{len(failed)} has none: {failed[0]}" if len(failed) == 1 else f"{len(failed)} have none, as {failed[0]}"
-        )
-        raise UnansweredError(f"Expected an answer for every picture, but {none}; the column `problem` says why.")
+        some = f"{len(failed)} of {count} pictures {'has' if len(failed) == 1 else 'have'} no answer"
+        which = f"{failed[0].path} ({failed[0].problem})"
+        raise UnansweredError(f"{some}: {which}{', for one' if len(failed) > 1 else ''}; see the column `problem`.")
+
+
+def _write(predictions: Iterable[Prediction], args: argparse.Namespace, folder: Path) -> Path:
+    """The table, whole or not at all; the run's folder remembers it, so that no other file is overwritten."""
+    from tpt.results.predictions import write_predictions  # noqa: PLC0415 -- takes time to load
+
+    if args.out is None:
+        table: Path = write_predictions(predictions, folder / TABLE, args.top)
+        return table
+    made = write_predictions(predictions, folder / f"{Path(TABLE).stem}{args.out.suffix}", args.top)
+    before = content_digest(args.out.read_bytes()) if args.out.is_file() else None
+    write_json({"digests": [before, content_digest(made.read_bytes())]}, folder / WRITTEN)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    with writing(args.out) as partial:
+        shutil.copyfile(made, partial)
+    made.unlink()
+    return Path(args.out)
 
 
 if __name__ == "__main__":

@@ -6,20 +6,28 @@ A RUN is the directory of a run of test_time.py or of a sweep, finished, still g
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tpt.cli.errors import told
+from tpt.cli.places import version_option
 from tpt.engine.printing import printable, say
 from tpt.errors import UserError
 from tpt.files import write_text
 from tpt.results.tables.brief import SORTS, brief_grids
+from tpt.results.tables.citations import to_bibtex
 from tpt.results.tables.classes import MOST, class_grids
 from tpt.results.tables.formats import FORMATS, SUFFIXES, WIDTH, format_of, render, render_grids, terminal_width
 from tpt.results.tables.pivots import base_to_new, base_to_new_grids, transfer_grids, transfer_matrices
+from tpt.results.tables.remarks import coverage_remark, versions_remark
 from tpt.results.tables.report import make_report
 from tpt.results.tables.results import SOURCES
+from tpt.results.tables.rows import rows_of
 from tpt.results.tables.runs import Run, load_runs
+from tpt.results.tables.trust import trust_grids
+
+MOST_ROWS = 3  # of which each run has figures of its own unless more are asked for
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,6 +47,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--base-to-new", action="store_true", help="harmonic means of runs with data.classes=base and data.classes=new"
     )
+    made.add_argument(
+        "--trust", action="store_true", help="likelihood, calibration, risk and pictures outside the classes"
+    )
     made.add_argument("--transfer", action="store_true", help="the source x target matrix of learned contexts")
     made.add_argument(
         "--learned-on",
@@ -47,10 +58,15 @@ def parser() -> argparse.ArgumentParser:
         metavar="RUN=DATASET",
         help="what the context of a run was learned on, where its training.json does not say",
     )
-    made.add_argument("--figures", type=Path, metavar="DIR", help="also draws figures there, PNG and SVG")
+    made.add_argument("--figures", type=Path, metavar="DIR", help="also draws figures there")
+    made.add_argument("--kinds", default="", metavar="NAMES", help="with --figures: which, such as methods,reliability")
+    made.add_argument("--suffixes", default="png,svg", metavar="NAMES", help="with --figures: out of png,svg,pdf")
+    made.add_argument("--site", type=Path, metavar="DIR", help="also writes a static page of results there")
+    made.add_argument("--bibtex", action="store_true", help="the papers of the methods, backbones and datasets")
     made.add_argument(
         "--source", nargs="*", default=list(SOURCES), metavar="DATASET", help="datasets left out of the OOD average"
     )
+    version_option(made)
     return made
 
 
@@ -63,16 +79,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def report(args: argparse.Namespace) -> None:
     """Does what a command line asks for."""
-    format, width = format_of(args.format, args.out), terminal_width() or WIDTH
+    format = "terminal" if args.bibtex else format_of(args.format, args.out)
+    width = terminal_width() or WIDTH
     runs = load_runs(args.runs)
     learned_on = dict(_pair(text) for text in args.learned_on)
+    other = None
     if args.per_class:
         whole = args.out is not None or format == "csv"
-        text = render_grids(*class_grids(runs, None if whole else MOST), format, width)
+        other = class_grids(runs, None if whole else MOST)
     elif args.base_to_new:
-        text = render_grids(*base_to_new_grids(base_to_new(runs)), format, width)
+        other = base_to_new_grids(base_to_new(runs))
     elif args.transfer:
-        text = render_grids(*transfer_grids(transfer_matrices(runs, learned_on)), format, width)
+        other = transfer_grids(transfer_matrices(runs, learned_on))
+    elif args.trust:
+        other = trust_grids(runs)
+    if args.bibtex:
+        text = to_bibtex(runs)
+    elif other is not None:
+        grids, legend = other
+        remarks = (*legend.remarks, *coverage_remark(runs, labels=len(runs) > 1), *versions_remark(rows_of(runs)))
+        text = render_grids(grids, replace(legend, remarks=remarks), format, width)
     else:
         made = make_report(runs, _against(args.against), args.source)
         if args.brief or args.sort is not None:
@@ -83,11 +109,40 @@ def report(args: argparse.Namespace) -> None:
         print(printable(text) if format == "terminal" else text, end="")
     else:
         _write(args.out, text)
-    if args.figures is not None:
-        from tpt.results.figures import draw_all  # noqa: PLC0415 -- matplotlib takes time to load
+    _draw(args, runs, learned_on)
 
-        for path in draw_all(runs, args.figures, learned_on):
+
+def _draw(args: argparse.Namespace, runs: Sequence[Run], learned_on: Mapping[str, str]) -> None:
+    """Writes figures and pages, where they are asked for, and prints their paths."""
+    if args.figures is not None:
+        _draw_figures(args, runs, learned_on)
+    if args.site is not None:
+        from tpt.results.figures.site import write_site  # noqa: PLC0415 -- matplotlib takes time to load
+
+        made = make_report(runs, _against(args.against), args.source)
+        for path in write_site(made, runs, args.site, learned_on):
             say(str(path), error=True)
+
+
+def _draw_figures(args: argparse.Namespace, runs: Sequence[Run], learned_on: Mapping[str, str]) -> None:
+    from tpt.results.figures import BY_RUN, KINDS, draw_all  # noqa: PLC0415 -- matplotlib takes time to load
+
+    kinds = _chosen(args.kinds, KINDS, "--kinds") or KINDS
+    suffixes = _chosen(args.suffixes, ("png", "svg", "pdf"), "--suffixes")
+    if not args.kinds and sum(row.first.adapts for row in rows_of(runs)) > MOST_ROWS:
+        kinds = [kind for kind in KINDS if kind not in BY_RUN]
+        say(f"Figures of each run are left out; --kinds {','.join(BY_RUN)} draws them.", error=True)
+    for path in draw_all(runs, args.figures, learned_on, kinds, suffixes):
+        say(str(path), error=True)
+
+
+def _chosen(text: str, known: Sequence[str], option: str) -> list[str]:
+    """The names of a text with commas between them, each a known one."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in known:
+            raise UserError(f"Expected names out of {', '.join(known)} in {option}, got {name!r}; choose from these.")
+    return names
 
 
 def _against(text: str | None) -> str | Sequence[Run] | None:

@@ -19,19 +19,20 @@ from tpt.clip.prompts import refuse_misfit
 from tpt.data import EpisodeDataModule
 from tpt.data.cache import FeatureCache
 from tpt.data.features import refuse_other_encoder
-from tpt.engine.callbacks import begin, close
+from tpt.engine.callbacks import begin, close, refuse_copies
 from tpt.engine.tasks import AdaptationTask, MethodMaker
 from tpt.engine.tracking.guard import guarded
-from tpt.results.runs import ANOTHER, RunDirectory, about_datasets, named_files, session, write_json
+from tpt.results.runs import ANOTHER, RunDirectory, about_datasets, named_files, session, trained_on, write_json
 from tpt.results.tables import print_table, refuse_unanswered, results_of
 
 
-def run(cfg: DictConfig, another: str = ANOTHER) -> float | None:
+def run(cfg: DictConfig, another: str = ANOTHER, follow: bool = False) -> float | None:
     """One run: every dataset, one table; gives a sweeper `optimized_metric`.
 
     Args:
         cfg: its configuration.
         another: how to have another directory, for errors.
+        follow: continues with the images that there are now, where some came or went and none depends on others.
     """
     began, folder = time.perf_counter(), cli.output_dir()
     seed_everything(cfg.seed, verbose=False)
@@ -46,6 +47,7 @@ def run(cfg: DictConfig, another: str = ANOTHER) -> float | None:
     make_method = MethodMaker(clip, make_context, instantiate(cfg.method))
     callbacks, loggers = list(instantiate(cfg.callbacks).values()), guarded(cfg.logger, instantiate, folder)
     trainer: Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers)
+    refuse_copies(trainer)
     threads = cfg.threads or max(1, torch.get_num_threads() // trainer.num_devices)
     config, device = cli.resolved(cfg), trainer.strategy.root_device
     swept, encoders = sweeps.swept("views.num_views"), make_method.encoders
@@ -57,7 +59,11 @@ def run(cfg: DictConfig, another: str = ANOTHER) -> float | None:
     make_method.check(data.num_views())
 
     with RunDirectory(
-        folder, resume=cfg.resume is not None, first=trainer.is_global_zero, another=another
+        folder,
+        resume=cfg.resume is not None,
+        first=trainer.is_global_zero,
+        another=another,
+        follows=follow and make_method.about()["kind"] == "episodic",
     ) as directory:
         manifest = {
             "method": cli.method_label(cfg),
@@ -68,6 +74,7 @@ def run(cfg: DictConfig, another: str = ANOTHER) -> float | None:
             "encoders": {name: encoder.about() for name, encoder in encoders.items()},
             "context": make_method.source,
             "context_fingerprint": make_method.fingerprint(),
+            "trained_on": trained_on(cfg.context.get("path")),
             "device": device.type,
             "division": make_method.divide(directory.stored("division"), device, threads),
             "encoding": cache.divide(directory.stored("encoding")),
@@ -76,7 +83,10 @@ def run(cfg: DictConfig, another: str = ANOTHER) -> float | None:
             "config": config,
         }
         task.threads = make_method.threads
-        data.use_cache(cache).leave_out(directory.begin(manifest, session(trainer.world_size), data.datasets))
+        streams = manifest["about_method"]["kind"] == "stream"
+        done = directory.begin(manifest, session(trainer.world_size), data.datasets, streams)
+        data.use_cache(cache).leave_out(done).keep_whole(streams)
+        task.states = directory.states
         if directory.begun_anew:
             keep(cfg, anew=True)
         begin(trainer, directory.records, manifest, sweeps.at_hand())

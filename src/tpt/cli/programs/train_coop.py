@@ -17,7 +17,7 @@ from tpt.cli.programs.ending import left_out, objective, tell_learned
 from tpt.cli.resume import keep
 from tpt.clip import CLIP
 from tpt.data import Shots, ShotsDataModule
-from tpt.engine.callbacks import ProcessGuard, TrainingProgress, describe, finish, launch
+from tpt.engine.callbacks import ProcessGuard, TrainingProgress, describe, finish, launch, refuse_copies
 from tpt.engine.tasks import CoCoOpTask, CoOpTask, checkpoints, save_learned
 from tpt.engine.tasks.coop_resume import WholeFiles, check_checkpoint, run_of, taking_up, use_threads
 from tpt.engine.tracking.guard import guarded
@@ -58,6 +58,7 @@ def run(cfg: DictConfig) -> float | None:
     callbacks = [*checkpoints(folder, validates=shots.val is not None), TrainingProgress(), ProcessGuard(folder)]
     settings = {"max_epochs": task.epochs, "callbacks": callbacks, "logger": loggers, "plugins": [WholeFiles()]}
     trainer: Trainer = instantiate(cfg.trainer, **settings)
+    refuse_copies(trainer)
     made = {"method": cli.choices()["learner"], "choices": cli.choices(), "backbone": clip.about()}
     config, device = cli.resolved(cfg), trainer.strategy.root_device
     with TrainingDirectory(folder, cfg.resume, first=trainer.is_global_zero) as directory:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tpt.clip.weights.archive import read_weights
 from tpt.clip.weights.layouts import Reading, WeightsFileError, from_transformers, is_transformers, transformers_reading
 from tpt.clip.weights.named import known_config, preprocessing_of, unloaded
+from tpt.clip.weights.preprocessing import prepare, preprocessing_beside
 from tpt.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,13 @@ def from_file(name: str | None, path: Path, quick_gelu: bool | None) -> nn.Modul
     if metadata.get("format") == "torchscript" and not config.get("quick_gelu", False):
         log.warning("%s is OpenAI's archive, trained with QuickGELU: using it although %s says GELU.", path, name)
         quick_gelu = True
-    model = unloaded(name, force_quick_gelu=bool(quick_gelu), force_preprocess_cfg=preprocessing_of(name))
+    said = preprocessing_beside(path)
+    model = unloaded(
+        name,
+        force_quick_gelu=bool(quick_gelu),
+        force_preprocess_cfg=said or preprocessing_of(name),
+        force_image_size=said.get("size"),
+    )
     if "positional_embedding" in weights and not hasattr(model, "positional_embedding"):
         weights = convert_to_custom_text_state_dict(weights)
     _load(model, weights, path)
@@ -81,6 +88,7 @@ def from_openai_file(path: Path, quick_gelu: bool | None) -> nn.Module:
         assert isinstance(vision.layers, int)  # transformers has no ResNets
         vision.head_width, text.heads = vision.width // reading.vision_heads, reading.text_heads
     model: nn.Module = open_clip.model.CLIP(embed_dim, vision, text, quick_gelu=quick_gelu)
+    prepare(model, preprocessing_beside(path), str(path))
     _load(model, weights, path)
     return model
 

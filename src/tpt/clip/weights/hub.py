@@ -17,6 +17,7 @@ from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 from open_clip.pretrained import download_pretrained_from_hf, download_pretrained_from_url
 
 from tpt.errors import UserError
+from tpt.files import at_home
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ def fetch_tag(name: str, tag: str, cache_dir: str | None = None) -> Path:
     if repository:
         return fetch_from_hub(repository, filename or HF_WEIGHTS_NAME, cache_dir)
     url = known["url"]
-    folder = Path(cache_dir or "~/.cache/clip").expanduser()
+    folder = at_home(cache_dir or "~/.cache/clip")
     try:
         if not (folder / Path(url).name).is_file():
             _reach_url(url)

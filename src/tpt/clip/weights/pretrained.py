@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import open_clip
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tpt.clip.model import CLIP, Precision
 from tpt.clip.tokens import Tokenizer
 from tpt.clip.towers import check_tower, text_tower
 from tpt.clip.weights.files import from_file, from_openai_file
 from tpt.clip.weights.named import EMOJI_MINI, FOLDER, HUB, from_folder, from_tag, known_tokenizer
+from tpt.clip.weights.preprocessing import prepare
 from tpt.errors import UserError, checked
 
 
@@ -29,17 +31,22 @@ def load_clip(
     cache_dir: str | None = None,
     channels_last: bool = False,
     compile: bool = False,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    resize: Literal["shortest", "squash"] | None = None,
+    interpolation: Literal["bicubic", "bilinear"] | None = None,
 ) -> CLIP:
     """A frozen CLIP, or another dual encoder of open_clip's: docs/backbones.md lists them.
 
     Args:
-        name: `"emoji-mini"` (bundled), a model name of open_clip, or what carries its own weights:
+        name: `"emoji-mini"` (bundled, and what no arguments give), a model name of open_clip, or what carries its own weights:
             `"hf-hub:ORG/NAME"`, a model of open_clip on the Hugging Face hub, or `"local-dir:FOLDER"`, such a model in
             a folder.  May be left out for a file in OpenAI's or transformers' key names, whose architecture is read
             from the weights.
         pretrained: a tag of open_clip (weights are fetched once), or the path of a file: OpenAI's state dict or
             TorchScript archive, transformers' `model.safetensors` beside its `config.json`, or with `name` an
-            open_clip checkpoint.  Checkpoints of training programs are read too: the usual entries are taken, a part
+            open_clip checkpoint, whose images are prepared as an `open_clip_config.json` or `preprocessor_config.json`
+            beside it says.  Checkpoints of training programs are read too: the usual entries are taken, a part
             in front of all names (`module.`, `model.`, `_orig_mod.`) is dropped.
         device: where the model goes.
         precision: of the image encoder: "fp32", "bf16" or "fp16" (autocast).  Weights stay float32.
@@ -47,6 +54,8 @@ def load_clip(
         cache_dir: where fetched weights are kept; open_clip's default if None.
         channels_last: the image encoder's memory layout, which convolutions may prefer.
         compile: runs the image encoder through `torch.compile`; if that fails, goes on without, with a warning.
+        mean, std: of the images in [0, 1], per channel; None takes what is known of the weights, else OpenAI's.
+        resize, interpolation: how the whole picture is made, see `CLIP`; None takes what is known of the weights.
 
     Raises:
         UserError: unknown name or tag, unsuitable text tower, a file that does not fit, or weights that cannot be
@@ -60,6 +69,8 @@ def load_clip(
         Others: `load_clip("ViT-B-16-quickgelu", "openai")`, the paper's; `load_clip(pretrained="clip.pt")`, a file.
     """
     tokenizer: Tokenizer | None = None
+    if name is None and pretrained is None:
+        name = EMOJI_MINI
     if name == EMOJI_MINI and pretrained in (None, EMOJI_MINI):
         bundled = resources.files("tpt.clip") / "emoji_mini" / "emoji-mini.safetensors"
         with resources.as_file(bundled) as path:
@@ -73,6 +84,8 @@ def load_clip(
     else:
         model, tokenizer = from_tag(name, None if pretrained is None else str(pretrained), cache_dir)
     label = clip_label(name, pretrained)
+    given = {"mean": mean, "std": std, "resize_mode": resize, "interpolation": interpolation}
+    prepare(model, {key: value for key, value in given.items() if value is not None}, "`backbone`")
     return wrap(model, label, precision, channels_last, compile, tokenizer).to(usable_device(device))
 
 
@@ -110,6 +123,7 @@ def wrap(
     check_tower(model, tower, tokenizer, name)
     visual: Any = model.visual
     known = getattr(visual, "preprocess_cfg", {})
+    bias: Tensor | None = getattr(model, "logit_bias", None)
     resize = known.get("resize_mode") or "shortest"
     height, width = visual.image_size if isinstance(visual.image_size, tuple | list) else (visual.image_size,) * 2
     if height != width or resize not in ("shortest", "squash"):
@@ -131,4 +145,5 @@ def wrap(
         compile=compile,
         resize=resize,
         interpolation="bilinear" if known.get("interpolation") == "bilinear" else "bicubic",
+        logit_bias=None if bias is None else float(bias),
     )

@@ -14,6 +14,7 @@ from tpt.data.cache.eviction import size
 from tpt.data.cache.key import encoding_environment, image_key, space_key
 from tpt.data.cache.store import FeatureStore
 from tpt.errors import Count, Positive, UserError, checked
+from tpt.files import at_home
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +121,7 @@ class FeatureCache:
             raise UserError(
                 f"Expected `cache.max_gb` above 0, got {max_gb}; null is no bound, cache=off keeps nothing."
             )
-        self.folder = None if folder is None else Path(folder).expanduser()
+        self.folder = None if folder is None else at_home(folder)
         self.encoded = self.from_cache = 0  # images
         self._max_bytes = None if max_gb is None else int(max_gb * GB)
         self._least = max([num_views or 1, *(value for value in swept if isinstance(value, int))])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
 from tpt.data.dataset import Classes, ImageDataset
 from tpt.data.folder import image_folder
-from tpt.errors import Count, Seed, UserError, checked
+from tpt.errors import Count, Filled, Seed, UserError, checked
 
 SOURCE = ("source_train", "source_val")  # vendors the bundled model saw: trained on, and held back
 SHIFTED = ("twemoji", "emojione", "emojione_monotone", "fxemoji")  # vendors it never saw
@@ -16,7 +17,13 @@ DOMAINS = (*SOURCE, *SHIFTED)
 
 
 @checked
-def emoji_shift(domain: str, limit: Count | None = None, seed: Seed = 0, classes: Classes = "all") -> ImageDataset:
+def emoji_shift(
+    domain: str,
+    limit: Count | None = None,
+    seed: Seed = 0,
+    classes: Classes = "all",
+    root: Filled | Path | None = None,
+) -> ImageDataset:
     """One domain; its class names are all names of emoji-shift, also those that the domain does not draw.
 
     Args:
@@ -24,22 +31,29 @@ def emoji_shift(domain: str, limit: Count | None = None, seed: Seed = 0, classes
         limit: number of images, drawn with `seed`; None takes all.
         seed: of that draw.
         classes: "all", or "base" or "new", a half of the classes.
+        root: the folder of other copies of the drawings, a folder for each domain; None takes those of the package.
     """
     if domain not in DOMAINS:
         raise UserError(f"Expected `domain` to be one of {', '.join(DOMAINS)}, got {domain!r}.")
-    folder = Path(str(resources.files("tpt.data.emoji_shift")))
-    dataset = image_folder(folder / f"{domain}.zip", name=domain, orientation="ignore")
+    bundled = Path(str(resources.files("tpt.data.emoji_shift")))
+    place = bundled / f"{domain}.zip" if root is None else Path(root) / domain
+    dataset = image_folder(place, name=domain, orientation="ignore")
     names = class_names()
     position = {name: k for k, name in enumerate(names)}
-    return dataset.relabel(names, [position[name] for name in dataset.class_names]).chosen(limit, seed, classes)
+    found = dataset.relabel(names, [position[name] for name in dataset.class_names])
+    return replace(found, notes=[]).chosen(limit, seed, classes)  # what is noted of data that are not known
 
 
 @checked
 def emoji_shift_domains(
-    domains: Sequence[str], limit: Count | None = None, seed: Seed = 0, classes: Classes = "all"
+    domains: Sequence[str],
+    limit: Count | None = None,
+    seed: Seed = 0,
+    classes: Classes = "all",
+    root: Filled | Path | None = None,
 ) -> list[ImageDataset]:
     """Several domains, in the order given."""
-    return [emoji_shift(domain, limit, seed, classes) for domain in domains]
+    return [emoji_shift(domain, limit, seed, classes, root) for domain in domains]
 
 
 def class_names() -> list[str]:

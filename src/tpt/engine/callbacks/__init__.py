@@ -2,7 +2,7 @@
 
 from tpt.engine.callbacks.lifecycle import begin, close, describe, finish, launch
 from tpt.engine.callbacks.metrics import DatasetMetrics
-from tpt.engine.callbacks.processes import ProcessGuard
+from tpt.engine.callbacks.processes import ProcessGuard, refuse_copies
 from tpt.engine.callbacks.progress import EpisodeProgressBar
 from tpt.engine.callbacks.records import RecordWriter
 from tpt.engine.callbacks.training import TrainingProgress
@@ -18,4 +18,5 @@ __all__ = [
     "describe",
     "finish",
     "launch",
+    "refuse_copies",
 ]

@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 
 from tpt.engine import stop
 from tpt.errors import UserError
@@ -24,6 +25,15 @@ POLL_S = 0.2
 GRACE_S = 20.0  # seconds for a process to write its records and leave, before it is killed
 LOOK_S = 5.0  # seconds between two looks for stopped processes
 STANDS_STILL_S = 10.0  # seconds after which it is reported
+
+
+def refuse_copies(trainer: Trainer) -> None:
+    """Raises a UserError for a strategy that copies its processes from this one, as ddp_spawn does."""
+    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+        raise UserError(
+            "Expected a strategy that starts its processes with the run's command, got one that spawns or forks them; "
+            "use trainer.strategy=ddp."
+        )
 
 
 class ProcessGuard(Callback):

@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from tpt.engine.callbacks.pace import Pace, fitting, line, title
 from tpt.engine.printing import printable
 from tpt.engine.tasks.outcome import Outcome
-from tpt.errors import checked
+from tpt.errors import Natural, NotNegative, checked
 from tpt.results.runs.sweep import Sweep
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class EpisodeProgressBar(TQDMProgressBar):
 
     @checked
     def __init__(
-        self, refresh_rate: int = 1, log_every_s: float = 60.0, clock: Callable[[], float] = time.monotonic
+        self, refresh_rate: Natural = 1, log_every_s: NotNegative = 60.0, clock: Callable[[], float] = time.monotonic
     ) -> None:
         super().__init__(refresh_rate=refresh_rate)
         self.log_every_s = log_every_s

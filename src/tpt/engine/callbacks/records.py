@@ -8,17 +8,24 @@ from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
+from safetensors.torch import save
 
 from tpt.engine.tasks.outcome import Outcome, cut
 from tpt.errors import Count, NotNegative, RunError, checked
 from tpt.files import file_name
 from tpt.results.runs.records import LOGITS, write_shard
+from tpt.results.runs.states import drop_states, write_state
 
 log = logging.getLogger(__name__)
+
+MOST_STATE_TIME = 0.05  # share of the time that goes into writing what a stream method has learned
 
 
 class RecordWriter(Callback):
     """Keeps records in shards, each complete or absent, of whole batches; every process writes its own.
+
+    With a stream method, a shard comes with what the method has learned up to its end: the latest state of a dataset
+    is kept until the dataset is done.  Where a state is large, shards are, too.
 
     Args:
         folder: of the run's records.
@@ -45,8 +52,9 @@ class RecordWriter(Callback):
         self._rows: list[dict[str, Any]] = []
         self._notes: dict[str, None] = {}
         self._written = 0
-        self._dataset_number = 0
+        self._last: tuple[int, Outcome] | None = None  # number of its dataset, and what came last
         self._last_flush = 0.0
+        self._state_seconds = 0.0
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock."""
@@ -63,18 +71,24 @@ class RecordWriter(Callback):
     ) -> None:
         """Adds a batch; writes a shard when it is full, when it is time, or when the dataset ends."""
         outcome: Outcome = outputs
-        self._dataset_number = dataloader_idx
         rows = [cut(row, outcome.dataset.class_names, self.top) for row in outcome.rows]
         dropped = () if self.logits else LOGITS  # what is dropped now need not be held until the shard is written
         self._rows += [{name: value for name, value in row.items() if name not in dropped} for row in rows]
         self._notes.update(dict.fromkeys(outcome.notes))
+        self._last = dataloader_idx, outcome
         last = batch_idx + 1 == trainer.num_test_batches[dataloader_idx]
-        late = time.monotonic() - self._last_flush >= self.flush_every_s
-        if last or late or len(self._rows) >= self.shard_size:
+        passed = time.monotonic() - self._last_flush
+        full = len(self._rows) >= self.shard_size and passed >= self._state_seconds / MOST_STATE_TIME
+        if last or full or passed >= max(self.flush_every_s, self._state_seconds / MOST_STATE_TIME):
             self.flush()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Keeps what was computed before an error, Ctrl-C or a signal."""
+        if self._last is not None and self._last[1].state is not None and self._last[1].state() is None:
+            log.warning(
+                "The run ended within a batch of a stream: its last %d records are computed again.", len(self._rows)
+            )
+            return
         try:
             self.flush()
         except RunError as error:
@@ -89,10 +103,13 @@ class RecordWriter(Callback):
         self._last_flush = time.monotonic()
         if not self._rows:
             return
-        first = self._rows[0]
-        stem = f"{self._dataset_number:02d}-{file_name(first['dataset'])}-{first['index']:07d}"
+        first, (number, outcome) = self._rows[0], self._last or (0, None)
+        stem = f"{number:02d}-{file_name(first['dataset'])}-{first['index']:07d}"
         try:
+            kept = None if outcome is None or outcome.state is None else self._write_state(number, outcome)
             write_shard(self._rows, self.folder, stem, list(self._notes), self.logits)
+            if outcome is not None and outcome.state is not None:
+                drop_states(self.folder.parent, number, kept)
         except OSError as error:
             raise RunError(
                 f"Expected to write records to {self.folder}, but that failed ({error.strerror or error}); the "
@@ -100,4 +117,16 @@ class RecordWriter(Callback):
                 f"resume={self.folder.parent}."
             ) from error
         self._written += len(self._rows)
-        self._rows, self._notes = [], {}
+        self._rows, self._notes, self._last = [], {}, None  # which holds a method
+
+    def _write_state(self, number: int, outcome: Outcome) -> Path | None:
+        """Writes what the method has learned up to the last record; nothing at the end of a dataset."""
+        began = time.monotonic()
+        images = 1 + max(row["position"] for row in self._rows)
+        if images == len(outcome.dataset):
+            return None
+        assert outcome.state is not None
+        content = save({name: value.contiguous() for name, value in (outcome.state() or {}).items()})
+        path = write_state(content, self.folder.parent, number, outcome.dataset.name, images)
+        self._state_seconds = time.monotonic() - began
+        return path

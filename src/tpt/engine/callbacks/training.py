@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
 from tpt.engine.callbacks.pace import time_text
+from tpt.errors import NotNegative, checked
 
 log = logging.getLogger(__name__)
 SHOWN = {"train/loss": "loss {:.3g}", "train/accuracy": "acc {:.1f}", "val/accuracy": "val acc {:.1f}"}
@@ -28,7 +29,8 @@ class TrainingProgress(ProgressBar):
         clock: gives seconds.
     """
 
-    def __init__(self, log_every_s: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
+    @checked
+    def __init__(self, log_every_s: NotNegative = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self.log_every_s = log_every_s
         self.clock = clock

@@ -5,13 +5,15 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
+from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import LightningModule
+from safetensors.torch import load
 from torch import Tensor, nn
 
 from tpt.clip.model import CLIP, is_out_of_memory
@@ -23,6 +25,8 @@ from tpt.engine.tasks.method_maker import MakeMethod, same_text
 from tpt.engine.tasks.outcome import Outcome, answered_rows, named, unanswered_row
 from tpt.errors import UserError
 from tpt.methods.base import IMAGE, Adaptation, Method
+from tpt.methods.stream import StreamMethod
+from tpt.results.runs.states import read_state
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +63,8 @@ class AdaptationTask(LightningModule):
         self.make_method = make_method
         self._methods: dict[int, Method] = {}
         self.notes: list[str] = []  # what happened on the way and results must say
+        self.states: Mapping[str, Path] = {}  # by dataset, of a stream method, from which its stream is continued
+        self._steps = 0
         self._clock = 0.0
 
     def on_test_start(self) -> None:
@@ -79,11 +85,17 @@ class AdaptationTask(LightningModule):
         """
         if dataset_index not in self._methods:
             dataset = self.datasets[dataset_index]
-            kept = [method for index, method in self._methods.items() if same_text(self.datasets[index], dataset)]
+            kept = [
+                method
+                for index, method in self._methods.items()
+                if same_text(type(method), self.datasets[index], dataset)
+            ]
             self._methods.clear()
             gc.collect()  # a prompt tuner and its engine know each other, and its graph is large
             method = kept[0] if kept else self.make_method(dataset).to(self.device)
             method.begin_dataset(len(dataset))
+            if isinstance(method, StreamMethod) and dataset.name in self.states:
+                method.load_state(load(read_state(self.states[dataset.name])))
             self._methods[dataset_index] = method
         return self._methods[dataset_index]
 
@@ -91,7 +103,8 @@ class AdaptationTask(LightningModule):
         self, batch: EpisodeBatch, batch_idx: int, dataloader_idx: int = 0
     ) -> Outcome:
         """One episode for each image of the batch; an image without finite features gets a record that says so."""
-        dataset = self.datasets[dataloader_idx]
+        self._steps += 1
+        dataset, method = self.datasets[dataloader_idx], self.method(dataloader_idx)
         rows = [unanswered_row(b.index, b.path, None, b.label, b.problem) for b in batch.bad]
         if len(batch):
             features, extras = self.features(batch)
@@ -105,14 +118,23 @@ class AdaptationTask(LightningModule):
             ]
             if good:
                 chosen = {name: value[good] for name, value in extras.items()}
-                adaptation = self._adapt(dataloader_idx, features[good], chosen)
-                rows += answered_rows(batch.select(good), adaptation.cpu())
+                began = time.perf_counter()  # the features are there, since they were looked at
+                adaptation = self._adapt(method, features[good], chosen).cpu()
+                own = {"method_seconds": (time.perf_counter() - began) / len(good)}
+                rows += [row | own for row in answered_rows(batch.select(good), adaptation)]
         now = time.perf_counter()
         share, self._clock = (now - self._clock) / max(len(rows), 1), now
         about = {"dataset": dataset.name, "seconds": share}
-        method_notes = self._methods[dataloader_idx].notes if dataloader_idx in self._methods else ()
-        full = sorted((named(row, dataset.class_names) | about for row in rows), key=itemgetter("index"))
-        return Outcome(dataset, full, [*method_notes, *self.notes])
+        placed = (row | about | {"position": batch.positions.get(row["index"])} for row in rows)
+        full = sorted((named(row, dataset.class_names) for row in placed), key=itemgetter("index"))
+        return Outcome(dataset, full, [*method.notes, *self.notes], self._state(method))
+
+    def _state(self, method: Method) -> Callable[[], Mapping[str, Tensor] | None] | None:
+        """Gives the state that a stream method has now, for as long as no other image was begun."""
+        if not isinstance(method, StreamMethod):
+            return None
+        steps = self._steps
+        return lambda: method.state() if self._steps == steps else None
 
     def teardown(self, stage: str) -> None:
         """Closes the feature cache: here, where processes without images come as well, since all are counted."""
@@ -142,9 +164,8 @@ class AdaptationTask(LightningModule):
             self.notes.append(f"memory ran out: from then on at most {self.clip.max_images} views a pass")
         return encoded
 
-    def _adapt(self, dataset_index: int, features: Tensor, extras: Mapping[str, Tensor]) -> Adaptation:
+    def _adapt(self, method: Method, features: Tensor, extras: Mapping[str, Tensor]) -> Adaptation:
         """The method's answer, in smaller parts if memory runs out."""
-        method = self.method(dataset_index)
         while True:
             try:
                 out: Adaptation = method(features, **extras)

@@ -85,6 +85,7 @@ class _ContextTask(LightningModule, ABC):
         warmup_rate: see `learning_rate`.
     """
 
+    @checked
     def __init__(
         self,
         clip: CLIP,

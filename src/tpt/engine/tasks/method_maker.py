@@ -92,13 +92,18 @@ class MethodMaker:
         """
         seen: list[ImageDataset] = []
         for dataset, views in num_views:
-            if any(same_text(dataset, earlier) for earlier in seen):
+            if any(same_text(self._kind, dataset, earlier) for earlier in seen):
                 continue
             self._check_one(dataset, views)
             seen.append(dataset)
 
     def _check_one(self, dataset: ImageDataset, views: int | None) -> None:
         method = self(dataset)  # gone when this returns: one text bank at a time
+        if method.kind != self._kind.kind:  # the run is laid out before a method is made
+            raise UserError(
+                f"Expected the class of {type(method).__name__}, which learns along the stream, in `method._target_`, "
+                "got a function that makes one; name the class."
+            )
         method.begin_dataset(len(dataset))  # may warn
         if views is not None:
             method.check_views(views)
@@ -112,7 +117,7 @@ class MethodMaker:
         """The method with the classes of `dataset`."""
         context = self._make_context(self.clip, ctx_init=dataset.template) if self._own_words else self._context
         given = self._make_method.keywords
-        own: dict[str, Any] = {"templates": [dataset.template]} if given.get("templates") == OWN else {}
+        own: dict[str, Any] = {}
         papers = self._kind.paper_settings(family_of(dataset), dataset.name)
         for name, value in given.items():
             if isinstance(value, str) and value == PAPER:
@@ -122,6 +127,8 @@ class MethodMaker:
                         "its paper's."
                     )
                 own[name] = papers[name]
+        if (given | own).get("templates") == OWN:
+            own["templates"] = [dataset.template]
         division = {key: value for key, value in self._division.items() if key != THREADS}
         method = self._make_method(clip=self.clip, class_names=dataset.class_names, context=context, **own, **division)
         method.notes = (*method.notes, *self._departures(dataset, {**given, **own}))
@@ -151,10 +158,10 @@ def family_of(dataset: ImageDataset) -> str:
     return "fine_grained" if dataset.name in CROSS_DATASET else ""
 
 
-def same_text(one: ImageDataset, other: ImageDataset) -> bool:
-    """Whether two datasets may share one text bank; those of the papers may not, since each has settings of its own."""
-    return _text_of(one) == _text_of(other)
+def same_text(kind: type[Method], one: ImageDataset, other: ImageDataset) -> bool:
+    """Whether two datasets may share a method of a kind: their classes and its paper's settings for them are the same."""
 
+    def text_of(dataset: ImageDataset) -> tuple[object, ...]:
+        return dataset.class_names, dataset.template, kind.paper_settings(family_of(dataset), dataset.name)
 
-def _text_of(dataset: ImageDataset) -> tuple[object, ...]:
-    return dataset.class_names, dataset.template, dataset.name if family_of(dataset) else ""
+    return text_of(one) == text_of(other)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,11 +26,14 @@ class Outcome:
         rows: one for each image, with the columns of `tpt.results.runs.RECORD_SCHEMA`; those that do not apply are None.
             Those of `RANKING` and `LOGITS` speak of all K classes.
         notes: what results must say about these records beyond the settings.
+        state: gives what a stream method has learned up to these records, None once it has gone on; None for an
+            episodic method.
     """
 
     dataset: ImageDataset
     rows: list[dict[str, Any]]
     notes: list[str] = field(default_factory=list)
+    state: Callable[[], Mapping[str, Tensor] | None] | None = None
 
 
 def answered_rows(batch: EpisodeBatch, out: Adaptation) -> list[dict[str, Any]]:

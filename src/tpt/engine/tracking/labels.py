@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,17 @@ def tags_of(manifest: Mapping[str, Any]) -> list[str]:
     """Method, backbone and data, and the row and experiment if they were chosen."""
     chosen = manifest["choices"]
     found = [manifest["method"], manifest["backbone"]["name"], *(chosen.get(group) for group in TAGGED)]
-    return list(dict.fromkeys(str(tag)[:TAG_LENGTH] for tag in found if tag not in (None, "null")))
+    return accepted(tag for tag in found if tag not in (None, "null"))
 
 
 def all_tags(manifest: Mapping[str, Any]) -> list[str]:
     """Those and the user's own."""
-    return list(dict.fromkeys([*tags_of(manifest), *map(str, manifest["config"].get("tags") or ())]))
+    return accepted([*tags_of(manifest), *(manifest["config"].get("tags") or ())])
+
+
+def accepted(tags: Iterable[object]) -> list[str]:
+    """Tags as W&B accepts them: each once, none empty, the end of a long one cut off."""
+    return list(dict.fromkeys(text for tag in tags if (text := str(tag).strip()[:TAG_LENGTH])))
 
 
 def config_of(manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from lightning.pytorch import loggers
 from lightning.pytorch.utilities import rank_zero_only
 
 from tpt.engine.tracking.guard import first_line
-from tpt.engine.tracking.labels import config_of, name_of, tags_of
+from tpt.engine.tracking.labels import accepted, config_of, name_of, tags_of
 from tpt.results.runs.sweep import Sweep
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class WandbLogger(loggers.WandbLogger):
         if SWEEP_ID not in os.environ:  # whose sweeps name their runs
             given["name"] = given.get("name") or name_of(manifest, self.save_dir or ".", sweep)
         given["group"] = given.get("group") or (None if sweep is None else sweep.name)
-        given["tags"] = [*tags_of(manifest), *(given.get("tags") or ())]
+        given["tags"] = accepted([*tags_of(manifest), *(given.get("tags") or ())])
         given["config"] = config_of(manifest)
 
     @rank_zero_only

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image
 
 from tpt.data import ImageDataset
 from tpt.data.datamodule import EpisodeDataModule
+from tpt.engine.contact_sheet import SheetMaker
 from tpt.engine.tasks import AdaptationTask, MethodMaker
 from tpt.errors import BadImageError
 from tpt.methods import Method
@@ -21,6 +23,7 @@ from tpt.results.tables import Run, make_report
 from tpt.results.tables.flips import Record, flips_of
 from tpt.results.tables.formats import VALUES
 from tpt.results.tables.grid import HEADERS, legend_of, letters_of
+from tpt.results.tables.trust import trust_rows
 
 SIDE = 128  # of an image in a table, in pixels
 DPI = 110  # of a contact sheet, which is read on a screen
@@ -92,8 +95,6 @@ def contact_sheets(
         records: by dataset.
         count: sheets of each dataset; each costs an encoding of its views.
     """
-    from tpt.engine.contact_sheet import SheetMaker, texts_of  # noqa: PLC0415 -- matplotlib takes time to load
-
     if not isinstance(task.make_method, MethodMaker) or not task.make_method.about()["selects"]:
         return
     clip = task.clip.to(device)
@@ -102,11 +103,8 @@ def contact_sheets(
         if not chosen:
             continue
         maker = SheetMaker(clip, data, partial(_same, task.make_method(dataset)))
-        sheets = [(record, maker.sheet(record).figure) for record in chosen]
-        yield (
-            dataset.name,
-            [wandb.Image(_pixels(f), caption="\n".join(texts_of(r, dataset.class_names))) for r, f in sheets],
-        )
+        sheets = [maker.sheet(record) for record in chosen]
+        yield dataset.name, [wandb.Image(_pixels(s.draw()), caption="\n".join(s.texts)) for s in sheets]
 
 
 def _same(method: Method, _: ImageDataset) -> Method:
@@ -121,6 +119,26 @@ def _pixels(figure: Any) -> Image.Image:
     with style():
         figure.savefig(buffer, format="png", dpi=DPI)
     return Image.open(buffer)
+
+
+def trust_panels(run: Run) -> dict[str, Any]:
+    """Scores of trust of each dataset before and after adaptation, their paired change, and risk against coverage."""
+    from tpt.results.figures.risk import risk_figure  # noqa: PLC0415 -- matplotlib takes time to load
+
+    rows = [
+        [name, score, found.before[score], found.after[score], *(astuple(change) if change else (None,) * 3)]
+        for _, _, by_dataset in trust_rows([run])
+        for name, found in by_dataset.items()
+        for score in found.after
+        for change in [found.change.get(score)]
+    ]
+    columns = ["dataset", "score", "before", "after", "change", "change_low", "change_high"]
+    if not rows:
+        return {}
+    return {
+        "test/trust": wandb.Table(columns=columns, data=rows),
+        "test/risk_coverage": wandb.Image(_pixels(risk_figure(run))),
+    }
 
 
 def report_tables(run: Run) -> dict[str, Any]:

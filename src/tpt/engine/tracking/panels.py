@@ -13,7 +13,7 @@ from lightning import Callback, Trainer
 from tpt.engine.tracking import media
 from tpt.engine.tracking.guard import Guard
 from tpt.engine.tracking.logger import STEP, WandbLogger
-from tpt.errors import UserError, checked
+from tpt.errors import Natural, UserError, checked
 from tpt.results.tables import Run, load_run
 from tpt.results.tables.flips import Record
 from tpt.results.tables.results import numbers_of
@@ -37,7 +37,7 @@ class WandbPanels(Callback):
     """
 
     @checked
-    def __init__(self, folder: str | Path, flips: int = 50, sheets: int = 4) -> None:
+    def __init__(self, folder: str | Path, flips: Natural = 50, sheets: Natural = 4) -> None:
         if flips < 0 or sheets < 0:
             raise UserError(
                 f"Expected `callbacks.panels.flips` and `sheets` of 0 or more, got {flips} and {sheets}; 0 leaves out."
@@ -88,6 +88,7 @@ class WandbPanels(Callback):
                 f"test/{name}/selected_view_index": media.selected_views(rows) for name, rows in records.items()
             },
             "report": lambda: media.report_tables(run),
+            "scores of trust": lambda: media.trust_panels(run),
             **({"table of flips": lambda: self._flips(records, datasets)} if self.flips else {}),
             **({"contact sheets": sheets} if self.sheets else {}),
         }

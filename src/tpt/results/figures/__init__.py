@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from tpt.files import file_name
-from tpt.results.figures.answers import entropy_figure, reliability_figure
-from tpt.results.figures.confusion import confusion_figure
+from tpt.results.figures.along import along, along_figure
+from tpt.results.figures.answers import entropy_figure, moved, reliability_figure
+from tpt.results.figures.confusion import confusion_figure, main_confusions
 from tpt.results.figures.heat_map import transfer_figure
 from tpt.results.figures.knobs import curves, knob_figure
 from tpt.results.figures.methods import compared, methods_figure
+from tpt.results.figures.risk import risk_figure
 from tpt.results.figures.sheet import contact_sheet
-from tpt.results.figures.style import save
-from tpt.results.tables.classes import confusions
+from tpt.results.figures.style import remark, save
 from tpt.results.tables.pivots import Transfer, transfer_matrices
+from tpt.results.tables.remarks import coverage_remark
 from tpt.results.tables.report import make_report
 from tpt.results.tables.rows import rows_of
 from tpt.results.tables.runs import Run
 
+Drawing = tuple[str, Sequence[Run], Callable[[], Figure]]
+BY_RUN = ("entropy", "confusions", "reliability", "risk")  # kinds of which each run has one
+KINDS = ("accuracy_by", "methods", "stream", "transfer", *BY_RUN)  # that names of figures begin with
+
 __all__ = [
+    "BY_RUN",
+    "KINDS",
+    "along",
+    "along_figure",
     "confusion_figure",
     "contact_sheet",
     "curves",
@@ -31,36 +42,55 @@ __all__ = [
     "knob_figure",
     "methods_figure",
     "reliability_figure",
+    "risk_figure",
     "save",
     "transfer_figure",
 ]
 
 
-def figures_of(runs: Sequence[Run], learned_on: Mapping[str, str] | None = None) -> Iterator[tuple[str, Figure]]:
-    """Every figure that the runs have something for, with a name for its file.
+def figures_of(
+    runs: Sequence[Run], learned_on: Mapping[str, str] | None = None, kinds: Sequence[str] = KINDS
+) -> Iterator[tuple[str, Figure]]:
+    """Every figure that the runs have something for, with a name for its file; what they leave out stands under it.
 
     Args:
         runs: finished or not.
         learned_on: as for `transfer_matrices`.
+        kinds: out of `KINDS`.
     """
+    for name, used, draw in _drawings(runs, learned_on):
+        if name.startswith(tuple(kinds)):
+            figure = draw()
+            remark(figure, list(coverage_remark(used, labels=len(used) > 1)))
+            yield name, figure
+
+
+def _drawings(runs: Sequence[Run], learned_on: Mapping[str, str] | None) -> Iterator[Drawing]:
+    """Name, runs and how it is drawn, of every figure that there is something for."""
     for found in curves(runs):
-        yield f"accuracy_by_{found.knob.rsplit('.', 1)[-1]}", knob_figure(found)
+        yield f"accuracy_by_{found.knob.rsplit('.', 1)[-1]}", runs, partial(knob_figure, found)
     tables = [rows for table in make_report(runs).tables if len(rows := compared(table)) > 1]
     for number, rows in enumerate(tables, 1):
-        yield f"methods{f'_{number}' if len(tables) > 1 else ''}", methods_figure(rows)
+        used = [run for each in rows for run in each.row.runs]
+        yield f"methods{f'_{number}' if len(tables) > 1 else ''}", used, partial(methods_figure, rows)
+    for name in dict.fromkeys(name for run in runs for name in run.to_test):
+        if lines := along(rows_of(runs), name):
+            yield f"stream_{file_name(name)}", runs, partial(along_figure, lines, name)
     for matrix in _matrices(runs, learned_on):
-        yield f"transfer_{file_name(matrix.title)}", transfer_figure(matrix)
+        yield f"transfer_{file_name(matrix.title)}", runs, partial(transfer_figure, matrix)
     for row in rows_of(runs):
         for run in row.runs:
             if run.adapts and run.results["datasets"]:
                 seed = f"_seed_{run.results.get('seed')}" if len(row.by_seed()) > 1 else ""
                 several = len(row.runs) > len(row.by_seed())  # a run for each dataset
                 end = file_name(f"{row.label}{seed}{'_' + '_'.join(run.to_test) if several else ''}")
-                yield f"entropy_{end}", entropy_figure(run)
-                if any("acc" in about and confusions(run, name) for name, about in run.results["datasets"].items()):
-                    yield f"confusions_{end}", confusion_figure(run)
+                if moved(run):
+                    yield f"entropy_{end}", [run], partial(entropy_figure, run)
+                if any(main_confusions(run, name) for name, about in run.results["datasets"].items() if "acc" in about):
+                    yield f"confusions_{end}", [run], partial(confusion_figure, run)
                 if any("ece" in about for about in run.results["datasets"].values()):
-                    yield f"reliability_{end}", reliability_figure(run)
+                    yield f"reliability_{end}", [run], partial(reliability_figure, run)
+                    yield f"risk_{end}", [run], partial(risk_figure, run)
 
 
 def _matrices(runs: Sequence[Run], learned_on: Mapping[str, str] | None) -> list[Transfer]:
@@ -71,15 +101,23 @@ def _matrices(runs: Sequence[Run], learned_on: Mapping[str, str] | None) -> list
         return []
 
 
-def draw_all(runs: Sequence[Run], folder: str | Path, learned_on: Mapping[str, str] | None = None) -> Iterator[Path]:
-    """Writes all figures, PNG and SVG, and gives their paths.
+def draw_all(
+    runs: Sequence[Run],
+    folder: str | Path,
+    learned_on: Mapping[str, str] | None = None,
+    kinds: Sequence[str] = KINDS,
+    suffixes: Sequence[str] = ("png", "svg"),
+) -> Iterator[Path]:
+    """Writes figures and gives their paths.
 
     Args:
         runs: finished or not.
         folder: is made.
         learned_on: as for `transfer_matrices`.
+        kinds: out of `KINDS`.
+        suffixes: out of png, svg and pdf.
     """
     taken: dict[str, int] = {}
-    for name, figure in figures_of(runs, learned_on):
+    for name, figure in figures_of(runs, learned_on, kinds):
         taken[name] = taken.get(name, 0) + 1
-        yield from save(figure, folder, name if taken[name] == 1 else f"{name}_{taken[name]}")
+        yield from save(figure, folder, name if taken[name] == 1 else f"{name}_{taken[name]}", suffixes)

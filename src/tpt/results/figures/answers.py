@@ -24,6 +24,7 @@ from tpt.results.figures.style import (
     short,
     styled,
 )
+from tpt.results.runs import answered
 from tpt.results.tables.measures import BINS, CalibrationBins
 from tpt.results.tables.runs import Run
 from tpt.results.tables.statistics import PERCENT, Interval, wilson
@@ -54,6 +55,13 @@ def entropy_figure(run: Run) -> Figure:
     without = run.of(names[0])["label"].null_count
     legend_above(figure, handles, ["unchanged", *(("changed",) if without else ("became right", "became wrong"))])
     return figure
+
+
+def moved(run: Run) -> bool:
+    """Whether adaptation changed any answer or entropy; if not, points on the diagonal are all there is."""
+    rows = answered(run.records)
+    pairs = [(rows[name].to_numpy(), rows[f"{name}_zero_shot"].to_numpy()) for name in ("entropy", "pred")]
+    return any(bool((after != before).any()) for after, before in pairs)
 
 
 def _entropies(axes: Axes, rows: pa.Table) -> None:

@@ -11,22 +11,24 @@ from tpt.results.figures.style import BLUE, MOST_PANELS, PAGE, VERMILION, legend
 from tpt.results.tables.classes import Confusion, confusions
 from tpt.results.tables.runs import Run
 
-MOST = 12  # pairs of each dataset
+MOST, LEAST = 12, 2  # pairs of each dataset, and images that a pair changed by
 
 
 @styled
 def confusion_figure(run: Run) -> Figure:
     """A bar for each pair of classes: to the left images that are confused no more, to the right those that are now.
 
-    A panel for each dataset, the most changed pairs on top.
+    A panel for each dataset, the most changed pairs on top; see `main_confusions`.
 
     Raises:
-        UserError: no answer changed to or from a wrong one.
+        UserError: no pair changed by more than an image.
     """
-    found = {name: confusions(run, name)[:MOST] for name, d in run.results["datasets"].items() if "acc" in d}
+    found = {name: main_confusions(run, name) for name, d in run.results["datasets"].items() if "acc" in d}
     shown = [(name, pairs) for name, pairs in found.items() if pairs][:MOST_PANELS]
     if not shown:
-        raise UserError(f"Expected answers of {run.path} that adaptation changed, found none.")
+        raise UserError(
+            f"Expected answers of {run.path} in which adaptation changed confusions by more than an image, found none."
+        )
     heights = [len(pairs) + 2 for _, pairs in shown]
     figure = Figure(figsize=(PAGE, 0.17 * sum(heights) + 0.6), layout="constrained")
     axes = figure.subplots(len(shown), 1, squeeze=False, height_ratios=heights).flatten().tolist()
@@ -37,6 +39,19 @@ def confusion_figure(run: Run) -> Figure:
     handles, labels = axes[0].get_legend_handles_labels()
     legend_above(figure, handles, labels)
     return figure
+
+
+def main_confusions(run: Run, dataset: str) -> list[Confusion]:
+    """The pairs of classes that are confused more, or less, often than before by two images at least.
+
+    The largest changes first; one image more or less is chance, and what was made and mended as often is none.
+
+    Args:
+        run: finished or not.
+        dataset: of the run.
+    """
+    found = [pair for pair in confusions(run, dataset) if abs(pair.made - pair.mended) >= LEAST]
+    return sorted(found, key=lambda pair: -abs(pair.made - pair.mended))[:MOST]
 
 
 def _bars(axes: Axes, pairs: list[Confusion]) -> None:

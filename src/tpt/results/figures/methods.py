@@ -6,52 +6,73 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import StrMethodFormatter
+from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from tpt.errors import UserError
 from tpt.results.figures.answers import Bin, bins_of, reliability
-from tpt.results.figures.style import COLOURS, DASHES, MARKERS, PAGE, error_bars, styled
+from tpt.results.figures.style import COLOURS, DASHES, MARKERS, PAGE, error_bars, short, styled
+from tpt.results.runs.records import read_method_seconds
+from tpt.results.tables.comparability import UNFINISHED
 from tpt.results.tables.report import Table, average_cell
 from tpt.results.tables.rows import Row
 from tpt.results.tables.statistics import Interval
 
+TICKS = 5  # on the axis of seconds, at most
+
 
 @dataclass(frozen=True)
 class Compared:
-    """One row: its mean gain over the datasets, its seconds an image, and its answers on all of them together."""
+    """One row on the datasets that all rows have.
+
+    Args:
+        row: of the table.
+        gain: mean over the datasets; None if nothing adapts.
+        seconds: an image; of the method alone, or from decoding on where the records do not tell these apart.
+        encodes: whether `seconds` may hold decoding and encoding.
+        ece: calibration error in %, as in the table.
+        unfinished: whether images are missing.
+        confidence, right: of the answers to all images together.
+        where: which datasets these are.
+    """
 
     row: Row
     gain: Interval | None
     seconds: float | None
+    encodes: bool
+    ece: float | None
+    unfinished: bool
     confidence: np.ndarray
     right: np.ndarray
+    where: str
 
     @property
     def bins(self) -> list[Bin]:
         """All answers together by their confidence."""
         return reliability(self.confidence, self.right, bins_of(len(self.right)))
 
-    @property
-    def ece(self) -> float:
-        """Calibration error in percent of all answers together, with as many bins as are drawn."""
-        return sum(abs(b.accuracy.mean - b.confidence) * b.images for b in self.bins) / max(1, len(self.right))
-
 
 def compared(table: Table) -> list[Compared]:
     """The rows of a table that have answers to labelled images, on the datasets that all of them have."""
     rows = [(row, cells) for row, cells in table.rows if any(cell.accuracy is not None for cell in cells.values())]
     shared = [name for name in table.datasets if all(cells[name].accuracy is not None for _, cells in rows)]
+    tested = sum(any(row.having(name) for row, _ in rows) for name in table.datasets)
+    where = f"mean of {len(shared)}{f' of {tested}' if tested > len(shared) else ''} datasets"
+    where = f"on {shared[0]}" if len(shared) == 1 else where
     found = []
     for row, cells in rows if shared else ():
         mean = cells[shared[0]] if len(shared) == 1 else average_cell(row, "", shared, cells)
         parts = [run.of(name) for name in shared for run in row.having(name)]
         confidence = np.concatenate([part["confidence"].to_numpy().astype(float) for part in parts])
         right = np.concatenate([part["pred"].to_numpy() == part["label"].to_numpy() for part in parts])
-        found.append(Compared(row, mean.gain, mean.seconds, confidence, right))
+        own = [read_method_seconds(run.path, shared) for run in row.runs]
+        known = [value for value in own if value is not None]
+        whole = len(known) == len(own)
+        seconds = float(np.mean(known)) if whole else mean.seconds
+        unfinished = any(mark.why == UNFINISHED for mark in mean.marks)
+        found.append(Compared(row, mean.gain, seconds, not whole, mean.ece, unfinished, confidence, right, where))
     return found
 
 
@@ -67,34 +88,53 @@ def methods_figure(rows: Sequence[Compared]) -> Figure:
     """
     if len(rows) < 2:
         raise UserError(f"Expected at least two methods to compare, got {len(rows)}.")
-    figure, (left, right) = plt.subplots(1, 2, figsize=(PAGE, 3.2), layout="constrained", width_ratios=(1.15, 1))
+    names = [_name(each) for each in rows]
+    columns = max(1, min(3, int(PAGE / (0.5 + 0.065 * max(map(len, names))))))
+    figure = Figure(figsize=(PAGE, 3.1 + 0.16 * -(-len(rows) // columns)), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
     handles = []
-    for number, each in enumerate(rows):
+    for number, (each, name) in enumerate(zip(rows, names, strict=True)):
         look: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
         _cost(left, each, look)
-        (line,) = right.plot(
-            [b.confidence for b in each.bins],
-            [b.accuracy.mean for b in each.bins],
-            linestyle=DASHES[number // len(COLOURS) % len(DASHES)],
-            label=f"{each.row.label}, ECE {each.ece:.1f} %",
-            **look,
-        )
+        points = [(b.confidence, b.accuracy.mean) for b in each.bins]
+        dashes = DASHES[number // len(COLOURS) % len(DASHES)]
+        (line,) = right.plot(*zip(*points, strict=True), linestyle=dashes, label=name, **look)
         handles.append(line)
     left.axhline(0, color="black", linewidth=0.6)
+    with_encoding = any(each.encodes for each in rows)
     left.set(
         xscale="log",
-        xlabel="seconds an image (with encoding if no cache had it)",
-        ylabel="gain over zero-shot (points)",
+        xlabel="seconds an image, " + ("with encoding if no cache had it" if with_encoding else "of the method alone"),
+        ylabel=f"gain over zero-shot (points)\n{short(rows[0].where)}",
     )
+    seconds = [each.seconds for each in rows if each.seconds]
+    left.xaxis.set_major_locator(FixedLocator(_ticks(min(seconds, default=1.0), max(seconds, default=1.0))))
+    left.xaxis.set_minor_locator(NullLocator())
     left.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     right.plot([0, 100], [0, 100], color="black", linewidth=0.6)
     right.set(xlim=(0, 102), ylim=(-2, 102), aspect="equal", xlabel="confidence (%)", ylabel="accuracy (%)")
-    figure.legend(handles=handles, loc="outside upper center", ncols=3)
+    figure.legend(handles=handles, loc="outside upper center", ncols=columns)
     return figure
 
 
+def _name(each: Compared) -> str:
+    error = "" if each.ece is None else f", ECE {each.ece:.1f} %"
+    return short(f"{each.row.label}{' (unfinished)' if each.unfinished else ''}", 60) + error
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """At most `TICKS` round numbers around a range of seconds, as close to each other as that allows."""
+    decades = np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+    for steps in ((1, 2, 5), (1, 3), (1,)):
+        found = [step * 10.0**decade for decade in decades for step in steps]
+        inside = [tick for tick in found if low / 1.5 <= tick <= high * 1.5]
+        if len(inside) <= TICKS:
+            return inside
+    return inside[:: -(-len(inside) // TICKS)]
+
+
 def _cost(axes: Axes, each: Compared, look: dict[str, Any]) -> None:
-    if each.seconds is None:
+    if not each.seconds:
         return
     if each.gain is None:
         axes.errorbar([each.seconds], [0.0], linestyle="none", **look)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # as many as do not share a facto
 DASHES = ("-", "--", "-.", ":")
 DPI = 300
 MOST_PANELS = 12
+MOST_LINES = 6  # of a remark
 # Neither time nor program of the figure's making.
 METADATA: dict[str, Any] = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 RC: Any = {
@@ -37,6 +39,7 @@ RC: Any = {
     "xtick.labelsize": POINTS,
     "ytick.labelsize": POINTS,
     "legend.fontsize": POINTS,
+    "legend.title_fontsize": POINTS,
     "legend.frameon": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -107,13 +110,13 @@ def short(name: str, length: int = 28) -> str:
     return cut.replace("$", r"\$")
 
 
-def save(figure: Figure, folder: str | Path, name: str) -> list[Path]:
-    """Writes `<name>.png` and `<name>.svg`, whole or not at all.
+def save(figure: Figure, folder: str | Path, name: str, suffixes: Sequence[str] = ("png", "svg")) -> list[Path]:
+    """Writes `<name>.png`, `<name>.svg` or what else is asked for, whole or not at all.
 
     Raises:
         OSError: they cannot be written.
     """
-    return [save_as(figure, Path(folder) / f"{name}.{suffix}") for suffix in ("png", "svg")]
+    return [save_as(figure, Path(folder) / f"{name}.{suffix}") for suffix in suffixes]
 
 
 def save_as(figure: Figure, path: str | Path) -> Path:
@@ -130,6 +133,21 @@ def save_as(figure: Figure, path: str | Path) -> Path:
     with writing(path) as partial, style():
         figure.savefig(partial, format=path.suffix[1:], dpi=DPI, metadata=METADATA[path.suffix])
     return path
+
+
+def remark(figure: Figure, texts: Sequence[str]) -> None:
+    """Words under a figure, broken into lines: what is missing in it; nothing if there are none."""
+    across = int(figure.get_figwidth() / 0.066)
+    lines = [line for text in texts for line in textwrap.wrap(text, across)]
+    if lines:
+        shown = "\n".join(lines[:MOST_LINES]) + (" ..." if len(lines) > MOST_LINES else "")
+        figure.set_figheight(figure.get_figheight() + 0.14 * min(len(lines), MOST_LINES))
+        shown = shown.replace("$", r"\$")
+        if label := figure.get_supxlabel():
+            figure.supxlabel(f"{label}\n{shown}", fontsize=POINTS)
+        else:  # a legend, since it is what the layout leaves room for
+            with style():
+                figure.legend([], [], title=shown, loc="outside lower left", alignment="left")
 
 
 def legend_above(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ import csv
 import itertools
 import json
 import re
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from tpt.results.runs import read_records
 
 AT_ONCE = 1024  # records that are Python's own objects at the same time, whose number has no bound
 SUFFIXES = (".csv", ".json", ".parquet")
+KEPT = ("path", "answer", "probability")  # columns of CSV that stay where all are empty
 DIGITS = 6  # of a probability in CSV and JSON
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _ANSWER = (("answer", pa.string()), ("probability", pa.float32()))
@@ -94,6 +96,18 @@ class Predictions(Sequence[Prediction]):
     def __repr__(self) -> str:
         return "\n".join(map(str, self._predictions))
 
+    def to_pandas(self) -> Any:
+        """The table that `write` makes, as a data frame.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        top = max((len(prediction.top) for prediction in self), default=1)
+        try:
+            return _table([_row(prediction, top) for prediction in self], schema(top)).to_pandas()
+        except ModuleNotFoundError as error:
+            raise UserError("A data frame needs pandas, which is not installed; pip install pandas.") from error
+
     def write(self, path: str | Path) -> Path:
         """Writes a table, see `write_predictions`, and gives its path."""
         return write_predictions(self, path)
@@ -134,8 +148,9 @@ def write_predictions(predictions: Iterable[Prediction], path: str | Path, top: 
 
     CSV and Parquet have the columns path, answer, probability, answer_2, probability_2 and so on, answer_before,
     probability_before, views_selected, problem; what does not apply is empty.  JSON is a list of objects, in which
-    `top` is a list and `selected` holds the views themselves.  In CSV a text that a spreadsheet would take for a
-    formula has an apostrophe before it, and a line break or another control character is a code, such as `\\n`.
+    `top` is a list and `selected` holds the views themselves.  CSV is made for spreadsheets: it begins with the mark of
+    UTF-8, has no column that is empty in every row, an apostrophe before a text that would be taken for a formula, and
+    a code, such as `\\n`, for a line break or another control character.
 
     Args:
         predictions: in the order of the table's rows.
@@ -198,10 +213,20 @@ def _row(prediction: Prediction, top: int) -> list[Any]:
 
 
 def _write_csv(predictions: Iterable[Prediction], path: Path, top: int) -> None:
-    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(schema(top).names)
-        writer.writerows([_text(value) for value in _row(prediction, top)] for prediction in predictions)
+    """Writes all columns while rows come, then those again that hold something."""
+    names, used = schema(top).names, {name: name in KEPT for name in schema(top).names}
+    with tempfile.TemporaryFile("w+", newline="", encoding="utf-8", errors="backslashreplace") as rows:
+        writer = csv.writer(rows, lineterminator="\n")
+        for prediction in predictions:
+            texts = [_text(value) for value in _row(prediction, top)]
+            used |= {name: True for name, text in zip(names, texts, strict=True) if text}
+            writer.writerow(texts)
+        rows.seek(0)
+        with path.open("w", newline="", encoding="utf-8-sig") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            columns = [column for column, name in enumerate(names) if used[name]]
+            for texts in itertools.chain([names], csv.reader(rows)):
+                writer.writerow([texts[column] for column in columns])
 
 
 def _text(value: Any) -> str:
@@ -245,6 +270,10 @@ def _write_parquet(predictions: Iterable[Prediction], path: Path, top: int) -> N
     rows = iter(predictions)
     with pq.ParquetWriter(path, columns) as writer:
         while some := [_row(prediction, top) for prediction in itertools.islice(rows, AT_ONCE)]:
-            values = zip(*some, strict=True)
-            arrays = [pa.array(column, kind) for column, kind in zip(values, columns.types, strict=True)]
-            writer.write_table(pa.Table.from_arrays(arrays, schema=columns))
+            writer.write_table(_table(some, columns))
+
+
+def _table(rows: Sequence[Sequence[Any]], columns: pa.Schema) -> pa.Table:
+    values = zip(*rows, strict=True) if rows else [()] * len(columns)
+    arrays = [pa.array(column, kind) for column, kind in zip(values, columns.types, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=columns)

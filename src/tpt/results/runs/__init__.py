@@ -13,7 +13,14 @@ from tpt.results.runs.records import (
     read_records,
     read_records_and_notes,
 )
-from tpt.results.runs.training import TrainingDirectory, about_shots, as_text, metrics_before, training_files
+from tpt.results.runs.training import (
+    TrainingDirectory,
+    about_shots,
+    as_text,
+    metrics_before,
+    trained_on,
+    training_files,
+)
 
 __all__ = [
     "ANOTHER",
@@ -33,6 +40,7 @@ __all__ = [
     "read_records",
     "read_records_and_notes",
     "session",
+    "trained_on",
     "training_files",
     "write_json",
 ]

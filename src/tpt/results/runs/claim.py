@@ -12,7 +12,7 @@ from typing import Any, Self
 from filelock import FileLock, Timeout
 
 from tpt.errors import UserError
-from tpt.files import remove_partial, write_json
+from tpt.files import remove_partial, why_no_lock, write_json
 from tpt.results.runs.manifest import differences, read_manifest
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,12 @@ class ClaimedDirectory:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._refuse_odd()
         try:
-            self._lock.acquire()
+            if (why := why_no_lock(self.folder / LOCK)) is None:
+                self._lock.acquire()
+            else:
+                log.warning(
+                    "%s cannot be locked (%s). Start no second run there while this one works.", self.folder, why
+                )
         except Timeout as error:
             raise UserError(
                 f"Expected one run at a time in {self.folder}, but another process is at it; wait for it, or "

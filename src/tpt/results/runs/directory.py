@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,8 +16,10 @@ import pyarrow.compute as pc
 from tpt.data.dataset import ImageDataset
 from tpt.errors import BadImageError, DataError, UserError
 from tpt.results.runs.claim import ANOTHER, ClaimedDirectory
-from tpt.results.runs.manifest import FREE, NAME
+from tpt.results.runs.follow import EARLIER, follow
+from tpt.results.runs.manifest import FREE, NAME, read_manifest
 from tpt.results.runs.records import RECORD_SCHEMA, DamagedShardError, in_order, read_shard, shard_files
+from tpt.results.runs.states import STATES, latest_state
 from tpt.results.runs.training import TRAINING
 
 log = logging.getLogger(__name__)
@@ -34,18 +37,26 @@ class RunDirectory(ClaimedDirectory):
     free = FREE
     strangers = (TRAINING,)
     files = ("results.json",)
-    folders = ("records", DAMAGED)
+    folders = ("records", DAMAGED, STATES, EARLIER)
 
-    def __init__(self, folder: Path, resume: bool = False, first: bool = True, another: str = ANOTHER) -> None:
+    def __init__(
+        self, folder: Path, resume: bool = False, first: bool = True, another: str = ANOTHER, follows: bool = False
+    ) -> None:
         super().__init__(folder, resume, first, another)
+        self.follows = follows  # continues with the images that there are now
         self.records = RECORD_SCHEMA.empty_table()  # of earlier sessions
+        self.states: dict[str, Path] = {}  # by dataset, what a stream method had learned in them
 
     def holds_a_run(self) -> bool:
         """Whether there are records."""
         return bool(shard_files(self.folder))
 
     def begin(
-        self, manifest: Mapping[str, Any], session: Mapping[str, Any], datasets: Sequence[ImageDataset]
+        self,
+        manifest: Mapping[str, Any],
+        session: Mapping[str, Any],
+        datasets: Sequence[ImageDataset],
+        streams: bool = False,
     ) -> dict[str, set[int]]:
         """Takes the directory for this run, and writes what the run is.
 
@@ -53,6 +64,7 @@ class RunDirectory(ClaimedDirectory):
             manifest: of the run that wants to start.
             session: versions, commit and time of this start; each start adds one.
             datasets: to be tested.
+            streams: whether the method learns along the stream, so that only records whose state is there count.
 
         Returns:
             Indices of the images that are done, by dataset.
@@ -64,11 +76,18 @@ class RunDirectory(ClaimedDirectory):
         """
         if self.first:
             self.take()
+            if self.follows and os.path.lexists(self.folder / NAME):
+                old = read_manifest(self.folder)
+                self.refuse_different({**old, "datasets": manifest["datasets"]}, manifest)
+                follow(self.folder, old, datasets)
             sessions = self.earlier_sessions(manifest, session)
         self.records = self._read() if self.resume else self.records
+        if streams:
+            self._cut_streams(datasets)
         done = self._done(datasets)
         if self.first:
-            self._refuse_changed_images(datasets)
+            if not self.follows:
+                self._refuse_changed_images(datasets)
             self.write(manifest, sessions, session)
         return done
 
@@ -84,6 +103,19 @@ class RunDirectory(ClaimedDirectory):
                 )
             done[name] = set(indices.tolist())
         return done
+
+    def _cut_streams(self, datasets: Sequence[ImageDataset]) -> None:
+        """Keeps the records of each stream up to its latest whole state; the others are computed again."""
+        positions, kept = dict(self._by_dataset("position")), []
+        for number, dataset in enumerate(datasets):
+            recorded = set(positions.get(dataset.name, np.zeros(0)).tolist())
+            done, state = latest_state(self.folder, number, len(dataset), recorded)
+            of_dataset = pc.and_(
+                pc.equal(self.records["dataset"], dataset.name), pc.less(self.records["position"], done)
+            )
+            kept.append(self.records.filter(of_dataset))
+            self.states |= {} if state is None else {dataset.name: state}
+        self.records = pa.concat_tables(kept)
 
     def _by_dataset(self, column: str) -> list[tuple[str, np.ndarray]]:
         """The values of a column, dataset by dataset; as arrays, since there may be many."""

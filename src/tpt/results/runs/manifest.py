@@ -24,6 +24,7 @@ FREE = tuple(key for key, setting in REGISTER.items() if not setting.record and 
 REPEATED = ("data.module.", "shots.module.")  # these settings repeat those of `data` and `shots`
 # What a record holds: setting -> what runs did before there was one.
 HELD = {"callbacks.records.top": 5, "callbacks.records.logits": False}
+SHUFFLE = "data.shuffle"  # what was `data.order` in version 0.1
 _MODULE = re.compile(r"^tpt\.(?:\w+\.)+(?=\w+$)")  # `tpt.`, and the modules that a part is in
 # What must be the same beside the configuration.
 SAME = ("backbone", "context_fingerprint", "device", "division", "files", "datasets", "contents")
@@ -160,7 +161,9 @@ def _compared(manifest: Mapping[str, Any], free: Sequence[str]) -> dict[str, Any
     left_out = (*(f"{key}." for key in free), *REPEATED)
     kept = {k: v for k, v in config.items() if not f"{k}.".startswith(left_out)}
     free_files = {f"files.{v}" for k, v in config.items() if k not in kept} - {f"files.{v}" for v in kept.values()}
-    kept |= {key: config.get(key, before) for key, before in HELD.items()}
+    order = {"order": "shuffled" if kept.pop(SHUFFLE, False) else "listed", "order_seed": config.get("seed")}
+    before = HELD | {f"data.{key}": value for key, value in (order | {"order_concentration": 0.1}).items()}
+    kept |= {key: config.get(key, value) for key, value in before.items()} if "data" in manifest["config"] else {}
     others = dict(dotted_values({key: manifest.get(key) for key in SAME}))
     compared = {k: v for k, v in others.items() if not k.endswith((".notes", ".root")) and k not in free_files}
     return {**kept, **compared}

@@ -25,6 +25,7 @@ RECORD_SCHEMA = pa.schema(
     [
         ("dataset", pa.string()),
         ("index", pa.int64()),  # of the image in its dataset
+        ("position", pa.int64()),  # in the order in which the run takes the images, from 0; null in earlier versions
         ("path", pa.string()),
         ("content", pa.string()),  # digest of the image file's bytes
         ("label", pa.int64()),  # null for pictures without labels
@@ -57,7 +58,10 @@ ALWAYS = ("dataset", "index", "path", "seconds")
 # Columns of shards that keep all logits (K,), of view 0 after and before adaptation; only `read_logits` reads them.
 LOGITS = tuple(f"logits{end}" for end in ENDS)
 # Columns that not all shards have, and are null where they are missing: those of earlier versions have no names.
-ADDED = (*NAMED, *RANKING, "top_name", *LOGITS)
+ADDED = ("position", *NAMED, *RANKING, "top_name", *LOGITS, "method_seconds")
+# Share of a batch's wall-clock time that the method took, without decoding, views and encoding; only
+# `read_method_seconds` reads it.
+METHOD_SECONDS = pa.field("method_seconds", pa.float64())
 LOGITS_SCHEMA = pa.schema([(name, pa.list_(pa.float16())) for name in LOGITS])
 MOST_SHARD_BYTES = 2**31
 _ADDRESS = re.compile(r" (at|object at) 0x[0-9a-fA-F]+")  # of an object in memory, which differs from run to run
@@ -82,7 +86,7 @@ def write_shard(
         logits: whether to keep the columns of `LOGITS`, in half precision.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    columns = [*RECORD_SCHEMA, *(LOGITS_SCHEMA if logits else ())]
+    columns = [*RECORD_SCHEMA, METHOD_SECONDS, *(LOGITS_SCHEMA if logits else ())]
     given = pa.schema([f.with_type(pa.list_(pa.float32())) if f.name in LOGITS else f for f in columns])
     table = pa.Table.from_pylist([_readable(row) for row in rows], schema=given).cast(pa.schema(columns))
     buffer = io.BytesIO()
@@ -110,6 +114,11 @@ def read_shard(path: Path) -> pa.Table:
         DamagedShardError: its bytes are not those that were written, or are no records.
     """
     return _read(path, RECORD_SCHEMA)
+
+
+def read_whole_shard(path: Path) -> pa.Table:
+    """The records of one shard with the columns of `LOGITS`, which are null where they were not kept."""
+    return _read(path, pa.schema([*RECORD_SCHEMA, *LOGITS_SCHEMA]))
 
 
 def _read(path: Path, schema: pa.Schema) -> pa.Table:
@@ -194,6 +203,18 @@ def read_logits(run_dir: str | Path) -> pa.Table:
             "run with callbacks.records.logits=true."
         )
     return records
+
+
+def read_method_seconds(run_dir: str | Path, datasets: Sequence[str]) -> float | None:
+    """Mean seconds an image that the method took on some datasets; None if the records do not say, as those of 0.1.
+
+    Raises:
+        UserError: a shard is damaged.
+    """
+    schema = pa.schema([*RECORD_SCHEMA, METHOD_SECONDS])
+    rows = answered(in_order([(shard, _read(shard, schema)) for shard in shard_files(run_dir)], schema))
+    found = rows.filter(pc.is_in(rows["dataset"], value_set=pa.array(list(datasets), pa.string())))["method_seconds"]
+    return None if found.null_count or not len(found) else float(pc.mean(found).as_py())
 
 
 def shard_files(run_dir: str | Path) -> list[Path]:

@@ -16,6 +16,7 @@ from typing import Any
 TRAINING = "training."  # in front of the settings of train_coop.py
 SEED = "seed"
 LIMIT = "data.limit"
+ORDER, ORDER_SEED, CONCENTRATION = "data.order", "data.order_seed", "data.order_concentration"
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,11 @@ REGISTER: Mapping[str, Meaning] = {
     "data.batch_size": Meaning(axis="images a batch", logarithmic=True),
     "data.classes": Meaning(axis=""),  # a half of them, which is another question
     "data.split": Meaning(axis=""),
+    "data.outside": Meaning(row=False, axis=""),  # pictures beside those of the tables
     "data.limit": Meaning(axis=""),  # which images are drawn, which says nothing about a method
+    ORDER: _PLAIN,
+    ORDER_SEED: Meaning(axis=""),
+    CONCENTRATION: Meaning(axis="concentration of the order", logarithmic=True),
     "data.module": Meaning(record=False, row=False),  # repeats the settings of `data`
     "data.num_workers": _MACHINE,
     "data.pin_memory": _MACHINE,
@@ -131,7 +136,7 @@ def meaning(key: str) -> Meaning:
 
 def is_seed(key: str) -> bool:
     """Whether a setting is a seed: runs that differ in seeds alone make one row, with a deviation."""
-    return key.rsplit(".", 1)[-1] == SEED
+    return key == ORDER_SEED or key.rsplit(".", 1)[-1] == SEED
 
 
 def axis_label(key: str) -> str:
@@ -167,5 +172,5 @@ PAPER_TEXT: Mapping[str, Mapping[str, Any]] = {
     "words": _WORDS,
     "ensemble": {"method.templates": "imagenet_80"},
 }
-MIXED_ALWAYS = ("ctpt", "otpt", "atpt")  # printed with AugMix on ImageNet's variants too
-MIXED_NEVER = ("zero", "mta")
+MIXED_ALWAYS = ("ctpt", "otpt", "atpt", "tda", "pta", "dota")  # printed with AugMix on ImageNet's variants too
+MIXED_NEVER = ("zero", "mta", "boostadapter")

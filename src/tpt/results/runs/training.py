@@ -13,7 +13,7 @@ from typing import Any
 from tpt.data.dataset import ImageDataset
 from tpt.data.few_shot import Shots
 from tpt.errors import BadImageError, UserError
-from tpt.files import content_digest, read_bytes, write_bytes
+from tpt.files import bundled, content_digest, read_bytes, write_bytes
 from tpt.results.runs.claim import ClaimedDirectory
 from tpt.results.runs.manifest import about_dataset, manifest_of, named_files
 
@@ -147,6 +147,22 @@ def metrics_before(folder: Path) -> dict[str, float]:
         return {str(name): float(value) for name, value in found.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):  # not there, or damaged
         return {}
+
+
+def trained_on(path: str | None) -> list[str]:
+    """Digests of the pictures that a learned context was trained on, where its training run is beside it.
+
+    Args:
+        path: of the context, a file or folder; None if none was learned.
+    """
+    here = Path() if path is None else bundled(path)
+    for folder in () if path is None else (here, here.parent, here.parent.parent):
+        try:
+            contents = manifest_of(read_bytes(folder / TRAINING))["contents"]
+            return sorted({digest for place, digest in contents.items() if place.startswith("train/")})
+        except (OSError, UserError, KeyError):  # not there, or damaged
+            continue
+    return []
 
 
 def training_files(config: Mapping[str, Any]) -> dict[str, str]:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tpt.errors import UserError
 from tpt.results.tables.formats import render_grids
-from tpt.results.tables.grid import HEADERS, Grid, Legend, Line, Text, legend_of, letters_of, marked
+from tpt.results.tables.grid import HEADERS, OF_STREAMS, Grid, Legend, Line, Text, apart, legend_of, letters_of, marked
 from tpt.results.tables.published import AVERAGE
+from tpt.results.tables.remarks import versions_remark
 from tpt.results.tables.report import Cell, Report, Table, average_cell, make_report
 from tpt.results.tables.rows import Row
 from tpt.results.tables.runs import Run
@@ -41,9 +42,15 @@ def brief_grids(report: Report, sort: str = "accuracy") -> tuple[list[Grid], Leg
     letters = letters_of(report)
     grids = [_grid(table, letters, sort) for table in report.tables]
     legend = legend_of(report, letters)
+    cells = [cell for table in report.tables for _, row in table.rows for cell in row.values()]
+    streams = (OF_STREAMS,) if any(row.first.stream for table in report.tables for row, _ in table.rows) else ()
+    deviations = ("±: standard deviation over seeds or orders; worst: the lowest average over them",)
     remarks = (
+        *streams,
+        *(deviations if any(cell.std is not None for cell in cells) else ()),
         "accuracy and ECE (15 bins) in %, gain over zero-shot in points with Bonett and Price's 95 % interval; * best",
         "seconds: an image, from decoding to the record; where a cache had its features, without encoding",
+        *versions_remark(list(dict.fromkeys(row for table in report.tables for row, _ in table.rows))),
     )
     return grids, Legend(legend.marks, remarks)
 
@@ -65,16 +72,20 @@ def _grid(table: Table, letters: Mapping[str, str], sort: str) -> Grid:
     cells = [mean for _, _, mean in means]
     if len(shown) != 1:
         columns.append((HEADERS[AVERAGE], _best([c.accuracy for c in cells], [marked(c, letters) for c in cells])))
+    if any(c.worst is not None for c in cells):
+        worst = [c.worst for c in cells]
+        columns.append(("worst", _best(worst, [Text(_number(value, 2)) for value in worst])))
     gains = [None if c.gain is None else c.gain.mean for c in cells]
     columns.append(("gain [95 %]", _best(gains, [Text(gain_text(c.gain)) for c in cells])))
     for name, values, digits in (("ECE", [c.ece for c in cells], 1), ("s/image", [c.seconds for c in cells], 3)):
         least = [None if value is None else -value for value in values]
         columns.append((name, _best(least, [Text(_number(value, digits)) for value in values])))
     lines = [
-        Line(row.label, row.first.backbone, tuple(texts[number] for _, texts in columns), main=True)
+        (row, [Line(row.label, row.first.backbone, tuple(texts[number] for _, texts in columns), main=True)])
         for number, (row, _, _) in enumerate(means)
     ]
-    return Grid(table.caption, ("method", "backbone", *(name for name, _ in columns)), tuple(lines), dense=True)
+    header = ("method", "backbone", *(name for name, _ in columns))
+    return Grid(table.caption, header, tuple(apart(lines, len(columns))), dense=True)
 
 
 def _mean(row: Row, shown: Sequence[str], cells: Mapping[str, Cell]) -> Cell:

@@ -108,17 +108,25 @@ def _answers(run: Run, dataset: str) -> tuple[Mapping[int, str], np.ndarray, np.
     return names, label, before, after
 
 
-def class_grids(runs: Sequence[Run], most: int | None = MOST) -> tuple[list[Grid], Legend]:
+def class_grids(
+    runs: Sequence[Run], most: int | None = MOST, only: Sequence[str] | None = None
+) -> tuple[list[Grid], Legend]:
     """Two tables for each run and dataset: classes, and confusions.
 
     Args:
         runs: finished or not.
         most: lines of a table, of what changed most; None shows everything.
+        only: datasets; None takes all.
 
     Raises:
         UserError: no run has an answered image with a label.
     """
-    grids = [grid for title, run, dataset in _labelled(runs) for grid in _grids(title, run, dataset, most)]
+    grids = [
+        grid
+        for title, run, dataset in _labelled(runs)
+        if only is None or dataset in only
+        for grid in _grids(title, run, dataset, most)
+    ]
     if not grids:
         raise UserError("Expected answered images with labels, found none; wait until the runs have some.")
     remarks = (

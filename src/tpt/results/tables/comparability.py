@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tpt.data.catalog.entries import CATALOG
-from tpt.results.runs.settings import MIXED_ALWAYS, MIXED_NEVER, PAPER, PAPER_TEXT
+from tpt.data.catalog.entries import CATALOG, NATURAL_SHIFT
+from tpt.results.runs.settings import MIXED_ALWAYS, MIXED_NEVER, ORDER, PAPER, PAPER_TEXT
 from tpt.results.tables.published import ALL_VIEWS, printed_row
 from tpt.results.tables.runs import Run
 
@@ -15,6 +15,7 @@ FULL = ("32-true", "32", "None")  # Lightning's names of float32
 # The class list of the paper's code (azshue/TPT, `data/cls_to_names.py`, and others that carry it) has cheesecake
 # before cheese_plate, where the split's labels are 16 = cheese_plate and 17 = cheesecake.
 NAMES_SWAPPED = {"food101": "two class names are swapped in the paper's code, which concerns 600 of 30,300 images"}
+PART, UNFINISHED = "on part of the images", "unfinished"
 LEARNED_ON, SHOTS, VECTORS = "imagenet", 16, 4  # of the printed rows that start from CoOp or CoCoOp
 
 
@@ -39,20 +40,21 @@ def paper_method(run: Run) -> str:
 
 def marks_of(run: Run, dataset: str) -> list[Mark]:
     """All marks of one run's cell; a difference to the printed number is only fair if there are none."""
-    found = [*_coverage(run, dataset), *_precision(run), *_split(run, dataset)]
+    found = [*coverage(run, dataset), *_precision(run), *_split(run, dataset)]
     if printed_row(run.backbone, paper_method(run), dataset).source:
         found += [*_settings(run, dataset), *_learning(run), *_quoted(run)]
     return found
 
 
-def _coverage(run: Run, dataset: str) -> Iterator[Mark]:
+def coverage(run: Run, dataset: str) -> Iterator[Mark]:
+    """Marks of images that are left out: by a subset, because a run is unfinished, without label or answer."""
     about, found = run.to_test[dataset], run.results["datasets"].get(dataset)
     failed = run.results["without_answer"].get(dataset, []) if found is None else found["unanswered"]
     done = len(failed) + (0 if found is None else found["images"])
     if about["to_test"] != about["size"]:
-        yield Mark("on part of the images", f"{dataset} {about['to_test']:,} of {about['size']:,}")
+        yield Mark(PART, f"{dataset} {about['to_test']:,} of {about['size']:,}")
     if done < about["to_test"]:
-        yield Mark("unfinished", f"{dataset} {done:,} of {about['to_test']:,} images done")
+        yield Mark(UNFINISHED, f"{dataset} {done:,} of {about['to_test']:,} images done")
     if found is not None and "acc" not in found:
         before, after = found["confidence_zero_shot"], found["confidence"]
         said = f"{found['changed']:.1f} % of the answers changed, confidence {before:.1f} to {after:.1f} %"
@@ -98,8 +100,26 @@ def _settings(run: Run, dataset: str) -> Iterator[Mark]:
         values = value if isinstance(value, tuple) else (value,)
         if run.settings.get(key) not in values:
             yield Mark(f"{key.split('.', 1)[1]}={run.settings.get(key)}, in the paper {values[0]}")
-    if run.adapts:
+    if run.stream:
+        yield from _stream(run, dataset)
+    if run.adapts and not (run.stream and _feature_of_paper(dataset) == "view0"):
         yield from _augmix(run, dataset)
+
+
+def _feature_of_paper(dataset: str) -> str:
+    """What stands for an image in the printed rows of stream methods that choose: the surest on four sets."""
+    return "confident" if dataset in NATURAL_SHIFT and dataset != "imagenet" else "view0"
+
+
+def _stream(run: Run, dataset: str) -> Iterator[Mark]:
+    """What sets a stream method's cell off from the printed one: its views, its templates, the order."""
+    feature, templates = (run.settings.get(f"method.{name}") for name in ("feature", "templates"))
+    if feature not in (None, "paper", wanted := _feature_of_paper(dataset)):
+        yield Mark(f"feature={feature}, in the paper {wanted}", dataset)
+    if templates != "paper":
+        yield Mark(f"templates={templates}, in the paper each dataset's own (method.templates=paper)")
+    if (order := run.settings.get(ORDER)) != "shuffled":
+        yield Mark(f"order={order}, in the paper shuffled")
 
 
 def _text_of(run: Run) -> str | None:
@@ -110,7 +130,7 @@ def _text_of(run: Run) -> str | None:
 
 
 def _quoted(run: Run) -> Iterator[Mark]:
-    if run.method.endswith("+ensemble"):
+    if run.method.endswith("+ensemble") and not run.stream:
         yield Mark(f"templates={run.settings.get('method.templates')}, those of the quoted row are not named")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tpt.errors import UserError
 from tpt.files import harmless
-from tpt.results.tables.grid import Grid, Legend, Line, grids, legend_of, letters_of, plain
+from tpt.results.tables.grid import Grid, Legend, Line, grids, legend_of, letters_of, plain, unbalanced
 from tpt.results.tables.markup import to_html, to_latex, to_markdown
 from tpt.results.tables.report import Cell, Report
 
@@ -71,32 +71,34 @@ def render_grids(tables: Sequence[Grid], legend: Legend, format: str, width: int
         case "html":
             return to_html(tables, legend)
         case "csv":
-            return _texts(tables, legend)
+            return _texts(tables)
         case _:
             raise AssertionError(format)
 
 
-def _texts(tables: Sequence[Grid], legend: Legend) -> str:
-    return _csv([[[*map(_harmless, table.header)], *map(_line, table.lines)] for table in tables], legend)
+def _texts(tables: Sequence[Grid]) -> str:
+    return _csv([[[*map(_harmless, table.header)], *map(_line, table.lines)] for table in tables])
 
 
 def _line(line: Line) -> list[str]:
     return [_harmless(line.label), _harmless(line.second), *(_cell(text.text) for text in line.cells)]
 
 
-def _csv(tables: Sequence[Sequence[Sequence[str]]], legend: Legend) -> str:
-    """Tables of cells, an empty line between two, and under them what marks mean."""
+def _csv(tables: Sequence[Sequence[Sequence[str]]]) -> str:
+    """Tables of cells, an empty line between two, and nothing else: any other line would be read as a row."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     for number, rows in enumerate(tables):
         writer.writerows([[], *rows] if number else rows)
-    return buffer.getvalue() + "".join(f"# {letter}: {plain(why)}\n" for letter, why in legend.marks)
+    return buffer.getvalue()
 
 
 # What CSV says of a cell, as numbers; each is a column `<dataset> <name>`.
 VALUES: Mapping[str, Callable[[Cell], float | None]] = {
     "": lambda c: c.accuracy,
     "std": lambda c: c.std,
+    "mean of classes": lambda c: c.class_accuracy if unbalanced(c) else None,
+    "worst": lambda c: c.worst,
     "published": lambda c: c.printed,
     "difference": lambda c: c.difference,
     "gain": lambda c: None if c.gain is None else c.gain.mean,
@@ -119,9 +121,10 @@ VALUES: Mapping[str, Callable[[Cell], float | None]] = {
 def to_csv(report: Report) -> str:
     """One line a row and one group of columns a dataset; what is missing everywhere has no column.
 
-    Marks are their letters; lines that begin with `#` say what these mean.
+    Marks say what they mean.
     """
     letters, tables = letters_of(report), []
+    marks = dict(legend_of(report, letters).marks)
     for table in report.tables:
         columns = [
             (name, value)
@@ -134,10 +137,11 @@ def to_csv(report: Report) -> str:
         rows = [["method", "backbone", *map(_harmless, head)]]
         for row, cells in table.rows:
             shown = ["" if (v := VALUES[value](cells[name])) is None else f"{v:.10g}" for name, value in columns]
-            shown += [" ".join(dict.fromkeys(letters[m.why] for m in cells[name].marks)) for name in marked]
+            whys = [dict.fromkeys(_harmless(marks[letters[m.why]]) for m in cells[name].marks) for name in marked]
+            shown += ["; ".join(why) for why in whys]
             rows.append([_harmless(row.label), _harmless(row.first.backbone), *shown])
         tables.append(rows)
-    return _csv(tables, legend_of(report, letters))
+    return _csv(tables)
 
 
 def _harmless(text: str) -> str:

@@ -11,11 +11,14 @@ from itertools import product
 from tpt.data.catalog.entries import group_of
 from tpt.results.tables.comparability import merged
 from tpt.results.tables.published import AVERAGE, OOD_AVERAGE, PAPER
+from tpt.results.tables.remarks import versions_remark
 from tpt.results.tables.report import Cell, Report, Table
 from tpt.results.tables.rows import Row
 from tpt.results.tables.statistics import Interval
 
 MISSING = "\N{EN DASH}"
+STREAMS = "methods that learn along the stream"
+OF_STREAMS = "stream: learns from the images before, so answers depend on their order; the others see each image alone"
 HEADERS = {AVERAGE: "average", OOD_AVERAGE: "OOD average"}
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
@@ -95,9 +98,17 @@ def letters_of(report: Report) -> dict[str, str]:
 
 
 def _grid(table: Table, letters: Mapping[str, str], against: str | None) -> Grid:
-    lines = [line for row, cells in table.rows for line in _lines(row, cells, table.columns, letters, against)]
+    parts = [(row, [*_lines(row, cells, table.columns, letters, against)]) for row, cells in table.rows]
+    lines = apart(parts, len(table.columns))
     header = ("method", "backbone", *(HEADERS.get(column, group_of(column)[1]) for column in table.columns))
     return Grid(table.caption, header, tuple(lines))
+
+
+def apart(parts: Sequence[tuple[Row, Sequence[Line]]], columns: int) -> list[Line]:
+    """The lines of all rows, those of stream methods behind the others and under a heading."""
+    kinds = [[line for row, lines in parts for line in lines if row.first.stream == stream] for stream in (False, True)]
+    heading = [Line(STREAMS, "", (Text(""),) * columns, main=True)] if all(kinds) else []
+    return [*kinds[0], *heading, *kinds[1]]
 
 
 def _lines(
@@ -114,6 +125,8 @@ def _lines(
 def _below(against: str | None) -> list[tuple[str, Callable[[Cell], str]]]:
     """The lines under a row; one without a single value is left out."""
     return [
+        ("mean of classes", lambda c: f"{c.class_accuracy:.2f}" if unbalanced(c) else ""),
+        ("worst", lambda c: "" if c.worst is None else f"{c.worst:.2f}"),
         ("published", lambda c: "" if c.printed is None else f"{c.printed:.2f}"),
         ("difference", lambda c: "" if c.difference is None else signed(c.difference)),
         ("gain over zero-shot", lambda c: "" if c.gain is None else signed(c.gain.mean)),
@@ -129,6 +142,12 @@ def _below(against: str | None) -> list[tuple[str, Callable[[Cell], str]]]:
     ]
 
 
+def unbalanced(cell: Cell) -> bool:
+    """Whether the mean of the classes' accuracies is another number than the accuracy."""
+    known = cell.class_accuracy is not None and cell.accuracy is not None
+    return known and round(cell.class_accuracy - cell.accuracy, 2) != 0  # type: ignore[operator]
+
+
 def marked(cell: Cell, letters: Mapping[str, str]) -> Text:
     """The accuracy, with its deviation over seeds and its marks."""
     deviation = "" if cell.std is None else f" ± {cell.std:.2f}"
@@ -142,9 +161,9 @@ def signed(value: float, digits: int = 2) -> str:
     return f"{rounded:+.{digits}f}" if rounded else f"{0:.{digits}f}"
 
 
-def interval_text(interval: Interval | None) -> str:
+def interval_text(interval: Interval | None, digits: int = 1) -> str:
     """Its ends."""
-    return "" if interval is None else f"{signed(interval.low, 1)} to {signed(interval.high, 1)}"
+    return "" if interval is None else f"{signed(interval.low, digits)} to {signed(interval.high, digits)}"
 
 
 def p_text(p_value: float) -> str:
@@ -161,8 +180,11 @@ def shared_text(cell: Cell) -> str:
 
 def _remarks(report: Report) -> Iterator[str]:
     cells = list(_cells(report))
-    std = " ± standard deviation over seeds" if any(c.std is not None for c in cells) else ""
-    yield f"accuracy in %{std}; {MISSING}: missing, and so is an average over it"
+    std = " ± standard deviation over seeds or orders" if any(c.std is not None for c in cells) else ""
+    worst = ", worst: the lowest of them" if any(c.worst is not None for c in cells) else ""
+    yield f"accuracy in %{std}{worst}; {MISSING}: missing, and so is an average over it"
+    if any(row.first.stream for table in report.tables for row, _ in table.rows):
+        yield OF_STREAMS
     if sources := _sources(report):
         yield f"published: {'; '.join(sources)}; the difference is given for cells without a mark"
     if any(c.gain is not None for c in cells):
@@ -172,8 +194,11 @@ def _remarks(report: Report) -> Iterator[str]:
         )
     if any(c.ece is not None for c in cells):
         yield "ECE: expected calibration error over 15 bins, in %; seconds: from decoding to the record"
+    if any(map(unbalanced, cells)):
+        yield f"mean of classes: of the accuracies of all classes; {MISSING}: the same as the accuracy"
     if report.against is not None:
         yield f"over {report.against}: on the images that both have; exact McNemar test, Bonett and Price's interval"
+    yield from versions_remark(list(dict.fromkeys(row for table in report.tables for row, _ in table.rows)))
     if any(OOD_AVERAGE in table.averages for table in report.tables):
         yield "OOD average: without the dataset that prompts are learned on"
 

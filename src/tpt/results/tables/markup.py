@@ -79,8 +79,33 @@ def to_latex(tables: Sequence[Grid], legend: Legend) -> str:
     return "\n".join(parts)
 
 
+def html_page(title: str, body: Sequence[str]) -> str:
+    """A page of its own, with no script and nothing loaded from elsewhere.
+
+    Args:
+        title: any text.
+        body: HTML, with what others wrote escaped.
+    """
+    head = [
+        "<!DOCTYPE html>",
+        f'<html lang="en"><head><meta charset="utf-8"><title>{html.escape(plain(title))}</title><style>',
+        "body{font-family:sans-serif;margin:2em} table{border-collapse:collapse;margin-bottom:1.5em}",
+        "caption{text-align:left;font-weight:bold;padding-bottom:.5em} th,td{padding:.15em .6em;text-align:right}",
+        "th:first-child,th:nth-child(2){text-align:left} td:nth-child(2){text-align:left}",
+        "tr.main>*{border-top:1px solid #999;font-weight:bold} tr.below>*{color:#444;font-weight:normal}",
+        "tr.below>th{padding-left:1.5em} img{max-width:100%}",
+        "</style></head><body>",
+    ]
+    return "\n".join([*head, *body, "</body></html>", ""])
+
+
 def to_html(tables: Sequence[Grid], legend: Legend) -> str:
-    """A page of its own, with no script and nothing loaded from elsewhere."""
+    """A page with tables and what stands under them."""
+    return html_page("Report", html_tables(tables, legend))
+
+
+def html_tables(tables: Sequence[Grid], legend: Legend) -> list[str]:
+    """Tables and what stands under them, as parts of a page."""
 
     def escape(text: str) -> str:
         return html.escape(plain(text))
@@ -89,16 +114,7 @@ def to_html(tables: Sequence[Grid], legend: Legend) -> str:
         marks = f"<sup>{' '.join(text.letters)}</sup>" if text.letters else ""
         return f"<td>{escape(text.text)}{marks}</td>"
 
-    parts = [
-        "<!DOCTYPE html>",
-        '<html lang="en"><head><meta charset="utf-8"><title>Report</title><style>',
-        "body{font-family:sans-serif;margin:2em} table{border-collapse:collapse;margin-bottom:1.5em}",
-        "caption{text-align:left;font-weight:bold;padding-bottom:.5em} th,td{padding:.15em .6em;text-align:right}",
-        "th:first-child,th:nth-child(2){text-align:left} td:nth-child(2){text-align:left}",
-        "tr.main>*{border-top:1px solid #999;font-weight:bold} tr.below>*{color:#444;font-weight:normal}",
-        "tr.below>th{padding-left:1.5em}",
-        "</style></head><body>",
-    ]
+    parts = []
     for table in tables:
         head = "".join(f'<th scope="col">{escape(name)}</th>' for name in table.header)
         parts += [f"<table><caption>{escape(table.caption)}</caption><thead><tr>{head}</tr></thead><tbody>"]
@@ -108,5 +124,4 @@ def to_html(tables: Sequence[Grid], legend: Legend) -> str:
             parts.append(f'<tr class="{kind}">{label}{cells}</tr>')
         parts.append("</tbody></table>")
     parts += [f"<p><sup>{letter}</sup> {escape(why)}</p>" for letter, why in legend.marks]
-    parts += [f"<p>{escape(remark)}</p>" for remark in legend.remarks]
-    return "\n".join([*parts, "</body></html>", ""])
+    return [*parts, *(f"<p>{escape(remark)}</p>" for remark in legend.remarks)]

@@ -20,11 +20,11 @@ BINS = 15  # of `ece`, as in Guo et al., ICML 2017
 BINS_OF_CALIBRATION = 20  # of `ece20`, as in the code of C-TPT and of the methods compared with it
 ERRORS = {"ece": BINS, "ece20": BINS_OF_CALIBRATION}
 ENDS = ("", "_zero_shot")  # after and before adaptation
-LABELLED = ("acc", "acc5", *ERRORS)  # measures that need labels
+LABELLED = ("acc", "acc5", "class_acc", *ERRORS)  # measures that need labels
 SHARES = (*LABELLED, "confidence", "changed")  # measures that are percentages
 # What is measured: names of values.
 MEASURES = (
-    *(f"{name}{end}" for end in ENDS for name in ("acc", "acc5", "entropy", "confidence", *ERRORS)),
+    *(f"{name}{end}" for end in ENDS for name in ("acc", "acc5", "class_acc", "entropy", "confidence", *ERRORS)),
     *("changed", "selected_views", "view0_selected", "images", "images_per_second"),
 )
 _SCHEMA = pa.schema(
@@ -76,9 +76,10 @@ class CalibrationBins:
 class Measures:
     """Measures of one dataset's records, as they come, in this process.
 
-    `acc`, `acc5`, `ece` (15 bins) and `ece20` are percentages, and so are `confidence`, the mean probability of the
+    `acc`, `acc5`, `class_acc` (the mean of the accuracies of the classes that have images), `ece` (15 bins) and `ece20`
+    are percentages, and so are `confidence`, the mean probability of the
     answers, and `changed`, the share of answers that adaptation changed; `entropy` is in nats; those of the untouched
-    prompt end in `_zero_shot`.  Without labels there is no `acc`, `acc5`, `ece` and `ece20`.
+    prompt end in `_zero_shot`.  Without labels there is none of `LABELLED`.
     """
 
     def __init__(self) -> None:
@@ -88,6 +89,7 @@ class Measures:
         self._won = self._lost = 0
         self.unanswered: list[dict[str, Any]] = []
         self._sums: defaultdict[str, float] = defaultdict(float)
+        self._classes: defaultdict[int, np.ndarray] = defaultdict(lambda: np.zeros(3))  # images, right after, before
         self._bins = {f"{name}{end}": CalibrationBins(bins) for name, bins in ERRORS.items() for end in ENDS}
 
     def add(self, records: pa.Table) -> Measures:
@@ -124,6 +126,9 @@ class Measures:
             for name in ERRORS:
                 self._bins[f"{name}{end}"].update(confidence, rank == 0)
         after, before = (rows[f"rank{end}"].to_numpy() == 0 for end in ENDS)
+        for label in np.unique(own := rows["label"].to_numpy()).tolist():
+            inside = own == label
+            self._classes[label] += inside.sum(), (after & inside).sum(), (before & inside).sum()
         self._won, self._lost = self._won + int((after & ~before).sum()), self._lost + int((before & ~after).sum())
 
     def gain(self) -> Gain | None:
@@ -137,7 +142,10 @@ class Measures:
             needs_labels = name.removesuffix(ENDS[1]) in LABELLED
             if needs_labels and not self.labelled:
                 continue
-            if name in self._bins:
+            if name.startswith("class_acc"):
+                counts = np.stack(list(self._classes.values()))
+                found[name] = float((counts[:, 1 + ENDS.index(name.removeprefix("class_acc"))] / counts[:, 0]).mean())
+            elif name in self._bins:
                 found[name] = self._bins[name].error()
             elif name in self._sums:
                 found[name] = self._sums[name] / (self.labelled if needs_labels else self.images)

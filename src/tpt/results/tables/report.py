@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 
 from tpt.data.catalog.entries import group_of
+from tpt.data.dataset import without_outside
 from tpt.errors import UserError
+from tpt.results.runs.settings import LIMIT
 from tpt.results.tables.comparability import Mark, marks_of, paper_method
 from tpt.results.tables.compare import Comparison, compare, gain_of_tuning, mean_comparison, p_value_of
 from tpt.results.tables.published import AVERAGE, OOD_AVERAGE, printed_row, printed_tables
 from tpt.results.tables.results import SOURCES
-from tpt.results.tables.rows import Row, rows_of
+from tpt.results.tables.rows import Row, rows_of, seeds_of
 from tpt.results.tables.runs import Run
 from tpt.results.tables.statistics import Interval, difference_interval
 
@@ -25,7 +27,8 @@ class Cell:
 
     Args:
         accuracy: in %, the mean over seeds; None if it is missing.
-        std: over seeds, with the divisor n - 1; None for fewer than two.
+        std: over seeds or orders, with the divisor n - 1; None for fewer than two.
+        worst: the lowest over the seeds or orders of a stream, in %; None for fewer than two, and for other methods.
         printed: the published one, in %; None if there is none.
         printed_error: the published calibration error over 20 bins, in %.
         source: where these were read.
@@ -36,6 +39,7 @@ class Cell:
         images: answered, of all seeds together.
         ece, ece20: calibration error over 15 and over 20 bins, in %, the mean over seeds.
         seconds: an image, the mean over seeds.
+        class_accuracy: the mean of the accuracies of classes, in %, the mean over seeds.
     """
 
     accuracy: float | None = None
@@ -51,6 +55,8 @@ class Cell:
     ece: float | None = None
     ece20: float | None = None
     seconds: float | None = None
+    class_accuracy: float | None = None
+    worst: float | None = None
 
     @property
     def difference(self) -> float | None:
@@ -111,9 +117,9 @@ def make_report(
     """
     if not runs:
         raise UserError("Expected at least one run, got none; pass directories of test_time.py.")
-    rows = rows_of(runs)
+    rows = sorted(rows_of(runs), key=lambda row: row.first.stream)  # the kinds apart
     others = {} if against is None else _others(rows, against)
-    here = list(dict.fromkeys(name for run in runs for name in run.to_test))
+    here = list(dict.fromkeys(name for run in runs for name in without_outside(run.to_test)))
     tables, left = [], list(here)
     for printed in printed_tables():
         if set(printed.datasets) & set(here):
@@ -197,10 +203,16 @@ def _table(
     others: Mapping[Row, Row],
 ) -> Table:
     filled = []
+    asked: dict[str, Run] = {}
     for row in rows:
         if not any(row.having(name) for name in datasets):
             continue
         cells = {name: dataset_cell(row, name, others.get(row)) for name in datasets}
+        for name in datasets:
+            for run in row.having(name)[:1]:
+                if not asked.setdefault(name, run).same_test_set(run, name):
+                    other = Mark("other images or classes than in the first row that has the dataset", name)
+                    cells[name] = replace(cells[name], marks=(*cells[name].marks, other))
         means = {key: average_cell(row, key, columns, cells, others.get(row)) for key, columns in averages.items()}
         filled.append((row, {**cells, **means}))
     return Table(caption, datasets, averages, tuple(filled))
@@ -218,6 +230,7 @@ def dataset_cell(row: Row, dataset: str, other: Row | None = None) -> Cell:
         return cell
     accuracies = [run.results["datasets"][dataset]["acc"] for run in answered]
     cell = replace(cell, accuracy=float(np.mean(accuracies)), std=_std(accuracies), marks=marks + _seeds(row, answered))
+    cell = replace(cell, worst=_worst(row, accuracies))
     found = [run.results["datasets"][dataset] for run in answered]
     cell = replace(cell, images=sum(about["images"] for about in found), **_means(found))
     if row.first.adapts:
@@ -242,6 +255,7 @@ def _means(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "ece": float(np.mean([about["ece"] for about in found])),
         "ece20": float(np.mean([about["ece20"] for about in found])),
         "seconds": float(np.mean(seconds or [0.0])),
+        "class_accuracy": float(np.mean([about["class_acc"] for about in found])),
     }
 
 
@@ -249,7 +263,8 @@ def _seeds(row: Row, answered: Sequence[Run]) -> tuple[Mark, ...]:
     """Marks of a mean over seeds."""
     expected, found = len(row.by_seed()), len(answered)
     marks = [Mark(f"mean over {found} of {expected} seeds")] if found < expected else []
-    if found > 1 and any(run.settings.get("data.limit") is not None for run in answered):
+    drawn = {seeds_of(run)[0] for run in answered if run.settings.get(LIMIT) is not None}
+    if len(drawn) > 1:
         marks.append(Mark("each seed drew other images, which the deviation over seeds holds as well"))
     return tuple(marks)
 
@@ -275,9 +290,11 @@ def average_cell(
     against = None if other is None else mean_comparison([cells[name].against for name in columns])
     images = sum(cells[name].images for name in columns)
     others: dict[str, Any] = {
-        key: _mean([getattr(cells[name], key) for name in columns]) for key in ("ece", "ece20", "seconds")
+        key: _mean([getattr(cells[name], key) for name in columns])
+        for key in ("ece", "ece20", "seconds", "class_accuracy")
     }
-    others |= {"accuracy": accuracy, "std": _std(whole), "marks": marks, "gain": gain, "against": against}
+    others |= {"accuracy": accuracy, "std": _std(whole), "worst": _worst(row, whole)}
+    others |= {"marks": marks, "gain": gain, "against": against}
     return replace(printed, **others, images=images)
 
 
@@ -289,6 +306,10 @@ def _mean(values: Sequence[float | None]) -> float | None:
 def _accuracies(runs: Sequence[Run]) -> dict[str, float]:
     datasets = [item for run in runs for item in run.results["datasets"].items()]
     return {name: about["acc"] for name, about in datasets if "acc" in about}
+
+
+def _worst(row: Row, values: Sequence[float]) -> float | None:
+    return min(values) if row.first.stream and len(values) > 1 else None
 
 
 def _std(values: Sequence[float]) -> float | None:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tpt.data.dataset import without_outside
 from tpt.errors import DataError, UnansweredError
 from tpt.results.runs import read_manifest, read_records_and_notes
 from tpt.results.tables.measures import MEASURES, measures_of
@@ -19,7 +20,11 @@ from tpt.results.tables.statistics import Interval, mean_of_intervals
 SOURCES = ("imagenet", "source_val", "source_train")  # what prompts are learned on; all else is shifted
 # Averaged over datasets, each dataset counting once.
 AVERAGED = (
-    *(f"{name}{end}" for name in ("acc", "entropy", "ece", "ece20", "confidence") for end in ("", "_zero_shot")),
+    *(
+        f"{name}{end}"
+        for name in ("acc", "class_acc", "entropy", "ece", "ece20", "confidence")
+        for end in ("", "_zero_shot")
+    ),
     *("changed", "selected_views"),
 )
 
@@ -50,7 +55,8 @@ def results_from(manifest: dict[str, Any], records: pa.Table, notes: Sequence[st
         measures = measures_of(rows)
         if measures.images:
             values = {**measures.values(), "images": measures.images}
-            values["images_per_second"] *= manifest["sessions"][-1]["processes"]
+            if manifest.get("about_method", {}).get("kind") != "stream":  # whose images one process has
+                values["images_per_second"] *= manifest["sessions"][-1]["processes"]
             gain, complete = measures.gain(), len(rows) == about["to_test"]
             found[name] = {
                 **values,
@@ -58,12 +64,34 @@ def results_from(manifest: dict[str, Any], records: pa.Table, notes: Sequence[st
                 "unanswered": measures.unanswered,
                 "complete": complete,
                 **about,
+                "notes": [*about.get("notes", []), *notes_on_contents(rows, manifest.get("trained_on", []))],
             }
         elif len(rows):
             without[name] = measures.unanswered
     complete = len(found) == len(manifest["datasets"]) and all(d["complete"] for d in found.values())
-    about_run = {**manifest, "notes": list(notes), "complete": complete}
+    about_run = {**{k: v for k, v in manifest.items() if k != "trained_on"}, "notes": list(notes), "complete": complete}
     return {**about_run, "datasets": found, "averages": averages(found), "without_answer": without}
+
+
+def notes_on_contents(rows: pa.Table, trained_on: Sequence[str]) -> list[str]:
+    """What results must say of pictures that were tested more than once, or that the context was trained on.
+
+    Args:
+        rows: records of one dataset.
+        trained_on: digests of the files that the context was trained on.
+    """
+    rows = rows.filter(pc.is_valid(rows["content"]))
+    found = rows.group_by("content").aggregate([("index", "count"), ("label", "count_distinct"), ("path", "min")])
+    twice = found.filter(pc.greater(found["index_count"], 1))
+    notes = []
+    if len(twice):
+        note = f"{len(twice)} pictures were tested more than once ({pc.sum(twice['index_count'])} records), such as "
+        two = pc.sum(pc.greater(twice["label_count_distinct"], 1)).as_py()
+        notes.append(f"{note}{twice['path_min'][0]}{f'; {two} of them with different labels' if two else ''}")
+    known = pc.sum(pc.is_in(rows["content"], pa.array(trained_on, pa.string()))).as_py()
+    if known:
+        notes.append(f"{known} of the {len(rows)} pictures are among those that the context was trained on")
+    return notes
 
 
 def averages(datasets: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -71,6 +99,7 @@ def averages(datasets: dict[str, dict[str, Any]]) -> dict[str, Any]:
     (the out-of-distribution average of the paper's Table 1).  What a dataset does not have, as accuracy without labels,
     has no mean.
     """
+    datasets = {name: datasets[name] for name in without_outside(datasets)}
     if not datasets:
         return {}
     shifted = {name: d for name, d in datasets.items() if name not in SOURCES}

@@ -6,16 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tpt.results.runs.settings import LIMIT, SEED, TRAINING, is_seed, meaning
+from tpt.results.runs.settings import CONCENTRATION, LIMIT, ORDER, ORDER_SEED, SEED, TRAINING, is_seed, meaning
 from tpt.results.tables.comparability import paper_method
 from tpt.results.tables.runs import Run
 
 ITSELF = "each dataset itself"
+FEATURE = "method.feature"
+OF_STREAM = (ORDER, FEATURE)
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """Runs that differ in nothing but their datasets and their seed.
+    """Runs that differ in nothing but their datasets, their seed and that of their order.
 
     Args:
         label: the method, and what sets it off from the other rows.
@@ -35,7 +37,7 @@ class Row:
         return [run for run in self.runs if dataset in run.to_test]
 
     def by_seed(self) -> dict[tuple[Any, ...], list[Run]]:
-        """The runs of each seed."""
+        """The runs of each seed and order."""
         found: dict[tuple[Any, ...], list[Run]] = {}
         for run in self.runs:
             found.setdefault(seeds_of(run), []).append(run)
@@ -51,6 +53,9 @@ def settings_of(run: Run) -> dict[str, Any]:
     kept = {k: v for k, v in run.settings.items() if meaning(k).row}
     if any(key.startswith("views.augmix.") for key in kept):
         kept["views.augmix"] = "on"  # None if it is off
+    kept = {ORDER: "listed", ORDER_SEED: kept.get(SEED), **kept}  # runs of version 0.1 say nothing of them
+    if kept[ORDER] != "dirichlet":
+        kept.pop(CONCENTRATION, None)
     if run.training is None:
         return kept
     learned = {f"{TRAINING}{key}": value for key, value in run.training.settings.items()}
@@ -64,15 +69,16 @@ def settings_of(run: Run) -> dict[str, Any]:
 
 
 def seeds_of(run: Run) -> tuple[Any, ...]:
-    """The run's own seed and that of the training of its context."""
+    """The run's own seed, that of the training of its context, and that of the order."""
     settings = settings_of(run)
-    return tuple(str(settings.get(key)) for key in (SEED, f"{TRAINING}{SEED}"))
+    return tuple(str(settings.get(key)) for key in (SEED, f"{TRAINING}{SEED}", ORDER_SEED))
 
 
 def rows_of(runs: Sequence[Run]) -> list[Row]:
     """The rows that some runs make, in the order in which they come.
 
-    Of two runs with the same settings, seed and dataset, each has a row of its own.
+    Of two runs with the same settings, seed and dataset, each has a row of its own, and so have runs on other images or
+    classes under the name of a dataset: seeds are seeds of the same test set.
     """
     groups: list[tuple[Any, list[Run]]] = []
     for run in runs:
@@ -93,7 +99,9 @@ def _key(run: Run) -> Any:
 
 
 def _overlap(run: Run, other: Run) -> bool:
-    return seeds_of(run) == seeds_of(other) and bool(set(run.to_test) & set(other.to_test))
+    shared = run.to_test.keys() & other.to_test.keys()
+    twice = bool(shared) and seeds_of(run) == seeds_of(other)
+    return twice or not all(run.same_test_set(other, dataset) for dataset in shared)
 
 
 def _plain(value: Any) -> Any:
@@ -107,9 +115,10 @@ def _labels(groups: Sequence[Sequence[Run]]) -> list[str]:
     labels = []
     for run, own in zip(firsts, seeds, strict=True):
         near = [other for other in firsts if other.backbone == run.backbone]
-        parts = [f"{name}={_plain(settings_of(run).get(key))}" for key, name in _telling(run, near).items()]
+        telling = {key: name for key, name in _telling(run, near).items() if not (run.stream and key in OF_STREAM)}
+        parts = _of_stream(run) + [f"{name}={_plain(settings_of(run).get(key))}" for key, name in telling.items()]
         if len(own) > 1:
-            parts.append(f"{len(own)} seeds")
+            parts.append(f"{len(own)} {'orders' if len({found[:2] for found in own}) == 1 else 'seeds'}")
         elif any(found[0][0] != own[0][0] for found, other in zip(seeds, firsts, strict=True) if other in near):
             parts.append(f"seed={own[0][0]}")
         labels.append(paper_method(run) + (f" ({', '.join(parts)})" if parts else ""))
@@ -118,6 +127,14 @@ def _labels(groups: Sequence[Sequence[Run]]) -> list[str]:
         label if names.count(name) == 1 else f"{label}, {run.path}"
         for run, label, name in zip(firsts, labels, names, strict=True)
     ]
+
+
+def _of_stream(run: Run) -> list[str]:
+    """What the label of a stream method always names, so that it is not taken for an episodic one."""
+    if not run.stream:
+        return []
+    settings = settings_of(run)
+    return [f"{settings[ORDER]} stream", *([str(settings[FEATURE])] if FEATURE in settings else [])]
 
 
 def _telling(run: Run, near: Sequence[Run]) -> dict[str, str]:

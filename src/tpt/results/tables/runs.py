@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,17 +20,23 @@ from tpt.results.runs.records import shard_files
 from tpt.results.tables.results import results_from
 from tpt.results.tables.training import Training, training_of
 
+log = logging.getLogger(__name__)
+
 MANIFEST = "run.json"
 ZERO_SHOT = "zero_shot"  # the only method of the first runs that changes no answer
 
 
 class ImageResult(NamedTuple):
-    """One image's outcome: digest of its file, its class, and whether the answers before and after are right."""
+    """One image's outcome: digest of its file, its class, whether the answers before and after are right.
+
+    The class's name is None in records of version 0.1.
+    """
 
     content: str
     label: int
     before: bool
     after: bool
+    class_name: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +73,11 @@ class Run:
         return bool(self.option != ZERO_SHOT)  # a run from before methods said so themselves
 
     @property
+    def stream(self) -> bool:
+        """Whether the method learns from one image for the next, so that answers depend on the order."""
+        return bool((self.results.get("about_method") or {}).get("kind") == "stream")
+
+    @property
     def option(self) -> str:
         """Which option of `method` it was started with."""
         return str(self.results["choices"].get("method"))
@@ -78,18 +90,35 @@ class Run:
     @cached_property
     def _outcomes(self) -> dict[str, dict[str, ImageResult]]:
         found: dict[str, dict[str, ImageResult]] = {}
-        columns = ("dataset", "path", "content", "label", "pred_zero_shot", "pred")
+        columns = ("dataset", "path", "content", "label", "pred_zero_shot", "pred", "class_name")
         table = answered(self.records)
         rows = zip(*(table[column].to_pylist() for column in columns), strict=True)
-        for dataset, path, content, label, before, after in rows:
+        for dataset, path, content, label, before, after, name in rows:
             if label is None:  # neither right nor wrong
                 continue
-            found.setdefault(dataset, {})[path] = ImageResult(content, label, before == label, after == label)
+            found.setdefault(dataset, {})[path] = ImageResult(content, label, before == label, after == label, name)
         return found
 
     def outcomes(self, dataset: str) -> dict[str, ImageResult]:
         """Every answered image of a dataset that has a label, by its path."""
         return self._outcomes.get(dataset, {})
+
+    def same_test_set(self, other: Run, dataset: str) -> bool:
+        """Whether two runs were asked the same: same classes and list of images, and in images of both the same bytes.
+
+        Lists are compared where neither run took a subset: another seed draws another one.
+        """
+        one, two = self.to_test[dataset], other.to_test[dataset]
+        whole = all(about["to_test"] == about["size"] for about in (one, two))
+        if any(one.get(key) != two.get(key) for key in ("classes", "size", *(("fingerprint",) if whole else ()))):
+            return False
+        mine, theirs = self.outcomes(dataset), other.outcomes(dataset)
+        pairs = [(mine[path], theirs[path]) for path in mine.keys() & theirs.keys()]
+        return all(
+            (a.content, a.label) == (b.content, b.label)
+            and (a.class_name or b.class_name) == (b.class_name or a.class_name)
+            for a, b in pairs
+        )
 
     def of(self, dataset: str) -> pa.Table:
         """The records of a dataset's answered images."""
@@ -105,11 +134,7 @@ def find_runs(path: str | Path) -> list[Path]:
     Raises:
         UserError: there is no run.
     """
-    folder = Path(path)
-    if folder.is_file():
-        found = [folder.parent] if (folder.parent / MANIFEST).is_file() else []
-    else:
-        found = sorted((p.parent for p in folder.rglob(MANIFEST)), key=_by_number)
+    found = _below(Path(path))
     if not found:
         raise UserError(
             f"Expected the directory of a run or sweep of test_time.py at {path}, found no {MANIFEST} below it; check "
@@ -118,18 +143,29 @@ def find_runs(path: str | Path) -> list[Path]:
     return found
 
 
+def _below(folder: Path) -> list[Path]:
+    if folder.is_file():
+        return [folder.parent] if (folder.parent / MANIFEST).is_file() else []
+    return sorted((p.parent for p in folder.rglob(MANIFEST)), key=_by_number)
+
+
 def _by_number(path: Path) -> list[tuple[int, int, str]]:
     """Sorts job 10 of a sweep behind job 9."""
     return [(0, int(part), "") if part.isdecimal() and len(part) < 10 else (1, 0, part) for part in path.parts]
 
 
 def load_runs(paths: Iterable[str | Path]) -> list[Run]:
-    """The runs in some directories, each once.
+    """The runs in some directories, each once; what holds none, such as a training run, is named and passed over.
 
     Raises:
-        UserError: there is none in one of them, or one is damaged.
+        UserError: there is none in any of them, a path does not exist, or a run is damaged.
     """
-    found = {folder.resolve(): folder for path in paths for folder in find_runs(path)}
+    places = [Path(path) for path in paths]
+    others = [place for place in places if place.exists() and not _below(place)]
+    others = others if len(others) < len(places) else []
+    if others:
+        log.warning("Passing over what is no run of test_time.py: %s.", ", ".join(map(str, others)))
+    found = {folder.resolve(): folder for place in places if place not in others for folder in find_runs(place)}
     return [load_run(folder) for folder in found.values()]
 
 

@@ -45,7 +45,10 @@ def _line(name: str, d: Mapping[str, Any], labelled: bool) -> Line:
     entropies = f"{d['entropy_zero_shot']:.2f}→{d['entropy']:.2f}"
     rate = f"{d['images_per_second']:.1f}" if "images_per_second" in d else ""
     cells = (*_answers(d, labelled), entropies, f"{d['selected_views']:g}", rate)
-    return Line(name, f"{d['images']}" if "images" in d else "", tuple(map(Text, cells)), main="images" in d)
+    images = f"{d['images']}" if "images" in d else ""
+    if d.get("size", d.get("images")) != d.get("images"):
+        images = f"{images} of {d['size']}"
+    return Line(name, images, tuple(map(Text, cells)), main="images" in d)
 
 
 def _answers(d: Mapping[str, Any], labelled: bool) -> tuple[str, ...]:
@@ -78,6 +81,9 @@ def results_text(results: Mapping[str, Any], width: int | None = None) -> str:
     remarks = list(results["notes"])
     for name, d in results["datasets"].items():
         remarks += [f"{name}: {note}" for note in d["notes"]]
+        if not d["complete"]:
+            done = d["images"] + len(d["unanswered"])
+            remarks.append(f"{name}: unfinished, {done} of {d['to_test']} images done")
         if d["unanswered"]:
             remarks.append(f"{name}: {len(d['unanswered'])} images without an answer, listed in results.json")
     method = results["method"]

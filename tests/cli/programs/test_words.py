@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 import tpt
 from tests.noise_models import noise_clip, weights
-from tpt.cli.programs.interpret import main, nearest_words, report
+from tpt.cli.programs.words import main, nearest_words, report
 from tpt.clip.prompts import ConditionalContext, Context, MetaNet
 
 

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pytest
 
 from tests.conftest import Done, noise_image
+from tpt.cli.programs import views
 from tpt.cli.programs.report import main as report
 from tpt.cli.resume import resumable
-from tpt.engine import contact_sheet
+from tpt.engine.contact_sheet import Sheet, SheetMaker
 from tpt.results.runs import write_json
 from tpt.results.tables.runs import load_run
 
@@ -29,19 +30,19 @@ def run_dir(run_script: Run, tmp_path: Path, image_tree: Path) -> Path:
     return tmp_path / "run"
 
 
-def maker(run: Any) -> contact_sheet.SheetMaker:
-    return contact_sheet.maker_of(run, resumable(run.path, "test_time"))
+def maker(run: Any) -> SheetMaker:
+    return views.maker_of(run, resumable(run.path, "test_time"))
 
 
-def panels(sheet: contact_sheet.Sheet) -> list[tuple[str, bool]]:
-    return [(axes.get_title(), bool(axes.patches)) for axes in sheet.figure.axes if axes.images]
+def panels(sheet: Sheet) -> list[tuple[str, bool]]:
+    return [(axes.get_title(), bool(axes.patches)) for axes in sheet.draw().axes if axes.images]
 
 
 def test_a_real_run(run_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The views in the order of their entropy, of which the recorded ones come first and are framed."""
     _reports(run_dir, capfd)
     run = load_run(run_dir)
-    record = contact_sheet.record_of(run, IMAGE)
+    record = views.record_of(run, IMAGE)
     sheet = maker(run).sheet(record)
     assert sheet.as_recorded
     shown = panels(sheet)
@@ -50,12 +51,12 @@ def test_a_real_run(run_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[
     assert [0 if name == "image" else int(name) for name in names[:4]] == record["selected"]
     entropies = [float(title.split()[1]) for title, _ in shown]
     assert entropies == sorted(entropies)
-    contact_sheet.main([str(run_dir), IMAGE, "--out", str(tmp_path / "a.svg")])
+    views.main([str(run_dir), IMAGE, "--out", str(tmp_path / "a.svg")])
     out, err = capfd.readouterr()
     assert out.strip() == str(tmp_path / "a.svg") and err == "" and "class: cat" in (tmp_path / "a.svg").read_text()
     record["selected"] = record["selected"][::-1]
     other = maker(run).sheet(record)
-    assert not other.as_recorded and any("differs from the recorded" in t.get_text() for t in other.figure.texts)
+    assert not other.as_recorded and any("differs from the recorded" in t.get_text() for t in other.draw().texts)
 
 
 def test_what_only_one_image_has(run_dir: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -63,8 +64,8 @@ def test_what_only_one_image_has(run_dir: Path, capfd: pytest.CaptureFixture[str
     rows = [{"dataset": "a", "path": f"a {k}/{k}x.png", "class_name": f"the {k}"} for k in range(3)]
     run = dataclasses.replace(load_run(run_dir), records=pa.Table.from_pylist(rows))
     for image in ("a 1/1x.png", "1x.png", "1x", "a 1", "the 1"):
-        assert contact_sheet.record_of(run, image) == rows[1]
-    contact_sheet.main([str(run_dir), IMAGE])
+        assert views.record_of(run, image) == rows[1]
+    views.main([str(run_dir), IMAGE])
     (sheet,) = (run_dir / "contact_sheets").iterdir()
     assert capfd.readouterr().out.splitlines()[-1] == str(sheet) and sheet.name == "pictures_cat_1.png"
 
@@ -88,16 +89,16 @@ def test_mixed_views_made_on_the_device(run_script: Run, tmp_path: Path, image_t
     settings = ("views=augmix", "views.made_on=device", "hydra.run.dir=mixed")
     run_script("test_time.py", "data=folder", f"data.root={image_tree}", *SMALL, *settings)
     run = load_run(tmp_path / "mixed")
-    sheet = maker(run).sheet(contact_sheet.record_of(run, IMAGE))
+    sheet = maker(run).sheet(views.record_of(run, IMAGE))
     assert sheet.as_recorded
-    image = next(axes.images[0].get_array() for axes in sheet.figure.axes if axes.get_title().startswith("image"))
+    image = next(axes.images[0].get_array() for axes in sheet.draw().axes if axes.get_title().startswith("image"))
     assert np.asarray(image).dtype == np.uint8 and np.asarray(image).std() > 10
 
 
 def test_mistakes(run_dir: Path, image_tree: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     def error(*arguments: str) -> str:
         with pytest.raises(SystemExit) as stop:
-            contact_sheet.main(list(arguments))
+            views.main(list(arguments))
         assert stop.value.code == 1
         return capfd.readouterr().err
 
@@ -123,5 +124,5 @@ def test_a_method_without_views(
     settings = ("data=folder", f"data.root={image_tree}", "method=zero_shot", "logger=none", "hydra.run.dir=run")
     run_script("test_time.py", *settings)
     with pytest.raises(SystemExit):
-        contact_sheet.main([str(tmp_path / "run"), IMAGE])
+        views.main([str(tmp_path / "run"), IMAGE])
     assert "Expected a run that selects views, but method clip" in capfd.readouterr().err

@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import stat
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -122,9 +123,31 @@ def bundled(path: str | Path) -> Path:
     """
     path = Path(path).expanduser()
     if len(path.parts) == 2 and path.parts[0] == BUNDLED and not path.exists():
-        here = Path(__file__).parent / "clip" / BUNDLED.replace("-", "_") / "contexts" / path.name
+        here = Path(__file__).parents[1] / "clip" / BUNDLED.replace("-", "_") / "contexts" / path.name
         return here if here.is_dir() else path
     return path
+
+
+def at_home(path: str | Path) -> Path:
+    """The path with the home directory for `~`; for users without one, as in containers, with a temporary folder."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(tempfile.gettempdir(), f"tpt-{os.getuid()}", *Path(path).parts[1:])
+
+
+def why_no_lock(path: Path) -> str | None:
+    """Why this file, which is made, cannot be locked, as on some network disks; None if it can, or somebody has it."""
+    import fcntl  # noqa: PLC0415 -- not on every system
+
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, MODE)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return None if error.errno in (errno.EAGAIN, errno.EACCES) else error.strerror
+    finally:
+        os.close(descriptor)
+    return None
 
 
 def remove_partial(folder: Path) -> None:

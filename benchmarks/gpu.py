@@ -1,0 +1,164 @@
+"""python -m benchmarks.gpu
+
+All that is measured on a GPU, in one command of less than eight minutes: the GPU tests, then an episode (views made on
+the device, many images side by side, the plain algorithm beside it) for each precision and number of classes.  Writes
+the table for benchmarks/README.md.  On a CPU it runs a small form, which shows that the command works and no more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from rich.console import Console
+
+import tpt
+from benchmarks.episode import STAGES, class_names, differences, run_engine, run_plain
+from benchmarks.measure import matmul_rate
+from tpt.clip.model import DTYPES, Precision, is_out_of_memory
+from tpt.clip.weights.pretrained import usable_device, wrap
+
+TESTS_S = 120  # most seconds of the GPU tests
+CASES_S = 270  # no case starts later than this after the tests; the longest takes well below a minute
+COLUMNS = ("precision", "classes", "images side by side", *STAGES, "whole", "images a second", "peak GB")
+BESIDE = ("of the matrix rate", "plain", "ratio", "same views", "logits differ by")
+console = Console(width=150)
+
+
+@dataclass(frozen=True)
+class Form:
+    """What is measured.
+
+    Args:
+        backbone: of open_clip, with random weights, which cost what trained ones cost.
+        classes: numbers of them.
+        images: numbers of images side by side; the plain algorithm runs one image beside the last of them.
+        views: of an image.
+    """
+
+    backbone: str
+    classes: tuple[int, ...]
+    images: tuple[int, ...]
+    views: int
+
+
+FULL = Form("ViT-B-16-quickgelu", (100, 1000), (1, 16), 64)
+SMALL = Form("ViT-S-32-alt", (3, 6), (2,), 10)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0; 1 if a test failed or the engine's float32 answers are not those of the plain algorithm."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--output", type=Path, default=Path("gpu_table.md"), help="the table as Markdown")
+    args = parser.parse_args(arguments)
+    device = usable_device(args.device)
+    form = FULL if device.type == "cuda" else SMALL
+    sound = run_tests()
+    lines, agree = measured(form, device)
+    args.output.write_text("\n".join(lines) + "\n")
+    console.print("\n".join(lines), markup=False, soft_wrap=True)
+    console.print(f"written to {args.output}")
+    return 0 if sound and agree else 1
+
+
+def run_tests() -> bool:
+    """Whether the GPU tests passed; without a GPU they are skipped."""
+    tests = Path(__file__).parents[1] / "tests" / "test_gpu.py"
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-n", "0", "-q", str(tests)]
+    done = subprocess.run(command, check=False, cwd=tests.parents[1], capture_output=True, text=True, timeout=TESTS_S)
+    said = done.stdout.strip().splitlines()
+    console.print(f"GPU tests: {said[-1] if said else done.stderr}", markup=False)
+    if done.returncode:
+        console.print(done.stdout, markup=False)
+    return done.returncode == 0
+
+
+def measured(form: Form, device: torch.device) -> tuple[list[str], bool]:
+    """The table in Markdown, and whether every float32 answer was the plain algorithm's."""
+    torch.manual_seed(0)
+    model = open_clip.create_model(form.backbone, pretrained=None, load_weights=False, device=device).eval()
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    columns = (*COLUMNS, *BESIDE)
+    lines = [
+        f"{form.backbone}, {form.views} views, one step, {where}, torch {torch.__version__}; seconds an image.",
+        "",
+    ]
+    lines += [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+    agree, began = True, time.monotonic()
+    precisions: tuple[Precision, ...] = ("fp32", "fp16", "bf16")
+    for case in product(precisions, form.classes, form.images):
+        if time.monotonic() - began > CASES_S:
+            lines += ["", f"No time was left for {', '.join(map(str, case))} and what would follow."]
+            break
+        console.print(f"{time.monotonic() - began:4.0f} s: {', '.join(map(str, case))}")
+        cells, right = run_case(form, model, device, *case)
+        agree &= right
+        lines.append(f"| {' | '.join([*cells, *[''] * (len(columns) - len(cells))])} |")
+        gc.collect()
+    return lines, agree
+
+
+def run_case(
+    form: Form, model: Any, device: torch.device, precision: Precision, classes: int, images: int
+) -> tuple[list[str], bool]:
+    """A row of the table, and whether the answers agree as closely as this precision can tell."""
+    args = argparse.Namespace(images=images, views=form.views, steps=1, precision=precision, views_on="device")
+    names, head = class_names(classes), [precision, f"{classes:,}", str(images)]
+    try:
+        clip = wrap(model, form.backbone, precision).to(device)
+        seconds, outs, views, peak, flops = run_engine(clip, names, args, device)
+    except (RuntimeError, MemoryError) as error:
+        return [*head, out_of_memory(error)], True
+    whole = sum(seconds.values())
+    row = [*head, *(f"{seconds.get(stage, 0.0):.2g}" for stage in STAGES), f"{whole:.3g}"]
+    row += [f"{1 / (whole - seconds.get('first forward', 0.0)):.3g}", f"{peak / 1e9:.1f}"]
+    on_gpu = device.type == "cuda"
+    row.append(f"{flops / whole / matmul_rate(device, DTYPES[precision]):.0%}" if on_gpu else "")
+    if images != form.images[-1]:
+        return row, True
+    beside, agree = run_beside(clip, model, names, args, device, outs, views, whole - seconds["views"])
+    return [*row, *beside], agree
+
+
+def run_beside(
+    clip: tpt.CLIP,
+    model: Any,
+    names: list[str],
+    args: Any,
+    device: torch.device,
+    outs: Any,
+    views: Any,
+    engine_s: float,
+) -> tuple[list[str], bool]:
+    """The plain algorithm's cells (seconds without views, how many times the engine's), and whether answers agree."""
+    try:
+        plain, results, _, _ = run_plain(clip, model, names, views[:1], args, device)
+    except (RuntimeError, MemoryError) as error:
+        return [out_of_memory(error)], True
+    plain_s = sum(plain.values())
+    same, worst = differences(outs, results)
+    cells = [f"{plain_s:.3g}", f"{plain_s / engine_s:.1f}", "yes" if same else "no", f"{worst:.0e}"]
+    return cells, args.precision != "fp32" or (same and worst < 1e-3)
+
+
+def out_of_memory(error: BaseException) -> str:
+    """What the table says of a case that did not fit; other errors are raised again."""
+    if not is_out_of_memory(error):
+        raise error
+    return "out of memory"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

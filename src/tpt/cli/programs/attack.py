@@ -1,0 +1,74 @@
+"""Attacked copies of datasets: `tpt-attack --out DIR [SETTING ...]`, with settings of tpt-test.
+
+Each image is changed by at most EPS of 255 so that the zero-shot answer of the backbone becomes wrong, and written as
+PNG in the dataset's own layout: test it with `data.root=DIR`.  Run again, it continues.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from tpt.cli.errors import in_words_of, told
+from tpt.engine import stop
+from tpt.engine.printing import printable, say
+
+EPILOG = """examples:
+  tpt-attack --out attacked data=emoji_shift
+  tpt-attack --out /attacked --steps 100 data=catalog data.keys=[dtd,eurosat] data.root=/data backbone=vit_b16"""
+WORDS = tuple((rf"`{name}`", f"--{name.replace('_', '-')}") for name in ("eps", "step", "steps", "batch_size"))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="tpt-attack", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = made.add_argument
+    add("settings", nargs="*", metavar="SETTING", help="of tpt-test: data, backbone, context, seed and others")
+    add("--out", type=Path, required=True, metavar="DIR", help="where the copies are written")
+    add("--eps", type=float, default=4.0, help="largest change of a pixel, of 255; default %(default)s")
+    add("--step", type=float, help="length of a step, of 255; default a quarter of --eps")
+    add("--steps", type=int, default=7, help="of projected gradient descent; default %(default)s")
+    add("--batch-size", type=int, default=32, metavar="N", help="images attacked side by side; default %(default)s")
+    add("--device", help="cpu or cuda; default: a GPU if there is one")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Writes the copies; one sentence and exit code 1 on a user's mistake."""
+    args = parser().parse_args(arguments)
+    with stop.leaving(), told(lambda error: in_words_of(error, WORDS)):
+        attack(args)
+
+
+def attack(args: argparse.Namespace) -> None:
+    """Does what a command line asks for."""
+    from hydra.utils import instantiate  # noqa: PLC0415 -- these take seconds to load
+
+    from tpt.cli.compose import Parts, compose  # noqa: PLC0415
+    from tpt.engine.attack import attack_dataset  # noqa: PLC0415
+
+    cfg = compose([("method", "zero_shot")], overrides=args.settings)
+    datasets = instantiate(cfg.data.module).datasets
+    parts = Parts.of(cfg, device=args.device)
+    root = cfg.data.get("root")
+    for dataset in datasets:
+        say(f"{dataset.name}: attacking {len(dataset):,} images", error=True)
+        place = attack_dataset(
+            dataset,
+            parts.make_method(dataset),
+            args.out,
+            Path(root).expanduser() if isinstance(root, str) else None,
+            eps=args.eps,
+            step=args.step,
+            steps=args.steps,
+            seed=cfg.seed,
+            batch_size=args.batch_size,
+        )
+        print(printable(f"{dataset.name}: {len(dataset):,} attacked images in {place}"))
+
+
+if __name__ == "__main__":
+    main()

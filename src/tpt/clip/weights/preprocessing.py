@@ -1,0 +1,91 @@
+"""How a model's images are prepared: what is written beside its weights, and what a user gives."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from open_clip.model import set_model_preprocess_cfg
+from torch import nn
+
+from tpt.clip.weights.hub import CONFIG_NAME
+from tpt.errors import UserError
+from tpt.files import read_bytes
+
+log = logging.getLogger(__name__)
+
+TRANSFORMERS = "preprocessor_config.json"
+_FILTERS = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers, as transformers writes them
+
+
+def preprocessing_beside(path: Path) -> dict[str, Any]:
+    """What the configuration beside a file of weights says: mean, std, interpolation, resize_mode, size.
+
+    Args:
+        path: of the weights.
+
+    Returns:
+        What is said; empty if there is neither open_clip's nor transformers' file.
+
+    Raises:
+        UserError: such a file is damaged.
+    """
+    for name in (CONFIG_NAME, TRANSFORMERS):
+        file = path.with_name(name)
+        try:
+            content = json.loads(read_bytes(file))
+            said = content.get("preprocess_cfg", {}) if name == CONFIG_NAME else _of_transformers(content)
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise UserError(
+                f"Expected a configuration in {file}, but it cannot be read ({error}); remove it."
+            ) from error
+        if said:
+            log.info("Images are prepared as %s beside the weights says.", name)
+            return _checked(said, str(file))
+    return {}
+
+
+def _of_transformers(content: Mapping[str, Any]) -> dict[str, Any]:
+    found = {
+        "mean": content.get("image_mean"),
+        "std": content.get("image_std"),
+        "interpolation": _FILTERS.get(content.get("resample", 0)),
+        "resize_mode": "shortest" if content.get("do_center_crop", True) else "squash",
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _checked(said: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """As plain values; raises a UserError if a mean or deviation is not three numbers."""
+    found = {key: said[key] for key in ("interpolation", "resize_mode", "size") if key in said}
+    for key in ("mean", "std"):
+        if key in said:
+            try:
+                found[key] = tuple(float(value) for value in said[key])
+                good = len(found[key]) == 3 and (key == "mean" or min(found[key]) > 0)
+            except (TypeError, ValueError):
+                good = False
+            if not good:
+                raise UserError(f"Expected `{key}` of {where} to be three numbers, of each color, got {said[key]!r}.")
+    return found
+
+
+def prepare(model: nn.Module, said: Mapping[str, Any], where: str) -> None:
+    """Makes a model's images be prepared in another way than is known of it.
+
+    Args:
+        model: of open_clip.
+        said: any of mean, std, interpolation and resize_mode.
+        where: it stands, for errors.
+
+    Raises:
+        UserError: a mean or deviation is not three numbers.
+    """
+    visual: Any = model.visual
+    if said:
+        set_model_preprocess_cfg(model, {**getattr(visual, "preprocess_cfg", {}), **_checked(said, where)})

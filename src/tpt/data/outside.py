@@ -1,0 +1,60 @@
+"""Pictures of none of a dataset's classes, which show whether a model is less sure of what it does not know."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tpt.data.catalog import read_entry
+from tpt.data.catalog.entries import CATALOG
+from tpt.data.dataset import OUTSIDE, ImageDataset, Sample
+from tpt.data.emoji_shift import DOMAINS, emoji_shift
+from tpt.data.pictures import find_pictures
+from tpt.errors import DataError, text_key
+
+OTHER = "other"  # the half of the classes that a run leaves out
+
+
+def with_outside(
+    datasets: Sequence[ImageDataset], outside: str | None, root: str | Path | None, limit: int | None, seed: int
+) -> list[ImageDataset]:
+    """The datasets, each followed by `<name>_outside`: pictures without labels that are asked the same classes.
+
+    Args:
+        datasets: to be tested.
+        outside: a folder, archive or pattern of pictures; a dataset's key, of which pictures of the tested classes are
+            left out; "other" for the half that `data.classes` leaves out; None for none.
+        root: the folder of all datasets, for a key of the catalog.
+        limit: number of pictures, drawn with `seed`; None takes all.
+        seed: of that draw.
+
+    Raises:
+        DataError: there are no such pictures.
+    """
+    if outside is None:
+        return list(datasets)
+    return [found for d in datasets for found in (d, _strangers(d, outside, root).subset(limit, seed))]
+
+
+def _strangers(dataset: ImageDataset, outside: str, root: str | Path | None) -> ImageDataset:
+    store, known = dataset.store, {text_key(name) for name in dataset.class_names}
+    if outside == OTHER:
+        samples = list(dataset.others)
+    elif outside in DOMAINS or outside in CATALOG:
+        source = emoji_shift(outside) if outside in DOMAINS else read_entry(outside, root, "test")
+        store, names = source.store, source.class_names
+        labelled = zip(source.samples, source.labels(), strict=True)
+        samples = [Sample(sample.path) for sample, label in labelled if text_key(names[label]) not in known]
+    else:
+        found = find_pictures([outside])
+        store, samples = found.store, [Sample(path) for path in dict.fromkeys(found.paths)]
+    if not samples:
+        way_out = "set data.classes=base or new" if outside == OTHER else "choose pictures of other classes"
+        raise DataError(
+            f"Expected pictures of none of the classes of {dataset.name!r} in data.outside={outside}, found none; "
+            f"{way_out}."
+        )
+    notes = [f"pictures of none of the classes, from data.outside={outside}"]
+    about = {"samples": samples, "store": store, "notes": notes, "size": 0, "others": ()}
+    return replace(dataset, name=f"{dataset.name}{OUTSIDE}", **about)  # type: ignore[arg-type]

@@ -1,0 +1,71 @@
+"""The order in which a run takes the images of a dataset."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Literal, get_args
+
+from tpt.errors import UserError
+
+Order = Literal["listed", "shuffled", "sorted", "dirichlet"]
+
+
+def stream_order(
+    labels: Sequence[int | None], order: Order = "listed", seed: int | str = 0, concentration: float = 0.1
+) -> list[int]:
+    """The images of a dataset in the order of a stream.
+
+    Args:
+        labels: of the N images; None where they are not known.
+        order: "listed", as they are; "shuffled"; "sorted", one class after another, classes and images shuffled; or
+            "dirichlet", where images of a class come close together, as online test-time adaptation is tested since
+            Yuan et al., "Robust Test-Time Adaptation in Dynamic Scenarios" (RoTTA), CVPR 2023: the stream has as many
+            slots as there are classes, each class divides its images among the slots by shares from a symmetric
+            Dirichlet distribution, and a slot holds its classes one after another.
+        seed: of all but "listed".
+        concentration: of the Dirichlet distribution, above 0: 0.1 in the paper; a small one puts a class into one slot.
+
+    Returns:
+        (N,) indices of the images.
+
+    Raises:
+        UserError: there is no such order, or it needs labels.
+    """
+    if order not in get_args(Order):
+        raise UserError(f"Expected an order out of {', '.join(get_args(Order))}, got {order!r}; choose one of them.")
+    found, generator = list(range(len(labels))), random.Random(seed)
+    if order == "listed":
+        return found
+    generator.shuffle(found)
+    if order == "shuffled":
+        return found
+    classes: dict[int, list[int]] = {}
+    for image in found:
+        if (label := labels[image]) is None:
+            raise UserError(
+                f"Expected labels for data.order={order}, which arranges images by class, got images without; use "
+                "data.order=listed or shuffled."
+            )
+        classes.setdefault(label, []).append(image)
+    if order == "sorted":
+        groups = [classes[label] for label in sorted(classes)]
+        generator.shuffle(groups)
+        return [image for group in groups for image in group]
+    slots: list[list[list[int]]] = [[] for _ in classes]
+    for label in sorted(classes):
+        for slot, part in zip(slots, _divided(classes[label], len(slots), concentration, generator), strict=True):
+            slot.append(part)
+    for slot in slots:
+        generator.shuffle(slot)
+    return [image for slot in slots for part in slot for image in part]
+
+
+def _divided(images: Sequence[int], parts: int, concentration: float, generator: random.Random) -> list[list[int]]:
+    """The images in parts of consecutive ones, whose sizes follow a draw from a Dirichlet distribution."""
+    shares = [generator.gammavariate(concentration, 1.0) for _ in range(parts)]
+    if not any(shares):  # all too small for a float: the distribution's limit is a single part
+        shares[generator.randrange(parts)] = 1.0
+    ends = [round(len(images) * up_to / sum(shares)) for up_to in accumulate(shares)]
+    return [list(images[first:last]) for first, last in zip([0, *ends], ends, strict=False)]

@@ -1,0 +1,54 @@
+"""Why a file that Pillow does not open has no answer, in the words of somebody who looks at their pictures."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+from PIL import UnidentifiedImageError
+
+PLUGIN = "pillow_heif"  # a package that lets Pillow read HEIC, the format of iPhones
+# Pictures of formats that Pillow may not read: in a folder of pictures they are counted, not passed over.
+SUFFIXES = (".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2", ".svg", ".eps", ".wmf",
+            ".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2")  # fmt: skip
+_HEIC = "HEIC is not read; convert it, or pip install pillow-heif"
+# What a file holds, by its first bytes, from `place` on.
+_OTHERS = (
+    *((4, b"ftyp" + brand, _HEIC) for brand in (b"hei", b"hev", b"mif1", b"msf1")),
+    (4, b"ftypavi", "AVIF is not read; convert it, or install a newer Pillow"),
+    (4, b"ftypcrx", "camera raw is not read; convert it to JPEG or PNG"),
+    (4, b"ftyp", "a video, no picture"),
+    (0, b"\xff\x0a", "JPEG XL is not read; convert it to JPEG or PNG"),
+    (4, b"JXL ", "JPEG XL is not read; convert it to JPEG or PNG"),
+    (0, b"%PDF", "PDF is not read; convert it to JPEG or PNG"),
+    (0, b"%!PS", "PostScript is not read; convert it to JPEG or PNG"),
+    (0, b"<svg", "SVG is not read; convert it to JPEG or PNG"),
+    (0, b"<!doctype html", "a web page, no picture"),
+    (0, b"<html", "a web page, no picture"),
+    (0, b"version https://git-lfs", "a pointer of Git LFS, no picture; fetch it with git lfs pull"),
+)
+_BEGUN = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")  # of pictures that are usually read
+
+
+def problem_of(content: bytes, name: str, error: Exception) -> str:
+    """What is wrong with a file, in a few words.
+
+    Args:
+        content: of the file.
+        name: whose suffix tells formats that its first bytes do not tell.
+        error: of Pillow.
+    """
+    if not content.strip(b"\0"):
+        return "empty" if not content else "damaged: nothing but zeros"
+    start = content[:512].lstrip().lower()
+    for place, mark, problem in _OTHERS:
+        if content.startswith(mark, place) or start.startswith(mark.lower(), place):
+            return problem
+    said = " ".join(str(error).split())
+    if isinstance(error, UnidentifiedImageError):
+        if b"<svg" in start:
+            return "SVG is not read; convert it to JPEG or PNG"
+        if (suffix := PurePath(name).suffix.lower()) in SUFFIXES:
+            return f"{suffix[1:].upper()} is not read; convert it to JPEG or PNG"
+        return "damaged: its beginning cannot be read" if content.startswith(_BEGUN) else "no picture"
+    cut = any(word in said.lower() for word in ("truncated", "unexpected end", "not enough", "broken data stream"))
+    return "damaged: truncated" if cut or isinstance(error, EOFError) else f"damaged: {said or type(error).__name__}"

@@ -1,0 +1,151 @@
+"""Attacked copies of a dataset's images, in the layout of the dataset."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from annotated_types import Ge, Le
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.functional import pil_to_tensor
+
+from tpt.clip.model import CLIP
+from tpt.data.dataset import ImageDataset
+from tpt.data.store import FileStore
+from tpt.errors import Count, Positive, Seed, UserError, checked
+from tpt.files import read_bytes, write_json, writing
+from tpt.methods.base import Method
+from tpt.methods.functional.attack import pgd
+from tpt.views.maker import whole_picture
+
+LISTS = (".txt", ".csv", ".tsv", ".json", ".mat")  # files of a dataset that list its images
+
+
+@checked
+def attack_dataset(
+    dataset: ImageDataset,
+    method: Method,
+    folder: Path,
+    root: Path | None = None,
+    eps: Annotated[float, Ge(1), Le(255)] = 4.0,
+    step: Positive | None = None,
+    steps: Count = 7,
+    seed: Seed = 0,
+    batch_size: Count = 32,
+) -> Path:
+    """Writes the images of a dataset so that a method's first answer for them becomes wrong.
+
+    An image is cut to the square that the backbone sees, attacked there by projected gradient descent from a random
+    start, and written as PNG under its own name, whose suffix may say otherwise, since the dataset's lists name it.
+    Images that are already there stay; the same settings on the same device write the same bytes.
+
+    Args:
+        dataset: with labels, in a folder or a zip archive.
+        method: whose prompt is attacked, `ZeroShot` for instance.
+        folder: of the copies.
+        root: folder of all datasets, whose layout is kept; None, and any archive, gets a folder of its name.
+        eps: largest change of a pixel, of 255.
+        step: length of a step, of 255; None takes a quarter of `eps`, as R-TPT's code.
+        steps: of gradient ascent.
+        seed: of the random starts, with each image's name.
+        batch_size: images attacked side by side; moves last digits alone.
+
+    Returns:
+        Where the copies of the dataset are.
+
+    Raises:
+        UserError: the folder holds copies made with other settings.
+        DataError: the images have no labels, or one cannot be read.
+    """
+    store, labels, clip = dataset.store, dataset.labels(), method.clip
+    if not isinstance(store, FileStore):
+        raise UserError(f"Expected {dataset.name!r} in a folder or a zip archive, got another source; save it as one.")
+    inside = Path(dataset.name)
+    if root is not None and not store.is_archive and store.root.absolute().is_relative_to(root.absolute()):
+        inside = store.root.absolute().relative_to(root.absolute())
+        _copy_lists(root, inside.parts[0] if inside.parts else "", folder)
+    step = eps / 4 if step is None else step
+    settings = {"eps": eps, "step": step, "steps": steps, "seed": seed, "batch_size": batch_size}
+    about = {**settings, "dataset": dataset.fingerprint(), "backbone": clip.fingerprint(), "device": clip.device.type}
+    _begin(folder / f"attack_{dataset.name}.json", about)
+    for first in range(0, len(dataset), batch_size):  # always the same images side by side
+        indices = range(first, min(first + batch_size, len(dataset)))
+        paths = [folder / inside / dataset.samples[index].path for index in indices]
+        if all(path.is_file() for path in paths):
+            continue
+        attacked = _attacked(dataset, indices, [labels[index] for index in indices], method, eps, step, steps, seed)
+        for path, pixels in zip(paths, attacked, strict=True):
+            if not path.is_file():
+                _write_png(pixels, path)
+    return folder / inside
+
+
+def _attacked(
+    dataset: ImageDataset,
+    indices: range,
+    labels: list[int],
+    method: Method,
+    eps: float,
+    step: float,
+    steps: int,
+    seed: int,
+) -> Tensor:
+    """(B, 3, H, W) uint8, on the CPU."""
+    clip: CLIP = method.clip
+    square = whole_picture(clip.image_size, clip.resize, clip.interpolation)
+    images = [dataset.image(index) for index in indices]
+    shape = (3, clip.image_size, clip.image_size)
+    names = [dataset.view_identity(index, image) for index, image in zip(indices, images, strict=True)]
+    start = eps * torch.stack([_noise(f"attack/{seed}/{name}", shape) for name in names]).to(clip.device)
+    pixels = torch.stack([pil_to_tensor(square(image)) for image in images]).float().to(clip.device)
+    with torch.no_grad():
+        text = method.bank(clip.encode_pixels(pixels))
+
+    def logits_of(changed: Tensor) -> Tensor:
+        logits: Tensor = clip.logit_scale * (clip.encode_pixels(changed)[:, None] @ text.mT).squeeze(1)
+        return logits
+
+    return pgd(pixels, torch.tensor(labels, device=clip.device), logits_of, start, eps, step, steps).byte().cpu()
+
+
+def _noise(name: str, shape: tuple[int, ...]) -> Tensor:
+    """Uniform in [-1, 1), drawn with a name, whatever the device."""
+    digits = hashlib.sha256(name.encode("utf-8", "backslashreplace")).digest()[:8]
+    drawn = torch.Generator().manual_seed(int.from_bytes(digits) >> 1)
+    return 2 * torch.rand(shape, generator=drawn) - 1
+
+
+def _begin(path: Path, about: dict[str, Any]) -> None:
+    """Notes the settings beside the copies, or compares them with those of the copies that are there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.is_file():
+        write_json(about, path)
+        return
+    found = json.loads(read_bytes(path))
+    differing = [key for key, value in about.items() if found.get(key) != value]
+    if differing:
+        key = differing[0]
+        raise UserError(
+            f"Expected the settings of the copies that are in {path.parent}, where {key} is {found.get(key)}, got "
+            f"{about[key]}; choose another folder."
+        )
+
+
+def _write_png(pixels: Tensor, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path) as partial:
+        Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(partial, format="PNG")
+
+
+def _copy_lists(root: Path, inside: str, folder: Path) -> None:
+    """Copies the files by which a dataset says which image is which, in their layout; CoOp's may lie beside it."""
+    for source in [*root.glob("*"), *root.glob("*splits/*"), *(root / inside).rglob("*")]:
+        target = folder / source.relative_to(root)
+        if source.suffix.lower() in LISTS and source.is_file() and not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)

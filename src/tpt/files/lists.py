@@ -1,0 +1,263 @@
+"""Lists in files: class names and templates, in whatever form other programs write them."""
+
+from __future__ import annotations
+
+import ast
+import bz2
+import csv
+import gzip
+import io
+import json
+import lzma
+import re
+import zlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tpt.errors import DataError, text_key
+
+MOST_BYTES = 512 * 2**20  # of a text, unpacked
+MOST_LINE = 10_000  # characters
+_PACKED = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open))
+_MARKS = ((b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+# What a column of names, or the entry of a file that holds them, may be called; the surest first.
+_HEADS = (
+    "class_name", "classname", "class_names", "classnames", "name", "names", "label_name", "category_name",
+    "display_name", "id2label", "label2id", "template", "templates", "label", "labels", "class", "classes", "category",
+    "categories",
+)  # fmt: skip
+_COMMENT = re.compile(r"(?:^|\s)#(?:\s.*)?$")
+_ASSIGNED = re.compile(r"^\w+\s*=\s*(?=[\[({])")
+_LAMBDA = re.compile(r"\blambda \w+: f?(?=['\"])")  # as in open_clip's lists of templates
+_NUMBER_FIRST = re.compile(
+    r"\[?(?P<key>\d{1,9}|n\d{8})\]?(?:\s*(?:\.(?!\d)|[):=|])\s*|\s+-\s+|\s+)(?P<name>.*[^\W\d].*)"
+)
+_NUMBER_LAST = re.compile(r"(?P<name>.*[^\W\d].*?)[\s:=]+(?P<key>\d{1,9})")
+_PAIR = re.compile(r"(?P<key>[^\s:,][^:,]*?)\s*:\s+(?P<name>\S.*)")
+_NO_NAME = re.compile(r"[\[\]{}<>%;:=,\\*#].*|//.*|.*\|.*|.*[\[{,:=]|.*[\t\0].*")
+_WHOLE = re.compile(r"[0-9]{1,18}")
+_SYNSET = re.compile(r"n[0-9]{8}")
+
+
+class Names(list[str]):
+    """The texts of a list, in the order of their numbers where it numbers them.
+
+    Args:
+        texts: as they are typed.
+        keys: what stands beside each text: a number, a folder, a WordNet id, or several of these; nothing for a plain
+            list.
+    """
+
+    def __init__(self, texts: Iterable[str], keys: Sequence[Sequence[str]] = ()) -> None:
+        super().__init__(texts)
+        self.keys = keys
+
+    def places(self) -> dict[str, int]:
+        """Where each key stands, numbers also without zeros before them; a key of several texts is left out."""
+        found: dict[str, int | None] = {}
+        for place, row in enumerate(self.keys):
+            for key in {form for cell in row for form in (cell, str(int(cell)) if _WHOLE.fullmatch(cell) else cell)}:
+                found[key] = None if key in found else place
+        return {key: place for key, place in found.items() if place is not None}
+
+
+def decode_text(content: bytes) -> str:
+    """Text of a file in UTF-8, or in UTF-16 or UTF-32 with their mark at the start; gzip, bzip2 and xz are unpacked.
+
+    Raises:
+        UnicodeDecodeError: it is neither.
+        ValueError: it cannot be unpacked, or is too large.
+    """
+    unpack = next((unpack for mark, unpack in _PACKED if content.startswith(mark)), None)
+    if unpack is not None:
+        try:
+            with unpack(io.BytesIO(content)) as file:
+                content = file.read(MOST_BYTES + 1)
+        except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+            raise ValueError(f"it cannot be unpacked: {error}") from error
+        if len(content) > MOST_BYTES:
+            raise ValueError(f"it unpacks to more than {MOST_BYTES:,} bytes")
+    return content.decode(next((encoding for mark, encoding in _MARKS if content.startswith(mark)), "utf-8-sig"))
+
+
+def parse_list(text: str, path: str | Path, prose: bool = False) -> Names:
+    """The texts that a file lists.
+
+    It may be a list in JSON, YAML or Python; a map of numbers to names, or of names to numbers; a table with a header;
+    lines with a number before or behind the name, or with a key and a tab before it; or a plain line each.  Lines that
+    begin with `# ` are comments.
+
+    Args:
+        text: of the file.
+        path: of it, named in errors.
+        prose: whether the texts are sentences, of which commas, colons and numbers are a part.
+
+    Raises:
+        DataError: it is in none of these forms; the message shows the line.
+    """
+    found = _structure(text, path, prose)
+    if found is None:
+        lines = [line for raw in text.splitlines() if (line := _COMMENT.sub("", raw).strip())]
+        found = _of_lines(lines, path, prose) if lines else Names([])
+    first = [row[0] for row in found.keys]
+    twice = next((key for place, key in enumerate(sorted(first)[1:]) if key == sorted(first)[place]), None)
+    if twice is not None or not all(found):
+        which = "an empty one" if twice is None else f"two for {twice!r}"
+        raise DataError(f"Expected one name for each class in {path}, got {which}; correct it.")
+    for column in zip(*found.keys, strict=True):
+        if all(_WHOLE.fullmatch(cell) for cell in column):
+            order = sorted(range(len(column)), key=lambda place: int(column[place]))
+            return Names([found[place] for place in order], [found.keys[place] for place in order])
+    return found
+
+
+def _refused(line: str, path: str | Path, way_out: str = "write a name a line, or `number<TAB>name`") -> DataError:
+    return DataError(
+        f"Expected a list in {path}, a line each, in JSON or YAML, or a table with a column `name`, got the line "
+        f"{line.strip()[:100]!r}; {way_out}."
+    )
+
+
+def _structure(text: str, path: str | Path, prose: bool) -> Names | None:
+    """What a text in JSON or YAML holds, or one in Python's way to write a list; None if it is in neither."""
+    lines = [line for line in text.splitlines() if line.strip() not in ("", "---") and line.lstrip()[0] != "#"]
+    bare = _LAMBDA.sub("", _ASSIGNED.sub("", "\n".join(lines).strip()))
+    in_quotes = bare[:1] in ("'", '"') and bare.rstrip(",")[-1:] in ("'", '"')
+    if in_quotes or (bare[:1], bare[-1:]) == ("(", ")"):
+        bare = f"[{bare if in_quotes else bare[1:-1]}]"
+    if in_quotes and not all(line.rstrip().endswith(",") for line in lines[:-1]):
+        return None  # Python would read them as one text
+    closed = (bare[:1], bare[-1:]) in [("[", "]"), *([] if prose else [("{", "}")])]
+    entry = any(re.fullmatch(rf"({'|'.join(_HEADS)})\s*:(\s*\[.*)?", line) for line in lines)
+    bullets = bool(lines) and all(line.lstrip().startswith("- ") for line in lines)
+    if not (closed or entry or bullets or Path(path).suffix.lower() in (".json", ".yaml", ".yml")):
+        return None
+    try:
+        found = _of_node(_parsed(bare))
+    except (yaml.YAMLError, ValueError) as error:
+        raise _refused(lines[0], path, f"correct it ({' '.join(str(error).split())[:120]})") from error
+    except (RecursionError, MemoryError) as error:
+        raise _refused(lines[0], path, "it is nested too deeply") from error
+    if found is None:
+        raise _refused(lines[0] if lines else "", path)
+    return found
+
+
+def _parsed(text: str) -> Any:
+    """Lists, maps as tuples of pairs, and texts as they are typed: `007` and `null` are texts."""
+    try:
+        return json.loads(text, parse_int=str, parse_float=str, parse_constant=str, object_pairs_hook=tuple)
+    except ValueError:
+        pass
+    try:
+        value = ast.literal_eval(text)
+        if isinstance(value, list) and all(isinstance(one, str) for one in value):
+            return value
+    except (ValueError, SyntaxError):
+        pass
+    return _of_yaml(yaml.compose(text, Loader=yaml.BaseLoader))
+
+
+def _of_yaml(node: Any) -> Any:
+    match node:
+        case yaml.SequenceNode():
+            return [_of_yaml(one) for one in node.value]
+        case yaml.MappingNode():
+            return tuple((_of_yaml(key), _of_yaml(value)) for key, value in node.value)
+        case _:
+            return None if node is None else node.value
+
+
+def _of_node(node: Any) -> Names | None:
+    """The names in a list, in a list of objects, or in a map; None if there are none."""
+    if isinstance(node, list) and all(isinstance(one, str) for one in node):
+        return Names(one.strip() for one in node)
+    if isinstance(node, list) and all(isinstance(one, tuple) for one in node):  # objects of the same keys
+        heads = [key for key, _ in node[0]]
+        alike = all([key for key, _ in one] == heads for one in node)
+        return _of_table([heads, *([str(value) for _, value in one] for one in node)], "") if alike else None
+    if not isinstance(node, tuple) or not node:
+        return None
+    inner = {key: value for key, value in node if isinstance(value, list | tuple)}
+    if (head := next((head for head in _HEADS if head in inner), None)) is not None:
+        return _of_node(inner[head])
+    rows = [(key, *(value if isinstance(value, list) else [value])) for key, value in node]
+    if not all(isinstance(cell, str) for row in rows for cell in row) or len({len(row) for row in rows}) > 1:
+        return None
+    numbered = [all(_WHOLE.fullmatch(row[column]) for row in rows) for column in (0, -1)]
+    return _columns(rows, 0 if numbered == [False, True] else len(rows[0]) - 1)
+
+
+def _columns(rows: Sequence[Sequence[str]], names: int) -> Names:
+    """One column as names, the others as keys."""
+    return Names([row[names].strip() for row in rows], [(*row[:names], *row[names + 1 :]) for row in rows])
+
+
+def _of_table(rows: Sequence[Sequence[str]], separator: str) -> Names | None:
+    """The names in a table, with or without a header; None if it may be any of its columns."""
+    width, heads = range(len(rows[0])), [re.sub(r"[\s-]+", "_", cell.strip().lower()) for cell in rows[0]]
+    headed = [head for head in _HEADS if head in heads]
+    for body in (rows, rows[1:]):
+        counts = [column for column in width if _counts([row[column] for row in body])]
+        others = [column for column in width if column not in counts]
+        beside = body is rows or not any(_WHOLE.fullmatch(rows[0][column]) for column in counts)
+        if counts and len(others) == 1 and beside:  # the header, if there is one, may say anything
+            return _columns(body, others[0])
+    if headed and len(rows) > 1:
+        return _columns(rows[1:], heads.index(headed[0]))
+    return _columns(rows, 1) if separator == "\t" and len(width) == 2 else None
+
+
+def _counts(cells: Sequence[str]) -> bool:
+    """Whether cells are WordNet ids, or count all rows from 0 or from 1, in any order."""
+    if not cells or all(_SYNSET.fullmatch(cell) for cell in cells):
+        return bool(cells)
+    numbers = sorted(int(cell) for cell in cells if _WHOLE.fullmatch(cell))
+    return len(numbers) == len(cells) and numbers in (list(range(len(cells))), list(range(1, len(cells) + 1)))
+
+
+def _of_lines(lines: list[str], path: str | Path, prose: bool) -> Names:
+    """The texts of lines that are no JSON and no YAML."""
+    if long := next((line for line in lines if len(line) > MOST_LINE), None):
+        raise _refused(long, path)
+    if len(lines) > 1 and all(line.endswith(",") for line in lines[:-1]):
+        lines = [line.rstrip(",").strip() for line in lines]
+    if not prose:
+        for separator in "\t,;":
+            rows = [[*map(str.strip, row)] for row in csv.reader(lines, delimiter=separator, skipinitialspace=True)]
+            if len(rows) == 1 and len(rows[0]) > 1 and separator != "\t":
+                return Names(cell for cell in rows[0] if cell)
+            if len({len(row) for row in rows}) == 1 and len(rows[0]) > 1:
+                if (found := _of_table(rows, separator)) is None:
+                    raise _refused(lines[0], path, "write `name` above the column of names, or put names in quotes")
+                return found
+        if (numbered := _numbered(lines, path)) is not None:
+            return numbered
+        if all(line.startswith(("* ", "• ")) for line in lines):
+            lines = [line[2:].strip() for line in lines]
+        if odd := next((line for line in lines if _NO_NAME.fullmatch(line)), None):
+            raise _refused(odd, path)
+    texts = [row[0] if len(row) == 1 else line for line in lines for row in csv.reader([line])]
+    return Names(texts[1:] if len(texts) > 1 and texts[0].lower() in _HEADS else texts)
+
+
+def _numbered(lines: list[str], path: str | Path) -> Names | None:
+    """The names of lines that all have a number or a WordNet id before or behind the name; None if they have not."""
+    unsure = False
+    for pattern in (_NUMBER_FIRST, _NUMBER_LAST, _PAIR):
+        found = [match for line in lines if (match := pattern.fullmatch(line))]
+        texts, keys = [match["name"].strip() for match in found], [(match["key"],) for match in found]
+        if len(found) < len(lines):
+            continue
+        if pattern is _PAIR and not all(_WHOLE.fullmatch(key) for (key,) in keys) and len(lines) > 1:
+            raise _refused(lines[0], path, "write `key<TAB>name`, or put names in quotes")
+        names_differ = len({text_key(text) for text in texts}) == len(texts)  # `1 euro` and `2 euro` are names
+        if pattern is _PAIR or (names_differ and _counts([key for (key,) in keys])):
+            return Names(texts, keys)
+        unsure = unsure or (pattern is _NUMBER_FIRST and names_differ and len(lines) > 1)
+    if unsure:
+        raise _refused(lines[0], path, "write `number<TAB>name`, or put names in quotes")
+    return None

@@ -1,0 +1,106 @@
+"""Accuracy along a stream: how right a method's answers are early and late, and what it gains over zero-shot there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow.compute as pc
+from matplotlib.figure import Figure
+
+from tpt.errors import UserError
+from tpt.results.figures.style import COLUMN, GREY, legend_above, line_style, short, styled
+from tpt.results.tables.rows import Row
+from tpt.results.tables.statistics import PERCENT
+
+PARTS = 10  # of a stream, that have a gain each
+FIRST = 0.02  # share of a stream after which accuracy so far is drawn: before, one image moves it by much
+
+
+@dataclass(frozen=True)
+class Along:
+    """One row on one dataset, in the order of its stream.
+
+    Args:
+        label: of the row.
+        position: (N,) places in the stream, from 1.
+        before, after: (N,) share of the row's runs whose image in that place was right before and after adaptation.
+    """
+
+    label: str
+    position: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+
+    @property
+    def accuracy(self) -> np.ndarray:
+        """(N,) in %, of all images up to each."""
+        found: np.ndarray = PERCENT * self.after.cumsum() / np.arange(1, len(self.after) + 1)
+        return found
+
+    @property
+    def gains(self) -> tuple[np.ndarray, np.ndarray]:
+        """Middles of equal parts of the stream, and the gain over zero-shot in each, in percentage points."""
+        parts = np.array_split(np.arange(len(self.position)), min(PARTS, len(self.position)))
+        middle = np.array([self.position[part].mean() for part in parts])
+        return middle, np.array([PERCENT * (self.after - self.before)[part].mean() for part in parts])
+
+
+def along(rows: Sequence[Row], dataset: str) -> list[Along]:
+    """The rows that have a labelled stream of a dataset; none if no method among them learns along it.
+
+    Args:
+        rows: of any methods; an episodic one is drawn in the order in which it took the images.
+        dataset: whose images are meant.
+    """
+    found = [each for row in rows if (each := _along(row, dataset)) is not None]
+    return found if any(row.first.stream for row in rows if row.having(dataset)) else []
+
+
+def _along(row: Row, dataset: str) -> Along | None:
+    places, before, after = [], [], []
+    for run in row.having(dataset):
+        table = run.of(dataset)
+        table = table.filter(pc.and_(pc.is_valid(table["position"]), pc.is_valid(table["label"])))
+        label = table["label"].to_numpy()
+        places.append(table["position"].to_numpy())
+        before.append(table["pred_zero_shot"].to_numpy() == label)
+        after.append(table["pred"].to_numpy() == label)
+    place = np.concatenate([*places, np.zeros(0, dtype=np.int64)])
+    if not len(place):
+        return None
+    position, where, runs = np.unique(place, return_inverse=True, return_counts=True)
+    means = [np.bincount(where, np.concatenate(side)) / runs for side in (before, after)]
+    return Along(row.label, position + 1, *means)
+
+
+@styled
+def along_figure(lines: Sequence[Along], dataset: str) -> Figure:
+    """Accuracy of all images so far above, gain over zero-shot in each tenth of the stream below; a line for each row.
+
+    Args:
+        lines: as `along` gives them.
+        dataset: its name.
+
+    Raises:
+        UserError: there are no lines.
+    """
+    if not lines:
+        raise UserError(f"Expected a method that learns along the stream of {dataset}, got none.")
+    figure = Figure(figsize=(COLUMN, 4.4), layout="constrained")
+    accuracy, gain = figure.subplots(2, 1, sharex=True)
+    handles = []
+    for number, line in enumerate(lines):
+        look = line_style(number)
+        shown = line.position > FIRST * line.position[-1]
+        (handle,) = accuracy.plot(line.position[shown], line.accuracy[shown], **(look | {"marker": ""}))
+        gain.plot(*line.gains, **look)
+        handles.append(handle)
+    gain.axhline(0, color=GREY, linewidth=0.8, zorder=0)
+    accuracy.set_ylabel(f"accuracy so far (%) on {short(dataset)}")
+    gain.set_ylabel("gain over zero-shot (points)")
+    gain.set_xlabel("images of the stream")
+    legend_above(figure, handles, [short(line.label, 48) for line in lines])
+    figure.align_ylabels()
+    return figure

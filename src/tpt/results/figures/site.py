@@ -1,0 +1,105 @@
+"""A static page of results: tables, figures, settings, and a page for each dataset; no server and no script."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from tpt.files import file_name, write_text
+from tpt.results.figures import draw_all
+from tpt.results.tables.citations import to_bibtex
+from tpt.results.tables.classes import MOST, class_grids
+from tpt.results.tables.grid import Grid, Legend, Line, Text, grids, plain
+from tpt.results.tables.markup import html_page, html_tables
+from tpt.results.tables.report import Report
+from tpt.results.tables.rows import rows_of
+from tpt.results.tables.runs import Run
+
+FIGURES = "figures"
+
+
+def write_site(
+    report: Report, runs: Sequence[Run], folder: Path, learned_on: Mapping[str, str] | None = None
+) -> Iterator[Path]:
+    """Writes the pages, which any web server can hand out as files, and gives their paths.
+
+    Args:
+        report: of the runs.
+        runs: finished or not.
+        folder: is made; files of the same names are replaced.
+        learned_on: as for `transfer_matrices`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = [path for path in draw_all(runs, folder / FIGURES, learned_on) if path.suffix == ".png"]
+    names = list(dict.fromkeys(name for run in runs for name in run.results["datasets"]))
+    pages = {f"{number}_{file_name(name)}.html": name for number, name in enumerate(names, 1)}
+    links = [f"<li>{_link(page, name)}</li>" for page, name in pages.items()]
+    body = ["<h1>Results</h1>", *html_tables(*grids(report)), "<h2>Datasets</h2><ul>", *links, "</ul>"]
+    body += ["<h2>Figures</h2>", *map(_figure, pictures)]
+    body += ["<h2>More</h2>", f"<p>{_link('settings.html', 'All settings')}</p>", "<h2>Papers</h2>"]
+    body += [f"<pre>{html.escape(plain_lines(to_bibtex(runs)))}</pre>"]
+    written = {"index.html": html_page("Results", body), "settings.html": _settings_page(runs)}
+    written |= {page: _dataset_page(name, runs) for page, name in pages.items()}
+    for page, text in written.items():
+        write_text(text, folder / page)
+        yield folder / page
+
+
+def plain_lines(text: str) -> str:
+    """Lines without control characters."""
+    return "\n".join(map(plain, text.splitlines()))
+
+
+def _link(page: str, text: str) -> str:
+    return f'<a href="{html.escape(quote(page))}">{html.escape(plain(text))}</a>'
+
+
+def _figure(path: Path) -> str:
+    source, name = html.escape(quote(f"{FIGURES}/{path.name}")), html.escape(plain(path.stem))
+    return f'<figure><img src="{source}" alt="{name}"><figcaption>{name}</figcaption></figure>'
+
+
+def _settings_page(runs: Sequence[Run]) -> str:
+    """Every setting in a line, with a column for each run."""
+    labels = [f"{row.label}, {run.path.name}" for row in rows_of(runs) for run in row.runs]
+    ordered = [run for row in rows_of(runs) for run in row.runs]
+    keys = sorted({key for run in ordered for key in run.settings})
+
+    def text(run: Run, key: str) -> str:
+        return _value(run.settings[key]) if key in run.settings else ""
+
+    lines = tuple(
+        Line(key, text(ordered[0], key), tuple(Text(text(run, key)) for run in ordered[1:]), False) for key in keys
+    )
+    grid = Grid("Settings", ("setting", *labels), lines, dense=True)
+    return html_page("Settings", [f"<p>{_link('index.html', 'Results')}</p>", *html_tables([grid], Legend((), ()))])
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _dataset_page(name: str, runs: Sequence[Run]) -> str:
+    """What each run says of one dataset, and its classes."""
+    tested = [(row.label, run) for row in rows_of(runs) for run in row.runs if name in run.results["datasets"]]
+    numbers = [(label, run, _numbers(run.results["datasets"][name])) for label, run in tested]
+    keys = list(dict.fromkeys(key for _, _, found in numbers for key in found))
+    lines = tuple(
+        Line(label, run.backbone, tuple(Text(found.get(key, "")) for key in keys), False)
+        for label, run, found in numbers
+    )
+    grid = Grid(name, ("method", "backbone", *keys), lines, dense=True)
+    labelled = [run for _, run in tested if "acc" in run.results["datasets"][name]]
+    body = [f"<p>{_link('index.html', 'Results')}</p>", *html_tables([grid], Legend((), ()))]
+    if labelled:
+        body += html_tables(*class_grids(labelled, MOST, [name]))
+    return html_page(name, body)
+
+
+def _numbers(about: Mapping[str, Any]) -> dict[str, str]:
+    """The measures of a dataset, as text."""
+    return {key: f"{value:.6g}" for key, value in about.items() if type(value) in (int, float)}

@@ -1,0 +1,89 @@
+"""What stream methods have learned so far, on disk, so that a run which was stopped continues with the same bits.
+
+`streams/<dataset number>-<dataset>-<images>-<digest>.safetensors` is the state after so many images of the stream.  It
+is written before the records of the last of these images, and counts only if all their records are there; records that
+no such state covers are computed again, and come out the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+from tpt.errors import UserError
+from tpt.files import content_digest, file_name, open_plain, write_bytes
+
+log = logging.getLogger(__name__)
+
+STATES = "streams"
+MOST_STATE_BYTES = 2**36
+_NAME = re.compile(r"(\d+)-.*-(\d+)-([0-9a-f]{16})\.safetensors")
+
+
+def write_state(content: bytes, run_dir: Path, number: int, dataset: str, images: int) -> Path:
+    """Writes a state, whole or not at all.
+
+    Args:
+        content: of the file.
+        run_dir: of the run.
+        number: of the dataset in the run.
+        dataset: its name.
+        images: that the method has seen, or that had no answer.
+    """
+    folder = run_dir / STATES
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{number:02d}-{file_name(dataset)}-{images:07d}-{content_digest(content)}.safetensors"
+    write_bytes(content, path)
+    return path
+
+
+def read_state(path: Path) -> bytes:
+    """The content of a state.
+
+    Raises:
+        UserError: it is not what was written.
+        OSError: it cannot be read.
+    """
+    with open_plain(path, MOST_STATE_BYTES) as file:
+        content = file.read()
+    if content_digest(content) != path.stem.rsplit("-", 1)[-1]:
+        raise UserError(f"Expected the state that was written to {path}, but its checksum differs.")
+    return content
+
+
+def drop_states(run_dir: Path, number: int, but: Path | None = None) -> None:
+    """Removes the states of a dataset; one of DOTA's may have a gigabyte."""
+    for _, path in _states(run_dir, number):
+        if path != but:
+            path.unlink(missing_ok=True)
+
+
+def latest_state(run_dir: Path, number: int, images: int, recorded: Collection[int]) -> tuple[int, Path | None]:
+    """How many images of a stream are done, and the state after them; None if no state is needed to continue.
+
+    Args:
+        run_dir: of the run.
+        number: of the dataset in the run.
+        images: of the dataset.
+        recorded: positions in the stream that have a record.
+    """
+    first_missing = next((position for position in range(images) if position not in recorded), images)
+    if first_missing == images:
+        return images, None
+    for seen, path in _states(run_dir, number):
+        if seen <= first_missing:
+            try:
+                read_state(path)
+            except (UserError, OSError) as error:
+                log.warning("A state is passed over: %s", error)
+                continue
+            return seen, path
+    return 0, None
+
+
+def _states(run_dir: Path, number: int) -> list[tuple[int, Path]]:
+    """Images and file of a dataset's states, the latest first."""
+    found = [(_NAME.fullmatch(path.name), path) for path in (run_dir / STATES).glob("*.safetensors")]
+    return sorted(((int(m[2]), path) for m, path in found if m and int(m[1]) == number), reverse=True)

@@ -1,0 +1,97 @@
+"""Trust of runs: what their records allow, before and after, and what is missing is said."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.results.tables.made_runs import make_run, rows_of, share
+from tpt.cli.programs.report import main
+from tpt.results.figures import figures_of
+from tpt.results.runs.records import write_shard
+from tpt.results.tables.results import averages
+from tpt.results.tables.runs import load_run, load_runs
+from tpt.results.tables.trust import COLUMNS, logits_of, mean_trust, trust_grids, trust_of
+
+N, K = 60, 3
+
+
+def rows_with_logits(seed: int = 0) -> list[dict[str, Any]]:
+    """Records that hold what their logits say."""
+    rng, rows = np.random.default_rng(seed), []
+    for row in rows_of("a", share(50, N), share(50, N)):
+        label = int(rng.integers(K))
+        for end, scale in (("", 4.0), ("_zero_shot", 1.0)):
+            logits = (rng.normal(size=K) * scale).astype(np.float16).astype(np.float32)
+            probs = np.exp(logits) / np.exp(logits).sum()
+            row |= {f"logits{end}": logits, f"pred{end}": int(probs.argmax()), f"confidence{end}": float(probs.max())}
+            row |= {f"rank{end}": int((probs > probs[label]).sum()), "label": label}
+        rows.append(row)
+    return rows
+
+
+def with_everything(folder: Path) -> Path:
+    rows = rows_with_logits()
+    outside = [
+        {**row, "dataset": "a_outside", "label": None, "rank": None, "rank_zero_shot": None} for row in rows[:20]
+    ]
+    make_run(folder, {"a": [], "a_outside": []}, about={"a": {"to_test": N, "size": N, "classes": K}})
+    write_shard(rows, folder / "records", "00-a-0000000", logits=True)
+    write_shard(outside, folder / "records", "01-a_outside-0000000", logits=True)
+    return folder
+
+
+def test_scores_before_and_after(tmp_path: Path) -> None:
+    """By plain loops over the records."""
+    run, rows = load_run(with_everything(tmp_path)), rows_with_logits()
+    found = trust_of(run, "a", logits_of(run), 50)
+    assert set(found.before) == set(found.after) == set(found.change) == set(COLUMNS)
+    for side, end in ((found.before, "_zero_shot"), (found.after, "")):
+        probs = [np.exp(row[f"logits{end}"].astype(float)) for row in rows]
+        probs = [each / each.sum() for each in probs]
+        assert side["NLL"] == pytest.approx(np.mean([-np.log(p[r["label"]]) for p, r in zip(probs, rows, strict=True)]))
+        own, others = ([r[f"confidence{end}"] for r in some] for some in (rows, rows[:20]))
+        above = np.mean([(a > b) + (a == b) / 2 for a in own for b in others])
+        assert side["AUROC"] == pytest.approx(100 * above)
+    for name, change in found.change.items():
+        assert change.mean == pytest.approx(found.after[name] - found.before[name])
+        assert change.low < change.mean < change.high
+    mean = mean_trust([found, found])
+    assert mean.after == pytest.approx(found.after)
+    assert mean.change["NLL"].high - mean.change["NLL"].low < found.change["NLL"].high - found.change["NLL"].low
+
+
+def test_old_runs_say_what_they_lack(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with_everything(tmp_path / "new")
+    make_run(tmp_path / "old", {"a": rows_of("a", share(50, N), share(60, N))}, settings={"method.steps": 2})
+    main([str(tmp_path), "--trust", "--format", "markdown"])
+    said = capsys.readouterr().out
+    assert "need callbacks.records.logits=true" in said and "need data.outside" in said
+    assert said.count("tpt (steps=2)") == 3 and "tpt (steps=1) lacked" not in said
+    main([str(tmp_path / "old"), "--trust", "--format", "csv"])
+    assert capsys.readouterr().out.startswith("method,backbone,ECE,adaptive ECE,AURC\n")
+    make_run(tmp_path / "none", {"a": []})
+    with pytest.raises(ValueError, match="Expected answered images with labels"):
+        trust_grids(load_runs([tmp_path / "none"]))
+
+
+def test_pictures_outside_are_in_no_average_and_no_other_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = load_run(with_everything(tmp_path))
+    datasets = run.results["datasets"]
+    assert set(datasets) == {"a", "a_outside"} and averages(datasets)["acc"] == datasets["a"]["acc"]
+    main([str(tmp_path), "--format", "csv"])
+    assert "outside" not in capsys.readouterr().out
+
+
+def test_risk_coverage_figure(tmp_path: Path) -> None:
+    run = load_run(with_everything(tmp_path))
+    (axes,) = dict(figures_of([run], kinds=["risk"]))["risk_tpt"].axes
+    before, after = axes.lines
+    for line, end in ((before, "_zero_shot"), (after, "")):
+        rows = sorted(rows_with_logits(), key=lambda row: -row[f"confidence{end}"])
+        wrong = np.array([row[f"rank{end}"] > 0 for row in rows])
+        np.testing.assert_allclose(line.get_ydata(), 100 * np.cumsum(wrong) / np.arange(1, N + 1), rtol=1e-6)
+        assert line.get_xdata()[-1] == pytest.approx(100)  # type: ignore[index]

@@ -1,0 +1,172 @@
+"""Runs of methods that learn along the stream: orders, what is kept on the way, several processes."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tpt
+from tests.conftest import Done
+from tests.processes import QUICK, start, told, wait_until
+from tpt.cli.programs import predict
+from tpt.data import EpisodeDataModule, emoji_shift_domains
+from tpt.errors import UserError
+from tpt.results.runs import read_records
+from tpt.results.runs.records import shard_files
+from tpt.results.runs.states import STATES, latest_state, write_state
+
+Run = Callable[..., Done]
+DDP = ("trainer.accelerator=cpu", "trainer.strategy=ddp", "trainer.devices=2")
+STREAM = ("method=tda", "data.order=shuffled", "data.order_seed=3")
+
+
+def rows_of(run: Path, *without: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = read_records(run).drop_columns(["seconds", *without]).to_pylist()
+    return rows
+
+
+def states(run: Path) -> list[Path]:
+    return sorted((run / STATES).glob("*.safetensors"))
+
+
+def test_episodic_answers_do_not_depend_on_the_order(run_script: Run, small: list[str], tmp_path: Path) -> None:
+    """One image a batch: all bits are equal, and only the places in the stream differ."""
+    places = set()
+    orders = ("listed", "shuffled", "sorted", "dirichlet")
+    for order in orders:
+        run_script("test_time.py", *small, "data.batch_size=1", f"data.order={order}", f"hydra.run.dir={order}")
+        assert rows_of(tmp_path / order, "position") == rows_of(tmp_path / "listed", "position")
+        position = read_records(tmp_path / order)["position"].to_pylist()
+        assert sorted(position) == list(range(12))
+        places.add(tuple(position))
+    assert len(places) == len(orders)
+
+
+@pytest.fixture
+def whole(run_script: Run, small: list[str], tmp_path: Path) -> list[dict[str, Any]]:
+    """The records of a stream that was never stopped."""
+    run_script("test_time.py", *small, *STREAM, "hydra.run.dir=whole")
+    assert states(tmp_path / "whole") == []  # nothing to continue
+    return rows_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("method", ["tda", "ecalp"])
+def test_a_stream_is_stopped_and_continued(
+    run_script: Run, small: list[str], tmp_path: Path, stop_after: Any, method: str
+) -> None:
+    """Three times, each in another batch; ECALP's state grows."""
+    small += [*STREAM, f"method={method}"]
+    run_script("test_time.py", *small, "hydra.run.dir=whole")
+    run_script("test_time.py", *small, "data.order_seed=4", "hydra.run.dir=other")
+    whole, other = (rows_of(tmp_path / name, "position") for name in ("whole", "other"))
+    assert whole != other  # the order matters
+    settings, done = small, 0
+    for batches in (0, 1, 0):
+        stop_after(batches)
+        run_script("test_time.py", *settings, ok=False)
+        settings, done = ["resume=run"], done + 2 * (batches + 1)
+        assert len(rows_of(tmp_path / "run")) == done
+    stop_after(-1)
+    run_script("test_time.py", "resume=run")
+    assert rows_of(tmp_path / "run", "position") == whole and states(tmp_path / "run") == []
+
+
+@pytest.mark.parametrize("loss", ["state", "damage", "last shard", "first shard"])
+def test_records_without_their_state_are_computed_again(
+    run_script: Run, small: list[str], tmp_path: Path, stop_after: Any, whole: Any, loss: str
+) -> None:
+    stop_after(3)
+    run_script("test_time.py", *small, *STREAM, ok=False)
+    (state,) = states(tmp_path / "run")
+    if loss == "state":
+        state.unlink()
+    elif loss == "damage":
+        content = bytearray(state.read_bytes())
+        content[-3] ^= 1
+        state.write_bytes(content)
+    else:
+        shards = sorted(shard_files(tmp_path / "run"), key=lambda path: path.stat().st_mtime_ns)
+        shards[-1 if loss == "last shard" else 0].unlink()
+    stop_after(1)  # and what is computed again is cut short as well
+    run_script("test_time.py", "resume=run", ok=False)
+    stop_after(-1)
+    run_script("test_time.py", "resume=run")
+    assert rows_of(tmp_path / "run") == whole
+
+
+def test_the_latest_state_that_all_records_lead_to(tmp_path: Path) -> None:
+    four = write_state(b"four", tmp_path, 0, "a", 4)
+    six = write_state(b"six", tmp_path, 0, "a", 6)
+    write_state(b"other", tmp_path, 1, "a", 5)
+    assert latest_state(tmp_path, 0, 10, range(6)) == (6, six)
+    assert latest_state(tmp_path, 0, 10, range(5)) == (4, four)
+    assert latest_state(tmp_path, 0, 10, {0, 1, 3, 4, 5}) == (0, None)
+    assert latest_state(tmp_path, 0, 6, range(6)) == (6, None)  # done
+    six.write_bytes(b"sex")
+    assert latest_state(tmp_path, 0, 10, range(6)) == (4, four)
+
+
+def test_processes_divide_datasets() -> None:
+    data = EpisodeDataModule(
+        emoji_shift_domains(["twemoji", "emojione", "fxemoji"], limit=4), batch_size=2
+    ).keep_whole()
+    shares = data.shares(3)
+    assert all(sum(bool(batches) for batches in share) == 1 for share in shares)  # one process each
+    assert sum(any(share[rank] for share in shares) for rank in range(3)) == 3
+    assert [batch for share in data.shares(1) for batch in share[0]] == [
+        b for d in data.datasets for b in data.batches(d)
+    ]
+
+
+def test_two_processes_and_one_stream(small: list[str], tmp_path: Path, whole: Any) -> None:
+    process = start(tmp_path, *small, *STREAM, "hydra.run.dir=two", *DDP)
+    output, errors = told(process)
+    assert process.returncode == 0, errors
+    assert "1 of 2 processes has nothing to do" in output + errors
+    assert rows_of(tmp_path / "two") == whole
+
+
+@pytest.mark.slow
+def test_two_processes_and_several_streams(tmp_path: Path) -> None:
+    settings = [*QUICK, *STREAM, "data.limit=20", "callbacks.records.shard_size=2", "data.batch_size=2"]
+    for name, more in (("one", ()), ("two", DDP)):
+        process = start(tmp_path, *settings, f"hydra.run.dir={name}", *more)
+        assert (told(process), process.returncode)[1] == 0
+    assert rows_of(tmp_path / "two") == rows_of(tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_a_stream_that_is_killed_ten_times(tmp_path: Path) -> None:
+    settings = [*QUICK, "method=dota", "data.order=dirichlet", "data.batch_size=2", "callbacks.records.shard_size=2"]
+    settings += ["data.module.datasets.domains=[twemoji,fxemoji]", "data.limit=120"]
+    finished = start(tmp_path, *settings, "hydra.run.dir=whole")
+    assert (told(finished), finished.returncode)[1] == 0
+    generator, kills = random.Random(0), 0
+    process = start(tmp_path, *settings, "hydra.run.dir=part")
+    while kills < 10:
+        before = len(shard_files(tmp_path / "part"))
+        wait_until(lambda before=before: len(shard_files(tmp_path / "part")) > before, process)  # type: ignore[misc]
+        time.sleep(generator.uniform(0, 0.3))
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=60)
+        kills += 1
+        process = start(tmp_path, "resume=part")
+    _, errors = told(process)
+    assert process.returncode == 0, errors
+    assert kills == 10 and rows_of(tmp_path / "part") == rows_of(tmp_path / "whole")
+
+
+def test_programs_for_single_pictures_refuse_streams(image_tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match="looks at each picture alone, got tda, which learns from others before"):
+        tpt.predict(str(image_tree), ["cat", "dog"], method="tda")
+    with pytest.raises(SystemExit):
+        predict.main([str(image_tree), "--classes", "cat,dog", "--method", "ecalp"])
+    assert "answers of tpt-predict would depend on the order" in capsys.readouterr().err

@@ -1,0 +1,72 @@
+"""What machines, platforms and networks leave out or bring along."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import pwd
+from pathlib import Path
+
+import pytest
+from lightning import Trainer
+
+from tpt.cli.programs.opening import RANKS, forget_stray_ranks
+from tpt.engine.callbacks import refuse_copies
+from tpt.engine.tracking.labels import accepted
+from tpt.errors import UserError
+from tpt.files import at_home, why_no_lock
+from tpt.results.runs import RunDirectory
+
+
+def test_a_user_without_home_has_a_temporary_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(_: int) -> None:
+        raise KeyError("no such user")
+
+    assert at_home("~/a") == Path.home() / "a"
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    assert at_home("~/a/b").parts[-2:] == ("a", "b") and at_home("~/a/b").is_absolute()
+    assert at_home("a/b") == Path("a/b")
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EIO])
+def test_a_disk_that_refuses_locks_is_used_with_a_warning(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with RunDirectory(tmp_path / "run") as directory:
+        directory.take()
+    assert os.strerror(number) in caplog.text
+
+
+def test_a_file_that_somebody_has_locked_can_be_locked(tmp_path: Path) -> None:
+    with (tmp_path / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert why_no_lock(tmp_path / "lock") is None
+
+
+def test_ranks_without_others_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in RANKS:
+        monkeypatch.setenv(name, "1")
+    forget_stray_ranks()
+    assert not {*RANKS} & {*os.environ}
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    forget_stray_ranks()
+    assert os.environ["LOCAL_RANK"] == "1"
+
+
+def test_strategies_that_copy_the_process_are_refused() -> None:
+    settings = {"accelerator": "cpu", "devices": 2, "logger": False, "enable_progress_bar": False}
+    refuse_copies(Trainer(strategy="ddp", **settings))
+    for strategy in ("ddp_spawn", "ddp_fork"):
+        with pytest.raises(UserError, match=r"use trainer\.strategy=ddp"):
+            refuse_copies(Trainer(strategy=strategy, **settings))
+
+
+def test_tags_are_those_that_wandb_takes() -> None:
+    assert accepted(["a" * 70, "a" * 80, " ", 3, "3", ""]) == ["a" * 64, "3"]
