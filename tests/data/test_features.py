@@ -40,8 +40,10 @@ def test_view_0_alone(run_script: Callable[..., Any], tmp_path: Path, capfd: pyt
     given = ("data=features", f"data.path={file}", "logger=none")
     run_script("test_time.py", *given, "method=tda", f"hydra.run.dir={tmp_path}/tda")
     assert load_runs([tmp_path / "tda"])[0].records.num_rows == 6
-    refused = run_script("test_time.py", *given, "method=tpt", f"hydra.run.dir={tmp_path}/tpt", ok=False)
-    assert "Traceback" not in refused.stderr and "Expected" in refused.stderr and "views" in refused.stderr
+    rlcf = ("method=rlcf", "backbone@method.reward=emoji_mini")
+    for method, message in ((("method=tpt",), "got 1; choose a method that needs no views"), (rlcf, "with reward")):
+        refused = run_script("test_time.py", *given, *method, f"hydra.run.dir={tmp_path}/refused", ok=False)
+        assert message in refused.stderr and refused.stderr.count("Expected") == 1
 
 
 def test_a_dataset_of_features(tmp_path: Path, clip: tpt.CLIP) -> None:
@@ -58,14 +60,12 @@ def test_a_dataset_of_features(tmp_path: Path, clip: tpt.CLIP) -> None:
 
 
 def test_too_few_views(tmp_path: Path, clip: tpt.CLIP) -> None:
-    for views, message in ((3, "set views.num_views=3"), (1, None)):
+    for views, message in ((3, "set views.num_views=3"), (1, "choose a method that needs no views")):
         data = tpt.EpisodeDataModule(tpt.feature_file(write_features(tmp_path / f"{views}.safetensors", views=views)))
         data.use_views(tpt.Views(clip.image_size, num_views=8))
-        if message is None:
-            assert [count for _, count in data.num_views()] == [1]
-        else:
-            with pytest.raises(DataError, match=message):
-                data.num_views()
+        with pytest.raises(DataError, match=message):
+            data.num_views()
+    assert [count for _, count in data.num_views(view_0_serves=True)] == [1]
 
 
 def test_files_that_hold_no_features(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

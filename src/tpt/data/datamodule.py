@@ -278,20 +278,24 @@ class EpisodeDataModule(LightningDataModule):
         assert self._make_views is not None, "call use_views first"
         return self._make_views[dataset.augmix] if isinstance(self._make_views, Mapping) else self._make_views
 
-    def num_views(self) -> list[tuple[ImageDataset, int | None]]:
+    def num_views(self, view_0_serves: bool = False) -> list[tuple[ImageDataset, int | None]]:
         """Every dataset with the number of its views; None if their maker does not say.
 
+        Args:
+            view_0_serves: whether the method may look at view 0 alone, where a file of features has no other.
+
         Raises:
-            DataError: a file of features has fewer views than the run takes; one that has view 0 alone is tested on it.
+            DataError: a file of features has fewer views than the run takes.
         """
         found = []
         for dataset in self.datasets:
             wanted: int | None = getattr(self.make_views(dataset), "num_views", None)
             have = dataset.store.num_views if isinstance(dataset.store, FeatureRows) else wanted
-            if have is not None and wanted is not None and 1 < have < wanted:
+            if have is not None and wanted is not None and have < wanted and not (have == 1 and view_0_serves):
+                way_out = "choose a method that needs no views" if have == 1 else f"set views.num_views={have}"
                 raise DataError(
-                    f"Expected {wanted} views of each image in {dataset.store.root}, got {have}; set "
-                    f"views.num_views={have}."
+                    f"Expected {wanted} views of each image in {dataset.store.root}, got {have}; {way_out}, or export "
+                    "the features of more views."
                 )
             found.append((dataset, wanted if have is None or wanted is None else min(have, wanted)))
         return found

@@ -127,12 +127,15 @@ def _dataset(
     return ImageDataset(str(about["name"]), names, samples, store, list(about["notes"]), **kept)
 
 
-def refuse_other_encoder(datasets: Sequence[ImageDataset], clip: Encoder) -> None:
-    """Raises a DataError if features of a file were made by another image encoder than the backbone's.
+def refuse_other_encoder(
+    datasets: Sequence[ImageDataset], clip: Encoder, others: Mapping[str, Encoder] | None = None
+) -> None:
+    """Raises a DataError if a file has no features of an image encoder that the run needs.
 
     Args:
         datasets: of the run.
         clip: the backbone.
+        others: further encoders of the method, by name.
     """
     for dataset in datasets:
         if not isinstance(dataset.store, FeatureRows):
@@ -141,6 +144,11 @@ def refuse_other_encoder(datasets: Sequence[ImageDataset], clip: Encoder) -> Non
             raise DataError(
                 f"Expected features of the backbone {clip.name} in {dataset.store.root}, got those of "
                 f"{dataset.store.encoder.get('name')}; choose that backbone, or export the features again."
+            )
+        if others:
+            raise DataError(
+                f"Expected a method that needs the backbone alone, since {dataset.store.root} holds features of no "
+                f"other encoder, got one with {', '.join(others)}; choose another method, or test on the images."
             )
 
 

@@ -42,13 +42,15 @@ def _command(arguments: list[str] | None) -> int:
         command.add_argument("folder", nargs="?", default=default, help=f"default $TPT_CACHE, else {DEFAULT}")
     command = commands.add_parser("export", help="write the view features of a run or a dataset into one file")
     command.add_argument("source", metavar="RUN|DATASET", help="directory of a run, or an option of data")
-    command.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="with a dataset: settings of test_time.py")
+    command.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="more settings of test_time.py")
     command.add_argument("--to", type=Path, required=True, metavar="FILE", help="to write, .safetensors")
     args = parser.parse_args(arguments)
     if args.command == "export":
-        from tpt.cli.programs.export import export  # noqa: PLC0415 - loads torch
+        from tpt.cli.hints import FAMILIES, explained  # noqa: PLC0415 - load torch
+        from tpt.cli.programs.export import export  # noqa: PLC0415
 
-        say(f"features of {export(args.source, args.to, args.settings):,} images in {args.to}")
+        with told(explained, FAMILIES):
+            say(f"features of {export(args.source, args.to, args.settings):,} images in {args.to}")
         return 0
     folder = at_home(args.folder)
     if args.command == "show":

@@ -6,20 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import hydra
 import torch
-from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from tpt.cli.compose import Parts, compose
-from tpt.cli.places import config_dir
-from tpt.cli.quoting import searched
-from tpt.cli.resume import enter, resumable
+from tpt.cli.compose import Parts, compose, compose_again
+from tpt.cli.resume import START, TRUST, enter, resumable
 from tpt.data import EpisodeDataModule, ImageDataset
 from tpt.data.features import FEATURES, NORMS, TEXT, save_features, stack
 from tpt.engine.tasks import AdaptationTask
 from tpt.errors import UserError
+from tpt.files import is_file
 
 
 def export(source: str, file: Path, settings: Sequence[str] = ()) -> int:
@@ -28,15 +25,18 @@ def export(source: str, file: Path, settings: Sequence[str] = ()) -> int:
     Args:
         source: directory of a run, or an option of `conf/data`.
         file: to write, `.safetensors`.
-        settings: more settings of test_time.py, of a dataset.
+        settings: more settings of test_time.py; `trust=true` for a run that others started.
 
     Raises:
-        UserError: no such run or dataset, or another suffix.
+        UserError: no such run, dataset or setting, or another suffix.
     """
     if file.suffix != ".safetensors":
         raise UserError(f"Expected a name that ends in .safetensors after --to, got {file}; change it.")
     file = file.absolute()
-    cfg = _of_run(Path(source)) if Path(source).is_dir() else compose([("data", source)], overrides=settings)
+    if is_file(Path(source) / START):
+        cfg = _of_run(Path(source), settings)
+    else:
+        cfg = compose([("data", source)], overrides=settings)
     parts = Parts.of(cfg)
     clip = parts.clip
     data: EpisodeDataModule = instantiate(cfg.data.module)
@@ -50,14 +50,11 @@ def export(source: str, file: Path, settings: Sequence[str] = ()) -> int:
     return sum(len(about["paths"]) for about, _ in found)
 
 
-def _of_run(path: Path) -> DictConfig:
-    begun = resumable(path.absolute(), "test_time", [])
-    enter(begun)
-    with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
-        folders = searched([Path(folder) for folder in begun.folders])
-        cfg = hydra.compose(begun.program, [*folders, *begun.settings], return_hydra_config=True)
-    HydraConfig.instance().set_config(cfg)
-    return cfg
+def _of_run(path: Path, added: Sequence[str]) -> DictConfig:
+    begun = resumable(path.absolute(), "test_time", added)
+    if begun.sweep:
+        raise UserError(f"Expected the directory of one run, got that of a sweep, {path}; choose a run in it.")
+    return compose_again(begun, [setting for setting in enter(begun, added) if setting.lower() != TRUST])
 
 
 @torch.no_grad()

@@ -42,9 +42,9 @@ def run(cfg: DictConfig, another: str = ANOTHER, follow: bool = False) -> float 
     clip: CLIP = instantiate(cfg.backbone)
     stage("Listing the images")
     data: EpisodeDataModule = instantiate(cfg.data.module)
-    refuse_other_encoder(data.datasets, clip)
     data.use_views(instantiate(cfg.views)(**clip.preprocessing))
     make_method = MethodMaker(clip, make_context, instantiate(cfg.method))
+    refuse_other_encoder(data.datasets, clip, make_method.encoders)
     callbacks, loggers = list(instantiate(cfg.callbacks).values()), guarded(cfg.logger, instantiate, folder)
     trainer: Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers)
     refuse_copies(trainer)
@@ -56,7 +56,7 @@ def run(cfg: DictConfig, another: str = ANOTHER, follow: bool = False) -> float 
     )
     task = AdaptationTask(clip, make_method, data.datasets, cache=cache, encoders=encoders)
     stage(f"Checking the method with the classes of {', '.join(d.name for d in data.datasets)}")
-    make_method.check(data.num_views())
+    make_method.check(data.num_views(make_method.view_0_serves))
 
     with RunDirectory(
         folder,
