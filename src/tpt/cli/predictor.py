@@ -8,6 +8,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import torch
+from PIL import Image
 from rich.console import Console
 from rich.progress import track
 

@@ -41,8 +41,8 @@ def image_folder(
         root: that folder, or a zip archive of it or of what is in it, which is read without unpacking.
         name: key in logs and results; the last part of `root` if None.
         class_names: None takes the folders' names (for WordNet ids of ImageNet, its names).  A file in any form of
-            `tpt.files.lists.parse_list` (or a list) has a name for each folder in sorted order, or `folder<TAB>name` lines,
-            or the folders' own names, both in any order.
+            `tpt.files.lists.parse_list` (or a list) has a name for each folder in sorted order, or
+            `folder<TAB>name` lines, or the folders' own names, both in any order.
         limit: number of images, drawn with `seed`; None takes all.
         seed: of that draw.
         split: "test", "val" or "train": the folder of that name (or testing, validation, ...) in `root`.

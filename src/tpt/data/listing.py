@@ -49,8 +49,9 @@ def image_list(
             begin at the top of the file system must lie in it; with None, and some outside the table's folder, they
             start from the folder that holds them all.
         name: key in logs and results; the table's name if None.
-        class_names: a file in any form of `tpt.files.lists.parse_list`, or a list.  Labels are its keys; where it has none,
-            whole numbers count into it, from 0, and texts must stand in it.  None takes the sorted labels as names.
+        class_names: a file in any form of `tpt.files.lists.parse_list`, or a list.  Labels are its keys; where it has
+            none, whole numbers count into it, from 0, and texts must stand in it.  None takes the sorted
+            labels as names.
         path_column, label_column: names of the two columns.
         limit: number of images, drawn with `seed`; None takes all.
         seed: of that draw.

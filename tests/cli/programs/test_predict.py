@@ -54,7 +54,7 @@ def _set(values: list[str]) -> list[str]:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], weights: list[str]) -> Run:
-    """The program in this process, in an empty folder; `python -m tpt.cli.programs.predict` starts it in one of its own."""
+    """The program in this process, in an empty folder."""
 
     def call(*args: str, code: int = 0, model: bool = True) -> Done:
         monkeypatch.chdir(tmp_path)

@@ -39,10 +39,10 @@ def load_clip(
     """A frozen CLIP, or another dual encoder of open_clip's: docs/backbones.md lists them.
 
     Args:
-        name: `"emoji-mini"` (bundled, and what no arguments give), a model name of open_clip, or what carries its own weights:
-            `"hf-hub:ORG/NAME"`, a model of open_clip on the Hugging Face hub, or `"local-dir:FOLDER"`, such a model in
-            a folder.  May be left out for a file in OpenAI's or transformers' key names, whose architecture is read
-            from the weights.
+        name: `"emoji-mini"` (bundled, and what no arguments give), a model name of open_clip, or what carries its own
+            weights: `"hf-hub:ORG/NAME"`, a model of open_clip on the Hugging Face hub, or `"local-dir:FOLDER"`,
+            such a model in a folder.  May be left out for a file in OpenAI's or transformers'
+            key names, whose architecture is read from the weights.
         pretrained: a tag of open_clip (weights are fetched once), or the path of a file: OpenAI's state dict or
             TorchScript archive, transformers' `model.safetensors` beside its `config.json`, or with `name` an
             open_clip checkpoint, whose images are prepared as an `open_clip_config.json` or `preprocessor_config.json`

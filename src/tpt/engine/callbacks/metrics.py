@@ -1,9 +1,9 @@
 """Logs accuracy, calibration, entropy and selected views of each dataset, before and after adaptation.
 
-Accuracy while a run goes on is torchmetrics'.  The rest comes from `tpt.results.tables.measures`, which reads records without
-torch, as reports do.  torchmetrics' calibration error is not used: it gives confidence 1 a bin of its own and closes
-bins below, where Guo et al. close them above.  Nor is its confusion matrix: the one that is shown is of answers before
-against answers after adaptation, and K x K numbers a dataset are many for ImageNet.
+Accuracy while a run goes on is torchmetrics'. The rest comes from `tpt.results.tables.measures`, which reads records
+without torch, as reports do. torchmetrics' calibration error is not used: it gives confidence 1 a bin of its own and
+closes bins below, where Guo et al. close them above. Nor is its confusion matrix: the one that is shown is of answers
+before against answers after adaptation, and K x K numbers a dataset are many for ImageNet.
 """
 
 from __future__ import annotations

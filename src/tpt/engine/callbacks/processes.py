@@ -41,8 +41,9 @@ class ProcessGuard(Callback):
 
     Of several processes on one machine, the first watches those it started, from the moment it starts them, and ends
     the run when one dies; each of these watches the first.  (Lightning would kill them all at once, with records
-    not yet written.)  A signal ends the run as well (see `tpt.engine.stop`): the flag that it leaves is looked at before every
-    batch and epoch, when what came before is kept.  A stopped process of the run is named, and nodes that do not come.
+    not yet written.)  A signal ends the run as well (see `tpt.engine.stop`): the flag that it leaves is looked at
+    before every batch and epoch, when what came before is kept.  A stopped process of the run is named,
+    and nodes that do not come.
 
     Args:
         folder: of the run; must be the same for all processes.

@@ -164,7 +164,7 @@ def family_of(dataset: ImageDataset) -> str:
 
 
 def same_text(kind: type[Method], one: ImageDataset, other: ImageDataset) -> bool:
-    """Whether two datasets may share a method of a kind: their classes and its paper's settings for them are the same."""
+    """Whether two datasets may share a method: their classes and its paper's settings for them are the same."""
 
     def text_of(dataset: ImageDataset) -> tuple[object, ...]:
         return dataset.class_names, dataset.template, kind.paper_settings(family_of(dataset), dataset.name)

@@ -23,8 +23,8 @@ class Outcome:
 
     Args:
         dataset: the images come from.
-        rows: one for each image, with the columns of `tpt.results.runs.RECORD_SCHEMA`; those that do not apply are None.
-            Those of `RANKING` and `LOGITS` speak of all K classes.
+        rows: one for each image, with the columns of `tpt.results.runs.RECORD_SCHEMA`; those that do not apply are
+            None.  Those of `RANKING` and `LOGITS` speak of all K classes.
         notes: what results must say about these records beyond the settings.
         state: gives what a stream method has learned up to these records, None once it has gone on; None for an
             episodic method.

@@ -30,7 +30,8 @@ class Guard(Logger):
 
     Args:
         name: of the logger in the configuration.
-        logger: any of Lightning's; where it has `describe` or `finish` (`tpt.engine.callbacks.lifecycle`), these are called.
+        logger: any of Lightning's; where it has `describe` or `finish` (`tpt.engine.callbacks.lifecycle`), these are
+            called.
         folder: of the run.
     """
 
