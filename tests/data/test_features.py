@@ -86,8 +86,11 @@ def test_files_that_hold_no_features(tmp_path: Path, capsys: pytest.CaptureFixtu
     )  # fmt: skip
     with pytest.raises(DataError, match="do not belong together"):
         tpt.feature_file(file)
-    with pytest.raises(SystemExit):
-        main(["export", "emoji_shift"])
-    with pytest.raises(SystemExit):
-        main(["export", "emoji_shift", "--to", "f.npz"])
-    assert "ends in .safetensors" in capsys.readouterr().err
+    for source, to, message in (
+        ("emoji_shift", "f.npz", "ends in .safetensors"),
+        ("folder", "f.safetensors", "a value for data.root"),
+        ("no_run", "f.safetensors", "got 'no_run'"),
+    ):
+        with pytest.raises(SystemExit):
+            main(["export", source, "--to", str(tmp_path / to)])
+        assert message in capsys.readouterr().err

@@ -37,6 +37,9 @@ def export(source: str, file: Path, settings: Sequence[str] = ()) -> int:
         cfg = _of_run(Path(source), settings)
     else:
         cfg = compose([("data", source)], overrides=settings)
+    for key in cfg.data:
+        if OmegaConf.is_missing(cfg.data, key):
+            raise UserError(f"Expected a value for data.{key}, got none; give one.")
     parts = Parts.of(cfg)
     clip = parts.clip
     data: EpisodeDataModule = instantiate(cfg.data.module)
