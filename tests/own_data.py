@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import datasets
+import torch
 
 from tests.conftest import noise_image
+from tpt.data.features import save_features
 
 
 def png(seed: int = 0) -> bytes:
@@ -36,3 +38,22 @@ def write_shard(path: Path, samples: Sequence[tuple[str, str]]) -> Path:
                 member.size = len(content)
                 archive.addfile(member, io.BytesIO(content))
     return path
+
+
+def write_features(file: Path, weights: str = "w", views: int = 1) -> Path:
+    """A file of the features of two images of noise."""
+    about = {
+        **{
+            "name": "noise",
+            "class_names": ["cat", "dog"],
+            "paths": ["a", "b"],
+            "labels": [0, 1],
+            "contents": ["1", "2"],
+        },
+        **{"notes": [], "size": 2, "split": "", "template": "a photo of a {}.", "augmix": False},
+    }
+    features = torch.nn.functional.normalize(torch.ones(2, views, 4), dim=-1)
+    save_features(
+        file, [(about, {"features": features, "norms": torch.ones(2)})], {"name": "other", "weights": weights}
+    )
+    return file

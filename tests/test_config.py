@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 import tpt
 from tests.conftest import ROOT, compose_config
 from tests.experiments import EXPERIMENTS, SHORTENING, script_of
-from tests.own_data import save_huggingface, write_shard
+from tests.own_data import save_huggingface, write_features, write_shard
 from tests.paper_tree import paper_tree
 from tests.shift_tree import shift_tree
 from tpt.data import image_folder
@@ -28,6 +28,7 @@ NEEDS = {  # what a user must say
     "data=list": ["data.path={table}"],
     "data=huggingface": ["data.path={saved}"],
     "data=webdataset": ["data.shards={shard}"],
+    "data=features": ["data.path={features}"],
     "data=catalog": ["data.root={paper}", "data.keys=[dtd,eurosat]"],
     **{f"data={name}": ["data.root={paper}"] for name in [*PAPER, "natural_shift", "cross_dataset"]},
     **{f"data={name}": ["data.root={shifts}"] for name in [*CORRUPTED, *DOMAINS, "cifar10", "cifar100"]},
@@ -71,6 +72,8 @@ def test_option(option: str, tmp_path: Path, image_tree: Path, paper: Path, shif
     fill = {"table": table, "tree": image_tree, "weights": noise_file(), "paper": paper, "shifts": shifts}
     if option == "data=huggingface":
         fill["saved"] = save_huggingface(tmp_path / "saved")
+    if option == "data=features":
+        fill["features"] = write_features(tmp_path / "f.safetensors")
     if option == "data=webdataset":
         fill["shard"] = write_shard(tmp_path / "0.tar", [("a", "cat"), ("b", "dog")])
     cfg = compose(option, *(o.format(**fill) for o in NEEDS.get(option, [])), tmp_path=tmp_path)

@@ -6,11 +6,13 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import hydra
 import torch
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -19,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from tpt.cli.options import choose, own_folders, values_of
 from tpt.cli.places import config_dir
 from tpt.cli.quoting import searched
+from tpt.cli.resume import Start
 from tpt.clip.model import CLIP
 from tpt.data import ImageDataset
 from tpt.engine.tasks import MethodMaker
@@ -106,6 +109,20 @@ def compose(
                 OmegaConf.update(cfg, key, _literal(key, value))
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_first_line(error)) from error
+    return cfg
+
+
+def compose_again(begun: Start, added: Sequence[str] = ()) -> DictConfig:
+    """The configuration of a run as it was started, Hydra's own part included.
+
+    Args:
+        begun: how, as `tpt.cli.resume.resumable` gives it.
+        added: more settings, as on the command line.
+    """
+    folders = searched([Path(folder) for folder in begun.folders])
+    with _initialized():
+        cfg = hydra.compose(begun.program, [*folders, *begun.settings, *added], return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)
     return cfg
 
 

@@ -2,6 +2,7 @@ from .catalog import catalog_datasets, read_entry, validation_entry
 from .datamodule import EpisodeBatch, EpisodeDataModule
 from .dataset import ImageDataset, Sample
 from .emoji_shift import emoji_shift, emoji_shift_domains
+from .features import feature_file
 from .few_shot import Shots, draw_shots, half_of_classes
 from .folder import image_folder
 from .huggingface import huggingface_dataset
@@ -21,6 +22,7 @@ __all__ = [
     "draw_shots",
     "emoji_shift",
     "emoji_shift_domains",
+    "feature_file",
     "half_of_classes",
     "huggingface_dataset",
     "image_folder",

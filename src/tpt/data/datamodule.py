@@ -17,10 +17,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from tpt.data.cache import CachedViews, FeatureCache
 from tpt.data.dataset import ImageDataset
+from tpt.data.features import FeatureRows
 from tpt.data.loading import Loader
 from tpt.data.outside import with_outside
 from tpt.data.stream_order import Order, stream_order
-from tpt.errors import BadImageError, Count, Natural, Positive, Seed, UserError, checked
+from tpt.errors import BadImageError, Count, DataError, Natural, Positive, Seed, UserError, checked
 from tpt.files import content_digest
 from tpt.views.batched import PlannedViews
 
@@ -156,6 +157,10 @@ class _Episodes(Dataset[_Episode]):
         sample = self.dataset.samples[index]
         episode = _Episode(sample.label, index, sample.path, position=self._place[index])
         with self._noting(episode):
+            if isinstance(store := self.dataset.store, FeatureRows):
+                episode.content = self.dataset.digest(index)
+                episode.cached = store.features(sample.path, self.shelf.num_views)
+                return episode
             episode.file = self.dataset.content(index)
             episode.content = content_digest(episode.file)
             episode.key = self.shelf.key(self.dataset.file_identity(index), episode.file)
@@ -273,9 +278,27 @@ class EpisodeDataModule(LightningDataModule):
         assert self._make_views is not None, "call use_views first"
         return self._make_views[dataset.augmix] if isinstance(self._make_views, Mapping) else self._make_views
 
-    def num_views(self) -> list[tuple[ImageDataset, int | None]]:
-        """Every dataset with the number of its views; None if their maker does not say."""
-        return [(dataset, getattr(self.make_views(dataset), "num_views", None)) for dataset in self.datasets]
+    def num_views(self, view_0_serves: bool = False) -> list[tuple[ImageDataset, int | None]]:
+        """Every dataset with the number of its views; None if their maker does not say.
+
+        Args:
+            view_0_serves: whether the method may look at view 0 alone, where a file of features has no other.
+
+        Raises:
+            DataError: a file of features has fewer views than the run takes.
+        """
+        found = []
+        for dataset in self.datasets:
+            wanted: int | None = getattr(self.make_views(dataset), "num_views", None)
+            have = dataset.store.num_views if isinstance(dataset.store, FeatureRows) else wanted
+            if have is not None and wanted is not None and have < wanted and not (have == 1 and view_0_serves):
+                way_out = "choose a method that needs no views" if have == 1 else f"set views.num_views={have}"
+                raise DataError(
+                    f"Expected {wanted} views of each image in {dataset.store.root}, got {have}; {way_out}, or export "
+                    "the features of more views."
+                )
+            found.append((dataset, wanted if have is None or wanted is None else min(have, wanted)))
+        return found
 
     def on_after_batch_transfer(self, batch: EpisodeBatch, dataloader_idx: int) -> EpisodeBatch:
         """Makes the views of a batch that has arrived on the device, where the loader only planned them."""

@@ -118,6 +118,16 @@ class ImageDataset:
         """
         return self.store.read(self.samples[index].path)
 
+    def digest(self, index: int) -> str:
+        """Of the bytes of an image's file, which a store may know without having them.
+
+        Raises:
+            BadImageError: it is gone or cannot be read.
+        """
+        known = getattr(self.store, "digest", None)
+        path = self.samples[index].path
+        return content_digest(self.content(index)) if known is None else str(known(path))
+
     def image(self, index: int, content: bytes | None = None) -> Image.Image:
         """The image as RGB.
 

@@ -47,7 +47,7 @@ def episode(clip: tpt.CLIP, root: Path, maker: Any, folder: Path | None, **setti
     task = AdaptationTask(clip, lambda _: None, [image_folder(root)], cache=cache, encoders=others)  # type: ignore[arg-type, return-value]
     found = {}
     for batch in loaded(root, maker, cache, **settings):
-        features, extras = task._features(batch)
+        features, extras = task.features(batch)
         found.update(zip(batch.paths, zip(features, *extras.values(), strict=True), strict=True))
     cache.close(lambda counts: counts, torch.device("cpu"))
     return found, cache

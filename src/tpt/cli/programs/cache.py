@@ -1,4 +1,4 @@
-"""tpt-cache show: what the feature cache holds.  clear: delete its entries."""
+"""tpt-cache show: what the feature cache holds.  clear: delete its entries.  export: its features in one file."""
 
 from __future__ import annotations
 
@@ -40,7 +40,18 @@ def _command(arguments: list[str] | None) -> int:
         command = commands.add_parser(name, help=what)
         default = os.environ.get("TPT_CACHE") or DEFAULT
         command.add_argument("folder", nargs="?", default=default, help=f"default $TPT_CACHE, else {DEFAULT}")
+    command = commands.add_parser("export", help="write the view features of a run or a dataset into one file")
+    command.add_argument("source", metavar="RUN|DATASET", help="directory of a run, or an option of data")
+    command.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="more settings of test_time.py")
+    command.add_argument("--to", type=Path, required=True, metavar="FILE", help="to write, .safetensors")
     args = parser.parse_args(arguments)
+    if args.command == "export":
+        from tpt.cli.hints import FAMILIES, explained  # noqa: PLC0415 - load torch
+        from tpt.cli.programs.export import export  # noqa: PLC0415
+
+        with told(explained, FAMILIES):
+            say(f"features of {export(args.source, args.to, args.settings):,} images in {args.to}")
+        return 0
     folder = at_home(args.folder)
     if args.command == "show":
         show(folder)

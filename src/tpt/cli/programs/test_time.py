@@ -18,6 +18,7 @@ from tpt.clip import CLIP
 from tpt.clip.prompts import refuse_misfit
 from tpt.data import EpisodeDataModule
 from tpt.data.cache import FeatureCache
+from tpt.data.features import refuse_other_encoder
 from tpt.engine.callbacks import begin, close, refuse_copies
 from tpt.engine.tasks import AdaptationTask, MethodMaker
 from tpt.engine.tracking.guard import guarded
@@ -43,6 +44,7 @@ def run(cfg: DictConfig, another: str = ANOTHER, follow: bool = False) -> float 
     data: EpisodeDataModule = instantiate(cfg.data.module)
     data.use_views(instantiate(cfg.views)(**clip.preprocessing))
     make_method = MethodMaker(clip, make_context, instantiate(cfg.method))
+    refuse_other_encoder(data.datasets, clip, make_method.encoders)
     callbacks, loggers = list(instantiate(cfg.callbacks).values()), guarded(cfg.logger, instantiate, folder)
     trainer: Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers)
     refuse_copies(trainer)
@@ -54,7 +56,7 @@ def run(cfg: DictConfig, another: str = ANOTHER, follow: bool = False) -> float 
     )
     task = AdaptationTask(clip, make_method, data.datasets, cache=cache, encoders=encoders)
     stage(f"Checking the method with the classes of {', '.join(d.name for d in data.datasets)}")
-    make_method.check(data.num_views())
+    make_method.check(data.num_views(make_method.view_0_serves))
 
     with RunDirectory(
         folder,

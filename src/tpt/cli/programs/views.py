@@ -11,16 +11,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from tpt.cli.compose import Parts
+from tpt.cli.compose import Parts, compose_again
 from tpt.cli.errors import told
 from tpt.cli.hints import FAMILIES, explained
-from tpt.cli.places import config_dir
-from tpt.cli.quoting import searched
 from tpt.cli.resume import Start, enter, resumable
 from tpt.data import EpisodeDataModule
 from tpt.engine.contact_sheet import SheetMaker
@@ -45,10 +41,7 @@ def maker_of(run: Run, begun: Start) -> SheetMaker:
     Raises:
         UserError: the settings mean something else now, or what they name is not there.
     """
-    with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
-        folders = searched([Path(folder) for folder in begun.folders])
-        cfg = hydra.compose(begun.program, [*folders, *begun.settings], return_hydra_config=True)
-    HydraConfig.instance().set_config(cfg)
+    cfg = compose_again(begun)
     now = {part: OmegaConf.to_container(cfg[part], resolve=True) for part in MADE_AGAIN}
     before = {part: run.results["config"].get(part) for part in MADE_AGAIN}
     if changed := differences({"config": before}, {"config": now}):

@@ -107,7 +107,7 @@ class AdaptationTask(LightningModule):
         dataset, method = self.datasets[dataloader_idx], self.method(dataloader_idx)
         rows = [unanswered_row(b.index, b.path, None, b.label, b.problem) for b in batch.bad]
         if len(batch):
-            features, extras = self._features(batch)
+            features, extras = self.features(batch)
             finite = features.isfinite().flatten(1).all(1)
             for value in extras.values():
                 finite &= value.isfinite().flatten(1).all(1) if value.ndim > 1 else value.isfinite()
@@ -141,7 +141,7 @@ class AdaptationTask(LightningModule):
         if self.cache is not None:
             self.cache.close(partial(self.trainer.strategy.reduce, reduce_op="sum"), self.device)
 
-    def _features(self, batch: EpisodeBatch) -> tuple[Tensor, dict[str, Tensor]]:
+    def features(self, batch: EpisodeBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Features (B, V, E), and the extras that a method may need: from the cache, or encoded and kept there."""
         if batch.cached is not None:
             extras = dict(batch.cached)

@@ -81,6 +81,11 @@ class MethodMaker:
         self._division = fresh if stored is None else dict(stored)
         return self._division
 
+    @property
+    def view_0_serves(self) -> bool:
+        """Whether the method has work to do where view 0 is all there is."""
+        return not self._kind.selects or self._kind.kind == "stream"
+
     def check(self, num_views: Sequence[tuple[ImageDataset, int | None]]) -> None:
         """Makes the method of every dataset once, before anything is encoded.
 

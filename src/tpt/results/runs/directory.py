@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 
 from tpt.data.dataset import ImageDataset
 from tpt.errors import BadImageError, DataError, UserError
-from tpt.files import content_digest
 from tpt.results.runs.claim import ANOTHER, ClaimedDirectory
 from tpt.results.runs.follow import EARLIER, follow
 from tpt.results.runs.manifest import FREE, NAME, read_manifest
@@ -165,7 +164,7 @@ def _changed_images(rows: pa.RecordBatch, by_name: Mapping[str, ImageDataset]) -
 def _changed_image(dataset: ImageDataset, index: int, digest: str) -> str | None:
     """The image's place, if its file has changed."""
     try:
-        same = content_digest(dataset.content(index)) == digest
+        same = dataset.digest(index) == digest
     except BadImageError:
         same = False
     return None if same else f"{dataset.store.root}/{dataset.samples[index].path}"

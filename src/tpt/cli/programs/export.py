@@ -1,0 +1,85 @@
+"""Writes the view features of a run's images, or of a dataset's, into one file: `tpt-cache export`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from tpt.cli.compose import Parts, compose, compose_again
+from tpt.cli.resume import START, TRUST, enter, resumable
+from tpt.data import EpisodeDataModule, ImageDataset
+from tpt.data.features import FEATURES, NORMS, TEXT, save_features, stack
+from tpt.engine.tasks import AdaptationTask
+from tpt.errors import UserError
+from tpt.files import is_file
+
+
+def export(source: str, file: Path, settings: Sequence[str] = ()) -> int:
+    """Writes a file of features; gives the number of images.
+
+    Args:
+        source: directory of a run, or an option of `conf/data`.
+        file: to write, `.safetensors`.
+        settings: more settings of test_time.py; `trust=true` for a run that others started.
+
+    Raises:
+        UserError: no such run, dataset or setting, or another suffix.
+    """
+    if file.suffix != ".safetensors":
+        raise UserError(f"Expected a name that ends in .safetensors after --to, got {file}; change it.")
+    file = file.absolute()
+    if is_file(Path(source) / START):
+        cfg = _of_run(Path(source), settings)
+    else:
+        cfg = compose([("data", source)], overrides=settings)
+    for key in cfg.data:
+        if OmegaConf.is_missing(cfg.data, key):
+            raise UserError(f"Expected a value for data.{key}, got none; give one.")
+    parts = Parts.of(cfg)
+    clip = parts.clip
+    data: EpisodeDataModule = instantiate(cfg.data.module)
+    data.use_views(parts.views)
+    cache = instantiate(cfg.cache)(clip, clip.device.type, str(cfg.trainer.get("precision", "32-true")))
+    task = AdaptationTask(clip, parts.make_method, data.use_cache(cache).datasets, cache=cache)
+    found = [_features(number, dataset, data, task) for number, dataset in enumerate(data.datasets)]
+    cache.close(lambda counts: counts, torch.device("cpu"))
+    about = {"name": clip.name, "weights": clip.encoding()["weights"], "precision": clip.precision}
+    save_features(file, found, {**about, "views": OmegaConf.to_container(cfg.views, resolve=True)})
+    return sum(len(about["paths"]) for about, _ in found)
+
+
+def _of_run(path: Path, added: Sequence[str]) -> DictConfig:
+    begun = resumable(path.absolute(), "test_time", added)
+    if begun.sweep:
+        raise UserError(f"Expected the directory of one run, got that of a sweep, {path}; choose a run in it.")
+    return compose_again(begun, [setting for setting in enter(begun, added) if setting.lower() != TRUST])
+
+
+@torch.no_grad()
+def _features(
+    number: int, dataset: ImageDataset, data: EpisodeDataModule, task: AdaptationTask
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    features, norms, indices, contents = [], [], [], []
+    for loaded in data.test_dataloader()[number]:
+        batch = data.on_after_batch_transfer(loaded.to(task.clip.device), number)
+        made, extras = task.features(batch)
+        features += list(made)
+        norms += list(extras["image_norm"])
+        indices += batch.indices.tolist()
+        contents += batch.contents
+    order = sorted(range(len(indices)), key=indices.__getitem__)
+    samples = [dataset.samples[indices[row]] for row in order]
+    about = {
+        **{name: getattr(dataset, name) for name in ("name", "class_names", "notes", "size", "split", "template")},
+        **{"augmix": dataset.augmix, "root": str(dataset.store.root)},
+        **{"paths": [sample.path for sample in samples], "labels": [sample.label for sample in samples]},
+        "contents": [contents[row] for row in order],
+    }
+    bank = task.method(number).bank
+    tensors = {FEATURES: stack([features[row] for row in order]), NORMS: stack([norms[row] for row in order])}
+    return about, tensors if bank.conditional is not None else {**tensors, TEXT: bank().detach().float().cpu().clone()}

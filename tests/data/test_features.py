@@ -1,0 +1,96 @@
+"""Features that travel: what is exported gives the same records without the images."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import tpt
+from tests.own_data import write_features
+from tpt.cli.programs.cache import main
+from tpt.data.features import FeatureRows, refuse_other_encoder
+from tpt.errors import BadImageError, DataError
+from tpt.results.tables import load_runs
+
+SETTINGS = ("method.min_selected=1", "views.num_views=8", "logger=none")
+DOMAINS = ("data.limit=3", "data.module.datasets.domains=[twemoji,fxemoji]")
+
+
+def test_the_same_records_without_the_images(run_script: Callable[..., Any], tmp_path: Path) -> None:
+    file = tmp_path / "features.safetensors"
+    run_script("test_time.py", *SETTINGS, *DOMAINS, f"hydra.run.dir={tmp_path}/images")
+    assert main(["export", str(tmp_path / "images"), "--to", str(file)]) == 0
+    tensors = load_file(file)
+    assert tensors["1.features"].shape == (3, 8, tensors["0.text_features"].shape[1])
+    run_script("test_time.py", *SETTINGS, "data=features", f"data.path={file}", f"hydra.run.dir={tmp_path}/features")
+    one, two = (load_runs([tmp_path / name])[0] for name in ("images", "features"))
+    assert one.records.drop_columns(["seconds"]).equals(two.records.drop_columns(["seconds"]))
+    assert one.records.num_rows == 6 and list(one.to_test) == list(two.to_test)
+
+
+def test_view_0_alone(run_script: Callable[..., Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Streams run on it, TPT is refused in a sentence."""
+    file = tmp_path / "view0.safetensors"
+    assert main(["export", "emoji_shift", *DOMAINS, "views.num_views=1", "--to", str(file)]) == 0
+    assert "features of 6 images" in capfd.readouterr().out
+    given = ("data=features", f"data.path={file}", "logger=none")
+    run_script("test_time.py", *given, "method=tda", f"hydra.run.dir={tmp_path}/tda")
+    assert load_runs([tmp_path / "tda"])[0].records.num_rows == 6
+    rlcf = ("method=rlcf", "backbone@method.reward=emoji_mini")
+    for method, message in ((("method=tpt",), "got 1; choose a method that needs no views"), (rlcf, "with reward")):
+        refused = run_script("test_time.py", *given, *method, f"hydra.run.dir={tmp_path}/refused", ok=False)
+        assert message in refused.stderr and refused.stderr.count("Expected") == 1
+
+
+def test_a_dataset_of_features(tmp_path: Path, clip: tpt.CLIP) -> None:
+    (dataset,) = tpt.feature_file(write_features(tmp_path / "f.safetensors", views=3))
+    assert isinstance(dataset.store, FeatureRows) and dataset.labels() == [0, 1] and dataset.digest(1) == "2"
+    found = dataset.store.features("b", 2)
+    assert found["image_features"].shape == (2, 4) and float(found["image_norm"]) == 1
+    with pytest.raises(BadImageError, match="holds its features alone"):
+        dataset.image(0)
+    with pytest.raises(DataError, match="got those of other; choose that backbone"):
+        refuse_other_encoder([dataset], clip)
+    (own,) = tpt.feature_file(write_features(tmp_path / "g.safetensors", weights=clip.encoding()["weights"]))
+    refuse_other_encoder([own], clip)
+
+
+def test_too_few_views(tmp_path: Path, clip: tpt.CLIP) -> None:
+    for views, message in ((3, "set views.num_views=3"), (1, "choose a method that needs no views")):
+        data = tpt.EpisodeDataModule(tpt.feature_file(write_features(tmp_path / f"{views}.safetensors", views=views)))
+        data.use_views(tpt.Views(clip.image_size, num_views=8))
+        with pytest.raises(DataError, match=message):
+            data.num_views()
+    assert [count for _, count in data.num_views(view_0_serves=True)] == [1]
+
+
+def test_files_that_hold_no_features(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "f.safetensors"
+    with pytest.raises(DataError, match="found none; check data.path"):
+        tpt.feature_file(file)
+    file.write_bytes(b"no tensors")
+    with pytest.raises(DataError, match="cannot be read so"):
+        tpt.feature_file(file)
+    save_file({"0.features": torch.zeros(2, 1, 4), "0.norms": torch.zeros(2)}, file)
+    with pytest.raises(DataError, match="cannot be read so"):
+        tpt.feature_file(file)
+    save_file(
+        {"0.features": torch.zeros(2, 1, 4), "0.norms": torch.zeros(2)},
+        file,
+        {"tpt": json.dumps({"encoder": {}, "datasets": [{"paths": ["a"], "labels": [0], "contents": ["1"],
+                                                         "class_names": ["cat"]}]})},
+    )  # fmt: skip
+    with pytest.raises(DataError, match="do not belong together"):
+        tpt.feature_file(file)
+    for source, to, message in (
+        ("emoji_shift", "f.npz", "ends in .safetensors"),
+        ("folder", "f.safetensors", "a value for data.root"),
+        ("no_run", "f.safetensors", "got 'no_run'"),
+    ):
+        with pytest.raises(SystemExit):
+            main(["export", source, "--to", str(tmp_path / to)])
+        assert message in capsys.readouterr().err
