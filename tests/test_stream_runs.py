@@ -125,6 +125,7 @@ def test_processes_divide_datasets() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_two_processes_and_one_stream(small: list[str], tmp_path: Path, whole: Any) -> None:
     process = start(tmp_path, *small, *STREAM, "hydra.run.dir=two", *DDP)
     output, errors = told(process)
