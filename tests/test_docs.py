@@ -114,7 +114,7 @@ def test_the_notebook_runs(tmp_path: Path) -> None:
 
 
 def _told(cell: Any) -> list[str]:
-    """What a cell printed: words, and numbers to one digit less; neither paths nor rates, which are the machine's."""
+    """What a cell printed: words, and numbers to one digit less; no paths, rates and rules, which are the machine's."""
     text = "".join(output["text"] for output in cell.get("outputs", []) if output.get("name") == "stdout")
-    lines = [re.sub(r"\s+[\d.]+$", "", line) for line in text.splitlines() if "/" not in line]
+    lines = [re.sub(r"\s+[\d.]+$", "", line) for line in text.splitlines() if "/" not in line and "─" not in line]
     return [re.sub(r"(\d+\.\d)\d+", r"\1", line) for line in lines]
