@@ -267,6 +267,19 @@ def test_what_is_no_question_is_refused(body: bytes, status: int, page_server: P
     assert page_server.get("/gradio_api/queue/join", body, "POST").status == status
 
 
+@pytest.mark.parametrize(
+    ("path", "host", "status"),
+    [
+        ("/gradio_api/queue/join", "localhost", 413),
+        ("/gradio_api/upload", "localhost", 413),
+        ("/elsewhere", "localhost", 404),
+        ("/gradio_api/upload", "elsewhere.example", 400),
+    ],
+)
+def test_a_refusal_reaches_whoever_sends_much(path: str, host: str, status: int, page_server: Page) -> None:
+    assert page_server.get(path, bytes(2**26 + 1), "POST", Host=host).status == status  # beyond a socket's buffers
+
+
 def test_a_body_without_a_length_is_refused(page_server: Page) -> None:
     port = int(page_server.url.rsplit(":", 1)[1])
     for route in ("upload", "queue/join"):

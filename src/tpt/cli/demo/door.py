@@ -71,9 +71,9 @@ class Door:
         if path not in WITH_QUERY:
             scope["query_string"] = b""
         if not self._is_known(headers.get("host", "")):
-            await PlainTextResponse("unknown host", 400)(scope, receive, send)
+            await _refusal("unknown host", 400)(scope, receive, send)
         elif "origin" in headers and urlsplit(headers["origin"]).netloc != headers["host"]:
-            await PlainTextResponse("request from another site", 403)(scope, receive, send)
+            await _refusal("request from another site", 403)(scope, receive, send)
         elif method in ("GET", "HEAD") and path.startswith(FILE):
             await self._file(path.removeprefix(FILE))(scope, receive, send)
         elif method in ("GET", "HEAD") and (path in SHOWN or path.startswith(FOLDERS)):
@@ -81,12 +81,12 @@ class Door:
         elif method == "POST" and path in (UPLOAD, *ASKED):
             await self._post(scope, headers, receive, send)
         else:
-            await PlainTextResponse("not found", 404)(scope, receive, send)
+            await _refusal("not found", 404)(scope, receive, send)
 
     async def _post(self, scope: MutableMapping[str, Any], headers: Headers, receive: Receive, send: Send) -> None:
         length, most = headers.get("content-length", ""), MOST_UPLOAD if scope["path"] == UPLOAD else MOST_ASKED
         if not length.isdecimal() or int(length) > most:
-            await PlainTextResponse(f"more than {most} bytes", 413)(scope, receive, send)
+            await _refusal(f"more than {most} bytes", 413)(scope, receive, send)
         elif scope["path"] == UPLOAD:
             await self.app(scope, receive, send)
         else:
@@ -159,6 +159,18 @@ async def _read(receive: Receive) -> bytes:
         message = await receive()
         body, more = body + message.get("body", b""), message.get("more_body", False)
     return body
+
+
+def _refusal(text: str, status: int) -> Callable[..., Awaitable[None]]:
+    """Takes the whole body first and keeps nothing of it: a sender that is cut off while it writes reads no answer."""
+
+    async def refuse(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if Headers(scope=scope).get("content-length", "").isdecimal():  # a body without a length may never end
+            while (await receive()).get("more_body", False):
+                pass
+        await PlainTextResponse(text, status)(scope, receive, send)
+
+    return refuse
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
