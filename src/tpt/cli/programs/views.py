@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from tpt.cli.compose import Parts, compose_again
 from tpt.cli.errors import told
-from tpt.cli.hints import FAMILIES, explained
+from tpt.cli.mistakes import COMPOSING, in_a_sentence
 from tpt.cli.resume import Start, enter, resumable
 from tpt.data import EpisodeDataModule
 from tpt.engine.contact_sheet import SheetMaker
@@ -99,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument(TRUST, action="store_true", help="uses whatever the settings of a run of others name")
     args = parser.parse_args(arguments)
-    with told(explained, FAMILIES):
+    with told(in_a_sentence, COMPOSING):
         run, out = load_run(args.run.absolute()), args.out and args.out.absolute()
         record = record_of(run, args.image, args.dataset)
         begun = resumable(run.path, "test_time", [TRUST] if args.trust else [], TRUST)
