@@ -27,7 +27,7 @@ from rich.table import Table
 from torch import Tensor
 
 import tpt
-from tpt.cli.programs import report, test_time
+from tpt.cli.programs import opening, report
 from tpt.data import image_folder
 from tpt.results.runs.records import shard_files
 
@@ -113,7 +113,7 @@ def alone() -> int:
             print(f"{len(image_folder(arguments[0])):,} images listed in {time.perf_counter() - began:.2f} s")
         case "run":
             sys.argv = ["test_time.py", *arguments]
-            test_time.main()
+            opening.test_time()
         case "report":
             return report.main(arguments) or 0
         case _:

@@ -15,10 +15,11 @@ from hydra.errors import HydraException, InstantiationException, MissingConfigEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tpt.cli.command_line import SEE_HELP, composed, with_options, written
-from tpt.cli.options import options, own_folders, values_of
+from tpt.cli.command_line import SEE_HELP, CommandLine, composed, first_job, with_options, written
+from tpt.cli.options import no_option, options, own_folders, own_options, values_of
 from tpt.cli.places import config_dir
 from tpt.cli.quoting import setting as quoted
+from tpt.cli.resume import continued
 from tpt.cli.settings.programs import refused
 from tpt.errors import UserError
 
@@ -26,6 +27,27 @@ COMPOSING = (HydraException, OmegaConfBaseException)  # errors of libraries that
 ADDING = ("experiment", "search", "logger", "callbacks", "debug")  # groups whose options add up
 PROGRAMS = ("test_time", "train_coop")
 MOST = 64  # choices of options in a sweep that are tried
+
+
+def read(program: str, arguments: Sequence[str]) -> CommandLine:
+    """The command line of a program, which is known to compose.
+
+    Args:
+        program: name of its configuration.
+        arguments: of the command line; `resume=DIRECTORY` stands for those of the run that it continues.
+
+    Raises:
+        UserError: a setting or option on it does not exist or cannot be read.
+        HydraException, OmegaConfBaseException: it cannot be composed for another reason.
+    """
+    line = CommandLine.read(continued(arguments, program))
+    with own_options(*line.own):
+        refuse_odd_choices(line.overrides, program, line.multirun or line.asks_for_help)
+        try:
+            first_job(program, line)
+        except COMPOSING as error:
+            raise in_a_sentence(error, program, line.overrides) from error
+    return line
 
 
 def refuse_odd_choices(overrides: Sequence[Override], program: str, multirun: bool) -> None:
@@ -130,14 +152,6 @@ def unknown(key: str, program: str, known: Sequence[str], choice: Sequence[str] 
     )
     hint = f"did you mean {' or '.join(close[:3])}?" if close else f"{SEE_HELP}."
     return UserError(f"Expected a setting that exists, got {key!r}; {hint}")
-
-
-def no_option(group: str, option: str, known: Sequence[str] = ()) -> UserError:
-    """The sentence on an option that a group of the configuration does not have."""
-    known = [name for name in known or options(group) if not name.startswith("_")]
-    close = difflib.get_close_matches(option, known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(close)}? " if close else ""
-    return UserError(f"Expected an option of `{group}`, got {option!r}; {hint}There are {', '.join(known)}.")
 
 
 def _of_another(program: str, choice: str) -> UserError | None:

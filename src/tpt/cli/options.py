@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -78,10 +79,18 @@ def options(group: str) -> list[str]:
 
 
 def known_option(group: str, option: str) -> str:
-    """The option itself; raises a UserError that lists the options."""
+    """The option itself; raises a UserError if the group has none of that name."""
     if option not in options(group):
-        raise UserError(f"Expected a {group} out of {', '.join(options(group))}, got {option!r}; choose one of them.")
+        raise no_option(group, option)
     return option
+
+
+def no_option(group: str, option: str, known: Sequence[str] = ()) -> UserError:
+    """The sentence on an option that a group of the configuration does not have."""
+    known = [name for name in known or options(group) if not name.startswith("_")]
+    close = difflib.get_close_matches(option, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(close)}? " if close else ""
+    return UserError(f"Expected an option of `{group}`, got {option!r}; {hint}There are {', '.join(known)}.")
 
 
 def values_of(group: str, option: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import re
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,12 @@ from torch import distributed
 from tpt.cli import sweeps
 from tpt.cli.command_line import CommandLine, first_job, parsed
 from tpt.cli.errors import NOBODY_READS, Rules, in_words_of, nobody_reads, tell
-from tpt.cli.mistakes import COMPOSING, in_a_sentence, refuse_odd_choices
+from tpt.cli.mistakes import COMPOSING, in_a_sentence
 from tpt.cli.options import own_options
 from tpt.cli.places import command as command  # noqa: PLC0414 -- programs call it beside the rest
 from tpt.cli.places import config_dir
 from tpt.cli.quoting import searched
-from tpt.cli.resume import continued, keep, own_folders
+from tpt.cli.resume import keep, own_folders
 from tpt.cli.settings.check import check_sweep, refuse_wrong
 from tpt.clip.model import is_out_of_memory
 from tpt.engine import stop
@@ -77,34 +77,26 @@ class Program:
         self.first = os.environ.get("LOCAL_RANK", "0") == "0"
 
     @stop.listening()
-    def main(self, arguments: Sequence[str] | None = None) -> None:
-        """Does what the command line asks for; exits 1 on a user's mistake or a bug.
-
-        Args:
-            arguments: of the command line; None takes those that this process was started with.
-        """
+    def main(self, line: CommandLine) -> None:
+        """Does what a command line asks for; exits 1 on a user's mistake or a bug."""
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing and leaving
         forgiving_streams()
-        line: CommandLine | None = None
-        try:
-            line = CommandLine.read(continued(sys.argv[1:] if arguments is None else arguments, self.config_name))
-            sys.argv[1:] = line.arguments  # Hydra reads them there, and Lightning starts further processes with them
-            with own_options(*line.own):
-                refuse_odd_choices(line.overrides, self.config_name, line.multirun)
+        sys.argv[1:] = line.arguments  # Hydra reads them there, and Lightning starts further processes with them
+        with own_options(*line.own):
+            try:
                 if line.multirun:
-                    self._check_sweep(line)
+                    check_sweep(*first_job(self.config_name, line))
                 decorate = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=self.config_name)
                 decorate(self._job())()
-        except stop.StopRun as end:
-            stop.heard()
-            stop.end_loaders()
-            self._say(end)
-            sys.exit(end.exit_code)
-        except ToldError as end:
-            self._end_sweep()
-            sys.exit(end.exit_code)
-        except Exception as error:
-            with own_options(*(line.own if line is not None and isinstance(error, COMPOSING) else ())):
+            except stop.StopRun as end:
+                stop.heard()
+                stop.end_loaders()
+                self._say(end)
+                sys.exit(end.exit_code)
+            except ToldError as end:
+                self._end_sweep()
+                sys.exit(end.exit_code)
+            except Exception as error:
                 sys.exit(self._tell(error, line))
 
     def _job(self) -> Callable[[DictConfig], float | None]:
@@ -162,14 +154,6 @@ class Program:
             )
         refuse_wrong(cfg, self.config_name, given, debug=choices().get("debug") not in UNCHOSEN)
 
-    def _check_sweep(self, line: CommandLine) -> None:
-        """Raises at the first wrong value of a sweep, before any job; what cannot be composed is left to Hydra."""
-        try:
-            cfg, given = first_job(self.config_name, line)
-        except COMPOSING:
-            return
-        check_sweep(cfg, given)
-
     def _call(self, cfg: DictConfig) -> float | None:
         """`run`; what went wrong outside the program is no bug."""
         try:
@@ -217,19 +201,14 @@ class Program:
         return None
 
 
-def main(
-    run: Callable[[DictConfig], float | None],
-    config_name: str,
-    words: Rules = (),
-    arguments: Sequence[str] | None = None,
-) -> None:
+def main(run: Callable[[DictConfig], float | None], config_name: str, line: CommandLine, words: Rules = ()) -> None:
     """Calls `run` with the configuration `conf/<config_name>.yaml`; exits 1 where that fails.
 
     Args:
         run, config_name, words: of `Program`.
-        arguments: of `Program.main`.
+        line: the command line.
     """
-    Program(run, config_name, words).main(arguments)
+    Program(run, config_name, words).main(line)
 
 
 def _quieten() -> None:

@@ -269,7 +269,7 @@ def test_a_name_that_is_no_reference(run: Run, image_tree: Path, tmp_path: Path)
         (["pictures", "--out", "a.xls"], "Expected a file that ends in .csv, .json, .parquet, got 'a.xls'"),
         (["pictures", "--out", "dir.csv"], "Expected a file in --out, got the folder dir.csv"),
         (["pictures", "--top", "0"], "Expected --top of at least 1, got 0"),
-        (["pictures", "--method", "tpd"], "Expected a method out of"),
+        (["pictures", "--method", "tpd"], "Expected an option of `method`"),
         (["pictures", "--prompt", "a ${x}"], "Expected names without '${', got 'a ${x}'"),
     ],
 )

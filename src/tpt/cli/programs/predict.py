@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from tpt.cli.errors import in_words_of, told
 from tpt.cli.options import DEVICE_HELP, choose, known_device, own_folders, own_options
 from tpt.cli.places import version_option
+from tpt.cli.programs import opening
 from tpt.cli.programs.opening import LINE, forget_stray_ranks
 from tpt.cli.quoting import for_hydra
 from tpt.engine import stop
@@ -110,9 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The program; one sentence and exit code 1 on a user's mistake."""
     forget_stray_ranks()
     if arguments is None and stop.PARENT in os.environ and "LOCAL_RANK" in os.environ:  # of a run, with its settings
-        from tpt.cli.programs import test_time  # noqa: PLC0415 -- takes seconds to load
-
-        test_time.main()
+        opening.test_time()
         return
     args = parser().parse_args(arguments)
     with stop.leaving(), told(lambda error: in_words_of(error, WORDS)):
@@ -231,6 +230,7 @@ def _run(args: argparse.Namespace, folder: Path, settings: Sequence[str]) -> Non
 
         from tpt.cli import program as cli  # noqa: PLC0415 -- see above
         from tpt.cli.compose import looks_at_one_view, refuse_stream  # noqa: PLC0415 -- see above
+        from tpt.cli.mistakes import COMPOSING, read  # noqa: PLC0415 -- see above
         from tpt.cli.programs import test_time  # noqa: PLC0415 -- see above
 
     def run(cfg: DictConfig) -> None:
@@ -244,11 +244,11 @@ def _run(args: argparse.Namespace, folder: Path, settings: Sequence[str]) -> Non
                 pass
         _finish(args, folder)
 
-    with told(lambda error: in_words_of(error, WORDS)), own_options(args.config_dir):
+    with told(lambda error: in_words_of(error, WORDS), COMPOSING), own_options(args.config_dir):
         refuse_stream(args.method, "tpt-predict")
         one = ["views.num_views=1"] if args.views is None and looks_at_one_view(args.method) else []
-    sys.argv = [sys.argv[0], *one, *settings]
-    cli.main(run, "test_time", WORDS)
+        line = read("test_time", [*one, *settings])
+    cli.main(run, "test_time", line, WORDS)
 
 
 def _stopped(args: argparse.Namespace, folder: Path) -> str:

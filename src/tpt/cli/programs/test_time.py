@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from tpt.cli import program as cli
 from tpt.cli import sweeps
+from tpt.cli.command_line import CommandLine
 from tpt.cli.compose import Parts, trainer_of
 from tpt.cli.logs import stage
 from tpt.cli.programs.ending import objective
@@ -101,6 +102,6 @@ def run(cfg: DictConfig, another: str = ANOTHER, follow: bool = False) -> float 
     return objective(cfg.optimized_metric, found["averages"])
 
 
-def main() -> None:
-    """The program."""
-    cli.main(run, "test_time")
+def main(line: CommandLine) -> None:
+    """The program, with a command line that `opening` has read."""
+    cli.main(run, "test_time", line)

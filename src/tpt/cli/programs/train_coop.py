@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from tpt.cli import program as cli
 from tpt.cli import sweeps
+from tpt.cli.command_line import CommandLine
 from tpt.cli.compose import trainer_of
 from tpt.cli.errors import NO_SKIPPING
 from tpt.cli.logs import stage
@@ -100,6 +101,6 @@ def _save(task: Task, trainer: Trainer, shots: Shots, about: dict[str, Any], pub
     return metrics
 
 
-def main() -> None:
-    """The program."""
-    cli.main(run, "train_coop", WORDS)
+def main(line: CommandLine) -> None:
+    """The program, with a command line that `opening` has read."""
+    cli.main(run, "train_coop", line, WORDS)

@@ -13,8 +13,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from tpt.cli.command_line import CommandLine, composed
-from tpt.cli.mistakes import COMPOSING, groups_of, in_a_sentence, refuse_odd_choices
-from tpt.cli.options import own_options
+from tpt.cli.mistakes import groups_of
 from tpt.cli.places import command, config_dir
 from tpt.cli.settings.walk import REFERENCE, leaves
 from tpt.engine.printing import say
@@ -23,27 +22,18 @@ WIDTH = 160  # if the output is no terminal
 NAMES = 34  # characters of the column of settings
 
 
-def show_help(program: str, arguments: Sequence[str]) -> None:
+def show_help(program: str, line: CommandLine) -> None:
     """Prints groups, options and settings of what a command line chooses.
 
     Args:
         program: name of the configuration.
-        arguments: of the command line.
-
-    Raises:
-        UserError: something on it is no setting or option.
+        line: the command line.
     """
-    line = CommandLine.read(arguments)
-    with own_options(*line.own):
-        refuse_odd_choices(line.overrides, program, multirun=True)
-        try:
-            cfg = composed(program, line.settings, line.own, hydras=True)
-        except COMPOSING as error:
-            raise in_a_sentence(error, program, line.overrides) from error
-        config: Any = OmegaConf.to_container(cfg, resolve=False)
-        given = {o.key_or_group: o.value() for o in line.overrides}
-        chosen = {group: given.get(group, cfg.hydra.runtime.choices.get(group)) for group in groups_of(program)}
-        say(help_text(program, command(program), [*line.own, config_dir()], config, chosen))
+    cfg = composed(program, line.settings, line.own, hydras=True)
+    config: Any = OmegaConf.to_container(cfg, resolve=False)
+    given = {o.key_or_group: o.value() for o in line.overrides}
+    chosen = {group: given.get(group, cfg.hydra.runtime.choices.get(group)) for group in groups_of(program)}
+    say(help_text(program, command(program), [*line.own, config_dir()], config, chosen))
 
 
 def help_text(
