@@ -55,6 +55,5 @@ def _strangers(dataset: ImageDataset, outside: str, root: str | Path | None) -> 
             f"Expected pictures of none of the classes of {dataset.name!r} in data.outside={outside}, found none; "
             f"{way_out}."
         )
-    notes = [f"pictures of none of the classes, from data.outside={outside}"]
-    about = {"samples": samples, "store": store, "notes": notes, "size": 0, "others": ()}
-    return replace(dataset, name=f"{dataset.name}{OUTSIDE}", **about)  # type: ignore[arg-type]
+    outside_ones = replace(dataset, name=f"{dataset.name}{OUTSIDE}", samples=samples, store=store, size=0, others=())
+    return replace(outside_ones, notes=[f"pictures of none of the classes, from data.outside={outside}"])

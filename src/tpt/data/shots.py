@@ -27,13 +27,7 @@ SMALLEST_CROP = 0.08  # share of the picture's area, as in the official programs
 
 @dataclass
 class LabelledBatch:
-    """B images of known class.
-
-    Args:
-        images: (B, 3, H, W) uint8 pixels; `CLIP.encode_image` normalises them.
-        labels: (B,).
-        paths: of the images in their dataset.
-    """
+    """B images of known class: (B, 3, H, W) uint8 pixels, (B,) labels, and their paths in the dataset."""
 
     images: Tensor
     labels: Tensor
@@ -98,9 +92,7 @@ class EpochSampler(DistributedSampler[Key]):
     """Shuffled (epoch, index) keys of one process; nothing but seed and epoch decides them, so a run can be resumed.
 
     Args:
-        dataset: to draw from.
-        processes, rank: how many processes there are, and which of them this is.
-        seed: of the order.
+        dataset, processes, rank, seed: of `DistributedSampler`.
         epoch: gives the epoch that comes next.  It is asked when the keys are drawn: a loader draws the first ones as
             soon as it is made, which in a run that is continued comes before `set_epoch`.
     """
@@ -170,12 +162,7 @@ class ShotsDataModule(LightningDataModule):
     def use_image_size(
         self, image_size: int, resize: str = "shortest", interpolation: str = "bicubic"
     ) -> ShotsDataModule:
-        """Sets the side of the crops and how whole pictures are made, which depend on the backbone.
-
-        Args:
-            image_size: in pixels.
-            resize, interpolation: of validation images, see `tpt.views.whole_picture`.
-        """
+        """Sets the side of the crops and how whole pictures are made, see `tpt.views.whole_picture`."""
         self._seen = (image_size, resize, interpolation)
         return self
 

@@ -51,11 +51,19 @@ def preprocessing_beside(path: Path) -> dict[str, Any]:
 
 
 def _of_transformers(content: Mapping[str, Any]) -> dict[str, Any]:
+    resample: Any = content.get("resample")
+    if resample not in (None, *_FILTERS):
+        raise ValueError(f"its `resample` {resample!r} is neither 2, bilinear, nor 3, bicubic")
+    size = content.get("crop_size" if content.get("do_center_crop") else "size") or {}
+    sides = {size} if isinstance(size, int) else {*size.values()}
+    # Processors without the switch, as SigLIP's, squash to height and width.
+    cropped = content.get("do_center_crop", isinstance(size, int) or "height" not in size)
     found = {
         "mean": content.get("image_mean"),
         "std": content.get("image_std"),
-        "interpolation": _FILTERS.get(content.get("resample", 0)),
-        "resize_mode": "shortest" if content.get("do_center_crop", True) else "squash",
+        "interpolation": _FILTERS.get(resample),
+        "resize_mode": "shortest" if cropped else "squash",
+        "size": sides.pop() if len(sides) == 1 else None,
     }
     return {key: value for key, value in found.items() if value is not None}
 

@@ -16,11 +16,6 @@ def refuse_another_order(entry: Entry, names: Sequence[str], rows: Sequence[tupl
     Each label belongs to one class folder and each class folder to one label; and a folder that bears the name of a
     class holds that class.  Datasets whose paths tell nothing of the class are not checked.
 
-    Args:
-        entry: of the dataset.
-        names: of the classes, in label order.
-        rows: (path, label) of its images.
-        listed_in: the file they come from.
     """
     if not entry.class_in:
         return

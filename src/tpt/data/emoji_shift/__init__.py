@@ -28,9 +28,7 @@ def emoji_shift(
 
     Args:
         domain: one of `DOMAINS`.
-        limit: number of images, drawn with `seed`; None takes all.
-        seed: of that draw.
-        classes: "all", or "base" or "new", a half of the classes.
+        limit, seed, classes: as for `image_folder`.
         root: the folder of other copies of the drawings, a folder for each domain; None takes those of the package.
     """
     if domain not in DOMAINS:
