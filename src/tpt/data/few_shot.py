@@ -95,7 +95,7 @@ def _twice(train: ImageDataset, chosen: list[Sample], val: ImageDataset | None, 
     twice = [samples for samples in drawn.values() if len(samples) > 1]
     if not twice:
         return []
-    note = f"{len(twice)} pictures were drawn more than once, such as {twice[0][0].path} and {twice[0][1].path}"
+    note = f"pictures drawn more than once: {len(twice)}, such as {twice[0][0].path} and {twice[0][1].path}"
     two = sum(len({sample.label for sample in samples}) > 1 for samples in twice)
     return [f"{note}; {two} of them with different labels" if two else note]
 

@@ -106,8 +106,9 @@ def _refuse_other_layouts(store: FileStore, by_folder: dict[str, list[str]], pat
         loose = _pictures(paths)
         instead = f"{len(loose)} images without a folder" if loose else "no folders"
         raise DataError(f"Expected one folder per class in {root}, found {instead}; see docs/own_data.md.")
-    if {folder.lower() for folder in folders} <= _NOT_CLASSES:
-        splits = [split for split, names in SPLITS.items() if {f.lower() for f in folders} & set(names)]
+    lower = {folder.lower() for folder in folders}
+    if lower <= _NOT_CLASSES:
+        splits = [split for split, names in SPLITS.items() if lower & {*names}]
         way_out = f"pass data.split={splits[-1]}" if splits else f"point data.root at {root / folders[-1]}"
         raise DataError(
             f"Expected one folder per class in {root}, found {', '.join(folders)}, which hold splits rather than "
@@ -141,8 +142,8 @@ def _refuse_upper_level(store: FileStore, by_folder: dict[str, list[str]]) -> No
 
 
 def _at(store: FileStore, level: str) -> str:
-    where = f"point data.root at {store.root / level}"
-    return f"unpack it and point data.root at {level}" if store.is_archive else where
+    unpacked = f"unpack it and point data.root at {level}"
+    return unpacked if store.is_archive else f"point data.root at {store.root / level}"
 
 
 def _below(paths: list[str]) -> tuple[str, set[str]]:
@@ -161,11 +162,10 @@ def _below(paths: list[str]) -> tuple[str, set[str]]:
 
 
 def _notes(by_folder: dict[str, list[str]], paths: list[str], shown: str | Path) -> list[str]:
-    """What was passed over, and classes without images; folders that hold other files alone are no classes."""
+    """What was passed over; raises a DataError for a class folder that holds other files alone."""
     others = [p for p in paths if "/" in p and not p.lower().endswith(EXTENSIONS)]
-    empty = [folder for folder, found in by_folder.items() if not found]
-    strange = sorted({p.split("/")[0] for p in others} & set(empty))
-    if strange:
+    empty = {folder for folder, found in by_folder.items() if not found}
+    if strange := sorted({p.split("/")[0] for p in others} & empty):
         inside = [p for p in others if p.split("/")[0] == strange[0]]
         raise DataError(
             f"Expected pictures in every class folder of {shown}, but {', '.join(map(repr, strange[:5]))} "
@@ -183,12 +183,11 @@ def _notes(by_folder: dict[str, list[str]], paths: list[str], shown: str | Path)
 def _match(folders: list[str], names: Names) -> tuple[list[str], list[int]] | None:
     """The class names, and the class of each folder, if the list has the folders beside the names, or names them."""
     keys = names.places()
-    by_key = [keys[key] for folder in folders if (key := composed(folder)) in keys]
-    if len(by_key) == len(folders):
-        return [names[place] for place in by_key], list(range(len(folders)))
+    if all(composed(folder) in keys for folder in folders):
+        return [names[keys[composed(folder)]] for folder in folders], list(range(len(folders)))
     places = {text_key(name): place for place, name in enumerate(names)}
-    by_name = [places[key] for folder in folders if (key := text_key(folder)) in places]
-    return (list(names), by_name) if len({*by_name}) == len(folders) else None
+    found = [place for folder in folders if (place := places.get(text_key(folder))) is not None]
+    return (list(names), found) if len({*found}) == len(folders) else None
 
 
 def _names(
@@ -253,20 +252,19 @@ def _refuse_other_order(folders: list[str], lines: list[str], root: str | Path, 
     whose order as text (1, 10, 2) is not that of the numbers.
     """
     places = {text_key(folder): place for place, folder in enumerate(folders)}
-    moved = [(k, place) for k, line in enumerate(lines) if (place := places.get(text_key(line), k)) != k]
-    if moved:
-        line, place = moved[0]
-        raise DataError(
-            f"Expected names {where} in the sorted order of the folders of {root}, but the name of {folders[line]!r} "
-            f"is {lines[line]!r}, as folder {folders[place]!r} is called; write `folder<TAB>name` lines."
-        )
+    for line, name in enumerate(lines):
+        if (place := places.get(text_key(name), line)) != line:
+            raise DataError(
+                f"Expected names {where} in the sorted order of the folders of {root}, but the name of "
+                f"{folders[line]!r} is {name!r}, as folder {folders[place]!r} is called; write `folder<TAB>name` lines."
+            )
     if not all(re.fullmatch(r"[0-9]{1,18}", folder) for folder in folders):
         return
     by_number = sorted(folders, key=int)
-    differing = [(k, folder) for k, folder in enumerate(folders) if by_number[k] != folder]
-    if differing:
-        line, folder = differing[0]
-        raise DataError(
-            f"Expected names {where} in one certain order, but folder {folder!r} of {root} may be {lines[line]!r} (in "
-            f"the order of texts) or {lines[by_number.index(folder)]!r} (of numbers); write `folder<TAB>name` lines."
-        )
+    for line, folder in enumerate(folders):
+        if by_number[line] != folder:
+            raise DataError(
+                f"Expected names {where} in one certain order, but folder {folder!r} of {root} may be {lines[line]!r} "
+                f"(in the order of texts) or {lines[by_number.index(folder)]!r} (of numbers); write `folder<TAB>name` "
+                "lines."
+            )

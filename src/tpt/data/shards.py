@@ -127,8 +127,7 @@ def _index(file: Path, label_key: str) -> list[tuple[tarfile.TarInfo, str]]:
             f"Expected an uncompressed tar archive at {file}, but it cannot be read so ({error or 'damaged header'}); "
             "get it again, or decompress it."
         ) from error
-    half = [key for key, sample in samples.items() if len(sample) == 1]
-    if half:
+    if half := [key for key, sample in samples.items() if len(sample) == 1]:
         raise DataError(
             f"Expected an image and a label .{label_key} for every sample of {file}, but {len(half)} have one of the "
             f"two, such as {half[0].lstrip('/')}; set data.label_key, or complete the shard."
@@ -157,22 +156,19 @@ def _add(samples: dict[str, _Sample], archive: tarfile.TarFile, member: tarfile.
 
 def _files(patterns: Sequence[str | Path], split: str | None) -> list[Path]:
     found: list[Path] = []
-    for pattern in patterns:
-        for text in _expand(str(Path(pattern).expanduser())):
-            path = Path(text)
-            if path.is_dir():
-                found += _in_folder(path, split)
-            else:  # a file's own name may look like a pattern
-                matches = sorted(glob.glob(text))  # noqa: PTH207 - the pattern may start anywhere
-                matching = [path] if is_file(path) else [Path(match) for match in matches]
-                found += matching or [path]
+    for text in (text for pattern in patterns for text in _expand(str(Path(pattern).expanduser()))):
+        path = Path(text)
+        if path.is_dir():
+            found += _in_folder(path, split)
+        else:  # a file's own name may look like a pattern
+            matches = [] if is_file(path) else sorted(glob.glob(text))  # noqa: PTH207 - the pattern may start anywhere
+            found += map(Path, matches or [text])
     if not found:
         raise DataError(
             f"Expected .tar archives at {', '.join(map(str, patterns))}, found none; check data.shards, and gunzip "
             "archives that are compressed."
         )
-    absent = [path for path in found if not is_file(path)]
-    if absent:
+    if absent := [path for path in found if not is_file(path)]:
         raise DataError(
             f"Expected {len(found)} shards, but {len(absent)} are missing, such as {absent[0]}; complete them."
         )
@@ -187,11 +183,10 @@ def _in_folder(folder: Path, split: str | None) -> list[Path]:
     )
     if own:
         return own
-    wanted = SPLITS.get(split or "test", (split,))
-    known = {split, *_SPLIT_NAMES}
+    wanted = {split, *SPLITS.get(split or "test", ())}
     found = {name: list(paths) for name, paths in groupby(inner, key=lambda path: path.parent.name)}
-    by_split = {name: paths for name, paths in found.items() if {name, name.lower()} & known}
-    named = [name for name in by_split if {name, name.lower()} & {*wanted}]
+    by_split = {name: paths for name, paths in found.items() if {name, name.lower()} & {split, *_SPLIT_NAMES}}
+    named = [name for name in by_split if {name, name.lower()} & wanted]
     if split is None and len(by_split) == 1:
         named = list(by_split)
     if by_split and len(named) != 1:

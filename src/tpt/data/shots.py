@@ -127,9 +127,9 @@ class ShotsDataModule(LightningDataModule):
 
     Args:
         shots: what was drawn.
-        batch_size: images a step takes on each device; the last, smaller batch of an epoch is dropped if there is
-            at least a full one, as in the official programs.
-        val_batch_size: images a validation step takes.
+        batch_size: images of a step on each device; the last, smaller batch of an epoch is dropped if there is at least
+            a full one, as in the official programs.
+        val_batch_size: images of a validation step.
         num_workers: loading processes; 0 loads in the main process.
         seed: of order and crops.
         pin_memory: page-locked batches, for a GPU.

@@ -201,8 +201,7 @@ def refuse_escapes(paths: Sequence[str], listed_in: Path) -> None:
 
 def refuse_missing(store: FileStore, paths: Sequence[str], listed_in: Path) -> None:
     """Raises a DataError that counts the files that are not in the store."""
-    missing = [path for path in paths if not store.holds(path)]
-    if missing:
+    if missing := [path for path in paths if not store.holds(path)]:
         raise DataError(
             f"Expected the {len(paths)} images that {listed_in} lists in {store.root}, but {len(missing)} are missing, "
             f"such as {missing[0][:200]}; complete them."

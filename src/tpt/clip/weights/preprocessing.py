@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.model import set_model_preprocess_cfg
 from torch import nn
 
@@ -96,4 +97,5 @@ def prepare(model: nn.Module, said: Mapping[str, Any], where: str) -> None:
     """
     visual: Any = model.visual
     if said:
-        set_model_preprocess_cfg(model, {**getattr(visual, "preprocess_cfg", {}), **_checked(said, where)})
+        unsaid = {"mean": OPENAI_DATASET_MEAN, "std": OPENAI_DATASET_STD}  # a file may say one of them alone
+        set_model_preprocess_cfg(model, {**unsaid, **getattr(visual, "preprocess_cfg", {}), **_checked(said, where)})

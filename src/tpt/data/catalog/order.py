@@ -23,8 +23,7 @@ def refuse_another_order(entry: Entry, names: Sequence[str], rows: Sequence[tupl
     folder_of: dict[int, str] = {}
     label_of: dict[str, int] = {}
     for path, label in rows:
-        folder = _class_of(path, entry.class_in)
-        if not folder:
+        if not (folder := _class_of(path, entry.class_in)):
             continue
         own = by_name.get(letters(entry.renamed.get(folder, folder)), label)
         first, known = folder_of.setdefault(label, folder), label_of.setdefault(folder, label)

@@ -165,8 +165,7 @@ def _no_folders(entry: Entry, root: Path, places: Sequence[Path], example: str) 
 
 def _split_file(entry: Entry, root: Path, split: str) -> Listing:
     """`{"test": [[path, label, class name], ...]}`, the splits that CoOp published and TPT uses."""
-    file = next((place for place in _split_places(entry, root) if is_file(place)), None)
-    if file is None:
+    if (file := next(filter(is_file, _split_places(entry, root)), None)) is None:
         return _own_lists(entry, root, split)
     return _named_rows(entry, root, _rows(file, split), file)
 
@@ -197,9 +196,8 @@ def _rows(file: Path, split: str) -> list[tuple[str, int, str]]:
     try:
         text = decode_text(read_file(file))
         rows = [(path, label, name) for path, label, name in json.loads(text)[split]]
-        for row in rows:
-            if [type(field) for field in row] != [str, int, str]:
-                raise TypeError
+        if any([type(field) for field in row] != [str, int, str] for row in rows):
+            raise TypeError
     except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
         reason = "it is a web page" if text.lstrip()[:1] == "<" else type(error).__name__
         raise DataError(
@@ -212,8 +210,8 @@ def _rows(file: Path, split: str) -> list[tuple[str, int, str]]:
 def _domain(entry: Entry, root: Path, split: str) -> Listing:
     """The list of a domain where there is one: lines `clipart/axe/clipart_012_000001.jpg 11`; else its folders."""
     name = entry.split.replace("test", split)
-    file = next((place for place in _split_places(replace(entry, split=name), root) if name and is_file(place)), None)
-    if file is not None:
+    files = _split_places(replace(entry, split=name), root) if name else []
+    if (file := next(filter(is_file, files), None)) is not None:
         try:
             lines = [line.rsplit(maxsplit=1) for line in decode_text(read_file(file)).splitlines() if line.strip()]
             rows = [(path, int(label), path.rsplit("/", 2)[-2]) for path, label in lines]

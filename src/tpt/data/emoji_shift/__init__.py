@@ -56,5 +56,4 @@ def emoji_shift_domains(
 
 def class_names() -> list[str]:
     """The names of all classes, sorted."""
-    text = (resources.files("tpt.data.emoji_shift") / "class_names.txt").read_text("utf-8")
-    return text.splitlines()
+    return (resources.files("tpt.data.emoji_shift") / "class_names.txt").read_text("utf-8").splitlines()
