@@ -137,7 +137,7 @@ class _Episodes(Dataset[_Episode]):
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: list[int]) -> list[_Episode]:
-        """A batch; encoded whole or not at all, since how many views share a pass of the encoder moves last bits."""
+        """A batch; encoded whole or not at all, since the number of views in one pass affects rounding."""
         episodes = [self._read(index) for index in indices]
         for episode in episodes:
             if episode.problem is None and episode.cached is None:
@@ -212,8 +212,8 @@ class EpisodeDataModule(LightningDataModule):
         num_workers: loading processes; 0 loads in the main process.
         on_bad_image: "error" stops at an unreadable image, "skip" leaves it out and lists it in the results.
         pin_memory: page-locked batches, for a GPU.
-        order, order_seed, order_concentration: of the images of each dataset, see `stream_order`; beyond last digits it
-            changes the records of stream methods alone.
+        order, order_seed, order_concentration: of the images of each dataset, see `stream_order`; apart from rounding,
+            only stream methods give other records.
         seed: of the draw of `outside`.
         outside, outside_root, outside_limit: pictures of none of the classes that each dataset is also tested on, see
             `tpt.data.outside`.

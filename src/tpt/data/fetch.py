@@ -109,8 +109,8 @@ def by_hand(key: str, root: Path) -> list[str]:
 def fetch(key: str, root: Path) -> Path:
     """Downloads and unpacks one dataset, and gives its folder.
 
-    The dataset's folder appears in one move when everything in it is there; until then all lies in
-    `<root>/.downloads/<key>`, which is removed at the end and before a new beginning.
+    The files are unpacked in `<root>/.downloads/<key>`, which is removed at the end and before a new download; the
+    complete folder is then moved to its place.
 
     Raises:
         DataError: the dataset is not free to download or already there, its server cannot be reached, or what came

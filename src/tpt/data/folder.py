@@ -123,8 +123,8 @@ def _refuse_other_layouts(store: FileStore, by_folder: dict[str, list[str]], pat
 
 
 def _refuse_upper_level(store: FileStore, by_folder: dict[str, list[str]]) -> None:
-    """Raises a DataError if the classes lie a level lower: two or more folders, such as domains, splits or the doubled
-    folders of an archive, hold no pictures but folders with names in common.
+    """Raises a DataError if the classes are a level deeper: two or more folders (domains, splits or the doubled folders
+    of an archive) hold no pictures, only folders with names in common.
     """
     levels = {folder: _below(found) for folder, found in by_folder.items()}
     common = [name for name, count in Counter(n for _, inner in levels.values() for n in inner).items() if count > 1]
@@ -147,8 +147,8 @@ def _at(store: FileStore, level: str) -> str:
 
 
 def _below(paths: list[str]) -> tuple[str, set[str]]:
-    """Down from the one folder that paths lie in to where several folders lie, or the last one, and these; none if
-    pictures lie in it.
+    """The first level below the paths' common top folder that has several folders, or the last level, and the names of
+    its folders; none if the top folder holds pictures.
     """
     if not paths or any(path.count("/") == 1 for path in paths):
         return "", set()

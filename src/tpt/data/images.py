@@ -31,7 +31,7 @@ _NOT_OPENED = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "FITS", "FPX", "MIC
 # Formats that nothing but a file's suffix tells apart from other content, or not for certain.
 _BY_SUFFIX = {"TGA", "PCX", "DCX", "SPIDER", "IM", "IMT", "MCIDAS", "XVTHUMB", "IPTC", "PIXAR", "GBR", "FLI", "PCD",
               "ICO", "CUR", "SGI", "MSP", "XBM", "XPM", "BLP", "FTEX"}  # fmt: skip
-# First those that are met every day; what a file holds counts, whatever its name says.
+# Common formats are tried first; the content decides, not the file name.
 _USUAL = ("JPEG", "PNG", "PPM", "BMP", "DIB", "TIFF", "WEBP", "GIF")
 
 with contextlib.suppress(ImportError):

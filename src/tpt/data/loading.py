@@ -51,7 +51,7 @@ class _Collate:
 
 
 def _shared(batch: Any) -> Any:
-    """The batch in shared memory, where torch would put it later, in a thread whose errors nobody gets to know."""
+    """The batch in shared memory; torch would put it there later, in a thread whose errors are lost."""
     try:
         for tensor in _tensors(batch):
             tensor.share_memory_()

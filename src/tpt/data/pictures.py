@@ -58,7 +58,7 @@ def pictures(
 ) -> ImageDataset:
     """Pictures without labels, each once, in the order in which they were named, folders in sorted order.
 
-    A picture's views follow from its pixels, so that its answer is the same under any name and in any company.
+    An answer depends only on the pixels, not on the file name or the batch.
 
     Args:
         root: a file, a folder (taken with all folders in it), a zip archive, a pattern (`*`, `?`, `[]`, `**`), the name

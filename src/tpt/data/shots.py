@@ -103,7 +103,7 @@ class EpochSampler(DistributedSampler[Key]):
 
     def __iter__(self) -> Iterator[Key]:
         self.epoch = self._next_epoch()
-        epoch, indices = self.epoch, list(super().__iter__())  # not lazily: `epoch` may move on meanwhile
+        epoch, indices = self.epoch, list(super().__iter__())  # not lazily: `epoch` may change before all are drawn
         return ((epoch, index) for index in indices)  # type: ignore[misc]
 
 

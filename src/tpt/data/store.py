@@ -178,7 +178,7 @@ class FileStore:
 
 
 def _walk(root: Path) -> Iterator[tuple[Path, str]]:
-    """Folder and name of every file; links are followed, but not back into a folder that they lie in."""
+    """Folder and name of every file; links are followed, except to a folder that contains them."""
     for folder, subfolders, files in os.walk(root, followlinks=True):
         here = Path(folder)
         subfolders[:] = [s for s in subfolders if not is_left_behind(s)]

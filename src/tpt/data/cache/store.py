@@ -27,7 +27,7 @@ REFRESH_S = 5.0  # between looks for what other processes have added
 
 
 class FeatureStore:
-    """Entries of one space: of images encoded in the same way.  Never raises on what lies on the disk.
+    """Entries of one space: of images encoded in the same way.  Damaged files never raise an error.
 
     Args:
         folder: of the cache.
@@ -128,7 +128,7 @@ class FeatureStore:
         return True
 
     def _touch(self, path: Path) -> None:
-        """Notes that a file is used."""
+        """Marks a file as used."""
         if path not in self._touched:
             self._touched.add(path)
             with suppress(OSError):  # a read-only cache has no order of use

@@ -1,4 +1,4 @@
-"""The ways in which datasets lie on disk."""
+"""Readers of the layouts that datasets have on disk."""
 
 from __future__ import annotations
 
