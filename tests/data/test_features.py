@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -20,11 +21,12 @@ SETTINGS = ("method.min_selected=1", "views.num_views=8", "logger=none")
 DOMAINS = ("data.limit=3", "data.module.datasets.domains=[twemoji,fxemoji]")
 
 
-def test_the_same_records_without_the_images(run_script: Callable[..., Any], tmp_path: Path) -> None:
-    file = tmp_path / "features.safetensors"
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
+def test_the_same_records_without_the_images(suffix: str, run_script: Callable[..., Any], tmp_path: Path) -> None:
+    file = (tmp_path / "features").with_suffix(suffix)
     run_script("test_time.py", *SETTINGS, *DOMAINS, f"hydra.run.dir={tmp_path}/images")
     assert main(["export", str(tmp_path / "images"), "--to", str(file)]) == 0
-    tensors = load_file(file)
+    tensors = load_file(file) if suffix == ".safetensors" else np.load(file)
     assert tensors["1.features"].shape == (3, 8, tensors["0.text_features"].shape[1])
     run_script("test_time.py", *SETTINGS, "data=features", f"data.path={file}", f"hydra.run.dir={tmp_path}/features")
     one, two = (load_runs([tmp_path / name])[0] for name in ("images", "features"))
@@ -87,10 +89,64 @@ def test_files_that_hold_no_features(tmp_path: Path, capsys: pytest.CaptureFixtu
     with pytest.raises(DataError, match="do not belong together"):
         tpt.feature_file(file)
     for source, to, message in (
-        ("emoji_shift", "f.npz", "ends in .safetensors"),
+        ("emoji_shift", "f.pt", "ends in .safetensors or .npz"),
         ("folder", "f.safetensors", "a value for data.root"),
         ("no_run", "f.safetensors", "got 'no_run'"),
     ):
         with pytest.raises(SystemExit):
             main(["export", source, "--to", str(tmp_path / to)])
         assert message in capsys.readouterr().err
+
+
+ROWS_NE, LABELS = torch.tensor([[3.0, 4.0], [0.0, 2.0], [1.0, 0.0]]), torch.tensor([0, 1, 0])
+THEIRS: dict[str, Callable[[Path], Path]] = {
+    "entries": lambda at: saved(at / "d.pt", {"image_features": ROWS_NE.half(), "labels": LABELS}),
+    "a view axis": lambda at: saved(at / "d.pth", {"features": torch.stack([ROWS_NE, -ROWS_NE], 1), "targets": LABELS}),
+    "a pair": lambda at: saved(at / "d.pt", (ROWS_NE, LABELS[:, None])),
+    "two files": lambda at: saved(saved(at / "d_l.pt", LABELS).with_name("d_f.pt"), ROWS_NE),
+    "numpy": lambda at: saved(at / "d.npz", {"Features": ROWS_NE.numpy(), "label": LABELS.numpy()}),
+}
+
+
+def saved(file: Path, content: Any) -> Path:
+    """The file, written by torch or NumPy."""
+    np.savez(file, **content) if file.suffix == ".npz" else torch.save(content, file)
+    return file
+
+
+@pytest.mark.parametrize("layout", THEIRS)
+def test_files_of_other_programs(layout: str, tmp_path: Path, clip: tpt.CLIP) -> None:
+    (dataset,) = tpt.feature_file(THEIRS[layout](tmp_path), class_names=["cat", "dog"])
+    assert (dataset.name, dataset.class_names, dataset.labels()) == ("d", ["cat", "dog"], [0, 1, 0])
+    assert isinstance(dataset.store, FeatureRows) and dataset.store.num_views == 1
+    found = dataset.store.features("00000000", 4)
+    assert found["image_features"].tolist() == [pytest.approx([0.6, 0.8])] and float(found["image_norm"]) == 5
+    assert "another program" in dataset.notes[0] and len({dataset.digest(row) for row in range(3)}) == 3
+    with pytest.raises(DataError, match=r"got those of another, of length 2 where its own have \d+; choose"):
+        refuse_other_encoder([dataset], clip)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"features": ROWS_NE}, "KeyError: .no features and labels among features"),
+        ({"features": ROWS_NE, "labels": LABELS[:2]}, "3 features, 2 labels and 3 paths"),
+        ({"features": ROWS_NE * 0, "labels": LABELS}, "features that are zero"),
+        ({"features": ROWS_NE, "labels": LABELS}, "Expected class names for the numbered labels"),
+        (ROWS_NE, "TypeError: a Tensor"),
+        (pytest.approx, "UnpicklingError: Weights only load failed"),  # nothing in a file is run
+    ],
+)
+def test_files_that_cannot_be_read_so(content: object, message: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=message):
+        tpt.feature_file(saved(tmp_path / "d.pt", content))
+
+
+def test_streams_run_on_a_file_of_another_program(run_script: Callable[..., Any], tmp_path: Path) -> None:
+    names, features = ["cat", "dog"], torch.randn(4, 128, generator=torch.Generator().manual_seed(0))
+    file = saved(tmp_path / "d.npz", {"features": features.numpy(), "labels": [0, 1, 1, 0], "classnames": names})
+    given = ("data=features", f"data.path={file}", "logger=none")
+    run_script("test_time.py", *given, "method=dota", f"hydra.run.dir={tmp_path}/dota")
+    assert load_runs([tmp_path / "dota"])[0].records.num_rows == 4
+    refused = run_script("test_time.py", *given, "method=tpt", f"hydra.run.dir={tmp_path}/tpt", ok=False)
+    assert "got 1; choose a method that needs no views" in refused.stderr

@@ -92,6 +92,17 @@ def test_without_a_validation_split_the_others_validate(train: ImageDataset) -> 
     assert len(draw_shots(train, None, None).train) == sum(COUNTS.values())
 
 
+def test_a_picture_drawn_twice_is_noted(tmp_path: Path) -> None:
+    whole = tree(tmp_path / "p", {"ant": 2, "bee": 2})
+    assert not any("more than once" in note for note in draw_shots(whole, None, 2).notes)
+    (tmp_path / "p" / "bee" / "0.png").write_bytes((tmp_path / "p" / "ant" / "1.png").read_bytes())
+    (note,) = (note for note in draw_shots(whole, None, 2).notes if "more than once" in note)
+    assert note.startswith("pictures drawn more than once: 1, such as") and note.endswith(
+        "; 1 of them with different labels"
+    )
+    assert "ant/1.png" in note and "bee/0.png" in note
+
+
 def test_files_name_split_class_and_path(train: ImageDataset, val: ImageDataset) -> None:
     files = draw_shots(train, val, 1, seed=1).files()
     assert [f["class"] for f in files] == [*COUNTS, *COUNTS]

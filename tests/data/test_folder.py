@@ -57,7 +57,7 @@ def test_pictures_beside_the_classes_are_counted(image_tree: Path) -> None:
 
 def test_wordnet_ids_among_names(image_tree: Path) -> None:
     (image_tree / "cat").rename(image_tree / "n02123045")
-    with pytest.raises(DataError, match="WordNet ids or names .*, found both, such as 'n02123045' and 'T-shirt'; name"):
+    with pytest.raises(DataError, match="Expected WordNet ids of .*, got 'T-shirt' beside some; name"):
         image_folder(image_tree)
 
 

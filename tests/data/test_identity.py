@@ -6,9 +6,11 @@ import json
 import math
 import unicodedata
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import datasets
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -22,7 +24,7 @@ from tests.own_data import png, write_shard
 from tests.untrusted import FUZZ
 from tpt.clip.prompts.learner import clean_name
 from tpt.clip.tokens import Tokenizer
-from tpt.data import ImageDataset, huggingface_dataset, image_folder, image_list, tar_shards
+from tpt.data import ImageDataset, feature_file, huggingface_dataset, image_folder, image_list, tar_shards
 from tpt.data.catalog.names import imagenet_classes
 from tpt.data.labels import json_label, number_labels
 from tpt.errors import DataError, UserError, published_ties, refuse_one_prompt, text_key, ties
@@ -162,7 +164,9 @@ def test_csv_and_parquet_agree(tmp_path: Path) -> None:
         (["0", "1", "nan"], None, r"'nan' stands among the numbers: no label, or a class of that name"),
         (["0.0", "1.0", "NA"], ["a", "b"], r"'NA' stands among the numbers"),
         (["0", "", "1"], ["a", "b"], "but 1 are empty"),
-        (["0", "2"], ["a", "b"], "Expected labels 0 to 1 in .*, got 2"),
+        (["0", "2"], ["a", "b"], "Expected labels 0 to 1 in .*, got 2; check data.class_names.$"),
+        (["1", "2"], ["a", "b"], "got 2; check data.class_names, or set data.first_label=1 if labels start at 1"),
+        (["1", "2"], ["a", "b", "c"], r"from 0 \(1 is 'b'\) or from 1 \(1 is 'a'\); set data.first_label=0 or .*=1"),
     ],
 )
 def test_labels_of_two_readings(labels: list[str], names: list[str] | None, message: str) -> None:
@@ -184,6 +188,43 @@ def test_labels_of_two_readings(labels: list[str], names: list[str] | None, mess
 )
 def test_labels_of_one_reading(labels: list[str], names: list[str] | None, numbers: list[int]) -> None:
     assert number_labels(labels, names, PATH)[1] == numbers
+
+
+@pytest.mark.parametrize("label", ["table", "shards", "hub", "features"])
+def test_labels_that_may_start_at_1(label: str, tmp_path: Path) -> None:
+    """Refused by every reader unless a setting says from where they count; text labels have one reading."""
+    read = {"table": numbered_table, "shards": numbered_shards, "hub": numbered_hub, "features": numbered_features}
+    reader, names = read[label](tmp_path), ["ant", "cat", "dog"]
+    with pytest.raises(DataError, match=r"set data\.first_label=0 or data\.first_label=1"):
+        reader(class_names=names)
+    assert reader(class_names=names, first_label=0).labels() == [1, 2]
+    assert reader(class_names=names, first_label=1).labels() == [0, 1]
+    assert reader(class_names=["1\tcat", "2\tdog", "3\tant"]).labels() == [0, 1]
+    with pytest.raises(DataError, match="Expected labels 1 to 1 in .*, got 2"):
+        reader(class_names=["cat"], first_label=1)
+    assert number_labels(["cat", "dog"], names, PATH)[1] == [1, 2]
+
+
+def numbered_table(root: Path) -> Callable[..., ImageDataset]:
+    paths = pictures(root, 2)
+    (root / "t.csv").write_text(f"path,label\n{paths[0]},1\n{paths[1]},2\n")
+    return partial(image_list, root / "t.csv")
+
+
+def numbered_shards(root: Path) -> Callable[..., ImageDataset]:
+    return partial(tar_shards, write_shard(root / "t.tar", [("a", "1"), ("b", "2")]))
+
+
+def numbered_hub(root: Path) -> Callable[..., ImageDataset]:
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
+    rows = {"image": [{"bytes": png(n), "path": None} for n in range(2)], "label": [1, 2]}
+    datasets.Dataset.from_dict(rows, features).save_to_disk(root / "hub")
+    return partial(huggingface_dataset, root / "hub")
+
+
+def numbered_features(root: Path) -> Callable[..., ImageDataset]:
+    np.savez(root / "f.npz", features=np.eye(2), labels=np.array([1, 2]))
+    return lambda **settings: feature_file(root / "f.npz", **settings)[0]
 
 
 LABEL = st.one_of(st.integers(-2, 4), st.sampled_from([0.0, 1.0, 2.5, math.nan]), st.text(max_size=3), st.none())
@@ -251,5 +292,5 @@ def test_folders_of_wordnet_ids(tmp_path: Path) -> None:
     assert found.class_names == ["tench", "banana"]
     assert found.notes[0] == "the folders are WordNet ids, their classes' names those of ImageNet"
     (tmp_path / "pictures" / "n00000001").mkdir()
-    with pytest.raises(DataError, match="Expected WordNet ids of ImageNet's classes in .*, got n00000001"):
+    with pytest.raises(DataError, match="Expected WordNet ids of ImageNet's classes in .*, got 'n00000001'"):
         image_folder(tmp_path / "pictures")

@@ -87,7 +87,8 @@ def test_paths_from_the_top(image_tree: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"Expected paths inside .*empty in .*, got '.*'; correct data.root, or leave"):
         image_list(elsewhere, root=tmp_path / "empty")
     with pytest.raises(
-        DataError, match="Expected paths of one kind in .*, got '/.*, from the top .*; write all of them"
+        DataError,
+        match="Expected paths of one kind in .*, got the absolute '/.* and the relative '.*; write all of them",
     ):
         image_list(csv(image_tree, [*ROWS, whole[0]]))
     with pytest.raises(DataError, match="Expected paths inside the dataset"):

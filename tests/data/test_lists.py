@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import datasets
 import pytest
@@ -163,10 +165,8 @@ def test_odd_classes_are_noted(tmp_path: Path) -> None:
         (tmp_path / "n.txt").write_text(names)
         return "; ".join(read(tmp_path / "n.txt").notes)
 
-    assert "do the labels start at 1?" in notes([1, 2, 2], "a\nb\nc")
-    assert "do the labels start at 0?" in notes([1, 2, 2], "1\ta\n2\tb\n3\tc")
     assert "1 of 3 classes have no image, such as 'b'" in notes([0, 2, 2], "a\nb\nc")
-    assert "start at" not in notes([0, 2, 2], "a\nb\nc") + notes([2, 2], "a\nb\nc")
+    assert "1 of 3 classes have no image, such as 'c'" in notes([1, 2, 2], "1\ta\n2\tb\n3\tc")
     assert "each of the 3 images has a class of its own" in notes([0, 1, 2], "a\nb\nc")
     (tmp_path / "t.csv").write_text("path,label\n0.png,001.cat\n1.png,002.dog\n2.png,002.dog\n")
     assert "begin with numbers, such as '001.cat'" in image_list(tmp_path / "t.csv").notes[0]
@@ -194,7 +194,7 @@ def test_trees_that_lie_a_level_too_high(folders: list[str], way_out: str, tmp_p
         assert len(image_folder(tmp_path / "p", class_names=[f"{top}" for top in tops]).class_names) == len(tops)
 
 
-def test_tables_of_other_programs(tmp_path: Path) -> None:
+def test_tables_of_other_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for n in range(2):
         (tmp_path / f"{n}.png").write_bytes(png(n))
     text = 'path,label,note\n0.png,cat,"two\nlines"\n._0.png,cat,\n1.png,dog,"' + "a\nb, " * 300_000 + '"\n'
@@ -203,8 +203,21 @@ def test_tables_of_other_programs(tmp_path: Path) -> None:
     assert (found.name, len(found), found.class_names) == ("t", 2, ["cat", "dog"]) and "._*" in found.notes[0]
     with zipfile.ZipFile(tmp_path / "t.xlsx", "w") as book:
         book.writestr("xl/workbook.xml", "")
-    with pytest.raises(DataError, match="got a workbook .*; save its sheet as CSV"):
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    with pytest.raises(DataError, match="the package openpyxl .*; pip install openpyxl"):
         image_list(tmp_path / "t.xlsx")
+    rows = [("label", "path"), (1.0, "0.png"), (None, None), (0, "1.png")]
+    sheet = SimpleNamespace(iter_rows=lambda values_only: iter(rows))
+    book_of = SimpleNamespace(load_workbook=lambda path, **_: SimpleNamespace(worksheets=[sheet]))
+    monkeypatch.setitem(sys.modules, "openpyxl", book_of)
+    assert image_list(tmp_path / "t.xlsx", class_names=["cat", "dog"]).labels() == [1, 0]
+    rows[3] = (None, "1.png")
+    with pytest.raises(DataError, match="a path and a label in every row"):
+        image_list(tmp_path / "t.xlsx", class_names=["cat", "dog"])
+    for start in (b"PK\3\4", b"\xd0\xcf\x11\xe0"):
+        (tmp_path / "t.xls").write_bytes(start + b"0" * 99)
+        with pytest.raises(DataError, match="older workbook or an archive .*; save its sheet as CSV"):
+            image_list(tmp_path / "t.xls")
     (tmp_path / "t.csv").write_text("path,label,label\n0.png,cat,dog\n")
     with pytest.raises(DataError, match="Expected a column 'label' in .*; rename one"):
         image_list(tmp_path / "t.csv")

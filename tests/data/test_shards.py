@@ -75,7 +75,7 @@ def test_numbered_labels_and_their_names(tmp_path: Path) -> None:
     assert tar_shards(shard).class_names == ["cat", "dog"] and [s.label for s in tar_shards(shard).samples] == [1, 0]
     assert tar_shards(shard, class_names=["a", "b", "c"], name="mine").class_names == ["a", "b", "c"]
     (tmp_path / "test").mkdir()
-    deeper = write_shard(tmp_path / "test" / "t.tar", [("a", "1")])
+    deeper = write_shard(tmp_path / "test" / "t.tar", [("a", "0")])
     assert tar_shards(deeper).class_names == ["cat", "dog"], "one folder above, as CLIP_benchmark writes it"
     with pytest.raises(DataError, match="Expected labels 0 to 0 in"):
         tar_shards(shard, class_names=["a"])

@@ -46,16 +46,15 @@ class EpisodeBatch:
     """Views of B images; those that could not be read are left out and listed in `bad`.
 
     Args:
-        views: (B, V, 3, H, W); uint8 pixels, or floats already normalised.  Before they reach the device, perhaps a
-            list of what they will be made of there.
+        views: (B, V, 3, H, W); uint8 pixels, or floats already normalised; or a list of what the device makes them of.
         labels: (B,); None if they are not known.
         indices: (B,) of the images in their dataset.
         paths: of the images in their dataset.
         contents: digests of the image files' bytes.
         bad: images that could not be read.
         num_views: V that the run takes; `views` may be more, for the feature cache.  None takes all.
-        cached: in place of views, what the encoders made of them, if all is cached: `image_features` (B, V, E),
-            `image_norm` (B,) of view 0, and the same of further encoders by their names.
+        cached: in place of views, what the encoders made of them: `image_features` (B, V, E), `image_norm` (B,) of
+            view 0, and the same of further encoders by their names.
         keys: what the features of each image are to be kept under; empty if they need not be.
         positions: places in the order of the run, from 0, by the index of the image, unreadable ones included.
     """
@@ -95,18 +94,16 @@ class EpisodeBatch:
 
     def to(self, device: torch.device, non_blocking: bool = False) -> EpisodeBatch:
         """On another device; Lightning calls this."""
-        if isinstance(self.views, list):
-            views: Tensor | list[PlannedViews] = [v.to(device, non_blocking) for v in self.views]
-        else:
-            views = self.views.to(device, non_blocking=non_blocking)
-        labels = None if self.labels is None else self.labels.to(device, non_blocking=non_blocking)
-        cached = self._cached(lambda tensor: tensor.to(device, non_blocking=non_blocking))
-        return replace(self, views=views, labels=labels, cached=cached)
+        return self._moved(lambda part: part.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> EpisodeBatch:
         """In page-locked memory; the data loader calls this."""
-        views = [v.pin_memory() for v in self.views] if isinstance(self.views, list) else self.views.pin_memory()
-        return replace(self, views=views, cached=self._cached(Tensor.pin_memory))
+        return self._moved(lambda part: part.pin_memory())
+
+    def _moved(self, move: Callable[[Any], Any]) -> EpisodeBatch:
+        views = [move(planned) for planned in self.views] if isinstance(self.views, list) else move(self.views)
+        labels = None if self.labels is None else move(self.labels)
+        return replace(self, views=views, labels=labels, cached=self._cached(move))
 
     def _cached(self, change: Callable[[Tensor], Tensor]) -> dict[str, Tensor] | None:
         return None if self.cached is None else {name: change(tensor) for name, tensor in self.cached.items()}
@@ -140,7 +137,7 @@ class _Episodes(Dataset[_Episode]):
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: list[int]) -> list[_Episode]:
-        """A batch; encoded whole or not at all, since how many views share a pass of the encoder moves last bits."""
+        """A batch; encoded whole or not at all, since the number of views in one pass affects rounding."""
         episodes = [self._read(index) for index in indices]
         for episode in episodes:
             if episode.problem is None and episode.cached is None:
@@ -215,15 +212,11 @@ class EpisodeDataModule(LightningDataModule):
         num_workers: loading processes; 0 loads in the main process.
         on_bad_image: "error" stops at an unreadable image, "skip" leaves it out and lists it in the results.
         pin_memory: page-locked batches, for a GPU.
-        order: in which the images of each dataset are taken, see `stream_order`; beyond last digits it changes the
-            records of stream methods alone.
-        order_seed: of that order.
-        order_concentration: of order "dirichlet".
+        order, order_seed, order_concentration: of the images of each dataset, see `stream_order`; apart from rounding,
+            only stream methods give other records.
         seed: of the draw of `outside`.
-        outside: pictures of none of the classes that each dataset is also tested on, see `tpt.data.outside`; None for
-            none.
-        outside_root: the folder of all datasets, where `outside` is the key of one of the catalog.
-        outside_limit: most of these pictures; None takes all.
+        outside, outside_root, outside_limit: pictures of none of the classes that each dataset is also tested on, see
+            `tpt.data.outside`.
     """
 
     @checked
@@ -265,11 +258,7 @@ class EpisodeDataModule(LightningDataModule):
         self._whole = False
 
     def use_views(self, make_views: ViewMaker | Mapping[bool, ViewMaker]) -> EpisodeDataModule:
-        """Sets how views are made, which depends on the backbone's image size.
-
-        Args:
-            make_views: of every dataset, or one for those whose `augmix` is true and one for the others.
-        """
+        """Sets how views are made, which depends on the backbone; a mapping has one maker per `augmix`."""
         self._make_views = make_views
         return self
 
@@ -352,9 +341,7 @@ class EpisodeDataModule(LightningDataModule):
         if self._whole and idle and rank == 0 and any(any(share) for share in shares):
             log.warning(
                 "%d of %d processes %s nothing to do: a stream cannot be divided, so each takes whole datasets.",
-                idle,
-                processes,
-                "has" if idle == 1 else "have",
+                *(idle, processes, "has" if idle == 1 else "have"),
             )
         return [
             Loader(

@@ -111,32 +111,20 @@ class ImageDataset:
         return [sample.label for sample in self.samples if sample.label is not None]
 
     def content(self, index: int) -> bytes:
-        """The bytes of an image's file.
-
-        Raises:
-            BadImageError: it is gone or cannot be read.
-        """
+        """The bytes of an image's file; raises a BadImageError if it is gone or cannot be read."""
         return self.store.read(self.samples[index].path)
 
     def digest(self, index: int) -> str:
-        """Of the bytes of an image's file, which a store may know without having them.
-
-        Raises:
-            BadImageError: it is gone or cannot be read.
-        """
+        """Of the bytes of an image's file, which a store may know without having them; raises a BadImageError."""
         known = getattr(self.store, "digest", None)
-        path = self.samples[index].path
-        return content_digest(self.content(index)) if known is None else str(known(path))
+        return content_digest(self.content(index)) if known is None else str(known(self.samples[index].path))
 
     def image(self, index: int, content: bytes | None = None) -> Image.Image:
-        """The image as RGB.
+        """The image as RGB; raises a BadImageError.
 
         Args:
             index: of the image.
             content: of its file, where that was read already.
-
-        Raises:
-            BadImageError: its file is gone or cannot be decoded.
         """
         name = f"{self.store.root}/{self.samples[index].path}"
         return decode_image(self.content(index) if content is None else content, name, self.upright)
@@ -147,12 +135,7 @@ class ImageDataset:
         return f"{name}, upright" if self.upright else name
 
     def view_identity(self, index: int, image: Image.Image) -> str:
-        """What fixes the random numbers of an image's views: names alone, or pixels alone, see `by_content`.
-
-        Args:
-            index: of the image.
-            image: as `image` gives it.
-        """
+        """What fixes the random numbers of the views of `image(index)`: its names, or its pixels, see `by_content`."""
         return pixel_identity(image) if self.by_content else self._identity(index)
 
     def _identity(self, index: int) -> str:
@@ -179,20 +162,13 @@ class ImageDataset:
         Of a user's own data it also counts the photographs whose tags turn them, for the notes.
         """
         found = self.half(classes).subset(limit, seed)
-        if not found.upright:
-            return found
-        turned = found.count_turned()
-        if not turned:
+        if not found.upright or not (turned := found.count_turned()):
             return found
         note = f"{turned} of {len(found)} pictures were turned upright as their orientation tags say"
         return replace(found, notes=[*found.notes, f"{note} (data.orientation=ignore leaves them)"])
 
     def half(self, classes: Classes) -> ImageDataset:
-        """The images and names of the base classes (the first half, rounded up) or of the new ones (CoCoOp, 4.1).
-
-        Args:
-            classes: "all", "base" or "new".
-        """
+        """The images and names of the base classes (the first half, rounded up) or of the new ones (CoCoOp, 4.1)."""
         if classes == "all":
             return self
         names = self.class_names

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import pickle
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -14,30 +17,48 @@ from torch import Tensor
 
 from tpt.data.cache.cache import Encoder
 from tpt.data.dataset import Classes, ImageDataset, Sample
-from tpt.errors import BadImageError, Count, DataError, Filled, Seed, checked
-from tpt.files import is_file, writing
+from tpt.data.labels import number_labels, read_names
+from tpt.errors import BadImageError, Count, DataError, Filled, Seed, UserError, checked
+from tpt.files import content_digest, is_file, writing
 
-ABOUT = "tpt"  # key of the header under which names and provenance stand, as JSON
+ABOUT = "tpt"  # under which names and provenance stand, as JSON: a key of the header of safetensors, an array of npz
 FEATURES, NORMS, TEXT = "features", "norms", "text_features"
+SUFFIXES = (".safetensors", ".npz")  # of files that are written
+TORCH = (".pt", ".pth")
+# What other programs call their features, labels, class names and paths.
+_THEIRS = {
+    "features": ("features", "image_features", "feats", "embeddings"),
+    "labels": ("labels", "targets", "label", "target"),
+    "names": ("class_names", "classnames", "classes"),
+    "paths": ("paths", "image_paths", "filenames"),
+}
+_PAIR = ("_f", "_l")  # ends of the names of Tip-Adapter's files: features in one, labels in the other
 
 
 class FeatureRows:
     """The store of a dataset whose images are rows of a feature file; safe to hand to worker processes.
 
     Args:
-        file: written by `save_features`.
+        file: named in errors; its rows are read one by one, unless they are given.
         number: of the dataset in it.
-        about: what the file says of it.
-        encoder: what the file says of the image encoder.
-        num_views: V of each image.
+        about: what the file says of it: `paths` and `contents`.
+        encoder: what the file says of the image encoder; empty if nothing.
+        shape: V and E of each image.
+        held: the features (N, V, E) and norms (N,) of a file that is read as a whole.
     """
 
     def __init__(
-        self, file: Path, number: int, about: Mapping[str, Any], encoder: Mapping[str, Any], num_views: int
+        self,
+        file: Path,
+        number: int,
+        about: Mapping[str, Any],
+        encoder: Mapping[str, Any],
+        shape: tuple[int, int],
+        held: tuple[Tensor, Tensor] | None = None,
     ) -> None:
         self.root = file
-        self.encoder, self.num_views = dict(encoder), num_views
-        self._prefix = f"{number}."
+        self.encoder, (self.num_views, self.width) = dict(encoder), shape
+        self._prefix, self._held = f"{number}.", held
         self._rows = {path: row for row, path in enumerate(about["paths"])}
         self._contents = list(about["contents"])
 
@@ -56,6 +77,8 @@ class FeatureRows:
             BadImageError: the file is gone or damaged.
         """
         row = self._rows[path]
+        if self._held is not None:
+            return {"image_features": self._held[0][row, :num_views].clone(), "image_norm": self._held[1][row].clone()}
         try:
             with safe_open(self.root, "pt") as file:
                 found = file.get_slice(self._prefix + FEATURES)[row : row + 1, :num_views][0]
@@ -71,28 +94,40 @@ def save_features(
     """Writes a file of view features, whole or not at all.
 
     Args:
-        file: `.safetensors`.
+        file: `.safetensors` or `.npz`.
         datasets: of each its names and provenance (`name`, `class_names`, `paths`, `labels`, `contents`, ...), and
             its tensors `features` (N, V, E), `norms` (N,) and, if all images share it, `text_features` (K, E).
         encoder: `name` and `weights` of the image encoder, and where its views come from.
     """
     tensors = {f"{k}.{name}": x.contiguous() for k, (_, own) in enumerate(datasets) for name, x in own.items()}
-    about = {"encoder": dict(encoder), "datasets": [dict(about) for about, _ in datasets]}
+    about = json.dumps({"encoder": dict(encoder), "datasets": [dict(about) for about, _ in datasets]})
     with writing(file) as partial:
-        save_file(tensors, partial, {ABOUT: json.dumps(about)})
+        if file.suffix == ".npz":
+            with partial.open("wb") as opened:
+                arrays: dict[str, Any] = {name: x.numpy() for name, x in tensors.items()}
+                np.savez(opened, **(arrays | {ABOUT: np.array(about)}))
+        else:
+            save_file(tensors, partial, {ABOUT: about})
 
 
 @checked
 def feature_file(
-    path: Filled | Path, limit: Count | None = None, seed: Seed = 0, classes: Classes = "all"
+    path: Filled | Path,
+    limit: Count | None = None,
+    seed: Seed = 0,
+    classes: Classes = "all",
+    class_names: Filled | Path | Sequence[str] | None = None,
+    first_label: Literal[0, 1] | None = None,
 ) -> list[ImageDataset]:
-    """The datasets of a file that `tpt-cache export` wrote.
+    """The datasets of a file that `tpt-cache export` wrote, or one dataset of another program's file.
+
+    Of another program's file, `.npz`, `.pt` or `.pth`, view 0 alone is taken.  It holds features (N, E) and labels, by
+    name or as a pair; or features alone, as `test_f.pt`, beside labels, as `test_l.pt`.
 
     Args:
         path: of the file.
-        limit: number of images of each, drawn with `seed`; None takes all.
-        seed: of that draw.
-        classes: "all", or "base" or "new", a half of the classes.
+        limit, seed, classes: as for `image_folder`, for each dataset.
+        class_names, first_label: as for `image_list`, of another program's file; None takes the names in it.
 
     Raises:
         DataError: no such file, or one that is damaged or holds something else.
@@ -101,49 +136,114 @@ def feature_file(
     if not is_file(file):
         raise DataError(f"Expected a file of features at {file}, found none; check data.path.")
     try:
-        with safe_open(file, "pt") as opened:
-            about = json.loads((opened.metadata() or {})[ABOUT])
-            shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
-        found = [_dataset(file, k, own, about["encoder"], shapes) for k, own in enumerate(about["datasets"])]
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+        about, shapes, content = _read(file)
+        if about is None:
+            found = [_of_others(file, content, class_names, first_label)]
+        else:
+            found = [
+                _dataset(file, k, own, about["encoder"], shapes, content) for k, own in enumerate(about["datasets"])
+            ]
+    except UserError:
+        raise
+    except (OSError, EOFError, RuntimeError, LookupError, TypeError, *_DAMAGED) as error:
         raise DataError(
-            f"Expected features as `tpt-cache export` writes them in {file}, but it cannot be read so "
-            f"({type(error).__name__}: {str(error)[:200]}); export it again."
+            f"Expected features as `tpt-cache export` writes them, or features and labels, in {file}, but it cannot be "
+            f"read so ({type(error).__name__}: {' '.join(str(error).split())[:200]}); export it again."
         ) from error
     return [dataset.chosen(limit, seed, classes) for dataset in found]
 
 
+_DAMAGED = (ValueError, SafetensorError, AttributeError, pickle.UnpicklingError, zipfile.BadZipFile)
+
+
+def _read(file: Path) -> tuple[Any, Mapping[str, tuple[int, ...]], Any]:
+    """What a file of ours says of itself, or None; the shapes of its tensors; and what it holds, if that is read."""
+    if file.suffix in TORCH:
+        return None, {}, torch.load(file, map_location="cpu", weights_only=True)
+    if file.suffix == ".npz":
+        with np.load(file, allow_pickle=False) as opened:
+            held = dict(opened)
+        about = json.loads(str(held.pop(ABOUT))) if ABOUT in held else None
+        return about, {name: array.shape for name, array in held.items()}, held
+    with safe_open(file, "pt") as opened:
+        shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+        return json.loads((opened.metadata() or {})[ABOUT]), shapes, None
+
+
 def _dataset(
-    file: Path, number: int, about: Mapping[str, Any], encoder: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
+    file: Path,
+    number: int,
+    about: Mapping[str, Any],
+    encoder: Mapping[str, Any],
+    shapes: Mapping[str, tuple[int, ...]],
+    held: Mapping[str, np.ndarray] | None,
 ) -> ImageDataset:
-    images, views, _ = shapes[f"{number}.{FEATURES}"]
+    images, views, width = shapes[f"{number}.{FEATURES}"]
     paths, labels, names = about["paths"], about["labels"], [str(name) for name in about["class_names"]]
     counts = {len(paths), len(set(paths)), len(labels), len(about["contents"]), *shapes[f"{number}.{NORMS}"]}
     if counts != {images} or not all(k is None or (type(k) is int and 0 <= k < len(names)) for k in labels):
         raise ValueError(f"paths, labels and features of dataset {number} do not belong together")
     samples = [Sample(str(path), label) for path, label in zip(paths, labels, strict=True)]
-    store = FeatureRows(file, number, about, encoder, views)
+    both = None
+    if held is not None:
+        both = torch.from_numpy(held[f"{number}.{FEATURES}"]), torch.from_numpy(held[f"{number}.{NORMS}"])
+    store = FeatureRows(file, number, about, encoder, (views, width), both)
     kept = {key: about[key] for key in ("size", "split", "template", "augmix")}
     return ImageDataset(str(about["name"]), names, samples, store, list(about["notes"]), **kept)
+
+
+def _of_others(
+    file: Path, content: Any, class_names: str | Path | Sequence[str] | None, first_label: int | None
+) -> ImageDataset:
+    """The dataset of a file that another program wrote."""
+    stem = file.stem
+    if isinstance(content, Tensor) and stem.endswith(_PAIR[0]):
+        stem = stem.removesuffix(_PAIR[0])
+        content = content, torch.load(file.with_stem(stem + _PAIR[1]), map_location="cpu", weights_only=True)
+    if isinstance(content, tuple | list) and len(content) == 2:
+        content = {"features": content[0], "labels": content[1]}
+    if not isinstance(content, Mapping):
+        raise TypeError(f"a {type(content).__name__}")
+    lower = {str(key).lower(): value for key, value in content.items()}
+    part = {what: next((lower[key] for key in keys if key in lower), None) for what, keys in _THEIRS.items()}
+    if part["features"] is None or part["labels"] is None:
+        raise KeyError(f"no features and labels among {', '.join(map(str, content))}")
+    features_NE = torch.as_tensor(part["features"]).float()
+    if features_NE.ndim == 3:  # (N, V, E)
+        features_NE = features_NE[:, 0]
+    labels = part["labels"] if isinstance(part["labels"], list | tuple) else part["labels"].reshape(-1).tolist()
+    images, width = features_NE.shape
+    paths = [f"{row:08d}" for row in range(images)] if part["paths"] is None else [str(path) for path in part["paths"]]
+    if {len(labels), len(paths), len({*paths})} != {images}:
+        raise ValueError(f"{images} features, {len(labels)} labels and {len({*paths})} paths")
+    norms_N = features_NE.norm(dim=-1)
+    if not (norms_N > 0).all():
+        raise ValueError("features that are zero or not finite")
+    given = part["names"] if class_names is None else read_names(class_names)
+    given = given if given is None or class_names is not None else [str(name) for name in given]
+    names, numbers = number_labels(labels, given, file, first_label)
+    notes = ["features that another program made: view 0 alone, of a backbone that the file does not name"]
+    about = {"paths": paths, "contents": [content_digest(row.numpy().tobytes()) for row in features_NE]}
+    held = (features_NE / norms_N[:, None])[:, None], norms_N
+    store = FeatureRows(file, 0, about, {}, (1, width), held)
+    samples = [Sample(path, number) for path, number in zip(paths, numbers, strict=True)]
+    return ImageDataset(stem, names, samples, store, notes).noted()
 
 
 def refuse_other_encoder(
     datasets: Sequence[ImageDataset], clip: Encoder, others: Mapping[str, Encoder] | None = None
 ) -> None:
-    """Raises a DataError if a file has no features of an image encoder that the run needs.
-
-    Args:
-        datasets: of the run.
-        clip: the backbone.
-        others: further encoders of the method, by name.
-    """
+    """Raises a DataError if a file has no features of the backbone, or of `others`, further encoders of the method."""
     for dataset in datasets:
         if not isinstance(dataset.store, FeatureRows):
             continue
-        if dataset.store.encoder.get("weights") != clip.encoding()["weights"]:
+        encoder, width = dataset.store.encoder, dataset.store.width
+        same = encoder["weights"] == clip.encoding()["weights"] if "weights" in encoder else width == clip.embed_dim
+        if not same:
             raise DataError(
                 f"Expected features of the backbone {clip.name} in {dataset.store.root}, got those of "
-                f"{dataset.store.encoder.get('name')}; choose that backbone, or export the features again."
+                f"{encoder.get('name', f'another, of length {width} where its own have {clip.embed_dim}')}; choose "
+                "that backbone, or export the features again."
             )
         if others:
             raise DataError(

@@ -29,7 +29,6 @@ _FAILURES = (
     *(OSError, RuntimeError, ValueError, LookupError, EOFError),
     *(http.client.HTTPException, tarfile.TarError, zipfile.BadZipFile, zlib.error),
 )
-_ARCHIVES = {".gz", ".tgz", ".tar", ".zip"}
 _HENDRYCKS = "https://people.eecs.berkeley.edu/~hendrycks"
 _HUB = "https://huggingface.co/datasets"
 _SUN = "https://vision.princeton.edu/projects/2010/SUN/download"
@@ -99,12 +98,7 @@ _SPLITS = {  # CoOp's split files on its Google Drive, from its DATASETS.md
 
 
 def by_hand(key: str, root: Path) -> list[str]:
-    """The commands that get what `fetch` cannot: the dataset itself, and CoOp's split of it.
-
-    Args:
-        key: of the dataset.
-        root: the folder of all datasets, where the commands are to be run.
-    """
+    """The commands that get what `fetch` cannot: a dataset, and CoOp's split of it."""
     found = [_COMMANDS[key]] if key in _COMMANDS else []
     if key in _SPLITS:
         folder = FREE[key][0] if key in FREE else key
@@ -115,12 +109,8 @@ def by_hand(key: str, root: Path) -> list[str]:
 def fetch(key: str, root: Path) -> Path:
     """Downloads and unpacks one dataset, and gives its folder.
 
-    The dataset's folder appears in one move when everything in it is there; until then all lies in
-    `<root>/.downloads/<key>`, which is removed at the end and before a new beginning.
-
-    Args:
-        key: of the dataset.
-        root: the folder of all datasets.
+    The files are unpacked in `<root>/.downloads/<key>`, which is removed at the end and before a new download; the
+    complete folder is then moved to its place.
 
     Raises:
         DataError: the dataset is not free to download or already there, its server cannot be reached, or what came
@@ -158,8 +148,9 @@ def _fetch(key: str, root: Path, staging: Path) -> Path:
     try:
         with _careful():
             get(staging)
-        for archive in (file for file in (staging / folder).iterdir() if file.suffix in _ARCHIVES):
-            archive.unlink()
+        for file in (staging / folder).iterdir():
+            if file.suffix in (".gz", ".tgz", ".tar", ".zip"):
+                file.unlink()
         if (root / folder).is_dir():
             (root / folder).rmdir()  # an empty one
         return (staging / folder).replace(root / folder)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from tpt.data.dataset import Classes, ImageDataset, Sample
-from tpt.errors import Count, DataError, Seed, checked
+from tpt.errors import BadImageError, Count, DataError, Seed, checked
+from tpt.files import content_digest
 
 MOST_VAL_SHOTS = 4
 
@@ -51,7 +53,7 @@ def draw_shots(
         train: images to draw from.
         val: images to draw validation shots from, with the same class names; None takes them from the images of
             `train` that were not drawn (the official programs always have a validation split).
-        shots: k, images per class, at least 1; None takes all.
+        shots: k, images per class; None takes all.
         seed: of the draw; the papers use 1, 2 and 3.
         classes: "all", "base" (the first half, rounded up) or "new" (the others).
 
@@ -76,9 +78,26 @@ def draw_shots(
     if val is not None:
         validating, val_notes = _draw(val, val_shots, generator, "validation")
         notes += val_notes
-    picked = _with_samples(train, chosen)
-    held_back = _with_samples(val, validating) if val is not None else None
-    return Shots(half_of_classes(picked, classes), _half_or_none(held_back, classes), tuple(notes))
+    if shots is not None:
+        notes += _twice(train, chosen, val, validating)
+    kept = half_of_classes(replace(train, samples=chosen, size=0), classes)
+    held_back = None if val is None else replace(val, samples=validating, size=0)
+    return Shots(kept, _half_or_none(held_back, classes), tuple(notes))
+
+
+def _twice(train: ImageDataset, chosen: list[Sample], val: ImageDataset | None, validating: list[Sample]) -> list[str]:
+    """A note if a picture was drawn more than once, under several names."""
+    drawn: dict[str, list[Sample]] = {}
+    for store, samples in ((train.store, chosen), ((val or train).store, validating)):
+        for sample in samples:
+            with suppress(BadImageError):  # reported when its turn comes
+                drawn.setdefault(content_digest(store.read(sample.path)), []).append(sample)
+    twice = [samples for samples in drawn.values() if len(samples) > 1]
+    if not twice:
+        return []
+    note = f"pictures drawn more than once: {len(twice)}, such as {twice[0][0].path} and {twice[0][1].path}"
+    two = sum(len({sample.label for sample in samples}) > 1 for samples in twice)
+    return [f"{note}; {two} of them with different labels" if two else note]
 
 
 def _draw(
@@ -106,17 +125,12 @@ def _draw(
     return drawn, notes
 
 
-def _with_samples(dataset: ImageDataset, samples: list[Sample]) -> ImageDataset:
-    return replace(dataset, samples=samples, size=0)
-
-
 def _half_or_none(dataset: ImageDataset | None, classes: Classes) -> ImageDataset | None:
     """`half_of_classes`, or None if that half has no image."""
-    if dataset is None:
-        return None
+    if dataset is None or classes == "all":
+        return dataset
     first_new = (len(dataset.class_names) + 1) // 2
-    kept = {"base": range(first_new), "new": range(first_new, len(dataset.class_names))}.get(classes)
-    if kept is not None and not any(label in kept for label in dataset.labels()):
+    if not any((label >= first_new) == (classes == "new") for label in dataset.labels()):
         return None
     return half_of_classes(dataset, classes)
 

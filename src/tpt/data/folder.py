@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tpt.data.dataset import Classes, ImageDataset, Sample
-from tpt.data.images import EXTENSIONS, Orientation, is_upright
+from tpt.data.images import EXTENSIONS, Orientation
 from tpt.data.labels import read_names
 from tpt.data.names import composed, counted_suffixes, plain
 from tpt.data.store import FileStore
@@ -43,8 +43,7 @@ def image_folder(
         class_names: None takes the folders' names (for WordNet ids of ImageNet, its names).  A file in any form of
             `tpt.files.lists.parse_list` (or a list) has a name for each folder in sorted order, or
             `folder<TAB>name` lines, or the folders' own names, both in any order.
-        limit: number of images, drawn with `seed`; None takes all.
-        seed: of that draw.
+        limit, seed: number of images, drawn with this seed; None takes all.
         split: "test", "val" or "train": the folder of that name (or testing, validation, ...) in `root`.
         classes: "all", or "base" or "new", a half of the classes.
         orientation: "apply" turns photographs upright as their tags say, "ignore" does not.
@@ -57,10 +56,10 @@ def image_folder(
     if split is not None:
         store = _split(store, split)
     folders, paths = store.folders(), list(store.paths())
-    images = [p for p in paths if "/" in p and p.lower().endswith(EXTENSIONS)]
     by_folder: dict[str, list[str]] = {folder: [] for folder in folders}
-    for path in images:
-        by_folder[path.split("/")[0]].append(path)
+    for path in _pictures(paths):
+        if "/" in path:
+            by_folder[path.split("/")[0]].append(path)
     _refuse_other_layouts(store, by_folder, paths)
     given = None if class_names is None else read_names(class_names)
     matched = None if given is None else _match(folders, given)
@@ -72,20 +71,21 @@ def image_folder(
         notes.append("the folders are WordNet ids, their classes' names those of ImageNet")
     samples = [Sample(path, k) for k, folder in zip(order, folders, strict=True) for path in by_folder[folder]]
     own = name or plain(store.root.absolute().stem)
-    found = ImageDataset(own, names, samples, store, notes, split=split or "", upright=is_upright(orientation))
+    found = ImageDataset(own, names, samples, store, notes, split=split or "", upright=orientation == "apply")
     return found.noted().chosen(limit, seed, classes)
 
 
 def _inner(store: FileStore) -> FileStore:
     """Where the classes are: an archive of the folder itself has one folder around them."""
-    if not store.is_archive:
-        return store
-    folders = store.folders()
+    folders = store.folders() if store.is_archive else []
     if len(folders) != 1:
         return store
     inner = store.within(folders[0])
-    loose = any("/" not in path and path.lower().endswith(EXTENSIONS) for path in inner.paths())
-    return store if loose or not inner.folders() else inner
+    return inner if inner.folders() and not any("/" not in path for path in _pictures(inner.paths())) else store
+
+
+def _pictures(paths: Iterable[str]) -> list[str]:
+    return [path for path in paths if path.lower().endswith(EXTENSIONS)]
 
 
 def _split(store: FileStore, split: str) -> FileStore:
@@ -103,11 +103,12 @@ def _split(store: FileStore, split: str) -> FileStore:
 def _refuse_other_layouts(store: FileStore, by_folder: dict[str, list[str]], paths: list[str]) -> None:
     root, folders = store.root, list(by_folder)
     if not folders:
-        loose = sum(p.lower().endswith(EXTENSIONS) for p in paths)
-        instead = f"{loose} images without a folder" if loose else "no folders"
+        loose = _pictures(paths)
+        instead = f"{len(loose)} images without a folder" if loose else "no folders"
         raise DataError(f"Expected one folder per class in {root}, found {instead}; see docs/own_data.md.")
-    if {folder.lower() for folder in folders} <= _NOT_CLASSES:
-        splits = [split for split, names in SPLITS.items() if {f.lower() for f in folders} & set(names)]
+    lower = {folder.lower() for folder in folders}
+    if lower <= _NOT_CLASSES:
+        splits = [split for split, names in SPLITS.items() if lower & {*names}]
         way_out = f"pass data.split={splits[-1]}" if splits else f"point data.root at {root / folders[-1]}"
         raise DataError(
             f"Expected one folder per class in {root}, found {', '.join(folders)}, which hold splits rather than "
@@ -122,8 +123,8 @@ def _refuse_other_layouts(store: FileStore, by_folder: dict[str, list[str]], pat
 
 
 def _refuse_upper_level(store: FileStore, by_folder: dict[str, list[str]]) -> None:
-    """Raises a DataError if the classes lie a level lower: two or more folders, such as domains, splits or the doubled
-    folders of an archive, hold no pictures but folders with names in common.
+    """Raises a DataError if the classes are a level deeper: two or more folders (domains, splits or the doubled folders
+    of an archive) hold no pictures, only folders with names in common.
     """
     levels = {folder: _below(found) for folder, found in by_folder.items()}
     common = [name for name, count in Counter(n for _, inner in levels.values() for n in inner).items() if count > 1]
@@ -141,13 +142,13 @@ def _refuse_upper_level(store: FileStore, by_folder: dict[str, list[str]]) -> No
 
 
 def _at(store: FileStore, level: str) -> str:
-    where = f"point data.root at {store.root / level}"
-    return f"unpack it and point data.root at {level}" if store.is_archive else where
+    unpacked = f"unpack it and point data.root at {level}"
+    return unpacked if store.is_archive else f"point data.root at {store.root / level}"
 
 
 def _below(paths: list[str]) -> tuple[str, set[str]]:
-    """Down from the one folder that paths lie in to where several folders lie, or the last one, and these; none if
-    pictures lie in it.
+    """The first level below the paths' common top folder that has several folders, or the last level, and the names of
+    its folders; none if the top folder holds pictures.
     """
     if not paths or any(path.count("/") == 1 for path in paths):
         return "", set()
@@ -161,11 +162,10 @@ def _below(paths: list[str]) -> tuple[str, set[str]]:
 
 
 def _notes(by_folder: dict[str, list[str]], paths: list[str], shown: str | Path) -> list[str]:
-    """What was passed over, and classes without images; folders that hold other files alone are no classes."""
+    """What was passed over; raises a DataError for a class folder that holds other files alone."""
     others = [p for p in paths if "/" in p and not p.lower().endswith(EXTENSIONS)]
-    empty = [folder for folder, found in by_folder.items() if not found]
-    strange = sorted({p.split("/")[0] for p in others} & set(empty))
-    if strange:
+    empty = {folder for folder, found in by_folder.items() if not found}
+    if strange := sorted({p.split("/")[0] for p in others} & empty):
         inside = [p for p in others if p.split("/")[0] == strange[0]]
         raise DataError(
             f"Expected pictures in every class folder of {shown}, but {', '.join(map(repr, strange[:5]))} "
@@ -173,7 +173,7 @@ def _notes(by_folder: dict[str, list[str]], paths: list[str], shown: str | Path)
             "them, or move the folder away if it is no class, which makes one class fewer."
         )
     notes = []
-    if loose := sum("/" not in path and path.lower().endswith(EXTENSIONS) for path in paths):
+    if loose := sum("/" not in path for path in _pictures(paths)):
         notes.append(f"{loose} pictures that lie in no class folder were passed over")
     if others:
         notes.append(f"{len(others)} files that are no pictures were passed over ({counted_suffixes(others)})")
@@ -183,12 +183,11 @@ def _notes(by_folder: dict[str, list[str]], paths: list[str], shown: str | Path)
 def _match(folders: list[str], names: Names) -> tuple[list[str], list[int]] | None:
     """The class names, and the class of each folder, if the list has the folders beside the names, or names them."""
     keys = names.places()
-    by_key = [keys[key] for folder in folders if (key := composed(folder)) in keys]
-    if len(by_key) == len(folders):
-        return [names[place] for place in by_key], list(range(len(folders)))
+    if all(composed(folder) in keys for folder in folders):
+        return [names[keys[composed(folder)]] for folder in folders], list(range(len(folders)))
     places = {text_key(name): place for place, name in enumerate(names)}
-    by_name = [places[key] for folder in folders if (key := text_key(folder)) in places]
-    return (list(names), by_name) if len({*by_name}) == len(folders) else None
+    found = [place for folder in folders if (place := places.get(text_key(folder))) is not None]
+    return (list(names), found) if len({*found}) == len(folders) else None
 
 
 def _names(
@@ -219,8 +218,7 @@ def _names(
 
 
 def _own_names(store: FileStore, folders: list[str], root: str | Path) -> list[str]:
-    odd = [folder for folder in folders if store.is_odd(folder)]
-    if odd:
+    if odd := [folder for folder in folders if store.is_odd(folder)]:
         raise DataError(
             f"Expected names of folders in UTF-8 in {root}, got {odd[0]}; rename it (for a zip archive, "
             "zip the renamed folder again), or name the classes in data.class_names."
@@ -230,12 +228,7 @@ def _own_names(store: FileStore, folders: list[str], root: str | Path) -> list[s
             f"Expected class names for the numbered folders of {root}, such as {folders[0]!r}, got none: they may "
             "count classes or be their names; set data.class_names to a text file with a name a line."
         )
-    if ids := [folder for folder in folders if _WORDNET.fullmatch(folder)]:
-        if other := next((folder for folder in folders if not _WORDNET.fullmatch(folder)), None):
-            raise DataError(
-                f"Expected WordNet ids or names as folders of {root}, found both, such as {ids[0]!r} and {other!r}; "
-                "name all classes in data.class_names, `folder<TAB>name` a line."
-            )
+    if any(map(_WORDNET.fullmatch, folders)):
         return _wordnet_names(folders, root)
     refuse_one_prompt(folders, [text_key(folder) for folder in folders], f"among the folders of {root}", DataError)
     return [composed(folder).replace("_", " ") for folder in folders]
@@ -245,11 +238,11 @@ def _wordnet_names(folders: list[str], root: str | Path) -> list[str]:
     from tpt.data.catalog.names import imagenet_classes  # noqa: PLC0415 - imports open_clip
 
     known = imagenet_classes()
-    strange = [folder for folder in folders if folder not in known]
-    if strange:
+    if strange := [folder for folder in folders if folder not in known]:
+        mixed = not _WORDNET.fullmatch(strange[0])
         raise DataError(
-            f"Expected WordNet ids of ImageNet's classes in {root}, got {strange[0]}; name the classes in "
-            "data.class_names, `folder<TAB>name` a line."
+            f"Expected WordNet ids of ImageNet's classes in {root}, got {strange[0]!r}"
+            f"{' beside some' if mixed else ''}; name all classes in data.class_names, `folder<TAB>name` a line."
         )
     return [known[folder] for folder in folders]
 
@@ -259,20 +252,19 @@ def _refuse_other_order(folders: list[str], lines: list[str], root: str | Path, 
     whose order as text (1, 10, 2) is not that of the numbers.
     """
     places = {text_key(folder): place for place, folder in enumerate(folders)}
-    moved = [(k, place) for k, line in enumerate(lines) if (place := places.get(text_key(line), k)) != k]
-    if moved:
-        line, place = moved[0]
-        raise DataError(
-            f"Expected names {where} in the sorted order of the folders of {root}, but the name of {folders[line]!r} "
-            f"is {lines[line]!r}, as folder {folders[place]!r} is called; write `folder<TAB>name` lines."
-        )
+    for line, name in enumerate(lines):
+        if (place := places.get(text_key(name), line)) != line:
+            raise DataError(
+                f"Expected names {where} in the sorted order of the folders of {root}, but the name of "
+                f"{folders[line]!r} is {name!r}, as folder {folders[place]!r} is called; write `folder<TAB>name` lines."
+            )
     if not all(re.fullmatch(r"[0-9]{1,18}", folder) for folder in folders):
         return
     by_number = sorted(folders, key=int)
-    differing = [(k, folder) for k, folder in enumerate(folders) if by_number[k] != folder]
-    if differing:
-        line, folder = differing[0]
-        raise DataError(
-            f"Expected names {where} in one certain order, but folder {folder!r} of {root} may be {lines[line]!r} (in "
-            f"the order of texts) or {lines[by_number.index(folder)]!r} (of numbers); write `folder<TAB>name` lines."
-        )
+    for line, folder in enumerate(folders):
+        if by_number[line] != folder:
+            raise DataError(
+                f"Expected names {where} in one certain order, but folder {folder!r} of {root} may be {lines[line]!r} "
+                f"(in the order of texts) or {lines[by_number.index(folder)]!r} (of numbers); write `folder<TAB>name` "
+                "lines."
+            )

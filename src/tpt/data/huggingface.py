@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tpt.data.dataset import Classes, ImageDataset, Sample
-from tpt.data.images import Orientation, is_upright
-from tpt.data.labels import notes_on_numbers, number_labels, read_names
+from tpt.data.images import Orientation
+from tpt.data.labels import number_labels, read_names
 from tpt.data.names import is_data, plain
 from tpt.errors import BadImageError, Count, DataError, Filled, Seed, checked
 
@@ -28,6 +28,7 @@ def huggingface_dataset(
     seed: Seed = 0,
     classes: Classes = "all",
     orientation: Orientation = "apply",
+    first_label: Literal[0, 1] | None = None,
 ) -> ImageDataset:
     """What `dataset.save_to_disk(path)` wrote, or Parquet files with the images in them, as the hub has; memory-mapped,
     nothing is fetched.
@@ -38,11 +39,9 @@ def huggingface_dataset(
         name: key in logs and results; the directory's name if None.
         class_names: as for `image_list`; None takes those of a `ClassLabel` column, or the sorted
             labels if they are text.
-        image_column, label_column: names of the two columns.
-        limit: number of images, drawn with `seed`; None takes all.
-        seed: of that draw.
-        classes: "all", or "base" or "new", a half of the classes.
-        orientation: "apply" turns photographs upright as their tags say, "ignore" does not.
+        image_column, label_column: of the table.
+        limit, seed, classes, orientation: as for `image_folder`.
+        first_label: as for `image_list`; the numbers of a `ClassLabel` column always count from 0.
 
     Raises:
         DataError: the package or the directory is missing, or split, columns or names do not fit.
@@ -55,12 +54,11 @@ def huggingface_dataset(
             f"Expected whole numbers or texts in column {label_column!r} of {path}, in every row; set "
             "data.label_column, or fill what is empty."
         )
-    names, numbers = number_labels(labels, given if class_names is None else read_names(class_names), path)
+    first = first_label if given is None else 0
+    names, numbers = number_labels(labels, given if class_names is None else read_names(class_names), path, first)
     samples = [Sample(f"{row:08d}", label) for row, label in enumerate(numbers)]
-    store = _ArrowStore(path, table.select_columns([image_column]), image_column)
-    own = name or plain(path.absolute().name)
-    notes = notes_on_numbers(labels, names, numbers)
-    found = ImageDataset(own, names, samples, store, notes, split=split, upright=is_upright(orientation))
+    store, own = _ArrowStore(path, table.select_columns([image_column]), image_column), plain(path.absolute().name)
+    found = ImageDataset(name or own, names, samples, store, split=split, upright=orientation == "apply")
     return found.noted().chosen(limit, seed, classes)
 
 
@@ -72,7 +70,7 @@ class _ArrowStore:
         self._table, self._column = table, column
 
     def read(self, path: str, first: int | None = None) -> bytes:
-        """The bytes of one image, or its first `first` bytes."""
+        """See `Store.read`."""
         content: bytes | None = (self._table[int(path)][self._column] or {}).get("bytes")
         if content is None:  # `save_to_disk` puts files inside
             raise BadImageError(
@@ -120,7 +118,7 @@ def _load(path: Path, split: str, image_column: str, label_column: str) -> tuple
         found = found[split]
     else:
         split = ""
-    for column, setting in ((image_column, "image_column"), (label_column, "label_column")):
+    for setting, column in {"image_column": image_column, "label_column": label_column}.items():
         if column not in found.column_names:
             raise DataError(
                 f"Expected a column {column!r} in {path}, found {', '.join(found.column_names)}; set data.{setting}."

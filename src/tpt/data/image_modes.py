@@ -10,8 +10,6 @@ from PIL import Image
 from tpt.errors import UserError
 
 _STRIP = 2**20  # pixels converted at a time
-_SIXTEEN_BITS = 65535
-_TWELVE_BITS = 4095
 _DARK = 16  # fractions up to here may be 0 to 1 with some overshoot, or almost black
 
 
@@ -52,9 +50,9 @@ def _conversion(picture: Image.Image) -> Callable[[np.ndarray], np.ndarray]:
     problem = None
     if not np.isfinite([low, high]).all():
         problem = ", not all of them finite"
-    elif low < 0 or high > _SIXTEEN_BITS:
+    elif low < 0 or high > 65_535:
         problem = ", neither of 8 nor of 16 bits"
-    elif 255 < high <= _TWELVE_BITS:
+    elif 255 < high <= 4095:
         problem = ": of 10 or 12 bits, or of 16 and almost black"
     elif not whole and 1 < high <= _DARK:
         problem = ": from 0 to 1 with some beyond, or from 0 to 255 and almost black"

@@ -31,7 +31,7 @@ _NOT_OPENED = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "FITS", "FPX", "MIC
 # Formats that nothing but a file's suffix tells apart from other content, or not for certain.
 _BY_SUFFIX = {"TGA", "PCX", "DCX", "SPIDER", "IM", "IMT", "MCIDAS", "XVTHUMB", "IPTC", "PIXAR", "GBR", "FLI", "PCD",
               "ICO", "CUR", "SGI", "MSP", "XBM", "XPM", "BLP", "FTEX"}  # fmt: skip
-# First those that are met every day; what a file holds counts, whatever its name says.
+# Common formats are tried first; the content decides, not the file name.
 _USUAL = ("JPEG", "PNG", "PPM", "BMP", "DIB", "TIFF", "WEBP", "GIF")
 
 with contextlib.suppress(ImportError):
@@ -90,15 +90,7 @@ def decode_image(content: bytes, name: str, upright: bool = False) -> Image.Imag
 
 
 def as_rgb(picture: Image.Image, upright: bool = False) -> Image.Image:
-    """A loaded picture as 8-bit RGB, as `decode_image` gives it.
-
-    Args:
-        picture: of any mode.
-        upright: turns it as its orientation tag says.
-
-    Raises:
-        UserError: pixel values of unclear meaning, see `to_eight_bits`.
-    """
+    """A loaded picture as `decode_image` gives it; raises a UserError at pixel values of unclear meaning."""
     if upright:
         picture = _turned(picture)
     if is_deep(picture.mode):
@@ -116,17 +108,8 @@ def _turned(picture: Image.Image) -> Image.Image:
     return ImageOps.exif_transpose(picture)
 
 
-def is_upright(orientation: Orientation) -> bool:
-    """Whether a setting says to turn photographs."""
-    return orientation == "apply"
-
-
 def is_turned(content: bytes) -> bool | None:
-    """Whether a file's tag says that its picture lies on its side or is mirrored; None if these bytes do not tell.
-
-    Args:
-        content: of the file, or its first `HEAD_BYTES`.
-    """
+    """Whether a file, or its first `HEAD_BYTES`, has a tag that turns or mirrors its picture; None if unknown."""
     if not content.startswith(tuple(_TAGGED.values())):
         return False
     try:

@@ -22,20 +22,22 @@ _NOTHING = {"", "nan", "na", "n/a", "<na>", "none", "null", "nat"}
 _JSON_KEYS = ("label", "cls", "class", "class_name", "target")  # of a label in a JSON object, in this order
 
 
-def number_labels(labels: Sequence[Any], names: list[str] | None, path: Path) -> tuple[list[str], list[int]]:
+def number_labels(
+    labels: Sequence[Any], names: list[str] | None, path: Path, first: int | None = None
+) -> tuple[list[str], list[int]]:
     """Class names and the number of each label among them.
 
     Args:
-        labels: whole numbers (`3`, `3.0`, "3", "3.0") that count into `names` from 0, or names.
+        labels: whole numbers (`3`, `3.0`, "3", "3.0") that count into `names`, or names.
         names: of the classes; None takes the sorted labels.  Where all labels are keys of `Names`, these decide.
         path: named in errors.
+        first: the number of the first class, 0 or 1; with None, labels that fit both are refused.
 
     Raises:
         DataError: labels that are missing, out of range or not among the names, or that can be read in two ways.
     """
     texts = [_text(label) for label in labels]
-    missing = sum(not text for text in texts)
-    if missing:
+    if missing := sum(not text for text in texts):
         raise DataError(f"Expected a label in every row of {path}, but {missing} are empty; fill them.")
     numbers = [int(match[1]) if (match := _WHOLE.fullmatch(text)) else None for text in texts]
     if names is not None:
@@ -53,9 +55,13 @@ def number_labels(labels: Sequence[Any], names: list[str] | None, path: Path) ->
             )
     whole = [k for k in numbers if k is not None]
     if len(whole) == len(texts) and texts:
-        return _by_number(texts, whole, names, path)
+        return _by_number(texts, whole, names, path, first)
     _refuse_half_numbers(texts, bool(whole), names, path)
-    return _by_name(texts, names, path)
+    names = sorted(set(texts)) if names is None else names
+    place = {name.strip(): k for k, name in enumerate(names)}
+    if unknown := sorted(set(texts) - set(place)):
+        raise DataError(f"Expected labels out of data.class_names in {path}, got {unknown[0]!r}; add it there.")
+    return names, [place[text] for text in texts]
 
 
 def _text(label: Any) -> str:
@@ -66,31 +72,38 @@ def _text(label: Any) -> str:
 
 
 def _by_number(
-    texts: list[str], numbers: list[int], names: list[str] | None, path: Path
+    texts: list[str], numbers: list[int], names: list[str] | None, path: Path, first: int | None
 ) -> tuple[list[str], list[int]]:
     if names is None:
         raise DataError(
             f"Expected class names for the numbered labels of {path}, got none; set data.class_names to a text "
             "file with a name a line."
         )
-    strange = [k for k in numbers if not 0 <= k < len(names)]
+    low, high, count = min(numbers), max(numbers), len(names)
     place = {name.strip(): k for k, name in enumerate(names)}
-    named = [place.get(text, place.get(str(k))) for text, k in zip(texts, numbers, strict=True)]
-    found = [k for k in named if k is not None]
-    if len(found) < len(named):
-        if strange:
+    named = [k for text, n in zip(texts, numbers, strict=True) if (k := place.get(text, place.get(str(n)))) is not None]
+    if first is None and len(named) == len(numbers):
+        differing = next(((t, n, k) for t, n, k in zip(texts, numbers, named, strict=True) if n != k), None)
+        if differing and low >= 0 and high < count:
+            text, number, k = differing
             raise DataError(
-                f"Expected labels 0 to {len(names) - 1} in {path}, got {strange[0]}; check data.class_names."
+                f"Expected labels of one meaning in {path}, but {text} may be class {number}, {names[number]!r}, or "
+                f"the class named {text!r}, {k}; order data.class_names so that both agree, or write names."
             )
-        return names, numbers
-    differing = [(text, k, by_name) for text, k, by_name in zip(texts, numbers, found, strict=True) if k != by_name]
-    if differing and not strange:
-        text, k, by_name = differing[0]
+        return names, named
+    if first is None and low >= 1 and high == count - 1:
         raise DataError(
-            f"Expected labels of one meaning in {path}, but {text} may be class {k}, {names[k]!r}, or the class named "
-            f"{text!r}, {by_name}; order data.class_names so that both agree, or write names."
+            f"Expected labels of one meaning in {path}, but {low} to {high} may count {count} classes from 0 ({low} is "
+            f"{names[low]!r}) or from 1 ({low} is {names[low - 1]!r}); set data.first_label=0 or data.first_label=1."
         )
-    return names, found
+    start = first or 0
+    if low < start or high >= count + start:
+        from_one = first is None and low >= 1 and high == count
+        raise DataError(
+            f"Expected labels {start} to {count + start - 1} in {path}, got {low if low < start else high}; check "
+            f"data.class_names{', or set data.first_label=1 if labels start at 1' if from_one else ''}."
+        )
+    return names, [number - start for number in numbers]
 
 
 def _refuse_half_numbers(texts: list[str], some_whole: bool, names: list[str] | None, path: Path) -> None:
@@ -110,15 +123,6 @@ def _refuse_half_numbers(texts: list[str], some_whole: bool, names: list[str] | 
         )
 
 
-def _by_name(texts: list[str], names: list[str] | None, path: Path) -> tuple[list[str], list[int]]:
-    names = sorted(set(texts)) if names is None else names
-    place = {name.strip(): k for k, name in enumerate(names)}
-    strange = sorted(set(texts) - set(place))
-    if strange:
-        raise DataError(f"Expected labels out of data.class_names in {path}, got {strange[0]!r}; add it there.")
-    return names, [place[text] for text in texts]
-
-
 def read_names(class_names: Filled | Path | Sequence[str]) -> Names:
     """A list of names, or those that a file lists in any of the forms of `parse_list`.
 
@@ -126,8 +130,7 @@ def read_names(class_names: Filled | Path | Sequence[str]) -> Names:
         DataError: no such file, one in no such form, or a name that is no text.
     """
     if not isinstance(class_names, str | Path):
-        strange = [name for name in class_names if not isinstance(name, str)]
-        if strange:
+        if strange := [name for name in class_names if not isinstance(name, str)]:
             raise DataError(f"Expected class names as texts, got {strange[0]!r}; put it in quotes.")
         pairs = [name.split("\t", 1) for name in map(composed, class_names) if "\t" in name]
         if pairs and len(pairs) == len(class_names):
@@ -147,35 +150,8 @@ def read_names(class_names: Filled | Path | Sequence[str]) -> Names:
         raise DataError(f"Expected UTF-8 text in {path}, but {at}; save it as UTF-8.") from error
 
 
-def notes_on_numbers(labels: Sequence[Any], names: Sequence[str], numbers: Sequence[int]) -> list[str]:
-    """A question, for the results, where labels that are counted may be counted from another number.
-
-    Args:
-        labels: as they are written.
-        names: of the classes.
-        numbers: of the class of each label.
-    """
-    absent = set(range(len(names))) - set(numbers)
-    written = [int(match[1]) for label in labels if (match := _WHOLE.fullmatch(_text(label)))]
-    if len(written) < len(labels) or len(absent) != 1:
-        return []
-    if absent == {0} and min(written) == 1:
-        return [
-            f"no label is 0 ({names[0]!r}): do the labels start at 1? If so, number the names in data.class_names from "
-            "1, `1<TAB>name`"
-        ]
-    if absent == {len(names) - 1} and min(written) == 1:
-        return [f"no label is {len(names)} ({names[-1]!r}): do the labels start at 0?"]
-    return []
-
-
 def notes_on_classes(names: Sequence[str], labels: Sequence[int]) -> list[str]:
-    """What is odd about classes, for the results: classes without images, as many as images, or with numbers as names.
-
-    Args:
-        names: of the classes.
-        labels: the number of the class of each image.
-    """
+    """What is odd about classes: those without images, as many as images, or with numbers in front of their names."""
     used, notes = Counter(labels), []
     if empty := [name for k, name in enumerate(names) if k not in used]:
         notes.append(
@@ -192,11 +168,7 @@ def notes_on_classes(names: Sequence[str], labels: Sequence[int]) -> list[str]:
 
 
 def json_label(content: str) -> str:
-    """The label in a JSON text: a number, a text, or an object that holds one.
-
-    Raises:
-        ValueError: it is no JSON, or holds none or several.
-    """
+    """The label in a JSON text: a number, a text, or an object that holds one; raises a ValueError if it has none."""
     try:
         value = json.loads(content)
     except RecursionError as error:

@@ -1,21 +1,22 @@
-"""A table of paths and labels: CSV, TSV or Parquet."""
+"""A table of paths and labels: CSV, TSV, Parquet or Excel."""
 
 from __future__ import annotations
 
 import csv
 import io
 import os
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
 from tpt.data.dataset import Classes, ImageDataset, Sample
-from tpt.data.images import Orientation, is_upright
-from tpt.data.labels import notes_on_numbers, number_labels, read_names
+from tpt.data.images import Orientation
+from tpt.data.labels import number_labels, read_names
 from tpt.data.names import plain
 from tpt.data.store import FileStore, read_file, refuse_escapes, refuse_missing
 from tpt.errors import Count, DataError, Filled, Seed, checked
@@ -23,7 +24,7 @@ from tpt.files.lists import decode_text
 
 _SEPARATORS = (",", "\t", ";")
 _PARQUET = b"PAR1"
-_WORKBOOKS = (b"PK\3\4", b"\xd0\xcf\x11\xe0")  # of Excel and LibreOffice, in a zip archive or in the older container
+_ZIP, _OLD_EXCEL = b"PK\3\4", b"\xd0\xcf\x11\xe0"
 _ANY = 2**63  # bytes of a Parquet file, of which two columns are read
 
 
@@ -39,40 +40,39 @@ def image_list(
     seed: Seed = 0,
     classes: Classes = "all",
     orientation: Orientation = "apply",
+    first_label: Literal[0, 1] | None = None,
 ) -> ImageDataset:
     """Images that a table lists.
 
     Args:
         path: a text file with a header, separated by commas, tabs or semicolons, in UTF-8 or UTF-16, perhaps packed by
-            gzip; or a Parquet file.
+            gzip; a Parquet file; or the first sheet of an Excel workbook (.xlsx, with openpyxl installed).
         root: the folder or zip archive that the table's paths start from; the table's own folder if None.  Paths that
             begin at the top of the file system must lie in it; with None, and some outside the table's folder, they
             start from the folder that holds them all.
         name: key in logs and results; the table's name if None.
         class_names: a file in any form of `tpt.files.lists.parse_list`, or a list.  Labels are its keys; where it has
-            none, whole numbers count into it, from 0, and texts must stand in it.  None takes the sorted
-            labels as names.
+            none, whole numbers count into it, and texts must stand in it.  None takes the sorted labels as names.
         path_column, label_column: names of the two columns.
-        limit: number of images, drawn with `seed`; None takes all.
-        seed: of that draw.
-        classes: "all", or "base" or "new", a half of the classes.
-        orientation: "apply" turns photographs upright as their tags say, "ignore" does not.
+        limit, seed, classes, orientation: as for `image_folder`.
+        first_label: the number of the first class, where labels count into names without keys; None refuses labels
+            that may start at 0 or at 1.
 
     Raises:
         DataError: no such table, columns, names or images; paths that leave `root`; labels of two readings.
     """
     path = Path(path).expanduser()
     paths, labels, notes = _without_left_behind(*_columns(path, path_column, label_column))
-    names, numbers = number_labels(labels, None if class_names is None else read_names(class_names), path)
-    notes += notes_on_numbers(labels, names, numbers)
+    given = None if class_names is None else read_names(class_names)
+    names, numbers = number_labels(labels, given, path, first_label)
     base, paths = _from_base(paths, root, path)
     store = FileStore(base)
-    samples = [Sample(p, k) for p, k in zip(paths, numbers, strict=True)]
     refuse_escapes(paths, path)
     refuse_missing(store, paths, path)
+    samples = [Sample(p, k) for p, k in zip(paths, numbers, strict=True)]
     own = name or plain(path.name.removesuffix(".gz").rpartition(".")[0] or path.name)
-    whole = ImageDataset(own, names, samples, store, notes, upright=is_upright(orientation))
-    return whole.noted().chosen(limit, seed, classes)
+    found = ImageDataset(own, names, samples, store, notes, upright=orientation == "apply")
+    return found.noted().chosen(limit, seed, classes)
 
 
 def _without_left_behind(paths: list[str], labels: list[Any]) -> tuple[list[str], list[Any], list[str]]:
@@ -91,8 +91,8 @@ def _from_base(paths: list[str], root: str | Path | None, table: Path) -> tuple[
     if len(whole) < len(paths):
         other = next(path for path in paths if not path.startswith("/"))
         raise DataError(
-            f"Expected paths of one kind in {table}, got {whole[0][:200]!r}, from the top of the file system, and "
-            f"{other[:200]!r}, from {base}; write all of them alike."
+            f"Expected paths of one kind in {table}, got the absolute {whole[0][:200]!r} and the relative "
+            f"{other[:200]!r}; write all of them alike."
         )
     here = PurePosixPath(Path(base).expanduser().absolute())
     outside = next((path for path in whole if not PurePosixPath(path).is_relative_to(here)), None)
@@ -106,18 +106,19 @@ def _from_base(paths: list[str], root: str | Path | None, table: Path) -> tuple[
 
 
 def _columns(path: Path, path_column: str, label_column: str) -> tuple[list[str], list[Any]]:
+    """Every row's path and label, as texts."""
     try:
-        start = read_file(path, most=_ANY, first=len(_PARQUET))
-        is_parquet = start == _PARQUET
-        if start.startswith(_WORKBOOKS):
-            raise DataError(
-                f"Expected a CSV, TSV or Parquet table at {path}, got a workbook or archive (.xlsx, .xls, .ods, .zip); "
-                "save its sheet as CSV, or unpack it."
-            )
-        table = (_parquet if is_parquet else _text)(path, path_column, label_column)
+        start = read_file(path, most=_ANY, first=4)
+        kinds = {_PARQUET: _parquet, _ZIP: _workbook, _OLD_EXCEL: _workbook}
+        table = kinds.get(start, _text)(path, path_column, label_column)
         absent = [c for c in (path_column, label_column) if table.column_names.count(c) != 1]
-        if not absent:
-            paths, labels = (table[c].cast(pa.string()).to_pylist() for c in (path_column, label_column))
+        if absent:
+            found, way_out = ", ".join(map(repr, table.column_names)), "set data.path_column or data.label_column"
+            raise DataError(
+                f"Expected a column {absent[0]!r} in {path}, found {found}; "
+                f"{'rename one' if absent[0] in table.column_names else way_out}."
+            )
+        paths, labels = (table[c].cast(pa.string()).to_pylist() for c in (path_column, label_column))
     except FileNotFoundError as error:
         raise DataError(f"Expected a CSV, TSV or Parquet table at {path}, found nothing; check data.path.") from error
     except UnicodeDecodeError as error:
@@ -132,12 +133,6 @@ def _columns(path: Path, path_column: str, label_column: str) -> tuple[list[str]
             f"Expected a CSV, TSV or Parquet table of texts and numbers at {path}, but it cannot be read ({reason}); "
             "fix it."
         ) from error
-    if absent:
-        found = ", ".join(map(repr, table.column_names))
-        raise DataError(
-            f"Expected a column {absent[0]!r} in {path}, found {found}; "
-            f"{'rename one' if absent[0] in table.column_names else 'set data.path_column or data.label_column'}."
-        )
     if not all(paths) or not all(labels):
         raise DataError(f"Expected a path and a label in every row of {path}, but some are empty; fill them.")
     return paths, labels
@@ -167,3 +162,27 @@ def _text(path: Path, path_column: str, label_column: str) -> Any:
     convert = pa.csv.ConvertOptions(column_types=kinds, strings_can_be_null=False)
     parse = pa.csv.ParseOptions(delimiter=separator, newlines_in_values=True)
     return pa.csv.read_csv(pa.BufferReader(text.encode("utf-8")), parse_options=parse, convert_options=convert)
+
+
+def _workbook(path: Path, path_column: str, label_column: str) -> Any:
+    """The first sheet of an Excel workbook, less rows without any cell."""
+    if not zipfile.is_zipfile(path) or "xl/workbook.xml" not in zipfile.ZipFile(path).namelist():
+        raise DataError(
+            f"Expected a CSV, TSV, Parquet or .xlsx table at {path}, got an older workbook or an archive (.xls, .ods, "
+            ".zip); save its sheet as CSV, or unpack it."
+        )
+    try:
+        import openpyxl  # noqa: PLC0415 - optional
+    except ImportError as error:
+        raise DataError(
+            f"Expected the package openpyxl to read the workbook {path}, found none; pip install openpyxl, or save the "
+            "sheet as CSV."
+        ) from error
+    try:
+        sheet = openpyxl.load_workbook(path, read_only=True, data_only=True).worksheets[0]
+        rows = [row for row in sheet.iter_rows(values_only=True) if any(cell is not None for cell in row)]
+    except Exception as error:  # of many kinds, from damaged parts
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+    head, *body = rows or [()]
+    columns = [["" if row[k] is None else str(row[k]) for row in body] for k in range(len(head))]
+    return pa.table([pa.array(column, pa.string()) for column in columns], names=[str(cell) for cell in head])

@@ -51,7 +51,7 @@ class _Collate:
 
 
 def _shared(batch: Any) -> Any:
-    """The batch in shared memory, where torch would put it later, in a thread whose errors nobody gets to know."""
+    """The batch in shared memory; torch would put it there later, in a thread whose errors are lost."""
     try:
         for tensor in _tensors(batch):
             tensor.share_memory_()
@@ -68,11 +68,11 @@ def _shared(batch: Any) -> Any:
 
 
 def _tensors(part: Any) -> Iterator[Tensor]:
-    """The tensors in a batch, however it is built of dataclasses, mappings and sequences."""
+    """The tensors in a batch of dataclasses, mappings and sequences."""
     if isinstance(part, Tensor):
         yield part
     elif is_dataclass(part) or isinstance(part, Mapping | list | tuple):
-        inner = part if isinstance(part, list | tuple) else (part if isinstance(part, Mapping) else vars(part)).values()
+        inner = vars(part).values() if is_dataclass(part) else part.values() if isinstance(part, Mapping) else part
         for one in inner:
             yield from _tensors(one)
 
@@ -93,13 +93,7 @@ def _end_with_parent(_: int) -> None:
 
 
 class Loader(DataLoader[Item]):
-    """A `DataLoader` in which a UserError from a loading process is the one that the dataset raised.
-
-    Args:
-        dataset: items by key; a `__getitems__` of its own is used.
-        collate_fn: makes a batch of items.
-        options: of `DataLoader`.
-    """
+    """A `DataLoader` in which a UserError from a loading process is the one that the dataset raised."""
 
     def __init__(self, dataset: Dataset[Item], collate_fn: Callable[[Any], Any], **options: Any) -> None:
         if not isinstance(dataset, _Guarded):  # Lightning makes loaders anew with the arguments of others

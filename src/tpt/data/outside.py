@@ -22,12 +22,10 @@ def with_outside(
     """The datasets, each followed by `<name>_outside`: pictures without labels that are asked the same classes.
 
     Args:
-        datasets: to be tested.
         outside: a folder, archive or pattern of pictures; a dataset's key, of which pictures of the tested classes are
             left out; "other" for the half that `data.classes` leaves out; None for none.
         root: the folder of all datasets, for a key of the catalog.
-        limit: number of pictures, drawn with `seed`; None takes all.
-        seed: of that draw.
+        limit, seed: number of pictures, drawn with this seed; None takes all.
 
     Raises:
         DataError: there are no such pictures.
@@ -55,6 +53,5 @@ def _strangers(dataset: ImageDataset, outside: str, root: str | Path | None) -> 
             f"Expected pictures of none of the classes of {dataset.name!r} in data.outside={outside}, found none; "
             f"{way_out}."
         )
-    notes = [f"pictures of none of the classes, from data.outside={outside}"]
-    about = {"samples": samples, "store": store, "notes": notes, "size": 0, "others": ()}
-    return replace(dataset, name=f"{dataset.name}{OUTSIDE}", **about)  # type: ignore[arg-type]
+    outside_ones = replace(dataset, name=f"{dataset.name}{OUTSIDE}", samples=samples, store=store, size=0, others=())
+    return replace(outside_ones, notes=[f"pictures of none of the classes, from data.outside={outside}"])

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from tpt.data.dataset import ImageDataset, Sample
-from tpt.data.images import EXTENSIONS, Orientation, is_upright
+from tpt.data.images import EXTENSIONS, Orientation
 from tpt.data.labels import read_names
 from tpt.data.names import counted_suffixes, is_data, plain
 from tpt.data.store import FileStore, read_file
@@ -40,7 +40,7 @@ class PictureStore:
         self._named = dict(named)
 
     def read(self, path: str, first: int | None = None) -> bytes:
-        """The bytes of one picture, or its first `first` bytes; raises a BadImageError."""
+        """See `Store.read`."""
         for prefix, store in self._places.items():
             if path.startswith(prefix) and path not in self._named:
                 return store.read(path.removeprefix(prefix), first)
@@ -58,16 +58,14 @@ def pictures(
 ) -> ImageDataset:
     """Pictures without labels, each once, in the order in which they were named, folders in sorted order.
 
-    A picture's views follow from its pixels, so that its answer is the same under any name and in any company.
+    An answer depends only on the pixels, not on the file name or the batch.
 
     Args:
         root: a file, a folder (taken with all folders in it), a zip archive, a pattern (`*`, `?`, `[]`, `**`), the name
             of a list with `@` before it, which has one of these a line; or several of them.
         class_names: a file in any form of `tpt.files.lists.parse_list`, a list, or names with commas between them.
         name: key in logs and results; "pictures" if None.
-        limit: number of pictures, drawn with `seed`; None takes all.
-        seed: of that draw.
-        orientation: "apply" turns photographs upright as their tags say, "ignore" does not.
+        limit, seed, orientation: as for `image_folder`.
 
     Raises:
         DataError: something is not there, there are no pictures, or class names that cannot be told apart.
@@ -78,27 +76,16 @@ def pictures(
     if not samples:
         shown = str(root) if isinstance(root, str | PurePath) else ", ".join(map(str, root[:SHOWN]))
         raise DataError(f"Expected pictures at {shown}, found none ({found.left_out or 'no files'}); check data.root.")
+    upright = orientation == "apply"
     dataset = ImageDataset(
-        name or "pictures",
-        names,
-        samples,
-        found.store,
-        found.notes,
-        by_content=True,
-        upright=is_upright(orientation),
+        name or "pictures", names, samples, found.store, found.notes, by_content=True, upright=upright
     )
     return dataset.chosen(limit, seed)
 
 
 @dataclass(frozen=True)
 class Found:
-    """What there is at some places.
-
-    Args:
-        paths: of pictures.
-        store: where they lie.
-        left_out: files of other suffixes, counted; empty if there are none.
-    """
+    """Pictures at some places, where they lie, and counts of the files of other suffixes that were left out."""
 
     paths: list[str]
     store: PictureStore

@@ -8,12 +8,12 @@ import tarfile
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from tpt.data.dataset import Classes, ImageDataset, Sample
 from tpt.data.folder import SPLITS
-from tpt.data.images import EXTENSIONS, Orientation, is_upright
-from tpt.data.labels import json_label, notes_on_numbers, number_labels, read_names
+from tpt.data.images import EXTENSIONS, Orientation
+from tpt.data.labels import json_label, number_labels, read_names
 from tpt.data.names import is_data, is_left_behind, plain
 from tpt.data.store import MAX_FILE_BYTES, is_file
 from tpt.errors import BadImageError, Count, DataError, Filled, Seed, checked
@@ -21,6 +21,7 @@ from tpt.errors import BadImageError, Count, DataError, Filled, Seed, checked
 NAMES_FILE = "classnames.txt"  # beside the shards or one folder above, as CLIP_benchmark writes it
 MAX_LABEL_BYTES = 4096
 MAX_SHARDS = 100_000
+_SPLIT_NAMES = {name for names in SPLITS.values() for name in names}
 _HERE = re.compile(r"^(\.{0,2}/)+")  # what `tar` puts before every name of the folder that it was called in
 
 
@@ -40,6 +41,7 @@ def tar_shards(
     split: str | None = None,
     classes: Classes = "all",
     orientation: Orientation = "apply",
+    first_label: Literal[0, 1] | None = None,
 ) -> ImageDataset:
     """Images in tar archives, nothing of which is unpacked: the archives are indexed once, reading their headers and
     labels alone, and each image is read at its place when its turn comes.
@@ -58,11 +60,9 @@ def tar_shards(
             and else takes the sorted labels, which then must be text.
         label_key: what follows the first dot in the name of a label's file; if that ends in `json`, its label is
             taken.
-        limit: number of images, drawn with `seed`; None takes all.
-        seed: of that draw.
+        limit, seed, classes, orientation: as for `image_folder`.
+        first_label: as for `image_list`.
         split: of a folder of folders; None takes the only one, or "test".
-        classes: "all", or "base" or "new", a half of the classes.
-        orientation: "apply" turns photographs upright as their tags say, "ignore" does not.
 
     Raises:
         DataError: no shards, a damaged or compressed one, a sample without image or label.
@@ -77,36 +77,25 @@ def tar_shards(
                 raise DataError(f"Expected different samples, but {path} stands twice in {file}; rename one shard.")
             places[path] = (number, image.offset_data, image.size)
             labels.append(label)
-    names, numbers = number_labels(labels, _names(files[0], class_names), files[0])
+    names, numbers = number_labels(labels, _names(files[0], class_names), files[0], first_label)
     samples = [Sample(path, label) for path, label in zip(places, numbers, strict=True)]
     folder = files[0].absolute().parent
-    is_split = folder.name.lower() in {name for names in SPLITS.values() for name in names}
-    own = plain((folder.parent if is_split and folder.parent.name else folder).name)
+    is_split = folder.name.lower() in _SPLIT_NAMES and folder.parent.name
+    own = plain((folder.parent if is_split else folder).name)
     store = TarStore(files[0].parent, files, places)
-    notes = notes_on_numbers(labels, names, numbers)
-    found = ImageDataset(name or own, names, samples, store, notes, upright=is_upright(orientation))
+    found = ImageDataset(name or own, names, samples, store, upright=orientation == "apply")
     return found.noted().chosen(limit, seed, classes)
 
 
 class TarStore:
-    """Members of uncompressed tar archives.
-
-    Args:
-        root: named in errors and results.
-        files: the archives.
-        places: path -> (number of the archive, first byte, bytes).
-    """
+    """Members of uncompressed tar archives; `places` has archive, first byte and size of each path."""
 
     def __init__(self, root: Path, files: Sequence[Path], places: dict[str, tuple[int, int, int]]) -> None:
         self.root = root
         self._files, self._places = list(files), places
 
     def read(self, path: str, first: int | None = None) -> bytes:
-        """The bytes of one image, or its first `first` bytes.
-
-        Raises:
-            BadImageError: its shard is gone or shorter than it was.
-        """
+        """See `Store.read`."""
         number, offset, size = self._places[path]
         size = size if first is None else min(first, size)
         try:
@@ -138,8 +127,7 @@ def _index(file: Path, label_key: str) -> list[tuple[tarfile.TarInfo, str]]:
             f"Expected an uncompressed tar archive at {file}, but it cannot be read so ({error or 'damaged header'}); "
             "get it again, or decompress it."
         ) from error
-    half = [key for key, sample in samples.items() if len(sample) == 1]
-    if half:
+    if half := [key for key, sample in samples.items() if len(sample) == 1]:
         raise DataError(
             f"Expected an image and a label .{label_key} for every sample of {file}, but {len(half)} have one of the "
             f"two, such as {half[0].lstrip('/')}; set data.label_key, or complete the shard."
@@ -168,22 +156,19 @@ def _add(samples: dict[str, _Sample], archive: tarfile.TarFile, member: tarfile.
 
 def _files(patterns: Sequence[str | Path], split: str | None) -> list[Path]:
     found: list[Path] = []
-    for pattern in patterns:
-        for text in _expand(str(Path(pattern).expanduser())):
-            path = Path(text)
-            if path.is_dir():
-                found += _in_folder(path, split)
-            else:  # a file's own name may look like a pattern
-                matches = sorted(glob.glob(text))  # noqa: PTH207 - the pattern may start anywhere
-                matching = [path] if is_file(path) else [Path(match) for match in matches]
-                found += matching or [path]
+    for text in (text for pattern in patterns for text in _expand(str(Path(pattern).expanduser()))):
+        path = Path(text)
+        if path.is_dir():
+            found += _in_folder(path, split)
+        else:  # a file's own name may look like a pattern
+            matches = [] if is_file(path) else sorted(glob.glob(text))  # noqa: PTH207 - the pattern may start anywhere
+            found += map(Path, matches or [text])
     if not found:
         raise DataError(
             f"Expected .tar archives at {', '.join(map(str, patterns))}, found none; check data.shards, and gunzip "
             "archives that are compressed."
         )
-    absent = [path for path in found if not is_file(path)]
-    if absent:
+    if absent := [path for path in found if not is_file(path)]:
         raise DataError(
             f"Expected {len(found)} shards, but {len(absent)} are missing, such as {absent[0]}; complete them."
         )
@@ -198,11 +183,10 @@ def _in_folder(folder: Path, split: str | None) -> list[Path]:
     )
     if own:
         return own
-    wanted = SPLITS.get(split or "test", (split,))
-    known = {split, *(name for names in SPLITS.values() for name in names)}
+    wanted = {split, *SPLITS.get(split or "test", ())}
     found = {name: list(paths) for name, paths in groupby(inner, key=lambda path: path.parent.name)}
-    by_split = {name: paths for name, paths in found.items() if {name, name.lower()} & known}
-    named = [name for name in by_split if {name, name.lower()} & {*wanted}]
+    by_split = {name: paths for name, paths in found.items() if {name, name.lower()} & {split, *_SPLIT_NAMES}}
+    named = [name for name in by_split if {name, name.lower()} & wanted]
     if split is None and len(by_split) == 1:
         named = list(by_split)
     if by_split and len(named) != 1:

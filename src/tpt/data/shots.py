@@ -27,13 +27,7 @@ SMALLEST_CROP = 0.08  # share of the picture's area, as in the official programs
 
 @dataclass
 class LabelledBatch:
-    """B images of known class.
-
-    Args:
-        images: (B, 3, H, W) uint8 pixels; `CLIP.encode_image` normalises them.
-        labels: (B,).
-        paths: of the images in their dataset.
-    """
+    """B images of known class: (B, 3, H, W) uint8 pixels, (B,) labels, and their paths in the dataset."""
 
     images: Tensor
     labels: Tensor
@@ -98,9 +92,7 @@ class EpochSampler(DistributedSampler[Key]):
     """Shuffled (epoch, index) keys of one process; nothing but seed and epoch decides them, so a run can be resumed.
 
     Args:
-        dataset: to draw from.
-        processes, rank: how many processes there are, and which of them this is.
-        seed: of the order.
+        dataset, processes, rank, seed: of `DistributedSampler`.
         epoch: gives the epoch that comes next.  It is asked when the keys are drawn: a loader draws the first ones as
             soon as it is made, which in a run that is continued comes before `set_epoch`.
     """
@@ -111,7 +103,7 @@ class EpochSampler(DistributedSampler[Key]):
 
     def __iter__(self) -> Iterator[Key]:
         self.epoch = self._next_epoch()
-        epoch, indices = self.epoch, list(super().__iter__())  # not lazily: `epoch` may move on meanwhile
+        epoch, indices = self.epoch, list(super().__iter__())  # not lazily: `epoch` may change before all are drawn
         return ((epoch, index) for index in indices)  # type: ignore[misc]
 
 
@@ -135,9 +127,9 @@ class ShotsDataModule(LightningDataModule):
 
     Args:
         shots: what was drawn.
-        batch_size: images a step takes on each device; the last, smaller batch of an epoch is dropped if there is
-            at least a full one, as in the official programs.
-        val_batch_size: images a validation step takes.
+        batch_size: images of a step on each device; the last, smaller batch of an epoch is dropped if there is at least
+            a full one, as in the official programs.
+        val_batch_size: images of a validation step.
         num_workers: loading processes; 0 loads in the main process.
         seed: of order and crops.
         pin_memory: page-locked batches, for a GPU.
@@ -170,12 +162,7 @@ class ShotsDataModule(LightningDataModule):
     def use_image_size(
         self, image_size: int, resize: str = "shortest", interpolation: str = "bicubic"
     ) -> ShotsDataModule:
-        """Sets the side of the crops and how whole pictures are made, which depend on the backbone.
-
-        Args:
-            image_size: in pixels.
-            resize, interpolation: of validation images, see `tpt.views.whole_picture`.
-        """
+        """Sets the side of the crops and how whole pictures are made, see `tpt.views.whole_picture`."""
         self._seen = (image_size, resize, interpolation)
         return self
 

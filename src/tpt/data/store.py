@@ -10,7 +10,7 @@ import struct
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -83,8 +83,14 @@ class FileStore:
         self._members: dict[str, zipfile.ZipInfo] = {}
         self._owner = -1
         self._real: dict[str, str] = {}  # names on disk of paths that are written otherwise
-        if self.is_archive:
-            self._refuse_damaged()
+        if not self.is_archive:
+            return
+        try:
+            self._zip()
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error) as error:
+            raise DataError(
+                f"Expected a zip archive at {self.root}, but its table of contents is damaged ({error}); get it again."
+            ) from error
 
     def within(self, folder: str) -> FileStore:
         """The files below one of its folders."""
@@ -93,14 +99,6 @@ class FileStore:
         inner = copy.copy(self)
         inner.inside, inner._real = f"{self.inside}{self._real.get(folder, folder)}/", {}
         return inner
-
-    def _refuse_damaged(self) -> None:
-        try:
-            self._zip()
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error) as error:
-            raise DataError(
-                f"Expected a zip archive at {self.root}, but its table of contents is damaged ({error}); get it again."
-            ) from error
 
     def _zip(self) -> zipfile.ZipFile:
         if self._archive is None or self._owner != os.getpid():  # file positions must not be shared by forks
@@ -111,28 +109,28 @@ class FileStore:
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_archive": None, "_members": {}, "_owner": -1}
 
+    def _members_below(self) -> list[str]:
+        self._zip()
+        return [path.removeprefix(self.inside) for path in self._members if path.startswith(self.inside)]
+
     def paths(self) -> Iterator[str]:
         """Every file, in sorted order; what other programs left, and hidden files and folders, are left out."""
         if self.is_archive:
-            self._zip()
-            start = len(self.inside)
-            inner = [p[start:] for p in self._members if p.startswith(self.inside) and not p.endswith("/")]
+            inner = [path for path in self._members_below() if not path.endswith("/")]
         else:
             inner = [(folder / file).relative_to(self.root).as_posix() for folder, file in _walk(self.root)]
-        found = [self._named(path) for path in inner if is_data(path)]
-        yield from sorted(found, key=lambda path: (composed(path), path))
+        yield from self._sorted(path for path in inner if is_data(path))
 
     def folders(self) -> list[str]:
         """Names of the folders directly below the root, in sorted order."""
         if self.is_archive:
-            self._zip()
-            start = len(self.inside)
-            inner = (p[start:] for p in self._members if p.startswith(self.inside))
-            names = {p.split("/")[0] for p in inner if "/" in p}
+            names = {path.split("/")[0] for path in self._members_below() if "/" in path}
         else:
-            names = {p.name for p in self.root.iterdir() if p.is_dir()}
-        found = [self._named(name) for name in names if not is_left_behind(name)]
-        return sorted(found, key=lambda name: (composed(name), name))
+            names = {path.name for path in self.root.iterdir() if path.is_dir()}
+        return self._sorted(name for name in names if not is_left_behind(name))
+
+    def _sorted(self, found: Iterable[str]) -> list[str]:
+        return sorted(map(self._named, found), key=lambda path: (composed(path), path))
 
     def is_odd(self, path: str) -> bool:
         """Whether a path is not the file's own name: that is no UTF-8."""
@@ -156,11 +154,7 @@ class FileStore:
         return False
 
     def read(self, path: str, first: int | None = None) -> bytes:
-        """The bytes of one file, or its first `first` bytes.
-
-        Raises:
-            BadImageError: the file is gone, unreadable, damaged, no regular file or too large.
-        """
+        """See `Store.read`; also raises for a file that is damaged, no regular file or too large."""
         try:
             real = self._real.get(path, path)
             if not self.is_archive:
@@ -184,7 +178,7 @@ class FileStore:
 
 
 def _walk(root: Path) -> Iterator[tuple[Path, str]]:
-    """Folder and name of every file; links are followed, but not back into a folder that they lie in."""
+    """Folder and name of every file; links are followed, except to a folder that contains them."""
     for folder, subfolders, files in os.walk(root, followlinks=True):
         here = Path(folder)
         subfolders[:] = [s for s in subfolders if not is_left_behind(s)]
@@ -207,8 +201,7 @@ def refuse_escapes(paths: Sequence[str], listed_in: Path) -> None:
 
 def refuse_missing(store: FileStore, paths: Sequence[str], listed_in: Path) -> None:
     """Raises a DataError that counts the files that are not in the store."""
-    missing = [path for path in paths if not store.holds(path)]
-    if missing:
+    if missing := [path for path in paths if not store.holds(path)]:
         raise DataError(
             f"Expected the {len(paths)} images that {listed_in} lists in {store.root}, but {len(missing)} are missing, "
             f"such as {missing[0][:200]}; complete them."

@@ -30,13 +30,7 @@ _BEGUN = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")  # 
 
 
 def problem_of(content: bytes, name: str, error: Exception) -> str:
-    """What is wrong with a file, in a few words.
-
-    Args:
-        content: of the file.
-        name: whose suffix tells formats that its first bytes do not tell.
-        error: of Pillow.
-    """
+    """What is wrong with a file, in a few words, from its bytes, its name's suffix and Pillow's error."""
     if not content.strip(b"\0"):
         return "empty" if not content else "damaged: nothing but zeros"
     start = content[:512].lstrip().lower()

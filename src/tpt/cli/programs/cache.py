@@ -43,7 +43,7 @@ def _command(arguments: list[str] | None) -> int:
     command = commands.add_parser("export", help="write the view features of a run or a dataset into one file")
     command.add_argument("source", metavar="RUN|DATASET", help="directory of a run, or an option of data")
     command.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="more settings of test_time.py")
-    command.add_argument("--to", type=Path, required=True, metavar="FILE", help="to write, .safetensors")
+    command.add_argument("--to", type=Path, required=True, metavar="FILE", help="to write, .safetensors or .npz")
     args = parser.parse_args(arguments)
     if args.command == "export":
         from tpt.cli.mistakes import COMPOSING, in_a_sentence  # noqa: PLC0415 - load torch

@@ -71,11 +71,9 @@ def _command(arguments: list[str] | None) -> int:
         wanted = f"datasets out of {', '.join(known)}, got {unknown[0]}" if unknown else "--root or TPT_DATA, got none"
         say(f"Error: Expected {wanted}; see docs/datasets.md.", error=True)
         return 2
-    root, failed = Path(args.root).expanduser(), 0
-    if args.command == "fetch":
-        for key in args.keys:
-            failed += not _fetch(key, root)
-    elif not root.is_dir():
+    root = Path(args.root).expanduser()
+    failed = sum(not _fetch(key, root) for key in args.keys) if args.command == "fetch" else 0
+    if args.command == "check" and not root.is_dir():
         say(f"Error: Expected the folder of all datasets at {root}, found none; set --root.", error=True)
         return 2
     asked = args.keys or [*PAPER, *(key for key in KEYS if key not in (*PAPER, *DOMAINS) and _is_there(key, root))]
@@ -133,13 +131,11 @@ def print_check(keys: list[str], root: Path, sample: int = SAMPLE) -> int:
         images, classes = f"{len(dataset)} / {entry.images}", f"{len(dataset.class_names)} / {entry.classes}"
         state = "unreadable" if bad else "ok" if whole and papers else "differs"
         split = dataset.split or "its folders"
-        where = (
-            f"{len(bad)} of {min(sample, len(dataset))} images opened cannot be read: {in_words_of(bad[0], WORDS)}"
-            if bad
-            else ""
-        )
-        split = split if papers else f"own: {split}"
-        table.add_row(key, state, images, classes, split, printable(where or dataset.store.root))
+        where = str(dataset.store.root)
+        if bad:
+            opened = min(sample, len(dataset))
+            where = f"{len(bad)} of {opened} images opened cannot be read: {in_words_of(bad[0], WORDS)}"
+        table.add_row(key, state, images, classes, split if papers else f"own: {split}", printable(where))
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
     Console(width=width, markup=False, emoji=False, highlight=False).print(table)  # a folder may be called [old]
     return usable

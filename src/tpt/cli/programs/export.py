@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from tpt.cli.compose import Parts, compose, compose_again
 from tpt.cli.resume import START, TRUST, enter, resumable
 from tpt.data import EpisodeDataModule, ImageDataset
-from tpt.data.features import FEATURES, NORMS, TEXT, save_features, stack
+from tpt.data.features import FEATURES, NORMS, SUFFIXES, TEXT, save_features, stack
 from tpt.engine.tasks import AdaptationTask
 from tpt.errors import UserError
 from tpt.files import is_file
@@ -24,14 +24,14 @@ def export(source: str, file: Path, settings: Sequence[str] = ()) -> int:
 
     Args:
         source: directory of a run, or an option of `conf/data`.
-        file: to write, `.safetensors`.
+        file: to write, `.safetensors` or `.npz`.
         settings: more settings of test_time.py; `trust=true` for a run that others started.
 
     Raises:
         UserError: no such run, dataset or setting, or another suffix.
     """
-    if file.suffix != ".safetensors":
-        raise UserError(f"Expected a name that ends in .safetensors after --to, got {file}; change it.")
+    if file.suffix not in SUFFIXES:
+        raise UserError(f"Expected a name that ends in {' or '.join(SUFFIXES)} after --to, got {file}; change it.")
     file = file.absolute()
     if is_file(Path(source) / START):
         cfg = _of_run(Path(source), settings)

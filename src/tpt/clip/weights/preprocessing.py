@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.model import set_model_preprocess_cfg
 from torch import nn
 
@@ -51,11 +52,19 @@ def preprocessing_beside(path: Path) -> dict[str, Any]:
 
 
 def _of_transformers(content: Mapping[str, Any]) -> dict[str, Any]:
+    resample: Any = content.get("resample")
+    if resample not in (None, *_FILTERS):
+        raise ValueError(f"its `resample` {resample!r} is neither 2, bilinear, nor 3, bicubic")
+    size = content.get("crop_size" if content.get("do_center_crop") else "size") or {}
+    sides = {size} if isinstance(size, int) else {*size.values()}
+    # Processors without the switch, as SigLIP's, squash to height and width.
+    cropped = content.get("do_center_crop", isinstance(size, int) or "height" not in size)
     found = {
         "mean": content.get("image_mean"),
         "std": content.get("image_std"),
-        "interpolation": _FILTERS.get(content.get("resample", 0)),
-        "resize_mode": "shortest" if content.get("do_center_crop", True) else "squash",
+        "interpolation": _FILTERS.get(resample),
+        "resize_mode": "shortest" if cropped else "squash",
+        "size": sides.pop() if len(sides) == 1 else None,
     }
     return {key: value for key, value in found.items() if value is not None}
 
@@ -88,4 +97,5 @@ def prepare(model: nn.Module, said: Mapping[str, Any], where: str) -> None:
     """
     visual: Any = model.visual
     if said:
-        set_model_preprocess_cfg(model, {**getattr(visual, "preprocess_cfg", {}), **_checked(said, where)})
+        unsaid = {"mean": OPENAI_DATASET_MEAN, "std": OPENAI_DATASET_STD}  # a file may say one of them alone
+        set_model_preprocess_cfg(model, {**unsaid, **getattr(visual, "preprocess_cfg", {}), **_checked(said, where)})

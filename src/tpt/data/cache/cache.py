@@ -13,7 +13,7 @@ from torch import Tensor
 from tpt.data.cache.eviction import size
 from tpt.data.cache.key import encoding_environment, image_key, space_key
 from tpt.data.cache.store import FeatureStore
-from tpt.errors import Count, Positive, UserError, checked
+from tpt.errors import Count, Positive, checked
 from tpt.files import at_home
 
 log = logging.getLogger(__name__)
@@ -117,10 +117,6 @@ class FeatureCache:
         swept: Sequence[Any] = (),
         others: Mapping[str, Encoder] | None = None,
     ) -> None:
-        if max_gb is not None and not max_gb > 0:
-            raise UserError(
-                f"Expected `cache.max_gb` above 0, got {max_gb}; null is no bound, cache=off keeps nothing."
-            )
         self.folder = None if folder is None else at_home(folder)
         self.encoded = self.from_cache = 0  # images
         self._max_bytes = None if max_gb is None else int(max_gb * GB)
@@ -131,21 +127,13 @@ class FeatureCache:
         self._shelves: dict[str, dict[str, tuple[FeatureStore, int]]] = {}  # by the space of the first encoder
 
     def divide(self, stored: Mapping[str, int] | None) -> dict[str, int]:
-        """Fixes how many views are encoded at least, which moves last digits.
-
-        Args:
-            stored: of the run that is continued, or of its first process.
-        """
+        """Fixes how many views are encoded at least, as in the run that is continued: it affects rounding."""
         if stored is not None:
             self._least = stored["num_views"]
         return {"num_views": self._least}
 
     def shelf(self, make_views: Any) -> CachedViews:
-        """Where features of these views lie.
-
-        Args:
-            make_views: the run's view maker.
-        """
+        """Where features of the views of this maker lie."""
         num_views = getattr(make_views, "num_views", None)
         if self.folder is None:
             return CachedViews(make_views, num_views)
@@ -185,12 +173,7 @@ class FeatureCache:
                     store.put(key[KEY_DIGITS:], features[row].numpy(), float(norms[row]))
 
     def close(self, reduce: Callable[[Tensor], Tensor], device: torch.device) -> None:
-        """Writes what is not on the disk yet, and counts the images of all processes.
-
-        Args:
-            reduce: sums a tensor over processes.
-            device: that it must lie on.
-        """
+        """Writes what is not on the disk yet, and counts the images of all processes, whose tensors `reduce` sums."""
         for store in self._stores.values():
             store.flush()
         counts = reduce(torch.tensor([self.encoded, self.from_cache], device=device))

@@ -21,12 +21,7 @@ CODE = ("views/*.py", "data/image*.py", "clip/model.py")
 
 
 def image_key(identity: str, content: bytes) -> str:
-    """32 hexadecimal digits that change with an image and with what its views are drawn from.
-
-    Args:
-        identity: names dataset and image, as for the view maker.
-        content: bytes of the image's file.
-    """
+    """32 hexadecimal digits that change with the bytes of an image's file and with what its views are drawn from."""
     return digest(identity.encode("utf-8", "surrogatepass"), b"\0", content)
 
 

@@ -33,15 +33,8 @@ def digest(*content: bytes | memoryview) -> str:
 
 @dataclass(frozen=True)
 class Entry:
-    """Where the features of an image lie.
-
-    Args:
-        path: of the file.
-        key: of the image.
-        views, width: V and E.
-        offset: of the first byte of the features.
-        norm: the length of view 0's feature before it was scaled to 1.
-        digest: of all that is kept of the image.
+    """Where the features (V, E) of an image lie; `norm` is the length of view 0's before it was scaled to 1, `digest`
+    covers all that is kept.
     """
 
     path: Path
@@ -66,11 +59,7 @@ class Entry:
 
 
 def to_bytes(images: Mapping[str, tuple[np.ndarray, float]]) -> bytes:
-    """The content of a file.
-
-    Args:
-        images: key -> (V, E) float32 features and the norm of view 0's.
-    """
+    """The content of a file: by key, the features of an image, (V, E) float32, and the norm of view 0's."""
     tensors = {key: np.ascontiguousarray(features, "<f4") for key, (features, _) in images.items()}
     about = {
         key: f"{norm!r} {_digest(key, tensors[key].shape, norm, tensors[key].data)}"

@@ -27,7 +27,7 @@ REFRESH_S = 5.0  # between looks for what other processes have added
 
 
 class FeatureStore:
-    """Entries of one space: of images encoded in the same way.  Never raises on what lies on the disk.
+    """Entries of one space: of images encoded in the same way.  Damaged files never raise an error.
 
     Args:
         folder: of the cache.
@@ -54,13 +54,7 @@ class FeatureStore:
         return {**self.__dict__, "_pending": {}, "_stopped": True}  # another process reads only
 
     def get(self, key: str, views: int, width: int) -> tuple[np.ndarray, float] | None:
-        """The features of the first views of an image and the norm of view 0's; None if they are not here.
-
-        Args:
-            key: of the image.
-            views: V wanted; an entry may have more.
-            width: E.
-        """
+        """The features of the first V views of an image, of length E, and the norm of view 0's; or None."""
         found = self._find(key, views, width)
         return self._find(key, views, width) if found is None and self._refresh() else found
 
@@ -77,13 +71,7 @@ class FeatureStore:
         return None
 
     def put(self, key: str, features: np.ndarray, norm: float) -> None:
-        """Keeps the features of an image that are not there; if they cannot be written, says so once and keeps no more.
-
-        Args:
-            key: of the image.
-            features: (V, E) float32.
-            norm: of view 0.
-        """
+        """Keeps features (V, E) float32; if they cannot be written, says so once and keeps no more."""
         if self._stopped or self.get(key, *features.shape) is not None:
             return
         if not self._pending:
@@ -140,7 +128,7 @@ class FeatureStore:
         return True
 
     def _touch(self, path: Path) -> None:
-        """Notes that a file is used."""
+        """Marks a file as used."""
         if path not in self._touched:
             self._touched.add(path)
             with suppress(OSError):  # a read-only cache has no order of use

@@ -55,15 +55,13 @@ class ArrayStore:
     def read(self, path: str, first: int | None = None) -> bytes:
         """The bytes of one picture, or its first `first` bytes."""
         if self._pictures is None:
-            self._pictures = np.concatenate(parts) if len(parts := self._parts()) > 1 else parts[0]
+            parts = [_pictures(self.root / name) for name in self._names]
+            self._pictures = np.concatenate(parts) if len(parts) > 1 else parts[0]  # one may stay on disk
         try:
             picture = np.asarray(self._pictures[self._first + int(path)])
         except (OSError, IndexError) as error:
             raise BadImageError(f"Expected picture {path} in {self.root}, but {error}; get the files again.") from error
         return (b"P6 %d %d 255\n" % (_SIZE, _SIZE) + picture.tobytes())[:first]
-
-    def _parts(self) -> list[np.ndarray]:
-        return [_pictures(self.root / name) for name in self._names]
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_pictures": None}
@@ -71,11 +69,6 @@ class ArrayStore:
 
 def read_arrays(entry: Entry, places: Sequence[Path], split: str) -> tuple[list[str], list[int], ArrayStore]:
     """Class names, labels and pictures of CIFAR, or of one corruption of it.
-
-    Args:
-        entry: of the dataset; its `part` is the corruption and severity.
-        places: that may hold the files.
-        split: "test" or "train".
 
     Raises:
         DataError: a file is missing, damaged, or holds something else.
@@ -106,23 +99,26 @@ def read_arrays(entry: Entry, places: Sequence[Path], split: str) -> tuple[list[
 
 def _pictures(file: Path) -> np.ndarray:
     """(N, 32, 32, 3) bytes; of a `.npy` file, left on disk."""
-    found: np.ndarray
-    if file.suffix == ".npy":
-        found = _read(file, lambda: np.load(file, mmap_mode="r", allow_pickle=False))
-    else:
-        flat = _read(file, lambda: np.asarray(_batch(file)["data"]))
-        found = _read(file, lambda: flat.reshape(-1, 3, _SIZE, _SIZE).transpose(0, 2, 3, 1))
+
+    def read() -> np.ndarray:
+        if file.suffix == ".npy":
+            return np.load(file, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+        return np.asarray(_batch(file)["data"]).reshape(-1, 3, _SIZE, _SIZE).transpose(0, 2, 3, 1)
+
+    found = _read(file, read)
     if found.dtype != np.uint8 or found.shape[1:] != (_SIZE, _SIZE, 3):
         raise DataError(f"Expected pictures of 32 x 32 x 3 bytes in {file}, got {found.shape} of {found.dtype}.")
     return found
 
 
 def _labels(file: Path) -> list[int]:
-    if file.suffix == ".npy":
-        return _read(file, lambda: [int(label) for label in np.load(file, allow_pickle=False).tolist()])
-    batch = _read(file, lambda: _batch(file))
-    key = "fine_labels" if "fine_labels" in batch else "labels"
-    return _read(file, lambda: [int(k) for k in batch[key]])
+    def read() -> list[int]:
+        if file.suffix == ".npy":
+            return [int(label) for label in np.load(file, allow_pickle=False).tolist()]
+        batch = _batch(file)
+        return [int(k) for k in batch["fine_labels" if "fine_labels" in batch else "labels"]]
+
+    return _read(file, read)
 
 
 def _read(file: Path, read: Callable[[], _Found]) -> _Found:

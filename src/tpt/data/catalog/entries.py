@@ -238,16 +238,12 @@ _OF_DOMAINS: dict[str, tuple[str, int, str, tuple[str, ...], tuple[str, ...], di
 
 def _domains(key: str) -> tuple[Entry, ...]:
     title, classes, source, folders, within, images = _OF_DOMAINS[key]
-    found = tuple(
-        Entry(
-            f"{key}_{part.lower().replace(' ', '_')}", f"{title}, {part}", folders, "domains", count, classes, source,
-            within, part=part,
-        )
-        for part, count in images.items()
-    )  # fmt: skip
-    if key != "domainnet":
-        return found
-    return tuple(replace(entry, split=f"{entry.part}_test.txt", class_in="folder") for entry in found)
+    found = []
+    for part, count in images.items():
+        name, whole = f"{key}_{part.lower().replace(' ', '_')}", f"{title}, {part}"
+        entry = Entry(name, whole, folders, "domains", count, classes, source, within, part=part)
+        found.append(replace(entry, split=f"{part}_test.txt", class_in="folder") if key == "domainnet" else entry)
+    return tuple(found)
 
 
 DOMAINS: dict[str, tuple[Entry, ...]] = {key: _domains(key) for key in _OF_DOMAINS}
@@ -282,14 +278,7 @@ def keys_of(key: str, corruption: str | Sequence[str] = "all", severity: int | S
 
 
 def entry_of(key: str) -> Entry:
-    """What is known of one dataset.
-
-    Args:
-        key: of `CATALOG`, or of one corruption, such as imagenet_c_fog_5.
-
-    Raises:
-        DataError: there is none.
-    """
+    """What is known of one dataset of `CATALOG`, or of one corruption, such as imagenet_c_fog_5; raises a DataError."""
     if found := _CORRUPTED.fullmatch(key):
         name, corruption, severity = found.groups()
         of = CORRUPTED[name]
@@ -300,8 +289,7 @@ def entry_of(key: str) -> Entry:
 
 
 def group_of(key: str) -> tuple[str, str]:
-    """(What a dataset is part of, its name there), for tables: ("ImageNet-C, severity 5", "fog"); the first is empty
-    where it stands alone."""
+    """What a dataset is part of, if anything, and its name there, for tables: ("ImageNet-C, severity 5", "fog")."""
     if found := _CORRUPTED.fullmatch(key):
         name, corruption, severity = found.groups()
         return f"{CORRUPTED[name].title}, severity {severity}", corruption

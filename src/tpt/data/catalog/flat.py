@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tpt.data.catalog.matlab import read_table
-from tpt.data.catalog.places import images_of
+from tpt.data.catalog.places import Listing, images_of
+from tpt.data.dataset import Sample
 from tpt.data.store import decode_text, is_file, read_file
 from tpt.errors import DataError, UserError
+
+log = logging.getLogger(__name__)
 
 _NUMBERED = re.compile(r"ILSVRC2012_val_([0-9]{8})\.JPEG", re.IGNORECASE)
 KAGGLE = "LOC_val_solution.csv"  # of Kaggle's copy: name and WordNet id of each image
@@ -20,41 +24,42 @@ SYNSETS = "imagenet_2012_validation_synset_labels.txt"  # of TensorFlow's tools:
 _DEVKITS = ("ILSVRC2012_devkit_t12/data", "devkit/data", "data", "ILSVRC2012_devkit_t12", "")
 
 
-def flat_validation(places: Sequence[Path], root: Path) -> tuple[Path, list[tuple[str, str]], str] | None:
-    """The folder of the images, (file name, WordNet id) of each, and the list that says so; None if none is there.
+def flat_validation(places: Sequence[Path], root: Path, classes: Mapping[str, str]) -> Listing | None:
+    """The images with the classes that a list beside them tells; None if there are none, or no list.
 
     Args:
         places: that may hold the images.
         root: of all datasets; lists are looked for from the images up to here.
+        classes: class name of each WordNet id, in label order.
 
     Raises:
         DataError: a list that is damaged, or does not name every image.
     """
+    label = {synset: k for k, synset in enumerate(classes)}
     for base in (place for place in places if place.is_dir()):
         numbers = {name: int(found[1]) for name in images_of(base) if (found := _NUMBERED.fullmatch(name))}
-        listed = _list(base, root) if numbers else None
-        if listed is None:
+        if not numbers or (listed := _list(base, root)) is None:
             continue
         try:
             synsets = _synsets(listed)
-            rows = [(name, synsets[number]) for name, number in numbers.items()]
+            rows = sorted((label[synsets[number]], name) for name, number in numbers.items())
         except (ValueError, KeyError, IndexError, TypeError, OSError) as error:
             raise DataError(
                 f"Expected the WordNet id of every image of {base} in {listed}, but it cannot be read so "
                 f"({type(error).__name__}: {error}); get it again."
             ) from error
-        return base, rows, listed.name
+        if absent := len(classes) - len({k for k, _ in rows}):
+            log.warning("imagenet: %d of %d classes have no image in %s.", absent, len(classes), base)
+        return Listing(base, list(classes.values()), [Sample(name, k) for k, name in rows])
     return None
 
 
 def _list(base: Path, root: Path) -> Path | None:
     """The nearest list of classes: beside the images, or in a folder above."""
-    above = [base, *(parent for parent in base.parents if parent.is_relative_to(root))]
-    for folder in above:
+    for folder in [base, *(parent for parent in base.parents if parent.is_relative_to(root))]:
         devkits = [folder / devkit / TRUTH for devkit in _DEVKITS]
-        for file in (folder / KAGGLE, *devkits, folder / SYNSETS):
-            if is_file(file):
-                return file
+        if found := next(filter(is_file, (folder / KAGGLE, *devkits, folder / SYNSETS)), None):
+            return found
     return None
 
 
@@ -62,8 +67,10 @@ def _synsets(file: Path) -> dict[int, str]:
     """WordNet id of each image by its number, from 1."""
     text = decode_text(read_file(file))
     if file.name == KAGGLE:
-        rows = csv.DictReader(io.StringIO(text))
-        return {_number(row["ImageId"]): row["PredictionString"].split()[0] for row in rows}
+        return {
+            int(row["ImageId"].removesuffix(".JPEG").rsplit("_", 1)[1]): row["PredictionString"].split()[0]
+            for row in csv.DictReader(io.StringIO(text))
+        }
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if file.name == SYNSETS:
         return dict(enumerate(lines, 1))
@@ -72,7 +79,3 @@ def _synsets(file: Path) -> dict[int, str]:
         raise UserError(f"meta.mat is not beside {TRUTH}")
     known = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in read_table(meta, "synsets")}
     return {n: known[int(line)] for n, line in enumerate(lines, 1)}
-
-
-def _number(image: str) -> int:
-    return int(image.removesuffix(".JPEG").rsplit("_", 1)[1])

@@ -32,15 +32,7 @@ print(json.dumps(rows))
 
 
 def read_table(file: Path, name: str) -> list[Any]:
-    """The rows of a table: numbers, texts, or dictionaries of them.
-
-    Args:
-        file: in the format of MATLAB 5 to 7.
-        name: of the variable.
-
-    Raises:
-        UserError: the file is damaged, or has no such table.
-    """
+    """The rows of a variable: numbers, texts, or dictionaries of them; raises a UserError if it cannot be read."""
     command = [sys.executable, "-I", "-c", _READ, str(file), name]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)

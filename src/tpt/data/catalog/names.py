@@ -14,10 +14,7 @@ _KNOWN = {"n01440764": "tench", "n01498041": "stingray", "n07753592": "banana", 
 
 
 def imagenet_classes(space: str = "imagenet") -> dict[str, str]:
-    """Class name of every WordNet id of a label space, in label order.
-
-    Args:
-        space: "imagenet" (1,000 classes), or its subsets "imagenet_a" and "imagenet_r" (200 each).
+    """Class name of every WordNet id of "imagenet" (1,000), "imagenet_a" or "imagenet_r" (200 each), in label order.
 
     Raises:
         DataError: ids and names, which come from two packages, do not belong together.
@@ -33,5 +30,4 @@ def imagenet_classes(space: str = "imagenet") -> dict[str, str]:
 
 
 def _synsets(space: str) -> list[str]:
-    file = resources.files("timm.data") / "_info" / f"{space}_synsets.txt"
-    return file.read_text().split()
+    return (resources.files("timm.data") / "_info" / f"{space}_synsets.txt").read_text().split()

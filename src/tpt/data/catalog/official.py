@@ -17,13 +17,7 @@ from tpt.errors import DataError, UserError
 
 @dataclass(frozen=True)
 class Official:
-    """One list.
-
-    Args:
-        file: it is in.
-        names: of the classes, in label order; as CoOp's readers write them.
-        rows: (path, label) of its images, paths as in the paper's split file.
-    """
+    """The class names, in label order and as CoOp's readers write them, and (path, label) of the images of one list."""
 
     file: Path
     names: list[str]
@@ -33,20 +27,15 @@ class Official:
 def official_lists(key: str, own: Path, split: str) -> Official | None:
     """The dataset's own list of a split; None if it has none, or its files are not there.
 
-    Args:
-        key: of the dataset.
-        own: its folder.
-        split: "test", "train" or "val".
-
     Raises:
         DataError: a list that cannot be read, or one that names what does not exist.
     """
-    if key not in _READERS:
-        return None
     try:
-        found = _READERS[key](own, split)
-        if found is not None:
-            _refuse_ambiguous(found)
+        found = _READERS[key](own, split) if key in _READERS else None
+        if found is not None and len(set(found.names)) < len(found.names):
+            raise UserError("a class name stands twice")
+        if strange := [label for _, label in found.rows if not 0 <= label < len(found.names)] if found else []:
+            raise UserError(f"class {strange[0] + 1} of {len(found.names) if found else 0}")
         return found
     except (ValueError, KeyError, IndexError, TypeError, OverflowError, RecursionError, OSError) as error:
         raise DataError(
@@ -64,22 +53,12 @@ def _first(own: Path, *names: str) -> Path | None:
     return next((own / name for name in names if is_file(own / name)), None)
 
 
-def _labels(found: list[tuple[str, str]], names: list[str]) -> list[tuple[str, int]]:
-    """(path, class) -> (path, label)."""
-    number = {name: label for label, name in enumerate(names)}
-    strange = [(path, name) for path, name in found if name not in number]
-    if strange:
+def _by_class(file: Path, names: list[str], found: list[tuple[str, str]], keys: list[str] | None = None) -> Official:
+    """A list of (path, class); `keys` are what it calls the classes, where that is not by their names."""
+    number = {key: label for label, key in enumerate(keys or names)}
+    if strange := [(path, key) for path, key in found if key not in number]:
         raise UserError(f"{strange[0][0]} is of {strange[0][1]!r}, which is not a class")
-    return [(path, number[name]) for path, name in found]
-
-
-def _refuse_ambiguous(found: Official) -> None:
-    """Raises a UserError for class names that stand twice, and labels without a name."""
-    if len(set(found.names)) < len(found.names):
-        raise UserError("a class name stands twice")
-    strange = [label for _, label in found.rows if not 0 <= label < len(found.names)]
-    if strange:
-        raise UserError(f"class {strange[0] + 1} of {len(found.names)}")
+    return Official(file, names, [(path, number[key]) for path, key in found])
 
 
 def _dtd(own: Path, split: str) -> Official | None:
@@ -88,14 +67,14 @@ def _dtd(own: Path, split: str) -> Official | None:
     if file is None:
         return None
     paths = _lines(file)
-    names = sorted({path.split("/")[0] for path in paths})
-    return Official(file, names, _labels([(path, path.split("/")[0]) for path in paths], names))
+    found = [(path, path.split("/")[0]) for path in paths]
+    return _by_class(file, sorted({name for _, name in found}), found)
 
 
 def _pets(own: Path, split: str) -> Official | None:
     """`annotations/test.txt`: lines `Abyssinian_201 1 1 1`, the second number is the class."""
-    lists = {"test": "annotations/test.txt", "train": "annotations/trainval.txt"}
-    file = _first(own, lists[split]) if split in lists else None
+    lists = {"test": ["annotations/test.txt"], "train": ["annotations/trainval.txt"]}
+    file = _first(own, *lists.get(split, []))
     if file is None:
         return None
     names: dict[int, str] = {}
@@ -122,8 +101,7 @@ def _ucf(own: Path, split: str) -> Official | None:
     for video in (line.split()[0] for line in _lines(file)):
         action, name = video.split("/")
         found.append((f"{spaced[action]}/{Path(name).stem}.jpg", spaced[action]))
-    names = [spaced[action] for action in actions]
-    return Official(file, names, _labels(found, names))
+    return _by_class(file, [spaced[action] for action in actions], found)
 
 
 def _food(own: Path, split: str) -> Official | None:
@@ -131,31 +109,25 @@ def _food(own: Path, split: str) -> Official | None:
     file, classes = _first(own, f"meta/{split}.txt"), _first(own, "meta/classes.txt")
     if file is None or classes is None:
         return None
-    names = _lines(classes)
-    return Official(file, names, _labels([(f"{p}.jpg", p.split("/")[0]) for p in _lines(file)], names))
+    return _by_class(file, _lines(classes), [(f"{path}.jpg", path.split("/")[0]) for path in _lines(file)])
 
 
 def _sun(own: Path, split: str) -> Official | None:
     """`Testing_01.txt`: lines `/a/abbey/sun_x.jpg`; `/a/apartment_building/outdoor` is called "outdoor ..."."""
-    list_name = {"test": "Testing_01.txt", "train": "Training_01.txt"}.get(split, "")
-    file = _first(own, list_name, f"Partitions/{list_name}") if list_name else None
+    lists = {"test": "Testing_01.txt", "train": "Training_01.txt"}
+    file = _first(own, *(f"{place}{lists[split]}" for place in ("", "Partitions/") if split in lists))
     classes = _first(own, "ClassName.txt", "Partitions/ClassName.txt", "SUN397/ClassName.txt")
     if file is None or classes is None:
         return None
     folders = _lines(classes)
     names = [" ".join(reversed(folder.strip("/").split("/")[1:])) for folder in folders]
-    rows = _labels([(path, path.rsplit("/", 1)[0]) for path in _lines(file)], folders)
-    return Official(file, names, [(path.lstrip("/"), label) for path, label in rows])
-
-
-def _year_first(name: str) -> str:
-    """CoOp's order: "2012 Audi S4 Sedan"."""
-    *words, year = name.split(" ")
-    return " ".join([year, *words])
+    return _by_class(file, names, [(path.lstrip("/"), path.rsplit("/", 1)[0]) for path in _lines(file)], folders)
 
 
 def _cars(own: Path, split: str) -> Official | None:
-    """The devkit's lists beside `cars_test`, or the older `cars_annos.mat` of one folder `car_ims`."""
+    """The devkit's lists beside `cars_test`, or the older `cars_annos.mat` of one folder `car_ims`; CoOp writes the
+    year first, "2012 Audi S4 Sedan".
+    """
     if split == "val":
         return None
     together = _first(own, "cars_annos.mat", "devkit/cars_annos.mat")
@@ -172,7 +144,7 @@ def _cars(own: Path, split: str) -> Official | None:
         rows = [(str(car["relative_im_path"]), int(car["class"]) - 1) for car in cars]
     else:
         return None
-    return Official(file, [_year_first(name) for name in names], rows)
+    return Official(file, [" ".join([year, *words]) for *words, year in (name.split(" ") for name in names)], rows)
 
 
 def _flowers(own: Path, split: str) -> Official | None:
@@ -202,18 +174,11 @@ def _aircraft(own: Path, split: str) -> Official | None:
     file, classes = _first(own, listing, f"data/{listing}"), _first(own, "variants.txt", "data/variants.txt")
     if file is None or classes is None:
         return None
-    names = _lines(classes)
     found = [(f"images/{image}.jpg", name) for image, _, name in (line.partition(" ") for line in _lines(file))]
-    return Official(file, names, _labels(found, names))
+    return _by_class(file, _lines(classes), found)
 
 
 _READERS: dict[str, Callable[[Path, str], Official | None]] = {
-    "flowers102": _flowers,
-    "dtd": _dtd,
-    "oxford_pets": _pets,
-    "stanford_cars": _cars,
-    "ucf101": _ucf,
-    "food101": _food,
-    "sun397": _sun,
-    "fgvc_aircraft": _aircraft,
+    **{"flowers102": _flowers, "dtd": _dtd, "oxford_pets": _pets, "stanford_cars": _cars, "ucf101": _ucf},
+    **{"food101": _food, "sun397": _sun, "fgvc_aircraft": _aircraft},
 }

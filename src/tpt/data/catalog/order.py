@@ -16,11 +16,6 @@ def refuse_another_order(entry: Entry, names: Sequence[str], rows: Sequence[tupl
     Each label belongs to one class folder and each class folder to one label; and a folder that bears the name of a
     class holds that class.  Datasets whose paths tell nothing of the class are not checked.
 
-    Args:
-        entry: of the dataset.
-        names: of the classes, in label order.
-        rows: (path, label) of its images.
-        listed_in: the file they come from.
     """
     if not entry.class_in:
         return
@@ -28,8 +23,7 @@ def refuse_another_order(entry: Entry, names: Sequence[str], rows: Sequence[tupl
     folder_of: dict[int, str] = {}
     label_of: dict[str, int] = {}
     for path, label in rows:
-        folder = _class_of(path, entry.class_in)
-        if not folder:
+        if not (folder := _class_of(path, entry.class_in)):
             continue
         own = by_name.get(letters(entry.renamed.get(folder, folder)), label)
         first, known = folder_of.setdefault(label, folder), label_of.setdefault(folder, label)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tpt.data.catalog.entries import Entry
 from tpt.data.catalog.order import letters
+from tpt.data.dataset import Sample
 from tpt.data.images import EXTENSIONS
 from tpt.data.names import is_left_behind
-from tpt.data.store import is_file
+from tpt.data.store import Store, is_file
 from tpt.errors import DataError
 
 _TRAIN = (
@@ -25,16 +26,23 @@ class NoSplitError(DataError):
 
 
 @dataclass(frozen=True)
-class ClassFolders:
-    """Class folders that are complete.
+class Listing:
+    """The images of a dataset.
 
     Args:
-        base: the folder that holds them.
-        images: names of each one's images, by folder, in the order of the classes.
+        base: where their paths start.
+        names: of the classes.
+        split: the list that the images come from; empty if it is the folder itself.
+        notes: what differs from the paper's protocol.
+        store: of images that are no files.
     """
 
     base: Path
-    images: dict[str, list[str]]
+    names: list[str]
+    samples: list[Sample]
+    split: str = ""
+    notes: tuple[str, ...] = ()
+    store: Store | None = None
 
 
 def find_all(entry: Entry, root: Path) -> list[Path]:
@@ -92,55 +100,51 @@ def images_of(folder: Path) -> list[str]:
     )
 
 
-def class_folders(entry: Entry, places: Sequence[Path], expected: Sequence[str]) -> ClassFolders | None:
-    """The first place that holds exactly the class folders expected, with images in each.
-
-    Args:
-        entry: of the dataset.
-        places: to look in.
-        expected: names of the folders, in label order.
-
-    Returns:
-        None if no place holds any of them.
-
-    Raises:
-        DataError: those that hold some are not complete; the message is about the one that holds most.
-    """
-    wanted = set(expected)
-    inside = {place: folders_in(place) for place in places if place.is_dir()}
-    some = [place for place, folders in inside.items() if folders & wanted]
-    problems: list[tuple[int, str]] = []
-    for place in some:
-        problem = _problem(entry, place, expected, inside[place])
-        if isinstance(problem, ClassFolders):
-            return problem
-        problems.append((len(inside[place] & wanted), problem))
-    if problems:
-        raise DataError(max(problems, key=lambda problem: problem[0])[1])
-    return None
-
-
 def folders_in(place: Path) -> set[str]:
     """Names of the folders in a folder."""
     return {p.name for p in place.iterdir() if p.is_dir() and not is_left_behind(p.name)}
 
 
-def _problem(entry: Entry, base: Path, expected: Sequence[str], folders: set[str]) -> ClassFolders | str:
-    absent, strange = sorted(set(expected) - folders), sorted(folders - set(expected))
-    if absent or strange:
-        what = f"{len(absent)} are missing, such as {absent[0]}" if absent else f"{strange[0]} is not one of them"
-        return (
-            f"Expected the {len(expected)} class folders of {entry.title} in {base}, but {what}; a wrong set of "
-            "classes would shift every label, so complete the folder or remove what does not belong there."
-        )
-    found = {name: images_of(base / name) for name in expected}
-    empty = [name for name, images in found.items() if not images]
-    if empty:
-        return (
-            f"Expected images in every class folder of {base}, but {len(empty)} are empty, such as {empty[0]}; "
-            "unpack the images again."
-        )
-    return ClassFolders(base, found)
+def class_folders(entry: Entry, places: Sequence[Path], expected: Mapping[str, str]) -> Listing | None:
+    """The images of the first place that holds exactly the class folders expected; None if no place holds any of them.
+
+    Args:
+        entry: of the dataset.
+        places: to look in.
+        expected: class name of each folder, in label order.
+
+    Raises:
+        DataError: no place is complete; the message is about the one that holds most.
+    """
+    best: tuple[int, str] = 0, ""
+    for place in (place for place in places if place.is_dir()):
+        folders = folders_in(place)
+        problem, common = "", len(folders & {*expected})
+        if common == len(folders) == len(expected):
+            images = {folder: images_of(place / folder) for folder in expected}
+            if not (empty := [folder for folder, found in images.items() if not found]):
+                return Listing(place, list(expected.values()), samples_of(images))
+            problem = (
+                f"Expected images in every class folder of {place}, but {len(empty)} are empty, such as {empty[0]}; "
+                "unpack the images again."
+            )
+        elif common:
+            absent, strange = sorted({*expected} - folders), sorted(folders - {*expected})
+            what = f"{len(absent)} are missing, such as {absent[0]}" if absent else f"{strange[0]} is not one of them"
+            problem = (
+                f"Expected the {len(expected)} class folders of {entry.title} in {place}, but {what}; a wrong set of "
+                "classes would shift every label, so complete the folder or remove what does not belong there."
+            )
+        if common > best[0]:
+            best = common, problem
+    if best[1]:
+        raise DataError(best[1])
+    return None
+
+
+def samples_of(images: Mapping[str, Sequence[str]]) -> list[Sample]:
+    """The images of class folders, which are in label order."""
+    return [Sample(f"{folder}/{name}", k) for k, (folder, names) in enumerate(images.items()) for name in names]
 
 
 def base_of(places: Sequence[Path], paths: Sequence[str]) -> Path:

@@ -1,12 +1,11 @@
-"""The ways in which datasets lie on disk."""
+"""Readers of the layouts that datasets have on disk."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -16,10 +15,10 @@ from tpt.data.catalog.arrays import read_arrays
 from tpt.data.catalog.entries import CATALOG, Entry, entry_of, keys_of
 from tpt.data.catalog.flat import KAGGLE, TRUTH, flat_validation
 from tpt.data.catalog.names import imagenet_classes
-from tpt.data.catalog.official import Official, official_lists
+from tpt.data.catalog.official import official_lists
 from tpt.data.catalog.order import letters, refuse_another_order
 from tpt.data.catalog.places import (
-    ClassFolders,
+    Listing,
     NoSplitError,
     base_of,
     bases,
@@ -28,27 +27,20 @@ from tpt.data.catalog.places import (
     folders_in,
     homes,
     images_of,
+    samples_of,
 )
 from tpt.data.dataset import Classes, ImageDataset, Sample
-from tpt.data.images import Orientation, is_upright
-from tpt.data.store import FileStore, Store, decode_text, is_file, read_file, refuse_escapes, refuse_missing
+from tpt.data.images import Orientation
+from tpt.data.store import FileStore, decode_text, is_file, read_file, refuse_escapes, refuse_missing
 from tpt.errors import Count, DataError, Filled, Seed, checked
 
 log = logging.getLogger(__name__)
 
+_PACKED = {".tar": "data=webdataset data.shards", ".parquet": "data=huggingface data.path"}  # what reads each
+
 Severity = Annotated[int, Ge(1), Le(5)]
 
 __all__ = ["catalog_datasets", "find_all", "read_entry", "validation_entry"]
-
-
-@dataclass(frozen=True)
-class _Listing:
-    base: Path  # where paths start
-    names: list[str]
-    samples: list[Sample]
-    split: str = ""  # the list they come from
-    notes: tuple[str, ...] = ()
-    store: Store | None = None  # of images that are no files
 
 
 @checked
@@ -69,10 +61,8 @@ def catalog_datasets(
         keys: which, in this order; one key or several.  One of a dataset with several domains (pacs), or of a corrupted
             one (imagenet_c), stands for all of them, each a dataset of its own.
         root: the folder that holds all datasets.
-        limit: number of images of each, drawn with `seed`; None takes all.
-        seed: of that draw.
+        limit, seed, classes: as for `image_folder`, for each dataset.
         split: "test", "val" or "train".
-        classes: "all", or "base" or "new", a half of the classes.
         orientation: "ignore" leaves photographs as their pixels lie, as the papers' code does; "apply" turns them.
         corruption: of corrupted datasets: "all" fifteen, or some by name.
         severity: of corruptions, 1 to 5.
@@ -82,7 +72,7 @@ def catalog_datasets(
     """
     asked = [keys] if isinstance(keys, str) else keys
     chosen = [key for one in asked for key in keys_of(one, corruption, severity)]
-    found = [replace(read_entry(key, root, split), upright=is_upright(orientation)) for key in chosen]
+    found = [replace(read_entry(key, root, split), upright=orientation == "apply") for key in chosen]
     return [dataset.chosen(limit, seed, classes) for dataset in found]
 
 
@@ -99,11 +89,7 @@ def validation_entry(key: str, root: Filled | Path | None) -> ImageDataset | Non
 def read_entry(key: str, root: Filled | Path | None, split: str = "test") -> ImageDataset:
     """One dataset; see `catalog_datasets`.
 
-    Args:
-        key: of the dataset.
-        root: the folder that holds all datasets.
-        split: "test", or "train" or "val" to learn a context on; the variants of ImageNet have a test set alone, and
-            ImageNet no "val".
+    The variants of ImageNet have a test set alone, and ImageNet no "val".
     """
     if root is None:
         raise DataError("Expected the folder of all datasets, got none; set data.root or the variable TPT_DATA.")
@@ -136,91 +122,55 @@ def read_entry(key: str, root: Filled | Path | None, split: str = "test") -> Ima
     return ImageDataset(key, names, samples, found.store or FileStore(found.base), notes, **about)  # type: ignore[arg-type]
 
 
-def _synset_folders(entry: Entry, root: Path, split: str) -> _Listing:
-    classes = imagenet_classes(entry.synsets)
-    places = bases(entry, root, split)
+def _synset_folders(entry: Entry, root: Path, split: str) -> Listing:
+    classes, places = imagenet_classes(entry.synsets), bases(entry, root, split)
+    may_be_flat = entry.key == "imagenet" and split == "test"
     try:
-        found = class_folders(entry, places, list(classes))
+        found = class_folders(entry, places, classes)
     except DataError:  # the images may lie flat elsewhere
-        if entry.key != "imagenet" or split != "test" or (listed := _flat(places, root, classes)) is None:
+        if not may_be_flat or (found := flat_validation(places, root, classes)) is None:
             raise
-        return listed
+    if found is None and may_be_flat:
+        found = flat_validation(places, root, classes)
     if found is None:
-        listed = _flat(places, root, classes) if entry.key == "imagenet" and split == "test" else None
-        if listed is None:
-            raise _no_folders(entry, root, places, next(iter(classes)))
-        return listed
-    return _by_folder(found, list(classes.values()))
+        raise _no_folders(entry, root, places, next(iter(classes)))
+    return found
 
 
-def _numbered_folders(entry: Entry, root: Path, split: str) -> _Listing:
+def _numbered_folders(entry: Entry, root: Path, split: str) -> Listing:
     """Folders "0" to "999", whose order as text ("0", "1", "10", ...) is not that of the classes; or WordNet ids."""
     classes, places = imagenet_classes(), bases(entry, root, split)
-    numbers = [str(label) for label in range(len(classes))]
-    found = class_folders(entry, places, numbers) or class_folders(entry, places, list(classes))
+    numbers = {str(label): name for label, name in enumerate(classes.values())}
+    found = class_folders(entry, places, numbers) or class_folders(entry, places, classes)
     if found is None:
-        raise _no_folders(entry, root, places, numbers[0])
-    return _by_folder(found, list(classes.values()))
-
-
-def _by_folder(found: ClassFolders, names: list[str]) -> _Listing:
-    samples = [
-        Sample(f"{folder}/{image}", label)
-        for label, (folder, images) in enumerate(found.images.items())
-        for image in images
-    ]
-    return _Listing(found.base, names, samples)
-
-
-def _flat(places: Sequence[Path], root: Path, classes: dict[str, str]) -> _Listing | None:
-    """ImageNet's validation images in one folder, if a list beside it tells their classes."""
-    listed = flat_validation(places, root)
-    if listed is None:
-        return None
-    base, rows, list_name = listed
-    label = {synset: k for k, synset in enumerate(classes)}
-    strange = [synset for _, synset in rows if synset not in label]
-    if strange:
-        raise DataError(f"Expected WordNet ids of ImageNet's classes in {list_name}, got {strange[0]!r}; get it again.")
-    counts = Counter(label[synset] for _, synset in rows)
-    if len(counts) < len(classes):
-        log.warning("imagenet: %d of %d classes have no image in %s.", len(classes) - len(counts), len(classes), base)
-    samples = sorted((Sample(name, label[synset]) for name, synset in rows), key=lambda s: (s.label, s.path))
-    return _Listing(base, list(classes.values()), samples)
+        raise _no_folders(entry, root, places, "0")
+    return found
 
 
 def _no_folders(entry: Entry, root: Path, places: Sequence[Path], example: str) -> DataError:
-    loose = any(images_of(place) for place in places if place.is_dir())
-    packed = [file for home in homes(entry, root) for kind in ("tar", "parquet") for file in home.glob(f"**/*.{kind}")]
+    found, way_out = "none", "unpack the images there, in class folders"
+    packed = [file for home in homes(entry, root) for kind in _PACKED for file in home.glob(f"**/*{kind}")]
     if packed:
-        found, way_out = f"only archives, such as {packed[0]}", "unpack the images there, in class folders"
-        if packed[0].suffix == ".tar":
-            way_out = f"read shards with data=webdataset data.shards={packed[0].parent}, or {way_out}"
-        else:
-            way_out = (
-                f"save them by datasets.load_dataset('parquet', data_files='{packed[0].parent}/*.parquet')"
-                f".save_to_disk(FOLDER) and read that with data=huggingface data.path=FOLDER, or {way_out}"
-            )
-    elif loose and entry.key == "imagenet":
+        found = f"only archives, such as {packed[0]}"
+        way_out = f"read them with {_PACKED[packed[0].suffix]}={packed[0].parent}, or {way_out}"
+    elif any(images_of(place) for place in places if place.is_dir()):
         found = "images without folders"
-        way_out = f"unpack the images there, in class folders, or put Kaggle's {KAGGLE} or the devkit's {TRUTH} beside"
-    else:
-        found, way_out = "images without folders" if loose else "none", "unpack the images there, in class folders"
+        if entry.key == "imagenet":
+            way_out += f", or put Kaggle's {KAGGLE} or the devkit's {TRUTH} beside"
     return DataError(
         f"Expected class folders such as {example} of {entry.title} in {' or '.join(map(str, places))}, found {found}; "
         f"{way_out}."
     )
 
 
-def _split_file(entry: Entry, root: Path, split: str) -> _Listing:
+def _split_file(entry: Entry, root: Path, split: str) -> Listing:
     """`{"test": [[path, label, class name], ...]}`, the splits that CoOp published and TPT uses."""
-    file = next((place for place in _split_places(entry, root) if is_file(place)), None)
-    if file is None:
+    if (file := next(filter(is_file, _split_places(entry, root)), None)) is None:
         return _own_lists(entry, root, split)
     return _named_rows(entry, root, _rows(file, split), file)
 
 
-def _named_rows(entry: Entry, root: Path, rows: list[tuple[str, int, str]], file: Path) -> _Listing:
+def _named_rows(entry: Entry, root: Path, rows: list[tuple[str, int, str]], file: Path) -> Listing:
     """Rows of path, label and class name, which must name each class once."""
     names: dict[int, str] = {}
     for _, label, name in rows:
@@ -246,9 +196,8 @@ def _rows(file: Path, split: str) -> list[tuple[str, int, str]]:
     try:
         text = decode_text(read_file(file))
         rows = [(path, label, name) for path, label, name in json.loads(text)[split]]
-        for row in rows:
-            if [type(field) for field in row] != [str, int, str]:
-                raise TypeError
+        if any([type(field) for field in row] != [str, int, str] for row in rows):
+            raise TypeError
     except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
         reason = "it is a web page" if text.lstrip()[:1] == "<" else type(error).__name__
         raise DataError(
@@ -258,11 +207,11 @@ def _rows(file: Path, split: str) -> list[tuple[str, int, str]]:
     return rows
 
 
-def _domain(entry: Entry, root: Path, split: str) -> _Listing:
+def _domain(entry: Entry, root: Path, split: str) -> Listing:
     """The list of a domain where there is one: lines `clipart/axe/clipart_012_000001.jpg 11`; else its folders."""
     name = entry.split.replace("test", split)
-    file = next((place for place in _split_places(replace(entry, split=name), root) if name and is_file(place)), None)
-    if file is not None:
+    files = _split_places(replace(entry, split=name), root) if name else []
+    if (file := next(filter(is_file, files), None)) is not None:
         try:
             lines = [line.rsplit(maxsplit=1) for line in decode_text(read_file(file)).splitlines() if line.strip()]
             rows = [(path, int(label), path.rsplit("/", 2)[-2]) for path, label in lines]
@@ -275,7 +224,7 @@ def _domain(entry: Entry, root: Path, split: str) -> _Listing:
     return replace(_domain_folders(entry, root), notes=notes)
 
 
-def _domain_folders(entry: Entry, root: Path) -> _Listing:
+def _domain_folders(entry: Entry, root: Path) -> Listing:
     """A folder for each class.  The classes are those of all the dataset's domains, so that a domain without pictures
     of one has the same labels.
     """
@@ -294,31 +243,23 @@ def _domain_folders(entry: Entry, root: Path) -> _Listing:
             f"Expected {entry.classes} class folders in the domains of {base.parent}, found {len(names)}; a wrong set "
             "of classes would shift every label, so complete the folders or remove what does not belong there."
         )
-    samples = [
-        Sample(f"{name}/{image}", label)
-        for label, name in enumerate(names)
-        if (base / name).is_dir()
-        for image in images_of(base / name)
-    ]
-    return _Listing(base, names, samples)
+    return Listing(
+        base, names, samples_of({name: images_of(base / name) if (base / name).is_dir() else [] for name in names})
+    )
 
 
-def _arrays(entry: Entry, root: Path, split: str) -> _Listing:
+def _arrays(entry: Entry, root: Path, split: str) -> Listing:
     if split == "val":
         raise NoSplitError(f"Expected a split that {entry.title} has, got 'val'; it has train and test.")
     names, labels, store = read_arrays(entry, bases(entry, root, split), split)
     samples = [Sample(f"{number:05d}", label) for number, label in enumerate(labels)]
-    return _Listing(store.root, names, samples, store=store)
+    return Listing(store.root, names, samples, store=store)
 
 
-def _own_lists(entry: Entry, root: Path, split: str) -> _Listing:
+def _own_lists(entry: Entry, root: Path, split: str) -> Listing:
     """The dataset's own lists: the paper's, or a substitute if the paper's split file is missing."""
-    found: tuple[Path, Official] | None = None
-    for own in homes(entry, root):
-        official = official_lists(entry.key, own, split)
-        if official is not None:
-            found = (own, official)
-            break
+    lists = ((own, official_lists(entry.key, own, split)) for own in homes(entry, root))
+    found = next(((own, official) for own, official in lists if official is not None), None)
     if found is None and entry.layout == "own":
         raise NoSplitError(
             f"Expected variants.txt and {entry.split.replace('test', split)} of {entry.title} in "
@@ -332,19 +273,22 @@ def _own_lists(entry: Entry, root: Path, split: str) -> _Listing:
         )
     own, official = found
     listing = _listing(entry, root, official.names, official.rows, official.file)
+    name = official.file.relative_to(own).as_posix()
     if entry.layout == "own":
         return listing
-    name = official.file.relative_to(own).as_posix()
-    if split == "test" and entry.is_papers(name):
-        return replace(listing, split=name)
-    return replace(listing, split=name, notes=(f"the dataset's own split {name}, not the paper's {entry.split}",))
+    notes = (
+        ()
+        if split == "test" and entry.is_papers(name)
+        else (f"the dataset's own split {name}, not the paper's {entry.split}",)
+    )
+    return replace(listing, split=name, notes=notes)
 
 
-def _listing(entry: Entry, root: Path, names: list[str], rows: list[tuple[str, int]], file: Path) -> _Listing:
+def _listing(entry: Entry, root: Path, names: list[str], rows: list[tuple[str, int]], file: Path) -> Listing:
     """The images of a list, if they are there."""
     paths = [path for path, _ in rows]
     refuse_escapes(paths, file)
     refuse_another_order(entry, names, rows, file)
     base = base_of([*bases(entry, root), *homes(entry, root)], paths)
     refuse_missing(FileStore(base), paths, file)
-    return _Listing(base, names, [Sample(path, label) for path, label in rows], file.name)
+    return Listing(base, names, [Sample(path, label) for path, label in rows], file.name)

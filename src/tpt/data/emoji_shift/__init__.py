@@ -28,9 +28,7 @@ def emoji_shift(
 
     Args:
         domain: one of `DOMAINS`.
-        limit: number of images, drawn with `seed`; None takes all.
-        seed: of that draw.
-        classes: "all", or "base" or "new", a half of the classes.
+        limit, seed, classes: as for `image_folder`.
         root: the folder of other copies of the drawings, a folder for each domain; None takes those of the package.
     """
     if domain not in DOMAINS:
@@ -58,5 +56,4 @@ def emoji_shift_domains(
 
 def class_names() -> list[str]:
     """The names of all classes, sorted."""
-    text = (resources.files("tpt.data.emoji_shift") / "class_names.txt").read_text("utf-8")
-    return text.splitlines()
+    return (resources.files("tpt.data.emoji_shift") / "class_names.txt").read_text("utf-8").splitlines()
