@@ -17,8 +17,7 @@ HEAD = ("key", "kind", "cites")  # of an entry, what is no field of BibTeX
 @cache
 def entries() -> list[dict[str, Any]]:
     """All entries: key, kind and fields, and in `cites` patterns of what is cited by them, such as `method:tpt`."""
-    text = (resources.files("tpt.results.tables") / "citations.json").read_text("utf-8")
-    return list(json.loads(text))
+    return list(json.loads((resources.files("tpt.results.tables") / "citations.json").read_text("utf-8")))
 
 
 def subjects(run: Run) -> list[str]:

@@ -27,11 +27,11 @@ def to_terminal(tables: Sequence[Grid], legend: Legend, width: int | None, color
     Args:
         tables: to be shown.
         legend: what stands under them.
-        width: characters of a line; None if there is no terminal: then no line ends before its time.
+        width: characters of a line; None if there is no terminal, which leaves lines whole.
         color: whether bold and dim are written as escape codes.
     """
-    wide = NO_END if width is None else width
-    console = Console(width=wide, file=io.StringIO(), force_terminal=color, highlight=False, markup=False)
+    wide, written = NO_END if width is None else width, io.StringIO()
+    console = Console(width=wide, file=written, force_terminal=color, highlight=False, markup=False)
     for table in tables:
         for number, (first, last) in enumerate(blocks(table, wide)):
             caption = plain(table.caption) + (", continued" if number else "")
@@ -43,8 +43,6 @@ def to_terminal(tables: Sequence[Grid], legend: Legend, width: int | None, color
         console.print(RichText(f"{raised((letter,))} {plain(why)}."))
     for remark in legend.remarks:
         console.print(RichText(f"{plain(remark)}.", "dim"))
-    written = console.file
-    assert isinstance(written, io.StringIO)
     return "\n".join(line.rstrip() for line in written.getvalue().splitlines()) + "\n"
 
 
