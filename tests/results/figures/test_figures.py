@@ -267,7 +267,7 @@ def test_the_time_of_the_method_alone(tmp_path: Path) -> None:
     (table,) = make_report(load_runs([tmp_path])).tables
     found = compared(table)
     assert [each.seconds for each in found] == pytest.approx([0.1, 0.2]) and not any(each.encodes for each in found)
-    assert "seconds an image, of the method alone" in texts(methods_figure(found))
+    assert "seconds per image, of the method alone" in texts(methods_figure(found))
 
 
 def test_nothing_is_drawn_where_there_is_nothing_to_show(tmp_path: Path) -> None:

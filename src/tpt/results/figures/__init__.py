@@ -73,19 +73,19 @@ def _drawings(runs: Sequence[Run], learned_on: Mapping[str, str] | None) -> Iter
             yield f"stream_{file_name(name)}", runs, partial(along_figure, lines, name)
     for matrix in _matrices(runs, learned_on):
         yield f"transfer_{file_name(matrix.title)}", runs, partial(transfer_figure, matrix)
-    for row in rows_of(runs):
-        for run in row.runs:
-            if run.adapts and run.results["datasets"]:
-                seed = f"_seed_{run.results.get('seed')}" if len(row.by_seed()) > 1 else ""
-                several = len(row.runs) > len(row.by_seed())  # a run for each dataset
-                end = file_name(f"{row.label}{seed}{'_' + '_'.join(run.to_test) if several else ''}")
-                if moved(run):
-                    yield f"entropy_{end}", [run], partial(entropy_figure, run)
-                if any(main_confusions(run, name) for name, about in run.results["datasets"].items() if "acc" in about):
-                    yield f"confusions_{end}", [run], partial(confusion_figure, run)
-                if any("ece" in about for about in run.results["datasets"].values()):
-                    yield f"reliability_{end}", [run], partial(reliability_figure, run)
-                    yield f"risk_{end}", [run], partial(risk_figure, run)
+    adapted = [(row, run) for row in rows_of(runs) for run in row.runs if run.adapts and run.results["datasets"]]
+    for row, run in adapted:
+        seed = f"_seed_{run.results.get('seed')}" if len(row.by_seed()) > 1 else ""
+        several = len(row.runs) > len(row.by_seed())  # a run for each dataset
+        end = file_name(f"{row.label}{seed}{'_' + '_'.join(run.to_test) if several else ''}")
+        labelled = [name for name, about in run.results["datasets"].items() if "acc" in about]
+        if moved(run):
+            yield f"entropy_{end}", [run], partial(entropy_figure, run)
+        if any(main_confusions(run, name) for name in labelled):
+            yield f"confusions_{end}", [run], partial(confusion_figure, run)
+        if labelled:
+            yield f"reliability_{end}", [run], partial(reliability_figure, run)
+            yield f"risk_{end}", [run], partial(risk_figure, run)
 
 
 def _matrices(runs: Sequence[Run], learned_on: Mapping[str, str] | None) -> list[Transfer]:

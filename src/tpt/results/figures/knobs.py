@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from tpt.results.figures.style import COLUMN, GREY, error_bars, legend_above, line_style, short, styled
 from tpt.results.runs.settings import REGISTER, axis_label, is_seed, meaning
+from tpt.results.tables.compare import images_of
 from tpt.results.tables.rows import Row, differing, rows_of, settings_of, short_names
 from tpt.results.tables.runs import Run
 from tpt.results.tables.statistics import Interval, accuracy_interval, mean_interval
@@ -76,27 +77,19 @@ def _common_images(rows: Sequence[Row]) -> dict[str, set[str]]:
     """By dataset, the paths that every row has; datasets without any are left out."""
     found: dict[str, set[str]] = {}
     for name in dict.fromkeys(name for row in rows for run in row.runs for name in run.to_test):
-        paths = [{path for run in row.having(name) for path in run.outcomes(name)} for row in rows]
-        if shared := set.intersection(*paths):
+        if shared := set.intersection(*(set(images_of(row.having(name), name)) for row in rows)):
             found[name] = shared
     return found
 
 
 def _point(knob: str, row: Row, common: Mapping[str, set[str]]) -> Point:
-    accuracy, zero_shot = (
-        accuracy_interval(*(_per_image(row, name, paths, side) for name, paths in common.items()))
-        for side in ("after", "before")
-    )
+    def per_image(side: str) -> Iterator[list[float]]:
+        for name, paths in common.items():
+            found = (each for path, each in images_of(row.having(name), name).items() if path in paths)
+            yield [sum(getattr(outcome, side) for outcome in each) / len(each) for each in found]
+
+    accuracy, zero_shot = (accuracy_interval(*per_image(side)) for side in ("after", "before"))
     return Point(_value(knob, row), accuracy, zero_shot, _seconds_per_image(row.runs, tuple(common)))
-
-
-def _per_image(row: Row, dataset: str, paths: set[str], side: str) -> list[float]:
-    found: dict[str, list[bool]] = {}
-    for run in row.having(dataset):
-        for path, outcome in run.outcomes(dataset).items():
-            if path in paths:
-                found.setdefault(path, []).append(getattr(outcome, side))
-    return [sum(each) / len(each) for each in found.values()]
 
 
 def _seconds_per_image(runs: Sequence[Run], datasets: Sequence[str]) -> Interval:

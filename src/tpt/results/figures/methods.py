@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from tpt.results.figures.answers import Bin, bins_of, reliability
-from tpt.results.figures.style import COLOURS, DASHES, MARKERS, PAGE, error_bars, short, styled
+from tpt.results.figures.style import PAGE, error_bars, line_style, short, styled
 from tpt.results.runs.records import read_method_seconds
 from tpt.results.tables.comparability import UNFINISHED
 from tpt.results.tables.report import Table, average_cell
@@ -71,17 +69,18 @@ def methods_figure(rows: Sequence[Compared]) -> Figure:
     left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
     handles = []
     for number, (each, name) in enumerate(zip(rows, names, strict=True)):
-        look: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
-        _cost(left, each, look)
+        look = line_style(number)
+        if each.seconds:
+            gain = each.gain or Interval(0.0, 0.0, 0.0)
+            error_bars(left, [each.seconds], [gain], **(look | {"linestyle": "none"}))
         points = [(b.confidence, b.accuracy.mean) for b in each.bins]
-        dashes = DASHES[number // len(COLOURS) % len(DASHES)]
-        (line,) = right.plot(*zip(*points, strict=True), linestyle=dashes, label=name, **look)
+        (line,) = right.plot(*zip(*points, strict=True), label=name, **look)
         handles.append(line)
     left.axhline(0, color="black", linewidth=0.6)
     with_encoding = any(each.encodes for each in rows)
     left.set(
         xscale="log",
-        xlabel="seconds an image, " + ("with encoding if no cache had it" if with_encoding else "of the method alone"),
+        xlabel="seconds per image, " + ("with encoding if no cache had it" if with_encoding else "of the method alone"),
         ylabel=f"gain over zero-shot (points)\n{short(rows[0].where)}",
     )
     seconds = [each.seconds for each in rows if each.seconds]
@@ -108,12 +107,3 @@ def _ticks(low: float, high: float) -> list[float]:
         if len(inside) <= TICKS:
             return inside
     return inside[:: -(-len(inside) // TICKS)]
-
-
-def _cost(axes: Axes, each: Compared, look: dict[str, Any]) -> None:
-    if not each.seconds:
-        return
-    if each.gain is None:
-        axes.errorbar([each.seconds], [0.0], linestyle="none", **look)
-    else:
-        error_bars(axes, [each.seconds], [each.gain], linestyle="none", **look)

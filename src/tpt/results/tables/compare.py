@@ -65,7 +65,7 @@ def compare(first: Sequence[Run], second: Sequence[Run], dataset: str) -> Compar
             f"Expected the same classes of {dataset!r} in runs that are compared, got {one} in {left.path} and {two} "
             f"in {right.path}; compare runs on the same classes."
         )
-    ours, theirs = _images(first, dataset), _images(second, dataset)
+    ours, theirs = images_of(first, dataset), images_of(second, dataset)
     if not (paths := [path for path in ours if path in theirs]):
         return None
     for path in paths:
@@ -94,7 +94,7 @@ def gain_of_tuning(runs: Sequence[Run], dataset: str) -> Shared:
 
     An image that several seeds drew weighs as much more, so that the means are those of all answers.
     """
-    found = list(_images(runs, dataset).values())
+    found = list(images_of(runs, dataset).values())
     weight = len(found) / max(1, sum(map(len, found)))
     after, before = (
         np.array([weight * sum(getattr(o, side) for o in each) for each in found], dtype=np.float64)
@@ -103,7 +103,8 @@ def gain_of_tuning(runs: Sequence[Run], dataset: str) -> Shared:
     return Shared(after, before, single=all(len(each) == 1 for each in found))
 
 
-def _images(runs: Iterable[Run], dataset: str) -> dict[str, list[ImageResult]]:
+def images_of(runs: Iterable[Run], dataset: str) -> dict[str, list[ImageResult]]:
+    """The outcomes of a dataset's labelled images in some runs, by path."""
     found: dict[str, list[ImageResult]] = {}
     for run in runs:
         for path, outcome in run.outcomes(dataset).items():
