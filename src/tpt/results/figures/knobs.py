@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -97,7 +96,7 @@ def _seconds_per_image(runs: Sequence[Run], datasets: Sequence[str]) -> Interval
     times: list[float] = []
     for run in runs:
         processes = max(1, run.results["sessions"][-1]["processes"])
-        rows = run.records.filter(pc.is_in(run.records["dataset"], value_set=pa.array(list(datasets), pa.string())))
+        rows = run.records.filter(pc.field("dataset").isin(list(datasets)))
         times += (np.unique(rows["seconds"].drop_null().to_numpy()) / processes).tolist()
     return mean_interval(times or [0.0])
 

@@ -33,17 +33,13 @@ def write_site(
     body = ["<h1>Results</h1>", *html_tables(*grids(report)), "<h2>Datasets</h2><ul>", *links, "</ul>"]
     body += ["<h2>Figures</h2>", *map(_figure, pictures)]
     body += ["<h2>More</h2>", f"<p>{_link('settings.html', 'All settings')}</p>", "<h2>Papers</h2>"]
-    body += [f"<pre>{html.escape(plain_lines(to_bibtex(runs)))}</pre>"]
+    papers = "\n".join(map(plain, to_bibtex(runs).splitlines()))
+    body += [f"<pre>{html.escape(papers)}</pre>"]
     written = {"index.html": html_page("Results", body), "settings.html": _settings_page(runs)}
     written |= {page: _dataset_page(name, runs) for page, name in pages.items()}
     for page, text in written.items():
         write_text(text, folder / page)
         yield folder / page
-
-
-def plain_lines(text: str) -> str:
-    """Lines without control characters."""
-    return "\n".join(map(plain, text.splitlines()))
 
 
 def _link(page: str, text: str) -> str:

@@ -104,17 +104,14 @@ class TrainingDirectory(ClaimedDirectory):
         if not self.first:
             return
         self.take()
-        sessions = [] if self.is_new() or self._lost_manifest() else self.earlier_sessions(manifest, session)
+        alone = self._of_checkpoint is not None and not os.path.lexists(self.folder / self.manifest_name)
+        sessions = [] if self.is_new() or alone else self.earlier_sessions(manifest, session)
         if self._of_checkpoint is not None:
             before = self.same_run(self._of_checkpoint, manifest, session)
             sessions = sessions or before
         if self._elsewhere and (best := self._given.with_name(BEST)).is_file():
             write_bytes(read_bytes(best), self.folder / BEST)
         self.write(manifest, sessions, session)
-
-    def _lost_manifest(self) -> bool:
-        """Whether the checkpoint alone says what the run is."""
-        return self._of_checkpoint is not None and not os.path.lexists(self.folder / self.manifest_name)
 
 
 def as_text(manifest: Mapping[str, Any], session: Mapping[str, Any]) -> str:

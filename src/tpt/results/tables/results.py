@@ -41,7 +41,7 @@ def results_from(manifest: dict[str, Any], records: pa.Table, notes: Sequence[st
     """`results_of`, from what was read; datasets that were begun without any answer are in `without_answer`."""
     found, without = {}, {}
     for name, about in manifest["datasets"].items():
-        rows = records.filter(pc.equal(records["dataset"], name))
+        rows = records.filter(pc.field("dataset") == name)
         measures = Measures().add(rows)
         if measures.images:
             values = {**measures.values(), "images": measures.images}
@@ -64,12 +64,7 @@ def results_from(manifest: dict[str, Any], records: pa.Table, notes: Sequence[st
 
 
 def notes_on_contents(rows: pa.Table, trained_on: Sequence[str]) -> list[str]:
-    """What results must say of pictures that were tested more than once, or that the context was trained on.
-
-    Args:
-        rows: records of one dataset.
-        trained_on: digests of the files that the context was trained on.
-    """
+    """What results must say of pictures that were tested more than once, or that the context was trained on."""
     rows = rows.filter(pc.is_valid(rows["content"]))
     found = rows.group_by("content").aggregate([("index", "count"), ("label", "count_distinct"), ("path", "min")])
     twice = found.filter(pc.greater(found["index_count"], 1))

@@ -12,7 +12,6 @@ from tpt.results.tables.runs import Run
 
 ITSELF = "each dataset itself"
 FEATURE = "method.feature"
-OF_STREAM = (ORDER, FEATURE)
 DECIDING = ("pillow", "torch")  # packages of which another version gives other pixels, or other sums
 NOTHING = "Expected answered images with labels, found none; wait until the runs have some."
 
@@ -124,8 +123,10 @@ def _labels(groups: Sequence[Sequence[Run]]) -> list[str]:
     labels = []
     for run, own in zip(firsts, seeds, strict=True):
         near = [other for other in firsts if other.backbone == run.backbone]
-        telling = {key: name for key, name in _telling(run, near).items() if not (run.stream and key in OF_STREAM)}
-        parts = _of_stream(run) + [f"{name}={_plain(settings_of(run).get(key))}" for key, name in telling.items()]
+        settings, telling = settings_of(run), _telling(run, near)
+        always = [key for key in (ORDER, FEATURE) if run.stream and key in settings]  # sets it off from episodic ones
+        parts = [f"{settings[key]} stream" if key == ORDER else str(settings[key]) for key in always]
+        parts += [f"{name}={_plain(settings.get(key))}" for key, name in telling.items() if key not in always]
         if len(own) > 1:
             parts.append(f"{len(own)} {'orders' if len({found[:2] for found in own}) == 1 else 'seeds'}")
         elif any(found[0][0] != own[0][0] for found, other in zip(seeds, firsts, strict=True) if other in near):
@@ -150,14 +151,6 @@ def _place(run: Run, others: Sequence[Run]) -> str:
     keys = [key for key in differing([other.settings for other in others]) if key in IMAGES]
     own = [f"{key.removeprefix('data.')}={run.settings[key]}" for key in keys if run.settings.get(key) is not None]
     return "".join(f", {each}" for each in own)
-
-
-def _of_stream(run: Run) -> list[str]:
-    """What the label of a stream method always names, so that nobody takes it for an episodic one."""
-    if not run.stream:
-        return []
-    settings = settings_of(run)
-    return [f"{settings[ORDER]} stream", *([str(settings[FEATURE])] if FEATURE in settings else [])]
 
 
 def _telling(run: Run, near: Sequence[Run]) -> dict[str, str]:

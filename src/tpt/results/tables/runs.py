@@ -118,7 +118,7 @@ class Run:
 
     def of(self, dataset: str) -> pa.Table:
         """The records of a dataset's answered images."""
-        return answered(self.records.filter(pc.equal(self.records["dataset"], dataset)))
+        return answered(self.records.filter(pc.field("dataset") == dataset))
 
 
 def _below(path: Path) -> list[Path]:

@@ -7,7 +7,7 @@ score depends on the order of the images.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -126,17 +126,16 @@ def paired_difference(before: Score, after: Score, sizes: Sequence[int], resampl
         sizes: of the groups that images are drawn from, each on its own.
         resamples: of the bootstrap.
     """
+    rng = np.random.default_rng(0)
+
+    def draw() -> np.ndarray:
+        parts = [np.bincount(rng.integers(size, size=size), minlength=size) for size in sizes]
+        return np.concatenate(parts).astype(np.float64)
+
     ones = np.ones(sum(sizes))
     change = after(ones) - before(ones)
-    deviation = float(np.std([after(w) - before(w) for w in _draws(sizes, resamples)]))
+    deviation = float(np.std([after(w) - before(w) for w in (draw() for _ in range(resamples))]))
     return Interval(change, change - Z * deviation, change + Z * deviation)
-
-
-def _draws(sizes: Sequence[int], resamples: int) -> Iterator[np.ndarray]:
-    rng = np.random.default_rng(0)
-    for _ in range(resamples):
-        parts = [np.bincount(rng.integers(size, size=size), minlength=size) for size in sizes]
-        yield np.concatenate(parts).astype(np.float64)
 
 
 def _mean(values: np.ndarray) -> Score:

@@ -91,7 +91,7 @@ def logits_of(run: Run) -> pa.Table | None:
 
 def _probabilities(rows: pa.Table, dataset: str, end: str) -> np.ndarray:
     """(N, K) of the labelled images, in order."""
-    rows = rows.filter(pc.and_(pc.equal(rows["dataset"], dataset), pc.is_valid(rows["label"])))
+    rows = rows.filter((pc.field("dataset") == dataset) & pc.field("label").is_valid())
     column = rows[f"logits{end}"].combine_chunks()
     logits: np.ndarray = column.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), -1).astype(np.float64)
     shares = np.exp(logits - logits.max(1, keepdims=True))
