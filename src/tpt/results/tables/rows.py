@@ -147,8 +147,9 @@ def _told_apart(firsts: Sequence[Run], labels: Sequence[str], more: Callable[[Ru
 
 
 def _place(run: Run, others: Sequence[Run]) -> str:
-    """Where the images lie, if runs differ in that, as those on clean and on attacked copies do."""
-    keys = [key for key in differing([other.settings for other in others]) if key in IMAGES]
+    """Where the images are, if runs on the same datasets differ in that, such as those on clean and attacked copies."""
+    near = [other.settings for other in others if run.to_test.keys() & other.to_test.keys()]
+    keys = [key for key in differing(near) if key in IMAGES]
     own = [f"{key.removeprefix('data.')}={run.settings[key]}" for key in keys if run.settings.get(key) is not None]
     return "".join(f", {each}" for each in own)
 
