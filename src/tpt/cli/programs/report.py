@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--against", metavar="ROW", help="a run's directory or a row's name: every other row's difference to it"
     )
-    made.add_argument("--brief", action="store_true", help="a line a row, the best first; for long sweeps")
+    made.add_argument("--brief", action="store_true", help="a line per row, the best first; for long sweeps")
     made.add_argument("--sort", choices=SORTS, help="with --brief: what rows are sorted by; accuracy by default")
     made.add_argument(
         "--per-class", action="store_true", help="accuracy of each class, and the confusions that were made and mended"

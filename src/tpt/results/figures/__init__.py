@@ -16,7 +16,7 @@ from tpt.results.figures.heat_map import transfer_figure
 from tpt.results.figures.knobs import curves, knob_figure
 from tpt.results.figures.methods import compared, methods_figure
 from tpt.results.figures.sheet import contact_sheet
-from tpt.results.figures.style import remark, save
+from tpt.results.figures.style import remark, save_as
 from tpt.results.tables.pivots import Transfer, transfer_matrices
 from tpt.results.tables.report import make_report
 from tpt.results.tables.rows import coverage_remark, rows_of
@@ -41,7 +41,7 @@ __all__ = [
     "methods_figure",
     "reliability_figure",
     "risk_figure",
-    "save",
+    "save_as",
     "transfer_figure",
 ]
 
@@ -107,4 +107,5 @@ def draw_all(
     taken: dict[str, int] = {}
     for name, figure in figures_of(runs, learned_on, kinds):
         taken[name] = taken.get(name, 0) + 1
-        yield from save(figure, folder, name if taken[name] == 1 else f"{name}_{taken[name]}", suffixes)
+        stem = name if taken[name] == 1 else f"{name}_{taken[name]}"
+        yield from (save_as(figure, Path(folder) / f"{stem}.{suffix}") for suffix in suffixes)

@@ -102,7 +102,7 @@ def _seconds_per_image(runs: Sequence[Run], datasets: Sequence[str]) -> Interval
 
 
 def _labels(rows: Sequence[Row], knob: str) -> list[str]:
-    """What sets the lines off from each other."""
+    """The settings that distinguish the lines."""
     settings = [{**settings_of(row.first), "method": row.first.method, "backbone": row.first.backbone} for row in rows]
     telling = [key for key in differing(settings) if key != knob and not is_seed(key)]
     telling = [key for key in telling if not key.endswith(("_target_", "_partial_"))] or telling

@@ -80,7 +80,7 @@ def error_bars(axes: Axes, x: Any, intervals: Sequence[Interval], **look: Any) -
 
 
 def panels(number: int, aspect: float = 1.0) -> tuple[Figure, list[Axes]]:
-    """A figure of so many panels, up to three side by side, and its axes; `aspect` is a panel's height by its width."""
+    """A figure of several panels, up to three side by side, and its axes; `aspect` is a panel's height by its width."""
     across = min(number, 3)
     down = -(-number // across)
     width = (COLUMN, 5.0, PAGE)[across - 1]
@@ -95,11 +95,6 @@ def short(name: str, length: int = 28) -> str:
     """A name that fits over a panel, with `$` kept from being read as mathematics."""
     cut = name if len(name) <= length else f"{name[: length - 3]}..."
     return cut.replace("$", r"\$")
-
-
-def save(figure: Figure, folder: str | Path, name: str, suffixes: Sequence[str] = ("png", "svg")) -> list[Path]:
-    """Writes `<name>.png`, `<name>.svg` or what else is asked for, whole or not at all."""
-    return [save_as(figure, Path(folder) / f"{name}.{suffix}") for suffix in suffixes]
 
 
 def save_as(figure: Figure, path: str | Path) -> Path:

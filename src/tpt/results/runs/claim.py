@@ -37,8 +37,8 @@ class ClaimedDirectory:
 
     product: str  # what a run leaves
     manifest_name: str  # of the file that says what the run is
-    free: tuple[str, ...]  # settings that may be given anew when it is continued
-    strangers: tuple[str, ...] = ()  # files that another program's run has
+    free: tuple[str, ...]  # settings that may differ when it is continued
+    strangers: tuple[str, ...] = ()  # files of another program's run
     files: tuple[str, ...] = ()  # that the run writes
     folders: tuple[str, ...] = ()
 

@@ -15,7 +15,7 @@ PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "open_clip_torch"
 
 
 def session(processes: int = 1) -> dict[str, Any]:
-    """Facts about this start, for the manifest; so many processes work on the run."""
+    """Facts about this start, with the number of processes that share the run, for the manifest."""
     return {"started": datetime.now(UTC).isoformat(timespec="seconds"), "processes": processes, **environment()}
 
 

@@ -49,7 +49,7 @@ RECORD_SCHEMA = pa.schema(
     ]
 )
 ENDS = ("", "_zero_shot")
-# Columns that every answer has, that it has where there is a label, and that an image without an answer leaves empty.
+# Columns that every answer has, and those that it has where there is a label.
 ANSWER = (*(f"{name}{end}" for end in ENDS for name in ("pred", "confidence", "entropy")), "selected")
 RANK = tuple(f"rank{end}" for end in ENDS)
 RANKING = ("top", "top_confidence")
@@ -190,7 +190,7 @@ def read_logits(run_dir: str | Path) -> pa.Table:
 
 
 def read_method_seconds(run_dir: str | Path, datasets: Sequence[str]) -> float | None:
-    """Mean seconds an image that the method took on some datasets; None if the records do not say, as those of 0.1.
+    """Mean seconds per image that the method took on some datasets; None if the records do not say, as those of 0.1.
 
     Raises:
         UserError: a shard is damaged.

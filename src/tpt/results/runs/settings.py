@@ -2,7 +2,7 @@
 
 A setting is a dotted key of a configuration.  An entry of the register stands for the key and all below it, the longest
 one that fits holds, and what has no entry, such as a setting of a new method, is taken as it is: it may change
-records, it sets rows of a table off from each other, and if it varies in a sweep it is the axis of a figure.
+records, it makes another row of a table, and if it varies in a sweep it is the axis of a figure.
 
 Settings of the training run that a context comes from have `training.` in front.
 """
@@ -35,7 +35,7 @@ _FREE = (  # change neither a record nor a row
     *("cache", "callbacks", "logger", "name", "resume", "trust", "tags", "notes", "print_config", "optimized_metric"),
     *(*IMAGES, "learned"),  # places: names and contents of what is there are compared instead
     *("data.num_workers", "data.pin_memory", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
-    "data.on_bad_image",  # whether a run goes on, not what an image's record is
+    "data.on_bad_image",  # whether a run continues, not what a record holds
     "data.module",  # repeats the settings of `data`
     *("trainer.enable_progress_bar", "trainer.logger", "trainer.profiler"),
     # How much of the work is done now; what is left out makes a run unfinished.

@@ -1,8 +1,8 @@
 """What stream methods have learned so far, on disk, so that a run which was stopped continues with the same bits.
 
-`streams/<dataset number>-<dataset>-<images>-<digest>.safetensors` is the state after so many images of the stream.  It
-is written before the records of the last of these images, and counts only if all their records are there; records that
-no such state covers are computed again, and come out the same.
+`streams/<dataset number>-<dataset>-<images>-<digest>.safetensors` is the state after that many images.  It is written
+before the records of the last of these images, and counts only if all their records are there; records that no such
+state covers are computed again, and come out the same.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NAME = re.compile(r"(\d+)-.*-(\d+)-([0-9a-f]{16})\.safetensors")
 
 
 def write_state(content: bytes, run_dir: Path, number: int, dataset: str, images: int) -> Path:
-    """Writes the state after so many images of the run's dataset of a number and name, whole or not at all."""
+    """Writes the state after some images of a dataset, by its number in the run and its name, whole or not at all."""
     folder = run_dir / STATES
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{number:02d}-{file_name(dataset)}-{images:07d}-{content_digest(content)}.safetensors"

@@ -24,7 +24,7 @@ TRAINING = "training_run.json"
 RESULTS = "training.json"
 LAST, BEST = "last.ckpt", "best.ckpt"
 CONTEXT = "context.safetensors"
-# Settings that change nothing that is learned, but when a session ends; what lies at a root is compared instead.
+# Settings that do not change what is learned; of a root, the contents are compared instead.
 FREE = (
     *("logger", "resume", "trust", "name", "tags", "notes", "print_config", "optimized_metric", "public_layout"),
     *("shots.num_workers", "shots.root", "shots.draw.train.root", "shots.draw.val.root"),
@@ -32,7 +32,7 @@ FREE = (
 )
 MOST_READ = 20_000  # files whose content is compared; of more, evenly spaced ones
 READERS = 8
-# What a file raises that is not there, or is damaged: a run that was copied elsewhere must not keep a table from being.
+# Raised by a file that is missing or damaged; a context that was copied without its run can still be tested.
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 T = TypeVar("T")
 

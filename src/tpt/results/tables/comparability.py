@@ -1,4 +1,4 @@
-"""What sets a cell off from the paper's, or from a whole one: its marks."""
+"""The marks of a cell: how it differs from the paper's, or what it lacks."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _templates_of_paper(run: Run, dataset: str) -> str:
 
 
 def _feature_of_paper(dataset: str) -> str:
-    """What stands for an image in the printed rows of stream methods that choose: the surest on four sets."""
+    """The feature that the printed rows of stream methods use: the mean of the confident views on four datasets."""
     return "confident" if dataset in NATURAL_SHIFT and dataset != "imagenet" else "view0"
 
 

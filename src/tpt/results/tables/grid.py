@@ -164,7 +164,7 @@ def marked(cell: Cell, letters: Mapping[str, str]) -> Text:
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """With so many digits after the point; empty for None, as the texts below."""
+    """With this many decimals; empty for None, like the texts below."""
     return "" if value is None else f"{value:.{digits}f}"
 
 

@@ -29,7 +29,7 @@ class Cell:
     printed: float | None = None  # the published accuracy, None if there is none
     printed_error: float | None = None  # the published calibration error over 20 bins
     source: str | None = None  # where these were read
-    marks: tuple[Mark, ...] = ()  # what sets it off from the paper's cell, or from a whole one
+    marks: tuple[Mark, ...] = ()  # how it differs from the paper's cell, or what it lacks
     gain: Interval | None = None  # over the same prompt before tuning, in points; None if nothing is tuned
     p_value: float | None = None  # of that gain, by the exact McNemar test; None for averages and over several seeds
     against: Comparison | None = None  # over the row that the report compares with

@@ -38,7 +38,7 @@ def results_of(run_dir: str | Path) -> dict[str, Any]:
 
 
 def results_from(manifest: dict[str, Any], records: pa.Table, notes: Sequence[str]) -> dict[str, Any]:
-    """`results_of`, from what was read; datasets that were begun without any answer are in `without_answer`."""
+    """`results_of`, from what was read; datasets that were started but have no answer are in `without_answer`."""
     found, without = {}, {}
     for name, about in manifest["datasets"].items():
         rows = records.filter(pc.field("dataset") == name)

@@ -20,7 +20,7 @@ NOTHING = "Expected answered images with labels, found none; wait until the runs
 class Row:
     """Runs, at least one, that differ in nothing but their datasets, their seed and that of their order."""
 
-    label: str  # the method, and what sets it off from the other rows
+    label: str  # the method, and how it differs from the other rows
     runs: tuple[Run, ...]
 
     @property
@@ -124,7 +124,9 @@ def _labels(groups: Sequence[Sequence[Run]]) -> list[str]:
     for run, own in zip(firsts, seeds, strict=True):
         near = [other for other in firsts if other.backbone == run.backbone]
         settings, telling = settings_of(run), _telling(run, near)
-        always = [key for key in (ORDER, FEATURE) if run.stream and key in settings]  # sets it off from episodic ones
+        always = [
+            key for key in (ORDER, FEATURE) if run.stream and key in settings
+        ]  # not to be taken for an episodic one
         parts = [f"{settings[key]} stream" if key == ORDER else str(settings[key]) for key in always]
         parts += [f"{name}={_plain(settings.get(key))}" for key, name in telling.items() if key not in always]
         if len(own) > 1:
@@ -155,7 +157,7 @@ def _place(run: Run, others: Sequence[Run]) -> str:
 
 
 def _telling(run: Run, near: Sequence[Run]) -> dict[str, str]:
-    """The settings that set a run off from those of its method, and what data it takes from those of all methods."""
+    """The settings that distinguish a run from others of its method, and a limit of images that not all rows have."""
     rivals = [settings_of(other) for other in near if paper_method(other) == paper_method(run)]
     common = [key for key in _named(rivals) if all(key in other for other in rivals)]
     own = {key: settings_of(run).get(key) for key in common}

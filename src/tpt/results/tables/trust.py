@@ -55,10 +55,10 @@ def trust_of(run: Run, dataset: str, logits: pa.Table | None = None, resamples: 
         logits: as `logits_of` gives them; None leaves out what needs them.
         resamples: of the bootstrap that the intervals come from.
     """
-    strangers = run.of(f"{dataset}{OUTSIDE}")
-    after, before = (_scores(run, dataset, strangers, logits, end) for end in ENDS)
+    outside = run.of(f"{dataset}{OUTSIDE}")
+    after, before = (_scores(run, dataset, outside, logits, end) for end in ENDS)
     images = len(run.outcomes(dataset))
-    sizes = {name: [images, len(strangers)] if name in OF_OUTSIDE else [images] for name in after}
+    sizes = {name: [images, len(outside)] if name in OF_OUTSIDE else [images] for name in after}
     values = ({n: score(np.ones(sum(sizes[n]))) for n, score in side.items()} for side in (before, after))
     changes = {
         name: scores.paired_difference(before[name], after[name], sizes[name], resamples)
@@ -67,7 +67,7 @@ def trust_of(run: Run, dataset: str, logits: pa.Table | None = None, resamples: 
     return Trust(*values, changes)
 
 
-def _scores(run: Run, dataset: str, strangers: pa.Table, logits: pa.Table | None, end: str) -> dict[str, Score]:
+def _scores(run: Run, dataset: str, outside: pa.Table, logits: pa.Table | None, end: str) -> dict[str, Score]:
     rows = run.of(dataset)
     rows = rows.filter(pc.is_valid(rows["label"]))
     confidence, right = rows[f"confidence{end}"].to_numpy(), rows[f"rank{end}"].to_numpy() == 0
@@ -75,8 +75,8 @@ def _scores(run: Run, dataset: str, strangers: pa.Table, logits: pa.Table | None
     if logits is not None:
         label, probs = rows["label"].to_numpy(), _probabilities(logits, dataset, end)
         found |= {name: make(probs, label) for name, make in OF_LOGITS.items()}
-    if len(strangers):
-        others = strangers[f"confidence{end}"].to_numpy()
+    if len(outside):
+        others = outside[f"confidence{end}"].to_numpy()
         found |= {name: make(confidence, others) for name, make in OF_OUTSIDE.items()}
     return found
 
