@@ -151,7 +151,8 @@ def reliability_figure(run: Run) -> Figure:
 
     def draw(panel: Axes, name: str, end: str, look: dict[str, Any]) -> tuple[Any, float]:
         rows, ticks = run.of(name), range(0, 101, 25)
-        panel.plot([0, 100], [0, 100], color="black", linewidth=0.6)
+        if end:  # once
+            panel.plot([0, 100], [0, 100], color="black", linewidth=0.6)
         panel.set(xlim=(0, 102), ylim=(-2, 102), aspect="equal", xticks=ticks, yticks=ticks)
         confidence = rows[f"confidence{end}"].to_numpy().astype(float)
         found = reliability(confidence, rows[f"pred{end}"].to_numpy() == rows["label"].to_numpy(), bins)

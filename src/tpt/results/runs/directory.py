@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tpt.data.dataset import ImageDataset
-from tpt.errors import BadImageError, DataError, UserError
+from tpt.errors import DataError, UserError
 from tpt.results.runs.claim import ANOTHER, ClaimedDirectory
 from tpt.results.runs.follow import EARLIER, follow
-from tpt.results.runs.manifest import FREE, NAME, read_manifest
+from tpt.results.runs.manifest import FREE, NAME, digest_of, read_manifest
 from tpt.results.runs.records import RECORD_SCHEMA, DamagedShardError, in_order, read_shard, shard_files
 from tpt.results.runs.states import STATES, latest_state
 from tpt.results.runs.training import TRAINING
@@ -149,13 +149,6 @@ class RunDirectory(ClaimedDirectory):
 
 def _changed_images(rows: pa.RecordBatch, by_name: Mapping[str, ImageDataset]) -> list[str]:
     """Paths of the images whose files have changed."""
-    changed = []
-    for name, index, digest in zip(*(column.to_pylist() for column in rows.columns), strict=True):
-        dataset = by_name[name]
-        try:
-            same = dataset.digest(index) == digest
-        except BadImageError:
-            same = False
-        if not same:
-            changed.append(f"{dataset.store.root}/{dataset.samples[index].path}")
-    return changed
+    places = zip(*(column.to_pylist() for column in rows.columns), strict=True)
+    changed = [(by_name[name], index) for name, index, digest in places if digest_of(by_name[name], index) != digest]
+    return [f"{dataset.store.root}/{dataset.samples[index].path}" for dataset, index in changed]

@@ -15,9 +15,8 @@ from typing import Any
 import pyarrow as pa
 
 from tpt.data.dataset import ImageDataset
-from tpt.errors import BadImageError
-from tpt.files import content_digest, write_json
-from tpt.results.runs.manifest import NAME, about_datasets
+from tpt.files import write_json
+from tpt.results.runs.manifest import NAME, about_datasets, digest_of
 from tpt.results.runs.records import WITH_LOGITS, DamagedShardError, read_shard, shard_files, write_shard
 
 EARLIER = "earlier"  # the records while they are given other places
@@ -63,13 +62,6 @@ def _kept(table: pa.Table, datasets: Sequence[ImageDataset]) -> list[dict[str, A
     found = []
     for row in table.to_pylist():
         dataset, index = places.get((row["dataset"], row["path"]), (None, 0))
-        if dataset is not None and row["problem"] is None and _digest(dataset, index) == row["content"]:
+        if dataset is not None and row["problem"] is None and digest_of(dataset, index) == row["content"]:
             found.append({**row, "index": index})
     return found
-
-
-def _digest(dataset: ImageDataset, index: int) -> str | None:
-    try:
-        return content_digest(dataset.content(index))
-    except BadImageError:
-        return None

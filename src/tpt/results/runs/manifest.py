@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, PlainValidator, TypeAdapter, ValidationE
 from typing_extensions import TypedDict  # pydantic reads no other before Python 3.12
 
 from tpt.data.dataset import ImageDataset
-from tpt.errors import UserError
+from tpt.errors import BadImageError, UserError
 from tpt.files import content_digest, dotted_values, read_bytes
 from tpt.results.runs.records import readable
 from tpt.results.runs.settings import REGISTER, TRAINING
@@ -119,6 +119,14 @@ def about_dataset(dataset: ImageDataset) -> dict[str, Any]:
         "root": str(dataset.store.root),
         "fingerprint": dataset.fingerprint(),
     }
+
+
+def digest_of(dataset: ImageDataset, index: int) -> str | None:
+    """The digest of an image's file; None if it is gone or cannot be read."""
+    try:
+        return dataset.digest(index)
+    except BadImageError:
+        return None
 
 
 def named_files(config: Mapping[str, Any], free: Sequence[str] = FREE) -> dict[str, str]:

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tpt.data.dataset import ImageDataset
 from tpt.data.few_shot import Shots
-from tpt.errors import BadImageError, UserError
-from tpt.files import bundled, content_digest, dotted_values, read_bytes, write_bytes
+from tpt.errors import UserError
+from tpt.files import bundled, dotted_values, read_bytes, write_bytes
 from tpt.results.runs.claim import ClaimedDirectory
-from tpt.results.runs.manifest import about_dataset, manifest_of, named_files, with_public_names
+from tpt.results.runs.manifest import about_dataset, digest_of, manifest_of, named_files, with_public_names
 
 log = logging.getLogger(__name__)
 
@@ -169,16 +168,9 @@ def about_shots(shots: Shots) -> dict[str, Any]:
         log.info("Of %d training images, the contents of %d are recorded.", len(places), MOST_READ)
         places = [places[i * len(places) // MOST_READ] for i in range(MOST_READ)]
     with ThreadPoolExecutor(READERS) as pool:
-        digests = list(pool.map(lambda place: _digest(place[1], place[2]), places))
+        digests = list(pool.map(lambda place: digest_of(*place[1:]) or "unreadable", places))  # training names these
     found = {f"{split}/{d.samples[i].path}": digest for (split, d, i), digest in zip(places, digests, strict=True)}
     return {"datasets": {split: about_dataset(d) for split, d in splits.items()}, "contents": found}
-
-
-def _digest(dataset: ImageDataset, index: int) -> str:
-    try:
-        return content_digest(dataset.content(index))
-    except BadImageError:  # training names it where it is met
-        return "unreadable"
 
 
 @dataclass(frozen=True)
