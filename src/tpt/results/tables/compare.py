@@ -60,23 +60,28 @@ def compare(first: Sequence[Run], second: Sequence[Run], dataset: str) -> Compar
     """
     classes = {run.to_test[dataset]["classes"]: run for run in (*first, *second) if dataset in run.to_test}
     if len(classes) > 1:
-        (one, left), (two, right), *_ = classes.items()
+        (here, left), (there, right), *_ = classes.items()
         raise UserError(
-            f"Expected the same classes of {dataset!r} in runs that are compared, got {one} in {left.path} and {two} "
-            f"in {right.path}; compare runs on the same classes."
+            f"Expected the same classes of {dataset!r} in runs that are compared, got {here} in {left.path} and "
+            f"{there} in {right.path}; compare runs on the same classes."
         )
     ours, theirs = images_of(first, dataset), images_of(second, dataset)
     if not (paths := [path for path in ours if path in theirs]):
         return None
     for path in paths:
         _refuse_other_image(ours[path] + theirs[path], dataset, path, first[0], second[0])
-    shares = [
+    one, two = (
         np.array([sum(o.after for o in side[path]) / len(side[path]) for path in paths]) for side in (ours, theirs)
-    ]
-    shared = Shared(*shares, single=all(len(side[path]) == 1 for side in (ours, theirs) for path in paths))
-    accuracies = (PERCENT * float(side.mean()) for side in shares)
-    only_one = len(ours) + len(theirs) - 2 * len(paths)
-    return Comparison(*accuracies, shared.points, shared.p_value, len(paths), only_one)
+    )
+    shared = Shared(one, two, single=all(len(side[path]) == 1 for side in (ours, theirs) for path in paths))
+    return Comparison(
+        PERCENT * float(one.mean()),
+        PERCENT * float(two.mean()),
+        shared.points,
+        shared.p_value,
+        images=len(paths),
+        only_one=len(ours) + len(theirs) - 2 * len(paths),
+    )
 
 
 def mean_comparison(datasets: Sequence[Comparison | None]) -> Comparison | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -186,13 +187,14 @@ def dataset_cell(row: Row, dataset: str, other: Row | None = None) -> Cell:
         return cell
     found = [run.results["datasets"][dataset] for run in answered]
     seconds = [1 / about["images_per_second"] for about in found if about["images_per_second"]]
-    means = {name: [about[name] for about in found] for name in ("ece", "ece20")}
-    means |= {"seconds": seconds or [0.0], "class_accuracy": [about["class_acc"] for about in found]}
     cell = replace(
         _over_seeds(cell, row, [about["acc"] for about in found]),
         marks=marks + _seeds(row, answered),
         images=sum(about["images"] for about in found),
-        **{name: float(np.mean(values)) for name, values in means.items()},
+        ece=float(np.mean([about["ece"] for about in found])),
+        ece20=float(np.mean([about["ece20"] for about in found])),
+        class_accuracy=float(np.mean([about["class_acc"] for about in found])),
+        seconds=float(np.mean(seconds or [0.0])),
     )
     if row.first.adapts:
         shared = gain_of_tuning(answered, dataset)
@@ -248,7 +250,7 @@ def average_cell(
     if row.first.adapts:
         gain = mean_of_intervals([gain_of_tuning(row.having(name), name).points for name in columns])
     values = {n: [getattr(c, n) for c in parts] for n in ("accuracy", "ece", "ece20", "seconds", "class_accuracy")}
-    means = {name: None if None in each else float(np.mean(each)) for name, each in values.items()}
+    means: dict[str, Any] = {name: None if None in each else float(np.mean(each)) for name, each in values.items()}
     return replace(
         _over_seeds(printed, row, whole),
         marks=tuple(dict.fromkeys(mark for cell in parts for mark in cell.marks)),
