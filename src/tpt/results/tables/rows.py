@@ -124,9 +124,8 @@ def _labels(groups: Sequence[Sequence[Run]]) -> list[str]:
     for run, own in zip(firsts, seeds, strict=True):
         near = [other for other in firsts if other.backbone == run.backbone]
         settings, telling = settings_of(run), _telling(run, near)
-        always = [
-            key for key in (ORDER, FEATURE) if run.stream and key in settings
-        ]  # not to be taken for an episodic one
+        # Of a stream method always, so that nobody takes it for an episodic one.
+        always = [key for key in (ORDER, FEATURE) if run.stream and key in settings]
         parts = [f"{settings[key]} stream" if key == ORDER else str(settings[key]) for key in always]
         parts += [f"{name}={_plain(settings.get(key))}" for key, name in telling.items() if key not in always]
         if len(own) > 1:
