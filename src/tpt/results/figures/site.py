@@ -53,13 +53,13 @@ def _figure(path: Path) -> str:
 
 def _settings_page(runs: Sequence[Run]) -> str:
     """Every setting in a line, with a column for each run."""
-    runs = {f"{row.label}, {run.path.name}": run.settings for row in rows_of(runs) for run in row.runs}
+    columns = [(f"{row.label}, {run.path.name}", run.settings) for row in rows_of(runs) for run in row.runs]
     lines = []
-    for key in sorted({key for settings in runs.values() for key in settings}):
-        values = [settings.get(key, "") for settings in runs.values()]
+    for key in sorted({key for _, settings in columns for key in settings}):
+        values = [settings.get(key, "") for _, settings in columns]
         first, *others = (value if isinstance(value, str) else json.dumps(value) for value in values)
         lines.append(Line(key, first, tuple(map(Text, others)), main=False))
-    return _page("Settings", [Grid("Settings", ("setting", *runs), tuple(lines), dense=True)])
+    return _page("Settings", [Grid("Settings", ("setting", *(name for name, _ in columns)), tuple(lines), dense=True)])
 
 
 def _page(title: str, grids: Sequence[Grid], more: Sequence[str] = ()) -> str:

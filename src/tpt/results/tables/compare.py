@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from tpt.results.tables.runs import ImageResult, Run
 from tpt.results.tables.statistics import PERCENT, Interval, difference_interval, mcnemar, mean_of_intervals
 
 
+@final
 @dataclass(frozen=True)
 class Comparison:
     """Two accuracies on the images that both have."""

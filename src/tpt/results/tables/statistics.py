@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import final
 
 import numpy as np
 
@@ -15,6 +16,7 @@ PERCENT = 100.0
 Z = NormalDist().inv_cdf((1 + LEVEL) / 2)  # standard deviations to either side of a mean
 
 
+@final
 @dataclass(frozen=True)
 class Interval:
     """A mean with its 95 % interval, in the unit of what was averaged."""

@@ -39,6 +39,7 @@ def _line(name: str, d: Mapping[str, Any], labelled: bool) -> Line:
     """Of a dataset, or of an average, which has no images."""
     entropies = f"{d['entropy_zero_shot']:.2f}→{d['entropy']:.2f}"
     rate = f"{d['images_per_second']:.1f}" if "images_per_second" in d else ""
+    answers: tuple[str, ...]
     if not labelled:
         answers = (f"{d['changed']:.1f} %", f"{d['confidence_zero_shot']:.1f}→{d['confidence']:.1f} %")
     elif "acc" in d:

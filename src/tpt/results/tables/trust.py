@@ -59,12 +59,12 @@ def trust_of(run: Run, dataset: str, logits: pa.Table | None = None, resamples: 
     after, before = (_scores(run, dataset, outside, logits, end) for end in ENDS)
     images = len(run.outcomes(dataset))
     sizes = {name: [images, len(outside)] if name in OF_OUTSIDE else [images] for name in after}
-    values = ({n: score(np.ones(sum(sizes[n]))) for n, score in side.items()} for side in (before, after))
+    first, second = ({n: score(np.ones(sum(sizes[n]))) for n, score in side.items()} for side in (before, after))
     changes = {
         name: scores.paired_difference(before[name], after[name], sizes[name], resamples)
         for name in (after if run.adapts else ())
     }
-    return Trust(*values, changes)
+    return Trust(first, second, changes)
 
 
 def _scores(run: Run, dataset: str, outside: pa.Table, logits: pa.Table | None, end: str) -> dict[str, Score]:
