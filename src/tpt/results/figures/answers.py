@@ -177,7 +177,8 @@ def risk_figure(run: Run) -> Figure:
         coverage, risk = risk_curve(confidence, right)(every)
         (line,) = panel.plot(PERCENT * coverage, PERCENT * risk, **(look | {"marker": ""}))
         panel.set(xlim=(0, 100), xticks=range(0, 101, 25))
-        panel.set_ylim(bottom=0)
+        if not end:  # when both are drawn, since this fixes the top as well
+            panel.set_ylim(bottom=0)
         return line, risk_area(confidence, right)(every)
 
     coverage = "coverage: share of the images answered, the surest first (%)"
