@@ -32,10 +32,10 @@ from tpt.data.labels import read_names
 from tpt.errors import BadImageError, UserError
 from tpt.files import content_digest
 from tpt.results.runs import RunDirectory, read_manifest, records
+from tpt.results.runs.training import training_of
 from tpt.results.tables.formats import FORMATS, render
 from tpt.results.tables.report import make_report
 from tpt.results.tables.runs import load_runs
-from tpt.results.tables.training import training_of
 
 
 @contextmanager

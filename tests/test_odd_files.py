@@ -19,8 +19,7 @@ from tpt.engine.tasks.coop_resume import run_of
 from tpt.errors import UserError
 from tpt.results.runs import read_manifest, read_records
 from tpt.results.runs.sweep import seconds_of
-from tpt.results.runs.training import metrics_before
-from tpt.results.tables.training import training_of
+from tpt.results.runs.training import metrics_before, training_of
 
 RAISE: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "checkpoint": ("last.ckpt", read_checkpoint),

@@ -206,7 +206,7 @@ def test_a_second_run_in_the_same_directory(tmp_path: Path) -> None:
     first = start(tmp_path, *SLOW, "hydra.run.dir=part", "data.limit=2000")  # longer than the second is patient
     wait_until(begun(tmp_path / "part"), first)
     second = start(tmp_path, "resume=part")
-    assert "another process is at it" in finish(second, code=1)
+    assert "Another process is already writing to" in finish(second, code=1)
     before = len(without_time(tmp_path / "part"))
     first.send_signal(signal.SIGTERM)
     finish(first, code=143)

@@ -170,7 +170,7 @@ def test_two_runs_in_one_directory(
     monkeypatch.setattr("tpt.results.runs.claim.PATIENCE_S", 0.1)
     (tmp_path / "a").mkdir()
     with FileLock(tmp_path / "a" / ".lock"):
-        assert "another process is at it" in trained(run_script, small, "a", ok=False).stderr
+        assert "Another process is already writing to" in trained(run_script, small, "a", ok=False).stderr
     trained(run_script, small, "a")
     before = (tmp_path / "a" / "context.safetensors").read_bytes()
     assert "Expected no checkpoints in" in trained(run_script, small, "a", "seed=2", ok=False).stderr

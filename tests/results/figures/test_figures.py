@@ -9,7 +9,6 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from tests.results.tables.made_runs import make_run, rows_of, share
-from tpt.errors import UserError
 from tpt.results.figures import (
     contact_sheet,
     curves,
@@ -186,7 +185,7 @@ def test_contact_sheet() -> None:
     framed = [axes for axes in panels if any(isinstance(p, Rectangle) for p in axes.patches)]
     assert framed == panels[:2]
     assert [axes.get_title() for axes in panels[:3]] == ["#3  0.30", "image  0.00", "#9  0.90"]
-    assert "a line" in texts(figure)
+    assert any(text.startswith("a line\n2 of 10 views selected (framed)") for text in texts(figure))
     with pytest.raises(ValueError, match="in an order of V"):
         contact_sheet(views, [0, 0], [])
     with pytest.raises(ValueError, match="indices of 10 views"):
@@ -234,8 +233,6 @@ def test_methods_side_by_side(tmp_path: Path) -> None:
     assert "methods" in dict(figures_of(load_runs([tmp_path])))
     assert "gain over zero-shot (points)\non a" in texts(figure)
     assert [each.ece for each in found] == [cells["a"].ece for _, cells in table.rows]  # one definition
-    with pytest.raises(UserError, match="at least two methods"):
-        methods_figure(found[:1])
 
 
 def test_thirteen_methods_can_be_read(tmp_path: Path) -> None:
@@ -270,7 +267,7 @@ def test_the_time_of_the_method_alone(tmp_path: Path) -> None:
     (table,) = make_report(load_runs([tmp_path])).tables
     found = compared(table)
     assert [each.seconds for each in found] == pytest.approx([0.1, 0.2]) and not any(each.encodes for each in found)
-    assert "seconds an image, of the method alone" in texts(methods_figure(found))
+    assert "seconds per image, of the method alone" in texts(methods_figure(found))
 
 
 def test_nothing_is_drawn_where_there_is_nothing_to_show(tmp_path: Path) -> None:

@@ -66,6 +66,10 @@ def whole_manifest() -> dict[str, Any]:
         {"config": []},
         {"backbone": "noise"},
         {"choices": {"method": 1}},
+        {"method": None},
+        {"backbone": {"name": "noise"}},
+        {"datasets": {"a": {"to_test": 2}}},
+        {"sessions": [{"versions": {}}]},
     ],
 )
 def test_kinds_that_were_met(tmp_path: Path, change: dict[str, Any]) -> None:

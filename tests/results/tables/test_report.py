@@ -200,6 +200,14 @@ def test_runs_of_one_row_may_have_a_dataset_each(tmp_path: Path) -> None:
     assert labels == [f"tpt, {tmp_path / '0'}", f"tpt, {tmp_path / '2'}"]
 
 
+def test_rows_of_clean_and_attacked_images_are_told_apart(tmp_path: Path) -> None:
+    for number, root in enumerate((None, "/attacked", "/attacked")):
+        run_of(tmp_path / str(number), {"a": (50, 60)}, settings={"data.root": root})
+    clean, *attacked = cells(report(tmp_path))
+    assert clean == "tpt" and attacked == [f"tpt, root=/attacked, {tmp_path / str(number)}" for number in (1, 2)]
+    assert list(cells(make_report(load_runs([tmp_path / "0", tmp_path / "1"])))) == ["tpt", "tpt, root=/attacked"]
+
+
 def test_labels_say_what_differs(tmp_path: Path) -> None:
     for number, settings in enumerate(
         ({}, {"method.steps": 2, "views.num_views": 16}, {"method.optimizer.weight_decay": 0.0})

@@ -58,6 +58,8 @@ def test_streams_stand_apart_and_say_so(tmp_path: Path) -> None:
     assert labels[2:] == [STREAMS, "tda (shuffled stream, view0, 3 orders)"] and len(labels) == 4
     assert OF_STREAMS in legend.remarks
     text = brief_text(load_runs([tmp_path]))
+    best = {line.split()[0] for line in text.splitlines() if "55.00*" in line or "65.00" in line}
+    assert best == {"tpt", "tda"} and "* best, of stream methods and of the others" in text
     assert text.index("tpt") < text.index(STREAMS) < text.index("tda (") and "worst" in text and OF_STREAMS in text
     csv = render(report, "csv")
     assert "a worst" in csv.splitlines()[0] and STREAMS not in csv
@@ -105,6 +107,13 @@ def test_an_ensembles_figures_stand_beside_templates_alone(tmp_path: Path) -> No
     stream(tmp_path / "2", 60, 2, "dtd", backbone=model, method="dota+ensemble", settings={"data.order": "sorted"})
     one, several, other = (found["dtd"] for found in cells(tmp_path).values())
     assert one.printed is None and several.printed == 47.40 and other.printed == 47.64
+    stream(tmp_path / "3", 60, dataset="dtd", backbone=model, settings={"method.templates": "dataset"})
+    own = make_report(load_runs([tmp_path / "3"]))  # what TDA's code takes on this dataset
+    ((_, found),) = own.tables[0].rows
+    assert found["dtd"].printed == 47.40 and not any("templates" in mark.why for mark in found["dtd"].marks)
+    alone = render(make_report(load_runs([tmp_path / "0"])), "terminal")
+    assert "tda: published figures are those of an ensemble" in alone
+    assert "those of an ensemble" not in render(own, "terminal")
     assert {"order=sorted, in the paper shuffled"} <= {mark.why for mark in other.marks}
     assert not any("templates" in mark.why or "AugMix" in mark.why for mark in several.marks)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from tpt.cli.errors import told
@@ -19,11 +20,11 @@ from tpt.results.tables.brief import SORTS, brief_grids
 from tpt.results.tables.citations import to_bibtex
 from tpt.results.tables.classes import MOST, class_grids
 from tpt.results.tables.formats import FORMATS, SUFFIXES, WIDTH, format_of, render, render_grids, terminal_width
+from tpt.results.tables.grid import Grid, Legend
 from tpt.results.tables.pivots import base_to_new, base_to_new_grids, transfer_grids, transfer_matrices
-from tpt.results.tables.remarks import coverage_remark, versions_remark
 from tpt.results.tables.report import make_report
 from tpt.results.tables.results import SOURCES
-from tpt.results.tables.rows import rows_of
+from tpt.results.tables.rows import coverage_remark, rows_of, versions_remark
 from tpt.results.tables.runs import Run, load_runs
 from tpt.results.tables.trust import trust_grids
 
@@ -39,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--against", metavar="ROW", help="a run's directory or a row's name: every other row's difference to it"
     )
-    made.add_argument("--brief", action="store_true", help="a line a row, the best first; for long sweeps")
+    made.add_argument("--brief", action="store_true", help="a line per row, the best first; for long sweeps")
     made.add_argument("--sort", choices=SORTS, help="with --brief: what rows are sorted by; accuracy by default")
     made.add_argument(
         "--per-class", action="store_true", help="accuracy of each class, and the confusions that were made and mended"
@@ -80,48 +81,44 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def report(args: argparse.Namespace) -> None:
     """Does what a command line asks for."""
     format = "terminal" if args.bibtex else format_of(args.format, args.out)
-    width = terminal_width() or WIDTH
     runs = load_runs(args.runs)
-    learned_on = dict(_pair(text) for text in args.learned_on)
-    other = None
-    if args.per_class:
-        whole = args.out is not None or format == "csv"
-        other = class_grids(runs, None if whole else MOST)
-    elif args.base_to_new:
-        other = base_to_new_grids(base_to_new(runs))
-    elif args.transfer:
-        other = transfer_grids(transfer_matrices(runs, learned_on))
-    elif args.trust:
-        other = trust_grids(runs)
+    learned_on = dict(map(_pair, args.learned_on))
+    against = load_runs([args.against]) if args.against is not None and Path(args.against).exists() else args.against
+    made = cache(lambda: make_report(runs, against, args.source))
     if args.bibtex:
         text = to_bibtex(runs)
-    elif other is not None:
+    elif (other := _other_tables(args, runs, learned_on, format)) is not None:
         grids, legend = other
         remarks = (*legend.remarks, *coverage_remark(runs, labels=len(runs) > 1), *versions_remark(rows_of(runs)))
-        text = render_grids(grids, replace(legend, remarks=remarks), format, width)
+        text = render_grids(grids, replace(legend, remarks=remarks), format, terminal_width() or WIDTH)
+    elif args.brief or args.sort is not None:
+        text = render_grids(*brief_grids(made(), args.sort or "accuracy"), format, terminal_width() or WIDTH)
     else:
-        made = make_report(runs, _against(args.against), args.source)
-        if args.brief or args.sort is not None:
-            text = render_grids(*brief_grids(made, args.sort or "accuracy"), format, width)
-        else:
-            text = render(made, format, width)
+        text = render(made(), format, terminal_width() or WIDTH)
     if args.out is None:
         print(printable(text) if format == "terminal" else text, end="")
     else:
         _write(args.out, text)
-    _draw(args, runs, learned_on)
-
-
-def _draw(args: argparse.Namespace, runs: Sequence[Run], learned_on: Mapping[str, str]) -> None:
-    """Writes figures and pages, where they are asked for, and prints their paths."""
     if args.figures is not None:
         _draw_figures(args, runs, learned_on)
     if args.site is not None:
         from tpt.results.figures.site import write_site  # noqa: PLC0415 -- matplotlib takes time to load
 
-        made = make_report(runs, _against(args.against), args.source)
-        for path in write_site(made, runs, args.site, learned_on):
+        for path in write_site(made(), runs, args.site, learned_on):
             say(str(path), error=True)
+
+
+def _other_tables(
+    args: argparse.Namespace, runs: Sequence[Run], learned_on: Mapping[str, str], format: str
+) -> tuple[list[Grid], Legend] | None:
+    """The tables of one of the options that replace the usual ones."""
+    if args.per_class:
+        return class_grids(runs, None if args.out is not None or format == "csv" else MOST)
+    if args.base_to_new:
+        return base_to_new_grids(base_to_new(runs))
+    if args.transfer:
+        return transfer_grids(transfer_matrices(runs, learned_on))
+    return trust_grids(runs) if args.trust else None
 
 
 def _draw_figures(args: argparse.Namespace, runs: Sequence[Run], learned_on: Mapping[str, str]) -> None:
@@ -143,10 +140,6 @@ def _chosen(text: str, known: Sequence[str], option: str) -> list[str]:
         if name not in known:
             raise UserError(f"Expected names out of {', '.join(known)} in {option}, got {name!r}; choose from these.")
     return names
-
-
-def _against(text: str | None) -> str | Sequence[Run] | None:
-    return load_runs([text]) if text is not None and Path(text).exists() else text
 
 
 def _pair(text: str) -> tuple[str, str]:

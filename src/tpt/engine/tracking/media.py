@@ -123,7 +123,7 @@ def _pixels(figure: Any) -> Image.Image:
 
 def trust_panels(run: Run) -> dict[str, Any]:
     """Scores of trust of each dataset before and after adaptation, their paired change, and risk against coverage."""
-    from tpt.results.figures.risk import risk_figure  # noqa: PLC0415 -- matplotlib takes time to load
+    from tpt.results.figures import risk_figure  # noqa: PLC0415 -- matplotlib takes time to load
 
     rows = [
         [name, score, found.before[score], found.after[score], *(astuple(change) if change else (None,) * 3)]

@@ -10,18 +10,16 @@ from matplotlib.figure import Figure
 
 from tpt.files import file_name
 from tpt.results.figures.along import along, along_figure
-from tpt.results.figures.answers import entropy_figure, moved, reliability_figure
+from tpt.results.figures.answers import entropy_figure, moved, reliability_figure, risk_figure
 from tpt.results.figures.confusion import confusion_figure, main_confusions
 from tpt.results.figures.heat_map import transfer_figure
 from tpt.results.figures.knobs import curves, knob_figure
 from tpt.results.figures.methods import compared, methods_figure
-from tpt.results.figures.risk import risk_figure
 from tpt.results.figures.sheet import contact_sheet
-from tpt.results.figures.style import remark, save
+from tpt.results.figures.style import remark, save_as
 from tpt.results.tables.pivots import Transfer, transfer_matrices
-from tpt.results.tables.remarks import coverage_remark
 from tpt.results.tables.report import make_report
-from tpt.results.tables.rows import rows_of
+from tpt.results.tables.rows import coverage_remark, rows_of
 from tpt.results.tables.runs import Run
 
 Drawing = tuple[str, Sequence[Run], Callable[[], Figure]]
@@ -43,7 +41,7 @@ __all__ = [
     "methods_figure",
     "reliability_figure",
     "risk_figure",
-    "save",
+    "save_as",
     "transfer_figure",
 ]
 
@@ -51,12 +49,9 @@ __all__ = [
 def figures_of(
     runs: Sequence[Run], learned_on: Mapping[str, str] | None = None, kinds: Sequence[str] = KINDS
 ) -> Iterator[tuple[str, Figure]]:
-    """Every figure that the runs have something for, with a name for its file; what they leave out stands under it.
+    """Every figure of some `KINDS` that the runs have something for, with a name for its file.
 
-    Args:
-        runs: finished or not.
-        learned_on: as for `transfer_matrices`.
-        kinds: out of `KINDS`.
+    What the runs leave out stands under it; `learned_on` is as for `transfer_matrices`.
     """
     for name, used, draw in _drawings(runs, learned_on):
         if name.startswith(tuple(kinds)):
@@ -78,23 +73,23 @@ def _drawings(runs: Sequence[Run], learned_on: Mapping[str, str] | None) -> Iter
             yield f"stream_{file_name(name)}", runs, partial(along_figure, lines, name)
     for matrix in _matrices(runs, learned_on):
         yield f"transfer_{file_name(matrix.title)}", runs, partial(transfer_figure, matrix)
-    for row in rows_of(runs):
-        for run in row.runs:
-            if run.adapts and run.results["datasets"]:
-                seed = f"_seed_{run.results.get('seed')}" if len(row.by_seed()) > 1 else ""
-                several = len(row.runs) > len(row.by_seed())  # a run for each dataset
-                end = file_name(f"{row.label}{seed}{'_' + '_'.join(run.to_test) if several else ''}")
-                if moved(run):
-                    yield f"entropy_{end}", [run], partial(entropy_figure, run)
-                if any(main_confusions(run, name) for name, about in run.results["datasets"].items() if "acc" in about):
-                    yield f"confusions_{end}", [run], partial(confusion_figure, run)
-                if any("ece" in about for about in run.results["datasets"].values()):
-                    yield f"reliability_{end}", [run], partial(reliability_figure, run)
-                    yield f"risk_{end}", [run], partial(risk_figure, run)
+    adapted = [(row, run) for row in rows_of(runs) for run in row.runs if run.adapts and run.results["datasets"]]
+    for row, run in adapted:
+        seed = f"_seed_{run.results.get('seed')}" if len(row.by_seed()) > 1 else ""
+        several = len(row.runs) > len(row.by_seed())  # a run for each dataset
+        end = file_name(f"{row.label}{seed}{'_' + '_'.join(run.to_test) if several else ''}")
+        labelled = [name for name, about in run.results["datasets"].items() if "acc" in about]
+        if moved(run):
+            yield f"entropy_{end}", [run], partial(entropy_figure, run)
+        if any(main_confusions(run, name) for name in labelled):
+            yield f"confusions_{end}", [run], partial(confusion_figure, run)
+        if labelled:
+            yield f"reliability_{end}", [run], partial(reliability_figure, run)
+            yield f"risk_{end}", [run], partial(risk_figure, run)
 
 
 def _matrices(runs: Sequence[Run], learned_on: Mapping[str, str] | None) -> list[Transfer]:
-    """The transfer matrices; none if the runs make none, as those of a table with contexts of unknown origin."""
+    """The transfer matrices; none where it is not known what contexts were learned on."""
     try:
         return transfer_matrices(runs, learned_on)
     except ValueError:
@@ -108,16 +103,9 @@ def draw_all(
     kinds: Sequence[str] = KINDS,
     suffixes: Sequence[str] = ("png", "svg"),
 ) -> Iterator[Path]:
-    """Writes figures and gives their paths.
-
-    Args:
-        runs: finished or not.
-        folder: is made.
-        learned_on: as for `transfer_matrices`.
-        kinds: out of `KINDS`.
-        suffixes: out of png, svg and pdf.
-    """
+    """Writes `figures_of` some runs as png, svg or pdf and gives their paths."""
     taken: dict[str, int] = {}
     for name, figure in figures_of(runs, learned_on, kinds):
         taken[name] = taken.get(name, 0) + 1
-        yield from save(figure, folder, name if taken[name] == 1 else f"{name}_{taken[name]}", suffixes)
+        stem = name if taken[name] == 1 else f"{name}_{taken[name]}"
+        yield from (save_as(figure, Path(folder) / f"{stem}.{suffix}") for suffix in suffixes)

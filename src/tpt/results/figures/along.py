@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow.compute as pc
 from matplotlib.figure import Figure
 
-from tpt.errors import UserError
 from tpt.results.figures.style import COLUMN, GREY, legend_above, line_style, short, styled
 from tpt.results.tables.rows import Row
 from tpt.results.tables.statistics import PERCENT
@@ -20,17 +19,11 @@ FIRST = 0.02  # share of a stream after which accuracy so far is drawn: before, 
 
 @dataclass(frozen=True)
 class Along:
-    """One row on one dataset, in the order of its stream.
-
-    Args:
-        label: of the row.
-        position: (N,) places in the stream, from 1.
-        before, after: (N,) share of the row's runs whose image in that place was right before and after adaptation.
-    """
+    """One row on one dataset, in the order of its stream."""
 
     label: str
-    position: np.ndarray
-    before: np.ndarray
+    position: np.ndarray  # (N,) places in the stream, from 1
+    before: np.ndarray  # (N,) share of the row's runs whose image in that place was right before adaptation
     after: np.ndarray
 
     @property
@@ -50,9 +43,7 @@ class Along:
 def along(rows: Sequence[Row], dataset: str) -> list[Along]:
     """The rows that have a labelled stream of a dataset; none if no method among them learns along it.
 
-    Args:
-        rows: of any methods; an episodic one is drawn in the order in which it took the images.
-        dataset: whose images are meant.
+    Episodic methods are drawn in the order in which they took the images.
     """
     found = [each for row in rows if (each := _along(row, dataset)) is not None]
     return found if any(row.first.stream for row in rows if row.having(dataset)) else []
@@ -77,17 +68,7 @@ def _along(row: Row, dataset: str) -> Along | None:
 
 @styled
 def along_figure(lines: Sequence[Along], dataset: str) -> Figure:
-    """Accuracy of all images so far above, gain over zero-shot in each tenth of the stream below; a line for each row.
-
-    Args:
-        lines: as `along` gives them.
-        dataset: its name.
-
-    Raises:
-        UserError: there are no lines.
-    """
-    if not lines:
-        raise UserError(f"Expected a method that learns along the stream of {dataset}, got none.")
+    """Accuracy so far above, gain over zero-shot in each tenth of the stream below; a line for each row."""
     figure = Figure(figsize=(COLUMN, 4.4), layout="constrained")
     accuracy, gain = figure.subplots(2, 1, sharex=True)
     handles = []

@@ -1,8 +1,8 @@
-"""One run's answers before and after tuning: entropy against entropy, and reliability."""
+"""One run's answers before and after adaptation: entropy, reliability, and the risk if only the surest are given."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,11 +27,19 @@ from tpt.results.figures.style import (
 from tpt.results.runs import answered
 from tpt.results.tables.measures import BINS, CalibrationBins
 from tpt.results.tables.runs import Run
+from tpt.results.tables.scores import risk_area, risk_curve
 from tpt.results.tables.statistics import PERCENT, Interval, wilson
 
 FEW, FEW_BINS = 300, 5  # of fewer images, fifteen bins show noise alone
 MANY_FLIPS = 300  # drawn smaller, and as pixels in SVG
 MOST_POINTS = 3000  # unchanged images drawn one by one; more become a 2-D histogram
+
+
+# Lines of the answers before and after, which no colour alone tells apart.
+LOOKS: Mapping[str, dict[str, Any]] = {
+    "_zero_shot": {"color": VERMILION, "marker": "s", "linestyle": "--"},
+    "": {"color": BLUE, "marker": "o", "linestyle": "-"},
+}
 
 
 @styled
@@ -40,9 +48,6 @@ def entropy_figure(run: Run) -> Figure:
 
     Images whose answer became right or wrong stand out, or changed if there are no labels; of the others only a
     cloud is shown.  Below the diagonal, tuning made the views' mean prediction surer.
-
-    Raises:
-        UserError: no image has an answer.
     """
     names = datasets_of(run)
     figure, axes = panels(len(names))
@@ -105,18 +110,34 @@ class Bin:
 
 
 def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> list[Bin]:
-    """The bins of Guo et al., ICML 2017, figure 1, that hold images; as in `ece`.
-
-    Args:
-        confidence: (N,) of the answers, in [0, 1].
-        right: (N,) whether they are right.
-        bins: of equal width.
-    """
+    """The bins of Guo et al., ICML 2017, figure 1, that hold images; as in `ece`."""
     found, counted = [], CalibrationBins(bins).update(confidence, right)
     for images, sure, hits in zip(counted.images, counted.confidence, counted.right, strict=True):
         if images:
             found.append(Bin(PERCENT * sure / images, wilson(hits / images, int(images)), int(images)))
     return found
+
+
+def before_and_after(
+    run: Run, score: str, draw: Callable[[Axes, str, str, dict[str, Any]], tuple[Any, float]], x: str, y: str
+) -> Figure:
+    """A panel for each dataset with two lines, of the answers before and after, and a score of both in its title.
+
+    Args:
+        run: with labelled images.
+        score: its name, of percentages.
+        draw: draws a dataset's answers before or after, by the end of their columns, and gives the line and the score.
+        x, y: labels of all axes.
+    """
+    names = datasets_of(run, "ece")
+    figure, axes = panels(len(names), aspect=1.1)
+    for panel, name in zip(axes, names, strict=True):
+        (first, before), (second, after) = (draw(panel, name, end, look) for end, look in LOOKS.items())
+        panel.set_title(f"{short(name)}\n{score} {before:.1f} → {after:.1f} %")
+    figure.supxlabel(x, fontsize="medium")
+    figure.supylabel(y, fontsize="medium")
+    legend_above(figure, [first, second], ["before", "after"])
+    return figure
 
 
 @styled
@@ -125,34 +146,43 @@ def reliability_figure(run: Run) -> Figure:
 
     Bars are 95 % intervals (Wilson's); the bins are those of the calibration error, or fewer if images are few.
     On the diagonal, answers are as often right as they are sure.
-
-    Raises:
-        UserError: no image has an answer.
     """
-    names = datasets_of(run, "ece")
-    bins = bins_of(min(run.results["datasets"][name]["images"] for name in names))
-    figure, axes = panels(len(names), aspect=1.1)
-    for panel, name in zip(axes, names, strict=True):
-        rows, about = run.of(name), run.results["datasets"][name]
-        panel.plot([0, 100], [0, 100], color="black", linewidth=0.6)
-        handles = [
-            _reliability(panel, rows, "_zero_shot", bins, {"color": VERMILION, "marker": "s", "linestyle": "--"}),
-            _reliability(panel, rows, "", bins, {"color": BLUE, "marker": "o", "linestyle": "-"}),
-        ]
-        ticks = range(0, 101, 25)
+    bins = bins_of(min(run.results["datasets"][name]["images"] for name in datasets_of(run, "ece")))
+
+    def draw(panel: Axes, name: str, end: str, look: dict[str, Any]) -> tuple[Any, float]:
+        rows, ticks = run.of(name), range(0, 101, 25)
+        if end:  # once
+            panel.plot([0, 100], [0, 100], color="black", linewidth=0.6)
         panel.set(xlim=(0, 102), ylim=(-2, 102), aspect="equal", xticks=ticks, yticks=ticks)
-        panel.set_title(f"{short(name)}\nECE {about['ece_zero_shot']:.1f} → {about['ece']:.1f} %")
-    figure.supxlabel(f"confidence (%), {bins} bins", fontsize="medium")
-    figure.supylabel("accuracy (%)", fontsize="medium")
-    legend_above(figure, handles, ["before", "after"])
-    return figure
+        confidence = rows[f"confidence{end}"].to_numpy().astype(float)
+        found = reliability(confidence, rows[f"pred{end}"].to_numpy() == rows["label"].to_numpy(), bins)
+        look = look | {"elinewidth": 0.6, "markersize": 3.5}
+        line = error_bars(panel, [b.confidence for b in found], [b.accuracy for b in found], **look)
+        return line, run.results["datasets"][name][f"ece{end}"]
+
+    return before_and_after(run, "ECE", draw, f"confidence (%), {bins} bins", "accuracy (%)")
 
 
-def _reliability(axes: Axes, rows: pa.Table, end: str, bins: int, look: dict[str, Any]) -> Any:
-    confidence = rows[f"confidence{end}"].to_numpy().astype(float)
-    found = reliability(confidence, rows[f"pred{end}"].to_numpy() == rows["label"].to_numpy(), bins)
-    look = {**look, "elinewidth": 0.6, "markersize": 3.5}
-    return error_bars(axes, [b.confidence for b in found], [b.accuracy for b in found], **look)
+@styled
+def risk_figure(run: Run) -> Figure:
+    """Share of wrong answers among the surest ones before and after adaptation, a panel for each dataset.
+
+    Above each panel stands the area under both curves, which is better the smaller it is.
+    """
+
+    def draw(panel: Axes, name: str, end: str, look: dict[str, Any]) -> tuple[Any, float]:
+        rows = run.of(name)
+        confidence, right = rows[f"confidence{end}"].to_numpy(), rows[f"rank{end}"].to_numpy() == 0
+        every = np.ones(len(right))
+        coverage, risk = risk_curve(confidence, right)(every)
+        (line,) = panel.plot(PERCENT * coverage, PERCENT * risk, **(look | {"marker": ""}))
+        panel.set(xlim=(0, 100), xticks=range(0, 101, 25))
+        if not end:  # when both are drawn, since this fixes the top as well
+            panel.set_ylim(bottom=0)
+        return line, risk_area(confidence, right)(every)
+
+    coverage = "coverage: share of the images answered, the surest first (%)"
+    return before_and_after(run, "AURC", draw, coverage, "risk: wrong answers among these (%)")
 
 
 def datasets_of(run: Run, measure: str = "entropy") -> Sequence[str]:

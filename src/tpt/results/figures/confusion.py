@@ -18,10 +18,7 @@ MOST, LEAST = 12, 2  # pairs of each dataset, and images that a pair changed by
 def confusion_figure(run: Run) -> Figure:
     """A bar for each pair of classes: to the left images that are confused no more, to the right those that are now.
 
-    A panel for each dataset, the most changed pairs on top; see `main_confusions`.
-
-    Raises:
-        UserError: no pair changed by more than an image.
+    A panel for each dataset that has `main_confusions`, the most changed pairs on top.
     """
     found = {name: main_confusions(run, name) for name, d in run.results["datasets"].items() if "acc" in d}
     shown = [(name, pairs) for name, pairs in found.items() if pairs][:MOST_PANELS]
@@ -45,10 +42,6 @@ def main_confusions(run: Run, dataset: str) -> list[Confusion]:
     """The pairs of classes that are confused more, or less, often than before by two images at least.
 
     The largest changes first; one image more or less is chance, and what was made and mended as often is none.
-
-    Args:
-        run: finished or not.
-        dataset: of the run.
     """
     found = [pair for pair in confusions(run, dataset) if abs(pair.made - pair.mended) >= LEAST]
     return sorted(found, key=lambda pair: -abs(pair.made - pair.mended))[:MOST]

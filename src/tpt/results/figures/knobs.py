@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,6 +14,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from tpt.results.figures.style import COLUMN, GREY, error_bars, legend_above, line_style, short, styled
 from tpt.results.runs.settings import REGISTER, axis_label, is_seed, meaning
+from tpt.results.tables.compare import images_of
 from tpt.results.tables.rows import Row, differing, rows_of, settings_of, short_names
 from tpt.results.tables.runs import Run
 from tpt.results.tables.statistics import Interval, accuracy_interval, mean_interval
@@ -22,43 +22,26 @@ from tpt.results.tables.statistics import Interval, accuracy_interval, mean_inte
 
 @dataclass(frozen=True)
 class Point:
-    """What was found with one value of a knob.
-
-    Args:
-        value: of the knob.
-        accuracy, zero_shot: in %, mean over datasets, on the images that all points of a figure have.
-        seconds: per image.
-    """
+    """What was found with one value of a knob."""
 
     value: float
-    accuracy: Interval
+    accuracy: Interval  # in %, mean over datasets, on the images that all points of a figure have
     zero_shot: Interval
-    seconds: Interval
+    seconds: Interval  # per image
 
 
 @dataclass(frozen=True)
 class Curves:
-    """One figure.
+    """One figure."""
 
-    Args:
-        knob: its dotted key.
-        lines: label -> points in the order of the knob; all else is the same along a line.
-        datasets: that the accuracies are means over.
-        images: of these datasets, each seed's counted.
-    """
-
-    knob: str
-    lines: Mapping[str, tuple[Point, ...]]
-    datasets: tuple[str, ...]
-    images: int
+    knob: str  # its dotted key
+    lines: Mapping[str, tuple[Point, ...]]  # by label, in the order of the knob; all else is the same along a line
+    datasets: tuple[str, ...]  # that the accuracies are means over
+    images: int  # of these datasets
 
 
 def curves(runs: Sequence[Run]) -> list[Curves]:
-    """One for every number that varies while all else stays the same; on the images that all its runs have.
-
-    Args:
-        runs: of a sweep, or of several.
-    """
+    """One for every number that varies while all else stays the same; on the images that all its runs have."""
     rows = [row for row in rows_of(runs) if row.first.adapts and row.first.results["datasets"]]
     settings = dict.fromkeys(key for row in rows for key in settings_of(row.first))
     knobs = [*(key for key in REGISTER if key in settings), *(key for key in settings if key not in REGISTER)]
@@ -68,9 +51,10 @@ def curves(runs: Sequence[Run]) -> list[Curves]:
 def _curves(knob: str, rows: Sequence[Row]) -> Curves | None:
     groups: dict[Any, list[Row]] = {}
     for row in rows:
-        value = settings_of(row.first).get(knob)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            groups.setdefault(_rest(knob, row), []).append(row)
+        settings = settings_of(row.first)
+        if isinstance(settings.get(knob), int | float) and not isinstance(settings[knob], bool):
+            rest = sorted((k, str(v)) for k, v in settings.items() if k != knob and not is_seed(k))
+            groups.setdefault((row.first.method, row.first.backbone, *rest), []).append(row)
     groups = {rest: rows for rest, rows in groups.items() if len({_value(knob, row) for row in rows}) > 1}
     used = [row for rows in groups.values() for row in rows]
     common = _common_images(used) if used else {}
@@ -81,13 +65,7 @@ def _curves(knob: str, rows: Sequence[Row]) -> Curves | None:
         label: tuple(_point(knob, row, common) for row in sorted(rows, key=lambda row: _value(knob, row)))
         for label, rows in zip(labels, groups.values(), strict=True)
     }
-    return Curves(knob, lines, tuple(common), sum(len(paths) for paths in common.values()))
-
-
-def _rest(knob: str, row: Row) -> tuple[Any, ...]:
-    settings = settings_of(row.first)
-    kept = sorted((k, str(v)) for k, v in settings.items() if k != knob and not is_seed(k))
-    return (row.first.method, row.first.backbone, *kept)
+    return Curves(knob, lines, tuple(common), sum(map(len, common.values())))
 
 
 def _value(knob: str, row: Row) -> float:
@@ -98,41 +76,33 @@ def _common_images(rows: Sequence[Row]) -> dict[str, set[str]]:
     """By dataset, the paths that every row has; datasets without any are left out."""
     found: dict[str, set[str]] = {}
     for name in dict.fromkeys(name for row in rows for run in row.runs for name in run.to_test):
-        paths = [{path for run in row.having(name) for path in run.outcomes(name)} for row in rows]
-        if shared := set.intersection(*paths):
+        if shared := set.intersection(*(set(images_of(row.having(name), name)) for row in rows)):
             found[name] = shared
     return found
 
 
 def _point(knob: str, row: Row, common: Mapping[str, set[str]]) -> Point:
-    accuracy, zero_shot = (
-        accuracy_interval(*(_per_image(row, name, paths, side) for name, paths in common.items()))
-        for side in ("after", "before")
-    )
-    return Point(_value(knob, row), accuracy, zero_shot, seconds_per_image(row.runs, tuple(common)))
+    def per_image(side: str) -> Iterator[list[float]]:
+        for name, paths in common.items():
+            found = (each for path, each in images_of(row.having(name), name).items() if path in paths)
+            yield [sum(getattr(outcome, side) for outcome in each) / len(each) for each in found]
+
+    accuracy, zero_shot = (accuracy_interval(*per_image(side)) for side in ("after", "before"))
+    return Point(_value(knob, row), accuracy, zero_shot, _seconds_per_image(row.runs, tuple(common)))
 
 
-def _per_image(row: Row, dataset: str, paths: set[str], side: str) -> list[float]:
-    found: dict[str, list[bool]] = {}
-    for run in row.having(dataset):
-        for path, outcome in run.outcomes(dataset).items():
-            if path in paths:
-                found.setdefault(path, []).append(getattr(outcome, side))
-    return [sum(each) / len(each) for each in found.values()]
-
-
-def seconds_per_image(runs: Sequence[Run], datasets: Sequence[str]) -> Interval:
+def _seconds_per_image(runs: Sequence[Run], datasets: Sequence[str]) -> Interval:
     """Wall-clock seconds, by how many processes shared the work; resampled by batch, whose images share one time."""
     times: list[float] = []
     for run in runs:
         processes = max(1, run.results["sessions"][-1]["processes"])
-        rows = run.records.filter(pc.is_in(run.records["dataset"], value_set=pa.array(list(datasets), pa.string())))
+        rows = run.records.filter(pc.field("dataset").isin(list(datasets)))
         times += (np.unique(rows["seconds"].drop_null().to_numpy()) / processes).tolist()
     return mean_interval(times or [0.0])
 
 
 def _labels(rows: Sequence[Row], knob: str) -> list[str]:
-    """What sets the lines off from each other."""
+    """The settings that distinguish the lines."""
     settings = [{**settings_of(row.first), "method": row.first.method, "backbone": row.first.backbone} for row in rows]
     telling = [key for key in differing(settings) if key != knob and not is_seed(key)]
     telling = [key for key in telling if not key.endswith(("_target_", "_partial_"))] or telling

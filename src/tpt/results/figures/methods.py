@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
-from tpt.errors import UserError
 from tpt.results.figures.answers import Bin, bins_of, reliability
-from tpt.results.figures.style import COLOURS, DASHES, MARKERS, PAGE, error_bars, short, styled
+from tpt.results.figures.style import PAGE, error_bars, line_style, short, styled
 from tpt.results.runs.records import read_method_seconds
 from tpt.results.tables.comparability import UNFINISHED
 from tpt.results.tables.report import Table, average_cell
@@ -25,33 +22,16 @@ TICKS = 5  # on the axis of seconds, at most
 
 @dataclass(frozen=True)
 class Compared:
-    """One row on the datasets that all rows have.
-
-    Args:
-        row: of the table.
-        gain: mean over the datasets; None if nothing adapts.
-        seconds: an image; of the method alone, or from decoding on where the records do not tell these apart.
-        encodes: whether `seconds` may hold decoding and encoding.
-        ece: calibration error in %, as in the table.
-        unfinished: whether images are missing.
-        confidence, right: of the answers to all images together.
-        where: which datasets these are.
-    """
+    """One row on the datasets that all rows have."""
 
     row: Row
-    gain: Interval | None
-    seconds: float | None
-    encodes: bool
-    ece: float | None
+    gain: Interval | None  # mean over the datasets; None if nothing adapts
+    seconds: float | None  # per image; of the method alone, or from decoding on where records do not tell these apart
+    encodes: bool  # whether `seconds` may hold decoding and encoding
+    ece: float | None  # in %, as in the table
     unfinished: bool
-    confidence: np.ndarray
-    right: np.ndarray
-    where: str
-
-    @property
-    def bins(self) -> list[Bin]:
-        """All answers together by their confidence."""
-        return reliability(self.confidence, self.right, bins_of(len(self.right)))
+    bins: list[Bin]  # of the answers to all images together, by their confidence
+    where: str  # which datasets these are
 
 
 def compared(table: Table) -> list[Compared]:
@@ -72,39 +52,35 @@ def compared(table: Table) -> list[Compared]:
         whole = len(known) == len(own)
         seconds = float(np.mean(known)) if whole else mean.seconds
         unfinished = any(mark.why == UNFINISHED for mark in mean.marks)
-        found.append(Compared(row, mean.gain, seconds, not whole, mean.ece, unfinished, confidence, right, where))
+        bins = reliability(confidence, right, bins_of(len(right)))
+        found.append(Compared(row, mean.gain, seconds, not whole, mean.ece, unfinished, bins, where))
     return found
 
 
 @styled
 def methods_figure(rows: Sequence[Compared]) -> Figure:
-    """Gain over zero-shot against seconds an image, with 95 % intervals, and reliability, a colour for each row.
+    """Gain over zero-shot against seconds per image, with 95 % intervals, and reliability, a colour for each row.
 
-    Args:
-        rows: of one table, as `compared` gives them; a row without a gain, such as zero-shot, is drawn at 0.
-
-    Raises:
-        UserError: fewer than two rows.
+    A row without a gain, such as zero-shot, is drawn at 0.
     """
-    if len(rows) < 2:
-        raise UserError(f"Expected at least two methods to compare, got {len(rows)}.")
     names = [_name(each) for each in rows]
     columns = max(1, min(3, int(PAGE / (0.5 + 0.065 * max(map(len, names))))))
     figure = Figure(figsize=(PAGE, 3.1 + 0.16 * -(-len(rows) // columns)), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
     handles = []
     for number, (each, name) in enumerate(zip(rows, names, strict=True)):
-        look: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
-        _cost(left, each, look)
+        look = line_style(number)
+        if each.seconds:
+            gain = each.gain or Interval(0.0, 0.0, 0.0)
+            error_bars(left, [each.seconds], [gain], **(look | {"linestyle": "none"}))
         points = [(b.confidence, b.accuracy.mean) for b in each.bins]
-        dashes = DASHES[number // len(COLOURS) % len(DASHES)]
-        (line,) = right.plot(*zip(*points, strict=True), linestyle=dashes, label=name, **look)
+        (line,) = right.plot(*zip(*points, strict=True), label=name, **look)
         handles.append(line)
     left.axhline(0, color="black", linewidth=0.6)
     with_encoding = any(each.encodes for each in rows)
     left.set(
         xscale="log",
-        xlabel="seconds an image, " + ("with encoding if no cache had it" if with_encoding else "of the method alone"),
+        xlabel="seconds per image, " + ("with encoding if no cache had it" if with_encoding else "of the method alone"),
         ylabel=f"gain over zero-shot (points)\n{short(rows[0].where)}",
     )
     seconds = [each.seconds for each in rows if each.seconds]
@@ -131,12 +107,3 @@ def _ticks(low: float, high: float) -> list[float]:
         if len(inside) <= TICKS:
             return inside
     return inside[:: -(-len(inside) // TICKS)]
-
-
-def _cost(axes: Axes, each: Compared, look: dict[str, Any]) -> None:
-    if not each.seconds:
-        return
-    if each.gain is None:
-        axes.errorbar([each.seconds], [0.0], linestyle="none", **look)
-    else:
-        error_bars(axes, [each.seconds], [each.gain], linestyle="none", **look)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from tpt.errors import UserError
-from tpt.results.figures.style import BLUE, PAGE, short, styled
+from tpt.results.figures.style import BLUE, PAGE, POINTS, short, styled
 
 ACROSS = 8  # views in a row
 HEADER = 0.2  # inches a line of text
@@ -46,28 +47,19 @@ def contact_sheet(
         raise UserError(f"Expected indices of {count} views in `selected`, got {list(selected)}.")
     if values is not None and len(values) != count:
         raise UserError(f"Expected values of {count} views, got {len(values)}.")
-    figure, axes = _grid(count, texts)
-    for panel in axes:
-        panel.set_axis_off()
-    for panel, view in zip(axes, order, strict=False):
-        title = "image" if view == 0 else f"#{view}"
-        _draw(panel, views[view], title if values is None else f"{title}  {values[view]:.2f}", view in selected)
     unit = "" if values is None else f"; above each its {name}"
     said = f"{len(set(selected))} of {count} views selected (framed), most trusted first{unit}"
-    figure.text(0.005, 1 - HEADER * (len(texts) + 0.7) / figure.get_figheight(), said, va="center")
+    lines = [*(short(text, 110) for text in texts), said]
+    down = -(-count // ACROSS)
+    height = down * (PAGE / ACROSS + 0.16) + HEADER * len(lines) + 0.25
+    figure = Figure(figsize=(PAGE, height), layout="constrained")
+    figure.suptitle("\n".join(lines), x=0.005, ha="left", fontsize=POINTS)
+    for panel, view in zip_longest(figure.subplots(down, ACROSS, squeeze=False).flat, order):
+        panel.set_axis_off()
+        if view is not None:
+            title = "image" if view == 0 else f"#{view}"
+            _draw(panel, views[view], title if values is None else f"{title}  {values[view]:.2f}", view in selected)
     return figure
-
-
-def _grid(count: int, texts: Sequence[str]) -> tuple[Figure, list[Axes]]:
-    down, side = -(-count // ACROSS), PAGE / ACROSS
-    height = down * (side + 0.16) + HEADER * (len(texts) + 1) + 0.25
-    figure = Figure(figsize=(PAGE, height))
-    for number, line in enumerate(texts):
-        figure.text(0.005, 1 - (HEADER * (number + 0.7)) / height, short(line, 110), va="center")
-    axes = figure.subplots(down, ACROSS, squeeze=False).flatten().tolist()
-    top = 1 - (HEADER * (len(texts) + 1) + 0.2) / height
-    figure.subplots_adjust(left=0.006, right=0.994, bottom=0.03 / height, top=top, wspace=0.07, hspace=0.22)
-    return figure, axes
 
 
 def _draw(panel: Axes, view: np.ndarray, title: str, chosen: bool) -> None:

@@ -6,7 +6,6 @@ import html
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from tpt.files import file_name, write_text
@@ -25,14 +24,7 @@ FIGURES = "figures"
 def write_site(
     report: Report, runs: Sequence[Run], folder: Path, learned_on: Mapping[str, str] | None = None
 ) -> Iterator[Path]:
-    """Writes the pages, which any web server can hand out as files, and gives their paths.
-
-    Args:
-        report: of the runs.
-        runs: finished or not.
-        folder: is made; files of the same names are replaced.
-        learned_on: as for `transfer_matrices`.
-    """
+    """Writes the pages, which any web server can serve as files, and gives their paths; older ones are replaced."""
     folder.mkdir(parents=True, exist_ok=True)
     pictures = [path for path in draw_all(runs, folder / FIGURES, learned_on) if path.suffix == ".png"]
     names = list(dict.fromkeys(name for run in runs for name in run.results["datasets"]))
@@ -41,17 +33,13 @@ def write_site(
     body = ["<h1>Results</h1>", *html_tables(*grids(report)), "<h2>Datasets</h2><ul>", *links, "</ul>"]
     body += ["<h2>Figures</h2>", *map(_figure, pictures)]
     body += ["<h2>More</h2>", f"<p>{_link('settings.html', 'All settings')}</p>", "<h2>Papers</h2>"]
-    body += [f"<pre>{html.escape(plain_lines(to_bibtex(runs)))}</pre>"]
+    papers = "\n".join(map(plain, to_bibtex(runs).splitlines()))
+    body += [f"<pre>{html.escape(papers)}</pre>"]
     written = {"index.html": html_page("Results", body), "settings.html": _settings_page(runs)}
     written |= {page: _dataset_page(name, runs) for page, name in pages.items()}
     for page, text in written.items():
         write_text(text, folder / page)
         yield folder / page
-
-
-def plain_lines(text: str) -> str:
-    """Lines without control characters."""
-    return "\n".join(map(plain, text.splitlines()))
 
 
 def _link(page: str, text: str) -> str:
@@ -65,41 +53,31 @@ def _figure(path: Path) -> str:
 
 def _settings_page(runs: Sequence[Run]) -> str:
     """Every setting in a line, with a column for each run."""
-    labels = [f"{row.label}, {run.path.name}" for row in rows_of(runs) for run in row.runs]
-    ordered = [run for row in rows_of(runs) for run in row.runs]
-    keys = sorted({key for run in ordered for key in run.settings})
-
-    def text(run: Run, key: str) -> str:
-        return _value(run.settings[key]) if key in run.settings else ""
-
-    lines = tuple(
-        Line(key, text(ordered[0], key), tuple(Text(text(run, key)) for run in ordered[1:]), False) for key in keys
-    )
-    grid = Grid("Settings", ("setting", *labels), lines, dense=True)
-    return html_page("Settings", [f"<p>{_link('index.html', 'Results')}</p>", *html_tables([grid], Legend((), ()))])
+    columns = [(f"{row.label}, {run.path.name}", run.settings) for row in rows_of(runs) for run in row.runs]
+    lines = []
+    for key in sorted({key for _, settings in columns for key in settings}):
+        values = [settings.get(key, "") for _, settings in columns]
+        first, *others = (value if isinstance(value, str) else json.dumps(value) for value in values)
+        lines.append(Line(key, first, tuple(map(Text, others)), main=False))
+    return _page("Settings", [Grid("Settings", ("setting", *(name for name, _ in columns)), tuple(lines), dense=True)])
 
 
-def _value(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+def _page(title: str, grids: Sequence[Grid], more: Sequence[str] = ()) -> str:
+    return html_page(title, [f"<p>{_link('index.html', 'Results')}</p>", *html_tables(grids, Legend((), ())), *more])
 
 
 def _dataset_page(name: str, runs: Sequence[Run]) -> str:
     """What each run says of one dataset, and its classes."""
     tested = [(row.label, run) for row in rows_of(runs) for run in row.runs if name in run.results["datasets"]]
-    numbers = [(label, run, _numbers(run.results["datasets"][name])) for label, run in tested]
-    keys = list(dict.fromkeys(key for _, _, found in numbers for key in found))
-    lines = tuple(
-        Line(label, run.backbone, tuple(Text(found.get(key, "")) for key in keys), False)
-        for label, run, found in numbers
-    )
-    grid = Grid(name, ("method", "backbone", *keys), lines, dense=True)
+    found = [
+        {key: f"{v:.6g}" for key, v in run.results["datasets"][name].items() if type(v) in (int, float)}
+        for _, run in tested
+    ]
+    keys = list(dict.fromkeys(key for numbers in found for key in numbers))
+    lines = [
+        Line(label, run.backbone, tuple(Text(numbers.get(key, "")) for key in keys), main=False)
+        for (label, run), numbers in zip(tested, found, strict=True)
+    ]
     labelled = [run for _, run in tested if "acc" in run.results["datasets"][name]]
-    body = [f"<p>{_link('index.html', 'Results')}</p>", *html_tables([grid], Legend((), ()))]
-    if labelled:
-        body += html_tables(*class_grids(labelled, MOST, [name]))
-    return html_page(name, body)
-
-
-def _numbers(about: Mapping[str, Any]) -> dict[str, str]:
-    """The measures of a dataset, as text."""
-    return {key: f"{value:.6g}" for key, value in about.items() if type(value) in (int, float)}
+    classes = html_tables(*class_grids(labelled, MOST, [name])) if labelled else []
+    return _page(name, [Grid(name, ("method", "backbone", *keys), tuple(lines), dense=True)], classes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -52,24 +52,16 @@ RC: Any = {
 }
 
 
-def styled(draw: Callable[P, R]) -> Callable[P, R]:
-    """A drawing function whose figure looks as described here, whatever the user's own settings of matplotlib."""
-
-    def drawn(*args: P.args, **kwargs: P.kwargs) -> R:
-        with style():
-            return draw(*args, **kwargs)
-
-    drawn.__doc__, drawn.__name__ = draw.__doc__, draw.__name__
-    return drawn
-
-
 @contextmanager
 def style() -> Iterator[None]:
-    """Within it, matplotlib's settings are ours."""
+    """Within it figures look as described here, whatever the user's own settings of matplotlib."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(RC)
         yield
+
+
+styled = style()  # decorates a drawing function
 
 
 def line_style(number: int) -> dict[str, Any]:
@@ -88,12 +80,7 @@ def error_bars(axes: Axes, x: Any, intervals: Sequence[Interval], **look: Any) -
 
 
 def panels(number: int, aspect: float = 1.0) -> tuple[Figure, list[Axes]]:
-    """A figure of `number` panels, up to three side by side, and its axes.
-
-    Args:
-        number: of panels.
-        aspect: height of a panel by its width.
-    """
+    """A figure of several panels, up to three side by side, and its axes; `aspect` is a panel's height by its width."""
     across = min(number, 3)
     down = -(-number // across)
     width = (COLUMN, 5.0, PAGE)[across - 1]
@@ -110,22 +97,8 @@ def short(name: str, length: int = 28) -> str:
     return cut.replace("$", r"\$")
 
 
-def save(figure: Figure, folder: str | Path, name: str, suffixes: Sequence[str] = ("png", "svg")) -> list[Path]:
-    """Writes `<name>.png`, `<name>.svg` or what else is asked for, whole or not at all.
-
-    Raises:
-        OSError: they cannot be written.
-    """
-    return [save_as(figure, Path(folder) / f"{name}.{suffix}") for suffix in suffixes]
-
-
 def save_as(figure: Figure, path: str | Path) -> Path:
-    """Writes a figure, whole or not at all, in the format of the file's suffix; the same figure gives the same bytes.
-
-    Raises:
-        UserError: there is no such format.
-        OSError: it cannot be written.
-    """
+    """Writes a figure whole or not at all, in the format of the suffix; the same figure gives the same bytes."""
     path = Path(path)
     if path.suffix not in METADATA:
         raise UserError(f"Expected a file that ends in {', '.join(METADATA)}, got {str(path)!r}; choose one of them.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -37,8 +37,8 @@ class ClaimedDirectory:
 
     product: str  # what a run leaves
     manifest_name: str  # of the file that says what the run is
-    free: tuple[str, ...]  # settings that may be given anew when it is continued
-    strangers: tuple[str, ...] = ()  # files that another program's run has
+    free: tuple[str, ...]  # settings that may differ when it is continued
+    strangers: tuple[str, ...] = ()  # files of another program's run
     files: tuple[str, ...] = ()  # that the run writes
     folders: tuple[str, ...] = ()
 
@@ -49,7 +49,7 @@ class ClaimedDirectory:
         self.another = another
         self.whose = f"the run in {folder}"  # whose settings are compared, and how to have others, for errors
         self.way_out = f"continue with the same, or {another}"
-        self.begun_anew = False  # known once it is written what the run is
+        self.begun_anew = False  # set by `write`
         self._lock = FileLock(folder / LOCK, timeout=PATIENCE_S)
 
     def __enter__(self) -> Self:
@@ -79,25 +79,24 @@ class ClaimedDirectory:
             UserError: another process uses it, it holds another run, or something that is no file of a run.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._refuse_odd()
-        try:
-            if (why := why_no_lock(self.folder / LOCK)) is None:
+        for name in (LOCK, self.manifest_name, *self.files):
+            self._refuse_odd(self.folder / name, stat.S_ISREG, "a file")
+        for name in self.folders:
+            self._refuse_odd(self.folder / name, stat.S_ISDIR, "a folder")
+        if (why := why_no_lock(self.folder / LOCK)) is None:
+            try:
                 self._lock.acquire()
-            else:
-                log.warning(
-                    "%s cannot be locked (%s). Start no second run there while this one works.", self.folder, why
-                )
-        except Timeout as error:
-            raise UserError(
-                f"Expected one run at a time in {self.folder}, but another process is at it; wait for it, or "
-                f"{self.another}."
-            ) from error
-        for name in self.strangers:
-            if (self.folder / name).exists():
+            except Timeout as error:
                 raise UserError(
-                    f"Expected a directory for this run, found {name} of another program's run in {self.folder}; "
-                    f"{self.another}."
-                )
+                    f"Another process is already writing to {self.folder}; wait for it, or {self.another}."
+                ) from error
+        else:
+            log.warning("%s cannot be locked (%s). Start no second run there while this one works.", self.folder, why)
+        if found := [name for name in self.strangers if (self.folder / name).exists()]:
+            raise UserError(
+                f"Expected a directory for this run, found {found[0]} of another program's run in {self.folder}; "
+                f"{self.another}."
+            )
         if self.is_new() and self.holds_a_run():
             raise UserError(
                 f"Expected no {self.product} in {self.folder}, found those of an earlier run; continue it with "
@@ -106,22 +105,16 @@ class ClaimedDirectory:
         for folder in (self.folder, *(self.folder / name for name in self.folders)):
             remove_partial(folder)
 
-    def _refuse_odd(self) -> None:
-        """Raises if the name of a file of the run is taken by a folder, a pipe or a link that leads nowhere."""
-        for kind, names in ((stat.S_ISREG, (LOCK, self.manifest_name, *self.files)), (stat.S_ISDIR, self.folders)):
-            for name in names:
-                path = self.folder / name
-                try:
-                    fits = kind(path.stat().st_mode)
-                except FileNotFoundError:
-                    fits = not path.is_symlink()
-                except OSError:  # links in a circle, a part of the path that is a file
-                    fits = False
-                if not fits:
-                    what = "a file" if kind is stat.S_ISREG else "a folder"
-                    raise UserError(
-                        f"Expected {path} to be {what} of the run, found something else; remove it, or {self.another}."
-                    )
+    def _refuse_odd(self, path: Path, fits: Callable[[int], bool], what: str) -> None:
+        """Raises if a name of the run is taken by something else: a pipe, a link that leads nowhere or in a circle."""
+        try:
+            odd = not fits(path.stat().st_mode)
+        except OSError as error:
+            odd = not isinstance(error, FileNotFoundError) or path.is_symlink()
+        if odd:
+            raise UserError(
+                f"Expected {path} to be {what} of the run, found something else; remove it, or {self.another}."
+            )
 
     def earlier_sessions(self, manifest: Mapping[str, Any], session: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The starts of the run that is continued; none of a new one.
@@ -139,12 +132,10 @@ class ClaimedDirectory:
         """The starts of `old`, if `new` may continue it; raises a UserError that names the differences if not."""
         self.refuse_different(old, new)
         sessions: list[dict[str, Any]] = old["sessions"]
-        before, now = sessions[-1]["versions"], session["versions"]
-        now = {name: now.get(name, "not recorded") for name in before}
-        if changed := [f"{name} {then}, now {now[name]}" for name, then in before.items() if now[name] != then]:
-            log.warning(
-                "This run started with other library versions (%s); results may differ by rounding.", "; ".join(changed)
-            )
+        now = {name: session["versions"].get(name, "not recorded") for name in sessions[-1]["versions"]}
+        before = sessions[-1]["versions"].items()
+        if changed := "; ".join(f"{name} {then}, now {now[name]}" for name, then in before if now[name] != then):
+            log.warning("This run started with other library versions (%s); results may differ by rounding.", changed)
         return sessions
 
     def refuse_different(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
@@ -158,6 +149,6 @@ class ClaimedDirectory:
     def write(self, manifest: Mapping[str, Any], sessions: list[dict[str, Any]], session: Mapping[str, Any]) -> None:
         """Writes what the run is, with one start more; logs of earlier starts are kept."""
         self.begun_anew = not sessions
-        if sessions and (self.folder / LOGS).is_dir():  # its logger would begin with deleting what is there
+        if sessions and (self.folder / LOGS).is_dir():  # the CSV logger deletes what is there
             (self.folder / LOGS).replace(self.folder / f"{LOGS}_{len(sessions)}")
         write_json({**manifest, "sessions": [*sessions, dict(session)]}, self.folder / self.manifest_name)

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tpt.data.dataset import ImageDataset
-from tpt.errors import BadImageError, DataError, UserError
+from tpt.errors import DataError, UserError
 from tpt.results.runs.claim import ANOTHER, ClaimedDirectory
 from tpt.results.runs.follow import EARLIER, follow
-from tpt.results.runs.manifest import FREE, NAME, read_manifest
+from tpt.results.runs.manifest import FREE, NAME, digest_of, read_manifest
 from tpt.results.runs.records import RECORD_SCHEMA, DamagedShardError, in_order, read_shard, shard_files
 from tpt.results.runs.states import STATES, latest_state
 from tpt.results.runs.training import TRAINING
@@ -58,16 +58,13 @@ class RunDirectory(ClaimedDirectory):
         datasets: Sequence[ImageDataset],
         streams: bool = False,
     ) -> dict[str, set[int]]:
-        """Takes the directory for this run, and writes what the run is.
+        """Takes the directory for this run, writes what the run is, and gives the images that are done, by dataset.
 
         Args:
             manifest: of the run that wants to start.
             session: versions, commit and time of this start; each start adds one.
             datasets: to be tested.
             streams: whether the method learns along the stream, so that only records whose state is there count.
-
-        Returns:
-            Indices of the images that are done, by dataset.
 
         Raises:
             UserError: another process uses it, there are records and `resume` is off, the settings differ, or the
@@ -110,19 +107,15 @@ class RunDirectory(ClaimedDirectory):
         for number, dataset in enumerate(datasets):
             recorded = set(positions.get(dataset.name, np.zeros(0)).tolist())
             done, state = latest_state(self.folder, number, len(dataset), recorded)
-            of_dataset = pc.and_(
-                pc.equal(self.records["dataset"], dataset.name), pc.less(self.records["position"], done)
-            )
-            kept.append(self.records.filter(of_dataset))
+            here = (pc.field("dataset") == dataset.name) & (pc.field("position") < done)
+            kept.append(self.records.filter(here))
             self.states |= {} if state is None else {dataset.name: state}
         self.records = pa.concat_tables(kept)
 
     def _by_dataset(self, column: str) -> list[tuple[str, np.ndarray]]:
         """The values of a column, dataset by dataset; as arrays, since there may be many."""
         names = pc.unique(self.records["dataset"]).to_pylist()
-        return [
-            (name, self.records.filter(pc.equal(self.records["dataset"], name))[column].to_numpy()) for name in names
-        ]
+        return [(name, self.records.filter(pc.field("dataset") == name)[column].to_numpy()) for name in names]
 
     def _read(self) -> pa.Table:
         """The records of whole shards; damaged ones are set aside, and their images computed again."""
@@ -132,7 +125,7 @@ class RunDirectory(ClaimedDirectory):
                 whole.append((shard, read_shard(shard)))
             except DamagedShardError as error:
                 if self.first and shard.exists():
-                    log.warning("%s is damaged: it is set aside, and its images are tested again.", shard)
+                    log.warning("%s is damaged: moving it to %s/ and testing its images again.", shard, DAMAGED)
                     log.debug("%s", error)
                     (self.folder / DAMAGED).mkdir(exist_ok=True)
                     shard.replace(self.folder / DAMAGED / shard.name)
@@ -142,7 +135,7 @@ class RunDirectory(ClaimedDirectory):
         by_name = {dataset.name: dataset for dataset in datasets}
         rows = self.records.filter(pc.is_valid(self.records["content"])).select(["dataset", "index", "content"])
         if len(rows):
-            log.info("Going on after %d images; looking whether they are still the same.", len(rows))
+            log.info("Resuming after %d images; checking that they have not changed.", len(rows))
         with ThreadPoolExecutor(READERS) as pool:  # a task is many images, since each takes less than a task does
             found = pool.map(lambda batch: _changed_images(batch, by_name), rows.to_batches(CHUNK))
             changed = [where for some in found for where in some]
@@ -155,16 +148,7 @@ class RunDirectory(ClaimedDirectory):
 
 
 def _changed_images(rows: pa.RecordBatch, by_name: Mapping[str, ImageDataset]) -> list[str]:
-    """Places of the images whose files have changed."""
+    """Paths of the images whose files have changed."""
     places = zip(*(column.to_pylist() for column in rows.columns), strict=True)
-    found = (_changed_image(by_name[name], index, digest) for name, index, digest in places)
-    return [where for where in found if where is not None]
-
-
-def _changed_image(dataset: ImageDataset, index: int, digest: str) -> str | None:
-    """The image's place, if its file has changed."""
-    try:
-        same = dataset.digest(index) == digest
-    except BadImageError:
-        same = False
-    return None if same else f"{dataset.store.root}/{dataset.samples[index].path}"
+    changed = [(by_name[name], index) for name, index, digest in places if digest_of(by_name[name], index) != digest]
+    return [f"{dataset.store.root}/{dataset.samples[index].path}" for dataset, index in changed]

@@ -15,11 +15,7 @@ PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "open_clip_torch"
 
 
 def session(processes: int = 1) -> dict[str, Any]:
-    """Facts about this start, for the manifest.
-
-    Args:
-        processes: number of processes that work on the run.
-    """
+    """Facts about this start, with the number of processes that share the run, for the manifest."""
     return {"started": datetime.now(UTC).isoformat(timespec="seconds"), "processes": processes, **environment()}
 
 
@@ -31,10 +27,10 @@ def environment() -> dict[str, Any]:
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = "not installed"
-    return {"versions": versions, "commit": commit(), "platform": platform.platform()}
+    return {"versions": versions, "commit": _commit(), "platform": platform.platform()}
 
 
-def commit() -> str | None:
+def _commit() -> str | None:
     """The checkout's commit, `-dirty` behind it if files differ; None outside a checkout."""
     try:
         done = subprocess.run(

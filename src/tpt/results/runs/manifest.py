@@ -13,8 +13,9 @@ from pydantic import ConfigDict, Field, PlainValidator, TypeAdapter, ValidationE
 from typing_extensions import TypedDict  # pydantic reads no other before Python 3.12
 
 from tpt.data.dataset import ImageDataset
-from tpt.errors import UserError
+from tpt.errors import BadImageError, UserError
 from tpt.files import content_digest, dotted_values, read_bytes
+from tpt.results.runs.records import readable
 from tpt.results.runs.settings import REGISTER, TRAINING
 
 NAME = "run.json"  # of a test run
@@ -40,51 +41,56 @@ Text = Annotated[str, PlainValidator(_is_text)]  # pydantic's own kind refuses n
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
-@with_config(ConfigDict(extra="allow", strict=True))
+_as_written = with_config(ConfigDict(extra="allow", strict=True))
+
+
+@_as_written
 class Start(TypedDict):
     """One start of a run, as `tpt.results.runs.session` has it."""
 
     versions: dict[Text, Text]
-    processes: NotRequired[Annotated[int, Field(ge=1, lt=2**31)]]
+    processes: Annotated[int, Field(ge=1, lt=2**31)]
 
 
-@with_config(ConfigDict(extra="allow", strict=True))
+@_as_written
 class AboutDataset(TypedDict):
-    """What a manifest says of a dataset."""
+    """A dataset, as `about_dataset` has it."""
 
-    to_test: NotRequired[Count]
-    classes: NotRequired[Count]
-    size: NotRequired[Count]
-    split: NotRequired[Text]
-    notes: NotRequired[list[Text]]
+    to_test: Count
+    classes: Count
+    size: Count
+    split: Text
+    notes: list[Text]
     fingerprint: NotRequired[Text]
 
 
-@with_config(ConfigDict(extra="allow", strict=True))
+@_as_written
 class AboutBackbone(TypedDict):
-    """What a manifest says of a backbone."""
+    """A backbone."""
 
-    name: NotRequired[Text]
-    precision: NotRequired[Text]
+    name: Text
+    precision: Text
 
 
-@with_config(ConfigDict(extra="allow", strict=True))
+@_as_written
 class Encoding(TypedDict):
     """How many views are encoded at least."""
 
     num_views: Count
 
 
-@with_config(ConfigDict(extra="allow", strict=True))
+@_as_written
 class Manifest(TypedDict):
-    """What `run.json` holds; anything more is left as it is."""
+    """What `run.json` and `training_run.json` must hold; anything more is left as it is."""
 
+    method: Text
+    choices: dict[Text, Text]
+    backbone: AboutBackbone
     config: dict[Text, Any]
     datasets: dict[Text, AboutDataset]
     sessions: Annotated[list[Start], Field(min_length=1)]
-    method: NotRequired[Text]
-    choices: NotRequired[dict[Text, Text]]
-    backbone: NotRequired[AboutBackbone]
+    about_method: NotRequired[dict[Text, Any]]
+    trained_on: NotRequired[list[Text]]
     context: NotRequired[Text]
     division: NotRequired[dict[Text, Annotated[int, Field(ge=1, lt=2**31)]]]
     encoding: NotRequired[Encoding]
@@ -115,12 +121,18 @@ def about_dataset(dataset: ImageDataset) -> dict[str, Any]:
     }
 
 
-def named_files(config: Mapping[str, Any], free: Sequence[str] = FREE) -> dict[str, str]:
-    """Digests of the files that a configuration names: class names, templates, tables.
+def digest_of(dataset: ImageDataset, index: int) -> str | None:
+    """The digest of an image's file; None if it is gone or cannot be read."""
+    try:
+        return dataset.digest(index)
+    except BadImageError:
+        return None
 
-    Args:
-        config: resolved.
-        free: settings that change nothing of what the run computes.
+
+def named_files(config: Mapping[str, Any], free: Sequence[str] = FREE) -> dict[str, str]:
+    """Digests of the files that a resolved configuration names, such as class names and templates.
+
+    Settings in `free` change nothing of what the run computes, and so neither do their files.
     """
     found = {}
     for key, value in dotted_values(config):
@@ -134,26 +146,20 @@ def named_files(config: Mapping[str, Any], free: Sequence[str] = FREE) -> dict[s
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], free: Sequence[str] = FREE) -> list[str]:
-    """What keeps `new` from continuing `old`, a phrase each.
-
-    Args:
-        old, new: manifests.
-        free: settings that may differ.
-    """
+    """What keeps one manifest from continuing another, a phrase each; settings in `free` may differ."""
     before, after = (_compared(manifest, free) for manifest in (old, new))
     keys = [*before, *(key for key in after if key not in before)]
     return [
-        f"{_text(key)} was {_shown(before.get(key))} and is {_shown(after.get(key))}"
+        f"{readable(key)} was {_shown(before.get(key))} and is {_shown(after.get(key))}"
         for key in keys
         if _comparable(before.get(key)) != _comparable(after.get(key))
     ]
 
 
 def _comparable(value: Any) -> Any:
-    """The value as a file gives it back; NaN, which is not equal to itself, is as good as any other."""
-    if isinstance(value, float) and value != value:  # noqa: PLR0124 -- what NaN is
-        return "nan"
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+    """The value as a file gives it back; NaN as text, since it is not equal to itself."""
+    plain = value is None or (isinstance(value, bool | int | float | str) and value == value)  # noqa: PLR0124
+    return value if plain else str(value)
 
 
 def _compared(manifest: Mapping[str, Any], free: Sequence[str]) -> dict[str, Any]:
@@ -170,21 +176,13 @@ def _compared(manifest: Mapping[str, Any], free: Sequence[str]) -> dict[str, Any
 
 
 def _shown(value: Any) -> str:
-    return "not set" if value is None else _text(repr(value))
-
-
-def _text(text: str) -> str:
-    """With a backslash code for half a surrogate pair, which no stream takes."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "not set" if value is None else readable(repr(value))
 
 
 def with_public_names(node: Any) -> Any:
     """A configuration in which every part of ours has its public name, which does not change when a file moves.
 
     Runs of version 0.1 name modules, such as `tpt.views.Views`.
-
-    Args:
-        node: nested dictionaries and lists.
     """
     if isinstance(node, Mapping):
         return {
@@ -197,18 +195,14 @@ def with_public_names(node: Any) -> Any:
 
 
 def read_manifest(run_dir: str | Path, name: str = NAME) -> dict[str, Any]:
-    """What the run in a directory is.
-
-    Args:
-        run_dir: of the run.
-        name: of the manifest's file.
+    """What the run in a directory is, by its manifest of some name.
 
     Raises:
         UserError: there is no such file, or it is damaged: something in it is of another kind than was written.
     """
     path = Path(run_dir) / name
     try:
-        content = read_bytes(path)
+        return manifest_of(read_bytes(path))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"Expected {name} of a run in {run_dir}, found none; pass a directory of test_time.py.") from (
             error
@@ -217,8 +211,6 @@ def read_manifest(run_dir: str | Path, name: str = NAME) -> dict[str, Any]:
         raise UserError(
             f"Expected {name} of a run in {run_dir}, but it cannot be read ({error.strerror}); start the run anew."
         ) from error
-    try:
-        return manifest_of(content)
     except UserError as error:
         raise UserError(
             f"Expected what test_time.py wrote in {path}, but it is damaged ({error}); start the run anew."
@@ -237,7 +229,7 @@ def manifest_of(content: bytes | str) -> dict[str, Any]:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(map(str, first["loc"])) or "the whole"
-        raise UserError(_text(f"{where}: {first['msg'][:1].lower()}{first['msg'][1:]}")[:300]) from error
+        raise UserError(readable(f"{where}: {first['msg'][:1].lower()}{first['msg'][1:]}")[:300]) from error
     except (ValueError, RecursionError) as error:
         raise UserError("no JSON") from error
     return {**manifest, "config": with_public_names(manifest["config"])}

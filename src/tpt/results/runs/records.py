@@ -49,7 +49,7 @@ RECORD_SCHEMA = pa.schema(
     ]
 )
 ENDS = ("", "_zero_shot")
-# Columns that every answer has, that it has where there is a label, and that an image without an answer leaves empty.
+# Columns that every answer has, and those that it has where there is a label.
 ANSWER = (*(f"{name}{end}" for end in ENDS for name in ("pred", "confidence", "entropy")), "selected")
 RANK = tuple(f"rank{end}" for end in ENDS)
 RANKING = ("top", "top_confidence")
@@ -63,6 +63,7 @@ ADDED = ("position", *NAMED, *RANKING, "top_name", *LOGITS, "method_seconds")
 # `read_method_seconds` reads it.
 METHOD_SECONDS = pa.field("method_seconds", pa.float64())
 LOGITS_SCHEMA = pa.schema([(name, pa.list_(pa.float16())) for name in LOGITS])
+WITH_LOGITS = pa.schema([*RECORD_SCHEMA, *LOGITS_SCHEMA])
 MOST_SHARD_BYTES = 2**31
 _ADDRESS = re.compile(r" (at|object at) 0x[0-9a-fA-F]+")  # of an object in memory, which differs from run to run
 _NAME = re.compile(r"\d+-.+-[0-9a-f]{16}\.parquet")
@@ -88,7 +89,9 @@ def write_shard(
     folder.mkdir(parents=True, exist_ok=True)
     columns = [*RECORD_SCHEMA, METHOD_SECONDS, *(LOGITS_SCHEMA if logits else ())]
     given = pa.schema([f.with_type(pa.list_(pa.float32())) if f.name in LOGITS else f for f in columns])
-    table = pa.Table.from_pylist([_readable(row) for row in rows], schema=given).cast(pa.schema(columns))
+    rows = [{k: readable(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows]
+    rows = [{**row, "problem": _ADDRESS.sub("", row["problem"])} if row.get("problem") else row for row in rows]
+    table = pa.Table.from_pylist(rows, schema=given).cast(pa.schema(columns))
     buffer = io.BytesIO()
     pq.write_table(table.replace_schema_metadata({_NOTES: json.dumps(list(notes))}), buffer)
     content = buffer.getvalue()
@@ -97,32 +100,17 @@ def write_shard(
     return path
 
 
-def _readable(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row with names that are not UTF-8 as backslash codes, and a problem that reads the same in every run."""
-    clean = {
-        name: value.encode("utf-8", "backslashreplace").decode("utf-8") if isinstance(value, str) else value
-        for name, value in row.items()
-    }
-    problem = clean.get("problem")
-    return clean if problem is None else {**clean, "problem": _ADDRESS.sub("", problem)}
+def readable(text: str) -> str:
+    """The text with backslash codes for halves of surrogate pairs, which names that are not UTF-8 are read as."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def read_shard(path: Path) -> pa.Table:
-    """The records of one shard.
+def read_shard(path: Path, schema: pa.Schema = RECORD_SCHEMA) -> pa.Table:
+    """Some columns of one shard; those of `ADDED` are null where they were not kept.
 
     Raises:
         DamagedShardError: its bytes are not those that were written, or are no records.
     """
-    return _read(path, RECORD_SCHEMA)
-
-
-def read_whole_shard(path: Path) -> pa.Table:
-    """The records of one shard with the columns of `LOGITS`, which are null where they were not kept."""
-    return _read(path, pa.schema([*RECORD_SCHEMA, *LOGITS_SCHEMA]))
-
-
-def _read(path: Path, schema: pa.Schema) -> pa.Table:
-    """Some columns of a shard, after a look at the whole."""
     try:
         content = read_bytes(path, MOST_SHARD_BYTES)
         if path.stem.rsplit("-", 1)[-1] != content_digest(content):
@@ -165,9 +153,6 @@ def _refuse_gaps(table: pa.Table) -> None:
 def read_records(run_dir: str | Path) -> pa.Table:
     """All records of a run, finished or not, in the order of datasets and images, each image once.
 
-    Args:
-        run_dir: the run's directory, or its `records` folder.
-
     Raises:
         UserError: there are no records, or a shard is damaged.
     """
@@ -194,8 +179,7 @@ def read_logits(run_dir: str | Path) -> pa.Table:
     Raises:
         UserError: there are no records, a shard is damaged, or the run kept no logits.
     """
-    schema = pa.schema([*RECORD_SCHEMA, *LOGITS_SCHEMA])
-    records = in_order([(shard, _read(shard, schema)) for shard in shard_files(run_dir)], schema)
+    records = _records(run_dir, WITH_LOGITS)
     without = answered(records)["logits"].null_count
     if without or not len(records):
         raise UserError(
@@ -206,23 +190,24 @@ def read_logits(run_dir: str | Path) -> pa.Table:
 
 
 def read_method_seconds(run_dir: str | Path, datasets: Sequence[str]) -> float | None:
-    """Mean seconds an image that the method took on some datasets; None if the records do not say, as those of 0.1.
+    """Mean seconds per image that the method took on some datasets; None if the records do not say, as those of 0.1.
 
     Raises:
         UserError: a shard is damaged.
     """
-    schema = pa.schema([*RECORD_SCHEMA, METHOD_SECONDS])
-    rows = answered(in_order([(shard, _read(shard, schema)) for shard in shard_files(run_dir)], schema))
-    found = rows.filter(pc.is_in(rows["dataset"], value_set=pa.array(list(datasets), pa.string())))["method_seconds"]
+    rows = answered(_records(run_dir, pa.schema([*RECORD_SCHEMA, METHOD_SECONDS])))
+    found = rows.filter(pc.field("dataset").isin(list(datasets)))["method_seconds"]
     return None if found.null_count or not len(found) else float(pc.mean(found).as_py())
+
+
+def _records(run_dir: str | Path, schema: pa.Schema) -> pa.Table:
+    return in_order([(shard, read_shard(shard, schema)) for shard in shard_files(run_dir)], schema)
 
 
 def shard_files(run_dir: str | Path) -> list[Path]:
     """The shards of a run, whole or damaged."""
-    folder = Path(run_dir)
-    if (folder / "records").is_dir():
-        folder = folder / "records"
-    return sorted(folder.glob("*.parquet"))
+    folder = Path(run_dir) / "records"
+    return sorted((folder if folder.is_dir() else Path(run_dir)).glob("*.parquet"))
 
 
 def in_order(shards: Sequence[tuple[Path, pa.Table]], schema: pa.Schema = RECORD_SCHEMA) -> pa.Table:

@@ -2,7 +2,7 @@
 
 A setting is a dotted key of a configuration.  An entry of the register stands for the key and all below it, the longest
 one that fits holds, and what has no entry, such as a setting of a new method, is taken as it is: it may change
-records, it sets rows of a table off from each other, and if it varies in a sweep it is the axis of a figure.
+records, it makes another row of a table, and if it varies in a sweep it is the axis of a figure.
 
 Settings of the training run that a context comes from have `training.` in front.
 """
@@ -21,57 +21,40 @@ ORDER, ORDER_SEED, CONCENTRATION = "data.order", "data.order_seed", "data.order_
 
 @dataclass(frozen=True)
 class Meaning:
-    """What a setting means.
+    """What a setting means."""
 
-    Args:
-        record: whether another value may change a record, so that only the same value continues a run.
-        row: whether another value makes another row of a table.
-        label: whether a row's label may name it; what has a column of its own, or is wiring, is not named.
-        axis: what it is called on the axis of a figure; None calls it by its name; an empty one has no figure.
-        logarithmic: whether that axis is by factors.
-    """
-
-    record: bool = True
-    row: bool = True
-    label: bool = True
-    axis: str | None = None
-    logarithmic: bool = False
+    record: bool = True  # whether another value may change a record, so that only the same value continues a run
+    row: bool = True  # whether another value makes another row of a table
+    label: bool = True  # whether a row's label may name it; not what has a column of its own, or is wiring
+    axis: str | None = None  # its name on the axis of a figure; None for that of the key; empty for no figure
+    logarithmic: bool = False  # whether that axis is by factors
 
 
+IMAGES = ("data.root", "data.path", "data.shards")  # where the images of a test are
+_FREE = (  # change neither a record nor a row
+    *("cache", "callbacks", "logger", "name", "resume", "trust", "tags", "notes", "print_config", "optimized_metric"),
+    *(*IMAGES, "learned"),  # places: names and contents of what is there are compared instead
+    *("data.num_workers", "data.pin_memory", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
+    "data.on_bad_image",  # whether a run continues, not what a record holds
+    "data.module",  # repeats the settings of `data`
+    *("trainer.enable_progress_bar", "trainer.logger", "trainer.profiler"),
+    # How much of the work is done now; what is left out makes a run unfinished.
+    *("trainer.fast_dev_run", *(f"trainer.limit_{part}_batches" for part in ("test", "train", "val"))),
+    *(f"training.{key}" for key in ("cache", "logger", "name", "tags", "notes", "print_config", "optimized_metric")),
+    *("training.public_layout", "training.resume", "training.trainer", "training.shots.num_workers"),
+)
 _PLAIN = Meaning()
-_OUTSIDE = Meaning(record=False, row=False)  # where the work is done, and who is told
-_PLACE = Meaning(record=False, row=False)  # of images, whose names and contents are compared instead
-_DATA = Meaning(row=False)  # a column of a table, or its cells, not a row
-_REPEATED = Meaning(row=False)  # stands a second time under its own key
-_MACHINE = Meaning(record=False, row=False)
-_HELD = Meaning(row=False, label=False, axis="")  # what a record holds beside the answer
-_PART = Meaning(record=False, row=False)  # how much of the work is done now; what is left out makes a run unfinished
-
+_NO_ROW = Meaning(row=False)
 REGISTER: Mapping[str, Meaning] = {
+    **dict.fromkeys(_FREE, Meaning(record=False, row=False)),
+    # What stands a second time under its own key, or is a column of a table or its cells.
+    **dict.fromkeys(("experiment", "hydra", "optimizer", "row", "training.shots.module", "data"), _NO_ROW),
+    **dict.fromkeys(("training.shots.root", "training.shots.draw"), _NO_ROW),
+    # What a record holds beside the answer.
+    **dict.fromkeys(("callbacks.records.top", "callbacks.records.logits"), Meaning(row=False, label=False, axis="")),
     "seed": Meaning(axis=""),
-    "cache": _OUTSIDE,
-    "callbacks": _OUTSIDE,
-    "callbacks.records.top": _HELD,
-    "callbacks.records.logits": _HELD,
-    "logger": _OUTSIDE,
-    "name": _OUTSIDE,
-    "resume": _OUTSIDE,
-    "trust": _OUTSIDE,
-    "tags": _OUTSIDE,
-    "notes": _OUTSIDE,
-    "print_config": _OUTSIDE,
-    "optimized_metric": _OUTSIDE,
-    "experiment": _REPEATED,
-    "hydra": _REPEATED,
-    "learned": _PLACE,  # of contexts
-    "optimizer": _REPEATED,
-    "row": _REPEATED,
     "backbone": Meaning(label=False),
-    "context.path": Meaning(record=False, label=False),  # what lies there has a fingerprint
-    "data": _DATA,
-    "data.root": _PLACE,
-    "data.path": _PLACE,
-    "data.shards": _PLACE,
+    "context.path": Meaning(record=False, label=False),  # what is there has a fingerprint
     "data.batch_size": Meaning(axis="images a batch", logarithmic=True),
     "data.classes": Meaning(axis=""),  # a half of them, which is another question
     "data.split": Meaning(axis=""),
@@ -80,20 +63,6 @@ REGISTER: Mapping[str, Meaning] = {
     ORDER: _PLAIN,
     ORDER_SEED: Meaning(axis=""),
     CONCENTRATION: Meaning(axis="concentration of the order", logarithmic=True),
-    "data.module": Meaning(record=False, row=False),  # repeats the settings of `data`
-    "data.num_workers": _MACHINE,
-    "data.pin_memory": _MACHINE,
-    "data.on_bad_image": _MACHINE,  # whether a run goes on, not what an image's record is
-    "trainer.devices": _MACHINE,
-    "trainer.num_nodes": _MACHINE,
-    "trainer.strategy": _MACHINE,
-    "trainer.enable_progress_bar": _OUTSIDE,
-    "trainer.logger": _OUTSIDE,
-    "trainer.profiler": _OUTSIDE,
-    "trainer.fast_dev_run": _PART,
-    "trainer.limit_test_batches": _PART,
-    "trainer.limit_train_batches": _PART,
-    "trainer.limit_val_batches": _PART,
     "views.num_views": Meaning(axis="number of views", logarithmic=True),
     "method.steps": Meaning(axis="steps"),
     "method.selection_p": Meaning(axis="share of views kept", logarithmic=True),
@@ -101,20 +70,6 @@ REGISTER: Mapping[str, Meaning] = {
     "method.lr": Meaning(axis="learning rate", logarithmic=True),
     "method.penalty_weight": Meaning(axis="weight of the penalty"),
     "training.backbone": Meaning(label=False),
-    "training.cache": _OUTSIDE,
-    "training.logger": _OUTSIDE,
-    "training.name": _OUTSIDE,
-    "training.tags": _OUTSIDE,
-    "training.notes": _OUTSIDE,
-    "training.print_config": _OUTSIDE,
-    "training.optimized_metric": _OUTSIDE,
-    "training.public_layout": _OUTSIDE,
-    "training.resume": _OUTSIDE,
-    "training.trainer": _OUTSIDE,
-    "training.shots.module": _REPEATED,
-    "training.shots.num_workers": _MACHINE,
-    "training.shots.root": _DATA,
-    "training.shots.draw": _DATA,
     "training.shots.k": Meaning(axis="shots of each class", logarithmic=True),
     "training.learner.n_ctx": Meaning(axis="context vectors"),
 }
@@ -128,10 +83,8 @@ def meaning(key: str) -> Meaning:
         return Meaning(label=False, axis="")
     if parts[-1] == SEED:
         return REGISTER[SEED]
-    for length in range(len(parts), 0, -1):
-        if (found := REGISTER.get(".".join(parts[:length]))) is not None:
-            return found
-    return _PLAIN
+    above = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((REGISTER[each] for each in above if each in REGISTER), _PLAIN)
 
 
 def is_seed(key: str) -> bool:

@@ -1,8 +1,8 @@
 """What stream methods have learned so far, on disk, so that a run which was stopped continues with the same bits.
 
-`streams/<dataset number>-<dataset>-<images>-<digest>.safetensors` is the state after so many images of the stream.  It
-is written before the records of the last of these images, and counts only if all their records are there; records that
-no such state covers are computed again, and come out the same.
+`streams/<dataset number>-<dataset>-<images>-<digest>.safetensors` is the state after that many images.  It is written
+before the records of the last of these images, and counts only if all their records are there; records that no such
+state covers are computed again, and come out the same.
 """
 
 from __future__ import annotations
@@ -23,15 +23,7 @@ _NAME = re.compile(r"(\d+)-.*-(\d+)-([0-9a-f]{16})\.safetensors")
 
 
 def write_state(content: bytes, run_dir: Path, number: int, dataset: str, images: int) -> Path:
-    """Writes a state, whole or not at all.
-
-    Args:
-        content: of the file.
-        run_dir: of the run.
-        number: of the dataset in the run.
-        dataset: its name.
-        images: that the method has seen, or that had no answer.
-    """
+    """Writes the state after some images of a dataset, by its number in the run and its name, whole or not at all."""
     folder = run_dir / STATES
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{number:02d}-{file_name(dataset)}-{images:07d}-{content_digest(content)}.safetensors"
@@ -54,7 +46,7 @@ def read_state(path: Path) -> bytes:
 
 
 def drop_states(run_dir: Path, number: int, but: Path | None = None) -> None:
-    """Removes the states of a dataset; one of DOTA's may have a gigabyte."""
+    """Removes the states of a dataset, each of which may take a gigabyte (DOTA)."""
     for _, path in _states(run_dir, number):
         if path != but:
             path.unlink(missing_ok=True)
@@ -77,7 +69,7 @@ def latest_state(run_dir: Path, number: int, images: int, recorded: Collection[i
             try:
                 read_state(path)
             except (UserError, OSError) as error:
-                log.warning("A state is passed over: %s", error)
+                log.warning("Ignoring a saved state of the stream: %s", error)
                 continue
             return seen, path
     return 0, None

@@ -12,53 +12,37 @@ from tpt.files import read_bytes
 
 @dataclass(frozen=True)
 class Sweep:
-    """The sweep that a job belongs to.
+    """The sweep that a job belongs to."""
 
-    Args:
-        folder: of the sweep; each job's own is in it.
-        job: number of this job, from 0.
-        jobs: how many there are; None if only the sweeper knows.
-        settings: the swept settings with this job's values, such as `method.steps=2`.
-        in_turn: whether one job starts when another ends.
-    """
-
-    folder: Path
-    job: int
-    jobs: int | None = None
-    settings: tuple[str, ...] = ()
-    in_turn: bool = True
+    folder: Path  # of the sweep; each job's own is in it
+    job: int  # number of this job, from 0
+    jobs: int | None = None  # how many there are; None if only the sweeper knows
+    settings: tuple[str, ...] = ()  # the swept settings with this job's values, such as `method.steps=2`
+    in_turn: bool = True  # whether one job starts when another ends
 
     @property
     def name(self) -> str:
         """Its directory's name, which its runs share."""
         return self.folder.name
 
-    def seconds(self) -> list[float]:
-        """How long each of the jobs before this one took, as far as they have results."""
-        folders = (self.folder / str(job) for job in range(self.job))
-        return [seconds for folder in folders if (seconds := seconds_of(folder)) is not None]
-
     def seconds_left(self, of_this_job: float) -> float | None:
-        """Seconds until the sweep ends; None if that cannot be told.
+        """Seconds until the sweep ends, given what this job still needs; None if that is not known.
 
-        A job to come is taken to need the median of those done: the first one often fills the feature cache for all.
-
-        Args:
-            of_this_job: what this one still needs.
+        The estimate for each job to come is the median of those done: the first one often fills the cache for all.
         """
         if self.jobs is None or not self.in_turn:
             return None
         to_come = max(self.jobs - self.job - 1, 0)
         if not to_come:
             return of_this_job
-        done = self.seconds()
+        done = [took for job in range(self.job) if (took := seconds_of(self.folder / str(job))) is not None]
         return of_this_job + to_come * statistics.median(done) if done else None
 
 
 def seconds_of(folder: Path) -> float | None:
     """How long a run took; None if it has no results.
 
-    A run that was continued says how long its last start took, so what its records took is looked at as well.
+    The results of a resumed run hold the time of its last start alone, so that of its records is a lower bound.
     """
     try:
         found = json.loads(read_bytes(folder / "results.json"))

@@ -5,46 +5,35 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from tpt.data.dataset import ImageDataset
 from tpt.data.few_shot import Shots
-from tpt.errors import BadImageError, UserError
-from tpt.files import bundled, content_digest, read_bytes, write_bytes
+from tpt.errors import UserError
+from tpt.files import bundled, dotted_values, read_bytes, write_bytes
 from tpt.results.runs.claim import ClaimedDirectory
-from tpt.results.runs.manifest import about_dataset, manifest_of, named_files
+from tpt.results.runs.manifest import about_dataset, digest_of, manifest_of, named_files, with_public_names
 
 log = logging.getLogger(__name__)
 
 TRAINING = "training_run.json"
+RESULTS = "training.json"
 LAST, BEST = "last.ckpt", "best.ckpt"
 CONTEXT = "context.safetensors"
-# Settings that change nothing that is learned, but when a session ends.
+# Settings that do not change what is learned; of a root, the contents are compared instead.
 FREE = (
-    "logger",
-    "resume",
-    "trust",
-    "name",
-    "tags",
-    "notes",
-    "print_config",
-    "optimized_metric",
-    "public_layout",
-    "shots.num_workers",
-    "shots.root",  # what lies there is compared instead
-    "shots.draw.train.root",
-    "shots.draw.val.root",
-    "trainer.enable_progress_bar",
-    "trainer.log_every_n_steps",
-    "trainer.max_steps",
-    "trainer.max_time",
-    "trainer.profiler",
+    *("logger", "resume", "trust", "name", "tags", "notes", "print_config", "optimized_metric", "public_layout"),
+    *("shots.num_workers", "shots.root", "shots.draw.train.root", "shots.draw.val.root"),
+    *(f"trainer.{key}" for key in ("enable_progress_bar", "log_every_n_steps", "max_steps", "max_time", "profiler")),
 )
 MOST_READ = 20_000  # files whose content is compared; of more, evenly spaced ones
 READERS = 8
+# Raised by a file that is missing or damaged; a context that was copied without its run can still be tested.
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+T = TypeVar("T")
 
 
 class TrainingDirectory(ClaimedDirectory):
@@ -52,8 +41,8 @@ class TrainingDirectory(ClaimedDirectory):
 
     Args:
         folder: of the run.
-        resume: "auto" goes on from the directory's own checkpoint, if there is one; the path of a checkpoint goes on
-            from that, perhaps of another directory; None begins anew.
+        resume: "auto" continues from the directory's own checkpoint, if there is one; the path of a checkpoint, perhaps
+            in another directory, continues from that; None starts anew.
         first: whether this is the first process of the run, which alone locks and writes.
     """
 
@@ -61,7 +50,7 @@ class TrainingDirectory(ClaimedDirectory):
     manifest_name = TRAINING
     free = FREE
     strangers = ("run.json",)
-    files = (LAST, BEST, CONTEXT, "context-best.safetensors", "training.json")
+    files = (LAST, BEST, CONTEXT, "context-best.safetensors", RESULTS)
 
     def __init__(self, folder: Path, resume: str | None = None, first: bool = True) -> None:
         super().__init__(folder, resume is not None, first)
@@ -75,7 +64,7 @@ class TrainingDirectory(ClaimedDirectory):
 
     @property
     def checkpoint(self) -> Path | None:
-        """What training goes on from; None if it begins anew."""
+        """What training continues from; None if it starts anew."""
         return self._given if self._elsewhere or (self.resume and self._given.exists()) else None
 
     def is_new(self) -> bool:
@@ -87,11 +76,7 @@ class TrainingDirectory(ClaimedDirectory):
         return any((self.folder / name).exists() for name in (TRAINING, LAST, CONTEXT))
 
     def goes_on_from(self, said: str, config: Mapping[str, Any]) -> None:
-        """Reads from the continued checkpoint which run wrote it.
-
-        Args:
-            said: its words about the run.
-            config: of the run that wants to go on from it.
+        """Reads which run wrote the continued checkpoint, from what `as_text` wrote into it.
 
         Raises:
             UserError: it is damaged, or of other settings; images are compared later, when they are read.
@@ -109,11 +94,7 @@ class TrainingDirectory(ClaimedDirectory):
         return super().stored(key) if self._of_checkpoint is None else self._of_checkpoint.get(key)
 
     def begin(self, manifest: Mapping[str, Any], session: Mapping[str, Any]) -> None:
-        """Takes the directory for this run, and writes what the run is.
-
-        Args:
-            manifest: of the run that wants to start.
-            session: versions, commit and time of this start; each start adds one.
+        """Takes the directory for this run, and writes what the run is, with one start more.
 
         Raises:
             UserError: another process uses it, there is another run, or settings or images differ from those of the
@@ -122,17 +103,14 @@ class TrainingDirectory(ClaimedDirectory):
         if not self.first:
             return
         self.take()
-        sessions = [] if self.is_new() or self._lost_manifest() else self.earlier_sessions(manifest, session)
+        alone = self._of_checkpoint is not None and not os.path.lexists(self.folder / self.manifest_name)
+        sessions = [] if self.is_new() or alone else self.earlier_sessions(manifest, session)
         if self._of_checkpoint is not None:
             before = self.same_run(self._of_checkpoint, manifest, session)
             sessions = sessions or before
         if self._elsewhere and (best := self._given.with_name(BEST)).is_file():
             write_bytes(read_bytes(best), self.folder / BEST)
         self.write(manifest, sessions, session)
-
-    def _lost_manifest(self) -> bool:
-        """Whether the checkpoint alone says what the run is."""
-        return self._of_checkpoint is not None and not os.path.lexists(self.folder / self.manifest_name)
 
 
 def as_text(manifest: Mapping[str, Any], session: Mapping[str, Any]) -> str:
@@ -143,26 +121,35 @@ def as_text(manifest: Mapping[str, Any], session: Mapping[str, Any]) -> str:
 def metrics_before(folder: Path) -> dict[str, float]:
     """The metrics of a run that was finished before this start; none if it was not finished."""
     try:
-        found = json.loads(read_bytes(folder / "training.json"))["metrics"]
+        found = json.loads(read_bytes(folder / RESULTS))["metrics"]
         return {str(name): float(value) for name, value in found.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):  # not there, or damaged
+    except UNREADABLE:
         return {}
 
 
-def trained_on(path: str | None) -> list[str]:
-    """Digests of the pictures that a learned context was trained on, where its training run is beside it.
+def beside(context: str, read: Callable[[Path], T]) -> T | None:
+    """What `read` finds of the training run that a learned context's file or folder lies in; None if nothing.
 
-    Args:
-        path: of the context, a file or folder; None if none was learned.
+    The run's directory is the context's own path or one of the two folders above it, as in
+    `prompt_learner/model.pth.tar-50`.
     """
-    here = Path() if path is None else bundled(path)
-    for folder in () if path is None else (here, here.parent, here.parent.parent):
+    path = bundled(context)
+    for folder in (path, path.parent, path.parent.parent):
         try:
-            contents = manifest_of(read_bytes(folder / TRAINING))["contents"]
-            return sorted({digest for place, digest in contents.items() if place.startswith("train/")})
-        except (OSError, UserError, KeyError):  # not there, or damaged
+            return read(folder)
+        except UNREADABLE:
             continue
-    return []
+    return None
+
+
+def trained_on(path: str | None) -> list[str]:
+    """Digests of the pictures that a learned context was trained on, where its training run is beside it."""
+
+    def read(folder: Path) -> list[str]:
+        contents = manifest_of(read_bytes(folder / TRAINING))["contents"]
+        return sorted({digest for place, digest in contents.items() if place.startswith("train/")})
+
+    return (None if path is None else beside(path, read)) or []
 
 
 def training_files(config: Mapping[str, Any]) -> dict[str, str]:
@@ -175,19 +162,36 @@ def about_shots(shots: Shots) -> dict[str, Any]:
 
     Of more than `MOST_READ` images, the content of `MOST_READ` evenly spaced ones is recorded.
     """
-    splits = {"train": shots.train} | ({"val": shots.val} if shots.val is not None else {})
+    splits = {name: each for name, each in (("train", shots.train), ("val", shots.val)) if each is not None}
     places = [(split, dataset, index) for split, dataset in splits.items() for index in range(len(dataset))]
     if len(places) > MOST_READ:
-        log.info("Of %d images to learn from, the content of %d is remembered.", len(places), MOST_READ)
+        log.info("Of %d training images, the contents of %d are recorded.", len(places), MOST_READ)
         places = [places[i * len(places) // MOST_READ] for i in range(MOST_READ)]
     with ThreadPoolExecutor(READERS) as pool:
-        digests = list(pool.map(lambda place: _digest(place[1], place[2]), places))
+        digests = list(pool.map(lambda place: digest_of(*place[1:]) or "unreadable", places))  # training names these
     found = {f"{split}/{d.samples[i].path}": digest for (split, d, i), digest in zip(places, digests, strict=True)}
     return {"datasets": {split: about_dataset(d) for split, d in splits.items()}, "contents": found}
 
 
-def _digest(dataset: ImageDataset, index: int) -> str:
-    try:
-        return content_digest(dataset.content(index))
-    except BadImageError:  # training names it where it is met
-        return "unreadable"
+@dataclass(frozen=True)
+class Training:
+    """One training run."""
+
+    source: str | None  # dataset the context was learned on; None where it is not said
+    shots: int | None  # images of each class; None for all of them
+    settings: dict[str, Any]  # every value of its configuration by its dotted key
+
+
+def training_of(context_path: str) -> Training | None:
+    """The training run that a context's file or folder lies in; None where there is none, or none that can be read."""
+    return beside(context_path, lambda folder: _read(folder / RESULTS))
+
+
+def _read(file: Path) -> Training:
+    settings = dict(dotted_values(with_public_names(dict(json.loads(read_bytes(file))["config"]))))
+    shots, root = settings.get("shots.k"), settings.get("shots.draw.train.root")
+    # The catalogue's key, the bundled domain, or the name of a user's folder.
+    keys = ("shots.key", "shots.draw.train.key", "shots.draw.train.domain", "shots.draw.train.name")
+    names = [settings[key] for key in keys if isinstance(settings.get(key), str)]
+    source = names[0] if names else Path(root).stem if isinstance(root, str) else None
+    return Training(source, shots if isinstance(shots, int) else None, settings)

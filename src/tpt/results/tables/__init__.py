@@ -1,7 +1,7 @@
 """Results of runs: measures, statistics, tables; figures are in `tpt.results.figures`."""
 
 from tpt.results.tables.formats import render
-from tpt.results.tables.measures import Measures, measures_of
+from tpt.results.tables.measures import Measures
 from tpt.results.tables.pivots import transfer_matrices
 from tpt.results.tables.report import make_report
 from tpt.results.tables.results import refuse_unanswered, results_of
@@ -19,7 +19,6 @@ __all__ = [
     "load_run",
     "load_runs",
     "make_report",
-    "measures_of",
     "paired_gain",
     "print_table",
     "refuse_unanswered",

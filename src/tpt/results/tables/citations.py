@@ -17,19 +17,15 @@ HEAD = ("key", "kind", "cites")  # of an entry, what is no field of BibTeX
 @cache
 def entries() -> list[dict[str, Any]]:
     """All entries: key, kind and fields, and in `cites` patterns of what is cited by them, such as `method:tpt`."""
-    text = (resources.files("tpt.results.tables") / "citations.json").read_text("utf-8")
-    return list(json.loads(text))
-
-
-def subjects(run: Run) -> list[str]:
-    """What is to be cited of a run: its method, the rows of the paper that it joins, backbone and datasets."""
-    rows = [f"row:{part}" for part in run.method.split("+")]
-    return [f"method:{run.option}", *rows, f"backbone:{run.backbone.lower()}", *(f"dataset:{d}" for d in run.to_test)]
+    return list(json.loads((resources.files("tpt.results.tables") / "citations.json").read_text("utf-8")))
 
 
 def to_bibtex(runs: Sequence[Run]) -> str:
     """The entries of the methods, backbones and datasets in some runs, each once, and what has none as a comment."""
-    wanted = list(dict.fromkeys(subject for run in runs for subject in subjects(run)))
+    wanted: dict[str, None] = {}
+    for run in runs:  # the method, the rows of the paper that it joins, backbone and datasets
+        wanted |= dict.fromkeys([f"method:{run.option}", *(f"row:{part}" for part in run.method.split("+"))])
+        wanted |= dict.fromkeys([f"backbone:{run.backbone.lower()}", *(f"dataset:{name}" for name in run.to_test)])
     found = [e for e in entries() if any(fnmatchcase(subject, p) for p in e["cites"] for subject in wanted)]
     known = [pattern for entry in found for pattern in entry["cites"]]
     without = [s for s in wanted if not s.startswith("row:") and not any(fnmatchcase(s, p) for p in known)]

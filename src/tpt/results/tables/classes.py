@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow.compute as pc
 
 from tpt.errors import UserError
-from tpt.results.tables.grid import Grid, Legend, Line, Text
-from tpt.results.tables.rows import rows_of
+from tpt.results.tables.grid import Grid, Legend, Line, Text, number
+from tpt.results.tables.rows import NOTHING, labelled_runs
 from tpt.results.tables.runs import Run
-from tpt.results.tables.statistics import Gain, gain_of_counts
+from tpt.results.tables.statistics import PERCENT, Gain, gain_of_counts
 from tpt.results.tables.table import gain_text
 
 MOST = 30  # lines on a terminal
@@ -21,65 +21,41 @@ MOST = 30  # lines on a terminal
 
 @dataclass(frozen=True)
 class ClassResult:
-    """One class of a dataset.
+    """One class of a dataset."""
 
-    Args:
-        name: of the class, or its number if the records have no names.
-        images: answered ones of this class.
-        before, after: how many of them were right.
-        gain: of accuracy, in points.
-    """
-
-    name: str
-    images: int
-    before: int
+    name: str  # its number if the records have no names
+    images: int  # answered ones
+    before: int  # how many of them were right
     after: int
-    gain: Gain
+    gain: Gain  # of accuracy, in points
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """Images of one class that were taken for another.
-
-    Args:
-        truth, answer: names of the two classes.
-        before, after: images of `truth` that were answered so.
-        made: those that adaptation brought; what was wrong before, with another answer, is among them.
-        mended: those that it took away; what is wrong now, with another answer, is among them.
-    """
+    """Images of one class that were taken for another."""
 
     truth: str
     answer: str
-    before: int
+    before: int  # images of `truth` that were answered so
     after: int
-    made: int
-    mended: int
+    made: int  # those that adaptation brought, also from another wrong answer
+    mended: int  # those that it took away, also to another wrong answer
 
 
 def class_results(run: Run, dataset: str) -> list[ClassResult]:
-    """Every class that has an answered image with a label, those that adaptation changed most first.
-
-    Args:
-        run: finished or not.
-        dataset: of the run.
-    """
+    """Every class that has an answered image with a label, those that adaptation changed most first."""
     names, label, before, after = _answers(run, dataset)
     found = []
-    for number in np.unique(label).tolist():
-        inside = label == number
+    for key in np.unique(label).tolist():
+        inside = label == key
         first, second = (before == label)[inside], (after == label)[inside]
         gain = gain_of_counts(int((second & ~first).sum()), int((first & ~second).sum()), int(inside.sum()))
-        found.append(ClassResult(names[number], int(inside.sum()), int(first.sum()), int(second.sum()), gain))
+        found.append(ClassResult(names[key], int(inside.sum()), int(first.sum()), int(second.sum()), gain))
     return sorted(found, key=lambda c: (-abs(c.gain.points), -(c.gain.won + c.gain.lost), c.name))
 
 
 def confusions(run: Run, dataset: str) -> list[Confusion]:
-    """Every pair of classes that adaptation confuses more or less often than before, the most changed first.
-
-    Args:
-        run: finished or not.
-        dataset: of the run.
-    """
+    """Every pair of classes that adaptation confuses more or less often than before, the most changed first."""
     names, label, before, after = _answers(run, dataset)
     made, mended, first, second = (Counter[tuple[int, int]]() for _ in range(4))
     for truth, old, new in zip(label.tolist(), before.tolist(), after.tolist(), strict=True):
@@ -89,9 +65,7 @@ def confusions(run: Run, dataset: str) -> list[Confusion]:
             mended[truth, old] += old != truth
             made[truth, new] += new != truth
     pairs = {pair for pair in made | mended if made[pair] or mended[pair]}
-    found = [
-        Confusion(names[pair[0]], names[pair[1]], first[pair], second[pair], made[pair], mended[pair]) for pair in pairs
-    ]
+    found = [Confusion(names[p[0]], names[p[1]], first[p], second[p], made[p], mended[p]) for p in pairs]
     return sorted(found, key=lambda c: (-(c.made + c.mended), -abs(c.made - c.mended), c.truth, c.answer))
 
 
@@ -101,8 +75,8 @@ def _answers(run: Run, dataset: str) -> tuple[Mapping[int, str], np.ndarray, np.
     rows = rows.filter(pc.is_valid(rows["label"]))
     names: dict[int, str] = {}
     columns = ("label", "pred_zero_shot", "pred")
-    for number, name in zip(columns, ("class_name", "pred_name_zero_shot", "pred_name"), strict=True):
-        for key, text in zip(rows[number].to_pylist(), rows[name].to_pylist(), strict=True):
+    for column, name in zip(columns, ("class_name", "pred_name_zero_shot", "pred_name"), strict=True):
+        for key, text in zip(rows[column].to_pylist(), rows[name].to_pylist(), strict=True):
             names.setdefault(key, str(key) if text is None else text)
     label, before, after = (rows[column].to_numpy() for column in columns)
     return names, label, before, after
@@ -123,12 +97,13 @@ def class_grids(
     """
     grids = [
         grid
-        for title, run, dataset in _labelled(runs)
+        for label, run, datasets in labelled_runs(runs)
+        for dataset in datasets
         if only is None or dataset in only
-        for grid in _grids(title, run, dataset, most)
+        for grid in _grids(f"{dataset}, {label}", run, dataset, most)
     ]
     if not grids:
-        raise UserError("Expected answered images with labels, found none; wait until the runs have some.")
+        raise UserError(NOTHING)
     remarks = (
         "before, after: accuracy in %; gain in points, with Bonett and Price's 95 % interval",
         "confusions: images of a class that were taken for another; made and mended by the adaptation",
@@ -136,50 +111,21 @@ def class_grids(
     return grids, Legend((), remarks)
 
 
-def _labelled(runs: Sequence[Run]) -> Iterator[tuple[str, Run, str]]:
-    for row in rows_of(runs):
-        for run in row.runs:
-            seed = f", seed={run.results.get('seed')}" if len(row.by_seed()) > 1 else ""
-            for dataset, about in run.results["datasets"].items():
-                if "acc" in about:
-                    yield f"{dataset}, {row.label}{seed}", run, dataset
-
-
 def _grids(title: str, run: Run, dataset: str, most: int | None) -> Iterator[Grid]:
     classes, pairs = class_results(run, dataset), confusions(run, dataset)
-    yield Grid(
-        f"Classes of {title}{_left(classes, most)}",
-        ("class", "images", "before", "after", "gain [95 %]"),
-        tuple(
-            _line(
-                c.name,
-                c.images,
-                _share(c.before, c.images),
-                _share(c.after, c.images),
-                gain_text(c.gain.interval),
-            )
-            for c in classes[:most]
-        ),
-        dense=True,
-    )
+    shares = [[number(PERCENT * right / c.images, 1) for right in (c.before, c.after)] for c in classes]
+    lines = [
+        (c.name, str(c.images), *share, gain_text(c.gain.interval)) for c, share in zip(classes, shares, strict=True)
+    ]
+    yield _grid(f"Classes of {title}", ("class", "images", "before", "after", "gain [95 %]"), lines, most)
     if pairs:
-        yield Grid(
-            f"Confusions of {title}{_left(pairs, most)}",
-            ("class", "taken for", "before", "after", "made", "mended"),
-            tuple(_line(c.truth, c.answer, *map(str, (c.before, c.after, c.made, c.mended))) for c in pairs[:most]),
-            dense=True,
-        )
+        lines = [(c.truth, c.answer, *map(str, (c.before, c.after, c.made, c.mended))) for c in pairs]
+        header = ("class", "taken for", "before", "after", "made", "mended")
+        yield _grid(f"Confusions of {title}", header, lines, most)
 
 
-def _share(right: int, images: int) -> str:
-    return f"{100 * right / images:.1f}"
-
-
-def _line(label: str, second: object, *cells: str) -> Line:
-    return Line(label, str(second), tuple(map(Text, cells)), main=True)
-
-
-def _left(found: Sequence[object], most: int | None) -> str:
-    if most is None or len(found) <= most:
-        return ""
-    return f" ({most} of {len(found):,} that changed most; --out FILE has all)"
+def _grid(caption: str, header: tuple[str, ...], lines: Sequence[tuple[str, ...]], most: int | None) -> Grid:
+    if most is not None and len(lines) > most:
+        caption += f" ({most} of {len(lines):,} that changed most; --out FILE has all)"
+    made = [Line(label, second, tuple(map(Text, cells)), main=True) for label, second, *cells in lines[:most]]
+    return Grid(caption, header, tuple(made), dense=True)

@@ -1,4 +1,4 @@
-"""What sets a cell off from the paper's, or from a whole one: its marks."""
+"""The marks of a cell: how it differs from the paper's, or what it lacks."""
 
 from __future__ import annotations
 
@@ -16,38 +16,42 @@ FULL = ("32-true", "32", "None")  # Lightning's names of float32
 # before cheese_plate, where the split's labels are 16 = cheese_plate and 17 = cheesecake.
 NAMES_SWAPPED = {"food101": "two class names are swapped in the paper's code, which concerns 600 of 30,300 images"}
 PART, UNFINISHED = "on part of the images", "unfinished"
+ENSEMBLE = "+ensemble"  # in the label of a run whose text is an ensemble of templates
+SEVEN_TEMPLATES = ("imagenet", "imagenet_a", "imagenet_v2", "caltech101", "stanford_cars", "sun397")
 LEARNED_ON, SHOTS, VECTORS = "imagenet", 16, 4  # of the printed rows that start from CoOp or CoCoOp
 
 
 @dataclass(frozen=True)
 class Mark:
-    """One mark.
-
-    Args:
-        why: what it says; cells whose marks say the same share a letter.
-        detail: of this cell, added to the explanation; empty if there is nothing to add.
-    """
+    """One mark; cells whose marks say the same share a letter."""
 
     why: str
-    detail: str = ""
+    detail: str = ""  # of this cell, added to the explanation
 
 
 def paper_method(run: Run) -> str:
-    """The printed row a run is to be compared with."""
+    """The method as the printed tables name it."""
     all_views = run.method == "tpt" and run.settings.get("method.selection_p") == 1.0
     return ALL_VIEWS if all_views else run.method
 
 
+def printed_method(run: Run, dataset: str) -> str:
+    """The printed row that a run's cell is compared with; those of stream methods are all of an ensemble's."""
+    method, templates = paper_method(run), run.settings.get("method.templates")
+    ensemble = run.stream and method == run.option and templates in ("paper", _templates_of_paper(run, dataset))
+    return f"{method}{ENSEMBLE}" if ensemble else method
+
+
 def marks_of(run: Run, dataset: str) -> list[Mark]:
     """All marks of one run's cell; a difference to the printed number is only fair if there are none."""
-    found = [*coverage(run, dataset), *_precision(run), *_split(run, dataset)]
-    if printed_row(run.backbone, paper_method(run), dataset).source:
-        found += [*_settings(run, dataset), *_learning(run), *_quoted(run)]
+    found = [*coverage(run, dataset), *_test_set(run, dataset)]
+    if printed_row(run.backbone, printed_method(run, dataset), dataset).source:
+        found += [*_settings(run, dataset), *_learning(run)]
     return found
 
 
 def coverage(run: Run, dataset: str) -> Iterator[Mark]:
-    """Marks of images that are left out: by a subset, because a run is unfinished, without label or answer."""
+    """Marks of images that are left out: by a subset, in an unfinished run, without a label or an answer."""
     about, found = run.to_test[dataset], run.results["datasets"].get(dataset)
     failed = run.results["without_answer"].get(dataset, []) if found is None else found["unanswered"]
     done = len(failed) + (0 if found is None else found["images"])
@@ -63,16 +67,13 @@ def coverage(run: Run, dataset: str) -> Iterator[Mark]:
         yield Mark("images without an answer are left out", f"{dataset} {len(failed):,}")
 
 
-def _precision(run: Run) -> Iterator[Mark]:
+def _test_set(run: Run, dataset: str) -> Iterator[Mark]:
     precision = run.results["backbone"]["precision"]
     if precision != "fp32":
         yield Mark(f"the backbone computes in {precision}, the paper's in fp32")
     trainer = str(run.settings.get("trainer.precision"))
     if trainer not in FULL:
         yield Mark(f"trainer.precision={trainer}, the paper's numbers are compared in 32-true")
-
-
-def _split(run: Run, dataset: str) -> Iterator[Mark]:
     entry, about = CATALOG.get(dataset), run.to_test[dataset]
     if entry is None:
         return
@@ -94,50 +95,45 @@ def _settings(run: Run, dataset: str) -> Iterator[Mark]:
     expected: dict[str, Any] = dict(PAPER.get(run.option, {}))
     if paper_method(run) == ALL_VIEWS:
         expected["method.selection_p"] = 1.0
-    if (text := _text_of(run)) is not None:
-        expected |= PAPER_TEXT[text]
+    if "coop" not in run.method and not printed_method(run, dataset).endswith(ENSEMBLE):
+        expected |= PAPER_TEXT["ensemble" if run.method == "ensemble" else "words"]
     for key, value in expected.items():
         values = value if isinstance(value, tuple) else (value,)
         if run.settings.get(key) not in values:
             yield Mark(f"{key.split('.', 1)[1]}={run.settings.get(key)}, in the paper {values[0]}")
     if run.stream:
         yield from _stream(run, dataset)
+    elif run.method.endswith(ENSEMBLE):
+        yield Mark(f"templates={run.settings.get('method.templates')}, those of the quoted row are not named")
     if run.adapts and not (run.stream and _feature_of_paper(dataset) == "view0"):
         yield from _augmix(run, dataset)
 
 
+def _templates_of_paper(run: Run, dataset: str) -> str:
+    """The ensemble of the printed rows of stream methods: that of TDA's code, and one for all datasets in OnZeta's."""
+    if run.option == "onzeta" or dataset in SEVEN_TEMPLATES:
+        return "imagenet_7"
+    return "imagenet_80" if dataset in NATURAL_SHIFT else "dataset"
+
+
 def _feature_of_paper(dataset: str) -> str:
-    """What stands for an image in the printed rows of stream methods that choose: the surest on four sets."""
+    """The feature that the printed rows of stream methods use: the mean of the confident views on four datasets."""
     return "confident" if dataset in NATURAL_SHIFT and dataset != "imagenet" else "view0"
 
 
 def _stream(run: Run, dataset: str) -> Iterator[Mark]:
-    """What sets a stream method's cell off from the printed one: its views, its templates, the order."""
     feature, templates = (run.settings.get(f"method.{name}") for name in ("feature", "templates"))
     if feature not in (None, "paper", wanted := _feature_of_paper(dataset)):
         yield Mark(f"feature={feature}, in the paper {wanted}", dataset)
-    if templates != "paper":
+    if templates not in ("paper", _templates_of_paper(run, dataset)):
         yield Mark(f"templates={templates}, in the paper each dataset's own (method.templates=paper)")
     if (order := run.settings.get(ORDER)) != "shuffled":
         yield Mark(f"order={order}, in the paper shuffled")
 
 
-def _text_of(run: Run) -> str | None:
-    """What the register calls the text of a row; None for a learned context, and for templates that are not named."""
-    if "coop" in run.method or run.method.endswith("+ensemble"):
-        return None
-    return "ensemble" if run.method == "ensemble" else "words"
-
-
-def _quoted(run: Run) -> Iterator[Mark]:
-    if run.method.endswith("+ensemble") and not run.stream:
-        yield Mark(f"templates={run.settings.get('method.templates')}, those of the quoted row are not named")
-
-
 def _augmix(run: Run, dataset: str) -> Iterator[Mark]:
-    mixed = CATALOG[dataset].augmix
-    if run.option in MIXED_ALWAYS + MIXED_NEVER:
-        mixed = run.option in MIXED_ALWAYS
+    always = run.option in MIXED_ALWAYS
+    mixed = always or (CATALOG[dataset].augmix and run.option not in MIXED_NEVER)
     if run.settings.get("views._target_") == "tpt.paper_views":
         mixes = CATALOG[dataset].augmix
     else:

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 
 from tpt.errors import UserError
 from tpt.results.tables.runs import ImageResult, Run
-from tpt.results.tables.statistics import Interval, difference_interval, mcnemar, mean_of_intervals
+from tpt.results.tables.statistics import PERCENT, Interval, difference_interval, mcnemar, mean_of_intervals
 
 
+@final
 @dataclass(frozen=True)
 class Comparison:
-    """Two accuracies on the images that both have.
+    """Two accuracies on the images that both have."""
 
-    Args:
-        first, second: in %.
-        points: their difference, in percentage points, with its paired 95 % interval.
-        p_value: of the exact McNemar test; None if a side is a mean over several runs, and for an average.
-        images: that both have.
-        only_one: images that one of them has and the other has not.
-    """
-
-    first: float
+    first: float  # in %
     second: float
-    points: Interval
-    p_value: float | None
-    images: int
-    only_one: int
+    points: Interval  # their difference in percentage points, with its paired 95 % interval
+    p_value: float | None  # of the exact McNemar test; None if a side is a mean over several runs, and for an average
+    images: int  # that both have
+    only_one: int  # images that one of them has and the other has not
 
     @property
     def improvement(self) -> float | None:
@@ -39,58 +33,57 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Shared:
-    """Results of the same images on two sides, each the mean over the runs of a side that have the image.
-
-    Args:
-        first, second: (N,) share of a side's runs that are right.
-        single: whether each side is one run.
-        only_one: images that one side has and the other has not.
-    """
+    """Results of the same N images on two sides: the share of a side's runs that are right."""
 
     first: np.ndarray
     second: np.ndarray
-    single: bool
-    only_one: int
+    single: bool  # whether each side is one run
+
+    @property
+    def points(self) -> Interval:
+        """The difference of the accuracies, in percentage points."""
+        return difference_interval(self.first - self.second)
+
+    @property
+    def p_value(self) -> float | None:
+        """Of the exact McNemar test, two-sided."""
+        won, lost = int((self.first > self.second).sum()), int((self.first < self.second).sum())
+        return mcnemar(won, lost) if self.single else None
 
 
-def shared_images(first: Sequence[Run], second: Sequence[Run], dataset: str) -> Shared:
-    """The adapted answers to the images of a dataset that both sides have, joined by their path.
+def compare(first: Sequence[Run], second: Sequence[Run], dataset: str) -> Comparison | None:
+    """What the runs of one row have over those of another on a dataset; None if they have no image in common.
 
-    Args:
-        first, second: the runs of the two sides.
-        dataset: whose images are meant.
+    Images are joined by their path.
 
     Raises:
         UserError: an image of the same path has other bytes or another class, or the classes differ in number: the
             answers would not be to the same question.
     """
-    _refuse_other_classes([*first, *second], dataset)
-    one, two = _images(first, dataset), _images(second, dataset)
-    paths = [path for path in one if path in two]
-    for path in paths:
-        _refuse_other_image(one[path] + two[path], dataset, path, first[0], second[0])
-    first_right, second_right = (_means([[o.after for o in side[path]] for path in paths]) for side in (one, two))
-    return Shared(
-        first_right,
-        second_right,
-        single=all(len(images[path]) == 1 for images in (one, two) for path in paths),
-        only_one=len(one) + len(two) - 2 * len(paths),
-    )
-
-
-def compare(first: Sequence[Run], second: Sequence[Run], dataset: str) -> Comparison | None:
-    """What `first` has over `second` on a dataset; None if they have no image in common.
-
-    Args:
-        first, second: the runs of two rows.
-        dataset: whose images are meant.
-    """
-    shared = shared_images(first, second, dataset)
-    if not len(shared.first):
+    classes = {run.to_test[dataset]["classes"]: run for run in (*first, *second) if dataset in run.to_test}
+    if len(classes) > 1:
+        (here, left), (there, right), *_ = classes.items()
+        raise UserError(
+            f"Expected the same classes of {dataset!r} in runs that are compared, got {here} in {left.path} and "
+            f"{there} in {right.path}; compare runs on the same classes."
+        )
+    ours, theirs = images_of(first, dataset), images_of(second, dataset)
+    if not (paths := [path for path in ours if path in theirs]):
         return None
-    one, two = (float(100 * side.mean()) for side in (shared.first, shared.second))
-    points = difference_interval(shared.first - shared.second)
-    return Comparison(one, two, points, p_value_of(shared), len(shared.first), shared.only_one)
+    for path in paths:
+        _refuse_other_image(ours[path] + theirs[path], dataset, path, first[0], second[0])
+    one, two = (
+        np.array([sum(o.after for o in side[path]) / len(side[path]) for path in paths]) for side in (ours, theirs)
+    )
+    shared = Shared(one, two, single=all(len(side[path]) == 1 for side in (ours, theirs) for path in paths))
+    return Comparison(
+        PERCENT * float(one.mean()),
+        PERCENT * float(two.mean()),
+        shared.points,
+        shared.p_value,
+        images=len(paths),
+        only_one=len(ours) + len(theirs) - 2 * len(paths),
+    )
 
 
 def mean_comparison(datasets: Sequence[Comparison | None]) -> Comparison | None:
@@ -103,49 +96,27 @@ def mean_comparison(datasets: Sequence[Comparison | None]) -> Comparison | None:
     return Comparison(one, two, points, None, sum(c.images for c in known), sum(c.only_one for c in known))
 
 
-def p_value_of(shared: Shared) -> float | None:
-    """Of the exact McNemar test, two-sided."""
-    if not shared.single:
-        return None
-    won, lost = int((shared.first > shared.second).sum()), int((shared.first < shared.second).sum())
-    return mcnemar(won, lost)
-
-
 def gain_of_tuning(runs: Sequence[Run], dataset: str) -> Shared:
     """The answers after and before tuning of the same runs, image by image.
 
     An image that several seeds drew weighs as much more, so that the means are those of all answers.
     """
-    found = list(_images(runs, dataset).values())
-    weight = len(found) / max(1, sum(len(each) for each in found))
-    return Shared(
-        np.asarray([weight * sum(o.after for o in each) for each in found], dtype=np.float64),
-        np.asarray([weight * sum(o.before for o in each) for each in found], dtype=np.float64),
-        single=all(len(each) == 1 for each in found),
-        only_one=0,
+    found = list(images_of(runs, dataset).values())
+    weight = len(found) / max(1, sum(map(len, found)))
+    after, before = (
+        np.array([weight * sum(getattr(o, side) for o in each) for each in found], dtype=np.float64)
+        for side in ("after", "before")
     )
+    return Shared(after, before, single=all(len(each) == 1 for each in found))
 
 
-def _images(runs: Iterable[Run], dataset: str) -> Mapping[str, list[ImageResult]]:
+def images_of(runs: Iterable[Run], dataset: str) -> dict[str, list[ImageResult]]:
+    """The outcomes of a dataset's labelled images in some runs, by path."""
     found: dict[str, list[ImageResult]] = {}
     for run in runs:
         for path, outcome in run.outcomes(dataset).items():
             found.setdefault(path, []).append(outcome)
     return found
-
-
-def _means(outcomes: Sequence[Sequence[bool]]) -> np.ndarray:
-    return np.asarray([sum(each) / len(each) for each in outcomes], dtype=np.float64)
-
-
-def _refuse_other_classes(runs: Sequence[Run], dataset: str) -> None:
-    classes = {run.to_test[dataset]["classes"]: run for run in runs if dataset in run.to_test}
-    if len(classes) > 1:
-        (one, first), (two, second), *_ = classes.items()
-        raise UserError(
-            f"Expected the same classes of {dataset!r} in runs that are compared, got {one} in {first.path} and {two} "
-            f"in {second.path}; compare runs on the same classes."
-        )
 
 
 def _refuse_other_image(outcomes: Sequence[ImageResult], dataset: str, path: str, first: Run, second: Run) -> None:

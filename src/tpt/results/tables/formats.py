@@ -23,11 +23,7 @@ WIDTH = 160  # of the terminal's table in a file
 
 
 def format_of(name: str | None, out: str | Path | None) -> str:
-    """The format that was asked for, or that the file's suffix stands for.
-
-    Raises:
-        UserError: there is no such format.
-    """
+    """The format that was asked for, or that the file's suffix stands for."""
     if name is None and out is not None:
         suffix = Path(out).suffix.lower()
         if suffix not in SUFFIXES:
@@ -39,16 +35,7 @@ def format_of(name: str | None, out: str | Path | None) -> str:
 
 
 def render(report: Report, format: str, width: int | None = WIDTH) -> str:
-    """The whole report in one format.
-
-    Args:
-        report: of runs.
-        format: one of `FORMATS`.
-        width: of the terminal, in characters; a wider table is broken into several; None leaves its lines whole.
-
-    Raises:
-        UserError: there is no such format.
-    """
+    """The whole report in one of `FORMATS`; a table that is wider than the terminal is broken into several."""
     return to_csv(report) if format == "csv" else render_grids(*grids(report), format, width)
 
 
@@ -71,17 +58,14 @@ def render_grids(tables: Sequence[Grid], legend: Legend, format: str, width: int
         case "html":
             return to_html(tables, legend)
         case "csv":
-            return _texts(tables)
+            return _csv([[list(map(_harmless, table.header)), *map(_line, table.lines)] for table in tables])
         case _:
             raise AssertionError(format)
 
 
-def _texts(tables: Sequence[Grid]) -> str:
-    return _csv([[[*map(_harmless, table.header)], *map(_line, table.lines)] for table in tables])
-
-
 def _line(line: Line) -> list[str]:
-    return [_harmless(line.label), _harmless(line.second), *(_cell(text.text) for text in line.cells)]
+    cells = (text if _NUMBERS.fullmatch(text) else _harmless(text) for text in (cell.text for cell in line.cells))
+    return [_harmless(line.label), _harmless(line.second), *cells]
 
 
 def _csv(tables: Sequence[Sequence[Sequence[str]]]) -> str:
@@ -101,15 +85,15 @@ VALUES: Mapping[str, Callable[[Cell], float | None]] = {
     "worst": lambda c: c.worst,
     "published": lambda c: c.printed,
     "difference": lambda c: c.difference,
-    "gain": lambda c: None if c.gain is None else c.gain.mean,
-    "gain low": lambda c: None if c.gain is None else c.gain.low,
-    "gain high": lambda c: None if c.gain is None else c.gain.high,
+    "gain": lambda c: c.gain and c.gain.mean,
+    "gain low": lambda c: c.gain and c.gain.low,
+    "gain high": lambda c: c.gain and c.gain.high,
     "gain p": lambda c: c.p_value,
-    "against": lambda c: None if c.against is None else c.against.points.mean,
-    "against low": lambda c: None if c.against is None else c.against.points.low,
-    "against high": lambda c: None if c.against is None else c.against.points.high,
-    "against p": lambda c: None if c.against is None else c.against.p_value,
-    "against images": lambda c: None if c.against is None else c.against.images,
+    "against": lambda c: c.against and c.against.points.mean,
+    "against low": lambda c: c.against and c.against.points.low,
+    "against high": lambda c: c.against and c.against.points.high,
+    "against p": lambda c: c.against and c.against.p_value,
+    "against images": lambda c: c.against and c.against.images,
     "images": lambda c: c.images or None,
     "ece": lambda c: c.ece,
     "ece20": lambda c: c.ece20,
@@ -147,8 +131,3 @@ def to_csv(report: Report) -> str:
 def _harmless(text: str) -> str:
     """A name that a spreadsheet does not take for a formula."""
     return harmless(plain(text))
-
-
-def _cell(text: str) -> str:
-    """A cell, which keeps its sign if it is a number, with or without its interval."""
-    return text if _NUMBERS.fullmatch(text) else _harmless(text)

@@ -7,13 +7,14 @@ import string
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import TypeVar
 
 from tpt.data.catalog.entries import group_of
-from tpt.results.tables.comparability import merged
-from tpt.results.tables.published import AVERAGE, OOD_AVERAGE, PAPER
-from tpt.results.tables.remarks import versions_remark
+from tpt.results.tables.comparability import ENSEMBLE, merged
+from tpt.results.tables.compare import Comparison
+from tpt.results.tables.published import AVERAGE, OOD_AVERAGE, PAPER, printed_row
 from tpt.results.tables.report import Cell, Report, Table
-from tpt.results.tables.rows import Row
+from tpt.results.tables.rows import Row, versions_remark
 from tpt.results.tables.statistics import Interval
 
 MISSING = "\N{EN DASH}"
@@ -21,6 +22,7 @@ STREAMS = "methods that learn along the stream"
 OF_STREAMS = "stream: learns from the images before, so answers depend on their order; the others see each image alone"
 HEADERS = {AVERAGE: "average", OOD_AVERAGE: "OOD average"}
 
+T = TypeVar("T")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
@@ -66,6 +68,21 @@ class Legend:
     remarks: tuple[str, ...]
 
 
+def block(
+    label: str,
+    second: str,
+    cells: Sequence[T | None],
+    main: Callable[[T], Text],
+    below: Sequence[tuple[str, Callable[[T], str]]],
+) -> Iterator[Line]:
+    """A row's main line and those under it; a cell that is None, or whose text is empty, is missing."""
+    yield Line(label, second, tuple(Text(MISSING) if cell is None else main(cell) for cell in cells), main=True)
+    for name, text in below:
+        texts = ["" if cell is None else text(cell) for cell in cells]
+        if any(texts):
+            yield Line(name, "", tuple(Text(each or MISSING) for each in texts), main=False)
+
+
 def grids(report: Report) -> tuple[list[Grid], Legend]:
     """All tables of a report and what stands under them."""
     letters = letters_of(report)
@@ -76,12 +93,8 @@ def grids(report: Report) -> tuple[list[Grid], Legend]:
 def legend_of(report: Report, letters: Mapping[str, str]) -> Legend:
     """What stands under a report's tables."""
     details = merged([mark for cell in _cells(report) for mark in cell.marks])
-    marks = tuple((letters[why], f"{why}{_list(details[why])}") for why in letters)
+    marks = tuple((letters[why], ": ".join(filter(None, (why, "; ".join(details[why]))))) for why in letters)
     return Legend(marks, tuple(_remarks(report)))
-
-
-def _list(details: Sequence[str]) -> str:
-    return f": {'; '.join(details)}" if details else ""
 
 
 def _cells(report: Report) -> Iterator[Cell]:
@@ -98,7 +111,13 @@ def letters_of(report: Report) -> dict[str, str]:
 
 
 def _grid(table: Table, letters: Mapping[str, str], against: str | None) -> Grid:
-    parts = [(row, [*_lines(row, cells, table.columns, letters, against)]) for row, cells in table.rows]
+    def main(cell: Cell) -> Text:
+        return marked(cell, letters)
+
+    parts = [
+        (row, [*block(row.label, row.first.backbone, [cells[c] for c in table.columns], main, _below(against))])
+        for row, cells in table.rows
+    ]
     lines = apart(parts, len(table.columns))
     header = ("method", "backbone", *(HEADERS.get(column, group_of(column)[1]) for column in table.columns))
     return Grid(table.caption, header, tuple(lines))
@@ -111,52 +130,48 @@ def apart(parts: Sequence[tuple[Row, Sequence[Line]]], columns: int) -> list[Lin
     return [*kinds[0], *heading, *kinds[1]]
 
 
-def _lines(
-    row: Row, cells: Mapping[str, Cell], columns: Sequence[str], letters: Mapping[str, str], against: str | None
-) -> Iterator[Line]:
-    ordered = [cells[column] for column in columns]
-    yield Line(row.label, row.first.backbone, tuple(marked(cell, letters) for cell in ordered), main=True)
-    for label, text in _below(against):
-        texts = [text(cell) for cell in ordered]
-        if any(texts):
-            yield Line(label, "", tuple(Text(t or MISSING) for t in texts), main=False)
-
-
 def _below(against: str | None) -> list[tuple[str, Callable[[Cell], str]]]:
     """The lines under a row; one without a single value is left out."""
     return [
-        ("mean of classes", lambda c: f"{c.class_accuracy:.2f}" if unbalanced(c) else ""),
-        ("worst", lambda c: "" if c.worst is None else f"{c.worst:.2f}"),
-        ("published", lambda c: "" if c.printed is None else f"{c.printed:.2f}"),
-        ("difference", lambda c: "" if c.difference is None else signed(c.difference)),
-        ("gain over zero-shot", lambda c: "" if c.gain is None else signed(c.gain.mean)),
+        ("mean of classes", lambda c: number(c.class_accuracy) if unbalanced(c) else ""),
+        ("worst", lambda c: number(c.worst)),
+        ("published", lambda c: number(c.printed)),
+        ("difference", lambda c: signed(c.difference)),
+        ("gain over zero-shot", lambda c: signed(c.gain and c.gain.mean)),
         ("95 % interval", lambda c: interval_text(c.gain)),
-        ("ECE", lambda c: "" if c.ece is None else f"{c.ece:.2f}"),
-        ("ECE, 20 bins", lambda c: "" if c.printed_error is None or c.ece20 is None else f"{c.ece20:.2f}"),
-        ("published ECE", lambda c: "" if c.printed_error is None else f"{c.printed_error:.2f}"),
+        ("ECE", lambda c: number(c.ece)),
+        ("ECE, 20 bins", lambda c: "" if c.printed_error is None else number(c.ece20)),
+        ("published ECE", lambda c: number(c.printed_error)),
         ("seconds an image", lambda c: "" if c.seconds is None else f"{c.seconds:.3g}"),
-        (f"over {against}", lambda c: "" if c.against is None else signed(c.against.points.mean)),
-        ("95 % interval", lambda c: interval_text(None if c.against is None else c.against.points)),
-        ("McNemar p", lambda c: "" if c.against is None or c.against.p_value is None else p_text(c.against.p_value)),
-        ("shared images", lambda c: "" if c.against is None else shared_text(c)),
+        (f"over {against}", lambda c: signed(c.against and c.against.points.mean)),
+        ("95 % interval", lambda c: interval_text(c.against and c.against.points)),
+        ("McNemar p", lambda c: p_text(c.against and c.against.p_value)),
+        ("shared images", lambda c: "" if c.against is None else shared_text(c.against)),
     ]
 
 
 def unbalanced(cell: Cell) -> bool:
     """Whether the mean of the classes' accuracies is another number than the accuracy."""
-    known = cell.class_accuracy is not None and cell.accuracy is not None
-    return known and round(cell.class_accuracy - cell.accuracy, 2) != 0  # type: ignore[operator]
+    one, two = cell.class_accuracy, cell.accuracy
+    return one is not None and two is not None and round(one - two, 2) != 0
 
 
 def marked(cell: Cell, letters: Mapping[str, str]) -> Text:
     """The accuracy, with its deviation over seeds and its marks."""
     deviation = "" if cell.std is None else f" ± {cell.std:.2f}"
-    text = MISSING if cell.accuracy is None else f"{cell.accuracy:.2f}{deviation}"
+    text = f"{number(cell.accuracy) or MISSING}{deviation}"
     return Text(text, tuple(dict.fromkeys(letters[mark.why] for mark in cell.marks)))
 
 
-def signed(value: float, digits: int = 2) -> str:
+def number(value: float | None, digits: int = 2) -> str:
+    """With this many decimals; empty for None, like the texts below."""
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def signed(value: float | None, digits: int = 2) -> str:
     """With its sign, which a zero has not."""
+    if value is None:
+        return ""
     rounded = round(value, digits)
     return f"{rounded:+.{digits}f}" if rounded else f"{0:.{digits}f}"
 
@@ -166,16 +181,15 @@ def interval_text(interval: Interval | None, digits: int = 1) -> str:
     return "" if interval is None else f"{signed(interval.low, digits)} to {signed(interval.high, digits)}"
 
 
-def p_text(p_value: float) -> str:
+def p_text(p_value: float | None) -> str:
     """Two digits, or `<1e-4`."""
-    return f"{p_value:.2g}" if p_value >= 1e-4 else "<1e-4"
+    return "" if p_value is None else f"{p_value:.2g}" if p_value >= 1e-4 else "<1e-4"
 
 
-def shared_text(cell: Cell) -> str:
+def shared_text(against: Comparison) -> str:
     """How many images the comparison is on, and of how many if some are on one side only."""
-    assert cell.against is not None
-    shared, alone = cell.against.images, cell.against.only_one
-    return f"{shared:,}" + (f" of {shared + alone:,}" if alone else "")
+    alone = f" of {against.images + against.only_one:,}" if against.only_one else ""
+    return f"{against.images:,}{alone}"
 
 
 def _remarks(report: Report) -> Iterator[str]:
@@ -183,8 +197,11 @@ def _remarks(report: Report) -> Iterator[str]:
     std = " ± standard deviation over seeds or orders" if any(c.std is not None for c in cells) else ""
     worst = ", worst: the lowest of them" if any(c.worst is not None for c in cells) else ""
     yield f"accuracy in %{std}{worst}; {MISSING}: missing, and so is an average over it"
-    if any(row.first.stream for table in report.tables for row, _ in table.rows):
+    rows = list(dict.fromkeys(row for table in report.tables for row, _ in table.rows))
+    if any(row.first.stream for row in rows):
         yield OF_STREAMS
+    if ensembles := ", ".join(_without_published(report, rows)):
+        yield f"{ensembles}: published figures are those of an ensemble (method.templates=paper); one prompt shows none"
     if sources := _sources(report):
         yield f"published: {'; '.join(sources)}; the difference is given for cells without a mark"
     if any(c.gain is not None for c in cells):
@@ -198,9 +215,18 @@ def _remarks(report: Report) -> Iterator[str]:
         yield f"mean of classes: of the accuracies of all classes; {MISSING}: the same as the accuracy"
     if report.against is not None:
         yield f"over {report.against}: on the images that both have; exact McNemar test, Bonett and Price's interval"
-    yield from versions_remark(list(dict.fromkeys(row for table in report.tables for row, _ in table.rows)))
+    yield from versions_remark(rows)
     if any(OOD_AVERAGE in table.averages for table in report.tables):
         yield "OOD average: without the dataset that prompts are learned on"
+
+
+def _without_published(report: Report, rows: Sequence[Row]) -> list[str]:
+    """The stream methods of rows that have nothing published, where there is something for an ensemble of templates."""
+    shown = {row for table in report.tables for row, cells in table.rows if any(c.printed for c in cells.values())}
+    names = [name for table in report.tables for name in table.datasets]
+    runs = [row.first for row in rows if row.first.stream and row not in shown]
+    keys = ((run, run.option + ENSEMBLE, name) for run in runs for name in names)
+    return list(dict.fromkeys(run.option for run, row, name in keys if printed_row(run.backbone, row, name).source))
 
 
 def _sources(report: Report) -> list[str]:

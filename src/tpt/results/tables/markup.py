@@ -28,6 +28,10 @@ _LATEX = {
 }
 
 
+def _raised(text: Text) -> str:
+    return f"<sup>{' '.join(text.letters)}</sup>" if text.letters else ""
+
+
 def to_markdown(tables: Sequence[Grid], legend: Legend) -> str:
     """Pipe tables, with the marks as superscripts."""
 
@@ -35,9 +39,8 @@ def to_markdown(tables: Sequence[Grid], legend: Legend) -> str:
         return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", plain(text))
 
     def cell(text: Text, strong: bool) -> str:
-        marks = f"<sup>{' '.join(text.letters)}</sup>" if text.letters else ""
         shown = escape(text.text)
-        return f"**{shown}**{marks}" if strong else f"{shown}{marks}"
+        return (f"**{shown}**" if strong else shown) + _raised(text)
 
     parts = []
     for table in tables:
@@ -80,12 +83,7 @@ def to_latex(tables: Sequence[Grid], legend: Legend) -> str:
 
 
 def html_page(title: str, body: Sequence[str]) -> str:
-    """A page of its own, with no script and nothing loaded from elsewhere.
-
-    Args:
-        title: any text.
-        body: HTML, with what others wrote escaped.
-    """
+    """A page with a title and some HTML, without a script and with nothing loaded from elsewhere."""
     head = [
         "<!DOCTYPE html>",
         f'<html lang="en"><head><meta charset="utf-8"><title>{html.escape(plain(title))}</title><style>',
@@ -110,18 +108,15 @@ def html_tables(tables: Sequence[Grid], legend: Legend) -> list[str]:
     def escape(text: str) -> str:
         return html.escape(plain(text))
 
-    def cell(text: Text) -> str:
-        marks = f"<sup>{' '.join(text.letters)}</sup>" if text.letters else ""
-        return f"<td>{escape(text.text)}{marks}</td>"
-
     parts = []
     for table in tables:
         head = "".join(f'<th scope="col">{escape(name)}</th>' for name in table.header)
         parts += [f"<table><caption>{escape(table.caption)}</caption><thead><tr>{head}</tr></thead><tbody>"]
         for line in table.lines:
-            kind, cells = "main" if line.main else "below", "".join(map(cell, line.cells))
+            kind = "main" if line.main else "below"
             label = f'<th scope="row">{escape(line.label)}</th><td>{escape(line.second)}</td>'
-            parts.append(f'<tr class="{kind}">{label}{cells}</tr>')
+            shown = "".join(f"<td>{escape(text.text)}{_raised(text)}</td>" for text in line.cells)
+            parts.append(f'<tr class="{kind}">{label}{shown}</tr>')
         parts.append("</tbody></table>")
     parts += [f"<p><sup>{letter}</sup> {escape(why)}</p>" for letter, why in legend.marks]
     return [*parts, *(f"<p>{escape(remark)}</p>" for remark in legend.remarks)]

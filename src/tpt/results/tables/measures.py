@@ -13,13 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tpt.results.runs.records import RECORD_SCHEMA
-from tpt.results.tables.statistics import PERCENT, Gain, gain_of_counts
+from tpt.results.runs.records import ENDS, RECORD_SCHEMA, answered
+from tpt.results.tables.statistics import PERCENT, Gain, bin_of, gain_of_counts
 
 BINS = 15  # of `ece`, as in Guo et al., ICML 2017
 BINS_OF_CALIBRATION = 20  # of `ece20`, as in the code of C-TPT and of the methods compared with it
 ERRORS = {"ece": BINS, "ece20": BINS_OF_CALIBRATION}
-ENDS = ("", "_zero_shot")  # after and before adaptation
 LABELLED = ("acc", "acc5", "class_acc", *ERRORS)  # measures that need labels
 SHARES = (*LABELLED, "confidence", "changed")  # measures that are percentages
 # What is measured: names of values.
@@ -42,27 +41,15 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
 
 
 class CalibrationBins:
-    """Answers of similar confidence, counted: the expected calibration error of Guo et al., ICML 2017, equation 3.
-
-    Bins are (low, high], of equal width, compared in float32, in which confidences are recorded.
-
-    Args:
-        bins: their number.
-    """
+    """Answers of similar confidence, counted: the expected calibration error of Guo et al., ICML 2017, equation 3."""
 
     def __init__(self, bins: int = BINS) -> None:
-        self._edges = np.linspace(0, 1, bins + 1, dtype=np.float32)[1:-1]
         self.images, self.confidence, self.right = (np.zeros(bins) for _ in range(3))
 
     def update(self, confidence: np.ndarray, right: np.ndarray) -> CalibrationBins:
-        """Adds answers.
-
-        Args:
-            confidence: (N,) the predicted class's probability.
-            right: (N,) whether the prediction is right.
-        """
-        place = np.searchsorted(self._edges, confidence.astype(np.float32), side="left")
+        """Adds N answers: the probability of the predicted class, and whether it is right."""
         bins = len(self.images)
+        place = bin_of(confidence, bins)
         self.images += np.bincount(place, minlength=bins)
         self.confidence += np.bincount(place, confidence, minlength=bins)
         self.right += np.bincount(place, right, minlength=bins)
@@ -74,13 +61,7 @@ class CalibrationBins:
 
 
 class Measures:
-    """Measures of one dataset's records, as they come, in this process.
-
-    `acc`, `acc5`, `class_acc` (the mean of the accuracies of the classes that have images), `ece` (15 bins) and `ece20`
-    are percentages, and so are `confidence`, the mean probability of the
-    answers, and `changed`, the share of answers that adaptation changed; `entropy` is in nats; those of the untouched
-    prompt end in `_zero_shot`.  Without labels there is none of `LABELLED`.
-    """
+    """Measures of one dataset's records, as they come, in this process; docs/results.md says what each is."""
 
     def __init__(self) -> None:
         self._seconds = 0.0
@@ -100,7 +81,7 @@ class Measures:
             {"path": row["path"], "problem": row["problem"], "unreadable": row["content"] is None}
             for row in failed.to_pylist()
         ]
-        good = records.filter(pc.is_null(records["problem"]))
+        good = answered(records)
         self.images += len(good)
         if len(good):
             self._add_answers(good)
@@ -157,8 +138,3 @@ class Measures:
 def _numbers(rows: pa.Table, name: str) -> np.ndarray:
     """A column as float64."""
     return np.asarray(rows[name].to_numpy(), dtype=np.float64)
-
-
-def measures_of(records: pa.Table) -> Measures:
-    """The measures of one dataset's records."""
-    return Measures().add(records)

@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
 from tpt.errors import UserError
 from tpt.results.tables.compare import Comparison, compare
-from tpt.results.tables.grid import HEADERS, MISSING, Grid, Legend, Line, Text, interval_text, signed
+from tpt.results.tables.grid import HEADERS, MISSING, Grid, Legend, Line, Text, block, interval_text, number, signed
 from tpt.results.tables.published import AVERAGE, content, paper_backbone
 from tpt.results.tables.report import dataset_cell
 from tpt.results.tables.rows import Row, rows_of
 from tpt.results.tables.runs import Run
 
-HALF = "data.classes"
 BASE, NEW = "base", "new"
 LEARNED = ("coop", "cocoop")  # methods of Figure 2
 BASELINE = "clip"
 PART = "a"  # letter of the one mark
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Halves:
-    """A cell of a base-to-new table.
-
-    Args:
-        base, new: accuracy in % on the classes that the context was learned on, and on the others.
-    """
+    """Accuracies in % on the classes that the context was learned on, and on the others."""
 
     base: float
     new: float
@@ -44,17 +37,11 @@ class Halves:
 
 @dataclass(frozen=True)
 class BaseToNew:
-    """A row of a base-to-new table.
+    """A row of a base-to-new table."""
 
-    Args:
-        row: of the runs on base classes.
-        cells: by dataset that both halves were tested on.
-        printed: the published averages over eleven datasets; None if there are none.
-    """
-
-    row: Row
-    cells: Mapping[str, Halves]
-    printed: Halves | None
+    row: Row  # of the runs on base classes
+    cells: Mapping[str, Halves]  # by dataset that both halves were tested on
+    printed: Halves | None  # the published averages over eleven datasets
 
     @property
     def average(self) -> Halves:
@@ -64,20 +51,13 @@ class BaseToNew:
 
 @dataclass(frozen=True)
 class Transfer:
-    """A transfer matrix.
-
-    Args:
-        method: coop or cocoop.
-        backbone: its name.
-        sources, targets: datasets, rows and columns.
-        cells: by source and target, the learned context against the written prompt on the images that both were
-            tested on; what was not tested is missing.
-    """
+    """A transfer matrix of CoOp or CoCoOp: datasets that contexts were learned on, and that they were tested on."""
 
     method: str
     backbone: str
     sources: tuple[str, ...]
     targets: tuple[str, ...]
+    # The context against the written prompt, on the images that both were tested on; what was not tested is missing.
     cells: Mapping[tuple[str, str], Comparison]
 
     @property
@@ -87,39 +67,30 @@ class Transfer:
 
 
 def base_to_new(runs: Sequence[Run]) -> list[BaseToNew]:
-    """The rows that have both halves of a dataset's classes.
-
-    Args:
-        runs: with `data.classes=base` and `data.classes=new`; others are left out.
+    """The rows that have both halves of a dataset's classes, from runs with `data.classes=base` and `data.classes=new`.
 
     Raises:
         UserError: no dataset was tested on both halves by the same method.
     """
-    bases, news = (rows_of([run for run in runs if run.settings.get(HALF) == half]) for half in (BASE, NEW))
-    others = {(row.label, row.first.backbone): row for row in news}
-    pairs = [(row, others[key]) for row in bases if (key := (row.label, row.first.backbone)) in others]
-    found = [BaseToNew(row, cells, _printed(row)) for row, other in pairs if (cells := _halves(row, other))]
+    halves_of = ([run for run in runs if run.settings.get("data.classes") == half] for half in (BASE, NEW))
+    bases, news = ({(row.label, row.first.backbone): row for row in rows_of(some)} for some in halves_of)
+    found = []
+    for key, row in bases.items():
+        halves = {}
+        for name in dict.fromkeys(name for run in row.runs for name in run.to_test) if key in news else ():
+            base, new = (dataset_cell(each, name).accuracy for each in (row, news[key]))
+            if base is not None and new is not None:
+                halves[name] = Halves(base, new)
+        names = paper_backbone(row.first.backbone), row.first.method
+        rows = [r for r in content()["base_to_new"]["rows"] if (r["backbone"], r["method"]) == names]
+        if halves:
+            found.append(BaseToNew(row, halves, Halves(rows[0]["base"], rows[0]["new"]) if rows else None))
     if not found:
         raise UserError(
             "Expected runs of the same method on both halves of a dataset's classes, found none; test with "
             "data.classes=base and with data.classes=new."
         )
     return found
-
-
-def _halves(row: Row, other: Row) -> dict[str, Halves]:
-    cells = {}
-    for name in dict.fromkeys(name for run in row.runs for name in run.to_test):
-        base, new = (dataset_cell(each, name).accuracy for each in (row, other))
-        if base is not None and new is not None:
-            cells[name] = Halves(base, new)
-    return cells
-
-
-def _printed(row: Row) -> Halves | None:
-    key = paper_backbone(row.first.backbone), row.first.method
-    rows = content()["base_to_new"]["rows"]
-    return next((Halves(r["base"], r["new"]) for r in rows if (r["backbone"], r["method"]) == key), None)
 
 
 def transfer_matrices(runs: Sequence[Run], learned_on: Mapping[str, str] | None = None) -> list[Transfer]:
@@ -152,8 +123,7 @@ def _absolute(path: object) -> str:
 
 def _learned_on(run: Run, given: Mapping[str, str]) -> str:
     """The dataset that the context of a run was learned on; `given` has some by absolute path of a run or context."""
-    context = run.settings.get("context.path")
-    for path in (run.path, *([context] if isinstance(context, str) else [])):
+    for path in (run.path, run.settings.get("context.path") or run.path):
         if (found := given.get(_absolute(path))) is not None:
             return found
     if run.training is None or run.training.source is None:
@@ -186,25 +156,25 @@ def _matrix(method: str, backbone: str, by_source: Mapping[str, list[Run]], base
 def base_to_new_grids(found: Sequence[BaseToNew]) -> tuple[list[Grid], Legend]:
     """The table, datasets across, and what stands under it."""
     names = tuple(dict.fromkeys(name for row in found for name in row.cells))
-    below = {BASE: lambda cell: f"{cell.base:.2f}", NEW: lambda cell: f"{cell.new:.2f}"}
     lines: list[Line] = []
     for row in found:
-        cells = [*(row.cells.get(name) for name in names), row.average]
-        lines += _lines(row.row.label, row.row.first.backbone, cells, _mean, below)
+        lines += block(
+            row.row.label,
+            row.row.first.backbone,
+            [*(row.cells.get(name) for name in names), row.average],
+            lambda cell: Text(number(cell.harmonic_mean)),
+            [(BASE, lambda cell: number(cell.base)), (NEW, lambda cell: number(cell.new))],
+        )
         if (printed := row.printed) is not None:
             said = f"{printed.harmonic_mean:.2f} ({printed.base:.2f}, {printed.new:.2f})"
             lines.append(Line("published", "", (*(Text(MISSING) for _ in names), Text(said)), main=False))
-    grid = Grid("Base to new", ("method", "backbone", *names, HEADERS[AVERAGE]), tuple(lines))
     remarks = [
         "harmonic mean of the accuracies on base and on new classes, which stand below; in %, averages of the means"
     ]
     if any(row.printed is not None for row in found):
         remarks.append(f"published: {content()['base_to_new']['source']}")
-    return [grid], Legend((), tuple(remarks))
-
-
-def _mean(cell: Halves) -> Text:
-    return Text(f"{cell.harmonic_mean:.2f}")
+    header = ("method", "backbone", *names, HEADERS[AVERAGE])
+    return [Grid("Base to new", header, tuple(lines))], Legend((), tuple(remarks))
 
 
 def transfer_grids(matrices: Sequence[Transfer]) -> tuple[list[Grid], Legend]:
@@ -223,33 +193,20 @@ def transfer_grids(matrices: Sequence[Transfer]) -> tuple[list[Grid], Legend]:
 
 
 def _transfer_grid(matrix: Transfer) -> Grid:
-    below = {
-        "accuracy": lambda cell: f"{cell.first:.2f}",
-        "zero-shot": lambda cell: f"{cell.second:.2f}",
-        "95 % interval": lambda cell: interval_text(cell.points),
-    }
+    def main(cell: Comparison) -> Text:
+        return Text(signed(cell.improvement) or MISSING, (PART,) if cell.only_one else ())
+
     lines: list[Line] = []
     for source in matrix.sources:
-        cells = [matrix.cells.get((source, target)) for target in matrix.targets]
-        lines += _lines(source, matrix.backbone, cells, _improvement, below)
+        lines += block(
+            source,
+            matrix.backbone,
+            [matrix.cells.get((source, target)) for target in matrix.targets],
+            main,
+            [
+                ("accuracy", lambda cell: number(cell.first)),
+                ("zero-shot", lambda cell: number(cell.second)),
+                ("95 % interval", lambda cell: interval_text(cell.points)),
+            ],
+        )
     return Grid(f"Transfer of {matrix.method}", ("learned on", "backbone", *matrix.targets), tuple(lines))
-
-
-def _improvement(cell: Comparison) -> Text:
-    if cell.improvement is None:
-        return Text(MISSING)
-    return Text(signed(cell.improvement), (PART,) if cell.only_one else ())
-
-
-def _lines(
-    label: str,
-    backbone: str,
-    cells: Sequence[T | None],
-    main: Callable[[T], Text],
-    below: Mapping[str, Callable[[T], str]],
-) -> Iterator[Line]:
-    """A row's main line, and the others under it; of a cell that is None nothing is known."""
-    yield Line(label, backbone, tuple(Text(MISSING) if cell is None else main(cell) for cell in cells), main=True)
-    for name, text in below.items():
-        texts = (MISSING if cell is None else text(cell) for cell in cells)
-        yield Line(name, "", tuple(map(Text, texts)), main=False)

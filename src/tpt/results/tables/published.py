@@ -18,41 +18,27 @@ SUFFIX = "-quickgelu"
 
 @dataclass(frozen=True)
 class PrintedRow:
-    """A row of a printed table.
+    """A row of a printed table, by column with its averages; a column may be missing."""
 
-    Args:
-        accuracies: in % by column, averages included; a column may be missing.
-        errors: calibration error over 20 bins in %, likewise.
-        source: where it was read; empty if there is no such row.
-    """
-
-    accuracies: Mapping[str, float] = field(default_factory=dict)
-    errors: Mapping[str, float] = field(default_factory=dict)
-    source: str = ""
+    accuracies: Mapping[str, float] = field(default_factory=dict)  # in %
+    errors: Mapping[str, float] = field(default_factory=dict)  # calibration error over 20 bins, in %
+    source: str = ""  # where it was read; empty if there is no such row
 
 
 @dataclass(frozen=True)
 class Printed:
-    """A printed table.
-
-    Args:
-        caption: its number and what it shows.
-        datasets: its columns, by key.
-        shifted: those of its out-of-distribution average; none if it has no such column.
-        rows: by backbone and method, as the paper names them.
-    """
+    """A printed table."""
 
     caption: str
     datasets: tuple[str, ...]
-    shifted: tuple[str, ...]
-    rows: Mapping[tuple[str, str], PrintedRow]
+    shifted: tuple[str, ...]  # datasets of its out-of-distribution average; none if it has no such column
+    rows: Mapping[tuple[str, str], PrintedRow]  # by backbone and method, as the paper names them
 
 
 @cache
 def content() -> dict[str, Any]:
     """The file as it is."""
-    found: dict[str, Any] = json.loads((resources.files("tpt.results.tables") / "published.json").read_text("utf-8"))
-    return found
+    return dict(json.loads((resources.files("tpt.results.tables") / "published.json").read_text("utf-8")))
 
 
 @cache
@@ -72,10 +58,8 @@ def _table(name: str, *more: str) -> Printed:
         averages = {column: row[column] for column in (AVERAGE, OOD_AVERAGE) if column in row}
         means = {OOD_AVERAGE: row["ece_ood_average"]} if "ece_ood_average" in row else {}
         source = f"quoted by {row['source']}" if row.get("kind") == "quoted" else row["source"]
-        made = PrintedRow(
-            _known(datasets, row["cells"]) | averages, _known(datasets, row.get("ece", ())) | means, source
-        )
-        rows.setdefault((row["backbone"], row["method"]), made)
+        cells, errors = (_known(datasets, row.get(name, ())) for name in ("cells", "ece"))
+        rows.setdefault((row["backbone"], row["method"]), PrintedRow(cells | averages, errors | means, source))
     return Printed(tables[name]["caption"], datasets, (), rows)
 
 
@@ -94,12 +78,6 @@ def paper_backbone(name: str) -> str | None:
 
 
 def printed_row(backbone: str, method: str, dataset: str) -> PrintedRow:
-    """The printed row that a cell belongs to, an empty one if there is none.
-
-    Args:
-        backbone: as a run names it.
-        method: clip, ensemble, coop, cocoop, tpt, tpt+coop, tpt+cocoop, `ALL_VIEWS`, or another method's row.
-        dataset: of the table that is meant.
-    """
+    """The row of a method in the printed table that has a dataset, an empty one if there is none."""
     key = paper_backbone(backbone) or "", method
     return next((t.rows[key] for t in printed_tables() if dataset in t.datasets and key in t.rows), PrintedRow())

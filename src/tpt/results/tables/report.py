@@ -12,51 +12,34 @@ from tpt.data.catalog.entries import group_of
 from tpt.data.dataset import without_outside
 from tpt.errors import UserError
 from tpt.results.runs.settings import LIMIT
-from tpt.results.tables.comparability import Mark, marks_of, paper_method
-from tpt.results.tables.compare import Comparison, compare, gain_of_tuning, mean_comparison, p_value_of
+from tpt.results.tables.comparability import Mark, marks_of, printed_method
+from tpt.results.tables.compare import Comparison, compare, gain_of_tuning, mean_comparison
 from tpt.results.tables.published import AVERAGE, OOD_AVERAGE, printed_row, printed_tables
 from tpt.results.tables.results import SOURCES
 from tpt.results.tables.rows import Row, rows_of, seeds_of
 from tpt.results.tables.runs import Run
-from tpt.results.tables.statistics import Interval, difference_interval
+from tpt.results.tables.statistics import Interval, mean_of_intervals
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell.
+    """One cell; accuracies and calibration errors are in %, and means over seeds."""
 
-    Args:
-        accuracy: in %, the mean over seeds; None if it is missing.
-        std: over seeds or orders, with the divisor n - 1; None for fewer than two.
-        worst: the lowest over the seeds or orders of a stream, in %; None for fewer than two, and for other methods.
-        printed: the published one, in %; None if there is none.
-        printed_error: the published calibration error over 20 bins, in %.
-        source: where these were read.
-        marks: what sets it off from the paper's cell, or from a whole one.
-        gain: over the same prompt before tuning, in percentage points; None if nothing is tuned.
-        p_value: of that gain, by the exact McNemar test; None for averages and over several seeds.
-        against: over the row that the report compares with.
-        images: answered, of all seeds together.
-        ece, ece20: calibration error over 15 and over 20 bins, in %, the mean over seeds.
-        seconds: an image, the mean over seeds.
-        class_accuracy: the mean of the accuracies of classes, in %, the mean over seeds.
-    """
-
-    accuracy: float | None = None
-    std: float | None = None
-    printed: float | None = None
-    printed_error: float | None = None
-    source: str | None = None
-    marks: tuple[Mark, ...] = ()
-    gain: Interval | None = None
-    p_value: float | None = None
-    against: Comparison | None = None
-    images: int = 0
-    ece: float | None = None
-    ece20: float | None = None
-    seconds: float | None = None
-    class_accuracy: float | None = None
-    worst: float | None = None
+    accuracy: float | None = None  # None if it is missing
+    std: float | None = None  # over seeds or orders, with the divisor n - 1; None for fewer than two
+    printed: float | None = None  # the published accuracy, None if there is none
+    printed_error: float | None = None  # the published calibration error over 20 bins
+    source: str | None = None  # where these were read
+    marks: tuple[Mark, ...] = ()  # how it differs from the paper's cell, or what it lacks
+    gain: Interval | None = None  # over the same prompt before tuning, in points; None if nothing is tuned
+    p_value: float | None = None  # of that gain, by the exact McNemar test; None for averages and over several seeds
+    against: Comparison | None = None  # over the row that the report compares with
+    images: int = 0  # answered, of all seeds together
+    ece: float | None = None  # calibration error over 15 bins
+    ece20: float | None = None  # and over 20
+    seconds: float | None = None  # per image
+    class_accuracy: float | None = None  # the mean of the accuracies of classes
+    worst: float | None = None  # the lowest accuracy over the orders of a stream; None for fewer than two
 
     @property
     def difference(self) -> float | None:
@@ -68,19 +51,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """One table.
-
-    Args:
-        caption: what it shows.
-        datasets: its columns before the averages.
-        averages: the average columns: key -> datasets.
-        rows: with a cell for each column.
-    """
+    """One table."""
 
     caption: str
-    datasets: tuple[str, ...]
-    averages: Mapping[str, tuple[str, ...]]
-    rows: tuple[tuple[Row, Mapping[str, Cell]], ...]
+    datasets: tuple[str, ...]  # its columns before the averages
+    averages: Mapping[str, tuple[str, ...]]  # the average columns: key -> datasets
+    rows: tuple[tuple[Row, Mapping[str, Cell]], ...]  # with a cell for each column
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -90,16 +66,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Report:
-    """Tables of the same rows.
-
-    Args:
-        tables: one for each of the paper's that the runs have datasets of, one for each severity of corruptions and
-            each dataset of several domains, and one for other datasets.
-        against: label of the row that others are compared with.
-    """
+    """Tables of the same rows: the paper's, those of groups of datasets, and one of the other datasets."""
 
     tables: tuple[Table, ...]
-    against: str | None = None
+    against: str | None = None  # label of the row that others are compared with
 
 
 def make_report(
@@ -137,13 +107,27 @@ def make_report(
         averages |= {OOD_AVERAGE: shifted} if shifted and len(shifted) < len(left) else {}
         caption = "Other datasets" if tables else "Accuracy"
         tables.append(_table(caption, tuple(left), averages, rows, others))
-    names = dict.fromkeys(other.label for other in others.values())
-    return Report(tuple(tables), None if against is None else next(iter(names)) if len(names) == 1 else str(against))
+    if against is None:
+        return Report(tuple(tables))
+    names = {other.label for other in others.values()}
+    label = names.pop() if len(names) == 1 else against if isinstance(against, str) else "that run"
+    if not any(cell.against for table in tables for _, cells in table.rows for cell in cells.values()):
+        raise UserError(
+            f"Expected images that {label} and another row both have, found none; test both on the same datasets, "
+            "under data.limit with the same seed."
+        )
+    return Report(tuple(tables), label)
 
 
 def _others(rows: Sequence[Row], against: str | Sequence[Run]) -> dict[Row, Row]:
     """The row that each row is compared with; a name that several backbones have means that of the row's own."""
-    found = _named(rows, against) if isinstance(against, str) else [_given(rows, against)]
+    if not isinstance(against, str):
+        found = [_given(rows, against)]
+    elif not (found := [row for row in rows if against in (row.label, row.first.method)]):
+        known = ", ".join(dict.fromkeys(row.label for row in rows))
+        raise UserError(
+            f"Expected a run's directory or the name of a row to compare with, got {against!r}; name one of: {known}."
+        )
     others = {}
     for row in rows:
         near = [other for other in found if other.first.backbone == row.first.backbone]
@@ -155,22 +139,7 @@ def _others(rows: Sequence[Row], against: str | Sequence[Run]) -> dict[Row, Row]
             )
         if near and row not in found:
             others[row] = near[0]
-    if not any(_share(row, other) for row, other in others.items()):
-        raise UserError(
-            f"Expected images that {found[0].label} ({found[0].first.path}) and another run both have, found none; "
-            "test both on the same datasets, under data.limit with the same seed."
-        )
     return others
-
-
-def _named(rows: Sequence[Row], name: str) -> list[Row]:
-    found = [row for row in rows if name in (row.label, row.first.method)]
-    if not found:
-        known = ", ".join(dict.fromkeys(row.label for row in rows))
-        raise UserError(
-            f"Expected a run's directory or the name of a row to compare with, got {name!r}; name one of: {known}."
-        )
-    return found
 
 
 def _given(rows: Sequence[Row], runs: Sequence[Run]) -> Row:
@@ -185,16 +154,6 @@ def _given(rows: Sequence[Row], runs: Sequence[Run]) -> Row:
     return next((own for own in rows if {run.path.resolve() for run in own.runs} == paths), row)
 
 
-def _share(row: Row, other: Row) -> bool:
-    """Whether two rows have an image in common."""
-    return any(
-        not one.outcomes(name).keys().isdisjoint(two.outcomes(name))
-        for two in other.runs
-        for name in two.to_test
-        for one in row.having(name)
-    )
-
-
 def _table(
     caption: str,
     datasets: tuple[str, ...],
@@ -205,58 +164,64 @@ def _table(
     filled = []
     asked: dict[str, Run] = {}
     for row in rows:
-        if not any(row.having(name) for name in datasets):
+        tested = {name: row.having(name)[0] for name in datasets if row.having(name)}
+        if not tested:
             continue
         cells = {name: dataset_cell(row, name, others.get(row)) for name in datasets}
-        for name in datasets:
-            for run in row.having(name)[:1]:
-                if not asked.setdefault(name, run).same_test_set(run, name):
-                    other = Mark("other images or classes than in the first row that has the dataset", name)
-                    cells[name] = replace(cells[name], marks=(*cells[name].marks, other))
+        for name, run in tested.items():
+            if not asked.setdefault(name, run).same_test_set(run, name):
+                other = Mark("other images or classes than in the first row that has the dataset", name)
+                cells[name] = replace(cells[name], marks=(*cells[name].marks, other))
         means = {key: average_cell(row, key, columns, cells, others.get(row)) for key, columns in averages.items()}
         filled.append((row, {**cells, **means}))
     return Table(caption, datasets, averages, tuple(filled))
 
 
 def dataset_cell(row: Row, dataset: str, other: Row | None = None) -> Cell:
-    """What a row's runs found on a dataset."""
+    """What a row's runs found on a dataset, also against another row."""
     runs = row.having(dataset)
-    if not runs:
-        return _printed(row, dataset, dataset)
     marks = tuple(dict.fromkeys(mark for run in runs for mark in marks_of(run, dataset)))
-    cell = replace(_printed(row, dataset, dataset), marks=marks)
+    cell = replace(_printed(row, dataset, (dataset,)), marks=marks)
     answered = [run for run in runs if "acc" in run.results["datasets"].get(dataset, {})]
     if not answered:
         return cell
-    accuracies = [run.results["datasets"][dataset]["acc"] for run in answered]
-    cell = replace(cell, accuracy=float(np.mean(accuracies)), std=_std(accuracies), marks=marks + _seeds(row, answered))
-    cell = replace(cell, worst=_worst(row, accuracies))
     found = [run.results["datasets"][dataset] for run in answered]
-    cell = replace(cell, images=sum(about["images"] for about in found), **_means(found))
+    seconds = [1 / about["images_per_second"] for about in found if about["images_per_second"]]
+    cell = replace(
+        _over_seeds(cell, row, [about["acc"] for about in found]),
+        marks=marks + _seeds(row, answered),
+        images=sum(about["images"] for about in found),
+        ece=float(np.mean([about["ece"] for about in found])),
+        ece20=float(np.mean([about["ece20"] for about in found])),
+        class_accuracy=float(np.mean([about["class_acc"] for about in found])),
+        seconds=float(np.mean(seconds or [0.0])),
+    )
     if row.first.adapts:
         shared = gain_of_tuning(answered, dataset)
-        cell = replace(cell, gain=difference_interval(shared.first - shared.second), p_value=p_value_of(shared))
+        cell = replace(cell, gain=shared.points, p_value=shared.p_value)
     if other is not None and (others := other.having(dataset)):
         cell = replace(cell, against=compare(answered, others, dataset))
     return cell
 
 
-def _printed(row: Row, column: str, dataset: str) -> Cell:
-    """A cell that has nothing but what is published; of a column in the table of a dataset."""
-    found = printed_row(row.first.backbone, paper_method(row.first), dataset)
+def _printed(row: Row, column: str, datasets: Sequence[str]) -> Cell:
+    """A cell that has only what is published for a column of the table of some datasets."""
+    run = row.first
+    methods = {printed_method(run, name) for name in datasets}
+    found = printed_row(run.backbone, methods.pop() if len(methods) == 1 else run.method, datasets[0])
     accuracy = found.accuracies.get(column)
-    return Cell(None, None, accuracy, found.errors.get(column), None if accuracy is None else found.source)
+    return Cell(
+        printed=accuracy,
+        printed_error=found.errors.get(column),
+        source=None if accuracy is None else found.source,
+    )
 
 
-def _means(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What is not compared, as means over seeds."""
-    seconds = [1 / about["images_per_second"] for about in found if about["images_per_second"]]
-    return {
-        "ece": float(np.mean([about["ece"] for about in found])),
-        "ece20": float(np.mean([about["ece20"] for about in found])),
-        "seconds": float(np.mean(seconds or [0.0])),
-        "class_accuracy": float(np.mean([about["class_acc"] for about in found])),
-    }
+def _over_seeds(cell: Cell, row: Row, values: Sequence[float]) -> Cell:
+    """The cell with the mean, the deviation and, of a stream, the lowest of the accuracies of several seeds."""
+    std = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    worst = min(values) if row.first.stream and len(values) > 1 else None
+    return replace(cell, accuracy=float(np.mean(values)) if values else None, std=std, worst=worst)
 
 
 def _seeds(row: Row, answered: Sequence[Run]) -> tuple[Mark, ...]:
@@ -273,44 +238,24 @@ def average_cell(
     row: Row, key: str, columns: Sequence[str], cells: Mapping[str, Cell], other: Row | None = None
 ) -> Cell:
     """The mean over datasets, each counting once; missing if one of them is."""
-    printed = _printed(row, key, columns[0])
-    if any(cells[name].accuracy is None for name in columns):
+    printed, parts = _printed(row, key, columns), [cells[name] for name in columns]
+    if any(cell.accuracy is None for cell in parts):
         return printed
-    marks = tuple(dict.fromkeys(mark for name in columns for mark in cells[name].marks))
-    accuracy = float(np.mean([cells[name].accuracy for name in columns]))
-    whole = [
-        float(np.mean([found[name] for name in columns]))
-        for runs in row.by_seed().values()
-        if set(columns) <= set(found := _accuracies(runs))
-    ]
+    whole = []  # the averages of the seeds that have all datasets
+    for runs in row.by_seed().values():
+        found = {name: d["acc"] for run in runs for name, d in run.results["datasets"].items() if "acc" in d}
+        if set(columns) <= set(found):
+            whole.append(float(np.mean([found[name] for name in columns])))
     gain = None
     if row.first.adapts:
-        groups = [gain_of_tuning(row.having(name), name) for name in columns]
-        gain = difference_interval(*(shared.first - shared.second for shared in groups))
-    against = None if other is None else mean_comparison([cells[name].against for name in columns])
-    images = sum(cells[name].images for name in columns)
-    others: dict[str, Any] = {
-        key: _mean([getattr(cells[name], key) for name in columns])
-        for key in ("ece", "ece20", "seconds", "class_accuracy")
-    }
-    others |= {"accuracy": accuracy, "std": _std(whole), "worst": _worst(row, whole)}
-    others |= {"marks": marks, "gain": gain, "against": against}
-    return replace(printed, **others, images=images)
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known and len(known) == len(values) else None
-
-
-def _accuracies(runs: Sequence[Run]) -> dict[str, float]:
-    datasets = [item for run in runs for item in run.results["datasets"].items()]
-    return {name: about["acc"] for name, about in datasets if "acc" in about}
-
-
-def _worst(row: Row, values: Sequence[float]) -> float | None:
-    return min(values) if row.first.stream and len(values) > 1 else None
-
-
-def _std(values: Sequence[float]) -> float | None:
-    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+        gain = mean_of_intervals([gain_of_tuning(row.having(name), name).points for name in columns])
+    values = {n: [getattr(c, n) for c in parts] for n in ("accuracy", "ece", "ece20", "seconds", "class_accuracy")}
+    means: dict[str, Any] = {name: None if None in each else float(np.mean(each)) for name, each in values.items()}
+    return replace(
+        _over_seeds(printed, row, whole),
+        marks=tuple(dict.fromkeys(mark for cell in parts for mark in cell.marks)),
+        gain=gain,
+        against=None if other is None else mean_comparison([cell.against for cell in parts]),
+        images=sum(cell.images for cell in parts),
+        **means,
+    )

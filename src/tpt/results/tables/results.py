@@ -14,26 +14,16 @@ import pyarrow.compute as pc
 from tpt.data.dataset import without_outside
 from tpt.errors import DataError, UnansweredError
 from tpt.results.runs import read_manifest, read_records_and_notes
-from tpt.results.tables.measures import MEASURES, measures_of
+from tpt.results.tables.measures import MEASURES, Measures
 from tpt.results.tables.statistics import Interval, mean_of_intervals
 
 SOURCES = ("imagenet", "source_val", "source_train")  # what prompts are learned on; all else is shifted
 # Averaged over datasets, each dataset counting once.
-AVERAGED = (
-    *(
-        f"{name}{end}"
-        for name in ("acc", "class_acc", "entropy", "ece", "ece20", "confidence")
-        for end in ("", "_zero_shot")
-    ),
-    *("changed", "selected_views"),
-)
+AVERAGED = tuple(n for n in MEASURES if not n.startswith(("acc5", "view0_selected", "images")))
 
 
 def results_of(run_dir: str | Path) -> dict[str, Any]:
-    """Results from a run's records so far and its manifest: the content of a `results.json`.
-
-    Args:
-        run_dir: of a run, finished or not; datasets without an answer are left out.
+    """The content of a `results.json`, from a run's manifest and its records so far.
 
     Raises:
         UserError: there are no records, or something in the directory is damaged.
@@ -48,14 +38,14 @@ def results_of(run_dir: str | Path) -> dict[str, Any]:
 
 
 def results_from(manifest: dict[str, Any], records: pa.Table, notes: Sequence[str]) -> dict[str, Any]:
-    """`results_of`, from what was read; datasets that were begun without any answer are in `without_answer`."""
+    """`results_of`, from what was read; datasets that were started but have no answer are in `without_answer`."""
     found, without = {}, {}
     for name, about in manifest["datasets"].items():
-        rows = records.filter(pc.equal(records["dataset"], name))
-        measures = measures_of(rows)
+        rows = records.filter(pc.field("dataset") == name)
+        measures = Measures().add(rows)
         if measures.images:
             values = {**measures.values(), "images": measures.images}
-            if manifest.get("about_method", {}).get("kind") != "stream":  # whose images one process has
+            if manifest.get("about_method", {}).get("kind") != "stream":  # one process tests all images of a stream
                 values["images_per_second"] *= manifest["sessions"][-1]["processes"]
             gain, complete = measures.gain(), len(rows) == about["to_test"]
             found[name] = {
@@ -74,12 +64,7 @@ def results_from(manifest: dict[str, Any], records: pa.Table, notes: Sequence[st
 
 
 def notes_on_contents(rows: pa.Table, trained_on: Sequence[str]) -> list[str]:
-    """What results must say of pictures that were tested more than once, or that the context was trained on.
-
-    Args:
-        rows: records of one dataset.
-        trained_on: digests of the files that the context was trained on.
-    """
+    """What results must say of pictures that were tested more than once, or that the context was trained on."""
     rows = rows.filter(pc.is_valid(rows["content"]))
     found = rows.group_by("content").aggregate([("index", "count"), ("label", "count_distinct"), ("path", "min")])
     twice = found.filter(pc.greater(found["index_count"], 1))
@@ -125,18 +110,14 @@ def mean_gain(gains: Sequence[Mapping[str, Any] | None]) -> dict[str, float] | N
 
 
 def gain_values(values: Mapping[str, Any]) -> dict[str, float]:
-    """The gain of a dataset or an average as numbers of their own, by which runs can be ranked; none without labels."""
+    """The gain of a dataset or an average as separate numbers, so that loggers can rank runs; none without labels."""
     names = {"gain": "points", "gain_low": "low", "gain_high": "high", "gain_p": "p_value"}
     gain = values.get("gain") or {}
     return {name: gain[key] for name, key in names.items() if key in gain}
 
 
 def numbers_of(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Measures and gains as numbers: of the averages, `average` and `shifted`, then of each dataset.
-
-    Args:
-        found: `datasets` of a `results.json`.
-    """
+    """Measures and gains in the `datasets` of a `results.json`: first those of `average` and `shifted`."""
     mean = averages(found)
     means = {"average": mean} | ({"shifted": mean["shifted"]} if "shifted" in mean else {})
     return {

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tpt.results.runs.settings import CONCENTRATION, LIMIT, ORDER, ORDER_SEED, SEED, TRAINING, is_seed, meaning
-from tpt.results.tables.comparability import paper_method
+from tpt.results.runs.settings import CONCENTRATION, IMAGES, LIMIT, ORDER, ORDER_SEED, SEED, TRAINING, is_seed, meaning
+from tpt.results.tables.comparability import PART, UNFINISHED, Mark, coverage, merged, paper_method
 from tpt.results.tables.runs import Run
 
 ITSELF = "each dataset itself"
 FEATURE = "method.feature"
-OF_STREAM = (ORDER, FEATURE)
+DECIDING = ("pillow", "torch")  # packages of which another version gives other pixels, or other sums
+NOTHING = "Expected answered images with labels, found none; wait until the runs have some."
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """Runs that differ in nothing but their datasets, their seed and that of their order.
+    """Runs, at least one, that differ in nothing but their datasets, their seed and that of their order."""
 
-    Args:
-        label: the method, and what sets it off from the other rows.
-        runs: at least one.
-    """
-
-    label: str
+    label: str  # the method, and how it differs from the other rows
     runs: tuple[Run, ...]
 
     @property
@@ -93,6 +89,18 @@ def rows_of(runs: Sequence[Run]) -> list[Row]:
     return [Row(label, tuple(group)) for label, group in zip(_labels(members), members, strict=True)]
 
 
+def labelled_runs(runs: Sequence[Run]) -> list[tuple[str, Run, list[str]]]:
+    """Each run that has answers to labelled images: its row's label, with its seed, the run, and these datasets."""
+    found = []
+    for row in rows_of(runs):
+        several = len(row.by_seed()) > 1
+        for run in row.runs:
+            label = f"{row.label}, seed={run.results.get('seed')}" if several else row.label
+            if names := [name for name, about in run.results["datasets"].items() if "acc" in about]:
+                found.append((label, run, names))
+    return found
+
+
 def _key(run: Run) -> Any:
     settings = {k: _plain(v) for k, v in settings_of(run).items() if not is_seed(k)}
     return run.method, run.backbone, run.results["backbone"].get("fingerprint"), settings
@@ -115,30 +123,40 @@ def _labels(groups: Sequence[Sequence[Run]]) -> list[str]:
     labels = []
     for run, own in zip(firsts, seeds, strict=True):
         near = [other for other in firsts if other.backbone == run.backbone]
-        telling = {key: name for key, name in _telling(run, near).items() if not (run.stream and key in OF_STREAM)}
-        parts = _of_stream(run) + [f"{name}={_plain(settings_of(run).get(key))}" for key, name in telling.items()]
+        settings, telling = settings_of(run), _telling(run, near)
+        # Of a stream method always, so that nobody takes it for an episodic one.
+        always = [key for key in (ORDER, FEATURE) if run.stream and key in settings]
+        parts = [f"{settings[key]} stream" if key == ORDER else str(settings[key]) for key in always]
+        parts += [f"{name}={_plain(settings.get(key))}" for key, name in telling.items() if key not in always]
         if len(own) > 1:
             parts.append(f"{len(own)} {'orders' if len({found[:2] for found in own}) == 1 else 'seeds'}")
         elif any(found[0][0] != own[0][0] for found, other in zip(seeds, firsts, strict=True) if other in near):
             parts.append(f"seed={own[0][0]}")
         labels.append(paper_method(run) + (f" ({', '.join(parts)})" if parts else ""))
-    names = [(run.backbone, label) for run, label in zip(firsts, labels, strict=True)]
+    return _told_apart(firsts, _told_apart(firsts, labels, _place), lambda run, _: f", {run.path}")
+
+
+def _told_apart(firsts: Sequence[Run], labels: Sequence[str], more: Callable[[Run, Sequence[Run]], str]) -> list[str]:
+    """The labels, those that several runs of a backbone share with what `more` says of a run among the others."""
+    same: dict[tuple[str, str], list[Run]] = {}
+    for run, label in zip(firsts, labels, strict=True):
+        same.setdefault((run.backbone, label), []).append(run)
     return [
-        label if names.count(name) == 1 else f"{label}, {run.path}"
-        for run, label, name in zip(firsts, labels, names, strict=True)
+        label if len(others := same[run.backbone, label]) == 1 else label + more(run, others)
+        for run, label in zip(firsts, labels, strict=True)
     ]
 
 
-def _of_stream(run: Run) -> list[str]:
-    """What the label of a stream method always names, so that it is not taken for an episodic one."""
-    if not run.stream:
-        return []
-    settings = settings_of(run)
-    return [f"{settings[ORDER]} stream", *([str(settings[FEATURE])] if FEATURE in settings else [])]
+def _place(run: Run, others: Sequence[Run]) -> str:
+    """Where the images are, if runs on the same datasets differ in that, such as those on clean and attacked copies."""
+    near = [other.settings for other in others if run.to_test.keys() & other.to_test.keys()]
+    keys = [key for key in differing(near) if key in IMAGES]
+    own = [f"{key.removeprefix('data.')}={run.settings[key]}" for key in keys if run.settings.get(key) is not None]
+    return "".join(f", {each}" for each in own)
 
 
 def _telling(run: Run, near: Sequence[Run]) -> dict[str, str]:
-    """The settings that set a run off from those of its method, and what data it takes from those of all methods."""
+    """The settings that distinguish a run from others of its method, and a limit of images that not all rows have."""
     rivals = [settings_of(other) for other in near if paper_method(other) == paper_method(run)]
     common = [key for key in _named(rivals) if all(key in other for other in rivals)]
     own = {key: settings_of(run).get(key) for key in common}
@@ -171,3 +189,29 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
                 break
         found[key] = ".".join(end)
     return found
+
+
+def versions_remark(rows: Sequence[Row]) -> Iterator[str]:
+    """A warning for each package that decides digits and of which the rows were made with several versions."""
+    for package in DECIDING:
+        found: dict[str, dict[str, None]] = {}
+        for row in rows:
+            for version in (start["versions"].get(package) for run in row.runs for start in run.results["sessions"]):
+                if version is not None:
+                    found.setdefault(version, {})[row.label] = None
+        if len(found) > 1:
+            said = "; ".join(f"{version}: {', '.join(labels)}" for version, labels in found.items())
+            yield f"warning: rows made with several versions of {package} differ in more than their methods ({said})"
+
+
+def coverage_remark(runs: Sequence[Run], labels: bool = False) -> Iterator[str]:
+    """What runs leave out: a subset of the images, or what is not done yet; on request with the method's name."""
+    marks = [
+        Mark(mark.why, f"{run.method} {mark.detail}" if labels and mark.why == UNFINISHED else mark.detail)
+        for run in runs
+        for name in run.to_test
+        for mark in coverage(run, name)
+    ]
+    for why, details in merged(marks).items():
+        if why in (PART, UNFINISHED):
+            yield f"{why}: {'; '.join(details)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,27 +16,24 @@ import pyarrow.compute as pc
 from tpt.errors import UserError
 from tpt.files import dotted_values
 from tpt.results.runs import RECORD_SCHEMA, answered, read_manifest, read_records_and_notes
+from tpt.results.runs.manifest import NAME
 from tpt.results.runs.records import shard_files
+from tpt.results.runs.training import Training, training_of
 from tpt.results.tables.results import results_from
-from tpt.results.tables.training import Training, training_of
 
 log = logging.getLogger(__name__)
 
-MANIFEST = "run.json"
 ZERO_SHOT = "zero_shot"  # the only method of the first runs that changes no answer
 
 
 class ImageResult(NamedTuple):
-    """One image's outcome: digest of its file, its class, whether the answers before and after are right.
+    """One labelled image's outcome."""
 
-    The class's name is None in records of version 0.1.
-    """
-
-    content: str
+    content: str  # digest of its file
     label: int
-    before: bool
+    before: bool  # whether the answer before adaptation is right
     after: bool
-    class_name: str | None = None
+    class_name: str | None = None  # None in records of version 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,14 +65,14 @@ class Run:
     def adapts(self) -> bool:
         """Whether the method changes answers at test time: tunes something, trusts some views more, or learns."""
         about = self.results.get("about_method")
-        if isinstance(about, Mapping):
-            return bool(about.get("tunes") or about.get("selects") or about.get("kind") == "stream")
-        return bool(self.option != ZERO_SHOT)  # a run from before methods said so themselves
+        if about is None:  # a run of before methods said so themselves
+            return self.option != ZERO_SHOT
+        return bool(about.get("tunes") or about.get("selects") or self.stream)
 
     @property
     def stream(self) -> bool:
         """Whether the method learns from one image for the next, so that answers depend on the order."""
-        return bool((self.results.get("about_method") or {}).get("kind") == "stream")
+        return bool(self.results.get("about_method", {}).get("kind") == "stream")
 
     @property
     def option(self) -> str:
@@ -90,12 +87,11 @@ class Run:
     @cached_property
     def _outcomes(self) -> dict[str, dict[str, ImageResult]]:
         found: dict[str, dict[str, ImageResult]] = {}
-        columns = ("dataset", "path", "content", "label", "pred_zero_shot", "pred", "class_name")
         table = answered(self.records)
+        table = table.filter(pc.is_valid(table["label"]))
+        columns = ("dataset", "path", "content", "label", "pred_zero_shot", "pred", "class_name")
         rows = zip(*(table[column].to_pylist() for column in columns), strict=True)
         for dataset, path, content, label, before, after, name in rows:
-            if label is None:  # neither right nor wrong
-                continue
             found.setdefault(dataset, {})[path] = ImageResult(content, label, before == label, after == label, name)
         return found
 
@@ -122,31 +118,14 @@ class Run:
 
     def of(self, dataset: str) -> pa.Table:
         """The records of a dataset's answered images."""
-        return answered(self.records.filter(pc.equal(self.records["dataset"], dataset)))
+        return answered(self.records.filter(pc.field("dataset") == dataset))
 
 
-def find_runs(path: str | Path) -> list[Path]:
-    """The directories of the run, or of every run of the sweep, in a directory.
-
-    Args:
-        path: a directory, or a file of a run, such as its `results.json`.
-
-    Raises:
-        UserError: there is no run.
-    """
-    found = _below(Path(path))
-    if not found:
-        raise UserError(
-            f"Expected the directory of a run or sweep of test_time.py at {path}, found no {MANIFEST} below it; check "
-            "the path."
-        )
-    return found
-
-
-def _below(folder: Path) -> list[Path]:
-    if folder.is_file():
-        return [folder.parent] if (folder.parent / MANIFEST).is_file() else []
-    return sorted((p.parent for p in folder.rglob(MANIFEST)), key=_by_number)
+def _below(path: Path) -> list[Path]:
+    """The directories of all runs below a directory, or the one that holds a file, such as a run's `results.json`."""
+    if path.is_file():
+        return [path.parent] if (path.parent / NAME).is_file() else []
+    return sorted((manifest.parent for manifest in path.rglob(NAME)), key=_by_number)
 
 
 def _by_number(path: Path) -> list[tuple[int, int, str]]:
@@ -160,12 +139,16 @@ def load_runs(paths: Iterable[str | Path]) -> list[Run]:
     Raises:
         UserError: there is none in any of them, a path does not exist, or a run is damaged.
     """
-    places = [Path(path) for path in paths]
-    others = [place for place in places if place.exists() and not _below(place)]
-    others = others if len(others) < len(places) else []
-    if others:
-        log.warning("Passing over what is no run of test_time.py: %s.", ", ".join(map(str, others)))
-    found = {folder.resolve(): folder for place in places if place not in others for folder in find_runs(place)}
+    places = {Path(path): _below(Path(path)) for path in paths}
+    empty = [place for place, runs in places.items() if not runs]
+    if missing := empty if len(empty) == len(places) else [place for place in empty if not place.exists()]:
+        raise UserError(
+            f"Expected the directory of a run or sweep of test_time.py at {missing[0]}, found no {NAME} below it; "
+            "check the path."
+        )
+    if empty:
+        log.warning("Skipping what is not a run of test_time.py: %s.", ", ".join(map(str, empty)))
+    found = {folder.resolve(): folder for runs in places.values() for folder in runs}
     return [load_run(folder) for folder in found.values()]
 
 
@@ -178,32 +161,19 @@ def load_run(folder: str | Path) -> Run:
     folder = Path(folder)
     manifest = read_manifest(folder)
     records, notes = read_records_and_notes(folder) if shard_files(folder) else (RECORD_SCHEMA.empty_table(), [])
+    datasets = manifest["datasets"]
     try:
-        _refuse_gaps(manifest, records)
+        if strange := set(pc.unique(records["dataset"]).to_pylist()) - set(datasets):
+            raise UserError(f"there are records of a dataset {min(map(str, strange))!r} that the run does not have")
         settings = dict(dotted_values(manifest["config"]))
         json.dumps(settings)  # as deep as can be shown
         results = results_from(manifest, records, notes)
     except Exception as error:  # what others wrote may be anything
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise UserError(
-            f"Expected what test_time.py wrote in {folder}, but {MANIFEST} or the records do not fit ({reason}); start "
+            f"Expected what test_time.py wrote in {folder}, but {NAME} or the records do not fit ({reason}); start "
             "the run anew."
         ) from error
     context = settings.get("context.path")
     training = training_of(context) if isinstance(context, str) else None
-    return Run(folder, results, records, manifest["datasets"], settings, training)
-
-
-def _refuse_gaps(manifest: Mapping[str, Any], records: pa.Table) -> None:
-    """Raises a UserError where something is missing that reports use; its kind is checked by `read_manifest`."""
-    datasets = manifest["datasets"]
-    needed = [
-        (manifest, ("method", "choices", "backbone")),
-        (manifest.get("backbone", {}), ("name", "precision")),
-        (manifest["sessions"][-1], ("processes",)),
-        *((about, ("to_test", "classes", "size", "split", "notes")) for about in datasets.values()),
-    ]
-    if missing := [key for node, keys in needed for key in keys if key not in node]:
-        raise UserError(f"{missing[0]} is missing")
-    if strange := set(records["dataset"].to_pylist()) - set(datasets):
-        raise UserError(f"there are records of a dataset {min(map(str, strange))!r} that the run does not have")
+    return Run(folder, results, records, datasets, settings, training)

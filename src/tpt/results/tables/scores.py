@@ -1,4 +1,4 @@
-"""Scores of probabilities: likelihood, calibration, what a rejection saves, what tells strangers; docs/results.md.
+"""Scores of probabilities: likelihood, calibration, risk, pictures outside the classes; docs/results.md defines them.
 
 Each function takes what is known of N answers and gives a `Score`: weights of the answers -> value.  Weights of 1 give
 the value itself, those of a resample a bootstrap's.  Answers of equal confidence count with their mean, so that no
@@ -7,12 +7,11 @@ score depends on the order of the images.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from statistics import NormalDist
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tpt.results.tables.statistics import LEVEL, PERCENT, Interval
+from tpt.results.tables.statistics import PERCENT, Interval, Z, bin_of
 
 Score = Callable[[np.ndarray], float]
 BINS = 15  # as of `ece`
@@ -35,7 +34,7 @@ def brier(probs_NK: np.ndarray, label_N: np.ndarray) -> Score:
 
 def calibration(confidence_N: np.ndarray, right_N: np.ndarray, bins: int = BINS) -> Score:
     """Expected calibration error over bins (low, high] of equal width, in % (Guo et al., ICML 2017, equation 3)."""
-    place, gap = _places(confidence_N, bins), right_N - confidence_N.astype(np.float64)
+    place, gap = bin_of(confidence_N, bins), right_N - confidence_N.astype(np.float64)
     return lambda w: PERCENT * float(np.abs(np.bincount(place, w * gap, bins)).sum() / w.sum())
 
 
@@ -56,9 +55,9 @@ def adaptive_calibration(confidence_N: np.ndarray, right_N: np.ndarray, bins: in
 def class_calibration(probs_NK: np.ndarray, label_N: np.ndarray, bins: int = BINS) -> Score:
     """Mean over the classes of the calibration error of a class's probability, in % (Kull et al., NeurIPS 2019)."""
     classes = probs_NK.shape[1]
-    rows, columns = np.nonzero(_places(probs_NK, bins))  # few: the probabilities of an image sum to 1
+    rows, columns = np.nonzero(bin_of(probs_NK, bins))  # few: the probabilities of an image sum to 1
     likely = probs_NK[rows, columns].astype(np.float64)
-    cell = columns * bins + _places(likely, bins)
+    cell = columns * bins + bin_of(likely, bins)
     gap = (label_N[rows] == columns) - likely
 
     def score(w: np.ndarray) -> float:
@@ -127,28 +126,20 @@ def paired_difference(before: Score, after: Score, sizes: Sequence[int], resampl
         sizes: of the groups that images are drawn from, each on its own.
         resamples: of the bootstrap.
     """
+    rng = np.random.default_rng(0)
+
+    def draw() -> np.ndarray:
+        parts = [np.bincount(rng.integers(size, size=size), minlength=size) for size in sizes]
+        return np.concatenate(parts).astype(np.float64)
+
     ones = np.ones(sum(sizes))
     change = after(ones) - before(ones)
-    deviation = float(np.std([after(w) - before(w) for w in _draws(sizes, resamples)]))
-    wide = NormalDist().inv_cdf((1 + LEVEL) / 2) * deviation
-    return Interval(change, change - wide, change + wide)
-
-
-def _draws(sizes: Sequence[int], resamples: int) -> Iterator[np.ndarray]:
-    rng = np.random.default_rng(0)
-    for _ in range(resamples):
-        parts = [np.bincount(rng.integers(size, size=size), minlength=size) for size in sizes]
-        yield np.concatenate(parts).astype(np.float64)
+    deviation = float(np.std([after(w) - before(w) for w in (draw() for _ in range(resamples))]))
+    return Interval(change, change - Z * deviation, change + Z * deviation)
 
 
 def _mean(values: np.ndarray) -> Score:
     return lambda w: float(w @ values / w.sum())
-
-
-def _places(values: np.ndarray, bins: int) -> np.ndarray:
-    """The bins (low, high] of values in [0, 1], compared in float32 as recorded."""
-    edges = np.linspace(0, 1, bins + 1, dtype=np.float32)[1:-1]
-    return np.asarray(np.searchsorted(edges, values.astype(np.float32), side="left"))
 
 
 def _ordered(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -13,20 +13,15 @@ from tpt.results.tables.statistics import Interval
 
 LABELLED = ("zero-shot", "{method}", "gain [95 %]")
 UNLABELLED = ("changed", "confidence")  # in their place, if no dataset has labels
-BESIDE = ("dataset", "images"), ("entropy", "views", "img/s")
 
 
 def results_grid(results: Mapping[str, Any]) -> Grid:
-    """Per dataset: accuracy before and after, the paired gain, entropy, selected views, speed; then the averages.
+    """A line for each dataset of a `results.json`, then for the averages.
 
-    Without labels, the share of answers that changed and the mean confidence before and after stand in place of
-    accuracies.
-
-    Args:
-        results: the content of a `results.json`.
+    Without labels, the share of answers that changed and the mean confidence replace accuracies and gain.
     """
     labelled = has_labels(results)
-    names = (*BESIDE[0], *(LABELLED if labelled else UNLABELLED), *BESIDE[1])
+    names = ("dataset", "images", *(LABELLED if labelled else UNLABELLED), "entropy", "views", "img/s")
     lines = [_line(name, d, labelled) for name, d in results["datasets"].items()]
     if len(lines) > 1:
         means = {"average": results["averages"], "shifted": results["averages"].get("shifted")}
@@ -44,24 +39,18 @@ def _line(name: str, d: Mapping[str, Any], labelled: bool) -> Line:
     """Of a dataset, or of an average, which has no images."""
     entropies = f"{d['entropy_zero_shot']:.2f}→{d['entropy']:.2f}"
     rate = f"{d['images_per_second']:.1f}" if "images_per_second" in d else ""
-    cells = (*_answers(d, labelled), entropies, f"{d['selected_views']:g}", rate)
+    answers: tuple[str, ...]
+    if not labelled:
+        answers = (f"{d['changed']:.1f} %", f"{d['confidence_zero_shot']:.1f}→{d['confidence']:.1f} %")
+    elif "acc" in d:
+        answers = (f"{d['acc_zero_shot']:.2f}", f"{d['acc']:.2f}", gain_text(gain_interval(d.get("gain"))))
+    else:
+        answers = ("",) * len(LABELLED)
+    cells = (*answers, entropies, f"{d['selected_views']:g}", rate)
     images = f"{d['images']}" if "images" in d else ""
     if d.get("size", d.get("images")) != d.get("images"):
         images = f"{images} of {d['size']}"
     return Line(name, images, tuple(map(Text, cells)), main="images" in d)
-
-
-def _answers(d: Mapping[str, Any], labelled: bool) -> tuple[str, ...]:
-    """Accuracies and their gain; what changed, if no dataset has labels."""
-    if not labelled:
-        return f"{d['changed']:.1f} %", f"{d['confidence_zero_shot']:.1f}→{d['confidence']:.1f} %"
-    if "acc" not in d:
-        return ("",) * len(LABELLED)
-    return (
-        f"{d['acc_zero_shot']:.2f}",
-        f"{d['acc']:.2f}",
-        gain_text(gain_interval(d.get("gain"))),
-    )
 
 
 def gain_text(gain: Interval | None) -> str:
@@ -70,12 +59,7 @@ def gain_text(gain: Interval | None) -> str:
 
 
 def results_text(results: Mapping[str, Any], width: int | None = None) -> str:
-    """The table, and what differs from the paper's protocol.
-
-    Args:
-        results: the content of a `results.json`.
-        width: of the terminal; None if there is none, which leaves lines whole.
-    """
+    """The table of a `results.json`, and what differs from the paper's protocol; without a width, lines are whole."""
     from tpt.results.tables.terminal import to_terminal  # noqa: PLC0415 -- rich takes time to load
 
     remarks = list(results["notes"])

@@ -27,11 +27,11 @@ def to_terminal(tables: Sequence[Grid], legend: Legend, width: int | None, color
     Args:
         tables: to be shown.
         legend: what stands under them.
-        width: characters of a line; None if there is no terminal: then no line ends before its time.
+        width: characters of a line; None if there is no terminal, which leaves lines whole.
         color: whether bold and dim are written as escape codes.
     """
-    wide = NO_END if width is None else width
-    console = Console(width=wide, file=io.StringIO(), force_terminal=color, highlight=False, markup=False)
+    wide, written = NO_END if width is None else width, io.StringIO()
+    console = Console(width=wide, file=written, force_terminal=color, highlight=False, markup=False)
     for table in tables:
         for number, (first, last) in enumerate(blocks(table, wide)):
             caption = plain(table.caption) + (", continued" if number else "")
@@ -43,8 +43,6 @@ def to_terminal(tables: Sequence[Grid], legend: Legend, width: int | None, color
         console.print(RichText(f"{raised((letter,))} {plain(why)}."))
     for remark in legend.remarks:
         console.print(RichText(f"{plain(remark)}.", "dim"))
-    written = console.file
-    assert isinstance(written, io.StringIO)
     return "\n".join(line.rstrip() for line in written.getvalue().splitlines()) + "\n"
 
 
@@ -55,13 +53,12 @@ def raised(letters: tuple[str, ...]) -> str:
 
 def blocks(table: Grid, width: int) -> Iterator[tuple[int, int]]:
     """Ranges of columns that fit a width; at least one column each."""
-    gap = 1 if table.dense else 3
-    widths = [
-        gap + max(map(cell_len, [plain(table.header[c]), *(_shown(line.cells[c - LABELS]) for line in table.lines)]))
-        for c in range(LABELS, len(table.header))
-    ]
-    labels = min(WIDEST_LABEL, max(cell_len(_label(line, table.dense)) for line in [*table.lines, _head(table)]))
-    room = width - labels - gap - max(cell_len(plain(line.second)) for line in [*table.lines, _head(table)])
+    gap, (label, second, *names) = 1 if table.dense else 3, table.header
+    lines = [Line(label, second, tuple(map(Text, names)), main=True), *table.lines]
+    columns = zip(*(map(_shown, line.cells) for line in lines), strict=True)
+    widths = [gap + max(map(cell_len, column)) for column in columns]
+    labels = min(WIDEST_LABEL, max(cell_len(_label(line, table.dense)) for line in lines))
+    room = width - labels - gap - max(cell_len(plain(line.second)) for line in lines)
     first, used = 0, 0
     for column, wide in enumerate(widths):
         if used + wide > room and column > first:
@@ -69,11 +66,6 @@ def blocks(table: Grid, width: int) -> Iterator[tuple[int, int]]:
             first, used = column, 0
         used += wide
     yield first, len(widths)
-
-
-def _head(table: Grid) -> Line:
-    """The names of the columns in front of the cells, as a line."""
-    return Line(table.header[0], table.header[1], (), main=True)
 
 
 def _label(line: Line, dense: bool) -> str:
@@ -87,11 +79,9 @@ def _drawn(table: Grid, first: int, last: int) -> Table:
     drawn.add_column(RichText(plain(table.header[1])), overflow="fold", justify="right" if numbers else "left")
     for name in table.header[LABELS + first : LABELS + last]:
         drawn.add_column(RichText(plain(name)), justify="right", no_wrap=True)
-    before: Line | None = None
-    for line in table.lines:
+    for before, line in zip((None, *table.lines), table.lines, strict=False):
         if before is not None and (before.main and not line.main if table.dense else line.main):
             drawn.add_section()
-        before = line
         style = "" if table.dense else "bold" if line.main else "dim"
         cells = [RichText(_shown(text), "bold" if text.best else style) for text in line.cells[first:last]]
         drawn.add_row(RichText(_label(line, table.dense), style), RichText(plain(line.second)), *cells)
