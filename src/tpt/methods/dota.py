@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, ClassVar, Unpack
 
 import torch
@@ -13,12 +13,13 @@ from tpt.clip.model import CLIP
 from tpt.clip.prompts.text_bank import TextSettings
 from tpt.errors import NotNegative, Positive, UserError
 from tpt.methods.base import ViewShare
-from tpt.methods.functional.gaussians import discriminant, update
+from tpt.methods.functional.gaussians import BAND, discriminant, learn, packed
 from tpt.methods.stream import Feature, Seen, State, StreamMethod
 from tpt.methods.tuner import free_memory
 
 FIRST_MEAN = 0.001  # in every coordinate
 LEAST_EPSILON = 1e-6  # less is lost to float32's rounding
+FEATURES = 64  # learned in one pass over the covariances
 
 
 class DOTA(StreamMethod):
@@ -89,19 +90,34 @@ class DOTA(StreamMethod):
         return {
             "means": text_KE.new_full((classes, width), FIRST_MEAN),
             "counts": text_KE.new_ones(classes),
-            "scatters": covariance_EE.repeat(classes, 1, 1),  # covariances times counts
-            "covariance": covariance_EE,  # what all classes share
+            "scatters": packed(covariance_EE).repeat(classes, 1),  # covariances times counts
         }
 
     def step(self, image: Seen, state: State) -> Tensor:
         """The answer from the Gaussians of before; then they learn."""
-        count = float(state["counts"].mean()) / len(image.selected_features)
-        weight = min(self.rho * count, self.eta)
-        logits_K = image.logits + weight * discriminant(state["means"], state["covariance"], image.feature)
-        state["means"], state["counts"], mean_EE = update(
-            state["means"], state["counts"], state["scatters"], image.selected_features, image.selected_probabilities
-        )
-        mean_EE *= 1 - self.epsilon
-        mean_EE.diagonal().add_(self.epsilon)
-        state["covariance"] = mean_EE
+        (logits_K,) = self.steps([image], state)
         return logits_K
+
+    def steps(self, images: Sequence[Seen], state: State) -> Iterator[Tensor]:
+        """Several images share one pass over the covariances: what these learn does not depend on the answers."""
+        together = max(1, FEATURES // len(images[0].selected))
+        for first in range(0, len(images), together):
+            some = images[first : first + together]
+            means_NKE, counts_NK, covariances_NEE = learn(
+                state["means"],
+                state["counts"],
+                state["scatters"],
+                torch.stack([image.selected_features for image in some]),
+                torch.stack([image.selected_probabilities for image in some]),
+            )
+            state["means"], state["counts"] = means_NKE[-1].clone(), counts_NK[-1].clone()
+            for image, means_KE, counts_K, mean_EE in zip(some, means_NKE, counts_NK, covariances_NEE, strict=False):
+                yield self._answer_from(image, means_KE, counts_K, mean_EE)
+
+    def _answer_from(self, image: Seen, means_KE: Tensor, counts_K: Tensor, mean_EE: Tensor) -> Tensor:
+        """(K,) logits from the Gaussians before the image; the covariance of the first is not mixed with the identity."""
+        if image.number > 1:
+            mean_EE = (1 - self.epsilon) * mean_EE
+            mean_EE.diagonal().add_(self.epsilon)
+        weight = min(self.rho * float(counts_K.mean()) / len(image.selected), self.eta)
+        return image.logits + weight * discriminant(means_KE, mean_EE, image.feature)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal, Unpack, get_args
@@ -152,6 +152,10 @@ class StreamMethod(Method):
     def step(self, image: Seen, state: State) -> Tensor:
         """The answer (K,) for one image, as logits; updates `state`, by new entries or in place."""
 
+    def steps(self, images: Sequence[Seen], state: State) -> Iterable[Tensor]:
+        """The answers for images in order; a method that is faster with several at once overrides it."""
+        return (self.step(image, state) for image in images)
+
     def begin_dataset(self, images: int) -> None:
         """Starts a new stream of `images` images."""
         self.reset()
@@ -193,17 +197,17 @@ class StreamMethod(Method):
         """Answers B images in order, each with what the images before it taught."""
         with torch.inference_mode(False), torch.no_grad():  # a state must outlive the caller's inference mode
             text_KE, state = self.bank(), self._current()
-            answers = [self._answer(views, text_KE, state) for views in features_BVE]
+            share = self.selection_p if self.feature == "confident" else None
+            # A copy lies at the same alignment in memory whatever the batch, and so gives the same bits.
+            images = [
+                Seen(number, views_VE.clone(), text_KE, self.clip.logit_scale, share)
+                for number, views_VE in enumerate(features_BVE, self.images + 1)
+            ]
+            answers = []
+            for image, logits_K in zip(images, self.steps(images, state), strict=True):
+                self.images = image.number
+                answers.append((logits_K, image.initial_logits, image.selected, entropy(logits_K), image.entropy))
             return Adaptation(*(torch.stack(values) for values in zip(*answers, strict=True)))
-
-    def _answer(self, views_VE: Tensor, text_KE: Tensor, state: State) -> tuple[Tensor, ...]:
-        """The fields of one image's `Adaptation`."""
-        share = self.selection_p if self.feature == "confident" else None
-        # A copy lies at the same alignment in memory whatever the batch, and so gives the same bits.
-        image = Seen(self.images + 1, views_VE.clone(), text_KE, self.clip.logit_scale, share)
-        logits_K = self.step(image, state)
-        self.images += 1
-        return logits_K, image.initial_logits, image.selected, entropy(logits_K), image.entropy
 
     def _current(self) -> State:
         if self._state is None:
