@@ -149,15 +149,16 @@ def equal(one: tpt.Adaptation, other: tpt.Adaptation) -> bool:
 
 
 @every
-def test_batches_change_no_bit(name: str, feature: str, features: torch.Tensor) -> None:
-    whole = make(name, feature)(features)
+def test_batches_change_no_answer(name: str, feature: str, features: torch.Tensor) -> None:
+    """No bit of it, but DOTA's, whose images of a batch share their sums."""
+    whole, atol = make(name, feature)(features), 5e-5 if name == "dota" else 0
     for sizes in ([1] * IMAGES, [7] * 6 + [3], [1, 30, 14]):
         method = make(name, feature)
         parts = [method(part) for part in features.split(sizes)]
-        assert torch.equal(torch.cat([part.logits for part in parts]), whole.logits), sizes
+        close(torch.cat([part.logits for part in parts]), whole.logits, atol)
     method = make(name, feature)
     alone = [method(views) for views in features]
-    assert torch.equal(torch.stack([one.logits for one in alone]), whole.logits)
+    close(torch.stack([one.logits for one in alone]), whole.logits, atol)
     assert torch.equal(torch.stack([one.selected for one in alone]), whole.selected)
 
 
@@ -217,8 +218,8 @@ def test_inference_mode_leaves_a_state_that_can_go_on(name: str, feature: str, f
     with torch.inference_mode():
         first = method(features[:20])
     rest = method(features[20:])
-    whole = make(name, feature)(features)
-    assert torch.equal(torch.cat([first.logits, rest.logits]), whole.logits)
+    other = make(name, feature)
+    assert equal(other(features[:20]), first) and equal(other(features[20:]), rest)
 
 
 @every

@@ -13,7 +13,7 @@ from tpt.clip.model import CLIP
 from tpt.clip.prompts.text_bank import TextSettings
 from tpt.errors import NotNegative, Positive, UserError
 from tpt.methods.base import ViewShare
-from tpt.methods.functional.gaussians import BAND, discriminant, learn, packed
+from tpt.methods.functional.gaussians import discriminant, learn, packed, unpacked
 from tpt.methods.stream import Feature, Seen, State, StreamMethod
 from tpt.methods.tuner import free_memory
 
@@ -103,7 +103,7 @@ class DOTA(StreamMethod):
         together = max(1, FEATURES // len(images[0].selected))
         for first in range(0, len(images), together):
             some = images[first : first + together]
-            means_NKE, counts_NK, covariances_NEE = learn(
+            means_NKE, counts_NK, covariances_NP = learn(
                 state["means"],
                 state["counts"],
                 state["scatters"],
@@ -111,13 +111,13 @@ class DOTA(StreamMethod):
                 torch.stack([image.selected_probabilities for image in some]),
             )
             state["means"], state["counts"] = means_NKE[-1].clone(), counts_NK[-1].clone()
-            for image, means_KE, counts_K, mean_EE in zip(some, means_NKE, counts_NK, covariances_NEE, strict=False):
-                yield self._answer_from(image, means_KE, counts_K, mean_EE)
+            for image, means_KE, counts_K, mean_P in zip(some, means_NKE, counts_NK, covariances_NP, strict=False):
+                yield self._answer_from(image, means_KE, counts_K, unpacked(mean_P, self.embed_dim))
 
     def _answer_from(self, image: Seen, means_KE: Tensor, counts_K: Tensor, mean_EE: Tensor) -> Tensor:
         """(K,) logits from the Gaussians before the image; the covariance of the first is not mixed with the identity."""
         if image.number > 1:
-            mean_EE = (1 - self.epsilon) * mean_EE
+            mean_EE *= 1 - self.epsilon
             mean_EE.diagonal().add_(self.epsilon)
         weight = min(self.rho * float(counts_K.mean()) / len(image.selected), self.eta)
         return image.logits + weight * discriminant(means_KE, mean_EE, image.feature)

@@ -24,10 +24,9 @@ def discriminant(means_KE: Tensor, covariance_EE: Tensor, feature_E: Tensor) -> 
         feature_E: of the image, x.
     """
     factor_EE = torch.linalg.cholesky(covariance_EE)
-    left_RE = torch.cat([means_KE, feature_E[None]])
-    whitened_RE = torch.linalg.solve_triangular(factor_EE.mT, left_RE, upper=True, left=False)
-    means_KE, feature_E = whitened_RE[:-1], whitened_RE[-1]
-    found_K: Tensor = means_KE @ feature_E - means_KE.square().sum(1) / 2
+    whitened_KE = torch.linalg.solve_triangular(factor_EE.mT, means_KE, upper=True, left=False)
+    feature_1E = torch.linalg.solve_triangular(factor_EE.mT, feature_E[None], upper=True, left=False)
+    found_K: Tensor = whitened_KE @ feature_1E[0] - torch.linalg.vecdot(whitened_KE, whitened_KE) / 2
     return found_K
 
 
@@ -38,10 +37,12 @@ def packed(symmetric_EE: Tensor) -> Tensor:
 
 def unpacked(packed_P: Tensor, width: int) -> Tensor:
     """(E, E) symmetric matrix from its packed form; E is `width`."""
-    lower_EE = packed_P.new_zeros(width, width)
+    found_EE = packed_P.new_empty(width, width)
     for start, stop, place in _bands(width):
-        lower_EE[start:stop, :stop] = packed_P[place].view(-1, stop)
-    return lower_EE.tril() + lower_EE.tril(-1).mT
+        band = packed_P[place].view(-1, stop)
+        found_EE[start:stop, :stop] = band
+        found_EE[:start, start:stop] = band[:, :start].T
+    return found_EE
 
 
 def learn(
@@ -58,23 +59,19 @@ def learn(
         weights_NSK: the probability of each class for each of them.
 
     Returns:
-        (N + 1, K, E) means, (N + 1, K) counts and (N, E, E) mean covariances: before each image, means and counts
-        also after the last.
+        (N + 1, K, E) means and (N + 1, K) counts, before each image and after the last; (N, P) means of the
+        covariances over the classes, packed, before each image.
     """
-    sums_NK = weights_NSK.sum(1)
-    counts_NK = torch.cat([counts_K[None], sums_NK]).cumsum(0)
-    means = [means_KE]
-    for features_SE, weights_SK, before_K, after_K in zip(
-        features_NSE, weights_NSK, counts_NK[:-1], counts_NK[1:], strict=True
-    ):
-        means.append((before_K[:, None] * means[-1] + weights_SK.T @ features_SE) / after_K[:, None])
-    means_NKE = torch.stack(means)
+    counts_NK = torch.cat([counts_K[None], weights_NSK.sum(1)]).cumsum(0)
+    means_NKE = means_KE.repeat(len(counts_NK), 1, 1)
+    for n, (features_SE, weights_SK) in enumerate(zip(features_NSE, weights_NSK, strict=True)):
+        torch.mul(means_NKE[n], (counts_NK[n] / counts_NK[n + 1])[:, None], out=means_NKE[n + 1])
+        means_NKE[n + 1].addmm_((weights_SK / counts_NK[n + 1]).T, features_SE)
     totals_NP = (1 / counts_NK[:-1]) @ scatters_KP
-    for images in range(1, len(features_NSE)):
-        _add_images(totals_NP[images], images, means_KE, counts_NK, features_NSE, weights_NSK)
+    for n in range(1, len(features_NSE)):
+        _add_images(totals_NP[n], n, means_KE, counts_NK, features_NSE, weights_NSK)
     _add_offsets(scatters_KP, means_NKE[:-1], features_NSE, weights_NSK)
-    covariances = [unpacked(total_P / len(means_KE), means_KE.shape[1]) for total_P in totals_NP]
-    return means_NKE, counts_NK, torch.stack(covariances)
+    return means_NKE, counts_NK, totals_NP.div_(len(means_KE))
 
 
 def _add_images(
@@ -101,10 +98,12 @@ def _add_images(
     within_RR.diagonal().add_(scaled_RK.sum(1))
     sums_KE = counts_NK[0][:, None] * means_KE
     half_RE = (between_RR + within_RR / 2) @ features_RE + (mixed_RK * shares_K) @ sums_KE
-    left = torch.cat([sums_KE * (shares_K * steps_NK[-1])[:, None], half_RE, features_RE])
-    right = torch.cat([sums_KE, features_RE, half_RE])
+    scaled_KE = sums_KE * (shares_K * steps_NK[-1])[:, None]
+    left_RE, right_RE = torch.cat([half_RE, features_RE]), torch.cat([features_RE, half_RE])
     for start, stop, place in _bands(means_KE.shape[1]):
-        total_P[place].view(-1, stop).addmm_(left[:, start:stop].T, right[:, :stop])
+        band = total_P[place].view(-1, stop)
+        band.addmm_(scaled_KE[:, start:stop].T, sums_KE[:, :stop])
+        band.addmm_(left_RE[:, start:stop].T, right_RE[:, :stop])
 
 
 def _add_offsets(scatters_KP: Tensor, means_NKE: Tensor, features_NSE: Tensor, weights_NSK: Tensor) -> None:
@@ -113,9 +112,9 @@ def _add_offsets(scatters_KP: Tensor, means_NKE: Tensor, features_NSE: Tensor, w
     at_once = CLASSES if means_NKE.device.type == "cpu" else classes
     for some in range(0, classes, at_once):
         part = slice(some, some + at_once)
-        offsets_NSKE = features_NSE[:, :, None] - means_NKE[:, None, part]
-        offsets_NSKE *= weights_NSK[..., part, None].sqrt()
-        offsets_KRE = offsets_NSKE.flatten(0, 1).transpose(0, 1)
+        offsets_KNSE = features_NSE - means_NKE[:, part].transpose(0, 1)[:, :, None]
+        offsets_KNSE *= weights_NSK[..., part].permute(2, 0, 1)[..., None].sqrt()
+        offsets_KRE = offsets_KNSE.flatten(1, 2)
         for start, stop, place in _bands(width):
             band_KBC = scatters_KP[part, place].unflatten(1, (-1, stop))
             band_KBC.baddbmm_(offsets_KRE[..., start:stop].mT, offsets_KRE[..., :stop])
