@@ -83,6 +83,7 @@ class ECALP(StreamMethod):
         near, texts = self.image_neighbours, min(self.text_neighbours, len(text_KE))
         none = text_KE.new_zeros(0, dtype=torch.long)
         return {
+            "spread": F.normalize(text_KE.var(0), dim=0),  # weights of the coordinates
             "weighted": text_KE.new_zeros(0, text_KE.shape[1]),  # unit features, weighted by coordinate
             "image_values": text_KE.new_zeros(0, near),  # similarity of the nearest images, by falling similarity
             "image_indices": none.new_zeros(0, near),
@@ -95,7 +96,7 @@ class ECALP(StreamMethod):
     def step(self, image: Seen, state: State) -> Tensor:
         """The image joins the graph twice, and the answer is read at its copy, which then leaves."""
         image_E, seen = image.feature, image.number - 1
-        own_E = F.normalize(F.normalize(image.text.var(0), dim=0) * image_E, dim=0)
+        own_E = F.normalize(state["spread"] * image_E, dim=0)
         _append(state, "weighted", own_E[None], seen)
         # Row by row: of equal images all neighbours then have the same bits, and the older one comes first.
         to_all = (state["weighted"][: seen + 1] * image_E).sum(-1)
