@@ -1,4 +1,4 @@
-"""The base class of methods that learn from the images before, and what they see of an image."""
+"""The base class of methods that learn from earlier images, and what they see of an image."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IMAGES = "images"  # in a state: how many images it has seen
 
 @dataclass(frozen=True)
 class Seen:
-    """One image of a stream; what is derived from its views is computed when it is first asked for.
+    """One image of a stream; what follows from its views is computed on first use.
 
     Args:
         number: its place in the stream, from 1.
@@ -52,7 +52,7 @@ class Seen:
 
     @cached_property
     def selected(self) -> Tensor:
-        """(S,) indices of the views that the feature is made of, the most confident first."""
+        """(S,) indices of the selected views, the most confident first."""
         if self.selection_p is None:
             return torch.zeros(1, dtype=torch.long, device=self.views.device)
         return select_confident(self.view_logits, self.selection_p, min_selected=1)
@@ -89,15 +89,15 @@ class Seen:
 
 
 class StreamMethod(Method):
-    """Answers one image after another and learns from each, without labels: answers depend on the order.
+    """Answers images one after another and learns from each, without labels; the answers depend on the order.
 
-    Images are taken one at a time, however they are batched, so that a batch of N, N batches of one and any mixture
-    give the same answers.  A subclass names its tensors in `start` and does one image in `step`.
+    A batch of N images and N batches of one give the same answers (those of DOTA agree to rounding).  A subclass
+    creates its tensors in `start` and answers one image in `step`, or several in `steps`.
 
     Args:
         clip: the frozen backbone.
         class_names: K names.
-        feature: what stands for an image: "view0", or "confident", the mean feature of the most confident views.
+        feature: what represents an image: "view0", or "confident", the mean feature of the most confident views.
         selection_p: share of the views that count as confident, in (0, 1]; at least one view is kept.
         text: `ctx_init`, `context`, `templates`, ..., see `TextBank`.
 
@@ -171,7 +171,7 @@ class StreamMethod(Method):
         return {name: value.to("cpu", copy=True) for name, value in found.items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Goes on from what `state()` gave; what was learned before is forgotten.
+        """Replaces what was learned by what `state()` gave.
 
         Raises:
             UserError: a state of another method, other classes, another backbone or other settings; nothing is changed.
