@@ -16,6 +16,7 @@ from tests.conftest import NAMES, ROOT
 from tests.noise_models import noise_clip
 from tests.stand_in import GivenText
 from tpt.errors import UserError
+from tpt.methods.functional.gaussians import unpacked
 
 GOLDEN = ROOT / "tests" / "golden" / "streams"
 CASES = json.loads((GOLDEN / "cases.json").read_text())
@@ -109,7 +110,8 @@ def test_final_states(case: dict[str, Any]) -> None:
         if ours in state:
             close(state[ours], golden[theirs], 1e-4)
     if "scatters" in state:
-        close((state["scatters"] / state["counts"][:, None, None]).mean(0), golden["covariance"], 1e-6)
+        mean_P = (state["scatters"] / state["counts"][:, None]).mean(0)
+        close(unpacked(mean_P, features.shape[-1]), golden["covariance"], 1e-6)
 
 
 KINDS_AND_FEATURES = [(name, feature) for name in KINDS for feature in ("view0", "confident")]
@@ -147,15 +149,16 @@ def equal(one: tpt.Adaptation, other: tpt.Adaptation) -> bool:
 
 
 @every
-def test_batches_change_no_bit(name: str, feature: str, features: torch.Tensor) -> None:
-    whole = make(name, feature)(features)
+def test_batches_change_no_answer(name: str, feature: str, features: torch.Tensor) -> None:
+    """No bit of it, but DOTA's, whose images of a batch share their sums."""
+    whole, atol = make(name, feature)(features), 5e-5 if name == "dota" else 0
     for sizes in ([1] * IMAGES, [7] * 6 + [3], [1, 30, 14]):
         method = make(name, feature)
         parts = [method(part) for part in features.split(sizes)]
-        assert torch.equal(torch.cat([part.logits for part in parts]), whole.logits), sizes
+        close(torch.cat([part.logits for part in parts]), whole.logits, atol)
     method = make(name, feature)
     alone = [method(views) for views in features]
-    assert torch.equal(torch.stack([one.logits for one in alone]), whole.logits)
+    close(torch.stack([one.logits for one in alone]), whole.logits, atol)
     assert torch.equal(torch.stack([one.selected for one in alone]), whole.selected)
 
 
@@ -215,8 +218,8 @@ def test_inference_mode_leaves_a_state_that_can_go_on(name: str, feature: str, f
     with torch.inference_mode():
         first = method(features[:20])
     rest = method(features[20:])
-    whole = make(name, feature)(features)
-    assert torch.equal(torch.cat([first.logits, rest.logits]), whole.logits)
+    other = make(name, feature)
+    assert equal(other(features[:20]), first) and equal(other(features[20:]), rest)
 
 
 @every

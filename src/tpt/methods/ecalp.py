@@ -18,7 +18,9 @@ from tpt.methods.functional.propagation import NONE, nearest, propagated, with_n
 from tpt.methods.stream import Seen, State, StreamMethod
 
 log = logging.getLogger(__name__)
-MANY = 10_000_000  # scores, of images times classes: half a second an image on one core
+MANY = (
+    10_000_000  # images times classes: about 0.1 s per image on one core, which is when a stream is announced as slow
+)
 SHARPNESS = 10_000  # logits per score
 CARRIED = 5  # an image's largest score, divided by this, is what it starts the next round of labels with
 
@@ -26,8 +28,8 @@ CARRIED = 5  # an image's largest score, divided by this, is what it starts the 
 class ECALP(StreamMethod):
     """Answers an image by the labels that reach it from the texts and from its neighbours among the images before.
 
-    The paper's zero-shot form.  The image is put into the graph before it is answered.  The state and the time
-    that an image takes grow with the images seen (docs/methods.md).  All answers are nearly certain, right or wrong.
+    The zero-shot form of the paper.  The image joins the graph before it is answered.  The state and the time per image
+    grow with the images seen (docs/methods.md).  Nearly all answers are near-certain, right or wrong.
 
     Args:
         clip: the frozen backbone.
@@ -69,11 +71,11 @@ class ECALP(StreamMethod):
         self.rounds = rounds
 
     def begin_dataset(self, images: int) -> None:
-        """Starts a new stream of `images` images; warns if it will take long."""
+        """Starts a new stream of `images` images; warns if it will be slow."""
         super().begin_dataset(images)
         if images * len(self.class_names) > MANY:
             log.warning(
-                "ECALP passes labels over all images: the last of %d images of %d classes take long, maybe seconds",
+                "ECALP passes labels over all earlier images: the last of %d images of %d classes will be slow",
                 images,
                 len(self.class_names),
             )
@@ -83,6 +85,7 @@ class ECALP(StreamMethod):
         near, texts = self.image_neighbours, min(self.text_neighbours, len(text_KE))
         none = text_KE.new_zeros(0, dtype=torch.long)
         return {
+            "spread": F.normalize(text_KE.var(0), dim=0),  # weights of the coordinates
             "weighted": text_KE.new_zeros(0, text_KE.shape[1]),  # unit features, weighted by coordinate
             "image_values": text_KE.new_zeros(0, near),  # similarity of the nearest images, by falling similarity
             "image_indices": none.new_zeros(0, near),
@@ -93,9 +96,9 @@ class ECALP(StreamMethod):
         }
 
     def step(self, image: Seen, state: State) -> Tensor:
-        """The image joins the graph twice, and the answer is read at its copy, which then leaves."""
+        """(K,) logits of the image, which joins the graph twice: they are read at the copy, which is then removed."""
         image_E, seen = image.feature, image.number - 1
-        own_E = F.normalize(F.normalize(image.text.var(0), dim=0) * image_E, dim=0)
+        own_E = F.normalize(state["spread"] * image_E, dim=0)
         _append(state, "weighted", own_E[None], seen)
         # Row by row: of equal images all neighbours then have the same bits, and the older one comes first.
         to_all = (state["weighted"][: seen + 1] * image_E).sum(-1)

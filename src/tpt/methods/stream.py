@@ -1,9 +1,9 @@
-"""The base class of methods that learn from the images before, and what they see of an image."""
+"""The base class of methods that learn from earlier images, and what they see of an image."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal, Unpack, get_args
@@ -24,7 +24,7 @@ IMAGES = "images"  # in a state: how many images it has seen
 
 @dataclass(frozen=True)
 class Seen:
-    """One image of a stream; what is derived from its views is computed when it is first asked for.
+    """One image of a stream; what follows from its views is computed on first use.
 
     Args:
         number: its place in the stream, from 1.
@@ -52,7 +52,7 @@ class Seen:
 
     @cached_property
     def selected(self) -> Tensor:
-        """(S,) indices of the views that the feature is made of, the most confident first."""
+        """(S,) indices of the selected views, the most confident first."""
         if self.selection_p is None:
             return torch.zeros(1, dtype=torch.long, device=self.views.device)
         return select_confident(self.view_logits, self.selection_p, min_selected=1)
@@ -89,15 +89,15 @@ class Seen:
 
 
 class StreamMethod(Method):
-    """Answers one image after another and learns from each, without labels: answers depend on the order.
+    """Answers images one after another and learns from each, without labels; the answers depend on the order.
 
-    Images are taken one at a time, however they are batched, so that a batch of N, N batches of one and any mixture
-    give the same answers.  A subclass names its tensors in `start` and does one image in `step`.
+    A batch of N images and N batches of one give the same answers (those of DOTA agree to rounding).  A subclass
+    creates its tensors in `start` and answers one image in `step`, or several in `steps`.
 
     Args:
         clip: the frozen backbone.
         class_names: K names.
-        feature: what stands for an image: "view0", or "confident", the mean feature of the most confident views.
+        feature: what represents an image: "view0", or "confident", the mean feature of the most confident views.
         selection_p: share of the views that count as confident, in (0, 1]; at least one view is kept.
         text: `ctx_init`, `context`, `templates`, ..., see `TextBank`.
 
@@ -152,6 +152,10 @@ class StreamMethod(Method):
     def step(self, image: Seen, state: State) -> Tensor:
         """The answer (K,) for one image, as logits; updates `state`, by new entries or in place."""
 
+    def steps(self, images: Sequence[Seen], state: State) -> Iterable[Tensor]:
+        """The answers for images in order; a method that is faster with several at once overrides it."""
+        return (self.step(image, state) for image in images)
+
     def begin_dataset(self, images: int) -> None:
         """Starts a new stream of `images` images."""
         self.reset()
@@ -167,7 +171,7 @@ class StreamMethod(Method):
         return {name: value.to("cpu", copy=True) for name, value in found.items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Goes on from what `state()` gave; what was learned before is forgotten.
+        """Replaces what was learned by what `state()` gave.
 
         Raises:
             UserError: a state of another method, other classes, another backbone or other settings; nothing is changed.
@@ -193,17 +197,17 @@ class StreamMethod(Method):
         """Answers B images in order, each with what the images before it taught."""
         with torch.inference_mode(False), torch.no_grad():  # a state must outlive the caller's inference mode
             text_KE, state = self.bank(), self._current()
-            answers = [self._answer(views, text_KE, state) for views in features_BVE]
+            share = self.selection_p if self.feature == "confident" else None
+            # A copy lies at the same alignment in memory whatever the batch, and so gives the same bits.
+            images = [
+                Seen(number, views_VE.clone(), text_KE, self.clip.logit_scale, share)
+                for number, views_VE in enumerate(features_BVE, self.images + 1)
+            ]
+            answers = []
+            for image, logits_K in zip(images, self.steps(images, state), strict=True):
+                self.images = image.number
+                answers.append((logits_K, image.initial_logits, image.selected, entropy(logits_K), image.entropy))
             return Adaptation(*(torch.stack(values) for values in zip(*answers, strict=True)))
-
-    def _answer(self, views_VE: Tensor, text_KE: Tensor, state: State) -> tuple[Tensor, ...]:
-        """The fields of one image's `Adaptation`."""
-        share = self.selection_p if self.feature == "confident" else None
-        # A copy lies at the same alignment in memory whatever the batch, and so gives the same bits.
-        image = Seen(self.images + 1, views_VE.clone(), text_KE, self.clip.logit_scale, share)
-        logits_K = self.step(image, state)
-        self.images += 1
-        return logits_K, image.initial_logits, image.selected, entropy(logits_K), image.entropy
 
     def _current(self) -> State:
         if self._state is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 NONE = -math.inf  # the similarity of a neighbour that is not there
@@ -61,17 +62,20 @@ def propagated(
     degrees_N = text_NT.sum(1).index_add(0, ends, weights)
     text_degrees_K = text_NT.new_zeros(classes).index_add(0, which_NT.flatten(), text_NT.flatten())
     scale_N, scale_K = _scale(degrees_N), _scale(text_degrees_K)
-    from_text_NK = text_NT.new_zeros(nodes, classes).scatter_add(
-        1, which_NT, text_NT * scale_N[:, None] * scale_K[which_NT]
-    )
-    graph = torch.sparse_coo_tensor(
-        torch.stack([ends, starts]), weights * scale_N[ends] * scale_N[starts], (nodes, nodes), check_invariants=False
-    )
-    start_NK = torch.zeros_like(from_text_NK)
-    start_NK[own_N, labels[1]] = labels[0]
-    scores_NK = start_NK
-    for _ in range(rounds):
-        scores_NK = alpha * (from_text_NK + torch.sparse.mm(graph, scores_NK)) + (1 - alpha) * start_NK
+    weights = alpha * weights * scale_N[ends] * scale_N[starts]
+    from_text_NT = alpha * text_NT * scale_N[:, None] * scale_K[which_NT]
+    order = ends.argsort(stable=True)
+    weights, starts, firsts_N = weights[order], starts[order], torch.searchsorted(ends[order], own_N)
+    scores_N, labels_N = labels
+    # A node starts with the score of one class, so the first round needs no table.
+    scores_NK = text_NT.new_zeros(nodes * classes)
+    scores_NK.index_add_(0, ends[order] * classes + labels_N[starts], weights * scores_N[starts])
+    scores_NK = scores_NK.view(nodes, classes)
+    for number in range(rounds):
+        if number > 0:
+            scores_NK = F.embedding_bag(starts, scores_NK, firsts_N, mode="sum", per_sample_weights=weights)
+        scores_NK.scatter_add_(1, which_NT, from_text_NT)
+        scores_NK[own_N, labels_N] += (1 - alpha) * scores_N
     return scores_NK
 
 
