@@ -145,5 +145,5 @@ def wrap(
         compile=compile,
         resize=resize,
         interpolation="bilinear" if known.get("interpolation") == "bilinear" else "bicubic",
-        logit_bias=None if bias is None else float(bias),
+        logit_bias=None if bias is None else float(bias.detach()),
     )

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loops.loop import _Loop
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from tpt.engine import stop
@@ -146,12 +147,16 @@ def use_threads(stored: Mapping[str, int] | None, device: torch.device, processe
 
 
 class _Restored(Callback):
-    """Knows whether a checkpoint was restored completely."""
+    """Knows whether a checkpoint was restored completely; continues with the epoch behind it."""
 
     done = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.done = True
+        loop = trainer.fit_loop
+        if loop.restarted_on_epoch_end:  # given max_steps, Lightning would count the restored epoch twice
+            _Loop.restarting.fset(loop, False)  # type: ignore[attr-defined]
+            loop.reset()
 
 
 @contextlib.contextmanager
