@@ -59,5 +59,5 @@ class HuggingFaceTower(Tower):
         x = self._embed(prompts.tokens, slots_BND)
         seen = (prompts.tokens != self.masked_id).long().repeat(len(x), 1)
         out = self.encoder(inputs_embeds=x.flatten(0, 1), attention_mask=seen)
-        features: Tensor = self.projection(self.pooler(out, seen))
-        return features.unflatten(0, x.shape[:2])
+        features: Tensor = self.projection(self.pooler(out, seen)).unflatten(0, x.shape[:2])
+        return features

@@ -1,10 +1,10 @@
-"""Text towers that no start of a prompt can be shared in: attention looks both ways, or padding is part of the input.
+"""Text towers in which prompts cannot share their start: attention looks both ways, or padding is part of the input.
 
 SigLIP, CLIPA and MobileCLIP-S attend to the padding and read the last position or the end token, so every prompt is
 computed at the length the model was trained with.  CoCa appends a class token and masks the padding, so what is masked
-everywhere is left out.  In the last layer only the position that is read asks a question.
+everywhere is left out.  In the last layer only the position that is read has a query.
 
-Shape letters: `B` contexts (one an image), `K` classes, `L` positions, `D` token width, `H` heads, `E` joint embedding.
+Shape letters: `B` contexts (one per image), `K` classes, `L` positions, `D` token width, `H` heads, `E` embedding.
 """
 
 from __future__ import annotations

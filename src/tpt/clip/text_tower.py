@@ -1,11 +1,11 @@
 """The causal text tower of a CLIP, encoding prompts whose vectors may be learned.
 
-Two facts about the architecture let it skip most of the plain algorithm's work without changing an
-answer: attention is causal, and a prompt's feature is read at its end token.  So nothing behind the
+Two facts about the architecture let it skip most of the plain algorithm's work without changing a
+result: attention is causal, and a prompt's feature is read at its end token.  So nothing behind the
 end token is computed (no padding to 77), the start that all prompts share is computed once, and in the
-last layer only the end tokens ask a question.
+last layer only the end tokens have queries.
 
-Shape letters: `B` contexts (one an image), `K` classes, `P` tokens of the shared start, `T` tokens of
+Shape letters: `B` contexts (one per image), `K` classes, `P` tokens of the shared start, `T` tokens of
 all tails packed one after another, `D` token width, `H` heads, `E` joint embedding.
 """
 

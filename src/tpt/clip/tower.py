@@ -126,6 +126,8 @@ class BlockTower(Tower):
         projection: a matrix (D, E), a linear layer, or None.
     """
 
+    projection: Tensor | nn.Linear | None
+
     def __init__(
         self,
         token_embedding: nn.Embedding,
@@ -146,8 +148,7 @@ class BlockTower(Tower):
         """Length E of a feature."""
         if self.projection is None:
             return self.width
-        linear = isinstance(self.projection, nn.Linear)
-        return self.projection.out_features if linear else self.projection.shape[1]  # type: ignore[return-value]
+        return self.projection.shape[1] if isinstance(self.projection, Tensor) else self.projection.out_features
 
     @property
     def depth(self) -> int:
@@ -164,7 +165,8 @@ class BlockTower(Tower):
         x = self.ln_final(x)
         if self.projection is None:
             return x
-        return x @ self.projection if isinstance(self.projection, Tensor) else self.projection(x)
+        out: Tensor = x @ self.projection if isinstance(self.projection, Tensor) else self.projection(x)
+        return out
 
 
 def queries_keys_values(block: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -123,13 +123,13 @@ def _read(path: Path, say: bool = False) -> dict[str, Any]:
 
 def _unfit(path: Path, why: str) -> CheckpointError:
     return CheckpointError(
-        f"Expected a checkpoint that this run can go on from, but in {path} {why}; continue from last.ckpt of the run, "
+        f"Expected a checkpoint that this run can continue, but in {path} {why}; continue from last.ckpt of the run, "
         "with its settings, or start it anew."
     )
 
 
 def use_threads(stored: Mapping[str, int] | None, device: torch.device, processes: int) -> dict[str, int]:
-    """Fixes the number of threads that a process computes with on a CPU, if it moves last digits.
+    """Sets a process's number of threads on a CPU, where it affects rounding.
 
     Args:
         stored: of the run that is continued, or of its first process; None divides the cores anew.
@@ -161,7 +161,7 @@ class _Restored(Callback):
 
 @contextlib.contextmanager
 def taking_up(path: Path | None, trainer: Trainer) -> Iterator[None]:
-    """Around `trainer.fit`: blames the checkpoint for an error while it is restored, as of another Lightning's file.
+    """Around `trainer.fit`: an error while a checkpoint is restored is reported as the checkpoint's.
 
     Args:
         path: of the checkpoint; None if there is none.
