@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.conftest import Done
 from tpt.cli.programs import report
@@ -54,3 +55,4 @@ def test_a_test_run_is_reported(stored: Path, capsys: pytest.CaptureFixture[str]
 def test_training_is_resumed(run_script: Run, stored: Path) -> None:
     run_script("train_coop.py", f"resume={stored / 'train'}", "++trainer.max_steps=3")
     assert json.loads((stored / "train" / "training.json").read_text())["metrics"]
+    assert torch.load(stored / "train" / "last.ckpt", weights_only=True)["global_step"] == 3

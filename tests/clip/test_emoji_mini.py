@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 import torch
 
 import tpt
 from tpt.data import emoji_shift
+from tpt.errors import UserError
 
 
 def test_one_step_at_the_papers_settings_is_felt() -> None:
@@ -32,3 +36,12 @@ def test_plain_prompts_answer_as_before_the_tower_was_trained_to_be_tuned() -> N
     answers = (features @ clip.encode_text([f"a photo of a {name}." for name in dataset.class_names]).T).argmax(-1)
     accuracy = 100 * float((answers == torch.tensor(dataset.labels())).float().mean())
     assert abs(accuracy - 55.65) < 0.6  # two drawings
+
+
+def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    bundled = Path(tpt.clip.__file__).parent / "emoji_mini" / "emoji-mini.safetensors"
+    content = bytearray(bundled.read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "damaged.safetensors").write_bytes(content)
+    with pytest.raises(UserError, match="is damaged: its content does not match its digest; get it again"):
+        tpt.load_clip(pretrained=tmp_path / "damaged.safetensors")

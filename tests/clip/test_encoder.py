@@ -27,6 +27,14 @@ def test_passes_of_bounded_size_give_the_same_features(noise_file: Callable[...,
     torch.testing.assert_close(clip.encode_image(views), whole, atol=1e-6, rtol=0)
 
 
+def test_a_pass_on_a_cpu_is_bounded_by_pixels_and_named_in_the_cache_key(noise_file: Callable[..., str]) -> None:
+    clip = tpt.load_clip(pretrained=noise_file())
+    for clip.image_size, size in ((32, 64), (224, 8), (384, 2), (1024, 1)):
+        assert clip.images_per_pass == clip.encoding()["max_images"] == size
+    clip.max_images = 5
+    assert clip.encoding()["max_images"] == 5
+
+
 class Crowded(torch.nn.Module):
     """An encoder whose memory holds `room` images."""
 
@@ -47,7 +55,7 @@ def test_out_of_memory_halves_the_passes(
     whole = clip.encode_image(views)
     clip.visual = Crowded(clip.visual, 1)
     torch.testing.assert_close(clip.encode_image(views), whole, atol=1e-6, rtol=0)
-    assert clip.max_images == 1 and "going on with at most 1 images a pass" in caplog.text
+    assert clip.max_images == 1 and "continuing with at most 1 images per pass" in caplog.text
     clip.visual.room = 0
     with pytest.raises(torch.OutOfMemoryError):
         clip.encode_image(views)
@@ -67,5 +75,5 @@ def test_failed_compilation_goes_on_without(
     assert clip.fingerprint() == tpt.load_clip(pretrained=noise_file()).fingerprint()
     with caplog.at_level(logging.WARNING):
         features = clip.encode_image(views)
-    assert "torch.compile failed" in caplog.text and "going on without it" in caplog.text
+    assert "torch.compile failed" in caplog.text and "continuing without it" in caplog.text
     torch.testing.assert_close(features, tpt.load_clip(pretrained=noise_file()).encode_image(views))

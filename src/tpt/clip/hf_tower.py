@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from tpt.clip.padded_tower import PaddedPrompts, Padding
@@ -56,13 +55,9 @@ class HuggingFaceTower(Tower):
         length = int((tokens != self.masked_id).any(0).nonzero().max()) + 1
         return PaddedPrompts(tokens[:, :length], torch.arange(length), torch.zeros(len(tokens), dtype=torch.long), None)
 
-    def forward(self, prompts: PaddedPrompts, slots: Tensor | None = None) -> Tensor:  # type: ignore[override]
-        """Unit-length text features, see `Tower`."""
-        batched = slots is not None and slots.ndim == 3
-        x = self._embed(prompts.tokens, slots if slots is None or batched else slots[None])
-        if batched and slots is not None:
-            x = x.expand(len(slots), -1, -1, -1)  # an encoding without slots still has B rows
+    def _features(self, prompts: PaddedPrompts, slots_BND: Tensor | None) -> Tensor:
+        x = self._embed(prompts.tokens, slots_BND)
         seen = (prompts.tokens != self.masked_id).long().repeat(len(x), 1)
         out = self.encoder(inputs_embeds=x.flatten(0, 1), attention_mask=seen)
-        features: Tensor = F.normalize(self.projection(self.pooler(out, seen)), dim=-1).unflatten(0, x.shape[:2])
-        return features if batched else features[0]
+        features: Tensor = self.projection(self.pooler(out, seen)).unflatten(0, x.shape[:2])
+        return features

@@ -1,4 +1,4 @@
-"""A frozen CLIP: pictures and words to unit vectors of one space."""
+"""A frozen CLIP: images and texts to unit vectors of one space."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ log = logging.getLogger(__name__)
 
 Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-CPU_PIXELS = 8 * 224**2  # of the images that a CPU encodes in one pass
+CPU_PIXELS = 8 * 224**2  # that a CPU encodes in one pass: activations of more do not stay in its cache
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed; on a CPU, only the words of torch's error tell."""
+    """Whether an allocation failed; on a CPU, only the message of torch's error says so."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
@@ -42,15 +42,13 @@ class CLIP(nn.Module):
         image_size: side of the square images, in pixels.
         mean, std: per channel, of images in [0, 1].
         precision: "fp32", or "bf16"/"fp16": the image encoder runs under autocast; features come back float32.
-        max_images: most images encoded in one pass; more are encoded in turns.  None takes 512 on a GPU and
-            on a CPU 8 of 224 x 224 pixels, up to 64 of smaller ones: larger passes do not stay in its cache.  Halved,
-            again and again, if memory runs out.
-        channels_last: the image encoder's memory layout, which convolutions may prefer.
-        compile: runs the image encoder through `torch.compile`; if that fails, goes on without, with a warning.
-        resize: how the model's whole picture is made, "shortest" (the shorter side fits, the rest is cropped) or
-            "squash" (to a square).
+        max_images: most images encoded in one pass.  None takes 512 on a GPU; on a CPU 8 of 224 x 224 pixels, up to 64
+            smaller ones.  Halved whenever memory runs out.
+        channels_last: uses this memory layout in the image encoder, which can make convolutions faster.
+        compile: runs the image encoder through `torch.compile`; if that fails, continues without it, with a warning.
+        resize: how view 0 is made: "shortest" (the shorter side fits, the rest is cropped) or "squash" (to a square).
         interpolation: of that, "bicubic" or "bilinear".
-        logit_bias: added to every logit by a model that was trained with a sigmoid; it moves no answer.
+        logit_bias: added to every logit by a model that was trained with a sigmoid; it changes no prediction.
     """
 
     @checked
@@ -89,13 +87,13 @@ class CLIP(nn.Module):
         self.channels_last = channels_last
         if channels_last:
             self.visual = self.visual.to(memory_format=torch.channels_last)
-        # In a list, since as a module its weights would count twice.
+        # In a list: as a submodule its weights would count twice.
         self._compiled: list[Callable[[Tensor], Any]] = [torch.compile(visual)] if compile else []
         self.requires_grad_(False)
         self.eval()
 
     def train(self, mode: bool = True) -> CLIP:
-        """Stays in evaluation mode: the backbone is frozen, its normalisation statistics too."""
+        """Stays in evaluation mode: the backbone is frozen, and so are its normalisation statistics."""
         return super().train(False)
 
     @property
@@ -115,7 +113,7 @@ class CLIP(nn.Module):
 
     @property
     def preprocessing(self) -> dict[str, Any]:
-        """What a maker of views must know about the images this CLIP takes: arguments of `tpt.views.Views`."""
+        """How this CLIP's images are prepared: arguments of `tpt.views.Views`."""
         return {
             "image_size": self.image_size,
             "mean": self.mean,
@@ -123,6 +121,13 @@ class CLIP(nn.Module):
             "resize": self.resize,
             "interpolation": self.interpolation,
         }
+
+    @property
+    def images_per_pass(self) -> int:
+        """Most images encoded in one pass."""
+        if self.max_images is not None:
+            return self.max_images
+        return min(64, max(1, CPU_PIXELS // self.image_size**2)) if self.device.type == "cpu" else 512
 
     @torch.no_grad()
     def encode_image(self, images: Tensor, normalize: bool = True) -> Tensor:
@@ -135,8 +140,7 @@ class CLIP(nn.Module):
         Returns:
             (N, E) float32.
         """
-        fitting = min(64, max(1, CPU_PIXELS // images.shape[-2:].numel())) if images.device.type == "cpu" else 512
-        size = self.max_images or fitting
+        size = self.images_per_pass
         try:
             features = torch.cat([self._encode(part) for part in images.split(size)])
         except (RuntimeError, MemoryError) as error:
@@ -145,7 +149,7 @@ class CLIP(nn.Module):
             size = min(size, len(images)) // 2
             if size < 1:
                 raise
-            log.warning("Out of memory: going on with at most %d images a pass.", size)
+            log.warning("Out of memory: continuing with at most %d images per pass.", size)
             self.max_images = size
             return self.encode_image(images, normalize)
         return F.normalize(features, dim=-1) if normalize else features
@@ -163,11 +167,11 @@ class CLIP(nn.Module):
             except Exception as error:  # a missing compiler, an operation it does not know, a bug in it
                 self._compiled.clear()
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-                log.warning("torch.compile failed (%s): going on without it.", reason[:200])
+                log.warning("torch.compile failed (%s): continuing without it.", reason[:200])
         return _pooled(self.visual(images))
 
     def encode_pixels(self, pixels: Tensor) -> Tensor:
-        """Unit-length features (N, E) of pixels (N, 3, H, W) in [0, 255], in float32 and with their gradient."""
+        """Differentiable unit-length float32 features (N, E) of pixels (N, 3, H, W) in [0, 255]."""
         return F.normalize(_pooled(self.visual(self._standard(pixels))), dim=-1)
 
     def _normalise(self, images: Tensor) -> Tensor:
@@ -188,7 +192,7 @@ class CLIP(nn.Module):
 
         Args:
             views: of one image or of B images.
-            return_norm: also gives the length that view 0's feature had, () or (B,), for methods with `needs_norm`.
+            return_norm: also returns the length of view 0's feature before scaling, for methods with `needs_norm`.
 
         Example:
             >>> import tpt
@@ -224,42 +228,42 @@ class CLIP(nn.Module):
         return self.text(packed.to(self.device))  # type: ignore[no-any-return]
 
     def about(self) -> dict[str, Any]:
-        """What identifies this CLIP, for results, and the bias that makes sigmoid scores of its logits."""
+        """What identifies this CLIP in results, and the bias that turns its logits into sigmoid scores."""
         bias = {} if self.logit_bias is None else {"logit_bias": self.logit_bias}
         return {"name": self.name, "fingerprint": self.fingerprint(), "precision": self.precision, **bias}
 
     def encoding(self) -> dict[str, Any]:
-        """All that image features depend on, and nothing else: what a cache of them must be kept under."""
+        """All that image features depend on, and nothing else: the key of a feature cache."""
         return {
             "weights": tensors_digest(self.visual.state_dict()),
             "architecture": structure(self.visual),
             "backbone_precision": self.precision,
             "image_size": self.image_size,
             "normalisation": [self.mean, self.std],
-            "max_images": self.max_images,  # how many views share a pass moves last bits
+            "max_images": self.images_per_pass,  # affects rounding
             "channels_last": self.channels_last,
             "compile": bool(self._compiled),
         }
 
     @cached_property
     def weights_digest(self) -> str:
-        """Sixteen hexadecimal digits that change with any bit of any weight as it was loaded, and with nothing else."""
+        """Sixteen hexadecimal digits that depend on every bit of the loaded weights, and on nothing else."""
         return tensors_digest(self.state_dict())
 
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that change with any bit of any weight, with its temperature or precision."""
+        """Sixteen hexadecimal digits that depend on the weights, the temperature, the precision and the image size."""
         return tensors_digest(self.state_dict(), f"{self.logit_scale!r} {self.precision} {self.image_size}")
 
 
 def _pooled(out: Tensor | tuple[Tensor, ...]) -> Tensor:
-    """The feature; some encoders give their patches' tokens beside it."""
+    """The feature; some encoders also return the patch tokens."""
     return out[0] if isinstance(out, tuple) else out
 
 
 def structure(module: nn.Module) -> str:
-    """Sixteen hexadecimal digits that change with what a module does beside its weights: its parts and their settings.
+    """Sixteen hexadecimal digits that depend on a module's parts and their settings, but not on its weights.
 
-    Two checkpoints of the same shapes may differ in an activation or a stride alone.
+    Two checkpoints of the same shapes may differ in nothing but an activation or a stride.
     """
     parts = []
     for name, part in module.named_modules():
@@ -270,7 +274,7 @@ def structure(module: nn.Module) -> str:
 
 
 def tensors_digest(tensors: Mapping[str, Tensor], about: str = "") -> str:
-    """Sixteen hexadecimal digits that change with any bit of any tensor, with a tensor's name, or with `about`."""
+    """Sixteen hexadecimal digits that depend on every bit of the tensors, on their names and on `about`."""
     digest = hashlib.sha256(about.encode())
     for key, value in sorted(tensors.items()):
         digest.update(key.encode())

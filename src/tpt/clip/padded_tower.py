@@ -1,15 +1,15 @@
-"""Text towers that no start of a prompt can be shared in: attention looks both ways, or padding is part of the input.
+"""Text towers in which prompts cannot share their start: attention looks both ways, or padding is part of the input.
 
 SigLIP, CLIPA and MobileCLIP-S attend to the padding and read the last position or the end token, so every prompt is
 computed at the length the model was trained with.  CoCa appends a class token and masks the padding, so what is masked
-everywhere is left out.  In the last layer only the position that is read asks a question.
+everywhere is left out.  In the last layer only the position that is read has a query.
 
-Shape letters: `B` contexts (one an image), `K` classes, `L` positions, `D` token width, `H` heads, `E` joint embedding.
+Shape letters: `B` contexts (one per image), `K` classes, `L` positions, `D` token width, `H` heads, `E` embedding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 
-from tpt.clip.tower import Prompt, Prompts, Tower, project, projected_width
+from tpt.clip.tower import BlockTower, Prompt, Prompts, finish, queries_keys_values
 
 
 @dataclass(frozen=True)
@@ -90,36 +90,26 @@ class PaddedPrompts(Prompts):
         self.positions: Tensor
         self.pooled: Tensor
         self.mask: Tensor | None
-        self._parts: dict[tuple[int, torch.device], list[PaddedPrompts]] = {}
         self.register_buffer("tokens", tokens_KL, persistent=False)
         self.register_buffer("positions", positions_L, persistent=False)
         self.register_buffer("pooled", pooled_K, persistent=False)
         self.register_buffer("mask", mask_KLL, persistent=False)
         self.register_buffer("unsort", torch.arange(self.num_prompts), persistent=False)
 
-    def split(self, max_tokens: int) -> list[PaddedPrompts]:
-        """Parts of at most `max_tokens` tokens, or of one prompt, in the order of the prompts."""
-        key = (max_tokens, self.tokens.device)
-        if key not in self._parts:  # every batch asks for the same ones
-            size = max(1, max_tokens // self.length)
-            self._parts[key] = [self._rows(slice(i, i + size)) for i in range(0, self.num_prompts, size)]
-        return self._parts[key]
-
-    def _rows(self, rows: slice) -> PaddedPrompts:
-        mask = self.mask if self.mask is None or len(self.mask) == 1 else self.mask[rows]
-        part = PaddedPrompts(self.tokens[rows], self.positions, self.pooled[rows], mask)
-        return part.to(self.tokens.device)
+    def _cut(self, max_tokens: int) -> Iterator[PaddedPrompts]:
+        size = max(1, max_tokens // self.length)
+        for start in range(0, self.num_prompts, size):
+            rows = slice(start, start + size)
+            mask = self.mask if self.mask is None or len(self.mask) == 1 else self.mask[rows]
+            yield PaddedPrompts(self.tokens[rows], self.positions, self.pooled[rows], mask)
 
 
-class PaddedTower(Tower):
-    """A frozen text tower of open_clip's that computes padded prompts.
+class PaddedTower(BlockTower):
+    """A frozen text tower of open_clip's that computes padded prompts; other than plain blocks compute as they are.
 
     Args:
-        token_embedding: (vocabulary, D).
-        positional_embedding: (L, D); one row more than the tokenizer's length if there is a class token.
-        blocks: residual attention blocks; plain ones are cut in the last layer, others computed as they are.
-        ln_final: the last normalisation.
-        projection: (D, E), a linear layer, or None.
+        token_embedding, positional_embedding, blocks, ln_final, projection: as for `BlockTower`; with a class token
+            there is one position more than the tokenizer's row has.
         padding: how rows are filled.
         reading: what is attended to, and where the feature is read.
         class_token: (D,) vector behind the last token, where the feature is then read; None without one.
@@ -131,30 +121,15 @@ class PaddedTower(Tower):
         positional_embedding: Tensor,
         blocks: nn.ModuleList,
         ln_final: nn.Module,
-        projection: Tensor | nn.Module | None,
+        projection: Tensor | nn.Linear | None,
         padding: Padding,
         reading: Reading,
         class_token: Tensor | None = None,
     ) -> None:
-        super().__init__()
-        self.token_embedding = token_embedding
-        self.positional_embedding = positional_embedding
-        self.blocks = blocks
-        self.ln_final = ln_final
-        self.projection = projection
+        super().__init__(token_embedding, positional_embedding, blocks, ln_final, projection)
         self.padding = padding
         self.reading = reading
         self.class_token = class_token
-
-    @property
-    def embed_dim(self) -> int:
-        """Length E of a feature."""
-        return projected_width(self.projection, self.width)
-
-    @property
-    def depth(self) -> int:
-        """Number of layers."""
-        return len(self.blocks)
 
     @property
     def row_length(self) -> int:
@@ -185,20 +160,15 @@ class PaddedTower(Tower):
             mask = torch.zeros(allowed.shape).masked_fill(~allowed, float("-inf"))[:, kept][:, :, kept]
         return PaddedPrompts(tokens[:, kept], kept, torch.searchsorted(kept, pooled), mask)
 
-    def forward(self, prompts: PaddedPrompts, slots: Tensor | None = None) -> Tensor:  # type: ignore[override]
-        """Unit-length text features, see `Tower`."""
-        batched = slots is not None and slots.ndim == 3
-        x = self._embed(prompts.tokens, slots if slots is None or batched else slots[None])
+    def _features(self, prompts: PaddedPrompts, slots_BND: Tensor | None) -> Tensor:
+        x = self._embed(prompts.tokens, slots_BND)
         if self.class_token is not None:
             x = torch.cat([x[:, :, :-1], self.class_token.expand(*x.shape[:2], 1, -1)], dim=2)
         x = x + self.positional_embedding[prompts.positions]
-        if batched and slots is not None:
-            x = x.expand(len(slots), -1, -1, -1)  # an encoding without slots still has B rows
         last = len(self.blocks) - 1
         for layer, block in enumerate(self.blocks):
             x = self._block(block, x, prompts, read_only=layer == last)
-        features: Tensor = F.normalize(project(self.ln_final(x), self.projection), dim=-1)
-        return features if batched else features[0]
+        return self._project(x)
 
     def _block(self, block: nn.Module, x: Tensor, prompts: PaddedPrompts, read_only: bool) -> Tensor:
         """One layer over (B, K, L, D), or its output (B, K, D) where features are read."""
@@ -209,11 +179,7 @@ class PaddedTower(Tower):
                 mask = mask.expand(x.shape[1], -1, -1).repeat(len(x), 1, 1).repeat_interleave(heads, 0)
             whole: Tensor = block(x.flatten(0, 1), attn_mask=mask).view_as(x)
             return self._read(whole, prompts) if read_only else whole
-        attn: nn.MultiheadAttention = block.attn  # type: ignore[assignment]
-        normed = block.ln_1(x)  # type: ignore[operator]
-        heads_first = (attn.num_heads, attn.embed_dim // attn.num_heads)
-        qkv = F.linear(normed, attn.in_proj_weight, attn.in_proj_bias).unflatten(-1, (3, *heads_first))
-        q, k, v = (part.transpose(2, 3) for part in qkv.unbind(-3))  # (B, K, H, L, d)
+        q, k, v = (part.transpose(2, 3) for part in queries_keys_values(block, x))  # (B, K, H, L, d)
         if read_only:
             q = q.gather(3, prompts.pooled.view(1, -1, 1, 1, 1).expand(*q.shape[:3], 1, q.shape[-1]))
             x = self._read(x, prompts)[:, :, None]
@@ -223,9 +189,7 @@ class PaddedTower(Tower):
         # Not torch's fused attention: many gradients are pulled back at once, for which its kernels have no rule.
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
         scores = scores if mask is None else scores + mask[:, None]
-        mixed = (scores.softmax(-1) @ v).transpose(2, 3).flatten(-2)
-        x = x + block.ls_1(attn.out_proj(mixed))  # type: ignore[operator]
-        x = x + block.ls_2(block.mlp(block.ln_2(x)))  # type: ignore[operator]
+        x = finish(block, x, (scores.softmax(-1) @ v).transpose(2, 3).flatten(-2))
         return x[:, :, 0] if read_only else x
 
     @staticmethod

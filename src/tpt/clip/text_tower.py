@@ -1,25 +1,24 @@
 """The causal text tower of a CLIP, encoding prompts whose vectors may be learned.
 
-Two facts about the architecture let it skip most of the plain algorithm's work without changing an
-answer: attention is causal, and a prompt's feature is read at its end token.  So nothing behind the
+Two facts about the architecture let it skip most of the plain algorithm's work without changing a
+result: attention is causal, and a prompt's feature is read at its end token.  So nothing behind the
 end token is computed (no padding to 77), the start that all prompts share is computed once, and in the
-last layer only the end tokens ask a question.
+last layer only the end tokens have queries.
 
-Shape letters: `B` contexts (one an image), `K` classes, `P` tokens of the shared start, `T` tokens of
+Shape letters: `B` contexts (one per image), `K` classes, `P` tokens of the shared start, `T` tokens of
 all tails packed one after another, `D` token width, `H` heads, `E` joint embedding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tpt.clip.tower import Prompt, Prompts, Tower, project, projected_width
+from tpt.clip.tower import BlockTower, Prompt, Prompts, finish, queries_keys_values
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,6 @@ class PackedPrompts(Prompts):
         order = sorted(range(len(prompts)), key=lambda k: len(prompts[k]))
         tails = [list(prompts[k][shared:]) for k in order]
         positions = [shared + i for tail in tails for i in range(len(tail))]
-        self._parts: dict[tuple[int, torch.device], list[PackedPrompts]] = {}
         self._sorted = [[*start, *tail] for tail in tails]
         self.shared = shared
         self.num_prompts = len(prompts)
@@ -67,26 +65,17 @@ class PackedPrompts(Prompts):
         self.register_buffer("positions", torch.tensor(positions), persistent=False)
         self.register_buffer("unsort", inverse, persistent=False)
 
-    def split(self, max_tokens: int) -> list[PackedPrompts]:
-        """Parts of at most `max_tokens` tail tokens, or of one prompt; side by side their features lie in packed order,
-        which `unsort` brings into the order of the prompts.
-        """
-        key = (max_tokens, self.tails.device)
-        if key not in self._parts:  # every batch asks for the same ones
-            self._parts[key] = [PackedPrompts(part, self.shared).to(key[1]) for part in self._cut(max_tokens)]
-        return self._parts[key]
-
-    def _cut(self, max_tokens: int) -> list[list[Prompt]]:
-        parts: list[list[Prompt]] = [[]]
+    def _cut(self, max_tokens: int) -> Iterator[PackedPrompts]:
+        part: list[Prompt] = []
         size = 0
         for prompt in self._sorted:
             length = len(prompt) - self.shared
-            if parts[-1] and size + length > max_tokens:
-                parts.append([])
-                size = 0
-            parts[-1].append(prompt)
+            if part and size + length > max_tokens:
+                yield PackedPrompts(part, self.shared)
+                part, size = [], 0
+            part.append(prompt)
             size += length
-        return parts
+        yield PackedPrompts(part, self.shared)
 
     def ends(self) -> Tensor:
         """(K,) position of each tail's end token among the packed tokens, in packed order."""
@@ -112,77 +101,27 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, k_shared: Tensor, v_shared: Tensor)
     return mixed + torch.einsum("bchij,bcjhd->bcihd", weights[..., shared:], v)
 
 
-class TextTower(Tower):
-    """A frozen causal text tower that pools at the end token, the last of every prompt.
-
-    Args:
-        token_embedding: (vocabulary, D).
-        positional_embedding: (context_length, D).
-        blocks: open_clip's plain residual attention blocks.
-        ln_final: the last normalisation.
-        projection: (D, E), a linear layer, or None.
-    """
-
-    def __init__(
-        self,
-        token_embedding: nn.Embedding,
-        positional_embedding: Tensor,
-        blocks: nn.ModuleList,
-        ln_final: nn.Module,
-        projection: Tensor | nn.Module | None,
-    ) -> None:
-        super().__init__()
-        self.token_embedding = token_embedding
-        self.positional_embedding = positional_embedding
-        self.blocks = blocks
-        self.ln_final = ln_final
-        self.projection = projection
-
-    @property
-    def embed_dim(self) -> int:
-        """Length E of a feature."""
-        return projected_width(self.projection, self.width)
-
-    @property
-    def depth(self) -> int:
-        """Number of layers."""
-        return len(self.blocks)
-
-    @property
-    def context_length(self) -> int:
-        """Most tokens a prompt may have, start and end token included."""
-        return int(self.positional_embedding.shape[0])
+class TextTower(BlockTower):
+    """A frozen causal text tower of plain blocks that pools at the end token, the last of every prompt."""
 
     def pack(self, prompts: Sequence[Prompt], shared: int) -> PackedPrompts:
         """Prompts without padding, their shared start once."""
         return PackedPrompts(prompts, shared)
 
-    def forward(self, prompts: PackedPrompts, slots: Tensor | None = None) -> Tensor:  # type: ignore[override]
-        """Unit-length text features, see `Tower`."""
-        batched = slots is not None and slots.ndim == 3
-        slots_BND = slots if slots is None or batched else slots[None]
-        shared = self._embed(prompts.start, slots_BND)
-        shared = shared + self.positional_embedding[: prompts.shared]
+    def _features(self, prompts: PackedPrompts, slots_BND: Tensor | None) -> Tensor:
+        shared = self._embed(prompts.start, slots_BND) + self.positional_embedding[: prompts.shared]
         tails = self._embed(prompts.tails, slots_BND) + self.positional_embedding[prompts.positions]
-        if slots_BND is not None:  # an encoding without slots in the start still has B tails, and the reverse
-            shared = shared.expand(len(slots_BND), -1, -1)
-            tails = tails.expand(len(slots_BND), -1, -1)
         last = len(self.blocks) - 1
         for layer, block in enumerate(self.blocks):
             shared, tails = self._block(block, shared, tails, prompts, ends_only=layer == last)
-        features: Tensor = F.normalize(project(self.ln_final(tails), self.projection), dim=-1)[:, prompts.unsort]
-        return features if batched else features[0]
+        return self._project(tails)[:, prompts.unsort]
 
     def _block(
         self, block: nn.Module, shared: Tensor, tails: Tensor, prompts: PackedPrompts, ends_only: bool
     ) -> tuple[Tensor, Tensor]:
         """One residual attention block over start (B, P, D) and tails (B, T, D), or (B, K, D) of end tokens."""
-        attn: nn.MultiheadAttention = block.attn  # type: ignore[assignment]
-        heads = (attn.num_heads, attn.embed_dim // attn.num_heads)
-        qkv_shared = F.linear(block.ln_1(shared), attn.in_proj_weight, attn.in_proj_bias)  # type: ignore[operator]
-        qkv = F.linear(block.ln_1(tails), attn.in_proj_weight, attn.in_proj_bias)  # type: ignore[operator]
-        q_shared, k_shared, v_shared = qkv_shared.unflatten(-1, (3, *heads)).unbind(-3)
-        q, k, v = qkv.unflatten(-1, (3, *heads)).unbind(-3)
+        q_shared, k_shared, v_shared = queries_keys_values(block, shared)
+        q, k, v = queries_keys_values(block, tails)
         parts = []
         for b in prompts.buckets:
             rows = slice(b.start, b.start + b.count * b.length)
@@ -191,15 +130,9 @@ class TextTower(Tower):
             parts.append(_attend(asking, k_b, v_b, k_shared, v_shared).flatten(1, 2))
         mixed = torch.cat(parts, dim=1).flatten(-2)
         if ends_only:
-            return shared, self._finish(block, tails[:, prompts.ends()], mixed)
+            return shared, finish(block, tails[:, prompts.ends()], mixed)
         # Not torch's fused attention: many gradients are pulled back at once, for which its kernels have no rule.
         q_alone, k_alone, v_alone = (x[:, None] for x in (q_shared, k_shared, v_shared))
         causal = _attend(q_alone, k_alone, v_alone, k_shared[:, :0], v_shared[:, :0])[:, 0]
-        shared = self._finish(block, shared, causal.flatten(-2))
-        return shared, self._finish(block, tails, mixed)
-
-    @staticmethod
-    def _finish(block: nn.Module, x: Tensor, mixed: Tensor) -> Tensor:
-        """The part of a block behind attention: output projection, residuals, feed-forward network."""
-        x = x + block.ls_1(block.attn.out_proj(mixed))  # type: ignore[operator, union-attr]
-        return x + block.ls_2(block.mlp(block.ln_2(x)))  # type: ignore[operator, no-any-return]
+        shared = finish(block, shared, causal.flatten(-2))
+        return shared, finish(block, tails, mixed)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 Prompt = Sequence[int]  # token ids; the number -1 - s stands for slot s, a vector given at run time
@@ -20,7 +22,7 @@ class Prompts(nn.Module):
 
     Attributes:
         num_prompts: K.
-        num_tokens: tokens that are computed for each context, which memory and time grow with.
+        num_tokens: tokens that are computed for each context; memory and time grow with it.
         unsort: (K,) where each prompt's feature stands among those of the parts that `split` gives.
     """
 
@@ -28,10 +30,21 @@ class Prompts(nn.Module):
     num_tokens: int
     unsort: Tensor
 
-    def split(self, max_tokens: int) -> Sequence[Prompts]:
-        """Parts of at most `max_tokens` tokens, or of one prompt; side by side their features lie in packed order,
-        which `unsort` brings into the order of the prompts.
+    def __init__(self) -> None:
+        super().__init__()
+        self._parts: dict[tuple[int, torch.device], list[Prompts]] = {}
+
+    def split(self, max_tokens: int) -> list[Prompts]:
+        """Parts of at most `max_tokens` tokens, or of one prompt.
+
+        Concatenated, their features are in packed order; `unsort` brings them into the order of the prompts.
         """
+        key = (max_tokens, self.unsort.device)
+        if key not in self._parts:  # every batch asks for the same ones
+            self._parts[key] = [part.to(key[1]) for part in self._cut(max_tokens)]
+        return self._parts[key]
+
+    def _cut(self, max_tokens: int) -> Iterator[Prompts]:
         raise NotImplementedError
 
 
@@ -83,32 +96,88 @@ class Tower(nn.Module):
         Returns:
             (K, E), or (B, K, E) if `slots` has a batch dimension.
         """
+        if slots is not None and slots.ndim == 3:
+            return F.normalize(self._features(prompts, slots), dim=-1)
+        return F.normalize(self._features(prompts, None if slots is None else slots[None]), dim=-1)[0]
+
+    def _features(self, prompts: Any, slots_BND: Tensor | None) -> Tensor:
+        """(B, K, E) features before they are scaled to unit length; B is 1 without slots."""
         raise NotImplementedError
 
     def _embed(self, tokens: Tensor, slots_BND: Tensor | None) -> Tensor:
-        """(1 or B, ..., D) vectors of `tokens`, those of slots taken from `slots_BND`."""
+        """(B, ..., D) vectors of `tokens`, those of slots taken from `slots_BND`."""
         fixed: Tensor = self.token_embedding(tokens.clamp(min=0))[None]
-        if slots_BND is None or not bool((tokens < 0).any()):
+        if slots_BND is None:
             return fixed
+        if not bool((tokens < 0).any()):
+            return fixed.expand(len(slots_BND), *fixed.shape[1:])
         given = slots_BND[:, (-1 - tokens).clamp(min=0)]
         return torch.where((tokens < 0)[..., None], given.to(fixed.dtype), fixed)
 
 
-def project(x: Tensor, projection: Tensor | nn.Module | None) -> Tensor:
-    """(..., D) -> (..., E) by a matrix (D, E), a linear layer, or not at all."""
-    if projection is None:
-        return x
-    if isinstance(projection, nn.Module):
-        projected: Tensor = projection(x)
-        return projected
-    return x @ projection
+class BlockTower(Tower):
+    """A frozen text tower of open_clip's residual attention blocks.
+
+    Args:
+        token_embedding: (vocabulary, D).
+        positional_embedding: (L, D).
+        blocks: the layers.
+        ln_final: the last normalisation.
+        projection: a matrix (D, E), a linear layer, or None.
+    """
+
+    projection: Tensor | nn.Linear | None
+
+    def __init__(
+        self,
+        token_embedding: nn.Embedding,
+        positional_embedding: Tensor,
+        blocks: nn.ModuleList,
+        ln_final: nn.Module,
+        projection: Tensor | nn.Linear | None,
+    ) -> None:
+        super().__init__()
+        self.token_embedding = token_embedding
+        self.positional_embedding = positional_embedding
+        self.blocks = blocks
+        self.ln_final = ln_final
+        self.projection = projection
+
+    @property
+    def embed_dim(self) -> int:
+        """Length E of a feature."""
+        if self.projection is None:
+            return self.width
+        return self.projection.shape[1] if isinstance(self.projection, Tensor) else self.projection.out_features
+
+    @property
+    def depth(self) -> int:
+        """Number of layers."""
+        return len(self.blocks)
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens a prompt may have, with those that the tokenizer adds."""
+        return len(self.positional_embedding)
+
+    def _project(self, x: Tensor) -> Tensor:
+        """(..., D) of the last layer -> (..., E)."""
+        x = self.ln_final(x)
+        if self.projection is None:
+            return x
+        out: Tensor = x @ self.projection if isinstance(self.projection, Tensor) else self.projection(x)
+        return out
 
 
-def projected_width(projection: Tensor | nn.Module | None, width: int) -> int:
-    """E, of a matrix (D, E), a linear layer, or of nothing."""
-    if projection is None:
-        return width
-    if isinstance(projection, Tensor):
-        return int(projection.shape[1])
-    assert isinstance(projection, nn.Linear)
-    return projection.out_features
+def queries_keys_values(block: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(..., H, d) of a plain block's input (..., D)."""
+    attn: nn.MultiheadAttention = block.attn  # type: ignore[assignment]
+    qkv = F.linear(block.ln_1(x), attn.in_proj_weight, attn.in_proj_bias)  # type: ignore[operator]
+    q, k, v = qkv.unflatten(-1, (3, attn.num_heads, -1)).unbind(-3)
+    return q, k, v
+
+
+def finish(block: nn.Module, x: Tensor, mixed: Tensor) -> Tensor:
+    """The part of a plain block behind attention: output projection, residuals, feed-forward network."""
+    x = x + block.ls_1(block.attn.out_proj(mixed))  # type: ignore[operator, union-attr]
+    return x + block.ls_2(block.mlp(block.ln_2(x)))  # type: ignore[operator, no-any-return]

@@ -117,8 +117,8 @@ def test_damaged_and_foreign_files(weights: dict[str, torch.Tensor], tmp_path: P
     save_file(weights, tmp_path / "cut.safetensors")
     whole = (tmp_path / "cut.safetensors").read_bytes()
     (tmp_path / "cut.safetensors").write_bytes(whole[:1000])
-    for name in ("text.pt", "cut.safetensors"):
-        with pytest.raises(WeightsFileError, match="to hold weights"):
+    for name, said in {"text.pt": "to hold weights", "cut.safetensors": "is damaged"}.items():
+        with pytest.raises(WeightsFileError, match=said):
             tpt.load_clip(pretrained=tmp_path / name)
     save_file({"something.else": torch.zeros(3)}, tmp_path / "other.safetensors")
     with pytest.raises(WeightsFileError, match="Expected weights of a CLIP in the key names of OpenAI or transformers"):

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from tpt.clip.model import CLIP
@@ -243,20 +242,15 @@ def _resolve(path: Path) -> Path:
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The learned tensors under their public names, and the file's own words about them."""
     content: dict[str, Any]
-    if path.suffix == ".safetensors":
-        try:
+    try:
+        if path.suffix == ".safetensors":
             content, metadata = read_safetensors(path)
-        except SafetensorError as error:
-            raise ContextFileError(
-                f"Expected a safetensors file, but {path} is damaged ({error}); get it again."
-            ) from error
-    else:
-        try:
+        else:
             loaded = read_checkpoint(path)
-        except WeightsFileError as error:
-            raise ContextFileError(str(error)) from error
-        content, said = loaded.get("state_dict", loaded), loaded.get("context")
-        metadata = said if isinstance(said, dict) else {}
+            content, said = loaded.get("state_dict", loaded), loaded.get("context")
+            metadata = said if isinstance(said, dict) else {}
+    except WeightsFileError as error:
+        raise ContextFileError(str(error)) from error
     weights = {str(k): v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, dict) else {}
     weights = plain_names(weights, path)
     tensors = {_unwrapped(key): value for key, value in weights.items()}

@@ -157,14 +157,17 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a safetensors file.
 
     Raises:
-        SafetensorError: it is none, or not what `sealed` made.
+        WeightsFileError: damaged, or not a safetensors file.
     """
     open_plain(path, sys.maxsize).close()
-    with safe_open(path, framework="pt") as file:
-        tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 - not iterable itself
-        metadata = dict(file.metadata() or {})
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 - not iterable itself
+            metadata = dict(file.metadata() or {})
+    except SafetensorError as error:
+        raise WeightsFileError(f"{path} is damaged or not a safetensors file ({error}); get it again.") from error
     if DIGEST in metadata and metadata[DIGEST] != _digest(tensors, metadata):
-        raise SafetensorError("its content is not what its digest says")
+        raise WeightsFileError(f"{path} is damaged: its content does not match its digest; get it again.")
     return tensors, metadata
 
 
@@ -231,7 +234,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             content = _read_pickled(path)
     except FileNotFoundError:
         raise
-    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, zipfile.BadZipFile, KeyError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsFileError(
             f"Expected {path} to hold weights (safetensors, a state dict or checkpoint saved by torch.save, or a "

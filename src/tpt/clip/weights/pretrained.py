@@ -52,10 +52,9 @@ def load_clip(
         precision: of the image encoder: "fp32", "bf16" or "fp16" (autocast).  Weights stay float32.
         quick_gelu: the activation the weights were trained with, if a file cannot tell.
         cache_dir: where fetched weights are kept; open_clip's default if None.
-        channels_last: the image encoder's memory layout, which convolutions may prefer.
-        compile: runs the image encoder through `torch.compile`; if that fails, goes on without, with a warning.
-        mean, std: of the images in [0, 1], per channel; None takes what is known of the weights, else OpenAI's.
-        resize, interpolation: how the whole picture is made, see `CLIP`; None takes what is known of the weights.
+        channels_last, compile: see `CLIP`.
+        mean, std: of the images in [0, 1], per channel; None takes those known for the weights, else OpenAI's.
+        resize, interpolation: how view 0 is made, see `CLIP`; None takes those known for the weights.
 
     Raises:
         UserError: unknown name or tag, unsuitable text tower, a file that does not fit, or weights that cannot be
@@ -145,5 +144,5 @@ def wrap(
         compile=compile,
         resize=resize,
         interpolation="bilinear" if known.get("interpolation") == "bilinear" else "bicubic",
-        logit_bias=None if bias is None else float(bias),
+        logit_bias=None if bias is None else float(bias.detach()),
     )

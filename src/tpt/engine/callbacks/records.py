@@ -1,4 +1,4 @@
-"""Writes one record per image while the run goes on."""
+"""Writes one record per image during the run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tpt.results.runs.states import drop_states, write_state
 
 log = logging.getLogger(__name__)
 
-MOST_STATE_TIME = 0.05  # share of the time that goes into writing what a stream method has learned
+MOST_STATE_TIME = 0.05  # share of the time that may go into writing a stream method's state
 
 
 class RecordWriter(Callback):
@@ -29,10 +29,10 @@ class RecordWriter(Callback):
 
     Args:
         folder: of the run's records.
-        shard_size: images a shard.
-        flush_every_s: seconds after which what is at hand is written as a shard: what an abrupt end can lose.
+        shard_size: images per shard.
+        flush_every_s: seconds after which the current records are written as a shard: the most that a crash can lose.
         top: how many of the likeliest classes a record names, with their probabilities.
-        logits: whether to keep the logits of all classes as well, before and after, in half precision; two bytes each.
+        logits: whether to keep the logits of all classes as well, before and after adaptation, in half precision.
     """
 
     @checked
@@ -95,10 +95,10 @@ class RecordWriter(Callback):
             log.error("The last %d records could not be kept. %s", len(self._rows), error)
 
     def flush(self) -> None:
-        """Writes the records at hand.
+        """Writes the current records.
 
         Raises:
-            RunError: they cannot be written, on a full disk, say; earlier shards stay whole.
+            RunError: they cannot be written, for example on a full disk; earlier shards stay whole.
         """
         self._last_flush = time.monotonic()
         if not self._rows:

@@ -34,14 +34,14 @@ NOT_FINITE = "the image's features are not finite; use backbone.precision=fp32, 
 
 
 class AdaptationTask(LightningModule):
-    """`test_step` encodes views and runs one episode for every image, each from the same start.
+    """`test_step` encodes views and runs one episode per image, each from the same start.
 
     Args:
         clip: the frozen backbone.
-        make_method: dataset -> method; called when a dataset's turn comes, so one text bank is kept at a time.
+        make_method: dataset -> method; called when a dataset starts, so that one text bank is kept at a time.
         datasets: in the order of the test loaders.
-        threads: that torch computes with; None leaves it to torch and Lightning.
-        cache: keeps what is encoded; None keeps nothing.
+        threads: that torch uses; None leaves it to torch and Lightning.
+        cache: stores the features; None stores nothing.
         encoders: further CLIPs that encode the views for the method, by the names that it has for them.
     """
 
@@ -62,13 +62,13 @@ class AdaptationTask(LightningModule):
         self.encoders = nn.ModuleDict(encoders)
         self.make_method = make_method
         self._methods: dict[int, Method] = {}
-        self.notes: list[str] = []  # what happened on the way and results must say
-        self.states: Mapping[str, Path] = {}  # by dataset, of a stream method, from which its stream is continued
+        self.notes: list[str] = []  # events that results must mention
+        self.states: Mapping[str, Path] = {}  # by dataset, where a stream method's stream is resumed from
         self._steps = 0
         self._clock = 0.0
 
     def on_test_start(self) -> None:
-        """Refuses a Trainer that forbids gradients; gives this process as many threads as any other has."""
+        """Refuses a Trainer that disables gradients; sets this process's number of threads."""
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         if torch.is_inference_mode_enabled():
@@ -79,9 +79,10 @@ class AdaptationTask(LightningModule):
         self._clock = time.perf_counter()
 
     def method(self, dataset_index: int) -> Method:
-        """The method with the text bank of one dataset; the bank of the dataset before is dropped, or used again.
+        """The method with the text bank of one dataset.
 
-        It serves again if the classes are the same, as in the bundled domains; a stream method forgets its images.
+        The previous dataset's is reused if the classes are the same, as in the bundled domains, and else dropped; a
+        stream method forgets its images.
         """
         if dataset_index not in self._methods:
             dataset = self.datasets[dataset_index]
@@ -91,7 +92,7 @@ class AdaptationTask(LightningModule):
                 if same_text(type(method), self.datasets[index], dataset)
             ]
             self._methods.clear()
-            gc.collect()  # a prompt tuner and its engine know each other, and its graph is large
+            gc.collect()  # a prompt tuner and its engine refer to each other, and the graph is large
             method = kept[0] if kept else self.make_method(dataset).to(self.device)
             method.begin_dataset(len(dataset))
             if isinstance(method, StreamMethod) and dataset.name in self.states:
@@ -130,14 +131,14 @@ class AdaptationTask(LightningModule):
         return Outcome(dataset, full, [*method.notes, *self.notes], self._state(method))
 
     def _state(self, method: Method) -> Callable[[], Mapping[str, Tensor] | None] | None:
-        """Gives the state that a stream method has now, for as long as no other image was begun."""
+        """Returns a stream method's current state, until it starts another image."""
         if not isinstance(method, StreamMethod):
             return None
         steps = self._steps
         return lambda: method.state() if self._steps == steps else None
 
     def teardown(self, stage: str) -> None:
-        """Closes the feature cache: here, where processes without images come as well, since all are counted."""
+        """Closes the feature cache, here because processes without images must also take part in the sum."""
         if self.cache is not None:
             self.cache.close(partial(self.trainer.strategy.reduce, reduce_op="sum"), self.device)
 
@@ -161,7 +162,7 @@ class AdaptationTask(LightningModule):
         encoders: dict[str, Any] = {IMAGE: self.clip, **self.encoders}
         encoded = encode_all(encoders, views, self.clip)
         if self.clip.max_images != before:
-            self.notes.append(f"memory ran out: from then on at most {self.clip.max_images} views a pass")
+            self.notes.append(f"memory ran out: from then on at most {self.clip.max_images} views per pass")
         return encoded
 
     def _adapt(self, method: Method, features: Tensor, extras: Mapping[str, Tensor]) -> Adaptation:
@@ -173,5 +174,5 @@ class AdaptationTask(LightningModule):
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or (smaller := method.take_less_memory()) is None:
                     raise
-                log.warning("Out of memory: going on with %s.", smaller)
+                log.warning("Out of memory: continuing with %s.", smaller)
                 self.notes.append(f"memory ran out: from then on {smaller}")

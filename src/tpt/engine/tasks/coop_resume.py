@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loops.loop import _Loop
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from tpt.engine import stop
@@ -122,13 +123,13 @@ def _read(path: Path, say: bool = False) -> dict[str, Any]:
 
 def _unfit(path: Path, why: str) -> CheckpointError:
     return CheckpointError(
-        f"Expected a checkpoint that this run can go on from, but in {path} {why}; continue from last.ckpt of the run, "
+        f"Expected a checkpoint that this run can continue, but in {path} {why}; continue from last.ckpt of the run, "
         "with its settings, or start it anew."
     )
 
 
 def use_threads(stored: Mapping[str, int] | None, device: torch.device, processes: int) -> dict[str, int]:
-    """Fixes the number of threads that a process computes with on a CPU, if it moves last digits.
+    """Sets a process's number of threads on a CPU, where it affects rounding.
 
     Args:
         stored: of the run that is continued, or of its first process; None divides the cores anew.
@@ -146,17 +147,21 @@ def use_threads(stored: Mapping[str, int] | None, device: torch.device, processe
 
 
 class _Restored(Callback):
-    """Knows whether a checkpoint was restored completely."""
+    """Knows whether a checkpoint was restored completely; continues with the epoch behind it."""
 
     done = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.done = True
+        loop = trainer.fit_loop
+        if loop.restarted_on_epoch_end:  # given max_steps, Lightning would count the restored epoch twice
+            _Loop.restarting.fset(loop, False)  # type: ignore[attr-defined]
+            loop.reset()
 
 
 @contextlib.contextmanager
 def taking_up(path: Path | None, trainer: Trainer) -> Iterator[None]:
-    """Around `trainer.fit`: blames the checkpoint for an error while it is restored, as of another Lightning's file.
+    """Around `trainer.fit`: an error while a checkpoint is restored is reported as the checkpoint's.
 
     Args:
         path: of the checkpoint; None if there is none.

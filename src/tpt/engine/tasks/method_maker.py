@@ -65,10 +65,10 @@ class MethodMaker:
         return made if isinstance(made, type) and issubclass(made, Method) else Method
 
     def divide(self, stored: Mapping[str, int] | None, device: torch.device, threads: int) -> dict[str, int]:
-        """Fixes how work is divided if that follows from the machine, since it moves last digits.
+        """Records how work is split (threads, chunk sizes), because this affects rounding.
 
         Args:
-            stored: the division of the run that is continued; None divides anew.
+            stored: the division of the run that is resumed; None divides anew.
             device: that will do the work.
             threads: of each process, if that is a CPU.
 
@@ -115,7 +115,7 @@ class MethodMaker:
 
     @property
     def threads(self) -> int | None:
-        """Threads that a process computes with, on a CPU, where their number changes last digits."""
+        """Threads of a process on a CPU, where their number affects rounding."""
         return self._division.get(THREADS)
 
     def __call__(self, dataset: ImageDataset) -> Method:

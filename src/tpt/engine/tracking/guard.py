@@ -49,7 +49,7 @@ class Guard(Logger):
         except Exception as error:  # no network, no account, no space: whatever it is, it must not end the run
             self._lost = True
             log.warning(
-                "The logger %s failed (%s). The run goes on without it; all numbers are in the run's files.",
+                "The logger %s failed (%s). The run continues without it; all numbers are in the run's files.",
                 self._name, first_line(error),
             )  # fmt: skip
             sys.unraisablehook = _without_connections(sys.unraisablehook)

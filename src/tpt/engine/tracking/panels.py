@@ -13,7 +13,7 @@ from lightning import Callback, Trainer
 from tpt.engine.tracking import media
 from tpt.engine.tracking.guard import Guard
 from tpt.engine.tracking.logger import STEP, WandbLogger
-from tpt.errors import Natural, UserError, checked
+from tpt.errors import Natural, checked
 from tpt.results.tables import Run, load_run
 from tpt.results.tables.flips import Record
 from tpt.results.tables.results import numbers_of
@@ -38,10 +38,6 @@ class WandbPanels(Callback):
 
     @checked
     def __init__(self, folder: str | Path, flips: Natural = 50, sheets: Natural = 4) -> None:
-        if flips < 0 or sheets < 0:
-            raise UserError(
-                f"Expected `callbacks.panels.flips` and `sheets` of 0 or more, got {flips} and {sheets}; 0 leaves out."
-            )
         self.folder = Path(folder)
         self.flips = flips
         self.sheets = sheets
