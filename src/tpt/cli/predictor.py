@@ -92,7 +92,8 @@ def dataset_of(images: Sequence[Picture], class_names: list[str]) -> ImageDatase
     Raises:
         UserError: something that is no picture; DataError: no file at a path.
     """
-    store, samples = GivenPictures(), []
+    store = GivenPictures()
+    samples: list[Sample] = []
     for number, image in enumerate(images, start=1):
         if isinstance(image, str | PurePath):
             found = find_pictures([str(image)])

@@ -52,7 +52,8 @@ def make_app(clip: CLIP, folder: Path, method: str = "tpt", names: list[str] | N
     Raises:
         UserError: gradio is not installed.
     """
-    os.environ.update(SILENT | {"GRADIO_TEMP_DIR": str(folder / "pictures")})
+    uploads = folder / "pictures"
+    os.environ.update(SILENT | {"GRADIO_TEMP_DIR": str(uploads)})
     try:
         import gradio as gr  # noqa: PLC0415 -- an extra
         from fastapi import FastAPI  # noqa: PLC0415 -- comes with it
@@ -64,7 +65,7 @@ def make_app(clip: CLIP, folder: Path, method: str = "tpt", names: list[str] | N
         ) from error
     logging.getLogger("httpx").setLevel(logging.WARNING)
     app = FastAPI(openapi_url=None)
-    app.add_middleware(Door, folder=folder, host=host)
+    app.add_middleware(Door, folder=folder, uploads=uploads, host=host)
     theme = gr.themes.Soft(primary_hue="blue", neutral_hue="slate", font=FONTS[0], font_mono=FONTS[1])
     return gr.mount_gradio_app(
         app,
