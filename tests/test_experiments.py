@@ -15,7 +15,7 @@ from tests.conftest import ROOT, compose_config
 from tests.experiments import EXPERIMENTS, SHORT, SHORT_TESTS, SHORTENING, commands_of, jobs_of, last_of
 from tests.results.tables.made_runs import make_run, rows_of, share
 from tpt.cli import program as cli
-from tpt.cli.settings import refuse_wrong
+from tpt.cli.settings.check import refuse_wrong
 from tpt.data.catalog.entries import CATALOG
 from tpt.errors import UserError
 from tpt.files import bundled

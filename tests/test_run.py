@@ -160,7 +160,7 @@ def test_what_was_computed_before_an_error_is_kept(run_script: Run, tmp_path: Pa
         (["logger=null"], "Expected an option of `logger`, got null; there are csv"),
         (["data=[dtd,food101]"], "add -m and write data=dtd,food101 to try each"),
         (["learned=[1,2]"], "Expected for `learned` the kind of value that it has, got [1,2]"),
-        (["experiment=transfer_contexts"], "which chooses a `shots` and is one of train_coop.py"),
+        (["experiment=transfer_contexts"], "which is one of train_coop.py"),
         (["context.ctx_init=''"], "Expected some words in `ctx_init`"),
     ],
 )

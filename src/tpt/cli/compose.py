@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import hydra
 import torch
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, InstantiationException
+from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
+from lightning import Trainer
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
 
+from tpt.cli.command_line import composed, parsed
+from tpt.cli.mistakes import COMPOSING, in_a_sentence, keys_of, unknown
 from tpt.cli.options import choose, own_folders, values_of
-from tpt.cli.places import config_dir
-from tpt.cli.quoting import searched
 from tpt.cli.resume import Start
 from tpt.clip.model import CLIP
 from tpt.data import ImageDataset
+from tpt.engine.callbacks import refuse_copies
 from tpt.engine.tasks import MethodMaker
 from tpt.errors import UserError
 from tpt.methods import Method
-
-USED = ("backbone", "context", "method", "views")  # sections that parts are made of
 
 
 @dataclass(frozen=True)
@@ -57,7 +52,7 @@ class Parts:
         Raises:
             UserError: a component does not know a setting, or refuses it.
         """
-        for section in USED if clip is None else USED[1:]:
+        for section in ("context", "method", "views", *(["backbone"] if clip is None else [])):
             for key in sorted(OmegaConf.missing_keys(cfg[section])):
                 raise UserError(f"Expected a value for `{key}`, got none; give one.")
         try:
@@ -69,7 +64,7 @@ class Parts:
             views = instantiate(cfg.views)(**clip.preprocessing)
             return Parts(clip, views, MethodMaker(clip, instantiate(cfg.context), instantiate(cfg.method)))
         except InstantiationException as error:
-            raise UserError(_first_line(error.__cause__ or error)) from error
+            raise in_a_sentence(error) from error
 
     def maker_of(self, dataset: ImageDataset) -> Any:
         """What makes the views of a dataset's images."""
@@ -97,18 +92,17 @@ def compose(
     Raises:
         UserError: there is no such option or setting.
     """
-    given = [*searched(own_folders()), *choose(groups)]
+    given = [*choose(groups), *overrides]
     try:
-        with _initialized():
-            cfg = hydra.compose("test_time", given)
-            cfg = _overridden(cfg, given, overrides)
+        cfg = composed("test_time", given, own_folders())
         for key, value in values:
-            if OmegaConf.select(cfg, key, throw_on_missing=False) is None and not _has(cfg, key):
-                raise UserError(f"Expected a setting that exists, got {key!r}; {_about(key, cfg)}.")
+            known = [*keys_of(OmegaConf.to_container(cfg, resolve=False))]
+            if key not in known:
+                raise unknown(key, "test_time", known, given)
             with open_dict(cfg):
                 OmegaConf.update(cfg, key, _literal(key, value))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(_first_line(error)) from error
+    except COMPOSING as error:
+        raise _in_a_sentence(error, given) from error
     return cfg
 
 
@@ -119,35 +113,35 @@ def compose_again(begun: Start, added: Sequence[str] = ()) -> DictConfig:
         begun: how, as `tpt.cli.resume.resumable` gives it.
         added: more settings, as on the command line.
     """
-    folders = searched([Path(folder) for folder in begun.folders])
-    with _initialized():
-        cfg = hydra.compose(begun.program, [*folders, *begun.settings, *added], return_hydra_config=True)
+    cfg = composed(begun.program, [*begun.settings, *added], [*map(Path, begun.folders)], hydras=True)
     HydraConfig.instance().set_config(cfg)
     return cfg
 
 
-@contextmanager
-def _initialized() -> Iterator[None]:
-    """Hydra with our configuration, beside that of a program or notebook which uses Hydra itself."""
-    theirs, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
+def trainer_of(cfg: DictConfig, **parts: Any) -> Trainer:
+    """Lightning's trainer as a configuration describes it.
+
+    Args:
+        cfg: of a run.
+        parts: what it is given beside, such as callbacks.
+
+    Raises:
+        UserError: Lightning refuses a setting, or it would copy its processes.
+    """
     try:
-        with hydra.initialize_config_dir(str(config_dir().resolve()), version_base="1.3"):
-            yield
-    finally:
-        GlobalHydra.instance().hydra = theirs
+        trainer: Trainer = instantiate(cfg.trainer, **parts)
+    except InstantiationException as error:
+        inner = in_a_sentence(error)
+        if isinstance(inner, UserError):
+            raise inner from error
+        raise UserError(f"Expected a `trainer` that this machine can run, but Lightning says: {inner}") from error
+    refuse_copies(trainer)
+    return trainer
 
 
-def _overridden(cfg: DictConfig, given: Sequence[str], overrides: Sequence[str]) -> DictConfig:
-    """The configuration with more settings, as on the command line."""
-    if not overrides:
-        return cfg
-    try:
-        return hydra.compose("test_time", [*given, *overrides])
-    except HydraException as error:
-        unknown = re.match(r"Could not override '([^']+)'", str(error))
-        if unknown is None:
-            raise
-        raise UserError(f"Expected a setting that exists, got {unknown[1]!r}; {_about(unknown[1], cfg)}.") from error
+def _in_a_sentence(error: Exception, given: Sequence[str]) -> UserError:
+    found = in_a_sentence(error, "test_time", [*map(parsed, given)])
+    return found if isinstance(found, UserError) else UserError(_first_line(found))
 
 
 def looks_at_one_view(method: str) -> bool:
@@ -180,18 +174,6 @@ def refuse_stream(method: str, program: str) -> None:
             f"Expected a method that looks at each picture alone, got {method}, which learns from others before, so "
             f"that answers of {program} would depend on the order; test it with tpt-test, or call its class in Python."
         )
-
-
-def _has(cfg: DictConfig, key: str) -> bool:
-    *path, last = key.split(".")
-    node = OmegaConf.select(cfg, ".".join(path)) if path else cfg
-    return isinstance(node, DictConfig) and last in node.keys()  # noqa: SIM118 -- `in` is false for missing values
-
-
-def _about(key: str, cfg: DictConfig) -> str:
-    node = OmegaConf.select(cfg, key.rsplit(".", maxsplit=1)[0]) if "." in key else cfg
-    names = [str(name) for name in node] if isinstance(node, DictConfig) else []
-    return f"there {'is ' + ', '.join(n for n in names if not n.startswith('_')) if names else 'is no such section'}"
 
 
 def _literal(key: str, value: Any) -> Any:

@@ -23,17 +23,19 @@ _own: ContextVar[tuple[Path, ...]] = ContextVar("own", default=())
 
 
 @contextmanager
-def own_options(folder: str | Path | None) -> Iterator[None]:
-    """Within it, options are looked for in a folder of the user first, as with `--config-dir`.
+def own_options(*folders: str | Path | None) -> Iterator[None]:
+    """Within it, options are looked for in folders of the user first, as with `--config-dir`.
 
     Raises:
         UserError: there is no such folder.
     """
-    if folder is not None and not (path := at_home(folder).absolute()).is_dir():
-        raise UserError(
-            f"Expected a folder of options, such as method/mine.yaml, at {path}, found none; check its path."
-        )
-    token = _own.set(() if folder is None else (path,))
+    paths = tuple(at_home(folder).absolute() for folder in folders if folder is not None)
+    for path in paths:
+        if not path.is_dir():
+            raise UserError(
+                f"Expected a folder of options, such as method/mine.yaml, at {path}, found none; check its path."
+            )
+    token = _own.set(paths)
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Command lines: Hydra around a function, and one sentence instead of a stack trace for a user's mistake."""
+"""The two programs of Hydra: it is wrapped around a function, and a user's mistake ends in one sentence."""
 
 from __future__ import annotations
 
@@ -8,39 +8,36 @@ import re
 import shlex
 import sys
 import warnings
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra._internal.utils import get_args_parser
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from hydra.types import RunMode
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf, read_write
-from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+from rich.syntax import Syntax
 from torch import distributed
 
 from tpt.cli import sweeps
+from tpt.cli.command_line import CommandLine, first_job, parsed
 from tpt.cli.errors import NOBODY_READS, Rules, in_words_of, nobody_reads, tell
-from tpt.cli.hints import FAMILIES, Settings, explained, items, refuse_unreadable, users_part
-from tpt.cli.places import SEARCHED, config_dir, config_dirs
+from tpt.cli.mistakes import COMPOSING, in_a_sentence, refuse_odd_choices
+from tpt.cli.options import own_options
 from tpt.cli.places import command as command  # noqa: PLC0414 -- programs call it beside the rest
-from tpt.cli.quoting import as_texts, searched
+from tpt.cli.places import config_dir
+from tpt.cli.quoting import searched
 from tpt.cli.resume import continued, keep, own_folders
-from tpt.cli.settings import check_sweep, refuse_wrong, refused, values_of
-from tpt.cli.settings.help import help_text
-from tpt.cli.settings.show import show_settings
+from tpt.cli.settings.check import check_sweep, refuse_wrong
 from tpt.clip.model import is_out_of_memory
 from tpt.engine import stop
-from tpt.engine.printing import forgiving_streams, say
+from tpt.engine.printing import forgiving_streams, printable, say
 from tpt.errors import RunError, UserError
 
-log = logging.getLogger(__name__)
-
+# Errors of libraries that read what a user writes.
+FAMILIES = (*COMPOSING, MisconfigurationException)
 _CONNECTION = ("Connection closed by peer", "Connection reset by peer", "Gloo", "NCCL")
 SWEEPING = ("experiment", "search")  # groups whose options may make a sweep
 UNCHOSEN = (None, "null", "none")
@@ -49,7 +46,7 @@ _LAUNCHERS = ("MASTER_PORT", "MASTER_ADDR", "NODE_RANK", "LOCAL_RANK", "WORLD_SI
 
 
 class ToldError(Exception):
-    """Ends a job, or a sweep of jobs, of whose error was told already.
+    """Ends a job or sweep whose error was already reported.
 
     Args:
         exit_code: of the program.
@@ -73,32 +70,31 @@ class Program:
         self.run = run
         self.words = words
         self.config_name = config_name
-        self.directory: Path | None = None  # of the job at hand
+        self.directory: Path | None = None  # of the current job
         self.failed = 0  # jobs of a sweep
         self.table: str | None = None  # folder of a sweep that has one
-        self.first = (
-            os.environ.get("LOCAL_RANK", "0") == "0"
-        )  # of the processes of a run; a job's end clears the variable
+        # Whether this process is the first of a run; the end of a job clears the variable.
+        self.first = os.environ.get("LOCAL_RANK", "0") == "0"
 
     @stop.listening()
-    def main(self) -> None:
-        """Does what the command line asks for; exits 1 on a user's mistake or a bug."""
+    def main(self, arguments: Sequence[str] | None = None) -> None:
+        """Does what the command line asks for; exits 1 on a user's mistake or a bug.
+
+        Args:
+            arguments: of the command line; None takes those that this process was started with.
+        """
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing and leaving
         forgiving_streams()
+        line: CommandLine | None = None
         try:
-            sys.argv = [sys.argv[0], *continued(sys.argv[1:], self.config_name)]
-            flags, settings, multirun = _sorted(sys.argv[1:])
-            settings = [*map(as_texts, settings)]
-            sys.argv[1:] = [*flags, *settings]  # Hydra reads no flag behind a setting
-            refuse_unreadable(settings)
-            Settings(config_dirs(sys.argv[1:]), self.config_name).refuse_odd_choices(settings)
-            if multirun:
-                self._check_sweep(settings)
-            if {"--help", "-h"} & {*sys.argv[1:]}:
-                self._help(settings)
-                return
-            decorate = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=self.config_name)
-            decorate(self._job())()
+            line = CommandLine.read(continued(sys.argv[1:] if arguments is None else arguments, self.config_name))
+            sys.argv[1:] = line.arguments  # Hydra reads them there, and Lightning starts further processes with them
+            with own_options(*line.own):
+                refuse_odd_choices(line.overrides, self.config_name, line.multirun)
+                if line.multirun:
+                    self._check_sweep(line)
+                decorate = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=self.config_name)
+                decorate(self._job())()
         except stop.StopRun as end:
             stop.heard()
             stop.end_loaders()
@@ -108,35 +104,22 @@ class Program:
             self._end_sweep()
             sys.exit(end.exit_code)
         except Exception as error:
-            sys.exit(self._tell(error))
-
-    def _help(self, settings: list[str]) -> None:
-        """Prints groups, options and settings of what is chosen."""
-        folders = config_dirs(sys.argv[1:])
-        with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
-            plain_settings = [text for text in settings if not text.lstrip("+").startswith(SEARCHED)]
-            cfg = hydra.compose(self.config_name, [*searched(folders[:-1]), *plain_settings], return_hydra_config=True)
-        groups = Settings(folders, self.config_name).groups
-        of_lists = choices(cfg.hydra)
-        chosen = {group: of_lists.get(group, "") for group in groups}
-        plain: Any = OmegaConf.to_container(cfg, resolve=False)
-        plain.pop("hydra")
-        say(help_text(self.config_name, command(self.config_name), folders, plain, chosen))
+            with own_options(*(line.own if line is not None and isinstance(error, COMPOSING) else ())):
+                sys.exit(self._tell(error, line))
 
     def _job(self) -> Callable[[DictConfig], float | None]:
-        """`run`, saying what went wrong at once: a sweep goes on with its other jobs and raises only at its end."""
+        """`run`, which reports an error at once: a sweep goes on with its other jobs and raises only at its end."""
 
         @stop.listening()  # here as well: a launcher may call it in another process
         def job(cfg: DictConfig) -> float | None:
             arguments = sys.argv
             try:
                 _quieten()
-                _refuse_missing(cfg)
                 self._refuse_wrong(cfg)
                 self.directory = output_dir()
                 keep(cfg)
                 _as_one_job()
-                show_settings(cfg)
+                _show_settings(cfg)
                 found = self._call(cfg)
                 stop.check()
                 return found
@@ -165,8 +148,8 @@ class Program:
     def _refuse_wrong(self, cfg: DictConfig) -> None:
         """Raises at the first wrong setting, and where one job of a sweep is asked for without saying which."""
         now: Any = HydraConfig.get()
-        given = OverridesParser.create().parse_overrides(list(now.overrides.task))
-        swept = OverridesParser.create().parse_overrides([f"{k}={v}" for k, v in (now.sweeper.params or {}).items()])
+        given = [*map(parsed, _given())]
+        swept = [parsed(f"{key}={value}") for key, value in (now.sweeper.params or {}).items()]
         chosen = {o.get_key_element() for o in given}
         open_axes = [k for o in swept if o.is_sweep_override() and (k := o.get_key_element()) not in chosen]
         if now.mode is RunMode.RUN and open_axes:
@@ -179,37 +162,22 @@ class Program:
             )
         refuse_wrong(cfg, self.config_name, given, debug=choices().get("debug") not in UNCHOSEN)
 
-    def _check_sweep(self, settings: list[str]) -> None:
-        """Raises at the first wrong value of a sweep, before any job.
-
-        What cannot be composed here is left to Hydra, which says why.
-        """
+    def _check_sweep(self, line: CommandLine) -> None:
+        """Raises at the first wrong value of a sweep, before any job; what cannot be composed is left to Hydra."""
         try:
-            with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
-                parser = OverridesParser.create(GlobalHydra.instance().config_loader())
-                given = parser.parse_overrides(settings)
-                one = [
-                    f"{text.split('=')[0]}={next(iter(values_of(o, text=True)), '')}" if o.is_sweep_override() else text
-                    for o, text in zip(given, settings, strict=True)
-                    if not o.is_hydra_override()
-                ]
-                cfg = hydra.compose(self.config_name, [*searched(config_dirs(sys.argv[1:])[:-1]), *one])
-        except (HydraException, OmegaConfBaseException):
+            cfg, given = first_job(self.config_name, line)
+        except COMPOSING:
             return
         check_sweep(cfg, given)
 
     def _call(self, cfg: DictConfig) -> float | None:
-        """`run`; a setting that a part does not know (`+method.foo=1`) is the user's mistake, not a TypeError."""
+        """`run`; what went wrong outside the program is no bug."""
         try:
             return self.run(cfg)
         except RuntimeError as error:
             if (outside := self._outside(error)) is None:
                 raise
             raise RunError(outside) from error
-        except TypeError as error:
-            if (mistake := users_part(error, cfg)) is None:
-                raise
-            raise mistake from error
 
     def _say(self, end: stop.StopRun) -> None:
         """The end of a run that can be continued; the processes that were started for it say nothing."""
@@ -217,68 +185,51 @@ class Program:
             where = f"; resume={self.directory} continues" if self.directory else ""
             say(end.said or f"{end}: what was computed is kept{where}.", error=True)
 
-    def _tell(self, error: Exception) -> int:
+    def _tell(self, error: Exception, line: CommandLine | None = None) -> int:
         """Says what ended the work; gives the exit code."""
         if isinstance(error, BrokenPipeError) and nobody_reads():
             return NOBODY_READS
         in_sweep = HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
         job = " ".join(HydraConfig.get().overrides.task) if in_sweep else ""
         kept = f"what was computed is kept, and resume={self.directory} continues when it is mended."
-        rules = partial(refused, self.config_name)
-        settings = Settings(config_dirs(sys.argv[1:]), self.config_name, sys.argv[1:], rules)
-        said = in_words_of(explained(error, settings), self.words)
-        return tell(said, FAMILIES, job, kept if self.directory else "")
+        found = in_a_sentence(error, self.config_name, () if line is None else line.overrides)
+        return tell(in_words_of(found, self.words), FAMILIES, job, kept if self.directory else "")
 
     def _outside(self, error: RuntimeError) -> str | None:
-        """One sentence on what went wrong outside the program; None for a bug."""
-        where = f"continue with resume={self.directory}" if self.directory else "run again"
+        """What went wrong outside the program; None for a bug."""
+        again = f"continue with resume={self.directory}" if self.directory else "run again"
         if found := re.search(r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\)", str(error)):
             return (
-                f"Expected the loading processes to go on, but one ({found.group(1)}) was killed, for want of memory "
-                f"perhaps; {where} and a smaller data.num_workers."
+                f"Data-loading worker {found.group(1)} was killed, probably by the out-of-memory killer. Use a smaller "
+                f"data.num_workers and {again}."
             )
         if is_out_of_memory(error):
             return (
-                "Expected memory for the smallest parts of the work, but it ran out "
-                f"({str(error).splitlines()[0][:200]}); free some and {where}."
+                f"Out of memory, even for the smallest batch ({str(error).splitlines()[0][:200]}). Free some memory "
+                f"and {again}."
             )
         broken = getattr(distributed, "DistError", ())  # where torch is built without, there are no other processes
         if isinstance(error, broken) or any(word in str(error) for word in _CONNECTION):
-            said = f"Expected the other processes of the run to go on, but the connection to them ended; {where}."
+            said = f"The connection to the other processes of the run ended; {again}."
             if not self.first:
                 raise stop.ProcessDied(said)  # the first process tells
             return said
         return None
 
 
-def main(run: Callable[[DictConfig], float | None], config_name: str, words: Rules = ()) -> None:
-    """Calls `run` with the configuration `conf/<config_name>.yaml`, exits 1 where that fails; `words`: of `Program`."""
-    Program(run, config_name, words).main()
+def main(
+    run: Callable[[DictConfig], float | None],
+    config_name: str,
+    words: Rules = (),
+    arguments: Sequence[str] | None = None,
+) -> None:
+    """Calls `run` with the configuration `conf/<config_name>.yaml`; exits 1 where that fails.
 
-
-def _sorted(arguments: list[str]) -> tuple[list[str], list[str], bool]:
-    """The flags of a command line with their values, its settings, and whether they start a sweep.
-
-    Raises:
-        UserError: an option that Hydra does not have; it would take the beginning of one for it.
+    Args:
+        run, config_name, words: of `Program`.
+        arguments: of `Program.main`.
     """
-    parser = get_args_parser()
-    for argument in arguments:
-        name = argument.split("=")[0]
-        if name.startswith("--") and name not in parser._option_string_actions:
-            following = arguments[arguments.index(argument) + 1 :][:1] or ["VALUE"]
-            written = argument.removeprefix("--") + ("" if "=" in argument else f"={following[0]}")
-            raise UserError(
-                f"Expected an option such as --help or -m, got {argument!r}; settings have no dashes: {written}."
-            )
-    found = parser.parse_intermixed_args(arguments)
-    flags, left = [], list(found.overrides)
-    for argument in arguments:
-        if left and argument == left[0]:
-            left.pop(0)
-        else:
-            flags.append(argument)
-    return flags, found.overrides, bool(found.multirun)
+    Program(run, config_name, words).main(arguments)
 
 
 def _quieten() -> None:
@@ -308,22 +259,28 @@ def _leave_group() -> None:
             os.environ.pop(name, None)
 
 
-def _refuse_missing(cfg: DictConfig) -> None:
-    """Names every value that the user must give and did not."""
-    missing = [key for key, value in items(OmegaConf.to_container(cfg, resolve=False)) if value == "???"]
-    if missing:
-        raise UserError(f"Expected a value for `{'`, `'.join(missing)}`, got none; add {missing[0]}=VALUE.")
+def _show_settings(cfg: DictConfig) -> None:
+    """`print_config=true`: all settings as YAML, in colours on a terminal; the first process alone."""
+    if not cfg.print_config or os.environ.get("LOCAL_RANK", "0") != "0":
+        return
+    text = OmegaConf.to_yaml(cfg, resolve=True)
+    if sys.stdout.isatty():
+        Console().print(Syntax(printable(text), "yaml", theme="ansi_dark", background_color="default", word_wrap=True))
+    else:
+        say(text)
 
 
-def choices(now: Any = None) -> dict[str, str]:
-    """Which option of each config group was chosen; of a group with several, as `[table1,smoke]`, the list as given.
+def _given() -> list[str]:
+    """The settings of the command line, as they stand there."""
+    found: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    return [str(setting) for setting in found]
 
-    Args:
-        now: Hydra's part of a configuration; None takes that of the job at hand.
-    """
-    now = HydraConfig.get() if now is None else now
+
+def choices() -> dict[str, str]:
+    """Which option of each config group was chosen; of a group with several, as `[table1,smoke]`, the list as given."""
+    now = HydraConfig.get()
     chosen = {k: str(v) for k, v in now.runtime.choices.items() if v is not None and not k.startswith("hydra/")}
-    given = [override.partition("=") for override in now.overrides.task]
+    given = [override.partition("=") for override in _given()]
     lists = {group: value for group, _, value in given if value.startswith("[") and (config_dir() / group).is_dir()}
     return chosen | lists  # Hydra leaves these out
 

@@ -31,9 +31,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from tpt.cli.command_line import swept_values
 from tpt.cli.places import PROGRAMS, command, config_dir, config_dirs
 from tpt.cli.quoting import for_hydra, searched
-from tpt.cli.settings import values_of
 from tpt.cli.signing import is_signed, sign
 from tpt.cli.sweeps import given_settings
 from tpt.errors import UserError
@@ -274,7 +274,7 @@ def is_taken(setting: str) -> bool:
     """
     try:
         override = OverridesParser.create().parse_override(setting)
-        values = values_of(override)
+        values = swept_values(override)
     except (HydraException, ValueError, TypeError):
         return False
     key, package = str(override.key_or_group), override.package

@@ -16,7 +16,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from tpt.cli.settings import values_of
+from tpt.cli.command_line import swept_values
 from tpt.errors import UserError
 from tpt.results.runs.sweep import Sweep
 
@@ -48,7 +48,7 @@ def swept(key: str) -> list[Any]:
     values: list[Any] = []
     for override in overrides():
         if override.key_or_group == key:  # of several, Hydra takes the last
-            values = values_of(override)
+            values = swept_values(override)
     return values
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,11 +15,10 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
 from tests.conftest import compose_config
-from tpt.cli.hints import items
-from tpt.cli.settings import Register, check_sweep, refuse_wrong
-from tpt.cli.settings.check import refuse
+from tpt.cli.settings.check import check_sweep, refuse, refuse_wrong
 from tpt.cli.settings.parts import of_config, target_of
-from tpt.cli.settings.register import HYDRAS
+from tpt.cli.settings.register import Register
+from tpt.cli.settings.walk import HYDRAS
 from tpt.errors import Count, UserError, fits, in_words
 
 WHOLE_0, WHOLE_1 = "a whole number of at least 0", "a whole number of at least 1"
@@ -189,6 +188,13 @@ def test_a_sweep_is_checked_before_its_first_job(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=sentence):
             check_sweep(cfg, OverridesParser.create().parse_overrides([text]))
     check_sweep(cfg, OverridesParser.create().parse_overrides(["method.steps=0,1,2", "method=tpt,zero_shot"]))
+
+
+def items(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every key of nested dictionaries, dotted, with its value."""
+    for key, value in node.items() if isinstance(node, dict) else ():
+        yield f"{prefix}{key}", value
+        yield from items(value, f"{prefix}{key}.")
 
 
 class Part:

@@ -46,10 +46,10 @@ def _command(arguments: list[str] | None) -> int:
     command.add_argument("--to", type=Path, required=True, metavar="FILE", help="to write, .safetensors")
     args = parser.parse_args(arguments)
     if args.command == "export":
-        from tpt.cli.hints import FAMILIES, explained  # noqa: PLC0415 - load torch
+        from tpt.cli.mistakes import COMPOSING, in_a_sentence  # noqa: PLC0415 - load torch
         from tpt.cli.programs.export import export  # noqa: PLC0415
 
-        with told(explained, FAMILIES):
+        with told(in_a_sentence, COMPOSING):
             say(f"features of {export(args.source, args.to, args.settings):,} images in {args.to}")
         return 0
     folder = at_home(args.folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from tpt.cli.places import command
 from tpt.cli.quoting import setting
 from tpt.engine.printing import say
 from tpt.errors import UserError
+from tpt.files import dotted_values
 
 PERCENT = ("accuracy", "acc")
 
@@ -68,16 +69,8 @@ def objective(name: str | None, found: Mapping[str, Any]) -> float | None:
     """
     if name is None:
         return None
-    numbers: dict[str, float] = dict(_numbers(found))
+    numbers = {key: float(value) for key, value in dotted_values(found) if isinstance(value, int | float)}
     if name not in numbers:
         there = f"one of {', '.join(numbers)}" if numbers else "null, since there are no numbers"
         raise UserError(f"Expected in optimized_metric {there}, got {name!r}; the run itself is complete.")
     return numbers[name]
-
-
-def _numbers(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    for key, value in node.items():
-        if isinstance(value, Mapping):
-            yield from _numbers(value, f"{prefix}{key}.")
-        elif isinstance(value, int | float):
-            yield f"{prefix}{key}", float(value)

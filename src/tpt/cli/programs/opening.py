@@ -6,13 +6,15 @@ import os
 import sys
 from importlib import import_module
 
+from tpt.cli.errors import told
 from tpt.cli.places import config_dir
 from tpt.engine import stop
 from tpt.engine.printing import forgiving_streams, say
 
 HYDRAS = ("test_time", "train_coop")  # programs whose command line is Hydra's
 LINE = "Loading PyTorch and the other libraries"
-QUIET = ("--help", "-h", "--cfg", "-c")  # what is asked for is printed and nothing else
+HELP = ("--help", "-h")
+QUIET = (*HELP, "--cfg", "-c")  # what is asked for is printed and nothing else
 
 # Lightning takes them for the work of a launcher, which gives the number of processes as well.
 RANKS = ("LOCAL_RANK", "RANK", "GROUP_RANK", "NODE_RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE")
@@ -62,6 +64,12 @@ def _open(name: str) -> None:
         return
     if name in HYDRAS and {"-sc", "--shell-completion"} & {*sys.argv[1:]}:
         _complete(name)
+        return
+    if name in HYDRAS and {*HELP} & {*sys.argv[1:]}:
+        with told():
+            from tpt.cli.settings.help import show_help  # noqa: PLC0415 -- takes time to load
+
+            show_help(name, sys.argv[1:])
         return
     forget_stray_ranks()
     # Warnings of its C++ parts, a page each, on what the run says in a sentence; read when torch is loaded.

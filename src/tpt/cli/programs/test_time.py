@@ -6,21 +6,21 @@ import time
 
 import torch
 from hydra.utils import instantiate
-from lightning import Trainer, seed_everything
+from lightning import seed_everything
 from omegaconf import DictConfig
 
 from tpt.cli import program as cli
 from tpt.cli import sweeps
+from tpt.cli.compose import Parts, trainer_of
 from tpt.cli.logs import stage
 from tpt.cli.programs.ending import objective
 from tpt.cli.resume import keep
-from tpt.clip import CLIP
 from tpt.clip.prompts import refuse_misfit
 from tpt.data import EpisodeDataModule
 from tpt.data.cache import FeatureCache
 from tpt.data.features import refuse_other_encoder
-from tpt.engine.callbacks import begin, close, refuse_copies
-from tpt.engine.tasks import AdaptationTask, MethodMaker
+from tpt.engine.callbacks import begin, close
+from tpt.engine.tasks import AdaptationTask
 from tpt.engine.tracking.guard import guarded
 from tpt.results.runs import ANOTHER, RunDirectory, about_datasets, named_files, session, trained_on, write_json
 from tpt.results.tables import print_table, refuse_unanswered, results_of
@@ -36,18 +36,16 @@ def run(cfg: DictConfig, another: str = ANOTHER, follow: bool = False) -> float 
     """
     began, folder = time.perf_counter(), cli.output_dir()
     seed_everything(cfg.seed, verbose=False)
-    make_context = instantiate(cfg.context)
-    refuse_misfit(make_context, cfg.backbone.get("name"), cfg.backbone.get("pretrained"))
-    stage(f"Loading the backbone {cfg.backbone.name or cfg.backbone.get('pretrained')}")
-    clip: CLIP = instantiate(cfg.backbone)
     stage("Listing the images")
     data: EpisodeDataModule = instantiate(cfg.data.module)
-    data.use_views(instantiate(cfg.views)(**clip.preprocessing))
-    make_method = MethodMaker(clip, make_context, instantiate(cfg.method))
+    refuse_misfit(instantiate(cfg.context), cfg.backbone.get("name"), cfg.backbone.get("pretrained"))
+    stage(f"Loading the backbone {cfg.backbone.name or cfg.backbone.get('pretrained')}")
+    parts = Parts.of(cfg, device="cpu")  # Lightning moves it
+    clip, make_method = parts.clip, parts.make_method
+    data.use_views(parts.views)
     refuse_other_encoder(data.datasets, clip, make_method.encoders)
     callbacks, loggers = list(instantiate(cfg.callbacks).values()), guarded(cfg.logger, instantiate, folder)
-    trainer: Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers)
-    refuse_copies(trainer)
+    trainer = trainer_of(cfg, callbacks=callbacks, logger=loggers)
     threads = cfg.threads or max(1, torch.get_num_threads() // trainer.num_devices)
     config, device = cli.resolved(cfg), trainer.strategy.root_device
     swept, encoders = sweeps.swept("views.num_views"), make_method.encoders

@@ -11,13 +11,14 @@ from omegaconf import DictConfig
 
 from tpt.cli import program as cli
 from tpt.cli import sweeps
+from tpt.cli.compose import trainer_of
 from tpt.cli.errors import NO_SKIPPING
 from tpt.cli.logs import stage
 from tpt.cli.programs.ending import left_out, objective, tell_learned
 from tpt.cli.resume import keep
 from tpt.clip import CLIP
 from tpt.data import Shots, ShotsDataModule
-from tpt.engine.callbacks import ProcessGuard, TrainingProgress, describe, finish, launch, refuse_copies
+from tpt.engine.callbacks import ProcessGuard, TrainingProgress, describe, finish, launch
 from tpt.engine.tasks import CoCoOpTask, CoOpTask, checkpoints, save_learned
 from tpt.engine.tasks.coop_resume import WholeFiles, check_checkpoint, run_of, taking_up, use_threads
 from tpt.engine.tracking.guard import guarded
@@ -56,9 +57,8 @@ def run(cfg: DictConfig) -> float | None:
     folder = cli.output_dir()
     loggers = guarded(cfg.logger, instantiate, folder)
     callbacks = [*checkpoints(folder, validates=shots.val is not None), TrainingProgress(), ProcessGuard(folder)]
-    settings = {"max_epochs": task.epochs, "callbacks": callbacks, "logger": loggers, "plugins": [WholeFiles()]}
-    trainer: Trainer = instantiate(cfg.trainer, **settings)
-    refuse_copies(trainer)
+    plugins = [WholeFiles()]
+    trainer = trainer_of(cfg, max_epochs=task.epochs, callbacks=callbacks, logger=loggers, plugins=plugins)
     made = {"method": cli.choices()["learner"], "choices": cli.choices(), "backbone": clip.about()}
     config, device = cli.resolved(cfg), trainer.strategy.root_device
     with TrainingDirectory(folder, cfg.resume, first=trainer.is_global_zero) as directory:

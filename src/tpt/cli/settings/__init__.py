@@ -1,7 +1,1 @@
-"""Settings of the programs: limits and one line of help for each, checked before anything is loaded."""
-
-from tpt.cli.settings.check import check_sweep, refuse_wrong, values_of
-from tpt.cli.settings.programs import refused
-from tpt.cli.settings.register import Register
-
-__all__ = ["Register", "check_sweep", "refuse_wrong", "refused", "values_of"]
+"""Settings of the programs, checked before anything is loaded, and what `--help` says of them."""

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-from hydra.core.override_parser.types import Glob, Override, OverrideType
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
+from tpt.cli.command_line import SEE_HELP, swept_values
 from tpt.cli.quoting import setting as quoted
 from tpt.cli.settings.programs import refused
-from tpt.cli.settings.register import HYDRAS, Register, nodes
+from tpt.cli.settings.register import Register
+from tpt.cli.settings.walk import HYDRAS, leaves, nodes
 from tpt.errors import UserError, fits, in_words
 
 SHOWN = 60  # characters of a value in an error
@@ -35,6 +36,7 @@ def refuse_wrong(cfg: DictConfig, program: str, overrides: Sequence[Override] = 
     _refuse_left_out(register, overrides)
     _refuse_unknown(register, program, debug)
     _refuse_idle(register, overrides, cfg)
+    _refuse_unfinished(register, plain)
     for key in register.own():
         value = OmegaConf.select(cfg, key)
         refuse(register, key, OmegaConf.to_container(value, resolve=False) if OmegaConf.is_config(value) else value)
@@ -46,6 +48,8 @@ def _refuse_optimizers(config: Any) -> None:
     for key, node in nodes(config):
         target = str(node.get("_target_"))
         if target.startswith("torch.optim."):
+            import torch  # noqa: PLC0415 -- takes time to load
+
             own = {name: value for name, value in node.items() if name not in HYDRAS and not isinstance(value, str)}
             try:
                 get_object(target)([torch.nn.Parameter(torch.zeros(1))], **{"lr": 1.0} | own)
@@ -72,7 +76,7 @@ def check_sweep(cfg: DictConfig, overrides: Sequence[Override]) -> None:
     for override in overrides:
         if override.is_sweep_override() and override.key_or_group in register.hints:
             _refuse_interval(register, override)
-            for value in values_of(override):
+            for value in swept_values(override):
                 refuse(register, override.key_or_group, _plain(value))
 
 
@@ -80,32 +84,12 @@ def _refuse_interval(register: Register, override: Override) -> None:
     """Raises if a sweeper would draw numbers between two for a setting that takes whole ones."""
     key = override.key_or_group
     if override.is_interval_sweep() and any(not fits(hint, 1.5) and fits(hint, 1) for hint in register.hints[key]):
-        low, high = (int(end) for end in values_of(override))
-        if isinstance(values_of(override)[0], float):  # int(interval(1, 4)) draws whole numbers
+        low, high = (int(end) for end in swept_values(override))
+        if isinstance(swept_values(override)[0], float):  # int(interval(1, 4)) draws whole numbers
             raise UserError(
                 f"Expected whole numbers in the sweep of `{key}`, got an interval, which has others between; "
                 f"write '{key}=range({low},{high + 1})'."
             )
-
-
-def values_of(override: Override, text: bool = False) -> list[Any]:
-    """What a sweep gives a setting, or the one value that it has.
-
-    Of an interval, from which a sweeper draws, these are its ends; of a pattern, such as `method=glob(z*)`, the options
-    that match, or the pattern itself if the override cannot look for them.
-
-    Args:
-        override: of the command line, or of an experiment.
-        text: whether as text, as on the command line; of an override that is a sweep.
-    """
-    value: Any = override.value()
-    if override.is_interval_sweep():
-        return [value.start, value.end]
-    if isinstance(value, Glob) and override.config_loader is None:
-        return list(value.include)
-    if not override.is_sweep_override():
-        return [value]
-    return list(override.sweep_string_iterator() if text else override.sweep_iterator())
 
 
 def _refuse_left_out(register: Register, overrides: Sequence[Override]) -> None:
@@ -118,6 +102,24 @@ def _refuse_left_out(register: Register, overrides: Sequence[Override]) -> None:
             )
 
 
+def _refuse_unfinished(register: Register, config: Mapping[str, Any]) -> None:
+    """Raises where a value, a class or another setting is expected and there is none."""
+    if missing := [key for key, value in leaves(config) if value == "???"]:
+        raise UserError(f"Expected a value for `{'`, `'.join(missing)}`, got none; add {missing[0]}=VALUE.")
+    for key, name in register.dangling.items():
+        raise UserError(
+            f"Expected the name of a setting in `{key}`, but there is no {name!r} for ${{{name}}}; where these "
+            f"characters themselves are meant, write \\${{{name}}}."
+        )
+    for section, name in register.absent.items():
+        raise UserError(
+            f"Expected a class or function at {name}, which `{section}` names, found none; check its name, and add its "
+            "folder to PYTHONPATH if it is your own."
+        )
+    for section, names in register.missing.items():
+        raise UserError(f"Expected a value for `{section}.{names[0]}`, got none; add {section}.{names[0]}=VALUE.")
+
+
 def _refuse_unknown(register: Register, program: str, debug: bool) -> None:
     for key in register.hints:
         if not debug and (why := refused(program, key)) is not None:
@@ -125,7 +127,7 @@ def _refuse_unknown(register: Register, program: str, debug: bool) -> None:
     for key, target in register.unknown.items():
         name = key.rsplit(".", maxsplit=1)[-1]
         close = difflib.get_close_matches(name, target.hints, n=3, cutoff=0.6)
-        hint = f"did you mean {' or '.join(close)}?" if close else "see --help for all settings."
+        hint = f"did you mean {' or '.join(close)}?" if close else f"{SEE_HELP}."
         section = key.removesuffix(f".{name}")
         raise UserError(f"Expected settings that {target.name} knows in `{section}`, got {name!r}; {hint}")
 
@@ -143,9 +145,7 @@ def _refuse_idle(register: Register, overrides: Sequence[Override], cfg: DictCon
             raise UserError(f"Expected the dotted name of a class or function in `{key}`, got {override.value()!r}.")
         idle = [known for known in register.hints if f"{known}.".startswith(f"{key}.") and not register.reads(known)]
         if idle and override.type in (OverrideType.ADD, OverrideType.FORCE_ADD):
-            raise UserError(
-                f"Expected a setting that exists, got {idle[0]!r}, which nothing reads; see --help for all settings."
-            )
+            raise UserError(f"Expected a setting that exists, got {idle[0]!r}, which nothing reads; {SEE_HELP}.")
         if idle == [key] and not OmegaConf.is_dict(OmegaConf.select(cfg, key)):  # as `logger=none` is, without settings
             raise UserError(f"Expected `{key}` to be a group of settings, got {_shown(override.value())}; {_OFF}{key}.")
 

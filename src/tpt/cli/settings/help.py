@@ -10,15 +10,44 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tpt.cli.settings.register import Register, leaves
-from tpt.errors import in_words
+from omegaconf import OmegaConf
+
+from tpt.cli.command_line import CommandLine, composed
+from tpt.cli.mistakes import COMPOSING, groups_of, in_a_sentence, refuse_odd_choices
+from tpt.cli.options import own_options
+from tpt.cli.places import command, config_dir
+from tpt.cli.settings.walk import REFERENCE, leaves
+from tpt.engine.printing import say
 
 WIDTH = 160  # if the output is no terminal
 NAMES = 34  # characters of the column of settings
 
 
+def show_help(program: str, arguments: Sequence[str]) -> None:
+    """Prints groups, options and settings of what a command line chooses.
+
+    Args:
+        program: name of the configuration.
+        arguments: of the command line.
+
+    Raises:
+        UserError: something on it is no setting or option.
+    """
+    line = CommandLine.read(arguments)
+    with own_options(*line.own):
+        refuse_odd_choices(line.overrides, program, multirun=True)
+        try:
+            cfg = composed(program, line.settings, line.own, hydras=True)
+        except COMPOSING as error:
+            raise in_a_sentence(error, program, line.overrides) from error
+        config: Any = OmegaConf.to_container(cfg, resolve=False)
+        given = {o.key_or_group: o.value() for o in line.overrides}
+        chosen = {group: given.get(group, cfg.hydra.runtime.choices.get(group)) for group in groups_of(program)}
+        say(help_text(program, command(program), [*line.own, config_dir()], config, chosen))
+
+
 def help_text(
-    program: str, command: str, folders: Sequence[Path], config: Mapping[str, Any], choices: Mapping[str, str]
+    program: str, command: str, folders: Sequence[Path], config: Mapping[str, Any], choices: Mapping[str, Any]
 ) -> str:
     """The whole help.
 
@@ -27,8 +56,9 @@ def help_text(
         command: how the program is called.
         folders: of the configuration, the project's last.
         config: composed with what the command line chooses, unresolved.
-        choices: which option of each group is chosen, or which list of options, such as `[csv,wandb]`.
+        choices: which option of each group is chosen, or which list of options.
     """
+    chosen = {group: [*map(str, one)] if isinstance(one, list) else [str(one)] for group, one in choices.items()}
     lines = [
         f"{command} [GROUP=OPTION ...] [SETTING=VALUE ...]",
         "",
@@ -38,16 +68,14 @@ def help_text(
         "Groups and their options (* chosen):",
         "",
     ]
-    for group, chosen in choices.items():
-        lines += _options([folder / group for folder in folders], chosen, program)
+    for group, options in chosen.items():
+        lines += _options([folder / group for folder in folders], options, program)
     lines += ["Settings:", ""]
-    remarks = {**comments(folders[-1] / f"{program}.yaml", ""), **_remarks(folders, choices)}
-    register = Register(config)
+    remarks = {**comments(folders[-1] / f"{program}.yaml", ""), **_remarks(folders, chosen)}
     for key, value in leaves(config):
-        if key in register.own() and not key.startswith("data.module."):
-            words = dict.fromkeys(in_words(hint).removeprefix("to be ") for hint in register.hints[key])
-            what = f" ({', '.join(words)})" if words else ""
-            lines += _row(f"{key}={_shown(value)}", f"{remarks.get(key, '').rstrip('.')}{what}".strip())
+        reference = isinstance(value, str) and REFERENCE.fullmatch(value)
+        if not reference and not key.startswith(("data.module.", "hydra.")):
+            lines += _row(f"{key}={_shown(value)}", remarks.get(key, "").rstrip("."))
     return "\n".join(lines) + "\n"
 
 
@@ -55,7 +83,7 @@ def _example(program: str) -> str:
     return "method=zero_shot" if program == "test_time" else "shots=folder"
 
 
-def _options(folders: Sequence[Path], chosen: str, program: str) -> list[str]:
+def _options(folders: Sequence[Path], chosen: Sequence[str], program: str) -> list[str]:
     """The options of a group, each with the first line of its file; commands of another program are left out."""
     lines = [f"{folders[-1].name}:"]
     for path in sorted((p for folder in folders for p in folder.glob("[!_]*.yaml")), key=lambda path: path.stem):
@@ -63,7 +91,7 @@ def _options(folders: Sequence[Path], chosen: str, program: str) -> list[str]:
         commands = re.findall(r"python (\w+)\.py", first) if first.startswith("python ") else []
         if commands and commands[-1] != program:
             continue
-        mark = "*" if path.stem in _each(chosen) else " "
+        mark = "*" if path.stem in chosen else " "
         lines += _row(f"{mark} {path.stem}", first)
     return [*lines, ""]
 
@@ -72,20 +100,15 @@ def _says(line: str) -> bool:
     return line.startswith("#") and "@package" not in line
 
 
-def _remarks(folders: Sequence[Path], choices: Mapping[str, str]) -> dict[str, str]:
+def _remarks(folders: Sequence[Path], choices: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """The comments behind settings: of the chosen options, and of others of the group where these are silent."""
     found: dict[str, str] = {}
     for group, chosen in choices.items():
         files = [path for folder in folders for path in sorted((folder / group).glob("*.yaml"))]
-        for path in sorted(files, key=lambda path: path.stem in _each(chosen)):  # the chosen ones last
+        for path in sorted(files, key=lambda path: path.stem in chosen):  # the chosen ones last
             prefix = "" if "@package _global_" in path.read_text("utf-8") else f"{group}."
             found |= comments(path, prefix)
     return found
-
-
-def _each(chosen: str) -> list[str]:
-    """The options of one that is chosen, or of a list."""
-    return [option.strip() for option in chosen.removeprefix("[").removesuffix("]").split(",")]
 
 
 def comments(path: Path, prefix: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
+from importlib import import_module
 from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, is_typeddict
@@ -41,11 +42,13 @@ class Target:
         name: of it.
         hints: of its arguments, as `of_config` has them.
         open: whether it takes arguments of other names as well.
+        required: the arguments without a default.
     """
 
     name: str
     hints: dict[str, Any] = field(default_factory=dict)
     open: bool = False
+    required: tuple[str, ...] = ()
 
 
 @lru_cache
@@ -60,7 +63,31 @@ def target_of(path: str) -> Target | None:
     for name in papers() if callable(papers) else ():  # "paper" stands for the paper's value
         if hints.get(name) is not None:
             hints[name] = Union[hints[name], Literal["paper"]]  # noqa: UP007 -- of values, not of types
-    return Target(path.rsplit(".", maxsplit=1)[-1], hints, more)
+    parameters = inspect.signature(made).parameters.values()
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    required = tuple(one.name for one in parameters if one.default is one.empty and one.kind in kinds)
+    return Target(path.rsplit(".", maxsplit=1)[-1], hints, more, required)
+
+
+def is_absent(path: str) -> bool:
+    """Whether there is nothing at a dotted path; what fails while it is imported is there."""
+    module, _, names = path.rpartition(".")
+    while module:
+        try:
+            found: Any = import_module(module)
+            break
+        except ModuleNotFoundError as error:
+            if not f"{path}.".startswith(f"{error.name}."):
+                return False  # it is there, and needs what is not
+            module, _, name = module.rpartition(".")
+            names = f"{name}.{names}"
+        except Exception:  # a bug in it, which making it shows
+            return False
+    for name in names.split(".") if module else ():
+        if not hasattr(found, name):
+            return True
+        found = getattr(found, name)
+    return not module
 
 
 def _arguments(made: Callable[..., Any]) -> tuple[dict[str, Any], bool]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from tpt.cli.settings.parts import Target, target_of
+from tpt.cli.settings.parts import Target, is_absent, target_of
 from tpt.cli.settings.programs import program_hint
+from tpt.cli.settings.walk import HYDRAS, REFERENCE, leaves, nodes
 
-_REFERENCE = re.compile(r"\$\{([\w.]+)\}")  # to another setting
 NEEDED = ("callbacks.records", "callbacks.processes")  # without which a run has no results
-HYDRAS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 
 
 class Register:
@@ -25,26 +23,36 @@ class Register:
     Attributes:
         hints: dotted key -> annotations; none if the setting may be anything.
         unknown: settings of parts that do not take them.
+        missing: arguments that a part needs and does not have, by the key of the part.
+        absent: what parts are to be made of and is not there, by the key of the part.
+        dangling: names of settings that others refer to and that do not exist, by the key of the reference.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.hints: dict[str, list[Any]] = {}
         self.unknown: dict[str, Target] = {}
+        self.missing: dict[str, list[str]] = {}
+        self.absent: dict[str, str] = {}
         self._becomes: dict[str, list[Any]] = {}
         self._parts: set[str] = set()
         self._references: set[str] = set()
-        self._mentioned: set[str] = set()
+        named: dict[str, list[str]] = {}
         for key, value in leaves(config):
             self.hints[key] = []
             if isinstance(value, str):
-                self._mentioned.update(_REFERENCE.findall(value))
-                if _REFERENCE.fullmatch(value):
+                named[key] = REFERENCE.findall(value)
+                if REFERENCE.fullmatch(value):
                     self._references.add(key)
+        self._mentioned = {name for names in named.values() for name in names}
+        existing = {path.removesuffix(".") for path, _ in nodes(config)} | {*self.hints}
+        self.dangling = {key: name for key, names in named.items() for name in names if name not in existing}
         for path, node in nodes(config):
             if isinstance(name := node.get("_target_"), str):
                 self._parts.add(path)
                 if (target := target_of(name)) is not None:
                     self._take_up(path, node, target)
+                elif is_absent(name):
+                    self.absent[path.removesuffix(".")] = name
         for key, _ in nodes(config):  # {a: 1} where a number is expected
             if (name := key.removesuffix(".")) in self._becomes or program_hint(name) is not None:
                 self.hints.setdefault(name, [])
@@ -70,6 +78,9 @@ class Register:
 
     def _take_up(self, path: str, node: Mapping[str, Any], target: Target) -> None:
         """Notes what the settings of a part become."""
+        needs = [name for name in target.required if name not in node]
+        if needs and not node.get("_partial_") and "_args_" not in node:
+            self.missing[path.removesuffix(".")] = needs
         for name, value in node.items():
             key = f"{path}{name}"
             if name in HYDRAS:
@@ -79,23 +90,5 @@ class Register:
                     self.unknown[key] = target
                 continue
             self._becomes.setdefault(key, []).append(target.hints[name])
-            if isinstance(value, str) and (reference := _REFERENCE.fullmatch(value)):
+            if isinstance(value, str) and (reference := REFERENCE.fullmatch(value)):
                 self._becomes.setdefault(reference[1], []).append(target.hints[name])
-
-
-def nodes(node: Any, prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every group of settings, in lists as well, with its dotted key and a point."""
-    if isinstance(node, Mapping):
-        yield prefix, node
-    children = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
-    for key, value in children:
-        yield from nodes(value, f"{prefix}{key}.")
-
-
-def leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every setting that is no group of settings, with its dotted key; a list is one setting."""
-    for key, value in node.items():
-        if isinstance(value, Mapping) and value:
-            yield from leaves(value, f"{prefix}{key}.")
-        elif key not in HYDRAS:
-            yield f"{prefix}{key}", value

@@ -1,0 +1,28 @@
+"""The settings of a configuration, one by one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+HYDRAS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
+REFERENCE = re.compile(r"(?<!\\)\$\{(\w[\w.]*)\}")  # to another setting
+
+
+def nodes(node: Any, prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every group of settings, in lists as well, with its dotted key and a point."""
+    if isinstance(node, Mapping):
+        yield prefix, node
+    children = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in children:
+        yield from nodes(value, f"{prefix}{key}.")
+
+
+def leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting that is no group of settings, with its dotted key; a list is one setting."""
+    for key, value in node.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, f"{prefix}{key}.")
+        elif key not in HYDRAS:
+            yield f"{prefix}{key}", value
