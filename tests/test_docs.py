@@ -58,7 +58,7 @@ def test_pages_load_nothing_from_outside(site: Path) -> None:
 def test_readme_and_notebook_are_pages(site: Path) -> None:
     assert HEADING in (site / "index.html").read_text("utf-8")
     look = (site / "first_look" / "index.html").read_text("utf-8")
-    assert look.count("data:image/png;base64,") == 2 and "crown" in look
+    assert look.count("data:image/png;base64,") == 2 and "tiger" in look
 
 
 @contextmanager

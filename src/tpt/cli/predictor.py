@@ -22,7 +22,7 @@ from tpt.engine.tasks import AdaptationTask
 from tpt.engine.tasks.outcome import cut
 from tpt.results.predictions.prediction import Prediction, Predictions, prediction_of
 
-Picture = str | Path | Image.Image | Any  # an array or a tensor
+Picture = str | Path | Image.Image | Any  # Any: an array or a tensor
 
 
 def predict(
@@ -43,29 +43,29 @@ def predict(
 ) -> Predictions:
     """The answer for each picture, without a label, before and after adaptation to that picture alone.
 
-    The same pixels get the same answer, up to last digits: as a path, as an image, under any name, in any company.
+    The answer depends only on the pixels, up to rounding: not on the file name, nor on the other pictures.
 
     Args:
         images: one picture or several: paths of files, folders and zip archives, patterns, PIL images, or arrays and
-            tensors (H, W), (H, W, C) or (C, H, W), whole numbers to 255 or fractions to 1; a batch is several.
-        class_names: at least two: a list, a text file with a name a line, or a text with commas.
+            tensors (H, W), (H, W, C) or (C, H, W), integers to 255 or fractions to 1; a batch is several pictures.
+        class_names: at least two: a list, a text file with one name per line, or a text with commas.
         method: an option of `conf/method`: "tpt", "zero_shot" and others.
-        backbone: a CLIP, or an option of `conf/backbone`; "emoji_mini" is the bundled one, which knows drawings alone.
-        pretrained: weights of the backbone, if the option asks for them: a tag of open_clip, or a file.
+        backbone: a CLIP, or an option of `conf/backbone`; "emoji_mini" is the bundled one, which knows only drawings.
+        pretrained: weights of the backbone, if the option needs them: a tag of open_clip, or a file.
         num_views: V, the picture itself and random crops of it.
-        top: likeliest classes in each answer.
-        batch_size: pictures adapted to side by side; moves last digits alone.
+        top: number of likeliest classes in each answer.
+        batch_size: pictures per batch; affects only rounding.
         seed: of the views.
         device: where to compute; None takes a GPU if there is one.
-        settings: others, as on the command line of test_time.py, such as "method.steps=2".
-        config_dir: a folder of your own options, such as `method/mine.yaml` in it.
-        progress: shows a bar on stderr, where there is more than one batch.
+        settings: more settings, as on the command line of tpt-test, such as "method.steps=2".
+        config_dir: a folder with options of your own, such as `method/mine.yaml`.
+        progress: shows a progress bar on stderr if there is more than one batch.
 
     Returns:
-        An answer for each picture, in their order; of one that cannot be read, what its problem is.
+        An answer for each picture, in their order; for one that cannot be read, `problem` says why.
 
     Raises:
-        UserError: there is no such file, option or setting, or the class names cannot be told apart.
+        UserError: there is no such file, option or setting, or two class names are the same to the model.
     """
     given: list[Any] = [images] if is_one(images) else list(images)  # type: ignore[arg-type] # one is no sequence
     own = backbone if isinstance(backbone, CLIP) else None
@@ -92,37 +92,31 @@ def dataset_of(images: Sequence[Picture], class_names: list[str]) -> ImageDatase
     Raises:
         UserError: something that is no picture; DataError: no file at a path.
     """
-    store, samples = GivenPictures(), []
+    store = GivenPictures()
+    samples: list[Sample] = []
     for number, image in enumerate(images, start=1):
         if isinstance(image, str | PurePath):
             found = find_pictures([str(image)])
-            paths = [store.add(path, partial(found.store.read, path)) for path in found.paths]
+            paths, reads = found.paths, [partial(found.store.read, path) for path in found.paths]
         else:
-            paths = [store.add(f"image {number}", partial(as_file, as_image(image, number)))]
-        samples += [Sample(path) for path in paths]
+            paths, reads = [f"image {number}"], [partial(as_file, as_image(image, number))]
+        store.update(zip(paths, reads, strict=True))
+        samples += map(Sample, paths)
     return ImageDataset("pictures", class_names, samples, store, by_content=True, upright=True) if samples else None
 
 
-class GivenPictures:
-    """The bytes of pictures that are files or in memory, by their path or their place."""
+class GivenPictures(dict[str, Callable[[], bytes]]):
+    """What reads the bytes of each picture, by its path or its position."""
 
     root = Path()
 
-    def __init__(self) -> None:
-        self._read: dict[str, Callable[[], bytes]] = {}
-
-    def add(self, path: str, read: Callable[[], bytes]) -> str:
-        """Adds a source of a picture's bytes; returns its path."""
-        self._read[path] = read
-        return path
-
     def read(self, path: str, first: int | None = None) -> bytes:
         """The bytes of one picture, or its first `first` bytes; raises a BadImageError."""
-        return self._read[path]()[:first]
+        return self[path]()[:first]
 
 
 def _stream(parts: Parts, dataset: ImageDataset, batch_size: int, top: int) -> Iterator[Prediction]:
-    """Predictions, a batch after another."""
+    """Predictions, batch by batch."""
     data = EpisodeDataModule([dataset], batch_size, on_bad_image="skip").use_views(parts.views)
     task = AdaptationTask(parts.clip, parts.make_method, [dataset], encoders=parts.make_method.encoders)
     task.to(parts.clip.device)

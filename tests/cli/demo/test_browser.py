@@ -29,7 +29,7 @@ def page(browser: Any, server: str) -> Iterator[Any]:
     page.on("console", lambda said: errors.append(said.text) if "Content Security Policy" in said.text else None)
     page.set_default_timeout(PATIENCE_MS)
     page.goto(server)
-    page.wait_for_selector("button:has-text('Look')")
+    page.wait_for_selector("button:has-text('Classify')")
     yield page
     outside = [url for url in asked if not url.startswith((server, "data:", "blob:"))]
     page.close()
@@ -43,7 +43,7 @@ def choose(page: Any, drawing: int) -> None:
 
 
 def look(page: Any) -> None:
-    page.get_by_role("button", name="Look", exact=True).click()
+    page.get_by_role("button", name="Classify", exact=True).click()
 
 
 def choose_method(page: Any, method: str) -> None:
@@ -71,7 +71,7 @@ def test_a_bundled_drawing(page: Any, tmp_path: Path) -> None:
     assert values == sorted(values)
     assert framed.first.locator("img").evaluate("img => getComputedStyle(img).outlineWidth") == "4px"
     assert framed.first.locator("img").evaluate("img => img.naturalWidth") > 0
-    assert re.search(r"in all \d+\.\d\d s", page.locator(".tpt-cost").inner_text())
+    assert re.search(r"total \d+\.\d\d s", page.locator(".tpt-cost").inner_text())
 
 
 def test_a_picture_of_ones_own_and_other_names(page: Any, tmp_path: Path) -> None:
@@ -110,14 +110,14 @@ def test_the_answer_is_in_sight(page: Any) -> None:
     look(page)
     page.wait_for_timeout(300)
     assert page.evaluate("scrollY") == 0
-    for place in (".image-frame img", "button:has-text('Look')", ".tpt-card.after", ".tpt-bars", ".tpt-cost"):
+    for place in (".image-frame img", "button:has-text('Classify')", ".tpt-card.after", ".tpt-bars", ".tpt-cost"):
         box = page.locator(place).last.bounding_box()
         assert box["y"] >= 0 and box["y"] + box["height"] <= 900, place
 
 
 def test_a_mistake_is_said_in_the_place_of_the_answer(page: Any, tmp_path: Path) -> None:
     look(page)
-    page.wait_for_selector(".tpt-problem:has-text('Expected a picture')")
+    page.wait_for_selector(".tpt-problem:has-text('There is no picture')")
     choose(page, 0)
     page.get_by_label("Class names").fill("cat")
     look(page)

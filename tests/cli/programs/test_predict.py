@@ -159,7 +159,7 @@ def test_no_file_of_the_user_is_overwritten(run: Run, image_tree: Path, tmp_path
     mine.write_bytes(b"mine")
     for out in ("names.csv", "mine.parquet"):
         said = run("pictures", "--classes", "names.csv", "--out", out, code=1, model=False).stderr
-        assert f"{out} is there already" in said and said.count("\n") == 1
+        assert f"{out} exists, and is not the table" in said and said.count("\n") == 1
     assert names.read_text() == CLASSES.replace(",", "\n") and mine.read_bytes() == b"mine"
     run("pictures", "--classes", "names.csv", "--out", "a.csv")
     run("pictures", "--classes", "names.csv", "--out", "a.csv", "--anew")  # its own table
@@ -268,7 +268,8 @@ def test_a_name_that_is_no_reference(run: Run, image_tree: Path, tmp_path: Path)
         (["pictures", "--classes", "cat,"], "Expected at least two class names to choose from in --classes, got 1"),
         (["pictures", "--out", "a.xls"], "Expected a file that ends in .csv, .json, .parquet, got 'a.xls'"),
         (["pictures", "--out", "dir.csv"], "Expected a file in --out, got the folder dir.csv"),
-        (["pictures", "--top", "0"], "Expected --top of at least 1, got 0"),
+        (["pictures", "--top", "0"], "Expected `--top` to be a whole number of at least 1, got 0"),
+        (["pictures", "--workers", "-1"], "Expected `--workers` to be a whole number of at least 0, got -1"),
         (["pictures", "--method", "tpd"], "Expected an option of `method`"),
         (["pictures", "--prompt", "a ${x}"], "Expected names without '${', got 'a ${x}'"),
     ],

@@ -43,7 +43,7 @@ def test_csv_has_no_empty_columns(tmp_path: Path) -> None:
 
 
 def test_parquet_has_the_columns_of_csv_and_their_types(tmp_path: Path) -> None:
-    table = pq.read_table(write_predictions(iter([GOOD, BAD]), tmp_path / "a.parquet"))
+    table = pq.read_table(write_predictions(iter([GOOD, BAD]), tmp_path / "a.parquet", top=3))
     assert table.column_names == COLUMNS
     assert table["probability"].to_pylist() == [0.75, None] and table["views_selected"].to_pylist() == [2, None]
     assert table["answer_2"].to_pylist() == ["hot, air\nballoon", None]
@@ -61,7 +61,7 @@ def test_json(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".csv", ".json", ".parquet"])
 def test_no_rows(suffix: str, tmp_path: Path) -> None:
-    path = write_predictions([], tmp_path / f"a{suffix}")
+    path = write_predictions([], tmp_path / f"a{suffix}", top=1)
     match suffix:
         case ".csv":
             assert read_csv(path) == []
@@ -73,7 +73,7 @@ def test_no_rows(suffix: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".csv", ".json", ".parquet"])
 def test_a_table_that_cannot_be_finished_leaves_the_old_one(suffix: str, tmp_path: Path) -> None:
-    path = write_predictions([GOOD], tmp_path / f"a{suffix}")
+    path = write_predictions([GOOD], tmp_path / f"a{suffix}", top=3)
     before = path.read_bytes()
 
     def failing() -> Iterator[Prediction]:
@@ -81,7 +81,7 @@ def test_a_table_that_cannot_be_finished_leaves_the_old_one(suffix: str, tmp_pat
         raise OSError("gone")
 
     with pytest.raises(OSError, match="gone"):
-        write_predictions(failing(), path)
+        write_predictions(failing(), path, top=3)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
@@ -102,24 +102,24 @@ def test_rows_are_taken_one_after_another(tmp_path: Path) -> None:
             yield prediction
 
     for suffix in (".csv", ".json", ".parquet"):
-        write_predictions(many(), tmp_path / f"a{suffix}")
+        write_predictions(many(), tmp_path / f"a{suffix}", top=3)
     assert most < 2000
 
 
 def test_another_suffix(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"Expected a file that ends in \.csv, \.json, \.parquet, got 'a\.xlsx'"):
-        write_predictions([GOOD], "a.xlsx")
+        write_predictions([GOOD], "a.xlsx", top=3)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
 @given(name=st.text(min_size=1), answer=st.text(min_size=1))
 def test_no_cell_is_a_formula_and_every_text_comes_back(name: str, answer: str, tmp_path: Path) -> None:
     row = Prediction(name, answer, 0.75, (Likely(answer, 0.75),), answer, 0.5, (0,), 0.1, None)
-    (csv_row,) = read_csv(write_predictions([row], tmp_path / "a.csv"))
+    (csv_row,) = read_csv(write_predictions([row], tmp_path / "a.csv", top=1))
     for cell, text in ((csv_row["path"], name), (csv_row["answer"], answer), (csv_row["answer_before"], answer)):
         assert cell[:1] not in ("=", "+", "-", "@") and not {"\n", "\r", "\t"} & set(cell)
         assert cell.isprintable() or not text.isprintable()
         if text.isprintable():
             assert cell in (text, f"'{text}")
-    (found,) = json.loads(write_predictions([row], tmp_path / "a.json").read_text(encoding="utf-8"))
+    (found,) = json.loads(write_predictions([row], tmp_path / "a.json", top=1).read_text(encoding="utf-8"))
     assert (found["path"], found["answer"]) == (name, answer)

@@ -22,7 +22,7 @@ from tpt.errors import BadImageError, UserError, refuse
 
 log = logging.getLogger(__name__)
 
-WAITING = 16  # questions that wait for their turn; one is answered at a time
+WAITING = 16  # requests in the queue; one is answered at a time
 FONTS = ("ui-sans-serif", "system-ui", "sans-serif"), ("ui-monospace", "Consolas", "monospace")
 SILENT = {
     "GRADIO_ANALYTICS_ENABLED": "False",
@@ -32,11 +32,11 @@ SILENT = {
 }
 TITLE = "Test-time prompt tuning, one picture at a time"
 ABOUT = (
-    "A picture is looked at in many views. The method trusts the views that the model is surest of, adapts to them, "
-    "answers, and forgets."
+    "The method makes many views of a picture, keeps those that the model is most confident about, adapts to them, "
+    "answers, and resets."
 )
-NO_PICTURE = "Expected a picture that was dropped here or one of the drawings, got none; drop one, or choose a drawing."
-BUG = "Internal error (your settings are fine). The terminal in which tpt-demo runs shows where."
+NO_PICTURE = "There is no picture: drop one, or click a drawing."
+BUG = "Internal error (your settings are fine). The terminal in which tpt-demo runs shows the details."
 
 
 def make_app(clip: CLIP, folder: Path, method: str = "tpt", names: list[str] | None = None, host: str = "") -> Any:
@@ -44,15 +44,16 @@ def make_app(clip: CLIP, folder: Path, method: str = "tpt", names: list[str] | N
 
     Args:
         clip: the backbone.
-        folder: for pictures that are dropped on the page, and the bundled drawings; requests reach no other file.
-        method: that is chosen at first.
-        names: class names that stand there at first; None takes some of the bundled ones.
-        host: the name or address that is listened on.
+        folder: for uploaded pictures and the bundled drawings; requests reach no other file.
+        method: the one selected at first.
+        names: class names to begin with; None takes some of the bundled ones.
+        host: the name or address that the server listens on.
 
     Raises:
         UserError: gradio is not installed.
     """
-    os.environ.update(SILENT | {"GRADIO_TEMP_DIR": str(folder / "pictures")})
+    uploads = folder / "pictures"
+    os.environ.update(SILENT | {"GRADIO_TEMP_DIR": str(uploads)})
     try:
         import gradio as gr  # noqa: PLC0415 -- an extra
         from fastapi import FastAPI  # noqa: PLC0415 -- comes with it
@@ -64,7 +65,7 @@ def make_app(clip: CLIP, folder: Path, method: str = "tpt", names: list[str] | N
         ) from error
     logging.getLogger("httpx").setLevel(logging.WARNING)
     app = FastAPI(openapi_url=None)
-    app.add_middleware(Door, folder=folder, host=host)
+    app.add_middleware(Door, folder=folder, uploads=uploads, host=host)
     theme = gr.themes.Soft(primary_hue="blue", neutral_hue="slate", font=FONTS[0], font_mono=FONTS[1])
     return gr.mount_gradio_app(
         app,
@@ -83,7 +84,7 @@ def make_app(clip: CLIP, folder: Path, method: str = "tpt", names: list[str] | N
 def make_blocks(looker: Looker, drawings: list[Path], method: str, names: list[str]) -> Any:
     """The page.
 
-    Its functions take what a request holds as it is (`preprocess=False`), since they check all of it themselves.
+    Its functions take the values of a request as they are (`preprocess=False`), and check all of them themselves.
     """
     import gradio as gr  # noqa: PLC0415 -- an extra
 
@@ -97,17 +98,17 @@ def make_blocks(looker: Looker, drawings: list[Path], method: str, names: list[s
                 examples = gr.Examples(
                     [[str(path)] for path in drawings],
                     [picture],
-                    label="or a drawing of a vendor that the bundled model never saw",
+                    label="Or a drawing in a style new to the bundled model",
                     examples_per_page=len(drawings),
                     elem_id="drawings",
                 )
                 classes = gr.Textbox(
-                    "\n".join(names), lines=4, max_lines=4, max_length=MOST_NAMES, label="Class names, one a line"
+                    "\n".join(names), lines=4, max_lines=4, max_length=MOST_NAMES, label="Class names, one per line"
                 )
                 alone = [option for option in options("method") if not learns_along_stream(option)]
                 chosen = gr.Dropdown(alone, value=method, label="Method")
                 described = gr.HTML(about_html(method))
-                go = gr.Button("Look", variant="primary")
+                go = gr.Button("Classify", variant="primary")
                 with gr.Accordion("Settings", open=False):
                     views = gr.Slider(1, MOST_VIEWS, value=64, step=1, label="Views")
                     with gr.Row():
@@ -139,7 +140,7 @@ def _widget(gr: Any, control: Any, method: str) -> Any:
 
 
 def choose(method: Any) -> list[Any]:
-    """What the page says of a method, and the widgets of the settings that it has, at its own values."""
+    """The page's line on a method, and the widgets of its settings at its own values."""
     import gradio as gr  # noqa: PLC0415 -- an extra
 
     try:
@@ -150,7 +151,7 @@ def choose(method: Any) -> list[Any]:
 
 
 def show(looker: Looker, picture: Any, classes: Any, method: Any, views: Any, *values: Any) -> tuple[str, str]:
-    """Both parts of the page for what a request asks; a mistake is told in their place, so that no old answer stays."""
+    """Both parts of the page for a request; an error message takes their place, so that no old answer stays."""
     try:
         if not isinstance(picture, dict):
             return problem_html(NO_PICTURE), ""
@@ -158,12 +159,12 @@ def show(looker: Looker, picture: Any, classes: Any, method: Any, views: Any, *v
         number = refuse("Views", Annotated[int, Ge(1), Le(MOST_VIEWS)], views)
         look = looker(picture["path"], names, method, number, chosen_values(method, values))
     except BadImageError as error:
-        # Without the folder, which says nothing, and the settings of the command line, which are not here.
+        # Without the folder, which is a temporary one, and without settings that the page does not have.
         said = str(error).replace(f"{Path(picture['path']).parent}/", "")
         return problem_html(re.sub(r",? or pass\s+data\.on_bad_image.*", ".", said)), ""
     except UserError as error:
         return problem_html(str(error)), ""
     except Exception:
-        log.exception("A question of the page failed.")
+        log.exception("A request of the page failed.")
         return problem_html(BUG), ""
     return answers_html(look), views_html(look)

@@ -1,21 +1,22 @@
-"""The settings that the page offers: which of them a method has, their limits, and the check of what a request sends.
+"""The settings that the page offers: which of them a method has, their limits, and the check of a request's values.
 
-A request can hold anything, whatever the widgets allow, so that every value is checked here: it is plain (a number, a
-short text, one of a few words), and none is ever read as a file, a configuration or a reference to one.
+A request can hold anything, whatever the widgets allow, so every value is checked here: it is plain (a number, a short
+text, one of a few words), and is never read as a file, a configuration or a reference to one.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
+from pydantic import StringConstraints
+from typing_extensions import Doc
 
 from tpt.cli.compose import refuse_stream
 from tpt.cli.options import comments_of, known_option, values_of
-from tpt.errors import Share, UserError, refuse
+from tpt.errors import Share, refuse
 
 MOST_VIEWS = 128
 MOST_STEPS = 20
@@ -24,6 +25,8 @@ MOST_NAMES = 100_000  # characters of class names; the thousand of ImageNet have
 WORDS_ALONE = "the context words"
 TEMPLATES = (WORDS_ALONE, "imagenet_7", "imagenet_80")
 PLACEHOLDER = "the paper's"
+Words = Annotated[str, StringConstraints(max_length=MOST_WORDS), Doc(f"a text of at most {MOST_WORDS} characters")]
+Names = Annotated[str, StringConstraints(max_length=MOST_NAMES), Doc(f"a text of at most {MOST_NAMES} characters")]
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Control:
         label, info: of the widget.
         kind: of the widget, a class of gradio.
         limits: of the widget, its arguments.
-        check: name and value -> the value, or a UserError; None takes the method's own value.
+        hint: annotation that its values fit.
     """
 
     key: str
@@ -43,29 +46,7 @@ class Control:
     info: str
     kind: str
     limits: Mapping[str, Any]
-    check: Callable[[str, Any], Any] = field(repr=False)
-
-    def checked(self, value: Any) -> Any:
-        """The value for the configuration; None stands for the method's own."""
-        return None if value is None else self.check(self.label, value)
-
-
-def within(hint: Any) -> Callable[[str, Any], Any]:
-    """A check of a value against the limits of an annotation."""
-    return lambda name, value: refuse(name, hint, value)
-
-
-def text(name: str, value: Any, most: int) -> str:
-    """The value, a text of at most `most` characters; raises a UserError."""
-    if not isinstance(value, str) or len(value) > most or any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise UserError(f"Expected `{name}` to be a text of at most {most:,} characters, got {str(value)[:40]!r}.")
-    return value
-
-
-def _templates(name: str, value: Any) -> str | None:
-    if value not in TEMPLATES:
-        raise UserError(f"Expected `{name}` to be one of {', '.join(TEMPLATES)}, got {str(value)[:40]!r}.")
-    return None if value == WORDS_ALONE else str(value)
+    hint: Any
 
 
 CONTROLS = (
@@ -75,7 +56,7 @@ CONTROLS = (
         "of the optimizer",
         "Number",
         {"minimum": 0, "maximum": MOST_STEPS, "precision": 0, "placeholder": PLACEHOLDER},
-        within(Annotated[int, Ge(0), Le(MOST_STEPS)]),
+        Annotated[int, Ge(0), Le(MOST_STEPS)],
     ),
     Control(
         "method.lr",
@@ -83,37 +64,37 @@ CONTROLS = (
         "of the optimizer",
         "Number",
         {"minimum": 0, "maximum": 1, "step": 0.001, "placeholder": PLACEHOLDER},
-        within(Share),
+        Share,
     ),
     Control(
         "method.selection_p",
         "Selected",
-        "share of the views, the surest",
+        "share of the views, the most confident ones",
         "Number",
         {"minimum": 0, "maximum": 1, "step": 0.05, "placeholder": PLACEHOLDER},
-        within(Share),
+        Share,
     ),
     Control(
         "context.ctx_init",
         "Context words",
-        "[CLS] marks the place of the class name; at the end without it",
+        "[CLS] marks the place of the class name; without it, the name comes last",
         "Textbox",
         {"max_lines": 1, "max_length": MOST_WORDS},
-        functools.partial(text, most=MOST_WORDS),
+        Words,
     ),
     Control(
         "method.templates",
         "Prompts",
-        "the words, or an ensemble of templates",
+        "the context words, or an ensemble of templates",
         "Dropdown",
         {"choices": list(TEMPLATES)},
-        _templates,
+        Literal[TEMPLATES],
     ),
 )
 
 
 def default(control: Control, method: str) -> tuple[bool, Any]:
-    """Whether a method has the setting, and what its widget shows at first; None where the paper's value varies."""
+    """Whether a method has the setting, and what its widget shows at first; None if the paper's value varies."""
     section, key = control.key.split(".")
     found = values_of(section, method if section == "method" else "words")
     value = found.get(key)
@@ -123,39 +104,40 @@ def default(control: Control, method: str) -> tuple[bool, Any]:
 
 
 def about(method: str) -> tuple[str, str]:
-    """A line on a method and the address of its paper, "" without one: the comments that its options begin with."""
+    """A line on a method and the address of its paper ("" without one), from the comments in its options file."""
     said = comments_of("method", method)
     paper = next((line for line in said if line.startswith("https://")), "")
     return next((line for line in said if line != paper), ""), paper
 
 
 def chosen_method(value: Any) -> str:
-    """The value, an option of conf/method that looks at each picture alone; raises a UserError for any other."""
-    method = known_option("method", text("Method", value, MOST_WORDS))
+    """The value, an option of conf/method that adapts to each picture alone; raises a UserError for any other."""
+    method = known_option("method", refuse("Method", Words, value))
     refuse_stream(method, "the page")
     return method
 
 
 def chosen_names(value: Any) -> list[str]:
-    """Class names as they were typed, a name a line or with commas on a single line; they are text, never a file."""
-    lines = [line.strip() for line in text("Class names", value, MOST_NAMES).splitlines() if line.strip()]
+    """Class names as typed: one per line, or with commas on a single line; text, never the name of a file."""
+    lines = [line.strip() for line in refuse("Class names", Names, value).splitlines() if line.strip()]
     return [part.strip() for part in lines[0].split(",")] if len(lines) == 1 and "," in lines[0] else lines
 
 
 def chosen_values(method: str, values: Sequence[Any]) -> dict[str, Any]:
-    """Settings by their keys, of those that the method has and whose widgets are not empty.
+    """Settings by their keys, of those that the method has and whose widgets are filled.
 
     Args:
         method: an option of conf/method.
-        values: one for each of `CONTROLS`.
+        values: one for each of `CONTROLS`; None leaves a setting at the method's own value.
 
     Raises:
         UserError: a value that is not within the limits.
     """
     found: dict[str, Any] = {}
     for control, value in zip(CONTROLS, values, strict=True):
-        if default(control, method)[0] and (checked := control.checked(value)) is not None:
-            found[control.key] = checked
+        if value is not None and default(control, method)[0]:
+            checked = refuse(control.label, control.hint, value)
+            found |= {control.key: checked} if checked != WORDS_ALONE else {}
     if "min_selected" in values_of("method", method):
-        found["method.min_selected"] = 1  # a small share of a few views keeps one, since no widget mends an error
+        found["method.min_selected"] = 1  # so that a small share of few views keeps one instead of failing
     return found

@@ -1,39 +1,39 @@
-"""What requests may ask of the page's server: the few routes that the page itself uses, and no file but its own.
+"""Guards the page's server: requests reach the few routes that the page itself uses, and only the page's own files.
 
-The server's address is no login: every user and process of the machine reaches it, and so may another site that a
-browser shows.  gradio has dozens of routes and copies whatever file or address a request names before any function of
-ours sees it, so that a request is checked before gradio has it.
+The server has no login: every user and process of the machine reaches it, and so may another site that a browser
+shows.  gradio has dozens of routes and copies any file or address that a request names before a function of ours sees
+it, so each request is checked before gradio gets it.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import json
+import math
 import mimetypes
 import socket
-from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import FileResponse, PlainTextResponse
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, PlainTextResponse, Response
 
 FILE = "/gradio_api/file="
 UPLOAD = "/gradio_api/upload"
-ASKED = ("/gradio_api/queue/join", "/gradio_api/run/predict")  # what a function is asked
+ASKED = ("/gradio_api/queue/join", "/gradio_api/run/predict")  # which call a function
 SHOWN = ("/", "/config", "/theme.css", "/favicon.ico", "/gradio_api/queue/data", "/gradio_api/upload_progress")
 FOLDERS = ("/assets/", "/static/")  # of gradio's own files
 WITH_QUERY = ("/gradio_api/queue/data", "/gradio_api/upload_progress", UPLOAD)
-FIELDS = ("data", "fn_index", "session_hash", "trigger_id")  # of what a function is asked
-MOST_UPLOAD = 64 * 2**20  # bytes
+FIELDS = ("data", "fn_index", "session_hash", "trigger_id")  # of a call
+MOST_UPLOAD = 64 * 2**20  # bytes of a request
 MOST_ASKED = 2**20
-SHOWN_AS = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp", "image/avif")  # none holds a script
-# A browser then loads nothing from elsewhere, whatever the page or a later version of gradio names.
+MOST_KEPT = 2**30  # bytes of all uploads
+LEAST_COUNTED = 2**20  # bytes that each file counts at least, which bounds their number
+SHOWN_AS = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp", "image/avif")  # none can hold a script
+# With it a browser loads nothing from elsewhere, whatever the page or a later version of gradio names.
 POLICY = (
     "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
     "style-src 'self' 'unsafe-inline'; connect-src 'self' data: blob:; frame-ancestors 'self'; form-action 'self'"
@@ -46,60 +46,83 @@ HEADERS = {
 }
 
 
-class Door:
-    """Middleware that answers what is not to be asked, and hands on the rest.
+class Door(BaseHTTPMiddleware):
+    """Middleware that refuses what the page itself does not ask, and passes on the rest.
 
     Args:
         app: the application behind it.
-        folder: of the pictures, uploaded ones and examples; no other file is read for a request.
-        host: the name or address that is listened on.
+        folder: of the pictures, uploaded ones and examples; requests reach no other file.
+        uploads: the folder in it where gradio keeps uploaded pictures.
+        host: the name or address that the server listens on.
     """
 
-    def __init__(self, app: Any, folder: Path, host: str) -> None:
-        self.app, self.folder = app, folder.resolve()
+    def __init__(self, app: Any, folder: Path, uploads: Path, host: str) -> None:
+        super().__init__(app)
+        self.folder, self.uploads = folder.resolve(), uploads.resolve()
         self.hosts = {"localhost", host, socket.gethostname()}
+        self._own = {*self.uploads.rglob("*")}  # gradio's copies of the drawings
+        self._coming = 0.0  # bytes of the uploads in progress
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
         """Answers one request."""
-        if scope["type"] == "lifespan":
-            await self.app(scope, receive, send)
-        elif scope["type"] == "http":  # and no web socket, which the page has none of
-            await self._answer(scope, receive, _with_headers(send))
-
-    async def _answer(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        path, method, headers = scope["path"], scope["method"], Headers(scope=scope)
-        if path not in WITH_QUERY:
-            scope["query_string"] = b""
+        headers = request.headers
         if not self._is_known(headers.get("host", "")):
-            await _refusal("unknown host", 400)(scope, receive, send)
+            answer = await _refuse(request, "unknown host", 400)
         elif "origin" in headers and urlsplit(headers["origin"]).netloc != headers["host"]:
-            await _refusal("request from another site", 403)(scope, receive, send)
-        elif method in ("GET", "HEAD") and path.startswith(FILE):
-            await self._file(path.removeprefix(FILE))(scope, receive, send)
-        elif method in ("GET", "HEAD") and (path in SHOWN or path.startswith(FOLDERS)):
-            await self.app(scope, receive, send)
-        elif method == "POST" and path in (UPLOAD, *ASKED):
-            await self._post(scope, headers, receive, send)
+            answer = await _refuse(request, "request from another site", 403)
         else:
-            await _refusal("not found", 404)(scope, receive, send)
+            answer = await self._answer(request, call_next)
+        for name, value in HEADERS.items():
+            answer.headers.setdefault(name, value)
+        return answer
 
-    async def _post(self, scope: MutableMapping[str, Any], headers: Headers, receive: Receive, send: Send) -> None:
-        length, most = headers.get("content-length", ""), MOST_UPLOAD if scope["path"] == UPLOAD else MOST_ASKED
-        if not length.isdecimal() or int(length) > most:
-            await _refusal(f"more than {most} bytes", 413)(scope, receive, send)
-        elif scope["path"] == UPLOAD:
-            await self.app(scope, receive, send)
-        else:
-            try:
-                body = self.checked(await _read(receive))
-            except (ValueError, RecursionError):
-                await PlainTextResponse("malformed request", 400)(scope, receive, send)
-            else:
-                MutableHeaders(scope=scope)["content-length"] = str(len(body))
-                await self.app(scope, _again(body, receive), send)
+    async def _answer(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
+        path, method = request.scope["path"], request.method
+        if path not in WITH_QUERY:
+            request.scope["query_string"] = b""
+        if method in ("GET", "HEAD") and path.startswith(FILE):
+            return self._file(path.removeprefix(FILE))
+        if method in ("GET", "HEAD") and (path in SHOWN or path.startswith(FOLDERS)):
+            return await call_next(request)
+        if method == "POST" and path == UPLOAD:
+            return await self._upload(request, call_next)
+        if method == "POST" and path in ASKED:
+            return await self._question(request, call_next)
+        return await _refuse(request, "not found", 404)
+
+    async def _upload(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
+        """Takes a file; the oldest uploads are deleted to make room for it."""
+        if (length := _length(request)) > MOST_UPLOAD:
+            return await _refuse(request, f"more than {MOST_UPLOAD} bytes", 413)
+        if self._coming + length > MOST_KEPT:
+            return await _refuse(request, "too many uploads at a time; try again later", 503)
+        self._coming += length
+        try:
+            self._make_room()
+            return await call_next(request)
+        finally:
+            self._coming -= length
+
+    def _make_room(self) -> None:
+        """Deletes the oldest uploads until the rest and those in progress take at most `MOST_KEPT` bytes."""
+        files = [path for path in self.uploads.rglob("*") if path.is_file() and path not in self._own]
+        room = MOST_KEPT - self._coming
+        for path in sorted(files, key=lambda path: path.lstat().st_mtime, reverse=True):
+            room -= max(path.lstat().st_size, LEAST_COUNTED)
+            if room < 0:
+                path.unlink()
+
+    async def _question(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
+        if _length(request) > MOST_ASKED:
+            return await _refuse(request, f"more than {MOST_ASKED} bytes", 413)
+        try:
+            request._body = self.checked(await request.body())  # which Starlette passes on
+        except (ValueError, RecursionError):
+            return PlainTextResponse("malformed request", 400)
+        return await call_next(request)
 
     def checked(self, body: bytes) -> bytes:
-        """The body of a question without the fields that the page does not use and without files that are not its own.
+        """The body of a question, without fields that the page does not use and files that are not its own.
 
         Raises:
             ValueError, RecursionError: it is no question.
@@ -110,7 +133,7 @@ class Door:
         return json.dumps({key: self._plain(asked[key]) for key in FIELDS if key in asked}).encode()
 
     def _plain(self, value: Any) -> Any:
-        """The value, in which whatever names a file or an address is a file of the page, or nothing."""
+        """The value; whatever in it names a file or an address becomes a file of the page, or None."""
         match value:
             case {"path": _} | {"url": _}:
                 found = self.own_file(value.get("path"))
@@ -126,12 +149,12 @@ class Door:
         """The file of that path, with all links followed, if it lies in the folder of the pictures."""
         try:
             found = Path(path).resolve(strict=True)
-        except (TypeError, ValueError, OSError, RuntimeError):  # no text, no path, nothing there, a link to itself
+        except (TypeError, ValueError, OSError, RuntimeError):  # not text, not a path, not there, a link to itself
             return None
         return found if found.is_file() and found.is_relative_to(self.folder) else None
 
-    def _file(self, path: str) -> FileResponse | PlainTextResponse:
-        """A picture, which a page can show and a browser else saves; anything else is only saved."""
+    def _file(self, path: str) -> Response:
+        """A picture, which a page can show and a browser otherwise saves; any other file can only be saved."""
         found = self.own_file(path)
         if found is None:
             return PlainTextResponse("not found", 404)
@@ -144,7 +167,7 @@ class Door:
         )
 
     def _is_known(self, host: str) -> bool:
-        """Whether it is this server's: a name of another site that leads here would make its pages ours."""
+        """Whether it is this server's name or an address: another site's name may lead here, and would read answers."""
         name = urlsplit(f"//{host}").hostname if host else None
         try:
             return name in self.hosts or bool(ipaddress.ip_address(name or ""))
@@ -152,43 +175,16 @@ class Door:
             return False
 
 
-async def _read(receive: Receive) -> bytes:
-    """The whole body, whose length the server holds to its header."""
-    body, more = b"", True
-    while more:
-        message = await receive()
-        body, more = body + message.get("body", b""), message.get("more_body", False)
-    return body
+def _length(request: Request) -> float:
+    """Bytes of the body, which the server holds to its header; infinite without one."""
+    said = request.headers.get("content-length", "")
+    return int(said) if said.isdecimal() else math.inf
 
 
-def _refusal(text: str, status: int) -> Callable[..., Awaitable[None]]:
-    """Takes the whole body first and keeps nothing of it: a sender that is cut off while it writes reads no answer."""
-
-    async def refuse(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        if Headers(scope=scope).get("content-length", "").isdecimal():  # a body without a length may never end
-            while (await receive()).get("more_body", False):
+async def _refuse(request: Request, text: str, status: int) -> Response:
+    """Reads the whole body first, and keeps none of it: a sender that is cut off while it writes reads no answer."""
+    if _length(request) < math.inf:  # a body without a length may never end
+        with suppress(ClientDisconnect):
+            async for _ in request.stream():
                 pass
-        await PlainTextResponse(text, status)(scope, receive, send)
-
-    return refuse
-
-
-def _again(body: bytes, receive: Receive) -> Receive:
-    """Gives the body, then what comes after it."""
-    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def give() -> Message:
-        return messages.pop() if messages else await receive()
-
-    return give
-
-
-def _with_headers(send: Send) -> Send:
-    async def sent(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)
-            for name, value in HEADERS.items():
-                headers.setdefault(name, value)
-        await send(message)
-
-    return sent
+    return PlainTextResponse(text, status)

@@ -1,4 +1,4 @@
-"""What the page begins with: drawings of vendors that the bundled model never saw and class names."""
+"""The page's examples: drawings in styles that the bundled model has never seen, and class names."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tpt.data.emoji_shift import class_names, emoji_shift
 
-EVERY = 8  # of the bundled names in the first list: enough to be mistaken among, few enough to be read
-# Domain and class; the paper's settings mend the first five answers, break the sixth, and leave the others.
+EVERY = 8  # every eighth bundled name: enough to confuse the model, few enough to read
+# Domain and class; the paper's settings correct the first five answers, spoil the sixth, and keep the others.
 DRAWINGS = (
     ("emojione", "fountain pen"),
     ("twemoji", "shortcake"),
@@ -23,7 +23,7 @@ DRAWINGS = (
 
 
 def write_drawings(folder: Path) -> list[Path]:
-    """Writes the drawings as files, which a page can offer, and gives their paths."""
+    """Writes the drawings to files, and returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     names, paths = class_names(), []
     for domain, name in DRAWINGS:
@@ -36,5 +36,5 @@ def write_drawings(folder: Path) -> list[Path]:
 
 
 def first_names() -> list[str]:
-    """A list of class names to begin with, those of the drawings among them."""
+    """Class names to begin with, including those of the drawings."""
     return class_names()[::EVERY]

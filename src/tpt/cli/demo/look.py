@@ -1,4 +1,4 @@
-"""One picture's adaptation, to be shown."""
+"""Adapts to one picture, and returns what the page shows of it."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from tpt.data.store import FileStore
 from tpt.engine.contact_sheet import PictureViews, selected_first, views_of
 from tpt.methods import Method
 
-KEPT = 4  # methods with their class names, so that the same question about another picture is quick
+KEPT = 4  # methods with encoded class names, so that another picture is quick
 
 
 @dataclass(frozen=True)
 class Look:
-    """One picture, looked at.
+    """The answers for one picture, and its views.
 
     Args:
         class_names: K names.
         views: of the picture, the selected ones first.
         before, after: (K,) probabilities of the classes.
-        seconds: that each stage took, in their order.
+        seconds: of each stage, in order.
         method: the option of `conf/method`.
     """
 
@@ -46,7 +46,7 @@ class Look:
 
 
 class Looker:
-    """Looks at pictures with one backbone.
+    """Answers for pictures with one backbone.
 
     Args:
         clip: the frozen backbone, on the device that computes.
@@ -64,17 +64,17 @@ class Looker:
         num_views: int = 64,
         values: Mapping[str, Any] | None = None,
     ) -> Look:
-        """The look at one picture, with the answer that `tpt.predict` gives.
+        """The answers for one picture, equal to those of `tpt.predict`.
 
         Args:
-            picture: path of a file, which is a picture whatever its suffix.
+            picture: path of a file, of any suffix.
             class_names: at least two different ones.
             method: an option of `conf/method`.
             num_views: V.
-            values: dotted key -> value, of other settings.
+            values: other settings, dotted key -> value.
 
         Raises:
-            UserError: a file that is no picture, names or settings that cannot be.
+            UserError: the file is not a picture, or the names or settings are wrong.
         """
         seconds: dict[str, float] = {}
         path = Path(picture).absolute()
@@ -87,7 +87,7 @@ class Looker:
         with _timed(seconds, "image encoder"):
             features, extras = made.encode(views)
         with _timed(seconds, "adaptation"):
-            made.begin_dataset(1)  # nothing of one picture reaches the next, whatever the method
+            made.begin_dataset(1)  # resets any state, so that no picture affects the next
             out = made(features, **extras)
         return Look(
             class_names=list(dataset.class_names),
@@ -99,7 +99,7 @@ class Looker:
         )
 
     def _method(self, dataset: ImageDataset, method: str, values: Mapping[str, Any]) -> tuple[Parts, Method]:
-        """The parts and the method with the class names; the last few are kept."""
+        """The parts, and the method with the class names; cached."""
         key = (tuple(dataset.class_names), method, *values.items())
         if key not in self._kept:
             cfg = compose([("method", method)], values.items())

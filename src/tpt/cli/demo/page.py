@@ -1,4 +1,4 @@
-"""What a look shows, as HTML that needs nothing from outside."""
+"""The answers and views as HTML that loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TOP = 5  # likeliest classes, before and after
 SIDE = 112  # of a view, in pixels
 FORMAT = "WEBP"
 
-# The colours are those of the figures; text and surfaces are the page's own, in the light and in the dark.
+# The colours are those of the figures; text and surfaces take the colours of gradio's light or dark theme.
 CSS = """
 .tpt-answers { display: grid; grid-template-columns: 1fr 1fr; gap: 12px; }
 .tpt-card { border: 1px solid var(--border-color-primary); border-radius: 12px; padding: 14px 18px;
@@ -58,25 +58,25 @@ CSS = """
 #drawings .gallery-item, #drawings .gallery-item img { width: 44px; height: 44px; }
 .tpt-empty { color: var(--body-text-color-subdued); padding: 48px 0; text-align: center; }
 """
-NOTHING_YET = '<div class="tpt-empty">Drop a picture, or choose a drawing.</div>'
+NOTHING_YET = '<div class="tpt-empty">Drop a picture, or click a drawing.</div>'
 
 
 def problem_html(sentence: str) -> str:
-    """What went wrong, in place of the answers."""
+    """An error message, in place of the answers."""
     return f'<div class="tpt-problem" role="alert">{escape(sentence)}</div>'
 
 
 def about_html(method: str) -> str:
-    """What a method does, and a link to its paper."""
+    """A line on a method, and a link to its paper."""
     said, paper = about(method)
     link = f' <a href="{escape(paper)}" target="_blank" rel="noopener noreferrer">Paper</a>' if paper else ""
     return f'<p class="tpt-about">{escape(said)}.{link}</p>'
 
 
 def answers_html(look: Look) -> str:
-    """The answers before and after, the likeliest classes of both side by side, and what it cost."""
+    """The answers before and after, the likeliest classes side by side, and the time it took."""
     one, other = int(look.before.argmax()), int(look.after.argmax())
-    remark = "the same answer" if one == other else "another answer"
+    remark = "the same answer" if one == other else "a different answer"
     cards = _card("before", "before", look.class_names[one], look.before[one]) + _card(
         "after", f"after {look.method}", look.class_names[other], look.after[other], remark
     )
@@ -86,7 +86,7 @@ def answers_html(look: Look) -> str:
 
 
 def likeliest(look: Look) -> list[int]:
-    """The classes that are among the likeliest before or after, by their probability after."""
+    """The classes among the likeliest before or after, sorted by their probability after."""
     found = {int(k) for p in (look.before, look.after) for k in np.argsort(-p, kind="stable")[:TOP]}
     return sorted(found, key=lambda k: -float(look.after[k]))
 
@@ -113,21 +113,21 @@ def _row(look: Look, k: int, answer: bool) -> str:
 
 
 def _signed(points: float) -> str:
-    """Percentage points with their sign; a zero has none."""
+    """Percentage points with a sign, except zero."""
     return "0.0" if abs(points) < 0.05 else f"{points:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
 def cost_html(look: Look) -> str:
-    """Seconds in all, and of each stage."""
+    """Total seconds, and those of each stage."""
     stages = "".join(f"<span>{escape(stage)} <b>{seconds:.2f} s</b></span>" for stage, seconds in look.seconds.items())
-    return f'<div class="tpt-cost"><span>in all <b>{sum(look.seconds.values()):.2f} s</b></span>{stages}</div>'
+    return f'<div class="tpt-cost"><span>total <b>{sum(look.seconds.values()):.2f} s</b></span>{stages}</div>'
 
 
 def views_html(look: Look) -> str:
-    """The views in their order, the selected ones framed."""
+    """The views in order, the selected ones framed."""
     views, chosen = look.views, set(look.views.selected)
     tiles = "".join(_tile(views, view, view in chosen) for view in views.order)
-    said = f"{len(chosen)} of {len(views.order)} views selected (framed); below each, its {escape(views.value_name)}."
+    said = f"{len(chosen)} of {len(views.order)} views selected (framed). Below each view: {escape(views.value_name)}."
     return f'<p class="tpt-note">{said}</p><div class="tpt-views">{tiles}</div>'
 
 
@@ -141,7 +141,7 @@ def _tile(views: PictureViews, view: int, selected: bool) -> str:
 
 
 def data_uri(pixels: np.ndarray) -> str:
-    """An image (H, W, 3) as an address that holds it."""
+    """An image (H, W, 3) as a data URI."""
     image = Image.fromarray(pixels)
     if max(image.size) > SIDE:
         image.thumbnail((SIDE, SIDE))

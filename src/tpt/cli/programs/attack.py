@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tpt.cli.errors import in_words_of, told
+from tpt.cli.programs.arguments import add_device, chosen_device, new_parser
 from tpt.engine import stop
-from tpt.engine.printing import printable, say
+from tpt.engine.printing import say
 
 EPILOG = """examples:
   tpt-attack --out attacked data=emoji_shift
@@ -22,17 +23,15 @@ WORDS = tuple((rf"`{name}`", f"--{name.replace('_', '-')}") for name in ("eps", 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(
-        prog="tpt-attack", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = new_parser("tpt-attack", __doc__, EPILOG)
     add = made.add_argument
     add("settings", nargs="*", metavar="SETTING", help="of tpt-test: data, backbone, context, seed and others")
     add("--out", type=Path, required=True, metavar="DIR", help="where the copies are written")
     add("--eps", type=float, default=4.0, help="largest change of a pixel, of 255; default %(default)s")
     add("--step", type=float, help="length of a step, of 255; default a quarter of --eps")
     add("--steps", type=int, default=7, help="of projected gradient descent; default %(default)s")
-    add("--batch-size", type=int, default=32, metavar="N", help="images attacked side by side; default %(default)s")
-    add("--device", help="cpu or cuda; default: a GPU if there is one")
+    add("--batch-size", type=int, default=32, metavar="N", help="images per batch; default %(default)s")
+    add_device(made)
     return made
 
 
@@ -45,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def attack(args: argparse.Namespace) -> None:
     """Does what a command line asks for."""
+    device = chosen_device(args.device)
     from hydra.utils import instantiate  # noqa: PLC0415 -- these take seconds to load
 
     from tpt.cli.compose import Parts, compose  # noqa: PLC0415
@@ -52,7 +52,7 @@ def attack(args: argparse.Namespace) -> None:
 
     cfg = compose([("method", "zero_shot")], overrides=args.settings)
     datasets = instantiate(cfg.data.module).datasets
-    parts = Parts.of(cfg, device=args.device)
+    parts = Parts.of(cfg, device=device)
     root = cfg.data.get("root")
     for dataset in datasets:
         say(f"{dataset.name}: attacking {len(dataset):,} images", error=True)
@@ -67,7 +67,7 @@ def attack(args: argparse.Namespace) -> None:
             seed=cfg.seed,
             batch_size=args.batch_size,
         )
-        print(printable(f"{dataset.name}: {len(dataset):,} attacked images in {place}"))
+        say(f"{dataset.name}: {len(dataset):,} attacked images in {place}")
 
 
 if __name__ == "__main__":

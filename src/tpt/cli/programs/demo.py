@@ -1,4 +1,4 @@
-"""A page to look at: drop a picture, type class names, see its views and the answers."""
+"""Serves a web page: drop a picture, type class names, see its views and the answers before and after adaptation."""
 
 from __future__ import annotations
 
@@ -14,47 +14,37 @@ from typing import Annotated
 from annotated_types import Ge, Le
 
 from tpt.cli.errors import told
-from tpt.cli.options import DEVICE_HELP, known_device, known_option, own_options
-from tpt.cli.places import version_option
+from tpt.cli.options import known_option, own_options
+from tpt.cli.programs.arguments import add_model, chosen_device, new_parser
 from tpt.errors import UserError, refuse
 
 HOST, PORT, MOST_PORT = "127.0.0.1", 7860, 65535
 EXPOSED = (
     "Everyone who can reach this address can use the page: it has no password and no encryption. They can upload "
-    "pictures and keep this machine busy; of its files they see those of the page alone."
+    "pictures and keep this machine busy, but of its files they see only those of the page."
 )
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(prog="tpt-demo", description=__doc__)
+    made = new_parser("tpt-demo", __doc__)
     add = made.add_argument
-    add(
-        "--backbone",
-        default="emoji_mini",
-        help="an option of conf/backbone, such as vit_b16, or a model of open_clip with --pretrained; default "
-        "%(default)s, the bundled one, which knows drawings alone",
-    )
-    add("--pretrained", metavar="WEIGHTS", help="a tag of open_clip or a file")
-    add("--method", default="tpt", help="that is chosen at first; default %(default)s")
-    add("--classes", metavar="NAMES", help="that stand there at first: a text file, or names with commas between")
-    add("--device", default="auto", help=DEVICE_HELP)
+    add_model(made)
+    add("--classes", metavar="NAMES", help="class names to begin with: with commas between, or a text file")
     add(
         "--host",
         default=HOST,
-        help="address to listen on; default %(default)s, which this machine alone reaches, all its users though; "
+        help="address to listen on; default %(default)s, which only this machine's users and programs can reach; "
         "0.0.0.0 lets the whole network use the page, without a password",
     )
-    add("--port", type=int, default=PORT, help="0 takes any that is free; default %(default)s")
-    add("--config-dir", type=Path, metavar="DIR", help="folder of your own options, such as DIR/method/mine.yaml")
-    version_option(made)
+    add("--port", type=int, default=PORT, help="0 takes any free one; default %(default)s")
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serves the page until Ctrl-C; one sentence and exit code 1 on a user's mistake."""
     args = parser().parse_args(arguments)
-    temporary = tempfile.TemporaryDirectory(prefix="tpt-demo-")  # its pictures are gone when the server is
+    temporary = tempfile.TemporaryDirectory(prefix="tpt-demo-")  # uploaded pictures are deleted at the end
     with told(), suppress(KeyboardInterrupt), temporary as folder, own_options(args.config_dir):
         serve(args, Path(folder))
 
@@ -63,15 +53,14 @@ def serve(args: argparse.Namespace, folder: Path) -> None:
     """Makes the page and serves it.
 
     Raises:
-        UserError: something on the command line cannot be, or gradio is not installed.
-        OSError: the port is taken.
+        UserError: a wrong value on the command line, a port that is taken, or gradio is not installed.
     """
     from tpt.data.pictures import class_list  # noqa: PLC0415 -- takes time to load
 
-    refuse("--port", Annotated[int, Ge(0), Le(MOST_PORT), "0 takes one that is free"], args.port)
+    refuse("--port", Annotated[int, Ge(0), Le(MOST_PORT), "0 takes any free one"], args.port)
     names = None if args.classes is None else class_list(args.classes)
     known_option("method", args.method)
-    device = None if known_device(args.device) == "auto" else known_device(args.device)
+    device = chosen_device(args.device)
 
     from tpt.cli.compose import Parts, compose, refuse_stream  # noqa: PLC0415 -- torch takes time to load
     from tpt.cli.demo.app import make_app  # noqa: PLC0415 -- likewise
@@ -87,7 +76,7 @@ def serve(args: argparse.Namespace, folder: Path) -> None:
         shown = f"[{address}]" if ":" in address else address
         if not ipaddress.ip_address(address).is_loopback:
             print(EXPOSED)
-        print(f"The page is at http://{shown}:{port} (Ctrl-C ends it)", flush=True)
+        print(f"The page is at http://{shown}:{port} (press Ctrl-C to stop)", flush=True)
         uvicorn.Server(uvicorn.Config(app, log_level="warning")).run([door])
 
 

@@ -1,6 +1,6 @@
 """Answers for your own pictures, without labels: `tpt-predict PATH... --classes "cat,hot air balloon"`.
 
-Each picture is adapted to alone; the table says what the model answers before and after, and how sure it is.
+The model adapts to each picture alone. The table has its answers and their probabilities before and after.
 """
 
 from __future__ import annotations
@@ -10,35 +10,36 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tpt.cli.errors import in_words_of, told
-from tpt.cli.options import DEVICE_HELP, choose, known_device, own_folders, own_options
-from tpt.cli.places import version_option
+from tpt.cli.options import choose, known_device, own_folders, own_options
 from tpt.cli.programs import opening
+from tpt.cli.programs.arguments import add_model, new_parser
 from tpt.cli.programs.opening import LINE, forget_stray_ranks
 from tpt.cli.quoting import for_hydra
 from tpt.engine import stop
 from tpt.engine.printing import say
-from tpt.errors import UnansweredError, UserError
-from tpt.files import content_digest, is_file, write_bytes, write_json, writing
+from tpt.errors import Count, Natural, Seed, UnansweredError, UserError, refuse
+from tpt.files import content_digest, is_file, write_json, write_text, writing
 
 if TYPE_CHECKING:
-    from tpt.results.predictions import Prediction
+    import pyarrow as pa
 
-RUN = ".run"  # added to the table's name, the folder where the work is kept
-TABLE = "predictions.csv"  # in the run's folder, where --out names no other
-WRITTEN = "table.json"  # there, what tells the table that was written from a table of the user's
-OURS = ("run.json", "start.json", WRITTEN, "pictures.txt")  # one of them is in every folder of a run
-LIST = "pictures.txt"  # there, where the command line would get too long
-LONG = 20_000  # characters of paths; the processes of a run are started with them
+RUN = ".run"  # added to the table's name: the folder where the work is kept
+TABLE = "predictions"  # in that folder, the table without --out, or before it is copied to --out
+WRITTEN = "table.json"  # in that folder, digests of our table, so that no file of the user is overwritten
+LIST = "pictures.txt"  # in that folder, the paths if there are many
+OURS = ("run.json", "start.json", WRITTEN, LIST)  # every folder of a run has one of them
+LONG = 20_000  # characters of paths that fit on the command line of a run's processes
 SHOWN = 20  # answers that are printed
-INTERPOLATION = "${"  # in a configuration a reference, wherever a text has been passed through it twice
-# How settings of the run are called on this command line.
+INTERPOLATION = "${"  # Hydra resolves texts twice, so that it cannot be quoted
+NUMBERS = {"top": Count, "views": Count, "batch_size": Count, "workers": Natural, "seed": Seed}
+# What the settings of a run are called on this command line.
 WORDS = (
     (r"\bdata\.class_names\b(?!\.)", "--classes"),
     (r"\bdata\.root\b", "the paths"),
@@ -51,66 +52,46 @@ EPILOG = """examples:
   tpt-predict 'photos/**/*.jpg' --classes names.txt --backbone vit_b16 --out answers.parquet
   tpt-predict cat.jpg --classes "cat,dog" --method zero_shot
 
-The work is kept beside the table, in OUT.run: where it was interrupted, the same command continues it.
+The work is kept next to the table, in OUT.run. After an interruption, run the same command again to continue.
 Exit codes: 0 all pictures have an answer, 3 some have none (the column `problem` says why), 1 an error."""
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(
-        prog="tpt-predict", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = new_parser("tpt-predict", __doc__, EPILOG)
     add = made.add_argument
     add(
         "paths",
         nargs="+",
         metavar="PATH",
-        help="a file, folder, zip archive, pattern, or @FILE with one of these a line",
+        help="a file, folder, zip archive, pattern, or @FILE, a list with one of these per line",
     )
-    add(
-        "--classes", required=True, metavar="NAMES", help="a text file with a name a line, or names with commas between"
-    )
-    add("--method", default="tpt", help="an option of conf/method, such as tpt or zero_shot; default %(default)s")
-    add(
-        "--backbone",
-        default="emoji_mini",
-        help="an option of conf/backbone, such as vit_b16, or a model of open_clip with --pretrained; default "
-        "%(default)s, the bundled one, which knows drawings alone",
-    )
-    add("--pretrained", metavar="WEIGHTS", help="a tag of open_clip or a file")
-    add("--prompt", metavar="WORDS", help='before the class name; default "a photo of a"')
-    add(
-        "--top",
-        type=int,
-        default=5,
-        metavar="K",
-        help="likeliest classes of a picture in the table; default %(default)s",
-    )
-    add("--out", type=Path, metavar="FILE", help="table of the answers, .csv, .json or .parquet")
-    add("--views", type=int, metavar="N", help="of each picture; default 64, or 1 where the method looks at no others")
-    add("--batch-size", type=int, metavar="N", help="pictures adapted to side by side; default 8")
+    add("--classes", required=True, metavar="NAMES", help="class names with commas between, or a text file, one a line")
+    add_model(made)
+    add("--prompt", metavar="WORDS", help='words before the class name; default "a photo of a"')
+    add("--top", type=int, default=5, metavar="K", help="likeliest classes per picture; default %(default)s")
+    add("--out", type=Path, metavar="FILE", help="table of the answers: .csv, .json or .parquet")
+    add("--views", type=int, metavar="N", help="views per picture; default 64, or 1 if the method uses no others")
+    add("--batch-size", type=int, metavar="N", help="pictures per batch; default 8")
     add("--workers", type=int, metavar="N", help="processes that load pictures; default 0")
-    add("--device", default="auto", help=DEVICE_HELP)
     add("--seed", type=int, help="of the views; default 0")
-    add("--run", type=Path, metavar="DIR", help="where the work is kept; default OUT.run, else a folder below runs/")
-    add("--anew", action="store_true", help="drops the work that is kept there, and begins anew")
+    add("--run", type=Path, metavar="DIR", help="where the work is kept; default OUT.run, or a folder in runs/")
+    add("--anew", action="store_true", help="deletes earlier work there and starts again")
     add(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="any setting of tpt-test, such as method.steps=2",
+        help="any setting of tpt-test, such as method.steps=2; may be repeated",
     )
-    add("--config-dir", type=Path, metavar="DIR", help="folder of your own options, such as DIR/method/mine.yaml")
-    add("--quiet", "-q", action="store_true", help="prints answers, warnings and errors alone")
-    version_option(made)
+    add("--quiet", "-q", action="store_true", help="prints only answers, warnings and errors")
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The program; one sentence and exit code 1 on a user's mistake."""
     forget_stray_ranks()
-    if arguments is None and stop.PARENT in os.environ and "LOCAL_RANK" in os.environ:  # of a run, with its settings
+    if arguments is None and stop.PARENT in os.environ and "LOCAL_RANK" in os.environ:  # a further process of a run
         opening.test_time()
         return
     args = parser().parse_args(arguments)
@@ -124,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def prepare(args: argparse.Namespace) -> Path:
-    """The run's folder, after a look at all that can be wrong before anything heavy is loaded.
+    """The run's folder, once everything is checked that can be before PyTorch is loaded.
 
     Raises:
         UserError: something on the command line cannot be.
@@ -133,9 +114,9 @@ def prepare(args: argparse.Namespace) -> Path:
 
     if args.out is not None and check_suffix(args.out).is_dir():
         raise UserError(f"Expected a file in --out, got the folder {args.out}; choose another name.")
-    for name in ("top", "views", "batch_size"):
-        if (value := getattr(args, name)) is not None and value < 1:
-            raise UserError(f"Expected --{name.replace('_', '-')} of at least 1, got {value}.")
+    for name, hint in NUMBERS.items():
+        if (value := getattr(args, name)) is not None:
+            refuse(f"--{name.replace('_', '-')}", hint, value)
     folder: Path = args.run or (
         Path("runs") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_predict"
         if args.out is None
@@ -147,30 +128,26 @@ def prepare(args: argparse.Namespace) -> Path:
     if folder.exists() and not any((folder / name).is_file() for name in OURS) and any(folder.iterdir()):
         raise UserError(f"Expected the folder of an earlier run at {folder}, found something else; choose --run.")
     refuse_others_table(args.out, folder)
-    if args.anew and folder.exists():
-        written = (folder / WRITTEN).read_bytes() if (folder / WRITTEN).is_file() else None
-        shutil.rmtree(folder)
-        if written is not None:
-            folder.mkdir()
-            write_bytes(written, folder / WRITTEN)
+    for path in folder.iterdir() if args.anew and folder.exists() else ():
+        if path.name != WRITTEN:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     return folder.absolute()
 
 
 def refuse_others_table(out: Path | None, folder: Path) -> None:
-    """Raises a UserError if there is a file that is not, to the last byte, the table that the run in `folder` wrote."""
+    """Raises a UserError if `out` is a file other than the table, byte for byte, that the run in `folder` wrote."""
     if out is None or not os.path.lexists(out):
         return
     with suppress(OSError, ValueError, KeyError, TypeError):
         if content_digest(out.read_bytes()) in json.loads((folder / WRITTEN).read_bytes())["digests"]:
             return
     raise UserError(
-        f"{out} is there already, and it is not the table that an earlier run wrote there; move it away, or choose "
-        "another --out."
+        f"{out} exists, and is not the table that an earlier run wrote there; move it, or choose another --out."
     )
 
 
 def device_settings(text: str) -> dict[str, str]:
-    """What `--device` sets: `cuda:1` is a GPU and which."""
+    """The settings of `--device`, of which `cuda:1` names a GPU."""
     kind, _, number = known_device(text).partition(":")
     settings = {"trainer.accelerator": "gpu" if kind == "cuda" else kind}
     return settings | ({"trainer.devices": f"[{number}]"} if number else {})
@@ -180,7 +157,7 @@ def settings_of(args: argparse.Namespace, folder: Path) -> list[str]:
     """The command line of the run, as Hydra reads it.
 
     Raises:
-        UserError: there are no such classes, pictures, options.
+        UserError: the classes, the pictures or an option cannot be found.
     """
     from tpt.data.pictures import class_list, find_pictures  # noqa: PLC0415 -- takes time to load
 
@@ -213,14 +190,12 @@ def _listed(texts: Sequence[str]) -> str:
 
 
 def _places(paths: Sequence[str], folder: Path) -> str:
-    """The paths, or the name of a list of them where they are many, or cannot stand in a configuration."""
-    if sum(map(len, paths)) <= LONG and not any(INTERPOLATION in path for path in paths):
-        return _listed(paths)
-    from tpt.files import write_text  # noqa: PLC0415 -- beside its use
-
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text("\n".join(paths) + "\n", folder / LIST)
-    return _listed([f"@{folder / LIST}"])
+    """The paths, or a list of them in a file if they are many or Hydra would misread one."""
+    if sum(map(len, paths)) > LONG or any(INTERPOLATION in path for path in paths):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text("\n".join(paths) + "\n", folder / LIST)
+        paths = [f"@{folder / LIST}"]
+    return _listed(paths)
 
 
 def _run(args: argparse.Namespace, folder: Path, settings: Sequence[str]) -> None:
@@ -240,7 +215,7 @@ def _run(args: argparse.Namespace, folder: Path, settings: Sequence[str]) -> Non
             except stop.StopRun as end:
                 end.said = _stopped(args, folder)
                 raise
-            except UnansweredError:  # which is said below, of the table
+            except UnansweredError:  # `_finish` reports it
                 pass
         _finish(args, folder)
 
@@ -252,65 +227,61 @@ def _run(args: argparse.Namespace, folder: Path, settings: Sequence[str]) -> Non
 
 
 def _stopped(args: argparse.Namespace, folder: Path) -> str:
-    """Writes the table of what is done; says how much that is."""
-    from tpt.results.predictions import stored_predictions  # noqa: PLC0415 -- takes time to load
-    from tpt.results.runs import read_manifest  # noqa: PLC0415 -- likewise
+    """Writes the table of the pictures that are done; returns a sentence on how many those are."""
+    from tpt.results.runs import read_manifest, read_records  # noqa: PLC0415 -- takes time to load
 
     done = total = 0
     with stop.holding(), suppress(UserError, OSError):
         total = sum(about["to_test"] for about in read_manifest(folder)["datasets"].values())
-        done = sum(1 for _ in stored_predictions(folder))
-        _write(stored_predictions(folder), args, folder)
+        records = read_records(folder)
+        done = len(records)
+        _write(records, args, folder)
     how_much = f"after {done} of {total}" if total else "before the first picture"
     return f"{chr(10) if sys.stderr.isatty() else ''}Stopped {how_much}. Run the same command again to continue."
 
 
 def _finish(args: argparse.Namespace, folder: Path) -> None:
-    """Writes the table, and prints the first answers where nobody asked for one.
+    """Writes the table, and without `--out` prints the first answers.
 
     Raises:
         UnansweredError: some pictures have no answer.
     """
-    from tpt.results.predictions import stored_predictions  # noqa: PLC0415 -- takes time to load
+    import pyarrow.compute as pc  # noqa: PLC0415 -- these take time to load
 
-    first: list[Prediction] = []
-    failed: list[Prediction] = []
-    count = 0
+    from tpt.results.predictions import predictions_of  # noqa: PLC0415
+    from tpt.results.runs import read_records  # noqa: PLC0415
 
-    def watched() -> Iterator[Prediction]:
-        nonlocal count
-        for prediction in stored_predictions(folder):
-            count += 1
-            first.extend([prediction] if len(first) < SHOWN else [])
-            failed.extend([prediction] if prediction.problem is not None else [])
-            yield prediction
-
-    out = _write(watched(), args, folder)
+    records = read_records(folder)
+    out = _write(records, args, folder)
     if args.out is None:
-        say("\n".join([*map(str, first), *([f"and {count - SHOWN} more"] if count > SHOWN else [])]))
+        rest = len(records) - SHOWN
+        first = map(str, predictions_of(records.slice(0, SHOWN)))
+        say("\n".join([*first, *([f"and {rest} more"] if rest > 0 else [])]))
     if not args.quiet:
         say(f"The answers are in {out}", error=True)
-    if failed:
-        some = f"{len(failed)} of {count} pictures {'has' if len(failed) == 1 else 'have'} no answer"
-        which = f"{failed[0].path} ({failed[0].problem})"
-        raise UnansweredError(f"{some}: {which}{', for one' if len(failed) > 1 else ''}; see the column `problem`.")
+    failed = records.filter(pc.is_valid(records["problem"]))
+    for one in failed.slice(0, 1).to_pylist():
+        some = f"{len(failed)} of {len(records)} pictures {'has' if len(failed) == 1 else 'have'} no answer"
+        example = f"{'' if len(failed) == 1 else 'for example '}{one['path']} ({one['problem']})"
+        raise UnansweredError(f"{some}: {example}; see the column `problem`.")
 
 
-def _write(predictions: Iterable[Prediction], args: argparse.Namespace, folder: Path) -> Path:
-    """The table, whole or not at all; the run's folder remembers it, so that no other file is overwritten."""
-    from tpt.results.predictions import write_predictions  # noqa: PLC0415 -- takes time to load
+def _write(records: pa.Table, args: argparse.Namespace, folder: Path) -> Path:
+    """The table, whole or not at all; the run's folder keeps its digest, see `refuse_others_table`."""
+    from tpt.results.predictions import predictions_of, write_predictions  # noqa: PLC0415 -- takes time to load
 
-    if args.out is None:
-        table: Path = write_predictions(predictions, folder / TABLE, args.top)
-        return table
-    made = write_predictions(predictions, folder / f"{Path(TABLE).stem}{args.out.suffix}", args.top)
-    before = content_digest(args.out.read_bytes()) if args.out.is_file() else None
+    out: Path | None = args.out
+    made = folder / f"{TABLE}{'.csv' if out is None else out.suffix}"
+    write_predictions(predictions_of(records), made, args.top)
+    if out is None:
+        return made
+    before = content_digest(out.read_bytes()) if out.is_file() else None
     write_json({"digests": [before, content_digest(made.read_bytes())]}, folder / WRITTEN)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    with writing(args.out) as partial:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with writing(out) as partial:
         shutil.copyfile(made, partial)
     made.unlink()
-    return Path(args.out)
+    return out
 
 
 if __name__ == "__main__":

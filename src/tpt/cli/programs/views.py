@@ -1,7 +1,7 @@
-"""One image of a run, looked at: `tpt-views RUN IMAGE [--dataset NAME] [--out FILE]`.
+"""Draws the views of one image of a run: `tpt-views RUN IMAGE [--dataset NAME] [--out FILE]`.
 
-Its views are made again, as the run made them, and stand in the order of their entropy, the selected ones framed, with
-the answers before and after.
+The views are made again as the run made them and sorted by entropy. The selected ones are framed, and the answers
+before and after adaptation stand above.
 """
 
 from __future__ import annotations
@@ -9,23 +9,17 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
-
-from tpt.cli.compose import Parts, compose_again
-from tpt.cli.errors import told
-from tpt.cli.mistakes import COMPOSING, in_a_sentence
-from tpt.cli.resume import Start, enter, resumable
-from tpt.data import EpisodeDataModule
-from tpt.engine.contact_sheet import SheetMaker
+from tpt.cli.programs.arguments import new_parser
 from tpt.engine.printing import say
 from tpt.errors import UserError
-from tpt.files import file_name
-from tpt.results.figures.style import save_as
-from tpt.results.runs.manifest import differences
-from tpt.results.tables.runs import Run, load_run
+
+if TYPE_CHECKING:
+    from tpt.cli.resume import Start
+    from tpt.data import EpisodeDataModule
+    from tpt.engine.contact_sheet import SheetMaker
+    from tpt.results.tables.runs import Run
 
 TRUST = "--trust"
 MADE_AGAIN = ("backbone", "context", "method", "views", "data")  # sections of a configuration
@@ -41,13 +35,20 @@ def maker_of(run: Run, begun: Start) -> SheetMaker:
     Raises:
         UserError: the settings mean something else now, or what they name is not there.
     """
+    from hydra.utils import instantiate  # noqa: PLC0415 -- these take seconds to load
+    from omegaconf import OmegaConf  # noqa: PLC0415
+
+    from tpt.cli.compose import Parts, compose_again  # noqa: PLC0415
+    from tpt.engine.contact_sheet import SheetMaker  # noqa: PLC0415
+    from tpt.results.runs.manifest import differences  # noqa: PLC0415
+
     cfg = compose_again(begun)
     now = {part: OmegaConf.to_container(cfg[part], resolve=True) for part in MADE_AGAIN}
     before = {part: run.results["config"].get(part) for part in MADE_AGAIN}
     if changed := differences({"config": before}, {"config": now}):
         raise UserError(
-            f"The settings of the run in {run.path} mean something else now: {'; '.join(changed[:3])}. Make the run "
-            "anew, or use the version of tpt that it was made with."
+            f"The settings of the run in {run.path} mean something else now: {'; '.join(changed[:3])}. Start the run "
+            "again, or use the version of tpt that made it."
         )
     parts = Parts.of(cfg)
     if not parts.make_method.about()["selects"]:
@@ -88,17 +89,28 @@ def record_of(run: Run, image: str, dataset: str | None = None) -> dict[str, Any
     return found[0]
 
 
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = new_parser("tpt-views", __doc__)
+    add = made.add_argument
+    add("run", type=Path, metavar="RUN", help="a run's directory")
+    add("image", metavar="IMAGE", help="its path in the dataset, or anything that only it has: a name, a class")
+    add("--dataset", metavar="NAME", help="needed when several datasets have such an image")
+    add("--out", type=Path, metavar="FILE", help=".png, .svg or .pdf; default a file in RUN/contact_sheets")
+    add(TRUST, action="store_true", help="uses all settings of a run that somebody else made")
+    return made
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Writes a sheet; one sentence and exit code 1 on a user's mistake."""
-    parser = argparse.ArgumentParser(prog="tpt-views", description=__doc__)
-    parser.add_argument("run", type=Path, metavar="RUN", help="directory that test_time.py made")
-    parser.add_argument("image", metavar="IMAGE", help="its path in the dataset, or what only it has: a name, a class")
-    parser.add_argument("--dataset", metavar="NAME", help="where several have such an image")
-    parser.add_argument(
-        "--out", type=Path, metavar="FILE", help=".png, .svg or .pdf; contact_sheets/... in RUN if left out"
-    )
-    parser.add_argument(TRUST, action="store_true", help="uses whatever the settings of a run of others name")
-    args = parser.parse_args(arguments)
+    args = parser().parse_args(arguments)
+    from tpt.cli.errors import told  # noqa: PLC0415 -- these take seconds to load
+    from tpt.cli.mistakes import COMPOSING, in_a_sentence  # noqa: PLC0415
+    from tpt.cli.resume import enter, resumable  # noqa: PLC0415
+    from tpt.files import file_name  # noqa: PLC0415
+    from tpt.results.figures.style import save_as  # noqa: PLC0415
+    from tpt.results.tables.runs import load_run  # noqa: PLC0415
+
     with told(in_a_sentence, COMPOSING):
         run, out = load_run(args.run.absolute()), args.out and args.out.absolute()
         record = record_of(run, args.image, args.dataset)

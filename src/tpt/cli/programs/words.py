@@ -1,27 +1,25 @@
-"""The words nearest to learned vectors: `tpt-words PATH --backbone NAME`.
+"""Prints the vocabulary words nearest to each vector of a learned context: `tpt-words PATH --backbone NAME`.
 
-CoOp's paper looks at its contexts this way (its table of nearest words in the appendix), and warns that they are hard
-to read: the nearest word may be far away, so the distances are shown.
+CoOp's paper does the same (appendix, table of nearest words) and warns that the words are hard to interpret: the
+nearest one may be far away, so the distances are shown.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from tpt.cli.errors import told
-from tpt.clip.model import CLIP
-from tpt.clip.prompts.checkpoint import LearnedContext, context_from_file
-from tpt.clip.prompts.conditional import ConditionalContext
-from tpt.clip.weights.named import EMOJI_MINI
-from tpt.clip.weights.pretrained import load_clip
+from tpt.cli.programs.arguments import new_parser
 from tpt.engine.printing import say
-from tpt.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tpt.clip.model import CLIP
+    from tpt.clip.prompts.checkpoint import LearnedContext
 
 
 @dataclass(frozen=True)
@@ -37,25 +35,24 @@ class Neighbour:
     distance: float
 
 
-@torch.no_grad()
 def nearest_words(clip: CLIP, vectors: Tensor, top: int = 5) -> list[list[Neighbour]]:
     """The `top` nearest words of each vector, nearest first.
 
-    Words whose embedding is all zero were never trained (the bundled model has many) and are left out, as are tokens
-    that stand for no text, such as the start and end token.
+    Left out are words whose embedding is all zero, which were never trained (the bundled model has many), and special
+    tokens, such as the start and end token.
 
     Args:
         clip: whose vocabulary is searched.
         vectors: (N, D).
         top: at least 1.
     """
-    if top < 1:
-        raise UserError(f"Expected `top` of at least 1, got {top}.")
-    embedding = clip.text.token_embedding  # asked, since some scale their weights
-    table = embedding(torch.arange(embedding.num_embeddings, device=clip.device)).float()
+    import torch  # noqa: PLC0415 -- takes seconds to load
+
+    embedding = clip.text.token_embedding  # called, since some scale their weights
+    table = embedding(torch.arange(embedding.num_embeddings, device=clip.device)).detach().float()
     allowed = table.ne(0).any(1)
     allowed[clip.tokenizer.specials] = False
-    allowed[clip.tokenizer.size :] = False  # rows that no word has
+    allowed[clip.tokenizer.size :] = False  # padding rows
     tokens = allowed.nonzero().flatten()
     # Differences one vector at a time: the usual expansion of the square loses the digits of small distances.
     distances = torch.stack([(table[tokens] - v).norm(dim=1) for v in vectors.to(table)])
@@ -71,14 +68,16 @@ def report(clip: CLIP, context: LearnedContext, top: int = 5, num_classes: int |
 
     Args:
         clip: the backbone the context was learned with.
-        context: generic or class-specific; of a conditional one, the part that all images share.
+        context: generic or class-specific; of a conditional one, the vectors that all images share.
         top: words per vector.
         num_classes: of a class-specific context, how many classes to show; None shows all.
     """
+    from tpt.clip.prompts.conditional import ConditionalContext  # noqa: PLC0415 -- takes seconds to load
+
     base = context.base if isinstance(context, ConditionalContext) else context
     lines = [f"{base.source}: {base.n_ctx} vectors of width {base.vectors.shape[-1]}, {base.n_before} before the name"]
     if isinstance(context, ConditionalContext):
-        lines.append("Shown is the part that all images share; the network adds to it for each image.")
+        lines.append("These are the vectors that all images share; the network adds an offset for each image.")
     if not base.class_specific:
         return lines + _table(clip, base.vectors, top)
     shown = base.vectors[:num_classes]
@@ -106,29 +105,29 @@ def _count_or_all(text: str) -> int | None:
     return None if text == "all" else _count(text)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="tpt-words",
-        description="Nearest vocabulary words of each vector of a learned context.",
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints the words; one sentence and exit code 1 on a user's mistake."""
+    parser = new_parser("tpt-words", __doc__)
+    add = parser.add_argument
+    add("path", metavar="PATH", help="a context of CoOp or CoCoOp: a file, or the directory of a training run")
+    add("--backbone", metavar="NAME", help="the CLIP it was learned with, a name of open_clip; default the bundled one")
+    add("--pretrained", metavar="WEIGHTS", help="a tag of open_clip, or a weights file")
+    add("--top", type=_count, default=5, metavar="N", help="words per vector; default %(default)s")
+    add(
+        "--classes",
+        type=_count_or_all,
+        default=5,
+        metavar="N",
+        help="of a class-specific context: number of classes, or all; default %(default)s",
     )
-    parser.add_argument("path", help="a context of CoOp or CoCoOp: a file, or the folder of a training run")
-    parser.add_argument(
-        "--backbone", help=f"the CLIP it was learned with: {EMOJI_MINI} (the default), or a name of open_clip"
-    )
-    parser.add_argument("--pretrained", help="tag of open_clip, or the path of a weights file")
-    parser.add_argument("--top", type=_count, default=5, help="words per vector (default: 5)")
-    parser.add_argument(
-        "--classes", type=_count_or_all, default=5, help="class-specific contexts: how many, or all (default: 5)"
-    )
-    options = parser.parse_args(arguments)
-    name = options.backbone or (EMOJI_MINI if options.pretrained is None else None)
+    args = parser.parse_args(arguments)
     with told():
-        clip = load_clip(name, options.pretrained)
-        lines = report(clip, context_from_file(clip, options.path), options.top, options.classes)
-        say("\n".join(lines))
-    return 0
+        from tpt.clip import load_clip  # noqa: PLC0415 -- takes seconds to load
+        from tpt.clip.prompts import context_from_file  # noqa: PLC0415 -- likewise
+
+        clip = load_clip(args.backbone, args.pretrained)
+        say("\n".join(report(clip, context_from_file(clip, args.path), args.top, args.classes)))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

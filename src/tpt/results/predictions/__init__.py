@@ -1,12 +1,12 @@
-"""Answers for pictures without labels: one call, and the tables they are written to."""
+"""Answers for pictures without labels, and the tables they are written to."""
 
 from tpt.results.predictions.prediction import (
     Likely,
     Prediction,
     Predictions,
     prediction_of,
-    stored_predictions,
+    predictions_of,
     write_predictions,
 )
 
-__all__ = ["Likely", "Prediction", "Predictions", "prediction_of", "stored_predictions", "write_predictions"]
+__all__ = ["Likely", "Prediction", "Predictions", "prediction_of", "predictions_of", "write_predictions"]

@@ -1,0 +1,43 @@
+"""The disk space that uploads take."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("gradio")
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from tpt.cli.demo import door
+
+
+def test_the_oldest_uploads_make_room_for_new_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "MOST_KEPT", 3 * door.LEAST_COUNTED)
+    uploads = tmp_path / "pictures"
+    uploads.mkdir()
+    (uploads / "drawing.png").write_bytes(b"there from the beginning")
+    os.utime(uploads / "drawing.png", (0, 0))
+
+    async def keep(request: Request) -> PlainTextResponse:
+        name = (await request.body()).decode()
+        (uploads / name).write_text(name)
+        os.utime(uploads / name, (int(name), int(name)))
+        return PlainTextResponse(name)
+
+    app = Starlette(routes=[Route(door.UPLOAD, keep, methods=["POST"])])
+    app.add_middleware(door.Door, folder=tmp_path, uploads=uploads, host="testserver")
+    client = TestClient(app)
+    for number in range(1, 7):
+        assert client.post(door.UPLOAD, content=str(number)).text == str(number)
+        left = sorted(path.name for path in uploads.iterdir())
+        assert left == sorted([*map(str, range(max(1, number - 2), number + 1)), "drawing.png"])
+    refused = client.post(door.UPLOAD, content=bytes(3 * door.LEAST_COUNTED + 1))
+    assert refused.status_code == 503 and "try again later" in refused.text
+    assert len(list(uploads.iterdir())) == 4
