@@ -33,6 +33,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # two processes share the cores; their 
     torch.set_num_threads(1)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the programs they start
 
+# Programs inherit ignored signals, which `nohup` and a shell's `&` leave behind, but no handler of their parent.
+for number in stop.STOPPING:
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else lambda *_: None)
+
 # Properties are tried on the same examples in every run; a slow test tries new ones, and what it finds becomes an
 # example of its own (`@example`).
 settings.register_profile("fixed", derandomize=True, database=None)
@@ -174,9 +179,8 @@ def small(image_tree: Path, noise_file: Callable[..., Path]) -> list[str]:
 
 
 @pytest.fixture
-def stop_after(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
+def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Makes the run get a signal when so many batches are done."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs pytest by nohup ignores it
     step = AdaptationTask.test_step  # of the class as it is
 
     def at(batches: int, number: int = signal.SIGTERM) -> None:
@@ -190,8 +194,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None
 
         monkeypatch.setattr(AdaptationTask, "test_step", test_step)
 
-    yield at
-    signal.signal(signal.SIGINT, before)
+    return at
 
 
 def compose_config(script: str, *overrides: str, tmp_path: Path) -> DictConfig:
