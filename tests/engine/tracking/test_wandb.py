@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import time
@@ -15,7 +16,6 @@ import wandb
 import yaml
 from PIL import Image
 from wandb.proto import wandb_internal_pb2
-from wandb.sdk.launch.sweeps import utils as agent
 
 from tests.conftest import ROOT, Done, compose_config
 from tests.test_run import offline_records
@@ -194,6 +194,7 @@ def test_an_agents_command(
     assert file["method"] == "grid" and file["metric"] == {"name": "test/average/acc", "goal": "maximize"}
     assert file["metric"]["name"] in documented("## Keys")
     chosen = {key: {"value": about["values"][0]} for key, about in file["parameters"].items()}
+    agent = importlib.import_module("wandb.sdk.launch.sweeps.utils")  # takes seconds to load
     filled = agent.create_sweep_command_args({"args": chosen})
     filled |= {"env": ["/usr/bin/env"], "interpreter": ["python"], "program": [file["program"]]}
     command = [part for c in file["command"] for part in (filled[c[2:-1]] if c in _macros(filled) else [c])]
