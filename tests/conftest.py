@@ -192,7 +192,9 @@ def small(image_tree: Path, noise_file: Callable[..., Path]) -> list[str]:
 @pytest.fixture
 def stop_after(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
     """Makes the run get a signal when so many batches are done."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs pytest by nohup ignores it
+    before = {number: signal.getsignal(number) for number in stop.STOPPING}
+    for number in stop.STOPPING:  # a shell that runs pytest by nohup, or behind, ignores some
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     step = AdaptationTask.test_step  # of the class as it is
 
     def at(batches: int, number: int = signal.SIGTERM) -> None:
@@ -207,7 +209,8 @@ def stop_after(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None
         monkeypatch.setattr(AdaptationTask, "test_step", test_step)
 
     yield at
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def compose_config(script: str, *overrides: str, tmp_path: Path) -> DictConfig:
