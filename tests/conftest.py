@@ -53,9 +53,13 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def no_search_for_a_mode() -> Iterator[None]:
-    """Hydra composes the whole configuration a second time to look for `hydra.mode`, which no test sets."""
+def quick_runs() -> Iterator[None]:
+    """A run in this process waits for no disk, since no test cuts the power, and composes its configuration once.
+
+    Hydra does so twice, to look for `hydra.mode`, which no test sets.
+    """
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
         patch.setattr(Hydra, "get_mode", lambda *_, **__: None)
         yield
 
