@@ -368,16 +368,6 @@ def test_a_strangers_directory(run_script: Run, small: list[str], tmp_path: Path
     assert read_records(tmp_path / "theirs").num_rows == 12
 
 
-def test_a_directory_that_is_trusted(run_script: Run, small: list[str], tmp_path: Path) -> None:
-    """A user's own run has settings of any kind; moved from another machine, it needs the user's word."""
-    run_script("test_time.py", *small, "method._target_=tpt.methods.tpt.TPT")
-    run_script("test_time.py", "resume=run")
-    write_json({**settings_of(tmp_path / "run"), "signature": ""}, tmp_path / "run" / "start.json")
-    refused = run_script("test_time.py", "resume=run", ok=False).stderr
-    assert "not started by you on this machine" in refused and "'method._target_=tpt.methods.tpt.TPT'" in refused
-    run_script("test_time.py", "resume=run", "trust=true")
-
-
 def test_a_run_moves(run_script: Run, small: list[str], tmp_path: Path, image_tree: Path, stop_after: Any) -> None:
     """Its pictures lie elsewhere now, it is continued from elsewhere, and its start had other libraries."""
     stop_after(2)
@@ -396,13 +386,6 @@ def test_a_run_moves(run_script: Run, small: list[str], tmp_path: Path, image_tr
     run_script("test_time.py", "resume=run", "data.root=new/pictures")
     assert "oldlib 1.0, now not recorded" in (tmp_path / "run" / "test_time.log").read_text()
     assert read_records(tmp_path / "run").num_rows == 12
-
-
-@pytest.mark.parametrize("content", ["{", "[]", '{"program": 1}', '{"program": "x", "settings": [1], "sweep": false}'])
-def test_a_damaged_start(run_script: Run, tmp_path: Path, content: str) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "start.json").write_text(content)
-    assert "is damaged; give the settings of the run again" in run_script("test_time.py", "resume=run", ok=False).stderr
 
 
 ODD = [(name, kind) for name in (".lock", "results.json", "run.json", "records", "damaged")

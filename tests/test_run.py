@@ -3,19 +3,17 @@
 import json
 import re
 import signal
-import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
 import pytest
-from wandb.proto import wandb_internal_pb2
 
 import tpt
 from tests.conftest import Done
-from tests.processes import start, told
+from tests.processes import start
 from tpt.cli.quoting import for_hydra
 from tpt.results.runs import RECORD_SCHEMA, read_records
 
@@ -153,64 +151,6 @@ def test_a_mistake_is_one_sentence(run_script: Run, arguments: list[str], senten
     (line,) = [line for line in done.stderr.splitlines() if line.startswith(("Error:", "Error ["))]
     assert sentence in line
     assert done.returncode == 1
-
-
-def offline_records(content: bytes) -> Iterator[bytes]:
-    """The records of a W&B transaction log: a 7-byte file header, then LevelDB's log format in blocks of 32 KiB."""
-    assert content[:4] == b":W&B"
-    position, parts = 7, b""
-    while position + 7 <= len(content):
-        left = 32768 - position % 32768
-        if left < 7:  # a header never crosses a block's end
-            position += left
-            continue
-        _, length, kind = struct.unpack("<IHB", content[position : position + 7])
-        parts += content[position + 7 : position + 7 + length]
-        position += 7 + length
-        if kind in (1, 4):  # a whole record, or the last part of one
-            yield parts
-            parts = b""
-
-
-def offline_history(folder: Path) -> list[dict[str, Any]]:
-    """The history rows of an offline run, decoded with its own record type, once W&B's process has written all."""
-    (file,) = folder.glob("runs/*/wandb/offline-run-*/run-*.wandb")
-    deadline = time.monotonic() + 20
-    while True:
-        found = []
-        for data in offline_records(file.read_bytes()):
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(data)
-            found.append((record.WhichOneof("record_type"), record))
-        if "exit" in [kind for kind, _ in found] or time.monotonic() > deadline:
-            break
-        time.sleep(0.1)
-    rows = [record.history.item for kind, record in found if kind == "history"]
-    return [{i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in items} for items in rows]
-
-
-@pytest.mark.slow  # also of every key: tests/tracking/test_wandb.py
-def test_offline_wandb_run_holds_the_series(run_script: Run, tmp_path: Path) -> None:
-    arguments = ("logger=wandb", "callbacks.metrics.every_n_images=2", "data.limit=4", "data.batch_size=2")
-    run_script("test_time.py", *arguments, "views.num_views=16", "method.selection_p=0.25", "callbacks.panels.sheets=0")
-    rows = offline_history(tmp_path)
-    results = result(tmp_path)["datasets"]
-    for name, found in results.items():
-        for key in ("acc", "acc_zero_shot", "entropy", "entropy_zero_shot", "selected_views"):
-            series = [row[f"test/{name}/{key}"] for row in rows if f"test/{name}/{key}" in row]
-            assert len(series) == 3, key  # twice on the way, once of all records
-            assert series[-1] == pytest.approx(found[key], abs=1e-3)
-        assert any(key.startswith(f"test/{name}/selected_view_index") for row in rows for key in row)
-    assert any(key.startswith("test/results") for row in rows for key in row)
-
-
-@pytest.mark.slow  # a real process among the fast tests: test_processes.py
-def test_a_real_process_prints_the_table_and_nothing_else(tmp_path: Path) -> None:
-    process = start(tmp_path, "data.limit=2", *SMALL, "hydra.run.dir=run")
-    out, errors = told(process)
-    assert process.returncode == 0 and errors == "", errors
-    assert "zero-shot" in out and "average" in out and "gain [95 %]" in out
-    assert read_records(tmp_path / "run").num_rows == 8
 
 
 @pytest.mark.slow  # in one process with the tests: test_resume.py
