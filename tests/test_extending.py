@@ -109,11 +109,9 @@ TEMPLATES = ["method.templates=imagenet_7"]
     ("method", "more"),
     [
         ("dispersed", []),
-        ("majority", []),
         ("dispersed", CONDITIONAL),
         ("majority", CONDITIONAL),
         ("majority", TEMPLATES),
-        ("centroids", []),
         ("centroids", [*TEMPLATES, "method.feature=confident"]),
     ],
 )
@@ -146,20 +144,32 @@ def module(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("sweep", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["run", "sweep"])
-def test_the_commands_of_the_page(tmp_path: Path, sweep: bool) -> None:
-    """As a user starts them, on two pictures."""
+def command_of_the_page(sweep: bool) -> tuple[Path, list[str]]:
+    """The folder of its modules and the settings of one of the page's two commands, for two pictures."""
     page = (ROOT / "docs" / "extending.md").read_text("utf-8")
     found = re.findall(r"^    PYTHONPATH=(\S+) python test_time\.py (.+)$", page, re.MULTILINE)
     assert [" -m " in arguments for _, arguments in found] == [False, True]
     modules, arguments = found[sweep]
     directory = "hydra.sweep.dir=sweep" if sweep else "hydra.run.dir=run"
-    quick = ["data.limit=2", "data.module.datasets.domains=[twemoji]", *QUICK, directory]
     given = [argument.replace("docs/", f"{ROOT}/docs/") for argument in arguments.split()]
-    out = finished(start(tmp_path, *given, *quick, PYTHONPATH=os.pathsep.join([str(ROOT / modules), *sys.path])))
-    runs = [tmp_path / "sweep" / job for job in "0123"] if sweep else [tmp_path / "run"]
-    assert all(read_records(run).num_rows == 2 for run in runs)
-    assert "dispersed" in out and ("majority" in out) == sweep
+    return ROOT / modules, [*given, "data.limit=2", "data.module.datasets.domains=[twemoji]", *QUICK, directory]
+
+
+def test_the_run_of_the_page(run_script: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    modules, given = command_of_the_page(sweep=False)
+    monkeypatch.syspath_prepend(str(modules))
+    monkeypatch.delitem(sys.modules, "dispersed", raising=False)
+    out = run_script("test_time.py", *given).stdout
+    assert read_records(tmp_path / "run").num_rows == 2 and "dispersed" in out and "majority" not in out
+
+
+@pytest.mark.slow
+def test_the_sweep_of_the_page(tmp_path: Path) -> None:
+    """As a user starts it."""
+    modules, given = command_of_the_page(sweep=True)
+    out = finished(start(tmp_path, *given, PYTHONPATH=os.pathsep.join([str(modules), *sys.path])))
+    assert all(read_records(tmp_path / "sweep" / job).num_rows == 2 for job in "0123")
+    assert "dispersed" in out and "majority" in out
 
 
 @pytest.mark.slow

@@ -144,22 +144,23 @@ def test_another_run_is_not_continued(run_script: Run, small: list[str], tmp_pat
     alone = tmp_path / "elsewhere" / "renamed.ckpt"
     alone.parent.mkdir()
     alone.write_bytes((tmp_path / "a" / "last.ckpt").read_bytes())
-    for checkpoint in (tmp_path / "a" / "last.ckpt", alone):
-        resume = f"resume={checkpoint}"
-        for setting, sentence in {
-            "seed=2": "seed was 1 and is 2",
-            "learner.optimizer.lr=0.001": f"that wrote {checkpoint}, but learner.optimizer.lr was 0.002 and is 0.001",
-            "shots.k=1": "shots.k was 2 and is 1",
-            "batch_size=2": "batch_size was 3 and is 2",
-            "learner.epochs=9": "was 3 and is 9",
-        }.items():
-            assert sentence in trained(run_script, small, "b", resume, setting, ok=False).stderr, setting
-        picture = image_tree / "cat" / "1.png"
-        before = picture.read_bytes()
-        noise_image(99).save(picture)
-        found = trained(run_script, small, "b", resume, ok=False).stderr
+    beside = tmp_path / "a" / "last.ckpt"
+    for checkpoint, setting, sentence in (
+        (beside, "seed=2", "seed was 1 and is 2"),
+        (alone, "learner.optimizer.lr=0.001", f"wrote {alone}, but learner.optimizer.lr was 0.002 and is 0.001"),
+        (beside, "shots.k=1", "shots.k was 2 and is 1"),
+        (alone, "batch_size=2", "batch_size was 3 and is 2"),
+        (beside, "learner.epochs=9", "was 3 and is 9"),
+    ):
+        found = trained(run_script, small, "b", f"resume={checkpoint}", setting, ok=False).stderr
+        assert sentence in found, setting
+    picture = image_tree / "cat" / "1.png"
+    before = picture.read_bytes()
+    noise_image(99).save(picture)
+    for checkpoint in (beside, alone):
+        found = trained(run_script, small, "b", f"resume={checkpoint}", ok=False).stderr
         assert "contents." in found and "cat/1.png was" in found
-        picture.write_bytes(before)
+    picture.write_bytes(before)
     assert not (tmp_path / "b" / "training_run.json").exists()
     trained(run_script, small, "b", f"resume={alone}")
 

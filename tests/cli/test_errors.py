@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset
 
-from tests.conftest import ROOT, noise_image
+from tests.conftest import ROOT, Done, noise_image
 from tests.processes import start
 from tpt.cli.errors import is_mistake, place, sentence, tell, told
 from tpt.engine.printing import printable
@@ -220,13 +220,15 @@ def planted(tmp_path: Path, body: str = METHOD) -> dict[str, str]:
 BUNDLED = ("data.limit=2", "data.module.datasets.domains=[twemoji]", "cache=off", "logger=none", "threads=1")
 
 
-def test_a_planted_bug_keeps_its_trace(tmp_path: Path) -> None:
-    """A contributor's method with a wrong shape, found by --config-dir, in a process of its own."""
-    env = planted(tmp_path)
+def test_a_planted_bug_keeps_its_trace(
+    tmp_path: Path, run_script: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A contributor's method with a wrong shape, found by --config-dir."""
+    planted(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path / "own"))
+    monkeypatch.delitem(sys.modules, "planted", raising=False)
     more = ["--config-dir", str(tmp_path / "conf"), "method=planted", *BUNDLED, "hydra.run.dir=run"]
-    process = start(tmp_path, *more, **env)
-    _, errors = process.communicate(timeout=280)
-    assert process.returncode == 1
+    errors = run_script("test_time.py", *more, ok=False, bug=True).stderr
     assert 'planted.py", line 7, in adapt' in errors and "batch, views = features_BVE.shape" in errors
     last = errors.splitlines()[-1]
     assert last.startswith(

@@ -16,14 +16,13 @@ import pytest
 
 from benchmarks.plain_streams import STREAMS
 from tests.conftest import ROOT, Done
-from tests.processes import QUICK as FAST
+from tests.processes import QUICK
 from tpt.results.runs import read_records
 
 Run = Callable[..., Done]
 OPTIONS = sorted(path.stem for path in (ROOT / "conf" / "method").glob("*.yaml"))
 METHODS = [name for name in OPTIONS if name not in STREAMS]
-QUICK = ("mta", "rtpt")  # of two kinds: nothing tuned, the context
-ALL = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in METHODS]
+ALL = [name if name == "rtpt" else pytest.param(name, marks=pytest.mark.slow) for name in METHODS]
 
 
 def settings(small: list[str], method: str, noise_file: Callable[..., Path]) -> list[str]:
@@ -83,7 +82,7 @@ def test_batch_size_changes_no_record_of_a_stream(
 
 
 def test_each_dataset_is_a_stream_of_its_own(run_script: Run, tmp_path: Path) -> None:
-    given = ["method=tda", "method.feature=confident", "method.positive_alpha=1", "data.limit=4", *FAST]
+    given = ["method=tda", "method.feature=confident", "method.positive_alpha=1", "data.limit=4", *QUICK]
     for name, domains in {"both": "[emojione,twemoji]", "alone": "[twemoji]"}.items():
         run_script("test_time.py", *given, f"data.module.datasets.domains={domains}", f"hydra.run.dir={name}")
     both, alone = (records(tmp_path / name).to_pylist() for name in ("both", "alone"))

@@ -87,7 +87,7 @@ class Page:
         return self.ask([named, names, method, views, *rest])
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")  # a start takes seconds
 def page_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     workdir = tmp_path_factory.mktemp("work")
     temporary = tmp_path_factory.mktemp("temporary")
@@ -112,7 +112,7 @@ def page_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
         process.wait()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def server(page_server: Page) -> str:
     """The address of the page."""
     return page_server.url

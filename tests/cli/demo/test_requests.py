@@ -8,6 +8,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from tests.cli.demo.conftest import FILE, SECRET, Page
 from tests.conftest import noise_image
 
-pytest.importorskip("gradio")
+pytestmark = pytest.mark.skipif(find_spec("gradio") is None, reason="the page's program needs gradio")
 WHO = Path("/etc/passwd")
 FIRST_LINE = WHO.read_text().splitlines()[0]
 OUTSIDE_NAMES = "zebra-of-a-file"

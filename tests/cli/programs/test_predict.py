@@ -13,6 +13,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -21,7 +22,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import Done, noise_image
-from tests.processes import wait_until
 from tpt.cli.errors import in_words_of
 from tpt.cli.programs import predict
 from tpt.cli.programs.predict import WORDS
@@ -61,13 +61,16 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
         monkeypatch.setattr(sys, "argv", ["tpt-predict"])
         capfd.readouterr()
         found = 0
+        handlers = {number: signal.getsignal(number) for number in stop.STOPPING}
         try:
             predict.main([*args, *(weights if model else ())])
-        except SystemExit as stop:
-            found = stop.code if isinstance(stop.code, int) else 1
-            if isinstance(stop.code, str):
-                print(stop.code, file=sys.stderr)
+        except SystemExit as end:
+            found = end.code if isinstance(end.code, int) else 1
+            if isinstance(end.code, str):
+                print(end.code, file=sys.stderr)
         finally:
+            for number, handler in handlers.items():  # a program that was stopped is at its end
+                signal.signal(number, handler)
             GlobalHydra.instance().clear()
             logging.getLogger().handlers.clear()
         out, err = capfd.readouterr()
@@ -311,21 +314,13 @@ def test_any_class_name_reaches_the_run(names: list[str]) -> None:
     assert isinstance(values, list) and [str(v.text if hasattr(v, "text") else v) for v in values] == names
 
 
-def test_a_stopped_process_goes_on_where_it_was(image_tree: Path, tmp_path: Path, weights: list[str], run: Run) -> None:
-    """Killed in the middle, the same command ends with the table of an undisturbed run, bit by bit."""
-    command = [sys.executable, "-m", "tpt.cli.programs.predict", "pictures", "--classes", CLASSES, *weights]
-    process = subprocess.Popen(
-        [*command, "--out", "a.csv"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    wait_until(lambda: shard_files(tmp_path / "a.csv.run"), process)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=240)
-    done_before = len(shard_files(tmp_path / "a.csv.run"))
-    assert "Traceback" not in said and done_before > 0
-    if process.returncode != 0:  # else it was quicker than the signal
-        assert process.returncode == 130
-        stopped = re.search(r"(?m)^Stopped after (\d+) of 12\. Run the same command again to continue\.$", said)
-        assert stopped is not None and len(rows_of(tmp_path / "a.csv")) == int(stopped[1]) > 0
+def test_a_stopped_run_goes_on_where_it_was(image_tree: Path, tmp_path: Path, run: Run, stop_after: Any) -> None:
+    """Stopped in the middle, the same command ends with the table of an undisturbed run, bit by bit."""
+    stop_after(2, signal.SIGINT)
+    said = run("pictures", "--classes", CLASSES, "--out", "a.csv", code=130).stderr
+    stop_after(-1)
+    assert re.search(r"(?m)^Stopped after 4 of 12\. Run the same command again to continue\.$", said)
+    assert len(rows_of(tmp_path / "a.csv")) == 4
     run("pictures", "--classes", CLASSES, "--out", "a.csv")
     run("pictures", "--classes", CLASSES, "--out", "b.csv")
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()

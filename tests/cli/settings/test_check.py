@@ -107,6 +107,14 @@ def composed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, DictConfig]:
     return {program: compose_config(program, "name=x", tmp_path=folder) for program in programs}
 
 
+def changed(cfg: DictConfig, program: str, setting: str) -> None:
+    """Checks a configuration after a setting is changed."""
+    (override,) = OverridesParser.create().parse_overrides([setting])
+    cfg = cfg.copy()
+    OmegaConf.update(cfg, override.key_or_group, override.value(), force_add=True, merge=False)
+    refuse_wrong(cfg, program, [override])
+
+
 def check(tmp_path: Path, program: str, *overrides: str) -> None:
     cfg = compose_config(program, *overrides, tmp_path=tmp_path)
     refuse_wrong(cfg, program, OverridesParser.create().parse_overrides(list(overrides)))
@@ -116,14 +124,9 @@ def check(tmp_path: Path, program: str, *overrides: str) -> None:
     ("program", "setting", "sentence"),
     [("test_time", *item) for item in WRONG_TEST.items()] + [("train_coop", *item) for item in WRONG_TRAIN.items()],
 )
-def test_a_wrong_value_is_named(
-    program: str, setting: str, sentence: str, composed: dict[str, DictConfig], tmp_path: Path
-) -> None:
-    (override,) = OverridesParser.create().parse_overrides([setting])
-    cfg = composed[program].copy()
-    OmegaConf.update(cfg, override.key_or_group, override.value(), force_add=True, merge=False)
+def test_a_wrong_value_is_named(program: str, setting: str, sentence: str, composed: dict[str, DictConfig]) -> None:
     with pytest.raises(UserError, match=re.escape(sentence)) as found:
-        refuse_wrong(cfg, program, [override])
+        changed(composed[program], program, setting)
     assert setting.lstrip("+").split("=")[0].rsplit(".", maxsplit=1)[-1] in str(found.value)
     assert str(found.value).startswith("Expected ") and "\n" not in str(found.value)
 
@@ -154,11 +157,12 @@ def test_a_list_or_null_is_allowed_where_the_option_allows_it(tmp_path: Path) ->
 
 @pytest.mark.parametrize("method", ["ctpt", "otpt", "atpt", "rtpt", "use", "rlcf", "tps"])
 def test_settings_that_a_method_hands_to_its_base_class(method: str, tmp_path: Path) -> None:
+    cfg = compose_config("test_time", f"method={method}", tmp_path=tmp_path)
     for setting, sentence in {"steps=null": "got null", "steps=1.5": "got 1.5", "selection_p=0": "got 0"}.items():
         with pytest.raises(UserError, match=f"`method.*{sentence}"):
-            check(tmp_path, "test_time", f"method={method}", f"method.{setting}")
+            changed(cfg, "test_time", f"method.{setting}")
     with pytest.raises(UserError, match=r"in `method`, got 'stepz'; did you mean steps"):
-        check(tmp_path, "test_time", f"method={method}", "+method.stepz=2")
+        changed(cfg, "test_time", "+method.stepz=2")
 
 
 def test_a_number_is_no_name_of_a_folder(tmp_path: Path) -> None:
@@ -283,10 +287,10 @@ def test_no_value_for_a_group_and_no_group_for_a_value(program: str, tmp_path: P
 @pytest.mark.parametrize(
     "key", ["seed", "method", "data.module", "data.root", "trainer", "callbacks", "callbacks.records"]
 )
-def test_what_no_run_can_do_without(key: str, tmp_path: Path) -> None:
+def test_what_no_run_can_do_without(key: str, composed: dict[str, DictConfig]) -> None:
     """Records, for one: without them all would be computed and nothing kept."""
     overrides = OverridesParser.create().parse_overrides([f"~{key}"])
-    cfg = compose_config("test_time", tmp_path=tmp_path)
+    cfg = composed["test_time"]
     with pytest.raises(UserError, match=f"got '~{key}', without which there is no run; give another value or option"):
         refuse_wrong(cfg, "test_time", overrides)
 
@@ -308,12 +312,9 @@ def test_what_may_be_left_out(key: str, tmp_path: Path) -> None:
         ("callbacks.metrics=null", "to be a group of settings, got null; give its settings one by one, or leave it"),
     ],
 )
-def test_what_makes_a_part(setting: str, sentence: str, tmp_path: Path) -> None:
-    (override,) = OverridesParser.create().parse_overrides([setting])
-    cfg = compose_config("test_time", tmp_path=tmp_path)
-    OmegaConf.update(cfg, override.key_or_group, override.value(), force_add=True, merge=False)
+def test_what_makes_a_part(setting: str, sentence: str, composed: dict[str, DictConfig]) -> None:
     with pytest.raises(UserError, match=re.escape(sentence)):
-        refuse_wrong(cfg, "test_time", [override])
+        changed(composed["test_time"], "test_time", setting)
 
 
 LIMITS = st.one_of(st.none(), st.integers(-5, 5))

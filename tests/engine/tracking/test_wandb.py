@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
+import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,10 +17,8 @@ import wandb
 import yaml
 from PIL import Image
 from wandb.proto import wandb_internal_pb2
-from wandb.sdk.launch.sweeps import utils as agent
 
 from tests.conftest import ROOT, Done, compose_config
-from tests.test_run import offline_records
 from tpt.engine.tracking import media
 from tpt.engine.tracking.guard import Guard
 from tpt.engine.tracking.labels import name_of, tags_of
@@ -76,6 +76,23 @@ class Offline:
 
     def last(self, key: str) -> Any:
         return [row[key] for row in self.rows if key in row][-1]
+
+
+def offline_records(content: bytes) -> Iterator[bytes]:
+    """The records of a W&B transaction log: a 7-byte file header, then LevelDB's log format in blocks of 32 KiB."""
+    assert content[:4] == b":W&B"
+    position, parts = 7, b""
+    while position + 7 <= len(content):
+        left = 32768 - position % 32768
+        if left < 7:  # a header never crosses a block's end
+            position += left
+            continue
+        _, length, kind = struct.unpack("<IHB", content[position : position + 7])
+        parts += content[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):  # a whole record, or the last part of one
+            yield parts
+            parts = b""
 
 
 def _records(file: Path) -> Iterator[tuple[str | None, Any]]:
@@ -194,6 +211,7 @@ def test_an_agents_command(
     assert file["method"] == "grid" and file["metric"] == {"name": "test/average/acc", "goal": "maximize"}
     assert file["metric"]["name"] in documented("## Keys")
     chosen = {key: {"value": about["values"][0]} for key, about in file["parameters"].items()}
+    agent = importlib.import_module("wandb.sdk.launch.sweeps.utils")  # takes seconds to load
     filled = agent.create_sweep_command_args({"args": chosen})
     filled |= {"env": ["/usr/bin/env"], "interpreter": ["python"], "program": [file["program"]]}
     command = [part for c in file["command"] for part in (filled[c[2:-1]] if c in _macros(filled) else [c])]
