@@ -20,7 +20,8 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from tpt.engine.tasks.outcome import Outcome
 from tpt.errors import Count, checked
-from tpt.results.tables.measures import ENDS, Measures, table_of
+from tpt.results.runs.records import ENDS
+from tpt.results.tables.measures import Measures, table_of
 from tpt.results.tables.results import gain_values, numbers_of
 from tpt.results.tables.statistics import PERCENT
 
