@@ -74,7 +74,7 @@ def test_a_server_out_of_reach_ends_no_run(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     run_script("test_time.py", *logged, "logger=[csv,mlflow]")
     (line,) = [line for line in (tmp_path / "run" / "test_time.log").read_text().splitlines() if "mlflow" in line]
-    assert "The logger mlflow failed (" in line and "goes on without it" in line
+    assert "The logger mlflow failed (" in line and "continues without it" in line
     assert (tmp_path / "run" / "csv" / "metrics.csv").is_file() and results(tmp_path / "run")["complete"]
     wrong = ("logger=mlflow", "logger.mlflow.tracking_uri=carrier:pigeon", "hydra.run.dir=wrong")
     done = run_script("test_time.py", *logged, *wrong, ok=False)
@@ -96,7 +96,7 @@ def test_training_logs_to_lists_too(run_script: Run, tmp_path: Path, image_tree:
     assert list((tmp_path / "run" / "tensorboard").glob("events*")) and (tmp_path / "run" / "csv").is_dir()
     run_script("train_coop.py", *model, *shots[:-1], "debug=limit", "hydra.run.dir=limit")
     about = json.loads((tmp_path / "limit" / "training.json").read_text())
-    assert about["notes"][0].endswith("an epoch was at most 2 batches, not all images")
+    assert about["notes"][0].endswith("each epoch used at most 2 batches, not the whole training set")
     assert not [n for n in json.loads((tmp_path / "run" / "training.json").read_text())["notes"] if "an epoch" in n]
     run_script("train_coop.py", *model, *shots[:-1], "debug=profiler", "hydra.run.dir=slow", "logger=none")
     assert "run_training_epoch" in (tmp_path / "slow" / "fit-profile.txt").read_text()
@@ -135,7 +135,7 @@ def test_what_a_sweeper_is_told() -> None:
     found = {"acc": 50, "shifted": {"acc": 25.0}}
     assert objective("shifted.acc", found) == 25.0 and objective("acc", found) == 50.0
     assert objective(None, found) is None
-    with pytest.raises(UserError, match="Expected in optimized_metric one of acc, shifted.acc, got 'gian'"):
+    with pytest.raises(UserError, match="Expected `optimized_metric` to be one of acc, shifted.acc, got 'gian'"):
         objective("gian", found)
 
 

@@ -133,7 +133,7 @@ def test_two_nodes(small: list[str], tmp_path: Path, run_script: Any, folders: t
         assert [node.returncode for node in both] == [0, 0], errors
         assert without_time(tmp_path / "two") == without_time(tmp_path / "one")
     else:
-        assert all("Expected all processes of a run to work in one directory" in text for text in errors)
+        assert all("Expected all processes of the run in one directory" in text for text in errors)
 
 
 @pytest.mark.slow
@@ -167,7 +167,7 @@ def test_a_process_that_dies_ends_the_run(tmp_path: Path, number: signal.Signals
     os.kill(child, number)
     how = "signal SIGKILL" if number is signal.SIGKILL else "exit code 143"
     errors = finish(process, code=1)
-    assert f"Expected process 1 of the run to go on, but it ended with {how}" in errors and "part continues" in errors
+    assert f"Process 1 of the run ended with {how}" in errors and "continue with resume=" in errors
     assert not (tmp_path / "part" / "results.json").exists()
     finish(start(tmp_path, "resume=part"))
     assert without_time(tmp_path / "part") == whole
@@ -233,7 +233,7 @@ def test_a_full_disk_while_training(tmp_path: Path, small: list[str], image_tree
     settings = [*model, *shots, "shots.num_workers=0"]
     for most in (300, 5000):  # of the manifest, of last.ckpt
         line = limited(tmp_path, most, "train_coop.py", *settings, *(["resume=auto"] if most > 300 else []))
-        assert line.startswith("Error: Expected to go on, but a file would be larger than is allowed; raise the limit")
+        assert line.startswith("Error: A file would exceed the size limit. Raise it")
     finish(start(tmp_path, "resume=run", script="train_coop.py"))
     assert (tmp_path / "run" / "context.safetensors").is_file()
 
@@ -246,8 +246,8 @@ def test_a_full_disk(tmp_path: Path, small: list[str], image_tree: Path) -> None
         picture.rename(picture.with_name(f"{number:03d}{generator.randbytes(100).hex()}.png"))
     settings = [*small, "data.batch_size=6", "callbacks.records.shard_size=12", "hydra.run.dir=run"]
     line = limited(tmp_path, 7000, "test_time.py", *settings)
-    assert line.startswith("Error: Expected to write records to") and "File too large" in line
-    assert "mend that and continue with resume=" in line
+    assert line.startswith("Error: Cannot write records to") and "File too large" in line
+    assert "Fix the problem, then continue with resume=" in line
     finish(start(tmp_path, "resume=run"))
     assert len(without_time(tmp_path / "run")) == 12
 
@@ -261,7 +261,7 @@ def test_wandb_killed_on_the_way(tmp_path: Path) -> None:
     os.kill(core, signal.SIGKILL)
     output, errors = told(process)
     assert process.returncode == 0 and "Traceback" not in errors, errors
-    assert "The logger wandb failed" in output and "goes on without it" in output
+    assert "The logger wandb failed" in output and "continues without it" in output
     assert len(without_time(tmp_path / "run")) == 60 and (tmp_path / "run" / "results.json").exists()
 
 
@@ -296,7 +296,7 @@ def test_a_process_that_is_killed_while_it_starts(tmp_path: Path, after: float) 
     time.sleep(after)
     os.kill(ranks(process.pid)[0], signal.SIGKILL)
     errors = finish(process, code=1)
-    assert errors.count("Expected process 1 of the run to go on, but it ended with signal SIGKILL") == 1, errors
+    assert errors.count("Process 1 of the run ended with signal SIGKILL") == 1, errors
     finish(start(tmp_path, "resume=part"))
     assert len(without_time(tmp_path / "part")) == 60
 
@@ -310,7 +310,7 @@ def test_the_first_process_is_told_to_end_while_the_second_starts(tmp_path: Path
     (second,) = ranks(process.pid)
     process.send_signal(signal.SIGTERM)
     errors = finish(process, code=143)
-    assert errors.count("Terminated: what was computed is kept") == 1 and len(errors.splitlines()) == 1, errors
+    assert errors.count("Terminated: completed work is kept") == 1 and len(errors.splitlines()) == 1, errors
     deadline = time.monotonic() + 60
     while Path(f"/proc/{second}").exists() and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -343,7 +343,7 @@ def test_a_process_that_stands_still(tmp_path: Path, which: str) -> None:
     os.kill(stopped, signal.SIGCONT)
     output, errors = told(process)
     assert process.returncode == 0, errors
-    assert f"Process {stopped} of the run was stopped, and the run waits for it" in output
+    assert f"Process {stopped} of the run is suspended, and the run is waiting for it" in output
     assert len(without_time(tmp_path / "part")) == 60
 
 

@@ -94,7 +94,7 @@ def test_multirun(run_script: Run, tmp_path: Path, small: list[str]) -> None:
     settings = {(c["views"]["num_views"], c["method"]["selection_p"]) for c in found}
     assert settings == {(v, p) for v in (8, 16) for p in (0.1, 0.5)} - {(8, 0.1)}
     assert done.stderr.count("selects none; use num_views=10 or more") == 1 and "views.num_views=8" in done.stderr
-    assert done.stderr.endswith("A job of the sweep failed, as said above; resume=s does what is missing.\n")
+    assert done.stderr.endswith("A job of the sweep failed; see above. resume=s runs what is missing.\n")
     assert len(re.findall(r"\ntpt \(.*\) +\S+ +\d", done.stdout)) == 3
     assert "More, with figures: tpt-report s --figures DIR" in done.stdout
 
@@ -162,6 +162,6 @@ def test_ctrl_c_leaves_a_clean_message(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in errors, errors
-    assert "Interrupted: what was computed is kept; resume=" in errors
+    assert "Interrupted: completed work is kept; continue with resume=" in errors
     (records,) = tmp_path.glob("runs/*/records")
     assert read_records(records).num_rows >= 8

@@ -54,17 +54,18 @@ BUGS: list[Callable[[], object]] = [
 def test_bugs_keep_their_trace(bug: Callable[[], object], capsys: pytest.CaptureFixture[str]) -> None:
     error = caught(bug)
     assert not is_mistake(error)
-    assert tell(error, kept="kept, and resume=r continues.") == 1
+    assert tell(error, kept="continue with resume=r") == 1
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "Traceback (most recent call last):" and type(error).__name__ in lines[-2]
-    assert lines[-1].startswith("Bug: not your settings, but ") and lines[-1].endswith("kept, and resume=r continues.")
+    assert lines[-1].startswith("Internal error in ") and "(your settings are fine)" in lines[-1]
+    assert lines[-1].endswith("Completed work is kept; once the error is fixed, continue with resume=r.")
 
 
 def test_a_bug_is_placed_outside_libraries() -> None:
-    assert re.fullmatch(rf"what was added to the program \({__file__}, line \d+\)", place(caught(BUGS[0])))
+    assert re.fullmatch(rf"added code: {__file__}, line \d+", place(caught(BUGS[0])))
     inside = caught(lambda: printable(type("Broken", (), {"__str__": lambda _: 1 / 0})()))
-    assert place(inside).startswith("what was added to the program")  # `__str__` is of this test
-    assert place(caught(lambda: tell(3))).startswith(f"the program ({ROOT}")  # type: ignore[arg-type]
+    assert place(inside).startswith("added code: ")  # `__str__` is of this test
+    assert place(caught(lambda: tell(3))).startswith(f"{ROOT}")  # type: ignore[arg-type]
 
 
 NAMED = {
@@ -83,13 +84,13 @@ def test_a_file_is_named(number: int, tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     error = caught(lambda: NAMED[number](tmp_path))
     assert isinstance(error, OSError) and error.errno == number and is_mistake(error)
-    assert sentence(error).startswith(f"Expected to use '{tmp_path}") and "[Errno" not in sentence(error)
+    assert sentence(error).startswith(f"Cannot use '{tmp_path}") and "[Errno" not in sentence(error)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE])
 def test_what_the_machine_lacks_is_a_sentence_with_and_without_a_name(number: int) -> None:
     for error in (OSError(number, "x"), OSError(number, "x", "/a/b")):
-        assert is_mistake(error) and "; " in sentence(error) and "\n" not in sentence(error)
+        assert is_mistake(error) and ". " in sentence(error) and "\n" not in sentence(error)
 
 
 class Broken(Dataset[int]):
@@ -117,7 +118,7 @@ def test_an_error_of_a_loading_process_is_what_it_was_there(capsys: pytest.Captu
     assert sentence(error) == "Expected a picture: one that can be read."
     error = caught(lambda: list(DataLoader(Broken(_no_file), num_workers=1)))
     assert (
-        is_mistake(error) and sentence(error) == "Expected to use '/no/such/file', but there is none; check the path."
+        is_mistake(error) and sentence(error) == "Cannot use '/no/such/file': no such file or folder. Check the path."
     )
     error = caught(lambda: list(DataLoader(Broken(BUGS[0]), num_workers=1)))
     assert not is_mistake(error)
@@ -168,7 +169,7 @@ def test_every_command_keeps_a_bugs_trace(
 ) -> None:
     module = __import__(PLANTED[command].rpartition(".")[0], fromlist=["main"])
     arguments = [str(tmp_path) if a == "RUN" else a for a in COMMANDS[command][1:]]
-    for error, said in ((ValueError("a bug"), "Bug: "), (UserError("a mistake"), "Error: a mistake")):
+    for error, said in ((ValueError("a bug"), "Internal error in "), (UserError("a mistake"), "Error: a mistake")):
 
         def broken(*_: object, error: Exception = error, **__: object) -> None:
             raise error
@@ -178,7 +179,7 @@ def test_every_command_keeps_a_bugs_trace(
             module.main(arguments)
         err = capsys.readouterr().err
         assert stop.value.code == 1 and err.splitlines()[-1].startswith(said)
-        assert ("Traceback" in err) == (said == "Bug: ")
+        assert ("Traceback" in err) == (said == "Internal error in ")
 
 
 def test_a_report_needs_neither_hydra_nor_torch_to_say_so(tmp_path: Path) -> None:
@@ -231,10 +232,8 @@ def test_a_planted_bug_keeps_its_trace(
     errors = run_script("test_time.py", *more, ok=False, bug=True).stderr
     assert 'planted.py", line 7, in adapt' in errors and "batch, views = features_BVE.shape" in errors
     last = errors.splitlines()[-1]
-    assert last.startswith(
-        f"Bug: not your settings, but what was added to the program ({tmp_path}/own/planted.py, line 7)"
-    )
-    assert f"resume={tmp_path / 'run'} continues" in last
+    assert last.startswith(f"Internal error in added code: {tmp_path}/own/planted.py, line 7 (your settings are fine)")
+    assert f"continue with resume={tmp_path / 'run'}." in last
 
 
 @pytest.mark.slow
@@ -243,10 +242,10 @@ def test_a_planted_bug_in_a_sweep_ends_its_jobs_alone(tmp_path: Path) -> None:
     more = [f"hydra.searchpath=[file://{tmp_path}/conf]", *BUNDLED, "method=planted,zero_shot", "hydra.sweep.dir=s"]
     process = start(tmp_path, "-m", *more, **env)
     out, errors = process.communicate(timeout=280)
-    assert process.returncode == 1 and errors.count("Traceback") == 1 and errors.count("Bug [") == 1
+    assert process.returncode == 1 and errors.count("Traceback") == 1 and errors.count("Internal error [") == 1
     assert (tmp_path / "s" / "1" / "results.json").is_file()
     assert "\nclip " in out and "More, with figures: tpt-report s" in out, out
-    assert errors.endswith("A job of the sweep failed, as said above; resume=s does what is missing.\n")
+    assert errors.endswith("A job of the sweep failed; see above. resume=s runs what is missing.\n")
 
 
 OPTIMIZER = """
@@ -280,8 +279,8 @@ def test_a_planted_bug_in_training_keeps_its_trace_and_the_epochs_before(tmp_pat
     assert process.returncode == 1 and errors.count("Traceback") == 1
     assert 'planted.py", line 11, in step' in errors and "batch, views = closure().shape" in errors
     last = errors.splitlines()[-1]
-    assert last.startswith("Bug: not your settings, but what was added to the program (") and "line 11)" in last
-    assert f"what was computed is kept, and resume={tmp_path / 'run'} continues" in last
+    assert last.startswith("Internal error in added code: ") and "line 11 (" in last
+    assert f"Completed work is kept; once the error is fixed, continue with resume={tmp_path / 'run'}." in last
 
     (tmp_path / "own" / "planted.py").write_text(OPTIMIZER.replace("taken == 3", "taken < 0"))
     process = start(tmp_path, "resume=run", "trust=true", script="train_coop.py", **env)

@@ -36,7 +36,7 @@ def test_a_full_disk_is_said_once(
     for _ in range(3):
         logger.info("a line")
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("Note: nothing more is logged to ") and os.strerror(errno.ENOSPC) in line
+    assert line.startswith("Note: cannot log to ") and os.strerror(errno.ENOSPC) in line
 
 
 def test_a_wrong_format_keeps_its_trace(logger: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,6 @@
-"""How a command ends that cannot go on: one sentence for a user's mistake, the trace for a bug.
+"""Reports an error that ends a command: a short message for a user's mistake, the trace for a bug.
 
-The same rule for every command.  This module imports nothing heavy, so that a quick command stays quick.
+Every command uses this rule.  The module imports nothing heavy, so that quick commands stay quick.
 """
 
 from __future__ import annotations
@@ -19,47 +19,47 @@ from pathlib import Path
 from tpt.engine.printing import forgiving_streams, one_line, printable, say
 from tpt.errors import UserError
 
-TRACE = "TPT_TRACE"  # set in the environment, shows the trace of a user's mistake as well
-INTERRUPTED = 130  # exit codes of a shell: 128 and the signal
+TRACE = "TPT_TRACE"  # environment variable; if set, a user's mistake shows its trace too
+INTERRUPTED = 130  # exit codes as in a shell: 128 plus the signal's number
 NOBODY_READS = 141
 PACKAGE = Path(__file__).parents[1]
 
-# Errors of the machine, whatever the work: a full disk, a file system that can only be read, ...
+# Errors of the machine, such as a full disk: what happened, and what to do.
 _LACKS = {
-    errno.ENOSPC: "the disk is full; free some space",
-    errno.EDQUOT: "your quota of disk space is used up; free some",
-    errno.EFBIG: "a file would be larger than is allowed; raise the limit (ulimit -f), or choose another file system",
-    errno.EROFS: "it is on a file system that can only be read; choose another place",
-    errno.EIO: "the device failed; look at its health",
-    errno.EMFILE: "too many files are open; raise the limit (ulimit -n)",
-    errno.ENFILE: "too many files are open on this machine; close some programs",
+    errno.ENOSPC: "the disk is full. Free some space",
+    errno.EDQUOT: "your disk quota is used up. Free some space",
+    errno.EFBIG: "a file would exceed the size limit. Raise it (ulimit -f) or use another file system",
+    errno.EROFS: "the file system is read-only. Choose another folder",
+    errno.EIO: "the storage device failed. Check the device",
+    errno.EMFILE: "too many files are open. Raise the limit (ulimit -n)",
+    errno.ENFILE: "too many files are open on this machine. Close some programs",
 }
 _WRONG = {
-    errno.ENOENT: "there is none; check the path",
-    errno.EACCES: "you have no right to it; change its rights, or choose another",
-    errno.EPERM: "you have no right to it; change its rights, or choose another",
-    errno.EISDIR: "it is a folder, not a file; check the path",
-    errno.ENOTDIR: "a part of the path is a file, not a folder; check the path",
-    errno.EEXIST: "it is there already; move it away, or choose another",
-    errno.ENAMETOOLONG: "its name is too long; shorten it",
-    errno.ELOOP: "its links lead in a circle; mend them",
+    errno.ENOENT: "no such file or folder. Check the path",
+    errno.EACCES: "permission denied. Change its permissions or choose another path",
+    errno.EPERM: "permission denied. Change its permissions or choose another path",
+    errno.EISDIR: "it is a folder, not a file. Check the path",
+    errno.ENOTDIR: "a part of the path is a file, not a folder. Check the path",
+    errno.EEXIST: "it already exists. Move it or choose another path",
+    errno.ENAMETOOLONG: "its name is too long. Shorten it",
+    errno.ELOOP: "its symbolic links form a loop. Fix them",
     **_LACKS,
 }
 _IN_WORKER = re.compile(r"Caught (\w+) in DataLoader worker process \d+\.\nOriginal Traceback")
 _NUMBERED = re.compile(r"\[Errno (\d+)\] .*: (['\"].*['\"])$")
 
 Family = tuple[type[BaseException], ...]
-Rules = Sequence[tuple[str, str]]  # patterns of settings, and what to write in their place
-# For a program that cannot leave out bad pictures, where readers of data offer it beside another way.
+Rules = Sequence[tuple[str, str]]  # (pattern, replacement) pairs for the names of settings in a message
+# For programs that cannot skip unreadable images, although the data readers suggest it.
 NO_SKIPPING = (r",? or (pass )?data\.on_bad_image=skip( to leave such files out and count them)?", "")
 
 
 def is_mistake(error: BaseException, families: Family = ()) -> bool:
-    """Whether the user, or the machine, is the cause; otherwise it is a bug.
+    """Whether the user or the machine caused the error; otherwise it is a bug.
 
-    Args:
-        error: that ended the work.
-        families: whose errors a user causes, beside `UserError`: those of libraries that read what users write.
+        Args:
+    error: the error that ended the command.
+    families: other types that count as a user's mistake: errors of libraries that parse what users write.
     """
     if isinstance(error, OSError):
         return isinstance(error, families) or _file_of(error) is not None or error.errno in _LACKS
@@ -67,17 +67,18 @@ def is_mistake(error: BaseException, families: Family = ()) -> bool:
 
 
 def sentence(error: BaseException) -> str:
-    """One sentence on a user's mistake, in one line."""
+    """The message for a user's mistake, on one line."""
     if isinstance(error, OSError) and (file := _file_of(error)) is not None:
         number, name = file
-        return one_line(f"Expected to use {name}, but {_WRONG.get(number, os.strerror(number))}.")
+        return one_line(f"Cannot use {name}: {_WRONG.get(number, os.strerror(number))}.")
     if isinstance(error, OSError) and error.errno in _LACKS:
-        return f"Expected to go on, but {_LACKS[error.errno]}."
+        problem = _LACKS[error.errno]
+        return f"{problem[0].upper()}{problem[1:]}."
     return one_line(_own_words(str(error))) or type(error).__name__
 
 
 def in_words_of(error: Exception, rules: Rules) -> Exception:
-    """The error with a program's own settings in its way out; what was got is left as it is."""
+    """The error with its advice in terms of a program's own settings; the value that was given stays as it is."""
     text = str(error)
     if not isinstance(error, UserError) or text.startswith("Expected a setting that exists"):
         return error
@@ -91,7 +92,7 @@ def in_words_of(error: Exception, rules: Rules) -> Exception:
 
 
 def place(error: BaseException) -> str:
-    """Where a bug is: the innermost line of the trace that is not of an installed library."""
+    """Where a bug is: the innermost line of the trace outside installed libraries."""
     libraries = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib")}
     found = "the program"
     for frame, line in traceback.walk_tb(error.__traceback__):
@@ -99,18 +100,18 @@ def place(error: BaseException) -> str:
         if not path.is_absolute() or (PACKAGE not in path.parents and libraries & {*path.resolve().parents}):
             continue
         where = f"{path}, line {line}"
-        found = f"the program ({where})" if PACKAGE in path.parents else f"what was added to the program ({where})"
+        found = where if PACKAGE in path.parents else f"added code: {where}"
     return found
 
 
 def tell(error: BaseException, families: Family = (), job: str = "", kept: str = "") -> int:
-    """Reports on stderr what ended the work; returns the exit code.
+    """Reports on stderr what ended the command; returns the exit code.
 
-    Args:
-        error: that ended it.
-        families: as in `is_mistake`.
-        job: which job of several.
-        kept: what of the work is kept, and how it is continued.
+        Args:
+    error: the error that ended it.
+            families: as in `is_mistake`.
+    job: the overrides of the job, in a sweep.
+    kept: how to continue, such as "continue with resume=DIR"; empty if nothing is kept.
     """
     mistake = is_mistake(error, families)
     if not mistake or os.environ.get(TRACE):
@@ -118,11 +119,11 @@ def tell(error: BaseException, families: Family = (), job: str = "", kept: str =
     where = f" [{printable(job)}]" if job else ""
     if mistake:
         lacking = isinstance(error, OSError) and error.errno in _LACKS and kept
-        text = f"{sentence(error).removesuffix('.')}; {kept}" if lacking else sentence(error)
+        text = f"{sentence(error).removesuffix('.')}, then {kept}." if lacking else sentence(error)
         say(f"Error{where}: {text}", error=True)
     else:
-        rest = kept or "please report it with the lines above."
-        say(f"Bug{where}: not your settings, but {place(error)} is at fault; {rest}", error=True)
+        rest = f"Completed work is kept; once the error is fixed, {kept}." if kept else "Please report the lines above."
+        say(f"Internal error{where} in {place(error)} (your settings are fine). {rest}", error=True)
     return int(getattr(error, "exit_code", 1)) if mistake else 1
 
 
@@ -132,11 +133,11 @@ def _as_it_is(error: Exception) -> Exception:
 
 @contextmanager
 def told(explain: Callable[[Exception], Exception] = _as_it_is, families: Family = ()) -> Iterator[None]:
-    """Ends a command with one sentence at a user's mistake, and with the trace at a bug; with exit code 1.
+    """Ends a command with exit code 1: with a short message for a user's mistake, with the trace for a bug.
 
-    Args:
-        explain: maps an error to the one that is reported.
-        families: as in `is_mistake`.
+        Args:
+    explain: maps the error to the one to report.
+            families: as in `is_mistake`.
     """
     forgiving_streams()
     try:
@@ -153,30 +154,30 @@ def told(explain: Callable[[Exception], Exception] = _as_it_is, families: Family
 
 
 def nobody_reads() -> bool:
-    """Whether stdout leads to a program that has ended, as in `... | head`; what is left to print is then dropped."""
+    """Whether the program that reads stdout has ended, as in `... | head`; further output is then discarded."""
     try:
         poll = select.poll()
-        poll.register(sys.stdout.fileno(), 0)  # an error is told without being asked for
+        poll.register(sys.stdout.fileno(), 0)  # POLLERR is reported without being requested
         gone = any(events & select.POLLERR for _, events in poll.poll(0))
         if gone:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes again at exit
         return gone
     except (OSError, ValueError):  # stdout is no file, or closed
         return False
 
 
 def _file_of(error: OSError) -> tuple[int, str] | None:
-    """Number of the error and the file that it names."""
+    """The error's number and the file that it names."""
     if error.filename is not None and error.errno is not None:
         name = error.filename
         return error.errno, repr(os.fsdecode(name) if isinstance(name, bytes | os.PathLike) else str(name))
-    # A loading process hands over its words alone.
+    # A data-loading worker passes on only the text of an error.
     found = _NUMBERED.search(_own_words(str(error))) if _IN_WORKER.match(str(error)) else None
     return None if found is None else (int(found[1]), found[2])
 
 
 def _own_words(text: str) -> str:
-    """What an error says, without the trace that a loading process puts before it."""
+    """The text of an error, without the trace that a data-loading worker puts before it."""
     found = _IN_WORKER.match(text)
     if found is None:
         return text

@@ -1,4 +1,4 @@
-"""What a run logs, to the terminal and to its file: safe to read, and no reason for a run to end."""
+"""Logging to the terminal and to the run's file: text is safe to print, and a failed log never ends a run."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ log = logging.getLogger(__name__)
 
 
 class _Careful(logging.Handler):
-    """Writes codes for characters that would steer a terminal; if it cannot write, says so once and is silent."""
+    """Escapes characters that would control a terminal; if it cannot write, says so once and stops logging."""
 
     _silent = False
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Leaves out how open_clip makes a model, step by step."""
+        """Drops open_clip's messages about each step of building a model."""
         chatter = record.levelno <= logging.INFO and "open_clip" in record.pathname
         return not chatter and bool(super().filter(record))
 
@@ -26,18 +26,18 @@ class _Careful(logging.Handler):
         return printable(super().format(record))
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Writes the line, unless that has failed before."""
+        """Writes the line, unless writing failed before."""
         if not self._silent:
             super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 -- logging's name
-        """One line instead of a trace for every record; a bug, such as a wrong format, keeps its trace."""
+        """Reports a failed write in one line; a bug, such as a wrong format, keeps its trace."""
         error = sys.exc_info()[1]
         if not isinstance(error, OSError | ValueError):
             super().handleError(record)
             return
         self._silent = True
-        say(f"Note: nothing more is logged to {self.place()} ({error}); the run goes on.", error=True)
+        say(f"Note: cannot log to {self.place()} ({error}). The run continues without this log.", error=True)
 
     def place(self) -> str:
         """Where it writes to."""
@@ -64,6 +64,6 @@ class Console(_Careful, logging.StreamHandler):  # type: ignore[type-arg]
 
 
 def stage(what: str) -> None:
-    """Says what a run is doing now; of several processes, the first alone."""
+    """Reports what a run is doing now; first process only."""
     if os.environ.get("LOCAL_RANK", "0") == "0":
         log.info("%s", what)

@@ -1,4 +1,4 @@
-"""The two programs of Hydra: it is wrapped around a function, and a user's mistake ends in one sentence."""
+"""Runs the two Hydra programs: wraps Hydra around a function and reports errors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tpt.cli.command_line import CommandLine, first_job, parsed
 from tpt.cli.errors import NOBODY_READS, Rules, in_words_of, nobody_reads, tell
 from tpt.cli.mistakes import COMPOSING, in_a_sentence
 from tpt.cli.options import own_options
-from tpt.cli.places import command as command  # noqa: PLC0414 -- programs call it beside the rest
+from tpt.cli.places import command as command  # noqa: PLC0414 -- re-exported for the programs
 from tpt.cli.places import config_dir
 from tpt.cli.quoting import searched
 from tpt.cli.resume import keep, own_folders
@@ -36,12 +36,12 @@ from tpt.engine import stop
 from tpt.engine.printing import forgiving_streams, printable, say
 from tpt.errors import RunError, UserError
 
-# Errors of libraries that read what a user writes.
+# Errors of libraries that parse what a user writes.
 FAMILIES = (*COMPOSING, MisconfigurationException)
 _CONNECTION = ("Connection closed by peer", "Connection reset by peer", "Gloo", "NCCL")
-SWEEPING = ("experiment", "search")  # groups whose options may make a sweep
+SWEEPING = ("experiment", "search")  # groups with options that define a sweep
 UNCHOSEN = (None, "null", "none")
-# Lightning sets these for the processes it starts, and would take them for a cluster's in the next job of a sweep.
+# Lightning sets these for its processes, and in the next job of a sweep would take them for a cluster's.
 _LAUNCHERS = ("MASTER_PORT", "MASTER_ADDR", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE", stop.PARENT)
 
 
@@ -58,12 +58,12 @@ class ToldError(Exception):
 
 
 class Program:
-    """A script of the project: a function, called with each configuration that a command line makes.
+    """A script of the project: a function that is called with each configuration of a command line.
 
-    Args:
-        run: the function.
-        config_name: of the configuration, `conf/<config_name>.yaml`.
-        words: how settings are called in errors, if not as in the configuration.
+        Args:
+            run: the function.
+            config_name: of the configuration, `conf/<config_name>.yaml`.
+    words: replacements for the names of settings in error messages.
     """
 
     def __init__(self, run: Callable[[DictConfig], float | None], config_name: str, words: Rules = ()) -> None:
@@ -73,15 +73,15 @@ class Program:
         self.directory: Path | None = None  # of the current job
         self.failed = 0  # jobs of a sweep
         self.table: str | None = None  # folder of a sweep that has one
-        # Whether this process is the first of a run; the end of a job clears the variable.
+        # Whether this is the first process of a run; stored because the end of a job clears the variable.
         self.first = os.environ.get("LOCAL_RANK", "0") == "0"
 
     @stop.listening()
     def main(self, line: CommandLine) -> None:
-        """Does what a command line asks for; exits 1 on a user's mistake or a bug."""
-        os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing and leaving
+        """Runs a command line; exits with 1 on a user's mistake or a bug."""
+        os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # makes Hydra raise instead of printing and exiting
         forgiving_streams()
-        sys.argv[1:] = line.arguments  # Hydra reads them there, and Lightning starts further processes with them
+        sys.argv[1:] = line.arguments  # read by Hydra, and by Lightning when it starts more processes
         with own_options(*line.own):
             try:
                 if line.multirun:
@@ -100,9 +100,9 @@ class Program:
                 sys.exit(self._tell(error, line))
 
     def _job(self) -> Callable[[DictConfig], float | None]:
-        """`run`, which reports an error at once: a sweep goes on with its other jobs and raises only at its end."""
+        """`run` with errors reported at once: a sweep continues with its other jobs and raises only at its end."""
 
-        @stop.listening()  # here as well: a launcher may call it in another process
+        @stop.listening()  # again, because a launcher may call it in another process
         def job(cfg: DictConfig) -> float | None:
             arguments = sys.argv
             try:
@@ -116,13 +116,13 @@ class Program:
                 stop.check()
                 return found
             except Exception as error:
-                stop.check()  # what a signal leads to in a library, or a loader that it ended as well
+                stop.check()  # the error may follow from a signal, in a library or in a worker that it ended
                 code = self._tell(error)
                 if (now := HydraConfig.get()).mode is RunMode.MULTIRUN:
                     self.failed += 1
                     self.table = str(now.sweep.dir) if "table" in now.callbacks else None
                     raise ToldError(code) from None
-                raise SystemExit(code) from error  # Hydra would add a line to an error
+                raise SystemExit(code) from error  # not the error itself, to which Hydra would add a line
             finally:
                 sys.argv = arguments
                 _leave_group()
@@ -131,14 +131,14 @@ class Program:
         return job
 
     def _end_sweep(self) -> None:
-        """What Hydra leaves out where a job of a sweep failed: the table of the others."""
+        """Prints the table of the jobs that succeeded, which Hydra skips if one failed."""
         if self.table is not None and any(Path(self.table).rglob("results.json")):
             sweeps.print_table(self.table)
             failed = "A job of the sweep" if self.failed == 1 else f"{self.failed} jobs of the sweep"
-            say(f"{failed} failed, as said above; resume={self.table} does what is missing.", error=True)
+            say(f"{failed} failed; see above. resume={self.table} runs what is missing.", error=True)
 
     def _refuse_wrong(self, cfg: DictConfig) -> None:
-        """Raises at the first wrong setting, and where one job of a sweep is asked for without saying which."""
+        """Raises at the first wrong setting, and if a sweep's option is used without -m or a choice of one job."""
         now: Any = HydraConfig.get()
         given = [*map(parsed, _given())]
         swept = [parsed(f"{key}={value}") for key, value in (now.sweeper.params or {}).items()]
@@ -148,14 +148,14 @@ class Program:
             made_by = [f"{group}={option}" for group in SWEEPING if (option := choices().get(group)) not in UNCHOSEN]
             settings = shlex.join(made_by)
             raise UserError(
-                f"Expected -m with {settings}, a sweep over {', '.join(open_axes)}; write "
+                f"Expected -m with {settings}, which is a sweep over {', '.join(open_axes)}; write "
                 f"{command(self.config_name)} -m {settings}, or choose one job by "
                 f"{' '.join(f'{key}=VALUE' for key in open_axes)}."
             )
         refuse_wrong(cfg, self.config_name, given, debug=choices().get("debug") not in UNCHOSEN)
 
     def _call(self, cfg: DictConfig) -> float | None:
-        """`run`; what went wrong outside the program is no bug."""
+        """Calls `run`; turns errors from outside the program into a `RunError`."""
         try:
             return self.run(cfg)
         except RuntimeError as error:
@@ -164,23 +164,23 @@ class Program:
             raise RunError(outside) from error
 
     def _say(self, end: stop.StopRun) -> None:
-        """The end of a run that can be continued; the processes that were started for it say nothing."""
+        """Reports the end of a run that can be resumed; only the first process does."""
         if self.first:
-            where = f"; resume={self.directory} continues" if self.directory else ""
-            say(end.said or f"{end}: what was computed is kept{where}.", error=True)
+            where = f"; continue with resume={self.directory}" if self.directory else ""
+            say(end.said or f"{end}: completed work is kept{where}.", error=True)
 
     def _tell(self, error: Exception, line: CommandLine | None = None) -> int:
-        """Says what ended the work; gives the exit code."""
+        """Reports the error; returns the exit code."""
         if isinstance(error, BrokenPipeError) and nobody_reads():
             return NOBODY_READS
         in_sweep = HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
         job = " ".join(HydraConfig.get().overrides.task) if in_sweep else ""
-        kept = f"what was computed is kept, and resume={self.directory} continues when it is mended."
+        kept = f"continue with resume={self.directory}"
         found = in_a_sentence(error, self.config_name, () if line is None else line.overrides)
         return tell(in_words_of(found, self.words), FAMILIES, job, kept if self.directory else "")
 
     def _outside(self, error: RuntimeError) -> str | None:
-        """What went wrong outside the program; None for a bug."""
+        """The message for a cause outside the program; None for a bug."""
         again = f"continue with resume={self.directory}" if self.directory else "run again"
         if found := re.search(r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\)", str(error)):
             return (
@@ -192,17 +192,17 @@ class Program:
                 f"Out of memory, even for the smallest batch ({str(error).splitlines()[0][:200]}). Free some memory "
                 f"and {again}."
             )
-        broken = getattr(distributed, "DistError", ())  # where torch is built without, there are no other processes
+        broken = getattr(distributed, "DistError", ())  # some builds of torch have no distributed package
         if isinstance(error, broken) or any(word in str(error) for word in _CONNECTION):
             said = f"The connection to the other processes of the run ended; {again}."
             if not self.first:
-                raise stop.ProcessDied(said)  # the first process tells
+                raise stop.ProcessDied(said)  # the first process reports it
             return said
         return None
 
 
 def main(run: Callable[[DictConfig], float | None], config_name: str, line: CommandLine, words: Rules = ()) -> None:
-    """Calls `run` with the configuration `conf/<config_name>.yaml`; exits 1 where that fails.
+    """Calls `run` with the configuration `conf/<config_name>.yaml`; exits with 1 if that fails.
 
     Args:
         run, config_name, words: of `Program`.
@@ -212,17 +212,19 @@ def main(run: Callable[[DictConfig], float | None], config_name: str, line: Comm
 
 
 def _quieten() -> None:
-    """Leaves out what others say and a user can do nothing about."""
+    """Silences library messages that a user can do nothing about."""
     for name in ("lightning.pytorch", "lightning.fabric", "mlflow.store"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("lightning.pytorch.loggers.mlflow").setLevel(logging.ERROR)  # it warns of the first run
+    logging.getLogger("lightning.pytorch.loggers.mlflow").setLevel(logging.ERROR)  # it warns on the first run
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message="Total length of `Loader` across ranks is zero.*")  # all is done
+    warnings.filterwarnings(
+        "ignore", message="Total length of `Loader` across ranks is zero.*"
+    )  # a resumed run with nothing left to do
 
 
 def _as_one_job() -> None:
-    """Makes the command line that of this job alone, in this directory: Lightning starts further processes with it."""
+    """Sets the command line to this job's alone, in this directory: Lightning starts more processes with it."""
     config: Any = HydraConfig.instance().cfg
     with read_write(config.hydra):
         config.hydra.run.dir = str(output_dir())
@@ -231,7 +233,7 @@ def _as_one_job() -> None:
 
 
 def _leave_group() -> None:
-    """Ends the process group, if there is one, so that the next job of a sweep can start its own."""
+    """Ends the process group, if any, so that the next job of a sweep can start its own."""
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
         for name in _LAUNCHERS:
@@ -239,7 +241,7 @@ def _leave_group() -> None:
 
 
 def _show_settings(cfg: DictConfig) -> None:
-    """`print_config=true`: all settings as YAML, in colours on a terminal; the first process alone."""
+    """With `print_config=true`, prints all settings as YAML, coloured on a terminal; first process only."""
     if not cfg.print_config or os.environ.get("LOCAL_RANK", "0") != "0":
         return
     text = OmegaConf.to_yaml(cfg, resolve=True)
@@ -250,22 +252,22 @@ def _show_settings(cfg: DictConfig) -> None:
 
 
 def _given() -> list[str]:
-    """The settings of the command line, as they stand there."""
+    """The settings as written on the command line."""
     found: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
     return [str(setting) for setting in found]
 
 
 def choices() -> dict[str, str]:
-    """Which option of each config group was chosen; of a group with several, as `[table1,smoke]`, the list as given."""
+    """The chosen option of each config group; for several, such as `[table1,smoke]`, the list as given."""
     now = HydraConfig.get()
     chosen = {k: str(v) for k, v in now.runtime.choices.items() if v is not None and not k.startswith("hydra/")}
     given = [override.partition("=") for override in _given()]
     lists = {group: value for group, _, value in given if value.startswith("[") and (config_dir() / group).is_dir()}
-    return chosen | lists  # Hydra leaves these out
+    return chosen | lists  # Hydra omits these
 
 
 def method_label(cfg: DictConfig) -> str:
-    """The row of a table a run stands for: clip, ensemble, descriptions, coop, cocoop, or the method, as tpt+coop."""
+    """The table row of a run: clip, ensemble, descriptions, coop, cocoop, or the method, such as tpt+coop."""
     chosen = choices()
     text = None if chosen["context"] in ("words", "random", "dataset") else chosen["context"]
     if text is None and cfg.method.get("templates") not in (None, "dataset"):

@@ -1,4 +1,4 @@
-"""What a program says in the end: notes, figures, the command that comes next, and what a sweeper is told."""
+"""What a program prints at its end: notes, metrics and the next command; and the value that a sweeper gets."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ PERCENT = ("accuracy", "acc")
 
 
 def tell_learned(notes: Sequence[str], metrics: Mapping[str, float], learner: str, context: Path) -> None:
-    """Says what training found, and how the context is tested.
+    """Prints the metrics of training, and the command that tests the context.
 
-    Args:
-        notes: on the data.
-        metrics: of the last epoch.
-        learner: option that was chosen, which is an option of `context` as well.
-        context: file of the context.
+        Args:
+    notes: about the data.
+            metrics: of the last epoch.
+    learner: the chosen option of `learner`, which is also an option of `context`.
+    context: the file of the context.
     """
     for note in notes:
         say(f"Note: {note}.")
@@ -37,7 +37,7 @@ def tell_learned(notes: Sequence[str], metrics: Mapping[str, float], learner: st
 
 
 def backbone_settings() -> list[str]:
-    """The settings of the backbone, as they are to be given to another program, quoted for a shell."""
+    """The backbone's settings for another program's command line, quoted for a shell."""
     now = HydraConfig.get()
     chosen = f"backbone={now.runtime.choices['backbone']}"
     given = [override for override in now.overrides.task if override.lstrip("+~").startswith("backbone.")]
@@ -49,28 +49,28 @@ def _shown(name: str, value: float) -> str:
 
 
 def left_out(trainer: Trainer) -> list[str]:
-    """A note where an epoch of training was not all its batches, as with `debug=limit`; none where it was."""
+    """A note if an epoch of training did not use all its batches, as with `debug=limit`."""
     limit = trainer.limit_train_batches
     if isinstance(limit, float) and limit == 1:
         return []
     much = f"{limit} batches" if isinstance(limit, int) else f"{limit:.0%} of its batches"
-    return [f"trainer.limit_train_batches, or fast_dev_run: an epoch was at most {much}, not all images"]
+    return [f"trainer.limit_train_batches or fast_dev_run: each epoch used at most {much}, not the whole training set"]
 
 
 def objective(name: str | None, found: Mapping[str, Any]) -> float | None:
-    """The number that a sweeper gets back for a job.
+    """The value of a job that a sweeper optimizes.
 
-    Args:
-        name: of a number in `found`, or None for none; dots lead into nested dictionaries.
-        found: numbers and dictionaries of numbers.
+        Args:
+    name: of a number in `found`, with dots for nested dictionaries; None for none.
+    found: results: numbers, and dictionaries of them.
 
-    Raises:
-        UserError: there is no such number.
+        Raises:
+    UserError: `found` has no such number.
     """
     if name is None:
         return None
     numbers = {key: float(value) for key, value in dotted_values(found) if isinstance(value, int | float)}
     if name not in numbers:
         there = f"one of {', '.join(numbers)}" if numbers else "null, since there are no numbers"
-        raise UserError(f"Expected in optimized_metric {there}, got {name!r}; the run itself is complete.")
+        raise UserError(f"Expected `optimized_metric` to be {there}, got {name!r}; the run itself is complete.")
     return numbers[name]

@@ -31,7 +31,7 @@ def refuse_copies(trainer: Trainer) -> None:
     """Raises a UserError for a strategy that copies its processes from this one, as ddp_spawn does."""
     if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
         raise UserError(
-            "Expected a strategy that starts its processes with the run's command, got one that spawns or forks them; "
+            "Expected a strategy that starts processes with the run's command, got one that spawns or forks them; "
             "use trainer.strategy=ddp."
         )
 
@@ -71,8 +71,8 @@ class ProcessGuard(Callback):
         first = trainer.strategy.broadcast(here)
         if not trainer.strategy.reduce_boolean_decision(here == first):  # all of them end, each with the sentence
             raise UserError(
-                f"Expected all processes of a run to work in one directory, but not all of them work in {first}; give "
-                "hydra.run.dir, where all machines see it."
+                f"Expected all processes of the run in one directory, but not all of them are in {first}; set "
+                "hydra.run.dir to a folder that all machines share."
             )
         self._handler = signal.getsignal(signal.SIGTERM)
 
@@ -130,10 +130,10 @@ class ProcessGuard(Callback):
         for number, child in enumerate(self._children, start=1):
             if code := child.poll():
                 how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-                self._end(f"Expected process {number} of the run to go on, but it ended with {how}")
+                self._end(f"Process {number} of the run ended with {how}")
                 return True
         if rank > 0 and stop.orphaned():
-            self._end("Expected the first process of the run to go on, but it is gone")
+            self._end("The first process of the run has ended")
             return True
         return False
 
@@ -143,7 +143,7 @@ class ProcessGuard(Callback):
             for child in self._children:
                 child.kill()
             if os.environ.get("LOCAL_RANK", "0") == "0":
-                sys.stderr.write(f"Error: {why} while it started; resume={self.folder} starts again.\n")
+                sys.stderr.write(f"Error: {why} during startup. Start again with resume={self.folder}.\n")
                 sys.stderr.flush()
             os._exit(1)
         stop.end(why)
@@ -156,11 +156,11 @@ def _name_nodes(trainer: Trainer) -> None:
     here, get = trainer.node_rank, os.environ.get
     others = [str(node) for node in range(trainer.num_nodes) if node != here]
     log.warning(
-        "Node %d has been waiting for %s for %d seconds. Start the same command there, with its number in NODE_RANK, "
-        "and on every node with the address of node 0 in MASTER_ADDR and MASTER_PORT (here %s and %s). To run on this "
+        "Node %d has been waiting for %s for %d seconds. Start the same command there with its number in NODE_RANK, "
+        "and on every node set MASTER_ADDR and MASTER_PORT to the address of node 0 (here %s and %s). To run on this "
         "machine alone, use trainer.num_nodes=1.",
         here,
-        f"node {others[0]}" if len(others) == 1 else f"one or more of the nodes {', '.join(others)}",
+        f"node {others[0]}" if len(others) == 1 else f"at least one of the nodes {', '.join(others)}",
         STANDS_STILL_S,
         get("MASTER_ADDR"),
         get("MASTER_PORT"),
@@ -188,7 +188,7 @@ class _StandingStill:
             if now - since >= STANDS_STILL_S and pid not in self._said:
                 self._said.add(pid)
                 log.warning(
-                    "Process %d of the run was stopped, and the run waits for it; kill -CONT %d lets it go on.",
+                    "Process %d of the run is suspended, and the run is waiting for it. kill -CONT %d resumes it.",
                     pid,
                     pid,
                 )

@@ -86,13 +86,13 @@ class RecordWriter(Callback):
         """Keeps what was computed before an error, Ctrl-C or a signal."""
         if self._last is not None and self._last[1].state is not None and self._last[1].state() is None:
             log.warning(
-                "The run ended within a batch of a stream: its last %d records are computed again.", len(self._rows)
+                "The run ended within a batch of a stream. Its last %d records will be computed again.", len(self._rows)
             )
             return
         try:
             self.flush()
         except RunError as error:
-            log.error("The last %d records could not be kept. %s", len(self._rows), error)
+            log.error("The last %d records were lost. %s", len(self._rows), error)
 
     def flush(self) -> None:
         """Writes the current records.
@@ -112,9 +112,8 @@ class RecordWriter(Callback):
                 drop_states(self.folder.parent, number, kept)
         except OSError as error:
             raise RunError(
-                f"Expected to write records to {self.folder}, but that failed ({error.strerror or error}); the "
-                f"{self._written} records written before are whole, so mend that and continue with "
-                f"resume={self.folder.parent}."
+                f"Cannot write records to {self.folder} ({error.strerror or error}). The {self._written} records "
+                f"written before are complete. Fix the problem, then continue with resume={self.folder.parent}."
             ) from error
         self._written += len(self._rows)
         self._rows, self._notes, self._last = [], {}, None  # which holds a method
