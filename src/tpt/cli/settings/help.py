@@ -91,13 +91,17 @@ def _says(line: str) -> bool:
 
 
 def _remarks(folders: Sequence[Path], choices: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """The comments behind settings: of the chosen options, and of others of the group where these are silent."""
-    found: dict[str, str] = {}
+    """The comments after settings: of the chosen options, else of shared files and of other options of the group."""
+    ranked = []
     for group, chosen in choices.items():
-        files = [path for folder in folders for path in sorted((folder / group).glob("*.yaml"))]
-        for path in sorted(files, key=lambda path: path.stem in chosen):  # the chosen ones last
-            prefix = "" if "@package _global_" in path.read_text("utf-8") else f"{group}."
-            found |= comments(path, prefix)
+        for path in (path for folder in folders for path in sorted((folder / group).glob("*.yaml"))):
+            rank = 2 if path.stem in chosen else int(path.stem.startswith("_"))
+            if rank or group != "experiment":  # the comments of an experiment explain its own values
+                ranked.append((rank, group, path))
+    found: dict[str, str] = {}
+    for _, group, path in sorted(ranked, key=lambda entry: entry[0]):  # later ones replace earlier ones
+        prefix = "" if "@package _global_" in path.read_text("utf-8") else f"{group}."
+        found |= comments(path, prefix)
     return found
 
 
