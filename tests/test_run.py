@@ -123,7 +123,7 @@ def test_what_was_computed_before_an_error_is_kept(run_script: Run, tmp_path: Pa
     [
         (["method.stps=3"], "Expected a setting that exists, got 'method.stps'; did you mean method.steps"),
         (["steps=2"], "Expected a setting that exists, got 'steps'; did you mean method.steps"),
-        (["--experiment", "x"], "settings have no dashes: experiment=x"),
+        (["--experiment", "x"], "write settings without dashes: experiment=x"),
         (["method.steps"], "Expected KEY=VALUE, got 'method.steps'"),
         (["context.ctx_init=a_photo_of_a_[CLS]"], """write 'context.ctx_init="a_photo_of_a_[CLS]"'"""),
         (["experiment=table1"], "-m experiment=table1, or choose one job by backbone=VALUE row=VALUE"),
@@ -131,18 +131,18 @@ def test_what_was_computed_before_an_error_is_kept(run_script: Run, tmp_path: Pa
         (["method._target_=tpt.Nothing"], "Expected a class or function at tpt.Nothing, which `method` names"),
         (["views.num_views=8"], "selects none; use num_views=10 or more, or selection_p=0.125 or more"),
         (["trainer.inference_mode=true"], "set trainer.inference_mode=false"),
-        (["trainer.accelerator=foo"], "Expected a `trainer` that this machine can run, but Lightning says: "),
-        (["trainer.strategy=foo"], "Expected a `trainer` that this machine can run, but Lightning says: "),
+        (["trainer.accelerator=foo"], "Lightning cannot run these `trainer` settings on this machine: "),
+        (["trainer.strategy=foo"], "Lightning cannot run these `trainer` settings on this machine: "),
         (["data=folder", "data.root=/data/${x}"], "Expected the name of a setting in `data.root`, but there is no 'x'"),
         (
             ["trainer.precision=16"],
             "Expected a setting that test_time.py takes, got `trainer.precision`: other precisions",
         ),
-        (["method=[1,2]"], "Expected an option of `method`, got [1,2]; there are atpt"),
-        (["logger=null"], "Expected an option of `logger`, got null; there are csv"),
+        (["method=[1,2]"], "Expected an option of `method`, got [1,2]; choose from atpt"),
+        (["logger=null"], "Expected an option of `logger`, got null; choose from csv"),
         (["data=[dtd,food101]"], "add -m and write data=dtd,food101 to try each"),
-        (["learned=[1,2]"], "Expected for `learned` the kind of value that it has, got [1,2]"),
-        (["experiment=transfer_contexts"], "which is one of train_coop.py"),
+        (["learned=[1,2]"], "Expected a value of the same type as now for `learned`, got [1,2]"),
+        (["experiment=transfer_contexts"], "which belongs to train_coop.py"),
     ],
 )
 def test_a_mistake_is_one_sentence(run_script: Run, arguments: list[str], sentence: str) -> None:

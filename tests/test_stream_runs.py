@@ -167,7 +167,7 @@ def test_a_stream_that_is_killed_ten_times(tmp_path: Path) -> None:
 
 
 def test_programs_for_single_pictures_refuse_streams(image_tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(UserError, match="looks at each picture alone, got tda, which learns from others before"):
+    with pytest.raises(UserError, match="adapts to each picture alone, got tda, which learns from earlier"):
         tpt.predict(str(image_tree), ["cat", "dog"], method="tda")
     with pytest.raises(SystemExit):
         predict.main([str(image_tree), "--classes", "cat,dog", "--method", "ecalp"])

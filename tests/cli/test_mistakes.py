@@ -42,19 +42,22 @@ def mistake(*arguments: str, program: str = "test_time") -> str:
         (["data.rooot=x", "data=folder"], "did you mean data.root"),
         (["trainer.max_epochs=3"], "it has no effect on a test"),
         (["view=crops"], "did you mean views"),
-        (["views=crop"], "Expected an option of `views`, got 'crop'; did you mean crops? There are "),
+        (["views=crop"], "Expected an option of `views`, got 'crop'; did you mean crops? Choose from "),
         (["hydra/launcher=nothing"], "Expected an option of `hydra/launcher`, got 'nothing'"),
-        (["-m", "method=tpt,zero_shot", "method.lr=1,2"], "of method=zero_shot, got 'method.lr', which is one of meth"),
+        (
+            ["-m", "method=tpt,zero_shot", "method.lr=1,2"],
+            "of method=zero_shot, got 'method.lr', which belongs to meth",
+        ),
         (["-m", "method=tpt,zro"], "Expected an option of `method`, got 'zro'; did you mean zero"),
         (["method.optimizer={a: 1"], "Expected a value for `method.optimizer` that needs no quotes"),
         (["seed=[1"], "write 'seed=\"[1\"'"),
-        (["--steps=2"], "settings have no dashes: steps=2."),
-        (["--steps"], "settings have no dashes: steps=VALUE."),
+        (["--steps=2"], "write settings without dashes: steps=2."),
+        (["--steps"], "write settings without dashes: steps=VALUE."),
         (["experiment=table1,smoke"], "write experiment=[table1,smoke] for a list"),
         (["trainer.devices=1,2"], "add -m to try each"),
         (["seed.x=1"], "got 'seed.x'"),
         (["+method.steps=1"], "got +method.steps=1; write method.steps=1."),
-        (["-m", "method=glob(zer*)", "method.lr=1"], "of method=zero, got 'method.lr', which is one of method="),
+        (["-m", "method=glob(zer*)", "method.lr=1"], "of method=zero, got 'method.lr', which belongs to method="),
     ],
 )
 def test_a_mistake_is_named(arguments: list[str], sentence: str) -> None:
@@ -77,7 +80,7 @@ def test_what_is_right_is_composed(arguments: list[str]) -> None:
 
 
 def test_another_programs_option_and_setting() -> None:
-    assert "for train_coop.py, got 'table1', which is one of test_time.py" in mistake(
+    assert "for train_coop.py, got 'table1', which belongs to test_time.py" in mistake(
         "experiment=table1", program="train_coop"
     )
     assert "did you mean shots.root" in mistake("shots=folder", "root=x", program="train_coop")
@@ -90,7 +93,7 @@ def test_options_of_the_user_are_known(tmp_path: Path) -> None:
     assert mistake(*own, "method=mine") == ""
     assert "got 'mien'; did you mean mine" in mistake(*own, "method=mien")
     assert "got 'method.wieght'; did you mean method.weight" in mistake(*own, "method=mine", "method.wieght=3")
-    assert "which is one of method=mine" in mistake(*own, "method.weight=3")
+    assert "which belongs to method=mine" in mistake(*own, "method.weight=3")
     assert "Expected a folder of options" in mistake("--config-dir", str(tmp_path / "none"))
 
 

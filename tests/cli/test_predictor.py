@@ -152,7 +152,7 @@ def test_nothing_is_asked(clip: tpt.CLIP) -> None:
         ({"settings": ["method.steps=-1"]}, r"Expected `steps` to be a whole number of at least 0, got -1"),
         ({"num_views": 4}, r"Expected at least one selected view"),
         ({"images": [3]}, r"Expected a path, a PIL image, an array or a tensor as picture 1, got int"),
-        ({"images": np.full((4, 4, 3), 2.0)}, r"picture 1, got float64 from 2 to 2; undo its normalization"),
+        ({"images": np.full((4, 4, 3), 2.0)}, r"picture 1, got float64 from 2 to 2; undo the normalization"),
         ({"images": np.full((4, 4, 3), np.nan)}, r"got float64 from nan to nan"),
         ({"device": "cuda:77"} if torch.cuda.is_available() else {"config_dir": "nowhere"}, r"Expected a"),
         ({"images": np.zeros((5, 5, 2), np.uint8)}, r"got \(5, 5, 2\) of uint8"),
@@ -170,7 +170,7 @@ def test_mistakes(wrong: dict[str, Any], message: str, clip: tpt.CLIP) -> None:
     ("wrong", "message"),
     [
         ({"backbone": "ViT-B-32"}, r"Expected `pretrained` to be a tag of 'ViT-B-32' .*, got None"),
-        ({"pretrained": "x"}, r"got 'backbone\.pretrained', which is one of backbone=file or "),
+        ({"pretrained": "x"}, r"got 'backbone\.pretrained', which belongs to backbone=file or "),
         (
             {"backbone": "file", "pretrained": "${none}.pt"},
             r"without '\$\{' for `backbone\.pretrained`",

@@ -1,1 +1,1 @@
-"""The command line: settings, errors in a sentence, composing, resume, sweeps, and the programs."""
+"""The command line: settings, error messages, composing a configuration, resume, sweeps, and the programs."""

@@ -1,6 +1,6 @@
-"""A command line of Hydra, read once: its flags, its settings, and the folders that options are looked for in.
+"""The command line of a Hydra program, parsed once: flags, settings, and the folders with the user's own options.
 
-Nothing here loads PyTorch, so that `--help` and a mistake are quick.
+Nothing here loads PyTorch, so that `--help` and error messages are quick.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ SEE_HELP = "see --help for all settings"
 
 @dataclass(frozen=True)
 class CommandLine:
-    """What a program was given.
+    """The parsed command line of a program.
 
     Args:
-        flags: options of Hydra with their values.
-        settings: the rest, one `key=value` each.
-        overrides: the settings as Hydra's grammar reads them.
+        flags: Hydra's own options, with their values.
+        settings: the other arguments, one `key=value` each.
+        overrides: the settings, parsed by Hydra.
         own: folders of the user's own options.
-        multirun: whether it asks for a sweep.
+        multirun: whether it is a sweep.
     """
 
     flags: list[str]
@@ -49,7 +49,7 @@ class CommandLine:
 
     @staticmethod
     def read(arguments: Sequence[str]) -> CommandLine:
-        """The command line of these arguments, in which flags may stand anywhere.
+        """Parses arguments, in which flags may come before or after settings.
 
         Raises:
             UserError: an option that Hydra does not have, or a setting that its grammar cannot read.
@@ -60,12 +60,12 @@ class CommandLine:
 
     @property
     def arguments(self) -> list[str]:
-        """All of it, in the order that Hydra asks for: it reads no flag behind a setting."""
+        """All arguments, flags first, because Hydra does not read flags after a setting."""
         return [*self.flags, *self.settings]
 
     @property
     def asks_for_help(self) -> bool:
-        """Whether it has --help."""
+        """Whether it contains --help."""
         return bool({*HELP} & {*self.flags})
 
 
@@ -74,11 +74,11 @@ def _sorted(arguments: Sequence[str]) -> tuple[list[str], list[str], bool]:
     parser = get_args_parser()
     for place, argument in enumerate(arguments):
         name = argument.split("=")[0]
-        if name.startswith("--") and name not in parser._option_string_actions:  # it would match a longer option
+        if name.startswith("--") and name not in parser._option_string_actions:  # argparse would match a longer option
             following = [*arguments[place + 1 :], "VALUE"][0]
             written = argument.removeprefix("--") + ("" if "=" in argument else f"={following}")
             raise UserError(
-                f"Expected an option such as --help or -m, got {argument!r}; settings have no dashes: {written}."
+                f"Expected an option such as --help or -m, got {argument!r}; write settings without dashes: {written}."
             )
     found = parser.parse_intermixed_args(list(arguments))
     flags, left = [], list(found.overrides)
@@ -91,7 +91,7 @@ def _sorted(arguments: Sequence[str]) -> tuple[list[str], list[str], bool]:
 
 
 def parsed(setting: str) -> Override:
-    """A setting as Hydra's grammar reads it; raises a UserError if it cannot."""
+    """A setting, parsed by Hydra; raises a UserError if it cannot be parsed."""
     try:
         return OverridesParser.create().parse_override(setting)
     except HydraException as error:
@@ -110,14 +110,14 @@ def _unreadable(argument: str) -> UserError:
 
 
 def swept_values(override: Override, text: bool = False) -> list[Any]:
-    """What a sweep gives a setting, or the one value that it has.
+    """The values that an override gives to a setting: several in a sweep, otherwise one.
 
-    Of an interval, from which a sweeper draws, these are its ends; of a pattern, such as `method=glob(z*)`, the options
-    that match, or the pattern itself if the override cannot look for them.
+    For an interval, from which a sweeper draws, these are its bounds; for a pattern such as `method=glob(z*)`, the
+    matching options, or the pattern itself if the override cannot look them up.
 
     Args:
-        override: of the command line, or of an experiment.
-        text: whether as text, as on the command line; of an override that is a sweep.
+        override: from the command line or from an experiment.
+        text: whether to return text, as on the command line; for a sweep only.
     """
     value: Any = override.value()
     if override.is_interval_sweep():
@@ -131,7 +131,7 @@ def swept_values(override: Override, text: bool = False) -> list[Any]:
 
 @contextmanager
 def initialized() -> Iterator[None]:
-    """Hydra with our configuration, beside that of a program or notebook which uses Hydra itself."""
+    """Initializes Hydra with our configuration; works inside a program or notebook that uses Hydra itself."""
     theirs, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
     try:
         with hydra.initialize_config_dir(str(config_dir().resolve()), version_base="1.3"):
@@ -141,13 +141,13 @@ def initialized() -> Iterator[None]:
 
 
 def composed(program: str, settings: Sequence[str], own: Sequence[Path] = (), hydras: bool = False) -> DictConfig:
-    """The configuration of a program with settings of the command line.
+    """Composes a program's configuration with settings of the command line.
 
     Args:
-        program: name of its configuration, `conf/<program>.yaml`.
+        program: name of the configuration, `conf/<program>.yaml`.
         settings: as on the command line.
         own: folders of the user's own options.
-        hydras: whether with Hydra's own part.
+        hydras: whether to include Hydra's own part.
     """
     plain = [setting for setting in settings if not setting.lstrip("+").startswith(SEARCHED)]
     with initialized():
@@ -155,14 +155,14 @@ def composed(program: str, settings: Sequence[str], own: Sequence[Path] = (), hy
 
 
 def with_options(overrides: Sequence[Override]) -> list[Override]:
-    """The overrides with what they need to look for the options that a pattern, such as `glob(z*)`, matches."""
+    """Adds what overrides need to look up the options that match a pattern such as `glob(z*)`."""
     with initialized():
         loader = GlobalHydra.instance().config_loader()
     return [replace(override, config_loader=loader) for override in overrides]
 
 
 def written(override: Override) -> Iterator[str]:
-    """An override as on the command line, once for each value of a sweep."""
+    """An override as on the command line, once per value of a sweep."""
     line = str(override.input_line)
     values = swept_values(override, text=True) if override.is_sweep_override() else []
     return (f"{line.split('=', maxsplit=1)[0]}={value}" for value in values) if values else iter([line])

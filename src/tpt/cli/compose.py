@@ -1,4 +1,4 @@
-"""The parts of a run, made of the configuration without running it: backbone, views, method."""
+"""Builds the parts of a run from its configuration: backbone, views, method."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from tpt.methods import Method
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts that make answers.
+    """The parts of a run that produce predictions.
 
     Args:
-        clip: the frozen backbone, where it computes.
-        views: image, identity -> views; or one maker for datasets whose `augmix` is true and one for the others.
+        clip: the frozen backbone, on its device.
+        views: image, identity -> views; or two such makers, for datasets with and without `augmix`.
         make_method: dataset -> method.
     """
 
@@ -42,15 +42,15 @@ class Parts:
 
     @staticmethod
     def of(cfg: DictConfig, clip: CLIP | None = None, device: str | torch.device | None = None) -> Parts:
-        """The parts that a configuration describes.
+        """Builds the parts of a configuration.
 
         Args:
             cfg: as `compose` gives it.
-            clip: a backbone in place of the one that is described.
-            device: where to compute; None leaves a given backbone where it is, and else takes a GPU if there is one.
+            clip: used instead of the configured backbone.
+            device: for the backbone; None leaves a given `clip` where it is, and otherwise takes a GPU if there is one.
 
         Raises:
-            UserError: a component does not know a setting, or refuses it.
+            UserError: a component does not accept a setting.
         """
         for section in ("context", "method", "views", *(["backbone"] if clip is None else [])):
             for key in sorted(OmegaConf.missing_keys(cfg[section])):
@@ -67,11 +67,11 @@ class Parts:
             raise in_a_sentence(error) from error
 
     def maker_of(self, dataset: ImageDataset) -> Any:
-        """What makes the views of a dataset's images."""
+        """The view maker for a dataset's images."""
         return self.views[dataset.augmix] if isinstance(self.views, Mapping) else self.views
 
     def on_one_view(self) -> Parts:
-        """The same with view 0 alone if the method uses no other view, so that no other is made."""
+        """The same parts with view 0 only if the method uses no other view."""
         if self.make_method.about()["selects"]:
             return self
         makers = self.views
@@ -82,15 +82,15 @@ class Parts:
 def compose(
     groups: Iterable[tuple[str, str]] = (), values: Iterable[tuple[str, Any]] = (), overrides: Sequence[str] = ()
 ) -> DictConfig:
-    """The configuration of test_time.py.
+    """Composes the configuration of test_time.py.
 
     Args:
-        groups: group -> option; a backbone that is no option of `conf/backbone` is a model name of open_clip.
-        values: dotted key -> value, taken as it is.
+        groups: group -> option; a backbone that is no option of `conf/backbone` is an open_clip model name.
+        values: dotted key -> value, not parsed.
         overrides: as on the command line.
 
     Raises:
-        UserError: there is no such option or setting.
+        UserError: an option or setting does not exist.
     """
     given = [*choose(groups), *overrides]
     try:
@@ -110,8 +110,8 @@ def compose_again(begun: Start, added: Sequence[str] = ()) -> DictConfig:
     """The configuration of a run as it was started, Hydra's own part included.
 
     Args:
-        begun: how, as `tpt.cli.resume.resumable` gives it.
-        added: more settings, as on the command line.
+        begun: how it was started, from `tpt.cli.resume.resumable`.
+        added: further settings, as on the command line.
     """
     cfg = composed(begun.program, [*begun.settings, *added], [*map(Path, begun.folders)], hydras=True)
     HydraConfig.instance().set_config(cfg)
@@ -119,14 +119,14 @@ def compose_again(begun: Start, added: Sequence[str] = ()) -> DictConfig:
 
 
 def trainer_of(cfg: DictConfig, **parts: Any) -> Trainer:
-    """Lightning's trainer as a configuration describes it.
+    """Builds Lightning's trainer.
 
     Args:
-        cfg: of a run.
-        parts: what it is given beside, such as callbacks.
+        cfg: the run's configuration.
+        parts: further arguments, such as callbacks.
 
     Raises:
-        UserError: Lightning refuses a setting, or it would copy its processes.
+        UserError: Lightning refuses a setting, or the strategy would fork processes.
     """
     try:
         trainer: Trainer = instantiate(cfg.trainer, **parts)
@@ -134,7 +134,7 @@ def trainer_of(cfg: DictConfig, **parts: Any) -> Trainer:
         inner = in_a_sentence(error)
         if isinstance(inner, UserError):
             raise inner from error
-        raise UserError(f"Expected a `trainer` that this machine can run, but Lightning says: {inner}") from error
+        raise UserError(f"Lightning cannot run these `trainer` settings on this machine: {inner}") from error
     refuse_copies(trainer)
     return trainer
 
@@ -145,39 +145,39 @@ def _in_a_sentence(error: Exception, given: Sequence[str]) -> UserError:
 
 
 def looks_at_one_view(method: str) -> bool:
-    """Whether an option of `conf/method` uses view 0 alone, so that other views would be wasted."""
+    """Whether a method of `conf/method` uses only view 0, so that other views would be wasted."""
     made = _made_by(method)
     return made is not None and not made.selects
 
 
 def learns_along_stream(method: str) -> bool:
-    """Whether an option of `conf/method` learns from one image for the next."""
+    """Whether a method of `conf/method` learns from one image for the next."""
     made = _made_by(method)
     return made is not None and made.kind == "stream"
 
 
 def _made_by(method: str) -> type[Method] | None:
-    """The class of an option of `conf/method`; None if a function makes it."""
+    """The class of a method of `conf/method`; None if a function builds it."""
     made = get_object(values_of("method", method)["_target_"])
     return made if isinstance(made, type) and issubclass(made, Method) else None
 
 
 def refuse_stream(method: str, program: str) -> None:
-    """Raises a UserError for an option of `conf/method` that learns along the stream.
+    """Raises a UserError for a method of `conf/method` that learns along the stream.
 
     Args:
-        method: the option.
-        program: what answers each picture alone.
+        method: name of the option.
+        program: the program that answers each picture separately, for the message.
     """
     if learns_along_stream(method):
         raise UserError(
-            f"Expected a method that looks at each picture alone, got {method}, which learns from others before, so "
-            f"that answers of {program} would depend on the order; test it with tpt-test, or call its class in Python."
+            f"Expected a method that adapts to each picture alone, got {method}, which learns from earlier "
+            f"pictures, so answers of {program} would depend on the order; use tpt-test, or its class in Python."
         )
 
 
 def _literal(key: str, value: Any) -> Any:
-    """The value, which must be no interpolation: Hydra resolves twice, so that none can be quoted."""
+    """The value, if it has no interpolation: Hydra resolves twice, so that quoting cannot protect one."""
     if isinstance(value, str) and "${" in value:
         raise UserError(f"Expected a value without '${{' for `{key}`, got {value!r}; rename it.")
     return value

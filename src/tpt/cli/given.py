@@ -1,4 +1,4 @@
-"""Pictures that are given in memory: PIL images, arrays, tensors."""
+"""Pictures in memory: PIL images, arrays, tensors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CHANNELS = (1, 3, 4)
 
 
 def is_one(images: Any) -> bool:
-    """Whether it is one picture, not several: a path, an image, an array or tensor without an axis of a batch."""
+    """Whether it is one picture: a path, an image, or an array or tensor without a batch axis."""
     return isinstance(images, str | PurePath | Image.Image) or len(getattr(images, "shape", (0,) * 4)) in (2, 3)
 
 
@@ -23,9 +23,9 @@ def as_image(picture: Any, number: int) -> Image.Image:
     """A picture in memory as a PIL image.
 
     Args:
-        picture: a PIL image; or an array or tensor (H, W), (H, W, C) or (C, H, W) of 1, 3 or 4 channels, of which those
-            of PyTorch have their channels first: whole numbers from 0 to 255, truth values, or fractions from 0 to 1.
-        number: of it among those that are given.
+        picture: a PIL image, or an array or tensor (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels; in PyTorch
+            tensors the channels come first.  Values are integers from 0 to 255, booleans, or floats from 0 to 1.
+        number: its number among the given pictures, for messages.
 
     Raises:
         UserError: it is no picture.
@@ -37,7 +37,7 @@ def as_image(picture: Any, number: int) -> Image.Image:
             f"Expected a path, a PIL image, an array or a tensor as picture {number}, got {type(picture).__name__}; "
             "convert it."
         )
-    first = hasattr(picture, "detach")  # of PyTorch
+    first = hasattr(picture, "detach")  # PyTorch has channels first
     if first:
         picture = picture.detach().cpu()
         picture = picture.float() if picture.is_floating_point() else picture  # NumPy has no bfloat16
@@ -57,27 +57,25 @@ def _channels_last(array: np.ndarray, first: bool, number: int) -> np.ndarray:
 
 
 def _bytes(array: np.ndarray, number: int) -> np.ndarray:
-    """The same pixels as whole numbers of eight bits; greys of sixteen stay, since Pillow has them."""
+    """The pixels as 8-bit integers; 16-bit grey values stay, since Pillow supports them."""
     if array.dtype == np.uint8 or (array.dtype == np.uint16 and array.ndim == 2):
         return np.ascontiguousarray(array)
     kind, most = array.dtype.kind, 1 if array.dtype.kind in "bf" else 255
     if kind not in "biuf" or not (array.min() >= 0 and array.max() <= most):
         what = f"from {array.min():g} to {array.max():g}" if kind in "iuf" else "others"
         raise UserError(
-            f"Expected whole numbers from 0 to 255 or fractions from 0 to 1 in picture {number}, got {array.dtype} "
-            f"{what}; undo its normalization, or scale it."
+            f"Expected integers from 0 to 255 or floats from 0 to 1 in picture {number}, got {array.dtype} "
+            f"{what}; undo the normalization, or rescale it."
         )
     return np.ascontiguousarray(np.rint(array * (255 / most)).astype(np.uint8))
 
 
 def as_file(image: Image.Image) -> bytes:
-    """A file of the same pixels, upright as the camera held it, so that it is read as files are."""
+    """The pixels as an encoded file, rotated by its EXIF orientation, so that it is read like any other file."""
     try:
         upright = ImageOps.exif_transpose(image)
         buffer = io.BytesIO()
-        upright.save(buffer, "PPM" if upright.mode == "RGB" else "TIFF")  # which are quick to write and to read
+        upright.save(buffer, "PPM" if upright.mode == "RGB" else "TIFF")  # fast to write and to read
         return buffer.getvalue()
-    except Exception as error:  # of many kinds: its file was closed or is damaged, or no format has its mode
-        raise BadImageError(
-            f"Expected an image that can be read, but it cannot ({error}); open it anew.", f"cannot be read: {error}"
-        ) from error
+    except Exception as error:  # many causes: a closed or damaged file, or a mode that no format supports
+        raise BadImageError(f"Cannot read the image ({error}). Open it again.", f"cannot be read: {error}") from error

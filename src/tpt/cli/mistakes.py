@@ -1,6 +1,6 @@
-"""What is wrong with a command line, as one sentence that names the nearest thing that exists.
+"""Finds what is wrong with a command line, and suggests the nearest setting or option that exists.
 
-A setting or option is found to be wrong by comparing it with what the configuration has, never by reading a message.
+Settings and options are compared with the configuration; messages of libraries are never parsed.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from tpt.cli.resume import continued
 from tpt.cli.settings.programs import refused
 from tpt.errors import UserError
 
-COMPOSING = (HydraException, OmegaConfBaseException)  # errors of libraries that read what a user writes
-ADDING = ("experiment", "search", "logger", "callbacks", "debug")  # groups whose options add up
+COMPOSING = (HydraException, OmegaConfBaseException)  # errors of libraries that parse what a user writes
+ADDING = ("experiment", "search", "logger", "callbacks", "debug")  # groups that accept several options
 PROGRAMS = ("test_time", "train_coop")
-MOST = 64  # choices of options in a sweep that are tried
+MOST = 64  # most combinations of a sweep's options to check
 
 
 def read(program: str, arguments: Sequence[str]) -> CommandLine:
-    """The command line of a program, which is known to compose.
+    """Parses a program's command line, and checks that its configuration composes.
 
     Args:
         program: name of its configuration.
-        arguments: of the command line; `resume=DIRECTORY` stands for those of the run that it continues.
+        arguments: of the command line; `resume=DIRECTORY` adds those of the run that it continues.
 
     Raises:
-        UserError: a setting or option on it does not exist or cannot be read.
-        HydraException, OmegaConfBaseException: it cannot be composed for another reason.
+        UserError: a setting or option does not exist or cannot be parsed.
+        HydraException, OmegaConfBaseException: composing failed for another reason.
     """
     line = CommandLine.read(continued(arguments, program))
     with own_options(*line.own):
@@ -51,12 +51,12 @@ def read(program: str, arguments: Sequence[str]) -> CommandLine:
 
 
 def refuse_odd_choices(overrides: Sequence[Override], program: str, multirun: bool) -> None:
-    """Raises a UserError at the first setting with several values, or group whose choice is no option's name.
+    """Raises a UserError at the first setting with several values, or group with an unknown option.
 
     Args:
         overrides: of the command line.
         program: name of its configuration.
-        multirun: whether several values are several jobs.
+        multirun: whether several values mean several jobs.
     """
     known = groups_of(program)
     for override in overrides:
@@ -70,26 +70,26 @@ def refuse_odd_choices(overrides: Sequence[Override], program: str, multirun: bo
         if key not in known or override.is_sweep_override() or override.is_delete() or isinstance(value, str):
             continue
         if not isinstance(value, list) or not all(isinstance(option, str) for option in value):
-            raise UserError(f"Expected an option of `{key}`, got {text}; there are {', '.join(options(key))}.")
+            raise UserError(f"Expected an option of `{key}`, got {text}; choose from {', '.join(options(key))}.")
         if key not in ADDING:
             raise UserError(
-                f"Expected one option of `{key}`, got {text}, of which the last would overwrite the others; choose "
+                f"Expected one option of `{key}`, got {text}, where the last would replace the others; choose "
                 f"one, or add -m and write {key}={','.join(value)} to try each."
             )
 
 
 def in_a_sentence(error: Exception, program: str = PROGRAMS[0], overrides: Sequence[Override] = ()) -> Exception:
-    """The error to report: the cause of one of Hydra's, or what is wrong with the command line that it read.
+    """The error to report: the cause of Hydra's error, or what is wrong with the command line.
 
     Args:
-        error: any.
+        error: the error that was raised.
         program: name of its configuration.
         overrides: of the command line.
     """
     while isinstance(error, InstantiationException) and isinstance(error.__cause__, Exception):
         error = error.__cause__
-    if isinstance(error, ValueError) and str(error).startswith("Unable to configure"):  # Python's logging
-        return UserError(f"Expected a `hydra.job_logging` that works, got: {error} ({error.__cause__}).")
+    if isinstance(error, ValueError) and str(error).startswith("Unable to configure"):  # raised by Python's logging
+        return UserError(f"Expected valid `hydra.job_logging`, got: {error} ({error.__cause__}).")
     if not isinstance(error, COMPOSING) or isinstance(error, InstantiationException):
         return error
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and "/" in error.missing_cfg_file:
@@ -99,7 +99,7 @@ def in_a_sentence(error: Exception, program: str = PROGRAMS[0], overrides: Seque
 
 
 def _first_wrong(program: str, overrides: Sequence[Override]) -> UserError | None:
-    """The first setting with which the configuration cannot be composed; None if there is none."""
+    """What is wrong with the first setting that prevents composing; None if there is none."""
     groups = groups_of(program)
     own = [override for override in with_options(overrides) if not override.is_hydra_override()]
     chosen = [override for override in own if override.key_or_group in groups and not override.is_delete()]
@@ -116,25 +116,25 @@ def _first_wrong(program: str, overrides: Sequence[Override]) -> UserError | Non
         for override in own:
             if override.type is OverrideType.ADD and override.key_or_group in known:
                 text = str(override.input_line).lstrip("+")
-                return UserError(f"Expected + before what does not exist yet, got +{text}; write {text}.")
+                return UserError(f"Expected + only before a new setting, got +{text}; write {text}.")
         for override in (one for one in own if one not in chosen):
             if any(override.key_or_group == key or override.key_or_group.startswith(f"{key}.") for key in known):
                 try:
                     composed(program, [*choice, next(written(override))], own_folders())
                 except COMPOSING:
                     key, value = override.key_or_group, override.get_value_element_as_str()
-                    return UserError(f"Expected for `{key}` the kind of value that it has, got {value}; {SEE_HELP}.")
+                    return UserError(f"Expected a value of the same type as now for `{key}`, got {value}; {SEE_HELP}.")
     return None
 
 
 def unknown(key: str, program: str, known: Sequence[str], choice: Sequence[str] = ()) -> UserError:
-    """The sentence on a setting that does not exist.
+    """The message for a setting that does not exist.
 
     Args:
-        key: of it, dotted.
+        key: its dotted name.
         program: name of its configuration.
-        known: settings that exist.
-        choice: options that are chosen, as on the command line.
+        known: existing settings.
+        choice: the chosen options, as on the command line.
     """
     if (why := refused(program, key)) is not None:
         return UserError(f"Expected a setting that {program}.py takes, got `{key}`: {why}.")
@@ -143,7 +143,7 @@ def unknown(key: str, program: str, known: Sequence[str], choice: Sequence[str] 
     if in_group and (having := [one for one in options(group) if _has(values_of(group, one), rest)]):
         now = next((text for text in choice if text.startswith(f"{group}=")), f"this {group}")
         return UserError(
-            f"Expected a setting of {now}, got {key!r}, which is one of {group}={' or '.join(having[:4])}; {SEE_HELP}."
+            f"Expected a setting of {now}, got {key!r}, which belongs to {group}={' or '.join(having[:4])}; {SEE_HELP}."
         )
     last = key.rsplit(".", maxsplit=1)[-1]  # as in `steps` and, where there is no group `data`, `data.root`
     ends = (k for k in known if not in_group and k.endswith(f".{last}") and not k.startswith("data.module."))
@@ -155,12 +155,12 @@ def unknown(key: str, program: str, known: Sequence[str], choice: Sequence[str] 
 
 
 def _of_another(program: str, choice: str) -> UserError | None:
-    """The sentence on an option that only another program can compose; None if it is none."""
+    """The message for an option that this program cannot compose; None if it can."""
     able = [name for name in PROGRAMS if _composes(name, choice)]
     if program in able:
         return None
     group, _, option = choice.partition("=")
-    which = f"is one of {' and '.join(f'{name}.py' for name in able)}" if able else "does not fit"
+    which = f"belongs to {' and '.join(f'{name}.py' for name in able)}" if able else "does not fit"
     return UserError(f"Expected an option of `{group}` for {program}.py, got {option!r}, which {which}.")
 
 
@@ -173,13 +173,13 @@ def _composes(program: str, choice: str) -> bool:
 
 
 def groups_of(program: str) -> list[str]:
-    """The groups of options that a program chooses from."""
+    """The groups of options of a program."""
     defaults = OmegaConf.load(config_dir() / f"{program}.yaml").get("defaults", [])
     return [str(group) for default in defaults if isinstance(default, DictConfig) for group in default]
 
 
 def keys_of(node: Any, prefix: str = "") -> Iterator[str]:
-    """Every setting and group of settings that may be given, dotted."""
+    """The dotted names of all settings and groups of settings."""
     for key, value in node.items() if isinstance(node, dict) else ():
         if not str(key).startswith("_"):
             yield f"{prefix}{key}"

@@ -1,4 +1,4 @@
-"""The options of the configuration: which there are, and what stands in their files.  Nothing heavy is loaded."""
+"""Lists the options of the configuration and reads their files; loads nothing heavy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tpt.cli.quoting import for_hydra
 from tpt.errors import UserError
 from tpt.files import at_home
 
-OPEN_CLIP = "open_clip"  # the option of conf/backbone for names that are no option
+OPEN_CLIP = "open_clip"  # used for backbones that are no option of conf/backbone
 DEVICE_HELP = "cpu, cuda, cuda:1; default auto: a GPU if there is one"
 _DEVICE = re.compile(r"auto|cpu|mps|(?:cuda|gpu)(?::\d+)?")
 _own: ContextVar[tuple[Path, ...]] = ContextVar("own", default=())
@@ -25,16 +25,16 @@ _own: ContextVar[tuple[Path, ...]] = ContextVar("own", default=())
 
 @contextmanager
 def own_options(*folders: str | Path | None) -> Iterator[None]:
-    """Within it, options are looked for in folders of the user first, as with `--config-dir`.
+    """Context manager in which the user's folders of options are searched first, as with `--config-dir`.
 
     Raises:
-        UserError: there is no such folder.
+        UserError: a folder does not exist.
     """
     paths = tuple(at_home(folder).absolute() for folder in folders if folder is not None)
     for path in paths:
         if not path.is_dir():
             raise UserError(
-                f"Expected a folder of options, such as method/mine.yaml, at {path}, found none; check its path."
+                f"Expected a folder of options, such as method/mine.yaml, at {path}, found none; check the path."
             )
     token = _own.set(paths)
     try:
@@ -44,25 +44,25 @@ def own_options(*folders: str | Path | None) -> Iterator[None]:
 
 
 def own_folders() -> tuple[Path, ...]:
-    """The folders of the user's own options."""
+    """The folders with the user's own options."""
     return _own.get()
 
 
 def known_device(text: str) -> str:
-    """The device as PyTorch names it, or `auto`; raises a UserError for what is none."""
+    """The device's name in PyTorch, or `auto`; raises a UserError for any other value."""
     if _DEVICE.fullmatch(text) is None:
         raise UserError(f"Expected cpu, cuda, cuda:1 or auto as --device, got {text!r}; choose one of them.")
     return text.replace("gpu", "cuda")
 
 
 def choose(groups: Iterable[tuple[str, str]]) -> list[str]:
-    """What chooses options on a command line.
+    """The command-line settings that choose options.
 
     Args:
-        groups: group -> option; a backbone that is no option of `conf/backbone` is a model name of open_clip.
+        groups: group -> option; a backbone that is no option of `conf/backbone` is an open_clip model name.
 
     Raises:
-        UserError: there is no such option.
+        UserError: an option does not exist.
     """
     chosen = []
     for group, option in groups:
@@ -79,28 +79,28 @@ def options(group: str) -> list[str]:
 
 
 def known_option(group: str, option: str) -> str:
-    """The option itself; raises a UserError if the group has none of that name."""
+    """The option; raises a UserError if the group does not have it."""
     if option not in options(group):
         raise no_option(group, option)
     return option
 
 
 def no_option(group: str, option: str, known: Sequence[str] = ()) -> UserError:
-    """The sentence on an option that a group of the configuration does not have."""
+    """The message for an option that a group does not have."""
     known = [name for name in known or options(group) if not name.startswith("_")]
     close = difflib.get_close_matches(option, known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
-    return UserError(f"Expected an option of `{group}`, got {option!r}; {hint}There are {', '.join(known)}.")
+    return UserError(f"Expected an option of `{group}`, got {option!r}; {hint}Choose from {', '.join(known)}.")
 
 
 def values_of(group: str, option: str) -> dict[str, Any]:
-    """The keys of an option's own file with their values, references unresolved."""
+    """The keys and values of an option's file, references unresolved."""
     found = OmegaConf.to_container(OmegaConf.load(_file_of(group, option)))
     return {str(key): value for key, value in found.items()} if isinstance(found, dict) else {}
 
 
 def comments_of(group: str, option: str) -> list[str]:
-    """The comments that stand on lines of their own in an option's file: what it is, and the address of its paper."""
+    """The full-line comments in an option's file: its description, and the URL of its paper."""
     lines = _file_of(group, option).read_text("utf-8").splitlines()
     return [line[1:].strip() for line in lines if line.startswith("#") and "@package" not in line]
 

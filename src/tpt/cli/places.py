@@ -1,4 +1,4 @@
-"""The programs: what an installed package puts on the command line, and where their configuration lies."""
+"""The installed programs, and the location of their configuration."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-# Console program -> (module whose `main` it calls, some by way of `opening`; what it is for), as in pyproject.toml.
+# Console program -> (module whose `main` it calls, some through `opening`; purpose), as in pyproject.toml.
 PROGRAMS = {
     "tpt-test": ("tpt.cli.programs.test_time", "test-time prompt tuning and other methods; test_time.py of a checkout"),
     "tpt-train": ("tpt.cli.programs.train_coop", "few-shot training of a context, CoOp and CoCoOp; train_coop.py"),
-    "tpt-predict": ("tpt.cli.programs.predict", "answers for your own pictures, without labels, as a table"),
-    "tpt-demo": ("tpt.cli.programs.demo", "a page to look at: one picture, its views, the answers before and after"),
-    "tpt-attack": ("tpt.cli.programs.attack", "writes attacked copies of a dataset, for tests of robustness"),
-    "tpt-report": ("tpt.cli.programs.report", "tables and figures of runs, beside the published numbers"),
-    "tpt-views": ("tpt.cli.programs.views", "the views of one image of a run, the selected ones framed"),
-    "tpt-words": ("tpt.cli.programs.words", "the words nearest to a learned context"),
+    "tpt-predict": ("tpt.cli.programs.predict", "predictions for your own pictures, without labels, as a table"),
+    "tpt-demo": ("tpt.cli.programs.demo", "a web page: one picture, its views, the answers before and after"),
+    "tpt-attack": ("tpt.cli.programs.attack", "writes adversarial copies of a dataset, to test robustness"),
+    "tpt-report": ("tpt.cli.programs.report", "tables and figures of runs, next to the published numbers"),
+    "tpt-views": ("tpt.cli.programs.views", "the views of one image of a run, with the selected ones framed"),
+    "tpt-words": ("tpt.cli.programs.words", "the vocabulary words nearest to a learned context"),
     "tpt-data": ("tpt.cli.programs.data", "checks and downloads the paper's datasets"),
     "tpt-cache": ("tpt.cli.programs.cache", "shows and clears the feature cache"),
 }
@@ -25,17 +25,17 @@ SEARCHED = "hydra.searchpath"
 
 
 def config_dir() -> Path:
-    """The folder of the YAML files: inside an installed package, beside pyproject.toml in a checkout."""
+    """The folder of the YAML files: inside an installed package, or next to pyproject.toml in a checkout."""
     package = Path(__file__).parents[1]
     installed, checkout = package / "conf", package.parents[1] / "conf"
     return installed if installed.is_dir() else checkout
 
 
 def config_dirs(arguments: Sequence[str]) -> list[Path]:
-    """The folders that options are looked for in: a user's own, then the project's.
+    """The folders that are searched for options: the user's own, then the project's.
 
     Args:
-        arguments: of the command line, on which `--config-dir` and `hydra.searchpath` name a user's.
+        arguments: of the command line; `--config-dir` and `hydra.searchpath` name the user's folders.
     """
     own: list[str] = []
     for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
@@ -48,19 +48,19 @@ def config_dirs(arguments: Sequence[str]) -> list[Path]:
 
 
 def command(config_name: str) -> str:
-    """How a program is called where this one was: `tpt-test`, or `python test_time.py` in a checkout."""
+    """The command of a program: `tpt-test` if installed, or `python test_time.py` in a checkout."""
     if Path(sys.argv[0]).suffix == ".py":
         return f"python {config_name}.py"
     return next(name for name, (module, _) in PROGRAMS.items() if module.endswith(f".{config_name}"))
 
 
 def version_option(parser: argparse.ArgumentParser) -> None:
-    """Gives a program `--version`."""
-    parser.add_argument("--version", action=_Version, nargs=0, help="prints the version of the package and ends")
+    """Adds `--version` to a program."""
+    parser.add_argument("--version", action=_Version, nargs=0, help="prints the version and exits")
 
 
 class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from tpt.results.runs.version import __version__  # noqa: PLC0415 -- the package around it takes time to load
+        from tpt.results.runs.version import __version__  # noqa: PLC0415 -- loading the package takes time
 
         parser.exit(message=f"tpt {__version__}\n")

@@ -1,1 +1,1 @@
-"""A page to look at: one picture, its views, the answers before and after adaptation; `tpt-demo` serves it."""
+"""The web page of `tpt-demo`: a picture, its views, and the answers before and after adaptation."""

@@ -1,4 +1,4 @@
-"""The page, and the application that serves it."""
+"""The web page, and the application that serves it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tpt.errors import BadImageError, UserError, refuse
 
 log = logging.getLogger(__name__)
 
-WAITING = 16  # requests in the queue; one is answered at a time
+WAITING = 16  # longest queue of requests, which are answered one by one
 FONTS = ("ui-sans-serif", "system-ui", "sans-serif"), ("ui-monospace", "Consolas", "monospace")
 SILENT = {
     "GRADIO_ANALYTICS_ENABLED": "False",
@@ -35,8 +35,8 @@ ABOUT = (
     "The method makes many views of a picture, keeps those that the model is most confident about, adapts to them, "
     "answers, and resets."
 )
-NO_PICTURE = "There is no picture: drop one, or click a drawing."
-BUG = "Internal error (your settings are fine). The terminal in which tpt-demo runs shows the details."
+NO_PICTURE = "No picture yet. Drop one here, or click a drawing."
+BUG = "Internal error (your settings are fine). See the terminal that runs tpt-demo for details."
 
 
 def make_app(clip: CLIP, folder: Path, method: str = "tpt", names: list[str] | None = None, host: str = "") -> Any:
@@ -44,9 +44,9 @@ def make_app(clip: CLIP, folder: Path, method: str = "tpt", names: list[str] | N
 
     Args:
         clip: the backbone.
-        folder: for uploaded pictures and the bundled drawings; requests reach no other file.
-        method: the one selected at first.
-        names: class names to begin with; None takes some of the bundled ones.
+        folder: for uploaded pictures and the bundled drawings; requests can reach no other file.
+        method: selected initially.
+        names: initial class names; None takes some of the bundled ones.
         host: the name or address that the server listens on.
 
     Raises:
@@ -61,7 +61,7 @@ def make_app(clip: CLIP, folder: Path, method: str = "tpt", names: list[str] | N
         from tpt.cli.demo.door import MOST_UPLOAD, Door  # noqa: PLC0415 -- likewise
     except ImportError as error:
         raise UserError(
-            f"Expected gradio for the page, but {error}; install it: pip install 'test-time-prompt-tuning[demo]'."
+            f"The page needs gradio ({error}). Install it: pip install 'test-time-prompt-tuning[demo]'."
         ) from error
     logging.getLogger("httpx").setLevel(logging.WARNING)
     app = FastAPI(openapi_url=None)
@@ -84,7 +84,7 @@ def make_app(clip: CLIP, folder: Path, method: str = "tpt", names: list[str] | N
 def make_blocks(looker: Looker, drawings: list[Path], method: str, names: list[str]) -> Any:
     """The page.
 
-    Its functions take the values of a request as they are (`preprocess=False`), and check all of them themselves.
+    Its functions get the raw values of a request (`preprocess=False`) and check them all.
     """
     import gradio as gr  # noqa: PLC0415 -- an extra
 
@@ -140,7 +140,7 @@ def _widget(gr: Any, control: Any, method: str) -> Any:
 
 
 def choose(method: Any) -> list[Any]:
-    """The page's line on a method, and the widgets of its settings at its own values."""
+    """The description of a method, and widgets with its default settings."""
     import gradio as gr  # noqa: PLC0415 -- an extra
 
     try:
@@ -151,7 +151,7 @@ def choose(method: Any) -> list[Any]:
 
 
 def show(looker: Looker, picture: Any, classes: Any, method: Any, views: Any, *values: Any) -> tuple[str, str]:
-    """Both parts of the page for a request; an error message takes their place, so that no old answer stays."""
+    """Both parts of the page for a request; an error message replaces both, so that no old answer stays."""
     try:
         if not isinstance(picture, dict):
             return problem_html(NO_PICTURE), ""
@@ -159,12 +159,12 @@ def show(looker: Looker, picture: Any, classes: Any, method: Any, views: Any, *v
         number = refuse("Views", Annotated[int, Ge(1), Le(MOST_VIEWS)], views)
         look = looker(picture["path"], names, method, number, chosen_values(method, values))
     except BadImageError as error:
-        # Without the folder, which is a temporary one, and without settings that the page does not have.
+        # Leaves out the temporary folder, and settings that the page does not offer.
         said = str(error).replace(f"{Path(picture['path']).parent}/", "")
         return problem_html(re.sub(r",? or pass\s+data\.on_bad_image.*", ".", said)), ""
     except UserError as error:
         return problem_html(str(error)), ""
     except Exception:
-        log.exception("A request of the page failed.")
+        log.exception("A request failed.")
         return problem_html(BUG), ""
     return answers_html(look), views_html(look)

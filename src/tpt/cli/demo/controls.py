@@ -1,4 +1,4 @@
-"""The settings that the page offers: which of them a method has, their limits, and the check of a request's values.
+"""The settings that the page offers: which of them a method has, their limits, and checks of a request's values.
 
 A request can hold anything, whatever the widgets allow, so every value is checked here: it is plain (a number, a short
 text, one of a few words), and is never read as a file, a configuration or a reference to one.
@@ -31,14 +31,14 @@ Names = Annotated[str, StringConstraints(max_length=MOST_NAMES), Doc(f"a text of
 
 @dataclass(frozen=True)
 class Control:
-    """A setting of the page.
+    """A setting that the page offers.
 
     Args:
-        key: of the setting, such as `method.steps`.
+        key: of the setting, for example `method.steps`.
         label, info: of the widget.
         kind: of the widget, a class of gradio.
-        limits: of the widget, its arguments.
-        hint: annotation that its values fit.
+        limits: further arguments of the widget.
+        hint: annotation that its values must satisfy.
     """
 
     key: str
@@ -69,7 +69,7 @@ CONTROLS = (
     Control(
         "method.selection_p",
         "Selected",
-        "share of the views, the most confident ones",
+        "fraction of the views, the most confident ones",
         "Number",
         {"minimum": 0, "maximum": 1, "step": 0.05, "placeholder": PLACEHOLDER},
         Share,
@@ -77,7 +77,7 @@ CONTROLS = (
     Control(
         "context.ctx_init",
         "Context words",
-        "[CLS] marks the place of the class name; without it, the name comes last",
+        "[CLS] marks where the class name goes; the default is the end",
         "Textbox",
         {"max_lines": 1, "max_length": MOST_WORDS},
         Words,
@@ -94,7 +94,7 @@ CONTROLS = (
 
 
 def default(control: Control, method: str) -> tuple[bool, Any]:
-    """Whether a method has the setting, and what its widget shows at first; None if the paper's value varies."""
+    """Whether a method has the setting, and its initial value; None if the paper's value varies."""
     section, key = control.key.split(".")
     found = values_of(section, method if section == "method" else "words")
     value = found.get(key)
@@ -104,34 +104,34 @@ def default(control: Control, method: str) -> tuple[bool, Any]:
 
 
 def about(method: str) -> tuple[str, str]:
-    """A line on a method and the address of its paper ("" without one), from the comments in its options file."""
+    """A method's description and the URL of its paper ("" without one), from the comments in its options file."""
     said = comments_of("method", method)
     paper = next((line for line in said if line.startswith("https://")), "")
     return next((line for line in said if line != paper), ""), paper
 
 
 def chosen_method(value: Any) -> str:
-    """The value, an option of conf/method that adapts to each picture alone; raises a UserError for any other."""
+    """The value, if it is a method that adapts to each picture alone; otherwise raises a UserError."""
     method = known_option("method", refuse("Method", Words, value))
     refuse_stream(method, "the page")
     return method
 
 
 def chosen_names(value: Any) -> list[str]:
-    """Class names as typed: one per line, or with commas on a single line; text, never the name of a file."""
+    """Class names as typed: one per line, or separated by commas on a single line; never read as a file name."""
     lines = [line.strip() for line in refuse("Class names", Names, value).splitlines() if line.strip()]
     return [part.strip() for part in lines[0].split(",")] if len(lines) == 1 and "," in lines[0] else lines
 
 
 def chosen_values(method: str, values: Sequence[Any]) -> dict[str, Any]:
-    """Settings by their keys, of those that the method has and whose widgets are filled.
+    """Settings by key, for those that the method has and that are filled in.
 
     Args:
         method: an option of conf/method.
-        values: one for each of `CONTROLS`; None leaves a setting at the method's own value.
+        values: one per control in `CONTROLS`; None leaves a setting at the method's default.
 
     Raises:
-        UserError: a value that is not within the limits.
+        UserError: a value is outside its limits.
     """
     found: dict[str, Any] = {}
     for control, value in zip(CONTROLS, values, strict=True):

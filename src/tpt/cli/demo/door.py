@@ -1,8 +1,8 @@
-"""Guards the page's server: requests reach the few routes that the page itself uses, and only the page's own files.
+"""Guards the page's server: requests can reach only the routes that the page uses, and only the page's own files.
 
-The server has no login: every user and process of the machine reaches it, and so may another site that a browser
-shows.  gradio has dozens of routes and copies any file or address that a request names before a function of ours sees
-it, so each request is checked before gradio gets it.
+The server has no login: every user and process of the machine can reach it, and so can another site in a browser.
+gradio has dozens of routes, and copies any file or URL that a request names before our functions see it.  So each
+request is checked before gradio gets it.
 """
 
 from __future__ import annotations
@@ -23,17 +23,24 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 
 FILE = "/gradio_api/file="
 UPLOAD = "/gradio_api/upload"
-ASKED = ("/gradio_api/queue/join", "/gradio_api/run/predict")  # which call a function
+ASKED = ("/gradio_api/queue/join", "/gradio_api/run/predict")  # routes that call a function
 SHOWN = ("/", "/config", "/theme.css", "/favicon.ico", "/gradio_api/queue/data", "/gradio_api/upload_progress")
-FOLDERS = ("/assets/", "/static/")  # of gradio's own files
+FOLDERS = ("/assets/", "/static/")  # routes of gradio's own files
 WITH_QUERY = ("/gradio_api/queue/data", "/gradio_api/upload_progress", UPLOAD)
-FIELDS = ("data", "fn_index", "session_hash", "trigger_id")  # of a call
-MOST_UPLOAD = 64 * 2**20  # bytes of a request
+FIELDS = ("data", "fn_index", "session_hash", "trigger_id")  # route of a call
+MOST_UPLOAD = 64 * 2**20  # largest request, in bytes
 MOST_ASKED = 2**20
-MOST_KEPT = 2**30  # bytes of all uploads
-LEAST_COUNTED = 2**20  # bytes that each file counts at least, which bounds their number
-SHOWN_AS = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp", "image/avif")  # none can hold a script
-# With it a browser loads nothing from elsewhere, whatever the page or a later version of gradio names.
+MOST_KEPT = 2**30  # largest total of uploads, in bytes
+LEAST_COUNTED = 2**20  # smallest size that each file counts as, which limits their number
+SHOWN_AS = (
+    "image/png",
+    "image/jpeg",
+    "image/webp",
+    "image/gif",
+    "image/bmp",
+    "image/avif",
+)  # formats that cannot contain a script
+# The browser then loads nothing from other sites, whatever the page or a later version of gradio refers to.
 POLICY = (
     "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
     "style-src 'self' 'unsafe-inline'; connect-src 'self' data: blob:; frame-ancestors 'self'; form-action 'self'"
@@ -47,11 +54,11 @@ HEADERS = {
 
 
 class Door(BaseHTTPMiddleware):
-    """Middleware that refuses what the page itself does not ask, and passes on the rest.
+    """Middleware that refuses requests that the page itself does not make, and passes on the rest.
 
     Args:
-        app: the application behind it.
-        folder: of the pictures, uploaded ones and examples; requests reach no other file.
+        app: the application to protect.
+        folder: of the uploaded and example pictures; requests can reach no other file.
         uploads: the folder in it where gradio keeps uploaded pictures.
         host: the name or address that the server listens on.
     """
@@ -60,11 +67,11 @@ class Door(BaseHTTPMiddleware):
         super().__init__(app)
         self.folder, self.uploads = folder.resolve(), uploads.resolve()
         self.hosts = {"localhost", host, socket.gethostname()}
-        self._own = {*self.uploads.rglob("*")}  # gradio's copies of the drawings
+        self._own = {*self.uploads.rglob("*")}  # folder of gradio's copies of the drawings
         self._coming = 0.0  # bytes of the uploads in progress
 
     async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
-        """Answers one request."""
+        """Handles a request."""
         headers = request.headers
         if not self._is_known(headers.get("host", "")):
             answer = await _refuse(request, "unknown host", 400)
@@ -91,7 +98,7 @@ class Door(BaseHTTPMiddleware):
         return await _refuse(request, "not found", 404)
 
     async def _upload(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
-        """Takes a file; the oldest uploads are deleted to make room for it."""
+        """Accepts a file, and deletes the oldest uploads to make room for it."""
         if (length := _length(request)) > MOST_UPLOAD:
             return await _refuse(request, f"more than {MOST_UPLOAD} bytes", 413)
         if self._coming + length > MOST_KEPT:
@@ -116,16 +123,16 @@ class Door(BaseHTTPMiddleware):
         if _length(request) > MOST_ASKED:
             return await _refuse(request, f"more than {MOST_ASKED} bytes", 413)
         try:
-            request._body = self.checked(await request.body())  # which Starlette passes on
+            request._body = self.checked(await request.body())  # forwarded by Starlette
         except (ValueError, RecursionError):
             return PlainTextResponse("malformed request", 400)
         return await call_next(request)
 
     def checked(self, body: bytes) -> bytes:
-        """The body of a question, without fields that the page does not use and files that are not its own.
+        """The body of a call, without fields that the page does not use and without foreign files.
 
         Raises:
-            ValueError, RecursionError: it is no question.
+            ValueError, RecursionError: the body is malformed.
         """
         asked = json.loads(body)
         if not isinstance(asked, dict):
@@ -133,7 +140,7 @@ class Door(BaseHTTPMiddleware):
         return json.dumps({key: self._plain(asked[key]) for key in FIELDS if key in asked}).encode()
 
     def _plain(self, value: Any) -> Any:
-        """The value; whatever in it names a file or an address becomes a file of the page, or None."""
+        """The value, in which every reference to a file or URL becomes a file of the page, or None."""
         match value:
             case {"path": _} | {"url": _}:
                 found = self.own_file(value.get("path"))
@@ -146,15 +153,15 @@ class Door(BaseHTTPMiddleware):
                 return value
 
     def own_file(self, path: Any) -> Path | None:
-        """The file of that path, with all links followed, if it lies in the folder of the pictures."""
+        """The file at that path, with links resolved, if it is in the folder of the pictures."""
         try:
             found = Path(path).resolve(strict=True)
-        except (TypeError, ValueError, OSError, RuntimeError):  # not text, not a path, not there, a link to itself
+        except (TypeError, ValueError, OSError, RuntimeError):  # not text, not a path, missing, or a link to itself
             return None
         return found if found.is_file() and found.is_relative_to(self.folder) else None
 
     def _file(self, path: str) -> Response:
-        """A picture, which a page can show and a browser otherwise saves; any other file can only be saved."""
+        """Sends a file: pictures may be displayed, any other file can only be downloaded."""
         found = self.own_file(path)
         if found is None:
             return PlainTextResponse("not found", 404)
@@ -167,7 +174,7 @@ class Door(BaseHTTPMiddleware):
         )
 
     def _is_known(self, host: str) -> bool:
-        """Whether it is this server's name or an address: another site's name may lead here, and would read answers."""
+        """Whether a host is this server's name or an IP address, so that another site's name cannot be pointed here."""
         name = urlsplit(f"//{host}").hostname if host else None
         try:
             return name in self.hosts or bool(ipaddress.ip_address(name or ""))
@@ -176,14 +183,14 @@ class Door(BaseHTTPMiddleware):
 
 
 def _length(request: Request) -> float:
-    """Bytes of the body, which the server holds to its header; infinite without one."""
+    """Length of the body by its header, which the server enforces; infinite without one."""
     said = request.headers.get("content-length", "")
     return int(said) if said.isdecimal() else math.inf
 
 
 async def _refuse(request: Request, text: str, status: int) -> Response:
-    """Reads the whole body first, and keeps none of it: a sender that is cut off while it writes reads no answer."""
-    if _length(request) < math.inf:  # a body without a length may never end
+    """Reads and discards the whole body first: a client that is cut off while sending does not read the answer."""
+    if _length(request) < math.inf:  # a body without a length might never end
         with suppress(ClientDisconnect):
             async for _ in request.stream():
                 pass

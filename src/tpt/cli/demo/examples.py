@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tpt.data.emoji_shift import class_names, emoji_shift
 
-EVERY = 8  # every eighth bundled name: enough to confuse the model, few enough to read
-# Domain and class; the paper's settings correct the first five answers, spoil the sixth, and keep the others.
+EVERY = 8  # every eighth bundled name: enough to be hard, few enough to read
+# Domain and class; the paper's settings correct the first five answers, break the sixth, and keep the others.
 DRAWINGS = (
     ("emojione", "fountain pen"),
     ("twemoji", "shortcake"),
@@ -23,7 +23,7 @@ DRAWINGS = (
 
 
 def write_drawings(folder: Path) -> list[Path]:
-    """Writes the drawings to files, and returns their paths."""
+    """Writes the drawings to files; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     names, paths = class_names(), []
     for domain, name in DRAWINGS:
@@ -36,5 +36,5 @@ def write_drawings(folder: Path) -> list[Path]:
 
 
 def first_names() -> list[str]:
-    """Class names to begin with, including those of the drawings."""
+    """Initial class names, including those of the drawings."""
     return class_names()[::EVERY]

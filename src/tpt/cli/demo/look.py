@@ -1,4 +1,4 @@
-"""Adapts to one picture, and returns what the page shows of it."""
+"""Adapts to one picture and returns what the page shows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tpt.data.store import FileStore
 from tpt.engine.contact_sheet import PictureViews, selected_first, views_of
 from tpt.methods import Method
 
-KEPT = 4  # methods with encoded class names, so that another picture is quick
+KEPT = 4  # cached methods with encoded class names, so that the next picture is quick
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Look:
 
     Args:
         class_names: K names.
-        views: of the picture, the selected ones first.
+        views: the picture's views, selected ones first.
         before, after: (K,) probabilities of the classes.
-        seconds: of each stage, in order.
+        seconds: per stage, in order.
         method: the option of `conf/method`.
     """
 
@@ -49,7 +49,7 @@ class Looker:
     """Answers for pictures with one backbone.
 
     Args:
-        clip: the frozen backbone, on the device that computes.
+        clip: the frozen backbone, on its device.
     """
 
     def __init__(self, clip: CLIP) -> None:
@@ -64,10 +64,10 @@ class Looker:
         num_views: int = 64,
         values: Mapping[str, Any] | None = None,
     ) -> Look:
-        """The answers for one picture, equal to those of `tpt.predict`.
+        """The answers for one picture, the same as those of `tpt.predict`.
 
         Args:
-            picture: path of a file, of any suffix.
+            picture: path of a file with any suffix.
             class_names: at least two different ones.
             method: an option of `conf/method`.
             num_views: V.
@@ -87,7 +87,7 @@ class Looker:
         with _timed(seconds, "image encoder"):
             features, extras = made.encode(views)
         with _timed(seconds, "adaptation"):
-            made.begin_dataset(1)  # resets any state, so that no picture affects the next
+            made.begin_dataset(1)  # resets state, so that no picture affects the next
             out = made(features, **extras)
         return Look(
             class_names=list(dataset.class_names),

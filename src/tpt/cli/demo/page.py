@@ -1,4 +1,4 @@
-"""The answers and views as HTML that loads nothing from elsewhere."""
+"""The answers and views as HTML that loads nothing from other sites."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tpt.cli.demo.controls import about
 from tpt.cli.demo.look import Look
 from tpt.engine.contact_sheet import PictureViews
 
-TOP = 5  # likeliest classes, before and after
-SIDE = 112  # of a view, in pixels
+TOP = 5  # most probable classes, before and after
+SIDE = 112  # size of a view, in pixels
 FORMAT = "WEBP"
 
-# The colours are those of the figures; text and surfaces take the colours of gradio's light or dark theme.
+# Colours as in the figures; text and surfaces use the colours of gradio's light or dark theme.
 CSS = """
 .tpt-answers { display: grid; grid-template-columns: 1fr 1fr; gap: 12px; }
 .tpt-card { border: 1px solid var(--border-color-primary); border-radius: 12px; padding: 14px 18px;
@@ -67,14 +67,14 @@ def problem_html(sentence: str) -> str:
 
 
 def about_html(method: str) -> str:
-    """A line on a method, and a link to its paper."""
+    """A method's description and a link to its paper."""
     said, paper = about(method)
     link = f' <a href="{escape(paper)}" target="_blank" rel="noopener noreferrer">Paper</a>' if paper else ""
     return f'<p class="tpt-about">{escape(said)}.{link}</p>'
 
 
 def answers_html(look: Look) -> str:
-    """The answers before and after, the likeliest classes side by side, and the time it took."""
+    """The answers before and after, the most probable classes side by side, and the time."""
     one, other = int(look.before.argmax()), int(look.after.argmax())
     remark = "the same answer" if one == other else "a different answer"
     cards = _card("before", "before", look.class_names[one], look.before[one]) + _card(
@@ -86,7 +86,7 @@ def answers_html(look: Look) -> str:
 
 
 def likeliest(look: Look) -> list[int]:
-    """The classes among the likeliest before or after, sorted by their probability after."""
+    """The most probable classes before or after, sorted by their probability after."""
     found = {int(k) for p in (look.before, look.after) for k in np.argsort(-p, kind="stable")[:TOP]}
     return sorted(found, key=lambda k: -float(look.after[k]))
 
@@ -118,7 +118,7 @@ def _signed(points: float) -> str:
 
 
 def cost_html(look: Look) -> str:
-    """Total seconds, and those of each stage."""
+    """The seconds in total and per stage."""
     stages = "".join(f"<span>{escape(stage)} <b>{seconds:.2f} s</b></span>" for stage, seconds in look.seconds.items())
     return f'<div class="tpt-cost"><span>total <b>{sum(look.seconds.values()):.2f} s</b></span>{stages}</div>'
 
