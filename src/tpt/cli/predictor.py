@@ -1,4 +1,4 @@
-"""Answers for pictures in one call: paths, PIL images, arrays, tensors."""
+"""`tpt.predict`: predictions for pictures given as paths, PIL images, arrays or tensors."""
 
 from __future__ import annotations
 
@@ -41,33 +41,33 @@ def predict(
     config_dir: str | Path | None = None,
     progress: bool = True,
 ) -> Predictions:
-    """The answer for each picture, without a label, before and after adaptation to that picture alone.
+    """Predicts the class of each picture, before and after adaptation to that picture alone.
 
     The answer depends only on the pixels, up to rounding: not on the file name, nor on the other pictures.
 
     Args:
-        images: one picture or several: paths of files, folders and zip archives, patterns, PIL images, or arrays and
-            tensors (H, W), (H, W, C) or (C, H, W), integers to 255 or fractions to 1; a batch is several pictures.
-        class_names: at least two: a list, a text file with one name per line, or a text with commas.
+        images: one or more pictures: paths of files, folders and zip archives, patterns, PIL images, or arrays and
+            tensors (H, W), (H, W, C) or (C, H, W), integers up to 255 or floats up to 1; or a batch of these.
+        class_names: at least two: a list, a text file with one name per line, or a comma-separated text.
         method: an option of `conf/method`: "tpt", "zero_shot" and others.
-        backbone: a CLIP, or an option of `conf/backbone`; "emoji_mini" is the bundled one, which knows only drawings.
+        backbone: a CLIP, or an option of `conf/backbone`; "emoji_mini" is the bundled one, trained only on drawings.
         pretrained: weights of the backbone, if the option needs them: a tag of open_clip, or a file.
-        num_views: V, the picture itself and random crops of it.
-        top: number of likeliest classes in each answer.
+        num_views: V: the picture itself and V - 1 random crops.
+        top: number of most probable classes in each answer.
         batch_size: pictures per batch; affects only rounding.
-        seed: of the views.
+        seed: of the random views.
         device: where to compute; None takes a GPU if there is one.
-        settings: more settings, as on the command line of tpt-test, such as "method.steps=2".
-        config_dir: a folder with options of your own, such as `method/mine.yaml`.
+        settings: further settings, as on the command line of tpt-test, such as "method.steps=2".
+        config_dir: a folder with your own options, such as `method/mine.yaml`.
         progress: shows a progress bar on stderr if there is more than one batch.
 
     Returns:
-        An answer for each picture, in their order; for one that cannot be read, `problem` says why.
+        One answer per picture, in order; for an unreadable picture, `problem` says why.
 
     Raises:
-        UserError: there is no such file, option or setting, or two class names are the same to the model.
+        UserError: a file, option or setting does not exist, or two class names are equal to the model.
     """
-    given: list[Any] = [images] if is_one(images) else list(images)  # type: ignore[arg-type] # one is no sequence
+    given: list[Any] = [images] if is_one(images) else list(images)  # type: ignore[arg-type] # a single one is no sequence
     own = backbone if isinstance(backbone, CLIP) else None
     groups = [("method", method), *([("backbone", backbone)] if isinstance(backbone, str) else [])]
     values: list[tuple[str, Any]] = [("views.num_views", num_views), ("seed", seed)]
@@ -87,10 +87,10 @@ def predict(
 
 
 def dataset_of(images: Sequence[Picture], class_names: list[str]) -> ImageDataset | None:
-    """Pictures without labels, each as often as it is given; None if there are none.
+    """A dataset of pictures without labels, each as often as it is given; None if there are none.
 
     Raises:
-        UserError: something that is no picture; DataError: no file at a path.
+        UserError: an item is no picture; DataError: a path does not exist.
     """
     store = GivenPictures()
     samples: list[Sample] = []
@@ -106,17 +106,17 @@ def dataset_of(images: Sequence[Picture], class_names: list[str]) -> ImageDatase
 
 
 class GivenPictures(dict[str, Callable[[], bytes]]):
-    """What reads the bytes of each picture, by its path or its position."""
+    """Reads the bytes of pictures by path or position."""
 
     root = Path()
 
     def read(self, path: str, first: int | None = None) -> bytes:
-        """The bytes of one picture, or its first `first` bytes; raises a BadImageError."""
+        """The bytes of a picture, or its first `first` bytes; raises a BadImageError if it cannot be read."""
         return self[path]()[:first]
 
 
 def _stream(parts: Parts, dataset: ImageDataset, batch_size: int, top: int) -> Iterator[Prediction]:
-    """Predictions, batch by batch."""
+    """Yields predictions batch by batch."""
     data = EpisodeDataModule([dataset], batch_size, on_bad_image="skip").use_views(parts.views)
     task = AdaptationTask(parts.clip, parts.make_method, [dataset], encoders=parts.make_method.encoders)
     task.to(parts.clip.device)

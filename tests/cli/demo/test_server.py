@@ -34,7 +34,7 @@ def test_it_listens_on_this_machine_alone(server: str) -> None:
 
 def test_a_port_that_is_taken(server: str) -> None:
     port = int(server.rsplit(":", 1)[1])
-    with pytest.raises(UserError, match=f"Expected port {port} to be free on 127.0.0.1, but"):
+    with pytest.raises(UserError, match=f"Cannot listen on port {port} of 127.0.0.1"):
         listening("127.0.0.1", port)
 
 

@@ -162,7 +162,7 @@ def test_no_file_of_the_user_is_overwritten(run: Run, image_tree: Path, tmp_path
     mine.write_bytes(b"mine")
     for out in ("names.csv", "mine.parquet"):
         said = run("pictures", "--classes", "names.csv", "--out", out, code=1, model=False).stderr
-        assert f"{out} exists, and is not the table" in said and said.count("\n") == 1
+        assert f"{out} exists and was not written by" in said and said.count("\n") == 1
     assert names.read_text() == CLASSES.replace(",", "\n") and mine.read_bytes() == b"mine"
     run("pictures", "--classes", "names.csv", "--out", "a.csv")
     run("pictures", "--classes", "names.csv", "--out", "a.csv", "--anew")  # its own table
@@ -233,7 +233,7 @@ def test_other_classes_are_another_run(run: Run, image_tree: Path, tmp_path: Pat
     run("pictures", "--classes", CLASSES, "--out", "a.csv")
     done = run("pictures", "--classes", "cat,dog", "--out", "a.csv", code=1)
     assert "data.class_names.1 was 'hot air balloon' and is 'dog'" in done.stderr
-    assert "begin anew with --anew, or choose another --out" in done.stderr and "hydra" not in done.stderr
+    assert "start again with --anew, or choose another --out" in done.stderr and "hydra" not in done.stderr
     run("pictures", "--classes", "cat,dog", "--out", "a.csv", "--anew")
     assert {row["answer"] for row in rows_of(tmp_path / "a.csv")} <= {"cat", "dog"}
 

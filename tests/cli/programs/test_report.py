@@ -119,7 +119,7 @@ def test_site(tmp_path: Path) -> None:
         (["{runs}", "--against", "coop"], "name of a row to compare with, got 'coop'; name one of: clip, tpt"),
         (["{runs}", "--transfer"], "Expected runs with a learned context, got none"),
         (["{runs}", "--learned-on", "x"], "Expected RUN=DATASET in --learned-on, got 'x'"),
-        (["{runs}", "--out", "{runs}/0/run.json/a.md"], "Expected a file that can be written at "),
+        (["{runs}", "--out", "{runs}/0/run.json/a.md"], "Cannot write "),
     ],
 )
 def test_a_mistake_is_one_sentence(

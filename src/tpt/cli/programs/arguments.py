@@ -1,4 +1,4 @@
-"""Options that several programs have on their command line."""
+"""Command-line options that several programs share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tpt.cli.places import version_option
 
 
 def new_parser(program: str, description: str | None, epilog: str | None = None) -> argparse.ArgumentParser:
-    """A command line with `--version`, whose texts are printed as they are written."""
+    """A parser with `--version`, whose texts are printed without rewrapping."""
     made = argparse.ArgumentParser(
         prog=program, description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -30,14 +30,14 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     add(
         "--backbone",
         default="emoji_mini",
-        help="an option of conf/backbone, such as vit_b16, or a model of open_clip with --pretrained; default "
-        "%(default)s, the bundled one, which knows only drawings",
+        help="an option of conf/backbone, such as vit_b16, or an open_clip model with --pretrained; default "
+        "%(default)s, the bundled one, trained only on drawings",
     )
-    add("--pretrained", metavar="WEIGHTS", help="a tag of open_clip, or a weights file")
+    add("--pretrained", metavar="WEIGHTS", help="an open_clip tag, or a weights file")
     add_device(parser)
-    add("--config-dir", type=Path, metavar="DIR", help="folder with options of your own, such as DIR/method/mine.yaml")
+    add("--config-dir", type=Path, metavar="DIR", help="folder with your own options, such as DIR/method/mine.yaml")
 
 
 def chosen_device(text: str) -> str | None:
-    """The device as PyTorch names it, None for `auto`; raises a UserError for what is none."""
+    """The device's name in PyTorch, or None for `auto`; raises a UserError for any other value."""
     return None if known_device(text) == "auto" else known_device(text)

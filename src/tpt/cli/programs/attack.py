@@ -1,7 +1,7 @@
-"""Attacked copies of datasets: `tpt-attack --out DIR [SETTING ...]`, with settings of tpt-test.
+"""Writes adversarial copies of datasets: `tpt-attack --out DIR [SETTING ...]`, with settings of tpt-test.
 
-Each image is changed by at most EPS of 255 so that the zero-shot answer of the backbone becomes wrong, and written as
-PNG in the dataset's own layout: test it with `data.root=DIR`.  Run again, it continues.
+Each image is changed by at most EPS/255 per pixel so that the backbone's zero-shot answer becomes wrong, and written as
+PNG in the dataset's own layout; test it with `data.root=DIR`.  Run the same command again to continue.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = new_parser("tpt-attack", __doc__, EPILOG)
     add = made.add_argument
-    add("settings", nargs="*", metavar="SETTING", help="of tpt-test: data, backbone, context, seed and others")
-    add("--out", type=Path, required=True, metavar="DIR", help="where the copies are written")
-    add("--eps", type=float, default=4.0, help="largest change of a pixel, of 255; default %(default)s")
-    add("--step", type=float, help="length of a step, of 255; default a quarter of --eps")
-    add("--steps", type=int, default=7, help="of projected gradient descent; default %(default)s")
+    add("settings", nargs="*", metavar="SETTING", help="settings of tpt-test: data, backbone, context, seed and others")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder for the copies")
+    add("--eps", type=float, default=4.0, help="largest change of a pixel, in units of 1/255; default %(default)s")
+    add("--step", type=float, help="step size, in units of 1/255; default a quarter of --eps")
+    add("--steps", type=int, default=7, help="steps of projected gradient descent; default %(default)s")
     add("--batch-size", type=int, default=32, metavar="N", help="images per batch; default %(default)s")
     add_device(made)
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Writes the copies; one sentence and exit code 1 on a user's mistake."""
+    """Writes the copies; a short message and exit code 1 on a user's mistake."""
     args = parser().parse_args(arguments)
     with stop.leaving(), told(lambda error: in_words_of(error, WORDS)):
         attack(args)
 
 
 def attack(args: argparse.Namespace) -> None:
-    """Does what a command line asks for."""
+    """Runs a parsed command line."""
     device = chosen_device(args.device)
     from hydra.utils import instantiate  # noqa: PLC0415 -- these take seconds to load
 

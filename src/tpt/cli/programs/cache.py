@@ -1,4 +1,4 @@
-"""tpt-cache show: what the feature cache holds.  clear: delete its entries.  export: its features in one file."""
+"""tpt-cache show lists the feature cache, clear deletes its entries, export writes features into one file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAX_ABOUT_BYTES = 2**20
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0, or 1 with one sentence if the cache cannot be cleared."""
+    """Returns 0, or 1 with a short message on a user's mistake."""
     with told():
         return _command(arguments)
 
@@ -36,17 +36,17 @@ def _command(arguments: list[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="tpt-cache", description=__doc__)
     version_option(parser)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, what in (("show", "what the cache holds"), ("clear", "delete its entries, and nothing else")):
+    for name, what in (("show", "list what is in the cache"), ("clear", "delete its entries and nothing else")):
         command = commands.add_parser(name, help=what)
         default = os.environ.get("TPT_CACHE") or DEFAULT
         command.add_argument("folder", nargs="?", default=default, help=f"default $TPT_CACHE, else {DEFAULT}")
     command = commands.add_parser("export", help="write the view features of a run or a dataset into one file")
-    command.add_argument("source", metavar="RUN|DATASET", help="directory of a run, or an option of data")
-    command.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="more settings of test_time.py")
-    command.add_argument("--to", type=Path, required=True, metavar="FILE", help="to write, .safetensors or .npz")
+    command.add_argument("source", metavar="RUN|DATASET", help="directory of a run, or an option of conf/data")
+    command.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="further settings of test_time.py")
+    command.add_argument("--to", type=Path, required=True, metavar="FILE", help="file to write, .safetensors or .npz")
     args = parser.parse_args(arguments)
     if args.command == "export":
-        from tpt.cli.mistakes import COMPOSING, in_a_sentence  # noqa: PLC0415 - load torch
+        from tpt.cli.mistakes import COMPOSING, in_a_sentence  # noqa: PLC0415 -- loads torch
         from tpt.cli.programs.export import export  # noqa: PLC0415
 
         with told(in_a_sentence, COMPOSING):
@@ -61,7 +61,7 @@ def _command(arguments: list[str] | None) -> int:
 
 
 def show(folder: Path) -> None:
-    """Prints the parts of a cache, the most recently used first."""
+    """Prints the parts of a cache, most recently used first."""
     files = shards(folder)
     spaces: dict[Path, list[Path]] = {}
     for path in sorted(files, key=lambda path: -files[path].st_mtime):
@@ -83,9 +83,9 @@ def show(folder: Path) -> None:
 
 
 def space_row(file: Path, most: int) -> tuple[str, str, str, str]:
-    """Backbone, precision, views and device of a part, as far as its file can be read."""
+    """Backbone, precision, views and device of a part, as far as its file is readable."""
     about: Any = {}
-    with suppress(OSError, ValueError, RecursionError):  # it is for show alone
+    with suppress(OSError, ValueError, RecursionError):  # it is only for display
         about = json.loads(read_bytes(file, MAX_ABOUT_BYTES))
 
     def at(*path: str) -> Any:

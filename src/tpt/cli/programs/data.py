@@ -1,4 +1,4 @@
-"""tpt-data check: which datasets are there, and are they whole?  fetch KEY: download one."""
+"""tpt-data check shows which datasets are installed and complete; tpt-data fetch KEY downloads one."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ from tpt.data.fetch import FREE, by_hand, fetch
 from tpt.engine.printing import printable, say
 from tpt.errors import BadImageError, DataError, Natural, refuse
 
-# How settings of a run are called on this command line.
+# What a run's settings are called on this command line.
 WORDS = (
     (r"\bdata\.root\b", "--root"),
     NO_SKIPPING,
 )
-SAMPLE = 8  # images of each dataset that are opened
+SAMPLE = 8  # images to open per dataset
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0 if everything asked for is there and usable, 1 if not, 2 for a wrong command line."""
+    """Returns 0 if all requested datasets are usable, 1 if not, 2 for a wrong command line."""
     with told(lambda error: in_words_of(error, WORDS)):
         return _command(arguments)
 
@@ -53,10 +53,10 @@ def _command(arguments: list[str] | None) -> int:
     check = commands.add_parser("check", help="count images and classes against the paper's test sets")
     get = commands.add_parser("fetch", help=f"download and unpack: {', '.join(FREE)}")
     check.add_argument(
-        "keys", nargs="*", metavar="KEY", help="which datasets; if none is named, the paper's and all others there"
+        "keys", nargs="*", metavar="KEY", help="datasets; default the paper's and all others that are installed"
     )
     check.add_argument(
-        "--open", type=int, default=SAMPLE, metavar="N", help=f"open N images of each; default {SAMPLE}, 0 none"
+        "--open", type=int, default=SAMPLE, metavar="N", help=f"open N images per dataset; default {SAMPLE}, 0 for none"
     )
     get.add_argument("keys", nargs="+", metavar="KEY", help="which datasets")
     for command in (check, get):
@@ -83,12 +83,12 @@ def _command(arguments: list[str] | None) -> int:
 
 
 def _is_there(key: str, root: Path) -> bool:
-    """Whether there is a folder of a dataset, whatever is in it."""
+    """Whether a dataset has a folder, whatever is in it."""
     return bool(find_all(CORRUPTED.get(key) or entry_of(keys_of(key)[0]), root))
 
 
 def _fetch(key: str, root: Path) -> bool:
-    """Whether it is there now; prints the commands that get the rest."""
+    """Whether the dataset is complete now; prints the commands that get the rest."""
     done = False
     try:
         if key in FREE:
@@ -98,20 +98,20 @@ def _fetch(key: str, root: Path) -> bool:
     except DataError as error:
         say(f"Error: {error}", error=True)
     for command in by_hand(key, root):
-        print(f"{key}: by hand: {printable(command)}", flush=True)
+        print(f"{key}: run this yourself: {printable(command)}", flush=True)
     return done
 
 
 def print_check(keys: list[str], root: Path, sample: int = SAMPLE) -> int:
-    """Prints the table; gives the number of datasets that can be used.
+    """Prints the table; returns the number of usable datasets.
 
     Args:
-        keys: of the datasets.
-        root: the folder that holds them.
-        sample: how many images of each are opened, evenly spread.
+        keys: keys of the datasets.
+        root: the folder of all datasets.
+        sample: number of images to open per dataset, evenly spread.
     """
     table = Table("dataset", "", "images", "classes", "split", show_edge=False, pad_edge=False)
-    table.add_column("where, or what is wrong", overflow="fold")
+    table.add_column("location, or what is wrong", overflow="fold")
     usable = 0
     for key in keys:
         entry = entry_of(key)
@@ -137,12 +137,14 @@ def print_check(keys: list[str], root: Path, sample: int = SAMPLE) -> int:
             where = f"{len(bad)} of {opened} images opened cannot be read: {in_words_of(bad[0], WORDS)}"
         table.add_row(key, state, images, classes, split if papers else f"own: {split}", printable(where))
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
-    Console(width=width, markup=False, emoji=False, highlight=False).print(table)  # a folder may be called [old]
+    Console(width=width, markup=False, emoji=False, highlight=False).print(
+        table
+    )  # a folder's name may look like markup, such as [old]
     return usable
 
 
 def _unreadable(dataset: ImageDataset, sample: int) -> list[BadImageError]:
-    """What is wrong with some of its images."""
+    """The errors of a sample of a dataset's images."""
     count = min(sample, len(dataset))
     found = []
     for index in (k * len(dataset) // count for k in range(count)):
@@ -155,7 +157,7 @@ def _unreadable(dataset: ImageDataset, sample: int) -> list[BadImageError]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences the log, whose content is in the table."""
+    """Silences the log, because the table shows its content."""
     logger = logging.getLogger("tpt.data.catalog")
     level = logger.level
     logger.setLevel(logging.ERROR)

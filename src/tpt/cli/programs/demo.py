@@ -20,8 +20,8 @@ from tpt.errors import UserError, refuse
 
 HOST, PORT, MOST_PORT = "127.0.0.1", 7860, 65535
 EXPOSED = (
-    "Everyone who can reach this address can use the page: it has no password and no encryption. They can upload "
-    "pictures and keep this machine busy, but of its files they see only those of the page."
+    "Everyone who can reach this address can use the page, which has no password and no encryption. They can upload "
+    "pictures and keep this machine busy, but they see no files except those of the page."
 )
 
 
@@ -30,19 +30,19 @@ def parser() -> argparse.ArgumentParser:
     made = new_parser("tpt-demo", __doc__)
     add = made.add_argument
     add_model(made)
-    add("--classes", metavar="NAMES", help="class names to begin with: with commas between, or a text file")
+    add("--classes", metavar="NAMES", help="initial class names, separated by commas, or a text file")
     add(
         "--host",
         default=HOST,
         help="address to listen on; default %(default)s, which only this machine's users and programs can reach; "
         "0.0.0.0 lets the whole network use the page, without a password",
     )
-    add("--port", type=int, default=PORT, help="0 takes any free one; default %(default)s")
+    add("--port", type=int, default=PORT, help="port; 0 takes any free one; default %(default)s")
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Serves the page until Ctrl-C; one sentence and exit code 1 on a user's mistake."""
+    """Serves the page until Ctrl-C; a short message and exit code 1 on a user's mistake."""
     args = parser().parse_args(arguments)
     temporary = tempfile.TemporaryDirectory(prefix="tpt-demo-")  # uploaded pictures are deleted at the end
     with told(), suppress(KeyboardInterrupt), temporary as folder, own_options(args.config_dir):
@@ -50,10 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def serve(args: argparse.Namespace, folder: Path) -> None:
-    """Makes the page and serves it.
+    """Builds the page and serves it.
 
     Raises:
-        UserError: a wrong value on the command line, a port that is taken, or gradio is not installed.
+        UserError: a wrong value on the command line, a port in use, or gradio is not installed.
     """
     from tpt.data.pictures import class_list  # noqa: PLC0415 -- takes time to load
 
@@ -81,7 +81,7 @@ def serve(args: argparse.Namespace, folder: Path) -> None:
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """A socket that listens; raises a UserError where the port is taken or the host is not this machine's."""
+    """A listening socket; raises a UserError if the port is in use or the host is not this machine's."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
@@ -91,7 +91,7 @@ def listening(host: str, port: int) -> socket.socket:
         ) from error
     except OSError as error:
         raise UserError(
-            f"Expected port {port} to be free on {host}, but {error.strerror}; choose another --port or --host."
+            f"Cannot listen on port {port} of {host} ({error.strerror}). Choose another --port or --host."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Writes the view features of a run's images, or of a dataset's, into one file: `tpt-cache export`."""
+"""`tpt-cache export`: writes the view features of a run or a dataset into one file."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from tpt.files import is_file
 
 
 def export(source: str, file: Path, settings: Sequence[str] = ()) -> int:
-    """Writes a file of features; gives the number of images.
+    """Writes a file of features; returns the number of images.
 
     Args:
         source: directory of a run, or an option of `conf/data`.
         file: to write, `.safetensors` or `.npz`.
-        settings: more settings of test_time.py; `trust=true` for a run that others started.
+        settings: further settings of test_time.py; `trust=true` for a run that somebody else started.
 
     Raises:
-        UserError: no such run, dataset or setting, or another suffix.
+        UserError: the run, dataset or setting does not exist, or the suffix is unknown.
     """
     if file.suffix not in SUFFIXES:
         raise UserError(f"Expected a name that ends in {' or '.join(SUFFIXES)} after --to, got {file}; change it.")
@@ -56,7 +56,7 @@ def export(source: str, file: Path, settings: Sequence[str] = ()) -> int:
 def _of_run(path: Path, added: Sequence[str]) -> DictConfig:
     begun = resumable(path.absolute(), "test_time", added)
     if begun.sweep:
-        raise UserError(f"Expected the directory of one run, got that of a sweep, {path}; choose a run in it.")
+        raise UserError(f"Expected the directory of one run, got a sweep, {path}; choose a run in it.")
     return compose_again(begun, [setting for setting in enter(begun, added) if setting.lower() != TRUST])
 
 

@@ -1,4 +1,4 @@
-"""How the larger programs begin: with a line on what is happening, since loading the libraries takes seconds."""
+"""Starts the larger programs with a status line, because loading the libraries takes seconds."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tpt.engine.printing import forgiving_streams, say
 if TYPE_CHECKING:
     from tpt.cli.command_line import CommandLine
 
-HYDRAS = ("test_time", "train_coop")  # programs whose command line is Hydra's
+HYDRAS = ("test_time", "train_coop")  # programs with a Hydra command line
 LINE = "Loading PyTorch and the other libraries"
-QUIET = ("--help", "-h", "--cfg", "-c")  # what is asked for is printed and nothing else
+QUIET = ("--help", "-h", "--cfg", "-c")  # flags that print only what was asked for
 
-# Lightning takes them for the work of a launcher, which gives the number of processes as well.
+# Lightning takes these for a launcher's, which would also set the number of processes.
 RANKS = ("LOCAL_RANK", "RANK", "GROUP_RANK", "NODE_RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE")
 
 
@@ -44,21 +44,21 @@ def demo() -> None:
 
 
 def forget_stray_ranks() -> None:
-    """Leaves out what a platform or a notebook says of this process's place among others where there are none."""
+    """Removes process ranks that a platform or notebook sets although there is only one process."""
     if os.environ.get("WORLD_SIZE", "1") in ("", "1"):
         for name in RANKS:
             os.environ.pop(name, None)
 
 
 def _complete(name: str) -> None:
-    """Hydra's completion of the words of a command line, which needs the configuration alone."""
+    """Runs Hydra's shell completion, which needs only the configuration."""
     import hydra  # noqa: PLC0415 -- takes time to load
 
     hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=name)(lambda _: None)()
 
 
 def _open(name: str) -> None:
-    """Loads a program and calls it; the processes that a run starts for itself say nothing."""
+    """Loads a program and calls it; further processes of a run print no status line."""
     forgiving_streams()
     if sys.argv[1:] in (["--version"], ["-V"]):
         from tpt.results.runs.version import __version__  # noqa: PLC0415 -- the package around it takes time to load
@@ -69,15 +69,15 @@ def _open(name: str) -> None:
         _complete(name)
         return
     forget_stray_ranks()
-    # Warnings of its C++ parts, a page each, on what the run says in a sentence; read when torch is loaded.
+    # Silences page-long C++ warnings about errors that the run reports itself; read when torch is loaded.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    # On a busy machine, threads that spin while they wait for one another take the cores from those that compute.
+    # On a busy machine, threads that spin while waiting take cores from threads that compute.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     read: list[CommandLine] = []
     with stop.leaving():
         if os.environ.get("LOCAL_RANK", "0") != "0":
             stop.leave_with_parent()
-        elif name != "predict" and not {*QUIET} & {*sys.argv[1:]}:  # which says so when it has looked at its words
+        elif name != "predict" and not {*QUIET} & {*sys.argv[1:]}:  # tpt-predict says so after its checks
             say(LINE, error=True)
         if name in HYDRAS:
             read.append(_read(name))
@@ -86,7 +86,7 @@ def _open(name: str) -> None:
 
 
 def _read(name: str) -> CommandLine:
-    """The command line of one of Hydra's programs, before anything heavy is loaded; `--help` ends there."""
+    """Parses a Hydra program's command line before anything heavy is loaded; `--help` exits here."""
     from tpt.cli import mistakes  # noqa: PLC0415 -- takes time to load
     from tpt.cli.settings.help import show_help  # noqa: PLC0415 -- likewise
 

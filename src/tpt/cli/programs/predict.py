@@ -1,6 +1,6 @@
-"""Answers for your own pictures, without labels: `tpt-predict PATH... --classes "cat,hot air balloon"`.
+"""Predicts the classes of your own pictures, without labels: `tpt-predict PATH... --classes "cat,hot air balloon"`.
 
-The model adapts to each picture alone. The table has its answers and their probabilities before and after.
+The model adapts to each picture alone. The table has the answers and probabilities before and after adaptation.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from tpt.files import content_digest, is_file, write_json, write_text, writing
 if TYPE_CHECKING:
     import pyarrow as pa
 
-RUN = ".run"  # added to the table's name: the folder where the work is kept
-TABLE = "predictions"  # in that folder, the table without --out, or before it is copied to --out
-WRITTEN = "table.json"  # in that folder, digests of our table, so that no file of the user is overwritten
-LIST = "pictures.txt"  # in that folder, the paths if there are many
-OURS = ("run.json", "start.json", WRITTEN, LIST)  # every folder of a run has one of them
-LONG = 20_000  # characters of paths that fit on the command line of a run's processes
-SHOWN = 20  # answers that are printed
-INTERPOLATION = "${"  # Hydra resolves texts twice, so that it cannot be quoted
+RUN = ".run"  # suffix of the run's folder, added to the table's name
+TABLE = "predictions"  # in that folder, the table, before it is copied to --out
+WRITTEN = "table.json"  # in that folder, digests of our tables, so that no other file is overwritten
+LIST = "pictures.txt"  # in that folder, the list of paths if there are many
+OURS = ("run.json", "start.json", WRITTEN, LIST)  # every run's folder has one of these
+LONG = 20_000  # longest list of paths, in characters, for the command line of a run's processes
+SHOWN = 20  # number of answers to print
+INTERPOLATION = "${"  # cannot be quoted, because Hydra resolves texts twice
 NUMBERS = {"top": Count, "views": Count, "batch_size": Count, "workers": Natural, "seed": Seed}
-# What the settings of a run are called on this command line.
+# What a run's settings are called on this command line.
 WORDS = (
     (r"\bdata\.class_names\b(?!\.)", "--classes"),
     (r"\bdata\.root\b", "the paths"),
@@ -57,7 +57,7 @@ Exit codes: 0 all pictures have an answer, 3 some have none (the column `problem
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Builds the parser."""
     made = new_parser("tpt-predict", __doc__, EPILOG)
     add = made.add_argument
     add(
@@ -66,17 +66,22 @@ def parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="a file, folder, zip archive, pattern, or @FILE, a list with one of these per line",
     )
-    add("--classes", required=True, metavar="NAMES", help="class names with commas between, or a text file, one a line")
+    add(
+        "--classes",
+        required=True,
+        metavar="NAMES",
+        help="class names separated by commas, or a text file with one name per line",
+    )
     add_model(made)
     add("--prompt", metavar="WORDS", help='words before the class name; default "a photo of a"')
-    add("--top", type=int, default=5, metavar="K", help="likeliest classes per picture; default %(default)s")
-    add("--out", type=Path, metavar="FILE", help="table of the answers: .csv, .json or .parquet")
-    add("--views", type=int, metavar="N", help="views per picture; default 64, or 1 if the method uses no others")
+    add("--top", type=int, default=5, metavar="K", help="most probable classes per picture; default %(default)s")
+    add("--out", type=Path, metavar="FILE", help="file for the table of answers: .csv, .json or .parquet")
+    add("--views", type=int, metavar="N", help="views per picture; default 64, or 1 if the method uses only one")
     add("--batch-size", type=int, metavar="N", help="pictures per batch; default 8")
-    add("--workers", type=int, metavar="N", help="processes that load pictures; default 0")
-    add("--seed", type=int, help="of the views; default 0")
-    add("--run", type=Path, metavar="DIR", help="where the work is kept; default OUT.run, or a folder in runs/")
-    add("--anew", action="store_true", help="deletes earlier work there and starts again")
+    add("--workers", type=int, metavar="N", help="data-loading workers; default 0")
+    add("--seed", type=int, help="seed of the views; default 0")
+    add("--run", type=Path, metavar="DIR", help="folder of the run; default OUT.run, or a folder in runs/")
+    add("--anew", action="store_true", help="deletes an earlier run there and starts again")
     add(
         "--set",
         action="append",
@@ -89,9 +94,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The program; one sentence and exit code 1 on a user's mistake."""
+    """Runs the program; a short message and exit code 1 on a user's mistake."""
     forget_stray_ranks()
-    if arguments is None and stop.PARENT in os.environ and "LOCAL_RANK" in os.environ:  # a further process of a run
+    if arguments is None and stop.PARENT in os.environ and "LOCAL_RANK" in os.environ:  # a further process of the run
         opening.test_time()
         return
     args = parser().parse_args(arguments)
@@ -105,10 +110,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def prepare(args: argparse.Namespace) -> Path:
-    """The run's folder, once everything is checked that can be before PyTorch is loaded.
+    """The run's folder, after all checks that are possible before PyTorch is loaded.
 
     Raises:
-        UserError: something on the command line cannot be.
+        UserError: a value on the command line is wrong.
     """
     from tpt.results.predictions.prediction import check_suffix  # noqa: PLC0415 -- pyarrow takes time to load
 
@@ -126,7 +131,9 @@ def prepare(args: argparse.Namespace) -> Path:
         if INTERPOLATION in (text or ""):
             raise UserError(f"Expected names without {INTERPOLATION!r}, got {text!r}; write class names in a file.")
     if folder.exists() and not any((folder / name).is_file() for name in OURS) and any(folder.iterdir()):
-        raise UserError(f"Expected the folder of an earlier run at {folder}, found something else; choose --run.")
+        raise UserError(
+            f"Expected the folder of an earlier run at {folder}, found something else; choose another --run."
+        )
     refuse_others_table(args.out, folder)
     for path in folder.iterdir() if args.anew and folder.exists() else ():
         if path.name != WRITTEN:
@@ -135,29 +142,27 @@ def prepare(args: argparse.Namespace) -> Path:
 
 
 def refuse_others_table(out: Path | None, folder: Path) -> None:
-    """Raises a UserError if `out` is a file other than the table, byte for byte, that the run in `folder` wrote."""
+    """Raises a UserError if `out` exists and is not byte for byte a table that the run in `folder` wrote."""
     if out is None or not os.path.lexists(out):
         return
     with suppress(OSError, ValueError, KeyError, TypeError):
         if content_digest(out.read_bytes()) in json.loads((folder / WRITTEN).read_bytes())["digests"]:
             return
-    raise UserError(
-        f"{out} exists, and is not the table that an earlier run wrote there; move it, or choose another --out."
-    )
+    raise UserError(f"{out} exists and was not written by an earlier run. Move it, or choose another --out.")
 
 
 def device_settings(text: str) -> dict[str, str]:
-    """The settings of `--device`, of which `cuda:1` names a GPU."""
+    """The settings for `--device`; `cuda:1`, for example, selects a GPU."""
     kind, _, number = known_device(text).partition(":")
     settings = {"trainer.accelerator": "gpu" if kind == "cuda" else kind}
     return settings | ({"trainer.devices": f"[{number}]"} if number else {})
 
 
 def settings_of(args: argparse.Namespace, folder: Path) -> list[str]:
-    """The command line of the run, as Hydra reads it.
+    """The Hydra command line of the run.
 
     Raises:
-        UserError: the classes, the pictures or an option cannot be found.
+        UserError: the classes, pictures or an option cannot be found.
     """
     from tpt.data.pictures import class_list, find_pictures  # noqa: PLC0415 -- takes time to load
 
@@ -190,7 +195,7 @@ def _listed(texts: Sequence[str]) -> str:
 
 
 def _places(paths: Sequence[str], folder: Path) -> str:
-    """The paths, or a list of them in a file if they are many or Hydra would misread one."""
+    """The paths, or a file that lists them if they are many or Hydra would misread one."""
     if sum(map(len, paths)) > LONG or any(INTERPOLATION in path for path in paths):
         folder.mkdir(parents=True, exist_ok=True)
         write_text("\n".join(paths) + "\n", folder / LIST)
@@ -199,7 +204,7 @@ def _places(paths: Sequence[str], folder: Path) -> str:
 
 
 def _run(args: argparse.Namespace, folder: Path, settings: Sequence[str]) -> None:
-    """The run, and its table."""
+    """Runs the prediction and writes its table."""
     with stop.leaving():
         from omegaconf import DictConfig  # noqa: PLC0415 -- takes time to load
 
@@ -211,11 +216,11 @@ def _run(args: argparse.Namespace, folder: Path, settings: Sequence[str]) -> Non
     def run(cfg: DictConfig) -> None:
         with Path(os.devnull).open("w") if args.quiet else nullcontext(sys.stderr) as aside, redirect_stdout(aside):
             try:
-                test_time.run(cfg, another="begin anew with --anew, or choose another --out", follow=True)
+                test_time.run(cfg, another="start again with --anew, or choose another --out", follow=True)
             except stop.StopRun as end:
                 end.said = _stopped(args, folder)
                 raise
-            except UnansweredError:  # `_finish` reports it
+            except UnansweredError:  # reported by `_finish`
                 pass
         _finish(args, folder)
 
@@ -227,7 +232,7 @@ def _run(args: argparse.Namespace, folder: Path, settings: Sequence[str]) -> Non
 
 
 def _stopped(args: argparse.Namespace, folder: Path) -> str:
-    """Writes the table of the pictures that are done; returns a sentence on how many those are."""
+    """Writes the table of the finished pictures; returns a message with their number."""
     from tpt.results.runs import read_manifest, read_records  # noqa: PLC0415 -- takes time to load
 
     done = total = 0
@@ -267,7 +272,7 @@ def _finish(args: argparse.Namespace, folder: Path) -> None:
 
 
 def _write(records: pa.Table, args: argparse.Namespace, folder: Path) -> Path:
-    """The table, whole or not at all; the run's folder keeps its digest, see `refuse_others_table`."""
+    """Writes the table atomically, and its digest to the run's folder, see `refuse_others_table`."""
     from tpt.results.predictions import predictions_of, write_predictions  # noqa: PLC0415 -- takes time to load
 
     out: Path | None = args.out

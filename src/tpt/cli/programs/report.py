@@ -1,6 +1,6 @@
-"""Tables and figures of runs: `tpt-report RUN [RUN ...]`.
+"""Prints tables and draws figures of runs: `tpt-report RUN [RUN ...]`.
 
-A RUN is the directory of a run of test_time.py or of a sweep, finished, still going or killed.
+A RUN is the directory of a run of test_time.py, or of a sweep: finished, running or interrupted.
 """
 
 from __future__ import annotations
@@ -28,58 +28,68 @@ from tpt.results.tables.rows import coverage_remark, rows_of, versions_remark
 from tpt.results.tables.runs import Run, load_runs
 from tpt.results.tables.trust import trust_grids
 
-MOST_ROWS = 3  # of which each run has figures of its own unless more are asked for
+MOST_ROWS = 3  # most runs that get figures of their own by default
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(prog="tpt-report", description=__doc__)
-    made.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="directories that test_time.py made")
-    made.add_argument("--format", help=f"{', '.join(FORMATS)}; by default that of --out's suffix, or terminal")
-    made.add_argument("--out", type=Path, metavar="FILE", help=f"written instead of printed ({', '.join(SUFFIXES)})")
+    made.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="directories of runs of test_time.py")
+    made.add_argument("--format", help=f"{', '.join(FORMATS)}; default by --out's suffix, else terminal")
+    made.add_argument("--out", type=Path, metavar="FILE", help=f"file to write the report to ({', '.join(SUFFIXES)})")
     made.add_argument(
-        "--against", metavar="ROW", help="a run's directory or a row's name: every other row's difference to it"
+        "--against", metavar="ROW", help="a run's directory or a row's name; shows every other row's difference from it"
     )
-    made.add_argument("--brief", action="store_true", help="a line per row, the best first; for long sweeps")
-    made.add_argument("--sort", choices=SORTS, help="with --brief: what rows are sorted by; accuracy by default")
+    made.add_argument("--brief", action="store_true", help="one line per row, best first; for long sweeps")
+    made.add_argument("--sort", choices=SORTS, help="with --brief: measure to sort rows by; default accuracy")
     made.add_argument(
-        "--per-class", action="store_true", help="accuracy of each class, and the confusions that were made and mended"
+        "--per-class",
+        action="store_true",
+        help="accuracy per class, and the confusions that adaptation added and removed",
     )
     made.add_argument(
         "--base-to-new", action="store_true", help="harmonic means of runs with data.classes=base and data.classes=new"
     )
     made.add_argument(
-        "--trust", action="store_true", help="likelihood, calibration, risk and pictures outside the classes"
+        "--trust",
+        action="store_true",
+        help="likelihood, calibration, risk, and detection of images outside the classes",
     )
-    made.add_argument("--transfer", action="store_true", help="the source x target matrix of learned contexts")
+    made.add_argument("--transfer", action="store_true", help="source x target matrix of learned contexts")
     made.add_argument(
         "--learned-on",
         action="append",
         default=[],
         metavar="RUN=DATASET",
-        help="what the context of a run was learned on, where its training.json does not say",
+        help="dataset that a run's context was learned on, if its training.json does not say",
     )
-    made.add_argument("--figures", type=Path, metavar="DIR", help="also draws figures there")
-    made.add_argument("--kinds", default="", metavar="NAMES", help="with --figures: which, such as methods,reliability")
-    made.add_argument("--suffixes", default="png,svg", metavar="NAMES", help="with --figures: out of png,svg,pdf")
-    made.add_argument("--site", type=Path, metavar="DIR", help="also writes a static page of results there")
-    made.add_argument("--bibtex", action="store_true", help="the papers of the methods, backbones and datasets")
+    made.add_argument("--figures", type=Path, metavar="DIR", help="also draws figures into this folder")
     made.add_argument(
-        "--source", nargs="*", default=list(SOURCES), metavar="DATASET", help="datasets left out of the OOD average"
+        "--kinds", default="", metavar="NAMES", help="with --figures: kinds to draw, such as methods,reliability"
+    )
+    made.add_argument(
+        "--suffixes", default="png,svg", metavar="NAMES", help="with --figures: file formats, from png,svg,pdf"
+    )
+    made.add_argument("--site", type=Path, metavar="DIR", help="also writes a static page of results into this folder")
+    made.add_argument(
+        "--bibtex", action="store_true", help="BibTeX of the papers of the methods, backbones and datasets"
+    )
+    made.add_argument(
+        "--source", nargs="*", default=list(SOURCES), metavar="DATASET", help="datasets to leave out of the OOD average"
     )
     version_option(made)
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints or writes the report; one sentence and exit code 1 on a user's mistake."""
+    """Prints or writes the report; a short message and exit code 1 on a user's mistake."""
     args = parser().parse_args(arguments)
     with told():
         report(args)
 
 
 def report(args: argparse.Namespace) -> None:
-    """Does what a command line asks for."""
+    """Runs a parsed command line."""
     format = "terminal" if args.bibtex else format_of(args.format, args.out)
     runs = load_runs(args.runs)
     learned_on = dict(map(_pair, args.learned_on))
@@ -111,7 +121,7 @@ def report(args: argparse.Namespace) -> None:
 def _other_tables(
     args: argparse.Namespace, runs: Sequence[Run], learned_on: Mapping[str, str], format: str
 ) -> tuple[list[Grid], Legend] | None:
-    """The tables of one of the options that replace the usual ones."""
+    """The tables of an option that replaces the usual ones; None without such an option."""
     if args.per_class:
         return class_grids(runs, None if args.out is not None or format == "csv" else MOST)
     if args.base_to_new:
@@ -128,24 +138,24 @@ def _draw_figures(args: argparse.Namespace, runs: Sequence[Run], learned_on: Map
     suffixes = _chosen(args.suffixes, ("png", "svg", "pdf"), "--suffixes")
     if not args.kinds and sum(row.first.adapts for row in rows_of(runs)) > MOST_ROWS:
         kinds = [kind for kind in KINDS if kind not in BY_RUN]
-        say(f"Figures of each run are left out; --kinds {','.join(BY_RUN)} draws them.", error=True)
+        say(f"Figures per run are left out; --kinds {','.join(BY_RUN)} draws them.", error=True)
     for path in draw_all(runs, args.figures, learned_on, kinds, suffixes):
         say(str(path), error=True)
 
 
 def _chosen(text: str, known: Sequence[str], option: str) -> list[str]:
-    """The names of a text with commas between them, each a known one."""
+    """The names in a comma-separated text; raises a UserError for an unknown one."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
         if name not in known:
-            raise UserError(f"Expected names out of {', '.join(known)} in {option}, got {name!r}; choose from these.")
+            raise UserError(f"Expected names from {', '.join(known)} in {option}, got {name!r}; choose from these.")
     return names
 
 
 def _pair(text: str) -> tuple[str, str]:
     run, separator, name = text.rpartition("=")
     if not separator or not run or not name:
-        raise UserError(f"Expected RUN=DATASET in --learned-on, got {text!r}; such as runs/coop=imagenet.")
+        raise UserError(f"Expected RUN=DATASET in --learned-on, got {text!r}; write, for example, runs/coop=imagenet.")
     return run, name
 
 
@@ -154,9 +164,7 @@ def _write(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(text, path)
     except OSError as error:
-        raise UserError(
-            f"Expected a file that can be written at {path}, but {error.strerror}; choose another --out."
-        ) from error
+        raise UserError(f"Cannot write {path} ({error.strerror}). Choose another --out.") from error
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What Hydra calls around a search for settings, conf/search/optuna.yaml."""
+"""Hydra callback of a hyperparameter search, conf/search/optuna.yaml."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from omegaconf import DictConfig, OmegaConf
 
 
 class SweepFolder(Callback):
-    """Before the first job, makes the sweep's directory, where the study lies, and writes `multirun.yaml` into it.
+    """Before the first job, creates the sweep's directory, which holds the study, and writes `multirun.yaml` into it.
 
-    Hydra's own sweeper does so itself; from that file each job knows what the sweep varies.
+    Hydra's own sweeper does the same; each job reads from this file what the sweep varies.
     """
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Hydra calls this once."""
+        """Called once by Hydra."""
         folder = Path(config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(config, folder / "multirun.yaml")

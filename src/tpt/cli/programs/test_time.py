@@ -28,12 +28,12 @@ from tpt.results.tables import print_table, refuse_unanswered, results_of
 
 
 def run(cfg: DictConfig, another: str = ANOTHER, follow: bool = False) -> float | None:
-    """One run: every dataset, one table; gives a sweeper `optimized_metric`.
+    """Runs all datasets and prints one table; returns `optimized_metric` for a sweeper.
 
     Args:
-        cfg: its configuration.
-        another: how to have another directory, for errors.
-        follow: continues with the images that there are now, where some came or went and none depends on others.
+        cfg: the run's configuration.
+        another: how to choose another directory, for error messages.
+        follow: resumes with the current images, even if some were added or removed, if the method is episodic.
     """
     began, folder = time.perf_counter(), cli.output_dir()
     seed_everything(cfg.seed, verbose=False)
@@ -41,7 +41,7 @@ def run(cfg: DictConfig, another: str = ANOTHER, follow: bool = False) -> float 
     data: EpisodeDataModule = instantiate(cfg.data.module)
     refuse_misfit(instantiate(cfg.context), cfg.backbone.get("name"), cfg.backbone.get("pretrained"))
     stage(f"Loading the backbone {cfg.backbone.name or cfg.backbone.get('pretrained')}")
-    parts = Parts.of(cfg, device="cpu")  # Lightning moves it
+    parts = Parts.of(cfg, device="cpu")  # Lightning moves it to the device
     clip, make_method = parts.clip, parts.make_method
     data.use_views(parts.views)
     refuse_other_encoder(data.datasets, clip, make_method.encoders)
@@ -103,5 +103,5 @@ def run(cfg: DictConfig, another: str = ANOTHER, follow: bool = False) -> float 
 
 
 def main(line: CommandLine) -> None:
-    """The program, with a command line that `opening` has read."""
+    """Runs the program with a parsed command line, see `opening`."""
     cli.main(run, "test_time", line)

@@ -34,7 +34,7 @@ from tpt.results.runs import (
 )
 
 Task = CoOpTask | CoCoOpTask
-# How settings are called here in errors of readers of data, which serve both programs.
+# What settings are called here, for error messages of the data readers, which both programs share.
 WORDS = (
     NO_SKIPPING,
     (r"(pass )?data\.on_bad_image=skip( to leave such files out and count them)?", "remove it"),
@@ -43,7 +43,7 @@ WORDS = (
 
 
 def run(cfg: DictConfig) -> float | None:
-    """One run: a context learned by CoOp or CoCoOp, for `test_time.py context=coop context.path=...`."""
+    """Trains a context with CoOp or CoCoOp, for `test_time.py context=coop context.path=...`."""
     began = time.perf_counter()
     seed_everything(cfg.seed, verbose=False)
     stage(f"Loading the backbone {cfg.backbone.name or cfg.backbone.get('pretrained')}")
@@ -88,7 +88,7 @@ def run(cfg: DictConfig) -> float | None:
 
 
 def _save(task: Task, trainer: Trainer, shots: Shots, about: dict[str, Any], public_layout: bool) -> dict[str, float]:
-    """Writes what was learned and `training.json`, says what comes next, and gives the metrics."""
+    """Writes the context and `training.json`, prints the next command, and returns the metrics."""
     folder = cli.output_dir()
     files = save_learned(folder, task, task.clip, public_layout)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()} or metrics_before(folder)
@@ -102,5 +102,5 @@ def _save(task: Task, trainer: Trainer, shots: Shots, about: dict[str, Any], pub
 
 
 def main(line: CommandLine) -> None:
-    """The program, with a command line that `opening` has read."""
+    """Runs the program with a parsed command line, see `opening`."""
     cli.main(run, "train_coop", line, WORDS)

@@ -1,7 +1,7 @@
 """Draws the views of one image of a run: `tpt-views RUN IMAGE [--dataset NAME] [--out FILE]`.
 
-The views are made again as the run made them and sorted by entropy. The selected ones are framed, and the answers
-before and after adaptation stand above.
+The views are recomputed as in the run and sorted by entropy. The selected ones are framed, and the answers before and
+after adaptation are above them.
 """
 
 from __future__ import annotations
@@ -22,18 +22,24 @@ if TYPE_CHECKING:
     from tpt.results.tables.runs import Run
 
 TRUST = "--trust"
-MADE_AGAIN = ("backbone", "context", "method", "views", "data")  # sections of a configuration
+MADE_AGAIN = (
+    "backbone",
+    "context",
+    "method",
+    "views",
+    "data",
+)  # sections of the configuration that must not have changed
 
 
 def maker_of(run: Run, begun: Start) -> SheetMaker:
-    """Makes the parts of a run again, from the settings that it was started with.
+    """Rebuilds the parts of a run from the settings that it was started with.
 
     Args:
-        run: read from its directory.
-        begun: how it was started, as `tpt.cli.resume.resumable` gives it.
+        run: the run, read from its directory.
+        begun: how it was started, from `tpt.cli.resume.resumable`.
 
     Raises:
-        UserError: the settings mean something else now, or what they name is not there.
+        UserError: the settings mean something else now, or something they refer to is missing.
     """
     from hydra.utils import instantiate  # noqa: PLC0415 -- these take seconds to load
     from omegaconf import OmegaConf  # noqa: PLC0415
@@ -53,7 +59,7 @@ def maker_of(run: Run, begun: Start) -> SheetMaker:
     parts = Parts.of(cfg)
     if not parts.make_method.about()["selects"]:
         raise UserError(
-            f"Expected a run that selects views, but method {run.method} of {run.path} looks at the image alone; "
+            f"Expected a run that selects views, but method {run.method} of {run.path} uses only the image itself; "
             "choose a run of another method, such as method=tpt."
         )
     data: EpisodeDataModule = instantiate(cfg.data.module)
@@ -61,16 +67,16 @@ def maker_of(run: Run, begun: Start) -> SheetMaker:
 
 
 def record_of(run: Run, image: str, dataset: str | None = None) -> dict[str, Any]:
-    """The record of an image.
+    """Finds the record of an image.
 
     Args:
-        run: that tested it.
-        image: its path in the dataset; or, if only one image has it, the end of that, its name without suffix, a folder
-            on it, or its class.
-        dataset: its name; None looks in all.
+        run: the run that tested it.
+        image: its path in the dataset, or, if unique to it, the end of the path, the name without suffix, a folder in
+            the path, or the class.
+        dataset: name of its dataset; None searches all.
 
     Raises:
-        UserError: there is none, or several.
+        UserError: no image or several match.
     """
     rows = [r for r in run.records.to_pylist() if dataset in (None, r["dataset"])]
     ways: list[Callable[[dict[str, Any]], bool]] = [
@@ -94,15 +100,15 @@ def parser() -> argparse.ArgumentParser:
     made = new_parser("tpt-views", __doc__)
     add = made.add_argument
     add("run", type=Path, metavar="RUN", help="a run's directory")
-    add("image", metavar="IMAGE", help="its path in the dataset, or anything that only it has: a name, a class")
+    add("image", metavar="IMAGE", help="its path in the dataset, or anything unique to it: a file name, a class")
     add("--dataset", metavar="NAME", help="needed when several datasets have such an image")
     add("--out", type=Path, metavar="FILE", help=".png, .svg or .pdf; default a file in RUN/contact_sheets")
-    add(TRUST, action="store_true", help="uses all settings of a run that somebody else made")
+    add(TRUST, action="store_true", help="accepts all settings of a run that somebody else started")
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Writes a sheet; one sentence and exit code 1 on a user's mistake."""
+    """Writes a contact sheet; a short message and exit code 1 on a user's mistake."""
     args = parser().parse_args(arguments)
     from tpt.cli.errors import told  # noqa: PLC0415 -- these take seconds to load
     from tpt.cli.mistakes import COMPOSING, in_a_sentence  # noqa: PLC0415
@@ -120,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         name = file_name(f"{record['dataset']}/{PurePosixPath(record['path']).with_suffix('')}")
         say(str(save_as(sheet.draw(), out or run.path / "contact_sheets" / f"{name}.png")))
         if not sheet.as_recorded:
-            say("Note: the selection made again differs from the recorded one, which is framed.", error=True)
+            say("Note: the recomputed selection differs from the recorded one; the recorded one is framed.", error=True)
 
 
 if __name__ == "__main__":

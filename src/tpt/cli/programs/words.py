@@ -1,7 +1,7 @@
 """Prints the vocabulary words nearest to each vector of a learned context: `tpt-words PATH --backbone NAME`.
 
-CoOp's paper does the same (appendix, table of nearest words) and warns that the words are hard to interpret: the
-nearest one may be far away, so the distances are shown.
+CoOp's paper does the same (appendix, table of nearest words), and warns that the words are hard to interpret: the
+nearest word may be far away, so distances are shown.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Neighbour:
     """A vocabulary word near a vector.
 
     Args:
-        word: as the tokenizer spells it, without the space behind it.
-        distance: Euclidean, between its embedding and the vector.
+        word: as the tokenizer spells it, without the trailing space.
+        distance: Euclidean distance between its embedding and the vector.
     """
 
     word: str
@@ -38,8 +38,8 @@ class Neighbour:
 def nearest_words(clip: CLIP, vectors: Tensor, top: int = 5) -> list[list[Neighbour]]:
     """The `top` nearest words of each vector, nearest first.
 
-    Left out are words whose embedding is all zero, which were never trained (the bundled model has many), and special
-    tokens, such as the start and end token.
+    Skips special tokens, such as the start and end token, and words whose embedding is all zero because they were never
+    trained (the bundled model has many).
 
     Args:
         clip: whose vocabulary is searched.
@@ -48,13 +48,13 @@ def nearest_words(clip: CLIP, vectors: Tensor, top: int = 5) -> list[list[Neighb
     """
     import torch  # noqa: PLC0415 -- takes seconds to load
 
-    embedding = clip.text.token_embedding  # called, since some scale their weights
+    embedding = clip.text.token_embedding  # called, because some layers scale their weights
     table = embedding(torch.arange(embedding.num_embeddings, device=clip.device)).detach().float()
     allowed = table.ne(0).any(1)
     allowed[clip.tokenizer.specials] = False
-    allowed[clip.tokenizer.size :] = False  # padding rows
+    allowed[clip.tokenizer.size :] = False  # zero rows: padding and untrained words
     tokens = allowed.nonzero().flatten()
-    # Differences one vector at a time: the usual expansion of the square loses the digits of small distances.
+    # Differences for one vector at a time: expanding the square would lose the precision of small distances.
     distances = torch.stack([(table[tokens] - v).norm(dim=1) for v in vectors.to(table)])
     found, order = distances.topk(min(top, len(tokens)), largest=False)
     return [
@@ -64,13 +64,13 @@ def nearest_words(clip: CLIP, vectors: Tensor, top: int = 5) -> list[list[Neighb
 
 
 def report(clip: CLIP, context: LearnedContext, top: int = 5, num_classes: int | None = 5) -> list[str]:
-    """Lines of text: for each vector, its nearest words and their distances.
+    """Describes a context as text: for each vector, the nearest words and their distances.
 
     Args:
-        clip: the backbone the context was learned with.
+        clip: the backbone that the context was learned with.
         context: generic or class-specific; of a conditional one, the vectors that all images share.
         top: words per vector.
-        num_classes: of a class-specific context, how many classes to show; None shows all.
+        num_classes: classes to show of a class-specific context; None shows all.
     """
     from tpt.clip.prompts.conditional import ConditionalContext  # noqa: PLC0415 -- takes seconds to load
 
@@ -106,19 +106,23 @@ def _count_or_all(text: str) -> int | None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints the words; one sentence and exit code 1 on a user's mistake."""
+    """Prints the words; a short message and exit code 1 on a user's mistake."""
     parser = new_parser("tpt-words", __doc__)
     add = parser.add_argument
     add("path", metavar="PATH", help="a context of CoOp or CoCoOp: a file, or the directory of a training run")
-    add("--backbone", metavar="NAME", help="the CLIP it was learned with, a name of open_clip; default the bundled one")
-    add("--pretrained", metavar="WEIGHTS", help="a tag of open_clip, or a weights file")
+    add(
+        "--backbone",
+        metavar="NAME",
+        help="the open_clip name of the CLIP that it was learned with; default the bundled one",
+    )
+    add("--pretrained", metavar="WEIGHTS", help="an open_clip tag, or a weights file")
     add("--top", type=_count, default=5, metavar="N", help="words per vector; default %(default)s")
     add(
         "--classes",
         type=_count_or_all,
         default=5,
         metavar="N",
-        help="of a class-specific context: number of classes, or all; default %(default)s",
+        help="classes to show of a class-specific context, or all; default %(default)s",
     )
     args = parser.parse_args(arguments)
     with told():
