@@ -170,7 +170,7 @@ def test_optuna_keeps_its_study(run_script: Run, small: list[str], tmp_path: Pat
     assert "write python test_time.py -m search=optuna, or choose one job by method.steps=VALUE" in alone.stderr
     run_script("test_time.py", "resume=first/1")  # one of its jobs
     done = run_script("test_time.py", "resume=first", ok=False)
-    assert "Expected in `resume` a sweep whose jobs are known beforehand" in done.stderr
+    assert "Expected a sweep with fixed jobs in `resume`" in done.stderr
 
 
 def test_a_sweep_over_a_pattern(run_script: Run, small: list[str], tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_what_is_no_directory_stays(value: str) -> None:
 )
 def test_a_damaged_start_is_a_sentence(damage: str, tmp_path: Path) -> None:
     (tmp_path / "start.json").write_bytes(damage.encode("utf-8", "surrogateescape"))
-    with pytest.raises(UserError, match="but it is damaged"):
+    with pytest.raises(UserError, match="are damaged"):
         continued([f"resume={tmp_path}"], "test_time")
 
 
@@ -77,9 +77,7 @@ def test_files_of_hydra_are_not_read(file: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("manifest", ["run.json", "training_run.json"])
 def test_a_run_that_lost_its_start(manifest: str, tmp_path: Path) -> None:
     (tmp_path / manifest).write_text("{}")
-    with pytest.raises(
-        UserError, match=rf"Expected start.json, .* beside {manifest} in .*; give the settings of the run"
-    ):
+    with pytest.raises(UserError, match=rf"Expected start.json, .* next to {manifest} in .*; give the run's settings"):
         continued([f"resume={tmp_path}"], "test_time")
 
 
@@ -99,7 +97,7 @@ def test_another_programs_run_and_interpolations(tmp_path: Path) -> None:
     assert "resume=auto" in continued([f"resume={folder}"], "train_coop")
     with pytest.raises(UserError, match="Expected a directory without"):
         continued([f"resume={tmp_path}/${{x}}"], "test_time")
-    with pytest.raises(UserError, match="found none at"):
+    with pytest.raises(UserError, match="found no run in"):
         continued([f"resume={tmp_path}/nowhere"], "test_time")
 
 
@@ -224,7 +222,7 @@ def test_another_directory_holds_files_and_folders_alone(what: str, tmp_path: Pa
     else:
         to = {"device": "/dev/zero", "link out": tmp_path / "new", "folder out": tmp_path, "loop": path}
         path.symlink_to(to[what])
-    with pytest.raises(UserError, match=f"{NEEDS_WORD}.*metrics.csv, which is no file or folder in it"):
+    with pytest.raises(UserError, match=f"{NEEDS_WORD}.*metrics.csv, which is not a file or folder inside it"):
         continued([f"resume={folder}"], "test_time")
     continued([f"resume={folder}", "trust=true"], "test_time")
     path.unlink()

@@ -1,4 +1,4 @@
-"""Settings as they are to be written on a command line: for Hydra, and around it for the shell."""
+"""Quotes settings for a command line: for Hydra, and around that for the shell."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from pathlib import Path
 _PLAIN = re.compile(r"(?:[A-Za-z_]|\.{0,2}/)[\w./:@%+-]*", re.ASCII)
 # An element of a list: in quotes, or without quotes and escapes.
 _ELEMENT = re.compile(r"""\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^,"'\\]*?)\s*(?:,|\Z)""")
-_OF_TEXTS = ("class_names", "templates")  # how settings end that are lists of texts
+_OF_TEXTS = ("class_names", "templates")  # endings of settings that are lists of texts
 _WORDS_OF_YAML = ("null", "true", "false", "nan", "inf")
 
 
 def for_hydra(text: str) -> str:
-    """The text as Hydra's grammar has it, plain if it may be; Hydra and OmegaConf then read back this very text."""
+    """Quotes a text for Hydra if needed; Hydra and OmegaConf then read back the same text."""
     if _PLAIN.fullmatch(text) and text.lower() not in _WORDS_OF_YAML:
         return text
-    text = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)  # or it would be taken for an interpolation
+    text = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)  # or it would be read as an interpolation
     text = re.sub(r'(\\*)(")', r"\1\1\\\2", text)
-    text = re.sub(r"(\\+)\Z", r"\1\1", text)  # backslashes count before a quote alone
+    text = re.sub(r"(\\+)\Z", r"\1\1", text)  # backslashes matter only before a quote
     return f'"{text}"'
 
 
 def as_texts(argument: str) -> str:
-    """A setting that lists texts with these in quotes, so that `[null,1e3,007]` stays as it is typed.
+    """Quotes the elements of a setting that is a list of texts, so that `[null,1e3,007]` stays as typed.
 
     Args:
-        argument: of the command line; any other, and a list with anything else in it, is returned as it is.
+        argument: of the command line; other settings, and lists with other elements, are returned unchanged.
     """
     key, _, value = argument.partition("=")
     if not key.endswith(_OF_TEXTS) or not re.fullmatch(r"\[[^\[\](){}$]+\]", value):
@@ -43,7 +43,7 @@ def as_texts(argument: str) -> str:
 
 
 def searched(folders: Sequence[Path]) -> list[str]:
-    """The setting of Hydra that adds a user's own folders of options; none if there are none."""
+    """Hydra's setting that adds the user's own folders of options; none if there are none."""
     places = ",".join(for_hydra(f"file://{folder}") for folder in folders)
     return [f"hydra.searchpath=[{places}]"] if places else []
 

@@ -1,15 +1,15 @@
 """How a run or sweep was started (`start.json`), and `resume=DIRECTORY`, which starts it again with the same settings.
 
-A directory may come from anybody, and some settings act: they name code, servers, accounts and files.  One rule holds
-for every directory that the user did not start: it may choose options of the project's `conf` and give plain values to
-settings that change numbers (`TAKEN`, `OPTIONS`); all else needs the user's word, `trust=true`, or the same setting on
-the command line.  Nothing that was stored as a resolved configuration is made again (`run.json`, `.hydra/`).
+A directory may come from anybody, and some settings are dangerous: they name code, servers, accounts and files.  So a
+directory that the user did not start may only choose options of the project's `conf`, and give plain values to settings
+that change numbers (`TAKEN`, `OPTIONS`).  Everything else needs `trust=true`, or the same setting on the command line.
+Stored resolved configurations (`run.json`, `.hydra/`) are never instantiated.
 
-The user's own directories are known by a signature: HMAC-SHA256 of everything in `start.json`, with a key of 32 random
-bytes in the user's folder of configuration.  It does not cover the place of the directory, so that a run can be moved.
-A stranger who copies a signed `start.json` therefore can have the user's own settings applied to other records and
-checkpoints, which are data and read as such; other settings need the key.  Without a place for a key, runs are not
-signed, and the rule holds for them.
+The user's own directories are recognised by a signature: HMAC-SHA256 of everything in `start.json`, with a key of 32
+random bytes in the user's configuration folder.  It does not cover the path, so that a run can be moved.  Somebody who
+copies a signed `start.json` can therefore have the user's own settings applied to other records and checkpoints, which
+are only read as data; other settings would need the key.  If no key can be stored, runs are not signed, and count as
+not started by the user.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ START, HYDRAS = "start.json", ".hydra"
 MOST_BYTES = 2**22
 TRUST = "trust=true"
 FLAGS = ("--config-dir", "-cd")
-_ANEW = "give the settings of the run again, with its hydra.run.dir and resume=auto, or start it anew"
+_ANEW = "give the run's settings again with its hydra.run.dir and resume=auto, or start a new run"
 
-# Numbers of Lightning's trainer that conf does not have, so that they are added by `+`.
+# Numeric settings of Lightning's trainer that are not in conf, and so are added with `+`.
 ADDED = tuple(
     f"trainer.{name}" for name in ("limit_test_batches", "limit_train_batches", "limit_val_batches", "max_steps")
 )
-# What a directory may say without the user's word: settings, each with all below it, ...
+# Accepted from an untrusted directory: these settings, each with all below it, ...
 TAKEN = (
     *("method", "views", "data", "backbone", "context", "optimizer", "learner", "shots", "learned"),
     *("seed", "threads", "batch_size", "name", "tags", "notes", "print_config", "optimized_metric", "public_layout"),
@@ -62,29 +62,29 @@ TAKEN = (
     *("callbacks.records.top", "callbacks.records.logits", "callbacks.records.shard_size"),
 )
 _ANY = r"\w[\w-]*"
-# ... and options of these groups; of those that reach beyond the run, what stays within it.
+# ... and options of these groups; in groups that can reach outside the run, only those that do not.
 OPTIONS = {
     **dict.fromkeys(("method", "views", "data", "backbone", "context", "optimizer", "learner", "shots"), _ANY),
     **dict.fromkeys(("row", "experiment", "debug"), _ANY),
     **{"cache": "on|off", "logger": "csv|none", "callbacks": "default", "trainer": "default|train"},
 }
-PLACES = ("root", "path", "shards", "coop", "cocoop", "folder")  # settings that are places, however they are written
+PLACES = ("root", "path", "shards", "coop", "cocoop", "folder")  # settings that are paths, whatever their value
 RENAMED = {"data.shuffle=true": "data.order=shuffled", "data.shuffle=false": "data.order=listed"}  # since version 0.1
-WORDS = ("ctx_init", "tags", "notes")  # settings that are words, whatever they look like
-_PLACE = re.compile(r"[/\\:]|^\s*[~.]")  # in texts that are paths, addresses and models of a hub
+WORDS = ("ctx_init", "tags", "notes")  # settings that are plain text, whatever their value
+_PLACE = re.compile(r"[/\\:]|^\s*[~.]")  # characters found in paths, URLs and models of a hub
 
 
 class Start(BaseModel):
-    """How something was started.
+    """How a run or sweep was started.
 
     Args:
         program: name of its configuration, test_time or train_coop.
-        settings: what the command line gave, one `key=value` each, without `resume`.
-        sweep: whether it is a sweep, and not one run.
-        searched: whether a sweeper such as Optuna chooses the jobs of the sweep on the way.
-        folders: of the user's own options, as `--config-dir` named them, absolute.
+        settings: of the command line, one `key=value` each, without `resume`.
+        sweep: whether it is a sweep rather than a single run.
+        searched: whether a sweeper such as Optuna chooses the jobs as it goes.
+        folders: absolute paths of the user's own options, from `--config-dir`.
         cwd: the directory that relative paths in the settings start from; "" if unknown.
-        signature: of all this; "" if there is no key.
+        signature: of all the above; "" if there is no key.
     """
 
     model_config = ConfigDict(strict=True, frozen=True)
@@ -98,24 +98,24 @@ class Start(BaseModel):
     signature: Text = ""
 
     def said(self) -> str:
-        """What is signed; without defaults, so that what a later version adds leaves earlier signatures right."""
+        """The signed text; leaves out default values, so that fields added later keep earlier signatures valid."""
         return json.dumps(self.model_dump(exclude={"signature"}, exclude_defaults=True), sort_keys=True)
 
 
 def own_folders() -> list[Path]:
-    """The folders of the user's own options that the current job has."""
-    sources = HydraConfig.get().runtime.config_sources  # "main" is the project's
+    """The folders of the user's own options in the current job."""
+    sources = HydraConfig.get().runtime.config_sources  # "main" is the project's own
     return [Path(s.path).absolute() for s in sources if s.schema == "file" and s.provider != "main"]
 
 
 def keep(cfg: DictConfig, anew: bool = False) -> None:
-    """Writes how the current run and its sweep were started; the first process alone.
+    """Writes how the current run and its sweep were started; first process only.
 
-    Hydra's own files as well (`.hydra/`), which it would write at every start, one that is refused included.
+    Also writes Hydra's files (`.hydra/`), which Hydra itself would write even if the run is then refused.
 
     Args:
         cfg: of the run.
-        anew: the run has just taken its directory, as a new one.
+        anew: whether the run has just claimed its directory as a new run.
     """
     now: Any = HydraConfig.get()
     if any(os.environ.get(rank, "0") != "0" for rank in ("LOCAL_RANK", "RANK", "NODE_RANK")):
@@ -135,13 +135,13 @@ def keep(cfg: DictConfig, anew: bool = False) -> None:
 
 
 def keep_start(folder: Path, start: Start, anew: bool = False) -> bool:
-    """Writes how a run or sweep was started, unless something was computed by what was started before.
+    """Writes how a run or sweep was started, unless the directory already has results of an earlier start.
 
     Args:
-        folder: of the run, or of the sweep, whose jobs have folders of their own in it.
-        start: this one.
-        anew: this one has just taken the directory for a new run: another that began beside it may have written its
-            own, and was refused.
+        folder: of the run, or of the sweep, which contains the folders of its jobs.
+        start: the current start.
+        anew: whether this run has just claimed the directory as a new run; it then replaces the file of another run
+            that started at the same time and was refused.
 
     Returns:
         Whether it was written.
@@ -154,16 +154,16 @@ def keep_start(folder: Path, start: Start, anew: bool = False) -> bool:
     kept = start.model_copy(update={"settings": settings})
     kept = kept.model_copy(update={"signature": sign(kept.said())})
     if anew and not kept.signature:
-        log.info("There is no place for a key in your home directory: resume=DIRECTORY may ask you for %s.", TRUST)
+        log.info("Cannot store a key in your home directory, so resume=DIRECTORY may ask for %s.", TRUST)
     write_json(kept.model_dump(), folder / START)
     return True
 
 
 def read_start(folder: Path) -> Start | None:
-    """How the run or sweep in a directory was started; None if none was.
+    """How the run or sweep in a directory was started; None if there is none.
 
     Raises:
-        UserError: it cannot be read, or is damaged.
+        UserError: the file is missing, unreadable or damaged.
     """
     path = folder / START
     try:
@@ -171,27 +171,26 @@ def read_start(folder: Path) -> Start | None:
     except (FileNotFoundError, NotADirectoryError):
         if found := next((name for name in (NAME, TRAINING) if (folder / name).is_file()), None):
             raise UserError(
-                f"Expected {START}, which says how the run was started, beside {found} in {folder}, found none; "
+                f"Expected {START}, which says how the run was started, next to {found} in {folder}, found none; "
                 f"{_ANEW}."
             ) from None
         return None
     except OSError as error:
-        raise UserError(f"Expected the settings of a run in {path}, but it cannot be read; {_ANEW}.") from error
+        raise UserError(f"Cannot read the run's settings from {path}; {_ANEW}.") from error
     except (ValueError, RecursionError, ValidationError) as error:
-        raise UserError(f"Expected the settings of a run in {path}, but it is damaged; {_ANEW}.") from error
+        raise UserError(f"The run's settings in {path} are damaged; {_ANEW}.") from error
 
 
 def continued(arguments: Sequence[str], program: str) -> list[str]:
-    """The command line with which a run or sweep that is to be continued was started, and what was added now.
+    """The command line of a run or sweep to resume, with the settings that are added now.
 
     Args:
-        arguments: of the command line; without `resume=DIRECTORY` they are given back as they are (a `.ckpt` is a
-            checkpoint of training, which Lightning continues).
+        arguments: of the command line; returned unchanged without `resume=DIRECTORY` (a `.ckpt` is a checkpoint of
+            training, which Lightning resumes).
         program: name of its configuration, `test_time` or `train_coop`.
 
     Raises:
-        UserError: there is no run in that directory, it is another program's, what it was started with is damaged, or
-            needs the user's word.
+        UserError: the directory has no run or another program's, or its settings are damaged or not trusted.
     """
     given = [a.removeprefix("resume=") for a in arguments if a.startswith("resume=")]
     if not given or (text := _plain(given[-1])) in ("auto", "null", "") or text.endswith(".ckpt"):
@@ -203,8 +202,8 @@ def continued(arguments: Sequence[str], program: str) -> list[str]:
     begun = resumable(folder, program, added)
     if begun.searched:
         raise UserError(
-            f"Expected in `resume` a sweep whose jobs are known beforehand, got {folder}, whose sweeper chooses them "
-            f"on the way; its study goes on in a new search with hydra.sweeper.storage=sqlite:///{here}/study.db."
+            f"Expected a sweep with fixed jobs in `resume`, got {folder}, whose sweeper chooses its jobs as it goes; "
+            f"continue its study in a new search with hydra.sweeper.storage=sqlite:///{here}/study.db."
         )
     added = enter(begun, added)
     how, place = (["--multirun"], "hydra.sweep.dir") if begun.sweep else ([], "hydra.run.dir")
@@ -213,24 +212,24 @@ def continued(arguments: Sequence[str], program: str) -> list[str]:
 
 
 def resumable(folder: Path, program: str, added: Sequence[str] = (), word: str = TRUST) -> Start:
-    """How a directory's run was started, if it may be started again.
+    """How a directory's run was started, if it may be resumed.
 
     Args:
         folder: of the run or sweep.
-        program: that would continue it.
-        added: arguments given now, which take the place of the same settings of the run.
-        word: with which the user says that the run is trusted.
+        program: the program that resumes it.
+        added: current arguments, which replace the same settings of the run.
+        word: the argument by which the user trusts the run.
 
     Returns:
-        Its start, without the settings that are given anew.
+        How it was started, without the settings that `added` replaces.
 
     Raises:
-        UserError: there is no run, it is another program's, or it needs the user's word.
+        UserError: there is no run, it is another program's, or it is not trusted.
     """
     if (begun := read_start(folder)) is None:
         raise UserError(
-            f"Expected the directory of a run or sweep of {program}.py in `resume`, found none at {folder}; "
-            "resume=auto continues what is in the directory of this run, if anything."
+            f"Expected the directory of a run or sweep of {program}.py in `resume`, found no run in {folder}; "
+            "resume=auto continues the run in this run's directory, if any."
         )
     _refuse_other_program(folder, begun.program, program)
     keys = {argument.partition("=")[0] for argument in added}
@@ -245,20 +244,20 @@ def resumable(folder: Path, program: str, added: Sequence[str] = (), word: str =
 
 
 def _refuse_beyond(begun: Start, folder: Path, word: str) -> None:
-    """Raises if a directory that the user did not start needs the user's word."""
+    """Raises if a directory that the user did not start has settings or files that need `trust=true`."""
     beyond = [repr(setting[:100]) for setting in begun.settings if not is_taken(setting)]
     beyond += [f"{FLAGS[0]} {own}" for own in begun.folders]
-    beyond += [f"{path}, which is no file or folder in it" for path in _odd(folder.resolve())]
+    beyond += [f"{path}, which is not a file or folder inside it" for path in _odd(folder.resolve())]
     if beyond:
         raise UserError(
-            f"The run in {folder} was not started by you on this machine, and some of it needs your word: "
-            f"{', '.join(beyond[:5])}{' and more' if beyond[5:] else ''}; add {word} if you know where the run comes "
-            "from, or give these settings on the command line."
+            f"The run in {folder} was not started by you on this machine, and parts of it need your approval: "
+            f"{', '.join(beyond[:5])}{' and more' if beyond[5:] else ''}; add {word} if you trust its source, "
+            "or give these settings on the command line."
         )
 
 
 def _odd(folder: Path) -> Iterator[Path]:
-    """What is no plain file or folder below a directory: pipes, devices, links that lead out of it or in circles."""
+    """What is no plain file or folder in a directory: pipes, devices, and links that leave it or form a loop."""
     for place, folders, files in os.walk(folder):
         for path in (Path(place, name) for name in (*folders, *files)):
             real = Path(os.path.realpath(path))
@@ -267,7 +266,7 @@ def _odd(folder: Path) -> Iterator[Path]:
 
 
 def is_taken(setting: str) -> bool:
-    """Whether a setting may be taken from a directory that the user did not start.
+    """Whether a setting may be accepted from a directory that the user did not start.
 
     Args:
         setting: `key=value`, as on the command line.
@@ -287,7 +286,7 @@ def is_taken(setting: str) -> bool:
         return False
     found = [
         (below, getattr(leaf, "text", leaf)) for one in values for below, leaf in dotted_values(one)
-    ]  # .text: in quotes
+    ]  # .text: a quoted value
     if "." not in key and (config_dir() / key).is_dir():
         allowed = re.compile(rf"{OPTIONS.get(key, 'none')}|None")
         return all(re.fullmatch(r"\d*", below) and allowed.fullmatch(str(option)) for below, option in found)
@@ -299,38 +298,38 @@ def _is_within(key: str, prefixes: Sequence[str]) -> bool:
 
 
 def _is_plain(key: str, value: Any) -> bool:
-    """Whether a value under a dotted key is a number or words, and names no code and no place."""
+    """Whether the value of a dotted key is a number or plain text, and refers to no code and no path."""
     parts = key.split(".")
-    if any(part.startswith("_") for part in parts):  # `_target_` and what else steers how parts are made
+    if any(part.startswith("_") for part in parts):  # `_target_` and other keys that control how parts are built
         return False
     if not isinstance(value, str) or {*WORDS} & {*parts}:
         return isinstance(value, bool | int | float | str | None)
-    if value.startswith(f"{BUNDLED}/") and bundled(value) != Path(value):  # it comes with the package
+    if value.startswith(f"{BUNDLED}/") and bundled(value) != Path(value):  # bundled with the package
         return True
     return not ({*PLACES} & {*parts} or _PLACE.search(value) or is_file(value))
 
 
 def enter(begun: Start, added: Sequence[str] = ()) -> list[str]:
-    """Goes where a run was started, so that the relative paths in its settings lead where they led.
+    """Changes to the directory where a run was started, so that relative paths in its settings stay valid.
 
     Args:
-        begun: how it was started.
-        added: arguments given now.
+        begun: how the run was started.
+        added: current arguments.
 
     Returns:
-        The arguments, whose paths still lead where they do here.
+        The current arguments, with paths relative to the original directory made absolute.
     """
     if not begun.cwd or not Path(begun.cwd).is_dir() or Path(begun.cwd).samefile(Path.cwd()):
         return list(added)
     arguments = [_absolute(before, argument) for before, argument in zip(["", *added], added, strict=False)]
-    if Path(sys.argv[0]).exists():  # Lightning starts further processes with it
+    if Path(sys.argv[0]).exists():  # used by Lightning when it starts more processes
         sys.argv[0] = str(Path(sys.argv[0]).absolute())
     os.chdir(begun.cwd)
     return arguments
 
 
 def _absolute(before: str, argument: str) -> str:
-    """An argument with its path absolute, if it has one; `before` is the one before it."""
+    """An argument with its path, if any, made absolute; `before` is the preceding argument."""
     key, equals, value = argument.partition("=")
     path = Path(_plain(value))
     if before in FLAGS:
@@ -342,7 +341,7 @@ def _absolute(before: str, argument: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """The text of a value, without the quotes that Hydra's grammar may have asked for."""
+    """The text of a value, without Hydra's quotes."""
     try:
         value = OverridesParser.create().parse_override(f"resume={text}").value()
     except HydraException:
@@ -351,9 +350,9 @@ def _plain(text: str) -> str:
 
 
 def _refuse_other_program(folder: Path, began: str, program: str) -> None:
-    """Raises if the run was started by the other program, whose settings this one does not know."""
+    """Raises if the run was started by another program, which has other settings."""
     if began != program:
         known = f"tpt.cli.programs.{began}" in [module for module, _ in PROGRAMS.values()]
         what = f"of {began}.py" if known else "of another program"
-        way = f"continue it by {command(began)} resume={for_hydra(str(folder))}" if known else "start the run anew"
-        raise UserError(f"Expected a run of {program}.py in `resume`, but {folder} is one {what}; {way}.")
+        way = f"continue it by {command(began)} resume={for_hydra(str(folder))}" if known else "start a new run"
+        raise UserError(f"Expected a run of {program}.py in `resume`, got {folder}, which is one {what}; {way}.")

@@ -28,12 +28,12 @@ WRONG_TEST = {
     "method.steps={a:1}": "`method.steps` to be",
     "method.steps=null": "got null",
     "method.steps=two": "got 'two'",
-    "method.steps='2'": "got '2', a text in quotes; write method.steps=2",
-    "method.steps=1.0": "got 1.0, which has a point; write method.steps=1",
+    "method.steps='2'": "got '2', a quoted text; write method.steps=2",
+    "method.steps=1.0": "got 1.0, which has a decimal point; write method.steps=1",
     "method.steps=true": "got true",
     "method.steps=-1": "got -1",
     "method.selection_p=null": "`method.selection_p` to be a number in (0, 1] or paper, got null",
-    "method.selection_p=[0.1,0.2]": "leave out the brackets",
+    "method.selection_p=[0.1,0.2]": "remove the brackets",
     "method.selection_p=0": "got 0",
     "method.selection_p=1.01": "got 1.01",
     "method.selection_p=nan": "got nan",
@@ -41,7 +41,7 @@ WRONG_TEST = {
     "method.lr=-1": "got -1",
     "method.min_selected=-1": WHOLE_0,
     "method.learned_class_token=1": "to be true or false, got 1",
-    "views.num_views=4.0": "got 4.0, which has a point; write views.num_views=4",
+    "views.num_views=4.0": "got 4.0, which has a decimal point; write views.num_views=4",
     "views.num_views=0": WHOLE_1,
     "views.made_on=gpu": "to be loader or device, got 'gpu'",
     "data.batch_size=2.5": f"`data.batch_size` to be {WHOLE_1}, got 2.5",
@@ -291,7 +291,7 @@ def test_what_no_run_can_do_without(key: str, composed: dict[str, DictConfig]) -
     """Records, for one: without them all would be computed and nothing kept."""
     overrides = OverridesParser.create().parse_overrides([f"~{key}"])
     cfg = composed["test_time"]
-    with pytest.raises(UserError, match=f"got '~{key}', without which there is no run; give another value or option"):
+    with pytest.raises(UserError, match=f"got '~{key}', which every run needs; give another value or option"):
         refuse_wrong(cfg, "test_time", overrides)
 
 
@@ -306,7 +306,7 @@ def test_what_may_be_left_out(key: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "sentence"),
     [
-        ("method._partial_=false", "Expected a setting, got 'method._partial_', which says how a part is made"),
+        ("method._partial_=false", "Expected a setting, got 'method._partial_', which defines how a part is built"),
         ("method._target_=3", "Expected the dotted name of a class or function in `method._target_`, got 3"),
         ("method.optimizer=adam", "`method.optimizer` to be a group of settings with `_target_`, got 'adam'"),
         ("callbacks.metrics=null", "to be a group of settings, got null; give its settings one by one, or leave it"),

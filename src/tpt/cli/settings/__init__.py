@@ -1,1 +1,1 @@
-"""Settings of the programs, checked before anything is loaded, and what `--help` says of them."""
+"""The programs' settings: checks before anything is loaded, and the text of `--help`."""
