@@ -1,7 +1,7 @@
-"""Signatures of this user on this machine: whether a text in a directory, which may be anybody's, was written by them.
+"""Signs texts for this user on this machine, to recognise them in directories that may come from anybody.
 
-HMAC-SHA256 with a key of 32 random bytes, made once, in the user's folder of configuration (`XDG_CONFIG_HOME`, else
-`~/.config`), where nobody else may read it.  Without a home directory that can be written to, nothing is signed.
+HMAC-SHA256 with a key of 32 random bytes, created once in the user's configuration folder (`XDG_CONFIG_HOME`, else
+`~/.config`) and readable only by the user.  Without a writable home directory, nothing is signed.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ KEY_BYTES = 32
 
 
 def sign(text: str) -> str:
-    """The user's signature of a text; "" if there is no place for a key."""
+    """The user's signature of a text; "" if no key can be stored."""
     key = _key(make=True)
     return "" if key is None else _signature(text, key)
 
 
 def is_signed(text: str, signature: str) -> bool:
-    """Whether a signature of a text is this user's."""
+    """Whether this user made a signature of a text."""
     key = _key()
     return key is not None and hmac.compare_digest(signature.encode("utf-8", "replace"), _signature(text, key).encode())
 
@@ -35,7 +35,7 @@ def _signature(text: str, key: bytes) -> str:
 
 
 def _key(make: bool = False) -> bytes | None:
-    """The user's key; None where there is none that is the user's alone."""
+    """The user's key; None if there is none that only the user can read."""
     try:
         given = Path(os.environ.get("XDG_CONFIG_HOME", ""))
         path = (given if given.is_absolute() else Path("~/.config").expanduser()) / "tpt" / "key"
@@ -43,7 +43,7 @@ def _key(make: bool = False) -> bytes | None:
             _make(path)
         with open_plain(path, KEY_BYTES) as file:
             about, key = os.fstat(file.fileno()), file.read()
-    except (OSError, RuntimeError):  # RuntimeError: the home directory is unknown
+    except (OSError, RuntimeError):  # RuntimeError: unknown home directory
         return None
     alone = about.st_uid == os.geteuid() and not stat.S_IMODE(about.st_mode) & 0o077
     return key if alone and len(key) == KEY_BYTES else None
@@ -55,7 +55,7 @@ def _make(path: Path) -> None:
     try:
         with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(secrets.token_bytes(KEY_BYTES))
-        with suppress(FileExistsError):  # another process has just made one
+        with suppress(FileExistsError):  # another process has just created one
             path.hardlink_to(new)
     finally:
         new.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Hydra's sweep around a job."""
+"""Reads Hydra's state of the current sweep, and prints its table."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ log = logging.getLogger(__name__)
 
 
 def overrides() -> list[Override]:
-    """The overrides that the current sweep was started with, its experiment's first; none outside a sweep."""
+    """The overrides of the current sweep, its experiment's first; none outside a sweep."""
     of_experiments = OmegaConf.select(_saved(), "hydra.sweeper.params", default=None) or {}
     given = [f"{name}={values}" for name, values in of_experiments.items()]
     return list(OverridesParser.create().parse_overrides([*given, *given_settings()]))
 
 
 def given_settings() -> list[str]:
-    """The overrides on the command line of the current sweep; none outside a sweep."""
+    """The command-line overrides of the current sweep; none outside a sweep."""
     found: Any = OmegaConf.select(_saved(), "hydra.overrides.task", default=None) or []
     return [str(setting) for setting in found]
 
 
 def _saved() -> Any:
-    """The file that Hydra wrote when the current sweep began; empty outside a sweep."""
+    """The file that Hydra wrote at the start of the current sweep; empty outside a sweep."""
     now: Any = HydraConfig.get()
     saved = Path(now.sweep.dir) / "multirun.yaml"
     return OmegaConf.load(saved) if now.mode is RunMode.MULTIRUN and saved.is_file() else OmegaConf.create()
 
 
 def swept(key: str) -> list[Any]:
-    """The values that the current sweep gives to a setting; none if it gives none, and outside a sweep."""
+    """The values of a setting in the current sweep; none if it is not swept, or outside a sweep."""
     values: list[Any] = []
     for override in overrides():
         if override.key_or_group == key:  # of several, Hydra takes the last
@@ -53,7 +53,7 @@ def swept(key: str) -> list[Any]:
 
 
 def at_hand() -> Sweep | None:
-    """The sweep that this job belongs to; None outside a sweep."""
+    """The sweep of this job; None outside a sweep."""
     now: Any = HydraConfig.get()
     if now.mode is not RunMode.MULTIRUN:
         return None
@@ -70,30 +70,30 @@ def at_hand() -> Sweep | None:
 
 
 def _jobs(given: list[Override]) -> int | None:
-    """How many jobs Hydra's own sweeper makes of overrides: one for each of their combinations."""
+    """The number of jobs of Hydra's own sweeper: one per combination of values."""
     try:
         return math.prod(sum(1 for _ in o.sweep_string_iterator()) for o in given if o.is_sweep_override())
-    except HydraException:  # a pattern, of which only Hydra's own search path knows the matches
+    except HydraException:  # the matches of a pattern are known only to Hydra's search path
         return None
 
 
 class SweepTable(Callback):
-    """Prints the table of a sweep when all its jobs are done: a line a row, the best first."""
+    """Prints the table of a sweep when all its jobs are done: one line per row, best first."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Reads the runs of the sweep, whatever launcher made them, and prints their table."""
+        """Reads the sweep's runs, from any launcher, and prints their table."""
         print_table(config.hydra.sweep.dir)
 
 
 def print_table(folder: str) -> None:
-    """Prints the table of the runs in a sweep's folder; of a sweep whose jobs failed in part, too."""
-    from tpt.results.tables.brief import brief_text  # noqa: PLC0415 -- not needed before
+    """Prints the table of the runs in a sweep's folder, even if some jobs failed."""
+    from tpt.results.tables.brief import brief_text  # noqa: PLC0415 -- only needed at the end
     from tpt.results.tables.formats import terminal_width  # noqa: PLC0415
     from tpt.results.tables.runs import load_runs  # noqa: PLC0415
 
     try:
         text = brief_text(load_runs([folder]), terminal_width())
     except (UserError, OSError) as error:
-        log.warning("The sweep has no table (%s).", error)
+        log.warning("Cannot print the table of the sweep (%s).", error)
         return
     print(f"\n{text}\nMore, with figures: tpt-report {shlex.quote(str(folder))} --figures DIR", flush=True)

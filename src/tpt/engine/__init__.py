@@ -1,1 +1,1 @@
-"""Lightning around a method: tasks, callbacks, loggers, contact sheets."""
+"""Lightning parts that run a method: tasks, callbacks, loggers, contact sheets."""

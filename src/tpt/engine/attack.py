@@ -1,4 +1,4 @@
-"""Attacked copies of a dataset's images, in the layout of the dataset."""
+"""Adversarial copies of a dataset's images, in the dataset's layout."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tpt.methods.base import Method
 from tpt.methods.functional.attack import pgd
 from tpt.views.maker import whole_picture
 
-LISTS = (".txt", ".csv", ".tsv", ".json", ".mat")  # files of a dataset that list its images
+LISTS = (".txt", ".csv", ".tsv", ".json", ".mat")  # files in which datasets list their images
 
 
 @checked
@@ -38,22 +38,22 @@ def attack_dataset(
     seed: Seed = 0,
     batch_size: Count = 32,
 ) -> Path:
-    """Writes the images of a dataset so that a method's first answer for them becomes wrong.
+    """Writes adversarial copies of a dataset's images, which a method's first prediction gets wrong.
 
-    An image is cut to the square that the backbone sees, attacked there by projected gradient descent from a random
+    Each image is cropped to the backbone's input square, attacked there by projected gradient descent from a random
     start, and written as PNG under its own name, whose suffix may say otherwise, since the dataset's lists name it.
-    Images that are already there stay; the same settings on the same device write the same bytes.
+    Existing copies stay; the same settings on the same device write the same bytes.
 
     Args:
-        dataset: with labels, in a folder or a zip archive.
-        method: whose prompt is attacked, `ZeroShot` for instance.
-        folder: of the copies.
-        root: folder of all datasets, whose layout is kept; None, and any archive, gets a folder of its name.
-        eps: largest change of a pixel, of 255.
-        step: length of a step, of 255; None takes a quarter of `eps`, as R-TPT's code.
+        dataset: a labelled dataset in a folder or a zip archive.
+        method: the method to attack, such as `ZeroShot`.
+        folder: for the copies.
+        root: folder of all datasets, whose layout is kept; None, and archives, get a folder named after the dataset.
+        eps: largest change of a pixel, in units of 1/255.
+        step: step size, in units of 1/255; None takes a quarter of `eps`, as R-TPT's code does.
         steps: of gradient ascent.
-        seed: of the random starts, with each image's name.
-        batch_size: images attacked side by side; moves last digits alone.
+        seed: of the random starts, combined with each image's name.
+        batch_size: images attacked in parallel; affects only rounding.
 
     Returns:
         Where the copies of the dataset are.
@@ -64,7 +64,9 @@ def attack_dataset(
     """
     store, labels, clip = dataset.store, dataset.labels(), method.clip
     if not isinstance(store, FileStore):
-        raise UserError(f"Expected {dataset.name!r} in a folder or a zip archive, got another source; save it as one.")
+        raise UserError(
+            f"Expected {dataset.name!r} in a folder or a zip archive, got another source; save it in a folder."
+        )
     inside = Path(dataset.name)
     if root is not None and not store.is_archive and store.root.absolute().is_relative_to(root.absolute()):
         inside = store.root.absolute().relative_to(root.absolute())
@@ -73,7 +75,7 @@ def attack_dataset(
     settings = {"eps": eps, "step": step, "steps": steps, "seed": seed, "batch_size": batch_size}
     about = {**settings, "dataset": dataset.fingerprint(), "backbone": clip.fingerprint(), "device": clip.device.type}
     _begin(folder / f"attack_{dataset.name}.json", about)
-    for first in range(0, len(dataset), batch_size):  # always the same images side by side
+    for first in range(0, len(dataset), batch_size):  # fixed batches, so that resuming gives the same bytes
         indices = range(first, min(first + batch_size, len(dataset)))
         paths = [folder / inside / dataset.samples[index].path for index in indices]
         if all(path.is_file() for path in paths):
@@ -114,14 +116,14 @@ def _attacked(
 
 
 def _noise(name: str, shape: tuple[int, ...]) -> Tensor:
-    """Uniform in [-1, 1), drawn with a name, whatever the device."""
+    """Uniform in [-1, 1), seeded with a name, the same on every device."""
     digits = hashlib.sha256(name.encode("utf-8", "backslashreplace")).digest()[:8]
     drawn = torch.Generator().manual_seed(int.from_bytes(digits) >> 1)
     return 2 * torch.rand(shape, generator=drawn) - 1
 
 
 def _begin(path: Path, about: dict[str, Any]) -> None:
-    """Notes the settings beside the copies, or compares them with those of the copies that are there."""
+    """Writes the settings next to the copies, or compares them with those of existing copies."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.is_file():
         write_json(about, path)
@@ -131,7 +133,7 @@ def _begin(path: Path, about: dict[str, Any]) -> None:
     if differing:
         key = differing[0]
         raise UserError(
-            f"Expected the settings of the copies that are in {path.parent}, where {key} is {found.get(key)}, got "
+            f"Expected the settings of the existing copies in {path.parent}, where {key} is {found.get(key)}, got "
             f"{about[key]}; choose another folder."
         )
 
@@ -143,7 +145,7 @@ def _write_png(pixels: Tensor, path: Path) -> None:
 
 
 def _copy_lists(root: Path, inside: str, folder: Path) -> None:
-    """Copies the files by which a dataset says which image is which, in their layout; CoOp's may lie beside it."""
+    """Copies the files that list a dataset's images, in their layout; CoOp's lists may be next to its folder."""
     for source in [*root.glob("*"), *root.glob("*splits/*"), *(root / inside).rglob("*")]:
         target = folder / source.relative_to(root)
         if source.suffix.lower() in LISTS and source.is_file() and not target.exists():

@@ -1,4 +1,4 @@
-"""`--help` of the programs: every group with its options, and one line for every setting."""
+"""`--help` of the Hydra programs: every group with its options, and every setting with its value."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tpt.cli.places import command, config_dir
 from tpt.cli.settings.walk import REFERENCE, leaves
 from tpt.engine.printing import say
 
-WIDTH = 160  # if the output is no terminal
-NAMES = 34  # characters of the column of settings
+WIDTH = 160  # line width if the output is no terminal
+NAMES = 34  # width of the column of settings
 
 
 def show_help(program: str, line: CommandLine) -> None:
-    """Prints groups, options and settings of what a command line chooses.
+    """Prints the groups, options and settings of a command line.
 
     Args:
         program: name of the configuration.
@@ -44,9 +44,9 @@ def help_text(
     Args:
         program: name of the configuration.
         command: how the program is called.
-        folders: of the configuration, the project's last.
-        config: composed with what the command line chooses, unresolved.
-        choices: which option of each group is chosen, or which list of options.
+        folders: folders of the configuration, the project's last.
+        config: composed from the command line, unresolved.
+        choices: the chosen option, or list of options, of each group.
     """
     chosen = {group: [*map(str, one)] if isinstance(one, list) else [str(one)] for group, one in choices.items()}
     lines = [
@@ -74,7 +74,7 @@ def _example(program: str) -> str:
 
 
 def _options(folders: Sequence[Path], chosen: Sequence[str], program: str) -> list[str]:
-    """The options of a group, each with the first line of its file; commands of another program are left out."""
+    """The options of a group, each with the first comment of its file; options of the other program are skipped."""
     lines = [f"{folders[-1].name}:"]
     for path in sorted((p for folder in folders for p in folder.glob("[!_]*.yaml")), key=lambda path: path.stem):
         first = next((line[1:].strip() for line in path.read_text("utf-8").splitlines() if _says(line)), "")
@@ -106,9 +106,9 @@ def _remarks(folders: Sequence[Path], choices: Mapping[str, Sequence[str]]) -> d
 
 
 def comments(path: Path, prefix: str) -> dict[str, str]:
-    """The comments behind the settings of a YAML file, by dotted key."""
+    """The comments after the settings of a YAML file, by dotted key."""
     found: dict[str, str] = {}
-    above: list[tuple[int, str]] = []  # indentation and name of the groups that a line is in
+    above: list[tuple[int, str]] = []  # (indentation, name) of the groups around a line
     for line in path.read_text("utf-8").splitlines():
         match = re.match(r"( *)([\w]+):(?:\s|$)(.*)", line)
         if match is None:

@@ -1,4 +1,4 @@
-"""What a part of the program takes: the arguments of what a configuration names, and their limits."""
+"""The arguments, with their limits, of the classes and functions that a configuration names."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def _with_target(node: dict[str, Any]) -> dict[str, Any]:
     return node
 
 
-# A group of settings that names what is made of it.
+# A group of settings that names its class or function.
 Part = Annotated[dict, AfterValidator(_with_target), Doc("a group of settings with `_target_`")]
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a configuration names by `_target_`.
+    """A class or function that a configuration names by `_target_`.
 
     Args:
-        name: of it.
-        hints: of its arguments, as `of_config` has them.
-        open: whether it takes arguments of other names as well.
+        name: its dotted path.
+        hints: annotations of its arguments, from `of_config`.
+        open: whether it also takes arguments of other names.
         required: the arguments without a default.
     """
 
@@ -53,11 +53,11 @@ class Target:
 
 @lru_cache
 def target_of(path: str) -> Target | None:
-    """The object at a dotted path; None if it cannot be loaded, which is reported when it is made."""
+    """The object at a dotted path; None if it cannot be loaded, which is reported when it is built."""
     try:
         made = get_object(path)
         hints, more = _arguments(made)
-    except Exception:  # importing it, and looking at it, may go wrong in any way
+    except Exception:  # importing a user's module can raise anything
         return None
     papers = getattr(made, "paper_settings", None)
     for name in papers() if callable(papers) else ():  # "paper" stands for the paper's value
@@ -70,7 +70,7 @@ def target_of(path: str) -> Target | None:
 
 
 def is_absent(path: str) -> bool:
-    """Whether there is nothing at a dotted path; what fails while it is imported is there."""
+    """Whether nothing exists at a dotted path; a module that fails during import exists."""
     module, _, names = path.rpartition(".")
     while module:
         try:
@@ -78,10 +78,10 @@ def is_absent(path: str) -> bool:
             break
         except ModuleNotFoundError as error:
             if not f"{path}.".startswith(f"{error.name}."):
-                return False  # it is there, and needs what is not
+                return False  # it exists, but needs a missing module
             module, _, name = module.rpartition(".")
             names = f"{name}.{names}"
-        except Exception:  # a bug in it, which making it shows
+        except Exception:  # a bug in it, which is reported when it is built
             return False
     for name in names.split(".") if module else ():
         if not hasattr(found, name):
@@ -91,9 +91,9 @@ def is_absent(path: str) -> bool:
 
 
 def _arguments(made: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
-    """The hints of the arguments of a class or function, and whether it takes others as well.
+    """The annotations of the arguments of a class or function, and whether it takes other arguments.
 
-    A class that takes `**settings` passes them on to its base class, as in `class CTPT(TPT)`.
+    A class with `**settings` passes them to its base class, as in `class CTPT(TPT)`.
     """
     functions: list[Any] = [made]
     if inspect.isclass(made):
@@ -124,7 +124,7 @@ def _unpacked(hint: Any) -> dict[str, Any]:
 
 
 def of_config(hint: Any) -> Any:
-    """What an annotation allows in a configuration, where paths are texts and objects are parts; None for anything."""
+    """What an annotation allows in a configuration, where paths are text and objects are parts; None for anything."""
     origin = get_origin(hint) or hint
     if is_plain(hint):
         return hint
@@ -134,12 +134,12 @@ def of_config(hint: Any) -> Any:
     if origin in (Path, PathLike):
         return Filled
     if origin in _LISTS:
-        return Annotated[Union[list, Part], Doc("a list")]  # noqa: UP007 -- a part may make it
+        return Annotated[Union[list, Part], Doc("a list")]  # noqa: UP007 -- a part may build it
     if origin in _MAPPINGS or is_typeddict(origin):
         return dict
     return Part if origin is Callable or (isinstance(origin, type) and not _is_open(origin)) else None
 
 
 def _is_open(kind: type) -> bool:
-    """Whether values of a type may stand in a configuration in a way that its annotation does not tell."""
+    """Whether a configuration may write values of a type in a form that the annotation does not show."""
     return kind in (Any, object, type) or issubclass(kind, (str, int, float, Enum))

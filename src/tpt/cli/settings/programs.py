@@ -1,4 +1,4 @@
-"""Settings that the programs read themselves, and those of Lightning's trainer that they refuse."""
+"""Settings that the programs themselves read, and settings of Lightning's trainer that they refuse."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ OF_PROGRAMS: dict[str, Any] = {
     "optimized_metric": Filled | None,
 }
 
-# What Lightning's trainer takes, and these programs must not be given: why, and what to give instead.
-_PARTIAL = "it would test a part of the images, and no table would say so; use data.limit"
+# Settings of Lightning's trainer that the programs refuse: why, and what to use instead.
+_PARTIAL = "it would test only part of the images, and no table would say so; use data.limit"
 _NO_EFFECT = "it has no effect on a test"
 TEST_REFUSES = {
     "trainer.precision": "other precisions change the numbers; use backbone.precision=bf16 or fp16, which results name",
@@ -42,8 +42,8 @@ TEST_REFUSES = {
     "trainer.*val*": _NO_EFFECT,
     "trainer.gradient_clip_*": _NO_EFFECT,
     "trainer.accumulate_grad_batches": _NO_EFFECT,
-    "trainer.barebones": "it would leave out the records",
-    "trainer.callbacks": "they have a group of their own, callbacks",
+    "trainer.barebones": "it would disable the records",
+    "trainer.callbacks": "they have their own group, callbacks",
     "trainer.logger": "loggers have a group of their own, logger",
 }
 TRAIN_REFUSES = {
@@ -51,7 +51,7 @@ TRAIN_REFUSES = {
     "trainer.min_epochs": "the learner's schedule has this length; use learner.epochs",
     "trainer.inference_mode": "it has no effect on training",
     "trainer.limit_test_batches": "it has no effect on training",
-    "trainer.barebones": "it would leave out the checkpoints",
+    "trainer.barebones": "it would disable the checkpoints",
     "trainer.callbacks": "the program has its own",
     "trainer.logger": "loggers have a group of their own, logger",
 }
@@ -59,11 +59,11 @@ REFUSES = {"test_time": TEST_REFUSES, "train_coop": TRAIN_REFUSES}
 
 
 def program_hint(key: str) -> Any:
-    """The limits of a setting that the programs read themselves; None for any other."""
+    """The limits of a setting that the programs themselves read; None for any other."""
     return next((hint for pattern, hint in OF_PROGRAMS.items() if fnmatchcase(key, pattern)), None)
 
 
 def refused(program: str, key: str) -> str | None:
-    """Why a program refuses a setting, and what to give instead; None if it takes it."""
+    """Why a program refuses a setting, and what to use instead; None if it accepts it."""
     rules = REFUSES.get(program, {})
     return next((why for pattern, why in rules.items() if fnmatchcase(key, pattern)), None)

@@ -1,4 +1,4 @@
-"""Every setting of a configuration: where it goes, and what it may be."""
+"""Finds, for every setting of a configuration, which arguments it becomes and which values they allow."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from tpt.cli.settings.parts import Target, is_absent, target_of
 from tpt.cli.settings.programs import program_hint
 from tpt.cli.settings.walk import HYDRAS, REFERENCE, leaves, nodes
 
-NEEDED = ("callbacks.records", "callbacks.processes")  # without which a run has no results
+NEEDED = ("callbacks.records", "callbacks.processes")  # needed by every run to have results
 
 
 class Register:
-    """The settings of one configuration, each with the annotations of the arguments that it becomes.
+    """The settings of a configuration, each with the annotations of the arguments that it becomes.
 
-    A setting may become several arguments, here and where other settings refer to it, and must suit all of them.
+    A setting may become several arguments, directly or through references, and must be valid for all of them.
 
     Args:
         config: the composed configuration as plain values, references to other settings unresolved.
 
     Attributes:
-        hints: dotted key -> annotations; none if the setting may be anything.
-        unknown: settings of parts that do not take them.
-        missing: arguments that a part needs and does not have, by the key of the part.
-        absent: what parts are to be made of and is not there, by the key of the part.
-        dangling: names of settings that others refer to and that do not exist, by the key of the reference.
+        hints: dotted key -> annotations; none if any value is allowed.
+        unknown: settings that their part does not accept.
+        missing: required arguments that are not set, by the key of the part.
+        absent: classes and functions that do not exist, by the key of the part.
+        dangling: settings that are referred to and do not exist, by the key of the reference.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -53,7 +53,7 @@ class Register:
                     self._take_up(path, node, target)
                 elif is_absent(name):
                     self.absent[path.removesuffix(".")] = name
-        for key, _ in nodes(config):  # {a: 1} where a number is expected
+        for key, _ in nodes(config):  # for example {a: 1} instead of a number
             if (name := key.removesuffix(".")) in self._becomes or program_hint(name) is not None:
                 self.hints.setdefault(name, [])
         for key in self.hints:
@@ -62,11 +62,11 @@ class Register:
             self.hints[key] = [hint for hint in found if hint is not None]
 
     def own(self) -> list[str]:
-        """The settings that have a value of their own; the others refer to one of these."""
+        """The settings with a value of their own; the others refer to one of these."""
         return [key for key in self.hints if key not in self._references]
 
     def may_be_left_out(self, key: str) -> bool:
-        """Whether `~key` leaves something that works: a part's own default, or one callback or logger less."""
+        """Whether the configuration works without `key`: it has a default, or is a callback or logger."""
         if key in NEEDED:
             return False
         return f"{key.rpartition('.')[0]}." in {*self._parts, "callbacks.", "logger."}
@@ -77,7 +77,7 @@ class Register:
         return part or key in self._becomes or key in self._mentioned or program_hint(key) is not None
 
     def _take_up(self, path: str, node: Mapping[str, Any], target: Target) -> None:
-        """Notes what the settings of a part become."""
+        """Records what the settings of a part become."""
         needs = [name for name in target.required if name not in node]
         if needs and not node.get("_partial_") and "_args_" not in node:
             self.missing[path.removesuffix(".")] = needs

@@ -1,4 +1,4 @@
-"""The settings of a configuration, one by one."""
+"""Iterates over the settings of a configuration."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 HYDRAS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
-REFERENCE = re.compile(r"(?<!\\)\$\{(\w[\w.]*)\}")  # to another setting
+REFERENCE = re.compile(r"(?<!\\)\$\{(\w[\w.]*)\}")  # a reference to another setting
 
 
 def nodes(node: Any, prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every group of settings, in lists as well, with its dotted key and a point."""
+    """Every group of settings, including those in lists, with its dotted key and a trailing dot."""
     if isinstance(node, Mapping):
         yield prefix, node
     children = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
@@ -20,7 +20,7 @@ def nodes(node: Any, prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]
 
 
 def leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every setting that is no group of settings, with its dotted key; a list is one setting."""
+    """Every setting that is no group, with its dotted key; a list is one setting."""
     for key, value in node.items():
         if isinstance(value, Mapping) and value:
             yield from leaves(value, f"{prefix}{key}.")

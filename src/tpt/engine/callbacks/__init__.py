@@ -1,4 +1,4 @@
-"""What a run measures, keeps and shows."""
+"""Callbacks: metrics, records, progress and processes of a run."""
 
 from tpt.engine.callbacks.lifecycle import begin, close, describe, finish, launch
 from tpt.engine.callbacks.metrics import DatasetMetrics

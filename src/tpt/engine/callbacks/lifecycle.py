@@ -1,4 +1,4 @@
-"""What callbacks do before a run, which may continue an earlier one, and after all its processes are done."""
+"""Hooks that callbacks may have before a run, which may resume an earlier one, and after all its processes end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Describes(Protocol):
 
 @runtime_checkable
 class Begins(Protocol):
-    """A callback that continues from the records of earlier sessions."""
+    """A callback that uses the records of earlier sessions."""
 
     def begin(self, records: pa.Table) -> None:
         """Receives the records of earlier sessions."""
@@ -31,7 +31,7 @@ class Begins(Protocol):
 
 @runtime_checkable
 class Launches(Protocol):
-    """A callback that acts before the processes of a run are started."""
+    """A callback that acts before the run's processes start."""
 
     def launch(self, trainer: Trainer) -> None:
         """Called last, when everything else is ready."""
@@ -40,7 +40,7 @@ class Launches(Protocol):
 
 @runtime_checkable
 class Closes(Protocol):
-    """A callback that waits for the records of all processes."""
+    """A callback that needs the records of all processes."""
 
     def close(self, trainer: Trainer, found: dict[str, dict[str, Any]]) -> None:
         """Receives the results of the run: measures by dataset."""
@@ -49,7 +49,7 @@ class Closes(Protocol):
 
 @runtime_checkable
 class Finishes(Protocol):
-    """A logger that has something to close when everything is logged."""
+    """A logger that must be closed when everything is logged."""
 
     def finish(self) -> None:
         """Called after every `close`."""
@@ -57,14 +57,14 @@ class Finishes(Protocol):
 
 
 def describe(parts: Iterable[object], manifest: Mapping[str, Any], sweep: Sweep | None) -> None:
-    """Tells callbacks and loggers, before a run's first image, which run this is."""
+    """Before a run's first image, passes the run's manifest to callbacks and loggers."""
     for part in parts:
         if isinstance(part, Describes):
             part.describe(manifest, sweep)
 
 
 def begin(trainer: Trainer, records: pa.Table, manifest: Mapping[str, Any], sweep: Sweep | None = None) -> None:
-    """Tells callbacks and loggers which run this is, and hands callbacks the records of earlier sessions."""
+    """Passes the manifest to callbacks and loggers, and the records of earlier sessions to callbacks."""
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     describe([*callbacks, *trainer.loggers], manifest, sweep)
     for callback in callbacks:
@@ -74,14 +74,14 @@ def begin(trainer: Trainer, records: pa.Table, manifest: Mapping[str, Any], swee
 
 
 def launch(trainer: Trainer) -> None:
-    """Tells the callbacks that the processes of the run are about to be started."""
+    """Calls the callbacks right before the run's processes start."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, Launches):
             callback.launch(trainer)
 
 
 def close(trainer: Trainer, found: dict[str, dict[str, Any]]) -> None:
-    """Hands the callbacks the run's results, then lets the loggers write and close."""
+    """Passes the results to the callbacks, then lets the loggers write and close."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, Closes):
             callback.close(trainer, found)
@@ -89,7 +89,7 @@ def close(trainer: Trainer, found: dict[str, dict[str, Any]]) -> None:
 
 
 def finish(trainer: Trainer) -> None:
-    """Tells the loggers to write what they have, and to close."""
+    """Flushes and closes the loggers."""
     for logger in trainer.loggers:
         logger.save()
         if isinstance(logger, Finishes):

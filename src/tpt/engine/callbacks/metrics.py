@@ -1,9 +1,9 @@
-"""Logs accuracy, calibration, entropy and selected views of each dataset, before and after adaptation.
+"""Logs accuracy, calibration, entropy and selected views per dataset, before and after adaptation.
 
-Accuracy while a run goes on is torchmetrics'. The rest comes from `tpt.results.tables.measures`, which reads records
-without torch, as reports do. torchmetrics' calibration error is not used: it gives confidence 1 a bin of its own and
-closes bins below, where Guo et al. close them above. Nor is its confusion matrix: the one that is shown is of answers
-before against answers after adaptation, and K x K numbers a dataset are many for ImageNet.
+The running accuracy is torchmetrics'. The rest comes from `tpt.results.tables.measures`, which reads records
+without torch, as reports do. torchmetrics' calibration error is not used: it gives confidence 1 its own bin and
+closes bins below, whereas Guo et al. close them above. Nor is its confusion matrix used: the one shown here compares
+predictions before and after adaptation, and K x K numbers per dataset are too many for ImageNet.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ class Running:
 class DatasetMetrics(Callback):
     """Logs the measures of each dataset's records to every logger as `test/<dataset>/<measure>`.
 
-    The running values are those of the images that this process has tested, and of those that earlier sessions of the
-    run had; `close` logs the values of all records, and as `test/average/<measure>` their means over datasets, by which
-    runs can be ranked (`test/shifted/<measure>` without the dataset that prompts are learned on).
+    The running values cover the images of this process and of earlier sessions of the run.  `close` logs the values of
+    all records, and as `test/average/<measure>` their means over datasets, by which runs can be ranked
+    (`test/shifted/<measure>` leaves out the dataset that prompts are learned on).
 
     Args:
-        every_n_images: how often the running values are logged.
+        every_n_images: images between two logs of the running values.
     """
 
     @checked
@@ -94,8 +94,8 @@ class DatasetMetrics(Callback):
         """Logs the final values, and their averages over datasets.
 
         Args:
-            trainer: whose loggers take them.
-            found: measures by dataset, of all records.
+            trainer: provides the loggers.
+            found: measures of all records, by dataset.
         """
         for name, values in numbers_of(found).items():
             self._log(trainer, name, values)
