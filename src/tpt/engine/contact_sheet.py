@@ -1,4 +1,4 @@
-"""One picture's views, looked at: as the method orders them, the ones that it trusted first."""
+"""Contact sheets: the views of one picture in the method's order, the selected ones first."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class PictureViews:
 
     Args:
         pixels: (V, H, W, 3) uint8 pixels of the views, in their own order; view 0 is the picture itself.
-        order: (V,) indices of the views: the selected ones first, each part by what the method orders them by.
-        values: (V,) what that is, for each view, in the views' own order.
-        value_name: its name, with the unit.
-        selected: indices of the views that were trusted.
+        order: (V,) indices of the views: the selected ones first, each part sorted by `values`.
+        values: (V,) the values that the method sorts views by, in the views' own order.
+        value_name: name and unit of the values.
+        selected: indices of the selected views.
     """
 
     pixels: np.ndarray
@@ -42,10 +42,10 @@ def views_of(dataset: ImageDataset, index: int, maker: Any, content: bytes | Non
     """The views (V, 3, H, W) of one picture of a dataset, as a run makes them.
 
     Args:
-        dataset: that has it.
-        index: its place there.
+        dataset: the dataset of the picture.
+        index: its position there.
         maker: image, identity -> views.
-        content: of its file, if it is read already.
+        content: bytes of its file, if already read.
     """
     image = dataset.image(index, content)
     views = maker(image, dataset.view_identity(index, image))
@@ -60,10 +60,10 @@ def selected_first(
     """The views of one picture as they are shown.
 
     Args:
-        clip: that encoded them.
-        method: that orders them.
+        clip: the backbone that encoded them.
+        method: the method that sorts them.
         views: (V, 3, H, W).
-        features, extras: as `method.encode` gives them.
+        features, extras: from `method.encode`.
         selected: indices of the views that were trusted.
     """
     shown = method.show(features, **extras)
@@ -72,7 +72,7 @@ def selected_first(
 
 
 def _pixels(views: Tensor, clip: CLIP) -> np.ndarray:
-    """(V, H, W, 3) uint8 pixels of views (V, 3, H, W), which may be normalised."""
+    """(V, H, W, 3) uint8 pixels of views (V, 3, H, W), normalised or not."""
     if views.dtype != torch.uint8:
         mean, std = (torch.tensor(x).view(3, 1, 1) for x in (clip.mean, clip.std))
         views = ((views.cpu() * std + mean).clamp(0, 1) * 255).round().to(torch.uint8)
@@ -84,9 +84,9 @@ class Sheet:
     """The contact sheet of an image.
 
     Args:
-        shown: its views, those that were recorded as selected first.
-        texts: lines above them.
-        as_recorded: whether the selection that was made again is the recorded one.
+        shown: its views, those recorded as selected first.
+        texts: lines above the views.
+        as_recorded: whether the recomputed selection equals the recorded one.
     """
 
     shown: PictureViews
@@ -106,7 +106,7 @@ class SheetMaker:
 
     Args:
         clip: the frozen backbone.
-        data: the run's data module, which knows how views are made.
+        data: the run's data module, which makes the views.
         make_method: dataset -> the run's method.
     """
 
@@ -119,10 +119,10 @@ class SheetMaker:
         """The sheet of an image.
 
         Args:
-            record: of the image, with the columns of `tpt.results.runs.RECORD_SCHEMA`.
+            record: the image's record, with the columns of `tpt.results.runs.RECORD_SCHEMA`.
 
         Raises:
-            UserError: the image has no answer, is not there any more, or is another one by now.
+            UserError: the image has no answer, is missing, or has changed.
         """
         if record["problem"] is not None:
             raise UserError(f"Expected an image with an answer, but {record['path']} has none ({record['problem']}).")
@@ -131,21 +131,19 @@ class SheetMaker:
         index = next((i for i, sample in enumerate(samples) if sample.path == record["path"]), None)
         if dataset is None or index is None:
             raise UserError(
-                f"Expected {record['path']} in dataset {record['dataset']!r} as in the run, found it there no more; "
-                "put the data back."
+                f"Expected {record['path']} in dataset {record['dataset']!r}, as in the run, but it is missing; "
+                "restore the data."
             )
         content = dataset.content(index)
         if content_digest(content) != record["content"]:
-            raise UserError(
-                f"Expected the picture {record['path']} that was tested, but its file has changed since; put it back."
-            )
+            raise UserError(f"Expected {record['path']} as it was tested, but its file has changed; restore the file.")
         views = views_of(dataset, index, self.data.make_views(dataset), content).to(self.clip.device)
         method, selected = self._make_method(dataset).to(self.clip.device), list(record["selected"])
         features, extras = method.encode(views)
         remade = method(features, **extras).selected.tolist()
         texts = texts_of(record, dataset.class_names)
         if remade != selected:
-            texts.append("the selection made again differs from the recorded one, which is framed")
+            texts.append("the recomputed selection differs from the recorded one; the recorded one is framed")
         shown = selected_first(self.clip, method, views, features, extras, selected)
         return Sheet(shown, texts, remade == selected)
 

@@ -72,8 +72,8 @@ WRONG_TEST = {
     # Settings that nothing reads, and those that the program refuses.
     "+foo=1": "got 'foo', which nothing reads",
     "+data.limitt=3": "got 'data.limitt', which nothing reads",
-    "+method.step=1": "Expected settings that TPT knows in `method`, got 'step'; did you mean steps",
-    "+trainer.precison=16": "Expected settings that Trainer knows in `trainer`, got 'precison'; did you mean precision",
+    "+method.step=1": "Expected settings that TPT accepts in `method`, got 'step'; did you mean steps",
+    "+trainer.precison=16": "Expected settings that Trainer accepts in `trainer`, got 'precison'; did you mean prec",
     "+trainer.precision=bf16-mixed": "use backbone.precision=bf16",
     "+trainer.precision=64-true": "use backbone.precision=bf16",
     "+trainer.limit_test_batches=1": "use data.limit",
@@ -95,7 +95,7 @@ WRONG_TRAIN = {
     "learner.warmup_rate=0": "above 0",
     "public_layout=2": "true or false",
     "+trainer.max_epochs=2": "use learner.epochs",
-    "+learner.foo=2": "knows in `learner`, got 'foo'",
+    "+learner.foo=2": "accepts in `learner`, got 'foo'",
 }
 
 

@@ -92,7 +92,7 @@ def test_rates() -> None:
     assert (rate_text(123.456), rate_text(1.234), rate_text(0.025)) == (
         "123 images/s",
         "1.23 images/s",
-        "40 s an image",
+        "40 s per image",
     )
 
 
@@ -114,7 +114,7 @@ def test_time_left_of_a_sweep(tmp_path: Path, clock: Clock) -> None:
     clock.now = 5.0
     pace.add("a", rows(10, 5, 5))
     assert line(pace, "a", sweep).startswith("job 5 of 7, a: 10 of 20 images")
-    assert "0:05 left, of the sweep about 0:55, acc" in summary(pace, "a", sweep)
+    assert "0:05 left, about 0:55 in the sweep, acc" in summary(pace, "a", sweep)
     assert Sweep(tmp_path, job=6, jobs=7).seconds_left(5) == 5
     unknown = [Sweep(tmp_path, 4, None), Sweep(tmp_path, 4, 7, in_turn=False), Sweep(tmp_path / "new", 0, 7)]
     assert [s.seconds_left(5) for s in unknown] == [None] * 3
@@ -146,7 +146,7 @@ def test_a_log_file_gets_a_line_a_minute_over_many_jobs(clock: Clock, caplog: An
         bar = EpisodeProgressBar(clock=clock)
         bar.describe({}, Sweep(tmp_path, number, 5))
         batches(bar, clock, 3, 10.0)
-    done = "a: 6 of 100 images (6 %), 5 s an image, 7:50 left, acc 50.0 -> 100.0"
+    done = "a: 6 of 100 images (6 %), 5 s per image, 7:50 left, acc 50.0 -> 100.0"
     assert caplog.messages == [f"job 2 of 5, {done}", f"job 4 of 5, {done}"]
 
 
@@ -188,7 +188,7 @@ def test_a_sweep_says_which_job(
     done = run_script("test_time.py", "-m", *sweep, *steps, "+callbacks.progress.log_every_s=0")
     told = [text for text in done.stdout.splitlines() if "pictures: " in text]
     assert [re.findall(r"job \d of \d", text) for text in told] == [["job 1 of 2"]] * 6 + [["job 2 of 2"]] * 6
-    assert ["of the sweep about" in text for text in told] == [False] * 6 + [True] * 6
+    assert ["in the sweep" in text for text in told] == [False] * 6 + [True] * 6
 
 
 class Terminal(io.StringIO):
@@ -208,7 +208,7 @@ def test_a_bar_on_a_terminal(
     batches(bar, clock, 5, 10.0)
     shown = terminal.getvalue().split("\r")
     assert any(" 90/100 images" in text for text in shown)
-    assert "100/100 images, 5 s an image, 0:00 left, acc 50.0 -> 100.0" in shown[-1]
+    assert "100/100 images, 5 s per image, 0:00 left, acc 50.0 -> 100.0" in shown[-1]
     assert shown[-1].startswith("job 1 of 2, a: 100%|")
 
 
@@ -225,7 +225,7 @@ def test_the_bar_keeps_its_width(
     batches(bar, clock, 5, 10.0)
     last = terminal.getvalue().split("\r")[-1]
     assert len(last.rstrip("\n")) <= columns
-    assert len(last.split("|")[1]) >= 9 and "10/100 images, 7:30 left" in last.replace("5 s an image, ", "")
+    assert len(last.split("|")[1]) >= 9 and "10/100 images, 7:30 left" in last.replace("5 s per image, ", "")
     assert ("acc 50.0 -> 100.0" in last) == (columns >= 80)
-    assert ("of the sweep about" in last) == (columns >= 120)
+    assert ("in the sweep" in last) == (columns >= 120)
     assert caplog.messages == []

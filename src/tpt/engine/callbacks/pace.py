@@ -1,4 +1,4 @@
-"""How far a long run is: images done, rate, time left, accuracy so far, in words."""
+"""The progress of a long run as text: images done, rate, time left, accuracy so far."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ import pyarrow as pa
 
 from tpt.results.runs.sweep import Sweep
 
-WINDOW_S = 300.0  # seconds that a rate is measured over: text towers and caches make datasets differ
+WINDOW_S = (
+    300.0  # seconds over which the rate is measured; datasets differ in speed because of text encoders and caches
+)
 COLUMNS = ("dataset", "label", "pred", "pred_zero_shot", "problem")
 HOUR, MINUTE = 3600, 60
 
 
 @dataclass
 class Count:
-    """Images of one dataset: to test, tested before this start, by this process, answered, changed by adaptation,
-    and right among those that have a label.
+    """Numbers of images of one dataset: to test, tested in earlier sessions, tested by this process, answered, changed
+    by adaptation, and correct among those with a label.
     """
 
     total: int
@@ -33,7 +35,7 @@ class Count:
     right: int = 0
 
     def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Counts the answers of records."""
+        """Counts the predictions in records."""
         for row in rows:
             if row["problem"] is None:
                 self.answered += 1
@@ -43,18 +45,18 @@ class Count:
                 self.right += row["pred"] == row["label"]
 
     def done(self, processes: int) -> int:
-        """Images that all processes have tested, by this one's share: of N, each takes every N-th batch."""
+        """Estimated images tested by all N processes, from this one's count: each takes every N-th batch."""
         return min(self.total, self.before + self.here * processes)
 
 
 class Pace:
-    """Counts images, and tells rate and time left.
+    """Counts images, and computes the rate and the time left.
 
     Args:
-        totals: images by dataset, in order.
-        processes: that share them.
-        earlier: records of earlier starts of the run.
-        clock: gives seconds.
+        totals: number of images by dataset, in order.
+        processes: number of processes that share them.
+        earlier: records of earlier sessions of the run.
+        clock: returns seconds.
     """
 
     def __init__(
@@ -75,16 +77,16 @@ class Pace:
 
     @property
     def total(self) -> int:
-        """Images of all datasets."""
+        """Number of images in all datasets."""
         return sum(count.total for count in self.counts.values())
 
     @property
     def done(self) -> int:
-        """Images of all datasets that all processes, and earlier starts, have tested."""
+        """Number of images tested by all processes, including earlier sessions."""
         return sum(count.done(self.processes) for count in self.counts.values())
 
     def add(self, dataset: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Counts a batch of this process."""
+        """Counts a batch tested by this process."""
         count = self.counts[dataset]
         count.here += len(rows)
         count.add(rows)
@@ -94,23 +96,23 @@ class Pace:
 
     @property
     def rate(self) -> float | None:
-        """Images per second of all processes, of the last minutes; None if nothing is done yet."""
+        """Images per second of all processes, over the last minutes; None before the first batch."""
         (began, before), (now, done) = self._marks[0], self._marks[-1]
         return (done - before) / (now - began) if done > before and now > began else None
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds until all images are tested."""
+        """Estimated seconds until all images are tested."""
         return None if self.rate is None else (self.total - self.done) / self.rate
 
 
 def summary(pace: Pace, dataset: str, sweep: Sweep | None = None) -> str:
-    """Rate, time left and accuracy, or the share of changed answers, for a bar that counts the images itself."""
+    """Rate, time left and accuracy, or the share of changed predictions, for a bar that shows the count itself."""
     return ", ".join(_parts(pace, dataset, sweep).values())
 
 
 def fitting(pace: Pace, dataset: str, sweep: Sweep | None, room: int) -> str:
-    """The parts of the summary that fit into `room` characters: time left first, then accuracy, rate, sweep's time."""
+    """The parts of the summary that fit into `room` characters, by priority: time left, accuracy, rate, sweep."""
     parts = _parts(pace, dataset, sweep)
     for least in ("sweep", "rate", "answers", "left"):
         if len(", ".join(parts.values())) + len(", ") > room:
@@ -125,7 +127,7 @@ def _parts(pace: Pace, dataset: str, sweep: Sweep | None) -> dict[str, str]:
         parts["left"] = f"{time_text(pace.seconds_left)} left"
         left = None if sweep is None else sweep.seconds_left(pace.seconds_left)
         if left is not None:
-            parts["sweep"] = f"of the sweep about {time_text(left)}"
+            parts["sweep"] = f"about {time_text(left)} in the sweep"
     if count.labelled:
         before, after = (100 * right / count.labelled for right in (count.right_zero_shot, count.right))
         parts["answers"] = f"acc {before:.1f} -> {after:.1f}"
@@ -135,22 +137,22 @@ def _parts(pace: Pace, dataset: str, sweep: Sweep | None) -> dict[str, str]:
 
 
 def line(pace: Pace, dataset: str, sweep: Sweep | None = None) -> str:
-    """All of it, for a log file."""
+    """The whole summary, for a log file."""
     of_all = f" of all {pace.processes} processes" if pace.processes > 1 else ""
     share = f"{pace.done} of {pace.total} images{of_all} ({100 * pace.done // max(pace.total, 1)} %)"
     return ", ".join(part for part in (f"{title(dataset, sweep)}: {share}", summary(pace, dataset, sweep)) if part)
 
 
 def title(dataset: str, sweep: Sweep | None = None) -> str:
-    """The dataset, and the job in its sweep."""
+    """The dataset and the sweep's job."""
     if sweep is None:
         return dataset
     return f"job {sweep.job + 1}" + (f" of {sweep.jobs}" if sweep.jobs is not None else "") + f", {dataset}"
 
 
 def rate_text(rate: float) -> str:
-    """Images per second, or seconds per image if it takes more than one."""
-    return f"{rate:.3g} images/s" if rate >= 1 else f"{1 / rate:.3g} s an image"
+    """Images per second, or seconds per image if slower than one per second."""
+    return f"{rate:.3g} images/s" if rate >= 1 else f"{1 / rate:.3g} s per image"
 
 
 def time_text(seconds: float) -> str:

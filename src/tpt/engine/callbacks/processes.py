@@ -1,4 +1,4 @@
-"""Several processes of one run: they share a directory, wait for each other, and do not outlive each other."""
+"""Coordinates the processes of a run: they share a directory, wait for each other and end together."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tpt.errors import UserError
 log = logging.getLogger(__name__)
 
 POLL_S = 0.2
-GRACE_S = 20.0  # seconds for a process to write its records and leave, before it is killed
-LOOK_S = 5.0  # seconds between two looks for stopped processes
-STANDS_STILL_S = 10.0  # seconds after which it is reported
+GRACE_S = 20.0  # seconds for a process to write its records and exit before it is killed
+LOOK_S = 5.0  # seconds between checks for suspended processes
+STANDS_STILL_S = 10.0  # seconds after which a suspended process is reported
 
 
 def refuse_copies(trainer: Trainer) -> None:
-    """Raises a UserError for a strategy that copies its processes from this one, as ddp_spawn does."""
+    """Raises a UserError for a strategy that spawns or forks its processes, such as ddp_spawn."""
     if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
         raise UserError(
             "Expected a strategy that starts processes with the run's command, got one that spawns or forks them; "
@@ -37,39 +37,38 @@ def refuse_copies(trainer: Trainer) -> None:
 
 
 class ProcessGuard(Callback):
-    """Ends a run in order: other processes are told to write their records and leave.
+    """Ends a run cleanly: the other processes write their records and exit.
 
-    Of several processes on one machine, the first watches those it started, from the moment it starts them, and ends
-    the run when one dies; each of these watches the first.  (Lightning would kill them all at once, with records
-    not yet written.)  A signal ends the run as well (see `tpt.engine.stop`): the flag that it leaves is looked at
-    before every batch and epoch, when what came before is kept.  A stopped process of the run is named,
-    and nodes that do not come.
+    On each machine, the first process watches the processes that it starts and ends the run when one dies; each of them
+    watches the first.  (Lightning would kill them all at once, before their records are written.)  A signal also ends
+    the run (see `tpt.engine.stop`): its flag is checked before every batch and epoch, when earlier work is kept.
+    Suspended processes and missing nodes are reported.
 
     Args:
-        folder: of the run; must be the same for all processes.
+        folder: the run's directory; must be the same for all processes.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self._children: list[subprocess.Popen[bytes]] = []
-        self._joined = False  # whether all processes are
+        self._joined = False  # whether all processes have joined
         self._stop = threading.Event()
         self._handler: Any = None
 
     def launch(self, trainer: Trainer) -> None:
-        """Begins to watch before the processes are started: one may die while it starts, when all wait for it."""
+        """Starts to watch before the processes start: one may die during startup, while all others wait for it."""
         self._stop.clear()
         if trainer.local_rank == 0:
             stop.tell_children()
         threading.Thread(target=self._watch, args=(trainer,), daemon=True).start()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuses processes that work in different directories."""
+        """Raises a UserError if the processes work in different directories."""
         self._joined = True
         stop.joined()
         here = str(self.folder.resolve())
         first = trainer.strategy.broadcast(here)
-        if not trainer.strategy.reduce_boolean_decision(here == first):  # all of them end, each with the sentence
+        if not trainer.strategy.reduce_boolean_decision(here == first):  # all of them end, each with this message
             raise UserError(
                 f"Expected all processes of the run in one directory, but not all of them are in {first}; set "
                 "hydra.run.dir to a folder that all machines share."
@@ -77,13 +76,13 @@ class ProcessGuard(Callback):
         self._handler = signal.getsignal(signal.SIGTERM)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Takes SIGTERM back from Lightning, whose handler, set after `setup`, waits for all other processes."""
+        """Restores our SIGTERM handler; Lightning's, set after `setup`, would wait for all other processes."""
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._handler)
         stop.check()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The same in training, where Lightning's handler would also wait for the end of a batch."""
+        """The same in training, where Lightning's handler would also wait for the end of the batch."""
         self.on_test_start(trainer, pl_module)
 
     def _check(self, *_: Any, **__: Any) -> None:
@@ -98,7 +97,7 @@ class ProcessGuard(Callback):
         self._stop.set()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Tells the processes that were started here to leave, and waits for their records."""
+        """Signals the child processes to exit, and waits for their records."""
         self._stop.set()
         stop.heard()
         for child in self._children:
@@ -117,7 +116,7 @@ class ProcessGuard(Callback):
             if found is not launched and len(found) == trainer.num_devices - 1 and found:
                 launched, self._children = found, list(found)
             elif launched:
-                launched.clear()  # a moment later, when Lightning's own watch has it, so that this ends
+                launched.clear()  # later than Lightning's own watch, so that this thread ends
             if self._end_of_others(trainer.local_rank):
                 return
             if not said and not self._joined and time.monotonic() - began > STANDS_STILL_S:
@@ -126,7 +125,7 @@ class ProcessGuard(Callback):
             still.look()
 
     def _end_of_others(self, rank: int) -> bool:
-        """Ends the run if another process is gone."""
+        """Ends the run if another process has ended."""
         for number, child in enumerate(self._children, start=1):
             if code := child.poll():
                 how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
@@ -138,8 +137,8 @@ class ProcessGuard(Callback):
         return False
 
     def _end(self, why: str) -> None:
-        """Interrupts the main thread; if that hangs in a collective operation, leaves without it."""
-        if not self._joined:  # it waits for the others, deaf to all signals, and has nothing to keep
+        """Interrupts the main thread; exits the process if that thread hangs in a collective operation."""
+        if not self._joined:  # it blocks on the others, ignores all signals, and has nothing to keep
             for child in self._children:
                 child.kill()
             if os.environ.get("LOCAL_RANK", "0") == "0":
@@ -152,7 +151,7 @@ class ProcessGuard(Callback):
 
 
 def _name_nodes(trainer: Trainer) -> None:
-    """Says which nodes of a run have not come yet, as far as this one can know, and how they are started."""
+    """Warns which nodes have not joined yet, as far as this one knows, and how to start them."""
     here, get = trainer.node_rank, os.environ.get
     others = [str(node) for node in range(trainer.num_nodes) if node != here]
     log.warning(
@@ -168,7 +167,7 @@ def _name_nodes(trainer: Trainer) -> None:
 
 
 class _StandingStill:
-    """Says which processes of a run were stopped, by SIGSTOP or a debugger: the others wait for them."""
+    """Warns about processes of a run that are suspended, by SIGSTOP or a debugger: the others wait for them."""
 
     def __init__(self) -> None:
         self._since: dict[int, float] = {}
@@ -176,7 +175,7 @@ class _StandingStill:
         self._looked = time.monotonic()
 
     def look(self) -> None:
-        """Looks again, unless it did a moment ago."""
+        """Checks again, unless the last check was just before."""
         now = time.monotonic()
         if now - self._looked < LOOK_S:
             return
@@ -205,5 +204,5 @@ class _StandingStill:
     def _is_stopped(process: psutil.Process) -> bool:
         try:
             return bool(process.status() == psutil.STATUS_STOPPED)
-        except psutil.Error:  # gone meanwhile
+        except psutil.Error:  # ended meanwhile
             return False

@@ -1,4 +1,4 @@
-"""Progress of a test run: images done of all datasets, rate, time left, running accuracy before and after."""
+"""Progress of a test run: images done of all datasets, rate, time left, accuracy before and after adaptation."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from tpt.errors import Natural, NotNegative, checked
 from tpt.results.runs.sweep import Sweep
 
 log = logging.getLogger(__name__)
-NARROWEST = 10  # characters of the bar itself
+NARROWEST = 10  # smallest width of the bar
 
 
 class EpisodeProgressBar(TQDMProgressBar):
-    """A bar on a terminal; a line now and then if the output is a file.
+    """A progress bar on a terminal; otherwise a log line at intervals.
 
-    Both count the images of all datasets and processes, and start from those that earlier starts of the run tested.
+    Both count the images of all datasets and processes, including those of earlier sessions of the run.
 
     Args:
-        refresh_rate: batches between two updates of the bar.
-        log_every_s: seconds between two lines of a log file.  A line is due when the clock passes a multiple of them,
-            so that among many short jobs, too, one writes a line now and then.
-        clock: gives seconds.
+        refresh_rate: batches between updates of the bar.
+        log_every_s: seconds between log lines.  A line is due when the clock passes a multiple of them, so that many
+            short jobs together also write lines at this interval.
+        clock: returns seconds.
     """
 
     BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} images{postfix}"
@@ -46,14 +46,14 @@ class EpisodeProgressBar(TQDMProgressBar):
         self.log_every_s = log_every_s
         self.clock = clock
         self.sweep: Sweep | None = None
-        self._bar_shown = sys.stdout.isatty()  # where the bar is drawn
+        self._bar_shown = sys.stdout.isatty()  # stream that the bar is drawn on
         self._tick = 0
         self._earlier: pa.Table | None = None
         self._pace: Pace | None = None
 
     @property
     def is_disabled(self) -> bool:
-        """Whether no bar is drawn."""
+        """Whether the bar is off."""
         return super().is_disabled or not self._bar_shown
 
     def describe(self, manifest: Mapping[str, Any], sweep: Sweep | None) -> None:
@@ -77,7 +77,7 @@ class EpisodeProgressBar(TQDMProgressBar):
     def on_test_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Leaves the bar as it is: it counts images of all datasets, while Lightning's would start again."""
+        """Does nothing: the bar counts the images of all datasets, whereas Lightning's would restart for each."""
 
     def on_test_batch_end(
         self,
@@ -91,7 +91,7 @@ class EpisodeProgressBar(TQDMProgressBar):
         """Advances the bar or the log."""
         outcome: Outcome = outputs
         name, pace = outcome.dataset.name, self._pace
-        if pace is None or not self.is_enabled:  # only the first process tells
+        if pace is None or not self.is_enabled:  # only the first process reports
             return
         pace.add(name, outcome.rows)
         if self.is_disabled:
@@ -100,18 +100,18 @@ class EpisodeProgressBar(TQDMProgressBar):
             self._draw(pace, name)
 
     def _write(self, pace: Pace, name: str) -> None:
-        """Writes a line if one is due and no bar is drawn."""
+        """Writes a line if one is due and there is no bar."""
         now = self._ticks()
         if not self._bar_shown and (now > self._tick or not self.log_every_s):
             self._tick = now
             log.info("%s", printable(line(pace, name, self.sweep)))
 
     def _ticks(self) -> int:
-        """How often the clock has passed a multiple of the seconds between two lines."""
+        """The number of intervals between lines that the clock has passed."""
         return int(self.clock() // self.log_every_s) if self.log_every_s else 0
 
     def _draw(self, pace: Pace, name: str) -> None:
-        """Moves the bar, which keeps some width: what does not fit beside it on the terminal is left out."""
+        """Updates the bar, which keeps a minimum width; text that does not fit next to it is dropped."""
         bar: Tqdm = self.test_progress_bar
         front = printable(_of_all(pace, title(name, self.sweep)))
         columns = shutil.get_terminal_size().columns

@@ -18,21 +18,21 @@ from tpt.results.runs.states import drop_states, write_state
 
 log = logging.getLogger(__name__)
 
-MOST_STATE_TIME = 0.05  # share of the time that may go into writing a stream method's state
+MOST_STATE_TIME = 0.05  # largest share of time for writing a stream method's state
 
 
 class RecordWriter(Callback):
-    """Keeps records in shards, each complete or absent, of whole batches; every process writes its own.
+    """Writes records in shards of whole batches, each complete or absent; every process writes its own.
 
-    With a stream method, a shard comes with what the method has learned up to its end: the latest state of a dataset
-    is kept until the dataset is done.  Where a state is large, shards are, too.
+    With a stream method, each shard comes with the method's state after it; the latest state of a dataset is kept until
+    the dataset is done.  If states are large, shards are larger too.
 
     Args:
-        folder: of the run's records.
+        folder: for the run's records.
         shard_size: images per shard.
-        flush_every_s: seconds after which the current records are written as a shard: the most that a crash can lose.
-        top: how many of the likeliest classes a record names, with their probabilities.
-        logits: whether to keep the logits of all classes as well, before and after adaptation, in half precision.
+        flush_every_s: seconds after which the current records are written as a shard: the most that a crash loses.
+        top: number of most probable classes in a record, with their probabilities.
+        logits: whether to also keep the logits of all classes, before and after adaptation, in half precision.
     """
 
     @checked
@@ -52,7 +52,7 @@ class RecordWriter(Callback):
         self._rows: list[dict[str, Any]] = []
         self._notes: dict[str, None] = {}
         self._written = 0
-        self._last: tuple[int, Outcome] | None = None  # number of its dataset, and what came last
+        self._last: tuple[int, Outcome] | None = None  # number of its dataset, and the last outcome
         self._last_flush = 0.0
         self._state_seconds = 0.0
 
@@ -69,10 +69,10 @@ class RecordWriter(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Adds a batch; writes a shard when it is full, when it is time, or when the dataset ends."""
+        """Adds a batch; writes a shard when it is full, when it is due, or when the dataset ends."""
         outcome: Outcome = outputs
         rows = [cut(row, outcome.dataset.class_names, self.top) for row in outcome.rows]
-        dropped = () if self.logits else LOGITS  # what is dropped now need not be held until the shard is written
+        dropped = () if self.logits else LOGITS  # frees memory that is not needed for the shard
         self._rows += [{name: value for name, value in row.items() if name not in dropped} for row in rows]
         self._notes.update(dict.fromkeys(outcome.notes))
         self._last = dataloader_idx, outcome
@@ -83,7 +83,7 @@ class RecordWriter(Callback):
             self.flush()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Keeps what was computed before an error, Ctrl-C or a signal."""
+        """Writes the records computed before an error, Ctrl-C or a signal."""
         if self._last is not None and self._last[1].state is not None and self._last[1].state() is None:
             log.warning(
                 "The run ended within a batch of a stream. Its last %d records will be computed again.", len(self._rows)
@@ -98,7 +98,7 @@ class RecordWriter(Callback):
         """Writes the current records.
 
         Raises:
-            RunError: they cannot be written, for example on a full disk; earlier shards stay whole.
+            RunError: they cannot be written, for example because the disk is full; earlier shards stay complete.
         """
         self._last_flush = time.monotonic()
         if not self._rows:
@@ -116,10 +116,10 @@ class RecordWriter(Callback):
                 f"written before are complete. Fix the problem, then continue with resume={self.folder.parent}."
             ) from error
         self._written += len(self._rows)
-        self._rows, self._notes, self._last = [], {}, None  # which holds a method
+        self._rows, self._notes, self._last = [], {}, None  # releases the method that the outcome refers to
 
     def _write_state(self, number: int, outcome: Outcome) -> Path | None:
-        """Writes what the method has learned up to the last record; nothing at the end of a dataset."""
+        """Writes the method's state after the last record, unless the dataset is done."""
         began = time.monotonic()
         images = 1 + max(row["position"] for row in self._rows)
         if images == len(outcome.dataset):

@@ -1,4 +1,4 @@
-"""Progress of training: epochs done, time left, loss and accuracy so far."""
+"""Progress of training: epochs done, time left, current loss and accuracy."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from tpt.errors import NotNegative, checked
 
 log = logging.getLogger(__name__)
 SHOWN = {"train/loss": "loss {:.3g}", "train/accuracy": "acc {:.1f}", "val/accuracy": "val acc {:.1f}"}
-NARROWEST = 10  # characters of the bar itself
+NARROWEST = 10  # smallest width of the bar
 
 
 class TrainingProgress(ProgressBar):
-    """A bar on a terminal; lines now and then, and for the last epoch, in a log file.
+    """A progress bar on a terminal; otherwise log lines at intervals and for the last epoch.
 
     Args:
-        log_every_s: seconds between two lines of the log.
-        clock: gives seconds.
+        log_every_s: seconds between log lines.
+        clock: returns seconds.
     """
 
     @checked
@@ -36,13 +36,13 @@ class TrainingProgress(ProgressBar):
         self.clock = clock
         self._shown = sys.stdout.isatty()
         self._bar: Tqdm | None = None
-        self._began = 0.0  # when training started here, and after how many epochs
+        self._began = 0.0  # start time of this session, and epochs done before it
         self._before = 0
         self._tick = 0
         self._enabled = True
 
     def disable(self) -> None:
-        """Leaves out bar and lines, in all processes but the first."""
+        """Hides bar and lines, in all processes but the first."""
         self._enabled = False
 
     def enable(self) -> None:
@@ -60,7 +60,7 @@ class TrainingProgress(ProgressBar):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Moves the bar."""
+        """Updates the bar."""
         if self._bar is not None:
             self._draw(trainer, trainer.global_step, trainer.current_epoch)
 
@@ -75,13 +75,13 @@ class TrainingProgress(ProgressBar):
             log.info("%s", ", ".join([self._share(trainer, done), *self._parts(trainer, done)]))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leaves the bar as it is."""
+        """Does nothing: the bar stays."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """The same, and ends the bar's line."""
+        """Ends the bar's line."""
         self.on_train_end(trainer, pl_module)
 
     def _ticks(self) -> int:
@@ -92,7 +92,7 @@ class TrainingProgress(ProgressBar):
         return f"epoch {done} of {epochs} ({100 * done // epochs} %)"
 
     def _parts(self, trainer: Trainer, done: int) -> list[str]:
-        """Time left, loss and accuracy, as far as they are known."""
+        """Time left, loss and accuracy, as far as known."""
         here, parts = done - self._before, []
         if here and trainer.max_epochs is not None:
             seconds = (self.clock() - self._began) / here * (trainer.max_epochs - done)
@@ -101,7 +101,7 @@ class TrainingProgress(ProgressBar):
         return parts + [form.format(float(metrics[name])) for name, form in SHOWN.items() if name in metrics]
 
     def _draw(self, trainer: Trainer, step: int, done: int) -> None:
-        """What does not fit beside the bar is left out."""
+        """Updates the bar; text that does not fit next to it is dropped."""
         assert self._bar is not None
         front = f"epoch {min(done + 1, trainer.max_epochs or 1)} of {trainer.max_epochs}"
         parts = self._parts(trainer, done)
