@@ -206,7 +206,7 @@ def test_memory_that_runs_out_is_said_and_recorded(
     monkeypatch.setattr(tpt.TPT, "adapt", hungry_too)
     run_script("test_time.py", *small)
     notes = read_notes(tmp_path / "run")
-    assert "memory ran out: from then on at most 5 views per pass" in notes
+    assert "out of memory: continued with at most 5 views per pass" in notes
     assert any("max_tokens=4096" in note for note in notes)
     for row, expected in zip(without_time(tmp_path / "run"), whole, strict=True):
         assert row["pred"] == expected["pred"] and row["entropy"] == pytest.approx(expected["entropy"], abs=1e-5)

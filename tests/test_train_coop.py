@@ -119,7 +119,7 @@ def test_resumed_ends_in_the_same_context(learner: str, run_script: Run, small: 
 def test_mistakes_end_in_one_sentence(run_script: Run, small: list[str], tmp_path: Path) -> None:
     (tmp_path / "bad.ckpt").write_text("x")
     mistakes = {
-        "resume=nothing.ckpt": "Expected a checkpoint at nothing.ckpt, but it cannot be read (No such file",
+        "resume=nothing.ckpt": "Cannot read the checkpoint nothing.ckpt (No such file",
         f"resume={tmp_path / 'bad.ckpt'}": "is damaged or another program's (BadZipFile)",
         "shots.k=0": "`shots.k` to be a whole number of at least 1 or null, got 0",
         "shots.classes=old": "`shots.classes` to be all or base or new",

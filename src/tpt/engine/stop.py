@@ -1,8 +1,8 @@
-"""A run that is told to end: a signal raises an exception, so that records are written on the way out.
+"""Ends a run on a signal by raising an exception, so that records are still written.
 
-Python drops an exception that is raised where nobody can catch it: in an at-fork handler, in `__del__`, in a callback
-of the garbage collector or of a weak reference.  Libraries drop others with a bare `except`.  So a signal leaves a flag
-as well, and `check` raises again: the program looks after every batch and epoch, and at its end.
+Python drops exceptions that are raised where nothing can catch them: in an at-fork handler, in `__del__`, or in a
+callback of the garbage collector or of a weak reference.  Libraries drop others with a bare `except`.  So a signal also
+sets a flag, and `check`, which the program calls after every batch and epoch and at its end, raises again.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from functools import partial
 from types import FrameType
 
 STOPPING = tuple(getattr(signal, n) for n in ("SIGHUP", "SIGINT", "SIGUSR1", "SIGTERM") if hasattr(signal, n))
-# Wakes the main thread for `end`.  Not one of those above: two equal signals become one, and these must not hide it.
+# Wakes the main thread for `end`.  Not one of the signals above, because two equal pending signals merge into one.
 WAKE = getattr(signal, "SIGURG", signal.SIGTERM)
-PARENT = "TPT_PARENT"  # in the environment of a run's further processes: the process that started them
-JOIN_S = 5.0  # seconds for a killed process to be gone
-PATIENCE_S = 5.0  # seconds in which further signals change nothing: a terminal and a launcher may both send one
+PARENT = "TPT_PARENT"  # environment variable in a run's further processes: id of the process that started them
+JOIN_S = 5.0  # seconds to wait for a killed process to end
+PATIENCE_S = 5.0  # seconds in which further signals are ignored: a terminal and a launcher may both send one
 POLL_S = 0.5
 
 _FIRST_PARENT = os.getppid()
-_joined = threading.Event()  # whether the run itself looks after its processes
+_joined = threading.Event()  # whether the run itself watches its processes
 
 
 class StopRun(BaseException):
-    """Ends the program from wherever it is; not an `Exception`, which libraries catch.
+    """Ends the program from anywhere; not an `Exception`, because libraries catch those.
 
     Args:
         exit_code: of the program.
-        said: in place of the usual sentence, by a program that has one of its own.
+        said: the message, if not the usual one.
     """
 
     exit_code = 1
@@ -53,7 +53,7 @@ class Stopped(StopRun):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
-        self.exit_code = 128 + number  # as a shell has it
+        self.exit_code = 128 + number  # as in a shell
 
     def __str__(self) -> str:
         name = signal.Signals(self.number).name
@@ -61,20 +61,20 @@ class Stopped(StopRun):
 
 
 class ProcessDied(StopRun):
-    """Another process of the run is gone."""
+    """Another process of the run has ended."""
 
     def __str__(self) -> str:
         return f"Error: {self.args[0]}"
 
 
 class _Listener:
-    """What a process does at a signal; its table of signals owns it."""
+    """Handles a process's signals; referred to by its table of signals."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
-        self.why = ""  # of another process's end
+        self.why = ""  # message about another process's end
         self.asked: Callable[[], StopRun] | None = None
-        self.heard = False  # whether the exception has arrived where the program ends
+        self.heard = False  # whether the exception has reached the end of the program
         self.held = False
         self.active = True
         self._since = 0.0
@@ -85,7 +85,9 @@ class _Listener:
             return
         now = time.monotonic()
         if self.asked is None:
-            if hasattr(signal, "SIGCHLD"):  # torch's handler would raise for loaders that the same signal ended
+            if hasattr(
+                signal, "SIGCHLD"
+            ):  # torch's handler would raise for data-loading workers that the same signal ended
                 signal.signal(signal.SIGCHLD, _nothing)
             self.asked = partial(ProcessDied, self.why) if number == WAKE else partial(Stopped, number)
         elif now - self._since < PATIENCE_S:
@@ -102,11 +104,10 @@ _listener: _Listener | None = None
 
 @contextmanager
 def listening() -> Iterator[None]:
-    """Within it, SIGINT, SIGTERM, SIGHUP and SIGUSR1 raise `Stopped`.
+    """Context manager in which SIGINT, SIGTERM, SIGHUP and SIGUSR1 raise `Stopped`.
 
-    A handler that something else has set stays, as that of a scheduler's launcher, and so does a signal that is
-    ignored, as SIGHUP under nohup.  Further signals change nothing for some seconds; later, they end the program at
-    once.  Within another such block this does nothing.
+    Handlers set by something else, such as a launcher, stay, and so do ignored signals, such as SIGHUP under nohup.
+     Further signals are ignored for some seconds; later ones end the program at once.  Nested use does nothing.
     """
     global _listener  # noqa: PLW0603 -- signals belong to the process
     if not _in_main_thread() or (_listener is not None and _listener.active and _listener.pid == os.getpid()):
@@ -120,14 +121,14 @@ def listening() -> Iterator[None]:
         yield
     finally:
         listener.active = False
-        if listener.asked is None:  # else the program is at its end, where Python would print a trace for a signal
+        if listener.asked is None:  # otherwise the program is ending, where Python would print a trace for a signal
             _listener = None
             _restore(before)
 
 
 @contextmanager
 def leaving() -> Iterator[None]:
-    """Within it, the same signals end the program at once: while libraries load, which may drop exceptions."""
+    """Context manager in which these signals end the program at once: loading libraries may drop exceptions."""
     before = _set(lambda number, _: os._exit(128 + number), STOPPING) if _in_main_thread() else {}
     try:
         yield
@@ -137,7 +138,7 @@ def leaving() -> Iterator[None]:
 
 @contextmanager
 def holding() -> Iterator[None]:
-    """Within it a signal leaves its flag alone, so that what is being written is finished."""
+    """Context manager in which a signal only sets its flag, so that writing is finished first."""
     if (listener := _listener) is None:
         yield
         return
@@ -149,37 +150,37 @@ def holding() -> Iterator[None]:
 
 
 def check() -> None:
-    """Raises what a signal has raised before, in case that was dropped."""
+    """Raises a signal's exception again, in case it was dropped."""
     if _listener is not None and _listener.asked is not None:
         raise _listener.asked()
 
 
 def heard() -> None:
-    """Says that a signal's exception has arrived; from now on a further signal ends the program at once."""
+    """Records that a signal's exception was caught; from now on a signal ends the program at once."""
     if _listener is not None:
         _listener.heard = True
 
 
 def end(why: str) -> None:
-    """From another thread: raises `ProcessDied` in the main one, if it listens."""
+    """Called from another thread: raises `ProcessDied` in the main one, if it is listening."""
     if _listener is not None:
         _listener.why = why
     os.kill(os.getpid(), signal.SIGTERM if _listener is None else WAKE)
 
 
 def tell_children() -> None:
-    """Tells the processes that are started from now on which one started them."""
+    """Makes processes that are started from now on know their parent."""
     os.environ[PARENT] = str(os.getpid())
 
 
 def orphaned() -> bool:
-    """Whether the process that started this one is gone; it may have gone before this one looked for the first time."""
+    """Whether the process that started this one has ended, possibly before the first check."""
     return os.getppid() != int(os.environ.get(PARENT, _FIRST_PARENT))
 
 
 def leave_with_parent() -> None:
-    """Ends this process when the one that it was told of is gone, until `joined`: it has nothing to keep until then."""
-    if PARENT not in os.environ:  # something else, as torchrun, started it and ends it
+    """Until `joined`, ends this process if its parent ends: there is nothing to keep before."""
+    if PARENT not in os.environ:  # started, and ended, by something else, such as torchrun
         return
 
     def watch() -> None:
@@ -191,23 +192,23 @@ def leave_with_parent() -> None:
 
 
 def joined() -> None:
-    """Ends what `leave_with_parent` does: the run has begun, and ends in order."""
+    """Stops `leave_with_parent`: the run has started, and now ends cleanly itself."""
     _joined.set()
 
 
 def end_loaders() -> None:
-    """Kills the loading processes of this one, which may stand still: Python waits for them before it leaves."""
+    """Kills this process's data-loading workers, which may be suspended: Python waits for them at exit."""
     if _in_main_thread() and hasattr(signal, "SIGCHLD"):
-        signal.signal(signal.SIGCHLD, _nothing)  # torch's handler would raise for a loader that was killed
+        signal.signal(signal.SIGCHLD, _nothing)  # torch's handler would raise for a killed worker
     for loader in multiprocessing.active_children():
         loader.kill()
         loader.join(JOIN_S)
 
 
 def _quiet_what_is_dropped() -> None:
-    """Leaves out what Python says of exceptions that it drops, where the run itself says it in a sentence.
+    """Silences Python's report of dropped exceptions that the run itself reports.
 
-    These are a signal's, and torch's of a loader that is gone while Python forgets it.
+    These are a signal's, and torch's for a worker that ended while Python deletes it.
     """
     before = sys.unraisablehook
 
@@ -222,7 +223,7 @@ def _quiet_what_is_dropped() -> None:
 
 
 def _set(handler: Callable[[int, FrameType | None], object], numbers: tuple[int, ...]) -> dict[int, object]:
-    """Sets the handler where there is none but Python's own or one of ours; gives those that were there."""
+    """Sets the handler of signals that have Python's default or one of ours; returns the previous handlers."""
     before = {number: signal.getsignal(number) for number in numbers}
     plain = (signal.SIG_DFL, signal.default_int_handler)
     replaced = {n: old for n, old in before.items() if old in plain or isinstance(old, _Listener)}
@@ -237,21 +238,21 @@ def _restore(before: dict[int, object]) -> None:
 
 
 def _in_a_fork(number: int) -> None:
-    """A forked process, as one that loads images, leaves it to its parent when to end, unless it is told by SIGTERM."""
+    """Ignores signals except SIGTERM in a forked process, such as a data-loading worker: its parent ends it."""
     if number == signal.SIGTERM:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
 
 def _deafen() -> None:
-    """At the very end of a program that was stopped, Python would give signals back their power to kill."""
+    """Keeps signals ignored at the very end of a stopped program, where Python restores their defaults."""
     if _listener is not None and _listener.asked is not None and _listener.pid == os.getpid():
         for number in STOPPING:
             signal.signal(number, signal.SIG_IGN)
 
 
 def _nothing(number: int, frame: FrameType | None) -> None:
-    """A handler.  With none at all, Python would complain of a signal that it was about to handle."""
+    """A handler that does nothing.  Without any, Python would complain about a signal that is pending."""
 
 
 def _in_main_thread() -> bool:

@@ -105,7 +105,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     ("path", "value", "phrase"),
     [
         (("state_dict", "ctx"), torch.zeros(4, 63), r"there is \{'ctx': \(4, 63\)\} where"),
-        (("state_dict",), None, "there is no state of training"),
+        (("state_dict",), None, "the training state is missing"),
         (("loops", "fit_loop", "epoch_loop.batch_progress", "is_last_batch"), False, "training is within epoch 1"),
         (("run",), None, "is damaged or another program's"),
     ],

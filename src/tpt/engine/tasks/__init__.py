@@ -1,4 +1,4 @@
-"""LightningModules: what a run does with batches."""
+"""LightningModules that process a run's batches."""
 
 from tpt.engine.tasks.adaptation import AdaptationTask
 from tpt.engine.tasks.coop import CoCoOpTask, CoOpTask

@@ -30,7 +30,7 @@ from tpt.results.runs.states import read_state
 
 log = logging.getLogger(__name__)
 
-NOT_FINITE = "the image's features are not finite; use backbone.precision=fp32, or look at the image"
+NOT_FINITE = "the image's features are not finite; use backbone.precision=fp32, or check the image"
 
 
 class AdaptationTask(LightningModule):
@@ -38,11 +38,11 @@ class AdaptationTask(LightningModule):
 
     Args:
         clip: the frozen backbone.
-        make_method: dataset -> method; called when a dataset starts, so that one text bank is kept at a time.
+        make_method: dataset -> method; called when a dataset starts, so that only one text bank is in memory.
         datasets: in the order of the test loaders.
-        threads: that torch uses; None leaves it to torch and Lightning.
+        threads: number of torch's threads; None leaves it to torch and Lightning.
         cache: stores the features; None stores nothing.
-        encoders: further CLIPs that encode the views for the method, by the names that it has for them.
+        encoders: further CLIPs that encode the views for the method, by the method's names for them.
     """
 
     def __init__(
@@ -62,18 +62,18 @@ class AdaptationTask(LightningModule):
         self.encoders = nn.ModuleDict(encoders)
         self.make_method = make_method
         self._methods: dict[int, Method] = {}
-        self.notes: list[str] = []  # events that results must mention
-        self.states: Mapping[str, Path] = {}  # by dataset, where a stream method's stream is resumed from
+        self.notes: list[str] = []  # events that the results must mention
+        self.states: Mapping[str, Path] = {}  # by dataset, the position from which a stream is resumed
         self._steps = 0
         self._clock = 0.0
 
     def on_test_start(self) -> None:
-        """Refuses a Trainer that disables gradients; sets this process's number of threads."""
+        """Raises if the Trainer disables gradients; sets this process's number of threads."""
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         if torch.is_inference_mode_enabled():
             raise UserError(
-                "Expected a Trainer with inference_mode=False, since tuning at test time needs gradients; "
+                "Expected a Trainer with inference_mode=False, because test-time tuning needs gradients; "
                 "set trainer.inference_mode=false."
             )
         self._clock = time.perf_counter()
@@ -81,8 +81,8 @@ class AdaptationTask(LightningModule):
     def method(self, dataset_index: int) -> Method:
         """The method with the text bank of one dataset.
 
-        The previous dataset's is reused if the classes are the same, as in the bundled domains, and else dropped; a
-        stream method forgets its images.
+        The previous dataset's method is reused if the classes are the same, as in the bundled domains, and otherwise
+        released; a stream method is reset.
         """
         if dataset_index not in self._methods:
             dataset = self.datasets[dataset_index]
@@ -92,7 +92,7 @@ class AdaptationTask(LightningModule):
                 if same_text(type(method), self.datasets[index], dataset)
             ]
             self._methods.clear()
-            gc.collect()  # a prompt tuner and its engine refer to each other, and the graph is large
+            gc.collect()  # a prompt tuner and its engine form a reference cycle that holds a large graph
             method = kept[0] if kept else self.make_method(dataset).to(self.device)
             method.begin_dataset(len(dataset))
             if isinstance(method, StreamMethod) and dataset.name in self.states:
@@ -103,7 +103,7 @@ class AdaptationTask(LightningModule):
     def test_step(  # type: ignore[override]
         self, batch: EpisodeBatch, batch_idx: int, dataloader_idx: int = 0
     ) -> Outcome:
-        """One episode for each image of the batch; an image without finite features gets a record that says so."""
+        """Runs one episode per image; an image without finite features gets a record that says so."""
         self._steps += 1
         dataset, method = self.datasets[dataloader_idx], self.method(dataloader_idx)
         rows = [unanswered_row(b.index, b.path, None, b.label, b.problem) for b in batch.bad]
@@ -119,7 +119,7 @@ class AdaptationTask(LightningModule):
             ]
             if good:
                 chosen = {name: value[good] for name, value in extras.items()}
-                began = time.perf_counter()  # the features are there, since they were looked at
+                began = time.perf_counter()  # the features exist, because they were checked
                 adaptation = self._adapt(method, features[good], chosen).cpu()
                 own = {"method_seconds": (time.perf_counter() - began) / len(good)}
                 rows += [row | own for row in answered_rows(batch.select(good), adaptation)]
@@ -131,25 +131,25 @@ class AdaptationTask(LightningModule):
         return Outcome(dataset, full, [*method.notes, *self.notes], self._state(method))
 
     def _state(self, method: Method) -> Callable[[], Mapping[str, Tensor] | None] | None:
-        """Returns a stream method's current state, until it starts another image."""
+        """A function that returns the stream method's state, or None once the method has seen another image."""
         if not isinstance(method, StreamMethod):
             return None
         steps = self._steps
         return lambda: method.state() if self._steps == steps else None
 
     def teardown(self, stage: str) -> None:
-        """Closes the feature cache, here because processes without images must also take part in the sum."""
+        """Closes the feature cache; done here because processes without images must also join the sum."""
         if self.cache is not None:
             self.cache.close(partial(self.trainer.strategy.reduce, reduce_op="sum"), self.device)
 
     def features(self, batch: EpisodeBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Features (B, V, E), and the extras that a method may need: from the cache, or encoded and kept there."""
+        """Features (B, V, E) and the method's extras, from the cache, or encoded and stored there."""
         if batch.cached is not None:
             extras = dict(batch.cached)
             if self.cache is not None:
                 self.cache.from_cache += len(batch)
         else:
-            assert isinstance(batch.views, Tensor)  # the data module has made them by now
+            assert isinstance(batch.views, Tensor)  # the data module has created them by now
             encoded = self._encode(batch.views)
             if self.cache is not None:
                 self.cache.keep(batch.keys, encoded)
@@ -162,11 +162,11 @@ class AdaptationTask(LightningModule):
         encoders: dict[str, Any] = {IMAGE: self.clip, **self.encoders}
         encoded = encode_all(encoders, views, self.clip)
         if self.clip.max_images != before:
-            self.notes.append(f"memory ran out: from then on at most {self.clip.max_images} views per pass")
+            self.notes.append(f"out of memory: continued with at most {self.clip.max_images} views per pass")
         return encoded
 
     def _adapt(self, method: Method, features: Tensor, extras: Mapping[str, Tensor]) -> Adaptation:
-        """The method's answer, in smaller parts if memory runs out."""
+        """The method's predictions, in smaller parts if memory runs out."""
         while True:
             try:
                 out: Adaptation = method(features, **extras)
@@ -175,4 +175,4 @@ class AdaptationTask(LightningModule):
                 if not is_out_of_memory(error) or (smaller := method.take_less_memory()) is None:
                     raise
                 log.warning("Out of memory: continuing with %s.", smaller)
-                self.notes.append(f"memory ran out: from then on {smaller}")
+                self.notes.append(f"out of memory: continued with {smaller}")

@@ -29,14 +29,14 @@ PAPER_SGD: OptimizerFactory = partial(torch.optim.SGD, lr=0.002, momentum=0.9, w
 
 
 class NonFiniteLossError(UserError):
-    """A loss that is NaN or infinite; the message names the batch."""
+    """The loss is NaN or infinite; the message names the batch."""
 
 
 class Percent(MulticlassAccuracy):
     """Accuracy in %, as everywhere in this project."""
 
     def compute(self) -> Tensor:
-        """The accuracy of everything counted."""
+        """The accuracy of all counted samples."""
         share: Tensor = super().compute()
         return 100 * share
 
@@ -60,10 +60,10 @@ def learning_rate(
 
     Args:
         epoch: counted from 0.
-        epochs: of the whole run.
-        base: rate after warming up.
-        warmup_epochs: how many epochs warm up.
-        warmup_rate: rate while warming up.
+        epochs: number of epochs of the whole run.
+        base: rate after the warm-up.
+        warmup_epochs: number of warm-up epochs.
+        warmup_rate: rate during the warm-up.
     """
     if epoch < warmup_epochs:
         return warmup_rate
@@ -71,16 +71,16 @@ def learning_rate(
 
 
 class _ContextTask(LightningModule, ABC):
-    """What CoOp and CoCoOp share: loss, schedule, metrics, and checkpoints of the learned part alone.
+    """What CoOp and CoCoOp share: loss, schedule, metrics, and checkpoints of only the learned part.
 
     Its parameters have the names of the public checkpoints: `ctx`, and for CoCoOp `meta_net.*`.
 
     Args:
         clip: the frozen backbone.
         class_names: K names.
-        context: to start from.
+        context: initial context.
         epochs: of the whole run; sets the schedule, and should be the Trainer's `max_epochs`.
-        optimizer: takes the parameters; its `lr` is the rate after warming up.
+        optimizer: parameters -> optimizer; its `lr` is the rate after the warm-up.
         warmup_epochs: epochs at `warmup_rate` before the cosine.
         warmup_rate: see `learning_rate`.
     """
@@ -98,7 +98,7 @@ class _ContextTask(LightningModule, ABC):
     ) -> None:
         super().__init__()
         names = check_class_names(class_names)
-        self.run_text = "{}"  # what checkpoints say of their run
+        self.run_text = "{}"  # how checkpoints describe their run
         self.strict_loading = False  # a checkpoint holds the learned part, the backbone comes from elsewhere
         self.clip = clip
         self.learner = PromptLearner(clip, names, context)
@@ -116,10 +116,10 @@ class _ContextTask(LightningModule, ABC):
 
     @abstractmethod
     def context(self) -> LearnedContext:
-        """What was learned so far, as a copy."""
+        """A copy of what has been learned so far."""
 
     def setup(self, stage: str) -> None:
-        """Silences two warnings of Lightning about what is meant to be: the backbone stays in evaluation mode."""
+        """Silences two Lightning warnings about intended behaviour: the backbone stays in evaluation mode."""
         warnings.filterwarnings(
             "ignore", message=r"Total length of `list` across ranks is zero"
         )  # no validation images
@@ -155,12 +155,12 @@ class _ContextTask(LightningModule, ABC):
         return loss
 
     def on_train_epoch_start(self) -> None:
-        """Logs the rate of this epoch."""
+        """Logs the learning rate of this epoch."""
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.log("train/lr", rate, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
-        """The optimizer over what is learned, its rate set for every epoch."""
+        """The optimizer of the learned part, and its learning rate per epoch."""
         optimizer = self._optimizer([p for p in self.parameters() if p.requires_grad])
         base = float(optimizer.param_groups[0]["lr"])
         if not base > 0:
@@ -173,7 +173,7 @@ class _ContextTask(LightningModule, ABC):
         return {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps the learned part and what `tpt.load_context` needs, and leaves the frozen backbone out."""
+        """Keeps the learned part and what `tpt.load_context` needs; leaves out the frozen backbone."""
         checkpoint["state_dict"] = {name: value.cpu().clone() for name, value in self.learned().items()}
         checkpoint["context"] = file_metadata(self.context(), self.clip)
         checkpoint["run"] = self.run_text
@@ -200,7 +200,7 @@ class CoOpTask(_ContextTask):
         return logits
 
     def context(self) -> Context:
-        """The context at this moment."""
+        """The current context."""
         return self._base_context("coop")
 
 
@@ -211,8 +211,8 @@ class CoCoOpTask(_ContextTask):
 
     Args:
         context: base context and untrained meta-net (`tpt.clip.prompts.initial_conditional`).
-        max_tokens: most prompt tokens in flight; bounds memory, changes no number.
-        settings: those of CoOp.
+        max_tokens: most prompt tokens computed at once; limits memory, changes no number.
+        settings: as for CoOp.
     """
 
     @checked
@@ -231,11 +231,11 @@ class CoCoOpTask(_ContextTask):
         self.max_tokens = max_tokens
 
     def logits(self, image_BE: Tensor) -> Tensor:
-        """Cosines with every image's own prompts."""
+        """Cosines with each image's own prompts."""
         return conditional_logits(self.learner, self.ctx, self.meta_net, image_BE, self.max_tokens)
 
     def context(self) -> ConditionalContext:
-        """Context and network at this moment."""
+        """The current context and network."""
         net = type(self.meta_net)(self.clip.embed_dim, self.clip.width, self.meta_net.linear1.out_features)
         net.load_state_dict({name: value.detach() for name, value in self.meta_net.state_dict().items()})
         return ConditionalContext(self._base_context("cocoop"), net.requires_grad_(False))

@@ -1,4 +1,4 @@
-"""Files of a training run: checkpoints while it runs, contexts when it is done."""
+"""Files of a training run: checkpoints during the run, contexts at its end."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ BEST = "best.ckpt"
 
 
 class LastEpoch(ModelCheckpoint):
-    """Keeps `last.ckpt`: the state behind the last epoch that was finished.
+    """Keeps `last.ckpt`: the state after the last finished epoch.
 
-    A checkpoint from within an epoch could not be continued to the same numbers, so none is written if
-    `max_steps` or the like cuts an epoch short.
+    Resuming within an epoch would give other numbers, so none is written if, for example, `max_steps` ends an epoch
+    early.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -35,11 +35,11 @@ class LastEpoch(ModelCheckpoint):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: there is one file, and it is the last."""
+        """Does nothing: there is only one file, the last."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing, in whatever directory it is continued."""
+        """Does nothing, because a run may be resumed in another directory."""
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves if the epoch was run to its end."""
@@ -53,9 +53,9 @@ def _is_whole(trainer: Trainer) -> bool:
 
 
 class BestEpoch(ModelCheckpoint):
-    """Keeps `best.ckpt`: the state behind the epoch of the highest validation accuracy, the first of equal ones.
+    """Keeps `best.ckpt`: the state after the epoch with the highest validation accuracy, the first if tied.
 
-    A run that is continued in another directory, or whose directory was moved, goes on comparing with the best so far.
+    A run that is resumed in another directory, or was moved, still compares with its best so far.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -74,7 +74,7 @@ class BestEpoch(ModelCheckpoint):
             super().on_validation_end(trainer, pl_module)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores the best score, for the file of this directory."""
+        """Restores the best score, for the file in this directory."""
         score, path = state_dict["best_model_score"], str(Path(str(self.dirpath)) / BEST)
         if score is not None and Path(path).is_file():
             here = {"best_model_path": path, "kth_best_model_path": path, "best_k_models": {path: score}}
@@ -85,14 +85,14 @@ def checkpoints(folder: str | Path, validates: bool) -> list[ModelCheckpoint]:
     """Callbacks that keep `last.ckpt`, written after every epoch, and `best.ckpt`, of the highest validation accuracy.
 
     Args:
-        folder: where they are written.
-        validates: whether there are validation images; without, there is no best.
+        folder: for the checkpoints.
+        validates: whether there are validation images; without them there is no best.
     """
-    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # logs are in it
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # it already has logs
     last = LastEpoch(folder)
     if not validates:
         return [last]
-    return [BestEpoch(folder), last]  # in this order: the last one knows which epoch is the best so far
+    return [BestEpoch(folder), last]  # in this order, so that last.ckpt includes the updated best score
 
 
 def save_learned(
@@ -104,13 +104,13 @@ def save_learned(
     `context-best.safetensors`; the same two as `prompt_learner/model.pth.tar-<epochs>` and `model-best.pth.tar`.
 
     Args:
-        folder: of the run.
+        folder: the run's directory.
         task: after training.
         clip: the backbone.
         public_layout: also writes CoOp's layout, whose files hold the embedded class names (megabytes).
 
     Returns:
-        What was written: its role -> path relative to `folder`.
+        The written files: role -> path relative to `folder`.
     """
     folder, names = Path(folder), task.learner.class_names
     written: dict[str, Path] = {}
@@ -121,6 +121,6 @@ def save_learned(
             written["best, public layout"] = export_public(folder, best, clip, names, task.epochs, best=True)
     last = task.context()
     written["last"] = save_context(folder / "context.safetensors", last, clip)
-    if public_layout:  # the last file written is the one that the text file `checkpoint` names
+    if public_layout:  # the text file `checkpoint` names the file that was written last
         written["last, public layout"] = export_public(folder, last, clip, names, task.epochs)
     return {role: str(path.relative_to(folder)) for role, path in written.items()}

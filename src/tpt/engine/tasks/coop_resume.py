@@ -1,4 +1,4 @@
-"""Checkpoints of training, written whole with a digest, which is compared before anything is taken from them."""
+"""Checkpoints of training: written atomically with a digest, which is verified before they are loaded."""
 
 from __future__ import annotations
 
@@ -23,68 +23,70 @@ from tpt.files import read_bytes, write_bytes
 
 log = logging.getLogger(__name__)
 
-RUN = "run"  # where a checkpoint says which run it is of
+RUN = "run"  # key under which a checkpoint describes its run
 SEAL = b"tpt blake2b "
 SEAL_BYTES = len(SEAL) + 64
 MOST_BYTES = 2**34
 
 
 class CheckpointError(UserError):
-    """A checkpoint that cannot be continued; the message says why, and what to use instead."""
+    """A checkpoint that cannot be resumed; the message says why, and what to use instead."""
 
 
 class WholeFiles(TorchCheckpointIO):
-    """Checkpoints that are whole or absent, whatever happens while they are written; read without running anything.
+    """Writes checkpoints atomically, so that each is complete or absent; reads them without running code.
 
-    The digest of a file is its zip archive's comment: one file, which every reader of checkpoints still reads.
+    The digest is the comment of the file's zip archive, so that every other program can still read it.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Writes one."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        archive = io.BytesIO()  # on a full disk torch fails with an error of its own
+        archive = io.BytesIO()  # if the disk is full, torch raises an error of its own
         torch.save(checkpoint, archive)
-        body = archive.getvalue()[:-2] + SEAL_BYTES.to_bytes(2, "little")  # an archive ends in its comment's length
-        with stop.holding():  # the epoch is done, and a moment later it is kept
+        body = archive.getvalue()[:-2] + SEAL_BYTES.to_bytes(
+            2, "little"
+        )  # a zip archive without comment ends with the comment's length
+        with stop.holding():  # the epoch is done; keep it before reacting to a signal
             write_bytes(body + _seal(body), Path(path))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Reads one, on the CPU; raises a CheckpointError if it is damaged."""
+        """Reads one to the CPU; raises a CheckpointError if it is damaged."""
         return _read(Path(path))
 
 
 def run_of(path: Path) -> str:
-    """A checkpoint's words about its run.
+    """A checkpoint's description of its run.
 
     Raises:
-        CheckpointError: it is none of train_coop.py, or cannot be read.
+        CheckpointError: it is not from train_coop.py, or cannot be read.
     """
     return str(_read(path)[RUN])
 
 
 def check_checkpoint(path: Path, task: CoOpTask | CoCoOpTask) -> None:
-    """Checks that this run can continue a checkpoint.
+    """Checks that this run can resume from a checkpoint.
 
-    It must have been written behind an epoch that was run to its end: from within one, other images would follow.
+    It must have been written after a complete epoch: within an epoch, the order of the remaining images is lost.
 
     Args:
-        path: of the checkpoint, `last.ckpt` or `best.ckpt`.
-        task: made with the settings of the run.
+        path: path of `last.ckpt` or `best.ckpt`.
+        task: built with the settings of the run.
 
     Raises:
-        CheckpointError: it is none of train_coop.py, of another learner, damaged, or from within an epoch.
+        CheckpointError: it is not from train_coop.py, from another learner, damaged, or from within an epoch.
     """
     content = _read(path, say=True)
     try:
         found = {name: tuple(value.shape) for name, value in content["state_dict"].items()}
         whole = content["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]
     except (KeyError, TypeError, AttributeError) as error:
-        raise _unfit(path, f"there is no state of training ({type(error).__name__})") from error
+        raise _unfit(path, f"the training state is missing ({type(error).__name__})") from error
     learned = {name: tuple(value.shape) for name, value in task.learned().items()}
     if found != learned:
         raise _unfit(path, f"there is {found} where this run learns {learned}")
     if not whole:
-        raise _unfit(path, f"training is within epoch {content.get('epoch')}, not behind it")
+        raise _unfit(path, f"training is within epoch {content.get('epoch')}, not after it")
 
 
 def _seal(body: bytes) -> bytes:
@@ -97,20 +99,21 @@ def _read(path: Path, say: bool = False) -> dict[str, Any]:
         file = read_bytes(path, MOST_BYTES)
     except OSError as error:
         raise CheckpointError(
-            f"Expected a checkpoint at {path}, but it cannot be read ({error.strerror or error}); check the path, or "
-            "start the run anew."
+            f"Cannot read the checkpoint {path} ({error.strerror or error}). Check the path, or start a new run."
         ) from error
     body, seal = file[:-SEAL_BYTES], file[-SEAL_BYTES:]
     sealed = seal.startswith(SEAL)
     if sealed and seal != _seal(body):
-        raise CheckpointError(f"{path} is damaged: its digest is another; continue from a copy, or start the run anew.")
+        raise CheckpointError(
+            f"{path} is damaged: its digest does not match. Continue from a copy, or start a new run."
+        )
     try:
         if not sealed and zipfile.ZipFile(io.BytesIO(file)).testzip() is not None:
             raise zipfile.BadZipFile
         content = torch.load(io.BytesIO(file), map_location="cpu", weights_only=True)
         if not isinstance(content[RUN], str):
             raise TypeError
-    except Exception as error:  # anything may be in it, and a damaged archive raises nearly anything
+    except Exception as error:  # the file may contain anything, and a damaged archive can raise almost any error
         raise CheckpointError(
             f"Expected a checkpoint of train_coop.py in `resume`, but {path} is damaged or another program's "
             f"({type(error).__name__}); give last.ckpt of a run. (test_time.py takes what other programs learned, as "
@@ -123,8 +126,8 @@ def _read(path: Path, say: bool = False) -> dict[str, Any]:
 
 def _unfit(path: Path, why: str) -> CheckpointError:
     return CheckpointError(
-        f"Expected a checkpoint that this run can continue, but in {path} {why}; continue from last.ckpt of the run, "
-        "with its settings, or start it anew."
+        f"Expected a checkpoint that this run can resume, but in {path} {why}; continue from last.ckpt of the run, "
+        "with its settings, or start a new run."
     )
 
 
@@ -132,9 +135,9 @@ def use_threads(stored: Mapping[str, int] | None, device: torch.device, processe
     """Sets a process's number of threads on a CPU, where it affects rounding.
 
     Args:
-        stored: of the run that is continued, or of its first process; None divides the cores anew.
-        device: that will do the work.
-        processes: of this machine.
+        stored: of the run that is resumed, or of its first process; None divides the cores again.
+        device: the device that computes.
+        processes: number of processes on this machine.
 
     Returns:
         The division, for the manifest.
@@ -147,28 +150,28 @@ def use_threads(stored: Mapping[str, int] | None, device: torch.device, processe
 
 
 class _Restored(Callback):
-    """Knows whether a checkpoint was restored completely; continues with the epoch behind it."""
+    """Records whether a checkpoint was restored completely; resumes with the epoch after it."""
 
     done = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.done = True
         loop = trainer.fit_loop
-        if loop.restarted_on_epoch_end:  # given max_steps, Lightning would count the restored epoch twice
+        if loop.restarted_on_epoch_end:  # with max_steps, Lightning would count the restored epoch twice
             _Loop.restarting.fset(loop, False)  # type: ignore[attr-defined]
             loop.reset()
 
 
 @contextlib.contextmanager
 def taking_up(path: Path | None, trainer: Trainer) -> Iterator[None]:
-    """Around `trainer.fit`: an error while a checkpoint is restored is reported as the checkpoint's.
+    """Context manager for `trainer.fit` that reports an error while a checkpoint is restored as a CheckpointError.
 
     Args:
         path: of the checkpoint; None if there is none.
-        trainer: that restores it.
+        trainer: the trainer that restores it.
 
     Raises:
-        CheckpointError: in place of an error from inside.
+        CheckpointError: instead of any error during restoring.
     """
     restored = _Restored()
     trainer.callbacks.append(restored)  # type: ignore[attr-defined]
@@ -176,7 +179,7 @@ def taking_up(path: Path | None, trainer: Trainer) -> Iterator[None]:
         yield
     except (UserError, OSError, MemoryError):
         raise
-    except Exception as error:  # raised by a library at values that it does not expect
+    except Exception as error:  # raised by libraries on unexpected values
         if path is None or restored.done:
             raise
         what = " ".join(str(error)[:300].split())
