@@ -1,4 +1,4 @@
-"""Training tasks from flat settings: what a configuration names."""
+"""Builds training tasks from flat settings, for the configuration."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ def coop_task(
     warmup_rate: Positive = 1e-5,
     seed: Seed = 1,
 ) -> CoOpTask:
-    """A CoOp run.
+    """Builds the task of a CoOp run.
 
     Args:
         clip: the frozen backbone.
         class_names: K names.
-        shots: images per class; decides the number of epochs if `epochs` is None.
-        dataset: what is learned on, by the catalogue's key, which decides as well.
+        shots: images per class; determines the number of epochs if `epochs` is None.
+        dataset: the catalogue's key of the training dataset, which also determines it.
         ctx_init: words to start from; None starts from `n_ctx` random vectors.
         n_ctx: number of random vectors.
         class_token_position: "end", "middle" or "front".
-        class_specific: learns a context for every class.
-        epochs: of the run; None takes the paper's 50, 100 or 200 by shots, 50 on ImageNet.
-        optimizer: takes the parameters; its `lr` is the rate after warming up.
-        warmup_epochs: epochs at `warmup_rate`.
-        warmup_rate: the paper's 1e-5.
-        seed: of random vectors.
+        class_specific: learns one context per class.
+        epochs: number of epochs; None takes the paper's 50, 100 or 200 by shots, 50 on ImageNet.
+        optimizer: parameters -> optimizer; its `lr` is the rate after the warm-up.
+        warmup_epochs: number of epochs at `warmup_rate`.
+        warmup_rate: learning rate of the warm-up; the paper uses 1e-5.
+        seed: of the random vectors.
     """
     start = _start(clip, len(class_names), ctx_init, n_ctx, class_token_position, class_specific, seed)
     epochs = epochs_for(shots, dataset) if epochs is None else epochs
@@ -66,7 +66,7 @@ def cocoop_task(
     max_tokens: Count = 16384,
     seed: Seed = 1,
 ) -> CoCoOpTask:
-    """A CoCoOp run; settings as for `coop_task`, `max_tokens` as for `CoCoOpTask`."""
+    """Builds the task of a CoCoOp run; settings as for `coop_task`, `max_tokens` as for `CoCoOpTask`."""
     base = _start(clip, len(class_names), ctx_init, n_ctx, class_token_position, False, seed)
     return CoCoOpTask(
         clip,

@@ -1,4 +1,4 @@
-"""Makes the method of a run for each of its datasets."""
+"""Builds the method of a run for each of its datasets."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from tpt.methods.base import Method
 
 MakeMethod = Callable[[ImageDataset], Method]
 THREADS = "threads"
-OWN = "dataset"  # as a setting, stands for the template of each dataset
-PAPER = "paper"  # as a setting, stands for the value of the method's paper for the dataset's family
+OWN = "dataset"  # setting that stands for each dataset's own template
+PAPER = "paper"  # setting that stands for the value in the method's paper for the dataset's family
 
 
 class MethodMaker:
-    """The method of a run for one dataset after another.
+    """Builds the method of a run for one dataset after another.
 
     Args:
         clip: the frozen backbone.
         make_context: clip -> context.
         make_method: clip, class_names, context -> method.  Either may have `"dataset"` for `ctx_init` or `templates`,
-            and is then called with each dataset's own.
+            and is then called with the dataset's own.
     """
 
     def __init__(self, clip: CLIP, make_context: partial[Any], make_method: partial[Method]) -> None:
@@ -36,31 +36,31 @@ class MethodMaker:
         self._division: dict[str, int] = {}
         self._own_words = make_context.keywords.get("ctx_init") == OWN
         self._context = None if self._own_words else make_context(clip)
-        # Where contexts come from, for the results.
+        # The source of the contexts, for the results.
         self.source: str = "words: each dataset's own" if self._context is None else self._context.source
 
     def fingerprint(self) -> str | None:
-        """Changes with any bit of the context; None if that follows from each dataset's words."""
+        """A digest of the context; None if it follows from each dataset's words."""
         return None if self._context is None else str(self._context.fingerprint())
 
     def machine_settings(self, device: torch.device) -> dict[str, int]:
-        """The method's values of settings that depend on the machine; none if it is made by a function."""
+        """The method's machine-dependent settings; none if a function builds it."""
         says = getattr(self._make_method.func, "machine_settings", None)
         return {} if says is None else dict(says(self.clip, device))
 
     @property
     def encoders(self) -> dict[str, CLIP]:
-        """The other image encoders of the method, by its names for them."""
+        """The method's other image encoders, by its names for them."""
         given = self._make_method.keywords
         return {name: given[name] for name in self._kind.encoders if name in given}
 
     def about(self) -> dict[str, bool | str]:
-        """The method's own description: whether it tunes, whether it selects views, and whether it is a stream's."""
+        """The method's description: whether it tunes, selects views, and learns along the stream."""
         return {"tunes": self._kind.tunes, "selects": self._kind.selects, "kind": self._kind.kind}
 
     @property
     def _kind(self) -> type[Method]:
-        """The method's class; that of all methods if a function makes it."""
+        """The method's class; the base class of all methods if a function builds it."""
         made = self._make_method.func
         return made if isinstance(made, type) and issubclass(made, Method) else Method
 
@@ -68,12 +68,12 @@ class MethodMaker:
         """Records how work is split (threads, chunk sizes), because this affects rounding.
 
         Args:
-            stored: the division of the run that is resumed; None divides anew.
-            device: that will do the work.
-            threads: of each process, if that is a CPU.
+            stored: the division of the run that is resumed; None divides again.
+            device: the device that computes.
+            threads: per process, if the device is a CPU.
 
         Returns:
-            The division: threads of a process, and the method's settings that were left open.
+            The division: threads per process, and the method's machine-dependent settings.
         """
         fresh = {THREADS: threads} if device.type == "cpu" else {}
         given = self._make_method.keywords
@@ -83,17 +83,17 @@ class MethodMaker:
 
     @property
     def view_0_serves(self) -> bool:
-        """Whether the method has work to do where view 0 is all there is."""
+        """Whether the method has work to do if there is only view 0."""
         return not self._kind.selects or self._kind.kind == "stream"
 
     def check(self, num_views: Sequence[tuple[ImageDataset, int | None]]) -> None:
-        """Makes the method of every dataset once, before anything is encoded.
+        """Builds every dataset's method once, to find errors before anything is encoded.
 
         Args:
-            num_views: the datasets, each with the number of its views; None if that is not known.
+            num_views: the datasets, each with its number of views; None if unknown.
 
         Raises:
-            UserError: a setting, names or a number of views that the method cannot work with.
+            UserError: a setting, class names or a number of views that the method cannot work with.
         """
         seen: list[ImageDataset] = []
         for dataset, views in num_views:
@@ -103,19 +103,19 @@ class MethodMaker:
             seen.append(dataset)
 
     def _check_one(self, dataset: ImageDataset, views: int | None) -> None:
-        method = self(dataset)  # gone when this returns: one text bank at a time
-        if method.kind != self._kind.kind:  # the run is laid out before a method is made
+        method = self(dataset)  # freed on return: one text bank at a time
+        if method.kind != self._kind.kind:  # the run is planned before a method is built
             raise UserError(
                 f"Expected the class of {type(method).__name__}, which learns along the stream, in `method._target_`, "
-                "got a function that makes one; name the class."
+                "got a function that builds one; name the class."
             )
-        method.begin_dataset(len(dataset))  # may warn
+        method.begin_dataset(len(dataset))  # may log a warning
         if views is not None:
             method.check_views(views)
 
     @property
     def threads(self) -> int | None:
-        """Threads of a process on a CPU, where their number affects rounding."""
+        """Threads per process on a CPU, where their number affects rounding."""
         return self._division.get(THREADS)
 
     def __call__(self, dataset: ImageDataset) -> Method:
@@ -128,7 +128,7 @@ class MethodMaker:
             if isinstance(value, str) and value == PAPER:
                 if name not in papers:
                     raise UserError(
-                        f"Expected a value for `method.{name}`, got {PAPER!r}, but {self._kind.__name__} knows none of "
+                        f"Expected a value for `method.{name}`, got {PAPER!r}, but {self._kind.__name__} has none from "
                         "its paper's."
                     )
                 own[name] = papers[name]
@@ -140,7 +140,7 @@ class MethodMaker:
         return method
 
     def _departures(self, dataset: ImageDataset, given: Mapping[str, Any]) -> list[str]:
-        """Where settings differ from the method's own paper, for the results."""
+        """Notes for the results on settings that differ from the method's paper."""
         family = family_of(dataset)
         papers, where = self._kind.paper_settings(family, dataset.name), f" for {family}" if family else ""
         return [
@@ -155,7 +155,7 @@ def _short(value: float | str) -> str:
 
 
 def family_of(dataset: ImageDataset) -> str:
-    """The family whose settings the papers give together: imagenet, natural_shift or fine_grained; "" for any other."""
+    """The dataset's family, for which papers share settings: imagenet, natural_shift, fine_grained, or ""."""
     if dataset.name == "imagenet":
         return "imagenet"
     if dataset.name in NATURAL_SHIFT:
@@ -164,7 +164,7 @@ def family_of(dataset: ImageDataset) -> str:
 
 
 def same_text(kind: type[Method], one: ImageDataset, other: ImageDataset) -> bool:
-    """Whether two datasets may share a method: their classes and its paper's settings for them are the same."""
+    """Whether two datasets may share a method: same classes, and same settings in its paper."""
 
     def text_of(dataset: ImageDataset) -> tuple[object, ...]:
         return dataset.class_names, dataset.template, kind.paper_settings(family_of(dataset), dataset.name)

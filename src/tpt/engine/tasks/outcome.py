@@ -1,4 +1,4 @@
-"""What a test step hands to the callbacks: a record for every image."""
+"""What a test step passes to the callbacks: one record per image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tpt.data.dataset import ImageDataset
 from tpt.methods.base import Adaptation
 from tpt.results.runs.records import ANSWER, LOGITS, NAMED, RANK, RANKING
 
-EMPTY = (*ANSWER, *RANK, *RANKING, *LOGITS)  # of an image without an answer
+EMPTY = (*ANSWER, *RANK, *RANKING, *LOGITS)  # fields of an image without a prediction
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,12 @@ class Outcome:
     """The records of a batch.
 
     Args:
-        dataset: the images come from.
-        rows: one for each image, with the columns of `tpt.results.runs.RECORD_SCHEMA`; those that do not apply are
-            None.  Those of `RANKING` and `LOGITS` speak of all K classes.
-        notes: what results must say about these records beyond the settings.
-        state: gives what a stream method has learned up to these records, None once it has gone on; None for an
-            episodic method.
+        dataset: the dataset of the images.
+        rows: one per image, with the columns of `tpt.results.runs.RECORD_SCHEMA`; those that do not apply are None.
+            The columns of `RANKING` and `LOGITS` cover all K classes.
+        notes: what the results must mention about these records, in addition to the settings.
+        state: returns a stream method's state after these records, or None once it has changed; None for an episodic
+            method.
     """
 
     dataset: ImageDataset
@@ -37,11 +37,11 @@ class Outcome:
 
 
 def answered_rows(batch: EpisodeBatch, out: Adaptation) -> list[dict[str, Any]]:
-    """Records of images that have an answer, or a `problem` if the answer is NaN.
+    """Records of images with a prediction, or with a `problem` if it is NaN.
 
     Args:
-        batch: B images.
-        out: of each of them, on the CPU.
+        batch: the B images.
+        out: the method's outputs for them, on the CPU.
     """
     labels = None if batch.labels is None else batch.labels.cpu()
     columns: dict[str, list[Any]] = {"index": batch.indices.tolist(), "path": batch.paths, "content": batch.contents}
@@ -69,13 +69,13 @@ def answered_rows(batch: EpisodeBatch, out: Adaptation) -> list[dict[str, Any]]:
 
 
 def unanswered_row(index: int, path: str, content: str | None, label: int | None, problem: str) -> dict[str, Any]:
-    """The record of an image without an answer."""
+    """The record of an image without a prediction."""
     about = {"index": index, "path": path, "content": content, "label": label, "problem": problem}
     return about | dict.fromkeys(EMPTY)
 
 
 def cut(row: dict[str, Any], class_names: Sequence[str], top: int) -> dict[str, Any]:
-    """A record that ranks the `top` likeliest classes alone, with their names."""
+    """A record that ranks only the `top` most probable classes, with their names."""
     if row["top"] is None:
         return {**row, "top_name": None}
     ranking = {name: row[name][:top].tolist() for name in RANKING}
@@ -83,23 +83,23 @@ def cut(row: dict[str, Any], class_names: Sequence[str], top: int) -> dict[str, 
 
 
 def named(row: dict[str, Any], class_names: Sequence[str]) -> dict[str, Any]:
-    """A record with the names of its classes beside their numbers."""
+    """A record with the names of its classes added."""
     numbers = {name: row[number] for name, number in NAMED.items()}
     names = {name: None if number is None else class_names[number] for name, number in numbers.items()}
     return row | names
 
 
 def likeliest(logits_BK: Tensor, pred_B: Tensor) -> Tensor:
-    """(B, K) classes by falling logit, the prediction first; of equals the lower class is first."""
+    """(B, K) classes by descending logit, the prediction first; ties: lower class first."""
     order = logits_BK.argsort(stable=True, dim=-1, descending=True)
     rest = order[order != pred_B[:, None]].reshape(len(order), -1)
     return torch.cat([pred_B[:, None], rest], dim=-1)
 
 
 def ranks(logits_BK: Tensor, labels_B: Tensor, pred_B: Tensor) -> Tensor:
-    """(B,) places of the labels among all classes, 0 for the predicted one; of equals the lower class is first."""
+    """(B,) ranks of the labels among all classes, 0 for the predicted one; ties: lower class first."""
     own = logits_BK.gather(1, labels_B[:, None])
     lower = torch.arange(logits_BK.shape[1]) < labels_B[:, None]
     place = ((logits_BK > own) | ((logits_BK == own) & lower)).sum(-1)
-    # Where classes tie for the first place, the prediction decides which of them it is.
+    # If classes tie for the first rank, the prediction decides.
     return torch.where(pred_B == labels_B, 0, place.clamp(min=1))

@@ -1,1 +1,1 @@
-"""Weights & Biases: its logger and what it is shown."""
+"""Loggers: a guard around each, and what Weights & Biases shows."""

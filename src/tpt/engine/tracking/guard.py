@@ -1,4 +1,4 @@
-"""One guard for all loggers: a logger that fails never ends a run, whose numbers are in its own files anyway."""
+"""Guards loggers: a failing logger never ends a run, because all numbers are in the run's own files."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from tpt.results.runs.version import DISTRIBUTION
 
 log = logging.getLogger(__name__)
 EXTRAS = ("tensorboard", "mlflow")
-NOTE_TAG = "mlflow.note.content"  # what MLflow's page shows as the description of a run
+NOTE_TAG = "mlflow.note.content"  # tag that MLflow shows as the description of a run
 T = TypeVar("T")
 
 
 class Guard(Logger):
-    """Stands before a logger: if it fails, one warning says so and nothing more is logged to it.
+    """Wraps a logger: if it fails, logs one warning and stops using it.
 
     Args:
-        name: of the logger in the configuration.
+        name: the logger's name in the configuration.
         logger: any of Lightning's; where it has `describe` or `finish` (`tpt.engine.callbacks.lifecycle`), these are
             called.
-        folder: of the run.
+        folder: the run's directory.
     """
 
     def __init__(self, name: str, logger: Logger, folder: str | Path) -> None:
@@ -41,12 +41,12 @@ class Guard(Logger):
         self._name, self._folder, self._lost = name, Path(folder), False
 
     def safely(self, do: Callable[[Any], T]) -> T | None:
-        """Calls `do` with the logger, and gives up on the logger if that fails."""
+        """Calls `do` with the logger, and stops using the logger if that fails."""
         if self._lost:
             return None
         try:
             return do(self.logger)
-        except Exception as error:  # no network, no account, no space: whatever it is, it must not end the run
+        except Exception as error:  # no network, account or disk space: no cause may end the run
             self._lost = True
             log.warning(
                 "The logger %s failed (%s). The run continues without it; all numbers are in the run's files.",
@@ -57,26 +57,26 @@ class Guard(Logger):
 
     @property
     def name(self) -> str:
-        """Of the logger in the configuration; MLflow's would ask its server."""
+        """The name in the configuration; MLflow's own would need a request to its server."""
         return self._name
 
     @property
     def version(self) -> None:
-        """None: a run is told by its directory."""
+        """None: a run is identified by its directory."""
 
     @property
     def save_dir(self) -> str | None:
-        """The logger's."""
+        """The logger's own."""
         return self.safely(lambda logger: logger.save_dir)
 
     @property
     def experiment(self) -> Any:
-        """What the logger writes to; an object that accepts any call if there is none."""
+        """What the logger writes to; if the logger failed, an object that accepts any call."""
         found = self.safely(lambda logger: logger.experiment)
         return DummyLogger().experiment if found is None else found
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Logs values, if it still can; so do the others."""
+        """Logs values, like all methods below only if the logger has not failed."""
         self.safely(lambda logger: logger.log_metrics(dict(metrics), step))
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
@@ -84,19 +84,19 @@ class Guard(Logger):
         self.safely(lambda logger: logger.log_hyperparams(params, *args, **kwargs))
 
     def log_graph(self, *args: Any, **kwargs: Any) -> None:
-        """Draws the model."""
+        """Logs the model's graph."""
         self.safely(lambda logger: logger.log_graph(*args, **kwargs))
 
     def after_save_checkpoint(self, checkpoint_callback: ModelCheckpoint) -> None:
-        """Keeps a checkpoint."""
+        """Logs a checkpoint."""
         self.safely(lambda logger: logger.after_save_checkpoint(checkpoint_callback))
 
     def save(self) -> None:
-        """Writes what there is."""
+        """Writes buffered values."""
         self.safely(lambda logger: logger.save())
 
     def finalize(self, status: str) -> None:
-        """Ends what Lightning's trainer did."""
+        """Finalizes the logger after Lightning's trainer."""
         self.safely(lambda logger: logger.finalize(status))
 
     def describe(self, manifest: Mapping[str, Any], sweep: Sweep | None) -> None:
@@ -104,7 +104,7 @@ class Guard(Logger):
 
         Args:
             manifest: `method`, `choices`, `backbone` and `config`, as in `run.json`.
-            sweep: that the run belongs to, if any.
+            sweep: the run's sweep, if any.
         """
         self.safely(lambda logger: _describe(logger, manifest, sweep, self._folder))
 
@@ -114,12 +114,12 @@ class Guard(Logger):
 
 
 def guarded(options: Mapping[str, Any], make: Callable[[Any], Logger], folder: str | Path) -> list[Guard]:
-    """Loggers behind guards.
+    """Builds guarded loggers.
 
     Args:
-        options: name -> what `make` makes a logger of.
+        options: name -> configuration for `make`.
         make: Hydra's `instantiate`.
-        folder: of the run.
+        folder: the run's directory.
 
     Raises:
         UserError: a package is missing, or the package does not accept its settings.
@@ -131,11 +131,13 @@ def _made(name: str, make: Callable[[], Logger]) -> Logger:
     try:
         return make()
     except Exception as error:
-        cause = error.__cause__ or error  # Hydra's own is around it
+        cause = error.__cause__ or error  # wrapped in Hydra's error
         if isinstance(cause, ModuleNotFoundError):
             way_out = f"pip install '{DISTRIBUTION}[{name}]'" if name in EXTRAS else "install it"
-            raise UserError(f"logger={name} needs a package that is missing; {way_out}, or choose another.") from error
-        if type(cause).__module__.split(".")[0] == name:  # an error of MLflow's own, say
+            raise UserError(
+                f"logger={name} needs a package that is not installed; {way_out}, or choose another logger."
+            ) from error
+        if type(cause).__module__.split(".")[0] == name:  # for example an error type of MLflow
             raise UserError(f"Expected settings that {name} accepts in logger.{name}: {first_line(cause)}.") from error
         raise
 
@@ -147,7 +149,9 @@ def _describe(logger: Any, manifest: Mapping[str, Any], sweep: Sweep | None, fol
     tags, notes = ", ".join(all_tags(manifest)), manifest["config"].get("notes")
     match logger:
         case MLFlowLogger():
-            logger._run_name = logger._run_name or name_of(manifest, folder, sweep)  # no other way: MLflow asks once
+            logger._run_name = logger._run_name or name_of(
+                manifest, folder, sweep
+            )  # the only way: MLflow checks it once
             about = {"tags": tags, NOTE_TAG: notes, "sweep": sweep and sweep.name}
             logger.tags = {**{key: value for key, value in about.items() if value}, **(logger.tags or {})}
         case TensorBoardLogger():
@@ -163,7 +167,7 @@ def first_line(error: BaseException) -> str:
 
 
 def _without_connections(hook: Callable[[Any], object]) -> Callable[[Any], object]:
-    """Leaves out the trace that W&B prints when the program ends and its own process is gone."""
+    """Drops the trace that W&B prints at exit if its own process has ended."""
 
     def quiet(unraisable: Any) -> None:
         if not isinstance(unraisable.exc_value, ConnectionError):

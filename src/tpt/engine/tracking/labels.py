@@ -1,4 +1,4 @@
-"""Under which name, tags and settings Weights & Biases shows a run."""
+"""The name, tags and settings under which loggers show a run."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 from tpt.files import dotted_values
 from tpt.results.runs.sweep import Sweep
 
-TAGGED = ("data", "shots", "row", "experiment")  # groups whose choice is a tag
+TAGGED = ("data", "shots", "row", "experiment")  # groups whose chosen option is a tag
 WIRING = ("_target_", "_partial_", "_convert_")
-TAG_LENGTH = 64  # W&B refuses longer ones
+TAG_LENGTH = 64  # longest tag that W&B accepts
 
 
 def name_of(manifest: Mapping[str, Any], folder: str | Path, sweep: Sweep | None) -> str:
-    """The run's directory; in a sweep, if that is a number, the method and what sets the job off from others."""
+    """The run's directory; in a sweep, if that is a number, the method and the settings that differ."""
     if sweep is None:
         return Path(folder).name
     return " ".join([str(manifest["method"]), *map(_short, sweep.settings)])
@@ -28,26 +28,26 @@ def _short(setting: str) -> str:
 
 
 def tags_of(manifest: Mapping[str, Any]) -> list[str]:
-    """Method, backbone and data, and the row and experiment if they were chosen."""
+    """Method, backbone and data, and the row and experiment if chosen."""
     chosen = manifest["choices"]
     found = [manifest["method"], manifest["backbone"]["name"], *(chosen.get(group) for group in TAGGED)]
     return accepted(tag for tag in found if tag not in (None, "null"))
 
 
 def all_tags(manifest: Mapping[str, Any]) -> list[str]:
-    """Those and the user's own."""
+    """These tags and the user's own."""
     return accepted([*tags_of(manifest), *(manifest["config"].get("tags") or ())])
 
 
 def accepted(tags: Iterable[object]) -> list[str]:
-    """Tags as W&B accepts them: each once, none empty, the end of a long one cut off."""
+    """Tags as W&B accepts them: unique, not empty, long ones truncated."""
     return list(dict.fromkeys(text for tag in tags if (text := str(tag).strip()[:TAG_LENGTH])))
 
 
 def config_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Every setting under its dotted key, as on the command line, what was chosen of each group, and the method.
+    """Every setting under its dotted key, the chosen option of each group, and the method.
 
-    Which class makes a part is wiring, and follows from what was chosen.
+    The classes of the parts are left out, because they follow from the options.
     """
     chosen = {f"choices.{group}": option for group, option in manifest["choices"].items()}
     settings = {key: value for key, value in dotted_values(manifest["config"]) if not key.endswith(WIRING)}

@@ -1,4 +1,4 @@
-"""A Weights & Biases logger that knows runs and sweeps, and logs offline where W&B cannot be reached."""
+"""A Weights & Biases logger for runs and sweeps, which logs offline if W&B cannot be reached."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from tpt.results.runs.sweep import Sweep
 
 log = logging.getLogger(__name__)
 STEP = "trainer/global_step"  # Lightning's x-axis: images done
-SWEEP_ID = "WANDB_SWEEP_ID"  # in the environment of a run that W&B's own agent starts
+SWEEP_ID = "WANDB_SWEEP_ID"  # environment variable that W&B's agent sets for a run that it starts
 
 
 class WandbLogger(loggers.WandbLogger):
-    """Lightning's logger, with name, tags, group and settings from what the run is.
+    """Lightning's logger, with name, tags, group and settings taken from the run.
 
-    A job of a sweep never writes to the W&B run of the job before.  Where W&B cannot be reached at the start, the run
-    is logged offline, to be sent later by `wandb sync`.
+    A job of a sweep never writes to the W&B run of the previous job.  If W&B cannot be reached at the start, the run is
+    logged offline, to be uploaded later with `wandb sync`.
 
     Args:
         settings: as for Lightning's `WandbLogger`.
     """
 
     def __init__(self, **settings: Any) -> None:
-        settings.setdefault("settings", {"quiet": True})  # no table of the last values on the terminal
+        settings.setdefault("settings", {"quiet": True})  # prints no table of the last values on the terminal
         super().__init__(**settings)
         if self._wandb_init.get("anonymous") is None:
-            self._wandb_init.pop("anonymous", None)  # which newer versions warn of, whatever it is
+            self._wandb_init.pop("anonymous", None)  # newer versions warn about this argument, whatever its value
         self._left_out: set[str] = set()
 
     @property
@@ -43,25 +43,25 @@ class WandbLogger(loggers.WandbLogger):
     def experiment(self) -> Any:
         """W&B's run."""
         if self._experiment is None and wandb.run is not None:
-            wandb.run.finish()  # of a job before, which Lightning would go on with
+            wandb.run.finish()  # the previous job's run, which Lightning would continue
         try:
             return super().experiment
-        except Exception as error:  # of many kinds
+        except Exception as error:  # W&B raises many types
             if self._offline:
                 raise
-            log.warning("W&B cannot be reached (%s): logging offline, `wandb sync` sends it later.", first_line(error))
+            log.warning("Cannot reach W&B (%s). Logging offline; upload later with `wandb sync`.", first_line(error))
         self._offline, self._wandb_init["mode"] = True, "offline"
         return super().experiment
 
     def describe(self, manifest: Mapping[str, Any], sweep: Sweep | None) -> None:
-        """Takes up what the run is; what was said in the configuration stays.
+        """Sets name, tags and group from the run; values from the configuration take precedence.
 
         Args:
             manifest: `method`, `choices`, `backbone` and `config`, as in `run.json`.
             sweep: that the run belongs to, if any.
         """
         given = self._wandb_init
-        if SWEEP_ID not in os.environ:  # whose sweeps name their runs
+        if SWEEP_ID not in os.environ:  # W&B's own sweeps name their runs
             given["name"] = given.get("name") or name_of(manifest, self.save_dir or ".", sweep)
         given["group"] = given.get("group") or (None if sweep is None else sweep.name)
         given["tags"] = accepted([*tags_of(manifest), *(given.get("tags") or ())])
@@ -69,19 +69,19 @@ class WandbLogger(loggers.WandbLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Logs values, those of a test outside of the summary."""
+        """Logs values; those of a test are kept out of the summary."""
         self._leave_out(metrics)
         super().log_metrics(metrics, step)
 
     @rank_zero_only
     def log_panels(self, panels: Mapping[str, Any], summary: Mapping[str, float]) -> None:
-        """Logs tables and pictures, and the values that runs are ranked by."""
+        """Logs tables and images, and the values to rank runs by."""
         self._leave_out(panels)
         self.experiment.log(panels)
         self.experiment.summary.update(summary)
 
     def _leave_out(self, keys: Iterable[str]) -> None:
-        """Keeps values of a test out of the summary, where W&B puts the last one of each key.
+        """Keeps the values of a test out of the summary, where W&B puts the last value of each key.
 
         `WandbPanels` says what is in it.  This is said of every key, since Lightning has told W&B of `*`, which comes
         before any other pattern.
@@ -92,7 +92,7 @@ class WandbLogger(loggers.WandbLogger):
                 self.experiment.define_metric(key, step_metric=STEP, summary="none")
 
     def finalize(self, status: str = "success") -> None:
-        """Closes the run where it failed; otherwise it takes the panels that follow."""
+        """Closes the run if it failed; otherwise leaves it open for the panels."""
         super().finalize(status)
         if status == "failed":
             self.experiment.finish(exit_code=1)

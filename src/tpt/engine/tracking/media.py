@@ -1,4 +1,4 @@
-"""Tables and pictures of a run for Weights & Biases."""
+"""Tables and images of a run for Weights & Biases."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from tpt.results.tables.formats import VALUES
 from tpt.results.tables.grid import HEADERS, legend_of, letters_of
 from tpt.results.tables.trust import trust_rows
 
-SIDE = 128  # of an image in a table, in pixels
-DPI = 110  # of a contact sheet, which is read on a screen
+SIDE = 128  # size of an image in a table, in pixels
+DPI = 110  # resolution of a contact sheet, for screens
 FLIPS = (
     *("dataset", "kind", "image", "path", "label", "prediction_before", "prediction_after"),
     *("confidence_before", "confidence_after", "entropy_before", "entropy_after"),
@@ -38,13 +38,13 @@ MEASURES = (
 
 
 def results_panel(found: Mapping[str, Mapping[str, Any]]) -> Any:
-    """The measures of each dataset; empty if it has no labels for them."""
+    """The measures of each dataset; empty cells without labels."""
     rows = [[name, *(values.get(measure) for measure in MEASURES)] for name, values in found.items()]
     return wandb.Table(columns=["dataset", *MEASURES], data=rows)
 
 
 def selected_views(records: Sequence[Record]) -> Any:
-    """How often each view was selected, as a histogram."""
+    """A histogram of how often each view was selected."""
     counts = Counter(view for record in records for view in record["selected"] or ())
     views = range(max(counts, default=0) + 1)
     return wandb.Histogram(np_histogram=([counts[v] for v in views], [*views, len(views)]))
@@ -56,7 +56,7 @@ def flips_table(records: Mapping[str, Sequence[Record]], datasets: Sequence[Imag
     Args:
         records: by dataset.
         datasets: they are of.
-        limit: images of each dataset.
+        limit: most images per dataset.
     """
     rows = []
     for dataset in datasets:
@@ -70,7 +70,7 @@ def flips_table(records: Mapping[str, Sequence[Record]], datasets: Sequence[Imag
 
 
 def _picture(dataset: ImageDataset, index: int) -> Any:
-    """The image at small size; None if it cannot be read any more."""
+    """A thumbnail; None if the image can no longer be read."""
     try:
         image = dataset.image(index)
     except BadImageError:
@@ -86,14 +86,14 @@ def contact_sheets(
     records: Mapping[str, Sequence[Record]],
     count: int,
 ) -> Iterator[tuple[str, list[Any]]]:
-    """Each dataset's contact sheets, of images whose prediction changed; none if none did.
+    """Contact sheets of images whose prediction changed, by dataset.
 
     Args:
-        task: of the run, which may be on the CPU by now.
-        data: which knows how views are made.
-        device: that encodes them again.
+        task: of the run, which may have moved to the CPU.
+        data: the data module, which makes the views.
+        device: the device that encodes them again.
         records: by dataset.
-        count: sheets of each dataset; each costs an encoding of its views.
+        count: sheets per dataset; each encodes an image's views again.
     """
     if not isinstance(task.make_method, MethodMaker) or not task.make_method.about()["selects"]:
         return
@@ -122,7 +122,7 @@ def _pixels(figure: Any) -> Image.Image:
 
 
 def trust_panels(run: Run) -> dict[str, Any]:
-    """Scores of trust of each dataset before and after adaptation, their paired change, and risk against coverage."""
+    """Calibration scores per dataset before and after adaptation, their paired change, and risk-coverage curves."""
     from tpt.results.figures import risk_figure  # noqa: PLC0415 -- matplotlib takes time to load
 
     rows = [
@@ -142,7 +142,7 @@ def trust_panels(run: Run) -> dict[str, Any]:
 
 
 def report_tables(run: Run) -> dict[str, Any]:
-    """`tpt-report`'s content for a run: one line per dataset and average, and the meaning of the marks."""
+    """The report of a run, as from `tpt-report`: one line per dataset and average, and the meaning of the marks."""
     report = make_report([run])
     letters = letters_of(report)
     columns = [name or "accuracy" for name in VALUES]

@@ -20,20 +20,20 @@ from tpt.results.tables.results import numbers_of
 
 log = logging.getLogger(__name__)
 Panels = dict[str, Any]
-# What the summary has of the averages, and of each dataset.
+# Measures in the summary: of the averages, and of each dataset.
 RANKED_MEANS = ("acc", "acc_zero_shot", "gain", "gain_low", "gain_high", "ece", "ece_zero_shot")
 RANKED = ("acc", "gain")
 
 
 class WandbPanels(Callback):
-    """At the end of a run, logs tables, histograms and pictures, made of the records of all processes and starts.
+    """At the end of a run, logs tables, histograms and images of the records of all processes and sessions.
 
     The series themselves come from `DatasetMetrics`, through Lightning's logger.
 
     Args:
-        folder: of the run.
-        flips: most images of each dataset in the table of changed predictions.
-        sheets: contact sheets of each dataset, each of which encodes an image's views again; 0 draws none.
+        folder: the run's directory.
+        flips: most images per dataset in the table of changed predictions.
+        sheets: contact sheets per dataset, each of which encodes an image's views again; 0 draws none.
     """
 
     @checked
@@ -43,10 +43,10 @@ class WandbPanels(Callback):
         self.sheets = sheets
 
     def close(self, trainer: Trainer, found: dict[str, dict[str, Any]]) -> None:
-        """Draws the panels.
+        """Logs the panels.
 
         Args:
-            trainer: whose W&B loggers are meant.
+            trainer: provides the W&B loggers.
             found: measures by dataset.
         """
         guards = (logger for logger in trainer.loggers if isinstance(logger, Guard))
@@ -56,19 +56,19 @@ class WandbPanels(Callback):
         panels: Panels = {STEP: sum(len(d["unanswered"]) + d["images"] for d in found.values())}
         try:
             parts = self._parts(trainer, found)
-        except ValueError as error:  # the records were damaged meanwhile
-            log.warning("W&B gets no panels (%s).", error)
+        except ValueError as error:  # the records have been damaged
+            log.warning("Cannot log panels to W&B (%s).", error)
             return
         for what, make in parts.items():
             try:
                 panels |= make()
-            except Exception as error:  # the run is done, and its files are written: a picture must not end it
-                log.warning("W&B gets no %s (%s).", what, error)
+            except Exception as error:  # the run is done and its files are written, so a failed panel must not end it
+                log.warning("Cannot log %s to W&B (%s).", what, error)
         for logger in loggers:
             logger.safely(lambda wandb_logger: wandb_logger.log_panels(panels, summary_of(found)))
 
     def _parts(self, trainer: Trainer, found: dict[str, dict[str, Any]]) -> dict[str, Callable[[], Panels]]:
-        """What is drawn, each on its own."""
+        """The panels; each is drawn separately, so that one may fail."""
         run, task = load_run(self.folder), trainer.lightning_module
         records = dict(_by_dataset(run))
         datasets: Any = task.datasets
