@@ -97,7 +97,7 @@ def test_nothing_runs(saved: Path, tmp_path: Path, write: Callable[[Any, Path], 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "last.ckpt")
-    with pytest.raises(CheckpointError, match="cannot be read"):
+    with pytest.raises(CheckpointError, match="Cannot read the checkpoint"):
         run_of(tmp_path / "last.ckpt")
 
 

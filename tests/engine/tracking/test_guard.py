@@ -63,7 +63,7 @@ def test_settings_that_cannot_be_are_refused_before_a_run(tmp_path: Path) -> Non
     def without(_: Any) -> Logger:
         raise ModuleNotFoundError("No module named 'neptune'")
 
-    with pytest.raises(UserError, match="logger=neptune needs a package that is missing; install it"):
+    with pytest.raises(UserError, match="logger=neptune needs a package that is not installed; install it"):
         guarded({"neptune": {}}, without, tmp_path)
     with pytest.raises(TypeError):  # a bug stays one
         guarded({"csv": {}}, lambda _: CSVLogger(1, 2, 3, 4, 5, 6, 7), tmp_path)  # type: ignore[call-arg,arg-type]

@@ -63,7 +63,7 @@ class WandbPanels(Callback):
             try:
                 panels |= make()
             except Exception as error:  # the run is done and its files are written, so a failed panel must not end it
-                log.warning("Cannot log %s to W&B (%s).", what, error)
+                log.warning("Cannot log the %s to W&B (%s).", what, error)
         for logger in loggers:
             logger.safely(lambda wandb_logger: wandb_logger.log_panels(panels, summary_of(found)))
 
