@@ -1,4 +1,4 @@
-"""A method that learns along the stream: each class's vector turns from its text to the mean of its images."""
+"""A stream method: each class vector moves from its text feature towards the mean of its images."""
 
 from typing import Any
 
@@ -11,12 +11,12 @@ from tpt.methods.stream import Seen, State
 
 
 class Centroids(tpt.StreamMethod):
-    """Every image counts for a class by its zero-shot probability, and the text counts like some images.
+    """Class vectors are weighted means: the text feature, and image features by zero-shot probability.
 
     Args:
         clip: the frozen backbone.
         class_names: K names.
-        text_weight: how many images the text counts for, above 0.
+        text_weight: the text counts as much as this many images; above 0.
         settings: `feature` and `selection_p`, and where the prompts come from: `ctx_init`, `context`, `templates`.
     """
 
@@ -29,7 +29,7 @@ class Centroids(tpt.StreamMethod):
         return {"sums": self.text_weight * text_KE}
 
     def step(self, image: Seen, state: State) -> Tensor:
-        """The answer (K,) for one image, from the images before it; then it is learned from."""
+        """Returns logits (K,) from the images so far, then adds this image to the state."""
         logits_K = image.scale * normalize(state["sums"], dim=-1) @ image.feature
         state["sums"] = state["sums"] + image.logits.softmax(-1)[:, None] * image.feature
         return logits_K

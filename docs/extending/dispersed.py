@@ -1,4 +1,4 @@
-"""A prompt tuner with an objective of its own: C-TPT (Yoon et al., ICLR 2024) on top of TPT."""
+"""TPT with another objective: C-TPT (Yoon et al., ICLR 2024)."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ class Dispersed(tpt.TPT):
         super().__init__(clip, class_names, **settings)
 
     def penalty(self) -> Any:
-        """What is added to the loss of every image, from the text features (..., K, E) alone."""
+        """Returns the term added to the loss of every image; it depends only on the text features (..., K, E)."""
         weight = self.weight
 
         def added(text_KE: Tensor) -> Tensor:
