@@ -1,4 +1,4 @@
-"""A stream method: each class vector moves from its text feature towards the mean of its images."""
+"""A stream method: class vectors move from their text feature to the mean of their images."""
 
 from typing import Any
 
@@ -11,16 +11,22 @@ from tpt.methods.stream import Seen, State
 
 
 class Centroids(tpt.StreamMethod):
-    """Class vectors are weighted means: the text feature, and image features by zero-shot probability.
+    """Averages the text feature of a class and image features, by zero-shot probability.
 
     Args:
         clip: the frozen backbone.
         class_names: K names.
         text_weight: the text counts as much as this many images; above 0.
-        settings: `feature` and `selection_p`, and where the prompts come from: `ctx_init`, `context`, `templates`.
+        settings: `feature`, `selection_p`, and the source of prompts: `ctx_init`, `context`, ...
     """
 
-    def __init__(self, clip: tpt.CLIP, class_names: list[str], text_weight: Positive = 10.0, **settings: Any) -> None:
+    def __init__(
+        self,
+        clip: tpt.CLIP,
+        class_names: list[str],
+        text_weight: Positive = 10.0,
+        **settings: Any,
+    ) -> None:
         super().__init__(clip, class_names, **settings)
         self.text_weight = text_weight
 

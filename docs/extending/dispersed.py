@@ -18,12 +18,18 @@ class Dispersed(tpt.TPT):
         settings: of `tpt.TPT`.
     """
 
-    def __init__(self, clip: tpt.CLIP, class_names: list[str], weight: NotNegative = 50.0, **settings: Any) -> None:
+    def __init__(
+        self,
+        clip: tpt.CLIP,
+        class_names: list[str],
+        weight: NotNegative = 50.0,
+        **settings: Any,
+    ) -> None:
         self.weight = weight
         super().__init__(clip, class_names, **settings)
 
     def penalty(self) -> Any:
-        """Returns the term added to the loss of every image; it depends only on the text features (..., K, E)."""
+        """Returns the term of the loss that depends only on the text features (..., K, E)."""
         weight = self.weight
 
         def added(text_KE: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A method that tunes nothing: the vote of ZERO (Farina et al., NeurIPS 2024), without its rule for ties."""
+"""The vote of ZERO (Farina et al., NeurIPS 2024), without its rule for ties."""
 
 from typing import Any
 
@@ -21,7 +21,13 @@ class Majority(tpt.Method):
         text: where the prompts come from: `ctx_init`, `context`, `templates`.
     """
 
-    def __init__(self, clip: tpt.CLIP, class_names: list[str], share: ViewShare = 0.3, **text: Any) -> None:
+    def __init__(
+        self,
+        clip: tpt.CLIP,
+        class_names: list[str],
+        share: ViewShare = 0.3,
+        **text: Any,
+    ) -> None:
         super().__init__(clip, class_names, **text)
         self.share = share
 
@@ -37,4 +43,5 @@ class Majority(tpt.Method):
         logits_BSK = gather_views(logits_BVK, selected_BS)
         votes_BK = one_hot(logits_BSK.argmax(-1), logits_BVK.shape[-1]).float().mean(1)
         logits = log_probabilities(votes_BK)  # finite also for classes without votes
-        return tpt.Adaptation(logits, logits_BVK[:, 0], selected_BS, entropy(logits), marginal_entropy(logits_BSK))
+        entropies = entropy(logits), marginal_entropy(logits_BSK)
+        return tpt.Adaptation(logits, logits_BVK[:, 0], selected_BS, *entropies)
