@@ -157,8 +157,8 @@ PLANTED = {
     "tpt.results.tables": "tpt.cli.programs.report.load_runs",
     "tpt.data.cache": "tpt.cli.programs.cache.clear",
     "tpt.data": "tpt.cli.programs.data.print_check",
-    "tpt.cli.programs.views": "tpt.cli.programs.views.load_run",
-    "tpt.cli.programs.words": "tpt.cli.programs.words.load_clip",
+    "tpt.cli.programs.views": "tpt.results.tables.runs.load_run",
+    "tpt.cli.programs.words": "tpt.clip.load_clip",
 }
 
 
