@@ -199,7 +199,7 @@ def report(rows: dict[str, tuple[dict[str, float], int, float]]) -> None:
 
 def grow(clip: tpt.CLIP, args: argparse.Namespace, device: torch.device) -> None:
     """Seconds an image of the engine's text side, one setting at a time away from the given ones."""
-    table = Table("setting", "value", "seconds an image")
+    table = Table("setting", "value", "seconds per image")
     base = {"classes": args.classes, "steps": args.steps, "views": args.views, "images": args.images}
     for key, values in {
         "classes": (100, 200, 400, 1000),

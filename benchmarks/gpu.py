@@ -92,7 +92,7 @@ def measured(form: Form, device: torch.device) -> tuple[list[str], bool]:
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     columns = (*COLUMNS, *BESIDE)
     lines = [
-        f"{form.backbone}, {form.views} views, one step, {where}, torch {torch.__version__}; seconds an image.",
+        f"{form.backbone}, {form.views} views, one step, {where}, torch {torch.__version__}; seconds per image.",
         "",
     ]
     lines += [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]

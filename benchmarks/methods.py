@@ -1,6 +1,6 @@
 """python -m benchmarks.methods --classes 100 1000 --images 2
 
-Every method on features of ViT-B/16's size: seconds an image in a batch, beside TPT, beside what encoding the views
+Every method on features of ViT-B/16's size: seconds per image in a batch, beside TPT, beside what encoding the views
 costs, beside the same images one after another, and beside the plain form of the method (`benchmarks.plain_methods`),
 with the same answers; peak memory.  Random weights cost what trained ones cost.  A stream method starts its stream anew
 each time; `--images 200` shows what it costs when its state is filled.
@@ -62,10 +62,10 @@ class Cost:
     """Of one method.
 
     Args:
-        batch, alone: seconds an image of a batch, and of one image after another.
+        batch, alone: seconds per image of a batch, and of one image after another.
         peak: bytes.
         apart: largest difference of logits between the two, or of probabilities from the plain form.
-        plain: seconds an image of the plain form; None if it was not run, since it would not fit into memory.
+        plain: seconds per image of the plain form; None if it was not run, since it would not fit into memory.
     """
 
     batch: float

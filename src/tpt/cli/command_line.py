@@ -58,6 +58,10 @@ class CommandLine:
         settings = [*map(as_texts, settings)]
         return CommandLine(flags, settings, [*map(parsed, settings)], config_dirs(arguments)[:-1], multirun)
 
+    def adding(self, setting: str) -> CommandLine:
+        """The same command line with one more setting, which its own settings override."""
+        return replace(self, settings=[setting, *self.settings], overrides=[parsed(setting), *self.overrides])
+
     @property
     def arguments(self) -> list[str]:
         """All arguments, flags first, because Hydra does not read flags after a setting."""
