@@ -126,7 +126,7 @@ def _shown(value: Any) -> str:
 
 
 def _row(name: str, said: str) -> list[str]:
-    """A name and its description, beside or below it."""
+    """A name with its description next to it or below it."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH
     inside = textwrap.wrap(said, max(width - NAMES - 4, 20)) or [""]
     if len(name) > NAMES:
