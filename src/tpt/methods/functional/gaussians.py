@@ -87,9 +87,7 @@ def _add_images(
     all images; that of s x_j' is q_j = p_j (e_j - 1 / c_j); and that of x_j x_l' is p_j q_l for an image j before l,
     and p_j p_l e_j for two features of one image, with p_j more if they are the same.
     """
-    number = torch.arange(images, device=total_P.device).repeat_interleave(
-        weights_NSK.shape[1]
-    )  # image of each
+    number = torch.arange(images, device=total_P.device).repeat_interleave(weights_NSK.shape[1])  # image of each
     before_NK = counts_NK[:images]
     steps_NK = (weights_NSK[:images].sum(1) / before_NK.square()).cumsum(0)
     later_RK = (steps_NK[-1] - steps_NK)[number]
