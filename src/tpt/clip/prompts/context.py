@@ -112,7 +112,7 @@ def context_from_words(clip: CLIP, ctx_init: str, class_token_position: Position
 
 
 def words_around(ctx_init: str) -> tuple[str, str, str]:
-    """The words before the mark of the class name, the mark, and the words after it; without a mark, the last two are "".
+    """The words before the mark of the class name, the mark, and the words after it; the last two are "" without one.
 
     Raises:
         UserError: there are several marks.
