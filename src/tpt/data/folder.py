@@ -174,9 +174,9 @@ def _notes(by_folder: dict[str, list[str]], paths: list[str], shown: str | Path)
         )
     notes = []
     if loose := sum("/" not in path for path in _pictures(paths)):
-        notes.append(f"{loose} pictures that lie in no class folder were passed over")
+        notes.append(f"{loose} pictures outside the class folders were skipped")
     if others:
-        notes.append(f"{len(others)} files that are no pictures were passed over ({counted_suffixes(others)})")
+        notes.append(f"{len(others)} files that are not pictures were skipped ({counted_suffixes(others)})")
     return notes
 
 
@@ -242,7 +242,7 @@ def _wordnet_names(folders: list[str], root: str | Path) -> list[str]:
         mixed = not _WORDNET.fullmatch(strange[0])
         raise DataError(
             f"Expected WordNet ids of ImageNet's classes in {root}, got {strange[0]!r}"
-            f"{' beside some' if mixed else ''}; name all classes in data.class_names, one `folder<TAB>name` per line."
+            f"{' among them' if mixed else ''}; name all classes in data.class_names, one `folder<TAB>name` per line."
         )
     return [known[folder] for folder in folders]
 

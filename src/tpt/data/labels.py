@@ -56,7 +56,7 @@ def number_labels(
         if keys and (found or None not in numbers):
             strange = texts[by_key.index(None)]
             raise DataError(
-                f"Expected labels of {path} among the keys that data.class_names has beside its names, such as "
+                f"Expected labels of {path} among the keys in data.class_names, such as "
                 f"{next(iter(keys))}, got {strange!r}; add its line."
             )
     whole = [k for k in numbers if k is not None]
@@ -119,7 +119,7 @@ def _refuse_half_numbers(texts: list[str], some_whole: bool, names: list[str] | 
         return
     if some_whole and all(text.lower() in _NOTHING for text in others):
         raise DataError(
-            f"Expected a label in every row of {path}, but {others[0]!r} stands among the numbers: no label, or a "
+            f"Expected a label in every row of {path}, but {others[0]!r} is among the numbers: no label, or a "
             "class of that name; fill it, or write names."
         )
     if others and all(_FRACTION.fullmatch(text) for text in others):
@@ -164,7 +164,7 @@ def notes_on_classes(names: Sequence[str], labels: Sequence[int]) -> list[str]:
             f"{len(empty)} of {len(names)} classes have no image, such as {empty[0]!r}; they stay among the answers"
         )
     if len(used) == len(labels) > 1:
-        notes.append(f"each of the {len(labels)} images has a class of its own: is the label the name of a class?")
+        notes.append(f"each of the {len(labels)} images has its own class: is the label the name of a class?")
     if all(_NUMBERED.match(name) for name in names):
         notes.append(
             f"the class names begin with numbers, such as {names[0]!r}, which go into the prompts; data.class_names "

@@ -78,7 +78,7 @@ def image_list(
 def _without_left_behind(paths: list[str], labels: list[Any]) -> tuple[list[str], list[Any], list[str]]:
     """The rows without macOS's hidden files (`._*`), which a listing of a disk may contain, and a note on them."""
     kept = [row for row, path in enumerate(paths) if not PurePosixPath(path).name.startswith("._")]
-    notes = [f"{len(paths) - len(kept)} rows of files that are no pictures (._*) were passed over"]
+    notes = [f"{len(paths) - len(kept)} rows of files that are not pictures (._*) were skipped"]
     return [paths[row] for row in kept], [labels[row] for row in kept], notes if len(kept) < len(paths) else []
 
 

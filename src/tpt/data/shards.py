@@ -73,7 +73,7 @@ def tar_shards(
         for image, label in _index(file, label_key):
             path = f"{file.stem}/{image.name}"
             if path in places:
-                raise DataError(f"Expected different samples, but {path} stands twice in {file}; rename one shard.")
+                raise DataError(f"Expected different samples, but {path} occurs twice in {file}; rename one shard.")
             places[path] = (number, image.offset_data, image.size)
             labels.append(label)
     names, numbers = number_labels(labels, _names(files[0], class_names), files[0], first_label)

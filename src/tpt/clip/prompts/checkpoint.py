@@ -233,7 +233,7 @@ def _resolve(path: Path) -> Path:
             file = folder / Path(named).name  # never outside the folder
             if file.is_file():
                 return file
-            raise ContextFileError(f"Expected {file}, which the file `checkpoint` beside it names, but it is missing.")
+            raise ContextFileError(f"Expected {file}, which the file `checkpoint` next to it names, but it is missing.")
     raise ContextFileError(
         f"Expected a context in the directory {path}, found neither `context.safetensors` nor CoOp's text file "
         "`checkpoint`, there or in `prompt_learner`; pass the file itself."

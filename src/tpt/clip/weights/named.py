@@ -151,8 +151,8 @@ def preprocessing_of(name: str) -> dict[str, Any]:
     if known and any(each != known[0] for each in known):
         log.warning(
             "The weights that open_clip lists for %s differ in how images are prepared: using CLIP's own mean, "
-            "standard deviation and crop; open_clip_config.json beside the file, or the settings mean, std, resize and "
-            "interpolation, can say otherwise.",
+            "standard deviation and crop; open_clip_config.json next to the file, or the settings mean, std, resize "
+            "and interpolation, can override this.",
             name,
         )
         return {}

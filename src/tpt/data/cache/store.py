@@ -103,7 +103,7 @@ class FeatureStore:
             self._stop(f"cannot be written ({error.strerror or error})")
 
     def _stop(self, why: str) -> None:
-        log.warning("The feature cache %s %s; the run goes on and keeps no more features.", self.folder, why)
+        log.warning("The feature cache %s %s; continuing without storing more features.", self.folder, why)
         self._stopped = True
 
     def _refresh(self) -> bool:

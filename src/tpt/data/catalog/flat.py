@@ -76,6 +76,6 @@ def _synsets(file: Path) -> dict[int, str]:
         return dict(enumerate(lines, 1))
     meta = file.parent / "meta.mat"
     if not is_file(meta):
-        raise UserError(f"meta.mat is not beside {TRUTH}")
+        raise UserError(f"meta.mat is not next to {TRUTH}")
     known = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in read_table(meta, "synsets")}
     return {n: known[int(line)] for n, line in enumerate(lines, 1)}

@@ -33,7 +33,7 @@ def official_lists(key: str, own: Path, split: str) -> Official | None:
     try:
         found = _READERS[key](own, split) if key in _READERS else None
         if found is not None and len(set(found.names)) < len(found.names):
-            raise UserError("a class name stands twice")
+            raise UserError("a class name occurs twice")
         if strange := [label for _, label in found.rows if not 0 <= label < len(found.names)] if found else []:
             raise UserError(f"class {strange[0] + 1} of {len(found.names) if found else 0}")
         return found
