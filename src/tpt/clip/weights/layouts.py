@@ -167,8 +167,8 @@ def transformers_reading(path: Path) -> Reading:
         epsilons = {float(part.get("layer_norm_eps", _LN_EPS)) for part in (text, vision)}
     except FileNotFoundError as error:
         raise WeightsFileError(
-            f"Expected the model's config.json next to {path}, which is a file of transformers' CLIP; its weights "
-            "do not tell the number of heads and the activation. Put it there, or pass the open_clip `name`."
+            f"Expected the model's config.json next to {path}, which is a file of transformers' CLIP (its weights "
+            "do not tell the number of heads and the activation); put it there, or pass the open_clip `name`."
         ) from error
     except (ValueError, TypeError, AttributeError) as error:
         raise WeightsFileError(f"Expected the configuration of a CLIP in {file}, got {str(error)[:100]}.") from error
