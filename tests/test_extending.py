@@ -190,7 +190,7 @@ def test_a_sweep_of_its_own_setting(small: list[str], own: list[str], tmp_path: 
         assert logged.run.display_name == f"dispersed weight={weight}"
         assert logged.config["method.weight"] == weight and "dispersed" in logged.run.tags
     for command in (["sweep", "--figures", "figures"], ["sweep", "--format", "csv"]):
-        assert "weight=50" in module(tmp_path, "tpt.results.tables", *command)
+        assert "weight=50" in module(tmp_path, "tpt.cli.programs.report", *command)
     assert any("weight" in path.stem for path in (tmp_path / "figures").iterdir())
 
     done = finished(start(tmp_path, *own, *shared, "logger=none", "method=majority", "hydra.run.dir=run"))

@@ -74,7 +74,7 @@ def test_a_server_out_of_reach_ends_no_run(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     run_script("test_time.py", *logged, "logger=[csv,mlflow]")
     (line,) = [line for line in (tmp_path / "run" / "test_time.log").read_text().splitlines() if "mlflow" in line]
-    assert "The logger mlflow failed (" in line and "goes on without it" in line
+    assert "The logger mlflow failed (" in line and "continues without it" in line
     assert (tmp_path / "run" / "csv" / "metrics.csv").is_file() and results(tmp_path / "run")["complete"]
     wrong = ("logger=mlflow", "logger.mlflow.tracking_uri=carrier:pigeon", "hydra.run.dir=wrong")
     done = run_script("test_time.py", *logged, *wrong, ok=False)

@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import ROOT
 from tpt.cli import program as cli
 from tpt.cli.places import PROGRAMS, config_dir
+from tpt.cli.programs import test_time
 from tpt.cli.programs.opening import LINE
 
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
@@ -76,3 +77,10 @@ def test_a_console_script_runs_as_the_script_does(installed_script: Path, small:
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "results.json").is_file()
+
+
+def test_a_job_can_be_pickled_for_another_process() -> None:
+    """As launchers of Hydra do."""
+    cloudpickle = pytest.importorskip("cloudpickle")
+    job = cloudpickle.loads(cloudpickle.dumps(cli.Program(test_time.run, "test_time")._job()))
+    assert (job.__module__, job.__qualname__) == ("tpt.cli.programs.test_time", "run")

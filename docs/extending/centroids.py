@@ -1,4 +1,4 @@
-"""A method that learns along the stream: each class's vector turns from its text to the mean of its images."""
+"""A stream method: class vectors move from their text feature to the mean of their images."""
 
 from typing import Any
 
@@ -11,16 +11,22 @@ from tpt.methods.stream import Seen, State
 
 
 class Centroids(tpt.StreamMethod):
-    """Every image counts for a class by its zero-shot probability, and the text counts like some images.
+    """Averages the text feature of a class and image features, by zero-shot probability.
 
     Args:
         clip: the frozen backbone.
         class_names: K names.
-        text_weight: how many images the text counts for, above 0.
-        settings: `feature` and `selection_p`, and where the prompts come from: `ctx_init`, `context`, `templates`.
+        text_weight: the text counts as much as this many images; above 0.
+        settings: `feature`, `selection_p`, and the source of prompts: `ctx_init`, `context`, ...
     """
 
-    def __init__(self, clip: tpt.CLIP, class_names: list[str], text_weight: Positive = 10.0, **settings: Any) -> None:
+    def __init__(
+        self,
+        clip: tpt.CLIP,
+        class_names: list[str],
+        text_weight: Positive = 10.0,
+        **settings: Any,
+    ) -> None:
         super().__init__(clip, class_names, **settings)
         self.text_weight = text_weight
 
@@ -29,7 +35,7 @@ class Centroids(tpt.StreamMethod):
         return {"sums": self.text_weight * text_KE}
 
     def step(self, image: Seen, state: State) -> Tensor:
-        """The answer (K,) for one image, from the images before it; then it is learned from."""
+        """Returns logits (K,) from the images so far, then adds this image to the state."""
         logits_K = image.scale * normalize(state["sums"], dim=-1) @ image.feature
         state["sums"] = state["sums"] + image.logits.softmax(-1)[:, None] * image.feature
         return logits_K

@@ -1,4 +1,4 @@
-"""A prompt tuner with an objective of its own: C-TPT (Yoon et al., ICLR 2024) on top of TPT."""
+"""TPT with another objective: C-TPT (Yoon et al., ICLR 2024)."""
 
 from typing import Any
 
@@ -18,12 +18,18 @@ class Dispersed(tpt.TPT):
         settings: of `tpt.TPT`.
     """
 
-    def __init__(self, clip: tpt.CLIP, class_names: list[str], weight: NotNegative = 50.0, **settings: Any) -> None:
+    def __init__(
+        self,
+        clip: tpt.CLIP,
+        class_names: list[str],
+        weight: NotNegative = 50.0,
+        **settings: Any,
+    ) -> None:
         self.weight = weight
         super().__init__(clip, class_names, **settings)
 
     def penalty(self) -> Any:
-        """What is added to the loss of every image, from the text features (..., K, E) alone."""
+        """Returns the term of the loss that depends only on the text features (..., K, E)."""
         weight = self.weight
 
         def added(text_KE: Tensor) -> Tensor:

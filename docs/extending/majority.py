@@ -1,4 +1,4 @@
-"""A method that tunes nothing: the vote of ZERO (Farina et al., NeurIPS 2024), without its rule for ties."""
+"""The vote of ZERO (Farina et al., NeurIPS 2024), without its rule for ties."""
 
 from typing import Any
 
@@ -12,29 +12,36 @@ from tpt.methods.functional import entropy, log_probabilities, marginal_entropy,
 
 
 class Majority(tpt.Method):
-    """The most confident views vote for a class each.
+    """Each of the most confident views votes for one class.
 
     Args:
         clip: the frozen backbone.
         class_names: K names.
-        share: of the views that vote, in (0, 1].
+        share: share of the views that vote, in (0, 1].
         text: where the prompts come from: `ctx_init`, `context`, `templates`.
     """
 
-    def __init__(self, clip: tpt.CLIP, class_names: list[str], share: ViewShare = 0.3, **text: Any) -> None:
+    def __init__(
+        self,
+        clip: tpt.CLIP,
+        class_names: list[str],
+        share: ViewShare = 0.3,
+        **text: Any,
+    ) -> None:
         super().__init__(clip, class_names, **text)
         self.share = share
 
     def check_views(self, num_views: int) -> None:
-        """Refuses, before an image is encoded, so few views that none would vote."""
+        """Raises an error, before any image is encoded, if no view would vote."""
         num_selected(num_views, self.share, name="share")
 
     @torch.no_grad()
     def adapt(self, features_BVE: Tensor, **needed: Tensor) -> tpt.Adaptation:
-        """The shares of the votes."""
-        logits_BVK = self.view_logits(features_BVE, **needed)  # at the untouched prompt, whatever it is
+        """Returns the share of votes per class."""
+        logits_BVK = self.view_logits(features_BVE, **needed)  # with the initial prompt
         selected_BS = select_confident(logits_BVK, self.share)
         logits_BSK = gather_views(logits_BVK, selected_BS)
         votes_BK = one_hot(logits_BSK.argmax(-1), logits_BVK.shape[-1]).float().mean(1)
-        logits = log_probabilities(votes_BK)  # no vote is no infinite number
-        return tpt.Adaptation(logits, logits_BVK[:, 0], selected_BS, entropy(logits), marginal_entropy(logits_BSK))
+        logits = log_probabilities(votes_BK)  # finite also for classes without votes
+        entropies = entropy(logits), marginal_entropy(logits_BSK)
+        return tpt.Adaptation(logits, logits_BVK[:, 0], selected_BS, *entropies)

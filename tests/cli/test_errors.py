@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -146,19 +147,12 @@ def test_a_command_ends_well(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err.count("Traceback") == 1
 
 
-COMMANDS = {
-    "tpt.results.tables": ["tpt.results.tables", "RUN"],
-    "tpt.data.cache": ["tpt.data.cache", "clear", "RUN"],
-    "tpt.data": ["tpt.data", "check", "--root", "RUN"],
-    "tpt.cli.programs.views": ["tpt.cli.programs.views", "RUN", "image"],
-    "tpt.cli.programs.words": ["tpt.cli.programs.words", "RUN"],
-}
-PLANTED = {
-    "tpt.results.tables": "tpt.cli.programs.report.load_runs",
-    "tpt.data.cache": "tpt.cli.programs.cache.clear",
-    "tpt.data": "tpt.cli.programs.data.print_check",
-    "tpt.cli.programs.views": "tpt.cli.programs.views.load_run",
-    "tpt.cli.programs.words": "tpt.cli.programs.words.load_clip",
+COMMANDS = {  # program: its arguments, and what it calls that is made to fail
+    "report": (["RUN"], "tpt.cli.programs.report.load_runs"),
+    "cache": (["clear", "RUN"], "tpt.cli.programs.cache.clear"),
+    "data": (["check", "--root", "RUN"], "tpt.cli.programs.data.print_check"),
+    "views": (["RUN", "image"], "tpt.results.tables.runs.load_run"),
+    "words": (["RUN"], "tpt.clip.load_clip"),
 }
 
 
@@ -166,14 +160,15 @@ PLANTED = {
 def test_every_command_keeps_a_bugs_trace(
     command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    module = __import__(PLANTED[command].rpartition(".")[0], fromlist=["main"])
-    arguments = [str(tmp_path) if a == "RUN" else a for a in COMMANDS[command][1:]]
+    given, called = COMMANDS[command]
+    module = import_module(f"tpt.cli.programs.{command}")
+    arguments = [str(tmp_path) if a == "RUN" else a for a in given]
     for error, said in ((ValueError("a bug"), "Bug: "), (UserError("a mistake"), "Error: a mistake")):
 
         def broken(*_: object, error: Exception = error, **__: object) -> None:
             raise error
 
-        monkeypatch.setattr(PLANTED[command], broken)
+        monkeypatch.setattr(called, broken)
         with pytest.raises(SystemExit) as stop:
             module.main(arguments)
         err = capsys.readouterr().err

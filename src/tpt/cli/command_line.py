@@ -58,6 +58,10 @@ class CommandLine:
         settings = [*map(as_texts, settings)]
         return CommandLine(flags, settings, [*map(parsed, settings)], config_dirs(arguments)[:-1], multirun)
 
+    def adding(self, setting: str) -> CommandLine:
+        """The same with one more setting; those that are there come after it, and so prevail."""
+        return replace(self, settings=[setting, *self.settings], overrides=[parsed(setting), *self.overrides])
+
     @property
     def arguments(self) -> list[str]:
         """All of it, in the order that Hydra asks for: it reads no flag behind a setting."""

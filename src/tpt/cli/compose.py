@@ -15,7 +15,7 @@ from lightning import Trainer
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from tpt.cli.command_line import composed, parsed
-from tpt.cli.mistakes import COMPOSING, in_a_sentence, keys_of, unknown
+from tpt.cli.mistakes import COMPOSING, in_a_sentence, keys_of, mistake, unknown
 from tpt.cli.options import choose, own_folders, values_of
 from tpt.cli.resume import Start
 from tpt.clip.model import CLIP
@@ -102,7 +102,7 @@ def compose(
             with open_dict(cfg):
                 OmegaConf.update(cfg, key, _literal(key, value))
     except COMPOSING as error:
-        raise _in_a_sentence(error, given) from error
+        raise mistake(error, "test_time", [*map(parsed, given)]) from error
     return cfg
 
 
@@ -137,11 +137,6 @@ def trainer_of(cfg: DictConfig, **parts: Any) -> Trainer:
         raise UserError(f"Expected a `trainer` that this machine can run, but Lightning says: {inner}") from error
     refuse_copies(trainer)
     return trainer
-
-
-def _in_a_sentence(error: Exception, given: Sequence[str]) -> UserError:
-    found = in_a_sentence(error, "test_time", [*map(parsed, given)])
-    return found if isinstance(found, UserError) else UserError(_first_line(found))
 
 
 def looks_at_one_view(method: str) -> bool:
@@ -181,7 +176,3 @@ def _literal(key: str, value: Any) -> Any:
     if isinstance(value, str) and "${" in value:
         raise UserError(f"Expected a value without '${{' for `{key}`, got {value!r}; rename it.")
     return value
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

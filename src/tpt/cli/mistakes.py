@@ -37,8 +37,7 @@ def read(program: str, arguments: Sequence[str]) -> CommandLine:
         arguments: of the command line; `resume=DIRECTORY` stands for those of the run that it continues.
 
     Raises:
-        UserError: a setting or option on it does not exist or cannot be read.
-        HydraException, OmegaConfBaseException: it cannot be composed for another reason.
+        UserError: a setting or option on it does not exist or cannot be read, or it cannot be composed.
     """
     line = CommandLine.read(continued(arguments, program))
     with own_options(*line.own):
@@ -46,7 +45,7 @@ def read(program: str, arguments: Sequence[str]) -> CommandLine:
         try:
             first_job(program, line)
         except COMPOSING as error:
-            raise in_a_sentence(error, program, line.overrides) from error
+            raise mistake(error, program, line.overrides) from error
     return line
 
 
@@ -96,6 +95,12 @@ def in_a_sentence(error: Exception, program: str = PROGRAMS[0], overrides: Seque
         group, _, option = error.missing_cfg_file.rpartition("/")
         return no_option(group, option, error.options or ())
     return _first_wrong(program, overrides) or error
+
+
+def mistake(error: Exception, program: str, overrides: Sequence[Override]) -> UserError:
+    """The sentence on a configuration that cannot be composed; Hydra's own where there is none of ours."""
+    found = in_a_sentence(error, program, overrides)
+    return found if isinstance(found, UserError) else UserError(str(found).strip().partition("\n")[0])
 
 
 def _first_wrong(program: str, overrides: Sequence[Override]) -> UserError | None:

@@ -100,35 +100,39 @@ class Program:
                 sys.exit(self._tell(error, line))
 
     def _job(self) -> Callable[[DictConfig], float | None]:
-        """`run`, which reports an error at once: a sweep goes on with its other jobs and raises only at its end."""
+        """The function that Hydra calls; a launcher may pickle it and call it in another process."""
 
-        @stop.listening()  # here as well: a launcher may call it in another process
         def job(cfg: DictConfig) -> float | None:
-            arguments = sys.argv
-            try:
-                _quieten()
-                self._refuse_wrong(cfg)
-                self.directory = output_dir()
-                keep(cfg)
-                _as_one_job()
-                _show_settings(cfg)
-                found = self._call(cfg)
-                stop.check()
-                return found
-            except Exception as error:
-                stop.check()  # what a signal leads to in a library, or a loader that it ended as well
-                code = self._tell(error)
-                if (now := HydraConfig.get()).mode is RunMode.MULTIRUN:
-                    self.failed += 1
-                    self.table = str(now.sweep.dir) if "table" in now.callbacks else None
-                    raise ToldError(code) from None
-                raise SystemExit(code) from error  # Hydra would add a line to an error
-            finally:
-                sys.argv = arguments
-                _leave_group()
+            with stop.listening():
+                return self._do(cfg)
 
         job.__module__, job.__qualname__ = self.run.__module__, self.run.__qualname__
         return job
+
+    def _do(self, cfg: DictConfig) -> float | None:
+        """`run`, which reports an error at once: a sweep goes on with its other jobs and raises only at its end."""
+        arguments = sys.argv
+        try:
+            _quieten()
+            self._refuse_wrong(cfg)
+            self.directory = output_dir()
+            keep(cfg)
+            _as_one_job()
+            _show_settings(cfg)
+            found = self._call(cfg)
+            stop.check()
+            return found
+        except Exception as error:
+            stop.check()  # what a signal leads to in a library, or a loader that it ended as well
+            code = self._tell(error)
+            if (now := HydraConfig.get()).mode is RunMode.MULTIRUN:
+                self.failed += 1
+                self.table = str(now.sweep.dir) if "table" in now.callbacks else None
+                raise ToldError(code) from None
+            raise SystemExit(code) from error  # Hydra would add a line to an error
+        finally:
+            sys.argv = arguments
+            _leave_group()
 
     def _end_sweep(self) -> None:
         """What Hydra leaves out where a job of a sweep failed: the table of the others."""

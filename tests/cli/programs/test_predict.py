@@ -330,12 +330,13 @@ def test_further_processes_of_a_run_take_its_settings(monkeypatch: pytest.Monkey
     """They are started with what Hydra reads, not with this program's own options."""
     from tpt.cli.programs import test_time
 
-    called = []
+    called: list[list[str]] = []
     for name, value in {"LOCAL_RANK": "1", "WORLD_SIZE": "2", stop.PARENT: "1"}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(test_time, "main", lambda: called.append(True))
+    monkeypatch.setattr(sys, "argv", ["tpt-predict", "seed=3"])
+    monkeypatch.setattr(test_time, "main", lambda line: called.append(line.settings))
     predict.main()
-    assert called == [True]
+    assert called == [["seed=3"]]
 
 
 def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:

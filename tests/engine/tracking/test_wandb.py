@@ -154,7 +154,7 @@ def test_keys_of_training_are_documented(run_script: Run, small: list[str], tmp_
     shots = ["shots=folder", f"shots.root={image_tree}", "shots.k=2", "batch_size=3", "learner.epochs=1"]
     run_script("train_coop.py", *model, *shots, "logger=wandb", "hydra.run.dir=run")
     run = Offline(tmp_path / "run")
-    assert run.keys("-") - {"trainer/global_step"} == documented("Of `train_coop.py")
+    assert run.keys("-") - {"trainer/global_step"} == documented("## Training")
     assert (run.run.job_type, run.run.display_name) == ("train_coop", "run")
     assert {"coop", "folder"} <= set(run.run.tags) and run.config["learner.epochs"] == 1
 

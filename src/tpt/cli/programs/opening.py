@@ -90,7 +90,7 @@ def _read(name: str) -> CommandLine:
     from tpt.cli import mistakes  # noqa: PLC0415 -- takes time to load
     from tpt.cli.settings.help import show_help  # noqa: PLC0415 -- likewise
 
-    with told(families=mistakes.COMPOSING):
+    with told():
         line = mistakes.read(name, sys.argv[1:])
         if line.asks_for_help:
             show_help(name, line)

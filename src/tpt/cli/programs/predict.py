@@ -30,6 +30,8 @@ from tpt.files import content_digest, is_file, write_json, write_text, writing
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from tpt.cli.command_line import CommandLine
+
 RUN = ".run"  # added to the table's name: the folder where the work is kept
 TABLE = "predictions"  # in that folder, the table without --out, or before it is copied to --out
 WRITTEN = "table.json"  # in that folder, digests of our table, so that no file of the user is overwritten
@@ -97,11 +99,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser().parse_args(arguments)
     with stop.leaving(), told(lambda error: in_words_of(error, WORDS)):
         folder = prepare(args)
+        from tpt.cli.mistakes import read  # noqa: PLC0415 -- Hydra takes time to load
+
         with own_options(args.config_dir):
-            settings = settings_of(args, folder)
+            line = read("test_time", settings_of(args, folder))
     if not args.quiet:
         say(LINE, error=True)
-    _run(args, folder, settings)
+    _run(args, folder, line)
 
 
 def prepare(args: argparse.Namespace) -> Path:
@@ -198,14 +202,13 @@ def _places(paths: Sequence[str], folder: Path) -> str:
     return _listed(paths)
 
 
-def _run(args: argparse.Namespace, folder: Path, settings: Sequence[str]) -> None:
+def _run(args: argparse.Namespace, folder: Path, line: CommandLine) -> None:
     """The run, and its table."""
     with stop.leaving():
         from omegaconf import DictConfig  # noqa: PLC0415 -- takes time to load
 
         from tpt.cli import program as cli  # noqa: PLC0415 -- see above
         from tpt.cli.compose import looks_at_one_view, refuse_stream  # noqa: PLC0415 -- see above
-        from tpt.cli.mistakes import COMPOSING, read  # noqa: PLC0415 -- see above
         from tpt.cli.programs import test_time  # noqa: PLC0415 -- see above
 
     def run(cfg: DictConfig) -> None:
@@ -219,10 +222,10 @@ def _run(args: argparse.Namespace, folder: Path, settings: Sequence[str]) -> Non
                 pass
         _finish(args, folder)
 
-    with told(lambda error: in_words_of(error, WORDS), COMPOSING), own_options(args.config_dir):
+    with told(lambda error: in_words_of(error, WORDS)), own_options(args.config_dir):
         refuse_stream(args.method, "tpt-predict")
-        one = ["views.num_views=1"] if args.views is None and looks_at_one_view(args.method) else []
-        line = read("test_time", [*one, *settings])
+        if args.views is None and looks_at_one_view(args.method):
+            line = line.adding("views.num_views=1")
     cli.main(run, "test_time", line, WORDS)
 
 

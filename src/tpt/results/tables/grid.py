@@ -142,7 +142,7 @@ def _below(against: str | None) -> list[tuple[str, Callable[[Cell], str]]]:
         ("ECE", lambda c: number(c.ece)),
         ("ECE, 20 bins", lambda c: "" if c.printed_error is None else number(c.ece20)),
         ("published ECE", lambda c: number(c.printed_error)),
-        ("seconds an image", lambda c: "" if c.seconds is None else f"{c.seconds:.3g}"),
+        ("seconds per image", lambda c: "" if c.seconds is None else f"{c.seconds:.3g}"),
         (f"over {against}", lambda c: signed(c.against and c.against.points.mean)),
         ("95 % interval", lambda c: interval_text(c.against and c.against.points)),
         ("McNemar p", lambda c: p_text(c.against and c.against.p_value)),

@@ -1,4 +1,4 @@
-"""Scores of probabilities: likelihood, calibration, risk, pictures outside the classes; docs/results.md defines them.
+"""Scores of probabilities: likelihood, calibration, risk, images outside the classes; docs/calibration.md defines them.
 
 Each function takes what is known of N answers and gives a `Score`: weights of the answers -> value.  Weights of 1 give
 the value itself, those of a resample a bootstrap's.  Answers of equal confidence count with their mean, so that no
