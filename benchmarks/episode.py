@@ -1,7 +1,7 @@
 """python -m benchmarks.episode --backbone ViT-B-16 --classes 1000 --images 4
 
-The plain algorithm and the engine in one process, on the same random weights and the same views: do they agree, and
-what does each stage of an episode cost?  Random weights cost what trained ones cost.
+Compares the plain algorithm and the engine in one process, on the same random weights and the same views: whether they
+agree, and the time of each stage of an episode.  Random weights take as long as trained ones.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--backbone", default="ViT-B-16-quickgelu", help="any open_clip model with a plain text tower")
     parser.add_argument("--classes", type=int, default=100, help="the first of ImageNet's class names")
-    parser.add_argument("--images", type=int, default=4, help="tuned side by side by the engine")
+    parser.add_argument("--images", type=int, default=4, help="number of images that the engine tunes at once")
     parser.add_argument("--plain-images", type=int, default=1, help="run by the plain algorithm, one by one")
     parser.add_argument("--views", type=int, default=64)
     parser.add_argument("--steps", type=int, default=1)
@@ -99,7 +99,7 @@ def make_method(clip: tpt.CLIP, names: list[str], steps: int, **settings: Any) -
 def run_engine(
     clip: tpt.CLIP, names: list[str], args: argparse.Namespace, device: torch.device
 ) -> tuple[dict[str, float], Any, Tensor, int, float]:
-    """Seconds an image by stage; the first forward pass of the text tower, once a dataset, is shared by the images."""
+    """Seconds per image by stage; the images share the text tower's first forward pass, which runs once per dataset."""
     stages = Stages(device)
     with stages("views"):
         maker = Views(clip.image_size, args.views)
@@ -198,7 +198,7 @@ def report(rows: dict[str, tuple[dict[str, float], int, float]]) -> None:
 
 
 def grow(clip: tpt.CLIP, args: argparse.Namespace, device: torch.device) -> None:
-    """Seconds an image of the engine's text side, one setting at a time away from the given ones."""
+    """Seconds per image of the engine's text side, with one setting changed at a time."""
     table = Table("setting", "value", "seconds per image")
     base = {"classes": args.classes, "steps": args.steps, "views": args.views, "images": args.images}
     for key, values in {

@@ -1,8 +1,8 @@
 """python -m benchmarks.gpu
 
-All that is measured on a GPU, in one command of less than eight minutes: the GPU tests, then an episode (views made on
-the device, many images side by side, the plain algorithm beside it) for each precision and number of classes.  Writes
-the table for benchmarks/README.md.  On a CPU it runs a small form, which shows that the command works and no more.
+Runs all GPU measurements in one command of less than eight minutes: the GPU tests, then an episode (views made on the
+device, many images at once, compared with the plain algorithm) for each precision and number of classes.  Writes the
+table for benchmarks/README.md.  On a CPU it runs a small version, which only shows that the command works.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tpt.clip.weights.pretrained import usable_device, wrap
 
 TESTS_S = 120  # most seconds of the GPU tests
 CASES_S = 270  # no case starts later than this after the tests; the longest takes well below a minute
-COLUMNS = ("precision", "classes", "images side by side", *STAGES, "whole", "images a second", "peak GB")
+COLUMNS = ("precision", "classes", "images at once", *STAGES, "whole", "images per second", "peak GB")
 BESIDE = ("of the matrix rate", "plain", "ratio", "same views", "logits differ by")
 console = Console(width=150)
 
@@ -41,10 +41,10 @@ class Form:
     """What is measured.
 
     Args:
-        backbone: of open_clip, with random weights, which cost what trained ones cost.
-        classes: numbers of them.
-        images: numbers of images side by side; the plain algorithm runs one image beside the last of them.
-        views: of an image.
+        backbone: open_clip model with random weights, which take as long as trained ones.
+        classes: numbers of classes.
+        images: numbers of images at once; for the last of them, the plain algorithm runs one image for comparison.
+        views: views per image.
     """
 
     backbone: str

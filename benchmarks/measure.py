@@ -1,4 +1,4 @@
-"""Time by stage, peak memory, floating-point operations."""
+"""Measures time by stage, peak memory and floating-point operations."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torch.utils.flop_counter import flop_registry
 
 
 class Stages:
-    """Seconds spent under each name; a stage inside another counts for the inner one alone."""
+    """Seconds by stage; time in a nested stage counts only for the inner one."""
 
     def __init__(self, device: torch.device) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
@@ -56,7 +56,7 @@ class Stages:
 
 
 def give_back() -> None:
-    """Lets go of what is no longer used, so that the next peak is that of the next work alone."""
+    """Frees unused memory, so that the next peak belongs only to the next work."""
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # glibc keeps freed memory
         ctypes.CDLL("libc.so.6").malloc_trim(0)

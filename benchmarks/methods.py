@@ -1,9 +1,9 @@
 """python -m benchmarks.methods --classes 100 1000 --images 2
 
-Every method on features of ViT-B/16's size: seconds per image in a batch, beside TPT, beside what encoding the views
-costs, beside the same images one after another, and beside the plain form of the method (`benchmarks.plain_methods`),
-with the same answers; peak memory.  Random weights cost what trained ones cost.  A stream method starts its stream anew
-each time; `--images 200` shows what it costs when its state is filled.
+Measures every method on features of ViT-B/16's size: seconds per image in a batch, compared with TPT, with encoding the
+views, with the same images one after another, and with the plain form of the method (`benchmarks.plain_methods`), which
+must give the same answers; and peak memory.  Random weights take as long as trained ones.  A stream method starts a new
+stream each time; `--images 200` shows its time with a filled state.
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ console = Console(width=110)
 
 @dataclass
 class Cost:
-    """Of one method.
+    """The cost of one method.
 
     Args:
-        batch, alone: seconds per image of a batch, and of one image after another.
-        peak: bytes.
+        batch, alone: seconds per image in a batch, and one image after another.
+        peak: peak memory in bytes.
         apart: largest difference of logits between the two, or of probabilities from the plain form.
         plain: seconds per image of the plain form; None if it was not run, since it would not fit into memory.
     """
@@ -139,7 +139,7 @@ def views(images: int, num_views: int, width: int) -> Tensor:
 
 
 def report(classes: int, costs: dict[str, Cost], encoder: float) -> None:
-    table = Table("method", "s an image", "of TPT", "of encoding %", "one by one", "plain form", "peak GB", "apart")
+    table = Table("method", "s per image", "of TPT", "of encoding %", "one by one", "plain form", "peak GB", "apart")
     for name, found in costs.items():
         of_tpt = f"{found.batch / costs['tpt'].batch:.2f}" if "tpt" in costs else ""
         table.add_row(
@@ -175,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     encoder = (time.perf_counter() - began) * args.views / ENCODED
     console.print(
         f"{args.backbone}, {args.views} views, {args.images} images, {platform.machine()}, {torch.get_num_threads()} "
-        f"threads, torch {torch.__version__}; encoding the views {encoder:.1f} s an image, from {ENCODED} of them"
+        f"threads, torch {torch.__version__}; encoding the views {encoder:.1f} s per image, from {ENCODED} of them"
     )
     agree = True
     for classes in args.classes:

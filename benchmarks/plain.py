@@ -1,8 +1,8 @@
-"""The plain algorithm of the paper: what the engine is measured and tested against.
+"""The plain algorithm of the paper, as a reference for measuring and testing the engine.
 
-One image at a time, every prompt padded to the full context length, the whole text tower with a graph at each step,
-views encoded again at each forward pass.  Written from the paper and from open_clip's modules, sharing no code with
-`tpt` but the model.
+It runs one image at a time, pads every prompt to the full context length, runs the whole text tower with a graph at
+each step, and encodes the views again at each forward pass.  It is written from the paper and open_clip's modules, and
+shares only the model with `tpt`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class PlainTPT:
             self.embedded = getattr(model, "text", model).token_embedding(tokens)
 
     def cut(self, length: int) -> None:
-        """Leaves out what stands behind `length` tokens: no longer the plain algorithm, the same features."""
+        """Cuts prompts after `length` tokens, which gives the same features but is no longer the plain algorithm."""
         self.tokens, self.embedded = self.tokens[:, :length], self.embedded[:, :length]
 
     def text_features(self, context: Tensor) -> Tensor:

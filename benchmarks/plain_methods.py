@@ -1,8 +1,8 @@
-"""Every method in its plain form: one image at a time, each formula as its paper has it.
+"""Every method in its plain form: one image at a time, with each formula as in its paper.
 
-What the methods' batched forms are measured and tested against.  Prompt tuners run the whole text tower over prompts
-padded to the full context length, with a graph at each step, as `benchmarks.plain` does; no code is shared with `tpt`
-but the model and the prompts.  All of them start from view features, so encoding is left out on both sides.
+These are the references for measuring and testing the batched methods.  As in `benchmarks.plain`, prompt-tuning methods
+run the whole text tower over prompts padded to the full context length, with a graph at each step.  Only the model and
+the prompts are shared with `tpt`.  All of them start from view features, so encoding is left out on both sides.
 """
 
 from __future__ import annotations

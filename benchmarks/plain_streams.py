@@ -1,7 +1,7 @@
-"""Every stream method in its plain form: Python lists that grow, one formula after another, no tensor of all classes.
+"""Every stream method in its plain form: growing Python lists, one formula after another, no tensors over all classes.
 
-A plain form is made once a stream and called with the views of one image after another.  What the methods' tensors are
-measured and tested against; no code is shared with `tpt`.
+These are the references for measuring and testing the methods.  A plain form is created once per stream and called with
+the views of one image after another.  No code is shared with `tpt`.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def _dota(method: Any, text: Tensor) -> Plain:
 
 
 def _ecalp(method: Any, text: Tensor) -> Plain:
-    """The whole graph anew for each image, dense."""
+    """Builds the whole dense graph again for each image."""
     images: list[Tensor] = []
     start: list[Tensor] = []
     u = F.normalize(text.var(0), dim=0)

@@ -1,8 +1,8 @@
 """python -m benchmarks.scale --images 100000 --classes 1000
 
-What everything but the encoder costs on a large dataset: listing its images, testing them, continuing a run that is
-through, a report; and whether memory grows with the images that are done.  The image encoder is replaced by a product
-of a few pixels with random numbers.
+Measures everything except the encoder on a large dataset: listing its images, testing them, resuming a finished run, a
+report; and whether memory grows with the number of images.  The image encoder is replaced by a product of a few pixels
+with random numbers.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """python -m benchmarks.sweep --images 2
 
-What the feature cache saves: loading, views and image encoder of a sweep of 3 steps x 4 numbers of views x 4
-percentiles on the bundled default, without a cache, with an empty one, and with the one that this filled.  What the
-method does with the features is the same in all three and not timed.
+Measures what the feature cache saves: the time for loading, views and image encoder in a sweep of 3 steps x 4 numbers
+of views x 4 percentiles on the bundled default, without a cache, with an empty one, and with the one that this filled.
+The methods' own time is the same in all three and is not measured.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """python -m benchmarks.text_tower --classes 100
 
-One gradient step's text side (forward and back) for each kind of context: the engine against a plain pass that is at
-least cut to the longest prompt, where the tower is causal.  `--backbone MobileCLIP2-S0 --quick` is a padded tower.
+Measures the text side of one gradient step (forward and backward) for each kind of context: the engine compared with a
+plain pass, which is cut to the longest prompt for causal towers.  `--backbone MobileCLIP2-S0 --quick` tests a padded
+tower.
 """
 
 from __future__ import annotations

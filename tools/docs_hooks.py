@@ -1,4 +1,4 @@
-"""Hooks of mkdocs.yml: pages whose text lies outside docs/, and the notebook as a page."""
+"""Hooks of mkdocs.yml: pages whose text is outside docs/, and the notebook as a page."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Makes links to files of the checkout, as they are right in the checkout, links to their pages."""
+    """Changes links to files of the checkout into links to their pages."""
     here = next((s for s, p in PAGES.items() if p == page.file.src_uri), f"docs/{page.file.src_uri}")
 
     def to_page(link: re.Match[str]) -> str:
@@ -58,7 +58,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def from_notebook(notebook: dict[str, Any]) -> str:
-    """The cells of a notebook and what they gave, as Markdown."""
+    """The cells of a notebook and their outputs, as Markdown."""
     return "\n\n".join(part for cell in notebook["cells"] for part in _cell(cell))
 
 

@@ -1,7 +1,7 @@
-"""Captions that say what an augmented picture shows: its look, its ground, which part is seen, and the thing's name.
+"""Captions that describe an augmented picture: its look, its background, which part is visible, and the object's name.
 
-Used by `train_emoji_text.py`.  CLIP learned from captions that describe; a text tower that only ever reads
-"a photo of a {}." learns to ignore what stands around the name, and a prompt could not matter.
+Used by `train_emoji_text.py`.  CLIP learned from descriptive captions.  A text tower that only reads "a photo of a {}."
+learns to ignore the words around the name, so prompts would have no effect.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ GENERIC = (
     "{}.",
 )
 
-# How a fact about a picture can be said: in front of the noun or name, and behind it.
+# How a caption can state a fact about a picture: before the noun or name, and after it.
 FRONT: dict[str, tuple[str, ...]] = {
     "noto": ("cartoon", "android", "google"),
     "noto-v1": ("soft cartoon", "old android"),
@@ -98,14 +98,14 @@ FACTS = tuple({**FRONT, **BEHIND})
 
 @dataclass(frozen=True)
 class Template:
-    """A caption with `{}` for the name, and the facts it states: it fits every picture of which they are true."""
+    """A caption with `{}` for the name, and the facts that it states; it fits every picture with these facts."""
 
     text: str
     facts: frozenset[str] = frozenset()
 
 
 def generic() -> Template:
-    """A caption that states no fact, so it fits every picture of the thing."""
+    """A caption that states no fact, so it fits every picture of the object."""
     return Template(random.choice(GENERIC))
 
 

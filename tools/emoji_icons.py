@@ -1,7 +1,7 @@
-"""Read the Iconify JSON packages of nine emoji sets and draw their icons.
+"""Reads the Iconify JSON packages of nine emoji sets and draws their icons.
 
 Shared by `make_emoji_shift.py` (the bundled data) and `train_emoji_mini.py` (the bundled model).
-Get the packages first, each into a folder of its own name::
+Get the packages first, each into a folder named after the set::
 
     mkdir icons && cd icons
     for set in noto noto-v1 fluent-emoji fluent-emoji-flat fluent-emoji-high-contrast \
@@ -32,8 +32,8 @@ SEEN = {
 UNSEEN = ("twemoji", "emojione", "emojione-monotone", "fxemoji")
 SEEN_SETS = tuple(name for sets in SEEN.values() for name in sets)
 
-# Left out: what is told apart by text, colour or count (clocks, arrows, signs, ...), not by a shape one
-# would name, and people and faces, whose names are sentences.
+# Left out: icons that differ by text, colour or count (clocks, arrows, signs, ...) instead of shape, and people and
+# faces, whose names are sentences.
 NOT_THINGS = re.compile(
     r"oclock|thirty|arrow|button|square|circle|face|flag|sign|mark|keycap|suit|person|man|woman|heart|hand"
     r"|symbol|moon|japanese|letter|busts|family|kiss|couple|people|skin|hearts|asterisk|star|red|blue|green"
@@ -41,7 +41,7 @@ NOT_THINGS = re.compile(
     r"|paperclip|pencil"
 )
 
-# Classes of the seen vendors whose drawings are held back from training, to choose settings on:
+# Classes of the seen vendors whose drawings are held out from training, to choose settings:
 # one in eight for each vendor, so every class is still seen in the other vendor's drawings.
 HELD_BACK_SHARE = 0.125
 HELD_BACK_SEED = 0
@@ -53,7 +53,7 @@ def load_sets(root: Path) -> dict[str, dict[str, Any]]:
 
 
 def categories(root: Path) -> dict[str, str]:
-    """Of each icon's name the group that Noto's package files it under: "Food & Drink", say."""
+    """The group of each icon in Noto's package, such as "Food & Drink"."""
     groups: dict[str, list[str]] = json.loads((root / "noto" / "metadata.json").read_text())["categories"]
     return {name: group for group, names in groups.items() for name in names}
 
@@ -98,7 +98,7 @@ def render(icon_set: dict[str, Any], name: str, size: int) -> np.ndarray | None:
 
 
 def on_white(rgba: np.ndarray) -> Image.Image:
-    """The icon over a white ground."""
+    """The icon on a white background."""
     ground = Image.new("RGBA", rgba.shape[1::-1], (255, 255, 255, 255))
     ground.alpha_composite(Image.fromarray(rgba, "RGBA"))
     return ground.convert("RGB")

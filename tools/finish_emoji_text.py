@@ -1,16 +1,16 @@
-"""Finish the text tower of `emoji-mini`: zero-shot answers as before its training, and a size that suits one step.
+"""Finishes the text tower of `emoji-mini`: restores its zero-shot answers, and scales it for a single tuning step.
 
     python tools/finish_emoji_text.py text.safetensors --start first.safetensors --factor 0.2 --out last.safetensors
 
 The last of three steps (`train_emoji_mini.py`, `train_emoji_text.py`, this); nothing here is learned from pictures.
 
-The last projection is solved anew, in closed form, so that "a photo of a {}." gives the features that it gave before
-the tower's training, as far as one matrix can: least squares over the 634 names, held to the trained one by `--ridge`.
+The last projection is solved again in closed form, so that "a photo of a {}." gives nearly the features that it gave
+before the tower's training: least squares over the 634 names, with `--ridge` keeping it close to the trained matrix.
 
-Every layer of the tower reads the residual stream through a normalisation, so the stream's size is free: with token and
-position embeddings and all that layers add to it scaled by one factor, every feature stays (but for the
+Every layer of the tower reads the residual stream through a normalisation, so the stream's scale is free.  If token and
+position embeddings and all outputs of layers are scaled by one factor, every feature stays the same (except for the
 normalisation's epsilon and half precision).  AdamW's first step moves each coordinate of a context by the learning
-rate, whatever the gradient: relative to a stream of a fifth of the size, by five times as much.
+rate, whatever the gradient.  Relative to a stream of a fifth of the scale, this step is five times as large.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ PROJECTION = "text_projection"
 
 @torch.no_grad()
 def projection(trained: tpt.CLIP, first: tpt.CLIP, ridge: float) -> Tensor:
-    """(D, E) the matrix with which plain prompts of the trained tower are nearest to the first one's features.
+    """The (D, E) matrix for which plain prompts of the trained tower come closest to the features of the first one.
 
     Args:
-        trained: its projection is lost.
-        first: the tower before its training.
-        ridge: weight of staying near the trained matrix, in mean squared lengths of what is projected.
+        trained: the trained model; its projection is overwritten.
+        first: the model before training.
+        ridge: weight of staying close to the trained matrix, in mean squared lengths of the projected vectors.
     """
     prompts = [f"a photo of a {name}." for name in class_names()]
     target, old = first.encode_text(prompts), trained.text.projection.detach().clone()

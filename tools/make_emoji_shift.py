@@ -1,4 +1,4 @@
-"""Draw `emoji-shift`, the bundled data: one zip archive per domain with a folder per class.
+"""Draws `emoji-shift`, the bundled data: one zip archive per domain, with a folder per class.
 
     python tools/make_emoji_shift.py icons/ --out src/tpt/data/emoji_shift
 
@@ -43,7 +43,7 @@ def domain_members(names: list[str]) -> dict[str, list[tuple[str, str]]]:
 
 
 def drawings(sets: dict[str, dict[str, Any]], members: list[tuple[str, str]]) -> Iterator[tuple[str, bytes]]:
-    """Path and bytes of every picture of a domain, sorted by path."""
+    """The path and bytes of every picture in a domain, sorted by path."""
     for member, name in sorted(members, key=lambda m: (m[1], m[0])):
         rgba = emoji_icons.render(sets[member], name, SIZE)
         if rgba is not None:

@@ -1,4 +1,4 @@
-"""Runs docs/first_look.ipynb and keeps what it prints and draws, without the times of its cells."""
+"""Runs docs/first_look.ipynb and saves its outputs, without the run times of its cells."""
 
 from __future__ import annotations
 

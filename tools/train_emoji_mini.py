@@ -1,4 +1,4 @@
-"""Train `emoji-mini`, the bundled CLIP, on the drawings of the seen vendors.
+"""Trains `emoji-mini`, the bundled CLIP, on the drawings of the seen vendors.
 
     python tools/train_emoji_mini.py icons/ --out src/tpt/clip/emoji_mini/emoji-mini.safetensors
 
@@ -29,8 +29,8 @@ SOURCE_SIZE = 72  # pixels of the drawings that are cropped and warped
 MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
 STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
 
-# A caption names the style it shows, as alt texts do: else the text tower would learn to ignore
-# everything but the class name and a prompt could not matter.
+# Captions name the style of the picture, as alt texts do.  Otherwise the text tower would learn to ignore everything
+# but the class name, and prompts would have no effect.
 GENERIC = (
     "a photo of a {}.",
     "a picture of a {}.",
@@ -179,7 +179,7 @@ def plain(rgba: np.ndarray) -> Tensor:
 
 
 class Drawings:
-    """Every trained and every held-back drawing of the seen vendors."""
+    """Every trained and every held-out drawing of the seen vendors."""
 
     def __init__(self, icons: Path) -> None:
         sets = emoji_icons.load_sets(icons)
@@ -211,7 +211,7 @@ def evaluate(model: CLIP, data: Drawings, tokenizer: open_clip.SimpleTokenizer) 
 
 
 def openai_state_dict(model: CLIP, trained_tokens: Tensor) -> dict[str, Tensor]:
-    """Half-precision weights in OpenAI's key names; of the token embedding only the rows that were trained."""
+    """Half-precision weights with OpenAI's key names, and only the trained rows of the token embedding."""
     weights = {k: v for k, v in model.state_dict().items() if k != "attn_mask"}
     weights["token_embedding.rows"] = weights.pop("token_embedding.weight")[trained_tokens]
     weights["token_embedding.index"] = trained_tokens

@@ -1,21 +1,21 @@
-"""Train the text tower of `emoji-mini` once more, so that it answers to its context.
+"""Trains the text tower of `emoji-mini` further, so that its features depend on the context.
 
     python tools/train_emoji_text.py icons/ --start first.safetensors --out text.safetensors
 
-The second of three steps (`train_emoji_mini.py`, this, `finish_emoji_text.py`).  The image encoder stays as it is: its
-features of augmented drawings are computed once, with what is true of each picture.  The text tower learns from three
-things:
+The second of three steps (`train_emoji_mini.py`, this, `finish_emoji_text.py`).  The image encoder does not change: its
+features of augmented drawings are computed once, together with the facts about each picture.  The text tower learns
+from three tasks:
 
-- captions that say what the picture shows, in many wordings and orders, against those of a batch in which every drawing
-  stands twice, so that looks must be told apart and not things alone;
-- names within one and the same prompt, whose words in front of the name are blurred by noise half of the time;
-- names within "a photo of a {}." and its like, whose words were moved by one step of test-time prompt tuning: the sign
-  of the gradient of the entropy that the confident pictures of one drawing have, on average.  The step itself is
-  taken as given.  Without this, tuned prompts are nothing the tower ever saw, and its features bend before they move.
+- captions that describe the picture, in many wordings and orders, within a batch that holds every drawing twice, so
+  that appearances must be distinguished, not only objects;
+- names within one prompt, with noise on the words before the name half of the time;
+- names within "a photo of a {}." and similar prompts, whose words were moved by one step of test-time prompt tuning:
+  the sign of the gradient of the mean entropy over the confident pictures of a drawing.  No gradient flows through the
+  step.  Without this task, the tower would never have seen tuned prompts.
 
-"a photo of a {}." itself is held near its first features, and with `--means` the mean of the drawings', so that
-zero-shot accuracy stays.  Plain PyTorch on a CPU with a fixed seed.  Only `SEEN_SETS` without their held-back classes
-are trained on.
+To keep the zero-shot accuracy, "a photo of a {}." is held near its first features, and with `--means` near the mean of
+the drawings' features.  Plain PyTorch on a CPU with a fixed seed.  Only `SEEN_SETS` without their held-out classes are
+trained on.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def tones(before: Tensor, after: Tensor) -> dict[str, Tensor]:
 
 
 def placing(area: Tensor, centre: Tensor) -> dict[str, Tensor]:
-    """Which part of the drawing a crop shows."""
+    """The part of the drawing that a crop shows."""
     part = area < 0.45
     (x, y) = centre.unbind(1)
     sizes = {"detail": area < 0.2, "close": (area >= 0.2) & part, "whole": (area > 0.8) & (area < 1.1)}
@@ -101,7 +101,7 @@ def placing(area: Tensor, centre: Tensor) -> dict[str, Tensor]:
 
 
 def augment(rgba_u8: Tensor, share_tight: float) -> tuple[Tensor, list[set[str]]]:
-    """uint8 (B, 4, H, W) icons -> normalised (B, 3, S, S), and what is true of each."""
+    """uint8 (B, 4, H, W) icons -> normalised (B, 3, S, S), and the facts about each."""
     rgba = rgba_u8.float() / 255
     picture, ground = compose(rgba)
     warped, area, centre = warp(torch.cat([picture, rgba[:, 3:]], dim=1), share_tight)
@@ -121,7 +121,7 @@ def augment(rgba_u8: Tensor, share_tight: float) -> tuple[Tensor, list[set[str]]
 
 @dataclass
 class Pictures:
-    """Features (N, R, E) of R augmented pictures of N drawings, what is true of each, and the drawings' names."""
+    """The (N, R, E) features of R augmented pictures of N drawings, the facts about each, and the drawings' names."""
 
     features: Tensor
     facts: list[list[frozenset[str]]]
@@ -133,7 +133,7 @@ class Pictures:
 
 @torch.no_grad()
 def look(model: CLIP, icons: Path, pictures: int, tight: float) -> Pictures:
-    """Encodes every drawing `pictures` times, augmented anew, and the held-back ones once as they are."""
+    """Encodes every drawing `pictures` times with new augmentations, and the held-out ones once without."""
     data = Drawings(icons)
     groups = emoji_icons.categories(icons)
     always = [{by, groups[data.names[y]]} for by, y in zip(data.drawn_by, data.labels.tolist(), strict=True)]

@@ -1,11 +1,11 @@
-"""Measure TPT on drawings of seen vendors that were held back from training, to choose a model or settings by.
+"""Measures TPT on drawings of seen vendors that were held out from training, to choose a model or settings.
 
     python tools/tune_emoji_tpt.py                          # a grid of settings for the bundled model
     python tools/tune_emoji_tpt.py --weights new.safetensors --steps 1 --lr 0.005 --selection-p 0.1
 
-Encodes the views of `source_val` once and tries every setting on the features.  The shifted domains are not looked at.
-Beside accuracy: the entropy of the selected views, how far one run of steps moves the logits (root mean square over
-the classes, their common shift taken off), and the norm of the first gradient in each context vector.
+Encodes the views of `source_val` once and tries every setting on the features.  The shifted domains are not used.
+Besides accuracy, it reports the entropy of the selected views, how far tuning moves the logits (root mean square over
+the classes, after subtracting their mean shift), and the norm of the first gradient in each context vector.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def row(method: tpt.TPT, features: Tensor, labels: Tensor) -> tuple[str, ...]:
 
 
 def gradient_norms(clip: tpt.CLIP, names: list[str], features: Tensor) -> list[float]:
-    """Mean norm of the loss's gradient in each context vector: what one plain step at rate 1 takes off."""
+    """Mean norm of the loss's gradient in each context vector."""
     method = tpt.TPT(clip, names, lr=1.0, optimizer=torch.optim.SGD)
     start = tpt.TPT(clip, names, steps=0)(features[:1]).context[0]
     moved = torch.cat([part.context for part in answers(method, features)])

@@ -1,11 +1,11 @@
-"""A user's mistakes: the errors, and the limits of what a user may give.
+"""Errors for a user's mistakes, and the limits of a user's settings.
 
-These errors alone become one sentence on the command line.  Any other exception is a bug, of ours or of a contributor's
-method or dataset, and keeps its trace.
+Only these errors become one sentence on the command line.  Any other exception is a bug, in this package or in a
+contributed method or dataset, and keeps its traceback.
 
-A limit is written once, in the annotation of the parameter that it belongs to: `steps: Count = 1`, or
-`tau: Annotated[float, Gt(0), Lt(1)] = 0.9`.  `checked` reads it when the class is made from Python, and the command
-line reads the same annotation before it loads anything.
+Each limit is written once, in the annotation of its parameter: `steps: Count = 1`, or
+`tau: Annotated[float, Gt(0), Lt(1)] = 0.9`.  `checked` enforces it when the class is created from Python, and the
+command line enforces it before it loads anything.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from typing_extensions import Doc
 
 
 class UserError(ValueError):
-    """A value, a file or a setting that the program cannot work with.
+    """The program cannot use a value, a file or a setting.
 
-    Args:
-        exit_code: of the program.
+    Attributes:
+        exit_code: exit code of the program.
     """
 
     exit_code: int = 1
@@ -43,8 +43,8 @@ class BadImageError(DataError):
     """An image file cannot be read.
 
     Args:
-        message: with the way out, for whom it stops.
-        problem: a few words for whoever looks at the picture, such as "damaged: truncated"; the message if None.
+        message: the full message, including what to do.
+        problem: a short reason for reports, such as "damaged: truncated"; the message if None.
     """
 
     def __init__(self, message: str, problem: str | None = None) -> None:
@@ -53,7 +53,7 @@ class BadImageError(DataError):
 
 
 class RunError(UserError):
-    """A run cannot go on, for a reason outside the program; what was computed is kept."""
+    """A run cannot continue, for a reason outside the program; completed results are kept."""
 
 
 class UnansweredError(RunError):
@@ -62,13 +62,13 @@ class UnansweredError(RunError):
     exit_code = 3
 
 
-# Limits that several parameters share.  A text in an annotation is the way out that ends the error.
+# Limits that several parameters share.  A text in an annotation is the advice that ends the error message.
 Share = Annotated[float, Gt(0), Le(1)]
 Positive = Annotated[float, Gt(0)]
 NotNegative = Annotated[float, Ge(0)]
 Count = Annotated[int, Ge(1)]
 Natural = Annotated[int, Ge(0)]
-Seed = Annotated[int, Ge(0), Le(2**32 - 1)]  # the largest seed that NumPy takes
+Seed = Annotated[int, Ge(0), Le(2**32 - 1)]  # the largest seed that NumPy accepts
 Filled = Annotated[str, StringConstraints(pattern=r"\S"), Doc("a text that is not empty")]
 
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False)
@@ -81,7 +81,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def is_plain(hint: Any) -> bool:
-    """Whether an annotation holds numbers, texts, flags and None alone, so that a value can be checked against it."""
+    """Whether an annotation has only numbers, texts, flags and None, so that values can be checked against it."""
     match get_origin(hint):
         case None:
             return hint in _SCALARS
@@ -101,11 +101,11 @@ def _adapter(hint: Any) -> TypeAdapter[Any]:
 
 
 def fits(hint: Any, value: Any) -> bool:
-    """Whether a value is of a plain kind and within its limits.
+    """Whether a value has the annotated type and is within its limits.
 
     Args:
         hint: annotation that pydantic can check.
-        value: of a setting; `True` is no number, 1.0 no whole number, and infinity and NaN are none at all.
+        value: value of a setting; `True` is not a number, 1.0 is not a whole number, and infinity and NaN are refused.
     """
     try:
         _adapter(hint).validate_python(value)
@@ -115,7 +115,7 @@ def fits(hint: Any, value: Any) -> bool:
 
 
 def in_words(hint: Any) -> str:
-    """What a plain annotation allows, as it stands behind the name of a setting: `to be ...` or `in (0, 1]`."""
+    """What a plain annotation allows, as words that follow the name of a setting: `to be ...` or `in (0, 1]`."""
     words = _words(hint)
     interval = [word for word in words if word.startswith("in ")]
     if interval and [word for word in words if word != "null"] == interval:
@@ -124,13 +124,13 @@ def in_words(hint: Any) -> str:
 
 
 def _words(hint: Any) -> list[str]:
-    """One phrase for each kind of value, `null` last."""
+    """One phrase per allowed type, with `null` last."""
     match get_origin(hint):
         case origin if origin is Literal:
             return [str(word) for word in get_args(hint)]
         case origin if origin in (Union, types.UnionType):
             found = dict.fromkeys(word for member in get_args(hint) for word in _words(member))
-            return sorted(found, key=lambda word: word == "null")  # last
+            return sorted(found, key=lambda word: word == "null")
         case origin if origin is Annotated:
             return [_with_limits(_words(get_args(hint)[0])[0], get_args(hint)[1:])]
         case _:
@@ -154,7 +154,7 @@ def _with_limits(word: str, limits: tuple[Any, ...]) -> str:
 
 
 def way_out(hint: Any) -> str:
-    """The text in an annotation that ends the error, with a semicolon before it; empty if there is none."""
+    """The advice in an annotation, with a leading semicolon; empty if there is none."""
     if get_origin(hint) in (Union, types.UnionType):
         return next(filter(None, map(way_out, get_args(hint))), "")
     said = [text for text in get_args(hint)[1:] if isinstance(text, str)] if get_origin(hint) is Annotated else []
@@ -162,15 +162,15 @@ def way_out(hint: Any) -> str:
 
 
 def refuse(name: str, hint: Any, value: Any) -> Any:
-    """The value as the plain Python number, text, flag or None that an annotation allows.
+    """Returns a value as a plain Python number, text, flag or None, after a check against its annotation.
 
     Args:
-        name: of the parameter, for the message.
-        hint: annotation, for which `is_plain` holds.
-        value: given; numbers of NumPy are numbers.
+        name: name of the parameter, for the message.
+        hint: annotation for which `is_plain` holds.
+        value: the given value; NumPy numbers are accepted as numbers.
 
     Raises:
-        UserError: it is of another kind or out of range.
+        UserError: the value has another type or is out of range.
     """
     if isinstance(value, Integral) and not isinstance(value, bool):
         value = int(value)
@@ -182,7 +182,7 @@ def refuse(name: str, hint: Any, value: Any) -> Any:
 
 
 def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """The annotations of a function's parameters, limits included; none if they name what is not there at run time."""
+    """The annotations of a function's parameters with their limits; empty if they name types missing at run time."""
     try:
         return typing.get_type_hints(inspect.unwrap(function), include_extras=True)
     except (NameError, TypeError, AttributeError):
@@ -190,9 +190,9 @@ def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def checked(function: _Function) -> _Function:
-    """Makes a function or constructor check its arguments against their annotations when it is called.
+    """Makes a function or constructor check its arguments against their annotations on each call.
 
-    Arguments whose annotation holds more than numbers, texts, flags and None are passed on as they are.
+    Arguments whose annotations are not plain (see `is_plain`) are not checked.
     """
     signature = inspect.signature(function)
     limits: dict[str, Any] | None = None
@@ -200,12 +200,12 @@ def checked(function: _Function) -> _Function:
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         nonlocal limits
-        if limits is None:  # at the first call, since annotations may name what is defined later
+        if limits is None:  # at the first call, since annotations may name types that are defined later
             limits = {name: hint for name, hint in hints_of(function).items() if is_plain(hint)}
         try:
             bound = signature.bind(*args, **kwargs)
         except TypeError:
-            return function(*args, **kwargs)  # Python's own message
+            return function(*args, **kwargs)  # for Python's own message
         for name, value in bound.arguments.items():
             if name in limits:
                 bound.arguments[name] = refuse(name, limits[name], value)
@@ -214,8 +214,8 @@ def checked(function: _Function) -> _Function:
     return typing.cast(_Function, call)
 
 
-# Published lists that call two classes alike: number of classes -> their places and the name.  Their answers tie in
-# the papers as here.
+# Published lists with two classes of the same name: number of classes -> the indices of the two and the name.  Their
+# answers tie, in the papers too.
 _PUBLISHED = {
     1000: {(657, 744): "missile", (836, 837): "sunglasses"},  # ImageNet, in OpenAI's names
     500: {(157, 244): "missile", (336, 337): "sunglasses"},  # the second half of its classes
@@ -223,19 +223,19 @@ _PUBLISHED = {
 
 
 def text_key(name: str) -> str:
-    """A class name as the model reads it: CLIP's tokenizer ignores case, and reads `&amp;` as `&`."""
+    """A class name as the model reads it: CLIP's tokenizer ignores case and reads `&amp;` as `&`."""
     text = unicodedata.normalize("NFC", html.unescape(html.unescape(name)))
     return " ".join(text.replace("_", " ").split()).lower()
 
 
 def ties(keys: Sequence[Hashable]) -> list[tuple[int, int]]:
-    """Places of equal keys: (the first one's, a later one's)."""
+    """Pairs of indices of equal keys: (first, later)."""
     first: dict[Hashable, int] = {}
     return [(first[key], place) for place, key in enumerate(keys) if first.setdefault(key, place) != place]
 
 
 def published_ties(class_names: Sequence[str]) -> list[str]:
-    """The names that occur twice in a list of classes, if it is a published list known for that."""
+    """The names that occur twice in a list of classes, if it is a published list with such names."""
     known = _PUBLISHED.get(len(class_names), {})
     return [name for pair, name in known.items() if all(class_names[place] == name for place in pair)]
 
@@ -243,13 +243,13 @@ def published_ties(class_names: Sequence[str]) -> list[str]:
 def refuse_one_prompt(
     class_names: Sequence[str], keys: Sequence[Hashable], where: str = "", error: type[UserError] = UserError
 ) -> None:
-    """Raises an error that shows two classes of one prompt: their logits would tie for every image.
+    """Raises an error if two classes have the same prompt, since their logits would tie for every image.
 
     Args:
         class_names: K names.
-        keys: of the same classes, equal if the model reads the same.
-        where: they come from, for the message.
-        error: to raise.
+        keys: a key for each class, equal if the model reads the names as equal.
+        where: where the names come from, for the message.
+        error: type of the error.
     """
     known = _PUBLISHED.get(len(class_names), {})
     found = [
@@ -269,7 +269,7 @@ def refuse_one_prompt(
 
 
 def _shown(one: str, other: str) -> str:
-    """Both names, so that they can be told apart if there is a difference."""
+    """Both names, with escapes if they differ but look the same."""
     if one == other:
         return f"{one!r} and {other!r}"
     alike = unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", other)

@@ -157,5 +157,5 @@ def test_coops_layout_is_for_clips_kind(tmp_path: Path) -> None:
     with pytest.raises(tpt.errors.UserError, match="Expected a backbone with one start token"):
         tpt.clip.prompts.export_public(tmp_path, context, clip, ["cat"])
     origin = replace(Origin.of(clip), start=torch.zeros(32))  # as a file of CoOp's holds it
-    with pytest.raises(tpt.errors.UserError, match="the start token that the file holds"):
+    with pytest.raises(tpt.errors.UserError, match="the start token in its file"):
         origin.check(clip, "a file")

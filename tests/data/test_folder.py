@@ -52,12 +52,12 @@ def test_a_zip_of_the_folder_itself(image_tree: Path) -> None:
 def test_pictures_beside_the_classes_are_counted(image_tree: Path) -> None:
     noise_image(1).save(image_tree / "loose.png")
     for found in (image_folder(image_tree), image_folder(zipped(image_tree))):
-        assert len(found) == 12 and found.notes == ["1 pictures that lie in no class folder were passed over"]
+        assert len(found) == 12 and found.notes == ["1 pictures outside the class folders were skipped"]
 
 
 def test_wordnet_ids_among_names(image_tree: Path) -> None:
     (image_tree / "cat").rename(image_tree / "n02123045")
-    with pytest.raises(DataError, match="Expected WordNet ids of .*, got 'T-shirt' beside some; name"):
+    with pytest.raises(DataError, match="Expected WordNet ids of .*, got 'T-shirt' among them; name"):
         image_folder(image_tree)
 
 

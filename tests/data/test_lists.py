@@ -109,7 +109,7 @@ def test_names_files_of_pictures_and_folders(tmp_path: Path) -> None:
 def test_keys_may_begin_anywhere_and_be_texts(tmp_path: Path) -> None:
     read = table(tmp_path)
     (tmp_path / "n.txt").write_text("1\ta\n2\tb\n3\tc\n4\td\n")
-    with pytest.raises(DataError, match="among the keys that data.class_names has .*, got '0'"):
+    with pytest.raises(DataError, match="among the keys in data.class_names, .*, got '0'"):
         read(tmp_path / "n.txt")
     (tmp_path / "t.csv").write_text("path,label\n0.png,n02\n1.png,90\n2.png,007\n")
     (tmp_path / "n.json").write_text(json.dumps({"n02": "tench", "90": "oven", "7": "train"}))
@@ -167,7 +167,7 @@ def test_odd_classes_are_noted(tmp_path: Path) -> None:
 
     assert "1 of 3 classes have no image, such as 'b'" in notes([0, 2, 2], "a\nb\nc")
     assert "1 of 3 classes have no image, such as 'c'" in notes([1, 2, 2], "1\ta\n2\tb\n3\tc")
-    assert "each of the 3 images has a class of its own" in notes([0, 1, 2], "a\nb\nc")
+    assert "each of the 3 images has its own class" in notes([0, 1, 2], "a\nb\nc")
     (tmp_path / "t.csv").write_text("path,label\n0.png,001.cat\n1.png,002.dog\n2.png,002.dog\n")
     assert "begin with numbers, such as '001.cat'" in image_list(tmp_path / "t.csv").notes[0]
     assert notes([0, 1, 1], "a\nb") == ""

@@ -119,7 +119,7 @@ def test_what_is_no_shard(folder: Path, tmp_path: Path) -> None:
     for pattern in ("{0..999999999999}.tar", "{3..1}.tar", "{0..9999}{0..9999}.tar"):
         with pytest.raises(DataError, match=r"Expected between 1 and 100,000 shards"):
             tar_shards(pattern)
-    with pytest.raises(DataError, match="stands twice"):
+    with pytest.raises(DataError, match="occurs twice"):
         tar_shards([f"{folder}/test-000.tar"] * 2)
     (tmp_path / "cut.tar").write_bytes((folder / "test-000.tar").read_bytes()[:600])
     with pytest.raises(DataError, match="Expected an uncompressed tar archive .*; get it again"):

@@ -302,7 +302,7 @@ def test_onzeta_needs_a_length_and_says_what_follows_from_it(features: torch.Ten
     with pytest.raises(UserError, match="`stream_length`"):
         method(features)
     method.begin_dataset(IMAGES)
-    assert any("7.5 images a class" in note for note in method.notes)
+    assert any("7.5 images per class" in note for note in method.notes)
     given = make("onzeta", stream_length=1000)
     given.begin_dataset(IMAGES)
     assert given.stream_length == 1000 and not given.notes

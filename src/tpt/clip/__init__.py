@@ -1,4 +1,4 @@
-"""Frozen CLIP models; the only place that imports open_clip."""
+"""Frozen CLIP models; the only package that imports open_clip."""
 
 from tpt.clip.model import CLIP
 from tpt.clip.weights.pretrained import load_clip

@@ -15,15 +15,15 @@ from tpt.files import is_file, read_bytes
 def load_descriptions(
     source: str | Path | Mapping[str, Sequence[str]], class_names: Sequence[str]
 ) -> tuple[list[list[str]], str]:
-    """The sentences of each class, and what results must say of the others; empty if there are none.
+    """Loads the sentences of each class, and a note on sentences of other classes, which is empty if there are none.
 
     Args:
-        source: a JSON file `{"class": ["sentence", ...]}` as CuPL's, a CSV file with columns `class` and `sentence`, or
-            what such a file holds.
-        class_names: K names, found whatever their case and with spaces or underscores.
+        source: a JSON file `{"class": ["sentence", ...]}` as for CuPL, a CSV file with columns `class` and `sentence`,
+            or the content of such a file.
+        class_names: K names; matched without regard to case, and with spaces equal to underscores.
 
     Raises:
-        UserError: no such file, another content, or classes without a sentence.
+        UserError: the file does not exist or has another content, or a class has no sentence.
     """
     given = source if isinstance(source, Mapping) else _read(source)
     found: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""Text towers of transformers, as open_clip wraps them: padding is hidden, so prompts are cut to the longest."""
+"""Text towers of transformers, as wrapped by open_clip: padding is masked, so rows are cut to the longest prompt."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class HuggingFaceTower(Tower):
         self.padding = padding
         self.row_length = row_length
         self._embed_dim = int(text.output_dim)
-        # Not fused attention: many gradients are pulled back at once, for which its kernels have no rule.
+        # Not fused attention: its kernels do not support the batched gradients that tuning needs.
         self.encoder.set_attn_implementation("eager")
 
     @property
@@ -46,11 +46,11 @@ class HuggingFaceTower(Tower):
 
     @property
     def context_length(self) -> int:
-        """Most tokens a prompt may have, with those that the tokenizer adds in front of the padding."""
+        """Most tokens per prompt, including those that the tokenizer adds before the padding."""
         return self.row_length - len(self.padding.closing)
 
     def pack(self, prompts: Sequence[Prompt], shared: int) -> PaddedPrompts:
-        """Prompts cut behind the last token that is not hidden; nothing is shared."""
+        """Prompts cut after the last token that is not masked; nothing is shared."""
         tokens = self.padding.rows(prompts, self.row_length)
         length = int((tokens != self.masked_id).any(0).nonzero().max()) + 1
         return PaddedPrompts(tokens[:, :length], torch.arange(length), torch.zeros(len(tokens), dtype=torch.long), None)

@@ -1,4 +1,4 @@
-"""A frozen CLIP: images and texts to unit vectors of one space."""
+"""A frozen CLIP, which maps images and texts to unit vectors in a joint space."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ log = logging.getLogger(__name__)
 
 Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-CPU_PIXELS = 8 * 224**2  # that a CPU encodes in one pass: activations of more do not stay in its cache
+CPU_PIXELS = 8 * 224**2  # per pass on a CPU; the activations of more pixels do not fit into its cache
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed; on a CPU, only the message of torch's error says so."""
+    """Whether an error is a failed allocation; on a CPU, torch reports that only in the error's message."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 class CLIP(nn.Module):
-    """Image encoder, text tower, tokenizer and temperature of one CLIP, all frozen.
-
-    Made by `tpt.load_clip`; nothing in here is ever trained.
+    """The image encoder, text tower, tokenizer and temperature of a CLIP, all frozen; create it with `tpt.load_clip`.
 
     Args:
-        name: what was loaded, for logs and results.
-        visual: (N, 3, H, W) normalised images -> (N, E), or a tuple that begins with it.
+        name: name of the model, for logs and results.
+        visual: image encoder: (N, 3, H, W) normalised images -> (N, E), or a tuple that begins with (N, E).
         text: the text tower.
-        tokenizer: its vocabulary.
+        tokenizer: the vocabulary of the text tower.
         logit_scale: factor on the cosine (1 / temperature), as `exp(logit_scale)` of the weights.
         image_size: side of the square images, in pixels.
-        mean, std: per channel, of images in [0, 1].
-        precision: "fp32", or "bf16"/"fp16": the image encoder runs under autocast; features come back float32.
-        max_images: most images encoded in one pass.  None takes 512 on a GPU; on a CPU 8 of 224 x 224 pixels, up to 64
-            smaller ones.  Halved whenever memory runs out.
-        channels_last: uses this memory layout in the image encoder, which can make convolutions faster.
-        compile: runs the image encoder through `torch.compile`; if that fails, continues without it, with a warning.
-        resize: how view 0 is made: "shortest" (the shorter side fits, the rest is cropped) or "squash" (to a square).
-        interpolation: of that, "bicubic" or "bilinear".
-        logit_bias: added to every logit by a model that was trained with a sigmoid; it changes no prediction.
+        mean, std: mean and standard deviation per channel, of images in [0, 1].
+        precision: "fp32", or "bf16" or "fp16", which run the image encoder under autocast; features are float32.
+        max_images: most images encoded in one pass.  None uses 512 on a GPU; on a CPU 8 of 224 x 224 pixels, up to 64
+            smaller ones.  It is halved whenever memory runs out.
+        channels_last: whether the image encoder uses this memory layout, which can speed up convolutions.
+        compile: whether the image encoder runs through `torch.compile`.  If compilation fails, the encoder runs without
+            it and a warning is logged.
+        resize: how view 0 is made: "shortest" (resize the shorter side and crop the centre) or "squash" (resize to a
+            square).
+        interpolation: interpolation of the resize, "bicubic" or "bilinear".
+        logit_bias: bias on every logit of models trained with a sigmoid loss; it changes no prediction.
     """
 
     @checked
@@ -87,23 +87,23 @@ class CLIP(nn.Module):
         self.channels_last = channels_last
         if channels_last:
             self.visual = self.visual.to(memory_format=torch.channels_last)
-        # In a list: as a submodule its weights would count twice.
+        # In a list, because as a submodule its weights would be registered twice.
         self._compiled: list[Callable[[Tensor], Any]] = [torch.compile(visual)] if compile else []
         self.requires_grad_(False)
         self.eval()
 
     def train(self, mode: bool = True) -> CLIP:
-        """Stays in evaluation mode: the backbone is frozen, and so are its normalisation statistics."""
+        """Keeps the model in evaluation mode: the backbone and its normalisation statistics are frozen."""
         return super().train(False)
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.text.token_embedding.weight.device
 
     @property
     def width(self) -> int:
-        """Token width D of the text tower: the length of a context vector."""
+        """Token width D of the text tower, which is the length of a context vector."""
         return self.text.width
 
     @property
@@ -113,7 +113,7 @@ class CLIP(nn.Module):
 
     @property
     def preprocessing(self) -> dict[str, Any]:
-        """How this CLIP's images are prepared: arguments of `tpt.views.Views`."""
+        """How images are prepared for this CLIP: arguments of `tpt.views.Views`."""
         return {
             "image_size": self.image_size,
             "mean": self.mean,
@@ -164,7 +164,7 @@ class CLIP(nn.Module):
         if self._compiled:
             try:
                 return _pooled(self._compiled[0](images))
-            except Exception as error:  # a missing compiler, an operation it does not know, a bug in it
+            except Exception as error:  # a missing compiler, an unsupported operation, a bug in the compiler
                 self._compiled.clear()
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                 log.warning("torch.compile failed (%s): continuing without it.", reason[:200])
@@ -191,7 +191,7 @@ class CLIP(nn.Module):
         """Unit-length view features: (V, 3, H, W) -> (V, E), or (B, V, 3, H, W) -> (B, V, E).
 
         Args:
-            views: of one image or of B images.
+            views: views of one image or of B images.
             return_norm: also returns the length of view 0's feature before scaling, for methods with `needs_norm`.
 
         Example:
@@ -207,7 +207,7 @@ class CLIP(nn.Module):
         if views.ndim not in (4, 5) or views.shape[-3] != 3:
             raise UserError(
                 f"Expected views of shape (V, 3, H, W) or (B, V, 3, H, W), got {tuple(views.shape)}; "
-                "`tpt.views` makes them from an image."
+                "make them from an image with `tpt.views`."
             )
         features = self.encode_image(views.flatten(0, -4), normalize=False).unflatten(0, views.shape[:-3])
         unit = F.normalize(features, dim=-1)
@@ -228,12 +228,12 @@ class CLIP(nn.Module):
         return self.text(packed.to(self.device))  # type: ignore[no-any-return]
 
     def about(self) -> dict[str, Any]:
-        """What identifies this CLIP in results, and the bias that turns its logits into sigmoid scores."""
+        """The entries that identify this CLIP in results, and the bias that turns its logits into sigmoid scores."""
         bias = {} if self.logit_bias is None else {"logit_bias": self.logit_bias}
         return {"name": self.name, "fingerprint": self.fingerprint(), "precision": self.precision, **bias}
 
     def encoding(self) -> dict[str, Any]:
-        """All that image features depend on, and nothing else: the key of a feature cache."""
+        """Everything that image features depend on, and nothing else: the key of a feature cache."""
         return {
             "weights": tensors_digest(self.visual.state_dict()),
             "architecture": structure(self.visual),
@@ -263,7 +263,7 @@ def _pooled(out: Tensor | tuple[Tensor, ...]) -> Tensor:
 def structure(module: nn.Module) -> str:
     """Sixteen hexadecimal digits that depend on a module's parts and their settings, but not on its weights.
 
-    Two checkpoints of the same shapes may differ in nothing but an activation or a stride.
+    Needed because two checkpoints of the same shapes may differ only in an activation or a stride.
     """
     parts = []
     for name, part in module.named_modules():

@@ -1,8 +1,8 @@
-"""Text towers in which prompts cannot share their start: attention looks both ways, or padding is part of the input.
+"""Text towers in which prompts cannot share their start: attention is bidirectional, or padding is part of the input.
 
-SigLIP, CLIPA and MobileCLIP-S attend to the padding and read the last position or the end token, so every prompt is
-computed at the length the model was trained with.  CoCa appends a class token and masks the padding, so what is masked
-everywhere is left out.  In the last layer only the position that is read has a query.
+SigLIP, CLIPA and MobileCLIP-S attend to the padding and pool the last position or the end token, so every prompt is
+computed at the length of training.  CoCa appends a class token and masks the padding, so positions that are masked in
+all prompts are left out.  In the last layer, only the pooled position has a query.
 
 Shape letters: `B` contexts (one per image), `K` classes, `L` positions, `D` token width, `H` heads, `E` embedding.
 """
@@ -22,11 +22,11 @@ from tpt.clip.tower import BlockTower, Prompt, Prompts, finish, queries_keys_val
 
 @dataclass(frozen=True)
 class Padding:
-    """How a tokenizer fills a row up to its length.
+    """How a tokenizer pads a row to its length.
 
     Args:
-        pad: token behind the end token.
-        closing: tokens at the very end of a row, behind the padding; seldom any.
+        pad: token after the end token.
+        closing: tokens at the very end of a row, after the padding; usually none.
     """
 
     pad: int
@@ -41,14 +41,14 @@ class Padding:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a tower attends to, and where its feature is read.
+    """What a tower attends to, and the position of its feature.
 
     Args:
         pool: "first", "last", "argmax" (the highest token id) or "eos" (the first token `eos_id`).
-        eos_id: of "eos".
-        causal: whether a position sees none behind it.
-        masked_id: token that is hidden as padding; None if padding is attended to.
-        mask_shift: places that the mask of padding is moved by; 1 for CoCa, whose weights were trained so.
+        eos_id: token id for "eos".
+        causal: whether a position attends only to itself and earlier positions.
+        masked_id: token that is masked as padding; None if padding is attended to.
+        mask_shift: number of positions that the padding mask is shifted by; 1 for CoCa, as in its training.
     """
 
     pool: str
@@ -58,7 +58,7 @@ class Reading:
     mask_shift: int = 0
 
     def position(self, tokens_KL: Tensor) -> Tensor:
-        """(K,) where the feature of each prompt is read."""
+        """(K,) position of each prompt's feature."""
         match self.pool:
             case "first":
                 return torch.zeros(len(tokens_KL), dtype=torch.long)
@@ -77,9 +77,9 @@ class PaddedPrompts(Prompts):
 
     Args:
         tokens_KL: token ids, slots negative.
-        positions_L: of the columns, among those of the tower.
-        pooled_K: column where each prompt's feature is read.
-        mask_KLL: added to attention's scores, (1, L, L) if it is the same for all; None if all see all.
+        positions_L: position of each column in the tower.
+        pooled_K: column of each prompt's feature.
+        mask_KLL: added to the attention scores, (1, L, L) if all prompts share it; None without a mask.
     """
 
     def __init__(self, tokens_KL: Tensor, positions_L: Tensor, pooled_K: Tensor, mask_KLL: Tensor | None) -> None:
@@ -105,14 +105,14 @@ class PaddedPrompts(Prompts):
 
 
 class PaddedTower(BlockTower):
-    """A frozen text tower of open_clip's that computes padded prompts; other than plain blocks compute as they are.
+    """A frozen open_clip text tower for padded prompts; blocks that are not plain run their own forward pass.
 
     Args:
         token_embedding, positional_embedding, blocks, ln_final, projection: as for `BlockTower`; with a class token
-            there is one position more than the tokenizer's row has.
-        padding: how rows are filled.
-        reading: what is attended to, and where the feature is read.
-        class_token: (D,) vector behind the last token, where the feature is then read; None without one.
+            there is one position more than in the tokenizer's row.
+        padding: how rows are padded.
+        reading: what is attended to, and the position of the feature.
+        class_token: (D,) vector after the last token, whose position then gives the feature; None without one.
     """
 
     def __init__(
@@ -133,16 +133,16 @@ class PaddedTower(BlockTower):
 
     @property
     def row_length(self) -> int:
-        """Tokens of a row as the tokenizer makes it."""
+        """Number of tokens in a row of the tokenizer."""
         return len(self.positional_embedding) - (self.class_token is not None)
 
     @property
     def context_length(self) -> int:
-        """Most tokens a prompt may have, with those that the tokenizer adds in front of the padding."""
+        """Most tokens per prompt, including those that the tokenizer adds before the padding."""
         return self.row_length - len(self.padding.closing)
 
     def pack(self, prompts: Sequence[Prompt], shared: int) -> PaddedPrompts:
-        """Prompts at their full length, less the positions that are hidden from all; nothing is shared."""
+        """Prompts at their full length, without positions that are masked in all; nothing is shared."""
         tokens, reading = self.padding.rows(prompts, self.row_length), self.reading
         pooled = reading.position(tokens)
         seen = torch.ones_like(tokens, dtype=torch.bool) if reading.masked_id is None else tokens != reading.masked_id
@@ -150,7 +150,7 @@ class PaddedTower(BlockTower):
             tokens, seen = F.pad(tokens, (0, 1)), F.pad(seen, (0, 1), value=True)
             pooled = torch.full_like(pooled, tokens.shape[1] - 1)
         seen = seen.roll(reading.mask_shift, 1)
-        kept = seen.any(0).index_fill(0, pooled, True).nonzero().flatten()  # pooled: read, though perhaps hidden
+        kept = seen.any(0).index_fill(0, pooled, True).nonzero().flatten()  # pooled ones even if masked
         mask = None
         if reading.causal or reading.masked_id is not None:
             allowed = torch.ones(tokens.shape[1], tokens.shape[1], dtype=torch.bool)
@@ -171,7 +171,7 @@ class PaddedTower(BlockTower):
         return self._project(x)
 
     def _block(self, block: nn.Module, x: Tensor, prompts: PaddedPrompts, read_only: bool) -> Tensor:
-        """One layer over (B, K, L, D), or its output (B, K, D) where features are read."""
+        """One layer over (B, K, L, D); with `read_only`, its (B, K, D) output at the pooled positions."""
         mask = prompts.mask  # (K or 1, L, L)
         if not is_plain(block):
             if mask is not None:
@@ -186,7 +186,7 @@ class PaddedTower(BlockTower):
             if mask is not None:
                 rows = mask.expand(x.shape[1], -1, -1)
                 mask = rows.gather(1, prompts.pooled.view(-1, 1, 1).expand(-1, 1, rows.shape[-1]))
-        # Not torch's fused attention: many gradients are pulled back at once, for which its kernels have no rule.
+        # Not torch's fused attention: its kernels do not support the batched gradients that tuning needs.
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
         scores = scores if mask is None else scores + mask[:, None]
         x = finish(block, x, (scores.softmax(-1) @ v).transpose(2, 3).flatten(-2))
@@ -194,10 +194,10 @@ class PaddedTower(BlockTower):
 
     @staticmethod
     def _read(x: Tensor, prompts: PaddedPrompts) -> Tensor:
-        """(B, K, D) of (B, K, L, D)."""
+        """(B, K, D) vectors at the pooled positions of (B, K, L, D)."""
         return x.gather(2, prompts.pooled.view(1, -1, 1, 1).expand(len(x), -1, 1, x.shape[-1]))[:, :, 0]
 
 
 def is_plain(block: nn.Module) -> bool:
-    """Whether this is open_clip's plain block, whose attention is written out here and in `text_tower`."""
+    """Whether this is open_clip's plain block, whose attention is reimplemented here and in `text_tower`."""
     return type(block) is ResidualAttentionBlock and not hasattr(block, "ln_1_kv")

@@ -1,4 +1,4 @@
-"""Sets of prompt templates for ensembles, as open_clip ships them, and a user's own."""
+"""Prompt templates for ensembles: the sets that open_clip ships, and a user's own."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _SETS = {"imagenet_80": OPENAI_IMAGENET_TEMPLATES, "imagenet_7": SIMPLE_IMAGENET
 
 
 def load_templates(source: str | list[str] | tuple[str, ...]) -> list[str]:
-    """Templates with `{}` where the class name goes; `{c}`, as CLIP_benchmark writes it, is taken for it.
+    """Loads templates with `{}` at the position of the class name; `{c}`, as in CLIP_benchmark, means the same.
 
     Args:
         source: "imagenet_80" (the 80 of OpenAI's notebook), "imagenet_7" (its best seven), a text file with one
-            template a line or as a list of Python, JSON or YAML, or the templates themselves.
+            template per line or a list in Python, JSON or YAML, or the templates themselves.
 
     Raises:
-        UserError: no such set or file, an empty list, or a template without `{}`.
+        UserError: no such set or file, an empty list, or a template without exactly one `{}`.
     """
     if not isinstance(source, str):
         templates = [str(t) for t in source]
@@ -35,7 +35,7 @@ def load_templates(source: str | list[str] | tuple[str, ...]) -> list[str]:
         )
     templates = [template.replace("{c}", "{}") for template in templates]
     if not templates:
-        raise UserError(f"Expected at least one template in {source!r}, found none; write one a line.")
+        raise UserError(f"Expected at least one template in {source!r}, found none; write one per line.")
     for template in templates:
         if template.count("{}") != 1:
             raise UserError(f"Expected one `{{}}` for the class name in every template, got {template!r}.")

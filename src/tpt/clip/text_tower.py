@@ -1,9 +1,8 @@
-"""The causal text tower of a CLIP, encoding prompts whose vectors may be learned.
+"""The causal text tower of a CLIP, for prompts with learnable vectors.
 
-Two facts about the architecture let it skip most of the plain algorithm's work without changing a
-result: attention is causal, and a prompt's feature is read at its end token.  So nothing behind the
-end token is computed (no padding to 77), the start that all prompts share is computed once, and in the
-last layer only the end tokens have queries.
+Attention is causal and a prompt's feature is that of its end token.  Three savings follow that do not change the
+result: nothing after the end token is computed (no padding to 77), the shared start of all prompts is computed once,
+and in the last layer only the end tokens have queries.
 
 Shape letters: `B` contexts (one per image), `K` classes, `P` tokens of the shared start, `T` tokens of
 all tails packed one after another, `D` token width, `H` heads, `E` joint embedding.
@@ -23,7 +22,7 @@ from tpt.clip.tower import BlockTower, Prompt, Prompts, finish, queries_keys_val
 
 @dataclass(frozen=True)
 class Bucket:
-    """`count` tails of one `length`, packed from `start` on."""
+    """`count` tails of equal `length`, packed from position `start` on."""
 
     start: int
     count: int
@@ -34,8 +33,8 @@ class PackedPrompts(Prompts):
     """K prompts as one shared start and K tails, sorted by length and packed without padding.
 
     Args:
-        prompts: each from its start token to its end token, at most `context_length` long.
-        shared: how many leading entries all prompts have in common.
+        prompts: prompts from start token to end token, of at most `context_length` tokens.
+        shared: number of leading entries that all prompts have in common.
     """
 
     def __init__(self, prompts: Sequence[Prompt], shared: int) -> None:
@@ -78,7 +77,7 @@ class PackedPrompts(Prompts):
         yield PackedPrompts(part, self.shared)
 
     def ends(self) -> Tensor:
-        """(K,) position of each tail's end token among the packed tokens, in packed order."""
+        """(K,) positions of the tails' end tokens among the packed tokens, in packed order."""
         device = self.tails.device
         return torch.cat([b.start + torch.arange(1, b.count + 1, device=device) * b.length - 1 for b in self.buckets])
 
@@ -105,7 +104,7 @@ class TextTower(BlockTower):
     """A frozen causal text tower of plain blocks that pools at the end token, the last of every prompt."""
 
     def pack(self, prompts: Sequence[Prompt], shared: int) -> PackedPrompts:
-        """Prompts without padding, their shared start once."""
+        """Prompts without padding, with their shared start stored once."""
         return PackedPrompts(prompts, shared)
 
     def _features(self, prompts: PackedPrompts, slots_BND: Tensor | None) -> Tensor:
@@ -131,7 +130,7 @@ class TextTower(BlockTower):
         mixed = torch.cat(parts, dim=1).flatten(-2)
         if ends_only:
             return shared, finish(block, tails[:, prompts.ends()], mixed)
-        # Not torch's fused attention: many gradients are pulled back at once, for which its kernels have no rule.
+        # Not torch's fused attention: its kernels do not support the batched gradients that tuning needs.
         q_alone, k_alone, v_alone = (x[:, None] for x in (q_shared, k_shared, v_shared))
         causal = _attend(q_alone, k_alone, v_alone, k_shared[:, :0], v_shared[:, :0])[:, 0]
         shared = finish(block, shared, causal.flatten(-2))

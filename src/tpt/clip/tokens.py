@@ -1,4 +1,4 @@
-"""Vocabularies: words to token ids, by the tokenizer that open_clip names for a model."""
+"""Turns text into token ids with the tokenizer that open_clip specifies for a model."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ from torch import Tensor
 from tpt.errors import UserError
 
 PROBES = ("a photo of a cat.", "two words", "a photo of a kite (bird of prey), a type of animal.")
-_WORD, _ROW = "a", 24  # for looking at what a tokenizer adds: a word of any vocabulary, and a length
+_WORD, _ROW = "a", 24  # to probe what a tokenizer adds: a word in every vocabulary, and a row length
 
 
 class Tokenizer:
-    """A model's vocabulary, without padding and without silent truncation.
+    """A model's tokenizer, without padding and without silent truncation.
 
-    open_clip's own call cleans a text, adds tokens at its start and end, pads to the trained length and cuts what is
-    longer.  Prompts put vectors between words, so what is added is read off its answers once; a text that does not fit
-    is an error here.
+    open_clip's tokenizer cleans a text, adds tokens at its start and end, pads to the trained length and truncates
+    longer texts.  Prompts here have vectors between words, so the added tokens are inferred once from its output.  A
+    text that is too long is an error.
 
     Args:
-        source: open_clip's tokenizer; None takes OpenAI's byte-pair encoding.
+        source: open_clip's tokenizer; None uses OpenAI's byte-pair encoding.
 
     Attributes:
-        start, end: tokens in front of and behind a text; none in front for some vocabularies.
-        pad: the token that fills a row, which in some vocabularies is the end token.
-        closing: tokens at the end of a row, behind the padding; seldom any.
+        start, end: tokens before and after a text; some vocabularies have no start token.
+        pad: the padding token, which in some vocabularies is the end token.
+        closing: tokens at the end of a row, after the padding; usually none.
 
     Raises:
-        UserError: its answers do not have that form.
+        UserError: the tokenizer's output does not have this form.
     """
 
     def __init__(self, source: Any = None) -> None:
         self._source: Any = source or openai_bpe()
-        self._hub: Any = getattr(self._source, "tokenizer", None)  # transformers' own, inside open_clip's
+        self._hub: Any = getattr(self._source, "tokenizer", None)  # the transformers tokenizer inside open_clip's
         self.start, self.end, self.pad, self.closing = self._form()
-        # Some vocabularies write a word otherwise at the start of a text than inside it.
+        # Some vocabularies encode a word differently at the start of a text.
         self._same_inside = self._encode(f"{_WORD} cat") == self._encode(_WORD) + self._encode("cat")
         self._check()
 
     @property
     def foreign(self) -> bool:
-        """Whether it is another vocabulary than OpenAI's."""
+        """Whether the vocabulary differs from OpenAI's."""
         return self._hub is not None
 
     @property
@@ -54,29 +54,29 @@ class Tokenizer:
 
     @property
     def specials(self) -> list[int]:
-        """Ids that stand for no piece of text."""
+        """Ids of special tokens, which stand for no text."""
         if self._hub is None:
             return [*self.start, *self.end]
         return sorted({*self._hub.all_special_ids, *self.start, *self.end, *self.closing})
 
     @property
     def row_length(self) -> int:
-        """Tokens of a row, as the model's configuration says."""
+        """Tokens per row, from the model's configuration."""
         return int(self._source.context_length)
 
     def encode(self, text: str, inside: bool = False) -> list[int]:
-        """Token ids of `text` without those that are added.
+        """Token ids of `text`, without added tokens.
 
         Args:
-            text: is cleaned as the model's texts are.
-            inside: whether words stand in front of it.
+            text: cleaned in the same way as in the model's training.
+            inside: whether words precede the text.
         """
         if not inside or self._same_inside:
             return self._encode(text)
         return self._encode(f"{_WORD} {text}")[len(self._encode(_WORD)) :]
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of token ids, one space behind each word."""
+        """The text of token ids, with one space after each word."""
         return str((self._source if self._hub is None else self._hub).decode(list(tokens)))
 
     def wrap(self, tokens: Sequence[int]) -> list[int]:
@@ -84,17 +84,17 @@ class Tokenizer:
         return [*self.start, *tokens, *self.end]
 
     def wrap_all(self, texts: Sequence[str], context_length: int) -> list[list[int]]:
-        """Each text with start and end token.
+        """Token ids of each text, with start and end token.
 
         Raises:
-            UserError: some texts are longer than `context_length`; the message names them.
+            UserError: a text is longer than `context_length`; the message names all such texts.
         """
         wrapped = [self.wrap(self.encode(text)) for text in texts]
         refuse_too_long({t: len(w) for t, w in zip(texts, wrapped, strict=True)}, context_length)
         return wrapped
 
     def rows(self, texts: Sequence[str], length: int) -> Tensor:
-        """(N, length) ids as open_clip's own call gives them, padded, and cut where a text is longer."""
+        """(N, length) ids from open_clip's own call, padded or truncated to `length`."""
         rows: Tensor = self._source(list(texts), context_length=length)
         return rows
 
@@ -105,7 +105,7 @@ class Tokenizer:
         return [int(t) for t in self._hub(clean, add_special_tokens=False, verbose=False).input_ids]
 
     def _form(self) -> tuple[tuple[int, ...], tuple[int, ...], int, tuple[int, ...]]:
-        """What is added to a text, from a short one and one that fills the row."""
+        """The tokens added to a text, inferred from a short text and one that fills the row."""
         short, long = self._encode(_WORD), self._encode(" ".join([_WORD] * 2 * _ROW))
         short_row, long_row = (self.rows([text], _ROW)[0].tolist() for text in (_WORD, " ".join([_WORD] * 2 * _ROW)))
         places = [i for i in range(_ROW - len(short)) if short_row[i : i + len(short)] == short]
@@ -123,7 +123,7 @@ class Tokenizer:
         raise self._odd()
 
     def _check(self) -> None:
-        """Texts put together from their parts must be what open_clip's call gives."""
+        """Raises a UserError unless texts assembled from parts equal the output of open_clip's call."""
         length = 2 * max(len(self.wrap(self._encode(text))) for text in PROBES) + len(self.closing)
         for text, row in zip(PROBES, self.rows(PROBES, length).tolist(), strict=True):
             first, _, others = text.partition(" ")
@@ -134,14 +134,14 @@ class Tokenizer:
     def _odd(self) -> UserError:
         kind = type(self._source if self._hub is None else self._hub).__name__
         return UserError(
-            f"Expected a tokenizer whose texts are a start, the words, an end and padding, but {kind} makes something "
-            "else of a plain sentence; its prompts cannot be put together, so choose another model."
+            f"Expected a tokenizer whose texts are a start, the words, an end and padding, but {kind} encodes a plain "
+            "sentence differently; prompts cannot be assembled from its tokens, so choose another model."
         )
 
 
 @cache
 def openai_bpe() -> SimpleTokenizer:
-    """OpenAI's byte-pair encoding, which takes a moment to read."""
+    """OpenAI's byte-pair encoding, cached because it takes a moment to read."""
     return SimpleTokenizer()
 
 
@@ -151,6 +151,6 @@ def refuse_too_long(lengths: dict[str, int], context_length: int) -> None:
     if too_long:
         shown = ", ".join(too_long[:5]) + (f" and {len(too_long) - 5} more" if len(too_long) > 5 else "")
         raise UserError(
-            f"Expected prompts of at most {context_length} tokens, start and end token included, got {shown}; "
+            f"Expected prompts of at most {context_length} tokens, including start and end token, got {shown}; "
             "shorten the class names or the context."
         )

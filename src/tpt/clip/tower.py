@@ -1,4 +1,4 @@
-"""What every text tower offers: prompts packed once, then encoded with vectors that are given at run time."""
+"""The interface of text towers: prompts are packed once, then encoded with vectors that are given at run time."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ Prompt = Sequence[int]  # token ids; the number -1 - s stands for slot s, a vect
 
 
 def slot(index: int) -> int:
-    """How a `Prompt` names the vector `index` of the run-time `slots`."""
+    """The number that stands for vector `index` of the run-time `slots` in a `Prompt`."""
     return -1 - index
 
 
 class Prompts(nn.Module):
-    """K prompts in the form that a tower computes with.
+    """K prompts in the packed form of a tower.
 
     Attributes:
         num_prompts: K.
-        num_tokens: tokens that are computed for each context; memory and time grow with it.
-        unsort: (K,) where each prompt's feature stands among those of the parts that `split` gives.
+        num_tokens: tokens computed for each context; memory and time grow with it.
+        unsort: (K,) index of each prompt's feature in the concatenated features of the parts from `split`.
     """
 
     num_prompts: int
@@ -35,12 +35,12 @@ class Prompts(nn.Module):
         self._parts: dict[tuple[int, torch.device], list[Prompts]] = {}
 
     def split(self, max_tokens: int) -> list[Prompts]:
-        """Parts of at most `max_tokens` tokens, or of one prompt.
+        """Parts of at most `max_tokens` tokens, or of a single prompt.
 
-        Concatenated, their features are in packed order; `unsort` brings them into the order of the prompts.
+        Their concatenated features are in packed order; `unsort` restores the order of the prompts.
         """
         key = (max_tokens, self.unsort.device)
-        if key not in self._parts:  # every batch asks for the same ones
+        if key not in self._parts:  # every batch needs the same parts
             self._parts[key] = [part.to(key[1]) for part in self._cut(max_tokens)]
         return self._parts[key]
 
@@ -52,7 +52,7 @@ class Tower(nn.Module):
     """A frozen text tower.
 
     Attributes:
-        token_embedding: (vocabulary, D), token ids to vectors of the kind that slots are given as.
+        token_embedding: (vocabulary, D), maps token ids to vectors; slots are vectors of the same kind.
     """
 
     token_embedding: nn.Embedding
@@ -81,8 +81,8 @@ class Tower(nn.Module):
         """Prompts ready for `forward`.
 
         Args:
-            prompts: each from its start token to its end token, without padding.
-            shared: how many leading entries all prompts have in common.
+            prompts: prompts from start token to end token, without padding.
+            shared: number of leading entries that all prompts have in common.
         """
         raise NotImplementedError
 
@@ -90,8 +90,8 @@ class Tower(nn.Module):
         """Unit-length text features.
 
         Args:
-            prompts: what `pack` gave.
-            slots: (n_slots, D) or (B, n_slots, D) vectors that the prompts' slots stand for.
+            prompts: packed prompts from `pack`.
+            slots: (n_slots, D) or (B, n_slots, D) vectors for the slots of the prompts.
 
         Returns:
             (K, E), or (B, K, E) if `slots` has a batch dimension.
@@ -105,7 +105,7 @@ class Tower(nn.Module):
         raise NotImplementedError
 
     def _embed(self, tokens: Tensor, slots_BND: Tensor | None) -> Tensor:
-        """(B, ..., D) vectors of `tokens`, those of slots taken from `slots_BND`."""
+        """(B, ..., D) vectors of `tokens`; those of slots come from `slots_BND`."""
         fixed: Tensor = self.token_embedding(tokens.clamp(min=0))[None]
         if slots_BND is None:
             return fixed
@@ -178,6 +178,6 @@ def queries_keys_values(block: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Te
 
 
 def finish(block: nn.Module, x: Tensor, mixed: Tensor) -> Tensor:
-    """The part of a plain block behind attention: output projection, residuals, feed-forward network."""
+    """The part of a plain block after attention: output projection, residuals, feed-forward network."""
     x = x + block.ls_1(block.attn.out_proj(mixed))  # type: ignore[operator, union-attr]
     return x + block.ls_2(block.mlp(block.ln_2(x)))  # type: ignore[operator, no-any-return]

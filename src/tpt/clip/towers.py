@@ -1,4 +1,4 @@
-"""The engine that suits a model's text tower, chosen by its structure, and a check that it computes the same."""
+"""Chooses the engine for a model's text tower by its structure, and checks that it gives the same features."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from tpt.clip.tokens import PROBES, Tokenizer
 from tpt.clip.tower import Tower
 from tpt.errors import UserError
 
-TOLERANCE = 1e-4  # between unit-length features; an engine that reads another position is off by about 1
-VOCABULARY_SLACK = 0.1  # embeddings are padded to round numbers, or leave out pieces that no text has
+TOLERANCE = 1e-4  # between unit-length features; an engine that pools another position differs by about 1
+VOCABULARY_SLACK = 0.1  # embeddings may be padded to round sizes, or omit unused tokens
 
 
 def text_tower(model: nn.Module, tokenizer: Tokenizer, name: str) -> Tower:
-    """The engine of a model of open_clip, by what the model's text tower attends to and where it is read.
+    """The engine for an open_clip model, chosen by what its text tower attends to and which position it pools.
 
     Args:
-        model: may be without weights, on the device "meta".
-        tokenizer: the model's.
-        name: of the model, for messages.
+        model: the model; it may be without weights, on the device "meta".
+        tokenizer: tokenizer of the model.
+        name: name of the model, for messages.
 
     Raises:
-        UserError: none computes what this tower does, or the tokenizer belongs to another one.
+        UserError: no engine supports this tower, or the tokenizer belongs to another model.
     """
     text: Any = getattr(model, "text", model)
     padding = Padding(tokenizer.pad, tokenizer.closing)
@@ -71,9 +71,9 @@ def _open_clip_tower(text: Any, tokenizer: Tokenizer, padding: Padding) -> Tower
 
 @torch.no_grad()
 def check_tower(model: Any, tower: Tower, tokenizer: Tokenizer, name: str) -> None:
-    """Raises a UserError unless the engine gives the model's own features of a few sentences.
+    """Raises a UserError unless the engine reproduces the model's own features of a few sentences.
 
-    One check in place of many: a tokenizer, length, mask, activation or place of reading that differs shows here.
+    This one check covers many: a wrong tokenizer, length, mask, activation or pooled position changes the features.
     """
     length = tower.context_length + len(tokenizer.closing)
     theirs = F.normalize(model.encode_text(tokenizer.rows(PROBES, length)).float(), dim=-1)
@@ -81,7 +81,7 @@ def check_tower(model: Any, tower: Tower, tokenizer: Tokenizer, name: str) -> No
     fitting = [i for i, tokens in enumerate(texts) if len(tokens) <= tower.context_length]
     ours = tower(tower.pack([texts[i] for i in fitting], len(tokenizer.start)))
     worst = float((ours - theirs[fitting]).abs().max())
-    if not worst <= TOLERANCE:  # also if it is no number
+    if not worst <= TOLERANCE:  # also catches NaN
         raise UserError(
             f"Expected the text features of {name!r} as open_clip computes them, but this program's differ by "
             f"{worst:.1e}, so it cannot encode this model's prompts; choose another model, or check that its weights "

@@ -1,4 +1,4 @@
-"""Batches of episodes: for each image of each dataset, its views."""
+"""Batches of episodes: the views of each image of each dataset."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from tpt.views.batched import PlannedViews
 
 log = logging.getLogger(__name__)
 
-# An image and what identifies it -> its views (V, 3, H, W), or what `render` makes them of on the device.
+# Maps an image and its identity to its (V, 3, H, W) views, or to the input of `render` on the device.
 ViewMaker = Callable[[Image.Image, str], Tensor | PlannedViews]
 
 
 @dataclass(frozen=True)
 class BadImage:
-    """An image that could not be read: what identifies it, and why."""
+    """An image that could not be read: its identity and the reason."""
 
     index: int
     path: str
@@ -46,17 +46,17 @@ class EpisodeBatch:
     """Views of B images; those that could not be read are left out and listed in `bad`.
 
     Args:
-        views: (B, V, 3, H, W); uint8 pixels, or floats already normalised; or a list of what the device makes them of.
-        labels: (B,); None if they are not known.
-        indices: (B,) of the images in their dataset.
-        paths: of the images in their dataset.
-        contents: digests of the image files' bytes.
+        views: (B, V, 3, H, W) uint8 pixels or normalised floats; or a list of inputs of `render` on the device.
+        labels: (B,) classes; None if unknown.
+        indices: (B,) indices of the images in their dataset.
+        paths: paths of the images in their dataset.
+        contents: digests of the image files.
         bad: images that could not be read.
-        num_views: V that the run takes; `views` may be more, for the feature cache.  None takes all.
-        cached: in place of views, what the encoders made of them: `image_features` (B, V, E), `image_norm` (B,) of
-            view 0, and the same of further encoders by their names.
-        keys: what the features of each image are to be kept under; empty if they need not be.
-        positions: places in the order of the run, from 0, by the index of the image, unreadable ones included.
+        num_views: number of views that the run uses; `views` may hold more, for the feature cache.  None uses all.
+        cached: cached features instead of views: (B, V, E) `image_features`, the (B,) `image_norm` of view 0, and the
+            same for further encoders by name.
+        keys: cache key for the features of each image; empty if they need not be stored.
+        positions: position in the run, from 0, for each image index, including unreadable images.
     """
 
     views: Tensor | list[PlannedViews]
@@ -74,11 +74,11 @@ class EpisodeBatch:
         return len(self.paths)
 
     def label(self, row: int) -> int | None:
-        """Of one of its images."""
+        """The class of one of the images, or None."""
         return None if self.labels is None else int(self.labels[row])
 
     def select(self, rows: Sequence[int]) -> EpisodeBatch:
-        """Some of its images; the views must be a tensor."""
+        """A batch of some of the images; the views must be a tensor."""
         assert isinstance(self.views, Tensor)
         chosen = list(rows)
         return replace(
@@ -124,7 +124,7 @@ class _Episode:
 
 
 class _Episodes(Dataset[_Episode]):
-    """Item i: the views of image i, or their features, if those of its whole batch are cached."""
+    """Item i holds the views of image i, or their features if those of its whole batch are cached."""
 
     def __init__(self, dataset: ImageDataset, shelf: CachedViews, skip_bad: bool, order: Sequence[int]) -> None:
         self.dataset, self.shelf, self.skip_bad = dataset, shelf, skip_bad
@@ -137,7 +137,7 @@ class _Episodes(Dataset[_Episode]):
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: list[int]) -> list[_Episode]:
-        """A batch; encoded whole or not at all, since the number of views in one pass affects rounding."""
+        """A batch; it is encoded as a whole or not at all, since the number of views per pass affects rounding."""
         episodes = [self._read(index) for index in indices]
         for episode in episodes:
             if episode.problem is None and episode.cached is None:
@@ -150,7 +150,7 @@ class _Episodes(Dataset[_Episode]):
         return episodes
 
     def _read(self, index: int) -> _Episode:
-        """What is known of an image without decoding it."""
+        """The parts of an episode that do not need the decoded image."""
         sample = self.dataset.samples[index]
         episode = _Episode(sample.label, index, sample.path, position=self._place[index])
         with self._noting(episode):
@@ -202,20 +202,20 @@ def _collate(episodes: list[_Episode], num_views: int | None = None) -> EpisodeB
 class EpisodeDataModule(LightningDataModule):
     """One test loader per dataset, in order.
 
-    A batch is the unit of work: which images make it up depends on the settings alone, so its arithmetic is the same
-    whichever process computes it, and when.  Of N processes, the r-th takes batches r, r + N, ... of those to do; with
-    a method that learns along the stream they divide whole datasets instead.
+    A batch is the unit of work.  Its images depend only on the settings, so its results are bit-equal for any process
+    and any time.  Of N processes, process r takes the remaining batches r, r + N, ...; for stream methods, processes
+    take whole datasets instead.
 
     Args:
-        datasets: what to test on; their names must differ.
-        batch_size: images tuned side by side.
-        num_workers: loading processes; 0 loads in the main process.
-        on_bad_image: "error" stops at an unreadable image, "skip" leaves it out and lists it in the results.
-        pin_memory: page-locked batches, for a GPU.
-        order, order_seed, order_concentration: of the images of each dataset, see `stream_order`; apart from rounding,
-            only stream methods give other records.
-        seed: of the draw of `outside`.
-        outside, outside_root, outside_limit: pictures of none of the classes that each dataset is also tested on, see
+        datasets: the datasets to test on; their names must differ.
+        batch_size: images per batch.
+        num_workers: number of data-loading workers; 0 loads in the main process.
+        on_bad_image: "error" stops at an unreadable image; "skip" leaves it out and lists it in the results.
+        pin_memory: whether batches are page-locked, for a GPU.
+        order, order_seed, order_concentration: order of the images in each dataset, see `stream_order`.  Except for
+            rounding, it only affects stream methods.
+        seed: seed of the draw of `outside`.
+        outside, outside_root, outside_limit: pictures of unknown classes that each dataset is also tested on, see
             `tpt.data.outside`.
     """
 
@@ -258,23 +258,23 @@ class EpisodeDataModule(LightningDataModule):
         self._whole = False
 
     def use_views(self, make_views: ViewMaker | Mapping[bool, ViewMaker]) -> EpisodeDataModule:
-        """Sets how views are made, which depends on the backbone; a mapping has one maker per `augmix`."""
+        """Sets how views are made, which depends on the backbone; a mapping has one maker per value of `augmix`."""
         self._make_views = make_views
         return self
 
     def make_views(self, dataset: ImageDataset) -> Any:
-        """What makes the views of a dataset."""
+        """The maker of a dataset's views."""
         assert self._make_views is not None, "call use_views first"
         return self._make_views[dataset.augmix] if isinstance(self._make_views, Mapping) else self._make_views
 
     def num_views(self, view_0_serves: bool = False) -> list[tuple[ImageDataset, int | None]]:
-        """Every dataset with the number of its views; None if their maker does not say.
+        """Every dataset with its number of views; None if the maker does not specify it.
 
         Args:
-            view_0_serves: whether the method may look at view 0 alone, where a file of features has no other.
+            view_0_serves: whether the method can work with view 0 only, if a feature file has no other views.
 
         Raises:
-            DataError: a file of features has fewer views than the run takes.
+            DataError: a feature file has fewer views than the run uses.
         """
         found = []
         for dataset in self.datasets:
@@ -290,13 +290,13 @@ class EpisodeDataModule(LightningDataModule):
         return found
 
     def on_after_batch_transfer(self, batch: EpisodeBatch, dataloader_idx: int) -> EpisodeBatch:
-        """Makes the views of a batch that has arrived on the device, where the loader only planned them."""
+        """Makes the views on the device, if the loader only drew their random numbers."""
         if isinstance(batch.views, list):
             batch = replace(batch, views=self.make_views(self.datasets[dataloader_idx]).render(batch.views))
         return batch
 
     def use_cache(self, cache: FeatureCache) -> EpisodeDataModule:
-        """Takes the features of images that were encoded before from `cache`."""
+        """Uses features from `cache` for images that were encoded before."""
         self._cache = cache
         return self
 
@@ -305,7 +305,7 @@ class EpisodeDataModule(LightningDataModule):
         return CachedViews(maker, None) if self._cache is None else self._cache.shelf(maker)
 
     def leave_out(self, done: Mapping[str, Collection[int]]) -> EpisodeDataModule:
-        """Leaves out batches whose images, by dataset, all have a record already."""
+        """Skips batches whose images all have a record already; `done` has their indices by dataset."""
         self._done = done
         return self
 
@@ -315,13 +315,13 @@ class EpisodeDataModule(LightningDataModule):
         return self
 
     def batches(self, dataset: ImageDataset) -> list[list[int]]:
-        """The batches that are still to do, by all processes."""
+        """The remaining batches of a dataset, for all processes together."""
         done, order = self._done.get(dataset.name, ()), self.orders[dataset.name]
         every = [order[first : first + self.batch_size] for first in range(0, len(order), self.batch_size)]
         return [batch for batch in every if any(index not in done for index in batch)]
 
     def shares(self, processes: int) -> list[list[list[list[int]]]]:
-        """The batches that are still to do, by dataset and process."""
+        """The remaining batches, by dataset and process."""
         every = [self.batches(dataset) for dataset in self.datasets]
         if not self._whole or processes == 1:
             return [[batches[rank::processes] for rank in range(processes)] for batches in every]

@@ -1,4 +1,4 @@
-"""Images, with or without labels: what every reader makes and everything behind it uses."""
+"""Datasets of images, with or without labels: the result of every reader."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from tpt.errors import BadImageError, Count, DataError, Seed, published_ties, re
 from tpt.files import content_digest
 
 Classes = Literal["all", "base", "new"]
-OUTSIDE = "_outside"  # end of the name of a dataset of pictures of none of the classes
-_READERS, _PARTS = 8, 64  # threads that look at the first bytes of files, and parts of the work
+OUTSIDE = "_outside"  # suffix of the names of datasets with pictures of unknown classes
+_READERS, _PARTS = 8, 64  # threads that read the first bytes of files, and number of work items
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image file: its path in the dataset and the index of its class, None where that is not known."""
+    """One image file: its path in the dataset and the index of its class, or None if unknown."""
 
     path: str
     label: int | None = None
@@ -37,23 +37,23 @@ class ImageDataset:
     """Images of K classes.
 
     Args:
-        name: key of the dataset in logs, records and results.
-        class_names: K names, as they go into prompts; different from each other.
+        name: name of the dataset in logs, records and results.
+        class_names: K different names, as used in prompts.
         samples: the images.
-        store: where their files lie.
-        notes: what differs from the paper's protocol (a split, a subset), said in log and results.
-        size: number of images before a subset was taken; 0 stands for all of `samples`.
-        split: the list that chose the images; empty where it is the folder itself.
-        template: the prompt that CoOp's authors wrote for this dataset, `{}` for the class name.
-        augmix: whether the paper's views of it are mixed by AugMix.
-        by_content: whether the views of an image follow from its pixels alone, so that neither its name nor what lies
-            beside it moves its answer; otherwise, as in the paper's datasets, they follow from its path.
-        upright: turns photographs as the camera's orientation tag says; the official code does not.
+        store: reads the image files.
+        notes: differences from the paper's protocol (a split, a subset), for log and results.
+        size: number of images before a subset was taken; 0 means all of `samples`.
+        split: the list that selected the images; empty if they are all in the folder.
+        template: CoOp's prompt for this dataset, with `{}` for the class name.
+        augmix: whether the paper uses AugMix for this dataset.
+        by_content: whether the views of an image depend only on its pixels, so that its answer does not depend on its
+            name or on other files; otherwise, as for the paper's datasets, they depend on its path.
+        upright: whether photographs are rotated by their orientation tag; the official code does not do this.
         others: the images of the classes that `half` left out, without labels.
 
     Raises:
-        DataError: no images, labels for some alone, or two classes of one name, as far as text tells
-            (`tpt.clip.prompts` compares what the model reads).
+        DataError: there are no images, only some have labels, or two classes have the same name.  (`tpt.clip.prompts`
+            compares the names as the model reads them.)
     """
 
     name: str
@@ -94,14 +94,14 @@ class ImageDataset:
 
     @property
     def labelled(self) -> bool:
-        """Whether the classes of the images are known."""
+        """Whether the images have labels."""
         return self.samples[0].label is not None
 
     def labels(self) -> list[int]:
         """The class of every image.
 
         Raises:
-            DataError: they are not known.
+            DataError: the images have no labels.
         """
         if not self.labelled:
             raise DataError(
@@ -115,7 +115,7 @@ class ImageDataset:
         return self.store.read(self.samples[index].path)
 
     def digest(self, index: int) -> str:
-        """Of the bytes of an image's file, which a store may know without having them; raises a BadImageError."""
+        """Digest of an image file, which a store may know without the file; raises a BadImageError."""
         known = getattr(self.store, "digest", None)
         return content_digest(self.content(index)) if known is None else str(known(self.samples[index].path))
 
@@ -123,43 +123,43 @@ class ImageDataset:
         """The image as RGB; raises a BadImageError.
 
         Args:
-            index: of the image.
-            content: of its file, where that was read already.
+            index: index of the image.
+            content: bytes of its file, if already read.
         """
         name = f"{self.store.root}/{self.samples[index].path}"
         return decode_image(self.content(index) if content is None else content, name, self.upright)
 
     def file_identity(self, index: int) -> str:
-        """What, with the bytes of an image's file, fixes its views."""
+        """The part of an image's identity that, together with the bytes of its file, determines its views."""
         name = "pixels" if self.by_content else self._identity(index)
         return f"{name}, upright" if self.upright else name
 
     def view_identity(self, index: int, image: Image.Image) -> str:
-        """What fixes the random numbers of the views of `image(index)`: its names, or its pixels, see `by_content`."""
+        """The seed text for the views of `image(index)`: its names, or a digest of its pixels, see `by_content`."""
         return pixel_identity(image) if self.by_content else self._identity(index)
 
     def _identity(self, index: int) -> str:
-        """The names of dataset and image, with accents as macOS and as others write them."""
+        """The names of dataset and image, in one normal form for accents, which macOS writes differently."""
         return composed(f"{self.name}/{self.samples[index].path}")
 
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that change with any class name, path or label, not with what is in the files."""
+        """Sixteen hexadecimal digits that depend on class names, paths and labels, but not on the files' contents."""
         samples = [[sample.path, sample.label] for sample in self.samples]
         return content_digest(json.dumps([self.name, self.class_names, samples]).encode())
 
     def relabel(self, class_names: list[str], new_label: Sequence[int]) -> ImageDataset:
-        """The same images among other class names; the old label k becomes `new_label[k]`."""
+        """The same images with other class names; the old label k becomes `new_label[k]`."""
         samples = [Sample(s.path, new_label[k]) for s, k in zip(self.samples, self.labels(), strict=True)]
         return replace(self, class_names=class_names, samples=samples)
 
     def noted(self) -> ImageDataset:
-        """With notes on what is odd about its classes, as those of a user's own data may be."""
+        """A copy with notes on unusual classes, for a user's own data."""
         return replace(self, notes=[*self.notes, *notes_on_classes(self.class_names, self.labels())])
 
     def chosen(self, limit: Count | None = None, seed: Seed = 0, classes: Classes = "all") -> ImageDataset:
-        """What a reader hands on of all that it found: a half of the classes, a subset of the images.
+        """A half of the classes, a random subset of the images, or both.
 
-        Of a user's own data it also counts the photographs whose tags turn them, for the notes.
+        For a user's own data, it also adds a note with the number of photographs that are rotated by their tags.
         """
         found = self.half(classes).subset(limit, seed)
         if not found.upright or not (turned := found.count_turned()):

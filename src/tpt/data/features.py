@@ -1,4 +1,4 @@
-"""View features in one file that travels: images are tested again without the images, on any machine."""
+"""View features in a portable file, to test methods on any machine without the images."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from tpt.data.labels import number_labels, read_names
 from tpt.errors import BadImageError, Count, DataError, Filled, Seed, UserError, checked
 from tpt.files import content_digest, is_file, writing
 
-ABOUT = "tpt"  # under which names and provenance stand, as JSON: a key of the header of safetensors, an array of npz
+ABOUT = "tpt"  # key of the JSON with names and provenance: in the header of safetensors, an array of npz
 FEATURES, NORMS, TEXT = "features", "norms", "text_features"
 SUFFIXES = (".safetensors", ".npz")  # of files that are written
 TORCH = (".pt", ".pth")
-# What other programs call their features, labels, class names and paths.
+# Names that other programs use for features, labels, class names and paths.
 _THEIRS = {
     "features": ("features", "image_features", "feats", "embeddings"),
     "labels": ("labels", "targets", "label", "target"),
@@ -36,15 +36,15 @@ _PAIR = ("_f", "_l")  # ends of the names of Tip-Adapter's files: features in on
 
 
 class FeatureRows:
-    """The store of a dataset whose images are rows of a feature file; safe to hand to worker processes.
+    """The store of a dataset whose images are rows of a feature file; it can be sent to worker processes.
 
     Args:
-        file: named in errors; its rows are read one by one, unless they are given.
-        number: of the dataset in it.
-        about: what the file says of it: `paths` and `contents`.
-        encoder: what the file says of the image encoder; empty if nothing.
+        file: the file; its rows are read one by one unless `held` is given.
+        number: number of the dataset in the file.
+        about: the file's `paths` and `contents` of the dataset.
+        encoder: the file's description of the image encoder; empty if there is none.
         shape: V and E of each image.
-        held: the features (N, V, E) and norms (N,) of a file that is read as a whole.
+        held: (N, V, E) features and (N,) norms, if the file was read as a whole.
     """
 
     def __init__(
@@ -63,15 +63,15 @@ class FeatureRows:
         self._contents = list(about["contents"])
 
     def read(self, path: str, first: int | None = None) -> bytes:
-        """Raises a BadImageError: there are no pictures."""
+        """Raises a BadImageError, since the file has no pictures."""
         raise BadImageError(f"Expected the picture {path}, but {self.root} holds its features alone.")
 
     def digest(self, path: str) -> str:
-        """The digest of the image file that the features were made of."""
+        """The digest of the image file that the features were computed from."""
         return str(self._contents[self._rows[path]])
 
     def features(self, path: str, num_views: int | None) -> dict[str, Tensor]:
-        """`image_features` (V, E) of the first views, and `image_norm` of view 0.
+        """The (V, E) `image_features` of the first views and the `image_norm` of view 0.
 
         Raises:
             BadImageError: the file is gone or damaged.
@@ -95,9 +95,10 @@ def save_features(
 
     Args:
         file: `.safetensors` or `.npz`.
-        datasets: of each its names and provenance (`name`, `class_names`, `paths`, `labels`, `contents`, ...), and
-            its tensors `features` (N, V, E), `norms` (N,) and, if all images share it, `text_features` (K, E).
-        encoder: `name` and `weights` of the image encoder, and where its views come from.
+        datasets: for each dataset its names and provenance (`name`, `class_names`, `paths`, `labels`, `contents`, ...)
+            and its tensors `features` (N, V, E), `norms` (N,) and, if all images share the text, `text_features` (K,
+            E).
+        encoder: `name` and `weights` of the image encoder, and the settings of its views.
     """
     tensors = {f"{k}.{name}": x.contiguous() for k, (_, own) in enumerate(datasets) for name, x in own.items()}
     about = json.dumps({"encoder": dict(encoder), "datasets": [dict(about) for about, _ in datasets]})
@@ -121,16 +122,16 @@ def feature_file(
 ) -> list[ImageDataset]:
     """The datasets of a file that `tpt-cache export` wrote, or one dataset of another program's file.
 
-    Of another program's file, `.npz`, `.pt` or `.pth`, view 0 alone is taken.  It holds features (N, E) and labels, by
-    name or as a pair; or features alone, as `test_f.pt`, beside labels, as `test_l.pt`.
+    Another program's file, `.npz`, `.pt` or `.pth`, provides view 0 only.  It holds (N, E) features and labels, by name
+    or as a pair; or features as `test_f.pt` next to labels as `test_l.pt`.
 
     Args:
-        path: of the file.
+        path: path of the file.
         limit, seed, classes: as for `image_folder`, for each dataset.
-        class_names, first_label: as for `image_list`, of another program's file; None takes the names in it.
+        class_names, first_label: as for `image_list`, for another program's file; None uses the names in the file.
 
     Raises:
-        DataError: no such file, or one that is damaged or holds something else.
+        DataError: the file does not exist, is damaged, or holds something else.
     """
     file = Path(path).expanduser()
     if not is_file(file):
@@ -157,7 +158,7 @@ _DAMAGED = (ValueError, SafetensorError, AttributeError, pickle.UnpicklingError,
 
 
 def _read(file: Path) -> tuple[Any, Mapping[str, tuple[int, ...]], Any]:
-    """What a file of ours says of itself, or None; the shapes of its tensors; and what it holds, if that is read."""
+    """This project's description in the file, or None; the shapes of its tensors; and its content, if it is read."""
     if file.suffix in TORCH:
         return None, {}, torch.load(file, map_location="cpu", weights_only=True)
     if file.suffix == ".npz":
@@ -195,7 +196,7 @@ def _dataset(
 def _of_others(
     file: Path, content: Any, class_names: str | Path | Sequence[str] | None, first_label: int | None
 ) -> ImageDataset:
-    """The dataset of a file that another program wrote."""
+    """The dataset in a file that another program wrote."""
     stem = file.stem
     if isinstance(content, Tensor) and stem.endswith(_PAIR[0]):
         stem = stem.removesuffix(_PAIR[0])

@@ -1,4 +1,4 @@
-"""Datasets that are free to download, through torchvision; for the others, the commands that get them."""
+"""Downloads the free datasets through torchvision, and lists the commands to get the others."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from tpt.data.catalog import CATALOG, find_all
 from tpt.errors import DataError
 from tpt.files import why_no_lock
 
-TIMEOUT_S = 60.0  # without a byte from the server
-# What torchvision and the readers of archives raise for a broken download, a wrong checksum or a damaged archive.
+TIMEOUT_S = 60.0  # without data from the server
+# Errors of torchvision and archive readers for a broken download, a wrong checksum or a damaged archive.
 _FAILURES = (
     *(OSError, RuntimeError, ValueError, LookupError, EOFError),
     *(http.client.HTTPException, tarfile.TarError, zipfile.BadZipFile, zlib.error),
@@ -37,24 +37,24 @@ Get = Callable[[Path], object]
 
 
 def _class(make: Callable[..., object]) -> Get:
-    """By one of torchvision's classes, which reads what it has downloaded."""
+    """Downloads through a torchvision class, which then reads the files as a check."""
     return lambda folder: make(folder, download=True)
 
 
 def _archive(url: str, md5: str | None = None, inside: str = "") -> Get:
-    """By its address; `md5` is None where its publishers name none."""
+    """Downloads an archive from its address; `md5` is None if its publishers give no checksum."""
     return lambda folder: download_and_extract_archive(url, str(folder), str(folder / inside), md5=md5)
 
 
 def _sun397(folder: Path) -> None:
-    """The images by torchvision's class, and the lists of the test sets, which it does not have."""
+    """Downloads the images through torchvision, and the lists of the test sets, which torchvision does not have."""
     _archive(f"{_SUN}/Partitions.zip", inside="lists")(folder)
     datasets.SUN397(folder, download=True)
     (folder / "lists").replace(folder / "SUN397" / "Partitions")
 
 
-# The folder that each makes, as torchvision or its archive calls it, and how.  The addresses and checksums of the
-# variants of ImageNet stand on their own pages.
+# The folder of each dataset, as named by torchvision or the archive, and how to get it.  The addresses and checksums
+# of the ImageNet variants are from their own pages.
 FREE: dict[str, tuple[str, Get]] = {
     "imagenet_a": ("imagenet-a", _archive(f"{_HENDRYCKS}/imagenet-a.tar", "c3e55429088dc681f30d81f4726b6595")),
     "imagenet_v2": (
@@ -76,7 +76,7 @@ FREE: dict[str, tuple[str, Get]] = {
     "eurosat": ("eurosat", _class(datasets.EuroSAT)),
 }
 
-# What gets the others, in the folder of all datasets.
+# Commands for the other datasets, to run in the folder of all datasets.
 _COMMANDS = {
     "imagenet": "python -c \"import torchvision; torchvision.datasets.ImageNet('imagenet', 'val')\" "
     "# once ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz lie in imagenet/",
@@ -98,7 +98,7 @@ _SPLITS = {  # CoOp's split files on its Google Drive, from its DATASETS.md
 
 
 def by_hand(key: str, root: Path) -> list[str]:
-    """The commands that get what `fetch` cannot: a dataset, and CoOp's split of it."""
+    """The commands to get what `fetch` cannot: a dataset, and CoOp's split of it."""
     found = [_COMMANDS[key]] if key in _COMMANDS else []
     if key in _SPLITS:
         folder = FREE[key][0] if key in FREE else key
@@ -107,14 +107,14 @@ def by_hand(key: str, root: Path) -> list[str]:
 
 
 def fetch(key: str, root: Path) -> Path:
-    """Downloads and unpacks one dataset, and gives its folder.
+    """Downloads and unpacks one dataset and returns its folder.
 
     The files are unpacked in `<root>/.downloads/<key>`, which is removed at the end and before a new download; the
     complete folder is then moved to its place.
 
     Raises:
-        DataError: the dataset is not free to download or already there, its server cannot be reached, or what came
-            is not what was expected.
+        DataError: the dataset is not free to download, already exists, its server cannot be reached, or the download
+            is not as expected.
     """
     title, downloads = CATALOG[key].title, root / ".downloads"
     if key not in FREE:
@@ -160,7 +160,7 @@ def _fetch(key: str, root: Path, staging: Path) -> Path:
 
 @contextmanager
 def _careful() -> Iterator[None]:
-    """torchvision alone waits without a limit, draws its bar into files, and lets an archive write outside."""
+    """Adds a time limit, hides the progress bar in files, and stops archives from writing outside their folder."""
     timeout, careful = socket.getdefaulttimeout(), getattr(tarfile, "data_filter", None)  # Python 3.11.4 has it
     socket.setdefaulttimeout(TIMEOUT_S)
     tarfile.TarFile.extraction_filter = careful and staticmethod(careful)

@@ -1,4 +1,4 @@
-"""Few-shot draws and halves of the classes, as CoOp and CoCoOp make them."""
+"""Few-shot draws and halves of the classes, as in CoOp and CoCoOp."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Shots:
 
     Args:
         train: up to k images of every class.
-        val: up to min(k, 4) others of every class; None if there are none.
-        notes: what differs from k images of every class, for log and results.
+        val: up to min(k, 4) other images of every class; None if there are none.
+        notes: differences from k images of every class, for log and results.
     """
 
     train: ImageDataset
@@ -29,7 +29,7 @@ class Shots:
     notes: tuple[str, ...] = ()
 
     def files(self) -> list[dict[str, str]]:
-        """Split, class and path of every drawn image, for the results."""
+        """The split, class and path of every drawn image, for the results."""
         splits = (("train", self.train), ("val", self.val))
         return [
             {"split": split, "class": dataset.class_names[label], "path": sample.path}
@@ -43,18 +43,19 @@ class Shots:
 def draw_shots(
     train: ImageDataset, val: ImageDataset | None, shots: Count | None, seed: Seed = 1, classes: Classes = "all"
 ) -> Shots:
-    """The training and validation images of a few-shot run.
+    """Draws the training and validation images of a few-shot run.
 
-    Drawn as in the official programs (Dassl): after seeding, `random.sample` for one class after another, in the
-    order in which the classes first appear, first of `train`, then min(k, 4) of `val`; then, for "base" or "new", only
-    the images of that half of the classes are kept.  So the same list of images and the same seed give the same draw.
+    The draw is that of the official programs (Dassl).  After seeding, `random.sample` runs for one class after another,
+    in the order in which the classes first appear: first k images of `train`, then min(k, 4) of `val`.  For "base" or
+    "new", only the images of that half of the classes are kept.  The same list of images and the same seed give the
+    same draw.
 
     Args:
         train: images to draw from.
-        val: images to draw validation shots from, with the same class names; None takes them from the images of
+        val: images to draw validation shots from, with the same class names; None draws them from the images of
             `train` that were not drawn (the official programs always have a validation split).
-        shots: k, images per class; None takes all.
-        seed: of the draw; the papers use 1, 2 and 3.
+        shots: k, images per class; None uses all.
+        seed: seed of the draw; the papers use 1, 2 and 3.
         classes: "all", "base" (the first half, rounded up) or "new" (the others).
 
     Raises:
@@ -90,7 +91,7 @@ def _twice(train: ImageDataset, chosen: list[Sample], val: ImageDataset | None, 
     drawn: dict[str, list[Sample]] = {}
     for store, samples in ((train.store, chosen), ((val or train).store, validating)):
         for sample in samples:
-            with suppress(BadImageError):  # reported when its turn comes
+            with suppress(BadImageError):  # reported when the image is used
                 drawn.setdefault(content_digest(store.read(sample.path)), []).append(sample)
     twice = [samples for samples in drawn.values() if len(samples) > 1]
     if not twice:

@@ -1,4 +1,4 @@
-"""A folder per class: the reader of the bundled data and of a user's own."""
+"""Reads datasets with one folder per class: the bundled data and a user's own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tpt.data.store import FileStore
 from tpt.errors import Count, DataError, Filled, Seed, checked, refuse_one_prompt, text_key
 from tpt.files.lists import Names
 
-SPLITS = {  # what folders of splits are called
+SPLITS = {  # names of the folders of splits
     "train": ("train", "training"),
     "val": ("val", "valid", "validation"),
     "test": ("test", "testing"),
@@ -38,18 +38,18 @@ def image_folder(
     """Images in one folder per class, `root/<class>/**/<image>`.
 
     Args:
-        root: that folder, or a zip archive of it or of what is in it, which is read without unpacking.
-        name: key in logs and results; the last part of `root` if None.
-        class_names: None takes the folders' names (for WordNet ids of ImageNet, its names).  A file in any form of
-            `tpt.files.lists.parse_list` (or a list) has a name for each folder in sorted order, or
-            `folder<TAB>name` lines, or the folders' own names, both in any order.
-        limit, seed: number of images, drawn with this seed; None takes all.
+        root: the folder, or a zip archive of it or of its content, which is read without unpacking.
+        name: name in logs and results; the last part of `root` if None.
+        class_names: None uses the folders' names (for WordNet ids of ImageNet, its class names).  Otherwise a list, or
+            a file in any form of `tpt.files.lists.parse_list`: one name per folder in sorted order, or in any order
+            `folder<TAB>name` lines or the folders' own names.
+        limit, seed: number of images, drawn with this seed; None uses all.
         split: "test", "val" or "train": the folder of that name (or testing, validation, ...) in `root`.
-        classes: "all", or "base" or "new", a half of the classes.
-        orientation: "apply" turns photographs upright as their tags say, "ignore" does not.
+        classes: "all", or "base" or "new" for a half of the classes.
+        orientation: "apply" rotates photographs by their orientation tags; "ignore" does not.
 
     Raises:
-        DataError: no such folder, no classes, names that do not fit, or whose reading is not certain.
+        DataError: there is no such folder, it has no classes, or the names do not fit or are ambiguous.
     """
     store = _inner(FileStore(root))
     shown = store.root if split is None else f"{store.root}/{split}"
@@ -76,7 +76,7 @@ def image_folder(
 
 
 def _inner(store: FileStore) -> FileStore:
-    """Where the classes are: an archive of the folder itself has one folder around them."""
+    """The folder with the classes; an archive may have one more folder around it."""
     folders = store.folders() if store.is_archive else []
     if len(folders) != 1:
         return store
@@ -137,7 +137,7 @@ def _refuse_upper_level(store: FileStore, by_folder: dict[str, list[str]]) -> No
     raise DataError(
         f"Expected one folder per class in {store.root}, but {upper[0]!r} and {upper[1]!r} hold no pictures, only "
         f"folders of the same names, such as {min(common)!r}. If those are the classes, {way_out}; if {upper[0]!r} is "
-        "a class, name all in data.class_names, `folder<TAB>name` a line."
+        "a class, name all in data.class_names, one `folder<TAB>name` per line."
     )
 
 
@@ -162,7 +162,7 @@ def _below(paths: list[str]) -> tuple[str, set[str]]:
 
 
 def _notes(by_folder: dict[str, list[str]], paths: list[str], shown: str | Path) -> list[str]:
-    """What was passed over; raises a DataError for a class folder that holds other files alone."""
+    """Notes on ignored files; raises a DataError for a class folder without any picture."""
     others = [p for p in paths if "/" in p and not p.lower().endswith(EXTENSIONS)]
     empty = {folder for folder, found in by_folder.items() if not found}
     if strange := sorted({p.split("/")[0] for p in others} & empty):
@@ -174,14 +174,14 @@ def _notes(by_folder: dict[str, list[str]], paths: list[str], shown: str | Path)
         )
     notes = []
     if loose := sum("/" not in path for path in _pictures(paths)):
-        notes.append(f"{loose} pictures that lie in no class folder were passed over")
+        notes.append(f"{loose} pictures outside the class folders were skipped")
     if others:
-        notes.append(f"{len(others)} files that are no pictures were passed over ({counted_suffixes(others)})")
+        notes.append(f"{len(others)} files that are not pictures were skipped ({counted_suffixes(others)})")
     return notes
 
 
 def _match(folders: list[str], names: Names) -> tuple[list[str], list[int]] | None:
-    """The class names, and the class of each folder, if the list has the folders beside the names, or names them."""
+    """The class names and the class of each folder, if the list has the folders as keys or as names; else None."""
     keys = names.places()
     if all(composed(folder) in keys for folder in folders):
         return [names[keys[composed(folder)]] for folder in folders], list(range(len(folders)))
@@ -197,7 +197,7 @@ def _names(
     source: str | Path | Sequence[str] | None,
     root: str | Path,
 ) -> list[str]:
-    """The class names of folders that they do not name themselves."""
+    """The class names from a list, for folders whose own names are not used."""
     if names is None:
         return _own_names(store, folders, root)
     where = f"in {source}" if isinstance(source, str | Path) else "in data.class_names"
@@ -226,7 +226,7 @@ def _own_names(store: FileStore, folders: list[str], root: str | Path) -> list[s
     if all(folder.isdecimal() for folder in folders):
         raise DataError(
             f"Expected class names for the numbered folders of {root}, such as {folders[0]!r}, got none: they may "
-            "count classes or be their names; set data.class_names to a text file with a name a line."
+            "count classes or be their names; set data.class_names to a text file with one name per line."
         )
     if any(map(_WORDNET.fullmatch, folders)):
         return _wordnet_names(folders, root)
@@ -242,7 +242,7 @@ def _wordnet_names(folders: list[str], root: str | Path) -> list[str]:
         mixed = not _WORDNET.fullmatch(strange[0])
         raise DataError(
             f"Expected WordNet ids of ImageNet's classes in {root}, got {strange[0]!r}"
-            f"{' beside some' if mixed else ''}; name all classes in data.class_names, `folder<TAB>name` a line."
+            f"{' among them' if mixed else ''}; name all classes in data.class_names, one `folder<TAB>name` per line."
         )
     return [known[folder] for folder in folders]
 

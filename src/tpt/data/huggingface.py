@@ -1,4 +1,4 @@
-"""A dataset that Hugging Face's `datasets` saved to disk; needs that package."""
+"""Reads datasets saved by Hugging Face's `datasets`; needs that package."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def huggingface_dataset(
     nothing is fetched.
 
     Args:
-        path: that directory, of a `Dataset` or a `DatasetDict`; or a Parquet file, or a folder of them.
-        split: of a `DatasetDict`.
-        name: key in logs and results; the directory's name if None.
-        class_names: as for `image_list`; None takes those of a `ClassLabel` column, or the sorted
-            labels if they are text.
-        image_column, label_column: of the table.
+        path: the directory of a `Dataset` or `DatasetDict`, a Parquet file, or a folder of Parquet files.
+        split: split of a `DatasetDict` or of the Parquet files.
+        name: name in logs and results; the directory's name if None.
+        class_names: as for `image_list`; None uses those of a `ClassLabel` column, or the sorted labels if they are
+            text.
+        image_column, label_column: names of the columns.
         limit, seed, classes, orientation: as for `image_folder`.
         first_label: as for `image_list`; the numbers of a `ClassLabel` column always count from 0.
 
@@ -107,7 +107,7 @@ def _load(path: Path, split: str, image_column: str, label_column: str) -> tuple
         found = _parquet(path, split) or datasets.load_from_disk(str(path)).with_format(None)
     except DataError:
         raise
-    except Exception as error:  # of many kinds, from the libraries below it
+    except Exception as error:  # the libraries raise many types
         raise DataError(
             f"Expected a directory that `save_to_disk` wrote at {path}, but it cannot be read so "
             f"({' '.join(str(error).split())[:200]}); save it again."

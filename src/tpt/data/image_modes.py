@@ -1,4 +1,4 @@
-"""Pixels of more than eight bits to eight, by the range of their values."""
+"""Converts pixels of more than eight bits to eight bits, by the range of their values."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ _DARK = 16  # fractions up to here may be 0 to 1 with some overshoot, or almost 
 
 
 def is_deep(mode: str) -> bool:
-    """Whether a picture's mode has one number a pixel of more than eight bits."""
+    """Whether a picture's mode has one channel of more than eight bits."""
     return mode in ("I", "F") or mode.startswith("I;16")
 
 
 def to_eight_bits(picture: Image.Image) -> Image.Image:
-    """A grey picture of 16-bit, 32-bit or float values as 8-bit grey.
+    """Converts a grey picture of 16-bit, 32-bit or float values to 8-bit grey.
 
-    What the numbers mean is not in the file, so their range must tell:
+    The file does not say what the values mean, so their range decides:
 
-    - whole numbers from 0 to 255 are taken as they are;
-    - whole numbers up to 65,535, some above 4,095, are of 16 bits and divided by 257;
+    - whole numbers from 0 to 255 are used unchanged;
+    - whole numbers up to 65,535, some above 4,095, are 16-bit values and are divided by 257;
     - fractions from 0 to 1 are multiplied by 255; from 0 to 255, some above 16, they are rounded.
 
     Raises:
-        UserError: any other range: negative or not finite, of 10 or 12 bits perhaps, or beyond 16 bits.
+        UserError: any other range: negative or not finite, possibly 10 or 12 bits, or beyond 16 bits.
     """
     convert = _conversion(picture)
     grey = Image.new("L", picture.size)

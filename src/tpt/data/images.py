@@ -1,4 +1,4 @@
-"""Decode image files of any kind to RGB."""
+"""Decodes image files of any format to RGB."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from tpt.errors import BadImageError, UserError
 # Larger pictures are refused: a small file can claim any size (a decompression bomb).  The largest image of the
 # paper's datasets has some 90 million pixels.
 MAX_PIXELS = 178_956_970
-MAX_DECODED_BYTES = 1200 * 2**20  # of a picture in memory, as its file has it and as RGB
+MAX_DECODED_BYTES = 1200 * 2**20  # of a decoded picture, in its own mode and as RGB
 Orientation = Literal["apply", "ignore"]
-HEAD_BYTES = 2**16  # of a file, from which `is_turned` usually judges
+HEAD_BYTES = 2**16  # of a file; usually enough for `is_turned`
 # Formats whose orientation tag counts, and how their files begin; Pillow applies TIFF's own by itself.
 _TAGGED = {"JPEG": b"\xff\xd8", "PNG": b"\x89PNG", "WEBP": b"RIFF"}
 
@@ -51,15 +51,15 @@ _RGB_BYTES = 4
 
 
 def decode_image(content: bytes, name: str, upright: bool = False) -> Image.Image:
-    """The picture as 8-bit RGB, whatever its file was: grey, palette, CMYK, with alpha, of 16 or 32 bits, of floats.
+    """Decodes a picture of any mode to 8-bit RGB: grey, palette, CMYK, with alpha, 16-bit, 32-bit or float.
 
-    Like the official code's `convert("RGB")`, transparency is dropped: the colours beneath it show.  Greys of more than
-    8 bits are scaled by their range, see `to_eight_bits`, where PIL alone would turn almost all of them white.
+    As with the official code's `convert("RGB")`, transparency is dropped, so the colours beneath it show.  Greys of
+    more than 8 bits are scaled by their range (see `to_eight_bits`); PIL alone would make almost all of them white.
 
     Args:
-        content: of the file.
-        name: named in errors; its suffix tells formats that nothing in the file tells.
-        upright: turns it as its camera's orientation tag says; the official code leaves it as its pixels lie.
+        content: bytes of the file.
+        name: name of the file, for messages; its suffix identifies formats that the content does not.
+        upright: whether the picture is rotated by its orientation tag; the official code ignores the tag.
 
     Raises:
         BadImageError: not an image, truncated, too large, or with pixel values of unclear meaning.
@@ -90,7 +90,7 @@ def decode_image(content: bytes, name: str, upright: bool = False) -> Image.Imag
 
 
 def as_rgb(picture: Image.Image, upright: bool = False) -> Image.Image:
-    """A loaded picture as `decode_image` gives it; raises a UserError at pixel values of unclear meaning."""
+    """Converts a loaded picture as in `decode_image`; raises a UserError for pixel values of unclear meaning."""
     if upright:
         picture = _turned(picture)
     if is_deep(picture.mode):
@@ -99,7 +99,7 @@ def as_rgb(picture: Image.Image, upright: bool = False) -> Image.Image:
 
 
 def _turned(picture: Image.Image) -> Image.Image:
-    """The picture as its tag says; damaged tags say nothing."""
+    """The picture rotated or mirrored by its orientation tag; damaged tags are ignored."""
     try:
         picture.getexif()  # is kept
     except Exception:  # of many kinds
@@ -109,18 +109,18 @@ def _turned(picture: Image.Image) -> Image.Image:
 
 
 def is_turned(content: bytes) -> bool | None:
-    """Whether a file, or its first `HEAD_BYTES`, has a tag that turns or mirrors its picture; None if unknown."""
+    """Whether a file (or its first `HEAD_BYTES`) has a tag that rotates or mirrors the picture; None if unknown."""
     if not content.startswith(tuple(_TAGGED.values())):
         return False
     try:
         picture = Image.open(io.BytesIO(content), formats=tuple(_TAGGED))
         return "exif" in picture.info and picture.getexif().get(Base.Orientation) in range(2, 9)
-    except Exception:  # it ends too early, or is damaged, which the code that decodes it reports
+    except Exception:  # truncated or damaged; decoding will report it
         return None
 
 
 def _formats(name: str) -> tuple[str, ...]:
-    """What a file of this name may hold."""
+    """The formats that a file of this name may have."""
     own = _FORMAT_OF.get(PurePath(name).suffix.lower(), "")
     return (*_FORMATS, own) if own in _BY_SUFFIX else _FORMATS
 

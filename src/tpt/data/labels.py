@@ -1,4 +1,4 @@
-"""What a label is: the number of a class, or its name; refused if it may be either."""
+"""Interprets labels as class numbers or class names, and refuses ambiguous ones."""
 
 from __future__ import annotations
 
@@ -15,26 +15,32 @@ from tpt.data.store import read_file
 from tpt.errors import DataError, Filled
 from tpt.files.lists import Names, decode_text, parse_list
 
-_WHOLE = re.compile(r"(-?[0-9]{1,18})(\.0*)?")  # pandas writes 1.0 where a column once had a gap
+_WHOLE = re.compile(r"(-?[0-9]{1,18})(\.0*)?")  # pandas writes 1.0 if a column had missing values
 _FRACTION = re.compile(r"-?[0-9]*\.[0-9]+(e[-+]?[0-9]+)?", re.IGNORECASE)
 _NUMBERED = re.compile(r"(\d+|n\d{8})[\s._-]+\S*[^\W\d]")  # a folder's number before its name
 _NOTHING = {"", "nan", "na", "n/a", "<na>", "none", "null", "nat"}
-_JSON_KEYS = ("label", "cls", "class", "class_name", "target")  # of a label in a JSON object, in this order
+_JSON_KEYS = (
+    "label",
+    "cls",
+    "class",
+    "class_name",
+    "target",
+)  # keys of a label in a JSON object, in order of precedence
 
 
 def number_labels(
     labels: Sequence[Any], names: list[str] | None, path: Path, first: int | None = None
 ) -> tuple[list[str], list[int]]:
-    """Class names and the number of each label among them.
+    """The class names, and the class index of each label.
 
     Args:
-        labels: whole numbers (`3`, `3.0`, "3", "3.0") that count into `names`, or names.
-        names: of the classes; None takes the sorted labels.  Where all labels are keys of `Names`, these decide.
-        path: named in errors.
-        first: the number of the first class, 0 or 1; with None, labels that fit both are refused.
+        labels: class numbers (`3`, `3.0`, "3", "3.0"), or class names.
+        names: class names; None uses the sorted labels.  If all labels are keys of `Names`, the keys decide.
+        path: source of the labels, for messages.
+        first: number of the first class, 0 or 1; with None, labels that fit both are an error.
 
     Raises:
-        DataError: labels that are missing, out of range or not among the names, or that can be read in two ways.
+        DataError: labels are missing, out of range, not among the names, or ambiguous.
     """
     texts = [_text(label) for label in labels]
     if missing := sum(not text for text in texts):
@@ -50,7 +56,7 @@ def number_labels(
         if keys and (found or None not in numbers):
             strange = texts[by_key.index(None)]
             raise DataError(
-                f"Expected labels of {path} among the keys that data.class_names has beside its names, such as "
+                f"Expected labels of {path} among the keys in data.class_names, such as "
                 f"{next(iter(keys))}, got {strange!r}; add its line."
             )
     whole = [k for k in numbers if k is not None]
@@ -65,7 +71,7 @@ def number_labels(
 
 
 def _text(label: Any) -> str:
-    """A label as text: `1.0` and `True` as they are written, nothing for what stands for no value."""
+    """A label as text, with `1.0` and `True` as written; empty for a missing value."""
     if label is None or (isinstance(label, float) and math.isnan(label)):
         return ""
     return composed(str(label)).strip()
@@ -77,7 +83,7 @@ def _by_number(
     if names is None:
         raise DataError(
             f"Expected class names for the numbered labels of {path}, got none; set data.class_names to a text "
-            "file with a name a line."
+            "file with one name per line."
         )
     low, high, count = min(numbers), max(numbers), len(names)
     place = {name.strip(): k for k, name in enumerate(names)}
@@ -107,13 +113,13 @@ def _by_number(
 
 
 def _refuse_half_numbers(texts: list[str], some_whole: bool, names: list[str] | None, path: Path) -> None:
-    """Raises a DataError if labels look like numbers, but not all are whole ones."""
+    """Raises a DataError if labels look like numbers but not all of them are whole numbers."""
     others = sorted({text for text in texts if not _WHOLE.fullmatch(text)})
     if names is not None and all(text in {name.strip() for name in names} for text in others):
         return
     if some_whole and all(text.lower() in _NOTHING for text in others):
         raise DataError(
-            f"Expected a label in every row of {path}, but {others[0]!r} stands among the numbers: no label, or a "
+            f"Expected a label in every row of {path}, but {others[0]!r} is among the numbers: no label, or a "
             "class of that name; fill it, or write names."
         )
     if others and all(_FRACTION.fullmatch(text) for text in others):
@@ -124,10 +130,10 @@ def _refuse_half_numbers(texts: list[str], some_whole: bool, names: list[str] | 
 
 
 def read_names(class_names: Filled | Path | Sequence[str]) -> Names:
-    """A list of names, or those that a file lists in any of the forms of `parse_list`.
+    """Class names from a list, or from a file in any form of `parse_list`.
 
     Raises:
-        DataError: no such file, one in no such form, or a name that is no text.
+        DataError: the file does not exist or has another form, or a name is not text.
     """
     if not isinstance(class_names, str | Path):
         if strange := [name for name in class_names if not isinstance(name, str)]:
@@ -151,24 +157,24 @@ def read_names(class_names: Filled | Path | Sequence[str]) -> Names:
 
 
 def notes_on_classes(names: Sequence[str], labels: Sequence[int]) -> list[str]:
-    """What is odd about classes: those without images, as many as images, or with numbers in front of their names."""
+    """Notes on unusual classes: without images, as many as images, or with numbers before their names."""
     used, notes = Counter(labels), []
     if empty := [name for k, name in enumerate(names) if k not in used]:
         notes.append(
             f"{len(empty)} of {len(names)} classes have no image, such as {empty[0]!r}; they stay among the answers"
         )
     if len(used) == len(labels) > 1:
-        notes.append(f"each of the {len(labels)} images has a class of its own: is the label the name of a class?")
+        notes.append(f"each of the {len(labels)} images has its own class: is the label the name of a class?")
     if all(_NUMBERED.match(name) for name in names):
         notes.append(
             f"the class names begin with numbers, such as {names[0]!r}, which go into the prompts; data.class_names "
-            "gives others, `folder<TAB>name` or `label<TAB>name` a line"
+            "gives others, one `folder<TAB>name` or `label<TAB>name` per line"
         )
     return notes
 
 
 def json_label(content: str) -> str:
-    """The label in a JSON text: a number, a text, or an object that holds one; raises a ValueError if it has none."""
+    """The label in a JSON text (a number, a text, or an object with one); raises a ValueError if there is none."""
     try:
         value = json.loads(content)
     except RecursionError as error:

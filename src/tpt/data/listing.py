@@ -1,4 +1,4 @@
-"""A table of paths and labels: CSV, TSV, Parquet or Excel."""
+"""Reads datasets from a table of paths and labels: CSV, TSV, Parquet or Excel."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tpt.files.lists import decode_text
 _SEPARATORS = (",", "\t", ";")
 _PARQUET = b"PAR1"
 _ZIP, _OLD_EXCEL = b"PK\3\4", b"\xd0\xcf\x11\xe0"
-_ANY = 2**63  # bytes of a Parquet file, of which two columns are read
+_ANY = 2**63  # no size limit for a Parquet file, since only two columns are read
 
 
 @checked
@@ -42,24 +42,24 @@ def image_list(
     orientation: Orientation = "apply",
     first_label: Literal[0, 1] | None = None,
 ) -> ImageDataset:
-    """Images that a table lists.
+    """Images listed in a table.
 
     Args:
-        path: a text file with a header, separated by commas, tabs or semicolons, in UTF-8 or UTF-16, perhaps packed by
-            gzip; a Parquet file; or the first sheet of an Excel workbook (.xlsx, with openpyxl installed).
+        path: a text file with a header, separated by commas, tabs or semicolons, in UTF-8 or UTF-16, optionally
+            compressed with gzip; a Parquet file; or the first sheet of an Excel workbook (.xlsx, needs openpyxl).
         root: the folder or zip archive that the table's paths start from; the table's own folder if None.  Paths that
             begin at the top of the file system must lie in it; with None, and some outside the table's folder, they
             start from the folder that holds them all.
-        name: key in logs and results; the table's name if None.
-        class_names: a file in any form of `tpt.files.lists.parse_list`, or a list.  Labels are its keys; where it has
-            none, whole numbers count into it, and texts must stand in it.  None takes the sorted labels as names.
+        name: name in logs and results; the table's name if None.
+        class_names: a list, or a file in any form of `tpt.files.lists.parse_list`.  Labels are looked up among its
+            keys; without keys, numbers are positions in the list and texts are its names.  None uses the sorted labels.
         path_column, label_column: names of the two columns.
         limit, seed, classes, orientation: as for `image_folder`.
-        first_label: the number of the first class, where labels count into names without keys; None refuses labels
-            that may start at 0 or at 1.
+        first_label: number of the first class, for numbers and names without keys; with None, labels that may start at
+            0 or at 1 are an error.
 
     Raises:
-        DataError: no such table, columns, names or images; paths that leave `root`; labels of two readings.
+        DataError: the table, a column, a name or an image is missing, a path leaves `root`, or labels are ambiguous.
     """
     path = Path(path).expanduser()
     paths, labels, notes = _without_left_behind(*_columns(path, path_column, label_column))
@@ -76,14 +76,14 @@ def image_list(
 
 
 def _without_left_behind(paths: list[str], labels: list[Any]) -> tuple[list[str], list[Any], list[str]]:
-    """Without rows of files that macOS leaves beside pictures, as a listing of a disk has them; with a note."""
+    """The rows without macOS's hidden files (`._*`), which a listing of a disk may contain, and a note on them."""
     kept = [row for row, path in enumerate(paths) if not PurePosixPath(path).name.startswith("._")]
-    notes = [f"{len(paths) - len(kept)} rows of files that are no pictures (._*) were passed over"]
+    notes = [f"{len(paths) - len(kept)} rows of files that are not pictures (._*) were skipped"]
     return [paths[row] for row in kept], [labels[row] for row in kept], notes if len(kept) < len(paths) else []
 
 
 def _from_base(paths: list[str], root: str | Path | None, table: Path) -> tuple[str | Path, list[str]]:
-    """Where paths start, and the paths from there, which name the images whatever the folder above is called."""
+    """The base folder and the paths relative to it, so that names do not depend on the folder above."""
     base = table.parent if root is None else root
     whole = [path for path in paths if path.startswith("/")]
     if not whole:
@@ -106,7 +106,7 @@ def _from_base(paths: list[str], root: str | Path | None, table: Path) -> tuple[
 
 
 def _columns(path: Path, path_column: str, label_column: str) -> tuple[list[str], list[Any]]:
-    """Every row's path and label, as texts."""
+    """The path and label of every row."""
     try:
         start = read_file(path, most=_ANY, first=4)
         kinds = {_PARQUET: _parquet, _ZIP: _workbook, _OLD_EXCEL: _workbook}
@@ -153,7 +153,7 @@ def _parquet(path: Path, path_column: str, label_column: str) -> Any:
 
 
 def _text(path: Path, path_column: str, label_column: str) -> Any:
-    """Cells as they are written: "007" is no number in a path, and "NA" or "true" may be a class."""
+    """The table with cells as written: "007" in a path is not a number, and "NA" or "true" may be a class."""
     text = decode_text(read_file(path))
     columns = {s: next(csv.reader(io.StringIO(text), delimiter=s), []) for s in _SEPARATORS}
     fitting = [s for s in _SEPARATORS if path_column in columns[s] and label_column in columns[s]]
@@ -165,7 +165,7 @@ def _text(path: Path, path_column: str, label_column: str) -> Any:
 
 
 def _workbook(path: Path, path_column: str, label_column: str) -> Any:
-    """The first sheet of an Excel workbook, less rows without any cell."""
+    """The first sheet of an Excel workbook, without empty rows."""
     if not zipfile.is_zipfile(path) or "xl/workbook.xml" not in zipfile.ZipFile(path).namelist():
         raise DataError(
             f"Expected a CSV, TSV, Parquet or .xlsx table at {path}, got an older workbook or an archive (.xls, .ods, "
@@ -181,7 +181,7 @@ def _workbook(path: Path, path_column: str, label_column: str) -> Any:
     try:
         sheet = openpyxl.load_workbook(path, read_only=True, data_only=True).worksheets[0]
         rows = [row for row in sheet.iter_rows(values_only=True) if any(cell is not None for cell in row)]
-    except Exception as error:  # of many kinds, from damaged parts
+    except Exception as error:  # damaged parts raise many types
         raise ValueError(f"{type(error).__name__}: {error}") from error
     head, *body = rows or [()]
     columns = [["" if row[k] is None else str(row[k]) for row in body] for k in range(len(head))]

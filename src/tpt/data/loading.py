@@ -1,4 +1,4 @@
-"""A loader whose processes hand on a user's mistake as it is, and end with the process that started them."""
+"""A data loader whose workers pass on a UserError unchanged, and end together with their parent process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class _Failed:
-    """What a loading process sends in place of a batch: torch would wrap the error in its own trace, as one text."""
+    """An error that a worker sends instead of a batch; torch would turn it into one text with its own traceback."""
 
     error: UserError
 
@@ -51,7 +51,7 @@ class _Collate:
 
 
 def _shared(batch: Any) -> Any:
-    """The batch in shared memory; torch would put it there later, in a thread whose errors are lost."""
+    """Moves the batch to shared memory; torch would do so later, in a thread whose errors are lost."""
     try:
         for tensor in _tensors(batch):
             tensor.share_memory_()
@@ -78,9 +78,9 @@ def _tensors(part: Any) -> Iterator[Tensor]:
 
 
 def _end_with_parent(_: int) -> None:
-    """Ends a loading process as soon as the one that started it is gone.
+    """Ends a worker as soon as its parent process ends.
 
-    torch looks at it now and then, not while an image is read, and never learns of a parent that went before.
+    torch checks this only from time to time, not while an image is read, and misses a parent that ended earlier.
     """
     parent = multiprocessing.parent_process()
 
@@ -93,10 +93,10 @@ def _end_with_parent(_: int) -> None:
 
 
 class Loader(DataLoader[Item]):
-    """A `DataLoader` in which a UserError from a loading process is the one that the dataset raised."""
+    """A `DataLoader` that raises a worker's UserError unchanged."""
 
     def __init__(self, dataset: Dataset[Item], collate_fn: Callable[[Any], Any], **options: Any) -> None:
-        if not isinstance(dataset, _Guarded):  # Lightning makes loaders anew with the arguments of others
+        if not isinstance(dataset, _Guarded):  # Lightning re-creates loaders from another's arguments
             dataset, collate_fn = _Guarded(dataset), _Collate(collate_fn)
             options["worker_init_fn"] = _end_with_parent
         super().__init__(dataset, collate_fn=collate_fn, **options)

@@ -1,4 +1,4 @@
-"""Names of files: what other programs leave behind, names in archives, names that are not UTF-8."""
+"""File names: hidden files of other programs, names in archives, and names that are not UTF-8."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-# What NAS, Windows, macOS and Linux put beside pictures; all else that they leave begins with a dot.
+# Names of files that NAS, Windows, macOS and Linux add next to pictures; all others begin with a dot.
 _LEFT_BEHIND = {
     "@eadir", "#recycle", "@recycle", "@recently-snapshot", "@tmp", "$recycle.bin", "system volume information",
     "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r", "lost+found", "__macosx", "__pycache__",
@@ -21,27 +21,27 @@ _UNIX = 3  # the system that made a member, where a backslash may be part of a n
 
 
 def is_left_behind(part: str) -> bool:
-    """Whether a part of a path is a hidden file or folder, another program's, or the nothing before a leading slash."""
+    """Whether a part of a path is a hidden file or folder or another program's, or is empty before a leading slash."""
     return not part or part.startswith(".") or part.lower() in _LEFT_BEHIND or "@synoeastream" in part.lower()
 
 
 def is_data(path: str) -> bool:
-    """Whether no part of a path is left behind by another program."""
+    """Whether no part of a path is hidden or another program's."""
     return not any(is_left_behind(part) for part in path.split("/"))
 
 
 def composed(name: str) -> str:
-    """A name with its accents in the letters: macOS writes `é` as `e` and an accent, others as one character."""
+    """A name with composed accents: macOS writes `é` as `e` and an accent, other systems as one character."""
     return unicodedata.normalize("NFC", name)
 
 
 def plain(name: str) -> str:
-    """A name of a file as text of characters alone: bytes that are no UTF-8 show as `\\xe9`."""
+    """A file name as valid text; bytes that are not UTF-8 are written as `\\xe9`."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def counted_suffixes(paths: Iterable[str]) -> str:
-    """How many files of each suffix: `2 .heic, 1 without`."""
+    """The number of files of each suffix: `2 .heic, 1 without suffix`."""
     counts = Counter(PurePosixPath(path).suffix.lower() for path in paths)
     usual = sorted(counts.items(), key=lambda item: (-item[1], not item[0], item[0]))[:5]
     return ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in usual)
@@ -50,20 +50,20 @@ def counted_suffixes(paths: Iterable[str]) -> str:
 def member_name(info: zipfile.ZipInfo) -> str:
     """The name of an archive's member, with forward slashes.
 
-    UTF-8 if its mark, Info-ZIP's extra field or the bytes themselves say so, as macOS and Linux write it.  Other
-    bytes are those of a code page that nothing names; they stay what they are, see `plain`.
+    The name is UTF-8 if its flag, Info-ZIP's extra field or the bytes themselves say so, as on macOS and Linux.  Other
+    bytes are in an unknown code page and stay unchanged, see `plain`.
     """
     name = info.orig_filename
     if not info.flag_bits & _UTF8_FLAG:
-        raw = name.encode("cp437")  # that is how `zipfile` has read it
+        raw = name.encode("cp437")  # undoes the decoding by `zipfile`
         name = (_unicode_path(info.extra, raw) or raw).decode("utf-8", "surrogateescape")
     name = name.split("\0")[0]
-    # Some programs of Windows write backslashes between folders; elsewhere one may be part of a name.
+    # Some Windows programs write backslashes between folders; on Unix, a backslash may be part of a name.
     return name if info.create_system == _UNIX and "/" in name else name.replace("\\", "/")
 
 
 def _unicode_path(extra: bytes, name: bytes) -> bytes | None:
-    """The name in UTF-8 that a member may have beside its own, if it is of the same name."""
+    """The UTF-8 name in a member's extra field, if it belongs to the member's own name."""
     while len(extra) >= 4:
         kind, size = struct.unpack_from("<HH", extra)
         field, extra = extra[4 : 4 + size], extra[4 + size :]

@@ -1,4 +1,4 @@
-"""Pictures of none of a dataset's classes, which show whether a model is less sure of what it does not know."""
+"""Pictures of unknown classes, which show whether a model is less certain about what it does not know."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ OTHER = "other"  # the half of the classes that a run leaves out
 def with_outside(
     datasets: Sequence[ImageDataset], outside: str | None, root: str | Path | None, limit: int | None, seed: int
 ) -> list[ImageDataset]:
-    """The datasets, each followed by `<name>_outside`: pictures without labels that are asked the same classes.
+    """The datasets, each followed by `<name>_outside`: pictures of unknown classes, tested with the same class names.
 
     Args:
-        outside: a folder, archive or pattern of pictures; a dataset's key, of which pictures of the tested classes are
-            left out; "other" for the half that `data.classes` leaves out; None for none.
+        datasets: the datasets to test on.
+        outside: a folder, archive or pattern of pictures; a dataset's key, whose pictures of tested classes are left
+            out; "other" for the half of the classes that `data.classes` leaves out; None for no such pictures.
         root: the folder of all datasets, for a key of the catalog.
-        limit, seed: number of pictures, drawn with this seed; None takes all.
+        limit, seed: number of pictures, drawn with this seed; None uses all.
 
     Raises:
         DataError: there are no such pictures.

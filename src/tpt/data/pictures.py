@@ -1,4 +1,4 @@
-"""Pictures without labels, wherever they lie: files, folders, patterns, zip archives."""
+"""Reads pictures without labels from files, folders, patterns and zip archives."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from tpt.files.lists import decode_text
 
 LIST = "@"  # before the name of a file that lists pictures
 ARCHIVE = ".zip"
-SHOWN = 5  # places in an error
+SHOWN = 5  # most sources named in an error
 Source = str | Path
 
 
 class PictureStore:
-    """Files by their path, from `root` if that is relative; of folders and archives by theirs inside.
+    """Reads single files by path, and files in folders and archives by their path inside.
 
     Args:
-        root: where relative paths start.
-        places: folders and zip archives, by what the paths of their pictures begin with.
-        named: files that were named themselves and whose names are no UTF-8, by their path as text.
+        root: base of relative paths.
+        places: folders and zip archives, by the prefix of their pictures' paths.
+        named: real paths of single files whose names are not UTF-8, by their path as text.
     """
 
     def __init__(self, root: Path, places: Mapping[str, FileStore], named: Mapping[str, str]) -> None:
         self.root = root
         self._files = FileStore(root)
-        self._places = dict(sorted(places.items(), key=lambda item: -len(item[0])))  # what is inside first
+        self._places = dict(sorted(places.items(), key=lambda item: -len(item[0])))  # inner folders first
         self._named = dict(named)
 
     def read(self, path: str, first: int | None = None) -> bytes:
@@ -61,14 +61,14 @@ def pictures(
     An answer depends only on the pixels, not on the file name or the batch.
 
     Args:
-        root: a file, a folder (taken with all folders in it), a zip archive, a pattern (`*`, `?`, `[]`, `**`), the name
-            of a list with `@` before it, which has one of these a line; or several of them.
-        class_names: a file in any form of `tpt.files.lists.parse_list`, a list, or names with commas between them.
-        name: key in logs and results; "pictures" if None.
+        root: a file, a folder (including its subfolders), a zip archive, a pattern (`*`, `?`, `[]`, `**`), `@` and the
+            name of a list with one of these per line; or several of them.
+        class_names: a file in any form of `tpt.files.lists.parse_list`, a list, or names separated by commas.
+        name: name in logs and results; "pictures" if None.
         limit, seed, orientation: as for `image_folder`.
 
     Raises:
-        DataError: something is not there, there are no pictures, or class names that cannot be told apart.
+        DataError: a source does not exist, there are no pictures, or two class names have the same meaning.
     """
     names = class_list(class_names)
     found = find_pictures([root] if isinstance(root, str | PurePath) else root)
@@ -85,7 +85,7 @@ def pictures(
 
 @dataclass(frozen=True)
 class Found:
-    """Pictures at some places, where they lie, and counts of the files of other suffixes that were left out."""
+    """Pictures from several sources, their store, and counts of other files by suffix."""
 
     paths: list[str]
     store: PictureStore
@@ -98,10 +98,10 @@ class Found:
 
 
 def find_pictures(places: Sequence[Source]) -> Found:
-    """The pictures at places as `pictures` takes them, in that order; what is named twice is there twice.
+    """Finds the pictures at sources as for `pictures`, in that order; pictures named twice are listed twice.
 
     Raises:
-        DataError: there is nothing at one of them.
+        DataError: a source does not exist.
     """
     stores: dict[str, FileStore] = {}
     named: dict[str, str] = {}
@@ -111,10 +111,10 @@ def find_pictures(places: Sequence[Source]) -> Found:
 
 
 def class_list(class_names: Filled | Path | Sequence[str]) -> list[str]:
-    """At least two different class names: of a file, see `read_names`; of a list; or of a text with commas.
+    """At least two different class names, from a file (see `read_names`), a list, or a text with commas.
 
     Raises:
-        DataError: there is no such file, or the names cannot be told apart.
+        DataError: the file does not exist, there are fewer than two names, or two names have the same meaning.
     """
     where = "in data.class_names"
     if isinstance(class_names, str | PurePath):
@@ -147,7 +147,7 @@ def _places(sources: Sequence[Source], in_list: bool = False) -> Iterator[str]:
             matched = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 -- takes absolute patterns as well
             if not matched:
                 raise DataError(f"Expected pictures that match {source!r}, found none; check the pattern.")
-            own = set(path.split("/"))  # parts that are named, even if they are another program's
+            own = set(path.split("/"))  # parts that the user named are kept, even if hidden
             yield from (m for m in map(os.path.normpath, matched) if is_data("/".join(set(m.split("/")) - own) or "a"))
         else:
             raise DataError(
@@ -166,7 +166,7 @@ def _listed(path: Path) -> list[str]:
 
 
 def _pictures_at(place: str, stores: dict[str, FileStore], named: dict[str, str], others: list[str]) -> Iterator[str]:
-    """Pictures of a folder or archive; a file that was named is one, whatever its suffix."""
+    """The pictures in a folder or archive; a file that was named counts as a picture whatever its suffix."""
     path, text = Path(place), plain(place)
     if not path.is_dir() and path.suffix.lower() != ARCHIVE:
         if text != place:

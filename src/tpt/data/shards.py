@@ -1,4 +1,4 @@
-"""Web-dataset shards: tar archives of images and labels, read in place."""
+"""Reads WebDataset shards: tar archives of images and labels, without unpacking."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tpt.data.names import is_data, is_left_behind, plain
 from tpt.data.store import MAX_FILE_BYTES, is_file
 from tpt.errors import BadImageError, Count, DataError, Filled, Seed, checked
 
-NAMES_FILE = "classnames.txt"  # beside the shards or one folder above, as CLIP_benchmark writes it
+NAMES_FILE = "classnames.txt"  # next to the shards or one folder above, as in CLIP_benchmark
 MAX_LABEL_BYTES = 4096
 MAX_SHARDS = 100_000
 _SPLIT_NAMES = {name for names in SPLITS.values() for name in names}
-_HERE = re.compile(r"^(\.{0,2}/)+")  # what `tar` puts before every name of the folder that it was called in
+_HERE = re.compile(r"^(\.{0,2}/)+")  # prefix from `tar` for names relative to its working directory
 
 
 class _Sample(TypedDict, total=False):
@@ -43,29 +43,28 @@ def tar_shards(
     orientation: Orientation = "apply",
     first_label: Literal[0, 1] | None = None,
 ) -> ImageDataset:
-    """Images in tar archives, nothing of which is unpacked: the archives are indexed once, reading their headers and
-    labels alone, and each image is read at its place when its turn comes.
+    """Images in tar archives.  The archives are indexed once, from headers and labels only; images are read on demand.
 
-    A draw of `limit` images, several loading processes and a resumed run ask for any image by number; its place in an
-    uncompressed archive gives it with one seek.  (docs/design.md says why no library reads them.)
+    A draw of `limit` images, several workers and a resumed run need random access to images, which takes one seek in an
+    uncompressed archive.  (docs/design.md says why no library reads them.)
 
     Files of one sample share their name up to the first dot, as in `000017.jpg` and `000017.cls`.
 
     Args:
-        shards: an archive, a folder of `.tar` files or of folders of them, one a split, a pattern with `*` or
+        shards: an archive, a folder of `.tar` files, a folder with one such folder per split, a pattern with `*` or
             `{000..012}`, or a list of these.
-        name: key in logs and results; that of the first shard's folder if None, or of the folder above it if it
-            is called as a split is.
-        class_names: as for `image_list`.  None looks for `classnames.txt` beside the shards or one folder above,
-            and else takes the sorted labels, which then must be text.
-        label_key: what follows the first dot in the name of a label's file; if that ends in `json`, its label is
-            taken.
+        name: name in logs and results; None uses the name of the first shard's folder, or of the folder above if that
+            is named like a split.
+        class_names: as for `image_list`.  None looks for `classnames.txt` next to the shards or one folder above, and
+            otherwise uses the sorted labels, which must then be text.
+        label_key: the part after the first dot in the name of a label's file; if it ends in `json`, the label is read
+            from the JSON.
         limit, seed, classes, orientation: as for `image_folder`.
         first_label: as for `image_list`.
-        split: of a folder of folders; None takes the only one, or "test".
+        split: split in a folder of folders; None uses the only one, or "test".
 
     Raises:
-        DataError: no shards, a damaged or compressed one, a sample without image or label.
+        DataError: there are no shards, a shard is damaged or compressed, or a sample has no image or label.
     """
     files = _files([shards] if isinstance(shards, str | Path) else shards, split)
     places: dict[str, tuple[int, int, int]] = {}
@@ -74,7 +73,7 @@ def tar_shards(
         for image, label in _index(file, label_key):
             path = f"{file.stem}/{image.name}"
             if path in places:
-                raise DataError(f"Expected different samples, but {path} stands twice in {file}; rename one shard.")
+                raise DataError(f"Expected different samples, but {path} occurs twice in {file}; rename one shard.")
             places[path] = (number, image.offset_data, image.size)
             labels.append(label)
     names, numbers = number_labels(labels, _names(files[0], class_names), files[0], first_label)
@@ -88,7 +87,7 @@ def tar_shards(
 
 
 class TarStore:
-    """Members of uncompressed tar archives; `places` has archive, first byte and size of each path."""
+    """Reads members of uncompressed tar archives; `places` maps each path to its archive, first byte and size."""
 
     def __init__(self, root: Path, files: Sequence[Path], places: dict[str, tuple[int, int, int]]) -> None:
         self.root = root
@@ -114,14 +113,14 @@ class TarStore:
 
 
 def _index(file: Path, label_key: str) -> list[tuple[tarfile.TarInfo, str]]:
-    """Image and label of every sample of one archive, in its order."""
+    """The image and label of every sample in one archive, in order."""
     samples: dict[str, _Sample] = {}
     try:
-        with tarfile.open(file, "r:") as archive:  # plain tar alone: members of a compressed one have no place
+        with tarfile.open(file, "r:") as archive:  # uncompressed only: a compressed archive has no random access
             for member in archive:
                 if member.isfile() and is_data(_HERE.sub("", member.name)):
                     _add(samples, archive, member, label_key)
-    # The reader of headers lets through what damaged numbers and texts in them cause.
+    # Damaged numbers and texts in headers raise these errors too.
     except (tarfile.TarError, ValueError, OSError, OverflowError, MemoryError) as error:
         raise DataError(
             f"Expected an uncompressed tar archive at {file}, but it cannot be read so ({error or 'damaged header'}); "
@@ -136,7 +135,7 @@ def _index(file: Path, label_key: str) -> list[tuple[tarfile.TarInfo, str]]:
 
 
 def _add(samples: dict[str, _Sample], archive: tarfile.TarFile, member: tarfile.TarInfo, label_key: str) -> None:
-    """Notes what a member is to its sample; those that are neither image nor label are passed over."""
+    """Adds a member to its sample as image or label; other members are ignored."""
     folder, _, base = member.name.rpartition("/")
     stem, _, kind = base.partition(".")
     sample = samples.setdefault(f"{folder}/{stem}", {})
@@ -176,7 +175,7 @@ def _files(patterns: Sequence[str | Path], split: str | None) -> list[Path]:
 
 
 def _in_folder(folder: Path, split: str | None) -> list[Path]:
-    """Its shards, or those of a split in it."""
+    """The shards in a folder, or those of a split in it."""
     own, inner = (
         [path for path in sorted(folder.glob(pattern)) if not is_left_behind(path.name)]
         for pattern in ("*.tar", "*/*.tar")

@@ -1,4 +1,4 @@
-"""Batches for training a context: random crops that depend on seed, epoch and image alone."""
+"""Batches for training a context: random crops that depend only on seed, epoch and image."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ Key = tuple[int, int]  # epoch, -1 for validation, and index of the image
 
 
 class LabelledImages(Dataset[tuple[Tensor, int, str]]):
-    """Item (epoch, i): image i, cropped at random and flipped for that epoch; as at test time for epoch -1."""
+    """Item (epoch, i) is image i with that epoch's random crop and flip, or as at test time for epoch -1."""
 
     def __init__(
         self,
@@ -89,12 +89,12 @@ class LabelledImages(Dataset[tuple[Tensor, int, str]]):
 
 
 class EpochSampler(DistributedSampler[Key]):
-    """Shuffled (epoch, index) keys of one process; nothing but seed and epoch decides them, so a run can be resumed.
+    """Shuffled (epoch, index) keys of one process; they depend only on seed and epoch, so a run can be resumed.
 
     Args:
-        dataset, processes, rank, seed: of `DistributedSampler`.
-        epoch: gives the epoch that comes next.  It is asked when the keys are drawn: a loader draws the first ones as
-            soon as it is made, which in a run that is continued comes before `set_epoch`.
+        dataset, processes, rank, seed: as for `DistributedSampler`.
+        epoch: returns the next epoch.  It is called when keys are drawn, because in a resumed run a loader draws its
+            first keys before `set_epoch` is called.
     """
 
     def __init__(self, dataset: Dataset[Any], processes: int, rank: int, seed: int, epoch: Callable[[], int]) -> None:
@@ -108,7 +108,7 @@ class EpochSampler(DistributedSampler[Key]):
 
 
 class InOrderSampler(DistributedSampler[Key]):
-    """Every image once over all processes, none repeated to fill up."""
+    """Every image once over all processes, without repeated images as padding."""
 
     def __iter__(self) -> Iterator[Key]:
         return ((-1, i) for i in range(self.rank, len(self.dataset), self.num_replicas))  # type: ignore[arg-type]
@@ -126,13 +126,13 @@ class ShotsDataModule(LightningDataModule):
     """Training and validation batches of a few-shot draw.
 
     Args:
-        shots: what was drawn.
-        batch_size: images of a step on each device; the last, smaller batch of an epoch is dropped if there is at least
-            a full one, as in the official programs.
-        val_batch_size: images of a validation step.
-        num_workers: loading processes; 0 loads in the main process.
-        seed: of order and crops.
-        pin_memory: page-locked batches, for a GPU.
+        shots: the drawn images.
+        batch_size: images per step on each device; as in the official programs, a smaller last batch of an epoch is
+            dropped if there is at least one full batch.
+        val_batch_size: images per validation step.
+        num_workers: number of data-loading workers; 0 loads in the main process.
+        seed: seed of the order and the crops.
+        pin_memory: whether batches are page-locked, for a GPU.
     """
 
     @checked
@@ -167,7 +167,7 @@ class ShotsDataModule(LightningDataModule):
         return self
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, int, str]]:
-        """Shuffled anew in every epoch."""
+        """Training batches, shuffled again in every epoch."""
         images = self._images(self.shots.train)
         processes, rank = self._place()
         sampler = EpochSampler(images, processes, rank, self.seed, self._epoch)
@@ -175,7 +175,7 @@ class ShotsDataModule(LightningDataModule):
         return self._loader(images, sampler, self.batch_size, drop_last=full)
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, int, str]] | list[DataLoader[tuple[Tensor, int, str]]]:
-        """Whole pictures in order, as the backbone takes them; no loader if there are no validation images."""
+        """Whole pictures in order, prepared for the backbone; an empty list if there are no validation images."""
         if self.shots.val is None:
             return []
         images = self._images(self.shots.val)
@@ -188,12 +188,12 @@ class ShotsDataModule(LightningDataModule):
         return LabelledImages(dataset, image_size, self.seed, resize, interpolation)
 
     def _place(self) -> tuple[int, int]:
-        """How many processes there are, and which of them this is."""
+        """The number of processes and the rank of this one."""
         return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
 
     def _epoch(self) -> int:
-        """How many epochs were run to their end, also by those whose checkpoint is continued."""
-        # Not `current_epoch`, which a checkpoint that was written at the end of an epoch leaves one behind.
+        """The number of completed epochs, including those before a resume."""
+        # Not `current_epoch`, which is one too small after a resume from a checkpoint at the end of an epoch.
         progress: Any = None if self.trainer is None else self.trainer.fit_loop.epoch_progress.current
         return 0 if progress is None else int(progress.processed)
 

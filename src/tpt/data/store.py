@@ -1,4 +1,4 @@
-"""Where a dataset's files lie: a folder, or a zip archive of one, read in place."""
+"""Reads a dataset's files from a folder or a zip archive, without unpacking."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR:
 
 
 def read_file(path: str | Path, most: int = MAX_FILE_BYTES, first: int | None = None) -> bytes:
-    """The bytes of a regular file; nothing else is opened, since a pipe would hang and a device never end.
+    """The bytes of a regular file; nothing else is opened, since a pipe would block and a device never ends.
 
     Args:
-        path: of it; links are followed.
-        most: bytes; a larger file is refused, one with holes as well.
+        path: path of the file; links are followed.
+        most: most bytes; a larger file is refused, including a sparse one.
         first: reads only this many bytes.
 
     Raises:
-        OSError: it is gone, no regular file or too large.
+        OSError: the file does not exist, is not a regular file, or is too large.
     """
     _refuse_special(os.stat(path))  # noqa: PTH116 - called for every image
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
@@ -52,7 +52,7 @@ def _refuse_special(found: os.stat_result) -> None:
 
 
 class Store(Protocol):
-    """The bytes of images by their path in the dataset; safe to hand to worker processes."""
+    """Reads image files by their path in the dataset; it can be sent to worker processes."""
 
     root: Path  # named in errors and results
 
@@ -64,8 +64,8 @@ class Store(Protocol):
 class FileStore:
     """The files below `root`, by their path relative to it, with forward slashes.
 
-    Paths are text: if the name of a file, in a folder or an archive, is not UTF-8, its other bytes are written `\\xe9`.
-    Safe to hand to worker processes: an archive is opened once in each.
+    Paths are text: if the name of a file in a folder or an archive is not UTF-8, its other bytes are written as
+    `\\xe9`.  The store can be sent to worker processes, each of which opens an archive once.
 
     Args:
         root: a folder, or a `.zip` file.
@@ -114,7 +114,7 @@ class FileStore:
         return [path.removeprefix(self.inside) for path in self._members if path.startswith(self.inside)]
 
     def paths(self) -> Iterator[str]:
-        """Every file, in sorted order; what other programs left, and hidden files and folders, are left out."""
+        """Every file, in sorted order, without hidden files and folders and those of other programs."""
         if self.is_archive:
             inner = [path for path in self._members_below() if not path.endswith("/")]
         else:
@@ -133,7 +133,7 @@ class FileStore:
         return sorted(map(self._named, found), key=lambda path: (composed(path), path))
 
     def is_odd(self, path: str) -> bool:
-        """Whether a path is not the file's own name: that is no UTF-8."""
+        """Whether a path differs from the file's real name, which is not UTF-8."""
         return path in self._real
 
     def _named(self, real: str) -> str:
@@ -143,7 +143,7 @@ class FileStore:
         return path
 
     def holds(self, path: str) -> bool:
-        """Whether there is such a file, its accents written in either way."""
+        """Whether there is such a file, with accents in either form."""
         if self.is_archive:
             self._zip()
         for form in (path, composed(path), unicodedata.normalize("NFD", path)):
@@ -154,7 +154,7 @@ class FileStore:
         return False
 
     def read(self, path: str, first: int | None = None) -> bytes:
-        """See `Store.read`; also raises for a file that is damaged, no regular file or too large."""
+        """See `Store.read`; also raises if the file is damaged, not a regular file, or too large."""
         try:
             real = self._real.get(path, path)
             if not self.is_archive:
@@ -178,7 +178,7 @@ class FileStore:
 
 
 def _walk(root: Path) -> Iterator[tuple[Path, str]]:
-    """Folder and name of every file; links are followed, except to a folder that contains them."""
+    """The folder and name of every file; links are followed, except to a folder that contains the link."""
     for folder, subfolders, files in os.walk(root, followlinks=True):
         here = Path(folder)
         subfolders[:] = [s for s in subfolders if not is_left_behind(s)]
@@ -209,7 +209,7 @@ def refuse_missing(store: FileStore, paths: Sequence[str], listed_in: Path) -> N
 
 
 def is_file(path: Path) -> bool:
-    """Whether it is a regular file that can be reached; a name that is too long, for one, cannot."""
+    """Whether a path is a regular file; False for names that the file system cannot have."""
     try:
         return path.is_file()
     except (OSError, ValueError):

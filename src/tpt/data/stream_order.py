@@ -18,14 +18,15 @@ def stream_order(
     """The images of a dataset in the order of a stream.
 
     Args:
-        labels: of the N images; None where they are not known.
-        order: "listed", as they are; "shuffled"; "sorted", one class after another, classes and images shuffled; or
-            "dirichlet", where images of a class come close together, as online test-time adaptation is tested since
-            Yuan et al., "Robust Test-Time Adaptation in Dynamic Scenarios" (RoTTA), CVPR 2023: the stream has as many
-            slots as there are classes, each class divides its images among the slots by shares from a symmetric
-            Dirichlet distribution, and a slot holds its classes one after another.
-        seed: of all but "listed".
-        concentration: of the Dirichlet distribution, above 0: 0.1 in the paper; a small one puts a class into one slot.
+        labels: (N,) classes of the images; None if unknown.
+        order: "listed" keeps the order; "shuffled"; "sorted" has one class after another, with classes and images
+            shuffled; "dirichlet" has images of a class close together, as in Yuan et al., "Robust Test-Time Adaptation
+            in Dynamic Scenarios" (RoTTA), CVPR 2023: the stream has as many slots as classes, each class divides its
+            images among the slots by shares from a symmetric Dirichlet distribution, and a slot holds its classes one
+            after another.
+        seed: seed of all orders except "listed".
+        concentration: parameter of the Dirichlet distribution, above 0; 0.1 in the paper.  With a small value, a class
+            is mostly in one slot.
 
     Returns:
         (N,) indices of the images.
@@ -63,7 +64,7 @@ def stream_order(
 
 
 def _divided(images: Sequence[int], parts: int, concentration: float, generator: random.Random) -> list[list[int]]:
-    """The images in parts of consecutive ones, whose sizes follow a draw from a Dirichlet distribution."""
+    """Splits images into consecutive parts, with sizes from a Dirichlet distribution."""
     shares = [generator.gammavariate(concentration, 1.0) for _ in range(parts)]
     if not any(shares):  # all too small for a float: the distribution's limit is a single part
         shares[generator.randrange(parts)] = 1.0

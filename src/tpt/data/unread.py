@@ -1,4 +1,4 @@
-"""Why a file that Pillow does not open has no answer, in the words of somebody who looks at their pictures."""
+"""Reports why Pillow cannot open a file, in a few words for the user."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import PurePath
 from PIL import UnidentifiedImageError
 
 PLUGIN = "pillow_heif"  # a package that lets Pillow read HEIC, the format of iPhones
-# Pictures of formats that Pillow may not read: in a folder of pictures they are counted, not passed over.
+# Picture formats that Pillow may not read: in a folder of pictures they are counted, not ignored.
 SUFFIXES = (".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2", ".svg", ".eps", ".wmf",
             ".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2")  # fmt: skip
 _HEIC = "HEIC is not read; convert it, or pip install pillow-heif"
-# What a file holds, by its first bytes, from `place` on.
+# The content of a file by its first bytes, from an offset on.
 _OTHERS = (
     *((4, b"ftyp" + brand, _HEIC) for brand in (b"hei", b"hev", b"mif1", b"msf1")),
     (4, b"ftypavi", "AVIF is not read; convert it, or install a newer Pillow"),
@@ -30,7 +30,7 @@ _BEGUN = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")  # 
 
 
 def problem_of(content: bytes, name: str, error: Exception) -> str:
-    """What is wrong with a file, in a few words, from its bytes, its name's suffix and Pillow's error."""
+    """What is wrong with a file, in a few words, from its bytes, its suffix and Pillow's error."""
     if not content.strip(b"\0"):
         return "empty" if not content else "damaged: nothing but zeros"
     start = content[:512].lstrip().lower()

@@ -1,7 +1,7 @@
-"""Files that are whole or absent, and files of others.
+"""Writes files atomically, and reads files that may be anybody's.
 
-What is not whole yet has a name that begins with a dot, so that programs that read a folder as one table, as pandas
-and Arrow do, pass it over.
+An incomplete file has a name that begins with a dot, so that programs that read a folder as one table, such as pandas
+and Arrow, ignore it.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-BUNDLED = "emoji-mini"  # in front of the names of contexts that come with the package
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # with which a formula begins in a spreadsheet
-PARTIAL = ".partial"  # how the name of a file that is not whole yet ends
-MODE = 0o666  # of a new file, less what the user's umask takes away
+BUNDLED = "emoji-mini"  # prefix of the names of contexts that come with the package
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # first characters of a formula in a spreadsheet
+PARTIAL = ".partial"  # suffix of an incomplete file
+MODE = 0o666  # permissions of a new file, before the user's umask
 MOST_JSON_BYTES = 2**30
-MOST_NAME_BYTES = 100  # of a label in a file name; file systems take 255
+MOST_NAME_BYTES = 100  # of a label in a file name; file systems allow 255
 
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[Path]:
-    """Gives a path to write to, whose file takes the place of `path` if the block ends well and goes if it does not.
+    """Yields a temporary path, whose file replaces `path` if the block succeeds and is deleted if it fails.
 
-    What was written is on the disk before it takes the place, so that a power cut leaves the old file or the new one.
-    It gets the rights of a new file, whatever the library that writes it gives it.
+    The content is flushed to the disk before the replacement, so that a power cut leaves either the old or the new
+    file.  The file gets the default permissions of a new file, regardless of the library that writes it.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     partial = path.with_name(f".{os.getpid()}-{secrets.token_hex(8)}{PARTIAL}")
     try:
@@ -57,7 +57,7 @@ def write_bytes(content: bytes, path: Path) -> None:
 
 
 def write_text(text: str, path: Path) -> None:
-    """Writes the file whole or not at all, in UTF-8; half a surrogate pair becomes a backslash code."""
+    """Writes the file whole or not at all, in UTF-8; a lone surrogate becomes a backslash code."""
     write_bytes(text.encode("utf-8", "backslashreplace"), path)
 
 
@@ -67,10 +67,10 @@ def write_json(content: dict[str, Any], path: Path) -> None:
 
 
 def open_plain(path: Path, most: int) -> BinaryIO:
-    """Opens a file that may be anybody's to read it: a pipe or a device is not waited for.
+    """Opens an untrusted file for reading, without blocking on a pipe or device.
 
     Raises:
-        OSError: it cannot be opened, is no plain file, or has more than `most` bytes; the error names it.
+        OSError: the file cannot be opened, is not a regular file, or has more than `most` bytes; the error names it.
     """
     file = os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb")
     about = os.fstat(file.fileno())
@@ -81,23 +81,23 @@ def open_plain(path: Path, most: int) -> BinaryIO:
         number = errno.EFBIG
     if number:
         file.close()
-        raise OSError(number, "No plain file" if number == errno.EINVAL else os.strerror(number), str(path))
+        raise OSError(number, "Not a regular file" if number == errno.EINVAL else os.strerror(number), str(path))
     return file
 
 
 def read_bytes(path: Path, most: int = MOST_JSON_BYTES) -> bytes:
-    """The content of a file that may be anybody's; raises as `open_plain`."""
+    """The content of an untrusted file; raises the same errors as `open_plain`."""
     with open_plain(path, most) as file:
         return file.read(most + 1)
 
 
 def content_digest(content: bytes) -> str:
-    """Sixteen hexadecimal digits that change with any byte."""
+    """Sixteen hexadecimal digits that depend on every byte."""
     return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
 def dotted_values(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of nested dictionaries and lists that is neither, under its dotted key."""
+    """Every leaf value of nested dictionaries and lists, with its dotted key."""
     if not isinstance(node, Mapping | list | tuple):
         yield prefix.removesuffix("."), node
         return
@@ -106,20 +106,20 @@ def dotted_values(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def harmless(text: str) -> str:
-    """A text that a spreadsheet does not take for a formula, as a cell of a CSV file."""
+    """A text as a cell of a CSV file, escaped so that a spreadsheet does not run it as a formula."""
     return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def file_name(text: str) -> str:
-    """A label, which may be any text, as the name of a file, or a part of one: at most 100 bytes, no separators."""
+    """Any text as a file name, or as a part of one: at most 100 bytes, without separators."""
     plain = re.sub(r"[^\w.=+-]+", "_", text).strip("_.")
     return plain.encode("utf-8", "ignore")[:MOST_NAME_BYTES].decode("utf-8", "ignore") or "unnamed"
 
 
 def bundled(path: str | Path) -> Path:
-    """The folder of a context that comes with the package, `emoji-mini/coop`; any other path is itself.
+    """The folder of a context that comes with the package, such as `emoji-mini/coop`; other paths are unchanged.
 
-    A file or folder that is really there goes first.
+    An existing file or folder of that name takes precedence.
     """
     path = Path(path).expanduser()
     if len(path.parts) == 2 and path.parts[0] == BUNDLED and not path.exists():
@@ -129,7 +129,7 @@ def bundled(path: str | Path) -> Path:
 
 
 def at_home(path: str | Path) -> Path:
-    """The path with the home directory for `~`; for users without one, as in containers, with a temporary folder."""
+    """The path with `~` expanded; a temporary folder replaces the home of users without one, as in containers."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -137,7 +137,10 @@ def at_home(path: str | Path) -> Path:
 
 
 def why_no_lock(path: Path) -> str | None:
-    """Why this file, which is made, cannot be locked, as on some network disks; None if it can, or somebody has it."""
+    """Why a file cannot be locked, as on some network disks; None if it can be, or is already locked.
+
+    The file is created if needed.
+    """
     import fcntl  # noqa: PLC0415 -- not on every system
 
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR, MODE)
@@ -151,11 +154,11 @@ def why_no_lock(path: Path) -> str | None:
 
 
 def remove_partial(folder: Path) -> None:
-    """Removes what a process that was killed left unfinished in a folder, which nothing else may be writing to."""
+    """Removes incomplete files of a killed process from a folder; no other process may be writing there."""
     for path in folder.glob(f".*{PARTIAL}"):
         path.unlink(missing_ok=True)
 
 
 def is_file(text: str | Path) -> bool:
-    """Whether a text that may be anything, words as well, is the path of a file."""
-    return os.path.isfile(Path(text).expanduser())  # noqa: PTH113 -- pathlib's raises at words that are too long
+    """Whether a text, which may also be words, is the path of a file."""
+    return os.path.isfile(Path(text).expanduser())  # noqa: PTH113 -- pathlib's raises for long texts

@@ -1,4 +1,4 @@
-"""Lists in files: class names and templates, in whatever form other programs write them."""
+"""Reads lists of class names and templates in the formats that other programs write."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MOST_BYTES = 512 * 2**20  # of a text, unpacked
 MOST_LINE = 10_000  # characters
 _PACKED = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open))
 _MARKS = ((b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
-# What a column of names, or the entry of a file that holds them, may be called; the surest first.
+# Possible names of the column or entry that holds the names, the most certain first.
 _HEADS = (
     "class_name", "classname", "class_names", "classnames", "name", "names", "label_name", "category_name",
     "display_name", "id2label", "label2id", "template", "templates", "label", "labels", "class", "classes", "category",
@@ -43,12 +43,11 @@ _SYNSET = re.compile(r"n[0-9]{8}")
 
 
 class Names(list[str]):
-    """The texts of a list, in the order of their numbers where it numbers them.
+    """The texts of a list, in the order of their numbers if the list has numbers.
 
     Args:
-        texts: as they are typed.
-        keys: what stands beside each text: a number, a folder, a WordNet id, or several of these; nothing for a plain
-            list.
+        texts: the texts as written.
+        keys: the keys of each text: a number, a folder, a WordNet id, or several of these; empty for a plain list.
     """
 
     def __init__(self, texts: Iterable[str], keys: Sequence[Sequence[str]] = ()) -> None:
@@ -56,7 +55,7 @@ class Names(list[str]):
         self.keys = keys
 
     def places(self) -> dict[str, int]:
-        """Where each key stands, numbers also without zeros before them; a key of several texts is left out."""
+        """The index of each key's text, for numbers also without leading zeros; keys of several texts are left out."""
         found: dict[str, int | None] = {}
         for place, row in enumerate(self.keys):
             for key in {form for cell in row for form in (cell, str(int(cell)) if _WHOLE.fullmatch(cell) else cell)}:
@@ -65,11 +64,11 @@ class Names(list[str]):
 
 
 def decode_text(content: bytes) -> str:
-    """Text of a file in UTF-8, or in UTF-16 or UTF-32 with their mark at the start; gzip, bzip2 and xz are unpacked.
+    """The text of a file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark; gzip, bzip2 and xz are unpacked.
 
     Raises:
-        UnicodeDecodeError: it is neither.
-        ValueError: it cannot be unpacked, or is too large.
+        UnicodeDecodeError: the encoding is another one.
+        ValueError: the content cannot be unpacked, or is too large.
     """
     unpack = next((unpack for mark, unpack in _PACKED if content.startswith(mark)), None)
     if unpack is not None:
@@ -84,19 +83,19 @@ def decode_text(content: bytes) -> str:
 
 
 def parse_list(text: str, path: str | Path, prose: bool = False) -> Names:
-    """The texts that a file lists.
+    """The texts in a list.
 
-    It may be a list in JSON, YAML or Python; a map of numbers to names, or of names to numbers; a table with a header;
-    lines with a number before or behind the name, or with a key and a tab before it; or a plain line each.  Lines that
+    The list may be JSON, YAML or Python; a mapping of numbers to names, or of names to numbers; a table with a header;
+    lines with a number before or after the name, or with a key and a tab before it; or one text per line.  Lines that
     begin with `# ` are comments.
 
     Args:
-        text: of the file.
-        path: of it, named in errors.
-        prose: whether the texts are sentences, of which commas, colons and numbers are a part.
+        text: content of the file.
+        path: path of the file, for messages.
+        prose: whether the texts are sentences, which may contain commas, colons and numbers.
 
     Raises:
-        DataError: it is in none of these forms; the message shows the line.
+        DataError: the list has none of these forms; the message shows the line.
     """
     found = _structure(text, path, prose)
     if found is None:
@@ -114,22 +113,22 @@ def parse_list(text: str, path: str | Path, prose: bool = False) -> Names:
     return found
 
 
-def _refused(line: str, path: str | Path, way_out: str = "write a name a line, or `number<TAB>name`") -> DataError:
+def _refused(line: str, path: str | Path, way_out: str = "write one name per line, or `number<TAB>name`") -> DataError:
     return DataError(
-        f"Expected a list in {path}, a line each, in JSON or YAML, or a table with a column `name`, got the line "
+        f"Expected a list in {path}, one per line, in JSON or YAML, or a table with a column `name`, got the line "
         f"{line.strip()[:100]!r}; {way_out}."
     )
 
 
 def _structure(text: str, path: str | Path, prose: bool) -> Names | None:
-    """What a text in JSON or YAML holds, or one in Python's way to write a list; None if it is in neither."""
+    """The names in a JSON or YAML text or in a Python list; None if the text has another form."""
     lines = [line for line in text.splitlines() if line.strip() not in ("", "---") and line.lstrip()[0] != "#"]
     bare = _LAMBDA.sub("", _ASSIGNED.sub("", "\n".join(lines).strip()))
     in_quotes = bare[:1] in ("'", '"') and bare.rstrip(",")[-1:] in ("'", '"')
     if in_quotes or (bare[:1], bare[-1:]) == ("(", ")"):
         bare = f"[{bare if in_quotes else bare[1:-1]}]"
     if in_quotes and not all(line.rstrip().endswith(",") for line in lines[:-1]):
-        return None  # Python would read them as one text
+        return None  # Python would join them into one text
     closed = (bare[:1], bare[-1:]) in [("[", "]"), *([] if prose else [("{", "}")])]
     entry = any(re.fullmatch(rf"({'|'.join(_HEADS)})\s*:(\s*\[.*)?", line) for line in lines)
     bullets = bool(lines) and all(line.lstrip().startswith("- ") for line in lines)
@@ -147,7 +146,7 @@ def _structure(text: str, path: str | Path, prose: bool) -> Names | None:
 
 
 def _parsed(text: str) -> Any:
-    """Lists, maps as tuples of pairs, and texts as they are typed: `007` and `null` are texts."""
+    """The parsed text: lists, mappings as tuples of pairs, and texts as written, so `007` and `null` stay texts."""
     try:
         return json.loads(text, parse_int=str, parse_float=str, parse_constant=str, object_pairs_hook=tuple)
     except ValueError:
@@ -172,7 +171,7 @@ def _of_yaml(node: Any) -> Any:
 
 
 def _of_node(node: Any) -> Names | None:
-    """The names in a list, in a list of objects, or in a map; None if there are none."""
+    """The names in a list, a list of objects, or a mapping; None if there are none."""
     if isinstance(node, list) and all(isinstance(one, str) for one in node):
         return Names(one.strip() for one in node)
     if isinstance(node, list) and all(isinstance(one, tuple) for one in node):  # objects of the same keys
@@ -192,19 +191,19 @@ def _of_node(node: Any) -> Names | None:
 
 
 def _columns(rows: Sequence[Sequence[str]], names: int) -> Names:
-    """One column as names, the others as keys."""
+    """One column as names and the others as keys."""
     return Names([row[names].strip() for row in rows], [(*row[:names], *row[names + 1 :]) for row in rows])
 
 
 def _of_table(rows: Sequence[Sequence[str]], separator: str) -> Names | None:
-    """The names in a table, with or without a header; None if it may be any of its columns."""
+    """The names in a table, with or without a header; None if their column is not certain."""
     width, heads = range(len(rows[0])), [re.sub(r"[\s-]+", "_", cell.strip().lower()) for cell in rows[0]]
     headed = [head for head in _HEADS if head in heads]
     for body in (rows, rows[1:]):
         counts = [column for column in width if _counts([row[column] for row in body])]
         others = [column for column in width if column not in counts]
         beside = body is rows or not any(_WHOLE.fullmatch(rows[0][column]) for column in counts)
-        if counts and len(others) == 1 and beside:  # the header, if there is one, may say anything
+        if counts and len(others) == 1 and beside:  # a header, if any, may have any words
             return _columns(body, others[0])
     if headed and len(rows) > 1:
         return _columns(rows[1:], heads.index(headed[0]))
@@ -212,7 +211,7 @@ def _of_table(rows: Sequence[Sequence[str]], separator: str) -> Names | None:
 
 
 def _counts(cells: Sequence[str]) -> bool:
-    """Whether cells are WordNet ids, or count all rows from 0 or from 1, in any order."""
+    """Whether cells are WordNet ids, or number all rows from 0 or 1, in any order."""
     if not cells or all(_SYNSET.fullmatch(cell) for cell in cells):
         return bool(cells)
     numbers = sorted(int(cell) for cell in cells if _WHOLE.fullmatch(cell))
@@ -220,7 +219,7 @@ def _counts(cells: Sequence[str]) -> bool:
 
 
 def _of_lines(lines: list[str], path: str | Path, prose: bool) -> Names:
-    """The texts of lines that are no JSON and no YAML."""
+    """The texts of lines that are neither JSON nor YAML."""
     if long := next((line for line in lines if len(line) > MOST_LINE), None):
         raise _refused(long, path)
     if len(lines) > 1 and all(line.endswith(",") for line in lines[:-1]):
@@ -245,7 +244,7 @@ def _of_lines(lines: list[str], path: str | Path, prose: bool) -> Names:
 
 
 def _numbered(lines: list[str], path: str | Path) -> Names | None:
-    """The names of lines that all have a number or a WordNet id before or behind the name; None if they have not."""
+    """The names of lines that all have a number or WordNet id before or after the name; None for other lines."""
     unsure = False
     for pattern in (_NUMBER_FIRST, _NUMBER_LAST, _PAIR):
         found = [match for line in lines if (match := pattern.fullmatch(line))]

@@ -1,4 +1,4 @@
-"""Methods: view features to predictions; one method, one file, one class."""
+"""Methods turn view features into predictions; each method is one class in one file."""
 
 from tpt.methods.base import Adaptation, Method, ShownViews
 from tpt.methods.boostadapter import BoostAdapter

@@ -1,4 +1,4 @@
-"""The base class of methods, and their result."""
+"""The base class of all methods, and the result that they return."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from tpt.clip.prompts.text_bank import TextBank, TextSettings
 from tpt.errors import UserError, checked
 from tpt.methods.functional import entropy, select_confident
 
-# Of the views, that a method trusts.
-ViewShare = Annotated[float, Gt(0), Le(1), "use `method=zero_shot` to look at the image alone"]
+# The share of the views that a method trusts.
+ViewShare = Annotated[float, Gt(0), Le(1), "use `method=zero_shot` to classify the image without views"]
 IMAGE = "image"  # the name of the method's own encoder
 IMAGE_NORM = f"{IMAGE}_norm"  # the length of view 0's feature before it was scaled to 1
 
 
 @dataclass(frozen=True)
 class Adaptation:
-    """The results for B images; without the leading B if a method was given one image's (V, E) features.
+    """The results for B images; without the leading B if the method was given the (V, E) features of one image.
 
     Args:
-        logits: (B, K) prediction after adaptation, for view 0 or for all views together.  They are finite, and their
-            softmax is the prediction: the recorded confidence is its largest value.  A method that predicts
-            probabilities or votes gives `tpt.methods.functional.log_probabilities` of them.
-        initial_logits: (B, K) the prediction for view 0 before adaptation: the zero-shot answer of the same text,
+        logits: (B, K) prediction after adaptation, for view 0 or for all views together.  They must be finite.  Their
+            softmax is the prediction, and its largest value is the recorded confidence.  A method that predicts
+            probabilities or votes passes them through `tpt.methods.functional.log_probabilities`.
+        initial_logits: (B, K) prediction for view 0 before adaptation: the zero-shot answer with the same text,
             cosines times the logit scale.
-        selected: (B, S) indices of the views that were trusted, most confident first.
-        entropy: (B,) marginal entropy of the selected views after adaptation, in nats; of the prediction if a
-            method tunes nothing that views' predictions depend on.
-        initial_entropy: (B,) marginal entropy of the selected views before.
+        selected: (B, S) indices of the selected views, most confident first.
+        entropy: (B,) marginal entropy of the selected views after adaptation, in nats.  If adaptation does not change
+            the predictions of single views, the entropy of the final prediction.
+        initial_entropy: (B,) marginal entropy of the selected views before adaptation, in nats.
         context: (B, n_ctx, D) or (B, K, n_ctx, D) the context after adaptation; None for methods without one.
 
     Raises:
-        ValueError: a shape that does not fit the others, or an infinite number, with its name: a bug of the method.
-            (NaN is left to the record of its image, which then says so.)
+        ValueError: a tensor has a wrong shape or holds an infinite number, which is a bug of the method.  NaN is
+            allowed here: the image's record reports it.
     """
 
     logits: Tensor
@@ -77,24 +77,24 @@ class Adaptation:
                 )
 
     def cpu(self) -> Adaptation:
-        """On the CPU, without the contexts, which only grow with the batch and are of no use to a record."""
+        """The same results on the CPU, without the contexts: records do not need them, and they are large."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "context"}
         return replace(self, context=None, **{name: value.cpu() for name, value in values.items()})
 
     def squeeze(self) -> Adaptation:
-        """Without the leading dimension, of size 1."""
+        """The same results without the leading dimension, which must have size 1."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(self, **{name: v[0] for name, v in values.items() if v is not None})
 
 
 @dataclass(frozen=True)
 class ShownViews:
-    """In what order a contact sheet shows the views of B images.
+    """The order in which a contact sheet shows the views of B images.
 
     Args:
-        order: (B, V) indices, what the method trusts most first.
-        values: (B, V) what they are ordered by, for each view in the views' own order.
-        name: of these values, with their unit.
+        order: (B, V) indices of the views, the most trusted first.
+        values: (B, V) the value that each view is sorted by, in the original order of the views.
+        name: name and unit of these values.
     """
 
     order: Tensor
@@ -103,34 +103,35 @@ class ShownViews:
 
 
 class Method(nn.Module, ABC):
-    """Adapts to each image from its view features.
+    """Predicts the class of each image from the features of its views.
 
-    An episodic method adapts to each image alone: nothing of one image reaches another.  The methods of
-    `tpt.StreamMethod` learn from one image for the next.
+    An episodic method adapts to each image independently.  A stream method (`tpt.StreamMethod`) carries what it learned
+    over to later images.
 
-    A subclass checks its settings when it is made, describes itself in class attributes, and defines `adapt`.
+    A subclass annotates its constructor's arguments with their limits, describes itself in class attributes, and
+    defines `adapt`.
 
     Args:
         clip: the frozen backbone.
         class_names: K names.
-        text: where the text features come from, see `TextBank`: `ctx_init`, `context`, `templates`, ...
+        text: where the text features come from: `ctx_init`, `context`, `templates`, ..., see `TextBank`.
 
     Attributes:
         kind: "episodic" or "stream".
-        tunes: whether it takes gradient steps.
-        selects: whether it trusts some views more than others; False for a method that uses view 0 alone.
-        paper: the settings of the method's own paper, by family of datasets ("imagenet", "natural_shift",
-            "fine_grained") and by dataset, whose own come first; those under "" hold for all others, and are the
-            constructor's defaults.
+        tunes: whether the method takes gradient steps.
+        selects: whether the method trusts some views more than others; False if it uses view 0 only.
+        paper: the settings of the method's own paper.  Keys are datasets, families of datasets ("imagenet",
+            "natural_shift", "fine_grained") and "" for all others.  A dataset takes precedence over its family.  The
+            settings under "" are the defaults of the constructor.
         bank: the text features.
-        encoders: its arguments, and attributes, that are other image encoders.  They encode the same views, once: for
-            `("teacher",)`, `adapt` gets `teacher_features_BVE`.
-        needs: the extras that `adapt` takes besides the view features: those of `encoders`, and "image_norm"
-            (`image_norm_B`), the lengths of view 0's features, if the context is made of them.
-        notes: what results must say about the method beyond its settings.
+        encoders: names of the arguments (and attributes) that are further image encoders.  They encode the same views:
+            with `("teacher",)`, `adapt` receives `teacher_features_BVE`.
+        needs: names of the extra inputs of `adapt`: one for each of `encoders`, and "image_norm" (`image_norm_B`), the
+            length of view 0's feature, if the context is computed from that feature.
+        notes: what the results must state about the method beyond its settings.
 
     Raises:
-        UserError: names or text settings that do not fit the backbone.
+        UserError: the class names or text settings do not fit the backbone.
     """
 
     kind: ClassVar[Literal["episodic", "stream"]] = "episodic"
@@ -140,7 +141,7 @@ class Method(nn.Module, ABC):
     paper: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     def __init_subclass__(cls) -> None:
-        """A subclass checks its settings against the limits in the annotations of its constructor."""
+        """Makes the constructor of a subclass check its arguments against the limits in their annotations."""
         super().__init_subclass__()
         if "__init__" in vars(cls):
             cls.__init__ = checked(cls.__init__)  # type: ignore[method-assign]
@@ -156,13 +157,13 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def adapt(self, features_BVE: Tensor, **needed: Tensor) -> Adaptation:
-        """Adapts to every image of a checked batch of float32 features; `needed` is what `needs` names, checked too."""
+        """Adapts to every image of a batch of float32 features; `needed` holds what `needs` names; all are checked."""
 
     def begin_dataset(self, images: int) -> None:
-        """Called before the first image of each dataset, with the number of its images."""
+        """Called before the first image of each dataset, with the number of images in it."""
 
     def check_views(self, num_views: int) -> None:
-        """Raises a UserError if the method cannot work with `num_views` views; called before images are encoded."""
+        """Raises a UserError if the method cannot work with `num_views` views; called before any image is encoded."""
 
     def view_logits(self, features_BVE: Tensor, image_norm_B: Tensor | None = None, **needed: Tensor) -> Tensor:
         """(B, V, K) logits of all views before adaptation: cosines with the text features times the logit scale."""
@@ -170,13 +171,13 @@ class Method(nn.Module, ABC):
         return self.clip.logit_scale * features_BVE @ text.mT
 
     def view_order(self, features_BVE: Tensor, **needed: Tensor) -> ShownViews:
-        """In what order a contact sheet shows views: by the entropy of their predictions before adaptation."""
+        """The order of views in a contact sheet: by the entropy of their predictions before adaptation."""
         values = entropy(self.view_logits(features_BVE, **needed))
         return ShownViews(values.argsort(dim=-1, stable=True), values)
 
     @classmethod
     def paper_settings(cls, family: str = "", dataset: str = "") -> dict[str, Any]:
-        """The settings of the method's own paper for a dataset of a family, those of its base classes included."""
+        """The settings of the method's paper for a dataset of a family, including those of its base classes."""
         found: dict[str, Any] = {}
         for kind in reversed(cls.__mro__):
             own = vars(kind).get("paper", {})
@@ -185,35 +186,34 @@ class Method(nn.Module, ABC):
 
     @classmethod
     def machine_settings(cls, clip: CLIP, device: torch.device) -> Mapping[str, int]:
-        """Settings that depend on the machine unless given, and change last digits.
+        """Defaults that depend on the machine and affect rounding.
 
-        A run keeps them, so that it gives the same records when it is continued elsewhere.
+        A run stores them, so that it gives the same records when it is resumed on another machine.
         """
         return {}
 
     def take_less_memory(self) -> str | None:
-        """Halves the work that is done at once and returns its new size as text; None if it cannot be halved."""
+        """Halves the size of a step of work and returns the new size as text; None if it cannot be halved."""
         return None
 
     def encode(self, views: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """What `forward` takes: the features of views, (V, 3, H, W) or (B, V, 3, H, W), and the extras."""
+        """Encodes views, (V, 3, H, W) or (B, V, 3, H, W), to the features and extras that `forward` takes."""
         others = {name: getattr(self, name).to(self.clip.device) for name in self.encoders}
         extras = encode_all({IMAGE: self.clip, **others}, views, self.clip)
         return extras.pop(f"{IMAGE}_features"), extras
 
     def forward(self, features: Tensor, image_norm: Tensor | None = None, **extras: Tensor) -> Adaptation:
-        """Adapts to one image (V, E) or to each of many (B, V, E); features have unit length, view 0 is the image.
+        """Adapts to one image or to each image of a batch.
 
         Args:
-            features: of the views.
+            features: (V, E) or (B, V, E) features of the views, of unit length; view 0 is the unaugmented image.
             image_norm: () or (B,) lengths of view 0's features before they were scaled to 1.
-            extras: what the method needs besides, by name, as `encode` gives them: `NAME_features`, (V, E2) or
-                (B, V, E2), another encoder's features of the same views.  Those that `needs` does not name are not
-                looked at.
+            extras: further inputs, as `encode` returns them: `NAME_features`, (V, E2) or (B, V, E2), features of the
+                same views from another encoder.  Those that `needs` does not name are ignored.
 
         Raises:
-            UserError: another shape, features that are not finite (the message names the rows), or a missing
-                argument that the method needs.
+            UserError: a wrong shape, features that are not finite (the message names the images), or a missing
+                input that the method needs.
         """
         if image_norm is not None:
             extras[IMAGE_NORM] = image_norm
@@ -222,14 +222,14 @@ class Method(nn.Module, ABC):
 
     @torch.no_grad()
     def show(self, features: Tensor, **extras: Tensor) -> ShownViews:
-        """In what order a contact sheet shows the views of some images; takes what `forward` takes, gives (B, V)."""
+        """The (B, V) order in which a contact sheet shows the views; takes the same arguments as `forward`."""
         return self.view_order(self._batch(features), **self._needed(features, extras))
 
     def _batch(self, features: Tensor) -> Tensor:
         if features.ndim not in (2, 3) or features.shape[-1] != self.embed_dim or features.shape[-2] < 1:
             raise UserError(
                 f"Expected view features of shape (V, {self.embed_dim}) or (B, V, {self.embed_dim}), "
-                f"got {tuple(features.shape)}; `clip.encode_views` makes them."
+                f"got {tuple(features.shape)}; compute them with `clip.encode_views`."
             )
         features_BVE = features if features.ndim == 3 else features[None]
         _refuse_not_finite(features_BVE)
@@ -255,17 +255,17 @@ def _refuse_not_finite(features_BVE: Tensor) -> None:
     if bad:
         raise UserError(
             f"Expected finite view features, got NaN or infinity for image {', '.join(map(str, bad))} of the "
-            "batch; look at the image, or use precision=fp32."
+            "batch; check the image, or use precision=fp32."
         )
 
 
 def _check_extra(name: str, value: Tensor | None, lead: tuple[int, ...]) -> Tensor:
-    """An extra with the leading dimensions `lead`: B, or B and V."""
+    """An extra input as a float32 batch, after a check of its leading dimensions `lead`: B, or B and V."""
     if value is None:
         other = ", or use meta_input=unit" if name == IMAGE_NORM else ""
         raise UserError(
-            f"Expected `{name}`, which the method needs, got none; `features, extras = method.encode(views)` makes it"
-            f"{other}."
+            f"Expected `{name}`, which the method needs, got none; compute it with "
+            f"`features, extras = method.encode(views)`{other}."
         )
     ndim = 1 if len(lead) == 1 else 3
     batch = value[None] if value.ndim == ndim - 1 else value
@@ -286,5 +286,5 @@ def select_views(
 
 
 def gather_views(values_BVX: Tensor, selected_BS: Tensor) -> Tensor:
-    """(B, S, X) rows of some views: of features, of logits."""
+    """(B, S, X) rows of the selected views, from a tensor such as features or logits."""
     return torch.gather(values_BVX, 1, selected_BS[..., None].expand(-1, -1, values_BVX.shape[-1]))

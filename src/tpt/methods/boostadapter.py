@@ -1,4 +1,4 @@
-"""BoostAdapter: TDA whose positive cache also holds the image's own confident views; Zhang et al., NeurIPS 2024."""
+"""BoostAdapter: TDA with the image's own confident views in its positive cache; Zhang et al., NeurIPS 2024."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from tpt.methods.tda import TDA
 
 
 class BoostAdapter(TDA):
-    """TDA; each image is answered from a copy of the positive cache that its own confident views have entered.
+    """TDA, with each image's confident views added to a copy of the positive cache before the image is answered.
 
-    A view counts for the class that it predicts.  The negative cache drops its oldest entry,
-    as the official code does.
+    A view is stored under the class that it predicts.  The negative cache drops its oldest entry, as in the official
+    code.
 
     Args:
         clip: the frozen backbone.
         class_names: K names.
-        delta: places of each class in the copy beyond `positive_shots`, at least 0.
-        settings: of `TDA`; `selection_p` is also the share of the views that enter the copy, rounded down.
+        delta: extra entries per class in the copy, beyond `positive_shots`; at least 0.
+        settings: of `TDA`; `selection_p` is also the share of the views added to the copy, rounded down.
     """
 
     paper: ClassVar = {
@@ -48,7 +48,7 @@ class BoostAdapter(TDA):
         self.delta = delta
 
     def _raised(self, image: Seen, keys_KSE: Tensor, entropies_KS: Tensor) -> Tensor:
-        if int(len(image.views) * self.selection_p):  # of one view none enters
+        if int(len(image.views) * self.selection_p):  # with a single view, none is added
             keys_KSE = F.pad(keys_KSE, (0, 0, 0, self.delta)).clone()
             entropies_KS = F.pad(entropies_KS, (0, self.delta), value=EMPTY).clone()
             chosen_S = select_confident(image.view_logits, self.selection_p)

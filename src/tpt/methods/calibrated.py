@@ -1,4 +1,4 @@
-"""Prompt tuners that keep the text features apart, so that sharper predictions stay calibrated."""
+"""Prompt-tuning methods that keep the text features apart, to improve calibration."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class CTPT(TPT):
 
 
 class OTPT(TPT):
-    """O-TPT: TPT's loss plus a weight times how far the text features are from orthogonal (Sharifdeen, CVPR 2025).
+    """O-TPT: TPT's loss plus a penalty on text features that are not orthogonal (Sharifdeen et al., CVPR 2025).
 
     Args:
         clip: the frozen backbone.
@@ -72,13 +72,13 @@ class OTPT(TPT):
 
 
 class ATPT(TPT):
-    """A-TPT: TPT's loss minus a weight times the mean angle between each class and its nearest one (ICLR 2026).
+    """A-TPT: TPT's loss minus a weight times the mean angle between each class and its nearest class (ICLR 2026).
 
     Args:
         clip: the frozen backbone.
         class_names: K names.
         penalty_weight: at least 0; the published scripts' 80 for fine-grained datasets, 10 for natural shifts.
-        tau: cosines are cut to [-tau, tau]; in (0, 1), the paper's 0.99999.
+        tau: limit of the cosines, which are clamped to [-tau, tau]; in (0, 1), the paper's 0.99999.
         settings: of `TPT`.
     """
 
@@ -89,7 +89,7 @@ class ATPT(TPT):
         clip: CLIP,
         class_names: Sequence[str],
         penalty_weight: NotNegative = 80.0,
-        tau: Annotated[float, Gt(0), Le(1 - 1e-7), "the arc cosine's slope is infinite at 1"] = 0.99999,
+        tau: Annotated[float, Gt(0), Le(1 - 1e-7), "the slope of the arc cosine is infinite at 1"] = 0.99999,
         **settings: Any,
     ) -> None:
         self.penalty_weight = penalty_weight

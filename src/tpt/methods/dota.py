@@ -1,4 +1,4 @@
-"""DOTA: a Gaussian for each class, learned along the stream; Han et al., NeurIPS 2025."""
+"""DOTA: one Gaussian per class, estimated along the stream; Han et al., NeurIPS 2025."""
 
 from __future__ import annotations
 
@@ -18,27 +18,29 @@ from tpt.methods.stream import Feature, Seen, State, StreamMethod
 from tpt.methods.tuner import free_memory
 
 FIRST_MEAN = 0.001  # in every coordinate
-LEAST_EPSILON = 1e-6  # less is lost to float32's rounding
-FEATURES = 64  # at most, learned in one pass over the covariances
+LEAST_EPSILON = 1e-6  # smaller values vanish in float32 rounding
+FEATURES = 64  # most features per pass over the covariances
 
 
 class DOTA(StreamMethod):
-    """Adds the linear discriminant of class Gaussians to the zero-shot logits, the more the more images were seen.
+    """Adds the linear discriminant of class Gaussians to the zero-shot logits; its weight grows over the stream.
 
-    As in the official code, an image is answered before it is learned from, and all classes share the mean of their
-    covariances.  The state has K E (E + 64) / 2 floats: 0.6 GB for 1,000 classes and E = 512.  Images of a batch share
-    a pass over it, so large batches are faster; answers of other batch sizes agree to rounding.
+    As in the official code, each image is answered before the Gaussians are updated with it, and all classes share the
+    mean of their covariances.  The state has K E (E + 64) / 2 floats: 0.6 GB for 1,000 classes and E = 512.  The images
+    of a batch share one pass over it, so large batches are faster.  Answers for different batch sizes agree up to
+    rounding.
 
     Args:
         clip: the frozen backbone.
         class_names: K names.
-        feature: what represents an image: "view0", or "confident", each of whose views is learned from.
+        feature: what represents an image: "view0", or "confident" (the confident views, each of which updates the
+            Gaussians).
         selection_p: share of the views that count as confident, in (0, 1]; at least one view is kept.
-        epsilon: share of the identity in the covariance, in [1e-6, 1].
+        epsilon: weight of the identity matrix in the covariance, in [1e-6, 1].
         sigma: initial variance of each coordinate, above 0.
         eta: largest weight of the discriminant, at least 0.
-        rho: the weight of the discriminant per image and class seen so far, at least 0.
-        text: `ctx_init`, `context`, `templates`, ..., see `TextBank`; the paper has templates.
+        rho: growth of that weight with the mean number of images per class so far, at least 0.
+        text: `ctx_init`, `context`, `templates`, ..., see `TextBank`; the paper uses templates.
     """
 
     paper: ClassVar = {
@@ -79,7 +81,7 @@ class DOTA(StreamMethod):
         self.rho = rho
         numbers = (
             self.embed_dim * (self.embed_dim + BAND) // 2 + FEATURES * self.embed_dim
-        )  # of a class: state and means
+        )  # per class: state and means
         needed, free = 4 * len(self.class_names) * numbers, free_memory(clip.device)
         if needed > free:
             raise UserError(
@@ -88,7 +90,7 @@ class DOTA(StreamMethod):
             )
 
     def start(self, text_KE: Tensor) -> State:
-        """Means of 0.001, counts of 1, covariances of `sigma`."""
+        """Means of 0.001, counts of 1, and `sigma` times the identity as covariances."""
         classes, width = text_KE.shape
         covariance_EE = self.sigma * torch.eye(width, dtype=text_KE.dtype, device=text_KE.device)
         return {
@@ -98,12 +100,12 @@ class DOTA(StreamMethod):
         }
 
     def step(self, image: Seen, state: State) -> Tensor:
-        """(K,) logits from the Gaussians before the image, which then learn from it."""
+        """(K,) logits from the Gaussians before the image; then updates them with it."""
         (logits_K,) = self.steps([image], state)
         return logits_K
 
     def steps(self, images: Sequence[Seen], state: State) -> Iterator[Tensor]:
-        """The answers for images in order; what the Gaussians learn does not depend on them, so images share a pass."""
+        """The answers for images in order.  Updates do not depend on the answers, so several images share a pass."""
         together = max(1, FEATURES // len(images[0].selected))
         for first in range(0, len(images), together):
             some = images[first : first + together]
@@ -119,7 +121,7 @@ class DOTA(StreamMethod):
                 yield self._answer_from(image, means_KE, counts_K, unpacked(mean_P, self.embed_dim))
 
     def _answer_from(self, image: Seen, means_KE: Tensor, counts_K: Tensor, mean_EE: Tensor) -> Tensor:
-        """(K,) logits from the Gaussians before the image; for the first image, epsilon is not applied yet."""
+        """(K,) logits from the Gaussians before the image; epsilon applies from the second image on."""
         if image.number > 1:
             mean_EE *= 1 - self.epsilon
             mean_EE.diagonal().add_(self.epsilon)

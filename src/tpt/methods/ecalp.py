@@ -1,4 +1,4 @@
-"""ECALP: labels spread over a graph of all images so far and the texts; Li et al., ICLR 2025."""
+"""ECALP: label propagation over a graph of the texts and all images so far; Li et al., ICLR 2025."""
 
 from __future__ import annotations
 
@@ -18,27 +18,26 @@ from tpt.methods.functional.propagation import NONE, nearest, propagated, with_n
 from tpt.methods.stream import Seen, State, StreamMethod
 
 log = logging.getLogger(__name__)
-MANY = (
-    10_000_000  # images times classes: about 0.1 s per image on one core, which is when a stream is announced as slow
-)
-SHARPNESS = 10_000  # logits per score
-CARRIED = 5  # an image's largest score, divided by this, is what it starts the next round of labels with
+MANY = 10_000_000  # images times classes: about 0.1 s per image on one core; above this, a warning says it will be slow
+SHARPNESS = 10_000  # factor from scores to logits
+CARRIED = 5  # an image's largest score, divided by this, is its initial score for the next propagation
 
 
 class ECALP(StreamMethod):
-    """Answers an image by the labels that reach it from the texts and from its neighbours among the images before.
+    """Classifies an image by label propagation from the texts and from similar images seen before.
 
-    The zero-shot form of the paper.  The image joins the graph before it is answered.  The state and the time per image
-    grow with the images seen (docs/methods.md).  Nearly all answers are near-certain, right or wrong.
+    This is the zero-shot form of the paper.  The image joins the graph before it is answered.  The state and the time
+    per image grow with the number of images seen (docs/methods.md).  Nearly all predictions have a confidence close to
+    1, whether right or wrong.
 
     Args:
         clip: the frozen backbone.
         class_names: K names.
-        text_neighbours: texts that an image is joined to, at least 1.
-        image_neighbours: images that it is joined to, itself among them, at least 1.
-        gamma: power of the similarities, a whole number of at least 1; an odd one keeps the sign of negative ones.
-        alpha: share of what neighbours say, in [0, 1].
-        rounds: how often labels are passed on for each image, at least 1.
+        text_neighbours: number of texts that an image is connected to, at least 1.
+        image_neighbours: number of images that it is connected to, including itself; at least 1.
+        gamma: exponent of the similarities, a whole number of at least 1; an odd one keeps the sign of negative ones.
+        alpha: weight of the neighbours' scores against a node's own, in [0, 1].
+        rounds: propagation rounds per image, at least 1.
         text: `ctx_init`, `context`, `templates`, ..., see `TextBank`.
     """
 
@@ -66,41 +65,46 @@ class ECALP(StreamMethod):
         self.image_neighbours = image_neighbours
         self.gamma = gamma
         if self.gamma % 1:
-            raise UserError(f"Expected `gamma` to be a whole number, got {gamma!r}: similarities may be negative.")
+            raise UserError(
+                f"Expected `gamma` to be a whole number, since similarities may be negative, got {gamma!r}."
+            )
         self.alpha = alpha
         self.rounds = rounds
 
     def begin_dataset(self, images: int) -> None:
-        """Starts a new stream of `images` images; warns if it will be slow."""
+        """Starts a new stream of `images` images and warns if it will be slow."""
         super().begin_dataset(images)
         if images * len(self.class_names) > MANY:
             log.warning(
-                "ECALP passes labels over all earlier images: the last of %d images of %d classes will be slow",
+                "ECALP propagates labels over all earlier images: the last of %d images of %d classes will be slow",
                 images,
                 len(self.class_names),
             )
 
     def start(self, text_KE: Tensor) -> State:
-        """No images."""
+        """A graph without images."""
         near, texts = self.image_neighbours, min(self.text_neighbours, len(text_KE))
         none = text_KE.new_zeros(0, dtype=torch.long)
         return {
             "spread": F.normalize(text_KE.var(0), dim=0),  # weights of the coordinates
             "weighted": text_KE.new_zeros(0, text_KE.shape[1]),  # unit features, weighted by coordinate
-            "image_values": text_KE.new_zeros(0, near),  # similarity of the nearest images, by falling similarity
+            "image_values": text_KE.new_zeros(0, near),  # similarities of the nearest images, in descending order
             "image_indices": none.new_zeros(0, near),
             "text_values": text_KE.new_zeros(0, texts),
             "text_indices": none.new_zeros(0, texts),
-            "scores": text_KE.new_zeros(0),  # what an image starts with, and for which class
+            "scores": text_KE.new_zeros(0),  # an image's initial score, and the class that it is for
             "labels": none,
         }
 
     def step(self, image: Seen, state: State) -> Tensor:
-        """(K,) logits of the image, which joins the graph twice: they are read at the copy, which is then removed."""
+        """(K,) logits of the image.
+
+        As in the official code, the image joins the graph twice.  The answer is read at the copy, which is not stored.
+        """
         image_E, seen = image.feature, image.number - 1
         own_E = F.normalize(state["spread"] * image_E, dim=0)
         _append(state, "weighted", own_E[None], seen)
-        # Row by row: of equal images all neighbours then have the same bits, and the older one comes first.
+        # One product per row: equal images then get bit-equal similarities, and the older image comes first.
         to_all = (state["weighted"][: seen + 1] * image_E).sum(-1)
         texts = nearest(image.text @ image_E, min(self.text_neighbours, len(image.text)))
         _append(state, "text_values", texts[0][None], seen)
@@ -113,7 +117,7 @@ class ECALP(StreamMethod):
         copy = self._own_neighbours(torch.cat([to_all, to_all[-1:]]))
         _append(state, "scores", to_all.new_zeros(1), seen)
         _append(state, "labels", texts[1][:1], seen)
-        rows = torch.arange(seen + 2, device=image_E.device).clamp(max=seen)  # the copy has the newest one's texts
+        rows = torch.arange(seen + 2, device=image_E.device).clamp(max=seen)  # the copy shares the newest image's texts
         scores_NK = propagated(
             (state["text_values"][rows], state["text_indices"][rows]),
             (torch.cat([twice[0], copy[0].expand(2, -1)]), torch.cat([twice[1], copy[1].expand(2, -1)])),
@@ -131,14 +135,14 @@ class ECALP(StreamMethod):
         return SHARPNESS * scores_NK[-1]
 
     def _own_neighbours(self, similarities_N: Tensor) -> tuple[Tensor, Tensor]:
-        """(S,) similarities of the nearest ones and their indices; places that are left over point nowhere."""
+        """(S,) similarities and indices of the nearest images; unused places have the similarity `NONE`."""
         values, indices = nearest(similarities_N, self.image_neighbours)
         missing = self.image_neighbours - len(values)
         return F.pad(values, (0, missing), value=NONE), F.pad(indices, (0, missing))
 
 
 def _append(state: State, name: str, row: Tensor, held: int) -> None:
-    """Writes a row behind the `held` first ones; the room doubles when it is full."""
+    """Writes a row after the first `held` rows; doubles the capacity when it is full."""
     if held == len(state[name]):
         state[name] = torch.cat([state[name], row.new_zeros(max(held, 64), *row.shape[1:])])
     state[name][held] = row[0]

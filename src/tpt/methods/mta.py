@@ -15,19 +15,19 @@ from tpt.methods.base import Adaptation, Method, ShownViews
 from tpt.methods.functional import entropy, marginal_entropy
 from tpt.methods.functional.mean_shift import densest_feature
 
-LEAST_VIEWS = 5  # with fewer, 30 % of the others are none
+LEAST_VIEWS = 5  # with fewer, 30 % of the other views rounds down to none
 
 
 class MTA(Method):
-    """Classifies the mode of the view features, in which each view counts by its inlierness; nothing is tuned.
+    """Classifies the mode of the view features, with each view weighted by its inlierness; nothing is tuned.
 
-    All views count, so all are `selected`, in the order of their weight.
+    All views contribute, so all are `selected`, in descending order of weight.
 
     Args:
         clip: the frozen backbone.
         class_names: K names.
         lambda_q: weight of the affinity between views' predictions, at least 0; the paper's 4.
-        lambda_y: weight of the inlierness' entropy, above 0; the paper's 0.2.
+        lambda_y: weight of the entropy of the inlierness scores, above 0; the paper's 0.2.
         text: `ctx_init`, `context`, `templates`, ..., see `TextBank`.
     """
 
@@ -49,13 +49,13 @@ class MTA(Method):
         """Raises a UserError for fewer than five views."""
         if num_views < LEAST_VIEWS:
             raise UserError(
-                f"Expected at least {LEAST_VIEWS} views for MTA, whose bandwidths are those of a view's nearest 30 %, "
+                f"Expected at least {LEAST_VIEWS} views for MTA, whose bandwidths come from each view's nearest 30 %, "
                 f"got num_views={num_views}; use more, or method=view_ensemble."
             )
 
     @torch.no_grad()
     def adapt(self, features_BVE: Tensor, **needed: Tensor) -> Adaptation:
-        """Logits of the mode."""
+        """Classifies the mode of each image's views."""
         text = self.bank(features_BVE[:, 0], **needed)
         logits_BVK, mode_BE, weights_BV = self._solved(features_BVE, text)
         logits = (self.clip.logit_scale * mode_BE[:, None] @ text.mT)[:, 0]
@@ -64,13 +64,13 @@ class MTA(Method):
 
     @torch.no_grad()
     def view_order(self, features_BVE: Tensor, **needed: Tensor) -> ShownViews:
-        """By their inlierness."""
+        """By the inlierness of the views."""
         _, _, weights_BV = self._solved(features_BVE, self.bank(features_BVE[:, 0], **needed))
         order = weights_BV.argsort(dim=-1, descending=True, stable=True)
         return ShownViews(order, 100 * weights_BV, "inlierness (%)")
 
     def _solved(self, features_BVE: Tensor, text: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (B, V, K) of the views, their mode (B, E) and weights (B, V)."""
+        """(B, V, K) logits of the views, their (B, E) mode and (B, V) weights."""
         logits_BVK = self.clip.logit_scale * features_BVE @ text.mT
         probabilities = logits_BVK.softmax(-1)
         affinity_BVV = probabilities @ probabilities.mT

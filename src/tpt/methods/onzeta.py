@@ -1,4 +1,4 @@
-"""OnZeta: class vectors and a balance of classes, learned along the stream; Qian and Hu, ECCV 2024."""
+"""OnZeta: class vectors and class balancing, learned along the stream; Qian and Hu, ECCV 2024."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from tpt.methods.functional.online import balanced, pulled
 from tpt.methods.stream import Seen, State, StreamMethod
 
 log = logging.getLogger(__name__)
-FEW = 20  # images a class, below which it may lose against zero-shot
+FEW = 20  # images per class; with fewer, the accuracy may be below zero-shot
 
 
 class OnZeta(StreamMethod):
-    """Mixes the zero-shot prediction, balanced over classes, with that of class vectors which learn from it.
+    """Mixes the zero-shot prediction, balanced over classes, with a prediction from class vectors that learn from it.
 
-    `logits` are the logarithm of the mixture.  Each image is answered before it is learned
-    from.  With few images a class it does worse than zero-shot: the first steps of a class replace its vector.
+    `logits` are the logarithm of the mixture.  Each image is answered before the state is updated with it.  With few
+    images per class the method does worse than zero-shot, because the first steps of a class replace its vector.
 
     Args:
         clip: the frozen backbone.
         class_names: K names.
-        stream_length: images of the stream, on which the weight of the learned vectors depends; a run sets it to the
-            number of images of each dataset.
-        alpha: share of the images that a class gets at least, over 1 / K; 0 leaves the classes unbalanced.
+        stream_length: number of images in the stream, which sets how the weight of the learned vectors grows; a run
+            sets it to the number of images of each dataset.
+        alpha: least share of the images for each class, as a multiple of 1 / K; 0 turns balancing off.
         beta: weight of the learned vectors at the end of the stream, in [0, 1].
         proxy_lr: learning rate of the vectors, at least 0; the official `cw`.
-        label_lr: of the balance, at least 0; the official `cr`.
-        tau_text: temperature of the text's prediction, above 0.
-        tau_image: of the learned vectors'.
-        text: `ctx_init`, `context`, `templates`, ..., see `TextBank`; the paper has imagenet_7.
+        label_lr: learning rate of the balancing, at least 0; the official `cr`.
+        tau_text: temperature of the zero-shot prediction, above 0.
+        tau_image: temperature of the learned vectors' prediction, above 0.
+        text: `ctx_init`, `context`, `templates`, ..., see `TextBank`; the paper uses imagenet_7.
     """
 
     selects: ClassVar[bool] = False
-    paper: ClassVar = {  # ImageNet is the paper's own; the others are those of a public benchmark (tta-vlm)
+    paper: ClassVar = {  # ImageNet's are from the paper; the others are from a public benchmark (tta-vlm)
         "": {"alpha": 1.0, "beta": 0.8, "proxy_lr": 0.5, "label_lr": 20.0, "tau_text": 0.01, "tau_image": 0.04},
         "fine_grained": {"beta": 0.4},
         "caltech101": {"alpha": 0.0},
@@ -74,26 +74,28 @@ class OnZeta(StreamMethod):
             self.begin_dataset(self._given)
 
     def begin_dataset(self, images: int) -> None:
-        """Starts a new stream; of `images` images unless `stream_length` says otherwise."""
+        """Starts a new stream of `images` images, or of `stream_length` if that was given."""
         super().begin_dataset(images)
         self.stream_length = images if self._given is None else self._given
         classes = len(self.class_names)
         if self.stream_length < FEW * classes:
             self._note(
-                f"OnZeta has {self.stream_length / classes:.3g} images a class, and with fewer than {FEW} it may be "
+                f"OnZeta has {self.stream_length / classes:.3g} images per class; with fewer than {FEW} it may be "
                 "worse than zero-shot; a smaller method.proxy_lr (0.05) loses less"
             )
 
     def start(self, text_KE: Tensor) -> State:
-        """The text features themselves, and no class raised."""
+        """The text features as class vectors, without balancing."""
         return {"proxies": text_KE.clone(), "rho": text_KE.new_zeros(len(text_KE))}
 
     def step(self, image: Seen, state: State) -> Tensor:
-        """The mixture from the vectors of before; then both learn."""
+        """(K,) logits from the state before the image; then updates the class vectors and the balancing."""
         if self.stream_length is None:
-            raise UserError("Expected `stream_length`, the number of images of the stream, got none; OnZeta needs it.")
+            raise UserError("Expected `stream_length`, got none; OnZeta needs the number of images in the stream.")
         if image.number == self.stream_length + 1:
-            self._note(f"the stream went on after {self.stream_length} images; OnZeta keeps the weight of the last one")
+            self._note(
+                f"the stream has more than {self.stream_length} images; OnZeta keeps the weight of the last of these"
+            )
         root = math.sqrt(image.number)
         text_K = (image.text @ image.feature / self.tau_text).softmax(-1)
         text_K, state["rho"] = balanced(text_K, state["rho"], self.label_lr / root, self.alpha / len(text_K))
@@ -104,7 +106,7 @@ class OnZeta(StreamMethod):
         return log_probabilities(weight * learned_K + (1 - weight) * text_K)
 
     def _note(self, note: str) -> None:
-        """Says it now and in the results."""
+        """Logs a note now and adds it to the results."""
         if note not in self.notes:
             log.warning("%s.", note)
             self.notes = (*self.notes, note)

@@ -1,4 +1,4 @@
-"""PTA: class vectors that turn from the text to a running mean of the images; Huang et al., ICML 2026."""
+"""PTA: class vectors that move from the text to a running mean of the images; Huang et al., ICML 2026."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from tpt.methods.stream import Feature, Seen, State, StreamMethod
 
 
 class PTA(StreamMethod):
-    """Adds the logits of refined class vectors to the zero-shot ones.
+    """Adds the logits of refined class vectors to the zero-shot logits.
 
-    An image moves the prototypes of the classes that it may be of; then the refined vectors become
-    `text_share * refined + (1 - text_share) * prototype`, at unit length, for all classes.  The refined vector is fed
-    back, as in the official code: a few images after a class was first met, its vector is its prototype's direction.
+    Each image moves the prototypes of the classes to which it may belong.  Then, for all classes, the refined vector
+    becomes `text_share * refined + (1 - text_share) * prototype`, scaled to unit length.  As in the official code, this
+    starts from the previous refined vector, so a few images after a class first occurs its vector points along its
+    prototype.
 
     Args:
         clip: the frozen backbone.
         class_names: K names.
-        feature: what stands for an image: "view0", or "confident", the mean feature of the most confident views.
+        feature: what represents an image: "view0", or "confident", the mean feature of the most confident views.
         selection_p: share of the views that count as confident, in (0, 1]; at least one view is kept.
-        text_share: what the refined vectors keep of themselves at each image, in (0, 1]; the official `alpha`.
-        temperature: above 0, the larger the slower prototypes move; 50 for Caltech101.
-        text: `ctx_init`, `context`, `templates`, ..., see `TextBank`; the paper has templates.
+        text_share: share of the refined vectors that is kept at each image, in (0, 1]; the official `alpha`.
+        temperature: above 0; larger values move the prototypes more slowly; 50 for Caltech101.
+        text: `ctx_init`, `context`, `templates`, ..., see `TextBank`; the paper uses templates.
     """
 
     paper: ClassVar = {
@@ -54,11 +55,11 @@ class PTA(StreamMethod):
         self.temperature = temperature
 
     def start(self, text_KE: Tensor) -> State:
-        """No prototypes; the text features themselves."""
+        """Prototypes of zero, and the text features as refined vectors."""
         return {"prototypes": text_KE.new_zeros(text_KE.shape), "refined": text_KE.clone()}
 
     def step(self, image: Seen, state: State) -> Tensor:
-        """The image is learned from, then answered."""
+        """Updates the state with the image; then returns its (K,) logits."""
         feature_E, share = image.feature, self.text_share
         means_KE = prototypes(state["prototypes"], feature_E, image.logits.softmax(-1), self.temperature)
         refined_KE = F.normalize(share * state["refined"] + (1 - share) * means_KE, dim=-1)

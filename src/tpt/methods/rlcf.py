@@ -1,4 +1,4 @@
-"""RLCF: a second CLIP rewards the likeliest classes of the confident views; Zhao et al., ICLR 2024."""
+"""RLCF: a second CLIP rewards the most likely classes of the confident views; Zhao et al., ICLR 2024."""
 
 from __future__ import annotations
 
@@ -19,28 +19,31 @@ from tpt.methods.functional.objectives import rewarded_cross_entropy
 from tpt.methods.tpt import TPT
 
 CLIP_SCORE = 2.5  # factor on the cosine (Hessel et al., EMNLP 2021)
-PLACEHOLDER = "X"  # stands for each vector of a context without words
-OPTIMIZER = partial(torch.optim.AdamW, weight_decay=5e-4)  # the published scripts'
+PLACEHOLDER = "X"  # replaces each vector of a context without words in the reward model's prompt
+OPTIMIZER = partial(torch.optim.AdamW, weight_decay=5e-4)  # as in the published scripts
 
 
 class RLCF(TPT):
-    """Tunes the context so that what a reward model finds fitting gets likelier; the variant that tunes prompts.
+    """Tunes the context to raise the probability of classes that a reward model scores highly.
 
-    Section 3.2 of the paper.  Called with the reward model's features of the same views, which
-    `features, extras = method.encode(views)` has: `method(features, **extras)`.
+    Section 3.2 of the paper, in the variant that tunes prompts.  The method needs the reward model's features of the
+    same views: `features, extras = method.encode(views)`, then `method(features, **extras)`.
 
     Args:
         clip: the frozen backbone.
         class_names: K names.
-        reward: the CLIP that rewards; the paper's is ViT-L/14.
-        sample_k: likeliest classes of each view that are rewarded, from 1 to K; the published scripts' 3.
-        amplify: divides rewards by their standard deviation.
-        process_batch: takes the mean of the scores over all selected views of an image, not over each view's classes.
-        ctx_init: words, of the prompt that the reward model reads as well; if None, "X" for each of `n_ctx` vectors.
+        reward: the reward model, a CLIP; the paper's is ViT-L/14.
+        sample_k: number of most likely classes per view that are rewarded, from 1 to K; the published scripts' 3.
+        amplify: whether rewards are divided by their standard deviation.
+        process_batch: whether the mean of the scores is taken over all selected views of an image instead of over the
+            classes of each view.
+        ctx_init: words of the prompt, which the reward model reads too; if None, it reads "X" for each of the `n_ctx`
+            vectors.
         n_ctx: number of vectors if there are no words.
-        steps: optimizer steps per image; the published scripts' 3 for ImageNet and its variants, 5 for the ten.
+        steps: optimizer steps per image; the published scripts' 3 for ImageNet and its variants, and 5 for the ten
+            fine-grained datasets.
         lr: learning rate; the published scripts' 7e-3.
-        optimizer: takes the parameters and `lr`; the published scripts' AdamW with weight decay 5e-4.
+        optimizer: called with the parameters and `lr`; the published scripts' AdamW with weight decay 5e-4.
         settings: of `TPT`.
     """
 
@@ -62,7 +65,7 @@ class RLCF(TPT):
         optimizer: Callable[..., torch.optim.Optimizer] = OPTIMIZER,
         **settings: Any,
     ) -> None:
-        refuse("sample_k", Annotated[int, Le(len(class_names)), "at most as many as classes"], sample_k)
+        refuse("sample_k", Annotated[int, Le(len(class_names)), "use at most the number of classes"], sample_k)
         self.sample_k = sample_k
         self.amplify, self.process_batch = amplify, process_batch
         super().__init__(
@@ -76,13 +79,13 @@ class RLCF(TPT):
         self.notes = (*self.notes, f"rewards by {reward.name}")
 
     def objective(self, logits_BSK: Tensor, text_BKE: Tensor, *per_image: Tensor) -> Tensor:
-        """(B,) cross-entropy of the likeliest classes, weighted by their rewards."""
+        """(B,) cross-entropy of the most likely classes, weighted by their rewards."""
         (scores_BSK,) = per_image
         return rewarded_cross_entropy(logits_BSK, text_BKE, scores_BSK, self.sample_k, self.amplify, self.process_batch)
 
     @torch.no_grad()
     def per_image(self, selected_BS: Tensor, **needed: Tensor) -> tuple[Tensor, ...]:
-        """The reward model's scores (B, S, K) of the selected views and all classes."""
+        """The reward model's (B, S, K) scores of the selected views for all classes."""
         if self._reward_text is None:
             self._reward_text = self.reward.encode_text(self._prompts)
         features_BSE = gather_views(needed["reward_features_BVE"], selected_BS)

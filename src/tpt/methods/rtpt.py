@@ -1,4 +1,4 @@
-"""R-TPT: every view's own entropy, and a prediction of all views by their reliability; Sheng et al., CVPR 2025."""
+"""R-TPT: lowers each view's own entropy and weights views by their reliability; Sheng et al., CVPR 2025."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tpt.methods.tpt import TPT
 
 
 class RTPT(TPT):
-    """Tunes the context so that each confident view is surer by itself; predicts with all views, weighted.
+    """Tunes the context to lower the entropy of each confident view, and predicts with all views, weighted.
 
-    Sections 3.2 and 3.3 of the paper.  A view counts by the mean cosine to the 20 views nearest to it, itself left out:
-    those far from the others, as under an attack, count little.  It needs at least 21 views.
+    Sections 3.2 and 3.3 of the paper.  A view's weight grows with its mean cosine to its 20 nearest other views, so
+    outliers, as under an adversarial attack, have little weight.  The method needs at least 21 views.
 
     Args:
         clip: the frozen backbone.
@@ -34,11 +34,11 @@ class RTPT(TPT):
         return mean_view_entropy(logits_BSK, text_BKE)
 
     def check_views(self, num_views: int) -> None:
-        """Raises a UserError for fewer than 21 views, or if none would be kept."""
+        """Raises a UserError for fewer than 21 views, or if no view would be selected."""
         if num_views <= self.NEIGHBOURS:
             raise UserError(
-                f"Expected at least {self.NEIGHBOURS + 1} views for R-TPT, which weighs a view by the "
-                f"{self.NEIGHBOURS} nearest others, got num_views={num_views}; use more, or method=tpt."
+                f"Expected at least {self.NEIGHBOURS + 1} views for R-TPT, which weights a view by its "
+                f"{self.NEIGHBOURS} nearest neighbours, got num_views={num_views}; use more, or method=tpt."
             )
         super().check_views(num_views)
 
@@ -49,17 +49,17 @@ class RTPT(TPT):
         return self.predict(features_BVE, logits_BVK), marginal_entropy(trusted_BSK)
 
     def predict(self, features_BVE: Tensor, logits_BVK: Tensor) -> Tensor:
-        """(B, K) sum of all views' logits, by their weights."""
+        """(B, K) weighted sum of the logits of all views."""
         return (self.weights(features_BVE)[:, None] @ logits_BVK)[:, 0]
 
     def weights(self, features_BVE: Tensor) -> Tensor:
-        """(B, V) of sum 1, from the features alone."""
+        """(B, V) weights that sum to 1, from the features only."""
         cosines = features_BVE @ features_BVE.mT
         own = torch.eye(cosines.shape[-1], dtype=torch.bool, device=cosines.device)
         nearest = cosines.masked_fill(own, -torch.inf).topk(self.NEIGHBOURS, dim=-1).values
         return (nearest.mean(-1) / self.TEMPERATURE).softmax(-1)
 
     def view_order(self, features_BVE: Tensor, **needed: Tensor) -> ShownViews:
-        """By their weights."""
+        """By the weights of the views."""
         weights = self.weights(features_BVE)
         return ShownViews(weights.argsort(dim=-1, descending=True, stable=True), 100 * weights, "weight (%)")

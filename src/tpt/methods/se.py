@@ -1,4 +1,4 @@
-"""SE: a mixture of the image's prediction and its confident views'; the training-free half of USE (ICML 2026)."""
+"""SE: mixes the predictions of the image and of its confident views; the training-free half of USE (ICML 2026)."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from tpt.methods.base import Adaptation, Method, gather_views
 from tpt.methods.functional import entropy, log_probabilities, marginal_entropy
 from tpt.methods.functional.mixture import confident_augmented, mixed, more_uncertain, squared_share
 
-CONFIDENT = 6  # augmented views in the mixture, whatever their number
+CONFIDENT = 6  # augmented views in the mixture, for any number of views
 
 
 class SE(Method):
-    """Mixes the image's own prediction with the mean of its six most confident augmented views'; nothing is tuned.
+    """Mixes the image's own prediction with the mean over its six most confident augmented views; nothing is tuned.
 
-    The image's own counts the more, the more augmented views are less certain than it.  `selected` is view 0, then the
-    six.
+    The weight of the image's own prediction grows with the share of augmented views that are less certain than the
+    image.  `selected` holds view 0, then the six views.
 
     Args:
         clip: the frozen backbone.
         class_names: K names.
-        scale: how far the weight of the image's own prediction may be from 1/2, times 4; in [0, 2]; the paper's 0.4.
+        scale: the weight of the image's own prediction differs from 1/2 by at most `scale / 4`; in [0, 2]; the paper's
+            0.4.
         text: `ctx_init`, `context`, `templates`, ..., see `TextBank`.
     """
 
@@ -50,7 +51,7 @@ class SE(Method):
 
     @torch.no_grad()
     def adapt(self, features_BVE: Tensor, **needed: Tensor) -> Adaptation:
-        """The logarithm of the mixture."""
+        """Returns the logarithm of the mixture as logits."""
         logits_BVK = self.view_logits(features_BVE, **needed)
         confident = confident_augmented(logits_BVK, CONFIDENT)
         weight_B = squared_share(more_uncertain(logits_BVK), self.scale)
@@ -61,11 +62,11 @@ class SE(Method):
 
 
 def with_image(confident_BS: Tensor) -> Tensor:
-    """Indices of augmented views, behind that of the image itself."""
+    """View 0's index, followed by the indices of augmented views."""
     return torch.cat([torch.zeros_like(confident_BS[:, :1]), confident_BS], dim=1)
 
 
 def refuse_no_augmented(num_views: int) -> None:
     """Raises a UserError if the image is the only view."""
     if num_views < 2:
-        raise UserError(f"Expected augmented views beside the image, got num_views={num_views}; use 64, say.")
+        raise UserError(f"Expected `num_views` of at least 2, got {num_views}; use 64, for example.")

@@ -1,4 +1,4 @@
-"""The base class of methods that learn from earlier images, and what they see of an image."""
+"""The base class of methods that learn from earlier images, and the view of an image that they get."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from tpt.methods.functional import entropy, marginal_entropy, select_confident
 
 Feature = Literal["view0", "confident"]
 State = dict[str, Tensor]
-IMAGES = "images"  # in a state: how many images it has seen
+IMAGES = "images"  # key in a state: how many images it has seen
 
 
 @dataclass(frozen=True)
 class Seen:
-    """One image of a stream; what follows from its views is computed on first use.
+    """One image of a stream; quantities derived from its views are computed on first use.
 
     Args:
-        number: its place in the stream, from 1.
+        number: position in the stream, from 1.
         views: (V, E) unit features of the views, view 0 the image.
         text: (K, E) features of the classes.
         scale: the logit scale.
@@ -84,15 +84,15 @@ class Seen:
 
     @cached_property
     def entropy(self) -> Tensor:
-        """() entropy of their mean prediction, in nats."""
+        """() marginal entropy of the selected views, in nats."""
         return marginal_entropy(self.selected_logits)
 
 
 class StreamMethod(Method):
-    """Answers images one after another and learns from each, without labels; the answers depend on the order.
+    """Classifies images in order and learns from each without labels, so answers depend on the order.
 
-    A batch of N images and N batches of one give the same answers (those of DOTA agree to rounding).  A subclass
-    creates its tensors in `start` and answers one image in `step`, or several in `steps`.
+    A batch of N images and N batches of one image give the same answers (for DOTA, up to rounding).  A subclass creates
+    its tensors in `start` and answers one image in `step`, or several in `steps`.
 
     Args:
         clip: the frozen backbone.
@@ -102,15 +102,15 @@ class StreamMethod(Method):
         text: `ctx_init`, `context`, `templates`, ..., see `TextBank`.
 
     Attributes:
-        grows: the names in its state whose first dimension is the number of images seen.
-        images: how many images it has seen since it was reset.
+        grows: names of the entries of the state whose first dimension is the number of images seen.
+        images: number of images seen since the last reset.
 
     Raises:
-        UserError: another `feature`, a share out of range, or a context of CoCoOp.
+        UserError: an unknown `feature`, a share out of range, or a CoCoOp context.
     """
 
     kind: ClassVar[Literal["episodic", "stream"]] = "stream"
-    paper: ClassVar[Mapping[str, Mapping[str, Any]]] = {  # templates of TDA's code, which most of the others share
+    paper: ClassVar[Mapping[str, Mapping[str, Any]]] = {  # the templates of TDA's code, which most stream methods use
         "imagenet": {"templates": "imagenet_7"},
         "natural_shift": {"templates": "imagenet_7"},
         "imagenet_r": {"templates": "imagenet_80"},
@@ -142,7 +142,7 @@ class StreamMethod(Method):
         self.feature = feature
         self.selection_p = selection_p
         self.images = 0
-        self._state: State | None = None  # made when it is first needed, since it starts from the text features
+        self._state: State | None = None  # created on first use, since it needs the text features
 
     @abstractmethod
     def start(self, text_KE: Tensor) -> State:
@@ -150,10 +150,10 @@ class StreamMethod(Method):
 
     @abstractmethod
     def step(self, image: Seen, state: State) -> Tensor:
-        """The answer (K,) for one image, as logits; updates `state`, by new entries or in place."""
+        """(K,) logits of one image; updates `state`, by assigning entries or in place."""
 
     def steps(self, images: Sequence[Seen], state: State) -> Iterable[Tensor]:
-        """The answers for images in order; a method that is faster with several at once overrides it."""
+        """(K,) logits of each image, in order; override it if the method is faster with several images at once."""
         return (self.step(image, state) for image in images)
 
     def begin_dataset(self, images: int) -> None:
@@ -165,16 +165,17 @@ class StreamMethod(Method):
         self.images, self._state = 0, None
 
     def state(self) -> State:
-        """A copy of what was learned so far, on the CPU; `torch.load(weights_only=True)` reads it from a file."""
+        """A copy of the current state on the CPU, safe to save: `torch.load(weights_only=True)` reads it back."""
         found = {name: value[: self.images] if name in self.grows else value for name, value in self._current().items()}
         found[IMAGES] = torch.tensor(self.images)
         return {name: value.to("cpu", copy=True) for name, value in found.items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Replaces what was learned by what `state()` gave.
+        """Replaces the current state with one that `state()` returned.
 
         Raises:
-            UserError: a state of another method, other classes, another backbone or other settings; nothing is changed.
+            UserError: the state is from another method, backbone, list of classes or group of settings.  The current
+                state is then unchanged.
         """
         text_KE = self.bank()
         with torch.device("meta"):  # shapes alone
@@ -189,16 +190,16 @@ class StreamMethod(Method):
                 f"Expected a state of {type(self).__name__} with these classes, this backbone and these settings, got "
                 f"{_words(given, wrong[0])} in place of {_words(expected, wrong[0])}; use one from the same method."
             )
-        self._state = None  # gives its memory back first
+        self._state = None  # frees its memory before the new state is copied
         self._state = {name: value.to(text_KE.device, copy=True) for name, value in state.items() if name != IMAGES}
         self.images = int(state[IMAGES])
 
     def adapt(self, features_BVE: Tensor, **needed: Tensor) -> Adaptation:
-        """Answers B images in order, each with what the images before it taught."""
+        """Answers B images in order, each with what was learned from the images before it."""
         with torch.inference_mode(False), torch.no_grad():  # a state must outlive the caller's inference mode
             text_KE, state = self.bank(), self._current()
             share = self.selection_p if self.feature == "confident" else None
-            # A copy lies at the same alignment in memory whatever the batch, and so gives the same bits.
+            # A copy has the same memory alignment for any batch size, and so gives bit-equal results.
             images = [
                 Seen(number, views_VE.clone(), text_KE, self.clip.logit_scale, share)
                 for number, views_VE in enumerate(features_BVE, self.images + 1)
@@ -216,7 +217,7 @@ class StreamMethod(Method):
 
 
 def _form(value: object) -> tuple[str, tuple[int, ...]]:
-    """Type and shape of an entry of a state."""
+    """The type and shape of an entry of a state."""
     return (str(value.dtype), tuple(value.shape)) if isinstance(value, Tensor) else (type(value).__name__, ())
 
 

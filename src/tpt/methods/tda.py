@@ -1,4 +1,4 @@
-"""TDA: two caches of the surest images seen so far; Karmanov et al., CVPR 2024."""
+"""TDA: two caches of confident images seen so far; Karmanov et al., CVPR 2024."""
 
 from __future__ import annotations
 
@@ -18,26 +18,27 @@ from tpt.methods.stream import Feature, Seen, State, StreamMethod
 
 
 class TDA(StreamMethod):
-    """Adds to an image's logits how near it is to the surest images of each class so far, and of unsure ones.
+    """Adjusts an image's logits by its similarity to cached images.
 
-    The image is put into the caches before it is answered.  The positive cache raises the
-    class of its entries; the negative cache holds images of medium entropy and lowers every class that they could be.
+    The image enters the caches before it is answered.  The positive cache holds the most confident images of each class
+    and raises the logit of that class.  The negative cache holds images of medium entropy and lowers the logits of all
+    classes to which they may belong.
 
     Args:
         clip: the frozen backbone.
         class_names: K names.
-        feature: what stands for an image: "view0", or "confident", the mean feature of the most confident views.
+        feature: what represents an image: "view0", or "confident", the mean feature of the most confident views.
         selection_p: share of the views that count as confident, in (0, 1]; at least one view is kept.
         positive: whether there is a positive cache.
-        positive_shots: its entries a class, at least 1.
-        positive_alpha: its weight, at least 0.
-        positive_beta: how fast it falls off with the cosine distance, at least 0.
+        positive_shots: entries per class in the positive cache, at least 1.
+        positive_alpha: weight of the positive cache, at least 0.
+        positive_beta: how fast an entry's influence falls with the cosine distance, at least 0.
         negative: whether there is a negative cache.
-        negative_shots, negative_alpha, negative_beta: the same of it.
+        negative_shots, negative_alpha, negative_beta: the same for the negative cache.
         entropy_low, entropy_high: the negative cache takes images whose entropy in nats, divided by log2 K, lies
-            between them: the official code's units, in which the largest entropy is 0.693.
-        mask_low, mask_high: a class is lowered by an entry whose probability for it lies between them.
-        text: `ctx_init`, `context`, `templates`, ..., see `TextBank`; the paper has templates.
+            between them.  These are the official code's units, in which the largest entropy is 0.693.
+        mask_low, mask_high: an entry lowers the classes whose probability for it lies between them.
+        text: `ctx_init`, `context`, `templates`, ..., see `TextBank`; the paper uses templates.
     """
 
     paper: ClassVar = {
@@ -61,7 +62,7 @@ class TDA(StreamMethod):
         "sun397": {"positive_alpha": 2.0, "positive_beta": 3.0},
         "ucf101": {"positive_alpha": 3.0, "positive_beta": 8.0},
     }  # fmt: skip
-    keep_negative = staticmethod(keep_surest)  # how the negative cache makes room
+    keep_negative = staticmethod(keep_surest)  # which entry a full negative cache drops
 
     def __init__(
         self,
@@ -103,11 +104,11 @@ class TDA(StreamMethod):
         if self.negative:
             found["negative_keys"] = text_KE.new_zeros(classes, self.negative_shots, width)
             found["negative_entropies"] = text_KE.new_full((classes, self.negative_shots), EMPTY)
-            found["negative_lowers"] = text_KE.new_zeros(classes, self.negative_shots, classes)  # 1 for such a class
+            found["negative_lowers"] = text_KE.new_zeros(classes, self.negative_shots, classes)  # 1 if lowered
         return found
 
     def step(self, image: Seen, state: State) -> Tensor:
-        """Both caches take the image, then the answer comes from both."""
+        """Adds the image to the caches; then returns its (K,) logits."""
         label, entropy, logits_K = int(image.logits.argmax()), float(image.entropy), image.logits
         if self.positive:
             keys_KSE, entropies_KS = state["positive_keys"], state["positive_entropies"]
@@ -125,7 +126,7 @@ class TDA(StreamMethod):
         return logits_K
 
     def _raised(self, image: Seen, keys_KSE: Tensor, entropies_KS: Tensor) -> Tensor:
-        """(K,) what the positive cache adds."""
+        """(K,) logits added by the positive cache."""
         weights_KS = affinities(keys_KSE, entropies_KS, image.feature, self.positive_beta)
         return self.positive_alpha * weights_KS.sum(-1)
 

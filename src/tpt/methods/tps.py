@@ -1,4 +1,4 @@
-"""TPS: tunes a shift of the class vectors and never runs the text tower again; Sui et al., WACV 2025."""
+"""TPS: tunes a shift of the text features, so the text tower runs only once; Sui et al., WACV 2025."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ from tpt.methods.tuner import ELEMENTWISE, refuse_inference_mode
 
 
 class TPS(Method):
-    """Adds a vector to each class's text feature and tunes it so that the confident views agree; forgets it.
+    """Adds a vector to each class's text feature and tunes it for each image so that the confident views agree.
 
-    Section 3 of the paper.  The shift starts at zero; the views are selected anew at every step.
+    Section 3 of the paper.  For each image the shift starts at zero, and the views are selected again at every step.
 
     Args:
         clip: the frozen backbone.
         class_names: K names.
         selection_p: share of the views kept, in (0, 1]; the paper's 0.1.
-        min_selected: least number of views kept; 0 is the plain cut, an error if it keeps none.
+        min_selected: least number of views kept; with 0, a share that keeps none is an error.
         steps: optimizer steps per image, 0 or more.
-        lr: learning rate; 5e-3 for ImageNet and its variants, 1e-3 for the ten as a public benchmark has it.
-        per_class: a shift for each class; otherwise one for all.
-        optimizer: takes the parameters and `lr`.
-        text: `ctx_init`, `context`, `templates`, ..., see `TextBank`; the paper's best has templates.
+        lr: learning rate; 5e-3 for ImageNet and its variants, and 1e-3, from a public benchmark, for the ten
+            fine-grained datasets.
+        per_class: whether each class has its own shift; otherwise all classes share one.
+        optimizer: called with the parameters and `lr`.
+        text: `ctx_init`, `context`, `templates`, ..., see `TextBank`; the paper's best results use templates.
     """
 
     tunes: ClassVar[bool] = True
@@ -59,17 +60,17 @@ class TPS(Method):
         self._elementwise = type(optimizer([nn.Parameter(torch.zeros(1))], lr=self.lr)) in ELEMENTWISE
 
     def check_views(self, num_views: int) -> None:
-        """Raises a UserError if none of `num_views` would be kept, or there are fewer than `min_selected`."""
+        """Raises a UserError if no view would be selected, or if there are fewer views than `min_selected`."""
         num_selected(num_views, self.selection_p, self.min_selected)
 
     def adapt(self, features_BVE: Tensor, **needed: Tensor) -> Adaptation:
-        """One episode for every image of the batch."""
+        """Runs one episode for every image of the batch."""
         refuse_inference_mode()
         text = F.normalize(self.bank(features_BVE[:, 0], **needed), dim=-1)
-        initial_BVK = self._logits(features_BVE, text)  # shared by the images, (K, E), or each image's own
+        initial_BVK = self._logits(features_BVE, text)  # the text is shared, (K, E), or per image
         selected, trusted_BSK = self._selected(features_BVE, initial_BVK)
         parts = [(features_BVE, text)]
-        if not self._elementwise:  # an optimizer whose steps mix coordinates: every image needs one of its own
+        if not self._elementwise:  # if its steps mix coordinates, each image needs its own optimizer
             own = text.expand(len(features_BVE), -1, -1)
             parts = list(zip(features_BVE.split(1), own.split(1), strict=True))
         shift = torch.cat([self._tuned(*part) for part in parts])
@@ -84,7 +85,7 @@ class TPS(Method):
         )
 
     def _tuned(self, features_BVE: Tensor, text: Tensor) -> Tensor:
-        """(B, K, E) or (B, 1, E) shifts."""
+        """(B, K, E) or (B, 1, E) tuned shifts."""
         classes, width = text.shape[-2:]
         shift = nn.Parameter(text.new_zeros(len(features_BVE), classes if self.per_class else 1, width))
         optimizer = self.optimizer([shift], lr=self.lr)

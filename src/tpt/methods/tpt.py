@@ -19,36 +19,36 @@ from tpt.methods.tuner import MAX_TOKENS, Penalty, PromptTuner, graph_tokens, re
 
 
 class TPT(Method):
-    """Tunes the context to each image so that its confident views agree; predicts with it; forgets it.
+    """Tunes the context for each image so that its confident views agree, and then classifies the image with it.
 
-    Section 3.2 of the paper: of V views the share `selection_p` with the least entropy is kept, the
-    entropy of their averaged prediction is lowered by `steps` optimizer steps on the context, and view 0 is
-    classified with the tuned context.  Every image starts from the same context and a fresh optimizer.  The first
-    selection is kept for all steps.
+    Section 3.2 of the paper.  Of V views, the share `selection_p` with the lowest entropy is kept.  `steps` optimizer
+    steps on the context lower the entropy of their averaged prediction.  View 0 is classified with the tuned context.
+    Every image starts from the same context with a new optimizer.  The views are selected once, before the first step.
 
-    Other prompt tuners are this class with another `objective`, or with a `penalty`.
+    Other prompt-tuning methods subclass this one with another `objective` or a `penalty`.
 
     Args:
         clip: the frozen backbone.
         class_names: K names.
-        ctx_init: initial context in words, `[CLS]` where the class name goes; None for `n_ctx` random vectors.
-        n_ctx: number of random vectors; words are counted in tokens instead.
+        ctx_init: initial context in words, with `[CLS]` at the position of the class name; None for `n_ctx` random
+            vectors.
+        n_ctx: number of random vectors; ignored with `ctx_init`, whose tokens are counted instead.
         class_token_position: "end", "middle" or "front".
-        context: an initial context in place of words, such as one that CoOp learned.  With one of CoCoOp, every image
-            starts from its own, `base + meta_net(feature of view 0)`, and what the network made is tuned, not the
-            network; its `meta_input` says whether the feature has unit length.
-        templates: must be None; a context is tuned, and an ensemble has none.
+        context: an initial context instead of words, such as one learned with CoOp.  With a CoCoOp context, every image
+            starts from its own, `base + meta_net(feature of view 0)`.  This context is tuned; the network is not.
+            `meta_input` sets whether the feature has unit length.
+        templates: must be None, since an ensemble of templates has no context to tune.
         learned_class_token: tunes a vector in place of each class name, see `PromptLearner`.
-        steps: optimizer steps per image, 0 or more; 0 leaves the zero-shot prediction.
-        selection_p: share of the views kept, in (0, 1]; the paper's 0.1.
-        min_selected: least number of views kept; 0 is the paper's plain cut, an error if it keeps none.
+        steps: optimizer steps per image, 0 or more; 0 gives the zero-shot prediction.
+        selection_p: share of the views kept, in (0, 1]; the paper's 0.1.  The number is rounded down.
+        min_selected: least number of views kept; with 0, as in the paper, a share that keeps none is an error.
         lr: learning rate; the paper's 5e-3.
-        optimizer: takes the parameters and `lr`; the paper's AdamW at PyTorch's defaults, weight decay 0.01 included.
-        seed: of random vectors.
+        optimizer: called with the parameters and `lr`; the paper's AdamW with PyTorch's defaults (weight decay 0.01).
+        seed: seed of the random vectors.
         max_tokens, max_graph_tokens: bound memory, see `PromptTuner`.
 
     Raises:
-        UserError: settings out of range, or names too long for the text tower.
+        UserError: a setting is out of range, or a name is too long for the text tower.
 
     Example:
         >>> import tpt
@@ -86,8 +86,8 @@ class TPT(Method):
     ) -> None:
         if templates is not None:
             raise UserError(
-                f"Expected a context to tune, but {templates!r} in `templates` has none; use ctx_init or context, or "
-                "templates with method=zero_shot."
+                f"Expected a context to tune, got `templates`={templates!r}, which has none; use ctx_init or context, "
+                "or templates with method=zero_shot."
             )
         super().__init__(
             clip,
@@ -109,28 +109,28 @@ class TPT(Method):
         )
 
     def objective(self, logits_BSK: Tensor, text_BKE: Tensor, *per_image: Tensor) -> Tensor:
-        """(B,) the loss, see `tpt.methods.functional.objectives`: the marginal entropy of the selected views."""
+        """(B,) marginal entropy of the selected views; a subclass may replace it (`functional.objectives`)."""
         return lowers_marginal_entropy(logits_BSK, text_BKE)
 
     def penalty(self) -> Penalty | None:
-        """A function `(..., K, E) -> (...)` of the text features alone, that is added to the objective."""
+        """A function `(..., K, E) -> (...)` of the text features that is added to the objective; None for none."""
         return None
 
     def check_views(self, num_views: int) -> None:
-        """Raises a UserError if none of `num_views` would be kept, or there are fewer than `min_selected`."""
+        """Raises a UserError if no view would be selected, or if there are fewer views than `min_selected`."""
         num_selected(num_views, self.selection_p, self.min_selected)
 
     @classmethod
     def machine_settings(cls, clip: CLIP, device: torch.device) -> Mapping[str, int]:
-        """`max_graph_tokens`: what fits into the memory that is free."""
+        """`max_graph_tokens`, from the free memory."""
         return {"max_graph_tokens": graph_tokens(clip.text, device)}
 
     def take_less_memory(self) -> str | None:
-        """Halves `max_tokens` and `max_graph_tokens`, down to about a prompt."""
+        """Halves `max_tokens` and `max_graph_tokens` and returns them as text; None if both are below one prompt."""
         return self.tuner.take_less_memory()
 
     def adapt(self, features_BVE: Tensor, image_norm_B: Tensor | None = None, **needed: Tensor) -> Adaptation:
-        """One episode for every image of the batch."""
+        """Runs one episode for every image of the batch."""
         refuse_inference_mode()
         start_BND, text = self.start(features_BVE, image_norm_B)
         logits_BVK = self.clip.logit_scale * features_BVE @ text.mT
@@ -144,12 +144,12 @@ class TPT(Method):
         return Adaptation(logits, logits_BVK[:, 0], selected, entropy, initial_entropy, self.learner.split(slots)[0])
 
     def start(self, features_BVE: Tensor, image_norm_B: Tensor | None = None) -> tuple[Tensor | None, Tensor]:
-        """Slots of each image's own (B, n_slots, D) with their text (B, K, E), or None with the shared text (K, E)."""
+        """(B, n_slots, D) slots per image and their text (B, K, E); for a shared start, None and its text (K, E)."""
         start_BND = self.bank.own_slots(features_BVE[:, 0], image_norm_B)
         return start_BND, self.tuner.initial_text() if start_BND is None else self.tuner.text(start_BND)
 
     def per_image(self, selected_BS: Tensor, **needed: Tensor) -> tuple[Tensor, ...]:
-        """Further tensors of the objective, of first dimension B."""
+        """Further inputs of the objective, with first dimension B."""
         return ()
 
     def tuned(self, slots: Tensor, features_BVE: Tensor, trusted_BSE: Tensor) -> tuple[Tensor, Tensor]:
@@ -159,7 +159,7 @@ class TPT(Method):
         return scale * cosines_B1K[:, 0], marginal_entropy(logits_BSK)
 
     def predict(self, features_BVE: Tensor, logits_BVK: Tensor) -> Tensor:
-        """(B, K) logits of the prediction, from those of all views: view 0's."""
+        """(B, K) logits of the prediction, from the logits of all views: those of view 0."""
         return logits_BVK[:, 0]
 
     def view_logits(self, features_BVE: Tensor, image_norm_B: Tensor | None = None, **needed: Tensor) -> Tensor:

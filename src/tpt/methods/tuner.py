@@ -1,4 +1,4 @@
-"""The engine of prompt tuning: any objective, many images at once, one graph for the step that all share."""
+"""The engine of prompt tuning: any objective, many images at once, and one shared graph for the first step."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ ELEMENTWISE = (
 )
 MAX_TOKENS = 16384
 GRAPH_BYTES = 4 * 2**30  # enough for ImageNet's classes with the text tower of ViT-B/16, or 100 with SigLIP's
-# Floats a layer keeps for each token: twice the input of a normalisation, queries, keys, values and their copies by
-# length (about 8 D), and the feed-forward network's hidden units before and after QuickGELU's gate (8 D).
+# Floats that a layer keeps for each token, in units of its width D: the inputs of two normalisations (2), queries, keys
+# and values with their copies by prompt length (about 8), and the hidden units before and after QuickGELU's gate (8).
 FLOATS_PER_WIDTH = 18
 
 Penalty = Callable[[Tensor], Tensor]
@@ -40,28 +40,30 @@ class Objective(Protocol):
     """The loss that is minimised, see `tpt.methods.functional.objectives`."""
 
     def __call__(self, logits_BSK: Tensor, text_BKE: Tensor, *per_image: Tensor) -> Tensor:
-        """(B,) losses of B images, each from its own logits alone."""
+        """(B,) losses of B images; each depends on that image's logits only."""
         ...
 
 
 class PromptTuner:
-    """Takes optimizer steps on the context of each of many images, independently of the others.
+    """Tunes a separate context for each of many images, independently of the others.
 
-    All images start at the same context unless they bring their own.  Where they share it, the first forward pass of
-    the text tower is the same for all, so its graph is kept and an image only pulls its gradient back through it;
-    further passes run over as many images at once as memory allows.
+    All images start from the same context unless each brings its own.  From a shared start, the first forward pass of
+    the text tower is the same for all images: its graph is kept, and each image only runs the backward pass.  Later
+    steps process as many images at once as memory allows.
 
     Args:
-        learner: the class prompts, and the context that images share.
+        learner: the class prompts and the shared context.
         objective: the loss to minimise.
-        penalty: `(..., K, E) -> (...)`, a part of the objective that depends on the text features alone.  At a shared
-            start its gradient is the same for all images and is computed once.
+        penalty: `(..., K, E) -> (...)`, a term of the loss that depends on the text features only.  At a shared start
+            its gradient is the same for all images and is computed once.
         steps: optimizer steps per image, 0 or more.
         lr: learning rate, at least 0.
-        optimizer: takes the parameters and `lr`.  One that is not known to be elementwise runs image by image.
-        max_tokens: most prompt tokens in flight without a graph; bounds memory, changes no answer.
-        max_graph_tokens: most prompt tokens whose graph is kept; more are pulled back in parts, computed once more for
-            each batch.  None takes what fits into the free memory, at most 4 GiB.
+        optimizer: called with the parameters and `lr`.  One that is not known to work elementwise runs image by image.
+        max_tokens: most prompt tokens per forward pass without gradients.  It bounds memory and changes no result
+            beyond rounding.
+        max_graph_tokens: most prompt tokens in one graph.  Larger sets of classes run the backward pass in parts,
+            which repeats the forward pass for each batch.  None uses what fits into half of the free memory, at most
+            4 GiB.
 
     Raises:
         UserError: a value of another kind or out of range.
@@ -95,7 +97,7 @@ class PromptTuner:
         self._penalty_pull: Tensor | None = None  # (K, E) gradient of the penalty at the shared start
 
     def take_less_memory(self) -> str | None:
-        """Halves `max_tokens` and `max_graph_tokens`, and says so; None if they are down to about a prompt."""
+        """Halves `max_tokens` and `max_graph_tokens` and returns them as text; None if both are below one prompt."""
         if max(self.max_tokens, self.max_graph_tokens) < self.learner.clip.text.context_length:
             return None
         self._first = self._penalty_pull = None
@@ -103,12 +105,12 @@ class PromptTuner:
         return f"max_tokens={self.max_tokens} and max_graph_tokens={self.max_graph_tokens}"
 
     def initial_text(self) -> Tensor:
-        """(K, E) text features of the context that images share."""
+        """(K, E) text features of the shared context."""
         return self._start()[1].detach()
 
     @torch.no_grad()
     def text(self, slots_BND: Tensor) -> Tensor:
-        """(B, K, E) text features of contexts of B images' own."""
+        """(B, K, E) text features of one context per image."""
         groups = self._groups(self.max_tokens, slots_BND)
         return torch.cat([self.learner.encode(some, self.max_tokens) for (some,) in groups])
 
@@ -116,9 +118,9 @@ class PromptTuner:
         """(B, n_slots, D) tuned slots.
 
         Args:
-            trusted_BSE: view features that the objective's logits are made of.
-            start_BND: each image's own slots to start from; None starts all from the learner's.
-            per_image: further tensors of the objective, of first dimension B.
+            trusted_BSE: features of the views that the objective uses.
+            start_BND: initial slots per image; None starts all images from the learner's slots.
+            per_image: further inputs of the objective, with first dimension B.
 
         Raises:
             RuntimeError: under `torch.inference_mode`, which forbids gradients.
@@ -128,13 +130,13 @@ class PromptTuner:
         if self.steps == 0:
             return start
         rows = (start, trusted_BSE, *per_image)
-        # An optimizer whose steps mix coordinates: every image needs one of its own.
+        # If an optimizer's steps mix coordinates, each image needs its own optimizer.
         parts = [rows] if self._elementwise else list(zip(*(t.split(1) for t in rows), strict=True))
         return torch.cat([self._steps(part[0], part[1], part[2:], start_BND is None) for part in parts])
 
     @torch.no_grad()
     def products(self, slots_BND: Tensor, *features: Tensor) -> tuple[Tensor, ...]:
-        """(B, P, K) products with the text at given slots, for each of some tensors (B, P, E) of features."""
+        """(B, P, K) products of each (B, P, E) tensor in `features` with the text features at the given slots."""
         found = []
         for slots, *some in self._groups(self.max_tokens, slots_BND, *features):
             text_BEK = self.learner.encode(slots, self.max_tokens).transpose(1, 2)
@@ -142,7 +144,7 @@ class PromptTuner:
         return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
 
     def _start(self) -> tuple[Tensor, Tensor]:
-        """The shared slots as a leaf, and their text features, with the graph that leads back to it if that fits."""
+        """The shared slots as a leaf tensor and their text features, with the graph between them if it fits."""
         if self._first is None or self._first[0].device != self.learner.slots.device:
             with torch.enable_grad():
                 leaf = self.learner.slots.clone().requires_grad_(self.steps > 0)
@@ -152,7 +154,7 @@ class PromptTuner:
 
     @property
     def _fits(self) -> bool:
-        """Whether the graph of all classes can be kept."""
+        """Whether one graph can hold all classes."""
         return self.learner.prompts.num_tokens <= self.max_graph_tokens
 
     def _steps(self, start_BND: Tensor, trusted_BSE: Tensor, per_image: tuple[Tensor, ...], shared: bool) -> Tensor:
@@ -170,7 +172,7 @@ class PromptTuner:
         return self.optimizer([slots], lr=self.lr)
 
     def _first_gradient(self, trusted_BSE: Tensor, *per_image: Tensor) -> Tensor:
-        """(B, n_slots, D) gradients at the shared slots, pulled back through the one graph all images share."""
+        """(B, n_slots, D) gradients at the shared slots, through the graph that all images share."""
         leaf, text_KE = self._start()
         text_BKE = text_KE.expand(len(trusted_BSE), -1, -1)
         pull_BKE = self._text_gradient(self._own_loss, text_BKE, trusted_BSE, *per_image)
@@ -190,22 +192,22 @@ class PromptTuner:
             if self._fits:
                 with torch.enable_grad():
                     (gradient,) = torch.autograd.grad(self._loss(self.learner(leaf), *rows).sum(), leaf)
-            else:  # the loss needs the features of all classes, the way back only those of one part
+            else:  # the loss needs the features of all classes, the backward pass only one part at a time
                 text_BKE = self.learner.encode(leaf, self.max_tokens)
                 gradient = self._pull_back_in_parts(leaf, self._text_gradient(self._loss, text_BKE, *rows))
             gradients.append(gradient)
         return torch.cat(gradients)
 
     def _text_gradient(self, loss: Callable[..., Tensor], text: Tensor, *rows: Tensor) -> Tensor:
-        """Gradient of a sum of losses by the text features: each image's is its own."""
+        """Gradient of each image's loss with respect to its text features: the sum's, as the losses are independent."""
         with torch.enable_grad():
             own = text.detach().clone().requires_grad_()
             return torch.autograd.grad(loss(own, *rows).sum(), own)[0]
 
     def _pull_back_in_parts(self, leaf: Tensor, pull_BKE: Tensor) -> Tensor:
-        """(B, n_slots, D): as `pull_back`, with the graph of one part of the classes at a time.
+        """(B, n_slots, D) gradients as from `pull_back`, with the graph of one part of the classes at a time.
 
-        `leaf` (n_slots, D) is shared by the B images, or (1, n_slots, D) belongs to the only one.
+        `leaf` has shape (n_slots, D) if all images share it, or (1, n_slots, D) for a single image.
         """
         packed = torch.empty_like(pull_BKE)
         packed[:, self.learner.prompts.unsort] = pull_BKE
@@ -220,7 +222,7 @@ class PromptTuner:
         return total
 
     def _own_loss(self, text_BKE: Tensor, trusted_BSE: Tensor, *per_image: Tensor) -> Tensor:
-        """(B,) the objective without its penalty."""
+        """(B,) the objective without the penalty."""
         logits_BSK = self.learner.clip.logit_scale * trusted_BSE @ text_BKE.transpose(1, 2)
         return self.objective(logits_BSK, text_BKE, *per_image)
 
@@ -229,7 +231,7 @@ class PromptTuner:
         return loss if self.penalty is None else loss + self.penalty(text_BKE)
 
     def _groups(self, max_tokens: int, *tensors: Tensor) -> Iterator[Any]:
-        """The tensors' rows in groups whose prompts stay within `max_tokens`, or one by one."""
+        """Splits the rows of tensors into groups whose prompts have at most `max_tokens` tokens, or single rows."""
         size = max(1, max_tokens // self.learner.prompts.num_tokens)
         return zip(*(t.detach().split(size) for t in tensors), strict=True)
 
@@ -244,10 +246,16 @@ def refuse_inference_mode() -> None:
 
 
 def pull_back(text_KE: Tensor, leaf: Tensor, pull_BKE: Tensor, keep_graph: bool = False) -> Tensor:
-    """(B, n_slots, D) gradients of B images through one graph from `leaf` (n_slots, D) to `text_KE`.
+    """(B, n_slots, D) gradients at `leaf` (n_slots, D) for B images that share the graph from it to `text_KE`.
 
-    On a GPU all at once: the kernels of one image are too small to fill it.  On a CPU one after another, which was
-    the faster way (docs/engine.md).
+    On a GPU all images run at once, since the kernels for one are too small to fill it.  On a CPU one after another is
+    faster (docs/engine.md).
+
+    Args:
+        text_KE: text features computed from `leaf`.
+        leaf: the slots.
+        pull_BKE: gradient of each image's loss with respect to `text_KE`.
+        keep_graph: whether the graph is needed again.
     """
     if text_KE.is_cuda:
         return torch.autograd.grad(text_KE, leaf, pull_BKE, retain_graph=keep_graph, is_grads_batched=True)[0]
@@ -260,10 +268,10 @@ def pull_back(text_KE: Tensor, leaf: Tensor, pull_BKE: Tensor, keep_graph: bool 
 
 
 def graph_tokens(tower: Tower, device: torch.device) -> int:
-    """Most prompt tokens whose graph fits into half of the free memory of `device`, or 4 GiB.
+    """Most prompt tokens whose graph fits into half of the free memory of `device`, or into 4 GiB if that is less.
 
-    Scarce memory is rounded down to a power of two, so that small changes of it from run to run do not change how work
-    is divided, which would change last bits.
+    Below 4 GiB, the size is rounded down to a power of two.  Otherwise small differences in free memory between runs
+    would change how work is split, which affects rounding.
     """
     half = free_memory(device) // 2
     budget = GRAPH_BYTES if half >= GRAPH_BYTES else 2 ** int(math.log2(max(half, 2**20)))
@@ -271,7 +279,7 @@ def graph_tokens(tower: Tower, device: torch.device) -> int:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that are free on `device` now."""
+    """Bytes of memory that are currently free on `device`."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return int(psutil.virtual_memory().available)

@@ -1,4 +1,4 @@
-"""USE: the context is tuned towards SE's mixture if the views disagree (ICML 2026)."""
+"""USE: tunes the context towards SE's mixture if the views disagree (ICML 2026)."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ from tpt.methods.tpt import TPT
 
 
 class USE(TPT):
-    """Takes a step from the mean prediction of image and views towards their mixture, and predicts with the mixture.
+    """Tunes the context so that the mean prediction of the views moves towards SE's mixture; predicts with the mixture.
 
-    Of the augmented views the share `selection_p` with the least entropy is kept, at least one; the image itself always
-    is.  Where all of them agree with the image's answer, nothing is tuned.  `selected` is view 0, then the others.
+    Of the augmented views, the share `selection_p` with the lowest entropy is kept, but at least one.  The image itself
+    is always kept.  If all of them agree with the image's answer, nothing is tuned.  `selected` holds view 0, then the
+    others.
 
     Args:
         clip: the frozen backbone.
         class_names: K names.
-        scale: how far the weight of the image's own prediction may be from 1/2, times 2; in [0, 1]; the paper's 0.4.
+        scale: the weight of the image's own prediction differs from 1/2 by at most `scale / 2`; in [0, 1]; the paper's
+            0.4.
         settings: of `TPT`.
     """
 
@@ -40,7 +42,7 @@ class USE(TPT):
         super().__init__(clip, class_names, **settings)
 
     def objective(self, logits_BSK: Tensor, text_BKE: Tensor, *per_image: Tensor) -> Tensor:
-        """(B,) cross-entropy of the mean prediction with the mixture at the start."""
+        """(B,) cross-entropy between the mean prediction and the mixture before tuning."""
         return reverse_cross_entropy(logits_BSK, text_BKE, *per_image)
 
     def check_views(self, num_views: int) -> None:
@@ -48,7 +50,7 @@ class USE(TPT):
         refuse_no_augmented(num_views)
 
     def adapt(self, features_BVE: Tensor, image_norm_B: Tensor | None = None, **needed: Tensor) -> Adaptation:
-        """One episode for every image whose views disagree."""
+        """Runs one episode for every image whose views disagree."""
         start_BND, text = self.start(features_BVE, image_norm_B)
         logits_BVK = self.clip.logit_scale * features_BVE @ text.mT
         count = max(1, self.min_selected, int((logits_BVK.shape[1] - 1) * self.selection_p))

@@ -1,4 +1,4 @@
-"""The mean prediction of the confident views, nothing tuned: the baseline of every method that makes views."""
+"""The mean prediction of the confident views without tuning: the baseline for all methods that use views."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from tpt.methods.functional import marginal_entropy, num_selected
 
 
 class ViewEnsemble(Method):
-    """Averages the untouched prompt's predictions over the confident views.
+    """Averages the predictions of the confident views, with an unchanged prompt.
 
-    TPT's own selection (Shu et al., NeurIPS 2022, section 3.2) without its step.
+    This is TPT's view selection (Shu et al., NeurIPS 2022, section 3.2) without tuning.
 
     Args:
         clip: the frozen backbone.
         class_names: K names.
         selection_p: share of the views kept, in (0, 1].
-        min_selected: least number of views kept; 0 is TPT's plain cut, an error if it keeps none.
+        min_selected: least number of views kept; with 0, as in TPT, a share that keeps none is an error.
         text: `ctx_init`, `context`, `templates`, ..., see `TextBank`.
     """
 
@@ -42,12 +42,12 @@ class ViewEnsemble(Method):
         self.min_selected = min_selected
 
     def check_views(self, num_views: int) -> None:
-        """Raises a UserError if none of `num_views` would be kept, or there are fewer than `min_selected`."""
+        """Raises a UserError if no view would be selected, or if there are fewer views than `min_selected`."""
         num_selected(num_views, self.selection_p, self.min_selected)
 
     @torch.no_grad()
     def adapt(self, features_BVE: Tensor, **needed: Tensor) -> Adaptation:
-        """The logarithm of the mean probabilities."""
+        """Returns the logarithm of the mean probabilities as logits."""
         logits_BVK = self.view_logits(features_BVE, **needed)
         selected, _ = select_views(features_BVE, logits_BVK, self.selection_p, self.min_selected)
         trusted_BSK = gather_views(logits_BVK, selected)

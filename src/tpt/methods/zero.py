@@ -16,10 +16,11 @@ from tpt.methods.functional.voting import break_ties, votes_of
 
 
 class ZERO(Method):
-    """The most confident views vote for a class each; the others break ties; nothing is tuned.
+    """Each of the most confident views votes for one class; the other views break ties; nothing is tuned.
 
-    Section 3.3 and algorithm 1 of the paper.  The softmax of `logits` is the votes over their sum, the deciding vote of
-    a tie included, which the paper does not define as a probability: a calibration error made of it is ours.
+    Section 3.3 and algorithm 1 of the paper.  The softmax of `logits` is each class's share of the votes, including the
+    vote that breaks a tie.  The paper defines no probability, so a calibration error computed from this share has no
+    counterpart in it.
 
     Args:
         clip: the frozen backbone.
@@ -38,12 +39,12 @@ class ZERO(Method):
         self.notes = (*self.notes, "the confidence of ZERO is the share of the votes, which its paper does not define")
 
     def check_views(self, num_views: int) -> None:
-        """Raises a UserError if none of `num_views` would vote."""
+        """Raises a UserError if no view would vote."""
         num_selected(num_views, self.gamma, name="gamma")
 
     @torch.no_grad()
     def adapt(self, features_BVE: Tensor, **needed: Tensor) -> Adaptation:
-        """The shares of the votes."""
+        """Returns the logarithm of the shares of votes as logits."""
         cosines_BVK = features_BVE @ self.bank(features_BVE[:, 0], **needed).mT
         logits_BVK = self.clip.logit_scale * cosines_BVK
         order_BV = entropy(logits_BVK).argsort(dim=-1, stable=True)

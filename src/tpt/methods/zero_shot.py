@@ -15,10 +15,10 @@ from tpt.methods.functional import entropy
 
 
 class ZeroShot(Method):
-    """CLIP's own answer for the unaugmented image (Radford et al., ICML 2021).
+    """CLIP's prediction for the unaugmented image (Radford et al., ICML 2021).
 
-    With a context of CoCoOp, that of CoCoOp (Zhou et al., CVPR 2022), whose network then sees the feature at unit
-    length, as in its training.
+    With a CoCoOp context, this is CoCoOp's prediction (Zhou et al., CVPR 2022); its network receives the feature at
+    unit length, as in training.
 
     Args:
         clip: the frozen backbone.
@@ -41,11 +41,11 @@ class ZeroShot(Method):
         text["meta_input"] = "unit"
         super().__init__(clip, class_names, **text)
         fed = None if self.bank.conditional is None else self.bank.conditional.note
-        self.notes = tuple(note for note in self.notes if note != fed)  # which holds for TPT alone
+        self.notes = tuple(note for note in self.notes if note != fed)  # that note applies to TPT only
 
     @torch.no_grad()
     def adapt(self, features_BVE: Tensor, **needed: Tensor) -> Adaptation:
-        """The answer for view 0; the other views are not looked at, so `selected` is view 0."""
+        """Classifies view 0 and ignores the others, so `selected` is view 0."""
         image_BE, text = features_BVE[:, 0], self.bank(features_BVE[:, 0], **needed)
         if text.ndim == 2:
             logits = self.clip.logit_scale * image_BE @ text.T

@@ -1,4 +1,4 @@
-"""Augmented views of one image; view 0 is never augmented."""
+"""Augmented views of an image; view 0 is never augmented."""
 
 from tpt.views.augmix import AugMix
 from tpt.views.maker import Views, paper_views, whole_picture

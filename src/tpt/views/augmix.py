@@ -1,8 +1,8 @@
-"""AugMix (Hendrycks et al., ICLR 2020) as the official code of TPT applies it, severity 1 by default.
+"""AugMix (Hendrycks et al., ICLR 2020) as in the official code of TPT, with severity 1 by default.
 
-Differences from torchvision's `AugMix`, which is why it is not used: nine operations without colour ones,
-magnitudes drawn below the severity, rotation and translation cut to whole degrees and pixels, chains mixed after
-normalisation, and a weight that multiplies the original rather than the mixture.
+torchvision's `AugMix` is not used because it differs: here there are nine operations, none on colours; magnitudes are
+drawn below the severity; rotation and translation are truncated to whole degrees and pixels; chains are mixed after
+normalisation; and the weight multiplies the original, not the mixture.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from PIL import Image, ImageOps
 from tpt.errors import checked
 
 _BILINEAR = Image.Resampling.BILINEAR
-Draw = Callable[[float, np.random.Generator, int, int], float]  # severity, source of chance, width, height
+Draw = Callable[[float, np.random.Generator, int, int], float]  # severity, random generator, width, height
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One of the nine operations: what is drawn, and what that does to a picture.
+    """One of the nine operations: how its magnitude is drawn, and how it changes an image.
 
     Args:
-        name: of the operation.
-        draw: its random value, signed; 0 if nothing is drawn.
-        apply: the operation at that value.
+        name: name of the operation.
+        draw: draws its signed magnitude; 0 if it has none.
+        apply: applies the operation with that magnitude.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Operation:
         severity: Annotated[float, Ge(0.1), "use augmix=null for none"],
         rng: np.random.Generator,
     ) -> Image.Image:
-        """Draws and applies."""
+        """Draws a magnitude and applies the operation."""
         return self.apply(image, self.draw(severity, rng, *image.size))
 
 
@@ -61,7 +61,7 @@ def _affine(image: Image.Image, matrix: tuple[float, ...]) -> Image.Image:
 autocontrast = Operation("autocontrast", lambda s, rng, w, h: 0.0, lambda im, _: ImageOps.autocontrast(im))
 # Flattens each channel's histogram.
 equalize = Operation("equalize", lambda s, rng, w, h: 0.0, lambda im, _: ImageOps.equalize(im))
-# Keeps 4 bits a channel, fewer at higher severities.
+# Keeps 4 bits per channel, fewer at higher severities.
 posterize = Operation(
     "posterize",
     lambda s, rng, w, h: 4 - int(_level(s, rng) * 4 / 10),
@@ -73,13 +73,13 @@ rotate = Operation(
     lambda s, rng, w, h: _signed(int(_level(s, rng) * 30 / 10), rng),
     lambda im, degrees: im.rotate(degrees, resample=_BILINEAR),
 )
-# Inverts what is brighter than 256 less 2 to 25 at severity 1.
+# Inverts values from a threshold on: 256 minus 2 to 25 at severity 1.
 solarize = Operation(
     "solarize",
     lambda s, rng, w, h: 256 - int(_level(s, rng) * 256 / 10),
     lambda im, threshold: ImageOps.solarize(im, int(threshold)),
 )
-# Shears along x, or y, by up to 0.03 at severity 1.
+# Shears along x or y by up to 0.03 at severity 1.
 shear_x = Operation(
     "shear_x",
     lambda s, rng, w, h: _signed(_level(s, rng) * 0.3 / 10, rng),
@@ -90,7 +90,7 @@ shear_y = Operation(
     lambda s, rng, w, h: _signed(_level(s, rng) * 0.3 / 10, rng),
     lambda im, shear: _affine(im, (1, 0, 0, shear, 1, 0)),
 )
-# Moves along x, or y, by whole pixels, up to a thirtieth of the side at severity 1.
+# Translates along x or y by whole pixels, up to 1/30 of the side at severity 1.
 translate_x = Operation(
     "translate_x",
     lambda s, rng, w, h: _signed(int(_level(s, rng) * (w / 3) / 10), rng),
@@ -117,12 +117,12 @@ OPERATIONS: tuple[Operation, ...] = (
 
 @dataclass(frozen=True)
 class Mixture:
-    """What was drawn for one view.
+    """The random numbers of one view.
 
     Args:
-        weights: of the chains.
-        keep: m, the weight of the untouched view.
-        chains: for each chain its operations, as (index in `OPERATIONS`, drawn value).
+        weights: weights of the chains.
+        keep: m, the weight of the unchanged view.
+        chains: operations of each chain, as (index in `OPERATIONS`, magnitude).
     """
 
     weights: np.ndarray
@@ -131,12 +131,12 @@ class Mixture:
 
 
 class AugMix:
-    """Mixes an image with chains of operations on it.
+    """Mixes an image with the results of random chains of operations.
 
     With w ~ Dirichlet(1, 1, 1) and m ~ Beta(1, 1), the result is `m * image + (1 - m) * sum_i w_i * chain_i(image)`.
 
     Args:
-        severity: of the operations, above 0; the paper's 1.
+        severity: severity of the operations, at least 0.1; the paper's 1.
         width: number of chains.
     """
 
@@ -146,11 +146,11 @@ class AugMix:
         self.width = width
 
     def about(self) -> dict[str, Any]:
-        """All that its mixtures depend on beside the image and what is drawn."""
+        """Everything that mixtures depend on besides the image and the random numbers."""
         return {"severity": self.severity, "width": self.width}
 
     def draw(self, rng: np.random.Generator, width: int, height: int) -> Mixture:
-        """Draws the mixture of a view of `width` x `height` pixels; `rng` is the only source of chance."""
+        """Draws the mixture of a view of `width` x `height` pixels; `rng` is the only source of randomness."""
         weights = rng.dirichlet(np.ones(self.width)).astype(np.float32)
         keep = np.float32(rng.beta(1.0, 1.0))
         chains = []
@@ -165,12 +165,12 @@ class AugMix:
     def __call__(
         self, image: Image.Image, normalise: Callable[[Image.Image], np.ndarray], rng: np.random.Generator
     ) -> np.ndarray:
-        """The mixture of normalised images.
+        """The mixture of the normalised images.
 
         Args:
             image: the view, already cropped.
-            normalise: an image to the array that is mixed.
-            rng: the only source of chance.
+            normalise: converts an image to the array that is mixed.
+            rng: the only source of randomness.
         """
         drawn = self.draw(rng, *image.size)
         mixture = np.zeros((), dtype=np.float32)

@@ -1,10 +1,10 @@
-"""Views made of tensors, on any device: the pixels that PIL would give, but for rounding.
+"""Makes views with tensors on any device; the pixels equal those of PIL up to rounding.
 
-The random numbers are drawn where the image is loaded, by the code that the PIL path uses, so both paths make the same
-views.  What is left are two things tensors do fast: resampling as two matrix products over all views of an image
-(a filter along x, rounding, and a filter along y, as in PIL; since version 13 it takes y first for some shapes, which
-moves single pixels by a few levels), and AugMix's operations over all views of all images,
-four of which are look-up tables and five of which are affine maps.
+The random numbers are drawn where the image is loaded, by the same code as on the PIL path, so both paths make the same
+views.  Two steps remain, which are fast with tensors.  Resampling is two matrix products over all views of an image: a
+filter along x, rounding, and a filter along y, as in PIL.  (Since version 13, PIL filters along y first for some
+shapes, which changes single pixels by a few levels.)  AugMix's operations run over all views of all images; four are
+look-up tables and five are affine maps.
 
 Shape letters: `V` views, `N` views of all images, `S` side of a view, `H`, `W` of the original.
 """
@@ -20,20 +20,20 @@ from torch import Tensor
 
 from tpt.views.augmix import OPERATIONS, Mixture
 
-MAX_FLOATS = 2**26  # of an intermediate result of `resample`: 256 MiB
-FIXED_POINT = 2**22  # Pillow's weights are multiples of its inverse, which float32 holds exactly
+MAX_FLOATS = 2**26  # most floats in an intermediate result of `resample`: 256 MiB
+FIXED_POINT = 2**22  # Pillow's weights are multiples of 1 / FIXED_POINT, which are exact in float32
 _NAMES = [operation.name for operation in OPERATIONS]
 
 
 @dataclass
 class PlannedViews:
-    """An image and what its views will be.
+    """An image and the random numbers of its views.
 
     Args:
         pixels: (3, H, W) uint8, the original.
-        boxes: (V - 1, 4) of the random crops: top, left, height, width.
-        flips: (V - 1,) whether they are flipped.
-        mixtures: of AugMix, one for each random crop; None without it.
+        boxes: (V - 1, 4) top, left, height and width of the random crops.
+        flips: (V - 1,) whether each random crop is flipped.
+        mixtures: AugMix's mixture for each random crop; None without AugMix.
     """
 
     pixels: Tensor
@@ -42,11 +42,11 @@ class PlannedViews:
     mixtures: list[Mixture] | None
 
     def to(self, device: torch.device, non_blocking: bool = False) -> PlannedViews:
-        """With the pixels on another device; the few numbers stay where they are."""
+        """A copy with the pixels on another device; the random numbers stay on the CPU."""
         return PlannedViews(self.pixels.to(device, non_blocking=non_blocking), self.boxes, self.flips, self.mixtures)
 
     def pin_memory(self) -> PlannedViews:
-        """With the pixels in page-locked memory."""
+        """A copy with the pixels in page-locked memory."""
         return PlannedViews(self.pixels.pin_memory(), self.boxes, self.flips, self.mixtures)
 
 
@@ -87,17 +87,17 @@ def filter_weights(
     kernel: Callable[[Tensor], Tensor],
     support: float,
 ) -> Tensor:
-    """(V, S, size) weights by which pixels along one axis make output pixels, as in Pillow's `precompute_coeffs`.
+    """(V, S, size) resampling weights along one axis, as in Pillow's `precompute_coeffs`.
 
     Args:
         size: pixels of the original along the axis.
-        start, length: (V,) the part that is taken.
-        resized: pixels that part is resized to.
-        outputs: (V, S) which of those are wanted.
-        kernel, support: of the filter.
+        start, length: (V,) start and length of the crop.
+        resized: pixels that the crop is resized to.
+        outputs: (V, S) which of these pixels are computed.
+        kernel, support: function and support of the filter.
     """
     scale = (length / resized)[:, None, None]
-    stretch = scale.clamp(min=1.0)  # a filter that shrinks looks at more pixels
+    stretch = scale.clamp(min=1.0)  # for shrinking, the filter covers more pixels
     centre = (outputs[..., None] + 0.5) * scale
     first = (centre - support * stretch + 0.5).floor().clamp(min=0)
     last = torch.minimum((centre + support * stretch + 0.5).floor(), length[:, None, None])
@@ -119,7 +119,7 @@ def _cubic(x: Tensor, a: float = -0.5) -> Tensor:
 
 
 def resample(pixels: Tensor, along_y: Tensor, along_x: Tensor) -> Tensor:
-    """(V, 3, S, S) uint8 of (3, H, W) uint8; rounded after each axis, as Pillow does."""
+    """(V, 3, S, S) uint8 from (3, H, W) uint8, rounded after each axis as in Pillow."""
     channels, height, width = pixels.shape
     rows = pixels.float().reshape(channels * height, width)
     views = max(1, MAX_FLOATS // (channels * height * along_x.shape[1]))
@@ -135,7 +135,7 @@ def _round(x: Tensor) -> Tensor:
 
 
 def mix(crops: Tensor, mixtures: Sequence[Mixture], normalise: Callable[[Tensor], Tensor]) -> Tensor:
-    """(N, 3, S, S) floats: AugMix of uint8 crops."""
+    """(N, 3, S, S) floats: AugMix applied to uint8 crops."""
     weights = torch.tensor([[float(w) for w in m.weights] for m in mixtures], device=crops.device)
     keep = torch.tensor([float(m.keep) for m in mixtures], device=crops.device).view(-1, 1, 1, 1)
     mixed = torch.zeros_like(crops, dtype=torch.float32)
@@ -160,7 +160,7 @@ def _apply(images: Tensor, todo: Sequence[tuple[int, float] | None]) -> Tensor:
 
 
 def _look_up(images: Tensor, operations: Sequence[tuple[str, float]]) -> Tensor:
-    """Operations that are a table of 256 entries for each channel."""
+    """Applies operations that are a table of 256 entries per channel."""
     flat = images.flatten(2).long()
     counts = torch.zeros(*flat.shape[:2], 256, dtype=torch.long, device=images.device)
     counts.scatter_add_(2, flat, torch.ones_like(flat))
@@ -225,7 +225,7 @@ MATRICES: dict[str, Callable[[float, int], tuple[float, ...]]] = {
 
 
 def _map(images: Tensor, operations: Sequence[tuple[str, float]]) -> Tensor:
-    """Affine maps, bilinear, black outside the image; fractions are cut, as in Pillow."""
+    """Applies affine maps, bilinear and black outside the image; fractions are truncated, as in Pillow."""
     size = images.shape[-1]
     matrices = [MATRICES[name](value, size) for name, value in operations]
     a, b, c, d, e, f = torch.tensor(matrices, dtype=torch.float64).T[..., None, None].to(images.device)
@@ -243,7 +243,7 @@ def _map(images: Tensor, operations: Sequence[tuple[str, float]]) -> Tensor:
         values: Tensor = picked.view_as(images).double()
         return values
 
-    # In Pillow's form, which leaves flat areas exactly as they are.
+    # Interpolate in Pillow's form, which leaves flat areas unchanged.
     upper = torch.lerp(pick(top, left), pick(top, left + 1), dx)
     lower = torch.lerp(pick(top + 1, left), pick(top + 1, left + 1), dx)
     mixed = torch.lerp(upper, lower, dy)

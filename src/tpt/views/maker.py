@@ -1,4 +1,4 @@
-"""The views of an image: its centre crop and random crops of it."""
+"""Makes the views of an image: the plain image and random crops of it."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ INTERPOLATIONS = {"bicubic": transforms.InterpolationMode.BICUBIC, "bilinear": t
 
 
 def whole_picture(image_size: int, resize: str = "shortest", interpolation: str = "bicubic") -> transforms.Compose:
-    """What makes a square of a picture, as a model was trained to see it.
+    """The transform from an image to a square, as in a model's training.
 
     Args:
         image_size: side in pixels.
-        resize: "shortest" (the shorter side fits, the rest is cropped) or "squash" (to a square, whatever its shape).
+        resize: "shortest" (resize the shorter side and crop the centre) or "squash" (resize to a square).
         interpolation: "bicubic" or "bilinear".
     """
     if resize not in ("shortest", "squash") or interpolation not in INTERPOLATIONS:
@@ -43,22 +43,23 @@ def whole_picture(image_size: int, resize: str = "shortest", interpolation: str 
 
 
 class Views:
-    """Makes `num_views` views of an image, (V, 3, H, W); the same ones whenever and wherever it is asked.
+    """Makes the (V, 3, H, W) views of an image, always the same for the same seed and identity.
 
-    View 0 is the plain picture as the model was trained to see it: for CLIP resized (bicubic) so that its shorter side
-    fits, and cropped at the centre.  The others are random resized crops of the original (area 0.08 to 1, aspect 3/4 to
-    4/3, bilinear), half of them flipped, as in the official code; AugMix on top is what the paper uses on the ten
-    fine-grained datasets and not on ImageNet and its variants.
+    View 0 is the plain image, prepared as in the model's training: for CLIP, resized (bicubic) to fit the shorter side
+    and cropped at the centre.  The others are random resized crops of the original (area 0.08 to 1, aspect ratio 3/4 to
+    4/3, bilinear), flipped with probability 1/2, as in the official code.  The paper adds AugMix on the ten
+    fine-grained datasets, but not on ImageNet and its variants.
 
     Args:
         image_size: side of a view in pixels.
         num_views: V, at least 1; the paper's 64.
-        augmix: None, or what is applied to every random crop.
-        seed: of all views, with the dataset's and the image's name.
-        mean, std: used if views come normalised.
-        made_on: "loader" makes them with PIL where the image is loaded; "device" draws them there and makes them of
-            tensors where the model is, see `tpt.views.batched`.  The pixels agree but for rounding.
-        resize, interpolation: of view 0, see `whole_picture`.
+        augmix: applied to every random crop; None for none.
+        seed: seed of all views, used together with the names of the dataset and the image.
+        mean, std: mean and standard deviation per channel, for normalised views.
+        made_on: "loader" makes views with PIL where the image is loaded.  "device" only draws the random numbers there
+            and makes the views with tensors on the model's device, see `tpt.views.batched`.  The pixels agree up to
+            rounding.
+        resize, interpolation: how view 0 is made, see `whole_picture`.
 
     Example:
         >>> make = Views(image_size=64, num_views=8)
@@ -95,7 +96,7 @@ class Views:
         self._random = transforms.Compose([transforms.RandomResizedCrop(image_size), transforms.RandomHorizontalFlip()])
 
     def about(self) -> dict[str, Any] | None:
-        """All that pixels depend on beside image, identity and `num_views`; None if `augmix` does not say."""
+        """Everything that pixels depend on besides image, identity and `num_views`; None if `augmix` has no `about`."""
         if self.augmix is not None and not hasattr(self.augmix, "about"):
             return None
         crop, flip = self._random.transforms
@@ -111,22 +112,22 @@ class Views:
         }
 
     def more(self, num_views: int) -> Self:
-        """The same maker with another number of views; those that both make are equal."""
+        """The same maker with another number of views; views that both make are equal."""
         other = copy.copy(self)
         other.num_views = num_views
         return other
 
     def __call__(self, image: Image.Image, identity: str) -> Tensor | PlannedViews:
-        """The views of one image, or with `made_on="device"` what `render` makes them of.
+        """The views of an image, or with `made_on="device"` the input of `render`.
 
         Args:
-            image: RGB.
-            identity: names dataset and image; with `seed` it alone decides the random numbers.
+            image: RGB image.
+            identity: names of the dataset and the image; the random numbers depend only on it and on `seed`.
         """
         return self.make(image, identity) if self.made_on == "loader" else self.plan(image, identity)
 
     def make(self, image: Image.Image, identity: str) -> Tensor:
-        """The views made with PIL: uint8 pixels, or with AugMix normalised floats, since it mixes those."""
+        """The views made with PIL: uint8 pixels, or normalised floats with AugMix, which mixes normalised images."""
         crops = self.crops(image, identity)
         if self.augmix is None:
             return torch.from_numpy(np.stack([_pixels(crop) for crop in crops]))
@@ -135,7 +136,7 @@ class Views:
         return torch.from_numpy(np.stack([self._normalise(crops[0]), *mixed]))
 
     def plan(self, image: Image.Image, identity: str) -> PlannedViews:
-        """The same draws as `make`, for `render`."""
+        """The input of `render`, with the same random numbers as in `make`."""
         boxes, flips = [], []
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_number(self.seed, identity) % 2**63)
@@ -151,7 +152,7 @@ class Views:
         return PlannedViews(pixels, torch.tensor(boxes).reshape(-1, 4), torch.tensor(flips, dtype=torch.bool), mixtures)
 
     def render(self, plans: Sequence[PlannedViews]) -> Tensor:
-        """(B, V, 3, H, W) views, on the plans' device; of the type that `make` gives."""
+        """(B, V, 3, H, W) views on the device of the plans, of the same type as from `make`."""
         views = torch.stack([crop_views(plan, self.image_size, self.resize, self.interpolation) for plan in plans])
         if self.augmix is None:
             return views
@@ -179,7 +180,7 @@ class Views:
 
 @checked
 def paper_views(image_size: int, augmix: AugMix, **settings: Any) -> dict[bool, Views]:
-    """The paper's views, by whether a dataset's are mixed: the ten of its Table 2 are, ImageNet and its variants not.
+    """The paper's views, with AugMix (True) for the ten datasets of its Table 2 and without (False) for the others.
 
     Args:
         image_size, augmix, settings: as for `Views`.
@@ -192,7 +193,7 @@ def _pixels(image: Image.Image) -> np.ndarray:
 
 
 def _code(kind: type) -> str:
-    """Changes with the text of a class's module and of its base classes' modules: of a user's own class, say."""
+    """A digest of the source of a class's module and of its base classes' modules, which may be a user's own."""
     digest = hashlib.sha256(kind.__qualname__.encode())
     for base in kind.__mro__[:-1]:
         file = getattr(sys.modules.get(base.__module__), "__file__", None)

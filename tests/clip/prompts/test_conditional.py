@@ -91,5 +91,5 @@ def test_initialisation_is_seeded_and_leaves_the_global_generator_alone() -> Non
 def test_settings_out_of_range() -> None:
     with pytest.raises(ValueError, match="`meta_input` to be raw or unit, got 'both'"):
         ConditionalContext(Context(torch.zeros(4, 64), 4, "x"), net(), "both")
-    with pytest.raises(ValueError, match="generic context under a meta-net"):
+    with pytest.raises(ValueError, match="generic context with a meta-net"):
         ConditionalContext(Context(torch.zeros(3, 4, 64), 4, "x"), net())

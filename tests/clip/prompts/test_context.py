@@ -50,7 +50,7 @@ def test_what_is_alike_to_the_class_token_is_words_and_results_say_so(clip: tpt.
     context = tpt.context_from_words(clip, words)
     assert context.n_ctx == context.n_before == len(clip.tokenizer.encode(words))
     method = tpt.ZeroShot(clip, ["cat", "dog"], ctx_init=words)
-    assert method.notes == (f"{mark} in ctx_init was read as words; the place of the class name is [CLS]",)
+    assert method.notes == (f"{mark} in ctx_init was read as words; [CLS] marks the position of the class name",)
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ DAMAGE = [
     ("ucf101", "ucfTrainTestlist/classInd.txt", "1 ApplyEyeMakeup\n2 YoYo\n", "KeyError"),
     ("ucf101", "ucfTrainTestlist/testlist01.txt", "ApplyEyeMakeup\n", "not enough values"),
     ("food101", "meta/classes.txt", "apple_pie\nbaby_back_ribs\n", "is of 'beef_tartare', which is not a class"),
-    ("food101", "meta/classes.txt", "apple_pie\napple_pie\nbaby_back_ribs\nbeef_tartare\n", "stands twice"),
+    ("food101", "meta/classes.txt", "apple_pie\napple_pie\nbaby_back_ribs\nbeef_tartare\n", "occurs twice"),
     ("sun397", "ClassName.txt", "/a/abbey\n/b/bistro/indoor\n", "is of '/a/apartment_building/outdoor', which is not"),
     ("dtd", "labels/test1.txt", "banded/\udce9.jpg\n", "UnicodeDecodeError"),
     ("stanford_cars", "cars_test_annos_withlabels.mat", "MATLAB 5.0 MAT-file, but not really", "cars_test_annos"),
@@ -112,7 +112,7 @@ def test_damaged_lists_of_the_aircraft(content: str, message: str, tmp_path: Pat
         read_entry("fgvc_aircraft", tmp_path)
     (base / "images_variant_test.txt").write_text("000 F/A-18\n")
     (base / "variants.txt").write_text("\n".join([*AIRCRAFT, AIRCRAFT[0]]))
-    with pytest.raises(DataError, match="a class name stands twice"):
+    with pytest.raises(DataError, match="a class name occurs twice"):
         read_entry("fgvc_aircraft", tmp_path)
     (base / "variants.txt").unlink()
     with pytest.raises(DataError, match="Expected variants.txt and images_variant_test.txt .* found not both; unpack"):

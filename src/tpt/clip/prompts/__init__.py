@@ -1,4 +1,4 @@
-"""Prompts: class names around context vectors, learned or written."""
+"""Prompts: class names with context vectors, which are learned or come from words."""
 
 from tpt.clip.prompts.checkpoint import (
     ContextFileError,

@@ -1,7 +1,7 @@
-"""Learned contexts in files: CoOp's and CoCoOp's published checkpoints, and this project's own.
+"""Learned contexts in files: CoOp's and CoCoOp's published checkpoints, and this project's own files.
 
-Nothing in a file is ever run: of a pickle only tensors and plain values are taken, everything else in it (the
-optimizer, the scheduler) becomes an inert stand-in.
+No code in a file is ever run.  From a pickle only tensors and plain values are read; all other objects, such as the
+optimizer and scheduler, become inert stand-ins.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ FORMAT = "tpt-context-1"
 NO_DIGEST = "the context's file holds no digest, so damage to it would not be noticed"
 _META_NET = ("linear1.weight", "linear1.bias", "linear2.weight", "linear2.bias")
 _BUFFERS = ("token_prefix", "token_suffix")  # belong to the classes of training
-_LEARNERS = ("prompt_learner.", "prompt_generator.")  # in front of the keys where a whole model was saved
+_LEARNERS = ("prompt_learner.", "prompt_generator.")  # prefixes of the keys if a whole model was saved
 
 
 class ContextFileError(WeightsFileError):
-    """A file that does not give the context that was asked for; the message says why and what would do."""
+    """A file does not hold the requested context; the message says why and what to use instead."""
 
 
 @checked
@@ -49,7 +49,7 @@ def load_context(
     meta_input: MetaInput = "raw",
     backbone: Literal["any"] | None = None,
 ) -> LearnedContext:
-    """A context that CoOp or CoCoOp learned.
+    """Loads a context that was learned with CoOp or CoCoOp.
 
     Reads the public layout (`prompt_learner/model.pth.tar-50`, `model-best.pth.tar`; section 2.8 of Dassl's trainer:
     a pickled dictionary whose `state_dict` holds `ctx` and for CoCoOp `meta_net.*`; its `token_prefix` and
@@ -57,18 +57,19 @@ def load_context(
     checkpoints (`best.ckpt`, `last.ckpt`).  Half precision is widened to single.
 
     Args:
-        path: the file, or a directory: its `context.safetensors`, or the file that the text file `checkpoint` in it or
-            in its `prompt_learner` names; `emoji-mini/coop` and `emoji-mini/cocoop` come with the package.
-        kind: "coop" or "cocoop" insists on one of them; None takes what the file holds.
-        class_token_position: "end", "middle" or "front"; None takes what the file says, or "end" where it is silent.
-        n_ctx: insists on so many vectors; None takes any number.
+        path: the file, or a directory.  In a directory, `context.safetensors` is read, or else the file that is named
+            in the text file `checkpoint` there or in its `prompt_learner`.  `emoji-mini/coop` and `emoji-mini/cocoop`
+            come with the package.
+        kind: "coop" or "cocoop" requires that kind; None accepts both.
+        class_token_position: "end", "middle" or "front"; None uses the file's own, or "end" if the file has none.
+        n_ctx: required number of vectors; None accepts any number.
         meta_input: for CoCoOp, see `ConditionalContext`.
-        backbone: None lets the context be used with the backbone alone that it was learned with, where the file tells
-            which (by name or weights, or by the start token's embedding in CoOp's own files); "any" takes any.
+        backbone: None accepts only the backbone that the context was learned with, if the file identifies it (by name
+            or weights, or by the start token's embedding in CoOp's own files); "any" accepts any backbone.
 
     Raises:
-        ContextFileError: no such context in the file, more learned tensors than are used, or a damaged file.
-        UserError: unknown options, or no path.
+        ContextFileError: the file is damaged, has no such context, or has more learned tensors than are used.
+        UserError: an option is unknown, or there is no path.
 
     Example:
         >>> import tempfile, tpt
@@ -119,7 +120,7 @@ def context_from_file(
     meta_input: MetaInput = "raw",
     backbone: Literal["any"] | None = None,
 ) -> LearnedContext:
-    """`load_context`, checked against a backbone, on its device."""
+    """As `load_context`, but also checks that the context fits a backbone, and moves it to the backbone's device."""
     loaded = load_context(
         path,
         kind=kind,
@@ -140,14 +141,14 @@ def context_from_file(
 
 
 def refuse_misfit(make_context: partial[Any], name: str | None, pretrained: str | Path | None) -> None:
-    """Refuses a context file that cannot fit a backbone before that is loaded, as far as names and widths are known.
+    """Refuses a context file that does not fit a backbone before its weights are loaded, by name and width if known.
 
     Args:
-        make_context: clip -> context, whatever makes it.
-        name, pretrained: of the backbone, as for `load_clip`.
+        make_context: a function from a CLIP to a context; checked only if it loads a file.
+        name, pretrained: the backbone, as for `load_clip`.
 
     Raises:
-        UserError: as `context_from_file`.
+        UserError: as for `context_from_file`.
     """
     if make_context.func is not context_from_file:
         return
@@ -169,13 +170,13 @@ def _check_width(base: Context, width: int, name: str) -> None:
 
 
 def save_context(path: Filled | Path, context: LearnedContext, backbone: CLIP | str = "") -> Path:
-    """Writes a context to a `.safetensors` file, bit for bit, with what is needed to use it.
+    """Writes a context to a `.safetensors` file without rounding, with the metadata needed to use it.
 
     Args:
-        path: of the file; its folder is made.
-        context: of CoOp or CoCoOp.
-        backbone: the CLIP it was learned with, or the name of one: other backbones are refused when the file is
-            loaded.  Left out, what the context's own file said about it.
+        path: the file; its folder is created.
+        context: a context of CoOp or CoCoOp.
+        backbone: the CLIP that the context was learned with, or its name; loading the file with another backbone is an
+            error.  If empty, the context's own information about its backbone is kept.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
@@ -186,7 +187,7 @@ def save_context(path: Filled | Path, context: LearnedContext, backbone: CLIP | 
 
 
 def learned_tensors(context: LearnedContext) -> dict[str, Tensor]:
-    """`ctx`, and for CoCoOp `meta_net.*`: the learned part, under the public key names, on the CPU."""
+    """The learned tensors on the CPU, under their public names: `ctx`, and for CoCoOp `meta_net.*`."""
     base = context.base if isinstance(context, ConditionalContext) else context
     out = {"ctx": base.vectors}
     if isinstance(context, ConditionalContext):
@@ -195,7 +196,7 @@ def learned_tensors(context: LearnedContext) -> dict[str, Tensor]:
 
 
 def file_metadata(context: LearnedContext, backbone: CLIP | str = "") -> dict[str, str]:
-    """What a file says about its tensors: text only, as safetensors wants."""
+    """The metadata of a file, as text because safetensors allows only text."""
     conditional = isinstance(context, ConditionalContext)
     base = context.base if isinstance(context, ConditionalContext) else context
     if isinstance(backbone, CLIP):
@@ -216,7 +217,7 @@ def file_metadata(context: LearnedContext, backbone: CLIP | str = "") -> dict[st
 
 
 def _resolve(path: Path) -> Path:
-    """The file that `path` means."""
+    """The context file for `path`, which may be a file or a directory."""
     if path.is_file():
         return path
     if not path.exists():
@@ -232,7 +233,7 @@ def _resolve(path: Path) -> Path:
             file = folder / Path(named).name  # never outside the folder
             if file.is_file():
                 return file
-            raise ContextFileError(f"Expected {file}, which the file `checkpoint` beside it names, but it is missing.")
+            raise ContextFileError(f"Expected {file}, which the file `checkpoint` next to it names, but it is missing.")
     raise ContextFileError(
         f"Expected a context in the directory {path}, found neither `context.safetensors` nor CoOp's text file "
         "`checkpoint`, there or in `prompt_learner`; pass the file itself."
@@ -240,7 +241,7 @@ def _resolve(path: Path) -> Path:
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The learned tensors under their public names, and the file's own words about them."""
+    """The learned tensors under their public names, and the metadata of the file."""
     content: dict[str, Any]
     try:
         if path.suffix == ".safetensors":
@@ -269,7 +270,7 @@ def _unwrapped(key: str) -> str:
 
 
 def _check_notes(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Raises where the file is of another format or kind than its tensors, or holds more than is used."""
+    """Raises a ContextFileError if the format or kind does not match the tensors, or if some are not used."""
     used = {"ctx", *_BUFFERS, *(f"meta_net.{name}" for name in _META_NET)}
     more = [key for key in tensors if key not in used]
     if more:
@@ -293,7 +294,7 @@ def _check_notes(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
 
 
 def _origin(tensors: dict[str, Tensor], metadata: dict[str, str]) -> Origin | None:
-    """What the file tells of the backbone; None where it is silent."""
+    """The backbone that the file identifies, or None."""
     start = tensors.get("token_prefix")
     if start is not None:
         start = start.flatten(0, -2)[0].float() if start.ndim > 1 and len(start) else None

@@ -1,4 +1,4 @@
-"""Conditional contexts: a small network makes the context from the image (CoCoOp; Zhou et al., CVPR 2022)."""
+"""Conditional contexts: a small network computes the context from the image (CoCoOp; Zhou et al., CVPR 2022)."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ META_INPUTS: dict[MetaInput, str] = {
 
 
 class MetaNet(nn.Module):
-    """A bias for the context from an image feature: linear, ReLU, linear.
+    """Computes a bias for the context from an image feature: linear, ReLU, linear.
 
     Args:
         embed_dim: E, length of an image feature.
         width: D, length of a context vector.
-        hidden: units between; `E // 16` if None.
+        hidden: number of hidden units; `E // 16` if None.
     """
 
     def __init__(self, embed_dim: int, width: int, hidden: int | None = None) -> None:
@@ -44,13 +44,13 @@ class MetaNet(nn.Module):
 
 @dataclass(frozen=True)
 class ConditionalContext:
-    """A context that depends on the image: `base + meta_net(image feature)`, the same bias on every vector.
+    """A context that depends on the image: `base + meta_net(image feature)`, with the same bias on every vector.
 
     Args:
-        base: generic context, the part that all images share.
-        meta_net: makes the bias.
-        meta_input: what TPT feeds it: "raw", the un-normalised image feature (the official code of TPT), or "unit",
-            the feature at unit length (as in CoCoOp's training).  CoCoOp's own prediction always takes "unit".
+        base: generic context, shared by all images.
+        meta_net: computes the bias.
+        meta_input: the network's input for TPT: "raw", the un-normalised image feature (as in TPT's official code), or
+            "unit", the feature at unit length (as in CoCoOp's training).  CoCoOp's own prediction always uses "unit".
     """
 
     base: Context
@@ -60,20 +60,23 @@ class ConditionalContext:
     def __post_init__(self) -> None:
         refuse("meta_input", MetaInput, self.meta_input)
         if self.base.class_specific:
-            raise UserError("Expected a generic context under a meta-net, got a class-specific one; train without.")
+            raise UserError(
+                "Expected a generic context with a meta-net, got a class-specific one; train without class-specific "
+                "contexts."
+            )
 
     @property
     def source(self) -> str:
-        """Where it comes from, for logs and results."""
+        """Where the context comes from, for logs and results."""
         return self.base.source
 
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that change with any bit of the base or the network, or with `meta_input`."""
+        """Sixteen hexadecimal digits that depend on every bit of the base and the network, and on `meta_input`."""
         return tensors_digest(self.meta_net.state_dict(), f"{self.base.fingerprint()} {self.meta_input}")
 
     @property
     def note(self) -> str:
-        """What TPT feeds the meta-net, for results."""
+        """The meta-net's input for TPT, as a note in results."""
         return f"meta-net input for tuning ({self.meta_input}): {META_INPUTS[self.meta_input]}"
 
     def check(self, clip: CLIP) -> None:
@@ -87,12 +90,12 @@ class ConditionalContext:
 
 
 def initial_conditional(clip: CLIP, base: Context, seed: Seed = 0) -> ConditionalContext:
-    """An untrained meta-net, at PyTorch's default initialisation, on top of `base`.
+    """A conditional context of `base` and an untrained meta-net with PyTorch's default initialisation.
 
     Args:
-        clip: gives the sizes.
-        base: context to start from; the paper's is "a photo of a".
-        seed: of the initialisation, which does not touch the global generators.
+        clip: the backbone, which determines the sizes.
+        base: initial context; the paper's is "a photo of a".
+        seed: seed of the initialisation; the global generators are not changed.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -103,18 +106,18 @@ def initial_conditional(clip: CLIP, base: Context, seed: Seed = 0) -> Conditiona
 def conditional_logits(
     learner: PromptLearner, ctx: Tensor, meta_net: MetaNet, image_BE: Tensor, max_tokens: int = 16384
 ) -> Tensor:
-    """CoCoOp's prediction: every image is compared with class prompts of its own (equation 4 of the paper).
+    """CoCoOp's prediction: each image is compared with its own class prompts (equation 4 of the paper).
 
-    Images are taken in groups whose prompts stay within `max_tokens`.  Where gradients are asked for and there are
-    several groups, a group's activations are computed again on the way back instead of being kept, so memory does
-    not grow with the batch; the numbers are those of one image at a time.
+    Images are processed in groups whose prompts have at most `max_tokens` tokens.  With gradients and several groups,
+    activations are recomputed in the backward pass (gradient checkpointing), so memory does not grow with the batch.
+    The results equal those for one image at a time.
 
     Args:
         learner: the class prompts.
-        ctx: (n_ctx, D) the part of the context all images share.
-        meta_net: makes the bias.
+        ctx: (n_ctx, D) context shared by all images.
+        meta_net: computes the bias.
         image_BE: unit-length image features.
-        max_tokens: most prompt tokens in flight, at least one image's.
+        max_tokens: most prompt tokens per forward pass; at least those of one image are processed.
 
     Returns:
         (B, K) cosines times the logit scale.

@@ -1,4 +1,4 @@
-"""The context: the vectors of a prompt that stand around the class name."""
+"""The context: the vectors of a prompt before and after the class name."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from tpt.clip.prompts.origin import Origin
 from tpt.errors import Count, Seed, UserError, checked
 
 CLASS_TOKEN = "[CLS]"
-# What other programs write for it; the official code reads these as words, as this one does.
+# Marks of the class name in other programs.  As in the official code, they are read as words, with a note.
 _ALIKE = re.compile(r"[\[{<(] *(?:cls|class(?:[ _]?name)?|classname|name|label|object|category|c) *[\]}>)]|%s", re.I)
 Position = Literal["end", "middle", "front"]
 
 
 @dataclass(frozen=True)
 class Context:
-    """Vectors before and behind the class name.
+    """Vectors before and after the class name.
 
     Args:
         vectors: (n_ctx, D), or (K, n_ctx, D) if each class has its own (class-specific context).
-        n_before: how many of them stand before the class name; the others stand behind it.
-        source: where they come from, for logs and results.
-        class_names: of a class-specific context, the K classes it was learned for; None if that is not known.
-        origin: the backbone it was learned with, as far as its file says; None takes any of the same width.
-        note: what results must say about it; "" if nothing.
+        n_before: number of vectors before the class name; the others come after it.
+        source: where the vectors come from, for logs and results.
+        class_names: for a class-specific context, the K classes that it was learned for; None if unknown.
+        origin: the backbone that the context was learned with; None if unknown, which accepts any of the same width.
+        note: what results must state about the context; "" if nothing.
     """
 
     vectors: Tensor
@@ -46,16 +46,16 @@ class Context:
 
     @property
     def class_specific(self) -> bool:
-        """Whether each class has vectors of its own."""
+        """Whether each class has its own vectors."""
         return self.vectors.ndim == 3
 
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that change with any bit of any vector, or their place."""
+        """Sixteen hexadecimal digits that depend on every bit of the vectors and on their position."""
         return tensors_digest({"vectors": self.vectors}, f"{self.n_before} {self.class_names}")
 
 
 def vectors_before(n_ctx: Count, class_token_position: Position) -> int:
-    """How many of `n_ctx` vectors stand before the class name.
+    """Number of vectors before the class name.
 
     Args:
         n_ctx: number of context vectors.
@@ -74,17 +74,17 @@ def vectors_before(n_ctx: Count, class_token_position: Position) -> int:
 
 @checked
 def context_from_words(clip: CLIP, ctx_init: str, class_token_position: Position = "end") -> Context:
-    """The token embeddings of written words.
+    """A context from the token embeddings of words.
 
-    Vectors are counted in tokens: a word of several tokens gives several vectors.  (The official code counts
-    words, and takes the wrong vectors if a word has several tokens; if each word is one token, as in all
-    prompts of the paper, the two agree.)
+    Each token gives one vector, so a word of several tokens gives several.  The official code counts words and takes
+    wrong vectors if a word has several tokens.  For words of one token each, as in all prompts of the paper, the two
+    agree.
 
     Args:
-        clip: whose vocabulary and embedding are used.
-        ctx_init: such as "a photo of a"; underscores count as spaces.  `[CLS]`, or `{}` as in a template, marks where
-            the class name goes and overrides `class_token_position`.  A full stop at the end is dropped, since every
-            prompt gets one.
+        clip: the CLIP whose vocabulary and embedding are used.
+        ctx_init: words such as "a photo of a"; underscores are read as spaces.  `[CLS]`, or `{}` as in a template,
+            marks the position of the class name and overrides `class_token_position`.  A full stop at the end is
+            dropped, since every prompt gets one.
         class_token_position: "end", "middle" or "front".
 
     Example:
@@ -112,10 +112,10 @@ def context_from_words(clip: CLIP, ctx_init: str, class_token_position: Position
 
 
 def words_around(ctx_init: str) -> tuple[str, str, str]:
-    """The words before the mark of the class name, the mark itself, and those behind; the last two "" without one.
+    """The words before the mark of the class name, the mark, and the words after it; the last two are "" without one.
 
     Raises:
-        UserError: it is marked twice.
+        UserError: there are several marks.
     """
     words = ctx_init.replace("_", " ").replace("{}", CLASS_TOKEN).strip().removesuffix(".")
     if words.count(CLASS_TOKEN) > 1:
@@ -124,23 +124,25 @@ def words_around(ctx_init: str) -> tuple[str, str, str]:
 
 
 def _note_on(ctx_init: str) -> str:
-    """A warning of what looks like the mark of the class name and is none."""
+    """A note on words that look like a mark of the class name but are not; "" if there are none."""
     alike = [mark for mark in _ALIKE.findall(ctx_init) if mark != CLASS_TOKEN]
-    return f"{alike[0]} in ctx_init was read as words; the place of the class name is {CLASS_TOKEN}" if alike else ""
+    return (
+        f"{alike[0]} in ctx_init was read as words; {CLASS_TOKEN} marks the position of the class name" if alike else ""
+    )
 
 
 @checked
 def random_context(
     clip: CLIP, n_ctx: Count, class_token_position: Position = "end", seed: Seed = 0, num_classes: int | None = None
 ) -> Context:
-    """Vectors from a normal distribution of standard deviation 0.02 (Zhou et al., IJCV 2022, section 4.1).
+    """A random context, from a normal distribution with standard deviation 0.02 (Zhou et al., IJCV 2022, section 4.1).
 
     Args:
-        clip: gives the width of a vector.
-        n_ctx: how many, at least 1.
+        clip: the backbone, which determines the width of a vector.
+        n_ctx: number of vectors, at least 1.
         class_token_position: "end", "middle" or "front".
-        seed: of the draw, which does not touch the global generators.
-        num_classes: draws a class-specific context for this many classes.
+        seed: seed of the random numbers; the global generators are not changed.
+        num_classes: number of classes of a class-specific context; None for a generic one.
     """
     generator = torch.Generator().manual_seed(seed)
     shape = (n_ctx, clip.width) if num_classes is None else (num_classes, n_ctx, clip.width)

@@ -1,4 +1,4 @@
-"""Write learned contexts in CoOp's public layout, so that the official programs can load them."""
+"""Writes learned contexts in CoOp's public layout, so that the official programs can load them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tpt.clip.prompts.learner import PromptLearner
 from tpt.errors import UserError
 from tpt.files import write_bytes, write_text
 
-PLACEHOLDER = "X"  # one token; stands where the context goes in the official prompts
+PLACEHOLDER = "X"  # one token; the official prompts have it in place of each context vector
 
 
 def export_public(
@@ -31,32 +31,32 @@ def export_public(
     """Writes `<directory>/prompt_learner/model.pth.tar-<epoch>` and the text file `checkpoint` that names it.
 
     The layout is that of Dassl's trainer: a pickled dictionary of `state_dict`, `epoch`, `optimizer`, `scheduler`
-    and `val_result`.  The official programs load it for evaluation; `optimizer` and `scheduler` are None, so they
-    cannot resume training from it.  The layout does not say where the class name stands: repeat
+    and `val_result`.  The official programs can evaluate it.  They cannot resume training from it, since `optimizer`
+    and `scheduler` are None.  The layout does not record the position of the class name: set
     `TRAINER.COOP.CLASS_TOKEN_POSITION` there if it is not "end".
 
     Args:
-        directory: the official programs' `--model-dir`.
-        context: of CoOp or CoCoOp.
-        clip: the backbone it was learned with; gives `token_prefix` and `token_suffix`.
-        class_names: K names for those two, which loaders drop.
-        epoch: 1-based, in the file's name; their `--load-epoch`.
-        best: names the file `model-best.pth.tar` instead.
-        half: rounds to half precision, as the official training in fp16 leaves them.
+        directory: `--model-dir` of the official programs.
+        context: a context of CoOp or CoCoOp.
+        clip: the backbone that the context was learned with; it determines `token_prefix` and `token_suffix`.
+        class_names: K names for these two tensors, which loaders ignore.
+        epoch: number in the file's name, from 1; `--load-epoch` of the official programs.
+        best: whether the file is named `model-best.pth.tar` instead.
+        half: whether tensors are rounded to half precision, as after the official training in fp16.
 
     Returns:
-        The file written.
+        Path of the written file.
 
     Raises:
-        UserError: a backbone whose prompts do not have CLIP's form, which the layout assumes.
+        UserError: the backbone's prompts do not have CLIP's form, which the layout assumes.
     """
     if len(clip.tokenizer.start) != 1 or clip.tokenizer.closing:
         raise UserError(
-            f"Expected a backbone with one start token, as CoOp's layout has it, got {clip.name}; its contexts are "
-            "kept by `save_context`."
+            f"Expected a backbone with one start token, as in CoOp's layout, got {clip.name}; save its contexts with "
+            "`save_context`."
         )
     base = context.base if isinstance(context, ConditionalContext) else context
-    PromptLearner(clip, class_names, base)  # width, number of classes and lengths fit, or a clear error
+    PromptLearner(clip, class_names, base)  # raises a UserError if widths, classes or lengths do not fit
     state = learned_tensors(context) | _official_buffers(clip, class_names, base.n_ctx)
     if half:
         state = {name: value.half() for name, value in state.items()}
@@ -64,7 +64,7 @@ def export_public(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / ("model-best.pth.tar" if best else f"model.pth.tar-{epoch}")
     saved = {"state_dict": state, "epoch": epoch, "optimizer": None, "scheduler": None, "val_result": None}
-    content = io.BytesIO()  # a name of a file would be written into it
+    content = io.BytesIO()  # torch.save to a path would store the file's name
     torch.save(saved, content)
     write_bytes(content.getvalue(), path)
     write_text(f"{path.name}\n", folder / "checkpoint")

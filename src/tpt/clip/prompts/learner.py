@@ -1,4 +1,4 @@
-"""Class prompts whose context can be learned."""
+"""Class prompts with a learnable context."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from tpt.clip.tokens import refuse_too_long
 from tpt.clip.tower import slot
 from tpt.errors import Count, Seed, UserError, refuse_one_prompt
 
-CPU_TOKENS = 2048  # per pass: activations of more do not stay in a CPU's cache, which takes 15 % longer
+CPU_TOKENS = 2048  # per pass: more do not fit into a CPU's cache, which takes 15 % longer
 
 
 def clean_name(class_name: str) -> str:
-    """A class name as it stands in a prompt: underscores are spaces."""
+    """A class name as in a prompt, with spaces for underscores."""
     return class_name.replace("_", " ").strip()
 
 
 def check_class_names(class_names: Sequence[str]) -> list[str]:
-    """The names as a list; a UserError if there are none, an empty one, one that is no text, or no order of them."""
+    """The names as a list; raises a UserError for no names, an empty name, a name that is not text, or a set."""
     if isinstance(class_names, str | bytes | Set):
         kind = "one text" if isinstance(class_names, str | bytes) else "a set, which has no order"
         raise UserError(f"Expected a list of class names, got {kind}: {str(class_names)[:60]!r}; pass a list.")
@@ -36,27 +36,27 @@ def check_class_names(class_names: Sequence[str]) -> list[str]:
 
 
 class PromptLearner(nn.Module):
-    """K prompts `start | context before | class name | context behind | "." end` over learnable vectors.
+    """K prompts `start | context before | class name | context after | "." end` with learnable vectors.
 
-    All learnable vectors of a prompt set stand in one tensor, the *slots*: the n_ctx context vectors (or
-    K x n_ctx class-specific ones), then K class tokens if these are learned too.  A method tunes the slots,
-    for one image (n_slots, D) or for many at once (B, n_slots, D).
+    All learnable vectors are in one tensor, the *slots*: the n_ctx context vectors (or K x n_ctx class-specific ones),
+    then K class tokens if these are learned too.  A method tunes the slots, as (n_slots, D) for one image or as
+    (B, n_slots, D) for many.
 
-    The full stop follows the class name or the context behind it.  Where a name ends in a bracket, ")." is one
-    token of CLIP's vocabulary, so the full stop stays with the name; the official code does the same.  Models whose
-    texts are cleaned of punctuation get none, and some vocabularies have no start token.
+    The full stop follows the class name or the context after it.  If a name ends in a bracket, ")." is one token of
+    CLIP's vocabulary, so the full stop stays with the name, as in the official code.  Models that remove punctuation
+    get no full stop, and some vocabularies have no start token.
 
     Args:
         clip: the frozen backbone.
         class_names: K names; underscores are read as spaces.
         context: the initial context.
-        learned_class_token: replaces each class name by one vector, drawn with standard deviation 0.02, that
-            is tuned with the context (the official code's option for tasks whose classes have no names).
-        seed: of that draw.
+        learned_class_token: whether each class name is replaced by one vector that is tuned with the context (the
+            official code's option for classes without names), drawn with standard deviation 0.02.
+        seed: seed of these vectors.
 
     Raises:
-        UserError: a prompt longer than the text tower's context length, two classes of one prompt, or a
-            class-specific context of another number of classes.
+        UserError: a prompt is longer than the text tower's context length, two classes have the same prompt, or a
+            class-specific context has another number of classes.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class PromptLearner(nn.Module):
             )
 
     def _sequence(self, k: int) -> list[int]:
-        """Token ids of prompt `k`, start to end, its learnable vectors as slots."""
+        """Token ids of prompt `k` from start to end, with slots for learnable vectors."""
         encode, n_ctx, before = self.clip.tokenizer.encode, self.context.n_ctx, self.context.n_before
         first = k * n_ctx if self.context.class_specific else 0
         context = [slot(first + i) for i in range(n_ctx)]
@@ -130,7 +130,7 @@ class PromptLearner(nn.Module):
         return self.clip.text(self.prompts, self.slots if slots is None else slots)  # type: ignore[no-any-return]
 
     def encode(self, slots: Tensor, max_tokens: Count) -> Tensor:
-        """As `forward`, without a graph, and with at most `max_tokens` prompt tokens at a time, fewer on a CPU."""
+        """As `forward`, but without gradients and in passes of at most `max_tokens` prompt tokens, fewer on a CPU."""
         if slots.device.type == "cpu":
             max_tokens = min(max_tokens, CPU_TOKENS)
             together = max(1, max_tokens // self.prompts.num_tokens)

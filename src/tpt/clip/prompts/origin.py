@@ -1,4 +1,4 @@
-"""The backbone that a context was learned with: vectors of another one mean nothing, even if their width fits."""
+"""The backbone that a context was learned with: with another one its vectors are meaningless, even if widths match."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from tpt.clip.model import CLIP
 from tpt.errors import UserError
 
 ANY = "any"
-_HALF_PRECISION = 2.0**-10  # relative; published files are rounded to it
+_HALF_PRECISION = 2.0**-10  # relative rounding error of published files
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What a file says about the backbone its context was learned with.
+    """A file's information about the backbone that its context was learned with.
 
     Args:
-        backbone: its name; empty if the file does not say.
-        weights: digest of its weights, which decides; empty if unknown.
-        start: (D,) its embedding of the start token, which CoOp's own files hold (`token_prefix`); None otherwise.
+        backbone: name of the backbone; empty if unknown.
+        weights: digest of its weights, which takes precedence; empty if unknown.
+        start: (D,) its embedding of the start token, as in CoOp's own files (`token_prefix`); None if unknown.
     """
 
     backbone: str = ""
@@ -29,15 +29,15 @@ class Origin:
 
     @classmethod
     def of(cls, clip: CLIP) -> Origin:
-        """Of a context that was learned with `clip`."""
+        """The origin of a context that was learned with `clip`."""
         return cls(clip.name, clip.weights_digest)
 
     def check(self, clip: CLIP, source: str) -> None:
         """Raises a UserError if `clip` is another backbone.
 
         Args:
-            clip: the backbone the context is used with.
-            source: of the context, for the message.
+            clip: the backbone that the context is to be used with.
+            source: source of the context, for the message.
         """
         if self.weights:
             if self.weights != clip.weights_digest:
@@ -46,13 +46,13 @@ class Origin:
             self.check_name(clip.name, source)
         if self.start is not None and not self._starts_like(clip):
             raise UserError(
-                f"Expected a context that was learned with {clip.name}, but the start token that the file holds "
-                f"beside it ({source}) is another backbone's; use the backbone it was learned with, or take it as it "
-                f"is with context.backbone={ANY} (in Python, load_context(..., backbone='{ANY}'))."
+                f"Expected a context that was learned with {clip.name}, but the start token in its file ({source}) is "
+                f"another backbone's; use the backbone it was learned with, or skip this check with "
+                f"context.backbone={ANY} (in Python, load_context(..., backbone='{ANY}'))."
             )
 
     def check_name(self, name: str, source: str) -> None:
-        """`check` by names alone, before the weights of `name` are loaded."""
+        """As `check`, but only by name, before the weights of `name` are loaded."""
         if not self.weights and self.backbone and self.backbone != name:
             raise self._another(name, source)
 
@@ -62,7 +62,7 @@ class Origin:
             learned += " of other weights"
         return UserError(
             f"Expected a context that was learned with {name}, but this one was learned with {learned} ({source}); use "
-            f"that backbone, or take it as it is with context.backbone={ANY} (in Python, "
+            f"that backbone, or skip this check with context.backbone={ANY} (in Python, "
             f"load_context(..., backbone='{ANY}'))."
         )
 

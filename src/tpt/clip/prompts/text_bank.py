@@ -1,4 +1,4 @@
-"""The one owner of text features: from words, templates, descriptions, or a context that CoOp or CoCoOp learned."""
+"""Text features, from words, templates, descriptions, or a context learned with CoOp or CoCoOp."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_TOKENS = 16384
 
 
 class TextSettings(TypedDict, total=False):
-    """Where text features come from: the settings of `TextBank` that methods pass on."""
+    """The settings of `TextBank` that methods pass on: where text features come from."""
 
     ctx_init: str | None
     n_ctx: Count
@@ -44,26 +44,26 @@ class TextBank(nn.Module):
     Args:
         clip: the frozen backbone.
         class_names: K names.
-        ctx_init: context in words, `[CLS]` where the class name goes; None for `n_ctx` random vectors.
-        n_ctx: number of random vectors; words are counted in tokens instead.
+        ctx_init: context in words, with `[CLS]` at the position of the class name; None for `n_ctx` random vectors.
+        n_ctx: number of random vectors; ignored with `ctx_init`, whose tokens are counted instead.
         class_token_position: "end", "middle" or "front".
-        context: a context in place of words, such as one that CoOp learned.  With one of CoCoOp every image has its
+        context: a context instead of words, such as one learned with CoOp.  With a CoCoOp context, every image has its
             own, `base + meta_net(feature of view 0)`.
-        templates: an ensemble in place of a context: "imagenet_80", "imagenet_7", a text file or a list of templates
-            with `{}`; the unit-length features of a class are averaged.
-        descriptions: sentences of each class in place of a context, or beside `templates`: a JSON or CSV file, see
-            `load_descriptions`.  Each sentence, and each template, counts the same in a class's average.
+        templates: an ensemble instead of a context: "imagenet_80", "imagenet_7", a text file, or a list of templates
+            with `{}`.  The unit-length features of a class are averaged.
+        descriptions: sentences for each class, instead of a context or in addition to `templates`: a JSON or CSV file,
+            see `load_descriptions`.  Each sentence and each template has the same weight in a class's average.
         normalize: whether that average is scaled to unit length.
-        learned_class_token: a vector in place of each class name, see `PromptLearner`.
-        seed: of random vectors.
-        meta_input: replaces the conditional context's own setting of its network's input.
-        max_tokens: most prompt tokens in flight; bounds memory, changes no answer.
+        learned_class_token: whether a vector replaces each class name, see `PromptLearner`.
+        seed: seed of the random vectors.
+        meta_input: overrides the `meta_input` of a conditional context.
+        max_tokens: most prompt tokens per forward pass; it bounds memory and changes no result beyond rounding.
 
     Attributes:
         learner: the class prompts, whose slots may be tuned; None for templates and descriptions.
         conditional: CoCoOp's context; None if all images share one.
-        needs_norm: whether the network wants the length that view 0's feature had.
-        notes: what results must say about the context.
+        needs_norm: whether the length of view 0's feature before scaling is needed.
+        notes: what results must state about the context.
     """
 
     @checked
@@ -90,7 +90,7 @@ class TextBank(nn.Module):
         self.learner: PromptLearner | None = None
         self.conditional: ConditionalContext | None = None
         self.notes: tuple[str, ...] = ()
-        self._fixed: Tensor | None = None  # (K, E), made when it is first asked for
+        self._fixed: Tensor | None = None  # (K, E), computed on first use
         self._templates: list[str] = []
         self._sentences: list[list[str]] | None = None
         self._normalize = normalize
@@ -119,7 +119,7 @@ class TextBank(nn.Module):
 
     @property
     def needs_norm(self) -> bool:
-        """Whether `image_norm_B` is needed: CoCoOp's network is fed the feature as it was before it got unit length."""
+        """Whether `image_norm_B` is needed, because CoCoOp's network takes the feature before scaling."""
         return self.conditional is not None and self.conditional.meta_input == "raw"
 
     @torch.no_grad()
@@ -128,7 +128,7 @@ class TextBank(nn.Module):
 
         Args:
             image_BE: view 0's features, of unit length.
-            image_norm_B: their lengths before; only looked at if `needs_norm`.
+            image_norm_B: their lengths before scaling; ignored unless `needs_norm`.
         """
         if self.conditional is None or self.learner is None:
             return None

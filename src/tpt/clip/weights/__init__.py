@@ -1,1 +1,1 @@
-"""Weights of a CLIP: found, read and checked."""
+"""Finds, reads and checks the weights of a CLIP."""

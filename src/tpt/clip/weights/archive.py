@@ -1,4 +1,4 @@
-"""Read the weights in a file without running anything the file contains."""
+"""Reads the weights in a file without running any code in it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tpt.clip.model import tensors_digest
 from tpt.clip.weights.layouts import WeightsFileError, state_dict_of
 from tpt.files import open_plain
 
-DIGEST = "tpt_digest"  # in the metadata of a safetensors file that this project wrote
+DIGEST = "tpt_digest"  # key in the metadata of this project's safetensors files
 
 
 class _Attributes:
-    """Stands for an object of any class: keeps its state, runs none of its code."""
+    """Stand-in for an object of any class; it keeps the object's state and runs none of its code."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.state: dict[str, Any] = {}
@@ -35,7 +35,7 @@ class _Attributes:
     def __setstate__(self, state: Any) -> None:
         self.state = state if isinstance(state, dict) else {}
 
-    # What a pickle does to the dictionaries, lists and sets that this may stand for: let it, and forget it.
+    # A pickle fills dictionaries, lists and sets through these methods; the stand-in ignores the contents.
     def __setitem__(self, key: Any, value: Any) -> None: ...
 
     def append(self, value: Any) -> None: ...
@@ -46,7 +46,7 @@ class _Attributes:
 
 
 class _Function:
-    """A function a pickle may call; it has no attributes that a hostile file could overwrite."""
+    """A function that a pickle may call, without attributes that a malicious file could overwrite."""
 
     __slots__ = ()
 
@@ -62,7 +62,7 @@ class _Rebuild(_Function):
 
 
 class _First(_Function):
-    """Of a parameter or a typed list, the first argument: what it holds."""
+    """Returns the first argument, which is the content of a parameter or a typed list."""
 
     __slots__ = ()
 
@@ -84,16 +84,16 @@ _DTYPES = {
 }
 
 
-class _ArchiveUnpickler(pickle._Unpickler):  # the one in Python: a damaged byte makes that in C fill the memory
-    """Reads the `data.pkl` of a zip archive that torch wrote.
+class _ArchiveUnpickler(pickle._Unpickler):  # in Python, since a damaged byte makes the one in C fill the memory
+    """Reads `data.pkl` in a zip archive written by torch.
 
-    The only things of a pickle that could run code are the classes and functions it names.  Those named here
-    are tensors, storages and ordered dictionaries; the others become `_Attributes`, or are refused.
+    A pickle can run code only through the classes and functions that it names.  Tensors, storages and ordered
+    dictionaries are allowed here; everything else becomes `_Attributes` or is refused.
 
     Args:
-        archive: the opened file.
-        root: its top folder.
-        stand_ins: replaces objects of unknown classes by `_Attributes`; otherwise only TorchScript modules.
+        archive: the open file.
+        root: name of its top folder.
+        stand_ins: whether objects of all unknown classes become `_Attributes`; otherwise only TorchScript modules do.
     """
 
     def __init__(self, archive: zipfile.ZipFile, root: str, stand_ins: bool) -> None:
@@ -120,7 +120,7 @@ class _ArchiveUnpickler(pickle._Unpickler):  # the one in Python: a damaged byte
         if not isinstance(dtype, torch.dtype):
             raise pickle.UnpicklingError(f"storage {key} is of an unknown type")
         info = self._archive.getinfo(f"{self._root}/data/{key}")
-        if info.compress_type != zipfile.ZIP_STORED:  # torch never compresses; a small file must not fill the memory
+        if info.compress_type != zipfile.ZIP_STORED:  # torch never compresses; small files must not expand
             raise pickle.UnpicklingError(f"storage {key} is compressed")
         raw = bytearray(self._archive.read(info))
         return torch.frombuffer(raw, dtype=dtype) if raw else torch.empty(0, dtype=dtype)
@@ -157,7 +157,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a safetensors file.
 
     Raises:
-        WeightsFileError: damaged, or not a safetensors file.
+        WeightsFileError: the file is damaged, or not a safetensors file.
     """
     open_plain(path, sys.maxsize).close()
     try:
@@ -172,7 +172,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def sealed(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
-    """A safetensors file whose metadata hold a digest of its content, which `read_safetensors` compares."""
+    """The bytes of a safetensors file with a digest of its content in the metadata, checked by `read_safetensors`."""
     return save(dict(tensors), metadata={**metadata, DIGEST: _digest(tensors, metadata)})
 
 
@@ -183,26 +183,26 @@ def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The dictionary a training program saved, its tensors intact and objects of other classes inert.
+    """The dictionary that a training program saved, with stand-ins for all but tensors and plain values.
 
-    Optimizers, schedulers and the like come back as empty stand-ins: none of the file's code runs.  In the format
-    from before torch 1.6 only plain values and tensors are accepted.
+    Optimizers, schedulers and similar objects become empty stand-ins, so none of the file's code runs.  Files in the
+    format before torch 1.6 may hold only plain values and tensors.
 
     Raises:
-        WeightsFileError: no such dictionary, or damaged.
-        OSError: there is no such file, or it may not be read.
+        WeightsFileError: the file is damaged or holds no dictionary.
+        OSError: the file does not exist or cannot be read.
     """
     try:
-        open_plain(path, sys.maxsize).close()  # or a pipe would be waited for
+        open_plain(path, sys.maxsize).close()  # refuses a pipe, which would block
         if zipfile.is_zipfile(path):
             content = _unpickle_archive(path, stand_ins=True)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (FileNotFoundError, PermissionError):
         raise
-    except Exception as error:  # a damaged pickle raises nearly anything
+    except Exception as error:  # a damaged pickle can raise almost any exception
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if "weights_only" in reason:  # we do not pass on torch's advice to run what the file contains
+        if "weights_only" in reason:  # torch's message advises running the file's code; do not repeat it
             reason = "it is something else, or would run code"
         raise WeightsFileError(
             f"Expected {path} to be a checkpoint written by torch.save, but it cannot be read safely ({reason[:200]}); "
@@ -217,11 +217,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """State dict and metadata of a safetensors file, a pickled state dict or checkpoint, or a TorchScript archive.
 
-    Of a training program's checkpoint the state dict is taken (see `state_dict_of`); what stands in front of all names
-    is dropped.
+    In a training checkpoint, the state dict is used (see `state_dict_of`).  A prefix of all names is dropped.
 
     Raises:
-        WeightsFileError: not such a file, damaged, or with several state dicts.
+        WeightsFileError: the file is of another kind, damaged, or holds several state dicts.
     """
     metadata: dict[str, str] = {}
     open_plain(path, sys.maxsize).close()
@@ -256,4 +255,4 @@ def _read_pickled(path: Path) -> Any:
     except pickle.UnpicklingError:
         if not zipfile.is_zipfile(path):
             raise
-        return read_checkpoint(path)  # with objects of other classes beside the weights, which stay inert
+        return read_checkpoint(path)  # may hold other objects, which become stand-ins

@@ -1,4 +1,4 @@
-"""Weights in a file: the architecture from the weights themselves, or from a name of open_clip."""
+"""Models from a weights file, with the architecture from the weights themselves or from an open_clip name."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tpt.errors import UserError
 
 log = logging.getLogger(__name__)
 
-# Saved into OpenAI's archives beside the weights, as plain numbers.
+# Plain numbers that OpenAI's archives hold in addition to the weights.
 _OPENAI_EXTRAS = ("input_resolution", "context_length", "vocab_size")
 
 
 def from_file(name: str | None, path: Path, quick_gelu: bool | None) -> nn.Module:
-    """The model of a weights file: of the architecture that `name` has in open_clip, or of that of the weights."""
+    """The model in a weights file, with the architecture of `name` in open_clip or inferred from the weights."""
     if not path.is_file():
         found = [p.name for p in sorted(path.glob("*")) if p.suffix in (".safetensors", ".pt", ".pth", ".bin")]
         hint = f"pass a file in it, such as {path / found[0]}" if found else "check the path"
@@ -54,7 +54,7 @@ def from_file(name: str | None, path: Path, quick_gelu: bool | None) -> nn.Modul
 
 
 def from_openai_file(path: Path, quick_gelu: bool | None) -> nn.Module:
-    """A model whose architecture is read from weights in OpenAI's or transformers' key names, in float32."""
+    """A float32 model whose architecture is inferred from weights with OpenAI's or transformers' key names."""
     weights, metadata = read_weights(path)
     reading: Reading | None = None
     if is_transformers(weights):
@@ -106,7 +106,7 @@ def _load(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
 
 
 def _refuse_other_heads(vision: CLIPVisionCfg, path: Path) -> None:
-    """Raises for the shapes of large open_clip models whose heads are not 64 wide, as OpenAI's are."""
+    """Raises an error for the shapes of large open_clip models whose heads, unlike OpenAI's, are not 64 wide."""
     for name in open_clip.list_models():
         known = open_clip.get_model_config(name)["vision_cfg"]
         shape = (known.get("layers"), known.get("width"), known.get("patch_size"))
@@ -118,7 +118,7 @@ def _refuse_other_heads(vision: CLIPVisionCfg, path: Path) -> None:
 
 
 def _expand_token_rows(weights: dict[str, Tensor], metadata: dict[str, str], path: Path) -> None:
-    """Puts back the token embedding's rows of zeros, which the bundled file leaves out."""
+    """Restores the zero rows of the token embedding, which the bundled file omits."""
     if "token_embedding.rows" in weights:
         try:
             rows, index = weights.pop("token_embedding.rows"), weights.pop("token_embedding.index")

@@ -1,6 +1,7 @@
-"""Weights from the network.  Files that are already on the disk are used without a request.
+"""Weights from the network; files that are already on the disk are used without a request.
 
-Without a network, one short try tells; the hub's own client tries every file for a minute.
+One short request first checks that the network is available, because the hub's own client retries every file for a
+minute.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ CONFIG_NAME = "open_clip_config.json"
 
 
 class FetchError(UserError):
-    """Weights that are not on the disk and cannot be fetched."""
+    """The weights are not on the disk and cannot be fetched."""
 
 
 def fetch_tag(name: str, tag: str, cache_dir: str | None = None) -> Path:
-    """The weights file of a tag of open_clip, fetched if it is not on the disk yet.
+    """The weights file of an open_clip tag, fetched if it is not on the disk yet.
 
     Args:
         name, tag: as open_clip lists them.
@@ -54,11 +55,11 @@ def fetch_tag(name: str, tag: str, cache_dir: str | None = None) -> Path:
 
 
 def fetch_from_hub(repository: str, filename: str = HF_WEIGHTS_NAME, cache_dir: str | None = None) -> Path:
-    """A file of a repository on the Hugging Face hub, or the `.safetensors` in its place.
+    """A file in a repository on the Hugging Face hub, or the `.safetensors` file that replaces it.
 
     Args:
         repository: ORG/NAME.
-        filename: in it; by default the name that open_clip gives its weights.
+        filename: name of the file; by default open_clip's name for weights.
         cache_dir: as for `fetch_tag`.
 
     Raises:
@@ -77,15 +78,15 @@ def fetch_from_hub(repository: str, filename: str = HF_WEIGHTS_NAME, cache_dir: 
 
 
 def fetch_tokenizer(name: str, tokenizer: str, cache_dir: str | None = None) -> Any:
-    """open_clip's tokenizer of a model, from files on the disk, or else fetched.
+    """open_clip's tokenizer for a model, from files on the disk, or else fetched.
 
     Args:
-        name: of the model, as open_clip takes it.
-        tokenizer: its name on the hub, for messages.
+        name: open_clip's name of the model.
+        tokenizer: name of the tokenizer on the hub, for messages.
         cache_dir: as for `fetch_tag`.
 
     Raises:
-        FetchError: it cannot be read, or needs a package that is not installed.
+        FetchError: the tokenizer cannot be read, or needs a package that is not installed.
     """
     try:
         try:
@@ -109,7 +110,7 @@ def fetch_tokenizer(name: str, tokenizer: str, cache_dir: str | None = None) -> 
 
 
 def _candidates(filename: str) -> list[str]:
-    """What open_clip looks for, in its order."""
+    """The file names that open_clip looks for, in its order."""
     if filename == HF_WEIGHTS_NAME:
         return [HF_SAFE_WEIGHTS_NAME, filename]
     if filename.endswith((".bin", ".pth")):
@@ -121,7 +122,7 @@ def _reach_url(url: str) -> None:
     try:
         with urlopen(Request(url, method="HEAD"), timeout=TIMEOUT_S):
             log.info("Fetching %s.", url)
-    except HTTPError:  # the server answers; its answer about the file itself counts
+    except HTTPError:  # the server responds; the request for the file itself decides
         return
 
 
@@ -133,6 +134,6 @@ def _not_fetched(what: str, error: Exception) -> FetchError:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what an error says, or its kind if it says nothing."""
+    """The first line of an error's message, or the error's type if the message is empty."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__

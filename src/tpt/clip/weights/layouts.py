@@ -1,4 +1,4 @@
-"""State dicts as other programs save them, under the names that OpenAI and open_clip use."""
+"""Converts state dicts from other programs to the tensor names of OpenAI and open_clip."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from torch import Tensor
 from tpt.errors import UserError
 from tpt.files import read_bytes
 
-# Where training programs put the state dict: Lightning and Dassl, most loops written by hand, timm and torchvision.
+# Keys of the state dict in training checkpoints: Lightning and Dassl, most custom loops, timm and torchvision.
 ENTRIES = ("state_dict", "model_state_dict", "model")
-# What torch.compile, FSDP and activation checkpointing put between two parts of a name, wherever they were applied.
+# Parts that torch.compile, FSDP and activation checkpointing insert into names.
 _WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 
-# Names of transformers' CLIPModel -> those of OpenAI's; what becomes one tensor out of three stands below.
+# Names in transformers' CLIPModel -> OpenAI's names; queries, keys and values, which become one tensor, are below.
 _TRANSFORMERS = (
     (r"text_model\.embeddings\.token_embedding\.weight", "token_embedding.weight"),
     (r"text_model\.embeddings\.position_embedding\.weight", "positional_embedding"),
@@ -46,18 +46,18 @@ _LN_EPS = 1e-5
 
 
 class WeightsFileError(UserError):
-    """A weights file that cannot be used; the message says why, and what to use instead."""
+    """A weights file cannot be used; the message says why, and what to use instead."""
 
 
 def state_dict_of(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
-    """The tensors of the one state dict in what a file holds, the file's own words for its parts dropped.
+    """The tensors of the only state dict in the content of a file.
 
     Args:
         content: a state dict, or a training program's dictionary with one of `ENTRIES`, nested or not.
-        path: of the file, for messages.
+        path: path of the file, for messages.
 
     Raises:
-        WeightsFileError: there are two that could be meant, or none.
+        WeightsFileError: there is no state dict, or more than one.
     """
     inside = [entry for entry in ENTRIES if isinstance(content.get(entry), Mapping)]
     if not inside:
@@ -74,9 +74,9 @@ def state_dict_of(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
 
 
 def plain_names(weights: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """The tensors without what wrappers add to names, and without the part in front that all names share.
+    """The tensors under names without the parts that wrappers add, and without a prefix that all names share.
 
-    `module.` (DataParallel), `model.` (Lightning) and `_orig_mod.` (torch.compile) in any order are such parts.
+    Such prefixes are `module.` (DataParallel), `model.` (Lightning) and `_orig_mod.` (torch.compile), in any order.
     """
     names = {key: [part for part in key.split(".") if part not in _WRAPPERS] for key in weights}
     while names and all(len(parts) > 1 for parts in names.values()) and len({p[0] for p in names.values()}) == 1:
@@ -93,12 +93,13 @@ def is_transformers(weights: Mapping[str, Tensor]) -> bool:
 
 
 def from_transformers(weights: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Weights of transformers' CLIPModel under OpenAI's names, bit for bit.
+    """Weights of transformers' CLIPModel under OpenAI's names, with unchanged values.
 
-    The two programs compute the same; transformers keeps queries, keys and values apart, and projections transposed.
+    Both programs compute the same, but transformers stores queries, keys and values separately, and projections
+    transposed.
 
     Raises:
-        WeightsFileError: a tensor that CLIP does not have, or one of a layer is missing.
+        WeightsFileError: there is a tensor that CLIP does not have, or a tensor of a layer is missing.
     """
     out: dict[str, Tensor] = {}
     apart: dict[str, dict[str, Tensor]] = {}
@@ -135,11 +136,11 @@ def _not_of_clip(key: str, path: Path) -> WeightsFileError:
 
 @dataclass(frozen=True)
 class Reading:
-    """Facts about a model that its weights do not tell.
+    """Properties of a model that cannot be inferred from its weights.
 
     Args:
-        vision_heads, text_heads: of every attention layer.
-        quick_gelu: the activation, GELU otherwise.
+        vision_heads, text_heads: heads per attention layer.
+        quick_gelu: whether the activation is QuickGELU; otherwise it is GELU.
     """
 
     vision_heads: int
@@ -148,12 +149,10 @@ class Reading:
 
 
 def transformers_reading(path: Path) -> Reading:
-    """What the `config.json` beside a file of transformers says.
-
-    A missing setting takes its default of transformers' classes.
+    """Reads the `config.json` next to a transformers file; missing settings have transformers' defaults.
 
     Raises:
-        WeightsFileError: there is no such file, or it describes another model than OpenAI's and open_clip's.
+        WeightsFileError: there is no such file, or it describes a model that OpenAI's architecture does not cover.
     """
     file = path.with_name("config.json")
     try:
@@ -168,8 +167,8 @@ def transformers_reading(path: Path) -> Reading:
         epsilons = {float(part.get("layer_norm_eps", _LN_EPS)) for part in (text, vision)}
     except FileNotFoundError as error:
         raise WeightsFileError(
-            f"Expected the model's config.json beside {path}, which is a file of transformers' CLIP, since its weights "
-            "do not tell the number of heads and the activation; put it there, or pass the open_clip `name`."
+            f"Expected the model's config.json next to {path}, which is a file of transformers' CLIP (its weights "
+            "do not tell the number of heads and the activation); put it there, or pass the open_clip `name`."
         ) from error
     except (ValueError, TypeError, AttributeError) as error:
         raise WeightsFileError(f"Expected the configuration of a CLIP in {file}, got {str(error)[:100]}.") from error

@@ -1,4 +1,4 @@
-"""Models that open_clip knows by name, and those that carry its configuration with their weights."""
+"""Models that open_clip knows by name, and models with an open_clip configuration next to their weights."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from tpt.files import read_bytes
 log = logging.getLogger(__name__)
 
 EMOJI_MINI = "emoji-mini"
-PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")  # what a tag says about it
-HUB, FOLDER = "hf-hub:", "local-dir:"  # in front of a name that carries its weights
+PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")  # a tag's settings for it
+HUB, FOLDER = "hf-hub:", "local-dir:"  # prefixes of names that include weights
 
 
 def known_width(name: str | None = None, pretrained: str | Path | None = None) -> int | None:
-    """Token width D of the CLIP that `load_clip` would load, if that is known without its weights; else None."""
+    """Token width D of the CLIP that `load_clip` would load; None if it is unknown without the weights."""
     if name is None or name == EMOJI_MINI or name.startswith(HUB):
         return None
     try:
@@ -41,7 +41,7 @@ def known_width(name: str | None = None, pretrained: str | Path | None = None) -
         if config is None or config["text_cfg"].get("hf_model_name"):
             return None
         return int(config["text_cfg"].get("width", CLIPTextCfg.width))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):  # `load_clip` says what is wrong
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):  # `load_clip` reports the error
         return None
 
 
@@ -62,7 +62,7 @@ def from_tag(name: str | None, tag: str | None, cache_dir: str | None) -> tuple[
     known = open_clip.get_pretrained_cfg(name, tag)
     trained_with = bool(known.get("quick_gelu", False))
     configured = bool(config.get("quick_gelu", False))
-    if configured and not trained_with and name.endswith("-quickgelu"):  # there is a configuration without it
+    if configured and not trained_with and name.endswith("-quickgelu"):  # without the suffix, it is GELU
         raise UserError(
             f"Expected weights trained with QuickGELU for {name!r}, but {tag!r} was trained with GELU; "
             f"use name={name.removesuffix('-quickgelu')!r}."
@@ -70,7 +70,7 @@ def from_tag(name: str | None, tag: str | None, cache_dir: str | None) -> tuple[
     if trained_with and not configured:
         log.warning("%s was trained with QuickGELU: using it although %s's configuration says GELU.", tag, name)
     tokenizer = known_tokenizer(name, cache_dir)
-    text_tower(unloaded(name, device="meta"), tokenizer, name)  # refused before gigabytes are fetched
+    text_tower(unloaded(name, device="meta"), tokenizer, name)  # raises before gigabytes are fetched
     path = fetch_tag(name, tag, cache_dir)
     model = _checkpoint(
         f"tag {tag!r} of {name!r}",
@@ -113,7 +113,7 @@ def from_folder(name: str, pretrained: str | Path | None, cache_dir: str | None)
 
 
 def known_config(name: str) -> dict[str, Any]:
-    """open_clip's configuration of a model."""
+    """open_clip's configuration of a model; raises a UserError for an unknown name."""
     config = open_clip.get_model_config(name)
     if config is None:
         close = difflib.get_close_matches(name, [EMOJI_MINI, *open_clip.list_models()], n=3, cutoff=0.5)
@@ -131,12 +131,12 @@ def read_tokenizer(name: str, config: Mapping[str, Any], cache_dir: str | None) 
     """The tokenizer that a model's configuration names, from its folder, the hub's cache, or the hub.
 
     Args:
-        name: as open_clip takes it.
-        config: of the model, open_clip's `model_cfg`.
+        name: open_clip's name of the model.
+        config: configuration of the model, open_clip's `model_cfg`.
         cache_dir: as for `fetch_tag`.
 
     Raises:
-        UserError: it cannot be read, or needs a package that is not installed.
+        UserError: the tokenizer cannot be read, or needs a package that is not installed.
     """
     text = config["text_cfg"]
     if text.get("hf_tokenizer_name"):
@@ -145,14 +145,14 @@ def read_tokenizer(name: str, config: Mapping[str, Any], cache_dir: str | None) 
 
 
 def preprocessing_of(name: str) -> dict[str, Any]:
-    """What all tags of a model say alike about its images; nothing where they differ or there are none."""
+    """The preprocessing that all tags of a model have in common; empty if they differ or there are none."""
     said = [open_clip.get_pretrained_cfg(name, tag) for tag in open_clip.list_pretrained_tags_by_model(name)]
     known = [{key: tag[key] for key in PREPROCESSING if key in tag} for tag in said]
     if known and any(each != known[0] for each in known):
         log.warning(
             "The weights that open_clip lists for %s differ in how images are prepared: using CLIP's own mean, "
-            "standard deviation and crop; open_clip_config.json beside the file, or the settings mean, std, resize and "
-            "interpolation, can say otherwise.",
+            "standard deviation and crop; open_clip_config.json next to the file, or the settings mean, std, resize "
+            "and interpolation, can override this.",
             name,
         )
         return {}
@@ -160,7 +160,7 @@ def preprocessing_of(name: str) -> dict[str, Any]:
 
 
 def unloaded(name: str, device: str = "cpu", **settings: Any) -> nn.Module:
-    """The architecture; its weights are yet to be loaded.  On the device "meta" it takes neither time nor memory."""
+    """The architecture, without loaded weights; on the device "meta" this takes almost no time and memory."""
     try:
         with _without_random_weights_line(), torch.device(device):
             model: nn.Module = open_clip.create_model(
@@ -180,7 +180,7 @@ def unloaded(name: str, device: str = "cpu", **settings: Any) -> nn.Module:
 
 @contextlib.contextmanager
 def _without_random_weights_line() -> Iterator[None]:
-    """Drops open_clip's line that a model is initialized at random, which is false, since weights are loaded next."""
+    """Drops open_clip's message that a model is initialized at random, which is false: its weights are loaded next."""
 
     def keep(record: logging.LogRecord) -> bool:
         return "Model initialized randomly" not in record.getMessage()
@@ -194,7 +194,7 @@ def _without_random_weights_line() -> Iterator[None]:
 
 
 def _checkpoint(what: str, name: str, **settings: Any) -> nn.Module:
-    """A model with weights that open_clip reads, which knows every layout among its tags."""
+    """A model with weights loaded by open_clip, which knows the layouts of all its tags."""
     try:
         model: nn.Module = open_clip.create_model(name, weights_only=True, require_pretrained=True, **settings)
     except (RuntimeError, ValueError, OSError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
@@ -206,5 +206,5 @@ def _checkpoint(what: str, name: str, **settings: Any) -> nn.Module:
 
 
 def _folder_name(name: str) -> str:
-    """`name`, with `~` in a `local-dir:` spelled out."""
+    """`name`, with `~` expanded after `local-dir:`."""
     return f"{FOLDER}{Path(name.removeprefix(FOLDER)).expanduser()}" if name.startswith(FOLDER) else name

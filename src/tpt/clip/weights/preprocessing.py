@@ -1,4 +1,4 @@
-"""How a model's images are prepared: what is written beside its weights, and what a user gives."""
+"""How a model's images are prepared, from a configuration next to its weights and from the user's settings."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from tpt.files import read_bytes
 log = logging.getLogger(__name__)
 
 TRANSFORMERS = "preprocessor_config.json"
-_FILTERS = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers, as transformers writes them
+_FILTERS = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers, as in transformers' files
 
 
 def preprocessing_beside(path: Path) -> dict[str, Any]:
-    """What the configuration beside a file of weights says: mean, std, interpolation, resize_mode, size.
+    """Reads mean, std, interpolation, resize_mode and size from the configuration next to a weights file.
 
     Args:
-        path: of the weights.
+        path: path of the weights.
 
     Returns:
-        What is said; empty if there is neither open_clip's nor transformers' file.
+        The settings found; empty if there is neither open_clip's nor transformers' file.
 
     Raises:
-        UserError: such a file is damaged.
+        UserError: the configuration is damaged.
     """
     for name in (CONFIG_NAME, TRANSFORMERS):
         file = path.with_name(name)
@@ -46,7 +46,7 @@ def preprocessing_beside(path: Path) -> dict[str, Any]:
                 f"Expected a configuration in {file}, but it cannot be read ({error}); remove it."
             ) from error
         if said:
-            log.info("Images are prepared as %s beside the weights says.", name)
+            log.info("Preparing images as specified by %s next to the weights.", name)
             return _checked(said, str(file))
     return {}
 
@@ -57,7 +57,7 @@ def _of_transformers(content: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"its `resample` {resample!r} is neither 2, bilinear, nor 3, bicubic")
     size = content.get("crop_size" if content.get("do_center_crop") else "size") or {}
     sides = {size} if isinstance(size, int) else {*size.values()}
-    # Processors without the switch, as SigLIP's, squash to height and width.
+    # Processors without this setting, such as SigLIP's, resize to height and width.
     cropped = content.get("do_center_crop", isinstance(size, int) or "height" not in size)
     found = {
         "mean": content.get("image_mean"),
@@ -70,7 +70,7 @@ def _of_transformers(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _checked(said: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """As plain values; raises a UserError if a mean or deviation is not three numbers."""
+    """The settings as plain values; raises a UserError if a mean or standard deviation is not three numbers."""
     found = {key: said[key] for key in ("interpolation", "resize_mode", "size") if key in said}
     for key in ("mean", "std"):
         if key in said:
@@ -80,22 +80,22 @@ def _checked(said: Mapping[str, Any], where: str) -> dict[str, Any]:
             except (TypeError, ValueError):
                 good = False
             if not good:
-                raise UserError(f"Expected `{key}` of {where} to be three numbers, of each color, got {said[key]!r}.")
+                raise UserError(f"Expected `{key}` of {where} to be three numbers, one per channel, got {said[key]!r}.")
     return found
 
 
 def prepare(model: nn.Module, said: Mapping[str, Any], where: str) -> None:
-    """Makes a model's images be prepared in another way than is known of it.
+    """Overrides how a model's images are prepared.
 
     Args:
-        model: of open_clip.
+        model: the open_clip model, changed in place.
         said: any of mean, std, interpolation and resize_mode.
-        where: it stands, for errors.
+        where: where these settings come from, for messages.
 
     Raises:
-        UserError: a mean or deviation is not three numbers.
+        UserError: a mean or standard deviation is not three numbers.
     """
     visual: Any = model.visual
     if said:
-        unsaid = {"mean": OPENAI_DATASET_MEAN, "std": OPENAI_DATASET_STD}  # a file may say one of them alone
+        unsaid = {"mean": OPENAI_DATASET_MEAN, "std": OPENAI_DATASET_STD}  # a file may have only one of them
         set_model_preprocess_cfg(model, {**unsaid, **getattr(visual, "preprocess_cfg", {}), **_checked(said, where)})

@@ -1,4 +1,4 @@
-"""Load a CLIP: by open_clip name and tag, from a file, or the bundled one."""
+"""Loads a CLIP by open_clip name and tag, from a file, or the bundled one."""
 
 from __future__ import annotations
 
@@ -36,29 +36,30 @@ def load_clip(
     resize: Literal["shortest", "squash"] | None = None,
     interpolation: Literal["bicubic", "bilinear"] | None = None,
 ) -> CLIP:
-    """A frozen CLIP, or another dual encoder of open_clip's: docs/backbones.md lists them.
+    """Loads a frozen CLIP, or another dual encoder of open_clip; docs/backbones.md lists them.
 
     Args:
-        name: `"emoji-mini"` (bundled, and what no arguments give), a model name of open_clip, or what carries its own
-            weights: `"hf-hub:ORG/NAME"`, a model of open_clip on the Hugging Face hub, or `"local-dir:FOLDER"`,
-            such a model in a folder.  May be left out for a file in OpenAI's or transformers'
-            key names, whose architecture is read from the weights.
-        pretrained: a tag of open_clip (weights are fetched once), or the path of a file: OpenAI's state dict or
-            TorchScript archive, transformers' `model.safetensors` beside its `config.json`, or with `name` an
-            open_clip checkpoint, whose images are prepared as an `open_clip_config.json` or `preprocessor_config.json`
-            beside it says.  Checkpoints of training programs are read too: the usual entries are taken, a part
-            in front of all names (`module.`, `model.`, `_orig_mod.`) is dropped.
-        device: where the model goes.
-        precision: of the image encoder: "fp32", "bf16" or "fp16" (autocast).  Weights stay float32.
-        quick_gelu: the activation the weights were trained with, if a file cannot tell.
-        cache_dir: where fetched weights are kept; open_clip's default if None.
+        name: `"emoji-mini"` (bundled, and the default if nothing is given), an open_clip model name, or a name that
+            includes weights: `"hf-hub:ORG/NAME"` for an open_clip model on the Hugging Face hub, `"local-dir:FOLDER"`
+            for one in a folder.  Optional for a file with OpenAI's or transformers' key names, whose architecture is
+            inferred from the weights.
+        pretrained: an open_clip tag (weights are fetched once), or the path of a file: OpenAI's state dict or
+            TorchScript archive, transformers' `model.safetensors` next to its `config.json`, or with `name` an
+            open_clip checkpoint.  An `open_clip_config.json` or `preprocessor_config.json` next to it sets how images
+            are prepared.  Training checkpoints are read too: the usual entries are found, and a prefix of all names
+            (`module.`, `model.`, `_orig_mod.`) is dropped.
+        device: device of the model.
+        precision: precision of the image encoder: "fp32", "bf16" or "fp16" (autocast).  Weights stay float32.
+        quick_gelu: whether the weights were trained with QuickGELU, for files that do not say so.
+        cache_dir: folder for fetched weights; open_clip's default if None.
         channels_last, compile: see `CLIP`.
-        mean, std: of the images in [0, 1], per channel; None takes those known for the weights, else OpenAI's.
-        resize, interpolation: how view 0 is made, see `CLIP`; None takes those known for the weights.
+        mean, std: mean and standard deviation per channel, of images in [0, 1]; None uses those known for the weights,
+            or else OpenAI's.
+        resize, interpolation: how view 0 is made, see `CLIP`; None uses those known for the weights.
 
     Raises:
-        UserError: unknown name or tag, unsuitable text tower, a file that does not fit, or weights that cannot be
-            fetched.
+        UserError: the name or tag is unknown, the text tower is not supported, a file does not fit, or weights cannot
+            be fetched.
 
     Example:
         >>> clip = load_clip("emoji-mini")
@@ -89,7 +90,7 @@ def load_clip(
 
 
 def clip_label(name: str | None, pretrained: str | Path | None = None) -> str:
-    """What `load_clip` calls a CLIP: `NAME`, `NAME/TAG` or `NAME/FILE`."""
+    """The label that `load_clip` gives a CLIP: `NAME`, `NAME/TAG` or `NAME/FILE`."""
     if name is None:
         name = Path(str(pretrained)).name
     return name if pretrained is None or name == EMOJI_MINI else f"{name}/{Path(str(pretrained)).name}"
@@ -101,7 +102,7 @@ def _looks_like_path(pretrained: str | Path) -> bool:
 
 
 def usable_device(device: str | torch.device) -> torch.device:
-    """`device`, or a ValueError if this machine has no such device."""
+    """`device` as a torch device; raises a UserError if this machine does not have it."""
     device = torch.device(device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"Expected a machine with a CUDA GPU for device={str(device)!r}, found none; use 'cpu'.")
@@ -116,7 +117,7 @@ def wrap(
     compile: bool = False,
     tokenizer: Tokenizer | None = None,
 ) -> CLIP:
-    """The CLIP of an open_clip model (or one of that shape), whose text features are compared with the model's own."""
+    """A CLIP from an open_clip model, after a check that its text features equal the model's own."""
     tokenizer = tokenizer or Tokenizer()
     tower = text_tower(model.eval(), tokenizer, name)
     check_tower(model, tower, tokenizer, name)

@@ -1,4 +1,4 @@
-"""View features that runs share: the loader looks them up, the task keeps what it encoded."""
+"""A cache of view features that runs share: the loader looks features up, and the task stores new ones."""
 
 from __future__ import annotations
 
@@ -34,33 +34,33 @@ class Encoder(Protocol):
         ...
 
     def encoding(self) -> dict[str, Any]:
-        """All of it that features depend on."""
+        """Everything in the encoder that features depend on."""
         ...
 
 
 @runtime_checkable
 class KnownViews(Protocol):
-    """A view maker that can say what its views depend on; views of any other maker are not cached."""
+    """A view maker that describes what its views depend on; views of other makers are not cached."""
 
     num_views: int
 
     def about(self) -> dict[str, Any] | None:
-        """All that pixels depend on beside image, identity and `num_views`; None if that is not known."""
+        """Everything that pixels depend on besides image, identity and `num_views`; None if unknown."""
         ...
 
     def more(self, num_views: int) -> Self:
-        """The same maker with another number of views; those that both make are equal."""
+        """The same maker with another number of views; views that both make are equal."""
         ...
 
 
 class CachedViews:
-    """The part of a cache where the features of one kind of views lie; safe to hand to worker processes.
+    """The part of a cache with the features of one kind of views; it can be sent to worker processes.
 
     Args:
         make_views: makes the views of an image that is not cached.
-        num_views: views the run takes; those made may be more.
-        space: name of the part; empty if nothing is kept.
-        stores: each encoder's files and length of features.
+        num_views: number of views that the run uses; more may be made.
+        space: name of the part; empty if nothing is stored.
+        stores: the store and feature length of each encoder.
     """
 
     def __init__(
@@ -74,11 +74,11 @@ class CachedViews:
         self._space, self._stores = space, dict(stores or {})
 
     def key(self, identity: str, content: bytes) -> str:
-        """What features are kept under; empty if none are."""
+        """The cache key of an image; empty if nothing is stored."""
         return self._space + image_key(identity, content) if self._stores else ""
 
     def find(self, key: str) -> dict[str, Tensor] | None:
-        """`NAME_features` (V, E) and `NAME_norm` of each encoder, bit by bit what it made; None if any is missing."""
+        """The (V, E) `NAME_features` and `NAME_norm` of each encoder, bit-equal to its output, or None."""
         if not self._stores or self.num_views is None:
             return None
         found: dict[str, Tensor] = {}
@@ -91,17 +91,17 @@ class CachedViews:
 
 
 class FeatureCache:
-    """View features on disk, kept under all that changes them and nothing else.
+    """View features on disk, under a key of everything that changes them and nothing else.
 
     Args:
-        clip: the encoder; what it makes is named `image_features` and `image_norm`.
+        clip: the encoder; its outputs are named `image_features` and `image_norm`.
         device: type of the device that encodes.
-        precision: of the Trainer, which may convert the encoder.
-        folder: of the cache, made if it does not exist; None keeps nothing.
-        max_gb: most gigabytes (10^9 bytes) of the folder; None for as many as the disk has.
-        num_views: least number of views to encode of an image that is not cached; a run that takes more encodes more.
-        swept: numbers of views that the other runs of a sweep take; the largest of them is encoded, so that
-            runs with fewer views find theirs.
+        precision: precision of the Trainer, which may convert the encoder.
+        folder: folder of the cache, created if needed; None stores nothing.
+        max_gb: largest size of the folder in gigabytes (10^9 bytes); None limits it only by the disk.
+        num_views: least number of views to encode per image that is not cached; a run that uses more encodes more.
+        swept: numbers of views of the other runs of a sweep.  The largest is encoded, so that all of them find their
+            views.
         others: further encoders of the same views, by name.
     """
 
@@ -127,19 +127,19 @@ class FeatureCache:
         self._shelves: dict[str, dict[str, tuple[FeatureStore, int]]] = {}  # by the space of the first encoder
 
     def divide(self, stored: Mapping[str, int] | None) -> dict[str, int]:
-        """Fixes how many views are encoded at least, as in the run that is continued: it affects rounding."""
+        """Sets the least number of views to encode to that of a resumed run, since it affects rounding."""
         if stored is not None:
             self._least = stored["num_views"]
         return {"num_views": self._least}
 
     def shelf(self, make_views: Any) -> CachedViews:
-        """Where features of the views of this maker lie."""
+        """The part of the cache for this view maker."""
         num_views = getattr(make_views, "num_views", None)
         if self.folder is None:
             return CachedViews(make_views, num_views)
         about = make_views.about() if isinstance(make_views, KnownViews) else None
         if about is None or num_views is None:
-            log.info("Features of %s are not cached: it does not say what they depend on.", type(make_views).__name__)
+            log.info("Not caching features: %s does not say what its views depend on.", type(make_views).__name__)
             return CachedViews(make_views, num_views)
         if not self._encodings:
             here = {**self._where, **encoding_environment()}
@@ -156,12 +156,12 @@ class FeatureCache:
         return CachedViews(make_views.more(max(num_views, self._least)), num_views, spaces[0], stores)
 
     def keep(self, keys: Sequence[str], encoded: Mapping[str, Tensor]) -> None:
-        """Keeps what was encoded.
+        """Stores new features.
 
         Args:
-            keys: of B images, as `CachedViews.key` gives them; empty for images that need not be kept.
-            encoded: for each encoder `NAME_features` (B, V, E), and `NAME_norm` (B,) of view 0's; those of images where
-                one is not finite are not kept.
+            keys: keys of B images from `CachedViews.key`; empty for images that need not be stored.
+            encoded: for each encoder (B, V, E) `NAME_features` and the (B,) `NAME_norm` of view 0.  Images with values
+                that are not finite are not stored.
         """
         self.encoded += len(encoded[f"{IMAGE}_features"])
         for name in self._encoders if any(keys) else ():
@@ -173,14 +173,14 @@ class FeatureCache:
                     store.put(key[KEY_DIGITS:], features[row].numpy(), float(norms[row]))
 
     def close(self, reduce: Callable[[Tensor], Tensor], device: torch.device) -> None:
-        """Writes what is not on the disk yet, and counts the images of all processes, whose tensors `reduce` sums."""
+        """Writes pending features, and adds up the image counts of all processes with `reduce`."""
         for store in self._stores.values():
             store.flush()
         counts = reduce(torch.tensor([self.encoded, self.from_cache], device=device))
         self.encoded, self.from_cache = (int(count) for count in counts)
 
     def report(self) -> dict[str, Any]:
-        """What the cache did in this session, for log and results."""
+        """Statistics of the cache in this session, for log and results."""
         about: dict[str, Any] = {"encoded": self.encoded, "from_cache": self.from_cache}
         if self.folder is None:
             return about

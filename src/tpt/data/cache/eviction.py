@@ -1,4 +1,4 @@
-"""The size of a feature cache, and its bound: what was used least recently goes first."""
+"""Limits the size of a feature cache: the least recently used files are deleted first."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SPACE = re.compile("[0-9a-f]{32}")  # nothing in folders of other names is look
 
 
 def shards(folder: Path, endings: tuple[str, ...] = (SUFFIX, PARTIAL)) -> dict[Path, os.stat_result]:
-    """The files of a cache, also those that a process is writing or was killed at; their `st_mtime` is the last use."""
+    """The files of a cache, including incomplete ones; their `st_mtime` is the time of the last use."""
     found: dict[Path, os.stat_result] = {}
     for path in folder.glob("*/*"):
         if path.name.endswith(endings) and _SPACE.fullmatch(path.parent.name) and not path.parent.is_symlink():
@@ -33,14 +33,13 @@ def size(folder: Path) -> int:
 
 
 def make_room(folder: Path, wanted: int, bound: int | None, since: float) -> bool:
-    """Deletes what was used least recently, as long as `wanted` bytes would not fit; False if they do not.
+    """Deletes the least recently used files until `wanted` bytes fit; returns False if they do not fit.
 
     Args:
-        folder: of the cache.
-        wanted: bytes that are to be written.
-        bound: most bytes of the cache; None for as many as the disk has, but for `FREE_BYTES`.
-        since: what was used after this time stays: a run does not push out its own entries, of which the next run
-            would then find the wrong ones.
+        folder: folder of the cache.
+        wanted: number of bytes to write.
+        bound: most bytes of the cache; None limits it by the disk, less `FREE_BYTES`.
+        since: files used after this time are kept.  A run thus never deletes its own entries, which the next run needs.
 
     Raises:
         OSError: the folder cannot be read or written.
@@ -59,10 +58,10 @@ def make_room(folder: Path, wanted: int, bound: int | None, since: float) -> boo
 
 
 def clear(folder: Path) -> int:
-    """Deletes the entries of a cache and nothing else; gives the bytes freed.
+    """Deletes the entries of a cache and nothing else; returns the number of bytes freed.
 
     Raises:
-        OSError: something cannot be deleted.
+        OSError: a file cannot be deleted.
     """
     present = shards(folder, (SUFFIX, PARTIAL, ABOUT, *BEFORE))
     for path in present:

@@ -1,4 +1,4 @@
-"""What features depend on."""
+"""Keys of the feature cache: everything that features depend on."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from tpt.data.cache.shard import digest
 # Packages that decode images, make views or compute features.
 PACKAGES = ("torch", "torchvision", "pillow", "numpy", "open_clip_torch", "timm")
 CODECS = ("jpg", "webp")  # libraries whose decoders are free to round
-# Code of ours that does the same: between two releases its text says more than the version.
+# Code of this package that does the same; between releases its text identifies it better than the version.
 CODE = ("views/*.py", "data/image*.py", "clip/model.py")
 
 
 def image_key(identity: str, content: bytes) -> str:
-    """32 hexadecimal digits that change with the bytes of an image's file and with what its views are drawn from."""
+    """32 hexadecimal digits that depend on the bytes of an image's file and on the seed text of its views."""
     return digest(identity.encode("utf-8", "surrogatepass"), b"\0", content)
 
 
 def space_key(settings: Mapping[str, Any]) -> str:
-    """32 hexadecimal digits that change with any of the settings."""
+    """32 hexadecimal digits that depend on all settings."""
     return digest(json.dumps(settings, sort_keys=True, default=repr).encode())
 
 
 def encoding_environment() -> dict[str, Any]:
-    """What beside weights and settings makes pixels and features: versions, code, torch's switches."""
+    """What pixels and features depend on besides weights and settings: versions, code, torch's flags."""
     package = Path(__file__).parents[2]
     files = [file for pattern in CODE for file in sorted(package.glob(pattern))]
     return {
@@ -45,7 +45,7 @@ def encoding_environment() -> dict[str, Any]:
 
 
 def code_digest(files: Iterable[Path]) -> str:
-    """Changes with any byte of the files."""
+    """A digest of the content of files."""
     return digest(*(digest(file.read_bytes()).encode() for file in files))
 
 

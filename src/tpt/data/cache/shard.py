@@ -1,7 +1,7 @@
-"""A file of a feature cache: the features of some images as safetensors, whose header says where each image lies.
+"""A file of a feature cache: the features of some images as safetensors, with their offsets in the header.
 
-Files come from any disk and are not trusted.  An image's features count only if their digest is right; it covers the
-image's key, their shape and their norm as well, so a damaged header is found the same way.
+Files are not trusted.  An image's features are used only if their digest is correct.  The digest also covers the
+image's key and the features' shape and norm, so a damaged header is detected too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MOST_ENTRY_BYTES = 2**28  # features of one image
 
 
 def digest(*content: bytes | memoryview) -> str:
-    """32 hexadecimal digits that change with any byte of `content`."""
+    """32 hexadecimal digits that depend on every byte of `content`."""
     state = hashlib.blake2b(digest_size=16)
     for part in content:
         state.update(part)
@@ -33,8 +33,8 @@ def digest(*content: bytes | memoryview) -> str:
 
 @dataclass(frozen=True)
 class Entry:
-    """Where the features (V, E) of an image lie; `norm` is the length of view 0's before it was scaled to 1, `digest`
-    covers all that is kept.
+    """The location of an image's (V, E) features; `norm` is the length of view 0's feature before scaling, and `digest`
+    covers everything stored.
     """
 
     path: Path
@@ -46,7 +46,7 @@ class Entry:
     digest: str
 
     def features(self) -> np.ndarray | None:
-        """(V, E) float32, read-only; None if they are damaged or gone."""
+        """(V, E) float32, read-only; None if they are damaged or missing."""
         try:
             with open_plain(self.path, MOST_BYTES) as file:
                 file.seek(self.offset)
@@ -59,7 +59,7 @@ class Entry:
 
 
 def to_bytes(images: Mapping[str, tuple[np.ndarray, float]]) -> bytes:
-    """The content of a file: by key, the features of an image, (V, E) float32, and the norm of view 0's."""
+    """The content of a file, from the (V, E) float32 features and the norm of view 0's feature for each key."""
     tensors = {key: np.ascontiguousarray(features, "<f4") for key, (features, _) in images.items()}
     about = {
         key: f"{norm!r} {_digest(key, tensors[key].shape, norm, tensors[key].data)}"
@@ -70,14 +70,14 @@ def to_bytes(images: Mapping[str, tuple[np.ndarray, float]]) -> bytes:
 
 
 def entries(path: Path) -> list[Entry]:
-    """The images of a file; none if it cannot be read or is none of ours."""
+    """The entries of a file; empty if it cannot be read or is not a cache file."""
     try:
         with open_plain(path, MOST_BYTES) as file:
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(min(length, MOST_HEADER_BYTES)))
         about = header.pop("__metadata__")
         return [_entry(path, 8 + length, key, place, about[key]) for key, place in header.items()]
-    except Exception:  # a damaged header raises nearly anything
+    except Exception:  # a damaged header can raise almost any exception
         return []
 
 

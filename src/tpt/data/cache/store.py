@@ -1,4 +1,4 @@
-"""Features on disk: every process writes whole files of its own and reads those of all."""
+"""Features on disk: every process writes its own complete files and reads those of all processes."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from tpt.files import write_bytes, write_json
 
 log = logging.getLogger(__name__)
 
-SHARD_IMAGES = 64  # few files, each small against the bound
-SHARD_S = 10.0  # of a slow encoder: about what a killed process loses
-HEADER_BYTES = 200  # about what an image takes in a header
-REFRESH_S = 5.0  # between looks for what other processes have added
+SHARD_IMAGES = 64  # images per file: few files, each small compared with the limit
+SHARD_S = 10.0  # most seconds between writes: about what a killed process loses
+HEADER_BYTES = 200  # approximate size of an image's entry in a header
+REFRESH_S = 5.0  # seconds between checks for files of other processes
 
 
 class FeatureStore:
-    """Entries of one space: of images encoded in the same way.  Damaged files never raise an error.
+    """Entries of one space, which holds images encoded in the same way.  Damaged files never raise an error.
 
     Args:
-        folder: of the cache.
+        folder: folder of the cache.
         space: name of the space's folder.
-        about: what its entries have in common, written beside them.
-        max_bytes: of the whole cache; None bounds it by the disk alone.
+        about: properties that all entries share, written to the folder.
+        max_bytes: most bytes of the whole cache; None limits it only by the disk.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class FeatureStore:
         return {**self.__dict__, "_pending": {}, "_stopped": True}  # another process reads only
 
     def get(self, key: str, views: int, width: int) -> tuple[np.ndarray, float] | None:
-        """The features of the first V views of an image, of length E, and the norm of view 0's; or None."""
+        """The (V, E) features of an image's first views and the norm of view 0's feature; None if not stored."""
         found = self._find(key, views, width)
         return self._find(key, views, width) if found is None and self._refresh() else found
 
@@ -71,7 +71,7 @@ class FeatureStore:
         return None
 
     def put(self, key: str, features: np.ndarray, norm: float) -> None:
-        """Keeps features (V, E) float32; if they cannot be written, says so once and keeps no more."""
+        """Stores (V, E) float32 features; if writing fails, warns once and stores no more."""
         if self._stopped or self.get(key, *features.shape) is not None:
             return
         if not self._pending:
@@ -84,7 +84,7 @@ class FeatureStore:
             self.flush()
 
     def flush(self) -> None:
-        """Writes what is not on the disk yet."""
+        """Writes pending features."""
         pending, self._pending = self._pending, {}
         if not pending:
             return
@@ -103,11 +103,11 @@ class FeatureStore:
             self._stop(f"cannot be written ({error.strerror or error})")
 
     def _stop(self, why: str) -> None:
-        log.warning("The feature cache %s %s; the run goes on and keeps no more features.", self.folder, why)
+        log.warning("The feature cache %s %s; continuing without storing more features.", self.folder, why)
         self._stopped = True
 
     def _refresh(self) -> bool:
-        """Reads the headers of files added since, by this process or another; False if it looked a moment ago."""
+        """Reads the headers of new files from any process; returns False if it did so a moment ago."""
         if time.monotonic() - self._looked < REFRESH_S:
             return False
         try:
@@ -119,7 +119,7 @@ class FeatureStore:
             for entry in found:
                 places = self._entries.setdefault(entry.key, [])
                 places.append(entry)
-                # Most views first, since they serve every run; then the newest, which may replace a damaged one.
+                # Most views first, since these suit every run; then the newest, which may replace a damaged entry.
                 places.sort(key=lambda entry: (entry.views, entry.path.name), reverse=True)
             if not found:
                 self._say_damaged(path)

@@ -1,4 +1,4 @@
-"""Datasets known by a key, read in every common layout; names are imported where they are first used."""
+"""Datasets known by a key, read in every common layout; names are imported on first use."""
 
 from lazy_loader import attach_stub
 

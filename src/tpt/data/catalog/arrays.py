@@ -1,4 +1,4 @@
-"""CIFAR as it is distributed: pickled batches, and NumPy files of its corrupted forms."""
+"""Reads CIFAR as distributed: pickled batches, and NumPy files of its corrupted forms."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tpt.errors import BadImageError, DataError, UserError
 _Found = TypeVar("_Found")
 _SIZE = 32
 _SEVERITIES = 5  # one after the other in each file of the corrupted forms
-# In label order, as the pickled `batches.meta` and `meta` have them; the corrupted forms bring no names.
+# In label order, as in the pickled `batches.meta` and `meta`; the corrupted forms come without names.
 _NAMES = {
     10: "airplane automobile bird cat deer dog frog horse ship truck",
     100: (
@@ -37,14 +37,14 @@ _BATCHES: dict[str, dict[str, tuple[str, ...]]] = {
 
 
 class ArrayStore:
-    """Pictures in arrays of (N, 32, 32, 3) bytes, each by its number and handed on as a PPM file.
+    """Pictures in arrays of (N, 32, 32, 3) bytes, addressed by number and returned as PPM files.
 
-    Safe to hand to worker processes, which open the files again.
+    The store can be sent to worker processes, which open the files again.
 
     Args:
         root: the folder of the files.
-        names: of the files, whose pictures are counted one after another.
-        first: number of the picture that is called 0.
+        names: names of the files; pictures are numbered consecutively over all files.
+        first: number of the picture with the path "0".
     """
 
     def __init__(self, root: Path, names: Sequence[str], first: int = 0) -> None:
@@ -68,7 +68,7 @@ class ArrayStore:
 
 
 def read_arrays(entry: Entry, places: Sequence[Path], split: str) -> tuple[list[str], list[int], ArrayStore]:
-    """Class names, labels and pictures of CIFAR, or of one corruption of it.
+    """The class names, labels and pictures of CIFAR, or of one corruption of it.
 
     Raises:
         DataError: a file is missing, damaged, or holds something else.
@@ -98,7 +98,7 @@ def read_arrays(entry: Entry, places: Sequence[Path], split: str) -> tuple[list[
 
 
 def _pictures(file: Path) -> np.ndarray:
-    """(N, 32, 32, 3) bytes; of a `.npy` file, left on disk."""
+    """(N, 32, 32, 3) bytes; those of a `.npy` file are memory-mapped."""
 
     def read() -> np.ndarray:
         if file.suffix == ".npy":
@@ -124,7 +124,7 @@ def _labels(file: Path) -> list[int]:
 def _read(file: Path, read: Callable[[], _Found]) -> _Found:
     try:
         return read()
-    except Exception as error:  # of many kinds, from damaged bytes
+    except Exception as error:  # damaged bytes raise many types
         reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         raise DataError(
             f"Expected {file} as it is distributed, but it cannot be read so ({reason[:200]}); get it again."
@@ -137,7 +137,7 @@ def _batch(file: Path) -> dict[str, Any]:
 
 
 class SafeUnpickler(pickle.Unpickler):
-    """Reads arrays, containers, numbers and texts; a pickle that names anything else is refused before it is called."""
+    """Reads arrays, containers, numbers and texts; a pickle that names anything else is refused before any call."""
 
     _known = {  # noqa: RUF012 - by the names that NumPy 1 and 2 and Python 2 and 3 write
         ("multiarray", "_reconstruct"): np.zeros(0).__reduce__()[0],
@@ -147,8 +147,8 @@ class SafeUnpickler(pickle.Unpickler):
     }
 
     def find_class(self, module: str, name: str) -> Any:
-        """What a name stands for; raises a UserError for any but NumPy's arrays."""
+        """The object for a name in the pickle; raises a UserError for all but NumPy's arrays."""
         short = module.removeprefix("numpy.core.").removeprefix("numpy._core.")
         if (short, name) not in self._known:
-            raise UserError(f"it names {module}.{name}, where arrays, numbers and texts alone are expected")
+            raise UserError(f"it names {module}.{name}, but only arrays, numbers and texts are allowed")
         return self._known[short, name]

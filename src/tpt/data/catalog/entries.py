@@ -1,4 +1,4 @@
-"""What is known of each dataset: where its files lie, the paper's split, its images and classes."""
+"""Facts about each dataset: where its files are, the paper's split, and the numbers of images and classes."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ class Entry:
     """One dataset.
 
     Args:
-        key: as in logs, results and the published tables.
-        title: its own name.
-        folders: where it may lie below the data root: the names used by the code of TPT, by CoOp's, by torchvision's,
-            by Kaggle.  A folder of the same name in it, as unpacking leaves it, counts as well.
-        layout: "synsets" (a folder for each WordNet id), "numbers" (a folder for each class number), "split" (a
-            `split_zhou_*.json`, else its own lists), "own" (its own lists, which are the paper's), "domains" (a folder
-            for each domain, and in it one for each class) or "arrays" (CIFAR's pickles, and NumPy files of its
-            corrupted forms).
-        images, classes: of the paper's test set.
-        source: where to get it.
-        subfolders: of `folders`, that the images may lie in.
+        key: name in logs, results and the published tables.
+        title: the dataset's own name.
+        folders: possible folders below the data root: the names in the code of TPT and CoOp, in torchvision and on
+            Kaggle.  A nested folder of the same name, as unpacking may create, is found too.
+        layout: "synsets" (one folder per WordNet id), "numbers" (one folder per class number), "split" (a
+            `split_zhou_*.json`, or else the dataset's own lists), "own" (the dataset's own lists, which are the
+            paper's), "domains" (one folder per domain, with one per class inside) or "arrays" (CIFAR's pickles, and
+            NumPy files of its corrupted forms).
+        images, classes: numbers of images and classes in the paper's test set.
+        source: where to get the dataset.
+        subfolders: folders inside `folders` that may hold the images.
         split: name of the split file.
-        same_list: name of the dataset's own list of the paper's test set, from which CoOp's split took it.
-        synsets: of "synsets": "imagenet", "imagenet_a" or "imagenet_r", the label space.
-        class_in: where the path of an image tells its class: "folder" (the last), "folders" (SUN397's `a/abbey` and
-            `a/apartment_building/outdoor`), "file" (OxfordPets' `Maine_Coon_10.jpg`), or nowhere.
-        renamed: class names of folders that CoOp calls by another name.
-        template: CoOp's prompt for it (its `trainers/zsclip.py`).
-        augmix: whether the paper's views of it are mixed by AugMix (section 4.2: the ten of Table 2).
+        same_list: name of the dataset's own list with the same test set as CoOp's split.
+        synsets: label space for "synsets": "imagenet", "imagenet_a" or "imagenet_r".
+        class_in: the part of an image's path that identifies its class: "folder" (the last one), "folders" (SUN397's
+            `a/abbey` and `a/apartment_building/outdoor`), "file" (OxfordPets' `Maine_Coon_10.jpg`), or none.
+        renamed: class names of folders that CoOp renames.
+        template: CoOp's prompt for the dataset (its `trainers/zsclip.py`).
+        augmix: whether the paper uses AugMix for the dataset (section 4.2: the ten of Table 2).
     """
 
     key: str
@@ -53,15 +53,15 @@ class Entry:
     part: str = ""
 
     def is_papers(self, split: str) -> bool:
-        """Whether the list that chose the images gives the paper's test set.
+        """Whether the list that selected the images gives the paper's test set.
 
         Args:
-            split: name of the list; empty if it is the folder itself.
+            split: name of the list; empty if all images of the folder were used.
         """
         return split == self.split or (bool(self.same_list) and split.rsplit("/", 1)[-1] == self.same_list)
 
 
-# Where ImageNet's validation images are put: by hand, by TPT's and CoOp's code, by Kaggle, under their archive's name.
+# Possible folders of ImageNet's validation images: by hand, in TPT's and CoOp's code, on Kaggle, named as the archive.
 _VAL = (
     "val", "images/val", "val/val", "validation", "images/validation", "ILSVRC2012_img_val",
     "images/ILSVRC2012_img_val", "ILSVRC/Data/CLS-LOC/val", "Data/CLS-LOC/val", "",
@@ -180,7 +180,7 @@ _CIFAR = (
     ),
 )  # fmt: skip
 
-# Hendrycks and Dietterich, ICLR 2019: fifteen that are tested, and four that were meant for choosing settings.
+# Hendrycks and Dietterich, ICLR 2019: fifteen corruptions for testing, and four meant for choosing settings.
 CORRUPTIONS = (
     "gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "snow",
     "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression",
@@ -250,14 +250,14 @@ DOMAINS: dict[str, tuple[Entry, ...]] = {key: _domains(key) for key in _OF_DOMAI
 CATALOG: dict[str, Entry] = {
     **PAPER, **{entry.key: entry for entries in (_CIFAR, *DOMAINS.values()) for entry in entries}
 }  # fmt: skip
-KEYS = (*CATALOG, *CORRUPTED, *DOMAINS)  # what may be asked for
+KEYS = (*CATALOG, *CORRUPTED, *DOMAINS)  # all keys that a user may give
 
 
 def keys_of(key: str, corruption: str | Sequence[str] = "all", severity: int | Sequence[int] = 5) -> list[str]:
     """The datasets behind a key: the domains of one that has several, the corruptions of a corrupted one, or itself.
 
     Args:
-        key: out of `KEYS`, or of one corruption, such as imagenet_c_fog_5.
+        key: one of `KEYS`, or the key of one corruption, such as imagenet_c_fog_5.
         corruption: "all" fifteen, or the names of some.
         severity: one to five, or several.
 
@@ -278,7 +278,7 @@ def keys_of(key: str, corruption: str | Sequence[str] = "all", severity: int | S
 
 
 def entry_of(key: str) -> Entry:
-    """What is known of one dataset of `CATALOG`, or of one corruption, such as imagenet_c_fog_5; raises a DataError."""
+    """The entry of a dataset in `CATALOG`, or of a corruption such as imagenet_c_fog_5; raises a DataError if none."""
     if found := _CORRUPTED.fullmatch(key):
         name, corruption, severity = found.groups()
         of = CORRUPTED[name]
@@ -289,7 +289,7 @@ def entry_of(key: str) -> Entry:
 
 
 def group_of(key: str) -> tuple[str, str]:
-    """What a dataset is part of, if anything, and its name there, for tables: ("ImageNet-C, severity 5", "fog")."""
+    """The group of a dataset, if any, and its name in it, for tables: ("ImageNet-C, severity 5", "fog")."""
     if found := _CORRUPTED.fullmatch(key):
         name, corruption, severity = found.groups()
         return f"{CORRUPTED[name].title}, severity {severity}", corruption

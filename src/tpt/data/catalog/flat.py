@@ -1,4 +1,4 @@
-"""ImageNet's validation images as their archive holds them: in one folder, the classes in a list beside it."""
+"""Reads ImageNet's validation images as in their archive: all in one folder, with the classes in a separate list."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ log = logging.getLogger(__name__)
 
 _NUMBERED = re.compile(r"ILSVRC2012_val_([0-9]{8})\.JPEG", re.IGNORECASE)
 KAGGLE = "LOC_val_solution.csv"  # of Kaggle's copy: name and WordNet id of each image
-TRUTH = "ILSVRC2012_validation_ground_truth.txt"  # of the devkit: a number a line, which `meta.mat` explains
-SYNSETS = "imagenet_2012_validation_synset_labels.txt"  # of TensorFlow's tools: a WordNet id a line
+TRUTH = "ILSVRC2012_validation_ground_truth.txt"  # of the devkit: one number per line, explained by `meta.mat`
+SYNSETS = "imagenet_2012_validation_synset_labels.txt"  # of TensorFlow's tools: one WordNet id per line
 _DEVKITS = ("ILSVRC2012_devkit_t12/data", "devkit/data", "data", "ILSVRC2012_devkit_t12", "")
 
 
 def flat_validation(places: Sequence[Path], root: Path, classes: Mapping[str, str]) -> Listing | None:
-    """The images with the classes that a list beside them tells; None if there are none, or no list.
+    """The images with their classes from a list; None if there are no images or no list.
 
     Args:
-        places: that may hold the images.
-        root: of all datasets; lists are looked for from the images up to here.
+        places: folders that may hold the images.
+        root: folder of all datasets; lists are searched for from the images up to here.
         classes: class name of each WordNet id, in label order.
 
     Raises:
-        DataError: a list that is damaged, or does not name every image.
+        DataError: a list is damaged, or does not name every image.
     """
     label = {synset: k for k, synset in enumerate(classes)}
     for base in (place for place in places if place.is_dir()):
@@ -55,7 +55,7 @@ def flat_validation(places: Sequence[Path], root: Path, classes: Mapping[str, st
 
 
 def _list(base: Path, root: Path) -> Path | None:
-    """The nearest list of classes: beside the images, or in a folder above."""
+    """The nearest list of classes: next to the images, or in a folder above."""
     for folder in [base, *(parent for parent in base.parents if parent.is_relative_to(root))]:
         devkits = [folder / devkit / TRUTH for devkit in _DEVKITS]
         if found := next(filter(is_file, (folder / KAGGLE, *devkits, folder / SYNSETS)), None):
@@ -64,7 +64,7 @@ def _list(base: Path, root: Path) -> Path | None:
 
 
 def _synsets(file: Path) -> dict[int, str]:
-    """WordNet id of each image by its number, from 1."""
+    """The WordNet id of each image by its number, from 1."""
     text = decode_text(read_file(file))
     if file.name == KAGGLE:
         return {
@@ -76,6 +76,6 @@ def _synsets(file: Path) -> dict[int, str]:
         return dict(enumerate(lines, 1))
     meta = file.parent / "meta.mat"
     if not is_file(meta):
-        raise UserError(f"meta.mat is not beside {TRUTH}")
+        raise UserError(f"meta.mat is not next to {TRUTH}")
     known = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in read_table(meta, "synsets")}
     return {n: known[int(line)] for n, line in enumerate(lines, 1)}

@@ -1,7 +1,7 @@
-"""Tables in MATLAB's `.mat` files.
+"""Reads tables in MATLAB's `.mat` files.
 
-They are read in a process of its own: nothing in such a file is run, but scipy's compiled reader may end its process
-at a damaged one.
+They are read in a separate process, because scipy's compiled reader may crash on a damaged file.  No code in such a
+file is run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""ImageNet's label spaces: class names from open_clip, WordNet ids from timm, which keep both as data."""
+"""ImageNet's label spaces: class names from open_clip and WordNet ids from timm."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import open_clip
 
 from tpt.errors import DataError
 
-# Two packages of other people say which class has which number; one that changed its order would give answers to the
-# wrong classes.  The first and the last class, and two in between.
+# Two external packages define the order of classes; if one of them changed it, answers would go to the wrong classes.
+# The first and the last class, and two in between, are checked.
 _KNOWN = {"n01440764": "tench", "n01498041": "stingray", "n07753592": "banana", "n15075141": "toilet paper"}
 
 
@@ -17,7 +17,7 @@ def imagenet_classes(space: str = "imagenet") -> dict[str, str]:
     """Class name of every WordNet id of "imagenet" (1,000), "imagenet_a" or "imagenet_r" (200 each), in label order.
 
     Raises:
-        DataError: ids and names, which come from two packages, do not belong together.
+        DataError: the ids and names from the two packages do not match.
     """
     named = dict(zip(_synsets("imagenet"), open_clip.IMAGENET_CLASSNAMES, strict=False))
     found = {synset: named.get(synset) for synset in _KNOWN}

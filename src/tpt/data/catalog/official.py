@@ -1,4 +1,4 @@
-"""The datasets' own lists: FGVC-Aircraft's, and the others' if the paper's split file is missing."""
+"""Reads the datasets' own lists: FGVC-Aircraft's, and those of others if the paper's split file is missing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tpt.errors import DataError, UserError
 
 @dataclass(frozen=True)
 class Official:
-    """The class names, in label order and as CoOp's readers write them, and (path, label) of the images of one list."""
+    """The class names, in label order and in CoOp's spelling, and the (path, label) pairs of one list."""
 
     file: Path
     names: list[str]
@@ -25,15 +25,15 @@ class Official:
 
 
 def official_lists(key: str, own: Path, split: str) -> Official | None:
-    """The dataset's own list of a split; None if it has none, or its files are not there.
+    """The dataset's own list of a split; None if the dataset has none, or its files are missing.
 
     Raises:
-        DataError: a list that cannot be read, or one that names what does not exist.
+        DataError: a list cannot be read, or names something that does not exist.
     """
     try:
         found = _READERS[key](own, split) if key in _READERS else None
         if found is not None and len(set(found.names)) < len(found.names):
-            raise UserError("a class name stands twice")
+            raise UserError("a class name occurs twice")
         if strange := [label for _, label in found.rows if not 0 <= label < len(found.names)] if found else []:
             raise UserError(f"class {strange[0] + 1} of {len(found.names) if found else 0}")
         return found
@@ -54,7 +54,7 @@ def _first(own: Path, *names: str) -> Path | None:
 
 
 def _by_class(file: Path, names: list[str], found: list[tuple[str, str]], keys: list[str] | None = None) -> Official:
-    """A list of (path, class); `keys` are what it calls the classes, where that is not by their names."""
+    """A list from (path, class) pairs; `keys` are the list's own names of the classes, if they differ."""
     number = {key: label for label, key in enumerate(keys or names)}
     if strange := [(path, key) for path, key in found if key not in number]:
         raise UserError(f"{strange[0][0]} is of {strange[0][1]!r}, which is not a class")

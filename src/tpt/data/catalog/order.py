@@ -1,4 +1,4 @@
-"""The class order: an image's label, the class name of that label and the image's folder must agree."""
+"""Checks the class order: an image's label, the class name of that label and the image's folder must agree."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def refuse_another_order(entry: Entry, names: Sequence[str], rows: Sequence[tupl
 
 
 def _class_of(path: str, class_in: str) -> str:
-    """The part of an image's path that tells its class."""
+    """The part of an image's path that identifies its class."""
     parts = PurePosixPath(path)
     match class_in:
         case "folder":
             return parts.parent.name
-        case "folders":  # without the letter in front, and reversed as CoOp's names are
+        case "folders":  # without the leading letter, and reversed as in CoOp's names
             return " ".join(reversed(parts.parts[1:-1]))
         case "file":
             return parts.stem.rpartition("_")[0]
@@ -56,5 +56,5 @@ def _class_of(path: str, class_in: str) -> str:
 
 
 def letters(name: str) -> str:
-    """What is compared of a name: "Annual Crop Land" is written AnnualCropLand and annual_crop_land as well."""
+    """A name in the form used for comparison: "Annual Crop Land" equals AnnualCropLand and annual_crop_land."""
     return re.sub(r"[\W_]", "", name.lower())

@@ -1,4 +1,4 @@
-"""Where a dataset's files may lie: every candidate is tried, and the complete one taken."""
+"""Finds a dataset's files: every possible folder is tried, and the complete one is used."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _TRAIN = (
     "train", "images/train", "train/train", "ILSVRC2012_img_train", "images/ILSVRC2012_img_train",
     "ILSVRC/Data/CLS-LOC/train", "Data/CLS-LOC/train",
 )  # fmt: skip
-_PROBED = 50  # images of a list that are looked for before a folder counts as another dataset's
+_PROBED = 50  # images of a list to look for before a folder is taken for another dataset's
 
 
 class NoSplitError(DataError):
-    """A dataset has no list of this split."""
+    """The dataset has no list of this split."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class Listing:
     """The images of a dataset.
 
     Args:
-        base: where their paths start.
-        names: of the classes.
-        split: the list that the images come from; empty if it is the folder itself.
-        notes: what differs from the paper's protocol.
-        store: of images that are no files.
+        base: base folder of the images' paths.
+        names: class names.
+        split: the list that the images come from; empty if all images of the folder are used.
+        notes: differences from the paper's protocol.
+        store: store of images that are not files.
     """
 
     base: Path
@@ -46,7 +46,7 @@ class Listing:
 
 
 def find_all(entry: Entry, root: Path) -> list[Path]:
-    """The dataset's folders below `root`, in any layout; an empty one, left over from elsewhere, is none."""
+    """The dataset's folders below `root`, in any layout, without empty ones."""
     named = [root / f for f in entry.folders]
     doubled = [root / f / PurePosixPath(f).name for f in entry.folders]
     return [folder for folder in dict.fromkeys([*named, *doubled]) if _holds_something(folder)]
@@ -60,7 +60,7 @@ def _holds_something(folder: Path) -> bool:
 
 
 def homes(entry: Entry, root: Path) -> list[Path]:
-    """`find_all`, at least one."""
+    """As `find_all`, but raises a DataError if there is none."""
     found = find_all(entry, root)
     if not found:
         raise DataError(
@@ -71,7 +71,7 @@ def homes(entry: Entry, root: Path) -> list[Path]:
 
 
 def bases(entry: Entry, root: Path, split: str = "test") -> list[Path]:
-    """The folders in which its images may lie, that exist."""
+    """The existing folders that may hold the images."""
     subfolders: Sequence[str] = entry.subfolders
     if (entry.layout in ("synsets", "numbers") or (entry.part and not entry.split)) and split != "test":
         if split != "train" or entry.key != "imagenet":
@@ -86,7 +86,7 @@ def bases(entry: Entry, root: Path, split: str = "test") -> list[Path]:
 
 
 def _inside(place: Path, part: str) -> Path:
-    """A folder in `place`, however its name is spelt: "Real World" is found as RealWorld and real_world."""
+    """A folder in `place` under any spelling: "Real World" is found as RealWorld and real_world too."""
     for name in part.split("/"):
         near = [own for own in sorted(folders_in(place)) if letters(own) == letters(name)] if place.is_dir() else []
         place /= near[0] if near else name
@@ -109,8 +109,8 @@ def class_folders(entry: Entry, places: Sequence[Path], expected: Mapping[str, s
     """The images of the first place that holds exactly the class folders expected; None if no place holds any of them.
 
     Args:
-        entry: of the dataset.
-        places: to look in.
+        entry: entry of the dataset.
+        places: folders to search.
         expected: class name of each folder, in label order.
 
     Raises:
@@ -148,7 +148,7 @@ def samples_of(images: Mapping[str, Sequence[str]]) -> list[Sample]:
 
 
 def base_of(places: Sequence[Path], paths: Sequence[str]) -> Path:
-    """The place that holds all the files of a list, or else most of them."""
+    """The folder that holds all files of a list, or else most of them."""
     best, fewest = places[0], len(paths) + 1
     for place in places:
         if not any(is_file(place / path) for path in paths[:: max(1, len(paths) // _PROBED)]):

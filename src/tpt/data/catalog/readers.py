@@ -1,4 +1,4 @@
-"""Readers of the layouts that datasets have on disk."""
+"""Reads datasets in the layouts that they have on disk."""
 
 from __future__ import annotations
 
@@ -55,20 +55,20 @@ def catalog_datasets(
     corruption: str | Sequence[str] = "all",
     severity: Severity = 5,
 ) -> list[ImageDataset]:
-    """Some of the datasets that are known by a key, see `CATALOG`.
+    """Datasets that are known by a key, see `CATALOG`.
 
     Args:
-        keys: which, in this order; one key or several.  One of a dataset with several domains (pacs), or of a corrupted
-            one (imagenet_c), stands for all of them, each a dataset of its own.
+        keys: one key or several, in order.  The key of a dataset with several domains (pacs), or of a corrupted one
+            (imagenet_c), gives one dataset per domain or corruption.
         root: the folder that holds all datasets.
         limit, seed, classes: as for `image_folder`, for each dataset.
         split: "test", "val" or "train".
-        orientation: "ignore" leaves photographs as their pixels lie, as the papers' code does; "apply" turns them.
-        corruption: of corrupted datasets: "all" fifteen, or some by name.
-        severity: of corruptions, 1 to 5.
+        orientation: "ignore" uses photographs as stored, as in the papers' code; "apply" rotates them by their tags.
+        corruption: for corrupted datasets: "all" fifteen corruptions, or some by name.
+        severity: severity of the corruptions, 1 to 5; one or several.
 
     Raises:
-        DataError: an unknown key, a dataset that is not there, or one whose files do not fit its lists.
+        DataError: a key is unknown, a dataset is missing, or its files do not fit its lists.
     """
     asked = [keys] if isinstance(keys, str) else keys
     chosen = [key for one in asked for key in keys_of(one, corruption, severity)]
@@ -89,7 +89,7 @@ def validation_entry(key: str, root: Filled | Path | None) -> ImageDataset | Non
 def read_entry(key: str, root: Filled | Path | None, split: str = "test") -> ImageDataset:
     """One dataset; see `catalog_datasets`.
 
-    The variants of ImageNet have a test set alone, and ImageNet no "val".
+    The variants of ImageNet have only a test set, and ImageNet has no "val".
     """
     if root is None:
         raise DataError("Expected the folder of all datasets, got none; set data.root or the variable TPT_DATA.")
@@ -127,7 +127,7 @@ def _synset_folders(entry: Entry, root: Path, split: str) -> Listing:
     may_be_flat = entry.key == "imagenet" and split == "test"
     try:
         found = class_folders(entry, places, classes)
-    except DataError:  # the images may lie flat elsewhere
+    except DataError:  # the images may be in one flat folder elsewhere
         if not may_be_flat or (found := flat_validation(places, root, classes)) is None:
             raise
     if found is None and may_be_flat:
@@ -138,7 +138,7 @@ def _synset_folders(entry: Entry, root: Path, split: str) -> Listing:
 
 
 def _numbered_folders(entry: Entry, root: Path, split: str) -> Listing:
-    """Folders "0" to "999", whose order as text ("0", "1", "10", ...) is not that of the classes; or WordNet ids."""
+    """Reads folders "0" to "999", whose text order ("0", "1", "10", ...) is not the class order; or WordNet ids."""
     classes, places = imagenet_classes(), bases(entry, root, split)
     numbers = {str(label): name for label, name in enumerate(classes.values())}
     found = class_folders(entry, places, numbers) or class_folders(entry, places, classes)
@@ -164,14 +164,14 @@ def _no_folders(entry: Entry, root: Path, places: Sequence[Path], example: str) 
 
 
 def _split_file(entry: Entry, root: Path, split: str) -> Listing:
-    """`{"test": [[path, label, class name], ...]}`, the splits that CoOp published and TPT uses."""
+    """Reads `{"test": [[path, label, class name], ...]}`, the splits that CoOp published and TPT uses."""
     if (file := next(filter(is_file, _split_places(entry, root)), None)) is None:
         return _own_lists(entry, root, split)
     return _named_rows(entry, root, _rows(file, split), file)
 
 
 def _named_rows(entry: Entry, root: Path, rows: list[tuple[str, int, str]], file: Path) -> Listing:
-    """Rows of path, label and class name, which must name each class once."""
+    """The rows of path, label and class name, after a check that each class has one name."""
     names: dict[int, str] = {}
     for _, label, name in rows:
         if names.setdefault(label, name) != name:
@@ -208,7 +208,7 @@ def _rows(file: Path, split: str) -> list[tuple[str, int, str]]:
 
 
 def _domain(entry: Entry, root: Path, split: str) -> Listing:
-    """The list of a domain where there is one: lines `clipart/axe/clipart_012_000001.jpg 11`; else its folders."""
+    """Reads a domain from its list, with lines `clipart/axe/clipart_012_000001.jpg 11`, or else from its folders."""
     name = entry.split.replace("test", split)
     files = _split_places(replace(entry, split=name), root) if name else []
     if (file := next(filter(is_file, files), None)) is not None:
@@ -285,7 +285,7 @@ def _own_lists(entry: Entry, root: Path, split: str) -> Listing:
 
 
 def _listing(entry: Entry, root: Path, names: list[str], rows: list[tuple[str, int]], file: Path) -> Listing:
-    """The images of a list, if they are there."""
+    """The images of a list, after a check that they exist."""
     paths = [path for path, _ in rows]
     refuse_escapes(paths, file)
     refuse_another_order(entry, names, rows, file)

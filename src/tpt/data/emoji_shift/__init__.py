@@ -11,7 +11,7 @@ from tpt.data.dataset import Classes, ImageDataset
 from tpt.data.folder import image_folder
 from tpt.errors import Count, Filled, Seed, UserError, checked
 
-SOURCE = ("source_train", "source_val")  # vendors the bundled model saw: trained on, and held back
+SOURCE = ("source_train", "source_val")  # vendors of the bundled model's training: trained on, and held out
 SHIFTED = ("twemoji", "emojione", "emojione_monotone", "fxemoji")  # vendors it never saw
 DOMAINS = (*SOURCE, *SHIFTED)
 
@@ -24,12 +24,12 @@ def emoji_shift(
     classes: Classes = "all",
     root: Filled | Path | None = None,
 ) -> ImageDataset:
-    """One domain; its class names are all names of emoji-shift, also those that the domain does not draw.
+    """One domain; its class names are all names in emoji-shift, including those without a drawing in the domain.
 
     Args:
         domain: one of `DOMAINS`.
         limit, seed, classes: as for `image_folder`.
-        root: the folder of other copies of the drawings, a folder for each domain; None takes those of the package.
+        root: a folder with other copies of the drawings, one folder per domain; None uses those of the package.
     """
     if domain not in DOMAINS:
         raise UserError(f"Expected `domain` to be one of {', '.join(DOMAINS)}, got {domain!r}.")

@@ -1,4 +1,4 @@
-"""Projected gradient descent on the pixels of images."""
+"""Adversarial attack by projected gradient descent on the pixels of images."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ def pgd(
     step: float,
     steps: int,
 ) -> Tensor:
-    """Pixels whose answer is as wrong as the steps make it (Madry et al., ICLR 2018, section 2.1).
+    """Attacks images by projected gradient descent (PGD; Madry et al., ICLR 2018, section 2.1).
 
-    Each step adds the sign of the gradient of the cross-entropy; the sum stays within `eps` of the image, also once it
-    is rounded to whole pixels.
+    Each step adds the sign of the gradient of the cross-entropy.  The total change of a pixel stays within `eps`, also
+    after rounding to whole pixel values.
 
     Args:
         pixels: (B, 3, H, W) whole numbers from 0 to 255.
-        labels: (B,) the true classes.
-        logits_of: (B, 3, H, W) in [0, 255] -> (B, K), each image by itself.
-        start: (B, 3, H, W) the first change, in pixels.
-        eps: largest change of a pixel, of 255, at least 1.
-        step: length of a step, of 255.
-        steps: number of them.
+        labels: (B,) true classes.
+        logits_of: maps (B, 3, H, W) pixels in [0, 255] to (B, K) logits, each image independently.
+        start: (B, 3, H, W) initial change, in pixel values.
+        eps: largest change of a pixel value, on the scale of 0 to 255; at least 1.
+        step: step size, on the same scale.
+        steps: number of steps.
 
     Returns:
         (B, 3, H, W) whole numbers from 0 to 255.

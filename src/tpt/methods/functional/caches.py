@@ -1,4 +1,4 @@
-"""Small caches of image features by class, as tensors; Karmanov et al., CVPR 2024."""
+"""Small per-class caches of image features, as tensors; Karmanov et al., CVPR 2024."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ EMPTY = math.inf  # the entropy of a free place
 
 
 def keep_surest(columns: Sequence[Tensor], entropies_S: Tensor, entry: Sequence[Tensor], entropy: float) -> None:
-    """Puts an entry among the S of a class, sorted by rising entropy; in place.  A full class drops its last.
+    """Inserts an entry into the S entries of a class, in place, in ascending order of entropy; the last one drops out.
 
-    Of equal entropies the earlier entry comes first, so that a full class takes only one of strictly lower entropy.
+    Among equal entropies the earlier entry comes first, so a full class only takes an entry of strictly lower entropy.
 
     Args:
-        columns: (S, ...) each, what the entries hold.
-        entropies_S: of the entries; free places, `EMPTY`, are the last ones.
-        entry: what the new one holds, in the order of the columns.
-        entropy: of the new one.
+        columns: (S, ...) tensors with the contents of the entries.
+        entropies_S: entropies of the entries; free places are `EMPTY` and come last.
+        entry: contents of the new entry, in the order of `columns`.
+        entropy: entropy of the new entry.
     """
     place = int((entropies_S <= entropy).sum())
     if place == len(entropies_S):
@@ -31,9 +31,9 @@ def keep_surest(columns: Sequence[Tensor], entropies_S: Tensor, entry: Sequence[
 
 
 def keep_newest(columns: Sequence[Tensor], entropies_S: Tensor, entry: Sequence[Tensor], entropy: float) -> None:
-    """Puts an entry behind the others of a class; in place.  A full class drops its oldest.
+    """Appends an entry to those of a class, in place; a full class drops its oldest entry.
 
-    Takes what `keep_surest` takes.
+    The arguments are those of `keep_surest`.
     """
     held = int(entropies_S.isfinite().sum())
     for column, value in zip((*columns, entropies_S), (*entry, torch.tensor(entropy)), strict=True):
@@ -43,6 +43,6 @@ def keep_newest(columns: Sequence[Tensor], entropies_S: Tensor, entry: Sequence[
 
 
 def affinities(keys_KSE: Tensor, entropies_KS: Tensor, feature_E: Tensor, beta: float) -> Tensor:
-    """(K, S) `exp(-beta (1 - cosine))` of an image with every entry; 0 for free places."""
+    """(K, S) affinities `exp(-beta (1 - cosine))` of an image to all entries; 0 for free places."""
     cosines_KS = (keys_KSE.flatten(0, 1) @ feature_E).unflatten(0, entropies_KS.shape)
     return torch.where(entropies_KS.isfinite(), (-beta * (1 - cosines_KS)).exp(), 0.0)

@@ -24,8 +24,8 @@ def entropy(logits: Tensor) -> Tensor:
 def marginal_entropy(logits_SK: Tensor) -> Tensor:
     """Entropy of the prediction averaged over views, in nats: the objective of TPT.
 
-    Shu et al., NeurIPS 2022, section 3.2, equation 2.  It is the entropy of the mean, not the mean
-    of the entropies, and the mean is taken over probabilities, in log space.
+    Shu et al., NeurIPS 2022, section 3.2, equation 2.  This is the entropy of the mean, not the mean of the entropies.
+    The mean is taken over probabilities and computed in log space.
 
     Args:
         logits_SK: (..., S, K) logits of S views.
@@ -35,14 +35,14 @@ def marginal_entropy(logits_SK: Tensor) -> Tensor:
     """
     log_probs = logits_SK.log_softmax(-1)
     averaged = log_probs.logsumexp(-2) - math.log(logits_SK.shape[-2])
-    averaged = averaged.clamp(min=torch.finfo(averaged.dtype).min)  # exp(-inf) * -inf would be nan
+    averaged = averaged.clamp(min=torch.finfo(averaged.dtype).min)  # else exp(-inf) * -inf gives NaN
     return -(averaged * averaged.exp()).sum(-1)
 
 
 def log_probabilities(probabilities: Tensor) -> Tensor:
-    """Finite logits whose softmax is a given prediction: its logarithm, with 0 as the smallest normal number.
+    """Finite logits whose softmax is a given prediction: its logarithm, with 0 replaced by the smallest normal number.
 
     Args:
-        probabilities: (..., K), at least 0, of sum 1; votes over their sum, say.
+        probabilities: (..., K), at least 0, with sum 1, such as shares of votes.
     """
     return probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()

@@ -1,7 +1,7 @@
-"""Class means and covariances of a stream, and the discriminant made of them; Han et al., NeurIPS 2025.
+"""Class means and covariances of a stream, and their linear discriminant; Han et al., NeurIPS 2025.
 
-A symmetric matrix is packed as the bands of BAND rows of its lower triangle, one behind the other: the band that starts
-at row r has the columns before r + BAND.  That is a little more than half of the numbers.
+A symmetric matrix is packed as consecutive bands of BAND rows of its lower triangle.  The band that starts at row r
+holds the columns before r + BAND.  The packed form has slightly more than half of the numbers.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 
 BAND = 64
-CLASSES = 16  # whose covariances are updated at once on a CPU, so that they stay in its cache
+CLASSES = 16  # classes updated at once on a CPU, so that their covariances stay in its cache
 
 
 def discriminant(means_KE: Tensor, covariance_EE: Tensor, feature_E: Tensor) -> Tensor:
-    """(K,) linear discriminant `x' L m_k - m_k' L m_k / 2` under one covariance, L its inverse; by its Cholesky factor.
+    """(K,) linear discriminant `x' L m_k - m_k' L m_k / 2`, with L the inverse of the shared covariance.
 
     Args:
-        means_KE: of the classes.
-        covariance_EE: positive definite.
-        feature_E: of the image, x.
+        means_KE: class means, m_k.
+        covariance_EE: shared covariance, positive definite; its Cholesky factor is used.
+        feature_E: feature of the image, x.
     """
     factor_EE = torch.linalg.cholesky(covariance_EE)
     whitened_KE = torch.linalg.solve_triangular(factor_EE.mT, means_KE, upper=True, left=False)
@@ -48,19 +48,21 @@ def unpacked(packed_P: Tensor, width: int) -> Tensor:
 def learn(
     means_KE: Tensor, counts_K: Tensor, scatters_KP: Tensor, features_NSE: Tensor, weights_NSK: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Adds the features of N images to every class, one image after another, around the means before each image.
+    """Updates every class with the features of N images, one image after another.
 
-    The covariances of all classes are read and written once, however many images there are.
+    The offsets of an image's features are taken from the means before that image.  The covariances of all classes are
+    read and written only once for all N images.
 
     Args:
-        means_KE, counts_K: of the classes.
-        scatters_KP: covariances times counts, packed; updated in place, since they are most of a state.
+        means_KE: class means.
+        counts_K: class counts.
+        scatters_KP: covariances times counts, packed; updated in place, since they are most of the state.
         features_NSE: S features of each image.
-        weights_NSK: the probability of each class for each of them.
+        weights_NSK: class probabilities of each feature.
 
     Returns:
-        (N + 1, K, E) means and (N + 1, K) counts, before each image and after the last; (N, P) means of the
-        covariances over the classes, packed, before each image.
+        (N + 1, K, E) means and (N + 1, K) counts, before each image and after the last; (N, P) packed means of the
+        covariances over the classes, before each image.
     """
     counts_NK = torch.cat([counts_K[None], weights_NSK.sum(1)]).cumsum(0)
     means_NKE = means_KE.repeat(len(counts_NK), 1, 1)
@@ -77,7 +79,7 @@ def learn(
 def _add_images(
     total_P: Tensor, images: int, means_KE: Tensor, counts_NK: Tensor, features_NSE: Tensor, weights_NSK: Tensor
 ) -> None:
-    """Adds what the first `images` images add to the sum of the covariances of all classes, as of the next image.
+    """Adds the contribution of the first `images` images to the sum of all classes' covariances before the next image.
 
     The mean m_i of a class before image i is (s + sum_{j<i} p_j x_j) / c_i, with s = c_0 m_0.  So the sum over images
     of p_i (x_i - m_i)(x_i - m_i)' is a quadratic form in s and the features x_j, and the sums over classes are made of
@@ -85,7 +87,7 @@ def _add_images(
     all images; that of s x_j' is q_j = p_j (e_j - 1 / c_j); and that of x_j x_l' is p_j q_l for an image j before l,
     and p_j p_l e_j for two features of one image, with p_j more if they are the same.
     """
-    number = torch.arange(images, device=total_P.device).repeat_interleave(weights_NSK.shape[1])  # a feature's image
+    number = torch.arange(images, device=total_P.device).repeat_interleave(weights_NSK.shape[1])  # image of each
     before_NK = counts_NK[:images]
     steps_NK = (weights_NSK[:images].sum(1) / before_NK.square()).cumsum(0)
     later_RK = (steps_NK[-1] - steps_NK)[number]
@@ -107,7 +109,7 @@ def _add_images(
 
 
 def _add_offsets(scatters_KP: Tensor, means_NKE: Tensor, features_NSE: Tensor, weights_NSK: Tensor) -> None:
-    """Adds the outer products of the features' offsets from the means before their image, by weight."""
+    """Adds the weighted outer products of the features' offsets from the means before their image."""
     classes, width = means_NKE.shape[1:]
     at_once = CLASSES if means_NKE.device.type == "cpu" else classes
     for some in range(0, classes, at_once):
@@ -121,7 +123,7 @@ def _add_offsets(scatters_KP: Tensor, means_NKE: Tensor, features_NSE: Tensor, w
 
 
 def _bands(width: int) -> Iterator[tuple[int, int, slice]]:
-    """First row, row after the last and place in the packed form of each band."""
+    """The first row, the row after the last, and the slice of the packed form, for each band."""
     place = 0
     for start in range(0, width, BAND):
         stop = min(start + BAND, width)

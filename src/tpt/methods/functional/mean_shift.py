@@ -1,4 +1,4 @@
-"""The mode of view features, found by mean shift with weights of the views: the solver of MTA."""
+"""The solver of MTA: the mode of view features, by mean shift with weighted views."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 NEIGHBOURS = 0.3  # share of the other views that set a view's bandwidth
-OUTER, INNER = 5, 5  # rounds
-STOP = 1e-6  # change below which inner rounds end
+OUTER, INNER = 5, 5  # most rounds
+STOP = 1e-6  # inner rounds end when the change is smaller
 
 
 def bandwidths(features_BVE: Tensor) -> Tensor:
     """(B, V) squared bandwidths: half the mean squared distance to the nearest 30 % of the other views.
 
-    Zanella and Ben Ayed, CVPR 2024, section 3.3.  Where these are identical, the smallest normal number.
+    Zanella and Ben Ayed, CVPR 2024, section 3.3.  Where the views are identical, it is the smallest normal number.
 
     Args:
         features_BVE: of unit length, V at least 5.
@@ -30,13 +30,13 @@ def bandwidths(features_BVE: Tensor) -> Tensor:
 def densest_feature(
     features_BVE: Tensor, affinity_BVV: Tensor, lambda_q: float, lambda_y: float
 ) -> tuple[Tensor, Tensor]:
-    """The mode of the views (B, E), of unit length, and how much each view counts, (B, V) of sum 1.
+    """The (B, E) modes of the views, of unit length, and the (B, V) weights of the views, which sum to 1.
 
-    Algorithm 1 of the paper: in turn, the views' weights for a fixed mode (equation 8) and the mode for fixed weights
-    (equation 7).  The stop of the inner rounds is each image's own.
+    Algorithm 1 of the paper alternates between the views' weights for a fixed mode (equation 8) and the mode for fixed
+    weights (equation 7).  The inner rounds stop separately for each image.
 
     Args:
-        features_BVE: of unit length.
+        features_BVE: view features of unit length.
         affinity_BVV: similarity of the views' predictions.
         lambda_q: weight of that similarity, at least 0.
         lambda_y: temperature of the weights, above 0.
@@ -65,6 +65,6 @@ def _density(features_BVE: Tensor, mode_BE: Tensor, spread_BV: Tensor) -> Tensor
 
 
 def _moved(old: Tensor, new: Tensor, going_B: Tensor) -> tuple[Tensor, Tensor]:
-    """The new values of images that are still going, and which go on."""
+    """The values after a round, unchanged for images that have stopped, and which images continue."""
     values = torch.where(going_B[:, None], new, old)
     return values, going_B & ((new - old).norm(dim=-1) >= STOP)

@@ -1,4 +1,4 @@
-"""Mixtures of an image's own prediction with those of its confident views (SE and USE)."""
+"""Mixtures of an image's own prediction with those of its confident views, for SE and USE."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from tpt.methods.functional.entropy import entropy
 
 
 def more_uncertain(logits_BVK: Tensor) -> Tensor:
-    """(B,) share of the augmented views whose prediction has more entropy than the image's own."""
+    """(B,) share of the augmented views whose predictions have a higher entropy than the image's own."""
     values_BV = entropy(logits_BVK)
     return (values_BV[:, 1:] > values_BV[:, :1]).to(logits_BVK.dtype).mean(-1)
 
 
 def confident_augmented(logits_BVK: Tensor, count: int) -> Tensor:
-    """(B, count) indices, from 1, of the augmented views with the least entropy, most confident first."""
+    """(B, count) indices, from 1, of the augmented views with the lowest entropy, most confident first."""
     return entropy(logits_BVK[:, 1:]).argsort(dim=-1, stable=True)[:, :count] + 1
 
 
 def squared_share(share_B: Tensor, scale: float) -> Tensor:
-    """(B,) SE's weight of the image's own prediction: 1/2 + scale · sign(r - 1/2) · (r - 1/2)²."""
+    """(B,) SE's weight of the image's own prediction: 1/2 + scale · sign(r - 1/2) · (r - 1/2)², for a share r."""
     off = share_B - 0.5
     return 0.5 + scale * off.sign() * off.square()
 
 
 def linear_share(share_B: Tensor, scale: float) -> Tensor:
-    """(B,) USE's weight of the image's own prediction: 1/2 + scale · (r - 1/2)."""
+    """(B,) USE's weight of the image's own prediction: 1/2 + scale · (r - 1/2), for a share r."""
     return 0.5 + scale * (share_B - 0.5)
 
 
 def mixed(own_BK: Tensor, views_BSK: Tensor, weight_B: Tensor) -> Tensor:
-    """(B, K) probabilities: the image's own with a weight, and the mean of the views' with the rest.
+    """(B, K) probabilities: a weighted mean of the image's own prediction and the mean prediction of its views.
 
     Args:
         own_BK: logits of the image.
         views_BSK: logits of the confident augmented views.
-        weight_B: in [0, 1].
+        weight_B: weight of the image's own prediction, in [0, 1].
     """
     weight = weight_B[:, None]
     return weight * own_BK.softmax(-1) + (1 - weight) * torch.softmax(views_BSK, -1).mean(1)

@@ -1,8 +1,8 @@
-"""Losses of test time: pure functions of logits and text features.
+"""Losses for test-time tuning: pure functions of logits and text features.
 
-An objective is a function `(logits_BSK, text_BKE, *per_image) -> (B,)`: B images, their S selected views, K classes.
-`text_BKE` are the unit-length text features that the logits were made with; `per_image` are further tensors that a
-method hands over, whose first dimension is B.  A penalty is the part of an objective that depends on the text alone,
+An objective is a function `(logits_BSK, text_BKE, *per_image) -> (B,)` for B images, S selected views each, and K
+classes.  `text_BKE` are the unit-length text features behind the logits.  `per_image` are further inputs from the
+method, with first dimension B.  A penalty is the part of an objective that depends on the text features only,
 `(..., K, E) -> (...)`.
 """
 
@@ -22,7 +22,7 @@ def lowers_marginal_entropy(logits_BSK: Tensor, text_BKE: Tensor) -> Tensor:
 def mean_view_entropy(logits_BSK: Tensor, text_BKE: Tensor) -> Tensor:
     """R-TPT's objective: the mean of the views' own entropies (Sheng et al., CVPR 2025, section 3.2).
 
-    It is the marginal entropy without its reward for views that agree.
+    Unlike the marginal entropy, it does not reward agreement between views.
     """
     return entropy(logits_BSK).mean(-1)
 
@@ -31,10 +31,10 @@ def dispersion(text_KE: Tensor) -> Tensor:
     """Mean distance of the text features from their mean: C-TPT's measure (Yoon et al., ICLR 2024, section 4).
 
     Args:
-        text_KE: (..., K, E) of unit length; the mean is not scaled to unit length.
+        text_KE: (..., K, E) text features of unit length; their mean is not scaled to unit length.
 
     Returns:
-        (...), 0 for one class.
+        (...), at least 0; 0 for a single class.
     """
     distances: Tensor = (text_KE - text_KE.mean(-2, keepdim=True)).norm(dim=-1)
     return distances.mean(-1)
@@ -43,11 +43,12 @@ def dispersion(text_KE: Tensor) -> Tensor:
 def row_norm_excess(text_KE: Tensor) -> Tensor:
     """Mean row norm of T Tᵀ, minus 1: O-TPT's penalty (Sharifdeen et al., CVPR 2025), in its short form.
 
-    The official code reflects each row onto its axis by a Householder matrix and takes the distance from that axis'
-    unit vector, which is the row's norm minus 1 (docs/differences.md).  Here K x K numbers are held, there K x K x K.
+    The official code reflects each row onto its axis by a Householder matrix and takes the distance from the unit
+    vector of that axis, which equals the row's norm minus 1 (docs/differences.md).  This form needs K x K numbers
+    instead of K x K x K.
 
     Args:
-        text_KE: (..., K, E) of unit length.
+        text_KE: (..., K, E) text features of unit length.
 
     Returns:
         (...), at least 0; 0 if the features are orthogonal.
@@ -57,11 +58,12 @@ def row_norm_excess(text_KE: Tensor) -> Tensor:
 
 
 def nearest_angle(text_KE: Tensor, tau: float) -> Tensor:
-    """Mean angle between a class and the nearest other one, in radians: A-TPT's measure (ICLR 2026).
+    """Mean angle between a class and its nearest other class, in radians: A-TPT's measure (ICLR 2026).
 
     Args:
-        text_KE: (..., K, E) of unit length, K at least 2.
-        tau: cosines are cut to [-tau, tau], below 1, since the slope of the arc cosine is infinite at 1.
+        text_KE: (..., K, E) text features of unit length, K at least 2.
+        tau: limit of the cosines, which are clamped to [-tau, tau]; below 1, since the slope of the arc cosine is
+            infinite at 1.
 
     Returns:
         (...), between 0 and pi.
@@ -69,17 +71,17 @@ def nearest_angle(text_KE: Tensor, tau: float) -> Tensor:
     unit = torch.nn.functional.normalize(text_KE, dim=-1)
     cosines = unit @ unit.mT
     own = torch.eye(cosines.shape[-1], dtype=torch.bool, device=cosines.device)
-    nearest = cosines.masked_fill(own, -1.0).max(-1).values  # of equals, one gets the gradient
+    nearest = cosines.masked_fill(own, -1.0).max(-1).values  # among equal cosines, only one gets the gradient
     return nearest.clamp(-tau, tau).acos().mean(-1)
 
 
 def reverse_cross_entropy(logits_BSK: Tensor, text_BKE: Tensor, target_BK: Tensor) -> Tensor:
-    """Cross-entropy of the averaged prediction P with a fixed target Q, -sum P log Q: USE's objective.
+    """Cross-entropy -sum P log Q of the averaged prediction P and a fixed target Q: USE's objective.
 
     Args:
-        logits_BSK: of the views, view 0 among them.
+        logits_BSK: logits of the views, including view 0.
         text_BKE: unused.
-        target_BK: probabilities, larger than 0.
+        target_BK: target probabilities, at least 0.
     """
     return -(logits_BSK.softmax(-1).mean(-2) * target_BK.clamp(min=torch.finfo(target_BK.dtype).tiny).log()).sum(-1)
 
@@ -92,18 +94,19 @@ def rewarded_cross_entropy(
     amplify: bool = False,
     whole_batch: bool = False,
 ) -> Tensor:
-    """Cross-entropy of each view's likeliest classes, weighted by what a reward model says of them (RLCF).
+    """Cross-entropy of each view's most likely classes, weighted by a reward model's scores: RLCF's objective.
 
-    Zhao et al., ICLR 2024, section 3.2: the `sample_k` classes of largest logit are each view's candidates, the reward
-    of one is its score less the mean score, and the loss is the mean of reward times -log probability.
+    Zhao et al., ICLR 2024, section 3.2.  The candidates of a view are its `sample_k` classes with the largest logits.
+    A candidate's reward is its score minus the mean score.  The loss is the mean of reward times -log probability.
 
     Args:
-        logits_BSK: of the selected views.
+        logits_BSK: logits of the selected views.
         text_BKE: unused.
-        scores_BSK: CLIPScore of every view and class, from the reward model, at least 0.
-        sample_k: candidates a view; with 1 the score itself is the reward.
-        amplify: divides rewards by their standard deviation.
-        whole_batch: takes mean and deviation over all views of the image, not over each view's candidates.
+        scores_BSK: the reward model's CLIPScore for every view and class, at least 0.
+        sample_k: candidates per view; with 1, the score itself is the reward.
+        amplify: whether rewards are divided by the standard deviation of the scores.
+        whole_batch: whether the mean and standard deviation are taken over all views of the image instead of over each
+            view's candidates.
     """
     top_BSk = logits_BSK.detach().topk(sample_k, dim=-1).indices
     scores = scores_BSK.gather(-1, top_BSk)

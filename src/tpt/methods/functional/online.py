@@ -1,4 +1,4 @@
-"""One step of OnZeta's class vectors and of PTA's prototypes."""
+"""Single update steps of OnZeta's class vectors and PTA's prototypes."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from torch import Tensor
 
 
 def balanced(probabilities_K: Tensor, rho_K: Tensor, step: float, share: float) -> tuple[Tensor, Tensor]:
-    """Zero-shot probabilities, raised for classes that were predicted too rarely; Qian and Hu, ECCV 2024.
+    """Raises the zero-shot probabilities of classes that were predicted too rarely; Qian and Hu, ECCV 2024.
 
     Args:
-        probabilities_K: of one image.
-        rho_K: at least 0, how much each class is raised.
-        step: of the dual update.
-        share: of the images that each class should get at least, such as 1 / K.
+        probabilities_K: zero-shot probabilities of one image.
+        rho_K: dual variables, at least 0; the larger, the more a class is raised.
+        step: learning rate of the dual variables.
+        share: least share of the images for each class, such as 1 / K.
 
     Returns:
-        (K,) the balanced probabilities, and the next `rho_K`.
+        (K,) balanced probabilities and the next `rho_K`.
     """
     balanced_K = probabilities_K * rho_K.exp()
     balanced_K = balanced_K / balanced_K.sum()
@@ -24,28 +24,28 @@ def balanced(probabilities_K: Tensor, rho_K: Tensor, step: float, share: float) 
 
 
 def pulled(vectors_KE: Tensor, feature_E: Tensor, error_K: Tensor, step: float) -> Tensor:
-    """(K, E) class vectors after a gradient step on the cross-entropy, at unit length; Qian and Hu.
+    """(K, E) class vectors after a gradient step on the cross-entropy, scaled to unit length; Qian and Hu, ECCV 2024.
 
     Args:
-        vectors_KE: of unit length.
-        feature_E: of the image.
-        error_K: prediction less target.
-        step: learning rate over temperature.
+        vectors_KE: class vectors of unit length.
+        feature_E: feature of the image.
+        error_K: prediction minus target.
+        step: learning rate divided by temperature.
     """
     return F.normalize(vectors_KE - step * error_K[:, None] * feature_E, dim=-1)
 
 
 def prototypes(prototypes_KE: Tensor, feature_E: Tensor, probabilities_K: Tensor, temperature: float) -> Tensor:
-    """(K, E) running means of the features, each class's by its probability; Huang et al., ICML 2026.
+    """(K, E) running means of the features, weighted by class probability; Huang et al., ICML 2026.
 
     Args:
-        prototypes_KE: of the images before; 0 at first.
-        feature_E: of the image.
-        probabilities_K: of the image; classes below 0.1 stay as they are.
-        temperature: above 0; an image's weight is `1 - exp(-p / temperature)`.
+        prototypes_KE: prototypes before the image, initially 0.
+        feature_E: feature of the image.
+        probabilities_K: prediction for the image; the prototypes of classes below 0.1 do not change.
+        temperature: above 0; a class of probability p moves by the share `1 - exp(-p / temperature)`.
     """
     weights_K = -(-probabilities_K / temperature).expm1() * (probabilities_K >= LEAST)
     return prototypes_KE + weights_K[:, None] * (feature_E - prototypes_KE)
 
 
-LEAST = 0.1  # probability of a class that an image may move
+LEAST = 0.1  # an image moves the prototypes of classes with at least this probability

@@ -1,4 +1,4 @@
-"""Labels that spread over a graph of images and texts; Li et al., ICLR 2025."""
+"""Label propagation over a graph of images and texts; Li et al., ICLR 2025."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-NONE = -math.inf  # the similarity of a neighbour that is not there
+NONE = -math.inf  # the similarity of an unused place in a list of neighbours
 TINY = 1e-6
 
 
 def nearest(similarities: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The `count` largest values of the last dimension and their indices; of equal ones the first."""
+    """The `count` largest values of the last dimension and their indices; ties go to the lower index."""
     values, indices = similarities.sort(dim=-1, descending=True, stable=True)
     return values[..., :count], indices[..., :count]
 
 
 def with_neighbour(values_NS: Tensor, indices_NS: Tensor, new_N: Tensor, index: int) -> tuple[Tensor, Tensor]:
-    """Neighbour lists, sorted by falling similarity, after a new node was offered to each of them.
+    """Lists of nearest neighbours, in descending order of similarity, updated with a new node.
 
     Args:
-        values_NS: similarities of N nodes' neighbours.
-        indices_NS: which nodes these are.
-        new_N: similarity of each node with the new one.
-        index: of the new one.
+        values_NS: similarities of the S neighbours of each of N nodes.
+        indices_NS: indices of these neighbours.
+        new_N: similarity of each node to the new node.
+        index: index of the new node.
     """
     values = torch.cat([values_NS, new_N[:, None]], 1)
     indices = torch.cat([indices_NS, torch.full_like(indices_NS[:, :1], index)], 1)
@@ -45,13 +45,14 @@ def propagated(
     """(N, K) label scores of N image nodes after `rounds` rounds.
 
     Args:
-        text_edges: (N, T) similarities to texts, and which texts.
-        image_edges: (N, S) similarities to images, and which images; both directions of an edge count.
-        labels: (N,) the score that each node starts with, and its class.
+        text_edges: (N, T) similarities to the nearest texts, and the indices of these texts.
+        image_edges: (N, S) similarities to the nearest images, and the indices of these images.  Each edge passes
+            scores in both directions.
+        labels: (N,) initial score of each node, and the class that it is for.
         classes: K.
-        gamma: power of the similarities, a whole number.
-        alpha: share of what the neighbours say, in [0, 1]; the rest is what a node started with.
-        rounds: number of rounds.
+        gamma: exponent of the similarities, a whole number.
+        alpha: weight of the neighbours' scores, in [0, 1]; the rest is the node's initial score.
+        rounds: number of propagation rounds.
     """
     (text_NT, which_NT), (image_NS, which_NS) = text_edges, image_edges
     nodes, device = len(text_NT), text_NT.device
@@ -67,7 +68,7 @@ def propagated(
     order = ends.argsort(stable=True)
     weights, starts, firsts_N = weights[order], starts[order], torch.searchsorted(ends[order], own_N)
     scores_N, labels_N = labels
-    # A node starts with the score of one class, so the first round needs no table.
+    # Each node starts with the score of one class, so the first round needs no (N, K) table.
     scores_NK = text_NT.new_zeros(nodes * classes)
     scores_NK.index_add_(0, ends[order] * classes + labels_N[starts], weights * scores_N[starts])
     scores_NK = scores_NK.view(nodes, classes)

@@ -11,16 +11,16 @@ from tpt.methods.functional.entropy import entropy
 
 
 def num_selected(num_views: int, selection_p: float, min_selected: int = 0, name: str = "selection_p") -> int:
-    """How many of `num_views` the share `selection_p` keeps: `int(num_views * selection_p)`, cut, not rounded.
+    """Number of views that a share keeps: `num_views * selection_p`, rounded down, but at least `min_selected`.
 
     Args:
         num_views: V.
         selection_p: share of the views to keep, in (0, 1].
-        min_selected: least number kept; 0 is the paper's plain cut, which may keep none of a few views.
-        name: of the share, in messages.
+        min_selected: least number kept; with 0, as in the paper, a small share of few views may keep none.
+        name: name of the share in messages.
 
     Raises:
-        UserError: a value out of range, or no view would be kept.
+        UserError: a value is out of range, or no view would be kept.
     """
     if not 0 < selection_p <= 1:
         raise UserError(f"Expected `{name}` in (0, 1], got {selection_p}; use `method=zero_shot` to skip tuning.")
@@ -34,7 +34,7 @@ def num_selected(num_views: int, selection_p: float, min_selected: int = 0, name
     kept = max(int(num_views * selection_p), int(min_selected))
     if kept < 1:
         enough_views = math.ceil(1 / selection_p)
-        while int(enough_views * selection_p) < 1:  # 1 / p may round down
+        while int(enough_views * selection_p) < 1:  # 1 / p may have been rounded down
             enough_views += 1
         raise UserError(
             f"Expected at least one selected view, but {name}={selection_p} of num_views={num_views} "
@@ -45,12 +45,13 @@ def num_selected(num_views: int, selection_p: float, min_selected: int = 0, name
 
 
 def select_confident(logits_VK: Tensor, selection_p: float, min_selected: int = 0) -> Tensor:
-    """Indices of the views with the least entropy, most confident first.
+    """Indices of the views with the lowest entropy, most confident first.
 
-    Shu et al., section 3.2, "confidence selection".  View 0 has no privilege.  Ties go to the lower index.
+    Shu et al., NeurIPS 2022, section 3.2, "confidence selection".  View 0 is treated like any other view.  Ties go to
+    the lower index.
 
     Args:
-        logits_VK: (..., V, K).
+        logits_VK: (..., V, K) logits of the views.
         selection_p: share of the views to keep, in (0, 1].
         min_selected: as for `num_selected`.
 

@@ -1,4 +1,4 @@
-"""Votes of views: what is left of a prediction at temperature zero."""
+"""Voting by views: predictions at a temperature of almost zero, for ZERO."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from torch import Tensor
 
 
 def votes_of(cosines_BSK: Tensor) -> Tensor:
-    """(B, K) votes: each view gives one to its likeliest class, or shares it among classes of equal cosine.
+    """(B, K) votes: each view gives one vote to its most likely class, split between classes of equal cosine.
 
-    Farina et al., NeurIPS 2024, section 3.3: the softmax at a temperature of the number format's resolution.
+    Farina et al., NeurIPS 2024, section 3.3.  The softmax temperature is the machine epsilon of the number format.
     """
     temperature = torch.finfo(cosines_BSK.dtype).eps
     return (cosines_BSK / temperature).softmax(-1).sum(-2)
 
 
 def break_ties(votes_BK: Tensor, cosines_BVK: Tensor, order_BV: Tensor, voted: int) -> Tensor:
-    """(B, K) votes with one more for the winner if several classes have the most.
+    """(B, K) votes, with an extra vote for the winner if several classes are tied for the most votes.
 
-    The views that did not vote are asked in the order of their confidence, and the first whose likeliest class is among
-    the tied ones decides.  Where none does, or none is left, the tied class wins that the first of them, or the most
-    confident view of all, holds likeliest.
+    The views that did not vote decide, in descending order of confidence: the first whose most likely class is one of
+    the tied classes gives it the extra vote.  If there is none, the winner is the tied class with the largest cosine
+    for the first of these views, or for the most confident view if all views have voted.
 
     Args:
-        votes_BK: of the first `voted` views in `order_BV`.
-        cosines_BVK: of all views.
+        votes_BK: votes of the first `voted` views in `order_BV`.
+        cosines_BVK: cosines of all views with the text features.
         order_BV: indices of the views, most confident first.
-        voted: S, how many have voted.
+        voted: number of views that have voted, S.
     """
     tied_BK = votes_BK == votes_BK.amax(-1, keepdim=True)
     favourite_BV = cosines_BVK.argmax(-1).gather(1, order_BV)[:, voted:]
