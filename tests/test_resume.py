@@ -57,7 +57,7 @@ def test_stopped_and_continued(run_script: Run, small: list[str], tmp_path: Path
     for count, (number, (code, word)) in enumerate(signals.items(), 1):
         stop_after(1, number)
         done = run_script("test_time.py", *small, "resume=auto", ok=False)
-        assert done.returncode == code and word in done.stderr and "run continues." in done.stderr
+        assert done.returncode == code and word in done.stderr and done.stderr.endswith("run.\n")
         assert read_records(tmp_path / "run").num_rows == 2 * count and not (tmp_path / "run" / "results.json").exists()
     stop_after(-1)
     run_script("test_time.py", f"resume={tmp_path / 'run'}", "data.num_workers=1")

@@ -210,6 +210,9 @@ def test_what_is_no_checkpoint_of_a_run(run_script: Run, small: list[str], tmp_p
         in trained(run_script, small, "b", f"resume={theirs}", ok=False).stderr
     )
     (tmp_path / "folder.ckpt").mkdir()
-    assert "Expected " in trained(run_script, small, "b", f"resume={tmp_path / 'folder.ckpt'}", ok=False).stderr
+    assert (
+        "folder.ckpt (Is a directory)"
+        in trained(run_script, small, "b", f"resume={tmp_path / 'folder.ckpt'}", ok=False).stderr
+    )
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "a").glob("*.safetensors")}
     assert set(modes.values()) == {stat.S_IMODE((tmp_path / "a" / "training.json").stat().st_mode)} and len(modes) == 2

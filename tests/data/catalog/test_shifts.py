@@ -95,7 +95,7 @@ def test_a_pickle_that_would_run_something_is_refused(
     monkeypatch.chdir(tmp_path)
     file = damaged / "cifar-10-batches-py" / "test_batch"
     write_pickle(file, {"data": _Harmful(), "labels": [0]})
-    with pytest.raises(DataError, match=r"it names \w+\.mkdir, where arrays"):
+    with pytest.raises(DataError, match=r"it names \w+\.mkdir, but only arrays"):
         read_entry("cifar10", damaged)
     assert not Path("harmed").exists()
 
