@@ -117,7 +117,7 @@ def test_the_answer_is_in_sight(page: Any) -> None:
 
 def test_a_mistake_is_said_in_the_place_of_the_answer(page: Any, tmp_path: Path) -> None:
     look(page)
-    page.wait_for_selector(".tpt-problem:has-text('There is no picture')")
+    page.wait_for_selector(".tpt-problem:has-text('No picture yet')")
     choose(page, 0)
     page.get_by_label("Class names").fill("cat")
     look(page)
