@@ -32,10 +32,12 @@ def official_lists(key: str, own: Path, split: str) -> Official | None:
     """
     try:
         found = _READERS[key](own, split) if key in _READERS else None
-        if found is not None and len(set(found.names)) < len(found.names):
+        if found is None:
+            return None
+        if len(set(found.names)) < len(found.names):
             raise UserError("a class name occurs twice")
-        if strange := [label for _, label in found.rows if not 0 <= label < len(found.names)] if found else []:
-            raise UserError(f"class {strange[0] + 1} of {len(found.names) if found else 0}")
+        if strange := [label for _, label in found.rows if not 0 <= label < len(found.names)]:
+            raise UserError(f"class {strange[0] + 1} of {len(found.names)}")
         return found
     except (ValueError, KeyError, IndexError, TypeError, OverflowError, RecursionError, OSError) as error:
         raise DataError(
