@@ -135,7 +135,7 @@ def test_the_end_of_another_process_does_not_hide_a_signal() -> None:
     """Both have come when the main thread looks."""
     with pytest.raises(stop.Stopped, match="Terminated"), stop.listening():
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, stop.WAKE])
-        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)  # os.kill may choose another thread, which is later
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)  # os.kill may choose another thread
         stop.end("a process is gone")
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM, stop.WAKE])
         time.sleep(1)

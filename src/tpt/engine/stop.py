@@ -163,9 +163,11 @@ def heard() -> None:
 
 def end(why: str) -> None:
     """Called from another thread: raises `ProcessDied` in the main one, if it is listening."""
-    if _listener is not None:
-        _listener.why = why
-    os.kill(os.getpid(), signal.SIGTERM if _listener is None else WAKE)
+    if _listener is None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return
+    _listener.why = why
+    signal.pthread_kill(threading.main_thread().ident or 0, WAKE)  # wakes that thread if it waits in a system call
 
 
 def tell_children() -> None:
