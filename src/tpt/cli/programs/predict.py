@@ -246,7 +246,7 @@ def _stopped(args: argparse.Namespace, folder: Path) -> str:
         done = len(records)
         _write(records, args, folder)
     how_much = f"after {done} of {total}" if total else "before the first picture"
-    return f"{chr(10) if sys.stderr.isatty() else ''}Stopped {how_much}. Run the same command again to continue."
+    return f"Stopped {how_much}. Run the same command again to continue."
 
 
 def _finish(args: argparse.Namespace, folder: Path) -> None:
