@@ -39,6 +39,7 @@ METHODS: dict[str, Callable[..., tpt.Method]] = {
     "zero": tpt.ZERO,
     "mta": tpt.MTA,
     "se": tpt.SE,
+    "awt": tpt.AWT,
     "tps": tpt.TPS,
     "tpt": tpt.TPT,
     "ctpt": tpt.CTPT,
