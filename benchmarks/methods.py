@@ -77,7 +77,7 @@ class Cost:
 
 
 def made(name: str, clip: tpt.CLIP, names: list[str]) -> tpt.Method:
-    """The method at its defaults, with one step; the reward model is the backbone itself; AWT has 51 texts per class."""
+    """The method at its defaults, with one step; RLCF's reward model is the backbone; AWT has 51 texts per class."""
     more: dict[str, Any] = {"steps": 1} if METHODS[name] in (tpt.TPS, tpt.RLCF) or name.endswith("tpt") else {}
     if name == "awt":
         more["templates"] = [f"photo {i} of a {{}}." for i in range(51)]
