@@ -1,5 +1,8 @@
 """AWT beyond its official numbers: the texts of a class, one text alone, and a bounded memory."""
 
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +12,7 @@ import tpt
 from tests.conftest import NAMES
 from tests.methods.test_cocoop import conditional
 from tests.noise_models import weights
+from tpt.engine.tasks.method_maker import MethodMaker
 from tpt.methods import awt
 from tpt.methods.functional import entropy
 
@@ -63,3 +67,15 @@ def test_a_few_images_at_a_time(clip: tpt.CLIP, features: torch.Tensor, monkeypa
     whole = method(features)
     monkeypatch.setattr(awt, "ELEMENTS", 1)
     torch.testing.assert_close(method(features).logits, whole.logits, atol=1e-5, rtol=0)
+
+
+def test_templates_of_the_paper_are_by_dataset(clip: tpt.CLIP, image_tree: Path) -> None:
+    dataset = replace(tpt.image_folder(image_tree), name="dtd")
+    maker = MethodMaker(clip, partial(tpt.context_from_words, ctx_init="a"), partial(tpt.AWT, templates="paper"))
+    word = dataset.class_names[0].replace("_", " ")
+    expected = clip.encode_text([f"a photo of a {word}, which is a type of texture, or a type of pattern."])
+    torch.testing.assert_close(maker(dataset).bank.sets()[0], expected, atol=1e-5, rtol=0)
+    other = partial(tpt.AWT, templates="imagenet_7", after_prompt=False)
+    notes = MethodMaker(clip, maker._make_context, other)(dataset).notes
+    assert "after_prompt=false, in the method's paper true for fine_grained" in notes
+    assert any(note.startswith("templates=imagenet_7, in the method's paper") for note in notes)

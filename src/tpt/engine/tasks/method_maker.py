@@ -150,8 +150,10 @@ class MethodMaker:
         ]
 
 
-def _short(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:g}"
+def _short(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
 def family_of(dataset: ImageDataset) -> str:
