@@ -31,6 +31,7 @@ from tpt.clip.weights.pretrained import wrap
 
 BACKBONE = "ViT-B-16-quickgelu"
 ENCODED = 8  # views whose encoding is timed
+TEXTS = 51  # of each class, for AWT: features, since to encode them takes as long as for any method
 PLAIN_IMAGES = 1  # run by the plain forms
 PLAIN_CLASSES = 400  # at most, with the graph of all prompts, padded; at 1,000 it holds some 35 GB
 METHODS: dict[str, Callable[..., tpt.Method]] = {
@@ -77,11 +78,13 @@ class Cost:
 
 
 def made(name: str, clip: tpt.CLIP, names: list[str]) -> tpt.Method:
-    """The method at its defaults, with one step; RLCF's reward model is the backbone; AWT has 51 texts per class."""
+    """The method at its defaults, with one step; RLCF's reward model is the backbone; AWT has given texts."""
     more: dict[str, Any] = {"steps": 1} if METHODS[name] in (tpt.TPS, tpt.RLCF) or name.endswith("tpt") else {}
+    more |= {"rlcf": {"reward": clip}, "awt": {"templates": ["{}"]}}.get(name, {})
+    method = METHODS[name](clip, names, **more)
     if name == "awt":
-        more["templates"] = [f"photo {i} of a {{}}." for i in range(51)]
-    return METHODS[name](clip, names, **more, **({"reward": clip} if name == "rlcf" else {}))
+        method.bank._sets = views(len(names), TEXTS, clip.embed_dim)
+    return method
 
 
 def begin(method: tpt.Method, images: int) -> tpt.Method:
