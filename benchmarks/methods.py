@@ -80,7 +80,10 @@ class Cost:
 def made(name: str, clip: tpt.CLIP, names: list[str]) -> tpt.Method:
     """The method at its defaults, with one step; RLCF's reward model is the backbone; AWT has given texts."""
     more: dict[str, Any] = {"steps": 1} if METHODS[name] in (tpt.TPS, tpt.RLCF) or name.endswith("tpt") else {}
-    more |= {"rlcf": {"reward": clip}, "awt": {"templates": ["{}"]}}.get(name, {})
+    if name == "rlcf":
+        more["reward"] = clip
+    if name == "awt":
+        more["templates"] = ["{}"]
     method = METHODS[name](clip, names, **more)
     if name == "awt":
         method.bank._sets = views(len(names), TEXTS, clip.embed_dim)

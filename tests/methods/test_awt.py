@@ -50,10 +50,8 @@ def test_one_text_per_class_is_a_weighted_mean(
 ) -> None:
     monkeypatch.setattr(awt, "ELEMENTS", elements)
     learned = tpt.Context(weights.context(3, 4, weights.TEXT_WIDTH), 4, "trained")
-    text: dict[str, Any] = {"words": {}, "coop": {"context": learned}, "cocoop": {"context": conditional(31, "unit")}}[
-        kind
-    ]
-    method = tpt.AWT(clip, NAMES, view_temperature=0.2, **text)
+    contexts: dict[str, Any] = {"words": None, "coop": learned, "cocoop": conditional(31, "unit")}
+    method = tpt.AWT(clip, NAMES, view_temperature=0.2, context=contexts[kind])
     logits = clip.logit_scale * features @ method.bank(features[:, 0]).mT
     shares = (-entropy(logits) / 0.2).softmax(-1)
     out = method(features)
@@ -71,11 +69,11 @@ def test_a_few_images_at_a_time(clip: tpt.CLIP, features: torch.Tensor, monkeypa
 
 def test_templates_of_the_paper_are_by_dataset(clip: tpt.CLIP, image_tree: Path) -> None:
     dataset = replace(tpt.image_folder(image_tree), name="dtd")
-    maker = MethodMaker(clip, partial(tpt.context_from_words, ctx_init="a"), partial(tpt.AWT, templates="paper"))
+    make: Any = partial(tpt.AWT, templates="paper")
+    maker = MethodMaker(clip, partial(tpt.context_from_words, ctx_init="a"), make)
     word = dataset.class_names[0].replace("_", " ")
     expected = clip.encode_text([f"a photo of a {word}, which is a type of texture, or a type of pattern."])
     torch.testing.assert_close(maker(dataset).bank.sets()[0], expected, atol=1e-5, rtol=0)
-    other = partial(tpt.AWT, templates="imagenet_7", after_prompt=False)
+    other: Any = partial(tpt.AWT, templates="imagenet_7")
     notes = MethodMaker(clip, maker._make_context, other)(dataset).notes
-    assert "after_prompt=false, in the method's paper true for fine_grained" in notes
     assert any(note.startswith("templates=imagenet_7, in the method's paper") for note in notes)

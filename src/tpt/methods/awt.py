@@ -48,13 +48,12 @@ class AWT(Method):
         class_names: K names.
         view_temperature: of the softmax over the negative entropies of the views, above 0; the paper's 0.5.
         text_temperature: the same for the texts of a class; the paper's 0.5.
-        after_prompt: whether each description follows its class's prompt, see `TextBank`; the paper's True.
-        text: `templates`, `descriptions`, ..., see `TextBank`; the paper uses the dataset's own template and 50
-            descriptions per class.
+        text: `templates`, `descriptions`, `after_prompt` (True by default), ..., see `TextBank`; the paper uses one
+            template per dataset and 50 descriptions per class.
     """
 
     paper: ClassVar = {
-        "": {"view_temperature": 0.5, "text_temperature": 0.5, "after_prompt": True},
+        "": {"view_temperature": 0.5, "text_temperature": 0.5},
         **{name: {"templates": [template]} for name, template in TEMPLATES.items()},
     }
 
@@ -64,10 +63,10 @@ class AWT(Method):
         class_names: Sequence[str],
         view_temperature: Positive = 0.5,
         text_temperature: Positive = 0.5,
-        after_prompt: bool = True,
         **text: Unpack[TextSettings],
     ) -> None:
-        super().__init__(clip, class_names, **{**text, "after_prompt": after_prompt})
+        text.setdefault("after_prompt", True)
+        super().__init__(clip, class_names, **text)
         self.view_temperature = view_temperature
         self.text_temperature = text_temperature
 

@@ -151,8 +151,6 @@ class MethodMaker:
 
 
 def _short(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
     return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
