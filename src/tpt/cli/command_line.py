@@ -14,13 +14,15 @@ from typing import Any
 
 import hydra
 from hydra._internal.utils import get_args_parser
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from tpt.cli.places import SEARCHED, config_dir, config_dirs
+from tpt.cli.options import own_folders
+from tpt.cli.places import SEARCHED, config_dir, own_dirs
 from tpt.cli.quoting import as_texts, searched
 from tpt.cli.quoting import setting as quoted
 from tpt.errors import UserError
@@ -56,7 +58,10 @@ class CommandLine:
         """
         flags, settings, multirun = _sorted(arguments)
         settings = [*map(as_texts, settings)]
-        return CommandLine(flags, settings, [*map(parsed, settings)], config_dirs(arguments)[:-1], multirun)
+        with initialized():
+            loader = GlobalHydra.instance().config_loader()
+        overrides = [parsed(setting, loader) for setting in settings]
+        return CommandLine(flags, settings, overrides, own_dirs(arguments), multirun)
 
     def adding(self, setting: str) -> CommandLine:
         """The same command line with one more setting, which its own settings override."""
@@ -94,10 +99,15 @@ def _sorted(arguments: Sequence[str]) -> tuple[list[str], list[str], bool]:
     return flags, found.overrides, bool(found.multirun)
 
 
-def parsed(setting: str) -> Override:
-    """A setting, parsed by Hydra; raises a UserError if it cannot be parsed."""
+def parsed(setting: str, loader: ConfigLoader | None = None) -> Override:
+    """A setting, parsed by Hydra; raises a UserError if it cannot be parsed.
+
+    Args:
+        setting: `key=value`, as on the command line.
+        loader: finds the options that match a pattern, such as `method=glob(z*)`.
+    """
     try:
-        return OverridesParser.create().parse_override(setting)
+        return OverridesParser.create(loader).parse_overrides([setting])[0]
     except HydraException as error:
         raise _unreadable(setting) from error
 
@@ -144,25 +154,17 @@ def initialized() -> Iterator[None]:
         GlobalHydra.instance().hydra = theirs
 
 
-def composed(program: str, settings: Sequence[str], own: Sequence[Path] = (), hydras: bool = False) -> DictConfig:
-    """Composes a program's configuration with settings of the command line.
+def composed(program: str, settings: Sequence[str], hydras: bool = False) -> DictConfig:
+    """Composes a program's configuration with settings of the command line, and with the current `own_options`.
 
     Args:
         program: name of the configuration, `conf/<program>.yaml`.
         settings: as on the command line.
-        own: folders of the user's own options.
         hydras: whether to include Hydra's own part.
     """
     plain = [setting for setting in settings if not setting.lstrip("+").startswith(SEARCHED)]
     with initialized():
-        return hydra.compose(program, [*searched(own), *plain], return_hydra_config=hydras)
-
-
-def with_options(overrides: Sequence[Override]) -> list[Override]:
-    """Adds what overrides need to look up the options that match a pattern such as `glob(z*)`."""
-    with initialized():
-        loader = GlobalHydra.instance().config_loader()
-    return [replace(override, config_loader=loader) for override in overrides]
+        return hydra.compose(program, [*searched(own_folders()), *plain], return_hydra_config=hydras)
 
 
 def written(override: Override) -> Iterator[str]:
@@ -172,8 +174,7 @@ def written(override: Override) -> Iterator[str]:
     return (f"{line.split('=', maxsplit=1)[0]}={value}" for value in values) if values else iter([line])
 
 
-def first_job(program: str, line: CommandLine) -> tuple[DictConfig, list[Override]]:
-    """The configuration of the first job of a sweep, and the overrides of the sweep."""
-    overrides = with_options(line.overrides)
-    one = [next(written(override)) for override in overrides if not override.is_hydra_override()]
-    return composed(program, one, line.own), overrides
+def first_job(program: str, line: CommandLine, hydras: bool = False) -> DictConfig:
+    """Composes the configuration of a run, or of the first job of a sweep; arguments as in `composed`."""
+    one = [next(written(override)) for override in line.overrides if not override.is_hydra_override()]
+    return composed(program, one, hydras)

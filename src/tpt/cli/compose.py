@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,8 +14,9 @@ from lightning import Trainer
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from tpt.cli.command_line import composed, parsed
-from tpt.cli.mistakes import COMPOSING, in_a_sentence, keys_of, mistake, unknown
-from tpt.cli.options import choose, own_folders, values_of
+from tpt.cli.errors import cause_of
+from tpt.cli.mistakes import composing, keys_of, unknown
+from tpt.cli.options import choose, own_options, values_of
 from tpt.cli.resume import Start
 from tpt.clip.model import CLIP
 from tpt.data import ImageDataset
@@ -64,7 +64,7 @@ class Parts:
             views = instantiate(cfg.views)(**clip.preprocessing)
             return Parts(clip, views, MethodMaker(clip, instantiate(cfg.context), instantiate(cfg.method)))
         except InstantiationException as error:
-            raise in_a_sentence(error) from error
+            raise cause_of(error) from error
 
     def maker_of(self, dataset: ImageDataset) -> Any:
         """The view maker for a dataset's images."""
@@ -93,16 +93,14 @@ def compose(
         UserError: an option or setting does not exist.
     """
     given = [*choose(groups), *overrides]
-    try:
-        cfg = composed("test_time", given, own_folders())
+    with composing("test_time", [*map(parsed, given)]):
+        cfg = composed("test_time", given)
         for key, value in values:
             known = [*keys_of(OmegaConf.to_container(cfg, resolve=False))]
             if key not in known:
                 raise unknown(key, "test_time", known, given)
             with open_dict(cfg):
                 OmegaConf.update(cfg, key, _literal(key, value))
-    except COMPOSING as error:
-        raise mistake(error, "test_time", [*map(parsed, given)]) from error
     return cfg
 
 
@@ -113,7 +111,9 @@ def compose_again(begun: Start, added: Sequence[str] = ()) -> DictConfig:
         begun: how it was started, from `tpt.cli.resume.resumable`.
         added: further settings, as on the command line.
     """
-    cfg = composed(begun.program, [*begun.settings, *added], [*map(Path, begun.folders)], hydras=True)
+    settings = [*begun.settings, *added]
+    with own_options(*begun.folders), composing(begun.program, [*map(parsed, settings)]):
+        cfg = composed(begun.program, settings, hydras=True)
     HydraConfig.instance().set_config(cfg)
     return cfg
 
@@ -131,7 +131,7 @@ def trainer_of(cfg: DictConfig, **parts: Any) -> Trainer:
     try:
         trainer: Trainer = instantiate(cfg.trainer, **parts)
     except InstantiationException as error:
-        inner = in_a_sentence(error)
+        inner = cause_of(error)
         if isinstance(inner, UserError):
             raise inner from error
         raise UserError(f"Lightning cannot run these `trainer` settings on this machine: {inner}") from error

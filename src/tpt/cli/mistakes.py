@@ -6,7 +6,8 @@ Settings and options are compared with the configuration; messages of libraries 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice, product
 from typing import Any
 
@@ -15,8 +16,8 @@ from hydra.errors import HydraException, InstantiationException, MissingConfigEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tpt.cli.command_line import SEE_HELP, CommandLine, composed, first_job, with_options, written
-from tpt.cli.options import no_option, options, own_folders, own_options, values_of
+from tpt.cli.command_line import SEE_HELP, CommandLine, composed, first_job, written
+from tpt.cli.options import no_option, options, own_options, values_of
 from tpt.cli.places import config_dir
 from tpt.cli.quoting import setting as quoted
 from tpt.cli.resume import continued
@@ -42,11 +43,18 @@ def read(program: str, arguments: Sequence[str]) -> CommandLine:
     line = CommandLine.read(continued(arguments, program))
     with own_options(*line.own):
         refuse_odd_choices(line.overrides, program, line.multirun or line.asks_for_help)
-        try:
+        with composing(program, line.overrides):
             first_job(program, line)
-        except COMPOSING as error:
-            raise mistake(error, program, line.overrides) from error
     return line
+
+
+@contextmanager
+def composing(program: str, overrides: Sequence[Override]) -> Iterator[None]:
+    """Raises a UserError if the configuration of a program cannot be composed with these overrides."""
+    try:
+        yield
+    except COMPOSING as error:
+        raise in_a_sentence(error, program, overrides) from error
 
 
 def refuse_odd_choices(overrides: Sequence[Override], program: str, multirun: bool) -> None:
@@ -77,16 +85,14 @@ def refuse_odd_choices(overrides: Sequence[Override], program: str, multirun: bo
             )
 
 
-def in_a_sentence(error: Exception, program: str = PROGRAMS[0], overrides: Sequence[Override] = ()) -> Exception:
-    """The error to report: the cause of Hydra's error, or what is wrong with the command line.
+def in_a_sentence(error: Exception, program: str, overrides: Sequence[Override]) -> Exception:
+    """The error to report: for one of Hydra, a UserError that says what is wrong with the command line.
 
     Args:
         error: the error that was raised.
         program: name of its configuration.
         overrides: of the command line.
     """
-    while isinstance(error, InstantiationException) and isinstance(error.__cause__, Exception):
-        error = error.__cause__
     if isinstance(error, ValueError) and str(error).startswith("Unable to configure"):  # raised by Python's logging
         return UserError(f"Expected valid `hydra.job_logging`, got: {error} ({error.__cause__}).")
     if not isinstance(error, COMPOSING) or isinstance(error, InstantiationException):
@@ -94,24 +100,18 @@ def in_a_sentence(error: Exception, program: str = PROGRAMS[0], overrides: Seque
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and "/" in error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.rpartition("/")
         return no_option(group, option, error.options or ())
-    return _first_wrong(program, overrides) or error
-
-
-def mistake(error: Exception, program: str, overrides: Sequence[Override]) -> UserError:
-    """The message for a configuration that cannot be composed; Hydra's own if we have none."""
-    found = in_a_sentence(error, program, overrides)
-    return found if isinstance(found, UserError) else UserError(str(found).strip().partition("\n")[0])
+    return _first_wrong(program, overrides) or UserError(str(error).strip().partition("\n")[0])
 
 
 def _first_wrong(program: str, overrides: Sequence[Override]) -> UserError | None:
     """What is wrong with the first setting that prevents composing; None if there is none."""
     groups = groups_of(program)
-    own = [override for override in with_options(overrides) if not override.is_hydra_override()]
+    own = [override for override in overrides if not override.is_hydra_override()]
     chosen = [override for override in own if override.key_or_group in groups and not override.is_delete()]
     changed = [o for o in own if o not in chosen and o.type in (OverrideType.CHANGE, OverrideType.DEL)]
     for choice in islice(product(*map(written, chosen)), MOST):
         try:
-            cfg = composed(program, choice, own_folders())
+            cfg = composed(program, choice)
         except COMPOSING:
             return next(filter(None, (_of_another(program, one) for one in choice)), None)
         known = [*keys_of(OmegaConf.to_container(cfg, resolve=False)), *groups]
@@ -125,7 +125,7 @@ def _first_wrong(program: str, overrides: Sequence[Override]) -> UserError | Non
         for override in (one for one in own if one not in chosen):
             if any(override.key_or_group == key or override.key_or_group.startswith(f"{key}.") for key in known):
                 try:
-                    composed(program, [*choice, next(written(override))], own_folders())
+                    composed(program, [*choice, next(written(override))])
                 except COMPOSING:
                     key, value = override.key_or_group, override.get_value_element_as_str()
                     return UserError(f"Expected a value of the same type as now for `{key}`, got {value}; {SEE_HELP}.")
@@ -145,7 +145,7 @@ def unknown(key: str, program: str, known: Sequence[str], choice: Sequence[str] 
         return UserError(f"Expected a setting that {program}.py takes, got `{key}`: {why}.")
     group, _, rest = key.partition(".")
     in_group = bool(rest) and group in groups_of(program)
-    if in_group and (having := [one for one in options(group) if _has(values_of(group, one), rest)]):
+    if in_group and (having := [one for one in options(group) if rest in keys_of(values_of(group, one))]):
         now = next((text for text in choice if text.startswith(f"{group}=")), f"this {group}")
         return UserError(
             f"Expected a setting of {now}, got {key!r}, which belongs to {group}={' or '.join(having[:4])}; {SEE_HELP}."
@@ -171,7 +171,7 @@ def _of_another(program: str, choice: str) -> UserError | None:
 
 def _composes(program: str, choice: str) -> bool:
     try:
-        composed(program, [choice], own_folders())
+        composed(program, [choice])
     except COMPOSING:
         return False
     return True
@@ -189,9 +189,3 @@ def keys_of(node: Any, prefix: str = "") -> Iterator[str]:
         if not str(key).startswith("_"):
             yield f"{prefix}{key}"
             yield from keys_of(value, f"{prefix}{key}.")
-
-
-def _has(content: Mapping[str, Any], key: str) -> bool:
-    first, _, rest = key.partition(".")
-    below = content.get(first)
-    return first in content and (not rest or (isinstance(below, dict) and _has(below, rest)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,8 +17,6 @@ from tpt.errors import UserError
 from tpt.files import at_home
 
 OPEN_CLIP = "open_clip"  # used for backbones that are no option of conf/backbone
-DEVICE_HELP = "cpu, cuda, cuda:1; default auto: a GPU if there is one"
-_DEVICE = re.compile(r"auto|cpu|mps|(?:cuda|gpu)(?::\d+)?")
 _own: ContextVar[tuple[Path, ...]] = ContextVar("own", default=())
 
 
@@ -48,13 +45,6 @@ def own_folders() -> tuple[Path, ...]:
     return _own.get()
 
 
-def known_device(text: str) -> str:
-    """The device's name in PyTorch, or `auto`; raises a UserError for any other value."""
-    if _DEVICE.fullmatch(text) is None:
-        raise UserError(f"Expected cpu, cuda, cuda:1 or auto as --device, got {text!r}; choose one of them.")
-    return text.replace("gpu", "cuda")
-
-
 def choose(groups: Iterable[tuple[str, str]]) -> list[str]:
     """The command-line settings that choose options.
 
@@ -75,7 +65,7 @@ def choose(groups: Iterable[tuple[str, str]]) -> list[str]:
 
 def options(group: str) -> list[str]:
     """The options of a group of the configuration."""
-    return sorted({path.stem for folder in _folders() for path in (folder / group).glob("[!_]*.yaml")})
+    return sorted({path.stem for folder in all_folders() for path in (folder / group).glob("[!_]*.yaml")})
 
 
 def known_option(group: str, option: str) -> str:
@@ -105,10 +95,11 @@ def comments_of(group: str, option: str) -> list[str]:
     return [line[1:].strip() for line in lines if line.startswith("#") and "@package" not in line]
 
 
-def _folders() -> tuple[Path, ...]:
+def all_folders() -> tuple[Path, ...]:
+    """The folders that are searched for options: the user's own, then the project's."""
     return (*own_folders(), config_dir())
 
 
 def _file_of(group: str, option: str) -> Path:
     name = f"{known_option(group, option)}.yaml"
-    return next(path for folder in _folders() if (path := folder / group / name).is_file())
+    return next(path for folder in all_folders() if (path := folder / group / name).is_file())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections.abc import Sequence
@@ -31,12 +30,8 @@ def config_dir() -> Path:
     return installed if installed.is_dir() else checkout
 
 
-def config_dirs(arguments: Sequence[str]) -> list[Path]:
-    """The folders that are searched for options: the user's own, then the project's.
-
-    Args:
-        arguments: of the command line; `--config-dir` and `hydra.searchpath` name the user's folders.
-    """
+def own_dirs(arguments: Sequence[str]) -> list[Path]:
+    """The folders of the user's own options, which `--config-dir` and `hydra.searchpath` of a command line name."""
     own: list[str] = []
     for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
         key, _, value = argument.partition("=")
@@ -44,7 +39,7 @@ def config_dirs(arguments: Sequence[str]) -> list[Path]:
             own.append(value or following)
         elif key.lstrip("+") == SEARCHED:
             own += re.findall(r"""file://([^,\]"']+)""", value)
-    return [*(Path(folder).expanduser().absolute() for folder in own), config_dir()]
+    return [Path(folder).expanduser().absolute() for folder in own]
 
 
 def command(config_name: str) -> str:
@@ -52,15 +47,3 @@ def command(config_name: str) -> str:
     if Path(sys.argv[0]).suffix == ".py":
         return f"python {config_name}.py"
     return next(name for name, (module, _) in PROGRAMS.items() if module.endswith(f".{config_name}"))
-
-
-def version_option(parser: argparse.ArgumentParser) -> None:
-    """Adds `--version` to a program."""
-    parser.add_argument("--version", action=_Version, nargs=0, help="prints the version and exits")
-
-
-class _Version(argparse.Action):
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from tpt.results.runs.version import __version__  # noqa: PLC0415 -- loading the package takes time
-
-        parser.exit(message=f"tpt {__version__}\n")

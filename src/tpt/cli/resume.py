@@ -32,7 +32,7 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tpt.cli.command_line import swept_values
-from tpt.cli.places import PROGRAMS, command, config_dir, config_dirs
+from tpt.cli.places import PROGRAMS, command, config_dir, own_dirs
 from tpt.cli.quoting import for_hydra, searched
 from tpt.cli.signing import is_signed, sign
 from tpt.cli.sweeps import given_settings
@@ -235,7 +235,7 @@ def resumable(folder: Path, program: str, added: Sequence[str] = (), word: str =
     keys = {argument.partition("=")[0] for argument in added}
     begun_with = [RENAMED.get(setting.lower(), setting) for setting in begun.settings]
     left = [setting for setting in begun_with if setting.partition("=")[0] not in keys]
-    folders = [] if len(config_dirs(added)) > 1 else begun.folders
+    folders = [] if own_dirs(added) else begun.folders
     again = begun.model_copy(update={"settings": left, "folders": folders})
     if word in map(str.lower, added) or is_signed(begun.said(), begun.signature):
         return again

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -21,26 +22,6 @@ QUIET = ("--help", "-h", "--cfg", "-c")  # flags that print only what was asked 
 
 # Lightning takes these for a launcher's, which would also set the number of processes.
 RANKS = ("LOCAL_RANK", "RANK", "GROUP_RANK", "NODE_RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE")
-
-
-def test_time() -> None:
-    """`tpt-test`."""
-    _open("test_time")
-
-
-def train_coop() -> None:
-    """`tpt-train`."""
-    _open("train_coop")
-
-
-def predict() -> None:
-    """`tpt-predict`."""
-    _open("predict")
-
-
-def demo() -> None:
-    """`tpt-demo`."""
-    _open("demo")
 
 
 def forget_stray_ranks() -> None:
@@ -83,6 +64,10 @@ def _open(name: str) -> None:
             read.append(_read(name))
         program = import_module(f"tpt.cli.programs.{name}")
     program.main(*read)
+
+
+# `tpt-test`, `tpt-train`, `tpt-predict` and `tpt-demo`.
+test_time, train_coop, predict, demo = (partial(_open, name) for name in (*HYDRAS, "predict", "demo"))
 
 
 def _read(name: str) -> CommandLine:

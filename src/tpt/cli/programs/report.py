@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from tpt.cli.errors import told
-from tpt.cli.places import version_option
+from tpt.cli.programs.arguments import new_parser
 from tpt.engine.printing import printable, say
 from tpt.errors import UserError
 from tpt.files import write_text
@@ -33,7 +33,7 @@ MOST_ROWS = 3  # most runs that get figures of their own by default
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(prog="tpt-report", description=__doc__)
+    made = new_parser("tpt-report", __doc__)
     made.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="directories of runs of test_time.py")
     made.add_argument("--format", help=f"{', '.join(FORMATS)}; default by --out's suffix, else terminal")
     made.add_argument("--out", type=Path, metavar="FILE", help=f"file to write the report to ({', '.join(SUFFIXES)})")
@@ -77,7 +77,6 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--source", nargs="*", default=list(SOURCES), metavar="DATASET", help="datasets to leave out of the OOD average"
     )
-    version_option(made)
     return made
 
 

@@ -111,13 +111,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Writes a contact sheet; a short message and exit code 1 on a user's mistake."""
     args = parser().parse_args(arguments)
     from tpt.cli.errors import told  # noqa: PLC0415 -- these take seconds to load
-    from tpt.cli.mistakes import COMPOSING, in_a_sentence  # noqa: PLC0415
     from tpt.cli.resume import enter, resumable  # noqa: PLC0415
     from tpt.files import file_name  # noqa: PLC0415
     from tpt.results.figures.style import save_as  # noqa: PLC0415
     from tpt.results.tables.runs import load_run  # noqa: PLC0415
 
-    with told(in_a_sentence, COMPOSING):
+    with told():
         run, out = load_run(args.run.absolute()), args.out and args.out.absolute()
         record = record_of(run, args.image, args.dataset)
         begun = resumable(run.path, "test_time", [TRUST] if args.trust else [], TRUST)
