@@ -140,7 +140,9 @@ def swept_values(override: Override, text: bool = False) -> list[Any]:
         return list(value.include)
     if not override.is_sweep_override():
         return [value]
-    return list(override.sweep_string_iterator() if text else override.sweep_iterator())
+    if text:
+        return list(override.sweep_string_iterator())
+    return [Override._convert_value(one) for one in override.sweep_iterator()]  # quoted texts as texts
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from tpt.cli.command_line import composed, parsed
 from tpt.cli.errors import cause_of
 from tpt.cli.mistakes import composing, keys_of, unknown
 from tpt.cli.options import choose, own_options, values_of
-from tpt.cli.resume import Start
+from tpt.cli.resume import TRUST, enter, resumable
 from tpt.clip.model import CLIP
 from tpt.data import ImageDataset
 from tpt.engine.callbacks import refuse_copies
@@ -104,14 +105,23 @@ def compose(
     return cfg
 
 
-def compose_again(begun: Start, added: Sequence[str] = ()) -> DictConfig:
-    """The configuration of a run as it was started, Hydra's own part included.
+def compose_again(folder: Path, added: Sequence[str] = (), word: str = TRUST) -> DictConfig:
+    """The configuration of a run of test_time.py as it was started, Hydra's own part included.
+
+    Changes to the directory where the run was started, where the relative paths in its settings start.
 
     Args:
-        begun: how it was started, from `tpt.cli.resume.resumable`.
+        folder: of the run.
         added: further settings, as on the command line.
+        word: the argument in `added` by which the user trusts the run.
+
+    Raises:
+        UserError: it is no run, or not trusted, or its settings do not fit together any more.
     """
-    settings = [*begun.settings, *added]
+    begun = resumable(folder, "test_time", added, word)
+    if begun.sweep:
+        raise UserError(f"Expected the directory of one run, got a sweep, {folder}; choose a run in it.")
+    settings = [*begun.settings, *(setting for setting in enter(begun, added) if setting.lower() != word)]
     with own_options(*begun.folders), composing(begun.program, [*map(parsed, settings)]):
         cfg = composed(begun.program, settings, hydras=True)
     HydraConfig.instance().set_config(cfg)

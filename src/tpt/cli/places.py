@@ -21,6 +21,7 @@ PROGRAMS = {
     "tpt-cache": ("tpt.cli.programs.cache", "shows and clears the feature cache"),
 }
 SEARCHED = "hydra.searchpath"
+FLAGS = ("--config-dir", "-cd")
 
 
 def config_dir() -> Path:
@@ -35,7 +36,7 @@ def own_dirs(arguments: Sequence[str]) -> list[Path]:
     own: list[str] = []
     for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
         key, _, value = argument.partition("=")
-        if key in ("--config-dir", "-cd"):
+        if key in FLAGS:
             own.append(value or following)
         elif key.lstrip("+") == SEARCHED:
             own += re.findall(r"""file://([^,\]"']+)""", value)

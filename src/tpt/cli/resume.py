@@ -24,15 +24,14 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tpt.cli.command_line import swept_values
-from tpt.cli.places import PROGRAMS, command, config_dir, own_dirs
+from tpt.cli.command_line import parsed, swept_values
+from tpt.cli.places import FLAGS, PROGRAMS, command, config_dir, own_dirs
 from tpt.cli.quoting import for_hydra, searched
 from tpt.cli.signing import is_signed, sign
 from tpt.cli.sweeps import given_settings
@@ -46,7 +45,6 @@ log = logging.getLogger(__name__)
 START, HYDRAS = "start.json", ".hydra"
 MOST_BYTES = 2**22
 TRUST = "trust=true"
-FLAGS = ("--config-dir", "-cd")
 _ANEW = "give the run's settings again with its hydra.run.dir and resume=auto, or start a new run"
 
 # Numeric settings of Lightning's trainer that are not in conf, and so are added with `+`.
@@ -272,7 +270,7 @@ def is_taken(setting: str) -> bool:
         setting: `key=value`, as on the command line.
     """
     try:
-        override = OverridesParser.create().parse_override(setting)
+        override = parsed(setting)
         values = swept_values(override)
     except (HydraException, ValueError, TypeError):
         return False
@@ -284,9 +282,7 @@ def is_taken(setting: str) -> bool:
         or (package and not _is_within(package, TAKEN))
     ):
         return False
-    found = [
-        (below, getattr(leaf, "text", leaf)) for one in values for below, leaf in dotted_values(one)
-    ]  # .text: a quoted value
+    found = [(below, leaf) for one in values for below, leaf in dotted_values(one)]
     if "." not in key and (config_dir() / key).is_dir():
         allowed = re.compile(rf"{OPTIONS.get(key, 'none')}|None")
         return all(re.fullmatch(r"\d*", below) and allowed.fullmatch(str(option)) for below, option in found)
@@ -343,8 +339,8 @@ def _absolute(before: str, argument: str) -> str:
 def _plain(text: str) -> str:
     """The text of a value, without Hydra's quotes."""
     try:
-        value = OverridesParser.create().parse_override(f"resume={text}").value()
-    except HydraException:
+        value = parsed(f"resume={text}").value()
+    except UserError:
         return text
     return value if isinstance(value, str) else text
 

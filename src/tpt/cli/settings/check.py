@@ -79,7 +79,7 @@ def check_sweep(cfg: DictConfig, overrides: Sequence[Override]) -> None:
         if override.is_sweep_override() and override.key_or_group in register.hints:
             _refuse_interval(register, override)
             for value in swept_values(override):
-                refuse(register, override.key_or_group, _plain(value))
+                refuse(register, override.key_or_group, value)
 
 
 def _refuse_interval(register: Register, override: Override) -> None:
@@ -108,18 +108,8 @@ def _refuse_unfinished(register: Register, config: Mapping[str, Any]) -> None:
     """Raises if a required value, class or setting is missing."""
     if missing := [key for key, value in leaves(config) if value == "???"]:
         raise UserError(f"Expected a value for `{'`, `'.join(missing)}`, got none; add {missing[0]}=VALUE.")
-    for key, name in register.dangling.items():
-        raise UserError(
-            f"Expected the name of a setting in `{key}`, but there is no {name!r} for ${{{name}}}; if these "
-            f"characters are meant literally, write \\${{{name}}}."
-        )
-    for section, name in register.absent.items():
-        raise UserError(
-            f"Expected a class or function at {name}, which `{section}` names, found none; check its name, and add its "
-            "folder to PYTHONPATH if it is your own code."
-        )
-    for section, names in register.missing.items():
-        raise UserError(f"Expected a value for `{section}.{names[0]}`, got none; add {section}.{names[0]}=VALUE.")
+    for problem in register.unfinished:
+        raise UserError(problem)
 
 
 def _refuse_unknown(register: Register, program: str, debug: bool) -> None:
@@ -152,10 +142,6 @@ def _refuse_idle(register: Register, overrides: Sequence[Override], cfg: DictCon
             OmegaConf.select(cfg, key)
         ):  # groups without settings, such as `logger=none`
             raise UserError(f"Expected `{key}` to be a group of settings, got {_shown(override.value())}; {_OFF}{key}.")
-
-
-def _plain(value: Any) -> Any:
-    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
 def _shown(value: Any) -> str:
