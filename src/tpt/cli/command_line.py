@@ -90,12 +90,7 @@ def _sorted(arguments: Sequence[str]) -> tuple[list[str], list[str], bool]:
                 f"Expected an option such as --help or -m, got {argument!r}; write settings without dashes: {written}."
             )
     found = parser.parse_intermixed_args(list(arguments))
-    flags, left = [], list(found.overrides)
-    for argument in arguments:
-        if left and argument == left[0]:
-            left.pop(0)
-        else:
-            flags.append(argument)
+    flags = [argument for argument in arguments if argument not in found.overrides]
     return flags, found.overrides, bool(found.multirun)
 
 

@@ -149,22 +149,10 @@ def trainer_of(cfg: DictConfig, **parts: Any) -> Trainer:
     return trainer
 
 
-def looks_at_one_view(method: str) -> bool:
-    """Whether a method of `conf/method` uses only view 0, so that other views would be wasted."""
-    made = _made_by(method)
-    return made is not None and not made.selects
-
-
-def learns_along_stream(method: str) -> bool:
-    """Whether a method of `conf/method` learns from one image for the next."""
-    made = _made_by(method)
-    return made is not None and made.kind == "stream"
-
-
-def _made_by(method: str) -> type[Method] | None:
-    """The class of a method of `conf/method`; None if a function builds it."""
+def method_class(method: str) -> type[Method]:
+    """The class of a method of `conf/method`, with its `kind` and `selects`; `Method` if a function builds it."""
     made = get_object(values_of("method", method)["_target_"])
-    return made if isinstance(made, type) and issubclass(made, Method) else None
+    return made if isinstance(made, type) and issubclass(made, Method) else Method
 
 
 def refuse_stream(method: str, program: str) -> None:
@@ -174,7 +162,7 @@ def refuse_stream(method: str, program: str) -> None:
         method: name of the option.
         program: the program that answers each picture separately, for the message.
     """
-    if learns_along_stream(method):
+    if method_class(method).kind == "stream":
         raise UserError(
             f"Expected a method that adapts to each picture alone, got {method}, which learns from earlier "
             f"pictures, so answers of {program} would depend on the order; use tpt-test, or its class in Python."

@@ -21,12 +21,11 @@ from tpt.cli.options import no_option, options, own_options, values_of
 from tpt.cli.places import config_dir
 from tpt.cli.quoting import setting as quoted
 from tpt.cli.resume import continued
-from tpt.cli.settings.programs import refused
+from tpt.cli.settings.programs import REFUSES, refusal
 from tpt.errors import UserError
 
 COMPOSING = (HydraException, OmegaConfBaseException)  # errors of libraries that parse what a user writes
 ADDING = ("experiment", "search", "logger", "callbacks", "debug")  # groups that accept several options
-PROGRAMS = ("test_time", "train_coop")
 MOST = 64  # most combinations of a sweep's options to check
 
 
@@ -58,13 +57,7 @@ def composing(program: str, overrides: Sequence[Override]) -> Iterator[None]:
 
 
 def refuse_odd_choices(overrides: Sequence[Override], program: str, multirun: bool) -> None:
-    """Raises a UserError at the first setting with several values, or group with an unknown option.
-
-    Args:
-        overrides: of the command line.
-        program: name of its configuration.
-        multirun: whether several values mean several jobs.
-    """
+    """Raises a UserError at the first setting with several values, which need `multirun`, or group with no option."""
     known = groups_of(program)
     for override in overrides:
         key, text = override.key_or_group, str(override.input_line).partition("=")[2]
@@ -86,13 +79,7 @@ def refuse_odd_choices(overrides: Sequence[Override], program: str, multirun: bo
 
 
 def in_a_sentence(error: Exception, program: str, overrides: Sequence[Override]) -> Exception:
-    """The error to report: for one of Hydra, a UserError that says what is wrong with the command line.
-
-    Args:
-        error: the error that was raised.
-        program: name of its configuration.
-        overrides: of the command line.
-    """
+    """The error to report: for one of Hydra, a UserError that says what is wrong with these overrides."""
     if isinstance(error, ValueError) and str(error).startswith("Unable to configure"):  # raised by Python's logging
         return UserError(f"Expected valid `hydra.job_logging`, got: {error} ({error.__cause__}).")
     if not isinstance(error, COMPOSING) or isinstance(error, InstantiationException):
@@ -141,8 +128,8 @@ def unknown(key: str, program: str, known: Sequence[str], choice: Sequence[str] 
         known: existing settings.
         choice: the chosen options, as on the command line.
     """
-    if (why := refused(program, key)) is not None:
-        return UserError(f"Expected a setting that {program}.py takes, got `{key}`: {why}.")
+    if (error := refusal(program, key)) is not None:
+        return error
     group, _, rest = key.partition(".")
     in_group = bool(rest) and group in groups_of(program)
     if in_group and (having := [one for one in options(group) if rest in keys_of(values_of(group, one))]):
@@ -161,7 +148,7 @@ def unknown(key: str, program: str, known: Sequence[str], choice: Sequence[str] 
 
 def _of_another(program: str, choice: str) -> UserError | None:
     """The message for an option that this program cannot compose; None if it can."""
-    able = [name for name in PROGRAMS if _composes(name, choice)]
+    able = [name for name in REFUSES if _composes(name, choice)]
     if program in able:
         return None
     group, _, option = choice.partition("=")

@@ -264,11 +264,7 @@ def _odd(folder: Path) -> Iterator[Path]:
 
 
 def is_taken(setting: str) -> bool:
-    """Whether a setting may be accepted from a directory that the user did not start.
-
-    Args:
-        setting: `key=value`, as on the command line.
-    """
+    """Whether a setting, `key=value`, may be accepted from a directory that the user did not start."""
     try:
         override = parsed(setting)
         values = swept_values(override)
@@ -308,12 +304,7 @@ def _is_plain(key: str, value: Any) -> bool:
 def enter(begun: Start, added: Sequence[str] = ()) -> list[str]:
     """Changes to the directory where a run was started, so that relative paths in its settings stay valid.
 
-    Args:
-        begun: how the run was started.
-        added: current arguments.
-
-    Returns:
-        The current arguments, with paths relative to the original directory made absolute.
+    Returns the current arguments `added`, with paths relative to the original directory made absolute.
     """
     if not begun.cwd or not Path(begun.cwd).is_dir() or Path(begun.cwd).samefile(Path.cwd()):
         return list(added)

@@ -32,10 +32,7 @@ from tpt.engine.printing import printable, say
 from tpt.errors import BadImageError, DataError, Natural, refuse
 
 # What a run's settings are called on this command line.
-WORDS = (
-    (r"\bdata\.root\b", "--root"),
-    NO_SKIPPING,
-)
+WORDS = ((r"\bdata\.root\b", "--root"), NO_SKIPPING)
 SAMPLE = 8  # images to open per dataset
 
 
@@ -135,9 +132,8 @@ def print_check(keys: list[str], root: Path, sample: int = SAMPLE) -> int:
             where = f"{len(bad)} of {opened} images opened cannot be read: {in_words_of(bad[0], WORDS)}"
         table.add_row(key, state, images, classes, split if papers else f"own: {split}", printable(where))
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
-    Console(width=width, markup=False, emoji=False, highlight=False).print(
-        table
-    )  # a folder's name may look like markup, such as [old]
+    # A folder's name may look like markup, such as [old].
+    Console(width=width, markup=False, emoji=False, highlight=False).print(table)
     return usable
 
 

@@ -213,7 +213,7 @@ def _run(args: argparse.Namespace, folder: Path, line: CommandLine) -> None:
         from omegaconf import DictConfig  # noqa: PLC0415 -- takes time to load
 
         from tpt.cli import program as cli  # noqa: PLC0415 -- see above
-        from tpt.cli.compose import looks_at_one_view, refuse_stream  # noqa: PLC0415 -- see above
+        from tpt.cli.compose import method_class, refuse_stream  # noqa: PLC0415 -- see above
         from tpt.cli.programs import test_time  # noqa: PLC0415 -- see above
 
     def run(cfg: DictConfig) -> None:
@@ -229,7 +229,7 @@ def _run(args: argparse.Namespace, folder: Path, line: CommandLine) -> None:
 
     with told(WORDS), own_options(args.config_dir):
         refuse_stream(args.method, "tpt-predict")
-        if args.views is None and looks_at_one_view(args.method):
+        if args.views is None and not method_class(args.method).selects:
             line = line.adding("views.num_views=1")
     cli.Program(run, "test_time", WORDS).main(line)
 

@@ -21,13 +21,8 @@ if TYPE_CHECKING:
     from tpt.results.tables.runs import Run
 
 TRUST = "--trust"
-MADE_AGAIN = (
-    "backbone",
-    "context",
-    "method",
-    "views",
-    "data",
-)  # sections of the configuration that must not have changed
+# Sections of the configuration that must not have changed.
+MADE_AGAIN = ("backbone", "context", "method", "views", "data")
 
 
 def maker_of(run: Run, trust: bool = False) -> SheetMaker:

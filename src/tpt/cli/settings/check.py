@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tpt.cli.command_line import SEE_HELP, swept_values
 from tpt.cli.quoting import setting as quoted
-from tpt.cli.settings.programs import refused
+from tpt.cli.settings.programs import refusal
 from tpt.cli.settings.register import Register
 from tpt.cli.settings.walk import HYDRAS, leaves, nodes
 from tpt.errors import UserError, fits, in_words
@@ -67,12 +67,7 @@ def refuse(register: Register, key: str, value: Any) -> None:
 
 
 def check_sweep(cfg: DictConfig, overrides: Sequence[Override]) -> None:
-    """Raises a UserError at the first value of a sweep that a setting does not allow, before any job starts.
-
-    Args:
-        cfg: the configuration of one of its jobs.
-        overrides: of the sweep.
-    """
+    """Raises a UserError at the first value of a sweep that a setting in one of its configurations does not allow."""
     plain: Any = OmegaConf.to_container(cfg, resolve=False)
     register = Register(plain)
     for override in overrides:
@@ -114,8 +109,8 @@ def _refuse_unfinished(register: Register, config: Mapping[str, Any]) -> None:
 
 def _refuse_unknown(register: Register, program: str, debug: bool) -> None:
     for key in register.hints:
-        if not debug and (why := refused(program, key)) is not None:
-            raise UserError(f"Expected a setting that {program}.py takes, got `{key}`: {why}.")
+        if not debug and (error := refusal(program, key)) is not None:
+            raise error
     for key, target in register.unknown.items():
         name = key.rsplit(".", maxsplit=1)[-1]
         close = difflib.get_close_matches(name, target.hints, n=3, cutoff=0.6)

@@ -24,12 +24,7 @@ NAMES = 34  # width of the column of settings
 
 
 def show_help(program: str, line: CommandLine) -> None:
-    """Prints the groups, options and settings of a command line.
-
-    Args:
-        program: name of the configuration.
-        line: the command line.
-    """
+    """Prints the groups, options and settings of a command line."""
     with own_options(*line.own):
         say("\n".join(_help(program, line)))
 
