@@ -5,6 +5,7 @@ Nothing here loads PyTorch, so that `--help` and error messages are quick.
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from tpt.cli.options import own_folders
-from tpt.cli.places import SEARCHED, config_dir, own_dirs
+from tpt.cli.places import FILE, SEARCHED, config_dir
 from tpt.cli.quoting import as_texts, searched
 from tpt.cli.quoting import setting as quoted
 from tpt.errors import UserError
@@ -56,12 +57,18 @@ class CommandLine:
         Raises:
             UserError: an option that Hydra does not have, or a setting that its grammar cannot read.
         """
-        flags, settings, multirun = _sorted(arguments)
-        settings = [*map(as_texts, settings)]
+        found = _found(arguments)
+        flags = [argument for argument in arguments if argument not in found.overrides]
+        settings = [*map(as_texts, found.overrides)]
         with initialized():
             loader = GlobalHydra.instance().config_loader()
         overrides = [parsed(setting, loader) for setting in settings]
-        return CommandLine(flags, settings, overrides, own_dirs(arguments), multirun)
+        own = [found.config_dir] if found.config_dir else []
+        for override in overrides:
+            if override.key_or_group == SEARCHED and isinstance(places := override.value(), list):
+                own += [place.removeprefix(FILE) for place in map(str, places) if place.startswith(FILE)]
+        folders = [Path(folder).expanduser().absolute() for folder in own]
+        return CommandLine(flags, settings, overrides, folders, bool(found.multirun))
 
     def adding(self, setting: str) -> CommandLine:
         """The same command line with one more setting, which its own settings override."""
@@ -78,8 +85,8 @@ class CommandLine:
         return bool({*HELP} & {*self.flags})
 
 
-def _sorted(arguments: Sequence[str]) -> tuple[list[str], list[str], bool]:
-    """The flags of a command line with their values, its settings, and whether they start a sweep."""
+def _found(arguments: Sequence[str]) -> argparse.Namespace:
+    """What Hydra's parser finds in a command line; raises a UserError for an option that it does not have."""
     parser = get_args_parser()
     for place, argument in enumerate(arguments):
         name = argument.split("=")[0]
@@ -89,9 +96,7 @@ def _sorted(arguments: Sequence[str]) -> tuple[list[str], list[str], bool]:
             raise UserError(
                 f"Expected an option such as --help or -m, got {argument!r}; write settings without dashes: {written}."
             )
-    found = parser.parse_intermixed_args(list(arguments))
-    flags = [argument for argument in arguments if argument not in found.overrides]
-    return flags, found.overrides, bool(found.multirun)
+    return parser.parse_intermixed_args(list(arguments))
 
 
 def parsed(setting: str, loader: ConfigLoader | None = None) -> Override:

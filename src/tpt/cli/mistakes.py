@@ -95,27 +95,26 @@ def _first_wrong(program: str, overrides: Sequence[Override]) -> UserError | Non
     groups = groups_of(program)
     own = [override for override in overrides if not override.is_hydra_override()]
     chosen = [override for override in own if override.key_or_group in groups and not override.is_delete()]
-    changed = [o for o in own if o not in chosen and o.type in (OverrideType.CHANGE, OverrideType.DEL)]
     for choice in islice(product(*map(written, chosen)), MOST):
         try:
             cfg = composed(program, choice)
         except COMPOSING:
             return next(filter(None, (_of_another(program, one) for one in choice)), None)
         known = [*keys_of(OmegaConf.to_container(cfg, resolve=False)), *groups]
-        for override in changed:
-            if override.key_or_group not in known:
-                return unknown(override.key_or_group, program, known, choice)
-        for override in own:
-            if override.type is OverrideType.ADD and override.key_or_group in known:
+        rest = [override for override in own if override not in chosen]
+        for override in rest:
+            key = override.key_or_group
+            if override.type in (OverrideType.CHANGE, OverrideType.DEL) and key not in known:
+                return unknown(key, program, known, choice)
+            if override.type is OverrideType.ADD and key in known:
                 text = str(override.input_line).lstrip("+")
                 return UserError(f"Expected + only before a new setting, got +{text}; write {text}.")
-        for override in (one for one in own if one not in chosen):
-            if any(override.key_or_group == key or override.key_or_group.startswith(f"{key}.") for key in known):
-                try:
-                    composed(program, [*choice, next(written(override))])
-                except COMPOSING:
-                    key, value = override.key_or_group, override.get_value_element_as_str()
-                    return UserError(f"Expected a value of the same type as now for `{key}`, got {value}; {SEE_HELP}.")
+        for override in rest:
+            try:
+                composed(program, [*choice, next(written(override))])
+            except COMPOSING:
+                key, value = override.key_or_group, override.get_value_element_as_str()
+                return UserError(f"Expected a value of the same type as now for `{key}`, got {value}; {SEE_HELP}.")
     return None
 
 

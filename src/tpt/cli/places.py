@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 # Console program -> (module whose `main` it calls, some through `opening`; purpose), as in pyproject.toml.
@@ -21,7 +19,8 @@ PROGRAMS = {
     "tpt-cache": ("tpt.cli.programs.cache", "shows and clears the feature cache"),
 }
 SEARCHED = "hydra.searchpath"
-FLAGS = ("--config-dir", "-cd")
+FLAGS = ("--config-dir", "-cd")  # name a folder of the user's own options, as the list SEARCHED does
+FILE = "file://"
 
 
 def config_dir() -> Path:
@@ -29,18 +28,6 @@ def config_dir() -> Path:
     package = Path(__file__).parents[1]
     installed, checkout = package / "conf", package.parents[1] / "conf"
     return installed if installed.is_dir() else checkout
-
-
-def own_dirs(arguments: Sequence[str]) -> list[Path]:
-    """The folders of the user's own options, which `--config-dir` and `hydra.searchpath` of a command line name."""
-    own: list[str] = []
-    for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
-        key, _, value = argument.partition("=")
-        if key in FLAGS:
-            own.append(value or following)
-        elif key.lstrip("+") == SEARCHED:
-            own += re.findall(r"""file://([^,\]"']+)""", value)
-    return [Path(folder).expanduser().absolute() for folder in own]
 
 
 def command(config_name: str) -> str:

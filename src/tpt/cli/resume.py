@@ -28,10 +28,10 @@ from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from tpt.cli.command_line import parsed, swept_values
-from tpt.cli.places import FLAGS, PROGRAMS, command, config_dir, own_dirs
+from tpt.cli.places import FLAGS, PROGRAMS, SEARCHED, command, config_dir
 from tpt.cli.quoting import for_hydra, searched
 from tpt.cli.signing import is_signed, sign
 from tpt.cli.sweeps import given_settings
@@ -175,7 +175,7 @@ def read_start(folder: Path) -> Start | None:
         return None
     except OSError as error:
         raise UserError(f"Cannot read the run's settings from {path}; {_ANEW}.") from error
-    except (ValueError, RecursionError, ValidationError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"The run's settings in {path} are damaged; {_ANEW}.") from error
 
 
@@ -231,9 +231,10 @@ def resumable(folder: Path, program: str, added: Sequence[str] = (), word: str =
         )
     _refuse_other_program(folder, begun.program, program)
     keys = {argument.partition("=")[0] for argument in added}
+    own_now = {*FLAGS, SEARCHED, f"+{SEARCHED}", f"++{SEARCHED}"} & keys
     begun_with = [RENAMED.get(setting.lower(), setting) for setting in begun.settings]
     left = [setting for setting in begun_with if setting.partition("=")[0] not in keys]
-    folders = [] if own_dirs(added) else begun.folders
+    folders = [] if own_now else begun.folders
     again = begun.model_copy(update={"settings": left, "folders": folders})
     if word in map(str.lower, added) or is_signed(begun.said(), begun.signature):
         return again
