@@ -16,9 +16,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from tpt.cli.command_line import composed, parsed
 from tpt.cli.errors import cause_of
-from tpt.cli.mistakes import composing, keys_of, unknown
+from tpt.cli.mistakes import composing, unknown
 from tpt.cli.options import choose, own_options, values_of
 from tpt.cli.resume import TRUST, enter, resumable
+from tpt.cli.settings.walk import keys_of
 from tpt.clip.model import CLIP
 from tpt.data import ImageDataset
 from tpt.engine.callbacks import refuse_copies
@@ -97,8 +98,8 @@ def compose(
     with composing("test_time", [*map(parsed, given)]):
         cfg = composed("test_time", given)
         for key, value in values:
-            known = [*keys_of(OmegaConf.to_container(cfg, resolve=False))]
-            if key not in known:
+            plain: Any = OmegaConf.to_container(cfg, resolve=False)
+            if key not in (known := keys_of(plain)):
                 raise unknown(key, "test_time", known, given)
             with open_dict(cfg):
                 OmegaConf.update(cfg, key, _literal(key, value))

@@ -22,6 +22,7 @@ from tpt.cli.places import config_dir
 from tpt.cli.quoting import setting as quoted
 from tpt.cli.resume import continued
 from tpt.cli.settings.programs import REFUSES, refusal
+from tpt.cli.settings.walk import keys_of
 from tpt.errors import UserError
 
 COMPOSING = (HydraException, OmegaConfBaseException)  # errors of libraries that parse what a user writes
@@ -100,7 +101,8 @@ def _first_wrong(program: str, overrides: Sequence[Override]) -> UserError | Non
             cfg = composed(program, choice)
         except COMPOSING:
             return next(filter(None, (_of_another(program, one) for one in choice)), None)
-        known = [*keys_of(OmegaConf.to_container(cfg, resolve=False)), *groups]
+        plain: Any = OmegaConf.to_container(cfg, resolve=False)
+        known = [*keys_of(plain), *groups]
         rest = [override for override in own if override not in chosen]
         for override in rest:
             key = override.key_or_group
@@ -167,11 +169,3 @@ def groups_of(program: str) -> list[str]:
     """The groups of options of a program."""
     defaults = OmegaConf.load(config_dir() / f"{program}.yaml").get("defaults", [])
     return [str(group) for default in defaults if isinstance(default, DictConfig) for group in default]
-
-
-def keys_of(node: Any, prefix: str = "") -> Iterator[str]:
-    """The dotted names of all settings and groups of settings."""
-    for key, value in node.items() if isinstance(node, dict) else ():
-        if not str(key).startswith("_"):
-            yield f"{prefix}{key}"
-            yield from keys_of(value, f"{prefix}{key}.")

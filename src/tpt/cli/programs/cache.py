@@ -19,7 +19,7 @@ from tpt.cli.programs.arguments import new_parser
 from tpt.data.cache.eviction import ABOUT, clear, shards
 from tpt.data.cache.shard import entries
 from tpt.engine.printing import printable, say
-from tpt.files import at_home, read_bytes
+from tpt.files import at_home, dotted_values, read_bytes
 
 DEFAULT = "~/.cache/tpt/features"  # as in conf/cache/on.yaml
 MAX_ABOUT_BYTES = 2**20
@@ -80,18 +80,17 @@ def show(folder: Path) -> None:
 
 def space_row(file: Path, most: int) -> tuple[str, str, str, str]:
     """Backbone, precision, views and device of a part, as far as its file is readable."""
-    about: Any = {}
+    about: dict[str, Any] = {}
     with suppress(OSError, ValueError, RecursionError):  # it is only for display
-        about = json.loads(read_bytes(file, MAX_ABOUT_BYTES))
-
-    def at(*path: str) -> Any:
-        node = about
-        for step in path:
-            node = node.get(step) if isinstance(node, dict) else None
-        return node
-
-    views = f"{most}, {'AugMix' if at('views', 'augmix') else 'crops'}, seed {at('views', 'seed')}"
-    return str(at("backbone")), str(at("encoder", "backbone_precision")), views, str(at("encoder", "device"))
+        about = dict(dotted_values(json.loads(read_bytes(file, MAX_ABOUT_BYTES))))
+    mixed = any(value for key, value in about.items() if key.startswith("views.augmix"))
+    views = f"{most}, {'AugMix' if mixed else 'crops'}, seed {about.get('views.seed')}"
+    return (
+        str(about.get("backbone")),
+        str(about.get("encoder.backbone_precision")),
+        views,
+        str(about.get("encoder.device")),
+    )
 
 
 if __name__ == "__main__":
