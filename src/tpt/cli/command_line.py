@@ -28,7 +28,6 @@ from tpt.cli.quoting import as_texts, searched
 from tpt.cli.quoting import setting as quoted
 from tpt.errors import UserError
 
-HELP = ("--help", "-h")
 SEE_HELP = "see --help for all settings"
 
 
@@ -38,17 +37,17 @@ class CommandLine:
 
     Args:
         flags: Hydra's own options, with their values.
-        settings: the other arguments, one `key=value` each.
-        overrides: the settings, parsed by Hydra.
+        overrides: the other arguments, one `key=value` each, parsed by Hydra.
         own: folders of the user's own options.
         multirun: whether it is a sweep.
+        help: whether it contains --help.
     """
 
     flags: list[str]
-    settings: list[str]
     overrides: list[Override]
     own: list[Path]
     multirun: bool
+    help: bool
 
     @staticmethod
     def read(arguments: Sequence[str]) -> CommandLine:
@@ -59,30 +58,29 @@ class CommandLine:
         """
         found = _found(arguments)
         flags = [argument for argument in arguments if argument not in found.overrides]
-        settings = [*map(as_texts, found.overrides)]
         with initialized():
             loader = GlobalHydra.instance().config_loader()
-        overrides = [parsed(setting, loader) for setting in settings]
+        overrides = [parsed(as_texts(setting), loader) for setting in found.overrides]
         own = [found.config_dir] if found.config_dir else []
         for override in overrides:
             if override.key_or_group == SEARCHED and isinstance(places := override.value(), list):
                 own += [place.removeprefix(FILE) for place in map(str, places) if place.startswith(FILE)]
         folders = [Path(folder).expanduser().absolute() for folder in own]
-        return CommandLine(flags, settings, overrides, folders, bool(found.multirun))
+        return CommandLine(flags, overrides, folders, bool(found.multirun), bool(found.help))
 
     def adding(self, setting: str) -> CommandLine:
         """The same command line with one more setting, which its own settings override."""
-        return replace(self, settings=[setting, *self.settings], overrides=[parsed(setting), *self.overrides])
+        return replace(self, overrides=[parsed(setting), *self.overrides])
+
+    @property
+    def settings(self) -> list[str]:
+        """The settings as text."""
+        return [str(override.input_line) for override in self.overrides]
 
     @property
     def arguments(self) -> list[str]:
         """All arguments, flags first, because Hydra does not read flags after a setting."""
         return [*self.flags, *self.settings]
-
-    @property
-    def asks_for_help(self) -> bool:
-        """Whether it contains --help."""
-        return bool({*HELP} & {*self.flags})
 
 
 def _found(arguments: Sequence[str]) -> argparse.Namespace:

@@ -42,7 +42,7 @@ def read(program: str, arguments: Sequence[str]) -> CommandLine:
     """
     line = CommandLine.read(continued(arguments, program))
     with own_options(*line.own):
-        refuse_odd_choices(line.overrides, program, line.multirun or line.asks_for_help)
+        refuse_odd_choices(line.overrides, program, line.multirun or line.help)
         with composing(program, line.overrides):
             first_job(program, line)
     return line

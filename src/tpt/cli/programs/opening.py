@@ -77,7 +77,7 @@ def _read(name: str) -> CommandLine:
 
     with told():
         line = mistakes.read(name, sys.argv[1:])
-        if line.asks_for_help:
+        if line.help:
             show_help(name, line)
             sys.exit(0)
     return line
