@@ -172,7 +172,7 @@ class Program:
     def _tell(self, error: Exception) -> int:
         """Reports the error of a job; returns the exit code."""
         now: Any = HydraConfig.get()
-        job = " ".join(now.overrides.task) if now.mode is RunMode.MULTIRUN else ""
+        job = " ".join(_given()) if now.mode is RunMode.MULTIRUN else ""
         return tell(error, self.words, job, f"continue with resume={self.directory}" if self.directory else "")
 
     def _outside(self, error: RuntimeError) -> str | None:
