@@ -37,6 +37,7 @@ from .engine.tracking.logger import WandbLogger
 from .engine.tracking.panels import WandbPanels
 from .methods import (
     ATPT,
+    AWT,
     CTPT,
     DOTA,
     ECALP,
@@ -65,6 +66,7 @@ from .views import AugMix, Views, paper_views
 
 __all__ = [
     "ATPT",
+    "AWT",
     "CLIP",
     "CTPT",
     "DOTA",
