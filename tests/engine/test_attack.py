@@ -93,6 +93,12 @@ def test_a_wrong_setting_is_one_sentence(option, tmp_path, capsys):
     assert not list(tmp_path.rglob("*.png"))
 
 
+def test_a_wrong_folder_is_one_sentence(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["--out", str(tmp_path), "data=folder", f"data.root={tmp_path}/nowhere"])
+    assert capsys.readouterr().err.startswith("Error: Expected a folder ")
+
+
 def test_the_program(tmp_path, capsys):
     main(["--out", str(tmp_path), "--steps", "1", "data.limit=2", "data.module.datasets.domains=[fxemoji]"])
     assert len(list((tmp_path / "fxemoji").rglob("*.png"))) == 2 and "fxemoji" in capsys.readouterr().out

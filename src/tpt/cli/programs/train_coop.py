@@ -103,4 +103,4 @@ def _save(task: Task, trainer: Trainer, shots: Shots, about: dict[str, Any], pub
 
 def main(line: CommandLine) -> None:
     """Runs the program with a parsed command line, see `opening`."""
-    cli.main(run, "train_coop", line, WORDS)
+    cli.Program(run, "train_coop", WORDS).main(line)
