@@ -81,9 +81,9 @@ def draw_shots(
         notes += val_notes
     if shots is not None:
         notes += _twice(train, chosen, val, validating)
-    kept = half_of_classes(replace(train, samples=chosen, size=0), classes)
-    held_back = None if val is None else replace(val, samples=validating, size=0)
-    return Shots(kept, _half_or_none(held_back, classes), tuple(notes))
+    kept = replace(train, samples=chosen, size=0).half(classes)
+    held_back = None if val is None else _half_or_none(replace(val, samples=validating, size=0), classes)
+    return Shots(kept, held_back, tuple(notes))
 
 
 def _twice(train: ImageDataset, chosen: list[Sample], val: ImageDataset | None, validating: list[Sample]) -> list[str]:
@@ -126,17 +126,9 @@ def _draw(
     return drawn, notes
 
 
-def _half_or_none(dataset: ImageDataset | None, classes: Classes) -> ImageDataset | None:
-    """`half_of_classes`, or None if that half has no image."""
-    if dataset is None or classes == "all":
-        return dataset
+def _half_or_none(dataset: ImageDataset, classes: Classes) -> ImageDataset | None:
+    """A half of the classes, or None if it has no image."""
     first_new = (len(dataset.class_names) + 1) // 2
-    if not any((label >= first_new) == (classes == "new") for label in dataset.labels()):
+    if classes != "all" and not any((label >= first_new) == (classes == "new") for label in dataset.labels()):
         return None
-    return half_of_classes(dataset, classes)
-
-
-@checked
-def half_of_classes(dataset: ImageDataset, classes: Classes) -> ImageDataset:
-    """`ImageDataset.half`, as a function."""
     return dataset.half(classes)
