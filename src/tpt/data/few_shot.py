@@ -82,7 +82,10 @@ def draw_shots(
     if shots is not None:
         notes += _twice(train, chosen, val, validating)
     kept = replace(train, samples=chosen, size=0).half(classes)
-    held_back = None if val is None else _half_or_none(replace(val, samples=validating, size=0), classes)
+    held_back = None
+    if val is not None:
+        with suppress(DataError):  # that half of the classes has no validation image
+            held_back = replace(val, samples=validating, size=0).half(classes)
     return Shots(kept, held_back, tuple(notes))
 
 
@@ -124,11 +127,3 @@ def _draw(
     if absent:
         notes.append(f"{what}: there are images of {len(by_class)} of the {len(dataset.class_names)} classes")
     return drawn, notes
-
-
-def _half_or_none(dataset: ImageDataset, classes: Classes) -> ImageDataset | None:
-    """A half of the classes, or None if it has no image."""
-    first_new = (len(dataset.class_names) + 1) // 2
-    if classes != "all" and not any((label >= first_new) == (classes == "new") for label in dataset.labels()):
-        return None
-    return dataset.half(classes)

@@ -15,9 +15,9 @@ from tpt.data.folder import SPLITS
 from tpt.data.images import EXTENSIONS, Orientation
 from tpt.data.labels import ClassNames, json_label, number_labels
 from tpt.data.names import is_data, is_left_behind, plain
-from tpt.data.store import MAX_FILE_BYTES, is_file
+from tpt.data.store import MAX_FILE_BYTES
 from tpt.errors import BadImageError, DataError, Filled, checked
-from tpt.files import readable
+from tpt.files import is_file, readable
 
 NAMES_FILE = "classnames.txt"  # next to the shards or one folder above, as in CLIP_benchmark
 MAX_LABEL_BYTES = 4096

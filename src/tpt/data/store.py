@@ -14,15 +14,12 @@ from typing import Protocol
 
 from tpt.data.names import composed, is_data, is_left_behind, member_name, plain
 from tpt.errors import BadImageError, DataError
-from tpt.files import read_bytes, readable
+from tpt.files import is_file, read_bytes, readable
 from tpt.files.lists import decode_text
 
 MAX_FILE_BYTES = 512 * 2**20  # a larger file, or one in an archive that claims to unpack to more, is refused
 
 _NO_PATH = re.compile(r"[\x00-\x1f\ud800-\udfff]")  # control characters, and halves of characters
-
-
-is_file = os.path.isfile  # unlike pathlib's, False for names that the file system cannot have
 
 
 def lines_of(path: Path) -> list[str]:

@@ -211,5 +211,5 @@ def remove_partial(folder: Path) -> None:
 
 
 def is_file(text: str | Path) -> bool:
-    """Whether a text, which may also be words, is the path of a file."""
-    return os.path.isfile(Path(text).expanduser())  # noqa: PTH113 -- pathlib's raises for long texts
+    """Whether a text, which may also be words or a name that no file can have, is the path of a file."""
+    return os.path.isfile(os.path.expanduser(text))  # noqa: PTH111, PTH113 -- pathlib's raise for odd texts

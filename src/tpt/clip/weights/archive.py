@@ -46,31 +46,6 @@ class _Attributes:
     def add(self, value: Any) -> None: ...
 
 
-class _Function:
-    """A function that a pickle may call, without attributes that a malicious file could overwrite."""
-
-    __slots__ = ()
-
-    def __setstate__(self, state: Any) -> None:
-        raise pickle.UnpicklingError("a function has no state")
-
-
-class _Rebuild(_Function):
-    __slots__ = ()
-
-    def __call__(self, storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
-        return storage.as_strided(size, stride, offset)
-
-
-class _First(_Function):
-    """Returns the first argument, which is the content of a parameter or a typed list."""
-
-    __slots__ = ()
-
-    def __call__(self, value: Any, *_: Any) -> Any:
-        return value
-
-
 _DTYPES = {
     "FloatStorage": torch.float32,
     "DoubleStorage": torch.float64,
@@ -101,15 +76,22 @@ class _ArchiveUnpickler(pickle._Unpickler):  # in Python, since a damaged byte m
         self._archive = archive
         self._root = root
 
+    # Bound methods, since a file cannot change what a call of one does.
+    def _rebuild(self, storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
+        return storage.as_strided(size, stride, offset)
+
+    def _first(self, value: Any, *_: Any) -> Any:
+        return value  # the content of a parameter or a typed list
+
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in {("torch._utils", "_rebuild_tensor_v2"), ("torch._utils", "_rebuild_tensor")}:
-            return _Rebuild()
+            return self._rebuild
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
         if module == "torch" and name in _DTYPES:
             return _DTYPES[name]
         if module == "torch.jit._pickle" or (module, name) == ("torch._utils", "_rebuild_parameter"):
-            return _First()
+            return self._first
         return _Attributes
 
     def persistent_load(self, pid: Any) -> Tensor:

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from tpt.data.catalog.entries import Entry
-from tpt.data.store import is_file
 from tpt.errors import BadImageError, DataError, UserError
-from tpt.files import read_bytes, readable
+from tpt.files import is_file, read_bytes, readable
 
 _SIZE = 32
 _SEVERITIES = 5  # one after the other in each file of the corrupted forms

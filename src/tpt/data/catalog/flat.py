@@ -11,8 +11,8 @@ from pathlib import Path
 from tpt.data.catalog.matlab import read_table
 from tpt.data.catalog.places import Listing, images_of
 from tpt.data.dataset import Sample
-from tpt.data.store import FileStore, is_file, lines_of
-from tpt.files import readable
+from tpt.data.store import FileStore, lines_of
+from tpt.files import is_file, readable
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from torchvision.datasets import Flowers102
 
 from tpt.data.catalog.matlab import read_table
-from tpt.data.store import is_file, lines_of
+from tpt.data.store import lines_of
 from tpt.errors import UserError
-from tpt.files import read_bytes, readable
+from tpt.files import is_file, read_bytes, readable
 from tpt.files.lists import decode_text
 
 

@@ -11,8 +11,9 @@ from tpt.data.catalog.order import letters
 from tpt.data.dataset import Sample
 from tpt.data.images import EXTENSIONS
 from tpt.data.names import is_left_behind
-from tpt.data.store import FileStore, Store, is_file
+from tpt.data.store import FileStore, Store
 from tpt.errors import DataError
+from tpt.files import is_file
 
 _TRAIN = (
     "train", "images/train", "train/train", "ILSVRC2012_img_train", "images/ILSVRC2012_img_train",

@@ -31,9 +31,9 @@ from tpt.data.catalog.places import (
 )
 from tpt.data.dataset import ImageDataset, Sample
 from tpt.data.images import Orientation
-from tpt.data.store import FileStore, is_file, lines_of, refuse_unusable
+from tpt.data.store import FileStore, lines_of, refuse_unusable
 from tpt.errors import DataError, Filled, UserError, checked
-from tpt.files import read_bytes, readable
+from tpt.files import is_file, read_bytes, readable
 from tpt.files.lists import decode_text
 
 log = logging.getLogger(__name__)
