@@ -41,7 +41,12 @@ class Shots:
 
 @checked
 def draw_shots(
-    train: ImageDataset, val: ImageDataset | None, shots: Count | None, seed: Seed = 1, classes: Classes = "all"
+    train: ImageDataset,
+    val: ImageDataset | None,
+    shots: Count | None,
+    seed: Seed = 1,
+    classes: Classes = "all",
+    limit: Count | None = None,
 ) -> Shots:
     """Draws the training and validation images of a few-shot run.
 
@@ -57,6 +62,7 @@ def draw_shots(
         shots: k, images per class; None uses all.
         seed: seed of the draw; the papers use 1, 2 and 3.
         classes: "all", "base" (the first half, rounded up) or "new" (the others).
+        limit: number of images of `train` to draw from, the same random ones for every seed; None uses all.
 
     Raises:
         UserError: options out of range.
@@ -67,6 +73,7 @@ def draw_shots(
             f"Expected the same classes in {train.name!r} and {val.name!r}, but they differ; "
             "validate on a split of the training data, or pass val=null."
         )
+    train = train.subset(limit)
     generator = random.Random(seed)  # its stream is that of the `random` module after `random.seed(seed)`
     chosen, notes = _draw(train, shots, generator, "training")
     val_shots = None if shots is None else min(shots, MOST_VAL_SHOTS)
