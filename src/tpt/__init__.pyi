@@ -38,6 +38,7 @@ from .engine.tracking.logger import WandbLogger
 from .engine.tracking.panels import WandbPanels
 from .methods import (
     ATPT,
+    AWT,
     CTPT,
     DOTA,
     ECALP,
@@ -66,6 +67,7 @@ from .views import AugMix, Views, paper_views
 
 __all__ = [
     "ATPT",
+    "AWT",
     "CLIP",
     "CTPT",
     "DOTA",

@@ -99,6 +99,11 @@ class EpisodeProgressBar(TQDMProgressBar):
         elif (batch_idx + 1) % self.refresh_rate == 0 or pace.done == pace.total:
             self._draw(pace, name)
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Ends the bar's line, so that what is reported next stays below it."""
+        if self._pace is not None:
+            self.test_progress_bar.close()
+
     def _write(self, pace: Pace, name: str) -> None:
         """Writes a line if one is due and there is no bar."""
         now = self._ticks()

@@ -36,7 +36,7 @@ class TrainingProgress(ProgressBar):
         self.clock = clock
         self._shown = sys.stdout.isatty()
         self._bar: Tqdm | None = None
-        self._began = 0.0  # start time of this session, and epochs done before it
+        self._began = 0.0  # start time of this session, and steps done before it
         self._before = 0
         self._tick = 0
         self._enabled = True
@@ -51,10 +51,10 @@ class TrainingProgress(ProgressBar):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the bar and the clock."""
-        self._began, self._before, self._tick = self.clock(), trainer.current_epoch, self._ticks()
+        self._began, self._before, self._tick = self.clock(), trainer.global_step, self._ticks()
         if self._shown and self._enabled:
             steps = int(trainer.estimated_stepping_batches)
-            form = "{desc} {percentage:3.0f}%|{bar}|{postfix}"
+            form = "{percentage:3.0f}%|{bar}| {desc}{postfix}"
             self._bar = Tqdm(total=steps, initial=trainer.global_step, bar_format=form, file=sys.stdout, leave=True)
 
     def on_train_batch_end(
@@ -72,7 +72,7 @@ class TrainingProgress(ProgressBar):
             self._draw(trainer, trainer.global_step, done)
         elif self._enabled and (now > self._tick or last):
             self._tick = now
-            log.info("%s", ", ".join([self._share(trainer, done), *self._parts(trainer, done)]))
+            log.info("%s", ", ".join([self._share(trainer, done), *self._parts(trainer)]))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Does nothing: the bar stays."""
@@ -91,11 +91,11 @@ class TrainingProgress(ProgressBar):
         epochs = trainer.max_epochs or 1
         return f"epoch {done} of {epochs} ({100 * done // epochs} %)"
 
-    def _parts(self, trainer: Trainer, done: int) -> list[str]:
+    def _parts(self, trainer: Trainer) -> list[str]:
         """Time left, loss and accuracy, as far as known."""
-        here, parts = done - self._before, []
-        if here and trainer.max_epochs is not None:
-            seconds = (self.clock() - self._began) / here * (trainer.max_epochs - done)
+        here, total, parts = trainer.global_step - self._before, trainer.estimated_stepping_batches, []
+        if here and total < float("inf"):
+            seconds = (self.clock() - self._began) / here * (total - trainer.global_step)
             parts.append(f"{time_text(seconds)} left")
         metrics = trainer.callback_metrics
         return parts + [form.format(float(metrics[name])) for name, form in SHOWN.items() if name in metrics]
@@ -104,7 +104,7 @@ class TrainingProgress(ProgressBar):
         """Updates the bar; text that does not fit next to it is dropped."""
         assert self._bar is not None
         front = f"epoch {min(done + 1, trainer.max_epochs or 1)} of {trainer.max_epochs}"
-        parts = self._parts(trainer, done)
+        parts = self._parts(trainer)
         room = shutil.get_terminal_size().columns - len(front) - len(" 100%||, ") - NARROWEST
         while parts and len(", ".join(parts)) > room:
             parts.pop()

@@ -150,8 +150,8 @@ class MethodMaker:
         ]
 
 
-def _short(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:g}"
+def _short(value: object) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
 def family_of(dataset: ImageDataset) -> str:
