@@ -117,7 +117,7 @@ def test_the_latest_state_that_all_records_lead_to(tmp_path: Path) -> None:
 
 def test_processes_divide_datasets() -> None:
     data = EpisodeDataModule(
-        emoji_shift_domains(["twemoji", "emojione", "fxemoji"], limit=4), batch_size=2
+        emoji_shift_domains(["twemoji", "emojione", "fxemoji"]), limit=4, batch_size=2
     ).keep_whole()
     shares = data.shares(3)
     assert all(sum(bool(batches) for batches in share) == 1 for share in shares)  # one process each

@@ -48,7 +48,7 @@ def written(folder):
 
 
 def test_copies_of_a_dataset(clip, tmp_path):
-    dataset = emoji_shift("twemoji", limit=12)
+    dataset = emoji_shift("twemoji").subset(12)
     method = tpt.ZeroShot(clip, dataset.class_names, ctx_init="a photo of a")
     wanted = {"eps": 4.0, "steps": 5, "batch_size": 5}
     attack_dataset(dataset, method, tmp_path / "one", **wanted)
