@@ -93,7 +93,7 @@ def test_multirun(run_script: Run, tmp_path: Path, small: list[str]) -> None:
     found = [json.loads(path.read_text())["config"] for path in tmp_path.glob("s/*/results.json")]
     settings = {(c["views"]["num_views"], c["method"]["selection_p"]) for c in found}
     assert settings == {(v, p) for v in (8, 16) for p in (0.1, 0.5)} - {(8, 0.1)}
-    assert done.stderr.count("selects none; use num_views=10 or more") == 1 and "views.num_views=8" in done.stderr
+    assert done.stderr.count("selects no view. Use num_views=10 or more") == 1 and "views.num_views=8" in done.stderr
     assert done.stderr.endswith("A job of the sweep failed; see above. resume=s runs what is missing.\n")
     assert len(re.findall(r"\ntpt \(.*\) +\S+ +\d", done.stdout)) == 3
     assert "More, with figures: tpt-report s --figures DIR" in done.stdout
@@ -129,7 +129,7 @@ def test_what_was_computed_before_an_error_is_kept(run_script: Run, tmp_path: Pa
         (["experiment=table1"], "-m experiment=table1, or choose one job by backbone=VALUE row=VALUE"),
         (["experiment=[table1,smoke]"], "-m 'experiment=[table1,smoke]', or choose one job by row=VALUE"),
         (["method._target_=tpt.Nothing"], "Expected a class or function at tpt.Nothing, which `method` names"),
-        (["views.num_views=8"], "selects none; use num_views=10 or more, or selection_p=0.125 or more"),
+        (["views.num_views=8"], "selects no view. Use num_views=10 or more, or selection_p=0.125 or more"),
         (["trainer.inference_mode=true"], "set trainer.inference_mode=false"),
         (["trainer.accelerator=foo"], "Lightning cannot run these `trainer` settings on this machine: "),
         (["trainer.strategy=foo"], "Lightning cannot run these `trainer` settings on this machine: "),

@@ -53,7 +53,7 @@ def test_a_dataset_of_features(tmp_path: Path, clip: tpt.CLIP) -> None:
     assert isinstance(dataset.store, FeatureRows) and dataset.labels() == [0, 1] and dataset.digest(1) == "2"
     found = dataset.store.features("b", 2)
     assert found["image_features"].shape == (2, 4) and float(found["image_norm"]) == 1
-    with pytest.raises(BadImageError, match="holds its features alone"):
+    with pytest.raises(BadImageError, match="holds only the features"):
         dataset.image(0)
     with pytest.raises(DataError, match="got those of other; choose that backbone"):
         refuse_other_encoder([dataset], clip)
@@ -72,13 +72,13 @@ def test_too_few_views(tmp_path: Path, clip: tpt.CLIP) -> None:
 
 def test_files_that_hold_no_features(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "f.safetensors"
-    with pytest.raises(DataError, match="No such file.*check data.path"):
+    with pytest.raises(DataError, match="No such file.*Check data.path"):
         tpt.feature_file(file)
     file.write_bytes(b"no tensors")
-    with pytest.raises(DataError, match="cannot be read so"):
+    with pytest.raises(DataError, match="Cannot read "):
         tpt.feature_file(file)
     save_file({"0.features": torch.zeros(2, 1, 4), "0.norms": torch.zeros(2)}, file)
-    with pytest.raises(DataError, match="cannot be read so"):
+    with pytest.raises(DataError, match="Cannot read "):
         tpt.feature_file(file)
     save_file(
         {"0.features": torch.zeros(2, 1, 4), "0.norms": torch.zeros(2)},

@@ -53,17 +53,17 @@ def test_other_columns(tmp_path: Path) -> None:
     assert [s.label for s in found.samples] == [1, 0] and found.class_names == ["a cat", "a dog"]
     with pytest.raises(DataError, match="Expected class names for the numbered labels"):
         huggingface_dataset(tmp_path / "d", label_column="number")
-    with pytest.raises(DataError, match=r"Expected a column 'img' in .*, found image, .*; set data\.image_column"):
+    with pytest.raises(DataError, match=r"no column 'img', only image, .*\. Set data\.image_column"):
         huggingface_dataset(tmp_path / "d", image_column="img")
-    with pytest.raises(DataError, match=r"set data\.label_column"):
+    with pytest.raises(DataError, match=r"Set data\.label_column"):
         huggingface_dataset(tmp_path / "d", label_column="class")
-    with pytest.raises(DataError, match="Expected images in column 'label'"):
+    with pytest.raises(DataError, match="Column 'label' of .* holds no images"):
         huggingface_dataset(tmp_path / "d", image_column="label")
 
 
 @pytest.mark.parametrize("labels", [["cat", None], [["cat"], ["dog"]]])
 def test_labels_that_are_none(tmp_path: Path, labels: list[object]) -> None:
-    with pytest.raises(DataError, match="Expected whole numbers or texts in column 'label'"):
+    with pytest.raises(DataError, match="Column 'label' of .* does not hold whole numbers or texts"):
         huggingface_dataset(save(tmp_path / "d", labels=labels))
 
 
@@ -79,21 +79,21 @@ def test_rows_without_an_image(tmp_path: Path) -> None:
     found = huggingface_dataset(save(tmp_path / "d", images, ["a", "b", "c"]))
     (tmp_path / "a.png").unlink()
     assert found.image(0).size == (8, 8)  # `save_to_disk` has put it inside
-    for n, message in ((1, "row 1 inside .*, found none; save"), (2, "cannot be decoded")):
+    for n, message in ((1, "row 1 is not inside"), (2, "Cannot decode the image")):
         with pytest.raises(BadImageError, match=message):
             found.image(n)
 
 
 def test_what_is_no_such_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DataError, match=r"that `save_to_disk` wrote at .*not found.*check data.path"):
+    with pytest.raises(DataError, match=r"that `save_to_disk` wrote .*not found.*Check data.path"):
         huggingface_dataset(tmp_path / "absent")
-    with pytest.raises(DataError, match="but it cannot be read so .*, or save it again") as caught:
+    with pytest.raises(DataError, match="Cannot read .*, or save it again") as caught:
         huggingface_dataset(tmp_path)
     assert "\n" not in str(caught.value)
     save(tmp_path / "d")
     for file in (tmp_path / "d").glob("*.arrow"):
         file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(DataError, match="but it cannot be read so"):
+    with pytest.raises(DataError, match="Cannot read "):
         huggingface_dataset(tmp_path / "d")
     shutil.rmtree(tmp_path / "d")
 
@@ -104,5 +104,5 @@ def test_what_is_no_such_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     real = builtins.__import__
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(DataError, match=r"Expected the package `datasets` .*; pip install datasets"):
+    with pytest.raises(DataError, match=r"package `datasets`.*pip install datasets"):
         huggingface_dataset(tmp_path)

@@ -36,7 +36,7 @@ def ours() -> Iterator[None]:
         yield
     except DataError as error:
         message = str(error)
-        assert message.startswith("Expected ") and message.endswith(".") and "\n" not in message, message
+        assert message.endswith(".") and "\n" not in message, message
 
 
 @pytest.mark.parametrize(
@@ -50,15 +50,15 @@ def ours() -> Iterator[None]:
     ],
 )
 def test_damage_is_said_in_one_sentence(error: Exception, said: str) -> None:
-    with pytest.raises(DataError) as caught, readable("Expected a list in x", "get it again"):
+    with pytest.raises(DataError) as caught, readable("the list x"):
         raise error
-    assert str(caught.value) == f"Expected a list in x, but it cannot be read so ({said}); get it again."
+    assert str(caught.value) == f"Cannot read the list x ({said}). Get it again."
     assert caught.value.__cause__ is error
 
 
 @pytest.mark.parametrize("error", [DataError("Expected a whole sentence."), NameError("a bug"), AssertionError()])
 def test_a_sentence_and_a_bug_stay_as_they_are(error: Exception) -> None:
-    with pytest.raises(type(error)) as caught, readable("Expected a list in x"):
+    with pytest.raises(type(error)) as caught, readable("the list x"):
         raise error
     assert caught.value is error
 
@@ -84,7 +84,7 @@ def test_rows_of_split_files(tree: Path, rows: list[object]) -> None:
 
 def test_deeply_nested_json(tree: Path) -> None:
     (tree / "splits" / SPLITS["dtd"].file).write_text('{"test": ' + "[" * 100_000)
-    with pytest.raises(DataError, match="it cannot be read so"):
+    with pytest.raises(DataError, match="Cannot read "):
         read_entry("dtd", tree)
 
 
@@ -103,7 +103,7 @@ def test_headers_that_claim_too_much(tmp_path: Path, kind: bytes, size: int) -> 
     member = tarfile.TarInfo("a.jpg")
     member.type, member.size = kind, size
     (tmp_path / "t.tar").write_bytes(member.tobuf(tarfile.GNU_FORMAT) + b"12 path=x\n" * 100)
-    with pytest.raises(DataError, match="Expected"):
+    with pytest.raises(DataError, match="t.tar"):
         tar_shards(tmp_path / "t.tar")
 
 
@@ -158,5 +158,5 @@ def test_paths_in_shards_are_names_alone(tmp_path: Path) -> None:
 def test_class_folders_of_any_name(tmp_path: Path) -> None:
     root = paper_tree(tmp_path, keys=["imagenet_a"])
     (root / FOLDERS["imagenet_a"][0] / "[bold]n00000000").mkdir()
-    with pytest.raises(DataError, match=r"but \[bold\]n00000000 is not one of them"):
+    with pytest.raises(DataError, match=r": \[bold\]n00000000 is not one of them"):
         read_entry("imagenet_a", root)

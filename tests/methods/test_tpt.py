@@ -203,7 +203,7 @@ def test_learned_class_tokens_stand_for_the_names(clip: tpt.CLIP, features: torc
 
 
 def test_too_few_views(clip: tpt.CLIP) -> None:
-    with pytest.raises(ValueError, match="selects none; use num_views=10 or more"):
+    with pytest.raises(ValueError, match=r"selects no view\. Use num_views=10 or more"):
         tpt.TPT(clip, NAMES)(torch.nn.functional.normalize(torch.ones(8, 32), dim=-1))
 
 

@@ -36,8 +36,7 @@ def load_descriptions(
             more = f", as are {len(missing) - 1} more ({', '.join(missing[1:4])})" if len(missing) > 1 else ""
             where = "`descriptions`" if isinstance(source, Mapping) else str(source)
             raise UserError(
-                f"Expected a sentence for each of the {len(class_names)} classes in {where}, but {name!r} {state}"
-                f"{more}; add them."
+                f"{where} lacks sentences for some of the {len(class_names)} classes: {name!r} {state}{more}. Add them."
             )
     tested = {text_key(name) for name in class_names}
     surplus = [name for name in given if text_key(name) not in tested]
@@ -47,10 +46,10 @@ def load_descriptions(
 
 def _read(source: str | Path) -> Mapping[str, Sequence[str]]:
     if not is_file(str(source)):
-        raise UserError(f"Expected `descriptions` to be a JSON or CSV file, found none at {source}; check the path.")
+        raise UserError(f"There is no JSON or CSV file of `descriptions` at {source}. Check the path.")
     path = Path(str(source)).expanduser()
-    expected = f'Expected {{"class": ["sentence", ...]}} in {path}, or columns class and sentence in a CSV file'
-    with readable(expected, "correct it", UserError):
+    what = f'{path} as {{"class": ["sentence", ...]}} or as a CSV file with columns class and sentence'
+    with readable(what, "Correct it", UserError):
         text = read_bytes(path).decode("utf-8-sig")
         return _table(text) if path.suffix.lower() == ".csv" else _object(text)
 

@@ -35,7 +35,7 @@ def load_templates(source: str | list[str] | tuple[str, ...]) -> list[str]:
         )
     templates = [template.replace("{c}", "{}") for template in templates]
     if not templates:
-        raise UserError(f"Expected at least one template in {source!r}, found none; write one per line.")
+        raise UserError(f"There is no template in {source!r}. Write one per line.")
     for template in templates:
         if template.count("{}") != 1:
             raise UserError(f"Expected one `{{}}` for the class name in every template, got {template!r}.")
@@ -43,5 +43,5 @@ def load_templates(source: str | list[str] | tuple[str, ...]) -> list[str]:
 
 
 def _lines(path: Path) -> list[str]:
-    with readable(f"Expected a text file of templates at {path}", "correct it"):
+    with readable(f"the templates in {path}", "Correct it"):
         return parse_list(decode_text(read_bytes(path)), path, prose=True)

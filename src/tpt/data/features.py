@@ -62,7 +62,7 @@ class FeatureRows:
 
     def read(self, path: str, first: int | None = None) -> bytes:
         """Raises a BadImageError, since the file has no pictures."""
-        raise BadImageError(f"Expected the picture {path}, but {self.root} holds its features alone.")
+        raise BadImageError(f"{self.root} holds only the features of {path}, not the picture.")
 
     def digest(self, path: str) -> str:
         """The digest of the image file that the features were computed from."""
@@ -77,8 +77,8 @@ class FeatureRows:
         row = self._rows[path]
         if self._held is not None:
             return {"image_features": self._held[0][row, :num_views].clone(), "image_norm": self._held[1][row].clone()}
-        expected = f"Expected the features of {path} in {self.root}"
-        with readable(expected, "restore it", BadImageError), safe_open(self.root, "pt") as file:
+        what = f"the features of {path} in {self.root}"
+        with readable(what, "Restore the file", BadImageError), safe_open(self.root, "pt") as file:
             found = file.get_slice(self._prefix + FEATURES)[row : row + 1, :num_views][0]
             norm = file.get_slice(self._prefix + NORMS)[row : row + 1][0]
             return {"image_features": found, "image_norm": norm}
@@ -126,8 +126,8 @@ def feature_file(
         DataError: the file does not exist, is damaged, or holds something else.
     """
     file = Path(path).expanduser()
-    expected = f"Expected features as `tpt-cache export` writes them, or features and labels, in {file}"
-    with readable(expected, "check data.path, or export it again"):
+    what = f"{file} as features that `tpt-cache export` wrote, or as features and labels"
+    with readable(what, "Check data.path, or export it again"):
         about, shapes, content = _read(file)
         if about is None:
             return [_of_others(file, content, class_names, first_label)]

@@ -48,7 +48,7 @@ def huggingface_dataset(
     labels = list(table[label_column])
     if not all(isinstance(label, int | float) for label in labels) and not all(isinstance(k, str) for k in labels):
         raise DataError(
-            f"Expected whole numbers or texts in column {label_column!r} of {path}, in every row; set "
+            f"Column {label_column!r} of {path} does not hold whole numbers or texts in every row. Set "
             "data.label_column, or fill what is empty."
         )
     first = first_label if given is None else 0
@@ -71,8 +71,8 @@ class _ArrowStore:
         content: bytes | None = (self._table[int(path)][self._column] or {}).get("bytes")
         if content is None:  # `save_to_disk` puts files inside
             raise BadImageError(
-                f"Expected the image of row {int(path)} inside {self.root}, found none; save the dataset with its "
-                "images, or pass data.on_bad_image=skip."
+                f"The image of row {int(path)} is not inside {self.root}. Save the dataset with its images, or pass "
+                "data.on_bad_image=skip."
             )
         return content if first is None else content[:first]
 
@@ -86,7 +86,7 @@ def _parquet(path: Path, split: str) -> Any:
     splits = len({re.split(r"[-_.]", file.stem)[0] for file in files})
     if files and not named and splits > 1:
         raise DataError(
-            f"Expected Parquet files of the split {split!r} in {path}, found {files[0].name}; set data.split."
+            f"{path} has no Parquet files of the split {split!r}, only others such as {files[0].name}. Set data.split."
         )
     datasets.disable_progress_bars()
     return datasets.Dataset.from_parquet([str(file) for file in named or files]) if files else None
@@ -97,9 +97,9 @@ def _load(path: Path, split: str, image_column: str, label_column: str) -> tuple
     try:
         import datasets  # noqa: PLC0415 - optional
     except ImportError as error:
-        raise DataError("Expected the package `datasets` for data=huggingface; pip install datasets.") from error
-    expected = f"Expected a directory that `save_to_disk` wrote at {path}"
-    with readable(expected, "check data.path, or save it again", also=datasets.exceptions.DatasetsError):
+        raise DataError("data=huggingface needs the package `datasets`. Install it: pip install datasets.") from error
+    what = f"{path} as a directory that `save_to_disk` wrote"
+    with readable(what, "Check data.path, or save it again", also=datasets.exceptions.DatasetsError):
         found = _parquet(path, split) or datasets.load_from_disk(str(path)).with_format(None)
     if isinstance(found, datasets.DatasetDict):
         if split not in found:
@@ -110,11 +110,11 @@ def _load(path: Path, split: str, image_column: str, label_column: str) -> tuple
     for setting, column in {"image_column": image_column, "label_column": label_column}.items():
         if column not in found.column_names:
             raise DataError(
-                f"Expected a column {column!r} in {path}, found {', '.join(found.column_names)}; set data.{setting}."
+                f"{path} has no column {column!r}, only {', '.join(found.column_names)}. Set data.{setting}."
             )
     kind = found.features[image_column]
     if not isinstance(kind, datasets.Image) and not (isinstance(kind, dict) and {*kind} == {"bytes", "path"}):
-        raise DataError(f"Expected images in column {image_column!r} of {path}; set data.image_column.")
+        raise DataError(f"Column {image_column!r} of {path} holds no images. Set data.image_column.")
     label = found.features[label_column]
     names = list(label.names) if isinstance(label, datasets.ClassLabel) else None
     return found.cast_column(image_column, datasets.Image(decode=False)), names, split

@@ -39,7 +39,7 @@ def number_labels(
     """
     texts = [_text(label) for label in labels]
     if missing := sum(not text for text in texts):
-        raise DataError(f"Expected a label in every row of {path}, but {missing} are empty; fill them.")
+        raise DataError(f"{missing} of the {len(texts)} rows of {path} have no label. Fill them.")
     numbers = [int(match[1]) if (match := _WHOLE.fullmatch(text)) else None for text in texts]
     names: list[str] | None = None
     if class_names is not None:
@@ -89,14 +89,14 @@ def _by_number(
         if differing and low >= 0 and high < count:
             text, number, k = differing
             raise DataError(
-                f"Expected labels of one meaning in {path}, but {text} may be class {number}, {names[number]!r}, or "
-                f"the class named {text!r}, {k}; order data.class_names so that both agree, or write names."
+                f"The labels of {path} are ambiguous: {text} may be class {number}, {names[number]!r}, or the class "
+                f"named {text!r}, {k}. Order data.class_names so that both agree, or write names."
             )
         return names, named
     if first is None and low >= 1 and high == count - 1:
         raise DataError(
-            f"Expected labels of one meaning in {path}, but {low} to {high} may count {count} classes from 0 ({low} is "
-            f"{names[low]!r}) or from 1 ({low} is {names[low - 1]!r}); set data.first_label=0 or data.first_label=1."
+            f"The labels of {path} are ambiguous: {low} to {high} may count {count} classes from 0 ({low} is "
+            f"{names[low]!r}) or from 1 ({low} is {names[low - 1]!r}). Set data.first_label=0 or data.first_label=1."
         )
     start = first or 0
     if low < start or high >= count + start:
@@ -115,8 +115,8 @@ def _refuse_half_numbers(texts: list[str], some_whole: bool, names: list[str] | 
         return
     if some_whole and all(text.lower() in _NOTHING for text in others):
         raise DataError(
-            f"Expected a label in every row of {path}, but {others[0]!r} is among the numbers: no label, or a "
-            "class of that name; fill it, or write names."
+            f"The labels of {path} are numbers, but one is {others[0]!r}: no label, or a class of that name. Fill it, "
+            "or write names."
         )
     if others and all(_FRACTION.fullmatch(text) for text in others):
         raise DataError(
@@ -139,7 +139,7 @@ def read_names(class_names: ClassNames) -> Names:
             return Names([name.strip() for _, name in pairs], [(key,) for key, _ in pairs])
         return Names(map(composed, class_names), getattr(class_names, "keys", ()))
     path = Path(class_names).expanduser()
-    with readable(f"Expected a text file of class names at {path}", "check data.class_names"):
+    with readable(f"the class names in {path}", "Check data.class_names"):
         return parse_list(composed(decode_text(read_bytes(path))), path)
 
 

@@ -102,21 +102,21 @@ def _from_base(paths: list[str], root: str | Path | None, table: Path) -> tuple[
 
 def _columns(path: Path, path_column: str, label_column: str) -> tuple[list[str], list[Any]]:
     """The path and label of every row."""
-    expected = f"Expected a CSV, TSV or Parquet table of texts and numbers at {path}"
-    with readable(expected, "check data.path or fix it", also=pa.ArrowException):
+    what = f"{path} as a CSV, TSV or Parquet table of texts and numbers"
+    with readable(what, "Check data.path or fix it", also=pa.ArrowException):
         start = read_bytes(path, _ANY, first=4)
         kinds = {_PARQUET: _parquet, _ZIP: _workbook, _OLD_EXCEL: _workbook}
         table = kinds.get(start, _text)(path, path_column, label_column)
         absent = [c for c in (path_column, label_column) if table.column_names.count(c) != 1]
         if absent:
-            found, way_out = ", ".join(map(repr, table.column_names)), "set data.path_column or data.label_column"
+            found, way_out = ", ".join(map(repr, table.column_names)), "Set data.path_column or data.label_column"
             raise DataError(
-                f"Expected a column {absent[0]!r} in {path}, found {found}; "
-                f"{'rename one' if absent[0] in table.column_names else way_out}."
+                f"{path} needs one column {absent[0]!r}, but its columns are {found}. "
+                f"{'Rename one' if absent[0] in table.column_names else way_out}."
             )
         paths, labels = (table[c].cast(pa.string()).to_pylist() for c in (path_column, label_column))
     if not all(paths) or not all(labels):
-        raise DataError(f"Expected a path and a label in every row of {path}, but some are empty; fill them.")
+        raise DataError(f"Some rows of {path} have no path or no label. Fill them.")
     return paths, labels
 
 
@@ -156,8 +156,8 @@ def _workbook(path: Path, path_column: str, label_column: str) -> Any:
         import openpyxl  # noqa: PLC0415 - optional
     except ImportError as error:
         raise DataError(
-            f"Expected the package openpyxl to read the workbook {path}, found none; pip install openpyxl, or save the "
-            "sheet as CSV."
+            f"The workbook {path} needs the package openpyxl. Install it (pip install openpyxl), or save the sheet as "
+            "CSV."
         ) from error
     try:
         sheet = openpyxl.load_workbook(path, read_only=True, data_only=True).worksheets[0]

@@ -73,7 +73,7 @@ def pictures(
     samples = [Sample(path) for path in dict.fromkeys(found.paths)]
     if not samples:
         shown = str(root) if isinstance(root, str | PurePath) else ", ".join(map(str, root[:SHOWN]))
-        raise DataError(f"Expected pictures at {shown}, found none ({found.left_out or 'no files'}); check data.root.")
+        raise DataError(f"No pictures at {shown} ({found.left_out or 'no files'}). Check data.root.")
     notes = [f"files that are no pictures are left out: {found.left_out}"] if found.left_out else []
     upright = orientation == "apply"
     return ImageDataset(name or "pictures", names, samples, found.store, notes, by_content=True, upright=upright)
@@ -137,17 +137,15 @@ def _places(sources: Sequence[Source], in_list: bool = False) -> Iterator[str]:
         elif glob.has_magic(path):
             matched = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 -- takes absolute patterns as well
             if not matched:
-                raise DataError(f"Expected pictures that match {source!r}, found none; check the pattern.")
+                raise DataError(f"No pictures match {source!r}. Check the pattern.")
             own = set(path.split("/"))  # parts that the user named are kept, even if hidden
             yield from (m for m in map(os.path.normpath, matched) if is_data("/".join(set(m.split("/")) - own) or "a"))
         else:
-            raise DataError(
-                f"Expected a picture, folder, zip archive or pattern at {source!r}, found nothing; check the path."
-            )
+            raise DataError(f"There is no picture, folder, zip archive or pattern {source!r}. Check the path.")
 
 
 def _listed(path: Path) -> list[str]:
-    with readable(f"Expected a list of pictures at {path}", "check the path"):
+    with readable(f"the list of pictures {path}", "Check the path"):
         return [line for line in decode_text(read_bytes(path)).splitlines() if line.strip()]
 
 

@@ -71,7 +71,7 @@ def tar_shards(
         for image, label in _index(file, label_key):
             path = f"{file.stem}/{image.name}"
             if path in places:
-                raise DataError(f"Expected different samples, but {path} occurs twice in {file}; rename one shard.")
+                raise DataError(f"Sample {path} occurs twice, the second time in {file}. Rename one shard.")
             places[path] = (number, image.offset_data, image.size)
             labels.append(label)
     beside = (folder / NAMES_FILE for folder in (files[0].parent, files[0].parent.parent))
@@ -97,11 +97,11 @@ class TarStore:
         """See `Store.read`."""
         number, offset, size = self._places[path]
         size = size if first is None else min(first, size)
-        expected = f"Expected {size} bytes of {path} in {self._files[number]}"
-        with readable(expected, "get the shard again", BadImageError), self._files[number].open("rb") as file:
+        what = f"{path} in {self._files[number]}"
+        with readable(what, "Get the shard again", BadImageError), self._files[number].open("rb") as file:
             file.seek(offset)
             if len(content := file.read(size)) < size:
-                raise EOFError(f"there are {len(content)}")
+                raise EOFError(f"{len(content)} of {size} bytes")
             return content
 
 
@@ -109,7 +109,7 @@ def _index(file: Path, label_key: str) -> list[tuple[tarfile.TarInfo, str]]:
     """The image and label of every sample in one archive, in order."""
     samples: dict[str, _Sample] = {}
     with (
-        readable(f"Expected an uncompressed tar archive at {file}", "get it again, or decompress it"),
+        readable(f"{file} as an uncompressed tar archive", "Get it again, or decompress it"),
         tarfile.open(file, "r:") as archive,  # uncompressed only: a compressed archive has no random access
     ):
         for member in archive:
@@ -117,8 +117,8 @@ def _index(file: Path, label_key: str) -> list[tuple[tarfile.TarInfo, str]]:
                 _add(samples, archive, member, label_key)
     if half := [key for key, sample in samples.items() if len(sample) == 1]:
         raise DataError(
-            f"Expected an image and a label .{label_key} for every sample of {file}, but {len(half)} have one of the "
-            f"two, such as {half[0].lstrip('/')}; set data.label_key, or complete the shard."
+            f"{len(half)} samples of {file} have only an image or only a label .{label_key}, such as "
+            f"{half[0].lstrip('/')}. Set data.label_key, or complete the shard."
         )
     return [(sample["image"], sample["label"]) for sample in samples.values() if sample]
 
@@ -153,13 +153,11 @@ def _files(patterns: Sequence[str | Path], split: str | None) -> list[Path]:
             found += map(Path, matches or [text])
     if not found:
         raise DataError(
-            f"Expected .tar archives at {', '.join(map(str, patterns))}, found none; check data.shards, and gunzip "
-            "archives that are compressed."
+            f"No .tar archives at {', '.join(map(str, patterns))}. Check data.shards, and gunzip archives that are "
+            "compressed."
         )
     if absent := [path for path in found if not is_file(path)]:
-        raise DataError(
-            f"Expected {len(found)} shards, but {len(absent)} are missing, such as {absent[0]}; complete them."
-        )
+        raise DataError(f"{len(absent)} of the {len(found)} shards are missing, such as {absent[0]}. Restore them.")
     return found
 
 
@@ -179,8 +177,8 @@ def _in_folder(folder: Path, split: str | None) -> list[Path]:
         named = list(by_split)
     if by_split and len(named) != 1:
         raise DataError(
-            f"Expected the shards of one split in {folder}, found those of {', '.join(by_split)}; set data.split, or "
-            "point data.shards at one of these folders."
+            f"Cannot choose the shards of one split in {folder}, which holds {', '.join(by_split)}. Set data.split, "
+            "or point data.shards at one of these folders."
         )
     return by_split[named[0]] if named else []
 
@@ -192,6 +190,6 @@ def _expand(pattern: str) -> list[str]:
     first, last = found.groups()
     rest, count = _expand(pattern[found.end() :]), int(last) - int(first) + 1
     if not 1 <= count * len(rest) <= MAX_SHARDS:
-        raise DataError(f"Expected between 1 and {MAX_SHARDS:,} shards of {pattern}; write {{000..012}}.")
+        raise DataError(f"Expected a pattern of 1 to {MAX_SHARDS:,} shards, got {pattern}; write {{000..012}}.")
     numbers = (f"{k:0{len(first)}d}" for k in range(int(first), int(last) + 1))
     return [f"{pattern[: found.start()]}{number}{end}" for number in numbers for end in rest]

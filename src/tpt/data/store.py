@@ -55,8 +55,10 @@ class FileStore:
         self.root = Path(root).expanduser()
         self.is_archive = not self.root.is_dir()
         if self.is_archive and not (self.root.is_file() and zipfile.is_zipfile(self.root)):
-            found = "another file; unpack it first" if self.root.exists() else "nothing; check data.root"
-            raise DataError(f"Expected a folder or a .zip archive at {self.root}, found {found}.")
+            problem = (
+                "is no folder or .zip archive. Unpack it" if self.root.exists() else "does not exist. Check data.root"
+            )
+            raise DataError(f"{self.root} {problem}.")
         self.inside = ""  # where in an archive paths start
         self._archive: zipfile.ZipFile | None = None
         self._members: dict[str, zipfile.ZipInfo] = {}
@@ -64,7 +66,7 @@ class FileStore:
         self._real: dict[str, str] = {}  # names on disk of paths that are written otherwise
         if not self.is_archive:
             return
-        with readable(f"Expected a zip archive with a table of contents at {self.root}"):
+        with readable(f"the table of contents of the zip archive {self.root}"):
             self._zip()
 
     def within(self, folder: str) -> FileStore:
@@ -146,8 +148,8 @@ class FileStore:
         except (OSError, KeyError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, zlib.error) as error:
             reason = (error.strerror if isinstance(error, OSError) else None) or error
             raise BadImageError(
-                f"Expected a readable file {path} in {self.root}, but reading it failed ({reason}); restore it, or "
-                "pass data.on_bad_image=skip to leave such files out and count them.",
+                f"Cannot read {path} in {self.root} ({reason}). Restore it, or pass data.on_bad_image=skip to leave "
+                "such files out and count them.",
                 f"cannot be read: {str(reason)[:1].lower()}{str(reason)[1:]}",
             ) from error
 
@@ -174,6 +176,6 @@ def refuse_unusable(store: FileStore, paths: Sequence[str], listed_in: Path) -> 
             )
     if missing := [path for path in paths if not store.holds(path)]:
         raise DataError(
-            f"Expected the {len(paths)} images that {listed_in} lists in {store.root}, but {len(missing)} are missing, "
-            f"such as {missing[0][:200]}; complete them."
+            f"{len(missing)} of the {len(paths)} images that {listed_in} lists are missing in {store.root}, such as "
+            f"{missing[0][:200]}. Restore them."
         )

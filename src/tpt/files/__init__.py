@@ -118,16 +118,16 @@ def reason(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def readable(
-    expected: str,
-    way_out: str = "get it again",
+    what: str,
+    way_out: str = "Get it again",
     error: type[UserError] = DataError,
     also: type[Exception] = OSError,
 ) -> Iterator[None]:
-    """Turns an error of the block, which reads a file, into one sentence.
+    """Turns an error of the block, which reads a file, into a UserError.
 
     Args:
-        expected: the beginning of the sentence, `Expected ... in FILE`.
-        way_out: what the user can do.
+        what: what is read, with its file, such as "the list FILE" or "FILE as a table".
+        way_out: what the user can do, such as "Get it again".
         error: type of the error; those that a block raises itself are passed on, as is a DataError.
         also: what a library raises besides the usual errors.
 
@@ -139,7 +139,7 @@ def readable(
     except (DataError, error):
         raise
     except (*_DAMAGE, also) as damage:
-        raise error(f"{expected}, but it cannot be read so ({reason(damage)}); {way_out}.") from damage
+        raise error(f"Cannot read {what} ({reason(damage)}). {way_out}.") from damage
 
 
 def content_digest(content: bytes) -> str:

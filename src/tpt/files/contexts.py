@@ -22,8 +22,7 @@ def context_file(path: str | Path) -> Path:
         return path
     if not path.exists():
         raise ContextFileError(
-            f"Expected a context at {path}, but there is no such file or directory; check the path, or learn a context "
-            "with train_coop.py."
+            f"There is no file or directory {path}. Check the path, or learn a context with train_coop.py."
         )
     for folder in (path, path / "prompt_learner"):
         if (folder / "context.safetensors").is_file():
@@ -33,8 +32,8 @@ def context_file(path: str | Path) -> Path:
             file = folder / Path(named).name  # never outside the folder
             if file.is_file():
                 return file
-            raise ContextFileError(f"Expected {file}, which the file `checkpoint` next to it names, but it is missing.")
+            raise ContextFileError(f"{file}, which the file `checkpoint` next to it names, is missing. Restore it.")
     raise ContextFileError(
-        f"Expected a context in the directory {path}, found neither `context.safetensors` nor CoOp's text file "
-        "`checkpoint`, there or in `prompt_learner`; pass the file itself."
+        f"The directory {path} holds no context: neither `context.safetensors` nor CoOp's text file `checkpoint`, "
+        "there or in `prompt_learner`. Pass the file itself."
     )

@@ -227,7 +227,7 @@ def test_a_hostile_pickle_cannot_change_what_the_reader_uses(tmp_path: Path) -> 
     program = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(N}X\x0c\x00\x00\x00__defaults__X\x01\x00\x00\x00xst\x86b."
     with zipfile.ZipFile(tmp_path / "evil.pt", "w") as archive:
         archive.writestr("evil/data.pkl", program)
-    with pytest.raises(ContextFileError, match="cannot be read so"):
+    with pytest.raises(ContextFileError, match="Cannot read "):
         tpt.load_context(tmp_path / "evil.pt")
 
 
@@ -238,7 +238,7 @@ def test_the_old_format_is_read_where_it_is_plain_and_refused_where_not(tmp_path
     assert isinstance(loaded, Context)
     assert torch.equal(loaded.vectors, ctx)
     torch.save(published(ctx), tmp_path / "live.pth", _use_new_zipfile_serialization=False)
-    with pytest.raises(ContextFileError, match=r"live.pth .* cannot be read so .* save its `state_dict`"):
+    with pytest.raises(ContextFileError, match=r"Cannot read .*live.pth .* save its `state_dict`"):
         tpt.load_context(tmp_path / "live.pth")
 
 
@@ -257,7 +257,7 @@ def test_wrong_width(tmp_path: Path) -> None:
 
 def test_wrong_number_of_vectors(tmp_path: Path) -> None:
     file = saved(tmp_path / "a.pt", ctx=torch.zeros(16, WIDTH))
-    with pytest.raises(ContextFileError, match=r"n_ctx=4 vectors, but .*a.pt holds 16; pass n_ctx=16"):
+    with pytest.raises(ContextFileError, match=r"a.pt holds .* 16 vectors, not of n_ctx=4\. Pass n_ctx=16"):
         tpt.load_context(file, n_ctx=4)
     assert tpt.load_context(file, n_ctx=16) is not None
 
@@ -277,20 +277,20 @@ def test_one_kind_given_for_the_other(tmp_path: Path, kind: str, other: str) -> 
     meta_net = weights.meta_net(21) if kind == "coop" else {}
     file = saved(tmp_path / "a.pt", ctx=torch.zeros(4, WIDTH), **meta_net)
     right = other.lower()
-    with pytest.raises(ContextFileError, match=rf"a.pt holds one of {other}; use context={right}\."):
+    with pytest.raises(ContextFileError, match=rf"a.pt holds a context of {other}, .*\. Use context={right}\."):
         tpt.load_context(file, kind=kind)
 
 
 def test_not_a_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(ContextFileError, match=r"tensor `ctx`.*found none; pass a file that CoOp"):
+    with pytest.raises(ContextFileError, match=r"no learned context \(a tensor `ctx`\)\. Pass a file that CoOp"):
         tpt.load_context(saved(tmp_path / "a.pt", weight=torch.zeros(3)))
     torch.save([1, 2], tmp_path / "list.pt")
-    with pytest.raises(ContextFileError, match=r"checkpoint dictionary in .*list.pt, found list"):
+    with pytest.raises(ContextFileError, match=r"list.pt holds no checkpoint dictionary but a list"):
         tpt.load_context(tmp_path / "list.pt")
     (tmp_path / "text.pt").write_text("not a checkpoint")
-    with pytest.raises(ContextFileError, match=r"text.pt .* cannot be read so"):
+    with pytest.raises(ContextFileError, match=r"Cannot read .*text.pt"):
         tpt.load_context(tmp_path / "text.pt")
-    with pytest.raises(ContextFileError, match=r"no such file or directory; check the path"):
+    with pytest.raises(ContextFileError, match=r"no file or directory .*\. Check the path"):
         tpt.load_context(tmp_path / "nothing")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ContextFileError, match=r"neither `context.safetensors` nor"):
@@ -305,11 +305,11 @@ def test_damaged_files(tmp_path: Path) -> None:
     content = file.read_bytes()
     for keep in (0, 1, 100, len(content) // 2, len(content) - 10):
         file.write_bytes(content[:keep])
-        with pytest.raises(ContextFileError, match="cannot be read so"):
+        with pytest.raises(ContextFileError, match="Cannot read "):
             tpt.load_context(file)
     ours = tpt.save_context(tmp_path / "c.safetensors", conditional())
     ours.write_bytes(ours.read_bytes()[:-50])
-    with pytest.raises(ContextFileError, match=r"c.safetensors, but it cannot be read so"):
+    with pytest.raises(ContextFileError, match=r"Cannot read .*c.safetensors"):
         tpt.load_context(ours)
 
 

@@ -90,16 +90,14 @@ def load_context(
     found = "cocoop" if any(key.startswith("meta_net.") for key in tensors) else "coop"
     if kind is not None and kind != found:
         names = {"coop": "CoOp", "cocoop": "CoCoOp"}
-        raise ContextFileError(
-            f"Expected a context of {names[kind]}, but {path} holds one of {names[found]}; use context={found}."
-        )
+        raise ContextFileError(f"{path} holds a context of {names[found]}, not of {names[kind]}. Use context={found}.")
     context = _context(path, tensors, metadata, class_token_position)
     if backbone is None:
         context = replace(context, origin=_origin(tensors, metadata))
     if n_ctx is not None and context.n_ctx != n_ctx:
         raise ContextFileError(
-            f"Expected a context of n_ctx={n_ctx} vectors, but {path} holds {context.n_ctx}; "
-            f"pass n_ctx={context.n_ctx}, or null to take what the file holds."
+            f"{path} holds a context of {context.n_ctx} vectors, not of n_ctx={n_ctx}. Pass n_ctx={context.n_ctx}, or "
+            "null to take what the file holds."
         )
     if found == "coop":
         return context
@@ -226,8 +224,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     tensors = {_unwrapped(key): value for key, value in weights.items()}
     if "ctx" not in tensors or len(tensors) != len(weights):
         raise ContextFileError(
-            f"Expected a learned context (a tensor `ctx`) in {path}, found none; pass a file that CoOp, CoCoOp or "
-            "train_coop.py wrote, such as prompt_learner/model.pth.tar-50."
+            f"{path} holds no learned context (a tensor `ctx`). Pass a file that CoOp, CoCoOp or train_coop.py wrote, "
+            "such as prompt_learner/model.pth.tar-50."
         )
     return tensors, {str(key): value for key, value in metadata.items() if isinstance(value, str)}
 
@@ -245,9 +243,9 @@ def _check_notes(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
     if more:
         shown = ", ".join(more[:3]) + (f" and {len(more) - 3} more" if len(more) > 3 else "")
         raise ContextFileError(
-            f"Expected a context of CoOp (`ctx`) or CoCoOp (`ctx` and `meta_net`) in {path}, but it holds {shown} as "
-            "well, learned by another method, which would be left out; pass a file of CoOp or CoCoOp, or one with "
-            "`ctx` alone if that is what you mean."
+            f"{path} holds more than a context of CoOp (`ctx`) or CoCoOp (`ctx` and `meta_net`): {shown}, learned by "
+            "another method, which would be left out. Pass a file of CoOp or CoCoOp, or one with `ctx` alone if that "
+            "is what you mean."
         )
     format, kind = metadata.get("format", FORMAT), metadata.get("kind")
     if format.startswith(FORMAT.rstrip("1")) and format != FORMAT:
@@ -257,8 +255,8 @@ def _check_notes(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
     conditional = any(key.startswith("meta_net.") for key in tensors)
     if kind is not None and kind != ("cocoop" if conditional else "coop"):
         raise ContextFileError(
-            f"Expected a file whose tensors are of the kind that it says, {kind!r}, but {path} holds "
-            f"{', '.join(sorted(tensors))}; get the file again."
+            f"{path} says that it is of kind {kind!r}, but its tensors are {', '.join(sorted(tensors))}. Get the file "
+            "again."
         )
 
 
@@ -280,15 +278,15 @@ def _context(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], p
             f"width), got {str(ctx.dtype).removeprefix('torch.')} of shape {tuple(ctx.shape)}; get the file again."
         )
     n_ctx = ctx.shape[-2]
-    with readable(f"Expected notes on the context in {path}", "get the file again", ContextFileError):
+    with readable(f"the notes on the context in {path}", "Get the file again", ContextFileError):
         n_before = int(metadata["n_before"]) if "n_before" in metadata else vectors_before(n_ctx, position or "end")
         names = tuple(map(str, json.loads(metadata["class_names"]))) if "class_names" in metadata else None
     if not 0 <= n_before <= n_ctx or (names is not None and (ctx.ndim != 3 or len(names) != len(ctx))):
         raise ContextFileError(f"Expected notes in {path} that fit `ctx` of shape {tuple(ctx.shape)}, got {metadata}.")
     if position is not None and vectors_before(n_ctx, position) != n_before:
         raise ContextFileError(
-            f"Expected class_token_position={position}, but the context in {path} was learned with {n_before} of "
-            f"{n_ctx} vectors before the class name; leave class_token_position at null."
+            f"The context in {path} was learned with {n_before} of {n_ctx} vectors before the class name, not with "
+            f"class_token_position={position}. Leave class_token_position at null."
         )
     note = NO_DIGEST if path.suffix == ".safetensors" and DIGEST not in metadata else ""
     return Context(ctx.float().contiguous(), n_before, f"coop: {path}", names, note=note)
@@ -297,8 +295,8 @@ def _context(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], p
 def _meta_net(path: Path, tensors: dict[str, Tensor]) -> MetaNet:
     weights = {name: tensors[f"meta_net.{name}"].float() for name in _META_NET if f"meta_net.{name}" in tensors}
     width = tensors["ctx"].shape[-1]
-    expected = f"Expected a meta-net of two linear layers that ends in width {width} in {path}"
-    with readable(expected, "get the file again", ContextFileError):
+    what = f"the meta-net of two linear layers that ends in width {width} in {path}"
+    with readable(what, "Get the file again", ContextFileError):
         hidden, embed_dim = weights["linear1.weight"].shape
         net = MetaNet(embed_dim, width, hidden)
         net.load_state_dict(weights)

@@ -122,7 +122,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         WeightsFileError: the file is damaged, or not a safetensors file.
     """
-    with readable(f"Expected a safetensors file at {path}", error=WeightsFileError):
+    with readable(f"the safetensors file {path}", error=WeightsFileError):
         open_plain(path, sys.maxsize).close()
         with safe_open(path, framework="pt") as file:
             tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 - not iterable itself
@@ -157,17 +157,17 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     if path.suffix == ".safetensors":
         return read_safetensors(path)
     way_out = (
-        "get it again, or, where you trust it, load it with the torch that wrote it and save its `state_dict` entry "
+        "Get it again, or, where you trust it, load it with the torch that wrote it and save its `state_dict` entry "
         "with `safetensors.torch.save_file`"
     )
-    expected = f"Expected {path} to hold weights or a checkpoint, from safetensors, torch.save or TorchScript"
-    with readable(expected, way_out, WeightsFileError):
+    what = f"{path} as weights or a checkpoint from safetensors, torch.save or TorchScript"
+    with readable(what, way_out, WeightsFileError):
         open_plain(path, sys.maxsize).close()  # refuses a pipe, which would block
         content = _unpickled(path)
         if isinstance(content, _Attributes):
             return _collect(content), {"format": "torchscript"}
     if not isinstance(content, dict):
-        raise WeightsFileError(f"Expected a checkpoint dictionary in {path}, found {type(content).__name__}.")
+        raise WeightsFileError(f"{path} holds no checkpoint dictionary but a {type(content).__name__}.")
     return content, {}
 
 
@@ -193,7 +193,5 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     content, metadata = read_checkpoint(path)
     if not (weights := state_dict_of(content, path)):
-        raise WeightsFileError(
-            f"Expected a state dict in {path}, found none; save its state dict with `safetensors.torch.save_file`."
-        )
+        raise WeightsFileError(f"{path} holds no state dict. Save its state dict with `safetensors.torch.save_file`.")
     return weights, metadata

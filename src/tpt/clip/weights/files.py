@@ -28,8 +28,8 @@ def from_file(name: str | None, path: Path, quick_gelu: bool | None) -> nn.Modul
     if not path.is_file():
         found = [p.name for p in sorted(path.glob("*")) if p.suffix in (".safetensors", ".pt", ".pth", ".bin")]
         hint = f"pass a file in it, such as {path / found[0]}" if found else "check the path"
-        there = "it is a folder" if path.is_dir() else f"there is no file {path}"
-        raise UserError(f"Expected `pretrained` to be a weights file or an open_clip tag, but {there}; {hint}.")
+        there = f"the folder {path}" if path.is_dir() else f"{path}, which does not exist"
+        raise UserError(f"Expected `pretrained` to be a weights file or an open_clip tag, got {there}; {hint}.")
     if name is None:
         return from_openai_file(path, quick_gelu)
     config = known_config(name)
@@ -79,8 +79,8 @@ def from_openai_file(path: Path, quick_gelu: bool | None) -> nn.Module:
         starts = sorted({key.split(".")[0] for key in weights})
         shown = ", ".join(starts[:8]) + (" ..." if len(starts) > 8 else "")
         raise WeightsFileError(
-            f"Expected weights of a CLIP in the key names of OpenAI or transformers in {path}, but {error} is missing, "
-            f"and its names begin with {shown}; save the CLIP's state dict alone, or pass the open_clip `name` the "
+            f"{path} does not hold weights of a CLIP in the key names of OpenAI or transformers: {error} is missing, "
+            f"and its names begin with {shown}. Save the CLIP's state dict alone, or pass the open_clip `name` the "
             "weights belong to."
         ) from error
     if reading is None:
@@ -101,8 +101,7 @@ def _load(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines()[1:]]
         raise WeightsFileError(
-            f"Expected {path} to fit the architecture, but it does not ({'; '.join(lines)[:300]}); "
-            "pass the `name` the weights belong to."
+            f"{path} does not fit the architecture ({'; '.join(lines)[:300]}). Pass the `name` the weights belong to."
         ) from error
 
 
@@ -113,17 +112,17 @@ def _refuse_other_heads(vision: CLIPVisionCfg, path: Path) -> None:
         shape = (known.get("layers"), known.get("width"), known.get("patch_size"))
         if shape == (vision.layers, vision.width, vision.patch_size) and known.get("head_width", 64) != 64:
             raise WeightsFileError(
-                f"Expected a name with {path}, whose weights have the shape of {name!r} with heads of "
-                f"{known['head_width']}, not of 64 as OpenAI's; pass name={name!r}, or the one they belong to."
+                f"{path} needs a name: its weights have the shape of {name!r} with heads of {known['head_width']}, "
+                f"not of 64 as OpenAI's. Pass name={name!r}, or the one they belong to."
             )
 
 
 def _expand_token_rows(weights: dict[str, Tensor], metadata: dict[str, str], path: Path) -> None:
     """Restores the zero rows of the token embedding, which the bundled file omits."""
     if "token_embedding.rows" in weights:
-        expected = f"Expected rows of a token embedding in {path} with their index, and vocab_size in the file's notes"
-        way_out = "save the whole token_embedding.weight, or keep the notes of the file that the weights come from"
-        with readable(expected, way_out, WeightsFileError):
+        what = f"the rows of a token embedding in {path} with their index, and vocab_size in the file's notes"
+        way_out = "Save the whole token_embedding.weight, or keep the notes of the file that the weights come from"
+        with readable(what, way_out, WeightsFileError):
             rows, index = weights.pop("token_embedding.rows"), weights.pop("token_embedding.index")
             table = rows.new_zeros(int(metadata["vocab_size"]), rows.shape[1])
             table[index] = rows

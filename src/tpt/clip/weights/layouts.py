@@ -63,7 +63,7 @@ def state_dict_of(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     if len(inside) > 1 or (taken and twins):
         names = " and ".join(f"`{name}`" for name in [*inside, *(t for t in twins if t not in inside)])
         raise WeightsFileError(
-            f"Expected one state dict in {path}, found several, {names}; save the one you mean alone, with "
+            f"{path} holds several state dicts, {names}. Save the one you mean alone, with "
             "`safetensors.torch.save_file`."
         )
     return state_dict_of(taken, path)
@@ -79,7 +79,9 @@ def plain_names(weights: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
         names = {key: parts[1:] for key, parts in names.items()}
     out = {".".join(parts): weights[key] for key, parts in names.items()}
     if len(out) != len(weights):
-        raise WeightsFileError(f"Expected one tensor of each name in {path}, found some with and without a wrapper.")
+        raise WeightsFileError(
+            f"{path} holds tensors of the same name with and without a wrapper. Save one of them alone."
+        )
     return out
 
 
@@ -119,14 +121,14 @@ def from_transformers(weights: Mapping[str, Tensor], path: Path) -> dict[str, Te
             out[new] = value
     for key, parts in apart.items():
         if set(parts) != set("qkv"):
-            raise WeightsFileError(f"Expected query, key and value of {key} in {path}, found {sorted(parts)}.")
+            raise WeightsFileError(f"{path} holds {sorted(parts)} of {key}, not query, key and value.")
         out[key] = torch.cat([parts[name] for name in "qkv"])
     return out
 
 
 def _not_of_clip(key: str, path: Path) -> WeightsFileError:
     return WeightsFileError(
-        f"Expected the weights of transformers' CLIPModel alone in {path}, found {key!r} as well; save the CLIP alone."
+        f"{path} holds {key!r} in addition to the weights of transformers' CLIPModel. Save the CLIP alone."
     )
 
 
@@ -153,10 +155,10 @@ def transformers_reading(path: Path) -> Reading:
     file = path.with_name("config.json")
     if not is_file(file):
         raise WeightsFileError(
-            f"Expected the model's config.json next to {path}, which is a file of transformers' CLIP (its weights "
-            "do not tell the number of heads and the activation); put it there, or pass the open_clip `name`."
+            f"No config.json is next to {path}, a file of transformers' CLIP, whose weights do not tell the number of "
+            "heads and the activation. Put it there, or pass the open_clip `name`."
         )
-    with readable(f"Expected the configuration of a CLIP in {file}", error=WeightsFileError):
+    with readable(f"the configuration of a CLIP in {file}", error=WeightsFileError):
         content = json.loads(read_bytes(file))
         text, vision = (dict(content.get(part) or {}) for part in ("text_config", "vision_config"))
         found = Reading(

@@ -63,8 +63,7 @@ def from_tag(name: str | None, tag: str | None, cache_dir: str | None) -> tuple[
     configured = bool(config.get("quick_gelu", False))
     if configured and not trained_with and name.endswith("-quickgelu"):  # without the suffix, it is GELU
         raise UserError(
-            f"Expected weights trained with QuickGELU for {name!r}, but {tag!r} was trained with GELU; "
-            f"use name={name.removesuffix('-quickgelu')!r}."
+            f"{tag!r} was trained with GELU, but {name!r} has QuickGELU. Use name={name.removesuffix('-quickgelu')!r}."
         )
     if trained_with and not configured:
         log.warning("%s was trained with QuickGELU: using it although %s's configuration says GELU.", tag, name)
@@ -95,10 +94,8 @@ def from_folder(name: str, pretrained: str | Path | None, cache_dir: str | None)
     else:
         folder = Path(name.removeprefix(FOLDER)).expanduser()
     if not is_file(folder / CONFIG_NAME):
-        raise UserError(
-            f"Expected {CONFIG_NAME} in the folder {folder}, found none; for weights without it, pass pretrained=FILE."
-        )
-    with readable(f"Expected `model_cfg`, as open_clip writes it, in {folder / CONFIG_NAME}", error=UserError):
+        raise UserError(f"The folder {folder} has no {CONFIG_NAME}. For weights without it, pass pretrained=FILE.")
+    with readable(f"`model_cfg`, as open_clip writes it, in {folder / CONFIG_NAME}", error=UserError):
         config = json.loads(read_bytes(folder / CONFIG_NAME))["model_cfg"]
         tokenizer = read_tokenizer(_folder_name(name), config, cache_dir)
     if name.startswith(HUB):
@@ -163,8 +160,8 @@ def unloaded(name: str, device: str = "cpu", **settings: Any) -> nn.Module:
             )
     except (OSError, RuntimeError, ValueError) as error:  # of transformers, which reads a configuration
         raise UserError(
-            f"Expected to build {name!r}, but open_clip cannot ({reason(error)}); without a network, put "
-            "the model's files in the hub's cache first."
+            f"open_clip cannot build {name!r} ({reason(error)}). Without a network, put the model's files in the "
+            "hub's cache first."
         ) from error
     return model
 
@@ -190,8 +187,7 @@ def _checkpoint(what: str, name: str, **settings: Any) -> nn.Module:
         model: nn.Module = open_clip.create_model(name, weights_only=True, require_pretrained=True, **settings)
     except (RuntimeError, ValueError, OSError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
         raise WeightsFileError(
-            f"Expected the weights of {what} to fit its architecture, but open_clip cannot load them "
-            f"({reason(error)}); get them again."
+            f"open_clip cannot load the weights of {what} into its architecture ({reason(error)}). Get them again."
         ) from error
     return model
 

@@ -38,7 +38,7 @@ def preprocessing_beside(path: Path) -> dict[str, Any]:
         file = path.with_name(name)
         if not is_file(file):
             continue
-        with readable(f"Expected a configuration in {file}", "remove it", UserError):
+        with readable(f"the configuration {file}", "Remove it", UserError):
             content = json.loads(read_bytes(file))
             said = content.get("preprocess_cfg", {}) if name == CONFIG_NAME else _of_transformers(content)
         if said:

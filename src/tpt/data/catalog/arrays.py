@@ -56,7 +56,7 @@ class ArrayStore:
         if self._pictures is None:
             parts = [_pictures(self.root / name) for name in self._names]
             self._pictures = np.concatenate(parts) if len(parts) > 1 else parts[0]  # one may stay on disk
-        with readable(f"Expected picture {path} in {self.root}", "get the files again", BadImageError):
+        with readable(f"picture {path} in {self.root}", "Get the files again", BadImageError):
             picture = np.asarray(self._pictures[self._first + int(path)])
         return (b"P6 %d %d 255\n" % (_SIZE, _SIZE) + picture.tobytes())[:first]
 
@@ -76,16 +76,16 @@ def read_arrays(entry: Entry, places: Sequence[Path], split: str) -> tuple[list[
     base = max(places, key=lambda place: sum(is_file(place / name) for name in needed))
     if missing := [name for name in needed if not is_file(base / name)]:
         raise DataError(
-            f"Expected {' and '.join(needed)} of {entry.title} in {' or '.join(map(str, places))}, but "
-            f"{missing[0]} is missing; get it from {entry.source}."
+            f"{missing[0]} of {entry.title} is missing in {' or '.join(map(str, places))} (needed: "
+            f"{' and '.join(needed)}). Get it from {entry.source}."
         )
     names = _NAMES[entry.classes].split()
     labels = [label for name in (("labels.npy",) if corruption else wanted) for label in _labels(base / name)]
     count = sum(len(_pictures(base / name)) for name in wanted)
     if count != len(labels) or not set(labels) <= set(range(len(names))) or (corruption and count % _SEVERITIES):
         raise DataError(
-            f"Expected a label below {len(names)} for each of the {count} pictures of {entry.title} in {base}, got "
-            f"{len(labels)} from {min(labels, default=0)} to {max(labels, default=0)}; get the files again."
+            f"The {len(labels)} labels of {entry.title} in {base}, from {min(labels, default=0)} to "
+            f"{max(labels, default=0)}, do not fit its {count} pictures of {len(names)} classes. Get the files again."
         )
     if not corruption:
         return names, labels, ArrayStore(base, wanted)
@@ -97,7 +97,7 @@ def read_arrays(entry: Entry, places: Sequence[Path], split: str) -> tuple[list[
 def _pictures(file: Path) -> np.ndarray:
     """(N, 32, 32, 3) bytes; those of a `.npy` file are memory-mapped."""
 
-    with readable(f"Expected {file} as it is distributed"):
+    with readable(str(file)):
         if file.suffix == ".npy":
             found: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
         else:
@@ -108,7 +108,7 @@ def _pictures(file: Path) -> np.ndarray:
 
 
 def _labels(file: Path) -> list[int]:
-    with readable(f"Expected {file} as it is distributed"):
+    with readable(str(file)):
         if file.suffix == ".npy":
             return [int(label) for label in np.load(file, allow_pickle=False).tolist()]
         batch = _batch(file)

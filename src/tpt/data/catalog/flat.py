@@ -39,7 +39,7 @@ def flat_validation(places: Sequence[Path], root: Path, classes: Mapping[str, st
         numbers = {name: int(found[1]) for name in images_of(base) if (found := _NUMBERED.fullmatch(name))}
         if not numbers or (listed := _list(base, root)) is None:
             continue
-        with readable(f"Expected the WordNet id of every image of {base} in {listed}"):
+        with readable(f"the WordNet id of every image of {base} in {listed}"):
             synsets = _synsets(listed)
             rows = sorted((label[synsets[number]], name) for name, number in numbers.items())
         if absent := len(classes) - len({k for k, _ in rows}):

@@ -34,8 +34,8 @@ def official_lists(key: str, own: Path, split: str) -> Official | None:
     """
     if key not in _READERS:
         return None
-    expected = f"Expected each list of {key} below {own} as its authors publish it"
-    with readable(expected, "get it again, or the paper's split file"):
+    what = f"the lists of {key} below {own} as their authors publish them"
+    with readable(what, "Get them again, or get the paper's split file"):
         try:
             found = _READERS[key](own, split)
         except FileNotFoundError:

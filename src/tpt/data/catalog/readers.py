@@ -100,7 +100,7 @@ def read_entry(key: str, root: Filled | Path | None, split: Split = "test") -> I
     try:
         found = readers[entry.layout](entry, root, split)
     except OSError as error:
-        raise DataError(f"Expected to read {entry.title} below {root}, but {error}; check data.root.") from error
+        raise DataError(f"Cannot read {entry.title} below {root} ({error}). Check data.root.") from error
     names, samples, notes = found.names, found.samples, list(found.notes)
     for note in notes:
         log.warning("%s: %s.", key, note)
@@ -144,18 +144,19 @@ def _numbered_folders(entry: Entry, root: Path, split: str) -> Listing:
 
 
 def _no_folders(entry: Entry, root: Path, places: Sequence[Path], example: str) -> DataError:
-    found, way_out = "none", "unpack the images there, in class folders"
+    found, way_out = "", "Unpack the images there, in class folders"
     packed = [file for home in homes(entry, root) for kind in _PACKED for file in home.glob(f"**/*{kind}")]
     if packed:
-        found = f"only archives, such as {packed[0]}"
-        way_out = f"read them with {_PACKED[packed[0].suffix]}={packed[0].parent}, or {way_out}"
+        found = f", only archives, such as {packed[0]}"
+        way_out = (
+            f"Read them with {_PACKED[packed[0].suffix]}={packed[0].parent}, or unpack them there, in class folders"
+        )
     elif any(images_of(place) for place in places if place.is_dir()):
-        found = "images without folders"
+        found = ", only images without folders"
         if entry.key == "imagenet":
             way_out += f", or put Kaggle's {KAGGLE} or the devkit's {TRUTH} beside"
     return DataError(
-        f"Expected class folders such as {example} of {entry.title} in {' or '.join(map(str, places))}, found {found}; "
-        f"{way_out}."
+        f"No class folders of {entry.title}, such as {example}, in {' or '.join(map(str, places))}{found}. {way_out}."
     )
 
 
@@ -188,7 +189,7 @@ def _split_places(entry: Entry, root: Path) -> list[Path]:
 
 
 def _rows(file: Path, split: str) -> list[tuple[str, int, str]]:
-    with readable(f"Expected rows [path, label, class name] under {split!r} in {file}", "get the file again"):
+    with readable(f"the rows [path, label, class name] under {split!r} in {file}", "Get the file again"):
         text = decode_text(read_bytes(file))
         if text.lstrip()[:1] == "<":
             raise UserError("it is a web page")
@@ -203,12 +204,12 @@ def _domain(entry: Entry, root: Path, split: str) -> Listing:
     name = entry.split.replace("test", split)
     files = _split_places(replace(entry, split=name), root) if name else []
     if (file := next(filter(is_file, files), None)) is not None:
-        with readable(f"Expected lines `path label` in {file}", "get the file again"):
+        with readable(f"the lines `path label` in {file}", "Get the file again"):
             lines = [line.rsplit(maxsplit=1) for line in lines_of(file)]
             rows = [(path, int(label), path.rsplit("/", 2)[-2]) for path, label in lines]
         return _named_rows(entry, root, rows, file)
     if split != "test":
-        raise NoSplitError(f"Expected {name} of {entry.title}, found no such list; get it from {entry.source}.")
+        raise NoSplitError(f"The list {name} of {entry.title} is missing. Get it from {entry.source}.")
     notes = (f"all images of the folder, since {name} is not there",) if name else ()
     return replace(_domain_folders(entry, root), notes=notes)
 
@@ -221,16 +222,15 @@ def _domain_folders(entry: Entry, root: Path) -> Listing:
     base = next((place for place in places if place.is_dir() and folders_in(place)), None)
     if base is None:
         raise DataError(
-            f"Expected class folders of {entry.title} in {' or '.join(map(str, places))}, found none; unpack the "
-            "images there."
+            f"No class folders of {entry.title} in {' or '.join(map(str, places))}. Unpack the images there."
         )
     domains = {letters(other.part) for other in CATALOG.values() if other.folders == entry.folders}
     beside = [base.parent / name for name in folders_in(base.parent) if letters(name) in domains]
     names = sorted({name for domain in beside for name in folders_in(domain)})
     if len(names) != entry.classes:
         raise DataError(
-            f"Expected {entry.classes} class folders in the domains of {base.parent}, found {len(names)}; a wrong set "
-            "of classes would shift every label, so complete the folders or remove what does not belong there."
+            f"The domains of {base.parent} hold {len(names)} class folders, not {entry.classes}. A wrong set of "
+            "classes would shift every label. Complete the folders, or remove what does not belong there."
         )
     images = {name: images_of(base / name) if (base / name).is_dir() else [] for name in names}
     return Listing(FileStore(base), names, samples_of(images))
@@ -250,14 +250,14 @@ def _own_lists(entry: Entry, root: Path, split: str) -> Listing:
     found = next(((own, official) for own, official in lists if official is not None), None)
     if found is None and entry.layout == "own":
         raise NoSplitError(
-            f"Expected variants.txt and {entry.split.replace('test', split)} of {entry.title} in "
-            f"{' or '.join(map(str, homes(entry, root)))}, found not both; unpack the dataset there."
+            f"variants.txt or {entry.split.replace('test', split)} of {entry.title} is missing in "
+            f"{' or '.join(map(str, homes(entry, root)))}. Unpack the dataset there."
         )
     if found is None:
         places = " or ".join(dict.fromkeys(str(place.parent) for place in _split_places(entry, root)))
         raise NoSplitError(
-            f"Expected {entry.split}, the paper's split of {entry.title}, in {places}, found neither it nor the "
-            f"dataset's own list for {split!r}; CoOp's DATASETS.md links to it."
+            f"Neither {entry.split}, the paper's split of {entry.title}, nor the dataset's own list for {split!r} is "
+            f"in {places}. CoOp's DATASETS.md links to {entry.split}."
         )
     own, official = found
     listing = _listing(entry, root, official.names, official.rows, official.file)

@@ -37,9 +37,8 @@ def num_selected(num_views: int, selection_p: float, min_selected: int = 0, name
         while int(enough_views * selection_p) < 1:  # 1 / p may have been rounded down
             enough_views += 1
         raise UserError(
-            f"Expected at least one selected view, but {name}={selection_p} of num_views={num_views} "
-            f"selects none; use num_views={enough_views} or more, or {name}={1 / num_views:g} or more"
-            + (", or min_selected=1." if name == "selection_p" else ".")
+            f"{name}={selection_p} of num_views={num_views} selects no view. Use num_views={enough_views} or more, or "
+            f"{name}={1 / num_views:g} or more" + (", or min_selected=1." if name == "selection_p" else ".")
         )
     return kept
 
