@@ -134,8 +134,8 @@ class Tokenizer:
     def _odd(self) -> UserError:
         kind = type(self._source if self._hub is None else self._hub).__name__
         return UserError(
-            f"Expected a tokenizer whose texts are a start, the words, an end and padding, but {kind} encodes a plain "
-            "sentence differently; prompts cannot be assembled from its tokens, so choose another model."
+            f"Prompts cannot be assembled from the tokens of {kind}, which does not encode a plain sentence as a "
+            "start, the words, an end and padding. Choose another model."
         )
 
 

@@ -38,17 +38,14 @@ def text_tower(model: nn.Module, tokenizer: Tokenizer, name: str) -> Tower:
     elif isinstance(getattr(getattr(text, "transformer", None), "resblocks", None), nn.ModuleList):
         tower = _open_clip_tower(text, tokenizer, padding)
     else:
-        raise UserError(
-            f"Expected a text tower of open_clip's or of transformers, but that of {name!r} is neither; "
-            "choose another model."
-        )
+        raise UserError(f"The text tower of {name!r} is neither open_clip's nor transformers'. Choose another model.")
     words = tower.token_embedding.num_embeddings
     slack = VOCABULARY_SLACK * words if tokenizer.foreign else 0
     if abs(words - tokenizer.size) > slack:
         whose = "its tokenizer" if tokenizer.foreign else "CLIP's vocabulary"
         raise UserError(
-            f"Expected the tokenizer of {name!r}, but the text tower knows {words} words, not the {tokenizer.size} of "
-            f"{whose}; choose another model, or one whose configuration names its tokenizer."
+            f"The text tower of {name!r} knows {words} words, not the {tokenizer.size} of {whose}. Choose another "
+            "model, or one whose configuration names its tokenizer."
         )
     return tower
 
@@ -83,7 +80,6 @@ def check_tower(model: Any, tower: Tower, tokenizer: Tokenizer, name: str) -> No
     worst = float((ours - theirs[fitting]).abs().max())
     if not worst <= TOLERANCE:  # also catches NaN
         raise UserError(
-            f"Expected the text features of {name!r} as open_clip computes them, but this program's differ by "
-            f"{worst:.1e}, so it cannot encode this model's prompts; choose another model, or check that its weights "
-            "are whole."
+            f"This program's text features of {name!r} differ from open_clip's by {worst:.1e}, so it cannot encode "
+            "this model's prompts. Choose another model, or check that its weights are whole."
         )

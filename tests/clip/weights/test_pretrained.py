@@ -107,7 +107,7 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
         pickle.dump({"state_dict": Evil()}, file)
     torch.save({"state_dict": Evil()}, tmp_path / "evil2.pt")
     for name in ("evil.pt", "evil2.pt"):
-        with pytest.raises(WeightsFileError, match="cannot be read so"):
+        with pytest.raises(WeightsFileError, match="Cannot read "):
             read_weights(tmp_path / name)
     assert not witness.exists()
 
@@ -117,13 +117,15 @@ def test_damaged_and_foreign_files(weights: dict[str, torch.Tensor], tmp_path: P
     save_file(weights, tmp_path / "cut.safetensors")
     whole = (tmp_path / "cut.safetensors").read_bytes()
     (tmp_path / "cut.safetensors").write_bytes(whole[:1000])
-    for name, said in {"text.pt": "to hold weights", "cut.safetensors": "cannot be read so"}.items():
+    for name, said in {"text.pt": "text.pt as weights", "cut.safetensors": "Cannot read .*cut.safetensors"}.items():
         with pytest.raises(WeightsFileError, match=said):
             tpt.load_clip(pretrained=tmp_path / name)
     save_file({"something.else": torch.zeros(3)}, tmp_path / "other.safetensors")
-    with pytest.raises(WeightsFileError, match="Expected weights of a CLIP in the key names of OpenAI or transformers"):
+    with pytest.raises(
+        WeightsFileError, match="does not hold weights of a CLIP in the key names of OpenAI or transformers"
+    ):
         tpt.load_clip(pretrained=tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match="there is no file"):
+    with pytest.raises(ValueError, match="which does not exist"):
         tpt.load_clip(pretrained=tmp_path / "absent.pt")
 
 
@@ -133,7 +135,7 @@ def test_open_clip_checkpoint_with_its_name(tmp_path: Path, monkeypatch: pytest.
     torch.save({"state_dict": made.state_dict()}, tmp_path / "epoch_1.pt")
     clip = tpt.load_clip("tiny", pretrained=tmp_path / "epoch_1.pt")
     assert same(clip, wrap(made, "x"))
-    with pytest.raises(WeightsFileError, match="to fit the architecture"):
+    with pytest.raises(WeightsFileError, match="does not fit the architecture"):
         tpt.load_clip("ViT-S-32-alt", pretrained=tmp_path / "epoch_1.pt")
 
 
@@ -195,7 +197,7 @@ def test_refused_in_one_sentence(name: str | None, tag: str | None, message: str
 
 def test_another_vocabulary_needs_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(FetchError, match=r"Expected the package `transformers` for the tokenizer of 'ViT-B-16-SigLIP'"):
+    with pytest.raises(FetchError, match=r"tokenizer of 'ViT-B-16-SigLIP' needs the package `transformers`"):
         tpt.load_clip("ViT-B-16-SigLIP", "webli")
 
 
@@ -228,7 +230,7 @@ def test_quick_gelu_is_never_silently_wrong(
 def test_absent_gpu() -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    with pytest.raises(ValueError, match="CUDA GPU for device='cuda', found none"):
+    with pytest.raises(ValueError, match="no CUDA GPU for device='cuda'"):
         tpt.load_clip("emoji-mini", device="cuda")
     with pytest.raises(ValueError, match="Expected `precision` to be fp32 or bf16 or fp16, got 'fp8'"):
         tpt.load_clip("emoji-mini", precision="fp8")

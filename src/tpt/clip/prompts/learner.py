@@ -106,8 +106,8 @@ class PromptLearner(nn.Module):
             pairs = zip(context.class_names, self.class_names, strict=True)
             k, (theirs, ours) = next((k, pair) for k, pair in enumerate(pairs) if pair[0] != pair[1])
             raise UserError(
-                f"Expected a class-specific context for these classes, but class {k} is {ours!r} where it was learned "
-                f"for {theirs!r} ({context.source}); use its classes in its order, or a generic context."
+                f"The class-specific context was learned for other classes: class {k} is {ours!r} where it was "
+                f"learned for {theirs!r} ({context.source}). Use its classes in its order, or a generic context."
             )
 
     def _sequence(self, k: int) -> list[int]:

@@ -57,9 +57,8 @@ class Origin:
         if learned == name:
             learned += " of other weights"
         return UserError(
-            f"Expected a context that was learned with {name}, but this one was learned with {learned} ({source}); use "
-            f"that backbone, or skip this check with context.backbone={ANY} (in Python, "
-            f"load_context(..., backbone='{ANY}'))."
+            f"The context was learned with {learned}, not with {name} ({source}). Use its backbone, or skip this "
+            f"check with context.backbone={ANY} (in Python, load_context(..., backbone='{ANY}'))."
         )
 
     def _starts_like(self, clip: CLIP) -> bool:

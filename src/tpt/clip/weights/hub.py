@@ -95,8 +95,8 @@ def fetch_tokenizer(name: str, tokenizer: str, cache_dir: str | None = None) -> 
             return open_clip.get_tokenizer(name, cache_dir=cache_dir)
     except ImportError as error:
         raise FetchError(
-            f"Expected the package `transformers` for the tokenizer of {name!r}, found none; "
-            "pip install 'test-time-prompt-tuning[transformers]'."
+            f"The tokenizer of {name!r} needs the package `transformers`. Install it: pip install "
+            "'test-time-prompt-tuning[transformers]'."
         ) from error
     except Exception as error:  # whatever the client of the version raises
         where = "put its files in that folder" if name.startswith("local-dir:") else "put it in the hub's cache first"

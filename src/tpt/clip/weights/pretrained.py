@@ -105,7 +105,7 @@ def usable_device(device: str | torch.device) -> torch.device:
     """`device` as a torch device; raises a UserError if this machine does not have it."""
     device = torch.device(device)
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"Expected a machine with a CUDA GPU for device={str(device)!r}, found none; use 'cpu'.")
+        raise UserError(f"This machine has no CUDA GPU for device={str(device)!r}. Use 'cpu'.")
     return device
 
 
