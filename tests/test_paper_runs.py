@@ -165,7 +165,7 @@ def test_tuning_starts_from_each_datasets_own_prompt(found: Any, paper: Path) ->
     ("content", "sentence"),
     [
         (b"a photo\n", "Expected one `{}` for the class name in every template, got 'a photo'"),
-        (b"\n", "Expected at least one template in"),
+        (b"\n", "There is no template in"),
         (b"a \xff {}\n", "byte 2 is not in UTF-8; save it as UTF-8"),
         (None, "Expected `templates` to be one of imagenet_80, imagenet_7, a list or an existing text file, got"),
     ],
@@ -194,11 +194,11 @@ def test_mistakes_in_data_are_one_sentence(run_script: Run, tmp_path: Path, imag
     (tmp_path / "t.tar.gz").write_bytes(gzip.compress(b"x" * 1000))
     (tmp_path / "t.csv").write_text("file;class\ncat/0.png;cat\n")
     for arguments, sentence in (
-        (f"data=webdataset data.shards={tmp_path}/t.tar.gz", "Expected an uncompressed tar archive"),
-        (f"data=webdataset data.shards={tmp_path}/absent.tar", "Expected 1 shards, but 1 are missing"),
-        (f"data=huggingface data.path={image_tree}", "Expected a directory that `save_to_disk` wrote at"),
-        (f"data=list data.path={tmp_path}/t.csv", "Expected a column 'path' in"),
-        (f"data=folder data.root={image_tree.parent}", "found one folder 'pictures' that holds 3 folders"),
+        (f"data=webdataset data.shards={tmp_path}/t.tar.gz", "t.tar.gz as an uncompressed tar archive"),
+        (f"data=webdataset data.shards={tmp_path}/absent.tar", "1 of the 1 shards are missing"),
+        (f"data=huggingface data.path={image_tree}", "as a directory that `save_to_disk` wrote"),
+        (f"data=list data.path={tmp_path}/t.csv", "needs one column 'path'"),
+        (f"data=folder data.root={image_tree.parent}", "one folder, 'pictures', with 3 folders in it"),
         ("data=dtd", "Expected the folder of all datasets, got none; set data.root or the variable TPT_DATA"),
         ("data=catalog data.keys=[cifar] data.root=.", "Expected a dataset out of imagenet"),
         ("data=catalog data.root=.", "Expected a value for `data.keys`, got none"),

@@ -253,7 +253,7 @@ def test_killed_on_the_way(publish: Publish, tmp_path: Path, monkeypatch: pytest
     half = tmp_path / ".downloads" / "imagenet_a" / "imagenet-a"
     half.mkdir(parents=True)
     (half / "half.jpg").write_bytes(b"half")
-    with pytest.raises(DataError, match="found no such folder"):
+    with pytest.raises(DataError, match="there is no folder"):
         read_entry("imagenet_a", tmp_path)
     (tmp_path / "imagenet-a").mkdir()  # empty: in nobody's way
     fetch("imagenet_a", tmp_path)

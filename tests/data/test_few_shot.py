@@ -129,7 +129,7 @@ def test_mistakes(train: ImageDataset, val: ImageDataset) -> None:
     with pytest.raises(ValueError, match="`classes` to be all or base or new, got 'old'"):
         train.half("old")  # type: ignore[arg-type]
     other = ImageDataset("other", ["a"], [Sample("a/0.png", 0)], val.store)
-    with pytest.raises(DataError, match="same classes in 'train' and 'other'"):
+    with pytest.raises(DataError, match="The classes of 'train' and 'other' differ"):
         draw_shots(train, other, 1)
     with pytest.raises(DataError, match="at least two classes to halve"):
         other.half("base")

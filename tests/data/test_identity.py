@@ -151,7 +151,7 @@ def test_csv_and_parquet_agree(tmp_path: Path) -> None:
     for name in ("t.csv", "t.parquet"):
         assert image_list(tmp_path / name, class_names=["cat", "dog"]).labels() == [1, 0]
     pq.write_table(pa.table({"path": paths, "label": [1.0, math.nan]}), tmp_path / "t.parquet")
-    with pytest.raises(DataError, match="Expected a label in every row"):
+    with pytest.raises(DataError, match="one is 'nan': no label"):
         image_list(tmp_path / "t.parquet", class_names=["cat", "dog"])
 
 
@@ -161,12 +161,12 @@ def test_csv_and_parquet_agree(tmp_path: Path) -> None:
         (["0", "1"], ["1", "2", "0"], r"0 may be class 0, '1', or the class named '0', 2"),
         (["1", "2"], ["1", "2", "3"], r"1 may be class 1, '2', or the class named '1', 0"),
         (["0.5", "1.0"], None, r"got '0.5': a measured value, or a class of that name"),
-        (["0", "1", "nan"], None, r"'nan' is among the numbers: no label, or a class of that name"),
-        (["0.0", "1.0", "NA"], ["a", "b"], r"'NA' is among the numbers"),
-        (["0", "", "1"], ["a", "b"], "but 1 are empty"),
+        (["0", "1", "nan"], None, r"one is 'nan': no label, or a class of that name"),
+        (["0.0", "1.0", "NA"], ["a", "b"], r"one is 'NA'"),
+        (["0", "", "1"], ["a", "b"], "1 of the 3 rows .* have no label"),
         (["0", "2"], ["a", "b"], "Expected labels 0 to 1 in .*, got 2; check data.class_names.$"),
         (["1", "2"], ["a", "b"], "got 2; check data.class_names, or set data.first_label=1 if labels start at 1"),
-        (["1", "2"], ["a", "b", "c"], r"from 0 \(1 is 'b'\) or from 1 \(1 is 'a'\); set data.first_label=0 or .*=1"),
+        (["1", "2"], ["a", "b", "c"], r"from 0 \(1 is 'b'\) or from 1 \(1 is 'a'\)\. Set data.first_label=0 or .*=1"),
     ],
 )
 def test_labels_of_two_readings(labels: list[str], names: list[str] | None, message: str) -> None:
@@ -195,7 +195,7 @@ def test_labels_that_may_start_at_1(label: str, tmp_path: Path) -> None:
     """Refused by every reader unless a setting says from where they count; text labels have one reading."""
     read = {"table": numbered_table, "shards": numbered_shards, "hub": numbered_hub, "features": numbered_features}
     reader, names = read[label](tmp_path), ["ant", "cat", "dog"]
-    with pytest.raises(DataError, match=r"set data\.first_label=0 or data\.first_label=1"):
+    with pytest.raises(DataError, match=r"Set data\.first_label=0 or data\.first_label=1"):
         reader(class_names=names)
     assert reader(class_names=names, first_label=0).labels() == [1, 2]
     assert reader(class_names=names, first_label=1).labels() == [0, 1]
@@ -237,7 +237,7 @@ def test_any_labels(labels: list[object], names: list[str] | None) -> None:
     try:
         found, numbers = number_labels(labels, names, PATH)
     except DataError as error:
-        assert str(error).startswith("Expected ")
+        assert str(PATH) in str(error)
         return
     assert len(numbers) == len(labels) and all(0 <= k < len(found) for k in numbers)
 
@@ -270,7 +270,7 @@ def test_shards_with_labels_in_json(tmp_path: Path) -> None:
     assert tar_shards(shard, label_key="json", class_names=["cat", "dog"]).labels() == [1, 0]
     with pytest.raises(DataError, match="Expected class names for the numbered labels"):
         tar_shards(shard, label_key="json")
-    with pytest.raises(DataError, match="it cannot be read so .its label may be label=1 or cls=2"):
+    with pytest.raises(DataError, match="its label may be label=1 or cls=2"):
         tar_shards(members(tmp_path / "u.tar", {**files, "a.json": b'{"label": 1, "cls": 2}'}), label_key="json")
 
 

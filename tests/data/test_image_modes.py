@@ -53,7 +53,7 @@ def test_deep_greys_by_their_range(values: np.ndarray, expected: np.ndarray) -> 
     ],
 )
 def test_deep_greys_of_unclear_range(values: np.ndarray, message: str) -> None:
-    with pytest.raises(BadImageError, match=f"Expected a picture of clear pixel values, but a/x.tif .*{message}"):
+    with pytest.raises(BadImageError, match=f"a/x.tif are of unclear meaning .*{message}"):
         decode_image(deep(values), "a/x.tif")
 
 

@@ -48,7 +48,7 @@ def test_parquet_with_other_columns(image_tree: Path, tmp_path: Path) -> None:
     pq.write_table(pa.table({"file": [r[0] for r in ROWS], "class": [r[1] for r in ROWS]}), tmp_path / "t.parquet")
     found = image_list(tmp_path / "t.parquet", root=image_tree, path_column="file", label_column="class", name="mine")
     assert found.name == "mine" and len(found) == 3
-    with pytest.raises(DataError, match="Expected a column 'path' in .*, found 'file', 'class'"):
+    with pytest.raises(DataError, match="needs one column 'path', but its columns are 'file', 'class'"):
         image_list(tmp_path / "t.parquet", root=image_tree)
 
 
@@ -58,20 +58,20 @@ def test_cells_are_taken_as_they_are_written(image_tree: Path) -> None:
         assert label in image_list(csv(image_tree, [*ROWS, ("cat/1.png", label)])).class_names
     shutil.copy(image_tree / "cat" / "0.png", image_tree / "007")
     assert image_list(csv(image_tree, [("007", "cat")])).samples[0].path == "007"
-    with pytest.raises(DataError, match="a path and a label in every row of .*, but some are empty"):
+    with pytest.raises(DataError, match="have no path or no label"):
         image_list(csv(image_tree, [*ROWS, ("cat/1.png", "")]))
 
 
 @pytest.mark.parametrize("label", [pa.array([[1]]), pa.array([{"a": 1}]), pa.array([b"\xff"])])
 def test_columns_that_are_no_text(image_tree: Path, label: pa.Array) -> None:
     pq.write_table(pa.table({"path": ["cat/0.png"], "label": label}), image_tree / "t.parquet")
-    with pytest.raises(DataError, match="Expected a CSV, TSV or Parquet table of texts and numbers .* cannot be read"):
+    with pytest.raises(DataError, match="Cannot read .* as a CSV, TSV or Parquet table of texts and numbers"):
         image_list(image_tree / "t.parquet")
 
 
 def test_a_column_that_stands_twice(image_tree: Path) -> None:
     (image_tree / "t.csv").write_text("path,path,label\ncat/0.png,cat/1.png,cat\n")
-    with pytest.raises(DataError, match="Expected a column 'path' in .*, found 'path', 'path', 'label'"):
+    with pytest.raises(DataError, match="needs one column 'path', but its columns are 'path', 'path', 'label'"):
         image_list(image_tree / "t.csv")
 
 
@@ -103,13 +103,13 @@ def test_paths_cannot_leave_the_root(image_tree: Path, path: str) -> None:
 
 def test_what_is_missing_is_counted(image_tree: Path, tmp_path: Path) -> None:
     rows = [*ROWS, ("cat/8.png", "cat"), ("cat/9.png", "cat")]
-    with pytest.raises(DataError, match=r"Expected the 5 images .* but 2 are missing, such as cat/8\.png"):
+    with pytest.raises(DataError, match=r"2 of the 5 images .* are missing .*, such as cat/8\.png"):
         image_list(csv(image_tree, rows))
-    with pytest.raises(DataError, match="No such file.*check data.path"):
+    with pytest.raises(DataError, match="No such file.*Check data.path"):
         image_list(tmp_path / "no.csv")
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 not really")
-    with pytest.raises(DataError, match="it cannot be read"):
+    with pytest.raises(DataError, match="Cannot read "):
         image_list(tmp_path / "bad.parquet")
-    with pytest.raises(DataError, match="some are empty"):
+    with pytest.raises(DataError, match="have no path or no label"):
         pq.write_table(pa.table({"path": ["a", None], "label": ["x", "y"]}), tmp_path / "null.parquet")
         image_list(tmp_path / "null.parquet")

@@ -204,7 +204,7 @@ def test_tables_of_other_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with zipfile.ZipFile(tmp_path / "t.xlsx", "w") as book:
         book.writestr("xl/workbook.xml", "")
     monkeypatch.setitem(sys.modules, "openpyxl", None)
-    with pytest.raises(DataError, match="the package openpyxl .*; pip install openpyxl"):
+    with pytest.raises(DataError, match="the package openpyxl.*pip install openpyxl"):
         image_list(tmp_path / "t.xlsx")
     rows = [("label", "path"), (1.0, "0.png"), (None, None), (0, "1.png")]
     sheet = SimpleNamespace(iter_rows=lambda values_only: iter(rows))
@@ -212,14 +212,14 @@ def test_tables_of_other_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "openpyxl", book_of)
     assert image_list(tmp_path / "t.xlsx", class_names=["cat", "dog"]).labels() == [1, 0]
     rows[3] = (None, "1.png")
-    with pytest.raises(DataError, match="a path and a label in every row"):
+    with pytest.raises(DataError, match="have no path or no label"):
         image_list(tmp_path / "t.xlsx", class_names=["cat", "dog"])
     for start in (b"PK\3\4", b"\xd0\xcf\x11\xe0"):
         (tmp_path / "t.xls").write_bytes(start + b"0" * 99)
         with pytest.raises(DataError, match="older workbook or an archive .*; save its sheet as CSV"):
             image_list(tmp_path / "t.xls")
     (tmp_path / "t.csv").write_text("path,label,label\n0.png,cat,dog\n")
-    with pytest.raises(DataError, match="Expected a column 'label' in .*; rename one"):
+    with pytest.raises(DataError, match=r"needs one column 'label', .*\. Rename one"):
         image_list(tmp_path / "t.csv")
 
 

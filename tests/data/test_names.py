@@ -86,7 +86,7 @@ def test_any_names_in_an_archive(names: list[bytes], tmp_path_factory: pytest.Te
     try:
         found = image_folder(zip_of_names(folder / "t.zip", [b"c" + name + b"/a.png" for name in names]))
     except DataError as error:
-        assert str(error).startswith("Expected ")
+        assert "t.zip" in str(error)
         return
     assert all(sample.path.isprintable() or sample.path for sample in found.samples)
 
@@ -190,7 +190,7 @@ def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
     for index, sample in enumerate(found.samples):
         name = sample.path.split("/")[1]
         if name in said:
-            with pytest.raises(BadImageError, match=f"Expected a readable file cat/{name} .*{said[name]}"):
+            with pytest.raises(BadImageError, match=f"Cannot read cat/{name} .*{said[name]}"):
                 found.image(index)
     module = EpisodeDataModule([found], on_bad_image="skip").use_views(Views(8, 2))
     batches = list(module.test_dataloader()[0])
@@ -200,16 +200,16 @@ def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
 def test_lists_and_archives_that_are_no_files(tmp_path: Path) -> None:
     special(tmp_path)
     for name in ("pipe.png", "zero.png", "sparse.png"):
-        with pytest.raises(DataError, match="text file of class names"):
+        with pytest.raises(DataError, match="Cannot read the class names"):
             read_names(tmp_path / name)
-        with pytest.raises(DataError, match="cannot be read"):
+        with pytest.raises(DataError, match="Cannot read "):
             image_list(tmp_path / name)
     for name in ("pipe.png", "zero.png", "socket.png"):
-        with pytest.raises(DataError, match="found another file; unpack it first"):
+        with pytest.raises(DataError, match=r"no folder or .zip archive\. Unpack it"):
             FileStore(tmp_path / name)
     assert read_bytes(tmp_path / "sparse.png", most=2**40, first=4) == bytes(4)
     (tmp_path / "t.csv").write_text("path,label\npipe.png,cat\n")
-    with pytest.raises(DataError, match="1 are missing, such as pipe.png"):
+    with pytest.raises(DataError, match="1 of the 1 images .* are missing in .*, such as pipe.png"):
         image_list(tmp_path / "t.csv")
 
 
@@ -227,7 +227,7 @@ def test_tables_in_other_encodings_and_separators(encoding: str, separator: str,
 
 def test_tables_in_no_known_encoding(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes("path,label\né.png,café\n".encode("cp1252"))
-    with pytest.raises(DataError, match="table .* at .*byte 11 is not in UTF-8; save it as UTF-8"):
+    with pytest.raises(DataError, match="table .*byte 11 is not in UTF-8; save it as UTF-8"):
         image_list(tmp_path / "t.csv")
 
 
@@ -244,14 +244,12 @@ def test_splits_in_a_folder_or_an_archive(tmp_path: Path) -> None:
     with zipfile.ZipFile(archive) as content:
         content.extractall(tmp_path)
     for root in (archive, tmp_path / "pets"):
-        with pytest.raises(
-            DataError, match=r"found test, train, validation, which hold splits .*pass data\.split=test"
-        ):
+        with pytest.raises(DataError, match=r"test, train, validation in .* hold splits .*Pass data\.split=test"):
             image_folder(root)
         found = image_folder(root, split="val").half("new")
         assert (found.class_names, found.split, len(found)) == (["dog"], "val", 1)
     with pytest.raises(DataError, match=r"Expected `data\.split` to be test, val, train or null, got 'dev'"):
         image_folder(archive, split="dev")
     shutil.rmtree(tmp_path / "pets" / "test")
-    with pytest.raises(DataError, match="Expected one folder test or testing in .*, found train and validation"):
+    with pytest.raises(DataError, match="holds train and validation, not one folder test or testing"):
         image_folder(tmp_path / "pets", split="test")

@@ -71,14 +71,12 @@ class ImageDataset:
 
     def __post_init__(self) -> None:
         if not self.samples:
-            raise DataError(
-                f"Expected images in dataset {self.name!r} at {self.store.root}, found none; check data.root."
-            )
+            raise DataError(f"Dataset {self.name!r} at {self.store.root} has no images. Check data.root.")
         without = [sample.path for sample in self.samples if sample.label is None]
         if 0 < len(without) < len(self.samples):
             raise DataError(
-                f"Expected labels for all images of dataset {self.name!r} or for none, but {len(without)} of "
-                f"{len(self.samples)} have none, such as {without[0]}; label or remove them."
+                f"{len(without)} of the {len(self.samples)} images of dataset {self.name!r} have no label, such as "
+                f"{without[0]}. Label or remove them."
             )
         keys = [text_key(name) for name in self.class_names]
         refuse_one_prompt(self.class_names, keys, f"in dataset {self.name!r} at {self.store.root}", DataError)

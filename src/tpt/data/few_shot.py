@@ -70,8 +70,8 @@ def draw_shots(
     """
     if val is not None and val.class_names != train.class_names:
         raise DataError(
-            f"Expected the same classes in {train.name!r} and {val.name!r}, but they differ; "
-            "validate on a split of the training data, or pass val=null."
+            f"The classes of {train.name!r} and {val.name!r} differ. Validate on a split of the training data, or "
+            "pass val=null."
         )
     train = train.subset(limit)
     generator = random.Random(seed)  # its stream is that of the `random` module after `random.seed(seed)`

@@ -90,8 +90,8 @@ def _split(store: FileStore, split: str) -> FileStore:
     found = [folder for folder in store.folders() if folder.lower() in SPLITS[split]]
     if len(found) != 1:
         raise DataError(
-            f"Expected one folder {' or '.join(SPLITS[split])} in {store.root}, found "
-            f"{' and '.join(found or store.folders()[:5]) or 'none'}; set data.split or data.root."
+            f"{store.root} holds {' and '.join(found or store.folders()[:5]) or 'no folders'}, not one folder "
+            f"{' or '.join(SPLITS[split])}. Set data.split or data.root."
         )
     return store.within(found[0])
 
@@ -100,21 +100,18 @@ def _refuse_other_layouts(store: FileStore, by_folder: dict[str, list[str]], pat
     root, folders = store.root, list(by_folder)
     if not folders:
         loose = _pictures(paths)
-        instead = f"{len(loose)} images without a folder" if loose else "no folders"
-        raise DataError(f"Expected one folder per class in {root}, found {instead}; see docs/own_data.md.")
+        instead = f", only {len(loose)} images" if loose else ""
+        raise DataError(f"{root} has no folder per class{instead}. See docs/own_data.md.")
     lower = {folder.lower() for folder in folders}
     if lower <= _NOT_CLASSES:
         splits = [split for split, names in SPLITS.items() if lower & {*names}]
-        way_out = f"pass data.split={splits[-1]}" if splits else f"point data.root at {root / folders[-1]}"
-        raise DataError(
-            f"Expected one folder per class in {root}, found {', '.join(folders)}, which hold splits rather than "
-            f"classes; {way_out}."
-        )
+        way_out = f"Pass data.split={splits[-1]}" if splits else f"Point data.root at {root / folders[-1]}"
+        raise DataError(f"{', '.join(folders)} in {root} hold splits rather than classes. {way_out}.")
     level, inner = _below(by_folder[folders[0]])
     if len(folders) == 1 and len(inner) > 1:
         raise DataError(
-            f"Expected one folder per class in {root}, found one folder {level!r} that holds {len(inner)} folders, "
-            f"such as {min(inner)!r}; {_at(store, level)}."
+            f"{root} holds one folder, {level!r}, with {len(inner)} folders in it, such as {min(inner)!r}. If those "
+            f"are the classes, {_at(store, level)}."
         )
 
 
@@ -131,9 +128,9 @@ def _refuse_upper_level(store: FileStore, by_folder: dict[str, list[str]]) -> No
     shown = next((folder for folder in upper if "test" in folder.lower()), upper[0])
     way_out = f"pass data.split={splits[-1]}" if splits else _at(store, levels[shown][0])
     raise DataError(
-        f"Expected one folder per class in {store.root}, but {upper[0]!r} and {upper[1]!r} hold no pictures, only "
-        f"folders of the same names, such as {min(common)!r}. If those are the classes, {way_out}; if {upper[0]!r} is "
-        "a class, name all in data.class_names, one `folder<TAB>name` per line."
+        f"{upper[0]!r} and {upper[1]!r} in {store.root} hold no pictures, only folders of the same names, such as "
+        f"{min(common)!r}. If those are the classes, {way_out}; if {upper[0]!r} is a class, name all in "
+        "data.class_names, one `folder<TAB>name` per line."
     )
 
 
@@ -163,9 +160,9 @@ def _notes(by_folder: dict[str, list[str]], paths: list[str], shown: str | Path)
     if strange := sorted({p.split("/")[0] for p in others} & empty):
         inside = [p for p in others if p.split("/")[0] == strange[0]]
         raise DataError(
-            f"Expected pictures in every class folder of {shown}, but {', '.join(map(repr, strange[:5]))} "
-            f"{'has' if len(strange) == 1 else 'have'} none that can be read ({counted_suffixes(inside)}); convert "
-            "them, or move the folder away if it is no class, which makes one class fewer."
+            f"Class folders of {shown} hold no picture that can be read: {', '.join(map(repr, strange[:5]))} "
+            f"({counted_suffixes(inside)}). Convert the files, or move the folder away if it is no class, which makes "
+            "one class fewer."
         )
     notes = []
     if loose := sum("/" not in path for path in _pictures(paths)):
@@ -200,8 +197,7 @@ def _names(
     missing = [folder for folder in folders if composed(folder) not in keys]
     if keys and (len(missing) < len(folders) or not all(key.isdecimal() for key in keys)):
         raise DataError(
-            f"Expected a name for every folder of {root} {where}, but {', '.join(map(repr, missing[:5]))} "
-            f"{'has' if len(missing) == 1 else 'have'} none; add `folder<TAB>name` lines."
+            f"Folders of {root} have no name {where}: {', '.join(map(repr, missing[:5]))}. Add `folder<TAB>name` lines."
         )
     if len(names) != len(folders):
         raise DataError(
@@ -250,8 +246,9 @@ def _refuse_other_order(folders: list[str], lines: list[str], root: str | Path, 
     for line, name in enumerate(lines):
         if (place := places.get(text_key(name), line)) != line:
             raise DataError(
-                f"Expected names {where} in the sorted order of the folders of {root}, but the name of "
-                f"{folders[line]!r} is {name!r}, as folder {folders[place]!r} is called; write `folder<TAB>name` lines."
+                f"The names {where} are not in the sorted order of the folders of {root}: the name of "
+                f"{folders[line]!r} is {name!r}, as folder {folders[place]!r} is called. Write `folder<TAB>name` "
+                "lines."
             )
     if not all(re.fullmatch(r"[0-9]{1,18}", folder) for folder in folders):
         return
@@ -259,7 +256,7 @@ def _refuse_other_order(folders: list[str], lines: list[str], root: str | Path, 
     for line, folder in enumerate(folders):
         if by_number[line] != folder:
             raise DataError(
-                f"Expected names {where} in one certain order, but folder {folder!r} of {root} may be {lines[line]!r} "
-                f"(in the order of texts) or {lines[by_number.index(folder)]!r} (of numbers); write `folder<TAB>name` "
+                f"The order of the names {where} is ambiguous: folder {folder!r} of {root} may be {lines[line]!r} (in "
+                f"the order of texts) or {lines[by_number.index(folder)]!r} (of numbers). Write `folder<TAB>name` "
                 "lines."
             )

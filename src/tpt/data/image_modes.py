@@ -57,7 +57,7 @@ def _conversion(picture: Image.Image) -> Callable[[np.ndarray], np.ndarray]:
     elif not whole and 1 < high <= _DARK:
         problem = ": from 0 to 1 with some beyond, or from 0 to 255 and almost black"
     if problem is not None:
-        raise UserError(f"its pixels are {low:g} to {high:g}{problem}; convert it to 8 bits")
+        raise UserError(f"its pixels are {low:g} to {high:g}{problem}")
     if picture.mode == "F" and high <= 1:
         return lambda strip: np.rint(strip * 255.0)
     return (lambda strip: strip // 257) if high > 255 else np.rint

@@ -75,16 +75,16 @@ def decode_image(content: bytes, name: str, upright: bool = False) -> Image.Imag
         raise
     except UserError as error:
         raise BadImageError(
-            f"Expected a picture of clear pixel values, but {name} cannot be read for certain ({error}), or pass "
+            f"The pixel values of {name} are of unclear meaning ({error}). Convert the file to 8 bits, or pass "
             "data.on_bad_image=skip to leave such files out and count them.",
-            f"pixel values of unclear meaning: {error}",
+            f"pixel values of unclear meaning: {error}; convert it to 8 bits",
         ) from error
     except Exception as error:  # of many kinds, from the decoders of damaged bytes
         said = "it is no picture" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
         reason = said or type(error).__name__ if content else "it is empty"
         raise BadImageError(
-            f"Expected a readable image, but {name} cannot be decoded ({reason}); replace or remove the file, or "
-            "pass data.on_bad_image=skip to leave such files out and count them.",
+            f"Cannot decode the image {name} ({reason}). Replace or remove the file, or pass data.on_bad_image=skip "
+            "to leave such files out and count them.",
             problem_of(content, name, error),
         ) from error
 

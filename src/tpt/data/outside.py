@@ -49,10 +49,7 @@ def _strangers(dataset: ImageDataset, outside: str, root: str | Path | None) -> 
         found = find_pictures([outside])
         store, samples = found.store, [Sample(path) for path in dict.fromkeys(found.paths)]
     if not samples:
-        way_out = "set data.classes=base or new" if outside == OTHER else "choose pictures of other classes"
-        raise DataError(
-            f"Expected pictures of none of the classes of {dataset.name!r} in data.outside={outside}, found none; "
-            f"{way_out}."
-        )
+        way_out = "Set data.classes=base or new" if outside == OTHER else "Choose pictures of other classes"
+        raise DataError(f"data.outside={outside} has no pictures outside the classes of {dataset.name!r}. {way_out}.")
     outside_ones = replace(dataset, name=f"{dataset.name}{OUTSIDE}", samples=samples, store=store, size=0, others=())
     return replace(outside_ones, notes=[f"pictures of none of the classes, from data.outside={outside}"])

@@ -113,7 +113,7 @@ def test_what_the_page_begins_with(tmp_path: Path) -> None:
 def test_mistakes(clip: tpt.CLIP, picture: Path, tmp_path: Path) -> None:
     looker = Looker(clip)
     (tmp_path / "no.png").write_bytes(b"no picture")
-    with pytest.raises(UserError, match="cannot be decoded"):
+    with pytest.raises(UserError, match="Cannot decode the image"):
         looker(tmp_path / "no.png", CLASSES, "zero_shot")
     with pytest.raises(UserError, match=r"Expected a setting that exists, got 'method\.nothing'"):
         looker(picture, CLASSES, "tpt", 10, {"method.nothing": 1})

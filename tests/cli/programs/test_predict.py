@@ -259,7 +259,7 @@ def test_a_name_that_is_no_reference(run: Run, image_tree: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (["nowhere"], "Expected a picture, folder, zip archive or pattern at 'nowhere', found nothing"),
+        (["nowhere"], "There is no picture, folder, zip archive or pattern 'nowhere'"),
         (
             ["pictures", "--classes", "names.txt"],
             "Expected class names with commas between, or a text file of names, got 'names.txt'",

@@ -128,9 +128,7 @@ def test_limit(tree: Path) -> None:
 
 
 def test_missing_dataset_names_where_it_was_looked_for(tmp_path: Path) -> None:
-    with pytest.raises(
-        DataError, match=r"Expected Describable Textures in .*/DTD or .*/dtd, found no such folder; get"
-    ):
+    with pytest.raises(DataError, match=r"Cannot find Describable Textures: .*/DTD or .*/dtd\. Get"):
         read_entry("dtd", tmp_path)
     with pytest.raises(DataError, match="Expected a dataset out of imagenet, imagenet_a.*got 'cifar'"):
         read_entry("cifar", tmp_path)
@@ -142,13 +140,13 @@ def test_missing_images_are_counted(small: Path) -> None:
     _, rows = split(small)
     for path, _, _ in rows[:4]:
         (small / "DTD" / "images" / str(path)).unlink()
-    with pytest.raises(DataError, match=r"Expected the 6 images .* but 4 are missing, such as banded/banded_0001\.jpg"):
+    with pytest.raises(DataError, match=r"4 of the 6 images .* are missing .*, such as banded/banded_0001\.jpg"):
         read_entry("dtd", small)
 
 
 def test_missing_split(small: Path) -> None:
     split(small)[0].unlink()
-    with pytest.raises(DataError, match=r"Expected split_zhou_DescribableTextures\.json, the paper's split"):
+    with pytest.raises(DataError, match=r"Neither split_zhou_DescribableTextures\.json, the paper's split"):
         read_entry("dtd", small)
 
 
@@ -165,9 +163,9 @@ def test_paths_cannot_leave_the_dataset(small: Path, path: str) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "it cannot be read so"),
-        ('{"train": []}', "it cannot be read so"),
-        ('{"test": [["a.jpg", 0]]}', "it cannot be read so"),
+        ("{", "Cannot read "),
+        ('{"train": []}', "Cannot read "),
+        ('{"test": [["a.jpg", 0]]}', "Cannot read "),
         ('{"test": [["a.jpg", 0, "x"], ["b.jpg", 0, "y"]]}', "Expected one name for class 0"),
         ('{"test": [["a.jpg", 1, "x"]]}', "Expected classes numbered 0 to 0"),
     ],
@@ -180,14 +178,16 @@ def test_damaged_split(small: Path, content: str, message: str) -> None:
 
 def test_wrong_class_folders_fail_loudly(small: Path) -> None:
     (small / "imagenet-a" / "n00000000").mkdir()
-    with pytest.raises(DataError, match="n00000000 is not one of them; a wrong set of classes would shift every label"):
+    with pytest.raises(
+        DataError, match=r"n00000000 is not one of them\. A wrong set of classes would shift every label"
+    ):
         read_entry("imagenet_a", small)
     (small / "imagenet-a" / "n00000000").rmdir()
     shutil.rmtree(small / "imagenet-a" / "n01498041")
     with pytest.raises(DataError, match="1 are missing, such as n01498041"):
         read_entry("imagenet_a", small)
     (small / "imagenet-a" / "n01498041").mkdir()
-    with pytest.raises(DataError, match="1 are empty, such as n01498041"):
+    with pytest.raises(DataError, match="are empty, such as n01498041"):
         read_entry("imagenet_a", small)
 
 
@@ -210,7 +210,7 @@ def test_pictures_that_are_not_sorted_into_classes(tmp_path: Path) -> None:
     """ImageNet's validation images as they come out of their archive."""
     (tmp_path / "ImageNet" / "val").mkdir(parents=True)
     Image.new("RGB", (4, 4)).save(tmp_path / "ImageNet" / "val" / "ILSVRC2012_val_00000001.JPEG")
-    with pytest.raises(DataError, match="Expected class folders such as n01440764 .* found images without folders"):
+    with pytest.raises(DataError, match="such as n01440764, .* only images without folders"):
         read_entry("imagenet", tmp_path)
 
 
@@ -239,7 +239,7 @@ def test_check_prints_a_table(small: Path, capsys: pytest.CaptureFixture[str], m
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()}
     assert "differs" in lines["dtd"] and "6 / 1692" in lines["dtd"]
     assert "200 / 7500" in lines["imagenet_a"]
-    assert "found no such folder; get it from" in lines["eurosat"]
+    assert "Cannot find EuroSAT: there is no folder" in lines["eurosat"]
     assert "Or: tpt-data fetch eurosat" in lines["eurosat"] and "fetch" not in lines["stanford_cars"]
     assert main(["check", "eurosat", "--root", str(small)]) == 1
     assert main(["check"]) == 2 and "--root or TPT_DATA" in capsys.readouterr().err

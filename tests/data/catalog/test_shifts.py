@@ -48,9 +48,11 @@ def test_wrong_corruptions_and_severities_are_named(tree: Path) -> None:
     for severity in (0, 6):
         with pytest.raises(UserError, match=rf"Expected `severity` to be .* 1 to 5, got {severity}"):
             catalog_datasets("imagenet_c", tree, severity=severity)
-    with pytest.raises(DataError, match=r"of ImageNet-C, gaussian_noise 5 in .*gaussian_noise/5, found none"):
+    with pytest.raises(
+        DataError, match=r"No class folders of ImageNet-C, gaussian_noise 5, such as .* in .*gaussian_noise/5\."
+    ):
         catalog_datasets("imagenet_c", tree)
-    with pytest.raises(DataError, match=r"frost\.npy is missing"):
+    with pytest.raises(DataError, match=r"frost\.npy of CIFAR-10-C.* is missing"):
         read_entry("cifar10_c_frost_5", tree)
     with pytest.raises(DataError, match="Expected a dataset out of imagenet,.* pacs,.* got 'imagenet_c_fog_6'"):
         read_entry("imagenet_c_fog_6", tree)
@@ -103,20 +105,20 @@ def test_a_pickle_that_would_run_something_is_refused(
 @pytest.mark.parametrize("content", [b"", b"junk", pickle.dumps([1]), pickle.dumps({"data": 3, "labels": [1]})])
 def test_damaged_pickles(damaged: Path, content: bytes) -> None:
     (damaged / "cifar-10-batches-py" / "test_batch").write_bytes(content)
-    with pytest.raises(DataError, match=r"test_batch as it is distributed, but it cannot be read so"):
+    with pytest.raises(DataError, match=r"Cannot read .*test_batch \("):
         read_entry("cifar10", damaged)
 
 
 def test_damaged_arrays(damaged: Path) -> None:
     folder = damaged / "CIFAR-10-C"
     np.save(folder / "labels.npy", np.full(5 * CIFAR_C_EACH, 10))
-    with pytest.raises(DataError, match="Expected a label below 10 for each of the 20 pictures.* got 20 from 10 to 10"):
+    with pytest.raises(DataError, match="The 20 labels .*, from 10 to 10, do not fit its 20 pictures of 10 classes"):
         read_entry("cifar10_c_fog_1", damaged)
     np.save(folder / "fog.npy", np.zeros((20, 32, 32), np.uint8))
     with pytest.raises(DataError, match="Expected pictures of 32 x 32 x 3 bytes in .*fog.npy"):
         read_entry("cifar10_c_fog_1", damaged)
     (folder / "fog.npy").write_bytes(b"no array")
-    with pytest.raises(DataError, match="fog.npy as it is distributed"):
+    with pytest.raises(DataError, match="Cannot read .*fog.npy"):
         read_entry("cifar10_c_fog_1", damaged)
 
 
@@ -127,7 +129,7 @@ def test_domains_of_class_folders(tree: Path, key: str) -> None:
     for dataset in found:
         assert dataset.class_names == list(CLASSES[key]) and dataset.labels() == list(range(len(CLASSES[key])))
         assert dataset.image(0).mode == "RGB"
-    with pytest.raises(DataError, match="no such list"):
+    with pytest.raises(DataError, match="The list .* is missing"):
         read_entry(found[0].name, tree, "train")
 
 
@@ -136,10 +138,10 @@ def test_domainnet_has_lists(tree: Path, damaged: Path) -> None:
     assert len(found) == 6 and all(d.class_names == ["The_Eiffel_Tower", "axe"] for d in found)
     assert found[0].split == "clipart_test.txt" and read_entry("domainnet_real", tree, "train").labels() == [0, 1]
     (damaged / "DomainNet" / "clipart_test.txt").write_text("clipart/axe/clipart_001_000001.jpg\n")
-    with pytest.raises(DataError, match="Expected lines `path label`"):
+    with pytest.raises(DataError, match="Cannot read the lines `path label`"):
         read_entry("domainnet_clipart", damaged)
     (damaged / "DomainNet" / "clipart_test.txt").unlink()  # then its folders, which are of two classes here
-    with pytest.raises(DataError, match="Expected 345 class folders"):
+    with pytest.raises(DataError, match="hold 2 class folders, not 345"):
         read_entry("domainnet_clipart", damaged)
 
 
@@ -148,7 +150,7 @@ def test_a_domain_without_a_class_keeps_the_labels(damaged: Path) -> None:
     photo = read_entry("pacs_photo", damaged)
     assert photo.class_names == list(CLASSES["pacs"]) and photo.labels() == [1, 2, 3, 4, 5, 6]
     (damaged / "PACS/kfold/photo/cat").mkdir()
-    with pytest.raises(DataError, match="Expected 7 class folders in the domains of .*kfold, found 8"):
+    with pytest.raises(DataError, match="kfold hold 8 class folders, not 7"):
         read_entry("pacs_sketch", damaged)
 
 
@@ -167,9 +169,12 @@ def test_check(tree: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     assert "pacs_photo" in (out := capsys.readouterr().out) and "3 / 10000" in out
     assert main(["check", "cifar10_c", "--root", str(tree)]) == 1
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()}
-    assert "4 / 10000" in lines["cifar10_c_fog_3"] and "frost.npy is missing" in lines["cifar10_c_frost_3"]
+    assert (
+        "4 / 10000" in lines["cifar10_c_fog_3"]
+        and "frost.npy of CIFAR-10-C, frost 3 is missing" in lines["cifar10_c_frost_3"]
+    )
     assert main(["check", "imagenet_c", "--root", str(tree / "PACS")]) == 1
-    assert "found no such folder" in capsys.readouterr().out
+    assert "there is no folder" in capsys.readouterr().out
 
 
 def test_a_table_for_each_severity_with_its_mean(tmp_path: Path) -> None:

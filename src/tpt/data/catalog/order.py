@@ -36,8 +36,8 @@ def refuse_another_order(entry: Entry, names: Sequence[str], rows: Sequence[tupl
         else:
             continue
         raise DataError(
-            f"Expected {path} of class {label}, {names[label]!r}, in {listed_in}, but {is_named}; labels and class "
-            "names are in different orders, so get the file again."
+            f"{path} is of class {label}, {names[label]!r}, in {listed_in}, but {is_named}. Labels and class names "
+            "are in different orders. Get the file again."
         )
 
 

@@ -63,8 +63,8 @@ def homes(entry: Entry, root: Path) -> list[Path]:
     found = find_all(entry, root)
     if not found:
         raise DataError(
-            f"Expected {entry.title} in {' or '.join(str(root / f) for f in entry.folders)}, found no such folder; "
-            f"get it from {entry.source}, or set data.root."
+            f"Cannot find {entry.title}: there is no folder {' or '.join(str(root / f) for f in entry.folders)}. Get "
+            f"it from {entry.source}, or set data.root."
         )
     return found
 
@@ -125,16 +125,16 @@ def class_folders(entry: Entry, places: Sequence[Path], expected: Mapping[str, s
                 return Listing(FileStore(place), list(expected.values()), samples_of(images))
             problems.setdefault(
                 common,
-                f"Expected images in every class folder of {place}, but {len(empty)} are empty, such as {empty[0]}; "
-                "unpack the images again.",
+                f"{len(empty)} of the {len(expected)} class folders in {place} are empty, such as {empty[0]}. Unpack "
+                "the images again.",
             )
         elif common:
             absent, strange = sorted({*expected} - folders), sorted(folders - {*expected})
             what = f"{len(absent)} are missing, such as {absent[0]}" if absent else f"{strange[0]} is not one of them"
             problems.setdefault(
                 common,
-                f"Expected the {len(expected)} class folders of {entry.title} in {place}, but {what}; a wrong set of "
-                "classes would shift every label, so complete the folder or remove what does not belong there.",
+                f"{place} does not hold the {len(expected)} class folders of {entry.title}: {what}. A wrong set of "
+                "classes would shift every label. Complete the folder, or remove what does not belong there.",
             )
     if problems:
         raise DataError(problems[max(problems)])
