@@ -290,7 +290,10 @@ def test_mistakes_are_one_sentence_before_anything_is_loaded(
 @pytest.mark.parametrize(
     ("said", "here"),
     [
-        ("p=0.1 of num_views=4 selects none; use num_views=10", "p=0.1 of --views 4 selects none; use --views 10"),
+        (
+            "p=0.1 of num_views=4 selects no view. Use num_views=10",
+            "p=0.1 of --views 4 selects no view. Use --views 10",
+        ),
         ("a.png; remove it, or pass data.on_bad_image=skip", "a.png; remove it, or pass --set data.on_bad_image=skip"),
         ("got 3; use more, or method=view_ensemble.", "got 3; use more, or --method view_ensemble."),
         ("data.class_names.1 was 'a' and is 'b'", "data.class_names.1 was 'a' and is 'b'"),
