@@ -23,7 +23,12 @@ from tpt.data.features import refuse_other_encoder
 from tpt.engine.callbacks import begin, close
 from tpt.engine.tasks import AdaptationTask
 from tpt.engine.tracking.guard import guarded
-from tpt.results.runs import ANOTHER, RunDirectory, about_datasets, named_files, session, trained_on, write_json
+from tpt.files import write_json
+from tpt.results.runs.claim import ANOTHER
+from tpt.results.runs.directory import RunDirectory
+from tpt.results.runs.environment import session
+from tpt.results.runs.manifest import about_datasets, named_files
+from tpt.results.runs.training import trained_on
 from tpt.results.tables import print_table, refuse_unanswered, results_of
 
 

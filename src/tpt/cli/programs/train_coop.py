@@ -23,15 +23,9 @@ from tpt.engine.callbacks import ProcessGuard, TrainingProgress, describe, finis
 from tpt.engine.tasks import CoCoOpTask, CoOpTask, checkpoints, save_learned
 from tpt.engine.tasks.coop_resume import WholeFiles, check_checkpoint, run_of, taking_up, use_threads
 from tpt.engine.tracking.guard import guarded
-from tpt.results.runs import (
-    TrainingDirectory,
-    about_shots,
-    as_text,
-    metrics_before,
-    session,
-    training_files,
-    write_json,
-)
+from tpt.files import write_json
+from tpt.results.runs.environment import session
+from tpt.results.runs.training import TrainingDirectory, about_shots, as_text, metrics_before, training_files
 
 Task = CoOpTask | CoCoOpTask
 # What settings are called here, for error messages of the data readers, which both programs share.

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
-from argparse import Namespace
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 
@@ -23,6 +21,15 @@ log = logging.getLogger(__name__)
 EXTRAS = ("tensorboard", "mlflow")
 NOTE_TAG = "mlflow.note.content"  # tag that MLflow shows as the description of a run
 T = TypeVar("T")
+
+
+def _passed_on(name: str) -> Any:
+    """A method that calls the logger's own of this name, unless the logger has failed."""
+
+    def call(guard: Guard, *args: Any, **kwargs: Any) -> None:
+        guard.safely(lambda logger: getattr(logger, name)(*args, **kwargs))
+
+    return call
 
 
 class Guard(Logger):
@@ -79,25 +86,11 @@ class Guard(Logger):
         """Logs values, like all methods below only if the logger has not failed."""
         self.safely(lambda logger: logger.log_metrics(dict(metrics), step))
 
-    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Logs settings."""
-        self.safely(lambda logger: logger.log_hyperparams(params, *args, **kwargs))
-
-    def log_graph(self, *args: Any, **kwargs: Any) -> None:
-        """Logs the model's graph."""
-        self.safely(lambda logger: logger.log_graph(*args, **kwargs))
-
-    def after_save_checkpoint(self, checkpoint_callback: ModelCheckpoint) -> None:
-        """Logs a checkpoint."""
-        self.safely(lambda logger: logger.after_save_checkpoint(checkpoint_callback))
-
-    def save(self) -> None:
-        """Writes buffered values."""
-        self.safely(lambda logger: logger.save())
-
-    def finalize(self, status: str) -> None:
-        """Finalizes the logger after Lightning's trainer."""
-        self.safely(lambda logger: logger.finalize(status))
+    log_hyperparams = _passed_on("log_hyperparams")
+    log_graph = _passed_on("log_graph")
+    after_save_checkpoint = _passed_on("after_save_checkpoint")
+    save = _passed_on("save")
+    finalize = _passed_on("finalize")
 
     def describe(self, manifest: Mapping[str, Any], sweep: Sweep | None) -> None:
         """Shows which run this is, before its first image: name, tags, notes and every setting.
