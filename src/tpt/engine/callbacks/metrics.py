@@ -73,15 +73,7 @@ class DatasetMetrics(Callback):
             self._done += self._running[name].measures.images
         self._logged = self._done
 
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
+    def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any, **__: Any) -> None:
         """Adds a batch."""
         outcome: Outcome = outputs
         running = self._running[outcome.dataset.name]
@@ -91,12 +83,7 @@ class DatasetMetrics(Callback):
             self._log(trainer, outcome.dataset.name, running.values())
 
     def close(self, trainer: Trainer, found: dict[str, dict[str, Any]]) -> None:
-        """Logs the final values, and their averages over datasets.
-
-        Args:
-            trainer: provides the loggers.
-            found: measures of all records, by dataset.
-        """
+        """Logs the final values, from the measures of all records by dataset, and their averages over datasets."""
         for name, values in numbers_of(found).items():
             self._log(trainer, name, values)
 

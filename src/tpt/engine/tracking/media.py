@@ -6,7 +6,6 @@ import io
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple
-from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +17,6 @@ from tpt.data.datamodule import EpisodeDataModule
 from tpt.engine.contact_sheet import SheetMaker
 from tpt.engine.tasks import AdaptationTask, MethodMaker
 from tpt.errors import BadImageError
-from tpt.methods import Method
 from tpt.results.tables import Run, make_report
 from tpt.results.tables.flips import Record, flips_of
 from tpt.results.tables.formats import VALUES
@@ -102,14 +100,10 @@ def contact_sheets(
         chosen = [record for _, record in flips_of(records.get(dataset.name, ()), count)]
         if not chosen:
             continue
-        maker = SheetMaker(clip, data, partial(_same, task.make_method(dataset)))
+        method = task.make_method(dataset)  # one for all sheets, whose class names are encoded once
+        maker = SheetMaker(clip, data, lambda _, method=method: method)
         sheets = [maker.sheet(record) for record in chosen]
         yield dataset.name, [wandb.Image(_pixels(s.draw()), caption="\n".join(s.texts)) for s in sheets]
-
-
-def _same(method: Method, _: ImageDataset) -> Method:
-    """One method for all sheets of a dataset, whose class names are encoded once."""
-    return method
 
 
 def _pixels(figure: Any) -> Image.Image:
