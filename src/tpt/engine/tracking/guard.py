@@ -93,12 +93,7 @@ class Guard(Logger):
     finalize = _passed_on("finalize")
 
     def describe(self, manifest: Mapping[str, Any], sweep: Sweep | None) -> None:
-        """Shows which run this is, before its first image: name, tags, notes and every setting.
-
-        Args:
-            manifest: `method`, `choices`, `backbone` and `config`, as in `run.json`.
-            sweep: the run's sweep, if any.
-        """
+        """Shows which run this is, before its first image: name, tags, notes and every setting."""
         self.safely(lambda logger: _describe(logger, manifest, sweep, self._folder))
 
     def finish(self) -> None:
@@ -142,9 +137,8 @@ def _describe(logger: Any, manifest: Mapping[str, Any], sweep: Sweep | None, fol
     tags, notes = ", ".join(all_tags(manifest)), manifest["config"].get("notes")
     match logger:
         case MLFlowLogger():
-            logger._run_name = logger._run_name or name_of(
-                manifest, folder, sweep
-            )  # the only way: MLflow checks it once
+            # The only way: MLflow checks it once.
+            logger._run_name = logger._run_name or name_of(manifest, folder, sweep)
             about = {"tags": tags, NOTE_TAG: notes, "sweep": sweep and sweep.name}
             logger.tags = {**{key: value for key, value in about.items() if value}, **(logger.tags or {})}
         case TensorBoardLogger():
