@@ -19,7 +19,7 @@ from filelock import FileLock
 import tpt
 from tests.conftest import Done, noise_image
 from tpt.data import EpisodeDataModule
-from tpt.engine.tasks import AdaptationTask
+from tpt.engine.tasks.adaptation import AdaptationTask
 from tpt.files import PARTIAL, write_json
 from tpt.results.runs import read_logits, read_manifest, read_records, read_records_and_notes
 from tpt.results.runs.directory import RunDirectory

@@ -20,8 +20,8 @@ from tpt.cli.options import choose, own_folders, values_of
 from tpt.cli.resume import Start
 from tpt.clip.model import CLIP
 from tpt.data import ImageDataset
-from tpt.engine.callbacks import refuse_copies
-from tpt.engine.tasks import MethodMaker
+from tpt.engine.callbacks.processes import refuse_copies
+from tpt.engine.tasks.method_maker import MethodMaker
 from tpt.errors import UserError
 from tpt.methods import Method
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tpt.engine.callbacks import RecordWriter
+from tpt.engine.callbacks.records import RecordWriter
 from tpt.errors import RunError
 from tpt.files import content_digest
 from tpt.results.runs import RECORD_SCHEMA, read_logits, read_records, read_records_and_notes

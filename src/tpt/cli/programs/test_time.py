@@ -20,8 +20,8 @@ from tpt.clip.prompts import refuse_misfit
 from tpt.data import EpisodeDataModule
 from tpt.data.cache import FeatureCache
 from tpt.data.features import refuse_other_encoder
-from tpt.engine.callbacks import begin, close
-from tpt.engine.tasks import AdaptationTask
+from tpt.engine.callbacks.lifecycle import begin, close
+from tpt.engine.tasks.adaptation import AdaptationTask
 from tpt.engine.tracking.guard import guarded
 from tpt.files import write_json
 from tpt.results.runs.claim import ANOTHER

@@ -19,8 +19,11 @@ from tpt.cli.programs.ending import left_out, objective, tell_learned
 from tpt.cli.resume import keep
 from tpt.clip import CLIP
 from tpt.data import Shots, ShotsDataModule
-from tpt.engine.callbacks import ProcessGuard, TrainingProgress, describe, finish, launch
-from tpt.engine.tasks import CoCoOpTask, CoOpTask, checkpoints, save_learned
+from tpt.engine.callbacks.lifecycle import describe, finish, launch
+from tpt.engine.callbacks.processes import ProcessGuard
+from tpt.engine.callbacks.training import TrainingProgress
+from tpt.engine.tasks.coop import CoCoOpTask, CoOpTask
+from tpt.engine.tasks.coop_files import checkpoints, save_learned
 from tpt.engine.tasks.coop_resume import WholeFiles, check_checkpoint, run_of, taking_up, use_threads
 from tpt.engine.tracking.guard import guarded
 from tpt.files import write_json

@@ -15,7 +15,8 @@ from PIL import Image
 from tpt.data import ImageDataset
 from tpt.data.datamodule import EpisodeDataModule
 from tpt.engine.contact_sheet import SheetMaker
-from tpt.engine.tasks import AdaptationTask, MethodMaker
+from tpt.engine.tasks.adaptation import AdaptationTask
+from tpt.engine.tasks.method_maker import MethodMaker
 from tpt.errors import BadImageError
 from tpt.results.tables import Run, make_report
 from tpt.results.tables.flips import Record, flips_of
