@@ -120,9 +120,8 @@ class _ContextTask(LightningModule, ABC):
 
     def setup(self, stage: str) -> None:
         """Silences two Lightning warnings about intended behaviour: the backbone stays in evaluation mode."""
-        warnings.filterwarnings(
-            "ignore", message=r"Total length of `list` across ranks is zero"
-        )  # no validation images
+        # No validation images.
+        warnings.filterwarnings("ignore", message=r"Total length of `list` across ranks is zero")
         warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
 
     def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:

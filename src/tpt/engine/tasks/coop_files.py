@@ -109,14 +109,13 @@ def save_learned(
         The written files: role -> path relative to `folder`.
     """
     folder, names = Path(folder), task.learner.class_names
+    learned = {"best": load_context(folder / BEST)} if (folder / BEST).is_file() else {}
+    learned["last"] = task.context()  # at the end, since the public layout's `checkpoint` names the file written last
     written: dict[str, Path] = {}
-    if (folder / BEST).is_file():
-        best = load_context(folder / BEST)
-        written["best"] = save_context(folder / "context-best.safetensors", best, clip)
+    for role, context in learned.items():
+        file = folder / ("context.safetensors" if role == "last" else f"context-{role}.safetensors")
+        written[role] = save_context(file, context, clip)
         if public_layout:
-            written["best, public layout"] = export_public(folder, best, clip, names, task.epochs, best=True)
-    last = task.context()
-    written["last"] = save_context(folder / "context.safetensors", last, clip)
-    if public_layout:  # the text file `checkpoint` names the file that was written last
-        written["last, public layout"] = export_public(folder, last, clip, names, task.epochs)
+            path = export_public(folder, context, clip, names, task.epochs, best=role == "best")
+            written[f"{role}, public layout"] = path
     return {role: str(path.relative_to(folder)) for role, path in written.items()}

@@ -6,6 +6,7 @@ import io
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple
+from functools import cache
 from typing import Any
 
 import torch
@@ -18,10 +19,11 @@ from tpt.engine.contact_sheet import SheetMaker
 from tpt.engine.tasks.adaptation import AdaptationTask
 from tpt.engine.tasks.method_maker import MethodMaker
 from tpt.errors import BadImageError
-from tpt.results.tables import Run, make_report
 from tpt.results.tables.flips import Record, flips_of
 from tpt.results.tables.formats import VALUES
 from tpt.results.tables.grid import HEADERS, legend_of, letters_of
+from tpt.results.tables.report import make_report
+from tpt.results.tables.runs import Run
 from tpt.results.tables.trust import trust_rows
 
 SIDE = 128  # size of an image in a table, in pixels
@@ -101,8 +103,7 @@ def contact_sheets(
         chosen = [record for _, record in flips_of(records.get(dataset.name, ()), count)]
         if not chosen:
             continue
-        method = task.make_method(dataset)  # one for all sheets, whose class names are encoded once
-        maker = SheetMaker(clip, data, lambda _, method=method: method)
+        maker = SheetMaker(clip, data, cache(task.make_method))  # the class names are encoded once for all sheets
         sheets = [maker.sheet(record) for record in chosen]
         yield dataset.name, [wandb.Image(_pixels(s.draw()), caption="\n".join(s.texts)) for s in sheets]
 

@@ -14,9 +14,9 @@ from tpt.engine.tracking import media
 from tpt.engine.tracking.guard import Guard
 from tpt.engine.tracking.logger import STEP, WandbLogger
 from tpt.errors import Natural, checked
-from tpt.results.tables import Run, load_run
 from tpt.results.tables.flips import Record
 from tpt.results.tables.results import numbers_of
+from tpt.results.tables.runs import Run, load_run
 
 log = logging.getLogger(__name__)
 Panels = dict[str, Any]

@@ -14,7 +14,7 @@ from tpt.data.few_shot import Shots
 from tpt.errors import UserError
 from tpt.files import bundled, dotted_values, read_bytes, write_bytes
 from tpt.results.runs.claim import ClaimedDirectory
-from tpt.results.runs.manifest import about_dataset, digests_of, manifest_of, named_files, with_public_names
+from tpt.results.runs.manifest import about_dataset, digests_of, manifest_of, with_public_names
 
 log = logging.getLogger(__name__)
 
@@ -148,11 +148,6 @@ def trained_on(path: str | None) -> list[str]:
         return sorted({digest for place, digest in contents.items() if place.startswith("train/")})
 
     return (None if path is None else beside(path, read)) or []
-
-
-def training_files(config: Mapping[str, Any]) -> dict[str, str]:
-    """`named_files` of a training run's configuration."""
-    return named_files(config, FREE)
 
 
 def about_shots(shots: Shots) -> dict[str, Any]:

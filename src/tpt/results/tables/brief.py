@@ -47,16 +47,15 @@ def brief_grids(report: Report, sort: str = "accuracy") -> tuple[list[Grid], Leg
     letters = letters_of(report)
     grids = [_grid(table, letters, sort) for table in report.tables]
     legend = legend_of(report, letters)
-    rows = {row: cells for table in report.tables for row, cells in table.rows}
-    streams = any(row.first.stream for row in rows)
-    deviations = any(cell.std is not None for table in report.tables for _, row in table.rows for cell in row.values())
+    streams = any(row.first.stream for row in report.rows)
+    deviations = any(cell.std is not None for _, cell in report.cells)
     best = "* best, of stream methods and of the others" if streams else "* best"
     remarks = (
         *((OF_STREAMS,) if streams else ()),
         *(("±: standard deviation over seeds or orders; worst: the lowest average over them",) if deviations else ()),
         f"accuracy and ECE (15 bins) in %, gain over zero-shot in points with Bonett and Price's 95 % interval; {best}",
         "seconds per image, from decoding to the record; where a cache had its features, without encoding",
-        *versions_remark(list(rows)),
+        *versions_remark(report.rows),
     )
     return grids, Legend(legend.marks, remarks)
 

@@ -48,8 +48,8 @@ def class_results(run: Run, dataset: str) -> list[ClassResult]:
     for key in np.unique(label).tolist():
         inside = label == key
         first, second = (before == label)[inside], (after == label)[inside]
-        counts = (int(each.sum()) for each in (inside, first, second))
-        found.append(ClassResult(names[key], *counts, paired_gain(first, second)))
+        gain = paired_gain(first, second)
+        found.append(ClassResult(names[key], len(first), int(first.sum()), int(second.sum()), gain))
     return sorted(found, key=lambda c: (-abs(c.gain.points), -(c.gain.won + c.gain.lost), c.name))
 
 
@@ -70,7 +70,8 @@ def confusions(run: Run, dataset: str) -> list[Confusion]:
 
 def _answers(run: Run, dataset: str) -> tuple[Mapping[int, str], np.ndarray, np.ndarray, np.ndarray]:
     """Names of classes, as far as records know them, and label and answers before and after of labelled images."""
-    rows, names = run.labelled(dataset), {}
+    rows = run.labelled(dataset)
+    names: dict[int, str] = {}
     columns = {"label": "class_name", "pred_zero_shot": "pred_name_zero_shot", "pred": "pred_name"}
     for column, name in columns.items():
         for key, text in zip(rows[column].to_pylist(), rows[name].to_pylist(), strict=True):

@@ -67,9 +67,9 @@ def compare(first: Sequence[Run], second: Sequence[Run], dataset: str) -> Compar
         np.array([sum(o.after for o in side[path]) / len(side[path]) for path in paths]) for side in (ours, theirs)
     )
     single = all(len(side[path]) == 1 for side in (ours, theirs) for path in paths)
-    accuracies = (PERCENT * float(side.mean()) for side in (one, two))
+    points, p_value = paired(one, two, single)
     alone = len(ours) + len(theirs) - 2 * len(paths)
-    return Comparison(*accuracies, *paired(one, two, single), images=len(paths), only_one=alone)
+    return Comparison(PERCENT * float(one.mean()), PERCENT * float(two.mean()), points, p_value, len(paths), alone)
 
 
 def mean_comparison(datasets: Sequence[Comparison | None]) -> Comparison | None:

@@ -71,6 +71,16 @@ class Report:
     tables: tuple[Table, ...]
     against: str | None = None  # label of the row that others are compared with
 
+    @property
+    def cells(self) -> list[tuple[Row, Cell]]:
+        """Every cell of every table, with its row."""
+        return [(row, cell) for table in self.tables for row, cells in table.rows for cell in cells.values()]
+
+    @property
+    def rows(self) -> list[Row]:
+        """Every row once."""
+        return list(dict.fromkeys(row for row, _ in self.cells))
+
 
 def make_report(
     runs: Sequence[Run], against: str | Sequence[Run] | None = None, source: Sequence[str] = SOURCES
@@ -111,12 +121,13 @@ def make_report(
         return Report(tuple(tables))
     names = {other.label for other in others.values()}
     label = names.pop() if len(names) == 1 else against if isinstance(against, str) else "that run"
-    if not any(cell.against for table in tables for _, cells in table.rows for cell in cells.values()):
+    made = Report(tuple(tables), label)
+    if not any(cell.against for _, cell in made.cells):
         raise UserError(
             f"Expected images that {label} and another row both have, found none; test both on the same datasets, "
             "under data.limit with the same seed."
         )
-    return Report(tuple(tables), label)
+    return made
 
 
 def _others(rows: Sequence[Row], against: str | Sequence[Run]) -> dict[Row, Row]:
