@@ -6,7 +6,7 @@ import io
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple
-from functools import cache
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from tpt.engine.contact_sheet import SheetMaker
 from tpt.engine.tasks.adaptation import AdaptationTask
 from tpt.engine.tasks.method_maker import MethodMaker
 from tpt.errors import BadImageError
+from tpt.methods import Method
 from tpt.results.tables.flips import Record, flips_of
 from tpt.results.tables.formats import VALUES
 from tpt.results.tables.grid import HEADERS, legend_of, letters_of
@@ -103,9 +104,14 @@ def contact_sheets(
         chosen = [record for _, record in flips_of(records.get(dataset.name, ()), count)]
         if not chosen:
             continue
-        maker = SheetMaker(clip, data, cache(task.make_method))  # the class names are encoded once for all sheets
+        maker = SheetMaker(clip, data, partial(_same, task.make_method(dataset)))
         sheets = [maker.sheet(record) for record in chosen]
         yield dataset.name, [wandb.Image(_pixels(s.draw()), caption="\n".join(s.texts)) for s in sheets]
+
+
+def _same(method: Method, _: ImageDataset) -> Method:
+    """One method for all sheets of a dataset, whose class names are encoded once."""
+    return method
 
 
 def _pixels(figure: Any) -> Image.Image:
