@@ -8,7 +8,6 @@ predictions before and after adaptation, and K x K numbers per dataset are too m
 
 from __future__ import annotations
 
-import dataclasses
 from collections import defaultdict
 from typing import Any
 
@@ -43,9 +42,9 @@ class Running:
 
     def values(self) -> dict[str, float]:
         """All measures; rates are those of one process."""
-        found, gain = self.measures.values(), self.measures.gain()
+        found = self.measures.values()
         found |= {name: PERCENT * float(acc.compute()) for name, acc in self._accuracy.items() if name in found}
-        return found if gain is None else found | gain_values({"gain": dataclasses.asdict(gain)})
+        return found | gain_values({"gain": self.measures.gain()})
 
 
 class DatasetMetrics(Callback):

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 
-from tpt.engine.tracking.labels import all_tags, config_of, name_of
+from tpt.engine.tracking.labels import accepted, config_of, name_of, tags_of
 from tpt.errors import UserError
 from tpt.results.runs.sweep import Sweep
 from tpt.results.runs.version import DISTRIBUTION
@@ -134,7 +134,8 @@ def _describe(logger: Any, manifest: Mapping[str, Any], sweep: Sweep | None, fol
     if hasattr(logger, "describe"):
         logger.describe(manifest, sweep)
         return
-    tags, notes = ", ".join(all_tags(manifest)), manifest["config"].get("notes")
+    tags = ", ".join(accepted([*tags_of(manifest), *(manifest["config"].get("tags") or ())]))
+    notes = manifest["config"].get("notes")
     match logger:
         case MLFlowLogger():
             # The only way: MLflow checks it once.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,12 +46,11 @@ def results_from(manifest: dict[str, Any], records: pa.Table, notes: Sequence[st
             values = {**measures.values(), "images": measures.images}
             if manifest.get("about_method", {}).get("kind") != "stream":  # one process tests all images of a stream
                 values["images_per_second"] *= manifest["sessions"][-1]["processes"]
-            gain, complete = measures.gain(), len(rows) == about["to_test"]
             found[name] = {
                 **values,
-                "gain": None if gain is None else dataclasses.asdict(gain),
+                "gain": measures.gain(),
                 "unanswered": measures.unanswered,
-                "complete": complete,
+                "complete": len(rows) == about["to_test"],
                 **about,
                 "notes": [*about.get("notes", []), *notes_on_contents(rows, manifest.get("trained_on", []))],
             }
