@@ -36,7 +36,7 @@ from .engine.callbacks.metrics import DatasetMetrics
 from .engine.callbacks.processes import ProcessGuard
 from .engine.callbacks.progress import EpisodeProgressBar
 from .engine.callbacks.records import RecordWriter
-from .engine.tasks.coop_settings import cocoop_task, coop_task
+from .engine.tasks.coop import cocoop_task, coop_task
 from .engine.tracking.logger import WandbLogger
 from .engine.tracking.panels import WandbPanels
 from .methods import (

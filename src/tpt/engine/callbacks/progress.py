@@ -136,14 +136,11 @@ class EpisodeProgressBar(Progress):
         if self.line_is_due():
             log.info("%s", printable(line(pace, name, self.sweep)))
         if (batch_idx + 1) % self.refresh_rate == 0 or pace.done == pace.total:
-            front = printable(_of_all(pace, title(name, self.sweep)))
+            of_all = "" if pace.processes == 1 else f" (all {pace.processes} processes)"
+            front = printable(title(name, self.sweep) + of_all)
             counts = f": 100%|| {pace.total}/{pace.total} images"
             self.draw(pace.done, front, counts, lambda room: summary(pace, name, self.sweep, room))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ends the bar's line."""
         self.end()
-
-
-def _of_all(pace: Pace, text: str) -> str:
-    return text if pace.processes == 1 else f"{text} (all {pace.processes} processes)"
