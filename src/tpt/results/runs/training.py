@@ -15,6 +15,8 @@ from tpt.errors import UserError
 from tpt.files import bundled, dotted_values, read_bytes, write_bytes
 from tpt.results.runs.claim import ClaimedDirectory
 from tpt.results.runs.manifest import about_dataset, digests_of, manifest_of, with_public_names
+from tpt.results.runs.settings import REGISTER
+from tpt.results.runs.settings import TRAINING as PREFIX
 
 log = logging.getLogger(__name__)
 
@@ -22,11 +24,8 @@ TRAINING = "training_run.json"
 RESULTS = "training.json"
 LAST, BEST = "last.ckpt", "best.ckpt"
 CONTEXT = "context.safetensors"
-# Settings that do not change what is learned; of a root, the contents are compared instead.
-FREE = (
-    *("logger", "resume", "trust", "name", "tags", "notes", "print_config", "optimized_metric", "public_layout"),
-    *("shots.num_workers", "shots.root", "shots.draw.train.root", "shots.draw.val.root"),
-    *(f"trainer.{key}" for key in ("enable_progress_bar", "log_every_n_steps", "max_steps", "max_time", "profiler")),
+FREE = tuple(
+    key.removeprefix(PREFIX) for key, setting in REGISTER.items() if not setting.record and key.startswith(PREFIX)
 )
 MOST_READ = 20_000  # files whose content is compared; of more, evenly spaced ones
 # Raised by a file that is missing or damaged; a context that was copied without its run can still be tested.
