@@ -76,13 +76,9 @@ class _ContextTask(LightningModule, ABC):
     Its parameters have the names of the public checkpoints: `ctx`, and for CoCoOp `meta_net.*`.
 
     Args:
-        clip: the frozen backbone.
-        class_names: K names.
+        clip, class_names, optimizer, warmup_epochs, warmup_rate: as for `coop_task`.
         context: initial context.
         epochs: of the whole run; sets the schedule, and should be the Trainer's `max_epochs`.
-        optimizer: parameters -> optimizer; its `lr` is the rate after the warm-up.
-        warmup_epochs: epochs at `warmup_rate` before the cosine.
-        warmup_rate: see `learning_rate`.
     """
 
     @checked

@@ -128,18 +128,18 @@ class MethodMaker:
             own["templates"] = [dataset.template]
         division = {key: value for key, value in self._division.items() if key != THREADS}
         method = self._make_method(clip=self.clip, class_names=dataset.class_names, context=context, **own, **division)
-        method.notes = (*method.notes, *self._departures(dataset, {**given, **own}))
+        method.notes = (*method.notes, *_departures({**given, **own}, papers, family_of(dataset)))
         return method
 
-    def _departures(self, dataset: ImageDataset, given: Mapping[str, Any]) -> list[str]:
-        """Notes for the results on settings that differ from the method's paper."""
-        family = family_of(dataset)
-        papers, where = self._kind.paper_settings(family, dataset.name), f" for {family}" if family else ""
-        return [
-            f"{name}={_short(given[name])}, in the method's paper {_short(value)}{where}"
-            for name, value in papers.items()
-            if name in given and isinstance(given[name], int | float | str) and given[name] != value
-        ]
+
+def _departures(given: Mapping[str, Any], papers: Mapping[str, Any], family: str) -> list[str]:
+    """Notes for the results on settings that differ from those of the method's paper for a family of datasets."""
+    where = f" for {family}" if family else ""
+    return [
+        f"{name}={_short(given[name])}, in the method's paper {_short(value)}{where}"
+        for name, value in papers.items()
+        if name in given and isinstance(given[name], int | float | str) and given[name] != value
+    ]
 
 
 def _short(value: float | str) -> str:
