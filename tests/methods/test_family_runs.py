@@ -37,6 +37,14 @@ def records(folder: Path) -> Any:
     return read_records(folder).drop_columns("seconds")
 
 
+def assert_close(one: Path, other: Path, tolerance: float) -> None:
+    """The records of two runs are equal, their measured numbers up to a tolerance."""
+    for found, expected in zip(records(one).to_pylist(), records(other).to_pylist(), strict=True):
+        for key, value in expected.items():
+            measured = isinstance(value, float) or key == "top_confidence"
+            assert found[key] == (pytest.approx(value, abs=tolerance, rel=0) if measured else value), key
+
+
 @pytest.mark.parametrize("method", ALL)
 def test_stopped_and_continued(
     run_script: Run, small: list[str], noise_file: Callable[..., Path], tmp_path: Path, stop_after: Any, method: str
@@ -63,10 +71,7 @@ def test_on_two_processes(
     command = [sys.executable, str(ROOT / "test_time.py"), *given, *two]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=280)
     assert done.returncode == 0, done.stderr
-    for one, other in zip(records(tmp_path / "one").to_pylist(), records(tmp_path / "two").to_pylist(), strict=True):
-        for key, value in one.items():
-            close = isinstance(value, float) or key == "top_confidence"
-            assert other[key] == (pytest.approx(value, abs=1e-5) if close else value), key
+    assert_close(tmp_path / "two", tmp_path / "one", 1e-5)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +83,7 @@ def test_batch_size_changes_no_record_of_a_stream(
     given = settings(small, method, noise_file)
     run_script("test_time.py", *given, "hydra.run.dir=two")
     run_script("test_time.py", *given, "hydra.run.dir=five", "data.batch_size=5")
-    assert records(tmp_path / "five").equals(records(tmp_path / "two"))
+    assert_close(tmp_path / "five", tmp_path / "two", 5e-5 if method == "dota" else 0)  # images of a batch share sums
 
 
 def test_each_dataset_is_a_stream_of_its_own(run_script: Run, tmp_path: Path) -> None:
