@@ -22,7 +22,7 @@ from tpt.errors import BadImageError
 from tpt.methods import Method
 from tpt.results.tables.flips import Record, flips_of
 from tpt.results.tables.formats import VALUES
-from tpt.results.tables.grid import HEADERS, legend_of, letters_of
+from tpt.results.tables.grid import HEADERS, legend_of
 from tpt.results.tables.report import make_report
 from tpt.results.tables.runs import Run
 from tpt.results.tables.trust import trust_rows
@@ -146,7 +146,7 @@ def trust_panels(run: Run) -> dict[str, Any]:
 def report_tables(run: Run) -> dict[str, Any]:
     """The report of a run, as from `tpt-report`: one line per dataset and average, and the meaning of the marks."""
     report = make_report([run])
-    letters = letters_of(report)
+    letters, legend = legend_of(report)
     columns = [name or "accuracy" for name in VALUES]
     data = [
         [table.caption, row.label, HEADERS.get(name, name), *values, " ".join(letters[mark.why] for mark in cell.marks)]
@@ -155,7 +155,6 @@ def report_tables(run: Run) -> dict[str, Any]:
         for name, cell in cells.items()
         if any(values := [value(cell) for value in VALUES.values()])
     ]
-    legend = legend_of(report, letters)
     lines = [*legend.marks, *(("", remark) for remark in legend.remarks)]
     return {
         "test/report": wandb.Table(columns=["table", "method", "dataset", *columns, "marks"], data=data),

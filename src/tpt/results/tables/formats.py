@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tpt.errors import UserError
 from tpt.files import harmless
-from tpt.results.tables.grid import Grid, Legend, Line, grids, legend_of, letters_of, plain, unbalanced
+from tpt.results.tables.grid import Grid, Legend, Line, grids, legend_of, plain, unbalanced
 from tpt.results.tables.markup import to_html, to_latex, to_markdown
 from tpt.results.tables.report import Cell, Report
 
@@ -100,8 +100,8 @@ def to_csv(report: Report) -> str:
 
     Marks say what they mean.
     """
-    letters, tables = letters_of(report), []
-    marks = dict(legend_of(report, letters).marks)
+    letters, legend = legend_of(report)
+    marks, tables = dict(legend.marks), []
     for table in report.tables:
         columns = [
             (name, value)

@@ -85,23 +85,17 @@ def block(
 
 def grids(report: Report) -> tuple[list[Grid], Legend]:
     """All tables of a report and what stands under them."""
-    letters = letters_of(report)
-    found = [_grid(table, letters, report.against) for table in report.tables]
-    return found, legend_of(report, letters)
+    letters, legend = legend_of(report)
+    return [_grid(table, letters, report.against) for table in report.tables], legend
 
 
-def legend_of(report: Report, letters: Mapping[str, str]) -> Legend:
-    """What stands under a report's tables."""
-    details = merged([mark for _, cell in report.cells for mark in cell.marks])
-    marks = tuple((letters[why], ": ".join(filter(None, (why, "; ".join(details[why]))))) for why in letters)
-    return Legend(marks, tuple(_remarks(report)))
-
-
-def letters_of(report: Report) -> dict[str, str]:
-    """a, b, ..., z, aa, ... by what a mark says, in the order in which the marks come."""
+def legend_of(report: Report) -> tuple[dict[str, str], Legend]:
+    """Letters a, b, ..., z, aa, ... by what a mark says, in the order of the marks; and what stands under tables."""
     names = ("".join(c) for length in (1, 2, 3) for c in product(string.ascii_lowercase, repeat=length))
-    why = dict.fromkeys(mark.why for _, cell in report.cells for mark in cell.marks)
-    return dict(zip(why, names, strict=False))
+    found = merged([mark for _, cell in report.cells for mark in cell.marks])
+    letters = dict(zip(found, names, strict=False))
+    marks = [(letters[why], ": ".join(filter(None, (why, "; ".join(details))))) for why, details in found.items()]
+    return letters, Legend(tuple(marks), tuple(_remarks(report)))
 
 
 def _grid(table: Table, letters: Mapping[str, str], against: str | None) -> Grid:
