@@ -31,6 +31,7 @@ from tpt.clip.weights.pretrained import wrap
 
 BACKBONE = "ViT-B-16-quickgelu"
 ENCODED = 8  # views whose encoding is timed
+TEXTS = 51  # of each class, for AWT: features, since to encode them takes as long as for any method
 PLAIN_IMAGES = 1  # run by the plain forms
 PLAIN_CLASSES = 400  # at most, with the graph of all prompts, padded; at 1,000 it holds some 35 GB
 METHODS: dict[str, Callable[..., tpt.Method]] = {
@@ -39,6 +40,7 @@ METHODS: dict[str, Callable[..., tpt.Method]] = {
     "zero": tpt.ZERO,
     "mta": tpt.MTA,
     "se": tpt.SE,
+    "awt": tpt.AWT,
     "tps": tpt.TPS,
     "tpt": tpt.TPT,
     "ctpt": tpt.CTPT,
@@ -76,9 +78,16 @@ class Cost:
 
 
 def made(name: str, clip: tpt.CLIP, names: list[str]) -> tpt.Method:
-    """The method at its defaults, with one step; the reward model is the backbone itself."""
+    """The method at its defaults, with one step; RLCF's reward model is the backbone; AWT has given texts."""
     more: dict[str, Any] = {"steps": 1} if METHODS[name] in (tpt.TPS, tpt.RLCF) or name.endswith("tpt") else {}
-    return METHODS[name](clip, names, **more, **({"reward": clip} if name == "rlcf" else {}))
+    if name == "rlcf":
+        more["reward"] = clip
+    if name == "awt":
+        more["templates"] = ["{}"]
+    method = METHODS[name](clip, names, **more)
+    if name == "awt":
+        method.bank._sets = views(len(names), TEXTS, clip.embed_dim)
+    return method
 
 
 def begin(method: tpt.Method, images: int) -> tpt.Method:

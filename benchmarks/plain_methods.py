@@ -105,6 +105,33 @@ def _se(method: Any, features: Tensor, text: Tensor) -> Tensor:
     return (weight * logits[0].softmax(-1) + (1 - weight) * confident.softmax(-1).mean(0)).log()
 
 
+def _awt(method: Any, features: Tensor, text: Tensor) -> Tensor:
+    """Weights by entropy, then one transport plan per class; all stop in the same round."""
+    scale = method.clip.logit_scale
+    texts = [own[own.any(-1)] for own in method.bank.sets(text.new_empty(1, text.shape[-1]))]
+    mean = torch.stack([scale * (features @ own.T).mean(-1) for own in texts], -1)  # (V, K)
+    rows = (-_entropy(mean) / method.view_temperature).softmax(0)
+    columns, kernels = [], []
+    for k, own in enumerate(texts):
+        entropies = []
+        for each in own:
+            changed = mean[0].clone()
+            changed[k] = scale * features[0] @ each
+            entropies.append(-(changed.softmax(0) * changed.log_softmax(0)).sum())
+        columns.append((-torch.stack(entropies) / method.text_temperature).softmax(0))
+        kernels.append((-(1 - features @ own.T) / 0.1).exp())
+    left = [torch.ones(len(features)) for _ in texts]
+    right = [torch.ones(len(own)) for own in texts]
+    for _ in range(100):
+        before = left
+        left = [rows / (kernel @ r) for kernel, r in zip(kernels, right, strict=True)]
+        right = [weight / (kernel.T @ r) for kernel, r, weight in zip(kernels, left, columns, strict=True)]
+        if (torch.stack(left) - torch.stack(before)).abs().mean() < 0.01:
+            break
+    plans = [a[:, None] * kernel * b for a, kernel, b in zip(left, kernels, right, strict=True)]
+    return torch.stack([scale * (plan * (features @ own.T)).sum() for plan, own in zip(plans, texts, strict=True)])
+
+
 def _tps(method: Any, features: Tensor, text: Tensor) -> Tensor:
     scale = method.clip.logit_scale
     shift = nn.Parameter(torch.zeros_like(text if method.per_class else text[:1]))
@@ -217,5 +244,6 @@ FROM_TEXT: dict[str, Callable[[Any, Tensor, Tensor], Tensor]] = {
     "zero": _zero,
     "mta": _mta,
     "se": _se,
+    "awt": _awt,
     "tps": _tps,
 }

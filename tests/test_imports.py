@@ -20,6 +20,20 @@ def test_nothing_heavy_is_loaded(module: str) -> None:
     assert done.stdout.strip() == ""
 
 
+@pytest.mark.parametrize(
+    "program, arguments",
+    [("words", ["nothing.pt"]), ("demo", ["--method", "ecalp"])],
+)
+def test_a_mistake_is_found_before_torch_is_loaded(program: str, arguments: list[str], tmp_path: Path) -> None:
+    code = (
+        f"import atexit, sys; from tpt.cli.programs import {program}; "
+        f"atexit.register(lambda: print('torch' in sys.modules)); {program}.main({arguments})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 1 and done.stderr.startswith("Error: Expected ")
+    assert done.stdout.strip() == "False"
+
+
 def test_every_public_name_is_there() -> None:
     assert {"TPT", "ZeroShot", "load_clip", "Views"} <= set(tpt.__all__)
     for name in tpt.__all__:

@@ -14,6 +14,8 @@ import pytest
 import tpt
 from tests.conftest import Done
 from tests.processes import QUICK, start, told, wait_until
+from tpt.cli.compose import learns_along_stream
+from tpt.cli.options import STREAMS, options, values_of
 from tpt.cli.programs import predict
 from tpt.data import EpisodeDataModule, emoji_shift_domains
 from tpt.errors import UserError
@@ -164,6 +166,11 @@ def test_a_stream_that_is_killed_ten_times(tmp_path: Path) -> None:
     _, errors = told(process)
     assert process.returncode == 0, errors
     assert kills == 10 and rows_of(tmp_path / "part") == rows_of(tmp_path / "whole")
+
+
+def test_stream_methods_are_known_without_their_classes() -> None:
+    streams = {values_of("method", option)["_target_"] for option in options("method") if learns_along_stream(option)}
+    assert streams == {*STREAMS}
 
 
 def test_programs_for_single_pictures_refuse_streams(image_tree: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -41,6 +41,7 @@ from .engine.tracking.logger import WandbLogger
 from .engine.tracking.panels import WandbPanels
 from .methods import (
     ATPT,
+    AWT,
     CTPT,
     DOTA,
     ECALP,
@@ -69,6 +70,7 @@ from .views import AugMix, Views, paper_views
 
 __all__ = [
     "ATPT",
+    "AWT",
     "CLIP",
     "CTPT",
     "DOTA",

@@ -52,6 +52,14 @@ class BadImageError(DataError):
         self.problem = problem or message
 
 
+class WeightsFileError(UserError):
+    """A weights file cannot be used; the message says why, and what to use instead."""
+
+
+class ContextFileError(WeightsFileError):
+    """A file does not hold the requested context; the message says why, and what to use instead."""
+
+
 class RunError(UserError):
     """A run cannot continue, for a reason outside the program; completed results are kept."""
 

@@ -18,12 +18,14 @@ GOLDEN = ROOT / "tests" / "golden" / "methods"
 CASES = json.loads((GOLDEN / "cases.json").read_text())
 TOLERANCE = 1e-4  # float32; logits are of the order of 10
 TUNERS = {"ctpt": tpt.CTPT, "otpt": tpt.OTPT, "atpt": tpt.ATPT, "rtpt": tpt.RTPT, "use": tpt.USE, "rlcf": tpt.RLCF}
-OTHERS = {"tps": tpt.TPS, "zero": tpt.ZERO, "mta": tpt.MTA, "se": tpt.SE}
+OTHERS = {"tps": tpt.TPS, "zero": tpt.ZERO, "mta": tpt.MTA, "se": tpt.SE, "awt": tpt.AWT}
 
 
 def text_of(case: dict[str, Any]) -> dict[str, Any]:
     if case["kind"] == "tps":
         return {"templates": "imagenet_80"} if case["prototypes"] == "templates" else {}
+    if case["kind"] == "awt":
+        return {"templates": [case["template"]], "descriptions": case["descriptions"]}
     if case.get("ctx_seed") is None:
         return {"ctx_init": case["ctx_init"]}
     context = tpt.Context(weights.context(case["ctx_seed"], case["n_ctx"], 64), case["n_ctx"], "trained")
@@ -33,6 +35,7 @@ def text_of(case: dict[str, Any]) -> dict[str, Any]:
 def settings_of(case: dict[str, Any]) -> dict[str, Any]:
     names = {"lambda": "penalty_weight", "p": "selection_p"}
     kept = ("p", "steps", "lr", "lambda", "tau", "scale", "gamma", "lambda_q", "lambda_y", "per_class")
+    kept += ("view_temperature", "text_temperature")
     return {names.get(key, key): case[key] for key in kept if key in case}
 
 
@@ -72,7 +75,7 @@ def of_kinds(*kinds: str) -> Any:
 
 
 def test_all_cases_are_here() -> None:
-    assert len(CASES) == 28
+    assert len(CASES) == 30
     assert {case["kind"] for case in CASES} == {*TUNERS, *OTHERS}
 
 
@@ -168,6 +171,19 @@ def test_mta(case: dict[str, Any]) -> None:
     close(out.logits, golden["final_logits"])
     shown = make(case).show(given["features"])
     close(shown.values[0] / 100, golden["inlierness"], 1e-5)
+    assert out.selected.tolist() == shown.order[0].tolist()
+
+
+@of_kinds("awt")
+def test_awt(case: dict[str, Any]) -> None:
+    given, golden = inputs(case)
+    method = make(case)
+    close(method.bank.sets(), golden["text_features"])
+    out = method(**given)
+    close(out.logits, golden["final_logits"])
+    assert int(out.logits.argmax()) == int(golden["prediction"])
+    shown = method.show(given["features"])
+    close(shown.values[0] / 100, golden["view_weights"], 1e-5)
     assert out.selected.tolist() == shown.order[0].tolist()
 
 

@@ -23,11 +23,19 @@ from tpt.clip.weights.files import from_openai_file
 VIEWS = 24  # R-TPT needs 21
 IMAGES = 24  # of a stream: caches fill up and make room
 SHARES = st.sampled_from([0.1, 0.25, 0.5])
+SENTENCES = st.lists(st.sampled_from(["it is red", "It stands on a hill.", "small parts"]), min_size=1, max_size=6)
 OF: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "view_ensemble": {"selection_p": SHARES},
     "zero": {"gamma": SHARES},
     "mta": {"lambda_q": st.floats(0, 8), "lambda_y": st.floats(0.1, 1)},
     "se": {"scale": st.floats(0, 2)},
+    "awt": {
+        "view_temperature": st.floats(0.1, 2),
+        "text_temperature": st.floats(0.1, 2),
+        "after_prompt": st.booleans(),
+        "templates": st.sampled_from([None, ["a photo of a {}."], ["{}, drawn.", "the {}.", "{}"]]),
+        "descriptions": st.none() | st.fixed_dictionaries(dict.fromkeys(NAMES, SENTENCES)),
+    },
     "tps": {"selection_p": SHARES, "steps": st.integers(0, 3), "per_class": st.booleans()},
     "ctpt": {"penalty_weight": st.floats(0, 50)},
     "otpt": {"penalty_weight": st.floats(0, 18)},

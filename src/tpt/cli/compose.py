@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from tpt.cli.command_line import composed, parsed
 from tpt.cli.mistakes import COMPOSING, in_a_sentence, keys_of, mistake, unknown
-from tpt.cli.options import choose, own_folders, values_of
+from tpt.cli.options import choose, no_stream, own_folders, values_of
 from tpt.cli.resume import Start
 from tpt.clip.model import CLIP
 from tpt.data import ImageDataset
@@ -165,10 +165,7 @@ def refuse_stream(method: str, program: str) -> None:
         program: the program that answers each picture separately, for the message.
     """
     if learns_along_stream(method):
-        raise UserError(
-            f"Expected a method that adapts to each picture alone, got {method}, which learns from earlier "
-            f"pictures, so answers of {program} would depend on the order; use tpt-test, or its class in Python."
-        )
+        raise no_stream(method, program)
 
 
 def _literal(key: str, value: Any) -> Any:

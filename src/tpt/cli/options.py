@@ -19,6 +19,8 @@ from tpt.files import at_home
 
 OPEN_CLIP = "open_clip"  # used for backbones that are no option of conf/backbone
 DEVICE_HELP = "cpu, cuda, cuda:1; default auto: a GPU if there is one"
+# Classes whose methods learn along the stream, known without loading PyTorch; other classes say so in `kind`.
+STREAMS = ("tpt.BoostAdapter", "tpt.DOTA", "tpt.ECALP", "tpt.OnZeta", "tpt.PTA", "tpt.TDA")
 _DEVICE = re.compile(r"auto|cpu|mps|(?:cuda|gpu)(?::\d+)?")
 _own: ContextVar[tuple[Path, ...]] = ContextVar("own", default=())
 
@@ -83,6 +85,25 @@ def known_option(group: str, option: str) -> str:
     if option not in options(group):
         raise no_option(group, option)
     return option
+
+
+def refuse_known_stream(method: str, program: str) -> None:
+    """Raises a UserError for a method of `conf/method` that is one of `STREAMS`.
+
+    Args:
+        method: name of the option.
+        program: the program that answers each picture separately, for the message.
+    """
+    if values_of("method", method).get("_target_") in STREAMS:
+        raise no_stream(method, program)
+
+
+def no_stream(method: str, program: str) -> UserError:
+    """The message for a method that learns along the stream."""
+    return UserError(
+        f"Expected a method that adapts to each picture alone, got {method}, which learns from earlier "
+        f"pictures, so answers of {program} would depend on the order; use tpt-test, or its class in Python."
+    )
 
 
 def no_option(group: str, option: str, known: Sequence[str] = ()) -> UserError:

@@ -1,5 +1,6 @@
 """Methods turn view features into predictions; each method is one class in one file."""
 
+from tpt.methods.awt import AWT
 from tpt.methods.base import Adaptation, Method, ShownViews
 from tpt.methods.boostadapter import BoostAdapter
 from tpt.methods.calibrated import ATPT, CTPT, OTPT
@@ -22,6 +23,7 @@ from tpt.methods.zero_shot import ZeroShot
 
 __all__ = [
     "ATPT",
+    "AWT",
     "CTPT",
     "DOTA",
     "ECALP",

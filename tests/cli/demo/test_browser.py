@@ -131,3 +131,17 @@ def test_a_mistake_is_said_in_the_place_of_the_answer(page: Any, tmp_path: Path)
     (tmp_path / "broken.png").write_bytes(b"no picture")
     page.set_input_files("input[type=file]", str(tmp_path / "broken.png"))
     page.wait_for_selector(".tpt-problem:has-text('broken.png cannot be decoded')")
+
+
+@pytest.mark.parametrize("width", [1400, 600])
+def test_a_mistake_is_in_sight_of_those_who_scrolled_down(page: Any, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    choose(page, 0)
+    page.get_by_text("Settings", exact=True).click()
+    page.get_by_label("Class names").fill("cat")
+    page.mouse.wheel(0, 3000)
+    look(page)
+    page.wait_for_selector(".tpt-problem:has-text('choose from in Class names, got 1')")
+    page.wait_for_timeout(1000)
+    box = page.locator(".tpt-problem").bounding_box()
+    assert box["y"] >= 0 and box["y"] + box["height"] <= 900

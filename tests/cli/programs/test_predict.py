@@ -217,7 +217,7 @@ def test_mistakes_are_found_before_torch_is_loaded(image_tree: Path, tmp_path: P
         "    except SystemExit as end: assert end.code == 1\n"
         "    assert 'torch' not in sys.modules, wrong"
     )
-    wrong = ["nowhere.png", "pictures --method tpd", "pictures --out a.xls", "pictures --device tpu"]
+    wrong = ["nowhere.png", *(f"pictures --{way}" for way in ("method tpd", "method tda", "out a.xls", "device tpu"))]
     subprocess.run([sys.executable, "-c", code, *wrong], cwd=tmp_path, check=True, capture_output=True)
 
 

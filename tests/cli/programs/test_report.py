@@ -109,6 +109,15 @@ def test_site(tmp_path: Path) -> None:
     assert "acc_zero_shot" in pages[dataset] and "Classes of" in pages[dataset]
 
 
+def test_every_table_of_the_site_says_what_a_run_leaves_out(tmp_path: Path) -> None:
+    rows = rows_of("a", share(50, 30), share(70, 30))
+    make_run(tmp_path / "run", {"a": rows[:20]}, about={"a": {"size": 60, "to_test": 30}})
+    main([str(tmp_path / "run"), "--site", str(tmp_path / "site")])
+    for page in ("index.html", "1_a.html"):
+        text = (tmp_path / "site" / page).read_text("utf-8")
+        assert "unfinished: a 20 of 30 images done" in text and "on part of the images: a 30 of 60" in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

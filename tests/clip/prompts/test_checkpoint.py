@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 import tpt
 from tests.noise_models import golden, noise_clip, parity_cases, weights
-from tpt.clip.prompts import ConditionalContext, Context, ContextFileError, MetaNet
+from tpt.clip.prompts import ConditionalContext, Context, MetaNet
 from tpt.clip.prompts.context import Position, vectors_before
 from tpt.clip.weights.archive import DIGEST, read_safetensors
+from tpt.errors import ContextFileError
 
 NAMES = ["airplane", "hot air balloon", "golden_retriever", "tram"]
 WIDTH = 64

@@ -14,9 +14,9 @@ from torch import Tensor
 
 import tpt
 from tests.noise_models import noise_clip, weights
-from tpt.clip.prompts import Context, ContextFileError, context_from_file, refuse_misfit
+from tpt.clip.prompts import Context, context_from_file, refuse_misfit
 from tpt.clip.prompts.origin import Origin
-from tpt.errors import UserError
+from tpt.errors import ContextFileError, UserError
 
 NAMES = ["cat", "hot air balloon"]
 WIDTH = 64

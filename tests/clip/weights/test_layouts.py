@@ -17,8 +17,9 @@ import tpt
 import tpt.errors
 from tests.noise_models import CONFIG
 from tests.noise_models import weights as noise
-from tpt.clip.weights.layouts import WeightsFileError, plain_names
+from tpt.clip.weights.layouts import plain_names
 from tpt.clip.weights.named import known_width
+from tpt.errors import WeightsFileError
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "transformers"
 

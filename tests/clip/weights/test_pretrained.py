@@ -17,9 +17,9 @@ from tests import noise_models
 from tests.noise_models import CONFIG
 from tpt.clip.weights.archive import read_weights
 from tpt.clip.weights.hub import FetchError
-from tpt.clip.weights.layouts import WeightsFileError
 from tpt.clip.weights.named import preprocessing_of
 from tpt.clip.weights.pretrained import wrap
+from tpt.errors import WeightsFileError
 
 
 @pytest.fixture(autouse=True)

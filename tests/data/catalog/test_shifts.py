@@ -158,6 +158,7 @@ def test_the_real_test_sets_are_known() -> None:
     """Totals as their papers and DomainBed's print them."""
     total = {key: sum(entry.images for entry in entries) for key, entries in DOMAINS.items()}
     assert total["pacs"] == 9991 and total["vlcs"] == 10729 and total["office_home"] == 15588
+    assert total["terra_incognita"] == 24330  # with annotations of 2021; 24,788 in DomainBed's paper
     assert total["domainnet"] == 176743 and total["visda"] == 55388
     assert len(CORRUPTIONS) == 15 and {entry.images for entry in CORRUPTED.values()} == {50000, 10000}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import logging
@@ -128,7 +129,9 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     return caplog.messages
 
 
-def batches(bar: EpisodeProgressBar, clock: Clock, count: int, seconds: float, first: bool = True) -> None:
+def batches(
+    bar: EpisodeProgressBar, clock: Clock, count: int, seconds: float, first: bool = True, ends: bool = True
+) -> None:
     """A run of so many batches of two images, seen by a process."""
     dataset: Any = SimpleNamespace(name="a", __len__=lambda: 0)
     trainer: Any = SimpleNamespace(world_size=1, is_global_zero=first)
@@ -138,7 +141,8 @@ def batches(bar: EpisodeProgressBar, clock: Clock, count: int, seconds: float, f
     for number in range(count):
         clock.now += seconds
         bar.on_test_batch_end(trainer, task, SimpleNamespace(dataset=dataset, rows=rows(2, 1, 2)), None, number)
-    bar.on_test_end(trainer, task)
+    if ends:
+        bar.on_test_end(trainer, task)
 
 
 def test_a_log_file_gets_a_line_a_minute_over_many_jobs(clock: Clock, caplog: Any, lines: Any, tmp_path: Path) -> None:
@@ -210,6 +214,18 @@ def test_a_bar_on_a_terminal(
     assert any(" 90/100 images" in text for text in shown)
     assert "100/100 images, 5 s per image, 0:00 left, acc 50.0 -> 100.0" in shown[-1]
     assert shown[-1].startswith("job 1 of 2, a: 100%|")
+
+
+def test_nothing_is_drawn_below_the_report_of_a_stopped_run(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", terminal := Terminal())
+    bar = EpisodeProgressBar(clock=clock)
+    batches(bar, clock, 2, 10.0, ends=False)
+    assert not terminal.getvalue().endswith("\n")
+    bar.on_exception(None, None, KeyboardInterrupt())  # type: ignore[arg-type]
+    print("Stopped.")
+    del bar
+    gc.collect()
+    assert terminal.getvalue().endswith("\nStopped.\n")
 
 
 @pytest.mark.parametrize("columns", [60, 80, 100, 120, 200])

@@ -213,7 +213,7 @@ def test_lines_differ_in_more_than_colour() -> None:
 
 
 def test_methods_side_by_side(tmp_path: Path) -> None:
-    """Gain against seconds, and reliability, of every row; zero-shot at no gain."""
+    """Gain, seconds and ECE of every row, next to its name; zero-shot at no gain."""
     gains = {"zero_shot": 0, "view_ensemble": 4, "tpt": 8}
     for number, (method, gain) in enumerate(gains.items()):
         rows = [{**row, "seconds": 10.0**-number} for row in rows_of("a", share(50, 400), share(50 + gain, 400))]
@@ -224,19 +224,20 @@ def test_methods_side_by_side(tmp_path: Path) -> None:
     seconds = {each.row.label: each.seconds for each in found}
     assert seconds == pytest.approx({"zero_shot": 1.0, "view_ensemble": 0.1, "tpt": 0.01})
     figure = methods_figure(found)
-    drawn = figure.axes[0].containers
-    points = sorted((float(c.lines[0].get_xdata()[0]), float(c.lines[0].get_ydata()[0])) for c in drawn)
-    assert np.allclose(points, [(0.01, 8), (0.1, 4), (1, 0)])
-    names = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert [name.split(",")[0] for name in names] == [each.row.label for each in found]
-    assert all(f"ECE {each.ece:.1f} %" in name for each, name in zip(found, names, strict=True))
+    gain, time, ece = figure.axes
+    names = [text.get_text() for text in gain.get_yticklabels()]
+    assert names == [each.row.label for each in found]
+    for axes, values in ((gain, gains), (time, seconds), (ece, {each.row.label: each.ece for each in found})):
+        points = [line.get_xydata()[0] for line in axes.lines if line.get_marker() == "o"]
+        assert {names[int(y)]: x for x, y in points} == pytest.approx(values)
+    assert [text.get_text() for text in ece.texts] == [f"{each.ece:.1f}" for each in found]
     assert "methods" in dict(figures_of(load_runs([tmp_path])))
     assert "gain over zero-shot (points)\non a" in texts(figure)
     assert [each.ece for each in found] == [cells["a"].ece for _, cells in table.rows]  # one definition
 
 
 def test_thirteen_methods_can_be_read(tmp_path: Path) -> None:
-    """No text over another; a row without all its images says so in the legend, and the figure which."""
+    """No text over another; a row without all its images says so in its name, and the figure which."""
     for number in range(13):
         rows = rows_of("a", share(50, 400), share(50 + number, 400), seed=number)
         rows = [{**row, "seconds": 0.02 * 1.3**number} for row in rows]
@@ -245,17 +246,19 @@ def test_thirteen_methods_can_be_read(tmp_path: Path) -> None:
         make_run(tmp_path / f"{number:02d}", {"a": done}, about={"a": {"size": 400, "to_test": 400}}, **made)  # type: ignore[arg-type]
     figure = dict(figures_of(load_runs([tmp_path]), kinds=["methods"]))["methods"]
     figure.draw_without_rendering()
-    shown = [*figure.legends[0].get_texts(), *figure.legends[1].findobj(Text)]
+    (remark,) = figure.legends
+    shown = [*remark.findobj(Text)]
     for axes in figure.axes:
-        for axis in (axes.xaxis, axes.yaxis):
+        shown += axes.texts
+        for axis in (axes.xaxis, *([axes.yaxis] if axes is figure.axes[0] else [])):
             low, high = sorted(axis.get_view_interval())
             shown += [axis.label, *(tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high)]
     boxes = [text.get_window_extent() for text in shown if text.get_text().strip()]
     over = [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if a.overlaps(b) and a.bounds != b.bounds]
     assert len(boxes) > 26 and not over
-    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    names = [text.get_text() for text in figure.axes[0].get_yticklabels()]
     assert len(names) == 13 and [n for n, name in enumerate(names) if "(unfinished)" in name] == [5]
-    assert "unfinished: a_method_of_mine_5 a 300 of 400" in figure.legends[1].get_title().get_text()
+    assert "unfinished: a_method_of_mine_5 a 300 of 400" in remark.get_title().get_text()
 
 
 def test_the_time_of_the_method_alone(tmp_path: Path) -> None:
@@ -267,7 +270,7 @@ def test_the_time_of_the_method_alone(tmp_path: Path) -> None:
     (table,) = make_report(load_runs([tmp_path])).tables
     found = compared(table)
     assert [each.seconds for each in found] == pytest.approx([0.1, 0.2]) and not any(each.encodes for each in found)
-    assert "seconds per image, of the method alone" in texts(methods_figure(found))
+    assert "seconds per image,\nof the method alone" in texts(methods_figure(found))
 
 
 def test_nothing_is_drawn_where_there_is_nothing_to_show(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_accuracy_and_gain_along_the_stream(tmp_path: Path) -> None:
     (line,) = along(table_rows(runs), "a")
     assert line.accuracy[49] == 100 and line.accuracy[-1] == pytest.approx(60)
     middle, gains = line.gains
-    assert middle[0] == 5.5 and gains.tolist() == [0] * 5 + [100] + [0] * 4
+    assert middle[0] == 10.5 and gains.tolist() == [0, 0, 50, 0, 0]  # twenty images in each part
     accuracy, gain = along_figure([line], "a").axes
     assert accuracy.lines[0].get_ydata()[-1] == pytest.approx(60)
     assert list(gain.lines[0].get_ydata()) == gains.tolist()

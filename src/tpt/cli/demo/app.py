@@ -16,6 +16,7 @@ from tpt.cli.demo.controls import CONTROLS, MOST_NAMES, MOST_VIEWS, chosen_metho
 from tpt.cli.demo.examples import first_names, write_drawings
 from tpt.cli.demo.look import Looker
 from tpt.cli.demo.page import CSS, NOTHING_YET, about_html, answers_html, problem_html, views_html
+from tpt.cli.errors import in_words_of
 from tpt.cli.options import options
 from tpt.clip.model import CLIP
 from tpt.errors import BadImageError, UserError, refuse
@@ -35,6 +36,9 @@ ABOUT = (
     "The method makes many views of a picture, keeps those that the model is most confident about, adapts to them, "
     "answers, and resets."
 )
+# Scrolls only if the answer or the problem is out of sight; after the page has drawn it.
+SHOW_ANSWER = "() => {setTimeout(() => document.getElementById('answers').scrollIntoView({block: 'nearest'}), 100)}"
+WORDS = ((r"\bdata\.class_names\b", "Class names"),)  # what a setting is called on the page
 NO_PICTURE = "No picture yet. Drop one here, or click a drawing."
 BUG = "Internal error (your settings are fine). See the terminal that runs tpt-demo for details."
 
@@ -124,8 +128,8 @@ def make_blocks(looker: Looker, drawings: list[Path], method: str, names: list[s
             "concurrency_limit": 1,
             "api_visibility": "private",
         }
-        gr.on([go.click, picture.upload], **asked)
-        examples.load_input_event.then(**asked)
+        for event in (gr.on([go.click, picture.upload], **asked), examples.load_input_event.then(**asked)):
+            event.then(None, js=SHOW_ANSWER, queue=False)
         picture.clear(lambda: (NOTHING_YET, ""), None, [answers, seen], api_visibility="private")
         chosen.change(
             choose, [chosen], [described, *widgets], preprocess=False, show_progress="hidden", api_visibility="private"
@@ -163,7 +167,7 @@ def show(looker: Looker, picture: Any, classes: Any, method: Any, views: Any, *v
         said = str(error).replace(f"{Path(picture['path']).parent}/", "")
         return problem_html(re.sub(r",? or pass\s+data\.on_bad_image.*", ".", said)), ""
     except UserError as error:
-        return problem_html(str(error)), ""
+        return problem_html(str(in_words_of(error, WORDS))), ""
     except Exception:
         log.exception("A request failed.")
         return problem_html(BUG), ""

@@ -14,7 +14,7 @@ from typing import Annotated
 from annotated_types import Ge, Le
 
 from tpt.cli.errors import told
-from tpt.cli.options import known_option, own_options
+from tpt.cli.options import own_options, refuse_known_stream
 from tpt.cli.programs.arguments import add_model, chosen_device, new_parser
 from tpt.errors import UserError, refuse
 
@@ -59,7 +59,7 @@ def serve(args: argparse.Namespace, folder: Path) -> None:
 
     refuse("--port", Annotated[int, Ge(0), Le(MOST_PORT), "0 takes any free one"], args.port)
     names = None if args.classes is None else class_list(args.classes)
-    known_option("method", args.method)
+    refuse_known_stream(args.method, "tpt-demo")
     device = chosen_device(args.device)
 
     from tpt.cli.compose import Parts, compose, refuse_stream  # noqa: PLC0415 -- torch takes time to load

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tpt.cli.errors import in_words_of, told
-from tpt.cli.options import choose, known_device, own_folders, own_options
+from tpt.cli.options import choose, known_device, own_folders, own_options, refuse_known_stream
 from tpt.cli.programs import opening
 from tpt.cli.programs.arguments import add_model, new_parser
 from tpt.cli.programs.opening import LINE, forget_stray_ranks
@@ -171,6 +171,7 @@ def settings_of(args: argparse.Namespace, folder: Path) -> list[str]:
     from tpt.data.pictures import class_list, find_pictures  # noqa: PLC0415 -- takes time to load
 
     groups = choose((("method", args.method), ("backbone", args.backbone), ("data", "pictures"), ("logger", "none")))
+    refuse_known_stream(args.method, "tpt-predict")
     names = class_list(args.classes)
     classes = for_hydra(args.classes) if is_file(args.classes) else _listed(names)
     find_pictures(args.paths)
@@ -245,7 +246,7 @@ def _stopped(args: argparse.Namespace, folder: Path) -> str:
         done = len(records)
         _write(records, args, folder)
     how_much = f"after {done} of {total}" if total else "before the first picture"
-    return f"{chr(10) if sys.stderr.isatty() else ''}Stopped {how_much}. Run the same command again to continue."
+    return f"Stopped {how_much}. Run the same command again to continue."
 
 
 def _finish(args: argparse.Namespace, folder: Path) -> None:

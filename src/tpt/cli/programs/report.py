@@ -29,6 +29,7 @@ from tpt.results.tables.runs import Run, load_runs
 from tpt.results.tables.trust import trust_grids
 
 MOST_ROWS = 3  # most runs that get figures of their own by default
+MOST_NAMES = 12  # most names of files to print
 
 
 def parser() -> argparse.ArgumentParser:
@@ -114,8 +115,7 @@ def report(args: argparse.Namespace) -> None:
     if args.site is not None:
         from tpt.results.figures.site import write_site  # noqa: PLC0415 -- matplotlib takes time to load
 
-        for path in write_site(made(), runs, args.site, learned_on):
-            say(str(path), error=True)
+        _say_written(args.site, [path.name for path in write_site(made(), runs, args.site, learned_on)])
 
 
 def _other_tables(
@@ -139,8 +139,14 @@ def _draw_figures(args: argparse.Namespace, runs: Sequence[Run], learned_on: Map
     if not args.kinds and sum(row.first.adapts for row in rows_of(runs)) > MOST_ROWS:
         kinds = [kind for kind in KINDS if kind not in BY_RUN]
         say(f"Figures per run are left out; --kinds {','.join(BY_RUN)} draws them.", error=True)
-    for path in draw_all(runs, args.figures, learned_on, kinds, suffixes):
-        say(str(path), error=True)
+    drawn = [path.stem for path in draw_all(runs, args.figures, learned_on, kinds, suffixes)]
+    _say_written(args.figures, [*dict.fromkeys(drawn)], f"as {', '.join(suffixes)}")
+
+
+def _say_written(folder: Path, names: Sequence[str], form: str = "") -> None:
+    """Says on stderr what was written to a folder: the names if they are few, else their number."""
+    shown = ", ".join(names) if len(names) <= MOST_NAMES else f"{len(names)} files"
+    say(f"Written to {folder}{f', {form}' if form else ''}: {shown or 'nothing'}", error=True)
 
 
 def _chosen(text: str, known: Sequence[str], option: str) -> list[str]:

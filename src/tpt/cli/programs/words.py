@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from tpt.cli.errors import told
 from tpt.cli.programs.arguments import new_parser
 from tpt.engine.printing import say
+from tpt.files.contexts import context_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -126,11 +127,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     args = parser.parse_args(arguments)
     with told():
+        file = context_file(args.path)
         from tpt.clip import load_clip  # noqa: PLC0415 -- takes seconds to load
         from tpt.clip.prompts import context_from_file  # noqa: PLC0415 -- likewise
 
         clip = load_clip(args.backbone, args.pretrained)
-        say("\n".join(report(clip, context_from_file(clip, args.path), args.top, args.classes)))
+        say("\n".join(report(clip, context_from_file(clip, file), args.top, args.classes)))
 
 
 if __name__ == "__main__":

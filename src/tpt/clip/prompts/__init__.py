@@ -1,7 +1,6 @@
 """Prompts: class names with context vectors, which are learned or come from words."""
 
 from tpt.clip.prompts.checkpoint import (
-    ContextFileError,
     LearnedContext,
     context_from_file,
     load_context,
@@ -16,7 +15,6 @@ from tpt.clip.prompts.learner import PromptLearner
 __all__ = [
     "ConditionalContext",
     "Context",
-    "ContextFileError",
     "LearnedContext",
     "MetaNet",
     "PromptLearner",

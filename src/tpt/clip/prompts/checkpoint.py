@@ -20,11 +20,12 @@ from tpt.clip.prompts.conditional import ConditionalContext, MetaInput, MetaNet
 from tpt.clip.prompts.context import Context, Position, vectors_before
 from tpt.clip.prompts.origin import Origin
 from tpt.clip.weights.archive import DIGEST, read_checkpoint, read_safetensors, sealed
-from tpt.clip.weights.layouts import WeightsFileError, plain_names
+from tpt.clip.weights.layouts import plain_names
 from tpt.clip.weights.named import known_width
 from tpt.clip.weights.pretrained import clip_label
-from tpt.errors import Count, Filled, UserError, checked
-from tpt.files import bundled, read_bytes, write_bytes
+from tpt.errors import ContextFileError, Count, Filled, UserError, WeightsFileError, checked
+from tpt.files import write_bytes
+from tpt.files.contexts import context_file
 
 LearnedContext = Context | ConditionalContext
 
@@ -33,10 +34,6 @@ NO_DIGEST = "the context's file holds no digest, so damage to it would not be no
 _META_NET = ("linear1.weight", "linear1.bias", "linear2.weight", "linear2.bias")
 _BUFFERS = ("token_prefix", "token_suffix")  # belong to the classes of training
 _LEARNERS = ("prompt_learner.", "prompt_generator.")  # prefixes of the keys if a whole model was saved
-
-
-class ContextFileError(WeightsFileError):
-    """A file does not hold the requested context; the message says why and what to use instead."""
 
 
 @checked
@@ -87,7 +84,7 @@ def load_context(
             "Expected a file or directory with a learned context, got none; set context.path, or learned.coop and "
             "learned.cocoop for the rows of a table."
         )
-    path = _resolve(bundled(path))
+    path = context_file(path)
     tensors, metadata = _read(path)
     _check_notes(path, tensors, metadata)
     found = "cocoop" if any(key.startswith("meta_net.") for key in tensors) else "coop"
@@ -214,30 +211,6 @@ def file_metadata(context: LearnedContext, backbone: CLIP | str = "") -> dict[st
     if base.class_names is not None:
         described["class_names"] = json.dumps(list(base.class_names))
     return described
-
-
-def _resolve(path: Path) -> Path:
-    """The context file for `path`, which may be a file or a directory."""
-    if path.is_file():
-        return path
-    if not path.exists():
-        raise ContextFileError(
-            f"Expected a context at {path}, but there is no such file or directory; check the path, or learn a context "
-            "with train_coop.py."
-        )
-    for folder in (path, path / "prompt_learner"):
-        if (folder / "context.safetensors").is_file():
-            return folder / "context.safetensors"
-        if (folder / "checkpoint").is_file():
-            named = read_bytes(folder / "checkpoint").decode("utf-8", "replace").strip()
-            file = folder / Path(named).name  # never outside the folder
-            if file.is_file():
-                return file
-            raise ContextFileError(f"Expected {file}, which the file `checkpoint` next to it names, but it is missing.")
-    raise ContextFileError(
-        f"Expected a context in the directory {path}, found neither `context.safetensors` nor CoOp's text file "
-        "`checkpoint`, there or in `prompt_learner`; pass the file itself."
-    )
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -10,6 +10,7 @@ from typing import TypedDict
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from tpt.clip.descriptions import load_descriptions
 from tpt.clip.model import CLIP
@@ -20,6 +21,7 @@ from tpt.clip.templates import load_templates
 from tpt.errors import Count, Seed, checked, refuse_one_prompt
 
 MAX_TOKENS = 16384
+PROMPT = "a photo of a {}."  # before descriptions, without templates
 
 
 class TextSettings(TypedDict, total=False):
@@ -31,6 +33,7 @@ class TextSettings(TypedDict, total=False):
     context: Context | ConditionalContext | None
     templates: str | Sequence[str] | None
     descriptions: str | Mapping[str, Sequence[str]] | None
+    after_prompt: bool
     normalize: bool
     learned_class_token: bool
     seed: Seed
@@ -53,6 +56,8 @@ class TextBank(nn.Module):
             with `{}`.  The unit-length features of a class are averaged.
         descriptions: sentences for each class, instead of a context or in addition to `templates`: a JSON or CSV file,
             see `load_descriptions`.  Each sentence and each template has the same weight in a class's average.
+        after_prompt: whether each sentence follows the class's prompt in the first template, by default "a photo of a
+            {}.", which then also is a text of the class by itself.
         normalize: whether that average is scaled to unit length.
         learned_class_token: whether a vector replaces each class name, see `PromptLearner`.
         seed: seed of the random vectors.
@@ -77,6 +82,7 @@ class TextBank(nn.Module):
         context: Context | ConditionalContext | None = None,
         templates: str | Sequence[str] | None = None,
         descriptions: str | Mapping[str, Sequence[str]] | None = None,
+        after_prompt: bool = False,
         normalize: bool = True,
         learned_class_token: bool = False,
         seed: Seed = 0,
@@ -91,6 +97,7 @@ class TextBank(nn.Module):
         self.conditional: ConditionalContext | None = None
         self.notes: tuple[str, ...] = ()
         self._fixed: Tensor | None = None  # (K, E), computed on first use
+        self._sets: Tensor | None = None  # (K, M, E), likewise
         self._templates: list[str] = []
         self._sentences: list[list[str]] | None = None
         self._normalize = normalize
@@ -99,6 +106,12 @@ class TextBank(nn.Module):
         if descriptions is not None:
             self._sentences, note = load_descriptions(descriptions, self.class_names)
             self.notes = (note,) if note else ()
+            if after_prompt:
+                self._templates = self._templates or [PROMPT]
+                leads = [self._templates[0].replace("{}", clean_name(name)) for name in self.class_names]
+                self._sentences = [
+                    [f"{lead} {text}" for text in own] for lead, own in zip(leads, self._sentences, strict=True)
+                ]
         if templates is not None or descriptions is not None:
             tokens = [tuple(clip.tokenizer.encode(clean_name(name))) for name in self.class_names]
             refuse_one_prompt(self.class_names, tokens)
@@ -152,16 +165,34 @@ class TextBank(nn.Module):
         size = max(1, self.max_tokens // self.learner.prompts.num_tokens)
         return torch.cat([self.learner.encode(some, self.max_tokens) for some in slots.split(size)])
 
+    @torch.no_grad()
+    def sets(self, image_BE: Tensor | None = None, image_norm_B: Tensor | None = None) -> Tensor:
+        """Features of each text of each class, of unit length: (K, M, E), padded with zeros to the most texts.
+
+        Without templates and descriptions, a class has one text, and the rest is as for `forward`.
+        """
+        if self.learner is not None:
+            text: Tensor = self(image_BE, image_norm_B)
+            return text[..., None, :]
+        if self._sets is None or self._sets.device != self.clip.device:
+            each = self._each()
+            self._sets, self._fixed = pad_sequence(each, batch_first=True), self._mean(each)
+        return self._sets
+
     def _shared(self) -> Tensor:
         if self.learner is not None:
             return self.learner.encode(self.learner.slots, self.max_tokens)
+        return self._mean(self._each())
+
+    def _each(self) -> list[Tensor]:
+        """K tensors (M, E): the features of the class in each template, then those of its sentences."""
         names = [clean_name(name) for name in self.class_names]
         features = [self.clip.encode_text([t.replace("{}", name) for name in names]) for t in self._templates]
         if self._sentences is None:
-            mean = torch.stack(features).mean(0)
-        else:
-            described = map(self.clip.encode_text, self._sentences)
-            mean = torch.stack(
-                [torch.cat([*(f[k, None] for f in features), d]).mean(0) for k, d in enumerate(described)]
-            )
+            return list(torch.stack(features, 1))
+        described = map(self.clip.encode_text, self._sentences)
+        return [torch.cat([*(f[k, None] for f in features), d]) for k, d in enumerate(described)]
+
+    def _mean(self, each: list[Tensor]) -> Tensor:
+        mean = torch.stack([own.mean(0) for own in each])
         return F.normalize(mean, dim=-1) if self._normalize else mean

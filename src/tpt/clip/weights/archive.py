@@ -17,7 +17,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from tpt.clip.model import tensors_digest
-from tpt.clip.weights.layouts import WeightsFileError, state_dict_of
+from tpt.clip.weights.layouts import state_dict_of
+from tpt.errors import WeightsFileError
 from tpt.files import open_plain
 
 DIGEST = "tpt_digest"  # key in the metadata of this project's safetensors files

@@ -11,10 +11,10 @@ from open_clip.model import CLIPTextCfg, CLIPVisionCfg, convert_to_custom_text_s
 from torch import Tensor, nn
 
 from tpt.clip.weights.archive import read_weights
-from tpt.clip.weights.layouts import Reading, WeightsFileError, from_transformers, is_transformers, transformers_reading
+from tpt.clip.weights.layouts import Reading, from_transformers, is_transformers, transformers_reading
 from tpt.clip.weights.named import known_config, preprocessing_of, unloaded
 from tpt.clip.weights.preprocessing import prepare, preprocessing_beside
-from tpt.errors import UserError
+from tpt.errors import UserError, WeightsFileError
 
 log = logging.getLogger(__name__)
 

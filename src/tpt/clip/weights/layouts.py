@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tpt.errors import UserError
+from tpt.errors import WeightsFileError
 from tpt.files import read_bytes
 
 # Keys of the state dict in training checkpoints: Lightning and Dassl, most custom loops, timm and torchvision.
@@ -43,10 +43,6 @@ _IN_LAYER = {
 }
 _LAYER = re.compile(r"(text_model|vision_model)\.encoder\.layers\.(\d+)\.(.+)\.(weight|bias)")
 _LN_EPS = 1e-5
-
-
-class WeightsFileError(UserError):
-    """A weights file cannot be used; the message says why, and what to use instead."""
 
 
 def state_dict_of(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:

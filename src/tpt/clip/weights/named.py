@@ -21,8 +21,7 @@ from torch import nn
 from tpt.clip.tokens import Tokenizer
 from tpt.clip.towers import text_tower
 from tpt.clip.weights.hub import CONFIG_NAME, fetch_from_hub, fetch_tag, fetch_tokenizer, first_line
-from tpt.clip.weights.layouts import WeightsFileError
-from tpt.errors import UserError
+from tpt.errors import UserError, WeightsFileError
 from tpt.files import read_bytes
 
 log = logging.getLogger(__name__)

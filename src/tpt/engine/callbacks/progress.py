@@ -50,7 +50,7 @@ class Progress(ProgressBar):
         """Shows them again."""
         self.enabled = True
 
-    def start(self, total: int, done: int, form: str) -> None:
+    def start(self, total: float, done: int, form: str) -> None:
         """Starts the clock, and on a terminal the bar, in one of tqdm's formats."""
         self._tick = self._ticks()
         if self._on_terminal and self.enabled:
@@ -87,7 +87,7 @@ class Progress(ProgressBar):
             self._bar = None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Ends the bar's line."""
+        """Ends the bar's line, so that what is reported next stays below it."""
         self.end()
 
 

@@ -27,14 +27,13 @@ class TrainingProgress(Progress):
     @checked
     def __init__(self, log_every_s: NotNegative = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(log_every_s, clock)
-        self._began = 0.0  # start time of this session, and epochs done before it
+        self._began = 0.0  # start time of this session, and steps done before it
         self._before = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the bar and the clock."""
-        self._began, self._before = self.clock(), trainer.current_epoch
-        steps = int(trainer.estimated_stepping_batches)
-        self.start(steps, trainer.global_step, "{desc} {percentage:3.0f}%|{bar}|{postfix}")
+        self._began, self._before = self.clock(), trainer.global_step
+        self.start(trainer.estimated_stepping_batches, trainer.global_step, "{percentage:3.0f}%|{bar}| {desc}{postfix}")
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any, **__: Any) -> None:
         """Updates the bar."""
@@ -46,26 +45,24 @@ class TrainingProgress(Progress):
         self._draw(trainer, done)
         last = done == trainer.max_epochs and self.enabled and self._bar is None
         if self.line_is_due() or last:
-            log.info(
-                "%s", ", ".join([f"epoch {done} of {epochs} ({100 * done // epochs} %)", *self._parts(trainer, done)])
-            )
+            log.info("%s", ", ".join([f"epoch {done} of {epochs} ({100 * done // epochs} %)", *self._parts(trainer)]))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ends the bar's line."""
         self.end()
 
-    def _parts(self, trainer: Trainer, done: int) -> list[str]:
+    def _parts(self, trainer: Trainer) -> list[str]:
         """Time left, loss and accuracy, as far as known."""
-        here, parts = done - self._before, []
-        if here and trainer.max_epochs is not None:
-            seconds = (self.clock() - self._began) / here * (trainer.max_epochs - done)
+        here, total, parts = trainer.global_step - self._before, trainer.estimated_stepping_batches, []
+        if here and total < float("inf"):
+            seconds = (self.clock() - self._began) / here * (total - trainer.global_step)
             parts.append(f"{time_text(seconds)} left")
         metrics = trainer.callback_metrics
         return parts + [form.format(float(metrics[name])) for name, form in SHOWN.items() if name in metrics]
 
     def _draw(self, trainer: Trainer, done: int) -> None:
         def fitting(room: int) -> str:
-            parts = self._parts(trainer, done)
+            parts = self._parts(trainer)
             while parts and len(", ".join(parts)) > room:
                 parts.pop()
             return ", ".join(parts)

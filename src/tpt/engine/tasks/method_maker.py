@@ -142,8 +142,8 @@ def _departures(given: Mapping[str, Any], papers: Mapping[str, Any], family: str
     ]
 
 
-def _short(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:g}"
+def _short(value: object) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
 def family_of(dataset: ImageDataset) -> str:

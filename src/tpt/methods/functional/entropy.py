@@ -46,3 +46,22 @@ def log_probabilities(probabilities: Tensor) -> Tensor:
         probabilities: (..., K), at least 0, with sum 1, such as shares of votes.
     """
     return probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
+
+
+def replaced_entropy(logits_K: Tensor, own_KM: Tensor) -> Tensor:
+    """(..., K, M) entropies, in nats, of a prediction in which one class's logit is replaced: k's by each of its M.
+
+    The entropy is split into that of class k against the others and that among the others, so the prediction is never
+    repeated M times.
+
+    Args:
+        logits_K: (..., K).
+        own_KM: (..., K, M) logits that replace that of their class.
+    """
+    classes = logits_K.shape[-1]
+    others = torch.arange(classes - 1, device=logits_K.device).repeat(classes, 1)
+    others = others + (others >= torch.arange(classes, device=logits_K.device)[:, None])  # (K, K-1)
+    rest = logits_K[..., others]
+    lead_KM = own_KM - rest.logsumexp(-1)[..., None]
+    of_rest = lead_KM.neg().sigmoid()
+    return torch.special.entr(lead_KM.sigmoid()) + torch.special.entr(of_rest) + of_rest * entropy(rest)[..., None]

@@ -13,8 +13,9 @@ from tpt.results.figures.style import COLUMN, GREY, legend_above, line_style, sh
 from tpt.results.tables.rows import Row
 from tpt.results.tables.statistics import PERCENT
 
-PARTS = 10  # of a stream, that have a gain each
-FIRST = 0.02  # share of a stream after which accuracy so far is drawn: before, one image moves it by much
+PARTS, LEAST = 10, 20  # most parts of a stream that have a gain each, and fewest images of a part
+FIRST, SHARE = 20, 0.02  # images, and share of a stream, after which accuracy so far is drawn: one moves it less
+MARKERS = 8  # along a line, about
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Along:
     @property
     def gains(self) -> tuple[np.ndarray, np.ndarray]:
         """Middles of equal parts of the stream, and the gain over zero-shot in each, in percentage points."""
-        parts = np.array_split(np.arange(len(self.position)), min(PARTS, len(self.position)))
+        parts = np.array_split(np.arange(len(self.position)), max(1, min(PARTS, len(self.position) // LEAST)))
         middle = np.array([self.position[part].mean() for part in parts])
         return middle, np.array([PERCENT * (self.after - self.before)[part].mean() for part in parts])
 
@@ -68,19 +69,20 @@ def _along(row: Row, dataset: str) -> Along | None:
 
 @styled
 def along_figure(lines: Sequence[Along], dataset: str) -> Figure:
-    """Accuracy so far above, gain over zero-shot in each tenth of the stream below; a line for each row."""
+    """Accuracy so far above, gain over zero-shot in equal parts of the stream below; a line for each row."""
     figure = Figure(figsize=(COLUMN, 4.4), layout="constrained")
     accuracy, gain = figure.subplots(2, 1, sharex=True)
     handles = []
     for number, line in enumerate(lines):
         look = line_style(number)
-        shown = line.position > FIRST * line.position[-1]
-        (handle,) = accuracy.plot(line.position[shown], line.accuracy[shown], **(look | {"marker": ""}))
-        gain.plot(*line.gains, **look)
+        last = line.position[-1]
+        shown = line.position >= min(max(FIRST, SHARE * last), last)
+        accuracy.plot(line.position[shown], line.accuracy[shown], markevery=1 + int(shown.sum()) // MARKERS, **look)
+        (handle,) = gain.plot(*line.gains, **look)
         handles.append(handle)
     gain.axhline(0, color=GREY, linewidth=0.8, zorder=0)
-    accuracy.set_ylabel(f"accuracy so far (%) on {short(dataset)}")
-    gain.set_ylabel("gain over zero-shot (points)")
+    accuracy.set_ylabel(f"accuracy so far (%)\non {short(dataset)}")
+    gain.set_ylabel("gain over zero-shot\n(points)")
     gain.set_xlabel("images of the stream")
     legend_above(figure, handles, [short(line.label, 48) for line in lines])
     figure.align_ylabels()

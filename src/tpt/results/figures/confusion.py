@@ -27,7 +27,7 @@ def confusion_figure(run: Run) -> Figure:
             f"Expected answers of {run.path} in which adaptation changed confusions by more than an image, found none."
         )
     heights = [len(pairs) + 2 for _, pairs in shown]
-    figure = Figure(figsize=(PAGE, 0.17 * sum(heights) + 0.6), layout="constrained")
+    figure = Figure(figsize=(PAGE, 0.17 * sum(heights) + 1.0), layout="constrained")
     axes = figure.subplots(len(shown), 1, squeeze=False, height_ratios=heights).flatten().tolist()
     for panel, (name, pairs) in zip(axes, shown, strict=True):
         _bars(panel, pairs)

@@ -1,23 +1,24 @@
-"""Methods side by side: what they gain against what they cost, and how sure they are against how right."""
+"""Methods side by side: what each gains, costs and how well its confidence fits, with its name beside its points."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-from tpt.results.figures.answers import Bin, bins_of, reliability
-from tpt.results.figures.style import PAGE, error_bars, line_style, short, styled
+from tpt.results.figures.style import BLUE, GREY, PAGE, short, styled
 from tpt.results.runs.records import read_method_seconds
 from tpt.results.tables.comparability import UNFINISHED
 from tpt.results.tables.report import Table, average_cell
 from tpt.results.tables.rows import Row
 from tpt.results.tables.statistics import Interval
 
-TICKS = 5  # on the axis of seconds, at most
+ROW, AROUND = 0.21, 0.95  # inches: a row's height, and that of the axes' labels
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,6 @@ class Compared:
     encodes: bool  # whether `seconds` may hold decoding and encoding
     ece: float | None  # in %, as in the table
     unfinished: bool
-    bins: list[Bin]  # of the answers to all images together, by their confidence
     where: str  # which datasets these are
 
 
@@ -44,66 +44,67 @@ def compared(table: Table) -> list[Compared]:
     found = []
     for row, cells in rows if shared else ():
         mean = cells[shared[0]] if len(shared) == 1 else average_cell(row, "", shared, cells)
-        parts = [run.of(name) for name in shared for run in row.having(name)]
-        confidence = np.concatenate([part["confidence"].to_numpy().astype(float) for part in parts])
-        right = np.concatenate([part["pred"].to_numpy() == part["label"].to_numpy() for part in parts])
         own = [read_method_seconds(run.path, shared) for run in row.runs]
         known = [value for value in own if value is not None]
         whole = len(known) == len(own)
         seconds = float(np.mean(known)) if whole else mean.seconds
         unfinished = any(mark.why == UNFINISHED for mark in mean.marks)
-        bins = reliability(confidence, right, bins_of(len(right)))
-        found.append(Compared(row, mean.gain, seconds, not whole, mean.ece, unfinished, bins, where))
+        found.append(Compared(row, mean.gain, seconds, not whole, mean.ece, unfinished, where))
     return found
 
 
 @styled
 def methods_figure(rows: Sequence[Compared]) -> Figure:
-    """Gain over zero-shot against seconds per image, with 95 % intervals, and reliability, a colour for each row.
+    """Gain over zero-shot with 95 % intervals, seconds per image and ECE, a line for each row.
 
-    A row without a gain, such as zero-shot, is drawn at 0.
+    A row without a gain, such as zero-shot, is drawn at 0; the points of an unfinished row are empty.
     """
-    names = [_name(each) for each in rows]
-    columns = max(1, min(3, int(PAGE / (0.5 + 0.065 * max(map(len, names))))))
-    figure = Figure(figsize=(PAGE, 3.1 + 0.16 * -(-len(rows) // columns)), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
-    handles = []
-    for number, (each, name) in enumerate(zip(rows, names, strict=True)):
-        look = line_style(number)
-        if each.seconds:
-            gain = each.gain or Interval(0.0, 0.0, 0.0)
-            error_bars(left, [each.seconds], [gain], **(look | {"linestyle": "none"}))
-        points = [(b.confidence, b.accuracy.mean) for b in each.bins]
-        (line,) = right.plot(*zip(*points, strict=True), label=name, **look)
-        handles.append(line)
-    left.axhline(0, color="black", linewidth=0.6)
-    with_encoding = any(each.encodes for each in rows)
-    left.set(
-        xscale="log",
-        xlabel="seconds per image, " + ("with encoding if no cache had it" if with_encoding else "of the method alone"),
-        ylabel=f"gain over zero-shot (points)\n{short(rows[0].where)}",
-    )
-    seconds = [each.seconds for each in rows if each.seconds]
-    left.xaxis.set_major_locator(FixedLocator(_ticks(min(seconds, default=1.0), max(seconds, default=1.0))))
-    left.xaxis.set_minor_locator(NullLocator())
-    left.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    right.plot([0, 100], [0, 100], color="black", linewidth=0.6)
-    right.set(xlim=(0, 102), ylim=(-2, 102), aspect="equal", xlabel="confidence (%)", ylabel="accuracy (%)")
-    figure.legend(handles=handles, loc="outside upper center", ncols=columns)
+    figure = Figure(figsize=(PAGE, AROUND + ROW * len(rows)), layout="constrained")
+    gain, seconds, ece = figure.subplots(1, 3, sharey=True, width_ratios=(3, 2.2, 2))
+    _points(gain, rows, [each.gain or Interval(0.0, 0.0, 0.0) for each in rows])
+    _points(seconds, rows, [_exact(each.seconds or None) for each in rows], "{:.2g}")
+    _points(ece, rows, [_exact(each.ece) for each in rows], "{:.1f}")
+    gain.axvline(0, color=GREY, linewidth=0.8, zorder=0)
+    gain.set_xlabel(f"gain over zero-shot (points)\n{short(rows[0].where)}")
+    of_what = "with encoding if no cache had it" if any(each.encodes for each in rows) else "of the method alone"
+    seconds.set_xlabel(f"seconds per image,\n{of_what}")
+    _seconds_axis(seconds, [each.seconds for each in rows if each.seconds])
+    ece.set_xlabel("ECE (%)")
+    ece.set_xlim(0, 1.3 * max([each.ece for each in rows if each.ece is not None], default=1.0))
+    gain.set_yticks(range(len(rows)), [_name(each) for each in rows])
+    gain.set_ylim(len(rows) - 0.5, -0.5)
     return figure
 
 
+def _exact(value: float | None) -> Interval | None:
+    return None if value is None else Interval(value, value, value)
+
+
+def _points(axes: Axes, rows: Sequence[Compared], values: Sequence[Interval | None], written: str = "") -> None:
+    """A point for each row that has a value, with its interval, or the number to its right."""
+    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    for place, (each, value) in enumerate(zip(rows, values, strict=True)):
+        if value is not None:
+            colour = BLUE if each.row.first.adapts else "black"
+            axes.plot(value.mean, place, "o", color=colour, markerfacecolor="white" if each.unfinished else colour)
+            axes.plot([value.low, value.high], [place] * 2, color=colour, zorder=1)
+            look: Any = {"va": "center", "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1}}
+            axes.annotate(written.format(value.mean), (value.mean, place), (6, 0), "data", "offset points", **look)
+
+
 def _name(each: Compared) -> str:
-    error = "" if each.ece is None else f", ECE {each.ece:.1f} %"
-    return short(f"{each.row.label}{' (unfinished)' if each.unfinished else ''}", 60) + error
+    return short(f"{each.row.label}{' (unfinished)' if each.unfinished else ''}", 48)
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """At most `TICKS` round numbers around a range of seconds, as close to each other as that allows."""
-    decades = np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
-    for steps in ((1, 2, 5), (1, 3), (1,)):
-        found = [step * 10.0**decade for decade in decades for step in steps]
-        inside = [tick for tick in found if low / 1.5 <= tick <= high * 1.5]
-        if len(inside) <= TICKS:
-            return inside
-    return inside[:: -(-len(inside) // TICKS)]
+def _seconds_axis(axes: Axes, seconds: Sequence[float]) -> None:
+    """A logarithmic axis with a few powers of ten, and room for the numbers to the right of the points."""
+    low, high = min(seconds, default=1.0), max(seconds, default=1.0)
+    room = max((high / low) ** 0.35, 2.0)
+    axes.set_xscale("log")
+    axes.set_xlim(low / room**0.3, high * room)
+    axes.xaxis.set_major_locator(LogLocator(numticks=4))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))

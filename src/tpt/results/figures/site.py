@@ -15,7 +15,7 @@ from tpt.results.tables.classes import MOST, class_grids
 from tpt.results.tables.grid import Grid, Legend, Line, Text, grids, plain
 from tpt.results.tables.markup import html_page, html_tables
 from tpt.results.tables.report import Report
-from tpt.results.tables.rows import rows_of
+from tpt.results.tables.rows import coverage_remark, rows_of
 from tpt.results.tables.runs import Run
 
 FIGURES = "figures"
@@ -62,8 +62,9 @@ def _settings_page(runs: Sequence[Run]) -> str:
     return _page("Settings", [Grid("Settings", ("setting", *(name for name, _ in columns)), tuple(lines), dense=True)])
 
 
-def _page(title: str, grids: Sequence[Grid], more: Sequence[str] = ()) -> str:
-    return html_page(title, [f"<p>{_link('index.html', 'Results')}</p>", *html_tables(grids, Legend((), ())), *more])
+def _page(title: str, grids: Sequence[Grid], more: Sequence[str] = (), remarks: Sequence[str] = ()) -> str:
+    tables = html_tables(grids, Legend((), tuple(remarks)))
+    return html_page(title, [f"<p>{_link('index.html', 'Results')}</p>", *tables, *more])
 
 
 def _dataset_page(name: str, runs: Sequence[Run]) -> str:
@@ -80,4 +81,5 @@ def _dataset_page(name: str, runs: Sequence[Run]) -> str:
     ]
     labelled = [run for _, run in tested if "acc" in run.results["datasets"][name]]
     classes = html_tables(*class_grids(labelled, MOST, [name])) if labelled else []
-    return _page(name, [Grid(name, ("method", "backbone", *keys), tuple(lines), dense=True)], classes)
+    left_out = [*coverage_remark([run for _, run in tested], labels=len(tested) > 1)]
+    return _page(name, [Grid(name, ("method", "backbone", *keys), tuple(lines), dense=True)], classes, left_out)

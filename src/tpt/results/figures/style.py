@@ -30,6 +30,7 @@ DASHES = ("-", "--", "-.", ":")
 DPI = 300
 MOST_PANELS = 12
 MOST_LINES = 6  # of a remark
+LINE = 0.17  # inches: a line of a legend
 # Neither time nor program of the figure's making.
 METADATA: dict[str, Any] = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 RC: Any = {
@@ -124,7 +125,9 @@ def remark(figure: Figure, texts: Sequence[str]) -> None:
 
 
 def legend_above(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
-    """One legend for all panels, in as many columns as fit."""
+    """One legend for all panels, in as many columns as fit; the figure grows by its lines."""
     longest = max((len(label) for label in labels), default=1)
     fitting = int(figure.get_figwidth() / (0.45 + 0.065 * longest))
-    figure.legend(handles, labels, loc="outside upper center", ncols=max(1, min(fitting, len(labels))))
+    columns = max(1, min(fitting, len(labels)))
+    figure.set_figheight(figure.get_figheight() + LINE * (-(-len(labels) // columns) - 1))
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns)
