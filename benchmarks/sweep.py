@@ -68,7 +68,7 @@ def sweep(clip: tpt.CLIP, images: int, folder: Path | None, runs: int = OTHERS) 
 
 
 def one_run(clip: tpt.CLIP, images: int, num_views: int, folder: Path | None) -> tuple[list[Tensor], FeatureCache]:
-    data: Any = EpisodeDataModule(emoji_shift_domains(list(DOMAINS), limit=images))
+    data: Any = EpisodeDataModule(emoji_shift_domains(list(DOMAINS)), limit=images)
     cache = FeatureCache(clip, folder=folder, swept=VIEWS)
     data.use_views(Views(clip.image_size, num_views, mean=clip.mean, std=clip.std)).use_cache(cache)
     task = AdaptationTask(clip, lambda _: None, data.datasets, cache=cache)  # type: ignore[arg-type, return-value]

@@ -40,7 +40,7 @@ ROWS = {
 TABLES = {"table1": "natural_shift", "table2": "cross_dataset", "table3": "confidence_selection"}
 VENDORS = ("twemoji", "emojione", "emojione_monotone", "fxemoji")
 # What makes a short form's commands a matter of seconds.
-TRAINING = ["learner.epochs=1", "++shots.draw.train.limit=24", "logger=none"]
+TRAINING = ["learner.epochs=1", "++shots.draw.limit=24", "logger=none"]
 TESTING = ["data.limit=3", "data.module.datasets.domains=[source_val,twemoji]", "logger=none"]
 TRANSFER = ["data.limit=6", "logger=none"]  # a target of which nothing is right has no cell
 # The others' views are those of forms before.

@@ -166,7 +166,7 @@ def test_tuning_starts_from_each_datasets_own_prompt(found: Any, paper: Path) ->
     [
         (b"a photo\n", "Expected one `{}` for the class name in every template, got 'a photo'"),
         (b"\n", "Expected at least one template in"),
-        (b"a \xff {}\n", "Expected UTF-8 text in"),
+        (b"a \xff {}\n", "byte 2 is not in UTF-8; save it as UTF-8"),
         (None, "Expected `templates` to be one of imagenet_80, imagenet_7, a list or an existing text file, got"),
     ],
 )

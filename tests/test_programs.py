@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tpt.cli import program as cli
-from tpt.cli.places import PROGRAMS, config_dir
+from tpt.cli.places import PROGRAMS, command, config_dir
 from tpt.cli.programs import test_time
 from tpt.cli.programs.opening import LINE
 
@@ -42,7 +42,7 @@ def test_a_checkout_has_its_configuration_beside_pyproject() -> None:
 )
 def test_programs_are_named_as_they_are_called(monkeypatch: pytest.MonkeyPatch, called: str, next_one: str) -> None:
     monkeypatch.setattr(sys, "argv", [called])
-    assert cli.command("train_coop") == next_one
+    assert command("train_coop") == next_one
 
 
 @pytest.fixture

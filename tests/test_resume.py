@@ -328,7 +328,7 @@ def test_of_two_that_start_at_once_the_one_that_has_the_directory_says_how_it_be
         take(self)
 
     monkeypatch.setattr(kind, "take", beside)
-    training = ["shots=emoji_shift", "learner.epochs=1", "++shots.draw.train.limit=8", "logger=none", "threads=1"]
+    training = ["shots=emoji_shift", "learner.epochs=1", "++shots.draw.limit=8", "logger=none", "threads=1"]
     given = {"test_time": small, "train_coop": [*training, "hydra.run.dir=run"]}[program]
     run_script(f"{program}.py", *(a for a in given if program == "test_time" or a != "threads=1"))
     assert "seed=8" not in settings_of(tmp_path / "run")["settings"]

@@ -14,7 +14,7 @@ import pytest
 import tpt
 from tests.conftest import Done
 from tests.processes import QUICK, start, told, wait_until
-from tpt.cli.compose import learns_along_stream
+from tpt.cli.compose import method_class
 from tpt.cli.options import STREAMS, options, values_of
 from tpt.cli.programs import predict
 from tpt.data import EpisodeDataModule, emoji_shift_domains
@@ -117,7 +117,7 @@ def test_the_latest_state_that_all_records_lead_to(tmp_path: Path) -> None:
 
 def test_processes_divide_datasets() -> None:
     data = EpisodeDataModule(
-        emoji_shift_domains(["twemoji", "emojione", "fxemoji"], limit=4), batch_size=2
+        emoji_shift_domains(["twemoji", "emojione", "fxemoji"]), limit=4, batch_size=2
     ).keep_whole()
     shares = data.shares(3)
     assert all(sum(bool(batches) for batches in share) == 1 for share in shares)  # one process each
@@ -169,7 +169,9 @@ def test_a_stream_that_is_killed_ten_times(tmp_path: Path) -> None:
 
 
 def test_stream_methods_are_known_without_their_classes() -> None:
-    streams = {values_of("method", option)["_target_"] for option in options("method") if learns_along_stream(option)}
+    streams = {
+        values_of("method", option)["_target_"] for option in options("method") if method_class(option).kind == "stream"
+    }
     assert streams == {*STREAMS}
 
 

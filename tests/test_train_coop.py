@@ -211,7 +211,7 @@ def test_what_is_no_checkpoint_of_a_run(run_script: Run, small: list[str], tmp_p
     )
     (tmp_path / "folder.ckpt").mkdir()
     assert (
-        "folder.ckpt (Is a directory)"
+        "folder.ckpt (it is a folder, not a file)"
         in trained(run_script, small, "b", f"resume={tmp_path / 'folder.ckpt'}", ok=False).stderr
     )
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "a").glob("*.safetensors")}

@@ -27,7 +27,7 @@ from tpt.results.tables.statistics import paired_gain
 
 def view_features(clip: tpt.CLIP, limit: int | None, num_views: int) -> tuple[Tensor, Tensor, list[str]]:
     """Features (N, V, E) of N images' views, labels (N,), class names."""
-    dataset = emoji_shift("source_val", limit)
+    dataset = emoji_shift("source_val").subset(limit)
     make_views = tpt.Views(clip.image_size, num_views)
     features = [
         clip.encode_views(make_views(dataset.image(i), f"source_val/{s.path}")) for i, s in enumerate(dataset.samples)

@@ -1,7 +1,6 @@
 from .cli.logs import Console, LogFile
 from .cli.predictor import predict
-from .cli.programs.search import SweepFolder
-from .cli.sweeps import SweepTable
+from .cli.sweeps import SweepFolder, SweepTable
 from .clip import CLIP, load_clip
 from .clip.prompts import (
     ConditionalContext,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import compose_config
-from tpt.cli.command_line import CommandLine, composed, first_job, with_options, written
+from tpt.cli.command_line import CommandLine, composed, first_job, written
 from tpt.cli.mistakes import COMPOSING, in_a_sentence, refuse_odd_choices
 from tpt.cli.options import own_options
 from tpt.cli.settings.check import check_sweep, refuse_wrong
@@ -23,12 +23,12 @@ def mistake(*arguments: str, program: str = "test_time") -> str:
         with own_options(*line.own):
             refuse_odd_choices(line.overrides, program, line.multirun)
             try:
-                for job in product(*map(written, with_options(line.overrides))) if line.multirun else [line.settings]:
-                    composed(program, job, line.own)
-                cfg, given = first_job(program, line)
+                for job in product(*map(written, line.overrides)) if line.multirun else [line.settings]:
+                    composed(program, job)
+                cfg = first_job(program, line)
             except COMPOSING as error:
                 raise in_a_sentence(error, program, line.overrides) from error
-            check_sweep(cfg, given)
+            check_sweep(cfg, line.overrides)
     except UserError as error:
         return str(error)
     return ""

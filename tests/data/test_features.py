@@ -72,7 +72,7 @@ def test_too_few_views(tmp_path: Path, clip: tpt.CLIP) -> None:
 
 def test_files_that_hold_no_features(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "f.safetensors"
-    with pytest.raises(DataError, match="found none; check data.path"):
+    with pytest.raises(DataError, match="No such file.*check data.path"):
         tpt.feature_file(file)
     file.write_bytes(b"no tensors")
     with pytest.raises(DataError, match="cannot be read so"):
@@ -133,8 +133,8 @@ def test_files_of_other_programs(layout: str, tmp_path: Path, clip: tpt.CLIP) ->
         ({"features": ROWS_NE, "labels": LABELS[:2]}, "3 features, 2 labels and 3 paths"),
         ({"features": ROWS_NE * 0, "labels": LABELS}, "features that are zero"),
         ({"features": ROWS_NE, "labels": LABELS}, "Expected class names for the numbered labels"),
-        (ROWS_NE, "TypeError: a Tensor"),
-        (pytest.approx, "UnpicklingError: Weights only load failed"),  # nothing in a file is run
+        (ROWS_NE, "a Tensor"),
+        (pytest.approx, "Weights only load failed"),  # nothing in a file is run
     ],
 )
 def test_files_that_cannot_be_read_so(content: object, message: str, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.conftest import noise_image
 from tpt.data.dataset import ImageDataset, Sample
-from tpt.data.few_shot import draw_shots, half_of_classes
+from tpt.data.few_shot import draw_shots
 from tpt.data.folder import image_folder
 from tpt.data.shots import EpochSampler, InOrderSampler, LabelledImages, ShotsDataModule
 from tpt.errors import DataError
@@ -127,12 +127,12 @@ def test_mistakes(train: ImageDataset, val: ImageDataset) -> None:
     with pytest.raises(ValueError, match="`shots` to be a whole number of at least 1 or null"):
         draw_shots(train, None, 0)
     with pytest.raises(ValueError, match="`classes` to be all or base or new, got 'old'"):
-        half_of_classes(train, "old")
+        train.half("old")  # type: ignore[arg-type]
     other = ImageDataset("other", ["a"], [Sample("a/0.png", 0)], val.store)
     with pytest.raises(DataError, match="same classes in 'train' and 'other'"):
         draw_shots(train, other, 1)
     with pytest.raises(DataError, match="at least two classes to halve"):
-        half_of_classes(other, "base")
+        other.half("base")
 
 
 def test_crops_depend_on_seed_epoch_and_image_alone(train: ImageDataset) -> None:
@@ -186,9 +186,9 @@ def test_the_last_batch_is_dropped_where_there_is_a_full_one(
     loader = data.train_dataloader()
     found = list(loader)
     assert len(found) == len(loader) == batches
-    assert sum(map(len, found)) == (8 if batch_size == 4 else 10)
+    assert sum(len(batch.paths) for batch in found) == (8 if batch_size == 4 else 10)
     assert found[0].images.shape[1:] == (3, 32, 32)
-    assert len(found[0]) == len(found[0].labels) == min(batch_size, 10)
+    assert len(found[0].images) == len(found[0].labels) == min(batch_size, 10)
 
 
 def test_no_loader_where_nothing_validates(train: ImageDataset) -> None:

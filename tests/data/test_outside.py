@@ -11,8 +11,9 @@ from tpt.errors import DataError
 
 
 def test_the_other_half() -> None:
-    whole, base = (emoji_shift("fxemoji", classes=classes) for classes in ("all", "base"))  # type: ignore[arg-type]
-    tested, outside = EpisodeDataModule([base], outside="other").datasets
+    whole = emoji_shift("fxemoji")
+    base = whole.half("base")
+    tested, outside = EpisodeDataModule([whole], classes="base", outside="other").datasets
     assert tested.fingerprint() == base.fingerprint() and outside.name == "fxemoji_outside" and not outside.labelled
     assert outside.class_names == base.class_names
     paths = [{sample.path for sample in d.samples} for d in (base, outside, whole)]
@@ -24,7 +25,7 @@ def test_the_other_half() -> None:
 
 
 def test_another_dataset_without_the_tested_classes() -> None:
-    base = emoji_shift("fxemoji", classes="base")
+    base = emoji_shift("fxemoji").half("base")
     outside = with_outside([base], "twemoji", None, None, 0)[1]
     names = {sample.path.split("/")[0] for sample in outside.samples}
     assert len(outside) > 100 and not names & {sample.path.split("/")[0] for sample in base.samples}

@@ -25,7 +25,8 @@ from tpt.data.catalog import matlab
 from tpt.data.catalog.matlab import read_table
 from tpt.data.images import decode_image
 from tpt.data.store import MAX_FILE_BYTES, FileStore
-from tpt.errors import BadImageError, DataError
+from tpt.errors import BadImageError, DataError, UserError
+from tpt.files import readable
 
 
 @contextmanager
@@ -36,6 +37,30 @@ def ours() -> Iterator[None]:
     except DataError as error:
         message = str(error)
         assert message.startswith("Expected ") and message.endswith(".") and "\n" not in message, message
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("two\nlines"), "two lines"),
+        (KeyError("label"), "KeyError: 'label'"),
+        (OSError(2, "No such file or directory", "x"), "No such file or directory"),
+        (EOFError(), "EOFError"),
+        (UserError("one name twice"), "one name twice"),
+    ],
+)
+def test_damage_is_said_in_one_sentence(error: Exception, said: str) -> None:
+    with pytest.raises(DataError) as caught, readable("Expected a list in x", "get it again"):
+        raise error
+    assert str(caught.value) == f"Expected a list in x, but it cannot be read so ({said}); get it again."
+    assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize("error", [DataError("Expected a whole sentence."), NameError("a bug"), AssertionError()])
+def test_a_sentence_and_a_bug_stay_as_they_are(error: Exception) -> None:
+    with pytest.raises(type(error)) as caught, readable("Expected a list in x"):
+        raise error
+    assert caught.value is error
 
 
 @pytest.fixture(scope="module")

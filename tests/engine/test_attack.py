@@ -48,7 +48,7 @@ def written(folder):
 
 
 def test_copies_of_a_dataset(clip, tmp_path):
-    dataset = emoji_shift("twemoji", limit=12)
+    dataset = emoji_shift("twemoji").subset(12)
     method = tpt.ZeroShot(clip, dataset.class_names, ctx_init="a photo of a")
     wanted = {"eps": 4.0, "steps": 5, "batch_size": 5}
     attack_dataset(dataset, method, tmp_path / "one", **wanted)
@@ -91,6 +91,12 @@ def test_a_wrong_setting_is_one_sentence(option, tmp_path, capsys):
         main(["--out", str(tmp_path), *option, "data.limit=1"])
     assert f"Expected {option[0]} " in capsys.readouterr().err
     assert not list(tmp_path.rglob("*.png"))
+
+
+def test_a_wrong_folder_is_one_sentence(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["--out", str(tmp_path), "data=folder", f"data.root={tmp_path}/nowhere"])
+    assert capsys.readouterr().err.startswith("Error: Expected a folder ")
 
 
 def test_the_program(tmp_path, capsys):

@@ -5,6 +5,7 @@ Nothing here loads PyTorch, so that `--help` and error messages are quick.
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,18 +15,19 @@ from typing import Any
 
 import hydra
 from hydra._internal.utils import get_args_parser
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from tpt.cli.places import SEARCHED, config_dir, config_dirs
+from tpt.cli.options import own_folders
+from tpt.cli.places import FILE, SEARCHED, config_dir
 from tpt.cli.quoting import as_texts, searched
 from tpt.cli.quoting import setting as quoted
 from tpt.errors import UserError
 
-HELP = ("--help", "-h")
 SEE_HELP = "see --help for all settings"
 
 
@@ -35,17 +37,17 @@ class CommandLine:
 
     Args:
         flags: Hydra's own options, with their values.
-        settings: the other arguments, one `key=value` each.
-        overrides: the settings, parsed by Hydra.
+        overrides: the other arguments, one `key=value` each, parsed by Hydra.
         own: folders of the user's own options.
         multirun: whether it is a sweep.
+        help: whether it contains --help.
     """
 
     flags: list[str]
-    settings: list[str]
     overrides: list[Override]
     own: list[Path]
     multirun: bool
+    help: bool
 
     @staticmethod
     def read(arguments: Sequence[str]) -> CommandLine:
@@ -54,27 +56,35 @@ class CommandLine:
         Raises:
             UserError: an option that Hydra does not have, or a setting that its grammar cannot read.
         """
-        flags, settings, multirun = _sorted(arguments)
-        settings = [*map(as_texts, settings)]
-        return CommandLine(flags, settings, [*map(parsed, settings)], config_dirs(arguments)[:-1], multirun)
+        found = _found(arguments)
+        flags = [argument for argument in arguments if argument not in found.overrides]
+        with initialized():
+            loader = GlobalHydra.instance().config_loader()
+        overrides = [parsed(as_texts(setting), loader) for setting in found.overrides]
+        own = [found.config_dir] if found.config_dir else []
+        for override in overrides:
+            if override.key_or_group == SEARCHED and isinstance(places := override.value(), list):
+                own += [place.removeprefix(FILE) for place in map(str, places) if place.startswith(FILE)]
+        folders = [Path(folder).expanduser().absolute() for folder in own]
+        return CommandLine(flags, overrides, folders, bool(found.multirun), bool(found.help))
 
     def adding(self, setting: str) -> CommandLine:
         """The same command line with one more setting, which its own settings override."""
-        return replace(self, settings=[setting, *self.settings], overrides=[parsed(setting), *self.overrides])
+        return replace(self, overrides=[parsed(setting), *self.overrides])
+
+    @property
+    def settings(self) -> list[str]:
+        """The settings as text."""
+        return [str(override.input_line) for override in self.overrides]
 
     @property
     def arguments(self) -> list[str]:
         """All arguments, flags first, because Hydra does not read flags after a setting."""
         return [*self.flags, *self.settings]
 
-    @property
-    def asks_for_help(self) -> bool:
-        """Whether it contains --help."""
-        return bool({*HELP} & {*self.flags})
 
-
-def _sorted(arguments: Sequence[str]) -> tuple[list[str], list[str], bool]:
-    """The flags of a command line with their values, its settings, and whether they start a sweep."""
+def _found(arguments: Sequence[str]) -> argparse.Namespace:
+    """What Hydra's parser finds in a command line; raises a UserError for an option that it does not have."""
     parser = get_args_parser()
     for place, argument in enumerate(arguments):
         name = argument.split("=")[0]
@@ -84,20 +94,18 @@ def _sorted(arguments: Sequence[str]) -> tuple[list[str], list[str], bool]:
             raise UserError(
                 f"Expected an option such as --help or -m, got {argument!r}; write settings without dashes: {written}."
             )
-    found = parser.parse_intermixed_args(list(arguments))
-    flags, left = [], list(found.overrides)
-    for argument in arguments:
-        if left and argument == left[0]:
-            left.pop(0)
-        else:
-            flags.append(argument)
-    return flags, found.overrides, bool(found.multirun)
+    return parser.parse_intermixed_args(list(arguments))
 
 
-def parsed(setting: str) -> Override:
-    """A setting, parsed by Hydra; raises a UserError if it cannot be parsed."""
+def parsed(setting: str, loader: ConfigLoader | None = None) -> Override:
+    """A setting, parsed by Hydra; raises a UserError if it cannot be parsed.
+
+    Args:
+        setting: `key=value`, as on the command line.
+        loader: finds the options that match a pattern, such as `method=glob(z*)`.
+    """
     try:
-        return OverridesParser.create().parse_override(setting)
+        return OverridesParser.create(loader).parse_overrides([setting])[0]
     except HydraException as error:
         raise _unreadable(setting) from error
 
@@ -130,7 +138,9 @@ def swept_values(override: Override, text: bool = False) -> list[Any]:
         return list(value.include)
     if not override.is_sweep_override():
         return [value]
-    return list(override.sweep_string_iterator() if text else override.sweep_iterator())
+    if text:
+        return list(override.sweep_string_iterator())
+    return [Override._convert_value(one) for one in override.sweep_iterator()]  # quoted texts as texts
 
 
 @contextmanager
@@ -144,25 +154,17 @@ def initialized() -> Iterator[None]:
         GlobalHydra.instance().hydra = theirs
 
 
-def composed(program: str, settings: Sequence[str], own: Sequence[Path] = (), hydras: bool = False) -> DictConfig:
-    """Composes a program's configuration with settings of the command line.
+def composed(program: str, settings: Sequence[str], hydras: bool = False) -> DictConfig:
+    """Composes a program's configuration with settings of the command line, and with the current `own_options`.
 
     Args:
         program: name of the configuration, `conf/<program>.yaml`.
         settings: as on the command line.
-        own: folders of the user's own options.
         hydras: whether to include Hydra's own part.
     """
     plain = [setting for setting in settings if not setting.lstrip("+").startswith(SEARCHED)]
     with initialized():
-        return hydra.compose(program, [*searched(own), *plain], return_hydra_config=hydras)
-
-
-def with_options(overrides: Sequence[Override]) -> list[Override]:
-    """Adds what overrides need to look up the options that match a pattern such as `glob(z*)`."""
-    with initialized():
-        loader = GlobalHydra.instance().config_loader()
-    return [replace(override, config_loader=loader) for override in overrides]
+        return hydra.compose(program, [*searched(own_folders()), *plain], return_hydra_config=hydras)
 
 
 def written(override: Override) -> Iterator[str]:
@@ -172,8 +174,7 @@ def written(override: Override) -> Iterator[str]:
     return (f"{line.split('=', maxsplit=1)[0]}={value}" for value in values) if values else iter([line])
 
 
-def first_job(program: str, line: CommandLine) -> tuple[DictConfig, list[Override]]:
-    """The configuration of the first job of a sweep, and the overrides of the sweep."""
-    overrides = with_options(line.overrides)
-    one = [next(written(override)) for override in overrides if not override.is_hydra_override()]
-    return composed(program, one, line.own), overrides
+def first_job(program: str, line: CommandLine, hydras: bool = False) -> DictConfig:
+    """Composes the configuration of a run, or of the first job of a sweep; arguments as in `composed`."""
+    one = [next(written(override)) for override in line.overrides if not override.is_hydra_override()]
+    return composed(program, one, hydras)

@@ -15,9 +15,11 @@ from lightning import Trainer
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from tpt.cli.command_line import composed, parsed
-from tpt.cli.mistakes import COMPOSING, in_a_sentence, keys_of, mistake, unknown
-from tpt.cli.options import choose, no_stream, own_folders, values_of
-from tpt.cli.resume import Start
+from tpt.cli.errors import cause_of
+from tpt.cli.mistakes import composing, unknown
+from tpt.cli.options import choose, no_stream, own_options, values_of
+from tpt.cli.resume import TRUST, enter, resumable
+from tpt.cli.settings.walk import keys_of
 from tpt.clip.model import CLIP
 from tpt.data import ImageDataset
 from tpt.engine.callbacks.processes import refuse_copies
@@ -64,7 +66,7 @@ class Parts:
             views = instantiate(cfg.views)(**clip.preprocessing)
             return Parts(clip, views, MethodMaker(clip, instantiate(cfg.context), instantiate(cfg.method)))
         except InstantiationException as error:
-            raise in_a_sentence(error) from error
+            raise cause_of(error) from error
 
     def maker_of(self, dataset: ImageDataset) -> Any:
         """The view maker for a dataset's images."""
@@ -93,27 +95,36 @@ def compose(
         UserError: an option or setting does not exist.
     """
     given = [*choose(groups), *overrides]
-    try:
-        cfg = composed("test_time", given, own_folders())
+    with composing("test_time", [*map(parsed, given)]):
+        cfg = composed("test_time", given)
         for key, value in values:
-            known = [*keys_of(OmegaConf.to_container(cfg, resolve=False))]
-            if key not in known:
+            plain: Any = OmegaConf.to_container(cfg, resolve=False)
+            if key not in (known := keys_of(plain)):
                 raise unknown(key, "test_time", known, given)
             with open_dict(cfg):
                 OmegaConf.update(cfg, key, _literal(key, value))
-    except COMPOSING as error:
-        raise mistake(error, "test_time", [*map(parsed, given)]) from error
     return cfg
 
 
-def compose_again(begun: Start, added: Sequence[str] = ()) -> DictConfig:
-    """The configuration of a run as it was started, Hydra's own part included.
+def compose_again(folder: Path, added: Sequence[str] = (), word: str = TRUST) -> DictConfig:
+    """The configuration of a run of test_time.py as it was started, Hydra's own part included.
+
+    Changes to the directory where the run was started, where the relative paths in its settings start.
 
     Args:
-        begun: how it was started, from `tpt.cli.resume.resumable`.
+        folder: of the run.
         added: further settings, as on the command line.
+        word: the argument in `added` by which the user trusts the run.
+
+    Raises:
+        UserError: it is no run, or not trusted, or its settings do not fit together any more.
     """
-    cfg = composed(begun.program, [*begun.settings, *added], [*map(Path, begun.folders)], hydras=True)
+    begun = resumable(folder, "test_time", added, word)
+    if begun.sweep:
+        raise UserError(f"Expected the directory of one run, got a sweep, {folder}; choose a run in it.")
+    settings = [*begun.settings, *(setting for setting in enter(begun, added) if setting.lower() != word)]
+    with own_options(*begun.folders), composing(begun.program, [*map(parsed, settings)]):
+        cfg = composed(begun.program, settings, hydras=True)
     HydraConfig.instance().set_config(cfg)
     return cfg
 
@@ -131,7 +142,7 @@ def trainer_of(cfg: DictConfig, **parts: Any) -> Trainer:
     try:
         trainer: Trainer = instantiate(cfg.trainer, **parts)
     except InstantiationException as error:
-        inner = in_a_sentence(error)
+        inner = cause_of(error)
         if isinstance(inner, UserError):
             raise inner from error
         raise UserError(f"Lightning cannot run these `trainer` settings on this machine: {inner}") from error
@@ -139,22 +150,10 @@ def trainer_of(cfg: DictConfig, **parts: Any) -> Trainer:
     return trainer
 
 
-def looks_at_one_view(method: str) -> bool:
-    """Whether a method of `conf/method` uses only view 0, so that other views would be wasted."""
-    made = _made_by(method)
-    return made is not None and not made.selects
-
-
-def learns_along_stream(method: str) -> bool:
-    """Whether a method of `conf/method` learns from one image for the next."""
-    made = _made_by(method)
-    return made is not None and made.kind == "stream"
-
-
-def _made_by(method: str) -> type[Method] | None:
-    """The class of a method of `conf/method`; None if a function builds it."""
+def method_class(method: str) -> type[Method]:
+    """The class of a method of `conf/method`, with its `kind` and `selects`; `Method` if a function builds it."""
     made = get_object(values_of("method", method)["_target_"])
-    return made if isinstance(made, type) and issubclass(made, Method) else None
+    return made if isinstance(made, type) and issubclass(made, Method) else Method
 
 
 def refuse_stream(method: str, program: str) -> None:
@@ -164,7 +163,7 @@ def refuse_stream(method: str, program: str) -> None:
         method: name of the option.
         program: the program that answers each picture separately, for the message.
     """
-    if learns_along_stream(method):
+    if method_class(method).kind == "stream":
         raise no_stream(method, program)
 
 

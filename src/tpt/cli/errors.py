@@ -12,7 +12,7 @@ import select
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,22 +48,31 @@ _WRONG = {
 _IN_WORKER = re.compile(r"Caught (\w+) in DataLoader worker process \d+\.\nOriginal Traceback")
 _NUMBERED = re.compile(r"\[Errno (\d+)\] .*: (['\"].*['\"])$")
 
-Family = tuple[type[BaseException], ...]
+# Errors of libraries that parse what a user writes; a library that is not loaded has raised none.
+_PARSERS = {
+    "hydra.errors": "HydraException",
+    "omegaconf.errors": "OmegaConfBaseException",
+    "lightning.fabric.utilities.exceptions": "MisconfigurationException",
+}
+
 Rules = Sequence[tuple[str, str]]  # (pattern, replacement) pairs for the names of settings in a message
 # For programs that cannot skip unreadable images, although the data readers suggest it.
 NO_SKIPPING = (r",? or (pass )?data\.on_bad_image=skip( to leave such files out and count them)?", "")
 
 
-def is_mistake(error: BaseException, families: Family = ()) -> bool:
-    """Whether the user or the machine caused the error; otherwise it is a bug.
+def is_mistake(error: BaseException) -> bool:
+    """Whether the user or the machine caused the error; otherwise it is a bug."""
+    parsers = (getattr(sys.modules[module], name) for module, name in _PARSERS.items() if module in sys.modules)
+    if isinstance(error, (UserError, *parsers)):
+        return True
+    return isinstance(error, OSError) and (_file_of(error) is not None or error.errno in _LACKS)
 
-        Args:
-    error: the error that ended the command.
-    families: other types that count as a user's mistake: errors of libraries that parse what users write.
-    """
-    if isinstance(error, OSError):
-        return isinstance(error, families) or _file_of(error) is not None or error.errno in _LACKS
-    return isinstance(error, (UserError, *families))
+
+def cause_of(error: BaseException) -> BaseException:
+    """The error of a part that Hydra could not build, instead of Hydra's, which adds the name of the part."""
+    while type(error).__name__ == "InstantiationException" and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    return error
 
 
 def sentence(error: BaseException) -> str:
@@ -77,7 +86,7 @@ def sentence(error: BaseException) -> str:
     return one_line(_own_words(str(error))) or type(error).__name__
 
 
-def in_words_of(error: Exception, rules: Rules) -> Exception:
+def in_words_of(error: BaseException, rules: Rules) -> BaseException:
     """The error with its advice in terms of a program's own settings; the value that was given stays as it is."""
     text = str(error)
     if not isinstance(error, UserError) or text.startswith("Expected a setting that exists"):
@@ -104,16 +113,19 @@ def place(error: BaseException) -> str:
     return found
 
 
-def tell(error: BaseException, families: Family = (), job: str = "", kept: str = "") -> int:
+def tell(error: BaseException, words: Rules = (), job: str = "", kept: str = "") -> int:
     """Reports on stderr what ended the command; returns the exit code.
 
-        Args:
-    error: the error that ended it.
-            families: as in `is_mistake`.
-    job: the overrides of the job, in a sweep.
-    kept: how to continue, such as "continue with resume=DIR"; empty if nothing is kept.
+    Args:
+        error: the error that ended it.
+        words: the program's own names for settings in the message.
+        job: the overrides of the job, in a sweep.
+        kept: how to continue, such as "continue with resume=DIR"; empty if nothing is kept.
     """
-    mistake = is_mistake(error, families)
+    if isinstance(error, BrokenPipeError) and nobody_reads():
+        return NOBODY_READS
+    error = in_words_of(cause_of(error), words)
+    mistake = is_mistake(error)
     if not mistake or os.environ.get(TRACE):
         say("".join(traceback.format_exception(error)).rstrip(), error=True)
     where = f" [{printable(job)}]" if job else ""
@@ -127,17 +139,12 @@ def tell(error: BaseException, families: Family = (), job: str = "", kept: str =
     return int(getattr(error, "exit_code", 1)) if mistake else 1
 
 
-def _as_it_is(error: Exception) -> Exception:
-    return error
-
-
 @contextmanager
-def told(explain: Callable[[Exception], Exception] = _as_it_is, families: Family = ()) -> Iterator[None]:
+def told(words: Rules = ()) -> Iterator[None]:
     """Ends a command with exit code 1: with a short message for a user's mistake, with the trace for a bug.
 
-        Args:
-    explain: maps the error to the one to report.
-            families: as in `is_mistake`.
+    Args:
+        words: the program's own names for settings in messages.
     """
     forgiving_streams()
     try:
@@ -145,12 +152,8 @@ def told(explain: Callable[[Exception], Exception] = _as_it_is, families: Family
         sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    except BrokenPipeError as error:
-        if not nobody_reads():
-            sys.exit(tell(error, families))
-        sys.exit(NOBODY_READS)
     except Exception as error:
-        sys.exit(tell(explain(error), families))
+        sys.exit(tell(error, words))
 
 
 def nobody_reads() -> bool:

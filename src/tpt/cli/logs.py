@@ -37,11 +37,8 @@ class _Careful(logging.Handler):
             super().handleError(record)
             return
         self._silent = True
-        say(f"Note: cannot log to {self.place()} ({error}). The run continues without this log.", error=True)
-
-    def place(self) -> str:
-        """Where it writes to."""
-        return "the terminal"
+        place = getattr(self, "baseFilename", "the terminal")
+        say(f"Note: cannot log to {place} ({error}). The run continues without this log.", error=True)
 
 
 class LogFile(_Careful, logging.FileHandler):
@@ -53,10 +50,6 @@ class LogFile(_Careful, logging.FileHandler):
 
     def __init__(self, filename: str) -> None:
         super().__init__(filename, encoding="utf-8", delay=True, errors="backslashreplace")
-
-    def place(self) -> str:
-        """Where it writes to."""
-        return self.baseFilename
 
 
 class Console(_Careful, logging.StreamHandler):  # type: ignore[type-arg]

@@ -6,7 +6,8 @@ Settings and options are compared with the configuration; messages of libraries 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice, product
 from typing import Any
 
@@ -15,17 +16,17 @@ from hydra.errors import HydraException, InstantiationException, MissingConfigEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tpt.cli.command_line import SEE_HELP, CommandLine, composed, first_job, with_options, written
-from tpt.cli.options import no_option, options, own_folders, own_options, values_of
+from tpt.cli.command_line import SEE_HELP, CommandLine, composed, first_job, written
+from tpt.cli.options import no_option, options, own_options, values_of
 from tpt.cli.places import config_dir
 from tpt.cli.quoting import setting as quoted
 from tpt.cli.resume import continued
-from tpt.cli.settings.programs import refused
+from tpt.cli.settings.programs import REFUSES, refusal
+from tpt.cli.settings.walk import keys_of
 from tpt.errors import UserError
 
 COMPOSING = (HydraException, OmegaConfBaseException)  # errors of libraries that parse what a user writes
 ADDING = ("experiment", "search", "logger", "callbacks", "debug")  # groups that accept several options
-PROGRAMS = ("test_time", "train_coop")
 MOST = 64  # most combinations of a sweep's options to check
 
 
@@ -41,22 +42,23 @@ def read(program: str, arguments: Sequence[str]) -> CommandLine:
     """
     line = CommandLine.read(continued(arguments, program))
     with own_options(*line.own):
-        refuse_odd_choices(line.overrides, program, line.multirun or line.asks_for_help)
-        try:
+        refuse_odd_choices(line.overrides, program, line.multirun or line.help)
+        with composing(program, line.overrides):
             first_job(program, line)
-        except COMPOSING as error:
-            raise mistake(error, program, line.overrides) from error
     return line
 
 
-def refuse_odd_choices(overrides: Sequence[Override], program: str, multirun: bool) -> None:
-    """Raises a UserError at the first setting with several values, or group with an unknown option.
+@contextmanager
+def composing(program: str, overrides: Sequence[Override]) -> Iterator[None]:
+    """Raises a UserError if the configuration of a program cannot be composed with these overrides."""
+    try:
+        yield
+    except COMPOSING as error:
+        raise in_a_sentence(error, program, overrides) from error
 
-    Args:
-        overrides: of the command line.
-        program: name of its configuration.
-        multirun: whether several values mean several jobs.
-    """
+
+def refuse_odd_choices(overrides: Sequence[Override], program: str, multirun: bool) -> None:
+    """Raises a UserError at the first setting with several values, which need `multirun`, or group with no option."""
     known = groups_of(program)
     for override in overrides:
         key, text = override.key_or_group, str(override.input_line).partition("=")[2]
@@ -77,16 +79,8 @@ def refuse_odd_choices(overrides: Sequence[Override], program: str, multirun: bo
             )
 
 
-def in_a_sentence(error: Exception, program: str = PROGRAMS[0], overrides: Sequence[Override] = ()) -> Exception:
-    """The error to report: the cause of Hydra's error, or what is wrong with the command line.
-
-    Args:
-        error: the error that was raised.
-        program: name of its configuration.
-        overrides: of the command line.
-    """
-    while isinstance(error, InstantiationException) and isinstance(error.__cause__, Exception):
-        error = error.__cause__
+def in_a_sentence(error: Exception, program: str, overrides: Sequence[Override]) -> Exception:
+    """The error to report: for one of Hydra, a UserError that says what is wrong with these overrides."""
     if isinstance(error, ValueError) and str(error).startswith("Unable to configure"):  # raised by Python's logging
         return UserError(f"Expected valid `hydra.job_logging`, got: {error} ({error.__cause__}).")
     if not isinstance(error, COMPOSING) or isinstance(error, InstantiationException):
@@ -94,41 +88,35 @@ def in_a_sentence(error: Exception, program: str = PROGRAMS[0], overrides: Seque
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and "/" in error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.rpartition("/")
         return no_option(group, option, error.options or ())
-    return _first_wrong(program, overrides) or error
-
-
-def mistake(error: Exception, program: str, overrides: Sequence[Override]) -> UserError:
-    """The message for a configuration that cannot be composed; Hydra's own if we have none."""
-    found = in_a_sentence(error, program, overrides)
-    return found if isinstance(found, UserError) else UserError(str(found).strip().partition("\n")[0])
+    return _first_wrong(program, overrides) or UserError(str(error).strip().partition("\n")[0])
 
 
 def _first_wrong(program: str, overrides: Sequence[Override]) -> UserError | None:
     """What is wrong with the first setting that prevents composing; None if there is none."""
     groups = groups_of(program)
-    own = [override for override in with_options(overrides) if not override.is_hydra_override()]
+    own = [override for override in overrides if not override.is_hydra_override()]
     chosen = [override for override in own if override.key_or_group in groups and not override.is_delete()]
-    changed = [o for o in own if o not in chosen and o.type in (OverrideType.CHANGE, OverrideType.DEL)]
     for choice in islice(product(*map(written, chosen)), MOST):
         try:
-            cfg = composed(program, choice, own_folders())
+            cfg = composed(program, choice)
         except COMPOSING:
             return next(filter(None, (_of_another(program, one) for one in choice)), None)
-        known = [*keys_of(OmegaConf.to_container(cfg, resolve=False)), *groups]
-        for override in changed:
-            if override.key_or_group not in known:
-                return unknown(override.key_or_group, program, known, choice)
-        for override in own:
-            if override.type is OverrideType.ADD and override.key_or_group in known:
+        plain: Any = OmegaConf.to_container(cfg, resolve=False)
+        known = [*keys_of(plain), *groups]
+        rest = [override for override in own if override not in chosen]
+        for override in rest:
+            key = override.key_or_group
+            if override.type in (OverrideType.CHANGE, OverrideType.DEL) and key not in known:
+                return unknown(key, program, known, choice)
+            if override.type is OverrideType.ADD and key in known:
                 text = str(override.input_line).lstrip("+")
                 return UserError(f"Expected + only before a new setting, got +{text}; write {text}.")
-        for override in (one for one in own if one not in chosen):
-            if any(override.key_or_group == key or override.key_or_group.startswith(f"{key}.") for key in known):
-                try:
-                    composed(program, [*choice, next(written(override))], own_folders())
-                except COMPOSING:
-                    key, value = override.key_or_group, override.get_value_element_as_str()
-                    return UserError(f"Expected a value of the same type as now for `{key}`, got {value}; {SEE_HELP}.")
+        for override in rest:
+            try:
+                composed(program, [*choice, next(written(override))])
+            except COMPOSING:
+                key, value = override.key_or_group, override.get_value_element_as_str()
+                return UserError(f"Expected a value of the same type as now for `{key}`, got {value}; {SEE_HELP}.")
     return None
 
 
@@ -141,11 +129,11 @@ def unknown(key: str, program: str, known: Sequence[str], choice: Sequence[str] 
         known: existing settings.
         choice: the chosen options, as on the command line.
     """
-    if (why := refused(program, key)) is not None:
-        return UserError(f"Expected a setting that {program}.py takes, got `{key}`: {why}.")
+    if (error := refusal(program, key)) is not None:
+        return error
     group, _, rest = key.partition(".")
     in_group = bool(rest) and group in groups_of(program)
-    if in_group and (having := [one for one in options(group) if _has(values_of(group, one), rest)]):
+    if in_group and (having := [one for one in options(group) if rest in keys_of(values_of(group, one))]):
         now = next((text for text in choice if text.startswith(f"{group}=")), f"this {group}")
         return UserError(
             f"Expected a setting of {now}, got {key!r}, which belongs to {group}={' or '.join(having[:4])}; {SEE_HELP}."
@@ -161,7 +149,7 @@ def unknown(key: str, program: str, known: Sequence[str], choice: Sequence[str] 
 
 def _of_another(program: str, choice: str) -> UserError | None:
     """The message for an option that this program cannot compose; None if it can."""
-    able = [name for name in PROGRAMS if _composes(name, choice)]
+    able = [name for name in REFUSES if _composes(name, choice)]
     if program in able:
         return None
     group, _, option = choice.partition("=")
@@ -171,7 +159,7 @@ def _of_another(program: str, choice: str) -> UserError | None:
 
 def _composes(program: str, choice: str) -> bool:
     try:
-        composed(program, [choice], own_folders())
+        composed(program, [choice])
     except COMPOSING:
         return False
     return True
@@ -181,17 +169,3 @@ def groups_of(program: str) -> list[str]:
     """The groups of options of a program."""
     defaults = OmegaConf.load(config_dir() / f"{program}.yaml").get("defaults", [])
     return [str(group) for default in defaults if isinstance(default, DictConfig) for group in default]
-
-
-def keys_of(node: Any, prefix: str = "") -> Iterator[str]:
-    """The dotted names of all settings and groups of settings."""
-    for key, value in node.items() if isinstance(node, dict) else ():
-        if not str(key).startswith("_"):
-            yield f"{prefix}{key}"
-            yield from keys_of(value, f"{prefix}{key}.")
-
-
-def _has(content: Mapping[str, Any], key: str) -> bool:
-    first, _, rest = key.partition(".")
-    below = content.get(first)
-    return first in content and (not rest or (isinstance(below, dict) and _has(below, rest)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,10 +17,8 @@ from tpt.errors import UserError
 from tpt.files import at_home
 
 OPEN_CLIP = "open_clip"  # used for backbones that are no option of conf/backbone
-DEVICE_HELP = "cpu, cuda, cuda:1; default auto: a GPU if there is one"
 # Classes whose methods learn along the stream, known without loading PyTorch; other classes say so in `kind`.
 STREAMS = ("tpt.BoostAdapter", "tpt.DOTA", "tpt.ECALP", "tpt.OnZeta", "tpt.PTA", "tpt.TDA")
-_DEVICE = re.compile(r"auto|cpu|mps|(?:cuda|gpu)(?::\d+)?")
 _own: ContextVar[tuple[Path, ...]] = ContextVar("own", default=())
 
 
@@ -50,13 +47,6 @@ def own_folders() -> tuple[Path, ...]:
     return _own.get()
 
 
-def known_device(text: str) -> str:
-    """The device's name in PyTorch, or `auto`; raises a UserError for any other value."""
-    if _DEVICE.fullmatch(text) is None:
-        raise UserError(f"Expected cpu, cuda, cuda:1 or auto as --device, got {text!r}; choose one of them.")
-    return text.replace("gpu", "cuda")
-
-
 def choose(groups: Iterable[tuple[str, str]]) -> list[str]:
     """The command-line settings that choose options.
 
@@ -77,7 +67,7 @@ def choose(groups: Iterable[tuple[str, str]]) -> list[str]:
 
 def options(group: str) -> list[str]:
     """The options of a group of the configuration."""
-    return sorted({path.stem for folder in _folders() for path in (folder / group).glob("[!_]*.yaml")})
+    return sorted({path.stem for folder in all_folders() for path in (folder / group).glob("[!_]*.yaml")})
 
 
 def known_option(group: str, option: str) -> str:
@@ -126,10 +116,11 @@ def comments_of(group: str, option: str) -> list[str]:
     return [line[1:].strip() for line in lines if line.startswith("#") and "@package" not in line]
 
 
-def _folders() -> tuple[Path, ...]:
+def all_folders() -> tuple[Path, ...]:
+    """The folders that are searched for options: the user's own, then the project's."""
     return (*own_folders(), config_dir())
 
 
 def _file_of(group: str, option: str) -> Path:
     name = f"{known_option(group, option)}.yaml"
-    return next(path for folder in _folders() if (path := folder / group / name).is_file())
+    return next(path for folder in all_folders() if (path := folder / group / name).is_file())

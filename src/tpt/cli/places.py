@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
-import re
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 # Console program -> (module whose `main` it calls, some through `opening`; purpose), as in pyproject.toml.
@@ -22,6 +19,8 @@ PROGRAMS = {
     "tpt-cache": ("tpt.cli.programs.cache", "shows and clears the feature cache"),
 }
 SEARCHED = "hydra.searchpath"
+FLAGS = ("--config-dir", "-cd")  # name a folder of the user's own options, as the list SEARCHED does
+FILE = "file://"
 
 
 def config_dir() -> Path:
@@ -31,36 +30,8 @@ def config_dir() -> Path:
     return installed if installed.is_dir() else checkout
 
 
-def config_dirs(arguments: Sequence[str]) -> list[Path]:
-    """The folders that are searched for options: the user's own, then the project's.
-
-    Args:
-        arguments: of the command line; `--config-dir` and `hydra.searchpath` name the user's folders.
-    """
-    own: list[str] = []
-    for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
-        key, _, value = argument.partition("=")
-        if key in ("--config-dir", "-cd"):
-            own.append(value or following)
-        elif key.lstrip("+") == SEARCHED:
-            own += re.findall(r"""file://([^,\]"']+)""", value)
-    return [*(Path(folder).expanduser().absolute() for folder in own), config_dir()]
-
-
 def command(config_name: str) -> str:
     """The command of a program: `tpt-test` if installed, or `python test_time.py` in a checkout."""
     if Path(sys.argv[0]).suffix == ".py":
         return f"python {config_name}.py"
     return next(name for name, (module, _) in PROGRAMS.items() if module.endswith(f".{config_name}"))
-
-
-def version_option(parser: argparse.ArgumentParser) -> None:
-    """Adds `--version` to a program."""
-    parser.add_argument("--version", action=_Version, nargs=0, help="prints the version and exits")
-
-
-class _Version(argparse.Action):
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from tpt.results.runs.version import __version__  # noqa: PLC0415 -- loading the package takes time
-
-        parser.exit(message=f"tpt {__version__}\n")

@@ -15,7 +15,6 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf, read_write
 from rich.console import Console
 from rich.syntax import Syntax
@@ -23,11 +22,10 @@ from torch import distributed
 
 from tpt.cli import sweeps
 from tpt.cli.command_line import CommandLine, first_job, parsed
-from tpt.cli.errors import NOBODY_READS, Rules, in_words_of, nobody_reads, tell
-from tpt.cli.mistakes import COMPOSING, in_a_sentence
+from tpt.cli.errors import Rules, tell
+from tpt.cli.mistakes import in_a_sentence
 from tpt.cli.options import own_options
-from tpt.cli.places import command as command  # noqa: PLC0414 -- re-exported for the programs
-from tpt.cli.places import config_dir
+from tpt.cli.places import command, config_dir
 from tpt.cli.quoting import searched
 from tpt.cli.resume import keep, own_folders
 from tpt.cli.settings.check import check_sweep, refuse_wrong
@@ -36,8 +34,6 @@ from tpt.engine import stop
 from tpt.engine.printing import forgiving_streams, printable, say
 from tpt.errors import RunError, UserError
 
-# Errors of libraries that parse what a user writes.
-FAMILIES = (*COMPOSING, MisconfigurationException)
 _CONNECTION = ("Connection closed by peer", "Connection reset by peer", "Gloo", "NCCL")
 SWEEPING = ("experiment", "search")  # groups with options that define a sweep
 UNCHOSEN = (None, "null", "none")
@@ -60,10 +56,10 @@ class ToldError(Exception):
 class Program:
     """A script of the project: a function that is called with each configuration of a command line.
 
-        Args:
-            run: the function.
-            config_name: of the configuration, `conf/<config_name>.yaml`.
-    words: replacements for the names of settings in error messages.
+    Args:
+        run: the function.
+        config_name: of the configuration, `conf/<config_name>.yaml`.
+        words: the script's own names for settings in error messages.
     """
 
     def __init__(self, run: Callable[[DictConfig], float | None], config_name: str, words: Rules = ()) -> None:
@@ -85,7 +81,7 @@ class Program:
         with own_options(*line.own):
             try:
                 if line.multirun:
-                    check_sweep(*first_job(self.config_name, line))
+                    check_sweep(first_job(self.config_name, line), line.overrides)
                 decorate = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=self.config_name)
                 decorate(self._job())()
             except stop.StopRun as end:
@@ -97,7 +93,7 @@ class Program:
                 self._end_sweep()
                 sys.exit(end.exit_code)
             except Exception as error:
-                sys.exit(self._tell(error, line))
+                sys.exit(tell(in_a_sentence(error, self.config_name, line.overrides), self.words))
 
     def _job(self) -> Callable[[DictConfig], float | None]:
         """The function that Hydra calls; a launcher may pickle it and call it in another process."""
@@ -173,15 +169,11 @@ class Program:
             where = f"; continue with resume={self.directory}" if self.directory else ""
             say(end.said or f"{end}: completed work is kept{where}.", error=True)
 
-    def _tell(self, error: Exception, line: CommandLine | None = None) -> int:
-        """Reports the error; returns the exit code."""
-        if isinstance(error, BrokenPipeError) and nobody_reads():
-            return NOBODY_READS
-        in_sweep = HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
-        job = " ".join(HydraConfig.get().overrides.task) if in_sweep else ""
-        kept = f"continue with resume={self.directory}"
-        found = in_a_sentence(error, self.config_name, () if line is None else line.overrides)
-        return tell(in_words_of(found, self.words), FAMILIES, job, kept if self.directory else "")
+    def _tell(self, error: Exception) -> int:
+        """Reports the error of a job; returns the exit code."""
+        now: Any = HydraConfig.get()
+        job = " ".join(_given()) if now.mode is RunMode.MULTIRUN else ""
+        return tell(error, self.words, job, f"continue with resume={self.directory}" if self.directory else "")
 
     def _outside(self, error: RuntimeError) -> str | None:
         """The message for a cause outside the program; None for a bug."""
@@ -203,16 +195,6 @@ class Program:
                 raise stop.ProcessDied(said)  # the first process reports it
             return said
         return None
-
-
-def main(run: Callable[[DictConfig], float | None], config_name: str, line: CommandLine, words: Rules = ()) -> None:
-    """Calls `run` with the configuration `conf/<config_name>.yaml`; exits with 1 if that fails.
-
-    Args:
-        run, config_name, words: of `Program`.
-        line: the command line.
-    """
-    Program(run, config_name, words).main(line)
 
 
 def _quieten() -> None:

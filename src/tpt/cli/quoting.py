@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from tpt.cli.places import FILE, SEARCHED
+
 _PLAIN = re.compile(r"(?:[A-Za-z_]|\.{0,2}/)[\w./:@%+-]*", re.ASCII)
 # An element of a list: in quotes, or without quotes and escapes.
 _ELEMENT = re.compile(r"""\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^,"'\\]*?)\s*(?:,|\Z)""")
@@ -44,8 +46,8 @@ def as_texts(argument: str) -> str:
 
 def searched(folders: Sequence[Path]) -> list[str]:
     """Hydra's setting that adds the user's own folders of options; none if there are none."""
-    places = ",".join(for_hydra(f"file://{folder}") for folder in folders)
-    return [f"hydra.searchpath=[{places}]"] if places else []
+    places = ",".join(for_hydra(f"{FILE}{folder}") for folder in folders)
+    return [f"{SEARCHED}=[{places}]"] if places else []
 
 
 def setting(key: str, text: str) -> str:

@@ -24,15 +24,14 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from tpt.cli.command_line import swept_values
-from tpt.cli.places import PROGRAMS, command, config_dir, config_dirs
+from tpt.cli.command_line import parsed, swept_values
+from tpt.cli.places import FLAGS, PROGRAMS, SEARCHED, command, config_dir
 from tpt.cli.quoting import for_hydra, searched
 from tpt.cli.signing import is_signed, sign
 from tpt.cli.sweeps import given_settings
@@ -46,7 +45,6 @@ log = logging.getLogger(__name__)
 START, HYDRAS = "start.json", ".hydra"
 MOST_BYTES = 2**22
 TRUST = "trust=true"
-FLAGS = ("--config-dir", "-cd")
 _ANEW = "give the run's settings again with its hydra.run.dir and resume=auto, or start a new run"
 
 # Numeric settings of Lightning's trainer that are not in conf, and so are added with `+`.
@@ -177,7 +175,7 @@ def read_start(folder: Path) -> Start | None:
         return None
     except OSError as error:
         raise UserError(f"Cannot read the run's settings from {path}; {_ANEW}.") from error
-    except (ValueError, RecursionError, ValidationError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"The run's settings in {path} are damaged; {_ANEW}.") from error
 
 
@@ -233,9 +231,10 @@ def resumable(folder: Path, program: str, added: Sequence[str] = (), word: str =
         )
     _refuse_other_program(folder, begun.program, program)
     keys = {argument.partition("=")[0] for argument in added}
+    own_now = {*FLAGS, SEARCHED, f"+{SEARCHED}", f"++{SEARCHED}"} & keys
     begun_with = [RENAMED.get(setting.lower(), setting) for setting in begun.settings]
     left = [setting for setting in begun_with if setting.partition("=")[0] not in keys]
-    folders = [] if len(config_dirs(added)) > 1 else begun.folders
+    folders = [] if own_now else begun.folders
     again = begun.model_copy(update={"settings": left, "folders": folders})
     if word in map(str.lower, added) or is_signed(begun.said(), begun.signature):
         return again
@@ -266,13 +265,9 @@ def _odd(folder: Path) -> Iterator[Path]:
 
 
 def is_taken(setting: str) -> bool:
-    """Whether a setting may be accepted from a directory that the user did not start.
-
-    Args:
-        setting: `key=value`, as on the command line.
-    """
+    """Whether a setting, `key=value`, may be accepted from a directory that the user did not start."""
     try:
-        override = OverridesParser.create().parse_override(setting)
+        override = parsed(setting)
         values = swept_values(override)
     except (HydraException, ValueError, TypeError):
         return False
@@ -284,9 +279,7 @@ def is_taken(setting: str) -> bool:
         or (package and not _is_within(package, TAKEN))
     ):
         return False
-    found = [
-        (below, getattr(leaf, "text", leaf)) for one in values for below, leaf in dotted_values(one)
-    ]  # .text: a quoted value
+    found = [(below, leaf) for one in values for below, leaf in dotted_values(one)]
     if "." not in key and (config_dir() / key).is_dir():
         allowed = re.compile(rf"{OPTIONS.get(key, 'none')}|None")
         return all(re.fullmatch(r"\d*", below) and allowed.fullmatch(str(option)) for below, option in found)
@@ -312,12 +305,7 @@ def _is_plain(key: str, value: Any) -> bool:
 def enter(begun: Start, added: Sequence[str] = ()) -> list[str]:
     """Changes to the directory where a run was started, so that relative paths in its settings stay valid.
 
-    Args:
-        begun: how the run was started.
-        added: current arguments.
-
-    Returns:
-        The current arguments, with paths relative to the original directory made absolute.
+    Returns the current arguments `added`, with paths relative to the original directory made absolute.
     """
     if not begun.cwd or not Path(begun.cwd).is_dir() or Path(begun.cwd).samefile(Path.cwd()):
         return list(added)
@@ -343,8 +331,8 @@ def _absolute(before: str, argument: str) -> str:
 def _plain(text: str) -> str:
     """The text of a value, without Hydra's quotes."""
     try:
-        value = OverridesParser.create().parse_override(f"resume={text}").value()
-    except HydraException:
+        value = parsed(f"resume={text}").value()
+    except UserError:
         return text
     return value if isinstance(value, str) else text
 

@@ -1,10 +1,11 @@
-"""Reads Hydra's state of the current sweep, and prints its table."""
+"""Reads Hydra's state of the current sweep; Hydra's callbacks at its start and end."""
 
 from __future__ import annotations
 
 import logging
 import math
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,12 @@ from tpt.results.runs.sweep import Sweep
 log = logging.getLogger(__name__)
 
 
-def overrides() -> list[Override]:
-    """The overrides of the current sweep, its experiment's first; none outside a sweep."""
+def overrides() -> dict[str, Override]:
+    """The overrides of the current sweep by key, also those of its experiment; none outside a sweep."""
     of_experiments = OmegaConf.select(_saved(), "hydra.sweeper.params", default=None) or {}
     given = [f"{name}={values}" for name, values in of_experiments.items()]
-    return list(OverridesParser.create().parse_overrides([*given, *given_settings()]))
+    found = OverridesParser.create().parse_overrides([*given, *given_settings()])
+    return {override.get_key_element(): override for override in found}  # of several, Hydra takes the last
 
 
 def given_settings() -> list[str]:
@@ -45,11 +47,8 @@ def _saved() -> Any:
 
 def swept(key: str) -> list[Any]:
     """The values of a setting in the current sweep; none if it is not swept, or outside a sweep."""
-    values: list[Any] = []
-    for override in overrides():
-        if override.key_or_group == key:  # of several, Hydra takes the last
-            values = swept_values(override)
-    return values
+    override = overrides().get(key)
+    return [] if override is None else swept_values(override)
 
 
 def at_hand() -> Sweep | None:
@@ -58,23 +57,36 @@ def at_hand() -> Sweep | None:
     if now.mode is not RunMode.MULTIRUN:
         return None
     chosen = now.runtime.choices
-    given = {override.get_key_element(): override for override in overrides()}  # of several, Hydra takes the last
+    given = overrides()
     varied = {key for key, override in given.items() if override.is_sweep_override()}
     return Sweep(
         folder=Path(now.sweep.dir).resolve(),
         job=int(now.job.num),
-        jobs=_jobs(list(given.values())) if chosen.get("hydra/sweeper") == "basic" else None,
+        jobs=_jobs(given.values()) if chosen.get("hydra/sweeper") == "basic" else None,
         settings=tuple(o for o in now.overrides.task if o.split("=", maxsplit=1)[0] in varied),
         in_turn=chosen.get("hydra/launcher") == "basic",
     )
 
 
-def _jobs(given: list[Override]) -> int | None:
+def _jobs(given: Iterable[Override]) -> int | None:
     """The number of jobs of Hydra's own sweeper: one per combination of values."""
     try:
         return math.prod(sum(1 for _ in o.sweep_string_iterator()) for o in given if o.is_sweep_override())
     except HydraException:  # the matches of a pattern are known only to Hydra's search path
         return None
+
+
+class SweepFolder(Callback):
+    """Before a search, creates the sweep's directory, which holds the study, and writes `multirun.yaml` into it.
+
+    Hydra's own sweeper does the same; each job reads from this file what the sweep varies.
+    """
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Called once by Hydra."""
+        folder = Path(config.hydra.sweep.dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(config, folder / "multirun.yaml")
 
 
 class SweepTable(Callback):

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tpt.errors import UserError, text_key
-from tpt.files import is_file, read_bytes
+from tpt.files import is_file, read_bytes, readable
 
 
 def load_descriptions(
@@ -49,14 +49,10 @@ def _read(source: str | Path) -> Mapping[str, Sequence[str]]:
     if not is_file(str(source)):
         raise UserError(f"Expected `descriptions` to be a JSON or CSV file, found none at {source}; check the path.")
     path = Path(str(source)).expanduser()
-    try:
+    expected = f'Expected {{"class": ["sentence", ...]}} in {path}, or columns class and sentence in a CSV file'
+    with readable(expected, "correct it", UserError):
         text = read_bytes(path).decode("utf-8-sig")
         return _table(text) if path.suffix.lower() == ".csv" else _object(text)
-    except (ValueError, KeyError, TypeError, RecursionError, csv.Error) as error:
-        raise UserError(
-            f'Expected {{"class": ["sentence", ...]}} in {path}, or columns class and sentence in a CSV file, but it '
-            f"cannot be read so ({type(error).__name__}: {error}); correct it."
-        ) from error
 
 
 def _object(text: str) -> Mapping[str, Sequence[str]]:

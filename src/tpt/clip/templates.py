@@ -7,7 +7,7 @@ from pathlib import Path
 from open_clip import OPENAI_IMAGENET_TEMPLATES, SIMPLE_IMAGENET_TEMPLATES
 
 from tpt.errors import UserError
-from tpt.files import is_file, read_bytes
+from tpt.files import is_file, read_bytes, readable
 from tpt.files.lists import decode_text, parse_list
 
 _SETS = {"imagenet_80": OPENAI_IMAGENET_TEMPLATES, "imagenet_7": SIMPLE_IMAGENET_TEMPLATES}
@@ -43,7 +43,5 @@ def load_templates(source: str | list[str] | tuple[str, ...]) -> list[str]:
 
 
 def _lines(path: Path) -> list[str]:
-    try:
+    with readable(f"Expected a text file of templates at {path}", "correct it"):
         return parse_list(decode_text(read_bytes(path)), path, prose=True)
-    except UnicodeDecodeError as error:
-        raise UserError(f"Expected UTF-8 text in {path}, but byte {error.start} is not; save it as UTF-8.") from error

@@ -3,7 +3,7 @@ from .datamodule import EpisodeBatch, EpisodeDataModule
 from .dataset import ImageDataset, Sample
 from .emoji_shift import emoji_shift, emoji_shift_domains
 from .features import feature_file
-from .few_shot import Shots, draw_shots, half_of_classes
+from .few_shot import Shots, draw_shots
 from .folder import image_folder
 from .huggingface import huggingface_dataset
 from .listing import image_list
@@ -23,7 +23,6 @@ __all__ = [
     "emoji_shift",
     "emoji_shift_domains",
     "feature_file",
-    "half_of_classes",
     "huggingface_dataset",
     "image_folder",
     "image_list",

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tpt.data.cache import CachedViews, FeatureCache
-from tpt.data.dataset import ImageDataset
+from tpt.data.dataset import Classes, ImageDataset
 from tpt.data.features import FeatureRows
 from tpt.data.loading import Loader
 from tpt.data.outside import with_outside
@@ -214,9 +214,9 @@ class EpisodeDataModule(LightningDataModule):
         pin_memory: whether batches are page-locked, for a GPU.
         order, order_seed, order_concentration: order of the images in each dataset, see `stream_order`.  Except for
             rounding, it only affects stream methods.
-        seed: seed of the draw of `outside`.
-        outside, outside_root, outside_limit: pictures of unknown classes that each dataset is also tested on, see
-            `tpt.data.outside`.
+        classes: "all", or "base" or "new" for a half of the classes of each dataset.
+        limit, seed: number of images of each dataset, drawn with this seed; None uses all.
+        outside, outside_root: pictures of unknown classes that each dataset is also tested on, see `tpt.data.outside`.
     """
 
     @checked
@@ -230,13 +230,15 @@ class EpisodeDataModule(LightningDataModule):
         order: Order = "listed",
         order_seed: Seed = 0,
         order_concentration: Positive = 0.1,
+        classes: Classes = "all",
+        limit: Count | None = None,
         seed: Seed = 0,
         outside: str | None = None,
         outside_root: str | None = None,
-        outside_limit: Count | None = None,
     ) -> None:
         super().__init__()
-        datasets = with_outside(datasets, outside, outside_root, outside_limit, seed)
+        datasets = [dataset.half(classes).subset(limit, seed) for dataset in datasets]
+        datasets = with_outside(datasets, outside, outside_root, limit, seed)
         names = [d.name for d in datasets]
         if not names:
             raise UserError("Expected at least one dataset, got none; see conf/data.")

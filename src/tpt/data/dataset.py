@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -16,7 +16,7 @@ from tpt.data.images import HEAD_BYTES, decode_image, is_turned
 from tpt.data.labels import notes_on_classes
 from tpt.data.names import composed
 from tpt.data.store import Store
-from tpt.errors import BadImageError, Count, DataError, Seed, published_ties, refuse_one_prompt, text_key
+from tpt.errors import BadImageError, Count, DataError, Seed, checked, published_ties, refuse_one_prompt, text_key
 from tpt.files import content_digest
 
 Classes = Literal["all", "base", "new"]
@@ -147,26 +147,18 @@ class ImageDataset:
         samples = [[sample.path, sample.label] for sample in self.samples]
         return content_digest(json.dumps([self.name, self.class_names, samples]).encode())
 
-    def relabel(self, class_names: list[str], new_label: Sequence[int]) -> ImageDataset:
-        """The same images with other class names; the old label k becomes `new_label[k]`."""
-        samples = [Sample(s.path, new_label[k]) for s, k in zip(self.samples, self.labels(), strict=True)]
-        return replace(self, class_names=class_names, samples=samples)
-
     def noted(self) -> ImageDataset:
         """A copy with notes on unusual classes, for a user's own data."""
         return replace(self, notes=[*self.notes, *notes_on_classes(self.class_names, self.labels())])
 
-    def chosen(self, limit: Count | None = None, seed: Seed = 0, classes: Classes = "all") -> ImageDataset:
-        """A half of the classes, a random subset of the images, or both.
+    def all_notes(self) -> list[str]:
+        """The notes, and one on the number of photographs that are rotated by their tags."""
+        if not self.upright or not (turned := self.count_turned()):
+            return self.notes
+        note = f"{turned} of {len(self)} pictures were turned upright as their orientation tags say"
+        return [*self.notes, f"{note} (data.orientation=ignore leaves them)"]
 
-        For a user's own data, it also adds a note with the number of photographs that are rotated by their tags.
-        """
-        found = self.half(classes).subset(limit, seed)
-        if not found.upright or not (turned := found.count_turned()):
-            return found
-        note = f"{turned} of {len(found)} pictures were turned upright as their orientation tags say"
-        return replace(found, notes=[*found.notes, f"{note} (data.orientation=ignore leaves them)"])
-
+    @checked
     def half(self, classes: Classes) -> ImageDataset:
         """The images and names of the base classes (the first half, rounded up) or of the new ones (CoCoOp, 4.1)."""
         if classes == "all":
@@ -201,6 +193,7 @@ class ImageDataset:
             parts = pool.map(lambda start: sum(map(turned, paths[start::_PARTS])), range(_PARTS))
             return sum(parts)
 
+    @checked
     def subset(self, limit: Count | None, seed: Seed = 0) -> ImageDataset:
         """`limit` images drawn at random, in their old order; all of them where there are no more, or with None."""
         if limit is None or limit >= len(self.samples):

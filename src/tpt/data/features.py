@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
-import pickle
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from tpt.data.cache.cache import Encoder
-from tpt.data.dataset import Classes, ImageDataset, Sample
-from tpt.data.labels import number_labels, read_names
-from tpt.errors import BadImageError, Count, DataError, Filled, Seed, UserError, checked
-from tpt.files import content_digest, is_file, writing
+from tpt.data.dataset import ImageDataset, Sample
+from tpt.data.labels import ClassNames, number_labels
+from tpt.errors import BadImageError, DataError, Filled, checked
+from tpt.files import content_digest, readable, writing
 
 ABOUT = "tpt"  # key of the JSON with names and provenance: in the header of safetensors, an array of npz
 FEATURES, NORMS, TEXT = "features", "norms", "text_features"
@@ -79,13 +77,11 @@ class FeatureRows:
         row = self._rows[path]
         if self._held is not None:
             return {"image_features": self._held[0][row, :num_views].clone(), "image_norm": self._held[1][row].clone()}
-        try:
-            with safe_open(self.root, "pt") as file:
-                found = file.get_slice(self._prefix + FEATURES)[row : row + 1, :num_views][0]
-                norm = file.get_slice(self._prefix + NORMS)[row : row + 1][0]
-        except (OSError, SafetensorError) as error:
-            raise BadImageError(f"Expected the features of {path} in {self.root}, but {error}; restore it.") from error
-        return {"image_features": found, "image_norm": norm}
+        expected = f"Expected the features of {path} in {self.root}"
+        with readable(expected, "restore it", BadImageError), safe_open(self.root, "pt") as file:
+            found = file.get_slice(self._prefix + FEATURES)[row : row + 1, :num_views][0]
+            norm = file.get_slice(self._prefix + NORMS)[row : row + 1][0]
+            return {"image_features": found, "image_norm": norm}
 
 
 def save_features(
@@ -114,10 +110,7 @@ def save_features(
 @checked
 def feature_file(
     path: Filled | Path,
-    limit: Count | None = None,
-    seed: Seed = 0,
-    classes: Classes = "all",
-    class_names: Filled | Path | Sequence[str] | None = None,
+    class_names: ClassNames | None = None,
     first_label: Literal[0, 1] | None = None,
 ) -> list[ImageDataset]:
     """The datasets of a file that `tpt-cache export` wrote, or one dataset of another program's file.
@@ -127,34 +120,18 @@ def feature_file(
 
     Args:
         path: path of the file.
-        limit, seed, classes: as for `image_folder`, for each dataset.
         class_names, first_label: as for `image_list`, for another program's file; None uses the names in the file.
 
     Raises:
         DataError: the file does not exist, is damaged, or holds something else.
     """
     file = Path(path).expanduser()
-    if not is_file(file):
-        raise DataError(f"Expected a file of features at {file}, found none; check data.path.")
-    try:
+    expected = f"Expected features as `tpt-cache export` writes them, or features and labels, in {file}"
+    with readable(expected, "check data.path, or export it again"):
         about, shapes, content = _read(file)
         if about is None:
-            found = [_of_others(file, content, class_names, first_label)]
-        else:
-            found = [
-                _dataset(file, k, own, about["encoder"], shapes, content) for k, own in enumerate(about["datasets"])
-            ]
-    except UserError:
-        raise
-    except (OSError, EOFError, RuntimeError, LookupError, TypeError, *_DAMAGED) as error:
-        raise DataError(
-            f"Expected features as `tpt-cache export` writes them, or features and labels, in {file}, but it cannot be "
-            f"read so ({type(error).__name__}: {' '.join(str(error).split())[:200]}); export it again."
-        ) from error
-    return [dataset.chosen(limit, seed, classes) for dataset in found]
-
-
-_DAMAGED = (ValueError, SafetensorError, AttributeError, pickle.UnpicklingError, zipfile.BadZipFile)
+            return [_of_others(file, content, class_names, first_label)]
+        return [_dataset(file, k, own, about["encoder"], shapes, content) for k, own in enumerate(about["datasets"])]
 
 
 def _read(file: Path) -> tuple[Any, Mapping[str, tuple[int, ...]], Any]:
@@ -193,9 +170,7 @@ def _dataset(
     return ImageDataset(str(about["name"]), names, samples, store, list(about["notes"]), **kept)
 
 
-def _of_others(
-    file: Path, content: Any, class_names: str | Path | Sequence[str] | None, first_label: int | None
-) -> ImageDataset:
+def _of_others(file: Path, content: Any, class_names: ClassNames | None, first_label: int | None) -> ImageDataset:
     """The dataset in a file that another program wrote."""
     stem = file.stem
     if isinstance(content, Tensor) and stem.endswith(_PAIR[0]):
@@ -220,9 +195,9 @@ def _of_others(
     norms_N = features_NE.norm(dim=-1)
     if not (norms_N > 0).all():
         raise ValueError("features that are zero or not finite")
-    given = part["names"] if class_names is None else read_names(class_names)
-    given = given if given is None or class_names is not None else [str(name) for name in given]
-    names, numbers = number_labels(labels, given, file, first_label)
+    if class_names is None and part["names"] is not None:
+        class_names = [str(name) for name in part["names"]]
+    names, numbers = number_labels(labels, class_names, file, first_label)
     notes = ["features that another program made: view 0 alone, of a backbone that the file does not name"]
     about = {"paths": paths, "contents": [content_digest(row.numpy().tobytes()) for row in features_NE]}
     held = (features_NE / norms_N[:, None])[:, None], norms_N

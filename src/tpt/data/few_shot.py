@@ -41,7 +41,12 @@ class Shots:
 
 @checked
 def draw_shots(
-    train: ImageDataset, val: ImageDataset | None, shots: Count | None, seed: Seed = 1, classes: Classes = "all"
+    train: ImageDataset,
+    val: ImageDataset | None,
+    shots: Count | None,
+    seed: Seed = 1,
+    classes: Classes = "all",
+    limit: Count | None = None,
 ) -> Shots:
     """Draws the training and validation images of a few-shot run.
 
@@ -57,6 +62,7 @@ def draw_shots(
         shots: k, images per class; None uses all.
         seed: seed of the draw; the papers use 1, 2 and 3.
         classes: "all", "base" (the first half, rounded up) or "new" (the others).
+        limit: number of images of `train` to draw from, the same random ones for every seed; None uses all.
 
     Raises:
         UserError: options out of range.
@@ -67,6 +73,7 @@ def draw_shots(
             f"Expected the same classes in {train.name!r} and {val.name!r}, but they differ; "
             "validate on a split of the training data, or pass val=null."
         )
+    train = train.subset(limit)
     generator = random.Random(seed)  # its stream is that of the `random` module after `random.seed(seed)`
     chosen, notes = _draw(train, shots, generator, "training")
     val_shots = None if shots is None else min(shots, MOST_VAL_SHOTS)
@@ -81,9 +88,12 @@ def draw_shots(
         notes += val_notes
     if shots is not None:
         notes += _twice(train, chosen, val, validating)
-    kept = half_of_classes(replace(train, samples=chosen, size=0), classes)
-    held_back = None if val is None else replace(val, samples=validating, size=0)
-    return Shots(kept, _half_or_none(held_back, classes), tuple(notes))
+    kept = replace(train, samples=chosen, size=0).half(classes)
+    held_back = None
+    if val is not None:
+        with suppress(DataError):  # that half of the classes has no validation image
+            held_back = replace(val, samples=validating, size=0).half(classes)
+    return Shots(kept, held_back, tuple(notes))
 
 
 def _twice(train: ImageDataset, chosen: list[Sample], val: ImageDataset | None, validating: list[Sample]) -> list[str]:
@@ -124,19 +134,3 @@ def _draw(
     if absent:
         notes.append(f"{what}: there are images of {len(by_class)} of the {len(dataset.class_names)} classes")
     return drawn, notes
-
-
-def _half_or_none(dataset: ImageDataset | None, classes: Classes) -> ImageDataset | None:
-    """`half_of_classes`, or None if that half has no image."""
-    if dataset is None or classes == "all":
-        return dataset
-    first_new = (len(dataset.class_names) + 1) // 2
-    if not any((label >= first_new) == (classes == "new") for label in dataset.labels()):
-        return None
-    return half_of_classes(dataset, classes)
-
-
-@checked
-def half_of_classes(dataset: ImageDataset, classes: Classes) -> ImageDataset:
-    """`ImageDataset.half`, as a function."""
-    return dataset.half(classes)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
-from tpt.data.dataset import Classes, ImageDataset, Sample
+from tpt.data.dataset import ImageDataset, Sample
 from tpt.data.images import EXTENSIONS, Orientation
-from tpt.data.labels import read_names
+from tpt.data.labels import ClassNames, read_names
 from tpt.data.names import composed, counted_suffixes, plain
 from tpt.data.store import FileStore
-from tpt.errors import Count, DataError, Filled, Seed, checked, refuse_one_prompt, text_key
+from tpt.errors import DataError, Filled, checked, refuse_one_prompt, text_key
 from tpt.files.lists import Names
 
 SPLITS = {  # names of the folders of splits
@@ -28,11 +29,8 @@ _WORDNET = re.compile(r"n[0-9]{8}")
 def image_folder(
     root: Filled | Path,
     name: str | None = None,
-    class_names: Filled | Path | Sequence[str] | None = None,
-    limit: Count | None = None,
-    seed: Seed = 0,
+    class_names: ClassNames | None = None,
     split: str | None = None,
-    classes: Classes = "all",
     orientation: Orientation = "apply",
 ) -> ImageDataset:
     """Images in one folder per class, `root/<class>/**/<image>`.
@@ -43,9 +41,7 @@ def image_folder(
         class_names: None uses the folders' names (for WordNet ids of ImageNet, its class names).  Otherwise a list, or
             a file in any form of `tpt.files.lists.parse_list`: one name per folder in sorted order, or in any order
             `folder<TAB>name` lines or the folders' own names.
-        limit, seed: number of images, drawn with this seed; None uses all.
         split: "test", "val" or "train": the folder of that name (or testing, validation, ...) in `root`.
-        classes: "all", or "base" or "new" for a half of the classes.
         orientation: "apply" rotates photographs by their orientation tags; "ignore" does not.
 
     Raises:
@@ -72,7 +68,7 @@ def image_folder(
     samples = [Sample(path, k) for k, folder in zip(order, folders, strict=True) for path in by_folder[folder]]
     own = name or plain(store.root.absolute().stem)
     found = ImageDataset(own, names, samples, store, notes, split=split or "", upright=orientation == "apply")
-    return found.noted().chosen(limit, seed, classes)
+    return found.noted()
 
 
 def _inner(store: FileStore) -> FileStore:
@@ -150,15 +146,14 @@ def _below(paths: list[str]) -> tuple[str, set[str]]:
     """The first level below the paths' common top folder that has several folders, or the last level, and the names of
     its folders; none if the top folder holds pictures.
     """
-    if not paths or any(path.count("/") == 1 for path in paths):
+    folders = {path.rpartition("/")[0] for path in paths}
+    if not all("/" in folder for folder in folders) or not folders:
         return "", set()
-    parts, depth = [path.split("/") for path in paths], 1
-    while not any(len(part) == depth + 1 for part in parts):
-        inner = {part[depth] for part in parts}
-        if len(inner) > 1:
-            return "/".join(parts[0][:depth]), inner
-        depth += 1
-    return "/".join(parts[0][: depth - 1]), {parts[0][depth - 1]}
+    level = os.path.commonpath(folders)
+    if level in folders:
+        above, _, last = level.rpartition("/")
+        return above, {last}
+    return level, {folder.split("/")[level.count("/") + 1] for folder in folders}
 
 
 def _notes(by_folder: dict[str, list[str]], paths: list[str], shown: str | Path) -> list[str]:
@@ -194,7 +189,7 @@ def _names(
     store: FileStore,
     folders: list[str],
     names: Names | None,
-    source: str | Path | Sequence[str] | None,
+    source: ClassNames | None,
     root: str | Path,
 ) -> list[str]:
     """The class names from a list, for folders whose own names are not used."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from tpt.data.dataset import Classes, ImageDataset, Sample
+from tpt.data.dataset import ImageDataset, Sample
 from tpt.data.images import Orientation
-from tpt.data.labels import number_labels, read_names
+from tpt.data.labels import ClassNames, number_labels
 from tpt.data.names import is_data, plain
-from tpt.errors import BadImageError, Count, DataError, Filled, Seed, checked
+from tpt.errors import BadImageError, DataError, Filled, checked
+from tpt.files import readable
 
 PARQUET = ".parquet"
 
@@ -21,12 +21,9 @@ def huggingface_dataset(
     path: Filled | Path,
     split: str = "test",
     name: str | None = None,
-    class_names: Filled | Path | Sequence[str] | None = None,
+    class_names: ClassNames | None = None,
     image_column: str = "image",
     label_column: str = "label",
-    limit: Count | None = None,
-    seed: Seed = 0,
-    classes: Classes = "all",
     orientation: Orientation = "apply",
     first_label: Literal[0, 1] | None = None,
 ) -> ImageDataset:
@@ -40,7 +37,7 @@ def huggingface_dataset(
         class_names: as for `image_list`; None uses those of a `ClassLabel` column, or the sorted labels if they are
             text.
         image_column, label_column: names of the columns.
-        limit, seed, classes, orientation: as for `image_folder`.
+        orientation: as for `image_folder`.
         first_label: as for `image_list`; the numbers of a `ClassLabel` column always count from 0.
 
     Raises:
@@ -55,11 +52,11 @@ def huggingface_dataset(
             "data.label_column, or fill what is empty."
         )
     first = first_label if given is None else 0
-    names, numbers = number_labels(labels, given if class_names is None else read_names(class_names), path, first)
+    names, numbers = number_labels(labels, given if class_names is None else class_names, path, first)
     samples = [Sample(f"{row:08d}", label) for row, label in enumerate(numbers)]
     store, own = _ArrowStore(path, table.select_columns([image_column]), image_column), plain(path.absolute().name)
     found = ImageDataset(name or own, names, samples, store, split=split, upright=orientation == "apply")
-    return found.noted().chosen(limit, seed, classes)
+    return found.noted()
 
 
 class _ArrowStore:
@@ -101,17 +98,9 @@ def _load(path: Path, split: str, image_column: str, label_column: str) -> tuple
         import datasets  # noqa: PLC0415 - optional
     except ImportError as error:
         raise DataError("Expected the package `datasets` for data=huggingface; pip install datasets.") from error
-    if not path.is_dir() and not (path.suffix == PARQUET and path.is_file()):
-        raise DataError(f"Expected a directory that `save_to_disk` wrote at {path}, found none; check data.path.")
-    try:
+    expected = f"Expected a directory that `save_to_disk` wrote at {path}"
+    with readable(expected, "check data.path, or save it again", also=datasets.exceptions.DatasetsError):
         found = _parquet(path, split) or datasets.load_from_disk(str(path)).with_format(None)
-    except DataError:
-        raise
-    except Exception as error:  # the libraries raise many types
-        raise DataError(
-            f"Expected a directory that `save_to_disk` wrote at {path}, but it cannot be read so "
-            f"({' '.join(str(error).split())[:200]}); save it again."
-        ) from error
     if isinstance(found, datasets.DatasetDict):
         if split not in found:
             raise DataError(f"Expected a split of {path} out of {', '.join(found)}, got {split!r}; set data.split.")

@@ -11,31 +11,26 @@ from pathlib import Path
 from typing import Any
 
 from tpt.data.names import composed
-from tpt.data.store import read_file
 from tpt.errors import DataError, Filled
+from tpt.files import read_bytes, readable
 from tpt.files.lists import Names, decode_text, parse_list
 
+ClassNames = Filled | Path | Sequence[str]  # a file, or the names themselves
 _WHOLE = re.compile(r"(-?[0-9]{1,18})(\.0*)?")  # pandas writes 1.0 if a column had missing values
 _FRACTION = re.compile(r"-?[0-9]*\.[0-9]+(e[-+]?[0-9]+)?", re.IGNORECASE)
 _NUMBERED = re.compile(r"(\d+|n\d{8})[\s._-]+\S*[^\W\d]")  # a folder's number before its name
 _NOTHING = {"", "nan", "na", "n/a", "<na>", "none", "null", "nat"}
-_JSON_KEYS = (
-    "label",
-    "cls",
-    "class",
-    "class_name",
-    "target",
-)  # keys of a label in a JSON object, in order of precedence
+_JSON_KEYS = ("label", "cls", "class", "class_name", "target")  # of a label in an object, in order of precedence
 
 
 def number_labels(
-    labels: Sequence[Any], names: list[str] | None, path: Path, first: int | None = None
+    labels: Sequence[Any], class_names: ClassNames | None, path: Path, first: int | None = None
 ) -> tuple[list[str], list[int]]:
     """The class names, and the class index of each label.
 
     Args:
         labels: class numbers (`3`, `3.0`, "3", "3.0"), or class names.
-        names: class names; None uses the sorted labels.  If all labels are keys of `Names`, the keys decide.
+        class_names: as for `read_names`; None uses the sorted labels.  If all labels are keys, these decide.
         path: source of the labels, for messages.
         first: number of the first class, 0 or 1; with None, labels that fit both are an error.
 
@@ -46,9 +41,10 @@ def number_labels(
     if missing := sum(not text for text in texts):
         raise DataError(f"Expected a label in every row of {path}, but {missing} are empty; fill them.")
     numbers = [int(match[1]) if (match := _WHOLE.fullmatch(text)) else None for text in texts]
-    if names is not None:
-        keys = Names.places(names) if isinstance(names, Names) else {}
-        names = [composed(name) for name in names]
+    names: list[str] | None = None
+    if class_names is not None:
+        given = read_names(class_names)
+        keys, names = given.places(), list(given)
         by_key = [keys.get(text, keys.get(str(k))) for text, k in zip(texts, numbers, strict=True)]
         found = [place for place in by_key if place is not None]
         if len(found) == len(texts):
@@ -129,7 +125,7 @@ def _refuse_half_numbers(texts: list[str], some_whole: bool, names: list[str] | 
         )
 
 
-def read_names(class_names: Filled | Path | Sequence[str]) -> Names:
+def read_names(class_names: ClassNames) -> Names:
     """Class names from a list, or from a file in any form of `parse_list`.
 
     Raises:
@@ -143,17 +139,8 @@ def read_names(class_names: Filled | Path | Sequence[str]) -> Names:
             return Names([name.strip() for _, name in pairs], [(key,) for key, _ in pairs])
         return Names(map(composed, class_names), getattr(class_names, "keys", ()))
     path = Path(class_names).expanduser()
-    try:
-        return parse_list(composed(decode_text(read_file(path))), path)
-    except OSError as error:
-        raise DataError(
-            f"Expected a text file of class names at {path}, but {error.strerror or error}; check data.class_names."
-        ) from error
-    except DataError:
-        raise
-    except ValueError as error:
-        at = f"byte {error.start} is not" if isinstance(error, UnicodeDecodeError) else str(error)
-        raise DataError(f"Expected UTF-8 text in {path}, but {at}; save it as UTF-8.") from error
+    with readable(f"Expected a text file of class names at {path}", "check data.class_names"):
+        return parse_list(composed(decode_text(read_bytes(path))), path)
 
 
 def notes_on_classes(names: Sequence[str], labels: Sequence[int]) -> list[str]:
@@ -175,10 +162,7 @@ def notes_on_classes(names: Sequence[str], labels: Sequence[int]) -> list[str]:
 
 def json_label(content: str) -> str:
     """The label in a JSON text (a number, a text, or an object with one); raises a ValueError if there is none."""
-    try:
-        value = json.loads(content)
-    except RecursionError as error:
-        raise ValueError("JSON nested too deeply") from error
+    value = json.loads(content)
     if isinstance(value, dict):
         found = {key: value[key] for key in _JSON_KEYS if isinstance(value.get(key), int | float | str)}
         if len({str(v) for v in found.values()}) > 1:

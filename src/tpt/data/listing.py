@@ -6,7 +6,6 @@ import csv
 import io
 import os
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -14,12 +13,13 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from tpt.data.dataset import Classes, ImageDataset, Sample
+from tpt.data.dataset import ImageDataset, Sample
 from tpt.data.images import Orientation
-from tpt.data.labels import number_labels, read_names
+from tpt.data.labels import ClassNames, number_labels
 from tpt.data.names import plain
-from tpt.data.store import FileStore, read_file, refuse_escapes, refuse_missing
-from tpt.errors import Count, DataError, Filled, Seed, checked
+from tpt.data.store import FileStore, refuse_unusable
+from tpt.errors import DataError, Filled, checked
+from tpt.files import read_bytes, readable
 from tpt.files.lists import decode_text
 
 _SEPARATORS = (",", "\t", ";")
@@ -33,12 +33,9 @@ def image_list(
     path: Filled | Path,
     root: Filled | Path | None = None,
     name: str | None = None,
-    class_names: Filled | Path | Sequence[str] | None = None,
+    class_names: ClassNames | None = None,
     path_column: str = "path",
     label_column: str = "label",
-    limit: Count | None = None,
-    seed: Seed = 0,
-    classes: Classes = "all",
     orientation: Orientation = "apply",
     first_label: Literal[0, 1] | None = None,
 ) -> ImageDataset:
@@ -54,7 +51,7 @@ def image_list(
         class_names: a list, or a file in any form of `tpt.files.lists.parse_list`.  Labels are looked up among its
             keys; without keys, numbers are positions in the list and texts are its names.  None uses the sorted labels.
         path_column, label_column: names of the two columns.
-        limit, seed, classes, orientation: as for `image_folder`.
+        orientation: as for `image_folder`.
         first_label: number of the first class, for numbers and names without keys; with None, labels that may start at
             0 or at 1 are an error.
 
@@ -63,16 +60,14 @@ def image_list(
     """
     path = Path(path).expanduser()
     paths, labels, notes = _without_left_behind(*_columns(path, path_column, label_column))
-    given = None if class_names is None else read_names(class_names)
-    names, numbers = number_labels(labels, given, path, first_label)
+    names, numbers = number_labels(labels, class_names, path, first_label)
     base, paths = _from_base(paths, root, path)
     store = FileStore(base)
-    refuse_escapes(paths, path)
-    refuse_missing(store, paths, path)
+    refuse_unusable(store, paths, path)
     samples = [Sample(p, k) for p, k in zip(paths, numbers, strict=True)]
     own = name or plain(path.name.removesuffix(".gz").rpartition(".")[0] or path.name)
     found = ImageDataset(own, names, samples, store, notes, upright=orientation == "apply")
-    return found.noted().chosen(limit, seed, classes)
+    return found.noted()
 
 
 def _without_left_behind(paths: list[str], labels: list[Any]) -> tuple[list[str], list[Any], list[str]]:
@@ -107,8 +102,9 @@ def _from_base(paths: list[str], root: str | Path | None, table: Path) -> tuple[
 
 def _columns(path: Path, path_column: str, label_column: str) -> tuple[list[str], list[Any]]:
     """The path and label of every row."""
-    try:
-        start = read_file(path, most=_ANY, first=4)
+    expected = f"Expected a CSV, TSV or Parquet table of texts and numbers at {path}"
+    with readable(expected, "check data.path or fix it", also=pa.ArrowException):
+        start = read_bytes(path, _ANY, first=4)
         kinds = {_PARQUET: _parquet, _ZIP: _workbook, _OLD_EXCEL: _workbook}
         table = kinds.get(start, _text)(path, path_column, label_column)
         absent = [c for c in (path_column, label_column) if table.column_names.count(c) != 1]
@@ -119,20 +115,6 @@ def _columns(path: Path, path_column: str, label_column: str) -> tuple[list[str]
                 f"{'rename one' if absent[0] in table.column_names else way_out}."
             )
         paths, labels = (table[c].cast(pa.string()).to_pylist() for c in (path_column, label_column))
-    except FileNotFoundError as error:
-        raise DataError(f"Expected a CSV, TSV or Parquet table at {path}, found nothing; check data.path.") from error
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"Expected a table in UTF-8 or UTF-16 at {path}, but byte {error.start} is neither; save it as UTF-8."
-        ) from error
-    except DataError:
-        raise
-    except (pa.ArrowException, OSError, ValueError, csv.Error) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DataError(
-            f"Expected a CSV, TSV or Parquet table of texts and numbers at {path}, but it cannot be read ({reason}); "
-            "fix it."
-        ) from error
     if not all(paths) or not all(labels):
         raise DataError(f"Expected a path and a label in every row of {path}, but some are empty; fill them.")
     return paths, labels
@@ -154,10 +136,9 @@ def _parquet(path: Path, path_column: str, label_column: str) -> Any:
 
 def _text(path: Path, path_column: str, label_column: str) -> Any:
     """The table with cells as written: "007" in a path is not a number, and "NA" or "true" may be a class."""
-    text = decode_text(read_file(path))
-    columns = {s: next(csv.reader(io.StringIO(text), delimiter=s), []) for s in _SEPARATORS}
-    fitting = [s for s in _SEPARATORS if path_column in columns[s] and label_column in columns[s]]
-    separator = fitting[0] if fitting else max(_SEPARATORS, key=lambda s: len(columns[s]))
+    text = decode_text(read_bytes(path))
+    heads = {s: next(csv.reader(io.StringIO(text), delimiter=s), []) for s in _SEPARATORS}
+    separator = max(_SEPARATORS, key=lambda s: ({path_column, label_column} <= {*heads[s]}, len(heads[s])))
     kinds = {path_column: pa.string(), label_column: pa.string()}
     convert = pa.csv.ConvertOptions(column_types=kinds, strings_can_be_null=False)
     parse = pa.csv.ParseOptions(delimiter=separator, newlines_in_values=True)

@@ -10,12 +10,12 @@ from pathlib import Path, PurePath
 
 from tpt.data.dataset import ImageDataset, Sample
 from tpt.data.images import EXTENSIONS, Orientation
-from tpt.data.labels import read_names
+from tpt.data.labels import ClassNames, read_names
 from tpt.data.names import counted_suffixes, is_data, plain
-from tpt.data.store import FileStore, read_file
+from tpt.data.store import FileStore
 from tpt.data.unread import SUFFIXES
-from tpt.errors import Count, DataError, Filled, Seed, checked, refuse_one_prompt, text_key
-from tpt.files import is_file
+from tpt.errors import DataError, checked, refuse_one_prompt, text_key
+from tpt.files import is_file, read_bytes, readable
 from tpt.files.lists import decode_text
 
 LIST = "@"  # before the name of a file that lists pictures
@@ -50,10 +50,8 @@ class PictureStore:
 @checked
 def pictures(
     root: Source | Sequence[Source],
-    class_names: Filled | Path | Sequence[str],
+    class_names: ClassNames,
     name: str | None = None,
-    limit: Count | None = None,
-    seed: Seed = 0,
     orientation: Orientation = "apply",
 ) -> ImageDataset:
     """Pictures without labels, each once, in the order in which they were named, folders in sorted order.
@@ -65,7 +63,7 @@ def pictures(
             name of a list with one of these per line; or several of them.
         class_names: a file in any form of `tpt.files.lists.parse_list`, a list, or names separated by commas.
         name: name in logs and results; "pictures" if None.
-        limit, seed, orientation: as for `image_folder`.
+        orientation: as for `image_folder`.
 
     Raises:
         DataError: a source does not exist, there are no pictures, or two class names have the same meaning.
@@ -76,11 +74,9 @@ def pictures(
     if not samples:
         shown = str(root) if isinstance(root, str | PurePath) else ", ".join(map(str, root[:SHOWN]))
         raise DataError(f"Expected pictures at {shown}, found none ({found.left_out or 'no files'}); check data.root.")
+    notes = [f"files that are no pictures are left out: {found.left_out}"] if found.left_out else []
     upright = orientation == "apply"
-    dataset = ImageDataset(
-        name or "pictures", names, samples, found.store, found.notes, by_content=True, upright=upright
-    )
-    return dataset.chosen(limit, seed)
+    return ImageDataset(name or "pictures", names, samples, found.store, notes, by_content=True, upright=upright)
 
 
 @dataclass(frozen=True)
@@ -90,11 +86,6 @@ class Found:
     paths: list[str]
     store: PictureStore
     left_out: str
-
-    @property
-    def notes(self) -> list[str]:
-        """Notes for the results."""
-        return [f"files that are no pictures are left out: {self.left_out}"] if self.left_out else []
 
 
 def find_pictures(places: Sequence[Source]) -> Found:
@@ -110,7 +101,7 @@ def find_pictures(places: Sequence[Source]) -> Found:
     return Found(paths, PictureStore(Path.cwd(), stores, named), counted_suffixes(others))
 
 
-def class_list(class_names: Filled | Path | Sequence[str]) -> list[str]:
+def class_list(class_names: ClassNames) -> list[str]:
     """At least two different class names, from a file (see `read_names`), a list, or a text with commas.
 
     Raises:
@@ -156,13 +147,8 @@ def _places(sources: Sequence[Source], in_list: bool = False) -> Iterator[str]:
 
 
 def _listed(path: Path) -> list[str]:
-    try:
-        return [line for line in decode_text(read_file(path)).splitlines() if line.strip()]
-    except OSError as error:
-        reason = error.strerror or error
-        raise DataError(f"Expected a list of pictures at {path}, but {reason}; check the path.") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"Expected UTF-8 text in {path}, but byte {error.start} is not; save it as UTF-8.") from error
+    with readable(f"Expected a list of pictures at {path}", "check the path"):
+        return [line for line in decode_text(read_bytes(path)).splitlines() if line.strip()]
 
 
 def _pictures_at(place: str, stores: dict[str, FileStore], named: dict[str, str], others: list[str]) -> Iterator[str]:

@@ -10,13 +10,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import Literal, TypedDict
 
-from tpt.data.dataset import Classes, ImageDataset, Sample
+from tpt.data.dataset import ImageDataset, Sample
 from tpt.data.folder import SPLITS
 from tpt.data.images import EXTENSIONS, Orientation
-from tpt.data.labels import json_label, number_labels, read_names
+from tpt.data.labels import ClassNames, json_label, number_labels
 from tpt.data.names import is_data, is_left_behind, plain
-from tpt.data.store import MAX_FILE_BYTES, is_file
-from tpt.errors import BadImageError, Count, DataError, Filled, Seed, checked
+from tpt.data.store import MAX_FILE_BYTES
+from tpt.errors import BadImageError, DataError, Filled, checked
+from tpt.files import is_file, readable
 
 NAMES_FILE = "classnames.txt"  # next to the shards or one folder above, as in CLIP_benchmark
 MAX_LABEL_BYTES = 4096
@@ -34,12 +35,9 @@ class _Sample(TypedDict, total=False):
 def tar_shards(
     shards: Filled | Path | Sequence[str],
     name: str | None = None,
-    class_names: Filled | Path | Sequence[str] | None = None,
+    class_names: ClassNames | None = None,
     label_key: str = "cls",
-    limit: Count | None = None,
-    seed: Seed = 0,
     split: str | None = None,
-    classes: Classes = "all",
     orientation: Orientation = "apply",
     first_label: Literal[0, 1] | None = None,
 ) -> ImageDataset:
@@ -59,7 +57,7 @@ def tar_shards(
             otherwise uses the sorted labels, which must then be text.
         label_key: the part after the first dot in the name of a label's file; if it ends in `json`, the label is read
             from the JSON.
-        limit, seed, classes, orientation: as for `image_folder`.
+        orientation: as for `image_folder`.
         first_label: as for `image_list`.
         split: split in a folder of folders; None uses the only one, or "test".
 
@@ -76,14 +74,16 @@ def tar_shards(
                 raise DataError(f"Expected different samples, but {path} occurs twice in {file}; rename one shard.")
             places[path] = (number, image.offset_data, image.size)
             labels.append(label)
-    names, numbers = number_labels(labels, _names(files[0], class_names), files[0], first_label)
+    beside = (folder / NAMES_FILE for folder in (files[0].parent, files[0].parent.parent))
+    class_names = next(filter(is_file, beside), None) if class_names is None else class_names
+    names, numbers = number_labels(labels, class_names, files[0], first_label)
     samples = [Sample(path, label) for path, label in zip(places, numbers, strict=True)]
     folder = files[0].absolute().parent
     is_split = folder.name.lower() in _SPLIT_NAMES and folder.parent.name
     own = plain((folder.parent if is_split else folder).name)
     store = TarStore(files[0].parent, files, places)
     found = ImageDataset(name or own, names, samples, store, upright=orientation == "apply")
-    return found.noted().chosen(limit, seed, classes)
+    return found.noted()
 
 
 class TarStore:
@@ -97,35 +97,24 @@ class TarStore:
         """See `Store.read`."""
         number, offset, size = self._places[path]
         size = size if first is None else min(first, size)
-        try:
-            with self._files[number].open("rb") as file:
-                file.seek(offset)
-                content = file.read(size)
-        except OSError as error:
-            raise BadImageError(
-                f"Expected to read {path} from {self._files[number]}, but {error}; restore it."
-            ) from error
-        if len(content) < size:
-            raise BadImageError(
-                f"Expected {size} bytes of {path} in {self._files[number]}, got {len(content)}; get the shard again."
-            )
-        return content
+        expected = f"Expected {size} bytes of {path} in {self._files[number]}"
+        with readable(expected, "get the shard again", BadImageError), self._files[number].open("rb") as file:
+            file.seek(offset)
+            if len(content := file.read(size)) < size:
+                raise EOFError(f"there are {len(content)}")
+            return content
 
 
 def _index(file: Path, label_key: str) -> list[tuple[tarfile.TarInfo, str]]:
     """The image and label of every sample in one archive, in order."""
     samples: dict[str, _Sample] = {}
-    try:
-        with tarfile.open(file, "r:") as archive:  # uncompressed only: a compressed archive has no random access
-            for member in archive:
-                if member.isfile() and is_data(_HERE.sub("", member.name)):
-                    _add(samples, archive, member, label_key)
-    # Damaged numbers and texts in headers raise these errors too.
-    except (tarfile.TarError, ValueError, OSError, OverflowError, MemoryError) as error:
-        raise DataError(
-            f"Expected an uncompressed tar archive at {file}, but it cannot be read so ({error or 'damaged header'}); "
-            "get it again, or decompress it."
-        ) from error
+    with (
+        readable(f"Expected an uncompressed tar archive at {file}", "get it again, or decompress it"),
+        tarfile.open(file, "r:") as archive,  # uncompressed only: a compressed archive has no random access
+    ):
+        for member in archive:
+            if member.isfile() and is_data(_HERE.sub("", member.name)):
+                _add(samples, archive, member, label_key)
     if half := [key for key, sample in samples.items() if len(sample) == 1]:
         raise DataError(
             f"Expected an image and a label .{label_key} for every sample of {file}, but {len(half)} have one of the "
@@ -206,10 +195,3 @@ def _expand(pattern: str) -> list[str]:
         raise DataError(f"Expected between 1 and {MAX_SHARDS:,} shards of {pattern}; write {{000..012}}.")
     numbers = (f"{k:0{len(first)}d}" for k in range(int(first), int(last) + 1))
     return [f"{pattern[: found.start()]}{number}{end}" for number in numbers for end in rest]
-
-
-def _names(first: Path, class_names: str | Path | Sequence[str] | None) -> list[str] | None:
-    if class_names is not None:
-        return read_names(class_names)
-    beside = (first.parent / NAMES_FILE, first.parent.parent / NAMES_FILE)
-    return next((read_names(path) for path in beside if path.is_file()), None)

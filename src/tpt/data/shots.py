@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,25 +24,12 @@ BICUBIC = transforms.InterpolationMode.BICUBIC
 SMALLEST_CROP = 0.08  # share of the picture's area, as in the official programs
 
 
-@dataclass
-class LabelledBatch:
+class LabelledBatch(NamedTuple):
     """B images of known class: (B, 3, H, W) uint8 pixels, (B,) labels, and their paths in the dataset."""
 
     images: Tensor
     labels: Tensor
     paths: list[str]
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def to(self, device: torch.device, non_blocking: bool = False) -> LabelledBatch:
-        """On another device; Lightning calls this."""
-        images, labels = (t.to(device, non_blocking=non_blocking) for t in (self.images, self.labels))
-        return LabelledBatch(images, labels, self.paths)
-
-    def pin_memory(self) -> LabelledBatch:
-        """In page-locked memory; the data loader calls this."""
-        return LabelledBatch(self.images.pin_memory(), self.labels.pin_memory(), self.paths)
 
 
 Key = tuple[int, int]  # epoch, -1 for validation, and index of the image

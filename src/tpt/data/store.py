@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import os
 import re
-import stat
-import struct
 import unicodedata
 import zipfile
 import zlib
@@ -16,39 +14,21 @@ from typing import Protocol
 
 from tpt.data.names import composed, is_data, is_left_behind, member_name, plain
 from tpt.errors import BadImageError, DataError
-from tpt.files.lists import decode_text as decode_text  # noqa: PLC0414 -- part of reading a file
+from tpt.files import is_file, read_bytes, readable
+from tpt.files.lists import decode_text
 
 MAX_FILE_BYTES = 512 * 2**20  # a larger file, or one in an archive that claims to unpack to more, is refused
 
 _NO_PATH = re.compile(r"[\x00-\x1f\ud800-\udfff]")  # control characters, and halves of characters
-_KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
-          stat.S_IFDIR: "a folder"}  # fmt: skip
 
 
-def read_file(path: str | Path, most: int = MAX_FILE_BYTES, first: int | None = None) -> bytes:
-    """The bytes of a regular file; nothing else is opened, since a pipe would block and a device never ends.
-
-    Args:
-        path: path of the file; links are followed.
-        most: most bytes; a larger file is refused, including a sparse one.
-        first: reads only this many bytes.
+def lines_of(path: Path) -> list[str]:
+    """The lines of a text file that are not blank, without spaces at their ends.
 
     Raises:
-        OSError: the file does not exist, is not a regular file, or is too large.
+        OSError, ValueError: it cannot be read, or is no text.
     """
-    _refuse_special(os.stat(path))  # noqa: PTH116 - called for every image
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    with open(descriptor, "rb") as file:  # noqa: PTH123 - of a descriptor
-        found = os.fstat(descriptor)
-        _refuse_special(found)
-        if found.st_size > most:
-            raise OSError(f"it has {found.st_size:,} bytes, more than {most:,}")
-        return file.read(most if first is None else first)
-
-
-def _refuse_special(found: os.stat_result) -> None:
-    if not stat.S_ISREG(found.st_mode):
-        raise OSError(f"it is {_KINDS.get(stat.S_IFMT(found.st_mode), 'no regular file')}, not a file")
+    return [line.strip() for line in decode_text(read_bytes(path)).splitlines() if line.strip()]
 
 
 class Store(Protocol):
@@ -73,11 +53,10 @@ class FileStore:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).expanduser()
-        if not self.root.exists():
-            raise DataError(f"Expected a folder or a .zip archive at {self.root}, found nothing; check data.root.")
         self.is_archive = not self.root.is_dir()
         if self.is_archive and not (self.root.is_file() and zipfile.is_zipfile(self.root)):
-            raise DataError(f"Expected a folder or a .zip archive at {self.root}, found another file; unpack it first.")
+            found = "another file; unpack it first" if self.root.exists() else "nothing; check data.root"
+            raise DataError(f"Expected a folder or a .zip archive at {self.root}, found {found}.")
         self.inside = ""  # where in an archive paths start
         self._archive: zipfile.ZipFile | None = None
         self._members: dict[str, zipfile.ZipInfo] = {}
@@ -85,12 +64,8 @@ class FileStore:
         self._real: dict[str, str] = {}  # names on disk of paths that are written otherwise
         if not self.is_archive:
             return
-        try:
+        with readable(f"Expected a zip archive with a table of contents at {self.root}"):
             self._zip()
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error) as error:
-            raise DataError(
-                f"Expected a zip archive at {self.root}, but its table of contents is damaged ({error}); get it again."
-            ) from error
 
     def within(self, folder: str) -> FileStore:
         """The files below one of its folders."""
@@ -158,7 +133,7 @@ class FileStore:
         try:
             real = self._real.get(path, path)
             if not self.is_archive:
-                return read_file(self.root / real, first=first)
+                return read_bytes(self.root / real, MAX_FILE_BYTES, first)
             archive = self._zip()
             info = self._members[self.inside + real]
             if info.file_size > MAX_FILE_BYTES:
@@ -188,8 +163,8 @@ def _walk(root: Path) -> Iterator[tuple[Path, str]]:
         yield from ((here, file) for file in files)
 
 
-def refuse_escapes(paths: Sequence[str], listed_in: Path) -> None:
-    """Raises a DataError for a path that would leave the dataset's folder, or that no file can have."""
+def refuse_unusable(store: FileStore, paths: Sequence[str], listed_in: Path) -> None:
+    """Raises a DataError for a path that would leave the dataset's folder, or that no file in the store has."""
     for path in paths:
         parts = PurePosixPath(path)
         if parts.is_absolute() or ".." in parts.parts or "\\" in path or _NO_PATH.search(path):
@@ -197,20 +172,8 @@ def refuse_escapes(paths: Sequence[str], listed_in: Path) -> None:
                 f"Expected paths inside the dataset, with forward slashes, in {listed_in}, got {path[:200]!r}; "
                 "correct it."
             )
-
-
-def refuse_missing(store: FileStore, paths: Sequence[str], listed_in: Path) -> None:
-    """Raises a DataError that counts the files that are not in the store."""
     if missing := [path for path in paths if not store.holds(path)]:
         raise DataError(
             f"Expected the {len(paths)} images that {listed_in} lists in {store.root}, but {len(missing)} are missing, "
             f"such as {missing[0][:200]}; complete them."
         )
-
-
-def is_file(path: Path) -> bool:
-    """Whether a path is a regular file; False for names that the file system cannot have."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False

@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Literal, get_args
+from typing import Literal
 
-from tpt.errors import UserError
+from tpt.errors import UserError, checked
 
 Order = Literal["listed", "shuffled", "sorted", "dirichlet"]
 
 
+@checked
 def stream_order(
     labels: Sequence[int | None], order: Order = "listed", seed: int | str = 0, concentration: float = 0.1
 ) -> list[int]:
@@ -34,8 +35,6 @@ def stream_order(
     Raises:
         UserError: there is no such order, or it needs labels.
     """
-    if order not in get_args(Order):
-        raise UserError(f"Expected an order out of {', '.join(get_args(Order))}, got {order!r}; choose one of them.")
     found, generator = list(range(len(labels))), random.Random(seed)
     if order == "listed":
         return found

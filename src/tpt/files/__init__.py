@@ -7,17 +7,28 @@ and Arrow, ignore it.
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
 import hashlib
 import json
 import os
+import pickle
 import re
 import secrets
 import stat
+import struct
+import tarfile
 import tempfile
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from safetensors import SafetensorError
+
+from tpt.errors import DataError, UserError
 
 BUNDLED = "emoji-mini"  # prefix of the names of contexts that come with the package
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # first characters of a formula in a spreadsheet
@@ -25,6 +36,16 @@ PARTIAL = ".partial"  # suffix of an incomplete file
 MODE = 0o666  # permissions of a new file, before the user's umask
 MOST_JSON_BYTES = 2**30
 MOST_NAME_BYTES = 100  # of a label in a file name; file systems allow 255
+_KINDS = {
+    **{stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"},
+    **dict.fromkeys((stat.S_IFCHR, stat.S_IFBLK), "a device"),
+}
+# What readers of text, tables, pickles, archives and compressed files raise if the content is damaged.
+_DAMAGE = (
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, EOFError),
+    *(MemoryError, pickle.UnpicklingError, csv.Error, struct.error, tarfile.TarError, zipfile.BadZipFile, zlib.error),
+    *(SyntaxError, tokenize.TokenError, SafetensorError),
+)
 
 
 @contextlib.contextmanager
@@ -66,29 +87,59 @@ def write_json(content: dict[str, Any], path: Path) -> None:
     write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n", path)
 
 
-def open_plain(path: Path, most: int) -> BinaryIO:
-    """Opens an untrusted file for reading, without blocking on a pipe or device.
+def open_plain(path: str | Path, most: int) -> BinaryIO:
+    """Opens an untrusted file for reading; nothing but a file is opened, since a pipe blocks and a device never ends.
 
     Raises:
         OSError: the file cannot be opened, is not a regular file, or has more than `most` bytes; the error names it.
     """
-    file = os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb")
-    about = os.fstat(file.fileno())
-    number = 0
+    about = os.stat(path)  # noqa: PTH116 -- called for every image
     if not stat.S_ISREG(about.st_mode):
         number = errno.EISDIR if stat.S_ISDIR(about.st_mode) else errno.EINVAL
-    elif about.st_size > most:
-        number = errno.EFBIG
-    if number:
-        file.close()
-        raise OSError(number, "Not a regular file" if number == errno.EINVAL else os.strerror(number), str(path))
-    return file
+        raise OSError(number, f"it is {_KINDS.get(stat.S_IFMT(about.st_mode), 'special')}, not a file", str(path))
+    if about.st_size > most:
+        raise OSError(errno.EFBIG, f"it has {about.st_size:,} bytes, more than {most:,}", str(path))
+    return os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb")
 
 
-def read_bytes(path: Path, most: int = MOST_JSON_BYTES) -> bytes:
-    """The content of an untrusted file; raises the same errors as `open_plain`."""
+def read_bytes(path: str | Path, most: int = MOST_JSON_BYTES, first: int | None = None) -> bytes:
+    """The content of an untrusted file, or its first `first` bytes; raises the same errors as `open_plain`."""
     with open_plain(path, most) as file:
-        return file.read(most + 1)
+        return file.read(most + 1 if first is None else first)
+
+
+def reason(error: BaseException) -> str:
+    """What an error says, in one line of at most 200 characters; its type where that says more."""
+    said = getattr(error, "strerror", None) or str(error)
+    if isinstance(error, KeyError) or not said:  # of a KeyError, the text is the key alone
+        said = ": ".join(filter(None, (type(error).__name__, said)))
+    return " ".join(said.split())[:200]
+
+
+@contextlib.contextmanager
+def readable(
+    expected: str,
+    way_out: str = "get it again",
+    error: type[UserError] = DataError,
+    also: type[Exception] = OSError,
+) -> Iterator[None]:
+    """Turns an error of the block, which reads a file, into one sentence.
+
+    Args:
+        expected: the beginning of the sentence, `Expected ... in FILE`.
+        way_out: what the user can do.
+        error: type of the error; those that a block raises itself are passed on, as is a DataError.
+        also: what a library raises besides the usual errors.
+
+    Raises:
+        UserError: the content is damaged, or the block raised a UserError, whose message is the reason.
+    """
+    try:
+        yield
+    except (DataError, error):
+        raise
+    except (*_DAMAGE, also) as damage:
+        raise error(f"{expected}, but it cannot be read so ({reason(damage)}); {way_out}.") from damage
 
 
 def content_digest(content: bytes) -> str:
@@ -160,5 +211,5 @@ def remove_partial(folder: Path) -> None:
 
 
 def is_file(text: str | Path) -> bool:
-    """Whether a text, which may also be words, is the path of a file."""
-    return os.path.isfile(Path(text).expanduser())  # noqa: PTH113 -- pathlib's raises for long texts
+    """Whether a text, which may also be words or a name that no file can have, is the path of a file."""
+    return os.path.isfile(os.path.expanduser(text))  # noqa: PTH111, PTH113 -- pathlib's raise for odd texts

@@ -67,8 +67,7 @@ def decode_text(content: bytes) -> str:
     """The text of a file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark; gzip, bzip2 and xz are unpacked.
 
     Raises:
-        UnicodeDecodeError: the encoding is another one.
-        ValueError: the content cannot be unpacked, or is too large.
+        ValueError: the encoding is another one, or the content cannot be unpacked, or is too large.
     """
     unpack = next((unpack for mark, unpack in _PACKED if content.startswith(mark)), None)
     if unpack is not None:
@@ -79,7 +78,11 @@ def decode_text(content: bytes) -> str:
             raise ValueError(f"it cannot be unpacked: {error}") from error
         if len(content) > MOST_BYTES:
             raise ValueError(f"it unpacks to more than {MOST_BYTES:,} bytes")
-    return content.decode(next((encoding for mark, encoding in _MARKS if content.startswith(mark)), "utf-8-sig"))
+    encoding = next((encoding for mark, encoding in _MARKS if content.startswith(mark)), "utf-8-sig")
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"byte {error.start} is not in UTF-8; save it as UTF-8") from error
 
 
 def parse_list(text: str, path: str | Path, prose: bool = False) -> Names:

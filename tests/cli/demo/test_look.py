@@ -11,7 +11,7 @@ import pytest
 
 import tpt
 from tests.conftest import noise_image
-from tpt.cli.compose import looks_at_one_view
+from tpt.cli.compose import method_class
 from tpt.cli.demo.examples import DRAWINGS, first_names, write_drawings
 from tpt.cli.demo.look import KEPT, Look, Looker
 from tpt.cli.demo.page import TOP, answers_html, likeliest, views_html
@@ -68,7 +68,7 @@ def test_the_same_question_is_made_ready_once(clip: tpt.CLIP, picture: Path) -> 
     assert np.array_equal(first.after, again.after) and again.seconds["class names"] < first.seconds["class names"]
     for number in range(KEPT + 2):
         looker(picture, [*CLASSES, str(number)], "zero_shot")
-    assert len(looker._kept) == KEPT
+    assert looker._method.cache_info().currsize == KEPT
 
 
 @pytest.mark.parametrize("method", [m for m in options("method") if m not in ("rlcf", "use")])
@@ -78,7 +78,7 @@ def test_every_method_can_be_looked_at(method: str, clip: tpt.CLIP, picture: Pat
     look = Looker(clip)(picture, CLASSES, method, 32, values)
     assert look.after.sum() == pytest.approx(1, abs=1e-5) and set(look.views.selected) <= set(look.views.order)
     assert views_html(look).count("<figure") == len(look.views.order)
-    assert len(look.views.order) == (1 if looks_at_one_view(method) else 32)
+    assert len(look.views.order) == (32 if method_class(method).selects else 1)
 
 
 def test_names_are_text_and_never_markup(look: Look) -> None:

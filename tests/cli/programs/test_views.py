@@ -14,7 +14,6 @@ import pytest
 from tests.conftest import Done, noise_image
 from tpt.cli.programs import views
 from tpt.cli.programs.report import main as report
-from tpt.cli.resume import resumable
 from tpt.engine.contact_sheet import Sheet, SheetMaker
 from tpt.files import write_json
 from tpt.results.tables.runs import load_run
@@ -31,7 +30,7 @@ def run_dir(run_script: Run, tmp_path: Path, image_tree: Path) -> Path:
 
 
 def maker(run: Any) -> SheetMaker:
-    return views.maker_of(run, resumable(run.path, "test_time"))
+    return views.maker_of(run)
 
 
 def panels(sheet: Sheet) -> list[tuple[str, bool]]:

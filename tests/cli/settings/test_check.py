@@ -191,7 +191,8 @@ def test_a_sweep_is_checked_before_its_first_job(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(UserError, match=sentence):
             check_sweep(cfg, OverridesParser.create().parse_overrides([text]))
-    check_sweep(cfg, OverridesParser.create().parse_overrides(["method.steps=0,1,2", "method=tpt,zero_shot"]))
+    good = ["method.steps=0,1,2", "method=tpt,zero_shot", "context.ctx_init='a photo of a','a b'"]
+    check_sweep(cfg, OverridesParser.create().parse_overrides(good))
 
 
 def items(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

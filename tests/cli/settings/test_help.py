@@ -58,3 +58,10 @@ def test_every_option_of_every_group_is_listed(run_script: Run) -> None:
         listed = {line.lstrip(" *").split()[0] for line in section.splitlines() if re.match(r"  [ *] \S", line)}
         assert listed == {path.stem for path in (ROOT / "conf" / group).glob("[!_]*.yaml")}
     assert "\n    smoke_transfer_contexts " not in done.stdout.split("\nexperiment:\n")[1].split("\n\n")[0]
+
+
+def test_the_help_of_a_sweep_is_that_of_its_first_job(run_script: Run) -> None:
+    done = run_script("test_time.py", "-m", "--help", "method=zero_shot,tpt", "seed=1,2")
+    said = settings_of(done.stdout)
+    assert "method.templates" in said and "method.steps" not in said
+    assert "\n  * zero_shot " in done.stdout and "\n  * tpt " not in done.stdout

@@ -107,7 +107,7 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
         pickle.dump({"state_dict": Evil()}, file)
     torch.save({"state_dict": Evil()}, tmp_path / "evil2.pt")
     for name in ("evil.pt", "evil2.pt"):
-        with pytest.raises(WeightsFileError, match="to hold weights|cannot be read safely"):
+        with pytest.raises(WeightsFileError, match="cannot be read so"):
             read_weights(tmp_path / name)
     assert not witness.exists()
 
@@ -117,7 +117,7 @@ def test_damaged_and_foreign_files(weights: dict[str, torch.Tensor], tmp_path: P
     save_file(weights, tmp_path / "cut.safetensors")
     whole = (tmp_path / "cut.safetensors").read_bytes()
     (tmp_path / "cut.safetensors").write_bytes(whole[:1000])
-    for name, said in {"text.pt": "to hold weights", "cut.safetensors": "is damaged"}.items():
+    for name, said in {"text.pt": "to hold weights", "cut.safetensors": "cannot be read so"}.items():
         with pytest.raises(WeightsFileError, match=said):
             tpt.load_clip(pretrained=tmp_path / name)
     save_file({"something.else": torch.zeros(3)}, tmp_path / "other.safetensors")
@@ -167,7 +167,7 @@ def test_offline_for_a_tag_with_an_address(
 ) -> None:
     known = {"url": "https://example.org/w.pt", "quick_gelu": True}
     monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda name, tag: known)
-    with pytest.raises(FetchError, match=r"Could not get the weights https://example.org/w.pt \(.*unreachable"):
+    with pytest.raises(FetchError, match=rf"Could not get the weights https://example.org/w.pt \(.*{OFFLINE}"):
         tpt.load_clip("RN50-quickgelu", "openai", cache_dir=str(tmp_path))
     assert not caplog.records and not list(tmp_path.iterdir())
 

@@ -88,7 +88,7 @@ DAMAGE = [
     ("food101", "meta/classes.txt", "apple_pie\nbaby_back_ribs\n", "is of 'beef_tartare', which is not a class"),
     ("food101", "meta/classes.txt", "apple_pie\napple_pie\nbaby_back_ribs\nbeef_tartare\n", "occurs twice"),
     ("sun397", "ClassName.txt", "/a/abbey\n/b/bistro/indoor\n", "is of '/a/apartment_building/outdoor', which is not"),
-    ("dtd", "labels/test1.txt", "banded/\udce9.jpg\n", "UnicodeDecodeError"),
+    ("dtd", "labels/test1.txt", "banded/\udce9.jpg\n", "byte 7 is not in UTF-8"),
     ("stanford_cars", "cars_test_annos_withlabels.mat", "MATLAB 5.0 MAT-file, but not really", "cars_test_annos"),
     ("flowers102", "setid.mat", "", "setid.mat: "),
 ]
@@ -97,7 +97,7 @@ DAMAGE = [
 @pytest.mark.parametrize(("key", "file", "content", "message"), DAMAGE)
 def test_damaged_lists(key: str, file: str, content: str, message: str, tmp_path: Path) -> None:
     (own_tree(tmp_path, key) / file).write_bytes(content.encode("utf-8", "surrogateescape"))
-    with pytest.raises(DataError, match=f"Expected the lists of {key} .*{message}.*; get them again"):
+    with pytest.raises(DataError, match=f"Expected each list of {key} .*{message}.*; get it again"):
         read_entry(key, tmp_path)
 
 

@@ -15,7 +15,7 @@ from scipy.io import savemat
 from tests.own_lists import remove_splits, write_own_lists
 from tests.paper_tree import FOLDERS, SPLITS, paper_tree, rows_of, write
 from tpt.cli.programs.data import main
-from tpt.data import catalog_datasets, read_entry, validation_entry
+from tpt.data import EpisodeDataModule, catalog_datasets, read_entry, validation_entry
 from tpt.data.catalog import CATALOG
 from tpt.data.catalog.names import imagenet_classes
 from tpt.data.few_shot import draw_shots
@@ -213,11 +213,12 @@ def test_splits_and_halves_at_test_time(tmp_path: Path) -> None:
     (val,) = catalog_datasets("dtd", root, split="val")
     assert [s.path for s in val.samples] == [path for path, _, _ in rows_of(SPLITS["dtd"])[1::2]]
     assert "the val split, not the test set" in val.notes
-    base, new = (catalog_datasets(["dtd", "eurosat"], root, classes=half) for half in ("base", "new"))
+    both = catalog_datasets(["dtd", "eurosat"], root)
+    base, new = (EpisodeDataModule(both, classes=half).datasets for half in ("base", "new"))  # type: ignore[arg-type]
     assert [d.class_names for d in base] == [["banded", "blotchy"], ["Annual Crop Land", "Forest"]]
     assert [d.class_names for d in new] == [["polka-dotted"], ["Sea or Lake"]]
     assert [d.labels() for d in new] == [[0, 0], [0, 0]] and "new classes: 1 of 3" in new[0].notes
-    assert len(catalog_datasets("dtd", root, limit=1, classes="base")[0]) == 1
+    assert [len(d) for d in EpisodeDataModule(both, classes="base", limit=1).datasets] == [1, 1]
 
 
 def test_coops_own_validation_images(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from tests.paper_tree import AIRCRAFT, FOLDERS, SPLITS, UNLISTED, paper_tree
 from tpt.cli.programs.data import main
+from tpt.data import EpisodeDataModule
 from tpt.data.catalog import CATALOG, CROSS_DATASET, NATURAL_SHIFT, PAPER, catalog_datasets, read_entry
 from tpt.data.catalog.names import imagenet_classes
 from tpt.errors import DataError
@@ -122,7 +123,7 @@ def test_training_splits(tree: Path) -> None:
 
 
 def test_limit(tree: Path) -> None:
-    (dataset,) = catalog_datasets("dtd", tree, limit=2, seed=1)
+    (dataset,) = EpisodeDataModule(catalog_datasets("dtd", tree), limit=2, seed=1).datasets
     assert len(dataset) == 2 and dataset.size == 6
 
 

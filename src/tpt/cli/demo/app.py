@@ -11,11 +11,11 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
-from tpt.cli.compose import learns_along_stream
+from tpt.cli.compose import method_class
 from tpt.cli.demo.controls import CONTROLS, MOST_NAMES, MOST_VIEWS, chosen_method, chosen_names, chosen_values, default
 from tpt.cli.demo.examples import first_names, write_drawings
 from tpt.cli.demo.look import Looker
-from tpt.cli.demo.page import CSS, NOTHING_YET, about_html, answers_html, problem_html, views_html
+from tpt.cli.demo.page import NOTHING_YET, about_html, answers_html, problem_html, views_html
 from tpt.cli.errors import in_words_of
 from tpt.cli.options import options
 from tpt.clip.model import CLIP
@@ -77,7 +77,7 @@ def make_app(clip: CLIP, folder: Path, method: str = "tpt", names: list[str] | N
         path="/",
         server_name=host,
         theme=theme,
-        css=CSS,
+        css_paths=Path(__file__).with_name("page.css"),
         footer_links=[],
         max_file_size=MOST_UPLOAD,
         show_error=False,
@@ -109,7 +109,7 @@ def make_blocks(looker: Looker, drawings: list[Path], method: str, names: list[s
                 classes = gr.Textbox(
                     "\n".join(names), lines=4, max_lines=4, max_length=MOST_NAMES, label="Class names, one per line"
                 )
-                alone = [option for option in options("method") if not learns_along_stream(option)]
+                alone = [option for option in options("method") if method_class(option).kind == "episodic"]
                 chosen = gr.Dropdown(alone, value=method, label="Method")
                 described = gr.HTML(about_html(method))
                 go = gr.Button("Classify", variant="primary")

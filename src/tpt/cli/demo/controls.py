@@ -25,6 +25,7 @@ MOST_NAMES = 100_000  # characters of class names; the thousand of ImageNet have
 WORDS_ALONE = "the context words"
 TEMPLATES = (WORDS_ALONE, "imagenet_7", "imagenet_80")
 PLACEHOLDER = "the paper's"
+Steps = Annotated[int, Ge(0), Le(MOST_STEPS)]
 Words = Annotated[str, StringConstraints(max_length=MOST_WORDS), Doc(f"a text of at most {MOST_WORDS} characters")]
 Names = Annotated[str, StringConstraints(max_length=MOST_NAMES), Doc(f"a text of at most {MOST_NAMES} characters")]
 
@@ -49,47 +50,21 @@ class Control:
     hint: Any
 
 
+def _number(key: str, label: str, info: str, most: float, hint: Any, **limits: float) -> Control:
+    """A control for a number from 0 to `most`."""
+    return Control(
+        key, label, info, "Number", {"minimum": 0, "maximum": most, "placeholder": PLACEHOLDER, **limits}, hint
+    )
+
+
+_WORDS = "[CLS] marks where the class name goes; the default is the end"
+_TEMPLATES = "the context words, or an ensemble of templates"
 CONTROLS = (
-    Control(
-        "method.steps",
-        "Steps",
-        "of the optimizer",
-        "Number",
-        {"minimum": 0, "maximum": MOST_STEPS, "precision": 0, "placeholder": PLACEHOLDER},
-        Annotated[int, Ge(0), Le(MOST_STEPS)],
-    ),
-    Control(
-        "method.lr",
-        "Learning rate",
-        "of the optimizer",
-        "Number",
-        {"minimum": 0, "maximum": 1, "step": 0.001, "placeholder": PLACEHOLDER},
-        Share,
-    ),
-    Control(
-        "method.selection_p",
-        "Selected",
-        "fraction of the views, the most confident ones",
-        "Number",
-        {"minimum": 0, "maximum": 1, "step": 0.05, "placeholder": PLACEHOLDER},
-        Share,
-    ),
-    Control(
-        "context.ctx_init",
-        "Context words",
-        "[CLS] marks where the class name goes; the default is the end",
-        "Textbox",
-        {"max_lines": 1, "max_length": MOST_WORDS},
-        Words,
-    ),
-    Control(
-        "method.templates",
-        "Prompts",
-        "the context words, or an ensemble of templates",
-        "Dropdown",
-        {"choices": list(TEMPLATES)},
-        Literal[TEMPLATES],
-    ),
+    _number("method.steps", "Steps", "of the optimizer", MOST_STEPS, Steps, precision=0),
+    _number("method.lr", "Learning rate", "of the optimizer", 1, Share, step=0.001),
+    _number("method.selection_p", "Selected", "fraction of the views, the most confident ones", 1, Share, step=0.05),
+    Control("context.ctx_init", "Context words", _WORDS, "Textbox", {"max_lines": 1, "max_length": MOST_WORDS}, Words),
+    Control("method.templates", "Prompts", _TEMPLATES, "Dropdown", {"choices": list(TEMPLATES)}, Literal[TEMPLATES]),
 )
 
 

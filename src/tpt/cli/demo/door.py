@@ -32,14 +32,8 @@ MOST_UPLOAD = 64 * 2**20  # largest request, in bytes
 MOST_ASKED = 2**20
 MOST_KEPT = 2**30  # largest total of uploads, in bytes
 LEAST_COUNTED = 2**20  # smallest size that each file counts as, which limits their number
-SHOWN_AS = (
-    "image/png",
-    "image/jpeg",
-    "image/webp",
-    "image/gif",
-    "image/bmp",
-    "image/avif",
-)  # formats that cannot contain a script
+# Formats that cannot contain a script.
+SHOWN_AS = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp", "image/avif")
 # The browser then loads nothing from other sites, whatever the page or a later version of gradio refers to.
 POLICY = (
     "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ class Looker:
 
     def __init__(self, clip: CLIP) -> None:
         self.clip = clip
-        self._kept: dict[tuple[object, ...], tuple[Parts, Method]] = {}
+        self._method = lru_cache(KEPT)(self._made)
 
     def __call__(
         self,
@@ -77,11 +78,10 @@ class Looker:
             UserError: the file is not a picture, or the names or settings are wrong.
         """
         seconds: dict[str, float] = {}
-        path = Path(picture).absolute()
-        store, names = FileStore(path.parent), class_list(list(class_names))
-        dataset = ImageDataset("pictures", names, [Sample(path.name)], store, by_content=True, upright=True)
+        dataset = _dataset(Path(picture).absolute(), class_list(list(class_names)))
         with _timed(seconds, "class names"):
-            parts, made = self._method(dataset, method, {"views.num_views": num_views, **(values or {})})
+            asked = {"views.num_views": num_views, **(values or {})}
+            parts, made = self._method(tuple(dataset.class_names), method, tuple(asked.items()))
         with _timed(seconds, "views"):
             views = views_of(dataset, 0, parts.maker_of(dataset)).to(self.clip.device)
         with _timed(seconds, "image encoder"):
@@ -98,15 +98,15 @@ class Looker:
             method=method,
         )
 
-    def _method(self, dataset: ImageDataset, method: str, values: Mapping[str, Any]) -> tuple[Parts, Method]:
-        """The parts, and the method with the class names; cached."""
-        key = (tuple(dataset.class_names), method, *values.items())
-        if key not in self._kept:
-            cfg = compose([("method", method)], values.items())
-            parts = Parts.of(cfg, self.clip).on_one_view()
-            made = parts.make_method(dataset).to(self.clip.device)
-            self._kept = dict([*self._kept.items(), (key, (parts, made))][-KEPT:])
-        return self._kept[key]
+    def _made(self, names: tuple[str, ...], method: str, values: tuple[tuple[str, Any], ...]) -> tuple[Parts, Method]:
+        """The parts, and the method with the class names."""
+        parts = Parts.of(compose([("method", method)], values), self.clip).on_one_view()
+        return parts, parts.make_method(_dataset(Path("picture"), list(names))).to(self.clip.device)
+
+
+def _dataset(picture: Path, names: list[str]) -> ImageDataset:
+    store = FileStore(picture.parent)
+    return ImageDataset("pictures", names, [Sample(picture.name)], store, by_content=True, upright=True)
 
 
 def _probabilities(logits: Tensor) -> np.ndarray:

@@ -17,47 +17,6 @@ TOP = 5  # most probable classes, before and after
 SIDE = 112  # size of a view, in pixels
 FORMAT = "WEBP"
 
-# Colours as in the figures; text and surfaces use the colours of gradio's light or dark theme.
-CSS = """
-.tpt-answers { display: grid; grid-template-columns: 1fr 1fr; gap: 12px; }
-.tpt-card { border: 1px solid var(--border-color-primary); border-radius: 12px; padding: 14px 18px;
-  background: var(--background-fill-secondary); }
-.tpt-card.after { border-color: #0072B2; box-shadow: inset 4px 0 0 #0072B2; }
-.tpt-card .when { font-size: 13px; color: var(--body-text-color-subdued); }
-.tpt-card .what { font-size: 24px; font-weight: 650; line-height: 1.25; overflow-wrap: anywhere; }
-.tpt-card .sure { font-variant-numeric: tabular-nums; color: var(--body-text-color-subdued); }
-.prose .tpt-bars, .tpt-bars { width: 100%; border-collapse: collapse; border: none; margin-top: 14px;
-  font-variant-numeric: tabular-nums; }
-.prose .tpt-bars :is(tr, th, td), .tpt-bars :is(tr, th, td) { border: none; background: none; }
-.tpt-bars th { font-size: 12px; font-weight: 500; text-align: left; padding: 2px 8px;
-  color: var(--body-text-color-subdued); }
-.prose .tpt-bars td, .tpt-bars td { padding: 4px 8px; border-top: 1px solid var(--border-color-primary);
-  vertical-align: middle; }
-.tpt-bars td.name { width: 26%; overflow-wrap: anywhere; }
-.tpt-bars tr.answer td.name { font-weight: 650; }
-.tpt-bars td.number { width: 7ch; text-align: right; white-space: nowrap; }
-.tpt-bars td.change { width: 9ch; text-align: right; white-space: nowrap; color: var(--body-text-color-subdued); }
-.tpt-bar { height: 12px; border-radius: 6px; background: var(--border-color-primary); overflow: hidden; }
-.tpt-bar i { display: block; height: 100%; border-radius: 6px; background: #8a8f98; }
-.tpt-bar.after i { background: #0072B2; }
-.tpt-views { display: grid; grid-template-columns: repeat(auto-fill, minmax(84px, 1fr)); gap: 10px; }
-.tpt-views figure { margin: 0; text-align: center; font-size: 12px; font-variant-numeric: tabular-nums;
-  color: var(--body-text-color-subdued); }
-.tpt-views img { width: 100%; margin-bottom: 5px; aspect-ratio: 1; border-radius: 6px; display: block;
-  box-sizing: border-box; border: 1px solid var(--border-color-primary); }
-.tpt-views figure.selected img { border: none; outline: 4px solid #0072B2; outline-offset: -1px; }
-.tpt-views figure.selected { color: var(--body-text-color); font-weight: 650; }
-.tpt-note { margin: 18px 0 10px; color: var(--body-text-color-subdued); font-size: 14px; }
-.tpt-cost { display: flex; flex-wrap: wrap; gap: 4px 18px; font-variant-numeric: tabular-nums; font-size: 14px;
-  margin-top: 14px; color: var(--body-text-color-subdued); }
-.tpt-cost b { color: var(--body-text-color); font-weight: 600; }
-.tpt-problem { border: 1px solid #D55E00; box-shadow: inset 4px 0 0 #D55E00; border-radius: 12px; padding: 14px 18px;
-  background: var(--background-fill-secondary); overflow-wrap: anywhere; }
-.tpt-about { margin: 0; font-size: 13px; color: var(--body-text-color-subdued); }
-.tpt-about a { white-space: nowrap; }
-#drawings .gallery-item, #drawings .gallery-item img { width: 44px; height: 44px; }
-.tpt-empty { color: var(--body-text-color-subdued); padding: 48px 0; text-align: center; }
-"""
 NOTHING_YET = '<div class="tpt-empty">Drop a picture, or click a drawing.</div>'
 
 

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
-from tpt.cli.options import DEVICE_HELP, known_device
-from tpt.cli.places import version_option
+from tpt.errors import UserError
+
+_DEVICE = re.compile(r"auto|cpu|mps|(?:cuda|gpu)(?::\d+)?")
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from tpt.results.runs.version import __version__  # noqa: PLC0415 -- loading the package takes time
+
+        parser.exit(message=f"tpt {__version__}\n")
 
 
 def new_parser(program: str, description: str | None, epilog: str | None = None) -> argparse.ArgumentParser:
@@ -14,13 +23,13 @@ def new_parser(program: str, description: str | None, epilog: str | None = None)
     made = argparse.ArgumentParser(
         prog=program, description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    version_option(made)
+    made.add_argument("--version", action=_Version, nargs=0, help="prints the version and exits")
     return made
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
-    """Adds `--device`, see `chosen_device`."""
-    parser.add_argument("--device", default="auto", help=DEVICE_HELP)
+    """Adds `--device`, see `known_device` and `chosen_device`."""
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1; default auto: a GPU if there is one")
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +45,13 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     add("--pretrained", metavar="WEIGHTS", help="an open_clip tag, or a weights file")
     add_device(parser)
     add("--config-dir", type=Path, metavar="DIR", help="folder with your own options, such as DIR/method/mine.yaml")
+
+
+def known_device(text: str) -> str:
+    """The device's name in PyTorch, or `auto`; raises a UserError for any other value."""
+    if _DEVICE.fullmatch(text) is None:
+        raise UserError(f"Expected cpu, cuda, cuda:1 or auto as --device, got {text!r}; choose one of them.")
+    return text.replace("gpu", "cuda")
 
 
 def chosen_device(text: str) -> str | None:

@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from tpt.cli.errors import in_words_of, told
+from tpt.cli.errors import told
 from tpt.cli.programs.arguments import add_device, chosen_device, new_parser
 from tpt.engine import stop
 from tpt.engine.printing import say
@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Writes the copies; a short message and exit code 1 on a user's mistake."""
     args = parser().parse_args(arguments)
-    with stop.leaving(), told(lambda error: in_words_of(error, WORDS)):
+    with stop.leaving(), told(WORDS):
         attack(args)
 
 

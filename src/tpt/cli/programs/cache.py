@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -16,11 +15,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from tpt.cli.errors import told
-from tpt.cli.places import version_option
+from tpt.cli.programs.arguments import new_parser
 from tpt.data.cache.eviction import ABOUT, clear, shards
 from tpt.data.cache.shard import entries
 from tpt.engine.printing import printable, say
-from tpt.files import at_home, read_bytes
+from tpt.files import at_home, dotted_values, read_bytes
 
 DEFAULT = "~/.cache/tpt/features"  # as in conf/cache/on.yaml
 MAX_ABOUT_BYTES = 2**20
@@ -33,8 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _command(arguments: list[str] | None) -> int:
-    parser = argparse.ArgumentParser(prog="tpt-cache", description=__doc__)
-    version_option(parser)
+    parser = new_parser("tpt-cache", __doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, what in (("show", "list what is in the cache"), ("clear", "delete its entries and nothing else")):
         command = commands.add_parser(name, help=what)
@@ -46,11 +44,9 @@ def _command(arguments: list[str] | None) -> int:
     command.add_argument("--to", type=Path, required=True, metavar="FILE", help="file to write, .safetensors or .npz")
     args = parser.parse_args(arguments)
     if args.command == "export":
-        from tpt.cli.mistakes import COMPOSING, in_a_sentence  # noqa: PLC0415 -- loads torch
-        from tpt.cli.programs.export import export  # noqa: PLC0415
+        from tpt.cli.programs.export import export  # noqa: PLC0415 -- loads torch
 
-        with told(in_a_sentence, COMPOSING):
-            say(f"features of {export(args.source, args.to, args.settings):,} images in {args.to}")
+        say(f"features of {export(args.source, args.to, args.settings):,} images in {args.to}")
         return 0
     folder = at_home(args.folder)
     if args.command == "show":
@@ -84,18 +80,17 @@ def show(folder: Path) -> None:
 
 def space_row(file: Path, most: int) -> tuple[str, str, str, str]:
     """Backbone, precision, views and device of a part, as far as its file is readable."""
-    about: Any = {}
+    about: dict[str, Any] = {}
     with suppress(OSError, ValueError, RecursionError):  # it is only for display
-        about = json.loads(read_bytes(file, MAX_ABOUT_BYTES))
-
-    def at(*path: str) -> Any:
-        node = about
-        for step in path:
-            node = node.get(step) if isinstance(node, dict) else None
-        return node
-
-    views = f"{most}, {'AugMix' if at('views', 'augmix') else 'crops'}, seed {at('views', 'seed')}"
-    return str(at("backbone")), str(at("encoder", "backbone_precision")), views, str(at("encoder", "device"))
+        about = dict(dotted_values(json.loads(read_bytes(file, MAX_ABOUT_BYTES))))
+    mixed = any(value for key, value in about.items() if key.startswith("views.augmix"))
+    views = f"{most}, {'AugMix' if mixed else 'crops'}, seed {about.get('views.seed')}"
+    return (
+        str(about.get("backbone")),
+        str(about.get("encoder.backbone_precision")),
+        views,
+        str(about.get("encoder.device")),
+    )
 
 
 if __name__ == "__main__":

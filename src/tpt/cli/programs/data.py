@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import sys
@@ -14,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tpt.cli.errors import NO_SKIPPING, in_words_of, told
-from tpt.cli.places import version_option
+from tpt.cli.programs.arguments import new_parser
 from tpt.data.catalog import (
     CATALOG,
     CORRUPTED,
@@ -33,22 +32,18 @@ from tpt.engine.printing import printable, say
 from tpt.errors import BadImageError, DataError, Natural, refuse
 
 # What a run's settings are called on this command line.
-WORDS = (
-    (r"\bdata\.root\b", "--root"),
-    NO_SKIPPING,
-)
+WORDS = ((r"\bdata\.root\b", "--root"), NO_SKIPPING)
 SAMPLE = 8  # images to open per dataset
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns 0 if all requested datasets are usable, 1 if not, 2 for a wrong command line."""
-    with told(lambda error: in_words_of(error, WORDS)):
+    with told(WORDS):
         return _command(arguments)
 
 
 def _command(arguments: list[str] | None) -> int:
-    parser = argparse.ArgumentParser(prog="tpt-data", description=__doc__)
-    version_option(parser)
+    parser = new_parser("tpt-data", __doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     check = commands.add_parser("check", help="count images and classes against the paper's test sets")
     get = commands.add_parser("fetch", help=f"download and unpack: {', '.join(FREE)}")
@@ -137,9 +132,8 @@ def print_check(keys: list[str], root: Path, sample: int = SAMPLE) -> int:
             where = f"{len(bad)} of {opened} images opened cannot be read: {in_words_of(bad[0], WORDS)}"
         table.add_row(key, state, images, classes, split if papers else f"own: {split}", printable(where))
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
-    Console(width=width, markup=False, emoji=False, highlight=False).print(
-        table
-    )  # a folder's name may look like markup, such as [old]
+    # A folder's name may look like markup, such as [old].
+    Console(width=width, markup=False, emoji=False, highlight=False).print(table)
     return usable
 
 

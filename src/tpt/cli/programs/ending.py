@@ -23,11 +23,11 @@ PERCENT = ("accuracy", "acc")
 def tell_learned(notes: Sequence[str], metrics: Mapping[str, float], learner: str, context: Path) -> None:
     """Prints the metrics of training, and the command that tests the context.
 
-        Args:
-    notes: about the data.
-            metrics: of the last epoch.
-    learner: the chosen option of `learner`, which is also an option of `context`.
-    context: the file of the context.
+    Args:
+        notes: about the data.
+        metrics: of the last epoch.
+        learner: the chosen option of `learner`, which is also an option of `context`.
+        context: the file of the context.
     """
     for note in notes:
         say(f"Note: {note}.")
@@ -60,12 +60,12 @@ def left_out(trainer: Trainer) -> list[str]:
 def objective(name: str | None, found: Mapping[str, Any]) -> float | None:
     """The value of a job that a sweeper optimizes.
 
-        Args:
-    name: of a number in `found`, with dots for nested dictionaries; None for none.
-    found: results: numbers, and dictionaries of them.
+    Args:
+        name: of a number in `found`, with dots for nested dictionaries; None for none.
+        found: results: numbers, and dictionaries of them.
 
-        Raises:
-    UserError: `found` has no such number.
+    Raises:
+        UserError: `found` has no such number.
     """
     if name is None:
         return None

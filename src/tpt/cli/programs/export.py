@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from tpt.cli.compose import Parts, compose, compose_again
-from tpt.cli.resume import START, TRUST, enter, resumable
+from tpt.cli.resume import START
 from tpt.data import EpisodeDataModule, ImageDataset
 from tpt.data.features import FEATURES, NORMS, SUFFIXES, TEXT, save_features, stack
 from tpt.engine.tasks.adaptation import AdaptationTask
@@ -34,7 +34,7 @@ def export(source: str, file: Path, settings: Sequence[str] = ()) -> int:
         raise UserError(f"Expected a name that ends in {' or '.join(SUFFIXES)} after --to, got {file}; change it.")
     file = file.absolute()
     if is_file(Path(source) / START):
-        cfg = _of_run(Path(source), settings)
+        cfg = compose_again(Path(source).absolute(), settings)
     else:
         cfg = compose([("data", source)], overrides=settings)
     for key in cfg.data:
@@ -51,13 +51,6 @@ def export(source: str, file: Path, settings: Sequence[str] = ()) -> int:
     about = {"name": clip.name, "weights": clip.encoding()["weights"], "precision": clip.precision}
     save_features(file, found, {**about, "views": OmegaConf.to_container(cfg.views, resolve=True)})
     return sum(len(about["paths"]) for about, _ in found)
-
-
-def _of_run(path: Path, added: Sequence[str]) -> DictConfig:
-    begun = resumable(path.absolute(), "test_time", added)
-    if begun.sweep:
-        raise UserError(f"Expected the directory of one run, got a sweep, {path}; choose a run in it.")
-    return compose_again(begun, [setting for setting in enter(begun, added) if setting.lower() != TRUST])
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -21,26 +22,6 @@ QUIET = ("--help", "-h", "--cfg", "-c")  # flags that print only what was asked 
 
 # Lightning takes these for a launcher's, which would also set the number of processes.
 RANKS = ("LOCAL_RANK", "RANK", "GROUP_RANK", "NODE_RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE")
-
-
-def test_time() -> None:
-    """`tpt-test`."""
-    _open("test_time")
-
-
-def train_coop() -> None:
-    """`tpt-train`."""
-    _open("train_coop")
-
-
-def predict() -> None:
-    """`tpt-predict`."""
-    _open("predict")
-
-
-def demo() -> None:
-    """`tpt-demo`."""
-    _open("demo")
 
 
 def forget_stray_ranks() -> None:
@@ -85,6 +66,10 @@ def _open(name: str) -> None:
     program.main(*read)
 
 
+# `tpt-test`, `tpt-train`, `tpt-predict` and `tpt-demo`.
+test_time, train_coop, predict, demo = (partial(_open, name) for name in (*HYDRAS, "predict", "demo"))
+
+
 def _read(name: str) -> CommandLine:
     """Parses a Hydra program's command line before anything heavy is loaded; `--help` exits here."""
     from tpt.cli import mistakes  # noqa: PLC0415 -- takes time to load
@@ -92,7 +77,7 @@ def _read(name: str) -> CommandLine:
 
     with told():
         line = mistakes.read(name, sys.argv[1:])
-        if line.asks_for_help:
+        if line.help:
             show_help(name, line)
             sys.exit(0)
     return line

@@ -16,10 +16,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tpt.cli.errors import in_words_of, told
-from tpt.cli.options import choose, known_device, own_folders, own_options, refuse_known_stream
+from tpt.cli.errors import told
+from tpt.cli.options import choose, own_folders, own_options, refuse_known_stream
 from tpt.cli.programs import opening
-from tpt.cli.programs.arguments import add_model, new_parser
+from tpt.cli.programs.arguments import add_model, known_device, new_parser
 from tpt.cli.programs.opening import LINE, forget_stray_ranks
 from tpt.cli.quoting import for_hydra
 from tpt.engine import stop
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         opening.test_time()
         return
     args = parser().parse_args(arguments)
-    with stop.leaving(), told(lambda error: in_words_of(error, WORDS)):
+    with stop.leaving(), told(WORDS):
         folder = prepare(args)
         from tpt.cli.mistakes import read  # noqa: PLC0415 -- Hydra takes time to load
 
@@ -214,7 +214,7 @@ def _run(args: argparse.Namespace, folder: Path, line: CommandLine) -> None:
         from omegaconf import DictConfig  # noqa: PLC0415 -- takes time to load
 
         from tpt.cli import program as cli  # noqa: PLC0415 -- see above
-        from tpt.cli.compose import looks_at_one_view, refuse_stream  # noqa: PLC0415 -- see above
+        from tpt.cli.compose import method_class, refuse_stream  # noqa: PLC0415 -- see above
         from tpt.cli.programs import test_time  # noqa: PLC0415 -- see above
 
     def run(cfg: DictConfig) -> None:
@@ -228,11 +228,11 @@ def _run(args: argparse.Namespace, folder: Path, line: CommandLine) -> None:
                 pass
         _finish(args, folder)
 
-    with told(lambda error: in_words_of(error, WORDS)), own_options(args.config_dir):
+    with told(WORDS), own_options(args.config_dir):
         refuse_stream(args.method, "tpt-predict")
-        if args.views is None and looks_at_one_view(args.method):
+        if args.views is None and not method_class(args.method).selects:
             line = line.adding("views.num_views=1")
-    cli.main(run, "test_time", line, WORDS)
+    cli.Program(run, "test_time", WORDS).main(line)
 
 
 def _stopped(args: argparse.Namespace, folder: Path) -> str:

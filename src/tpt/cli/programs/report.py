@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from tpt.cli.errors import told
-from tpt.cli.places import version_option
+from tpt.cli.programs.arguments import new_parser
 from tpt.engine.printing import printable, say
 from tpt.errors import UserError
 from tpt.files import write_text
@@ -34,51 +34,43 @@ MOST_NAMES = 12  # most names of files to print
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(prog="tpt-report", description=__doc__)
-    made.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="directories of runs of test_time.py")
-    made.add_argument("--format", help=f"{', '.join(FORMATS)}; default by --out's suffix, else terminal")
-    made.add_argument("--out", type=Path, metavar="FILE", help=f"file to write the report to ({', '.join(SUFFIXES)})")
-    made.add_argument(
+    made = new_parser("tpt-report", __doc__)
+    add = made.add_argument
+    add("runs", nargs="+", type=Path, metavar="RUN", help="directories of runs of test_time.py")
+    add("--format", help=f"{', '.join(FORMATS)}; default by --out's suffix, else terminal")
+    add("--out", type=Path, metavar="FILE", help=f"file to write the report to ({', '.join(SUFFIXES)})")
+    add(
         "--against", metavar="ROW", help="a run's directory or a row's name; shows every other row's difference from it"
     )
-    made.add_argument("--brief", action="store_true", help="one line per row, best first; for long sweeps")
-    made.add_argument("--sort", choices=SORTS, help="with --brief: measure to sort rows by; default accuracy")
-    made.add_argument(
+    add("--brief", action="store_true", help="one line per row, best first; for long sweeps")
+    add("--sort", choices=SORTS, help="with --brief: measure to sort rows by; default accuracy")
+    add(
         "--per-class",
         action="store_true",
         help="accuracy per class, and the confusions that adaptation added and removed",
     )
-    made.add_argument(
-        "--base-to-new", action="store_true", help="harmonic means of runs with data.classes=base and data.classes=new"
-    )
-    made.add_argument(
+    add("--base-to-new", action="store_true", help="harmonic means of runs with data.classes=base and data.classes=new")
+    add(
         "--trust",
         action="store_true",
         help="likelihood, calibration, risk, and detection of images outside the classes",
     )
-    made.add_argument("--transfer", action="store_true", help="source x target matrix of learned contexts")
-    made.add_argument(
+    add("--transfer", action="store_true", help="source x target matrix of learned contexts")
+    add(
         "--learned-on",
         action="append",
         default=[],
         metavar="RUN=DATASET",
         help="dataset that a run's context was learned on, if its training.json does not say",
     )
-    made.add_argument("--figures", type=Path, metavar="DIR", help="also draws figures into this folder")
-    made.add_argument(
-        "--kinds", default="", metavar="NAMES", help="with --figures: kinds to draw, such as methods,reliability"
-    )
-    made.add_argument(
-        "--suffixes", default="png,svg", metavar="NAMES", help="with --figures: file formats, from png,svg,pdf"
-    )
-    made.add_argument("--site", type=Path, metavar="DIR", help="also writes a static page of results into this folder")
-    made.add_argument(
-        "--bibtex", action="store_true", help="BibTeX of the papers of the methods, backbones and datasets"
-    )
-    made.add_argument(
+    add("--figures", type=Path, metavar="DIR", help="also draws figures into this folder")
+    add("--kinds", default="", metavar="NAMES", help="with --figures: kinds to draw, such as methods,reliability")
+    add("--suffixes", default="png,svg", metavar="NAMES", help="with --figures: file formats, from png,svg,pdf")
+    add("--site", type=Path, metavar="DIR", help="also writes a static page of results into this folder")
+    add("--bibtex", action="store_true", help="BibTeX of the papers of the methods, backbones and datasets")
+    add(
         "--source", nargs="*", default=list(SOURCES), metavar="DATASET", help="datasets to leave out of the OOD average"
     )
-    version_option(made)
     return made
 
 

@@ -110,4 +110,4 @@ def run(cfg: DictConfig, another: str = ANOTHER, follow: bool = False) -> float 
 
 def main(line: CommandLine) -> None:
     """Runs the program with a parsed command line, see `opening`."""
-    cli.main(run, "test_time", line)
+    cli.Program(run, "test_time").main(line)

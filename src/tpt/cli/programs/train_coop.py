@@ -93,7 +93,7 @@ def _save(task: Task, trainer: Trainer, shots: Shots, about: dict[str, Any], pub
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()} or metrics_before(folder)
     found = {"context": task.context().source, "epochs": task.epochs, "metrics": metrics, "files": files}
     of_start = [note] if (note := task.learner.context.note) else []
-    notes = [*of_start, *left_out(trainer), *shots.notes, *shots.train.notes]
+    notes = [*of_start, *left_out(trainer), *shots.notes, *shots.train.all_notes()]
     drawn = {"notes": notes, "class_names": shots.train.class_names, "drawn": shots.files()}
     write_json({**about, **found, **drawn}, folder / "training.json")
     tell_learned(notes, metrics, about["learner"], folder / files["last"])
@@ -102,4 +102,4 @@ def _save(task: Task, trainer: Trainer, shots: Shots, about: dict[str, Any], pub
 
 def main(line: CommandLine) -> None:
     """Runs the program with a parsed command line, see `opening`."""
-    cli.main(run, "train_coop", line, WORDS)
+    cli.Program(run, "train_coop", WORDS).main(line)

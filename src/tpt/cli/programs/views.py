@@ -16,30 +16,24 @@ from tpt.engine.printing import say
 from tpt.errors import UserError
 
 if TYPE_CHECKING:
-    from tpt.cli.resume import Start
     from tpt.data import EpisodeDataModule
     from tpt.engine.contact_sheet import SheetMaker
     from tpt.results.tables.runs import Run
 
 TRUST = "--trust"
-MADE_AGAIN = (
-    "backbone",
-    "context",
-    "method",
-    "views",
-    "data",
-)  # sections of the configuration that must not have changed
+# Sections of the configuration that must not have changed.
+MADE_AGAIN = ("backbone", "context", "method", "views", "data")
 
 
-def maker_of(run: Run, begun: Start) -> SheetMaker:
+def maker_of(run: Run, trust: bool = False) -> SheetMaker:
     """Rebuilds the parts of a run from the settings that it was started with.
 
     Args:
         run: the run, read from its directory.
-        begun: how it was started, from `tpt.cli.resume.resumable`.
+        trust: whether to accept all settings of a run that somebody else started.
 
     Raises:
-        UserError: the settings mean something else now, or something they refer to is missing.
+        UserError: the run is not trusted, its settings mean something else now, or something they refer to is missing.
     """
     from hydra.utils import instantiate  # noqa: PLC0415 -- these take seconds to load
     from omegaconf import OmegaConf  # noqa: PLC0415
@@ -48,7 +42,7 @@ def maker_of(run: Run, begun: Start) -> SheetMaker:
     from tpt.engine.contact_sheet import SheetMaker  # noqa: PLC0415
     from tpt.results.runs.manifest import differences  # noqa: PLC0415
 
-    cfg = compose_again(begun)
+    cfg = compose_again(run.path, [TRUST] if trust else [], TRUST)
     now = {part: OmegaConf.to_container(cfg[part], resolve=True) for part in MADE_AGAIN}
     before = {part: run.results["config"].get(part) for part in MADE_AGAIN}
     if changed := differences({"config": before}, {"config": now}):
@@ -111,18 +105,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Writes a contact sheet; a short message and exit code 1 on a user's mistake."""
     args = parser().parse_args(arguments)
     from tpt.cli.errors import told  # noqa: PLC0415 -- these take seconds to load
-    from tpt.cli.mistakes import COMPOSING, in_a_sentence  # noqa: PLC0415
-    from tpt.cli.resume import enter, resumable  # noqa: PLC0415
     from tpt.files import file_name  # noqa: PLC0415
     from tpt.results.figures.style import save_as  # noqa: PLC0415
     from tpt.results.tables.runs import load_run  # noqa: PLC0415
 
-    with told(in_a_sentence, COMPOSING):
+    with told():
         run, out = load_run(args.run.absolute()), args.out and args.out.absolute()
         record = record_of(run, args.image, args.dataset)
-        begun = resumable(run.path, "test_time", [TRUST] if args.trust else [], TRUST)
-        enter(begun)
-        sheet = maker_of(run, begun).sheet(record)
+        sheet = maker_of(run, args.trust).sheet(record)
         name = file_name(f"{record['dataset']}/{PurePosixPath(record['path']).with_suffix('')}")
         say(str(save_as(sheet.draw(), out or run.path / "contact_sheets" / f"{name}.png")))
         if not sheet.as_recorded:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tpt.cli.command_line import SEE_HELP, swept_values
 from tpt.cli.quoting import setting as quoted
-from tpt.cli.settings.programs import refused
+from tpt.cli.settings.programs import refusal
 from tpt.cli.settings.register import Register
 from tpt.cli.settings.walk import HYDRAS, leaves, nodes
 from tpt.errors import UserError, fits, in_words
@@ -67,19 +67,14 @@ def refuse(register: Register, key: str, value: Any) -> None:
 
 
 def check_sweep(cfg: DictConfig, overrides: Sequence[Override]) -> None:
-    """Raises a UserError at the first value of a sweep that a setting does not allow, before any job starts.
-
-    Args:
-        cfg: the configuration of one of its jobs.
-        overrides: of the sweep.
-    """
+    """Raises a UserError at the first value of a sweep that a setting in one of its configurations does not allow."""
     plain: Any = OmegaConf.to_container(cfg, resolve=False)
     register = Register(plain)
     for override in overrides:
         if override.is_sweep_override() and override.key_or_group in register.hints:
             _refuse_interval(register, override)
             for value in swept_values(override):
-                refuse(register, override.key_or_group, _plain(value))
+                refuse(register, override.key_or_group, value)
 
 
 def _refuse_interval(register: Register, override: Override) -> None:
@@ -108,24 +103,14 @@ def _refuse_unfinished(register: Register, config: Mapping[str, Any]) -> None:
     """Raises if a required value, class or setting is missing."""
     if missing := [key for key, value in leaves(config) if value == "???"]:
         raise UserError(f"Expected a value for `{'`, `'.join(missing)}`, got none; add {missing[0]}=VALUE.")
-    for key, name in register.dangling.items():
-        raise UserError(
-            f"Expected the name of a setting in `{key}`, but there is no {name!r} for ${{{name}}}; if these "
-            f"characters are meant literally, write \\${{{name}}}."
-        )
-    for section, name in register.absent.items():
-        raise UserError(
-            f"Expected a class or function at {name}, which `{section}` names, found none; check its name, and add its "
-            "folder to PYTHONPATH if it is your own code."
-        )
-    for section, names in register.missing.items():
-        raise UserError(f"Expected a value for `{section}.{names[0]}`, got none; add {section}.{names[0]}=VALUE.")
+    for problem in register.unfinished:
+        raise UserError(problem)
 
 
 def _refuse_unknown(register: Register, program: str, debug: bool) -> None:
     for key in register.hints:
-        if not debug and (why := refused(program, key)) is not None:
-            raise UserError(f"Expected a setting that {program}.py takes, got `{key}`: {why}.")
+        if not debug and (error := refusal(program, key)) is not None:
+            raise error
     for key, target in register.unknown.items():
         name = key.rsplit(".", maxsplit=1)[-1]
         close = difflib.get_close_matches(name, target.hints, n=3, cutoff=0.6)
@@ -152,10 +137,6 @@ def _refuse_idle(register: Register, overrides: Sequence[Override], cfg: DictCon
             OmegaConf.select(cfg, key)
         ):  # groups without settings, such as `logger=none`
             raise UserError(f"Expected `{key}` to be a group of settings, got {_shown(override.value())}; {_OFF}{key}.")
-
-
-def _plain(value: Any) -> Any:
-    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
 def _shown(value: Any) -> str:

@@ -12,8 +12,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from tpt.cli.command_line import CommandLine, composed
+from tpt.cli.command_line import CommandLine, first_job
 from tpt.cli.mistakes import groups_of
+from tpt.cli.options import all_folders, comments_of, options, own_options
 from tpt.cli.places import command, config_dir
 from tpt.cli.settings.walk import REFERENCE, leaves
 from tpt.engine.printing import say
@@ -23,78 +24,56 @@ NAMES = 34  # width of the column of settings
 
 
 def show_help(program: str, line: CommandLine) -> None:
-    """Prints the groups, options and settings of a command line.
-
-    Args:
-        program: name of the configuration.
-        line: the command line.
-    """
-    cfg = composed(program, line.settings, line.own, hydras=True)
-    config: Any = OmegaConf.to_container(cfg, resolve=False)
-    given = {o.key_or_group: o.value() for o in line.overrides}
-    chosen = {group: given.get(group, cfg.hydra.runtime.choices.get(group)) for group in groups_of(program)}
-    say(help_text(program, command(program), [*line.own, config_dir()], config, chosen))
+    """Prints the groups, options and settings of a command line."""
+    with own_options(*line.own):
+        say("\n".join(_help(program, line)))
 
 
-def help_text(
-    program: str, command: str, folders: Sequence[Path], config: Mapping[str, Any], choices: Mapping[str, Any]
-) -> str:
-    """The whole help.
-
-    Args:
-        program: name of the configuration.
-        command: how the program is called.
-        folders: folders of the configuration, the project's last.
-        config: composed from the command line, unresolved.
-        choices: the chosen option, or list of options, of each group.
-    """
-    chosen = {group: [*map(str, one)] if isinstance(one, list) else [str(one)] for group, one in choices.items()}
+def _help(program: str, line: CommandLine) -> list[str]:
+    cfg = first_job(program, line, hydras=True)
+    lists = {o.key_or_group: o.value() for o in line.overrides if isinstance(o.value(), list)}
+    chosen = {
+        group: [*map(str, lists.get(group, [cfg.hydra.runtime.choices.get(group)]))] for group in groups_of(program)
+    }
+    called, example = command(program), "method=zero_shot" if program == "test_time" else "shots=folder"
     lines = [
-        f"{command} [GROUP=OPTION ...] [SETTING=VALUE ...]",
+        f"{called} [GROUP=OPTION ...] [SETTING=VALUE ...]",
         "",
-        f"The settings of another option: {command} --help GROUP=OPTION, such as {_example(program)}.",
-        f"Several runs: {command} -m SETTING=VALUE,VALUE.  All that Hydra can do: --hydra-help.",
+        f"The settings of another option: {called} --help GROUP=OPTION, such as {example}.",
+        f"Several runs: {called} -m SETTING=VALUE,VALUE.  All that Hydra can do: --hydra-help.",
         "",
         "Groups and their options (* chosen):",
         "",
     ]
-    for group, options in chosen.items():
-        lines += _options([folder / group for folder in folders], options, program)
+    for group, marked in chosen.items():
+        lines += _options(group, marked, program)
     lines += ["Settings:", ""]
-    remarks = {**comments(folders[-1] / f"{program}.yaml", ""), **_remarks(folders, chosen)}
+    remarks = {**comments(config_dir() / f"{program}.yaml", ""), **_remarks(chosen)}
+    config: Any = OmegaConf.to_container(cfg, resolve=False)
     for key, value in leaves(config):
         reference = isinstance(value, str) and REFERENCE.fullmatch(value)
         if not reference and not key.startswith(("data.module.", "hydra.")):
             lines += _row(f"{key}={_shown(value)}", remarks.get(key, "").rstrip("."))
-    return "\n".join(lines) + "\n"
-
-
-def _example(program: str) -> str:
-    return "method=zero_shot" if program == "test_time" else "shots=folder"
-
-
-def _options(folders: Sequence[Path], chosen: Sequence[str], program: str) -> list[str]:
-    """The options of a group, each with the first comment of its file; options of the other program are skipped."""
-    lines = [f"{folders[-1].name}:"]
-    for path in sorted((p for folder in folders for p in folder.glob("[!_]*.yaml")), key=lambda path: path.stem):
-        first = next((line[1:].strip() for line in path.read_text("utf-8").splitlines() if _says(line)), "")
-        commands = re.findall(r"python (\w+)\.py", first) if first.startswith("python ") else []
-        if commands and commands[-1] != program:
-            continue
-        mark = "*" if path.stem in chosen else " "
-        lines += _row(f"{mark} {path.stem}", first)
     return [*lines, ""]
 
 
-def _says(line: str) -> bool:
-    return line.startswith("#") and "@package" not in line
+def _options(group: str, chosen: Sequence[str], program: str) -> list[str]:
+    """The options of a group, each with the first comment of its file; options of the other program are skipped."""
+    lines = [f"{group}:"]
+    for option in options(group):
+        first = next(iter(comments_of(group, option)), "")
+        commands = re.findall(r"python (\w+)\.py", first) if first.startswith("python ") else []
+        if commands and commands[-1] != program:
+            continue
+        lines += _row(f"{'*' if option in chosen else ' '} {option}", first)
+    return [*lines, ""]
 
 
-def _remarks(folders: Sequence[Path], choices: Mapping[str, Sequence[str]]) -> dict[str, str]:
+def _remarks(choices: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """The comments after settings: of the chosen options, else of shared files and of other options of the group."""
     ranked = []
     for group, chosen in choices.items():
-        for path in (path for folder in folders for path in sorted((folder / group).glob("*.yaml"))):
+        for path in (path for folder in all_folders() for path in sorted((folder / group).glob("*.yaml"))):
             rank = 2 if path.stem in chosen else int(path.stem.startswith("_"))
             if rank or group != "experiment":  # the comments of an experiment explain its own values
                 ranked.append((rank, group, path))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import Any
 
-from tpt.errors import Count, Filled, Seed
+from tpt.errors import Count, Filled, Seed, UserError
 
 OF_PROGRAMS: dict[str, Any] = {
     "seed": Seed,
@@ -63,7 +63,7 @@ def program_hint(key: str) -> Any:
     return next((hint for pattern, hint in OF_PROGRAMS.items() if fnmatchcase(key, pattern)), None)
 
 
-def refused(program: str, key: str) -> str | None:
-    """Why a program refuses a setting, and what to use instead; None if it accepts it."""
-    rules = REFUSES.get(program, {})
-    return next((why for pattern, why in rules.items() if fnmatchcase(key, pattern)), None)
+def refusal(program: str, key: str) -> UserError | None:
+    """The message for a setting that a program refuses; None if it accepts it."""
+    why = next((why for pattern, why in REFUSES[program].items() if fnmatchcase(key, pattern)), None)
+    return None if why is None else UserError(f"Expected a setting that {program}.py takes, got `{key}`: {why}.")

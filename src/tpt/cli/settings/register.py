@@ -7,7 +7,7 @@ from typing import Any
 
 from tpt.cli.settings.parts import Target, is_absent, target_of
 from tpt.cli.settings.programs import program_hint
-from tpt.cli.settings.walk import HYDRAS, REFERENCE, leaves, nodes
+from tpt.cli.settings.walk import HYDRAS, REFERENCE, keys_of, leaves, nodes
 
 NEEDED = ("callbacks.records", "callbacks.processes")  # needed by every run to have results
 
@@ -23,16 +23,12 @@ class Register:
     Attributes:
         hints: dotted key -> annotations; none if any value is allowed.
         unknown: settings that their part does not accept.
-        missing: required arguments that are not set, by the key of the part.
-        absent: classes and functions that do not exist, by the key of the part.
-        dangling: settings that are referred to and do not exist, by the key of the reference.
+        unfinished: messages about missing settings, classes and functions.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.hints: dict[str, list[Any]] = {}
         self.unknown: dict[str, Target] = {}
-        self.missing: dict[str, list[str]] = {}
-        self.absent: dict[str, str] = {}
         self._becomes: dict[str, list[Any]] = {}
         self._parts: set[str] = set()
         self._references: set[str] = set()
@@ -44,15 +40,24 @@ class Register:
                 if REFERENCE.fullmatch(value):
                     self._references.add(key)
         self._mentioned = {name for names in named.values() for name in names}
-        existing = {path.removesuffix(".") for path, _ in nodes(config)} | {*self.hints}
-        self.dangling = {key: name for key, names in named.items() for name in names if name not in existing}
+        existing = {*keys_of(config)}
+        self.unfinished = [
+            f"Expected the name of a setting in `{key}`, but there is no {name!r} for ${{{name}}}; if these "
+            f"characters are meant literally, write \\${{{name}}}."
+            for key, names in named.items()
+            for name in names
+            if name not in existing
+        ]
         for path, node in nodes(config):
             if isinstance(name := node.get("_target_"), str):
                 self._parts.add(path)
                 if (target := target_of(name)) is not None:
                     self._take_up(path, node, target)
                 elif is_absent(name):
-                    self.absent[path.removesuffix(".")] = name
+                    self.unfinished.append(
+                        f"Expected a class or function at {name}, which `{path.removesuffix('.')}` names, found none; "
+                        "check its name, and add its folder to PYTHONPATH if it is your own code."
+                    )
         for key, _ in nodes(config):  # for example {a: 1} instead of a number
             if (name := key.removesuffix(".")) in self._becomes or program_hint(name) is not None:
                 self.hints.setdefault(name, [])
@@ -80,7 +85,7 @@ class Register:
         """Records what the settings of a part become."""
         needs = [name for name in target.required if name not in node]
         if needs and not node.get("_partial_") and "_args_" not in node:
-            self.missing[path.removesuffix(".")] = needs
+            self.unfinished.append(f"Expected a value for `{path}{needs[0]}`, got none; add {path}{needs[0]}=VALUE.")
         for name, value in node.items():
             key = f"{path}{name}"
             if name in HYDRAS:

@@ -19,6 +19,12 @@ def nodes(node: Any, prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]
         yield from nodes(value, f"{prefix}{key}.")
 
 
+def keys_of(config: Mapping[str, Any]) -> list[str]:
+    """The dotted names of all settings and groups of settings."""
+    groups = [path.removesuffix(".") for path, _ in nodes(config) if path]
+    return list(dict.fromkeys([*groups, *(key for key, _ in leaves(config))]))
+
+
 def leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Every setting that is no group, with its dotted key; a list is one setting."""
     for key, value in node.items():

@@ -19,12 +19,12 @@ from tpt.clip.model import CLIP
 from tpt.clip.prompts.conditional import ConditionalContext, MetaInput, MetaNet
 from tpt.clip.prompts.context import Context, Position, vectors_before
 from tpt.clip.prompts.origin import Origin
-from tpt.clip.weights.archive import DIGEST, read_checkpoint, read_safetensors, sealed
+from tpt.clip.weights.archive import DIGEST, read_checkpoint, sealed
 from tpt.clip.weights.layouts import plain_names
 from tpt.clip.weights.named import known_width
 from tpt.clip.weights.pretrained import clip_label
 from tpt.errors import ContextFileError, Count, Filled, UserError, WeightsFileError, checked
-from tpt.files import write_bytes
+from tpt.files import readable, write_bytes
 from tpt.files.contexts import context_file
 
 LearnedContext = Context | ConditionalContext
@@ -215,16 +215,12 @@ def file_metadata(context: LearnedContext, backbone: CLIP | str = "") -> dict[st
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The learned tensors under their public names, and the metadata of the file."""
-    content: dict[str, Any]
     try:
-        if path.suffix == ".safetensors":
-            content, metadata = read_safetensors(path)
-        else:
-            loaded = read_checkpoint(path)
-            content, said = loaded.get("state_dict", loaded), loaded.get("context")
-            metadata = said if isinstance(said, dict) else {}
+        loaded, metadata = read_checkpoint(path)
     except WeightsFileError as error:
         raise ContextFileError(str(error)) from error
+    content, said = loaded.get("state_dict", loaded), loaded.get("context")
+    metadata = said if isinstance(said, dict) else metadata
     weights = {str(k): v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, dict) else {}
     weights = plain_names(weights, path)
     tensors = {_unwrapped(key): value for key, value in weights.items()}
@@ -284,13 +280,9 @@ def _context(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], p
             f"width), got {str(ctx.dtype).removeprefix('torch.')} of shape {tuple(ctx.shape)}; get the file again."
         )
     n_ctx = ctx.shape[-2]
-    try:
+    with readable(f"Expected notes on the context in {path}", "get the file again", ContextFileError):
         n_before = int(metadata["n_before"]) if "n_before" in metadata else vectors_before(n_ctx, position or "end")
         names = tuple(map(str, json.loads(metadata["class_names"]))) if "class_names" in metadata else None
-    except (ValueError, TypeError) as error:
-        if "n_before" not in metadata and "class_names" not in metadata:
-            raise  # the caller's `class_token_position`
-        raise ContextFileError(f"Expected readable notes on the context in {path}, got {metadata}.") from error
     if not 0 <= n_before <= n_ctx or (names is not None and (ctx.ndim != 3 or len(names) != len(ctx))):
         raise ContextFileError(f"Expected notes in {path} that fit `ctx` of shape {tuple(ctx.shape)}, got {metadata}.")
     if position is not None and vectors_before(n_ctx, position) != n_before:
@@ -305,16 +297,11 @@ def _context(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], p
 def _meta_net(path: Path, tensors: dict[str, Tensor]) -> MetaNet:
     weights = {name: tensors[f"meta_net.{name}"].float() for name in _META_NET if f"meta_net.{name}" in tensors}
     width = tensors["ctx"].shape[-1]
-    try:
+    expected = f"Expected a meta-net of two linear layers that ends in width {width} in {path}"
+    with readable(expected, "get the file again", ContextFileError):
         hidden, embed_dim = weights["linear1.weight"].shape
         net = MetaNet(embed_dim, width, hidden)
         net.load_state_dict(weights)
-    except (KeyError, ValueError, RuntimeError) as error:
-        shapes = {name: tuple(value.shape) for name, value in weights.items()}
-        raise ContextFileError(
-            f"Expected a meta-net of two linear layers that ends in width {width} in {path}, got {shapes}; "
-            "get the file again."
-        ) from error
     if not all(torch.isfinite(value).all() for value in weights.values()):
         raise ContextFileError(f"Expected finite weights of the meta-net in {path}, got NaN or infinity.")
     return net.requires_grad_(False)

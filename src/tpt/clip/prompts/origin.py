@@ -45,19 +45,15 @@ class Origin:
         elif self.backbone:
             self.check_name(clip.name, source)
         if self.start is not None and not self._starts_like(clip):
-            raise UserError(
-                f"Expected a context that was learned with {clip.name}, but the start token in its file ({source}) is "
-                f"another backbone's; use the backbone it was learned with, or skip this check with "
-                f"context.backbone={ANY} (in Python, load_context(..., backbone='{ANY}'))."
-            )
+            raise self._another(clip.name, source, "another backbone, by the start token in its file")
 
     def check_name(self, name: str, source: str) -> None:
         """As `check`, but only by name, before the weights of `name` are loaded."""
         if not self.weights and self.backbone and self.backbone != name:
             raise self._another(name, source)
 
-    def _another(self, name: str, source: str) -> UserError:
-        learned = self.backbone or "a backbone of other weights"
+    def _another(self, name: str, source: str, learned: str = "") -> UserError:
+        learned = learned or self.backbone or "a backbone of other weights"
         if learned == name:
             learned += " of other weights"
         return UserError(

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from tpt.clip.model import tensors_digest
 from tpt.clip.weights.layouts import state_dict_of
-from tpt.errors import WeightsFileError
-from tpt.files import open_plain
+from tpt.errors import UserError, WeightsFileError
+from tpt.files import open_plain, readable, reason
 
 DIGEST = "tpt_digest"  # key in the metadata of this project's safetensors files
 
@@ -46,31 +46,6 @@ class _Attributes:
     def add(self, value: Any) -> None: ...
 
 
-class _Function:
-    """A function that a pickle may call, without attributes that a malicious file could overwrite."""
-
-    __slots__ = ()
-
-    def __setstate__(self, state: Any) -> None:
-        raise pickle.UnpicklingError("a function has no state")
-
-
-class _Rebuild(_Function):
-    __slots__ = ()
-
-    def __call__(self, storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
-        return storage.as_strided(size, stride, offset)
-
-
-class _First(_Function):
-    """Returns the first argument, which is the content of a parameter or a typed list."""
-
-    __slots__ = ()
-
-    def __call__(self, value: Any, *_: Any) -> Any:
-        return value
-
-
 _DTYPES = {
     "FloatStorage": torch.float32,
     "DoubleStorage": torch.float64,
@@ -89,32 +64,35 @@ class _ArchiveUnpickler(pickle._Unpickler):  # in Python, since a damaged byte m
     """Reads `data.pkl` in a zip archive written by torch.
 
     A pickle can run code only through the classes and functions that it names.  Tensors, storages and ordered
-    dictionaries are allowed here; everything else becomes `_Attributes` or is refused.
+    dictionaries are allowed here; everything else becomes `_Attributes`.
 
     Args:
         archive: the open file.
         root: name of its top folder.
-        stand_ins: whether objects of all unknown classes become `_Attributes`; otherwise only TorchScript modules do.
     """
 
-    def __init__(self, archive: zipfile.ZipFile, root: str, stand_ins: bool) -> None:
+    def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
         super().__init__(archive.open(f"{root}/data.pkl"))
         self._archive = archive
         self._root = root
-        self._stand_ins = stand_ins
+
+    # Bound methods, since a file cannot change what a call of one does.
+    def _rebuild(self, storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
+        return storage.as_strided(size, stride, offset)
+
+    def _first(self, value: Any, *_: Any) -> Any:
+        return value  # the content of a parameter or a typed list
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in {("torch._utils", "_rebuild_tensor_v2"), ("torch._utils", "_rebuild_tensor")}:
-            return _Rebuild()
+            return self._rebuild
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
         if module == "torch" and name in _DTYPES:
             return _DTYPES[name]
         if module == "torch.jit._pickle" or (module, name) == ("torch._utils", "_rebuild_parameter"):
-            return _First()
-        if self._stand_ins or module.startswith("__torch__"):
-            return _Attributes
-        raise pickle.UnpicklingError(f"{module}.{name} is not a weight")
+            return self._first
+        return _Attributes
 
     def persistent_load(self, pid: Any) -> Tensor:
         _, dtype, key, _, _ = pid
@@ -127,31 +105,15 @@ class _ArchiveUnpickler(pickle._Unpickler):  # in Python, since a damaged byte m
         return torch.frombuffer(raw, dtype=dtype) if raw else torch.empty(0, dtype=dtype)
 
 
-def _unpickle_archive(path: Path, stand_ins: bool) -> Any:
-    with zipfile.ZipFile(path) as archive:
-        root = archive.namelist()[0].split("/")[0]
-        return _ArchiveUnpickler(archive, root, stand_ins).load()
-
-
-def _collect(module: _Attributes, prefix: str, out: dict[str, Tensor]) -> None:
+def _collect(module: _Attributes, prefix: str = "") -> dict[str, Tensor]:
+    """The tensors of a TorchScript module and of those in it, by their dotted names."""
+    out: dict[str, Tensor] = {}
     for name, value in module.state.items():
         if isinstance(value, Tensor):
             out[prefix + name] = value
         elif isinstance(value, _Attributes):
-            _collect(value, f"{prefix}{name}.", out)
-
-
-def _torchscript_weights(path: Path) -> dict[str, Tensor]:
-    out: dict[str, Tensor] = {}
-    _collect(_unpickle_archive(path, stand_ins=False), "", out)
+            out |= _collect(value, f"{prefix}{name}.")
     return out
-
-
-def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.split("/")[1:2] == ["code"] for name in archive.namelist())
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -160,13 +122,11 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         WeightsFileError: the file is damaged, or not a safetensors file.
     """
-    open_plain(path, sys.maxsize).close()
-    try:
+    with readable(f"Expected a safetensors file at {path}", error=WeightsFileError):
+        open_plain(path, sys.maxsize).close()
         with safe_open(path, framework="pt") as file:
             tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 - not iterable itself
             metadata = dict(file.metadata() or {})
-    except SafetensorError as error:
-        raise WeightsFileError(f"{path} is damaged or not a safetensors file ({error}); get it again.") from error
     if DIGEST in metadata and metadata[DIGEST] != _digest(tensors, metadata):
         raise WeightsFileError(f"{path} is damaged: its content does not match its digest; get it again.")
     return tensors, metadata
@@ -183,77 +143,57 @@ def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     return tensors_digest(tensors, json.dumps([said, built], sort_keys=True))
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The dictionary that a training program saved, with stand-ins for all but tensors and plain values.
+def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """The dictionary in a file, and its metadata.
 
-    Optimizers, schedulers and similar objects become empty stand-ins, so none of the file's code runs.  Files in the
-    format before torch 1.6 may hold only plain values and tensors.
+    The file is a safetensors file, a TorchScript archive, whose metadata is then `{"format": "torchscript"}`, or what
+    a training program saved with torch.save.  Of the latter only tensors and plain values are read; optimizers,
+    schedulers and similar objects become empty stand-ins, so none of the file's code runs.  Files in the format before
+    torch 1.6 may hold nothing but tensors and plain values.
 
     Raises:
-        WeightsFileError: the file is damaged or holds no dictionary.
-        OSError: the file does not exist or cannot be read.
+        WeightsFileError: the file is of another kind, damaged, or holds no dictionary.
     """
-    try:
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)
+    way_out = (
+        "get it again, or, where you trust it, load it with the torch that wrote it and save its `state_dict` entry "
+        "with `safetensors.torch.save_file`"
+    )
+    expected = f"Expected {path} to hold weights or a checkpoint, from safetensors, torch.save or TorchScript"
+    with readable(expected, way_out, WeightsFileError):
         open_plain(path, sys.maxsize).close()  # refuses a pipe, which would block
-        if zipfile.is_zipfile(path):
-            content = _unpickle_archive(path, stand_ins=True)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (FileNotFoundError, PermissionError):
-        raise
-    except Exception as error:  # a damaged pickle can raise almost any exception
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if "weights_only" in reason:  # torch's message advises running the file's code; do not repeat it
-            reason = "it is something else, or would run code"
-        raise WeightsFileError(
-            f"Expected {path} to be a checkpoint written by torch.save, but it cannot be read safely ({reason[:200]}); "
-            "get the file again, or, where you trust it, load it with the torch that wrote it and save its "
-            "`state_dict` entry with `safetensors.torch.save_file`."
-        ) from error
+        content = _unpickled(path)
+        if isinstance(content, _Attributes):
+            return _collect(content), {"format": "torchscript"}
     if not isinstance(content, dict):
         raise WeightsFileError(f"Expected a checkpoint dictionary in {path}, found {type(content).__name__}.")
-    return content
+    return content, {}
+
+
+def _unpickled(path: Path) -> Any:
+    try:
+        if not zipfile.is_zipfile(path):
+            return torch.load(path, map_location="cpu", weights_only=True)
+        with zipfile.ZipFile(path) as archive:
+            return _ArchiveUnpickler(archive, archive.namelist()[0].split("/")[0]).load()
+    except Exception as error:  # a damaged pickle can raise almost any exception
+        # torch's message advises running the file's code; it is not repeated.
+        said = "it is something else, or would run code" if "weights_only" in str(error) else reason(error)
+        raise UserError(said) from error
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """State dict and metadata of a safetensors file, a pickled state dict or checkpoint, or a TorchScript archive.
+    """State dict and metadata of a file, see `read_checkpoint`.
 
     In a training checkpoint, the state dict is used (see `state_dict_of`).  A prefix of all names is dropped.
 
     Raises:
         WeightsFileError: the file is of another kind, damaged, or holds several state dicts.
     """
-    metadata: dict[str, str] = {}
-    open_plain(path, sys.maxsize).close()
-    try:
-        if path.suffix == ".safetensors":
-            content, metadata = read_safetensors(path)
-        elif _is_torchscript(path):
-            content, metadata = _torchscript_weights(path), {"format": "torchscript"}
-        else:
-            content = _read_pickled(path)
-    except FileNotFoundError:
-        raise
-    except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    content, metadata = read_checkpoint(path)
+    if not (weights := state_dict_of(content, path)):
         raise WeightsFileError(
-            f"Expected {path} to hold weights (safetensors, a state dict or checkpoint saved by torch.save, or a "
-            f"TorchScript archive), but it cannot be read as such ({reason}); save its state dict with "
-            "`safetensors.torch.save_file` where you trust the file, and load that."
-        ) from error
-    weights = state_dict_of(content, path) if isinstance(content, dict) else {}
-    if not weights:
-        raise WeightsFileError(
-            f"Expected a state dict in {path}, found {type(content).__name__} without one; save its state dict with "
-            "`safetensors.torch.save_file`."
+            f"Expected a state dict in {path}, found none; save its state dict with `safetensors.torch.save_file`."
         )
     return weights, metadata
-
-
-def _read_pickled(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        if not zipfile.is_zipfile(path):
-            raise
-        return read_checkpoint(path)  # may hold other objects, which become stand-ins

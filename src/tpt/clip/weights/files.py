@@ -15,6 +15,7 @@ from tpt.clip.weights.layouts import Reading, from_transformers, is_transformers
 from tpt.clip.weights.named import known_config, preprocessing_of, unloaded
 from tpt.clip.weights.preprocessing import prepare, preprocessing_beside
 from tpt.errors import UserError, WeightsFileError
+from tpt.files import readable
 
 log = logging.getLogger(__name__)
 
@@ -120,16 +121,12 @@ def _refuse_other_heads(vision: CLIPVisionCfg, path: Path) -> None:
 def _expand_token_rows(weights: dict[str, Tensor], metadata: dict[str, str], path: Path) -> None:
     """Restores the zero rows of the token embedding, which the bundled file omits."""
     if "token_embedding.rows" in weights:
-        try:
+        expected = f"Expected rows of a token embedding in {path} with their index, and vocab_size in the file's notes"
+        way_out = "save the whole token_embedding.weight, or keep the notes of the file that the weights come from"
+        with readable(expected, way_out, WeightsFileError):
             rows, index = weights.pop("token_embedding.rows"), weights.pop("token_embedding.index")
             table = rows.new_zeros(int(metadata["vocab_size"]), rows.shape[1])
             table[index] = rows
-        except (KeyError, ValueError, IndexError, RuntimeError) as error:
-            raise WeightsFileError(
-                f"Expected the rows of a token embedding in {path} with their index, and vocab_size in the file's "
-                f"notes, but that is missing or does not fit ({type(error).__name__}: {str(error)[:100]}); save the "
-                "whole token_embedding.weight, or keep the notes of the file that the weights come from."
-            ) from error
         weights["token_embedding.weight"] = table
 
 

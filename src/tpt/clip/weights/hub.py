@@ -9,8 +9,6 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 import open_clip
 from huggingface_hub import constants, get_session, try_to_load_from_cache
@@ -18,7 +16,7 @@ from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 from open_clip.pretrained import download_pretrained_from_hf, download_pretrained_from_url
 
 from tpt.errors import UserError
-from tpt.files import at_home
+from tpt.files import at_home, reason
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +46,7 @@ def fetch_tag(name: str, tag: str, cache_dir: str | None = None) -> Path:
     folder = at_home(cache_dir or "~/.cache/clip")
     try:
         if not (folder / Path(url).name).is_file():
-            _reach_url(url)
+            _reach(url, Path(url).name)
         return Path(download_pretrained_from_url(url, str(folder)))
     except Exception as error:
         raise _not_fetched(url, error) from error
@@ -70,8 +68,7 @@ def fetch_from_hub(repository: str, filename: str = HF_WEIGHTS_NAME, cache_dir: 
         if isinstance(found, str):
             return Path(found)
     try:
-        get_session().head(constants.ENDPOINT, timeout=TIMEOUT_S)  # any answer will do
-        log.info("Fetching %s of %s from %s.", filename, repository, constants.ENDPOINT)
+        _reach(constants.ENDPOINT, f"{filename} of {repository}")
         return Path(download_pretrained_from_hf(repository, filename, cache_dir=cache_dir))
     except Exception as error:  # whatever the client of the version raises
         raise _not_fetched(f"{repository}/{filename}", error) from error
@@ -94,8 +91,7 @@ def fetch_tokenizer(name: str, tokenizer: str, cache_dir: str | None = None) -> 
         except (OSError, ValueError):
             if name.startswith("local-dir:"):
                 raise
-            get_session().head(constants.ENDPOINT, timeout=TIMEOUT_S)  # any answer will do
-            log.info("Fetching the tokenizer %s from %s.", tokenizer, constants.ENDPOINT)
+            _reach(constants.ENDPOINT, f"the tokenizer {tokenizer}")
             return open_clip.get_tokenizer(name, cache_dir=cache_dir)
     except ImportError as error:
         raise FetchError(
@@ -105,7 +101,7 @@ def fetch_tokenizer(name: str, tokenizer: str, cache_dir: str | None = None) -> 
     except Exception as error:  # whatever the client of the version raises
         where = "put its files in that folder" if name.startswith("local-dir:") else "put it in the hub's cache first"
         raise FetchError(
-            f"Could not read the tokenizer {tokenizer!r} of {name!r} ({first_line(error)[:200]}); {where}."
+            f"Could not read the tokenizer {tokenizer!r} of {name!r} ({reason(error)}); {where}."
         ) from error
 
 
@@ -118,22 +114,14 @@ def _candidates(filename: str) -> list[str]:
     return [filename]
 
 
-def _reach_url(url: str) -> None:
-    try:
-        with urlopen(Request(url, method="HEAD"), timeout=TIMEOUT_S):
-            log.info("Fetching %s.", url)
-    except HTTPError:  # the server responds; the request for the file itself decides
-        return
+def _reach(address: str, what: str) -> None:
+    """Raises an error if no server answers; any answer will do, since the request for the file itself decides."""
+    get_session().head(address, timeout=TIMEOUT_S)
+    log.info("Fetching %s from %s.", what, address)
 
 
 def _not_fetched(what: str, error: Exception) -> FetchError:
     return FetchError(
-        f"Could not get the weights {what} ({first_line(error)[:200]}); without a network, pass "
+        f"Could not get the weights {what} ({reason(error)}); without a network, pass "
         "pretrained=/path/to/the/file, or use the bundled 'emoji-mini'."
     )
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's message, or the error's type if the message is empty."""
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

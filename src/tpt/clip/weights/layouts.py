@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tpt.errors import WeightsFileError
-from tpt.files import read_bytes
+from tpt.files import is_file, read_bytes, readable
 
 # Keys of the state dict in training checkpoints: Lightning and Dassl, most custom loops, timm and torchvision.
 ENTRIES = ("state_dict", "model_state_dict", "model")
@@ -151,7 +151,12 @@ def transformers_reading(path: Path) -> Reading:
         WeightsFileError: there is no such file, or it describes a model that OpenAI's architecture does not cover.
     """
     file = path.with_name("config.json")
-    try:
+    if not is_file(file):
+        raise WeightsFileError(
+            f"Expected the model's config.json next to {path}, which is a file of transformers' CLIP (its weights "
+            "do not tell the number of heads and the activation); put it there, or pass the open_clip `name`."
+        )
+    with readable(f"Expected the configuration of a CLIP in {file}", error=WeightsFileError):
         content = json.loads(read_bytes(file))
         text, vision = (dict(content.get(part) or {}) for part in ("text_config", "vision_config"))
         found = Reading(
@@ -161,13 +166,6 @@ def transformers_reading(path: Path) -> Reading:
         )
         activations = {part.get("hidden_act", "quick_gelu") for part in (text, vision)}
         epsilons = {float(part.get("layer_norm_eps", _LN_EPS)) for part in (text, vision)}
-    except FileNotFoundError as error:
-        raise WeightsFileError(
-            f"Expected the model's config.json next to {path}, which is a file of transformers' CLIP (its weights "
-            "do not tell the number of heads and the activation); put it there, or pass the open_clip `name`."
-        ) from error
-    except (ValueError, TypeError, AttributeError) as error:
-        raise WeightsFileError(f"Expected the configuration of a CLIP in {file}, got {str(error)[:100]}.") from error
     if len(activations) > 1 or not activations <= {"gelu", "quick_gelu"} or epsilons != {_LN_EPS}:
         raise WeightsFileError(
             f"Expected one activation, gelu or quick_gelu, and layer_norm_eps {_LN_EPS} in {file}, got "

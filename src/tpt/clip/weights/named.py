@@ -20,9 +20,9 @@ from torch import nn
 
 from tpt.clip.tokens import Tokenizer
 from tpt.clip.towers import text_tower
-from tpt.clip.weights.hub import CONFIG_NAME, fetch_from_hub, fetch_tag, fetch_tokenizer, first_line
+from tpt.clip.weights.hub import CONFIG_NAME, fetch_from_hub, fetch_tag, fetch_tokenizer
 from tpt.errors import UserError, WeightsFileError
-from tpt.files import read_bytes
+from tpt.files import is_file, read_bytes, readable, reason
 
 log = logging.getLogger(__name__)
 
@@ -94,17 +94,13 @@ def from_folder(name: str, pretrained: str | Path | None, cache_dir: str | None)
         folder = fetch_from_hub(repository, CONFIG_NAME, cache_dir).parent
     else:
         folder = Path(name.removeprefix(FOLDER)).expanduser()
-    try:
-        config = json.loads(read_bytes(folder / CONFIG_NAME))["model_cfg"]
-        tokenizer = read_tokenizer(_folder_name(name), config, cache_dir)
-    except FileNotFoundError as error:
+    if not is_file(folder / CONFIG_NAME):
         raise UserError(
             f"Expected {CONFIG_NAME} in the folder {folder}, found none; for weights without it, pass pretrained=FILE."
-        ) from error
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"Expected `model_cfg`, as open_clip writes it, in {folder / CONFIG_NAME}.") from error
+        )
+    with readable(f"Expected `model_cfg`, as open_clip writes it, in {folder / CONFIG_NAME}", error=UserError):
+        config = json.loads(read_bytes(folder / CONFIG_NAME))["model_cfg"]
+        tokenizer = read_tokenizer(_folder_name(name), config, cache_dir)
     if name.startswith(HUB):
         text_tower(unloaded(f"{FOLDER}{folder}", device="meta"), tokenizer, name)
         fetch_from_hub(name.removeprefix(HUB), cache_dir=cache_dir)
@@ -165,13 +161,9 @@ def unloaded(name: str, device: str = "cpu", **settings: Any) -> nn.Module:
             model: nn.Module = open_clip.create_model(
                 name, None, False, device=device, pretrained_image=False, pretrained_text=False, **settings
             )
-    except (
-        OSError,
-        RuntimeError,
-        ValueError,
-    ) as error:  # of transformers, which reads a configuration
+    except (OSError, RuntimeError, ValueError) as error:  # of transformers, which reads a configuration
         raise UserError(
-            f"Expected to build {name!r}, but open_clip cannot ({first_line(error)[:300]}); without a network, put "
+            f"Expected to build {name!r}, but open_clip cannot ({reason(error)}); without a network, put "
             "the model's files in the hub's cache first."
         ) from error
     return model
@@ -199,7 +191,7 @@ def _checkpoint(what: str, name: str, **settings: Any) -> nn.Module:
     except (RuntimeError, ValueError, OSError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
         raise WeightsFileError(
             f"Expected the weights of {what} to fit its architecture, but open_clip cannot load them "
-            f"({first_line(error)[:300]}); get them again."
+            f"({reason(error)}); get them again."
         ) from error
     return model
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from tpt.clip.weights.hub import CONFIG_NAME
 from tpt.errors import UserError
-from tpt.files import read_bytes
+from tpt.files import is_file, read_bytes, readable
 
 log = logging.getLogger(__name__)
 
@@ -36,15 +36,11 @@ def preprocessing_beside(path: Path) -> dict[str, Any]:
     """
     for name in (CONFIG_NAME, TRANSFORMERS):
         file = path.with_name(name)
-        try:
+        if not is_file(file):
+            continue
+        with readable(f"Expected a configuration in {file}", "remove it", UserError):
             content = json.loads(read_bytes(file))
             said = content.get("preprocess_cfg", {}) if name == CONFIG_NAME else _of_transformers(content)
-        except FileNotFoundError:
-            continue
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-            raise UserError(
-                f"Expected a configuration in {file}, but it cannot be read ({error}); remove it."
-            ) from error
         if said:
             log.info("Preparing images as specified by %s next to the weights.", name)
             return _checked(said, str(file))

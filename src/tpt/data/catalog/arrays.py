@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from tpt.data.catalog.entries import Entry
-from tpt.data.store import is_file, read_file
 from tpt.errors import BadImageError, DataError, UserError
+from tpt.files import is_file, read_bytes, readable
 
-_Found = TypeVar("_Found")
 _SIZE = 32
 _SEVERITIES = 5  # one after the other in each file of the corrupted forms
 # In label order, as in the pickled `batches.meta` and `meta`; the corrupted forms come without names.
@@ -57,10 +56,8 @@ class ArrayStore:
         if self._pictures is None:
             parts = [_pictures(self.root / name) for name in self._names]
             self._pictures = np.concatenate(parts) if len(parts) > 1 else parts[0]  # one may stay on disk
-        try:
+        with readable(f"Expected picture {path} in {self.root}", "get the files again", BadImageError):
             picture = np.asarray(self._pictures[self._first + int(path)])
-        except (OSError, IndexError) as error:
-            raise BadImageError(f"Expected picture {path} in {self.root}, but {error}; get the files again.") from error
         return (b"P6 %d %d 255\n" % (_SIZE, _SIZE) + picture.tobytes())[:first]
 
     def __getstate__(self) -> dict[str, object]:
@@ -100,39 +97,26 @@ def read_arrays(entry: Entry, places: Sequence[Path], split: str) -> tuple[list[
 def _pictures(file: Path) -> np.ndarray:
     """(N, 32, 32, 3) bytes; those of a `.npy` file are memory-mapped."""
 
-    def read() -> np.ndarray:
+    with readable(f"Expected {file} as it is distributed"):
         if file.suffix == ".npy":
-            return np.load(file, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
-        return np.asarray(_batch(file)["data"]).reshape(-1, 3, _SIZE, _SIZE).transpose(0, 2, 3, 1)
-
-    found = _read(file, read)
+            found: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
+        else:
+            found = np.asarray(_batch(file)["data"]).reshape(-1, 3, _SIZE, _SIZE).transpose(0, 2, 3, 1)
     if found.dtype != np.uint8 or found.shape[1:] != (_SIZE, _SIZE, 3):
         raise DataError(f"Expected pictures of 32 x 32 x 3 bytes in {file}, got {found.shape} of {found.dtype}.")
     return found
 
 
 def _labels(file: Path) -> list[int]:
-    def read() -> list[int]:
+    with readable(f"Expected {file} as it is distributed"):
         if file.suffix == ".npy":
             return [int(label) for label in np.load(file, allow_pickle=False).tolist()]
         batch = _batch(file)
         return [int(k) for k in batch["fine_labels" if "fine_labels" in batch else "labels"]]
 
-    return _read(file, read)
-
-
-def _read(file: Path, read: Callable[[], _Found]) -> _Found:
-    try:
-        return read()
-    except Exception as error:  # damaged bytes raise many types
-        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        raise DataError(
-            f"Expected {file} as it is distributed, but it cannot be read so ({reason[:200]}); get it again."
-        ) from error
-
 
 def _batch(file: Path) -> dict[str, Any]:
-    found = SafeUnpickler(io.BytesIO(read_file(file)), encoding="bytes").load()
+    found = SafeUnpickler(io.BytesIO(read_bytes(file)), encoding="bytes").load()
     return {key.decode() if isinstance(key, bytes) else str(key): value for key, value in dict(found).items()}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -12,8 +11,8 @@ from pathlib import Path
 from tpt.data.catalog.matlab import read_table
 from tpt.data.catalog.places import Listing, images_of
 from tpt.data.dataset import Sample
-from tpt.data.store import decode_text, is_file, read_file
-from tpt.errors import DataError, UserError
+from tpt.data.store import FileStore, lines_of
+from tpt.files import is_file, readable
 
 log = logging.getLogger(__name__)
 
@@ -40,17 +39,12 @@ def flat_validation(places: Sequence[Path], root: Path, classes: Mapping[str, st
         numbers = {name: int(found[1]) for name in images_of(base) if (found := _NUMBERED.fullmatch(name))}
         if not numbers or (listed := _list(base, root)) is None:
             continue
-        try:
+        with readable(f"Expected the WordNet id of every image of {base} in {listed}"):
             synsets = _synsets(listed)
             rows = sorted((label[synsets[number]], name) for name, number in numbers.items())
-        except (ValueError, KeyError, IndexError, TypeError, OSError) as error:
-            raise DataError(
-                f"Expected the WordNet id of every image of {base} in {listed}, but it cannot be read so "
-                f"({type(error).__name__}: {error}); get it again."
-            ) from error
         if absent := len(classes) - len({k for k, _ in rows}):
             log.warning("imagenet: %d of %d classes have no image in %s.", absent, len(classes), base)
-        return Listing(base, list(classes.values()), [Sample(name, k) for k, name in rows])
+        return Listing(FileStore(base), list(classes.values()), [Sample(name, k) for k, name in rows])
     return None
 
 
@@ -65,17 +59,13 @@ def _list(base: Path, root: Path) -> Path | None:
 
 def _synsets(file: Path) -> dict[int, str]:
     """The WordNet id of each image by its number, from 1."""
-    text = decode_text(read_file(file))
+    lines = lines_of(file)
     if file.name == KAGGLE:
         return {
             int(row["ImageId"].removesuffix(".JPEG").rsplit("_", 1)[1]): row["PredictionString"].split()[0]
-            for row in csv.DictReader(io.StringIO(text))
+            for row in csv.DictReader(lines)
         }
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
     if file.name == SYNSETS:
         return dict(enumerate(lines, 1))
-    meta = file.parent / "meta.mat"
-    if not is_file(meta):
-        raise UserError(f"meta.mat is not next to {TRUTH}")
-    known = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in read_table(meta, "synsets")}
+    known = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in read_table(file.parent / "meta.mat", "synsets")}
     return {n: known[int(line)] for n, line in enumerate(lines, 1)}

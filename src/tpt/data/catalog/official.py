@@ -11,8 +11,10 @@ from pathlib import Path
 from torchvision.datasets import Flowers102
 
 from tpt.data.catalog.matlab import read_table
-from tpt.data.store import decode_text, is_file, read_file
-from tpt.errors import DataError, UserError
+from tpt.data.store import lines_of
+from tpt.errors import UserError
+from tpt.files import is_file, read_bytes, readable
+from tpt.files.lists import decode_text
 
 
 @dataclass(frozen=True)
@@ -30,29 +32,26 @@ def official_lists(key: str, own: Path, split: str) -> Official | None:
     Raises:
         DataError: a list cannot be read, or names something that does not exist.
     """
-    try:
-        found = _READERS[key](own, split) if key in _READERS else None
-        if found is None:
+    if key not in _READERS:
+        return None
+    expected = f"Expected each list of {key} below {own} as its authors publish it"
+    with readable(expected, "get it again, or the paper's split file"):
+        try:
+            found = _READERS[key](own, split)
+        except FileNotFoundError:
             return None
         if len(set(found.names)) < len(found.names):
             raise UserError("a class name occurs twice")
         if strange := [label for _, label in found.rows if not 0 <= label < len(found.names)]:
             raise UserError(f"class {strange[0] + 1} of {len(found.names)}")
         return found
-    except (ValueError, KeyError, IndexError, TypeError, OverflowError, RecursionError, OSError) as error:
-        raise DataError(
-            f"Expected the lists of {key} below {own} as its authors publish them, but they cannot be read so "
-            f"({error if isinstance(error, UserError) else f'{type(error).__name__}: {error}'}); get them again, or "
-            "the paper's split file."
-        ) from error
 
 
-def _lines(file: Path) -> list[str]:
-    return [line.strip() for line in decode_text(read_file(file)).splitlines() if line.strip()]
-
-
-def _first(own: Path, *names: str) -> Path | None:
-    return next((own / name for name in names if is_file(own / name)), None)
+def _first(own: Path, *names: str) -> Path:
+    """The first file that exists; raises a FileNotFoundError if there is none."""
+    if (found := next((own / name for name in names if is_file(own / name)), None)) is None:
+        raise FileNotFoundError
+    return found
 
 
 def _by_class(file: Path, names: list[str], found: list[tuple[str, str]], keys: list[str] | None = None) -> Official:
@@ -63,25 +62,20 @@ def _by_class(file: Path, names: list[str], found: list[tuple[str, str]], keys: 
     return Official(file, names, [(path, number[key]) for path, key in found])
 
 
-def _dtd(own: Path, split: str) -> Official | None:
+def _dtd(own: Path, split: str) -> Official:
     """`labels/test1.txt`: the first of ten splits, lines `class/image.jpg`."""
     file = _first(own, f"labels/{split}1.txt", f"dtd/labels/{split}1.txt")
-    if file is None:
-        return None
-    paths = _lines(file)
+    paths = lines_of(file)
     found = [(path, path.split("/")[0]) for path in paths]
     return _by_class(file, sorted({name for _, name in found}), found)
 
 
-def _pets(own: Path, split: str) -> Official | None:
+def _pets(own: Path, split: str) -> Official:
     """`annotations/test.txt`: lines `Abyssinian_201 1 1 1`, the second number is the class."""
-    lists = {"test": ["annotations/test.txt"], "train": ["annotations/trainval.txt"]}
-    file = _first(own, *lists.get(split, []))
-    if file is None:
-        return None
+    file = _first(own, f"annotations/{'trainval' if split == 'train' else split}.txt")
     names: dict[int, str] = {}
     rows = []
-    for line in (line for line in _lines(file) if not line.startswith("#")):
+    for line in (line for line in lines_of(file) if not line.startswith("#")):
         image, label = line.split()[:2]
         breed = image.rpartition("_")[0].lower()
         if names.setdefault(int(label) - 1, breed) != breed:
@@ -90,97 +84,80 @@ def _pets(own: Path, split: str) -> Official | None:
     return Official(file, [names[k] for k in range(len(names))], rows)
 
 
-def _ucf(own: Path, split: str) -> Official | None:
+def _ucf(own: Path, split: str) -> Official:
     """`ucfTrainTestlist/testlist01.txt`: lines `ApplyEyeMakeup/v_...avi`; the frames lie in `Apply_Eye_Makeup`."""
     file = _first(own, f"ucfTrainTestlist/{split}list01.txt")
     index = _first(own, "ucfTrainTestlist/classInd.txt")
-    if file is None or index is None:
-        return None
-    numbered = {int(line.split()[0]) - 1: line.split()[1] for line in _lines(index)}
+    numbered = {int(line.split()[0]) - 1: line.split()[1] for line in lines_of(index)}
     actions = [numbered[k] for k in range(len(numbered))]
     spaced = {action: "_".join(re.findall("[A-Z][^A-Z]*", action)) for action in actions}
     found = []
-    for video in (line.split()[0] for line in _lines(file)):
+    for video in (line.split()[0] for line in lines_of(file)):
         action, name = video.split("/")
         found.append((f"{spaced[action]}/{Path(name).stem}.jpg", spaced[action]))
     return _by_class(file, [spaced[action] for action in actions], found)
 
 
-def _food(own: Path, split: str) -> Official | None:
+def _food(own: Path, split: str) -> Official:
     """`meta/test.txt`: lines `apple_pie/1011328`."""
     file, classes = _first(own, f"meta/{split}.txt"), _first(own, "meta/classes.txt")
-    if file is None or classes is None:
-        return None
-    return _by_class(file, _lines(classes), [(f"{path}.jpg", path.split("/")[0]) for path in _lines(file)])
+    return _by_class(file, lines_of(classes), [(f"{path}.jpg", path.split("/")[0]) for path in lines_of(file)])
 
 
-def _sun(own: Path, split: str) -> Official | None:
+def _sun(own: Path, split: str) -> Official:
     """`Testing_01.txt`: lines `/a/abbey/sun_x.jpg`; `/a/apartment_building/outdoor` is called "outdoor ..."."""
-    lists = {"test": "Testing_01.txt", "train": "Training_01.txt"}
-    file = _first(own, *(f"{place}{lists[split]}" for place in ("", "Partitions/") if split in lists))
-    classes = _first(own, "ClassName.txt", "Partitions/ClassName.txt", "SUN397/ClassName.txt")
-    if file is None or classes is None:
-        return None
-    folders = _lines(classes)
+    name = {"test": "Testing_01.txt", "train": "Training_01.txt"}.get(split, "")
+    file = _first(own, name, f"Partitions/{name}")
+    folders = lines_of(_first(own, "ClassName.txt", "Partitions/ClassName.txt", "SUN397/ClassName.txt"))
     names = [" ".join(reversed(folder.strip("/").split("/")[1:])) for folder in folders]
-    return _by_class(file, names, [(path.lstrip("/"), path.rsplit("/", 1)[0]) for path in _lines(file)], folders)
+    return _by_class(file, names, [(path.lstrip("/"), path.rsplit("/", 1)[0]) for path in lines_of(file)], folders)
 
 
-def _cars(own: Path, split: str) -> Official | None:
+def _cars(own: Path, split: str) -> Official:
     """The devkit's lists beside `cars_test`, or the older `cars_annos.mat` of one folder `car_ims`; CoOp writes the
     year first, "2012 Audi S4 Sedan".
     """
-    if split == "val":
-        return None
-    together = _first(own, "cars_annos.mat", "devkit/cars_annos.mat")
     lists = {"test": "cars_test_annos_withlabels.mat", "train": "cars_train_annos.mat"}
-    file = _first(own, lists[split], f"devkit/{lists[split]}")
-    meta = _first(own, "devkit/cars_meta.mat", "cars_meta.mat")
-    if file is not None and meta is not None:
-        names = [str(name) for name in read_table(meta, "class_names")]
+    if split not in lists:
+        raise FileNotFoundError
+    try:
+        file = _first(own, lists[split], f"devkit/{lists[split]}")
+        meta = _first(own, "devkit/cars_meta.mat", "cars_meta.mat")
         rows = [(f"cars_{split}/{car['fname']}", int(car["class"]) - 1) for car in read_table(file, "annotations")]
-    elif together is not None:
-        file = together
-        names = [str(name) for name in read_table(file, "class_names")]
+    except FileNotFoundError:
+        file = meta = _first(own, "cars_annos.mat", "devkit/cars_annos.mat")
         cars = [car for car in read_table(file, "annotations") if bool(car["test"]) == (split == "test")]
         rows = [(str(car["relative_im_path"]), int(car["class"]) - 1) for car in cars]
-    else:
-        return None
+    names = [str(name) for name in read_table(meta, "class_names")]
     return Official(file, [" ".join([year, *words]) for *words, year in (name.split(" ") for name in names)], rows)
 
 
-def _flowers(own: Path, split: str) -> Official | None:
+def _flowers(own: Path, split: str) -> Official:
     """`setid.mat` lists image numbers, `imagelabels.mat` their classes; the names come from `cat_to_name.json`, or
     from torchvision.
     """
     file, labels_file = _first(own, "setid.mat"), _first(own, "imagelabels.mat")
-    if file is None or labels_file is None:
-        return None
     labels = read_table(labels_file, "labels")
     numbers = read_table(file, {"train": "trnid", "val": "valid", "test": "tstid"}[split])
-    named = _first(own, "cat_to_name.json")
-    if named is not None:
-        by_number = json.loads(decode_text(read_file(named)))
+    names = list(Flowers102.classes)
+    if is_file(named := own / "cat_to_name.json"):
+        by_number = json.loads(decode_text(read_bytes(named)))
         names = [str(by_number[str(k + 1)]) for k in range(len(by_number))]
-    else:
-        names = list(Flowers102.classes)
     if len(numbers) and not 1 <= min(numbers) <= max(numbers) <= len(labels):
         raise UserError(f"image {max(numbers)} of {len(labels)}")
     rows = [(f"image_{int(n):05d}.jpg", int(labels[int(n) - 1]) - 1) for n in numbers]
     return Official(file, names, rows)
 
 
-def _aircraft(own: Path, split: str) -> Official | None:
+def _aircraft(own: Path, split: str) -> Official:
     """`images_variant_test.txt`: lines `0012 707-320`; `variants.txt` orders the classes."""
     listing = f"images_variant_{split}.txt"
     file, classes = _first(own, listing, f"data/{listing}"), _first(own, "variants.txt", "data/variants.txt")
-    if file is None or classes is None:
-        return None
-    found = [(f"images/{image}.jpg", name) for image, _, name in (line.partition(" ") for line in _lines(file))]
-    return _by_class(file, _lines(classes), found)
+    found = [(f"images/{image}.jpg", name) for image, _, name in (line.partition(" ") for line in lines_of(file))]
+    return _by_class(file, lines_of(classes), found)
 
 
-_READERS: dict[str, Callable[[Path, str], Official | None]] = {
+_READERS: dict[str, Callable[[Path, str], Official]] = {
     **{"flowers102": _flowers, "dtd": _dtd, "oxford_pets": _pets, "stanford_cars": _cars, "ucf101": _ucf},
     **{"food101": _food, "sun397": _sun, "fgvc_aircraft": _aircraft},
 }

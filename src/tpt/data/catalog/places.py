@@ -11,8 +11,9 @@ from tpt.data.catalog.order import letters
 from tpt.data.dataset import Sample
 from tpt.data.images import EXTENSIONS
 from tpt.data.names import is_left_behind
-from tpt.data.store import Store, is_file
+from tpt.data.store import FileStore, Store
 from tpt.errors import DataError
+from tpt.files import is_file
 
 _TRAIN = (
     "train", "images/train", "train/train", "ILSVRC2012_img_train", "images/ILSVRC2012_img_train",
@@ -30,19 +31,17 @@ class Listing:
     """The images of a dataset.
 
     Args:
-        base: base folder of the images' paths.
+        store: reads the images.
         names: class names.
         split: the list that the images come from; empty if all images of the folder are used.
         notes: differences from the paper's protocol.
-        store: store of images that are not files.
     """
 
-    base: Path
+    store: Store
     names: list[str]
     samples: list[Sample]
     split: str = ""
     notes: tuple[str, ...] = ()
-    store: Store | None = None
 
 
 def find_all(entry: Entry, root: Path) -> list[Path]:
@@ -116,29 +115,29 @@ def class_folders(entry: Entry, places: Sequence[Path], expected: Mapping[str, s
     Raises:
         DataError: no place is complete; the message is about the one that holds most.
     """
-    best: tuple[int, str] = 0, ""
+    problems: dict[int, str] = {}  # by the number of expected folders that a place holds
     for place in (place for place in places if place.is_dir()):
         folders = folders_in(place)
-        problem, common = "", len(folders & {*expected})
+        common = len(folders & {*expected})
         if common == len(folders) == len(expected):
             images = {folder: images_of(place / folder) for folder in expected}
             if not (empty := [folder for folder, found in images.items() if not found]):
-                return Listing(place, list(expected.values()), samples_of(images))
-            problem = (
+                return Listing(FileStore(place), list(expected.values()), samples_of(images))
+            problems.setdefault(
+                common,
                 f"Expected images in every class folder of {place}, but {len(empty)} are empty, such as {empty[0]}; "
-                "unpack the images again."
+                "unpack the images again.",
             )
         elif common:
             absent, strange = sorted({*expected} - folders), sorted(folders - {*expected})
             what = f"{len(absent)} are missing, such as {absent[0]}" if absent else f"{strange[0]} is not one of them"
-            problem = (
+            problems.setdefault(
+                common,
                 f"Expected the {len(expected)} class folders of {entry.title} in {place}, but {what}; a wrong set of "
-                "classes would shift every label, so complete the folder or remove what does not belong there."
+                "classes would shift every label, so complete the folder or remove what does not belong there.",
             )
-        if common > best[0]:
-            best = common, problem
-    if best[1]:
-        raise DataError(best[1])
+    if problems:
+        raise DataError(problems[max(problems)])
     return None
 
 
@@ -149,13 +148,10 @@ def samples_of(images: Mapping[str, Sequence[str]]) -> list[Sample]:
 
 def base_of(places: Sequence[Path], paths: Sequence[str]) -> Path:
     """The folder that holds all files of a list, or else most of them."""
-    best, fewest = places[0], len(paths) + 1
-    for place in places:
-        if not any(is_file(place / path) for path in paths[:: max(1, len(paths) // _PROBED)]):
-            continue
-        missing = sum(not is_file(place / path) for path in paths)
-        if missing < fewest:
-            best, fewest = place, missing
-        if not missing:
-            break
-    return best
+
+    def missing(place: Path) -> int:
+        probed = paths[:: max(1, len(paths) // _PROBED)]
+        found = any(is_file(place / path) for path in probed)
+        return sum(not is_file(place / path) for path in paths) if found else len(paths) + 1
+
+    return min(places, key=missing)

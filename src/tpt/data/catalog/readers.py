@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 
@@ -29,16 +29,19 @@ from tpt.data.catalog.places import (
     images_of,
     samples_of,
 )
-from tpt.data.dataset import Classes, ImageDataset, Sample
+from tpt.data.dataset import ImageDataset, Sample
 from tpt.data.images import Orientation
-from tpt.data.store import FileStore, decode_text, is_file, read_file, refuse_escapes, refuse_missing
-from tpt.errors import Count, DataError, Filled, Seed, checked
+from tpt.data.store import FileStore, lines_of, refuse_unusable
+from tpt.errors import DataError, Filled, UserError, checked
+from tpt.files import is_file, read_bytes, readable
+from tpt.files.lists import decode_text
 
 log = logging.getLogger(__name__)
 
 _PACKED = {".tar": "data=webdataset data.shards", ".parquet": "data=huggingface data.path"}  # what reads each
 
 Severity = Annotated[int, Ge(1), Le(5)]
+Split = Literal["test", "val", "train"]
 
 __all__ = ["catalog_datasets", "find_all", "read_entry", "validation_entry"]
 
@@ -47,10 +50,7 @@ __all__ = ["catalog_datasets", "find_all", "read_entry", "validation_entry"]
 def catalog_datasets(
     keys: Sequence[str] | str,
     root: Filled | Path | None,
-    limit: Count | None = None,
-    seed: Seed = 0,
-    split: str = "test",
-    classes: Classes = "all",
+    split: Split = "test",
     orientation: Orientation = "ignore",
     corruption: str | Sequence[str] = "all",
     severity: Severity = 5,
@@ -61,7 +61,6 @@ def catalog_datasets(
         keys: one key or several, in order.  The key of a dataset with several domains (pacs), or of a corrupted one
             (imagenet_c), gives one dataset per domain or corruption.
         root: the folder that holds all datasets.
-        limit, seed, classes: as for `image_folder`, for each dataset.
         split: "test", "val" or "train".
         orientation: "ignore" uses photographs as stored, as in the papers' code; "apply" rotates them by their tags.
         corruption: for corrupted datasets: "all" fifteen corruptions, or some by name.
@@ -72,8 +71,7 @@ def catalog_datasets(
     """
     asked = [keys] if isinstance(keys, str) else keys
     chosen = [key for one in asked for key in keys_of(one, corruption, severity)]
-    found = [replace(read_entry(key, root, split), upright=orientation == "apply") for key in chosen]
-    return [dataset.chosen(limit, seed, classes) for dataset in found]
+    return [replace(read_entry(key, root, split), upright=orientation == "apply") for key in chosen]
 
 
 @checked
@@ -86,7 +84,7 @@ def validation_entry(key: str, root: Filled | Path | None) -> ImageDataset | Non
 
 
 @checked
-def read_entry(key: str, root: Filled | Path | None, split: str = "test") -> ImageDataset:
+def read_entry(key: str, root: Filled | Path | None, split: Split = "test") -> ImageDataset:
     """One dataset; see `catalog_datasets`.
 
     The variants of ImageNet have only a test set, and ImageNet has no "val".
@@ -94,8 +92,6 @@ def read_entry(key: str, root: Filled | Path | None, split: str = "test") -> Ima
     if root is None:
         raise DataError("Expected the folder of all datasets, got none; set data.root or the variable TPT_DATA.")
     entry = entry_of(key)
-    if split not in ("train", "val", "test"):
-        raise DataError(f"Expected `split` to be train, val or test, got {split!r}.")
     root = Path(root).expanduser()
     readers = {
         **{"synsets": _synset_folders, "numbers": _numbered_folders, "split": _split_file, "own": _own_lists},
@@ -117,9 +113,9 @@ def read_entry(key: str, root: Filled | Path | None, split: str = "test") -> Ima
     if split != "test":
         notes.append(f"the {split} split, not the test set")
     if len(homes(entry, root)) > 1:
-        log.info("%s: images in %s, which is complete.", key, found.base)
+        log.info("%s: images in %s, which is complete.", key, found.store.root)
     about = {"split": found.split, "template": entry.template, "augmix": entry.augmix}
-    return ImageDataset(key, names, samples, found.store or FileStore(found.base), notes, **about)  # type: ignore[arg-type]
+    return ImageDataset(key, names, samples, found.store, notes, **about)  # type: ignore[arg-type]
 
 
 def _synset_folders(entry: Entry, root: Path, split: str) -> Listing:
@@ -192,19 +188,14 @@ def _split_places(entry: Entry, root: Path) -> list[Path]:
 
 
 def _rows(file: Path, split: str) -> list[tuple[str, int, str]]:
-    text = ""
-    try:
-        text = decode_text(read_file(file))
+    with readable(f"Expected rows [path, label, class name] under {split!r} in {file}", "get the file again"):
+        text = decode_text(read_bytes(file))
+        if text.lstrip()[:1] == "<":
+            raise UserError("it is a web page")
         rows = [(path, label, name) for path, label, name in json.loads(text)[split]]
         if any([type(field) for field in row] != [str, int, str] for row in rows):
-            raise TypeError
-    except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
-        reason = "it is a web page" if text.lstrip()[:1] == "<" else type(error).__name__
-        raise DataError(
-            f"Expected rows [path, label, class name] under {split!r} in {file}, but it cannot be read so "
-            f"({reason}); get the file again."
-        ) from error
-    return rows
+            raise TypeError("a row of other types")
+        return rows
 
 
 def _domain(entry: Entry, root: Path, split: str) -> Listing:
@@ -212,11 +203,9 @@ def _domain(entry: Entry, root: Path, split: str) -> Listing:
     name = entry.split.replace("test", split)
     files = _split_places(replace(entry, split=name), root) if name else []
     if (file := next(filter(is_file, files), None)) is not None:
-        try:
-            lines = [line.rsplit(maxsplit=1) for line in decode_text(read_file(file)).splitlines() if line.strip()]
+        with readable(f"Expected lines `path label` in {file}", "get the file again"):
+            lines = [line.rsplit(maxsplit=1) for line in lines_of(file)]
             rows = [(path, int(label), path.rsplit("/", 2)[-2]) for path, label in lines]
-        except (ValueError, IndexError, OSError) as error:
-            raise DataError(f"Expected lines `path label` in {file}, but {error}; get the file again.") from error
         return _named_rows(entry, root, rows, file)
     if split != "test":
         raise NoSplitError(f"Expected {name} of {entry.title}, found no such list; get it from {entry.source}.")
@@ -243,9 +232,8 @@ def _domain_folders(entry: Entry, root: Path) -> Listing:
             f"Expected {entry.classes} class folders in the domains of {base.parent}, found {len(names)}; a wrong set "
             "of classes would shift every label, so complete the folders or remove what does not belong there."
         )
-    return Listing(
-        base, names, samples_of({name: images_of(base / name) if (base / name).is_dir() else [] for name in names})
-    )
+    images = {name: images_of(base / name) if (base / name).is_dir() else [] for name in names}
+    return Listing(FileStore(base), names, samples_of(images))
 
 
 def _arrays(entry: Entry, root: Path, split: str) -> Listing:
@@ -253,7 +241,7 @@ def _arrays(entry: Entry, root: Path, split: str) -> Listing:
         raise NoSplitError(f"Expected a split that {entry.title} has, got 'val'; it has train and test.")
     names, labels, store = read_arrays(entry, bases(entry, root, split), split)
     samples = [Sample(f"{number:05d}", label) for number, label in enumerate(labels)]
-    return Listing(store.root, names, samples, store=store)
+    return Listing(store, names, samples)
 
 
 def _own_lists(entry: Entry, root: Path, split: str) -> Listing:
@@ -287,8 +275,7 @@ def _own_lists(entry: Entry, root: Path, split: str) -> Listing:
 def _listing(entry: Entry, root: Path, names: list[str], rows: list[tuple[str, int]], file: Path) -> Listing:
     """The images of a list, after a check that they exist."""
     paths = [path for path, _ in rows]
-    refuse_escapes(paths, file)
+    store = FileStore(base_of([*bases(entry, root), *homes(entry, root)], paths))
+    refuse_unusable(store, paths, file)
     refuse_another_order(entry, names, rows, file)
-    base = base_of([*bases(entry, root), *homes(entry, root)], paths)
-    refuse_missing(FileStore(base), paths, file)
-    return Listing(base, names, [Sample(path, label) for path, label in rows], file.name)
+    return Listing(store, names, [Sample(path, label) for path, label in rows], file.name)

@@ -7,9 +7,9 @@ from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
-from tpt.data.dataset import Classes, ImageDataset
+from tpt.data.dataset import ImageDataset
 from tpt.data.folder import image_folder
-from tpt.errors import Count, Filled, Seed, UserError, checked
+from tpt.errors import Filled, UserError, checked
 
 SOURCE = ("source_train", "source_val")  # vendors of the bundled model's training: trained on, and held out
 SHIFTED = ("twemoji", "emojione", "emojione_monotone", "fxemoji")  # vendors it never saw
@@ -17,41 +17,25 @@ DOMAINS = (*SOURCE, *SHIFTED)
 
 
 @checked
-def emoji_shift(
-    domain: str,
-    limit: Count | None = None,
-    seed: Seed = 0,
-    classes: Classes = "all",
-    root: Filled | Path | None = None,
-) -> ImageDataset:
+def emoji_shift(domain: str, root: Filled | Path | None = None) -> ImageDataset:
     """One domain; its class names are all names in emoji-shift, including those without a drawing in the domain.
 
     Args:
         domain: one of `DOMAINS`.
-        limit, seed, classes: as for `image_folder`.
         root: a folder with other copies of the drawings, one folder per domain; None uses those of the package.
     """
     if domain not in DOMAINS:
         raise UserError(f"Expected `domain` to be one of {', '.join(DOMAINS)}, got {domain!r}.")
     bundled = Path(str(resources.files("tpt.data.emoji_shift")))
     place = bundled / f"{domain}.zip" if root is None else Path(root) / domain
-    dataset = image_folder(place, name=domain, orientation="ignore")
-    names = class_names()
-    position = {name: k for k, name in enumerate(names)}
-    found = dataset.relabel(names, [position[name] for name in dataset.class_names])
-    return replace(found, notes=[]).chosen(limit, seed, classes)  # what is noted of data that are not known
+    found = image_folder(place, name=domain, class_names=class_names(), orientation="ignore")
+    return replace(found, notes=[])  # what is noted of data that are not known
 
 
 @checked
-def emoji_shift_domains(
-    domains: Sequence[str],
-    limit: Count | None = None,
-    seed: Seed = 0,
-    classes: Classes = "all",
-    root: Filled | Path | None = None,
-) -> list[ImageDataset]:
+def emoji_shift_domains(domains: Sequence[str], root: Filled | Path | None = None) -> list[ImageDataset]:
     """Several domains, in the order given."""
-    return [emoji_shift(domain, limit, seed, classes, root) for domain in domains]
+    return [emoji_shift(domain, root) for domain in domains]
 
 
 def class_names() -> list[str]:

@@ -128,7 +128,7 @@ class _ContextTask(LightningModule, ABC):
         """
         loss = self._loss(batch, "train")
         if not loss.isfinite():
-            shown = ", ".join(batch.paths[:4]) + (", ..." if len(batch) > 4 else "")
+            shown = ", ".join(batch.paths[:4]) + (", ..." if len(batch.paths) > 4 else "")
             raise NonFiniteLossError(
                 f"Expected a finite loss, got {loss.item()} in epoch {self.current_epoch}, batch {batch_idx} "
                 f"({shown}); lower the learning rate, or use trainer.precision=32-true and backbone.precision=fp32."
@@ -144,7 +144,7 @@ class _ContextTask(LightningModule, ABC):
         loss = F.cross_entropy(logits, batch.labels)
         accuracy: Percent = self.accuracy[f"{split}_split"]  # type: ignore[assignment]
         accuracy.update(logits.detach(), batch.labels)
-        log = partial(self.log, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch))
+        log = partial(self.log, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch.paths))
         log(f"{split}/loss", loss.detach(), sync_dist=True)
         log(f"{split}/accuracy", accuracy)
         return loss

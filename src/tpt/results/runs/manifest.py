@@ -118,7 +118,7 @@ def about_dataset(dataset: ImageDataset) -> dict[str, Any]:
         "classes": len(dataset.class_names),
         "size": dataset.size,
         "split": dataset.split,
-        "notes": dataset.notes,
+        "notes": dataset.all_notes(),
         "root": str(dataset.store.root),
         "fingerprint": dataset.fingerprint(),
     }
