@@ -21,7 +21,8 @@ import tpt
 from tests.conftest import ROOT
 from tests.processes import start, told, wait_until
 from tpt.engine import stop
-from tpt.engine.tasks import AdaptationTask, CoOpTask
+from tpt.engine.tasks.adaptation import AdaptationTask
+from tpt.engine.tasks.coop import CoOpTask
 from tpt.results.runs import read_records
 
 
