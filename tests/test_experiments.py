@@ -19,9 +19,12 @@ from tpt.cli.settings.check import refuse_wrong
 from tpt.data.catalog.entries import CATALOG
 from tpt.errors import UserError
 from tpt.files import bundled
-from tpt.results.tables import load_runs, make_report, render, transfer_matrices
 from tpt.results.tables.comparability import NAMES_SWAPPED
+from tpt.results.tables.formats import render
+from tpt.results.tables.pivots import transfer_matrices
 from tpt.results.tables.published import content, paper_backbone
+from tpt.results.tables.report import make_report
+from tpt.results.tables.runs import load_runs
 
 ROWS = {
     "clip": ("zero_shot", "words"),

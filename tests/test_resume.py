@@ -19,9 +19,9 @@ from filelock import FileLock
 import tpt
 from tests.conftest import Done, noise_image
 from tpt.data import EpisodeDataModule
-from tpt.engine.tasks import AdaptationTask
-from tpt.files import PARTIAL
-from tpt.results.runs import read_logits, read_manifest, read_notes, read_records, write_json
+from tpt.engine.tasks.adaptation import AdaptationTask
+from tpt.files import PARTIAL, write_json
+from tpt.results.runs import read_logits, read_manifest, read_records, read_records_and_notes
 from tpt.results.runs.directory import RunDirectory
 from tpt.results.runs.records import shard_files, write_shard
 from tpt.results.runs.training import TrainingDirectory
@@ -205,7 +205,7 @@ def test_memory_that_runs_out_is_said_and_recorded(
     monkeypatch.setattr(tpt.CLIP, "_encode", hungry)
     monkeypatch.setattr(tpt.TPT, "adapt", hungry_too)
     run_script("test_time.py", *small)
-    notes = read_notes(tmp_path / "run")
+    notes = read_records_and_notes(tmp_path / "run")[1]
     assert "out of memory: continued with at most 5 views per pass" in notes
     assert any("max_tokens=4096" in note for note in notes)
     for row, expected in zip(without_time(tmp_path / "run"), whole, strict=True):

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 import tpt
 from tests.conftest import ROOT, Done, compose_config, noise_image
 from tpt.clip.prompts import ConditionalContext, Context
-from tpt.engine.tasks import CoCoOpTask, CoOpTask
+from tpt.engine.tasks.coop import CoCoOpTask, CoOpTask
 
 Run = Callable[..., Done]
 CONF = ROOT / "conf"

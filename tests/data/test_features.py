@@ -15,7 +15,7 @@ from tests.own_data import write_features
 from tpt.cli.programs.cache import main
 from tpt.data.features import FeatureRows, refuse_other_encoder
 from tpt.errors import BadImageError, DataError
-from tpt.results.tables import load_runs
+from tpt.results.tables.runs import load_runs
 
 SETTINGS = ("method.min_selected=1", "views.num_views=8", "logger=none")
 DOMAINS = ("data.limit=3", "data.module.datasets.domains=[twemoji,fxemoji]")
