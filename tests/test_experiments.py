@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -123,11 +124,10 @@ def test_every_experiment_has_a_form_for_the_bundled_data() -> None:
 @pytest.mark.parametrize(
     ("experiment", "backbone"),
     [
-        ("table1", "rn50"),
         ("table3", "rn50"),
         *(
             pytest.param(table, backbone, marks=pytest.mark.slow)
-            for table, backbone in (("table1", "vit_b16"), ("table2", "rn50"), ("table2", "vit_b16"))
+            for table, backbone in product(("table1", "table2"), ("rn50", "vit_b16"))
         ),
     ],
 )

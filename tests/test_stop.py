@@ -171,7 +171,9 @@ def test_a_test_ends_behind_the_batch(
     assert read_records(tmp_path / "run").num_rows == 4  # of two batches
 
 
-@pytest.mark.parametrize(("step", "calls"), [("training_step", 5), ("validation_step", 2)])
+@pytest.mark.parametrize(
+    ("step", "calls"), [("training_step", 5), pytest.param("validation_step", 2, marks=pytest.mark.slow)]
+)
 def test_training_ends_and_goes_on(
     step: str,
     calls: int,
