@@ -24,7 +24,7 @@ import tpt
 from tpt.data import EpisodeDataModule, emoji_shift_domains
 from tpt.data.cache import FeatureCache
 from tpt.data.cache.eviction import size
-from tpt.engine.tasks import AdaptationTask
+from tpt.engine.tasks.adaptation import AdaptationTask
 from tpt.views import Views
 
 DOMAINS = ("twemoji", "emojione", "emojione_monotone", "fxemoji")

@@ -29,7 +29,7 @@ import tpt
 from tests import noise_models
 from tpt.cli.programs.opening import LINE
 from tpt.engine import stop
-from tpt.engine.tasks import AdaptationTask
+from tpt.engine.tasks.adaptation import AdaptationTask
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # two processes share the cores; their threads would wait for each other
     torch.set_num_threads(1)

@@ -16,7 +16,7 @@ from tests.shift_tree import shift_tree
 from tpt.data import image_folder
 from tpt.data.catalog import CORRUPTED, DOMAINS, PAPER
 from tpt.data.catalog.entries import CORRUPTIONS
-from tpt.engine.tasks import MethodMaker
+from tpt.engine.tasks.method_maker import MethodMaker
 
 CONF = ROOT / "conf"
 OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml") if not path.stem.startswith("_"))

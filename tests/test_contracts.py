@@ -28,7 +28,7 @@ PLANTS = {
     "results/tables/grid.py": ("import tpt.clip.prompts", "tpt.results.tables.grid -> tpt.clip.prompts"),
     "results/tables/report.py": ("import torch", "tpt.results.tables.report -> torch"),
     "results/tables/formats.py": ("from matplotlib.figure import Figure", "tpt.results.tables.formats -> matplotlib"),
-    "results/predictions/__init__.py": ("from tpt.methods import base", "tpt.results.predictions -> tpt.methods.base"),
+    "results/predictions.py": ("from tpt.methods import base", "tpt.results.predictions -> tpt.methods.base"),
     "errors.py": ("from tpt.data.store import Store", "tpt.errors -> tpt.data.store"),
     "files/__init__.py": ("from tpt.data.cache import cache", "tpt.files -> tpt.data.cache.cache"),
     "data/folder.py": ("from tpt.methods.base import Method", "tpt.data.folder -> tpt.methods.base"),

@@ -173,6 +173,7 @@ def test_optuna_keeps_its_study(run_script: Run, small: list[str], tmp_path: Pat
     assert "Expected a sweep with fixed jobs in `resume`" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_sweep_over_a_pattern(run_script: Run, small: list[str], tmp_path: Path) -> None:
     """Its values are checked before any job, and it can be continued."""
     settings = [a for a in small if not a.startswith("hydra.run")]

@@ -19,9 +19,9 @@ from filelock import FileLock
 import tpt
 from tests.conftest import Done, noise_image
 from tpt.data import EpisodeDataModule
-from tpt.engine.tasks import AdaptationTask
-from tpt.files import PARTIAL
-from tpt.results.runs import read_logits, read_manifest, read_notes, read_records, write_json
+from tpt.engine.tasks.adaptation import AdaptationTask
+from tpt.files import PARTIAL, write_json
+from tpt.results.runs import read_logits, read_manifest, read_records, read_records_and_notes
 from tpt.results.runs.directory import RunDirectory
 from tpt.results.runs.records import shard_files, write_shard
 from tpt.results.runs.training import TrainingDirectory
@@ -109,7 +109,7 @@ def test_other_weights_or_names_under_the_same_path_are_refused(
     assert "backbone.fingerprint was" in run_script("test_time.py", "resume=run", ok=False).stderr
 
 
-@pytest.mark.parametrize("damage", ["truncated", "flipped"])
+@pytest.mark.parametrize("damage", ["truncated", pytest.param("flipped", marks=pytest.mark.slow)])
 def test_a_damaged_shard_is_computed_again(
     run_script: Run, small: list[str], tmp_path: Path, whole: list[Any], damage: str
 ) -> None:
@@ -205,7 +205,7 @@ def test_memory_that_runs_out_is_said_and_recorded(
     monkeypatch.setattr(tpt.CLIP, "_encode", hungry)
     monkeypatch.setattr(tpt.TPT, "adapt", hungry_too)
     run_script("test_time.py", *small)
-    notes = read_notes(tmp_path / "run")
+    notes = read_records_and_notes(tmp_path / "run")[1]
     assert "out of memory: continued with at most 5 views per pass" in notes
     assert any("max_tokens=4096" in note for note in notes)
     for row, expected in zip(without_time(tmp_path / "run"), whole, strict=True):
@@ -232,7 +232,7 @@ def test_a_clock_that_jumps_changes_nothing(
 
 
 MATRIX = [(batch, workers, shuffle) for batch in (1, 3, 8) for workers in (0, 2) for shuffle in ("listed", "shuffled")]
-PART = [(1, 0, "listed"), (3, 0, "listed"), (3, 2, "listed"), (3, 2, "shuffled"), (3, 0, "shuffled"), (8, 0, "listed")]
+PART = [(1, 0, "listed"), (3, 2, "shuffled"), (8, 0, "listed")]
 
 
 @pytest.mark.parametrize("matrix", [PART, pytest.param(MATRIX, marks=pytest.mark.slow)], ids=["part", "whole"])

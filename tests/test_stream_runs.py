@@ -58,7 +58,7 @@ def whole(run_script: Run, small: list[str], tmp_path: Path) -> list[dict[str, A
     return rows_of(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("method", ["tda", "ecalp"])
+@pytest.mark.parametrize("method", ["tda", pytest.param("ecalp", marks=pytest.mark.slow)])
 def test_a_stream_is_stopped_and_continued(
     run_script: Run, small: list[str], tmp_path: Path, stop_after: Any, method: str
 ) -> None:
@@ -80,7 +80,9 @@ def test_a_stream_is_stopped_and_continued(
     assert rows_of(tmp_path / "run", "position") == whole and states(tmp_path / "run") == []
 
 
-@pytest.mark.parametrize("loss", ["state", "damage", "last shard", "first shard"])
+@pytest.mark.parametrize(
+    "loss", ["state", *(pytest.param(loss, marks=pytest.mark.slow) for loss in ("damage", "last shard", "first shard"))]
+)
 def test_records_without_their_state_are_computed_again(
     run_script: Run, small: list[str], tmp_path: Path, stop_after: Any, whole: Any, loss: str
 ) -> None:

@@ -12,7 +12,7 @@ import pytest
 from lightning import Trainer
 
 from tpt.cli.programs.opening import RANKS, forget_stray_ranks
-from tpt.engine.callbacks import refuse_copies
+from tpt.engine.callbacks.processes import refuse_copies
 from tpt.engine.tracking.labels import accepted
 from tpt.errors import UserError
 from tpt.files import at_home, why_no_lock

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 import tpt
 from tests.conftest import ROOT, Done, compose_config, noise_image
 from tpt.clip.prompts import ConditionalContext, Context
-from tpt.engine.tasks import CoCoOpTask, CoOpTask
+from tpt.engine.tasks.coop import CoCoOpTask, CoOpTask
 
 Run = Callable[..., Done]
 CONF = ROOT / "conf"
@@ -104,7 +104,7 @@ def test_trained_then_tuned(learner: str, run_script: Run, small: list[str], tmp
     assert results["context"].startswith(f"{learner}: ")
 
 
-@pytest.mark.parametrize("learner", ["coop", "cocoop"])
+@pytest.mark.parametrize("learner", ["coop", pytest.param("cocoop", marks=pytest.mark.slow)])
 def test_resumed_ends_in_the_same_context(learner: str, run_script: Run, small: list[str], tmp_path: Path) -> None:
     settings = [*small, f"learner={learner}", "learner.epochs=4", "logger=none"]
     run_script("train_coop.py", *settings, "hydra.run.dir=whole")

@@ -22,7 +22,7 @@ from torch import Tensor
 
 import tpt
 from tpt.data import emoji_shift
-from tpt.results.tables import paired_gain
+from tpt.results.tables.statistics import paired_gain
 
 
 def view_features(clip: tpt.CLIP, limit: int | None, num_views: int) -> tuple[Tensor, Tensor, list[str]]:

@@ -31,8 +31,11 @@ from .data import (
     validation_entry,
 )
 from .data.cache import CachedViews, FeatureCache
-from .engine.callbacks import DatasetMetrics, EpisodeProgressBar, ProcessGuard, RecordWriter
-from .engine.tasks import cocoop_task, coop_task
+from .engine.callbacks.metrics import DatasetMetrics
+from .engine.callbacks.processes import ProcessGuard
+from .engine.callbacks.progress import EpisodeProgressBar
+from .engine.callbacks.records import RecordWriter
+from .engine.tasks.coop import cocoop_task, coop_task
 from .engine.tracking.logger import WandbLogger
 from .engine.tracking.panels import WandbPanels
 from .methods import (

@@ -125,7 +125,7 @@ def test_an_error_of_a_loading_process_is_what_it_was_there(capsys: pytest.Captu
     assert not is_mistake(error)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.text(st.characters(), max_size=30))
 def test_nothing_that_steers_a_terminal_is_printed(text: str) -> None:
     shown = printable(text)

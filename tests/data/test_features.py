@@ -15,13 +15,13 @@ from tests.own_data import write_features
 from tpt.cli.programs.cache import main
 from tpt.data.features import FeatureRows, refuse_other_encoder
 from tpt.errors import BadImageError, DataError
-from tpt.results.tables import load_runs
+from tpt.results.tables.runs import load_runs
 
 SETTINGS = ("method.min_selected=1", "views.num_views=8", "logger=none")
 DOMAINS = ("data.limit=3", "data.module.datasets.domains=[twemoji,fxemoji]")
 
 
-@pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
+@pytest.mark.parametrize("suffix", [".safetensors", pytest.param(".npz", marks=pytest.mark.slow)])
 def test_the_same_records_without_the_images(suffix: str, run_script: Callable[..., Any], tmp_path: Path) -> None:
     file = (tmp_path / "features").with_suffix(suffix)
     run_script("test_time.py", *SETTINGS, *DOMAINS, f"hydra.run.dir={tmp_path}/images")

@@ -22,8 +22,8 @@ from tpt.cli.resume import TRUST, enter, resumable
 from tpt.cli.settings.walk import keys_of
 from tpt.clip.model import CLIP
 from tpt.data import ImageDataset
-from tpt.engine.callbacks import refuse_copies
-from tpt.engine.tasks import MethodMaker
+from tpt.engine.callbacks.processes import refuse_copies
+from tpt.engine.tasks.method_maker import MethodMaker
 from tpt.errors import UserError
 from tpt.methods import Method
 

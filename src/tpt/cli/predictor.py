@@ -18,9 +18,9 @@ from tpt.cli.options import own_options
 from tpt.clip.model import CLIP
 from tpt.data import EpisodeDataModule, ImageDataset, Sample
 from tpt.data.pictures import class_list, find_pictures
-from tpt.engine.tasks import AdaptationTask
+from tpt.engine.tasks.adaptation import AdaptationTask
 from tpt.engine.tasks.outcome import cut
-from tpt.results.predictions.prediction import Prediction, Predictions, prediction_of
+from tpt.results.predictions import Prediction, Predictions, prediction_of
 
 Picture = str | Path | Image.Image | Any  # Any: an array or a tensor
 

@@ -39,14 +39,7 @@ class PictureViews:
 
 
 def views_of(dataset: ImageDataset, index: int, maker: Any, content: bytes | None = None) -> Tensor:
-    """The views (V, 3, H, W) of one picture of a dataset, as a run makes them.
-
-    Args:
-        dataset: the dataset of the picture.
-        index: its position there.
-        maker: image, identity -> views.
-        content: bytes of its file, if already read.
-    """
+    """The views (V, 3, H, W) of one picture of a dataset, as a run makes them, and from its bytes if already read."""
     image = dataset.image(index, content)
     views = maker(image, dataset.view_identity(index, image))
     made: Tensor = maker.render([views])[0] if isinstance(views, PlannedViews) else views
@@ -101,6 +94,7 @@ class Sheet:
         return contact_sheet(shown.pixels, shown.order, shown.selected, self.texts, shown.values, shown.value_name)
 
 
+@dataclass(frozen=True)
 class SheetMaker:
     """Makes contact sheets of a run's images.
 
@@ -110,10 +104,9 @@ class SheetMaker:
         make_method: dataset -> the run's method.
     """
 
-    def __init__(self, clip: CLIP, data: EpisodeDataModule, make_method: MakeMethod) -> None:
-        self.clip = clip
-        self.data = data
-        self._make_method = make_method
+    clip: CLIP
+    data: EpisodeDataModule
+    make_method: MakeMethod
 
     def sheet(self, record: Mapping[str, Any]) -> Sheet:
         """The sheet of an image.
@@ -138,7 +131,7 @@ class SheetMaker:
         if content_digest(content) != record["content"]:
             raise UserError(f"Expected {record['path']} as it was tested, but its file has changed; restore the file.")
         views = views_of(dataset, index, self.data.make_views(dataset), content).to(self.clip.device)
-        method, selected = self._make_method(dataset).to(self.clip.device), list(record["selected"])
+        method, selected = self.make_method(dataset).to(self.clip.device), list(record["selected"])
         features, extras = method.encode(views)
         remade = method(features, **extras).selected.tolist()
         texts = texts_of(record, dataset.class_names)

@@ -85,10 +85,7 @@ class _Listener:
             return
         now = time.monotonic()
         if self.asked is None:
-            if hasattr(
-                signal, "SIGCHLD"
-            ):  # torch's handler would raise for data-loading workers that the same signal ended
-                signal.signal(signal.SIGCHLD, _nothing)
+            _ignore_workers()  # the same signal ends them
             self.asked = partial(ProcessDied, self.why) if number == WAKE else partial(Stopped, number)
         elif now - self._since < PATIENCE_S:
             return
@@ -200,8 +197,8 @@ def joined() -> None:
 
 def end_loaders() -> None:
     """Kills this process's data-loading workers, which may be suspended: Python waits for them at exit."""
-    if _in_main_thread() and hasattr(signal, "SIGCHLD"):
-        signal.signal(signal.SIGCHLD, _nothing)  # torch's handler would raise for a killed worker
+    if _in_main_thread():
+        _ignore_workers()
     for loader in multiprocessing.active_children():
         loader.kill()
         loader.join(JOIN_S)
@@ -253,8 +250,10 @@ def _deafen() -> None:
             signal.signal(number, signal.SIG_IGN)
 
 
-def _nothing(number: int, frame: FrameType | None) -> None:
-    """A handler that does nothing.  Without any, Python would complain about a signal that is pending."""
+def _ignore_workers() -> None:
+    """Lets data-loading workers end: torch's handler would raise; without any, Python complains about a pending one."""
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, lambda *_: None)
 
 
 def _in_main_thread() -> bool:

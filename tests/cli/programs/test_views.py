@@ -15,7 +15,7 @@ from tests.conftest import Done, noise_image
 from tpt.cli.programs import views
 from tpt.cli.programs.report import main as report
 from tpt.engine.contact_sheet import Sheet, SheetMaker
-from tpt.results.runs import write_json
+from tpt.files import write_json
 from tpt.results.tables.runs import load_run
 
 Run = Callable[..., Done]

@@ -17,7 +17,7 @@ from tpt.data import EpisodeBatch, EpisodeDataModule, image_folder
 from tpt.data.cache import CachedViews, FeatureCache
 from tpt.data.cache.eviction import size
 from tpt.data.cache.key import code_digest, encoding_environment, image_key, space_key
-from tpt.engine.tasks import AdaptationTask
+from tpt.engine.tasks.adaptation import AdaptationTask
 from tpt.views import AugMix, Views
 
 PARTIAL = 4  # views

@@ -15,7 +15,9 @@ from tpt.data.catalog import catalog_datasets, read_entry
 from tpt.data.catalog.entries import CORRUPTED, CORRUPTIONS, DOMAINS, group_of, keys_of
 from tpt.data.catalog.names import imagenet_classes
 from tpt.errors import DataError, UserError
-from tpt.results.tables import load_runs, make_report, render
+from tpt.results.tables.formats import render
+from tpt.results.tables.report import make_report
+from tpt.results.tables.runs import load_runs
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pytest
 
 from tests.conftest import Done
-from tpt.engine.callbacks import EpisodeProgressBar
 from tpt.engine.callbacks.pace import Pace, line, rate_text, summary, time_text
+from tpt.engine.callbacks.progress import EpisodeProgressBar
 from tpt.results.runs.sweep import Sweep, seconds_of
 
 Run = Callable[..., Done]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tpt.engine.callbacks import TrainingProgress
+from tpt.engine.callbacks.training import TrainingProgress
 
 
 class Clock:

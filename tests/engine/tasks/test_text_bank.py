@@ -6,7 +6,7 @@ from typing import Any
 
 import tpt
 from tpt.data import image_folder
-from tpt.engine.tasks import AdaptationTask
+from tpt.engine.tasks.adaptation import AdaptationTask
 
 
 def test_the_same_classes_share_a_method(clip: tpt.CLIP, image_tree: Path) -> None:

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tpt.engine.callbacks import RecordWriter
+from tpt.engine.callbacks.records import RecordWriter
 from tpt.errors import RunError
 from tpt.files import content_digest
-from tpt.results.runs import RECORD_SCHEMA, read_logits, read_notes, read_records
+from tpt.results.runs import RECORD_SCHEMA, read_logits, read_records, read_records_and_notes
 from tpt.results.runs.records import ADDED, ANSWER, LOGITS, DamagedShardError, read_shard, shard_files, write_shard
 
 
@@ -39,7 +39,7 @@ def test_round_trip(tmp_path: Path) -> None:
     write_shard([row(1), row(0)], tmp_path / "records", "00-a-0000000")
     table = read_records(tmp_path)
     assert table["index"].to_pylist() == [0, 1, 0]
-    assert read_notes(tmp_path) == ["meta-net"]
+    assert read_records_and_notes(tmp_path)[1] == ["meta-net"]
     assert table.schema.equals(RECORD_SCHEMA)
     assert table["dataset"].to_pylist() == ["a", "a", "b"]
     assert table["selected"].to_pylist() == [[3, 1]] * 3

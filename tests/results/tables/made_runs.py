@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tpt.data.catalog.entries import CATALOG
-from tpt.results.runs import write_json
+from tpt.files import write_json
 from tpt.results.runs.records import write_shard
 
 CONFIG: dict[str, Any] = {

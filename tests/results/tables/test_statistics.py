@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, bootstrap
 
-from tpt.results.tables import accuracy_interval, difference_interval, paired_gain
-from tpt.results.tables.statistics import gain_of_counts, mcnemar
+from tpt.results.tables.statistics import accuracy_interval, difference_interval, gain_of_counts, mcnemar, paired_gain
 
 
 def outcomes(n: int = 300, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

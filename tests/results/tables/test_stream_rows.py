@@ -8,11 +8,12 @@ import pytest
 
 from tests.results.tables.made_runs import make_run, rows_of, share
 from tpt.results.figures import along, along_figure, figures_of
-from tpt.results.tables import load_runs, make_report, render
 from tpt.results.tables.brief import brief_text
+from tpt.results.tables.formats import render
 from tpt.results.tables.grid import OF_STREAMS, STREAMS, grids
-from tpt.results.tables.report import Cell
+from tpt.results.tables.report import Cell, make_report
 from tpt.results.tables.rows import rows_of as table_rows
+from tpt.results.tables.runs import load_runs
 
 ABOUT: dict[str, Any] = {"tunes": False, "selects": True, "kind": "stream"}
 LIMIT = {"data.limit": 100}

@@ -12,11 +12,13 @@ from tests.results.tables.made_runs import make_run, rows_of
 from tpt.engine.callbacks.pace import Pace, summary
 from tpt.engine.contact_sheet import texts_of
 from tpt.results.figures import draw_all
-from tpt.results.tables import load_run, make_report, paired_gain, print_table, render, results_of
 from tpt.results.tables.flips import CHANGED, flips_of
-from tpt.results.tables.formats import FORMATS
-from tpt.results.tables.results import averages
-from tpt.results.tables.table import results_text
+from tpt.results.tables.formats import FORMATS, render
+from tpt.results.tables.report import make_report
+from tpt.results.tables.results import averages, results_of
+from tpt.results.tables.runs import load_run
+from tpt.results.tables.statistics import paired_gain
+from tpt.results.tables.table import print_table, results_text
 
 NOTHING = dict.fromkeys(("label", "class_name", "rank", "rank_zero_shot"))
 BEFORE, AFTER = np.arange(20) < 8, np.arange(20) % 5 > 0

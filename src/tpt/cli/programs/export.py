@@ -14,7 +14,7 @@ from tpt.cli.compose import Parts, compose, compose_again
 from tpt.cli.resume import START
 from tpt.data import EpisodeDataModule, ImageDataset
 from tpt.data.features import FEATURES, NORMS, SUFFIXES, TEXT, save_features, stack
-from tpt.engine.tasks import AdaptationTask
+from tpt.engine.tasks.adaptation import AdaptationTask
 from tpt.errors import UserError
 from tpt.files import is_file
 

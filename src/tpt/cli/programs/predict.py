@@ -119,7 +119,7 @@ def prepare(args: argparse.Namespace) -> Path:
     Raises:
         UserError: a value on the command line is wrong.
     """
-    from tpt.results.predictions.prediction import check_suffix  # noqa: PLC0415 -- pyarrow takes time to load
+    from tpt.results.predictions import check_suffix  # noqa: PLC0415 -- pyarrow takes time to load
 
     if args.out is not None and check_suffix(args.out).is_dir():
         raise UserError(f"Expected a file in --out, got the folder {args.out}; choose another name.")

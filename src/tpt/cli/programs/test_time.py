@@ -20,11 +20,17 @@ from tpt.clip.prompts import refuse_misfit
 from tpt.data import EpisodeDataModule
 from tpt.data.cache import FeatureCache
 from tpt.data.features import refuse_other_encoder
-from tpt.engine.callbacks import begin, close
-from tpt.engine.tasks import AdaptationTask
+from tpt.engine.callbacks.lifecycle import begin, close
+from tpt.engine.tasks.adaptation import AdaptationTask
 from tpt.engine.tracking.guard import guarded
-from tpt.results.runs import ANOTHER, RunDirectory, about_datasets, named_files, session, trained_on, write_json
-from tpt.results.tables import print_table, refuse_unanswered, results_of
+from tpt.files import write_json
+from tpt.results.runs.claim import ANOTHER
+from tpt.results.runs.directory import RunDirectory
+from tpt.results.runs.environment import session
+from tpt.results.runs.manifest import about_datasets, named_files
+from tpt.results.runs.training import trained_on
+from tpt.results.tables.results import refuse_unanswered, results_of
+from tpt.results.tables.table import print_table
 
 
 def run(cfg: DictConfig, another: str = ANOTHER, follow: bool = False) -> float | None:

@@ -19,19 +19,17 @@ from tpt.cli.programs.ending import left_out, objective, tell_learned
 from tpt.cli.resume import keep
 from tpt.clip import CLIP
 from tpt.data import Shots, ShotsDataModule
-from tpt.engine.callbacks import ProcessGuard, TrainingProgress, describe, finish, launch
-from tpt.engine.tasks import CoCoOpTask, CoOpTask, checkpoints, save_learned
+from tpt.engine.callbacks.lifecycle import describe, finish, launch
+from tpt.engine.callbacks.processes import ProcessGuard
+from tpt.engine.callbacks.training import TrainingProgress
+from tpt.engine.tasks.coop import CoCoOpTask, CoOpTask
+from tpt.engine.tasks.coop_files import checkpoints, save_learned
 from tpt.engine.tasks.coop_resume import WholeFiles, check_checkpoint, run_of, taking_up, use_threads
 from tpt.engine.tracking.guard import guarded
-from tpt.results.runs import (
-    TrainingDirectory,
-    about_shots,
-    as_text,
-    metrics_before,
-    session,
-    training_files,
-    write_json,
-)
+from tpt.files import write_json
+from tpt.results.runs.environment import session
+from tpt.results.runs.manifest import named_files
+from tpt.results.runs.training import FREE, TrainingDirectory, about_shots, as_text, metrics_before
 
 Task = CoOpTask | CoCoOpTask
 # What settings are called here, for error messages of the data readers, which both programs share.
@@ -68,7 +66,8 @@ def run(cfg: DictConfig) -> float | None:
             check_checkpoint(checkpoint, task)
         division = use_threads(directory.stored("division"), device, trainer.num_devices)
         about = {**made, "config": config, "device": device.type, "division": division}
-        manifest, now = {**about, "files": training_files(config), **about_shots(shots)}, session(trainer.world_size)
+        files, now = named_files(config, FREE), session(trainer.world_size)
+        manifest = {**about, "files": files, **about_shots(shots)}
         task.run_text = as_text(manifest, now)
         directory.begin(manifest, now)
         if directory.begun_anew:

@@ -8,7 +8,6 @@ predictions before and after adaptation, and K x K numbers per dataset are too m
 
 from __future__ import annotations
 
-import dataclasses
 from collections import defaultdict
 from typing import Any
 
@@ -43,9 +42,9 @@ class Running:
 
     def values(self) -> dict[str, float]:
         """All measures; rates are those of one process."""
-        found, gain = self.measures.values(), self.measures.gain()
+        found = self.measures.values()
         found |= {name: PERCENT * float(acc.compute()) for name, acc in self._accuracy.items() if name in found}
-        return found if gain is None else found | gain_values({"gain": dataclasses.asdict(gain)})
+        return found | gain_values({"gain": self.measures.gain()})
 
 
 class DatasetMetrics(Callback):
@@ -73,15 +72,7 @@ class DatasetMetrics(Callback):
             self._done += self._running[name].measures.images
         self._logged = self._done
 
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
+    def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any, **__: Any) -> None:
         """Adds a batch."""
         outcome: Outcome = outputs
         running = self._running[outcome.dataset.name]
@@ -91,12 +82,7 @@ class DatasetMetrics(Callback):
             self._log(trainer, outcome.dataset.name, running.values())
 
     def close(self, trainer: Trainer, found: dict[str, dict[str, Any]]) -> None:
-        """Logs the final values, and their averages over datasets.
-
-        Args:
-            trainer: provides the loggers.
-            found: measures of all records, by dataset.
-        """
+        """Logs the final values, from the measures of all records by dataset, and their averages over datasets."""
         for name, values in numbers_of(found).items():
             self._log(trainer, name, values)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,9 +13,8 @@ import pyarrow as pa
 
 from tpt.results.runs.sweep import Sweep
 
-WINDOW_S = (
-    300.0  # seconds over which the rate is measured; datasets differ in speed because of text encoders and caches
-)
+# Seconds over which the rate is measured; datasets differ in speed because of text encoders and caches.
+WINDOW_S = 300.0
 COLUMNS = ("dataset", "label", "pred", "pred_zero_shot", "problem")
 HOUR, MINUTE = 3600, 60
 
@@ -106,21 +106,11 @@ class Pace:
         return None if self.rate is None else (self.total - self.done) / self.rate
 
 
-def summary(pace: Pace, dataset: str, sweep: Sweep | None = None) -> str:
-    """Rate, time left and accuracy, or the share of changed predictions, for a bar that shows the count itself."""
-    return ", ".join(_parts(pace, dataset, sweep).values())
+def summary(pace: Pace, dataset: str, sweep: Sweep | None = None, room: float = math.inf) -> str:
+    """Rate, time left and accuracy, or the share of changed predictions, for a bar that shows the count itself.
 
-
-def fitting(pace: Pace, dataset: str, sweep: Sweep | None, room: int) -> str:
-    """The parts of the summary that fit into `room` characters, by priority: time left, accuracy, rate, sweep."""
-    parts = _parts(pace, dataset, sweep)
-    for least in ("sweep", "rate", "answers", "left"):
-        if len(", ".join(parts.values())) + len(", ") > room:
-            parts.pop(least, None)
-    return ", ".join(parts.values())
-
-
-def _parts(pace: Pace, dataset: str, sweep: Sweep | None) -> dict[str, str]:
+    What does not fit into `room` characters is left out, by priority: time left, accuracy, rate, sweep.
+    """
     count, parts = pace.counts[dataset], {}
     if pace.rate is not None and pace.seconds_left is not None:
         parts["rate"] = rate_text(pace.rate)
@@ -133,7 +123,10 @@ def _parts(pace: Pace, dataset: str, sweep: Sweep | None) -> dict[str, str]:
         parts["answers"] = f"acc {before:.1f} -> {after:.1f}"
     elif count.answered:
         parts["answers"] = f"{100 * count.changed / count.answered:.1f} % changed"
-    return parts
+    for least in ("sweep", "rate", "answers", "left"):
+        if len(", ".join(parts.values())) + len(", ") > room:
+            parts.pop(least, None)
+    return ", ".join(parts.values())
 
 
 def line(pace: Pace, dataset: str, sweep: Sweep | None = None) -> str:

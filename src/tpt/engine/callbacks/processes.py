@@ -81,9 +81,7 @@ class ProcessGuard(Callback):
             signal.signal(signal.SIGTERM, self._handler)
         stop.check()
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The same in training, where Lightning's handler would also wait for the end of the batch."""
-        self.on_test_start(trainer, pl_module)
+    on_train_start = on_test_start  # Lightning's handler would also wait for the end of the batch
 
     def _check(self, *_: Any, **__: Any) -> None:
         stop.check()

@@ -11,50 +11,104 @@ from typing import Any
 
 import pyarrow as pa
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
-from tpt.engine.callbacks.pace import Pace, fitting, line, title
+from tpt.engine.callbacks.pace import Pace, line, summary, title
 from tpt.engine.printing import printable
 from tpt.engine.tasks.outcome import Outcome
 from tpt.errors import Natural, NotNegative, checked
 from tpt.results.runs.sweep import Sweep
 
 log = logging.getLogger(__name__)
-NARROWEST = 10  # smallest width of the bar
+NARROWEST = 10  # smallest width of a bar
 
 
-class EpisodeProgressBar(TQDMProgressBar):
-    """A progress bar on a terminal; otherwise a log line at intervals.
-
-    Both count the images of all datasets and processes, including those of earlier sessions of the run.
+class Progress(ProgressBar):
+    """A bar on a terminal; otherwise log lines at intervals.
 
     Args:
-        refresh_rate: batches between updates of the bar.
         log_every_s: seconds between log lines.  A line is due when the clock passes a multiple of them, so that many
-            short jobs together also write lines at this interval.
+            short jobs together also write lines at this interval; 0 writes one at every opportunity.
         clock: returns seconds.
     """
 
-    BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} images{postfix}"
+    def __init__(self, log_every_s: float, clock: Callable[[], float]) -> None:
+        super().__init__()
+        self.log_every_s = log_every_s
+        self.clock = clock
+        self.enabled = True
+        self._on_terminal = sys.stdout.isatty()
+        self._bar: Tqdm | None = None
+        self._tick = 0
+
+    def disable(self) -> None:
+        """Hides bar and lines, in all processes but the first."""
+        self.enabled = False
+
+    def enable(self) -> None:
+        """Shows them again."""
+        self.enabled = True
+
+    def start(self, total: float, done: int, form: str) -> None:
+        """Starts the clock, and on a terminal the bar, in one of tqdm's formats."""
+        self._tick = self._ticks()
+        if self._on_terminal and self.enabled:
+            self._bar = Tqdm(total=total, initial=done, bar_format=form, file=sys.stdout, dynamic_ncols=True)
+
+    def line_is_due(self) -> bool:
+        """Whether it is time for a log line, and there is no bar."""
+        before, self._tick = self._tick, self._ticks()
+        return self.enabled and self._bar is None and (self._tick > before or not self.log_every_s)
+
+    def _ticks(self) -> int:
+        """The number of intervals between lines that the clock has passed."""
+        return int(self.clock() // self.log_every_s) if self.log_every_s else 0
+
+    def draw(self, done: int, front: str, counts: str, text: Callable[[int], str]) -> None:
+        """Updates the bar, if any, which keeps a minimum width.
+
+        Args:
+            done: of the total.
+            front: text before the bar.
+            counts: what else stands in the bar's format, at its longest.
+            text: number of characters -> text after the bar that fits into them.
+        """
+        if self._bar is not None:
+            room = shutil.get_terminal_size().columns - len(front) - len(counts) - NARROWEST
+            self._bar.set_description_str(front, refresh=False)
+            self._bar.set_postfix_str(text(room), refresh=False)
+            self._bar.update(done - self._bar.n)
+
+    def end(self) -> None:
+        """Ends the bar's line; the bar stays."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Ends the bar's line, so that what is reported next stays below it."""
+        self.end()
+
+
+class EpisodeProgressBar(Progress):
+    """Progress in images of all datasets and processes, including those of earlier sessions of the run.
+
+    Args:
+        refresh_rate: batches between updates of the bar; 0 shows neither bar nor lines.
+        log_every_s, clock: as for `Progress`.
+    """
 
     @checked
     def __init__(
         self, refresh_rate: Natural = 1, log_every_s: NotNegative = 60.0, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        super().__init__(refresh_rate=refresh_rate)
-        self.log_every_s = log_every_s
-        self.clock = clock
+        super().__init__(log_every_s, clock)
+        self.refresh_rate = refresh_rate
+        self.enabled = refresh_rate > 0
         self.sweep: Sweep | None = None
-        self._bar_shown = sys.stdout.isatty()  # stream that the bar is drawn on
-        self._tick = 0
         self._earlier: pa.Table | None = None
         self._pace: Pace | None = None
-
-    @property
-    def is_disabled(self) -> bool:
-        """Whether the bar is off."""
-        return super().is_disabled or not self._bar_shown
 
     def describe(self, manifest: Mapping[str, Any], sweep: Sweep | None) -> None:
         """Receives the place of this job in its sweep."""
@@ -66,66 +120,27 @@ class EpisodeProgressBar(TQDMProgressBar):
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the bar and the clock."""
-        super().on_test_start(trainer, pl_module)
         totals = {dataset.name: len(dataset) for dataset in pl_module.datasets}  # type: ignore[union-attr]
         pace = self._pace = Pace(totals, trainer.world_size, self._earlier, self.clock)
-        self._tick = self._ticks()
-        bar: Tqdm = self.test_progress_bar
-        bar.total, bar.initial, bar.n = pace.total, pace.done, pace.done
-        bar.refresh()
-
-    def on_test_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """Does nothing: the bar counts the images of all datasets, whereas Lightning's would restart for each."""
+        self.start(pace.total, pace.done, "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} images{postfix}")
 
     def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any, **__: Any
     ) -> None:
         """Advances the bar or the log."""
         outcome: Outcome = outputs
         name, pace = outcome.dataset.name, self._pace
-        if pace is None or not self.is_enabled:  # only the first process reports
+        if pace is None or not self.enabled:  # only the first process reports
             return
         pace.add(name, outcome.rows)
-        if self.is_disabled:
-            self._write(pace, name)
-        elif (batch_idx + 1) % self.refresh_rate == 0 or pace.done == pace.total:
-            self._draw(pace, name)
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Ends the bar's line, so that what is reported next stays below it."""
-        if self._pace is not None:
-            self.test_progress_bar.close()
-
-    def _write(self, pace: Pace, name: str) -> None:
-        """Writes a line if one is due and there is no bar."""
-        now = self._ticks()
-        if not self._bar_shown and (now > self._tick or not self.log_every_s):
-            self._tick = now
+        if self.line_is_due():
             log.info("%s", printable(line(pace, name, self.sweep)))
+        if (batch_idx + 1) % self.refresh_rate == 0 or pace.done == pace.total:
+            of_all = "" if pace.processes == 1 else f" (all {pace.processes} processes)"
+            front = printable(title(name, self.sweep) + of_all)
+            counts = f": 100%|| {pace.total}/{pace.total} images"
+            self.draw(pace.done, front, counts, lambda room: summary(pace, name, self.sweep, room))
 
-    def _ticks(self) -> int:
-        """The number of intervals between lines that the clock has passed."""
-        return int(self.clock() // self.log_every_s) if self.log_every_s else 0
-
-    def _draw(self, pace: Pace, name: str) -> None:
-        """Updates the bar, which keeps a minimum width; text that does not fit next to it is dropped."""
-        bar: Tqdm = self.test_progress_bar
-        front = printable(_of_all(pace, title(name, self.sweep)))
-        columns = shutil.get_terminal_size().columns
-        counts = len(f": 100%|| {pace.total}/{pace.total} images")
-        room = columns - len(front) - counts - NARROWEST
-        bar.set_description(front, refresh=False)
-        bar.set_postfix_str(fitting(pace, name, self.sweep, room), refresh=False)
-        bar.update(pace.done - bar.n)
-
-
-def _of_all(pace: Pace, text: str) -> str:
-    return text if pace.processes == 1 else f"{text} (all {pace.processes} processes)"
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ends the bar's line."""
+        self.end()

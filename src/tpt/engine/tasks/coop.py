@@ -18,11 +18,11 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from tpt.clip.model import CLIP
 from tpt.clip.prompts.checkpoint import LearnedContext, file_metadata
-from tpt.clip.prompts.conditional import ConditionalContext, conditional_logits
-from tpt.clip.prompts.context import Context
+from tpt.clip.prompts.conditional import ConditionalContext, conditional_logits, initial_conditional
+from tpt.clip.prompts.context import Context, Position, context_from_words, random_context
 from tpt.clip.prompts.learner import PromptLearner, check_class_names
 from tpt.data.shots import LabelledBatch
-from tpt.errors import Count, Natural, Positive, UserError, checked
+from tpt.errors import Count, Natural, Positive, Seed, UserError, checked
 
 OptimizerFactory = Callable[..., torch.optim.Optimizer]
 PAPER_SGD: OptimizerFactory = partial(torch.optim.SGD, lr=0.002, momentum=0.9, weight_decay=5e-4)
@@ -76,13 +76,9 @@ class _ContextTask(LightningModule, ABC):
     Its parameters have the names of the public checkpoints: `ctx`, and for CoCoOp `meta_net.*`.
 
     Args:
-        clip: the frozen backbone.
-        class_names: K names.
+        clip, class_names, optimizer, warmup_epochs, warmup_rate: as for `coop_task`.
         context: initial context.
         epochs: of the whole run; sets the schedule, and should be the Trainer's `max_epochs`.
-        optimizer: parameters -> optimizer; its `lr` is the rate after the warm-up.
-        warmup_epochs: epochs at `warmup_rate` before the cosine.
-        warmup_rate: see `learning_rate`.
     """
 
     @checked
@@ -120,9 +116,8 @@ class _ContextTask(LightningModule, ABC):
 
     def setup(self, stage: str) -> None:
         """Silences two Lightning warnings about intended behaviour: the backbone stays in evaluation mode."""
-        warnings.filterwarnings(
-            "ignore", message=r"Total length of `list` across ranks is zero"
-        )  # no validation images
+        # No validation images.
+        warnings.filterwarnings("ignore", message=r"Total length of `list` across ranks is zero")
         warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
 
     def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
@@ -239,3 +234,83 @@ class CoCoOpTask(_ContextTask):
         net = type(self.meta_net)(self.clip.embed_dim, self.clip.width, self.meta_net.linear1.out_features)
         net.load_state_dict({name: value.detach() for name, value in self.meta_net.state_dict().items()})
         return ConditionalContext(self._base_context("cocoop"), net.requires_grad_(False))
+
+
+@checked
+def coop_task(
+    clip: CLIP,
+    class_names: Sequence[str],
+    shots: Count | None = 16,
+    dataset: str | None = None,
+    ctx_init: str | None = None,
+    n_ctx: Count = 16,
+    class_token_position: Position = "end",
+    class_specific: bool = False,
+    epochs: Count | None = None,
+    optimizer: OptimizerFactory = PAPER_SGD,
+    warmup_epochs: Natural = 1,
+    warmup_rate: Positive = 1e-5,
+    seed: Seed = 1,
+) -> CoOpTask:
+    """Builds the task of a CoOp run.
+
+    Args:
+        clip: the frozen backbone.
+        class_names: K names.
+        shots: images per class; determines the number of epochs if `epochs` is None.
+        dataset: the catalogue's key of the training dataset, which also determines it.
+        ctx_init: words to start from; None starts from `n_ctx` random vectors.
+        n_ctx: number of random vectors.
+        class_token_position: "end", "middle" or "front".
+        class_specific: learns one context per class.
+        epochs: number of epochs; None takes the paper's 50, 100 or 200 by shots, 50 on ImageNet.
+        optimizer: parameters -> optimizer; its `lr` is the rate after the warm-up.
+        warmup_epochs: number of epochs at `warmup_rate`.
+        warmup_rate: learning rate of the warm-up; the paper uses 1e-5.
+        seed: of the random vectors.
+    """
+    start = _start(clip, len(class_names), ctx_init, n_ctx, class_token_position, class_specific, seed)
+    epochs = epochs_for(shots, dataset) if epochs is None else epochs
+    return CoOpTask(clip, class_names, start, epochs, optimizer, warmup_epochs, warmup_rate)
+
+
+@checked
+def cocoop_task(
+    clip: CLIP,
+    class_names: Sequence[str],
+    shots: Count | None = 16,
+    dataset: str | None = None,
+    ctx_init: str | None = "a photo of a",
+    n_ctx: Count = 4,
+    class_token_position: Position = "end",
+    epochs: Count | None = 10,
+    optimizer: OptimizerFactory = PAPER_SGD,
+    warmup_epochs: Natural = 1,
+    warmup_rate: Positive = 1e-5,
+    max_tokens: Count = 16384,
+    seed: Seed = 1,
+) -> CoCoOpTask:
+    """Builds the task of a CoCoOp run; settings as for `coop_task`, `max_tokens` as for `CoCoOpTask`."""
+    base = _start(clip, len(class_names), ctx_init, n_ctx, class_token_position, False, seed)
+    return CoCoOpTask(
+        clip,
+        class_names,
+        initial_conditional(clip, base, seed),
+        max_tokens,
+        epochs=epochs_for(shots, dataset) if epochs is None else epochs,
+        optimizer=optimizer,
+        warmup_epochs=warmup_epochs,
+        warmup_rate=warmup_rate,
+    )
+
+
+def _start(
+    clip: CLIP, num_classes: int, ctx_init: str | None, n_ctx: int, position: Position, class_specific: bool, seed: int
+) -> Context:
+    """The context before training."""
+    if ctx_init is None:
+        return random_context(clip, n_ctx, position, seed, num_classes if class_specific else None)
+    words = context_from_words(clip, ctx_init, position)
+    if not class_specific:
+        return words
+    return replace(words, vectors=words.vectors.expand(num_classes, -1, -1).clone())

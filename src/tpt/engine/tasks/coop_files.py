@@ -17,22 +17,40 @@ from tpt.engine.tasks.coop import CoCoOpTask, CoOpTask
 BEST = "best.ckpt"
 
 
-class LastEpoch(ModelCheckpoint):
-    """Keeps `last.ckpt`: the state after the last finished epoch.
+class WholeEpochs(ModelCheckpoint):
+    """Saves only after an epoch that was run to its end, not, for example, where `max_steps` ended it early.
 
-    Resuming within an epoch would give other numbers, so none is written if, for example, `max_steps` ends an epoch
-    early.
+    Resuming within an epoch would give other numbers.
+
+    Args:
+        folder: for the checkpoint.
+        settings: of Lightning's class.
     """
 
+    def __init__(self, folder: str | Path, **settings: Any) -> None:
+        super().__init__(folder, save_top_k=1, enable_version_counter=False, **settings)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves if the epoch was run to its end."""
+        if _is_whole(trainer):
+            super().on_train_epoch_end(trainer, pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves if the epoch was run to its end."""
+        if _is_whole(trainer):
+            super().on_validation_end(trainer, pl_module)
+
+
+def _is_whole(trainer: Trainer) -> bool:
+    """Whether the current epoch was run to its end."""
+    return bool(trainer.fit_loop.epoch_loop.batch_progress.is_last_batch)
+
+
+class LastEpoch(WholeEpochs):
+    """Keeps `last.ckpt`: the state after the last finished epoch."""
+
     def __init__(self, folder: str | Path) -> None:
-        super().__init__(
-            folder,
-            filename="last",
-            save_top_k=1,
-            every_n_epochs=1,
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
-        )
+        super().__init__(folder, filename="last", every_n_epochs=1, save_on_train_epoch_end=True)
 
     def state_dict(self) -> dict[str, Any]:
         """Does nothing: there is only one file, the last."""
@@ -41,37 +59,15 @@ class LastEpoch(ModelCheckpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Does nothing, because a run may be resumed in another directory."""
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves if the epoch was run to its end."""
-        if _is_whole(trainer):
-            super().on_train_epoch_end(trainer, pl_module)
 
-
-def _is_whole(trainer: Trainer) -> bool:
-    """Whether the current epoch was run to its end."""
-    return bool(trainer.fit_loop.epoch_loop.batch_progress.is_last_batch)
-
-
-class BestEpoch(ModelCheckpoint):
+class BestEpoch(WholeEpochs):
     """Keeps `best.ckpt`: the state after the epoch with the highest validation accuracy, the first if tied.
 
     A run that is resumed in another directory, or was moved, still compares with its best so far.
     """
 
     def __init__(self, folder: str | Path) -> None:
-        super().__init__(
-            folder, filename="best", monitor="val/accuracy", mode="max", save_top_k=1, enable_version_counter=False
-        )
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves if the epoch was run to its end, and is the best."""
-        if _is_whole(trainer):
-            super().on_train_epoch_end(trainer, pl_module)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves if the epoch was run to its end, and is the best."""
-        if _is_whole(trainer):
-            super().on_validation_end(trainer, pl_module)
+        super().__init__(folder, filename="best", monitor="val/accuracy", mode="max")
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores the best score, for the file in this directory."""
@@ -113,14 +109,13 @@ def save_learned(
         The written files: role -> path relative to `folder`.
     """
     folder, names = Path(folder), task.learner.class_names
+    learned = {"best": load_context(folder / BEST)} if (folder / BEST).is_file() else {}
+    learned["last"] = task.context()  # at the end, since the public layout's `checkpoint` names the file written last
     written: dict[str, Path] = {}
-    if (folder / BEST).is_file():
-        best = load_context(folder / BEST)
-        written["best"] = save_context(folder / "context-best.safetensors", best, clip)
+    for role, context in learned.items():
+        file = folder / ("context.safetensors" if role == "last" else f"context-{role}.safetensors")
+        written[role] = save_context(file, context, clip)
         if public_layout:
-            written["best, public layout"] = export_public(folder, best, clip, names, task.epochs, best=True)
-    last = task.context()
-    written["last"] = save_context(folder / "context.safetensors", last, clip)
-    if public_layout:  # the text file `checkpoint` names the file that was written last
-        written["last, public layout"] = export_public(folder, last, clip, names, task.epochs)
+            path = export_public(folder, context, clip, names, task.epochs, best=role == "best")
+            written[f"{role}, public layout"] = path
     return {role: str(path.relative_to(folder)) for role, path in written.items()}

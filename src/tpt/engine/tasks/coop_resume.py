@@ -44,9 +44,8 @@ class WholeFiles(TorchCheckpointIO):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         archive = io.BytesIO()  # if the disk is full, torch raises an error of its own
         torch.save(checkpoint, archive)
-        body = archive.getvalue()[:-2] + SEAL_BYTES.to_bytes(
-            2, "little"
-        )  # a zip archive without comment ends with the comment's length
+        # A zip archive without comment ends with the comment's length.
+        body = archive.getvalue()[:-2] + SEAL_BYTES.to_bytes(2, "little")
         with stop.holding():  # the epoch is done; keep it before reacting to a signal
             write_bytes(body + _seal(body), Path(path))
 

@@ -43,11 +43,6 @@ class MethodMaker:
         """A digest of the context; None if it follows from each dataset's words."""
         return None if self._context is None else str(self._context.fingerprint())
 
-    def machine_settings(self, device: torch.device) -> dict[str, int]:
-        """The method's machine-dependent settings; none if a function builds it."""
-        says = getattr(self._make_method.func, "machine_settings", None)
-        return {} if says is None else dict(says(self.clip, device))
-
     @property
     def encoders(self) -> dict[str, CLIP]:
         """The method's other image encoders, by its names for them."""
@@ -77,7 +72,8 @@ class MethodMaker:
         """
         fresh = {THREADS: threads} if device.type == "cpu" else {}
         given = self._make_method.keywords
-        fresh |= {name: value for name, value in self.machine_settings(device).items() if given.get(name) is None}
+        own = self._kind.machine_settings(self.clip, device)
+        fresh |= {name: value for name, value in own.items() if given.get(name) is None}
         self._division = fresh if stored is None else dict(stored)
         return self._division
 
@@ -97,10 +93,9 @@ class MethodMaker:
         """
         seen: list[ImageDataset] = []
         for dataset, views in num_views:
-            if any(same_text(self._kind, dataset, earlier) for earlier in seen):
-                continue
-            self._check_one(dataset, views)
-            seen.append(dataset)
+            if not any(same_text(self._kind, dataset, earlier) for earlier in seen):
+                self._check_one(dataset, views)
+                seen.append(dataset)
 
     def _check_one(self, dataset: ImageDataset, views: int | None) -> None:
         method = self(dataset)  # freed on return: one text bank at a time
@@ -121,33 +116,30 @@ class MethodMaker:
     def __call__(self, dataset: ImageDataset) -> Method:
         """The method with the classes of `dataset`."""
         context = self._make_context(self.clip, ctx_init=dataset.template) if self._own_words else self._context
-        given = self._make_method.keywords
-        own: dict[str, Any] = {}
-        papers = self._kind.paper_settings(family_of(dataset), dataset.name)
-        for name, value in given.items():
-            if isinstance(value, str) and value == PAPER:
-                if name not in papers:
-                    raise UserError(
-                        f"Expected a value for `method.{name}`, got {PAPER!r}, but {self._kind.__name__} has none from "
-                        "its paper's."
-                    )
-                own[name] = papers[name]
+        given, papers = self._make_method.keywords, self._kind.paper_settings(family_of(dataset), dataset.name)
+        wanted = [name for name, value in given.items() if isinstance(value, str) and value == PAPER]
+        if missing := [name for name in wanted if name not in papers]:
+            raise UserError(
+                f"Expected a value for `method.{missing[0]}`, got {PAPER!r}, but {self._kind.__name__} has none from "
+                "its paper's."
+            )
+        own: dict[str, Any] = {name: papers[name] for name in wanted}
         if (given | own).get("templates") == OWN:
             own["templates"] = [dataset.template]
         division = {key: value for key, value in self._division.items() if key != THREADS}
         method = self._make_method(clip=self.clip, class_names=dataset.class_names, context=context, **own, **division)
-        method.notes = (*method.notes, *self._departures(dataset, {**given, **own}))
+        method.notes = (*method.notes, *_departures({**given, **own}, papers, family_of(dataset)))
         return method
 
-    def _departures(self, dataset: ImageDataset, given: Mapping[str, Any]) -> list[str]:
-        """Notes for the results on settings that differ from the method's paper."""
-        family = family_of(dataset)
-        papers, where = self._kind.paper_settings(family, dataset.name), f" for {family}" if family else ""
-        return [
-            f"{name}={_short(given[name])}, in the method's paper {_short(value)}{where}"
-            for name, value in papers.items()
-            if name in given and isinstance(given[name], int | float | str) and given[name] != value
-        ]
+
+def _departures(given: Mapping[str, Any], papers: Mapping[str, Any], family: str) -> list[str]:
+    """Notes for the results on settings that differ from those of the method's paper for a family of datasets."""
+    where = f" for {family}" if family else ""
+    return [
+        f"{name}={_short(given[name])}, in the method's paper {_short(value)}{where}"
+        for name, value in papers.items()
+        if name in given and isinstance(given[name], int | float | str) and given[name] != value
+    ]
 
 
 def _short(value: object) -> str:

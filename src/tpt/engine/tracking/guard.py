@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import logging
 import sys
-from argparse import Namespace
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 
-from tpt.engine.tracking.labels import all_tags, config_of, name_of
+from tpt.engine.tracking.labels import accepted, config_of, name_of, tags_of
 from tpt.errors import UserError
 from tpt.results.runs.sweep import Sweep
 from tpt.results.runs.version import DISTRIBUTION
@@ -23,6 +21,15 @@ log = logging.getLogger(__name__)
 EXTRAS = ("tensorboard", "mlflow")
 NOTE_TAG = "mlflow.note.content"  # tag that MLflow shows as the description of a run
 T = TypeVar("T")
+
+
+def _passed_on(name: str) -> Any:
+    """A method that calls the logger's own of this name, unless the logger has failed."""
+
+    def call(guard: Guard, *args: Any, **kwargs: Any) -> None:
+        guard.safely(lambda logger: getattr(logger, name)(*args, **kwargs))
+
+    return call
 
 
 class Guard(Logger):
@@ -79,33 +86,14 @@ class Guard(Logger):
         """Logs values, like all methods below only if the logger has not failed."""
         self.safely(lambda logger: logger.log_metrics(dict(metrics), step))
 
-    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Logs settings."""
-        self.safely(lambda logger: logger.log_hyperparams(params, *args, **kwargs))
-
-    def log_graph(self, *args: Any, **kwargs: Any) -> None:
-        """Logs the model's graph."""
-        self.safely(lambda logger: logger.log_graph(*args, **kwargs))
-
-    def after_save_checkpoint(self, checkpoint_callback: ModelCheckpoint) -> None:
-        """Logs a checkpoint."""
-        self.safely(lambda logger: logger.after_save_checkpoint(checkpoint_callback))
-
-    def save(self) -> None:
-        """Writes buffered values."""
-        self.safely(lambda logger: logger.save())
-
-    def finalize(self, status: str) -> None:
-        """Finalizes the logger after Lightning's trainer."""
-        self.safely(lambda logger: logger.finalize(status))
+    log_hyperparams = _passed_on("log_hyperparams")
+    log_graph = _passed_on("log_graph")
+    after_save_checkpoint = _passed_on("after_save_checkpoint")
+    save = _passed_on("save")
+    finalize = _passed_on("finalize")
 
     def describe(self, manifest: Mapping[str, Any], sweep: Sweep | None) -> None:
-        """Shows which run this is, before its first image: name, tags, notes and every setting.
-
-        Args:
-            manifest: `method`, `choices`, `backbone` and `config`, as in `run.json`.
-            sweep: the run's sweep, if any.
-        """
+        """Shows which run this is, before its first image: name, tags, notes and every setting."""
         self.safely(lambda logger: _describe(logger, manifest, sweep, self._folder))
 
     def finish(self) -> None:
@@ -146,12 +134,12 @@ def _describe(logger: Any, manifest: Mapping[str, Any], sweep: Sweep | None, fol
     if hasattr(logger, "describe"):
         logger.describe(manifest, sweep)
         return
-    tags, notes = ", ".join(all_tags(manifest)), manifest["config"].get("notes")
+    tags = ", ".join(accepted([*tags_of(manifest), *(manifest["config"].get("tags") or ())]))
+    notes = manifest["config"].get("notes")
     match logger:
         case MLFlowLogger():
-            logger._run_name = logger._run_name or name_of(
-                manifest, folder, sweep
-            )  # the only way: MLflow checks it once
+            # The only way: MLflow checks it once.
+            logger._run_name = logger._run_name or name_of(manifest, folder, sweep)
             about = {"tags": tags, NOTE_TAG: notes, "sweep": sweep and sweep.name}
             logger.tags = {**{key: value for key, value in about.items() if value}, **(logger.tags or {})}
         case TensorBoardLogger():

@@ -34,11 +34,6 @@ def tags_of(manifest: Mapping[str, Any]) -> list[str]:
     return accepted(tag for tag in found if tag not in (None, "null"))
 
 
-def all_tags(manifest: Mapping[str, Any]) -> list[str]:
-    """These tags and the user's own."""
-    return accepted([*tags_of(manifest), *(manifest["config"].get("tags") or ())])
-
-
 def accepted(tags: Iterable[object]) -> list[str]:
     """Tags as W&B accepts them: unique, not empty, long ones truncated."""
     return list(dict.fromkeys(text for tag in tags if (text := str(tag).strip()[:TAG_LENGTH])))

@@ -54,12 +54,7 @@ class WandbLogger(loggers.WandbLogger):
         return super().experiment
 
     def describe(self, manifest: Mapping[str, Any], sweep: Sweep | None) -> None:
-        """Sets name, tags and group from the run; values from the configuration take precedence.
-
-        Args:
-            manifest: `method`, `choices`, `backbone` and `config`, as in `run.json`.
-            sweep: that the run belongs to, if any.
-        """
+        """Sets name, tags and group from the run; values from the configuration take precedence."""
         given = self._wandb_init
         if SWEEP_ID not in os.environ:  # W&B's own sweeps name their runs
             given["name"] = given.get("name") or name_of(manifest, self.save_dir or ".", sweep)

@@ -16,13 +16,15 @@ from PIL import Image
 from tpt.data import ImageDataset
 from tpt.data.datamodule import EpisodeDataModule
 from tpt.engine.contact_sheet import SheetMaker
-from tpt.engine.tasks import AdaptationTask, MethodMaker
+from tpt.engine.tasks.adaptation import AdaptationTask
+from tpt.engine.tasks.method_maker import MethodMaker
 from tpt.errors import BadImageError
 from tpt.methods import Method
-from tpt.results.tables import Run, make_report
 from tpt.results.tables.flips import Record, flips_of
 from tpt.results.tables.formats import VALUES
-from tpt.results.tables.grid import HEADERS, legend_of, letters_of
+from tpt.results.tables.grid import HEADERS, legend_of
+from tpt.results.tables.report import make_report
+from tpt.results.tables.runs import Run
 from tpt.results.tables.trust import trust_rows
 
 SIDE = 128  # size of an image in a table, in pixels
@@ -144,7 +146,7 @@ def trust_panels(run: Run) -> dict[str, Any]:
 def report_tables(run: Run) -> dict[str, Any]:
     """The report of a run, as from `tpt-report`: one line per dataset and average, and the meaning of the marks."""
     report = make_report([run])
-    letters = letters_of(report)
+    letters, legend = legend_of(report)
     columns = [name or "accuracy" for name in VALUES]
     data = [
         [table.caption, row.label, HEADERS.get(name, name), *values, " ".join(letters[mark.why] for mark in cell.marks)]
@@ -153,7 +155,6 @@ def report_tables(run: Run) -> dict[str, Any]:
         for name, cell in cells.items()
         if any(values := [value(cell) for value in VALUES.values()])
     ]
-    legend = legend_of(report, letters)
     lines = [*legend.marks, *(("", remark) for remark in legend.remarks)]
     return {
         "test/report": wandb.Table(columns=["table", "method", "dataset", *columns, "marks"], data=data),

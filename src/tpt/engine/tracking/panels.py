@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ from tpt.engine.tracking import media
 from tpt.engine.tracking.guard import Guard
 from tpt.engine.tracking.logger import STEP, WandbLogger
 from tpt.errors import Natural, checked
-from tpt.results.tables import Run, load_run
 from tpt.results.tables.flips import Record
 from tpt.results.tables.results import numbers_of
+from tpt.results.tables.runs import Run, load_run
 
 log = logging.getLogger(__name__)
 Panels = dict[str, Any]
@@ -43,23 +43,18 @@ class WandbPanels(Callback):
         self.sheets = sheets
 
     def close(self, trainer: Trainer, found: dict[str, dict[str, Any]]) -> None:
-        """Logs the panels.
-
-        Args:
-            trainer: provides the W&B loggers.
-            found: measures by dataset.
-        """
+        """Logs the panels to the trainer's W&B loggers, and the run's measures by dataset."""
         guards = (logger for logger in trainer.loggers if isinstance(logger, Guard))
         loggers = [guard for guard in guards if isinstance(guard.logger, WandbLogger)]
         if not loggers:
             return
         panels: Panels = {STEP: sum(len(d["unanswered"]) + d["images"] for d in found.values())}
         try:
-            parts = self._parts(trainer, found)
+            run = load_run(self.folder)
         except ValueError as error:  # the records have been damaged
             log.warning("Cannot log panels to W&B (%s).", error)
             return
-        for what, make in parts.items():
+        for what, make in self._parts(trainer, run, found).items():
             try:
                 panels |= make()
             except Exception as error:  # the run is done and its files are written, so a failed panel must not end it
@@ -67,16 +62,21 @@ class WandbPanels(Callback):
         for logger in loggers:
             logger.safely(lambda wandb_logger: wandb_logger.log_panels(panels, summary_of(found)))
 
-    def _parts(self, trainer: Trainer, found: dict[str, dict[str, Any]]) -> dict[str, Callable[[], Panels]]:
+    def _parts(self, trainer: Trainer, run: Run, found: dict[str, dict[str, Any]]) -> dict[str, Callable[[], Panels]]:
         """The panels; each is drawn separately, so that one may fail."""
-        run, task = load_run(self.folder), trainer.lightning_module
-        records = dict(_by_dataset(run))
-        datasets: Any = task.datasets
+        task: Any = trainer.lightning_module
+        records: dict[str, list[Record]] = {
+            name: run.records.filter(pc.equal(run.records["dataset"], name)).to_pylist()
+            for name in run.results["datasets"]
+        }
 
         def sheets() -> Panels:
             device, data = trainer.strategy.root_device, trainer.datamodule  # type: ignore[attr-defined]
-            drawn: Any = media.contact_sheets(task, data, device, records, self.sheets)  # type: ignore[arg-type]
+            drawn = media.contact_sheets(task, data, device, records, self.sheets)
             return {f"test/{name}/contact_sheets": pictures for name, pictures in drawn if pictures}
+
+        def flips() -> Panels:
+            return {"test/flips": media.flips_table(records, task.datasets, self.flips)}
 
         return {
             "results table": lambda: {"test/results": media.results_panel(found)},
@@ -85,12 +85,9 @@ class WandbPanels(Callback):
             },
             "report": lambda: media.report_tables(run),
             "scores of trust": lambda: media.trust_panels(run),
-            **({"table of flips": lambda: self._flips(records, datasets)} if self.flips else {}),
+            **({"table of flips": flips} if self.flips else {}),
             **({"contact sheets": sheets} if self.sheets else {}),
         }
-
-    def _flips(self, records: dict[str, list[Record]], datasets: Any) -> Panels:
-        return {"test/flips": media.flips_table(records, datasets, self.flips)}
 
 
 def summary_of(found: dict[str, dict[str, Any]]) -> dict[str, float]:
@@ -101,8 +98,3 @@ def summary_of(found: dict[str, dict[str, Any]]) -> dict[str, float]:
         for key, value in values.items()
         if key in (RANKED if name in found else RANKED_MEANS)
     }
-
-
-def _by_dataset(run: Run) -> Iterator[tuple[str, list[Record]]]:
-    for name in run.results["datasets"]:
-        yield name, run.records.filter(pc.equal(run.records["dataset"], name)).to_pylist()

@@ -64,4 +64,6 @@ def replaced_entropy(logits_K: Tensor, own_KM: Tensor) -> Tensor:
     rest = logits_K[..., others]
     lead_KM = own_KM - rest.logsumexp(-1)[..., None]
     of_rest = lead_KM.neg().sigmoid()
-    return torch.special.entr(lead_KM.sigmoid()) + torch.special.entr(of_rest) + of_rest * entropy(rest)[..., None]
+    of_class = torch.special.entr(lead_KM.sigmoid()) + torch.special.entr(of_rest)
+    found: Tensor = of_class + of_rest * entropy(rest)[..., None]
+    return found

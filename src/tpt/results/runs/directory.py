@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from tpt.data.dataset import ImageDataset
 from tpt.errors import DataError, UserError
 from tpt.results.runs.claim import ANOTHER, ClaimedDirectory
 from tpt.results.runs.follow import EARLIER, follow
-from tpt.results.runs.manifest import FREE, NAME, digest_of, read_manifest
+from tpt.results.runs.manifest import FREE, NAME, digests_of, read_manifest
 from tpt.results.runs.records import RECORD_SCHEMA, DamagedShardError, in_order, read_shard, shard_files
 from tpt.results.runs.states import STATES, latest_state
 from tpt.results.runs.training import TRAINING
@@ -25,8 +24,6 @@ from tpt.results.runs.training import TRAINING
 log = logging.getLogger(__name__)
 
 DAMAGED = "damaged"  # a folder beside the records, which other programs may read as a whole
-READERS = 8  # threads that read images again
-CHUNK = 256  # images that one of them reads in a row
 
 
 class RunDirectory(ClaimedDirectory):
@@ -133,22 +130,16 @@ class RunDirectory(ClaimedDirectory):
 
     def _refuse_changed_images(self, datasets: Sequence[ImageDataset]) -> None:
         by_name = {dataset.name: dataset for dataset in datasets}
-        rows = self.records.filter(pc.is_valid(self.records["content"])).select(["dataset", "index", "content"])
+        rows = self.records.filter(pc.is_valid(self.records["content"]))
         if len(rows):
             log.info("Resuming after %d images; checking that they have not changed.", len(rows))
-        with ThreadPoolExecutor(READERS) as pool:  # a task is many images, since each takes less than a task does
-            found = pool.map(lambda batch: _changed_images(batch, by_name), rows.to_batches(CHUNK))
-            changed = [where for some in found for where in some]
-        if changed:
+        names, indices, recorded = (rows[column].to_pylist() for column in ("dataset", "index", "content"))
+        places = [(by_name[name], index) for name, index in zip(names, indices, strict=True)]
+        now = zip(places, digests_of(places), recorded, strict=True)
+        if changed := [place for place, digest, before in now if digest != before]:
+            dataset, index = changed[0]
             more = f" and {len(changed) - 1} others have" if len(changed) > 1 else " has"
             raise DataError(
-                f"Expected the images that the run in {self.folder} has tested, but {changed[0]}{more} changed since; "
-                "put them back, or start the run anew."
+                f"Expected the images that the run in {self.folder} has tested, but {dataset.store.root}/"
+                f"{dataset.samples[index].path}{more} changed since; put them back, or start the run anew."
             )
-
-
-def _changed_images(rows: pa.RecordBatch, by_name: Mapping[str, ImageDataset]) -> list[str]:
-    """Paths of the images whose files have changed."""
-    places = zip(*(column.to_pylist() for column in rows.columns), strict=True)
-    changed = [(by_name[name], index) for name, index, digest in places if digest_of(by_name[name], index) != digest]
-    return [f"{dataset.store.root}/{dataset.samples[index].path}" for dataset, index in changed]

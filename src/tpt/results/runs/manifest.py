@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, NotRequired
@@ -21,6 +22,8 @@ from tpt.results.runs.settings import REGISTER, TRAINING
 NAME = "run.json"  # of a test run
 # Larger files named in a configuration are data or weights, which have digests of their own.
 MAX_FILE_BYTES = 64 * 2**20
+READERS = 8  # threads that read images again
+CHUNK = 32  # images that one of them reads in a row
 FREE = tuple(key for key, setting in REGISTER.items() if not setting.record and not key.startswith(TRAINING))
 REPEATED = ("data.module.", "shots.module.")  # these settings repeat those of `data` and `shots`
 # What a record holds: setting -> what runs did before there was one.
@@ -127,6 +130,14 @@ def digest_of(dataset: ImageDataset, index: int) -> str | None:
         return dataset.digest(index)
     except BadImageError:
         return None
+
+
+def digests_of(places: Sequence[tuple[ImageDataset, int]]) -> list[str | None]:
+    """`digest_of` of many images, which several threads read."""
+    parts = [places[first : first + CHUNK] for first in range(0, len(places), CHUNK)]
+    with ThreadPoolExecutor(READERS) as pool:  # a task is many images, since each takes less than a task does
+        found = pool.map(lambda part: [digest_of(*place) for place in part], parts)
+        return [digest for digests in found for digest in digests]
 
 
 def named_files(config: Mapping[str, Any], free: Sequence[str] = FREE) -> dict[str, str]:

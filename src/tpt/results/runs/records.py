@@ -159,13 +159,8 @@ def read_records(run_dir: str | Path) -> pa.Table:
     return read_records_and_notes(run_dir)[0]
 
 
-def read_notes(run_dir: str | Path) -> list[str]:
-    """What the shards of a run say about it, each note once; raises as `read_records`."""
-    return read_records_and_notes(run_dir)[1]
-
-
 def read_records_and_notes(run_dir: str | Path) -> tuple[pa.Table, list[str]]:
-    """`read_records` and `read_notes`, with each shard read once."""
+    """`read_records`, and what the shards of the run say about it, each note once."""
     shards = [(shard, read_shard(shard)) for shard in shard_files(run_dir)]
     if not shards:
         raise UserError(f"Expected the records of a run in {run_dir}, found none; pass a directory of test_time.py.")

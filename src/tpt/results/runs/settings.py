@@ -40,8 +40,11 @@ _FREE = (  # change neither a record nor a row
     *("trainer.enable_progress_bar", "trainer.logger", "trainer.profiler"),
     # How much of the work is done now; what is left out makes a run unfinished.
     *("trainer.fast_dev_run", *(f"trainer.limit_{part}_batches" for part in ("test", "train", "val"))),
-    *(f"training.{key}" for key in ("cache", "logger", "name", "tags", "notes", "print_config", "optimized_metric")),
-    *("training.public_layout", "training.resume", "training.trainer", "training.shots.num_workers"),
+    *(f"training.{key}" for key in ("cache", "logger", "name", "resume", "trust", "tags", "notes", "print_config")),
+    *("training.optimized_metric", "training.public_layout", "training.shots.num_workers"),
+    *(f"training.shots.{root}" for root in ("root", "draw.train.root", "draw.val.root")),
+    *(f"training.trainer.{key}" for key in ("enable_progress_bar", "log_every_n_steps", "max_steps", "max_time")),
+    "training.trainer.profiler",
 )
 _PLAIN = Meaning()
 _NO_ROW = Meaning(row=False)
@@ -49,7 +52,7 @@ REGISTER: Mapping[str, Meaning] = {
     **dict.fromkeys(_FREE, Meaning(record=False, row=False)),
     # What stands a second time under its own key, or is a column of a table or its cells.
     **dict.fromkeys(("experiment", "hydra", "optimizer", "row", "training.shots.module", "data"), _NO_ROW),
-    **dict.fromkeys(("training.shots.root", "training.shots.draw"), _NO_ROW),
+    **dict.fromkeys(("training.trainer", "training.shots.draw"), _NO_ROW),
     # What a record holds beside the answer.
     **dict.fromkeys(("callbacks.records.top", "callbacks.records.logits"), Meaning(row=False, label=False, axis="")),
     "seed": Meaning(axis=""),

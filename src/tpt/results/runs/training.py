@@ -6,7 +6,6 @@ import json
 import logging
 import os
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +14,9 @@ from tpt.data.few_shot import Shots
 from tpt.errors import UserError
 from tpt.files import bundled, dotted_values, read_bytes, write_bytes
 from tpt.results.runs.claim import ClaimedDirectory
-from tpt.results.runs.manifest import about_dataset, digest_of, manifest_of, named_files, with_public_names
+from tpt.results.runs.manifest import about_dataset, digests_of, manifest_of, with_public_names
+from tpt.results.runs.settings import REGISTER
+from tpt.results.runs.settings import TRAINING as PREFIX
 
 log = logging.getLogger(__name__)
 
@@ -23,14 +24,10 @@ TRAINING = "training_run.json"
 RESULTS = "training.json"
 LAST, BEST = "last.ckpt", "best.ckpt"
 CONTEXT = "context.safetensors"
-# Settings that do not change what is learned; of a root, the contents are compared instead.
-FREE = (
-    *("logger", "resume", "trust", "name", "tags", "notes", "print_config", "optimized_metric", "public_layout"),
-    *("shots.num_workers", "shots.root", "shots.draw.train.root", "shots.draw.val.root"),
-    *(f"trainer.{key}" for key in ("enable_progress_bar", "log_every_n_steps", "max_steps", "max_time", "profiler")),
+FREE = tuple(
+    key.removeprefix(PREFIX) for key, setting in REGISTER.items() if not setting.record and key.startswith(PREFIX)
 )
 MOST_READ = 20_000  # files whose content is compared; of more, evenly spaced ones
-READERS = 8
 # Raised by a file that is missing or damaged; a context that was copied without its run can still be tested.
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 T = TypeVar("T")
@@ -152,11 +149,6 @@ def trained_on(path: str | None) -> list[str]:
     return (None if path is None else beside(path, read)) or []
 
 
-def training_files(config: Mapping[str, Any]) -> dict[str, str]:
-    """`named_files` of a training run's configuration."""
-    return named_files(config, FREE)
-
-
 def about_shots(shots: Shots) -> dict[str, Any]:
     """What a manifest says of the images to learn from: `datasets` and `contents`, each by split.
 
@@ -167,9 +159,11 @@ def about_shots(shots: Shots) -> dict[str, Any]:
     if len(places) > MOST_READ:
         log.info("Of %d training images, the contents of %d are recorded.", len(places), MOST_READ)
         places = [places[i * len(places) // MOST_READ] for i in range(MOST_READ)]
-    with ThreadPoolExecutor(READERS) as pool:
-        digests = list(pool.map(lambda place: digest_of(*place[1:]) or "unreadable", places))  # training names these
-    found = {f"{split}/{d.samples[i].path}": digest for (split, d, i), digest in zip(places, digests, strict=True)}
+    digests = digests_of([(dataset, index) for _, dataset, index in places])
+    found = {
+        f"{split}/{dataset.samples[index].path}": digest or "unreadable"  # training names these
+        for (split, dataset, index), digest in zip(places, digests, strict=True)
+    }
     return {"datasets": {split: about_dataset(d) for split, d in splits.items()}, "contents": found}
 
 

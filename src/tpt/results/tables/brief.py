@@ -7,19 +7,7 @@ from dataclasses import replace
 
 from tpt.errors import UserError
 from tpt.results.tables.formats import render_grids
-from tpt.results.tables.grid import (
-    HEADERS,
-    OF_STREAMS,
-    Grid,
-    Legend,
-    Line,
-    Text,
-    apart,
-    legend_of,
-    letters_of,
-    marked,
-    number,
-)
+from tpt.results.tables.grid import HEADERS, OF_STREAMS, Grid, Legend, Line, Text, apart, legend_of, marked, number
 from tpt.results.tables.published import AVERAGE
 from tpt.results.tables.report import Cell, Report, Table, average_cell, make_report
 from tpt.results.tables.rows import Row, versions_remark
@@ -44,19 +32,17 @@ def brief_grids(report: Report, sort: str = "accuracy") -> tuple[list[Grid], Leg
     """
     if sort not in SORTS:
         raise UserError(f"Expected an order out of {', '.join(SORTS)}, got {sort!r}; choose one of them.")
-    letters = letters_of(report)
+    letters, legend = legend_of(report)
     grids = [_grid(table, letters, sort) for table in report.tables]
-    legend = legend_of(report, letters)
-    rows = {row: cells for table in report.tables for row, cells in table.rows}
-    streams = any(row.first.stream for row in rows)
-    deviations = any(cell.std is not None for table in report.tables for _, row in table.rows for cell in row.values())
+    streams = any(row.first.stream for row in report.rows)
+    deviations = any(cell.std is not None for _, cell in report.cells)
     best = "* best, of stream methods and of the others" if streams else "* best"
     remarks = (
         *((OF_STREAMS,) if streams else ()),
         *(("±: standard deviation over seeds or orders; worst: the lowest average over them",) if deviations else ()),
         f"accuracy and ECE (15 bins) in %, gain over zero-shot in points with Bonett and Price's 95 % interval; {best}",
         "seconds per image, from decoding to the record; where a cache had its features, without encoding",
-        *versions_remark(list(rows)),
+        *versions_remark(report.rows),
     )
     return grids, Legend(legend.marks, remarks)
 

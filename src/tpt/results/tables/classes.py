@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
-import pyarrow.compute as pc
 
 from tpt.errors import UserError
 from tpt.results.tables.grid import Grid, Legend, Line, Text, number
 from tpt.results.tables.rows import NOTHING, labelled_runs
 from tpt.results.tables.runs import Run
-from tpt.results.tables.statistics import PERCENT, Gain, gain_of_counts
+from tpt.results.tables.statistics import PERCENT, Gain, paired_gain
 from tpt.results.tables.table import gain_text
 
 MOST = 30  # lines on a terminal
@@ -49,8 +48,8 @@ def class_results(run: Run, dataset: str) -> list[ClassResult]:
     for key in np.unique(label).tolist():
         inside = label == key
         first, second = (before == label)[inside], (after == label)[inside]
-        gain = gain_of_counts(int((second & ~first).sum()), int((first & ~second).sum()), int(inside.sum()))
-        found.append(ClassResult(names[key], int(inside.sum()), int(first.sum()), int(second.sum()), gain))
+        gain = paired_gain(first, second)
+        found.append(ClassResult(names[key], len(first), int(first.sum()), int(second.sum()), gain))
     return sorted(found, key=lambda c: (-abs(c.gain.points), -(c.gain.won + c.gain.lost), c.name))
 
 
@@ -71,11 +70,10 @@ def confusions(run: Run, dataset: str) -> list[Confusion]:
 
 def _answers(run: Run, dataset: str) -> tuple[Mapping[int, str], np.ndarray, np.ndarray, np.ndarray]:
     """Names of classes, as far as records know them, and label and answers before and after of labelled images."""
-    rows = run.of(dataset)
-    rows = rows.filter(pc.is_valid(rows["label"]))
+    rows = run.labelled(dataset)
     names: dict[int, str] = {}
-    columns = ("label", "pred_zero_shot", "pred")
-    for column, name in zip(columns, ("class_name", "pred_name_zero_shot", "pred_name"), strict=True):
+    columns = {"label": "class_name", "pred_zero_shot": "pred_name_zero_shot", "pred": "pred_name"}
+    for column, name in columns.items():
         for key, text in zip(rows[column].to_pylist(), rows[name].to_pylist(), strict=True):
             names.setdefault(key, str(key) if text is None else text)
     label, before, after = (rows[column].to_numpy() for column in columns)
@@ -113,13 +111,18 @@ def class_grids(
 
 def _grids(title: str, run: Run, dataset: str, most: int | None) -> Iterator[Grid]:
     classes, pairs = class_results(run, dataset), confusions(run, dataset)
-    shares = [[number(PERCENT * right / c.images, 1) for right in (c.before, c.after)] for c in classes]
     lines = [
-        (c.name, str(c.images), *share, gain_text(c.gain.interval)) for c, share in zip(classes, shares, strict=True)
+        (
+            c.name,
+            str(c.images),
+            *(number(PERCENT * right / c.images, 1) for right in (c.before, c.after)),
+            gain_text(c.gain.interval),
+        )
+        for c in classes
     ]
     yield _grid(f"Classes of {title}", ("class", "images", "before", "after", "gain [95 %]"), lines, most)
     if pairs:
-        lines = [(c.truth, c.answer, *map(str, (c.before, c.after, c.made, c.mended))) for c in pairs]
+        lines = [tuple(map(str, astuple(pair))) for pair in pairs]
         header = ("class", "taken for", "before", "after", "made", "mended")
         yield _grid(f"Confusions of {title}", header, lines, most)
 

@@ -31,24 +31,15 @@ class Comparison:
         return (self.first - self.second) / self.second if self.second else None
 
 
-@dataclass(frozen=True)
-class Shared:
-    """Results of the same N images on two sides: the share of a side's runs that are right."""
+def paired(first: np.ndarray, second: np.ndarray, single: bool) -> tuple[Interval, float | None]:
+    """The difference of two accuracies in percentage points, and the p of the exact McNemar test.
 
-    first: np.ndarray
-    second: np.ndarray
-    single: bool  # whether each side is one run
-
-    @property
-    def points(self) -> Interval:
-        """The difference of the accuracies, in percentage points."""
-        return difference_interval(self.first - self.second)
-
-    @property
-    def p_value(self) -> float | None:
-        """Of the exact McNemar test, two-sided."""
-        won, lost = int((self.first > self.second).sum()), int((self.first < self.second).sum())
-        return mcnemar(won, lost) if self.single else None
+    Args:
+        first, second: of the same N images, the share of a side's runs that are right.
+        single: whether each side is one run; otherwise there is no p.
+    """
+    won, lost = int((first > second).sum()), int((first < second).sum())
+    return difference_interval(first - second), mcnemar(won, lost) if single else None
 
 
 def compare(first: Sequence[Run], second: Sequence[Run], dataset: str) -> Comparison | None:
@@ -75,15 +66,10 @@ def compare(first: Sequence[Run], second: Sequence[Run], dataset: str) -> Compar
     one, two = (
         np.array([sum(o.after for o in side[path]) / len(side[path]) for path in paths]) for side in (ours, theirs)
     )
-    shared = Shared(one, two, single=all(len(side[path]) == 1 for side in (ours, theirs) for path in paths))
-    return Comparison(
-        PERCENT * float(one.mean()),
-        PERCENT * float(two.mean()),
-        shared.points,
-        shared.p_value,
-        images=len(paths),
-        only_one=len(ours) + len(theirs) - 2 * len(paths),
-    )
+    single = all(len(side[path]) == 1 for side in (ours, theirs) for path in paths)
+    points, p_value = paired(one, two, single)
+    alone = len(ours) + len(theirs) - 2 * len(paths)
+    return Comparison(PERCENT * float(one.mean()), PERCENT * float(two.mean()), points, p_value, len(paths), alone)
 
 
 def mean_comparison(datasets: Sequence[Comparison | None]) -> Comparison | None:
@@ -96,8 +82,8 @@ def mean_comparison(datasets: Sequence[Comparison | None]) -> Comparison | None:
     return Comparison(one, two, points, None, sum(c.images for c in known), sum(c.only_one for c in known))
 
 
-def gain_of_tuning(runs: Sequence[Run], dataset: str) -> Shared:
-    """The answers after and before tuning of the same runs, image by image.
+def gain_of_tuning(runs: Sequence[Run], dataset: str) -> tuple[Interval, float | None]:
+    """What `paired` says of the answers after and before tuning of the same runs.
 
     An image that several seeds drew weighs as much more, so that the means are those of all answers.
     """
@@ -107,7 +93,7 @@ def gain_of_tuning(runs: Sequence[Run], dataset: str) -> Shared:
         np.array([weight * sum(getattr(o, side) for o in each) for each in found], dtype=np.float64)
         for side in ("after", "before")
     )
-    return Shared(after, before, single=all(len(each) == 1 for each in found))
+    return paired(after, before, single=all(len(each) == 1 for each in found))
 
 
 def images_of(runs: Iterable[Run], dataset: str) -> dict[str, list[ImageResult]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tpt.errors import UserError
 from tpt.files import harmless
-from tpt.results.tables.grid import Grid, Legend, Line, grids, legend_of, letters_of, plain, unbalanced
+from tpt.results.tables.grid import Grid, Legend, Line, grids, legend_of, plain, unbalanced
 from tpt.results.tables.markup import to_html, to_latex, to_markdown
 from tpt.results.tables.report import Cell, Report
 
@@ -46,21 +46,14 @@ def terminal_width() -> int | None:
 
 def render_grids(tables: Sequence[Grid], legend: Legend, format: str, width: int | None = WIDTH) -> str:
     """Tables and what stands under them in one format; as CSV their texts."""
-    match format_of(format, None):
-        case "terminal":
-            from tpt.results.tables.terminal import to_terminal  # noqa: PLC0415 -- rich takes time to load
+    if format == "terminal":
+        from tpt.results.tables.terminal import to_terminal  # noqa: PLC0415 -- rich takes time to load
 
-            return to_terminal(tables, legend, width)
-        case "markdown":
-            return to_markdown(tables, legend)
-        case "latex":
-            return to_latex(tables, legend)
-        case "html":
-            return to_html(tables, legend)
-        case "csv":
-            return _csv([[list(map(_harmless, table.header)), *map(_line, table.lines)] for table in tables])
-        case _:
-            raise AssertionError(format)
+        return to_terminal(tables, legend, width)
+    if format == "csv":
+        return _csv([[list(map(_harmless, table.header)), *map(_line, table.lines)] for table in tables])
+    makers = {"markdown": to_markdown, "latex": to_latex, "html": to_html}
+    return makers[format_of(format, None)](tables, legend)
 
 
 def _line(line: Line) -> list[str]:
@@ -107,8 +100,8 @@ def to_csv(report: Report) -> str:
 
     Marks say what they mean.
     """
-    letters, tables = letters_of(report), []
-    marks = dict(legend_of(report, letters).marks)
+    letters, legend = legend_of(report)
+    marks, tables = dict(legend.marks), []
     for table in report.tables:
         columns = [
             (name, value)

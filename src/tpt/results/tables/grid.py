@@ -85,29 +85,17 @@ def block(
 
 def grids(report: Report) -> tuple[list[Grid], Legend]:
     """All tables of a report and what stands under them."""
-    letters = letters_of(report)
-    found = [_grid(table, letters, report.against) for table in report.tables]
-    return found, legend_of(report, letters)
+    letters, legend = legend_of(report)
+    return [_grid(table, letters, report.against) for table in report.tables], legend
 
 
-def legend_of(report: Report, letters: Mapping[str, str]) -> Legend:
-    """What stands under a report's tables."""
-    details = merged([mark for cell in _cells(report) for mark in cell.marks])
-    marks = tuple((letters[why], ": ".join(filter(None, (why, "; ".join(details[why]))))) for why in letters)
-    return Legend(marks, tuple(_remarks(report)))
-
-
-def _cells(report: Report) -> Iterator[Cell]:
-    for table in report.tables:
-        for _, cells in table.rows:
-            yield from cells.values()
-
-
-def letters_of(report: Report) -> dict[str, str]:
-    """a, b, ..., z, aa, ... by what a mark says, in the order in which the marks come."""
+def legend_of(report: Report) -> tuple[dict[str, str], Legend]:
+    """Letters a, b, ..., z, aa, ... by what a mark says, in the order of the marks; and what stands under tables."""
     names = ("".join(c) for length in (1, 2, 3) for c in product(string.ascii_lowercase, repeat=length))
-    why = dict.fromkeys(mark.why for cell in _cells(report) for mark in cell.marks)
-    return dict(zip(why, names, strict=False))
+    found = merged([mark for _, cell in report.cells for mark in cell.marks])
+    letters = dict(zip(found, names, strict=False))
+    marks = [(letters[why], ": ".join(filter(None, (why, "; ".join(details))))) for why, details in found.items()]
+    return letters, Legend(tuple(marks), tuple(_remarks(report)))
 
 
 def _grid(table: Table, letters: Mapping[str, str], against: str | None) -> Grid:
@@ -193,14 +181,13 @@ def shared_text(against: Comparison) -> str:
 
 
 def _remarks(report: Report) -> Iterator[str]:
-    cells = list(_cells(report))
+    rows, cells = report.rows, [cell for _, cell in report.cells]
     std = " ± standard deviation over seeds or orders" if any(c.std is not None for c in cells) else ""
     worst = ", worst: the lowest of them" if any(c.worst is not None for c in cells) else ""
     yield f"accuracy in %{std}{worst}; {MISSING}: missing, and so is an average over it"
-    rows = list(dict.fromkeys(row for table in report.tables for row, _ in table.rows))
     if any(row.first.stream for row in rows):
         yield OF_STREAMS
-    if ensembles := ", ".join(_without_published(report, rows)):
+    if ensembles := ", ".join(_without_published(report)):
         yield f"{ensembles}: published figures are those of an ensemble (method.templates=paper); one prompt shows none"
     if sources := _sources(report):
         yield f"published: {'; '.join(sources)}; the difference is given for cells without a mark"
@@ -220,11 +207,11 @@ def _remarks(report: Report) -> Iterator[str]:
         yield "OOD average: without the dataset that prompts are learned on"
 
 
-def _without_published(report: Report, rows: Sequence[Row]) -> list[str]:
+def _without_published(report: Report) -> list[str]:
     """The stream methods of rows that have nothing published, where there is something for an ensemble of templates."""
-    shown = {row for table in report.tables for row, cells in table.rows if any(c.printed for c in cells.values())}
+    shown = {row for row, cell in report.cells if cell.printed}
     names = [name for table in report.tables for name in table.datasets]
-    runs = [row.first for row in rows if row.first.stream and row not in shown]
+    runs = [row.first for row in report.rows if row.first.stream and row not in shown]
     keys = ((run, run.option + ENSEMBLE, name) for run in runs for name in names)
     return list(dict.fromkeys(run.option for run, row, name in keys if printed_row(run.backbone, row, name).source))
 
@@ -232,9 +219,7 @@ def _without_published(report: Report, rows: Sequence[Row]) -> list[str]:
 def _sources(report: Report) -> list[str]:
     """Sources of the published numbers, with their rows if the source is not the paper itself."""
     rows: dict[str, dict[str, None]] = {}
-    for table in report.tables:
-        for row, cells in table.rows:
-            for cell in cells.values():
-                if cell.source is not None:
-                    rows.setdefault(cell.source, {})[row.first.method] = None
+    for row, cell in report.cells:
+        if cell.source is not None:
+            rows.setdefault(cell.source, {})[row.first.method] = None
     return [source if source == PAPER else f"{', '.join(names)} {source}" for source, names in rows.items()]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tpt.results.runs.records import ENDS, RECORD_SCHEMA, answered
-from tpt.results.tables.statistics import PERCENT, Gain, bin_of, gain_of_counts
+from tpt.results.tables.statistics import PERCENT, bin_of, gain_of_counts
 
 BINS = 15  # of `ece`, as in Guo et al., ICML 2017
 BINS_OF_CALIBRATION = 20  # of `ece20`, as in the code of C-TPT and of the methods compared with it
@@ -112,9 +113,9 @@ class Measures:
             self._classes[label] += inside.sum(), (after & inside).sum(), (before & inside).sum()
         self._won, self._lost = self._won + int((after & ~before).sum()), self._lost + int((before & ~after).sum())
 
-    def gain(self) -> Gain | None:
-        """The paired gain of accuracy; None without labels."""
-        return gain_of_counts(self._won, self._lost, self.labelled) if self.labelled else None
+    def gain(self) -> dict[str, float] | None:
+        """The paired gain of accuracy, by the fields of `Gain`; None without labels."""
+        return asdict(gain_of_counts(self._won, self._lost, self.labelled)) if self.labelled else None
 
     def values(self) -> dict[str, float]:
         """All measures so far; rates are those of one process."""

@@ -82,9 +82,9 @@ def base_to_new(runs: Sequence[Run]) -> list[BaseToNew]:
             if base is not None and new is not None:
                 halves[name] = Halves(base, new)
         names = paper_backbone(row.first.backbone), row.first.method
-        rows = [r for r in content()["base_to_new"]["rows"] if (r["backbone"], r["method"]) == names]
+        printed = (r for r in content()["base_to_new"]["rows"] if (r["backbone"], r["method"]) == names)
         if halves:
-            found.append(BaseToNew(row, halves, Halves(rows[0]["base"], rows[0]["new"]) if rows else None))
+            found.append(BaseToNew(row, halves, next((Halves(r["base"], r["new"]) for r in printed), None)))
     if not found:
         raise UserError(
             "Expected runs of the same method on both halves of a dataset's classes, found none; test with "

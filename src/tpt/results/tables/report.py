@@ -71,6 +71,16 @@ class Report:
     tables: tuple[Table, ...]
     against: str | None = None  # label of the row that others are compared with
 
+    @property
+    def cells(self) -> list[tuple[Row, Cell]]:
+        """Every cell of every table, with its row."""
+        return [(row, cell) for table in self.tables for row, cells in table.rows for cell in cells.values()]
+
+    @property
+    def rows(self) -> list[Row]:
+        """Every row once."""
+        return list(dict.fromkeys(row for row, _ in self.cells))
+
 
 def make_report(
     runs: Sequence[Run], against: str | Sequence[Run] | None = None, source: Sequence[str] = SOURCES
@@ -111,12 +121,13 @@ def make_report(
         return Report(tuple(tables))
     names = {other.label for other in others.values()}
     label = names.pop() if len(names) == 1 else against if isinstance(against, str) else "that run"
-    if not any(cell.against for table in tables for _, cells in table.rows for cell in cells.values()):
+    made = Report(tuple(tables), label)
+    if not any(cell.against for _, cell in made.cells):
         raise UserError(
             f"Expected images that {label} and another row both have, found none; test both on the same datasets, "
             "under data.limit with the same seed."
         )
-    return Report(tuple(tables), label)
+    return made
 
 
 def _others(rows: Sequence[Row], against: str | Sequence[Run]) -> dict[Row, Row]:
@@ -187,21 +198,21 @@ def dataset_cell(row: Row, dataset: str, other: Row | None = None) -> Cell:
         return cell
     found = [run.results["datasets"][dataset] for run in answered]
     seconds = [1 / about["images_per_second"] for about in found if about["images_per_second"]]
-    cell = replace(
+    ece, ece20, classes = (float(np.mean([about[key] for about in found])) for key in ("ece", "ece20", "class_acc"))
+    gain, p_value = gain_of_tuning(answered, dataset) if row.first.adapts else (None, None)
+    others = [] if other is None else other.having(dataset)
+    return replace(
         _over_seeds(cell, row, [about["acc"] for about in found]),
         marks=marks + _seeds(row, answered),
+        gain=gain,
+        p_value=p_value,
+        against=compare(answered, others, dataset) if others else None,
         images=sum(about["images"] for about in found),
-        ece=float(np.mean([about["ece"] for about in found])),
-        ece20=float(np.mean([about["ece20"] for about in found])),
-        class_accuracy=float(np.mean([about["class_acc"] for about in found])),
+        ece=ece,
+        ece20=ece20,
+        class_accuracy=classes,
         seconds=float(np.mean(seconds or [0.0])),
     )
-    if row.first.adapts:
-        shared = gain_of_tuning(answered, dataset)
-        cell = replace(cell, gain=shared.points, p_value=shared.p_value)
-    if other is not None and (others := other.having(dataset)):
-        cell = replace(cell, against=compare(answered, others, dataset))
-    return cell
 
 
 def _printed(row: Row, column: str, datasets: Sequence[str]) -> Cell:
@@ -209,12 +220,8 @@ def _printed(row: Row, column: str, datasets: Sequence[str]) -> Cell:
     run = row.first
     methods = {printed_method(run, name) for name in datasets}
     found = printed_row(run.backbone, methods.pop() if len(methods) == 1 else run.method, datasets[0])
-    accuracy = found.accuracies.get(column)
-    return Cell(
-        printed=accuracy,
-        printed_error=found.errors.get(column),
-        source=None if accuracy is None else found.source,
-    )
+    accuracy, error = found.accuracies.get(column), found.errors.get(column)
+    return Cell(printed=accuracy, printed_error=error, source=None if accuracy is None else found.source)
 
 
 def _over_seeds(cell: Cell, row: Row, values: Sequence[float]) -> Cell:
@@ -246,15 +253,13 @@ def average_cell(
         found = {name: d["acc"] for run in runs for name, d in run.results["datasets"].items() if "acc" in d}
         if set(columns) <= set(found):
             whole.append(float(np.mean([found[name] for name in columns])))
-    gain = None
-    if row.first.adapts:
-        gain = mean_of_intervals([gain_of_tuning(row.having(name), name).points for name in columns])
+    gains = [gain_of_tuning(row.having(name), name)[0] for name in columns] if row.first.adapts else []
     values = {n: [getattr(c, n) for c in parts] for n in ("accuracy", "ece", "ece20", "seconds", "class_accuracy")}
     means: dict[str, Any] = {name: None if None in each else float(np.mean(each)) for name, each in values.items()}
     return replace(
         _over_seeds(printed, row, whole),
         marks=tuple(dict.fromkeys(mark for cell in parts for mark in cell.marks)),
-        gain=gain,
+        gain=mean_of_intervals(gains) if gains else None,
         against=None if other is None else mean_comparison([cell.against for cell in parts]),
         images=sum(cell.images for cell in parts),
         **means,

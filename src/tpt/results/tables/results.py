@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,12 +46,11 @@ def results_from(manifest: dict[str, Any], records: pa.Table, notes: Sequence[st
             values = {**measures.values(), "images": measures.images}
             if manifest.get("about_method", {}).get("kind") != "stream":  # one process tests all images of a stream
                 values["images_per_second"] *= manifest["sessions"][-1]["processes"]
-            gain, complete = measures.gain(), len(rows) == about["to_test"]
             found[name] = {
                 **values,
-                "gain": None if gain is None else dataclasses.asdict(gain),
+                "gain": measures.gain(),
                 "unanswered": measures.unanswered,
-                "complete": complete,
+                "complete": len(rows) == about["to_test"],
                 **about,
                 "notes": [*about.get("notes", []), *notes_on_contents(rows, manifest.get("trained_on", []))],
             }
@@ -90,23 +88,16 @@ def averages(datasets: dict[str, dict[str, Any]]) -> dict[str, Any]:
     shifted = {name: d for name, d in datasets.items() if name not in SOURCES}
     common = [key for key in AVERAGED if all(key in d for d in datasets.values())]
     mean: dict[str, Any] = {key: float(np.mean([d[key] for d in datasets.values()])) for key in common}
-    if (gain := mean_gain([d.get("gain") for d in datasets.values()])) is not None:
-        mean["gain"] = gain
+    gains = [gain for d in datasets.values() if (gain := gain_interval(d.get("gain"))) is not None]
+    if len(gains) == len(datasets):
+        found = mean_of_intervals(gains)
+        mean["gain"] = {"points": found.mean, "low": found.low, "high": found.high}
     return {**mean, "shifted": averages(shifted)} if shifted and len(shifted) < len(datasets) else mean
 
 
 def gain_interval(gain: Mapping[str, Any] | None) -> Interval | None:
     """The interval of a `gain`, if there is one."""
     return None if gain is None else Interval(gain["points"], gain["low"], gain["high"])
-
-
-def mean_gain(gains: Sequence[Mapping[str, Any] | None]) -> dict[str, float] | None:
-    """`points`, `low` and `high` of the mean of datasets' gains; None if one of them has none."""
-    known = [interval for gain in gains if (interval := gain_interval(gain)) is not None]
-    if not known or len(known) < len(gains):
-        return None
-    found = mean_of_intervals(known)
-    return {"points": found.mean, "low": found.low, "high": found.high}
 
 
 def gain_values(values: Mapping[str, Any]) -> dict[str, float]:

@@ -120,6 +120,10 @@ class Run:
         """The records of a dataset's answered images."""
         return answered(self.records.filter(pc.field("dataset") == dataset))
 
+    def labelled(self, dataset: str) -> pa.Table:
+        """Those that have a label."""
+        return self.of(dataset).filter(pc.field("label").is_valid())
+
 
 def _below(path: Path) -> list[Path]:
     """The directories of all runs below a directory, or the one that holds a file, such as a run's `results.json`."""

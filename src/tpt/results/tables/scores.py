@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from tpt.results.tables.measures import BINS
 from tpt.results.tables.statistics import PERCENT, Interval, Z, bin_of
 
 Score = Callable[[np.ndarray], float]
-BINS = 15  # as of `ece`
 ACCEPTED = 0.95  # share of the pictures of the classes at which FPR is taken
 RESAMPLES = 500
 SMALLEST = float(np.finfo(np.float32).eps)  # probability that the likelihood takes at least, as scikit-learn does

@@ -68,8 +68,7 @@ def trust_of(run: Run, dataset: str, logits: pa.Table | None = None, resamples: 
 
 
 def _scores(run: Run, dataset: str, outside: pa.Table, logits: pa.Table | None, end: str) -> dict[str, Score]:
-    rows = run.of(dataset)
-    rows = rows.filter(pc.is_valid(rows["label"]))
+    rows = run.labelled(dataset)
     confidence, right = rows[f"confidence{end}"].to_numpy(), rows[f"rank{end}"].to_numpy() == 0
     found: dict[str, Score] = {name: make(confidence, right) for name, make in OF_CONFIDENCE.items()}
     if logits is not None:
