@@ -130,7 +130,7 @@ def test_a_mistake_is_said_in_the_place_of_the_answer(page: Any, tmp_path: Path)
     assert page.locator(".tpt-card, .tpt-views figure").count() == 0
     (tmp_path / "broken.png").write_bytes(b"no picture")
     page.set_input_files("input[type=file]", str(tmp_path / "broken.png"))
-    page.wait_for_selector(".tpt-problem:has-text('broken.png cannot be decoded')")
+    page.wait_for_selector(".tpt-problem:has-text('Cannot decode the image broken.png')")
 
 
 @pytest.mark.parametrize("width", [1400, 600])
