@@ -1,6 +1,7 @@
 """Real runs, as a user starts them."""
 
 import json
+import os
 import re
 import signal
 import time
@@ -165,3 +166,10 @@ def test_ctrl_c_leaves_a_clean_message(tmp_path: Path) -> None:
     assert "Interrupted: completed work is kept; continue with resume=" in errors
     (records,) = tmp_path.glob("runs/*/records")
     assert read_records(records).num_rows >= 8
+
+
+def test_a_run_leaves_no_mark_in_the_environment(run_script: Run, small: list[str]) -> None:
+    """Otherwise processes that are started later would take this one for the parent of their run."""
+    before = {*os.environ}
+    run_script("test_time.py", *small, "data.limit=2")
+    assert not {name for name in {*os.environ} - before if name.startswith(("TPT_", "LOCAL_", "MASTER_", "WORLD_"))}

@@ -38,7 +38,7 @@ _CONNECTION = ("Connection closed by peer", "Connection reset by peer", "Gloo", 
 SWEEPING = ("experiment", "search")  # groups with options that define a sweep
 UNCHOSEN = (None, "null", "none")
 # Lightning sets these for its processes, and in the next job of a sweep would take them for a cluster's.
-_LAUNCHERS = ("MASTER_PORT", "MASTER_ADDR", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE", stop.PARENT)
+_LAUNCHERS = ("MASTER_PORT", "MASTER_ADDR", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
 
 
 class ToldError(Exception):
@@ -219,7 +219,8 @@ def _as_one_job() -> None:
 
 
 def _leave_group() -> None:
-    """Ends the process group, if any, so that the next job of a sweep can start its own."""
+    """Ends the process group, if any, so that what starts next, such as a sweep's next job, can have its own."""
+    os.environ.pop(stop.PARENT, None)
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
         for name in _LAUNCHERS:

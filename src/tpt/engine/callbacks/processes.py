@@ -58,7 +58,7 @@ class ProcessGuard(Callback):
     def launch(self, trainer: Trainer) -> None:
         """Starts to watch before the processes start: one may die during startup, while all others wait for it."""
         self._stop.clear()
-        if trainer.local_rank == 0:
+        if trainer.local_rank == 0 and trainer.world_size > 1:
             stop.tell_children()
         threading.Thread(target=self._watch, args=(trainer,), daemon=True).start()
 
