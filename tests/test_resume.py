@@ -83,7 +83,7 @@ def test_other_settings_are_refused(run_script: Run, small: list[str], tmp_path:
     done = run_script("test_time.py", "resume=run", "method.steps=3", ok=False)
     assert "but method.steps was 1 and is 3; continue with the same" in done.stderr
     done = run_script("test_time.py", *small, ok=False)
-    assert "found those of an earlier run; continue it with resume=" in done.stderr
+    assert "of an earlier run. Continue it with resume=" in done.stderr
     noise_image(99).save(image_tree / "cat" / "9.png")
     done = run_script("test_time.py", "resume=run", ok=False)
     assert "datasets.pictures.to_test was 12 and is 13" in done.stderr
@@ -92,7 +92,7 @@ def test_other_settings_are_refused(run_script: Run, small: list[str], tmp_path:
     (image_tree / "cat" / "9.png").unlink()
     (tmp_path / "run" / "run.json").write_text("{")
     done = run_script("test_time.py", "resume=run", ok=False)
-    assert "is damaged (no JSON); start the run anew" in done.stderr
+    assert "is damaged (no JSON). Start the run anew" in done.stderr
 
 
 def test_other_weights_or_names_under_the_same_path_are_refused(
@@ -134,7 +134,7 @@ def test_an_image_that_changed_or_vanished_is_named(
     before = picture.read_bytes()
     noise_image(77).save(picture)
     done = run_script("test_time.py", "resume=run", ok=False)
-    assert "cat/2.png has changed since; put them back, or start the run anew" in done.stderr
+    assert "cat/2.png has changed since the run" in done.stderr
     picture.unlink()
     assert "datasets.pictures" in run_script("test_time.py", "resume=run", ok=False).stderr
     picture.write_bytes(before)
@@ -280,7 +280,7 @@ def test_records_of_other_images_are_refused(run_script: Run, small: list[str], 
     run_script("test_time.py", *small)
     rows = read_records(tmp_path / "run").to_pylist()[:1]
     write_shard([rows[0] | {"index": 99}], tmp_path / "run" / "records", "00-pictures-0000099")
-    assert "found one of image 99 of 'pictures'" in run_script("test_time.py", "resume=run", ok=False).stderr
+    assert "holds a record of image 99 of 'pictures'" in run_script("test_time.py", "resume=run", ok=False).stderr
 
 
 def test_logs_of_earlier_sessions_are_kept(run_script: Run, small: list[str], tmp_path: Path, stop_after: Any) -> None:
@@ -307,7 +307,7 @@ def test_what_was_started_outlives_what_is_refused(run_script: Run, small: list[
     assert set(hydras) == {"config.yaml", "hydra.yaml", "overrides.yaml"} and "seed: 0" in hydras["config.yaml"]
     assert before["program"] == "test_time" and set(before["settings"]) == {a for a in small if "run.dir" not in a}
     assert "seed was 0 and is 5" in run_script("test_time.py", "resume=run", "seed=5", ok=False).stderr
-    assert "found those of an earlier run" in run_script("test_time.py", *small, "seed=5", ok=False).stderr
+    assert "of an earlier run. Continue it" in run_script("test_time.py", *small, "seed=5", ok=False).stderr
     assert hydras == {path.name: path.read_text() for path in (tmp_path / "run" / ".hydra").iterdir()}
     (tmp_path / "run" / ".hydra" / "overrides.yaml").write_text("- method.ste")
     assert settings_of(tmp_path / "run") == before

@@ -120,7 +120,7 @@ def test_mistakes_end_in_one_sentence(run_script: Run, small: list[str], tmp_pat
     (tmp_path / "bad.ckpt").write_text("x")
     mistakes = {
         "resume=nothing.ckpt": "Cannot read the checkpoint nothing.ckpt (No such file",
-        f"resume={tmp_path / 'bad.ckpt'}": "is damaged or another program's (BadZipFile)",
+        f"resume={tmp_path / 'bad.ckpt'}": "is no checkpoint of train_coop.py, or damaged (BadZipFile)",
         "shots.k=0": "`shots.k` to be a whole number of at least 1 or null, got 0",
         "shots.classes=old": "`shots.classes` to be all or base or new",
         "learner.class_token_position=left": "`learner.class_token_position` to be end or middle or front",
@@ -174,11 +174,11 @@ def test_two_runs_in_one_directory(
         assert "Another process is already writing to" in trained(run_script, small, "a", ok=False).stderr
     trained(run_script, small, "a")
     before = (tmp_path / "a" / "context.safetensors").read_bytes()
-    assert "Expected no checkpoints in" in trained(run_script, small, "a", "seed=2", ok=False).stderr
+    assert "holds checkpoints of an earlier run" in trained(run_script, small, "a", "seed=2", ok=False).stderr
     tree = next(a for a in small if a.startswith("shots.root=")).removeprefix("shots.root=")
     of_test = [*small[:3], "data=folder", f"data.root={tree}", "hydra.run.dir=a", "views.num_views=2", "cache=off"]
     done = run_script("test_time.py", *of_test, "method=zero_shot", ok=False)
-    assert "found training_run.json of another program's run" in done.stderr
+    assert "holds training_run.json of another program's run" in done.stderr
     assert (tmp_path / "a" / "context.safetensors").read_bytes() == before
 
 
@@ -206,7 +206,7 @@ def test_what_is_no_checkpoint_of_a_run(run_script: Run, small: list[str], tmp_p
     theirs = tmp_path / "model.ckpt"
     theirs.write_bytes((tmp_path / "a" / "prompt_learner" / "model.pth.tar-3").read_bytes())
     assert (
-        "is damaged or another program's (KeyError)"
+        "is no checkpoint of train_coop.py, or damaged (KeyError)"
         in trained(run_script, small, "b", f"resume={theirs}", ok=False).stderr
     )
     (tmp_path / "folder.ckpt").mkdir()

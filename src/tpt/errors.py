@@ -271,8 +271,8 @@ def refuse_one_prompt(
     more = f" ({len(found) - 1} more such pairs)" if len(found) > 1 else ""
     place = f" {where}" if where else ""
     raise error(
-        f"Expected different classes{place}, but {_shown(class_names[one], class_names[other])} (classes {one} and "
-        f"{other}) are the same prompt to the model{more}; rename one, or make them one class."
+        f"Two classes{place} are the same prompt to the model: {_shown(class_names[one], class_names[other])} (classes "
+        f"{one} and {other}){more}. Rename one, or make them one class."
     )
 
 

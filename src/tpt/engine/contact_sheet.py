@@ -118,18 +118,17 @@ class SheetMaker:
             UserError: the image has no answer, is missing, or has changed.
         """
         if record["problem"] is not None:
-            raise UserError(f"Expected an image with an answer, but {record['path']} has none ({record['problem']}).")
+            raise UserError(f"{record['path']} has no answer ({record['problem']}). Choose another image.")
         dataset = next((d for d in self.data.datasets if d.name == record["dataset"]), None)
         samples = [] if dataset is None else dataset.samples
         index = next((i for i, sample in enumerate(samples) if sample.path == record["path"]), None)
         if dataset is None or index is None:
             raise UserError(
-                f"Expected {record['path']} in dataset {record['dataset']!r}, as in the run, but it is missing; "
-                "restore the data."
+                f"{record['path']} is missing in dataset {record['dataset']!r}, where the run had it. Restore the data."
             )
         content = dataset.content(index)
         if content_digest(content) != record["content"]:
-            raise UserError(f"Expected {record['path']} as it was tested, but its file has changed; restore the file.")
+            raise UserError(f"{record['path']} has changed since it was tested. Restore the file.")
         views = views_of(dataset, index, self.data.make_views(dataset), content).to(self.clip.device)
         method, selected = self.make_method(dataset).to(self.clip.device), list(record["selected"])
         features, extras = method.encode(views)

@@ -54,7 +54,7 @@ def test_a_checkpoint_without_a_digest_is_taken_with_a_note(
     content = path.read_bytes()
     at = content.index(b"noise")  # in the pickle, which stays one
     path.write_bytes(content[:at] + b"N" + content[at + 1 :])
-    with pytest.raises(CheckpointError, match=r"is damaged or another program's \(BadZipFile\)"):
+    with pytest.raises(CheckpointError, match=r"or damaged \(BadZipFile\)"):
         check(path)
 
 
@@ -90,7 +90,7 @@ class Hostile:
 def test_nothing_runs(saved: Path, tmp_path: Path, write: Callable[[Any, Path], None]) -> None:
     ran, path = tmp_path / "ran", tmp_path / "last.ckpt"
     write({**torch.load(saved, weights_only=True), "epoch": Hostile(ran)}, path)
-    with pytest.raises(CheckpointError, match="is damaged or another program's"):
+    with pytest.raises(CheckpointError, match="or damaged"):
         check(path)
     assert not ran.exists()
 
@@ -107,7 +107,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
         (("state_dict", "ctx"), torch.zeros(4, 63), r"there is \{'ctx': \(4, 63\)\} where"),
         (("state_dict",), None, "the training state is missing"),
         (("loops", "fit_loop", "epoch_loop.batch_progress", "is_last_batch"), False, "training is within epoch 1"),
-        (("run",), None, "is damaged or another program's"),
+        (("run",), None, "or damaged"),
     ],
 )
 def test_what_does_not_fit_is_named(
@@ -119,7 +119,7 @@ def test_what_does_not_fit_is_named(
         node = node[step]
     node[path[-1]] = value
     WholeFiles().save_checkpoint(content, tmp_path / "last.ckpt")
-    with pytest.raises(CheckpointError, match=rf"Expected a checkpoint .* {phrase}"):
+    with pytest.raises(CheckpointError, match=rf"cannot resume .* {phrase}"):
         check(tmp_path / "last.ckpt")
 
 

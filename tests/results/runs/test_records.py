@@ -152,7 +152,7 @@ def test_a_damaged_shard_is_found(damage: str, tmp_path: Path) -> None:
     flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
     shard.write_bytes({"truncated": content[:-9], "flipped": flipped, "empty": b"", "extended": content + b"x"}[damage])
     assert shard_files(tmp_path) == [shard]
-    with pytest.raises(DamagedShardError, match="are damaged .*resume the run to compute them again"):
+    with pytest.raises(DamagedShardError, match="are damaged .*Resume the run to compute them again"):
         read_shard(shard)
     with pytest.raises(ValueError, match="are damaged"):
         read_records(tmp_path)

@@ -75,7 +75,7 @@ def whole_manifest() -> dict[str, Any]:
 def test_kinds_that_were_met(tmp_path: Path, change: dict[str, Any]) -> None:
     (key,) = change
     (tmp_path / "run.json").write_text(json.dumps(whole_manifest() | change))
-    with pytest.raises(UserError, match=rf"run.json, but it is damaged \({key}[.:].*\); start the run anew"):
+    with pytest.raises(UserError, match=rf"run.json is damaged \({key}[.:].*\)\. Start the run anew"):
         read_manifest(tmp_path)
 
 

@@ -70,8 +70,7 @@ class ProcessGuard(Callback):
         first = trainer.strategy.broadcast(here)
         if not trainer.strategy.reduce_boolean_decision(here == first):  # all of them end, each with this message
             raise UserError(
-                f"Expected all processes of the run in one directory, but not all of them are in {first}; set "
-                "hydra.run.dir to a folder that all machines share."
+                f"Not all processes of the run work in {first}. Set hydra.run.dir to a folder that all machines share."
             )
         self._handler = signal.getsignal(signal.SIGTERM)
 

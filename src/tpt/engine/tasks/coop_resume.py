@@ -114,9 +114,8 @@ def _read(path: Path, say: bool = False) -> dict[str, Any]:
             raise TypeError
     except Exception as error:  # the file may contain anything, and a damaged archive can raise almost any error
         raise CheckpointError(
-            f"Expected a checkpoint of train_coop.py in `resume`, but {path} is damaged or another program's "
-            f"({type(error).__name__}); give last.ckpt of a run. (test_time.py takes what other programs learned, as "
-            "context.path.)"
+            f"{path} is no checkpoint of train_coop.py, or damaged ({type(error).__name__}). Pass last.ckpt of a run. "
+            "(test_time.py takes what other programs learned, as context.path.)"
         ) from error
     if say and not sealed:
         log.warning("%s has no digest, as of release 0.1; its parts' checksums are right.", path)
@@ -125,8 +124,8 @@ def _read(path: Path, say: bool = False) -> dict[str, Any]:
 
 def _unfit(path: Path, why: str) -> CheckpointError:
     return CheckpointError(
-        f"Expected a checkpoint that this run can resume, but in {path} {why}; continue from last.ckpt of the run, "
-        "with its settings, or start a new run."
+        f"This run cannot resume from {path}: {why}. Continue from last.ckpt of the run, with its settings, or start a "
+        "new run."
     )
 
 

@@ -93,14 +93,11 @@ class ClaimedDirectory:
         else:
             log.warning("%s cannot be locked (%s). Start no second run there while this one works.", self.folder, why)
         if found := [name for name in self.strangers if (self.folder / name).exists()]:
-            raise UserError(
-                f"Expected a directory for this run, found {found[0]} of another program's run in {self.folder}; "
-                f"{self.another}."
-            )
+            raise UserError(f"{self.folder} holds {found[0]} of another program's run; {self.another}.")
         if self.is_new() and self.holds_a_run():
             raise UserError(
-                f"Expected no {self.product} in {self.folder}, found those of an earlier run; continue it with "
-                f"resume={self.folder}, or {self.another}."
+                f"{self.folder} holds {self.product} of an earlier run. Continue it with resume={self.folder}, or "
+                f"{self.another}."
             )
         for folder in (self.folder, *(self.folder / name for name in self.folders)):
             remove_partial(folder)
@@ -112,9 +109,7 @@ class ClaimedDirectory:
         except OSError as error:
             odd = not isinstance(error, FileNotFoundError) or path.is_symlink()
         if odd:
-            raise UserError(
-                f"Expected {path} to be {what} of the run, found something else; remove it, or {self.another}."
-            )
+            raise UserError(f"{path} is not {what}, as a run needs there. Remove it, or {self.another}.")
 
     def earlier_sessions(self, manifest: Mapping[str, Any], session: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The starts of the run that is continued; none of a new one.
@@ -143,7 +138,7 @@ class ClaimedDirectory:
         if different := differences(old, new, self.free):
             more = f" (and {len(different) - SHOWN} more)" if len(different) > SHOWN else ""
             raise UserError(
-                f"Expected the settings of {self.whose}, but {'; '.join(different[:SHOWN])}{more}; {self.way_out}."
+                f"The settings differ from those of {self.whose}: {'; '.join(different[:SHOWN])}{more}; {self.way_out}."
             )
 
     def write(self, manifest: Mapping[str, Any], sessions: list[dict[str, Any]], session: Mapping[str, Any]) -> None:

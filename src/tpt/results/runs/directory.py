@@ -92,8 +92,8 @@ class RunDirectory(ClaimedDirectory):
         for name, indices in self._by_dataset("index"):
             if len(indices) and (most := int(indices.max())) >= images.get(name, 0):
                 raise UserError(
-                    f"Expected records of this run's images in {self.folder}, found one of image {most} of {name!r}, "
-                    "which it does not have; start the run anew."
+                    f"{self.folder} holds a record of image {most} of {name!r}, which this run does not have. Start "
+                    "the run anew."
                 )
             done[name] = set(indices.tolist())
         return done
@@ -140,6 +140,6 @@ class RunDirectory(ClaimedDirectory):
             dataset, index = changed[0]
             more = f" and {len(changed) - 1} others have" if len(changed) > 1 else " has"
             raise DataError(
-                f"Expected the images that the run in {self.folder} has tested, but {dataset.store.root}/"
-                f"{dataset.samples[index].path}{more} changed since; put them back, or start the run anew."
+                f"{dataset.store.root}/{dataset.samples[index].path}{more} changed since the run in {self.folder} "
+                "tested them. Put them back, or start the run anew."
             )

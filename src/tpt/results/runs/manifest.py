@@ -219,13 +219,9 @@ def read_manifest(run_dir: str | Path, name: str = NAME) -> dict[str, Any]:
             error
         )
     except OSError as error:
-        raise UserError(
-            f"Expected {name} of a run in {run_dir}, but it cannot be read ({error.strerror}); start the run anew."
-        ) from error
+        raise UserError(f"Cannot read {name} in {run_dir} ({error.strerror}). Start the run anew.") from error
     except UserError as error:
-        raise UserError(
-            f"Expected what test_time.py wrote in {path}, but it is damaged ({error}); start the run anew."
-        ) from error
+        raise UserError(f"{path} is damaged ({error}). Start the run anew.") from error
 
 
 def manifest_of(content: bytes | str) -> dict[str, Any]:

@@ -130,8 +130,7 @@ def read_shard(path: Path, schema: pa.Schema = RECORD_SCHEMA) -> pa.Table:
     except Exception as error:  # a reader of untrusted bytes may raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DamagedShardError(
-            f"Expected the records that were written to {path}, but they are damaged ({reason}); resume the run to "
-            "compute them again."
+            f"The records in {path} are damaged ({reason}). Resume the run to compute them again."
         ) from error
 
 

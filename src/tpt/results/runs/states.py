@@ -41,7 +41,7 @@ def read_state(path: Path) -> bytes:
     with open_plain(path, MOST_STATE_BYTES) as file:
         content = file.read()
     if content_digest(content) != path.stem.rsplit("-", 1)[-1]:
-        raise UserError(f"Expected the state that was written to {path}, but its checksum differs.")
+        raise UserError(f"{path} is damaged: its checksum differs.")
     return content
 
 

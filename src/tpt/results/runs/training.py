@@ -82,7 +82,7 @@ class TrainingDirectory(ClaimedDirectory):
             self._of_checkpoint = manifest_of(said)
         except UserError as error:
             raise UserError(
-                f"Expected in {self._given} which run it is of, but that is damaged ({error}); start the run anew."
+                f"What {self._given} says about its run is damaged ({error}). Start the run anew."
             ) from error
         self.refuse_different({"config": self._of_checkpoint["config"]}, {"config": config})
 

@@ -108,11 +108,11 @@ def images_of(runs: Iterable[Run], dataset: str) -> dict[str, list[ImageResult]]
 def _refuse_other_image(outcomes: Sequence[ImageResult], dataset: str, path: str, first: Run, second: Run) -> None:
     if len({outcome.content for outcome in outcomes}) > 1:
         raise UserError(
-            f"Expected the same images in {first.path} and {second.path}, but {path} of {dataset!r} is another picture "
-            "in each; compare runs on the same data."
+            f"{path} of {dataset!r} is not the same picture in {first.path} and in {second.path}. Compare runs on the "
+            "same data."
         )
     if len({outcome.label for outcome in outcomes}) > 1:
         raise UserError(
-            f"Expected the same classes in {first.path} and {second.path}, but {path} of {dataset!r} has another one "
-            "in each; compare runs with the same class names in the same order."
+            f"{path} of {dataset!r} is not of the same class in {first.path} and in {second.path}. Compare runs with "
+            "the same class names in the same order."
         )

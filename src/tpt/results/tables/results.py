@@ -30,8 +30,7 @@ def results_of(run_dir: str | Path) -> dict[str, Any]:
     found = results_from(read_manifest(run_dir), *read_records_and_notes(run_dir))
     for name, problems in found.pop("without_answer").items():
         raise DataError(
-            f"Expected readable images in dataset {name!r}, but none of {len(problems)} has an answer "
-            f"({problems[0]['problem']})."
+            f"None of the {len(problems)} images of dataset {name!r} has an answer ({problems[0]['problem']})."
         )
     return found
 
@@ -122,6 +121,5 @@ def refuse_unanswered(results: dict[str, Any]) -> None:
     failed = [u["path"] for d in results["datasets"].values() for u in d["unanswered"] if not u["unreadable"]]
     if failed:
         raise UnansweredError(
-            f"Expected an answer for every image, but {len(failed)} have none, such as {failed[0]}; results.json says "
-            "why under `unanswered`."
+            f"{len(failed)} images have no answer, such as {failed[0]}. results.json says why, under `unanswered`."
         )

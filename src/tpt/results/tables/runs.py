@@ -175,8 +175,7 @@ def load_run(folder: str | Path) -> Run:
     except Exception as error:  # what others wrote may be anything
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise UserError(
-            f"Expected what test_time.py wrote in {folder}, but {NAME} or the records do not fit ({reason}); start "
-            "the run anew."
+            f"{NAME} or the records in {folder} are not as test_time.py wrote them ({reason}). Start the run anew."
         ) from error
     context = settings.get("context.path")
     training = training_of(context) if isinstance(context, str) else None
