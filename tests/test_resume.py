@@ -81,7 +81,7 @@ def test_nothing_is_left_to_do(
 def test_other_settings_are_refused(run_script: Run, small: list[str], tmp_path: Path, image_tree: Path) -> None:
     run_script("test_time.py", *small)
     done = run_script("test_time.py", "resume=run", "method.steps=3", ok=False)
-    assert "but method.steps was 1 and is 3; continue with the same" in done.stderr
+    assert ": method.steps was 1 and is 3; continue with the same" in done.stderr
     done = run_script("test_time.py", *small, ok=False)
     assert "of an earlier run. Continue it with resume=" in done.stderr
     noise_image(99).save(image_tree / "cat" / "9.png")
@@ -175,7 +175,7 @@ def test_an_image_without_finite_features_is_marked(
 
     monkeypatch.setattr(tpt.CLIP, "_encode", broken)
     done = run_script("test_time.py", *small, ok=False)
-    assert done.returncode == 3 and "1 have none, such as cat/1.png" in done.stderr
+    assert done.returncode == 3 and "without an answer: 1, such as cat/1.png" in done.stderr
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     (unanswered,) = results["datasets"]["pictures"]["unanswered"]
     assert unanswered["path"] == "cat/1.png" and "not finite" in unanswered["problem"]

@@ -85,7 +85,7 @@ def test_two_classes_of_one_prompt(
 
 
 def test_labels_of_a_table_that_are_one_prompt(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"'AT&T' and 'at&amp;t' \(classes 0 and 1\) are the same prompt"):
+    with pytest.raises(DataError, match=r"same prompt .*'AT&T' and 'at&amp;t' \(classes 0 and 1\)"):
         labelled(tmp_path, ("AT&T", "at&amp;t"))
     found = labelled(tmp_path, ("café", NFD, "dog"))
     assert found.class_names == ["café", "dog"] and found.labels() == [0, 0, 1]

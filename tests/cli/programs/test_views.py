@@ -107,7 +107,7 @@ def test_mistakes(run_dir: Path, image_tree: Path, tmp_path: Path, capfd: pytest
     assert "Expected run.json of a run in" in error(str(tmp_path), IMAGE)
     assert "Expected a file that ends in .png" in error(str(run_dir), IMAGE, "--out", "a.gif")
     noise_image(99).save(image_tree / IMAGE)
-    assert "its file has changed" in error(str(run_dir), IMAGE)
+    assert "cat/1.png has changed" in error(str(run_dir), IMAGE)
     manifest = json.loads((run_dir / "run.json").read_text())
     manifest["config"]["method"] = {"_target_": "os.system", "command": "touch called"}  # never made again
     (run_dir / "run.json").write_text(json.dumps(manifest))

@@ -119,7 +119,7 @@ def test_what_does_not_fit_is_named(
         node = node[step]
     node[path[-1]] = value
     WholeFiles().save_checkpoint(content, tmp_path / "last.ckpt")
-    with pytest.raises(CheckpointError, match=rf"cannot resume .* {phrase}"):
+    with pytest.raises(CheckpointError, match=rf"cannot resume .* {phrase}|is no checkpoint .* {phrase}"):
         check(tmp_path / "last.ckpt")
 
 

@@ -121,5 +121,5 @@ def refuse_unanswered(results: dict[str, Any]) -> None:
     failed = [u["path"] for d in results["datasets"].values() for u in d["unanswered"] if not u["unreadable"]]
     if failed:
         raise UnansweredError(
-            f"{len(failed)} images have no answer, such as {failed[0]}. results.json says why, under `unanswered`."
+            f"Images without an answer: {len(failed)}, such as {failed[0]}. results.json says why, under `unanswered`."
         )
