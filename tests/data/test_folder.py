@@ -130,14 +130,14 @@ def test_empty_class(image_tree: Path) -> None:
 def test_duplicate_names(image_tree: Path) -> None:
     (image_tree / "hot_air_balloon").mkdir()
     noise_image(0).save(image_tree / "hot_air_balloon" / "0.png")
-    with pytest.raises(DataError, match="'hot air balloon' and 'hot_air_balloon' .* are the same prompt"):
+    with pytest.raises(DataError, match="same prompt .*'hot air balloon' and 'hot_air_balloon'"):
         image_folder(image_tree)
 
 
 def test_wrong_number_of_names(image_tree: Path) -> None:
     with pytest.raises(DataError, match=r"Expected 3 class names in data\.class_names.*got 2"):
         image_folder(image_tree, class_names=["a", "b"])
-    with pytest.raises(DataError, match=r"'a' and 'a' \(classes 0 and 2\) are the same prompt"):
+    with pytest.raises(DataError, match=r"same prompt .*'a' and 'a' \(classes 0 and 2\)"):
         image_folder(image_tree, class_names=["a", "b", "a"])
     with pytest.raises(DataError, match="class names in .*absent.txt"):
         image_folder(image_tree, class_names="absent.txt")

@@ -38,8 +38,12 @@ def test_other_pictures_and_classes_are_refused(tmp_path: Path) -> None:
     make_run(tmp_path / "2", {"a": [{**good[0], "label": 1}, *good[1:]]})
     make_run(tmp_path / "3", {"a": good}, about={"a": {"classes": 7}})
     runs = load_runs([tmp_path])
-    for other, sentence in ((1, "another picture"), (2, "another one in each"), (3, "got 2 in .* and 7 in")):
-        with pytest.raises(ValueError, match=f"Expected the same .*{sentence}"):
+    for other, sentence in (
+        (1, "not the same picture in"),
+        (2, "not of the same class in"),
+        (3, "Expected the same .*got 2 in .* and 7 in"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
             compare([runs[0]], [runs[other]], "a")
 
 
