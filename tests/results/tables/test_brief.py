@@ -75,3 +75,11 @@ def test_on_a_terminal_and_from_the_command_line(tmp_path: Path, capsys: pytest.
     main([str(tmp_path), "--brief", "--sort", "seconds", "--format", "csv"])
     first, second, *_ = capsys.readouterr().out.splitlines()
     assert first.startswith("method,backbone,a,b,average,gain") and second.startswith("clip,emoji-mini,50.00,40.00")
+
+
+def test_csv_says_what_marks_mean(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, rows in enumerate((rows_of("a", share(50, 10), share(50, 10)), [])):
+        make_run(tmp_path / str(number), {"a": rows}, settings={"method.steps": number})
+    main([str(tmp_path), "--brief", "--format", "csv"])
+    header, whole, marked = capsys.readouterr().out.splitlines()
+    assert header.endswith(",marks") and whole.endswith(",") and "other images or classes" in marked

@@ -51,9 +51,18 @@ def render_grids(tables: Sequence[Grid], legend: Legend, format: str, width: int
 
         return to_terminal(tables, legend, width)
     if format == "csv":
-        return _csv([[list(map(_harmless, table.header)), *map(_line, table.lines)] for table in tables])
+        return _csv([_rows(table, dict(legend.marks)) for table in tables])
     makers = {"markdown": to_markdown, "latex": to_latex, "html": to_html}
     return makers[format_of(format, None)](tables, legend)
+
+
+def _rows(table: Grid, says: Mapping[str, str]) -> list[list[str]]:
+    """Header and lines; where cells have marks, a last column says what they mean."""
+    rows = [list(map(_harmless, table.header)), *map(_line, table.lines)]
+    whys = [dict.fromkeys(says[letter] for cell in line.cells for letter in cell.letters) for line in table.lines]
+    if any(whys):
+        rows = [[*row, said] for row, said in zip(rows, ["marks", *("; ".join(why) for why in whys)], strict=True)]
+    return rows
 
 
 def _line(line: Line) -> list[str]:
