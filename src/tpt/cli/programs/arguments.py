@@ -56,4 +56,5 @@ def known_device(text: str) -> str:
 
 def chosen_device(text: str) -> str | None:
     """The device's name in PyTorch, or None for `auto`; raises a UserError for any other value."""
-    return None if known_device(text) == "auto" else known_device(text)
+    device = known_device(text)
+    return None if device == "auto" else device

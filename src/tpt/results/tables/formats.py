@@ -61,7 +61,10 @@ def _rows(table: Grid, says: Mapping[str, str]) -> list[list[str]]:
     rows = [list(map(_harmless, table.header)), *map(_line, table.lines)]
     whys = [dict.fromkeys(says[letter] for cell in line.cells for letter in cell.letters) for line in table.lines]
     if any(whys):
-        rows = [[*row, said] for row, said in zip(rows, ["marks", *("; ".join(why) for why in whys)], strict=True)]
+        rows = [
+            [*row, said]
+            for row, said in zip(rows, ["marks", *(_harmless("; ".join(why)) for why in whys)], strict=True)
+        ]
     return rows
 
 
