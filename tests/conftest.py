@@ -18,7 +18,6 @@ import hydra
 import numpy as np
 import pytest
 import torch
-from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hypothesis import settings
@@ -59,13 +58,9 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def quick_runs() -> Iterator[None]:
-    """A run in this process waits for no disk, since no test cuts the power, and composes its configuration once.
-
-    Hydra does so twice, to look for `hydra.mode`, which no test sets.
-    """
+    """A run in this process waits for no disk, since no test cuts the power."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)
-        patch.setattr(Hydra, "get_mode", lambda *_, **__: None)
         yield
 
 

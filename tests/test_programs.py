@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tpt.cli import program as cli
 from tpt.cli.places import PROGRAMS, command, config_dir
-from tpt.cli.programs import test_time
-from tpt.cli.programs.opening import LINE
+from tpt.cli.program import Program
+from tpt.cli.programs.opening import HYDRAS, LINE
 
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
 
@@ -22,7 +21,9 @@ def test_every_program_is_a_console_script() -> None:
         room, _, last = module.rpartition(".")
         assert SCRIPTS.pop(name) in (f"{room}.opening:{last}", f"{module}:main")
     assert not SCRIPTS
-    assert all(callable(import_module(module).main) for module, _ in PROGRAMS.values())
+    for module, _ in PROGRAMS.values():
+        hydras = module.rpartition(".")[2] in HYDRAS
+        assert callable(getattr(import_module(module), "run" if hydras else "main"))
 
 
 def test_the_package_lists_its_programs() -> None:
@@ -82,5 +83,5 @@ def test_a_console_script_runs_as_the_script_does(installed_script: Path, small:
 def test_a_job_can_be_pickled_for_another_process() -> None:
     """As launchers of Hydra do."""
     cloudpickle = pytest.importorskip("cloudpickle")
-    job = cloudpickle.loads(cloudpickle.dumps(cli.Program(test_time.run, "test_time")._job()))
-    assert (job.__module__, job.__qualname__) == ("tpt.cli.programs.test_time", "run")
+    job = cloudpickle.loads(cloudpickle.dumps(Program("test_time").job))
+    assert (job.__func__, job.__self__.name) == (Program.job, "test_time")

@@ -19,7 +19,7 @@ from tpt.errors import UserError
 def mistake(*arguments: str, program: str = "test_time") -> str:
     """The sentence on a command line; empty if it can be composed."""
     try:
-        line = CommandLine.read(arguments)
+        line = CommandLine.read(program, arguments)
         with own_options(*line.own):
             refuse_odd_choices(line.overrides, program, line.multirun)
             try:

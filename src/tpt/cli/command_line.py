@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
@@ -29,6 +30,7 @@ from tpt.cli.quoting import setting as quoted
 from tpt.errors import UserError
 
 SEE_HELP = "see --help for all settings"
+_OF_RUNS = ("overrides", "config_dir", "run", "multirun", "help")  # what Hydra's parser finds in a run's command line
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class CommandLine:
         own: folders of the user's own options.
         multirun: whether it is a sweep.
         help: whether it contains --help.
+        shows: whether it has another flag of Hydra, such as --cfg, which only shows something.
     """
 
     flags: list[str]
@@ -48,25 +51,32 @@ class CommandLine:
     own: list[Path]
     multirun: bool
     help: bool
+    shows: bool
 
     @staticmethod
-    def read(arguments: Sequence[str]) -> CommandLine:
+    def read(program: str, arguments: Sequence[str]) -> CommandLine:
         """Parses arguments, in which flags may come before or after settings.
+
+        Args:
+            program: name of the configuration.
+            arguments: of the command line.
 
         Raises:
             UserError: an option that Hydra does not have, or a setting that its grammar cannot read.
         """
         found = _found(arguments)
         flags = [argument for argument in arguments if argument not in found.overrides]
-        with initialized():
-            loader = GlobalHydra.instance().config_loader()
+        with initialized(program) as begun:
+            loader = begun.config_loader
         overrides = [parsed(as_texts(setting), loader) for setting in found.overrides]
         own = [found.config_dir] if found.config_dir else []
         for override in overrides:
             if override.key_or_group == SEARCHED and isinstance(places := override.value(), list):
                 own += [place.removeprefix(FILE) for place in map(str, places) if place.startswith(FILE)]
         folders = [Path(folder).expanduser().absolute() for folder in own]
-        return CommandLine(flags, overrides, folders, bool(found.multirun), bool(found.help))
+        multirun = any(override.input_line == "hydra.mode=MULTIRUN" for override in overrides) or found.multirun
+        shows = any(value for name, value in vars(found).items() if name not in _OF_RUNS)
+        return CommandLine(flags, overrides, folders, bool(multirun), bool(found.help), shows)
 
     def adding(self, setting: str) -> CommandLine:
         """The same command line with one more setting, which its own settings override."""
@@ -144,14 +154,40 @@ def swept_values(override: Override, text: bool = False) -> list[Any]:
 
 
 @contextmanager
-def initialized() -> Iterator[None]:
+def initialized(program: str) -> Iterator[Hydra]:
     """Initializes Hydra with our configuration; works inside a program or notebook that uses Hydra itself."""
     theirs, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
     try:
-        with hydra.initialize_config_dir(str(config_dir().resolve()), version_base="1.3"):
-            yield
+        with hydra.initialize_config_dir(str(config_dir().resolve()), job_name=program, version_base="1.3"):
+            ours = GlobalHydra.instance().hydra
+            assert ours is not None
+            yield ours
     finally:
         GlobalHydra.instance().hydra = theirs
+
+
+def run_jobs(program: str, line: CommandLine, job: Callable[[DictConfig], Any]) -> list[Any]:
+    """Calls `job` with the configuration of a run, or with each configuration of a sweep.
+
+    `hydra.main` would compose once more, to look for `hydra.mode`.  It is used for Hydra's other flags.
+
+    Args:
+        program: name of its configuration.
+        line: its command line, inside its `own_options`.
+        job: the function; a launcher may pickle it.
+
+    Returns:
+        What the jobs of a sweep returned, unless a search chose them.
+    """
+    if line.shows:
+        decorate = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=program)
+        decorate(job)()
+        return []
+    with initialized(program) as begun:
+        start, mode = (begun.multirun, "MULTIRUN") if line.multirun else (begun.run, "RUN")
+        found = start(program, job, [*searched(own_folders()), *_plain(line.settings), f"hydra.mode={mode}"])
+    batches = found if line.multirun and isinstance(found, list) else []
+    return [done.return_value for batch in batches for done in batch]
 
 
 def composed(program: str, settings: Sequence[str], hydras: bool = False) -> DictConfig:
@@ -162,9 +198,13 @@ def composed(program: str, settings: Sequence[str], hydras: bool = False) -> Dic
         settings: as on the command line.
         hydras: whether to include Hydra's own part.
     """
-    plain = [setting for setting in settings if not setting.lstrip("+").startswith(SEARCHED)]
-    with initialized():
-        return hydra.compose(program, [*searched(own_folders()), *plain], return_hydra_config=hydras)
+    with initialized(program):
+        return hydra.compose(program, [*searched(own_folders()), *_plain(settings)], return_hydra_config=hydras)
+
+
+def _plain(settings: Sequence[str]) -> list[str]:
+    """The settings without the folders of the user's own options."""
+    return [setting for setting in settings if not setting.lstrip("+").startswith((SEARCHED, "hydra.mode="))]
 
 
 def written(override: Override) -> Iterator[str]:

@@ -16,7 +16,7 @@ from hydra.errors import HydraException, InstantiationException, MissingConfigEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tpt.cli.command_line import SEE_HELP, CommandLine, composed, first_job, written
+from tpt.cli.command_line import SEE_HELP, CommandLine, composed, written
 from tpt.cli.options import no_option, options, own_options, values_of
 from tpt.cli.places import config_dir
 from tpt.cli.quoting import setting as quoted
@@ -31,20 +31,18 @@ MOST = 64  # most combinations of a sweep's options to check
 
 
 def read(program: str, arguments: Sequence[str]) -> CommandLine:
-    """Parses a program's command line, and checks that its configuration composes.
+    """Parses a program's command line.
 
     Args:
         program: name of its configuration.
         arguments: of the command line; `resume=DIRECTORY` adds those of the run that it continues.
 
     Raises:
-        UserError: a setting or option does not exist or cannot be parsed, or composing failed.
+        UserError: a setting cannot be parsed, or has several values, or a group has no option.
     """
-    line = CommandLine.read(continued(arguments, program))
+    line = CommandLine.read(program, continued(arguments, program))
     with own_options(*line.own):
         refuse_odd_choices(line.overrides, program, line.multirun or line.help)
-        with composing(program, line.overrides):
-            first_job(program, line)
     return line
 
 
@@ -53,8 +51,10 @@ def composing(program: str, overrides: Sequence[Override]) -> Iterator[None]:
     """Raises a UserError if the configuration of a program cannot be composed with these overrides."""
     try:
         yield
-    except COMPOSING as error:
-        raise in_a_sentence(error, program, overrides) from error
+    except Exception as error:
+        if (told := in_a_sentence(error, program, overrides)) is error:
+            raise
+        raise told from error
 
 
 def refuse_odd_choices(overrides: Sequence[Override], program: str, multirun: bool) -> None:

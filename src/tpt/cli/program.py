@@ -9,29 +9,25 @@ import shlex
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
-from rich.console import Console
-from rich.syntax import Syntax
-from torch import distributed
 
-from tpt.cli import sweeps
-from tpt.cli.command_line import CommandLine, first_job, parsed
-from tpt.cli.errors import Rules, tell
-from tpt.cli.mistakes import in_a_sentence
+from tpt.cli.command_line import CommandLine, first_job, parsed, run_jobs
+from tpt.cli.errors import Rules, tell, told
+from tpt.cli.mistakes import composing
 from tpt.cli.options import own_options
 from tpt.cli.places import command, config_dir
 from tpt.cli.quoting import searched
 from tpt.cli.resume import keep, own_folders
 from tpt.cli.settings.check import check_sweep, refuse_wrong
-from tpt.clip.model import is_out_of_memory
 from tpt.engine import stop
-from tpt.engine.printing import forgiving_streams, printable, say
+from tpt.engine.printing import printable, say
 from tpt.errors import RunError, UserError
 
 _CONNECTION = ("Connection closed by peer", "Connection reset by peer", "Gloo", "NCCL")
@@ -42,7 +38,7 @@ _LAUNCHERS = ("MASTER_PORT", "MASTER_ADDR", "NODE_RANK", "LOCAL_RANK", "WORLD_SI
 
 
 class ToldError(Exception):
-    """Ends a job or sweep whose error was already reported.
+    """Ends a search whose job failed; the error was already reported.
 
     Args:
         exit_code: of the program.
@@ -53,22 +49,33 @@ class ToldError(Exception):
         self.exit_code = exit_code
 
 
+@dataclass(frozen=True)
+class Failed:
+    """What a job of a sweep returns if it failed and reported its error.
+
+    Args:
+        sweep: folder of the sweep.
+    """
+
+    sweep: str
+
+
 class Program:
     """A script of the project: a function that is called with each configuration of a command line.
 
+    PyTorch is loaded by the first job, so that what cannot be composed is reported at once.
+
     Args:
-        run: the function.
-        config_name: of the configuration, `conf/<config_name>.yaml`.
+        name: of the script and its configuration, `conf/<name>.yaml`.
+        run: the function; None for `run` of `tpt.cli.programs.<name>`.
         words: the script's own names for settings in error messages.
     """
 
-    def __init__(self, run: Callable[[DictConfig], float | None], config_name: str, words: Rules = ()) -> None:
+    def __init__(self, name: str, run: Callable[[DictConfig], float | None] | None = None, words: Rules = ()) -> None:
+        self.name = name
         self.run = run
         self.words = words
-        self.config_name = config_name
         self.directory: Path | None = None  # of the current job
-        self.failed = 0  # jobs of a sweep
-        self.table: str | None = None  # folder of a sweep that has one
         # Whether this is the first process of a run; stored because the end of a job clears the variable.
         self.first = os.environ.get("LOCAL_RANK", "0") == "0"
 
@@ -76,66 +83,54 @@ class Program:
     def main(self, line: CommandLine) -> None:
         """Runs a command line; exits with 1 on a user's mistake or a bug."""
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # makes Hydra raise instead of printing and exiting
-        forgiving_streams()
-        sys.argv[1:] = line.arguments  # read by Hydra, and by Lightning when it starts more processes
-        with own_options(*line.own):
-            try:
-                if line.multirun:
-                    check_sweep(first_job(self.config_name, line), line.overrides)
-                decorate = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=self.config_name)
-                decorate(self._job())()
-            except stop.StopRun as end:
-                stop.heard()
-                stop.end_loaders()
-                self._say(end)
-                sys.exit(end.exit_code)
-            except ToldError as end:
-                self._end_sweep()
-                sys.exit(end.exit_code)
-            except Exception as error:
-                sys.exit(tell(in_a_sentence(error, self.config_name, line.overrides), self.words))
-
-    def _job(self) -> Callable[[DictConfig], float | None]:
-        """The function that Hydra calls; a launcher may pickle it and call it in another process."""
-
-        def job(cfg: DictConfig) -> float | None:
-            with stop.listening():
-                return self._do(cfg)
-
-        job.__module__, job.__qualname__ = self.run.__module__, self.run.__qualname__
-        return job
-
-    def _do(self, cfg: DictConfig) -> float | None:
-        """`run` with errors reported at once: a sweep continues with its other jobs and raises only at its end."""
-        arguments = sys.argv
+        sys.argv[1:] = line.arguments  # read by Lightning when it starts more processes
         try:
-            _quieten()
-            self._refuse_wrong(cfg)
-            self.directory = output_dir()
-            keep(cfg)
-            _as_one_job()
-            _show_settings(cfg)
-            found = self._call(cfg)
-            stop.check()
-            return found
-        except Exception as error:
-            stop.check()  # the error may follow from a signal, in a library or in a worker that it ended
-            code = self._tell(error)
-            if (now := HydraConfig.get()).mode is RunMode.MULTIRUN:
-                self.failed += 1
-                self.table = str(now.sweep.dir) if "table" in now.callbacks else None
-                raise ToldError(code) from None
-            raise SystemExit(code) from error  # not the error itself, to which Hydra would add a line
-        finally:
-            sys.argv = arguments
-            _leave_group()
+            with told(self.words), own_options(*line.own), composing(self.name, line.overrides):
+                if line.multirun:
+                    check_sweep(first_job(self.name, line), line.overrides)
+                failed = [job for job in run_jobs(self.name, line, self.job) if isinstance(job, Failed)]
+                if failed:
+                    some = "A job of the sweep" if len(failed) == 1 else f"{len(failed)} jobs of the sweep"
+                    say(f"{some} failed; see above. resume={failed[0].sweep} runs what is missing.", error=True)
+                    sys.exit(1)
+        except ToldError as end:
+            sys.exit(end.exit_code)
+        except stop.StopRun as end:
+            stop.heard()
+            stop.end_loaders()
+            self._say(end)
+            sys.exit(end.exit_code)
 
-    def _end_sweep(self) -> None:
-        """Prints the table of the jobs that succeeded, which Hydra skips if one failed."""
-        if self.table is not None and any(Path(self.table).rglob("results.json")):
-            sweeps.print_table(self.table)
-            failed = "A job of the sweep" if self.failed == 1 else f"{self.failed} jobs of the sweep"
-            say(f"{failed} failed; see above. resume={self.table} runs what is missing.", error=True)
+    def job(self, cfg: DictConfig) -> float | Failed | None:
+        """Called by Hydra; a launcher may pickle the program and call this in another process.
+
+        Errors are reported at once, and a sweep continues with its other jobs.
+        """
+        with stop.listening():
+            arguments = sys.argv
+            try:
+                with stop.leaving():  # PyTorch is loaded here
+                    run = self.run or import_module(f"tpt.cli.programs.{self.name}").run
+                _quieten()
+                self._refuse_wrong(cfg)
+                self.directory = output_dir()
+                keep(cfg)
+                _as_one_job()
+                _show_settings(cfg)
+                found = self._call(run, cfg)
+                stop.check()
+                return found
+            except Exception as error:
+                stop.check()  # the error may follow from a signal, in a library or in a worker that it ended
+                code = self._tell(error)
+                now: Any = HydraConfig.get()
+                if now.mode is RunMode.MULTIRUN and now.runtime.choices["hydra/sweeper"] == "basic":
+                    return Failed(now.sweep.dir)
+                end: type[BaseException] = ToldError if now.mode is RunMode.MULTIRUN else SystemExit
+                raise end(code) from None  # not the error itself, to which Hydra would add a line
+            finally:
+                sys.argv = arguments
+                _leave_group()
 
     def _refuse_wrong(self, cfg: DictConfig) -> None:
         """Raises at the first wrong setting, and if a sweep's option is used without -m or a choice of one job."""
@@ -149,15 +144,15 @@ class Program:
             settings = shlex.join(made_by)
             raise UserError(
                 f"Expected -m with {settings}, which is a sweep over {', '.join(open_axes)}; write "
-                f"{command(self.config_name)} -m {settings}, or choose one job by "
+                f"{command(self.name)} -m {settings}, or choose one job by "
                 f"{' '.join(f'{key}=VALUE' for key in open_axes)}."
             )
-        refuse_wrong(cfg, self.config_name, given, debug=choices().get("debug") not in UNCHOSEN)
+        refuse_wrong(cfg, self.name, given, debug=choices().get("debug") not in UNCHOSEN)
 
-    def _call(self, cfg: DictConfig) -> float | None:
+    def _call(self, run: Callable[[DictConfig], float | None], cfg: DictConfig) -> float | None:
         """Calls `run`; turns errors from outside the program into a `RunError`."""
         try:
-            return self.run(cfg)
+            return run(cfg)
         except RuntimeError as error:
             if (outside := self._outside(error)) is None:
                 raise
@@ -177,6 +172,10 @@ class Program:
 
     def _outside(self, error: RuntimeError) -> str | None:
         """The message for a cause outside the program; None for a bug."""
+        from torch import distributed  # noqa: PLC0415 -- takes seconds to load
+
+        from tpt.clip.model import is_out_of_memory  # noqa: PLC0415
+
         again = f"continue with resume={self.directory}" if self.directory else "run again"
         if found := re.search(r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\)", str(error)):
             return (
@@ -220,6 +219,8 @@ def _as_one_job() -> None:
 
 def _leave_group() -> None:
     """Ends the process group, if any, so that what starts next, such as a sweep's next job, can have its own."""
+    from torch import distributed  # noqa: PLC0415 -- takes seconds to load
+
     os.environ.pop(stop.PARENT, None)
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
@@ -233,6 +234,9 @@ def _show_settings(cfg: DictConfig) -> None:
         return
     text = OmegaConf.to_yaml(cfg, resolve=True)
     if sys.stdout.isatty():
+        from rich.console import Console  # noqa: PLC0415 -- only needed here
+        from rich.syntax import Syntax  # noqa: PLC0415
+
         Console().print(Syntax(printable(text), "yaml", theme="ansi_dark", background_color="default", word_wrap=True))
     else:
         say(text)

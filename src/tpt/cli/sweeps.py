@@ -98,11 +98,13 @@ class SweepTable(Callback):
 
 
 def print_table(folder: str) -> None:
-    """Prints the table of the runs in a sweep's folder, even if some jobs failed."""
+    """Prints the table of the runs in a sweep's folder, if any succeeded."""
     from tpt.results.tables.brief import brief_text  # noqa: PLC0415 -- only needed at the end
     from tpt.results.tables.formats import terminal_width  # noqa: PLC0415
     from tpt.results.tables.runs import load_runs  # noqa: PLC0415
 
+    if not any(Path(folder).rglob("results.json")):
+        return
     try:
         text = brief_text(load_runs([folder]), terminal_width())
     except (UserError, OSError) as error:

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import Done, noise_image
 from tpt.cli.errors import in_words_of
+from tpt.cli.program import Program
 from tpt.cli.programs import predict
 from tpt.cli.programs.predict import WORDS
 from tpt.data.images import decode_image
@@ -331,15 +332,13 @@ def test_a_stopped_run_goes_on_where_it_was(image_tree: Path, tmp_path: Path, ru
 
 def test_further_processes_of_a_run_take_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are started with what Hydra reads, not with this program's own options."""
-    from tpt.cli.programs import test_time
-
     called: list[list[str]] = []
     for name, value in {"LOCAL_RANK": "1", "WORLD_SIZE": "2", stop.PARENT: "1"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "argv", ["tpt-predict", "seed=3"])
-    monkeypatch.setattr(test_time, "main", lambda line: called.append(line.settings))
+    monkeypatch.setattr(Program, "main", lambda self, line: called.append([self.name, *line.settings]))
     predict.main()
-    assert called == [["seed=3"]]
+    assert called == [["test_time", "seed=3"]]
 
 
 def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING
 
-from tpt.cli.errors import told
+from tpt.cli.errors import NO_SKIPPING, told
 from tpt.cli.places import config_dir
 from tpt.engine import stop
 from tpt.engine.printing import forgiving_streams, say
 
-if TYPE_CHECKING:
-    from tpt.cli.command_line import CommandLine
-
 HYDRAS = ("test_time", "train_coop")  # programs with a Hydra command line
+# What settings are called in a program, for error messages of the data readers, which both programs share.
+WORDS = {
+    "train_coop": (
+        NO_SKIPPING,
+        (r"(pass )?data\.on_bad_image=skip( to leave such files out and count them)?", "remove it"),
+        (r"\bdata\.(root|class_names|num_workers|classes|path|split|limit)\b", r"shots.\1"),
+    )
+}
 LINE = "Loading PyTorch and the other libraries"
 QUIET = ("--help", "-h", "--cfg", "-c")  # flags that print only what was asked for
 
@@ -54,30 +59,29 @@ def _open(name: str) -> None:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     # On a busy machine, threads that spin while waiting take cores from threads that compute.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    read: list[CommandLine] = []
     with stop.leaving():
         if os.environ.get("LOCAL_RANK", "0") != "0":
             stop.leave_with_parent()
         elif name != "predict" and not {*QUIET} & {*sys.argv[1:]}:  # tpt-predict says so after its checks
             say(LINE, error=True)
-        if name in HYDRAS:
-            read.append(_read(name))
-        program = import_module(f"tpt.cli.programs.{name}")
-    program.main(*read)
+        main = _read(name) if name in HYDRAS else import_module(f"tpt.cli.programs.{name}").main
+    main()
 
 
 # `tpt-test`, `tpt-train`, `tpt-predict` and `tpt-demo`.
 test_time, train_coop, predict, demo = (partial(_open, name) for name in (*HYDRAS, "predict", "demo"))
 
 
-def _read(name: str) -> CommandLine:
-    """Parses a Hydra program's command line before anything heavy is loaded; `--help` exits here."""
+def _read(name: str) -> Callable[[], None]:
+    """Reads a Hydra program's command line; the program loads PyTorch when it has composed.  `--help` exits here."""
     from tpt.cli import mistakes  # noqa: PLC0415 -- takes time to load
+    from tpt.cli.program import Program  # noqa: PLC0415 -- likewise
     from tpt.cli.settings.help import show_help  # noqa: PLC0415 -- likewise
 
-    with told():
+    words = WORDS.get(name, ())
+    with told(words):
         line = mistakes.read(name, sys.argv[1:])
         if line.help:
             show_help(name, line)
             sys.exit(0)
-    return line
+    return partial(Program(name, words=words).main, line)

@@ -104,10 +104,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser().parse_args(arguments)
     with stop.leaving(), told(WORDS):
         folder = prepare(args)
-        from tpt.cli.mistakes import read  # noqa: PLC0415 -- Hydra takes time to load
+        from tpt.cli.command_line import first_job  # noqa: PLC0415 -- Hydra takes time to load
+        from tpt.cli.mistakes import composing, read  # noqa: PLC0415
 
         with own_options(args.config_dir):
             line = read("test_time", settings_of(args, folder))
+            with composing("test_time", line.overrides):  # before PyTorch is loaded, which says more about the method
+                first_job("test_time", line)
     if not args.quiet:
         say(LINE, error=True)
     _run(args, folder, line)
@@ -213,9 +216,9 @@ def _run(args: argparse.Namespace, folder: Path, line: CommandLine) -> None:
     with stop.leaving():
         from omegaconf import DictConfig  # noqa: PLC0415 -- takes time to load
 
-        from tpt.cli import program as cli  # noqa: PLC0415 -- see above
         from tpt.cli.compose import method_class, refuse_stream  # noqa: PLC0415 -- see above
-        from tpt.cli.programs import test_time  # noqa: PLC0415 -- see above
+        from tpt.cli.program import Program  # noqa: PLC0415
+        from tpt.cli.programs import test_time  # noqa: PLC0415
 
     def run(cfg: DictConfig) -> None:
         with Path(os.devnull).open("w") if args.quiet else nullcontext(sys.stderr) as aside, redirect_stdout(aside):
@@ -232,7 +235,7 @@ def _run(args: argparse.Namespace, folder: Path, line: CommandLine) -> None:
         refuse_stream(args.method, "tpt-predict")
         if args.views is None and not method_class(args.method).selects:
             line = line.adding("views.num_views=1")
-    cli.Program(run, "test_time", WORDS).main(line)
+    Program("test_time", run, WORDS).main(line)
 
 
 def _stopped(args: argparse.Namespace, folder: Path) -> str:

@@ -11,7 +11,6 @@ from omegaconf import DictConfig
 
 from tpt.cli import program as cli
 from tpt.cli import sweeps
-from tpt.cli.command_line import CommandLine
 from tpt.cli.compose import Parts, trainer_of
 from tpt.cli.logs import stage
 from tpt.cli.programs.ending import objective
@@ -106,8 +105,3 @@ def run(cfg: DictConfig, another: str = ANOTHER, follow: bool = False) -> float 
     print(f"\nresults.json and records/ are in {folder}")
     refuse_unanswered(found)
     return objective(cfg.optimized_metric, found["averages"])
-
-
-def main(line: CommandLine) -> None:
-    """Runs the program with a parsed command line, see `opening`."""
-    cli.Program(run, "test_time").main(line)

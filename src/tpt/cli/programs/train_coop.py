@@ -11,9 +11,7 @@ from omegaconf import DictConfig
 
 from tpt.cli import program as cli
 from tpt.cli import sweeps
-from tpt.cli.command_line import CommandLine
 from tpt.cli.compose import trainer_of
-from tpt.cli.errors import NO_SKIPPING
 from tpt.cli.logs import stage
 from tpt.cli.programs.ending import left_out, objective, tell_learned
 from tpt.cli.resume import keep
@@ -32,12 +30,6 @@ from tpt.results.runs.manifest import named_files
 from tpt.results.runs.training import FREE, TrainingDirectory, about_shots, as_text, metrics_before
 
 Task = CoOpTask | CoCoOpTask
-# What settings are called here, for error messages of the data readers, which both programs share.
-WORDS = (
-    NO_SKIPPING,
-    (r"(pass )?data\.on_bad_image=skip( to leave such files out and count them)?", "remove it"),
-    (r"\bdata\.(root|class_names|num_workers|classes|path|split|limit)\b", r"shots.\1"),
-)
 
 
 def run(cfg: DictConfig) -> float | None:
@@ -98,8 +90,3 @@ def _save(task: Task, trainer: Trainer, shots: Shots, about: dict[str, Any], pub
     write_json({**about, **found, **drawn}, folder / "training.json")
     tell_learned(notes, metrics, about["learner"], folder / files["last"])
     return metrics
-
-
-def main(line: CommandLine) -> None:
-    """Runs the program with a parsed command line, see `opening`."""
-    cli.Program(run, "train_coop", WORDS).main(line)

@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from tpt.cli.command_line import CommandLine, first_job
-from tpt.cli.mistakes import groups_of
+from tpt.cli.mistakes import composing, groups_of
 from tpt.cli.options import all_folders, comments_of, options, own_options
 from tpt.cli.places import command, config_dir
 from tpt.cli.settings.walk import REFERENCE, leaves
@@ -25,7 +25,7 @@ NAMES = 34  # width of the column of settings
 
 def show_help(program: str, line: CommandLine) -> None:
     """Prints the groups, options and settings of a command line."""
-    with own_options(*line.own):
+    with own_options(*line.own), composing(program, line.overrides):
         say("\n".join(_help(program, line)))
 
 
