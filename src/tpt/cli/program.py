@@ -9,7 +9,6 @@ import shlex
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -37,27 +36,21 @@ UNCHOSEN = (None, "null", "none")
 _LAUNCHERS = ("MASTER_PORT", "MASTER_ADDR", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
 
 
-class ToldError(Exception):
-    """Ends a search whose job failed; the error was already reported.
+class JobFailedError(Exception):
+    """A job of a sweep failed and reported its error: Hydra's own sweeper gets it as the job's value.
 
     Args:
-        exit_code: of the program.
-    """
-
-    def __init__(self, exit_code: int = 1) -> None:
-        super().__init__(exit_code)
-        self.exit_code = exit_code
-
-
-@dataclass(frozen=True)
-class Failed:
-    """What a job of a sweep returns if it failed and reported its error.
-
-    Args:
+        exit_code: of the job.
         sweep: folder of the sweep.
     """
 
-    sweep: str
+    def __init__(self, exit_code: int, sweep: str) -> None:
+        super().__init__(exit_code, sweep)
+        self.exit_code = exit_code
+        self.sweep = sweep
+
+    def __str__(self) -> str:
+        return "see the error above"
 
 
 class Program:
@@ -88,20 +81,21 @@ class Program:
             with told(self.words), own_options(*line.own), composing(self.name, line.overrides):
                 if line.multirun:
                     check_sweep(first_job(self.name, line), line.overrides)
-                failed = [job for job in run_jobs(self.name, line, self.job) if isinstance(job, Failed)]
-                if failed:
+                try:
+                    jobs = run_jobs(self.name, line, self.job)
+                except JobFailedError as end:  # of a search, which cannot be resumed
+                    sys.exit(end.exit_code)
+                if failed := [job for job in jobs if isinstance(job, JobFailedError)]:
                     some = "A job of the sweep" if len(failed) == 1 else f"{len(failed)} jobs of the sweep"
                     say(f"{some} failed; see above. resume={failed[0].sweep} runs what is missing.", error=True)
-                    sys.exit(1)
-        except ToldError as end:
-            sys.exit(end.exit_code)
+                    sys.exit(failed[0].exit_code)
         except stop.StopRun as end:
             stop.heard()
             stop.end_loaders()
             self._say(end)
             sys.exit(end.exit_code)
 
-    def job(self, cfg: DictConfig) -> float | Failed | None:
+    def job(self, cfg: DictConfig) -> float | JobFailedError | None:
         """Called by Hydra; a launcher may pickle the program and call this in another process.
 
         Errors are reported at once, and a sweep continues with its other jobs.
@@ -124,10 +118,12 @@ class Program:
                 stop.check()  # the error may follow from a signal, in a library or in a worker that it ended
                 code = self._tell(error)
                 now: Any = HydraConfig.get()
-                if now.mode is RunMode.MULTIRUN and now.runtime.choices["hydra/sweeper"] == "basic":
-                    return Failed(now.sweep.dir)
-                end: type[BaseException] = ToldError if now.mode is RunMode.MULTIRUN else SystemExit
-                raise end(code) from None  # not the error itself, to which Hydra would add a line
+                if now.mode is not RunMode.MULTIRUN:
+                    raise SystemExit(code) from None
+                end = JobFailedError(code, now.sweep.dir)
+                if now.runtime.choices["hydra/sweeper"] == "basic":
+                    return end
+                raise end from None
             finally:
                 sys.argv = arguments
                 _leave_group()
