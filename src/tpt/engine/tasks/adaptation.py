@@ -91,8 +91,10 @@ class AdaptationTask(LightningModule):
                 for index, method in self._methods.items()
                 if same_text(type(method), self.datasets[index], dataset)
             ]
+            if self._methods and not kept:
+                self._methods.clear()
+                gc.collect()  # a prompt tuner and its engine form a reference cycle that holds a large graph
             self._methods.clear()
-            gc.collect()  # a prompt tuner and its engine form a reference cycle that holds a large graph
             method = kept[0] if kept else self.make_method(dataset).to(self.device)
             method.begin_dataset(len(dataset))
             if isinstance(method, StreamMethod) and dataset.name in self.states:
