@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import ROOT
 from tpt.cli.places import PROGRAMS, command, config_dir
 from tpt.cli.program import Program
+from tpt.cli.programs import opening
 from tpt.cli.programs.opening import HYDRAS, LINE
 
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
@@ -19,7 +20,8 @@ SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scrip
 def test_every_program_is_a_console_script() -> None:
     for name, (module, _) in PROGRAMS.items():
         room, _, last = module.rpartition(".")
-        assert SCRIPTS.pop(name) in (f"{room}.opening:{last}", f"{module}:main")
+        assert SCRIPTS.pop(name) == f"{room}.opening:{last}"
+        assert callable(getattr(opening, last))
     assert not SCRIPTS
     for module, _ in PROGRAMS.values():
         hydras = module.rpartition(".")[2] in HYDRAS

@@ -206,6 +206,31 @@ def test_a_process_whose_parent_died_while_it_loads_leaves() -> None:
     assert done.returncode == 1 and done.stdout + done.stderr == ""
 
 
+SENDS = """
+import os, signal, sys
+
+class Sends:
+    def find_spec(self, name, *_):
+        if name == {module!r}:
+            os.kill(os.getpid(), {number})
+
+sys.meta_path.insert(0, Sends())
+from tpt.cli.programs import opening
+sys.exit(opening.{program}())
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "module"),
+    [("report", "pydantic"), ("data", "rich.table"), ("cache", "numpy"), ("test_time", "hydra"), ("words", "argparse")],
+)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_a_library_loads_leaves_no_trace(program: str, module: str, number: int) -> None:
+    command = [sys.executable, "-c", SENDS.format(program=program, module=module, number=int(number))]
+    done = subprocess.run([*command, "--help"], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (128 + number, "")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [0, 1, 2])
 @pytest.mark.parametrize("number", stop.STOPPING)

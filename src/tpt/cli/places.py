@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-# Console program -> (module with its `main`, or with the `run` of a Hydra program; purpose), as in pyproject.toml.
+# Console program -> (module with its `main`, or with the `run` of a Hydra program; purpose), started by `opening`.
 PROGRAMS = {
     "tpt-test": ("tpt.cli.programs.test_time", "test-time prompt tuning and other methods; test_time.py of a checkout"),
     "tpt-train": ("tpt.cli.programs.train_coop", "few-shot training of a context, CoOp and CoCoOp; train_coop.py"),

@@ -157,8 +157,8 @@ class Program:
     def _say(self, end: stop.StopRun) -> None:
         """Reports the end of a run that can be resumed; only the first process does."""
         if self.first:
-            where = f"; continue with resume={self.directory}" if self.directory else ""
-            say(end.said or f"{end}: completed work is kept{where}.", error=True)
+            kept = f"completed work is kept; continue with resume={self.directory}"
+            say(end.said or f"{end}: {kept if self.directory else 'nothing was done yet'}.", error=True)
 
     def _tell(self, error: Exception) -> int:
         """Reports the error of a job; returns the exit code."""

@@ -1,13 +1,11 @@
 """`tpt-report`."""
 
 import re
-import tomllib
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 
-from tests.conftest import ROOT
 from tests.results.tables.made_runs import make_run, rows_of, share
 from tpt.cli.programs.report import main
 from tpt.data.catalog.entries import CROSS_DATASET, NATURAL_SHIFT
@@ -22,11 +20,6 @@ def runs(tmp_path: Path) -> Path:
         after = share(50 + 20 * number, 30)
         make_run(tmp_path / "sweep" / str(number), {"a": rows_of("a", share(50, 30), after)}, method)
     return tmp_path / "sweep"
-
-
-def test_console_script() -> None:
-    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["scripts"]
-    assert scripts["tpt-report"] == f"{main.__module__}:{main.__name__}"
 
 
 def test_prints_and_writes(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

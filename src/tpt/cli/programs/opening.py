@@ -1,27 +1,20 @@
-"""Starts the larger programs with a status line, because loading the libraries takes seconds."""
+"""Starts the programs: a signal while libraries load ends them, and the larger ones first say what they load."""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 
-from tpt.cli.errors import NO_SKIPPING, told
 from tpt.cli.places import config_dir
 from tpt.engine import stop
 from tpt.engine.printing import forgiving_streams, say
 
 HYDRAS = ("test_time", "train_coop")  # programs with a Hydra command line
-# What settings are called in a program, for error messages of the data readers, which both programs share.
-WORDS = {
-    "train_coop": (
-        NO_SKIPPING,
-        (r"(pass )?data\.on_bad_image=skip( to leave such files out and count them)?", "remove it"),
-        (r"\bdata\.(root|class_names|num_workers|classes|path|split|limit)\b", r"shots.\1"),
-    )
-}
+LARGE = (*HYDRAS, "demo")  # load PyTorch at once; tpt-predict does so after its checks
 LINE = "Loading PyTorch and the other libraries"
 QUIET = ("--help", "-h", "--cfg", "-c")  # flags that print only what was asked for
 
@@ -43,17 +36,17 @@ def _complete(name: str) -> None:
     hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=name)(lambda _: None)()
 
 
-def _open(name: str) -> None:
-    """Loads a program and calls it; further processes of a run print no status line."""
+def _open(name: str) -> int | None:
+    """Loads a program and calls it; further processes of a run print no status line.  Returns the exit code."""
     forgiving_streams()
     if sys.argv[1:] in (["--version"], ["-V"]):
         from tpt.results.runs.version import __version__  # noqa: PLC0415 -- the package around it takes time to load
 
         say(f"tpt {__version__}")
-        return
+        return 0
     if name in HYDRAS and {"-sc", "--shell-completion"} & {*sys.argv[1:]}:
         _complete(name)
-        return
+        return 0
     forget_stray_ranks()
     # Silences page-long C++ warnings about errors that the run reports itself; read when torch is loaded.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
@@ -62,21 +55,29 @@ def _open(name: str) -> None:
     with stop.leaving():
         if os.environ.get("LOCAL_RANK", "0") != "0":
             stop.leave_with_parent()
-        elif name != "predict" and not {*QUIET} & {*sys.argv[1:]}:  # tpt-predict says so after its checks
+        elif name in LARGE and not {*QUIET} & {*sys.argv[1:]}:
             say(LINE, error=True)
+        main: Callable[[], int | None]
         main = _read(name) if name in HYDRAS else import_module(f"tpt.cli.programs.{name}").main
-    main()
+    try:
+        return main()
+    except KeyboardInterrupt:  # before the program handles it
+        return 128 + signal.SIGINT
 
 
-# `tpt-test`, `tpt-train`, `tpt-predict` and `tpt-demo`.
-test_time, train_coop, predict, demo = (partial(_open, name) for name in (*HYDRAS, "predict", "demo"))
+# Called by the console scripts.
+test_time, train_coop = (partial(_open, name) for name in HYDRAS)
+predict, demo, attack, report = (partial(_open, name) for name in ("predict", "demo", "attack", "report"))
+views, words, data, cache = (partial(_open, name) for name in ("views", "words", "data", "cache"))
 
 
 def _read(name: str) -> Callable[[], None]:
     """Reads a Hydra program's command line; the program loads PyTorch when it has composed.  `--help` exits here."""
-    from tpt.cli import mistakes  # noqa: PLC0415 -- takes time to load
-    from tpt.cli.program import Program  # noqa: PLC0415 -- likewise
-    from tpt.cli.settings.help import show_help  # noqa: PLC0415 -- likewise
+    from tpt.cli import mistakes  # noqa: PLC0415 -- these take time to load, in which a signal must end the program
+    from tpt.cli.errors import told  # noqa: PLC0415
+    from tpt.cli.program import Program  # noqa: PLC0415
+    from tpt.cli.settings.help import show_help  # noqa: PLC0415
+    from tpt.cli.settings.programs import WORDS  # noqa: PLC0415
 
     words = WORDS.get(name, ())
     with told(words):

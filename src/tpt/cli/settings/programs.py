@@ -5,6 +5,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import Any
 
+from tpt.cli.errors import NO_SKIPPING, Rules
 from tpt.errors import Count, Filled, Seed, UserError
 
 OF_PROGRAMS: dict[str, Any] = {
@@ -54,6 +55,14 @@ TRAIN_REFUSES = {
     "trainer.barebones": "it would disable the checkpoints",
     "trainer.callbacks": "the program has its own",
     "trainer.logger": "loggers have a group of their own, logger",
+}
+# What settings are called in a program, for error messages of the data readers, which both programs share.
+WORDS: dict[str, Rules] = {
+    "train_coop": (
+        NO_SKIPPING,
+        (r"(pass )?data\.on_bad_image=skip( to leave such files out and count them)?", "remove it"),
+        (r"\bdata\.(root|class_names|num_workers|classes|path|split|limit)\b", r"shots.\1"),
+    )
 }
 REFUSES = {"test_time": TEST_REFUSES, "train_coop": TRAIN_REFUSES}
 
