@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import shlex
+import warnings
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +86,19 @@ class SweepFolder(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Called once by Hydra."""
+        _quieten_optuna()
         folder = Path(config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(config, folder / "multirun.yaml")
+
+
+def _quieten_optuna() -> None:
+    """Leaves Optuna its warnings and errors only: Hydra's sweeper already reports the study and its trials."""
+    with suppress(ImportError):  # another sweeper
+        import optuna  # noqa: PLC0415 -- an extra, and only a search needs it
+
+        optuna.logging.set_verbosity(logging.WARNING)
+        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
 class SweepTable(Callback):
