@@ -152,7 +152,8 @@ def test_optuna_keeps_its_study(run_script: Run, small: list[str], tmp_path: Pat
         "method.steps=choice(1,2)",
         "method.lr=interval(0.01,0.1)",
     ]
-    run_script("test_time.py", *search, *settings, "hydra.sweeper.n_trials=2", "hydra.sweep.dir=first")
+    done = run_script("test_time.py", *search, *settings, "hydra.sweeper.n_trials=2", "hydra.sweep.dir=first")
+    assert not done.stderr
     logging.getLogger("optuna").handlers[:] = told
     with sqlite3.connect(tmp_path / "first" / "study.db") as study:
         values = [value for (value,) in study.execute("select value from trial_values order by trial_id")]

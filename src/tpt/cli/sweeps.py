@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import math
 import shlex
+import warnings
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -84,9 +87,42 @@ class SweepFolder(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Called once by Hydra."""
+        _quieten_optuna()
         folder = Path(config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(config, folder / "multirun.yaml")
+
+
+def _quieten_optuna() -> None:
+    """Leaves Optuna its warnings and errors only: Hydra's sweeper already reports the study and its trials."""
+    with suppress(ImportError):  # another sweeper
+        import optuna  # noqa: PLC0415 -- an extra, and only a search needs it
+
+        optuna.logging.set_verbosity(logging.WARNING)
+        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+
+class SweepErrors(Callback):
+    """Keeps away the line that Hydra adds to the error of a failed job, which the job itself has reported."""
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """Called by Hydra in the process of the job."""
+        job_return.__class__ = _Reported
+
+
+class _Reported(JobReturn):
+    """What a job returned; raises its error as Hydra's class does, but without printing a line."""
+
+    @property
+    def return_value(self) -> Any:
+        """What the job returned, or raised."""
+        if self.status is JobStatus.FAILED:
+            raise self._return_value
+        return super().return_value
+
+    @return_value.setter
+    def return_value(self, value: Any) -> None:
+        self._return_value = value
 
 
 class SweepTable(Callback):

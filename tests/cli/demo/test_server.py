@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tpt.cli.programs import demo
 from tpt.cli.programs.demo import listening
 from tpt.errors import UserError
 
@@ -60,6 +62,13 @@ def test_another_host_is_said_to_be_open_to_all(tmp_path: Path) -> None:
 
 
 def test_what_is_no_host_of_this_machine() -> None:
-    for host in ("203.0.113.1", "no-such-host.invalid"):
-        with pytest.raises(UserError, match=host):
+    for host in ("203.0.113.1", "no-such-host.invalid", "", "a..b", "a" * 70, "http://127.0.0.1", "127.0.0.1:80"):
+        with pytest.raises(UserError, match=re.escape(host)) as error:
             listening(host, 0)
+        assert "while attempting" not in str(error.value)
+
+
+def test_a_wrong_address_is_named_before_the_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "_serve", pytest.fail)
+    with pytest.raises(SystemExit, match="1"):
+        demo.main(["--host", "a..b"])

@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import shlex
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -305,6 +308,29 @@ def test_a_server_out_of_reach_is_logged_for_later(
     lost.log_metrics({"a": 1.0})
     lost.log_metrics({"a": 2.0})
     assert asked[2:] == [None, "offline"] and caplog.text.count("wandb failed (Failed to get resume status)") == 1
+
+
+TWO_RUNS = """
+import logging, sys, wandb
+from tpt.engine.tracking.logger import WandbLogger
+logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+for _ in range(2):
+    logger = WandbLogger(save_dir=sys.argv[1], project="x", offline=True)
+    logger.log_metrics({"a": 1.0})
+    logger.finish()
+wandb.termwarn("a warning")
+wandb.termerror("an error")
+"""
+
+
+def test_the_terminal_gets_one_line_of_ours_and_wandbs_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WANDB_SILENT")
+    (folder := tmp_path / "it's").mkdir()
+    command = [sys.executable, "-c", TWO_RUNS, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    places = [shlex.split(line.split("`")[1])[2] for line in done.stdout.splitlines()]
+    assert sorted(places) == sorted(map(str, folder.glob("wandb/offline-run-*")))
+    assert [line.split(" ", 2)[2] for line in done.stderr.splitlines()] == ["a warning", "an error"]
 
 
 def test_what_does_not_fit() -> None:

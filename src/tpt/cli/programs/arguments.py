@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
+from typing import NoReturn
 
+from tpt.engine.printing import one_line
 from tpt.errors import UserError
 
 _DEVICE = re.compile(r"auto|cpu|mps|(?:cuda|gpu)(?::\d+)?")
@@ -18,9 +20,15 @@ class _Version(argparse.Action):
         parser.exit(message=f"tpt {__version__}\n")
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Ends the program with one line instead of the usage, whose lines hide what is wrong."""
+        self.exit(2, f"Error: {one_line(message[:1].upper() + message[1:])}; see {self.prog} --help.\n")
+
+
 def new_parser(program: str, description: str | None, epilog: str | None = None) -> argparse.ArgumentParser:
     """A parser with `--version`, whose texts are printed without rewrapping."""
-    made = argparse.ArgumentParser(
+    made = _Parser(
         prog=program, description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.add_argument("--version", action=_Version, nargs=0, help="prints the version and exits")

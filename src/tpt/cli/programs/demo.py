@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import ipaddress
+import os
 import socket
 import tempfile
 from collections.abc import Sequence
@@ -61,7 +63,13 @@ def serve(args: argparse.Namespace, folder: Path) -> None:
     names = None if args.classes is None else class_list(args.classes)
     refuse_known_stream(args.method, "tpt-demo")
     device = chosen_device(args.device)
+    with listening(args.host, args.port) as door:  # before PyTorch is loaded, so that a wrong address is named at once
+        _serve(args, folder, names, device, door)
 
+
+def _serve(
+    args: argparse.Namespace, folder: Path, names: list[str] | None, device: str | None, door: socket.socket
+) -> None:
     from tpt.cli.compose import Parts, compose, refuse_stream  # noqa: PLC0415 -- torch takes time to load
     from tpt.cli.demo.app import make_app  # noqa: PLC0415 -- likewise
 
@@ -71,27 +79,30 @@ def serve(args: argparse.Namespace, folder: Path) -> None:
     app = make_app(parts.clip, folder, args.method, names, args.host)
     import uvicorn  # noqa: PLC0415 -- comes with gradio
 
-    with listening(args.host, args.port) as door:
-        address, port = door.getsockname()[:2]
-        shown = f"[{address}]" if ":" in address else address
-        if not ipaddress.ip_address(address).is_loopback:
-            print(EXPOSED)
-        print(f"The page is at http://{shown}:{port} (press Ctrl-C to stop)", flush=True)
-        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run([door])
+    address, port = door.getsockname()[:2]
+    shown = f"[{address}]" if ":" in address else address
+    if not ipaddress.ip_address(address).is_loopback:
+        print(EXPOSED)
+    print(f"The page is at http://{shown}:{port} (press Ctrl-C to stop)", flush=True)
+    uvicorn.Server(uvicorn.Config(app, log_level="warning")).run([door])
 
 
 def listening(host: str, port: int) -> socket.socket:
     """A listening socket; raises a UserError if the port is in use or the host is not this machine's."""
     try:
+        if not host:
+            raise socket.gaierror  # to Python, all networks
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
-    except socket.gaierror as error:
+    except (socket.gaierror, UnicodeError) as error:  # the latter of what cannot be a name
         raise UserError(
-            f"Expected `--host` to be an address of this machine, got {host!r} ({error.strerror})."
+            f"Expected `--host` to be an address of this machine, got {host!r}; pass {HOST}, or 0.0.0.0 for all."
         ) from error
     except OSError as error:
+        # not strerror, to which Python adds the address
+        reason = "it is in use" if error.errno == errno.EADDRINUSE else os.strerror(error.errno or 0)
         raise UserError(
-            f"Cannot listen on port {port} of {host} ({error.strerror}). Choose another --port or --host."
+            f"Cannot listen on port {port} of {host} ({reason}). Choose another --port or --host."
         ) from error
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import wandb
@@ -42,16 +44,28 @@ class WandbLogger(loggers.WandbLogger):
     @rank_zero_experiment
     def experiment(self) -> Any:
         """W&B's run."""
-        if self._experiment is None and wandb.run is not None:
+        if self._experiment is None:
+            self._open()
+        return self._experiment
+
+    def _open(self) -> None:
+        """Starts W&B's run and reports where it is; of W&B's own lines, only warnings and errors are printed."""
+        if wandb.run is not None:
             wandb.run.finish()  # the previous job's run, which Lightning would continue
+        os.environ.setdefault("WANDB_SHOW_INFO", "false")  # wandb.setup would warn of Lightning's own
         try:
-            return super().experiment
+            made = super().experiment
         except Exception as error:  # W&B raises many types
             if self._offline:
                 raise
-            log.warning("Cannot reach W&B (%s). Logging offline; upload later with `wandb sync`.", first_line(error))
-        self._offline, self._wandb_init["mode"] = True, "offline"
-        return super().experiment
+            log.warning("Cannot reach W&B (%s). Logging offline.", first_line(error))
+            wandb.teardown()  # the next session reads the environment again, which Lightning changes
+            self._offline, self._wandb_init["mode"] = True, "offline"
+            made = super().experiment
+        if made.offline:
+            log.info("W&B run, offline: upload it with `wandb sync %s`", shlex.quote(str(Path(made.dir).parent)))
+        elif made.url:
+            log.info("W&B run: %s", made.url)
 
     def describe(self, manifest: Mapping[str, Any], sweep: Sweep | None) -> None:
         """Sets name, tags and group from the run; values from the configuration take precedence."""

@@ -9,6 +9,7 @@ from dataclasses import astuple, dataclass
 import numpy as np
 
 from tpt.errors import UserError
+from tpt.results.tables.comparability import left_out, said
 from tpt.results.tables.grid import Grid, Legend, Line, Text, number
 from tpt.results.tables.rows import NOTHING, labelled_runs
 from tpt.results.tables.runs import Run
@@ -111,6 +112,7 @@ def class_grids(
 
 def _grids(title: str, run: Run, dataset: str, most: int | None) -> Iterator[Grid]:
     classes, pairs = class_results(run, dataset), confusions(run, dataset)
+    marks = tuple(said(left_out([run], [dataset])).values())
     lines = [
         (
             c.name,
@@ -120,15 +122,17 @@ def _grids(title: str, run: Run, dataset: str, most: int | None) -> Iterator[Gri
         )
         for c in classes
     ]
-    yield _grid(f"Classes of {title}", ("class", "images", "before", "after", "gain [95 %]"), lines, most)
+    yield _grid(f"Classes of {title}", ("class", "images", "before", "after", "gain [95 %]"), lines, most, marks)
     if pairs:
         lines = [tuple(map(str, astuple(pair))) for pair in pairs]
         header = ("class", "taken for", "before", "after", "made", "mended")
-        yield _grid(f"Confusions of {title}", header, lines, most)
+        yield _grid(f"Confusions of {title}", header, lines, most, marks)
 
 
-def _grid(caption: str, header: tuple[str, ...], lines: Sequence[tuple[str, ...]], most: int | None) -> Grid:
+def _grid(
+    caption: str, header: tuple[str, ...], lines: Sequence[tuple[str, ...]], most: int | None, marks: tuple[str, ...]
+) -> Grid:
     if most is not None and len(lines) > most:
         caption += f" ({most} of {len(lines):,} that changed most; --out FILE has all)"
-    made = [Line(label, second, tuple(map(Text, cells)), main=True) for label, second, *cells in lines[:most]]
+    made = [Line(label, second, tuple(map(Text, cells)), True, marks) for label, second, *cells in lines[:most]]
     return Grid(caption, header, tuple(made), dense=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tpt.data.catalog.entries import CATALOG, NATURAL_SHIFT
@@ -16,6 +16,7 @@ FULL = ("32-true", "32", "None")  # Lightning's names of float32
 # before cheese_plate, where the split's labels are 16 = cheese_plate and 17 = cheesecake.
 NAMES_SWAPPED = {"food101": "two class names are swapped in the paper's code, which concerns 600 of 30,300 images"}
 PART, UNFINISHED = "on part of the images", "unfinished"
+UNLABELLED = "pictures without labels have no accuracy"
 ENSEMBLE = "+ensemble"  # in the label of a run whose text is an ensemble of templates
 SEVEN_TEMPLATES = ("imagenet", "imagenet_a", "imagenet_v2", "caltech101", "stanford_cars", "sun397")
 LEARNED_ON, SHOTS, VECTORS = "imagenet", 16, 4  # of the printed rows that start from CoOp or CoCoOp
@@ -62,9 +63,16 @@ def coverage(run: Run, dataset: str) -> Iterator[Mark]:
     if found is not None and "acc" not in found:
         before, after = found["confidence_zero_shot"], found["confidence"]
         said = f"{found['changed']:.1f} % of the answers changed, confidence {before:.1f} to {after:.1f} %"
-        yield Mark("pictures without labels have no accuracy", f"{dataset} {said}")
+        yield Mark(UNLABELLED, f"{dataset} {said}")
     if failed:
         yield Mark("images without an answer are left out", f"{dataset} {len(failed):,}")
+
+
+def left_out(runs: Iterable[Run], datasets: Iterable[str], of: str = "") -> list[Mark]:
+    """Marks of the images of some datasets that runs leave out; `of` says which runs."""
+    names = list(datasets)
+    marks = (mark for run in runs for name in names if name in run.to_test for mark in coverage(run, name))
+    return [replace(mark, detail=f"{of} {mark.detail}".strip()) for mark in marks if mark.why != UNLABELLED]
 
 
 def _test_set(run: Run, dataset: str) -> Iterator[Mark]:
@@ -167,3 +175,8 @@ def merged(marks: Sequence[Mark]) -> dict[str, list[str]]:
         if mark.detail and mark.detail not in details:
             details.append(mark.detail)
     return found
+
+
+def said(marks: Sequence[Mark]) -> dict[str, str]:
+    """What marks say by explanation, each once with the details of all its cells."""
+    return {why: ": ".join(filter(None, (why, "; ".join(details)))) for why, details in merged(marks).items()}

@@ -18,7 +18,8 @@ from tpt.results.tables.report import Cell, Report
 
 FORMATS = ("terminal", "markdown", "latex", "csv", "html")
 SUFFIXES = {".txt": "terminal", ".md": "markdown", ".tex": "latex", ".csv": "csv", ".html": "html", ".htm": "html"}
-_NUMBERS = re.compile(r"[-+]?\d[\d.,%eE+\- \[\]()]*")  # numbers and what stands between them; no name, no reference
+# Numbers and what stands between them; no name, no reference.
+_NUMBERS = re.compile(r"[-+]?\d(?:[\d.,%eE+\- \[\]()]| to )*")
 WIDTH = 160  # of the terminal's table in a file
 
 
@@ -51,21 +52,19 @@ def render_grids(tables: Sequence[Grid], legend: Legend, format: str, width: int
 
         return to_terminal(tables, legend, width)
     if format == "csv":
-        return _csv([_rows(table, dict(legend.marks)) for table in tables])
+        return _csv([_rows(table, dict(legend.marks), len(tables) > 1) for table in tables])
     makers = {"markdown": to_markdown, "latex": to_latex, "html": to_html}
     return makers[format_of(format, None)](tables, legend)
 
 
-def _rows(table: Grid, says: Mapping[str, str]) -> list[list[str]]:
-    """Header and lines; where cells have marks, a last column says what they mean."""
+def _rows(table: Grid, says: Mapping[str, str], several: bool) -> list[list[str]]:
+    """Header and lines; a further column names the table if there are several, and one says what marks mean."""
     rows = [list(map(_harmless, table.header)), *map(_line, table.lines)]
-    whys = [dict.fromkeys(says[letter] for cell in line.cells for letter in cell.letters) for line in table.lines]
-    if any(whys):
-        rows = [
-            [*row, said]
-            for row, said in zip(rows, ["marks", *(_harmless("; ".join(why)) for why in whys)], strict=True)
-        ]
-    return rows
+    more = [["table", *(table.caption for _ in table.lines)]] if several else []
+    letters = ((*line.marks, *(says[each] for cell in line.cells for each in cell.letters)) for line in table.lines)
+    marks = ["; ".join(dict.fromkeys(each)) for each in letters]
+    more += [["marks", *marks]] if any(marks) else []
+    return [[*row, *map(_harmless, added)] for row, *added in zip(rows, *more, strict=True)]
 
 
 def _line(line: Line) -> list[str]:

@@ -10,7 +10,7 @@ from itertools import product
 from typing import TypeVar
 
 from tpt.data.catalog.entries import group_of
-from tpt.results.tables.comparability import ENSEMBLE, merged
+from tpt.results.tables.comparability import ENSEMBLE, said
 from tpt.results.tables.compare import Comparison
 from tpt.results.tables.published import AVERAGE, OOD_AVERAGE, PAPER, printed_row
 from tpt.results.tables.report import Cell, Report, Table
@@ -42,12 +42,16 @@ class Text:
 
 @dataclass(frozen=True)
 class Line:
-    """One line: its label, what stands in the second column, and cells; `main` is a row's first."""
+    """One line: its label, what stands in the second column, and cells; `main` is a row's first.
+
+    `marks` says what concerns the whole line; CSV shows it, the other formats say the same below the tables.
+    """
 
     label: str
     second: str
     cells: tuple[Text, ...]
     main: bool
+    marks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,13 +78,14 @@ def block(
     cells: Sequence[T | None],
     main: Callable[[T], Text],
     below: Sequence[tuple[str, Callable[[T], str]]],
+    marks: tuple[str, ...] = (),
 ) -> Iterator[Line]:
     """A row's main line and those under it; a cell that is None, or whose text is empty, is missing."""
-    yield Line(label, second, tuple(Text(MISSING) if cell is None else main(cell) for cell in cells), main=True)
+    yield Line(label, second, tuple(Text(MISSING) if cell is None else main(cell) for cell in cells), True, marks)
     for name, text in below:
         texts = ["" if cell is None else text(cell) for cell in cells]
         if any(texts):
-            yield Line(name, "", tuple(Text(each or MISSING) for each in texts), main=False)
+            yield Line(name, "", tuple(Text(each or MISSING) for each in texts), False, marks)
 
 
 def grids(report: Report) -> tuple[list[Grid], Legend]:
@@ -92,9 +97,9 @@ def grids(report: Report) -> tuple[list[Grid], Legend]:
 def legend_of(report: Report) -> tuple[dict[str, str], Legend]:
     """Letters a, b, ..., z, aa, ... by what a mark says, in the order of the marks; and what stands under tables."""
     names = ("".join(c) for length in (1, 2, 3) for c in product(string.ascii_lowercase, repeat=length))
-    found = merged([mark for _, cell in report.cells for mark in cell.marks])
+    found = said([mark for _, cell in report.cells for mark in cell.marks])
     letters = dict(zip(found, names, strict=False))
-    marks = [(letters[why], ": ".join(filter(None, (why, "; ".join(details))))) for why, details in found.items()]
+    marks = [(letters[why], text) for why, text in found.items()]
     return letters, Legend(tuple(marks), tuple(_remarks(report)))
 
 

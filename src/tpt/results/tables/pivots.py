@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from tpt.errors import UserError
+from tpt.results.tables.comparability import Mark, left_out, said
 from tpt.results.tables.compare import Comparison, compare
 from tpt.results.tables.grid import HEADERS, MISSING, Grid, Legend, Line, Text, block, interval_text, number, signed
 from tpt.results.tables.published import AVERAGE, content, paper_backbone
-from tpt.results.tables.report import dataset_cell
+from tpt.results.tables.report import answered_on, dataset_cell, seed_marks
 from tpt.results.tables.rows import Row, rows_of
 from tpt.results.tables.runs import Run
 
@@ -42,6 +43,7 @@ class BaseToNew:
     row: Row  # of the runs on base classes
     cells: Mapping[str, Halves]  # by dataset that both halves were tested on
     printed: Halves | None  # the published averages over eleven datasets
+    marks: tuple[str, ...] = ()  # images and seeds that are left out
 
     @property
     def average(self) -> Halves:
@@ -59,6 +61,7 @@ class Transfer:
     targets: tuple[str, ...]
     # The context against the written prompt, on the images that both were tested on; what was not tested is missing.
     cells: Mapping[tuple[str, str], Comparison]
+    marks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by source: images that are left out
 
     @property
     def title(self) -> str:
@@ -84,13 +87,22 @@ def base_to_new(runs: Sequence[Run]) -> list[BaseToNew]:
         names = paper_backbone(row.first.backbone), row.first.method
         printed = (r for r in content()["base_to_new"]["rows"] if (r["backbone"], r["method"]) == names)
         if halves:
-            found.append(BaseToNew(row, halves, next((Halves(r["base"], r["new"]) for r in printed), None)))
+            marks = [m for half, each in ((BASE, row), (NEW, news[key])) for m in _left_out(each, half, halves)]
+            average = next((Halves(r["base"], r["new"]) for r in printed), None)
+            found.append(BaseToNew(row, halves, average, tuple(said(marks).values())))
     if not found:
         raise UserError(
             "Expected runs of the same method on both halves of a dataset's classes, found none; test with "
             "data.classes=base and with data.classes=new."
         )
     return found
+
+
+def _left_out(row: Row, half: str, datasets: Iterable[str]) -> list[Mark]:
+    """Marks of the images of a half, and of the seeds, that a row lacks."""
+    seeds = [(name, mark) for name in datasets for mark in seed_marks(row, answered_on(row, name))]
+    of_seeds = [replace(mark, detail=f"{half} {name}") for name, mark in seeds]
+    return left_out(row.runs, datasets, half) + of_seeds
 
 
 def transfer_matrices(runs: Sequence[Run], learned_on: Mapping[str, str] | None = None) -> list[Transfer]:
@@ -150,7 +162,11 @@ def _matrix(method: str, backbone: str, by_source: Mapping[str, list[Run]], base
             if cell is not None:
                 cells[source, target] = cell
     sources = tuple(sorted(by_source, key=lambda name: targets.index(name) if name in targets else len(targets)))
-    return Transfer(method, backbone, sources, targets, cells)
+    zero_shot = left_out(near, targets, BASELINE)
+    marks = {
+        name: tuple(said([*left_out(runs, targets, method), *zero_shot]).values()) for name, runs in by_source.items()
+    }
+    return Transfer(method, backbone, sources, targets, cells, marks)
 
 
 def base_to_new_grids(found: Sequence[BaseToNew]) -> tuple[list[Grid], Legend]:
@@ -164,6 +180,7 @@ def base_to_new_grids(found: Sequence[BaseToNew]) -> tuple[list[Grid], Legend]:
             [*(row.cells.get(name) for name in names), row.average],
             lambda cell: Text(number(cell.harmonic_mean)),
             [(BASE, lambda cell: number(cell.base)), (NEW, lambda cell: number(cell.new))],
+            row.marks,
         )
         if (printed := row.printed) is not None:
             said = f"{printed.harmonic_mean:.2f} ({printed.base:.2f}, {printed.new:.2f})"
@@ -208,5 +225,6 @@ def _transfer_grid(matrix: Transfer) -> Grid:
                 ("zero-shot", lambda cell: number(cell.second)),
                 ("95 % interval", lambda cell: interval_text(cell.points)),
             ],
+            matrix.marks.get(source, ()),
         )
     return Grid(f"Transfer of {matrix.method}", ("learned on", "backbone", *matrix.targets), tuple(lines))

@@ -193,7 +193,7 @@ def dataset_cell(row: Row, dataset: str, other: Row | None = None) -> Cell:
     runs = row.having(dataset)
     marks = tuple(dict.fromkeys(mark for run in runs for mark in marks_of(run, dataset)))
     cell = replace(_printed(row, dataset, (dataset,)), marks=marks)
-    answered = [run for run in runs if "acc" in run.results["datasets"].get(dataset, {})]
+    answered = answered_on(row, dataset)
     if not answered:
         return cell
     found = [run.results["datasets"][dataset] for run in answered]
@@ -203,7 +203,7 @@ def dataset_cell(row: Row, dataset: str, other: Row | None = None) -> Cell:
     others = [] if other is None else other.having(dataset)
     return replace(
         _over_seeds(cell, row, [about["acc"] for about in found]),
-        marks=marks + _seeds(row, answered),
+        marks=marks + seed_marks(row, answered),
         gain=gain,
         p_value=p_value,
         against=compare(answered, others, dataset) if others else None,
@@ -213,6 +213,11 @@ def dataset_cell(row: Row, dataset: str, other: Row | None = None) -> Cell:
         class_accuracy=classes,
         seconds=float(np.mean(seconds or [0.0])),
     )
+
+
+def answered_on(row: Row, dataset: str) -> list[Run]:
+    """A row's runs that have answers to labelled images of a dataset."""
+    return [run for run in row.runs if "acc" in run.results["datasets"].get(dataset, {})]
 
 
 def _printed(row: Row, column: str, datasets: Sequence[str]) -> Cell:
@@ -231,7 +236,7 @@ def _over_seeds(cell: Cell, row: Row, values: Sequence[float]) -> Cell:
     return replace(cell, accuracy=float(np.mean(values)) if values else None, std=std, worst=worst)
 
 
-def _seeds(row: Row, answered: Sequence[Run]) -> tuple[Mark, ...]:
+def seed_marks(row: Row, answered: Sequence[Run]) -> tuple[Mark, ...]:
     """Marks of a mean over seeds."""
     expected, found = len(row.by_seed()), len(answered)
     marks = [Mark(f"mean over {found} of {expected} seeds")] if found < expected else []

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tpt.results.runs.settings import CONCENTRATION, IMAGES, LIMIT, ORDER, ORDER_SEED, SEED, TRAINING, is_seed, meaning
-from tpt.results.tables.comparability import PART, UNFINISHED, Mark, coverage, merged, paper_method
+from tpt.results.tables.comparability import PART, left_out, paper_method, said
 from tpt.results.tables.runs import Run
 
 ITSELF = "each dataset itself"
@@ -205,13 +205,10 @@ def versions_remark(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def coverage_remark(runs: Sequence[Run], labels: bool = False) -> Iterator[str]:
-    """What runs leave out: a subset of the images, or what is not done yet; on request with the method's name."""
+    """The images that runs leave out, such as those not done yet; on request with the method's name."""
     marks = [
-        Mark(mark.why, f"{run.method} {mark.detail}" if labels and mark.why == UNFINISHED else mark.detail)
+        replace(mark, detail=f"{run.method} {mark.detail}") if labels and mark.why != PART else mark
         for run in runs
-        for name in run.to_test
-        for mark in coverage(run, name)
+        for mark in left_out([run], run.to_test)
     ]
-    for why, details in merged(marks).items():
-        if why in (PART, UNFINISHED):
-            yield f"{why}: {'; '.join(details)}"
+    yield from said(marks).values()

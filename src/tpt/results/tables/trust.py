@@ -14,6 +14,7 @@ from tpt.errors import UserError
 from tpt.results.runs import read_logits
 from tpt.results.runs.records import ENDS, answered
 from tpt.results.tables import scores
+from tpt.results.tables.comparability import left_out, said
 from tpt.results.tables.grid import Grid, Legend, Line, Text, block, interval_text, number, signed
 from tpt.results.tables.rows import NOTHING, labelled_runs
 from tpt.results.tables.runs import Run
@@ -126,12 +127,16 @@ def trust_grids(runs: Sequence[Run]) -> tuple[list[Grid], Legend]:
         whole = [(label, run, found) for label, run, found in rows if len(found) == len(datasets)]
         tables["the average"] = [(label, run, mean_trust(list(found.values()))) for label, run, found in whole]
     shown = [name for name in COLUMNS if any(name in each.after for _, _, found in rows for each in found.values())]
-    lines = {name: tuple(line for each in of for line in _lines(*each, shown)) for name, of in tables.items() if of}
+    lines = {
+        name: tuple(line for each in of for line in _lines(*each, shown, [name] if name in datasets else datasets))
+        for name, of in tables.items()
+        if of
+    }
     grids = [Grid(f"Trust on {name}", ("method", "backbone", *shown), some) for name, some in lines.items()]
     return grids, Legend((), (*REMARKS, *_lacking(rows)))
 
 
-def _lines(label: str, run: Run, found: Trust, shown: Sequence[str]) -> Iterator[Line]:
+def _lines(label: str, run: Run, found: Trust, shown: Sequence[str], datasets: Sequence[str]) -> Iterator[Line]:
     def digits(name: str) -> int:
         return 3 if name in THREE_DIGITS else 2
 
@@ -141,8 +146,14 @@ def _lines(label: str, run: Run, found: Trust, shown: Sequence[str]) -> Iterator
         ("95 % interval", lambda name: interval_text(found.change[name], digits(name))),
     ]
     names = [name if name in found.after else None for name in shown]
+    marks = said(left_out([run], [f"{name}{end}" for name in datasets for end in ("", OUTSIDE)]))
     yield from block(
-        label, run.backbone, names, lambda n: Text(number(found.after[n], digits(n))), below if found.change else ()
+        label,
+        run.backbone,
+        names,
+        lambda n: Text(number(found.after[n], digits(n))),
+        below if found.change else (),
+        tuple(marks.values()),
     )
 
 
