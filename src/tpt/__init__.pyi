@@ -1,6 +1,6 @@
 from .cli.logs import Console, LogFile
 from .cli.predictor import predict
-from .cli.sweeps import SweepErrors, SweepFolder, SweepTable
+from .cli.sweeps import SweepFolder, SweepTable
 from .clip import CLIP, load_clip
 from .clip.prompts import (
     ConditionalContext,
@@ -107,7 +107,6 @@ __all__ = [
     "RecordWriter",
     "ShotsDataModule",
     "StreamMethod",
-    "SweepErrors",
     "SweepFolder",
     "SweepTable",
     "ViewEnsemble",

@@ -14,7 +14,6 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -100,29 +99,6 @@ def _quieten_optuna() -> None:
 
         optuna.logging.set_verbosity(logging.WARNING)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-
-
-class SweepErrors(Callback):
-    """Keeps away the line that Hydra adds to the error of a failed job, which the job itself has reported."""
-
-    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        """Called by Hydra in the process of the job."""
-        job_return.__class__ = _Reported
-
-
-class _Reported(JobReturn):
-    """What a job returned; raises its error as Hydra's class does, but without printing a line."""
-
-    @property
-    def return_value(self) -> Any:
-        """What the job returned, or raised."""
-        if self.status is JobStatus.FAILED:
-            raise self._return_value
-        return super().return_value
-
-    @return_value.setter
-    def return_value(self, value: Any) -> None:
-        self._return_value = value
 
 
 class SweepTable(Callback):
