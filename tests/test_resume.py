@@ -88,7 +88,7 @@ def test_other_settings_are_refused(run_script: Run, small: list[str], tmp_path:
     done = run_script("test_time.py", "resume=run", ok=False)
     assert "datasets.pictures.to_test was 12 and is 13" in done.stderr
     done = run_script("test_time.py", "resume=nowhere", ok=False)
-    assert "found no run in nowhere" in done.stderr
+    assert "There is no run or sweep of test_time.py in nowhere" in done.stderr
     (image_tree / "cat" / "9.png").unlink()
     (tmp_path / "run" / "run.json").write_text("{")
     done = run_script("test_time.py", "resume=run", ok=False)

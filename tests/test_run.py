@@ -129,7 +129,7 @@ def test_what_was_computed_before_an_error_is_kept(run_script: Run, tmp_path: Pa
         (["context.ctx_init=a_photo_of_a_[CLS]"], """write 'context.ctx_init="a_photo_of_a_[CLS]"'"""),
         (["experiment=table1"], "-m experiment=table1, or choose one job by backbone=VALUE row=VALUE"),
         (["experiment=[table1,smoke]"], "-m 'experiment=[table1,smoke]', or choose one job by row=VALUE"),
-        (["method._target_=tpt.Nothing"], "Expected a class or function at tpt.Nothing, which `method` names"),
+        (["method._target_=tpt.Nothing"], "`method` names tpt.Nothing, which does not exist"),
         (["views.num_views=8"], "selects no view. Use num_views=10 or more, or selection_p=0.125 or more"),
         (["trainer.inference_mode=true"], "set trainer.inference_mode=false"),
         (["trainer.accelerator=foo"], "Lightning cannot run these `trainer` settings on this machine: "),

@@ -94,15 +94,15 @@ def test_options_of_the_user_are_known(tmp_path: Path) -> None:
     assert "got 'mien'; did you mean mine" in mistake(*own, "method=mien")
     assert "got 'method.wieght'; did you mean method.weight" in mistake(*own, "method=mine", "method.wieght=3")
     assert "which belongs to method=mine" in mistake(*own, "method.weight=3")
-    assert "Expected a folder of options" in mistake("--config-dir", str(tmp_path / "none"))
+    assert "should hold your own options" in mistake("--config-dir", str(tmp_path / "none"))
 
 
 @pytest.mark.parametrize(
     ("setting", "sentence"),
     [
-        ("+callbacks.x={_target_: nowhere.Thing}", "a class or function at nowhere.Thing, which `callbacks.x` names"),
-        ("+callbacks.x={_target_: tpt.methods.Nothing.of}", "at tpt.methods.Nothing.of"),
-        ("+callbacks.x={_target_: lightning.pytorch.callbacks.LambdaCallbac}", "found none"),
+        ("+callbacks.x={_target_: nowhere.Thing}", "`callbacks.x` names nowhere.Thing, which does not exist"),
+        ("+callbacks.x={_target_: tpt.methods.Nothing.of}", "names tpt.methods.Nothing.of"),
+        ("+callbacks.x={_target_: lightning.pytorch.callbacks.LambdaCallbac}", "which does not exist"),
         ("+callbacks.x={_target_: lightning.pytorch.callbacks.StochasticWeightAveraging}", "add callbacks.x.swa_lrs="),
         ("notes='see ${nothing}'", "there is no 'nothing' for ${nothing}"),
         ("context.ctx_init='a ${name.of.it} x'", "there is no 'name.of.it'"),

@@ -79,7 +79,7 @@ def test_files_of_hydra_are_not_read(file: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("manifest", ["run.json", "training_run.json"])
 def test_a_run_that_lost_its_start(manifest: str, tmp_path: Path) -> None:
     (tmp_path / manifest).write_text("{}")
-    with pytest.raises(UserError, match=rf"Expected start.json, .* next to {manifest} in .*; give the run's settings"):
+    with pytest.raises(UserError, match=rf"has {manifest} but no start.json, .*; give the run's settings"):
         continued([f"resume={tmp_path}"], "test_time")
 
 
@@ -99,7 +99,7 @@ def test_another_programs_run_and_interpolations(tmp_path: Path) -> None:
     assert "resume=auto" in continued([f"resume={folder}"], "train_coop")
     with pytest.raises(UserError, match="Expected a directory without"):
         continued([f"resume={tmp_path}/${{x}}"], "test_time")
-    with pytest.raises(UserError, match="found no run in"):
+    with pytest.raises(UserError, match="There is no run or sweep of"):
         continued([f"resume={tmp_path}/nowhere"], "test_time")
 
 

@@ -132,7 +132,7 @@ def test_files_of_other_programs(layout: str, tmp_path: Path, clip: tpt.CLIP) ->
         ({"features": ROWS_NE}, "KeyError: .no features and labels among features"),
         ({"features": ROWS_NE, "labels": LABELS[:2]}, "3 features, 2 labels and 3 paths"),
         ({"features": ROWS_NE * 0, "labels": LABELS}, "features that are zero"),
-        ({"features": ROWS_NE, "labels": LABELS}, "Expected class names for the numbered labels"),
+        ({"features": ROWS_NE, "labels": LABELS}, "are numbers, and there are no class names"),
         (ROWS_NE, "a Tensor"),
         (pytest.approx, "Weights only load failed"),  # nothing in a file is run
     ],

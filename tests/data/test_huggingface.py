@@ -51,7 +51,7 @@ def test_other_columns(tmp_path: Path) -> None:
     names.write_text("a cat\na dog\n")
     found = huggingface_dataset(tmp_path / "d", label_column="number", class_names=names)
     assert [s.label for s in found.samples] == [1, 0] and found.class_names == ["a cat", "a dog"]
-    with pytest.raises(DataError, match="Expected class names for the numbered labels"):
+    with pytest.raises(DataError, match="are numbers, and there are no class names"):
         huggingface_dataset(tmp_path / "d", label_column="number")
     with pytest.raises(DataError, match=r"no column 'img', only image, .*\. Set data\.image_column"):
         huggingface_dataset(tmp_path / "d", image_column="img")

@@ -139,7 +139,7 @@ PATH = Path("labels of a table")
 @pytest.mark.parametrize("labels", [["0.0", "1.0"], ["0", "1"], [0.0, 1.0], [0, 1], ["0.", "1.0"], ["00", "1"]])
 def test_whole_numbers_of_every_spelling(labels: list[object]) -> None:
     assert number_labels(labels, ["cat", "dog"], PATH) == (["cat", "dog"], [0, 1])
-    with pytest.raises(DataError, match="Expected class names for the numbered labels"):
+    with pytest.raises(DataError, match="are numbers, and there are no class names"):
         number_labels(labels, None, PATH)
 
 
@@ -268,7 +268,7 @@ def test_shards_with_labels_in_json(tmp_path: Path) -> None:
     files = {"a.png": png(), "a.json": b'{"label": 1}', "b.png": png(1), "b.json": b'{"label": 0}'}
     shard = members(tmp_path / "t.tar", files)
     assert tar_shards(shard, label_key="json", class_names=["cat", "dog"]).labels() == [1, 0]
-    with pytest.raises(DataError, match="Expected class names for the numbered labels"):
+    with pytest.raises(DataError, match="are numbers, and there are no class names"):
         tar_shards(shard, label_key="json")
     with pytest.raises(DataError, match="its label may be label=1 or cls=2"):
         tar_shards(members(tmp_path / "u.tar", {**files, "a.json": b'{"label": 1, "cls": 2}'}), label_key="json")
@@ -276,7 +276,7 @@ def test_shards_with_labels_in_json(tmp_path: Path) -> None:
 
 def test_numbered_folders(tmp_path: Path) -> None:
     """Numbers alone may count classes; their order as text is 0, 1, 10, 2."""
-    with pytest.raises(DataError, match=r"numbered folders of .*, such as '0', got none: they may count classes or be"):
+    with pytest.raises(DataError, match=r"folders of .* are numbers, such as '0', which may count classes or be"):
         folders(tmp_path, ("0", "1", "2", "10"))
     root, names = tmp_path / "pictures", ["zero", "one", "two", "ten"]
     with pytest.raises(DataError, match=r"folder '10' of .* may be 'two' \(in the order of texts\) or 'ten' \(of numb"):

@@ -38,7 +38,7 @@ def test_numbered_labels_count_into_the_names(image_tree: Path, tmp_path: Path) 
     names.write_text("a cat\na shirt\n")
     table = csv(image_tree, [("cat/0.png", "0"), ("T-shirt/1.png", "1")])
     assert [s.label for s in image_list(table, class_names=names).samples] == [0, 1]
-    with pytest.raises(DataError, match="Expected class names for the numbered labels"):
+    with pytest.raises(DataError, match="are numbers, and there are no class names"):
         image_list(table)
     with pytest.raises(DataError, match="Expected labels 0 to 0 in .*, got 1"):
         image_list(table, class_names=["a cat"])

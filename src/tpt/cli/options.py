@@ -33,7 +33,7 @@ def own_options(*folders: str | Path | None) -> Iterator[None]:
     for path in paths:
         if not path.is_dir():
             raise UserError(
-                f"Expected a folder of options, such as method/mine.yaml, at {path}, found none; check the path."
+                f"{path} is no folder; it should hold your own options, such as method/mine.yaml. Check the path."
             )
     token = _own.set(paths)
     try:

@@ -169,8 +169,7 @@ def read_start(folder: Path) -> Start | None:
     except (FileNotFoundError, NotADirectoryError):
         if found := next((name for name in (NAME, TRAINING) if (folder / name).is_file()), None):
             raise UserError(
-                f"Expected {START}, which says how the run was started, next to {found} in {folder}, found none; "
-                f"{_ANEW}."
+                f"{folder} has {found} but no {START}, which says how the run was started; {_ANEW}."
             ) from None
         return None
     except OSError as error:
@@ -226,8 +225,8 @@ def resumable(folder: Path, program: str, added: Sequence[str] = (), word: str =
     """
     if (begun := read_start(folder)) is None:
         raise UserError(
-            f"Expected the directory of a run or sweep of {program}.py in `resume`, found no run in {folder}; "
-            "resume=auto continues the run in this run's directory, if any."
+            f"There is no run or sweep of {program}.py in {folder}. Check the path; resume=auto continues the run in "
+            "this run's own directory, if any."
         )
     _refuse_other_program(folder, begun.program, program)
     keys = {argument.partition("=")[0] for argument in added}

@@ -216,8 +216,8 @@ def _own_names(store: FileStore, folders: list[str], root: str | Path) -> list[s
         )
     if all(folder.isdecimal() for folder in folders):
         raise DataError(
-            f"Expected class names for the numbered folders of {root}, such as {folders[0]!r}, got none: they may "
-            "count classes or be their names; set data.class_names to a text file with one name per line."
+            f"The folders of {root} are numbers, such as {folders[0]!r}, which may count classes or be their names. "
+            "Set data.class_names to a text file with one name per line."
         )
     if any(map(_WORDNET.fullmatch, folders)):
         return _wordnet_names(folders, root)

@@ -78,8 +78,8 @@ def _by_number(
 ) -> tuple[list[str], list[int]]:
     if names is None:
         raise DataError(
-            f"Expected class names for the numbered labels of {path}, got none; set data.class_names to a text "
-            "file with one name per line."
+            f"The labels in {path} are numbers, and there are no class names. Set data.class_names to a text file with "
+            "one name per line."
         )
     low, high, count = min(numbers), max(numbers), len(names)
     place = {name.strip(): k for k, name in enumerate(names)}
@@ -115,7 +115,7 @@ def _refuse_half_numbers(texts: list[str], some_whole: bool, names: list[str] | 
         return
     if some_whole and all(text.lower() in _NOTHING for text in others):
         raise DataError(
-            f"The labels of {path} are numbers, but one is {others[0]!r}: no label, or a class of that name. Fill it, "
+            f"The labels in {path} are numbers, but one is {others[0]!r}: no label, or a class of that name. Fill it, "
             "or write names."
         )
     if others and all(_FRACTION.fullmatch(text) for text in others):

@@ -241,7 +241,7 @@ def test_other_classes_are_another_run(run: Run, image_tree: Path, tmp_path: Pat
 
 def test_anew_removes_runs_alone(run: Run, image_tree: Path, tmp_path: Path) -> None:
     done = run("pictures", "--classes", CLASSES, "--out", "a.csv", "--run", "pictures", "--anew", code=1, model=False)
-    assert "Expected the folder of an earlier run" in done.stderr and len(list(image_tree.rglob("*.png"))) == 12
+    assert "is not the folder of an earlier run" in done.stderr and len(list(image_tree.rglob("*.png"))) == 12
 
 
 def test_many_paths_go_into_a_list(run: Run, image_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,12 +114,12 @@ def test_every_table_of_the_site_says_what_a_run_leaves_out(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["nowhere"], "found no run.json below it; check the path"),
-        (["{runs}/notes.txt"], "notes.txt, found no run.json below it; check the path"),  # beside runs, and of none
+        (["nowhere"], "no run.json in it or below it. Check the path"),
+        (["{runs}/notes.txt"], "notes.txt: no run.json in it or below it"),  # beside runs, and of none
         (["{runs}", "--format", "xls"], "Expected a format out of terminal, markdown, latex, csv, html, got 'xls'"),
         (["{runs}", "--out", "table.xls"], "Expected a file that ends in .txt"),
         (["{runs}", "--against", "coop"], "name of a row to compare with, got 'coop'; name one of: clip, tpt"),
-        (["{runs}", "--transfer"], "Expected runs with a learned context, got none"),
+        (["{runs}", "--transfer"], "None of the runs has a learned context"),
         (["{runs}", "--learned-on", "x"], "Expected RUN=DATASET in --learned-on, got 'x'"),
         (["{runs}", "--out", "{runs}/0/run.json/a.md"], "Cannot write "),
     ],

@@ -245,4 +245,4 @@ def test_check_prints_a_table(small: Path, capsys: pytest.CaptureFixture[str], m
     assert main(["check"]) == 2 and "--root or TPT_DATA" in capsys.readouterr().err
     assert main(["check", "cifar", "--root", str(small)]) == 2
     assert main(["check", "--root", str(small / "nowhere")]) == 2
-    assert "Expected the folder of all datasets at" in capsys.readouterr().err
+    assert "the folder of all datasets, does not exist" in capsys.readouterr().err

@@ -72,7 +72,7 @@ def test_old_runs_say_what_they_lack(tmp_path: Path, capsys: pytest.CaptureFixtu
     main([str(tmp_path / "old"), "--trust", "--format", "csv"])
     assert capsys.readouterr().out.startswith("method,backbone,ECE,adaptive ECE,AURC\n")
     make_run(tmp_path / "none", {"a": []})
-    with pytest.raises(ValueError, match="Expected answered images with labels"):
+    with pytest.raises(ValueError, match="no answers for images with labels"):
         trust_grids(load_runs([tmp_path / "none"]))
 
 

@@ -69,7 +69,7 @@ def _command(arguments: list[str] | None) -> int:
     root = Path(args.root).expanduser()
     failed = sum(not _fetch(key, root) for key in args.keys) if args.command == "fetch" else 0
     if args.command == "check" and not root.is_dir():
-        say(f"Error: Expected the folder of all datasets at {root}, found none; set --root.", error=True)
+        say(f"Error: {root}, the folder of all datasets, does not exist. Set --root.", error=True)
         return 2
     asked = args.keys or [*PAPER, *(key for key in KEYS if key not in (*PAPER, *DOMAINS) and _is_there(key, root))]
     keys = [one for key in asked for one in keys_of(key, severity=SEVERITIES if _is_there(key, root) else 5)]

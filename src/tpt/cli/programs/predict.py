@@ -138,9 +138,7 @@ def prepare(args: argparse.Namespace) -> Path:
         if INTERPOLATION in (text or ""):
             raise UserError(f"Expected names without {INTERPOLATION!r}, got {text!r}; write class names in a file.")
     if folder.exists() and not any((folder / name).is_file() for name in OURS) and any(folder.iterdir()):
-        raise UserError(
-            f"Expected the folder of an earlier run at {folder}, found something else; choose another --run."
-        )
+        raise UserError(f"{folder} exists and is not the folder of an earlier run. Choose another --run.")
     refuse_others_table(args.out, folder)
     for path in folder.iterdir() if args.anew and folder.exists() else ():
         if path.name != WRITTEN:

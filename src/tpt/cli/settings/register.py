@@ -55,8 +55,8 @@ class Register:
                     self._take_up(path, node, target)
                 elif is_absent(name):
                     self.unfinished.append(
-                        f"Expected a class or function at {name}, which `{path.removesuffix('.')}` names, found none; "
-                        "check its name, and add its folder to PYTHONPATH if it is your own code."
+                        f"`{path.removesuffix('.')}` names {name}, which does not exist. Check the name, and add its "
+                        "folder to PYTHONPATH if it is your own code."
                     )
         for key, _ in nodes(config):  # for example {a: 1} instead of a number
             if (name := key.removesuffix(".")) in self._becomes or program_hint(name) is not None:

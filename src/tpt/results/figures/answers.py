@@ -189,5 +189,5 @@ def datasets_of(run: Run, measure: str = "entropy") -> Sequence[str]:
     """The datasets with answers that have a measure, at most as many as can be seen beside each other."""
     names = [name for name, about in run.results["datasets"].items() if measure in about][:MOST_PANELS]
     if not names:
-        raise UserError(f"Expected answered images in {run.path}, found none; wait until the run has some.")
+        raise UserError(f"{run.path} has no answers yet. Wait until it has some.")
     return names

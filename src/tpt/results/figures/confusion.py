@@ -24,7 +24,7 @@ def confusion_figure(run: Run) -> Figure:
     shown = [(name, pairs) for name, pairs in found.items() if pairs][:MOST_PANELS]
     if not shown:
         raise UserError(
-            f"Expected answers of {run.path} in which adaptation changed confusions by more than an image, found none."
+            f"Adaptation changed no confusion of {run.path} by more than one image, so there is nothing to draw."
         )
     heights = [len(pairs) + 2 for _, pairs in shown]
     figure = Figure(figsize=(PAGE, 0.17 * sum(heights) + 1.0), layout="constrained")

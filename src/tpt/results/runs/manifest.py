@@ -215,9 +215,7 @@ def read_manifest(run_dir: str | Path, name: str = NAME) -> dict[str, Any]:
     try:
         return manifest_of(read_bytes(path))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(f"Expected {name} of a run in {run_dir}, found none; pass a directory of test_time.py.") from (
-            error
-        )
+        raise UserError(f"There is no {name} of a run in {run_dir}. Pass a directory of test_time.py.") from error
     except OSError as error:
         raise UserError(f"Cannot read {name} in {run_dir} ({error.strerror}). Start the run anew.") from error
     except UserError as error:

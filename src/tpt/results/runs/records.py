@@ -162,7 +162,7 @@ def read_records_and_notes(run_dir: str | Path) -> tuple[pa.Table, list[str]]:
     """`read_records`, and what the shards of the run say about it, each note once."""
     shards = [(shard, read_shard(shard)) for shard in shard_files(run_dir)]
     if not shards:
-        raise UserError(f"Expected the records of a run in {run_dir}, found none; pass a directory of test_time.py.")
+        raise UserError(f"There are no records of a run in {run_dir}. Pass a directory of test_time.py.")
     notes = dict.fromkeys(note for _, table in shards for note in json.loads(table.schema.metadata[_NOTES]))
     return in_order(shards), list(notes)
 
@@ -177,8 +177,8 @@ def read_logits(run_dir: str | Path) -> pa.Table:
     without = answered(records)["logits"].null_count
     if without or not len(records):
         raise UserError(
-            f"Expected records with logits in {run_dir}, found {f'{without} without' if without else 'none'}; make the "
-            "run with callbacks.records.logits=true."
+            f"{without} of {len(records)} records in {run_dir} have no logits. Make the run with "
+            "callbacks.records.logits=true."
         )
     return records
 

@@ -92,8 +92,8 @@ def base_to_new(runs: Sequence[Run]) -> list[BaseToNew]:
             found.append(BaseToNew(row, halves, average, tuple(said(marks).values())))
     if not found:
         raise UserError(
-            "Expected runs of the same method on both halves of a dataset's classes, found none; test with "
-            "data.classes=base and with data.classes=new."
+            "No method has runs on both halves of a dataset's classes. Test with data.classes=base and with "
+            "data.classes=new."
         )
     return found
 
@@ -118,9 +118,9 @@ def transfer_matrices(runs: Sequence[Run], learned_on: Mapping[str, str] | None 
     learned = [run for run in runs if run.method in LEARNED]
     baselines = [run for run in runs if run.method == BASELINE]
     if not learned:
-        raise UserError("Expected runs with a learned context, got none; test with row=coop or row=cocoop.")
+        raise UserError("None of the runs has a learned context. Test with row=coop or row=cocoop.")
     if not baselines:
-        raise UserError(f"Expected runs of row={BASELINE} for the zero-shot accuracy, got none; add them.")
+        raise UserError(f"None of the runs is of row={BASELINE}, which gives the zero-shot accuracy. Add one.")
     given = {_absolute(path): name for path, name in (learned_on or {}).items()}
     matrices: dict[tuple[str, str], dict[str, list[Run]]] = {}
     for run in learned:
@@ -140,8 +140,8 @@ def _learned_on(run: Run, given: Mapping[str, str]) -> str:
             return found
     if run.training is None or run.training.source is None:
         raise UserError(
-            f"Expected a training.json beside the context of {run.path} that names the dataset it was learned on, "
-            f"found none; pass --learned-on {run.path}=DATASET."
+            f"No training.json beside the context of {run.path} names the dataset it was learned on. Pass "
+            f"--learned-on {run.path}=DATASET."
         )
     return run.training.source
 

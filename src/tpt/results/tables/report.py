@@ -124,8 +124,8 @@ def make_report(
     made = Report(tuple(tables), label)
     if not any(cell.against for _, cell in made.cells):
         raise UserError(
-            f"Expected images that {label} and another row both have, found none; test both on the same datasets, "
-            "under data.limit with the same seed."
+            f"{label} and the other rows have no images in common. Test them on the same datasets, under data.limit "
+            "with the same seed."
         )
     return made
 

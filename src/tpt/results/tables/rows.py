@@ -13,7 +13,7 @@ from tpt.results.tables.runs import Run
 ITSELF = "each dataset itself"
 FEATURE = "method.feature"
 DECIDING = ("pillow", "torch")  # packages of which another version gives other pixels, or other sums
-NOTHING = "Expected answered images with labels, found none; wait until the runs have some."
+NOTHING = "The runs have no answers for images with labels yet. Wait until they have some."
 
 
 @dataclass(frozen=True, eq=False)

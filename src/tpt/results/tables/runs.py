@@ -147,8 +147,7 @@ def load_runs(paths: Iterable[str | Path]) -> list[Run]:
     empty = [place for place, runs in places.items() if not runs]
     if missing := empty if len(empty) == len(places) else [place for place in empty if not place.exists()]:
         raise UserError(
-            f"Expected the directory of a run or sweep of test_time.py at {missing[0]}, found no {NAME} below it; "
-            "check the path."
+            f"There is no run of test_time.py in {missing[0]}: no {NAME} in it or below it. Check the path."
         )
     if empty:
         log.warning("Skipping what is not a run of test_time.py: %s.", ", ".join(map(str, empty)))
