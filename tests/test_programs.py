@@ -3,12 +3,13 @@
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Done
 from tpt.cli.places import PROGRAMS, command, config_dir
 from tpt.cli.program import Program
 from tpt.cli.programs import opening
@@ -87,3 +88,11 @@ def test_a_job_can_be_pickled_for_another_process() -> None:
     cloudpickle = pytest.importorskip("cloudpickle")
     job = cloudpickle.loads(cloudpickle.dumps(Program("test_time").job))
     assert (job.__func__, job.__self__.name) == (Program.job, "test_time")
+
+
+@pytest.mark.parametrize(
+    "flags", [("-m", "--cfg", "job"), ("--resolve",), ("--experimental-rerun", "x"), ("--run", "--cfg", "job")]
+)
+def test_flags_that_hydra_refuses(flags: tuple[str, ...], run_script: Callable[..., Done]) -> None:
+    done = run_script("test_time.py", *flags, "method=zero_shot", ok=False)
+    assert done.stderr.splitlines()[-1].startswith("Error: Hydra refuses these flags: ")

@@ -181,7 +181,10 @@ def run_jobs(program: str, line: CommandLine, job: Callable[[DictConfig], Any]) 
     """
     if line.shows:
         decorate = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=program)
-        decorate(job)()
+        try:
+            decorate(job)()
+        except ValueError as error:  # flags that exclude each other, or a file that does not exist
+            raise UserError(f"Hydra refuses these flags: {str(error).rstrip('.!')}.") from error
         return []
     with initialized(program) as begun:
         start, mode = (begun.multirun, "MULTIRUN") if line.multirun else (begun.run, "RUN")
