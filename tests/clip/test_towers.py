@@ -228,7 +228,7 @@ def test_nearest_words_leave_special_tokens_out(kind: str, tmp_path: Path) -> No
     name = next(n for n in ONE_OF_EACH if families.stand_in(open_clip.get_model_config(n)) in (kind, None))
     name = next((n for n in WORKING if families.stand_in(open_clip.get_model_config(n)) == kind), name)
     _, clip = made(name, tmp_path)
-    from tpt.cli.programs.words import nearest_words
+    from tpt.clip.prompts.words import nearest_words
 
     context = tpt.context_from_words(clip, "a photo of a")
     nearest = [words[0] for words in nearest_words(clip, context.vectors, 1)]

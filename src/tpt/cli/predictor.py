@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.progress import track
 
 from tpt.cli.compose import Parts, compose, refuse_stream
-from tpt.cli.given import as_file, as_image, is_one
 from tpt.cli.options import own_options
 from tpt.clip.model import CLIP
 from tpt.data import EpisodeDataModule, ImageDataset, Sample
+from tpt.data.given import as_file, as_image, is_one
 from tpt.data.pictures import class_list, find_pictures
 from tpt.engine.tasks.adaptation import AdaptationTask
 from tpt.engine.tasks.outcome import cut

@@ -10,8 +10,9 @@ from safetensors.torch import save_file
 
 import tpt
 from tests.noise_models import noise_clip, weights
-from tpt.cli.programs.words import main, nearest_words, report
+from tpt.cli.programs.words import main
 from tpt.clip.prompts import ConditionalContext, Context, MetaNet
+from tpt.clip.prompts.words import nearest_words, report
 
 
 def embedding(clip: tpt.CLIP, *words: str) -> torch.Tensor:
