@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
-from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
@@ -28,6 +27,9 @@ from tpt.cli.places import FILE, SEARCHED, config_dir
 from tpt.cli.quoting import as_texts, searched
 from tpt.cli.quoting import setting as quoted
 from tpt.errors import UserError
+
+if TYPE_CHECKING:
+    from hydra._internal.hydra import Hydra
 
 SEE_HELP = "see --help for all settings"
 _OF_RUNS = ("overrides", "config_dir", "run", "multirun", "help")  # what Hydra's parser finds in a run's command line
