@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, ClassVar, Unpack
 
 import torch
@@ -13,7 +13,17 @@ from tpt.clip.model import CLIP
 from tpt.clip.prompts.text_bank import TextSettings
 from tpt.errors import NotNegative, Positive, UserError
 from tpt.methods.base import ViewShare
-from tpt.methods.functional.gaussians import BAND, discriminant, learn, packed, unpacked
+from tpt.methods.functional.gaussians import (
+    BAND,
+    Batch,
+    bands,
+    by_band,
+    by_matrix,
+    discriminants,
+    learn,
+    mix_identity,
+    repeated,
+)
 from tpt.methods.stream import Feature, Seen, State, StreamMethod
 from tpt.methods.tuner import free_memory
 
@@ -79,10 +89,9 @@ class DOTA(StreamMethod):
         self.sigma = sigma
         self.eta = eta
         self.rho = rho
-        numbers = (
-            self.embed_dim * (self.embed_dim + BAND) // 2 + FEATURES * self.embed_dim
-        )  # per class: state and means
-        needed, free = 4 * len(self.class_names) * numbers, free_memory(clip.device)
+        per_class = self.embed_dim * (self.embed_dim + BAND) // 2
+        needed = 4 * (len(self.class_names) + 2 * FEATURES) * per_class  # and work on as many matrices as features
+        free = free_memory(clip.device)
         if needed > free:
             raise UserError(
                 f"Expected {needed / 1e9:.1f} GB of free memory for DOTA's covariances, {len(self.class_names)} of "
@@ -96,8 +105,19 @@ class DOTA(StreamMethod):
         return {
             "means": text_KE.new_full((classes, width), FIRST_MEAN),
             "counts": text_KE.new_ones(classes),
-            "scatters": packed(covariance_EE).repeat(classes, 1),  # covariances times counts
+            "scatters": repeated(covariance_EE, classes),  # covariances times counts
         }
+
+    def state(self) -> State:
+        """See `StreamMethod`; a row of `scatters` is then one class."""
+        found = super().state()
+        return found | {"scatters": by_matrix(found["scatters"], self.embed_dim)}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """See `StreamMethod`."""
+        super().load_state(state)
+        current = self._current()
+        current["scatters"] = by_band(current["scatters"], self.embed_dim)
 
     def step(self, image: Seen, state: State) -> Tensor:
         """(K,) logits from the Gaussians before the image; then updates them with it."""
@@ -109,21 +129,13 @@ class DOTA(StreamMethod):
         together = max(1, FEATURES // len(images[0].selected))
         for first in range(0, len(images), together):
             some = images[first : first + together]
-            means_NKE, counts_NK, covariances_NP = learn(
-                state["means"],
-                state["counts"],
-                state["scatters"],
-                torch.stack([image.selected_features for image in some]),
-                torch.stack([image.selected_probabilities for image in some]),
-            )
-            state["means"], state["counts"] = means_NKE[-1].clone(), counts_NK[-1].clone()
-            for image, means_KE, counts_K, mean_P in zip(some, means_NKE, counts_NK, covariances_NP, strict=False):
-                yield self._answer_from(image, means_KE, counts_K, unpacked(mean_P, self.embed_dim))
-
-    def _answer_from(self, image: Seen, means_KE: Tensor, counts_K: Tensor, mean_EE: Tensor) -> Tensor:
-        """(K,) logits from the Gaussians before the image; epsilon applies from the second image on."""
-        if image.number > 1:
-            mean_EE *= 1 - self.epsilon
-            mean_EE.diagonal().add_(self.epsilon)
-        weight = min(self.rho * float(counts_K.mean()) / len(image.selected), self.eta)
-        return image.logits + weight * discriminant(means_KE, mean_EE, image.feature)
+            features_NSE = torch.stack([image.selected_features for image in some])
+            weights_NSK = torch.stack([image.selected_probabilities for image in some])
+            batch = Batch.after(state["means"], state["counts"], features_NSE, weights_NSK)
+            covariances = learn(bands(state["scatters"], self.embed_dim), batch)
+            state["means"], state["counts"] = batch.learned()
+            mix_identity([band[some[0].number == 1 :] for band in covariances], self.epsilon)  # not the initial one
+            found = discriminants(batch, covariances, torch.stack([image.feature for image in some]))
+            for image, counts_K, found_K in zip(some, batch.counts, found, strict=True):
+                weight = min(self.rho * float(counts_K.mean()) / len(image.selected), self.eta)
+                yield image.logits + weight * found_K
