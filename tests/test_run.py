@@ -104,7 +104,7 @@ def test_skipped_images_are_counted_and_listed(run_script: Run, tmp_path: Path, 
     (image_tree / "cat" / "1.png").write_bytes(b"broken")
     arguments = ("data=folder", f"data.root={image_tree}", *SMALL)
     done = run_script("test_time.py", *arguments, ok=False)
-    assert "cat/1.png (it is no picture)" in done.stderr and "data.on_bad_image=skip" in done.stderr
+    assert "cat/1.png (no picture)" in done.stderr and "data.on_bad_image=skip" in done.stderr
     done = run_script("test_time.py", *arguments, "data.on_bad_image=skip")
     found = result(tmp_path)["datasets"]["pictures"]
     assert found["images"] == 11 and [u["path"] for u in found["unanswered"]] == ["cat/1.png"]

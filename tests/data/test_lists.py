@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import lzma
 import sys
 import zipfile
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -214,10 +216,22 @@ def test_tables_of_other_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     rows[3] = (None, "1.png")
     with pytest.raises(DataError, match="have no path or no label"):
         image_list(tmp_path / "t.xlsx", class_names=["cat", "dog"])
-    for start in (b"PK\3\4", b"\xd0\xcf\x11\xe0"):
-        (tmp_path / "t.xls").write_bytes(start + b"0" * 99)
+    rows[3] = (True, "1.png")
+    assert image_list(tmp_path / "t.xlsx", class_names=["1.0", "TRUE"]).labels() == [0, 1]
+    for cell, said in (
+        (date(2026, 3, 1), "the date or time 2026-03-01"),
+        ("#N/A", "A formula .* failed"),
+        ("#REF!", "#REF"),
+    ):
+        rows[3] = (cell, "1.png")
+        with pytest.raises(DataError, match=said):
+            image_list(tmp_path / "t.xlsx", class_names=["cat", "dog"])
+    with zipfile.ZipFile(tmp_path / "t.ods", "w") as book:
+        book.writestr("content.xml", "")
+    (tmp_path / "t.xls").write_bytes(b"\xd0\xcf\x11\xe0" + b"0" * 99)
+    for name in ("t.xls", "t.ods"):
         with pytest.raises(DataError, match="older workbook or an archive .*; save its sheet as CSV"):
-            image_list(tmp_path / "t.xls")
+            image_list(tmp_path / name)
     (tmp_path / "t.csv").write_text("path,label,label\n0.png,cat,dog\n")
     with pytest.raises(DataError, match=r"needs one column 'label', .*\. Rename one"):
         image_list(tmp_path / "t.csv")
@@ -233,3 +247,25 @@ def test_parquet_of_the_hub(tmp_path: Path) -> None:
         assert (found.class_names, found.labels()) == (["cat", "dog"], [0, 1, 1, 0]) and found.image(1).mode == "RGB"
     with pytest.raises(DataError, match="holds the images, in column 'image'; use data=huggingface"):
         image_list(tmp_path / "data" / "test-00000-of-00001.parquet")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (gzip.compress(gzip.compress(b"path,label\n")), "compressed twice"),
+        (gzip.compress(b"path,label\n" * 99)[:-9], "cannot be unpacked"),
+        (gzip.compress(b"PAR1\xff"), "a Parquet table, not text"),
+        (lzma.compress(b"path,label\n", lzma.FORMAT_ALONE), "compressed with lzma"),
+        (b"\x28\xb5\x2f\xfd\xff", "compressed with zstd"),
+        (b"PK\3\4\xff", "the workbook or archive is damaged or cut off"),
+        (b"\xff\0\1\2", "binary, not text"),
+        ("path,label\n0.png,café\n".encode("cp1252"), "byte 20 is not in UTF-8"),
+    ],
+)
+def test_what_is_no_text_is_named(content: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(DataError, match=said):
+        image_list(tmp_path / "t.csv")
+    if content[:2] != b"PK":
+        with pytest.raises(DataError, match=said):
+            class_list(str(tmp_path / "t.csv"))

@@ -160,7 +160,9 @@ def test_suffixes_and_what_is_passed_over(tmp_path: Path) -> None:
         (tmp_path / "p" / "cat" / name).write_bytes(b"x")
     found = image_folder(tmp_path / "p")
     assert len(found) == 8
-    assert found.notes == ["4 files that are not pictures were skipped (2 .heic, 1 .txt, 1 without suffix)"]
+    unread, others = found.notes
+    assert unread.startswith("2 pictures") and "(2 .heic)" in unread and "pip install pillow-heif" in unread
+    assert others == "2 files that are not pictures were skipped (1 .txt, 1 without suffix)"
     assert not {".eps", ".pdf", ".wmf", ".mpg", ".h5"} & set(EXTENSIONS), "they would be handed to other programs"
 
 

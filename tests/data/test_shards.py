@@ -87,6 +87,14 @@ def test_other_files_of_a_sample_are_passed_over(tmp_path: Path) -> None:
     assert found.class_names == ["dog"] and len(found) == 1
 
 
+def test_a_format_that_is_not_read_is_named_unless_the_sample_has_another(tmp_path: Path) -> None:
+    files = {"a.heic": b"x", "a.cls": b"cat", "b.nef": b"x", "b.jpg": png(), "c.jpg": png(), "c.nef": b"x"}
+    found = tar_shards(members(tmp_path / "t.tar", {**files, "b.cls": b"cat", "c.cls": b"dog"}))
+    assert [sample.path for sample in found.samples] == ["t/a.heic", "t/b.jpg", "t/c.jpg"]
+    with pytest.raises(BadImageError, match="HEIC is not read"):
+        decode_image(found.store.read("t/a.heic"), "a.heic")
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [

@@ -13,6 +13,7 @@ from tpt.data.images import EXTENSIONS, Orientation
 from tpt.data.labels import ClassNames, read_names
 from tpt.data.names import composed, counted_suffixes, plain
 from tpt.data.store import FileStore
+from tpt.data.unread import skipped
 from tpt.errors import DataError, Filled, checked, refuse_one_prompt, text_key
 from tpt.files.lists import Names
 
@@ -167,9 +168,7 @@ def _notes(by_folder: dict[str, list[str]], paths: list[str], shown: str | Path)
     notes = []
     if loose := sum("/" not in path for path in _pictures(paths)):
         notes.append(f"{loose} pictures outside the class folders were skipped")
-    if others:
-        notes.append(f"{len(others)} files that are not pictures were skipped ({counted_suffixes(others)})")
-    return notes
+    return [*notes, *skipped(others)]
 
 
 def _match(folders: list[str], names: Names) -> tuple[list[str], list[int]] | None:

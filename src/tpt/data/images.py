@@ -9,7 +9,7 @@ import warnings
 from pathlib import PurePath
 from typing import Literal
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from PIL.ExifTags import Base
 
 from tpt.data.image_modes import is_deep, to_eight_bits
@@ -80,12 +80,11 @@ def decode_image(content: bytes, name: str, upright: bool = False) -> Image.Imag
             f"pixel values of unclear meaning: {error}; convert it to 8 bits",
         ) from error
     except Exception as error:  # of many kinds, from the decoders of damaged bytes
-        said = "it is no picture" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
-        reason = said or type(error).__name__ if content else "it is empty"
+        problem = problem_of(content, name, error)
         raise BadImageError(
-            f"Cannot decode the image {name} ({reason}). Replace or remove the file, or pass data.on_bad_image=skip "
+            f"Cannot decode the image {name} ({problem}). Replace or remove the file, or pass data.on_bad_image=skip "
             "to leave such files out and count them.",
-            problem_of(content, name, error),
+            problem,
         ) from error
 
 

@@ -6,6 +6,7 @@ import csv
 import io
 import os
 import zipfile
+from datetime import date, time
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -25,6 +26,8 @@ from tpt.files.lists import decode_text
 _SEPARATORS = (",", "\t", ";")
 _PARQUET = b"PAR1"
 _ZIP, _OLD_EXCEL = b"PK\3\4", b"\xd0\xcf\x11\xe0"
+# What Excel and other spreadsheets write in a cell whose formula failed.
+_FORMULA_ERRORS = {"#DIV/0!", "#N/A", "#NAME?", "#NULL!", "#NUM!", "#REF!", "#VALUE!", "#SPILL!", "#CALC!", "Err:502"}
 _ANY = 2**63  # no size limit for a Parquet file, since only two columns are read
 
 
@@ -117,6 +120,8 @@ def _columns(path: Path, path_column: str, label_column: str) -> tuple[list[str]
         paths, labels = (table[c].cast(pa.string()).to_pylist() for c in (path_column, label_column))
     if not all(paths) or not all(labels):
         raise DataError(f"Some rows of {path} have no path or no label. Fill them.")
+    if failed := next((cell for cell in (*paths, *labels) if cell in _FORMULA_ERRORS), None):
+        raise DataError(f"A formula of {path} failed ({failed}). Correct the cell.")
     return paths, labels
 
 
@@ -147,6 +152,8 @@ def _text(path: Path, path_column: str, label_column: str) -> Any:
 
 def _workbook(path: Path, path_column: str, label_column: str) -> Any:
     """The first sheet of an Excel workbook, without empty rows."""
+    if read_bytes(path, _ANY, first=4) == _ZIP and not zipfile.is_zipfile(path):
+        raise ValueError("the workbook or archive is damaged or cut off")
     if not zipfile.is_zipfile(path) or "xl/workbook.xml" not in zipfile.ZipFile(path).namelist():
         raise DataError(
             f"Expected a CSV, TSV, Parquet or .xlsx table at {path}, got an older workbook or an archive (.xls, .ods, "
@@ -160,10 +167,22 @@ def _workbook(path: Path, path_column: str, label_column: str) -> Any:
             "CSV."
         ) from error
     try:
-        sheet = openpyxl.load_workbook(path, read_only=True, data_only=True).worksheets[0]
-        rows = [row for row in sheet.iter_rows(values_only=True) if any(cell is not None for cell in row)]
+        with path.open("rb") as file:  # not its name, in which openpyxl expects .xlsx
+            sheet = openpyxl.load_workbook(file, read_only=True, data_only=True).worksheets[0]
+            rows = [row for row in sheet.iter_rows(values_only=True) if any(cell is not None for cell in row)]
     except Exception as error:  # damaged parts raise many types
         raise ValueError(f"{type(error).__name__}: {error}") from error
     head, *body = rows or [()]
-    columns = [["" if row[k] is None else str(row[k]) for row in body] for k in range(len(head))]
+    wanted = [k for k, cell in enumerate(head) if cell in (path_column, label_column)]
+    if dated := next((row[k] for row in body for k in wanted if isinstance(row[k], date | time)), None):
+        raise DataError(
+            f"Expected texts or numbers in {path}, got the date or time {dated}, as Excel makes of a text such as 3-1; "
+            "write the names again in cells of the format Text."
+        )
+    columns = [[_shown(row[k]) for row in body] for k in range(len(head))]
     return pa.table([pa.array(column, pa.string()) for column in columns], names=[str(cell) for cell in head])
+
+
+def _shown(cell: Any) -> str:
+    """A cell as the spreadsheet shows it."""
+    return str(cell).upper() if isinstance(cell, bool) else "" if cell is None else str(cell)

@@ -16,6 +16,7 @@ from tpt.data.images import EXTENSIONS, Orientation
 from tpt.data.labels import ClassNames, json_label, number_labels
 from tpt.data.names import is_data, is_left_behind, plain
 from tpt.data.store import MAX_FILE_BYTES
+from tpt.data.unread import SUFFIXES
 from tpt.errors import BadImageError, DataError, Filled, checked
 from tpt.files import is_file, readable
 
@@ -135,11 +136,13 @@ def _add(samples: dict[str, _Sample], archive: tarfile.TarFile, member: tarfile.
         if text:
             sample["label"] = json_label(text) if kind.lower().endswith("json") else text
     elif f".{kind.lower()}".endswith(EXTENSIONS):
-        if "image" in sample:
+        if "image" in sample and sample["image"].name.lower().endswith(EXTENSIONS):
             raise tarfile.ReadError(f"one sample has the images {sample['image'].name} and {member.name}")
         if member.size > MAX_FILE_BYTES or member.issparse():
             raise tarfile.ReadError(f"the image {member.name} has holes or {member.size:,} bytes")
         sample["image"] = member
+    elif f".{kind.lower()}".endswith(SUFFIXES):
+        sample.setdefault("image", member)  # decoding names its format
 
 
 def _files(patterns: Sequence[str | Path], split: str | None) -> list[Path]:

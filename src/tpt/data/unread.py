@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import PurePath
 
 from PIL import UnidentifiedImageError
 
+from tpt.data.names import counted_suffixes
+
 PLUGIN = "pillow_heif"  # a package that lets Pillow read HEIC, the format of iPhones
 # Picture formats that Pillow may not read: in a folder of pictures they are counted, not ignored.
-SUFFIXES = (".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2", ".svg", ".eps", ".wmf",
+_OF_PLUGIN = (".heic", ".heif", ".hif")
+SUFFIXES = (*_OF_PLUGIN, ".avif", ".jxl", ".jp2", ".svg", ".eps", ".wmf",
             ".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2")  # fmt: skip
-_HEIC = "HEIC is not read; convert it, or pip install pillow-heif"
+_INSTALL = "pip install pillow-heif"
+_HEIC = f"HEIC is not read; convert it, or {_INSTALL}"
 # The content of a file by its first bytes, from an offset on.
 _OTHERS = (
     *((4, b"ftyp" + brand, _HEIC) for brand in (b"hei", b"hev", b"mif1", b"msf1")),
@@ -46,3 +51,19 @@ def problem_of(content: bytes, name: str, error: Exception) -> str:
         return "damaged: its beginning cannot be read" if content.startswith(_BEGUN) else "no picture"
     cut = any(word in said.lower() for word in ("truncated", "unexpected end", "not enough", "broken data stream"))
     return "damaged: truncated" if cut or isinstance(error, EOFError) else f"damaged: {said or type(error).__name__}"
+
+
+def skipped(paths: Sequence[str]) -> list[str]:
+    """Notes on files that are left out by their suffix: pictures of formats that are not read, then other files."""
+    pictures = [path for path in paths if path.lower().endswith(SUFFIXES)]
+    others = [path for path in paths if not path.lower().endswith(SUFFIXES)]
+    notes = []
+    if pictures:
+        install = f", or {_INSTALL}" if any(path.lower().endswith(_OF_PLUGIN) for path in pictures) else ""
+        shown = counted_suffixes(pictures)
+        notes.append(
+            f"{len(pictures)} pictures of formats that are not read were skipped ({shown}); convert them{install}"
+        )
+    if others:
+        notes.append(f"{len(others)} files that are not pictures were skipped ({counted_suffixes(others)})")
+    return notes

@@ -22,6 +22,15 @@ from tpt.errors import DataError, text_key
 MOST_BYTES = 512 * 2**20  # of a text, unpacked
 MOST_LINE = 10_000  # characters
 _PACKED = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open))
+_NO_TEXT = (
+    (b"PK\3\4", "a zip archive or workbook"),
+    (b"PAR1", "a Parquet table"),
+    (b"ARROW1", "an Arrow table"),
+    (b"\xd0\xcf\x11\xe0", "an old workbook"),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd"),
+    (b"\x5d\0\0", "compressed with lzma"),
+    (b"\x89HDF", "an HDF5 file"),
+)
 _MARKS = ((b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 # Possible names of the column or entry that holds the names, the most certain first.
 _HEADS = (
@@ -69,7 +78,7 @@ def decode_text(content: bytes) -> str:
     Raises:
         ValueError: the encoding is another one, or the content cannot be unpacked, or is too large.
     """
-    unpack = next((unpack for mark, unpack in _PACKED if content.startswith(mark)), None)
+    unpack = _unpacker(content)
     if unpack is not None:
         try:
             with unpack(io.BytesIO(content)) as file:
@@ -78,11 +87,22 @@ def decode_text(content: bytes) -> str:
             raise ValueError(f"it cannot be unpacked: {error}") from error
         if len(content) > MOST_BYTES:
             raise ValueError(f"it unpacks to more than {MOST_BYTES:,} bytes")
+        if _unpacker(content) is not None:
+            raise ValueError("it is compressed twice; unpack it")
     encoding = next((encoding for mark, encoding in _MARKS if content.startswith(mark)), "utf-8-sig")
     try:
         return content.decode(encoding)
     except UnicodeDecodeError as error:
+        if kind := next((kind for mark, kind in _NO_TEXT if content.startswith(mark)), None):
+            raise ValueError(f"it is {kind}, not text") from error
+        if b"\0" in content[:MOST_LINE]:
+            raise ValueError("it is binary, not text") from error
         raise ValueError(f"byte {error.start} is not in UTF-8; save it as UTF-8") from error
+
+
+def _unpacker(content: bytes) -> Any:
+    """What opens a compressed file; None for other content."""
+    return next((unpack for mark, unpack in _PACKED if content.startswith(mark)), None)
 
 
 def parse_list(text: str, path: str | Path, prose: bool = False) -> Names:

@@ -69,6 +69,26 @@ def test_settings_that_cannot_be_are_refused_before_a_run(tmp_path: Path) -> Non
         guarded({"csv": {}}, lambda _: CSVLogger(1, 2, 3, 4, 5, 6, 7), tmp_path)  # type: ignore[call-arg,arg-type]
 
 
+@pytest.mark.parametrize("name", ["/proc/x/y.db", "{here}", "{here}/text.db"])
+def test_a_database_that_cannot_be_opened_is_refused_before_mlflow_retries_it(name: str, tmp_path: Path) -> None:
+    (tmp_path / "text.db").write_text("no database " * 99)
+    option = {"tracking_uri": f"sqlite:///{name.format(here=tmp_path)}"}
+    with pytest.raises(UserError, match="Cannot open MLflow's database .*logger.mlflow.tracking_uri"):
+        guarded({"mlflow": option}, lambda _: pytest.fail(), tmp_path)
+
+
+def test_the_cause_of_a_refusal_is_whole(tmp_path: Path) -> None:
+    class MlflowError(Exception): ...
+
+    MlflowError.__module__ = "mlflow.exceptions"
+
+    def refusing(_: Any) -> Logger:
+        raise MlflowError(f"schemes are {'a' * 300}, the last one\nmore")
+
+    with pytest.raises(UserError, match=r"a{300}, the last one\.$"):
+        guarded({"mlflow": {}}, refusing, tmp_path)
+
+
 @pytest.mark.parametrize("file", sorted((ROOT / "conf" / "logger").glob("*.yaml")), ids=lambda file: file.stem)
 def test_the_configuration_names_public_names(file: Path) -> None:
     text = file.read_text("utf-8")

@@ -1,11 +1,12 @@
 """The register of settings: what continues a run, what makes a row, what has a figure."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.results.tables.made_runs import make_run, rows_of, share
-from tpt.results.runs.manifest import differences, read_manifest
+from tpt.results.runs.manifest import changed_data, differences, read_manifest
 from tpt.results.runs.settings import REGISTER, Meaning, axis_label, meaning
 from tpt.results.tables.rows import rows_of as table_rows
 from tpt.results.tables.runs import load_runs
@@ -61,3 +62,22 @@ def test_no_entry_repeats_what_holds_without_it() -> None:
         parts = key.split(".")
         above = [REGISTER[up] for n in range(1, len(parts)) if (up := ".".join(parts[:n])) in REGISTER]
         assert entry != (above or [Meaning()])[-1], key
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"size": 9, "to_test": 9}, "'a.b' had 8 images and has 9"),
+        ({"classes": 3}, "'a.b' had 2 classes and has 3"),
+        ({"split": "val"}, "'a.b' had the split 'test' and has 'val'"),
+        ({"fingerprint": "1"}, "the names or classes of the images of 'a.b' are others"),
+        ({"notes": ["x"], "root": "/elsewhere"}, None),
+    ],
+)
+def test_changed_data_is_told_in_words_of_its_own(change: dict[str, Any], said: str | None) -> None:
+    about = {"size": 8, "to_test": 8, "classes": 2, "split": "test", "notes": [], "root": "/", "fingerprint": "0"}
+    old = {"config": {"data": {}}, "datasets": {"a.b": about}, "files": {"names.txt": "0"}}
+    new = {**old, "datasets": {"a.b": {**about, **change}}}
+    assert changed_data(old, new) == ([said] if said else []) and differences(old, new) == []
+    assert changed_data(old, {**old, "files": {"names.txt": "1"}}) == ["names.txt has changed"]
+    assert changed_data(old, {**old, "datasets": {}}) == ["'a.b' was tested and is not there"]

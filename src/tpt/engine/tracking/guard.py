@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +20,7 @@ from tpt.results.runs.sweep import Sweep
 from tpt.results.runs.version import DISTRIBUTION
 
 log = logging.getLogger(__name__)
+LONGEST = 500  # characters of an error's first line
 EXTRAS = ("tensorboard", "mlflow")
 NOTE_TAG = "mlflow.note.content"  # tag that MLflow shows as the description of a run
 T = TypeVar("T")
@@ -110,8 +113,10 @@ def guarded(options: Mapping[str, Any], make: Callable[[Any], Logger], folder: s
         folder: the run's directory.
 
     Raises:
-        UserError: a package is missing, or the package does not accept its settings.
+        UserError: a package is missing or does not accept its settings, or MLflow's database cannot be opened.
     """
+    for option in options.values():
+        _refuse_unusable(str(option.get("tracking_uri") or ""))
     return [Guard(name, _made(name, partial(make, option)), folder) for name, option in options.items()]
 
 
@@ -128,6 +133,21 @@ def _made(name: str, make: Callable[[], Logger]) -> Logger:
         if type(cause).__module__.split(".")[0] == name:  # for example an error type of MLflow
             raise UserError(f"Expected settings that {name} accepts in logger.{name}: {first_line(cause)}.") from error
         raise
+
+
+def _refuse_unusable(uri: str) -> None:
+    """Raises a UserError for a database file that cannot be opened, which MLflow would retry for minutes."""
+    kind, _, name = uri.partition(":///")
+    if kind != "sqlite" or not name:
+        return
+    try:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(name)) as database:
+            database.execute("pragma user_version")
+    except (OSError, sqlite3.Error) as error:
+        raise UserError(
+            f"Cannot open MLflow's database {name} ({first_line(error)}). Choose another logger.mlflow.tracking_uri."
+        ) from error
 
 
 def _describe(logger: Any, manifest: Mapping[str, Any], sweep: Sweep | None, folder: Path) -> None:
@@ -151,7 +171,8 @@ def _describe(logger: Any, manifest: Mapping[str, Any], sweep: Sweep | None, fol
 
 def first_line(error: BaseException) -> str:
     """The first line of an error, or its type."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
 
 
 def _without_connections(hook: Callable[[Any], object]) -> Callable[[Any], object]:

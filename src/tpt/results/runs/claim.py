@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from tpt.errors import UserError
 from tpt.files import remove_partial, why_no_lock, write_json
-from tpt.results.runs.manifest import differences, read_manifest
+from tpt.results.runs.manifest import changed_data, differences, read_manifest
 
 log = logging.getLogger(__name__)
 
@@ -139,6 +139,11 @@ class ClaimedDirectory:
             more = f" (and {len(different) - SHOWN} more)" if len(different) > SHOWN else ""
             raise UserError(
                 f"The settings differ from those of {self.whose}: {'; '.join(different[:SHOWN])}{more}; {self.way_out}."
+            )
+        if changed := changed_data(old, new, self.free):
+            raise UserError(
+                f"The data differ from those of {self.whose}: {'; '.join(changed[:SHOWN])}. Restore them, or "
+                f"{self.another}."
             )
 
     def write(self, manifest: Mapping[str, Any], sessions: list[dict[str, Any]], session: Mapping[str, Any]) -> None:

@@ -33,6 +33,8 @@ _MODULE = re.compile(r"^tpt\.(?:\w+\.)+(?=\w+$)")  # `tpt.`, and the modules tha
 # What must be the same beside the configuration.
 SAME = ("backbone", "context_fingerprint", "device", "division", "files", "datasets", "contents")
 
+DATA = ("datasets.", "files.")  # those of them that are no settings
+
 
 def _is_text(value: Any) -> str:
     if not isinstance(value, str):
@@ -157,14 +159,46 @@ def named_files(config: Mapping[str, Any], free: Sequence[str] = FREE) -> dict[s
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], free: Sequence[str] = FREE) -> list[str]:
-    """What keeps one manifest from continuing another, a phrase each; settings in `free` may differ."""
+    """The settings that keep one manifest from continuing another, a phrase each; those in `free` may differ."""
+    return [phrase for key, phrase in _differing(old, new, free).items() if not key.startswith(DATA)]
+
+
+def changed_data(old: Mapping[str, Any], new: Mapping[str, Any], free: Sequence[str] = FREE) -> list[str]:
+    """How the data differ that two manifests of the same settings name, a phrase for each dataset or file."""
+    found = []
+    before, after = (manifest.get("datasets") or {} for manifest in (old, new))
+    files = {*(old.get("files") or {})} & {*(new.get("files") or {})}
+    for key, phrase in _differing(old, new, free).items():
+        part, _, rest = key.partition(".")
+        name = next((name for name in {**before, **after} if rest.startswith(f"{name}.")), None)
+        if part == "datasets" and name is not None:
+            found.append(_changed_dataset(name, before.get(name), after.get(name)))
+        elif part == "files" and rest in files:
+            found.append(f"{readable(rest)} has changed")
+        elif f"{part}." in DATA:
+            found.append(phrase)
+    return list(dict.fromkeys(found))
+
+
+def _changed_dataset(name: str, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> str:
+    shown = readable(repr(name))
+    if old is None or new is None:
+        return f"{shown} was {'not ' if old is None else ''}tested and is {'not ' if new is None else ''}there"
+    for key, what in (("size", "images"), ("classes", "classes"), ("to_test", "images to test")):
+        if old[key] != new[key]:
+            return f"{shown} had {old[key]:,} {what} and has {new[key]:,}"
+    if old["split"] != new["split"]:
+        return f"{shown} had the split {old['split']!r} and has {new['split']!r}"
+    return f"the names or classes of the images of {shown} are others"
+
+
+def _differing(old: Mapping[str, Any], new: Mapping[str, Any], free: Sequence[str]) -> dict[str, str]:
     before, after = (_compared(manifest, free) for manifest in (old, new))
-    keys = [*before, *(key for key in after if key not in before)]
-    return [
-        f"{readable(key)} was {_shown(before.get(key))} and is {_shown(after.get(key))}"
-        for key in keys
+    return {
+        key: f"{readable(key)} was {_shown(before.get(key))} and is {_shown(after.get(key))}"
+        for key in {**before, **after}
         if _comparable(before.get(key)) != _comparable(after.get(key))
-    ]
+    }
 
 
 def _comparable(value: Any) -> Any:
@@ -182,7 +216,8 @@ def _compared(manifest: Mapping[str, Any], free: Sequence[str]) -> dict[str, Any
     before = HELD | {f"data.{key}": value for key, value in (order | {"order_concentration": 0.1}).items()}
     kept |= {key: config.get(key, value) for key, value in before.items()} if "data" in manifest["config"] else {}
     others = dict(dotted_values({key: manifest.get(key) for key in SAME}))
-    compared = {k: v for k, v in others.items() if not k.endswith((".notes", ".root")) and k not in free_files}
+    unsure = re.compile(r"datasets\..*\.(notes(\.\d+)?|root)")
+    compared = {k: v for k, v in others.items() if not unsure.fullmatch(k) and k not in free_files}
     return {**kept, **compared}
 
 
