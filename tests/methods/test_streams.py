@@ -185,6 +185,19 @@ def test_a_state_goes_on_with_the_same_bits(name: str, feature: str, features: t
     assert all(torch.equal(value, again[key]) for key, value in other.state().items())
 
 
+def test_a_state_of_wide_features_goes_on() -> None:
+    """Its covariances have several bands, which a state holds class by class and the method band by band."""
+    (case,) = (case for case in CASES if case["name"] == "dota_caltech")
+    method, features, _ = loaded(case)
+    assert features.shape[-1] > BAND
+    method(features[:70])
+    state = method.state()
+    rest = method(features[70:])
+    other, _, _ = loaded(case)
+    other.load_state(state)
+    assert equal(other(features[70:]), rest)
+
+
 @every
 def test_a_reset_method_is_a_new_one(name: str, feature: str, features: torch.Tensor) -> None:
     method = make(name, feature)
