@@ -16,6 +16,7 @@ from tests.shift_tree import shift_tree
 from tpt.data import image_folder
 from tpt.data.catalog import CORRUPTED, DOMAINS, PAPER
 from tpt.data.catalog.entries import CORRUPTIONS
+from tpt.engine.tasks.coop import epochs_for
 from tpt.engine.tasks.method_maker import MethodMaker
 
 CONF = ROOT / "conf"
@@ -99,3 +100,12 @@ def test_defaults_are_the_papers(tmp_path: Path) -> None:
     assert cfg.optimizer._target_ == "torch.optim.AdamW" and cfg.optimizer.weight_decay == 0.01
     assert cfg.context.ctx_init == "a photo of a"
     assert cfg.trainer.inference_mode is False
+
+
+@pytest.mark.parametrize(("shots", "needs"), [("folder", "shots.root=x"), ("catalog", "shots.key=dtd")])
+def test_only_the_bundled_shots_have_epochs_of_their_own(shots: str, needs: str, tmp_path: Path) -> None:
+    papers = compose_config("train_coop", f"shots={shots}", needs, tmp_path=tmp_path)
+    bundled = compose_config("train_coop", tmp_path=tmp_path)
+    assert papers.learner.epochs is None and bundled.learner.epochs < epochs_for(bundled.shots.k)
+    assert bundled.shots.module == papers.shots.module and {*bundled} == {*papers}
+    assert compose_config("train_coop", "learner.epochs=3", tmp_path=tmp_path).learner.epochs == 3
