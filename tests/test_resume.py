@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -22,9 +20,7 @@ from tpt.data import EpisodeDataModule
 from tpt.engine.tasks.adaptation import AdaptationTask
 from tpt.files import PARTIAL, write_json
 from tpt.results.runs import read_logits, read_manifest, read_records, read_records_and_notes
-from tpt.results.runs.directory import RunDirectory
 from tpt.results.runs.records import shard_files, write_shard
-from tpt.results.runs.training import TrainingDirectory
 
 Run = Callable[..., Done]
 
@@ -292,129 +288,6 @@ def test_logs_of_earlier_sessions_are_kept(run_script: Run, small: list[str], tm
     run_script("test_time.py", "resume=run")
     assert (tmp_path / "run" / "csv_1" / "metrics.csv").read_text() == before
     assert "test/pictures/acc" in (tmp_path / "run" / "csv" / "metrics.csv").read_text()
-
-
-def settings_of(run: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((run / "start.json").read_text())
-    return found
-
-
-def test_what_was_started_outlives_what_is_refused(run_script: Run, small: list[str], tmp_path: Path) -> None:
-    """Alone: settings that are refused, by resume and by a new start; Hydra's own files may be half written."""
-    run_script("test_time.py", *small)
-    before = settings_of(tmp_path / "run")
-    hydras = {path.name: path.read_text() for path in (tmp_path / "run" / ".hydra").iterdir()}
-    assert set(hydras) == {"config.yaml", "hydra.yaml", "overrides.yaml"} and "seed: 0" in hydras["config.yaml"]
-    assert before["program"] == "test_time" and set(before["settings"]) == {a for a in small if "run.dir" not in a}
-    assert "seed was 0 and is 5" in run_script("test_time.py", "resume=run", "seed=5", ok=False).stderr
-    assert "of an earlier run. Continue it" in run_script("test_time.py", *small, "seed=5", ok=False).stderr
-    assert hydras == {path.name: path.read_text() for path in (tmp_path / "run" / ".hydra").iterdir()}
-    (tmp_path / "run" / ".hydra" / "overrides.yaml").write_text("- method.ste")
-    assert settings_of(tmp_path / "run") == before
-    run_script("test_time.py", "resume=run", "data.num_workers=1")
-    assert settings_of(tmp_path / "run") == before
-
-
-@pytest.mark.parametrize("program", ["test_time", "train_coop"])
-def test_of_two_that_start_at_once_the_one_that_has_the_directory_says_how_it_began(
-    run_script: Run, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str
-) -> None:
-    """The other wrote its own settings between, and is refused when it wants the directory."""
-    kind = {"test_time": RunDirectory, "train_coop": TrainingDirectory}[program]
-    take = kind.take
-
-    def beside(self: Any) -> None:
-        write_json({"program": program, "settings": ["seed=8"], "sweep": False}, self.folder / "start.json")
-        take(self)
-
-    monkeypatch.setattr(kind, "take", beside)
-    training = ["shots=emoji_shift", "learner.epochs=1", "++shots.draw.limit=8", "logger=none", "threads=1"]
-    given = {"test_time": small, "train_coop": [*training, "hydra.run.dir=run"]}[program]
-    run_script(f"{program}.py", *(a for a in given if program == "test_time" or a != "threads=1"))
-    assert "seed=8" not in settings_of(tmp_path / "run")["settings"]
-    assert ("cache=off" if program == "test_time" else "learner.epochs=1") in settings_of(tmp_path / "run")["settings"]
-
-
-@pytest.mark.slow  # of one run: the test before
-def test_what_a_sweep_was_started_with_outlives_it_as_well(
-    run_script: Run, small: list[str], tmp_path: Path, stop_after: Any
-) -> None:
-    sweep = [a for a in small if not a.startswith("hydra.run")]
-    stop_after(8)
-    run_script("test_time.py", "-m", *sweep, "method.steps=0,1", "hydra.sweep.dir=sweep", ok=False)
-    stop_after(-1)
-    before = settings_of(tmp_path / "sweep")
-    assert before["sweep"] and "method.steps=0,1" in before["settings"]
-    run_script("test_time.py", "resume=sweep", "seed=5", ok=False)
-    run_script("test_time.py", "-m", *sweep, "method.steps=2,3", "hydra.sweep.dir=sweep", ok=False)
-    (tmp_path / "sweep" / "multirun.yaml").write_text("hydra: [")
-    assert settings_of(tmp_path / "sweep") == before
-    run_script("test_time.py", "resume=sweep")
-    assert [read_records(tmp_path / "sweep" / job).num_rows for job in "01"] == [12, 12]
-    run_script("test_time.py", f"resume={tmp_path / 'sweep' / '1'}")  # one job of it, alone
-
-
-def test_a_strangers_directory(run_script: Run, small: list[str], tmp_path: Path) -> None:
-    """Settings that name places or callbacks are given anew, or the run is trusted; the others are taken."""
-    (tmp_path / "theirs").mkdir()
-    kept = [a for a in small if not a.startswith("hydra.")]
-    content = {"program": "test_time", "settings": kept, "sweep": False}
-    (tmp_path / "theirs" / "start.json").write_text(json.dumps(content))
-    named = [a for a in kept if a.startswith(("backbone.pretrained=", "data.root="))]
-    refused = run_script("test_time.py", "resume=theirs", ok=False).stderr
-    assert all(repr(a)[:100] in refused for a in named) and "add trust=true" in refused and "num_views" not in refused
-    assert [path.name for path in (tmp_path / "theirs").iterdir()] == ["start.json"]
-    run_script("test_time.py", "resume=theirs", *named)
-    assert read_records(tmp_path / "theirs").num_rows == 12
-
-
-def test_a_run_moves(run_script: Run, small: list[str], tmp_path: Path, image_tree: Path, stop_after: Any) -> None:
-    """Its pictures lie elsewhere now, it is continued from elsewhere, and its start had other libraries."""
-    stop_after(2)
-    relative = [a for a in small if not a.startswith(("data.root", "hydra."))]
-    shutil.move(image_tree, tmp_path / "old" / "pictures")
-    run_script("test_time.py", *relative, "data.root=old/pictures", "hydra.run.dir=run", ok=False)
-    stop_after(-1)
-    manifest = json.loads((tmp_path / "run" / "run.json").read_text())
-    manifest["sessions"][-1]["versions"] |= {"oldlib": "1.0"}
-    write_json(manifest, tmp_path / "run" / "run.json")
-    (tmp_path / "old").rename(tmp_path / "new")
-    shutil.copytree(tmp_path / "new" / "pictures", tmp_path / "other" / "pictures")
-    noise_image(99).save(tmp_path / "other" / "pictures" / "T-shirt" / "0.png")
-    found = run_script("test_time.py", "resume=run", "data.root=other/pictures", ok=False).stderr
-    assert "T-shirt/0.png has changed since" in found
-    run_script("test_time.py", "resume=run", "data.root=new/pictures")
-    assert "oldlib 1.0, now not recorded" in (tmp_path / "run" / "test_time.log").read_text()
-    assert read_records(tmp_path / "run").num_rows == 12
-
-
-ODD = [(name, kind) for name in (".lock", "results.json", "run.json", "records", "damaged")
-       for kind in ("folder", "loop", "pipe")]  # fmt: skip
-QUICK = (
-    (".lock", "folder"),
-    ("results.json", "loop"),
-    ("run.json", "pipe"),
-    ("records", "loop"),
-    ("damaged", "folder"),
-)
-
-
-@pytest.mark.parametrize(
-    ("name", "what"), [odd if odd in QUICK else pytest.param(*odd, marks=pytest.mark.slow) for odd in ODD]
-)
-def test_odd_things_in_a_directory(run_script: Run, small: list[str], tmp_path: Path, name: str, what: str) -> None:
-    """A folder where a file is, a link to itself, a named pipe, which would be waited for: one sentence."""
-    folder = tmp_path / "run"
-    folder.mkdir()
-    if what == "folder":
-        ((folder / name).touch if name in ("records", "damaged") else (folder / name).mkdir)()
-    elif what == "loop":
-        (folder / name).symlink_to(name)
-    else:
-        os.mkfifo(folder / name)
-    for more in ([], ["resume=auto"]):
-        done = run_script("test_time.py", *small, *more, ok=False)
-        assert done.stderr.count("Error: ") == 1 and name in done.stderr, done.stderr
 
 
 def test_what_a_killed_process_left_is_removed(run_script: Run, small: list[str], tmp_path: Path) -> None:
