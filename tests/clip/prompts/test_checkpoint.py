@@ -42,13 +42,12 @@ class WarmupThenCosine(torch.optim.lr_scheduler.LRScheduler):
 def published(
     ctx: Tensor, meta_net: dict[str, Tensor] | None = None, half: bool = True, seed: int = 1, arch: str = "vit"
 ) -> dict[str, Any]:
-    """What the official training saves: section 2.8's layout, with live optimizer and scheduler objects inside."""
+    """What the official training saves, with live optimizer and scheduler objects inside."""
     parameter = nn.Parameter(ctx.clone())
     optimizer = torch.optim.SGD([parameter], lr=0.002, momentum=0.9)
     parameter.sum().backward()
     optimizer.step()
-    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 50)
-    scheduler = WarmupThenCosine(optimizer, cosine)
+    scheduler = WarmupThenCosine(optimizer, torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 50))
     classes, n_ctx = len(NAMES), ctx.shape[-2]
     state = OrderedDict(
         ctx=ctx,
@@ -56,8 +55,7 @@ def published(
         token_suffix=torch.ones(classes, 76 - n_ctx, WIDTH),
         **(meta_net or {}),
     )
-    if half:
-        state = OrderedDict((k, v.half()) for k, v in state.items())
+    state = OrderedDict((k, v.half() if half else v) for k, v in state.items())
     kept = {k: v for k, v in scheduler.__dict__.items() if k != "optimizer"}
     return {
         "state_dict": state,
@@ -395,8 +393,7 @@ def test_options_out_of_range(tmp_path: Path) -> None:
 
 
 def test_tampered_notes(tmp_path: Path) -> None:
-    ctx = torch.zeros(4, WIDTH)
     for notes in ({"n_before": "many"}, {"n_before": "9"}, {"class_names": "[1"}, {"class_names": '["a"]'}):
-        torch.save({"state_dict": {"ctx": ctx}, "context": notes}, tmp_path / "a.pt")
+        torch.save({"state_dict": {"ctx": torch.zeros(4, WIDTH)}, "context": notes}, tmp_path / "a.pt")
         with pytest.raises(ContextFileError, match="notes"):
             tpt.load_context(tmp_path / "a.pt")
