@@ -97,7 +97,7 @@ def test_every_epoch_has_the_rate_of_the_closed_formula(pictures: Path, tmp_path
 
 
 def test_the_formula_is_torchs_cosine_after_a_warm_up() -> None:
-    for epochs, last in ((50, 7.885e-6), (10, 1.91e-4)):  # SEMANTICS' anchors: the last rate is not zero
+    for epochs, last in ((50, 7.885e-6), (10, 1.91e-4)):  # of the official schedule, whose last rate is not zero
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.002)
         cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
         assert learning_rate(0, epochs) == 1e-5
