@@ -85,7 +85,7 @@ def test_a_logger_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_pat
     for flag in ("_TENSORBOARD_AVAILABLE", "_TENSORBOARDX_AVAILABLE"):
         monkeypatch.setattr(fabric_tensorboard, flag, False)
     with pytest.raises(UserError, match=r"pip install 'test-time-prompt-tuning\[tensorboard\]'"):
-        guarded({"tensorboard": tmp_path}, TensorBoardLogger, tmp_path)
+        guarded({"tensorboard": {"save_dir": tmp_path}}, lambda option: TensorBoardLogger(**option), tmp_path)
 
 
 def test_training_logs_to_lists_too(run_script: Run, tmp_path: Path, image_tree: Path, noise_file: Any) -> None:
