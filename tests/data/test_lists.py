@@ -261,6 +261,7 @@ def test_parquet_of_the_hub(tmp_path: Path) -> None:
         (b"\xff\0\1\2", "binary, not text"),
         ("path,label\n0.png,café\n".encode("cp1252"), "byte 20 is not in UTF-8"),
     ],
+    ids=["twice", "cut", "Parquet", "lzma", "zstd", "zip", "binary", "cp1252"],  # gzip writes the time, which differs
 )
 def test_what_is_no_text_is_named(content: bytes, said: str, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(content)
