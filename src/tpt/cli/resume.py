@@ -153,6 +153,8 @@ def keep_start(folder: Path, start: Start, anew: bool = False) -> bool:
     kept = kept.model_copy(update={"signature": sign(kept.said())})
     if anew and not kept.signature:
         log.info("Cannot store a key in your home directory, so resume=DIRECTORY may ask for %s.", TRUST)
+    if anew and (folder / START).is_file() and read_start(folder) == kept:
+        return False
     write_json(kept.model_dump(), folder / START)
     return True
 
