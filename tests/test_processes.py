@@ -328,7 +328,7 @@ def test_sigterm_while_a_loading_process_stands_still(tmp_path: Path) -> None:
     process.send_signal(signal.SIGTERM)
     output, errors = told(process)
     assert process.returncode == 143 and "Traceback" not in errors and errors.count("\n") == 1, errors
-    assert f"Process {loader} of the run was stopped" in output
+    assert f"Process {loader} of the run is suspended" in output
     assert not Path(f"/proc/{loader}").exists()
 
 
