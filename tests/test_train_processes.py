@@ -92,6 +92,8 @@ def test_two_at_once(small: list[str], tmp_path: Path) -> None:
     both = [start(tmp_path, *small, "learner.epochs=60", "hydra.run.dir=a", script="train_coop.py") for _ in "ab"]
     errors = [process.communicate(timeout=280)[1] for process in both]
     assert sorted(process.returncode for process in both) == [0, 1], errors
-    assert "Error: " in "".join(errors) and "Traceback" not in "".join(errors)
+    (refusal,) = [line for line in "".join(errors).splitlines() if line.startswith("Error: ")]
+    assert str(tmp_path / "a") in refusal and "choose another hydra.run.dir" in refusal
+    assert "Traceback" not in "".join(errors)
     train(tmp_path, *small, "learner.epochs=60", "hydra.run.dir=b")
     assert equal(tpt.load_context(tmp_path / "a"), tpt.load_context(tmp_path / "b"))

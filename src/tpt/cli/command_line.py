@@ -208,7 +208,7 @@ def composed(program: str, settings: Sequence[str], hydras: bool = False) -> Dic
 
 
 def _plain(settings: Sequence[str]) -> list[str]:
-    """The settings without the folders of the user's own options."""
+    """The settings without the user's own folders and the mode, which are given to Hydra separately."""
     return [setting for setting in settings if not setting.lstrip("+").startswith((SEARCHED, "hydra.mode="))]
 
 
