@@ -1,4 +1,4 @@
-"""Fixtures: small CLIPs of seeded noise, image trees, real processes."""
+"""Fixtures: small CLIPs with seeded random weights, image trees, runs of the scripts."""
 
 from __future__ import annotations
 
@@ -30,35 +30,35 @@ from tpt.cli.programs.opening import LINE
 from tpt.engine import stop
 from tpt.engine.tasks.adaptation import AdaptationTask
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # two processes share the cores; their threads would wait for each other
+if "PYTEST_XDIST_WORKER" in os.environ:  # more threads than cores would wait for each other
     torch.set_num_threads(1)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the programs they start
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # for programs that the tests start
 
-# Programs inherit ignored signals, which `nohup` and a shell's `&` leave behind, but no handler of their parent.
+# `nohup` and a shell's `&` ignore some signals.  Programs that the tests start would inherit that, but not a handler.
 for number in stop.STOPPING:
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else lambda *_: None)
 
-# Properties are tried on the same examples in every run; a slow test tries new ones, and what it finds becomes an
-# example of its own (`@example`).
+# By default, properties are tested on the same examples in every run.  `test_properties.py`, which is slow, draws new
+# ones; add an example that fails there to its property with `@example`.
 settings.register_profile("fixed", derandomize=True, database=None)
 settings.register_profile("random", derandomize=False, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 ROOT = Path(__file__).parent.parent
-collect_ignore = ["golden"]  # the makers of golden numbers are not looked at for examples
+collect_ignore = ["golden"]  # scripts that make the golden numbers; not searched for doctests
 NAMES = ["airplane", "hot air balloon", "golden_retriever", "kite (bird of prey)", "T-shirt", "jack-o'-lantern", "cat"]
 
 
 def pytest_collection_finish() -> None:
-    """Hides all that is loaded from the garbage collector, which a run calls before every dataset."""
+    """Hides all loaded objects from the garbage collector, which a run calls before every dataset."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def quick_runs() -> Iterator[None]:
-    """A run in this process waits for no disk, since no test cuts the power."""
+    """Skips `fsync` in this process, because no test simulates a power failure."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)
         yield
@@ -66,7 +66,7 @@ def quick_runs() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def feature_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The feature cache of a test's runs, never the user's own."""
+    """The folder of the test's feature cache; the user's own is not used."""
     folder = tmp_path / "feature-cache"
     monkeypatch.setenv("TPT_CACHE", str(folder))
     return folder
@@ -74,19 +74,19 @@ def feature_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def config_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the key that signs the tests' runs is kept."""
+    """The configuration folder with the key that signs the tests' runs."""
     return tmp_path_factory.mktemp("config")
 
 
 @pytest.fixture(autouse=True)
 def own_key(config_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Never the user's own."""
+    """Keeps the user's own signing key out of the tests."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(config_home))
 
 
 @pytest.fixture(scope="session")
 def noise_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], Path]:
-    """(arch, seed) -> an OpenAI-format safetensors file of noise weights, silent about its activation."""
+    """(arch, seed) -> a safetensors file of random weights in OpenAI's format, which does not record the activation."""
     folder = tmp_path_factory.mktemp("weights")
 
     def make(arch: str = "vit", seed: int = 1) -> Path:
@@ -98,7 +98,7 @@ def noise_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int],
 
 @pytest.fixture(scope="session")
 def noise_clip() -> Callable[..., tpt.CLIP]:
-    """(arch, seed) -> a loaded CLIP of noise; shared, since a CLIP is frozen."""
+    """(arch, seed) -> a loaded CLIP with random weights; tests share it, because a CLIP is frozen."""
     return noise_models.noise_clip
 
 
@@ -109,7 +109,7 @@ def clip(noise_clip: Callable[..., tpt.CLIP]) -> tpt.CLIP:
 
 @pytest.fixture
 def features(clip: tpt.CLIP) -> torch.Tensor:
-    """View features of three images of noise, (3, 16, 32)."""
+    """Random view features of three images, (3, 16, 32)."""
     generator = torch.Generator().manual_seed(3)
     return torch.nn.functional.normalize(torch.randn(3, 16, 32, generator=generator), dim=-1)
 
@@ -122,7 +122,7 @@ def noise_image(seed: int, size: tuple[int, int] = (48, 40)) -> Image.Image:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    """The machine's Chromium, for tests marked `browser`; none is downloaded."""
+    """The installed Chromium, for tests marked `browser`; it is not downloaded."""
     playwright = pytest.importorskip("playwright.sync_api")
     found = next((path for name in ("chromium", "chromium-browser") if (path := shutil.which(name))), None)
     assert found is not None, "apt-get install chromium"
@@ -145,7 +145,7 @@ def image_tree(tmp_path: Path) -> Path:
 
 @dataclass
 class Done:
-    """How a run ended and what it printed, on stderr behind its first line."""
+    """How a run ended and what it printed; `stderr` without the status line at its start."""
 
     returncode: int
     stdout: str
@@ -156,9 +156,9 @@ class Done:
 def run_script(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Callable[..., Done]:
-    """Runs a script of the project with arguments, in an empty folder, through its own command line.
+    """Runs a script of the project with command-line arguments in the test's folder.
 
-    In this process, which saves importing everything again; `test_run.py` starts real processes as well.
+    It runs in this process, so libraries are not imported again; `test_run.py` also starts real processes.
     """
 
     def run(script: str, *args: str, ok: bool = True, bug: bool = False) -> Done:
@@ -172,11 +172,11 @@ def run_script(
         except SystemExit as end:
             code = int(end.code or 0)
         finally:
-            for number, handler in handlers.items():  # a program that was stopped is at its end
+            for number, handler in handlers.items():  # a stopped program ignores further signals
                 signal.signal(number, handler)
             GlobalHydra.instance().clear()
             logging.getLogger().handlers.clear()
-            logging.getLogger().setLevel(logging.WARNING)  # Hydra lowers it for good
+            logging.getLogger().setLevel(logging.WARNING)  # Hydra lowers it and does not restore it
         out, err = capfd.readouterr()
         assert (code == 0) == ok, f"exit code {code}\n{out}\n{err}"
         assert ("Traceback" in err) == bug, err
@@ -187,7 +187,7 @@ def run_script(
 
 @pytest.fixture
 def small(image_tree: Path, noise_file: Callable[..., Path]) -> list[str]:
-    """Twelve pictures, batches of two, a CLIP of noise."""
+    """Settings of a small run: twelve pictures, batches of two, a CLIP with random weights."""
     model = ["backbone=file", f"backbone.pretrained={noise_file()}", "backbone.quick_gelu=true", "logger=none"]
     data = ["data=folder", f"data.root={image_tree}", "data.batch_size=2", "callbacks.records.shard_size=2"]
     return [*model, *data, "views.num_views=10", "hydra.run.dir=run", "threads=1", "cache=off"]
@@ -195,8 +195,8 @@ def small(image_tree: Path, noise_file: Callable[..., Path]) -> list[str]:
 
 @pytest.fixture
 def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Makes the run get a signal when so many batches are done."""
-    step = AdaptationTask.test_step  # of the class as it is
+    """(batches, signal) -> sends the signal to this process after that many batches; never if negative."""
+    step = AdaptationTask.test_step  # before any patch
 
     def at(batches: int, number: int = signal.SIGTERM) -> None:
         left = [batches]
@@ -213,7 +213,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 
 def compose_config(script: str, *overrides: str, tmp_path: Path) -> DictConfig:
-    """The configuration of `script` as its job sees it, with `tmp_path` as the run's directory."""
+    """Returns the configuration that a job of `script` gets, with `tmp_path` as the run's directory."""
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = hydra.compose(script, list(overrides), return_hydra_config=True)
     OmegaConf.set_readonly(cfg.hydra, False)

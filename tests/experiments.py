@@ -1,4 +1,4 @@
-"""The commands that experiments name, and the jobs that Hydra makes of them."""
+"""The commands in the experiment files, and the jobs that Hydra makes from them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "conf" / "experiment"
-# What is put behind an experiment for its short form on the bundled data is an experiment of its own.
+# The files `smoke*` are added after an experiment; they shorten it and use the bundled data.
 EXPERIMENTS = sorted(path.stem for path in FOLDER.glob("*.yaml") if not path.stem.startswith("smoke"))
 SHORTENING = sorted(path.stem for path in FOLDER.glob("smoke*.yaml"))
 _OWN = {
@@ -23,23 +23,23 @@ _OWN = {
     "transfer_contexts": "smoke_transfer_contexts",
     "base_to_new": "smoke_base_to_new",
 }
-# Whose contexts' short form is that of the tables.
+# Has no short version: the short version of base_to_new reads bundled contexts.
 _NONE = ("base_to_new_contexts",)
 SHORT = {
     name: f"[{name},{_OWN.get(name, 'smoke')}]" for name in EXPERIMENTS if name not in _NONE
-}  # experiment -> what to say for its short form
+}  # experiment -> `experiment=` value of its short version
 SHORT_TESTS = [form for name, form in SHORT.items() if "contexts" not in name]
 
 
 def last_of(experiment: str) -> str:
-    """The name that stands last in `[table1,smoke]`; an experiment's own otherwise."""
+    """Returns the last name in a list such as `[table1,smoke]`, or a single name unchanged."""
     return experiment.strip("[]").split(",")[-1]
 
 
 def commands_of(experiment: str) -> list[tuple[str, list[str]]]:
-    """(script, arguments) of each command on the experiment's first line of words; the last one is its own.
+    """Returns (script, arguments) of each command in the experiment's first comment; the last one runs the experiment.
 
-    For a short form, that of the file which shortens, with the experiment in the place of its example.
+    A short version takes the commands of its `smoke` file, with `experiment` instead of the file's example.
     """
     package, command, *_ = (FOLDER / f"{last_of(experiment)}.yaml").read_text().splitlines()
     assert package == "# @package _global_" and command.startswith("# ")
@@ -54,13 +54,13 @@ def commands_of(experiment: str) -> list[tuple[str, list[str]]]:
 
 
 def script_of(experiment: str) -> str:
-    """The script whose settings an experiment has, without its ending."""
+    """Returns the name, without suffix, of the script that an experiment configures."""
     return Path(commands_of(experiment)[-1][0]).stem
 
 
 @cache
 def swept_by(experiment: str) -> dict[str, str]:
-    """Setting -> values, of the sweep that an experiment brings."""
+    """Returns the sweep that an experiment defines: setting -> values."""
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = hydra.compose(script_of(experiment), [f"experiment={experiment}"], return_hydra_config=True)
@@ -68,7 +68,7 @@ def swept_by(experiment: str) -> dict[str, str]:
 
 
 def jobs_of(experiment: str) -> list[list[str]]:
-    """The overrides of every job of an experiment's own command, as Hydra makes them."""
+    """Returns the overrides of each job of an experiment's own command, as Hydra makes them."""
     _, arguments = commands_of(experiment)[-1]
     swept = swept_by(experiment)
     assert bool(swept) == ("-m" in arguments)

@@ -1,4 +1,4 @@
-"""Small CLIPs of seeded noise weights, from the maker of the parity numbers, for tests."""
+"""Small CLIPs with seeded random weights, from the script that makes the parity numbers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ assert _spec is not None and _spec.loader is not None
 weights: Any = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(weights)
 
-# The ViT of noise as open_clip describes a model.
+# The random ViT in open_clip's configuration format.
 CONFIG = {
     "embed_dim": 32,
     "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "patch_size": 16},
@@ -31,24 +31,24 @@ CONFIG = {
 
 @cache
 def noise_clip(arch: str = "vit", seed: int = 1) -> tpt.CLIP:
-    """The noise CLIP of one parity case; shared between tests, which must not change it."""
+    """Returns the CLIP with the random weights of a parity case; tests share it and must not change it."""
     with tempfile.TemporaryDirectory() as folder:
         path = write(Path(folder) / f"noise-{arch}-{seed}.safetensors", arch, seed)
         return tpt.load_clip(pretrained=path, quick_gelu=True)
 
 
 def write(path: Path, arch: str = "vit", seed: int = 1) -> Path:
-    """A file of the noise weights of one parity case."""
+    """Writes the random weights of a parity case to `path`, and returns `path`."""
     save_file(weights.state_dict(arch, seed), path)
     return path
 
 
 def parity_cases(kind: str) -> list[dict[str, Any]]:
-    """The cases of one kind."""
+    """Returns the parity cases of one kind."""
     return [case for case in json.loads((PARITY / "cases.json").read_text()) if case["kind"] == kind]
 
 
 def golden(name: str) -> dict[str, np.ndarray]:
-    """What the official code gave for one case."""
+    """Returns the output of the official code for one case, as named arrays."""
     with np.load(PARITY / f"{name}.npz") as arrays:
         return dict(arrays)

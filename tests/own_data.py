@@ -1,4 +1,4 @@
-"""A user's own data in the forms that other tools write."""
+"""Writes small datasets in the formats of other tools."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tpt.data.features import save_features
 
 
 def png(seed: int = 0) -> bytes:
-    """The bytes of a small picture."""
+    """Returns the bytes of a small PNG image."""
     buffer = io.BytesIO()
     noise_image(seed, (8, 8)).save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def save_huggingface(folder: Path) -> Path:
-    """A `DatasetDict` on disk whose split "test" has four pictures of two classes."""
+    """Saves a `DatasetDict` whose split "test" has four images of two classes, and returns its folder."""
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})
     rows = {"image": [{"bytes": png(n), "path": None} for n in range(4)], "label": [0, 1, 1, 0]}
     datasets.DatasetDict({"test": datasets.Dataset.from_dict(rows, features)}).save_to_disk(folder)
@@ -30,7 +30,7 @@ def save_huggingface(folder: Path) -> Path:
 
 
 def write_shard(path: Path, samples: Sequence[tuple[str, str]]) -> Path:
-    """A web-dataset shard of (key, label) samples."""
+    """Writes a web-dataset shard of (key, label) samples, and returns its path."""
     with tarfile.open(path, "w") as archive:
         for n, (key, label) in enumerate(samples):
             for name, content in ((f"{key}.png", png(n)), (f"{key}.cls", label.encode())):
@@ -41,7 +41,7 @@ def write_shard(path: Path, samples: Sequence[tuple[str, str]]) -> Path:
 
 
 def write_features(file: Path, weights: str = "w", views: int = 1) -> Path:
-    """A file of the features of two images of noise."""
+    """Writes the features of two images of different classes, and returns the file."""
     about = {
         **{
             "name": "noise",

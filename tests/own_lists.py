@@ -1,4 +1,4 @@
-"""The lists that the paper's datasets bring themselves, for the miniatures of `paper_tree`."""
+"""Writes the official test lists of the paper's datasets, for the miniature datasets of `paper_tree`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy.io import savemat
 
 from tests.paper_tree import SPLITS, rows_of, write
 
-LISTS = {  # the test list of each, below the dataset's folder
+LISTS = {  # dataset -> its test list, relative to its folder
     "flowers102": "setid.mat",
     "dtd": "labels/test1.txt",
     "oxford_pets": "annotations/test.txt",
@@ -23,13 +23,13 @@ LISTS = {  # the test list of each, below the dataset's folder
 
 
 def remove_splits(root: Path) -> None:
-    """Every `split_zhou_*.json` below `root`."""
+    """Deletes every `split_zhou_*.json` below `root`."""
     for file in root.rglob("split_zhou_*.json"):
         file.unlink()
 
 
 def write_own_lists(key: str, root: Path, layout: int = 0) -> Path:
-    """The dataset's own test list, naming the images of `paper_tree`; gives its folder."""
+    """Writes the dataset's official lists of the images of `paper_tree`, and returns the dataset's folder."""
     own = root / SPLITS[key].folders[layout].split("/")[0]
     rows = rows_of(SPLITS[key])
     globals()[f"_{key}"](own, rows, list(SPLITS[key].classes))
@@ -71,7 +71,7 @@ def _sun397(own: Path, rows: Rows, names: list[str]) -> None:
 
 
 def year_last(name: str) -> str:
-    """As the devkit of the cars writes it."""
+    """Moves the year to the end of a car's class name, as in the devkit of Stanford Cars."""
     year, *words = name.split(" ")
     return " ".join([*words, year])
 
@@ -96,7 +96,7 @@ def _stanford_cars(own: Path, rows: Rows, names: list[str]) -> None:
 
 
 def write_cars_annos(own: Path) -> None:
-    """The older list of one folder `car_ims`, train and test together."""
+    """Writes the older list, with training and test images in one folder `car_ims`."""
     rows = rows_of(SPLITS["stanford_cars"])
     cars = []
     for n, (_, label, _) in enumerate(rows):

@@ -1,4 +1,4 @@
-"""The paper's fifteen datasets in miniature, with the names, lists and oddities they have on disk."""
+"""Small copies of the paper's fifteen datasets, with the names, lists and oddities of the real files."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Split:
     """A dataset with a split file.
 
     Args:
-        file: its name.
-        folders: of the images, below the data root: in TPT's layout, in CoOp's.
-        classes: class name -> pattern of its images' paths.
+        file: name of the split file.
+        folders: image folders below the data root, in TPT's and in CoOp's layout.
+        classes: class name -> pattern of the image paths.
     """
 
     file: str
@@ -75,38 +75,38 @@ SPLITS = {
          "Sea or Lake": "SeaLake/SeaLake_{n}.jpg"},
     ),
 }  # fmt: skip
-FOLDERS = {  # of TPT, of CoOp
+FOLDERS = {  # image folders in TPT's and in CoOp's layout
     "imagenet": ("ImageNet/val", "imagenet/images/val"),
     "imagenet_a": ("imagenet-a", "imagenet-adversarial/imagenet-a"),
     "imagenet_v2": ("imagenetv2-matched-frequency-format-val", "imagenetv2/imagenetv2-matched-frequency-format-val"),
     "imagenet_r": ("imagenet-r", "imagenet-rendition/imagenet-r"),
     "imagenet_sketch": ("ImageNet-Sketch", "imagenet-sketch/images"),
 }
-AIRCRAFT = ("A330-200", "707-320", "F/A-18", "Hawk T1")  # in their own order
-UNLISTED = ("BACKGROUND_Google", "Faces_easy")  # of Caltech101
+AIRCRAFT = ("A330-200", "707-320", "F/A-18", "Hawk T1")  # in the order of variants.txt, not alphabetical
+UNLISTED = ("BACKGROUND_Google", "Faces_easy")  # folders of Caltech101 that are not in its split
 
 
 def picture(kind: str = "JPEG", mode: str = "RGB") -> bytes:
-    """The bytes of a small image file."""
+    """Returns the bytes of a small image file."""
     buffer = io.BytesIO()
     noise_image(0, (8, 8)).convert(mode).save(buffer, kind)
     return buffer.getvalue()
 
 
-# All under the name .jpg, as in the real ones: other formats, grey, CMYK, a palette.
+# Files named .jpg in the real datasets also contain other formats, and grey, CMYK and palette images.
 PICTURES = [
     picture(), picture("PNG"), picture("JPEG", "L"), picture("JPEG", "CMYK"), picture("GIF", "P"), picture("BMP")
 ]  # fmt: skip
 
 
 def write(path: Path, number: int = 0) -> None:
-    """An image file, of another kind for each number."""
+    """Writes an image file; `number` chooses its format from `PICTURES`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(PICTURES[number % len(PICTURES)])
 
 
 def paper_tree(root: Path, layout: int = 0, keys: Collection[str] = PAPER) -> Path:
-    """Datasets below `root`; layout 0 is the one of TPT's code, 1 that of CoOp's DATASETS.md."""
+    """Writes datasets below `root`, and returns it; layout 0 follows TPT's code, 1 CoOp's DATASETS.md."""
     for key in keys:
         if key in FOLDERS:
             _folders(key, root, layout)
@@ -118,7 +118,7 @@ def paper_tree(root: Path, layout: int = 0, keys: Collection[str] = PAPER) -> Pa
 
 
 def rows_of(split: Split) -> list[tuple[str, int, str]]:
-    """(path, label, class name) of two images of each class."""
+    """Returns (path, label, class name) of two images per class."""
     return [
         (pattern.format(n=10 * label + n), label, name)
         for label, (name, pattern) in enumerate(split.classes.items())

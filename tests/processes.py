@@ -1,4 +1,4 @@
-"""Real processes, as a user starts them."""
+"""Starts the scripts in processes of their own, as a user does."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 from tests.conftest import ROOT
 from tpt.cli.programs.opening import LINE
 
-# Bits depend on the number of threads, and these tests share their cores.
+# One thread: rounding depends on the number of threads, and the tests share the cores.
 QUICK = ("threads=1", "logger=none", "cache=off", "views.num_views=10")
 
 
 def start(folder: Path, *arguments: str, script: str = "test_time.py", **env: str) -> subprocess.Popen[str]:
-    """A script of the project in a process of its own."""
+    """Starts a script of the project in a new process; `env` is added to the environment."""
     return subprocess.Popen(
         [sys.executable, str(ROOT / script), *arguments],
         cwd=folder,
@@ -29,7 +29,7 @@ def start(folder: Path, *arguments: str, script: str = "test_time.py", **env: st
 
 
 def told(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """What a program printed on stdout, and on stderr behind its first line."""
+    """Waits for a program, and returns its stdout, and its stderr without the status line at its start."""
     output, errors = process.communicate(timeout=280)
     first, errors = errors.split("\n", maxsplit=1)
     assert first == LINE, first
@@ -37,13 +37,13 @@ def told(process: subprocess.Popen[str]) -> tuple[str, str]:
 
 
 def wait_until(true: Callable[[], object], process: subprocess.Popen[str], seconds: float = 240) -> None:
-    """Returns when `true()`, or when the process has ended."""
+    """Returns when `true()` holds, the process has ended, or the time is up."""
     deadline = time.monotonic() + seconds
     while not true() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
 
 
 def children(pid: int) -> list[int]:
-    """The processes that a process has started."""
+    """Returns the ids of a process's direct children."""
     found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
     return [int(line) for line in found.stdout.split()]

@@ -1,4 +1,4 @@
-"""Corrupted datasets, CIFAR and datasets of several domains in miniature, laid out as they are distributed."""
+"""Small copies of corrupted datasets, CIFAR and multi-domain datasets, in the layout of the real ones."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 from tests.paper_tree import write
 from tpt.data.catalog.names import imagenet_classes
 
-CIFAR_C_EACH = 4  # pictures of each severity; the real ones have 10,000
-# Class folders of each domain; where the real names are many, others in their number.
+CIFAR_C_EACH = 4  # images per severity; the real files have 10,000
+# Class folders of each domain.  OfficeHome has 65 made-up names.
 CLASSES = {
     "pacs": ("dog", "elephant", "giraffe", "guitar", "horse", "house", "person"),
     "vlcs": ("bird", "car", "chair", "dog", "person"),
@@ -34,7 +34,7 @@ DOMAINNET = ("clipart", "infograph", "painting", "quickdraw", "real", "sketch")
 
 
 def shift_tree(root: Path, corruptions: Sequence[str] = ("fog", "snow"), severities: Sequence[int] = (1, 5)) -> Path:
-    """All of them below `root`."""
+    """Writes all these datasets below `root`, and returns it."""
     for key, (folder, domains) in FOLDERS.items():
         for domain in domains:
             for number, name in enumerate(CLASSES[key]):
@@ -68,7 +68,7 @@ def _imagenet(folder: Path) -> None:
 
 
 def cifar(root: Path, corruptions: Sequence[str]) -> None:
-    """Both CIFARs as their authors pickled them, and the corrupted forms."""
+    """Writes CIFAR-10 and CIFAR-100 in their authors' pickle format, and their corrupted versions."""
     for classes, folder, files, key in (
         (10, "cifar-10-batches-py", ("test_batch", *(f"data_batch_{n}" for n in range(1, 6))), "labels"),
         (100, "cifar-100-python", ("test", "train"), "fine_labels"),
@@ -87,6 +87,6 @@ def cifar(root: Path, corruptions: Sequence[str]) -> None:
 
 
 def write_pickle(file: Path, content: object) -> None:
-    """With the protocol of CIFAR's files and NumPy's old names."""
+    """Pickles `content` with protocol 2 and NumPy's old module names, as in CIFAR's files."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(pickle.dumps(content, protocol=2).replace(b"numpy._core", b"numpy.core"))

@@ -1,4 +1,4 @@
-"""A CLIP whose text features are given, for methods that look at no more of it."""
+"""A fake CLIP with given text features, for methods that use nothing else of CLIP."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 
 class GivenText(nn.Module):
-    """Stands for a CLIP: its text tower knows the given classes alone, `class 0`, `class 1` and so on.
+    """A fake CLIP whose text tower encodes only the class names `class 0`, `class 1` and so on.
 
     Args:
-        text_KE: their features, of unit length.
+        text_KE: features of these classes, of unit length.
         logit_scale: factor on the cosine.
     """
 
@@ -29,5 +29,5 @@ class GivenText(nn.Module):
         return torch.stack([self.text_KE[self.class_names.index(prompt)] for prompt in prompts])
 
     def make(self, kind: Any, **settings: Any) -> Any:
-        """A method with these classes and text features."""
+        """Returns a method of class `kind` with these classes and text features."""
         return kind(self, self.class_names, templates=["{}"], **settings)

@@ -1,4 +1,4 @@
-"""The benchmarks run."""
+"""The GPU benchmark runs."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ import pytest
 
 
 @pytest.mark.slow
-def test_gpu_command_runs_a_small_form_on_a_cpu(tmp_path: Path) -> None:
+def test_gpu_benchmark_runs_a_short_version_on_a_cpu(tmp_path: Path) -> None:
     table = tmp_path / "table.md"
     command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--output", str(table)]
     subprocess.run(command, check=True, timeout=400, cwd=Path(__file__).parents[1])

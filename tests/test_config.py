@@ -1,4 +1,4 @@
-"""Every YAML composes and instantiates; the scripts have no setting that does nothing."""
+"""Every option in `conf` composes and can be instantiated, and the defaults are the papers'."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from tpt.engine.tasks.method_maker import MethodMaker
 
 CONF = ROOT / "conf"
 OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml") if not path.stem.startswith("_"))
-NEEDS = {  # what a user must say
+NEEDS = {  # settings that an option requires
     "data=folder": ["data.root={tree}"],
     "data=pictures": ["data.root={tree}", "data.class_names=[cat,dog]"],
     "data=list": ["data.path={table}"],
@@ -33,12 +33,12 @@ NEEDS = {  # what a user must say
     **{f"data={name}": ["data.root={shifts}"] for name in [*CORRUPTED, *DOMAINS, "cifar10", "cifar100"]},
     "backbone=open_clip": ["backbone.name=ViT-B-32-quickgelu", "backbone.pretrained=openai"],
     "backbone=file": ["backbone.pretrained={weights}"],
-    "method=rlcf": ["backbone@method.reward=emoji_mini"],  # the paper's is fetched
+    "method=rlcf": ["backbone@method.reward=emoji_mini"],  # the paper's reward model is downloaded
     "context=coop": ["context.path={weights}"],
     "context=cocoop": ["context.path={weights}"],
 }
-FETCHED = {"backbone=vit_b16", "backbone=rn50", "backbone=open_clip", "backbone=vit_l14"}  # weights from a hub
-ELSEWHERE = {"learner", "shots", "method", "experiment", "row"}  # groups that other tests compose
+FETCHED = {"backbone=vit_b16", "backbone=rn50", "backbone=open_clip", "backbone=vit_l14"}  # weights are downloaded
+ELSEWHERE = {"learner", "shots", "method", "experiment", "row"}  # groups that other tests cover
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,9 @@ def compose(*overrides: str, tmp_path: Path) -> DictConfig:
 
 
 @pytest.mark.parametrize("option", [o for o in OPTIONS if o.split("=")[0] not in ELSEWHERE])
-def test_option(option: str, tmp_path: Path, image_tree: Path, paper: Path, shifts: Path, noise_file: Any) -> None:
+def test_option_composes(
+    option: str, tmp_path: Path, image_tree: Path, paper: Path, shifts: Path, noise_file: Any
+) -> None:
     table = image_tree / "test.csv"
     table.write_text("path,label\ncat/0.png,cat\n")
     fill = {"table": table, "tree": image_tree, "weights": noise_file(), "paper": paper, "shifts": shifts}
@@ -67,7 +69,7 @@ def test_option(option: str, tmp_path: Path, image_tree: Path, paper: Path, shif
     if option == "data=webdataset":
         fill["shard"] = write_shard(tmp_path / "0.tar", [("a", "cat"), ("b", "dog")])
     cfg = compose(option, *(o.format(**fill) for o in NEEDS.get(option, [])), tmp_path=tmp_path)
-    OmegaConf.resolve(cfg)  # no interpolation leads nowhere
+    OmegaConf.resolve(cfg)  # every interpolation resolves
     group = option.split("=", maxsplit=1)[0]
     if option in FETCHED:
         assert hydra.utils.get_method(cfg.backbone._target_) is tpt.load_clip
@@ -80,7 +82,7 @@ def test_option(option: str, tmp_path: Path, image_tree: Path, paper: Path, shif
         assert OmegaConf.is_config(cfg.logger) and all("_target_" in v for v in cfg.logger.values())
     elif option in ("context=coop", "context=cocoop"):
         assert callable(hydra.utils.get_method(cfg.context._target_))
-    elif group not in ("search", "debug"):  # of no part of their own
+    elif group not in ("search", "debug"):  # set values of other groups
         assert instantiate(cfg[group]) is not None
 
 
@@ -91,7 +93,7 @@ def test_method_options_build_methods(clip: tpt.CLIP, tmp_path: Path, image_tree
         cfg = compose(option, *NEEDS.get(option, []), tmp_path=tmp_path)
         OmegaConf.resolve(cfg)
         maker = MethodMaker(clip, instantiate(cfg.context), instantiate(cfg.method))
-        assert isinstance(maker(image_folder(image_tree)), tpt.Method)  # "paper" is a value for each dataset
+        assert isinstance(maker(image_folder(image_tree)), tpt.Method)  # settings "paper" depend on the dataset
 
 
 def test_defaults_are_the_papers(tmp_path: Path) -> None:
@@ -103,7 +105,7 @@ def test_defaults_are_the_papers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("shots", "needs"), [("folder", "shots.root=x"), ("catalog", "shots.key=dtd")])
-def test_only_the_bundled_shots_have_epochs_of_their_own(shots: str, needs: str, tmp_path: Path) -> None:
+def test_only_the_bundled_shots_set_their_own_epochs(shots: str, needs: str, tmp_path: Path) -> None:
     papers = compose_config("train_coop", f"shots={shots}", needs, tmp_path=tmp_path)
     bundled = compose_config("train_coop", tmp_path=tmp_path)
     assert papers.learner.epochs is None and bundled.learner.epochs < epochs_for(bundled.shots.k)

@@ -1,4 +1,4 @@
-"""The import contracts of pyproject.toml: imports that are planted in a copy of the sources are found."""
+"""The import contracts of pyproject.toml reject forbidden imports planted in a copy of the sources."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# Where it is planted, what, and between which modules it is found.
+# File -> (planted statement, import that the linter must report).
 PLANTS = {
     "methods/base.py": ("from tpt.views import Views", "tpt.methods.base -> tpt.views"),
     "methods/tpt.py": ("import tpt.data.images", "tpt.methods.tpt -> tpt.data.images"),
@@ -53,7 +53,7 @@ def copy_of_sources(folder: Path) -> Path:
 
 
 def lint(folder: Path) -> tuple[int, str]:
-    """Exit code of the linter on the sources of a folder, and what it says in one line."""
+    """Runs the linter on the sources in a folder; returns its exit code and its output on one line."""
     code = "import sys; from importlinter.cli import lint_imports_command; sys.exit(lint_imports_command())"
     done = subprocess.run(
         [sys.executable, "-c", code, "--no-cache"],
@@ -78,7 +78,7 @@ def test_planted_imports_are_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("room", ["new_module.py", "new_folder/__init__.py"])
-def test_a_folder_without_a_place_is_found(tmp_path: Path, room: str) -> None:
+def test_a_module_or_folder_without_a_layer_is_found(tmp_path: Path, room: str) -> None:
     package = copy_of_sources(tmp_path)
     assert lint(tmp_path)[0] == 0
     (package / room).parent.mkdir(exist_ok=True)
@@ -87,8 +87,8 @@ def test_a_folder_without_a_place_is_found(tmp_path: Path, room: str) -> None:
     assert code == 1 and room.split("/", maxsplit=1)[0].removesuffix(".py") in said
 
 
-def test_the_design_has_the_folders_of_the_contract() -> None:
-    """Floors and folders in the order of the contract."""
+def test_design_page_lists_the_folders_of_the_contract() -> None:
+    """The table of folders in docs/design.md has the contract's levels and folders, in the same order."""
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
     floors = enumerate(next(c["layers"] for c in contracts if c["type"] == "layers"), 1)
     rooms = [(number, room.strip()) for number, floor in floors for room in floor.split("|")]

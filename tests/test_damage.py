@@ -1,4 +1,4 @@
-"""Files that others wrote: any damage to one that is read ends in a value or in one sentence, and nothing is run."""
+"""Untrusted files: reading any damaged file gives a value or a one-sentence error, and runs no code."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from tpt.results.tables.runs import load_runs
 
 @contextmanager
 def sentence() -> Iterator[None]:
-    """Lets through our errors alone, each of them one line that ends in a way out."""
+    """Suppresses `UserError` after checking that its message is one line that ends with a full stop."""
     try:
         yield
     except UserError as error:
@@ -54,7 +54,7 @@ def report(run: Path) -> None:
 
 
 def resumed(file: Path) -> None:
-    """What a report and a run that is continued do with a manifest."""
+    """Reads a manifest as a resumed run and as a report do."""
     manifest, directory = read_manifest(file.parent), RunDirectory(file.parent, resume=True)
     for stored in (directory.stored("division"), directory.stored("encoding")):
         assert stored is None or all(isinstance(value, int) for value in stored.values())
@@ -64,7 +64,7 @@ def resumed(file: Path) -> None:
 
 
 def under_its_digest(file: Path) -> None:
-    """A shard whose name holds the right digest, as anybody can compute it."""
+    """Reads the file's content as a shard whose name has the right digest, which anybody can compute."""
     content = file.read_bytes()
     shard = write(file.parents[1] / f"00-a-0000000-{content_digest(content)}.parquet", content)
     try:
@@ -85,7 +85,7 @@ def named(file: Path) -> None:
 
 
 def entry(key: str) -> Callable[[Path], None]:
-    """Reads a dataset of the papers from the tree that a file lies in."""
+    """Returns a function that reads dataset `key` from the tree that contains the given file."""
 
     def read(file: Path) -> None:
         root = next(parent for parent in file.parents if parent.name == "paper")
@@ -112,7 +112,7 @@ def aircraft(file: str) -> Callable[[Path], Path]:
 
 
 def official(key: str, file: str) -> Callable[[Path], Path]:
-    """A list that comes with a dataset, where there is no split file."""
+    """Returns a function that writes a dataset without its split file, and returns the path of an official list."""
 
     def make(folder: Path) -> Path:
         root = paper_tree(folder / "paper", keys=[key])
@@ -124,7 +124,7 @@ def official(key: str, file: str) -> Callable[[Path], Path]:
 
 
 def pictures(folder: Path) -> Path:
-    """A folder of two classes, for which the function gives the path of a table."""
+    """Writes a folder of two classes, and returns a path in it for a table without its suffix."""
     for number, name in enumerate(("cat", "T-shirt")):
         (folder / "pictures" / name).mkdir(parents=True, exist_ok=True)
         (folder / "pictures" / name / f"{number}.png").write_bytes(png(number))
@@ -166,7 +166,13 @@ def picture(kind: str) -> Callable[[Path], Path]:
 
 @dataclass(frozen=True)
 class Reader:
-    """How a file comes about, what reads it, and how many damages are tried."""
+    """A kind of file.
+
+    Args:
+        make: writes a valid file in a folder, and returns its path.
+        read: reads the file.
+        examples: number of damaged versions to try.
+    """
 
     make: Callable[[Path], Path]
     read: Callable[[Path], object]
@@ -181,7 +187,7 @@ OFFICIAL = {
     )
     for key, main in LISTS.items()
     for file in dict.fromkeys((main, *MORE.get(key, ())))
-}  # what reads tables of MATLAB takes processes
+}  # few examples: MATLAB files are read in a process of their own
 READERS = {
     "run.json": Reader(run, resumed, 60),
     "records": Reader(shard, lambda file: report(file.parent.parent)),
@@ -214,13 +220,13 @@ def write(path: Path, content: bytes) -> Path:
 
 
 def places(node: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Where the values of nested dictionaries and lists are."""
+    """Returns the paths (keys and indices) of all values in nested dictionaries and lists."""
     inner = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     return [at, *(place for key, value in inner for place in places(value, (*at, key)))]
 
 
 def replaced(whole: bytes) -> st.SearchStrategy[bytes]:
-    """A JSON file with a value of another kind anywhere, or of other content."""
+    """JSON files in which one value, or the whole content, is replaced by an arbitrary one."""
 
     def put(change: tuple[tuple[Any, ...], Any]) -> bytes:
         (*path, last), content = change[0], json.loads(whole)
@@ -235,7 +241,7 @@ def replaced(whole: bytes) -> st.SearchStrategy[bytes]:
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_any_damage_is_a_sentence(name: str, tmp_path: Path) -> None:
+def test_any_damage_gives_one_sentence(name: str, tmp_path: Path) -> None:
     reader = READERS[name]
     file = reader.make(tmp_path)
     whole = file.read_bytes()
@@ -266,19 +272,19 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
 
 @settings(FUZZ, max_examples=25)
 @given(changes=st.fixed_dictionaries({}, optional=VALUES), number=st.integers(0, 3))
-def test_any_values_in_whole_records(tmp_path: Path, changes: dict[str, Any], number: int) -> None:
+def test_a_report_reads_records_with_any_values(tmp_path: Path, changes: dict[str, Any], number: int) -> None:
     folder = run(tmp_path).parent
     shutil.rmtree(folder / "records")
     rows = rows_of("a", share(50, 4), share(75, 4))
     rows[number] |= changes
-    with suppress(ValueError):  # not every value can be written
+    with suppress(ValueError):  # some values cannot be written
         records.write_shard(rows, folder / "records", "00-a-0000001")
     with sentence():
         report(folder)
 
 
 class Bomb:
-    """Leaves a folder behind where it is unpickled."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -287,8 +293,8 @@ class Bomb:
         return os.mkdir, (str(self.path),)
 
 
-def test_nothing_pickled_is_loaded(tmp_path: Path) -> None:
-    """Under every name that a reader opens."""
+def test_no_reader_unpickles(tmp_path: Path) -> None:
+    """The code in a pickle does not run, whichever kind of file it replaces."""
     bomb, buffer = Bomb(tmp_path / "went off"), io.BytesIO()
     np.save(buffer, np.array([bomb], dtype=object), allow_pickle=True)
     for number, reader in enumerate(READERS.values()):

@@ -1,4 +1,4 @@
-"""The documentation's site, built strictly, and its notebook, run."""
+"""The documentation builds without warnings, and its notebook runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OUTSIDE = re.compile(r"""<(?:script|link|img|iframe|source)\b[^>]*?(?:src|href)=
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site; a link that leads nowhere, or a page that no menu has, ends its making."""
+    """The built site; a broken link or a page without a menu entry fails the build."""
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", str(ROOT / "mkdocs.yml"), "-d", str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -36,7 +36,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @docs
-def test_everything_public_is_described(site: Path) -> None:
+def test_every_public_name_is_documented(site: Path) -> None:
     pages = "".join(page.read_text("utf-8") for page in (site / "api").rglob("index.html"))
     headings = set(re.findall(r'<h\d id="(tpt\.[\w.]+)"', pages))
     missing = [
@@ -63,7 +63,7 @@ def test_readme_and_notebook_are_pages(site: Path) -> None:
 
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
-    """The folder's address on this machine."""
+    """Serves a folder over HTTP on this machine, and yields its address."""
     handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -72,7 +72,7 @@ def served(folder: Path) -> Iterator[str]:
 
 
 def opened(browser: Any, address: str) -> tuple[str, set[str]]:
-    """What Chromium makes of a page, and the hosts that the page asked."""
+    """Opens a page in Chromium; returns its content and the hosts that it sent requests to."""
     asked: list[str] = []
     page = browser.new_page()
     page.on("request", lambda request: asked.append(request.url))
@@ -85,8 +85,8 @@ def opened(browser: Any, address: str) -> tuple[str, set[str]]:
 
 @pytest.mark.browser
 @pytest.mark.parametrize(("page", "text"), [("", HEADING), ("api/methods/", "(B, V, E)"), ("first_look/", "img")])
-def test_pages_in_a_browser(site: Path, browser: Any, page: str, text: str) -> None:
-    """They are whole, their scripts ran, and nothing is asked of another host."""
+def test_pages_load_in_a_browser(site: Path, browser: Any, page: str, text: str) -> None:
+    """Pages are complete, their scripts ran, and they send no request to another host."""
     with served(site) as address:
         content, asked = opened(browser, f"{address}/{page}")
     assert text in content and '<html lang="en" class="js' in content
@@ -94,7 +94,7 @@ def test_pages_in_a_browser(site: Path, browser: Any, page: str, text: str) -> N
 
 
 @pytest.mark.browser
-def test_the_browser_tells_of_other_hosts(tmp_path: Path, browser: Any) -> None:
+def test_requests_to_other_hosts_are_seen(tmp_path: Path, browser: Any) -> None:
     (tmp_path / "index.html").write_text('<html><script src="https://elsewhere.invalid/x.js"></script></html>')
     with served(tmp_path) as address:
         assert opened(browser, address)[1] == {"127.0.0.1", "elsewhere.invalid"}
@@ -102,7 +102,7 @@ def test_the_browser_tells_of_other_hosts(tmp_path: Path, browser: Any) -> None:
 
 @docs
 def test_the_notebook_runs(tmp_path: Path) -> None:
-    """From a folder of its own, and with the numbers that are kept in it."""
+    """Running the notebook in an empty folder prints its stored numbers."""
     nbformat = pytest.importorskip("nbformat")
     from nbclient import NotebookClient
 
@@ -114,7 +114,7 @@ def test_the_notebook_runs(tmp_path: Path) -> None:
 
 
 def _told(cell: Any) -> list[str]:
-    """What a cell printed: words, and numbers to one digit less; no paths, rates and rules, which are the machine's."""
+    """Returns the lines that a cell printed, with rounded numbers, without paths, times and rules."""
     text = "".join(output["text"] for output in cell.get("outputs", []) if output.get("name") == "stdout")
     lines = [re.sub(r"\s+[\d.]+$", "", line) for line in text.splitlines() if "/" not in line and "─" not in line]
     return [re.sub(r"(\d+\.\d)\d+", r"\1", line) for line in lines]

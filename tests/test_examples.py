@@ -1,11 +1,11 @@
-"""The examples in docstrings, which pytest runs where `testpaths` names their modules."""
+"""Examples in docstrings run: `testpaths` names every module that has some."""
 
 import tomllib
 
 from tests.conftest import ROOT
 
 
-def test_every_module_with_examples_is_run() -> None:
+def test_testpaths_name_every_module_with_examples() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
     assert "--doctest-modules" in settings["addopts"]
     run = [ROOT / path for path in settings["testpaths"]]

@@ -1,4 +1,4 @@
-"""One command per table: rows, sweeps, and what they print side by side."""
+"""One command per table of the papers: its rows, its sweep, and the published numbers next to ours."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -40,11 +40,11 @@ ROWS = {
 }
 TABLES = {"table1": "natural_shift", "table2": "cross_dataset", "table3": "confidence_selection"}
 VENDORS = ("twemoji", "emojione", "emojione_monotone", "fxemoji")
-# What makes a short form's commands a matter of seconds.
+# Settings that shorten the commands of a short version to seconds.
 TRAINING = ["learner.epochs=1", "++shots.draw.limit=24", "logger=none"]
 TESTING = ["data.limit=3", "data.module.datasets.domains=[source_val,twemoji]", "logger=none"]
-TRANSFER = ["data.limit=6", "logger=none"]  # a target of which nothing is right has no cell
-# The others' views are those of forms before.
+TRANSFER = ["data.limit=6", "logger=none"]  # six images, since a target without correct answers has no cell
+# Experiments whose short version encodes images; the others use the features of earlier ones.
 ENCODING = {"ablation_percentile", "ablation_views", "base_to_new", "calibration", "transfer"}
 
 
@@ -64,10 +64,10 @@ def test_rows_choose_method_and_context(row: str, tmp_path: Path) -> None:
 
 
 def its_jobs(experiment: str, tmp_path: Path) -> Iterator[DictConfig]:
-    """Configurations of the first and the last job of an experiment, which names its command."""
+    """Checks the commands in an experiment's file, and yields the configurations of its first and last job."""
     *before, (script, arguments) = commands_of(experiment)
     assert f"experiment={experiment}" in arguments
-    for other, its_arguments in before:  # what is to be run first is an experiment as well
+    for other, its_arguments in before:  # the commands to run first are experiments too
         (name,) = [a.removeprefix("experiment=") for a in its_arguments if a.startswith("experiment=")]
         assert commands_of(name) == [(other, its_arguments)]
     for job in (jobs_of(experiment)[0], jobs_of(experiment)[-1]):
@@ -75,12 +75,12 @@ def its_jobs(experiment: str, tmp_path: Path) -> Iterator[DictConfig]:
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_experiments_say_their_command_and_compose(experiment: str, tmp_path: Path) -> None:
+def test_experiments_name_their_command_and_compose(experiment: str, tmp_path: Path) -> None:
     assert len(list(its_jobs(experiment, tmp_path))) == 2
 
 
 def checked(program: str, job: Sequence[str], tmp_path: Path) -> DictConfig:
-    """The configuration of a job, whose settings the program takes."""
+    """Returns the configuration of a job, after checking that the program accepts its settings."""
     cfg = compose_config(program, *job, tmp_path=tmp_path)
     refuse_wrong(cfg, program, OverridesParser.create().parse_overrides(list(job)))
     OmegaConf.resolve(cfg)
@@ -88,8 +88,8 @@ def checked(program: str, job: Sequence[str], tmp_path: Path) -> DictConfig:
 
 
 @pytest.mark.parametrize("form", SHORT.values())
-def test_short_forms_need_nothing_but_what_is_bundled(form: str, tmp_path: Path) -> None:
-    """The first and the last job: the bundled model and drawings, whatever the experiment in front says."""
+def test_short_versions_use_only_bundled_data(form: str, tmp_path: Path) -> None:
+    """Their first and last job use the bundled model and drawings, whatever the full experiment uses."""
     for cfg in its_jobs(form, tmp_path):
         assert cfg.backbone.name == "emoji-mini"
         if "shots" in cfg:
@@ -99,7 +99,7 @@ def test_short_forms_need_nothing_but_what_is_bundled(form: str, tmp_path: Path)
             assert set(cfg.data.module.datasets.domains) <= {"source_val", *VENDORS}
 
 
-def test_short_forms_keep_what_an_experiment_varies(tmp_path: Path) -> None:
+def test_short_versions_sweep_over_the_same_rows(tmp_path: Path) -> None:
     for name, form in SHORT.items():
         classes = [{part for part in job if part.startswith("data.classes")} for job in jobs_of(form)]
         assert len({frozenset(part) for part in classes}) == (2 if name == "base_to_new" else 1)
@@ -116,7 +116,7 @@ def test_short_forms_keep_what_an_experiment_varies(tmp_path: Path) -> None:
     )
 
 
-def test_every_experiment_has_a_form_for_the_bundled_data() -> None:
+def test_every_experiment_has_a_short_version() -> None:
     assert {last_of(form) for form in SHORT.values()} == set(SHORTENING)
     assert set(EXPERIMENTS) - set(SHORT) == {"base_to_new_contexts"} and len(SHORT) == 17
 
@@ -131,8 +131,8 @@ def test_every_experiment_has_a_form_for_the_bundled_data() -> None:
         ),
     ],
 )
-def test_tables_are_the_papers(experiment: str, backbone: str, tmp_path: Path) -> None:
-    """Every printed row of a table is a job whose settings earn no mark; beside its cells stand the printed ones."""
+def test_tables_have_the_rows_and_numbers_of_the_paper(experiment: str, backbone: str, tmp_path: Path) -> None:
+    """Every published row of a table is a job, has no mark for its settings, and shows the published numbers."""
     printed = content()[TABLES[experiment]]
     jobs = [job for job in jobs_of(experiment) if f"backbone={backbone}" in job or not job[0].startswith("backbone")]
     for number, job in enumerate(jobs):
@@ -146,8 +146,8 @@ def test_tables_are_the_papers(experiment: str, backbone: str, tmp_path: Path) -
     assert here == of_paper
     why = {mark.why for _, cells in table.rows for cell in cells.values() for mark in cell.marks}
     assert why <= {
-        "another test set than the paper's",  # two images
-        NAMES_SWAPPED["food101"],  # holds for its cells whoever makes them
+        "another test set than the paper's",  # it has two images
+        NAMES_SWAPPED["food101"],  # applies to every Food-101 cell
         "what the context was learned on is not known, in the paper 16 shots of ImageNet",
     }
 
@@ -157,7 +157,7 @@ def backbone_name(cfg: DictConfig) -> str:
 
 
 def make_paper_run(folder: Path, cfg: DictConfig, datasets: list[str]) -> None:
-    """A run of these settings with two images of each dataset."""
+    """Writes a run with these settings and two images per dataset."""
     records = {name: rows_of(name, share(50, 2), share(100, 2)) for name in datasets}
     about = {name: {"classes": CATALOG[name].classes} for name in datasets}
     make_run(folder, records, cli.method_label(cfg), backbone_name(cfg), about=about)
@@ -176,14 +176,14 @@ def make_paper_run(folder: Path, cfg: DictConfig, datasets: list[str]) -> None:
     ],
 )
 @pytest.mark.parametrize("short", [False, True])
-def test_contexts_are_where_the_tables_look_for_them(
+def test_tables_read_the_contexts_that_training_writes(
     experiment: str, contexts: str, short: bool, tmp_path: Path
 ) -> None:
-    """The last row with a learned context reads what the last training job writes, or what comes with the package."""
+    """The last row with a learned context reads the output of the last training job, or a bundled context."""
     test, train = (SHORT.get(name, SHORT["table_contexts"]) if short else name for name in (experiment, contexts))
     job = next(job for job in reversed(jobs_of(test)) if any("cocoop" in part for part in job))
     training = jobs_of(train)[-1]
-    trained = compose_config("train_coop", *training, tmp_path=tmp_path)  # sets what ${hydra:...} stands for
+    trained = compose_config("train_coop", *training, tmp_path=tmp_path)  # also sets the values of ${hydra:...}
     if short and experiment != "transfer":
         path = compose_config("test_time", *job, tmp_path=tmp_path).context.path
         assert path == "emoji-mini/cocoop"
@@ -197,7 +197,7 @@ def test_contexts_are_where_the_tables_look_for_them(
     assert compose_config("test_time", *job, tmp_path=tmp_path).context.path == str(written)
 
 
-def test_contexts_that_come_with_the_package_are_of_the_bundled_model() -> None:
+def test_bundled_contexts_fit_the_bundled_model() -> None:
     clip = tpt.load_clip("emoji-mini")
     for kind in ("coop", "cocoop"):
         learned = tpt.context_from_file(clip, f"emoji-mini/{kind}", kind=kind)
@@ -206,7 +206,7 @@ def test_contexts_that_come_with_the_package_are_of_the_bundled_model() -> None:
         tpt.load_context("emoji-mini/maple")
 
 
-def test_training_takes_the_papers_settings(tmp_path: Path) -> None:
+def test_training_uses_the_papers_settings(tmp_path: Path) -> None:
     for job in jobs_of("table_contexts")[2:]:
         cfg = compose_config("train_coop", *job, tmp_path=tmp_path)
         assert (cfg.shots.draw.train.key, cfg.shots.k, cfg.learner.n_ctx) == ("imagenet", 16, 4)
@@ -215,8 +215,8 @@ def test_training_takes_the_papers_settings(tmp_path: Path) -> None:
     assert (cfg.shots.k, cfg.learner.n_ctx, cfg.backbone.name) == (16, 4, "RN50-quickgelu")
 
 
-def test_base_to_new_is_cocoops(tmp_path: Path) -> None:
-    """Section 4.1: 11 datasets, 16 shots of the base classes, ViT-B/16, four vectors that start as "a photo of a"."""
+def test_base_to_new_uses_cocoops_settings(tmp_path: Path) -> None:
+    """CoCoOp, section 4.1: 11 datasets, 16 shots of the base classes, ViT-B/16, four vectors from "a photo of a"."""
     jobs = jobs_of("base_to_new")
     assert len(jobs) == 3 * 11 * 2
     first = compose_config("test_time", *jobs[0], tmp_path=tmp_path)
@@ -231,7 +231,7 @@ def test_base_to_new_is_cocoops(tmp_path: Path) -> None:
 
 
 def test_transfer_tests_zero_shot_once_on_each_target(tmp_path: Path) -> None:
-    """The written prompt has no source: its ten jobs share the targets instead of repeating them."""
+    """The written prompt has no source dataset, so each of its ten jobs tests one target."""
     jobs = jobs_of("transfer")
     assert len(jobs) == 30 and all("row=clip" in job for job in jobs[:10])
     first, last, all_of_them = (
@@ -247,7 +247,7 @@ def results_of(folder: Path) -> list[dict[str, Any]]:
 
 
 def check_whole(sweep: Path) -> None:
-    """Every cell of the report is filled, in every average too."""
+    """Checks that every cell of the report has a value, including averages."""
     runs = load_runs([sweep])
     (table,) = make_report(runs).tables
     whole = [cells for row, cells in table.rows if set(row.first.to_test) == set(table.datasets)]
@@ -256,7 +256,7 @@ def check_whole(sweep: Path) -> None:
 
 
 def check_transfer(sweep: Path) -> None:
-    """Both matrices are filled."""
+    """Checks that both transfer matrices are complete."""
     matrices = transfer_matrices(load_runs([sweep]))
     assert [(m.method, len(m.sources), len(m.targets), len(m.cells)) for m in matrices] == [
         ("coop", 4, 4, 16),
@@ -265,7 +265,7 @@ def check_transfer(sweep: Path) -> None:
     assert all(matrix.cells[name, name].improvement is not None for matrix in matrices for name in matrix.sources)
 
 
-def test_a_sweep_is_one_command_and_the_second_encodes_nothing(run_script: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_repeated_sweep_encodes_nothing(run_script: Callable[..., Any], tmp_path: Path) -> None:
     sweep = ("test_time.py", "-m", "experiment=[ablation_views,smoke]", "views.num_views=1,16", "data.limit=2",
              "data.module.datasets.domains=[twemoji]", "logger=none")  # fmt: skip
     for name in ("first", "second"):
@@ -279,8 +279,8 @@ def test_a_sweep_is_one_command_and_the_second_encodes_nothing(run_script: Calla
 
 
 @pytest.mark.slow
-def test_smoke_forms(run_script: Callable[..., Any], tmp_path: Path) -> None:
-    """From a fresh directory: training where it is needed, the table, and the table again from the cache."""
+def test_short_versions_run_twice(run_script: Callable[..., Any], tmp_path: Path) -> None:
+    """Each short version trains where needed and makes its table, which a second run makes from the cache."""
     done: list[str] = []
     encoding = set()
     for form in SHORT_TESTS:
@@ -300,6 +300,6 @@ def test_smoke_forms(run_script: Callable[..., Any], tmp_path: Path) -> None:
     assert encoding == ENCODING
 
 
-def test_a_row_without_its_context_says_what_to_set(run_script: Callable[..., Any]) -> None:
+def test_a_row_without_its_context_names_the_setting(run_script: Callable[..., Any]) -> None:
     done = run_script("test_time.py", "row=tpt_coop", "data.limit=2", "logger=none", ok=False)
     assert "set context.path, or learned.coop and learned.cocoop" in done.stderr

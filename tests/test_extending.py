@@ -1,4 +1,4 @@
-"""The examples of docs/extending.md: files outside the repository that everything takes up by itself."""
+"""The examples of docs/extending.md work from a user's own folder, without changes to the project."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Run = Callable[..., Done]
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The examples in a folder of a user's; what Hydra is told of it."""
+    """Copies the examples to a user's own folder; returns the flags that name it to Hydra."""
     shutil.copytree(EXAMPLES, tmp_path / "own")
     monkeypatch.syspath_prepend(str(tmp_path / "own"))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "own"), *sys.path]))
@@ -52,7 +52,7 @@ def features() -> torch.Tensor:
     return torch.nn.functional.normalize(views, dim=-1)
 
 
-def test_the_page_shows_the_files() -> None:
+def test_the_page_shows_the_example_files() -> None:
     page = (ROOT / "docs" / "extending.md").read_text("utf-8")
     shown = re.findall(r"```(?:python|yaml)\n(.*?)```", page, re.DOTALL)
     files = [*EXAMPLES.glob("*.py"), *EXAMPLES.glob("conf/method/*.yaml")]
@@ -66,7 +66,7 @@ def test_the_page_shows_the_files() -> None:
 
 
 @pytest.mark.parametrize("weight", [0.0, 50.0])
-def test_the_tuner_is_c_tpt(examples: tuple[ModuleType, ...], features: torch.Tensor, weight: float) -> None:
+def test_the_tuner_equals_ctpt(examples: tuple[ModuleType, ...], features: torch.Tensor, weight: float) -> None:
     ours = examples[0].Dispersed(noise_clip(), NAMES, weight=weight, selection_p=0.2)(features)
     theirs = tpt.CTPT(noise_clip(), NAMES, penalty_weight=weight, selection_p=0.2)(features)
     assert torch.equal(ours.selected, theirs.selected)
@@ -76,7 +76,7 @@ def test_the_tuner_is_c_tpt(examples: tuple[ModuleType, ...], features: torch.Te
         torch.testing.assert_close(ours.logits, plain.logits, atol=1e-6, rtol=0)
 
 
-def test_the_vote_is_zeros_where_nothing_ties(examples: tuple[ModuleType, ...], features: torch.Tensor) -> None:
+def test_the_vote_equals_zero_without_ties(examples: tuple[ModuleType, ...], features: torch.Tensor) -> None:
     ours = examples[1].Majority(noise_clip(), NAMES)(features)
     theirs = tpt.ZERO(noise_clip(), NAMES)(features)
     shares = ours.logits.softmax(-1).sort(-1).values
@@ -86,7 +86,7 @@ def test_the_vote_is_zeros_where_nothing_ties(examples: tuple[ModuleType, ...], 
     torch.testing.assert_close(ours.initial_logits, theirs.initial_logits)
 
 
-def test_the_stream_is_a_running_mean(examples: tuple[ModuleType, ...], features: torch.Tensor) -> None:
+def test_the_stream_method_is_a_running_mean(examples: tuple[ModuleType, ...], features: torch.Tensor) -> None:
     clip, text_weight = noise_clip(), 2.0
     method = examples[2].Centroids(clip, NAMES, text_weight=text_weight)
     logits = torch.cat([method(features[:1]).logits, method(features[1:]).logits])
@@ -115,10 +115,10 @@ TEMPLATES = ["method.templates=imagenet_7"]
         ("centroids", [*TEMPLATES, "method.feature=confident"]),
     ],
 )
-def test_any_prompt(
+def test_the_methods_accept_any_prompt(
     run_script: Run, small: list[str], own: list[str], tmp_path: Path, method: str, more: list[str]
 ) -> None:
-    """Words, a context of CoCoOp, which every image makes its own of, and templates."""
+    """Words, a CoCoOp context, which differs for every image, and templates."""
     clip = noise_clip()
     net = tpt.ConditionalContext(
         tpt.context_from_words(clip, "a photo of a"), tpt.clip.prompts.MetaNet(clip.embed_dim, clip.width)
@@ -130,14 +130,14 @@ def test_any_prompt(
 
 
 def finished(process: subprocess.Popen[str]) -> str:
-    """What a process printed that ended well."""
+    """Waits for a process to succeed, and returns its stdout."""
     out, errors = process.communicate(timeout=280)
     assert process.returncode == 0, errors
     return out
 
 
 def module(folder: Path, *arguments: str) -> str:
-    """What a command of the project prints."""
+    """Runs a module of the project as a command, and returns its stdout."""
     command = [sys.executable, "-m", *arguments]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -145,7 +145,7 @@ def module(folder: Path, *arguments: str) -> str:
 
 
 def command_of_the_page(sweep: bool) -> tuple[Path, list[str]]:
-    """The folder of its modules and the settings of one of the page's two commands, for two pictures."""
+    """Returns the module folder and the settings of one of the page's two commands, shortened to two images."""
     page = (ROOT / "docs" / "extending.md").read_text("utf-8")
     found = re.findall(r"^    PYTHONPATH=(\S+) python test_time\.py (.+)$", page, re.MULTILINE)
     assert [" -m " in arguments for _, arguments in found] == [False, True]
@@ -155,7 +155,7 @@ def command_of_the_page(sweep: bool) -> tuple[Path, list[str]]:
     return ROOT / modules, [*given, "data.limit=2", "data.module.datasets.domains=[twemoji]", *QUICK, directory]
 
 
-def test_the_run_of_the_page(run_script: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_run_on_the_page(run_script: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     modules, given = command_of_the_page(sweep=False)
     monkeypatch.syspath_prepend(str(modules))
     monkeypatch.delitem(sys.modules, "dispersed", raising=False)
@@ -164,8 +164,8 @@ def test_the_run_of_the_page(run_script: Run, tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.slow
-def test_the_sweep_of_the_page(tmp_path: Path) -> None:
-    """As a user starts it."""
+def test_the_sweep_on_the_page(tmp_path: Path) -> None:
+    """Runs in a real process, as a user starts it."""
     modules, given = command_of_the_page(sweep=True)
     out = finished(start(tmp_path, *given, PYTHONPATH=os.pathsep.join([str(modules), *sys.path])))
     assert all(read_records(tmp_path / "sweep" / job).num_rows == 2 for job in "0123")
@@ -173,8 +173,8 @@ def test_the_sweep_of_the_page(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_sweep_of_its_own_setting(small: list[str], own: list[str], tmp_path: Path) -> None:
-    """Labels of rows and jobs, the figure of the setting, W&B, the recorded division, the cache."""
+def test_a_sweep_over_the_methods_own_setting(small: list[str], own: list[str], tmp_path: Path) -> None:
+    """Row and job labels, figures, W&B and the manifest have the setting; jobs share the cache."""
     unshared = ("cache=off", "hydra.run.dir=run", "logger=none")
     shared = [argument for argument in small if argument not in unshared]
     sweep = [*own, "-m", *shared, "method=dispersed", "method.weight=0,50", "hydra.sweep.dir=sweep"]
@@ -203,8 +203,8 @@ def test_a_sweep_of_its_own_setting(small: list[str], own: list[str], tmp_path: 
 
 
 @pytest.mark.slow
-def test_killed_and_continued(small: list[str], own: list[str], tmp_path: Path) -> None:
-    each = ["data.batch_size=1", "callbacks.records.shard_size=1", "method.steps=60"]  # slow enough to be caught
+def test_a_killed_run_is_resumed(small: list[str], own: list[str], tmp_path: Path) -> None:
+    each = ["data.batch_size=1", "callbacks.records.shard_size=1", "method.steps=60"]  # slow enough to be killed midway
     process = start(tmp_path, *own, "method=dispersed", *small, *each)
     wait_until(lambda: list((tmp_path / "run" / "records").glob("*.parquet")), process)
     process.kill()
@@ -212,12 +212,12 @@ def test_killed_and_continued(small: list[str], own: list[str], tmp_path: Path) 
     before = read_records(tmp_path / "run").to_pylist()
     assert 0 < len(before) < 12
 
-    finished(start(tmp_path, "resume=run"))  # with the folder of options that it began with
+    finished(start(tmp_path, "resume=run"))  # uses the run's own --config-dir
     after = {record["path"]: record for record in read_records(tmp_path / "run").to_pylist()}
     assert len(after) == 12 and all(after[record["path"]] == record for record in before)
 
 
-def test_their_settings_are_checked_and_helped(run_script: Run, small: list[str], own: list[str]) -> None:
+def test_their_settings_are_checked_and_in_the_help(run_script: Run, small: list[str], own: list[str]) -> None:
     for wrong, sentence in (
         ("method.weigth=3", r"got 'method\.weigth'; did you mean method\.weight"),
         ("method.weight=-3", "to be a number of at least 0, got -3"),

@@ -1,4 +1,4 @@
-"""What a GPU computes is what a CPU computes."""
+"""A GPU computes the same results as a CPU."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ GPU = torch.device("cuda")
 
 
 @pytest.mark.parametrize("steps", [1, 3])
-def test_episodes(noise_file: Callable[..., str], features: torch.Tensor, steps: int) -> None:
+def test_tuning(noise_file: Callable[..., str], features: torch.Tensor, steps: int) -> None:
     both = []
     for device in ("cpu", "cuda"):
         clip = tpt.load_clip(pretrained=noise_file(), device=device)
@@ -27,7 +27,7 @@ def test_episodes(noise_file: Callable[..., str], features: torch.Tensor, steps:
     torch.testing.assert_close(both[1].logits.cpu(), both[0].logits, atol=1e-3, rtol=0)
 
 
-def test_images_are_pulled_back_at_once(noise_file: Callable[..., str]) -> None:
+def test_batched_gradients_equal_single_ones(noise_file: Callable[..., str]) -> None:
     method = tpt.TPT(tpt.load_clip(pretrained=noise_file(), device="cuda"), NAMES)
     leaf, text = method.tuner._start()
     pull = torch.randn(3, *text.shape, device=GPU)

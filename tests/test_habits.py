@@ -1,4 +1,4 @@
-"""Loggers and their lists, debug options, tags and notes, printed settings, and a search by Optuna: real runs."""
+"""Runs with several loggers, debug options, tags and notes, printed settings, and Optuna."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Run = Callable[..., Done]
 
 @pytest.fixture
 def logged(small: list[str]) -> list[str]:
-    """A small run without its `logger=none`."""
+    """Settings of a small run, without `logger=none`."""
     return [a for a in small if a != "logger=none"]
 
 
@@ -34,8 +34,8 @@ def results(run_dir: Path) -> dict[str, Any]:
     return found
 
 
-def test_a_list_of_loggers(run_script: Run, logged: list[str], tmp_path: Path) -> None:
-    """CSV and TensorBoard: the same series, the settings, tags and notes."""
+def test_several_loggers(run_script: Run, logged: list[str], tmp_path: Path) -> None:
+    """TensorBoard gets the same metrics as CSV, and the settings, tags and notes."""
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     run_script("test_time.py", *logged, "logger=[csv,tensorboard]", "tags=[mine,2]", "notes='for the paper'")
     found = events.EventAccumulator(str(tmp_path / "run" / "tensorboard"))
@@ -52,7 +52,7 @@ def test_a_list_of_loggers(run_script: Run, logged: list[str], tmp_path: Path) -
 
 @pytest.mark.slow
 def test_mlflow(run_script: Run, logged: list[str], tmp_path: Path) -> None:
-    """All runs of a working directory are in one database."""
+    """All runs in a working directory log to one database."""
     tracking = pytest.importorskip("mlflow.tracking")
     for name in ("a", "b"):
         run_script("test_time.py", *logged, "logger=mlflow", "tags=[mine]", "notes=careful", f"hydra.run.dir={name}")
@@ -66,7 +66,7 @@ def test_mlflow(run_script: Run, logged: list[str], tmp_path: Path) -> None:
     assert found.tags["mlflow.note.content"] == "careful" and found.tags["tags"].endswith("folder, mine")
 
 
-def test_a_server_out_of_reach_ends_no_run(
+def test_a_run_continues_without_its_logging_server(
     run_script: Run, logged: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("mlflow")
@@ -81,14 +81,14 @@ def test_a_server_out_of_reach_ends_no_run(
     assert "Error: Expected settings that mlflow accepts in logger.mlflow: " in done.stderr and "carrier" in done.stderr
 
 
-def test_a_logger_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_logger_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for flag in ("_TENSORBOARD_AVAILABLE", "_TENSORBOARDX_AVAILABLE"):
         monkeypatch.setattr(fabric_tensorboard, flag, False)
     with pytest.raises(UserError, match=r"pip install 'test-time-prompt-tuning\[tensorboard\]'"):
         guarded({"tensorboard": {"save_dir": tmp_path}}, lambda option: TensorBoardLogger(**option), tmp_path)
 
 
-def test_training_logs_to_lists_too(run_script: Run, tmp_path: Path, image_tree: Path, noise_file: Any) -> None:
+def test_training_with_several_loggers(run_script: Run, tmp_path: Path, image_tree: Path, noise_file: Any) -> None:
     pytest.importorskip("tensorboard")
     model = ["backbone=file", f"backbone.pretrained={noise_file()}", "backbone.quick_gelu=true"]
     shots = ["shots=folder", f"shots.root={image_tree}", "shots.k=1", "learner.epochs=1", "hydra.run.dir=run"]
@@ -103,8 +103,8 @@ def test_training_logs_to_lists_too(run_script: Run, tmp_path: Path, image_tree:
 
 
 @pytest.mark.parametrize(("option", "images"), [("fdr", 2), ("limit", 4), ("profiler", 12)])
-def test_debug(run_script: Run, logged: list[str], tmp_path: Path, option: str, images: int) -> None:
-    """What was left out is not complete, and is done when the run goes on without the option."""
+def test_debug_options(run_script: Run, logged: list[str], tmp_path: Path, option: str, images: int) -> None:
+    """A shortened run is marked incomplete, and resuming it without the option completes it."""
     run_script("test_time.py", *logged, f"debug={option}")
     assert read_records(tmp_path / "run").num_rows == images
     assert results(tmp_path / "run")["complete"] == (images == 12)
@@ -124,14 +124,14 @@ def test_tags_and_notes_are_kept_and_may_change(run_script: Run, small: list[str
     assert config["tags"] == ["second"] and config["notes"] == "two"
 
 
-def test_printed_settings_are_the_settings(run_script: Run, small: list[str], tmp_path: Path) -> None:
+def test_printed_settings_equal_the_stored_ones(run_script: Run, small: list[str], tmp_path: Path) -> None:
     done = run_script("test_time.py", *small, "print_config=true", "data.limit=1")
     text = done.stdout[: done.stdout.index("\ndataset ")]
     shown = OmegaConf.to_container(OmegaConf.create(text[: text.rindex("\n\n")]))
     assert shown == results(tmp_path / "run")["config"]
 
 
-def test_what_a_sweeper_is_told() -> None:
+def test_the_objective_of_a_sweeper() -> None:
     found = {"acc": 50, "shifted": {"acc": 25.0}}
     assert objective("shifted.acc", found) == 25.0 and objective("acc", found) == 50.0
     assert objective(None, found) is None
@@ -140,8 +140,8 @@ def test_what_a_sweeper_is_told() -> None:
 
 
 @pytest.mark.slow
-def test_optuna_keeps_its_study(run_script: Run, small: list[str], tmp_path: Path) -> None:
-    """Two trials, and one more of the same study in another sweep."""
+def test_an_optuna_study_continues_in_another_sweep(run_script: Run, small: list[str], tmp_path: Path) -> None:
+    """Two trials in one sweep, and a third of the same study in another."""
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     settings = [a for a in small if not a.startswith("hydra.run")]
     told = logging.getLogger("optuna").handlers
@@ -169,14 +169,14 @@ def test_optuna_keeps_its_study(run_script: Run, small: list[str], tmp_path: Pat
     assert "write 'method.steps=range(1,5)'" in whole.stderr
     alone = run_script("test_time.py", "search=optuna", *settings, ok=False)
     assert "write python test_time.py -m search=optuna, or choose one job by method.steps=VALUE" in alone.stderr
-    run_script("test_time.py", "resume=first/1")  # one of its jobs
+    run_script("test_time.py", "resume=first/1")  # a single job can be resumed
     done = run_script("test_time.py", "resume=first", ok=False)
     assert "Expected a sweep with fixed jobs in `resume`" in done.stderr
 
 
 @pytest.mark.slow
-def test_a_sweep_over_a_pattern(run_script: Run, small: list[str], tmp_path: Path) -> None:
-    """Its values are checked before any job, and it can be continued."""
+def test_a_sweep_over_a_glob_pattern(run_script: Run, small: list[str], tmp_path: Path) -> None:
+    """It can be resumed, and settings are checked before its jobs start."""
     settings = [a for a in small if not a.startswith("hydra.run")]
     pattern = ["-m", "method=glob(zero*)", "data.limit=1", "hydra.sweep.dir=all"]
     run_script("test_time.py", *pattern, *settings)

@@ -1,4 +1,4 @@
-"""What loads what: a program must not wait for libraries that it does not use."""
+"""Programs do not load libraries that they do not use, and all public names exist."""
 
 import re
 import subprocess
@@ -14,7 +14,7 @@ LIGHT = ["tpt", "tpt.errors", "tpt.cli.programs.report", "tpt.results.runs", "tp
 
 
 @pytest.mark.parametrize("module", LIGHT)
-def test_nothing_heavy_is_loaded(module: str) -> None:
+def test_no_heavy_library_is_loaded(module: str) -> None:
     say = f"import sys, {module}; print(*sorted(set({HEAVY!r}) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", say], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
@@ -34,7 +34,7 @@ def test_a_mistake_is_found_before_torch_is_loaded(program: str, arguments: list
     assert done.stdout.strip() == "False"
 
 
-def test_every_public_name_is_there() -> None:
+def test_every_public_name_exists() -> None:
     assert {"TPT", "ZeroShot", "load_clip", "Views"} <= set(tpt.__all__)
     for name in tpt.__all__:
         assert getattr(tpt, name) is not None
@@ -44,13 +44,13 @@ def test_every_public_name_is_there() -> None:
 
 
 @pytest.mark.parametrize("module", ["tpt.data", "tpt.data.catalog"])
-def test_names_of_rooms_are_there(module: str) -> None:
+def test_public_names_of_packages_exist(module: str) -> None:
     room = __import__(module, fromlist=["__all__"])
     assert room.__all__ and all(getattr(room, name) is not None for name in room.__all__)
 
 
-def test_the_configuration_names_public_names_alone() -> None:
-    """A stored run then outlives a move of files."""
+def test_the_configuration_uses_only_public_names() -> None:
+    """So stored configurations stay valid when modules move."""
     text = "".join(path.read_text("utf-8") for path in (Path(__file__).parents[1] / "conf").rglob("*.yaml"))
     named = set(re.findall(r"(?:_target_|class): tpt\.([\w.]+)", text))
     assert len(named) > 30 and named <= set(tpt.__all__)

@@ -1,4 +1,4 @@
-"""Files of a directory that are none: a pipe is not waited for, a device is not read for ever."""
+"""Pipes and devices in place of files: readers neither block on a pipe nor read a device for ever."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ def odd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[st
 
 
 @pytest.mark.parametrize("reader", RAISE)
-def test_a_reader_that_needs_the_file(reader: str, odd: Callable[[str], Path]) -> None:
+def test_readers_of_required_files_raise(reader: str, odd: Callable[[str], Path]) -> None:
     name, read = RAISE[reader]
     with pytest.raises((UserError, OSError)):
         read(odd(name))
 
 
 @pytest.mark.parametrize("reader", NOTHING)
-def test_a_reader_that_does_without(reader: str, odd: Callable[[str], Path]) -> None:
+def test_readers_of_optional_files_return_nothing(reader: str, odd: Callable[[str], Path]) -> None:
     name, read = NOTHING[reader]
     assert read(odd(name)) is None

@@ -1,4 +1,4 @@
-"""Runs on the paper's datasets in miniature, and on a user's own in every form, as a user starts them."""
+"""Runs on small copies of the paper's datasets, and on a user's own data in other formats."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ TPT = ("method=tpt", "views.num_views=4", "method.selection_p=0.5", "logger=none
 
 @pytest.fixture(autouse=True)
 def backbone(noise_clip: Callable[..., tpt.CLIP], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A small CLIP of noise in place of the bundled one, loaded once: here data and prompts matter, not accuracy.
+    """Replaces the bundled CLIP by a smaller one with random weights: these tests are about data and prompts.
 
-    On one thread, since threads that wait for each other at every small operation are slow on a busy machine.
+    Sets one thread: on a busy machine, threads lose time by waiting for each other at every small operation.
     """
     clip, threads = noise_clip(), torch.get_num_threads()
     monkeypatch.setattr(tpt, "load_clip", lambda **_: clip)
@@ -47,7 +47,7 @@ def paper(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def found(run_script: Run, tmp_path: Path, paper: Path) -> Callable[..., tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """Arguments -> results and records of a run on miniatures."""
+    """Arguments -> results and records of a run."""
     count = 0
 
     def run(*arguments: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -61,7 +61,7 @@ def found(run_script: Run, tmp_path: Path, paper: Path) -> Callable[..., tuple[d
 
 
 def test_natural_shift(run_script: Run, tmp_path: Path, paper: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Five datasets, each with its own classes, one text bank in memory at a time, and the paper's two averages."""
+    """Five datasets with their own classes, one text bank in memory at a time, and both averages of the paper."""
     banks: weakref.WeakSet[tpt.ZeroShot] = weakref.WeakSet()
     classes, make = [], tpt.ZeroShot.__init__
 
@@ -76,10 +76,8 @@ def test_natural_shift(run_script: Run, tmp_path: Path, paper: Path, monkeypatch
     done = run_script("test_time.py", "data=natural_shift", f"data.root={paper}", "data.limit=2", *ZERO_SHOT)
     results = json.loads(next(tmp_path.glob("runs/*/results.json")).read_text())
     datasets = results["datasets"]
-    checked, tested = (
-        classes[:-5],
-        classes[-5:],
-    )  # once before anything is encoded, V2 and Sketch with ImageNet, whose text they have
+    # Before images are encoded, each prompt bank is made once as a check; V2 and Sketch share ImageNet's.
+    checked, tested = classes[:-5], classes[-5:]
     assert list(datasets) == list(NATURAL_SHIFT) and tested == list(CLASSES.values())
     assert checked == [1000, 200, 200]
     accuracies = [datasets[key]["acc"] for key in NATURAL_SHIFT]
@@ -101,7 +99,7 @@ def test_cross_dataset(found: Any, paper: Path) -> None:
     assert results["method"] == "tpt"
 
 
-def test_views_of_the_paper_are_mixed_on_its_ten_datasets_alone(found: Any, paper: Path) -> None:
+def test_paper_views_use_augmix_only_on_fine_grained_datasets(found: Any, paper: Path) -> None:
     data = ("data=catalog", "data.keys=[imagenet_a,eurosat]", f"data.root={paper}", "data.limit=1")
     entropies = {
         views: [row["entropy"] for row in found(*data, f"views={views}", *TPT)[1]]
@@ -118,8 +116,8 @@ def test_views_of_the_paper_are_mixed_on_its_ten_datasets_alone(found: Any, pape
         ("oxford_pets", "annotations/test.txt", "6 images of 3 classes, where the paper's test set has 3669 of 37"),
     ],
 )
-def test_own_lists_are_said_in_the_results(found: Any, tmp_path: Path, key: str, own: str, note: str) -> None:
-    """That of the pets is the list from which the paper's split was made."""
+def test_results_name_a_datasets_own_list(found: Any, tmp_path: Path, key: str, own: str, note: str) -> None:
+    """The list of Oxford Pets needs no note on its split, because the paper's split was made from it."""
     paper_tree(tmp_path / "data", keys=[key])
     remove_splits(tmp_path / "data")
     write_own_lists(key, tmp_path / "data")
@@ -133,7 +131,7 @@ def probabilities(records: list[dict[str, Any]]) -> list[tuple[int, float]]:
 
 
 def test_prompts(found: Any, paper: Path, tmp_path: Path) -> None:
-    """The single prompt, the 80, the 7, a user's own from a file, and CoOp's one for each dataset."""
+    """The single prompt, the lists of 80 and 7 templates, a user's file, and CoOp's template per dataset."""
     (tmp_path / "mine.txt").write_text("\ufeffa photo of a {}.\n\n")
     (tmp_path / "textures.txt").write_text("{} texture.\n")
     data = ("data=dtd", f"data.root={paper}", *ZERO_SHOT)
@@ -170,14 +168,14 @@ def test_tuning_starts_from_each_datasets_own_prompt(found: Any, paper: Path) ->
         (None, "Expected `templates` to be one of imagenet_80, imagenet_7, a list or an existing text file, got"),
     ],
 )
-def test_bad_lists_of_templates(run_script: Run, tmp_path: Path, content: bytes | None, sentence: str) -> None:
+def test_bad_template_files_are_refused(run_script: Run, tmp_path: Path, content: bytes | None, sentence: str) -> None:
     if content is not None:
         (tmp_path / "mine.txt").write_bytes(content)
     done = run_script("test_time.py", "data.limit=1", *ZERO_SHOT, f"method.templates={tmp_path}/mine.txt", ok=False)
     assert sentence in done.stderr
 
 
-def test_own_data_in_other_forms(found: Any, tmp_path: Path) -> None:
+def test_own_data_in_other_formats(found: Any, tmp_path: Path) -> None:
     save_huggingface(tmp_path / "saved")
     for n in range(2):
         write_shard(tmp_path / f"test-{n}.tar", [(f"{n}a", "cat"), (f"{n}b", "dog")])
@@ -188,7 +186,7 @@ def test_own_data_in_other_forms(found: Any, tmp_path: Path) -> None:
         assert len({row["path"] for row in records}) == 4
 
 
-def test_mistakes_in_data_are_one_sentence(run_script: Run, tmp_path: Path, image_tree: Path) -> None:
+def test_mistakes_in_data_give_one_sentence(run_script: Run, tmp_path: Path, image_tree: Path) -> None:
     (tmp_path / "around").mkdir()
     image_tree = image_tree.rename(tmp_path / "around" / "pictures")
     (tmp_path / "t.tar.gz").write_bytes(gzip.compress(b"x" * 1000))

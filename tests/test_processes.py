@@ -1,4 +1,4 @@
-"""Real processes: several of one run, and what happens when they are killed."""
+"""Runs in real processes: several processes per run, and processes that are killed or suspended."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ DDP = ("trainer.accelerator=cpu", "trainer.strategy=ddp")
 
 @pytest.fixture
 def small(image_tree: Path, noise_file: Callable[..., Path]) -> list[str]:
-    """Twelve pictures and a CLIP of noise."""
+    """Settings of a small run: twelve pictures and a CLIP with random weights."""
     model = ["backbone=file", f"backbone.pretrained={noise_file()}", "backbone.quick_gelu=true"]
     return [*QUICK, *model, "data=folder", f"data.root={image_tree}", "callbacks.records.shard_size=2"]
 
 
 BUNDLED = ("data.module.datasets.domains=[twemoji]", "data.limit=60")
-SLOW = (*QUICK, *BUNDLED, "data.batch_size=2", "callbacks.records.shard_size=2")  # some ten seconds
+SLOW = (*QUICK, *BUNDLED, "data.batch_size=2", "callbacks.records.shard_size=2")  # a run takes about ten seconds
 
 
 def finish(process: subprocess.Popen[str], code: int = 0) -> str:
-    """Waits; gives what it printed on stderr, which has no trace of ours."""
+    """Waits for a process, checks that its stderr has no traceback, and returns stderr."""
     _, errors = told(process)
     assert process.returncode == code, errors
     assert "Traceback" not in errors, errors
@@ -57,8 +57,8 @@ def begun(run_dir: Path, shards: int = 1) -> Callable[[], bool]:
     return lambda: len(shard_files(run_dir)) >= shards
 
 
-def test_two_processes_count_every_image_once(small: list[str], tmp_path: Path, run_script: Any) -> None:
-    """Five batches, of two and one in the end, over two processes: the records are those of one process."""
+def test_two_processes_equal_one(small: list[str], tmp_path: Path, run_script: Any) -> None:
+    """Nine images in batches of two, split over two processes, give the same records as in one process."""
     small += ["data.limit=9", "data.batch_size=2"]
     run_script("test_time.py", *small, "hydra.run.dir=one")
     process = start(tmp_path, *small, "hydra.run.dir=two", *DDP, "trainer.devices=2")
@@ -70,10 +70,10 @@ def test_two_processes_count_every_image_once(small: list[str], tmp_path: Path, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("devices", "limit", "batch"), [(3, 10, 3), (3, 4, 3), (2, 1, 8)])
-def test_sizes_that_do_not_divide(
+def test_sizes_that_do_not_divide_evenly(
     small: list[str], tmp_path: Path, run_script: Any, devices: int, limit: int, batch: int
 ) -> None:
-    """Also fewer batches than processes."""
+    """Also with fewer batches than processes."""
     small += [f"data.limit={limit}", f"data.batch_size={batch}"]
     run_script("test_time.py", *small, "hydra.run.dir=one")
     finish(start(tmp_path, *small, "hydra.run.dir=more", *DDP, f"trainer.devices={devices}"))
@@ -84,7 +84,7 @@ def test_sizes_that_do_not_divide(
 @pytest.mark.slow
 @pytest.mark.parametrize("shuffle", ["listed", "shuffled"])
 @pytest.mark.parametrize(("batch", "workers"), [(1, 0), (3, 2), (8, 0)])
-def test_processes_change_no_bit(
+def test_records_do_not_depend_on_the_number_of_processes(
     small: list[str], tmp_path: Path, run_script: Any, batch: int, workers: int, shuffle: str
 ) -> None:
     small += [f"data.batch_size={batch}", f"data.num_workers={workers}", f"data.order={shuffle}"]
@@ -94,20 +94,20 @@ def test_processes_change_no_bit(
 
 
 @pytest.mark.slow
-def test_a_sweep_of_several_processes(small: list[str], tmp_path: Path) -> None:
-    """Every job starts its own processes, for itself alone."""
+def test_a_sweep_with_several_processes_per_job(small: list[str], tmp_path: Path) -> None:
+    """Every job starts its own processes."""
     finish(start(tmp_path, "-m", *small, *DDP, "trainer.devices=2", "method.steps=0,1", "hydra.sweep.dir=sweep"))
     assert [len(without_time(tmp_path / "sweep" / job)) for job in "01"] == [12, 12]
 
 
 def torchrun(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Processes that something other than Lightning starts, as on several machines."""
+    """Starts processes through torchrun instead of Lightning, as on several machines."""
     command = [sys.executable, "-m", "torch.distributed.run", *arguments]
     return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 @pytest.mark.slow
-def test_processes_that_something_else_started(small: list[str], tmp_path: Path, run_script: Any) -> None:
+def test_processes_started_by_torchrun(small: list[str], tmp_path: Path, run_script: Any) -> None:
     run_script("test_time.py", *small, "hydra.run.dir=one")
     script = ["--no-python", sys.executable, str(ROOT / "test_time.py"), *small, *DDP, "trainer.devices=2"]
     finish(torchrun(tmp_path, "--standalone", "--nproc-per-node=2", *script, "hydra.run.dir=two"))
@@ -117,7 +117,7 @@ def test_processes_that_something_else_started(small: list[str], tmp_path: Path,
 @pytest.mark.slow
 @pytest.mark.parametrize("folders", [("two", "two"), ("two", "other")])
 def test_two_nodes(small: list[str], tmp_path: Path, run_script: Any, folders: tuple[str, str]) -> None:
-    """One process each, on this machine; they must share a directory."""
+    """Two nodes, simulated on this machine with one process each, must share a directory."""
     run_script("test_time.py", *small, "hydra.run.dir=one")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -139,7 +139,7 @@ def test_two_nodes(small: list[str], tmp_path: Path, run_script: Any, folders: t
 @pytest.mark.slow
 @pytest.mark.parametrize("cache", ["off", "on"])
 def test_killed_at_random_moments(tmp_path: Path, cache: str) -> None:
-    """SIGKILL and SIGTERM in turn, until the run is through."""
+    """Resuming after SIGKILL and SIGTERM in turn ends with the records of an undisturbed run."""
     whole = run(tmp_path, *SLOW)
     generator, kills = random.Random(0), 0
     process = start(tmp_path, *SLOW, "hydra.run.dir=part", f"cache={cache}")
@@ -175,7 +175,7 @@ def test_a_process_that_dies_ends_the_run(tmp_path: Path, number: signal.Signals
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_processes_do_not_outlive_the_first(tmp_path: Path, number: signal.Signals) -> None:
+def test_other_processes_end_with_the_first(tmp_path: Path, number: signal.Signals) -> None:
     process = start(tmp_path, *SLOW, "hydra.run.dir=part", *DDP, "trainer.devices=3")
     wait_until(begun(tmp_path / "part", 4), process)
     started = children(process.pid)
@@ -191,7 +191,7 @@ def test_processes_do_not_outlive_the_first(tmp_path: Path, number: signal.Signa
 
 
 @pytest.mark.slow
-def test_a_loading_process_that_is_killed(tmp_path: Path) -> None:
+def test_a_killed_data_loading_worker_is_reported(tmp_path: Path) -> None:
     process = start(tmp_path, *SLOW, "hydra.run.dir=part", "data.num_workers=1")
     wait_until(begun(tmp_path / "part", 2), process)
     for pid in children(process.pid):
@@ -202,8 +202,8 @@ def test_a_loading_process_that_is_killed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_second_run_in_the_same_directory(tmp_path: Path) -> None:
-    first = start(tmp_path, *SLOW, "hydra.run.dir=part", "data.limit=2000")  # longer than the second is patient
+def test_a_second_run_in_the_same_directory_is_refused(tmp_path: Path) -> None:
+    first = start(tmp_path, *SLOW, "hydra.run.dir=part", "data.limit=2000")  # runs longer than the second process waits
     wait_until(begun(tmp_path / "part"), first)
     second = start(tmp_path, "resume=part")
     assert "Another process is already writing to" in finish(second, code=1)
@@ -214,7 +214,7 @@ def test_a_second_run_in_the_same_directory(tmp_path: Path) -> None:
 
 
 def limited(folder: Path, most: int, script: str, *settings: str) -> str:
-    """The last line of a program that fails, in a process whose files the kernel lets grow to `most` bytes."""
+    """Runs a program that must fail, with files limited to `most` bytes, and returns the last line of its stderr."""
     limit = f"resource.setrlimit(resource.RLIMIT_FSIZE, ({most}, resource.RLIM_INFINITY))"
     code = (
         f"import resource, runpy, sys; {limit}; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], {{}}, '__main__')"
@@ -227,11 +227,11 @@ def limited(folder: Path, most: int, script: str, *settings: str) -> str:
 
 @pytest.mark.slow
 def test_a_full_disk_while_training(tmp_path: Path, small: list[str], image_tree: Path) -> None:
-    """torch, and safetensors, would fail with errors of their own."""
+    """A file at the size limit gives our own error, not one of torch or safetensors."""
     shots = ["shots=folder", f"shots.root={image_tree}", "shots.k=2", "learner.epochs=3", "hydra.run.dir=run"]
     model = [setting for setting in small if setting.startswith(("backbone", "logger"))]
     settings = [*model, *shots, "shots.num_workers=0"]
-    for most in (300, 5000):  # of the manifest, of last.ckpt
+    for most in (300, 5000):  # too small for the manifest, and for last.ckpt
         line = limited(tmp_path, most, "train_coop.py", *settings, *(["resume=auto"] if most > 300 else []))
         assert line.startswith("Error: A file would exceed the size limit. Raise it")
     finish(start(tmp_path, "resume=run", script="train_coop.py"))
@@ -240,7 +240,7 @@ def test_a_full_disk_while_training(tmp_path: Path, small: list[str], image_tree
 
 @pytest.mark.slow
 def test_a_full_disk(tmp_path: Path, small: list[str], image_tree: Path) -> None:
-    """The kernel lets no file grow beyond 7,000 bytes, which a shard with long paths does."""
+    """Files are limited to 7,000 bytes; a shard with long paths is larger."""
     generator = random.Random(0)
     for number, picture in enumerate(sorted(image_tree.rglob("*.png"))):
         picture.rename(picture.with_name(f"{number:03d}{generator.randbytes(100).hex()}.png"))
@@ -253,7 +253,7 @@ def test_a_full_disk(tmp_path: Path, small: list[str], image_tree: Path) -> None
 
 
 @pytest.mark.slow
-def test_wandb_killed_on_the_way(tmp_path: Path) -> None:
+def test_a_run_continues_when_wandb_is_killed(tmp_path: Path) -> None:
     settings = [a for a in SLOW if a != "logger=none"]
     process = start(tmp_path, *settings, "hydra.run.dir=run", "logger=wandb", "callbacks.metrics.every_n_images=2")
     wait_until(begun(tmp_path / "run", 2), process)
@@ -266,8 +266,8 @@ def test_wandb_killed_on_the_way(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_wandb_out_of_reach(tmp_path: Path, small: list[str]) -> None:
-    """A closed port of this machine in place of W&B's server: the run is logged offline."""
+def test_an_unreachable_wandb_server_means_offline(tmp_path: Path, small: list[str]) -> None:
+    """With a closed local port as W&B's server, the run is logged offline."""
     settings = [*(a for a in small if a != "logger=none"), "logger=wandb", "logger.wandb.offline=false"]
     away = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "0" * 40, "WANDB_MODE": "online"}
     process = start(tmp_path, *settings, "hydra.run.dir=run", **away)
@@ -283,14 +283,14 @@ def test_sweeps_through_hydras_launchers(tmp_path: Path, small: list[str], launc
     pytest.importorskip(f"hydra_plugins.hydra_{launcher.split('_', maxsplit=1)[0]}_launcher")
     sweep = ["-m", *small, f"hydra/launcher={launcher}", "method.steps=0,1", "hydra.sweep.dir=sweep", "resume=auto"]
     finish(start(tmp_path, *sweep))
-    finish(start(tmp_path, *sweep))  # what is complete stays
+    finish(start(tmp_path, *sweep))  # completed jobs stay as they are
     assert [len(without_time(tmp_path / "sweep" / job)) for job in "01"] == [12, 12]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [0.3, 1.5, 4.0])
-def test_a_process_that_is_killed_while_it_starts(tmp_path: Path, after: float) -> None:
-    """One sentence, and no long wait for it."""
+def test_a_process_killed_while_starting_is_reported(tmp_path: Path, after: float) -> None:
+    """The run ends with one sentence, without a long wait."""
     process = start(tmp_path, *SLOW, "hydra.run.dir=part", *DDP, "trainer.devices=2")
     wait_until(lambda: ranks(process.pid), process)
     time.sleep(after)
@@ -303,7 +303,7 @@ def test_a_process_that_is_killed_while_it_starts(tmp_path: Path, after: float) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [0.3, 1.5, 4.0])
-def test_the_first_process_is_told_to_end_while_the_second_starts(tmp_path: Path, after: float) -> None:
+def test_sigterm_while_the_second_process_starts(tmp_path: Path, after: float) -> None:
     process = start(tmp_path, *SLOW, "hydra.run.dir=part", *DDP, "trainer.devices=2")
     wait_until(lambda: ranks(process.pid), process)
     time.sleep(after)
@@ -318,8 +318,8 @@ def test_the_first_process_is_told_to_end_while_the_second_starts(tmp_path: Path
 
 
 @pytest.mark.slow
-def test_sigterm_while_a_loading_process_stands_still(tmp_path: Path) -> None:
-    """It is named after a while; the run ends when it is told to."""
+def test_sigterm_while_a_worker_is_suspended(tmp_path: Path) -> None:
+    """The suspended data-loading worker is reported, and SIGTERM still ends the run."""
     process = start(tmp_path, *SLOW, "hydra.run.dir=part", "data.num_workers=1", "data.limit=150")
     wait_until(begun(tmp_path / "part", 2), process)
     (loader,) = children(process.pid)
@@ -334,7 +334,7 @@ def test_sigterm_while_a_loading_process_stands_still(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("which", ["first", "second"])
-def test_a_process_that_stands_still(tmp_path: Path, which: str) -> None:
+def test_a_suspended_process_is_reported(tmp_path: Path, which: str) -> None:
     process = start(tmp_path, *SLOW, "hydra.run.dir=part", *DDP, "trainer.devices=2")
     wait_until(begun(tmp_path / "part", 4), process)
     stopped = process.pid if which == "first" else ranks(process.pid)[0]
@@ -348,9 +348,9 @@ def test_a_process_that_stands_still(tmp_path: Path, which: str) -> None:
 
 
 def ranks(pid: int) -> list[int]:
-    """The processes of a run that its first one has started."""
+    """Returns the ids of the further processes that a run's first process has started."""
     found = []
     for child in children(pid):
-        with contextlib.suppress(OSError):  # gone meanwhile
+        with contextlib.suppress(OSError):  # it has just ended
             found += [child] if "test_time" in Path(f"/proc/{child}/cmdline").read_text() else []
     return found

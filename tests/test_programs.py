@@ -1,4 +1,4 @@
-"""The programs of an installed package, from this checkout."""
+"""The console scripts of the package, run from this checkout."""
 
 import subprocess
 import sys
@@ -29,7 +29,7 @@ def test_every_program_is_a_console_script() -> None:
         assert callable(getattr(import_module(module), "run" if hydras else "main"))
 
 
-def test_the_package_lists_its_programs() -> None:
+def test_python_m_tpt_lists_the_programs() -> None:
     done = subprocess.run([sys.executable, "-m", "tpt"], capture_output=True, text=True, check=True)
     for name, (_, what) in PROGRAMS.items():
         assert f"{name} " in done.stdout and what in done.stdout
@@ -37,21 +37,21 @@ def test_the_package_lists_its_programs() -> None:
     assert wrong.returncode == 2 and wrong.stderr.startswith("Error: Expected no argument, got 'tset'")
 
 
-def test_a_checkout_has_its_configuration_beside_pyproject() -> None:
+def test_a_checkout_uses_its_own_configuration() -> None:
     assert config_dir() == ROOT / "conf"
 
 
 @pytest.mark.parametrize(
     ("called", "next_one"), [("/a/test_time.py", "python train_coop.py"), ("/bin/tpt-test", "tpt-train")]
 )
-def test_programs_are_named_as_they_are_called(monkeypatch: pytest.MonkeyPatch, called: str, next_one: str) -> None:
+def test_hints_name_programs_as_called(monkeypatch: pytest.MonkeyPatch, called: str, next_one: str) -> None:
     monkeypatch.setattr(sys, "argv", [called])
     assert command("train_coop") == next_one
 
 
 @pytest.fixture
 def installed_script(tmp_path: Path) -> Path:
-    """What pip makes of `tpt-test`."""
+    """A script like the one that pip writes for `tpt-test`."""
     path = tmp_path / "tpt-test"
     path.write_text(
         f"#!{sys.executable}\nimport sys\nfrom tpt.cli.programs.opening import test_time\nsys.exit(test_time())\n"
@@ -60,8 +60,8 @@ def installed_script(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_console_script_says_at_once_what_is_being_done(installed_script: Path, tmp_path: Path) -> None:
-    """Before the libraries are there; then what is wrong."""
+def test_a_console_script_prints_its_status_line_at_once(installed_script: Path, tmp_path: Path) -> None:
+    """The line appears before torch is loaded, and the error follows."""
     command = [installed_script, "method.stepz=2"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
@@ -73,8 +73,8 @@ def test_a_console_script_says_at_once_what_is_being_done(installed_script: Path
 
 
 @pytest.mark.slow
-def test_a_console_script_runs_as_the_script_does(installed_script: Path, small: list[str], tmp_path: Path) -> None:
-    """Also as two processes, which Lightning starts from the first one's command line."""
+def test_a_console_script_runs_with_several_processes(installed_script: Path, small: list[str], tmp_path: Path) -> None:
+    """Lightning starts the second process from the first one's command line."""
     ddp = ("trainer.accelerator=cpu", "trainer.strategy=ddp", "trainer.devices=2", "data.limit=4")
     done = subprocess.run(
         [installed_script, *small, *ddp], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=280
@@ -84,7 +84,7 @@ def test_a_console_script_runs_as_the_script_does(installed_script: Path, small:
 
 
 def test_a_job_can_be_pickled_for_another_process() -> None:
-    """As launchers of Hydra do."""
+    """Hydra's launchers pickle jobs."""
     cloudpickle = pytest.importorskip("cloudpickle")
     job = cloudpickle.loads(cloudpickle.dumps(Program("test_time").job))
     assert (job.__func__, job.__self__.name) == (Program.job, "test_time")
@@ -93,6 +93,6 @@ def test_a_job_can_be_pickled_for_another_process() -> None:
 @pytest.mark.parametrize(
     "flags", [("-m", "--cfg", "job"), ("--resolve",), ("--experimental-rerun", "x"), ("--run", "--cfg", "job")]
 )
-def test_flags_that_hydra_refuses(flags: tuple[str, ...], run_script: Callable[..., Done]) -> None:
+def test_refused_hydra_flags_give_one_sentence(flags: tuple[str, ...], run_script: Callable[..., Done]) -> None:
     done = run_script("test_time.py", *flags, "method=zero_shot", ok=False)
     assert done.stderr.splitlines()[-1].startswith("Error: Hydra refuses these flags: ")

@@ -1,4 +1,4 @@
-"""Properties on new random examples; the default suite has the same ones in every run."""
+"""Tests the properties on new random examples; otherwise they use the same ones in every run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROUNDS = 5
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(ROUNDS))
 def test_on_new_examples(seed: int, tmp_path: Path) -> None:
-    """Fails with the example, which then belongs beside the property."""
+    """On failure, add the printed example to its property."""
     chosen = int.from_bytes(os.urandom(4), "little") + seed
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-m", "hypothesis", f"--hypothesis-seed={chosen}"]
     random = {**os.environ, "HYPOTHESIS_PROFILE": "random", "HYPOTHESIS_STORAGE_DIRECTORY": str(tmp_path)}

@@ -1,4 +1,4 @@
-"""What stands beside the package for those who publish or try it: torch.hub's entry points, the hosted page."""
+"""The entry points of torch.hub and the hosted demo page."""
 
 import runpy
 from pathlib import Path
@@ -15,7 +15,7 @@ def test_torch_hub_loads_from_a_checkout() -> None:
     assert method(clip.encode_views(torch.zeros(1, 3, 64, 64))).logits.shape == (2,)
 
 
-def test_the_hosted_page_answers_under_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hosted_page_answers_only_under_its_host_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("gradio")
     from fastapi.testclient import TestClient
 

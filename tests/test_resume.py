@@ -1,4 +1,4 @@
-"""Runs that were stopped, continued and damaged, in this process; `test_processes.py` kills real ones."""
+"""Stopped, resumed and damaged runs, in this process; `test_processes.py` kills real processes."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ def without_time(run: Path) -> list[dict[str, Any]]:
     return rows
 
 
-WHOLE: list[dict[str, Any]] = []  # the pictures and the model of every test are the same
+WHOLE: list[dict[str, Any]] = []  # kept between tests, which all use the same pictures and model
 
 
 @pytest.fixture
 def whole(run_script: Run, small: list[str], tmp_path: Path) -> list[dict[str, Any]]:
-    """The records of a run that was never stopped."""
+    """The records of an uninterrupted run."""
     if not WHOLE:
         run_script("test_time.py", *small, "hydra.run.dir=whole")
         WHOLE.extend(without_time(tmp_path / "whole"))
     return WHOLE
 
 
-def test_stopped_and_continued(run_script: Run, small: list[str], tmp_path: Path, whole: Any, stop_after: Any) -> None:
-    """By each signal in turn."""
+def test_stopped_and_resumed(run_script: Run, small: list[str], tmp_path: Path, whole: Any, stop_after: Any) -> None:
+    """Resuming after each signal continues the run with equal records."""
     signals = {
         signal.SIGTERM: (143, "Terminated"),
         signal.SIGINT: (130, "Interrupted"),
@@ -62,10 +62,10 @@ def test_stopped_and_continued(run_script: Run, small: list[str], tmp_path: Path
     assert results["complete"] and len(results["sessions"]) == 5
 
 
-def test_nothing_is_left_to_do(
+def test_resuming_a_finished_run(
     run_script: Run, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A finished run prints its table again and computes nothing."""
+    """It prints the table again and computes nothing."""
     first = run_script("test_time.py", *small)
     monkeypatch.setattr(AdaptationTask, "test_step", lambda *_: pytest.fail("an image was tested again"))
     again = run_script("test_time.py", "resume=run")
@@ -91,7 +91,7 @@ def test_other_settings_are_refused(run_script: Run, small: list[str], tmp_path:
     assert "is damaged (no JSON). Start the run anew" in done.stderr
 
 
-def test_other_weights_or_names_under_the_same_path_are_refused(
+def test_changed_weights_or_class_names_are_refused(
     run_script: Run, small: list[str], tmp_path: Path, noise_file: Callable[..., Path]
 ) -> None:
     weights, names = tmp_path / "weights.safetensors", tmp_path / "names.txt"
@@ -137,7 +137,7 @@ def test_an_image_that_changed_or_vanished_is_named(
     run_script("test_time.py", "resume=run")
 
 
-def test_a_bad_image_may_be_skipped_later(run_script: Run, small: list[str], tmp_path: Path, image_tree: Path) -> None:
+def test_a_resumed_run_may_skip_bad_images(run_script: Run, small: list[str], tmp_path: Path, image_tree: Path) -> None:
     (image_tree / "hot air balloon" / "1.png").write_bytes(b"broken")
     run_script("test_time.py", *small, ok=False)
     run_script("test_time.py", "resume=run", "data.on_bad_image=skip")
@@ -145,7 +145,7 @@ def test_a_bad_image_may_be_skipped_later(run_script: Run, small: list[str], tmp
     assert records.num_rows == 12 and records["problem"].null_count == 11
 
 
-def test_two_runs_in_one_directory(
+def test_a_directory_in_use_is_refused(
     run_script: Run, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tpt.results.runs.claim.PATIENCE_S", 0.1)
@@ -158,7 +158,7 @@ def test_two_runs_in_one_directory(
 def test_an_image_without_finite_features_is_marked(
     run_script: Run, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: list[dict[str, Any]]
 ) -> None:
-    """The run goes on, and its exit code says so; the other images' answers are the same."""
+    """The run continues and ends with exit code 3; the other images have the same answers."""
     encode = tpt.CLIP._encode
     calls = []
 
@@ -166,7 +166,7 @@ def test_an_image_without_finite_features_is_marked(
         calls.append(len(images))
         features = encode(self, images)
         if len(calls) == 3:
-            features[12] = float("nan")  # a view of the second image of the third batch
+            features[12] = float("nan")  # a view of the third batch's second image
         return features
 
     monkeypatch.setattr(tpt.CLIP, "_encode", broken)
@@ -182,10 +182,10 @@ def test_an_image_without_finite_features_is_marked(
             assert row["pred"] == expected["pred"] and row["entropy"] == pytest.approx(expected["entropy"], abs=1e-5)
 
 
-def test_memory_that_runs_out_is_said_and_recorded(
+def test_out_of_memory_is_handled_and_recorded(
     run_script: Run, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: list[dict[str, Any]]
 ) -> None:
-    """An allocation that really fails, for passes of more than eight views and for more than two prompts."""
+    """A huge allocation fails in passes of more than 8 views, and in tuning while `max_tokens` is above 5,000."""
     encode, adapt = tpt.CLIP._encode, tpt.TPT.adapt
 
     def hungry(self: tpt.CLIP, images: torch.Tensor) -> torch.Tensor:
@@ -211,7 +211,7 @@ def test_memory_that_runs_out_is_said_and_recorded(
     assert "Out of memory, even for the smallest batch" in done.stderr
 
 
-def test_a_clock_that_jumps_changes_nothing(
+def test_a_clock_that_runs_backwards_does_no_harm(
     run_script: Run, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [2e9]
@@ -232,8 +232,10 @@ PART = [(1, 0, "listed"), (3, 0, "shuffled"), (3, 2, "shuffled"), (8, 0, "listed
 
 
 @pytest.mark.parametrize("matrix", [PART, pytest.param(MATRIX, marks=pytest.mark.slow)], ids=["part", "whole"])
-def test_same_in_same_out(run_script: Run, small: list[str], tmp_path: Path, matrix: list[Any]) -> None:
-    """Predictions and selections are equal, floats agree to 1e-5; workers change no bit."""
+def test_batches_workers_and_order_change_no_answer(
+    run_script: Run, small: list[str], tmp_path: Path, matrix: list[Any]
+) -> None:
+    """Predictions and selections are equal, floats agree to 1e-5; workers have no effect at all."""
     found = {}
     for batch, workers, shuffle in matrix:
         name = f"{batch}-{workers}-{shuffle}"
@@ -249,7 +251,7 @@ def test_same_in_same_out(run_script: Run, small: list[str], tmp_path: Path, mat
                 assert row[key] == (pytest.approx(value, abs=1e-5) if floats else value), key
 
 
-def test_a_sweep_is_continued(run_script: Run, small: list[str], tmp_path: Path, stop_after: Any) -> None:
+def test_a_sweep_is_resumed(run_script: Run, small: list[str], tmp_path: Path, stop_after: Any) -> None:
     sweep = [a for a in small if not a.startswith("hydra.run")]
     stop_after(8)
     run_script("test_time.py", "-m", *sweep, "method.steps=0,1,2", "hydra.sweep.dir=sweep", ok=False)
@@ -264,7 +266,7 @@ def test_a_sweep_is_continued(run_script: Run, small: list[str], tmp_path: Path,
     assert (tmp_path / "sweep" / "0" / "records").stat().st_mtime_ns == untouched
 
 
-def test_batches_do_not_depend_on_what_is_done(image_tree: Path) -> None:
+def test_batches_do_not_depend_on_completed_images(image_tree: Path) -> None:
     dataset = tpt.data.image_folder(image_tree)
     module = EpisodeDataModule([dataset], batch_size=5)
     every = module.batches(dataset)
@@ -290,8 +292,8 @@ def test_logs_of_earlier_sessions_are_kept(run_script: Run, small: list[str], tm
     assert "test/pictures/acc" in (tmp_path / "run" / "csv" / "metrics.csv").read_text()
 
 
-def test_what_a_killed_process_left_is_removed(run_script: Run, small: list[str], tmp_path: Path) -> None:
-    """Half a shard lies where no reader looks, and goes when the run is continued."""
+def test_partial_files_of_a_killed_process_are_removed(run_script: Run, small: list[str], tmp_path: Path) -> None:
+    """Readers ignore a partial shard, and resuming deletes it."""
     run_script("test_time.py", *small)
     half = tmp_path / "run" / "records" / f".1-abc{PARTIAL}"
     half.write_bytes(shard_files(tmp_path / "run")[0].read_bytes()[:100])
@@ -300,8 +302,8 @@ def test_what_a_killed_process_left_is_removed(run_script: Run, small: list[str]
     assert not half.exists()
 
 
-def test_logits_and_names_of_a_stopped_run(run_script: Run, small: list[str], tmp_path: Path, stop_after: Any) -> None:
-    """They are those of a run that was never stopped; what a record holds cannot change on the way."""
+def test_logits_and_names_of_a_resumed_run(run_script: Run, small: list[str], tmp_path: Path, stop_after: Any) -> None:
+    """They equal an uninterrupted run's, and resuming cannot change which columns are recorded."""
     keep = ["callbacks.records.logits=true", "callbacks.records.top=2"]
     run_script("test_time.py", *small, *keep, "hydra.run.dir=undisturbed")
     expected = read_logits(tmp_path / "undisturbed").drop_columns("seconds")
@@ -319,7 +321,7 @@ def test_logits_and_names_of_a_stopped_run(run_script: Run, small: list[str], tm
             logits = np.asarray(row[f"logits{end}"], dtype=np.float64)
             assert logits[row[f"pred{end}"]] == logits.max() and row[f"pred_name{end}"] == names[row[f"pred{end}"]]
             probability = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
-            assert probability.max() == pytest.approx(row[f"confidence{end}"], abs=0.01)  # of half precision
+            assert probability.max() == pytest.approx(row[f"confidence{end}"], abs=0.01)  # logits have half precision
         assert row["class_name"] == names[row["label"]] and row["path"].startswith(row["class_name"])
         assert (
             row["top"][0] == row["pred"] and row["top_name"] == [names[k] for k in row["top"]] and len(row["top"]) == 2
@@ -327,7 +329,7 @@ def test_logits_and_names_of_a_stopped_run(run_script: Run, small: list[str], tm
         assert row["top_confidence"][0] == row["confidence"] >= row["top_confidence"][1]
 
 
-def test_a_run_from_before_records_had_names_goes_on(
+def test_a_run_from_before_records_had_names_is_resumed(
     run_script: Run, small: list[str], tmp_path: Path, stop_after: Any
 ) -> None:
     stop_after(2)

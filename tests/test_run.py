@@ -1,4 +1,4 @@
-"""Real runs, as a user starts them."""
+"""Runs of test_time.py from the command line."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def result(folder: Path) -> dict[str, Any]:
 
 
 def test_default_run(run_script: Run, tmp_path: Path) -> None:
-    """The README's command on fewer images: table, records, results and metrics agree with each other."""
+    """In a default run on fewer images, the table, records, results and metrics agree."""
     done = run_script("test_time.py", "data.limit=6", "views.num_views=16", "method.selection_p=0.25")
     results = result(tmp_path)
     (run_dir,) = run_dirs(tmp_path)
@@ -57,7 +57,7 @@ def test_default_run(run_script: Run, tmp_path: Path) -> None:
     assert results["averages"]["acc"] == pytest.approx(mean)
     assert results["method"] == "tpt" and results["seed"] == 0
     assert results["config"]["method"]["steps"] == 1 and results["sessions"][0]["versions"]["tpt"] == tpt.__version__
-    assert results["backbone"]["fingerprint"] == tpt.load_clip("emoji-mini").fingerprint()  # frozen through the run
+    assert results["backbone"]["fingerprint"] == tpt.load_clip("emoji-mini").fingerprint()  # unchanged by the run
     assert "acc" in (run_dir / "csv" / "metrics.csv").read_text().splitlines()[0]
 
 
@@ -70,7 +70,7 @@ def test_own_folder_and_names(run_script: Run, tmp_path: Path, image_tree: Path)
 
 @pytest.mark.parametrize("name", ["../../x", "..", "é" * 300, "=1+1\t"])
 def test_any_dataset_name(run_script: Run, tmp_path: Path, small: list[str], name: str) -> None:
-    """It may be anything, and file systems do not take anything."""
+    """A dataset may have a name that is not a valid file name."""
     named = f"data.name={for_hydra(name)}"
     run_script("test_time.py", *small, "method=zero_shot", named, "data.limit=3")
     assert set(read_records(tmp_path / "run")["dataset"].to_pylist()) == {name}
@@ -87,8 +87,8 @@ def test_zero_shot_has_no_gain(run_script: Run, tmp_path: Path, image_tree: Path
     assert found["acc"] == found["acc_zero_shot"] and found["gain"]["points"] == 0 and found["selected_views"] == 1
 
 
-def test_multirun(run_script: Run, tmp_path: Path, small: list[str]) -> None:
-    """A sweep: the pair that selects no view says so, every other job has its results, and they have their table."""
+def test_a_sweep_with_a_failing_job(run_script: Run, tmp_path: Path, small: list[str]) -> None:
+    """The job that selects no view reports it; the other jobs have results and one table."""
     arguments = ("views.num_views=8,16", "method.selection_p=0.1,0.5", "data.limit=4", "hydra.sweep.dir=s")
     done = run_script("test_time.py", "-m", *small, *arguments, ok=False)
     found = [json.loads(path.read_text())["config"] for path in tmp_path.glob("s/*/results.json")]
@@ -111,7 +111,7 @@ def test_skipped_images_are_counted_and_listed(run_script: Run, tmp_path: Path, 
     assert "1 images without an answer" in done.stdout
 
 
-def test_what_was_computed_before_an_error_is_kept(run_script: Run, tmp_path: Path, image_tree: Path) -> None:
+def test_records_from_before_an_error_are_kept(run_script: Run, tmp_path: Path, image_tree: Path) -> None:
     (image_tree / "hot air balloon" / "3.png").write_bytes(b"broken")
     run_script("test_time.py", "data=folder", f"data.root={image_tree}", *SMALL, "data.batch_size=1", ok=False)
     (records,) = tmp_path.glob("runs/*/records")
@@ -154,8 +154,8 @@ def test_a_mistake_is_one_sentence(run_script: Run, arguments: list[str], senten
     assert done.returncode == 1
 
 
-@pytest.mark.slow  # in one process with the tests: test_resume.py
-def test_ctrl_c_leaves_a_clean_message(tmp_path: Path) -> None:
+@pytest.mark.slow  # test_resume.py has the same in this process
+def test_ctrl_c_prints_one_sentence(tmp_path: Path) -> None:
     process = start(tmp_path, "data.limit=null", "callbacks.records.shard_size=8")
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("runs/*/records/*.parquet")) and time.monotonic() < deadline:
@@ -168,8 +168,8 @@ def test_ctrl_c_leaves_a_clean_message(tmp_path: Path) -> None:
     assert read_records(records).num_rows >= 8
 
 
-def test_a_run_leaves_no_mark_in_the_environment(run_script: Run, small: list[str]) -> None:
-    """Otherwise processes that are started later would take this one for the parent of their run."""
+def test_a_run_cleans_up_the_environment(run_script: Run, small: list[str]) -> None:
+    """Otherwise programs started later would treat this process as the parent of their run."""
     before = {*os.environ}
     run_script("test_time.py", *small, "data.limit=2")
     assert not {name for name in {*os.environ} - before if name.startswith(("TPT_", "LOCAL_", "MASTER_", "WORLD_"))}

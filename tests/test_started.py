@@ -1,4 +1,4 @@
-"""How runs were started, where they lie, and directories of others: what `resume` makes of them."""
+"""`start.json`, which records how a run was started, and resuming moved, untrusted and damaged directories."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def settings_of(run: Path) -> dict[str, Any]:
     return found
 
 
-def test_what_was_started_outlives_what_is_refused(run_script: Run, small: list[str], tmp_path: Path) -> None:
-    """Alone: settings that are refused, by resume and by a new start; Hydra's own files may be half written."""
+def test_a_refused_start_does_not_change_start_json(run_script: Run, small: list[str], tmp_path: Path) -> None:
+    """Resuming with refused settings leaves it as it is, and does not need Hydra's own files."""
     run_script("test_time.py", *small)
     before = settings_of(tmp_path / "run")
     hydras = {path.name: path.read_text() for path in (tmp_path / "run" / ".hydra").iterdir()}
@@ -42,10 +42,10 @@ def test_what_was_started_outlives_what_is_refused(run_script: Run, small: list[
 
 
 @pytest.mark.parametrize("program", ["test_time", "train_coop"])
-def test_of_two_that_start_at_once_the_one_that_has_the_directory_says_how_it_began(
+def test_the_run_that_takes_a_directory_writes_start_json(
     run_script: Run, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str
 ) -> None:
-    """The other wrote its own settings between, and is refused when it wants the directory."""
+    """Of two runs that start at once, the one that takes the directory writes the final `start.json`."""
     kind = {"test_time": RunDirectory, "train_coop": TrainingDirectory}[program]
     take = kind.take
 
@@ -61,8 +61,8 @@ def test_of_two_that_start_at_once_the_one_that_has_the_directory_says_how_it_be
     assert ("cache=off" if program == "test_time" else "learner.epochs=1") in settings_of(tmp_path / "run")["settings"]
 
 
-@pytest.mark.slow  # of one run: the test before
-def test_what_a_sweep_was_started_with_outlives_it_as_well(
+@pytest.mark.slow  # the first test has the same for one run
+def test_a_refused_sweep_does_not_change_start_json(
     run_script: Run, small: list[str], tmp_path: Path, stop_after: Any
 ) -> None:
     sweep = [a for a in small if not a.startswith("hydra.run")]
@@ -77,11 +77,11 @@ def test_what_a_sweep_was_started_with_outlives_it_as_well(
     assert settings_of(tmp_path / "sweep") == before
     run_script("test_time.py", "resume=sweep")
     assert [read_records(tmp_path / "sweep" / job).num_rows for job in "01"] == [12, 12]
-    run_script("test_time.py", f"resume={tmp_path / 'sweep' / '1'}")  # one job of it, alone
+    run_script("test_time.py", f"resume={tmp_path / 'sweep' / '1'}")  # a single job
 
 
-def test_a_strangers_directory(run_script: Run, small: list[str], tmp_path: Path) -> None:
-    """Settings that name places or callbacks are given anew, or the run is trusted; the others are taken."""
+def test_resuming_an_untrusted_directory(run_script: Run, small: list[str], tmp_path: Path) -> None:
+    """Settings that are paths must be given again, unless the run is trusted; the others are accepted."""
     (tmp_path / "theirs").mkdir()
     kept = [a for a in small if not a.startswith("hydra.")]
     content = {"program": "test_time", "settings": kept, "sweep": False}
@@ -94,8 +94,10 @@ def test_a_strangers_directory(run_script: Run, small: list[str], tmp_path: Path
     assert read_records(tmp_path / "theirs").num_rows == 12
 
 
-def test_a_run_moves(run_script: Run, small: list[str], tmp_path: Path, image_tree: Path, stop_after: Any) -> None:
-    """Its pictures lie elsewhere now, it is continued from elsewhere, and its start had other libraries."""
+def test_a_moved_run_is_resumed(
+    run_script: Run, small: list[str], tmp_path: Path, image_tree: Path, stop_after: Any
+) -> None:
+    """The images have moved, and the earlier session used other library versions."""
     stop_after(2)
     relative = [a for a in small if not a.startswith(("data.root", "hydra."))]
     shutil.move(image_tree, tmp_path / "old" / "pictures")
@@ -128,8 +130,8 @@ QUICK = (
 @pytest.mark.parametrize(
     ("name", "what"), [odd if odd in QUICK else pytest.param(*odd, marks=pytest.mark.slow) for odd in ODD]
 )
-def test_odd_things_in_a_directory(run_script: Run, small: list[str], tmp_path: Path, name: str, what: str) -> None:
-    """A folder where a file is, a link to itself, a named pipe, which would be waited for: one sentence."""
+def test_odd_files_in_a_directory(run_script: Run, small: list[str], tmp_path: Path, name: str, what: str) -> None:
+    """A folder in place of a file or the reverse, a link to itself and a named pipe each give one sentence."""
     folder = tmp_path / "run"
     folder.mkdir()
     if what == "folder":

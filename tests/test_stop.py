@@ -1,4 +1,4 @@
-"""Signals: whatever drops the exception that they raise, the run ends, and keeps what it has."""
+"""A signal ends the run and keeps its records, even if the exception that it raises is dropped."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tpt.results.runs import read_records
 
 @pytest.fixture(autouse=True)
 def signals_of_the_tests(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As in a program that was just started; put back in the end."""
+    """Sets the signal handlers of a newly started program, and restores them after the test."""
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     monkeypatch.setattr(stop, "_listener", None)
     before = {number: signal.getsignal(number) for number in (*stop.STOPPING, stop.WAKE, signal.SIGCHLD)}
@@ -81,7 +81,7 @@ def at_a_fork(send: Callable[[], None]) -> None:
 
 
 def in_a_bare_except(send: Callable[[], None]) -> None:
-    with contextlib.suppress(BaseException):  # as libraries do
+    with contextlib.suppress(BaseException):  # as some libraries do
         send()
 
 
@@ -98,17 +98,17 @@ PLACES = [in_del, in_a_garbage_callback, in_a_weak_reference, at_a_fork, in_a_ba
 def test_a_dropped_exception_is_raised_again(place: Any, number: int, capfd: pytest.CaptureFixture[str]) -> None:
     def send() -> None:
         os.kill(os.getpid(), number)
-        time.sleep(0)  # where Python looks for signals
+        time.sleep(0)  # here Python checks for signals
 
     with pytest.raises(stop.Stopped) as caught, stop.listening():
         place(send)
-        with stop.listening():  # a job within the program
+        with stop.listening():  # nested: a job within the program
             stop.check()
     assert caught.value.exit_code == 128 + number
     assert capfd.readouterr().err == ""
 
 
-def test_signals_that_follow_at_once_change_nothing() -> None:
+def test_signals_just_after_the_first_are_ignored() -> None:
     with pytest.raises(stop.Stopped, match="Terminated"), stop.listening():
         in_a_bare_except(lambda: os.kill(os.getpid(), signal.SIGTERM))
         stop.heard()
@@ -117,7 +117,7 @@ def test_signals_that_follow_at_once_change_nothing() -> None:
         stop.check()
 
 
-def test_handlers_of_others_and_ignored_signals_stay() -> None:
+def test_foreign_handlers_and_ignored_signals_are_kept() -> None:
     def launcher(*_: Any) -> None:
         pass
 
@@ -133,7 +133,7 @@ def test_handlers_of_others_and_ignored_signals_stay() -> None:
 
 
 def test_the_end_of_another_process_does_not_hide_a_signal() -> None:
-    """Both have come when the main thread looks."""
+    """Both are pending when the main thread checks for signals."""
     with pytest.raises(stop.Stopped, match="Terminated"), stop.listening():
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, stop.WAKE])
         signal.pthread_kill(threading.get_ident(), signal.SIGTERM)  # os.kill may choose another thread
@@ -149,7 +149,7 @@ def test_another_thread_ends_the_run() -> None:
 
 
 def dropped(step: Callable[..., Any], batches: int, number: int) -> Callable[..., Any]:
-    """A step of a task that gets a signal in one of its batches, and drops what that raises."""
+    """Wraps `step` so that a signal arrives in its `batches`-th call, and the exception is dropped."""
     left = [batches]
 
     def changed(*args: Any, **kwargs: Any) -> Any:
@@ -157,24 +157,24 @@ def dropped(step: Callable[..., Any], batches: int, number: int) -> Callable[...
         if left[0] == 0:
             with contextlib.suppress(BaseException):
                 os.kill(os.getpid(), number)
-                time.sleep(0.2)  # another thread may have got it
+                time.sleep(0.2)  # another thread may have received it
         return step(*args, **kwargs)
 
     return changed
 
 
-def test_a_test_ends_behind_the_batch(
+def test_a_test_run_ends_after_the_batch(
     run_script: Any, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(AdaptationTask, "test_step", dropped(AdaptationTask.test_step, 2, signal.SIGTERM))
     assert run_script("test_time.py", *small, "data.num_workers=1", ok=False).returncode == 143
-    assert read_records(tmp_path / "run").num_rows == 4  # of two batches
+    assert read_records(tmp_path / "run").num_rows == 4  # two batches
 
 
 @pytest.mark.parametrize(
     ("step", "calls"), [("training_step", 5), pytest.param("validation_step", 2, marks=pytest.mark.slow)]
 )
-def test_training_ends_and_goes_on(
+def test_training_ends_and_is_resumed(
     step: str,
     calls: int,
     run_script: Any,
@@ -183,7 +183,7 @@ def test_training_ends_and_goes_on(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What was learned before is kept, and what is learned in the end is what a run that was never stopped learns."""
+    """Training writes a checkpoint when it is stopped, and resuming ends with an uninterrupted run's context."""
     shots = ["shots=folder", f"shots.root={image_tree}", "shots.k=2", "shots.num_workers=1", "batch_size=2"]
     model = [setting for setting in small if setting.startswith(("backbone", "logger"))]
     settings = [*model, *shots, "learner=coop", "learner.n_ctx=2", "learner.epochs=3"]
@@ -197,7 +197,7 @@ def test_training_ends_and_goes_on(
     assert whole.fingerprint() == part.fingerprint()
 
 
-def test_a_process_whose_parent_died_while_it_loads_leaves() -> None:
+def test_a_starting_process_ends_when_its_parent_has_died() -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     command = [sys.executable, str(ROOT / "test_time.py"), "no.such.setting=1"]
@@ -225,7 +225,7 @@ sys.exit(opening.{program}())
     [("report", "pydantic"), ("data", "rich.table"), ("cache", "numpy"), ("test_time", "hydra"), ("words", "argparse")],
 )
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_while_a_library_loads_leaves_no_trace(program: str, module: str, number: int) -> None:
+def test_a_signal_within_an_import_prints_no_traceback(program: str, module: str, number: int) -> None:
     command = [sys.executable, "-c", SENDS.format(program=program, module=module, number=int(number))]
     done = subprocess.run([*command, "--help"], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (128 + number, "")
@@ -234,10 +234,10 @@ def test_a_signal_while_a_library_loads_leaves_no_trace(program: str, module: st
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [0, 1, 2])
 @pytest.mark.parametrize("number", stop.STOPPING)
-def test_a_signal_while_libraries_load(tmp_path: Path, number: int, after: float) -> None:
+def test_a_signal_while_libraries_load_ends_the_program(tmp_path: Path, number: int, after: float) -> None:
     process = start(tmp_path, "data.limit=2", "logger=none")
     assert process.stderr is not None
-    process.stderr.readline()  # the program runs
+    process.stderr.readline()  # the status line: the program has started
     time.sleep(after)
     process.send_signal(number)
     assert process.wait(60) == 128 + number
@@ -245,7 +245,7 @@ def test_a_signal_while_libraries_load(tmp_path: Path, number: int, after: float
 
 
 @pytest.mark.slow
-def test_a_node_that_does_not_come_is_named(tmp_path: Path) -> None:
+def test_a_missing_node_is_named(tmp_path: Path) -> None:
     process = start(tmp_path, "logger=none", "data.limit=2", "trainer.num_nodes=2", "hydra.run.dir=run")
     log = tmp_path / "run" / "test_time.log"
     wait_until(lambda: log.exists() and "waiting for node 1" in log.read_text(), process, 60)

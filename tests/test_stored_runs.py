@@ -1,4 +1,4 @@
-"""Runs that version 0.1 wrote are resumed and reported (golden/stored_runs/README.md says how they were made)."""
+"""Runs written by version 0.1 can be resumed and reported (golden/stored_runs/README.md: how they were made)."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def test_a_test_run_is_resumed(run_script: Run, stored: Path) -> None:
     assert [row["path"] for row in after] == [row["path"] for row in before]
     for one, other in zip(before, after, strict=True):
         for name, value in one.items():
-            if name == "position":  # 0.1 did not record it
+            if name == "position":  # version 0.1 did not record it
                 continue
-            near = isinstance(value, float) or name == "top_confidence"  # another processor rounds otherwise
+            near = isinstance(value, float) or name == "top_confidence"  # rounding depends on the processor
             assert other[name] == (pytest.approx(value, abs=1e-4) if near else value), name
     assert json.loads((stored / "test" / "results.json").read_text())["complete"]
 
@@ -52,7 +52,7 @@ def test_a_test_run_is_reported(stored: Path, capsys: pytest.CaptureFixture[str]
     assert "twemoji" in said and "87.5" in said
 
 
-def test_training_is_resumed(run_script: Run, stored: Path) -> None:
+def test_a_training_run_is_resumed(run_script: Run, stored: Path) -> None:
     run_script("train_coop.py", f"resume={stored / 'train'}", "++trainer.max_steps=3")
     assert json.loads((stored / "train" / "training.json").read_text())["metrics"]
     assert torch.load(stored / "train" / "last.ckpt", weights_only=True)["global_step"] == 3

@@ -1,4 +1,4 @@
-"""Runs of methods that learn along the stream: orders, what is kept on the way, several processes."""
+"""Runs of stream methods: order of the images, stored states, several processes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def states(run: Path) -> list[Path]:
 
 
 def test_episodic_answers_do_not_depend_on_the_order(run_script: Run, small: list[str], tmp_path: Path) -> None:
-    """One image a batch: all bits are equal, and only the places in the stream differ."""
+    """With one image per batch, records are equal except for the position in the stream."""
     places = set()
     orders = ("listed", "shuffled", "sorted", "dirichlet")
     for order in orders:
@@ -52,17 +52,17 @@ def test_episodic_answers_do_not_depend_on_the_order(run_script: Run, small: lis
 
 @pytest.fixture
 def whole(run_script: Run, small: list[str], tmp_path: Path) -> list[dict[str, Any]]:
-    """The records of a stream that was never stopped."""
+    """The records of an uninterrupted stream."""
     run_script("test_time.py", *small, *STREAM, "hydra.run.dir=whole")
-    assert states(tmp_path / "whole") == []  # nothing to continue
+    assert states(tmp_path / "whole") == []  # a finished run keeps no states
     return rows_of(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("method", ["tda", pytest.param("ecalp", marks=pytest.mark.slow)])
-def test_a_stream_is_stopped_and_continued(
+def test_a_stream_is_stopped_and_resumed(
     run_script: Run, small: list[str], tmp_path: Path, stop_after: Any, method: str
 ) -> None:
-    """Three times, each in another batch; ECALP's state grows."""
+    """After three stops in different batches, records equal an uninterrupted run's; ECALP's state grows."""
     small += [*STREAM, f"method={method}"]
     run_script("test_time.py", *small, "hydra.run.dir=whole")
     run_script("test_time.py", *small, "data.order_seed=4", "hydra.run.dir=other")
@@ -73,7 +73,7 @@ def test_a_stream_is_stopped_and_continued(
         stop_after(batches)
         run_script("test_time.py", *settings, ok=False)
         settings = ["resume=run"]
-        done = len(rows_of(tmp_path / "run"))  # a state that takes long to write waits for another batch
+        done = len(rows_of(tmp_path / "run"))  # a state that is slow to write may be written a batch later
         assert 0 < done < len(whole)
     stop_after(-1)
     run_script("test_time.py", "resume=run")
@@ -98,31 +98,31 @@ def test_records_without_their_state_are_computed_again(
     else:
         shards = sorted(shard_files(tmp_path / "run"), key=lambda path: path.stat().st_mtime_ns)
         shards[-1 if loss == "last shard" else 0].unlink()
-    stop_after(1)  # and what is computed again is cut short as well
+    stop_after(1)  # the recomputation is stopped too
     run_script("test_time.py", "resume=run", ok=False)
     stop_after(-1)
     run_script("test_time.py", "resume=run")
     assert rows_of(tmp_path / "run") == whole
 
 
-def test_the_latest_state_that_all_records_lead_to(tmp_path: Path) -> None:
+def test_the_latest_state_with_all_its_records_is_used(tmp_path: Path) -> None:
     four = write_state(b"four", tmp_path, 0, "a", 4)
     six = write_state(b"six", tmp_path, 0, "a", 6)
     write_state(b"other", tmp_path, 1, "a", 5)
     assert latest_state(tmp_path, 0, 10, range(6)) == (6, six)
     assert latest_state(tmp_path, 0, 10, range(5)) == (4, four)
     assert latest_state(tmp_path, 0, 10, {0, 1, 3, 4, 5}) == (0, None)
-    assert latest_state(tmp_path, 0, 6, range(6)) == (6, None)  # done
+    assert latest_state(tmp_path, 0, 6, range(6)) == (6, None)  # the dataset is finished
     six.write_bytes(b"sex")
     assert latest_state(tmp_path, 0, 10, range(6)) == (4, four)
 
 
-def test_processes_divide_datasets() -> None:
+def test_each_dataset_goes_to_one_process() -> None:
     data = EpisodeDataModule(
         emoji_shift_domains(["twemoji", "emojione", "fxemoji"]), limit=4, batch_size=2
     ).keep_whole()
     shares = data.shares(3)
-    assert all(sum(bool(batches) for batches in share) == 1 for share in shares)  # one process each
+    assert all(sum(bool(batches) for batches in share) == 1 for share in shares)  # one process per dataset
     assert sum(any(share[rank] for share in shares) for rank in range(3)) == 3
     assert [batch for share in data.shares(1) for batch in share[0]] == [
         b for d in data.datasets for b in data.batches(d)
@@ -130,7 +130,7 @@ def test_processes_divide_datasets() -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_and_one_stream(small: list[str], tmp_path: Path, whole: Any) -> None:
+def test_two_processes_with_one_stream(small: list[str], tmp_path: Path, whole: Any) -> None:
     process = start(tmp_path, *small, *STREAM, "hydra.run.dir=two", *DDP)
     output, errors = told(process)
     assert process.returncode == 0, errors
@@ -139,7 +139,7 @@ def test_two_processes_and_one_stream(small: list[str], tmp_path: Path, whole: A
 
 
 @pytest.mark.slow
-def test_two_processes_and_several_streams(tmp_path: Path) -> None:
+def test_two_processes_with_several_streams(tmp_path: Path) -> None:
     settings = [*QUICK, *STREAM, "data.limit=20", "callbacks.records.shard_size=2", "data.batch_size=2"]
     for name, more in (("one", ()), ("two", DDP)):
         process = start(tmp_path, *settings, f"hydra.run.dir={name}", *more)
@@ -148,7 +148,7 @@ def test_two_processes_and_several_streams(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_stream_that_is_killed_ten_times(tmp_path: Path) -> None:
+def test_a_stream_killed_ten_times_is_resumed(tmp_path: Path) -> None:
     settings = [*QUICK, "method=dota", "data.order=dirichlet", "data.batch_size=2", "callbacks.records.shard_size=2"]
     settings += ["data.module.datasets.domains=[twemoji,fxemoji]", "data.limit=120"]
     finished = start(tmp_path, *settings, "hydra.run.dir=whole")
@@ -170,14 +170,14 @@ def test_a_stream_that_is_killed_ten_times(tmp_path: Path) -> None:
     assert kills == 10 and rows_of(tmp_path / "part") == rows_of(tmp_path / "whole")
 
 
-def test_stream_methods_are_known_without_their_classes() -> None:
+def test_streams_lists_every_stream_method() -> None:
     streams = {
         values_of("method", option)["_target_"] for option in options("method") if method_class(option).kind == "stream"
     }
     assert streams == {*STREAMS}
 
 
-def test_programs_for_single_pictures_refuse_streams(image_tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_predict_refuses_stream_methods(image_tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match="adapts to each picture alone, got tda, which learns from earlier"):
         tpt.predict(str(image_tree), ["cat", "dog"], method="tda")
     with pytest.raises(SystemExit):

@@ -1,4 +1,4 @@
-"""What machines, platforms and networks leave out or bring along."""
+"""Unusual environments: no home folder, no file locks, stray process ranks, unsupported strategies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tpt.files import at_home, why_no_lock
 from tpt.results.runs import RunDirectory
 
 
-def test_a_user_without_home_has_a_temporary_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_of_a_user_without_a_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     def nobody(_: int) -> None:
         raise KeyError("no such user")
 
@@ -31,7 +31,7 @@ def test_a_user_without_home_has_a_temporary_folder(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EIO])
-def test_a_disk_that_refuses_locks_is_used_with_a_warning(
+def test_a_file_system_without_locks_gives_a_warning(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def flock(*_: object) -> None:
@@ -43,13 +43,13 @@ def test_a_disk_that_refuses_locks_is_used_with_a_warning(
     assert os.strerror(number) in caplog.text
 
 
-def test_a_file_that_somebody_has_locked_can_be_locked(tmp_path: Path) -> None:
+def test_a_locked_file_shows_that_locks_work(tmp_path: Path) -> None:
     with (tmp_path / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert why_no_lock(tmp_path / "lock") is None
 
 
-def test_ranks_without_others_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stray_ranks_of_a_single_process_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in RANKS:
         monkeypatch.setenv(name, "1")
     forget_stray_ranks()
@@ -68,5 +68,5 @@ def test_strategies_that_copy_the_process_are_refused() -> None:
             refuse_copies(Trainer(strategy=strategy, **settings))
 
 
-def test_tags_are_those_that_wandb_takes() -> None:
+def test_tags_are_limited_to_valid_wandb_tags() -> None:
     assert accepted(["a" * 70, "a" * 80, " ", 3, "3", ""]) == ["a" * 64, "3"]

@@ -1,4 +1,4 @@
-"""train_coop.py as a user starts it, and test_time.py from what it learned."""
+"""Runs of train_coop.py, and of test_time.py with the learned contexts."""
 
 import json
 import stat
@@ -27,13 +27,13 @@ def compose(*overrides: str, tmp_path: Path) -> DictConfig:
 
 @pytest.fixture
 def small(image_tree: Path, noise_file: Any) -> list[str]:
-    """Settings of a run that takes a second."""
+    """Settings of a run that takes about a second."""
     backbone = [f"backbone.pretrained={noise_file()}", "backbone.quick_gelu=true"]
     return ["backbone=file", *backbone, "shots=folder", f"shots.root={image_tree}", "shots.k=2", "batch_size=3"]
 
 
-def test_learners_are_the_papers(clip: tpt.CLIP, tmp_path: Path) -> None:
-    own = ("shots=folder", "shots.root=pictures")  # the bundled drawings have epochs of their own
+def test_learners_have_the_papers_settings(clip: tpt.CLIP, tmp_path: Path) -> None:
+    own = ("shots=folder", "shots.root=pictures")  # the bundled drawings set their own number of epochs
     cfg = compose(*own, tmp_path=tmp_path)
     OmegaConf.resolve(cfg)
     task = instantiate(cfg.learner)(clip=clip, class_names=["cat", "dog"], shots=4)
@@ -72,7 +72,7 @@ def test_shots_of_the_bundled_data(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("learner", ["coop", "cocoop"])
-def test_trained_then_tuned(learner: str, run_script: Run, small: list[str], tmp_path: Path) -> None:
+def test_training_then_tuning(learner: str, run_script: Run, small: list[str], tmp_path: Path) -> None:
     done = run_script(
         "train_coop.py", *small, f"learner={learner}", "learner.epochs=2", "hydra.run.dir=a", "public_layout=true"
     )
@@ -106,10 +106,12 @@ def test_trained_then_tuned(learner: str, run_script: Run, small: list[str], tmp
 
 
 @pytest.mark.parametrize("learner", ["coop", pytest.param("cocoop", marks=pytest.mark.slow)])
-def test_resumed_ends_in_the_same_context(learner: str, run_script: Run, small: list[str], tmp_path: Path) -> None:
+def test_resumed_training_ends_in_the_same_context(
+    learner: str, run_script: Run, small: list[str], tmp_path: Path
+) -> None:
     settings = [*small, f"learner={learner}", "learner.epochs=4", "logger=none"]
     run_script("train_coop.py", *settings, "hydra.run.dir=whole")
-    run_script("train_coop.py", *settings, "hydra.run.dir=part", "+trainer.max_steps=3")  # inside the second epoch
+    run_script("train_coop.py", *settings, "hydra.run.dir=part", "+trainer.max_steps=3")  # within the second epoch
     run_script("train_coop.py", *settings, "hydra.run.dir=rest", f"resume={tmp_path / 'part' / 'last.ckpt'}")
     whole, part, rest = (tpt.load_context(tmp_path / run) for run in ("whole", "part", "rest"))
     vectors = [c.base.vectors if isinstance(c, ConditionalContext) else c.vectors for c in (whole, part, rest)]
@@ -117,7 +119,7 @@ def test_resumed_ends_in_the_same_context(learner: str, run_script: Run, small: 
     assert not torch.equal(vectors[0], vectors[1])
 
 
-def test_mistakes_end_in_one_sentence(run_script: Run, small: list[str], tmp_path: Path) -> None:
+def test_mistakes_give_one_sentence(run_script: Run, small: list[str], tmp_path: Path) -> None:
     (tmp_path / "bad.ckpt").write_text("x")
     mistakes = {
         "resume=nothing.ckpt": "Cannot read the checkpoint nothing.ckpt (No such file",
@@ -139,8 +141,10 @@ def trained(run_script: Run, settings: list[str], run: str, *more: str, **how: A
     )
 
 
-def test_another_run_is_not_continued(run_script: Run, small: list[str], tmp_path: Path, image_tree: Path) -> None:
-    """Settings, images and what is in their files are those of the run, wherever its checkpoint lies."""
+def test_a_checkpoint_of_different_settings_is_refused(
+    run_script: Run, small: list[str], tmp_path: Path, image_tree: Path
+) -> None:
+    """Settings and image contents must equal the run's, even if its checkpoint was moved."""
     trained(run_script, small, "a", "+trainer.max_steps=3")
     alone = tmp_path / "elsewhere" / "renamed.ckpt"
     alone.parent.mkdir()
@@ -166,7 +170,7 @@ def test_another_run_is_not_continued(run_script: Run, small: list[str], tmp_pat
     trained(run_script, small, "b", f"resume={alone}")
 
 
-def test_two_runs_in_one_directory(
+def test_a_directory_in_use_is_refused(
     run_script: Run, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tpt.results.runs.claim.PATIENCE_S", 0.1)
@@ -183,8 +187,8 @@ def test_two_runs_in_one_directory(
     assert (tmp_path / "a" / "context.safetensors").read_bytes() == before
 
 
-def test_whatever_is_there_is_continued(run_script: Run, small: list[str], tmp_path: Path) -> None:
-    """`resume=auto`: nothing, a run that was stopped, one that is through; its best epoch as well."""
+def test_resume_auto_continues_any_state(run_script: Run, small: list[str], tmp_path: Path) -> None:
+    """It starts a new run, and resumes a stopped and a finished one; `best.ckpt` can be resumed too."""
     trained(run_script, small, "whole")
     trained(run_script, small, "a", "+trainer.max_steps=3", "resume=auto")
     trained(run_script, small, "a", "resume=auto")
@@ -201,8 +205,8 @@ def test_whatever_is_there_is_continued(run_script: Run, small: list[str], tmp_p
     assert len(json.loads((tmp_path / "a" / "training_run.json").read_text())["sessions"]) == 3
 
 
-def test_what_is_no_checkpoint_of_a_run(run_script: Run, small: list[str], tmp_path: Path) -> None:
-    """What CoOp's own program writes, for one, under the name that its users might give it."""
+def test_other_checkpoints_are_refused(run_script: Run, small: list[str], tmp_path: Path) -> None:
+    """A checkpoint in the layout of CoOp's code, renamed to .ckpt, and a folder."""
     trained(run_script, small, "a", "public_layout=true")
     theirs = tmp_path / "model.ckpt"
     theirs.write_bytes((tmp_path / "a" / "prompt_learner" / "model.pth.tar-3").read_bytes())

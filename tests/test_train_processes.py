@@ -1,4 +1,4 @@
-"""Training in real processes that are killed: what is learned is what a run that was never stopped learns."""
+"""Training in real processes that are killed; resumed, it learns the same context as an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SETTINGS = ("shots=folder", "shots.k=2", "batch_size=2", "logger=none")
 
 @pytest.fixture
 def small(image_tree: Path, noise_file: Callable[..., Path]) -> list[str]:
-    """Twelve pictures and a CLIP of noise."""
+    """Settings of a small run: twelve pictures and a CLIP with random weights."""
     model = ["backbone=file", f"backbone.pretrained={noise_file()}", "backbone.quick_gelu=true"]
     return [*SETTINGS, *model, f"shots.root={image_tree}"]
 
@@ -43,7 +43,7 @@ def equal(one: LearnedContext, other: LearnedContext) -> bool:
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("learner", ["coop", "cocoop"])
 def test_killed_at_random_moments(small: list[str], tmp_path: Path, learner: str, workers: int) -> None:
-    """SIGKILL and SIGTERM in turn, at random, also before the first epoch is done; continued from its directory."""
+    """SIGKILL and SIGTERM in turn, also within the first epoch, do not change the learned contexts."""
     settings = [*small, f"learner={learner}", "learner.epochs=40"]
     train(tmp_path, *settings, "hydra.run.dir=whole", f"shots.num_workers={2 - workers}")
     generator, kills = random.Random(workers), 0
@@ -69,8 +69,8 @@ def test_killed_at_random_moments(small: list[str], tmp_path: Path, learner: str
 
 
 @pytest.mark.slow
-def test_a_loading_process_that_is_killed(small: list[str], tmp_path: Path) -> None:
-    """One sentence, whenever it happens: within an epoch or between two."""
+def test_a_killed_data_loading_worker_is_reported(small: list[str], tmp_path: Path) -> None:
+    """The run ends with one sentence, whether this happens within an epoch or between two."""
     settings = [*small, "learner.epochs=400", "shots.num_workers=1", "hydra.run.dir=part"]
     process = start(tmp_path, *settings, script="train_coop.py")
     wait_until((tmp_path / "part" / "last.ckpt").exists, process)
@@ -87,8 +87,8 @@ def test_a_loading_process_that_is_killed(small: list[str], tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_two_at_once(small: list[str], tmp_path: Path) -> None:
-    """In one directory: one of them is refused, and what the other learns is whole."""
+def test_two_runs_at_once_in_one_directory(small: list[str], tmp_path: Path) -> None:
+    """One run is refused, and the other learns its complete context."""
     both = [start(tmp_path, *small, "learner.epochs=60", "hydra.run.dir=a", script="train_coop.py") for _ in "ab"]
     errors = [process.communicate(timeout=280)[1] for process in both]
     assert sorted(process.returncode for process in both) == [0, 1], errors

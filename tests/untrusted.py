@@ -1,4 +1,4 @@
-"""What files from strangers may hold."""
+"""Hypothesis strategies for the contents of untrusted files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ JSON = st.recursive(
 
 
 def damaged(content: bytes) -> st.SearchStrategy[bytes]:
-    """Random bytes, or those of a file with some of them cut out and others put in."""
+    """Random bytes, or `content` with up to 40 bytes replaced by up to 40 others."""
     place = st.integers(0, len(content))
     edited = st.tuples(place, st.integers(0, 40), st.binary(max_size=40)).map(
         lambda edit: content[: edit[0]] + edit[2] + content[edit[0] + edit[1] :]
