@@ -195,7 +195,7 @@ def small(image_tree: Path, noise_file: Callable[..., Path]) -> list[str]:
 
 @pytest.fixture
 def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """(batches, signal) -> sends the signal to this process after that many batches; never if negative."""
+    """A function (batches, signal) that makes the run send itself the signal after that many batches; never if < 0."""
     step = AdaptationTask.test_step  # before any patch
 
     def at(batches: int, number: int = signal.SIGTERM) -> None:

@@ -93,7 +93,7 @@ def test_method_options_build_methods(clip: tpt.CLIP, tmp_path: Path, image_tree
         cfg = compose(option, *NEEDS.get(option, []), tmp_path=tmp_path)
         OmegaConf.resolve(cfg)
         maker = MethodMaker(clip, instantiate(cfg.context), instantiate(cfg.method))
-        assert isinstance(maker(image_folder(image_tree)), tpt.Method)  # settings "paper" depend on the dataset
+        assert isinstance(maker(image_folder(image_tree)), tpt.Method)  # "paper" settings depend on the dataset
 
 
 def test_defaults_are_the_papers(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_the_notebook_runs(tmp_path: Path) -> None:
 
 
 def _told(cell: Any) -> list[str]:
-    """Returns the lines that a cell printed, with rounded numbers, without paths, times and rules."""
+    """Returns the lines that a cell printed, with numbers cut to one decimal, without timings, paths and rules."""
     text = "".join(output["text"] for output in cell.get("outputs", []) if output.get("name") == "stdout")
     lines = [re.sub(r"\s+[\d.]+$", "", line) for line in text.splitlines() if "/" not in line and "─" not in line]
     return [re.sub(r"(\d+\.\d)\d+", r"\1", line) for line in lines]

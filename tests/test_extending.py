@@ -76,7 +76,7 @@ def test_the_tuner_equals_ctpt(examples: tuple[ModuleType, ...], features: torch
         torch.testing.assert_close(ours.logits, plain.logits, atol=1e-6, rtol=0)
 
 
-def test_the_vote_equals_zero_without_ties(examples: tuple[ModuleType, ...], features: torch.Tensor) -> None:
+def test_the_vote_equals_the_zero_method_without_ties(examples: tuple[ModuleType, ...], features: torch.Tensor) -> None:
     ours = examples[1].Majority(noise_clip(), NAMES)(features)
     theirs = tpt.ZERO(noise_clip(), NAMES)(features)
     shares = ours.logits.softmax(-1).sort(-1).values

@@ -50,7 +50,7 @@ def test_public_names_of_packages_exist(module: str) -> None:
 
 
 def test_the_configuration_uses_only_public_names() -> None:
-    """So stored configurations stay valid when modules move."""
+    """Stored configurations then stay valid when modules move."""
     text = "".join(path.read_text("utf-8") for path in (Path(__file__).parents[1] / "conf").rglob("*.yaml"))
     named = set(re.findall(r"(?:_target_|class): tpt\.([\w.]+)", text))
     assert len(named) > 30 and named <= set(tpt.__all__)

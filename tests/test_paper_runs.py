@@ -76,7 +76,7 @@ def test_natural_shift(run_script: Run, tmp_path: Path, paper: Path, monkeypatch
     done = run_script("test_time.py", "data=natural_shift", f"data.root={paper}", "data.limit=2", *ZERO_SHOT)
     results = json.loads(next(tmp_path.glob("runs/*/results.json")).read_text())
     datasets = results["datasets"]
-    # Before images are encoded, each prompt bank is made once as a check; V2 and Sketch share ImageNet's.
+    # Before images are encoded, each text bank is made once as a check; V2 and Sketch share ImageNet's.
     checked, tested = classes[:-5], classes[-5:]
     assert list(datasets) == list(NATURAL_SHIFT) and tested == list(CLASSES.values())
     assert checked == [1000, 200, 200]

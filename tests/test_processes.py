@@ -57,7 +57,7 @@ def begun(run_dir: Path, shards: int = 1) -> Callable[[], bool]:
     return lambda: len(shard_files(run_dir)) >= shards
 
 
-def test_two_processes_equal_one(small: list[str], tmp_path: Path, run_script: Any) -> None:
+def test_two_processes_give_the_records_of_one(small: list[str], tmp_path: Path, run_script: Any) -> None:
     """Nine images in batches of two, split over two processes, give the same records as in one process."""
     small += ["data.limit=9", "data.batch_size=2"]
     run_script("test_time.py", *small, "hydra.run.dir=one")
@@ -266,7 +266,7 @@ def test_a_run_continues_when_wandb_is_killed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_unreachable_wandb_server_means_offline(tmp_path: Path, small: list[str]) -> None:
+def test_wandb_logs_offline_without_a_server(tmp_path: Path, small: list[str]) -> None:
     """With a closed local port as W&B's server, the run is logged offline."""
     settings = [*(a for a in small if a != "logger=none"), "logger=wandb", "logger.wandb.offline=false"]
     away = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "0" * 40, "WANDB_MODE": "online"}

@@ -146,7 +146,7 @@ def test_records_from_before_an_error_are_kept(run_script: Run, tmp_path: Path, 
         (["experiment=transfer_contexts"], "which belongs to train_coop.py"),
     ],
 )
-def test_a_mistake_is_one_sentence(run_script: Run, arguments: list[str], sentence: str) -> None:
+def test_a_mistake_gives_one_sentence(run_script: Run, arguments: list[str], sentence: str) -> None:
     views = [] if any("views" in argument for argument in arguments) else ["views.num_views=16"]
     done = run_script("test_time.py", *views, *arguments, ok=False)
     (line,) = [line for line in done.stderr.splitlines() if line.startswith(("Error:", "Error ["))]

@@ -26,7 +26,7 @@ def settings_of(run: Path) -> dict[str, Any]:
 
 
 def test_a_refused_start_does_not_change_start_json(run_script: Run, small: list[str], tmp_path: Path) -> None:
-    """Resuming with refused settings leaves it as it is, and does not need Hydra's own files."""
+    """Refused settings do not change it, on resume or on a new start, and resuming does not read Hydra's files."""
     run_script("test_time.py", *small)
     before = settings_of(tmp_path / "run")
     hydras = {path.name: path.read_text() for path in (tmp_path / "run" / ".hydra").iterdir()}
@@ -81,7 +81,7 @@ def test_a_refused_sweep_does_not_change_start_json(
 
 
 def test_resuming_an_untrusted_directory(run_script: Run, small: list[str], tmp_path: Path) -> None:
-    """Settings that are paths must be given again, unless the run is trusted; the others are accepted."""
+    """Settings that are paths must be given again or need trust=true; the others are accepted."""
     (tmp_path / "theirs").mkdir()
     kept = [a for a in small if not a.startswith("hydra.")]
     content = {"program": "test_time", "settings": kept, "sweep": False}
@@ -97,7 +97,7 @@ def test_resuming_an_untrusted_directory(run_script: Run, small: list[str], tmp_
 def test_a_moved_run_is_resumed(
     run_script: Run, small: list[str], tmp_path: Path, image_tree: Path, stop_after: Any
 ) -> None:
-    """The images have moved, and the earlier session used other library versions."""
+    """Resuming works after the images moved and library versions changed; a changed image is refused."""
     stop_after(2)
     relative = [a for a in small if not a.startswith(("data.root", "hydra."))]
     shutil.move(image_tree, tmp_path / "old" / "pictures")

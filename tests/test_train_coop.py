@@ -141,7 +141,7 @@ def trained(run_script: Run, settings: list[str], run: str, *more: str, **how: A
     )
 
 
-def test_a_checkpoint_of_different_settings_is_refused(
+def test_a_checkpoint_with_other_settings_is_refused(
     run_script: Run, small: list[str], tmp_path: Path, image_tree: Path
 ) -> None:
     """Settings and image contents must equal the run's, even if its checkpoint was moved."""
