@@ -15,7 +15,7 @@ from tpt.errors import UserError
 def test_one_step_with_the_papers_settings_changes_logits() -> None:
     """Uses held-out drawings of the training vendors.
 
-    Before the text tower was trained for tuning, logits changed by 0.03 and became sharper by 3 %.
+    Before the text tower was trained for tuning, logits changed by 0.03 and predictions became 3 % sharper.
     """
     clip = tpt.load_clip("emoji-mini")
     dataset = emoji_shift("source_val").subset(12)

@@ -118,7 +118,7 @@ def test_preprocessing_follows_the_folders_configuration(tmp_path: Path) -> None
 
 @pytest.fixture
 def known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], Path]:
-    """Name of an open_clip model -> weights file of its shrunk version, which open_clip then builds under that name."""
+    """A function that replaces an open_clip model by its shrunk version and returns the weights file."""
 
     def shrink(name: str) -> Path:
         families.save(name, tmp_path / name)

@@ -26,7 +26,7 @@ def tensor(image: Image.Image) -> torch.Tensor:
 
 
 def x_first(image: Image.Image, width: int, height: int, kernel: Image.Resampling) -> Image.Image:
-    """Resizes along x first, as Pillow before version 13 always does and newer versions do for most shapes."""
+    """Resizes along x first, as Pillow always did before version 13 and still does for most shapes."""
     return image.resize((width, image.height), kernel).resize((width, height), kernel)
 
 

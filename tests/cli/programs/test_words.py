@@ -85,7 +85,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         assert captured.out == ""
         if stop.value.code == 1:
             assert captured.err.startswith("Error: ") and captured.err.count("\n") == 1
-        else:  # exit code of argparse
+        else:  # reported by argparse
             assert "expected a whole number of at least 1, got" in captured.err
 
 

@@ -149,7 +149,7 @@ def test_good_values_pass(program: str, overrides: list[str], tmp_path: Path) ->
     check(tmp_path, program, *overrides)
 
 
-def test_a_list_or_null_is_allowed_where_the_option_allows_it(tmp_path: Path) -> None:
+def test_null_is_allowed_only_where_the_chosen_option_allows_it(tmp_path: Path) -> None:
     """The chosen option decides: `n_ctx` may be null for a context from a file, but not for random vectors."""
     check(tmp_path, "test_time", "context=coop", "context.path=x", "context.n_ctx=null")
     with pytest.raises(UserError, match=f"`context.n_ctx` to be {WHOLE_1}, got null"):
