@@ -1,4 +1,4 @@
-"""One rule for every command: a sentence for a user's mistake, the trace for a bug."""
+"""Every command reports a user's mistake in one line and a bug with its trace."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def caught(do: Callable[[], object]) -> Exception:
 
 
 @pytest.mark.parametrize("kind", [UserError, DataError, BadImageError, RunError, UnansweredError])
-def test_our_own_errors_are_sentences(kind: type[Exception], capsys: pytest.CaptureFixture[str]) -> None:
+def test_our_own_errors_are_one_line(kind: type[Exception], capsys: pytest.CaptureFixture[str]) -> None:
     assert tell(kind("Expected a, got b;\n do c.")) == (3 if kind is UnansweredError else 1)
     assert capsys.readouterr().err == "Error: Expected a, got b; do c.\n"
 
@@ -62,10 +62,10 @@ def test_bugs_keep_their_trace(bug: Callable[[], object], capsys: pytest.Capture
     assert lines[-1].endswith("Completed work is kept; once the error is fixed, continue with resume=r.")
 
 
-def test_a_bug_is_placed_outside_libraries() -> None:
+def test_a_bug_is_located_outside_libraries() -> None:
     assert re.fullmatch(rf"added code: {__file__}, line \d+", place(caught(BUGS[0])))
     inside = caught(lambda: printable(type("Broken", (), {"__str__": lambda _: 1 / 0})()))
-    assert place(inside).startswith("added code: ")  # `__str__` is of this test
+    assert place(inside).startswith("added code: ")  # `__str__` is defined in this test
     assert place(caught(lambda: tell(3))).startswith(f"{ROOT}")  # type: ignore[arg-type]
 
 
@@ -80,7 +80,7 @@ NAMED = {
 
 
 @pytest.mark.parametrize("number", NAMED)
-def test_a_file_is_named(number: int, tmp_path: Path) -> None:
+def test_errors_about_files_name_the_file(number: int, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     error = caught(lambda: NAMED[number](tmp_path))
@@ -89,7 +89,7 @@ def test_a_file_is_named(number: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE])
-def test_what_the_machine_lacks_is_a_sentence_with_and_without_a_name(number: int) -> None:
+def test_missing_resources_give_one_line_with_or_without_a_file(number: int) -> None:
     for error in (OSError(number, "x"), OSError(number, "x", "/a/b")):
         assert is_mistake(error) and ". " in sentence(error) and "\n" not in sentence(error)
 
@@ -114,7 +114,7 @@ def _no_file() -> None:
     Path("/no/such/file").read_bytes()
 
 
-def test_an_error_of_a_loading_process_is_what_it_was_there(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_in_a_data_loading_worker_keeps_its_kind(capsys: pytest.CaptureFixture[str]) -> None:
     error = caught(lambda: list(DataLoader(Broken(_bad_image), num_workers=1)))
     assert sentence(error) == "Expected a picture: one that can be read."
     error = caught(lambda: list(DataLoader(Broken(_no_file), num_workers=1)))
@@ -127,7 +127,7 @@ def test_an_error_of_a_loading_process_is_what_it_was_there(capsys: pytest.Captu
 
 @settings(max_examples=60, deadline=None)
 @given(st.text(st.characters(), max_size=30))
-def test_nothing_that_steers_a_terminal_is_printed(text: str) -> None:
+def test_control_characters_are_not_printed(text: str) -> None:
     shown = printable(text)
     assert not set(shown) & {chr(c) for c in (*range(9), *range(11, 32), 127, *range(128, 160))}
     shown.encode("utf-8")
@@ -140,7 +140,7 @@ def test_escapes_are_shown_as_codes(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "Error: a \\x1b]0;title\\x07 \\x9b31m \\u202e \\udce9\n"
 
 
-def test_a_command_ends_well(capsys: pytest.CaptureFixture[str]) -> None:
+def test_exit_codes_and_traces_of_a_command(capsys: pytest.CaptureFixture[str]) -> None:
     for error, code in ((UserError("x"), 1), (UnansweredError("x"), 3), (KeyError("x"), 1), (KeyboardInterrupt(), 130)):
         with pytest.raises(SystemExit) as stop, told():
             raise error
@@ -148,7 +148,7 @@ def test_a_command_ends_well(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err.count("Traceback") == 1
 
 
-COMMANDS = {  # program: its arguments, and what it calls that is made to fail
+COMMANDS = {  # program: (arguments, function that is made to fail)
     "report": (["RUN"], "tpt.cli.programs.report.load_runs"),
     "cache": (["clear", "RUN"], "tpt.cli.programs.cache.clear"),
     "data": (["check", "--root", "RUN"], "tpt.cli.programs.data.print_check"),
@@ -158,7 +158,7 @@ COMMANDS = {  # program: its arguments, and what it calls that is made to fail
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_keeps_a_bugs_trace(
+def test_every_command_shows_a_bugs_trace(
     command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given, called = COMMANDS[command]
@@ -178,16 +178,16 @@ def test_every_command_keeps_a_bugs_trace(
         assert ("Traceback" in err) == (said == "Internal error in ")
 
 
-def test_a_report_needs_neither_hydra_nor_torch_to_say_so(tmp_path: Path) -> None:
+def test_error_reports_import_neither_hydra_nor_torch(tmp_path: Path) -> None:
     code = "import sys; import tpt.cli.errors; print({'hydra', 'torch', 'lightning'} & set(sys.modules))"
     env = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    # The package itself is loaded without its parts.
+    # An empty module replaces the package's `__init__`.
     light = f"import sys, types; p = types.ModuleType('tpt'); p.__path__ = ['{ROOT}/src/tpt']; sys.modules['tpt'] = p; "
     done = subprocess.run([sys.executable, "-c", light + code], capture_output=True, text=True, env=env, check=True)
     assert done.stdout.strip() == "set()"
 
 
-def test_nobody_reads(tmp_path: Path) -> None:
+def test_a_closed_pipe_ends_the_command_quietly(tmp_path: Path) -> None:
     command = f"{sys.executable} -c \"from tpt.cli.errors import told\nwith told():\n print('x' * 10**6)\" | head -c 1"
     done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr, done.returncode) == ("x", "", 141)
@@ -204,7 +204,7 @@ class Planted(ZeroShot):
 
 
 def planted(tmp_path: Path, body: str = METHOD) -> dict[str, str]:
-    """A method outside the project with a bug; the environment in which it is found."""
+    """Writes a method with a bug outside the project; returns the environment in which it can be imported."""
     (tmp_path / "conf" / "method").mkdir(parents=True)
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "planted.py").write_text(body)
@@ -217,10 +217,10 @@ def planted(tmp_path: Path, body: str = METHOD) -> dict[str, str]:
 BUNDLED = ("data.limit=2", "data.module.datasets.domains=[twemoji]", "cache=off", "logger=none", "threads=1")
 
 
-def test_a_planted_bug_keeps_its_trace(
+def test_a_bug_in_a_contributed_method_shows_its_trace(
     tmp_path: Path, run_script: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A contributor's method with a wrong shape, found by --config-dir."""
+    """The method has a shape error and is found through `--config-dir`."""
     planted(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path / "own"))
     monkeypatch.delitem(sys.modules, "planted", raising=False)
@@ -233,7 +233,7 @@ def test_a_planted_bug_keeps_its_trace(
 
 
 @pytest.mark.slow
-def test_a_planted_bug_in_a_sweep_ends_its_jobs_alone(tmp_path: Path) -> None:
+def test_a_bug_in_one_job_does_not_end_the_sweep(tmp_path: Path) -> None:
     env = planted(tmp_path)
     more = [f"hydra.searchpath=[file://{tmp_path}/conf]", *BUNDLED, "method=planted,zero_shot", "hydra.sweep.dir=s"]
     process = start(tmp_path, "-m", *more, **env)
@@ -260,8 +260,8 @@ class Planted(SGD):
 
 
 @pytest.mark.slow
-def test_a_planted_bug_in_training_keeps_its_trace_and_the_epochs_before(tmp_path: Path) -> None:
-    """In the third of three epochs of one batch; when it is mended, the run goes on."""
+def test_a_bug_in_training_keeps_the_completed_epochs(tmp_path: Path) -> None:
+    """It fails in the third of three epochs of one batch; once it is fixed, the run resumes."""
     env = planted(tmp_path, OPTIMIZER)
     folders = [f"shots.root={tmp_path / 'pictures'}", "shots.k=2", "shots.draw.val=null"]
     for name in ("cat", "dog"):

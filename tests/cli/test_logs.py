@@ -1,4 +1,4 @@
-"""What is logged is safe to read, and no reason for a run to end."""
+"""Log output is safe to print, and a failed write does not end a run."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def logger() -> logging.Logger:
     return made
 
 
-def test_a_log_file_is_utf_8_and_free_of_escapes(logger: logging.Logger, tmp_path: Path) -> None:
+def test_a_log_file_is_utf_8_with_control_characters_escaped(logger: logging.Logger, tmp_path: Path) -> None:
     logger.addHandler(LogFile(str(tmp_path / "a.log")))
     logger.info("%s", "é \x1b[31m \udce9")
     assert (tmp_path / "a.log").read_bytes() == "é \\x1b[31m \\udce9\n".encode()
 
 
-def test_a_full_disk_is_said_once(
+def test_a_full_disk_is_reported_once(
     logger: logging.Logger, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handler = LogFile("/dev/full") if Path("/dev/full").exists() else LogFile(str(tmp_path / "a.log"))
@@ -39,13 +39,13 @@ def test_a_full_disk_is_said_once(
     assert line.startswith("Note: cannot log to ") and os.strerror(errno.ENOSPC) in line
 
 
-def test_a_wrong_format_keeps_its_trace(logger: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_format_shows_a_trace(logger: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
     logger.addHandler(Console())
     logger.info("%d", "x")
     assert "Logging error" in capsys.readouterr().err
 
 
-def test_both_programs_log_so() -> None:
+def test_both_programs_use_these_handlers() -> None:
     for program in ("test_time", "train_coop"):
         text = (ROOT / "conf" / f"{program}.yaml").read_text("utf-8")
         assert "tpt.Console" in text and "tpt.LogFile" in text

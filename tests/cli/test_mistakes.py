@@ -1,4 +1,4 @@
-"""What is wrong with a command line is found by comparing it with the configuration."""
+"""Mistakes on a command line are found by comparing it with the configuration."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tpt.errors import UserError
 
 
 def mistake(*arguments: str, program: str = "test_time") -> str:
-    """The sentence on a command line; empty if it can be composed."""
+    """The error message for a command line; empty if it is valid."""
     try:
         line = CommandLine.read(program, arguments)
         with own_options(*line.own):
@@ -60,7 +60,7 @@ def mistake(*arguments: str, program: str = "test_time") -> str:
         (["-m", "method=glob(zer*)", "method.lr=1"], "of method=zero, got 'method.lr', which belongs to method="),
     ],
 )
-def test_a_mistake_is_named(arguments: list[str], sentence: str) -> None:
+def test_a_mistake_is_reported(arguments: list[str], sentence: str) -> None:
     assert sentence in mistake(*arguments)
 
 
@@ -75,7 +75,7 @@ def test_a_mistake_is_named(arguments: list[str], sentence: str) -> None:
         ["data=folder", "data.root='a,b'"],
     ],
 )
-def test_what_is_right_is_composed(arguments: list[str]) -> None:
+def test_valid_command_lines_are_composed(arguments: list[str]) -> None:
     assert mistake(*arguments) == ""
 
 
@@ -86,7 +86,7 @@ def test_another_programs_option_and_setting() -> None:
     assert "did you mean shots.root" in mistake("shots=folder", "root=x", program="train_coop")
 
 
-def test_options_of_the_user_are_known(tmp_path: Path) -> None:
+def test_the_users_own_options_are_known(tmp_path: Path) -> None:
     (tmp_path / "method").mkdir()
     (tmp_path / "method" / "mine.yaml").write_text("_target_: tpt.ZeroShot\n_partial_: true\nweight: 3\n")
     own = ["--config-dir", str(tmp_path)]
@@ -108,15 +108,15 @@ def test_options_of_the_user_are_known(tmp_path: Path) -> None:
         ("context.ctx_init='a ${name.of.it} x'", "there is no 'name.of.it'"),
     ],
 )
-def test_what_leads_nowhere_is_named(setting: str, sentence: str, tmp_path: Path) -> None:
+def test_names_and_references_without_a_target_are_reported(setting: str, sentence: str, tmp_path: Path) -> None:
     cfg = compose_config("test_time", setting, tmp_path=tmp_path)
     with pytest.raises(UserError) as found:
         refuse_wrong(cfg, "test_time")
     assert sentence in str(found.value)
 
 
-def test_what_fails_while_it_is_imported_is_no_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is there; making it shows its own trace."""
+def test_a_module_that_fails_on_import_is_not_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such a module exists; its own error is shown when the part is built."""
     (tmp_path / "broken_part.py").write_text("import nothing_of_this_name\n")
     (tmp_path / "faulty_part.py").write_text("1 / 0\n")
     monkeypatch.syspath_prepend(tmp_path)
@@ -124,12 +124,12 @@ def test_what_fails_while_it_is_imported_is_no_mistake(tmp_path: Path, monkeypat
     assert is_absent("broken_parts.Part") and is_absent("pathlib.Path.nothing") and is_absent("x")
 
 
-def test_references_that_lead_somewhere_pass(tmp_path: Path) -> None:
+def test_valid_references_pass(tmp_path: Path) -> None:
     for setting in ("notes='${name}'", "notes='\\${x}'", "notes='${hydra:job.name}'", "data.limit=${seed}"):
         refuse_wrong(compose_config("test_time", setting, "seed=3", tmp_path=tmp_path), "test_time")
 
 
-def test_hydra_of_another_program_is_left_as_it_is() -> None:
+def test_composing_leaves_the_callers_hydra_alone() -> None:
     from hydra.core.global_hydra import GlobalHydra
 
     before = GlobalHydra.instance().hydra

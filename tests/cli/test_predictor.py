@@ -1,4 +1,4 @@
-"""`tpt.predict`: the same pixels get the same answer, however they are given."""
+"""`tpt.predict`: the same pixels get the same answer in any input format."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ QUICK = {"num_views": 10, "settings": ["method.selection_p=0.3", "method.lr=0.05
 
 
 def assert_same(one: tpt.Prediction, other: tpt.Prediction) -> None:
-    """Up to last digits, which depend on the size of a batch."""
+    """Checks that two predictions agree up to rounding, which depends on the batch size."""
     assert (one.answer, one.answer_before, one.selected) == (other.answer, other.answer_before, other.selected)
     assert [name for name, _ in one.top] == [name for name, _ in other.top]
     assert np.allclose([p for _, p in one.top], [p for _, p in other.top], atol=1e-5)
 
 
-def test_paths_images_and_arrays_of_the_same_pixels(image_tree: Path, clip: tpt.CLIP) -> None:
+def test_paths_images_and_arrays_give_the_same_answer(image_tree: Path, clip: tpt.CLIP) -> None:
     path = image_tree / "cat" / "0.png"
     image = Image.open(path)
     copy = shutil.copy(path, image_tree / "elsewhere.png")
@@ -40,12 +40,12 @@ def test_paths_images_and_arrays_of_the_same_pixels(image_tree: Path, clip: tpt.
         assert_same(found[0], other)
     (alone,) = tpt.predict(path, CLASSES, backbone=clip, **QUICK)
     assert_same(found[0], alone)
-    again = tpt.predict([path, path], CLASSES, backbone=clip, **QUICK)  # one answer for each that is given
+    again = tpt.predict([path, path], CLASSES, backbone=clip, **QUICK)  # one answer per item, repeated or not
     assert len(again) == 2 and again[0].answer == again[1].answer == alone.answer
 
 
-def test_the_answer_is_that_of_the_method(image_tree: Path, clip: tpt.CLIP) -> None:
-    """Against the method called on the views by hand."""
+def test_the_answer_equals_the_methods_output(image_tree: Path, clip: tpt.CLIP) -> None:
+    """Compares with the method called directly on the views."""
     image = Image.open(image_tree / "cat" / "1.png")
     (found,) = tpt.predict(image, CLASSES, backbone=clip, **QUICK)
     from tpt.data.dataset import pixel_identity
@@ -62,7 +62,7 @@ def test_the_answer_is_that_of_the_method(image_tree: Path, clip: tpt.CLIP) -> N
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "I;16", "1"])
-def test_images_of_any_mode_are_read_as_their_files_are(mode: str, tmp_path: Path, clip: tpt.CLIP) -> None:
+def test_images_of_any_mode_are_read_like_their_files(mode: str, tmp_path: Path, clip: tpt.CLIP) -> None:
     grey = noise_image(3).convert("L")
     image = (
         Image.fromarray(np.asarray(grey).astype(np.uint16) * 257) if mode == "I;16" else noise_image(3).convert(mode)
@@ -72,7 +72,7 @@ def test_images_of_any_mode_are_read_as_their_files_are(mode: str, tmp_path: Pat
     assert_same(one, other)
 
 
-def test_top_is_cut_and_ordered(image_tree: Path, clip: tpt.CLIP) -> None:
+def test_top_is_limited_and_sorted(image_tree: Path, clip: tpt.CLIP) -> None:
     (two,) = tpt.predict(image_tree / "cat" / "0.png", CLASSES, backbone=clip, top=2, **QUICK)
     (all_three,) = tpt.predict(image_tree / "cat" / "0.png", CLASSES, backbone=clip, top=50, **QUICK)
     assert two.top == all_three.top[:2] and len(all_three.top) == 3
@@ -80,7 +80,7 @@ def test_top_is_cut_and_ordered(image_tree: Path, clip: tpt.CLIP) -> None:
     assert [p for _, p in all_three.top] == sorted((p for _, p in all_three.top), reverse=True)
 
 
-def test_what_cannot_be_read_has_a_problem_and_the_others_an_answer(image_tree: Path, clip: tpt.CLIP) -> None:
+def test_only_unreadable_pictures_have_a_problem(image_tree: Path, clip: tpt.CLIP) -> None:
     (image_tree / "broken.png").write_bytes(b"no picture")
     closed = Image.open(image_tree / "cat" / "0.png")
     closed.close()
@@ -92,7 +92,7 @@ def test_what_cannot_be_read_has_a_problem_and_the_others_an_answer(image_tree: 
     assert f"{image_tree / 'broken.png'}: no answer" in repr(found)
 
 
-def test_without_adaptation_only_the_picture_itself_is_looked_at(
+def test_zero_shot_encodes_only_the_original_view(
     image_tree: Path, clip: tpt.CLIP, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
@@ -104,7 +104,7 @@ def test_without_adaptation_only_the_picture_itself_is_looked_at(
 
 
 @pytest.mark.parametrize("kind", ["fractions", "first", "tensor", "bytes first", "int64", "bfloat16", "batch"])
-def test_arrays_and_tensors_of_the_same_pixels(kind: str, clip: tpt.CLIP) -> None:
+def test_arrays_and_tensors_give_the_same_answer(kind: str, clip: tpt.CLIP) -> None:
     pixels = np.asarray(noise_image(3))
     tensor = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
     given: dict[str, Any] = {
@@ -121,7 +121,7 @@ def test_arrays_and_tensors_of_the_same_pixels(kind: str, clip: tpt.CLIP) -> Non
     assert_same(one, other)
 
 
-def test_beside_a_program_that_uses_hydra(tmp_path: Path, clip: tpt.CLIP) -> None:
+def test_predict_leaves_the_callers_hydra_alone(tmp_path: Path, clip: tpt.CLIP) -> None:
     with hydra.initialize_config_dir(str(tmp_path), version_base=None):
         theirs = GlobalHydra.instance().hydra
         (found,) = tpt.predict(noise_image(0), CLASSES, backbone=clip, method="zero_shot")
@@ -137,7 +137,7 @@ def test_seconds_progress_and_a_data_frame(clip: tpt.CLIP, capsys: pytest.Captur
     assert list(frame["answer"]) == [p.answer for p in found] and len(frame.columns) == 11
 
 
-def test_nothing_is_asked(clip: tpt.CLIP) -> None:
+def test_no_pictures_give_no_predictions(clip: tpt.CLIP) -> None:
     assert len(tpt.predict([], CLASSES, backbone=clip)) == 0
 
 

@@ -1,4 +1,4 @@
-"""`resume=DIRECTORY` gives the command line of the run that is continued."""
+"""`resume=DIRECTORY` becomes the command line of the run to resume."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ NEEDS_WORD = "was not started by you on this machine"
 
 
 def run(folder: Path, *settings: str, program: str = "test_time", sweep: bool = False, **more: Any) -> Path:
-    """A directory as this user's runs have it."""
+    """Creates a run's directory with this user's signature."""
     folder.mkdir(parents=True, exist_ok=True)
     keep_start(folder, Start(program=program, settings=list(settings or ("seed=1",)), sweep=sweep, **more))
     return folder
 
 
 def theirs(folder: Path, *settings: str, **more: Any) -> Path:
-    """A directory as anybody may write it."""
+    """Creates a run's directory without this user's signature, as anybody could."""
     folder.mkdir(parents=True, exist_ok=True)
     content = {"program": "test_time", "settings": list(settings), "sweep": False, **more}
     (folder / "start.json").write_text(json.dumps(content))
@@ -39,7 +39,7 @@ def theirs(folder: Path, *settings: str, **more: Any) -> Path:
 
 
 @pytest.mark.parametrize("name", ["a", "a b", "it's", 'say "x"', "a=b,c", "données", "[x]", "back\\slash", "#1", "~"])
-def test_a_run_is_continued_wherever_it_lies(name: str, tmp_path: Path) -> None:
+def test_a_run_is_resumed_from_any_path(name: str, tmp_path: Path) -> None:
     folder = run(tmp_path / name)
     for given_as in (str(folder), for_hydra(str(folder)), f"'{folder}'" if "'" not in name else str(folder)):
         first, added, where, resume = continued([f"resume={given_as}", "data.num_workers=2"], "test_time")
@@ -47,13 +47,13 @@ def test_a_run_is_continued_wherever_it_lies(name: str, tmp_path: Path) -> None:
         assert OverridesParser.create().parse_override(where).value() == str(folder)
 
 
-def test_a_sweep_is_continued(tmp_path: Path) -> None:
+def test_a_sweep_is_resumed(tmp_path: Path) -> None:
     run(tmp_path, "seed=1,2", sweep=True)
     assert continued([f"resume={tmp_path}"], "test_time")[:2] == ["--multirun", "seed=1,2"]
 
 
 @pytest.mark.parametrize("value", ["auto", "null", "a/last.ckpt"])
-def test_what_is_no_directory_stays(value: str) -> None:
+def test_other_values_of_resume_stay_unchanged(value: str) -> None:
     assert continued([f"resume={value}", "seed=1"], "train_coop") == [f"resume={value}", "seed=1"]
     assert continued(["seed=1"], "test_time") == ["seed=1"]
 
@@ -61,15 +61,15 @@ def test_what_is_no_directory_stays(value: str) -> None:
 @pytest.mark.parametrize(
     "damage", ["", "{", "[]", '{"program": "test_time"}', '{"settings": [1]}', "\udce9", "[" * 10**5]
 )
-def test_a_damaged_start_is_a_sentence(damage: str, tmp_path: Path) -> None:
+def test_a_damaged_start_is_reported(damage: str, tmp_path: Path) -> None:
     (tmp_path / "start.json").write_bytes(damage.encode("utf-8", "surrogateescape"))
     with pytest.raises(UserError, match="are damaged"):
         continued([f"resume={tmp_path}"], "test_time")
 
 
 @pytest.mark.parametrize("file", [".hydra/overrides.yaml", "multirun.yaml", ".hydra/hydra.yaml"])
-def test_files_of_hydra_are_not_read(file: str, tmp_path: Path) -> None:
-    """Every start writes them anew, one that is refused as well."""
+def test_hydras_files_are_not_read(file: str, tmp_path: Path) -> None:
+    """Hydra rewrites them at every start, even of a run that is then refused."""
     run(tmp_path)
     (tmp_path / ".hydra").mkdir()
     (tmp_path / file).write_text("- seed=5\n- [")
@@ -77,22 +77,22 @@ def test_files_of_hydra_are_not_read(file: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("manifest", ["run.json", "training_run.json"])
-def test_a_run_that_lost_its_start(manifest: str, tmp_path: Path) -> None:
+def test_a_run_without_start_json_is_refused(manifest: str, tmp_path: Path) -> None:
     (tmp_path / manifest).write_text("{}")
     with pytest.raises(UserError, match=rf"has {manifest} but no start.json, .*; give the run's settings"):
         continued([f"resume={tmp_path}"], "test_time")
 
 
-def test_a_start_stays_once_something_was_computed(tmp_path: Path) -> None:
+def test_the_start_is_kept_once_there_are_results(tmp_path: Path) -> None:
     run(tmp_path, "seed=1")
-    run(tmp_path, "seed=2", "resume=auto", "trust=true")  # the one before left nothing
+    run(tmp_path, "seed=2", "resume=auto", "trust=true")  # replaces a start without results
     (tmp_path / "run.json").write_text("{}")
     run(tmp_path, "seed=3")
     begun = read_start(tmp_path)
     assert begun is not None and begun.settings == ["seed=2"]
 
 
-def test_another_programs_run_and_interpolations(tmp_path: Path) -> None:
+def test_other_programs_runs_and_interpolations_are_refused(tmp_path: Path) -> None:
     folder = run(tmp_path / "a", program="train_coop")
     with pytest.raises(UserError, match=r"is one of train_coop.py; continue it by .*resume="):
         continued([f"resume={folder}"], "test_time")
@@ -141,14 +141,14 @@ BEYOND = (
 
 
 @pytest.mark.parametrize("setting", PLAIN)
-def test_options_and_numbers_are_taken_from_any_directory(setting: str, tmp_path: Path) -> None:
+def test_options_and_numbers_are_accepted_from_any_directory(setting: str, tmp_path: Path) -> None:
     assert is_taken(setting)
     assert setting in continued([f"resume={theirs(tmp_path / 'a', setting)}"], "test_time")
 
 
 @pytest.mark.parametrize("setting", BEYOND)
-def test_all_else_needs_the_users_word(setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or the same setting on the command line, which then holds."""
+def test_all_other_settings_need_approval(setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error goes away with `trust=true`, or with the same setting on the command line, which takes precedence."""
     monkeypatch.chdir(tmp_path)
     Path("names.txt").touch()
     folder = theirs(tmp_path / "a", "seed=1", setting)
@@ -166,17 +166,17 @@ def test_all_else_needs_the_users_word(setting: str, tmp_path: Path, monkeypatch
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.text(st.sampled_from(list("ab_./:~$\\{}[]'\" ,=+@")), max_size=12))
-@example("\\=")  # an escaped character, which is read without its backslash
+@example("\\=")  # Hydra drops the backslash of an escaped character
 @example("{a:b}")
-def test_whatever_is_taken_names_no_code_and_no_place(value: str) -> None:
+def test_accepted_values_name_no_code_and_no_path(value: str) -> None:
     for key in ("method.x", "data.y", "seed"):
         if is_taken(f"{key}={value}"):
             read = [str(leaf) for one in swept_values(parsed(f"{key}={value}")) for _, leaf in dotted_values(one)]
             assert not any({"/", ":", "\\"} & {*text} or text.startswith("~") for text in read) and "${" not in value
 
 
-def test_the_users_own_runs_go_on(tmp_path: Path) -> None:
-    """Also where they were moved to; a change of anything that is stored, or of the key, makes them another's."""
+def test_the_users_own_runs_need_no_approval(tmp_path: Path) -> None:
+    """A moved run is still trusted; a run whose settings or signature were changed is not."""
     own = run(tmp_path / "a", "logger=wandb", "+callbacks.x._target_=x").rename(tmp_path / "b")
     assert "logger=wandb" in continued([f"resume={own}"], "test_time")
     before = json.loads((own / "start.json").read_text())
@@ -195,14 +195,14 @@ def test_the_users_own_runs_go_on(tmp_path: Path) -> None:
             continued([f"resume={own}"], "test_time")
 
 
-def test_the_key_is_the_users_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_is_readable_only_by_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     own = run(tmp_path / "a", "logger=wandb")
     key = tmp_path / "config" / "tpt" / "key"
     assert stat.S_IMODE(key.stat().st_mode) == 0o600 and len(key.read_bytes()) == 32
     assert key.read_bytes() not in (own / "start.json").read_bytes()
     continued([f"resume={own}"], "test_time")
-    key.chmod(0o644)  # others may have signed
+    key.chmod(0o644)  # others could have read it and signed
     with pytest.raises(UserError, match=NEEDS_WORD):
         continued([f"resume={own}"], "test_time")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "b"))
@@ -210,7 +210,7 @@ def test_the_key_is_the_users_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         continued([f"resume={own}"], "test_time")
 
 
-def test_without_a_place_for_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_are_unsigned_if_no_key_can_be_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "file"))
     assert json.loads((run(tmp_path / "a") / "start.json").read_text())["signature"] == ""
@@ -218,7 +218,7 @@ def test_without_a_place_for_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("what", ["pipe", "device", "link out", "folder out", "loop"])
-def test_another_directory_holds_files_and_folders_alone(what: str, tmp_path: Path) -> None:
+def test_special_files_and_outward_links_need_approval(what: str, tmp_path: Path) -> None:
     folder = theirs(tmp_path / "a", "seed=1")
     path = folder / "csv" / "metrics.csv"
     path.parent.mkdir()
@@ -235,8 +235,8 @@ def test_another_directory_holds_files_and_folders_alone(what: str, tmp_path: Pa
     continued([f"resume={folder}"], "test_time")
 
 
-def test_a_run_goes_on_where_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With its relative paths and its folders of options; what is given now is meant from here."""
+def test_a_run_resumes_in_its_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps its working directory and option folders; paths given now are relative to the current directory."""
     began, here = tmp_path / "began", tmp_path / "here"
     for folder in (began, here / "pictures", here / "conf"):
         folder.mkdir(parents=True)
@@ -270,7 +270,7 @@ ALPHABET = st.sampled_from(list("a1.-\\\"'${}() ,=[]~#é\n\t:/"))
 @example("\\${a}")
 @example('\\"')
 @example("null")
-def test_hydra_reads_back_what_is_quoted(text: str) -> None:
+def test_hydra_reads_back_quoted_text(text: str) -> None:
     value = OverridesParser.create().parse_override(f"a={for_hydra(text)}").value()
     assert OmegaConf.create({"a": value}).a == text
 

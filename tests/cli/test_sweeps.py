@@ -1,4 +1,4 @@
-"""What Hydra's callbacks do before and after a sweep."""
+"""Hydra callbacks that run before a sweep."""
 
 import logging
 import warnings
@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from tpt.cli.sweeps import SweepFolder
 
 
-def test_a_search_leaves_optuna_its_warnings_and_errors(tmp_path: Path) -> None:
+def test_a_search_shows_only_warnings_and_errors_of_optuna(tmp_path: Path) -> None:
     optuna = pytest.importorskip("optuna")
     optuna.logging.set_verbosity(optuna.logging.INFO)
     with warnings.catch_warnings(record=True) as told:

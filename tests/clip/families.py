@@ -1,4 +1,4 @@
-"""Every architecture of open_clip, shrunk: its own structure, small sizes, and a vocabulary that the tests make."""
+"""Shrinks every architecture of open_clip: the same structure, small sizes, and a small vocabulary."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BEGIN, END = "<!-- made by python -m tests.clip.families -->", "<!-- end -->"
 VISION = {"layers": 2, "width": 32, "head_width": 16, "patch_size": 16, "image_size": 32}
 TEXT = {"width": 32, "heads": 2, "layers": 2}
 
-# Which vocabulary of the tests stands for the one that a configuration names.
+# Part of a tokenizer's name in a configuration -> the kind of test vocabulary that replaces it.
 STAND_INS = {
     "SigLIP2": "gemma",
     "SigLIP": "t5",
@@ -39,13 +39,13 @@ STAND_INS = {
 
 
 def stand_in(config: dict[str, Any]) -> str | None:
-    """The kind of vocabulary of a configuration; None for CLIP's own."""
+    """The kind of test vocabulary for a configuration; None for CLIP's own vocabulary."""
     named = config["text_cfg"].get("hf_tokenizer_name")
     return next(kind for part, kind in STAND_INS.items() if part in named) if named else None
 
 
 def shrunk(name: str, folder: Path) -> dict[str, Any]:
-    """A small configuration of the same structure, whose vocabulary is written to `folder`."""
+    """Returns a small configuration with the same structure, and writes its vocabulary to `folder`."""
     config = copy.deepcopy(open_clip.get_model_config(name))
     text, vision, kind = config["text_cfg"], config["vision_cfg"], stand_in(config)
     text.update(TEXT)
@@ -67,7 +67,7 @@ def shrunk(name: str, folder: Path) -> dict[str, Any]:
 
 
 def _write_encoder(name: str, words: int, folder: Path) -> None:
-    """The configuration of a small encoder of the same kind."""
+    """Writes the configuration of a small transformers encoder of the same kind."""
     from transformers import M2M100Config, MT5Config, RobertaConfig, XLMRobertaConfig
 
     size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
@@ -84,7 +84,7 @@ def _write_encoder(name: str, words: int, folder: Path) -> None:
 
 
 def build(config: dict[str, Any], seed: int = 0) -> nn.Module:
-    """open_clip's model of a configuration, with random weights large enough that every part matters."""
+    """Builds open_clip's model, with random weights large enough that every part affects the features."""
     config = copy.deepcopy(config)
     custom = config.pop("custom_text", False) or "hf_model_name" in config["text_cfg"]
     config["text_cfg"].update({"hf_model_pretrained": False} if "hf_model_name" in config["text_cfg"] else {})
@@ -110,7 +110,7 @@ def tokenizer_of(config: dict[str, Any]) -> Tokenizer:
 
 
 def save(name: str, folder: Path, **preprocessing: Any) -> str:
-    """A shrunk model in a folder, as `load_clip` takes it."""
+    """Saves a shrunk model to a folder; returns its name for `load_clip`."""
     folder.mkdir(parents=True, exist_ok=True)
     config = shrunk(name, folder)
     model = build(config)
@@ -122,7 +122,7 @@ def save(name: str, folder: Path, **preprocessing: Any) -> str:
 
 @cache
 def structure(name: str) -> str:
-    """What tells text towers apart: equal for names that differ in size alone."""
+    """A key for the structure of a text tower: equal for models that differ only in size."""
     config = open_clip.get_model_config(name)
     size = (*TEXT, "vocab_size", "mlp_ratio", "context_length", "hf_tokenizer_name", "hf_model_name")
     text = {k: v for k, v in config["text_cfg"].items() if k not in size}
@@ -133,7 +133,7 @@ def structure(name: str) -> str:
 
 @cache
 def outcome(of_structure: str) -> tuple[str, str]:
-    """(engine, "") of a structure that works, or ("", reason)."""
+    """(engine, "") for a structure that works, otherwise ("", reason)."""
     name = next(name for name in open_clip.list_models() if structure(name) == of_structure)
     with tempfile.TemporaryDirectory() as folder:
         config = shrunk(name, Path(folder))
@@ -161,13 +161,13 @@ def _pool(text: dict[str, Any]) -> str:
 
 
 def _vocabulary(text: dict[str, Any]) -> str:
-    """The tokenizer's name without sizes, which do not tell vocabularies apart."""
+    """The tokenizer's name without the model's size, which does not change the vocabulary."""
     words = text.get("hf_tokenizer_name", "CLIP").split("/")[-1]
     return re.sub(r"^ViT-\w+-\d+-|-\d{3}$|-base(-uncased)?$|-large$|-xl$|-distilled-[\d.]+[MB]$", "", words)
 
 
 def table() -> str:
-    """The table of docs/backbones.md: names of one kind, how their prompts are computed, and what they have."""
+    """The table of docs/backbones.md, one row per kind of model: how its prompts are computed, and the names."""
     rows: dict[tuple[str, ...], list[str]] = {}
     for name in sorted(open_clip.list_models(), key=str.lower):
         config = open_clip.get_model_config(name)
@@ -182,7 +182,7 @@ def table() -> str:
 
 
 def write_docs() -> None:
-    """Brings the table of docs/backbones.md up to date: `python -m tests.clip.families`."""
+    """Updates the table of docs/backbones.md: `python -m tests.clip.families`."""
     head, _, rest = DOCS.read_text("utf-8").partition(BEGIN)
     DOCS.write_text(f"{head}{BEGIN}\n\n{table()}\n\n{END}{rest.partition(END)[2]}", "utf-8")
 

@@ -1,4 +1,4 @@
-"""The image encoder's options: memory layout, compilation, passes of bounded size."""
+"""The image encoder's options: memory layout, compilation and images per pass."""
 
 import logging
 from collections.abc import Callable
@@ -20,14 +20,14 @@ def test_channels_last_gives_the_same_features(noise_file: Callable[..., str], v
     assert other.fingerprint() == plain.fingerprint()
 
 
-def test_passes_of_bounded_size_give_the_same_features(noise_file: Callable[..., str], views: torch.Tensor) -> None:
+def test_a_limit_on_images_per_pass_keeps_the_features(noise_file: Callable[..., str], views: torch.Tensor) -> None:
     clip = tpt.load_clip(pretrained=noise_file())
     whole = clip.encode_image(views)
     clip.max_images = 2
     torch.testing.assert_close(clip.encode_image(views), whole, atol=1e-6, rtol=0)
 
 
-def test_a_pass_on_a_cpu_is_bounded_by_pixels_and_named_in_the_cache_key(noise_file: Callable[..., str]) -> None:
+def test_the_cpu_limit_depends_on_pixels_and_is_in_the_cache_key(noise_file: Callable[..., str]) -> None:
     clip = tpt.load_clip(pretrained=noise_file())
     for clip.image_size, size in ((32, 64), (224, 8), (384, 2), (1024, 1)):
         assert clip.images_per_pass == clip.encoding()["max_images"] == size
@@ -36,7 +36,7 @@ def test_a_pass_on_a_cpu_is_bounded_by_pixels_and_named_in_the_cache_key(noise_f
 
 
 class Crowded(torch.nn.Module):
-    """An encoder whose memory holds `room` images."""
+    """An encoder that runs out of memory on more than `room` images."""
 
     def __init__(self, visual: torch.nn.Module, room: int) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ def test_out_of_memory_halves_the_passes(
 
 
 def broken_at_the_first_pass(function: Callable[..., torch.Tensor], **_: object) -> Callable[..., torch.Tensor]:
-    """As `torch.compile`, which compiles when it is called."""
+    """Replaces `torch.compile`; like it, fails only when the compiled function is called."""
 
     def compiled(*_: object) -> torch.Tensor:
         raise RuntimeError("no compiler")
@@ -71,7 +71,7 @@ def broken_at_the_first_pass(function: Callable[..., torch.Tensor], **_: object)
 
 
 @pytest.mark.parametrize("real", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["stand-in", "inductor"])
-def test_failed_compilation_goes_on_without(
+def test_failed_compilation_continues_uncompiled(
     real: bool,
     noise_file: Callable[..., str],
     views: torch.Tensor,

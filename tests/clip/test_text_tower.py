@@ -1,4 +1,4 @@
-"""The packed text tower against open_clip's own forward pass, padded to 77 tokens."""
+"""Compares the packed text tower with open_clip's own forward pass, padded to 77 tokens."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -32,15 +32,15 @@ SENTENCES = [
 ]
 
 
-def test_sentences(model: nn.Module) -> None:
+def test_features_of_sentences_equal_open_clips(model: nn.Module) -> None:
     clip = wrap(model, "noise")
     with torch.no_grad():
         expected = model.encode_text(open_clip.get_tokenizer("ViT-B-32")(SENTENCES), normalize=True)
     torch.testing.assert_close(clip.encode_text(SENTENCES), expected, atol=1e-5, rtol=0)
 
 
-def test_gradients(model: nn.Module) -> None:
-    """The gradient of a random function of the features with respect to the context vectors."""
+def test_gradients_equal_open_clips(model: nn.Module) -> None:
+    """Compares gradients of a random linear function of the features with respect to the context vectors."""
     clip = wrap(model, "noise")
     learner = tpt.PromptLearner(clip, NAMES, tpt.context_from_words(clip, "a photo of [CLS] in the wild"))
     pull = torch.randn(len(NAMES), 32, generator=torch.Generator().manual_seed(0))
@@ -66,7 +66,7 @@ def test_gradients(model: nn.Module) -> None:
     torch.testing.assert_close(fast.grad, slow.grad, atol=1e-4, rtol=1e-4)
 
 
-def test_many_contexts_at_once(clip: tpt.CLIP) -> None:
+def test_several_contexts_in_one_batch(clip: tpt.CLIP) -> None:
     learner = tpt.PromptLearner(clip, NAMES, tpt.context_from_words(clip, "a photo of a", "middle"))
     slots = learner.slots + torch.randn(5, 4, 64, generator=torch.Generator().manual_seed(1)) * 0.1
     together = learner(slots)
@@ -85,7 +85,7 @@ def test_no_padding_is_computed() -> None:
 
 @pytest.mark.parametrize("name", ["ViT-B-32", "RN50-quickgelu", "EVA02-B-16", "ViT-S-32-alt", "ViT-M-16-alt"])
 def test_open_clip_architectures(name: str) -> None:
-    """Plain and custom text towers of open_clip, cut to two layers so that the test stays fast."""
+    """Plain and custom text towers of open_clip, cut to two layers for speed."""
     config = open_clip.get_model_config(name)
     config["text_cfg"]["layers"] = 2
     config["vision_cfg"] = {"layers": 1, "width": 64, "head_width": 32, "patch_size": 16, "image_size": 32}

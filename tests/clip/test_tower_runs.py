@@ -1,4 +1,4 @@
-"""Runs on models of every kind, from a folder as a user has it: records, resume, cache, report, learned contexts."""
+"""Runs on every kind of model, loaded from a folder: records, resume, cache, report and learned contexts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def results_of(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_prompts_are_tuned_from_end_to_end(
+def test_runs_resume_and_learned_contexts(
     name: str, run_script: Run, stop_after: Any, tmp_path: Path, image_tree: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     backbone = families.save(name, tmp_path / "model", **SIGLIP)
@@ -75,7 +75,7 @@ def test_prompts_are_tuned_from_end_to_end(
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", ["ViT-B-16-SigLIP", "mt5-base-ViT-B-32"])
-def test_every_method(name: str, method: str, tmp_path: Path) -> None:
+def test_every_method_runs_and_ignores_the_batch(name: str, method: str, tmp_path: Path) -> None:
     clip = tpt.load_clip(families.save(name, tmp_path))
     base = torch.randn(2, 1, clip.embed_dim, generator=torch.Generator().manual_seed(0))
     noise = torch.randn(2, 24, clip.embed_dim, generator=torch.Generator().manual_seed(1))
@@ -84,7 +84,7 @@ def test_every_method(name: str, method: str, tmp_path: Path) -> None:
     made: Any = METHODS[method](clip, ["cat", "hot air balloon", "T-shirt"], **reward)
     made.begin_dataset(2)
     both = made(features, **({"reward_features": features} if reward else {}))
-    if isinstance(made, tpt.StreamMethod):  # its answers depend on the images before
+    if isinstance(made, tpt.StreamMethod):  # its answers depend on earlier images
         made.reset()
         made(features[:1])
     one = made(features[1:], **({"reward_features": features[1:]} if reward else {}))
@@ -100,7 +100,7 @@ def test_template_ensembles(tmp_path: Path) -> None:
     torch.testing.assert_close(text(), F.normalize(torch.stack(parts).mean(0), dim=-1), atol=1e-6, rtol=0)
 
 
-def test_images_are_prepared_as_the_folder_says(tmp_path: Path) -> None:
+def test_preprocessing_follows_the_folders_configuration(tmp_path: Path) -> None:
     name = families.save("ViT-B-16-SigLIP", tmp_path, **{**SIGLIP, "interpolation": "bilinear"})
     clip = tpt.load_clip(name)
     assert clip.preprocessing == {
@@ -118,7 +118,7 @@ def test_images_are_prepared_as_the_folder_says(tmp_path: Path) -> None:
 
 @pytest.fixture
 def known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], Path]:
-    """Shrinks a name that open_clip knows, its vocabulary on the disk; gives its weights file."""
+    """A function that replaces an open_clip model by its shrunk version and returns the weights file."""
 
     def shrink(name: str) -> Path:
         families.save(name, tmp_path / name)
@@ -131,8 +131,8 @@ def known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], Pa
     return shrink
 
 
-def test_a_name_takes_its_own_vocabulary_and_preprocessing(known: Callable[[str], Path], tmp_path: Path) -> None:
-    """By tag, by file, and from a folder: the same model."""
+def test_a_name_gets_its_own_vocabulary_and_preprocessing(known: Callable[[str], Path], tmp_path: Path) -> None:
+    """Loading by tag, by file and from a folder gives the same model."""
     file = known("ViT-B-16-SigLIP")
     tagged, from_file = tpt.load_clip("ViT-B-16-SigLIP", "webli"), tpt.load_clip("ViT-B-16-SigLIP", file)
     folder = tpt.load_clip(families.save("ViT-B-16-SigLIP", tmp_path / "again", **SIGLIP))
@@ -144,18 +144,18 @@ def test_a_name_takes_its_own_vocabulary_and_preprocessing(known: Callable[[str]
     assert clip.tokenizer.start and clip.resize == "shortest"
 
 
-def test_an_encoder_whose_configuration_is_not_on_the_disk(known: Callable[[str], Path]) -> None:
+def test_a_missing_encoder_configuration_is_reported(known: Callable[[str], Path]) -> None:
     file = known("roberta-ViT-B-32")
     (file.parent / "config.json").unlink()
     with pytest.raises(tpt.errors.UserError, match="open_clip cannot build 'roberta-ViT-B-32'"):
         tpt.load_clip("roberta-ViT-B-32", "laion2b_s12b_b32k")
 
 
-def test_coops_layout_is_for_clips_kind(tmp_path: Path) -> None:
+def test_coops_layout_needs_a_start_token(tmp_path: Path) -> None:
     clip = tpt.load_clip(families.save("ViT-B-16-SigLIP", tmp_path))
     context = tpt.context_from_words(clip, "a photo of a")
     with pytest.raises(tpt.errors.UserError, match="Expected a backbone with one start token"):
         tpt.clip.prompts.export_public(tmp_path, context, clip, ["cat"])
-    origin = replace(Origin.of(clip), start=torch.zeros(32))  # as a file of CoOp's holds it
+    origin = replace(Origin.of(clip), start=torch.zeros(32))  # as in a file from CoOp
     with pytest.raises(tpt.errors.UserError, match="the start token in its file"):
         origin.check(clip, "a file")

@@ -1,4 +1,4 @@
-"""Text towers of every kind against open_clip's own forward pass, and what may not go wrong in silence."""
+"""Every kind of text tower equals open_clip's own forward pass, and silent errors are detected."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tpt.clip.weights.pretrained import wrap
 from tpt.errors import UserError
 from tpt.methods.tuner import pull_back
 
-# One name of each structure that works.
+# One name per structure; `WORKING` leaves out the refused one.
 KINDS = list(dict.fromkeys(map(families.structure, open_clip.list_models())))
 NAME_OF = {kind: next(n for n in open_clip.list_models() if families.structure(n) == kind) for kind in KINDS}
 WORKING = [name for name in NAME_OF.values() if name != "coca_base"]
@@ -39,7 +39,7 @@ def made(name: str, folder: Path) -> tuple[nn.Module, tpt.CLIP]:
 
 
 class Spliced(nn.Module):
-    """A token embedding that puts given vectors at given places, so that a model's own forward takes them."""
+    """A token embedding that inserts given vectors at given positions, for use in a model's own forward pass."""
 
     def __init__(self, embedding: nn.Module, rows: Tensor, vectors: Tensor) -> None:
         super().__init__()
@@ -51,12 +51,12 @@ class Spliced(nn.Module):
 
 
 def plain_features(model: Any, clip: tpt.CLIP, learner: tpt.PromptLearner, slots: Tensor) -> Tensor:
-    """The features of a learner's prompts by the model's own forward: padded rows, vectors in place of words."""
+    """Features of a learner's prompts from the model's own forward pass on padded rows with inserted vectors."""
     tokenizer, text = clip.tokenizer, getattr(model, "text", model)
     length = clip.text.context_length
     sequences = [learner._sequence(k) for k in range(len(learner.class_names))]
     rows = torch.tensor([[*s, *[tokenizer.pad] * (length - len(s)), *tokenizer.closing] for s in sequences])
-    word = tokenizer.encode("a", inside=True)[-1]  # no padding, not the highest
+    word = tokenizer.encode("a", inside=True)[-1]  # neither the padding id nor the highest id
     tokens = torch.where(rows < 0, word, rows)
     if hasattr(text, "token_embedding"):
         kept = text.token_embedding
@@ -73,7 +73,7 @@ def plain_features(model: Any, clip: tpt.CLIP, learner: tpt.PromptLearner, slots
             text.transformer.set_input_embeddings(kept)
 
 
-def test_every_name_works_or_says_why_not() -> None:
+def test_every_model_works_or_is_refused_with_a_reason() -> None:
     for name in open_clip.list_models():
         engine, reason = families.outcome(families.structure(name))
         assert bool(engine) != bool(reason)
@@ -89,7 +89,7 @@ def test_the_table_of_the_docs_is_current() -> None:
 
 
 @pytest.mark.parametrize("name", WORKING)
-def test_features_are_the_models(name: str, tmp_path: Path) -> None:
+def test_features_equal_the_models_own(name: str, tmp_path: Path) -> None:
     model, clip = made(name, tmp_path)
     with torch.no_grad():
         tokens = clip.tokenizer.rows(SENTENCES, clip.text.context_length + len(clip.tokenizer.closing))
@@ -102,7 +102,7 @@ def test_features_are_the_models(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("position", ["end", "middle", "front"])
 @pytest.mark.parametrize("name", WORKING)
-def test_gradients_are_the_plain_paths(name: str, position: str, tmp_path: Path) -> None:
+def test_gradients_equal_the_models_own(name: str, position: str, tmp_path: Path) -> None:
     model, clip = made(name, tmp_path)
     learner = tpt.PromptLearner(clip, NAMES, tpt.random_context(clip, 3, position))
     pull = torch.randn(len(NAMES), clip.embed_dim, generator=torch.Generator().manual_seed(0))
@@ -116,8 +116,8 @@ def test_gradients_are_the_plain_paths(name: str, position: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", ONE_OF_EACH)
-def test_prompts_of_words_are_the_sentences(name: str, tmp_path: Path) -> None:
-    """The full stop, spaces in front of words, and the place of the class name."""
+def test_prompts_from_words_equal_plain_sentences(name: str, tmp_path: Path) -> None:
+    """Covers the full stop, spaces before words, and the position of the class name."""
     _, clip = made(name, tmp_path)
     names = ["cat", "hot_air_balloon", "golden retriever", "T-shirt"]
     for ctx_init in ("big red [CLS]", "a photo of [CLS] in the wild", "[CLS] in the wild", "{} red."):
@@ -132,8 +132,8 @@ def test_prompts_of_words_are_the_sentences(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ONE_OF_EACH)
-def test_many_contexts_parts_and_gradients_at_once(name: str, tmp_path: Path) -> None:
-    """What the tuner asks of a tower: a batch of contexts, parts of the classes, many pulls through one graph."""
+def test_batches_of_contexts_and_gradients(name: str, tmp_path: Path) -> None:
+    """Covers the tuner's uses: a batch of contexts, parts of the classes, several gradients through one graph."""
     _, clip = made(name, tmp_path)
     learner = tpt.PromptLearner(clip, NAMES, tpt.random_context(clip, 2, "middle"))
     slots = learner.slots + torch.randn(3, *learner.slots.shape, generator=torch.Generator().manual_seed(1))
@@ -144,7 +144,7 @@ def test_many_contexts_parts_and_gradients_at_once(name: str, tmp_path: Path) ->
     leaf = learner.slots.clone().requires_grad_()
     text = learner(leaf)
     pull = torch.randn(2, *text.shape, generator=torch.Generator().manual_seed(2))
-    (at_once,) = torch.autograd.grad(text, leaf, pull, retain_graph=True, is_grads_batched=True)  # what a GPU does
+    (at_once,) = torch.autograd.grad(text, leaf, pull, retain_graph=True, is_grads_batched=True)  # as on a GPU
     torch.testing.assert_close(at_once, pull_back(text, leaf, pull), atol=1e-5, rtol=1e-4)
     plain = tpt.PromptLearner(
         clip, NAMES, tpt.random_context(clip, 1, num_classes=len(NAMES)), learned_class_token=True
@@ -152,7 +152,7 @@ def test_many_contexts_parts_and_gradients_at_once(name: str, tmp_path: Path) ->
     assert plain(plain.slots.repeat(2, 1, 1)).shape == (2, len(NAMES), clip.embed_dim)
 
 
-def test_sigmoid_scores_are_those_of_the_logits_and_the_bias(tmp_path: Path) -> None:
+def test_sigmoid_scores_follow_from_logits_and_bias(tmp_path: Path) -> None:
     model, clip = made("ViT-B-16-SigLIP", tmp_path)
     pictures = torch.randn(3, 1, 3, clip.image_size, clip.image_size)
     tokens = clip.tokenizer.rows(["cat", "dog"], clip.text.context_length)
@@ -163,26 +163,28 @@ def test_sigmoid_scores_are_those_of_the_logits_and_the_bias(tmp_path: Path) -> 
     assert "logit_bias" not in tpt.load_clip("emoji-mini").about()
 
 
-def test_a_row_is_filled_to_its_length_and_nothing_is_left_out(tmp_path: Path) -> None:
+def test_padding_is_computed_only_where_it_is_attended_to(tmp_path: Path) -> None:
     _, siglip = made("ViT-B-16-SigLIP", tmp_path / "a")
     packed = siglip.text.pack([siglip.tokenizer.wrap(siglip.tokenizer.encode("a cat"))], shared=0)
     assert packed.num_tokens == siglip.text.context_length == 24
     _, coca = made("coca_ViT-B-32", tmp_path / "b")
     words = coca.tokenizer.wrap(coca.tokenizer.encode("a cat"))
-    assert coca.text.pack([words], shared=0).num_tokens == len(words) + 2  # a shifted mask shows one more; class token
+    assert (
+        coca.text.pack([words], shared=0).num_tokens == len(words) + 2
+    )  # a padding token that the shifted mask leaves visible; class token
     _, roberta = made("roberta-ViT-B-32", tmp_path / "c")
     words = roberta.tokenizer.wrap(roberta.tokenizer.encode("a cat"))
     assert roberta.text.pack([words], shared=0).num_tokens == len(words)
 
 
-def test_too_long_a_prompt_is_named(tmp_path: Path) -> None:
+def test_a_too_long_prompt_is_reported(tmp_path: Path) -> None:
     _, clip = made("ViT-B-16-SigLIP", tmp_path)
     with pytest.raises(UserError, match=r"at most 24 tokens.*'dog dog.*shorten"):
         tpt.PromptLearner(clip, ["cat", "dog " * 30], tpt.context_from_words(clip, "a photo of a"))
 
 
 def test_names_that_cleaning_makes_equal_are_refused(tmp_path: Path) -> None:
-    """SigLIP's texts lose case and punctuation."""
+    """SigLIP's text cleaning removes case and punctuation."""
     _, clip = made("ViT-B-16-SigLIP", tmp_path)
     with pytest.raises(UserError, match="T-shirt"):
         tpt.PromptLearner(clip, ["T-shirt", "tshirt"], tpt.context_from_words(clip, "a photo of a"))
@@ -205,7 +207,7 @@ def _as(tower: PaddedTower, **changes: Any) -> None:
         lambda tower: setattr(tower.ln_final, "eps", 0.5),
     ],
 )
-def test_a_tower_that_computes_something_else_is_refused(change: Any, tmp_path: Path) -> None:
+def test_a_tower_that_computes_other_features_is_refused(change: Any, tmp_path: Path) -> None:
     config = families.shrunk("ViT-B-16-SigLIP", tmp_path)
     clip = wrap(families.build(config), "x", tokenizer=families.tokenizer_of(config))
     check_tower(families.build(config), clip.text, clip.tokenizer, "x")
@@ -224,7 +226,7 @@ def test_another_models_tokenizer_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", vocabularies.KINDS)
-def test_nearest_words_leave_special_tokens_out(kind: str, tmp_path: Path) -> None:
+def test_nearest_words_skip_special_tokens(kind: str, tmp_path: Path) -> None:
     name = next(n for n in ONE_OF_EACH if families.stand_in(open_clip.get_model_config(n)) in (kind, None))
     name = next((n for n in WORKING if families.stand_in(open_clip.get_model_config(n)) == kind), name)
     _, clip = made(name, tmp_path)
@@ -236,15 +238,15 @@ def test_nearest_words_leave_special_tokens_out(kind: str, tmp_path: Path) -> No
     assert nearest[0].word.lower() == "a"
 
 
-def test_a_position_that_is_not_known_is_a_bug() -> None:
+def test_an_unknown_pooling_is_a_bug() -> None:
     with pytest.raises(AssertionError):
         Reading("middle").position(torch.zeros(1, 1))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in open_clip.list_models() if n not in ("coca_base",)])
-def test_full_size_without_weights(name: str) -> None:
-    """Every architecture is built without memory, as before its weights are fetched; images are squares."""
+def test_full_size_models_are_built_without_weights(name: str) -> None:
+    """Every architecture can be built on the meta device, and its images are square."""
     if "hf_model_name" in open_clip.get_model_config(name)["text_cfg"]:
         pytest.skip("transformers' configuration of its text tower lies on the hub")
     model: Any = unloaded(name, device="meta")

@@ -1,4 +1,4 @@
-"""Small vocabularies of every kind that open_clip's models use, made of a few sentences, in transformers' format."""
+"""Writes small vocabularies of every kind that open_clip's models use, built from a few sentences."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Kind:
     """A family of vocabularies.
 
     Args:
-        make: special tokens -> a tokenizer and its trainer; None if it needs none.
-        specials: in the order of their ids.
-        template: of a text `$A`.
-        pad, eos: two of the specials.
+        make: special tokens -> (tokenizer, trainer); the trainer is None if none is needed.
+        specials: special tokens, in the order of their ids.
+        template: layout of a text `$A` with its special tokens.
+        pad, eos: padding and end token, both in `specials`.
     """
 
     make: Callable[[Sequence[str]], tuple[Tokenizer, Any]]
@@ -39,7 +39,7 @@ class Kind:
 
 
 def _unigram(specials: Sequence[str]) -> tuple[Tokenizer, Any]:
-    """Whole words and letters, as sentencepiece writes them: a space in front of every word is part of it."""
+    """Whole words and letters, as in sentencepiece: each word includes the space before it."""
     words = sorted({f"▁{word}" for text in CORPUS for word in re.findall(r"\w+", f"{text} {text.lower()}")})
     letters = sorted({letter for text in CORPUS for letter in text + text.lower()} - {" "} | {"▁"})
     pieces = [(piece, 0.0) for piece in specials] + [(w, -2.0) for w in words] + [(a, -5.0) for a in letters]
@@ -49,7 +49,7 @@ def _unigram(specials: Sequence[str]) -> tuple[Tokenizer, Any]:
 
 
 def _gemma(specials: Sequence[str]) -> tuple[Tokenizer, Any]:
-    """Spaces become a letter, and none is put in front of the first word."""
+    """Spaces become the character `▁`, and none is added before the first word."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True))
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
     tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
@@ -65,7 +65,7 @@ def _bert(specials: Sequence[str]) -> tuple[Tokenizer, Any]:
 
 
 def _roberta(specials: Sequence[str]) -> tuple[Tokenizer, Any]:
-    """A word has another token at the start of a text than behind a space."""
+    """A word has a different token at the start of a text than after a space."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -87,7 +87,7 @@ KINDS = {
 
 
 def write(kind: str, folder: Path) -> int:
-    """Writes a vocabulary as transformers reads it; returns its size."""
+    """Writes a vocabulary in transformers' format; returns its size."""
     known = KINDS[kind]
     tokenizer, trainer = known.make(known.specials)
     if trainer is not None:

@@ -18,7 +18,7 @@ def many(operation: ops.Operation, severity: float = 1.0, n: int = 200) -> list[
     return [operation(IMAGE, severity, rng) for _ in range(n)]
 
 
-def test_there_are_nine_and_no_colour_ones() -> None:
+def test_there_are_nine_operations_and_none_on_colours() -> None:
     names = [op.name for op in ops.OPERATIONS]
     assert names == [
         "autocontrast", "equalize", "posterize", "rotate", "solarize",
@@ -26,7 +26,7 @@ def test_there_are_nine_and_no_colour_ones() -> None:
     ]  # fmt: skip
 
 
-def test_posterize_keeps_four_bits_always() -> None:
+def test_posterize_always_keeps_four_bits() -> None:
     expected = ImageOps.posterize(IMAGE, 4).tobytes()
     assert {image.tobytes() for image in many(ops.posterize)} == {expected}
 
@@ -72,14 +72,14 @@ def test_shear_moves_the_far_edge_by_at_most_three_percent(operation: ops.Operat
         assert abs(int(far.argmax()) - 50) <= 4
 
 
-def test_mixture_is_convex_and_m_weighs_the_original() -> None:
-    """With the identity as normalisation the mixture stays within 0..255, and mean weight of the original is 1/2."""
+def test_the_mixture_is_convex_with_a_uniform_weight() -> None:
+    """The mixture stays within 0..255, and the weight of the original is 1/2 on average."""
     rng = np.random.default_rng(0)
     white = Image.new("RGB", (8, 8), (255, 255, 255))
     black = np.zeros((8, 8, 3), np.float32)
     weights = []
     for _ in range(300):
-        # "Normalise" tells the untouched original (255) from every changed image (0).
+        # This normalisation maps the original to 255 and every changed image to 0.
         mixed = AugMix()(white, lambda im: np.asarray(im, np.float32) if im is white else black, rng)
         weights.append(float(mixed.mean()) / 255)
     assert min(weights) >= 0 and max(weights) <= 1
@@ -87,6 +87,6 @@ def test_mixture_is_convex_and_m_weighs_the_original() -> None:
     assert np.std(weights) == pytest.approx(1 / np.sqrt(12), abs=0.05)
 
 
-def test_severity() -> None:
+def test_severity_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="Expected `severity` to be a number of at least 0.1"):
         AugMix(0)

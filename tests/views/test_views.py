@@ -1,4 +1,4 @@
-"""Views: the clean one, the distribution of the random ones, and what fixes them."""
+"""Views: the plain view 0, the distribution of the random crops, and reproducibility."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2757
 
 
 def ramp(size: int = 256) -> Image.Image:
-    """x in the red channel, y in the green one, so a crop tells where it was taken."""
+    """An image with x as red and y as green, so that the pixels of a crop show its position."""
     x, y = np.meshgrid(np.arange(size), np.arange(size))
     return Image.fromarray(np.stack([x, y, np.zeros_like(x)], -1).astype(np.uint8))
 
@@ -38,7 +38,7 @@ def test_view_0_is_the_plain_centre_crop() -> None:
 @pytest.mark.parametrize("made_on", ["loader", "device"])
 @pytest.mark.parametrize("resize", ["shortest", "squash"])
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
-def test_view_0_is_what_open_clip_shows_the_model(resize: str, interpolation: str, made_on: str) -> None:
+def test_view_0_equals_open_clips_preprocessing(resize: str, interpolation: str, made_on: str) -> None:
     image = noise_image(1, (300, 200))
     transform = image_transform(
         64, False, mean=(0, 0, 0), std=(1, 1, 1), resize_mode=resize, interpolation=interpolation
@@ -51,12 +51,12 @@ def test_view_0_is_what_open_clip_shows_the_model(resize: str, interpolation: st
     assert torch.equal(make.make(image, "x")[1:], plain[1:]), "random crops are the same for all models"
 
 
-def test_a_way_to_resize_that_is_not_known_is_refused() -> None:
+def test_an_unknown_resize_is_refused() -> None:
     with pytest.raises(ValueError, match="Expected `resize` to be shortest or squash"):
         Views(64, resize="longest")
 
 
-def test_fixed_by_seed_and_identity_alone() -> None:
+def test_views_depend_only_on_seed_and_identity() -> None:
     image, views = noise_image(2), Views(32, 8, seed=3)
     first = views(image, "set/a.png")
     torch.manual_seed(99)
@@ -64,10 +64,10 @@ def test_fixed_by_seed_and_identity_alone() -> None:
     views(noise_image(5), "set/b.png")
     state = torch.random.get_rng_state()
     assert torch.equal(views(image, "set/a.png"), first)
-    assert torch.equal(torch.random.get_rng_state(), state)  # nor does it disturb others
+    assert torch.equal(torch.random.get_rng_state(), state)  # and the global generator is unchanged
     assert not torch.equal(views(image, "set/b.png"), first)
     assert not torch.equal(Views(32, 8, seed=4)(image, "set/a.png"), first)
-    assert torch.equal(Views(32, 5, seed=3)(image, "set/a.png"), first[:5])  # fewer views are the first of more
+    assert torch.equal(Views(32, 5, seed=3)(image, "set/a.png"), first[:5])  # fewer views are a prefix of more
 
 
 def test_golden_views_do_not_change() -> None:
@@ -80,7 +80,7 @@ def test_golden_views_do_not_change() -> None:
 
 
 def test_crops_follow_torchvisions_distribution() -> None:
-    """Area uniform in (0.08, 1), log aspect uniform in log(3/4, 4/3), half flipped, position uniform."""
+    """Area is uniform in (0.08, 1), log aspect ratio in log(3/4, 4/3); half are flipped; positions are uniform."""
     crops = torch.cat([Views(32, 200, seed=s)(ramp(), "x")[1:] for s in range(5)]).float()
     width = (crops[:, 0, :, -2:].mean((1, 2)) - crops[:, 0, :, :2].mean((1, 2))) * 32 / 30
     height = (crops[:, 1, -2:].mean((1, 2)) - crops[:, 1, :2].mean((1, 2))) * 32 / 30
@@ -111,7 +111,7 @@ def test_crops_come_from_the_original_not_the_centre() -> None:
     ("num_views", "message"),
     [(0, "Expected `num_views` to be a whole number of at least 1"), (-3, "Expected `num_views`")],
 )
-def test_number_of_views(num_views: int, message: str) -> None:
+def test_wrong_numbers_of_views_are_refused(num_views: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Views(32, num_views)
     assert Views(32, 1)(noise_image(0), "x").shape == (1, 3, 32, 32)

@@ -1,4 +1,4 @@
-"""The page's program in a process of its own, and requests to it as any process of the machine can make them."""
+"""Runs `tpt-demo` in its own process and sends it requests, as any process on the machine could."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FILE = {"_type": "gradio.FileData"}
 
 @dataclass(frozen=True)
 class Answer:
-    """Status, headers and body of an answer."""
+    """Status, headers and body of an HTTP response."""
 
     status: int
     headers: Any
@@ -36,9 +36,9 @@ class Page:
     """A running page.
 
     Args:
-        url: where it is.
-        folder: of its files.
-        workdir: in which it runs.
+        url: its address.
+        folder: temporary folder of its pictures.
+        workdir: its working directory.
     """
 
     url: str
@@ -64,13 +64,13 @@ class Page:
         return str(json.loads(answer.body)[0])
 
     def function(self, inputs: int) -> int:
-        """The number of the first function that takes at least so many inputs."""
+        """The id of the first function with at least this number of inputs."""
         found = self._functions or json.loads(self.get("/config").body)["dependencies"]
         self._functions = found
         return int(next(one["id"] for one in found if len(one["inputs"]) >= inputs))
 
     def ask(self, data: list[Any], **fields: Any) -> str:
-        """What a function of the page answers, as text."""
+        """Calls a function of the page and returns its response as text."""
         session = uuid.uuid4().hex
         asked = {"data": data, "fn_index": self.function(len(data)), "session_hash": session, **fields}
         joined = self.get("/gradio_api/queue/join", json.dumps(asked).encode(), Content_Type="application/json")
@@ -81,13 +81,13 @@ class Page:
     def look(
         self, picture: Any, names: Any = "cat\ndog", method: Any = "zero_shot", views: Any = 2, **given: Any
     ) -> str:
-        """The answer to a look; `given` are steps, lr, selected, words and templates."""
+        """Classifies a picture; `given` may have steps, lr, selected, words and templates."""
         rest = [given.get(name) for name in ("steps", "lr", "selected", "words", "templates")]
         named = {"path": picture, "meta": FILE} if isinstance(picture, str) else picture
         return self.ask([named, names, method, views, *rest])
 
 
-@pytest.fixture(scope="package")  # a start takes seconds
+@pytest.fixture(scope="package")  # starting it takes seconds
 def page_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     workdir = tmp_path_factory.mktemp("work")
     temporary = tmp_path_factory.mktemp("temporary")

@@ -1,4 +1,4 @@
-"""The page in a real browser, Debian's Chromium, against the real program: `pytest -m browser`."""
+"""The page in a real browser, Debian's Chromium, served by the real program: `pytest -m browser`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PATIENCE_MS = 120_000
 
 @pytest.fixture
 def page(browser: Any, server: str) -> Iterator[Any]:
-    """A fresh page, which must ask nothing of any other place and have no error."""
+    """A fresh page; checks at the end that it sent no request to another site and had no error."""
     page = browser.new_page(viewport={"width": 1400, "height": 900})
     asked: list[str] = []
     errors: list[str] = []
@@ -37,7 +37,7 @@ def page(browser: Any, server: str) -> Iterator[Any]:
 
 
 def choose(page: Any, drawing: int) -> None:
-    """Clicks an example, which is looked at without more ado."""
+    """Clicks an example, which is classified immediately."""
     page.locator("button.gallery-item").nth(drawing).click()
     page.wait_for_selector(".tpt-views figure")
 
@@ -51,7 +51,7 @@ def choose_method(page: Any, method: str) -> None:
     page.get_by_role("option", name=method, exact=True).click()
 
 
-def test_a_bundled_drawing(page: Any, tmp_path: Path) -> None:
+def test_a_bundled_drawing_gets_the_answers_of_predict(page: Any, tmp_path: Path) -> None:
     """The page shows the views, the selection and the answers that `tpt.predict` gives."""
     choose(page, 0)
     domain, name = DRAWINGS[0]
@@ -74,7 +74,7 @@ def test_a_bundled_drawing(page: Any, tmp_path: Path) -> None:
     assert re.search(r"total \d+\.\d\d s", page.locator(".tpt-cost").inner_text())
 
 
-def test_a_picture_of_ones_own_and_other_names(page: Any, tmp_path: Path) -> None:
+def test_an_uploaded_picture_with_other_class_names(page: Any, tmp_path: Path) -> None:
     noise_image(3, (90, 70)).save(tmp_path / "own.jpg")
     page.get_by_label("Class names").fill("cat, <b>dog</b>, ${1+1} {{2+2}}, hot air balloon")
     page.set_input_files("input[type=file]", str(tmp_path / "own.jpg"))
@@ -83,8 +83,8 @@ def test_a_picture_of_ones_own_and_other_names(page: Any, tmp_path: Path) -> Non
     assert sorted(rows) == ["${1+1} {{2+2}}", "<b>dog</b>", "cat", "hot air balloon"]
 
 
-def test_another_method_with_its_own_settings(page: Any) -> None:
-    """Each method has a line with a link, and the widgets of its own settings, at its own values."""
+def test_each_method_shows_its_own_settings(page: Any) -> None:
+    """Each method has a description with a link, and widgets for its own settings with its own defaults."""
     choose(page, 1)
     page.get_by_role("button", name="Settings").click()
     page.get_by_label("Steps").fill("3")
@@ -104,8 +104,8 @@ def test_another_method_with_its_own_settings(page: Any) -> None:
     page.wait_for_selector("text=32 of 64 views selected")
 
 
-def test_the_answer_is_in_sight(page: Any) -> None:
-    """The picture, the button and the answer stand above the fold, so that nothing is scrolled."""
+def test_the_answer_is_visible_without_scrolling(page: Any) -> None:
+    """The picture, the button and the answer are visible without scrolling."""
     choose(page, 2)
     look(page)
     page.wait_for_timeout(300)
@@ -115,7 +115,7 @@ def test_the_answer_is_in_sight(page: Any) -> None:
         assert box["y"] >= 0 and box["y"] + box["height"] <= 900, place
 
 
-def test_a_mistake_is_said_in_the_place_of_the_answer(page: Any, tmp_path: Path) -> None:
+def test_a_mistake_is_shown_in_place_of_the_answer(page: Any, tmp_path: Path) -> None:
     look(page)
     page.wait_for_selector(".tpt-problem:has-text('No picture yet')")
     choose(page, 0)
@@ -134,7 +134,7 @@ def test_a_mistake_is_said_in_the_place_of_the_answer(page: Any, tmp_path: Path)
 
 
 @pytest.mark.parametrize("width", [1400, 600])
-def test_a_mistake_is_in_sight_of_those_who_scrolled_down(page: Any, width: int) -> None:
+def test_a_mistake_scrolls_into_view(page: Any, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})
     choose(page, 0)
     page.get_by_text("Settings", exact=True).click()

@@ -1,4 +1,4 @@
-"""The settings of the page: which a method has, and what becomes of their values."""
+"""The page's widgets: which settings each method has, and how their values reach the configuration."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ GIVEN = [2, 0.01, 0.5, "a drawing of a", TEMPLATES[1]]
 
 
 @pytest.mark.parametrize("method", options("method"))
-def test_the_values_of_a_method_are_settings_that_it_has(method: str) -> None:
-    """What the widgets show at first changes nothing, and what they are given is in the configuration."""
+def test_widget_values_become_settings_of_the_method(method: str) -> None:
+    """The initial values leave the configuration unchanged, and every given value belongs to a setting."""
     chosen = chosen_values(method, GIVEN)
-    compose([("method", method)], chosen.items())  # raises for a setting that is none
+    compose([("method", method)], chosen.items())  # raises for an unknown setting
     has = {control.key for control in CONTROLS if default(control, method)[0]}
     assert "context.ctx_init" in has and has == set(chosen) - {"method.min_selected"}
     plain = compose([("method", method)])
@@ -27,7 +27,7 @@ def test_the_values_of_a_method_are_settings_that_it_has(method: str) -> None:
     assert compose([("method", method)], same.items()) == plain
 
 
-def test_each_method_shows_the_widgets_of_its_settings_alone() -> None:
+def test_each_method_shows_only_its_own_widgets() -> None:
     shown = {
         method: [control.label for control in CONTROLS if default(control, method)[0]] for method in options("method")
     }
@@ -36,12 +36,12 @@ def test_each_method_shows_the_widgets_of_its_settings_alone() -> None:
 
 
 @pytest.mark.parametrize("method", options("method"))
-def test_each_method_has_a_line_and_a_paper(method: str) -> None:
+def test_each_method_has_a_description_and_a_paper(method: str) -> None:
     said, paper = about(method)
     assert len(said) > 10 and not said.startswith("http") and paper.startswith("https://")
 
 
-def test_names_are_one_a_line_or_between_commas_on_a_single_line() -> None:
+def test_class_names_one_per_line_or_comma_separated() -> None:
     assert chosen_names("a, b ,c") == ["a", "b", "c"]
     assert chosen_names("a, b\n\n c \n") == ["a, b", "c"]
     with pytest.raises(UserError, match="Expected `Class names` to be a text"):

@@ -1,4 +1,4 @@
-"""The disk space that uploads take."""
+"""The limit on the disk space of uploads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 from tpt.cli.demo import door
 
 
-def test_the_oldest_uploads_make_room_for_new_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_oldest_uploads_are_deleted_for_new_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(door, "MOST_KEPT", 3 * door.LEAST_COUNTED)
     uploads = tmp_path / "pictures"
     uploads.mkdir()

@@ -1,4 +1,4 @@
-"""What the page shows of a picture, without a page."""
+"""What the page shows for a picture, tested without a server."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def look(clip: tpt.CLIP, picture: Path) -> Look:
     return Looker(clip)(picture, CLASSES, "tpt", 10, VALUES)
 
 
-def test_the_answer_is_that_of_predict(look: Look, clip: tpt.CLIP, picture: Path) -> None:
+def test_the_answer_equals_predict(look: Look, clip: tpt.CLIP, picture: Path) -> None:
     (found,) = tpt.predict(picture, CLASSES, backbone=clip, num_views=10, settings=SETTINGS)
     assert look.views.selected == list(found.selected)
     assert [CLASSES[k] for k in np.argsort(-look.after)] == [name for name, _ in found.top]
@@ -46,7 +46,7 @@ def test_the_answer_is_that_of_predict(look: Look, clip: tpt.CLIP, picture: Path
     assert float(look.before.max()) == pytest.approx(found.probability_before, abs=1e-6)
 
 
-def test_views_stand_in_order_of_entropy_with_the_selected_first(look: Look) -> None:
+def test_views_are_sorted_by_entropy_selected_first(look: Look) -> None:
     views = look.views
     assert sorted(views.order) == list(range(10)) and views.pixels.shape[0] == 10 and views.pixels.dtype == np.uint8
     assert views.order[: len(views.selected)] == views.selected and len(views.selected) == 3
@@ -55,13 +55,13 @@ def test_views_stand_in_order_of_entropy_with_the_selected_first(look: Look) -> 
     assert set(look.seconds) == {"class names", "views", "image encoder", "adaptation"}
 
 
-def test_a_stream_begins_anew_with_each_picture(clip: tpt.CLIP, picture: Path) -> None:
+def test_a_stream_method_restarts_for_each_picture(clip: tpt.CLIP, picture: Path) -> None:
     looker = Looker(clip)
     first, again = (looker(picture, CLASSES, "tda", 10) for _ in range(2))
     assert np.array_equal(first.after, again.after)
 
 
-def test_the_same_question_is_made_ready_once(clip: tpt.CLIP, picture: Path) -> None:
+def test_methods_are_cached_for_repeated_questions(clip: tpt.CLIP, picture: Path) -> None:
     looker = Looker(clip)
     first = looker(picture, CLASSES, "tpt", 10, VALUES)
     again = looker(picture, CLASSES, "tpt", 10, VALUES)
@@ -72,8 +72,8 @@ def test_the_same_question_is_made_ready_once(clip: tpt.CLIP, picture: Path) -> 
 
 
 @pytest.mark.parametrize("method", [m for m in options("method") if m not in ("rlcf", "use")])
-def test_every_method_can_be_looked_at(method: str, clip: tpt.CLIP, picture: Path) -> None:
-    """Those with a second CLIP need weights from a hub."""
+def test_every_method_can_be_shown(method: str, clip: tpt.CLIP, picture: Path) -> None:
+    """Leaves out `rlcf` and `use`, whose second CLIP needs weights from a hub."""
     values = {"method.min_selected": 1} if method in ("tpt", "ctpt", "otpt", "atpt") else {}
     look = Looker(clip)(picture, CLASSES, method, 32, values)
     assert look.after.sum() == pytest.approx(1, abs=1e-5) and set(look.views.selected) <= set(look.views.order)
@@ -81,13 +81,13 @@ def test_every_method_can_be_looked_at(method: str, clip: tpt.CLIP, picture: Pat
     assert len(look.views.order) == (32 if method_class(method).selects else 1)
 
 
-def test_names_are_text_and_never_markup(look: Look) -> None:
+def test_class_names_are_escaped(look: Look) -> None:
     hostile = "<script>alert(1)</script>\"'&"
     html = answers_html(replace(look, class_names=[hostile, "b", "c"])) + views_html(look)
     assert "<script" not in html and "&lt;script&gt;" in html
 
 
-def test_numbers_on_the_page_are_those_of_the_look(look: Look) -> None:
+def test_the_page_shows_the_computed_numbers(look: Look) -> None:
     html = answers_html(look)
     shown = [float(n) for n in re.findall(r'class="number">([\d.]+) %', html)]
     expected = [100 * p[k] for k in likeliest(look) for p in (look.before, look.after)]
@@ -97,14 +97,14 @@ def test_numbers_on_the_page_are_those_of_the_look(look: Look) -> None:
     assert frames.count('<figure class="selected"') == 3 and "3 of 10 views selected" in frames
 
 
-def test_the_likeliest_of_both_sides_are_shown() -> None:
+def test_the_most_probable_classes_before_and_after_are_shown() -> None:
     before, after = np.linspace(0.2, 0, 20), np.linspace(0, 0.2, 20)
     views = PictureViews(np.zeros((1, 2, 2, 3), np.uint8), [0], [0.0], "x", [0])
     look = Look([str(k) for k in range(20)], views, before, after)
     assert likeliest(look) == [*range(19, 19 - TOP, -1), *range(TOP - 1, -1, -1)]
 
 
-def test_what_the_page_begins_with(tmp_path: Path) -> None:
+def test_the_bundled_drawings_and_initial_class_names(tmp_path: Path) -> None:
     paths = write_drawings(tmp_path / "new")
     assert len(paths) == len(DRAWINGS) == len({path.name for path in paths})
     assert {name for _, name in DRAWINGS} <= set(first_names()) <= set(class_names())
@@ -120,7 +120,7 @@ def test_mistakes(clip: tpt.CLIP, picture: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("port", ["-1", "65536", "99999999"])
-def test_what_is_no_port(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_port_is_refused(port: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         demo.main(["--port", port])
     assert stop.value.code == 1 and f"Expected `--port` to be a whole number from 0 to 65535, got {port}" in str(

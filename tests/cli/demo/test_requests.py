@@ -1,4 +1,4 @@
-"""What a request can ask of the page, from a process that has no browser and keeps to no widget."""
+"""Hostile and malformed requests to the page, sent without a browser or its widgets."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def mine(page_server: Page) -> str:
 
 @pytest.fixture(scope="module")
 def private(page_server: Page) -> Path:
-    """A picture and lists of names that the page has no business with, in the folder in which it runs."""
+    """A picture in the server's working directory, next to files of names; requests may read none of them."""
     path = page_server.workdir / "private.png"
     path.write_bytes(png(2))
     for name in ("names.txt", "cat,dog", "@names.txt"):
@@ -47,7 +47,7 @@ def private(page_server: Page) -> Path:
 
 @pytest.fixture(scope="module")
 def other_site() -> Iterator[tuple[str, list[str]]]:
-    """A server that gives a picture, and what it was asked."""
+    """The URL of a picture on another server, and the list of paths requested from that server."""
     asked: list[str] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -68,7 +68,7 @@ def other_site() -> Iterator[tuple[str, list[str]]]:
     running.server_close()
 
 
-def test_an_uploaded_picture_and_an_example_are_looked_at(page_server: Page, mine: str) -> None:
+def test_an_uploaded_picture_and_an_example_are_classified(page_server: Page, mine: str) -> None:
     assert "tpt-answers" in page_server.look(mine, "cat,dog", "tpt", 4, steps=2, lr=0.01, selected=0.5, words="a cat")
     example = next((page_server.folder / "drawings").iterdir())
     assert "tpt-answers" in page_server.look(str(example))
@@ -131,9 +131,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("field", ODD)
-def test_values_outside_the_limits_are_refused_in_words(
-    field: str, page_server: Page, mine: str, private: Path
-) -> None:
+def test_values_outside_the_limits_are_refused(field: str, page_server: Page, mine: str, private: Path) -> None:
     for value in ODD[field]:
         asked = {"method": "tps", "names": "cat\ndog", "views": 4, field: value}
         answer = page_server.look(mine, **asked)
@@ -147,20 +145,18 @@ def test_values_outside_the_limits_are_refused_in_words(
 
 
 @pytest.mark.parametrize("names", [f"{WHO},dog", "cat,dog", "@names.txt,b", f"{REFERENCE},b", "names.txt\ncat"])
-def test_class_names_are_text_whatever_file_has_such_a_name(
-    names: str, page_server: Page, mine: str, private: Path
-) -> None:
+def test_class_names_are_never_read_as_files(names: str, page_server: Page, mine: str, private: Path) -> None:
     answer = page_server.look(mine, names)
     assert "tpt-answers" in answer and all(part in answer for part in names.replace("\n", ",").split(","))
     assert SECRET not in answer and OUTSIDE_NAMES not in answer and FIRST_LINE not in answer
 
 
-def test_settings_that_a_method_lacks_are_not_looked_at(page_server: Page, mine: str) -> None:
+def test_settings_that_a_method_lacks_are_ignored(page_server: Page, mine: str) -> None:
     answer = page_server.look(mine, steps=TARGET, lr=REFERENCE, selected="x")
     assert "tpt-answers" in answer and answer.count("<figure") == 1
 
 
-def test_fields_beside_the_questions_are_dropped(page_server: Page, mine: str, private: Path) -> None:
+def test_unknown_fields_of_a_request_are_dropped(page_server: Page, mine: str, private: Path) -> None:
     file = {"path": str(private), "meta": FILE}
     asked = [{"path": mine, "meta": FILE}, "cat\ndog", "zero_shot", 2, None, None, None, None, None]
     answer = page_server.ask(asked, event_data=file, request=file, batched=False, simple_format=True, oauth_token="x")
@@ -168,8 +164,8 @@ def test_fields_beside_the_questions_are_dropped(page_server: Page, mine: str, p
 
 
 @pytest.mark.parametrize("method", ["nothing", "../method/tpt", REFERENCE, TARGET, None])
-def test_the_choice_of_a_method_takes_options_alone(method: Any, page_server: Page) -> None:
-    """The function that shows a method's widgets has a single input, a text."""
+def test_only_options_can_be_chosen_as_a_method(method: Any, page_server: Page) -> None:
+    """The function that shows a method's widgets has a single input, the method."""
     functions = json.loads(page_server.get("/config").body)["dependencies"]
     for one in (one for one in functions if len(one["inputs"]) == 1):
         asked = {"data": [method], "fn_index": one["id"]}
@@ -226,12 +222,12 @@ def test_no_route_leads_to_another_file(
         "cancel",
     ],
 )
-def test_no_other_route_takes_a_question(route: str, page_server: Page) -> None:
+def test_other_routes_take_no_requests(route: str, page_server: Page) -> None:
     assert page_server.get(f"/gradio_api/{route}", b"{}", Content_Type="application/json").status == 404
 
 
 @pytest.mark.parametrize("name", ["a.html", "a.svg", "a.png", "a.xhtml", "a.js", "a.pdf", "a", "A.HTM", "a.png.html"])
-def test_an_upload_comes_back_as_a_download_and_never_as_a_page(name: str, page_server: Page) -> None:
+def test_an_upload_is_served_as_a_download_never_as_a_page(name: str, page_server: Page) -> None:
     path = page_server.upload(name, f"<script>alert('{name}')</script>".encode())
     for headers in ({}, {"Range": "bytes=0-9"}):
         answer = page_server.get(f"/gradio_api/file={path}", None, None, **headers)
@@ -264,7 +260,7 @@ def test_another_site_has_no_access(page_server: Page, mine: str) -> None:
     ("body", "status"),
     [(b"", 400), (b"[]", 400), (b"{", 400), (b"[" * 100_000, 400), (b"\xff\xfe", 400), (b" " * (2**20 + 1), 413)],
 )
-def test_what_is_no_question_is_refused(body: bytes, status: int, page_server: Page) -> None:
+def test_malformed_requests_are_refused(body: bytes, status: int, page_server: Page) -> None:
     assert page_server.get("/gradio_api/queue/join", body, "POST").status == status
 
 
@@ -277,8 +273,10 @@ def test_what_is_no_question_is_refused(body: bytes, status: int, page_server: P
         ("/gradio_api/upload", "elsewhere.example", 400),
     ],
 )
-def test_a_refusal_reaches_whoever_sends_much(path: str, host: str, status: int, page_server: Page) -> None:
-    assert page_server.get(path, bytes(2**26 + 1), "POST", Host=host).status == status  # beyond a socket's buffers
+def test_a_refusal_reaches_the_sender_of_a_large_body(path: str, host: str, status: int, page_server: Page) -> None:
+    assert (
+        page_server.get(path, bytes(2**26 + 1), "POST", Host=host).status == status
+    )  # larger than the socket's buffers
 
 
 def test_a_body_without_a_length_is_refused(page_server: Page) -> None:
@@ -290,7 +288,7 @@ def test_a_body_without_a_length_is_refused(page_server: Page) -> None:
             assert b" 413 " in line.recv(100)
 
 
-def test_an_unreadable_picture_is_told_in_words(page_server: Page) -> None:
+def test_an_unreadable_picture_is_reported_by_name(page_server: Page) -> None:
     contents = {
         "no.png": b"no picture",
         "cut.png": png(5)[:200],

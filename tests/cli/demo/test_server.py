@@ -1,4 +1,4 @@
-"""Where the page's server listens."""
+"""The address that the page's server listens on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tpt.errors import UserError
 pytestmark = pytest.mark.skipif(find_spec("gradio") is None, reason="the page's program needs gradio")
 
 
-def test_it_listens_on_this_machine_alone(server: str) -> None:
+def test_it_listens_only_on_this_machine(server: str) -> None:
     port = int(server.rsplit(":", 1)[1])
     with urllib.request.urlopen(server) as answer:
         assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
@@ -41,8 +41,8 @@ def test_a_port_that_is_taken(server: str) -> None:
 
 
 @pytest.mark.slow
-def test_another_host_is_said_to_be_open_to_all(tmp_path: Path) -> None:
-    """Every address of the machine answers, under its number and under no name of another site."""
+def test_another_host_gives_a_warning(tmp_path: Path) -> None:
+    """The server warns that it has no password; it accepts IP addresses and refuses other host names."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tpt.cli.programs.demo", "--port", "0", "--host", "0.0.0.0"],
         stdout=subprocess.PIPE,
@@ -61,14 +61,14 @@ def test_another_host_is_said_to_be_open_to_all(tmp_path: Path) -> None:
         process.wait()
 
 
-def test_what_is_no_host_of_this_machine() -> None:
+def test_hosts_that_are_not_this_machine_are_refused() -> None:
     for host in ("203.0.113.1", "no-such-host.invalid", "", "a..b", "a" * 70, "http://127.0.0.1", "127.0.0.1:80"):
         with pytest.raises(UserError, match=re.escape(host)) as error:
             listening(host, 0)
         assert "while attempting" not in str(error.value)
 
 
-def test_a_wrong_address_is_named_before_the_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_address_is_refused_before_loading_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "_serve", pytest.fail)
     with pytest.raises(SystemExit, match="1"):
         demo.main(["--host", "a..b"])

@@ -1,4 +1,4 @@
-"""What every program's command line has in common."""
+"""Errors in the command line, for every program."""
 
 import importlib
 
@@ -9,7 +9,7 @@ PROGRAMS = ("attack", "cache", "data", "demo", "predict", "report", "views", "wo
 
 @pytest.mark.parametrize("wrong", ["--no-such-option", "--no\nsuch"])
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_a_wrong_command_line_is_one_sentence(name: str, wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_option_gives_a_one_line_error(name: str, wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         importlib.import_module(f"tpt.cli.programs.{name}").main([wrong])
     said = capsys.readouterr().err

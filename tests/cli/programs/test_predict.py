@@ -1,4 +1,4 @@
-"""`tpt-predict`: a folder of pictures, a table of answers."""
+"""`tpt-predict`: turns a folder of pictures into a table of answers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Run = Callable[..., Done]
 
 @pytest.fixture
 def weights(noise_file: Callable[..., Path]) -> list[str]:
-    """Options for a CLIP of noise."""
+    """Options that select a small CLIP with random weights."""
     quick = [
         "backbone.quick_gelu=true",
         "threads=1",
@@ -55,7 +55,7 @@ def _set(values: list[str]) -> list[str]:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], weights: list[str]) -> Run:
-    """The program in this process, in an empty folder."""
+    """Runs the program in this process, with `tmp_path` as the working directory."""
 
     def call(*args: str, code: int = 0, model: bool = True) -> Done:
         monkeypatch.chdir(tmp_path)
@@ -70,7 +70,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
             if isinstance(end.code, str):
                 print(end.code, file=sys.stderr)
         finally:
-            for number, handler in handlers.items():  # a program that was stopped is at its end
+            for number, handler in handlers.items():  # restored, since the program changes them
                 signal.signal(number, handler)
             GlobalHydra.instance().clear()
             logging.getLogger().handlers.clear()
@@ -86,8 +86,8 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_a_table_of_a_folder(run: Run, image_tree: Path, tmp_path: Path) -> None:
-    """What the table says is what the records say; records have no label, and so no accuracy stands anywhere."""
+def test_the_table_of_a_folder_equals_the_records(run: Run, image_tree: Path, tmp_path: Path) -> None:
+    """The table equals the records; without labels, no accuracy is reported."""
     done = run("pictures", "--classes", CLASSES, "--out", "answers.csv", "--top", "2")
     rows, records = rows_of(tmp_path / "answers.csv"), read_records(tmp_path / "answers.csv.run").to_pylist()
     names = CLASSES.split(",")
@@ -108,10 +108,10 @@ def test_a_table_of_a_folder(run: Run, image_tree: Path, tmp_path: Path) -> None
     assert about["changed"] == pytest.approx(changed) and about["gain"] is None
     assert not {"acc", "ece", "acc5"} & (about.keys() | found["averages"].keys())
     assert "changed" in done.stderr and "The answers are in answers.csv" in done.stderr
-    assert done.stdout == ""  # which is for answers
+    assert done.stdout == ""  # stdout is for answers
 
 
-def test_one_picture_without_a_table_is_answered_on_the_terminal(run: Run, image_tree: Path, tmp_path: Path) -> None:
+def test_without_out_the_answer_is_printed(run: Run, image_tree: Path, tmp_path: Path) -> None:
     done = run("pictures/cat/0.png", "--classes", CLASSES, "--method", "zero_shot")
     (folder,) = (tmp_path / "runs").iterdir()
     (row,) = rows_of(folder / "predictions.csv")
@@ -120,7 +120,7 @@ def test_one_picture_without_a_table_is_answered_on_the_terminal(run: Run, image
 
 
 @pytest.mark.parametrize("suffix", [".json", ".parquet"])
-def test_other_formats(suffix: str, run: Run, image_tree: Path, tmp_path: Path) -> None:
+def test_json_and_parquet_tables(suffix: str, run: Run, image_tree: Path, tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text(CLASSES.replace(",", "\n"))
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.write(image_tree / "cat" / "0.png", "0.png")
@@ -131,8 +131,8 @@ def test_other_formats(suffix: str, run: Run, image_tree: Path, tmp_path: Path) 
     assert [row["path"] for row in found] == paths and all(row["answer"] in CLASSES for row in found)
 
 
-def test_a_picture_that_cannot_be_read(run: Run, image_tree: Path, tmp_path: Path) -> None:
-    """It has a row that says why, the others their answers, and the exit code tells."""
+def test_an_unreadable_picture_gets_a_row_with_its_problem(run: Run, image_tree: Path, tmp_path: Path) -> None:
+    """Its row states the problem, the other pictures are answered, and the exit code is 3."""
     (image_tree / "cat" / "0.png").write_bytes(b"no picture")
     done = run("pictures", "--classes", CLASSES, "--out", "a.csv", code=3)
     row, *others = sorted(rows_of(tmp_path / "a.csv"), key=lambda row: row["path"] != "pictures/cat/0.png")
@@ -140,8 +140,8 @@ def test_a_picture_that_cannot_be_read(run: Run, image_tree: Path, tmp_path: Pat
     assert "1 of 12 pictures has no answer: pictures/cat/0.png (no picture)" in done.stderr
 
 
-def test_pictures_came_changed_and_went(run: Run, image_tree: Path, tmp_path: Path) -> None:
-    """The same command continues with what there is now, and ends with the table of a new run; what is done stays."""
+def test_a_rerun_handles_new_changed_and_deleted_pictures(run: Run, image_tree: Path, tmp_path: Path) -> None:
+    """Running the same command again gives the table of a new run and keeps the answers for unchanged pictures."""
     (image_tree / "cat" / "0.png").write_bytes(b"no picture")
     run("pictures", "--classes", CLASSES, "--out", "a.csv", code=3)
     before = {r["path"]: r["seconds"] for r in read_records(tmp_path / "a.csv.run").to_pylist() if not r["problem"]}
@@ -157,7 +157,7 @@ def test_pictures_came_changed_and_went(run: Run, image_tree: Path, tmp_path: Pa
     assert sum(after.get(path) == seconds for path, seconds in before.items()) >= 6
 
 
-def test_no_file_of_the_user_is_overwritten(run: Run, image_tree: Path, tmp_path: Path) -> None:
+def test_files_of_the_user_are_not_overwritten(run: Run, image_tree: Path, tmp_path: Path) -> None:
     names, mine = tmp_path / "names.csv", tmp_path / "mine.parquet"
     names.write_text(CLASSES.replace(",", "\n"))
     mine.write_bytes(b"mine")
@@ -166,13 +166,13 @@ def test_no_file_of_the_user_is_overwritten(run: Run, image_tree: Path, tmp_path
         assert f"{out} exists and was not written by" in said and said.count("\n") == 1
     assert names.read_text() == CLASSES.replace(",", "\n") and mine.read_bytes() == b"mine"
     run("pictures", "--classes", "names.csv", "--out", "a.csv")
-    run("pictures", "--classes", "names.csv", "--out", "a.csv", "--anew")  # its own table
+    run("pictures", "--classes", "names.csv", "--out", "a.csv", "--anew")  # may overwrite its own table
     (tmp_path / "a.csv").write_text("edited")
     run("pictures", "--classes", "names.csv", "--out", "a.csv", code=1, model=False)
     assert (tmp_path / "a.csv").read_text() == "edited"
 
 
-def test_own_options_quiet_and_a_stray_rank(
+def test_config_dir_and_quiet_with_a_stray_local_rank(
     run: Run, image_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LOCAL_RANK", "3")
@@ -195,14 +195,14 @@ def test_own_options_quiet_and_a_stray_rank(
         (b"some bytes", "a.nef", "NEF is not read; convert it to JPEG or PNG"),
     ],
 )
-def test_problems_are_told_in_words(content: bytes, name: str, problem: str) -> None:
+def test_problem_texts_of_unreadable_files(content: bytes, name: str, problem: str) -> None:
     with pytest.raises(BadImageError) as caught:
         decode_image(content, name)
     assert caught.value.problem == problem
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
-def test_a_truncated_picture(kind: str) -> None:
+def test_a_truncated_picture_is_reported_as_damaged(kind: str) -> None:
     file = io.BytesIO()
     noise_image(3).resize((200, 200)).save(file, kind)
     with pytest.raises(BadImageError) as caught:
@@ -222,7 +222,7 @@ def test_mistakes_are_found_before_torch_is_loaded(image_tree: Path, tmp_path: P
     subprocess.run([sys.executable, "-c", code, *wrong], cwd=tmp_path, check=True, capture_output=True)
 
 
-def test_the_same_command_again_computes_nothing(run: Run, image_tree: Path, tmp_path: Path) -> None:
+def test_repeating_the_command_computes_nothing(run: Run, image_tree: Path, tmp_path: Path) -> None:
     run("pictures", "--classes", CLASSES, "--out", "a.csv")
     shards, table = shard_files(tmp_path / "a.csv.run"), (tmp_path / "a.csv").read_bytes()
     (tmp_path / "a.csv").unlink()
@@ -230,7 +230,7 @@ def test_the_same_command_again_computes_nothing(run: Run, image_tree: Path, tmp
     assert (tmp_path / "a.csv").read_bytes() == table and shard_files(tmp_path / "a.csv.run") == shards
 
 
-def test_other_classes_are_another_run(run: Run, image_tree: Path, tmp_path: Path) -> None:
+def test_other_classes_need_a_new_run(run: Run, image_tree: Path, tmp_path: Path) -> None:
     run("pictures", "--classes", CLASSES, "--out", "a.csv")
     done = run("pictures", "--classes", "cat,dog", "--out", "a.csv", code=1)
     assert "data.class_names.1 was 'hot air balloon' and is 'dog'" in done.stderr
@@ -239,19 +239,21 @@ def test_other_classes_are_another_run(run: Run, image_tree: Path, tmp_path: Pat
     assert {row["answer"] for row in rows_of(tmp_path / "a.csv")} <= {"cat", "dog"}
 
 
-def test_anew_removes_runs_alone(run: Run, image_tree: Path, tmp_path: Path) -> None:
+def test_anew_deletes_only_run_folders(run: Run, image_tree: Path, tmp_path: Path) -> None:
     done = run("pictures", "--classes", CLASSES, "--out", "a.csv", "--run", "pictures", "--anew", code=1, model=False)
     assert "is not the folder of an earlier run" in done.stderr and len(list(image_tree.rglob("*.png"))) == 12
 
 
-def test_many_paths_go_into_a_list(run: Run, image_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_paths_are_written_to_a_list(
+    run: Run, image_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(predict, "LONG", 10)
     paths = [f"pictures/cat/{i}.png" for i in (2, 0)]
     run(*paths, "--classes", CLASSES, "--out", "a.csv")
     assert [row["path"] for row in rows_of(tmp_path / "a.csv")] == paths
 
 
-def test_a_name_that_is_no_reference(run: Run, image_tree: Path, tmp_path: Path) -> None:
+def test_a_file_name_that_looks_like_an_interpolation(run: Run, image_tree: Path, tmp_path: Path) -> None:
     (image_tree / "cat" / "0.png").rename(tmp_path / "${seed} =,'\"[a] .png")
     run("${seed} =,'\"[a] .png", "--classes", CLASSES, "--out", "a.csv")
     assert [row["path"] for row in rows_of(tmp_path / "a.csv")] == ["${seed} =,'\"[a] .png"]
@@ -278,7 +280,7 @@ def test_a_name_that_is_no_reference(run: Run, image_tree: Path, tmp_path: Path)
         (["pictures", "--prompt", "a ${x}"], "Expected names without '${', got 'a ${x}'"),
     ],
 )
-def test_mistakes_are_one_sentence_before_anything_is_loaded(
+def test_mistakes_give_a_one_line_error_and_no_run_folder(
     wrong: list[str], message: str, run: Run, image_tree: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "dir.csv").mkdir()
@@ -300,7 +302,7 @@ def test_mistakes_are_one_sentence_before_anything_is_loaded(
         ("data.class_names.1 was 'a' and is 'b'", "data.class_names.1 was 'a' and is 'b'"),
     ],
 )
-def test_settings_are_called_as_they_are_here(said: str, here: str) -> None:
+def test_messages_use_the_names_of_this_command_line(said: str, here: str) -> None:
     assert str(in_words_of(UserError(said), WORDS)) == here
     bug = ValueError(said)
     assert in_words_of(bug, WORDS) is bug
@@ -308,7 +310,7 @@ def test_settings_are_called_as_they_are_here(said: str, here: str) -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1), min_size=2, unique=True))
-def test_any_class_name_reaches_the_run(names: list[str]) -> None:
+def test_any_class_name_survives_the_command_line(names: list[str]) -> None:
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     if any(predict.INTERPOLATION in name for name in names):
@@ -318,8 +320,8 @@ def test_any_class_name_reaches_the_run(names: list[str]) -> None:
     assert isinstance(values, list) and [str(v.text if hasattr(v, "text") else v) for v in values] == names
 
 
-def test_a_stopped_run_goes_on_where_it_was(image_tree: Path, tmp_path: Path, run: Run, stop_after: Any) -> None:
-    """Stopped in the middle, the same command ends with the table of an undisturbed run, bit by bit."""
+def test_a_stopped_run_resumes(image_tree: Path, tmp_path: Path, run: Run, stop_after: Any) -> None:
+    """After an interruption, the same command produces the table of an uninterrupted run, byte for byte."""
     stop_after(2, signal.SIGINT)
     said = run("pictures", "--classes", CLASSES, "--out", "a.csv", code=130).stderr
     stop_after(-1)
@@ -330,8 +332,8 @@ def test_a_stopped_run_goes_on_where_it_was(image_tree: Path, tmp_path: Path, ru
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
 
 
-def test_further_processes_of_a_run_take_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are started with what Hydra reads, not with this program's own options."""
+def test_further_processes_of_a_run_get_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They get Hydra overrides instead of this program's own options."""
     called: list[list[str]] = []
     for name, value in {"LOCAL_RANK": "1", "WORLD_SIZE": "2", stop.PARENT: "1"}.items():
         monkeypatch.setenv(name, value)
@@ -348,7 +350,7 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(f"--{name}" in said for name in ("classes", "method", "backbone", "top", "out", "views", "anew", "set"))
 
 
-def test_a_folder_of_others_is_not_written_into(tmp_path: Path) -> None:
+def test_a_folder_as_out_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="Expected a file in --out"):
         (tmp_path / "x.csv").mkdir()
         predict.prepare(predict.parser().parse_args(["a", "--classes", "b", "--out", str(tmp_path / "x.csv")]))

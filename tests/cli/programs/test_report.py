@@ -1,4 +1,4 @@
-"""`tpt-report`."""
+"""`tpt-report`: tables, figures, BibTeX and the site."""
 
 import re
 from pathlib import Path
@@ -22,8 +22,8 @@ def runs(tmp_path: Path) -> Path:
     return tmp_path / "sweep"
 
 
-def test_prints_and_writes(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main([str(runs), str(runs / "1"), "--against", "clip"])  # a run that is named twice counts once
+def test_tables_are_printed_or_written(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main([str(runs), str(runs / "1"), "--against", "clip"])  # a run given twice counts once
     printed = capsys.readouterr().out
     assert printed.count("tpt") == 1 and "70.00" in printed and "over clip" in printed
     main([str(runs), "--out", str(tmp_path / "new" / "table.md"), "--against", str(runs / "0")])
@@ -34,8 +34,8 @@ def test_prints_and_writes(runs: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert capsys.readouterr().out.startswith("method,backbone,a,")
 
 
-def test_what_is_no_run_is_passed_over(runs: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """As in `runs/*`, beside a training run and another program's file; a path that is not there is a mistake."""
+def test_paths_without_a_run_are_skipped(runs: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A training run and another program's file are skipped, as in `runs/*`; a missing path is an error."""
     (runs / "trained").mkdir()
     (runs / "trained" / "training.json").write_text("{}")
     (runs / "mlflow.db").write_text("")
@@ -46,7 +46,9 @@ def test_what_is_no_run_is_passed_over(runs: Path, caplog: pytest.LogCaptureFixt
             main(wrong)
 
 
-def test_tables_and_figures_say_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tables_name_missing_images_and_figures_fit_the_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = rows_of("a", share(50, 20), share(70, 20))
     for number in range(5):
         about = {"a": {"size": 100, "to_test": 40}}
@@ -54,7 +56,7 @@ def test_tables_and_figures_say_what_is_missing(tmp_path: Path, capsys: pytest.C
     main([str(tmp_path / "0"), "--per-class"])
     said = " ".join(capsys.readouterr().out.split())
     assert "on part of the images: a 40 of 100" in said and "unfinished: a 20 of 40 images done" in said
-    main([str(tmp_path), "--figures", str(tmp_path / "few"), "--suffixes", "pdf"])  # more rows than each gets its own
+    main([str(tmp_path), "--figures", str(tmp_path / "few"), "--suffixes", "pdf"])  # too many rows for per-row figures
     assert {p.name for p in (tmp_path / "few").iterdir()} == {"methods.pdf", "accuracy_by_steps.pdf"}
     main([str(tmp_path), "--figures", str(tmp_path / "named"), "--kinds", "entropy"])
     assert len(list((tmp_path / "named").iterdir())) == 10
@@ -102,7 +104,7 @@ def test_site(tmp_path: Path) -> None:
     assert "acc_zero_shot" in pages[dataset] and "Classes of" in pages[dataset]
 
 
-def test_every_table_of_the_site_says_what_a_run_leaves_out(tmp_path: Path) -> None:
+def test_every_table_of_the_site_names_missing_images(tmp_path: Path) -> None:
     rows = rows_of("a", share(50, 30), share(70, 30))
     make_run(tmp_path / "run", {"a": rows[:20]}, about={"a": {"size": 60, "to_test": 30}})
     main([str(tmp_path / "run"), "--site", str(tmp_path / "site")])
@@ -115,7 +117,7 @@ def test_every_table_of_the_site_says_what_a_run_leaves_out(tmp_path: Path) -> N
     ("arguments", "sentence"),
     [
         (["nowhere"], "no run.json in it or below it. Check the path"),
-        (["{runs}/notes.txt"], "notes.txt: no run.json in it or below it"),  # beside runs, and of none
+        (["{runs}/notes.txt"], "notes.txt: no run.json in it or below it"),  # a file next to runs that belongs to none
         (["{runs}", "--format", "xls"], "Expected a format out of terminal, markdown, latex, csv, html, got 'xls'"),
         (["{runs}", "--out", "table.xls"], "Expected a file that ends in .txt"),
         (["{runs}", "--against", "coop"], "name of a row to compare with, got 'coop'; name one of: clip, tpt"),
@@ -124,7 +126,7 @@ def test_every_table_of_the_site_says_what_a_run_leaves_out(tmp_path: Path) -> N
         (["{runs}", "--out", "{runs}/0/run.json/a.md"], "Cannot write "),
     ],
 )
-def test_a_mistake_is_one_sentence(
+def test_a_mistake_gives_a_one_line_error(
     runs: Path, arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (runs / "notes.txt").write_text("of a person")

@@ -1,4 +1,4 @@
-"""Real runs, reported and looked at."""
+"""`tpt-views` on real runs: contact sheets of the recorded views."""
 
 import dataclasses
 import json
@@ -37,8 +37,8 @@ def panels(sheet: Sheet) -> list[tuple[str, bool]]:
     return [(axes.get_title(), bool(axes.patches)) for axes in sheet.draw().axes if axes.images]
 
 
-def test_a_real_run(run_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """The views in the order of their entropy, of which the recorded ones come first and are framed."""
+def test_the_sheet_of_a_real_run(run_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The views are sorted by entropy; the recorded selection comes first and is framed."""
     _reports(run_dir, capfd)
     run = load_run(run_dir)
     record = views.record_of(run, IMAGE)
@@ -58,8 +58,8 @@ def test_a_real_run(run_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[
     assert not other.as_recorded and any("differs from the recorded" in t.get_text() for t in other.draw().texts)
 
 
-def test_what_only_one_image_has(run_dir: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Its name without a suffix, its folder, its class; the sheet lies in the run if nothing else is said."""
+def test_an_image_is_found_by_any_unique_name(run_dir: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """An image can be named by any text that is unique to it; by default, the sheet is saved in the run's folder."""
     rows = [{"dataset": "a", "path": f"a {k}/{k}x.png", "class_name": f"the {k}"} for k in range(3)]
     run = dataclasses.replace(load_run(run_dir), records=pa.Table.from_pylist(rows))
     for image in ("a 1/1x.png", "1x.png", "1x", "a 1", "the 1"):
@@ -70,7 +70,7 @@ def test_what_only_one_image_has(run_dir: Path, capfd: pytest.CaptureFixture[str
 
 
 def _reports(run_dir: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """The run finished, and as if it had been killed at its start."""
+    """Checks the reports of the finished run and of a copy without records, as if it had been killed at its start."""
     report([str(run_dir), "--format", "csv"])
     found = json.loads((run_dir / "results.json").read_text())["datasets"]["pictures"]
     line = capfd.readouterr().out.splitlines()[1].split(",")
@@ -84,7 +84,7 @@ def _reports(run_dir: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert "unfinished: pictures 0 of 12 images done" in capfd.readouterr().out
 
 
-def test_mixed_views_made_on_the_device(run_script: Run, tmp_path: Path, image_tree: Path) -> None:
+def test_augmix_views_made_on_the_device(run_script: Run, tmp_path: Path, image_tree: Path) -> None:
     settings = ("views=augmix", "views.made_on=device", "hydra.run.dir=mixed")
     run_script("test_time.py", "data=folder", f"data.root={image_tree}", *SMALL, *settings)
     run = load_run(tmp_path / "mixed")
@@ -109,7 +109,7 @@ def test_mistakes(run_dir: Path, image_tree: Path, tmp_path: Path, capfd: pytest
     noise_image(99).save(image_tree / IMAGE)
     assert "cat/1.png has changed" in error(str(run_dir), IMAGE)
     manifest = json.loads((run_dir / "run.json").read_text())
-    manifest["config"]["method"] = {"_target_": "os.system", "command": "touch called"}  # never made again
+    manifest["config"]["method"] = {"_target_": "os.system", "command": "touch called"}  # must never be instantiated
     (run_dir / "run.json").write_text(json.dumps(manifest))
     assert "mean something else now: method._target_ was 'os.system'" in error(str(run_dir), IMAGE)
     write_json(json.loads((run_dir / "start.json").read_text()) | {"signature": ""}, run_dir / "start.json")
@@ -117,7 +117,7 @@ def test_mistakes(run_dir: Path, image_tree: Path, tmp_path: Path, capfd: pytest
     assert "mean something else now" in error(str(run_dir), IMAGE, "--trust") and not list(tmp_path.rglob("called"))
 
 
-def test_a_method_without_views(
+def test_a_method_without_views_is_refused(
     run_script: Run, tmp_path: Path, image_tree: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     settings = ("data=folder", f"data.root={image_tree}", "method=zero_shot", "logger=none", "hydra.run.dir=run")

@@ -1,4 +1,4 @@
-"""Nearest words of learned vectors."""
+"""`tpt-words`: the nearest words of learned context vectors."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def test_distances_are_euclidean() -> None:
     assert row[1].distance == pytest.approx(float(by_hand.sort().values[1]), rel=1e-5)
 
 
-def test_words_never_trained_and_the_end_token_are_left_out(tmp_path: Path) -> None:
+def test_untrained_words_and_the_end_token_are_left_out(tmp_path: Path) -> None:
     state = weights.state_dict("vit", 1)
-    state["token_embedding.weight"][1000:] = 0  # as in the bundled model; the start and end token among them
+    state["token_embedding.weight"][1000:] = 0  # untrained, as in the bundled model; includes the start and end tokens
     state["token_embedding.weight"][49407] = 1e-4
     save_file(state, tmp_path / "w.safetensors", metadata={"quick_gelu": "true"})
     clip = tpt.load_clip(pretrained=tmp_path / "w.safetensors")
@@ -85,11 +85,11 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         assert captured.out == ""
         if stop.value.code == 1:
             assert captured.err.startswith("Error: ") and captured.err.count("\n") == 1
-        else:  # argparse's own
+        else:  # reported by argparse
             assert "expected a whole number of at least 1, got" in captured.err
 
 
-def test_a_context_of_another_backbone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_context_of_another_width_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tpt.save_context(tmp_path / "c.safetensors", Context(torch.zeros(4, 48), 4, "x"))
     save_file(weights.state_dict("vit", 1), tmp_path / "w.safetensors", metadata={"quick_gelu": "true"})
     with pytest.raises(SystemExit, match="1"):

@@ -1,4 +1,4 @@
-"""Every setting has a kind and a range; a wrong value is named before anything is loaded."""
+"""Every setting has a type and a range; a wrong value is reported before anything is loaded."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from tpt.errors import Count, UserError, fits, in_words
 
 WHOLE_0, WHOLE_1 = "a whole number of at least 0", "a whole number of at least 1"
 WRONG_TEST = {
-    # A setting's value of another kind, and what is expected.
+    # override: part of the error message
+    # Values of the wrong type or out of range.
     "method.steps=[1,2]": f"`method.steps` to be {WHOLE_0} or paper, got [1, 2]; a list is one value",
     "method.steps={a:1}": "`method.steps` to be",
     "method.steps=null": "got null",
@@ -69,7 +70,7 @@ WRONG_TEST = {
     "callbacks.records.top=0.5": WHOLE_1,
     "trainer.devices=1.5": "a list or a text or a whole number",
     "trainer.num_nodes=0": WHOLE_1,
-    # Settings that nothing reads, and those that the program refuses.
+    # Settings that nothing reads or that the program refuses.
     "+foo=1": "got 'foo', which nothing reads",
     "+data.limitt=3": "got 'data.limitt', which nothing reads",
     "+method.step=1": "Expected settings that TPT accepts in `method`, got 'step'; did you mean steps",
@@ -101,14 +102,14 @@ WRONG_TRAIN = {
 
 @pytest.fixture(scope="module")
 def composed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, DictConfig]:
-    """The default configuration of each program."""
+    """The default configurations by program."""
     folder = tmp_path_factory.mktemp("run")
     programs = ("test_time", "train_coop")
     return {program: compose_config(program, "name=x", tmp_path=folder) for program in programs}
 
 
 def changed(cfg: DictConfig, program: str, setting: str) -> None:
-    """Checks a configuration after a setting is changed."""
+    """Changes one setting of a configuration and checks the result."""
     (override,) = OverridesParser.create().parse_overrides([setting])
     cfg = cfg.copy()
     OmegaConf.update(cfg, override.key_or_group, override.value(), force_add=True, merge=False)
@@ -124,7 +125,7 @@ def check(tmp_path: Path, program: str, *overrides: str) -> None:
     ("program", "setting", "sentence"),
     [("test_time", *item) for item in WRONG_TEST.items()] + [("train_coop", *item) for item in WRONG_TRAIN.items()],
 )
-def test_a_wrong_value_is_named(program: str, setting: str, sentence: str, composed: dict[str, DictConfig]) -> None:
+def test_a_wrong_value_is_reported(program: str, setting: str, sentence: str, composed: dict[str, DictConfig]) -> None:
     with pytest.raises(UserError, match=re.escape(sentence)) as found:
         changed(composed[program], program, setting)
     assert setting.lstrip("+").split("=")[0].rsplit(".", maxsplit=1)[-1] in str(found.value)
@@ -148,15 +149,15 @@ def test_good_values_pass(program: str, overrides: list[str], tmp_path: Path) ->
     check(tmp_path, program, *overrides)
 
 
-def test_a_list_or_null_is_allowed_where_the_option_allows_it(tmp_path: Path) -> None:
-    """The kind is that of the option which is chosen: a file's `n_ctx` may be null, random vectors' may not."""
+def test_null_is_allowed_only_where_the_chosen_option_allows_it(tmp_path: Path) -> None:
+    """The chosen option decides: `n_ctx` may be null for a context from a file, but not for random vectors."""
     check(tmp_path, "test_time", "context=coop", "context.path=x", "context.n_ctx=null")
     with pytest.raises(UserError, match=f"`context.n_ctx` to be {WHOLE_1}, got null"):
         check(tmp_path, "test_time", "context=random", "context.n_ctx=null")
 
 
 @pytest.mark.parametrize("method", ["ctpt", "otpt", "atpt", "rtpt", "use", "rlcf", "tps"])
-def test_settings_that_a_method_hands_to_its_base_class(method: str, tmp_path: Path) -> None:
+def test_settings_that_a_method_passes_to_its_base_class(method: str, tmp_path: Path) -> None:
     cfg = compose_config("test_time", f"method={method}", tmp_path=tmp_path)
     for setting, sentence in {"steps=null": "got null", "steps=1.5": "got 1.5", "selection_p=0": "got 0"}.items():
         with pytest.raises(UserError, match=f"`method.*{sentence}"):
@@ -165,14 +166,14 @@ def test_settings_that_a_method_hands_to_its_base_class(method: str, tmp_path: P
         changed(cfg, "test_time", "+method.stepz=2")
 
 
-def test_a_number_is_no_name_of_a_folder(tmp_path: Path) -> None:
+def test_an_unquoted_number_is_not_a_folder_name(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=re.escape("""if it is a name, write 'data.root="2024"'""")):
         check(tmp_path, "test_time", "data=folder", "data.root=2024")
     check(tmp_path, "test_time", "data=folder", 'data.root="2024"')
 
 
 @pytest.mark.parametrize("program", ["test_time", "train_coop"])
-def test_every_setting_has_a_kind(program: str, tmp_path: Path) -> None:
+def test_every_setting_has_a_type(program: str, tmp_path: Path) -> None:
     cfg = compose_config(program, tmp_path=tmp_path)
     register = Register(OmegaConf.to_container(cfg, resolve=False))  # type: ignore[arg-type]
     without = [key for key in register.own() if not register.hints[key]]
@@ -196,28 +197,28 @@ def test_a_sweep_is_checked_before_its_first_job(tmp_path: Path) -> None:
 
 
 def items(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every key of nested dictionaries, dotted, with its value."""
+    """Yields the dotted key and value of every entry in nested dictionaries."""
     for key, value in node.items() if isinstance(node, dict) else ():
         yield f"{prefix}{key}", value
         yield from items(value, f"{prefix}{key}.")
 
 
 class Part:
-    """Of a contributor."""
+    """A part that a contributor adds."""
 
     def __init__(self, a: Count, b: float = 1.0, c: Literal["x", "y"] = "x", d: Any = None, scale: int = 3) -> None:
         pass
 
 
 class Below(Part):
-    """One more."""
+    """A part that passes `**more` to its base class."""
 
     def __init__(self, e: list[int] | None = None, **more: Any) -> None:
         pass
 
 
-def test_a_contributors_part_needs_no_table() -> None:
-    """Its annotations hold its limits, and no other part's limits are its own."""
+def test_a_contributors_part_is_checked_by_its_annotations() -> None:
+    """Its limits come from its own annotations, not from those of other parts."""
     config = {"method": {"_target_": f"{__name__}.Part", "a": 0, "b": 2, "c": "z", "d": {}, "scale": 3, "seed": -1}}
     register = Register(config)
     assert (register.hints["method.a"], register.hints["method.b"], register.hints["method.d"]) == (
@@ -230,7 +231,7 @@ def test_a_contributors_part_needs_no_table() -> None:
         with pytest.raises(UserError, match=f"`{key}`"):
             refuse(register, key, value)
     refuse(register, "method.scale", 3)
-    below = target_of(f"{__name__}.Below")  # what it takes beside its own goes to its base class
+    below = target_of(f"{__name__}.Below")  # accepts the base class's arguments too
     assert below is not None and not below.open
     assert list(below.hints) == ["e", "a", "b", "c", "d", "scale"]
 
@@ -248,24 +249,24 @@ def test_a_contributors_part_needs_no_table() -> None:
         (Literal["a", "b"] | None, ["a", None], ["c", 1]),
     ],
 )
-def test_kinds_of_annotations(hint: Any, good: list[Any], bad: list[Any]) -> None:
+def test_values_that_an_annotation_allows(hint: Any, good: list[Any], bad: list[Any]) -> None:
     of = of_config(hint)
     assert all(fits(of, value) for value in good) and not any(fits(of, value) for value in bad)
 
 
-def test_what_says_nothing_allows_anything() -> None:
+def test_open_annotations_allow_any_value() -> None:
     assert of_config(Any) is None and of_config(Path | Any) is None and of_config(object | None) is None
 
 
 @pytest.mark.parametrize("hint", [Register, Callable[..., int], Register | None, Callable[[], None] | str])
-def test_what_is_made_is_a_part(hint: Any) -> None:
+def test_class_and_callable_annotations_need_a_part(hint: Any) -> None:
     of = of_config(hint)
     assert fits(of, {"_target_": "x"}) and not any(fits(of, value) for value in (3, {"a": 1}, ["a"], True))
 
 
 @pytest.mark.parametrize("program", ["test_time", "train_coop"])
-def test_no_value_for_a_group_and_no_group_for_a_value(program: str, tmp_path: Path) -> None:
-    """Wherever it stands, and whether it is a part or refers to another setting."""
+def test_a_group_and_a_value_cannot_replace_each_other(program: str, tmp_path: Path) -> None:
+    """Holds at every level, also for parts and for settings that refer to others."""
     first = compose_config(program, tmp_path=tmp_path)
     plain = OmegaConf.to_container(first, resolve=False)
     tried = 0
@@ -274,7 +275,7 @@ def test_no_value_for_a_group_and_no_group_for_a_value(program: str, tmp_path: P
             continue
         others = ["zzz", "-7", "null", "true"] if isinstance(node, dict) else ["{a: 1}", "{a: {b: 2}}"]
         for text in others:
-            if (key, text) == ("shots.draw.val", "null"):  # there may be none
+            if (key, text) == ("shots.draw.val", "null"):  # null is allowed here
                 continue
             (override,) = OverridesParser.create().parse_overrides([f"{key}={text}"])
             cfg = first.copy()
@@ -288,8 +289,8 @@ def test_no_value_for_a_group_and_no_group_for_a_value(program: str, tmp_path: P
 @pytest.mark.parametrize(
     "key", ["seed", "method", "data.module", "data.root", "trainer", "callbacks", "callbacks.records"]
 )
-def test_what_no_run_can_do_without(key: str, composed: dict[str, DictConfig]) -> None:
-    """Records, for one: without them all would be computed and nothing kept."""
+def test_required_settings_cannot_be_removed(key: str, composed: dict[str, DictConfig]) -> None:
+    """Without records, for example, a run would compute everything and keep nothing."""
     overrides = OverridesParser.create().parse_overrides([f"~{key}"])
     cfg = composed["test_time"]
     with pytest.raises(UserError, match=f"got '~{key}', which every run needs; give another value or option"):
@@ -299,7 +300,7 @@ def test_what_no_run_can_do_without(key: str, composed: dict[str, DictConfig]) -
 @pytest.mark.parametrize(
     "key", ["callbacks.progress", "callbacks.metrics", "logger.csv", "method.steps", "trainer.devices"]
 )
-def test_what_may_be_left_out(key: str, tmp_path: Path) -> None:
+def test_optional_settings_can_be_removed(key: str, tmp_path: Path) -> None:
     cfg = compose_config("test_time", f"~{key}", tmp_path=tmp_path)
     refuse_wrong(cfg, "test_time", OverridesParser.create().parse_overrides([f"~{key}"]))
 
@@ -313,7 +314,7 @@ def test_what_may_be_left_out(key: str, tmp_path: Path) -> None:
         ("callbacks.metrics=null", "to be a group of settings, got null; give its settings one by one, or leave it"),
     ],
 )
-def test_what_makes_a_part(setting: str, sentence: str, composed: dict[str, DictConfig]) -> None:
+def test_keys_that_define_a_part_are_checked(setting: str, sentence: str, composed: dict[str, DictConfig]) -> None:
     with pytest.raises(UserError, match=re.escape(sentence)):
         changed(composed["test_time"], "test_time", setting)
 
@@ -323,8 +324,10 @@ LIMITS = st.one_of(st.none(), st.integers(-5, 5))
 
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(LIMITS, LIMITS, st.booleans(), st.booleans(), st.floats(-6, 6))
-def test_limits_and_their_words(low: int | None, high: int | None, above: bool, below: bool, value: float) -> None:
-    """A number fits if it is within the limits that the words name."""
+def test_numeric_limits_and_their_text(
+    low: int | None, high: int | None, above: bool, below: bool, value: float
+) -> None:
+    """A number fits exactly when it lies within the limits, and the text names both limits."""
     limits = [
         *([] if low is None else [Gt(low) if above else Ge(low)]),
         *([] if high is None else [Lt(high) if below else Le(high)]),

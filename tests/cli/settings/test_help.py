@@ -1,4 +1,4 @@
-"""`--help` has a line for every option and every setting."""
+"""`--help` describes every option and every setting."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Run = Callable[..., Done]
 
 
 def settings_of(text: str) -> dict[str, str]:
-    """The settings that a help lists, with what is said of each."""
+    """The settings listed in a help text, with their descriptions."""
     lines = text[text.index("\nSettings:") :].splitlines()[2:]
     found: dict[str, str] = {}
     for line in lines:
@@ -37,7 +37,7 @@ def settings_of(text: str) -> dict[str, str]:
         ("train_coop", ["learner=cocoop"], ["learner.optimizer.lr", "learner.max_tokens"]),
     ],
 )
-def test_every_setting_has_a_line(program: str, chosen: list[str], keys: list[str], run_script: Run) -> None:
+def test_every_setting_has_a_description(program: str, chosen: list[str], keys: list[str], run_script: Run) -> None:
     done = run_script(f"{program}.py", "--help", *chosen)
     said = settings_of(done.stdout)
     assert set(keys) <= set(said)
@@ -60,7 +60,7 @@ def test_every_option_of_every_group_is_listed(run_script: Run) -> None:
     assert "\n    smoke_transfer_contexts " not in done.stdout.split("\nexperiment:\n")[1].split("\n\n")[0]
 
 
-def test_the_help_of_a_sweep_is_that_of_its_first_job(run_script: Run) -> None:
+def test_the_help_of_a_sweep_describes_its_first_job(run_script: Run) -> None:
     done = run_script("test_time.py", "-m", "--help", "method=zero_shot,tpt", "seed=1,2")
     said = settings_of(done.stdout)
     assert "method.templates" in said and "method.steps" not in said

@@ -1,4 +1,4 @@
-"""Reading and writing learned contexts."""
+"""Reads and writes learned contexts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LEARNED = [case for case in parity_cases("tpt") + parity_cases("cocoop") if case
 
 
 class WarmupThenCosine(torch.optim.lr_scheduler.LRScheduler):
-    """Holds another scheduler, as the one that Dassl pickles does: more than `weights_only` accepts."""
+    """Holds another scheduler, like the one that Dassl pickles, which `weights_only` refuses."""
 
     def __init__(self, optimizer: torch.optim.Optimizer, successor: Any) -> None:
         self.successor = successor
@@ -42,7 +42,7 @@ class WarmupThenCosine(torch.optim.lr_scheduler.LRScheduler):
 def published(
     ctx: Tensor, meta_net: dict[str, Tensor] | None = None, half: bool = True, seed: int = 1, arch: str = "vit"
 ) -> dict[str, Any]:
-    """What the official training saves, with live optimizer and scheduler objects inside."""
+    """A checkpoint as the official training saves it, including optimizer and scheduler objects."""
     parameter = nn.Parameter(ctx.clone())
     optimizer = torch.optim.SGD([parameter], lr=0.002, momentum=0.9)
     parameter.sum().backward()
@@ -85,7 +85,7 @@ def test_reads_coops_published_files(tmp_path: Path, n_ctx: int, where: str) -> 
     ctx = weights.context(11, n_ctx, WIDTH)
     name = "model-best.pth.tar" if where == "best" else "model.pth.tar-50"
     file = write_public(tmp_path, published(ctx), name)
-    with pytest.raises(pickle.UnpicklingError):  # the file is of the kind that torch's own safe loader refuses
+    with pytest.raises(pickle.UnpicklingError):  # torch's own safe loader refuses such a file
         torch.load(file, weights_only=True)
     path = {"directory": tmp_path, "prompt_learner": file.parent}.get(where, file)
     loaded = tpt.load_context(path)
@@ -94,7 +94,7 @@ def test_reads_coops_published_files(tmp_path: Path, n_ctx: int, where: str) -> 
     assert torch.equal(loaded.vectors, ctx.half().float())
     assert (loaded.n_ctx, loaded.n_before, loaded.class_specific) == (n_ctx, n_ctx, False)
     assert str(file) in loaded.source
-    other_classes = ["cat", "dog", "T-shirt"]  # not those of training
+    other_classes = ["cat", "dog", "T-shirt"]  # not the training classes
     assert tpt.ZeroShot(noise_clip(), other_classes, context=loaded)(torch.eye(32)[:1]).logits.shape == (3,)
 
 
@@ -143,7 +143,7 @@ def test_reads_a_whole_model_and_class_specific_vectors(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("position", get_args(Position))
 @pytest.mark.parametrize("class_specific", [False, True])
-def test_our_own_file_comes_back_bit_equal(tmp_path: Path, position: str, class_specific: bool) -> None:
+def test_our_own_file_is_read_back_bit_equal(tmp_path: Path, position: str, class_specific: bool) -> None:
     shape = (4, 5, WIDTH) if class_specific else (5, WIDTH)
     names = tuple(NAMES) if class_specific else None
     context = Context(weights.context(4, *shape), vectors_before(5, position), "coop: trained", names)
@@ -157,7 +157,7 @@ def test_our_own_file_comes_back_bit_equal(tmp_path: Path, position: str, class_
     assert tpt.load_context(path, class_token_position=position) is not None
 
 
-def test_our_own_cocoop_file_comes_back_bit_equal(tmp_path: Path) -> None:
+def test_our_own_cocoop_file_is_read_back_bit_equal(tmp_path: Path) -> None:
     context = conditional()
     loaded = tpt.load_context(tpt.save_context(tmp_path / "c.safetensors", context), kind="cocoop")
     assert isinstance(loaded, ConditionalContext)
@@ -170,7 +170,7 @@ def test_our_own_cocoop_file_comes_back_bit_equal(tmp_path: Path) -> None:
     "context", [Context(weights.context(4, 6, WIDTH), 6, "x"), conditional()], ids=["coop", "cocoop"]
 )
 @pytest.mark.parametrize("best", [False, True])
-def test_the_public_layout_comes_back_bit_equal(tmp_path: Path, context: Any, best: bool) -> None:
+def test_the_public_layout_is_read_back_bit_equal(tmp_path: Path, context: Any, best: bool) -> None:
     file = tpt.export_public(tmp_path, context, noise_clip(), NAMES, epoch=7, best=best)
     assert file == tmp_path / "prompt_learner" / ("model-best.pth.tar" if best else "model.pth.tar-7")
     loaded = tpt.load_context(tmp_path)
@@ -192,7 +192,7 @@ def test_the_public_layout_has_the_official_keys_and_embeddings(tmp_path: Path) 
         "token_suffix": (4, 77 - 1 - 6, WIDTH),
     }
     assert all(v.dtype == torch.float16 for v in state.values())
-    # The official way: embed the whole padded sentence, cut out the context.
+    # As in the official code: embed the whole padded sentence, then cut out the context.
     sentence = clip.tokenizer.wrap_all(["X X X X X X golden retriever."], 77)[0]
     embedded = clip.text.token_embedding(torch.tensor(sentence + [0] * (77 - len(sentence)))).half()
     assert torch.equal(state["token_prefix"][2], embedded[:1])
@@ -200,7 +200,7 @@ def test_the_public_layout_has_the_official_keys_and_embeddings(tmp_path: Path) 
 
 
 class Exploit:
-    """Writes a file when it is unpickled by an unsafe loader."""
+    """Creates a directory when an unsafe loader unpickles it."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -209,19 +209,19 @@ class Exploit:
         return os.mkdir, (str(self.target),)
 
 
-def test_loading_runs_nothing(tmp_path: Path) -> None:
+def test_loading_executes_no_code(tmp_path: Path) -> None:
     target = tmp_path / "executed"
     content = published(weights.context(11, 4, WIDTH)) | {"optimizer": Exploit(target)}
     file = write_public(tmp_path, content)
     loaded = tpt.load_context(file)
     assert isinstance(loaded, Context)
     assert not target.exists()
-    torch.load(file, weights_only=False)  # the exploit is real
+    torch.load(file, weights_only=False)  # shows that the exploit works
     assert target.exists()
 
 
-def test_a_hostile_pickle_cannot_change_what_the_reader_uses(tmp_path: Path) -> None:
-    # `BUILD` with a slot state sets attributes on whatever the pickle names.
+def test_a_hostile_pickle_cannot_change_other_objects(tmp_path: Path) -> None:
+    # `BUILD` with a slot state sets attributes on any object that the pickle names.
     program = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(N}X\x0c\x00\x00\x00__defaults__X\x01\x00\x00\x00xst\x86b."
     with zipfile.ZipFile(tmp_path / "evil.pt", "w") as archive:
         archive.writestr("evil/data.pkl", program)
@@ -229,7 +229,7 @@ def test_a_hostile_pickle_cannot_change_what_the_reader_uses(tmp_path: Path) -> 
         tpt.load_context(tmp_path / "evil.pt")
 
 
-def test_the_old_format_is_read_where_it_is_plain_and_refused_where_not(tmp_path: Path) -> None:
+def test_torchs_old_format_is_read_only_if_it_is_plain(tmp_path: Path) -> None:
     ctx = weights.context(11, 4, WIDTH)
     torch.save({"state_dict": {"ctx": ctx}}, tmp_path / "plain.pth", _use_new_zipfile_serialization=False)
     loaded = tpt.load_context(tmp_path / "plain.pth")
@@ -245,7 +245,7 @@ def saved(path: Path, **tensors: Tensor) -> Path:
     return path
 
 
-def test_wrong_width(tmp_path: Path) -> None:
+def test_a_context_of_another_width_is_refused(tmp_path: Path) -> None:
     file = saved(tmp_path / "a.pt", ctx=torch.zeros(4, 512))
     with pytest.raises(ContextFileError, match=r"width 64 for noise.* got 512 \(coop: .*a.pt\); use the backbone"):
         tpt.context_from_file(noise_clip(), file)
@@ -253,14 +253,14 @@ def test_wrong_width(tmp_path: Path) -> None:
         tpt.TPT(noise_clip(), NAMES, context=tpt.load_context(file))
 
 
-def test_wrong_number_of_vectors(tmp_path: Path) -> None:
+def test_a_wrong_number_of_vectors_is_refused(tmp_path: Path) -> None:
     file = saved(tmp_path / "a.pt", ctx=torch.zeros(16, WIDTH))
     with pytest.raises(ContextFileError, match=r"a.pt holds .* 16 vectors, not of n_ctx=4\. Pass n_ctx=16"):
         tpt.load_context(file, n_ctx=4)
     assert tpt.load_context(file, n_ctx=16) is not None
 
 
-def test_class_specific_for_other_classes(tmp_path: Path) -> None:
+def test_class_specific_vectors_of_other_classes_are_refused(tmp_path: Path) -> None:
     public = tpt.load_context(saved(tmp_path / "a.pt", ctx=torch.zeros(5, 4, WIDTH)))
     with pytest.raises(ValueError, match=r"class-specific context of 4 classes, got 5 \(coop: .*a.pt\)"):
         tpt.TPT(noise_clip(), NAMES, context=public)
@@ -271,7 +271,7 @@ def test_class_specific_for_other_classes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "other"), [("coop", "CoCoOp"), ("cocoop", "CoOp")])
-def test_one_kind_given_for_the_other(tmp_path: Path, kind: str, other: str) -> None:
+def test_coop_and_cocoop_files_are_not_confused(tmp_path: Path, kind: str, other: str) -> None:
     meta_net = weights.meta_net(21) if kind == "coop" else {}
     file = saved(tmp_path / "a.pt", ctx=torch.zeros(4, WIDTH), **meta_net)
     right = other.lower()
@@ -279,7 +279,7 @@ def test_one_kind_given_for_the_other(tmp_path: Path, kind: str, other: str) -> 
         tpt.load_context(file, kind=kind)
 
 
-def test_not_a_checkpoint(tmp_path: Path) -> None:
+def test_files_without_a_learned_context_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ContextFileError, match=r"no learned context \(a tensor `ctx`\)\. Pass a file that CoOp"):
         tpt.load_context(saved(tmp_path / "a.pt", weight=torch.zeros(3)))
     torch.save([1, 2], tmp_path / "list.pt")
@@ -298,7 +298,7 @@ def test_not_a_checkpoint(tmp_path: Path) -> None:
         tpt.load_context(tmp_path / "empty")
 
 
-def test_damaged_files(tmp_path: Path) -> None:
+def test_truncated_files_are_refused(tmp_path: Path) -> None:
     file = write_public(tmp_path, published(weights.context(11, 4, WIDTH)))
     content = file.read_bytes()
     for keep in (0, 1, 100, len(content) // 2, len(content) - 10):
@@ -311,7 +311,7 @@ def test_damaged_files(tmp_path: Path) -> None:
         tpt.load_context(ours)
 
 
-def test_a_damaged_byte_is_read_over_or_refused(tmp_path: Path) -> None:
+def test_a_changed_byte_is_read_or_refused_without_a_crash(tmp_path: Path) -> None:
     file = write_public(tmp_path, published(weights.context(11, 4, WIDTH)))
     content, chance = file.read_bytes(), random.Random(0)
     begin = content.index(b"state_dict") - 40
@@ -327,8 +327,8 @@ def test_a_damaged_byte_is_read_over_or_refused(tmp_path: Path) -> None:
     assert refused > 20
 
 
-def test_any_bit_that_flips_in_our_file_is_read_over_or_refused(tmp_path: Path) -> None:
-    """In a tensor, in what is said of it, or in the digest itself."""
+def test_a_flipped_bit_is_refused_or_changes_nothing(tmp_path: Path) -> None:
+    """The bit may be in a tensor, in the metadata or in the digest itself."""
     file, chance, refused = tmp_path / "c.safetensors", random.Random(0), 0
     tpt.save_context(file, conditional(), "some/backbone")
     content, whole = file.read_bytes(), tpt.load_context(file)
@@ -346,7 +346,7 @@ def test_any_bit_that_flips_in_our_file_is_read_over_or_refused(tmp_path: Path) 
 
 
 def test_a_file_without_a_digest_is_noted(tmp_path: Path) -> None:
-    """An older version or another program wrote it; those that come with the package have one."""
+    """Older versions and other programs write such files; the bundled files have a digest."""
     file = tpt.save_context(tmp_path / "c.safetensors", conditional())
     tensors, metadata = read_safetensors(file)
     save_file(tensors, file, {name: value for name, value in metadata.items() if name != DIGEST})
@@ -365,12 +365,12 @@ def test_a_file_without_a_digest_is_noted(tmp_path: Path) -> None:
         (torch.full((4, WIDTH), math.nan), "finite"),
     ],
 )
-def test_vectors_that_are_none(tmp_path: Path, ctx: Tensor, found: str) -> None:
+def test_invalid_vectors_are_refused(tmp_path: Path, ctx: Tensor, found: str) -> None:
     with pytest.raises(ContextFileError, match=found):
         tpt.load_context(saved(tmp_path / "a.pt", ctx=ctx))
 
 
-def test_a_meta_net_that_is_none(tmp_path: Path) -> None:
+def test_an_invalid_meta_net_is_refused(tmp_path: Path) -> None:
     net = weights.meta_net(21)
     missing = {k: v for k, v in net.items() if not k.endswith("linear1.bias")}
     misshapen = net | {"meta_net.linear2.weight": torch.zeros(7, 2)}
@@ -379,7 +379,7 @@ def test_a_meta_net_that_is_none(tmp_path: Path) -> None:
             tpt.load_context(saved(tmp_path / "a.pt", ctx=torch.zeros(4, WIDTH), **broken))
 
 
-def test_options_out_of_range(tmp_path: Path) -> None:
+def test_wrong_options_are_refused(tmp_path: Path) -> None:
     file = saved(tmp_path / "a.pt", ctx=torch.zeros(4, WIDTH))
     with pytest.raises(ValueError, match="`kind` to be coop or cocoop or null, got 'x'"):
         tpt.load_context(file, kind="x")
@@ -392,7 +392,7 @@ def test_options_out_of_range(tmp_path: Path) -> None:
         tpt.save_context(tmp_path / "c.pt", Context(torch.zeros(4, WIDTH), 4, "x"))
 
 
-def test_tampered_notes(tmp_path: Path) -> None:
+def test_tampered_metadata_is_refused(tmp_path: Path) -> None:
     for notes in ({"n_before": "many"}, {"n_before": "9"}, {"class_names": "[1"}, {"class_names": '["a"]'}):
         torch.save({"state_dict": {"ctx": torch.zeros(4, WIDTH)}, "context": notes}, tmp_path / "a.pt")
         with pytest.raises(ContextFileError, match="notes"):

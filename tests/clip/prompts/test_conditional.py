@@ -25,7 +25,7 @@ def net() -> MetaNet:
     return made
 
 
-def test_the_meta_net_is_two_layers_of_the_papers_width() -> None:
+def test_the_meta_net_has_two_layers_of_the_papers_width() -> None:
     assert {k: tuple(v.shape) for k, v in MetaNet(512, 512).state_dict().items()} == {
         "linear1.weight": (32, 512),
         "linear1.bias": (32,),
@@ -39,7 +39,7 @@ def test_the_meta_net_is_two_layers_of_the_papers_width() -> None:
 
 
 def run(max_tokens: int) -> tuple[torch.Tensor, list[torch.Tensor], int]:
-    """Logits, gradients of everything learned, and how often the text tower ran."""
+    """The logits, the gradients of all learned tensors, and the number of calls of the text tower."""
     clip, made = noise_clip(), net()
     learner = PromptLearner(clip, NAMES, Context(weights.context(21, 4, weights.TEXT_WIDTH), 4, "noise"))
     calls = []
@@ -53,7 +53,7 @@ def run(max_tokens: int) -> tuple[torch.Tensor, list[torch.Tensor], int]:
     return logits.detach(), [p.grad for p in (ctx, *made.parameters()) if p.grad is not None], len(calls)
 
 
-def test_groups_change_neither_logits_nor_gradients() -> None:
+def test_grouping_images_changes_neither_logits_nor_gradients() -> None:
     whole, whole_grads, whole_calls = run(max_tokens=16384)
     assert whole_calls == 1
     for max_tokens in (1, 50):
@@ -62,7 +62,7 @@ def test_groups_change_neither_logits_nor_gradients() -> None:
         assert len(grads) == 5
         for ours, theirs in zip(grads, whole_grads, strict=True):
             torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
-        assert calls > 2  # forward, and again on the way back
+        assert calls > 2  # once forward, and again in the backward pass
     assert run(1)[2] == 2 * 5
 
 
@@ -88,7 +88,7 @@ def test_initialisation_is_seeded_and_leaves_the_global_generator_alone() -> Non
     assert not torch.equal(first.meta_net.linear1.weight, other.meta_net.linear1.weight)
 
 
-def test_settings_out_of_range() -> None:
+def test_wrong_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="`meta_input` to be raw or unit, got 'both'"):
         ConditionalContext(Context(torch.zeros(4, 64), 4, "x"), net(), "both")
     with pytest.raises(ValueError, match="generic context with a meta-net"):

@@ -1,4 +1,4 @@
-"""Contexts from words and from chance."""
+"""Contexts from words and from random vectors."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ import tpt
         ("a hyperrealistic photo", "end", 4, 4),  # "hyperrealistic" is two tokens
     ],
 )
-def test_words(clip: tpt.CLIP, ctx_init: str, position: str, n_ctx: int, n_before: int) -> None:
+def test_context_from_words(clip: tpt.CLIP, ctx_init: str, position: str, n_ctx: int, n_before: int) -> None:
     context = tpt.context_from_words(clip, ctx_init, position)
     assert (context.n_ctx, context.n_before) == (n_ctx, n_before)
     words = ctx_init.replace("[CLS]", "").replace("_", " ")
@@ -28,7 +28,7 @@ def test_words(clip: tpt.CLIP, ctx_init: str, position: str, n_ctx: int, n_befor
     assert torch.equal(context.vectors, expected)
 
 
-def test_random_vectors_have_the_published_spread_and_leave_the_global_generator(clip: tpt.CLIP) -> None:
+def test_random_vectors_are_seeded_and_have_the_published_spread(clip: tpt.CLIP) -> None:
     before = torch.random.get_rng_state()
     context = tpt.random_context(clip, 16, seed=7, num_classes=50)
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -38,14 +38,14 @@ def test_random_vectors_have_the_published_spread_and_leave_the_global_generator
     assert not torch.equal(context.vectors, tpt.random_context(clip, 16, seed=8, num_classes=50).vectors)
 
 
-def test_two_class_tokens(clip: tpt.CLIP) -> None:
+def test_two_class_tokens_are_refused(clip: tpt.CLIP) -> None:
     with pytest.raises(ValueError, match=r"Expected \[CLS\] at most once"):
         tpt.context_from_words(clip, "[CLS] and [CLS]")
 
 
 @pytest.mark.parametrize("mark", ["[cls]", "[class]", "{c}", "{name}", "<label>", "%s", "[ CLS ]"])
-def test_what_is_alike_to_the_class_token_is_words_and_results_say_so(clip: tpt.CLIP, mark: str) -> None:
-    """The official code reads `[cls]` as words too; nobody who writes it means that."""
+def test_marks_similar_to_the_class_token_are_read_as_words(clip: tpt.CLIP, mark: str) -> None:
+    """The official code also reads `[cls]` as words, but users probably mean the class name, so results have a note."""
     words = f"a photo of a {mark}"
     context = tpt.context_from_words(clip, words)
     assert context.n_ctx == context.n_before == len(clip.tokenizer.encode(words))
@@ -56,5 +56,5 @@ def test_what_is_alike_to_the_class_token_is_words_and_results_say_so(clip: tpt.
 @pytest.mark.parametrize(
     "words", ["a photo of a [CLS] in the wild", "a photo of a {}.", "a (small) photo of [the] sea"]
 )
-def test_no_note_otherwise(clip: tpt.CLIP, words: str) -> None:
+def test_other_words_give_no_note(clip: tpt.CLIP, words: str) -> None:
     assert tpt.ZeroShot(clip, ["cat", "dog"], ctx_init=words).notes == ()

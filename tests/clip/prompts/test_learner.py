@@ -1,4 +1,4 @@
-"""Prompts: order of tokens, awkward names, limits."""
+"""Prompts: order of tokens, unusual names, and limits."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from tpt.errors import UserError
 
 
 def words(learner: tpt.PromptLearner, k: int) -> list[str]:
-    """Prompt `k`, learnable vectors as `<i>`."""
+    """The tokens of prompt `k` as text; learnable vectors are `<i>`."""
     decode = learner.clip.tokenizer.decode
     return [f"<{-1 - t}>" if t < 0 else decode([t]).strip() for t in learner._sequence(k)]
 
@@ -25,7 +25,7 @@ def words(learner: tpt.PromptLearner, k: int) -> list[str]:
         ("see [CLS] and more", "end", "<start_of_text> <0> hot air balloon <1> <2> . <end_of_text>"),
     ],
 )
-def test_order(clip: tpt.CLIP, ctx_init: str, position: str, expected: str) -> None:
+def test_order_of_tokens(clip: tpt.CLIP, ctx_init: str, position: str, expected: str) -> None:
     learner = tpt.PromptLearner(clip, ["hot_air_balloon"], tpt.context_from_words(clip, ctx_init, position))
     assert " ".join(words(learner, 0)).replace("<|", "<").replace("|>", ">") == expected
 
@@ -36,10 +36,10 @@ def test_full_stop_stays_with_a_bracket(clip: tpt.CLIP) -> None:
 
 
 @pytest.mark.parametrize("position", ["end", "middle", "front"])
-def test_untouched_prompts_are_the_sentences(clip: tpt.CLIP, position: str) -> None:
+def test_untuned_prompts_equal_plain_sentences(clip: tpt.CLIP, position: str) -> None:
     learner = tpt.PromptLearner(clip, NAMES, tpt.context_from_words(clip, "big red", position))
     form = {"end": "big red {}.", "middle": "big {} red.", "front": "{} big red."}[position]
-    plain = [name.replace("_", " ") for name in NAMES if ")" not in name]  # there the full stop moves
+    plain = [name.replace("_", " ") for name in NAMES if ")" not in name]  # after a bracket the full stop moves
     rows = [k for k, name in enumerate(NAMES) if ")" not in name]
     torch.testing.assert_close(learner()[rows], clip.encode_text([form.format(n) for n in plain]), atol=1e-5, rtol=0)
 
@@ -51,7 +51,7 @@ def test_order_of_classes_does_not_matter(clip: tpt.CLIP) -> None:
     torch.testing.assert_close(forward.flip(0), backward, atol=1e-6, rtol=0)
 
 
-def test_too_long_names_are_named(clip: tpt.CLIP) -> None:
+def test_too_long_names_are_reported(clip: tpt.CLIP) -> None:
     names = ["cat", "very " * 80 + "long name", "dog"]
     with pytest.raises(ValueError, match=r"at most 77 tokens.*very very.*\(89 tokens\).*shorten") as caught:
         tpt.TPT(clip, names)
@@ -63,12 +63,12 @@ def test_too_long_names_are_named(clip: tpt.CLIP) -> None:
 
 
 @pytest.mark.parametrize("names", [[], ["cat", ""], ["cat", "  _ "]])
-def test_no_or_empty_names(clip: tpt.CLIP, names: list[str]) -> None:
+def test_missing_and_empty_names_are_refused(clip: tpt.CLIP, names: list[str]) -> None:
     with pytest.raises(ValueError, match="Expected (at least one class name|class name 1 to be text)"):
         tpt.TPT(clip, names)
 
 
-def test_context_of_another_width_or_class_count(clip: tpt.CLIP) -> None:
+def test_a_context_of_another_width_or_class_count_is_refused(clip: tpt.CLIP) -> None:
     with pytest.raises(ValueError, match="Expected context vectors of width 64 .* got 512"):
         tpt.TPT(clip, NAMES, context=tpt.Context(torch.zeros(4, 512), 4, "file"))
     with pytest.raises(ValueError, match="class-specific context of 7 classes, got 3"):
@@ -76,7 +76,7 @@ def test_context_of_another_width_or_class_count(clip: tpt.CLIP) -> None:
 
 
 @pytest.mark.parametrize(("names", "what"), [("cat", "one text"), (b"cat", "one text"), ({"cat", "dog"}, "a set")])
-def test_a_text_or_a_set_is_no_list_of_names(clip: tpt.CLIP, names: Any, what: str) -> None:
-    """The letters of a word are no classes, and a set has another order in each process."""
+def test_a_text_or_a_set_instead_of_a_list_of_names_is_refused(clip: tpt.CLIP, names: Any, what: str) -> None:
+    """A text would be split into letters, and the order of a set differs between processes."""
     with pytest.raises(UserError, match=f"Expected a list of class names, got {what}.*; pass a list"):
         tpt.TPT(clip, names)

@@ -1,4 +1,4 @@
-"""A context belongs to the backbone it was learned with, and a file is nothing simpler than what it holds."""
+"""A context works only with the backbone it was learned with, and files with unused tensors are refused."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tpt.errors import ContextFileError, UserError
 NAMES = ["cat", "hot air balloon"]
 WIDTH = 64
 CTX = weights.context(11, 4, WIDTH)
-ours, other = partial(noise_clip, "vit", 1), partial(noise_clip, "vit", 2)  # of one width
+ours, other = partial(noise_clip, "vit", 1), partial(noise_clip, "vit", 2)  # of equal width
 
 
 def of_name(folder: Path) -> Path:
@@ -62,7 +62,7 @@ USES: dict[str, Callable[..., Any]] = {
     ],
 )
 def test_another_backbone_is_refused(write: Callable[[Path], Path], learned: str, use: str, tmp_path: Path) -> None:
-    """Text widths are equal, so that nothing else would tell."""
+    """The text widths are equal, so only the recorded backbone differs."""
     path = write(tmp_path)
     with pytest.raises(UserError, match=rf"{learned}.*, not with noise-vit-1.*context.backbone=any") as caught:
         USES[use](ours(), path)
@@ -72,8 +72,8 @@ def test_another_backbone_is_refused(write: Callable[[Path], Path], learned: str
         assert USES[use](other(), path) is not None
 
 
-def test_weights_decide_where_they_are_known(tmp_path: Path) -> None:
-    """One file under two names is one backbone; two files of one name are two."""
+def test_known_weights_decide_instead_of_names(tmp_path: Path) -> None:
+    """Equal weights under another name are accepted; other weights under the same name are refused."""
     for name, weight, right in (("renamed", 1, True), ("noise-vit-1.safetensors/noise-vit-1.safetensors", 2, False)):
         origin = Origin(name, noise_clip("vit", weight).weights_digest)
         if right:
@@ -83,7 +83,7 @@ def test_weights_decide_where_they_are_known(tmp_path: Path) -> None:
                 origin.check(ours(), "x")
 
 
-def test_files_that_are_silent_are_taken(tmp_path: Path) -> None:
+def test_files_without_an_origin_are_accepted(tmp_path: Path) -> None:
     save_file({"ctx": CTX}, tmp_path / "a.safetensors", metadata={"format": "pt"})
     torch.save({"state_dict": {"module.ctx": CTX}}, tmp_path / "b.pt")
     for name in ("a.safetensors", "b.pt"):
@@ -93,7 +93,7 @@ def test_files_that_are_silent_are_taken(tmp_path: Path) -> None:
         tpt.load_context(tmp_path / "a.safetensors", backbone="RN50")
 
 
-def test_saved_again_it_stays_of_its_backbone(tmp_path: Path) -> None:
+def test_saving_again_keeps_the_origin(tmp_path: Path) -> None:
     first = tpt.load_context(of_weights(tmp_path))
     again = tpt.load_context(tpt.save_context(tmp_path / "again.safetensors", first))
     assert isinstance(again, Context) and again.origin == Origin.of(other())
@@ -112,7 +112,7 @@ MORE: dict[str, dict[str, Tensor]] = {
 @pytest.mark.parametrize("kind", ["coop", None])
 @pytest.mark.parametrize("prefix", ["", "module.", "prompt_learner.", "_orig_mod.prompt_learner."])
 @pytest.mark.parametrize("more", MORE)
-def test_more_tensors_than_are_used(more: str, prefix: str, kind: str | None, tmp_path: Path) -> None:
+def test_files_with_unused_tensors_are_refused(more: str, prefix: str, kind: str | None, tmp_path: Path) -> None:
     tensors = {prefix + key: value for key, value in {"ctx": CTX, **MORE[more]}.items()}
     torch.save({"state_dict": tensors}, tmp_path / "a.pt")
     shown = next(key for key in MORE[more] if "linear1" not in key and "linear2" not in key)
@@ -129,7 +129,9 @@ def test_more_tensors_than_are_used(more: str, prefix: str, kind: str | None, tm
         ({"kind": "maple"}, {}, "kind 'maple'"),
     ],
 )
-def test_format_and_kind(notes: dict[str, str], tensors: dict[str, Tensor], sentence: str, tmp_path: Path) -> None:
+def test_a_wrong_format_or_kind_is_refused(
+    notes: dict[str, str], tensors: dict[str, Tensor], sentence: str, tmp_path: Path
+) -> None:
     save_file({"ctx": CTX, **tensors}, tmp_path / "a.safetensors", metadata=notes)
     with pytest.raises(ContextFileError, match=sentence):
         tpt.load_context(tmp_path / "a.safetensors")
@@ -144,10 +146,10 @@ def test_a_misfit_is_refused_before_weights_are_loaded(tmp_path: Path) -> None:
     refuse_misfit(partial(named, backbone="any"), None, "w.pt")
     refuse_misfit(partial(tpt.context_from_words, ctx_init="a"), "ViT-B-16-quickgelu", "openai")
     by_weights = partial(context_from_file, path=of_weights(tmp_path))
-    refuse_misfit(by_weights, None, "w.pt")  # may be the same under another name
+    refuse_misfit(by_weights, None, "w.pt")  # could be the same weights under another name
 
 
-def test_the_program_fetches_nothing_for_a_misfit(run_script: Callable[..., Any], tmp_path: Path) -> None:
+def test_the_program_refuses_a_misfit_before_loading_weights(run_script: Callable[..., Any], tmp_path: Path) -> None:
     path = of_name(tmp_path)
     done = run_script(
         "test_time.py", "backbone=vit_b16", "context=coop", f"context.path={path}", "logger=none", ok=False

@@ -1,4 +1,4 @@
-"""Files of other programs: wrapped names, usual entries, transformers' layout, and what a file cannot tell."""
+"""Weights from other programs: prefixed names, common entries, transformers' layout, missing information."""
 
 import importlib.util
 import json
@@ -51,7 +51,7 @@ def wanted(weights: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory)
     "prefix", ["module.", "model.", "_orig_mod.", "module._orig_mod.", "model._orig_mod.module.", "clip_model.", "a.b."]
 )
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-def test_a_part_in_front_of_all_names(
+def test_a_prefix_of_all_names_is_removed(
     weights: dict[str, Tensor], wanted: str, prefix: str, suffix: str, tmp_path: Path
 ) -> None:
     file = tmp_path / f"w{suffix}"
@@ -60,8 +60,8 @@ def test_a_part_in_front_of_all_names(
     assert tpt.load_clip(pretrained=file, quick_gelu=True).fingerprint() == wanted
 
 
-def test_a_wrapper_around_one_part(weights: dict[str, Tensor], wanted: str, tmp_path: Path) -> None:
-    """torch.compile of the image encoder alone."""
+def test_a_wrapper_around_one_part_is_removed(weights: dict[str, Tensor], wanted: str, tmp_path: Path) -> None:
+    """Names as after `torch.compile` of only the image encoder."""
     wrapped = {key.replace("visual.", "visual._orig_mod."): value for key, value in weights.items()}
     save_file(wrapped, tmp_path / "w.safetensors")
     assert tpt.load_clip(pretrained=tmp_path / "w.safetensors", quick_gelu=True).fingerprint() == wanted
@@ -70,7 +70,7 @@ def test_a_wrapper_around_one_part(weights: dict[str, Tensor], wanted: str, tmp_
 
 
 class Configuration:
-    """An object beside the weights, as Lightning keeps hyperparameters; must stay inert."""
+    """An object next to the weights, like Lightning's hyperparameters; loading must ignore it."""
 
     def __init__(self) -> None:
         self.lr = 0.1
@@ -78,7 +78,7 @@ class Configuration:
 
 @pytest.mark.parametrize("beside", [{}, {"epoch": 3}, {"hyper_parameters": Configuration(), "epoch": 3}])
 @pytest.mark.parametrize("entries", [["state_dict"], ["model"], ["model_state_dict"], ["model", "state_dict"]])
-def test_usual_entries(
+def test_common_checkpoint_entries_are_found(
     weights: dict[str, Tensor], wanted: str, entries: list[str], beside: dict[str, Any], tmp_path: Path
 ) -> None:
     content: dict[str, Any] = {f"module.{key}": value for key, value in weights.items()}
@@ -89,14 +89,14 @@ def test_usual_entries(
 
 
 @pytest.mark.parametrize("second", ["state_dict", "model_ema"])
-def test_two_state_dicts_are_not_guessed_between(weights: dict[str, Tensor], second: str, tmp_path: Path) -> None:
+def test_a_file_with_two_state_dicts_is_refused(weights: dict[str, Tensor], second: str, tmp_path: Path) -> None:
     other = {key: value + 1 for key, value in weights.items()}
     torch.save({"model": weights, second: other, "optimizer": {"state": {}}}, tmp_path / "w.pt")
     with pytest.raises(WeightsFileError, match=rf"several state dicts, .*`{second}`.*\. Save the one you mean alone"):
         tpt.load_clip(pretrained=tmp_path / "w.pt", quick_gelu=True)
 
 
-def test_names_that_are_none_of_clips_are_shown(weights: dict[str, Tensor], tmp_path: Path) -> None:
+def test_unknown_tensor_names_are_reported(weights: dict[str, Tensor], tmp_path: Path) -> None:
     save_file(
         {**{f"model.{k}": v for k, v in weights.items()}, "head.weight": torch.ones(1)}, tmp_path / "w.safetensors"
     )
@@ -105,26 +105,28 @@ def test_names_that_are_none_of_clips_are_shown(weights: dict[str, Tensor], tmp_
 
 
 def written(folder: Path, weights: dict[str, Tensor], case: str = "openai") -> Path:
-    """A file of transformers with its config.json."""
+    """Writes weights in transformers' layout, with a config.json."""
     save_file(maker.layout(weights), folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(maker.config(*maker.CASES[case])))
     return folder / "model.safetensors"
 
 
 @pytest.mark.parametrize("case", maker.CASES)
-def test_a_file_of_transformers_gives_its_numbers(
+def test_a_transformers_file_gives_transformers_features(
     case: str, weights: dict[str, Tensor], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Two noise models that differ in heads and activation alone; golden.json holds what transformers computed."""
+    """The two cases differ only in heads and activation; golden.json has the features from transformers."""
     clip = tpt.load_clip(pretrained=written(tmp_path, weights, case))
     golden = json.loads((GOLDEN / "golden.json").read_text())[case]
     image, text = clip.encode_views(noise.views("vit", 1, 2)), clip.encode_text(maker.SENTENCES)
     torch.testing.assert_close(image, torch.tensor(golden["image"]), atol=1e-5, rtol=0)
     torch.testing.assert_close(text, torch.tensor(golden["text"]), atol=1e-5, rtol=0)
-    assert not caplog.records  # the activation is known
+    assert not caplog.records  # no warning, since the activation is known
 
 
-def test_what_a_file_of_transformers_lacks(weights: dict[str, Tensor], wanted: str, tmp_path: Path) -> None:
+def test_incomplete_or_extended_transformers_files_are_refused(
+    weights: dict[str, Tensor], wanted: str, tmp_path: Path
+) -> None:
     file = written(tmp_path, weights)
     assert tpt.load_clip(pretrained=file).fingerprint() == wanted, "bit for bit the weights of OpenAI's layout"
     for content, sentence in (
@@ -154,8 +156,8 @@ def test_what_a_file_of_transformers_lacks(weights: dict[str, Tensor], wanted: s
         tpt.load_clip("ViT-B-32", pretrained=file)
 
 
-def test_heads_that_a_file_cannot_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Large models of open_clip have the same names and heads of another width: never read with heads of 64."""
+def test_unknown_head_widths_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large open_clip models have the same tensor names but other head widths, so 64 is not assumed."""
     known = open_clip.get_model_config("ViT-H-14")
     shrunk = {**known["vision_cfg"], "layers": 2, "width": 64, "head_width": 16, "patch_size": 16}
     monkeypatch.setattr(open_clip, "get_model_config", lambda name: {**known, "vision_cfg": shrunk})
@@ -173,12 +175,12 @@ def test_a_foreign_vocabulary_is_refused(weights: dict[str, Tensor], tmp_path: P
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> str:
-    """The name of a small model that open_clip knows."""
+    """Adds a small model to open_clip's configurations; returns its name."""
     monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "tiny", CONFIG)
     return "tiny"
 
 
-def test_no_false_line_of_random_weights(
+def test_no_false_message_about_random_weights(
     tiny: str, weights: dict[str, Tensor], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
@@ -191,7 +193,7 @@ def test_no_false_line_of_random_weights(
 
 
 def save_folder(folder: Path, weights: dict[str, Tensor] | None, **config: Any) -> None:
-    """A model as open_clip pushes it to the hub: configuration and weights."""
+    """Saves a model as open_clip pushes it to the hub: configuration and weights."""
     folder.mkdir(parents=True)
     content = {"model_cfg": {**CONFIG, **config}, "preprocess_cfg": {"mean": [0.5] * 3}}
     (folder / "open_clip_config.json").write_text(json.dumps(content))
@@ -215,7 +217,7 @@ def test_a_folder_needs_no_tag(
 def test_a_model_of_the_hub_needs_no_tag(
     weights: dict[str, Tensor], wanted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From the hub's cache, where another program left it: nothing is asked of the network."""
+    """The model is already in the hub's cache, so no request is sent."""
     repository = tmp_path / "models--org--name"
     save_folder(repository / "snapshots" / "abc", weights, quick_gelu=True)
     (repository / "refs").mkdir()
@@ -262,7 +264,9 @@ def test_the_width_is_known_without_weights(name: str | None, width: int | None)
         (None, "{tmp}/full", r"got the folder .*; pass a file in it, such as .*full/w.pt"),
     ],
 )
-def test_refused_in_one_sentence(name: str | None, pretrained: str | None, message: str, tmp_path: Path) -> None:
+def test_wrong_folders_and_hub_names_give_a_one_line_error(
+    name: str | None, pretrained: str | None, message: str, tmp_path: Path
+) -> None:
     (tmp_path / "open_clip_config.json").write_text("[]")
     save_folder(tmp_path / "foreign", None, text_cfg={"hf_tokenizer_name": "bert-base"})
     save_folder(tmp_path / "empty", None)

@@ -1,4 +1,4 @@
-"""What a configuration beside a file of weights says of how images are prepared."""
+"""Preprocessing settings from a configuration next to a weights file."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ CLIPS = {  # as CLIPImageProcessor saves it
     "size": {"shortest_edge": SIZE},
     "crop_size": {"height": SIZE, "width": SIZE},
 }
-SIGLIPS = {  # as SiglipImageProcessor saves it, which crops nothing
+SIGLIPS = {  # as SiglipImageProcessor, which does not crop, saves it
     "image_mean": [0.5] * 3,
     "image_std": [0.5] * 3,
     "resample": 3,
@@ -47,13 +47,15 @@ def load(folder: Path, about: dict[str, Any], file: str = "preprocessor_config.j
         ({"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}, "shortest", "bicubic"),
     ],
 )
-def test_of_transformers(about: dict[str, Any], resize: str, interpolation: str, tmp_path: Path) -> None:
+def test_preprocessing_from_transformers(
+    about: dict[str, Any], resize: str, interpolation: str, tmp_path: Path
+) -> None:
     clip = load(tmp_path, about)
     assert (clip.mean, clip.std) == (tuple(about["image_mean"]), tuple(about["image_std"]))
     assert (clip.resize, clip.interpolation, clip.image_size) == (resize, interpolation, SIZE)
 
 
-def test_settings_and_open_clips_file_go_first(tmp_path: Path) -> None:
+def test_settings_and_open_clips_file_take_precedence(tmp_path: Path) -> None:
     clip = load(tmp_path, CLIPS, mean=[0.7, 0.7, 0.7], resize="squash")
     assert clip.mean == (0.7, 0.7, 0.7) and clip.std == (0.4, 0.5, 0.6) and clip.resize == "squash"
     clip = load(tmp_path, {"preprocess_cfg": {"mean": [0.2] * 3}}, "open_clip_config.json")
@@ -61,8 +63,8 @@ def test_settings_and_open_clips_file_go_first(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file", ["preprocessor_config.json", "open_clip_config.json"])
-def test_the_image_size_of_named_weights(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Weights of another image size than that of the name are loaded by the size beside them."""
+def test_the_image_size_next_to_named_weights(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A size next to the weights takes precedence over the size of the named model."""
     vision: dict[str, Any] = {**VISION, "image_size": 2 * SIZE}
     larger = {**CONFIG, "quick_gelu": True, "vision_cfg": vision}
     monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "larger", larger)
@@ -83,6 +85,6 @@ def test_the_image_size_of_named_weights(file: str, tmp_path: Path, monkeypatch:
         ([], "Cannot read the configuration .*"),
     ],
 )
-def test_refused(about: Any, message: str, tmp_path: Path) -> None:
+def test_wrong_preprocessing_is_refused(about: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):
         load(tmp_path, about)

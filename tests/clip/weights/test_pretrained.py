@@ -1,4 +1,4 @@
-"""Loading: names and tags, files of every kind, the bundled model, and what is refused."""
+"""Loading weights: names and tags, every file format, the bundled model, and refused input."""
 
 import pickle
 import socket
@@ -24,7 +24,7 @@ from tpt.errors import WeightsFileError
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A test never reaches outside: every connection fails as it does without a network."""
+    """Makes every connection fail, as without a network."""
 
     def refuse(*args: object, **kwargs: object) -> None:
         raise OSError("Network is unreachable")
@@ -53,7 +53,7 @@ def test_architecture_is_read_from_the_weights(arch: str, noise_file: Callable[.
 
 def test_float32_is_kept_exactly(weights: dict[str, torch.Tensor], tmp_path: Path) -> None:
     key = "positional_embedding"
-    weights[key] = weights[key] + 1e-6  # no half-precision number
+    weights[key] = weights[key] + 1e-6  # not representable in half precision
     save_file(weights, tmp_path / "w.safetensors")
     clip = tpt.load_clip(pretrained=tmp_path / "w.safetensors", quick_gelu=True)
     assert torch.equal(clip.text.positional_embedding, weights[key])
@@ -61,7 +61,7 @@ def test_float32_is_kept_exactly(weights: dict[str, torch.Tensor], tmp_path: Pat
 
 
 class _Archive(torch.nn.Module):
-    """Nested like OpenAI's archives: a module per dotted name, plain numbers beside the weights."""
+    """Nested like OpenAI's archives: a submodule per part of a dotted name, and numbers next to the weights."""
 
     def __init__(self, weights: dict[str, torch.Tensor]) -> None:
         super().__init__()
@@ -81,7 +81,9 @@ class _Archive(torch.nn.Module):
         return x
 
 
-def test_every_kind_of_file(weights: dict[str, torch.Tensor], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_every_file_format_gives_the_same_model(
+    weights: dict[str, torch.Tensor], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     half = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
     save_file(weights, tmp_path / "a.safetensors")
     torch.save(half, tmp_path / "b.pt")
@@ -91,7 +93,7 @@ def test_every_kind_of_file(weights: dict[str, torch.Tensor], tmp_path: Path, ca
     for name in ("b.pt", "c.pt"):
         assert same(first, tpt.load_clip(pretrained=tmp_path / name, quick_gelu=True)), name
     assert same(first, tpt.load_clip(pretrained=tmp_path / "d.pt"))
-    assert not caplog.records  # an archive is OpenAI's, so its activation is known
+    assert not caplog.records  # archives are OpenAI's, so the activation is known
     tpt.load_clip(pretrained=tmp_path / "a.safetensors")
     assert "does not say which activation" in caplog.text
 
@@ -112,7 +114,7 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
     assert not witness.exists()
 
 
-def test_damaged_and_foreign_files(weights: dict[str, torch.Tensor], tmp_path: Path) -> None:
+def test_damaged_and_foreign_files_are_refused(weights: dict[str, torch.Tensor], tmp_path: Path) -> None:
     (tmp_path / "text.pt").write_text("not weights")
     save_file(weights, tmp_path / "cut.safetensors")
     whole = (tmp_path / "cut.safetensors").read_bytes()
@@ -129,7 +131,7 @@ def test_damaged_and_foreign_files(weights: dict[str, torch.Tensor], tmp_path: P
         tpt.load_clip(pretrained=tmp_path / "absent.pt")
 
 
-def test_open_clip_checkpoint_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_clip_checkpoints_load_by_model_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "tiny", CONFIG)
     made = open_clip.create_model("tiny", load_weights=False)
     torch.save({"state_dict": made.state_dict()}, tmp_path / "epoch_1.pt")
@@ -145,7 +147,7 @@ def test_bundled_model() -> None:
     assert clip.text.token_embedding.num_embeddings == 49408
 
 
-OFFLINE = "(unreachable|offline mode is enabled.*)"  # the latter where HF_HUB_OFFLINE is set
+OFFLINE = "(unreachable|offline mode is enabled.*)"  # the latter if HF_HUB_OFFLINE is set
 
 
 @pytest.mark.parametrize(
@@ -155,16 +157,16 @@ OFFLINE = "(unreachable|offline mode is enabled.*)"  # the latter where HF_HUB_O
         ("hf-hub:org/name", None, "org/name/open_clip_config"),
     ],
 )
-def test_offline_is_said_at_once(
+def test_an_offline_machine_is_reported_at_once(
     name: str, tag: str | None, where: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One try of the network, one sentence, and no line of the clients below."""
+    """One failed request gives one error, and the client libraries log nothing."""
     with pytest.raises(FetchError, match=rf"Could not get the weights {where}.*{OFFLINE}\); .*pass pretrained=/path"):
         tpt.load_clip(name, tag, cache_dir=str(tmp_path))
     assert not caplog.records
 
 
-def test_offline_for_a_tag_with_an_address(
+def test_an_offline_machine_is_reported_for_a_tag_with_a_url(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     known = {"url": "https://example.org/w.pt", "quick_gelu": True}
@@ -189,7 +191,7 @@ def test_offline_for_a_tag_with_an_address(
         ),
     ],
 )
-def test_refused_in_one_sentence(name: str | None, tag: str | None, message: str) -> None:
+def test_wrong_names_and_tags_give_a_one_line_error(name: str | None, tag: str | None, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         tpt.load_clip(name, tag)
     assert "\n" not in str(caught.value)
@@ -201,7 +203,7 @@ def test_another_vocabulary_needs_transformers(monkeypatch: pytest.MonkeyPatch) 
         tpt.load_clip("ViT-B-16-SigLIP", "webli")
 
 
-def test_a_file_takes_the_preprocessing_that_all_tags_name(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_gets_the_preprocessing_that_all_tags_share(caplog: pytest.LogCaptureFixture) -> None:
     assert preprocessing_of("PE-Core-B-16") == {
         "mean": (0.5, 0.5, 0.5),
         "std": (0.5, 0.5, 0.5),
@@ -215,7 +217,7 @@ def test_a_file_takes_the_preprocessing_that_all_tags_name(caplog: pytest.LogCap
 def test_quick_gelu_is_never_silently_wrong(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """OpenAI's tag with a configuration that says GELU: corrected, and said."""
+    """For OpenAI's tag, a configuration with GELU is corrected, with a warning."""
     monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "ViT-B-32", CONFIG)
     made = open_clip.create_model("ViT-B-32", force_quick_gelu=True, load_weights=False)
     torch.save(made.state_dict(), tmp_path / "w.pt")
@@ -227,7 +229,7 @@ def test_quick_gelu_is_never_silently_wrong(
         torch.testing.assert_close(clip.encode_image(images), made.eval().encode_image(images, normalize=True))
 
 
-def test_absent_gpu() -> None:
+def test_an_absent_gpu_and_a_wrong_precision_are_refused() -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     with pytest.raises(ValueError, match="no CUDA GPU for device='cuda'"):
