@@ -1,4 +1,4 @@
-"""The contact sheet of one image: its views, and which of them were trusted."""
+"""The contact sheet of one image: its views, with the selected ones framed."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from matplotlib.patches import Rectangle
 from tpt.errors import UserError
 from tpt.results.figures.style import BLUE, PAGE, POINTS, short, styled
 
-ACROSS = 8  # views in a row
-HEADER = 0.2  # inches a line of text
+ACROSS = 8  # views per row
+HEADER = 0.2  # inches per line of text
 
 
 @styled
@@ -27,18 +27,18 @@ def contact_sheet(
     values: Sequence[float] | None = None,
     name: str = "entropy (nats)",
 ) -> Figure:
-    """The views in an order, that of their entropy say, the selected ones framed.
+    """The views in a given order, for example by entropy, with the selected ones framed.
 
     Args:
         views: (V, H, W, 3) uint8 pixels.
-        order: (V,) indices of the views, what the method trusts most first.
-        selected: indices of the views that were trusted.
+        order: (V,) indices of the views, the one that the method trusts most first.
+        selected: indices of the selected views.
         texts: lines above the views: the image, its class, the prediction before and after.
-        values: (V,) what they are ordered by, written above each view; None leaves them out.
-        name: of the values, with their unit.
+        values: (V,) values by which the views are ordered, written above each; None leaves them out.
+        name: name of the values, with their unit.
 
     Raises:
-        UserError: shapes or indices that do not fit.
+        UserError: shapes or indices do not fit.
     """
     count = len(views)
     if views.ndim != 4 or views.shape[-1] != 3 or sorted(order) != list(range(count)) or not count:
