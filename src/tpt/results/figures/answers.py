@@ -173,13 +173,13 @@ def risk_figure(run: Run) -> Figure:
     def draw(panel: Axes, name: str, end: str, look: dict[str, Any]) -> tuple[Any, float]:
         rows = run.of(name)
         confidence, right = rows[f"confidence{end}"].to_numpy(), rows[f"rank{end}"].to_numpy() == 0
-        every = np.ones(len(right))
-        coverage, risk = risk_curve(confidence, right)(every)
+        weights = np.ones(len(right))
+        coverage, risk = risk_curve(confidence, right)(weights)
         (line,) = panel.plot(PERCENT * coverage, PERCENT * risk, **(look | {"marker": ""}))
         panel.set(xlim=(0, 100), xticks=range(0, 101, 25))
         if not end:  # after both lines, because this also fixes the upper limit
             panel.set_ylim(bottom=0)
-        return line, risk_area(confidence, right)(every)
+        return line, risk_area(confidence, right)(weights)
 
     coverage = "coverage: share of the images answered, the surest first (%)"
     return before_and_after(run, "AURC", draw, coverage, "risk: wrong answers among these (%)")

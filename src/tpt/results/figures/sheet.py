@@ -48,13 +48,13 @@ def contact_sheet(
     if values is not None and len(values) != count:
         raise UserError(f"Expected values of {count} views, got {len(values)}.")
     unit = "" if values is None else f"; above each its {name}"
-    said = f"{len(set(selected))} of {count} views selected (framed), most trusted first{unit}"
-    lines = [*(short(text, 110) for text in texts), said]
-    down = -(-count // ACROSS)
-    height = down * (PAGE / ACROSS + 0.16) + HEADER * len(lines) + 0.25
+    summary = f"{len(set(selected))} of {count} views selected (framed), most trusted first{unit}"
+    lines = [*(short(text, 110) for text in texts), summary]
+    rows = -(-count // ACROSS)
+    height = rows * (PAGE / ACROSS + 0.16) + HEADER * len(lines) + 0.25
     figure = Figure(figsize=(PAGE, height), layout="constrained")
     figure.suptitle("\n".join(lines), x=0.005, ha="left", fontsize=POINTS)
-    for panel, view in zip_longest(figure.subplots(down, ACROSS, squeeze=False).flat, order):
+    for panel, view in zip_longest(figure.subplots(rows, ACROSS, squeeze=False).flat, order):
         panel.set_axis_off()
         if view is not None:
             title = "image" if view == 0 else f"#{view}"

@@ -82,11 +82,11 @@ def error_bars(axes: Axes, x: Any, intervals: Sequence[Interval], **look: Any) -
 
 def panels(number: int, aspect: float = 1.0) -> tuple[Figure, list[Axes]]:
     """A figure with up to three panels per row, and its axes; `aspect` is a panel's height divided by its width."""
-    across = min(number, 3)
-    down = -(-number // across)
-    width = (COLUMN, 5.0, PAGE)[across - 1]
-    figure = Figure(figsize=(width, width / across * aspect * down + 0.6), layout="constrained")
-    axes = figure.subplots(down, across, squeeze=False).flatten().tolist()
+    columns = min(number, 3)
+    rows = -(-number // columns)
+    width = (COLUMN, 5.0, PAGE)[columns - 1]
+    figure = Figure(figsize=(width, width / columns * aspect * rows + 0.6), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
     for spare in axes[number:]:
         spare.remove()
     return figure, axes[:number]
@@ -111,8 +111,8 @@ def save_as(figure: Figure, path: str | Path) -> Path:
 
 def remark(figure: Figure, texts: Sequence[str]) -> None:
     """Adds text under a figure, such as what is missing in it, wrapped into lines; adds nothing if there is no text."""
-    across = int(figure.get_figwidth() / 0.066)
-    lines = [line for text in texts for line in textwrap.wrap(text, across)]
+    characters = int(figure.get_figwidth() / 0.066)
+    lines = [line for text in texts for line in textwrap.wrap(text, characters)]
     if lines:
         shown = "\n".join(lines[:MOST_LINES]) + (" ..." if len(lines) > MOST_LINES else "")
         figure.set_figheight(figure.get_figheight() + 0.14 * min(len(lines), MOST_LINES))
