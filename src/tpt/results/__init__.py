@@ -1,1 +1,1 @@
-"""What a run leaves, and what is made of it: records, tables, figures, predictions; without torch."""
+"""A run's output files, and what is made from them: records, tables, figures, predictions; without torch."""

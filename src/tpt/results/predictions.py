@@ -1,4 +1,4 @@
-"""The answer for one picture, a list of answers, and tables of them: CSV, JSON, Parquet."""
+"""The answer for one picture, a list of answers, and tables of them as CSV, JSON or Parquet."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ import pyarrow.parquet as pq
 from tpt.errors import UserError
 from tpt.files import harmless, writing
 
-AT_ONCE = 1024  # rows held as Python objects at a time, since there may be millions
+AT_ONCE = 1024  # rows held as Python objects at a time, because there may be millions
 SUFFIXES = (".csv", ".json", ".parquet")
-KEPT = ("path", "answer", "probability")  # columns of CSV that stay even if all their cells are empty
-DIGITS = 6  # of a probability in CSV and JSON
+KEPT = ("path", "answer", "probability")  # CSV columns that are kept even if empty
+DIGITS = 6  # decimals of a probability in CSV and JSON
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _ANSWER = (("answer", pa.string()), ("probability", pa.float32()))
 
@@ -36,17 +36,17 @@ class Likely(NamedTuple):
 
 @dataclass(frozen=True)
 class Prediction:
-    """The result for one picture; without an answer, `problem` says why, and all else is None or empty.
+    """The result for one picture; without an answer, `problem` says why and the fields of answers are empty.
 
     Args:
-        path: of the picture, or its position in the list, such as `image 3`.
+        path: path of the picture, or its position in the list, such as `image 3`.
         answer: name of the likeliest class, after adaptation.
-        probability: of the answer, in [0, 1].
+        probability: probability of the answer, in [0, 1].
         top: the likeliest classes, the answer first.
         answer_before: name of the likeliest class without adaptation.
-        probability_before: of that answer, without adaptation.
+        probability_before: probability of that answer without adaptation.
         selected: indices of the selected views, most confident first; view 0 is the picture itself.
-        seconds: the picture's share of the time of its batch.
+        seconds: the picture's share of the batch's time.
         problem: why there is no answer; None if there is one.
     """
 
@@ -79,7 +79,7 @@ class Predictions(UserList[Prediction]):
         return max((len(prediction.top) for prediction in self), default=1)
 
     def to_pandas(self) -> Any:
-        """The table that `write` makes, as a data frame.
+        """The table of `write`, as a data frame.
 
         Raises:
             UserError: pandas is not installed.
@@ -91,15 +91,15 @@ class Predictions(UserList[Prediction]):
             raise UserError("A data frame needs pandas, which is not installed; pip install pandas.") from error
 
     def write(self, path: str | Path) -> Path:
-        """Writes a table, see `write_predictions`, and returns its path."""
+        """Writes a table with `write_predictions`, and returns its path."""
         return write_predictions(self, path, self._most)
 
 
 def prediction_of(record: Mapping[str, Any]) -> Prediction:
-    """The answer that a record holds.
+    """The answer in a record.
 
     Args:
-        record: with the columns of `tpt.results.runs.RECORD_SCHEMA`.
+        record: a record with the columns of `tpt.results.runs.RECORD_SCHEMA`.
     """
     likely = zip(record["top_name"] or (), record["top_confidence"] or (), strict=True)
     return Prediction(
@@ -116,7 +116,7 @@ def prediction_of(record: Mapping[str, Any]) -> Prediction:
 
 
 def predictions_of(records: pa.Table) -> Iterator[Prediction]:
-    """The answers that a table of records holds, in its order."""
+    """The answers in a table of records, in its order."""
     for some in records.to_batches(max_chunksize=AT_ONCE):
         yield from map(prediction_of, some.to_pylist())
 
@@ -132,11 +132,11 @@ def write_predictions(predictions: Iterable[Prediction], path: str | Path, top: 
 
     Args:
         predictions: in the order of the table's rows.
-        path: its suffix, .csv, .json or .parquet, chooses the format; missing folders are made.
-        top: the most likeliest classes per row, at least 1.
+        path: its suffix, .csv, .json or .parquet, sets the format; missing folders are created.
+        top: maximum number of likeliest classes per row, at least 1.
 
     Raises:
-        UserError: another suffix.
+        UserError: the suffix is a different one.
     """
     path = check_suffix(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -147,7 +147,7 @@ def write_predictions(predictions: Iterable[Prediction], path: str | Path, top: 
 
 
 def check_suffix(path: str | Path) -> Path:
-    """The path of a table; raises a UserError if its suffix names no format."""
+    """The path of a table; raises a UserError if its suffix is not a supported format."""
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise UserError(f"Expected a file that ends in {', '.join(SUFFIXES)}, got {str(path)!r}; choose one of them.")
@@ -162,7 +162,7 @@ def schema(top: int) -> pa.Schema:
 
 
 def _row(prediction: Prediction, top: int) -> dict[str, Any]:
-    """The cells of a row that have a value, by the names of their columns."""
+    """The cells of a row that have a value, by column."""
     row: dict[str, Any] = {"path": prediction.path, "problem": prediction.problem}
     if prediction.answer is not None:
         row["answer_before"], row["probability_before"] = prediction.answer_before, prediction.probability_before
@@ -174,7 +174,7 @@ def _row(prediction: Prediction, top: int) -> dict[str, Any]:
 
 
 def _write_csv(predictions: Iterable[Prediction], path: Path, top: int) -> None:
-    """Writes all columns to a temporary file, then those that hold something."""
+    """Writes all columns to a temporary file, then copies those that are not empty."""
     names, used = schema(top).names, {*KEPT}
     with (
         tempfile.TemporaryFile("w+", newline="", encoding="utf-8", errors="backslashreplace") as rows,

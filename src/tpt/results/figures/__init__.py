@@ -1,4 +1,4 @@
-"""Figures of runs, for print: each function gives a matplotlib `Figure`, `save` writes it as PNG and SVG."""
+"""Figures of runs, for print: each function returns a matplotlib `Figure`; `save_as` writes it as PNG, SVG or PDF."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from tpt.results.tables.rows import coverage_remark, rows_of
 from tpt.results.tables.runs import Run
 
 Drawing = tuple[str, Sequence[Run], Callable[[], Figure]]
-BY_RUN = ("entropy", "confusions", "reliability", "risk")  # kinds of which each run has one
-KINDS = ("accuracy_by", "methods", "stream", "transfer", *BY_RUN)  # that names of figures begin with
+BY_RUN = ("entropy", "confusions", "reliability", "risk")  # kinds with one figure per run
+KINDS = ("accuracy_by", "methods", "stream", "transfer", *BY_RUN)  # prefixes of the names of figures
 
 __all__ = [
     "BY_RUN",
@@ -49,9 +49,9 @@ __all__ = [
 def figures_of(
     runs: Sequence[Run], learned_on: Mapping[str, str] | None = None, kinds: Sequence[str] = KINDS
 ) -> Iterator[tuple[str, Figure]]:
-    """Every figure of some `KINDS` that the runs have something for, with a name for its file.
+    """Yields every figure of the given `KINDS` for which the runs have data, with a name for its file.
 
-    What the runs leave out stands under it; `learned_on` is as for `transfer_matrices`.
+    A remark under each figure lists what the runs leave out; `learned_on` is as for `transfer_matrices`.
     """
     for name, used, draw in _drawings(runs, learned_on):
         if name.startswith(tuple(kinds)):
@@ -61,7 +61,7 @@ def figures_of(
 
 
 def _drawings(runs: Sequence[Run], learned_on: Mapping[str, str] | None) -> Iterator[Drawing]:
-    """Name, runs and how it is drawn, of every figure that there is something for."""
+    """Yields the name, the runs and the drawing function of every figure for which there is data."""
     for found in curves(runs):
         yield f"accuracy_by_{found.knob.rsplit('.', 1)[-1]}", runs, partial(knob_figure, found)
     tables = [rows for table in make_report(runs).tables if len(rows := compared(table)) > 1]
@@ -76,7 +76,7 @@ def _drawings(runs: Sequence[Run], learned_on: Mapping[str, str] | None) -> Iter
     adapted = [(row, run) for row in rows_of(runs) for run in row.runs if run.adapts and run.results["datasets"]]
     for row, run in adapted:
         seed = f"_seed_{run.results.get('seed')}" if len(row.by_seed()) > 1 else ""
-        several = len(row.runs) > len(row.by_seed())  # a run for each dataset
+        several = len(row.runs) > len(row.by_seed())  # one run per dataset
         end = file_name(f"{row.label}{seed}{'_' + '_'.join(run.to_test) if several else ''}")
         labelled = [name for name, about in run.results["datasets"].items() if "acc" in about]
         if moved(run):
@@ -89,7 +89,7 @@ def _drawings(runs: Sequence[Run], learned_on: Mapping[str, str] | None) -> Iter
 
 
 def _matrices(runs: Sequence[Run], learned_on: Mapping[str, str] | None) -> list[Transfer]:
-    """The transfer matrices; none where it is not known what contexts were learned on."""
+    """The transfer matrices; empty if runs are missing, or if it is unknown what a context was learned on."""
     try:
         return transfer_matrices(runs, learned_on)
     except ValueError:
@@ -103,7 +103,7 @@ def draw_all(
     kinds: Sequence[str] = KINDS,
     suffixes: Sequence[str] = ("png", "svg"),
 ) -> Iterator[Path]:
-    """Writes `figures_of` some runs as png, svg or pdf and gives their paths."""
+    """Writes the figures of `figures_of` to a folder, as png, svg or pdf, and yields their paths."""
     taken: dict[str, int] = {}
     for name, figure in figures_of(runs, learned_on, kinds):
         taken[name] = taken.get(name, 0) + 1

@@ -1,4 +1,4 @@
-"""Accuracy along a stream: how right a method's answers are early and late, and what it gains over zero-shot there."""
+"""Accuracy along a stream: a method's accuracy so far, and its gain over zero-shot early and late."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ from tpt.results.figures.style import COLUMN, GREY, legend_above, line_style, sh
 from tpt.results.tables.rows import Row
 from tpt.results.tables.statistics import PERCENT
 
-PARTS, LEAST = 10, 20  # most parts of a stream that have a gain each, and fewest images of a part
-FIRST, SHARE = 20, 0.02  # images, and share of a stream, after which accuracy so far is drawn: one moves it less
-MARKERS = 8  # along a line, about
+PARTS, LEAST = 10, 20  # most parts of a stream, each with its own gain, and fewest images per part
+FIRST, SHARE = 20, 0.02  # images and share of a stream before which accuracy so far is too noisy to draw
+MARKERS = 8  # per line, approximately
 
 
 @dataclass(frozen=True)
 class Along:
-    """One row on one dataset, in the order of its stream."""
+    """One row's answers on one dataset, in stream order."""
 
     label: str
-    position: np.ndarray  # (N,) places in the stream, from 1
-    before: np.ndarray  # (N,) share of the row's runs whose image in that place was right before adaptation
-    after: np.ndarray
+    position: np.ndarray  # (N,) positions in the stream, from 1
+    before: np.ndarray  # (N,) share of the row's runs that were right at this position before adaptation
+    after: np.ndarray  # (N,) the same after adaptation
 
     @property
     def accuracy(self) -> np.ndarray:
-        """(N,) in %, of all images up to each."""
+        """(N,) accuracy in % over all images up to each position."""
         found: np.ndarray = PERCENT * self.after.cumsum() / np.arange(1, len(self.after) + 1)
         return found
 
     @property
     def gains(self) -> tuple[np.ndarray, np.ndarray]:
-        """Middles of equal parts of the stream, and the gain over zero-shot in each, in percentage points."""
+        """Mean positions of equal parts of the stream, and the gain over zero-shot in each, in percentage points."""
         parts = np.array_split(np.arange(len(self.position)), max(1, min(PARTS, len(self.position) // LEAST)))
         middle = np.array([self.position[part].mean() for part in parts])
         return middle, np.array([PERCENT * (self.after - self.before)[part].mean() for part in parts])
 
 
 def along(rows: Sequence[Row], dataset: str) -> list[Along]:
-    """The rows that have a labelled stream of a dataset; none if no method among them learns along it.
+    """The rows with labelled records of a dataset, in stream order; empty if none of the methods is a stream method.
 
-    Episodic methods are drawn in the order in which they took the images.
+    Episodic methods are drawn in the order in which they processed the images.
     """
     found = [each for row in rows if (each := _along(row, dataset)) is not None]
     return found if any(row.first.stream for row in rows if row.having(dataset)) else []
@@ -69,7 +69,7 @@ def _along(row: Row, dataset: str) -> Along | None:
 
 @styled
 def along_figure(lines: Sequence[Along], dataset: str) -> Figure:
-    """Accuracy so far above, gain over zero-shot in equal parts of the stream below; a line for each row."""
+    """Accuracy so far (top) and gain over zero-shot in equal parts of the stream (bottom), one line per row."""
     figure = Figure(figsize=(COLUMN, 4.4), layout="constrained")
     accuracy, gain = figure.subplots(2, 1, sharex=True)
     handles = []

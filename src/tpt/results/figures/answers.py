@@ -1,4 +1,4 @@
-"""One run's answers before and after adaptation: entropy, reliability, and the risk if only the surest are given."""
+"""One run's answers before and after adaptation: entropy, reliability, and risk against coverage."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from tpt.results.tables.runs import Run
 from tpt.results.tables.scores import risk_area, risk_curve
 from tpt.results.tables.statistics import PERCENT, Interval, wilson
 
-FEW, FEW_BINS = 300, 5  # of fewer images, fifteen bins show noise alone
-MANY_FLIPS = 300  # drawn smaller, and as pixels in SVG
-MOST_POINTS = 3000  # unchanged images drawn one by one; more become a 2-D histogram
+FEW, FEW_BINS = 300, 5  # with fewer images, fewer bins: fifteen would show only noise
+MANY_FLIPS = 300  # above this many changed answers, markers are smaller, and pixels in SVG
+MOST_POINTS = 3000  # unchanged images drawn as points; more become a 2-D histogram
 
 
-# Lines of the answers before and after, which no colour alone tells apart.
+# Lines before and after adaptation, by the suffix of their columns; they differ even without colour.
 LOOKS: Mapping[str, dict[str, Any]] = {
     "_zero_shot": {"color": VERMILION, "marker": "s", "linestyle": "--"},
     "": {"color": BLUE, "marker": "o", "linestyle": "-"},
@@ -44,10 +44,10 @@ LOOKS: Mapping[str, dict[str, Any]] = {
 
 @styled
 def entropy_figure(run: Run) -> Figure:
-    """Marginal entropy of the selected views after against before tuning, a panel for each dataset.
+    """Marginal entropy of the selected views after tuning against before, one panel per dataset.
 
-    Images whose answer became right or wrong stand out, or changed if there are no labels; of the others only a
-    cloud is shown.  Below the diagonal, tuning made the views' mean prediction surer.
+    Images whose answer became right or wrong are highlighted (without labels: whose answer changed); the others form
+    a grey cloud.  Below the diagonal, tuning made the averaged prediction of the views more confident.
     """
     names = datasets_of(run)
     figure, axes = panels(len(names))
@@ -63,7 +63,7 @@ def entropy_figure(run: Run) -> Figure:
 
 
 def moved(run: Run) -> bool:
-    """Whether adaptation changed any answer or entropy; if not, points on the diagonal are all there is."""
+    """Whether adaptation changed any answer or entropy; if not, all points lie on the diagonal."""
     rows = answered(run.records)
     pairs = [(rows[name].to_numpy(), rows[f"{name}_zero_shot"].to_numpy()) for name in ("entropy", "pred")]
     return any(bool((after != before).any()) for after, before in pairs)
@@ -72,7 +72,7 @@ def moved(run: Run) -> bool:
 def _entropies(axes: Axes, rows: pa.Table) -> None:
     labelled = not rows["label"].null_count
     pred, first = (rows[c].to_numpy() for c in ("pred", "pred_zero_shot"))
-    label = rows["label"].to_numpy() if labelled else pred  # then what changed stands out
+    label = rows["label"].to_numpy() if labelled else pred  # otherwise every changed answer is highlighted
     before, after = (rows[c].to_numpy().astype(float) for c in ("entropy_zero_shot", "entropy"))
     right, wrong = (first != label) & (pred == label), (first == label) & (pred != label)
     same = ~(right | wrong)
@@ -96,13 +96,13 @@ def _entropies(axes: Axes, rows: pa.Table) -> None:
 
 
 def bins_of(images: int) -> int:
-    """Fifteen bins, or fewer if images are few."""
+    """The number of bins: `BINS`, or `FEW_BINS` for fewer than `FEW` images."""
     return BINS if images >= FEW else FEW_BINS
 
 
 @dataclass(frozen=True)
 class Bin:
-    """Images of similar confidence: their mean confidence and accuracy with its interval, in %, and their number."""
+    """Images of similar confidence: mean confidence in %, accuracy in % with its interval, and number of images."""
 
     confidence: float
     accuracy: Interval
@@ -110,7 +110,7 @@ class Bin:
 
 
 def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> list[Bin]:
-    """The bins of Guo et al., ICML 2017, figure 1, that hold images; as in `ece`."""
+    """The non-empty bins of a reliability diagram (Guo et al., ICML 2017, figure 1), computed as for `ece`."""
     found, counted = [], CalibrationBins(bins).update(confidence, right)
     for images, sure, hits in zip(counted.images, counted.confidence, counted.right, strict=True):
         if images:
@@ -121,13 +121,13 @@ def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> 
 def before_and_after(
     run: Run, score: str, draw: Callable[[Axes, str, str, dict[str, Any]], tuple[Any, float]], x: str, y: str
 ) -> Figure:
-    """A panel for each dataset with two lines, of the answers before and after, and a score of both in its title.
+    """One panel per dataset: a line before and one after adaptation, and the score of each in the title.
 
     Args:
-        run: with labelled images.
-        score: its name, of percentages.
-        draw: draws a dataset's answers before or after, by the end of their columns, and gives the line and the score.
-        x, y: labels of all axes.
+        run: a run with labelled images.
+        score: name of the score, which is in %.
+        draw: (panel, dataset, suffix of the columns before or after, line style) -> the drawn line and its score.
+        x, y: axis labels of the figure.
     """
     names = datasets_of(run, "ece")
     figure, axes = panels(len(names), aspect=1.1)
@@ -142,16 +142,16 @@ def before_and_after(
 
 @styled
 def reliability_figure(run: Run) -> Figure:
-    """Accuracy against confidence before and after tuning, a panel for each dataset, with the calibration error.
+    """Accuracy against confidence before and after tuning, with the calibration error, one panel per dataset.
 
-    Bars are 95 % intervals (Wilson's); the bins are those of the calibration error, or fewer if images are few.
-    On the diagonal, answers are as often right as they are sure.
+    Bars are 95 % Wilson intervals; the bins are those of the calibration error, or fewer if there are few images.
+    On the diagonal, accuracy equals confidence.
     """
     bins = bins_of(min(run.results["datasets"][name]["images"] for name in datasets_of(run, "ece")))
 
     def draw(panel: Axes, name: str, end: str, look: dict[str, Any]) -> tuple[Any, float]:
         rows, ticks = run.of(name), range(0, 101, 25)
-        if end:  # once
+        if end:  # draw the diagonal once
             panel.plot([0, 100], [0, 100], color="black", linewidth=0.6)
         panel.set(xlim=(0, 102), ylim=(-2, 102), aspect="equal", xticks=ticks, yticks=ticks)
         confidence = rows[f"confidence{end}"].to_numpy().astype(float)
@@ -165,28 +165,28 @@ def reliability_figure(run: Run) -> Figure:
 
 @styled
 def risk_figure(run: Run) -> Figure:
-    """Share of wrong answers among the surest ones before and after adaptation, a panel for each dataset.
+    """Error rate among the most confident answers before and after adaptation, one panel per dataset.
 
-    Above each panel stands the area under both curves, which is better the smaller it is.
+    The title of each panel gives the area under each curve in %; smaller is better.
     """
 
     def draw(panel: Axes, name: str, end: str, look: dict[str, Any]) -> tuple[Any, float]:
         rows = run.of(name)
         confidence, right = rows[f"confidence{end}"].to_numpy(), rows[f"rank{end}"].to_numpy() == 0
-        every = np.ones(len(right))
-        coverage, risk = risk_curve(confidence, right)(every)
+        weights = np.ones(len(right))
+        coverage, risk = risk_curve(confidence, right)(weights)
         (line,) = panel.plot(PERCENT * coverage, PERCENT * risk, **(look | {"marker": ""}))
         panel.set(xlim=(0, 100), xticks=range(0, 101, 25))
-        if not end:  # when both are drawn, since this fixes the top as well
+        if not end:  # after both lines, because this also fixes the upper limit
             panel.set_ylim(bottom=0)
-        return line, risk_area(confidence, right)(every)
+        return line, risk_area(confidence, right)(weights)
 
     coverage = "coverage: share of the images answered, the surest first (%)"
     return before_and_after(run, "AURC", draw, coverage, "risk: wrong answers among these (%)")
 
 
 def datasets_of(run: Run, measure: str = "entropy") -> Sequence[str]:
-    """The datasets with answers that have a measure, at most as many as can be seen beside each other."""
+    """The datasets whose results have a measure, at most as many as fit in one figure."""
     names = [name for name, about in run.results["datasets"].items() if measure in about][:MOST_PANELS]
     if not names:
         raise UserError(f"{run.path} has no answers yet. Wait until it has some.")

@@ -1,4 +1,4 @@
-"""The confusions that adaptation made and mended."""
+"""The confusions that adaptation caused and removed."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from tpt.results.figures.style import BLUE, MOST_PANELS, PAGE, VERMILION, legend
 from tpt.results.tables.classes import Confusion, confusions
 from tpt.results.tables.runs import Run
 
-MOST, LEAST = 12, 2  # pairs of each dataset, and images that a pair changed by
+MOST, LEAST = 12, 2  # pairs per dataset, and smallest change of a pair, in images
 
 
 @styled
 def confusion_figure(run: Run) -> Figure:
-    """A bar for each pair of classes: to the left images that are confused no more, to the right those that are now.
+    """One bar per pair of classes: images no longer confused (left) and newly confused (right).
 
-    A panel for each dataset that has `main_confusions`, the most changed pairs on top.
+    There is one panel per dataset with `main_confusions`, the most changed pairs on top.
     """
     found = {name: main_confusions(run, name) for name, d in run.results["datasets"].items() if "acc" in d}
     shown = [(name, pairs) for name, pairs in found.items() if pairs][:MOST_PANELS]
@@ -39,9 +39,9 @@ def confusion_figure(run: Run) -> Figure:
 
 
 def main_confusions(run: Run, dataset: str) -> list[Confusion]:
-    """The pairs of classes that are confused more, or less, often than before by two images at least.
+    """Pairs of classes confused more or less often than before by at least two images, the largest changes first.
 
-    The largest changes first; one image more or less is chance, and what was made and mended as often is none.
+    A net change of one image is treated as chance.
     """
     found = [pair for pair in confusions(run, dataset) if abs(pair.made - pair.mended) >= LEAST]
     return sorted(found, key=lambda pair: -abs(pair.made - pair.mended))[:MOST]

@@ -9,14 +9,14 @@ from tpt.results.figures.style import COLUMN, PAGE, short, styled
 from tpt.results.tables.grid import signed
 from tpt.results.tables.pivots import Transfer
 
-COLOURS = "PuOr"  # diverging, told apart by the colour-blind and in grey at its ends
-LEAST = 0.05  # so that noise does not fill the scale
-WIDE = 3  # columns whose numbers stay inside their cells in one column of a paper, beside long names
+COLOURS = "PuOr"  # diverging; safe for colour-blind readers, and its ends differ in grey
+LEAST = 0.05  # smallest limit of the scale, so that noise does not fill it
+WIDE = 3  # most targets whose numbers fit their cells in one column of a paper, next to long names
 
 
 @styled
 def transfer_figure(matrix: Transfer) -> Figure:
-    """Relative improvement over zero-shot, sources down and targets across; what was not tested is hatched."""
+    """Relative improvement over zero-shot, one row per source, one column per target; untested cells are hatched."""
     values = np.full((len(matrix.sources), len(matrix.targets)), np.nan)
     for i, source in enumerate(matrix.sources):
         for j, target in enumerate(matrix.targets):
@@ -33,7 +33,7 @@ def transfer_figure(matrix: Transfer) -> Figure:
     for (i, j), value in np.ndenumerate(values):
         if not np.isnan(value):
             red, green, blue, _ = image.cmap(image.norm(value))
-            colour = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"  # by brightness
+            colour = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"  # readable on the cell
             axes.text(j, i, signed(float(value)), ha="center", va="center", color=colour)
     axes.set_xticks(range(len(matrix.targets)), [short(name, 18) for name in matrix.targets], rotation=45)
     for label in axes.get_xticklabels():

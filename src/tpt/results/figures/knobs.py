@@ -1,4 +1,4 @@
-"""Accuracy and seconds against a setting that varies in a sweep: views, steps, percentile, or any of a new method."""
+"""Accuracy and seconds against a setting that varies in a sweep: views, steps, percentile, or one of a new method."""
 
 from __future__ import annotations
 
@@ -22,26 +22,29 @@ from tpt.results.tables.statistics import Interval, accuracy_interval, mean_inte
 
 @dataclass(frozen=True)
 class Point:
-    """What was found with one value of a knob."""
+    """The results for one value of a setting."""
 
     value: float
-    accuracy: Interval  # in %, mean over datasets, on the images that all points of a figure have
+    accuracy: Interval  # in %, mean over datasets, on the images that all points of the figure share
     zero_shot: Interval
     seconds: Interval  # per image
 
 
 @dataclass(frozen=True)
 class Curves:
-    """One figure."""
+    """The data of one figure."""
 
-    knob: str  # its dotted key
-    lines: Mapping[str, tuple[Point, ...]]  # by label, in the order of the knob; all else is the same along a line
-    datasets: tuple[str, ...]  # that the accuracies are means over
-    images: int  # of these datasets
+    knob: str  # dotted key of the setting
+    lines: Mapping[str, tuple[Point, ...]]  # by label, in order of the value; other settings are constant along a line
+    datasets: tuple[str, ...]  # over which the accuracies are averaged
+    images: int  # shared images of these datasets
 
 
 def curves(runs: Sequence[Run]) -> list[Curves]:
-    """One for every number that varies while all else stays the same; on the images that all its runs have."""
+    """The curves of each numeric setting that varies while all others stay the same.
+
+    Each figure uses the images that all its runs share.
+    """
     rows = [row for row in rows_of(runs) if row.first.adapts and row.first.results["datasets"]]
     settings = dict.fromkeys(key for row in rows for key in settings_of(row.first))
     knobs = [*(key for key in REGISTER if key in settings), *(key for key in settings if key not in REGISTER)]
@@ -73,7 +76,7 @@ def _value(knob: str, row: Row) -> float:
 
 
 def _common_images(rows: Sequence[Row]) -> dict[str, set[str]]:
-    """By dataset, the paths that every row has; datasets without any are left out."""
+    """The paths that every row has, by dataset; datasets without any are left out."""
     found: dict[str, set[str]] = {}
     for name in dict.fromkeys(name for row in rows for run in row.runs for name in run.to_test):
         if shared := set.intersection(*(set(images_of(row.having(name), name)) for row in rows)):
@@ -92,7 +95,7 @@ def _point(knob: str, row: Row, common: Mapping[str, set[str]]) -> Point:
 
 
 def _seconds_per_image(runs: Sequence[Run], datasets: Sequence[str]) -> Interval:
-    """Wall-clock seconds, by how many processes shared the work; resampled by batch, whose images share one time."""
+    """Mean wall-clock seconds per image over the number of processes; the shared time of a batch counts once."""
     times: list[float] = []
     for run in runs:
         processes = max(1, run.results["sessions"][-1]["processes"])
@@ -102,7 +105,7 @@ def _seconds_per_image(runs: Sequence[Run], datasets: Sequence[str]) -> Interval
 
 
 def _labels(rows: Sequence[Row], knob: str) -> list[str]:
-    """The settings that distinguish the lines."""
+    """Labels of the lines: the settings in which they differ."""
     settings = [{**settings_of(row.first), "method": row.first.method, "backbone": row.first.backbone} for row in rows]
     telling = [key for key in differing(settings) if key != knob and not is_seed(key)]
     telling = [key for key in telling if not key.endswith(("_target_", "_partial_"))] or telling
@@ -115,7 +118,10 @@ def _labels(rows: Sequence[Row], knob: str) -> list[str]:
 
 @styled
 def knob_figure(found: Curves) -> Figure:
-    """Accuracy above, seconds below, a line for each setting; bars are 95 % intervals, dashes zero-shot accuracy."""
+    """Accuracy (top) and seconds per image (bottom) against a setting, one line per combination of the others.
+
+    Bars are 95 % intervals; the dashed line is zero-shot accuracy.
+    """
     figure = Figure(figsize=(COLUMN, 4.4), layout="constrained")
     accuracy, seconds = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     handles = []
@@ -140,7 +146,7 @@ def knob_figure(found: Curves) -> Figure:
 
 
 def _spread(knob: str, values: Sequence[float], number: int, lines: int) -> np.ndarray:
-    """Values moved a little aside, so that the bars of several lines do not hide each other."""
+    """The values, shifted slightly per line so that the error bars of several lines do not hide each other."""
     x, shift = np.asarray(values, dtype=float), (number - (lines - 1) / 2) * 0.05
     if meaning(knob).logarithmic:
         return x * 2 ** (shift * 0.8)

@@ -1,4 +1,4 @@
-"""Methods side by side: what each gains, costs and how well its confidence fits, with its name beside its points."""
+"""A comparison of methods: gain, seconds per image and calibration error of each, on one line next to its name."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from tpt.results.tables.report import Table, average_cell
 from tpt.results.tables.rows import Row
 from tpt.results.tables.statistics import Interval
 
-ROW, AROUND = 0.21, 0.95  # inches: a row's height, and that of the axes' labels
+ROW, AROUND = 0.21, 0.95  # inches: height of a row, and of the axis labels
 
 
 @dataclass(frozen=True)
 class Compared:
-    """One row on the datasets that all rows have."""
+    """One row's results on the datasets that all rows share."""
 
     row: Row
-    gain: Interval | None  # mean over the datasets; None if nothing adapts
-    seconds: float | None  # per image; of the method alone, or from decoding on where records do not tell these apart
-    encodes: bool  # whether `seconds` may hold decoding and encoding
+    gain: Interval | None  # mean over the datasets; None if the method does not adapt
+    seconds: float | None  # per image; of the method alone, or with decoding and encoding if not recorded separately
+    encodes: bool  # whether `seconds` may include decoding and encoding
     ece: float | None  # in %, as in the table
     unfinished: bool
-    where: str  # which datasets these are
+    where: str  # the datasets, in words
 
 
 def compared(table: Table) -> list[Compared]:
-    """The rows of a table that have answers to labelled images, on the datasets that all of them have."""
+    """The rows of a table that have answers to labelled images, on the datasets that all of them share."""
     rows = [(row, cells) for row, cells in table.rows if any(cell.accuracy is not None for cell in cells.values())]
     shared = [name for name in table.datasets if all(cells[name].accuracy is not None for _, cells in rows)]
     tested = sum(any(row.having(name) for row, _ in rows) for name in table.datasets)
@@ -55,9 +55,9 @@ def compared(table: Table) -> list[Compared]:
 
 @styled
 def methods_figure(rows: Sequence[Compared]) -> Figure:
-    """Gain over zero-shot with 95 % intervals, seconds per image and ECE, a line for each row.
+    """Gain over zero-shot with 95 % intervals, seconds per image and ECE, one line per row.
 
-    A row without a gain, such as zero-shot, is drawn at 0; the points of an unfinished row are empty.
+    A row without a gain, such as zero-shot, is drawn at 0; the points of an unfinished row are hollow.
     """
     figure = Figure(figsize=(PAGE, AROUND + ROW * len(rows)), layout="constrained")
     gain, seconds, ece = figure.subplots(1, 3, sharey=True, width_ratios=(3, 2.2, 2))
@@ -81,7 +81,7 @@ def _exact(value: float | None) -> Interval | None:
 
 
 def _points(axes: Axes, rows: Sequence[Compared], values: Sequence[Interval | None], written: str = "") -> None:
-    """A point for each row that has a value, with its interval, or the number to its right."""
+    """Draws one point per row with a value, its interval, and the number in the format `written` to its right."""
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(axis="y", length=0)
@@ -100,7 +100,7 @@ def _name(each: Compared) -> str:
 
 
 def _seconds_axis(axes: Axes, seconds: Sequence[float]) -> None:
-    """A logarithmic axis with a few powers of ten, and room for the numbers to the right of the points."""
+    """Makes an axis logarithmic with a few powers of ten, and leaves room for the numbers right of the points."""
     low, high = min(seconds, default=1.0), max(seconds, default=1.0)
     room = max((high / low) ** 0.35, 2.0)
     axes.set_xscale("log")

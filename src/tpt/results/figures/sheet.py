@@ -1,4 +1,4 @@
-"""The contact sheet of one image: its views, and which of them were trusted."""
+"""The contact sheet of one image: its views, with the selected ones framed."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from matplotlib.patches import Rectangle
 from tpt.errors import UserError
 from tpt.results.figures.style import BLUE, PAGE, POINTS, short, styled
 
-ACROSS = 8  # views in a row
-HEADER = 0.2  # inches a line of text
+ACROSS = 8  # views per row
+HEADER = 0.2  # inches per line of text
 
 
 @styled
@@ -27,18 +27,18 @@ def contact_sheet(
     values: Sequence[float] | None = None,
     name: str = "entropy (nats)",
 ) -> Figure:
-    """The views in an order, that of their entropy say, the selected ones framed.
+    """The views in a given order, for example by entropy, with the selected ones framed.
 
     Args:
         views: (V, H, W, 3) uint8 pixels.
-        order: (V,) indices of the views, what the method trusts most first.
-        selected: indices of the views that were trusted.
+        order: (V,) indices of the views, the one that the method trusts most first.
+        selected: indices of the selected views.
         texts: lines above the views: the image, its class, the prediction before and after.
-        values: (V,) what they are ordered by, written above each view; None leaves them out.
-        name: of the values, with their unit.
+        values: (V,) values by which the views are ordered, written above each; None leaves them out.
+        name: name of the values, with their unit.
 
     Raises:
-        UserError: shapes or indices that do not fit.
+        UserError: shapes or indices do not fit.
     """
     count = len(views)
     if views.ndim != 4 or views.shape[-1] != 3 or sorted(order) != list(range(count)) or not count:
@@ -48,13 +48,13 @@ def contact_sheet(
     if values is not None and len(values) != count:
         raise UserError(f"Expected values of {count} views, got {len(values)}.")
     unit = "" if values is None else f"; above each its {name}"
-    said = f"{len(set(selected))} of {count} views selected (framed), most trusted first{unit}"
-    lines = [*(short(text, 110) for text in texts), said]
-    down = -(-count // ACROSS)
-    height = down * (PAGE / ACROSS + 0.16) + HEADER * len(lines) + 0.25
+    summary = f"{len(set(selected))} of {count} views selected (framed), most trusted first{unit}"
+    lines = [*(short(text, 110) for text in texts), summary]
+    rows = -(-count // ACROSS)
+    height = rows * (PAGE / ACROSS + 0.16) + HEADER * len(lines) + 0.25
     figure = Figure(figsize=(PAGE, height), layout="constrained")
     figure.suptitle("\n".join(lines), x=0.005, ha="left", fontsize=POINTS)
-    for panel, view in zip_longest(figure.subplots(down, ACROSS, squeeze=False).flat, order):
+    for panel, view in zip_longest(figure.subplots(rows, ACROSS, squeeze=False).flat, order):
         panel.set_axis_off()
         if view is not None:
             title = "image" if view == 0 else f"#{view}"

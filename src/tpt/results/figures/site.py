@@ -1,4 +1,4 @@
-"""A static page of results: tables, figures, settings, and a page for each dataset; no server and no script."""
+"""A static site of results: tables, figures, settings and one page per dataset, without a server or scripts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FIGURES = "figures"
 def write_site(
     report: Report, runs: Sequence[Run], folder: Path, learned_on: Mapping[str, str] | None = None
 ) -> Iterator[Path]:
-    """Writes the pages, which any web server can serve as files, and gives their paths; older ones are replaced."""
+    """Writes the pages, which any web server can serve as files, and yields their paths; older pages are replaced."""
     folder.mkdir(parents=True, exist_ok=True)
     pictures = [path for path in draw_all(runs, folder / FIGURES, learned_on) if path.suffix == ".png"]
     names = list(dict.fromkeys(name for run in runs for name in run.results["datasets"]))
@@ -52,7 +52,7 @@ def _figure(path: Path) -> str:
 
 
 def _settings_page(runs: Sequence[Run]) -> str:
-    """Every setting in a line, with a column for each run."""
+    """The page of all settings: one line per setting, one column per run."""
     columns = [(f"{row.label}, {run.path.name}", run.settings) for row in rows_of(runs) for run in row.runs]
     lines = []
     for key in sorted({key for _, settings in columns for key in settings}):
@@ -68,7 +68,7 @@ def _page(title: str, grids: Sequence[Grid], more: Sequence[str] = (), remarks: 
 
 
 def _dataset_page(name: str, runs: Sequence[Run]) -> str:
-    """What each run says of one dataset, and its classes."""
+    """The page of one dataset: the measures of each run, and the classes."""
     tested = [(row.label, run) for row in rows_of(runs) for run in row.runs if name in run.results["datasets"]]
     found = [
         {key: f"{v:.6g}" for key, v in run.results["datasets"][name].items() if type(v) in (int, float)}

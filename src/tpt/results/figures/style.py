@@ -1,4 +1,4 @@
-"""How all figures look: the width of a paper's column, at least 8 points, colours that the colour-blind tell apart."""
+"""The style of all figures: a paper's column width, text of at least 8 points, colours for colour-blind readers."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from tpt.results.tables.statistics import Interval
 
 P = ParamSpec("P")
 R = TypeVar("R")
-COLUMN, PAGE = 3.4, 6.9  # inches: one column of a two-column paper, and both
-POINTS = 8  # smallest text
-# Okabe and Ito, "Color universal design" (2008), without yellow and black, which are hard to see or taken.
+COLUMN, PAGE = 3.4, 6.9  # inches: width of one column of a two-column paper, and of both
+POINTS = 8  # smallest text size
+# Okabe and Ito, "Color universal design" (2008), without yellow (hard to see) and black (used otherwise).
 BLUE, VERMILION, GREEN, ORANGE, SKY, PURPLE = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7"
 GREY = "#777777"
 COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY)
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # as many as do not share a factor with the colours
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # no common factor with the number of colours
 DASHES = ("-", "--", "-.", ":")
 DPI = 300
 MOST_PANELS = 12
 MOST_LINES = 6  # of a remark
-LINE = 0.17  # inches: a line of a legend
-# Neither time nor program of the figure's making.
+LINE = 0.17  # inches per line of a legend
+# Leaves out the program (PNG) and the time (SVG, PDF), so that equal figures have equal bytes.
 METADATA: dict[str, Any] = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 RC: Any = {
     "font.size": POINTS,
@@ -55,7 +55,7 @@ RC: Any = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Within it figures look as described here, whatever the user's own settings of matplotlib."""
+    """A context in which figures have this style, regardless of the user's matplotlib settings."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(RC)
@@ -75,25 +75,25 @@ def line_style(number: int) -> dict[str, Any]:
 
 
 def error_bars(axes: Axes, x: Any, intervals: Sequence[Interval], **look: Any) -> Any:
-    """Means with their intervals, as matplotlib's container."""
+    """Draws means with their intervals, and returns matplotlib's container."""
     means, low, high = np.asarray([(i.mean, i.low, i.high) for i in intervals]).T
     return axes.errorbar(x, means, yerr=np.clip([means - low, high - means], 0, None), **look)
 
 
 def panels(number: int, aspect: float = 1.0) -> tuple[Figure, list[Axes]]:
-    """A figure of several panels, up to three side by side, and its axes; `aspect` is a panel's height by its width."""
-    across = min(number, 3)
-    down = -(-number // across)
-    width = (COLUMN, 5.0, PAGE)[across - 1]
-    figure = Figure(figsize=(width, width / across * aspect * down + 0.6), layout="constrained")
-    axes = figure.subplots(down, across, squeeze=False).flatten().tolist()
+    """A figure with up to three panels per row, and its axes; `aspect` is a panel's height divided by its width."""
+    columns = min(number, 3)
+    rows = -(-number // columns)
+    width = (COLUMN, 5.0, PAGE)[columns - 1]
+    figure = Figure(figsize=(width, width / columns * aspect * rows + 0.6), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
     for spare in axes[number:]:
         spare.remove()
     return figure, axes[:number]
 
 
 def short(name: str, length: int = 28) -> str:
-    """A name that fits over a panel, with `$` kept from being read as mathematics."""
+    """A name cut to fit above a panel, with `$` escaped so that it is not read as mathematics."""
     cut = name if len(name) <= length else f"{name[: length - 3]}..."
     return cut.replace("$", r"\$")
 
@@ -110,22 +110,22 @@ def save_as(figure: Figure, path: str | Path) -> Path:
 
 
 def remark(figure: Figure, texts: Sequence[str]) -> None:
-    """Words under a figure, broken into lines: what is missing in it; nothing if there are none."""
-    across = int(figure.get_figwidth() / 0.066)
-    lines = [line for text in texts for line in textwrap.wrap(text, across)]
+    """Adds text under a figure, such as what is missing in it, wrapped into lines; adds nothing if there is no text."""
+    characters = int(figure.get_figwidth() / 0.066)
+    lines = [line for text in texts for line in textwrap.wrap(text, characters)]
     if lines:
         shown = "\n".join(lines[:MOST_LINES]) + (" ..." if len(lines) > MOST_LINES else "")
         figure.set_figheight(figure.get_figheight() + 0.14 * min(len(lines), MOST_LINES))
         shown = shown.replace("$", r"\$")
         if label := figure.get_supxlabel():
             figure.supxlabel(f"{label}\n{shown}", fontsize=POINTS)
-        else:  # a legend, since it is what the layout leaves room for
+        else:  # as a legend, because the layout reserves space for legends
             with style():
                 figure.legend([], [], title=shown, loc="outside lower left", alignment="left")
 
 
 def legend_above(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
-    """One legend for all panels, in as many columns as fit; the figure grows by its lines."""
+    """Adds one legend for all panels, in as many columns as fit, and makes the figure taller to hold its lines."""
     longest = max((len(label) for label in labels), default=1)
     fitting = int(figure.get_figwidth() / (0.45 + 0.065 * longest))
     columns = max(1, min(fitting, len(labels)))

@@ -1,4 +1,4 @@
-"""A run on disk: what it is, its records, and which of its images are done."""
+"""A run on disk: its manifest, its records, and which of its images are done."""
 
 from tpt.results.runs.directory import RunDirectory
 from tpt.results.runs.manifest import read_manifest

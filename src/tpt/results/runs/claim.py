@@ -1,4 +1,4 @@
-"""The directory of a run: one process at a time uses it, and only the same run continues what is there."""
+"""The directory of a run: only one process at a time uses it, and only the same run can be resumed in it."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from tpt.results.runs.manifest import changed_data, differences, read_manifest
 
 log = logging.getLogger(__name__)
 
-# Loading processes of a run that was killed hold its lock until they notice, which takes them five seconds.
+# Data-loading workers of a killed run hold its lock until they notice, which takes five seconds.
 PATIENCE_S = 15.0
 LOCK = ".lock"
-LOGS = "csv"  # what conf/logger/csv.yaml calls it
+LOGS = "csv"  # folder of the CSV logger, as in conf/logger/csv.yaml
 ANOTHER = "choose another hydra.run.dir"
-SHOWN = 3  # differences in an error
+SHOWN = 3  # differences listed in an error
 
 
 class ClaimedDirectory:
-    """What the directories of test runs and of training runs share.
+    """Base class of the directories of test runs and of training runs.
 
     Args:
-        folder: of the run.
-        resume: continues what is there; otherwise a directory that holds a run is refused.
-        first: whether this is the first process of the run, which alone locks and writes.
-        another: how to have another directory, for errors.
+        folder: the run's directory.
+        resume: whether to resume the run in the directory; if not, a directory that holds a run is refused.
+        first: whether this is the run's first process, the only one that locks and writes.
+        another: how to choose another directory, for error messages.
     """
 
-    product: str  # what a run leaves
-    manifest_name: str  # of the file that says what the run is
-    free: tuple[str, ...]  # settings that may differ when it is continued
-    strangers: tuple[str, ...] = ()  # files of another program's run
-    files: tuple[str, ...] = ()  # that the run writes
+    product: str  # what a run writes, for error messages
+    manifest_name: str  # file name of the manifest
+    free: tuple[str, ...]  # settings that may differ when the run is resumed
+    strangers: tuple[str, ...] = ()  # files that only another program's runs have
+    files: tuple[str, ...] = ()  # files and folders that the run writes
     folders: tuple[str, ...] = ()
 
     def __init__(self, folder: Path, resume: bool = False, first: bool = True, another: str = ANOTHER) -> None:
@@ -47,8 +47,8 @@ class ClaimedDirectory:
         self.resume = resume
         self.first = first
         self.another = another
-        self.whose = f"the run in {folder}"  # whose settings are compared, and how to have others, for errors
-        self.way_out = f"continue with the same, or {another}"
+        self.whose = f"the run in {folder}"  # for error messages: whose settings are compared
+        self.way_out = f"continue with the same, or {another}"  # for error messages: what to do
         self.begun_anew = False  # set by `write`
         self._lock = FileLock(folder / LOCK, timeout=PATIENCE_S)
 
@@ -59,24 +59,24 @@ class ClaimedDirectory:
         self._lock.release()
 
     def stored(self, key: str) -> Any:
-        """What the run that is continued, or the first process of this one, has written under `key` of its manifest."""
+        """The value of `key` in the manifest of the resumed run, or of this run's first process; None if missing."""
         if (self.resume or not self.first) and os.path.lexists(self.folder / self.manifest_name):
             return read_manifest(self.folder, self.manifest_name).get(key)
         return None
 
     def is_new(self) -> bool:
-        """Whether the directory should hold nothing yet."""
+        """Whether the directory must not hold a run yet."""
         return not self.resume
 
     def holds_a_run(self) -> bool:
-        """Whether there is something to continue, which a new run must not overwrite."""
+        """Whether the directory holds a run, which a new one must not overwrite."""
         raise NotImplementedError
 
     def take(self) -> None:
-        """Locks the directory, and removes what a killed process left unfinished.
+        """Locks the directory, and removes incomplete files of a killed process.
 
         Raises:
-            UserError: another process uses it, it holds another run, or something that is no file of a run.
+            UserError: another process uses it, it holds another run, or a name that the run needs is something else.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         for name in (LOCK, self.manifest_name, *self.files):
@@ -103,7 +103,7 @@ class ClaimedDirectory:
             remove_partial(folder)
 
     def _refuse_odd(self, path: Path, fits: Callable[[int], bool], what: str) -> None:
-        """Raises if a name of the run is taken by something else: a pipe, a link that leads nowhere or in a circle."""
+        """Raises a UserError if a name that the run needs is something else, such as a pipe or a broken link."""
         try:
             odd = not fits(path.stat().st_mode)
         except OSError as error:
@@ -112,10 +112,10 @@ class ClaimedDirectory:
             raise UserError(f"{path} is not {what}, as a run needs there. Remove it, or {self.another}.")
 
     def earlier_sessions(self, manifest: Mapping[str, Any], session: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """The starts of the run that is continued; none of a new one.
+        """The sessions of the resumed run; empty for a new run.
 
         Raises:
-            UserError: what is there was made with other settings, or cannot be read.
+            UserError: the existing run has other settings or data, or its manifest cannot be read.
         """
         if not self.resume or not (os.path.lexists(self.folder / self.manifest_name) or self.holds_a_run()):
             return []
@@ -124,7 +124,7 @@ class ClaimedDirectory:
     def same_run(
         self, old: Mapping[str, Any], new: Mapping[str, Any], session: Mapping[str, Any]
     ) -> list[dict[str, Any]]:
-        """The starts of `old`, if `new` may continue it; raises a UserError that names the differences if not."""
+        """The sessions of `old`, if `new` may continue it; otherwise raises a UserError that names the differences."""
         self.refuse_different(old, new)
         sessions: list[dict[str, Any]] = old["sessions"]
         now = {name: session["versions"].get(name, "not recorded") for name in sessions[-1]["versions"]}
@@ -134,7 +134,7 @@ class ClaimedDirectory:
         return sessions
 
     def refuse_different(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-        """Raises a UserError that names what differs, if `new` may not continue `old`."""
+        """Raises a UserError that names the differences, if `new` may not continue `old`."""
         if different := differences(old, new, self.free):
             more = f" (and {len(different) - SHOWN} more)" if len(different) > SHOWN else ""
             raise UserError(
@@ -147,8 +147,8 @@ class ClaimedDirectory:
             )
 
     def write(self, manifest: Mapping[str, Any], sessions: list[dict[str, Any]], session: Mapping[str, Any]) -> None:
-        """Writes what the run is, with one start more; logs of earlier starts are kept."""
+        """Writes the manifest with this session added; CSV logs of earlier sessions are kept."""
         self.begun_anew = not sessions
-        if sessions and (self.folder / LOGS).is_dir():  # the CSV logger deletes what is there
+        if sessions and (self.folder / LOGS).is_dir():  # the CSV logger deletes existing files
             (self.folder / LOGS).replace(self.folder / f"{LOGS}_{len(sessions)}")
         write_json({**manifest, "sessions": [*sessions, dict(session)]}, self.folder / self.manifest_name)

@@ -1,4 +1,4 @@
-"""Which images of a run are done; one process at a time uses its directory."""
+"""The directory of a test run, and which of its images are done."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tpt.results.runs.training import TRAINING
 
 log = logging.getLogger(__name__)
 
-DAMAGED = "damaged"  # a folder beside the records, which other programs may read as a whole
+DAMAGED = "damaged"  # a folder next to `records`, because other programs may read all files in `records`
 
 
 class RunDirectory(ClaimedDirectory):
@@ -40,9 +40,9 @@ class RunDirectory(ClaimedDirectory):
         self, folder: Path, resume: bool = False, first: bool = True, another: str = ANOTHER, follows: bool = False
     ) -> None:
         super().__init__(folder, resume, first, another)
-        self.follows = follows  # continues with the images that there are now
+        self.follows = follows  # resumes with the current images, even if some were added or removed
         self.records = RECORD_SCHEMA.empty_table()  # of earlier sessions
-        self.states: dict[str, Path] = {}  # by dataset, what a stream method had learned in them
+        self.states: dict[str, Path] = {}  # by dataset, the file of a stream method's state after these records
 
     def holds_a_run(self) -> bool:
         """Whether there are records."""
@@ -55,18 +55,18 @@ class RunDirectory(ClaimedDirectory):
         datasets: Sequence[ImageDataset],
         streams: bool = False,
     ) -> dict[str, set[int]]:
-        """Takes the directory for this run, writes what the run is, and gives the images that are done, by dataset.
+        """Takes the directory for this run, writes the manifest, and returns the indices of finished images by dataset.
 
         Args:
-            manifest: of the run that wants to start.
-            session: versions, commit and time of this start; each start adds one.
-            datasets: to be tested.
-            streams: whether the method learns along the stream, so that only records whose state is there count.
+            manifest: the manifest of the run that starts.
+            session: versions, commit and time of this start; each start adds a session to the manifest.
+            datasets: the datasets to test.
+            streams: whether the method learns along the stream, so that only records covered by a saved state count.
 
         Raises:
-            UserError: another process uses it, there are records and `resume` is off, the settings differ, or the
-                records are not those of this run.
-            DataError: the file of a tested image has changed since.
+            UserError: another process uses the directory, it holds records and `resume` is off, the settings differ,
+                or the records are not of this run.
+            DataError: the file of a tested image has changed.
         """
         if self.first:
             self.take()
@@ -86,7 +86,7 @@ class RunDirectory(ClaimedDirectory):
         return done
 
     def _done(self, datasets: Sequence[ImageDataset]) -> dict[str, set[int]]:
-        """Indices of recorded images, by dataset; raises if a record is of an image that the run does not have."""
+        """Indices of recorded images by dataset; raises a UserError if a recorded image is not in the run."""
         images = {dataset.name: len(dataset) for dataset in datasets}
         done: dict[str, set[int]] = {name: set() for name in images}
         for name, indices in self._by_dataset("index"):
@@ -99,7 +99,7 @@ class RunDirectory(ClaimedDirectory):
         return done
 
     def _cut_streams(self, datasets: Sequence[ImageDataset]) -> None:
-        """Keeps the records of each stream up to its latest whole state; the others are computed again."""
+        """Keeps the records of each stream up to its latest valid state; the others are computed again."""
         positions, kept = dict(self._by_dataset("position")), []
         for number, dataset in enumerate(datasets):
             recorded = set(positions.get(dataset.name, np.zeros(0)).tolist())
@@ -110,12 +110,12 @@ class RunDirectory(ClaimedDirectory):
         self.records = pa.concat_tables(kept)
 
     def _by_dataset(self, column: str) -> list[tuple[str, np.ndarray]]:
-        """The values of a column, dataset by dataset; as arrays, since there may be many."""
+        """The values of a column by dataset, as arrays because there may be many."""
         names = pc.unique(self.records["dataset"]).to_pylist()
         return [(name, self.records.filter(pc.field("dataset") == name)[column].to_numpy()) for name in names]
 
     def _read(self) -> pa.Table:
-        """The records of whole shards; damaged ones are set aside, and their images computed again."""
+        """The records of intact shards; damaged shards are moved to another folder, and their images tested again."""
         whole = []
         for shard in shard_files(self.folder):
             try:

@@ -1,4 +1,4 @@
-"""A start of a run: when, where, and with which versions."""
+"""Facts about a start of a run: time, platform, and versions."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "open_clip_torch"
 
 
 def session(processes: int = 1) -> dict[str, Any]:
-    """Facts about this start, with the number of processes that share the run, for the manifest."""
+    """Facts about this start for the manifest, including the number of processes that share the run."""
     return {"started": datetime.now(UTC).isoformat(timespec="seconds"), "processes": processes, **environment()}
 
 
 def environment() -> dict[str, Any]:
-    """Versions and commit a run is made with."""
+    """The library versions, the commit and the platform."""
     versions = {"python": platform.python_version(), "tpt": __version__}
     for package in PACKAGES:
         try:
@@ -31,7 +31,7 @@ def environment() -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """The checkout's commit, `-dirty` behind it if files differ; None outside a checkout."""
+    """The checkout's commit, with the suffix `-dirty` if files differ; None outside a checkout."""
     try:
         done = subprocess.run(
             ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],

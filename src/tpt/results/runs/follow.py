@@ -1,6 +1,6 @@
-"""Continues a run although images came or went, for methods whose answers depend on one image's pixels alone.
+"""Resumes a run after images were added or removed, for methods whose answers depend only on one image's pixels.
 
-It may be interrupted at any point and run again.
+It may be interrupted at any point and called again.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from tpt.files import write_json
 from tpt.results.runs.manifest import NAME, about_datasets, digest_of
 from tpt.results.runs.records import WITH_LOGITS, DamagedShardError, read_shard, shard_files, write_shard
 
-EARLIER = "earlier"  # the records while they are given other places
+EARLIER = "earlier"  # folder of the old records while new ones are written
 log = logging.getLogger(__name__)
 
 
 def follow(folder: Path, manifest: Mapping[str, Any], datasets: Sequence[ImageDataset]) -> None:
-    """Keeps the records of images that have an answer and have not changed, at their places in these datasets.
+    """Keeps the records of answered, unchanged images, with their current indices in these datasets.
 
     All other images are tested again.
     """
@@ -48,7 +48,7 @@ def follow(folder: Path, manifest: Mapping[str, Any], datasets: Sequence[ImageDa
 
 
 def _whole(shard: Path) -> pa.Table | None:
-    """The records of a shard; None if it is damaged, which makes its images be tested again."""
+    """The records of a shard; None if it is damaged, so that its images are tested again."""
     try:
         return read_shard(shard, WITH_LOGITS)
     except DamagedShardError as error:
@@ -57,7 +57,7 @@ def _whole(shard: Path) -> pa.Table | None:
 
 
 def _kept(table: pa.Table, datasets: Sequence[ImageDataset]) -> list[dict[str, Any]]:
-    """The records of unchanged images, with their current places."""
+    """The records of answered, unchanged images, with their current indices."""
     places = {(d.name, s.path): (d, index) for d in datasets for index, s in enumerate(d.samples)}
     found = []
     for row in table.to_pylist():

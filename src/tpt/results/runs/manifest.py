@@ -1,4 +1,4 @@
-"""`run.json`: what a run is, written before its first image, so that only the same run continues it."""
+"""The manifest `run.json`: written before the first image of a run, it ensures that only the same run is resumed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, NotRequired
 
 from pydantic import ConfigDict, Field, PlainValidator, TypeAdapter, ValidationError, with_config
-from typing_extensions import TypedDict  # pydantic reads no other before Python 3.12
+from typing_extensions import TypedDict  # pydantic requires this one before Python 3.12
 
 from tpt.data.dataset import ImageDataset
 from tpt.errors import BadImageError, UserError
@@ -19,21 +19,21 @@ from tpt.files import content_digest, dotted_values, read_bytes
 from tpt.results.runs.records import readable
 from tpt.results.runs.settings import REGISTER, TRAINING
 
-NAME = "run.json"  # of a test run
-# Larger files named in a configuration are data or weights, which have digests of their own.
+NAME = "run.json"  # manifest of a test run
+# Larger files named in a configuration are data or weights, which have their own digests.
 MAX_FILE_BYTES = 64 * 2**20
-READERS = 8  # threads that read images again
-CHUNK = 32  # images that one of them reads in a row
+READERS = 8  # threads that reread images
+CHUNK = 32  # images per task of a thread
 FREE = tuple(key for key, setting in REGISTER.items() if not setting.record and not key.startswith(TRAINING))
-REPEATED = ("data.module.", "shots.module.")  # these settings repeat those of `data` and `shots`
-# What a record holds: setting -> what runs did before there was one.
+REPEATED = ("data.module.", "shots.module.")  # their settings repeat those of `data` and `shots`
+# Settings of what a record contains -> what earlier versions, which lack the setting, did.
 HELD = {"callbacks.records.top": 5, "callbacks.records.logits": False}
-SHUFFLE = "data.shuffle"  # what was `data.order` in version 0.1
-_MODULE = re.compile(r"^tpt\.(?:\w+\.)+(?=\w+$)")  # `tpt.`, and the modules that a part is in
-# What must be the same beside the configuration.
+SHUFFLE = "data.shuffle"  # the setting of version 0.1 that `data.order` replaced
+_MODULE = re.compile(r"^tpt\.(?:\w+\.)+(?=\w+$)")  # `tpt.` and the modules of a class or function
+# Parts of a manifest that must be the same, in addition to the configuration.
 SAME = ("backbone", "context_fingerprint", "device", "division", "files", "datasets", "contents")
 
-DATA = ("datasets.", "files.")  # those of them that are no settings
+DATA = ("datasets.", "files.")  # the parts of `SAME` that are data, not settings
 
 
 def _is_text(value: Any) -> str:
@@ -42,7 +42,7 @@ def _is_text(value: Any) -> str:
     return value
 
 
-Text = Annotated[str, PlainValidator(_is_text)]  # pydantic's own kind refuses names that are not UTF-8
+Text = Annotated[str, PlainValidator(_is_text)]  # pydantic's own type refuses names that are not UTF-8
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
@@ -51,7 +51,7 @@ _as_written = with_config(ConfigDict(extra="allow", strict=True))
 
 @_as_written
 class Start(TypedDict):
-    """One start of a run, as `tpt.results.runs.session` has it."""
+    """One start of a run, as returned by `tpt.results.runs.environment.session`."""
 
     versions: dict[Text, Text]
     processes: Annotated[int, Field(ge=1, lt=2**31)]
@@ -59,7 +59,7 @@ class Start(TypedDict):
 
 @_as_written
 class AboutDataset(TypedDict):
-    """A dataset, as `about_dataset` has it."""
+    """A dataset, as returned by `about_dataset`."""
 
     to_test: Count
     classes: Count
@@ -79,14 +79,14 @@ class AboutBackbone(TypedDict):
 
 @_as_written
 class Encoding(TypedDict):
-    """How many views are encoded at least."""
+    """The minimum number of views to encode."""
 
     num_views: Count
 
 
 @_as_written
 class Manifest(TypedDict):
-    """What `run.json` and `training_run.json` must hold; anything more is left as it is."""
+    """What `run.json` and `training_run.json` must contain; other keys are allowed and kept."""
 
     method: Text
     choices: dict[Text, Text]
@@ -109,12 +109,12 @@ def _manifest() -> TypeAdapter[Manifest]:
 
 
 def about_datasets(datasets: Sequence[ImageDataset]) -> dict[str, dict[str, Any]]:
-    """What a manifest says of the datasets, by their names."""
+    """The entries of the datasets in a manifest, by name."""
     return {dataset.name: about_dataset(dataset) for dataset in datasets}
 
 
 def about_dataset(dataset: ImageDataset) -> dict[str, Any]:
-    """What a manifest says of a dataset."""
+    """The entry of a dataset in a manifest."""
     return {
         "to_test": len(dataset),
         "classes": len(dataset.class_names),
@@ -127,7 +127,7 @@ def about_dataset(dataset: ImageDataset) -> dict[str, Any]:
 
 
 def digest_of(dataset: ImageDataset, index: int) -> str | None:
-    """The digest of an image's file; None if it is gone or cannot be read."""
+    """The digest of an image's file; None if it is missing or cannot be read."""
     try:
         return dataset.digest(index)
     except BadImageError:
@@ -135,9 +135,9 @@ def digest_of(dataset: ImageDataset, index: int) -> str | None:
 
 
 def digests_of(places: Sequence[tuple[ImageDataset, int]]) -> list[str | None]:
-    """`digest_of` of many images, which several threads read."""
+    """`digest_of` many images, read by several threads."""
     parts = [places[first : first + CHUNK] for first in range(0, len(places), CHUNK)]
-    with ThreadPoolExecutor(READERS) as pool:  # a task is many images, since each takes less than a task does
+    with ThreadPoolExecutor(READERS) as pool:  # many images per task, because a task costs more than an image
         found = pool.map(lambda part: [digest_of(*place) for place in part], parts)
         return [digest for digests in found for digest in digests]
 
@@ -145,26 +145,26 @@ def digests_of(places: Sequence[tuple[ImageDataset, int]]) -> list[str | None]:
 def named_files(config: Mapping[str, Any], free: Sequence[str] = FREE) -> dict[str, str]:
     """Digests of the files that a resolved configuration names, such as class names and templates.
 
-    Settings in `free` change nothing of what the run computes, and so neither do their files.
+    Files of settings in `free` are left out, because these settings do not change what the run computes.
     """
     found = {}
     for key, value in dotted_values(config):
         if isinstance(value, str) and not f"{key}.".startswith(tuple(f"{setting}." for setting in free)):
             try:
-                if Path(value).is_file():  # not where the text can be no path
+                if Path(value).is_file():  # False for text that cannot be a path
                     found[value] = content_digest(read_bytes(Path(value), MAX_FILE_BYTES))
-            except OSError:  # the text is too long for a path, the file too large, or not ours to read
+            except OSError:  # the text is too long for a path, or the file too large or not readable
                 continue
     return found
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], free: Sequence[str] = FREE) -> list[str]:
-    """The settings that keep one manifest from continuing another, a phrase each; those in `free` may differ."""
+    """The settings that prevent one manifest from continuing another, one phrase each; those in `free` may differ."""
     return [phrase for key, phrase in _differing(old, new, free).items() if not key.startswith(DATA)]
 
 
 def changed_data(old: Mapping[str, Any], new: Mapping[str, Any], free: Sequence[str] = FREE) -> list[str]:
-    """How the data differ that two manifests of the same settings name, a phrase for each dataset or file."""
+    """How the data of two manifests with the same settings differ, one phrase per dataset or file."""
     found = []
     before, after = (manifest.get("datasets") or {} for manifest in (old, new))
     files = {*(old.get("files") or {})} & {*(new.get("files") or {})}
@@ -202,7 +202,7 @@ def _differing(old: Mapping[str, Any], new: Mapping[str, Any], free: Sequence[st
 
 
 def _comparable(value: Any) -> Any:
-    """The value as a file gives it back; NaN as text, since it is not equal to itself."""
+    """The value as it is read back from a file; NaN as text, because it is not equal to itself."""
     plain = value is None or (isinstance(value, bool | int | float | str) and value == value)  # noqa: PLR0124
     return value if plain else str(value)
 
@@ -226,9 +226,9 @@ def _shown(value: Any) -> str:
 
 
 def with_public_names(node: Any) -> Any:
-    """A configuration in which every part of ours has its public name, which does not change when a file moves.
+    """A configuration in which each `_target_` of this package has its public name, which is independent of its module.
 
-    Runs of version 0.1 name modules, such as `tpt.views.Views`.
+    Runs of version 0.1 name modules, as in `tpt.views.Views`.
     """
     if isinstance(node, Mapping):
         return {
@@ -241,10 +241,10 @@ def with_public_names(node: Any) -> Any:
 
 
 def read_manifest(run_dir: str | Path, name: str = NAME) -> dict[str, Any]:
-    """What the run in a directory is, by its manifest of some name.
+    """The manifest of the run in a directory; `name` is its file name.
 
     Raises:
-        UserError: there is no such file, or it is damaged: something in it is of another kind than was written.
+        UserError: the file is missing, cannot be read, or is damaged, for example by a value of the wrong type.
     """
     path = Path(run_dir) / name
     try:
@@ -258,10 +258,10 @@ def read_manifest(run_dir: str | Path, name: str = NAME) -> dict[str, Any]:
 
 
 def manifest_of(content: bytes | str) -> dict[str, Any]:
-    """A manifest from its text.
+    """Parses a manifest.
 
     Raises:
-        UserError: it is none; the message says where.
+        UserError: it is invalid; the message says where.
     """
     try:
         manifest = json.loads(content)

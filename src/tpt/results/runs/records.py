@@ -1,7 +1,7 @@
-"""The record of every image, as Parquet: its class, the answers before and after adaptation, and how sure they are.
+"""One record per image, as Parquet: its class, and the answers with their confidence before and after adaptation.
 
 A record directory holds shards, `<dataset number>-<dataset>-<first image>-<digest>.parquet`.  A shard is complete or
-absent, and its name holds the digest of its bytes, so that what is damaged afterwards is found.
+absent, and its name contains the digest of its bytes, so that later damage is detected.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ RECORD_SCHEMA = pa.schema(
     [
         ("dataset", pa.string()),
         ("index", pa.int64()),  # of the image in its dataset
-        ("position", pa.int64()),  # in the order in which the run takes the images, from 0; null in earlier versions
+        ("position", pa.int64()),  # in the order of processing, from 0; null in earlier versions
         ("path", pa.string()),
         ("content", pa.string()),  # digest of the image file's bytes
-        ("label", pa.int64()),  # null for pictures without labels
+        ("label", pa.int64()),  # null for images without labels
         ("class_name", pa.string()),  # of the label
         ("pred", pa.int64()),
         ("pred_name", pa.string()),
@@ -38,52 +38,52 @@ RECORD_SCHEMA = pa.schema(
         ("rank_zero_shot", pa.int32()),
         ("confidence", pa.float32()),  # the predicted class's probability
         ("confidence_zero_shot", pa.float32()),
-        ("entropy", pa.float32()),  # marginal entropy of the selected views, in nats, after tuning
-        ("entropy_zero_shot", pa.float32()),  # and before
-        ("top", pa.list_(pa.int32())),  # the likeliest classes, the predicted one first
+        ("entropy", pa.float32()),  # marginal entropy of the selected views after tuning, in nats
+        ("entropy_zero_shot", pa.float32()),  # the same before tuning
+        ("top", pa.list_(pa.int32())),  # the most probable classes, the predicted one first
         ("top_name", pa.list_(pa.string())),
         ("top_confidence", pa.list_(pa.float32())),  # their probabilities
         ("selected", pa.list_(pa.int32())),  # indices of the views, most confident first
         ("seconds", pa.float64()),
-        ("problem", pa.string()),  # why there is no answer; null where there is one
+        ("problem", pa.string()),  # why there is no answer; null if there is one
     ]
 )
 ENDS = ("", "_zero_shot")
-# Columns that every answer has, and those that it has where there is a label.
+# Columns of every answer, and of every answer with a label.
 ANSWER = (*(f"{name}{end}" for end in ENDS for name in ("pred", "confidence", "entropy")), "selected")
 RANK = tuple(f"rank{end}" for end in ENDS)
 RANKING = ("top", "top_confidence")
 NAMED = {"class_name": "label", "pred_name": "pred", "pred_name_zero_shot": "pred_zero_shot"}
 ALWAYS = ("dataset", "index", "path", "seconds")
-# Columns of shards that keep all logits (K,), of view 0 after and before adaptation; only `read_logits` reads them.
+# Optional columns: the logits of all classes (K,), after and before adaptation.
 LOGITS = tuple(f"logits{end}" for end in ENDS)
-# Columns that not all shards have, and are null where they are missing: those of earlier versions have no names.
+# Columns that some shards lack, read as null: shards of earlier versions have no names, for example.
 ADDED = ("position", *NAMED, *RANKING, "top_name", *LOGITS, "method_seconds")
-# Share of a batch's wall-clock time that the method took, without decoding, views and encoding; only
-# `read_method_seconds` reads it.
+# Seconds of wall-clock time per image that the method took, without decoding, views and encoding, averaged over the
+# batch; only `read_method_seconds` reads it.
 METHOD_SECONDS = pa.field("method_seconds", pa.float64())
 LOGITS_SCHEMA = pa.schema([(name, pa.list_(pa.float16())) for name in LOGITS])
 WITH_LOGITS = pa.schema([*RECORD_SCHEMA, *LOGITS_SCHEMA])
 MOST_SHARD_BYTES = 2**31
-_ADDRESS = re.compile(r" (at|object at) 0x[0-9a-fA-F]+")  # of an object in memory, which differs from run to run
+_ADDRESS = re.compile(r" (at|object at) 0x[0-9a-fA-F]+")  # memory address of an object, which differs between runs
 _NAME = re.compile(r"\d+-.+-[0-9a-f]{16}\.parquet")
 _NOTES = b"tpt.notes"
 
 
 class DamagedShardError(UserError):
-    """A shard that is not what was written."""
+    """A shard whose content is not what was written."""
 
 
 def write_shard(
     rows: Sequence[Mapping[str, Any]], folder: Path, stem: str, notes: Sequence[str] = (), logits: bool = False
 ) -> Path:
-    """Writes records so that the file is either complete or absent, whatever happens meanwhile.
+    """Writes records to a shard, which is complete or absent even if the process is killed, and returns its path.
 
     Args:
-        rows: with the columns of `RECORD_SCHEMA`; what a row lacks is null.
-        folder: is made where it does not exist.
-        stem: of the file's name.
-        notes: what results must say about these records.
+        rows: records with the columns of `RECORD_SCHEMA`; missing values become null.
+        folder: the folder of the shard; it is created if needed.
+        stem: start of the file's name, before the digest.
+        notes: what the results must say about these records.
         logits: whether to keep the columns of `LOGITS`, in half precision.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -101,15 +101,15 @@ def write_shard(
 
 
 def readable(text: str) -> str:
-    """The text with backslash codes for halves of surrogate pairs, which names that are not UTF-8 are read as."""
+    """The text with backslash codes for lone surrogates, which represent bytes of names that are not UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def read_shard(path: Path, schema: pa.Schema = RECORD_SCHEMA) -> pa.Table:
-    """Some columns of one shard; those of `ADDED` are null where they were not kept.
+    """The columns of `schema` from one shard; those of `ADDED` that it lacks are null.
 
     Raises:
-        DamagedShardError: its bytes are not those that were written, or are no records.
+        DamagedShardError: its bytes differ from those that were written, or are not records.
     """
     try:
         content = read_bytes(path, MOST_SHARD_BYTES)
@@ -127,7 +127,7 @@ def read_shard(path: Path, schema: pa.Schema = RECORD_SCHEMA) -> pa.Table:
         table = table.select(schema.names).cast(schema)
         _refuse_gaps(table)
         return table.replace_schema_metadata({_NOTES: notes})
-    except Exception as error:  # a reader of untrusted bytes may raise anything
+    except Exception as error:  # parsing untrusted bytes may raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DamagedShardError(
             f"The records in {path} are damaged ({reason}). Resume the run to compute them again."
@@ -135,7 +135,7 @@ def read_shard(path: Path, schema: pa.Schema = RECORD_SCHEMA) -> pa.Table:
 
 
 def _refuse_gaps(table: pa.Table) -> None:
-    """Raises a UserError where a value is missing that every record, or every answer, has."""
+    """Raises a UserError if an index is negative, or if a value is missing that every record or answer has."""
     for name in ALWAYS:
         if table[name].null_count:
             raise UserError(f"{name} is missing")
@@ -159,7 +159,7 @@ def read_records(run_dir: str | Path) -> pa.Table:
 
 
 def read_records_and_notes(run_dir: str | Path) -> tuple[pa.Table, list[str]]:
-    """`read_records`, and what the shards of the run say about it, each note once."""
+    """The records as from `read_records`, and the notes of the shards, each once."""
     shards = [(shard, read_shard(shard)) for shard in shard_files(run_dir)]
     if not shards:
         raise UserError(f"There are no records of a run in {run_dir}. Pass a directory of test_time.py.")
@@ -168,10 +168,10 @@ def read_records_and_notes(run_dir: str | Path) -> tuple[pa.Table, list[str]]:
 
 
 def read_logits(run_dir: str | Path) -> pa.Table:
-    """All records of a run with the columns `logits` and `logits_zero_shot`, half-precision lists of K.
+    """All records of a run with the columns `logits` and `logits_zero_shot`, half-precision lists of length K.
 
     Raises:
-        UserError: there are no records, a shard is damaged, or the run kept no logits.
+        UserError: there are no records, a shard is damaged, or an answer has no logits.
     """
     records = _records(run_dir, WITH_LOGITS)
     without = answered(records)["logits"].null_count
@@ -184,7 +184,7 @@ def read_logits(run_dir: str | Path) -> pa.Table:
 
 
 def read_method_seconds(run_dir: str | Path, datasets: Sequence[str]) -> float | None:
-    """Mean seconds per image that the method took on some datasets; None if the records do not say, as those of 0.1.
+    """Mean seconds per image that the method took on some datasets; None if not recorded, as in version 0.1.
 
     Raises:
         UserError: a shard is damaged.
@@ -199,13 +199,13 @@ def _records(run_dir: str | Path, schema: pa.Schema) -> pa.Table:
 
 
 def shard_files(run_dir: str | Path) -> list[Path]:
-    """The shards of a run, whole or damaged."""
+    """The shards of a run, intact or damaged."""
     folder = Path(run_dir) / "records"
     return sorted((folder if folder.is_dir() else Path(run_dir)).glob("*.parquet"))
 
 
 def in_order(shards: Sequence[tuple[Path, pa.Table]], schema: pa.Schema = RECORD_SCHEMA) -> pa.Table:
-    """One table of many, by dataset and image; where two processes computed an image, one of its equal records."""
+    """The records of shards in one table, by dataset and image; an image that two processes computed appears once."""
     if not shards:
         return schema.empty_table()
     number = [np.full(len(table), int(path.name.split("-")[0])) for path, table in shards]

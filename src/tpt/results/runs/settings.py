@@ -1,10 +1,10 @@
-"""The one register of what each setting means to records, to the rows of tables and to figures.
+"""The register of settings: how each affects records, the rows of tables, and figures.
 
-A setting is a dotted key of a configuration.  An entry of the register stands for the key and all below it, the longest
-one that fits holds, and what has no entry, such as a setting of a new method, is taken as it is: it may change
-records, it makes another row of a table, and if it varies in a sweep it is the axis of a figure.
+A setting is a dotted key of a configuration.  An entry of the register covers its key and all keys below it; the
+longest matching entry applies.  A setting without an entry, such as one of a new method, may change records, makes a
+different row of a table, and is the axis of a figure if it varies in a sweep.
 
-Settings of the training run that a context comes from have `training.` in front.
+Settings of the training run of a context have the prefix `training.`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-TRAINING = "training."  # in front of the settings of train_coop.py
+TRAINING = "training."  # prefix of the settings of train_coop.py
 SEED = "seed"
 LIMIT = "data.limit"
 ORDER, ORDER_SEED, CONCENTRATION = "data.order", "data.order_seed", "data.order_concentration"
@@ -21,24 +21,24 @@ ORDER, ORDER_SEED, CONCENTRATION = "data.order", "data.order_seed", "data.order_
 
 @dataclass(frozen=True)
 class Meaning:
-    """What a setting means."""
+    """How a setting affects records, tables and figures."""
 
-    record: bool = True  # whether another value may change a record, so that only the same value continues a run
-    row: bool = True  # whether another value makes another row of a table
-    label: bool = True  # whether a row's label may name it; not what has a column of its own, or is wiring
-    axis: str | None = None  # its name on the axis of a figure; None for that of the key; empty for no figure
-    logarithmic: bool = False  # whether that axis is by factors
+    record: bool = True  # whether its value may change a record, so that a run is resumed only with the same value
+    row: bool = True  # whether different values make different rows of a table
+    label: bool = True  # whether a row's label may name it; not if it has its own column, or is wiring
+    axis: str | None = None  # its name on the axis of a figure; None: derived from the key; empty: no figure
+    logarithmic: bool = False  # whether that axis is logarithmic
 
 
-IMAGES = ("data.root", "data.path", "data.shards")  # where the images of a test are
-_FREE = (  # change neither a record nor a row
+IMAGES = ("data.root", "data.path", "data.shards")  # where the test images are
+_FREE = (  # affect neither a record nor a row
     *("cache", "callbacks", "logger", "name", "resume", "trust", "tags", "notes", "print_config", "optimized_metric"),
-    *(*IMAGES, "learned"),  # places: names and contents of what is there are compared instead
+    *(*IMAGES, "learned"),  # locations; the names and contents of the files are compared instead
     *("data.num_workers", "data.pin_memory", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
-    "data.on_bad_image",  # whether a run continues, not what a record holds
+    "data.on_bad_image",  # whether a run continues, not what a record contains
     "data.module",  # repeats the settings of `data`
     *("trainer.enable_progress_bar", "trainer.logger", "trainer.profiler"),
-    # How much of the work is done now; what is left out makes a run unfinished.
+    # How much of the work is done now; leaving work out makes a run unfinished.
     *("trainer.fast_dev_run", *(f"trainer.limit_{part}_batches" for part in ("test", "train", "val"))),
     *(f"training.{key}" for key in ("cache", "logger", "name", "resume", "trust", "tags", "notes", "print_config")),
     *("training.optimized_metric", "training.public_layout", "training.shots.num_workers"),
@@ -50,19 +50,19 @@ _PLAIN = Meaning()
 _NO_ROW = Meaning(row=False)
 REGISTER: Mapping[str, Meaning] = {
     **dict.fromkeys(_FREE, Meaning(record=False, row=False)),
-    # What stands a second time under its own key, or is a column of a table or its cells.
+    # Repeated under another key, or shown as a column or as the cells of a table.
     **dict.fromkeys(("experiment", "hydra", "optimizer", "row", "training.shots.module", "data"), _NO_ROW),
     **dict.fromkeys(("training.trainer", "training.shots.draw"), _NO_ROW),
-    # What a record holds beside the answer.
+    # What a record contains in addition to the answer.
     **dict.fromkeys(("callbacks.records.top", "callbacks.records.logits"), Meaning(row=False, label=False, axis="")),
     "seed": Meaning(axis=""),
     "backbone": Meaning(label=False),
-    "context.path": Meaning(record=False, label=False),  # what is there has a fingerprint
+    "context.path": Meaning(record=False, label=False),  # the fingerprint of the context is compared instead
     "data.batch_size": Meaning(axis="images a batch", logarithmic=True),
-    "data.classes": Meaning(axis=""),  # a half of them, which is another question
+    "data.classes": Meaning(axis=""),  # half of the classes is a different task
     "data.split": Meaning(axis=""),
-    "data.outside": Meaning(row=False, axis=""),  # pictures beside those of the tables
-    "data.limit": Meaning(axis=""),  # which images are drawn, which says nothing about a method
+    "data.outside": Meaning(row=False, axis=""),  # images in addition to those of the tables
+    "data.limit": Meaning(axis=""),  # the subset of images, which says nothing about a method
     ORDER: _PLAIN,
     ORDER_SEED: Meaning(axis=""),
     CONCENTRATION: Meaning(axis="concentration of the order", logarithmic=True),
@@ -76,11 +76,11 @@ REGISTER: Mapping[str, Meaning] = {
     "training.shots.k": Meaning(axis="shots of each class", logarithmic=True),
     "training.learner.n_ctx": Meaning(axis="context vectors"),
 }
-WIRING = ("_partial_", "_convert_")  # ends of keys that only say how a part is made
+WIRING = ("_partial_", "_convert_")  # last parts of keys that only say how an object is made
 
 
 def meaning(key: str) -> Meaning:
-    """What the register says of a dotted key."""
+    """The entry of the register that applies to a dotted key."""
     parts = key.split(".")
     if parts[-1] in WIRING:
         return Meaning(label=False, axis="")
@@ -91,18 +91,18 @@ def meaning(key: str) -> Meaning:
 
 
 def is_seed(key: str) -> bool:
-    """Whether a setting is a seed: runs that differ in seeds alone make one row, with a deviation."""
+    """Whether a setting is a seed; runs that differ only in seeds form one row, with a standard deviation."""
     return key == ORDER_SEED or key.rsplit(".", 1)[-1] == SEED
 
 
 def axis_label(key: str) -> str:
-    """What the axis of a figure calls a setting; empty if there is no such figure."""
+    """The name of a setting on the axis of a figure; empty if it has no figure."""
     found = meaning(key).axis
     return key.removeprefix(TRAINING).rsplit(".", 1)[-1].replace("_", " ") if found is None else found
 
 
-# Settings with which the printed rows of a method were run, by the option of `method`; those of TPT are Shu et al.'s
-# section 4.  Values that mean the same stand in a tuple: "paper" lets the method take its paper's.
+# Settings of the printed rows of a method, by the option of `method`; those of TPT are from Shu et al., section 4.
+# A tuple lists equivalent values; "paper" is the value of the method's own paper.
 _VIEWS = {"views.num_views": 64}
 _STEP = {
     "method.steps": 1,
@@ -118,12 +118,12 @@ PAPER: Mapping[str, Mapping[str, Any]] = {
     "tpt": _TUNED,
     "zero": {**_VIEWS, "method.gamma": 0.3},
     "mta": {**_VIEWS, "method.lambda_q": 4.0, "method.lambda_y": 0.2},
-    # The printed rows are those of ImageNet's variants.
+    # The printed rows are for ImageNet's variants.
     "ctpt": {**_TUNED, "method.penalty_weight": (20.0, "paper")},
     "otpt": {**_TUNED, "method.penalty_weight": (2.0, "paper")},
     "atpt": {**_TUNED, "method.penalty_weight": (10.0, "paper"), "method.tau": (0.99999, "paper")},
 }
-# And of the text that a row starts from: words, or words in several templates.
+# The same for the initial prompt of a row: words, or words in several templates.
 PAPER_TEXT: Mapping[str, Mapping[str, Any]] = {
     "words": _WORDS,
     "ensemble": {"method.templates": "imagenet_80"},

@@ -1,8 +1,8 @@
-"""What stream methods have learned so far, on disk, so that a run which was stopped continues with the same bits.
+"""Saved states of stream methods, so that a stopped run resumes with bit-equal results.
 
 `streams/<dataset number>-<dataset>-<images>-<digest>.safetensors` is the state after that many images.  It is written
-before the records of the last of these images, and counts only if all their records are there; records that no such
-state covers are computed again, and come out the same.
+before the records of the last of these images, and counts only if all their records exist.  Records that no such state
+covers are computed again, with the same result.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NAME = re.compile(r"(\d+)-.*-(\d+)-([0-9a-f]{16})\.safetensors")
 
 
 def write_state(content: bytes, run_dir: Path, number: int, dataset: str, images: int) -> Path:
-    """Writes the state after some images of a dataset, by its number in the run and its name, whole or not at all."""
+    """Writes the state after `images` images, whole or not at all; `number` is the dataset's number in the run."""
     folder = run_dir / STATES
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{number:02d}-{file_name(dataset)}-{images:07d}-{content_digest(content)}.safetensors"
@@ -32,11 +32,11 @@ def write_state(content: bytes, run_dir: Path, number: int, dataset: str, images
 
 
 def read_state(path: Path) -> bytes:
-    """The content of a state.
+    """The bytes of a state.
 
     Raises:
-        UserError: it is not what was written.
-        OSError: it cannot be read.
+        UserError: the bytes are not those that were written.
+        OSError: the file cannot be read.
     """
     with open_plain(path, MOST_STATE_BYTES) as file:
         content = file.read()
@@ -46,19 +46,19 @@ def read_state(path: Path) -> bytes:
 
 
 def drop_states(run_dir: Path, number: int, but: Path | None = None) -> None:
-    """Removes the states of a dataset, each of which may take a gigabyte (DOTA)."""
+    """Removes the states of a dataset except `but`, because each may take a gigabyte (DOTA)."""
     for _, path in _states(run_dir, number):
         if path != but:
             path.unlink(missing_ok=True)
 
 
 def latest_state(run_dir: Path, number: int, images: int, recorded: Collection[int]) -> tuple[int, Path | None]:
-    """How many images of a stream are done, and the state after them; None if no state is needed to continue.
+    """The number of finished images of a stream, and the state after them; None if no state is needed to continue.
 
     Args:
-        run_dir: of the run.
-        number: of the dataset in the run.
-        images: of the dataset.
+        run_dir: directory of the run.
+        number: number of the dataset in the run.
+        images: number of images in the dataset.
         recorded: positions in the stream that have a record.
     """
     first_missing = next((position for position in range(images) if position not in recorded), images)
@@ -76,6 +76,6 @@ def latest_state(run_dir: Path, number: int, images: int, recorded: Collection[i
 
 
 def _states(run_dir: Path, number: int) -> list[tuple[int, Path]]:
-    """Images and file of a dataset's states, the latest first."""
+    """The number of images and the file of each state of a dataset, the latest first."""
     found = [(_NAME.fullmatch(path.name), path) for path in (run_dir / STATES).glob("*.safetensors")]
     return sorted(((int(m[2]), path) for m, path in found if m and int(m[1]) == number), reverse=True)

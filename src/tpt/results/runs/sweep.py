@@ -1,4 +1,4 @@
-"""A job's view of its sweep: its place, and the time left, estimated from the jobs that are done."""
+"""A job's position in its sweep, and the remaining time, estimated from finished jobs."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from tpt.files import read_bytes
 
 @dataclass(frozen=True)
 class Sweep:
-    """The sweep that a job belongs to."""
+    """The sweep of a job."""
 
-    folder: Path  # of the sweep; each job's own is in it
+    folder: Path  # of the sweep; it contains the folders of the jobs
     job: int  # number of this job, from 0
-    jobs: int | None = None  # how many there are; None if only the sweeper knows
+    jobs: int | None = None  # number of jobs; None if only the sweeper knows
     settings: tuple[str, ...] = ()  # the swept settings with this job's values, such as `method.steps=2`
-    in_turn: bool = True  # whether one job starts when another ends
+    in_turn: bool = True  # whether jobs run one after another
 
     @property
     def name(self) -> str:
-        """Its directory's name, which its runs share."""
+        """The name of its folder, which its runs share."""
         return self.folder.name
 
     def seconds_left(self, of_this_job: float) -> float | None:
-        """Seconds until the sweep ends, given what this job still needs; None if that is not known.
+        """Seconds until the sweep ends, given the seconds that this job still needs; None if unknown.
 
-        The estimate for each job to come is the median of those done: the first one often fills the cache for all.
+        Each remaining job is estimated as the median of the finished ones: the first often fills the cache for all.
         """
         if self.jobs is None or not self.in_turn:
             return None
@@ -40,13 +40,13 @@ class Sweep:
 
 
 def seconds_of(folder: Path) -> float | None:
-    """How long a run took; None if it has no results.
+    """The seconds that a run took; None if it has no results.
 
-    The results of a resumed run hold the time of its last start alone, so that of its records is a lower bound.
+    The results of a resumed run contain only the time of its last start, so the time of its records is a lower bound.
     """
     try:
         found = json.loads(read_bytes(folder / "results.json"))
         rates: list[tuple[float, float]] = [(d["images"], d["images_per_second"]) for d in found["datasets"].values()]
         return max(float(found["seconds"]), sum((images / rate for images, rate in rates if rate > 0), 0.0))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not there yet, or another's file
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # missing so far, or written by another program
         return None

@@ -1,4 +1,4 @@
-"""The directory of a training run: what it is, and the checkpoint that continues it."""
+"""The directory of a training run: its manifest, and the checkpoint from which it is resumed."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ CONTEXT = "context.safetensors"
 FREE = tuple(
     key.removeprefix(PREFIX) for key, setting in REGISTER.items() if not setting.record and key.startswith(PREFIX)
 )
-MOST_READ = 20_000  # files whose content is compared; of more, evenly spaced ones
-# Raised by a file that is missing or damaged; a context that was copied without its run can still be tested.
+MOST_READ = 20_000  # files whose contents are compared; evenly spaced ones if there are more
+# Raised if a file is missing or damaged; a context that was copied without its run can still be tested.
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 T = TypeVar("T")
 
@@ -37,10 +37,10 @@ class TrainingDirectory(ClaimedDirectory):
     """The state of a training run's directory: its manifest and its last checkpoint.
 
     Args:
-        folder: of the run.
-        resume: "auto" continues from the directory's own checkpoint, if there is one; the path of a checkpoint, perhaps
-            in another directory, continues from that; None starts anew.
-        first: whether this is the first process of the run, which alone locks and writes.
+        folder: the run's directory.
+        resume: "auto" resumes from the directory's own checkpoint, if there is one; a path resumes from that
+            checkpoint, which may be in another directory; None starts a new run.
+        first: whether this is the run's first process, the only one that locks and writes.
     """
 
     product = "checkpoints"
@@ -54,29 +54,29 @@ class TrainingDirectory(ClaimedDirectory):
         own = folder / LAST
         self._elsewhere = resume not in (None, "auto") and Path(str(resume)).resolve() != own.resolve()
         self._given = Path(str(resume)) if self._elsewhere else own
-        self._of_checkpoint: dict[str, Any] | None = None  # the manifest in it
+        self._of_checkpoint: dict[str, Any] | None = None  # manifest in the resumed checkpoint
         if self._elsewhere:
             self.whose = f"the run that wrote {self._given}"
             self.way_out = f"continue with the same, as resume={self._given.parent} does by itself, or start anew"
 
     @property
     def checkpoint(self) -> Path | None:
-        """What training continues from; None if it starts anew."""
+        """The checkpoint from which training resumes; None if it starts anew."""
         return self._given if self._elsewhere or (self.resume and self._given.exists()) else None
 
     def is_new(self) -> bool:
-        """Whether the directory should hold nothing yet, as when another one's checkpoint is continued in it."""
+        """Whether the directory must not hold a run yet, also if it resumes a checkpoint from another directory."""
         return not self.resume or self._elsewhere
 
     def holds_a_run(self) -> bool:
-        """Whether anything was learned."""
+        """Whether there is a manifest, a checkpoint or a context."""
         return any((self.folder / name).exists() for name in (TRAINING, LAST, CONTEXT))
 
     def goes_on_from(self, said: str, config: Mapping[str, Any]) -> None:
-        """Reads which run wrote the continued checkpoint, from what `as_text` wrote into it.
+        """Reads the manifest that `as_text` wrote into the resumed checkpoint, and compares its settings.
 
         Raises:
-            UserError: it is damaged, or of other settings; images are compared later, when they are read.
+            UserError: the manifest is damaged, or its settings differ; images are compared later, when they are read.
         """
         try:
             self._of_checkpoint = manifest_of(said)
@@ -87,15 +87,15 @@ class TrainingDirectory(ClaimedDirectory):
         self.refuse_different({"config": self._of_checkpoint["config"]}, {"config": config})
 
     def stored(self, key: str) -> Any:
-        """What the run that is continued, or the first process of this one, has written under `key` of its manifest."""
+        """The value of `key` in the manifest of the resumed run, or of this run's first process; None if missing."""
         return super().stored(key) if self._of_checkpoint is None else self._of_checkpoint.get(key)
 
     def begin(self, manifest: Mapping[str, Any], session: Mapping[str, Any]) -> None:
-        """Takes the directory for this run, and writes what the run is, with one start more.
+        """Takes the directory for this run, and writes the manifest with this session added.
 
         Raises:
-            UserError: another process uses it, there is another run, or settings or images differ from those of the
-                run that is continued.
+            UserError: another process uses the directory, it holds another run, or settings or images differ from those
+                of the resumed run.
         """
         if not self.first:
             return
@@ -111,12 +111,12 @@ class TrainingDirectory(ClaimedDirectory):
 
 
 def as_text(manifest: Mapping[str, Any], session: Mapping[str, Any]) -> str:
-    """What a checkpoint says of its run."""
+    """The manifest with this session, as text for a checkpoint."""
     return json.dumps({**manifest, "sessions": [dict(session)]}, default=str)
 
 
 def metrics_before(folder: Path) -> dict[str, float]:
-    """The metrics of a run that was finished before this start; none if it was not finished."""
+    """The metrics of a run that had finished before this start; empty otherwise."""
     try:
         found = json.loads(read_bytes(folder / RESULTS))["metrics"]
         return {str(name): float(value) for name, value in found.items()}
@@ -125,10 +125,9 @@ def metrics_before(folder: Path) -> dict[str, float]:
 
 
 def beside(context: str, read: Callable[[Path], T]) -> T | None:
-    """What `read` finds of the training run that a learned context's file or folder lies in; None if nothing.
+    """The result of `read` for the directory of a learned context's training run; None if there is none.
 
-    The run's directory is the context's own path or one of the two folders above it, as in
-    `prompt_learner/model.pth.tar-50`.
+    This directory is the context's path or one of the two folders above it, as in `prompt_learner/model.pth.tar-50`.
     """
     path = bundled(context)
     for folder in (path, path.parent, path.parent.parent):
@@ -140,7 +139,7 @@ def beside(context: str, read: Callable[[Path], T]) -> T | None:
 
 
 def trained_on(path: str | None) -> list[str]:
-    """Digests of the pictures that a learned context was trained on, where its training run is beside it."""
+    """Digests of the images that a learned context was trained on; empty if its training run is not found."""
 
     def read(folder: Path) -> list[str]:
         contents = manifest_of(read_bytes(folder / TRAINING))["contents"]
@@ -150,9 +149,9 @@ def trained_on(path: str | None) -> list[str]:
 
 
 def about_shots(shots: Shots) -> dict[str, Any]:
-    """What a manifest says of the images to learn from: `datasets` and `contents`, each by split.
+    """The entries `datasets` and `contents` of a manifest, for training and validation images.
 
-    Of more than `MOST_READ` images, the content of `MOST_READ` evenly spaced ones is recorded.
+    If there are more than `MOST_READ` images, the contents of that many, evenly spaced, are recorded.
     """
     splits = {name: each for name, each in (("train", shots.train), ("val", shots.val)) if each is not None}
     places = [(split, dataset, index) for split, dataset in splits.items() for index in range(len(dataset))]
@@ -161,7 +160,7 @@ def about_shots(shots: Shots) -> dict[str, Any]:
         places = [places[i * len(places) // MOST_READ] for i in range(MOST_READ)]
     digests = digests_of([(dataset, index) for _, dataset, index in places])
     found = {
-        f"{split}/{dataset.samples[index].path}": digest or "unreadable"  # training names these
+        f"{split}/{dataset.samples[index].path}": digest or "unreadable"  # training reports it
         for (split, dataset, index), digest in zip(places, digests, strict=True)
     }
     return {"datasets": {split: about_dataset(d) for split, d in splits.items()}, "contents": found}
@@ -171,13 +170,13 @@ def about_shots(shots: Shots) -> dict[str, Any]:
 class Training:
     """One training run."""
 
-    source: str | None  # dataset the context was learned on; None where it is not said
-    shots: int | None  # images of each class; None for all of them
-    settings: dict[str, Any]  # every value of its configuration by its dotted key
+    source: str | None  # dataset that the context was learned on; None if unknown
+    shots: int | None  # images per class; None for all
+    settings: dict[str, Any]  # every value of its configuration, by dotted key
 
 
 def training_of(context_path: str) -> Training | None:
-    """The training run that a context's file or folder lies in; None where there is none, or none that can be read."""
+    """The training run of a context's file or folder; None if it is missing or cannot be read."""
     return beside(context_path, lambda folder: _read(folder / RESULTS))
 
 

@@ -1,8 +1,8 @@
-"""Which release this is."""
+"""The version of this release."""
 
 from importlib.metadata import PackageNotFoundError, version
 
-DISTRIBUTION = "test-time-prompt-tuning"  # its name at the package index, where `tpt` is another project
+DISTRIBUTION = "test-time-prompt-tuning"  # name on the package index, where `tpt` is another project
 
 try:
     __version__ = version(DISTRIBUTION)
