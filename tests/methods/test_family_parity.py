@@ -126,7 +126,7 @@ def test_rewards(case: dict[str, Any]) -> None:
     close(scores[0].gather(-1, sampled), golden["clip_scores"][0], 1e-5)
 
 
-def test_the_reward_model_reads_the_words_around_the_name() -> None:
+def test_reward_prompts_replace_the_class_placeholder() -> None:
     """The class name replaces `[CLS]` in its prompt, which has a full stop only at the end."""
     (case, *_) = (case for case in CASES if case["kind"] == "rlcf")
     words = {"photo of a [CLS] here": "photo of a red cat here.", "a_photo_of_a.": "a photo of a red cat."}

@@ -199,7 +199,7 @@ def test_a_state_of_wide_features_continues() -> None:
 
 
 @every
-def test_a_reset_method_is_a_new_one(name: str, feature: str, features: torch.Tensor) -> None:
+def test_a_reset_method_equals_a_new_one(name: str, feature: str, features: torch.Tensor) -> None:
     method = make(name, feature)
     first = method(features)
     assert not torch.equal(method(features).logits, first.logits)  # the method has learned

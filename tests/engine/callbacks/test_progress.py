@@ -232,7 +232,7 @@ def test_no_bar_below_the_report_of_a_stopped_run(clock: Clock, monkeypatch: pyt
 def test_the_bar_keeps_its_minimum_width(
     columns: int, clock: Clock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: Any
 ) -> None:
-    """The text next to it is left out, least important parts first."""
+    """Text next to it is left out as needed, least important parts first."""
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setattr(sys, "stdout", terminal := Terminal())
     job(tmp_path, 0, 600)

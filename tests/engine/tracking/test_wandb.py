@@ -200,7 +200,7 @@ def test_jobs_of_a_sweep_and_their_panels(run_script: Run, logged: list[str], tm
     assert all(flip["path"] in caption for flip, caption in zip(flips, captions, strict=False))
 
 
-def test_an_agents_command(
+def test_the_command_of_an_agent(
     run_script: Run,
     logged: list[str],
     tmp_path: Path,

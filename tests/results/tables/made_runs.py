@@ -38,7 +38,7 @@ ZERO_SHOT: dict[str, Any] = {"_target_": "tpt.ZeroShot", "templates": None}
 def rows_of(
     dataset: str, before: np.ndarray, after: np.ndarray, seed: int = 0, paths: list[str] | None = None
 ) -> list[dict[str, Any]]:
-    """Records whose answers are right where `before` and `after` say so."""
+    """Records whose answers are right where `before` and `after` are true."""
     rng = np.random.default_rng(seed)
     rows = []
     for i, (one, two) in enumerate(zip(before.tolist(), after.tolist(), strict=True)):

@@ -109,7 +109,7 @@ def test_weights_act_as_copies(what: str) -> None:
 
 
 def test_the_bootstrap_is_paired() -> None:
-    """For a mean, the interval is about the differences' normal interval; for equal scores it has no width."""
+    """For a mean, the interval is close to the normal one of the differences; for equal scores it has no width."""
     rng = np.random.default_rng(3)
     before, gain = rng.normal(size=N) * 10, rng.normal(0.5, 1.0, N)
     one, two = (lambda w, v=values: float(w @ v / w.sum()) for values in (before, before + gain))
