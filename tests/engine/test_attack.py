@@ -1,4 +1,4 @@
-"""Attacked copies of a dataset: the gradient ascent, and the files that it leaves."""
+"""Attacked copies of a dataset: the gradient ascent and its output files."""
 
 import hashlib
 import math
@@ -23,7 +23,7 @@ from tpt.views.maker import whole_picture
 
 @settings(max_examples=30, deadline=None)
 @given(st.floats(1, 20), st.floats(0.1, 10), st.integers(1, 4), st.integers(0, 10**6))
-def test_stays_within_eps_once_rounded(eps, step, steps, seed):
+def test_rounded_pixels_stay_within_eps(eps, step, steps, seed):
     torch.manual_seed(seed)
     pixels, weight = torch.randint(0, 256, (2, 3, 4, 4)).float(), torch.randn(48, 5)
     start = eps * (2 * torch.rand_like(pixels) - 1)
@@ -32,7 +32,7 @@ def test_stays_within_eps_once_rounded(eps, step, steps, seed):
 
 
 def test_two_linear_classes_by_hand():
-    """The gradient of the loss always points from the true class's weights to the other's, so the limit is known."""
+    """The gradient of the loss always points from the true class's weights to the other's, so the result is known."""
     pixels, weight = torch.full((1, 3, 2, 2), 100.0), torch.linspace(-1, 1, 12)[:, None] * torch.tensor([[1.0, -1.0]])
     out = pgd(pixels, torch.tensor([0]), lambda x: x.flatten(1) @ weight, torch.zeros_like(pixels), 3.5, 1, 9)
     assert torch.equal((out - pixels).flatten(), -math.floor(3.5) * torch.linspace(-1, 1, 12).sign())
@@ -55,7 +55,7 @@ def test_copies_of_a_dataset(clip, tmp_path):
     first = written(tmp_path / "one")
     attack_dataset(dataset, method, tmp_path / "two", **wanted)
     assert written(tmp_path / "two") == first
-    for sample in dataset.samples[1:4]:  # as if it was killed on its way
+    for sample in dataset.samples[1:4]:  # as if the program had been killed
         (tmp_path / "two" / "twemoji" / sample.path).unlink()
     attack_dataset(dataset, method, tmp_path / "two", **wanted)
     assert written(tmp_path / "two") == first
@@ -86,14 +86,14 @@ def test_keeps_the_layout_of_a_dataset_with_lists(clip, tmp_path):
 
 
 @pytest.mark.parametrize("option", [["--eps", "0.5"], ["--steps", "0"], ["--step", "-1"]])
-def test_a_wrong_setting_is_one_sentence(option, tmp_path, capsys):
+def test_a_wrong_setting_is_reported(option, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["--out", str(tmp_path), *option, "data.limit=1"])
     assert f"Expected {option[0]} " in capsys.readouterr().err
     assert not list(tmp_path.rglob("*.png"))
 
 
-def test_a_wrong_folder_is_one_sentence(tmp_path, capsys):
+def test_a_missing_folder_is_reported(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["--out", str(tmp_path), "data=folder", f"data.root={tmp_path}/nowhere"])
     assert capsys.readouterr().err.startswith(f"Error: {tmp_path}/nowhere does not exist. ")

@@ -1,4 +1,4 @@
-"""AWT beyond its official numbers: the texts of a class, one text alone, and a bounded memory."""
+"""AWT beyond its official numbers: the texts of a class, one text per class, and limited memory."""
 
 from dataclasses import replace
 from functools import partial
@@ -67,7 +67,7 @@ def test_a_few_images_at_a_time(clip: tpt.CLIP, features: torch.Tensor, monkeypa
     torch.testing.assert_close(method(features).logits, whole.logits, atol=1e-5, rtol=0)
 
 
-def test_templates_of_the_paper_are_by_dataset(clip: tpt.CLIP, image_tree: Path) -> None:
+def test_templates_of_the_paper_depend_on_the_dataset(clip: tpt.CLIP, image_tree: Path) -> None:
     dataset = replace(tpt.image_folder(image_tree), name="dtd")
     make: Any = partial(tpt.AWT, templates="paper")
     maker = MethodMaker(clip, partial(tpt.context_from_words, ctx_init="a"), make)

@@ -1,4 +1,4 @@
-"""CoCoOp and TPT from CoCoOp, against numbers of the official code (tests/golden/parity)."""
+"""CoCoOp, and TPT that starts from it, against numbers of the official code (tests/golden/parity)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.noise_models import golden, noise_clip, parity_cases, weights
 from tpt.clip.prompts import ConditionalContext, Context, MetaNet
 
 CASES = parity_cases("cocoop")
-TOLERANCE = 1e-4  # float32; the golden logits are of the order of 10
+TOLERANCE = 1e-4  # float32; the golden logits are of order 10
 
 
 def conditional(ctx_seed: int, meta_input: str = "raw") -> ConditionalContext:
@@ -61,7 +61,7 @@ def test_plain_prediction_matches_the_official_code(case: dict, max_tokens: int)
 
 @pytest.mark.parametrize("steps", [0, 1, 3])
 @pytest.mark.parametrize("optimizer", [torch.optim.AdamW, torch.optim.Adafactor], ids=["elementwise", "mixing"])
-def test_a_batch_gives_what_each_image_gives_alone(steps: int, optimizer: type[torch.optim.Optimizer]) -> None:
+def test_a_batch_equals_its_images_one_by_one(steps: int, optimizer: type[torch.optim.Optimizer]) -> None:
     clip = noise_clip("vit", 5)
     views, norms = clip.encode_views(
         torch.stack([weights.views("vit", seed, 16) for seed in (1, 2, 3)]), return_norm=True
@@ -75,10 +75,10 @@ def test_a_batch_gives_what_each_image_gives_alone(steps: int, optimizer: type[t
         close(together.initial_logits[i], alone.initial_logits)
         assert together.selected[i].tolist() == alone.selected.tolist()
     assert together.context is not None
-    assert (together.context[0] - together.context[1]).abs().max() > 1e-3  # each has its own
+    assert (together.context[0] - together.context[1]).abs().max() > 1e-3  # each image has its own context
 
 
-def test_the_switch_changes_what_the_meta_net_sees_and_is_named() -> None:
+def test_meta_input_scales_the_meta_nets_input_and_is_noted() -> None:
     clip, names = noise_clip("vit", 5), ["cat", "dog", "tram"]
     views, norm = features("vit", 5, 16)
     contexts = {}
@@ -122,7 +122,7 @@ def test_the_meta_net_is_not_tuned() -> None:
     method = tpt.TPT(noise_clip("vit", 5), ["cat", "dog"], context=context, steps=2)
     first = method(views, image_norm=norm)
     second = method(views, image_norm=norm)
-    assert torch.equal(first.logits, second.logits)  # forgets
+    assert torch.equal(first.logits, second.logits)  # nothing is remembered
     assert all(torch.equal(before[k], v) for k, v in method.bank.meta_net.state_dict().items())
 
 

@@ -1,4 +1,4 @@
-"""Every method beside TPT against its own official code (tests/golden/methods), through the public API."""
+"""Episodic methods other than TPT against their official code (tests/golden/methods), through the public API."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.noise_models import noise_clip, weights
 
 GOLDEN = ROOT / "tests" / "golden" / "methods"
 CASES = json.loads((GOLDEN / "cases.json").read_text())
-TOLERANCE = 1e-4  # float32; logits are of the order of 10
+TOLERANCE = 1e-4  # float32; logits are of order 10
 TUNERS = {"ctpt": tpt.CTPT, "otpt": tpt.OTPT, "atpt": tpt.ATPT, "rtpt": tpt.RTPT, "use": tpt.USE, "rlcf": tpt.RLCF}
 OTHERS = {"tps": tpt.TPS, "zero": tpt.ZERO, "mta": tpt.MTA, "se": tpt.SE, "awt": tpt.AWT}
 
@@ -126,8 +126,8 @@ def test_rewards(case: dict[str, Any]) -> None:
     close(scores[0].gather(-1, sampled), golden["clip_scores"][0], 1e-5)
 
 
-def test_the_reward_model_reads_the_words_around_the_name() -> None:
-    """`[CLS]` is no word of its prompt, and a full stop stands at its end alone."""
+def test_reward_prompts_replace_the_class_placeholder() -> None:
+    """The class name replaces `[CLS]` in its prompt, which has a full stop only at the end."""
     (case, *_) = (case for case in CASES if case["kind"] == "rlcf")
     words = {"photo of a [CLS] here": "photo of a red cat here.", "a_photo_of_a.": "a photo of a red cat."}
     for ctx_init, prompt in words.items():
@@ -188,7 +188,7 @@ def test_awt(case: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=ids)
-def test_a_batch_gives_what_each_image_gives_alone(case: dict[str, Any]) -> None:
+def test_a_batch_equals_its_images_one_by_one(case: dict[str, Any]) -> None:
     given, _ = inputs(case)
     rolled = {name: torch.stack([value, value.roll(7, 0), value.flip(0)]) for name, value in given.items()}
     method = make(case)

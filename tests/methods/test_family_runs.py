@@ -1,6 +1,6 @@
-"""Each episodic method as a run: stopped and continued, and on two processes, its records are those of one let be.
+"""Runs of every episodic method have equal records after a resume, and close ones on two processes.
 
-Stream methods: neither the batch size nor the dataset before changes a record.
+Records of stream methods depend neither on the batch size nor on the datasets before.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ALL = [name if name == "rtpt" else pytest.param(name, marks=pytest.mark.slow) fo
 
 
 def settings(small: list[str], method: str, noise_file: Callable[..., Path]) -> list[str]:
-    """R-TPT needs 21 views; the reward of RLCF is another noise CLIP."""
+    """Settings of a small run; R-TPT needs 21 views, and another noise CLIP is RLCF's reward model."""
     kept = [a for a in small if not a.startswith(("hydra.run", "views.num_views"))]
     reward = ["backbone@method.reward=file", f"method.reward.pretrained={noise_file('vit', 2)}"]
     more = [*reward, "method.reward.quick_gelu=true", "method.sample_k=2"] if method == "rlcf" else []
@@ -38,7 +38,7 @@ def records(folder: Path) -> Any:
 
 
 def assert_close(one: Path, other: Path, tolerance: float) -> None:
-    """The records of two runs are equal, their measured numbers up to a tolerance."""
+    """Asserts that the records of two runs are equal, floats up to a tolerance."""
     for found, expected in zip(records(one).to_pylist(), records(other).to_pylist(), strict=True):
         for key, value in expected.items():
             measured = isinstance(value, float) or key == "top_confidence"
@@ -46,7 +46,7 @@ def assert_close(one: Path, other: Path, tolerance: float) -> None:
 
 
 @pytest.mark.parametrize("method", ALL)
-def test_stopped_and_continued(
+def test_resumed_runs_have_equal_records(
     run_script: Run, small: list[str], noise_file: Callable[..., Path], tmp_path: Path, stop_after: Any, method: str
 ) -> None:
     given = settings(small, method, noise_file)
@@ -62,7 +62,7 @@ def test_stopped_and_continued(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
-def test_on_two_processes(
+def test_two_processes_give_the_same_records(
     run_script: Run, small: list[str], noise_file: Callable[..., Path], tmp_path: Path, method: str
 ) -> None:
     given = settings(small, method, noise_file)
@@ -77,16 +77,18 @@ def test_on_two_processes(
 @pytest.mark.parametrize(
     "method", [name if name == "tda" else pytest.param(name, marks=pytest.mark.slow) for name in STREAMS]
 )
-def test_batch_size_changes_no_record_of_a_stream(
+def test_batch_size_does_not_change_records_of_a_stream(
     run_script: Run, small: list[str], noise_file: Callable[..., Path], tmp_path: Path, method: str
 ) -> None:
     given = settings(small, method, noise_file)
     run_script("test_time.py", *given, "hydra.run.dir=two")
     run_script("test_time.py", *given, "hydra.run.dir=five", "data.batch_size=5")
-    assert_close(tmp_path / "five", tmp_path / "two", 5e-5 if method == "dota" else 0)  # images of a batch share sums
+    assert_close(
+        tmp_path / "five", tmp_path / "two", 5e-5 if method == "dota" else 0
+    )  # DOTA's images of a batch share sums
 
 
-def test_each_dataset_is_a_stream_of_its_own(run_script: Run, tmp_path: Path) -> None:
+def test_each_dataset_is_a_separate_stream(run_script: Run, tmp_path: Path) -> None:
     given = ["method=tda", "method.feature=confident", "method.positive_alpha=1", "data.limit=4", *QUICK]
     for name, domains in {"both": "[emojione,twemoji]", "alone": "[twemoji]"}.items():
         run_script("test_time.py", *given, f"data.module.datasets.domains={domains}", f"hydra.run.dir={name}")

@@ -1,4 +1,4 @@
-"""The settings of a method's paper: the defaults in Python are what a configuration calls `paper`."""
+"""Settings of the methods' papers: the defaults in Python equal `paper` in a configuration."""
 
 import inspect
 from typing import Any
@@ -12,7 +12,7 @@ METHODS = [kind for name in tpt.__all__ if isinstance(kind := getattr(tpt, name)
 
 
 def defaults(kind: type[Method]) -> dict[str, Any]:
-    """Of the constructor, and of those that it hands its other settings on to."""
+    """Defaults of the constructor and of its base classes' constructors."""
     made = [inspect.signature(base.__init__).parameters.values() for base in reversed(kind.__mro__)]
     return {each.name: each.default for parameters in made for each in parameters}
 
@@ -23,5 +23,5 @@ def test_defaults_are_the_papers(kind: type[Method]) -> None:
     assert {name: own[name] for name in kind.paper_settings()} == kind.paper_settings()
 
 
-def test_there_are_papers_to_compare_with() -> None:
+def test_enough_methods_have_paper_settings() -> None:
     assert sum(bool(kind.paper_settings()) for kind in METHODS) >= 10

@@ -1,7 +1,7 @@
-"""The official code's numbers, through the public API.
+"""TPT gives the official code's numbers through the public API.
 
-Golden numbers: the official code (azshue/TPT 63ecbac) in float32 on a CPU with torch 2.15, on the noise weights that
-`golden/parity/weights.py` makes; see `golden/parity/README.md`.
+The golden numbers are from the official code (azshue/TPT 63ecbac), run in float32 on a CPU with torch 2.15 and the
+noise weights from `golden/parity/weights.py`; see `golden/parity/README.md`.
 """
 
 from typing import Any
@@ -37,7 +37,7 @@ def test_all_cases_are_here() -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c["name"])
-def test_official_code(case: dict[str, Any]) -> None:
+def test_results_equal_the_official_code(case: dict[str, Any]) -> None:
     theirs = golden(case["name"])
     clip = noise_clip(case["arch"], case["seed"])
     features = clip.encode_views(weights.views(case["arch"], case["seed"], case["views"]))
@@ -53,6 +53,6 @@ def test_official_code(case: dict[str, Any]) -> None:
     np.testing.assert_allclose(out.logits, theirs["final_logits"], atol=1e-4)
     np.testing.assert_allclose(out.initial_entropy, theirs["initial_loss"], atol=1e-5)
     np.testing.assert_allclose(out.entropy, theirs["final_loss"], atol=1e-5)
-    # A coordinate of almost no gradient may differ by up to twice the learning rate; none does here.
+    # A coordinate whose gradient is almost zero may differ by up to twice the learning rate; none does here.
     np.testing.assert_allclose(out.context, theirs["tuned_context"], atol=2 * case["lr"])
     assert not torch.allclose(out.context, method.learner.split(method.learner.slots)[0])

@@ -1,4 +1,4 @@
-"""Every method against its plain form, written from its paper, over random settings."""
+"""Every method with random settings, against its plain form, which is written from the paper."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from tests.noise_models import noise_clip
 from tests.stand_in import GivenText
 from tpt.clip.weights.files import from_openai_file
 
-VIEWS = 24  # R-TPT needs 21
-IMAGES = 24  # of a stream: caches fill up and make room
+VIEWS = 24  # R-TPT needs at least 21
+IMAGES = 24  # of a stream; enough to fill caches and replace entries
 SHARES = st.sampled_from([0.1, 0.25, 0.5])
 SENTENCES = st.lists(st.sampled_from(["it is red", "It stands on a hill.", "small parts"]), min_size=1, max_size=6)
 OF: dict[str, dict[str, st.SearchStrategy[Any]]] = {
@@ -67,7 +67,7 @@ OF_STREAMS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
 @pytest.mark.parametrize("name", OF_STREAMS)
 @settings(max_examples=8, deadline=None)
 @given(data=st.data())
-def test_a_stream_is_the_plain_one(name: str, data: st.DataObject) -> None:
+def test_stream_methods_equal_their_plain_form(name: str, data: st.DataObject) -> None:
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 99), "seed"))
     text = F.normalize(torch.randn(6, 32, generator=generator), dim=-1)
     images = text[torch.randint(5, (IMAGES, 1), generator=generator)] + 0.3 * torch.randn(
@@ -86,7 +86,9 @@ def test_a_stream_is_the_plain_one(name: str, data: st.DataObject) -> None:
 @pytest.mark.parametrize("name", [name for name in METHODS if name not in STREAMS])
 @settings(max_examples=8, deadline=None)
 @given(data=st.data())
-def test_the_batched_form_is_the_plain_one(name: str, noise_file: Callable[..., Path], data: st.DataObject) -> None:
+def test_batched_methods_equal_their_plain_form(
+    name: str, noise_file: Callable[..., Path], data: st.DataObject
+) -> None:
     clip = noise_clip()
     given = {key: data.draw(value, key) for key, value in OF.get(name, {}).items()}
     if name not in FROM_TEXT:

@@ -1,4 +1,4 @@
-"""Stream methods against their own official code (tests/golden/streams), and what holds for all of them."""
+"""Stream methods against their official code (tests/golden/streams), and properties they share."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ KINDS: dict[str, Any] = {
 
 
 def unit(stored: Any) -> torch.Tensor:
-    """As README.md of the cases has it."""
+    """Unit features, computed as README.md of the cases specifies."""
     x = stored.astype(np.float32)
     return torch.from_numpy(x / np.sqrt((x.astype(np.float64) ** 2).sum(-1, keepdims=True)).astype(np.float32))
 
@@ -72,7 +72,7 @@ def test_logits(case: dict[str, Any]) -> None:
 
 @of_kinds("tda", "boostadapter")
 def test_caches(case: dict[str, Any]) -> None:
-    """Which images are in them, in which order."""
+    """The caches hold the same images in the same order."""
     method, features, golden = loaded(case)
     method(features)
     state = method.state()
@@ -95,7 +95,7 @@ def test_onzeta(case: dict[str, Any]) -> None:
 
 @of_kinds("ecalp")
 def test_ecalp(case: dict[str, Any]) -> None:
-    """The graph has the nearest neighbours of all, which the official lists may lose for two or three images."""
+    """Our graph has all nearest neighbours; the official lists may miss some for two or three images."""
     method, features, golden = loaded(case)
     close(method(features).logits, 10_000 * golden["scores_exact_graph"], case["tolerance"])
 
@@ -151,8 +151,8 @@ def equal(one: tpt.Adaptation, other: tpt.Adaptation) -> bool:
 
 
 @every
-def test_batches_change_no_answer(name: str, feature: str, features: torch.Tensor) -> None:
-    """No bit of it, but DOTA's, whose images of a batch share their sums."""
+def test_batches_do_not_change_answers(name: str, feature: str, features: torch.Tensor) -> None:
+    """Answers are bit-equal for any batch size, except with DOTA, where the images of a batch share sums."""
     whole, atol = make(name, feature)(features), 5e-5 if name == "dota" else 0
     for sizes in ([1] * IMAGES, [7] * 6 + [3], [1, 30, 14]):
         method = make(name, feature)
@@ -165,7 +165,7 @@ def test_batches_change_no_answer(name: str, feature: str, features: torch.Tenso
 
 
 @every
-def test_a_state_goes_on_with_the_same_bits(name: str, feature: str, features: torch.Tensor, tmp_path: Path) -> None:
+def test_a_restored_state_continues_bit_equal(name: str, feature: str, features: torch.Tensor, tmp_path: Path) -> None:
     method = make(name, feature)
     method(features[:20])
     state = method.state()
@@ -176,7 +176,7 @@ def test_a_state_goes_on_with_the_same_bits(name: str, feature: str, features: t
 
     read = torch.load(tmp_path / "state.pt", weights_only=True)
     other = make(name, feature)
-    for _ in range(2):  # a fresh object, then one with a past of its own
+    for _ in range(2):  # a new object, then one that has seen other images
         other.load_state(read)
         assert other.images == 20 and equal(other(features[20:]), rest)
         other(features[:9])
@@ -185,8 +185,8 @@ def test_a_state_goes_on_with_the_same_bits(name: str, feature: str, features: t
     assert all(torch.equal(value, again[key]) for key, value in other.state().items())
 
 
-def test_a_state_of_wide_features_goes_on() -> None:
-    """Its covariances have several bands, which a state holds class by class and the method band by band."""
+def test_a_state_of_wide_features_continues() -> None:
+    """The covariances have several bands; a state stores them by class, the method by band."""
     (case,) = (case for case in CASES if case["name"] == "dota_caltech")
     method, features, _ = loaded(case)
     assert features.shape[-1] > BAND
@@ -199,20 +199,20 @@ def test_a_state_of_wide_features_goes_on() -> None:
 
 
 @every
-def test_a_reset_method_is_a_new_one(name: str, feature: str, features: torch.Tensor) -> None:
+def test_a_reset_method_equals_a_new_one(name: str, feature: str, features: torch.Tensor) -> None:
     method = make(name, feature)
     first = method(features)
-    assert not torch.equal(method(features).logits, first.logits)  # it has learned
+    assert not torch.equal(method(features).logits, first.logits)  # the method has learned
     method.reset()
     assert method.images == 0 and equal(method(features), first)
     method.begin_dataset(IMAGES)
     assert equal(method(features), first)
     backwards = make(name, feature)(features.flip(0)).logits.flip(0)
-    assert not torch.allclose(backwards, first.logits)  # the order counts
+    assert not torch.allclose(backwards, first.logits)  # the order matters
 
 
 @every
-def test_what_an_answer_holds(name: str, feature: str, features: torch.Tensor) -> None:
+def test_contents_of_an_adaptation(name: str, feature: str, features: torch.Tensor) -> None:
     out = make(name, feature)(features)
     zero_shot = GivenText(text_features(), 20.0).make(tpt.ZeroShot)(features)
     close(out.initial_logits, zero_shot.logits, 1e-5)
@@ -228,7 +228,7 @@ def test_what_an_answer_holds(name: str, feature: str, features: torch.Tensor) -
 
 
 @every
-def test_inference_mode_leaves_a_state_that_can_go_on(name: str, feature: str, features: torch.Tensor) -> None:
+def test_a_state_from_inference_mode_can_continue(name: str, feature: str, features: torch.Tensor) -> None:
     method = make(name, feature)
     with torch.inference_mode():
         first = method(features[:20])
@@ -251,7 +251,7 @@ def test_a_foreign_state_is_refused(name: str, feature: str, features: torch.Ten
         "width": wider.state(),
         "numbers": {**before, "images": 20},
     }
-    if name == "ecalp":  # whose empty state has no class
+    if name == "ecalp":  # its empty state has no classes
         more_classes(torch.zeros(1, 1, WIDTH) + 1 / WIDTH**0.5)
         foreign["classes"] = {**before, "labels": before["labels"].float()}
     for what, state in foreign.items():
@@ -262,7 +262,7 @@ def test_a_foreign_state_is_refused(name: str, feature: str, features: torch.Ten
         assert after.keys() == before.keys() and all(torch.equal(after[key], before[key]) for key in before)
 
 
-def test_settings_that_shape_a_state_are_those_of_the_object(features: torch.Tensor) -> None:
+def test_a_state_of_other_settings_is_refused(features: torch.Tensor) -> None:
     method = make("tda", positive_shots=2)
     method(features[:9])
     with pytest.raises(UserError, match=r"`positive_keys`.*\(6, 2, 32\)"):
@@ -270,7 +270,7 @@ def test_settings_that_shape_a_state_are_those_of_the_object(features: torch.Ten
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_any_text_that_images_share(name: str) -> None:
+def test_any_text_that_all_images_share(name: str) -> None:
     clip = noise_clip()
     generator = torch.Generator().manual_seed(1)
     features = torch.nn.functional.normalize(torch.randn(5, 3, clip.embed_dim, generator=generator), dim=-1)
@@ -287,7 +287,7 @@ def test_any_text_that_images_share(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["tda", "boostadapter", "pta", "dota"])
-def test_of_few_views_one_is_confident(name: str, features: torch.Tensor) -> None:
+def test_with_few_views_one_is_selected(name: str, features: torch.Tensor) -> None:
     out = make(name, "confident")(features[:, :4])
     assert out.selected.shape == (IMAGES, 1) and out.logits.isfinite().all()
 
@@ -312,7 +312,7 @@ def test_settings_out_of_range(name: str, settings: dict[str, Any], sentence: st
         GivenText(text_features()).make(KINDS[name], **settings)
 
 
-def test_onzeta_needs_a_length_and_says_what_follows_from_it(features: torch.Tensor) -> None:
+def test_onzeta_needs_a_stream_length_and_notes_its_effect(features: torch.Tensor) -> None:
     method = make("onzeta", stream_length=None)
     with pytest.raises(UserError, match="`stream_length`"):
         method(features)
@@ -327,12 +327,12 @@ def test_onzeta_needs_a_length_and_says_what_follows_from_it(features: torch.Ten
     notes = short.notes
     out = short(features[20:])
     assert len(short.notes) == len(notes) + 1 and out.logits.isfinite().all()
-    longer = make("onzeta", stream_length=10)  # beyond its end, the weight of the learned vectors is that of the end
+    longer = make("onzeta", stream_length=10)  # past the end, the learned vectors keep their last weight
     longer(features[:20])
     assert torch.equal(longer(features[20:]).logits, out.logits)
 
 
-def test_ecalp_says_that_a_long_stream_takes_long(caplog: pytest.LogCaptureFixture) -> None:
+def test_ecalp_warns_of_long_streams(caplog: pytest.LogCaptureFixture) -> None:
     method = make("ecalp")
     method.begin_dataset(1000)
     assert not caplog.records
@@ -340,7 +340,7 @@ def test_ecalp_says_that_a_long_stream_takes_long(caplog: pytest.LogCaptureFixtu
     assert "2000000 images of 6 classes" in caplog.text
 
 
-def test_dota_refuses_what_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dota_refuses_covariances_that_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tpt.methods.dota.free_memory", lambda device: 1000)
     with pytest.raises(UserError, match="GB of free memory for DOTA's covariances, 6 of 32 x 32"):
         make("dota")

@@ -1,4 +1,4 @@
-"""TPT: exact against the plain algorithm, episodic, and clear about what it cannot do."""
+"""TPT: equal to the plain algorithm, episodic, with clear errors for unusable inputs."""
 
 from collections.abc import Callable
 from functools import partial
@@ -39,7 +39,7 @@ def test_engine_equals_the_plain_algorithm(
 ) -> None:
     clip = noise_clip()
     context = tpt.random_context(clip, n_ctx, position, seed, len(NAMES) if class_specific else None)
-    context = tpt.Context(context.vectors * 15, context.n_before, "noise")  # of a trained context's size
+    context = tpt.Context(context.vectors * 15, context.n_before, "noise")  # as large as a trained context
     sgd = partial(torch.optim.AdamW)
     method = tpt.TPT(clip, NAMES, context=context, steps=steps, selection_p=p, optimizer=sgd)
     views = torch.randn(num_views, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
@@ -48,7 +48,7 @@ def test_engine_equals_the_plain_algorithm(
     assert out.selected.tolist() == expected.selected.tolist()
     torch.testing.assert_close(out.initial_logits, expected.initial_logits[0], atol=1e-4, rtol=0)
     moved = (out.context - expected.context).abs()
-    # One AdamW step from a fresh state is nearly a sign step: only where the gradient is almost zero may it differ.
+    # An AdamW step from a fresh state is nearly a sign step, so it may differ only where the gradient is almost zero.
     assert (moved > 1e-3).float().mean() < 0.01
     if (moved < 1e-3).all():
         torch.testing.assert_close(out.logits, expected.logits, atol=1e-4, rtol=0)
@@ -100,17 +100,17 @@ def test_gradients_equal_the_plain_algorithms(
         torch.testing.assert_close(found, torch.stack(expected), atol=1e-4 * size + 1e-8, rtol=1e-3)
 
 
-def test_a_batch_is_its_images(clip: tpt.CLIP, features: torch.Tensor) -> None:
+def test_a_batch_equals_its_images_one_by_one(clip: tpt.CLIP, features: torch.Tensor) -> None:
     method = tpt.TPT(clip, NAMES, steps=2, selection_p=0.3)
     together = method(features)
-    for i in (2, 0, 1, 0):  # in any order, and twice: nothing of one image reaches another
+    for i in (2, 0, 1, 0):  # in any order, and twice: images do not affect each other
         alone = method(features[i])
         assert alone.selected.tolist() == together.selected[i].tolist()
         torch.testing.assert_close(alone.logits, together.logits[i], atol=1e-5, rtol=0)
         torch.testing.assert_close(alone.context, together.context[i], atol=1e-5, rtol=0)
 
 
-def test_groups_do_not_change_answers(clip: tpt.CLIP, features: torch.Tensor) -> None:
+def test_group_size_does_not_change_answers(clip: tpt.CLIP, features: torch.Tensor) -> None:
     one = tpt.TPT(clip, NAMES, steps=3, selection_p=0.3, max_tokens=1)(features)
     many = tpt.TPT(clip, NAMES, steps=3, selection_p=0.3)(features)
     torch.testing.assert_close(one.logits, many.logits, atol=1e-5, rtol=0)
@@ -118,7 +118,7 @@ def test_groups_do_not_change_answers(clip: tpt.CLIP, features: torch.Tensor) ->
 
 @pytest.mark.parametrize("class_specific", [False, True])
 @pytest.mark.parametrize("steps", [1, 3])
-def test_parts_of_the_classes_do_not_change_answers(
+def test_splitting_the_classes_does_not_change_answers(
     clip: tpt.CLIP, features: torch.Tensor, steps: int, class_specific: bool
 ) -> None:
     context = tpt.random_context(clip, 2, "middle", num_classes=len(NAMES) if class_specific else None)
@@ -133,13 +133,13 @@ def test_parts_of_the_classes_do_not_change_answers(
         torch.testing.assert_close(parts.logits, whole.logits, atol=1e-5, rtol=0)
 
 
-def test_images_pulled_back_at_once_get_the_same_gradients(clip: tpt.CLIP) -> None:
+def test_gradients_at_once_equal_those_one_by_one(clip: tpt.CLIP) -> None:
     learner = tpt.TPT(clip, NAMES).learner
     leaf = learner.slots.clone().requires_grad_()
     text = learner(leaf)
     pull = torch.randn(3, *text.shape)
     one_by_one = pull_back(text, leaf, pull, keep_graph=True)
-    (at_once,) = torch.autograd.grad(text, leaf, pull, is_grads_batched=True)  # what a GPU does
+    (at_once,) = torch.autograd.grad(text, leaf, pull, is_grads_batched=True)  # as on a GPU
     torch.testing.assert_close(at_once, one_by_one, atol=1e-6, rtol=1e-4)
 
 
@@ -191,7 +191,7 @@ def test_an_optimizer_that_mixes_coordinates_runs_image_by_image(clip: tpt.CLIP,
     assert not torch.allclose(together.logits, together.initial_logits, atol=1e-3)
 
 
-def test_learned_class_tokens_stand_for_the_names(clip: tpt.CLIP, features: torch.Tensor) -> None:
+def test_learned_class_tokens_replace_the_names(clip: tpt.CLIP, features: torch.Tensor) -> None:
     method = tpt.TPT(clip, NAMES, learned_class_token=True, selection_p=0.5)
     context, tokens = method.learner.split(method.learner.slots)
     assert context.shape == (4, 64) and tokens is not None and tokens.shape == (len(NAMES), 64)
@@ -224,7 +224,7 @@ def test_inference_mode_is_refused(clip: tpt.CLIP, features: torch.Tensor) -> No
         tpt.TPT(clip, NAMES, selection_p=0.5)(features)
 
 
-def test_works_where_gradients_are_off(clip: tpt.CLIP, features: torch.Tensor) -> None:
+def test_works_while_gradients_are_disabled(clip: tpt.CLIP, features: torch.Tensor) -> None:
     method = tpt.TPT(clip, NAMES, selection_p=0.5)
     with torch.no_grad():
         off = method(features)

@@ -17,7 +17,7 @@ from tpt.errors import UserError
 WORDS = [name.replace("_", " ") for name in NAMES]
 
 
-def test_one_prompt_is_the_sentence(clip: tpt.CLIP, features: torch.Tensor) -> None:
+def test_one_prompt_equals_the_encoded_sentence(clip: tpt.CLIP, features: torch.Tensor) -> None:
     out = tpt.ZeroShot(clip, NAMES, ctx_init="a_photo_of_a")(features)
     sentences = clip.encode_text([f"a photo of a {w}." for w in WORDS])
     torch.testing.assert_close(out.logits, clip.logit_scale * features[:, 0] @ sentences.T, atol=1e-4, rtol=0)
@@ -39,7 +39,7 @@ SENTENCES = {name.upper(): [f"a {name} has parts", f"one sees a {name}.", "it is
 
 @pytest.mark.parametrize("templates", [None, ["a photo of a {}.", "the {}, drawn by hand."]])
 @pytest.mark.parametrize("kind", ["mapping", "json", "csv"])
-def test_descriptions_are_averaged_as_templates_are(
+def test_descriptions_are_averaged_like_templates(
     clip: tpt.CLIP, features: torch.Tensor, tmp_path: Path, kind: str, templates: list[str] | None
 ) -> None:
     """Each text of a class counts the same, whether it is a sentence or a template."""
@@ -79,7 +79,7 @@ def test_missing_surplus_and_empty_classes_are_named(clip: tpt.CLIP) -> None:
         ("a.csv", ""),
     ],
 )
-def test_files_that_hold_no_descriptions(clip: tpt.CLIP, tmp_path: Path, name: str, content: str) -> None:
+def test_files_without_descriptions_are_refused(clip: tpt.CLIP, tmp_path: Path, name: str, content: str) -> None:
     (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match=name):
         tpt.ZeroShot(clip, ["cat"], descriptions=str(tmp_path / name))

@@ -1,4 +1,4 @@
-"""Progress in words: counts, rates and times of a clock that is set by hand."""
+"""Progress as text: counts, rates and times, by a clock that the tests set."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def clock() -> Clock:
 
 
 def rows(count: int, before: int, after: int, dataset: str = "a", bad: int = 0) -> list[dict[str, Any]]:
-    """Records of which the first are right."""
+    """Records, of which the first `before` and `after` are right."""
     good = [
         {"dataset": dataset, "label": 1, "pred_zero_shot": int(i < before), "pred": int(i < after), "problem": None}
         for i in range(count - bad)
@@ -46,9 +46,9 @@ def rows(count: int, before: int, after: int, dataset: str = "a", bad: int = 0) 
     return good + [lost] * bad
 
 
-def test_a_line_says_how_far_it_is(clock: Clock) -> None:
+def test_progress_line(clock: Clock) -> None:
     pace = Pace({"a": 40, "b": 60}, clock=clock)
-    assert line(pace, "a") == "a: 0 of 100 images (0 %)"  # nothing is known yet
+    assert line(pace, "a") == "a: 0 of 100 images (0 %)"  # no rate yet
     clock.now = 4.0
     pace.add("a", rows(40, 20, 30))
     assert line(pace, "a") == "a: 40 of 100 images (40 %), 10 images/s, 0:06 left, acc 50.0 -> 75.0"
@@ -57,8 +57,8 @@ def test_a_line_says_how_far_it_is(clock: Clock) -> None:
     assert line(pace, "b") == "b: 50 of 100 images (50 %), 10 images/s, 0:05 left, acc 100.0 -> 33.3"
 
 
-def test_a_continued_run_begins_with_what_is_done(clock: Clock) -> None:
-    """Earlier images count as done and in the accuracy, not in the rate."""
+def test_a_resumed_run_counts_earlier_images(clock: Clock) -> None:
+    """Images of earlier sessions count as done and in the accuracy, but not in the rate."""
     earlier = pa.Table.from_pylist([*rows(30, 15, 15, bad=2), *rows(5, 5, 5, "gone")])
     pace = Pace({"a": 40, "b": 60}, earlier=earlier, clock=clock)
     assert pace.done == 30 and pace.rate is None and pace.seconds_left is None
@@ -67,16 +67,16 @@ def test_a_continued_run_begins_with_what_is_done(clock: Clock) -> None:
     assert line(pace, "a") == "a: 40 of 100 images (40 %), 2 images/s, 0:30 left, acc 50.0 -> 50.0"
 
 
-def test_several_processes_are_told_from_the_share_of_one(clock: Clock) -> None:
+def test_several_processes_are_estimated_from_one(clock: Clock) -> None:
     pace = Pace({"a": 30}, processes=4, clock=clock)
     clock.now = 2.0
     pace.add("a", rows(5, 5, 5))
     assert "20 of 30 images of all 4 processes (66 %), 10 images/s, 0:01 left" in line(pace, "a")
     pace.add("a", rows(3, 3, 3))
-    assert pace.done == 30  # the last batch is not everyone's
+    assert pace.done == 30  # not every process has a last batch
 
 
-def test_the_rate_is_that_of_the_last_minutes(clock: Clock) -> None:
+def test_the_rate_covers_the_last_minutes(clock: Clock) -> None:
     pace = Pace({"a": 100_000}, clock=clock)
     for seconds, images in [(600, 60), (100, 1000), (100, 1000), (100, 1000), (100, 1000)]:
         clock.now += seconds
@@ -104,7 +104,7 @@ def job(folder: Path, number: int, seconds: float, images: int = 10, rate: float
 
 
 def test_time_left_of_a_sweep(tmp_path: Path, clock: Clock) -> None:
-    """The median job that is done, for each to come; a continued job counts with what its records took."""
+    """Each job to come is estimated by the median finished job; a resumed job counts the time of its records."""
     for number, seconds in enumerate((600, 10, 20)):
         job(tmp_path, number, seconds)
     job(tmp_path, 3, 0.1, images=30, rate=1.0)
@@ -124,7 +124,7 @@ def test_time_left_of_a_sweep(tmp_path: Path, clock: Clock) -> None:
 
 @pytest.fixture
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What bars of this process write to a log file."""
+    """Log lines that the progress bars of this process write."""
     caplog.set_level(logging.INFO, "tpt.engine.callbacks.progress")
     return caplog.messages
 
@@ -132,7 +132,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
 def batches(
     bar: EpisodeProgressBar, clock: Clock, count: int, seconds: float, first: bool = True, ends: bool = True
 ) -> None:
-    """A run of so many batches of two images, seen by a process."""
+    """Passes `count` batches of two images to the bar, as one process of a run does."""
     dataset: Any = SimpleNamespace(name="a", __len__=lambda: 0)
     trainer: Any = SimpleNamespace(world_size=1, is_global_zero=first)
     task: Any = SimpleNamespace(datasets=[type("D", (), {"name": "a", "__len__": lambda _: 100})()])
@@ -145,7 +145,7 @@ def batches(
         bar.on_test_end(trainer, task)
 
 
-def test_a_log_file_gets_a_line_a_minute_over_many_jobs(clock: Clock, caplog: Any, lines: Any, tmp_path: Path) -> None:
+def test_one_log_line_per_minute_over_many_jobs(clock: Clock, caplog: Any, lines: Any, tmp_path: Path) -> None:
     for number in range(5):
         bar = EpisodeProgressBar(clock=clock)
         bar.describe({}, Sweep(tmp_path, number, 5))
@@ -154,7 +154,7 @@ def test_a_log_file_gets_a_line_a_minute_over_many_jobs(clock: Clock, caplog: An
     assert caplog.messages == [f"job 2 of 5, {done}", f"job 4 of 5, {done}"]
 
 
-def test_only_the_first_process_and_no_control_characters(
+def test_only_the_first_process_logs_and_lines_are_printable(
     clock: Clock, caplog: Any, lines: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
     batches(EpisodeProgressBar(log_every_s=1.0, clock=clock), clock, 3, 10.0, first=False)
@@ -164,14 +164,14 @@ def test_only_the_first_process_and_no_control_characters(
     assert capfd.readouterr().out == ""
 
 
-def test_a_continued_run_says_so(
+def test_log_of_a_resumed_run(
     run_script: Run,
     small: list[str],
     stop_after: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A real run, stopped after three batches of two: its log begins with the fourth."""
+    """A real run is stopped after three batches of two and resumed: the log starts with the fourth batch."""
     settings = [*small, "+callbacks.progress.log_every_s=0"]
     stop_after(3)
     run_script("test_time.py", *settings, ok=False)
@@ -181,7 +181,7 @@ def test_a_continued_run_says_so(
     assert counts == ["8", "10", "12"] and "\r" not in done.stdout and "\x1b" not in done.stdout
 
 
-def test_a_sweep_says_which_job(
+def test_log_of_a_sweep_names_the_job(
     run_script: Run,
     small: list[str],
     tmp_path: Path,
@@ -203,7 +203,7 @@ class Terminal(io.StringIO):
 def test_a_bar_on_a_terminal(
     clock: Clock, caplog: Any, lines: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """It counts images, begins with what is done, and is alone: no line stands beside it."""
+    """The bar counts images and starts from those already tested."""
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setattr(sys, "stdout", terminal := Terminal())
     bar = EpisodeProgressBar(log_every_s=1.0, clock=clock)
@@ -216,7 +216,7 @@ def test_a_bar_on_a_terminal(
     assert shown[-1].startswith("job 1 of 2, a: 100%|")
 
 
-def test_nothing_is_drawn_below_the_report_of_a_stopped_run(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_bar_below_the_report_of_a_stopped_run(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", terminal := Terminal())
     bar = EpisodeProgressBar(clock=clock)
     batches(bar, clock, 2, 10.0, ends=False)
@@ -229,10 +229,10 @@ def test_nothing_is_drawn_below_the_report_of_a_stopped_run(clock: Clock, monkey
 
 
 @pytest.mark.parametrize("columns", [60, 80, 100, 120, 200])
-def test_the_bar_keeps_its_width(
+def test_the_bar_keeps_its_minimum_width(
     columns: int, clock: Clock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: Any
 ) -> None:
-    """What stands beside it gives way, the least important first."""
+    """Text next to it is left out as needed, least important parts first."""
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setattr(sys, "stdout", terminal := Terminal())
     job(tmp_path, 0, 600)

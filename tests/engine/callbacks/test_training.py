@@ -1,4 +1,4 @@
-"""Progress of training, by a clock that is set by hand."""
+"""Progress of training, by a clock that the tests set."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Terminal(io.StringIO):
 
 
 def epochs(bar: TrainingProgress, clock: Clock, first: int, count: int, seconds: float, steps: int = 2) -> None:
-    """So many epochs of a training of ten."""
+    """Passes `count` of ten epochs to the bar."""
     metrics = {"train/loss": 1.5, "train/accuracy": 50.0}
     trainer: Any = SimpleNamespace(
         current_epoch=first, max_epochs=10, global_step=first * steps, estimated_stepping_batches=10 * steps,
@@ -44,7 +44,7 @@ def epochs(bar: TrainingProgress, clock: Clock, first: int, count: int, seconds:
     bar.on_train_end(trainer, None)  # type: ignore[arg-type]
 
 
-def test_a_log_file_gets_a_line_a_minute_and_one_in_the_end(caplog: pytest.LogCaptureFixture) -> None:
+def test_one_log_line_per_minute_and_one_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "tpt.engine.callbacks.training")
     clock = Clock()
     epochs(TrainingProgress(clock=clock), clock, 0, 10, 25.0)
@@ -53,7 +53,7 @@ def test_a_log_file_gets_a_line_a_minute_and_one_in_the_end(caplog: pytest.LogCa
     assert len(caplog.messages) == 4
 
 
-def test_only_the_first_process_speaks(caplog: pytest.LogCaptureFixture) -> None:
+def test_only_the_first_process_logs(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "tpt.engine.callbacks.training")
     clock, bar = Clock(), TrainingProgress(clock=Clock())
     bar.disable()
@@ -61,7 +61,7 @@ def test_only_the_first_process_speaks(caplog: pytest.LogCaptureFixture) -> None
     assert caplog.messages == []
 
 
-def test_a_continued_training_counts_its_own_time(caplog: pytest.LogCaptureFixture) -> None:
+def test_resumed_training_estimates_from_its_own_time(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "tpt.engine.callbacks.training")
     clock = Clock()
     epochs(TrainingProgress(clock=clock), clock, 8, 1, 60.0)

@@ -76,7 +76,7 @@ def fit(
 
 
 class Rates(Callback):
-    """Keeps the rate of every step."""
+    """Records the learning rate of every step."""
 
     def __init__(self) -> None:
         self.of_epoch: dict[int, set[float]] = {}
@@ -87,7 +87,7 @@ class Rates(Callback):
 
 
 @pytest.mark.parametrize("epochs", [5, 10])
-def test_every_epoch_has_the_rate_of_the_closed_formula(pictures: Path, tmp_path: Path, epochs: int) -> None:
+def test_learning_rates_follow_the_closed_formula(pictures: Path, tmp_path: Path, epochs: int) -> None:
     rates = Rates()
     fit(make("coop", epochs), data(pictures), tmp_path, epochs, callbacks=[rates])
     assert list(rates.of_epoch) == list(range(epochs))
@@ -97,7 +97,7 @@ def test_every_epoch_has_the_rate_of_the_closed_formula(pictures: Path, tmp_path
 
 
 def test_the_formula_is_torchs_cosine_after_a_warm_up() -> None:
-    for epochs, last in ((50, 7.885e-6), (10, 1.91e-4)):  # of the official schedule, whose last rate is not zero
+    for epochs, last in ((50, 7.885e-6), (10, 1.91e-4)):  # the official schedule does not end at 0
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.002)
         cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
         assert learning_rate(0, epochs) == 1e-5
@@ -123,10 +123,10 @@ def test_the_optimizer_is_the_papers() -> None:
 
 
 @pytest.mark.parametrize("kind", ["coop", "class-specific", "cocoop"])
-def test_training_lowers_the_loss_and_changes_only_what_is_learned(kind: str, pictures: Path, tmp_path: Path) -> None:
+def test_training_lowers_the_loss_and_keeps_clip_frozen(kind: str, pictures: Path, tmp_path: Path) -> None:
     clip = noise_clip()
     before, fingerprint = make(kind, 8).context(), clip.fingerprint()
-    task = make(kind, 8, optimizer=partial(torch.optim.SGD, lr=0.05, momentum=0.9))  # noise wants larger steps
+    task = make(kind, 8, optimizer=partial(torch.optim.SGD, lr=0.05, momentum=0.9))  # random weights need larger steps
     module = data(pictures, batch_size=12)
     (batch,) = module.train_dataloader()
 
@@ -147,8 +147,8 @@ def test_training_lowers_the_loss_and_changes_only_what_is_learned(kind: str, pi
 
 
 @pytest.mark.parametrize("kind", ["coop", "cocoop"])
-def test_one_step_is_the_plain_algorithms(kind: str, pictures: Path, tmp_path: Path) -> None:
-    """One SGD step at the warm-up rate, on the loss of every image computed alone."""
+def test_one_step_equals_the_plain_algorithm(kind: str, pictures: Path, tmp_path: Path) -> None:
+    """One SGD step at the warm-up rate equals a step on the mean of losses computed per image."""
     task, module = make(kind, 1), data(pictures, batch_size=12)
     (batch,) = module.train_dataloader()
     plain = make(kind, 1)
@@ -169,7 +169,7 @@ def test_one_step_is_the_plain_algorithms(kind: str, pictures: Path, tmp_path: P
 
 
 class StopInEpoch(Callback):
-    """Dies in the middle of an epoch."""
+    """Fails in the middle of an epoch."""
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
@@ -182,21 +182,21 @@ class StopInEpoch(Callback):
 @pytest.mark.parametrize(
     ("kind", "workers", "limits"),
     [
-        ("coop", 0, {"max_steps": 1000}),  # with which Lightning continues in another way
+        ("coop", 0, {"max_steps": 1000}),  # with max_steps, Lightning resumes differently
         ("cocoop", 0, {}),
         ("coop", 2, {}),
         pytest.param("cocoop", 2, {}, marks=pytest.mark.slow),
     ],
 )
-def test_stopped_and_resumed_ends_in_the_same_context(
+def test_resumed_training_ends_in_the_same_context(
     kind: str, workers: int, limits: dict[str, int], pictures: Path, tmp_path: Path
 ) -> None:
-    """Loading processes draw the first batches of an epoch before it begins."""
+    """Also with data-loading workers, which draw the first batches of an epoch before it begins."""
     whole = make(kind, 5)
     fit(whole, data(pictures), tmp_path / "whole", 5)
     with pytest.raises(RuntimeError, match="power cut"):
         fit(make(kind, 5), data(pictures, workers=workers), tmp_path / "cut", 5, callbacks=[StopInEpoch(3)], **limits)
-    torch.manual_seed(99)  # nothing may hang on the global generator
+    torch.manual_seed(99)  # nothing may depend on the global generator
     resumed = make(kind, 5)
     cut = tmp_path / "cut"
     fit(resumed, data(pictures, workers=workers), cut, 5, resume=cut / "last.ckpt", **limits)
@@ -207,7 +207,7 @@ def test_stopped_and_resumed_ends_in_the_same_context(
     assert not any(torch.equal(fresh[name], value) for name, value in whole.learned().items())
 
 
-def test_checkpoints_hold_the_learned_part_alone(pictures: Path, tmp_path: Path) -> None:
+def test_checkpoints_hold_only_the_learned_part(pictures: Path, tmp_path: Path) -> None:
     task = make("cocoop", 3)
     fit(task, data(pictures), tmp_path, 3)
     for name in ("last.ckpt", "best.ckpt"):
@@ -221,7 +221,7 @@ def test_checkpoints_hold_the_learned_part_alone(pictures: Path, tmp_path: Path)
     assert torch.equal(last.meta_net.linear1.weight, task.meta_net.linear1.weight)  # type: ignore[union-attr]
 
 
-def test_a_checkpoint_of_other_settings_is_refused(pictures: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_learner_is_refused(pictures: Path, tmp_path: Path) -> None:
     fit(make("coop", 2), data(pictures), tmp_path, 1)
     with pytest.raises(ValueError, match=r"there is \{'ctx': \(4, 64\)\} where this run learns .*meta_net"):
         check_checkpoint(tmp_path / "last.ckpt", make("cocoop", 2))
@@ -234,7 +234,7 @@ def test_metrics_are_logged(pictures: Path, tmp_path: Path) -> None:
     assert float(trainer.callback_metrics["train/lr"]) == pytest.approx(0.002)
 
 
-def test_without_validation_images_there_is_no_best(pictures: Path, tmp_path: Path) -> None:
+def test_without_validation_images_there_is_no_best_checkpoint(pictures: Path, tmp_path: Path) -> None:
     shots = draw_shots(image_folder(pictures), None, None)
     module = ShotsDataModule(shots, batch_size=4).use_image_size(noise_clip().image_size)
     fit(make("coop", 1), module, tmp_path, 1)
@@ -243,7 +243,7 @@ def test_without_validation_images_there_is_no_best(pictures: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("kind", ["class-specific", "cocoop"])
-def test_contexts_are_written_for_us_and_for_the_official_programs(kind: str, pictures: Path, tmp_path: Path) -> None:
+def test_contexts_are_saved_in_our_and_the_official_layout(kind: str, pictures: Path, tmp_path: Path) -> None:
     task = make(kind, 2)
     fit(task, data(pictures), tmp_path, 2)
     assert set(save_learned(tmp_path, task, noise_clip())) == {"best", "last"}
@@ -301,7 +301,7 @@ SCRIPT = """
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["coop", "cocoop"])
-def test_two_processes_give_one_process_with_twice_the_batch(kind: str, pictures: Path, tmp_path: Path) -> None:
+def test_two_processes_equal_one_with_twice_the_batch(kind: str, pictures: Path, tmp_path: Path) -> None:
     script = tmp_path / "two.py"
     out = tmp_path / "two"
     script.write_text(textwrap.dedent(SCRIPT.format(root=str(ROOT), kind=kind, pictures=str(pictures), out=str(out))))

@@ -1,4 +1,4 @@
-"""Checkpoints from strangers and damaged disks: what is restored is what was saved, or one sentence says why not."""
+"""Untrusted and damaged checkpoints: each restores exactly what was saved, or is refused in one sentence."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EPOCHS = 4
 
 @pytest.fixture(scope="module")
 def saved(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
-    """The checkpoint behind the second of four epochs."""
+    """The checkpoint after the second of four epochs."""
     folder = tmp_path_factory.mktemp("saved")
     task = make("coop", EPOCHS)
     task.run_text = json.dumps(whole_manifest())
@@ -39,20 +39,20 @@ def check(path: Path) -> str:
     return said
 
 
-def test_what_was_saved_is_taken(saved: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_saved_checkpoint_is_accepted(saved: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert json.loads(check(saved)) == whole_manifest() and not caplog.text
-    assert torch.load(saved, weights_only=True)["epoch"] == 1  # by any reader of checkpoints
+    assert torch.load(saved, weights_only=True)["epoch"] == 1  # other programs can read it too
     assert not [path for path in saved.parent.iterdir() if path.name.startswith(".")]
 
 
-def test_a_checkpoint_without_a_digest_is_taken_with_a_note(
+def test_a_checkpoint_without_a_digest_gives_a_warning(
     saved: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "last.ckpt"
     torch.save(torch.load(saved, weights_only=True), path)
     assert json.loads(check(path)) == whole_manifest() and caplog.text.count("has no digest") == 1
     content = path.read_bytes()
-    at = content.index(b"noise")  # in the pickle, which stays one
+    at = content.index(b"noise")  # in the pickle, which stays valid
     path.write_bytes(content[:at] + b"N" + content[at + 1 :])
     with pytest.raises(CheckpointError, match=r"or damaged \(BadZipFile\)"):
         check(path)
@@ -60,8 +60,8 @@ def test_a_checkpoint_without_a_digest_is_taken_with_a_note(
 
 @FUZZ
 @given(data=st.data())
-def test_any_bytes(saved: Path, tmp_path: Path, data: st.DataObject) -> None:
-    """What is taken from a damaged file is what was saved, also where the digest itself is gone."""
+def test_damaged_bytes_are_refused_or_harmless(saved: Path, tmp_path: Path, data: st.DataObject) -> None:
+    """A damaged file that is accepted still holds what was saved, even if the digest is missing."""
     content = data.draw(damaged(saved.read_bytes()) | damaged(saved.read_bytes()[:-SEAL_BYTES]))
     path = tmp_path / "last.ckpt"
     path.write_bytes(content)
@@ -87,7 +87,7 @@ class Hostile:
 @pytest.mark.parametrize(
     "write", [torch.save, lambda c, p: p.write_bytes(pickle.dumps(c)), WholeFiles().save_checkpoint]
 )
-def test_nothing_runs(saved: Path, tmp_path: Path, write: Callable[[Any, Path], None]) -> None:
+def test_no_code_in_a_checkpoint_runs(saved: Path, tmp_path: Path, write: Callable[[Any, Path], None]) -> None:
     ran, path = tmp_path / "ran", tmp_path / "last.ckpt"
     write({**torch.load(saved, weights_only=True), "epoch": Hostile(ran)}, path)
     with pytest.raises(CheckpointError, match="or damaged"):
@@ -95,7 +95,7 @@ def test_nothing_runs(saved: Path, tmp_path: Path, write: Callable[[Any, Path], 
     assert not ran.exists()
 
 
-def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "last.ckpt")
     with pytest.raises(CheckpointError, match="Cannot read the checkpoint"):
         run_of(tmp_path / "last.ckpt")
@@ -110,7 +110,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
         (("run",), None, "or damaged"),
     ],
 )
-def test_what_does_not_fit_is_named(
+def test_unfit_checkpoints_are_refused(
     saved: Path, tmp_path: Path, path: tuple[str, ...], value: Any, phrase: str
 ) -> None:
     content: Any = WholeFiles().load_checkpoint(saved)
@@ -123,8 +123,8 @@ def test_what_does_not_fit_is_named(
         check(tmp_path / "last.ckpt")
 
 
-def test_what_cannot_be_restored_is_blamed_on_the_checkpoint(saved: Path, tmp_path: Path, pictures: Path) -> None:  # noqa: F811
-    """As of a Lightning that keeps another state; an error of training itself stays what it is."""
+def test_a_state_that_cannot_be_restored_is_refused(saved: Path, tmp_path: Path, pictures: Path) -> None:  # noqa: F811
+    """For example the state of another Lightning version; errors of training itself are passed on."""
     content = WholeFiles().load_checkpoint(saved)
     content["optimizer_states"][0]["param_groups"] = []
     other = tmp_path / "last.ckpt"

@@ -1,4 +1,4 @@
-"""Records of a batch: ranks, likeliest classes, names."""
+"""Records of a batch: ranks, most likely classes, names."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def adaptation(logits: torch.Tensor) -> Adaptation:
 
 @given(arrays(np.float32, (3, 4), elements=st.sampled_from([-2.0, 0.0, 0.0, 1.0, 3.0])))
 def test_the_likeliest_classes_agree_with_prediction_and_rank(values: np.ndarray) -> None:
-    """With ties as well: the first is the prediction, and every class stands at its rank, or where it ties."""
+    """Even with ties, the first class is the prediction, and the class at a label's rank has the label's logit."""
     logits = torch.from_numpy(values)
     pred = logits.softmax(-1).max(-1).indices
     order = likeliest(logits, pred)
@@ -56,7 +56,7 @@ def rows_of(labels: list[int] | None, logits: torch.Tensor) -> list[dict[str, An
     return answered_rows(batch_of(labels, len(logits)), adaptation(logits))
 
 
-def test_labels_add_their_columns_and_change_no_other() -> None:
+def test_labels_add_columns_and_change_no_others() -> None:
     logits = torch.tensor([[0.0, 2.0, 1.0, -1.0], [3.0, 2.0, 1.0, 0.0]])
     with_labels, without = rows_of([2, 0], logits), rows_of(None, logits)
     for one, other in zip(with_labels, without, strict=True):
@@ -66,7 +66,7 @@ def test_labels_add_their_columns_and_change_no_other() -> None:
     assert [row["rank"] for row in with_labels] == [1, 0]
 
 
-def test_names_and_the_likeliest_few() -> None:
+def test_names_and_most_likely_classes() -> None:
     (row,) = rows_of([2], torch.tensor([[0.0, 2.0, 1.0, -1.0]]))
     full = cut(named(row, NAMES), NAMES, top=3)
     assert (full["class_name"], full["pred_name"], full["pred_name_zero_shot"]) == ("eel", "dog", "eel")

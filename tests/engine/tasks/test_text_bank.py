@@ -1,4 +1,4 @@
-"""One text bank at a time, made once for datasets of the same classes."""
+"""Datasets with the same classes share a text bank; one is kept at a time."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A logger that fails, whichever it is and whatever it is asked, ends nothing."""
+"""No failure of a logger ends a run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MANIFEST: dict[str, Any] = {
 
 
 class Failing(Logger):
-    """Fails in everything, also in the values that Lightning asks for."""
+    """Fails in every call, and in every attribute that Lightning reads."""
 
     def __getattribute__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -35,11 +35,11 @@ class Failing(Logger):
 
 @pytest.fixture(autouse=True)
 def hook(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # put back afterwards
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # restored after the test
 
 
 def test_a_run_with_a_logger_that_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The one beside it gets everything."""
+    """The other logger gets everything."""
     loggers = [Guard("broken", Failing(), tmp_path), Guard("csv", CSVLogger(tmp_path, "csv", ""), tmp_path)]
     settings: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
     trainer = Trainer(logger=loggers, default_root_dir=tmp_path, fast_dev_run=False, limit_train_batches=2,
@@ -59,25 +59,25 @@ def test_a_run_with_a_logger_that_fails(tmp_path: Path, caplog: pytest.LogCaptur
     assert yaml.safe_load((tmp_path / "csv" / "hparams.yaml").read_text())["choices.data"] == "folder"
 
 
-def test_settings_that_cannot_be_are_refused_before_a_run(tmp_path: Path) -> None:
+def test_unusable_settings_are_refused_before_a_run(tmp_path: Path) -> None:
     def without(_: Any) -> Logger:
         raise ModuleNotFoundError("No module named 'neptune'")
 
     with pytest.raises(UserError, match="logger=neptune needs a package that is not installed; install it"):
         guarded({"neptune": {}}, without, tmp_path)
-    with pytest.raises(TypeError):  # a bug stays one
+    with pytest.raises(TypeError):  # a bug is not reworded
         guarded({"csv": {}}, lambda _: CSVLogger(1, 2, 3, 4, 5, 6, 7), tmp_path)  # type: ignore[call-arg,arg-type]
 
 
 @pytest.mark.parametrize("name", ["/proc/x/y.db", "{here}", "{here}/text.db"])
-def test_a_database_that_cannot_be_opened_is_refused_before_mlflow_retries_it(name: str, tmp_path: Path) -> None:
+def test_mlflow_databases_that_cannot_be_opened_are_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("no database " * 99)
     option = {"tracking_uri": f"sqlite:///{name.format(here=tmp_path)}"}
     with pytest.raises(UserError, match="Cannot open MLflow's database .*logger.mlflow.tracking_uri"):
         guarded({"mlflow": option}, lambda _: pytest.fail(), tmp_path)
 
 
-def test_the_cause_of_a_refusal_is_whole(tmp_path: Path) -> None:
+def test_the_cause_of_a_refusal_is_not_cut(tmp_path: Path) -> None:
     class MlflowError(Exception): ...
 
     MlflowError.__module__ = "mlflow.exceptions"

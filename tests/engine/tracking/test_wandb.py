@@ -1,4 +1,4 @@
-"""Real offline runs of W&B, read back with W&B's own record type."""
+"""Real offline runs of W&B, read with W&B's own record type."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def nothing_in_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.fixture
 def logged(small: list[str]) -> list[str]:
-    """A small run that logs to W&B and whose tuning goes far enough to change predictions."""
+    """Settings of a small run that logs to W&B and tunes enough to change predictions."""
     return [*(a for a in small if a != "logger=none"), "logger=wandb", "method.lr=0.1"]
 
 
 class Offline:
-    """What an offline run wrote."""
+    """The content of an offline run."""
 
     def __init__(self, run_dir: Path) -> None:
         (file,) = run_dir.glob("wandb/offline-run-*/run-*.wandb")
@@ -57,16 +57,16 @@ class Offline:
         found = list(_records(file))
         deadline = time.monotonic() + 10
         while "exit" not in [kind for kind, _ in found] and time.monotonic() < deadline:
-            time.sleep(0.1)  # W&B's own process writes it
+            time.sleep(0.1)  # a process of W&B writes it
             found = list(_records(file))
         self.run = next(record.run for kind, record in found if kind == "run")
         self.rows = [dict(map(_item, record.history.item)) for kind, record in found if kind == "history"]
         updates = (item for kind, record in found if kind == "summary" for item in record.summary.update)
-        self.summary = dict(map(_item, updates))  # what runs are ranked by: the last word on every key
+        self.summary = dict(map(_item, updates))  # the last value of every key; W&B ranks runs by it
         self.config = dict(map(_item, self.run.config.update))
 
     def keys(self, *datasets: str) -> set[str]:
-        """What was logged, `<dataset>` for the names of datasets; not the parts of media, nor W&B's own."""
+        """The logged keys, with `<dataset>` for dataset names, and without parts of media and W&B's own keys."""
         media = {key.removesuffix("/_type") for row in self.rows for key in row if key.endswith("/_type")}
         names = "|".join(datasets)
         plain = {key for row in self.rows for key in row if not key.startswith((*(f"{m}/" for m in media), "_"))}
@@ -110,7 +110,7 @@ def _item(item: Any) -> tuple[str, Any]:
 
 
 def documented(heading: str) -> set[str]:
-    """The keys in the first column of the table under a line of docs/wandb.md."""
+    """The keys in the first column of the table below a heading of docs/wandb.md."""
     lines = DOCS.split(heading)[1].strip().splitlines()
     rows: Iterator[str] = (line for line in lines if line.startswith("| `"))
     first = next(i for i, line in enumerate(lines) if line.startswith("| `"))
@@ -119,10 +119,8 @@ def documented(heading: str) -> set[str]:
     return {key for row in rows for key in re.findall(r"`([^`]+)`", row.split("|")[1])}
 
 
-def test_every_key_is_documented_and_every_documented_key_is_logged(
-    run_script: Run, logged: list[str], tmp_path: Path
-) -> None:
-    """A run on the drawings that the bundled model was learned on and on others: there is a shifted average."""
+def test_logged_keys_are_the_documented_ones(run_script: Run, logged: list[str], tmp_path: Path) -> None:
+    """The run tests the bundled model's source domain and another one, so it has a shifted average."""
     settings = [a for a in logged if not a.startswith("data")]
     drawings = [
         "data.module.datasets.domains=[source_val,twemoji]",
@@ -202,14 +200,14 @@ def test_jobs_of_a_sweep_and_their_panels(run_script: Run, logged: list[str], tm
     assert all(flip["path"] in caption for flip, caption in zip(flips, captions, strict=False))
 
 
-def test_an_agents_command(
+def test_the_command_of_an_agent(
     run_script: Run,
     logged: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> None:
-    """W&B's agent fills the command of the sweep file; here with a parameter file as it writes one."""
+    """Runs the sweep file's command as W&B's agent completes it, with a parameter file in the agent's format."""
     file = yaml.safe_load(FILE.read_text())
     assert file["method"] == "grid" and file["metric"] == {"name": "test/average/acc", "goal": "maximize"}
     assert file["metric"]["name"] in documented("## Keys")
@@ -219,7 +217,7 @@ def test_an_agents_command(
     filled |= {"env": ["/usr/bin/env"], "interpreter": ["python"], "program": [file["program"]]}
     command = [part for c in file["command"] for part in (filled[c[2:-1]] if c in _macros(filled) else [c])]
     assert command[:3] == ["/usr/bin/env", "python", "test_time.py"] and "method.steps=1" in command
-    request.addfinalizer(wandb.teardown)  # what it knows of the environment
+    request.addfinalizer(wandb.teardown)  # wandb caches the environment
     wandb.teardown()
     monkeypatch.setenv("WANDB_SWEEP_ID", "abc")
     monkeypatch.setenv("WANDB_RUN_ID", "first")
@@ -248,7 +246,7 @@ def record(label: int, before: int, after: int, problem: str | None = None) -> d
 
 
 def test_flips() -> None:
-    """Kinds take turns, so that a hundred fixed images do not hide a broken one."""
+    """Kinds alternate, so that a hundred fixed images do not hide a broken one."""
     fixed, broken, changed = record(1, 0, 1), record(1, 1, 0), record(1, 0, 2)
     same, lost = record(1, 1, 1), record(1, 0, 1, "unreadable")
     records = [same, *[fixed] * 100, lost, broken, changed]
@@ -265,10 +263,10 @@ def test_labels(tmp_path: Path) -> None:
     assert name_of(manifest, "runs/x", None) == "x"
 
 
-def test_a_panel_that_fails_ends_nothing(
+def test_a_failing_panel_does_not_end_the_run(
     run_script: Run, logged: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The others are logged, and the run is as good as any."""
+    """The other panels are logged, and the run has its results."""
 
     def broken(*_: Any) -> None:
         raise RuntimeError("no ink")
@@ -284,10 +282,10 @@ def test_a_panel_that_fails_ends_nothing(
     assert (tmp_path / "run" / "results.json").exists()
 
 
-def test_a_server_out_of_reach_is_logged_for_later(
+def test_an_unreachable_server_means_an_offline_run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: Any
 ) -> None:
-    """W&B's own errors where it gets no answer; then the run is offline, and nothing where that fails as well."""
+    """If W&B raises its connection error, the run logs offline; if that fails too, it logs nothing."""
     init, asked = wandb.init, []
 
     def away(*args: Any, **settings: Any) -> Any:
@@ -323,7 +321,7 @@ wandb.termerror("an error")
 """
 
 
-def test_the_terminal_gets_one_line_of_ours_and_wandbs_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_terminal_shows_one_line_of_ours_and_wandbs_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WANDB_SILENT")
     (folder := tmp_path / "it's").mkdir()
     command = [sys.executable, "-c", TWO_RUNS, str(folder)]
@@ -333,8 +331,8 @@ def test_the_terminal_gets_one_line_of_ours_and_wandbs_errors(tmp_path: Path, mo
     assert [line.split(" ", 2)[2] for line in done.stderr.splitlines()] == ["a warning", "an error"]
 
 
-def test_what_does_not_fit() -> None:
+def test_wrong_settings_and_missing_loggers() -> None:
     with pytest.raises(ValueError, match="Expected `flips` to be a whole number of at least 0, got -1"):
         WandbPanels("run", flips=-1)
     trainer: Any = SimpleNamespace(loggers=[])
-    WandbPanels("nowhere").close(trainer, {})  # nobody to draw for
+    WandbPanels("nowhere").close(trainer, {})  # no logger to draw for

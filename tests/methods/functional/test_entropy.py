@@ -33,16 +33,16 @@ def test_bounds_and_concavity(views: int, classes: int, scale: float, seed: int)
     x = torch.from_numpy(logits(views, classes, scale, seed))
     marginal = float(marginal_entropy(x))
     assert -1e-9 <= marginal <= math.log(classes) + 1e-9
-    assert marginal >= float(entropy(x).mean()) - 1e-9  # the mean's entropy is at least the entropies' mean
+    assert marginal >= float(entropy(x).mean()) - 1e-9  # entropy is concave
 
 
-def test_is_not_the_mean_of_entropies() -> None:
+def test_marginal_entropy_is_not_the_mean_of_entropies() -> None:
     sure_but_split = torch.tensor([[100.0, 0.0], [0.0, 100.0]])
     assert float(marginal_entropy(sure_but_split)) == pytest.approx(math.log(2))
     assert float(entropy(sure_but_split).mean()) == pytest.approx(0, abs=1e-6)
 
 
-def test_leading_dimensions_and_gradient_stay_finite_for_sure_views() -> None:
+def test_batches_of_confident_views_have_finite_gradients() -> None:
     x = (torch.randn(2, 3, 4, 10, generator=torch.Generator().manual_seed(0)) * 1e4).requires_grad_()
     value = marginal_entropy(x)
     assert value.shape == (2, 3)

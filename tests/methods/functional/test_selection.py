@@ -1,4 +1,4 @@
-"""Confidence selection."""
+"""Selection of confident views."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from tpt.methods.functional import entropy, num_selected, select_confident
 
 
 @given(st.integers(1, 300), st.floats(0.001, 1.0))
-def test_number_is_cut_and_the_way_out_works(num_views: int, p: float) -> None:
+def test_number_is_rounded_down_and_the_suggestion_works(num_views: int, p: float) -> None:
     try:
         kept = num_selected(num_views, p)
     except ValueError as error:
@@ -26,18 +26,18 @@ def test_paper_keeps_six_of_sixty_four() -> None:
 
 
 @pytest.mark.parametrize("p", [0.0, -0.1, 1.1, float("nan")])
-def test_percentile_out_of_range(p: float) -> None:
+def test_selection_p_out_of_range(p: float) -> None:
     with pytest.raises(ValueError, match=r"Expected `selection_p` in \(0, 1\]"):
         num_selected(64, p)
 
 
-def test_nothing_selected_names_a_pair_that_works() -> None:
+def test_no_selected_view_suggests_settings_that_work() -> None:
     with pytest.raises(ValueError, match=r"num_views=10 or more, or selection_p=0\.125 or more, or min_selected=1\."):
         num_selected(8, 0.1)
 
 
 @given(st.integers(1, 300), st.floats(0.001, 1.0), st.integers(1, 300))
-def test_at_least_so_many_are_kept(num_views: int, p: float, least: int) -> None:
+def test_min_selected_is_a_lower_bound(num_views: int, p: float, least: int) -> None:
     if least > num_views:
         with pytest.raises(ValueError, match=f"Expected `min_selected` of at most num_views={num_views}"):
             num_selected(num_views, p, least)
@@ -46,17 +46,17 @@ def test_at_least_so_many_are_kept(num_views: int, p: float, least: int) -> None
 
 
 @pytest.mark.parametrize("least", [-1, 0.5])
-def test_least_number_out_of_range(least: float) -> None:
+def test_min_selected_out_of_range(least: float) -> None:
     with pytest.raises(ValueError, match="Expected `min_selected` to be a whole number of at least 0"):
         num_selected(64, 0.1, least)  # type: ignore[arg-type]
 
 
-def test_the_one_that_is_kept_is_the_surest() -> None:
+def test_a_single_selected_view_is_the_most_confident() -> None:
     logits = torch.tensor([[0.0, 0.0], [0.0, 3.0], [9.0, 0.0]])
     assert select_confident(logits, 0.1, min_selected=1).tolist() == [2]
 
 
-def test_most_confident_first_and_view_0_has_no_privilege() -> None:
+def test_most_confident_first_without_preferring_view_0() -> None:
     logits = torch.tensor([[0.0, 0.0], [9.0, 0.0], [0.0, 3.0], [1.0, 0.0]])
     assert select_confident(logits, 0.75).tolist() == [1, 2, 3]
 

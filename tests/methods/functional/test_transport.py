@@ -1,4 +1,4 @@
-"""Transport plans: their weights, padding, and the stop of each image's problems."""
+"""Transport plans: weights, padding, and when each image stops."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_plan_moves_the_weights(seed: int) -> None:
     torch.testing.assert_close(plans.sum(-1), rows[:, None].expand(3, 4, 6), atol=1e-3, rtol=0.05)
     outer = rows[:, None, :, None] * columns[..., None, :]
     cost = -kernel.log()
-    assert ((plans * cost).sum((-2, -1)) < (outer * cost).sum((-2, -1))).all()  # better than moving everything evenly
+    assert ((plans * cost).sum((-2, -1)) < (outer * cost).sum((-2, -1))).all()  # cheaper than the independent plan
 
 
 @given(seed=st.integers(0, 99), extra=st.integers(1, 4))
@@ -42,8 +42,8 @@ def test_a_column_without_weight_is_padding(seed: int, extra: int) -> None:
     assert not plans[..., -extra:].any()
 
 
-def test_an_image_stops_by_itself() -> None:
-    """Beside an image whose problems take more rounds."""
+def test_each_image_stops_independently() -> None:
+    """One image of the batch needs more rounds than the others."""
     kernel, rows, columns = problems(5)
     kernel[1] = kernel[1] ** 4
     together = sinkhorn(kernel, rows, columns)
@@ -59,7 +59,7 @@ def test_one_column_takes_every_row() -> None:
 
 @pytest.mark.parametrize("scale", [1.0, 100.0])
 @pytest.mark.parametrize("classes", [1, 2, 7])
-def test_the_entropy_with_one_logit_replaced(scale: float, classes: int) -> None:
+def test_entropy_with_one_logit_replaced(scale: float, classes: int) -> None:
     generator = torch.Generator().manual_seed(classes)
     logits, own = scale * torch.randn(2, classes, generator=generator), scale * torch.randn(2, classes, 3)
     found = replaced_entropy(logits, own)

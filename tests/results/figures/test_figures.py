@@ -1,4 +1,4 @@
-"""What is drawn, read back from the axes."""
+"""Figures, read back from their axes."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from tpt.results.tables.statistics import Interval
 
 
 def sweep(folder: Path) -> list[Run]:
-    """Steps 1 and 2 by views 8, 16 and 32; accuracy 50 + steps + views / 4, a tenth of a second a view."""
+    """Runs with 1 or 2 steps and 8, 16 or 32 views; accuracy 50 + steps + views / 4, 0.1 seconds per view."""
     for steps in (1, 2):
         for views in (8, 16, 32):
             after = share(50 + steps + views / 4, 400)
@@ -65,8 +65,8 @@ def test_curves_of_a_sweep(tmp_path: Path) -> None:
     assert seconds.get_xscale() == "log" and {"steps=1", "steps=2", "zero-shot"} <= set(texts(figure))
 
 
-def test_curves_are_of_the_same_images(tmp_path: Path) -> None:
-    """One run is not finished: all points are of the images it has."""
+def test_curves_use_the_same_images(tmp_path: Path) -> None:
+    """If one run is unfinished, all points use only its images."""
     runs = sweep(tmp_path)
     part = rows_of("a", share(50, 400), share(51, 400))[:100]
     make_run(tmp_path / "1_64", {"a": part}, settings={"views.num_views": 64}, about={"a": {"to_test": 400}})
@@ -82,8 +82,8 @@ def test_curves_are_of_the_same_images(tmp_path: Path) -> None:
         ("views.augmix.severity", (0.5, 1.0, 2.0), "severity"),
     ],
 )
-def test_any_number_that_varies_has_its_figure(tmp_path: Path, key: str, values: tuple[float, ...], label: str) -> None:
-    """Of a method that the register does not know, which tunes nothing but trusts some views."""
+def test_any_number_that_varies_has_a_figure(tmp_path: Path, key: str, values: tuple[float, ...], label: str) -> None:
+    """Also for a method that is not in the register, tunes nothing and selects views."""
     about = {"tunes": False, "selects": True}
     for number, value in enumerate(values):
         rows = {"a": rows_of("a", share(50, 40), share(50 + 10 * number, 40))}
@@ -96,7 +96,7 @@ def test_any_number_that_varies_has_its_figure(tmp_path: Path, key: str, values:
 
 
 @pytest.mark.parametrize("key", ["seed", "views.seed", "data.limit", "data.num_workers", "cache.max_gb", "method.name"])
-def test_other_settings_have_none(tmp_path: Path, key: str) -> None:
+def test_other_settings_have_no_figure(tmp_path: Path, key: str) -> None:
     for value in (1, 2):
         value_ = f"name{value}" if key.endswith("name") else value
         make_run(tmp_path / str(value), {"a": rows_of("a", share(50, 4), share(50, 4))}, settings={key: value_})
@@ -165,7 +165,7 @@ def test_heat_map() -> None:
     assert {"-0.46", "tested on", "learned on", "relative improvement"} <= set(texts(figure))
 
 
-def test_contexts_of_unknown_origin_do_not_keep_other_figures_from_being_drawn(tmp_path: Path) -> None:
+def test_unknown_sources_of_contexts_do_not_stop_other_figures(tmp_path: Path) -> None:
     for method in ("clip", "coop", "tpt"):
         make_run(tmp_path / method, {"a": rows_of("a", share(50, 4), share(50, 4))}, method)
     assert [name for name, _ in figures_of(load_runs([tmp_path]))] == [
@@ -193,7 +193,7 @@ def test_contact_sheet() -> None:
 
 
 def test_files(tmp_path: Path) -> None:
-    """PNG and SVG of everything the runs have; the same figure is the same file; no text below 8 points."""
+    """All figures as PNG and SVG; the same figure gives the same file; no text is smaller than 8 points."""
     runs = sweep(tmp_path / "runs")
     paths = list(draw_all(runs[:1], tmp_path / "figures"))
     assert {path.suffix for path in paths} == {".png", ".svg"} and len(set(paths)) == len(paths) == 4 * 2
@@ -212,8 +212,8 @@ def test_lines_differ_in_more_than_colour() -> None:
     assert len({look[1:] for look in looks[:7]}) == 7
 
 
-def test_methods_side_by_side(tmp_path: Path) -> None:
-    """Gain, seconds and ECE of every row, next to its name; zero-shot at no gain."""
+def test_figure_of_methods(tmp_path: Path) -> None:
+    """Every row shows gain, seconds and ECE next to its name; zero-shot has a gain of 0."""
     gains = {"zero_shot": 0, "view_ensemble": 4, "tpt": 8}
     for number, (method, gain) in enumerate(gains.items()):
         rows = [{**row, "seconds": 10.0**-number} for row in rows_of("a", share(50, 400), share(50 + gain, 400))]
@@ -233,11 +233,11 @@ def test_methods_side_by_side(tmp_path: Path) -> None:
     assert [text.get_text() for text in ece.texts] == [f"{each.ece:.1f}" for each in found]
     assert "methods" in dict(figures_of(load_runs([tmp_path])))
     assert "gain over zero-shot (points)\non a" in texts(figure)
-    assert [each.ece for each in found] == [cells["a"].ece for _, cells in table.rows]  # one definition
+    assert [each.ece for each in found] == [cells["a"].ece for _, cells in table.rows]  # the table's definition
 
 
-def test_thirteen_methods_can_be_read(tmp_path: Path) -> None:
-    """No text over another; a row without all its images says so in its name, and the figure which."""
+def test_thirteen_methods_are_readable(tmp_path: Path) -> None:
+    """Texts do not overlap; an unfinished row is marked in its name and explained below the figure."""
     for number in range(13):
         rows = rows_of("a", share(50, 400), share(50 + number, 400), seed=number)
         rows = [{**row, "seconds": 0.02 * 1.3**number} for row in rows]
@@ -273,8 +273,8 @@ def test_the_time_of_the_method_alone(tmp_path: Path) -> None:
     assert "seconds per image,\nof the method alone" in texts(methods_figure(found))
 
 
-def test_nothing_is_drawn_where_there_is_nothing_to_show(tmp_path: Path) -> None:
-    """No answer and no entropy changed, and no pair of classes by more than an image."""
+def test_figures_without_content_are_not_drawn(tmp_path: Path) -> None:
+    """No answer and no entropy changed."""
     rows = [{**row, "entropy": row["entropy_zero_shot"]} for row in rows_of("a", share(50, 8), share(50, 8))]
     make_run(tmp_path, {"a": rows})
     assert [name for name, _ in figures_of(load_runs([tmp_path]))] == ["reliability_tpt", "risk_tpt"]

@@ -30,7 +30,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def test_csv(tmp_path: Path) -> None:
-    rows = read_csv(Predictions([BAD, GOOD]).write(tmp_path / "new" / "a.csv"))  # the first answer is not the first row
+    rows = read_csv(Predictions([BAD, GOOD]).write(tmp_path / "new" / "a.csv"))  # the first row has no answer
     assert list(rows[0]) == COLUMNS
     assert list(rows[0].values()) == ["c.png", *[""] * 9, "it is empty"]
     expected = ["a/b.png", "cat", "0.750000", "hot, air\\nballoon", "0.200000", "T-shirt", "0.050000"]
@@ -42,7 +42,7 @@ def test_csv_has_no_empty_columns(tmp_path: Path) -> None:
     assert list(row) == COLUMNS[:-1] and all(row.values())
 
 
-def test_parquet_has_the_columns_of_csv_and_their_types(tmp_path: Path) -> None:
+def test_parquet_has_the_columns_of_csv_with_types(tmp_path: Path) -> None:
     table = pq.read_table(write_predictions(iter([GOOD, BAD]), tmp_path / "a.parquet", top=3))
     assert table.column_names == COLUMNS
     assert table["probability"].to_pylist() == [0.75, None] and table["views_selected"].to_pylist() == [2, None]
@@ -72,7 +72,7 @@ def test_no_rows(suffix: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".json", ".parquet"])
-def test_a_table_that_cannot_be_finished_leaves_the_old_one(suffix: str, tmp_path: Path) -> None:
+def test_a_failed_write_keeps_the_old_table(suffix: str, tmp_path: Path) -> None:
     path = write_predictions([GOOD], tmp_path / f"a{suffix}", top=3)
     before = path.read_bytes()
 
@@ -85,8 +85,8 @@ def test_a_table_that_cannot_be_finished_leaves_the_old_one(suffix: str, tmp_pat
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
-def test_rows_are_taken_one_after_another(tmp_path: Path) -> None:
-    """No more than a part of them is held: each is given up for the next ones."""
+def test_rows_are_written_in_chunks(tmp_path: Path) -> None:
+    """Only part of the rows is in memory at a time."""
     import weakref
 
     alive: list[weakref.ref[Prediction]] = []
@@ -106,14 +106,14 @@ def test_rows_are_taken_one_after_another(tmp_path: Path) -> None:
     assert most < 2000
 
 
-def test_another_suffix(tmp_path: Path) -> None:
+def test_an_unknown_suffix_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"Expected a file that ends in \.csv, \.json, \.parquet, got 'a\.xlsx'"):
         write_predictions([GOOD], "a.xlsx", top=3)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
 @given(name=st.text(min_size=1), answer=st.text(min_size=1))
-def test_no_cell_is_a_formula_and_every_text_comes_back(name: str, answer: str, tmp_path: Path) -> None:
+def test_cells_are_no_formulas_and_texts_round_trip(name: str, answer: str, tmp_path: Path) -> None:
     row = Prediction(name, answer, 0.75, (Likely(answer, 0.75),), answer, 0.5, (0,), 0.1, None)
     (csv_row,) = read_csv(write_predictions([row], tmp_path / "a.csv", top=1))
     for cell, text in ((csv_row["path"], name), (csv_row["answer"], answer), (csv_row["answer_before"], answer)):

@@ -1,4 +1,4 @@
-"""Records: complete shards, whatever happens while they are written."""
+"""Records: a shard is complete or absent, and damage is detected."""
 
 import errno
 import os
@@ -46,15 +46,15 @@ def test_round_trip(tmp_path: Path) -> None:
 
 
 def as_before(shard: Path, without: Sequence[str]) -> Path:
-    """The shard as a version wrote it that did not have some columns."""
+    """Rewrites a shard without some columns, as an earlier version wrote it, and returns its path."""
     table = pq.read_table(shard)
     pq.write_table(table.drop_columns(list(without)), shard)
     stem = shard.stem.rsplit("-", 1)[0]
     return shard.rename(shard.with_name(f"{stem}-{content_digest(shard.read_bytes())}.parquet"))
 
 
-def test_runs_without_names_stay_readable(tmp_path: Path) -> None:
-    """Shards of earlier versions, beside one of this version as after a resume."""
+def test_shards_of_earlier_versions_stay_readable(tmp_path: Path) -> None:
+    """An old shard is read together with a current one, as after a resume."""
     added = [name for name in ADDED if name not in LOGITS]
     as_before(write_shard([row(0)], tmp_path, "00-a-0000000"), added)
     write_shard([row(1)], tmp_path, "00-a-0000001")
@@ -65,13 +65,13 @@ def test_runs_without_names_stay_readable(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [*ANSWER, "rank", "rank_zero_shot", "path"])
-def test_a_shard_without_what_every_version_had_is_damaged(name: str, tmp_path: Path) -> None:
+def test_a_shard_without_a_required_column_is_damaged(name: str, tmp_path: Path) -> None:
     shard = as_before(write_shard([row(0)], tmp_path, "00-a-0000000"), [name])
     with pytest.raises(DamagedShardError, match="are damaged"):
         read_shard(shard)
 
 
-def test_without_a_label_there_is_no_rank(tmp_path: Path) -> None:
+def test_rank_is_missing_only_without_a_label(tmp_path: Path) -> None:
     nothing = dict.fromkeys(("label", "class_name", "rank", "rank_zero_shot"))
     write_shard([row(0) | nothing], tmp_path, "00-a-0000000")
     assert read_records(tmp_path)["label"].to_pylist() == [None]
@@ -80,12 +80,12 @@ def test_without_a_label_there_is_no_rank(tmp_path: Path) -> None:
         read_shard(shard)
 
 
-def test_logits_are_kept_in_half_precision_beside_the_records(tmp_path: Path) -> None:
+def test_logits_are_kept_in_half_precision(tmp_path: Path) -> None:
     logits = np.linspace(-30, 30, 7, dtype=np.float32)
     rows = [row(i) | {"logits": logits + i, "logits_zero_shot": logits - i} for i in (1, 0)]
     failed = row(2) | dict.fromkeys((*ANSWER, "rank", "rank_zero_shot", *LOGITS)) | {"problem": "no image"}
     write_shard([*rows, failed], tmp_path, "00-a-0000000", logits=True)
-    assert read_records(tmp_path).schema.equals(RECORD_SCHEMA)  # who does not ask for them reads none
+    assert read_records(tmp_path).schema.equals(RECORD_SCHEMA)  # logits are read only on request
     table = read_logits(tmp_path)
     assert table["index"].to_pylist() == [0, 1, 2] and table["logits"].type == pa.list_(pa.float16())
     found = np.asarray(table["logits"].to_pylist()[1], dtype=np.float16)
@@ -94,7 +94,7 @@ def test_logits_are_kept_in_half_precision_beside_the_records(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("kept", [[False], [True, False]])
-def test_logits_that_were_not_kept(kept: list[bool], tmp_path: Path) -> None:
+def test_missing_logits_are_an_error(kept: list[bool], tmp_path: Path) -> None:
     logits = dict.fromkeys(LOGITS, np.zeros(2, dtype=np.float32))
     for index, keep in enumerate(kept):
         write_shard([row(index) | logits], tmp_path, f"00-a-000000{index}", logits=keep)
@@ -109,7 +109,7 @@ def test_no_records(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_full_disk_loses_nothing_already_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel's own full device: every write to it fails with ENOSPC."""
+    """Every write to /dev/full fails with ENOSPC."""
     writer = RecordWriter(tmp_path / "records")
     writer._rows = [row(i) for i in range(4)]
     writer.flush()
@@ -124,7 +124,7 @@ def test_full_disk_loses_nothing_already_written(tmp_path: Path, monkeypatch: py
         writer.flush()
     assert read_records(tmp_path)["index"].to_pylist() == [0, 1, 2, 3]
     monkeypatch.undo()
-    writer.flush()  # once there is room again
+    writer.flush()  # now there is space
     assert read_records(tmp_path)["index"].to_pylist() == list(range(8))
 
 
@@ -138,14 +138,14 @@ def test_a_shard_is_complete_or_absent(tmp_path: Path, monkeypatch: pytest.Monke
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_image_that_two_processes_computed_counts_once(tmp_path: Path) -> None:
+def test_an_image_computed_by_two_processes_counts_once(tmp_path: Path) -> None:
     write_shard([row(0), row(1)], tmp_path, "00-a-0000000")
     write_shard([row(1), row(2)], tmp_path, "00-a-0000001")
     assert read_records(tmp_path)["index"].to_pylist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "extended"])
-def test_a_damaged_shard_is_found(damage: str, tmp_path: Path) -> None:
+def test_a_damaged_shard_is_detected(damage: str, tmp_path: Path) -> None:
     shard = write_shard([row(i) for i in range(9)], tmp_path, "00-a-0000000")
     content = shard.read_bytes()
     middle = len(content) // 2
@@ -158,8 +158,8 @@ def test_a_damaged_shard_is_found(damage: str, tmp_path: Path) -> None:
         read_records(tmp_path)
 
 
-def test_texts_of_any_kind(tmp_path: Path) -> None:
-    """Names that are not UTF-8, and messages of libraries that hold an address in memory."""
+def test_unusual_texts(tmp_path: Path) -> None:
+    """Bytes that are not UTF-8 are escaped, and memory addresses are removed from messages of libraries."""
     rows = [row(0) | {"path": "caf\udce9.png", "problem": "cannot identify <file at 0x7f09b328040>: 0x12 at \ud800"}]
     write_shard(rows, tmp_path, "00-a-0000000")
     (found,) = read_records(tmp_path).to_pylist()
@@ -167,7 +167,7 @@ def test_texts_of_any_kind(tmp_path: Path) -> None:
     assert found["problem"] == "cannot identify <file>: 0x12 at \\ud800"
 
 
-def test_a_pipe_among_the_shards_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_among_the_shards_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "00-a-0000000-0123456789abcdef.parquet")
     with pytest.raises(DamagedShardError, match="are damaged"):
         read_records(tmp_path)

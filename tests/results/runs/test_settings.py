@@ -1,4 +1,4 @@
-"""The register of settings: what continues a run, what makes a row, what has a figure."""
+"""The register of settings: which ones may change on resume, separate rows, and have figures."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from tpt.results.runs.settings import REGISTER, Meaning, axis_label, meaning
 from tpt.results.tables.rows import rows_of as table_rows
 from tpt.results.tables.runs import load_runs
 
-# A setting, whether another value may continue a run, and whether it makes another row.
+# A setting, whether a run can resume with a different value, and whether that makes a separate row.
 MEANINGS = [
     ("method.steps", False, True),
     ("method.never_heard_of", False, True),
@@ -34,7 +34,7 @@ MEANINGS = [
 
 
 @pytest.mark.parametrize(("key", "continues", "row"), MEANINGS)
-def test_manifests_and_rows_read_the_register(tmp_path: Path, key: str, continues: bool, row: bool) -> None:
+def test_manifests_and_rows_use_the_register(tmp_path: Path, key: str, continues: bool, row: bool) -> None:
     for value in (1, 2):
         rows = {str(value): rows_of(str(value), share(50, 4), share(50, 4))}
         make_run(tmp_path / str(value), rows, settings={key: value})
@@ -43,21 +43,21 @@ def test_manifests_and_rows_read_the_register(tmp_path: Path, key: str, continue
     assert len(table_rows(load_runs([tmp_path]))) == (2 if row else 1)
 
 
-def test_the_longest_entry_holds() -> None:
+def test_the_longest_matching_entry_applies() -> None:
     assert not meaning("data.root").row and meaning("data.limit").row
     assert meaning("data.limit.anything").row
     assert meaning("database.root") == Meaning()
     assert meaning("method.optimizer._partial_").label is False
 
 
-def test_axes_are_called_by_their_names() -> None:
+def test_axis_labels() -> None:
     assert axis_label("views.num_views") == "number of views"
     assert axis_label("method.lambda_q") == "lambda q"
     assert axis_label("training.shots.k") == "shots of each class"
     assert axis_label("seed") == axis_label("training.seed") == axis_label("data.limit") == ""
 
 
-def test_no_entry_repeats_what_holds_without_it() -> None:
+def test_no_entry_is_redundant() -> None:
     for key, entry in REGISTER.items():
         parts = key.split(".")
         above = [REGISTER[up] for n in range(1, len(parts)) if (up := ".".join(parts[:n])) in REGISTER]
@@ -74,7 +74,7 @@ def test_no_entry_repeats_what_holds_without_it() -> None:
         ({"notes": ["x"], "root": "/elsewhere"}, None),
     ],
 )
-def test_changed_data_is_told_in_words_of_its_own(change: dict[str, Any], said: str | None) -> None:
+def test_changed_data_has_its_own_messages(change: dict[str, Any], said: str | None) -> None:
     about = {"size": 8, "to_test": 8, "classes": 2, "split": "test", "notes": [], "root": "/", "fingerprint": "0"}
     old = {"config": {"data": {}}, "datasets": {"a.b": about}, "files": {"names.txt": "0"}}
     new = {**old, "datasets": {"a.b": {**about, **change}}}

@@ -1,4 +1,4 @@
-"""Records and manifests from strangers: any bytes end in a value or in one of our errors, and none of them are run."""
+"""Untrusted records and manifests: any content gives a value or one of our errors, and is never executed."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def test_differences_of_any_configurations(old: Any, new: Any) -> None:
     assert differences(first, first) == []
     found = differences(first, second)
     assert all(" was " in phrase and phrase.encode("utf-8") for phrase in found)
-    assert differences(json.loads(json.dumps(first)), first) == []  # as it comes back from a file
+    assert differences(json.loads(json.dumps(first)), first) == []  # as read from a file
 
 
 def whole_manifest() -> dict[str, Any]:
-    """One of a test run, with every entry that is read."""
+    """The manifest of a test run, with every entry that is read."""
     return {
         "method": "tpt",
         "choices": {"method": "tpt"},
@@ -72,7 +72,7 @@ def whole_manifest() -> dict[str, Any]:
         {"sessions": [{"versions": {}}]},
     ],
 )
-def test_kinds_that_were_met(tmp_path: Path, change: dict[str, Any]) -> None:
+def test_damaged_manifests_are_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     (key,) = change
     (tmp_path / "run.json").write_text(json.dumps(whole_manifest() | change))
     with pytest.raises(UserError, match=rf"run.json is damaged \({key}[.:].*\)\. Start the run anew"):
@@ -80,7 +80,7 @@ def test_kinds_that_were_met(tmp_path: Path, change: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", ["x.parquet", "a-b-c-{digest}.parquet", "00-a-{digest}.parquet"])
-def test_odd_names(tmp_path: Path, name: str) -> None:
+def test_odd_names_of_shards(tmp_path: Path, name: str) -> None:
     whole = write_shard([row(0)], tmp_path / "whole", "00-a-0000000").read_bytes()
     (tmp_path / name.format(digest=content_digest(whole))).write_bytes(whole)
     try:
@@ -92,7 +92,7 @@ def test_odd_names(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     "gap", [{"index": None}, {"index": -1}, {"dataset": None}, {"entropy": None}, {"selected": None}]
 )
-def test_gaps(tmp_path: Path, gap: dict[str, Any]) -> None:
+def test_missing_and_negative_values_are_refused(tmp_path: Path, gap: dict[str, Any]) -> None:
     write_shard([row(0) | gap], tmp_path, "00-a-0000000")
     with pytest.raises(ValueError, match="missing|negative"):
         read_records(tmp_path)

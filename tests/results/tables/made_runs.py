@@ -1,4 +1,4 @@
-"""Runs on disk, made without a backbone."""
+"""Makes the directories of runs without a backbone."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ZERO_SHOT: dict[str, Any] = {"_target_": "tpt.ZeroShot", "templates": None}
 def rows_of(
     dataset: str, before: np.ndarray, after: np.ndarray, seed: int = 0, paths: list[str] | None = None
 ) -> list[dict[str, Any]]:
-    """Records whose answers are right where `before` and `after` say so."""
+    """Records whose answers are right where `before` and `after` are true."""
     rng = np.random.default_rng(seed)
     rows = []
     for i, (one, two) in enumerate(zip(before.tolist(), after.tolist(), strict=True)):
@@ -56,12 +56,12 @@ def rows_of(
 
 
 def share(accuracy: float, images: int) -> np.ndarray:
-    """(images,) of which so many % are true, the first ones."""
+    """(images,) booleans, of which the first `accuracy` % are true."""
     return np.arange(images) < round(accuracy * images / 100)
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the values at dotted keys replaced, wherever they are seeds all of them."""
+    """`base` with the values at dotted keys replaced."""
     made: dict[str, Any] = json.loads(json.dumps(base))
     for key, value in changes.items():
         *path, last = key.split(".")
@@ -84,19 +84,19 @@ def make_run(
     option: str | None = None,
     about_method: Mapping[str, bool] | None = None,
 ) -> Path:
-    """A run's directory.
+    """Writes a run's directory and returns it.
 
     Args:
-        folder: is made.
-        rows: records by dataset; a dataset without any was not begun.
-        method: its label; the choices follow from it.
-        backbone: its name.
-        settings: values that differ from the paper's, by dotted key.
-        about: what the manifest says of a dataset beyond what follows from its records.
+        folder: the directory; created if missing.
+        rows: records by dataset; a dataset without records was not started.
+        method: the method's label; its configuration follows from it.
+        backbone: the backbone's name.
+        settings: settings that differ from the paper's, by dotted key.
+        about: by dataset, manifest entries that replace those made from its records.
         seed: of the run.
         precision: of the backbone.
-        option: of `method`, where it does not follow from the label.
-        about_method: what the method says of itself; None leaves it out, as in old runs.
+        option: the option of `method`, if it does not follow from the label.
+        about_method: the manifest's entry about the method; None leaves it out, as in old runs.
     """
     tunes = method.startswith("tpt") if option is None else option != "zero_shot"
     seeds = dict.fromkeys(("seed", "views.seed", *(("method.seed",) if tunes else ())), seed)

@@ -1,4 +1,4 @@
-"""Class by class."""
+"""Results and confusions per class."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tpt.results.tables.classes import Confusion, class_grids, class_results, co
 from tpt.results.tables.runs import Run, load_run
 
 NAMES = ("cat", "dog", "tram")
-# class, answer before, answer after, and how many images
+# class, answer before, answer after, number of images
 ANSWERS = [(0, 0, 0, 5), (0, 1, 0, 3), (0, 1, 2, 1), (0, 0, 2, 1), (1, 1, 1, 4), (1, 1, 0, 2), (2, 2, 2, 3)]
 
 
@@ -40,7 +40,7 @@ def test_classes_by_hand(tmp_path: Path) -> None:
 
 
 def test_confusions_by_hand(tmp_path: Path) -> None:
-    """Cat taken for dog: four before, none after; for tram: none before, two after."""
+    """Cats classified as dog: four before, none after; as tram: none before, two after."""
     assert confusions(run_of(tmp_path), "a") == [
         Confusion("cat", "dog", before=4, after=0, made=0, mended=4),
         Confusion("cat", "tram", before=0, after=2, made=2, mended=0),
@@ -48,7 +48,7 @@ def test_confusions_by_hand(tmp_path: Path) -> None:
     ]
 
 
-def test_made_less_mended_is_the_change(tmp_path: Path) -> None:
+def test_made_minus_mended_is_the_change(tmp_path: Path) -> None:
     assert all(c.after - c.before == c.made - c.mended for c in confusions(run_of(tmp_path), "a"))
 
 
@@ -66,7 +66,7 @@ def test_tables_and_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_runs_without_names_or_labels(tmp_path: Path) -> None:
-    """Numbers stand for names in runs of before names were recorded; without labels there is nothing to show."""
+    """Old runs without class names show class numbers; runs without labels are refused."""
     make_run(tmp_path / "old", {"a": rows_of("a", share(50, 4), share(75, 4))})
     assert [c.name for c in class_results(load_run(tmp_path / "old"), "a")] == ["0"]
     unknown = dict.fromkeys(("label", "rank", "rank_zero_shot"))

@@ -1,4 +1,4 @@
-"""Runs against each other."""
+"""Comparisons between runs."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def outcomes(seed: int, n: int = 200) -> np.ndarray:
 
 
 def test_images_are_joined_by_path(tmp_path: Path) -> None:
-    """The second run has half of the images, in another order: only these count, each with itself."""
+    """The second run has half of the images, in a different order: only these count, matched by path."""
     first, second = outcomes(0), outcomes(1)
     order = np.random.default_rng(2).permutation(200)[:100]
     make_run(tmp_path / "0", {"a": rows_of("a", first, first)})
@@ -31,7 +31,7 @@ def test_images_are_joined_by_path(tmp_path: Path) -> None:
     assert (found.points.low, found.points.high) == pytest.approx((expected.low, expected.high))
 
 
-def test_other_pictures_and_classes_are_refused(tmp_path: Path) -> None:
+def test_different_images_or_classes_are_refused(tmp_path: Path) -> None:
     good = rows_of("a", outcomes(0, 5), outcomes(0, 5))
     make_run(tmp_path / "0", {"a": good})
     make_run(tmp_path / "1", {"a": [{**good[0], "content": "f" * 16}, *good[1:]]})
@@ -60,7 +60,7 @@ def test_against_a_row_or_a_run(tmp_path: Path) -> None:
         assert tpt["a"].against.p_value == tpt["a"].p_value
 
 
-def test_a_name_means_the_row_of_the_same_backbone(tmp_path: Path) -> None:
+def test_a_row_name_selects_the_row_of_the_same_backbone(tmp_path: Path) -> None:
     for number, backbone in enumerate(("one", "two")):
         make_run(tmp_path / f"clip{number}", {"a": rows_of("a", outcomes(number), outcomes(number))}, "clip", backbone)
         make_run(tmp_path / f"tpt{number}", {"a": rows_of("a", outcomes(number), outcomes(number))}, "tpt", backbone)
@@ -69,7 +69,7 @@ def test_a_name_means_the_row_of_the_same_backbone(tmp_path: Path) -> None:
     assert points == [0.0, 0.0]
 
 
-def test_what_cannot_be_compared(tmp_path: Path) -> None:
+def test_impossible_comparisons_are_refused(tmp_path: Path) -> None:
     make_run(tmp_path / "clip", {"a": rows_of("a", outcomes(0), outcomes(0))}, "clip")
     other = rows_of("a", outcomes(0), outcomes(1), paths=[f"other{i}" for i in range(200)])
     make_run(tmp_path / "tpt", {"a": other})
@@ -82,8 +82,8 @@ def test_what_cannot_be_compared(tmp_path: Path) -> None:
         make_report(runs, against=runs)
 
 
-def test_mean_of_seconds() -> None:
-    """Of 300 samples of 40 values some 95 % of the intervals hold the true mean."""
+def test_interval_of_a_mean() -> None:
+    """About 95 % of the intervals from 300 samples of 40 values contain the true mean."""
     draws = np.random.default_rng(0).normal(3, 2, size=(300, 40))
     covered = np.mean([found.low <= 3 <= found.high for found in map(mean_interval, draws)])
     assert 0.91 <= covered <= 0.98 and mean_interval(draws[0]).mean == pytest.approx(draws[0].mean())
@@ -92,8 +92,8 @@ def test_mean_of_seconds() -> None:
         mean_interval([])
 
 
-def test_an_average_is_compared_as_well(tmp_path: Path) -> None:
-    """Two datasets of 40 images: 10 and 20 points over the other row; the average's interval is that of both."""
+def test_averages_are_compared_too(tmp_path: Path) -> None:
+    """Two datasets of 40 images, 10 and 20 points above the other row: the average's interval combines both."""
     for number, (one, two) in enumerate(((60, 50), (70, 70))):
         rows = {"a": rows_of("a", share(50, 40), share(one, 40)), "b": rows_of("b", share(50, 40), share(two, 40))}
         make_run(tmp_path / str(number), rows, settings={"method.steps": number + 1})

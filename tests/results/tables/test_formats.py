@@ -1,4 +1,4 @@
-"""Tables as text."""
+"""Output formats of tables."""
 
 import csv
 import html.parser
@@ -17,7 +17,7 @@ NASTY = "a_b & <script>$x^2$|%#{}~\\*`\x1b[31m\n"
 
 @pytest.fixture
 def report(tmp_path: Path) -> Report:
-    """Two rows against a third; names that every format has to escape."""
+    """A report that compares two rows with a third; one name needs escaping in every format."""
     accuracies = {"clip": (50, 50), "tpt": (50, 62), NASTY: (50, 40)}
     for number, (method, (before, after)) in enumerate(accuracies.items()):
         rows = {name: rows_of(name, share(before, 50), share(after, 50)) for name in ("mine", "imagenet")}
@@ -36,7 +36,7 @@ def test_terminal(report: Report) -> None:
     assert "\x1b" not in text
 
 
-def test_a_wide_table_is_broken(report: Report) -> None:
+def test_a_wide_table_is_split(report: Report) -> None:
     text = render(report, "terminal", width=80)
     assert max(map(len, text.splitlines())) <= 80
     assert text.count("continued") >= 1 and text.count("imagenet_sketch") == 1
@@ -45,7 +45,7 @@ def test_a_wide_table_is_broken(report: Report) -> None:
 def test_markdown(report: Report) -> None:
     lines = [line for line in render(report, "markdown").splitlines() if line.startswith("|")]
     tables = {line.replace("\\|", "").count("|") for line in lines}
-    assert tables == {10, 4}  # every line of a table has as many cells
+    assert tables == {10, 4}  # all lines of a table have the same number of cells
     assert not any("<script>" in line for line in lines)
 
 
@@ -87,7 +87,7 @@ def test_csv(report: Report) -> None:
     assert next(csv.DictReader(io.StringIO(tables[0])))["imagenet published"] == "58.16"
 
 
-def test_a_spreadsheet_takes_no_name_for_a_formula(tmp_path: Path) -> None:
+def test_names_in_csv_are_not_formulas(tmp_path: Path) -> None:
     make_run(tmp_path, {"=cmd()": rows_of("=cmd()", share(50, 4), share(50, 4))}, "=1+1")
     text = render(make_report(load_runs([tmp_path])), "csv")
     assert text.startswith("method,backbone,'=cmd()") and "\n'=1+1," in text

@@ -1,4 +1,4 @@
-"""What runs leave out is said in every CSV, on each line that it concerns."""
+"""Every CSV marks the lines of runs that left images out."""
 
 import csv
 import io
@@ -19,7 +19,7 @@ def answers(name: str = "a") -> list[dict[str, Any]]:
 
 
 def made(folder: Path, option: str, about: dict[str, Any] | None) -> None:
-    """Runs that an option of `tpt-report` has a table of; the last one does not have all images."""
+    """Makes the runs that an option of `tpt-report` needs; `about` makes the last one incomplete."""
     learned = folder / "learned"
     learned.mkdir()
     (learned / "training.json").write_text(json.dumps({"config": {"shots": {"k": 16, "key": "a"}, "learner": {}}}))
@@ -45,12 +45,14 @@ OPTIONS = ("", "--brief", "--per-class", "--trust", "--base-to-new", "--transfer
 
 @pytest.mark.parametrize("why", NOT_ALL)
 @pytest.mark.parametrize("option", OPTIONS)
-def test_left_out_images(option: str, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_with_left_out_images_are_marked(
+    option: str, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     about, count = NOT_ALL[why]
     made(tmp_path, option, about)
     lines = lines_of(tmp_path, option, capsys)
     whole = [row for row in lines if any("clip" in text for text in row.values())]
-    assert bool(whole) == (option not in ("--base-to-new", "--transfer"))  # whose lines are of two runs
+    assert bool(whole) == (option not in ("--base-to-new", "--transfer"))  # each of their lines combines two runs
     for row in lines:
         said = row.get("marks", row.get("a marks", ""))
         assert not said if row in whole else why in said and count in said
@@ -62,7 +64,7 @@ def test_whole_runs_have_no_marks(option: str, tmp_path: Path, capsys: pytest.Ca
     assert not any("marks" in name for row in lines_of(tmp_path, option, capsys) for name in row)
 
 
-def test_lines_of_several_tables_name_theirs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_of_several_tables_name_their_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_run(tmp_path / "0", {name: answers(name) for name in ("a", "b")}, about={"b": {"size": 99}})
     lines = lines_of(tmp_path, "--trust", capsys)
     assert {row["table"].rpartition(" ")[2]: bool(row.get("marks")) for row in lines} == {

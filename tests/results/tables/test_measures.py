@@ -1,4 +1,4 @@
-"""Measures of records against plain computations."""
+"""Measures of records, checked against plain computations."""
 
 import numpy as np
 import pytest
@@ -10,13 +10,13 @@ from tpt.results.tables.measures import LABELLED, MEASURES, CalibrationBins, Mea
 
 @pytest.mark.parametrize("bins", [15, 20])
 @pytest.mark.parametrize("scale", [0.5, 3.0, 100.0])
-def test_calibration_error_is_torchmetrics(scale: float, bins: int) -> None:
-    """No confidence lies on the edge of a bin here, where torchmetrics takes the upper bin."""
+def test_calibration_error_equals_torchmetrics(scale: float, bins: int) -> None:
+    """No confidence lies on a bin's edge here; torchmetrics would use the upper bin."""
     generator = torch.Generator().manual_seed(0)
     probs = (torch.randn(400, 7, generator=generator) * scale).softmax(-1)
     labels = torch.randint(0, 7, (400,), generator=generator)
     confidence, pred = probs.max(-1)
-    below_one = confidence.clamp(max=1 - 2**-24)  # torchmetrics gives 1 a bin of its own
+    below_one = confidence.clamp(max=1 - 2**-24)  # torchmetrics puts 1 into a separate bin
     expected = float(BinaryCalibrationError(n_bins=bins)(below_one, (pred == labels).long()))
     counted = CalibrationBins(bins)
     for part, right in zip(confidence.split(90), (pred == labels).split(90), strict=True):
@@ -24,14 +24,14 @@ def test_calibration_error_is_torchmetrics(scale: float, bins: int) -> None:
     assert counted.error() == pytest.approx(expected, abs=1e-6)
 
 
-def test_confidence_one_has_no_bin_of_its_own() -> None:
-    """Two sure answers, one wrong, and one of 0.98: one bin of mean 0.9933 and accuracy 2/3."""
+def test_confidence_one_is_in_the_last_bin() -> None:
+    """Confidences 1, 1 (wrong) and 0.98 share a bin with mean confidence 0.9933 and accuracy 2/3."""
     found = CalibrationBins().update(np.array([1.0, 1.0, 0.98]), np.array([True, False, True]))
     assert found.error() == pytest.approx(abs(2 / 3 - 2.98 / 3))
 
 
 def test_an_edge_belongs_to_the_bin_below() -> None:
-    """Guo et al., ICML 2017: (lower, upper].  Four fifths of twenty votes is 0.8, in float32 as recorded."""
+    """Bins are (lower, upper], as in Guo et al., ICML 2017.  Shares of 20 votes are in float32, as recorded."""
     votes = np.arange(1, 21, dtype=np.float32) / np.float32(20)
     for bins, places in ((20, range(20)), (10, [(k + 2) // 2 - 1 for k in range(20)])):
         for vote, place in zip(votes, places, strict=True):
@@ -47,7 +47,7 @@ def row(rank: int, confidence: float, entropy: float, selected: list[int]) -> di
 
 
 def test_measures_of_three_rows() -> None:
-    """By hand; a row without an answer counts in time alone."""
+    """Computed by hand; a row without an answer counts only in the time."""
     failed = {**row(0, 0, 0, []), "problem": "unreadable", "content": None}
     rows = [row(0, 0.9, 1.0, [0, 2]), row(4, 0.6, 2.0, [1, 2]), row(7, 0.2, 3.0, [0, 1]), failed]
     measures = Measures().add(table_of(rows[:1])).add(table_of(rows[1:]))
@@ -63,8 +63,8 @@ def test_measures_of_three_rows() -> None:
     assert measures.unanswered == [{"path": "a", "problem": "unreadable", "unreadable": True}]
 
 
-def test_without_labels_there_is_neither_accuracy_nor_calibration() -> None:
-    """And what is left is what it is with labels."""
+def test_no_accuracy_or_calibration_without_labels() -> None:
+    """The other measures are the same as with labels."""
     rows = [row(0, 0.9, 1.0, [0, 2]), row(4, 0.6, 2.0, [1, 2])]
     with_labels = Measures().add(table_of(rows)).values()
     without = Measures().add(table_of([r | dict.fromkeys(("label", "rank", "rank_zero_shot")) for r in rows])).values()

@@ -26,7 +26,7 @@ def run_of(folder: Path, half: str, accuracies: dict[str, int], method: str = "c
 def test_harmonic_means(tmp_path: Path) -> None:
     run_of(tmp_path, "base", {"dtd": 80, "eurosat": 60})
     run_of(tmp_path, "new", {"dtd": 40, "eurosat": 60})
-    run_of(tmp_path, "base", {"dtd": 90}, "clip")  # whose other half is missing
+    run_of(tmp_path, "base", {"dtd": 90}, "clip")  # the other half is missing
     (found,) = base_to_new(load_runs([tmp_path]))
     assert found.row.first.method == "cocoop" and found.cells == {"dtd": Halves(80, 40), "eurosat": Halves(60, 60)}
     assert found.cells["dtd"].harmonic_mean == pytest.approx(2 * 80 * 40 / 120)
@@ -35,8 +35,8 @@ def test_harmonic_means(tmp_path: Path) -> None:
     assert Halves(0, 50).harmonic_mean == 0
 
 
-def test_contexts_of_their_own_datasets_make_one_row(tmp_path: Path) -> None:
-    """A context for each dataset, learned and tested there, as `experiment=base_to_new` has it."""
+def test_one_context_per_dataset_makes_one_row(tmp_path: Path) -> None:
+    """Each dataset has a context that was learned and tested on it, as in `experiment=base_to_new`."""
     for name, base, new in (("dtd", 80, 40), ("eurosat", 60, 60)):
         learned = tmp_path / "learned" / name
         learned.mkdir(parents=True)
@@ -51,7 +51,7 @@ def test_contexts_of_their_own_datasets_make_one_row(tmp_path: Path) -> None:
 
 
 def test_published_means_are_harmonic() -> None:
-    """As printed in CoCoOp's Table 1a, to two digits."""
+    """They agree with CoCoOp's Table 1a to the two printed decimals."""
     printed = {row["method"]: row for row in content()["base_to_new"]["rows"]}
     for method, expected in (("clip", 71.70), ("coop", 71.66), ("cocoop", 75.83)):
         row = printed[method]
@@ -59,7 +59,7 @@ def test_published_means_are_harmonic() -> None:
         assert Halves(row["base"], row["new"]).harmonic_mean == pytest.approx(expected, abs=0.006)
 
 
-def test_the_halves_are_rows_of_their_own(tmp_path: Path) -> None:
+def test_base_and_new_classes_are_separate_rows(tmp_path: Path) -> None:
     run_of(tmp_path, "base", {"dtd": 80})
     run_of(tmp_path, "new", {"dtd": 40})
     (table,) = make_report(load_runs([tmp_path])).tables
@@ -79,7 +79,7 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 def learned(folder: Path, source: str, target: str, accuracy: float, n: int = 2463, training: bool = True) -> Path:
-    """A run of a context learned on `source`, tested on `target`."""
+    """Makes a run on `target` with a context learned on `source`."""
     context = folder / "learned" / source
     context.mkdir(parents=True, exist_ok=True)
     if training:
@@ -91,7 +91,7 @@ def learned(folder: Path, source: str, target: str, accuracy: float, n: int = 24
 
 
 def test_worked_example(tmp_path: Path) -> None:
-    """Shu et al., the example under Figure 2: 33.41 % against 61.75 % is -0.46."""
+    """The example below Figure 2 of Shu et al.: 33.41 % against 61.75 % gives -0.46."""
     example = content()["transfer_matrix"]["worked_example"]
     printed = Comparison(example["accuracy"], example["zero_shot"], Interval(0, 0, 0), None, 2463, 0)
     assert round(printed.improvement or 0, 2) == example["cell"]
@@ -107,7 +107,7 @@ def test_worked_example(tmp_path: Path) -> None:
 
 
 def test_cells_by_source_and_target(tmp_path: Path) -> None:
-    """Only images that both runs have count; what was not tested is missing."""
+    """Only images in both runs count; pairs that were not tested have no cell."""
     learned(tmp_path, "dtd", "dtd", 60, 100)
     learned(tmp_path, "dtd", "eurosat", 20, 100)
     learned(tmp_path, "eurosat", "eurosat", 80, 100)
@@ -121,7 +121,7 @@ def test_cells_by_source_and_target(tmp_path: Path) -> None:
     assert cell.improvement == pytest.approx(-0.5)
 
 
-def test_a_source_that_is_not_known(tmp_path: Path) -> None:
+def test_an_unknown_source_must_be_given(tmp_path: Path) -> None:
     run = learned(tmp_path, "dtd", "eurosat", 20, 10, training=False)
     make_run(tmp_path / "clip", {"eurosat": rows_of("eurosat", share(40, 10), share(40, 10))}, "clip", RN50)
     runs = load_runs([tmp_path])
@@ -131,7 +131,7 @@ def test_a_source_that_is_not_known(tmp_path: Path) -> None:
     assert matrix.sources == ("dtd",)
 
 
-def test_what_a_matrix_needs(tmp_path: Path) -> None:
+def test_a_matrix_needs_learned_and_zero_shot_runs(tmp_path: Path) -> None:
     rows = {"a": rows_of("a", share(40, 10), share(40, 10))}
     clip = load_runs([make_run(tmp_path / "clip", rows, "clip")])
     with pytest.raises(ValueError, match="None of the runs has a learned context"):

@@ -1,4 +1,4 @@
-"""The printed numbers that the package carries."""
+"""The published numbers in the package."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ TABLES = ("natural_shift", "cross_dataset", "confidence_selection")
 
 @pytest.mark.parametrize("table", TABLES)
 def test_printed_averages_follow_from_the_cells(table: str) -> None:
-    """Shu et al., Tables 1, 2 and 3: to the two digits that are printed."""
+    """Tables 1, 2 and 3 of Shu et al., to the two printed decimals."""
     for row in content()[table]["rows"]:
         assert np.mean(row["cells"]) == pytest.approx(row["average"], abs=0.01)
         if "ood_average" in row:
@@ -34,7 +34,7 @@ def test_printed_averages_follow_from_the_cells(table: str) -> None:
 
 @pytest.mark.parametrize("row", content()["methods"]["rows"], ids=lambda row: f"{row['method']} {row['table']}")
 def test_averages_of_other_methods(row: dict[str, Any]) -> None:
-    """As printed, to the digits they have; each row says where it was read."""
+    """Averages agree to the printed decimals; each row names its source."""
     assert row["kind"] in ("own", "quoted") and row["source"]
     one_digit = any(cell is not None and round(cell, 1) == cell for cell in row["cells"][1:])
     for cells, mean in ((row["cells"], "ood_average"), (row.get("ece", []), "ece_ood_average")):
@@ -57,13 +57,13 @@ def test_rows_of_other_methods() -> None:
     assert printed_row(vit, "rlcf", "imagenet").source == ""
 
 
-def test_columns_are_the_catalogue() -> None:
+def test_columns_are_the_datasets_of_the_catalog() -> None:
     assert [table.datasets for table in printed_tables()] == [NATURAL_SHIFT, CROSS_DATASET]
     assert set(content()["confidence_selection"]["datasets"]) <= set(CATALOG)
 
 
 def test_cells_by_name() -> None:
-    """Some cells as they stand in the paper's tables."""
+    """Some cells of the paper's tables."""
     assert published("ViT-B-16-quickgelu/openai", "tpt", "imagenet_a") == 54.77
     assert published("RN50-quickgelu/openai", "tpt, all views", "imagenet") == 60.31
     assert published("RN50-quickgelu/openai", "cocoop", "eurosat") == 28.73

@@ -1,4 +1,4 @@
-"""Rows, cells and marks."""
+"""Rows, cells and marks of a report."""
 
 import json
 from dataclasses import replace
@@ -29,18 +29,18 @@ def cells(report: Report, table: int = 0) -> dict[str, dict[str, Cell]]:
 
 
 def whole(name: str, **changes: Any) -> dict[str, Any]:
-    """What the manifest of a run on a whole dataset of the paper says, whatever its records."""
+    """The manifest's entry for a run on a whole dataset of the paper, regardless of its records."""
     return {"size": CATALOG[name].images, "to_test": CATALOG[name].images, **changes}
 
 
 def run_of(folder: Path, accuracies: dict[str, tuple[float, float]], **kwargs: Any) -> Path:
-    """A run with so many % right before and after on a thousand images of each dataset."""
+    """Makes a run with these accuracies (%) before and after, on a thousand images of each dataset."""
     rows = {name: rows_of(name, share(one, N), share(two, N)) for name, (one, two) in accuracies.items()}
     return make_run(folder, rows, **kwargs)
 
 
 def test_a_row_of_the_paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test set of the paper's size: without a mark, with the difference; printed averages stand beside."""
+    """A test set of the paper's size has no mark and shows the difference; printed averages are shown too."""
     monkeypatch.setitem(CATALOG, "imagenet_a", replace(CATALOG["imagenet_a"], images=N))
     about = {"imagenet_a": {"classes": 200}}
     run_of(tmp_path, {"imagenet_a": (47.9, 55.0)}, backbone=VIT, about=about)
@@ -79,7 +79,7 @@ MARKS: list[tuple[dict[str, Any], list[str]]] = [
     ({"settings": PLAIN_CROPS}, ["views without AugMix, in the paper with it"]),
     ({"settings": {"trainer.precision": "16-mixed"}}, [f"trainer.precision=16-mixed, {IN_FULL}"]),
     ({"method": "coop"}, []),
-    ({"backbone": "emoji-mini", "settings": {"method.steps": 2}}, []),  # nothing printed to be compared with
+    ({"backbone": "emoji-mini", "settings": {"method.steps": 2}}, []),  # no published number to compare with
 ]  # fmt: skip
 
 
@@ -93,11 +93,11 @@ def test_marks(tmp_path: Path, changes: dict[str, Any], expected: list[str]) -> 
     unknown = [w for w in why if w.startswith("what the context was learned on")]
     assert bool(unknown) == (row.first.method == "coop")
     assert sorted(set(why) - set(unknown)) == sorted([*expected, *unfinished])
-    assert found["dtd"].difference is None  # a thousand of 1,692 images
+    assert found["dtd"].difference is None  # only a thousand of 1,692 images
 
 
 def test_unfinished_and_unanswered(tmp_path: Path) -> None:
-    """A killed run, one whose images have no answer, and one that has just begun."""
+    """A killed run, one with an unanswered image, one that has just started, and one without any answer."""
     rows = rows_of("a", share(50, 10), share(60, 10))
     lost = {**rows[0], "problem": "unreadable", "content": None, "pred": None, "pred_zero_shot": None}
     make_run(tmp_path / "0", {"a": rows, "b": []}, about={"a": {"to_test": 30, "size": 30}, "b": {"to_test": 5}})
@@ -127,7 +127,7 @@ def test_seeds_make_one_row(tmp_path: Path) -> None:
     assert row["a"].marks == () and row["a"].p_value is None
 
 
-def test_other_images_of_another_seed_are_marked(tmp_path: Path) -> None:
+def test_seeds_with_different_images_are_marked(tmp_path: Path) -> None:
     for seed, paths in enumerate((range(10), range(5, 15))):
         rows = rows_of("a", share(50, 10), share(60, 10), paths=[str(i) for i in paths])
         rows = [{**row, "content": row["path"]} for row in rows]
@@ -147,8 +147,8 @@ OTHER_TEST_SETS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("what", OTHER_TEST_SETS)
-def test_seeds_are_seeds_of_the_same_test_set(tmp_path: Path, what: str) -> None:
-    """One image of ten that differs makes another row, whose cell is marked; the same images make one row."""
+def test_seeds_share_a_row_only_on_the_same_test_set(tmp_path: Path, what: str) -> None:
+    """One different image of ten makes a separate row with a marked cell; seeds on the same images share a row."""
     change = OTHER_TEST_SETS[what].get("change", {})
     rows = [{**row, "class_name": "cat"} for row in rows_of("a", share(50, 10), share(60, 10))]
     make_run(tmp_path / "0", {"a": rows}, seed=0)
@@ -162,8 +162,8 @@ def test_seeds_are_seeds_of_the_same_test_set(tmp_path: Path, what: str) -> None
     assert [mark.why.split(" than")[0] for mark in second["a"].marks] == ["other images or classes"]
 
 
-def test_the_mean_of_classes_stands_beside_the_accuracy(tmp_path: Path) -> None:
-    """Nine of ten cats and none of two dogs: 75 % of the images, 45 % as the mean of two classes."""
+def test_mean_of_classes_is_shown_with_the_accuracy(tmp_path: Path) -> None:
+    """Nine of ten cats and none of two dogs are right: 75 % of the images, 45 % on average over the classes."""
     rows = rows_of("a", share(100, 12), share(75, 12))
     classes = [{**row, "label": label} for row, label in zip(rows, [0] * 9 + [1, 1, 0], strict=True)]
     make_run(tmp_path, {"a": classes})
@@ -173,12 +173,12 @@ def test_the_mean_of_classes_stands_beside_the_accuracy(tmp_path: Path) -> None:
     text = render(found, "terminal")
     assert any(line.split() == ["mean", "of", "classes", "45.00"] for line in text.splitlines())
     assert "45," in render(found, "csv")
-    rows = rows_of("a", share(50, 4), share(75, 4))  # one class: the same number twice is shown once
+    rows = rows_of("a", share(50, 4), share(75, 4))  # with one class, both numbers are the same; one is shown
     make_run(tmp_path / "b", {"a": rows})
     assert "mean of classes" not in render(report(tmp_path / "b"), "terminal")
 
 
-def test_other_versions_of_what_decides_digits_are_said(tmp_path: Path) -> None:
+def test_versions_that_affect_rounding_are_reported(tmp_path: Path) -> None:
     for method, version in (("clip", "11.3.0"), ("tpt", "12.3.0")):
         folder = make_run(tmp_path / method, {"a": rows_of("a", share(50, 4), share(75, 4))}, method)
         manifest = json.loads((folder / "run.json").read_text())
@@ -190,17 +190,17 @@ def test_other_versions_of_what_decides_digits_are_said(tmp_path: Path) -> None:
     assert "several versions" not in render(report(tmp_path / "tpt"), "terminal", None)
 
 
-def test_runs_of_one_row_may_have_a_dataset_each(tmp_path: Path) -> None:
+def test_one_row_may_have_one_run_per_dataset(tmp_path: Path) -> None:
     run_of(tmp_path / "0", {"a": (50, 60)}, settings={"data.root": "/a"})
     run_of(tmp_path / "1", {"b": (50, 70)}, settings={"data.root": "/b"})
     found = cells(report(tmp_path))
     assert list(found) == ["tpt"] and found["tpt"][AVERAGE].accuracy == pytest.approx(65)
-    run_of(tmp_path / "2", {"b": (50, 80)})  # the same once more: rows of their own, told apart by their directory
+    run_of(tmp_path / "2", {"b": (50, 80)})  # b again: separate rows, labelled by directory
     labels = list(cells(report(tmp_path)))
     assert labels == [f"tpt, {tmp_path / '0'}", f"tpt, {tmp_path / '2'}"]
 
 
-def test_rows_of_clean_and_attacked_images_are_told_apart(tmp_path: Path) -> None:
+def test_rows_of_clean_and_attacked_images_are_labelled(tmp_path: Path) -> None:
     for number, root in enumerate((None, "/attacked", "/attacked")):
         run_of(tmp_path / str(number), {"a": (50, 60)}, settings={"data.root": root})
     clean, *attacked = cells(report(tmp_path))
@@ -208,7 +208,7 @@ def test_rows_of_clean_and_attacked_images_are_told_apart(tmp_path: Path) -> Non
     assert list(cells(make_report(load_runs([tmp_path / "0", tmp_path / "1"])))) == ["tpt", "tpt, root=/attacked"]
 
 
-def test_labels_say_what_differs(tmp_path: Path) -> None:
+def test_labels_show_the_settings_that_differ(tmp_path: Path) -> None:
     for number, settings in enumerate(
         ({}, {"method.steps": 2, "views.num_views": 16}, {"method.optimizer.weight_decay": 0.0})
     ):
@@ -253,10 +253,10 @@ OTHERS: list[tuple[str, str, dict[str, Any], list[str]]] = [
 
 
 @pytest.mark.parametrize(("method", "option", "settings", "expected"), OTHERS)
-def test_other_methods_beside_what_is_published(
+def test_other_methods_are_compared_with_published_numbers(
     tmp_path: Path, method: str, option: str, settings: dict[str, Any], expected: list[str]
 ) -> None:
-    """ImageNet-A, ViT-B/16: their numbers stand beside, and what differs from how they were made is marked."""
+    """ImageNet-A, ViT-B/16: the published numbers are shown, and settings that differ are marked."""
     about = {"imagenet_a": whole("imagenet_a", size=N, to_test=N)}
     how: dict[str, Any] = {"method": method, "option": option, "settings": settings, "about": about}
     run_of(tmp_path, {"imagenet_a": (48, 55)}, backbone=VIT, **how)

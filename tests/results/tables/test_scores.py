@@ -1,4 +1,4 @@
-"""Scores against torchmetrics, torch and plain loops, on random scores and on ties."""
+"""Scores against torchmetrics, torch and plain loops, on random confidences with and without ties."""
 
 from collections.abc import Callable
 
@@ -15,9 +15,9 @@ ONES = np.ones(N)
 
 
 def made(seed: int, ties: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Probabilities (N, K), labels, confidence and whether right; with ties, confidences of one digit."""
+    """Probabilities (N, K), labels, confidences and correctness; `ties` rounds confidences to one decimal."""
     rng = np.random.default_rng(seed)
-    logits = rng.normal(size=(N, K)) * rng.choice([0.5, 1.0, 2.0])  # none that float32 takes for 1
+    logits = rng.normal(size=(N, K)) * rng.choice([0.5, 1.0, 2.0])  # no probability is 1 in float32
     probs = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     label = np.where(rng.random(N) < 0.4, probs.argmax(1), rng.integers(0, K, N))
     confidence = probs.max(1).astype(np.float32)
@@ -39,14 +39,14 @@ def test_likelihood_brier_and_class_calibration(seed: int) -> None:
     assert scores.class_calibration(probs, label)(ONES) == pytest.approx(100 * np.mean(each), abs=1e-4)
 
 
-def test_a_probability_of_zero_is_not_infinite() -> None:
+def test_likelihood_of_a_zero_probability_is_finite() -> None:
     assert scores.likelihood(np.array([[1.0, 0.0]]), np.array([1]))(np.ones(1)) == pytest.approx(-np.log(2.0**-23))
 
 
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("seed", range(4))
 def test_calibration_of_confidences(seed: int, ties: bool) -> None:
-    """`ece` of results.json; and, bins of equally many answers, each tie's mean in place of its order."""
+    """ECE is `ece` of results.json; with bins of equally many answers, tied answers count with their mean."""
     _, _, confidence, right = made(seed, ties)
     expected = 100 * CalibrationBins().update(confidence, right).error()
     assert scores.calibration(confidence, right)(ONES) == pytest.approx(expected, abs=1e-6)
@@ -59,8 +59,8 @@ def test_calibration_of_confidences(seed: int, ties: bool) -> None:
 
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("seed", range(4))
-def test_pictures_outside(seed: int, ties: bool) -> None:
-    """torchmetrics' areas and curves."""
+def test_scores_of_images_outside_the_classes(seed: int, ties: bool) -> None:
+    """Scores agree with torchmetrics' areas and curves."""
     inside, outside = made(seed, ties)[2], np.clip(made(seed + 50, ties)[2][:150] - 0.1, 0, 1)
     outside = np.round(outside, 1) if ties else outside
     both = torch.tensor(np.concatenate([inside, outside]))
@@ -74,7 +74,7 @@ def test_pictures_outside(seed: int, ties: bool) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_risk_coverage(seed: int) -> None:
-    """Mean of the risks of the 1, 2, ..., N surest answers; ties are as on average over their orders."""
+    """The mean risk of the 1, 2, ..., N most confident answers; ties count as the average over their orders."""
     _, _, confidence, right = made(seed)
     wrong = 1.0 - right[np.argsort(-confidence)]
     expected = np.mean([wrong[: n + 1].mean() for n in range(N)])
@@ -99,8 +99,8 @@ EACH: dict[str, Make] = {
 
 
 @pytest.mark.parametrize("what", EACH)
-def test_weights_are_copies(what: str) -> None:
-    """An image of weight 2 counts as two images, one of weight 0 is not there, and the order does not matter."""
+def test_weights_act_as_copies(what: str) -> None:
+    """An image of weight 2 counts twice, one of weight 0 not at all, and the order does not matter."""
     data = made(9, ties=True)
     w = np.random.default_rng(1).integers(0, 3, N)
     copies = np.repeat(np.arange(N), w)[::-1]
@@ -109,7 +109,7 @@ def test_weights_are_copies(what: str) -> None:
 
 
 def test_the_bootstrap_is_paired() -> None:
-    """Of a mean, its interval is about the normal one of the differences; of the same scores it is a point."""
+    """For a mean, the interval is close to the normal one of the differences; for equal scores it has no width."""
     rng = np.random.default_rng(3)
     before, gain = rng.normal(size=N) * 10, rng.normal(0.5, 1.0, N)
     one, two = (lambda w, v=values: float(w @ v / w.sum()) for values in (before, before + gain))

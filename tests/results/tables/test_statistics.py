@@ -1,4 +1,4 @@
-"""The paired gain."""
+"""Intervals and tests of accuracies and paired gains."""
 
 import numpy as np
 import pytest
@@ -30,8 +30,8 @@ def test_interval_agrees_with_resampling_images() -> None:
     assert gain.low < gain.points < gain.high
 
 
-def test_interval_covers_the_truth() -> None:
-    """Of 200 samples some 95 % of the intervals hold the true gain of 0.2 * (0.7 - 0.6) = 2 points."""
+def test_interval_covers_the_true_gain() -> None:
+    """About 95 % of the intervals from 200 samples contain the true gain, 0.2 * (0.7 - 0.6) = 2 points."""
     gains = [paired_gain(*outcomes(400, seed)) for seed in range(200)]
     covered = np.mean([g.low <= 2.0 <= g.high for g in gains])
     assert 0.89 <= covered <= 0.99
@@ -40,9 +40,9 @@ def test_interval_covers_the_truth() -> None:
 @pytest.mark.parametrize(
     ("won", "lost", "images", "expected"),
     [
-        # Bonett's package statpsych 1.7.0, documentation of ci.prop.ps(.05, 12, 4, 26, 6)
+        # documentation of ci.prop.ps(.05, 12, 4, 26, 6) in Bonett's package statpsych 1.7.0
         (26, 4, 48, (25.48067, 62.51933)),
-        # and, as estimate and standard error, vcmeta, se.prop.ps(16, 64, 5, 15)
+        # documentation of se.prop.ps(16, 64, 5, 15) in package vcmeta: estimate and standard error
         (64, 5, 100, tuple(100 * (0.5784314 + z * 1.959964 * 0.05953213) for z in (-1, 1))),
     ],
 )
@@ -54,8 +54,8 @@ def test_published_intervals(won: int, lost: int, images: int, expected: tuple[f
     assert (found.mean, found.low, found.high) == pytest.approx((gain.points, gain.low, gain.high))
 
 
-def test_no_change_is_not_certain() -> None:
-    """The rule of three allows some 2 points of 150 images; two images say nothing."""
+def test_an_unchanged_accuracy_still_has_an_interval() -> None:
+    """The interval reaches about 2 points for 150 images (rule of three), and is very wide for two images."""
     gain = paired_gain([True] * 90 + [False] * 60, [True] * 90 + [False] * 60)
     assert gain.points == 0 and gain.low == pytest.approx(-gain.high) and 1.5 < gain.high < 2.5
     assert paired_gain([True, False], [True, False]).high > 50
@@ -70,8 +70,8 @@ def test_a_gain_lies_in_its_interval(won: int, lost: int) -> None:
     assert (other.points, other.low, other.high) == pytest.approx((-gain.points, -gain.high, -gain.low))
 
 
-def test_accuracies_are_wilsons() -> None:
-    """And do not collapse where all images are right."""
+def test_accuracy_intervals_are_wilsons() -> None:
+    """The interval also has a width if all images are right or all are wrong."""
     for right, images in (
         (0, 7),
         (3, 10),
@@ -87,7 +87,7 @@ def test_accuracies_are_wilsons() -> None:
 
 
 def test_an_average_of_independent_datasets() -> None:
-    """Equal ones: the interval is narrower by the root of their number.  And it covers the truth in some 95 %."""
+    """Four equal datasets halve the interval; for different ones, about 95 % of the intervals contain the true mean."""
     one = difference_interval([1.0, 0, 0, -1] * 25)
     four = difference_interval(*[[1.0, 0, 0, -1] * 25] * 4)
     assert four.mean == one.mean and four.high - four.mean == pytest.approx((one.high - one.mean) / 2)

@@ -1,4 +1,4 @@
-"""Rows of methods that learn along the stream: apart from the others, summarised over orders."""
+"""Rows of stream methods: listed separately, and summarised over orders."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ ACCURACIES = (60, 70, 65)
 
 
 def stream(folder: Path, accuracy: float, seed: int = 1, dataset: str = "a", method: str = "tda", **given: Any) -> Path:
-    """A run over 100 images, half of them right before; in the order of the seed."""
+    """Makes a run on 100 images in the order of the seed, half of them right before adaptation."""
     places = np.random.default_rng(seed).permutation(100).tolist()
     made = rows_of(dataset, share(50, 100), share(accuracy, 100))
     rows = {dataset: [{**row, "position": place} for row, place in zip(made, places, strict=True)]}
@@ -31,7 +31,7 @@ def stream(folder: Path, accuracy: float, seed: int = 1, dataset: str = "a", met
 
 
 def sweep(folder: Path) -> Path:
-    """One row of three orders between two rows of episodic methods."""
+    """Makes runs of a stream method in three orders, and of two episodic methods."""
     make_run(
         folder / "0", {"a": rows_of("a", share(50, 100), share(50, 100))}, "clip", option="zero_shot", settings=LIMIT
     )
@@ -45,14 +45,14 @@ def cells(folder: Path) -> dict[str, dict[str, Cell]]:
     return {row.label: dict(found) for row, found in make_report(load_runs([folder])).tables[0].rows}
 
 
-def test_orders_are_summarised_with_the_worst_of_them(tmp_path: Path) -> None:
+def test_orders_are_summarised_with_the_worst_one(tmp_path: Path) -> None:
     cell = cells(sweep(tmp_path))["tda (shuffled stream, view0, 3 orders)"]["a"]
     assert (cell.accuracy, cell.std, cell.worst) == (pytest.approx(65), pytest.approx(5), 60)
     assert cell.gain is not None and cell.gain.mean == pytest.approx(15)
-    assert not any("drew other images" in mark.why for mark in cell.marks)  # the seed of the draw is the same
+    assert not any("drew other images" in mark.why for mark in cell.marks)  # the seed that draws the images is the same
 
 
-def test_streams_stand_apart_and_say_so(tmp_path: Path) -> None:
+def test_stream_rows_are_listed_separately(tmp_path: Path) -> None:
     report = make_report(load_runs([sweep(tmp_path)]))
     (grid,), legend = grids(report)
     labels = [line.label for line in grid.lines if line.main]
@@ -66,26 +66,26 @@ def test_streams_stand_apart_and_say_so(tmp_path: Path) -> None:
     assert "a worst" in csv.splitlines()[0] and STREAMS not in csv
 
 
-def test_episodic_runs_alone_say_nothing_of_streams(tmp_path: Path) -> None:
+def test_reports_without_streams_do_not_mention_them(tmp_path: Path) -> None:
     make_run(tmp_path / "0", {"a": rows_of("a", share(50, 100), share(50, 100))}, "tpt")
     assert "stream" not in render(make_report(load_runs([tmp_path])), "terminal")
 
 
-def test_other_orders_and_features_are_other_rows(tmp_path: Path) -> None:
+def test_different_orders_and_features_are_separate_rows(tmp_path: Path) -> None:
     stream(tmp_path / "0", 60)
     stream(tmp_path / "1", 60, settings={"data.order": "sorted"})
     for number, concentration in enumerate((0.1, 1.0), 2):
         settings = {"data.order": "dirichlet", "data.order_concentration": concentration}
         stream(tmp_path / str(number), 60, settings=settings)
     stream(tmp_path / "4", 60, settings={"method.feature": "confident"})
-    stream(tmp_path / "5", 60, settings={"data.order_concentration": 1.0})  # which does not concern a shuffled stream
+    stream(tmp_path / "5", 60, settings={"data.order_concentration": 1.0})  # irrelevant to a shuffled stream
     labels = [row.label for row in table_rows(load_runs([tmp_path]))]
     assert labels[1].startswith("tda (sorted stream, view0") and labels[2].startswith("tda (dirichlet stream, view0")
     assert labels[4] == "tda (shuffled stream, confident)" and len(labels) == 6
 
 
 def test_a_stream_is_paired_with_others_by_image(tmp_path: Path) -> None:
-    """Right on the same 50 of 100 images and on ten others, whatever the places of the images in the stream."""
+    """The stream is right on the same 50 of 100 images and ten more; positions in the stream do not matter."""
     make_run(tmp_path / "0", {"a": rows_of("a", share(50, 100), share(50, 100))}, "clip", option="zero_shot")
     stream(tmp_path / "1", 60)
     report = make_report(load_runs([tmp_path]), against="clip")
@@ -99,7 +99,7 @@ def test_a_stream_is_paired_with_others_by_image(tmp_path: Path) -> None:
     assert against.p_value == pytest.approx(2 * 0.5**10)
 
 
-def test_an_ensembles_figures_stand_beside_templates_alone(tmp_path: Path) -> None:
+def test_published_ensemble_numbers_need_templates(tmp_path: Path) -> None:
     model = "ViT-B-16-quickgelu/openai"
     stream(tmp_path / "0", 60, dataset="dtd", backbone=model)
     stream(
@@ -109,7 +109,7 @@ def test_an_ensembles_figures_stand_beside_templates_alone(tmp_path: Path) -> No
     one, several, other = (found["dtd"] for found in cells(tmp_path).values())
     assert one.printed is None and several.printed == 47.40 and other.printed == 47.64
     stream(tmp_path / "3", 60, dataset="dtd", backbone=model, settings={"method.templates": "dataset"})
-    own = make_report(load_runs([tmp_path / "3"]))  # what TDA's code takes on this dataset
+    own = make_report(load_runs([tmp_path / "3"]))  # TDA's code uses these on this dataset
     ((_, found),) = own.tables[0].rows
     assert found["dtd"].printed == 47.40 and not any("templates" in mark.why for mark in found["dtd"].marks)
     alone = render(make_report(load_runs([tmp_path / "0"])), "terminal")
@@ -120,17 +120,17 @@ def test_an_ensembles_figures_stand_beside_templates_alone(tmp_path: Path) -> No
 
 
 def test_accuracy_and_gain_along_the_stream(tmp_path: Path) -> None:
-    """Images that became right come last."""
+    """The first 50 images were right before adaptation; the next ten became right."""
     rows = rows_of("a", share(50, 100), share(60, 100))
     placed = [{**row, "position": place} for place, row in enumerate(sorted(rows, key=lambda r: r["pred_zero_shot"]))]
     settings = {"data.order": "listed", "method.feature": "view0"}
     make_run(tmp_path / "0", {"a": placed}, "tda", option="tda", settings=settings, about_method=ABOUT)
-    make_run(tmp_path / "1", {"a": rows_of("a", share(50, 100), share(50, 100))}, "tpt")  # as before there were places
+    make_run(tmp_path / "1", {"a": rows_of("a", share(50, 100), share(50, 100))}, "tpt")  # an old run without positions
     runs = load_runs([tmp_path])
     (line,) = along(table_rows(runs), "a")
     assert line.accuracy[49] == 100 and line.accuracy[-1] == pytest.approx(60)
     middle, gains = line.gains
-    assert middle[0] == 10.5 and gains.tolist() == [0, 0, 50, 0, 0]  # twenty images in each part
+    assert middle[0] == 10.5 and gains.tolist() == [0, 0, 50, 0, 0]  # twenty images per part
     accuracy, gain = along_figure([line], "a").axes
     assert accuracy.lines[0].get_ydata()[-1] == pytest.approx(60)
     assert list(gain.lines[0].get_ydata()) == gains.tolist()

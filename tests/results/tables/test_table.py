@@ -1,4 +1,4 @@
-"""The table a run prints."""
+"""The table that a run prints."""
 
 import re
 from pathlib import Path
@@ -20,25 +20,25 @@ CELLS = {
 
 
 def test_averages_of_a_results_file() -> None:
-    """The paper's own cells, as one run on all five writes them."""
+    """Averages of the paper's five accuracies agree with its printed averages."""
     datasets = {name: {**dict.fromkeys(results.AVERAGED, 1.0), "acc": acc} for name, acc in CELLS.items()}
     found = results.averages(datasets)
     assert found["acc"] == pytest.approx(59.11, abs=0.005)
     assert found["shifted"]["acc"] == pytest.approx(57.20, abs=0.005)
-    assert "shifted" not in results.averages({"dtd": datasets["imagenet"]})  # nothing it was learned on
+    assert "shifted" not in results.averages({"dtd": datasets["imagenet"]})  # no source dataset
     assert "shifted" not in results.averages({"imagenet": datasets["imagenet"]})
 
 
 def results_of_a_run(folder: Path, method: str = "tpt+cocoop") -> dict[str, Any]:
-    """Two datasets of the same 40 images: 10 points gained on one, none on the other."""
+    """Results on three datasets of 40 images: a gain of 10 points on the first, none on the others."""
     after = {"source_val": 60, "photos [final]": 50, "[red]\\x": 50}
     make_run(folder, {name: rows_of(name, share(50, 40), share(to, 40)) for name, to in after.items()}, method)
     return results.results_of(folder)
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 200, None])
-def test_no_number_and_no_name_is_cut(tmp_path: Path, width: int | None) -> None:
-    """Whatever the width: in a log file, where there is none, lines are whole."""
+def test_numbers_and_names_are_never_cut(tmp_path: Path, width: int | None) -> None:
+    """This holds at any width; in a log file (no width), lines are not wrapped."""
     text = results_text(results_of_a_run(tmp_path), width)
     assert "…" not in text and "..." not in text
     for name in ("source_val", "photos [final]", "[red]\\x"):
@@ -50,7 +50,7 @@ def test_no_number_and_no_name_is_cut(tmp_path: Path, width: int | None) -> None
 
 
 def test_the_table_of_a_run(tmp_path: Path) -> None:
-    """No change is not certain, and averages have intervals; by hand from the counts."""
+    """A gain of 0 and the averages have intervals too; computed by hand from the counts."""
     found = results_of_a_run(tmp_path)
     lines = results_text(found, 120).splitlines()
     row = next(line for line in lines if line.startswith("photos"))

@@ -1,4 +1,4 @@
-"""Trust of runs: what their records allow, before and after, and what is missing is said."""
+"""Trust tables: every score that the records allow, before and after; missing inputs are named."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ N, K = 60, 3
 
 
 def rows_with_logits(seed: int = 0) -> list[dict[str, Any]]:
-    """Records that hold what their logits say."""
+    """Records whose predictions, confidences and ranks follow from their logits."""
     rng, rows = np.random.default_rng(seed), []
     for row in rows_of("a", share(50, N), share(50, N)):
         label = int(rng.integers(K))
@@ -43,7 +43,7 @@ def with_everything(folder: Path) -> Path:
 
 
 def test_scores_before_and_after(tmp_path: Path) -> None:
-    """By plain loops over the records."""
+    """Scores agree with plain loops over the records."""
     run, rows = load_run(with_everything(tmp_path)), rows_with_logits()
     found = trust_of(run, "a", logits_of(run), 50)
     assert set(found.before) == set(found.after) == set(found.change) == set(COLUMNS)
@@ -62,7 +62,7 @@ def test_scores_before_and_after(tmp_path: Path) -> None:
     assert mean.change["NLL"].high - mean.change["NLL"].low < found.change["NLL"].high - found.change["NLL"].low
 
 
-def test_old_runs_say_what_they_lack(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_inputs_of_old_runs_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with_everything(tmp_path / "new")
     make_run(tmp_path / "old", {"a": rows_of("a", share(50, N), share(60, N))}, settings={"method.steps": 2})
     main([str(tmp_path), "--trust", "--format", "markdown"])
@@ -76,9 +76,7 @@ def test_old_runs_say_what_they_lack(tmp_path: Path, capsys: pytest.CaptureFixtu
         trust_grids(load_runs([tmp_path / "none"]))
 
 
-def test_pictures_outside_are_in_no_average_and_no_other_table(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_images_outside_the_classes_are_in_no_other_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = load_run(with_everything(tmp_path))
     datasets = run.results["datasets"]
     assert set(datasets) == {"a", "a_outside"} and averages(datasets)["acc"] == datasets["a"]["acc"]

@@ -1,4 +1,4 @@
-"""Pictures without labels, wherever records are read: nothing that needs a label is said."""
+"""Images without labels: results, tables, figures and progress show nothing that needs a label."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def test_results_and_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "accuracy" not in capsys.readouterr().out
 
 
-def test_a_dataset_with_labels_beside_one_without(tmp_path: Path) -> None:
-    """Its accuracy is not averaged with what does not exist."""
+def test_datasets_with_and_without_labels(tmp_path: Path) -> None:
+    """The labelled dataset has an accuracy, but there is no average accuracy."""
     folder = make_run(tmp_path / "run", {"a": rows_of("a", BEFORE, AFTER), "pictures": unlabelled()})
     results = results_of(folder)
     assert results["datasets"]["a"]["acc"] == pytest.approx(100 * AFTER.mean())
@@ -90,18 +90,18 @@ def test_sheet_texts() -> None:
     assert not any("right" in line or "wrong" in line or "class" in line for line in lines)
 
 
-def test_progress_tells_what_changed() -> None:
+def test_progress_shows_the_share_of_changed_predictions() -> None:
     pace = Pace({"pictures": 40}, clock=iter(range(100)).__next__)
     pace.add("pictures", unlabelled())
     assert f"{100 * (BEFORE != AFTER).mean():.1f} % changed" in summary(pace, "pictures")
     assert "acc" not in summary(pace, "pictures")
 
 
-def test_averages_of_nothing_in_common() -> None:
+def test_no_averages_without_common_measures() -> None:
     assert averages({"a": {"acc": 50.0}, "b": {"changed": 1.0}}) == {}
 
 
-def test_labels_change_nothing_else(tmp_path: Path) -> None:
-    """A run with labels says what it said before there were runs without."""
+def test_labelled_runs_have_a_paired_gain(tmp_path: Path) -> None:
+    """Support for unlabelled runs does not change the results of labelled ones."""
     results = results_of(make_run(tmp_path / "run", {"a": rows_of("a", BEFORE, AFTER)}))
     assert results["datasets"]["a"]["gain"]["points"] == pytest.approx(paired_gain(BEFORE, AFTER).points)
