@@ -12,27 +12,29 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import hydra
-import numpy as np
 import pytest
-import torch
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
+import yaml
 from hypothesis import settings
-from omegaconf import DictConfig, OmegaConf, open_dict
-from PIL import Image
 
-import tpt
-from tests import noise_models
 from tpt.cli.programs.opening import LINE
 from tpt.engine import stop
-from tpt.engine.tasks.adaptation import AdaptationTask
+
+if TYPE_CHECKING:  # xdist's first process, which runs no test, need not load PyTorch before the others start
+    import torch
+    from omegaconf import DictConfig
+    from PIL import Image
+
+    import tpt
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # more threads than cores would wait for each other
-    torch.set_num_threads(1)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # for programs that the tests start
+    os.environ["OMP_NUM_THREADS"] = "1"  # also for programs that the tests start
+
+if hasattr(
+    yaml, "CSafeLoader"
+):  # reads the same documents faster; OmegaConf derives its loader from this name
+    yaml.SafeLoader = yaml.CSafeLoader
 
 # `nohup` and a shell's `&` ignore some signals.  Programs that the tests start would inherit that, but not a handler.
 for number in stop.STOPPING:
@@ -90,6 +92,8 @@ def noise_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int],
     folder = tmp_path_factory.mktemp("weights")
 
     def make(arch: str = "vit", seed: int = 1) -> Path:
+        from tests import noise_models
+
         path = folder / f"{arch}{seed}.safetensors"
         return path if path.exists() else noise_models.write(path, arch, seed)
 
@@ -99,6 +103,8 @@ def noise_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int],
 @pytest.fixture(scope="session")
 def noise_clip() -> Callable[..., tpt.CLIP]:
     """(arch, seed) -> a loaded CLIP with random weights; tests share it, because a CLIP is frozen."""
+    from tests import noise_models
+
     return noise_models.noise_clip
 
 
@@ -110,11 +116,16 @@ def clip(noise_clip: Callable[..., tpt.CLIP]) -> tpt.CLIP:
 @pytest.fixture
 def features(clip: tpt.CLIP) -> torch.Tensor:
     """Random view features of three images, (3, 16, 32)."""
+    import torch
+
     generator = torch.Generator().manual_seed(3)
     return torch.nn.functional.normalize(torch.randn(3, 16, 32, generator=generator), dim=-1)
 
 
 def noise_image(seed: int, size: tuple[int, int] = (48, 40)) -> Image.Image:
+    import numpy as np
+    from PIL import Image
+
     rng = np.random.default_rng(seed)
     low = Image.fromarray(rng.integers(0, 255, (6, 6, 3), dtype=np.uint8))
     return low.resize(size, Image.Resampling.BICUBIC)
@@ -160,6 +171,7 @@ def run_script(
 
     It runs in this process, so libraries are not imported again; `test_run.py` also starts real processes.
     """
+    from hydra.core.global_hydra import GlobalHydra
 
     def run(script: str, *args: str, ok: bool = True, bug: bool = False) -> Done:
         monkeypatch.chdir(tmp_path)
@@ -196,6 +208,8 @@ def small(image_tree: Path, noise_file: Callable[..., Path]) -> list[str]:
 @pytest.fixture
 def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """A function (batches, signal) that makes the run send itself the signal after that many batches; never if < 0."""
+    from tpt.engine.tasks.adaptation import AdaptationTask
+
     step = AdaptationTask.test_step  # before any patch
 
     def at(batches: int, number: int = signal.SIGTERM) -> None:
@@ -214,6 +228,10 @@ def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 def compose_config(script: str, *overrides: str, tmp_path: Path) -> DictConfig:
     """Returns the configuration that a job of `script` gets, with `tmp_path` as the run's directory."""
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf, open_dict
+
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = hydra.compose(script, list(overrides), return_hydra_config=True)
     OmegaConf.set_readonly(cfg.hydra, False)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("gradio")
+pytest.importorskip("starlette")  # comes with gradio
 
 from starlette.applications import Starlette
 from starlette.requests import Request
