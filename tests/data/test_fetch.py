@@ -129,7 +129,7 @@ Publish = Callable[..., None]
 
 @pytest.fixture
 def publish(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> Publish:
-    """(content, name, md5=...): publishes the archive of ImageNet-A."""
+    """(content, name, md5=...): offers an archive as ImageNet-A."""
 
     def offer(content: bytes, name: str = "imagenet-a.tar.gz", md5: str | None = "") -> None:
         server.files[name] = content
@@ -155,7 +155,7 @@ def nothing_is_left(root: Path) -> bool:
 def test_a_fetched_dataset_can_be_read(
     key: str, server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The dataset is complete, and its archives are deleted."""
+    """A fetched dataset is complete, and its archives are deleted."""
     tree, root = paper_tree(tmp_path / "made", layout=1, keys=[key]), tmp_path / "data"
     if key in SPLITS and key not in ("caltech101", "eurosat"):  # these two have no lists of their own
         write_own_lists(key, tree, layout=1)
@@ -292,7 +292,7 @@ def test_one_process_at_a_time(publish: Publish, tmp_path: Path) -> None:
 def test_the_command(
     server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It prints the fetched dataset's row and how to get the split file; without a terminal, no progress bar."""
+    """The command prints the dataset's row and how to get the split file; without a terminal, no progress bar."""
     monkeypatch.setenv("COLUMNS", "300")
     monkeypatch.setattr(torchvision_utils, "check_md5", lambda *_: True)
     tree = paper_tree(tmp_path / "made", layout=1, keys=["dtd"])
@@ -313,7 +313,7 @@ def test_the_command(
 
 
 def test_every_dataset_is_free_or_has_a_command(tmp_path: Path) -> None:
-    """Both put the dataset and its split file where the catalog looks."""
+    """Downloads and commands put the dataset and its split file where the catalog looks."""
     assert {*FREE} == {*PUBLISHED}
     for key, entry in PAPER.items():
         assert key not in FREE or FREE[key][0] in entry.folders

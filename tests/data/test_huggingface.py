@@ -68,7 +68,7 @@ def test_labels_that_are_neither_numbers_nor_texts(tmp_path: Path, labels: list[
 
 
 def test_the_label_minus_one_is_refused(tmp_path: Path) -> None:
-    """Test sets with secret labels have -1 instead."""
+    """Test sets with secret labels have the label -1."""
     with pytest.raises(DataError, match="Expected labels 0 to 1 in .*, got -1"):
         huggingface_dataset(save(tmp_path / "d", labels=[-1, 0]), class_names=["a", "b"])
 

@@ -79,7 +79,7 @@ def huggingface(root: Path, names: tuple[str, ...]) -> ImageDataset:
 def test_two_classes_with_the_same_prompt(
     reader: Callable[[Path, tuple[str, ...]], ImageDataset], pair: tuple[str, str], tmp_path: Path
 ) -> None:
-    """Every reader refuses them."""
+    """Every reader refuses two class names that are the same prompt."""
     with pytest.raises(DataError, match=r"Two classes .* are the same prompt to the model: .*Rename one"):
         reader(tmp_path, (*pair, "dog"))
 
@@ -110,7 +110,7 @@ def test_the_python_interface_compares_tokens(clip: tpt.CLIP) -> None:
 
 
 def test_imagenets_own_duplicate_names_are_allowed(clip: tpt.CLIP, tmp_path: Path) -> None:
-    """Only the published list or its second half may have them, as in CLIP_benchmark's `classnames.txt`."""
+    """Only ImageNet's list or its second half may have duplicates, as in CLIP_benchmark's `classnames.txt`."""
     names = list(imagenet_classes().values())
     (tmp_path / "classnames.txt").write_text("\n".join(names))
     found = tar_shards(write_shard(tmp_path / "t.tar", [("a", "657")]))
@@ -128,7 +128,7 @@ def test_imagenets_own_duplicate_names_are_allowed(clip: tpt.CLIP, tmp_path: Pat
 @FUZZ
 @given(names=st.lists(st.sampled_from(["cat", "Cat", "c\u0101t", "ca\u0304t", "a&b", "a&amp;b", "a_b", "a  b", "dog"])))
 def test_names_equal_as_text_are_equal_as_tokens(names: list[str]) -> None:
-    """The text check finds no pair that the tokens do not; it may miss pairs, which the token check finds."""
+    """The text check finds only pairs that the token check also finds."""
     by_text = set(ties([text_key(name) for name in names]))
     assert by_text <= set(ties([tuple(ENCODE(clean_name(name))) for name in names]))
 
@@ -192,7 +192,7 @@ def test_unambiguous_labels(labels: list[str], names: list[str] | None, numbers:
 
 @pytest.mark.parametrize("label", ["table", "shards", "hub", "features"])
 def test_labels_that_may_start_at_0_or_1(label: str, tmp_path: Path) -> None:
-    """Every reader refuses them unless a setting gives the first label; text labels are not ambiguous."""
+    """Every reader refuses such labels unless a setting gives the first one; text labels are not ambiguous."""
     read = {"table": numbered_table, "shards": numbered_shards, "hub": numbered_hub, "features": numbered_features}
     reader, names = read[label](tmp_path), ["ant", "cat", "dog"]
     with pytest.raises(DataError, match=r"Set data\.first_label=0 or data\.first_label=1"):
@@ -233,7 +233,7 @@ LABEL = st.one_of(st.integers(-2, 4), st.sampled_from([0.0, 1.0, 2.5, math.nan])
 @FUZZ
 @given(labels=st.lists(LABEL, min_size=1, max_size=5), names=st.none() | st.lists(st.text(max_size=3), max_size=5))
 def test_any_labels(labels: list[object], names: list[str] | None) -> None:
-    """They give a DataError, or one class number per label."""
+    """Any labels give a DataError, or one class number per label."""
     try:
         found, numbers = number_labels(labels, names, PATH)
     except DataError as error:

@@ -74,7 +74,7 @@ list(Loader(Sleepy(), list, num_workers=2))
 
 
 def test_workers_end_with_their_parent() -> None:
-    """They end even while reading an image."""
+    """Workers end with a killed parent even while they read an image."""
     parent = subprocess.Popen([sys.executable, "-c", SLEEPY], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     loaders = [int(parent.stdout.readline()) for _ in range(2)]

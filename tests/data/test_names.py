@@ -152,7 +152,7 @@ def test_files_of_other_programs_are_ignored(tmp_path: Path) -> None:
 
 
 def test_suffixes_of_pictures_and_of_skipped_files(tmp_path: Path) -> None:
-    """All suffixes of formats that Pillow decodes itself are pictures; skipped files are counted by suffix."""
+    """Files with a suffix that Pillow decodes itself are pictures; skipped files are counted by suffix."""
     (tmp_path / "p" / "cat").mkdir(parents=True)
     for suffix in (".jfif", ".avif", ".JP2", ".tga", ".ico", ".jpe", ".psd", ".qoi"):
         (tmp_path / "p" / "cat" / f"a{suffix}").write_bytes(png())

@@ -133,8 +133,8 @@ def test_files_that_are_not_shards(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
-def test_long_names_and_samples_in_separate_places(tmp_path: Path, form: int) -> None:
-    """Such samples keep their names, order and labels; hidden files of other programs are ignored."""
+def test_long_names_and_samples_with_separated_files(tmp_path: Path, form: int) -> None:
+    """Samples with long names or separated files keep names, order and labels; hidden files are ignored."""
     deep = f"{'d' * 60}/{'e' * 60}"
     files = {"._b.png": b"x", f"{deep}/b.png": png(1), "a.png": png(2), f"{deep}/b.cls": b"1", "a.cls": b"0"}
     with tarfile.open(tmp_path / "t.tar", "w", format=form) as archive:

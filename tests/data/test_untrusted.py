@@ -99,7 +99,7 @@ def test_a_crash_of_the_matlab_reader(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_SPARSE, tarfile.REGTYPE])
 @pytest.mark.parametrize("size", [2**62, 2**33, -1])
 def test_headers_that_claim_too_much(tmp_path: Path, kind: bytes, size: int) -> None:
-    """They claim members of impossible sizes, whose content is missing."""
+    """Headers claim members of impossible sizes, whose content is missing."""
     member = tarfile.TarInfo("a.jpg")
     member.type, member.size = kind, size
     (tmp_path / "t.tar").write_bytes(member.tobuf(tarfile.GNU_FORMAT) + b"12 path=x\n" * 100)

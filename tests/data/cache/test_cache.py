@@ -83,7 +83,7 @@ def test_order_batch_size_and_workers_do_not_matter(clip: tpt.CLIP, image_tree: 
 def test_features_of_further_encoders_are_stored_too(
     clip: tpt.CLIP, noise_clip: Callable[..., tpt.CLIP], image_tree: Path, tmp_path: Path
 ) -> None:
-    """A run with such an encoder as its backbone finds them; stored features are not written again."""
+    """A run whose backbone is a further encoder finds its features; stored features are not written again."""
     maker, folder, other = views_of(clip), tmp_path / "kept", noise_clip("vit", 2)
     both: dict[str, Any] = {"others": {"teacher": other}}
     episode(clip, image_tree, maker, folder)

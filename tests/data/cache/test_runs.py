@@ -27,7 +27,7 @@ def counts(folder: Path) -> tuple[int, int]:
 
 
 def test_records_are_the_same_with_and_without_cache(run_script: Run, tmp_path: Path, image_tree: Path) -> None:
-    """They are bit-equal with the cache off, cold or warm, except the seconds; other settings use the cache too."""
+    """Records are bit-equal with the cache off, cold or warm, except the seconds; other settings use it too."""
     arguments = (*SMALL, f"data.root={image_tree}")
     settings = {"off": ["cache=off"], "cold": [], "warm": [], "workers": ["data.num_workers=1"]}
     records = {}

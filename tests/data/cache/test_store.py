@@ -53,7 +53,7 @@ def shard(folder: Path) -> Path:
 
 
 def test_entries_are_read_back_exactly(tmp_path: Path) -> None:
-    """There are few files, fewer views are the first ones, and other programs can read the files."""
+    """Images share files, a request for fewer views gets the first ones, and other programs can read the files."""
     fill(tmp_path, range(100), views=16)
     assert len(list(tmp_path.rglob("*.safetensors"))) == 2
     assert all(holds(tmp_path, number, views) for number in (0, 7, 99) for views in (1, 4, 16))
@@ -150,7 +150,7 @@ HEADER = st.dictionaries(
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(draw=st.data())
 def test_any_bytes_are_a_miss_or_the_stored_entry(tmp_path: Path, draw: st.DataObject) -> None:
-    """Files are damaged, or have complete headers with impossible values."""
+    """Damaged files and impossible headers raise no error and give no wrong features."""
     if not (tmp_path / SPACE).exists():
         fill(tmp_path, range(2))
         (tmp_path / "kept").write_bytes(shard(tmp_path).read_bytes())
@@ -164,7 +164,7 @@ def test_any_bytes_are_a_miss_or_the_stored_entry(tmp_path: Path, draw: st.DataO
 
 
 def test_pipes_and_oversized_files_are_ignored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Reading a pipe would block; the sparse files claim 40 GB but use no disk space."""
+    """Pipes do not block, and sparse files of 40 GB are not read."""
     fill(tmp_path, range(3))
     space = tmp_path / SPACE
     for name in ("pipe.safetensors", "about.json"):

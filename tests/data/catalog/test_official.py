@@ -22,7 +22,7 @@ def own_tree(root: Path, key: str, layout: int = 0) -> Path:
     return write_own_lists(key, root, layout)
 
 
-# CoOp's split was made from the own test list of these datasets: the same images under the same names.
+# CoOp's split was made from these datasets' own test lists: the same images under the same names.
 SAME_LISTS = ("oxford_pets", "stanford_cars", "ucf101", "sun397")
 
 
@@ -31,7 +31,7 @@ SAME_LISTS = ("oxford_pets", "stanford_cars", "ucf101", "sun397")
 def test_own_lists_agree_with_the_papers_split(
     key: str, layout: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Images, names and labels are equal; log and notes name the own list if the real dataset's lists differ."""
+    """Images, names and labels are equal; the log and the notes name the own list if the real lists differ."""
     paper_tree(tmp_path, layout, keys=[key])
     paper = read_entry(key, tmp_path)
     remove_splits(tmp_path)
@@ -146,7 +146,7 @@ def test_names_in_a_different_order_than_the_folders(key: str, tmp_path: Path) -
 
 @pytest.mark.parametrize("key", TELLING)
 def test_one_image_with_a_wrong_label(key: str, tmp_path: Path) -> None:
-    """It is found even if folders and classes have different names, such as CoOp's short ones."""
+    """A wrong label is found even if folders and classes have different names, such as CoOp's short ones."""
     paper_tree(tmp_path, keys=[key])
     file = tmp_path / "splits" / SPLITS[key].file
     rows = json.loads(file.read_text())["test"]
@@ -169,7 +169,7 @@ def test_paths_without_the_class_are_not_checked(key: str, tmp_path: Path) -> No
 
 
 def test_eurosats_folder_names_become_the_papers_names(tmp_path: Path) -> None:
-    """Some copies of its split file have the folders' names instead of the paper's."""
+    """Some copies of the split file have the folders' names, which are replaced by the paper's."""
     paper_tree(tmp_path, keys=["eurosat"])
     file = tmp_path / "splits" / SPLITS["eurosat"].file
     rows = json.loads(file.read_text())["test"]

@@ -222,7 +222,7 @@ def test_splits_and_halves_at_test_time(tmp_path: Path) -> None:
 
 
 def test_validation_images_as_in_coop(tmp_path: Path) -> None:
-    """They are drawn after the training images, from the split's `val`, as in CoOp's programs."""
+    """Validation images are drawn after the training images, from the split's `val`, as in CoOp's programs."""
     root = paper_tree(tmp_path, keys=["dtd", "imagenet_a", "oxford_pets"])
     shots = draw_shots(read_entry("dtd", root, "train"), validation_entry("dtd", root), 1, seed=1)
     assert shots.val is not None

@@ -69,9 +69,9 @@ def test_label_spaces_of_imagenet(tree: Path) -> None:
 
 
 def test_ids_and_names_of_imagenet_match(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ids and names come from two packages.
+    """WordNet ids and class names, which come from two packages, are in the same order.
 
-    WordNet's words for an id usually share a word with the name of its class, and rarely with the next class's name.
+    WordNet's words for an id usually share a word with the name of its class, and rarely with the name of the next.
     """
     lemmas = (resources.files("timm.data") / "_info" / "imagenet_synset_to_lemma.txt").read_text().splitlines()
     words = {line.split("\t")[0]: set(re.findall(r"\w+", line.split("\t")[1].lower())) for line in lemmas}
@@ -89,7 +89,7 @@ def test_ids_and_names_of_imagenet_match(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("space", ["imagenet_a", "imagenet_r"])
 def test_subsets_of_imagenet_keep_its_class_order(space: str) -> None:
-    """The 200 classes have the order of the 1,000, as in the masks of TPT's code."""
+    """The 200 classes are in the order of the 1,000, as in the masks of TPT's code."""
     everything, subset = imagenet_classes(), imagenet_classes(space)
     assert len(subset) == 200 and list(subset) == sorted(subset)
     assert all(everything[synset] == name for synset, name in subset.items())
@@ -208,7 +208,7 @@ def test_blank_lines_and_empty_or_hidden_folders_are_ignored(tmp_path: Path) -> 
 
 
 def test_pictures_without_class_folders_are_refused(tmp_path: Path) -> None:
-    """ImageNet's validation images are unpacked from their archive into one folder."""
+    """ImageNet's validation images, unpacked into one folder without a list of classes, are refused."""
     (tmp_path / "ImageNet" / "val").mkdir(parents=True)
     Image.new("RGB", (4, 4)).save(tmp_path / "ImageNet" / "val" / "ILSVRC2012_val_00000001.JPEG")
     with pytest.raises(DataError, match="such as n01440764, .* only images without folders"):

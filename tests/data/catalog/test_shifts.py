@@ -157,7 +157,7 @@ def test_a_domain_without_a_class_keeps_the_labels(damaged: Path) -> None:
 
 
 def test_image_counts_of_the_real_test_sets() -> None:
-    """Totals are as printed in the datasets' papers and DomainBed's, except Terra Incognita."""
+    """The papers of the datasets and of DomainBed print the same totals, except for Terra Incognita."""
     total = {key: sum(entry.images for entry in entries) for key, entries in DOMAINS.items()}
     assert total["pacs"] == 9991 and total["vlcs"] == 10729 and total["office_home"] == 15588
     assert total["terra_incognita"] == 24330  # with the annotations of 2021; DomainBed's paper has 24,788
