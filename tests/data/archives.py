@@ -1,4 +1,4 @@
-"""Zip archives as programs write them that say nothing of their names' encoding."""
+"""Zip archives whose member names have no encoding flag."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WINDOWS, UNIX = 0, 3
 
 
 def zip_of_names(path: Path, names: Sequence[bytes], system: int = WINDOWS) -> Path:
-    """An archive of one picture under each name, byte for byte, without the mark for UTF-8."""
+    """Writes an archive of one picture per name; names are stored byte for byte, without the UTF-8 flag."""
     holders = [f"{number:03d}".ljust(len(name), "x") for number, name in enumerate(names)]
     with zipfile.ZipFile(path, "w") as archive:
         for number, holder in enumerate(holders):

@@ -1,4 +1,4 @@
-"""A server of files on loopback that breaks connections and refuses as told."""
+"""A file server on loopback that can break connections and refuse requests."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from threading import Thread
 
 @dataclass
 class FileServer:
-    """What is served, and how.
+    """The state of the server, which tests change.
 
     Args:
-        url: of the server.
+        url: address of the server.
         files: name -> content.
-        cut: bytes after which every answer breaks off; None sends whole files.
-        status: of every answer, in place of the file; 0 sends it.
+        cut: number of bytes after which every response breaks off; None sends whole files.
+        status: HTTP error sent instead of the file; 0 sends the file.
     """
 
     url: str = ""

@@ -27,8 +27,8 @@ def test_batches(image_tree: Path) -> None:
     assert torch.cat([b.labels for b in found]).tolist() == [0] * 4 + [1] * 4 + [2] * 4
 
 
-def test_views_depend_on_the_image_alone(image_tree: Path) -> None:
-    """Neither batch size nor workers nor the other images change a view."""
+def test_views_depend_only_on_the_image(image_tree: Path) -> None:
+    """Batch size, number of workers and other images do not change a view."""
     expected = by_path(batches(image_tree, batch_size=5))
     for settings in ({"batch_size": 1}, {"batch_size": 3, "num_workers": 2}):
         found = by_path(batches(image_tree, **settings))
@@ -41,7 +41,7 @@ def test_views_depend_on_the_image_alone(image_tree: Path) -> None:
 
 @pytest.mark.parametrize("augmix", [None, AugMix()], ids=["crops", "augmix"])
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_views_made_on_the_device_are_the_loaders(image_tree: Path, num_workers: int, augmix: AugMix | None) -> None:
+def test_device_views_match_loader_views(image_tree: Path, num_workers: int, augmix: AugMix | None) -> None:
     (image_tree / "cat" / "1.png").write_bytes(b"broken")
     settings = {"batch_size": 4, "num_workers": num_workers, "on_bad_image": "skip"}
     pair = []
@@ -69,7 +69,7 @@ def test_bad_image(image_tree: Path, num_workers: int) -> None:
     assert [bad.path for b in found for bad in b.bad] == ["cat/1.png"]
 
 
-def test_a_batch_of_bad_images_alone(image_tree: Path) -> None:
+def test_a_batch_with_only_bad_images(image_tree: Path) -> None:
     (image_tree / "cat" / "1.png").write_bytes(b"broken")
     found = batches(image_tree, batch_size=1, on_bad_image="skip")
     assert [len(b) for b in found].count(0) == 1
@@ -87,7 +87,7 @@ def test_settings(image_tree: Path, settings: dict[str, object], message: str) -
         batches(image_tree, **settings)
 
 
-def test_datasets_need_names_of_their_own(image_tree: Path) -> None:
+def test_datasets_need_different_names(image_tree: Path) -> None:
     with pytest.raises(ValueError, match="datasets of different names, got pictures, pictures"):
         EpisodeDataModule([image_folder(image_tree)] * 2)
     with pytest.raises(ValueError, match="at least one dataset"):

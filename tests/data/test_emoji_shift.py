@@ -40,8 +40,8 @@ def test_held_back_drawings_are_not_trained_on() -> None:
     vendor = {"noto": "noto", "noto-v1": "noto"}
     held = {(p.split("/")[0], vendor.get(p.split("/")[1][:-4], "fluent")) for p in val}
     kept = {(p.split("/")[0], vendor.get(p.split("/")[1][:-4], "fluent")) for p in train}
-    assert not held & kept  # whole vendors are held back for a class, since their sets share drawings
-    assert {name for name, _ in kept} == set(class_names())  # and every class is seen in some drawing
+    assert not held & kept  # for each class, whole vendors are held back, since their sets share drawings
+    assert {name for name, _ in kept} == set(class_names())  # every class has a drawing to train on
 
 
 def test_unknown_domain() -> None:

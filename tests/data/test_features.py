@@ -1,4 +1,4 @@
-"""Features that travel: what is exported gives the same records without the images."""
+"""Exported features give the same records without the images."""
 
 import json
 from collections.abc import Callable
@@ -34,8 +34,8 @@ def test_the_same_records_without_the_images(suffix: str, run_script: Callable[.
     assert one.records.num_rows == 6 and list(one.to_test) == list(two.to_test)
 
 
-def test_view_0_alone(run_script: Callable[..., Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Streams run on it, TPT is refused in a sentence."""
+def test_only_view_0(run_script: Callable[..., Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Stream methods run on view 0 alone; TPT and RLCF are refused, with one error each."""
     file = tmp_path / "view0.safetensors"
     assert main(["export", "emoji_shift", *DOMAINS, "views.num_views=1", "--to", str(file)]) == 0
     assert "features of 6 images" in capfd.readouterr().out
@@ -109,7 +109,7 @@ THEIRS: dict[str, Callable[[Path], Path]] = {
 
 
 def saved(file: Path, content: Any) -> Path:
-    """The file, written by torch or NumPy."""
+    """Writes the file with torch or NumPy, and returns it."""
     np.savez(file, **content) if file.suffix == ".npz" else torch.save(content, file)
     return file
 
@@ -134,10 +134,10 @@ def test_files_of_other_programs(layout: str, tmp_path: Path, clip: tpt.CLIP) ->
         ({"features": ROWS_NE * 0, "labels": LABELS}, "features that are zero"),
         ({"features": ROWS_NE, "labels": LABELS}, "are numbers, and there are no class names"),
         (ROWS_NE, "a Tensor"),
-        (pytest.approx, "Weights only load failed"),  # nothing in a file is run
+        (pytest.approx, "Weights only load failed"),  # no code in a file is run
     ],
 )
-def test_files_that_cannot_be_read_so(content: object, message: str, tmp_path: Path) -> None:
+def test_unusable_files_of_other_programs(content: object, message: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=message):
         tpt.feature_file(saved(tmp_path / "d.pt", content))
 

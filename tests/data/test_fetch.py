@@ -1,4 +1,4 @@
-"""Downloads of torchvision's classes and of archives, all sent to a server on loopback: whole, or nothing in place."""
+"""Downloads of torchvision's classes and of archives, from a server on loopback, leave a whole dataset or nothing."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from tpt.data.catalog import PAPER
 from tpt.data.fetch import FREE, _archive, by_hand, fetch
 from tpt.errors import DataError
 
-# Archives of each dataset, as its publishers have them: name -> (folder in `paper_tree` and the own lists, folders or
-# files of it that are in the archive, folder in the archive).
+# Archives of each dataset as published: name -> (folder of the miniature, its files and folders in the archive, folder
+# in the archive).
 Parts = dict[str, tuple[str, tuple[str, ...], str]]
 PUBLISHED: dict[str, Parts] = {
     "imagenet_a": {"imagenet-a.tar": ("imagenet-adversarial", ("imagenet-a",), "")},
@@ -91,7 +91,7 @@ def inside(folder: Path, parts: tuple[str, ...], prefix: str = "") -> dict[str, 
 
 
 def add_what_torchvision_reads(key: str, tree: Path) -> None:
-    """The lists of the training sets, which its classes read once they have downloaded."""
+    """Adds the lists of the training sets, which torchvision's classes read after the download."""
     match key:
         case "dtd":
             shutil.copy(tree / "dtd/labels/test1.txt", tree / "dtd/labels/train1.txt")
@@ -111,7 +111,7 @@ def add_what_torchvision_reads(key: str, tree: Path) -> None:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
-    """Whatever address is asked for, the file of its name comes from here; nothing is asked of anybody else."""
+    """A server that answers requests to any address with the file of that name; nothing leaves this machine."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     opened = urllib.request.urlopen
 
@@ -129,7 +129,7 @@ Publish = Callable[..., None]
 
 @pytest.fixture
 def publish(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> Publish:
-    """(content, name, md5=...): what is to be had of ImageNet-A."""
+    """(content, name, md5=...): offers an archive as ImageNet-A."""
 
     def offer(content: bytes, name: str = "imagenet-a.tar.gz", md5: str | None = "") -> None:
         server.files[name] = content
@@ -152,15 +152,19 @@ def nothing_is_left(root: Path) -> bool:
 
 
 @pytest.mark.parametrize("key", FREE)
-def test_what_is_fetched_is_read(key: str, server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By torchvision's class where it has one; the archives are gone afterwards."""
+def test_a_fetched_dataset_can_be_read(
+    key: str, server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fetched dataset is complete, and its archives are deleted."""
     tree, root = paper_tree(tmp_path / "made", layout=1, keys=[key]), tmp_path / "data"
     if key in SPLITS and key not in ("caltech101", "eurosat"):  # these two have no lists of their own
         write_own_lists(key, tree, layout=1)
     add_what_torchvision_reads(key, tree)
     for name, (folder, parts, prefix) in PUBLISHED[key].items():
         server.files[name] = packed(name, inside(tree / folder, parts, prefix))
-    monkeypatch.setattr(torchvision_utils, "check_md5", lambda path, md5: Path(path).is_file())  # not of miniatures
+    monkeypatch.setattr(
+        torchvision_utils, "check_md5", lambda path, md5: Path(path).is_file()
+    )  # miniatures have other checksums
     (root / "splits").mkdir(parents=True)
     for split in (f for k in ("caltech101", "eurosat") for f in tree.rglob(SPLITS[k].file)):
         shutil.copy(split, root / "splits")
@@ -171,14 +175,14 @@ def test_what_is_fetched_is_read(key: str, server: FileServer, tmp_path: Path, m
     assert found.class_names == made.class_names or (key, len(found.class_names)) == (
         "flowers102",
         102,
-    )  # torchvision's
+    )  # torchvision's names
     assert [found.content(n) for n in range(0, len(found), 7)] == [made.content(n) for n in range(0, len(made), 7)]
     with pytest.raises(DataError, match="is already in .*; move it away"):
         fetch(key, root)
 
 
 def test_a_wrong_checksum(server: FileServer, tmp_path: Path) -> None:
-    """Of torchvision's own, whose checksum no file of ours has."""
+    """torchvision refuses an archive without the published checksum."""
     server.files["dtd-r1.0.1.tar.gz"] = tar({"dtd/images/banded/a.jpg": b"a"})
     with pytest.raises(DataError, match=r"Describable Textures could not be downloaded .*corrupted.*Nothing of it"):
         fetch("dtd", tmp_path)
@@ -188,7 +192,7 @@ def test_a_wrong_checksum(server: FileServer, tmp_path: Path) -> None:
 @pytest.mark.parametrize("md5", ["", None])
 @pytest.mark.parametrize("name", ["imagenet-a.tar.gz", "imagenet-a.tar", "imagenet-a.zip"])
 def test_a_broken_connection(name: str, md5: str | None, server: FileServer, publish: Publish, tmp_path: Path) -> None:
-    """A part is never taken for the whole, with a checksum or without one; the next try begins anew."""
+    """A partial download is never used, with or without a checksum; the next download starts again."""
     content = packed(name, PICTURES)
     publish(content, name, md5)
     server.cut = len(content) // 2
@@ -239,28 +243,28 @@ def link(target: str) -> bytes:
     ],
     ids=["page.tar.gz", "page.zip", "other", "up", "down and up", "link", "link up", "zip up"],
 )
-def test_what_is_no_such_archive_is_refused(content: bytes, name: str, publish: Publish, tmp_path: Path) -> None:
-    """With a checksum of those very bytes, so that it is the archive that is looked at."""
+def test_a_wrong_archive_is_refused(content: bytes, name: str, publish: Publish, tmp_path: Path) -> None:
+    """The checksum is correct, so only the content of the archive can be the reason."""
     publish(content, name)
     with pytest.raises(DataError, match="ImageNet-A could not be downloaded"):
         fetch("imagenet_a", tmp_path / "data")
     assert nothing_is_left(tmp_path / "data") and not list(tmp_path.rglob("outside*"))
 
 
-def test_killed_on_the_way(publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a killed process leaves is no dataset, and the next one begins anew."""
+def test_a_killed_download(publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files of a killed download are not used as a dataset; the next download starts again."""
     publish(tar(PICTURES))
     half = tmp_path / ".downloads" / "imagenet_a" / "imagenet-a"
     half.mkdir(parents=True)
     (half / "half.jpg").write_bytes(b"half")
     with pytest.raises(DataError, match="there is no folder"):
         read_entry("imagenet_a", tmp_path)
-    (tmp_path / "imagenet-a").mkdir()  # empty: in nobody's way
+    (tmp_path / "imagenet-a").mkdir()  # an empty folder is no obstacle
     fetch("imagenet_a", tmp_path)
     assert fetched(tmp_path)
 
 
-def test_a_full_disk_is_said(publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported(publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(tar(PICTURES))
 
     def full(*_: object, **__: object) -> None:
@@ -288,7 +292,7 @@ def test_one_process_at_a_time(publish: Publish, tmp_path: Path) -> None:
 def test_the_command(
     server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Fetched, counted in the table, by its own list since the paper's is not there; no bar where no terminal is."""
+    """The command prints the dataset's row and how to get the split file; without a terminal, no progress bar."""
     monkeypatch.setenv("COLUMNS", "300")
     monkeypatch.setattr(torchvision_utils, "check_md5", lambda *_: True)
     tree = paper_tree(tmp_path / "made", layout=1, keys=["dtd"])
@@ -308,8 +312,8 @@ def test_the_command(
     assert "kaggle datasets download" in out and "stanford_cars/split_zhou_StanfordCars.json" in out
 
 
-def test_every_dataset_is_free_or_has_its_command(tmp_path: Path) -> None:
-    """Both put it, and its split, where the catalogue looks."""
+def test_every_dataset_is_free_or_has_a_command(tmp_path: Path) -> None:
+    """Downloads and commands put the dataset and its split file where the catalog looks."""
     assert {*FREE} == {*PUBLISHED}
     for key, entry in PAPER.items():
         assert key not in FREE or FREE[key][0] in entry.folders
@@ -320,7 +324,7 @@ def test_every_dataset_is_free_or_has_its_command(tmp_path: Path) -> None:
         assert FREE.get(key, (key,))[0].split("/")[0] in entry.folders or key == "imagenet"
 
 
-def test_limits_are_of_the_download_alone(publish: Publish, tmp_path: Path) -> None:
+def test_limits_apply_only_during_the_download(publish: Publish, tmp_path: Path) -> None:
     import socket
 
     publish(tar(PICTURES))

@@ -1,4 +1,4 @@
-"""Few-shot draws, class halves, and the training batches made of them."""
+"""Few-shot draws, halves of the classes, and training batches made from them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def val(tmp_path_factory: pytest.TempPathFactory) -> ImageDataset:
 
 
 def as_the_official_programs_draw(datasets: list[tuple[ImageDataset, int]], seed: int) -> list[list[str]]:
-    """Section 2.6: the `random` module, seeded once, `sample` for each class by first appearance."""
+    """As in Dassl: the `random` module, seeded once, then `sample` for each class by first appearance."""
     random.seed(seed)
     drawn = []
     for dataset, shots in datasets:
@@ -54,9 +54,9 @@ def as_the_official_programs_draw(datasets: list[tuple[ImageDataset, int]], seed
 
 @pytest.mark.parametrize("shots", [1, 2, 4, 5, 16])
 @pytest.mark.parametrize("seed", [1, 2])
-def test_the_draw_is_the_official_one(train: ImageDataset, val: ImageDataset, shots: int, seed: int) -> None:
+def test_the_draw_equals_the_official_one(train: ImageDataset, val: ImageDataset, shots: int, seed: int) -> None:
     shuffled = random.Random(7).sample(train.samples, len(train.samples))
-    train = ImageDataset("train", train.class_names, shuffled, train.store)  # classes appear in another order
+    train = ImageDataset("train", train.class_names, shuffled, train.store)  # the classes first appear in another order
     theirs = as_the_official_programs_draw([(train, shots), (val, min(shots, 4))], seed)
     ours = draw_shots(train, val, shots, seed)
     assert ours.val is not None
@@ -64,7 +64,7 @@ def test_the_draw_is_the_official_one(train: ImageDataset, val: ImageDataset, sh
     assert len(ours.train) == sum(min(shots, c) for c in COUNTS.values())
 
 
-def test_the_draw_leaves_the_global_generator_alone_and_depends_on_the_seed(train: ImageDataset) -> None:
+def test_the_seed_fixes_the_draw_without_global_state(train: ImageDataset) -> None:
     before = random.getstate()
     first, again, other = (draw_shots(train, None, 3, seed) for seed in (1, 1, 2))
     assert random.getstate() == before
@@ -72,7 +72,7 @@ def test_the_draw_leaves_the_global_generator_alone_and_depends_on_the_seed(trai
     assert first.files() != other.files()
 
 
-def test_too_few_images_are_all_taken_and_said(train: ImageDataset, val: ImageDataset) -> None:
+def test_too_few_images_are_all_used_and_noted(train: ImageDataset, val: ImageDataset) -> None:
     shots = draw_shots(train, val, 6, seed=1)
     assert Counter(s.label for s in shots.train.samples) == {0: 6, 1: 2, 2: 6, 3: 5, 4: 6}
     assert any(
@@ -82,7 +82,7 @@ def test_too_few_images_are_all_taken_and_said(train: ImageDataset, val: ImageDa
     assert not any(n.startswith("training") for n in draw_shots(train, val, 2, seed=1).notes)
 
 
-def test_without_a_validation_split_the_others_validate(train: ImageDataset) -> None:
+def test_without_a_validation_split_undrawn_images_validate(train: ImageDataset) -> None:
     shots = draw_shots(train, None, 5, seed=1)
     assert shots.val is not None
     assert Counter(s.label for s in shots.val.samples) == {0: 1, 2: 4, 4: 2}
@@ -123,7 +123,7 @@ def test_halves_of_the_classes(train: ImageDataset, val: ImageDataset) -> None:
     assert "base classes: 3 of 5" in base.train.notes
 
 
-def test_mistakes(train: ImageDataset, val: ImageDataset) -> None:
+def test_wrong_settings_and_classes(train: ImageDataset, val: ImageDataset) -> None:
     with pytest.raises(ValueError, match="`shots` to be a whole number of at least 1 or null"):
         draw_shots(train, None, 0)
     with pytest.raises(ValueError, match="`classes` to be all or base or new, got 'old'"):
@@ -135,7 +135,7 @@ def test_mistakes(train: ImageDataset, val: ImageDataset) -> None:
         other.half("base")
 
 
-def test_crops_depend_on_seed_epoch_and_image_alone(train: ImageDataset) -> None:
+def test_crops_depend_only_on_seed_epoch_and_image(train: ImageDataset) -> None:
     images = LabelledImages(train, 32, seed=1)
     crop, label, path = images[3, 5]
     assert (crop.shape, crop.dtype) == ((3, 32, 32), torch.uint8)
@@ -153,7 +153,7 @@ def test_training_crops_are_bicubic_random_resized_crops(train: ImageDataset) ->
     assert (crop_step.scale, crop_step.interpolation.value) == ((0.08, 1.0), "bicubic")
     assert flip_step.p == 0.5
     whole = train.image(5)
-    resized = whole.resize((32 * 40 // 36, 32), Image.Resampling.BICUBIC)  # the shorter side fits
+    resized = whole.resize((32 * 40 // 36, 32), Image.Resampling.BICUBIC)  # the shorter side becomes 32
     left = round((resized.width - 32) / 2)
     expected = torch.tensor(list(resized.crop((left, 0, left + 32, 32)).getdata()), dtype=torch.uint8)
     assert torch.equal(images[-1, 5][0], expected.view(32, 32, 3).permute(2, 0, 1))
@@ -179,9 +179,7 @@ def test_order_depends_on_seed_and_epoch(train: ImageDataset) -> None:
 
 
 @pytest.mark.parametrize(("batch_size", "batches"), [(4, 2), (10, 1), (32, 1)])
-def test_the_last_batch_is_dropped_where_there_is_a_full_one(
-    train: ImageDataset, batch_size: int, batches: int
-) -> None:
+def test_a_smaller_last_batch_is_dropped_after_a_full_one(train: ImageDataset, batch_size: int, batches: int) -> None:
     data = ShotsDataModule(draw_shots(train, None, 2, seed=1), batch_size=batch_size).use_image_size(32)
     loader = data.train_dataloader()
     found = list(loader)
@@ -191,7 +189,7 @@ def test_the_last_batch_is_dropped_where_there_is_a_full_one(
     assert len(found[0].images) == len(found[0].labels) == min(batch_size, 10)
 
 
-def test_no_loader_where_nothing_validates(train: ImageDataset) -> None:
+def test_no_loader_without_validation_images(train: ImageDataset) -> None:
     data = ShotsDataModule(draw_shots(train, None, 16, seed=1)).use_image_size(32)
     assert data.val_dataloader() == []
     with pytest.raises(ValueError, match="`batch_size` to be a whole number of at least 1"):

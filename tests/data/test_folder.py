@@ -1,4 +1,4 @@
-"""The folder reader: layouts found on people's disks, and what is wrong with others."""
+"""The folder reader: the layouts it accepts, and its errors for other layouts."""
 
 import zipfile
 from pathlib import Path
@@ -36,26 +36,26 @@ def test_a_zip_archive_reads_the_same(image_tree: Path) -> None:
         assert np.array_equal(np.asarray(folder.image(i)), np.asarray(archive.image(i)))
 
 
-def test_one_folder_around_the_classes(image_tree: Path) -> None:
-    """Not one class of everything."""
+def test_an_extra_folder_around_the_classes(image_tree: Path) -> None:
+    """An extra folder is an error, not a single class."""
     with pytest.raises(DataError, match=r"one folder, 'pictures', with 3 folders in it, such as 'T-shirt'.* point"):
         image_folder(image_tree.parent)
 
 
-def test_a_zip_of_the_folder_itself(image_tree: Path) -> None:
-    """As README has it: the same images, labels and paths, and so the same views, as of what is in it."""
+def test_a_zip_with_a_folder_around_the_classes(image_tree: Path) -> None:
+    """Images, labels and paths are the same as in a zip without that folder."""
     inner, outer = image_folder(zipped(image_tree)), image_folder(zipped(image_tree, "pictures/"))
     assert (inner.class_names, inner.samples) == (outer.class_names, outer.samples)
     assert outer.image(4).tobytes() == image_folder(image_tree).image(4).tobytes()
 
 
-def test_pictures_beside_the_classes_are_counted(image_tree: Path) -> None:
+def test_pictures_outside_class_folders_are_counted(image_tree: Path) -> None:
     noise_image(1).save(image_tree / "loose.png")
     for found in (image_folder(image_tree), image_folder(zipped(image_tree))):
         assert len(found) == 12 and found.notes == ["1 pictures outside the class folders were skipped"]
 
 
-def test_wordnet_ids_among_names(image_tree: Path) -> None:
+def test_wordnet_ids_mixed_with_names(image_tree: Path) -> None:
     (image_tree / "cat").rename(image_tree / "n02123045")
     with pytest.raises(DataError, match="Expected WordNet ids of .*, got 'T-shirt' among them; name"):
         image_folder(image_tree)
@@ -104,7 +104,7 @@ def test_missing_folder(tmp_path: Path) -> None:
         image_folder(tmp_path / "absent")
 
 
-def test_a_file_that_is_no_archive(tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_archive(tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_bytes(b"x")
     with pytest.raises(DataError, match=r"no folder or .zip archive\. Unpack it"):
         image_folder(tmp_path / "x.tar")
@@ -117,7 +117,7 @@ def test_no_class_folders(tmp_path: Path) -> None:
 
 
 def test_empty_class(image_tree: Path) -> None:
-    """A class without images stays a possible answer; a folder of other files may be none."""
+    """A class without images remains a possible answer; a class folder with only other files is an error."""
     (image_tree / "dog").mkdir()
     found = image_folder(image_tree)
     assert found.class_names == ["T-shirt", "cat", "dog", "hot air balloon"] and len(found) == 12
@@ -143,7 +143,7 @@ def test_wrong_number_of_names(image_tree: Path) -> None:
         image_folder(image_tree, class_names="absent.txt")
 
 
-def test_a_file_that_vanishes_is_named(image_tree: Path) -> None:
+def test_a_deleted_file_is_named_in_the_error(image_tree: Path) -> None:
     dataset = image_folder(image_tree)
     (image_tree / "cat" / "2.png").unlink()
     with pytest.raises(BadImageError, match=r"cat/2\.png"):

@@ -1,4 +1,4 @@
-"""Directories that Hugging Face's `datasets` saved."""
+"""Reads directories saved by Hugging Face's `datasets`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ hf = pytest.importorskip("datasets", reason="an optional package: pip install da
 
 
 def save(folder: Path, images: object = None, labels: object = None, features: object = None, **more: object) -> Path:
-    """A `Dataset` without splits; two pictures unless told otherwise."""
+    """Saves a `Dataset` without splits, by default of two pictures."""
     images = [{"bytes": png(n), "path": None} for n in range(2)] if images is None else images
     columns = {"image": images, "label": ["cat", "dog"] if labels is None else labels, **more}
     table = hf.Dataset.from_dict(columns)
@@ -38,7 +38,7 @@ def test_a_dictionary_of_splits(tmp_path: Path) -> None:
         huggingface_dataset(tmp_path / "pets", split="val")
 
 
-def test_a_dataset_alone_with_text_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dataset_without_splits_and_with_text_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path / "plain")
     monkeypatch.chdir(tmp_path / "plain")
     found = huggingface_dataset(".")
@@ -62,13 +62,13 @@ def test_other_columns(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("labels", [["cat", None], [["cat"], ["dog"]]])
-def test_labels_that_are_none(tmp_path: Path, labels: list[object]) -> None:
+def test_labels_that_are_neither_numbers_nor_texts(tmp_path: Path, labels: list[object]) -> None:
     with pytest.raises(DataError, match="Column 'label' of .* does not hold whole numbers or texts"):
         huggingface_dataset(save(tmp_path / "d", labels=labels))
 
 
-def test_images_without_label_number_minus_one(tmp_path: Path) -> None:
-    """As test sets whose labels are secret hold them."""
+def test_the_label_minus_one_is_refused(tmp_path: Path) -> None:
+    """Test sets with secret labels have the label -1."""
     with pytest.raises(DataError, match="Expected labels 0 to 1 in .*, got -1"):
         huggingface_dataset(save(tmp_path / "d", labels=[-1, 0]), class_names=["a", "b"])
 
@@ -78,13 +78,13 @@ def test_rows_without_an_image(tmp_path: Path) -> None:
     images = [{"bytes": None, "path": str(tmp_path / "a.png")}, None, {"bytes": b"broken", "path": None}]
     found = huggingface_dataset(save(tmp_path / "d", images, ["a", "b", "c"]))
     (tmp_path / "a.png").unlink()
-    assert found.image(0).size == (8, 8)  # `save_to_disk` has put it inside
+    assert found.image(0).size == (8, 8)  # `save_to_disk` has copied the file
     for n, message in ((1, "row 1 is not inside"), (2, "Cannot decode the image")):
         with pytest.raises(BadImageError, match=message):
             found.image(n)
 
 
-def test_what_is_no_such_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_or_damaged_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match=r"that `save_to_disk` wrote .*not found.*Check data.path"):
         huggingface_dataset(tmp_path / "absent")
     with pytest.raises(DataError, match="Cannot read .*, or save it again") as caught:

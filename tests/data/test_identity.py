@@ -1,4 +1,4 @@
-"""What a class is: names that the model reads alike, and labels that may be read in two ways."""
+"""Class names that are the same prompt to the model, and labels that are ambiguous."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def pictures(root: Path, count: int) -> list[str]:
 
 
 def listed(root: Path, names: tuple[str, ...]) -> ImageDataset:
-    """By a list of names; as labels, NFC and NFD are one class, and rightly so."""
+    """The names are in a list, since labels that differ only in NFC and NFD are rightly one class."""
     (root / "t.csv").write_text("path,label\n" + "".join(f"{p},0\n" for p in pictures(root, 1)))
     return image_list(root / "t.csv", class_names=list(names))
 
@@ -76,15 +76,15 @@ def huggingface(root: Path, names: tuple[str, ...]) -> ImageDataset:
 
 @pytest.mark.parametrize("reader", [folders, zipped, listed, shards, huggingface])
 @pytest.mark.parametrize("pair", ALIKE, ids=[ascii(one) for one, _ in ALIKE])
-def test_two_classes_of_one_prompt(
+def test_two_classes_with_the_same_prompt(
     reader: Callable[[Path, tuple[str, ...]], ImageDataset], pair: tuple[str, str], tmp_path: Path
 ) -> None:
-    """In every reader."""
+    """Every reader refuses two class names that are the same prompt."""
     with pytest.raises(DataError, match=r"Two classes .* are the same prompt to the model: .*Rename one"):
         reader(tmp_path, (*pair, "dog"))
 
 
-def test_labels_of_a_table_that_are_one_prompt(tmp_path: Path) -> None:
+def test_table_labels_with_the_same_prompt(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"same prompt .*'AT&T' and 'at&amp;t' \(classes 0 and 1\)"):
         labelled(tmp_path, ("AT&T", "at&amp;t"))
     found = labelled(tmp_path, ("café", NFD, "dog"))
@@ -103,14 +103,14 @@ def test_the_python_interface_compares_tokens(clip: tpt.CLIP) -> None:
                 method(clip, ["dog", one, other])
     with pytest.raises(UserError, match="are the same prompt"):
         tpt.ZeroShot(clip, ["Pizza", "pizza"], templates=["a {}.", "the {}."])
-    # Ligatures and curly quotes become others in the tokenizer alone.
+    # Only the tokenizer replaces ligatures and curly quotes.
     with pytest.raises(UserError, match="are the same prompt"):
         tpt.TPT(clip, ["jack-o\u2019-lantern", "jack-o'-lantern"])
     assert tpt.TPT(clip, ["Pizza", "pizza"], learned_class_token=True).class_names == ["Pizza", "pizza"]
 
 
-def test_imagenets_pairs_are_known(clip: tpt.CLIP, tmp_path: Path) -> None:
-    """Whoever brings exactly these names, as CLIP_benchmark's `classnames.txt`; a few of them are a user's mistake."""
+def test_imagenets_own_duplicate_names_are_allowed(clip: tpt.CLIP, tmp_path: Path) -> None:
+    """Only ImageNet's list or its second half may have duplicates, as in CLIP_benchmark's `classnames.txt`."""
     names = list(imagenet_classes().values())
     (tmp_path / "classnames.txt").write_text("\n".join(names))
     found = tar_shards(write_shard(tmp_path / "t.tar", [("a", "657")]))
@@ -127,8 +127,8 @@ def test_imagenets_pairs_are_known(clip: tpt.CLIP, tmp_path: Path) -> None:
 
 @FUZZ
 @given(names=st.lists(st.sampled_from(["cat", "Cat", "c\u0101t", "ca\u0304t", "a&b", "a&amp;b", "a_b", "a  b", "dog"])))
-def test_the_text_check_never_says_more_than_the_tokens(names: list[str]) -> None:
-    """Names that text calls one are one to the model; what it misses, the comparison of tokens finds."""
+def test_names_equal_as_text_are_equal_as_tokens(names: list[str]) -> None:
+    """The text check finds only pairs that the token check also finds."""
     by_text = set(ties([text_key(name) for name in names]))
     assert by_text <= set(ties([tuple(ENCODE(clean_name(name))) for name in names]))
 
@@ -137,14 +137,14 @@ PATH = Path("labels of a table")
 
 
 @pytest.mark.parametrize("labels", [["0.0", "1.0"], ["0", "1"], [0.0, 1.0], [0, 1], ["0.", "1.0"], ["00", "1"]])
-def test_whole_numbers_of_every_spelling(labels: list[object]) -> None:
+def test_whole_numbers_in_every_spelling(labels: list[object]) -> None:
     assert number_labels(labels, ["cat", "dog"], PATH) == (["cat", "dog"], [0, 1])
     with pytest.raises(DataError, match="are numbers, and there are no class names"):
         number_labels(labels, None, PATH)
 
 
 def test_csv_and_parquet_agree(tmp_path: Path) -> None:
-    """As pandas writes a column of numbers that once had a gap."""
+    """Whole numbers may be floats, as pandas writes a column that once had missing values."""
     paths = pictures(tmp_path, 2)
     (tmp_path / "t.csv").write_text(f"path,label\n{paths[0]},1.0\n{paths[1]},0.0\n")
     pq.write_table(pa.table({"path": paths, "label": [1.0, 0.0]}), tmp_path / "t.parquet")
@@ -169,7 +169,7 @@ def test_csv_and_parquet_agree(tmp_path: Path) -> None:
         (["1", "2"], ["a", "b", "c"], r"from 0 \(1 is 'b'\) or from 1 \(1 is 'a'\)\. Set data.first_label=0 or .*=1"),
     ],
 )
-def test_labels_of_two_readings(labels: list[str], names: list[str] | None, message: str) -> None:
+def test_ambiguous_or_invalid_labels(labels: list[str], names: list[str] | None, message: str) -> None:
     with pytest.raises(DataError, match=message):
         number_labels(labels, names, PATH)
 
@@ -177,7 +177,7 @@ def test_labels_of_two_readings(labels: list[str], names: list[str] | None, mess
 @pytest.mark.parametrize(
     ("labels", "names", "numbers"),
     [
-        (["1", "2", "3"], ["1", "2", "3"], [0, 1, 2]),  # 3 is no number of a class
+        (["1", "2", "3"], ["1", "2", "3"], [0, 1, 2]),  # 3 is not a class number
         (["0", "1"], ["0", "1", "2"], [0, 1]),  # both readings agree
         (["0.5", "1.5"], ["1.5", "0.5"], [1, 0]),
         (["747", "Hawk"], None, [0, 1]),
@@ -186,13 +186,13 @@ def test_labels_of_two_readings(labels: list[str], names: list[str] | None, mess
         ([NFD, "dog"], ["dog", "café"], [1, 0]),
     ],
 )
-def test_labels_of_one_reading(labels: list[str], names: list[str] | None, numbers: list[int]) -> None:
+def test_unambiguous_labels(labels: list[str], names: list[str] | None, numbers: list[int]) -> None:
     assert number_labels(labels, names, PATH)[1] == numbers
 
 
 @pytest.mark.parametrize("label", ["table", "shards", "hub", "features"])
-def test_labels_that_may_start_at_1(label: str, tmp_path: Path) -> None:
-    """Refused by every reader unless a setting says from where they count; text labels have one reading."""
+def test_labels_that_may_start_at_0_or_1(label: str, tmp_path: Path) -> None:
+    """Every reader refuses such labels unless a setting gives the first one; text labels are not ambiguous."""
     read = {"table": numbered_table, "shards": numbered_shards, "hub": numbered_hub, "features": numbered_features}
     reader, names = read[label](tmp_path), ["ant", "cat", "dog"]
     with pytest.raises(DataError, match=r"Set data\.first_label=0 or data\.first_label=1"):
@@ -233,7 +233,7 @@ LABEL = st.one_of(st.integers(-2, 4), st.sampled_from([0.0, 1.0, 2.5, math.nan])
 @FUZZ
 @given(labels=st.lists(LABEL, min_size=1, max_size=5), names=st.none() | st.lists(st.text(max_size=3), max_size=5))
 def test_any_labels(labels: list[object], names: list[str] | None) -> None:
-    """Our error, or a number of a class for every label."""
+    """Any labels give a DataError, or one class number per label."""
     try:
         found, numbers = number_labels(labels, names, PATH)
     except DataError as error:
@@ -259,7 +259,7 @@ def test_labels_in_json(content: object, label: str) -> None:
         (True, "neither a number nor a text"),
     ],
 )
-def test_json_without_one_label(content: object, message: str) -> None:
+def test_json_without_a_single_label(content: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         json_label(json.dumps(content))
 
@@ -275,7 +275,7 @@ def test_shards_with_labels_in_json(tmp_path: Path) -> None:
 
 
 def test_numbered_folders(tmp_path: Path) -> None:
-    """Numbers alone may count classes; their order as text is 0, 1, 10, 2."""
+    """Folders named by numbers may be class numbers; sorted as text they are 0, 1, 10, 2."""
     with pytest.raises(DataError, match=r"folders of .* are numbers, such as '0', which may count classes or be"):
         folders(tmp_path, ("0", "1", "2", "10"))
     root, names = tmp_path / "pictures", ["zero", "one", "two", "ten"]

@@ -1,4 +1,4 @@
-"""Pictures of every mode, range and format, and the memory they take."""
+"""Pictures of every mode, range and format, and the memory they use."""
 
 import io
 import subprocess
@@ -28,15 +28,15 @@ RAMP = np.arange(64).reshape(8, 8)
         ((RAMP * 1040).astype(np.uint16), RAMP * 1040 // 257),  # 16 bits
         ((RAMP * 1040).astype(np.int32), RAMP * 1040 // 257),
         ((RAMP * 1040).astype(np.float32), RAMP * 1040 // 257),
-        (RAMP.astype(np.uint16), RAMP),  # 8 bits in a larger number
+        (RAMP.astype(np.uint16), RAMP),  # 8 bits in a wider type
         (RAMP.astype(np.int32), RAMP),
         ((RAMP * 4).astype(np.float32), RAMP * 4),
         ((RAMP / 63).astype(np.float32), np.rint(RAMP / 63 * 255)),  # 0 to 1
-        ((RAMP + 0.25).astype(np.float32), RAMP),  # fractions of 0 to 255
+        ((RAMP + 0.25).astype(np.float32), RAMP),  # fractions from 0 to 255
         (np.zeros((8, 8), np.float32), np.zeros((8, 8))),
     ],
 )
-def test_deep_greys_by_their_range(values: np.ndarray, expected: np.ndarray) -> None:
+def test_deep_greys_are_scaled_by_their_range(values: np.ndarray, expected: np.ndarray) -> None:
     out = np.asarray(decode_image(deep(values), "x.tif"))
     assert (out == expected[..., None]).all()
 
@@ -52,7 +52,7 @@ def test_deep_greys_by_their_range(values: np.ndarray, expected: np.ndarray) -> 
         (np.full((8, 8), np.inf, np.float32), "inf to inf, not all of them finite"),
     ],
 )
-def test_deep_greys_of_unclear_range(values: np.ndarray, message: str) -> None:
+def test_deep_greys_with_an_unclear_range(values: np.ndarray, message: str) -> None:
     with pytest.raises(BadImageError, match=f"a/x.tif are of unclear meaning .*{message}"):
         decode_image(deep(values), "a/x.tif")
 
@@ -60,13 +60,13 @@ def test_deep_greys_of_unclear_range(values: np.ndarray, message: str) -> None:
 @pytest.mark.parametrize("mode", ["LA", "La", "PA", "RGBA", "RGBa", "YCbCr", "CMYK", "LAB", "P", "1", "L"])
 @pytest.mark.parametrize("kind", ["TIFF", "PNG", "WEBP", "GIF"])
 def test_every_mode_is_read_as_pillow_converts_it(mode: str, kind: str) -> None:
-    """Transparency shows the colours beneath it, as in the official code."""
+    """Transparency is dropped, so the colours beneath it show, as in the official code."""
     picture = Image.new("RGBA", (6, 4), (200, 30, 10, 0))
     picture = picture.convert("RGB") if mode in ("La", "RGBa", "PA", "CMYK", "LAB", "YCbCr", "P") else picture
     try:
         content = encoded(picture.convert(mode), kind)
     except (OSError, ValueError):
-        return  # no such file can be written
+        return  # the format does not have this mode
     try:
         expected = Image.open(io.BytesIO(content)).convert("RGB")
     except OSError:  # Pillow 12 writes YCbCr as a TIFF that it cannot read
@@ -98,7 +98,7 @@ def test_other_formats_that_pillow_reads(suffix: str, kind: str) -> None:
 
 
 def test_memory_of_large_pictures_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a picture takes is known before it is decoded; deep greys are converted in strips."""
+    """The memory of a picture is computed and checked before decoding."""
     content = encoded(Image.fromarray(np.full((300, 300), 5, np.uint16)))
     assert decode_image(content, "x.png").getpixel((299, 299)) == (5, 5, 5)
     monkeypatch.setattr(images, "MAX_DECODED_BYTES", 300 * 300 * 6 - 1)
@@ -108,8 +108,8 @@ def test_memory_of_large_pictures_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.slow
-def test_a_huge_deep_grey_takes_little_more_than_its_pixels() -> None:
-    """13,300 x 13,300 pixels of 16 bits, some 180 MB as 8-bit greys and 0.7 GB as RGB."""
+def test_memory_of_a_huge_deep_grey() -> None:
+    """13,300 x 13,300 pixels of 16 bits take about 180 MB as 8-bit grey and 0.7 GB as RGB."""
     program = (
         "import io, resource, numpy as np; from PIL import Image; from tpt.data.images import decode_image\n"
         "file = io.BytesIO(); Image.fromarray(np.ones((13300, 13300), np.uint16)).save(file, 'PNG')\n"

@@ -1,4 +1,4 @@
-"""A table of paths and labels."""
+"""Reads tables of paths and labels."""
 
 import shutil
 from pathlib import Path
@@ -26,14 +26,14 @@ def test_text_labels(image_tree: Path) -> None:
     assert found.image(1).mode == "RGB"
 
 
-def test_names_may_hold_classes_without_images(image_tree: Path) -> None:
+def test_names_may_include_classes_without_images(image_tree: Path) -> None:
     found = image_list(csv(image_tree, ROWS), class_names=["dog", "cat", "T-shirt"])
     assert found.class_names == ["dog", "cat", "T-shirt"] and [s.label for s in found.samples] == [1, 2, 1]
     with pytest.raises(DataError, match="Expected labels out of data.class_names .* got 'T-shirt'"):
         image_list(csv(image_tree, ROWS), class_names=["dog", "cat"])
 
 
-def test_numbered_labels_count_into_the_names(image_tree: Path, tmp_path: Path) -> None:
+def test_numeric_labels_are_positions_in_the_names(image_tree: Path, tmp_path: Path) -> None:
     names = tmp_path / "names.txt"
     names.write_text("a cat\na shirt\n")
     table = csv(image_tree, [("cat/0.png", "0"), ("T-shirt/1.png", "1")])
@@ -52,8 +52,8 @@ def test_parquet_with_other_columns(image_tree: Path, tmp_path: Path) -> None:
         image_list(tmp_path / "t.parquet", root=image_tree)
 
 
-def test_cells_are_taken_as_they_are_written(image_tree: Path) -> None:
-    """No value of a label means "nothing" or "true" but to its reader."""
+def test_cells_are_read_as_written(image_tree: Path) -> None:
+    """Labels such as "NA" and "True" are texts, and so is the path "007"."""
     for label in ("NA", "null", "True", "1.50", "2020-01-01", "kite (bird of prey)", "jack-o'-lantern"):
         assert label in image_list(csv(image_tree, [*ROWS, ("cat/1.png", label)])).class_names
     shutil.copy(image_tree / "cat" / "0.png", image_tree / "007")
@@ -63,20 +63,20 @@ def test_cells_are_taken_as_they_are_written(image_tree: Path) -> None:
 
 
 @pytest.mark.parametrize("label", [pa.array([[1]]), pa.array([{"a": 1}]), pa.array([b"\xff"])])
-def test_columns_that_are_no_text(image_tree: Path, label: pa.Array) -> None:
+def test_columns_that_are_not_text(image_tree: Path, label: pa.Array) -> None:
     pq.write_table(pa.table({"path": ["cat/0.png"], "label": label}), image_tree / "t.parquet")
     with pytest.raises(DataError, match="Cannot read .* as a CSV, TSV or Parquet table of texts and numbers"):
         image_list(image_tree / "t.parquet")
 
 
-def test_a_column_that_stands_twice(image_tree: Path) -> None:
+def test_a_column_that_occurs_twice(image_tree: Path) -> None:
     (image_tree / "t.csv").write_text("path,path,label\ncat/0.png,cat/1.png,cat\n")
     with pytest.raises(DataError, match="needs one column 'path', but its columns are 'path', 'path', 'label'"):
         image_list(image_tree / "t.csv")
 
 
-def test_paths_from_the_top(image_tree: Path, tmp_path: Path) -> None:
-    """As `os.walk` of an absolute folder lists them; images are named as they are by paths from the table."""
+def test_absolute_paths(image_tree: Path, tmp_path: Path) -> None:
+    """Absolute paths, as from `os.walk`, give images the same names as paths relative to the table."""
     whole = [(f"{image_tree}/{path}", label) for path, label in ROWS]
     relative, found = image_list(csv(image_tree, ROWS)), image_list(csv(image_tree, whole))
     assert (found.samples, found.store.root) == (relative.samples, image_tree)
@@ -101,7 +101,7 @@ def test_paths_cannot_leave_the_root(image_tree: Path, path: str) -> None:
         image_list(csv(image_tree, [*ROWS, (path, "cat")]))
 
 
-def test_what_is_missing_is_counted(image_tree: Path, tmp_path: Path) -> None:
+def test_missing_images_are_counted(image_tree: Path, tmp_path: Path) -> None:
     rows = [*ROWS, ("cat/8.png", "cat"), ("cat/9.png", "cat")]
     with pytest.raises(DataError, match=r"2 of the 5 images .* are missing .*, such as cat/8\.png"):
         image_list(csv(image_tree, rows))

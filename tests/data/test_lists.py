@@ -1,4 +1,4 @@
-"""Names files of every form, whoever reads them; what is odd about classes; trees that lie a level too high."""
+"""Lists of class names in every form, for every reader; notes on unusual classes; a root that is a level too high."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tpt.files.lists import parse_list
 
 NAMES = ["pizza", "banana", "air plane", "yes"]
 LABELS = [0, 3, 1, 2, 0]
-# Each lists NAMES; of a set with keys, 0 is pizza.
+# Each form lists NAMES; if it has number keys, 0 is pizza.
 FORMS = {
     "plain.txt": "pizza\nbanana\nair plane\nyes\n",
     "comment.txt": "# classes\npizza\nbanana\n\nair plane  # sky\nyes\n",
@@ -88,14 +88,14 @@ def test_names_files_in_every_source(source: Callable[[Path], Read], tmp_path: P
     read = source(tmp_path)
     for name, text in FORMS.items():
         if source is beside_shards and not name.endswith(".txt"):
-            continue  # it is called classnames.txt, whatever is in it
+            continue  # the reader looks only for classnames.txt
         (tmp_path / name).write_text(text)
         found = read(tmp_path / name)
         assert [found.class_names[k] for k in found.labels()] == [NAMES[k] for k in LABELS], name
 
 
 def test_names_files_of_pictures_and_folders(tmp_path: Path) -> None:
-    """Folders are named by number lines in sorted order, by lines with the folder, or by their own names."""
+    """A list of all the folders' own names may be in any order; if it has only some of them, it is an error."""
     for folder in ("Air plane", "banana", "pizza", "yes"):
         (tmp_path / "p" / folder).mkdir(parents=True)
         (tmp_path / "p" / folder / "0.png").write_bytes(png())
@@ -108,7 +108,7 @@ def test_names_files_of_pictures_and_folders(tmp_path: Path) -> None:
         image_folder(tmp_path / "p", class_names=["Air plane", "pizza", "banana", "no"])
 
 
-def test_keys_may_begin_anywhere_and_be_texts(tmp_path: Path) -> None:
+def test_keys_may_start_at_any_number_and_be_texts(tmp_path: Path) -> None:
     read = table(tmp_path)
     (tmp_path / "n.txt").write_text("1\ta\n2\tb\n3\tc\n4\td\n")
     with pytest.raises(DataError, match="among the keys in data.class_names, .*, got '0'"):
@@ -127,7 +127,7 @@ def test_keys_may_begin_anywhere_and_be_texts(tmp_path: Path) -> None:
         ("#cat\ndog", "#cat"),
     ],
 )  # fmt: skip
-def test_what_fits_no_form_is_refused_with_its_line(text: str, line: str) -> None:
+def test_an_unknown_form_is_refused_with_its_line(text: str, line: str) -> None:
     with pytest.raises(DataError) as error:
         parse_list(text, "names.txt")
     assert repr(line)[1:-1].replace("\\\\", "\\") in str(error.value)
@@ -138,7 +138,7 @@ def test_what_fits_no_form_is_refused_with_its_line(text: str, line: str) -> Non
     [["0", "1", "2"], ["707-320", "737-200"], ["drake, male duck", "hen"], ["1 euro", "2 euro"], ["null", "1e3", "007"],
      ["C#", "F#"], ["'s-Hertogenbosch", "O'Neill"], ["iPhone 1", "iPhone 2"], ["0.5 l", "1.25 l", "2 l"]],
 )  # fmt: skip
-def test_names_that_look_like_something_else(lines: list[str]) -> None:
+def test_names_that_look_like_other_forms(lines: list[str]) -> None:
     assert parse_list("\n".join(lines), "names.txt") == lines
 
 
@@ -149,7 +149,7 @@ def test_templates_in_lists(tmp_path: Path) -> None:
         assert load_templates(str(tmp_path / "t.txt")) == wanted
 
 
-def test_names_on_the_command_line_stay_as_they_are_typed() -> None:
+def test_names_on_the_command_line_stay_as_typed() -> None:
     assert as_texts("data.class_names=[null,1e3, 007,yes]") == 'data.class_names=["null","1e3","007",yes]'
     assert as_texts("data.class_names=['a, b',hot dog]") == "data.class_names=['a, b',\"hot dog\"]"
     for other in ("data.class_names=names.txt", "seed=1", "data.class_names=[]", "data.keys=[1,2]"):
@@ -158,7 +158,7 @@ def test_names_on_the_command_line_stay_as_they_are_typed() -> None:
         class_list(["void", None])  # type: ignore[list-item]
 
 
-def test_odd_classes_are_noted(tmp_path: Path) -> None:
+def test_unusual_classes_are_noted(tmp_path: Path) -> None:
     read = table(tmp_path)
 
     def notes(labels: list[object], names: str) -> str:
@@ -185,14 +185,14 @@ def test_odd_classes_are_noted(tmp_path: Path) -> None:
         (["pets/pets/cat", "pets/pets/dog"], "point data.root at .*pets/pets"),
     ],
 )  # fmt: skip
-def test_trees_that_lie_a_level_too_high(folders: list[str], way_out: str, tmp_path: Path) -> None:
+def test_a_root_that_is_a_level_too_high(folders: list[str], way_out: str, tmp_path: Path) -> None:
     for folder in folders:
         (tmp_path / "p" / folder).mkdir(parents=True)
         (tmp_path / "p" / folder / "0.png").write_bytes(png())
     with pytest.raises(DataError, match=way_out):
         image_folder(tmp_path / "p")
     tops = sorted({folder.split("/")[0] for folder in folders})
-    if len(tops) > 1:  # the way out for classes that are sorted further
+    if len(tops) > 1:  # class names make the upper folders the classes
         assert len(image_folder(tmp_path / "p", class_names=[f"{top}" for top in tops]).class_names) == len(tops)
 
 
@@ -261,9 +261,9 @@ def test_parquet_of_the_hub(tmp_path: Path) -> None:
         (b"\xff\0\1\2", "binary, not text"),
         ("path,label\n0.png,café\n".encode("cp1252"), "byte 20 is not in UTF-8"),
     ],
-    ids=["twice", "cut", "Parquet", "lzma", "zstd", "zip", "binary", "cp1252"],  # gzip writes the time, which differs
+    ids=["twice", "cut", "Parquet", "lzma", "zstd", "zip", "binary", "cp1252"],  # gzip's time would vary the ids
 )
-def test_what_is_no_text_is_named(content: bytes, said: str, tmp_path: Path) -> None:
+def test_content_that_is_not_text_is_named(content: bytes, said: str, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(content)
     with pytest.raises(DataError, match=said):
         image_list(tmp_path / "t.csv")

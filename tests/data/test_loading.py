@@ -1,4 +1,4 @@
-"""What goes wrong in a loading process, and around it."""
+"""Errors in data-loading workers, and workers whose parent is killed."""
 
 import os
 import resource
@@ -20,8 +20,8 @@ from tpt.errors import BadImageError, UserError
 from tpt.views import Views
 
 
-def test_loading_processes_hand_on_the_sentence_itself(tmp_path: Path) -> None:
-    """Not torch's text of the process's trace, in testing and in training."""
+def test_workers_pass_on_errors_unchanged(tmp_path: Path) -> None:
+    """In testing and training, the error has its own message without torch's traceback."""
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
         for number in range(2):
@@ -39,7 +39,7 @@ def test_loading_processes_hand_on_the_sentence_itself(tmp_path: Path) -> None:
 
 
 class Cramped(Dataset[Tensor]):
-    """In its loading process files stay below a thousand bytes, and what is in shared memory is a file."""
+    """Limits files in its worker to 1000 bytes, and so shared memory, whose blocks are files."""
 
     def __len__(self) -> int:
         return 4
@@ -54,8 +54,8 @@ def nested(items: list[Tensor]) -> dict[str, list[tuple[Tensor, str]]]:
     return {"of": [(item, "name") for item in items]}
 
 
-def test_a_batch_that_does_not_fit_into_shared_memory_is_a_sentence() -> None:
-    """torch alone would print a trace and wait for ever."""
+def test_a_batch_too_large_for_shared_memory_is_a_user_error() -> None:
+    """torch alone would print a traceback and wait forever."""
     assert len(list(Loader(Cramped(), nested, num_workers=0))) == 4
     with pytest.raises(UserError, match=r"no room for a batch of 0.0 MB in shared memory.*data.num_workers=0"):
         list(Loader(Cramped(), nested, num_workers=1))
@@ -73,8 +73,8 @@ list(Loader(Sleepy(), list, num_workers=2))
 """
 
 
-def test_loading_processes_end_with_their_parent() -> None:
-    """Also while an image is read."""
+def test_workers_end_with_their_parent() -> None:
+    """Workers end with a killed parent even while they read an image."""
     parent = subprocess.Popen([sys.executable, "-c", SLEEPY], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     loaders = [int(parent.stdout.readline()) for _ in range(2)]

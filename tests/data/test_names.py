@@ -1,4 +1,4 @@
-"""Names of files: in archives, of other programs, in bytes that are no UTF-8, and what is no file."""
+"""File names in archives, in other encodings and of other programs; pipes and devices named like pictures."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from tpt.views import Views
 
 
 @pytest.mark.parametrize("word", ["café", "кошка", "猫"])
-def test_names_without_a_mark_are_utf8(word: str, tmp_path: Path) -> None:
-    """As macOS and Linux write them."""
+def test_zip_names_without_the_flag_may_be_utf8(word: str, tmp_path: Path) -> None:
+    """macOS and Linux write UTF-8 names without the flag."""
     found = image_folder(zip_of_names(tmp_path / "t.zip", [f"{word}/a.png".encode(), b"dog/b.png"]))
     assert found.class_names == sorted([word, "dog"]) and found.image(0).mode == found.image(1).mode == "RGB"
 
@@ -39,8 +39,8 @@ def test_names_without_a_mark_are_utf8(word: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("encoding", "word"), [("cp437", "Zürich"), ("cp1252", "café"), ("cp866", "кошка"), ("cp932", "猫")]
 )
-def test_names_of_a_code_page_that_nothing_names(encoding: str, word: str, tmp_path: Path) -> None:
-    """No class is named by a guess; a file, or a folder whose class is named elsewhere, needs none."""
+def test_zip_names_in_an_unknown_code_page(encoding: str, word: str, tmp_path: Path) -> None:
+    """A folder name in an unknown encoding is an error unless class names are given; a file name is accepted."""
     archive = zip_of_names(tmp_path / "t.zip", [f"{word}/a.png".encode(encoding), b"dog/b.png"])
     with pytest.raises(DataError, match=r"Expected names of folders in UTF-8 in .*, got .*\\x.*; rename it"):
         image_folder(archive)
@@ -50,8 +50,8 @@ def test_names_of_a_code_page_that_nothing_names(encoding: str, word: str, tmp_p
     assert files.class_names == ["cat", "dog"] and files.samples[0].path.startswith("cat/") and files.image(0)
 
 
-def test_a_name_in_utf8_beside_the_archives_own(tmp_path: Path) -> None:
-    """Info-ZIP's extra field says what the name is, if it belongs to the name that is there."""
+def test_a_utf8_name_in_the_extra_field(tmp_path: Path) -> None:
+    """Info-ZIP's extra field gives the name in UTF-8, if its checksum matches the stored name."""
     raw, true = b"caf\xe9/a.png", "café/a.png".encode()
     for crc, expected in ((zlib.crc32(raw), "café"), (0, None)):
         field = b"\x01" + struct.pack("<I", crc) + true
@@ -91,8 +91,8 @@ def test_any_names_in_an_archive(names: list[bytes], tmp_path_factory: pytest.Te
     assert all(sample.path.isprintable() or sample.path for sample in found.samples)
 
 
-def test_accents_of_macos_and_of_others(tmp_path: Path) -> None:
-    """Folders in NFD against a list in NFC; a table in the one, files in the other form."""
+def test_composed_and_decomposed_accents_match(tmp_path: Path) -> None:
+    """Folders in NFD match a list in NFC, and a table matches files in the other form."""
     nfd = unicodedata.normalize("NFD", "café")
     for name in (nfd, "zoo"):
         (tmp_path / "p" / name).mkdir(parents=True)
@@ -135,7 +135,7 @@ def test_a_run_over_names_that_are_not_utf8(run_script: object, small: list[str]
     assert "results.json" in done.stdout
 
 
-def test_what_other_programs_leave(tmp_path: Path) -> None:
+def test_files_of_other_programs_are_ignored(tmp_path: Path) -> None:
     root = odd_tree(tmp_path / "p")
     left = ("@eaDir/a.png/SYNOPHOTO_THUMB_M.jpg", "pizza/@eaDir/a.png/THUMB.jpg", "pizza/._a.png", "cat/.DS_Store",
             "cat/Thumbs.db", "cat/desktop.ini", "#recycle/b.png", "$RECYCLE.BIN/c.png", "__MACOSX/pizza/._a.png",
@@ -151,8 +151,8 @@ def test_what_other_programs_leave(tmp_path: Path) -> None:
     assert [s.path for s in image_folder(tmp_path / "p.zip").samples] == ["cat/a.png"]
 
 
-def test_suffixes_and_what_is_passed_over(tmp_path: Path) -> None:
-    """All that Pillow reads counts; the rest is counted by suffix."""
+def test_suffixes_of_pictures_and_of_skipped_files(tmp_path: Path) -> None:
+    """Files with a suffix that Pillow decodes itself are pictures; skipped files are counted by suffix."""
     (tmp_path / "p" / "cat").mkdir(parents=True)
     for suffix in (".jfif", ".avif", ".JP2", ".tga", ".ico", ".jpe", ".psd", ".qoi"):
         (tmp_path / "p" / "cat" / f"a{suffix}").write_bytes(png())
@@ -167,7 +167,7 @@ def test_suffixes_and_what_is_passed_over(tmp_path: Path) -> None:
 
 
 def special(folder: Path) -> dict[str, str]:
-    """What is no file, under names of pictures, and what is said of it."""
+    """Creates pipes, devices, links, a socket and a huge file named like pictures; returns the error for each."""
     os.mkfifo(folder / "pipe.png")
     (folder / "zero.png").symlink_to("/dev/zero")
     (folder / "link.png").symlink_to("pipe.png")
@@ -175,7 +175,7 @@ def special(folder: Path) -> dict[str, str]:
         file.truncate(3 * 2**30)
     server = socket.socket(socket.AF_UNIX)
     here = Path.cwd()
-    os.chdir(folder)  # its address is short
+    os.chdir(folder)  # a socket's address must be short
     server.bind("socket.png")
     os.chdir(here)
     server.close()
@@ -185,7 +185,7 @@ def special(folder: Path) -> dict[str, str]:
     }  # fmt: skip
 
 
-def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
+def test_pipes_devices_and_sockets_are_not_opened(tmp_path: Path) -> None:
     root = odd_tree(tmp_path / "p")
     said = special(root / "cat")
     found = image_folder(root)
@@ -199,7 +199,7 @@ def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
     assert sum(len(batch) for batch in batches) == 3 and sum(len(batch.bad) for batch in batches) == len(said)
 
 
-def test_lists_and_archives_that_are_no_files(tmp_path: Path) -> None:
+def test_lists_and_archives_that_are_pipes_or_devices(tmp_path: Path) -> None:
     special(tmp_path)
     for name in ("pipe.png", "zero.png", "sparse.png"):
         with pytest.raises(DataError, match="Cannot read the class names"):
@@ -218,7 +218,7 @@ def test_lists_and_archives_that_are_no_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le-mark", "utf-32"])
 @pytest.mark.parametrize("separator", [",", "\t", ";"])
 def test_tables_in_other_encodings_and_separators(encoding: str, separator: str, tmp_path: Path) -> None:
-    """As spreadsheets save them: UTF-16 with tabs, semicolons where a comma is in every number."""
+    """Spreadsheets save UTF-16 with tabs, and semicolons where the comma is the decimal separator."""
     (tmp_path / "é.png").write_bytes(png())
     text = separator.join(["label", "path"]) + "\r\n" + separator.join(["café", "é.png"]) + "\r\n"
     content = b"\xff\xfe" + text.encode("utf-16-le") if encoding == "utf-16-le-mark" else text.encode(encoding)
@@ -227,13 +227,13 @@ def test_tables_in_other_encodings_and_separators(encoding: str, separator: str,
     assert found.class_names == ["café"] and found.image(0).mode == "RGB"
 
 
-def test_tables_in_no_known_encoding(tmp_path: Path) -> None:
+def test_tables_in_an_unknown_encoding(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes("path,label\né.png,café\n".encode("cp1252"))
     with pytest.raises(DataError, match="table .*byte 11 is not in UTF-8; save it as UTF-8"):
         image_list(tmp_path / "t.csv")
 
 
-def test_a_table_over_an_archive(tmp_path: Path) -> None:
+def test_a_table_of_files_in_an_archive(tmp_path: Path) -> None:
     archive = zip_of_names(tmp_path / "t.zip", [b"a/1.png", b"b/2.png"])
     (tmp_path / "t.csv").write_text("path,label\nb/2.png,dog\na/1.png,cat\n")
     found = image_list(tmp_path / "t.csv", root=archive)

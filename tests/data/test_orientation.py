@@ -1,4 +1,4 @@
-"""Photographs that lie on their side."""
+"""Orientation tags of photographs."""
 
 import io
 
@@ -20,8 +20,8 @@ def exif(orientation: int) -> Image.Exif:
 
 @pytest.mark.parametrize("tag", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_photographs_are_turned_as_their_tag_says(tag: int, kind: str) -> None:
-    """Against Pillow's own; the official code leaves them lying."""
+def test_photographs_are_rotated_by_their_tag(tag: int, kind: str) -> None:
+    """`upright=True` equals Pillow's `exif_transpose`; the default ignores the tag, as the official code does."""
     content = encoded(noise_image(0), kind, exif=exif(tag))
     lying = Image.open(io.BytesIO(content)).convert("RGB")
     assert decode_image(content, "x.jpg").tobytes() == lying.tobytes()
@@ -32,7 +32,7 @@ def test_photographs_are_turned_as_their_tag_says(tag: int, kind: str) -> None:
 
 
 @pytest.mark.parametrize("tag", [0, 9, 65535])
-def test_tags_that_say_nothing(tag: int) -> None:
+def test_invalid_tags_are_ignored(tag: int) -> None:
     content = encoded(noise_image(0), "JPEG", exif=exif(tag))
     assert decode_image(content, "x.jpg", upright=True).tobytes() == decode_image(content, "x.jpg").tobytes()
     assert is_turned(content) is False
@@ -40,8 +40,8 @@ def test_tags_that_say_nothing(tag: int) -> None:
 
 @pytest.mark.parametrize("order", [b"II", b"MM"])
 @pytest.mark.parametrize("before", [0, 3000, 65_000])
-def test_tags_behind_other_segments(order: bytes, before: int) -> None:
-    """Where the first bytes do not tell, the whole file is asked."""
+def test_tags_after_other_segments(order: bytes, before: int) -> None:
+    """A tag beyond the first `HEAD_BYTES` is found only in the whole file."""
     tags = exif(8)
     tags.endian = "<" if order == b"II" else ">"
     content = encoded(noise_image(0), "JPEG", exif=tags.tobytes())
@@ -52,12 +52,12 @@ def test_tags_behind_other_segments(order: bytes, before: int) -> None:
 
 @FUZZ
 @given(content=damaged(encoded(noise_image(0), "JPEG", exif=exif(6))))
-def test_any_first_bytes_tell_or_do_not(content: bytes) -> None:
+def test_any_bytes_give_true_false_or_none(content: bytes) -> None:
     assert is_turned(content) in (True, False, None)
 
 
-def test_odd_tags_do_not_keep_a_photograph_from_being_turned() -> None:
-    """Pillow turns it and then fails at writing what stands beside the orientation."""
+def test_damaged_tags_do_not_cause_errors() -> None:
+    """Pillow alone would rotate the photograph, and then fail to write the damaged tags."""
     tags = exif(6)
     tags[0x010F] = "camera"
     content = encoded(noise_image(0), "JPEG", exif=tags.tobytes().replace(b"camera", b"\xff\xfe\xff\xfe\xff\xfe"))

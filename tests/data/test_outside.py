@@ -1,4 +1,4 @@
-"""Pictures of none of the classes: the other half, another dataset less the tested classes, any folder."""
+"""Pictures of unknown classes: the other half, another dataset without the tested classes, or a folder."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tpt.data.outside import with_outside
 from tpt.errors import DataError
 
 
-def test_the_other_half() -> None:
+def test_the_other_half_of_the_classes() -> None:
     whole = emoji_shift("fxemoji")
     base = whole.half("base")
     tested, outside = EpisodeDataModule([whole], classes="base", outside="other").datasets
@@ -33,7 +33,7 @@ def test_another_dataset_without_the_tested_classes() -> None:
         with_outside([emoji_shift("fxemoji")], "twemoji", None, None, 0)
 
 
-def test_a_folder() -> None:
+def test_a_folder_of_pictures() -> None:
     pictures = sorted((ROOT / "docs").rglob("*.png")) or sorted(Path(ROOT).rglob("*.png"))
     if not pictures:
         pytest.skip("a checkout without pictures")

@@ -1,4 +1,4 @@
-"""Pictures without labels: where they are found, and that nothing but their pixels decides their views."""
+"""Pictures without labels: where they are found, and views that depend only on pixels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CLASSES = ["cat", "dog"]
 
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Pictures in nested folders and an archive, among other files; the current folder."""
+    """The current folder, with pictures in nested folders and an archive, among other files."""
     monkeypatch.chdir(tmp_path)
     for number, name in enumerate(("a.png", "sub/b.jpg", "sub/deeper/c d.png", "sub/[e].png")):
         path = tmp_path / "photos" / name
@@ -44,13 +44,13 @@ A, B, C, E = (f"photos/{name}" for name in ("a.png", "sub/b.jpg", "sub/deeper/c 
         ("photos", [A, E, B, C]),
         ("./photos/", [A, E, B, C]),
         (A, [A]),
-        (["photos/sub", A, "photos"], [E, B, C, A]),  # each once, in the order of the first mention
+        (["photos/sub", A, "photos"], [E, B, C, A]),  # each once, in the order in which they are first named
         ("photos/**/*.png", [A, E, C]),
-        ("photos/sub/[e].png", [E]),  # a name that could be a pattern is a name where there is such a file
+        ("photos/sub/[e].png", [E]),  # an existing file, although its name looks like a pattern
         ("photos/sub/[ab].*", [B]),
         ("more.zip", ["more.zip/in/y.png", "more.zip/z.png"]),
         (["*.zip", "photos/?.png"], ["more.zip/in/y.png", "more.zip/z.png", A]),
-        ("photos/notes.txt", ["photos/notes.txt"]),  # named, so it is to be read, and has a problem
+        ("photos/notes.txt", ["photos/notes.txt"]),  # a file named explicitly counts as a picture
         ("@list.txt", [A, C]),
     ],
 )
@@ -68,7 +68,7 @@ def test_other_files_are_counted(tree: Path) -> None:
     assert pictures(A, CLASSES).notes == []
 
 
-def test_a_link_into_its_own_folder_ends(tree: Path) -> None:
+def test_a_link_to_its_own_folder_is_not_followed_forever(tree: Path) -> None:
     (tree / "photos" / "loop").symlink_to(tree / "photos")
     assert len(pictures("photos", CLASSES)) == 4
 
@@ -111,7 +111,7 @@ def test_class_names(tmp_path: Path) -> None:
         ("cat, ,", r"Expected at least two class names .*got 1"),
     ],
 )
-def test_class_names_that_leave_no_choice(names: str | list[str], message: str) -> None:
+def test_invalid_class_names(names: str | list[str], message: str) -> None:
     with pytest.raises(DataError, match=message):
         class_list(names)
 
@@ -124,8 +124,8 @@ def views_of(root: Path | str | list[str]) -> dict[str, torch.Tensor]:
     return {path: views for batch in batches for path, views in zip(batch.paths, batch.views, strict=True)}
 
 
-def test_views_follow_from_pixels_alone(tree: Path) -> None:
-    """Not from name, place, format of the file, or what lies beside it; other pixels have other random crops."""
+def test_views_depend_only_on_pixels(tree: Path) -> None:
+    """Views do not depend on file name, folder, format or batch; other pixels have other random crops."""
     shutil.copy(A, tree / "other name.png")
     noise_image(0).save(tree / "same.bmp")
     found = views_of(["photos", "other name.png", "same.bmp", "more.zip"])
@@ -147,20 +147,20 @@ def test_shots_need_labels(tree: Path) -> None:
         draw_shots(pictures("photos", CLASSES), None, 1)
 
 
-def test_paths_are_read_from_where_they_were_named(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also when the program goes to another folder, and in an absolute form."""
+def test_paths_remain_readable_from_another_folder(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Relative and absolute paths can be read after the current folder has changed."""
     relative, absolute = pictures("photos", CLASSES), pictures(str(tree / "photos"), CLASSES)
     assert [s.path for s in absolute.samples] == [f"{tree}/{s.path}" for s in relative.samples]
     monkeypatch.chdir(os.sep)
     assert relative.content(0) == absolute.content(0) == (tree / A).read_bytes()
 
 
-def test_what_is_named_twice_is_there_twice_for_those_who_want_it(tree: Path) -> None:
+def test_find_pictures_keeps_duplicates(tree: Path) -> None:
     assert find_pictures([A, B, A]).paths == [A, B, A]
 
 
 @pytest.mark.parametrize("place", [".", "photos", "photos/", "photos/caf\udce9.png", "photos/*.png", "@list.txt"])
-def test_a_name_that_is_no_utf8_is_read_and_shown_as_text(place: str, tree: Path) -> None:
+def test_a_name_that_is_not_utf8_is_read_and_shown_as_text(place: str, tree: Path) -> None:
     odd = "photos/caf\udce9.png"  # Latin-1 on the disk
     shutil.copy(A, odd)
     (tree / "list.txt").write_text("photos\n")

@@ -1,4 +1,4 @@
-"""What every reader of a user's own data gives: the same pictures, whatever form they lie in."""
+"""Every reader of a user's own data gives the same pictures."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def huggingface(root: Path) -> Read:
 
 
 @pytest.mark.parametrize("make", [folder, archive, table, shards, huggingface])
-def test_a_reader(make: Callable[[Path], Read], tmp_path: Path) -> None:
+def test_every_reader_gives_the_same_pictures(make: Callable[[Path], Read], tmp_path: Path) -> None:
     read = make(tmp_path)
     found, lying = read(name="mine"), read(orientation="ignore")
     assert found.name == "mine" and found.class_names == CLASSES and sorted(found.labels()) == sorted(LABELS)
@@ -83,7 +83,7 @@ def test_a_reader(make: Callable[[Path], Read], tmp_path: Path) -> None:
     assert lying.all_notes() == [] and found.file_identity(0) != lying.file_identity(0)
     sizes = sorted(found.image(index).size for index in range(6))
     assert sizes == sorted([(6, 8)] * 2 + [(8, 6)] * 4) and {lying.image(i).size for i in range(6)} == {(8, 6)}
-    copied = pickle.loads(pickle.dumps(found))  # for loading processes
+    copied = pickle.loads(pickle.dumps(found))  # as sent to workers
     assert all(np.array_equal(np.asarray(copied.image(i)), np.asarray(found.image(i))) for i in range(6))
 
     some, whole = lying.subset(3, seed=1), lying.subset(100)
@@ -95,13 +95,13 @@ def test_a_reader(make: Callable[[Path], Read], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [folder, archive, table, shards, huggingface])
-def test_what_a_reader_refuses(make: Callable[[Path], Read], tmp_path: Path) -> None:
+def test_every_reader_refuses_a_wrong_orientation(make: Callable[[Path], Read], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"Expected `orientation`"):
         make(tmp_path)(orientation="turn")
 
 
 @pytest.mark.parametrize("setting", [{"limit": 0}, {"classes": "half"}])
-def test_what_a_run_refuses(setting: dict[str, Any]) -> None:
+def test_the_data_module_refuses_wrong_settings(setting: dict[str, Any]) -> None:
     (name,) = setting
     with pytest.raises(UserError, match=rf"Expected `{name}`"):
         EpisodeDataModule([emoji_shift("twemoji")], **setting)

@@ -31,7 +31,7 @@ def members(path: Path, files: dict[str, bytes]) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three shards of two samples."""
+    """Three shards with two samples each."""
     root = tmp_path / "my shards [v1]"
     root.mkdir()
     for n in range(3):
@@ -59,7 +59,7 @@ def test_samples_are_read_in_place(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_patterns(folder: Path, pattern: str, shards: str) -> None:
-    """Also where the folder's own name looks like a pattern."""
+    """Patterns work even if the folder's own name looks like one."""
     expected = [f"test-00{n}/{n}{letter}.png" for n in shards for letter in "ab"]
     escaped = str(folder).replace("[", "[[]") if any(c in pattern for c in "*[") else str(folder)
     assert [s.path for s in tar_shards(f"{escaped}/{pattern}").samples] == expected
@@ -81,13 +81,13 @@ def test_numbered_labels_and_their_names(tmp_path: Path) -> None:
         tar_shards(shard, class_names=["a"])
 
 
-def test_other_files_of_a_sample_are_passed_over(tmp_path: Path) -> None:
+def test_other_files_of_a_sample_are_ignored(tmp_path: Path) -> None:
     files = {"a.jpg": png(), "a.txt": b"dog", "a.json": b"{}", "a.cls": b"7", "readme.md": b"hello"}
     found = tar_shards(members(tmp_path / "t.tar", files), label_key="txt")
     assert found.class_names == ["dog"] and len(found) == 1
 
 
-def test_a_format_that_is_not_read_is_named_unless_the_sample_has_another(tmp_path: Path) -> None:
+def test_an_unreadable_format_is_used_only_without_another(tmp_path: Path) -> None:
     files = {"a.heic": b"x", "a.cls": b"cat", "b.nef": b"x", "b.jpg": png(), "c.jpg": png(), "c.nef": b"x"}
     found = tar_shards(members(tmp_path / "t.tar", {**files, "b.cls": b"cat", "c.cls": b"dog"}))
     assert [sample.path for sample in found.samples] == ["t/a.heic", "t/b.jpg", "t/c.jpg"]
@@ -111,7 +111,7 @@ def test_incomplete_shards(tmp_path: Path, files: dict[str, bytes], message: str
         tar_shards(members(tmp_path / "t.tar", files), class_names=["x", "y"])
 
 
-def test_what_is_no_shard(folder: Path, tmp_path: Path) -> None:
+def test_files_that_are_not_shards(folder: Path, tmp_path: Path) -> None:
     compressed = tmp_path / "test-000.tar.gz"
     compressed.write_bytes(gzip.compress((folder / "test-000.tar").read_bytes()))
     with pytest.raises(DataError, match=r"test-000\.tar\.gz as an uncompressed tar archive.* or decompress it"):
@@ -133,8 +133,8 @@ def test_what_is_no_shard(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
-def test_long_names_and_samples_whose_files_lie_apart(tmp_path: Path, form: int) -> None:
-    """Their names, their order and their labels; what other programs leave is passed over."""
+def test_long_names_and_samples_with_separated_files(tmp_path: Path, form: int) -> None:
+    """Samples with long names or separated files keep names, order and labels; hidden files are ignored."""
     deep = f"{'d' * 60}/{'e' * 60}"
     files = {"._b.png": b"x", f"{deep}/b.png": png(1), "a.png": png(2), f"{deep}/b.cls": b"1", "a.cls": b"0"}
     with tarfile.open(tmp_path / "t.tar", "w", format=form) as archive:
@@ -160,7 +160,7 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
         tar_shards(tmp_path / "t.tar", class_names=["x"])
 
 
-def test_a_shard_that_changes_under_a_run(tmp_path: Path) -> None:
+def test_a_shard_that_changes_during_a_run(tmp_path: Path) -> None:
     shard = write_shard(tmp_path / "t.tar", SAMPLES)
     found = tar_shards(shard)
     shard.write_bytes(shard.read_bytes()[:700])
@@ -171,7 +171,7 @@ def test_a_shard_that_changes_under_a_run(tmp_path: Path) -> None:
         found.image(0)
 
 
-def test_several_processes_read_the_same(folder: Path) -> None:
+def test_worker_processes_read_the_same_images(folder: Path) -> None:
     found = tar_shards(folder)
     assert pickle.loads(pickle.dumps(found.store)).read("test-001/1a.png") == png(0)
     loader = DataLoader(range(6), batch_size=None, num_workers=2, collate_fn=lambda n: np.asarray(found.image(n)).sum())  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Files from strangers: whatever is in them ends in one of our errors or in a dataset, and nothing of it is run."""
+"""Untrusted files: any content gives a dataset or one of this project's errors, and no code in it is run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tpt.files import readable
 
 @contextmanager
 def ours() -> Iterator[None]:
-    """Lets through our errors alone, each of them one line that ends in a way out."""
+    """Suppresses a DataError, whose message must be one line and end with a full stop."""
     try:
         yield
     except DataError as error:
@@ -49,7 +49,7 @@ def ours() -> Iterator[None]:
         (UserError("one name twice"), "one name twice"),
     ],
 )
-def test_damage_is_said_in_one_sentence(error: Exception, said: str) -> None:
+def test_damage_is_reported_in_one_line(error: Exception, said: str) -> None:
     with pytest.raises(DataError) as caught, readable("the list x"):
         raise error
     assert str(caught.value) == f"Cannot read the list x ({said}). Get it again."
@@ -57,7 +57,7 @@ def test_damage_is_said_in_one_sentence(error: Exception, said: str) -> None:
 
 
 @pytest.mark.parametrize("error", [DataError("Expected a whole sentence."), NameError("a bug"), AssertionError()])
-def test_a_sentence_and_a_bug_stay_as_they_are(error: Exception) -> None:
+def test_data_errors_and_bugs_are_passed_on_unchanged(error: Exception) -> None:
     with pytest.raises(type(error)) as caught, readable("the list x"):
         raise error
     assert caught.value is error
@@ -65,7 +65,7 @@ def test_a_sentence_and_a_bug_stay_as_they_are(error: Exception) -> None:
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The datasets with lists in miniature; a test may overwrite its own one."""
+    """Miniatures of the datasets with lists; a test may overwrite the list of its own dataset."""
     root = tmp_path_factory.mktemp("paper")
     return paper_tree(root, keys=[*SPLITS, "fgvc_aircraft"])
 
@@ -88,7 +88,7 @@ def test_deeply_nested_json(tree: Path) -> None:
         read_entry("dtd", tree)
 
 
-def test_a_reader_of_matlab_tables_that_breaks_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_of_the_matlab_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     savemat(tmp_path / "t.mat", {"a": np.arange(3)})
     assert read_table(tmp_path / "t.mat", "a") == [0, 1, 2]
     monkeypatch.setattr(matlab, "_READ", "import os; os.abort()")
@@ -99,7 +99,7 @@ def test_a_reader_of_matlab_tables_that_breaks_down(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_SPARSE, tarfile.REGTYPE])
 @pytest.mark.parametrize("size", [2**62, 2**33, -1])
 def test_headers_that_claim_too_much(tmp_path: Path, kind: bytes, size: int) -> None:
-    """Members of any size, none of which is there."""
+    """Headers claim members of impossible sizes, whose content is missing."""
     member = tarfile.TarInfo("a.jpg")
     member.type, member.size = kind, size
     (tmp_path / "t.tar").write_bytes(member.tobuf(tarfile.GNU_FORMAT) + b"12 path=x\n" * 100)
@@ -115,21 +115,21 @@ def zip_of(path: Path, files: dict[str, bytes]) -> Path:
 
 
 def test_formats_that_call_other_programs_are_not_opened() -> None:
-    """PostScript under the name of a picture would be handed to an interpreter."""
+    """Pillow would pass PostScript to an interpreter, whatever the file's name."""
     eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
     with pytest.raises(BadImageError, match="PostScript is not read"):
         decode_image(eps, "x.jpg")
 
 
 def test_members_of_a_zip_that_point_elsewhere(tmp_path: Path) -> None:
-    """Read in memory under their own names, never written, and not counted as classes."""
+    """Members with absolute paths or `..` are neither pictures nor classes."""
     files = {"../outside/x.png": png(), "/absolute/x.png": png(), "cat/0.png": png(), "dog/../../y.png": png()}
     found = image_folder(zip_of(tmp_path / "t.zip", {**files, "dog/1.png": png()}))
     assert found.class_names == ["cat", "dog"] and [s.path for s in found.samples] == ["cat/0.png", "dog/1.png"]
 
 
 def test_a_member_that_claims_to_be_huge(tmp_path: Path) -> None:
-    """Its header says more than is let in; the bytes themselves are few."""
+    """The header claims a size above the limit, although the content is small."""
     path = zip_of(tmp_path / "t.zip", {"cat/0.png": png(), "dog/0.png": png()})
     content = bytearray(path.read_bytes())
     central = content.rindex(b"PK\x01\x02", 0, content.rindex(b"PK\x01\x02"))
@@ -141,14 +141,14 @@ def test_a_member_that_claims_to_be_huge(tmp_path: Path) -> None:
     assert found.image(1).mode == "RGB"
 
 
-def test_links_back_up_are_not_followed_for_ever(image_tree: Path) -> None:
+def test_links_to_a_parent_folder_are_not_followed_forever(image_tree: Path) -> None:
     (image_tree / "cat" / "again").symlink_to(image_tree)
-    (image_tree / "cat" / "more").symlink_to(image_tree / "T-shirt")  # a link elsewhere is a user's own
+    (image_tree / "cat" / "more").symlink_to(image_tree / "T-shirt")  # links to other folders are followed
     found = [s.path for s in image_folder(image_tree).samples if s.path.startswith("cat")]
     assert found == [f"cat/{n}.png" for n in range(4)] + [f"cat/more/{n}.png" for n in range(4)]
 
 
-def test_paths_in_shards_are_names_alone(tmp_path: Path) -> None:
+def test_paths_in_shards_are_only_names(tmp_path: Path) -> None:
     found = tar_shards(members(tmp_path / "t.tar", {"../../etc/x.jpg": png(), "../../etc/x.cls": b"cat"}))
     assert found.image(0).mode == "RGB" and sorted(p.name for p in tmp_path.iterdir()) == ["t.tar"]
     with pytest.raises(BadImageError):

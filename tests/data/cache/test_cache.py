@@ -1,4 +1,4 @@
-"""What features are kept under, and that what comes back is what was encoded."""
+"""Cache keys, and cached features that equal the encoder's output."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -33,7 +33,7 @@ def views_of(clip: tpt.CLIP, num_views: int = 8, **settings: Any) -> Views:
 
 
 def loaded(root: Path, maker: Any, cache: FeatureCache | None, **settings: Any) -> list[EpisodeBatch]:
-    """The batches of a run, arrived on the device."""
+    """The batches of a run, after the transfer to the device."""
     module = EpisodeDataModule([image_folder(root)], **{"batch_size": 5, **settings}).use_views(maker)
     if cache is not None:
         module.use_cache(cache)
@@ -41,7 +41,7 @@ def loaded(root: Path, maker: Any, cache: FeatureCache | None, **settings: Any) 
 
 
 def episode(clip: tpt.CLIP, root: Path, maker: Any, folder: Path | None, **settings: Any) -> tuple[Any, FeatureCache]:
-    """Features and norms of all images by path, as the method gets them, and the cache with its counts."""
+    """Features and norms of all images by path, as passed to the method, and the cache with its counts."""
     more = settings.pop("cache", {})
     cache, others = FeatureCache(clip, folder=folder, **more), more.get("others")
     task = AdaptationTask(clip, lambda _: None, [image_folder(root)], cache=cache, encoders=others)  # type: ignore[arg-type, return-value]
@@ -61,7 +61,7 @@ def same(left: dict[str, Any], right: dict[str, Any]) -> bool:
 
 @pytest.mark.parametrize("made_on", ["loader", "device"])
 @pytest.mark.parametrize("augmix", [None, AugMix()], ids=["crops", "augmix"])
-def test_a_hit_is_what_was_encoded(
+def test_a_hit_equals_the_encoded_features(
     clip: tpt.CLIP, image_tree: Path, tmp_path: Path, augmix: AugMix | None, made_on: str
 ) -> None:
     maker = views_of(clip, augmix=augmix, made_on=made_on)
@@ -73,19 +73,17 @@ def test_a_hit_is_what_was_encoded(
     assert counts == [(12, 0), (12, 0), (0, 12)]
 
 
-def test_neither_order_nor_subset_nor_labels_nor_workers_matter(
-    clip: tpt.CLIP, image_tree: Path, tmp_path: Path
-) -> None:
+def test_order_batch_size_and_workers_do_not_matter(clip: tpt.CLIP, image_tree: Path, tmp_path: Path) -> None:
     maker = views_of(clip)
     plain, _ = episode(clip, image_tree, maker, tmp_path / "kept")
     shuffled, hit = episode(clip, image_tree, maker, tmp_path / "kept", order="shuffled", batch_size=4, num_workers=1)
     assert hit.encoded == 0 and same(plain, shuffled)
 
 
-def test_further_encoders_are_kept_beside_the_first(
+def test_features_of_further_encoders_are_stored_too(
     clip: tpt.CLIP, noise_clip: Callable[..., tpt.CLIP], image_tree: Path, tmp_path: Path
 ) -> None:
-    """As what they are: a run whose backbone is that encoder finds them; what is there is not written twice."""
+    """A run whose backbone is a further encoder finds its features; stored features are not written again."""
     maker, folder, other = views_of(clip), tmp_path / "kept", noise_clip("vit", 2)
     both: dict[str, Any] = {"others": {"teacher": other}}
     episode(clip, image_tree, maker, folder)
@@ -103,7 +101,7 @@ def test_further_encoders_are_kept_beside_the_first(
 
 
 def test_fewer_views_are_the_first_of_more(clip: tpt.CLIP, image_tree: Path, tmp_path: Path) -> None:
-    """And more are encoded again, once."""
+    """Fewer views are the first of the stored ones; more views are encoded again, once."""
     folder = tmp_path / "kept"
     many, _ = episode(clip, image_tree, views_of(clip, 8), folder)
     few, hit = episode(clip, image_tree, views_of(clip, 3), folder)
@@ -117,7 +115,7 @@ def test_fewer_views_are_the_first_of_more(clip: tpt.CLIP, image_tree: Path, tmp
 
 
 @pytest.mark.parametrize("setting", [{"swept": [4, 16]}, {"num_views": 16}])
-def test_a_sweep_encodes_its_most_views_first(
+def test_a_sweep_encodes_its_largest_number_of_views_first(
     clip: tpt.CLIP, image_tree: Path, tmp_path: Path, setting: dict[str, Any]
 ) -> None:
     counts, found = [], []
@@ -131,7 +129,7 @@ def test_a_sweep_encodes_its_most_views_first(
 
 
 def test_a_batch_is_encoded_whole(clip: tpt.CLIP, image_tree: Path, tmp_path: Path) -> None:
-    """A new image moves the others of its batch into other passes only where it must, and is encoded with them."""
+    """The batch of a new image is encoded as without the cache; other batches come from the cache."""
     maker = views_of(clip)
     episode(clip, image_tree, maker, tmp_path / "kept")
     noise_image(99).save(image_tree / "cat" / "0.png")
@@ -141,9 +139,7 @@ def test_a_batch_is_encoded_whole(clip: tpt.CLIP, image_tree: Path, tmp_path: Pa
     assert episode(clip, image_tree, maker, tmp_path / "kept")[1].encoded == 0
 
 
-def test_images_that_cannot_be_decoded_do_not_stand_in_the_way(
-    clip: tpt.CLIP, image_tree: Path, tmp_path: Path
-) -> None:
+def test_undecodable_images_do_not_prevent_caching(clip: tpt.CLIP, image_tree: Path, tmp_path: Path) -> None:
     (image_tree / "cat" / "1.png").write_bytes(b"broken")
     (image_tree / "T-shirt" / "3.png").unlink()
     (image_tree / "T-shirt" / "3.png").mkdir()
@@ -153,7 +149,7 @@ def test_images_that_cannot_be_decoded_do_not_stand_in_the_way(
     assert same(first, second) and cache.encoded == 0
 
 
-def test_features_that_are_not_finite_are_not_kept(cache: FeatureCache, clip: tpt.CLIP) -> None:
+def test_features_that_are_not_finite_are_not_stored(cache: FeatureCache, clip: tpt.CLIP) -> None:
     shelf = cache.shelf(views_of(clip))
     keys = [shelf.key(str(i), b"") for i in range(3)]
     features, norms = torch.ones(3, 8, clip.embed_dim), torch.ones(3)
@@ -165,14 +161,14 @@ def test_features_that_are_not_finite_are_not_kept(cache: FeatureCache, clip: tp
 
 
 class OwnViews(Views):
-    """A user's class."""
+    """A user's own views."""
 
 
 class OwnMix:
-    """A user's mixing, which does not say what it depends on."""
+    """A user's own mixing, which does not describe what it depends on."""
 
 
-def test_views_of_unknown_making_are_not_kept(cache: FeatureCache, clip: tpt.CLIP, image_tree: Path) -> None:
+def test_views_of_unknown_makers_are_not_stored(cache: FeatureCache, clip: tpt.CLIP, image_tree: Path) -> None:
     def plain(image: Image.Image, identity: str) -> Tensor:
         return torch.zeros(2, 3, clip.image_size, clip.image_size)
 
@@ -181,7 +177,7 @@ def test_views_of_unknown_making_are_not_kept(cache: FeatureCache, clip: tpt.CLI
     assert [batch.cached for batch in loaded(image_tree, plain, cache)] == [None] * 3
 
 
-def test_the_key_changes_with_all_that_changes_features(
+def test_the_key_changes_with_all_that_features_depend_on(
     clip: tpt.CLIP, noise_clip: Callable[..., tpt.CLIP], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def key(clip: Any = clip, maker: Any = None, name: str = "a/1.png", content: bytes = b"1", **settings: Any) -> str:
@@ -219,14 +215,14 @@ def test_the_key_changes_with_all_that_changes_features(
     assert key(changed(logit_scale=1.0, name="other")) == keys[0]
 
 
-def test_an_activation_alone_changes_the_key(clip: tpt.CLIP, noise_file: Callable[..., Path]) -> None:
-    """Two models of the same weights."""
+def test_the_activation_changes_the_key(clip: tpt.CLIP, noise_file: Callable[..., Path]) -> None:
+    """Two models with equal weights but other activations have different encodings."""
     other = tpt.load_clip(pretrained=noise_file(), quick_gelu=False)
     ours, theirs = clip.encoding(), other.encoding()
     assert ours["weights"] == theirs["weights"] and ours["architecture"] != theirs["architecture"]
 
 
-def test_keys_are_steady(tmp_path: Path) -> None:
+def test_keys_are_stable(tmp_path: Path) -> None:
     assert image_key("a/b.png", b"c") != image_key("a/b.pngc", b"") and len(image_key("\udcff", b"")) == 32
     assert space_key({"a": 1, "b": 2}) == space_key({"b": 2, "a": 1})
     assert encoding_environment() == encoding_environment()
@@ -243,7 +239,7 @@ def test_settings(clip: tpt.CLIP) -> None:
             FeatureCache(clip, max_gb=wrong)
 
 
-def test_batches_with_features_can_be_cut_and_moved() -> None:
+def test_batches_with_features_can_be_selected_and_moved() -> None:
     batch = EpisodeBatch(
         views=torch.empty(0),
         labels=torch.arange(3),
@@ -259,12 +255,12 @@ def test_batches_with_features_can_be_cut_and_moved() -> None:
     assert part.cached["image_features"].flatten().tolist() == [4, 5, 0, 1]
 
 
-def test_a_shelf_of_nothing() -> None:
+def test_a_shelf_without_stores_finds_nothing() -> None:
     shelf = CachedViews(None, None)
     assert shelf.key("a", b"") == "" and shelf.find("") is None
 
 
-def test_more_views_of_a_maker_are_the_same(clip: tpt.CLIP) -> None:
+def test_more_views_begin_with_the_same_views(clip: tpt.CLIP) -> None:
     for augmix in (None, AugMix()):
         maker = views_of(clip, PARTIAL, augmix=augmix)
         wider = maker.more(9)

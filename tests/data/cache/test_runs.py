@@ -1,4 +1,4 @@
-"""Runs and sweeps that share encodings, as a user starts them."""
+"""Runs and sweeps that share encoded features, started as a user would."""
 
 import json
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def counts(folder: Path) -> tuple[int, int]:
 
 
 def test_records_are_the_same_with_and_without_cache(run_script: Run, tmp_path: Path, image_tree: Path) -> None:
-    """Off, cold, warm with other settings of the method: bit by bit, but for the seconds."""
+    """Records are bit-equal with the cache off, cold or warm, except the seconds; other settings use it too."""
     arguments = (*SMALL, f"data.root={image_tree}")
     settings = {"off": ["cache=off"], "cold": [], "warm": [], "workers": ["data.num_workers=1"]}
     records = {}
@@ -50,7 +50,7 @@ def test_records_are_the_same_with_and_without_cache(run_script: Run, tmp_path: 
 def test_a_sweep_encodes_each_image_once(
     run_script: Run, tmp_path: Path, image_tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Numbers of views in rising order, seen by the encoder itself; a second sweep encodes nothing."""
+    """The first job encodes the largest number of views, which comes last; a second sweep encodes nothing."""
     encoded = []
     encode = tpt.CLIP.encode_views
 
@@ -69,7 +69,7 @@ def test_a_sweep_encodes_each_image_once(
     assert [len(job[0]) for job in selected] == [2, 2, 4, 4]
 
 
-def test_a_cache_that_cannot_be_written_ends_no_run(
+def test_a_run_continues_if_the_cache_cannot_be_written(
     run_script: Run, tmp_path: Path, image_tree: Path, feature_cache: Path
 ) -> None:
     feature_cache.write_text("in the way")
@@ -105,7 +105,7 @@ def test_values_of_a_sweep(
     assert sweeps.swept("views.num_views") == values
 
 
-def test_the_default_folder_is_the_commands(tmp_path: Path) -> None:
+def test_runs_and_tpt_cache_have_the_same_default_folder(tmp_path: Path) -> None:
     from tpt.cli.programs.cache import DEFAULT
 
     assert f"'{DEFAULT}'" in (ROOT / "conf" / "cache" / "on.yaml").read_text()

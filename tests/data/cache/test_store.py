@@ -1,4 +1,4 @@
-"""Features on disk: exact, bounded, shared, and safe on whatever lies there."""
+"""Features on disk: exact, limited in size, shared by processes, and safe with damaged files."""
 
 import json
 import multiprocessing
@@ -39,7 +39,7 @@ def fill(folder: Path, numbers: range, space: str = SPACE, views: int = 4, max_b
 
 
 def holds(folder: Path, number: int, views: int = 4, space: str = SPACE) -> bool:
-    """Whether the entry is there; what is there must be right."""
+    """Whether the entry is stored; its features and norm must be correct."""
     found = FeatureStore(folder, space).get(key(number), views, WIDTH)
     if found is not None:
         assert np.array_equal(found[0], features(number, 16)[:views]) or np.array_equal(found[0], features(number))
@@ -52,8 +52,8 @@ def shard(folder: Path) -> Path:
     return found
 
 
-def test_entries_come_back_bit_by_bit(tmp_path: Path) -> None:
-    """Few files whatever the number of images, and the first of more views; any program reads the files."""
+def test_entries_are_read_back_exactly(tmp_path: Path) -> None:
+    """Images share files, a request for fewer views gets the first ones, and other programs can read the files."""
     fill(tmp_path, range(100), views=16)
     assert len(list(tmp_path.rglob("*.safetensors"))) == 2
     assert all(holds(tmp_path, number, views) for number in (0, 7, 99) for views in (1, 4, 16))
@@ -64,7 +64,7 @@ def test_entries_come_back_bit_by_bit(tmp_path: Path) -> None:
     assert np.array_equal(load_file(files[1])[key(99)], features(99, 16))
 
 
-def test_what_is_kept_is_the_features_of_that_moment(tmp_path: Path) -> None:
+def test_later_changes_of_the_array_are_not_stored(tmp_path: Path) -> None:
     filled, values = FeatureStore(tmp_path, SPACE), features(1)
     filled.put(key(1), values, 1 / 3)
     values += 1
@@ -72,7 +72,7 @@ def test_what_is_kept_is_the_features_of_that_moment(tmp_path: Path) -> None:
     assert holds(tmp_path, 1)
 
 
-def test_a_slow_encoder_is_written_before_the_file_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_encoding_writes_before_the_file_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     filled = FeatureStore(tmp_path, SPACE)
     filled.put(key(0), features(0), 0.0)
     assert not holds(tmp_path, 0)
@@ -81,17 +81,17 @@ def test_a_slow_encoder_is_written_before_the_file_is_full(tmp_path: Path, monke
     assert holds(tmp_path, 0) and holds(tmp_path, 1)
 
 
-def test_more_views_are_added_beside_fewer(tmp_path: Path) -> None:
+def test_more_views_are_added_to_fewer(tmp_path: Path) -> None:
     fill(tmp_path, range(2), views=4)
     fill(tmp_path, range(2), views=16)
     assert holds(tmp_path, 1, 16) and holds(tmp_path, 1, 4)
 
 
-def test_a_reader_sees_what_others_add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_finds_entries_that_others_add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reader = FeatureStore(tmp_path, SPACE)
     assert reader.get(key(0), 4, WIDTH) is None
     fill(tmp_path, range(1))
-    assert reader.get(key(0), 4, WIDTH) is None  # looked a moment ago
+    assert reader.get(key(0), 4, WIDTH) is None  # checked for new files a moment ago
     monkeypatch.setattr(store, "REFRESH_S", 0.0)
     assert reader.get(key(0), 4, WIDTH) is not None
 
@@ -118,7 +118,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_damage_is_found_and_made_good(
+def test_damage_is_found_and_repaired(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[bytes], bytes]
 ) -> None:
     fill(tmp_path, range(3))
@@ -129,7 +129,7 @@ def test_damage_is_found_and_made_good(
     assert holds(tmp_path, 2)
 
 
-def test_a_file_that_shrinks_under_a_reader_is_a_miss(tmp_path: Path) -> None:
+def test_an_entry_truncated_after_indexing_is_a_miss(tmp_path: Path) -> None:
     fill(tmp_path, range(60))
     reader = FeatureStore(tmp_path, SPACE)
     assert reader.get(key(0), 4, WIDTH) is not None
@@ -149,8 +149,8 @@ HEADER = st.dictionaries(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(draw=st.data())
-def test_any_bytes_are_a_miss_or_what_was_kept(tmp_path: Path, draw: st.DataObject) -> None:
-    """Damaged files, and whole headers with impossible places."""
+def test_any_bytes_are_a_miss_or_the_stored_entry(tmp_path: Path, draw: st.DataObject) -> None:
+    """Damaged files and impossible headers raise no error and give no wrong features."""
     if not (tmp_path / SPACE).exists():
         fill(tmp_path, range(2))
         (tmp_path / "kept").write_bytes(shard(tmp_path).read_bytes())
@@ -163,15 +163,15 @@ def test_any_bytes_are_a_miss_or_what_was_kept(tmp_path: Path, draw: st.DataObje
     assert main(["show", str(tmp_path)]) == 0
 
 
-def test_planted_files_are_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Pipes, which would be waited for, and files of 40 GB that take no room on the disk."""
+def test_pipes_and_oversized_files_are_ignored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Pipes do not block, and sparse files of 40 GB are not read."""
     fill(tmp_path, range(3))
     space = tmp_path / SPACE
     for name in ("pipe.safetensors", "about.json"):
         (space / name).unlink(missing_ok=True)
         os.mkfifo(space / name)
     (space / "device.safetensors").symlink_to("/dev/zero")
-    about = {key(7): "1.0 " + "0" * 32}  # of 16 GB of features
+    about = {key(7): "1.0 " + "0" * 32}  # claims 16 GB of features
     header = json.dumps({"__metadata__": about, key(7): {"shape": [2**20, 2**12], "data_offsets": [0, 2**34]}}).encode()
     for name, length in (("huge", 2**60), ("claim", len(header))):
         with (space / f"{name}.safetensors").open("wb") as file:
@@ -183,9 +183,7 @@ def test_planted_files_are_passed_over(tmp_path: Path, capsys: pytest.CaptureFix
     assert time.monotonic() - began < 5
 
 
-def test_files_of_the_release_before_are_not_counted_and_are_cleared(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_files_of_release_0_1_are_not_counted_but_cleared(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     fill(tmp_path, range(1))
     before = size(tmp_path)
     for name in ("1-1-a.idx", "1-1-a.f32"):
@@ -195,8 +193,8 @@ def test_files_of_the_release_before_are_not_counted_and_are_cleared(
     assert not list(tmp_path.iterdir())
 
 
-def test_the_bound_holds_and_what_is_used_stays(tmp_path: Path) -> None:
-    """Least recently used goes first; a run does not push out its own entries, but keeps no more."""
+def test_the_limit_holds_and_used_entries_stay(tmp_path: Path) -> None:
+    """The least recently used file is deleted first; a run does not delete its own entries, but stores no more."""
     bound = 40_000
     fill(tmp_path, range(100), OTHER, max_bytes=bound)
     time.sleep(0.05)
@@ -211,12 +209,12 @@ def test_the_bound_holds_and_what_is_used_stays(tmp_path: Path) -> None:
     assert not holds(tmp_path, 59) and size(tmp_path) <= bound
 
 
-def test_a_full_cache_says_so_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_full_cache_warns_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     fill(tmp_path, range(1000), max_bytes=3000)
     assert caplog.text.count("is full: raise cache.max_gb") == 1 and holds(tmp_path, 0)
 
 
-def test_the_disk_keeps_room_for_others(
+def test_some_disk_space_stays_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(eviction, "FREE_BYTES", 2**62)
@@ -224,7 +222,7 @@ def test_the_disk_keeps_room_for_others(
     assert not shards(tmp_path) and "is full" in caplog.text
 
 
-def test_a_cache_that_cannot_be_written_is_read(
+def test_a_cache_that_cannot_be_written_can_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     fill(tmp_path, range(1))
@@ -244,8 +242,8 @@ def test_a_file_in_place_of_the_folder(tmp_path: Path, caplog: pytest.LogCapture
     assert caplog.text.count("cannot be written") == 1 and not holds(tmp_path / "taken", 0)
 
 
-def test_processes_fill_one_cache_at_once_and_one_is_killed(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")  # starts at once, with all modules loaded
+def test_processes_share_a_cache_and_one_is_killed(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")  # starts quickly, with all modules loaded
     together = context.Barrier(3)
 
     def work(numbers: range) -> None:

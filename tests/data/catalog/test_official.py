@@ -1,4 +1,4 @@
-"""The lists that datasets bring themselves, and the order of classes in every kind of list."""
+"""The datasets' own lists, and the order of classes in every kind of list."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tpt.errors import DataError
 
 
 def own_tree(root: Path, key: str, layout: int = 0) -> Path:
-    """A miniature with its own lists alone; gives the dataset's folder."""
+    """Creates a miniature dataset with only its own lists; returns the dataset's folder."""
     paper_tree(root, layout, keys=[key])
     remove_splits(root)
     return write_own_lists(key, root, layout)
 
 
-# Whose own test list is the one that CoOp's split was made from: the same images under the same names.
+# CoOp's split was made from these datasets' own test lists: the same images under the same names.
 SAME_LISTS = ("oxford_pets", "stanford_cars", "ucf101", "sun397")
 
 
@@ -31,7 +31,7 @@ SAME_LISTS = ("oxford_pets", "stanford_cars", "ucf101", "sun397")
 def test_own_lists_agree_with_the_papers_split(
     key: str, layout: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The same images, names and labels, since both list the same miniature; log and notes say which list it was."""
+    """Images, names and labels are equal; the log and the notes name the own list if the real lists differ."""
     paper_tree(tmp_path, layout, keys=[key])
     paper = read_entry(key, tmp_path)
     remove_splits(tmp_path)
@@ -47,7 +47,7 @@ def test_own_lists_agree_with_the_papers_split(
 
 
 @pytest.mark.parametrize("key", ["caltech101", "eurosat"])
-def test_those_without_lists_need_the_papers(key: str, tmp_path: Path) -> None:
+def test_datasets_without_lists_need_the_papers_split(key: str, tmp_path: Path) -> None:
     paper_tree(tmp_path, keys=[key])
     remove_splits(tmp_path)
     with pytest.raises(DataError, match=f"Neither {SPLITS[key].file}, the paper's split .* CoOp's DATASETS.md links"):
@@ -63,7 +63,7 @@ def test_training_lists(tmp_path: Path) -> None:
         read_entry("oxford_pets", tmp_path, "val")
 
 
-def test_the_older_list_of_the_cars(tmp_path: Path) -> None:
+def test_the_older_list_of_stanford_cars(tmp_path: Path) -> None:
     paper_tree(tmp_path, keys=["stanford_cars"])
     remove_splits(tmp_path)
     write_cars_annos(tmp_path / "StanfordCars")
@@ -73,7 +73,7 @@ def test_the_older_list_of_the_cars(tmp_path: Path) -> None:
     assert [s.label for s in train.samples] == [0, 1, 2] and test.image(0).mode == "RGB"
 
 
-def test_flowers_without_names_take_torchvisions(tmp_path: Path) -> None:
+def test_flowers_without_names_use_torchvisions(tmp_path: Path) -> None:
     (own_tree(tmp_path, "flowers102") / "cat_to_name.json").unlink()
     found = read_entry("flowers102", tmp_path)
     assert len(found.class_names) == 102 and found.class_names[:2] == ["pink primrose", "hard-leaved pocket orchid"]
@@ -108,7 +108,7 @@ def test_damaged_lists(key: str, file: str, content: str, message: str, tmp_path
         ("009 F/A-18\n", "1 of the 1 images .* are missing in .*, such as"),
     ],
 )
-def test_damaged_lists_of_the_aircraft(content: str, message: str, tmp_path: Path) -> None:
+def test_damaged_lists_of_aircraft(content: str, message: str, tmp_path: Path) -> None:
     base = paper_tree(tmp_path, keys=["fgvc_aircraft"]) / "fgvc_aircraft"
     (base / "images_variant_test.txt").write_text(content)
     with pytest.raises(DataError, match=message):
@@ -122,7 +122,7 @@ def test_damaged_lists_of_the_aircraft(content: str, message: str, tmp_path: Pat
         read_entry("fgvc_aircraft", tmp_path)
 
 
-def test_own_lists_name_what_is_missing(tmp_path: Path) -> None:
+def test_missing_images_of_own_lists_are_named(tmp_path: Path) -> None:
     own = own_tree(tmp_path, "ucf101")
     for name in ("v_YoYo_g01_c21.jpg", "v_YoYo_g01_c22.jpg"):
         (own / "Yo_Yo" / name).unlink()
@@ -130,12 +130,12 @@ def test_own_lists_name_what_is_missing(tmp_path: Path) -> None:
         read_entry("ucf101", tmp_path)
 
 
-TELLING = [key for key in SPLITS if key not in ("flowers102", "stanford_cars")]  # whose paths tell the class
+TELLING = [key for key in SPLITS if key not in ("flowers102", "stanford_cars")]  # their paths contain the class
 
 
 @pytest.mark.parametrize("key", TELLING)
-def test_names_in_another_order_than_the_folders(key: str, tmp_path: Path) -> None:
-    """Labels and folders agree, names are rotated: every prompt would stand for the next class."""
+def test_names_in_a_different_order_than_the_folders(key: str, tmp_path: Path) -> None:
+    """Labels match the folders, but names are rotated, so every prompt would describe the next class."""
     paper_tree(tmp_path, keys=[key])
     file = tmp_path / "splits" / SPLITS[key].file
     rows, names = json.loads(file.read_text())["test"], list(SPLITS[key].classes)
@@ -145,14 +145,14 @@ def test_names_in_another_order_than_the_folders(key: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("key", TELLING)
-def test_one_image_under_another_label(key: str, tmp_path: Path) -> None:
-    """Also where folder and class have different names, as with CoOp's short ones."""
+def test_one_image_with_a_wrong_label(key: str, tmp_path: Path) -> None:
+    """A wrong label is found even if folders and classes have different names, such as CoOp's short ones."""
     paper_tree(tmp_path, keys=[key])
     file = tmp_path / "splits" / SPLITS[key].file
     rows = json.loads(file.read_text())["test"]
     strange = [[path, label, f"thing {label}"] for path, label, _ in rows]
     file.write_text(json.dumps({"test": strange}))
-    assert read_entry(key, tmp_path).class_names == ["thing 0", "thing 1", "thing 2"]  # names may be a user's own
+    assert read_entry(key, tmp_path).class_names == ["thing 0", "thing 1", "thing 2"]  # a user may choose other names
     strange[0][1:] = strange[5][1:]
     file.write_text(json.dumps({"test": strange}))
     with pytest.raises(DataError, match=r"but other images of .* in different orders"):
@@ -160,7 +160,7 @@ def test_one_image_under_another_label(key: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["flowers102", "stanford_cars"])
-def test_paths_that_tell_nothing_are_not_judged(key: str, tmp_path: Path) -> None:
+def test_paths_without_the_class_are_not_checked(key: str, tmp_path: Path) -> None:
     paper_tree(tmp_path, keys=[key])
     file = tmp_path / "splits" / SPLITS[key].file
     rows, names = json.loads(file.read_text())["test"], list(SPLITS[key].classes)
@@ -168,8 +168,8 @@ def test_paths_that_tell_nothing_are_not_judged(key: str, tmp_path: Path) -> Non
     assert read_entry(key, tmp_path).class_names == names[::-1]
 
 
-def test_eurosats_folder_names_become_the_papers(tmp_path: Path) -> None:
-    """Some copies of its split file hold the folders' names."""
+def test_eurosats_folder_names_become_the_papers_names(tmp_path: Path) -> None:
+    """Some copies of the split file have the folders' names, which are replaced by the paper's."""
     paper_tree(tmp_path, keys=["eurosat"])
     file = tmp_path / "splits" / SPLITS["eurosat"].file
     rows = json.loads(file.read_text())["test"]
@@ -177,7 +177,7 @@ def test_eurosats_folder_names_become_the_papers(tmp_path: Path) -> None:
     assert read_entry("eurosat", tmp_path).class_names == ["Annual Crop Land", "Forest", "Sea or Lake"]
 
 
-def test_an_official_list_in_another_order(tmp_path: Path) -> None:
+def test_an_official_list_with_an_unknown_class(tmp_path: Path) -> None:
     own = own_tree(tmp_path, "food101")
     listing = own / "meta" / "test.txt"
     names = listing.read_text().replace("apple_pie", "no_such_food")

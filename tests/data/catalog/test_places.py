@@ -1,4 +1,4 @@
-"""Datasets as they lie on people's disks: every place is tried, and the complete one taken."""
+"""Finds datasets on disk: every possible folder is tried, and the complete one is used."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ IDS = list(imagenet_classes())
 
 
 def class_folders(base: Path, names: list[str] = IDS, file: str = "one.JPEG") -> Path:
-    """One empty picture in each folder; only names are read."""
+    """Creates one empty picture per folder, since only names are read."""
     for name in names:
         (base / name).mkdir(parents=True)
         (base / name / file).touch()
     return base
 
 
-def test_a_folder_of_something_else_hides_nothing(tmp_path: Path) -> None:
+def test_an_unrelated_folder_does_not_hide_the_dataset(tmp_path: Path) -> None:
     root = paper_tree(tmp_path, layout=1, keys=["dtd", "imagenet_a"])
     (root / "DTD" / "x").mkdir(parents=True)
-    (root / "imagenet-a" / "n01498041").mkdir(parents=True)  # begun and not gone on with
+    (root / "imagenet-a" / "n01498041").mkdir(parents=True)  # incomplete
     assert len(read_entry("dtd", root)) == 6 and read_entry("dtd", root).store.root == root / "dtd" / "images"
     assert len(read_entry("imagenet_a", root)) == 200
     (root / "imagenet-adversarial" / "imagenet-a" / "n01498041" / "one.JPEG").unlink()
     with pytest.raises(DataError, match="imagenet-adversarial/imagenet-a are empty, such as n01498041"):
-        read_entry("imagenet_a", root)  # what is said is about the fuller one
+        read_entry("imagenet_a", root)  # the message is about the fuller folder
 
 
-def test_images_and_split_in_folders_of_their_own(tmp_path: Path) -> None:
+def test_images_and_split_in_separate_folders(tmp_path: Path) -> None:
     root = paper_tree(tmp_path, keys=["flowers102"])
     (root / "oxford_flowers").mkdir()
     file = SPLITS["flowers102"].file
@@ -67,7 +67,7 @@ PLACES = {
 
 
 @pytest.mark.parametrize("key", PLACES)
-def test_kaggles_and_torchvisions_places(key: str, tmp_path: Path) -> None:
+def test_folders_of_kaggle_and_torchvision(key: str, tmp_path: Path) -> None:
     root = paper_tree(tmp_path, keys=[key])
     usual, place = PLACES[key]
     shutil.move(root / usual, root / "moved")
@@ -78,7 +78,7 @@ def test_kaggles_and_torchvisions_places(key: str, tmp_path: Path) -> None:
     assert found.store.root == (root / place).parent if key == "stanford_cars" else root / place
 
 
-def test_eurosat_alone_under_its_archives_name(tmp_path: Path) -> None:
+def test_eurosat_in_a_folder_named_after_its_archive(tmp_path: Path) -> None:
     root = paper_tree(tmp_path, keys=["eurosat"])
     shutil.move(root / "eurosat", root / "EuroSAT_RGB")
     assert len(read_entry("eurosat", root)) == 6
@@ -104,14 +104,14 @@ def test_imagenets_class_folders(place: str, tmp_path: Path) -> None:
     class_folders(tmp_path / place)
     (tmp_path / "ImageNet" / "train").mkdir(parents=True, exist_ok=place != "ImageNet")
     if place == "ImageNet":
-        (tmp_path / "ImageNet" / "train").rmdir()  # beside class folders it would be none of them
+        (tmp_path / "ImageNet" / "train").rmdir()  # next to the class folders, it would be a wrong one
     (tmp_path / place / "n01440764" / "._one.JPEG").touch()
     (tmp_path / place / "@eaDir").mkdir()
     found = read_entry("imagenet", tmp_path)
     assert len(found) == 1000 and found.store.root == tmp_path / place and found.samples[0].path == "n01440764/one.JPEG"
 
 
-FLAT = ["n01498041", "n01440764", "n15075141"]  # of images 1, 2, 3
+FLAT = ["n01498041", "n01440764", "n15075141"]  # WordNet ids of images 1, 2, 3
 
 
 def flat(base: Path) -> Path:
@@ -132,7 +132,7 @@ def devkit(root: Path) -> None:
     data = root / "imagenet" / "ILSVRC2012_devkit_t12" / "data"
     data.mkdir(parents=True)
     kinds = [("ILSVRC2012_ID", float), ("WNID", object), ("words", object)]
-    order = ["n15075141", "n01440764", "n01498041"]  # numbers of their own, not the sorted ids'
+    order = ["n15075141", "n01440764", "n01498041"]  # the devkit's own numbers, not the order of the sorted ids
     rows = [(k, synset, "x") for k, synset in enumerate(order, 1)]
     savemat(data / "meta.mat", {"synsets": np.array(rows, dtype=kinds)})
     numbers = [str(order.index(synset) + 1) for synset in FLAT]
@@ -172,7 +172,7 @@ def test_flat_images_whose_list_is_damaged_or_missing(tmp_path: Path) -> None:
         ("val-00000-of-00014.parquet", r"data=huggingface data\.path=.*test,"),
     ],
 )
-def test_archives_inside_the_root_show_the_way(file: str, way_out: str, tmp_path: Path) -> None:
+def test_archives_in_the_root_name_the_reader_to_use(file: str, way_out: str, tmp_path: Path) -> None:
     (tmp_path / "imagenet" / "test").mkdir(parents=True)
     (tmp_path / "imagenet" / "test" / file).touch()
     with pytest.raises(DataError, match=rf"only archives, .*{file}\. Read them with {way_out} or unpack"):
@@ -197,7 +197,7 @@ def test_imagenets_variants(key: str, place: str, names: list[str], tmp_path: Pa
     assert found.samples[2].path == f"{names[2]}/one.JPEG"
 
 
-def test_no_split_names_every_place(tmp_path: Path) -> None:
+def test_a_missing_split_names_every_searched_folder(tmp_path: Path) -> None:
     root = paper_tree(tmp_path, keys=["eurosat"])
     remove_splits(root)
     with pytest.raises(DataError) as caught:
@@ -221,8 +221,8 @@ def test_splits_and_halves_at_test_time(tmp_path: Path) -> None:
     assert [len(d) for d in EpisodeDataModule(both, classes="base", limit=1).datasets] == [1, 1]
 
 
-def test_coops_own_validation_images(tmp_path: Path) -> None:
-    """Drawn behind the training images from the split's `val`, as in CoOp's programs."""
+def test_validation_images_as_in_coop(tmp_path: Path) -> None:
+    """Validation images are drawn after the training images, from the split's `val`, as in CoOp's programs."""
     root = paper_tree(tmp_path, keys=["dtd", "imagenet_a", "oxford_pets"])
     shots = draw_shots(read_entry("dtd", root, "train"), validation_entry("dtd", root), 1, seed=1)
     assert shots.val is not None
@@ -237,7 +237,7 @@ def test_coops_own_validation_images(tmp_path: Path) -> None:
         validation_entry("dtd", root)
 
 
-def test_check_opens_a_sample(
+def test_check_opens_some_images(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "500")

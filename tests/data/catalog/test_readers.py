@@ -1,4 +1,4 @@
-"""Reading the fifteen datasets in both layouts, and refusing what would give wrong numbers."""
+"""Reads the fifteen datasets in both layouts, and refuses files that would give wrong results."""
 
 import json
 import re
@@ -24,7 +24,7 @@ def tree(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
-    """A few datasets alone, to damage."""
+    """Two datasets that a test may damage."""
     return paper_tree(tmp_path, keys=("dtd", "imagenet_a"))
 
 
@@ -38,7 +38,7 @@ def test_every_dataset_in_both_layouts(tree: Path) -> None:
     assert [d.name for d in found] == list(PAPER)
     assert len(NATURAL_SHIFT) == 5 and len(CROSS_DATASET) == 10
     for dataset in found:
-        for index in range(min(len(dataset), 6)):  # each path leads to a file, of each kind there is
+        for index in range(min(len(dataset), 6)):  # every kind of path leads to a file
             image = dataset.image(index)
             assert isinstance(image, Image.Image) and image.mode == "RGB"
         if dataset.name in SPLITS:
@@ -61,16 +61,17 @@ def test_label_spaces_of_imagenet(tree: Path) -> None:
         dataset = read_entry(key, tree)
         assert len(dataset.class_names) == CATALOG[key].classes == len(dataset)
         by_folder = {s.path.split("/")[0]: dataset.class_names[s.label] for s in dataset.samples}
-        if key == "imagenet_v2":  # the folder says the class; as text "10" sorts before "2"
+        if key == "imagenet_v2":  # the folder's number is the class, although "10" sorts before "2" as text
             assert by_folder["2"] == names[2] and by_folder["10"] == names[10]
         else:
             assert by_folder["n01498041"] == "stingray"
     assert read_entry("imagenet_a", tree).class_names != read_entry("imagenet_r", tree).class_names
 
 
-def test_ids_and_names_of_imagenet_belong_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They come from two packages.  WordNet's own words for an id share one with the class name almost always, and
-    with that of a neighbour seldom.
+def test_ids_and_names_of_imagenet_match(monkeypatch: pytest.MonkeyPatch) -> None:
+    """WordNet ids and class names, which come from two packages, are in the same order.
+
+    WordNet's words for an id usually share a word with the name of its class, and rarely with the name of the next.
     """
     lemmas = (resources.files("timm.data") / "_info" / "imagenet_synset_to_lemma.txt").read_text().splitlines()
     words = {line.split("\t")[0]: set(re.findall(r"\w+", line.split("\t")[1].lower())) for line in lemmas}
@@ -87,8 +88,8 @@ def test_ids_and_names_of_imagenet_belong_together(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("space", ["imagenet_a", "imagenet_r"])
-def test_subsets_of_imagenet_are_ascending(space: str) -> None:
-    """200 of the 1,000, in their order; the masks of TPT's code count them so."""
+def test_subsets_of_imagenet_keep_its_class_order(space: str) -> None:
+    """The 200 classes are in the order of the 1,000, as in the masks of TPT's code."""
     everything, subset = imagenet_classes(), imagenet_classes(space)
     assert len(subset) == 200 and list(subset) == sorted(subset)
     assert all(everything[synset] == name for synset, name in subset.items())
@@ -96,14 +97,14 @@ def test_subsets_of_imagenet_are_ascending(space: str) -> None:
     assert [list(everything).index(synset) for synset in subset] == sorted(map(int, indices))
 
 
-def test_aircraft_follows_its_own_list(tree: Path) -> None:
+def test_aircraft_uses_its_own_list(tree: Path) -> None:
     dataset = read_entry("fgvc_aircraft", tree)
     assert dataset.class_names == list(AIRCRAFT)
     assert [s.label for s in dataset.samples] == [1, 0, 2, 3]
     assert dataset.split == "images_variant_test.txt" and not any("own split" in note for note in dataset.notes)
 
 
-def test_what_differs_from_the_papers_test_set_is_noted(tree: Path) -> None:
+def test_differences_from_the_papers_test_set_are_noted(tree: Path) -> None:
     assert read_entry("dtd", tree).notes == ["6 images of 3 classes, where the paper's test set has 1692 of 47"]
     tie = "two classes are called 'missile' and two 'sunglasses', so their answers tie"
     assert tie in read_entry("imagenet", tree).notes
@@ -127,7 +128,7 @@ def test_limit(tree: Path) -> None:
     assert len(dataset) == 2 and dataset.size == 6
 
 
-def test_missing_dataset_names_where_it_was_looked_for(tmp_path: Path) -> None:
+def test_a_missing_dataset_names_the_searched_folders(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"Cannot find Describable Textures: .*/DTD or .*/dtd\. Get"):
         read_entry("dtd", tmp_path)
     with pytest.raises(DataError, match="Expected a dataset out of imagenet, imagenet_a.*got 'cifar'"):
@@ -176,7 +177,7 @@ def test_damaged_split(small: Path, content: str, message: str) -> None:
         read_entry("dtd", small)
 
 
-def test_wrong_class_folders_fail_loudly(small: Path) -> None:
+def test_wrong_class_folders_are_refused(small: Path) -> None:
     (small / "imagenet-a" / "n00000000").mkdir()
     with pytest.raises(
         DataError, match=r"n00000000 is not one of them\. A wrong set of classes would shift every label"
@@ -191,9 +192,9 @@ def test_wrong_class_folders_fail_loudly(small: Path) -> None:
         read_entry("imagenet_a", small)
 
 
-def test_what_does_not_belong_to_the_data_is_passed_over(tmp_path: Path) -> None:
+def test_blank_lines_and_empty_or_hidden_folders_are_ignored(tmp_path: Path) -> None:
     root = paper_tree(tmp_path, layout=1)
-    (root / "DTD").mkdir()  # empty, and first to be looked at
+    (root / "DTD").mkdir()  # empty, and tried first
     (root / "imagenet-adversarial" / "imagenet-a" / ".ipynb_checkpoints").mkdir()
     listing = root / "fgvc_aircraft" / "data" / "images_variant_test.txt"
     listing.write_text(listing.read_text() + "\n\n")
@@ -206,16 +207,16 @@ def test_what_does_not_belong_to_the_data_is_passed_over(tmp_path: Path) -> None
         read_entry("fgvc_aircraft", root)
 
 
-def test_pictures_that_are_not_sorted_into_classes(tmp_path: Path) -> None:
-    """ImageNet's validation images as they come out of their archive."""
+def test_pictures_without_class_folders_are_refused(tmp_path: Path) -> None:
+    """ImageNet's validation images, unpacked into one folder without a list of classes, are refused."""
     (tmp_path / "ImageNet" / "val").mkdir(parents=True)
     Image.new("RGB", (4, 4)).save(tmp_path / "ImageNet" / "val" / "ILSVRC2012_val_00000001.JPEG")
     with pytest.raises(DataError, match="such as n01440764, .* only images without folders"):
         read_entry("imagenet", tmp_path)
 
 
-def test_caltechs_unlisted_folders_are_not_tested_on(tree: Path) -> None:
-    """BACKGROUND_Google and Faces_easy lie on disk and are no classes; Faces is, called face."""
+def test_caltechs_unlisted_folders_are_not_used(tree: Path) -> None:
+    """BACKGROUND_Google and Faces_easy are on the disk but are not classes; Faces is the class `face`."""
     dataset = read_entry("caltech101", tree)
     assert all((dataset.store.root / folder).is_dir() for folder in UNLISTED)
     assert not {s.path.split("/")[0] for s in dataset.samples} & set(UNLISTED)

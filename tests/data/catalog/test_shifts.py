@@ -1,4 +1,4 @@
-"""Corrupted datasets, CIFAR and datasets of several domains."""
+"""Corrupted datasets, CIFAR, and datasets with several domains."""
 
 import os
 import pickle
@@ -39,12 +39,12 @@ def test_corruptions_of_imagenet(tree: Path) -> None:
     assert len(keys_of("imagenet_c")) == 15 and keys_of("imagenet_c", "spatter", 2) == ["imagenet_c_spatter_2"]
 
 
-def test_corruptions_in_the_folders_of_their_archives(tree: Path, tmp_path: Path) -> None:
+def test_corruptions_in_folders_named_after_archives(tree: Path, tmp_path: Path) -> None:
     shutil.copytree(tree / "ImageNet-C/fog/5", tmp_path / "ImageNet-C/weather/fog/5", copy_function=os.link)
     assert len(read_entry("imagenet_c_fog_5", tmp_path)) == 1000
 
 
-def test_wrong_corruptions_and_severities_are_named(tree: Path) -> None:
+def test_wrong_corruptions_and_severities(tree: Path) -> None:
     with pytest.raises(DataError, match=r"Expected corruptions out of gaussian_noise, .* or all, got 'fogg'; set data"):
         catalog_datasets("imagenet_c", tree, corruption="fogg")
     for severity in (0, 6):
@@ -79,10 +79,10 @@ def test_cifar(tree: Path, key: str, classes: int) -> None:
 
 
 @pytest.mark.parametrize("key", ["cifar10_c", "cifar100_c"])
-def test_severities_of_cifar_follow_one_another(tree: Path, key: str) -> None:
+def test_cifar_files_hold_severities_in_order(tree: Path, key: str) -> None:
     for severity in (1, 5):
         (dataset,) = catalog_datasets(key, tree, corruption="fog", severity=severity)
-        dataset = pickle.loads(pickle.dumps(dataset))  # as for a worker process
+        dataset = pickle.loads(pickle.dumps(dataset))  # as sent to a worker
         assert dataset.labels() == list(range(CIFAR_C_EACH))
         pixels = [np.asarray(dataset.image(n))[0, 0, 0] for n in range(CIFAR_C_EACH)]
         assert pixels == list(range((severity - 1) * CIFAR_C_EACH, severity * CIFAR_C_EACH))
@@ -93,7 +93,7 @@ class _Harmful:
         return os.mkdir, ("harmed",)
 
 
-def test_a_pickle_that_would_run_something_is_refused(
+def test_a_pickle_that_would_run_code_is_refused(
     damaged: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -135,14 +135,14 @@ def test_domains_of_class_folders(tree: Path, key: str) -> None:
         read_entry(found[0].name, tree, "train")
 
 
-def test_domainnet_has_lists(tree: Path, damaged: Path) -> None:
+def test_domainnet_uses_lists(tree: Path, damaged: Path) -> None:
     found = catalog_datasets("domainnet", tree)
     assert len(found) == 6 and all(d.class_names == ["The_Eiffel_Tower", "axe"] for d in found)
     assert found[0].split == "clipart_test.txt" and read_entry("domainnet_real", tree, "train").labels() == [0, 1]
     (damaged / "DomainNet" / "clipart_test.txt").write_text("clipart/axe/clipart_001_000001.jpg\n")
     with pytest.raises(DataError, match="Cannot read the lines `path label`"):
         read_entry("domainnet_clipart", damaged)
-    (damaged / "DomainNet" / "clipart_test.txt").unlink()  # then its folders, which are of two classes here
+    (damaged / "DomainNet" / "clipart_test.txt").unlink()  # then its folders are used, which have two classes here
     with pytest.raises(DataError, match="hold 2 class folders, not 345"):
         read_entry("domainnet_clipart", damaged)
 
@@ -156,11 +156,11 @@ def test_a_domain_without_a_class_keeps_the_labels(damaged: Path) -> None:
         read_entry("pacs_sketch", damaged)
 
 
-def test_the_real_test_sets_are_known() -> None:
-    """Totals as their papers and DomainBed's print them."""
+def test_image_counts_of_the_real_test_sets() -> None:
+    """The papers of the datasets and of DomainBed print the same totals, except for Terra Incognita."""
     total = {key: sum(entry.images for entry in entries) for key, entries in DOMAINS.items()}
     assert total["pacs"] == 9991 and total["vlcs"] == 10729 and total["office_home"] == 15588
-    assert total["terra_incognita"] == 24330  # with annotations of 2021; 24,788 in DomainBed's paper
+    assert total["terra_incognita"] == 24330  # with the annotations of 2021; DomainBed's paper has 24,788
     assert total["domainnet"] == 176743 and total["visda"] == 55388
     assert len(CORRUPTIONS) == 15 and {entry.images for entry in CORRUPTED.values()} == {50000, 10000}
 
@@ -179,8 +179,8 @@ def test_check(tree: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     assert "there is no folder" in capsys.readouterr().out
 
 
-def test_a_table_for_each_severity_with_its_mean(tmp_path: Path) -> None:
-    """A sweep over severities is one row; every severity has a table by corruption and its mean."""
+def test_one_table_per_severity_with_its_mean(tmp_path: Path) -> None:
+    """A sweep over severities is one row; each severity has a table with a column per corruption and their mean."""
     for severity, accuracies in ((1, (80, 60)), (5, (40, 20))):
         records = {
             f"imagenet_c_{name}_{severity}": rows_of(
