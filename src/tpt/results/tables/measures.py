@@ -118,7 +118,7 @@ class Measures:
         return asdict(gain_of_counts(self._won, self._lost, self.labelled)) if self.labelled else None
 
     def values(self) -> dict[str, float]:
-        """All measures so far; the rate is that of this process only."""
+        """All measures so far; the rate covers this process only."""
         found: dict[str, float] = {}
         for name in MEASURES if self.images else ():
             needs_labels = name.removesuffix(ENDS[1]) in LABELLED
