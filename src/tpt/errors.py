@@ -123,7 +123,7 @@ def fits(hint: Any, value: Any) -> bool:
 
 
 def in_words(hint: Any) -> str:
-    """What a plain annotation allows, as words that follow the name of a setting: `to be ...` or `in (0, 1]`."""
+    """The values that a plain annotation allows, in words that follow a setting's name: `to be ...` or `in (0, 1]`."""
     words = _words(hint)
     interval = [word for word in words if word.startswith("in ")]
     if interval and [word for word in words if word != "null"] == interval:

@@ -38,25 +38,25 @@ def attack_dataset(
     seed: Seed = 0,
     batch_size: Count = 32,
 ) -> Path:
-    """Writes adversarial copies of a dataset's images, which a method's first prediction gets wrong.
+    """Writes adversarial copies of a dataset's images, made to mislead a method's first prediction.
 
     Each image is cropped to the backbone's input square, attacked there by projected gradient descent from a random
-    start, and written as PNG under its own name, whose suffix may say otherwise, since the dataset's lists name it.
-    Existing copies stay; the same settings on the same device write the same bytes.
+    start, and written as PNG under its original name, even if that has another suffix, because the dataset's lists use
+    it.  Existing copies are kept; the same settings on the same device write the same bytes.
 
     Args:
         dataset: a labelled dataset in a folder or a zip archive.
         method: the method to attack, such as `ZeroShot`.
-        folder: for the copies.
+        folder: folder of the copies.
         root: folder of all datasets, whose layout is kept; None, and archives, get a folder named after the dataset.
         eps: largest change of a pixel, in units of 1/255.
-        step: step size, in units of 1/255; None takes a quarter of `eps`, as R-TPT's code does.
-        steps: of gradient ascent.
-        seed: of the random starts, combined with each image's name.
+        step: step size, in units of 1/255; None uses a quarter of `eps`, as in R-TPT's code.
+        steps: number of steps of gradient ascent.
+        seed: seed of the random starts, combined with each image's name.
         batch_size: images attacked in parallel; affects only rounding.
 
     Returns:
-        Where the copies of the dataset are.
+        The folder of the dataset's copies.
 
     Raises:
         UserError: the folder holds copies made with other settings.
@@ -97,7 +97,7 @@ def _attacked(
     steps: int,
     seed: int,
 ) -> Tensor:
-    """(B, 3, H, W) uint8, on the CPU."""
+    """(B, 3, H, W) attacked images, uint8 on the CPU."""
     clip: CLIP = method.clip
     square = whole_picture(clip.image_size, clip.resize, clip.interpolation)
     images = [dataset.image(index) for index in indices]
@@ -116,7 +116,7 @@ def _attacked(
 
 
 def _noise(name: str, shape: tuple[int, ...]) -> Tensor:
-    """Uniform in [-1, 1), seeded with a name, the same on every device."""
+    """Uniform noise in [-1, 1), seeded with a name, the same on every device."""
     digits = hashlib.sha256(name.encode("utf-8", "backslashreplace")).digest()[:8]
     drawn = torch.Generator().manual_seed(int.from_bytes(digits) >> 1)
     return 2 * torch.rand(shape, generator=drawn) - 1

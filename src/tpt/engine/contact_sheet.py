@@ -39,7 +39,7 @@ class PictureViews:
 
 
 def views_of(dataset: ImageDataset, index: int, maker: Any, content: bytes | None = None) -> Tensor:
-    """The views (V, 3, H, W) of one picture of a dataset, as a run makes them, and from its bytes if already read."""
+    """The views (V, 3, H, W) of one picture of a dataset, as in a run; `content` is its bytes if already read."""
     image = dataset.image(index, content)
     views = maker(image, dataset.view_identity(index, image))
     made: Tensor = maker.render([views])[0] if isinstance(views, PlannedViews) else views
@@ -50,14 +50,14 @@ def views_of(dataset: ImageDataset, index: int, maker: Any, content: bytes | Non
 def selected_first(
     clip: CLIP, method: Method, views: Tensor, features: Tensor, extras: Mapping[str, Tensor], selected: Sequence[int]
 ) -> PictureViews:
-    """The views of one picture as they are shown.
+    """Sorts the views of one picture for display.
 
     Args:
         clip: the backbone that encoded them.
         method: the method that sorts them.
         views: (V, 3, H, W).
         features, extras: from `method.encode`.
-        selected: indices of the views that were trusted.
+        selected: indices of the selected views.
     """
     shown = method.show(features, **extras)
     order = list(dict.fromkeys([*selected, *shown.order[0].tolist()]))
@@ -87,7 +87,7 @@ class Sheet:
     as_recorded: bool
 
     def draw(self) -> Any:
-        """The sheet as a figure of matplotlib."""
+        """The sheet as a matplotlib figure."""
         from tpt.results.figures import contact_sheet  # noqa: PLC0415 -- matplotlib takes time to load
 
         shown = self.shown

@@ -17,7 +17,7 @@ def printable(text: object) -> str:
 
 
 def one_line(text: object) -> str:
-    """The same, in one line."""
+    """The printable text in one line."""
     return printable(" ".join(str(text).split()))
 
 

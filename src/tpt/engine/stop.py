@@ -68,7 +68,7 @@ class ProcessDied(StopRun):
 
 
 class _Listener:
-    """Handles a process's signals; referred to by its table of signals."""
+    """The signal handler of a process."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
@@ -104,7 +104,7 @@ def listening() -> Iterator[None]:
     """Context manager in which SIGINT, SIGTERM, SIGHUP and SIGUSR1 raise `Stopped`.
 
     Handlers set by something else, such as a launcher, stay, and so do ignored signals, such as SIGHUP under nohup.
-     Further signals are ignored for some seconds; later ones end the program at once.  Nested use does nothing.
+    Further signals are ignored for some seconds; later ones end the program at once.  Nested use does nothing.
     """
     global _listener  # noqa: PLW0603 -- signals belong to the process
     if not _in_main_thread() or (_listener is not None and _listener.active and _listener.pid == os.getpid()):
@@ -159,7 +159,7 @@ def heard() -> None:
 
 
 def end(why: str) -> None:
-    """Called from another thread: raises `ProcessDied` in the main one, if it is listening."""
+    """Called from another thread: raises `ProcessDied` in the main thread, if it is listening."""
     if _listener is None:
         os.kill(os.getpid(), signal.SIGTERM)
         return
@@ -168,7 +168,7 @@ def end(why: str) -> None:
 
 
 def tell_children() -> None:
-    """Makes processes that are started from now on know their parent."""
+    """Tells processes that are started from now on who their parent is."""
     os.environ[PARENT] = str(os.getpid())
 
 
@@ -178,7 +178,7 @@ def orphaned() -> bool:
 
 
 def leave_with_parent() -> None:
-    """Until `joined`, ends this process if its parent ends: there is nothing to keep before."""
+    """Until `joined`, ends this process if its parent ends, because there is nothing to save yet."""
     if PARENT not in os.environ:  # started, and ended, by something else, such as torchrun
         return
 
@@ -207,7 +207,7 @@ def end_loaders() -> None:
 def _quiet_what_is_dropped() -> None:
     """Silences Python's report of dropped exceptions that the run itself reports.
 
-    These are a signal's, and torch's for a worker that ended while Python deletes it.
+    These are the exceptions of signals, and torch's about a worker that ended while Python deletes it.
     """
     before = sys.unraisablehook
 

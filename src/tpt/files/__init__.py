@@ -1,4 +1,4 @@
-"""Writes files atomically, and reads files that may be anybody's.
+"""Writes files atomically, and reads untrusted files.
 
 An incomplete file has a name that begins with a dot, so that programs that read a folder as one table, such as pandas
 and Arrow, ignore it.
@@ -40,7 +40,7 @@ _KINDS = {
     **{stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"},
     **dict.fromkeys((stat.S_IFCHR, stat.S_IFBLK), "a device"),
 }
-# What readers of text, tables, pickles, archives and compressed files raise if the content is damaged.
+# Errors that readers of text, tables, pickles, archives and compressed files raise if the content is damaged.
 _DAMAGE = (
     *(OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, EOFError),
     *(MemoryError, pickle.UnpicklingError, csv.Error, struct.error, tarfile.TarError, zipfile.BadZipFile, zlib.error),
@@ -72,23 +72,23 @@ def writing(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(content: bytes, path: Path) -> None:
-    """Writes the file whole or not at all."""
+    """Writes a file completely or not at all."""
     with writing(path) as partial:
         partial.write_bytes(content)
 
 
 def write_text(text: str, path: Path) -> None:
-    """Writes the file whole or not at all, in UTF-8; a lone surrogate becomes a backslash code."""
+    """Writes a file completely or not at all, in UTF-8; a lone surrogate becomes a backslash code."""
     write_bytes(text.encode("utf-8", "backslashreplace"), path)
 
 
 def write_json(content: dict[str, Any], path: Path) -> None:
-    """Writes the file whole or not at all."""
+    """Writes a file completely or not at all."""
     write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n", path)
 
 
 def open_plain(path: str | Path, most: int) -> BinaryIO:
-    """Opens an untrusted file for reading; nothing but a file is opened, since a pipe blocks and a device never ends.
+    """Opens an untrusted file for reading, only if it is a regular file: a pipe blocks, and a device never ends.
 
     Raises:
         OSError: the file cannot be opened, is not a regular file, or has more than `most` bytes; the error names it.
@@ -109,9 +109,9 @@ def read_bytes(path: str | Path, most: int = MOST_JSON_BYTES, first: int | None 
 
 
 def reason(error: BaseException) -> str:
-    """What an error says, in one line of at most 200 characters; its type where that says more."""
+    """The message of an error in one line of at most 200 characters, with the type if it is needed to understand it."""
     said = getattr(error, "strerror", None) or str(error)
-    if isinstance(error, KeyError) or not said:  # of a KeyError, the text is the key alone
+    if isinstance(error, KeyError) or not said:  # the text of a KeyError is only the key
         said = ": ".join(filter(None, (type(error).__name__, said)))
     return " ".join(said.split())[:200]
 
@@ -128,8 +128,8 @@ def readable(
     Args:
         what: what is read, with its file, such as "the list FILE" or "FILE as a table".
         way_out: what the user can do, such as "Get it again".
-        error: type of the error; those that a block raises itself are passed on, as is a DataError.
-        also: what a library raises besides the usual errors.
+        error: type of the error; errors of this type, and DataErrors, that the block raises are passed on.
+        also: another type of error that the library may raise.
 
     Raises:
         UserError: the content is damaged, or the block raised a UserError, whose message is the reason.
@@ -143,7 +143,7 @@ def readable(
 
 
 def content_digest(content: bytes) -> str:
-    """Sixteen hexadecimal digits that depend on every byte."""
+    """A digest of every byte, as 16 hexadecimal digits."""
     return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 

@@ -76,7 +76,7 @@ def decode_text(content: bytes) -> str:
     """The text of a file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark; gzip, bzip2 and xz are unpacked.
 
     Raises:
-        ValueError: the encoding is another one, or the content cannot be unpacked, or is too large.
+        ValueError: the encoding is not one of these, or the content cannot be unpacked or is too large.
     """
     unpack = _unpacker(content)
     if unpack is not None:
@@ -101,7 +101,7 @@ def decode_text(content: bytes) -> str:
 
 
 def _unpacker(content: bytes) -> Any:
-    """What opens a compressed file; None for other content."""
+    """The function that opens a compressed file; None for other content."""
     return next((unpack for mark, unpack in _PACKED if content.startswith(mark)), None)
 
 
@@ -219,7 +219,7 @@ def _columns(rows: Sequence[Sequence[str]], names: int) -> Names:
 
 
 def _of_table(rows: Sequence[Sequence[str]], separator: str) -> Names | None:
-    """The names in a table, with or without a header; None if their column is not certain."""
+    """The names in a table, with or without a header; None if it is unclear which column they are in."""
     width, heads = range(len(rows[0])), [re.sub(r"[\s-]+", "_", cell.strip().lower()) for cell in rows[0]]
     headed = [head for head in _HEADS if head in heads]
     for body in (rows, rows[1:]):

@@ -19,7 +19,7 @@ from tpt.results.runs.sweep import Sweep
 
 
 def _call(hook: str, parts: Iterable[object], *arguments: object) -> None:
-    """Calls the hook of those parts that have it."""
+    """Calls the hook of the parts that have it."""
     for part in parts:
         if (call := getattr(part, hook, None)) is not None:
             call(*arguments)

@@ -41,7 +41,7 @@ class Running:
             self._accuracy[f"acc{end}"].update(torch.tensor(rows[f"pred{end}"].to_numpy()), label)
 
     def values(self) -> dict[str, float]:
-        """All measures; rates are those of one process."""
+        """All measures; the rate covers this process only."""
         found = self.measures.values()
         found |= {name: PERCENT * float(acc.compute()) for name, acc in self._accuracy.items() if name in found}
         return found | gain_values({"gain": self.measures.gain()})

@@ -21,8 +21,10 @@ HOUR, MINUTE = 3600, 60
 
 @dataclass
 class Count:
-    """Numbers of images of one dataset: to test, tested in earlier sessions, tested by this process, answered, changed
-    by adaptation, and correct among those with a label.
+    """Numbers of images of one dataset.
+
+    In order: to test, tested in earlier sessions, tested by this process, answered, changed by adaptation, labelled,
+    correct before adaptation, and correct after it.
     """
 
     total: int
@@ -107,9 +109,9 @@ class Pace:
 
 
 def summary(pace: Pace, dataset: str, sweep: Sweep | None = None, room: float = math.inf) -> str:
-    """Rate, time left and accuracy, or the share of changed predictions, for a bar that shows the count itself.
+    """Rate, time left and accuracy, or the share of changed predictions, for a bar that already shows the count.
 
-    What does not fit into `room` characters is left out, by priority: time left, accuracy, rate, sweep.
+    Parts that do not fit into `room` characters are left out; priority: time left, accuracy, rate, sweep.
     """
     count, parts = pace.counts[dataset], {}
     if pace.rate is not None and pace.seconds_left is not None:
@@ -130,7 +132,7 @@ def summary(pace: Pace, dataset: str, sweep: Sweep | None = None, room: float = 
 
 
 def line(pace: Pace, dataset: str, sweep: Sweep | None = None) -> str:
-    """The whole summary, for a log file."""
+    """The count and the summary, for a log file."""
     of_all = f" of all {pace.processes} processes" if pace.processes > 1 else ""
     share = f"{pace.done} of {pace.total} images{of_all} ({100 * pace.done // max(pace.total, 1)} %)"
     return ", ".join(part for part in (f"{title(dataset, sweep)}: {share}", summary(pace, dataset, sweep)) if part)
@@ -149,7 +151,7 @@ def rate_text(rate: float) -> str:
 
 
 def time_text(seconds: float) -> str:
-    """As 1:02:03, or 2:03."""
+    """A duration as 1:02:03 or 2:03."""
     whole = round(seconds)
     hours, minutes, rest = whole // HOUR, whole % HOUR // MINUTE, whole % MINUTE
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

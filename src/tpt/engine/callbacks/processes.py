@@ -56,7 +56,7 @@ class ProcessGuard(Callback):
         self._handler: Any = None
 
     def launch(self, trainer: Trainer) -> None:
-        """Starts to watch before the processes start: one may die during startup, while all others wait for it."""
+        """Starts watching before the processes start: one may die during startup, while all others wait for it."""
         self._stop.clear()
         if trainer.local_rank == 0 and trainer.world_size > 1:
             stop.tell_children()
@@ -113,7 +113,7 @@ class ProcessGuard(Callback):
             if found is not launched and len(found) == trainer.num_devices - 1 and found:
                 launched, self._children = found, list(found)
             elif launched:
-                launched.clear()  # later than Lightning's own watch, so that this thread ends
+                launched.clear()  # one poll later, when Lightning's own watch has started: an empty list ends it
             if self._end_of_others(trainer.local_rank):
                 return
             if not said and not self._joined and time.monotonic() - began > STANDS_STILL_S:
@@ -148,7 +148,7 @@ class ProcessGuard(Callback):
 
 
 def _name_nodes(trainer: Trainer) -> None:
-    """Warns which nodes have not joined yet, as far as this one knows, and how to start them."""
+    """Warns which nodes may not have joined yet, and says how to start them."""
     here, get = trainer.node_rank, os.environ.get
     others = [str(node) for node in range(trainer.num_nodes) if node != here]
     log.warning(
@@ -172,7 +172,7 @@ class _StandingStill:
         self._looked = time.monotonic()
 
     def look(self) -> None:
-        """Checks again, unless the last check was just before."""
+        """Checks again, if the last check was at least `LOOK_S` seconds ago."""
         now = time.monotonic()
         if now - self._looked < LOOK_S:
             return

@@ -28,8 +28,8 @@ class Progress(ProgressBar):
     """A bar on a terminal; otherwise log lines at intervals.
 
     Args:
-        log_every_s: seconds between log lines.  A line is due when the clock passes a multiple of them, so that many
-            short jobs together also write lines at this interval; 0 writes one at every opportunity.
+        log_every_s: seconds between log lines.  A line is due when the clock passes a multiple of this interval, so
+            that many short jobs together also keep to it; 0 writes a line at every opportunity.
         clock: returns seconds.
     """
 
@@ -47,7 +47,7 @@ class Progress(ProgressBar):
         self.enabled = False
 
     def enable(self) -> None:
-        """Shows them again."""
+        """Shows bar and lines again."""
         self.enabled = True
 
     def start(self, total: float, done: int, form: str) -> None:
@@ -69,9 +69,9 @@ class Progress(ProgressBar):
         """Updates the bar, if any, which keeps a minimum width.
 
         Args:
-            done: of the total.
+            done: how many of the total are done.
             front: text before the bar.
-            counts: what else stands in the bar's format, at its longest.
+            counts: the rest of the bar's format, at its longest.
             text: number of characters -> text after the bar that fits into them.
         """
         if self._bar is not None:
@@ -87,7 +87,7 @@ class Progress(ProgressBar):
             self._bar = None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Ends the bar's line, so that what is reported next stays below it."""
+        """Ends the bar's line, so that later messages appear below it."""
         self.end()
 
 
@@ -111,7 +111,7 @@ class EpisodeProgressBar(Progress):
         self._pace: Pace | None = None
 
     def describe(self, manifest: Mapping[str, Any], sweep: Sweep | None) -> None:
-        """Receives the place of this job in its sweep."""
+        """Receives the sweep of this job, if any."""
         self.sweep = sweep
 
     def begin(self, records: pa.Table) -> None:
@@ -127,7 +127,7 @@ class EpisodeProgressBar(Progress):
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any, **__: Any
     ) -> None:
-        """Advances the bar or the log."""
+        """Updates the bar or the log."""
         outcome: Outcome = outputs
         name, pace = outcome.dataset.name, self._pace
         if pace is None or not self.enabled:  # only the first process reports

@@ -28,9 +28,9 @@ class RecordWriter(Callback):
     the dataset is done.  If states are large, shards are larger too.
 
     Args:
-        folder: for the run's records.
+        folder: folder of the run's records.
         shard_size: images per shard.
-        flush_every_s: seconds after which the current records are written as a shard: the most that a crash loses.
+        flush_every_s: seconds after which the current records are written as a shard; a crash loses at most these.
         top: number of most probable classes in a record, with their probabilities.
         logits: whether to also keep the logits of all classes, before and after adaptation, in half precision.
     """

@@ -52,7 +52,7 @@ class TrainingProgress(Progress):
         self.end()
 
     def _parts(self, trainer: Trainer) -> list[str]:
-        """Time left, loss and accuracy, as far as known."""
+        """Time left, loss and accuracy, each if known."""
         here, total, parts = trainer.global_step - self._before, trainer.estimated_stepping_batches, []
         if here and total < float("inf"):
             seconds = (self.clock() - self._began) / here * (total - trainer.global_step)

@@ -34,7 +34,7 @@ NOT_FINITE = "the image's features are not finite; use backbone.precision=fp32, 
 
 
 class AdaptationTask(LightningModule):
-    """`test_step` encodes views and runs one episode per image, each from the same start.
+    """`test_step` encodes views and runs one episode per image, each from the same initial state.
 
     Args:
         clip: the frozen backbone.

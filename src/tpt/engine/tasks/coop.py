@@ -55,8 +55,8 @@ def learning_rate(
 ) -> float:
     """The rate of one epoch: constant while warming up, then a cosine over `epochs` that starts at `base`.
 
-    As in the official programs the cosine's length counts the warm-up epochs as well, so the last epoch's rate is
-    small but not zero.
+    As in the official programs, the length of the cosine includes the warm-up epochs, so the last epoch's rate is small
+    but not zero.
 
     Args:
         epoch: counted from 0.
@@ -71,14 +71,14 @@ def learning_rate(
 
 
 class _ContextTask(LightningModule, ABC):
-    """What CoOp and CoCoOp share: loss, schedule, metrics, and checkpoints of only the learned part.
+    """Base class of CoOp and CoCoOp: loss, schedule, metrics, and checkpoints of only the learned part.
 
     Its parameters have the names of the public checkpoints: `ctx`, and for CoCoOp `meta_net.*`.
 
     Args:
         clip, class_names, optimizer, warmup_epochs, warmup_rate: as for `coop_task`.
         context: initial context.
-        epochs: of the whole run; sets the schedule, and should be the Trainer's `max_epochs`.
+        epochs: epochs of the whole run; sets the schedule, and should equal the Trainer's `max_epochs`.
     """
 
     @checked
@@ -95,7 +95,7 @@ class _ContextTask(LightningModule, ABC):
         super().__init__()
         names = check_class_names(class_names)
         self.run_text = "{}"  # how checkpoints describe their run
-        self.strict_loading = False  # a checkpoint holds the learned part, the backbone comes from elsewhere
+        self.strict_loading = False  # checkpoints hold only the learned part, without the backbone
         self.clip = clip
         self.learner = PromptLearner(clip, names, context)
         self.ctx = nn.Parameter(context.vectors.detach().float().clone())
@@ -206,8 +206,8 @@ class CoCoOpTask(_ContextTask):
 
     Args:
         context: base context and untrained meta-net (`tpt.clip.prompts.initial_conditional`).
-        max_tokens: most prompt tokens computed at once; limits memory, changes no number.
-        settings: as for CoOp.
+        max_tokens: maximum number of prompt tokens computed at once; limits memory, does not affect results.
+        settings: further settings, as for CoOp.
     """
 
     @checked
@@ -258,16 +258,16 @@ def coop_task(
         clip: the frozen backbone.
         class_names: K names.
         shots: images per class; determines the number of epochs if `epochs` is None.
-        dataset: the catalogue's key of the training dataset, which also determines it.
+        dataset: catalogue key of the training dataset, which also determines the number of epochs.
         ctx_init: words to start from; None starts from `n_ctx` random vectors.
         n_ctx: number of random vectors.
         class_token_position: "end", "middle" or "front".
         class_specific: learns one context per class.
-        epochs: number of epochs; None takes the paper's 50, 100 or 200 by shots, 50 on ImageNet.
+        epochs: number of epochs; None uses the paper's 50, 100 or 200 by shots, 50 on ImageNet.
         optimizer: parameters -> optimizer; its `lr` is the rate after the warm-up.
         warmup_epochs: number of epochs at `warmup_rate`.
         warmup_rate: learning rate of the warm-up; the paper uses 1e-5.
-        seed: of the random vectors.
+        seed: seed of the random vectors.
     """
     start = _start(clip, len(class_names), ctx_init, n_ctx, class_token_position, class_specific, seed)
     epochs = epochs_for(shots, dataset) if epochs is None else epochs

@@ -18,31 +18,31 @@ BEST = "best.ckpt"
 
 
 class WholeEpochs(ModelCheckpoint):
-    """Saves only after an epoch that was run to its end, not, for example, where `max_steps` ended it early.
+    """Saves only after complete epochs, for example not after an epoch that `max_steps` ended early.
 
-    Resuming within an epoch would give other numbers.
+    Resuming within an epoch would change the results.
 
     Args:
-        folder: for the checkpoint.
-        settings: of Lightning's class.
+        folder: folder of the checkpoint.
+        settings: arguments of Lightning's class.
     """
 
     def __init__(self, folder: str | Path, **settings: Any) -> None:
         super().__init__(folder, save_top_k=1, enable_version_counter=False, **settings)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves if the epoch was run to its end."""
+        """Saves if the epoch is complete."""
         if _is_whole(trainer):
             super().on_train_epoch_end(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves if the epoch was run to its end."""
+        """Saves if the epoch is complete."""
         if _is_whole(trainer):
             super().on_validation_end(trainer, pl_module)
 
 
 def _is_whole(trainer: Trainer) -> bool:
-    """Whether the current epoch was run to its end."""
+    """Whether the current epoch is complete."""
     return bool(trainer.fit_loop.epoch_loop.batch_progress.is_last_batch)
 
 
@@ -53,7 +53,7 @@ class LastEpoch(WholeEpochs):
         super().__init__(folder, filename="last", every_n_epochs=1, save_on_train_epoch_end=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """Does nothing: there is only one file, the last."""
+        """Empty: there is only one file, so no state is needed."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -81,8 +81,8 @@ def checkpoints(folder: str | Path, validates: bool) -> list[ModelCheckpoint]:
     """Callbacks that keep `last.ckpt`, written after every epoch, and `best.ckpt`, of the highest validation accuracy.
 
     Args:
-        folder: for the checkpoints.
-        validates: whether there are validation images; without them there is no best.
+        folder: folder of the checkpoints.
+        validates: whether there are validation images; without them there is no `best.ckpt`.
     """
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # it already has logs
     last = LastEpoch(folder)
@@ -94,14 +94,14 @@ def checkpoints(folder: str | Path, validates: bool) -> list[ModelCheckpoint]:
 def save_learned(
     folder: str | Path, task: CoOpTask | CoCoOpTask, clip: CLIP, public_layout: bool = False
 ) -> dict[str, str]:
-    """Writes the learned context for this project and, if asked, for the official programs.
+    """Writes the learned context for this project and, if requested, for the official programs.
 
-    Files: `context.safetensors` (the last epoch's, as the papers use) and, if there is a `best.ckpt`,
-    `context-best.safetensors`; the same two as `prompt_learner/model.pth.tar-<epochs>` and `model-best.pth.tar`.
+    Files: `context.safetensors` (of the last epoch, which the papers use) and, if there is a `best.ckpt`,
+    `context-best.safetensors`; in CoOp's layout `prompt_learner/model.pth.tar-<epochs>` and `model-best.pth.tar`.
 
     Args:
         folder: the run's directory.
-        task: after training.
+        task: the trained task.
         clip: the backbone.
         public_layout: also writes CoOp's layout, whose files hold the embedded class names (megabytes).
 

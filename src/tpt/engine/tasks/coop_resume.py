@@ -40,9 +40,9 @@ class WholeFiles(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Writes one."""
+        """Writes a checkpoint."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        archive = io.BytesIO()  # if the disk is full, torch raises an error of its own
+        archive = io.BytesIO()  # in memory, because torch raises its own error if the disk is full
         torch.save(checkpoint, archive)
         # A zip archive without comment ends with the comment's length.
         body = archive.getvalue()[:-2] + SEAL_BYTES.to_bytes(2, "little")
@@ -50,7 +50,7 @@ class WholeFiles(TorchCheckpointIO):
             write_bytes(body + _seal(body), Path(path))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Reads one to the CPU; raises a CheckpointError if it is damaged."""
+        """Reads a checkpoint to the CPU; raises a CheckpointError if it is damaged."""
         return _read(Path(path))
 
 
@@ -93,7 +93,7 @@ def _seal(body: bytes) -> bytes:
 
 
 def _read(path: Path, say: bool = False) -> dict[str, Any]:
-    """The content of a checkpoint; `say` notes in the log that one has no digest."""
+    """The content of a checkpoint; `say` logs a warning if it has no digest."""
     try:
         file = read_bytes(path, MOST_BYTES)
     except OSError as error:
@@ -133,7 +133,7 @@ def use_threads(stored: Mapping[str, int] | None, device: torch.device, processe
     """Sets a process's number of threads on a CPU, where it affects rounding.
 
     Args:
-        stored: of the run that is resumed, or of its first process; None divides the cores again.
+        stored: division of the resumed run, or of the first process; None divides the cores again.
         device: the device that computes.
         processes: number of processes on this machine.
 
@@ -165,7 +165,7 @@ def taking_up(path: Path | None, trainer: Trainer) -> Iterator[None]:
     """Context manager for `trainer.fit` that reports an error while a checkpoint is restored as a CheckpointError.
 
     Args:
-        path: of the checkpoint; None if there is none.
+        path: path of the checkpoint; None if there is none.
         trainer: the trainer that restores it.
 
     Raises:

@@ -16,8 +16,8 @@ from tpt.methods.base import Method
 
 MakeMethod = Callable[[ImageDataset], Method]
 THREADS = "threads"
-OWN = "dataset"  # setting that stands for each dataset's own template
-PAPER = "paper"  # setting that stands for the value in the method's paper for the dataset's family
+OWN = "dataset"  # value of a setting that means each dataset's own template
+PAPER = "paper"  # value that means the one in the method's paper for the dataset's family
 
 
 class MethodMaker:
@@ -63,9 +63,9 @@ class MethodMaker:
         """Records how work is split (threads, chunk sizes), because this affects rounding.
 
         Args:
-            stored: the division of the run that is resumed; None divides again.
+            stored: the division of the run that is resumed; None computes a new one.
             device: the device that computes.
-            threads: per process, if the device is a CPU.
+            threads: number of threads per process, used if the device is a CPU.
 
         Returns:
             The division: threads per process, and the method's machine-dependent settings.

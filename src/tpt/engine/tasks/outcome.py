@@ -1,4 +1,4 @@
-"""What a test step passes to the callbacks: one record per image."""
+"""The output of a test step, for the callbacks: one record per image."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 def _passed_on(name: str) -> Any:
-    """A method that calls the logger's own of this name, unless the logger has failed."""
+    """A method that calls the logger's method of this name, unless the logger has failed."""
 
     def call(guard: Guard, *args: Any, **kwargs: Any) -> None:
         guard.safely(lambda logger: getattr(logger, name)(*args, **kwargs))
@@ -40,8 +40,8 @@ class Guard(Logger):
 
     Args:
         name: the logger's name in the configuration.
-        logger: any of Lightning's; where it has `describe` or `finish` (`tpt.engine.callbacks.lifecycle`), these are
-            called.
+        logger: any Lightning logger; its `describe` and `finish`, if any, are called
+            (`tpt.engine.callbacks.lifecycle`).
         folder: the run's directory.
     """
 
@@ -56,7 +56,7 @@ class Guard(Logger):
             return None
         try:
             return do(self.logger)
-        except Exception as error:  # no network, account or disk space: no cause may end the run
+        except Exception as error:  # whatever the cause (network, account, disk space), the run continues
             self._lost = True
             log.warning(
                 "The logger %s failed (%s). The run continues without it; all numbers are in the run's files.",
@@ -76,17 +76,17 @@ class Guard(Logger):
 
     @property
     def save_dir(self) -> str | None:
-        """The logger's own."""
+        """The logger's own directory."""
         return self.safely(lambda logger: logger.save_dir)
 
     @property
     def experiment(self) -> Any:
-        """What the logger writes to; if the logger failed, an object that accepts any call."""
+        """The object that the logger writes to; if the logger failed, an object that accepts any call."""
         found = self.safely(lambda logger: logger.experiment)
         return DummyLogger().experiment if found is None else found
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Logs values, like all methods below only if the logger has not failed."""
+        """Logs values; like all methods below, does nothing if the logger has failed."""
         self.safely(lambda logger: logger.log_metrics(dict(metrics), step))
 
     log_hyperparams = _passed_on("log_hyperparams")
@@ -96,7 +96,7 @@ class Guard(Logger):
     finalize = _passed_on("finalize")
 
     def describe(self, manifest: Mapping[str, Any], sweep: Sweep | None) -> None:
-        """Shows which run this is, before its first image: name, tags, notes and every setting."""
+        """Describes the run before its first image: name, tags, notes and every setting."""
         self.safely(lambda logger: _describe(logger, manifest, sweep, self._folder))
 
     def finish(self) -> None:
@@ -158,7 +158,7 @@ def _describe(logger: Any, manifest: Mapping[str, Any], sweep: Sweep | None, fol
     notes = manifest["config"].get("notes")
     match logger:
         case MLFlowLogger():
-            # The only way: MLflow checks it once.
+            # There is no public way to set the name, which is read when MLflow's run is created.
             logger._run_name = logger._run_name or name_of(manifest, folder, sweep)
             about = {"tags": tags, NOTE_TAG: notes, "sweep": sweep and sweep.name}
             logger.tags = {**{key: value for key, value in about.items() if value}, **(logger.tags or {})}

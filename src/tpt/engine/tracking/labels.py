@@ -15,7 +15,7 @@ TAG_LENGTH = 64  # longest tag that W&B accepts
 
 
 def name_of(manifest: Mapping[str, Any], folder: str | Path, sweep: Sweep | None) -> str:
-    """The run's directory; in a sweep, if that is a number, the method and the settings that differ."""
+    """The name of the run's directory; in a sweep, the method and the settings that differ."""
     if sweep is None:
         return Path(folder).name
     return " ".join([str(manifest["method"]), *map(_short, sweep.settings)])
@@ -28,7 +28,7 @@ def _short(setting: str) -> str:
 
 
 def tags_of(manifest: Mapping[str, Any]) -> list[str]:
-    """Method, backbone and data, and the row and experiment if chosen."""
+    """Method, backbone, and the chosen options of the groups in `TAGGED`."""
     chosen = manifest["choices"]
     found = [manifest["method"], manifest["backbone"]["name"], *(chosen.get(group) for group in TAGGED)]
     return accepted(tag for tag in found if tag not in (None, "null"))

@@ -78,7 +78,7 @@ class WandbLogger(loggers.WandbLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Logs values; those of a test are kept out of the summary."""
+        """Logs values; test values are kept out of the summary."""
         self._leave_out(metrics)
         super().log_metrics(metrics, step)
 
@@ -90,10 +90,10 @@ class WandbLogger(loggers.WandbLogger):
         self.experiment.summary.update(summary)
 
     def _leave_out(self, keys: Iterable[str]) -> None:
-        """Keeps the values of a test out of the summary, where W&B puts the last value of each key.
+        """Keeps test values out of the summary, where W&B puts the last value of each key.
 
-        `WandbPanels` says what is in it.  This is said of every key, since Lightning has told W&B of `*`, which comes
-        before any other pattern.
+        `WandbPanels` fills the summary.  Each key is defined separately, because Lightning has defined `*`, which takes
+        precedence over any other pattern.
         """
         for key in keys:
             if key.startswith("test/") and key not in self._left_out:
@@ -107,5 +107,5 @@ class WandbLogger(loggers.WandbLogger):
             self.experiment.finish(exit_code=1)
 
     def finish(self) -> None:
-        """Closes the run: the next job of a sweep gets one of its own."""
+        """Closes the run, so that the next job of a sweep gets its own."""
         self.experiment.finish(exit_code=0)

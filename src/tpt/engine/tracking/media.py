@@ -53,12 +53,12 @@ def selected_views(records: Sequence[Record]) -> Any:
 
 
 def flips_table(records: Mapping[str, Sequence[Record]], datasets: Sequence[ImageDataset], limit: int) -> Any:
-    """Images whose prediction changed.
+    """A table of images whose prediction changed.
 
     Args:
-        records: by dataset.
-        datasets: they are of.
-        limit: most images per dataset.
+        records: records by dataset.
+        datasets: the datasets of the records.
+        limit: maximum number of images per dataset.
     """
     rows = []
     for dataset in datasets:
@@ -91,10 +91,10 @@ def contact_sheets(
     """Contact sheets of images whose prediction changed, by dataset.
 
     Args:
-        task: of the run, which may have moved to the CPU.
+        task: the run's task, which may have moved to the CPU.
         data: the data module, which makes the views.
         device: the device that encodes them again.
-        records: by dataset.
+        records: records by dataset.
         count: sheets per dataset; each encodes an image's views again.
     """
     if not isinstance(task.make_method, MethodMaker) or not task.make_method.about()["selects"]:
@@ -110,12 +110,12 @@ def contact_sheets(
 
 
 def _same(method: Method, _: ImageDataset) -> Method:
-    """One method for all sheets of a dataset, whose class names are encoded once."""
+    """One method for all sheets of a dataset, so that the class names are encoded once."""
     return method
 
 
 def _pixels(figure: Any) -> Image.Image:
-    from tpt.results.figures.style import style  # noqa: PLC0415 -- see above
+    from tpt.results.figures.style import style  # noqa: PLC0415 -- matplotlib takes time to load
 
     buffer = io.BytesIO()
     with style():

@@ -32,7 +32,7 @@ class WandbPanels(Callback):
 
     Args:
         folder: the run's directory.
-        flips: most images per dataset in the table of changed predictions.
+        flips: maximum number of images per dataset in the table of changed predictions.
         sheets: contact sheets per dataset, each of which encodes an image's views again; 0 draws none.
     """
 

@@ -1,1 +1,1 @@
-"""Results of runs: measures, statistics, tables; figures are in `tpt.results.figures`."""
+"""Measures, statistics and tables of runs; figures are in `tpt.results.figures`."""

@@ -1,4 +1,4 @@
-"""One line per row: accuracies, gain, calibration error and seconds side by side, the best first."""
+"""The brief report: one line per row with accuracies, gain, calibration error and seconds, the best first."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tpt.results.tables.rows import Row, versions_remark
 from tpt.results.tables.runs import Run
 from tpt.results.tables.table import gain_text
 
-MOST_DATASETS = 8  # that have columns of their own beside their average
-# What rows are sorted by, each the best first; `order` leaves them as the runs come.
+MOST_DATASETS = 8  # the most datasets that get their own columns next to the average
+# Sort keys of the rows, the best first; `order` keeps the order of the runs.
 SORTS: Mapping[str, Callable[[Cell], float | None]] = {
     "accuracy": lambda cell: None if cell.accuracy is None else -cell.accuracy,
     "gain": lambda cell: None if cell.gain is None else -cell.gain.mean,
@@ -26,9 +26,9 @@ SORTS: Mapping[str, Callable[[Cell], float | None]] = {
 
 
 def brief_grids(report: Report, sort: str = "accuracy") -> tuple[list[Grid], Legend]:
-    """The tables of a report with one line a row, sorted by one of `SORTS`, and what stands under them.
+    """The tables of a report with one line per row, sorted by one of `SORTS`, and their legend.
 
-    Gain, calibration error and seconds are means over the table's datasets that any of the rows has.
+    Gain, calibration error and seconds are means over the table's datasets that at least one row has.
     """
     if sort not in SORTS:
         raise UserError(f"Expected an order out of {', '.join(SORTS)}, got {sort!r}; choose one of them.")
@@ -48,7 +48,7 @@ def brief_grids(report: Report, sort: str = "accuracy") -> tuple[list[Grid], Leg
 
 
 def brief_text(runs: Sequence[Run], width: int | None = None) -> str:
-    """`brief_grids` of some runs as they stand on a terminal of a width, or in a log file."""
+    """`brief_grids` of some runs as text for a terminal of this width; without a width, lines are not wrapped."""
     return render_grids(*brief_grids(make_report(runs)), "terminal", width)
 
 
@@ -85,8 +85,8 @@ def _mean(row: Row, shown: Sequence[str], cells: Mapping[str, Cell]) -> Cell:
 
 
 def _best(values: Sequence[float | None], texts: Sequence[Text], kinds: Sequence[bool]) -> list[Text]:
-    """The texts, those of the largest value of their kind marked if there are several to choose from."""
-    # Rounded, so that means of the same numbers are ties.
+    """The texts, with the largest value of each kind of method marked, unless all values of that kind are equal."""
+    # Rounded, so that rounding errors do not break ties.
     rounded = [None if value is None else round(value, 9) for value in values]
     found = []
     for value, text, kind in zip(rounded, texts, kinds, strict=True):

@@ -1,4 +1,4 @@
-"""The papers of what ran, as BibTeX; the entries are in `citations.json`."""
+"""BibTeX entries for the methods, backbones and datasets of runs, from `citations.json`."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any
 
 from tpt.results.tables.runs import Run
 
-HEAD = ("key", "kind", "cites")  # of an entry, what is no field of BibTeX
+HEAD = ("key", "kind", "cites")  # keys of an entry that are not BibTeX fields
 
 
 @cache
 def entries() -> list[dict[str, Any]]:
-    """All entries: key, kind and fields, and in `cites` patterns of what is cited by them, such as `method:tpt`."""
+    """All entries: key, kind, fields, and in `cites` patterns of what each is cited for, such as `method:tpt`."""
     return list(json.loads((resources.files("tpt.results.tables") / "citations.json").read_text("utf-8")))
 
 
 def to_bibtex(runs: Sequence[Run]) -> str:
-    """The entries of the methods, backbones and datasets in some runs, each once, and what has none as a comment."""
+    """The entries for the methods, backbones and datasets of some runs; comments name those without an entry."""
     wanted: dict[str, None] = {}
-    for run in runs:  # the method, the rows of the paper that it joins, backbone and datasets
+    for run in runs:  # the method, the parts of its row (such as tpt+coop), backbone and datasets
         wanted |= dict.fromkeys([f"method:{run.option}", *(f"row:{part}" for part in run.method.split("+"))])
         wanted |= dict.fromkeys([f"backbone:{run.backbone.lower()}", *(f"dataset:{name}" for name in run.to_test)])
     found = [e for e in entries() if any(fnmatchcase(subject, p) for p in e["cites"] for subject in wanted)]

@@ -1,4 +1,4 @@
-"""Class by class: accuracy before and after adaptation, and the confusions that it made and mended."""
+"""Accuracy per class before and after adaptation, and the confusions that adaptation made and corrected."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from tpt.results.tables.runs import Run
 from tpt.results.tables.statistics import PERCENT, Gain, paired_gain
 from tpt.results.tables.table import gain_text
 
-MOST = 30  # lines on a terminal
+MOST = 30  # lines per table on a terminal
 
 
 @dataclass(frozen=True)
 class ClassResult:
-    """One class of a dataset."""
+    """The results of one class of a dataset."""
 
-    name: str  # its number if the records have no names
-    images: int  # answered ones
-    before: int  # how many of them were right
-    after: int
+    name: str  # the class number if the records have no names
+    images: int  # labelled images with an answer
+    before: int  # right answers before adaptation
+    after: int  # and after it
     gain: Gain  # of accuracy, in points
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """Images of one class that were taken for another."""
+    """Images of one class that were classified as another."""
 
     truth: str
     answer: str
-    before: int  # images of `truth` that were answered so
-    after: int
-    made: int  # those that adaptation brought, also from another wrong answer
-    mended: int  # those that it took away, also to another wrong answer
+    before: int  # images of `truth` with this answer before adaptation
+    after: int  # and after it
+    made: int  # images that adaptation added, including from another wrong answer
+    mended: int  # images that it removed, including to another wrong answer
 
 
 def class_results(run: Run, dataset: str) -> list[ClassResult]:
-    """Every class that has an answered image with a label, those that adaptation changed most first."""
+    """All classes that have a labelled image with an answer, the most changed by adaptation first."""
     names, label, before, after = _answers(run, dataset)
     found = []
     for key in np.unique(label).tolist():
@@ -55,7 +55,7 @@ def class_results(run: Run, dataset: str) -> list[ClassResult]:
 
 
 def confusions(run: Run, dataset: str) -> list[Confusion]:
-    """Every pair of classes that adaptation confuses more or less often than before, the most changed first."""
+    """All pairs of classes whose confusions adaptation changed, the most changed first."""
     names, label, before, after = _answers(run, dataset)
     made, mended, first, second = (Counter[tuple[int, int]]() for _ in range(4))
     for truth, old, new in zip(label.tolist(), before.tolist(), after.tolist(), strict=True):
@@ -70,7 +70,7 @@ def confusions(run: Run, dataset: str) -> list[Confusion]:
 
 
 def _answers(run: Run, dataset: str) -> tuple[Mapping[int, str], np.ndarray, np.ndarray, np.ndarray]:
-    """Names of classes, as far as records know them, and label and answers before and after of labelled images."""
+    """Class names (numbers if unnamed); label, answer before and answer after of each labelled image."""
     rows = run.labelled(dataset)
     names: dict[int, str] = {}
     columns = {"label": "class_name", "pred_zero_shot": "pred_name_zero_shot", "pred": "pred_name"}
@@ -84,15 +84,15 @@ def _answers(run: Run, dataset: str) -> tuple[Mapping[int, str], np.ndarray, np.
 def class_grids(
     runs: Sequence[Run], most: int | None = MOST, only: Sequence[str] | None = None
 ) -> tuple[list[Grid], Legend]:
-    """Two tables for each run and dataset: classes, and confusions.
+    """Two tables per run and dataset: classes, and confusions if adaptation changed any.
 
     Args:
-        runs: finished or not.
-        most: lines of a table, of what changed most; None shows everything.
-        only: datasets; None takes all.
+        runs: finished or unfinished runs.
+        most: maximum number of lines per table, the most changed first; None shows all.
+        only: datasets to show; None shows all.
 
     Raises:
-        UserError: no run has an answered image with a label.
+        UserError: no run has a labelled image with an answer.
     """
     grids = [
         grid

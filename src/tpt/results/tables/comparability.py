@@ -1,4 +1,4 @@
-"""The marks of a cell: how it differs from the paper's, or what it lacks."""
+"""Marks of a cell: how it differs from the paper's cell, or what is missing."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from tpt.results.runs.settings import MIXED_ALWAYS, MIXED_NEVER, ORDER, PAPER, P
 from tpt.results.tables.published import ALL_VIEWS, printed_row
 from tpt.results.tables.runs import Run
 
-FULL = ("32-true", "32", "None")  # Lightning's names of float32
-# The class list of the paper's code (azshue/TPT, `data/cls_to_names.py`, and others that carry it) has cheesecake
-# before cheese_plate, where the split's labels are 16 = cheese_plate and 17 = cheesecake.
+FULL = ("32-true", "32", "None")  # Lightning's names for float32
+# The class list in the paper's code (azshue/TPT, `data/cls_to_names.py`, and its copies elsewhere) has cheesecake
+# before cheese_plate, but the split's labels are 16 = cheese_plate and 17 = cheesecake.
 NAMES_SWAPPED = {"food101": "two class names are swapped in the paper's code, which concerns 600 of 30,300 images"}
 PART, UNFINISHED = "on part of the images", "unfinished"
 UNLABELLED = "pictures without labels have no accuracy"
-ENSEMBLE = "+ensemble"  # in the label of a run whose text is an ensemble of templates
+ENSEMBLE = "+ensemble"  # suffix of the names of methods whose text is an ensemble of templates
 SEVEN_TEMPLATES = ("imagenet", "imagenet_a", "imagenet_v2", "caltech101", "stanford_cars", "sun397")
-LEARNED_ON, SHOTS, VECTORS = "imagenet", 16, 4  # of the printed rows that start from CoOp or CoCoOp
+LEARNED_ON, SHOTS, VECTORS = "imagenet", 16, 4  # training of the printed rows that start from CoOp or CoCoOp
 
 
 @dataclass(frozen=True)
 class Mark:
-    """One mark; cells whose marks say the same share a letter."""
+    """One mark; marks with the same explanation share a letter."""
 
     why: str
-    detail: str = ""  # of this cell, added to the explanation
+    detail: str = ""  # about this cell, added to the explanation
 
 
 def paper_method(run: Run) -> str:
-    """The method as the printed tables name it."""
+    """The name of the method in the printed tables."""
     all_views = run.method == "tpt" and run.settings.get("method.selection_p") == 1.0
     return ALL_VIEWS if all_views else run.method
 
 
 def printed_method(run: Run, dataset: str) -> str:
-    """The printed row that a run's cell is compared with; those of stream methods are all of an ensemble's."""
+    """The name of the printed row to compare a cell with; all printed rows of stream methods use an ensemble."""
     method, templates = paper_method(run), run.settings.get("method.templates")
     ensemble = run.stream and method == run.option and templates in ("paper", _templates_of_paper(run, dataset))
     return f"{method}{ENSEMBLE}" if ensemble else method
 
 
 def marks_of(run: Run, dataset: str) -> list[Mark]:
-    """All marks of one run's cell; a difference to the printed number is only fair if there are none."""
+    """All marks of a run's cell; only a cell without marks can be compared with the printed number."""
     found = [*coverage(run, dataset), *_test_set(run, dataset)]
     if printed_row(run.backbone, printed_method(run, dataset), dataset).source:
         found += [*_settings(run, dataset), *_learning(run)]
@@ -52,7 +52,7 @@ def marks_of(run: Run, dataset: str) -> list[Mark]:
 
 
 def coverage(run: Run, dataset: str) -> Iterator[Mark]:
-    """Marks of images that are left out: by a subset, in an unfinished run, without a label or an answer."""
+    """Marks for images that are left out: by a subset, in an unfinished run, without a label, without an answer."""
     about, found = run.to_test[dataset], run.results["datasets"].get(dataset)
     failed = run.results["without_answer"].get(dataset, []) if found is None else found["unanswered"]
     done = len(failed) + (0 if found is None else found["images"])
@@ -69,7 +69,7 @@ def coverage(run: Run, dataset: str) -> Iterator[Mark]:
 
 
 def left_out(runs: Iterable[Run], datasets: Iterable[str], of: str = "") -> list[Mark]:
-    """Marks of the images of some datasets that runs leave out; `of` says which runs."""
+    """Marks for the images of some datasets that runs leave out; each detail starts with `of`."""
     names = list(datasets)
     marks = (mark for run in runs for name in names if name in run.to_test for mark in coverage(run, name))
     return [replace(mark, detail=f"{of} {mark.detail}".strip()) for mark in marks if mark.why != UNLABELLED]
@@ -118,7 +118,7 @@ def _settings(run: Run, dataset: str) -> Iterator[Mark]:
 
 
 def _templates_of_paper(run: Run, dataset: str) -> str:
-    """The ensemble of the printed rows of stream methods: that of TDA's code, and one for all datasets in OnZeta's."""
+    """Templates of the printed rows of stream methods: as in TDA's code; OnZeta's code has one set for all datasets."""
     if run.option == "onzeta" or dataset in SEVEN_TEMPLATES:
         return "imagenet_7"
     return "imagenet_80" if dataset in NATURAL_SHIFT else "dataset"
@@ -168,7 +168,7 @@ def _learning(run: Run) -> Iterator[Mark]:
 
 
 def merged(marks: Sequence[Mark]) -> dict[str, list[str]]:
-    """Details by explanation, each once, in order."""
+    """Maps each explanation to its different details, in order."""
     found: dict[str, list[str]] = {}
     for mark in marks:
         details = found.setdefault(mark.why, [])
@@ -178,5 +178,5 @@ def merged(marks: Sequence[Mark]) -> dict[str, list[str]]:
 
 
 def said(marks: Sequence[Mark]) -> dict[str, str]:
-    """What marks say by explanation, each once with the details of all its cells."""
+    """Maps each explanation to its full text, with the details of all cells."""
     return {why: ": ".join(filter(None, (why, "; ".join(details)))) for why, details in merged(marks).items()}

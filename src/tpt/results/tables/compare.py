@@ -1,4 +1,4 @@
-"""Runs against each other: the same images with the same images only."""
+"""Compares runs, only on the images that both have."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ from tpt.results.tables.statistics import PERCENT, Interval, difference_interval
 @final
 @dataclass(frozen=True)
 class Comparison:
-    """Two accuracies on the images that both have."""
+    """Two accuracies on the images that both sides have."""
 
     first: float  # in %
     second: float
     points: Interval  # their difference in percentage points, with its paired 95 % interval
-    p_value: float | None  # of the exact McNemar test; None if a side is a mean over several runs, and for an average
-    images: int  # that both have
-    only_one: int  # images that one of them has and the other has not
+    p_value: float | None  # of the exact McNemar test; None if a side is a mean over runs, and for averages
+    images: int  # images that both sides have
+    only_one: int  # images that only one side has
 
     @property
     def improvement(self) -> float | None:
-        """Relative to `second`, as in Shu et al., Figure 2; None if that is 0."""
+        """Relative improvement over `second`, as in Shu et al., Figure 2; None if `second` is 0."""
         return (self.first - self.second) / self.second if self.second else None
 
 
 def paired(first: np.ndarray, second: np.ndarray, single: bool) -> tuple[Interval, float | None]:
-    """The difference of two accuracies in percentage points, and the p of the exact McNemar test.
+    """The difference of two accuracies in percentage points, and the p-value of the exact McNemar test.
 
     Args:
-        first, second: of the same N images, the share of a side's runs that are right.
-        single: whether each side is one run; otherwise there is no p.
+        first, second: the share of each side's runs that are right, for the same N images.
+        single: whether each side is one run; otherwise there is no p-value.
     """
     won, lost = int((first > second).sum()), int((first < second).sum())
     return difference_interval(first - second), mcnemar(won, lost) if single else None
 
 
 def compare(first: Sequence[Run], second: Sequence[Run], dataset: str) -> Comparison | None:
-    """What the runs of one row have over those of another on a dataset; None if they have no image in common.
+    """Compares the runs of two rows on a dataset; None if they have no image in common.
 
-    Images are joined by their path.
+    Images are matched by path.
 
     Raises:
-        UserError: an image of the same path has other bytes or another class, or the classes differ in number: the
-            answers would not be to the same question.
+        UserError: two images with the same path differ in bytes or class, or the numbers of classes differ, so the
+            answers are not comparable.
     """
     classes = {run.to_test[dataset]["classes"]: run for run in (*first, *second) if dataset in run.to_test}
     if len(classes) > 1:
@@ -73,7 +73,7 @@ def compare(first: Sequence[Run], second: Sequence[Run], dataset: str) -> Compar
 
 
 def mean_comparison(datasets: Sequence[Comparison | None]) -> Comparison | None:
-    """The mean over datasets, each counting once; None if one of them has no image in common."""
+    """Mean over datasets with equal weights; None if there are none, or one has no image in common."""
     known = [found for found in datasets if found is not None]
     if not known or len(known) < len(datasets):
         return None
@@ -83,9 +83,9 @@ def mean_comparison(datasets: Sequence[Comparison | None]) -> Comparison | None:
 
 
 def gain_of_tuning(runs: Sequence[Run], dataset: str) -> tuple[Interval, float | None]:
-    """What `paired` says of the answers after and before tuning of the same runs.
+    """`paired` for the answers of the same runs after and before tuning.
 
-    An image that several seeds drew weighs as much more, so that the means are those of all answers.
+    An image that several seeds drew has proportionally more weight, so the means are means of all answers.
     """
     found = list(images_of(runs, dataset).values())
     weight = len(found) / max(1, sum(map(len, found)))
@@ -97,7 +97,7 @@ def gain_of_tuning(runs: Sequence[Run], dataset: str) -> tuple[Interval, float |
 
 
 def images_of(runs: Iterable[Run], dataset: str) -> dict[str, list[ImageResult]]:
-    """The outcomes of a dataset's labelled images in some runs, by path."""
+    """The results of a dataset's labelled images in some runs, by path."""
     found: dict[str, list[ImageResult]] = {}
     for run in runs:
         for path, outcome in run.outcomes(dataset).items():

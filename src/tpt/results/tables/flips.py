@@ -1,4 +1,4 @@
-"""Images whose prediction tuning changed; without a label it is neither fixed nor broken."""
+"""Images whose prediction was changed by tuning; without a label, a change is neither fixed nor broken."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Record = Mapping[str, Any]
 
 
 def kind_of(record: Record) -> str | None:
-    """Whether the prediction was fixed, broken or changed from one wrong class to another; None if it stayed."""
+    """Whether the prediction was fixed, broken or changed otherwise; None if it is unchanged or missing."""
     if record["problem"] is not None or record["pred"] == record["pred_zero_shot"]:
         return None
     if record["pred"] == record["label"]:
@@ -20,7 +20,7 @@ def kind_of(record: Record) -> str | None:
 
 
 def flips_of(records: Iterable[Record], limit: int) -> list[tuple[str, Record]]:
-    """At most `limit` flips with their kinds, of each kind one after another, so that no kind crowds out the others."""
+    """At most `limit` flips with their kinds, which alternate, so that no kind crowds out the others."""
     found: dict[str, list[tuple[str, Record]]] = {FIXED: [], BROKEN: [], CHANGED: []}
     for record in records:
         if (kind := kind_of(record)) is not None:

@@ -1,4 +1,4 @@
-"""A report as text: for the terminal, Markdown, LaTeX, CSV and HTML."""
+"""Renders a report as text for the terminal, Markdown, LaTeX, CSV or HTML."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tpt.results.tables.report import Cell, Report
 
 FORMATS = ("terminal", "markdown", "latex", "csv", "html")
 SUFFIXES = {".txt": "terminal", ".md": "markdown", ".tex": "latex", ".csv": "csv", ".html": "html", ".htm": "html"}
-# Numbers and what stands between them; no name, no reference.
+# Numbers, ranges and intervals; no names, and no cell references of a spreadsheet.
 _NUMBERS = re.compile(r"[-+]?\d(?:[\d.,%eE+\- \[\]()]| to )*")
-WIDTH = 160  # of the terminal's table in a file
+WIDTH = 160  # characters per line of a terminal table in a file
 
 
 def format_of(name: str | None, out: str | Path | None) -> str:
-    """The format that was asked for, or that the file's suffix stands for."""
+    """The requested format, or the one that the file's suffix implies."""
     if name is None and out is not None:
         suffix = Path(out).suffix.lower()
         if suffix not in SUFFIXES:
@@ -36,17 +36,17 @@ def format_of(name: str | None, out: str | Path | None) -> str:
 
 
 def render(report: Report, format: str, width: int | None = WIDTH) -> str:
-    """The whole report in one of `FORMATS`; a table that is wider than the terminal is broken into several."""
+    """The whole report in one of `FORMATS`; on the terminal, a table wider than `width` is split into several."""
     return to_csv(report) if format == "csv" else render_grids(*grids(report), format, width)
 
 
 def terminal_width() -> int | None:
-    """Characters of a line of the terminal that is printed to; None if that is a file or a pipe."""
+    """Characters per line of the terminal; None if the output goes to a file or a pipe."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def render_grids(tables: Sequence[Grid], legend: Legend, format: str, width: int | None = WIDTH) -> str:
-    """Tables and what stands under them in one format; as CSV their texts."""
+    """Tables and their legend in one format; CSV has the meaning of marks in a column instead."""
     if format == "terminal":
         from tpt.results.tables.terminal import to_terminal  # noqa: PLC0415 -- rich takes time to load
 
@@ -58,7 +58,7 @@ def render_grids(tables: Sequence[Grid], legend: Legend, format: str, width: int
 
 
 def _rows(table: Grid, says: Mapping[str, str], several: bool) -> list[list[str]]:
-    """Header and lines; a further column names the table if there are several, and one says what marks mean."""
+    """Header and lines; extra columns name the table, if there are several, and explain the marks."""
     rows = [list(map(_harmless, table.header)), *map(_line, table.lines)]
     more = [["table", *(table.caption for _ in table.lines)]] if several else []
     letters = ((*line.marks, *(says[each] for cell in line.cells for each in cell.letters)) for line in table.lines)
@@ -73,7 +73,7 @@ def _line(line: Line) -> list[str]:
 
 
 def _csv(tables: Sequence[Sequence[Sequence[str]]]) -> str:
-    """Tables of cells, an empty line between two, and nothing else: any other line would be read as a row."""
+    """Tables of cells, separated by empty lines; there is nothing else, because programs would read it as a row."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     for number, rows in enumerate(tables):
@@ -81,7 +81,7 @@ def _csv(tables: Sequence[Sequence[Sequence[str]]]) -> str:
     return buffer.getvalue()
 
 
-# What CSV says of a cell, as numbers; each is a column `<dataset> <name>`.
+# The numbers of a cell in CSV, each in a column `<dataset> <name>`.
 VALUES: Mapping[str, Callable[[Cell], float | None]] = {
     "": lambda c: c.accuracy,
     "std": lambda c: c.std,
@@ -107,10 +107,7 @@ VALUES: Mapping[str, Callable[[Cell], float | None]] = {
 
 
 def to_csv(report: Report) -> str:
-    """One line a row and one group of columns a dataset; what is missing everywhere has no column.
-
-    Marks say what they mean.
-    """
+    """One line per row and one group of columns per dataset, without empty columns; marks are written out."""
     letters, legend = legend_of(report)
     marks, tables = dict(legend.marks), []
     for table in report.tables:
@@ -133,5 +130,5 @@ def to_csv(report: Report) -> str:
 
 
 def _harmless(text: str) -> str:
-    """A name that a spreadsheet does not take for a formula."""
+    """A name in one line, escaped so that a spreadsheet does not run it as a formula."""
     return harmless(plain(text))

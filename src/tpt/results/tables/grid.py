@@ -1,4 +1,4 @@
-"""A report's tables as texts in lines and columns, before any format."""
+"""A report's tables as lines and columns of text, independent of the output format."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
 def plain(text: str) -> str:
-    """Without what would break a line or cannot be written; names come from files that others wrote."""
+    """Replaces control characters, line breaks and surrogates by spaces; names come from files that others wrote."""
     return _CONTROL.sub(" ", text)
 
 
@@ -42,9 +42,9 @@ class Text:
 
 @dataclass(frozen=True)
 class Line:
-    """One line: its label, what stands in the second column, and cells; `main` is a row's first.
+    """One line: label, second column and cells; `main` is true for the first line of a row.
 
-    `marks` says what concerns the whole line; CSV shows it, the other formats say the same below the tables.
+    `marks` apply to the whole line; CSV shows them, and the other formats say the same below the tables.
     """
 
     label: str
@@ -56,7 +56,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Grid:
-    """One table: caption, the names of its columns, its lines, and whether these stand without rules between them."""
+    """One table: caption, column names, lines, and whether there are no rules between the lines (`dense`)."""
 
     caption: str
     header: tuple[str, ...]
@@ -66,7 +66,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Legend:
-    """What is said under the tables: marks with their letters, then remarks."""
+    """The text below the tables: the letters of marks with their meaning, then remarks."""
 
     marks: tuple[tuple[str, str], ...]
     remarks: tuple[str, ...]
@@ -80,7 +80,7 @@ def block(
     below: Sequence[tuple[str, Callable[[T], str]]],
     marks: tuple[str, ...] = (),
 ) -> Iterator[Line]:
-    """A row's main line and those under it; a cell that is None, or whose text is empty, is missing."""
+    """A row's main line and the lines below it that have any value; a cell without one is shown as missing."""
     yield Line(label, second, tuple(Text(MISSING) if cell is None else main(cell) for cell in cells), True, marks)
     for name, text in below:
         texts = ["" if cell is None else text(cell) for cell in cells]
@@ -89,13 +89,13 @@ def block(
 
 
 def grids(report: Report) -> tuple[list[Grid], Legend]:
-    """All tables of a report and what stands under them."""
+    """All tables of a report and their legend."""
     letters, legend = legend_of(report)
     return [_grid(table, letters, report.against) for table in report.tables], legend
 
 
 def legend_of(report: Report) -> tuple[dict[str, str], Legend]:
-    """Letters a, b, ..., z, aa, ... by what a mark says, in the order of the marks; and what stands under tables."""
+    """The letters a, b, ..., z, aa, ... by explanation, in the order of the marks; and the legend of all tables."""
     names = ("".join(c) for length in (1, 2, 3) for c in product(string.ascii_lowercase, repeat=length))
     found = said([mark for _, cell in report.cells for mark in cell.marks])
     letters = dict(zip(found, names, strict=False))
@@ -117,14 +117,14 @@ def _grid(table: Table, letters: Mapping[str, str], against: str | None) -> Grid
 
 
 def apart(parts: Sequence[tuple[Row, Sequence[Line]]], columns: int) -> list[Line]:
-    """The lines of all rows, those of stream methods behind the others and under a heading."""
+    """The lines of all rows; if there are both kinds, stream methods come last, under a heading."""
     kinds = [[line for row, lines in parts for line in lines if row.first.stream == stream] for stream in (False, True)]
     heading = [Line(STREAMS, "", (Text(""),) * columns, main=True)] if all(kinds) else []
     return [*kinds[0], *heading, *kinds[1]]
 
 
 def _below(against: str | None) -> list[tuple[str, Callable[[Cell], str]]]:
-    """The lines under a row; one without a single value is left out."""
+    """Names and texts of the lines below a row; `block` leaves out a line without any value."""
     return [
         ("mean of classes", lambda c: number(c.class_accuracy) if unbalanced(c) else ""),
         ("worst", lambda c: number(c.worst)),
@@ -144,25 +144,25 @@ def _below(against: str | None) -> list[tuple[str, Callable[[Cell], str]]]:
 
 
 def unbalanced(cell: Cell) -> bool:
-    """Whether the mean of the classes' accuracies is another number than the accuracy."""
+    """Whether the mean of the class accuracies differs from the accuracy by more than rounding."""
     one, two = cell.class_accuracy, cell.accuracy
     return one is not None and two is not None and round(one - two, 2) != 0
 
 
 def marked(cell: Cell, letters: Mapping[str, str]) -> Text:
-    """The accuracy, with its deviation over seeds and its marks."""
+    """The accuracy with its standard deviation over seeds and its marks."""
     deviation = "" if cell.std is None else f" ± {cell.std:.2f}"
     text = f"{number(cell.accuracy) or MISSING}{deviation}"
     return Text(text, tuple(dict.fromkeys(letters[mark.why] for mark in cell.marks)))
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """With this many decimals; empty for None, like the texts below."""
+    """A value with this many decimals; empty for None, as in the functions below."""
     return "" if value is None else f"{value:.{digits}f}"
 
 
 def signed(value: float | None, digits: int = 2) -> str:
-    """With its sign, which a zero has not."""
+    """A value with its sign; zero has none."""
     if value is None:
         return ""
     rounded = round(value, digits)
@@ -170,17 +170,17 @@ def signed(value: float | None, digits: int = 2) -> str:
 
 
 def interval_text(interval: Interval | None, digits: int = 1) -> str:
-    """Its ends."""
+    """The limits of an interval."""
     return "" if interval is None else f"{signed(interval.low, digits)} to {signed(interval.high, digits)}"
 
 
 def p_text(p_value: float | None) -> str:
-    """Two digits, or `<1e-4`."""
+    """A p-value with two significant digits, or `<1e-4`."""
     return "" if p_value is None else f"{p_value:.2g}" if p_value >= 1e-4 else "<1e-4"
 
 
 def shared_text(against: Comparison) -> str:
-    """How many images the comparison is on, and of how many if some are on one side only."""
+    """The number of images that both sides have, and the total if some are on one side only."""
     alone = f" of {against.images + against.only_one:,}" if against.only_one else ""
     return f"{against.images:,}{alone}"
 
@@ -213,7 +213,7 @@ def _remarks(report: Report) -> Iterator[str]:
 
 
 def _without_published(report: Report) -> list[str]:
-    """The stream methods of rows that have nothing published, where there is something for an ensemble of templates."""
+    """Stream methods of rows without published numbers, if there are some for an ensemble of templates."""
     shown = {row for row, cell in report.cells if cell.printed}
     names = [name for table in report.tables for name in table.datasets]
     runs = [row.first for row in report.rows if row.first.stream and row not in shown]
@@ -222,7 +222,7 @@ def _without_published(report: Report) -> list[str]:
 
 
 def _sources(report: Report) -> list[str]:
-    """Sources of the published numbers, with their rows if the source is not the paper itself."""
+    """Sources of the published numbers, with the methods they are for if the source is not the paper itself."""
     rows: dict[str, dict[str, None]] = {}
     for row, cell in report.cells:
         if cell.source is not None:

@@ -1,4 +1,4 @@
-"""Tables as Markdown, LaTeX and HTML; names come from files that others wrote, so all of them are escaped."""
+"""Tables as Markdown, LaTeX and HTML; all names are escaped, because they come from files that others wrote."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _raised(text: Text) -> str:
 
 
 def to_markdown(tables: Sequence[Grid], legend: Legend) -> str:
-    """Pipe tables, with the marks as superscripts."""
+    """Pipe tables with marks as superscripts."""
 
     def escape(text: str) -> str:
         return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", plain(text))
@@ -56,7 +56,7 @@ def to_markdown(tables: Sequence[Grid], legend: Legend) -> str:
 
 
 def to_latex(tables: Sequence[Grid], legend: Legend) -> str:
-    r"""`tabular`s with booktabs' rules; needs \usepackage{booktabs}."""
+    r"""`tabular` environments with booktabs rules; needs \usepackage{booktabs}."""
 
     def escape(text: str) -> str:
         return "".join(_LATEX.get(c, c) for c in plain(text))
@@ -83,7 +83,7 @@ def to_latex(tables: Sequence[Grid], legend: Legend) -> str:
 
 
 def html_page(title: str, body: Sequence[str]) -> str:
-    """A page with a title and some HTML, without a script and with nothing loaded from elsewhere."""
+    """A page with a title and a body; it has no script and loads nothing from other hosts."""
     head = [
         "<!DOCTYPE html>",
         f'<html lang="en"><head><meta charset="utf-8"><title>{html.escape(plain(title))}</title><style>',
@@ -98,12 +98,12 @@ def html_page(title: str, body: Sequence[str]) -> str:
 
 
 def to_html(tables: Sequence[Grid], legend: Legend) -> str:
-    """A page with tables and what stands under them."""
+    """A page with tables and their legend."""
     return html_page("Report", html_tables(tables, legend))
 
 
 def html_tables(tables: Sequence[Grid], legend: Legend) -> list[str]:
-    """Tables and what stands under them, as parts of a page."""
+    """Tables and their legend, as lines of a page's body."""
 
     def escape(text: str) -> str:
         return html.escape(plain(text))

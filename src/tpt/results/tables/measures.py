@@ -1,6 +1,6 @@
 """Measures of records: accuracy, calibration, entropy, confidence and selected views, before and after adaptation.
 
-Pictures without labels have all but accuracy and calibration.
+Images without labels have no accuracy and no calibration error.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BINS_OF_CALIBRATION = 20  # of `ece20`, as in the code of C-TPT and of the metho
 ERRORS = {"ece": BINS, "ece20": BINS_OF_CALIBRATION}
 LABELLED = ("acc", "acc5", "class_acc", *ERRORS)  # measures that need labels
 SHARES = (*LABELLED, "confidence", "changed")  # measures that are percentages
-# What is measured: names of values.
+# Names of all measures.
 MEASURES = (
     *(f"{name}{end}" for end in ENDS for name in ("acc", "acc5", "class_acc", "entropy", "confidence", *ERRORS)),
     *("changed", "selected_views", "view0_selected", "images", "images_per_second"),
@@ -37,12 +37,12 @@ _SCHEMA = pa.schema(
 
 
 def table_of(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Records that come as dictionaries, with the columns that are measured."""
+    """A table of records given as dictionaries, with the columns that the measures need."""
     return pa.Table.from_pylist([dict(row) for row in rows], schema=_SCHEMA)
 
 
 class CalibrationBins:
-    """Answers of similar confidence, counted: the expected calibration error of Guo et al., ICML 2017, equation 3."""
+    """Answers counted in bins of confidence, for the expected calibration error (Guo et al., ICML 2017, eq. 3)."""
 
     def __init__(self, bins: int = BINS) -> None:
         self.images, self.confidence, self.right = (np.zeros(bins) for _ in range(3))
@@ -57,17 +57,17 @@ class CalibrationBins:
         return self
 
     def error(self) -> float:
-        """Mean gap of accuracy and confidence, weighted by the images of each bin, in [0, 1]; 0 without images."""
+        """Mean gap between accuracy and confidence, weighted by images per bin, in [0, 1]; 0 without images."""
         return float(np.abs(self.right - self.confidence).sum() / max(1.0, self.images.sum()))
 
 
 class Measures:
-    """Measures of one dataset's records, as they come, in this process; docs/results.md says what each is."""
+    """Running measures of one dataset's records in this process; docs/results.md defines them."""
 
     def __init__(self) -> None:
         self._seconds = 0.0
         self.images = 0
-        self.labelled = 0  # of these
+        self.labelled = 0  # images with an answer and a label
         self._won = self._lost = 0
         self.unanswered: list[dict[str, Any]] = []
         self._sums: defaultdict[str, float] = defaultdict(float)
@@ -114,11 +114,11 @@ class Measures:
         self._won, self._lost = self._won + int((after & ~before).sum()), self._lost + int((before & ~after).sum())
 
     def gain(self) -> dict[str, float] | None:
-        """The paired gain of accuracy, by the fields of `Gain`; None without labels."""
+        """The paired gain of accuracy, as a dictionary of the fields of `Gain`; None without labels."""
         return asdict(gain_of_counts(self._won, self._lost, self.labelled)) if self.labelled else None
 
     def values(self) -> dict[str, float]:
-        """All measures so far; rates are those of one process."""
+        """All measures so far; the rate covers this process only."""
         found: dict[str, float] = {}
         for name in MEASURES if self.images else ():
             needs_labels = name.removesuffix(ENDS[1]) in LABELLED

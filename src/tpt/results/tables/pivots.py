@@ -1,4 +1,4 @@
-"""Accuracies by two names: CoCoOp's base-to-new table, and the transfer matrix of the paper's Figure 2."""
+"""Two special tables: CoCoOp's base-to-new table, and the transfer matrix of the paper's Figure 2."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from tpt.results.tables.runs import Run
 BASE, NEW = "base", "new"
 LEARNED = ("coop", "cocoop")  # methods of Figure 2
 BASELINE = "clip"
-PART = "a"  # letter of the one mark
+PART = "a"  # letter of the only mark
 
 
 @dataclass(frozen=True)
 class Halves:
-    """Accuracies in % on the classes that the context was learned on, and on the others."""
+    """Accuracies in % on the classes that the context was learned on (base), and on the others (new)."""
 
     base: float
     new: float
@@ -41,25 +41,25 @@ class BaseToNew:
     """A row of a base-to-new table."""
 
     row: Row  # of the runs on base classes
-    cells: Mapping[str, Halves]  # by dataset that both halves were tested on
+    cells: Mapping[str, Halves]  # by dataset, if both halves were tested
     printed: Halves | None  # the published averages over eleven datasets
     marks: tuple[str, ...] = ()  # images and seeds that are left out
 
     @property
     def average(self) -> Halves:
-        """Means over the datasets; as in the paper, their harmonic mean is that of the means."""
+        """Means over the datasets; as in the paper, the harmonic mean is computed from these means."""
         return Halves(*(float(np.mean([getattr(cell, half) for cell in self.cells.values()])) for half in (BASE, NEW)))
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """A transfer matrix of CoOp or CoCoOp: datasets that contexts were learned on, and that they were tested on."""
+    """A transfer matrix of CoOp or CoCoOp: contexts learned on the `sources` and tested on the `targets`."""
 
     method: str
     backbone: str
     sources: tuple[str, ...]
     targets: tuple[str, ...]
-    # The context against the written prompt, on the images that both were tested on; what was not tested is missing.
+    # The context against the hand-written prompt, on the images that both have; pairs without a test are missing.
     cells: Mapping[tuple[str, str], Comparison]
     marks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by source: images that are left out
 
@@ -70,7 +70,7 @@ class Transfer:
 
 
 def base_to_new(runs: Sequence[Run]) -> list[BaseToNew]:
-    """The rows that have both halves of a dataset's classes, from runs with `data.classes=base` and `data.classes=new`.
+    """Rows with both halves of a dataset's classes, from runs with `data.classes=base` and with `data.classes=new`.
 
     Raises:
         UserError: no dataset was tested on both halves by the same method.
@@ -99,21 +99,21 @@ def base_to_new(runs: Sequence[Run]) -> list[BaseToNew]:
 
 
 def _left_out(row: Row, half: str, datasets: Iterable[str]) -> list[Mark]:
-    """Marks of the images of a half, and of the seeds, that a row lacks."""
+    """Marks for the images of a half, and the seeds, that a row lacks."""
     seeds = [(name, mark) for name in datasets for mark in seed_marks(row, answered_on(row, name))]
     of_seeds = [replace(mark, detail=f"{half} {name}") for name, mark in seeds]
     return left_out(row.runs, datasets, half) + of_seeds
 
 
 def transfer_matrices(runs: Sequence[Run], learned_on: Mapping[str, str] | None = None) -> list[Transfer]:
-    """One matrix for each learner and backbone.
+    """One matrix per learner and backbone.
 
     Args:
-        runs: with learned contexts (rows coop and cocoop), and of `row=clip` for the zero-shot accuracy.
-        learned_on: a run's directory or its context's path -> dataset, if its `training.json` does not say.
+        runs: runs with learned contexts (rows coop and cocoop), and runs of `row=clip` for the zero-shot accuracy.
+        learned_on: a run's directory or its context's path -> dataset; takes precedence over `training.json`.
 
     Raises:
-        UserError: there is no run of one of these kinds, or the dataset a context was learned on is not known.
+        UserError: there are no runs of one of these kinds, or the dataset that a context was learned on is unknown.
     """
     learned = [run for run in runs if run.method in LEARNED]
     baselines = [run for run in runs if run.method == BASELINE]
@@ -134,7 +134,7 @@ def _absolute(path: object) -> str:
 
 
 def _learned_on(run: Run, given: Mapping[str, str]) -> str:
-    """The dataset that the context of a run was learned on; `given` has some by absolute path of a run or context."""
+    """The dataset that a run's context was learned on; `given` maps absolute paths of runs or contexts to datasets."""
     for path in (run.path, run.settings.get("context.path") or run.path):
         if (found := given.get(_absolute(path))) is not None:
             return found
@@ -151,7 +151,7 @@ def _matrix(method: str, backbone: str, by_source: Mapping[str, list[Run]], base
     targets = tuple(dict.fromkeys(name for runs in by_source.values() for run in runs for name in run.to_test))
     cells = {}
     for source, runs in by_source.items():
-        row, *more = rows_of(runs)  # of several seeds, for a cell holds one number
+        row, *more = rows_of(runs)  # one row, possibly of several seeds, because a cell holds one number
         if more:
             raise UserError(
                 f"Expected one kind of context learned on {source}, got {row.label} ({row.first.path}) and "
@@ -170,7 +170,7 @@ def _matrix(method: str, backbone: str, by_source: Mapping[str, list[Run]], base
 
 
 def base_to_new_grids(found: Sequence[BaseToNew]) -> tuple[list[Grid], Legend]:
-    """The table, datasets across, and what stands under it."""
+    """The table, with one column per dataset, and its legend."""
     names = tuple(dict.fromkeys(name for row in found for name in row.cells))
     lines: list[Line] = []
     for row in found:
@@ -195,7 +195,7 @@ def base_to_new_grids(found: Sequence[BaseToNew]) -> tuple[list[Grid], Legend]:
 
 
 def transfer_grids(matrices: Sequence[Transfer]) -> tuple[list[Grid], Legend]:
-    """The matrices, sources in lines and targets in columns, and what stands under them."""
+    """The matrices, with sources as rows and targets as columns, and their legend."""
     partial = [
         f"{source} to {target} {cell.images:,} of {cell.images + cell.only_one:,}"
         for matrix in matrices

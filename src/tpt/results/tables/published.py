@@ -1,4 +1,4 @@
-"""Printed numbers, carried in the package as `published.json`: of Shu et al., NeurIPS 2022, and of other methods."""
+"""Printed numbers of Shu et al., NeurIPS 2022, and of other methods, from the package's `published.json`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 ALL_VIEWS = "tpt, all views"  # Table 3's row without confidence selection
 AVERAGE, OOD_AVERAGE = "average", "ood_average"
 PAPER = "Shu et al., NeurIPS 2022"
-OPENAI_FILES = ("RN50.pt", "ViT-B-16.pt")  # the weights as OpenAI publishes them
+OPENAI_FILES = ("RN50.pt", "ViT-B-16.pt")  # names of OpenAI's weights files
 SUFFIX = "-quickgelu"
 
 
 @dataclass(frozen=True)
 class PrintedRow:
-    """A row of a printed table, by column with its averages; a column may be missing."""
+    """A row of a printed table: its values, including averages, by column; columns may be missing."""
 
     accuracies: Mapping[str, float] = field(default_factory=dict)  # in %
     errors: Mapping[str, float] = field(default_factory=dict)  # calibration error over 20 bins, in %
@@ -31,19 +31,19 @@ class Printed:
 
     caption: str
     datasets: tuple[str, ...]
-    shifted: tuple[str, ...]  # datasets of its out-of-distribution average; none if it has no such column
+    shifted: tuple[str, ...]  # datasets of its out-of-distribution average; empty if it has no such column
     rows: Mapping[tuple[str, str], PrintedRow]  # by backbone and method, as the paper names them
 
 
 @cache
 def content() -> dict[str, Any]:
-    """The file as it is."""
+    """The content of `published.json`."""
     return dict(json.loads((resources.files("tpt.results.tables") / "published.json").read_text("utf-8")))
 
 
 @cache
 def printed_tables() -> tuple[Printed, Printed]:
-    """Table 1 with the row that Table 3 adds to it, and Table 2; with the rows of other methods."""
+    """Table 1 with the row that Table 3 adds, and Table 2; both with the rows of other methods."""
     natural = _table("natural_shift", "confidence_selection")
     shifted = tuple(name for name in natural.datasets if name != "imagenet")
     return replace(natural, shifted=shifted), _table("cross_dataset")
@@ -68,7 +68,7 @@ def _known(datasets: Sequence[str], cells: Sequence[float | None]) -> dict[str, 
 
 
 def paper_backbone(name: str) -> str | None:
-    """The paper's name of a backbone: `ViT-B-16-quickgelu/openai` is its ViT-B-16; None for one it did not use."""
+    """The paper's name of a backbone, ViT-B-16 for `ViT-B-16-quickgelu/openai`; None if the paper did not use it."""
     model, _, weights = name.partition("/")
     if weights in OPENAI_FILES or (not weights and model in OPENAI_FILES):
         model, weights = (weights or model).removesuffix(".pt"), "openai"
@@ -78,6 +78,6 @@ def paper_backbone(name: str) -> str | None:
 
 
 def printed_row(backbone: str, method: str, dataset: str) -> PrintedRow:
-    """The row of a method in the printed table that has a dataset, an empty one if there is none."""
+    """The row of a method in the printed table that has a dataset; an empty row if there is none."""
     key = paper_backbone(backbone) or "", method
     return next((t.rows[key] for t in printed_tables() if dataset in t.datasets and key in t.rows), PrintedRow())

@@ -1,4 +1,4 @@
-"""The tables of a report as numbers; `tpt.results.tables.formats` makes text of them."""
+"""The tables of a report as numbers; `tpt.results.tables.formats` renders them as text."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from tpt.results.tables.statistics import Interval, mean_of_intervals
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell; accuracies and calibration errors are in %, and means over seeds."""
+    """One cell; accuracies and calibration errors are in %, averaged over seeds."""
 
-    accuracy: float | None = None  # None if it is missing
+    accuracy: float | None = None  # None if missing
     std: float | None = None  # over seeds or orders, with the divisor n - 1; None for fewer than two
     printed: float | None = None  # the published accuracy, None if there is none
     printed_error: float | None = None  # the published calibration error over 20 bins
-    source: str | None = None  # where these were read
-    marks: tuple[Mark, ...] = ()  # how it differs from the paper's cell, or what it lacks
-    gain: Interval | None = None  # over the same prompt before tuning, in points; None if nothing is tuned
+    source: str | None = None  # source of the published accuracy
+    marks: tuple[Mark, ...] = ()  # how it differs from the paper's cell, or what is missing
+    gain: Interval | None = None  # over the same prompt before tuning, in points; None if the method does not adapt
     p_value: float | None = None  # of that gain, by the exact McNemar test; None for averages and over several seeds
-    against: Comparison | None = None  # over the row that the report compares with
-    images: int = 0  # answered, of all seeds together
+    against: Comparison | None = None  # comparison with the report's reference row
+    images: int = 0  # images with an answer, summed over seeds
     ece: float | None = None  # calibration error over 15 bins
-    ece20: float | None = None  # and over 20
+    ece20: float | None = None  # calibration error over 20 bins
     seconds: float | None = None  # per image
-    class_accuracy: float | None = None  # the mean of the accuracies of classes
+    class_accuracy: float | None = None  # mean of the class accuracies
     worst: float | None = None  # the lowest accuracy over the orders of a stream; None for fewer than two
 
     @property
     def difference(self) -> float | None:
-        """Difference to the printed accuracy, in percentage points; None if the two are not comparable."""
+        """Difference from the printed accuracy, in percentage points; None if the two are not comparable."""
         if self.accuracy is None or self.printed is None or self.marks:
             return None
         return self.accuracy - self.printed
@@ -51,12 +51,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """One table."""
+    """One table of a report."""
 
     caption: str
     datasets: tuple[str, ...]  # its columns before the averages
     averages: Mapping[str, tuple[str, ...]]  # the average columns: key -> datasets
-    rows: tuple[tuple[Row, Mapping[str, Cell]], ...]  # with a cell for each column
+    rows: tuple[tuple[Row, Mapping[str, Cell]], ...]  # with one cell per column
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -66,10 +66,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Report:
-    """Tables of the same rows: the paper's, those of groups of datasets, and one of the other datasets."""
+    """Tables with the same rows: the paper's tables, one per group of datasets, and one for other datasets."""
 
     tables: tuple[Table, ...]
-    against: str | None = None  # label of the row that others are compared with
+    against: str | None = None  # label of the row that the other rows are compared with
 
     @property
     def cells(self) -> list[tuple[Row, Cell]]:
@@ -85,19 +85,19 @@ class Report:
 def make_report(
     runs: Sequence[Run], against: str | Sequence[Run] | None = None, source: Sequence[str] = SOURCES
 ) -> Report:
-    """The report of some runs.
+    """Makes the report of some runs.
 
     Args:
-        runs: finished or not.
-        against: label or method of a row, or runs, which every other row is compared with.
-        source: datasets that the shifted average leaves out, in a table that is none of the paper's.
+        runs: finished or unfinished runs.
+        against: label or method of a row, or runs, to compare every other row with.
+        source: datasets that the shifted average leaves out, in tables that are not the paper's.
 
     Raises:
-        UserError: there are no runs, no such row, or a row that has no image in common with it.
+        UserError: there are no runs, there is no such row, or no other row has an image in common with it.
     """
     if not runs:
         raise UserError("Expected at least one run, got none; pass directories of test_time.py.")
-    rows = sorted(rows_of(runs), key=lambda row: row.first.stream)  # the kinds apart
+    rows = sorted(rows_of(runs), key=lambda row: row.first.stream)  # stream methods last
     others = {} if against is None else _others(rows, against)
     here = list(dict.fromkeys(name for run in runs for name in without_outside(run.to_test)))
     tables, left = [], list(here)
@@ -131,7 +131,7 @@ def make_report(
 
 
 def _others(rows: Sequence[Row], against: str | Sequence[Run]) -> dict[Row, Row]:
-    """The row that each row is compared with; a name that several backbones have means that of the row's own."""
+    """Maps each row to its reference row; of several rows with the given name, the one of the same backbone."""
     if not isinstance(against, str):
         found = [_given(rows, against)]
     elif not (found := [row for row in rows if against in (row.label, row.first.method)]):
@@ -154,7 +154,7 @@ def _others(rows: Sequence[Row], against: str | Sequence[Run]) -> dict[Row, Row]
 
 
 def _given(rows: Sequence[Row], runs: Sequence[Run]) -> Row:
-    """The row of a run that was named by its directory: the report's own, if that run makes it alone."""
+    """The row of runs that were given by directory; the report's own row if it consists of these runs."""
     (row, *more) = rows_of(runs)
     if more:
         raise UserError(
@@ -189,7 +189,7 @@ def _table(
 
 
 def dataset_cell(row: Row, dataset: str, other: Row | None = None) -> Cell:
-    """What a row's runs found on a dataset, also against another row."""
+    """The cell of a row on a dataset, optionally compared with another row."""
     runs = row.having(dataset)
     marks = tuple(dict.fromkeys(mark for run in runs for mark in marks_of(run, dataset)))
     cell = replace(_printed(row, dataset, (dataset,)), marks=marks)
@@ -216,12 +216,12 @@ def dataset_cell(row: Row, dataset: str, other: Row | None = None) -> Cell:
 
 
 def answered_on(row: Row, dataset: str) -> list[Run]:
-    """A row's runs that have answers to labelled images of a dataset."""
+    """A row's runs that have answers for labelled images of a dataset."""
     return [run for run in row.runs if "acc" in run.results["datasets"].get(dataset, {})]
 
 
 def _printed(row: Row, column: str, datasets: Sequence[str]) -> Cell:
-    """A cell that has only what is published for a column of the table of some datasets."""
+    """A cell with only the published numbers of a column, from the table that has these datasets."""
     run = row.first
     methods = {printed_method(run, name) for name in datasets}
     found = printed_row(run.backbone, methods.pop() if len(methods) == 1 else run.method, datasets[0])
@@ -230,14 +230,14 @@ def _printed(row: Row, column: str, datasets: Sequence[str]) -> Cell:
 
 
 def _over_seeds(cell: Cell, row: Row, values: Sequence[float]) -> Cell:
-    """The cell with the mean, the deviation and, of a stream, the lowest of the accuracies of several seeds."""
+    """The cell with mean, standard deviation and, for stream methods, minimum of the accuracies of several seeds."""
     std = float(np.std(values, ddof=1)) if len(values) > 1 else None
     worst = min(values) if row.first.stream and len(values) > 1 else None
     return replace(cell, accuracy=float(np.mean(values)) if values else None, std=std, worst=worst)
 
 
 def seed_marks(row: Row, answered: Sequence[Run]) -> tuple[Mark, ...]:
-    """Marks of a mean over seeds."""
+    """Marks of a mean over seeds: missing seeds, or different subsets."""
     expected, found = len(row.by_seed()), len(answered)
     marks = [Mark(f"mean over {found} of {expected} seeds")] if found < expected else []
     drawn = {seeds_of(run)[0] for run in answered if run.settings.get(LIMIT) is not None}
@@ -249,11 +249,11 @@ def seed_marks(row: Row, answered: Sequence[Run]) -> tuple[Mark, ...]:
 def average_cell(
     row: Row, key: str, columns: Sequence[str], cells: Mapping[str, Cell], other: Row | None = None
 ) -> Cell:
-    """The mean over datasets, each counting once; missing if one of them is."""
+    """Mean over datasets with equal weights; missing if any of them is missing."""
     printed, parts = _printed(row, key, columns), [cells[name] for name in columns]
     if any(cell.accuracy is None for cell in parts):
         return printed
-    whole = []  # the averages of the seeds that have all datasets
+    whole = []  # one average per seed that has all datasets
     for runs in row.by_seed().values():
         found = {name: d["acc"] for run in runs for name, d in run.results["datasets"].items() if "acc" in d}
         if set(columns) <= set(found):

@@ -1,4 +1,4 @@
-"""`results.json`: what a run found and how it was made."""
+"""The content of `results.json`: measures of a run, and how the run was made."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tpt.results.runs import read_manifest, read_records_and_notes
 from tpt.results.tables.measures import MEASURES, Measures
 from tpt.results.tables.statistics import Interval, mean_of_intervals
 
-SOURCES = ("imagenet", "source_val", "source_train")  # what prompts are learned on; all else is shifted
-# Averaged over datasets, each dataset counting once.
+SOURCES = ("imagenet", "source_val", "source_train")  # datasets that prompts are learned on; all others are shifted
+# Measures that are averaged over datasets, with equal weights.
 AVERAGED = tuple(n for n in MEASURES if not n.startswith(("acc5", "view0_selected", "images")))
 
 
@@ -25,7 +25,7 @@ def results_of(run_dir: str | Path) -> dict[str, Any]:
     """The content of a `results.json`, from a run's manifest and its records so far.
 
     Raises:
-        UserError: there are no records, or something in the directory is damaged.
+        UserError: there are no records, a file in the directory is damaged, or a dataset has no answer at all.
     """
     found = results_from(read_manifest(run_dir), *read_records_and_notes(run_dir))
     for name, problems in found.pop("without_answer").items():
@@ -36,14 +36,14 @@ def results_of(run_dir: str | Path) -> dict[str, Any]:
 
 
 def results_from(manifest: dict[str, Any], records: pa.Table, notes: Sequence[str]) -> dict[str, Any]:
-    """`results_of`, from what was read; datasets that were started but have no answer are in `without_answer`."""
+    """`results_of` for data already read; datasets that were started but have no answer are in `without_answer`."""
     found, without = {}, {}
     for name, about in manifest["datasets"].items():
         rows = records.filter(pc.field("dataset") == name)
         measures = Measures().add(rows)
         if measures.images:
             values = {**measures.values(), "images": measures.images}
-            if manifest.get("about_method", {}).get("kind") != "stream":  # one process tests all images of a stream
+            if manifest.get("about_method", {}).get("kind") != "stream":  # a stream is tested by one process
                 values["images_per_second"] *= manifest["sessions"][-1]["processes"]
             found[name] = {
                 **values,
@@ -61,7 +61,7 @@ def results_from(manifest: dict[str, Any], records: pa.Table, notes: Sequence[st
 
 
 def notes_on_contents(rows: pa.Table, trained_on: Sequence[str]) -> list[str]:
-    """What results must say of pictures that were tested more than once, or that the context was trained on."""
+    """Notes on images that were tested more than once, or that the context was trained on."""
     rows = rows.filter(pc.is_valid(rows["content"]))
     found = rows.group_by("content").aggregate([("index", "count"), ("label", "count_distinct"), ("path", "min")])
     twice = found.filter(pc.greater(found["index_count"], 1))
@@ -77,9 +77,11 @@ def notes_on_contents(rows: pa.Table, trained_on: Sequence[str]) -> list[str]:
 
 
 def averages(datasets: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Means over datasets; under `shifted` those without the datasets that prompts are learned on, if there are both
-    (the out-of-distribution average of the paper's Table 1).  What a dataset does not have, as accuracy without labels,
-    has no mean.
+    """Means over datasets, with equal weights.
+
+    `shifted` has the means without the datasets that prompts are learned on, if there are both kinds (the
+    out-of-distribution average of the paper's Table 1).  Measures that a dataset lacks, such as accuracy if it has no
+    labels, have no mean.
     """
     datasets = {name: datasets[name] for name in without_outside(datasets)}
     if not datasets:
@@ -95,19 +97,19 @@ def averages(datasets: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def gain_interval(gain: Mapping[str, Any] | None) -> Interval | None:
-    """The interval of a `gain`, if there is one."""
+    """The interval of a `gain`; None if there is none."""
     return None if gain is None else Interval(gain["points"], gain["low"], gain["high"])
 
 
 def gain_values(values: Mapping[str, Any]) -> dict[str, float]:
-    """The gain of a dataset or an average as separate numbers, so that loggers can rank runs; none without labels."""
+    """The gain of a dataset or an average as separate numbers, so that loggers can rank runs; empty without labels."""
     names = {"gain": "points", "gain_low": "low", "gain_high": "high", "gain_p": "p_value"}
     gain = values.get("gain") or {}
     return {name: gain[key] for name, key in names.items() if key in gain}
 
 
 def numbers_of(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Measures and gains in the `datasets` of a `results.json`: first those of `average` and `shifted`."""
+    """Measures and gains of the `datasets` in a `results.json`, with `average` and `shifted` first."""
     mean = averages(found)
     means = {"average": mean} | ({"shifted": mean["shifted"]} if "shifted" in mean else {})
     return {
@@ -117,7 +119,7 @@ def numbers_of(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 def refuse_unanswered(results: dict[str, Any]) -> None:
-    """Raises an UnansweredError if readable images have no answer; unreadable ones were left out on request."""
+    """Raises an UnansweredError if readable images have no answer; unreadable images were left out on request."""
     failed = [u["path"] for d in results["datasets"].values() for u in d["unanswered"] if not u["unreadable"]]
     if failed:
         raise UnansweredError(

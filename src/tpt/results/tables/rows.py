@@ -1,4 +1,4 @@
-"""Which runs make a row of a table, and what the row is called."""
+"""Groups runs into rows of a table, and labels the rows."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from tpt.results.tables.runs import Run
 
 ITSELF = "each dataset itself"
 FEATURE = "method.feature"
-DECIDING = ("pillow", "torch")  # packages of which another version gives other pixels, or other sums
+DECIDING = ("pillow", "torch")  # packages whose version affects pixels or rounding
 NOTHING = "The runs have no answers for images with labels yet. Wait until they have some."
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """Runs, at least one, that differ in nothing but their datasets, their seed and that of their order."""
+    """One or more runs that differ only in their datasets, seed and order seed."""
 
     label: str  # the method, and how it differs from the other rows
     runs: tuple[Run, ...]
 
     @property
     def first(self) -> Run:
-        """Any of them, for what they have in common."""
+        """The first run, for everything that all of them share."""
         return self.runs[0]
 
     def having(self, dataset: str) -> list[Run]:
-        """The runs that test on a dataset, one for each seed."""
+        """The runs that test a dataset, one per seed."""
         return [run for run in self.runs if dataset in run.to_test]
 
     def by_seed(self) -> dict[tuple[Any, ...], list[Run]]:
-        """The runs of each seed and order."""
+        """The runs by their seeds (see `seeds_of`)."""
         found: dict[tuple[Any, ...], list[Run]] = {}
         for run in self.runs:
             found.setdefault(seeds_of(run), []).append(run)
@@ -41,15 +41,16 @@ class Row:
 
 
 def settings_of(run: Run) -> dict[str, Any]:
-    """What tells one row from another; seeds are in it.
+    """The settings that distinguish rows, and the seeds.
 
-    A learned context counts as the same whatever its path, if it was learned in the same way; with `data.classes` base
-    or new so do those of several datasets, each tested on the very dataset it was learned on (CoCoOp's first table).
+    Contexts that were learned in the same way count as equal, regardless of their paths.  With `data.classes` base or
+    new this includes contexts of different datasets, each tested on the dataset that it was learned on (CoCoOp,
+    Table 1).
     """
     kept = {k: v for k, v in run.settings.items() if meaning(k).row}
     if any(key.startswith("views.augmix.") for key in kept):
-        kept["views.augmix"] = "on"  # None if it is off
-    kept = {ORDER: "listed", ORDER_SEED: kept.get(SEED), **kept}  # runs of version 0.1 say nothing of them
+        kept["views.augmix"] = "on"  # the setting is None if AugMix is off
+    kept = {ORDER: "listed", ORDER_SEED: kept.get(SEED), **kept}  # version 0.1 did not record them
     if kept[ORDER] != "dirichlet":
         kept.pop(CONCENTRATION, None)
     if run.training is None:
@@ -65,16 +66,16 @@ def settings_of(run: Run) -> dict[str, Any]:
 
 
 def seeds_of(run: Run) -> tuple[Any, ...]:
-    """The run's own seed, that of the training of its context, and that of the order."""
+    """The seeds of the run, of its context's training, and of the order."""
     settings = settings_of(run)
     return tuple(str(settings.get(key)) for key in (SEED, f"{TRAINING}{SEED}", ORDER_SEED))
 
 
 def rows_of(runs: Sequence[Run]) -> list[Row]:
-    """The rows that some runs make, in the order in which they come.
+    """Groups runs into rows, in their order.
 
-    Of two runs with the same settings, seed and dataset, each has a row of its own, and so have runs on other images or
-    classes under the name of a dataset: seeds are seeds of the same test set.
+    Two runs with the same settings, seed and dataset get separate rows.  So do runs with different images or classes of
+    a dataset, because all seeds of a row share one test set.
     """
     groups: list[tuple[Any, list[Run]]] = []
     for run in runs:
@@ -90,7 +91,7 @@ def rows_of(runs: Sequence[Run]) -> list[Row]:
 
 
 def labelled_runs(runs: Sequence[Run]) -> list[tuple[str, Run, list[str]]]:
-    """Each run that has answers to labelled images: its row's label, with its seed, the run, and these datasets."""
+    """The runs with answers for labelled images: row label, with the seed if there are several; run; datasets."""
     found = []
     for row in rows_of(runs):
         several = len(row.by_seed()) > 1
@@ -117,14 +118,14 @@ def _plain(value: Any) -> Any:
 
 
 def _labels(groups: Sequence[Sequence[Run]]) -> list[str]:
-    """A label for each group; no two of the same backbone have the same one."""
+    """One label per group, unique among the groups of a backbone."""
     firsts = [group[0] for group in groups]
     seeds = [list(dict.fromkeys(map(seeds_of, group))) for group in groups]
     labels = []
     for run, own in zip(firsts, seeds, strict=True):
         near = [other for other in firsts if other.backbone == run.backbone]
         settings, telling = settings_of(run), _telling(run, near)
-        # Of a stream method always, so that nobody takes it for an episodic one.
+        # Always shown for a stream method, so that it is not mistaken for an episodic one.
         always = [key for key in (ORDER, FEATURE) if run.stream and key in settings]
         parts = [f"{settings[key]} stream" if key == ORDER else str(settings[key]) for key in always]
         parts += [f"{name}={_plain(settings.get(key))}" for key, name in telling.items() if key not in always]
@@ -137,7 +138,7 @@ def _labels(groups: Sequence[Sequence[Run]]) -> list[str]:
 
 
 def _told_apart(firsts: Sequence[Run], labels: Sequence[str], more: Callable[[Run, Sequence[Run]], str]) -> list[str]:
-    """The labels, those that several runs of a backbone share with what `more` says of a run among the others."""
+    """The labels; if several runs of a backbone share one, `more(run, these runs)` is appended to it."""
     same: dict[tuple[str, str], list[Run]] = {}
     for run, label in zip(firsts, labels, strict=True):
         same.setdefault((run.backbone, label), []).append(run)
@@ -148,7 +149,7 @@ def _told_apart(firsts: Sequence[Run], labels: Sequence[str], more: Callable[[Ru
 
 
 def _place(run: Run, others: Sequence[Run]) -> str:
-    """Where the images are, if runs on the same datasets differ in that, such as those on clean and attacked copies."""
+    """Where the images are, if runs on the same datasets differ in it, for example clean and attacked copies."""
     near = [other.settings for other in others if run.to_test.keys() & other.to_test.keys()]
     keys = [key for key in differing(near) if key in IMAGES]
     own = [f"{key.removeprefix('data.')}={run.settings[key]}" for key in keys if run.settings.get(key) is not None]
@@ -156,7 +157,7 @@ def _place(run: Run, others: Sequence[Run]) -> str:
 
 
 def _telling(run: Run, near: Sequence[Run]) -> dict[str, str]:
-    """The settings that distinguish a run from others of its method, and a limit of images that not all rows have."""
+    """Settings that distinguish a run from others of its method, and `data.limit` if it is not the same in all rows."""
     rivals = [settings_of(other) for other in near if paper_method(other) == paper_method(run)]
     common = [key for key in _named(rivals) if all(key in other for other in rivals)]
     own = {key: settings_of(run).get(key) for key in common}
@@ -168,18 +169,18 @@ def _telling(run: Run, near: Sequence[Run]) -> dict[str, str]:
 
 
 def _named(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Those of the differing keys that a label names."""
+    """The differing keys that a label may name, without seeds."""
     return [key for key in differing(settings) if not is_seed(key) and meaning(key).label]
 
 
 def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Keys that do not have the same value everywhere, in the order of the configuration."""
+    """Keys whose values are not all equal, in the order of the configuration."""
     keys = dict.fromkeys(key for each in settings for key in each)
     return [key for key in keys if len({_plain(each.get(key)) for each in settings}) > 1]
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
-    """Dotted keys with the shortest of their ends that no other one has."""
+    """Maps each dotted key to its shortest ending that no other key has."""
     found = {}
     for key in keys:
         parts = key.split(".")
@@ -192,7 +193,7 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
 
 
 def versions_remark(rows: Sequence[Row]) -> Iterator[str]:
-    """A warning for each package that decides digits and of which the rows were made with several versions."""
+    """One warning per package in `DECIDING` if the rows were made with several versions of it."""
     for package in DECIDING:
         found: dict[str, dict[str, None]] = {}
         for row in rows:
@@ -205,7 +206,7 @@ def versions_remark(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def coverage_remark(runs: Sequence[Run], labels: bool = False) -> Iterator[str]:
-    """The images that runs leave out, such as those not done yet; on request with the method's name."""
+    """Remarks on images that runs leave out, for example not done yet; `labels` adds the method's name."""
     marks = [
         replace(mark, detail=f"{run.method} {mark.detail}") if labels and mark.why != PART else mark
         for run in runs

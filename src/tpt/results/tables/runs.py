@@ -1,4 +1,4 @@
-"""Runs on disk, finished, still going or killed, as reports see them."""
+"""Loads runs for reports, whether they are finished, running or killed."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from tpt.results.tables.results import results_from
 
 log = logging.getLogger(__name__)
 
-ZERO_SHOT = "zero_shot"  # the only method of the first runs that changes no answer
+ZERO_SHOT = "zero_shot"  # the only method that does not adapt, in runs without `about_method`
 
 
 class ImageResult(NamedTuple):
-    """One labelled image's outcome."""
+    """The result of one labelled image."""
 
     content: str  # digest of its file
     label: int
@@ -42,11 +42,11 @@ class Run:
 
     Args:
         path: its directory.
-        results: as in `results.json`, computed from the records; what is done of an unfinished run.
-        records: of all images done, as `tpt.results.runs.RECORD_SCHEMA`.
-        to_test: by dataset, what the manifest says of it, also of those without an answer yet.
-        settings: every value of its configuration by its dotted key.
-        training: how the context was learned, if that is known.
+        results: the content of `results.json`, computed from the records so far.
+        records: of all images done, with the columns of `tpt.results.runs.RECORD_SCHEMA`.
+        to_test: the manifest's entry of each dataset, including datasets without an answer yet.
+        settings: every value of the configuration by its dotted key.
+        training: how the context was learned; None if unknown.
     """
 
     path: Path
@@ -58,30 +58,30 @@ class Run:
 
     @property
     def method(self) -> str:
-        """The row of the paper's tables: clip, tpt, tpt+coop and so on."""
+        """The method's row in the paper's tables: clip, tpt, tpt+coop and so on."""
         return str(self.results["method"])
 
     @property
     def adapts(self) -> bool:
-        """Whether the method changes answers at test time: tunes something, trusts some views more, or learns."""
+        """Whether the method changes answers at test time: tunes, selects or weights views, or learns from a stream."""
         about = self.results.get("about_method")
-        if about is None:  # a run of before methods said so themselves
+        if about is None:  # an early run, which does not describe its method
             return self.option != ZERO_SHOT
         return bool(about.get("tunes") or about.get("selects") or self.stream)
 
     @property
     def stream(self) -> bool:
-        """Whether the method learns from one image for the next, so that answers depend on the order."""
+        """Whether the method learns from one image to the next, so that answers depend on the order."""
         return bool(self.results.get("about_method", {}).get("kind") == "stream")
 
     @property
     def option(self) -> str:
-        """Which option of `method` it was started with."""
+        """The option of `method` that the run was started with."""
         return str(self.results["choices"].get("method"))
 
     @property
     def backbone(self) -> str:
-        """Its name, as open_clip has it, with the tag of its weights."""
+        """The name in open_clip, with the tag of its weights."""
         return str(self.results["backbone"]["name"])
 
     @cached_property
@@ -96,13 +96,13 @@ class Run:
         return found
 
     def outcomes(self, dataset: str) -> dict[str, ImageResult]:
-        """Every answered image of a dataset that has a label, by its path."""
+        """All labelled images of a dataset that have an answer, by path."""
         return self._outcomes.get(dataset, {})
 
     def same_test_set(self, other: Run, dataset: str) -> bool:
-        """Whether two runs were asked the same: same classes and list of images, and in images of both the same bytes.
+        """Whether two runs have the same classes and list of images, and shared images the same bytes and class.
 
-        Lists are compared where neither run took a subset: another seed draws another one.
+        Lists are compared only if neither run took a subset, because subsets depend on the seed.
         """
         one, two = self.to_test[dataset], other.to_test[dataset]
         whole = all(about["to_test"] == about["size"] for about in (one, two))
@@ -117,31 +117,31 @@ class Run:
         )
 
     def of(self, dataset: str) -> pa.Table:
-        """The records of a dataset's answered images."""
+        """The records of a dataset's images with an answer."""
         return answered(self.records.filter(pc.field("dataset") == dataset))
 
     def labelled(self, dataset: str) -> pa.Table:
-        """Those that have a label."""
+        """The records of a dataset's labelled images with an answer."""
         return self.of(dataset).filter(pc.field("label").is_valid())
 
 
 def _below(path: Path) -> list[Path]:
-    """The directories of all runs below a directory, or the one that holds a file, such as a run's `results.json`."""
+    """Directories of all runs in or below a directory, or of the run that a file such as `results.json` belongs to."""
     if path.is_file():
         return [path.parent] if (path.parent / NAME).is_file() else []
     return sorted((manifest.parent for manifest in path.rglob(NAME)), key=_by_number)
 
 
 def _by_number(path: Path) -> list[tuple[int, int, str]]:
-    """Sorts job 10 of a sweep behind job 9."""
+    """A sort key that puts job 10 of a sweep after job 9."""
     return [(0, int(part), "") if part.isdecimal() and len(part) < 10 else (1, 0, part) for part in path.parts]
 
 
 def load_runs(paths: Iterable[str | Path]) -> list[Run]:
-    """The runs in some directories, each once; what holds none, such as a training run, is named and passed over.
+    """Loads the runs in some directories, each once; names and skips directories without one, such as training runs.
 
     Raises:
-        UserError: there is none in any of them, a path does not exist, or a run is damaged.
+        UserError: no directory has a run, a path does not exist, or a run is damaged.
     """
     places = {Path(path): _below(Path(path)) for path in paths}
     empty = [place for place, runs in places.items() if not runs]
@@ -156,10 +156,10 @@ def load_runs(paths: Iterable[str | Path]) -> list[Run]:
 
 
 def load_run(folder: str | Path) -> Run:
-    """One run.
+    """Loads one run.
 
     Raises:
-        UserError: it is no run's directory, or something in it is damaged.
+        UserError: the directory has no run, or a file in it is damaged.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
@@ -169,9 +169,9 @@ def load_run(folder: str | Path) -> Run:
         if strange := set(pc.unique(records["dataset"]).to_pylist()) - set(datasets):
             raise UserError(f"there are records of a dataset {min(map(str, strange))!r} that the run does not have")
         settings = dict(dotted_values(manifest["config"]))
-        json.dumps(settings)  # as deep as can be shown
+        json.dumps(settings)  # fails if they are nested too deeply to be shown
         results = results_from(manifest, records, notes)
-    except Exception as error:  # what others wrote may be anything
+    except Exception as error:  # files from others may contain anything
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise UserError(
             f"{NAME} or the records in {folder} are not as test_time.py wrote them ({reason}). Start the run anew."

@@ -1,8 +1,8 @@
 """Scores of probabilities: likelihood, calibration, risk, images outside the classes; docs/calibration.md defines them.
 
-Each function takes what is known of N answers and gives a `Score`: weights of the answers -> value.  Weights of 1 give
-the value itself, those of a resample a bootstrap's.  Answers of equal confidence count with their mean, so that no
-score depends on the order of the images.
+Each function takes N answers and returns a `Score`, a function from weights of the answers to a value.  Weights of 1
+give the value itself, and the counts of a resample give its bootstrap value.  Answers of equal confidence count with
+their mean, so that no score depends on the order of the images.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from tpt.results.tables.measures import BINS
 from tpt.results.tables.statistics import PERCENT, Interval, Z, bin_of
 
 Score = Callable[[np.ndarray], float]
-ACCEPTED = 0.95  # share of the pictures of the classes at which FPR is taken
+ACCEPTED = 0.95  # share of images of the classes that are accepted (TPR) when FPR is measured
 RESAMPLES = 500
-SMALLEST = float(np.finfo(np.float32).eps)  # probability that the likelihood takes at least, as scikit-learn does
+SMALLEST = float(np.finfo(np.float32).eps)  # lower limit of probabilities in the likelihood, as in scikit-learn
 
 
 def likelihood(probs_NK: np.ndarray, label_N: np.ndarray) -> Score:
-    """Mean negative log-likelihood of the labels, in nats; a probability counts as 1.2e-7 at least."""
+    """Mean negative log-likelihood of the labels, in nats; probabilities below 1.2e-7 count as 1.2e-7."""
     own = probs_NK[np.arange(len(label_N)), label_N]
     return _mean(-np.log(np.maximum(own, SMALLEST)))
 
 
 def brier(probs_NK: np.ndarray, label_N: np.ndarray) -> Score:
-    """Brier's score, the squared distance to the one-hot label, in [0, 2] (Monthly Weather Review 78, 1950)."""
+    """Brier score: mean squared distance to the one-hot label, in [0, 2] (Monthly Weather Review 78, 1950)."""
     own = probs_NK[np.arange(len(label_N)), label_N]
     return _mean((probs_NK**2).sum(1) - 2 * own + 1)
 
@@ -39,7 +39,7 @@ def calibration(confidence_N: np.ndarray, right_N: np.ndarray, bins: int = BINS)
 
 
 def adaptive_calibration(confidence_N: np.ndarray, right_N: np.ndarray, bins: int = BINS) -> Score:
-    """The same over bins of equally many answers, in % (Nguyen and O'Connor, EMNLP 2015)."""
+    """Expected calibration error over bins with equally many answers, in % (Nguyen and O'Connor, EMNLP 2015)."""
     order, group = _ordered(confidence_N)
     sure, right = confidence_N[order].astype(np.float64), right_N[order].astype(np.float64)
 
@@ -53,9 +53,9 @@ def adaptive_calibration(confidence_N: np.ndarray, right_N: np.ndarray, bins: in
 
 
 def class_calibration(probs_NK: np.ndarray, label_N: np.ndarray, bins: int = BINS) -> Score:
-    """Mean over the classes of the calibration error of a class's probability, in % (Kull et al., NeurIPS 2019)."""
+    """Calibration error of each class's probability, averaged over the classes, in % (Kull et al., NeurIPS 2019)."""
     classes = probs_NK.shape[1]
-    rows, columns = np.nonzero(bin_of(probs_NK, bins))  # few: the probabilities of an image sum to 1
+    rows, columns = np.nonzero(bin_of(probs_NK, bins))  # few, because the probabilities of an image sum to 1
     likely = probs_NK[rows, columns].astype(np.float64)
     cell = columns * bins + bin_of(likely, bins)
     gap = (label_N[rows] == columns) - likely
@@ -70,7 +70,7 @@ def class_calibration(probs_NK: np.ndarray, label_N: np.ndarray, bins: int = BIN
 
 
 def risk_curve(confidence_N: np.ndarray, right_N: np.ndarray) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Weights -> coverage and risk, the share answered and the share of these that is wrong, the surest first."""
+    """Weights -> coverage (share answered, most confident first) and risk (share of these answers that is wrong)."""
     order, group = _ordered(-confidence_N.astype(np.float64))
     wrong = 1 - right_N[order].astype(np.float64)
 
@@ -90,9 +90,9 @@ def risk_area(confidence_N: np.ndarray, right_N: np.ndarray) -> Score:
 
 
 def roc_area(inside_N: np.ndarray, outside_M: np.ndarray) -> Score:
-    """Probability that a picture of the classes has more confidence than another, in % (AUROC; ties count half).
+    """Probability that confidence is higher inside the classes than outside, in % (AUROC; ties count half).
 
-    Weights are those of the N pictures of the classes, then of the M others (Hendrycks and Gimpel, ICLR 2017).
+    The weights are of the N images of the classes, then of the M images outside (Hendrycks and Gimpel, ICLR 2017).
     """
 
     def area(own: np.ndarray, other: np.ndarray) -> float:
@@ -103,7 +103,7 @@ def roc_area(inside_N: np.ndarray, outside_M: np.ndarray) -> Score:
 
 
 def false_positives(inside_N: np.ndarray, outside_M: np.ndarray) -> Score:
-    """Share of other pictures that are as sure as the surest 95 % of those of the classes, in % (FPR at 95 % TPR).
+    """Share of images outside accepted by a threshold that accepts 95 % of those inside, in % (FPR at 95 % TPR).
 
     Weights as for `roc_area` (Liang et al., ICLR 2018).
     """
@@ -117,14 +117,14 @@ def false_positives(inside_N: np.ndarray, outside_M: np.ndarray) -> Score:
 
 
 def paired_difference(before: Score, after: Score, sizes: Sequence[int], resamples: int = RESAMPLES) -> Interval:
-    """`after` minus `before` with its 95 % interval, from the deviation over a bootstrap that draws the same images.
+    """`after` minus `before` with a 95 % interval from the standard deviation of a paired bootstrap.
 
-    Not its percentiles: calibration errors of resamples are too large, the smaller ones the more, which moves these.
+    Percentiles would be biased, because resampling enlarges calibration errors, small ones the most.
 
     Args:
-        before, after: of the same images.
-        sizes: of the groups that images are drawn from, each on its own.
-        resamples: of the bootstrap.
+        before, after: scores of the same images.
+        sizes: sizes of the groups of images, each of which is resampled separately.
+        resamples: number of bootstrap samples.
     """
     rng = np.random.default_rng(0)
 
@@ -143,20 +143,20 @@ def _mean(values: np.ndarray) -> Score:
 
 
 def _ordered(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What sorts values, and the number of each sorted value's group of equals."""
+    """The indices that sort values, and for each sorted value the number of its group of equal values."""
     order = np.argsort(values, kind="stable")
     return order, np.concatenate([[0], np.cumsum(np.diff(values[order]) != 0)])
 
 
 def _in_groups(values: np.ndarray, group: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """Each value's weighted mean over its group."""
+    """For each value, the weighted mean of its group."""
     weight = np.bincount(group, w)
     found: np.ndarray = (np.bincount(group, w * values) / np.maximum(weight, SMALLEST))[group]
     return found
 
 
 def _of_groups(inside: np.ndarray, outside: np.ndarray, value: Callable[[np.ndarray, np.ndarray], float]) -> Score:
-    """A score of the weights of both kinds by rising confidence, equals together."""
+    """A score from the weights of both kinds, summed over equal confidences, in ascending order of confidence."""
     order, group = _ordered(np.concatenate([inside, outside]))
     stranger = order >= len(inside)
 

@@ -1,4 +1,4 @@
-"""Uncertainty of means and of paired comparisons."""
+"""Confidence intervals and tests of means and of paired comparisons."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tpt.errors import UserError
 
 LEVEL = 0.95
 PERCENT = 100.0
-Z = NormalDist().inv_cdf((1 + LEVEL) / 2)  # standard deviations to either side of a mean
+Z = NormalDist().inv_cdf((1 + LEVEL) / 2)  # standard deviations on either side of a mean
 
 
 @final
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its 95 % interval, in the unit of what was averaged."""
+    """A mean with its 95 % interval, in the unit of the averaged values."""
 
     mean: float
     low: float
@@ -34,7 +34,7 @@ class Gain:
         points: after minus before.
         low, high: 95 % interval for paired proportions, see `difference_interval`.
         p_value: of the exact McNemar test of no difference, two-sided.
-        won, lost: images that only the one, or only the other, got right.
+        won, lost: number of images that were right only after, or only before.
     """
 
     points: float
@@ -46,14 +46,14 @@ class Gain:
 
     @property
     def interval(self) -> Interval:
-        """The points with their interval."""
+        """The gain with its interval, in points."""
         return Interval(self.points, self.low, self.high)
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
-    """A mean with the interval of the normal distribution: of seconds, say.
+    """A mean with a 95 % interval of the normal distribution, for example of seconds.
 
-    Use `accuracy_interval` or `difference_interval` for accuracies: they hold even if all values are equal.
+    For accuracies use `accuracy_interval` or `difference_interval`, which are valid even if all values are equal.
     """
     (checked,) = _checked([values])
     mean, wide = float(checked.mean()), Z * float(checked.std() / np.sqrt(max(1, len(checked) - 1)))
@@ -61,21 +61,21 @@ def mean_interval(values: Sequence[float]) -> Interval:
 
 
 def difference_interval(*groups: Sequence[float] | np.ndarray) -> Interval:
-    """Mean of paired differences of accuracy, in percentage points, with an interval that is never a point.
+    """Mean of paired differences of accuracy, in percentage points, with an interval that never has zero width.
 
-    The interval of one group is Bonett and Price's for paired proportions (J. Educ. Behav. Stat. 37, 2012): Wald's with
-    an image won and an image lost added.  So no change on 150 images is 0.0 with about 1.8 points to either side, where
-    a bootstrap would give none.  Intervals of several groups are combined as in Zou and Donner (Stat. Med. 27, 2008).
+    One group has Bonett and Price's interval for paired proportions (J. Educ. Behav. Stat. 37, 2012): Wald's interval
+    after adding one image won and one image lost.  For example, no change on 150 images gives 0.0 ± 1.8 points, where a
+    bootstrap gives 0.0 ± 0.  Intervals of several groups are combined as in Zou and Donner (Stat. Med. 27, 2008).
 
     Args:
-        groups: one or more, none empty, each counting once (the datasets of an average): by image, right after minus
-            right before, or shares of several runs that were right.
+        groups: one or more groups with equal weights (the datasets of an average), none empty.  Per image: right after
+            minus right before, each 0, 1 or the share of several runs that were right.
     """
     return mean_of_intervals([_bonett_price(g.sum(), (g**2).sum(), len(g)) for g in _checked(groups)])
 
 
 def _bonett_price(total: float, squares: float, n: int) -> Interval:
-    """The interval for n differences, from their sum and sum of squares."""
+    """The interval of n differences, from their sum and sum of squares."""
     centre = total / (n + 2)
     wide = Z * float(np.sqrt(((squares + 2) / (n + 2) - centre**2) / (n + 2)))
     return _percent(total / n, max(-1.0, centre - wide), min(1.0, centre + wide))
@@ -85,23 +85,23 @@ def accuracy_interval(*groups: Sequence[float] | np.ndarray) -> Interval:
     """Mean accuracy in %, with Wilson's interval (J. Am. Stat. Assoc. 22, 1927), combined as in `difference_interval`.
 
     Args:
-        groups: one or more, none empty, each counting once: by image 1 for right and 0 for wrong, or the share of
-            several runs that were right, which count as one.
+        groups: one or more groups with equal weights, none empty.  Per image: 1 for right and 0 for wrong, or the share
+            of several runs that were right, which count as one run.
     """
     return mean_of_intervals([wilson(float(group.mean()), len(group)) for group in _checked(groups)])
 
 
 def wilson(mean: float, n: int) -> Interval:
-    """Wilson's interval of a share of n, in %."""
+    """Wilson's interval of a share `mean` of n, in %."""
     centre = (mean + Z**2 / (2 * n)) / (1 + Z**2 / n)
     wide = Z / (1 + Z**2 / n) * float(np.sqrt(mean * (1 - mean) / n + Z**2 / (4 * n**2)))
     return _percent(mean, min(mean, max(0.0, centre - wide)), max(mean, min(1.0, centre + wide)))
 
 
 def mean_of_intervals(intervals: Sequence[Interval]) -> Interval:
-    """The mean of independent means, such as those of several datasets, from their intervals.
+    """The mean of independent means, for example of several datasets, with an interval from their intervals.
 
-    Zou and Donner (Stat. Med. 27, 2008): the distances to the limits are added as squares.
+    As in Zou and Donner (Stat. Med. 27, 2008), distances to the limits are added in quadrature.
     """
     mean, low, high = np.asarray([(i.mean, i.low, i.high) for i in intervals]).T
     below, above = (float(np.sqrt(((mean - end) ** 2).sum())) / len(intervals) for end in (low, high))
@@ -120,7 +120,7 @@ def _checked(groups: Sequence[Sequence[float] | np.ndarray]) -> list[np.ndarray]
 
 
 def paired_gain(before: Sequence[bool], after: Sequence[bool]) -> Gain:
-    """Gain of `after` over `before`: whether each image was classified correctly, in the same order."""
+    """Gain of `after` over `before`, which say for each image, in the same order, whether it was right."""
     first, second = np.asarray(before, dtype=bool), np.asarray(after, dtype=bool)
     if first.shape != second.shape or first.ndim != 1 or not len(first):
         raise UserError(f"Expected two equally long lists of outcomes, got shapes {first.shape} and {second.shape}.")
@@ -128,19 +128,19 @@ def paired_gain(before: Sequence[bool], after: Sequence[bool]) -> Gain:
 
 
 def gain_of_counts(won: int, lost: int, images: int) -> Gain:
-    """`paired_gain`, from how many of some images, at least one, only the answer after or only the one before got."""
+    """`paired_gain` from counts: images right only after, right only before, and all (at least one)."""
     found = _bonett_price(won - lost, won + lost, images)
     return Gain(found.mean, found.low, found.high, mcnemar(won, lost), won, lost)
 
 
 def mcnemar(won: int, lost: int) -> float:
-    """Two-sided p of the exact McNemar test: of at least so unequal a split of what one side alone has right."""
+    """Two-sided p-value of the exact McNemar test, from the numbers of images that only one side has right."""
     from scipy.special import bdtr  # noqa: PLC0415 -- takes time to load
 
     return min(1.0, 2 * float(bdtr(min(won, lost), won + lost, 0.5))) if won + lost else 1.0
 
 
 def bin_of(values: np.ndarray, bins: int) -> np.ndarray:
-    """The bins (low, high] of equal width of values in [0, 1], compared in float32, in which they are recorded."""
+    """Indices of the bins (low, high] of equal width for values in [0, 1], compared in float32, as recorded."""
     edges = np.linspace(0, 1, bins + 1, dtype=np.float32)[1:-1]
     return np.asarray(np.searchsorted(edges, values.astype(np.float32), side="left"))

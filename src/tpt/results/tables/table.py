@@ -1,4 +1,4 @@
-"""The table a run prints."""
+"""The table that a run prints."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tpt.results.tables.results import gain_interval
 from tpt.results.tables.statistics import Interval
 
 LABELLED = ("zero-shot", "{method}", "gain [95 %]")
-UNLABELLED = ("changed", "confidence")  # in their place, if no dataset has labels
+UNLABELLED = ("changed", "confidence")  # replace `LABELLED` if no dataset has labels
 
 
 def results_grid(results: Mapping[str, Any]) -> Grid:
-    """A line for each dataset of a `results.json`, then for the averages.
+    """One line per dataset of a `results.json`, then the averages.
 
     Without labels, the share of answers that changed and the mean confidence replace accuracies and gain.
     """
@@ -31,12 +31,12 @@ def results_grid(results: Mapping[str, Any]) -> Grid:
 
 
 def has_labels(results: Mapping[str, Any]) -> bool:
-    """Whether any dataset has, or nothing is known yet."""
+    """Whether any dataset has labels; also true if there are no datasets yet."""
     return any("acc" in d for d in results["datasets"].values()) or not results["datasets"]
 
 
 def _line(name: str, d: Mapping[str, Any], labelled: bool) -> Line:
-    """Of a dataset, or of an average, which has no images."""
+    """The line of a dataset, or of an average, which has no number of images."""
     entropies = f"{d['entropy_zero_shot']:.2f}→{d['entropy']:.2f}"
     rate = f"{d['images_per_second']:.1f}" if "images_per_second" in d else ""
     answers: tuple[str, ...]
@@ -54,12 +54,12 @@ def _line(name: str, d: Mapping[str, Any], labelled: bool) -> Line:
 
 
 def gain_text(gain: Interval | None) -> str:
-    """`+1.3 [0.2, 2.5]`, in percentage points."""
+    """The gain as `+1.3 [+0.2,+2.5]`, in percentage points."""
     return "" if gain is None else f"{signed(gain.mean, 1)} [{interval_text(gain).replace(' to ', ',')}]"
 
 
 def results_text(results: Mapping[str, Any], width: int | None = None) -> str:
-    """The table of a `results.json`, and what differs from the paper's protocol; without a width, lines are whole."""
+    """The table of a `results.json` and remarks on the run; without a width, lines are not wrapped."""
     from tpt.results.tables.terminal import to_terminal  # noqa: PLC0415 -- rich takes time to load
 
     remarks = list(results["notes"])
@@ -79,5 +79,5 @@ def results_text(results: Mapping[str, Any], width: int | None = None) -> str:
 
 
 def print_table(results: Mapping[str, Any]) -> None:
-    """Prints the table and what differs from the paper's protocol."""
+    """Prints the table, and remarks such as differences from the paper's protocol."""
     print(f"\n{results_text(results, terminal_width())}", end="")

@@ -1,4 +1,4 @@
-"""A report on the terminal."""
+"""Renders a report for the terminal."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from rich.text import Text as RichText
 
 from tpt.results.tables.grid import Grid, Legend, Line, Text, plain
 
-# Unicode's small raised letters; it has no q.
+# Superscript letters; q is left out.
 _RAISED = str.maketrans("abcdefghijklmnoprstuvwxyz", "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻ")
-LABELS = 2  # columns in front of the cells
+LABELS = 2  # columns before the cells
 WIDEST_LABEL = 44
 NO_END = 100_000  # characters: wider than any table
 BEST = "*"
 
 
 def to_terminal(tables: Sequence[Grid], legend: Legend, width: int | None, color: bool = False) -> str:
-    """The tables as text; one that is wider than the terminal is broken into blocks of columns, so no number is cut.
+    """Tables as text; tables wider than the terminal are split into blocks of columns, so no number is cut.
 
     Args:
-        tables: to be shown.
-        legend: what stands under them.
-        width: characters of a line; None if there is no terminal, which leaves lines whole.
-        color: whether bold and dim are written as escape codes.
+        tables: tables to show.
+        legend: marks and remarks below the tables.
+        width: characters per line; None does not wrap lines.
+        color: whether to write bold and dim as escape codes.
     """
     wide, written = NO_END if width is None else width, io.StringIO()
     console = Console(width=wide, file=written, force_terminal=color, highlight=False, markup=False)
@@ -47,12 +47,12 @@ def to_terminal(tables: Sequence[Grid], legend: Legend, width: int | None, color
 
 
 def raised(letters: tuple[str, ...]) -> str:
-    """Letters of marks as they stand behind a number; between two stands a thin comma."""
+    """The letters of marks as superscripts, separated by small commas."""
     return "˒".join(letters).translate(_RAISED)
 
 
 def blocks(table: Grid, width: int) -> Iterator[tuple[int, int]]:
-    """Ranges of columns that fit a width; at least one column each."""
+    """Ranges of columns that fit the width, each with at least one column."""
     gap, (label, second, *names) = 1 if table.dense else 3, table.header
     lines = [Line(label, second, tuple(map(Text, names)), main=True), *table.lines]
     columns = zip(*(map(_shown, line.cells) for line in lines), strict=True)

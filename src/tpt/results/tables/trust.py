@@ -1,4 +1,4 @@
-"""How far answers can be trusted, before and after adaptation: `tpt-report RUNS --trust`."""
+"""Calibration and risk of the answers before and after adaptation: `tpt-report RUNS --trust`."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ REMARKS = (
 
 @dataclass(frozen=True)
 class Trust:
-    """Scores by column of a run's answers on a dataset, or their means over datasets."""
+    """Scores of a run's answers on a dataset, by column, or their means over datasets."""
 
     before: Mapping[str, float] = field(default_factory=dict)
     after: Mapping[str, float] = field(default_factory=dict)
-    change: Mapping[str, Interval] = field(default_factory=dict)  # paired; empty if nothing adapts
+    change: Mapping[str, Interval] = field(default_factory=dict)  # paired; empty if the method does not adapt
 
 
 def trust_of(run: Run, dataset: str, logits: pa.Table | None = None, resamples: int = scores.RESAMPLES) -> Trust:
-    """The scores of a run on a dataset with labels; those that its records lack something for are left out.
+    """The scores of a run on a labelled dataset; scores that need data missing in the run are left out.
 
     Args:
-        run: finished or not.
-        dataset: of the run, with labels.
-        logits: as `logits_of` gives them; None leaves out what needs them.
-        resamples: of the bootstrap that the intervals come from.
+        run: a finished or unfinished run.
+        dataset: a labelled dataset of the run.
+        logits: from `logits_of`; None leaves out the scores that need them.
+        resamples: number of bootstrap samples for the intervals.
     """
     outside = run.of(f"{dataset}{OUTSIDE}")
     after, before = (_scores(run, dataset, outside, logits, end) for end in ENDS)
@@ -82,7 +82,7 @@ def _scores(run: Run, dataset: str, outside: pa.Table, logits: pa.Table | None, 
 
 
 def logits_of(run: Run) -> pa.Table | None:
-    """The answers of a run with their logits; None if it kept none."""
+    """The answers of a run with their logits; None if it did not keep them."""
     try:
         return answered(read_logits(run.path))
     except UserError:
@@ -90,7 +90,7 @@ def logits_of(run: Run) -> pa.Table | None:
 
 
 def _probabilities(rows: pa.Table, dataset: str, end: str) -> np.ndarray:
-    """(N, K) of the labelled images, in order."""
+    """(N, K) probabilities of the labelled images, in order."""
     rows = rows.filter((pc.field("dataset") == dataset) & pc.field("label").is_valid())
     column = rows[f"logits{end}"].combine_chunks()
     logits: np.ndarray = column.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), -1).astype(np.float64)
@@ -99,7 +99,7 @@ def _probabilities(rows: pa.Table, dataset: str, end: str) -> np.ndarray:
 
 
 def mean_trust(found: Sequence[Trust]) -> Trust:
-    """The mean over datasets, each counting once, of what all of them have; intervals as in Zou and Donner."""
+    """Mean over datasets, with equal weights, of the scores that all have; intervals as in Zou and Donner."""
     common = [name for name in COLUMNS if all(name in each.after for each in found)]
     before, after = (
         {name: float(np.mean([getattr(each, side)[name] for each in found])) for name in common}
@@ -110,14 +110,14 @@ def mean_trust(found: Sequence[Trust]) -> Trust:
 
 
 def trust_rows(runs: Sequence[Run]) -> Iterator[tuple[str, Run, dict[str, Trust]]]:
-    """Label, run and scores by dataset of every run that has answers to labelled images."""
+    """Label, run and scores by dataset of every run that has answers for labelled images."""
     for label, run, datasets in labelled_runs(runs):
         logits = logits_of(run)
         yield label, run, {name: trust_of(run, name, logits) for name in datasets}
 
 
 def trust_grids(runs: Sequence[Run]) -> tuple[list[Grid], Legend]:
-    """A table for each dataset and one of their means: scores after and before adaptation, and the change."""
+    """One table per dataset and one of their means: scores after and before adaptation, and the change."""
     rows = list(trust_rows(runs))
     if not rows:
         raise UserError(NOTHING)
@@ -158,7 +158,7 @@ def _lines(label: str, run: Run, found: Trust, shown: Sequence[str], datasets: S
 
 
 def _lacking(rows: Sequence[tuple[str, Run, Mapping[str, Trust]]]) -> Iterator[str]:
-    """What runs would have needed for more."""
+    """Remarks on the settings that runs lacked for some scores."""
     for need, names in NEEDS.items():
         without = [label for label, _, found in rows if any(names[0] not in each.after for each in found.values())]
         if without:
