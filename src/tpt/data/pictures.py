@@ -20,7 +20,7 @@ from tpt.files.lists import decode_text
 
 LIST = "@"  # before the name of a file that lists pictures
 ARCHIVE = ".zip"
-SHOWN = 5  # most sources named in an error
+SHOWN = 5  # maximum sources named in an error
 Source = str | Path
 
 
@@ -135,7 +135,7 @@ def _places(sources: Sequence[Source], in_list: bool = False) -> Iterator[str]:
         if os.path.lexists(path):
             yield path
         elif glob.has_magic(path):
-            matched = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 -- takes absolute patterns as well
+            matched = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 -- also accepts absolute patterns
             if not matched:
                 raise DataError(f"No pictures match {source!r}. Check the pattern.")
             own = set(path.split("/"))  # parts that the user named are kept, even if hidden
@@ -150,7 +150,7 @@ def _listed(path: Path) -> list[str]:
 
 
 def _pictures_at(place: str, stores: dict[str, FileStore], named: dict[str, str], others: list[str]) -> Iterator[str]:
-    """The pictures in a folder or archive; a file that was named counts as a picture whatever its suffix."""
+    """The pictures in a folder or archive; a file that the user named is a picture, whatever its suffix."""
     path, text = Path(place), plain(place)
     if not path.is_dir() and path.suffix.lower() != ARCHIVE:
         if text != place:
@@ -158,7 +158,7 @@ def _pictures_at(place: str, stores: dict[str, FileStore], named: dict[str, str]
         yield text
         return
     prefix = "" if place == os.curdir else f"{text.removesuffix('/')}/"
-    store = stores[prefix] = FileStore(path.absolute())  # wherever the program goes later
+    store = stores[prefix] = FileStore(path.absolute())  # the program may change its working directory
     for inside in store.paths():
         if inside.lower().endswith((*EXTENSIONS, *SUFFIXES)):
             yield prefix + inside

@@ -31,7 +31,7 @@ _OTHERS = (
     (0, b"<html", "a web page, no picture"),
     (0, b"version https://git-lfs", "a pointer of Git LFS, no picture; fetch it with git lfs pull"),
 )
-_BEGUN = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")  # of pictures that are usually read
+_BEGUN = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")  # starts of formats that are usually read
 
 
 def problem_of(content: bytes, name: str, error: Exception) -> str:
