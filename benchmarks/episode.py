@@ -1,7 +1,8 @@
-"""python -m benchmarks.episode --backbone ViT-B-16 --classes 1000 --images 4
+"""Compares the engine with the plain algorithm: whether they agree, and the time of each stage of an episode.
 
-Compares the engine with the plain algorithm in one process, on the same random weights and views: checks that they
-agree, and measures the time of each stage of an episode.  Random weights take as long as trained ones.
+    python -m benchmarks.episode --backbone ViT-B-16 --classes 1000 --images 4
+
+Both run in one process on the same random weights and views.  Random weights take as long as trained ones.
 """
 
 from __future__ import annotations

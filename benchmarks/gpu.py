@@ -1,8 +1,10 @@
-"""python -m benchmarks.gpu
+"""Runs all GPU measurements in under eight minutes.
 
-Runs all GPU measurements in under eight minutes: the GPU tests, then one episode per precision, number of classes and
-number of images (views made on the device; the largest batch is compared with the plain algorithm).  Writes the table
-for benchmarks/README.md.  On a CPU it runs a small version, which only shows that the command works.
+    python -m benchmarks.gpu
+
+First the GPU tests, then one episode per precision, number of classes and number of images (views made on the device;
+the largest batch is compared with the plain algorithm).  Writes the table for benchmarks/README.md.  On a CPU it runs a
+small version, which only shows that the command works.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
-"""python -m benchmarks.methods --classes 100 1000 --images 2
+"""Measures the time and peak memory of every method on features of ViT-B/16's size.
 
-Measures every method on features of ViT-B/16's size: peak memory, and seconds per image in a batch, compared with TPT,
-with encoding the views, with the same images one by one, and with the method's plain form
-(`benchmarks.plain_methods`), which must give the same answers.  Random weights take as long as trained ones.  Each
-measurement starts a new stream; `--images 200` shows the time of a stream method with a filled state.
+    python -m benchmarks.methods --classes 100 1000 --images 2
+
+Seconds per image in a batch are compared with TPT, with encoding the views, with the same images one by one, and with
+the method's plain form (`benchmarks.plain_methods`), which must give the same answers.  Random weights take as long as
+trained ones.  Each measurement starts a new stream; `--images 200` shows the time of a stream method with a filled
+state.
 """
 
 from __future__ import annotations

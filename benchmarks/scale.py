@@ -1,8 +1,9 @@
-"""python -m benchmarks.scale --images 100000 --classes 1000
+"""Measures everything except the image encoder on a large dataset.
 
-Measures everything except the encoder on a large dataset: listing the images, testing them, resuming a finished run and
-making a report, and whether memory grows with the number of images.  A product of a few pixels with random numbers
-replaces the image encoder.
+    python -m benchmarks.scale --images 100000 --classes 1000
+
+Measures the time for listing the images, testing them, resuming a finished run and making a report, and whether memory
+grows with the number of images.  A product of a few pixels with random numbers replaces the image encoder.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""python -m benchmarks.streams --images 50000 --methods tda boostadapter onzeta pta dota
+"""Measures stream methods over a long stream of simulated features.
 
-Measures stream methods over a long stream of simulated features: CPU milliseconds per image at several points of the
-stream and on average, and the size of the state.  An image is the text feature of its class plus noise; classes come in
-random order.
+    python -m benchmarks.streams --images 50000 --methods tda boostadapter onzeta pta dota
+
+Prints CPU milliseconds per image at several points of the stream and on average, and the size of the state.  An image
+is the text feature of its class plus noise; classes come in random order.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
-"""python -m benchmarks.sweep --images 2
+"""Measures the time that the feature cache saves in a sweep.
 
-Measures the time that the feature cache saves in a sweep of 3 steps x 4 numbers of views x 4 percentiles on the bundled
-data: loading, views and image encoder, without a cache, with an empty one, and with the same one filled.  The time of
-the methods is the same in all three and is not measured.
+    python -m benchmarks.sweep --images 2
+
+The sweep has 3 steps x 4 numbers of views x 4 percentiles on the bundled data.  Loading, views and image encoder are
+timed without a cache, with an empty one, and with the same one filled.  The time of the methods is the same in all
+three and is not measured.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ It solves the final projection again in closed form, so that "a photo of a {}." 
 Every layer of the tower reads the residual stream through a layer norm, so the stream's scale is free.  If token and
 position embeddings and all layer outputs are scaled by one factor, every feature stays the same (up to the epsilon of
 the layer norms and half precision).  AdamW's first step moves each coordinate of a context by the learning rate,
-whatever the gradient.  With a stream of a fifth of the scale, this step is relatively five times as large.
+whatever the gradient.  If the stream is scaled to a fifth, this step is five times as large relative to it.
 """
 
 from __future__ import annotations

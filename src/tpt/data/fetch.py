@@ -152,7 +152,7 @@ def _fetch(key: str, root: Path, staging: Path) -> Path:
             if file.suffix in (".gz", ".tgz", ".tar", ".zip"):
                 file.unlink()
         if (root / folder).is_dir():
-            (root / folder).rmdir()  # an empty one
+            (root / folder).rmdir()  # it is empty
         return (staging / folder).replace(root / folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)

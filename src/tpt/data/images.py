@@ -17,12 +17,12 @@ from tpt.data.unread import PLUGIN, problem_of
 from tpt.errors import BadImageError, UserError
 
 # Larger pictures are refused: a small file can claim any size (a decompression bomb).  The largest image of the
-# paper's datasets has some 90 million pixels.
+# paper's datasets has about 90 million pixels.
 MAX_PIXELS = 178_956_970
 MAX_DECODED_BYTES = 1200 * 2**20  # of a decoded picture in its own mode and its RGB copy
 Orientation = Literal["apply", "ignore"]
 HEAD_BYTES = 2**16  # of a file; usually enough for `is_turned`
-# Formats whose orientation tag counts, and how their files begin; Pillow applies TIFF's own by itself.
+# Formats whose orientation tag counts, and how their files begin; Pillow applies TIFF's tag itself.
 _TAGGED = {"JPEG": b"\xff\xd8", "PNG": b"\x89PNG", "WEBP": b"RIFF"}
 
 # Formats that Pillow knows but that are not opened: those that it passes to other programs or libraries (PostScript,

@@ -131,7 +131,7 @@ def _places(sources: Sequence[Source], in_list: bool = False) -> Iterator[str]:
         if source.startswith(LIST) and not os.path.lexists(source) and not in_list:
             yield from _places(_listed(Path(source.removeprefix(LIST)).expanduser()), in_list=True)
             continue
-        path = os.path.normpath(os.path.expanduser(source))  # noqa: PTH111 -- and a text, so that `..` stays as it is
+        path = os.path.normpath(os.path.expanduser(source))  # noqa: PTH111 -- kept as text
         if os.path.lexists(path):
             yield path
         elif glob.has_magic(path):

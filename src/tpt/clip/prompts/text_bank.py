@@ -21,7 +21,7 @@ from tpt.clip.templates import load_templates
 from tpt.errors import Count, Seed, checked, refuse_one_prompt
 
 MAX_TOKENS = 16384
-PROMPT = "a photo of a {}."  # before descriptions, without templates
+PROMPT = "a photo of a {}."  # before descriptions if there are no templates
 
 
 class TextSettings(TypedDict, total=False):
