@@ -1,7 +1,8 @@
-"""python -m benchmarks.episode --backbone ViT-B-16 --classes 1000 --images 4
+"""Compares the engine with the plain algorithm: whether they agree, and the time of each stage of an episode.
 
-Compares the plain algorithm and the engine in one process, on the same random weights and the same views: whether they
-agree, and the time of each stage of an episode.  Random weights take as long as trained ones.
+    python -m benchmarks.episode --backbone ViT-B-16 --classes 1000 --images 4
+
+Both run in one process on the same random weights and views.  Random weights take as long as trained ones.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def main() -> int:
     agree = True
     if not args.engine_only:
         plain, results, plain_peak, flops = run_plain(clip, model, names, views[: args.plain_images], args, device)
-        plain["views"] = engine["views"]  # both see the same ones
+        plain["views"] = engine["views"]  # the views are made once for both
         rows["plain"] = (plain, plain_peak, flops)
         agree = compare(outs, results, args.precision == "fp32")
     report(rows)
@@ -87,7 +88,7 @@ def class_names(number: int) -> list[str]:
 
 
 def picture(seed: int) -> Image.Image:
-    """Photograph-sized, and not flat."""
+    """A random image of the size of a small photo, with smooth colour changes."""
     coarse = np.random.default_rng(seed).integers(0, 256, (12, 16, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize((500, 375), Image.Resampling.BICUBIC)
 
@@ -99,12 +100,15 @@ def make_method(clip: tpt.CLIP, names: list[str], steps: int, **settings: Any) -
 def run_engine(
     clip: tpt.CLIP, names: list[str], args: argparse.Namespace, device: torch.device
 ) -> tuple[dict[str, float], Any, Tensor, int, float]:
-    """Seconds per image by stage; the images share the text tower's first forward pass, which runs once per dataset."""
+    """Returns seconds per image by stage, the answers, the views, peak bytes and operations per image.
+
+    The text tower's first forward pass runs once per dataset, so the images share its time.
+    """
     stages = Stages(device)
     with stages("views"):
         maker = Views(clip.image_size, args.views)
         views = make_views(maker, args, device)
-    if device.type == "cuda":  # the first call of everything
+    if device.type == "cuda":  # warm up
         stages.seconds.clear()
         with stages("views"):
             views = make_views(maker, args, device)
@@ -170,7 +174,7 @@ def run_plain(
 
 
 def differences(outs: Any, results: list[Any]) -> tuple[bool, float]:
-    """Whether the engine selected the views of the plain algorithm, and the largest difference of logits."""
+    """Whether engine and plain algorithm selected the same views, and the largest difference between their logits."""
     same = all(outs.selected[i].tolist() == r.selected.tolist() for i, r in enumerate(results))
     return same, max(float((outs.logits[i] - r.logits.float()).abs().max()) for i, r in enumerate(results))
 
@@ -182,7 +186,7 @@ def compare(outs: Any, results: list[Any], strict: bool) -> bool:
 
 
 def report(rows: dict[str, tuple[dict[str, float], int, float]]) -> None:
-    """Per image: seconds by stage, totals, peak memory, operations, and the ratios."""
+    """Prints seconds per image by stage, their totals, peak memory, operations per image, and the ratios."""
     table = Table()
     for column in ("per image", *STAGES, "text side", "whole", "peak GB", "TFLOP"):
         table.add_column(column, justify="right")
@@ -198,7 +202,7 @@ def report(rows: dict[str, tuple[dict[str, float], int, float]]) -> None:
 
 
 def grow(clip: tpt.CLIP, args: argparse.Namespace, device: torch.device) -> None:
-    """Seconds per image of the engine's text side, with one setting changed at a time."""
+    """Prints seconds per image for the engine's text side, varying one setting at a time."""
     table = Table("setting", "value", "seconds per image")
     base = {"classes": args.classes, "steps": args.steps, "views": args.views, "images": args.images}
     for key, values in {
@@ -211,7 +215,7 @@ def grow(clip: tpt.CLIP, args: argparse.Namespace, device: torch.device) -> None
             case = {**base, key: value}
             features = F.normalize(torch.randn(case["images"], case["views"], clip.embed_dim, device=device), dim=-1)
             method = make_method(clip, class_names(case["classes"]), case["steps"])
-            method.tuner._start()  # once a dataset
+            method.tuner._start()  # once per dataset
             stages = Stages(device)
             with stages("adapt"):
                 method(features)

@@ -1,8 +1,10 @@
-"""python -m benchmarks.gpu
+"""Runs all GPU measurements in under eight minutes.
 
-Runs all GPU measurements in one command of less than eight minutes: the GPU tests, then an episode (views made on the
-device, many images at once, compared with the plain algorithm) for each precision and number of classes.  Writes the
-table for benchmarks/README.md.  On a CPU it runs a small version, which only shows that the command works.
+    python -m benchmarks.gpu
+
+First the GPU tests, then one episode per precision, number of classes and number of images (views made on the device;
+the largest batch is compared with the plain algorithm).  Writes the table for benchmarks/README.md.  On a CPU it runs a
+small version, which only shows that the command works.
 """
 
 from __future__ import annotations
@@ -29,8 +31,8 @@ from benchmarks.measure import matmul_rate
 from tpt.clip.model import DTYPES, Precision, is_out_of_memory
 from tpt.clip.weights.pretrained import usable_device, wrap
 
-TESTS_S = 120  # most seconds of the GPU tests
-CASES_S = 270  # no case starts later than this after the tests; the longest takes well below a minute
+TESTS_S = 120  # time limit of the GPU tests
+CASES_S = 270  # no case starts later than this after the tests; the longest takes well under a minute
 COLUMNS = ("precision", "classes", "images at once", *STAGES, "whole", "images per second", "peak GB")
 BESIDE = ("of the matrix rate", "plain", "ratio", "same views", "logits differ by")
 console = Console(width=150)
@@ -38,12 +40,12 @@ console = Console(width=150)
 
 @dataclass(frozen=True)
 class Form:
-    """What is measured.
+    """The cases to measure.
 
     Args:
-        backbone: open_clip model with random weights, which take as long as trained ones.
+        backbone: open_clip model; its weights are random, which takes as long as trained ones.
         classes: numbers of classes.
-        images: numbers of images at once; for the last of them, the plain algorithm runs one image for comparison.
+        images: batch sizes; for the last one, the plain algorithm runs one image for comparison.
         views: views per image.
     """
 
@@ -58,7 +60,7 @@ SMALL = Form("ViT-S-32-alt", (3, 6), (2,), 10)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0; 1 if a test failed or the engine's float32 answers are not those of the plain algorithm."""
+    """Returns 1 if a GPU test fails or the engine's float32 answers differ from the plain algorithm's, else 0."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--output", type=Path, default=Path("gpu_table.md"), help="the table as Markdown")
@@ -86,7 +88,7 @@ def run_tests() -> bool:
 
 
 def measured(form: Form, device: torch.device) -> tuple[list[str], bool]:
-    """The table in Markdown, and whether every float32 answer was the plain algorithm's."""
+    """Returns the table in Markdown, and whether every float32 answer matched the plain algorithm's."""
     torch.manual_seed(0)
     model = open_clip.create_model(form.backbone, pretrained=None, load_weights=False, device=device).eval()
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
@@ -113,7 +115,7 @@ def measured(form: Form, device: torch.device) -> tuple[list[str], bool]:
 def run_case(
     form: Form, model: Any, device: torch.device, precision: Precision, classes: int, images: int
 ) -> tuple[list[str], bool]:
-    """A row of the table, and whether the answers agree as closely as this precision can tell."""
+    """Returns one row of the table, and whether the answers agree; only float32 answers can disagree."""
     args = argparse.Namespace(images=images, views=form.views, steps=1, precision=precision, views_on="device")
     names, head = class_names(classes), [precision, f"{classes:,}", str(images)]
     try:
@@ -142,7 +144,7 @@ def run_beside(
     views: Any,
     engine_s: float,
 ) -> tuple[list[str], bool]:
-    """The plain algorithm's cells (seconds without views, how many times the engine's), and whether answers agree."""
+    """Returns the plain algorithm's cells of the row, and whether the answers agree; seconds exclude the views."""
     try:
         plain, results, _, _ = run_plain(clip, model, names, views[:1], args, device)
     except (RuntimeError, MemoryError) as error:
@@ -154,7 +156,7 @@ def run_beside(
 
 
 def out_of_memory(error: BaseException) -> str:
-    """What the table says of a case that did not fit; other errors are raised again."""
+    """Returns the cell for a case that ran out of memory; raises any other error again."""
     if not is_out_of_memory(error):
         raise error
     return "out of memory"

@@ -56,14 +56,14 @@ class Stages:
 
 
 def give_back() -> None:
-    """Frees unused memory, so that the next peak belongs only to the next work."""
+    """Returns freed memory to the system, so that it does not count in the next peak."""
     gc.collect()
-    with contextlib.suppress(OSError, AttributeError):  # glibc keeps freed memory
+    with contextlib.suppress(OSError, AttributeError):  # glibc keeps freed memory; other libraries have no malloc_trim
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 class PeakMemory:
-    """Peak bytes of this process, weights and libraries included, or of the GPU's allocator."""
+    """Peak memory in bytes: on a CPU of the whole process, with weights and libraries; on a GPU of its allocator."""
 
     def __init__(self, device: torch.device) -> None:
         self.device, self.bytes = device, 0
@@ -89,11 +89,11 @@ class PeakMemory:
         else:
             self._stop.set()
             self._thread.join()
-            self.bytes = max(self.bytes, psutil.Process().memory_info().rss)  # what was too quick to be watched
+            self.bytes = max(self.bytes, psutil.Process().memory_info().rss)  # the thread may have missed it
 
 
 class _Counter(TorchDispatchMode):
-    """torch's own counts per operation, without its counter's module hooks, which `autograd.grad` refuses."""
+    """Counts with torch's formulas, but without the module hooks of its counter, which break `autograd.grad`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class _Counter(TorchDispatchMode):
 def count_flops(function: Callable[[], Any]) -> float:
     """Floating-point operations of the matrix products and convolutions in one call."""
     was = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # whose fused operation has no count
+    torch.backends.mha.set_fastpath_enabled(False)  # its fused operation is not counted
     try:
         with _Counter() as counter:
             function()
@@ -120,7 +120,7 @@ def count_flops(function: Callable[[], Any]) -> float:
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations per second that a large matrix product reaches here."""
+    """Floating-point operations per second that a large matrix product reaches on this device."""
     n = 8192 if device.type == "cuda" else 2048
     a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
     stages = Stages(device)

@@ -1,9 +1,11 @@
-"""python -m benchmarks.methods --classes 100 1000 --images 2
+"""Measures the time and peak memory of every method on features of ViT-B/16's size.
 
-Measures every method on features of ViT-B/16's size: seconds per image in a batch, compared with TPT, with encoding the
-views, with the same images one after another, and with the plain form of the method (`benchmarks.plain_methods`), which
-must give the same answers; and peak memory.  Random weights take as long as trained ones.  A stream method starts a new
-stream each time; `--images 200` shows its time with a filled state.
+    python -m benchmarks.methods --classes 100 1000 --images 2
+
+Seconds per image in a batch are compared with TPT, with encoding the views, with the same images one by one, and with
+the method's plain form (`benchmarks.plain_methods`), which must give the same answers.  Random weights take as long as
+trained ones.  Each measurement starts a new stream; `--images 200` shows the time of a stream method with a filled
+state.
 """
 
 from __future__ import annotations
@@ -30,10 +32,10 @@ from benchmarks.plain_streams import STREAMS
 from tpt.clip.weights.pretrained import wrap
 
 BACKBONE = "ViT-B-16-quickgelu"
-ENCODED = 8  # views whose encoding is timed
-TEXTS = 51  # of each class, for AWT: features, since to encode them takes as long as for any method
-PLAIN_IMAGES = 1  # run by the plain forms
-PLAIN_CLASSES = 400  # at most, with the graph of all prompts, padded; at 1,000 it holds some 35 GB
+ENCODED = 8  # views encoded to time the image encoder
+TEXTS = 51  # AWT's descriptions per class; their features are random, as encoding takes the same for every method
+PLAIN_IMAGES = 1  # images that the plain forms run
+PLAIN_CLASSES = 400  # limit for plain prompt tuning, whose graph covers all padded prompts: at 1,000 about 35 GB
 METHODS: dict[str, Callable[..., tpt.Method]] = {
     "zero_shot": tpt.ZeroShot,
     "view_ensemble": tpt.ViewEnsemble,
@@ -64,10 +66,10 @@ class Cost:
     """The cost of one method.
 
     Args:
-        batch, alone: seconds per image in a batch, and one image after another.
+        batch, alone: seconds per image, in a batch and one by one.
         peak: peak memory in bytes.
-        apart: largest difference of logits between the two, or of probabilities from the plain form.
-        plain: seconds per image of the plain form; None if it was not run, since it would not fit into memory.
+        apart: largest difference of logits between batch and one by one, or of probabilities from the plain form.
+        plain: seconds per image of the plain form; None if it was not run because it would not fit into memory.
     """
 
     batch: float
@@ -78,7 +80,7 @@ class Cost:
 
 
 def made(name: str, clip: tpt.CLIP, names: list[str]) -> tpt.Method:
-    """The method at its defaults, with one step; RLCF's reward model is the backbone; AWT has given texts."""
+    """The method at its defaults with one step; RLCF's reward model is the backbone, AWT's text features are random."""
     more: dict[str, Any] = {"steps": 1} if METHODS[name] in (tpt.TPS, tpt.RLCF) or name.endswith("tpt") else {}
     if name == "rlcf":
         more["reward"] = clip
@@ -91,15 +93,15 @@ def made(name: str, clip: tpt.CLIP, names: list[str]) -> tpt.Method:
 
 
 def begin(method: tpt.Method, images: int) -> tpt.Method:
-    """The method at the beginning of its stream, if it has one."""
+    """Returns the method at the start of a new stream, if it is a stream method."""
     method.begin_dataset(images)
     return method
 
 
 def cost(method: tpt.Method, features: Tensor, repeats: int) -> tuple[Cost, Tensor]:
-    """Cost of a method, and its logits of the batch."""
-    extras = dict.fromkeys(method.needs, features)  # another encoder's features are the backbone's
-    begin(method, len(features))(features[:1], **{key: value[:1] for key, value in extras.items()})  # text, once
+    """Returns the cost of a method, and its logits for the batch."""
+    extras = dict.fromkeys(method.needs, features)  # the backbone's features also serve as another encoder's
+    begin(method, len(features))(features[:1], **{key: value[:1] for key, value in extras.items()})  # encodes the text
     batch, alone = [], []
     with PeakMemory(features.device) as peak:
         for _ in range(repeats):
@@ -116,7 +118,7 @@ def cost(method: tpt.Method, features: Tensor, repeats: int) -> tuple[Cost, Tens
 
 
 def add_plain(name: str, method: Any, model: nn.Module, features: Tensor, logits: Tensor, found: Cost) -> None:
-    """Runs the plain form of a method and adds what it costs, and how far its answers are from the batch's."""
+    """Runs the plain form of a method and adds its time, and its largest difference from the batch, to `found`."""
     begin(method, len(logits))
     rewards = method.reward.encode_text(method._prompts) if name == "rlcf" else None
     plain = plain_form(name, model, method, rewards)
@@ -128,7 +130,7 @@ def add_plain(name: str, method: Any, model: nn.Module, features: Tensor, logits
 
 
 def compared(args: argparse.Namespace, clip: tpt.CLIP, model: nn.Module, classes: int) -> dict[str, Cost]:
-    """Costs of all methods; the plain forms come last, since they take the most memory."""
+    """Measures all methods; the plain forms come last, because they take the most memory."""
     features = views(args.images, args.views, clip.embed_dim)
     costs, logits = {}, {}
     for name in args.methods:
@@ -141,7 +143,7 @@ def compared(args: argparse.Namespace, clip: tpt.CLIP, model: nn.Module, classes
 
 
 def views(images: int, num_views: int, width: int) -> Tensor:
-    """(B, V, E) unit vectors, those of one image alike."""
+    """(B, V, E) random unit vectors; the views of one image are similar."""
     generator = torch.Generator().manual_seed(0)
     base = torch.randn(images, 1, width, generator=generator)
     return torch.nn.functional.normalize(base + torch.randn(images, num_views, width, generator=generator), dim=-1)

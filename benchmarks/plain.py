@@ -1,7 +1,7 @@
-"""The plain algorithm of the paper, as a reference for measuring and testing the engine.
+"""The plain TPT algorithm of the paper, as a reference for measuring and testing the engine.
 
-It runs one image at a time, pads every prompt to the full context length, runs the whole text tower with a graph at
-each step, and encodes the views again at each forward pass.  It is written from the paper and open_clip's modules, and
+It runs one image at a time, pads every prompt to the full context length, builds a graph of the whole text tower at
+each step, and encodes the views again at each forward pass.  It is written from the paper with open_clip's modules, and
 shares only the model with `tpt`.
 """
 
@@ -24,7 +24,7 @@ class PlainResult:
 
 
 class PlainTPT:
-    """`model` is an open_clip CLIP; `tokens` (K, L) padded ids with `context_at[k]` the positions of the vectors."""
+    """TPT on an open_clip `model`; `tokens` (K, L) are padded, `context_at[k]` the positions of class k's context."""
 
     def __init__(self, model: nn.Module, tokens: Tensor, context: Tensor, context_at: list[list[int]]) -> None:
         self.model, self.tokens, self.context0, self.context_at = model, tokens, context, context_at
@@ -78,7 +78,7 @@ class PlainTPT:
 
 
 def plain_of(model: nn.Module, method: Any) -> PlainTPT:
-    """The plain algorithm with the prompts of a `tpt.TPT`, padded to the full context length."""
+    """Returns the plain algorithm with the prompts of a `tpt.TPT`, padded to the full context length."""
     learner, clip = method.learner, method.clip
     tokens = torch.zeros(len(method.class_names), clip.text.context_length, dtype=torch.long)
     context_at = []

@@ -1,8 +1,8 @@
 """Every method in its plain form: one image at a time, with each formula as in its paper.
 
 These are the references for measuring and testing the batched methods.  As in `benchmarks.plain`, prompt-tuning methods
-run the whole text tower over prompts padded to the full context length, with a graph at each step.  Only the model and
-the prompts are shared with `tpt`.  All of them start from view features, so encoding is left out on both sides.
+pad prompts to the full context length and build a graph of the whole text tower at each step.  Only the model and the
+prompts are shared with `tpt`.  Both sides start from view features, so encoding is not measured.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Plain = Callable[[Tensor], Tensor]  # (V, E) -> (K,) logits
 
 
 def plain_form(name: str, model: nn.Module, method: Any, reward_text: Tensor | None = None) -> Plain:
-    """The plain form of `method`; `reward_text` (K, E) is RLCF's, whose reward model sees the same features."""
+    """The plain form of `method`; `reward_text` (K, E) is for RLCF, whose reward model gets the same view features."""
     if name in STREAMS:
         return STREAMS[name](method, method.bank().detach())
     if name in FROM_TEXT:
@@ -58,7 +58,7 @@ def _view_ensemble(method: Any, features: Tensor, text: Tensor) -> Tensor:
 
 
 def _zero(method: Any, features: Tensor, text: Tensor) -> Tensor:
-    """Votes of the confident views; a tie goes to the class of the next view that holds one of the tied."""
+    """Votes of the confident views; the next view that predicts one of the tied classes breaks a tie."""
     logits = method.clip.logit_scale * features @ text.T
     order = _entropy(logits).argsort(stable=True)
     asked = logits[order].argmax(-1).tolist()
@@ -73,7 +73,7 @@ def _zero(method: Any, features: Tensor, text: Tensor) -> Tensor:
 
 
 def _mta(method: Any, features: Tensor, text: Tensor) -> Tensor:
-    """Weights of the views and their mode in turn, five rounds of at most five each."""
+    """Updates the view weights and the mode in turn, for five rounds of at most five iterations each."""
     scale, views = method.clip.logit_scale, len(features)
     p = (scale * features @ text.T).softmax(-1)
     squared = torch.cdist(features[None], features[None])[0].square()
@@ -106,7 +106,7 @@ def _se(method: Any, features: Tensor, text: Tensor) -> Tensor:
 
 
 def _awt(method: Any, features: Tensor, text: Tensor) -> Tensor:
-    """Weights by entropy, then one transport plan per class; all stop in the same round."""
+    """Weights by entropy, then one transport plan per class; the plans of all classes stop in the same round."""
     scale = method.clip.logit_scale
     texts = [own[own.any(-1)] for own in method.bank.sets(text.new_empty(1, text.shape[-1]))]
     mean = torch.stack([scale * (features @ own.T).mean(-1) for own in texts], -1)  # (V, K)
@@ -169,7 +169,7 @@ def _prompt_tuned(name: str, method: Any, plain: PlainTPT, features: Tensor) -> 
     def loss(text: Tensor) -> Tensor:
         nonlocal chosen
         logits = scale * features @ text.T
-        if chosen is None:  # kept for all steps
+        if chosen is None:  # selected once, for all steps
             chosen = _chosen(logits, method.selection_p)
         return _loss(name, method, logits[chosen], text)
 
@@ -225,7 +225,7 @@ def _rlcf(method: Any, plain: PlainTPT, features: Tensor, reward_text: Tensor | 
 
 
 def _final_text(method: Any, plain: PlainTPT, loss: Callable[[Tensor], Tensor]) -> Tensor:
-    """(K, E) text features after the method's steps."""
+    """(K, E) text features after tuning."""
     context = nn.Parameter(plain.context0.clone())
     optimizer = method.tuner.optimizer([context], lr=method.tuner.lr)
     for _ in range(method.tuner.steps):
@@ -237,7 +237,7 @@ def _final_text(method: Any, plain: PlainTPT, loss: Callable[[Tensor], Tensor]) 
         return plain.text_features(context)
 
 
-# They take the text features as they are and never run the text tower again.
+# Methods that use fixed text features and never run the text tower again.
 FROM_TEXT: dict[str, Callable[[Any, Tensor, Tensor], Tensor]] = {
     "zero_shot": _zero_shot,
     "view_ensemble": _view_ensemble,

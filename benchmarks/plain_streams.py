@@ -1,7 +1,7 @@
-"""Every stream method in its plain form: growing Python lists, one formula after another, no tensors over all classes.
+"""Every stream method in its plain form: Python lists that grow, and each formula as in its paper.
 
 These are the references for measuring and testing the methods.  A plain form is created once per stream and called with
-the views of one image after another.  No code is shared with `tpt`.
+the views of one image after another.  It shares no code with `tpt`.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ def _surest(method: Any, views: Tensor, text: Tensor, least: int) -> Tensor:
 
 
 def _chosen(method: Any, views: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
-    """Features and logits of the views that stand for the image."""
+    """Features and logits of the views that represent the image."""
     kept = views[_surest(method, views, text, 1)] if method.feature == "confident" else views[:1]
     return kept, method.clip.logit_scale * kept @ text.T
 
 
 def _add(entries: list[Any], entry: tuple[float, Tensor, Tensor], room: int, fifo: bool = False) -> None:
-    """An entry is entropy, feature, probabilities."""
+    """Adds an entry (entropy, feature, probabilities); a full cache drops its oldest or least confident entry."""
     if fifo:
         entries.append(entry)
         del entries[: max(0, len(entries) - room)]
@@ -142,7 +142,7 @@ def _dota(method: Any, text: Tensor) -> Plain:
 
 
 def _ecalp(method: Any, text: Tensor) -> Plain:
-    """Builds the whole dense graph again for each image."""
+    """Rebuilds the whole dense graph for each image."""
     images: list[Tensor] = []
     start: list[Tensor] = []
     u = F.normalize(text.var(0), dim=0)

@@ -1,8 +1,9 @@
-"""python -m benchmarks.scale --images 100000 --classes 1000
+"""Measures everything except the image encoder on a large dataset.
 
-Measures everything except the encoder on a large dataset: listing its images, testing them, resuming a finished run, a
-report; and whether memory grows with the number of images.  The image encoder is replaced by a product of a few pixels
-with random numbers.
+    python -m benchmarks.scale --images 100000 --classes 1000
+
+Measures the time for listing the images, testing them, resuming a finished run and making a report, and whether memory
+grows with the number of images.  A product of a few pixels with random numbers replaces the image encoder.
 """
 
 from __future__ import annotations
@@ -32,20 +33,20 @@ from tpt.data import image_folder
 from tpt.results.runs.records import shard_files
 
 SIDE = 16  # pixels
-EACH = 500  # links to one file; file systems allow some 65,000
+EACH = 500  # links per file; file systems allow about 65,000
 SETTINGS = ("method=zero_shot", "views.num_views=1", "logger=none", "cache=off", "threads=1", "data.batch_size=64")
-WITHOUT_ENCODER = "TPT_SCALE"  # set for the processes that are measured
+WITHOUT_ENCODER = "TPT_SCALE"  # environment variable, set for the measured processes
 POLL_S = 0.25
 
 
 @dataclass
 class Measured:
-    """What a command took.
+    """Time and memory of one command.
 
     Args:
-        seconds: until it ended.
-        peak: most bytes in memory.
-        growth: bytes in memory by the number of shards that were written.
+        seconds: run time.
+        peak: peak memory in bytes.
+        growth: pairs of the number of shards written so far and the bytes in memory.
     """
 
     seconds: float
@@ -54,7 +55,7 @@ class Measured:
 
 
 def main() -> int:
-    """0; what a command says goes to the terminal."""
+    """Measures the commands and prints the table; in a measured process, runs one command."""
     if os.environ.get(WITHOUT_ENCODER):
         return alone()
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
@@ -70,10 +71,10 @@ def main() -> int:
 
 
 def measured_commands(folder: Path, workers: int) -> dict[str, Measured]:
-    """Each command in a process of its own."""
+    """Runs and measures each command in its own process."""
     run = folder / "run"
     data = (f"data.root={folder / 'images'}", "data=folder", f"data.num_workers={workers}", f"hydra.run.dir={run}")
-    shards: Callable[[], int] = lambda: len(shard_files(run))  # noqa: E731 -- asked while the command runs
+    shards: Callable[[], int] = lambda: len(shard_files(run))  # noqa: E731 -- called while the command runs
     return {
         "listing": measure("listing", str(folder / "images")),
         "test, all of it": measure("run", *SETTINGS, *data, count=shards),
@@ -83,7 +84,7 @@ def measured_commands(folder: Path, workers: int) -> dict[str, Measured]:
 
 
 def measure(*command: str, count: Callable[[], int] | None = None) -> Measured:
-    """Runs a command of `alone` and looks at its memory meanwhile."""
+    """Runs a command of `alone` and measures its time and memory."""
     env = {**os.environ, WITHOUT_ENCODER: "1", "OMP_NUM_THREADS": "1"}
     began = time.perf_counter()
     with subprocess.Popen([sys.executable, "-m", "benchmarks.scale", *command], env=env) as process:
@@ -91,7 +92,7 @@ def measure(*command: str, count: Callable[[], int] | None = None) -> Measured:
         while process.poll() is None:
             try:
                 resident = about.memory_info().rss + sum(c.memory_info().rss for c in about.children(recursive=True))
-            except psutil.Error:  # it ended meanwhile
+            except psutil.Error:  # the process has ended
                 break
             found.peak = max(found.peak, resident)
             if count is not None and (done := count()) and (not found.growth or done > found.growth[-1][0]):
@@ -104,7 +105,7 @@ def measure(*command: str, count: Callable[[], int] | None = None) -> Measured:
 
 
 def alone() -> int:
-    """One command, without the encoder."""
+    """Runs one command, without the encoder."""
     what, *arguments = sys.argv[1:]
     leave_out_the_encoder()
     match what:
@@ -122,7 +123,7 @@ def alone() -> int:
 
 
 def leave_out_the_encoder() -> None:
-    """Features that cost next to nothing and differ from image to image."""
+    """Replaces the image encoder by one that takes almost no time and gives each image different features."""
 
     def encode(self: tpt.CLIP, images: Tensor) -> Tensor:
         few = images[:, :, :: images.shape[2] // 4, :: images.shape[3] // 4].float().flatten(1)
@@ -133,7 +134,7 @@ def leave_out_the_encoder() -> None:
 
 
 def make_images(root: Path, images: int, classes: int) -> None:
-    """Small pictures in a folder for each class; many are links to one file."""
+    """Makes small images, one folder per class; `EACH` images are hard links to the same file."""
     rng, source = np.random.default_rng(0), root.parent / "sources"
     source.mkdir()
     for number in range(-(-images // EACH)):
@@ -145,7 +146,7 @@ def make_images(root: Path, images: int, classes: int) -> None:
 
 
 def show(folder: Path, args: argparse.Namespace, found: dict[str, Measured]) -> None:
-    """The table, and how memory grew."""
+    """Prints the table, how memory grew, and the size of the records."""
     table = Table("command", "s", "peak MB", title=f"{args.images:,} images, {args.classes:,} classes")
     for name, measured in found.items():
         table.add_row(name, f"{measured.seconds:.1f}", f"{measured.peak / 1e6:,.0f}")

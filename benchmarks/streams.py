@@ -1,8 +1,9 @@
-"""python -m benchmarks.streams --images 50000 --methods tda boostadapter onzeta pta dota
+"""Measures stream methods over a long stream of simulated features.
 
-Measures stream methods over a long stream of simulated features: CPU milliseconds per image at some points of the
-stream and on average, and the state's size.  An image is the text feature of its class with noise; classes come in
-random order.
+    python -m benchmarks.streams --images 50000 --methods tda boostadapter onzeta pta dota
+
+Prints CPU milliseconds per image at several points of the stream and on average, and the size of the state.  An image
+is the text feature of its class plus noise; classes come in random order.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from benchmarks.methods import BACKBONE, METHODS
 from benchmarks.plain_streams import STREAMS
 from tpt.clip.weights.pretrained import wrap
 
-NOISE = 0.9  # length of the noise compared with the text feature's: about half of the images are recognised
+NOISE = 0.9  # length of the noise relative to the text feature; about half of the images are then recognised
 console = Console(width=110)
 
 
 def stream(text_KE: Tensor, images: int, batch: int, num_views: int) -> Iterator[Tensor]:
-    """(B, V, E) features of a stream in random order of classes, in batches."""
+    """Yields batches of (B, V, E) features, with classes in random order."""
     generator = torch.Generator().manual_seed(0)
     width = text_KE.shape[1]
     for first in range(0, images, batch):
@@ -41,7 +42,7 @@ def stream(text_KE: Tensor, images: int, batch: int, num_views: int) -> Iterator
 
 
 class Texts(nn.Module):
-    """Text features that are as far apart as a trained model's, in place of a method's own.
+    """Random text features about as far apart as a trained model's; replaces a method's `bank`.
 
     Args:
         classes: K.
@@ -56,12 +57,12 @@ class Texts(nn.Module):
         self.text_KE = torch.nn.functional.normalize(shared + own / 2, dim=-1)
 
     def forward(self, *_: Tensor) -> Tensor:
-        """(K, E) text features, whatever the image."""
+        """Returns the same (K, E) text features for every image."""
         return self.text_KE
 
 
 def timed(method: tpt.StreamMethod, images: int, batch: int, num_views: int, limit_s: float) -> list[tuple[int, float]]:
-    """The number of images seen, and the CPU seconds per image, of each batch; stops after `limit_s` seconds."""
+    """Returns, per batch, the images seen so far and the CPU seconds per image; stops after `limit_s` CPU seconds."""
     texts = Texts(len(method.class_names), method.embed_dim)
     method.bank = texts  # type: ignore[assignment]
     method.begin_dataset(images)
@@ -78,7 +79,7 @@ def timed(method: tpt.StreamMethod, images: int, batch: int, num_views: int, lim
 
 
 def around(found: list[tuple[int, float]], images: int, batches: int = 5) -> float:
-    """Median CPU milliseconds per image of the batches nearest to a number of images seen."""
+    """Median CPU milliseconds per image over the batches closest to this position in the stream."""
     nearest = sorted(found, key=lambda step: abs(step[0] - images))[:batches]
     return 1e3 * float(torch.tensor([took for _, took in nearest]).median())
 

@@ -1,8 +1,10 @@
-"""python -m benchmarks.sweep --images 2
+"""Measures the time that the feature cache saves in a sweep.
 
-Measures what the feature cache saves: the time for loading, views and image encoder in a sweep of 3 steps x 4 numbers
-of views x 4 percentiles on the bundled default, without a cache, with an empty one, and with the one that this filled.
-The methods' own time is the same in all three and is not measured.
+    python -m benchmarks.sweep --images 2
+
+The sweep has 3 steps x 4 numbers of views x 4 percentiles on the bundled data.  Loading, views and image encoder are
+timed without a cache, with an empty one, and with the same one filled.  The time of the methods is the same in all
+three and is not measured.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from tpt.engine.tasks.adaptation import AdaptationTask
 from tpt.views import Views
 
 DOMAINS = ("twemoji", "emojione", "emojione_monotone", "fxemoji")
-VIEWS, OTHERS = (16, 32, 64, 128), 3 * 4  # steps x percentiles, which features do not depend on
+VIEWS, OTHERS = (16, 32, 64, 128), 3 * 4  # steps x percentiles; features do not depend on them
 console = Console(width=110)
 
 
@@ -40,7 +42,7 @@ def main() -> int:
     console.print(f"{4 * images} images, {len(VIEWS) * OTHERS} runs, {where}")
     table = Table("", "images encoded", "views encoded", "s", "ratio", show_edge=False, pad_edge=False)
     clip = tpt.load_clip("emoji-mini")
-    sweep(clip, 1, None, runs=1)  # the first call of everything
+    sweep(clip, 1, None, runs=1)  # warm up
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         found = [sweep(clip, images, kept) for kept in (None, folder, folder)]
@@ -54,7 +56,7 @@ def main() -> int:
 
 
 def sweep(clip: tpt.CLIP, images: int, folder: Path | None, runs: int = OTHERS) -> tuple[int, int, float, list[Tensor]]:
-    """Images and views encoded, seconds, and the features of one run for each number of views."""
+    """Returns images and views encoded, seconds, and the features of one run per number of views."""
     encoded, views, seconds, found = 0, 0, 0.0, []
     for num_views in VIEWS:
         for run in range(runs):

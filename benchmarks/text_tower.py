@@ -1,8 +1,9 @@
-"""python -m benchmarks.text_tower --classes 100
+"""Measures the text side of one gradient step (forward and backward) for each kind of context.
 
-Measures the text side of one gradient step (forward and backward) for each kind of context: the engine compared with a
-plain pass, which is cut to the longest prompt for causal towers.  `--backbone MobileCLIP2-S0 --quick` tests a padded
-tower.
+    python -m benchmarks.text_tower --classes 100
+
+Compares the engine with a plain pass, which is cut to the longest prompt for causal towers.
+`--backbone MobileCLIP2-S0 --quick` measures a padded tower.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Hooks of mkdocs.yml: pages whose text is outside docs/, and the notebook as a page."""
+"""Hooks of mkdocs.yml: adds pages whose text is outside docs/, and the notebook as a page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
-# A file of the checkout -> its page.
+# A file in the repository -> its page.
 PAGES = {
     "README.md": "index.md",
     "CHANGELOG.md": "changelog.md",
@@ -25,7 +25,7 @@ PAGES = {
     "docs/first_look.ipynb": "first_look.md",
 }
 LINK = re.compile(r"(\]\()([^)#\s]+)(#[^)\s]*)?(\))")
-OUTPUT_LINES = 40  # of one cell
+OUTPUT_LINES = 40  # maximum per cell
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -42,7 +42,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Changes links to files of the checkout into links to their pages."""
+    """Changes links to files in the repository into links to their pages."""
     here = next((s for s, p in PAGES.items() if p == page.file.src_uri), f"docs/{page.file.src_uri}")
 
     def to_page(link: re.Match[str]) -> str:
@@ -58,7 +58,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def from_notebook(notebook: dict[str, Any]) -> str:
-    """The cells of a notebook and their outputs, as Markdown."""
+    """Returns the cells of a notebook and their outputs as Markdown."""
     return "\n\n".join(part for cell in notebook["cells"] for part in _cell(cell))
 
 

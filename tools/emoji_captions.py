@@ -1,4 +1,4 @@
-"""Captions that describe an augmented picture: its look, its background, which part is visible, and the object's name.
+"""Captions that describe an augmented picture: its look, its background, the visible part, and the object's name.
 
 Used by `train_emoji_text.py`.  CLIP learned from descriptive captions.  A text tower that only reads "a photo of a {}."
 learns to ignore the words around the name, so prompts would have no effect.
@@ -22,7 +22,7 @@ GENERIC = (
     "{}.",
 )
 
-# How a caption can state a fact about a picture: before the noun or name, and after it.
+# The wordings of each fact about a picture: before the noun or name (FRONT), and after it (BEHIND).
 FRONT: dict[str, tuple[str, ...]] = {
     "noto": ("cartoon", "android", "google"),
     "noto-v1": ("soft cartoon", "old android"),

@@ -1,7 +1,7 @@
 """Reads the Iconify JSON packages of nine emoji sets and draws their icons.
 
 Shared by `make_emoji_shift.py` (the bundled data) and `train_emoji_mini.py` (the bundled model).
-Get the packages first, each into a folder named after the set::
+Download the packages first, each into a folder named after the set::
 
     mkdir icons && cd icons
     for set in noto noto-v1 fluent-emoji fluent-emoji-flat fluent-emoji-high-contrast \
@@ -24,7 +24,7 @@ import numpy as np
 import resvg_py
 from PIL import Image
 
-# A vendor's sets share their drawings, so whole vendors are seen or unseen, never single sets.
+# The sets of a vendor share drawings, so seen and unseen are split by vendor, not by set.
 SEEN = {
     "noto": ("noto", "noto-v1"),
     "fluent": ("fluent-emoji", "fluent-emoji-flat", "fluent-emoji-high-contrast"),
@@ -32,8 +32,8 @@ SEEN = {
 UNSEEN = ("twemoji", "emojione", "emojione-monotone", "fxemoji")
 SEEN_SETS = tuple(name for sets in SEEN.values() for name in sets)
 
-# Left out: icons that differ by text, colour or count (clocks, arrows, signs, ...) instead of shape, and people and
-# faces, whose names are sentences.
+# Excluded: icons that differ in text, colour or count (clocks, arrows, signs, ...) instead of shape, and people and
+# faces, whose names are whole sentences.
 NOT_THINGS = re.compile(
     r"oclock|thirty|arrow|button|square|circle|face|flag|sign|mark|keycap|suit|person|man|woman|heart|hand"
     r"|symbol|moon|japanese|letter|busts|family|kiss|couple|people|skin|hearts|asterisk|star|red|blue|green"
@@ -41,44 +41,44 @@ NOT_THINGS = re.compile(
     r"|paperclip|pencil"
 )
 
-# Classes of the seen vendors whose drawings are held out from training, to choose settings:
-# one in eight for each vendor, so every class is still seen in the other vendor's drawings.
+# Share of classes that each seen vendor holds out from training, to choose settings.  The vendors hold out different
+# classes, so training still sees each class in the other vendor's drawings.
 HELD_BACK_SHARE = 0.125
 HELD_BACK_SEED = 0
 
 
 def load_sets(root: Path) -> dict[str, dict[str, Any]]:
-    """The nine `icons.json` files below `root`, by set name."""
+    """Reads the nine `icons.json` files below `root`, by set name."""
     return {name: json.loads((root / name / "icons.json").read_text()) for name in (*SEEN_SETS, *UNSEEN)}
 
 
 def categories(root: Path) -> dict[str, str]:
-    """The group of each icon in Noto's package, such as "Food & Drink"."""
+    """Returns the group of each icon in Noto's package, such as "Food & Drink"."""
     groups: dict[str, list[str]] = json.loads((root / "noto" / "metadata.json").read_text())["categories"]
     return {name: group for group, names in groups.items() for name in names}
 
 
 def class_names(sets: dict[str, dict[str, Any]]) -> list[str]:
-    """Names (with hyphens, sorted) drawn by every set but fxemoji, which names its icons differently."""
+    """Sorted hyphenated names in every set except fxemoji (which names icons differently), without `NOT_THINGS`."""
     common = set.intersection(*(set(sets[s]["icons"]) for s in sets if s != "fxemoji"))
     return sorted(name for name in common if not NOT_THINGS.search(name))
 
 
 def held_back(names: list[str]) -> dict[str, set[str]]:
-    """For each seen vendor the class names whose drawings are never trained on; disjoint between vendors."""
+    """Returns the held-out class names of each seen vendor; no class is held out for two vendors."""
     shuffled = random.Random(HELD_BACK_SEED).sample(names, len(names))
     n = round(len(names) * HELD_BACK_SHARE)
     return {vendor: set(shuffled[i * n : (i + 1) * n]) for i, vendor in enumerate(SEEN)}
 
 
 def icon(icon_set: dict[str, Any], name: str) -> dict[str, Any] | None:
-    """The icon called `name`; fxemoji writes `beer-mug` as `beermug`."""
+    """Finds an icon by name; fxemoji writes `beer-mug` as `beermug`."""
     icons: dict[str, Any] = icon_set["icons"]
     return icons.get(name) or icons.get(name.replace("-", ""))
 
 
 def render(icon_set: dict[str, Any], name: str, size: int) -> np.ndarray | None:
-    """The icon as (size, size, 4) RGBA in uint8, or None where the set does not draw it."""
+    """Draws the icon as (size, size, 4) RGBA in uint8; None if the set does not have it."""
     entry = icon(icon_set, name)
     if entry is None:
         return None
@@ -98,7 +98,7 @@ def render(icon_set: dict[str, Any], name: str, size: int) -> np.ndarray | None:
 
 
 def on_white(rgba: np.ndarray) -> Image.Image:
-    """The icon on a white background."""
+    """Draws the icon on a white background."""
     ground = Image.new("RGBA", rgba.shape[1::-1], (255, 255, 255, 255))
     ground.alpha_composite(Image.fromarray(rgba, "RGBA"))
     return ground.convert("RGB")

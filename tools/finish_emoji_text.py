@@ -1,16 +1,16 @@
-"""Finishes the text tower of `emoji-mini`: restores its zero-shot answers, and scales it for a single tuning step.
+"""Finishes the text tower of `emoji-mini`: restores its zero-shot answers and rescales it for one tuning step.
 
     python tools/finish_emoji_text.py text.safetensors --start first.safetensors --factor 0.2 --out last.safetensors
 
-The last of three steps (`train_emoji_mini.py`, `train_emoji_text.py`, this); nothing here is learned from pictures.
+The last of three steps, after `train_emoji_mini.py` and `train_emoji_text.py`.  It uses no pictures.
 
-The last projection is solved again in closed form, so that "a photo of a {}." gives nearly the features that it gave
-before the tower's training: least squares over the 634 names, with `--ridge` keeping it close to the trained matrix.
+It solves the final projection again in closed form, so that "a photo of a {}." gives nearly the same features as before
+`train_emoji_text.py`: least squares over the 634 names, with `--ridge` keeping it close to the trained matrix.
 
-Every layer of the tower reads the residual stream through a normalisation, so the stream's scale is free.  If token and
-position embeddings and all outputs of layers are scaled by one factor, every feature stays the same (except for the
-normalisation's epsilon and half precision).  AdamW's first step moves each coordinate of a context by the learning
-rate, whatever the gradient.  Relative to a stream of a fifth of the scale, this step is five times as large.
+Every layer of the tower reads the residual stream through a layer norm, so the stream's scale is free.  If token and
+position embeddings and all layer outputs are scaled by one factor, every feature stays the same (up to the epsilon of
+the layer norms and half precision).  AdamW's first step moves each coordinate of a context by the learning rate,
+whatever the gradient.  If the stream is scaled to a fifth, this step is five times as large relative to it.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from tpt.clip.weights.archive import sealed
 from tpt.data.emoji_shift import class_names
 
 EMBEDDINGS = ("token_embedding.rows", "positional_embedding")
-ADDING = (".attn.out_proj.", ".mlp.c_proj.")  # what a layer of the text tower adds to the stream
+ADDING = (".attn.out_proj.", ".mlp.c_proj.")  # a layer adds the outputs of these modules to the stream
 PROJECTION = "text_projection"
 
 
 @torch.no_grad()
 def projection(trained: tpt.CLIP, first: tpt.CLIP, ridge: float) -> Tensor:
-    """The (D, E) matrix for which plain prompts of the trained tower come closest to the features of the first one.
+    """Returns the (D, E) matrix that best maps the trained tower's plain prompts to the features of the first tower.
 
     Args:
         trained: the trained model; its projection is overwritten.
         first: the model before training.
-        ridge: weight of staying close to the trained matrix, in mean squared lengths of the projected vectors.
+        ridge: weight of the distance to the trained matrix, relative to the mean diagonal of the Gram matrix.
     """
     prompts = [f"a photo of a {name}." for name in class_names()]
     target, old = first.encode_text(prompts), trained.text.projection.detach().clone()
     trained.text.projection.copy_(torch.eye(len(old)))
-    before = trained.encode_text(prompts)  # what is projected, of unit length, which its projection's length follows
+    before = trained.encode_text(prompts)  # normalised inputs of the projection; `wanted` has their old outputs' length
     wanted = target * (before @ old).norm(dim=-1, keepdim=True)
     square = before.T @ before
     weight = ridge * square.diagonal().mean()

@@ -1,9 +1,9 @@
-"""Draws `emoji-shift`, the bundled data: one zip archive per domain, with a folder per class.
+"""Draws `emoji-shift`, the bundled data: one zip archive per domain, with one folder per class.
 
     python tools/make_emoji_shift.py icons/ --out src/tpt/data/emoji_shift
 
-Needs `resvg-py` besides the project itself; `emoji_icons.py` says how to get the icons.  Archives are made with
-fixed times and order, so the same packages give the same bytes.
+Needs `resvg-py` in addition to the project; `emoji_icons.py` shows how to download the icons.  Archives have fixed
+times and a fixed order, so the same packages give the same bytes.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from typing import Any
 import emoji_icons
 from PIL import Image
 
-SIZE = 72  # pixels; the bundled model takes 64, so random crops have some detail to show
-COLOURS = 64  # of a picture's palette: drawings need few, and the repository stays small
+SIZE = 72  # pixels; larger than the 64 of the bundled model, so random crops keep some detail
+COLOURS = 64  # palette size; enough for drawings, and keeps the repository small
 
 
 def png(picture: Image.Image) -> bytes:
-    """A small palette PNG."""
+    """Encodes the picture as a small palette PNG."""
     buffer = io.BytesIO()
     picture.quantize(COLOURS, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 
 def domain_members(names: list[str]) -> dict[str, list[tuple[str, str]]]:
-    """For each domain, which set draws which class."""
+    """Returns the (set, class name) pairs of each domain."""
     held = emoji_icons.held_back(names)
     domains: dict[str, list[tuple[str, str]]] = {"source_train": [], "source_val": []}
     for vendor, members in emoji_icons.SEEN.items():
@@ -43,7 +43,7 @@ def domain_members(names: list[str]) -> dict[str, list[tuple[str, str]]]:
 
 
 def drawings(sets: dict[str, dict[str, Any]], members: list[tuple[str, str]]) -> Iterator[tuple[str, bytes]]:
-    """The path and bytes of every picture in a domain, sorted by path."""
+    """Yields the path and bytes of every picture in a domain, sorted by class and set."""
     for member, name in sorted(members, key=lambda m: (m[1], m[0])):
         rgba = emoji_icons.render(sets[member], name, SIZE)
         if rgba is not None:
@@ -51,7 +51,7 @@ def drawings(sets: dict[str, dict[str, Any]], members: list[tuple[str, str]]) ->
 
 
 def write(pictures: Iterator[tuple[str, bytes]], path: Path) -> int:
-    """Writes the archive, uncompressed since PNG already is; returns the number of pictures."""
+    """Writes the archive without compression (PNG is compressed already); returns the number of pictures."""
     count = 0
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name, content in pictures:

@@ -2,10 +2,9 @@
 
     python tools/train_emoji_mini.py icons/ --out src/tpt/clip/emoji_mini/emoji-mini.safetensors
 
-Plain PyTorch on a CPU with a fixed seed; about an hour on two cores.  Needs `resvg-py` besides the
-project itself.  Only `SEEN_SETS` without their held-back classes are trained on; nothing here reads an
-unseen vendor.  The result is a state dict in OpenAI's key names, so the bundled model goes through the
-same loader as a user's own OpenAI-format file.
+Plain PyTorch on a CPU with a fixed seed; about an hour on two cores.  Needs `resvg-py` in addition to the project.
+Trains only on `SEEN_SETS` without their held-out classes, never on an unseen vendor.  The result is a state dict with
+OpenAI's key names, so the bundled model is loaded like any OpenAI-format file.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ SOURCE_SIZE = 72  # pixels of the drawings that are cropped and warped
 MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
 STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
 
-# Captions name the style of the picture, as alt texts do.  Otherwise the text tower would learn to ignore everything
-# but the class name, and prompts would have no effect.
+# Captions name the style of the picture, as alt texts do.  Otherwise the text tower would learn to ignore all words
+# except the class name, and prompts would have no effect.
 GENERIC = (
     "a photo of a {}.",
     "a picture of a {}.",
@@ -66,9 +65,9 @@ def build(arch: str) -> CLIP:
 
 
 def encode_text(model: CLIP, tokens: Tensor, moved: Tensor | None = None, buckets: int = 4) -> Tensor:
-    """Unit-length features of (N, L) tokens, in buckets of like length: attention is causal, padding is waste.
+    """Unit-length features of (N, L) tokens; `moved` (N, L, D) is added to the token embeddings.
 
-    `moved` (N, L, D) is added to the token embeddings.
+    Texts run in buckets of similar length, cut to the longest: attention is causal, so padding has no effect.
     """
     ends = tokens.argmax(-1)
     parts = ends.argsort().chunk(buckets)
@@ -90,7 +89,7 @@ def rand(n: int, low: float = 0.0, high: float = 1.0) -> Tensor:
 
 
 def compose(rgba: Tensor) -> tuple[Tensor, Tensor]:
-    """Icons (B, 4, H, W) in [0, 1] over white (half of them), one colour, or a gradient of two; and 0, 1 or 2 (B,)."""
+    """Puts icons (B, 4, H, W) in [0, 1] on white, one colour or a gradient; returns (B, 3, H, W) and 0, 1 or 2 (B,)."""
     n = len(rgba)
     first, second = torch.rand(n, 3, 1, 1), torch.rand(n, 3, 1, 1)
     ramp = torch.linspace(0, 1, rgba.shape[-1]).view(1, 1, 1, -1)
@@ -105,9 +104,9 @@ def compose(rgba: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def warp(images: Tensor, share_tight: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Random crops (area 0.08-1 for `share_tight` of them, else 0.5-1.2), turns, flips.
+    """Random crops (area 0.08-1 for `share_tight` of them, else 0.5-1.2), rotations and flips.
 
-    (B, C, H, W) -> (B, C, S, S), area (B,), and centre (B, 2), -1 left or top to 1 right or bottom.
+    (B, C, H, W) -> (B, C, S, S), area (B,), and centre (B, 2) from -1 (left, top) to 1 (right, bottom).
     """
     n = len(images)
     tight = torch.rand(n) < share_tight
@@ -124,7 +123,7 @@ def warp(images: Tensor, share_tight: float) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def recolour(x: Tensor) -> Tensor:
-    """Brightness, contrast, saturation, a turn of hue (YIQ), now and then an exchange of channels."""
+    """Changes brightness, contrast and saturation, hue (YIQ) for half of the images, and swaps channels for a few."""
     n = len(x)
     grey = x.mul(torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True)
     x = grey + (x - grey) * rand(n, 0.3, 1.6)
@@ -139,7 +138,7 @@ def recolour(x: Tensor) -> Tensor:
 
 
 def stylise(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Makes some images grey, stencils or sketches; returns them and 0 kept, 1 grey, 2 stencil, 3 sketch."""
+    """Makes some images grey, stencils or sketches; returns all, and 0 unchanged, 1 grey, 2 stencil, 3 sketch (B,)."""
     n = len(x)
     grey = x.mean(1, keepdim=True).expand_as(x)
     low, high = grey.amin((2, 3), keepdim=True), grey.amax((2, 3), keepdim=True)
@@ -155,14 +154,14 @@ def stylise(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def augment(rgba_u8: Tensor, share_tight: float) -> tuple[Tensor, Tensor, Tensor]:
-    """uint8 (B, 4, H, W) icons -> normalised (B, 3, S, S), kind of style (B,), area of the crop (B,)."""
+    """uint8 (B, 4, H, W) icons -> normalised (B, 3, S, S), style (B,) as in `stylise`, area of the crop (B,)."""
     x, area, _ = warp(compose(rgba_u8.float() / 255)[0], share_tight)
     x, kind = stylise(recolour(x))
     return (x - MEAN) / STD, kind, area
 
 
 def caption(name: str, drawn_by: str, kind: int, area: float) -> str:
-    """Half the captions are generic; the others say what the augmented picture looks like."""
+    """A caption, generic half of the time; otherwise it describes what the augmented picture looks like."""
     if random.random() < 0.5:
         return random.choice(GENERIC).format(name)
     options = {0: STYLES[drawn_by], 1: GREY, 2: STENCIL, 3: SKETCH}[kind]
@@ -172,14 +171,14 @@ def caption(name: str, drawn_by: str, kind: int, area: float) -> str:
 
 
 def plain(rgba: np.ndarray) -> Tensor:
-    """Icons on white, resized as at test time (bicubic), normalised."""
+    """Icons on white, resized as at test time (bicubic) and normalised."""
     pictures = [emoji_icons.on_white(picture).resize((SIZE, SIZE), 3) for picture in rgba]
     x = torch.from_numpy(np.stack([np.asarray(p) for p in pictures])).permute(0, 3, 1, 2).float() / 255
     return (x - MEAN) / STD
 
 
 class Drawings:
-    """Every trained and every held-out drawing of the seen vendors."""
+    """All drawings of the seen vendors, split into training and held-out drawings."""
 
     def __init__(self, icons: Path) -> None:
         sets = emoji_icons.load_sets(icons)
@@ -211,7 +210,7 @@ def evaluate(model: CLIP, data: Drawings, tokenizer: open_clip.SimpleTokenizer) 
 
 
 def openai_state_dict(model: CLIP, trained_tokens: Tensor) -> dict[str, Tensor]:
-    """Half-precision weights with OpenAI's key names, and only the trained rows of the token embedding."""
+    """Half-precision weights with OpenAI's key names, with only the trained rows of the token embedding."""
     weights = {k: v for k, v in model.state_dict().items() if k != "attn_mask"}
     weights["token_embedding.rows"] = weights.pop("token_embedding.weight")[trained_tokens]
     weights["token_embedding.index"] = trained_tokens
@@ -219,7 +218,7 @@ def openai_state_dict(model: CLIP, trained_tokens: Tensor) -> dict[str, Tensor]:
 
 
 def loss_of(model: CLIP, data: Drawings, index: Tensor, tokenizer: open_clip.SimpleTokenizer, tight: float) -> Tensor:
-    """Image -> own caption within the batch (both ways), and image -> every class name."""
+    """Cross-entropy between images and captions in the batch (both ways), and from images to all class names."""
     x, kind, area = augment(data.images[index], tight)
     labels = data.labels[index]
     captions = [

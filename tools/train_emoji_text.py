@@ -1,21 +1,21 @@
-"""Trains the text tower of `emoji-mini` further, so that its features depend on the context.
+"""Trains the text tower of `emoji-mini` further, so that its features depend on the words around the name.
 
     python tools/train_emoji_text.py icons/ --start first.safetensors --out text.safetensors
 
-The second of three steps (`train_emoji_mini.py`, this, `finish_emoji_text.py`).  The image encoder does not change: its
-features of augmented drawings are computed once, together with the facts about each picture.  The text tower learns
-from three tasks:
+The second of three steps, between `train_emoji_mini.py` and `finish_emoji_text.py`.  The image encoder does not change:
+its features of augmented drawings are computed once, together with the facts about each picture.  The text tower learns
+three tasks:
 
-- captions that describe the picture, in many wordings and orders, within a batch that holds every drawing twice, so
-  that appearances must be distinguished, not only objects;
-- names within one prompt, with noise on the words before the name half of the time;
-- names within "a photo of a {}." and similar prompts, whose words were moved by one step of test-time prompt tuning:
-  the sign of the gradient of the mean entropy over the confident pictures of a drawing.  No gradient flows through the
-  step.  Without this task, the tower would never have seen tuned prompts.
+- match pictures with captions that describe them, in many wordings and orders.  A batch contains every drawing twice,
+  so the tower must distinguish appearances, not only objects;
+- find a picture's name among many in the same caption, half of the time with noise on the words before the name;
+- find the name among prompts such as "a photo of a {}." whose words were moved by one step of test-time prompt tuning:
+  by the sign of the gradient of the marginal entropy over the confident pictures of a drawing.  No gradient flows
+  through the step.  Without this task, the tower would never see tuned prompts.
 
-To keep the zero-shot accuracy, "a photo of a {}." is held near its first features, and with `--means` near the mean of
-the drawings' features.  Plain PyTorch on a CPU with a fixed seed.  Only `SEEN_SETS` without their held-out classes are
-trained on.
+To preserve zero-shot accuracy, the features of "a photo of a {}." are kept near those of the first tower, and with
+`--means` near the mean features of the drawings.  Plain PyTorch on a CPU with a fixed seed.  Trains only on `SEEN_SETS`
+without their held-out classes.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ from train_emoji_mini import (
 KNOWN = frozenset(emoji_captions.FACTS)
 PLAIN = "a photo of a {}."
 PREFIXES = (PLAIN, PLAIN, PLAIN, "a picture of a {}.", "a drawing of a {}.", "an image of a {}.")
-CONFIDENT = 3  # pictures of a drawing whose entropy a step lowers
-RIVALS = 44  # likeliest names a step is taken among, its own included, and
-FAR_RIVALS = 4  # any others
+CONFIDENT = 3  # most confident pictures of a drawing; a tuning step lowers their marginal entropy
+RIVALS = 44  # candidate names of a tuning step: the most likely ones, including the correct name
+FAR_RIVALS = 4  # further random candidates
 
 
 def mean_colour(x: Tensor, weight: Tensor) -> Tensor:
-    """(N, 3) of pictures (N, 3, H, W), saturated pixels counting more."""
+    """(N, 3) mean colours of pictures (N, 3, H, W); saturated pixels count more."""
     weight = weight * (0.05 + x.amax(1, keepdim=True) - x.amin(1, keepdim=True))
     return (x * weight).sum((2, 3)) / weight.sum((2, 3)).clamp(min=1e-6)
 
@@ -71,7 +71,7 @@ def colours(rgb: Tensor) -> list[str]:
 
 
 def spoil(x: Tensor, alpha: Tensor, kept: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """Turns some pictures upside-down, blurs some of those `kept` as they are, makes others grainy."""
+    """Turns some pictures upside-down; blurs some of the `kept` ones and makes others grainy."""
     n = len(x)
     over, u = torch.rand(n) < 0.03, torch.rand(n)
     blurred, grainy = kept & (u < 0.08), kept & (u > 0.94)
@@ -84,7 +84,7 @@ def spoil(x: Tensor, alpha: Tensor, kept: Tensor) -> tuple[Tensor, Tensor, dict[
 
 
 def tones(before: Tensor, after: Tensor) -> dict[str, Tensor]:
-    """How `recolour` changed light and colour."""
+    """Which pictures `recolour` made dark, bright, faded or vivid."""
     light = after.mean((1, 2, 3)) - before.mean((1, 2, 3))
     colour = [(x.amax(1) - x.amin(1)).mean((1, 2)) for x in (before, after)]
     ratio = colour[1] / colour[0].clamp(min=1e-3)
@@ -92,7 +92,7 @@ def tones(before: Tensor, after: Tensor) -> dict[str, Tensor]:
 
 
 def placing(area: Tensor, centre: Tensor) -> dict[str, Tensor]:
-    """The part of the drawing that a crop shows."""
+    """Which crops show a detail, a close-up, the whole or a small drawing, and which sides of it."""
     part = area < 0.45
     (x, y) = centre.unbind(1)
     sizes = {"detail": area < 0.2, "close": (area >= 0.2) & part, "whole": (area > 0.8) & (area < 1.1)}
@@ -121,7 +121,7 @@ def augment(rgba_u8: Tensor, share_tight: float) -> tuple[Tensor, list[set[str]]
 
 @dataclass
 class Pictures:
-    """The (N, R, E) features of R augmented pictures of N drawings, the facts about each, and the drawings' names."""
+    """The (N, R, E) features of R augmented pictures of N drawings, the facts about each picture, and the names."""
 
     features: Tensor
     facts: list[list[frozenset[str]]]
@@ -133,7 +133,7 @@ class Pictures:
 
 @torch.no_grad()
 def look(model: CLIP, icons: Path, pictures: int, tight: float) -> Pictures:
-    """Encodes every drawing `pictures` times with new augmentations, and the held-out ones once without."""
+    """Encodes every drawing `pictures` times with different augmentations, and the held-out ones once without."""
     data = Drawings(icons)
     groups = emoji_icons.categories(icons)
     always = [{by, groups[data.names[y]]} for by, y in zip(data.drawn_by, data.labels.tolist(), strict=True)]
@@ -154,25 +154,26 @@ def look(model: CLIP, icons: Path, pictures: int, tight: float) -> Pictures:
 
 
 class Lesson:
-    """The losses of one step.
+    """Computes the losses of one training step.
 
     Args:
         model: its text tower and temperature are trained.
-        data: what it is trained on.
-        args: the program's.
+        data: the training data.
+        args: the command-line arguments.
+        trained: (vocabulary,) which rows of the token embedding are trained; updated as captions use more tokens.
     """
 
     def __init__(self, model: CLIP, data: Pictures, args: argparse.Namespace, trained: Tensor) -> None:
         self.model, self.data, self.args = model, data, args
         self.tokenizer = open_clip.get_tokenizer("ViT-B-32")
-        self.trained = trained  # (vocabulary,) rows of the token embedding that were in use
+        self.trained = trained
         self.plain = self.tokenizer([PLAIN.format(w) for w in data.words])
         self.trained[self.plain.unique()] = True
         self.target = self.plain_target()
 
     @torch.no_grad()
     def plain_target(self) -> Tensor:
-        """(K, E) features the plain prompts are held to: between their first ones and their drawings' mean."""
+        """(K, E) targets of the plain prompts: first features, mean of `GENERIC`, plus `--means` x drawings' mean."""
         means = torch.zeros(len(self.plain), self.data.features.shape[-1])
         means.index_add_(0, self.data.labels, self.data.features.mean(1))
         templates = [[t.format(w) for w in self.data.words] for t in emoji_captions.GENERIC]
@@ -180,25 +181,25 @@ class Lesson:
         return F.normalize(F.normalize(first, dim=-1) + self.args.means * F.normalize(means, dim=-1), dim=-1)
 
     def blend(self, features: Tensor) -> Tensor:
-        """(n, R, E) features, each drawing's with some of another's: known drawings would be too easy to tell."""
+        """(n, R, E) features mixed with another drawing's, because training drawings are too easy to recognise."""
         other = self.data.features[torch.randint(len(self.data.labels), (len(features),))].mean(1, keepdim=True)
         return F.normalize(features + self.args.blend * torch.rand(len(features), 1, 1) * other, dim=-1)
 
     @property
     def scale(self) -> Tensor:
-        """The temperature's factor on the cosine."""
+        """The factor that multiplies cosines to give logits."""
         return self.model.logit_scale.exp().clamp(max=100)
 
     def leading(self, template: str) -> int:
-        """How many tokens stand in front of the name."""
+        """Number of tokens before the name."""
         return int(self.tokenizer([template.split("{}", maxsplit=1)[0]]).argmax(-1)) - 1
 
     def spread(self) -> float:
-        """Of one coordinate of the words' vectors."""
+        """Standard deviation of the coordinates of the trained token embeddings."""
         return float(self.model.token_embedding.weight[self.trained].detach().std())
 
     def noise(self, template: Template, tokens: Tensor, own: int) -> Tensor | None:
-        """Half of the time noise on the words in front of the name, one for all names; none on the first `own` rows."""
+        """Half of the time, noise for the words before the name; the same for all rows, zero for the first `own`."""
         if random.random() < 0.5:
             return None
         words = self.leading(template.text)
@@ -208,9 +209,9 @@ class Lesson:
         return noise
 
     def captions(self) -> tuple[Tensor, Tensor]:
-        """Pictures <-> captions within the batch, and pictures -> names within one caption that fits.
+        """Losses of pictures <-> captions in the batch, and of pictures -> names in one shared caption.
 
-        A caption belongs to every picture of its thing of which all that it says is true.
+        A caption matches every picture of its object for which all its facts are true.
         """
         data, half = self.data, self.args.batch // 2
         drawing = torch.randint(len(data.labels), (half,)).repeat(2)
@@ -234,16 +235,16 @@ class Lesson:
         return 0.5 * forth + 0.25 * back, F.cross_entropy(to_names, torch.searchsorted(names, labels[fits]))
 
     def anchor(self) -> Tensor:
-        """How far the plain prompts of some names are from what they are held to: 1 - cosine."""
+        """Mean distance (1 - cosine) of the plain prompts from their targets, over 64 random names."""
         some = torch.randint(len(self.plain), (64,))
         return (1 - (encode_text(self.model, self.plain[some], buckets=2) * self.target[some]).sum(-1)).mean()
 
     def moved(self) -> Tensor:
-        """Pictures -> names within prompts that one step on the pictures' mean entropy has moved."""
+        """Loss of pictures -> names, with prompts moved by one tuning step on the pictures' marginal entropy."""
         data, n = self.data, self.args.drawings
         drawing = torch.randint(len(data.labels), (n,))
         features, labels = self.blend(data.features[drawing]), data.labels[drawing]
-        with torch.no_grad():  # which pictures are confident, and the names to tell apart: the own one comes first
+        with torch.no_grad():  # choose confident pictures and candidate names; the correct name comes first
             chances = (self.model.logit_scale.exp() * features @ self.target.T).softmax(-1)
             entropy = -torch.xlogy(chances, chances).sum(-1)
             keep = entropy[:, 1:].argsort(1)[:, :CONFIDENT] + 1
@@ -269,7 +270,7 @@ class Lesson:
         return F.cross_entropy(logits.flatten(0, 1), torch.zeros(n * (1 + CONFIDENT), dtype=torch.long))
 
     def losses(self) -> Tensor:
-        """Captions, names, anchor, names within moved prompts; weighted."""
+        """The weighted losses: captions, names, anchor, names in moved prompts."""
         captions, names = self.captions()
         weights = torch.tensor([self.args.captions, self.args.within, self.args.anchor, self.args.moved])
         moved = self.moved() if self.args.moved else torch.zeros(())
@@ -277,7 +278,7 @@ class Lesson:
 
 
 def start_from(path: Path, model: CLIP) -> Tensor:
-    """Loads a file of `train_emoji_mini.py`; returns (vocabulary,) which rows of the token embedding it had trained."""
+    """Loads weights of `train_emoji_mini.py`; returns (vocabulary,) which rows of the token embedding were trained."""
     weights = {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}
     index, rows = weights.pop("token_embedding.index"), weights.pop("token_embedding.rows")
     weights["token_embedding.weight"] = model.token_embedding.weight.detach().index_copy(0, index, rows)

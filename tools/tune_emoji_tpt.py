@@ -4,8 +4,8 @@
     python tools/tune_emoji_tpt.py --weights new.safetensors --steps 1 --lr 0.005 --selection-p 0.1
 
 Encodes the views of `source_val` once and tries every setting on the features.  The shifted domains are not used.
-Besides accuracy, it reports the entropy of the selected views, how far tuning moves the logits (root mean square over
-the classes, after subtracting their mean shift), and the norm of the first gradient in each context vector.
+In addition to accuracy, it reports the entropy of the selected views, the change of the logits (its standard deviation
+over the classes), and the norm of the first gradient per context vector.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tpt.results.tables.statistics import paired_gain
 
 
 def view_features(clip: tpt.CLIP, limit: int | None, num_views: int) -> tuple[Tensor, Tensor, list[str]]:
-    """Features (N, V, E) of N images' views, labels (N,), class names."""
+    """Returns the features (N, V, E) of N images' views, the labels (N,), and the class names."""
     dataset = emoji_shift("source_val").subset(limit)
     make_views = tpt.Views(clip.image_size, num_views)
     features = [
@@ -36,12 +36,12 @@ def view_features(clip: tpt.CLIP, limit: int | None, num_views: int) -> tuple[Te
 
 
 def answers(method: tpt.TPT, features: Tensor) -> Iterator[tpt.Adaptation]:
-    """Sixteen images at a time."""
+    """Adapts to the images in batches of 16."""
     return map(method, features.split(16))
 
 
 def row(method: tpt.TPT, features: Tensor, labels: Tensor) -> tuple[str, ...]:
-    """Zero-shot accuracy, TPT's, its gain, entropy, change of the logits."""
+    """Returns the cells: zero-shot and TPT accuracy, gain, entropy before and after, change of the logits."""
     parts = list(answers(method, features))
     first, last = torch.cat([p.initial_logits for p in parts]), torch.cat([p.logits for p in parts])
     before, after = first.argmax(-1) == labels, last.argmax(-1) == labels
@@ -58,7 +58,7 @@ def row(method: tpt.TPT, features: Tensor, labels: Tensor) -> tuple[str, ...]:
 
 
 def gradient_norms(clip: tpt.CLIP, names: list[str], features: Tensor) -> list[float]:
-    """Mean norm of the loss's gradient in each context vector."""
+    """Mean norm of the loss gradient per context vector, from one SGD step with learning rate 1."""
     method = tpt.TPT(clip, names, lr=1.0, optimizer=torch.optim.SGD)
     start = tpt.TPT(clip, names, steps=0)(features[:1]).context[0]
     moved = torch.cat([part.context for part in answers(method, features)])

@@ -46,7 +46,7 @@ class HuggingFaceTower(Tower):
 
     @property
     def context_length(self) -> int:
-        """Most tokens per prompt, including those that the tokenizer adds before the padding."""
+        """Maximum number of tokens per prompt, including those that the tokenizer adds before the padding."""
         return self.row_length - len(self.padding.closing)
 
     def pack(self, prompts: Sequence[Prompt], shared: int) -> PaddedPrompts:

@@ -40,7 +40,7 @@ class CLIP(nn.Module):
         image_size: side of the square images, in pixels.
         mean, std: mean and standard deviation per channel, of images in [0, 1].
         precision: "fp32", or "bf16" or "fp16", which run the image encoder under autocast; features are float32.
-        max_images: most images encoded in one pass.  None uses 512 on a GPU; on a CPU 8 of 224 x 224 pixels, up to 64
+        max_images: maximum number of images per pass.  None uses 512 on a GPU; on a CPU 8 of 224 x 224 pixels, up to 64
             smaller ones.  It is halved whenever memory runs out.
         channels_last: whether the image encoder uses this memory layout, which can speed up convolutions.
         compile: whether the image encoder runs through `torch.compile`.  If compilation fails, the encoder runs without
@@ -124,7 +124,7 @@ class CLIP(nn.Module):
 
     @property
     def images_per_pass(self) -> int:
-        """Most images encoded in one pass."""
+        """Maximum number of images per pass."""
         if self.max_images is not None:
             return self.max_images
         return min(64, max(1, CPU_PIXELS // self.image_size**2)) if self.device.type == "cpu" else 512
@@ -263,7 +263,7 @@ def _pooled(out: Tensor | tuple[Tensor, ...]) -> Tensor:
 def structure(module: nn.Module) -> str:
     """Sixteen hexadecimal digits that depend on a module's parts and their settings, but not on its weights.
 
-    Needed because two checkpoints of the same shapes may differ only in an activation or a stride.
+    Needed because models with equal weight shapes may differ in an activation or a stride.
     """
     parts = []
     for name, part in module.named_modules():

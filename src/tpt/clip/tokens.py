@@ -54,7 +54,7 @@ class Tokenizer:
 
     @property
     def specials(self) -> list[int]:
-        """Ids of special tokens, which stand for no text."""
+        """Ids of special tokens, which do not represent text."""
         if self._hub is None:
             return [*self.start, *self.end]
         return sorted({*self._hub.all_special_ids, *self.start, *self.end, *self.closing})

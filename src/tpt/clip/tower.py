@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Prompt = Sequence[int]  # token ids; the number -1 - s stands for slot s, a vector given at run time
+Prompt = Sequence[int]  # token ids; the number -1 - s means slot s, a vector given at run time
 
 
 def slot(index: int) -> int:
-    """The number that stands for vector `index` of the run-time `slots` in a `Prompt`."""
+    """The number that means vector `index` of the run-time `slots` in a `Prompt`."""
     return -1 - index
 
 
@@ -74,7 +74,7 @@ class Tower(nn.Module):
 
     @property
     def context_length(self) -> int:
-        """Most tokens a prompt may have, with those that the tokenizer adds."""
+        """Maximum number of tokens per prompt, including those that the tokenizer adds."""
         raise NotImplementedError
 
     def pack(self, prompts: Sequence[Prompt], shared: int) -> Prompts:
@@ -157,7 +157,7 @@ class BlockTower(Tower):
 
     @property
     def context_length(self) -> int:
-        """Most tokens a prompt may have, with those that the tokenizer adds."""
+        """Maximum number of tokens per prompt, including those that the tokenizer adds."""
         return len(self.positional_embedding)
 
     def _project(self, x: Tensor) -> Tensor:

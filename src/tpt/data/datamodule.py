@@ -93,11 +93,11 @@ class EpisodeBatch:
         )
 
     def to(self, device: torch.device, non_blocking: bool = False) -> EpisodeBatch:
-        """On another device; Lightning calls this."""
+        """A copy on another device; called by Lightning."""
         return self._moved(lambda part: part.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> EpisodeBatch:
-        """In page-locked memory; the data loader calls this."""
+        """A copy in page-locked memory; called by the data loader."""
         return self._moved(lambda part: part.pin_memory())
 
     def _moved(self, move: Callable[[Any], Any]) -> EpisodeBatch:
@@ -202,9 +202,9 @@ def _collate(episodes: list[_Episode], num_views: int | None = None) -> EpisodeB
 class EpisodeDataModule(LightningDataModule):
     """One test loader per dataset, in order.
 
-    A batch is the unit of work.  Its images depend only on the settings, so its results are bit-equal for any process
-    and any time.  Of N processes, process r takes the remaining batches r, r + N, ...; for stream methods, processes
-    take whole datasets instead.
+    A batch is the unit of work.  Its images depend only on the settings, so its results are bit-equal in any process
+    and at any time.  Of N processes, process r runs the remaining batches r, r + N, ...; for stream methods, processes
+    run whole datasets instead.
 
     Args:
         datasets: the datasets to test on; their names must differ.

@@ -21,7 +21,7 @@ from tpt.files import content_digest
 
 Classes = Literal["all", "base", "new"]
 OUTSIDE = "_outside"  # suffix of the names of datasets with pictures of unknown classes
-_READERS, _PARTS = 8, 64  # threads that read the first bytes of files, and number of work items
+_READERS, _PARTS = 8, 64  # number of threads that read the first bytes of files, and of their work items
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ class ImageDataset:
 
     @checked
     def half(self, classes: Classes) -> ImageDataset:
-        """The images and names of the base classes (the first half, rounded up) or of the new ones (CoCoOp, 4.1)."""
+        """The images and names of the base classes (first half, rounded up) or the new ones (CoCoOp, section 4.1)."""
         if classes == "all":
             return self
         names = self.class_names
@@ -176,24 +176,24 @@ class ImageDataset:
         return replace(chosen, notes=[*self.notes, note])
 
     def count_turned(self) -> int:
-        """How many images have a tag that turns or mirrors them; most are judged by their first bytes."""
+        """Number of images that their tag rotates or mirrors; the first bytes of a file are usually enough."""
 
         def turned(path: str) -> bool:
             try:
                 found = is_turned(self.store.read(path, first=HEAD_BYTES))
                 return bool(is_turned(self.store.read(path)) if found is None else found)
-            except BadImageError:  # said when its turn comes
+            except BadImageError:  # reported when the image is used
                 return False
 
         paths = [sample.path for sample in self.samples]
         with ThreadPoolExecutor(_READERS) as pool, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's, on odd tags
+            warnings.simplefilter("ignore")  # Pillow warns about odd tags
             parts = pool.map(lambda start: sum(map(turned, paths[start::_PARTS])), range(_PARTS))
             return sum(parts)
 
     @checked
     def subset(self, limit: Count | None, seed: Seed = 0) -> ImageDataset:
-        """`limit` images drawn at random, in their old order; all of them where there are no more, or with None."""
+        """`limit` random images in their original order; all if there are no more, or if `limit` is None."""
         if limit is None or limit >= len(self.samples):
             return self
         chosen = sorted(random.Random(f"{seed}/{self.name}").sample(range(len(self.samples)), limit))
@@ -202,11 +202,11 @@ class ImageDataset:
 
 
 def without_outside(names: Iterable[str]) -> list[str]:
-    """Names of datasets, less those of the pictures outside the classes of another one of them."""
+    """The names without each `NAME_outside` (pictures of unknown classes) whose NAME is among them."""
     known = list(names)
     return [name for name in known if not (name.endswith(OUTSIDE) and name.removesuffix(OUTSIDE) in known)]
 
 
 def pixel_identity(image: Image.Image) -> str:
-    """Changes with any pixel of an RGB image."""
+    """A text that changes with any pixel of an RGB image."""
     return f"{image.width}x{image.height}/{content_digest(image.tobytes())}"

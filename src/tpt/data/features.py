@@ -135,7 +135,7 @@ def feature_file(
 
 
 def _read(file: Path) -> tuple[Any, Mapping[str, tuple[int, ...]], Any]:
-    """This project's description in the file, or None; the shapes of its tensors; and its content, if it is read."""
+    """This project's description in the file, or None; the shapes of its tensors; its content, if read as a whole."""
     if file.suffix in TORCH:
         return None, {}, torch.load(file, map_location="cpu", weights_only=True)
     if file.suffix == ".npz":

@@ -98,7 +98,7 @@ _SPLITS = {  # CoOp's split files on its Google Drive, from its DATASETS.md
 
 
 def by_hand(key: str, root: Path) -> list[str]:
-    """The commands to get what `fetch` cannot: a dataset, and CoOp's split of it."""
+    """The commands to get what `fetch` cannot download: the dataset or CoOp's split of it."""
     found = [_COMMANDS[key]] if key in _COMMANDS else []
     if key in _SPLITS:
         folder = FREE[key][0] if key in FREE else key
@@ -152,7 +152,7 @@ def _fetch(key: str, root: Path, staging: Path) -> Path:
             if file.suffix in (".gz", ".tgz", ".tar", ".zip"):
                 file.unlink()
         if (root / folder).is_dir():
-            (root / folder).rmdir()  # an empty one
+            (root / folder).rmdir()  # it is empty
         return (staging / folder).replace(root / folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -160,8 +160,8 @@ def _fetch(key: str, root: Path, staging: Path) -> Path:
 
 @contextmanager
 def _careful() -> Iterator[None]:
-    """Adds a time limit, hides the progress bar in files, and stops archives from writing outside their folder."""
-    timeout, careful = socket.getdefaulttimeout(), getattr(tarfile, "data_filter", None)  # Python 3.11.4 has it
+    """Sets a time limit, hides the progress bar in log files, and stops archives from writing outside their folder."""
+    timeout, careful = socket.getdefaulttimeout(), getattr(tarfile, "data_filter", None)  # new in Python 3.11.4
     socket.setdefaulttimeout(TIMEOUT_S)
     tarfile.TarFile.extraction_filter = careful and staticmethod(careful)
     try:

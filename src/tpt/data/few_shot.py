@@ -50,10 +50,10 @@ def draw_shots(
 ) -> Shots:
     """Draws the training and validation images of a few-shot run.
 
-    The draw is that of the official programs (Dassl).  After seeding, `random.sample` runs for one class after another,
-    in the order in which the classes first appear: first k images of `train`, then min(k, 4) of `val`.  For "base" or
-    "new", only the images of that half of the classes are kept.  The same list of images and the same seed give the
-    same draw.
+    Draws in the same way as the official programs (Dassl).  After seeding, `random.sample` runs for one class after
+    another, in the order in which the classes first appear: first k images of `train`, then min(k, 4) of `val`.  For
+    "base" or "new", only the images of that half of the classes are kept.  The same list of images and the same seed
+    give the same draw.
 
     Args:
         train: images to draw from.
@@ -74,7 +74,7 @@ def draw_shots(
             "pass val=null."
         )
     train = train.subset(limit)
-    generator = random.Random(seed)  # its stream is that of the `random` module after `random.seed(seed)`
+    generator = random.Random(seed)  # the same stream as the `random` module after `random.seed(seed)`
     chosen, notes = _draw(train, shots, generator, "training")
     val_shots = None if shots is None else min(shots, MOST_VAL_SHOTS)
     if val is None:
@@ -91,7 +91,7 @@ def draw_shots(
     kept = replace(train, samples=chosen, size=0).half(classes)
     held_back = None
     if val is not None:
-        with suppress(DataError):  # that half of the classes has no validation image
+        with suppress(DataError):  # that half of the classes has no validation images
             held_back = replace(val, samples=validating, size=0).half(classes)
     return Shots(kept, held_back, tuple(notes))
 

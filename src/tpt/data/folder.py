@@ -117,8 +117,10 @@ def _refuse_other_layouts(store: FileStore, by_folder: dict[str, list[str]], pat
 
 
 def _refuse_upper_level(store: FileStore, by_folder: dict[str, list[str]]) -> None:
-    """Raises a DataError if the classes are a level deeper: two or more folders (domains, splits or the doubled folders
-    of an archive) hold no pictures, only folders with names in common.
+    """Raises a DataError if the classes are one level deeper.
+
+    Then two or more folders (domains, splits or the doubled folders of an archive) hold no pictures, only folders with
+    names in common.
     """
     levels = {folder: _below(found) for folder, found in by_folder.items()}
     common = [name for name, count in Counter(n for _, inner in levels.values() for n in inner).items() if count > 1]
@@ -141,8 +143,9 @@ def _at(store: FileStore, level: str) -> str:
 
 
 def _below(paths: list[str]) -> tuple[str, set[str]]:
-    """The first level below the paths' common top folder that has several folders, or the last level, and the names of
-    its folders; none if the top folder holds pictures.
+    """The first level with several folders below the paths' top folder, else the last level; and its folders' names.
+
+    Empty if the top folder holds pictures.
     """
     folders = {path.rpartition("/")[0] for path in paths}
     if not all("/" in folder for folder in folders) or not folders:
@@ -238,8 +241,10 @@ def _wordnet_names(folders: list[str], root: str | Path) -> list[str]:
 
 
 def _refuse_other_order(folders: list[str], lines: list[str], root: str | Path, where: str) -> None:
-    """Raises a DataError if a line is the name of another folder than that at its place, or if folders are numbers
-    whose order as text (1, 10, 2) is not that of the numbers.
+    """Raises a DataError if the names are in another order than the folders, or if the order is ambiguous.
+
+    The order differs if a name belongs to another folder than the one at its place.  It is ambiguous if folders are
+    numbers whose order as text (1, 10, 2) is not the numerical order.
     """
     places = {text_key(folder): place for place, folder in enumerate(folders)}
     for line, name in enumerate(lines):

@@ -15,7 +15,7 @@ CHANNELS = (1, 3, 4)
 
 
 def is_one(images: Any) -> bool:
-    """Whether it is one picture: a path, an image, or an array or tensor without a batch axis."""
+    """Whether `images` is one picture: a path, an image, or an array or tensor without a batch axis."""
     return isinstance(images, str | PurePath | Image.Image) or len(getattr(images, "shape", (0,) * 4)) in (2, 3)
 
 

@@ -27,8 +27,9 @@ def huggingface_dataset(
     orientation: Orientation = "apply",
     first_label: Literal[0, 1] | None = None,
 ) -> ImageDataset:
-    """What `dataset.save_to_disk(path)` wrote, or Parquet files with the images in them, as the hub has; memory-mapped,
-    nothing is fetched.
+    """A dataset saved by `save_to_disk`, or Parquet files that contain the images, as on the hub.
+
+    The files are memory-mapped; nothing is fetched.
 
     Args:
         path: the directory of a `Dataset` or `DatasetDict`, a Parquet file, or a folder of Parquet files.
@@ -69,7 +70,7 @@ class _ArrowStore:
     def read(self, path: str, first: int | None = None) -> bytes:
         """See `Store.read`."""
         content: bytes | None = (self._table[int(path)][self._column] or {}).get("bytes")
-        if content is None:  # `save_to_disk` puts files inside
+        if content is None:  # `save_to_disk` would have stored the file's content
             raise BadImageError(
                 f"The image of row {int(path)} is not inside {self.root}. Save the dataset with its images, or pass "
                 "data.on_bad_image=skip."
@@ -78,7 +79,7 @@ class _ArrowStore:
 
 
 def _parquet(path: Path, split: str) -> Any:
-    """The rows of a Parquet file, or of those of a split in a folder; None if there are none."""
+    """The rows of a Parquet file, or of a split's files in a folder; None if there are no files."""
     import datasets  # noqa: PLC0415 - optional
 
     files = [path] if path.is_file() else [f for f in sorted(path.rglob(f"*{PARQUET}")) if is_data(f.name)]
@@ -93,7 +94,7 @@ def _parquet(path: Path, split: str) -> Any:
 
 
 def _load(path: Path, split: str, image_column: str, label_column: str) -> tuple[Any, list[str] | None, str]:
-    """The table, images left encoded, the class names that it states, and the split it is, if it is one."""
+    """The table with images still encoded, its class names or None, and its split or an empty text."""
     try:
         import datasets  # noqa: PLC0415 - optional
     except ImportError as error:

@@ -17,18 +17,18 @@ from tpt.data.unread import PLUGIN, problem_of
 from tpt.errors import BadImageError, UserError
 
 # Larger pictures are refused: a small file can claim any size (a decompression bomb).  The largest image of the
-# paper's datasets has some 90 million pixels.
+# paper's datasets has about 90 million pixels.
 MAX_PIXELS = 178_956_970
-MAX_DECODED_BYTES = 1200 * 2**20  # of a decoded picture, in its own mode and as RGB
+MAX_DECODED_BYTES = 1200 * 2**20  # of a decoded picture in its own mode and its RGB copy
 Orientation = Literal["apply", "ignore"]
 HEAD_BYTES = 2**16  # of a file; usually enough for `is_turned`
-# Formats whose orientation tag counts, and how their files begin; Pillow applies TIFF's own by itself.
+# Formats whose orientation tag counts, and how their files begin; Pillow applies TIFF's tag itself.
 _TAGGED = {"JPEG": b"\xff\xd8", "PNG": b"\x89PNG", "WEBP": b"RIFF"}
 
-# What Pillow knows and is not opened: what it hands to other programs or libraries (PostScript, WMF), has no decoder
-# for (BUFR, GRIB, HDF5, MPEG), or unpacks without a bound (FITS).
+# Formats that Pillow knows but that are not opened: those that it passes to other programs or libraries (PostScript,
+# WMF), cannot decode (BUFR, GRIB, HDF5, MPEG) or unpacks without a limit (FITS).
 _NOT_OPENED = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "FITS", "FPX", "MIC"}
-# Formats that nothing but a file's suffix tells apart from other content, or not for certain.
+# Formats that only a file's suffix identifies with certainty.
 _BY_SUFFIX = {"TGA", "PCX", "DCX", "SPIDER", "IM", "IMT", "MCIDAS", "XVTHUMB", "IPTC", "PIXAR", "GBR", "FLI", "PCD",
               "ICO", "CUR", "SGI", "MSP", "XBM", "XPM", "BLP", "FTEX"}  # fmt: skip
 # Common formats are tried first; the content decides, not the file name.
@@ -79,7 +79,7 @@ def decode_image(content: bytes, name: str, upright: bool = False) -> Image.Imag
             "data.on_bad_image=skip to leave such files out and count them.",
             f"pixel values of unclear meaning: {error}; convert it to 8 bits",
         ) from error
-    except Exception as error:  # of many kinds, from the decoders of damaged bytes
+    except Exception as error:  # decoders raise many types for damaged bytes
         problem = problem_of(content, name, error)
         raise BadImageError(
             f"Cannot decode the image {name} ({problem}). Replace or remove the file, or pass data.on_bad_image=skip "
@@ -100,10 +100,10 @@ def as_rgb(picture: Image.Image, upright: bool = False) -> Image.Image:
 def _turned(picture: Image.Image) -> Image.Image:
     """The picture rotated or mirrored by its orientation tag; damaged tags are ignored."""
     try:
-        picture.getexif()  # is kept
-    except Exception:  # of many kinds
+        picture.getexif()  # Pillow keeps the result
+    except Exception:  # damaged tags raise many types
         return picture
-    picture.info.pop("exif", None)  # `exif_transpose` would write it again, and fails at odd tags
+    picture.info.pop("exif", None)  # `exif_transpose` would write it again, and fail on odd tags
     return ImageOps.exif_transpose(picture)
 
 

@@ -20,7 +20,7 @@ _WHOLE = re.compile(r"(-?[0-9]{1,18})(\.0*)?")  # pandas writes 1.0 if a column 
 _FRACTION = re.compile(r"-?[0-9]*\.[0-9]+(e[-+]?[0-9]+)?", re.IGNORECASE)
 _NUMBERED = re.compile(r"(\d+|n\d{8})[\s._-]+\S*[^\W\d]")  # a folder's number before its name
 _NOTHING = {"", "nan", "na", "n/a", "<na>", "none", "null", "nat"}
-_JSON_KEYS = ("label", "cls", "class", "class_name", "target")  # of a label in an object, in order of precedence
+_JSON_KEYS = ("label", "cls", "class", "class_name", "target")  # of the label in an object, in order of precedence
 
 
 def number_labels(
@@ -30,7 +30,7 @@ def number_labels(
 
     Args:
         labels: class numbers (`3`, `3.0`, "3", "3.0"), or class names.
-        class_names: as for `read_names`; None uses the sorted labels.  If all labels are keys, these decide.
+        class_names: as for `read_names`; None uses the sorted labels.  If all labels are keys of it, the keys decide.
         path: source of the labels, for messages.
         first: number of the first class, 0 or 1; with None, labels that fit both are an error.
 

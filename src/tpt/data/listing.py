@@ -26,7 +26,7 @@ from tpt.files.lists import decode_text
 _SEPARATORS = (",", "\t", ";")
 _PARQUET = b"PAR1"
 _ZIP, _OLD_EXCEL = b"PK\3\4", b"\xd0\xcf\x11\xe0"
-# What Excel and other spreadsheets write in a cell whose formula failed.
+# Texts that spreadsheets show in a cell whose formula failed.
 _FORMULA_ERRORS = {"#DIV/0!", "#N/A", "#NAME?", "#NULL!", "#NUM!", "#REF!", "#VALUE!", "#SPILL!", "#CALC!", "Err:502"}
 _ANY = 2**63  # no size limit for a Parquet file, since only two columns are read
 
@@ -47,9 +47,8 @@ def image_list(
     Args:
         path: a text file with a header, separated by commas, tabs or semicolons, in UTF-8 or UTF-16, optionally
             compressed with gzip; a Parquet file; or the first sheet of an Excel workbook (.xlsx, needs openpyxl).
-        root: the folder or zip archive that the table's paths start from; the table's own folder if None.  Paths that
-            begin at the top of the file system must lie in it; with None, and some outside the table's folder, they
-            start from the folder that holds them all.
+        root: the folder or zip archive that paths are relative to; the table's own folder if None.  Absolute paths must
+            be inside it; if it is None and some are outside the table's folder, their common folder is used.
         name: name in logs and results; the table's name if None.
         class_names: a list, or a file in any form of `tpt.files.lists.parse_list`.  Labels are looked up among its
             keys; without keys, numbers are positions in the list and texts are its names.  None uses the sorted labels.
@@ -167,7 +166,7 @@ def _workbook(path: Path, path_column: str, label_column: str) -> Any:
             "CSV."
         ) from error
     try:
-        with path.open("rb") as file:  # not its name, in which openpyxl expects .xlsx
+        with path.open("rb") as file:  # openpyxl accepts a path only if it ends in .xlsx
             sheet = openpyxl.load_workbook(file, read_only=True, data_only=True).worksheets[0]
             rows = [row for row in sheet.iter_rows(values_only=True) if any(cell is not None for cell in row)]
     except Exception as error:  # damaged parts raise many types

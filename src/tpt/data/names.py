@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-# Names of files that NAS, Windows, macOS and Linux add next to pictures; all others begin with a dot.
+# Names of files and folders that NAS, Windows, macOS and Linux add next to pictures; others begin with a dot.
 _LEFT_BEHIND = {
     "@eadir", "#recycle", "@recycle", "@recently-snapshot", "@tmp", "$recycle.bin", "system volume information",
     "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r", "lost+found", "__macosx", "__pycache__",
@@ -21,12 +21,12 @@ _UNIX = 3  # the system that made a member, where a backslash may be part of a n
 
 
 def is_left_behind(part: str) -> bool:
-    """Whether a part of a path is a hidden file or folder or another program's, or is empty before a leading slash."""
+    """Whether a part of a path is hidden, belongs to another program, or is empty (from a leading slash)."""
     return not part or part.startswith(".") or part.lower() in _LEFT_BEHIND or "@synoeastream" in part.lower()
 
 
 def is_data(path: str) -> bool:
-    """Whether no part of a path is hidden or another program's."""
+    """Whether no part of a path is hidden or belongs to another program."""
     return not any(is_left_behind(part) for part in path.split("/"))
 
 

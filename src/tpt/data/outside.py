@@ -13,7 +13,7 @@ from tpt.data.emoji_shift import DOMAINS, emoji_shift
 from tpt.data.pictures import find_pictures
 from tpt.errors import DataError, text_key
 
-OTHER = "other"  # the half of the classes that a run leaves out
+OTHER = "other"  # the half of the classes that the run does not test
 
 
 def with_outside(

@@ -20,7 +20,7 @@ from tpt.files.lists import decode_text
 
 LIST = "@"  # before the name of a file that lists pictures
 ARCHIVE = ".zip"
-SHOWN = 5  # most sources named in an error
+SHOWN = 5  # maximum sources named in an error
 Source = str | Path
 
 
@@ -131,11 +131,11 @@ def _places(sources: Sequence[Source], in_list: bool = False) -> Iterator[str]:
         if source.startswith(LIST) and not os.path.lexists(source) and not in_list:
             yield from _places(_listed(Path(source.removeprefix(LIST)).expanduser()), in_list=True)
             continue
-        path = os.path.normpath(os.path.expanduser(source))  # noqa: PTH111 -- and a text, so that `..` stays as it is
+        path = os.path.normpath(os.path.expanduser(source))  # noqa: PTH111 -- kept as text
         if os.path.lexists(path):
             yield path
         elif glob.has_magic(path):
-            matched = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 -- takes absolute patterns as well
+            matched = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 -- also accepts absolute patterns
             if not matched:
                 raise DataError(f"No pictures match {source!r}. Check the pattern.")
             own = set(path.split("/"))  # parts that the user named are kept, even if hidden
@@ -150,7 +150,7 @@ def _listed(path: Path) -> list[str]:
 
 
 def _pictures_at(place: str, stores: dict[str, FileStore], named: dict[str, str], others: list[str]) -> Iterator[str]:
-    """The pictures in a folder or archive; a file that was named counts as a picture whatever its suffix."""
+    """The pictures in a folder or archive; a file that the user named is a picture, whatever its suffix."""
     path, text = Path(place), plain(place)
     if not path.is_dir() and path.suffix.lower() != ARCHIVE:
         if text != place:
@@ -158,7 +158,7 @@ def _pictures_at(place: str, stores: dict[str, FileStore], named: dict[str, str]
         yield text
         return
     prefix = "" if place == os.curdir else f"{text.removesuffix('/')}/"
-    store = stores[prefix] = FileStore(path.absolute())  # wherever the program goes later
+    store = stores[prefix] = FileStore(path.absolute())  # the program may change its working directory
     for inside in store.paths():
         if inside.lower().endswith((*EXTENSIONS, *SUFFIXES)):
             yield prefix + inside

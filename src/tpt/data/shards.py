@@ -42,10 +42,10 @@ def tar_shards(
     orientation: Orientation = "apply",
     first_label: Literal[0, 1] | None = None,
 ) -> ImageDataset:
-    """Images in tar archives.  The archives are indexed once, from headers and labels only; images are read on demand.
+    """Images in tar archives, which are indexed once from headers and labels; images are read on demand.
 
     A draw of `limit` images, several workers and a resumed run need random access to images, which takes one seek in an
-    uncompressed archive.  (docs/design.md says why no library reads them.)
+    uncompressed archive.  (docs/design.md explains why no library is used.)
 
     Files of one sample share their name up to the first dot, as in `000017.jpg` and `000017.cls`.
 
@@ -142,7 +142,7 @@ def _add(samples: dict[str, _Sample], archive: tarfile.TarFile, member: tarfile.
             raise tarfile.ReadError(f"the image {member.name} has holes or {member.size:,} bytes")
         sample["image"] = member
     elif f".{kind.lower()}".endswith(SUFFIXES):
-        sample.setdefault("image", member)  # decoding names its format
+        sample.setdefault("image", member)  # decoding will report its format
 
 
 def _files(patterns: Sequence[str | Path], split: str | None) -> list[Path]:

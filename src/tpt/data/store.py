@@ -19,14 +19,14 @@ from tpt.files.lists import decode_text
 
 MAX_FILE_BYTES = 512 * 2**20  # a larger file, or one in an archive that claims to unpack to more, is refused
 
-_NO_PATH = re.compile(r"[\x00-\x1f\ud800-\udfff]")  # control characters, and halves of characters
+_NO_PATH = re.compile(r"[\x00-\x1f\ud800-\udfff]")  # control characters and surrogates
 
 
 def lines_of(path: Path) -> list[str]:
     """The lines of a text file that are not blank, without spaces at their ends.
 
     Raises:
-        OSError, ValueError: it cannot be read, or is no text.
+        OSError, ValueError: it cannot be read, or is not text.
     """
     return [line.strip() for line in decode_text(read_bytes(path)).splitlines() if line.strip()]
 
@@ -59,11 +59,11 @@ class FileStore:
                 "is no folder or .zip archive. Unpack it" if self.root.exists() else "does not exist. Check data.root"
             )
             raise DataError(f"{self.root} {problem}.")
-        self.inside = ""  # where in an archive paths start
+        self.inside = ""  # prefix of all paths, in an archive
         self._archive: zipfile.ZipFile | None = None
         self._members: dict[str, zipfile.ZipInfo] = {}
         self._owner = -1
-        self._real: dict[str, str] = {}  # names on disk of paths that are written otherwise
+        self._real: dict[str, str] = {}  # names on disk of paths that are written differently
         if not self.is_archive:
             return
         with readable(f"the table of contents of the zip archive {self.root}"):
@@ -166,7 +166,7 @@ def _walk(root: Path) -> Iterator[tuple[Path, str]]:
 
 
 def refuse_unusable(store: FileStore, paths: Sequence[str], listed_in: Path) -> None:
-    """Raises a DataError for a path that would leave the dataset's folder, or that no file in the store has."""
+    """Raises a DataError for a path that would leave the dataset's folder, or that does not exist in the store."""
     for path in paths:
         parts = PurePosixPath(path)
         if parts.is_absolute() or ".." in parts.parts or "\\" in path or _NO_PATH.search(path):

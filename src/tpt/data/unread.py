@@ -16,7 +16,7 @@ SUFFIXES = (*_OF_PLUGIN, ".avif", ".jxl", ".jp2", ".svg", ".eps", ".wmf",
             ".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2")  # fmt: skip
 _INSTALL = "pip install pillow-heif"
 _HEIC = f"HEIC is not read; convert it, or {_INSTALL}"
-# The content of a file by its first bytes, from an offset on.
+# Content that is not read, identified by bytes at an offset.
 _OTHERS = (
     *((4, b"ftyp" + brand, _HEIC) for brand in (b"hei", b"hev", b"mif1", b"msf1")),
     (4, b"ftypavi", "AVIF is not read; convert it, or install a newer Pillow"),
@@ -31,7 +31,7 @@ _OTHERS = (
     (0, b"<html", "a web page, no picture"),
     (0, b"version https://git-lfs", "a pointer of Git LFS, no picture; fetch it with git lfs pull"),
 )
-_BEGUN = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")  # of pictures that are usually read
+_BEGUN = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")  # starts of formats that are usually read
 
 
 def problem_of(content: bytes, name: str, error: Exception) -> str:

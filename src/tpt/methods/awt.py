@@ -17,8 +17,8 @@ from tpt.methods.functional.entropy import replaced_entropy
 from tpt.methods.functional.transport import sinkhorn
 
 EPSILON = 0.1  # regularisation of the transport, in units of the cost, 1 - cosine
-ELEMENTS = 2**24  # of the largest tensor, which bounds how many images are solved at once
-# Of the paper's code, by dataset or family.
+ELEMENTS = 2**24  # in the largest tensor; bounds the number of images solved at once
+# The templates in the paper's code, by dataset or family of datasets.
 TEMPLATES = {
     "imagenet": "a photo of a {}.",
     "natural_shift": "a photo of a {}.",
@@ -46,7 +46,7 @@ class AWT(Method):
     Args:
         clip: the frozen backbone.
         class_names: K names.
-        view_temperature: of the softmax over the negative entropies of the views, above 0; the paper's 0.5.
+        view_temperature: temperature of the softmax over the views' negative entropies, above 0; the paper's 0.5.
         text_temperature: the same for the texts of a class; the paper's 0.5.
         text: `templates`, `descriptions`, `after_prompt` (True by default), ..., see `TextBank`; the paper uses one
             template per dataset and 50 descriptions per class.
@@ -80,7 +80,7 @@ class AWT(Method):
 
     @torch.no_grad()
     def view_order(self, features_BVE: Tensor, **needed: Tensor) -> ShownViews:
-        """By the weights of the views."""
+        """Orders the views by weight."""
         _, weights_BV = self._solved(features_BVE, self.bank.sets(features_BVE[:, 0], **needed))
         return ShownViews(weights_BV.argsort(dim=-1, descending=True, stable=True), 100 * weights_BV, "weight (%)")
 
@@ -94,7 +94,7 @@ class AWT(Method):
         return torch.cat(logits), torch.cat(weights)
 
     def _transported(self, features_BVE: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
-        """As `_solved`, all at once; text is (K, M, E) or (B, K, M, E), padded with zeros."""
+        """As `_solved`, for all images at once; text is (K, M, E) or (B, K, M, E), padded with zeros."""
         scale, present = self.clip.logit_scale, text.any(-1)
         cosines_BVKM = (features_BVE @ text.flatten(-3, -2).mT).unflatten(-1, text.shape[-3:-1])
         mean_BVK = scale * cosines_BVKM.sum(-1) / present.sum(-1)[..., None, :]

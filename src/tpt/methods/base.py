@@ -128,7 +128,7 @@ class Method(nn.Module, ABC):
             with `("teacher",)`, `adapt` receives `teacher_features_BVE`.
         needs: names of the extra inputs of `adapt`: one for each of `encoders`, and "image_norm" (`image_norm_B`), the
             length of view 0's feature, if the context is computed from that feature.
-        notes: what the results must state about the method beyond its settings.
+        notes: what the results must state about the method in addition to its settings.
 
     Raises:
         UserError: the class names or text settings do not fit the backbone.
@@ -157,7 +157,7 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def adapt(self, features_BVE: Tensor, **needed: Tensor) -> Adaptation:
-        """Adapts to every image of a batch of float32 features; `needed` holds what `needs` names; all are checked."""
+        """Adapts to each image of a batch of float32 features; `needed` has the inputs in `needs`; all are checked."""
 
     def begin_dataset(self, images: int) -> None:
         """Called before the first image of each dataset, with the number of images in it."""

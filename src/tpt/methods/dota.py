@@ -29,7 +29,7 @@ from tpt.methods.tuner import free_memory
 
 FIRST_MEAN = 0.001  # in every coordinate
 LEAST_EPSILON = 1e-6  # smaller values vanish in float32 rounding
-FEATURES = 64  # most features per pass over the covariances
+FEATURES = 64  # maximum features per pass over the covariances
 
 
 class DOTA(StreamMethod):
@@ -90,7 +90,7 @@ class DOTA(StreamMethod):
         self.eta = eta
         self.rho = rho
         per_class = self.embed_dim * (self.embed_dim + BAND) // 2
-        needed = 4 * (len(self.class_names) + 2 * FEATURES) * per_class  # and work on as many matrices as features
+        needed = 4 * (len(self.class_names) + 2 * FEATURES) * per_class  # the state, and temporary matrices
         free = free_memory(clip.device)
         if needed > free:
             raise UserError(
@@ -134,7 +134,7 @@ class DOTA(StreamMethod):
             batch = Batch.after(state["means"], state["counts"], features_NSE, weights_NSK)
             covariances = learn(bands(state["scatters"], self.embed_dim), batch)
             state["means"], state["counts"] = batch.learned()
-            mix_identity([band[some[0].number == 1 :] for band in covariances], self.epsilon)  # not the initial one
+            mix_identity([band[some[0].number == 1 :] for band in covariances], self.epsilon)  # except the initial
             found = discriminants(batch, covariances, torch.stack([image.feature for image in some]))
             for image, counts_K, found_K in zip(some, batch.counts, found, strict=True):
                 weight = min(self.rho * float(counts_K.mean()) / len(image.selected), self.eta)

@@ -64,7 +64,7 @@ class MTA(Method):
 
     @torch.no_grad()
     def view_order(self, features_BVE: Tensor, **needed: Tensor) -> ShownViews:
-        """By the inlierness of the views."""
+        """Orders the views by inlierness."""
         _, _, weights_BV = self._solved(features_BVE, self.bank(features_BVE[:, 0], **needed))
         order = weights_BV.argsort(dim=-1, descending=True, stable=True)
         return ShownViews(order, 100 * weights_BV, "inlierness (%)")

@@ -60,6 +60,6 @@ class RTPT(TPT):
         return (nearest.mean(-1) / self.TEMPERATURE).softmax(-1)
 
     def view_order(self, features_BVE: Tensor, **needed: Tensor) -> ShownViews:
-        """By the weights of the views."""
+        """Orders the views by weight."""
         weights = self.weights(features_BVE)
         return ShownViews(weights.argsort(dim=-1, descending=True, stable=True), 100 * weights, "weight (%)")

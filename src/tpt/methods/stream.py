@@ -31,7 +31,7 @@ class Seen:
         views: (V, E) unit features of the views, view 0 the image.
         text: (K, E) features of the classes.
         scale: the logit scale.
-        selection_p: share of the views that are selected, at least one view; None takes view 0 alone.
+        selection_p: share of the views that are selected, at least one view; None selects only view 0.
     """
 
     number: int
@@ -178,7 +178,7 @@ class StreamMethod(Method):
                 state is then unchanged.
         """
         text_KE = self.bank()
-        with torch.device("meta"):  # shapes alone
+        with torch.device("meta"):  # only shapes
             expected = {name: _form(value) for name, value in self.start(text_KE.to("meta")).items()}
         expected[IMAGES] = _form(torch.tensor(0))
         for name in self.grows if IMAGES in state else ():

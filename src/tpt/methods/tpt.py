@@ -159,7 +159,7 @@ class TPT(Method):
         return scale * cosines_B1K[:, 0], marginal_entropy(logits_BSK)
 
     def predict(self, features_BVE: Tensor, logits_BVK: Tensor) -> Tensor:
-        """(B, K) logits of the prediction, from the logits of all views: those of view 0."""
+        """(B, K) logits of the prediction: view 0's; a subclass may combine the logits of all views."""
         return logits_BVK[:, 0]
 
     def view_logits(self, features_BVE: Tensor, image_norm_B: Tensor | None = None, **needed: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from tpt.clip.prompts.learner import PromptLearner
 from tpt.clip.tower import Tower
 from tpt.errors import Count, Natural, NotNegative, checked
 
-# They update each coordinate by itself, so one optimizer over B stacked contexts acts as B optimizers.
+# These update each coordinate independently, so one optimizer over B stacked contexts acts as B optimizers.
 ELEMENTWISE = (
     torch.optim.SGD,
     torch.optim.Adam,
@@ -59,14 +59,14 @@ class PromptTuner:
         steps: optimizer steps per image, 0 or more.
         lr: learning rate, at least 0.
         optimizer: called with the parameters and `lr`.  One that is not known to work elementwise runs image by image.
-        max_tokens: most prompt tokens per forward pass without gradients.  It bounds memory and changes no result
-            beyond rounding.
-        max_graph_tokens: most prompt tokens in one graph.  Larger sets of classes run the backward pass in parts,
+        max_tokens: maximum prompt tokens per forward pass without gradients.  It bounds memory and changes results
+            only by rounding.
+        max_graph_tokens: maximum prompt tokens in one graph.  Larger sets of classes run the backward pass in parts,
             which repeats the forward pass for each batch.  None uses what fits into half of the free memory, at most
             4 GiB.
 
     Raises:
-        UserError: a value of another kind or out of range.
+        UserError: a value has the wrong type or is out of range.
     """
 
     @checked
@@ -199,7 +199,7 @@ class PromptTuner:
         return torch.cat(gradients)
 
     def _text_gradient(self, loss: Callable[..., Tensor], text: Tensor, *rows: Tensor) -> Tensor:
-        """Gradient of each image's loss with respect to its text features: the sum's, as the losses are independent."""
+        """Gradients of the losses with respect to each image's text features; the losses are independent."""
         with torch.enable_grad():
             own = text.detach().clone().requires_grad_()
             return torch.autograd.grad(loss(own, *rows).sum(), own)[0]
@@ -248,8 +248,8 @@ def refuse_inference_mode() -> None:
 def pull_back(text_KE: Tensor, leaf: Tensor, pull_BKE: Tensor, keep_graph: bool = False) -> Tensor:
     """(B, n_slots, D) gradients at `leaf` (n_slots, D) for B images that share the graph from it to `text_KE`.
 
-    On a GPU all images run at once, since the kernels for one are too small to fill it.  On a CPU one after another is
-    faster (docs/engine.md).
+    On a GPU all images run at once, because the kernels for one image are too small to fill it.  On a CPU it is faster
+    to run them one by one (docs/engine.md).
 
     Args:
         text_KE: text features computed from `leaf`.
@@ -268,7 +268,7 @@ def pull_back(text_KE: Tensor, leaf: Tensor, pull_BKE: Tensor, keep_graph: bool 
 
 
 def graph_tokens(tower: Tower, device: torch.device) -> int:
-    """Most prompt tokens whose graph fits into half of the free memory of `device`, or into 4 GiB if that is less.
+    """Number of prompt tokens whose graph fits into half of the free memory of `device`, but at most into 4 GiB.
 
     Below 4 GiB, the size is rounded down to a power of two.  Otherwise small differences in free memory between runs
     would change how work is split, which affects rounding.

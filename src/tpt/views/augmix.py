@@ -67,7 +67,7 @@ posterize = Operation(
     lambda s, rng, w, h: 4 - int(_level(s, rng) * 4 / 10),
     lambda im, bits: ImageOps.posterize(im, int(bits)),
 )
-# Turns by whole degrees: 0 to 2 at severity 1.
+# Rotates by whole degrees: 0 to 2 at severity 1.
 rotate = Operation(
     "rotate",
     lambda s, rng, w, h: _signed(int(_level(s, rng) * 30 / 10), rng),

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from tpt.views.augmix import OPERATIONS, Mixture
 
-MAX_FLOATS = 2**26  # most floats in an intermediate result of `resample`: 256 MiB
+MAX_FLOATS = 2**26  # in an intermediate result of `resample`: 256 MiB
 FIXED_POINT = 2**22  # Pillow's weights are multiples of 1 / FIXED_POINT, which are exact in float32
 _NAMES = [operation.name for operation in OPERATIONS]
 

@@ -67,7 +67,7 @@ class Views:
         >>> views = make(picture, "mine/1.png")
         >>> views.shape, views.dtype
         (torch.Size([8, 3, 64, 64]), torch.uint8)
-        >>> torch.equal(make.more(4)(picture, "mine/1.png"), views[:4])  # the same ones, however many
+        >>> torch.equal(make.more(4)(picture, "mine/1.png"), views[:4])  # the same views for any number
         True
     """
 

@@ -32,7 +32,7 @@ LearnedContext = Context | ConditionalContext
 FORMAT = "tpt-context-1"
 NO_DIGEST = "the context's file holds no digest, so damage to it would not be noticed"
 _META_NET = ("linear1.weight", "linear1.bias", "linear2.weight", "linear2.bias")
-_BUFFERS = ("token_prefix", "token_suffix")  # belong to the classes of training
+_BUFFERS = ("token_prefix", "token_suffix")  # specific to the training classes
 _LEARNERS = ("prompt_learner.", "prompt_generator.")  # prefixes of the keys if a whole model was saved
 
 
@@ -48,10 +48,10 @@ def load_context(
 ) -> LearnedContext:
     """Loads a context that was learned with CoOp or CoCoOp.
 
-    Reads the public layout (`prompt_learner/model.pth.tar-50`, `model-best.pth.tar`; section 2.8 of Dassl's trainer:
-    a pickled dictionary whose `state_dict` holds `ctx` and for CoCoOp `meta_net.*`; its `token_prefix` and
-    `token_suffix` belong to the classes of training and are dropped), this project's `.safetensors` and its training
-    checkpoints (`best.ckpt`, `last.ckpt`).  Half precision is widened to single.
+    Reads this project's `.safetensors` files and training checkpoints (`best.ckpt`, `last.ckpt`), and the public layout
+    of Dassl's trainer (`prompt_learner/model.pth.tar-50`, `model-best.pth.tar`).  That is a pickled dictionary whose
+    `state_dict` has `ctx` and for CoCoOp `meta_net.*`; its `token_prefix` and `token_suffix` are specific to the
+    training classes and are dropped.  Half precision is converted to single.
 
     Args:
         path: the file, or a directory.  In a directory, `context.safetensors` is read, or else the file that is named
@@ -71,7 +71,7 @@ def load_context(
     Example:
         >>> import tempfile, tpt
         >>> clip = tpt.load_clip("emoji-mini")
-        >>> learned = tpt.random_context(clip, n_ctx=4)  # stands for what train_coop.py learns
+        >>> learned = tpt.random_context(clip, n_ctx=4)  # in place of a context from train_coop.py
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     file = tpt.save_context(f"{folder}/context.safetensors", learned, clip)
         ...     context = tpt.load_context(file)

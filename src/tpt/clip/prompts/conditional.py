@@ -117,7 +117,7 @@ def conditional_logits(
         ctx: (n_ctx, D) context shared by all images.
         meta_net: computes the bias.
         image_BE: unit-length image features.
-        max_tokens: most prompt tokens per forward pass; at least those of one image are processed.
+        max_tokens: maximum prompt tokens per forward pass, except that one image is always processed as a whole.
 
     Returns:
         (B, K) cosines times the logit scale.

@@ -30,7 +30,7 @@ def export_public(
 ) -> Path:
     """Writes `<directory>/prompt_learner/model.pth.tar-<epoch>` and the text file `checkpoint` that names it.
 
-    The layout is that of Dassl's trainer: a pickled dictionary of `state_dict`, `epoch`, `optimizer`, `scheduler`
+    This is the layout of Dassl's trainer: a pickled dictionary of `state_dict`, `epoch`, `optimizer`, `scheduler`
     and `val_result`.  The official programs can evaluate it.  They cannot resume training from it, since `optimizer`
     and `scheduler` are None.  The layout does not record the position of the class name: set
     `TRAINER.COOP.CLASS_TOKEN_POSITION` there if it is not "end".

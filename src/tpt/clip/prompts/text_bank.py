@@ -21,7 +21,7 @@ from tpt.clip.templates import load_templates
 from tpt.errors import Count, Seed, checked, refuse_one_prompt
 
 MAX_TOKENS = 16384
-PROMPT = "a photo of a {}."  # before descriptions, without templates
+PROMPT = "a photo of a {}."  # before descriptions if there are no templates
 
 
 class TextSettings(TypedDict, total=False):
@@ -57,12 +57,12 @@ class TextBank(nn.Module):
         descriptions: sentences for each class, instead of a context or in addition to `templates`: a JSON or CSV file,
             see `load_descriptions`.  Each sentence and each template has the same weight in a class's average.
         after_prompt: whether each sentence follows the class's prompt in the first template, by default "a photo of a
-            {}.", which then also is a text of the class by itself.
+            {}."; the prompt alone is then also a text of the class.
         normalize: whether that average is scaled to unit length.
         learned_class_token: whether a vector replaces each class name, see `PromptLearner`.
         seed: seed of the random vectors.
         meta_input: overrides the `meta_input` of a conditional context.
-        max_tokens: most prompt tokens per forward pass; it bounds memory and changes no result beyond rounding.
+        max_tokens: maximum prompt tokens per forward pass; it bounds memory and changes results only by rounding.
 
     Attributes:
         learner: the class prompts, whose slots may be tuned; None for templates and descriptions.

@@ -32,7 +32,7 @@ def nearest_words(clip: CLIP, vectors: Tensor, top: int = 5) -> list[list[Neighb
     trained (the bundled model has many).
 
     Args:
-        clip: whose vocabulary is searched.
+        clip: the CLIP whose vocabulary is searched.
         vectors: (N, D).
         top: at least 1.
     """

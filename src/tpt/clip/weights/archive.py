@@ -60,7 +60,7 @@ _DTYPES = {
 }
 
 
-class _ArchiveUnpickler(pickle._Unpickler):  # in Python, since a damaged byte makes the one in C fill the memory
+class _ArchiveUnpickler(pickle._Unpickler):  # in Python, because the C version can fill the memory on a damaged byte
     """Reads `data.pkl` in a zip archive written by torch.
 
     A pickle can run code only through the classes and functions that it names.  Tensors, storages and ordered
@@ -76,7 +76,7 @@ class _ArchiveUnpickler(pickle._Unpickler):  # in Python, since a damaged byte m
         self._archive = archive
         self._root = root
 
-    # Bound methods, since a file cannot change what a call of one does.
+    # Bound methods, because a file cannot change what they do.
     def _rebuild(self, storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
         return storage.as_strided(size, stride, offset)
 
@@ -99,14 +99,14 @@ class _ArchiveUnpickler(pickle._Unpickler):  # in Python, since a damaged byte m
         if not isinstance(dtype, torch.dtype):
             raise pickle.UnpicklingError(f"storage {key} is of an unknown type")
         info = self._archive.getinfo(f"{self._root}/data/{key}")
-        if info.compress_type != zipfile.ZIP_STORED:  # torch never compresses; small files must not expand
+        if info.compress_type != zipfile.ZIP_STORED:  # torch never compresses; a small file must not expand
             raise pickle.UnpicklingError(f"storage {key} is compressed")
         raw = bytearray(self._archive.read(info))
         return torch.frombuffer(raw, dtype=dtype) if raw else torch.empty(0, dtype=dtype)
 
 
 def _collect(module: _Attributes, prefix: str = "") -> dict[str, Tensor]:
-    """The tensors of a TorchScript module and of those in it, by their dotted names."""
+    """The tensors of a TorchScript module and its submodules, by their dotted names."""
     out: dict[str, Tensor] = {}
     for name, value in module.state.items():
         if isinstance(value, Tensor):
@@ -146,10 +146,10 @@ def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
 def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """The dictionary in a file, and its metadata.
 
-    The file is a safetensors file, a TorchScript archive, whose metadata is then `{"format": "torchscript"}`, or what
-    a training program saved with torch.save.  Of the latter only tensors and plain values are read; optimizers,
+    The file is a safetensors file, a TorchScript archive (its metadata is then `{"format": "torchscript"}`), or a
+    training program's `torch.save` file.  From the latter, only tensors and plain values are read; optimizers,
     schedulers and similar objects become empty stand-ins, so none of the file's code runs.  Files in the format before
-    torch 1.6 may hold nothing but tensors and plain values.
+    torch 1.6 may only hold tensors and plain values.
 
     Raises:
         WeightsFileError: the file is of another kind, damaged, or holds no dictionary.

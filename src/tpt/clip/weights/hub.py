@@ -70,7 +70,7 @@ def fetch_from_hub(repository: str, filename: str = HF_WEIGHTS_NAME, cache_dir: 
     try:
         _reach(constants.ENDPOINT, f"{filename} of {repository}")
         return Path(download_pretrained_from_hf(repository, filename, cache_dir=cache_dir))
-    except Exception as error:  # whatever the client of the version raises
+    except Exception as error:  # the type depends on the client's version
         raise _not_fetched(f"{repository}/{filename}", error) from error
 
 
@@ -98,7 +98,7 @@ def fetch_tokenizer(name: str, tokenizer: str, cache_dir: str | None = None) -> 
             f"The tokenizer of {name!r} needs the package `transformers`. Install it: pip install "
             "'test-time-prompt-tuning[transformers]'."
         ) from error
-    except Exception as error:  # whatever the client of the version raises
+    except Exception as error:  # the type depends on the client's version
         where = "put its files in that folder" if name.startswith("local-dir:") else "put it in the hub's cache first"
         raise FetchError(
             f"Could not read the tokenizer {tokenizer!r} of {name!r} ({reason(error)}); {where}."
@@ -115,7 +115,7 @@ def _candidates(filename: str) -> list[str]:
 
 
 def _reach(address: str, what: str) -> None:
-    """Raises an error if no server answers; any answer will do, since the request for the file itself decides."""
+    """Raises an error if no server answers; any answer is enough, since the file itself is requested later."""
     get_session().head(address, timeout=TIMEOUT_S)
     log.info("Fetching %s from %s.", what, address)
 

@@ -27,7 +27,7 @@ from tpt.files import is_file, read_bytes, readable, reason
 log = logging.getLogger(__name__)
 
 EMOJI_MINI = "emoji-mini"
-PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")  # a tag's settings for it
+PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")  # preprocessing settings of a tag
 HUB, FOLDER = "hf-hub:", "local-dir:"  # prefixes of names that include weights
 
 
@@ -45,9 +45,7 @@ def known_width(name: str | None = None, pretrained: str | Path | None = None) -
 
 
 def from_tag(name: str | None, tag: str | None, cache_dir: str | None) -> tuple[nn.Module, Tokenizer]:
-    """A model of open_clip with the weights of one of its tags, fetched if they are not on the disk yet, and its
-    tokenizer.
-    """
+    """Loads an open_clip model with the weights of a tag (fetched if not on the disk yet), and its tokenizer."""
     if name is None:
         raise UserError(f"Expected a model name, got none; pass {EMOJI_MINI!r} or an open_clip name and tag.")
     config = known_config(name)
@@ -81,8 +79,9 @@ def from_tag(name: str | None, tag: str | None, cache_dir: str | None) -> tuple[
 
 
 def from_folder(name: str, pretrained: str | Path | None, cache_dir: str | None) -> tuple[nn.Module, Tokenizer]:
-    """A model of open_clip whose configuration and weights lie together, in a folder or on the hub, and its tokenizer,
-    whose files lie in that folder, or on the hub where the configuration says.
+    """Loads an open_clip model whose configuration and weights are in one folder or hub repository, and its tokenizer.
+
+    The tokenizer's files are in that folder too, or in the hub repository that the configuration names.
     """
     if pretrained is not None:
         raise UserError(f"Expected no `pretrained` with {name!r}, which carries its weights, got {str(pretrained)!r}.")

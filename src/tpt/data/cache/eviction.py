@@ -11,10 +11,10 @@ from pathlib import Path
 from tpt.data.cache.shard import SUFFIX
 from tpt.files import PARTIAL
 
-ABOUT = "about.json"  # what the entries of a folder have in common
-BEFORE = (".idx", ".f32")  # files of release 0.1, which are not read any more
-FREE_BYTES = 2**30  # of the disk are left to others, records of the run among them
-_SPACE = re.compile("[0-9a-f]{32}")  # nothing in folders of other names is looked at, nor deleted
+ABOUT = "about.json"  # properties that all entries of a folder share
+BEFORE = (".idx", ".f32")  # files of release 0.1, which are no longer read
+FREE_BYTES = 2**30  # left free on the disk, for example for the run's records
+_SPACE = re.compile("[0-9a-f]{32}")  # folders with other names are neither read nor deleted
 
 
 def shards(folder: Path, endings: tuple[str, ...] = (SUFFIX, PARTIAL)) -> dict[Path, os.stat_result]:
@@ -22,13 +22,13 @@ def shards(folder: Path, endings: tuple[str, ...] = (SUFFIX, PARTIAL)) -> dict[P
     found: dict[Path, os.stat_result] = {}
     for path in folder.glob("*/*"):
         if path.name.endswith(endings) and _SPACE.fullmatch(path.parent.name) and not path.parent.is_symlink():
-            with suppress(OSError):  # deleted meanwhile
+            with suppress(OSError):  # deleted by another process
                 found[path] = path.lstat()
     return found
 
 
 def size(folder: Path) -> int:
-    """Bytes of a cache."""
+    """The size of a cache in bytes."""
     return sum(about.st_size for about in shards(folder).values())
 
 
@@ -38,8 +38,8 @@ def make_room(folder: Path, wanted: int, bound: int | None, since: float) -> boo
     Args:
         folder: folder of the cache.
         wanted: number of bytes to write.
-        bound: most bytes of the cache; None limits it by the disk, less `FREE_BYTES`.
-        since: files used after this time are kept.  A run thus never deletes its own entries, which the next run needs.
+        bound: maximum size of the cache in bytes; None limits it only by the disk, minus `FREE_BYTES`.
+        since: files used after this time are kept, so a run never deletes its own entries, which the next run needs.
 
     Raises:
         OSError: the folder cannot be read or written.
@@ -67,6 +67,6 @@ def clear(folder: Path) -> int:
     for path in present:
         path.unlink(missing_ok=True)
     for space in {path.parent for path in present}:
-        with suppress(OSError):  # a user's own files are in it
+        with suppress(OSError):  # it has files of the user
             space.rmdir()
     return sum(about.st_size for about in present.values())

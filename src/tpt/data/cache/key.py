@@ -15,8 +15,8 @@ from tpt.data.cache.shard import digest
 
 # Packages that decode images, make views or compute features.
 PACKAGES = ("torch", "torchvision", "pillow", "numpy", "open_clip_torch", "timm")
-CODECS = ("jpg", "webp")  # libraries whose decoders are free to round
-# Code of this package that does the same; between releases its text identifies it better than the version.
+CODECS = ("jpg", "webp")  # libraries whose decoders may round differently
+# Files of this package that do the same; their content also identifies changes between releases.
 CODE = ("views/*.py", "data/image*.py", "clip/model.py")
 
 
@@ -31,7 +31,7 @@ def space_key(settings: Mapping[str, Any]) -> str:
 
 
 def encoding_environment() -> dict[str, Any]:
-    """What pixels and features depend on besides weights and settings: versions, code, torch's flags."""
+    """Everything that pixels and features depend on besides weights and settings: versions, code, torch flags."""
     package = Path(__file__).parents[2]
     files = [file for pattern in CODE for file in sorted(package.glob(pattern))]
     return {

@@ -18,7 +18,7 @@ from safetensors.numpy import save
 from tpt.files import open_plain
 
 SUFFIX = ".safetensors"
-MOST_BYTES = 2**33  # of a file; a larger one is not ours
+MOST_BYTES = 2**33  # of a file; a larger one is not a cache file
 MOST_HEADER_BYTES = 2**24
 MOST_ENTRY_BYTES = 2**28  # features of one image
 
@@ -33,8 +33,9 @@ def digest(*content: bytes | memoryview) -> str:
 
 @dataclass(frozen=True)
 class Entry:
-    """The location of an image's (V, E) features; `norm` is the length of view 0's feature before scaling, and `digest`
-    covers everything stored.
+    """The location of an image's (V, E) features.
+
+    `norm` is the length of view 0's feature before scaling; `digest` covers everything stored.
     """
 
     path: Path

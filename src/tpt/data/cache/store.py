@@ -21,19 +21,19 @@ from tpt.files import write_bytes, write_json
 log = logging.getLogger(__name__)
 
 SHARD_IMAGES = 64  # images per file: few files, each small compared with the limit
-SHARD_S = 10.0  # most seconds between writes: about what a killed process loses
+SHARD_S = 10.0  # maximum seconds between writes: about what a killed process loses
 HEADER_BYTES = 200  # approximate size of an image's entry in a header
 REFRESH_S = 5.0  # seconds between checks for files of other processes
 
 
 class FeatureStore:
-    """Entries of one space, which holds images encoded in the same way.  Damaged files never raise an error.
+    """The entries of one space: images that are encoded in the same way.  Damaged files never raise an error.
 
     Args:
         folder: folder of the cache.
         space: name of the space's folder.
         about: properties that all entries share, written to the folder.
-        max_bytes: most bytes of the whole cache; None limits it only by the disk.
+        max_bytes: maximum size of the whole cache in bytes; None limits it only by the disk.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class FeatureStore:
             self.path.mkdir(exist_ok=True)
             if not (self.path / ABOUT).exists():
                 write_json(self.about, self.path / ABOUT)
-            name = f"{time.time_ns():020d}-{os.getpid()}-{secrets.token_hex(4)}"  # no two processes share a file
+            name = f"{time.time_ns():020d}-{os.getpid()}-{secrets.token_hex(4)}"  # unique per process and write
             write_bytes(content, self.path / (name + SUFFIX))
             self._looked = -math.inf
         except OSError as error:
@@ -131,10 +131,10 @@ class FeatureStore:
         """Marks a file as used."""
         if path not in self._touched:
             self._touched.add(path)
-            with suppress(OSError):  # a read-only cache has no order of use
+            with suppress(OSError):  # a read-only cache does not record use
                 os.utime(path)
 
     def _say_damaged(self, path: Path) -> None:
-        if path not in self._damaged and path.exists():  # another process may have made room
+        if path not in self._damaged and path.exists():  # another process may have deleted it
             self._damaged.add(path)
             log.warning("Damaged entries in the feature cache (%s): their images are encoded again.", path)

@@ -55,7 +55,7 @@ class ArrayStore:
         """The bytes of one picture, or its first `first` bytes."""
         if self._pictures is None:
             parts = [_pictures(self.root / name) for name in self._names]
-            self._pictures = np.concatenate(parts) if len(parts) > 1 else parts[0]  # one may stay on disk
+            self._pictures = np.concatenate(parts) if len(parts) > 1 else parts[0]  # a single one may stay on disk
         with readable(f"picture {path} in {self.root}", "Get the files again", BadImageError):
             picture = np.asarray(self._pictures[self._first + int(path)])
         return (b"P6 %d %d 255\n" % (_SIZE, _SIZE) + picture.tobytes())[:first]

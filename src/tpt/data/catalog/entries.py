@@ -30,9 +30,10 @@ class Entry:
         synsets: label space for "synsets": "imagenet", "imagenet_a" or "imagenet_r".
         class_in: the part of an image's path that identifies its class: "folder" (the last one), "folders" (SUN397's
             `a/abbey` and `a/apartment_building/outdoor`), "file" (OxfordPets' `Maine_Coon_10.jpg`), or none.
-        renamed: class names of folders that CoOp renames.
+        renamed: CoOp's class names for the folders that it renames.
         template: CoOp's prompt for the dataset (its `trainers/zsclip.py`).
         augmix: whether the paper uses AugMix for the dataset (section 4.2: the ten of Table 2).
+        part: folder of the domain, or corruption and severity ("fog/5"); empty for other datasets.
     """
 
     key: str
@@ -61,14 +62,15 @@ class Entry:
         return split == self.split or (bool(self.same_list) and split.rsplit("/", 1)[-1] == self.same_list)
 
 
-# Possible folders of ImageNet's validation images: by hand, in TPT's and CoOp's code, on Kaggle, named as the archive.
+# Possible folders of ImageNet's validation images: made by hand, in TPT's and CoOp's code, on Kaggle, or named like the
+# archive.
 _VAL = (
     "val", "images/val", "val/val", "validation", "images/validation", "ILSVRC2012_img_val",
     "images/ILSVRC2012_img_val", "ILSVRC/Data/CLS-LOC/val", "Data/CLS-LOC/val", "",
 )  # fmt: skip
 
-# CoOp's names of folders (its `datasets/caltech101.py` and `datasets/eurosat.py`); the split file of EuroSAT comes with
-# the long names or with the folders' own.
+# CoOp's class names for folders (its `datasets/caltech101.py` and `datasets/eurosat.py`); EuroSAT's split file has
+# either these names or those of the folders.
 _CALTECH = {"airplanes": "airplane", "Faces": "face", "Leopards": "leopard", "Motorbikes": "motorbike"}
 _EUROSAT = {
     "AnnualCrop": "Annual Crop Land",
@@ -180,7 +182,7 @@ _CIFAR = (
     ),
 )  # fmt: skip
 
-# Hendrycks and Dietterich, ICLR 2019: fifteen corruptions for testing, and four meant for choosing settings.
+# Hendrycks and Dietterich, ICLR 2019: fifteen corruptions for testing, and four for choosing settings.
 CORRUPTIONS = (
     "gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "snow",
     "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression",
@@ -203,8 +205,8 @@ CORRUPTED: dict[str, Entry] = {
 }  # fmt: skip
 _CORRUPTED = re.compile(rf"({'|'.join(CORRUPTED)})_({'|'.join((*CORRUPTIONS, *EXTRA_CORRUPTIONS))})_([1-5])")
 
-# A dataset of several domains: title, number of classes, source, its folders, those that its domains' may lie in, and
-# of each domain its folder and number of images.
+# Datasets with several domains: title, number of classes, source, possible folders, subfolders that may hold the
+# domains, and the folder and number of images of each domain.
 _OF_DOMAINS: dict[str, tuple[str, int, str, tuple[str, ...], tuple[str, ...], dict[str, int]]] = {
     "office_home": (
         "Office-Home", 65, "https://www.hemanthdv.org/officeHomeDataset.html",
@@ -254,12 +256,12 @@ KEYS = (*CATALOG, *CORRUPTED, *DOMAINS)  # all keys that a user may give
 
 
 def keys_of(key: str, corruption: str | Sequence[str] = "all", severity: int | Sequence[int] = 5) -> list[str]:
-    """The datasets behind a key: the domains of one that has several, the corruptions of a corrupted one, or itself.
+    """The datasets behind a key: its domains, its corruptions, or only the key itself.
 
     Args:
         key: one of `KEYS`, or the key of one corruption, such as imagenet_c_fog_5.
-        corruption: "all" fifteen, or the names of some.
-        severity: one to five, or several.
+        corruption: "all" (fifteen), or the names of some.
+        severity: 1 to 5; one or several.
 
     Raises:
         DataError: no such corruption.

@@ -1,4 +1,4 @@
-"""Reads the datasets' own lists: FGVC-Aircraft's, and those of others if the paper's split file is missing."""
+"""Reads the datasets' own lists, for FGVC-Aircraft and for other datasets if the paper's split file is missing."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _pets(own: Path, split: str) -> Official:
 
 
 def _ucf(own: Path, split: str) -> Official:
-    """`ucfTrainTestlist/testlist01.txt`: lines `ApplyEyeMakeup/v_...avi`; the frames lie in `Apply_Eye_Makeup`."""
+    """`ucfTrainTestlist/testlist01.txt`: lines `ApplyEyeMakeup/v_...avi`; the frames are in `Apply_Eye_Makeup`."""
     file = _first(own, f"ucfTrainTestlist/{split}list01.txt")
     index = _first(own, "ucfTrainTestlist/classInd.txt")
     numbered = {int(line.split()[0]) - 1: line.split()[1] for line in lines_of(index)}
@@ -114,8 +114,9 @@ def _sun(own: Path, split: str) -> Official:
 
 
 def _cars(own: Path, split: str) -> Official:
-    """The devkit's lists beside `cars_test`, or the older `cars_annos.mat` of one folder `car_ims`; CoOp writes the
-    year first, "2012 Audi S4 Sedan".
+    """The devkit's lists next to `cars_test`, or the older `cars_annos.mat` for a single folder `car_ims`.
+
+    CoOp writes the year first, "2012 Audi S4 Sedan".
     """
     lists = {"test": "cars_test_annos_withlabels.mat", "train": "cars_train_annos.mat"}
     if split not in lists:
@@ -133,8 +134,9 @@ def _cars(own: Path, split: str) -> Official:
 
 
 def _flowers(own: Path, split: str) -> Official:
-    """`setid.mat` lists image numbers, `imagelabels.mat` their classes; the names come from `cat_to_name.json`, or
-    from torchvision.
+    """`setid.mat` lists image numbers, `imagelabels.mat` their classes.
+
+    The class names come from `cat_to_name.json`, or from torchvision if there is no such file.
     """
     file, labels_file = _first(own, "setid.mat"), _first(own, "imagelabels.mat")
     labels = read_table(labels_file, "labels")

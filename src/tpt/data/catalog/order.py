@@ -11,11 +11,10 @@ from tpt.errors import DataError
 
 
 def refuse_another_order(entry: Entry, names: Sequence[str], rows: Sequence[tuple[str, int]], listed_in: Path) -> None:
-    """Raises a DataError if lists and folders contradict each other; a shifted order shows as 0.5 % accuracy.
+    """Raises a DataError if lists and folders contradict each other; a shifted order would give 0.5 % accuracy.
 
-    Each label belongs to one class folder and each class folder to one label; and a folder that bears the name of a
-    class holds that class.  Datasets whose paths tell nothing of the class are not checked.
-
+    Each label must belong to one class folder, each class folder to one label, and a folder with the name of a class
+    must hold that class.  Datasets whose paths do not identify the class are not checked.
     """
     if not entry.class_in:
         return

@@ -19,7 +19,7 @@ _TRAIN = (
     "train", "images/train", "train/train", "ILSVRC2012_img_train", "images/ILSVRC2012_img_train",
     "ILSVRC/Data/CLS-LOC/train", "Data/CLS-LOC/train",
 )  # fmt: skip
-_PROBED = 50  # images of a list to look for before a folder is taken for another dataset's
+_PROBED = 50  # images of a list to look for; a folder with none of them belongs to another dataset
 
 
 class NoSplitError(DataError):
@@ -105,7 +105,7 @@ def folders_in(place: Path) -> set[str]:
 
 
 def class_folders(entry: Entry, places: Sequence[Path], expected: Mapping[str, str]) -> Listing | None:
-    """The images of the first place that holds exactly the class folders expected; None if no place holds any of them.
+    """The images of the first place with exactly the expected class folders; None if no place has any of them.
 
     Args:
         entry: entry of the dataset.
@@ -113,9 +113,9 @@ def class_folders(entry: Entry, places: Sequence[Path], expected: Mapping[str, s
         expected: class name of each folder, in label order.
 
     Raises:
-        DataError: no place is complete; the message is about the one that holds most.
+        DataError: no place is complete; the message is about the one with most of them.
     """
-    problems: dict[int, str] = {}  # by the number of expected folders that a place holds
+    problems: dict[int, str] = {}  # by the number of expected folders in a place
     for place in (place for place in places if place.is_dir()):
         folders = folders_in(place)
         common = len(folders & {*expected})

@@ -38,7 +38,7 @@ from tpt.files.lists import decode_text
 
 log = logging.getLogger(__name__)
 
-_PACKED = {".tar": "data=webdataset data.shards", ".parquet": "data=huggingface data.path"}  # what reads each
+_PACKED = {".tar": "data=webdataset data.shards", ".parquet": "data=huggingface data.path"}  # settings that read them
 
 Severity = Annotated[int, Ge(1), Le(5)]
 Split = Literal["test", "val", "train"]
@@ -63,7 +63,7 @@ def catalog_datasets(
         root: the folder that holds all datasets.
         split: "test", "val" or "train".
         orientation: "ignore" uses photographs as stored, as in the papers' code; "apply" rotates them by their tags.
-        corruption: for corrupted datasets: "all" fifteen corruptions, or some by name.
+        corruption: for corrupted datasets: "all" (fifteen), or the names of some.
         severity: severity of the corruptions, 1 to 5; one or several.
 
     Raises:
@@ -76,7 +76,7 @@ def catalog_datasets(
 
 @checked
 def validation_entry(key: str, root: Filled | Path | None) -> ImageDataset | None:
-    """The validation split of a dataset, on which CoOp validates; None if it has none, as ImageNet."""
+    """The validation split of a dataset, on which CoOp validates; None for datasets without one, such as ImageNet."""
     try:
         return read_entry(key, root, "val")
     except NoSplitError:
@@ -215,8 +215,9 @@ def _domain(entry: Entry, root: Path, split: str) -> Listing:
 
 
 def _domain_folders(entry: Entry, root: Path) -> Listing:
-    """A folder for each class.  The classes are those of all the dataset's domains, so that a domain without pictures
-    of one has the same labels.
+    """Reads one folder per class.
+
+    The classes are the union over the dataset's domains, so labels agree even if a domain has no images of a class.
     """
     places = bases(entry, root)
     base = next((place for place in places if place.is_dir() and folders_in(place)), None)

@@ -1,4 +1,4 @@
-"""emoji-shift, the bundled data: the same things drawn by different vendors."""
+"""emoji-shift, the bundled data: the same objects drawn by different vendors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def emoji_shift(domain: str, root: Filled | Path | None = None) -> ImageDataset:
     bundled = Path(str(resources.files("tpt.data.emoji_shift")))
     place = bundled / f"{domain}.zip" if root is None else Path(root) / domain
     found = image_folder(place, name=domain, class_names=class_names(), orientation="ignore")
-    return replace(found, notes=[])  # what is noted of data that are not known
+    return replace(found, notes=[])  # these notes are for unknown data
 
 
 @checked

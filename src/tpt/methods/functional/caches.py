@@ -33,7 +33,7 @@ def keep_surest(columns: Sequence[Tensor], entropies_S: Tensor, entry: Sequence[
 def keep_newest(columns: Sequence[Tensor], entropies_S: Tensor, entry: Sequence[Tensor], entropy: float) -> None:
     """Appends an entry to those of a class, in place; a full class drops its oldest entry.
 
-    The arguments are those of `keep_surest`.
+    Takes the same arguments as `keep_surest`.
     """
     held = int(entropies_S.isfinite().sum())
     for column, value in zip((*columns, entropies_S), (*entry, torch.tensor(entropy)), strict=True):

@@ -49,14 +49,14 @@ def log_probabilities(probabilities: Tensor) -> Tensor:
 
 
 def replaced_entropy(logits_K: Tensor, own_KM: Tensor) -> Tensor:
-    """(..., K, M) entropies, in nats, of a prediction in which one class's logit is replaced: k's by each of its M.
+    """(..., K, M) entropies, in nats, of a prediction in which the logit of class k is replaced by `own_KM[k, m]`.
 
-    The entropy is split into that of class k against the others and that among the others, so the prediction is never
-    repeated M times.
+    Each is the sum of two parts, the entropy of class k against the rest and that within the rest, so the prediction is
+    not copied M times.
 
     Args:
         logits_K: (..., K).
-        own_KM: (..., K, M) logits that replace that of their class.
+        own_KM: (..., K, M) replacement logits of each class.
     """
     classes = logits_K.shape[-1]
     others = torch.arange(classes - 1, device=logits_K.device).repeat(classes, 1)

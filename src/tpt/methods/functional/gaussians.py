@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 BAND = 64
-CLASSES_AT_ONCE = 128  # in a matrix product: a CPU is slower with all
-IMAGES_AT_ONCE = 16  # in a matrix product, whose operands then stay in a CPU's cache
+CLASSES_AT_ONCE = 128  # per matrix product; all classes at once are slower on a CPU
+IMAGES_AT_ONCE = 16  # per matrix product, so that its operands stay in a CPU's cache
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Batch:
 
     @classmethod
     def after(cls, means_KE: Tensor, counts_K: Tensor, features_NSE: Tensor, weights_NSK: Tensor) -> Batch:
-        """A batch of images after those that gave the class means and counts."""
+        """A batch of images that follow the ones behind the given class means and counts."""
         counts_NK = torch.cat([counts_K[None], weights_NSK[:-1].sum(1)]).cumsum(0)
         return cls((counts_K[:, None] * means_KE).T.contiguous(), counts_NK, features_NSE, weights_NSK)
 
@@ -75,7 +75,7 @@ def repeated(symmetric_EE: Tensor, number: int) -> Tensor:
 def bands(stored_NP: Tensor, width: int) -> list[Tensor]:
     """The (N, rows, columns) bands of N matrices as views of a tensor that stores the first band of all, then the next.
 
-    So a product of all matrices has contiguous operands, which is faster than one after another.
+    A product over all matrices then has contiguous operands, which is faster than one product per matrix.
     """
     sizes = [len(stored_NP) * (stop - start) * stop for start, stop in _rows(width)]
     parts = stored_NP.view(-1).split(sizes)
@@ -176,10 +176,10 @@ def _add_images(means: Sequence[Tensor], batch: Batch, shares_K: Tensor, steps_N
     """Adds what the first images of a batch contribute to the mean covariance before the next, without `_add_sums`.
 
     The mean m_i of a class before image i is (s + sum_{j<i} p_j x_j) / c_i, with s = c_0 m_0.  So the sum over images
-    of p_i (x_i - m_i)(x_i - m_i)' is a quadratic form in s and the features x_j, and the sums over classes are made of
-    its coefficients.  With e_j the sum of p_i / c_i^2 over the images after j, the coefficient of s s' is the sum over
-    all images; that of s x_j' is q_j = p_j (e_j - 1 / c_j); and that of x_j x_l' is p_j q_l for an image j before l,
-    and p_j p_l e_j for two features of one image, with p_j more if they are the same.
+    of p_i (x_i - m_i)(x_i - m_i)' is a quadratic form in s and the features x_j, and only its coefficients are summed
+    over the classes.  Let e_j be the sum of p_i / c_i^2 over the images after j.  The coefficient of s s' is the sum
+    over all images.  The coefficient of s x_j' is q_j = p_j (e_j - 1 / c_j).  The coefficient of x_j x_l' is p_j q_l if
+    image j is before l, and p_j p_l e_j for two features of one image, plus p_j if they are the same feature.
 
     Args:
         means: (rows, columns) bands of the mean before the next image.

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 NEIGHBOURS = 0.3  # share of the other views that set a view's bandwidth
-OUTER, INNER = 5, 5  # most rounds
+OUTER, INNER = 5, 5  # maximum rounds
 STOP = 1e-6  # inner rounds end when the change is smaller
 
 

@@ -10,11 +10,11 @@ STOP = 1e-2  # a problem is solved when its row scales change by less, on averag
 
 
 def sinkhorn(kernel_BKVM: Tensor, rows_BV: Tensor, columns_BKM: Tensor) -> Tensor:
-    """(B, K, V, M) plans that move the rows' weights to the columns' weights, one for each of B x K problems.
+    """(B, K, V, M) plans that move the rows' weights to the columns' weights, one per problem (B x K in all).
 
-    Sinkhorn's algorithm (Cuturi, NeurIPS 2013).  A plan's column sums are exact.  Its row sums are as exact as the
-    tolerance of the last round.  The K problems of one of the B end together, when the mean change over all of them is
-    below the tolerance, as in AWT's code.
+    Sinkhorn's algorithm (Cuturi, NeurIPS 2013).  A plan's column sums are exact; its row sums are exact up to the
+    tolerance of the last round.  The K problems of an image stop together, when their mean change is below the
+    tolerance, as in AWT's code.
 
     Args:
         kernel_BKVM: exp(-cost / epsilon), above 0.
