@@ -30,7 +30,7 @@ PLANTS = {
     "results/tables/formats.py": ("from matplotlib.figure import Figure", "tpt.results.tables.formats -> matplotlib"),
     "results/predictions.py": ("from tpt.methods import base", "tpt.results.predictions -> tpt.methods.base"),
     "errors.py": ("from tpt.data.store import Store", "tpt.errors -> tpt.data.store"),
-    "files/__init__.py": ("from tpt.data.cache import cache", "tpt.files -> tpt.data.cache.cache"),
+    "files/reading.py": ("from tpt.data.cache import cache", "tpt.files.reading -> tpt.data.cache.cache"),
     "data/folder.py": ("from tpt.methods.base import Method", "tpt.data.folder -> tpt.methods.base"),
     "data/listing.py": ("import open_clip", "tpt.data.listing -> open_clip"),
     "data/cache/store.py": ("from tpt.clip.model import CLIP", "tpt.data.cache.store -> tpt.clip.model"),

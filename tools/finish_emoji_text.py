@@ -25,7 +25,7 @@ from torch import Tensor
 
 import tpt
 from tpt.clip.weights.archive import sealed
-from tpt.data.emoji_shift import class_names
+from tpt.data.bundled import class_names
 
 EMBEDDINGS = ("token_embedding.rows", "positional_embedding")
 ADDING = (".attn.out_proj.", ".mlp.c_proj.")  # a layer adds the outputs of these modules to the stream

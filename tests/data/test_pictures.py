@@ -73,6 +73,18 @@ def test_a_link_to_its_own_folder_is_not_followed_forever(tree: Path) -> None:
     assert len(pictures("photos", CLASSES)) == 4
 
 
+@pytest.mark.parametrize("end", ["a.png", "*.png", ""])
+def test_dots_after_a_link_lead_where_the_system_says(end: str, tree: Path) -> None:
+    """`link/..` is the folder above the link's target, not the one that contains the link."""
+    (tree / "elsewhere" / "inner").mkdir(parents=True)
+    noise_image(9).save(tree / "elsewhere" / "a.png")
+    noise_image(8).save(tree / "a.png")
+    (tree / "link").symlink_to(tree / "elsewhere" / "inner")
+    found = find_pictures([f"link/../{end}"])
+    assert [found.store.read(path) for path in found.paths] == [(tree / "elsewhere" / "a.png").read_bytes()]
+    assert find_pictures(["photos/../photos/./a.png"]).paths == [A]
+
+
 @pytest.mark.parametrize(
     ("root", "message"),
     [

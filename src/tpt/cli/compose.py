@@ -19,7 +19,7 @@ from tpt.cli.errors import cause_of
 from tpt.cli.mistakes import composing, unknown
 from tpt.cli.options import choose, no_stream, own_options, values_of
 from tpt.cli.resume import TRUST, enter, resumable
-from tpt.cli.settings.walk import keys_of
+from tpt.cli.settings.walk import all_keys
 from tpt.clip.model import CLIP
 from tpt.data import ImageDataset
 from tpt.engine.callbacks.processes import refuse_copies
@@ -99,7 +99,7 @@ def compose(
         cfg = composed("test_time", given)
         for key, value in values:
             plain: Any = OmegaConf.to_container(cfg, resolve=False)
-            if key not in (known := keys_of(plain)):
+            if key not in (known := all_keys(plain)):
                 raise unknown(key, "test_time", known, given)
             with open_dict(cfg):
                 OmegaConf.update(cfg, key, _literal(key, value))

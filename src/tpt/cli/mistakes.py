@@ -22,7 +22,7 @@ from tpt.cli.places import config_dir
 from tpt.cli.quoting import setting as quoted
 from tpt.cli.resume import continued
 from tpt.cli.settings.programs import REFUSES, refusal
-from tpt.cli.settings.walk import keys_of
+from tpt.cli.settings.walk import all_keys
 from tpt.errors import UserError
 
 COMPOSING = (HydraException, OmegaConfBaseException)  # errors of libraries that parse what a user writes
@@ -102,7 +102,7 @@ def _first_wrong(program: str, overrides: Sequence[Override]) -> UserError | Non
         except COMPOSING:
             return next(filter(None, (_of_another(program, one) for one in choice)), None)
         plain: Any = OmegaConf.to_container(cfg, resolve=False)
-        known = [*keys_of(plain), *groups]
+        known = [*all_keys(plain), *groups]
         rest = [override for override in own if override not in chosen]
         for override in rest:
             key = override.key_or_group
@@ -133,7 +133,7 @@ def unknown(key: str, program: str, known: Sequence[str], choice: Sequence[str] 
         return error
     group, _, rest = key.partition(".")
     in_group = bool(rest) and group in groups_of(program)
-    if in_group and (having := [one for one in options(group) if rest in keys_of(values_of(group, one))]):
+    if in_group and (having := [one for one in options(group) if rest in all_keys(values_of(group, one))]):
         now = next((text for text in choice if text.startswith(f"{group}=")), f"this {group}")
         return UserError(
             f"Expected a setting of {now}, got {key!r}, which belongs to {group}={' or '.join(having[:4])}; {SEE_HELP}."

@@ -23,7 +23,7 @@ from tpt.cli.mistakes import composing
 from tpt.cli.options import own_options
 from tpt.cli.places import command, config_dir
 from tpt.cli.quoting import searched
-from tpt.cli.resume import keep, own_folders
+from tpt.cli.resume import folders_of_job, keep
 from tpt.cli.settings.check import check_sweep, refuse_wrong
 from tpt.engine import stop
 from tpt.engine.printing import printable, say
@@ -210,7 +210,7 @@ def _as_one_job() -> None:
     with read_write(config.hydra):
         config.hydra.run.dir = str(output_dir())
     if config.hydra.mode is RunMode.MULTIRUN:
-        sys.argv = [sys.argv[0], *searched(own_folders()), *HydraConfig.get().overrides.task]
+        sys.argv = [sys.argv[0], *searched(folders_of_job()), *HydraConfig.get().overrides.task]
 
 
 def _leave_group() -> None:

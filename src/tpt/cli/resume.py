@@ -100,7 +100,7 @@ class Start(BaseModel):
         return json.dumps(self.model_dump(exclude={"signature"}, exclude_defaults=True), sort_keys=True)
 
 
-def own_folders() -> list[Path]:
+def folders_of_job() -> list[Path]:
     """The folders of the user's own options in the current job."""
     sources = HydraConfig.get().runtime.config_sources  # "main" is the project's own
     return [Path(s.path).absolute() for s in sources if s.schema == "file" and s.provider != "main"]
@@ -119,7 +119,7 @@ def keep(cfg: DictConfig, anew: bool = False) -> None:
     if any(os.environ.get(rank, "0") != "0" for rank in ("LOCAL_RANK", "RANK", "NODE_RANK")):
         return
     folder = Path(now.runtime.output_dir)
-    program, settings, folders = str(now.job.config_name), list(now.overrides.task), [*map(str, own_folders())]
+    program, settings, folders = str(now.job.config_name), list(now.overrides.task), [*map(str, folders_of_job())]
     start = Start(program=program, settings=settings, folders=folders, cwd=str(now.runtime.cwd))
     if keep_start(folder, start, anew):
         about = {"config": cfg, "hydra": {"hydra": now}, "overrides": settings}

@@ -106,10 +106,10 @@ class SweepTable(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Reads the sweep's runs, from any launcher, and prints their table."""
-        print_table(config.hydra.sweep.dir)
+        print_sweep(config.hydra.sweep.dir)
 
 
-def print_table(folder: str) -> None:
+def print_sweep(folder: str) -> None:
     """Prints the table of the runs in a sweep's folder, if any succeeded."""
     from tpt.results.tables.brief import brief_text  # noqa: PLC0415 -- only needed at the end
     from tpt.results.tables.formats import terminal_width  # noqa: PLC0415

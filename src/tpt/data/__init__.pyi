@@ -1,7 +1,7 @@
+from .bundled import emoji_shift, emoji_shift_domains
 from .catalog import catalog_datasets, read_entry, validation_entry
 from .datamodule import EpisodeBatch, EpisodeDataModule
 from .dataset import ImageDataset, Sample
-from .emoji_shift import emoji_shift, emoji_shift_domains
 from .features import feature_file
 from .few_shot import Shots, draw_shots
 from .folder import image_folder

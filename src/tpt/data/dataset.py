@@ -14,7 +14,7 @@ from PIL import Image
 
 from tpt.data.images import HEAD_BYTES, decode_image, is_turned
 from tpt.data.labels import notes_on_classes
-from tpt.data.names import composed
+from tpt.data.names import nfc
 from tpt.data.store import Store
 from tpt.errors import BadImageError, Count, DataError, Seed, checked, published_ties, refuse_one_prompt, text_key
 from tpt.files import content_digest
@@ -138,7 +138,7 @@ class ImageDataset:
 
     def _identity(self, index: int) -> str:
         """The names of dataset and image, in one normal form for accents, which macOS writes differently."""
-        return composed(f"{self.name}/{self.samples[index].path}")
+        return nfc(f"{self.name}/{self.samples[index].path}")
 
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that depend on class names, paths and labels, but not on the files' contents."""

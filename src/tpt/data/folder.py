@@ -11,7 +11,7 @@ from pathlib import Path
 from tpt.data.dataset import ImageDataset, Sample
 from tpt.data.images import EXTENSIONS, Orientation
 from tpt.data.labels import ClassNames, read_names
-from tpt.data.names import composed, counted_suffixes, plain
+from tpt.data.names import counted_suffixes, nfc, plain
 from tpt.data.store import FileStore
 from tpt.data.unread import skipped
 from tpt.errors import DataError, Filled, checked, refuse_one_prompt, text_key
@@ -177,8 +177,8 @@ def _notes(by_folder: dict[str, list[str]], paths: list[str], shown: str | Path)
 def _match(folders: list[str], names: Names) -> tuple[list[str], list[int]] | None:
     """The class names and the class of each folder, if the list has the folders as keys or as names; else None."""
     keys = names.places()
-    if all(composed(folder) in keys for folder in folders):
-        return [names[keys[composed(folder)]] for folder in folders], list(range(len(folders)))
+    if all(nfc(folder) in keys for folder in folders):
+        return [names[keys[nfc(folder)]] for folder in folders], list(range(len(folders)))
     places = {text_key(name): place for place, name in enumerate(names)}
     found = [place for folder in folders if (place := places.get(text_key(folder))) is not None]
     return (list(names), found) if len({*found}) == len(folders) else None
@@ -196,7 +196,7 @@ def _names(
         return _own_names(store, folders, root)
     where = f"in {source}" if isinstance(source, str | Path) else "in data.class_names"
     keys = names.places()
-    missing = [folder for folder in folders if composed(folder) not in keys]
+    missing = [folder for folder in folders if nfc(folder) not in keys]
     if keys and (len(missing) < len(folders) or not all(key.isdecimal() for key in keys)):
         raise DataError(
             f"Folders of {root} have no name {where}: {', '.join(map(repr, missing[:5]))}. Add `folder<TAB>name` lines."
@@ -224,7 +224,7 @@ def _own_names(store: FileStore, folders: list[str], root: str | Path) -> list[s
     if any(map(_WORDNET.fullmatch, folders)):
         return _wordnet_names(folders, root)
     refuse_one_prompt(folders, [text_key(folder) for folder in folders], f"among the folders of {root}", DataError)
-    return [composed(folder).replace("_", " ") for folder in folders]
+    return [nfc(folder).replace("_", " ") for folder in folders]
 
 
 def _wordnet_names(folders: list[str], root: str | Path) -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tpt.data.names import composed
+from tpt.data.names import nfc
 from tpt.errors import DataError, Filled
 from tpt.files import read_bytes, readable
 from tpt.files.lists import Names, decode_text, parse_list
@@ -70,7 +70,7 @@ def _text(label: Any) -> str:
     """A label as text, with `1.0` and `True` as written; empty for a missing value."""
     if label is None or (isinstance(label, float) and math.isnan(label)):
         return ""
-    return composed(str(label)).strip()
+    return nfc(str(label)).strip()
 
 
 def _by_number(
@@ -134,13 +134,13 @@ def read_names(class_names: ClassNames) -> Names:
     if not isinstance(class_names, str | Path):
         if strange := [name for name in class_names if not isinstance(name, str)]:
             raise DataError(f"Expected class names as texts, got {strange[0]!r}; put it in quotes.")
-        pairs = [name.split("\t", 1) for name in map(composed, class_names) if "\t" in name]
+        pairs = [name.split("\t", 1) for name in map(nfc, class_names) if "\t" in name]
         if pairs and len(pairs) == len(class_names):
             return Names([name.strip() for _, name in pairs], [(key,) for key, _ in pairs])
-        return Names(map(composed, class_names), getattr(class_names, "keys", ()))
+        return Names(map(nfc, class_names), getattr(class_names, "keys", ()))
     path = Path(class_names).expanduser()
     with readable(f"the class names in {path}", "Check data.class_names"):
-        return parse_list(composed(decode_text(read_bytes(path))), path)
+        return parse_list(nfc(decode_text(read_bytes(path))), path)
 
 
 def notes_on_classes(names: Sequence[str], labels: Sequence[int]) -> list[str]:

@@ -30,7 +30,7 @@ def is_data(path: str) -> bool:
     return not any(is_left_behind(part) for part in path.split("/"))
 
 
-def composed(name: str) -> str:
+def nfc(name: str) -> str:
     """A name with composed accents: macOS writes `é` as `e` and an accent, other systems as one character."""
     return unicodedata.normalize("NFC", name)
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from tpt.data.bundled import DOMAINS, emoji_shift
 from tpt.data.catalog import read_entry
 from tpt.data.catalog.entries import CATALOG
 from tpt.data.dataset import OUTSIDE, ImageDataset, Sample
-from tpt.data.emoji_shift import DOMAINS, emoji_shift
 from tpt.data.pictures import find_pictures
 from tpt.errors import DataError, text_key
 

@@ -131,7 +131,7 @@ def _places(sources: Sequence[Source], in_list: bool = False) -> Iterator[str]:
         if source.startswith(LIST) and not os.path.lexists(source) and not in_list:
             yield from _places(_listed(Path(source.removeprefix(LIST)).expanduser()), in_list=True)
             continue
-        path = os.path.normpath(os.path.expanduser(source))  # noqa: PTH111 -- kept as text
+        path = _tidy(os.path.expanduser(source))  # noqa: PTH111 -- kept as text
         if os.path.lexists(path):
             yield path
         elif glob.has_magic(path):
@@ -139,9 +139,15 @@ def _places(sources: Sequence[Source], in_list: bool = False) -> Iterator[str]:
             if not matched:
                 raise DataError(f"No pictures match {source!r}. Check the pattern.")
             own = set(path.split("/"))  # parts that the user named are kept, even if hidden
-            yield from (m for m in map(os.path.normpath, matched) if is_data("/".join(set(m.split("/")) - own) or "a"))
+            yield from (m for m in map(_tidy, matched) if is_data("/".join(set(m.split("/")) - own) or "a"))
         else:
             raise DataError(f"There is no picture, folder, zip archive or pattern {source!r}. Check the path.")
+
+
+def _tidy(path: str) -> str:
+    """The path without `.` and `a/..`; unchanged if it then leads elsewhere, because `a` is a link."""
+    short = os.path.normpath(path)
+    return short if os.path.realpath(short) == os.path.realpath(path) else path
 
 
 def _listed(path: Path) -> list[str]:

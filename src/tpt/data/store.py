@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from tpt.data.names import composed, is_data, is_left_behind, member_name, plain
+from tpt.data.names import is_data, is_left_behind, member_name, nfc, plain
 from tpt.errors import BadImageError, DataError
 from tpt.files import is_file, read_bytes, readable
 from tpt.files.lists import decode_text
@@ -107,7 +107,7 @@ class FileStore:
         return self._sorted(name for name in names if not is_left_behind(name))
 
     def _sorted(self, found: Iterable[str]) -> list[str]:
-        return sorted(map(self._named, found), key=lambda path: (composed(path), path))
+        return sorted(map(self._named, found), key=lambda path: (nfc(path), path))
 
     def is_odd(self, path: str) -> bool:
         """Whether a path differs from the file's real name, which is not UTF-8."""
@@ -123,7 +123,7 @@ class FileStore:
         """Whether there is such a file, with accents in either form."""
         if self.is_archive:
             self._zip()
-        for form in (path, composed(path), unicodedata.normalize("NFD", path)):
+        for form in (path, nfc(path), unicodedata.normalize("NFD", path)):
             if self.inside + form in self._members if self.is_archive else is_file(self.root / form):
                 if form != path:
                     self._real[path] = form

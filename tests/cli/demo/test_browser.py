@@ -12,7 +12,7 @@ import pytest
 import tpt
 from tests.conftest import noise_image
 from tpt.cli.demo.examples import DRAWINGS, first_names
-from tpt.data.emoji_shift import class_names, emoji_shift
+from tpt.data.bundled import class_names, emoji_shift
 
 pytestmark = pytest.mark.browser
 PATIENCE_MS = 120_000

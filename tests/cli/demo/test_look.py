@@ -14,10 +14,10 @@ from tests.conftest import noise_image
 from tpt.cli.compose import method_class
 from tpt.cli.demo.examples import DRAWINGS, first_names, write_drawings
 from tpt.cli.demo.look import KEPT, Look, Looker
-from tpt.cli.demo.page import TOP, answers_html, likeliest, views_html
+from tpt.cli.demo.page import TOP, answers_html, shown_classes, views_html
 from tpt.cli.options import options
 from tpt.cli.programs import demo
-from tpt.data.emoji_shift import class_names
+from tpt.data.bundled import class_names
 from tpt.engine.contact_sheet import PictureViews
 from tpt.errors import UserError
 
@@ -90,7 +90,7 @@ def test_class_names_are_escaped(look: Look) -> None:
 def test_the_page_shows_the_computed_numbers(look: Look) -> None:
     html = answers_html(look)
     shown = [float(n) for n in re.findall(r'class="number">([\d.]+) %', html)]
-    expected = [100 * p[k] for k in likeliest(look) for p in (look.before, look.after)]
+    expected = [100 * p[k] for k in shown_classes(look) for p in (look.before, look.after)]
     assert shown == pytest.approx(expected, abs=0.05)
     assert f"{sum(look.seconds.values()):.2f} s" in html
     frames = views_html(look)
@@ -101,7 +101,7 @@ def test_the_most_probable_classes_before_and_after_are_shown() -> None:
     before, after = np.linspace(0.2, 0, 20), np.linspace(0, 0.2, 20)
     views = PictureViews(np.zeros((1, 2, 2, 3), np.uint8), [0], [0.0], "x", [0])
     look = Look([str(k) for k in range(20)], views, before, after)
-    assert likeliest(look) == [*range(19, 19 - TOP, -1), *range(TOP - 1, -1, -1)]
+    assert shown_classes(look) == [*range(19, 19 - TOP, -1), *range(TOP - 1, -1, -1)]
 
 
 def test_the_bundled_drawings_and_initial_class_names(tmp_path: Path) -> None:

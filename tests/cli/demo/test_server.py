@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tpt.cli.programs import demo
-from tpt.cli.programs.demo import listening
+from tpt.cli.programs.demo import listening_socket
 from tpt.errors import UserError
 
 pytestmark = pytest.mark.skipif(find_spec("gradio") is None, reason="the page's program needs gradio")
@@ -37,7 +37,7 @@ def test_it_listens_only_on_this_machine(server: str) -> None:
 def test_a_port_that_is_taken(server: str) -> None:
     port = int(server.rsplit(":", 1)[1])
     with pytest.raises(UserError, match=f"Cannot listen on port {port} of 127.0.0.1"):
-        listening("127.0.0.1", port)
+        listening_socket("127.0.0.1", port)
 
 
 @pytest.mark.slow
@@ -64,7 +64,7 @@ def test_another_host_gives_a_warning(tmp_path: Path) -> None:
 def test_hosts_that_are_not_this_machine_are_refused() -> None:
     for host in ("203.0.113.1", "no-such-host.invalid", "", "a..b", "a" * 70, "http://127.0.0.1", "127.0.0.1:80"):
         with pytest.raises(UserError, match=re.escape(host)) as error:
-            listening(host, 0)
+            listening_socket(host, 0)
         assert "while attempting" not in str(error.value)
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
 from tests.conftest import compose_config
-from tpt.cli.settings.check import check_sweep, refuse, refuse_wrong
+from tpt.cli.settings.check import check_sweep, refuse_value, refuse_wrong
 from tpt.cli.settings.parts import of_config, target_of
 from tpt.cli.settings.register import Register
 from tpt.cli.settings.walk import HYDRAS
@@ -229,8 +229,8 @@ def test_a_contributors_part_is_checked_by_its_annotations() -> None:
     assert list(register.unknown) == ["method.seed"]
     for key, value in {"method.a": 0, "method.c": "z", "method.scale": 1.5}.items():
         with pytest.raises(UserError, match=f"`{key}`"):
-            refuse(register, key, value)
-    refuse(register, "method.scale", 3)
+            refuse_value(register, key, value)
+    refuse_value(register, "method.scale", 3)
     below = target_of(f"{__name__}.Below")  # accepts the base class's arguments too
     assert below is not None and not below.open
     assert list(below.hints) == ["e", "a", "b", "c", "d", "scale"]

@@ -15,9 +15,9 @@ from tpt.results.figures import (
     draw_all,
     entropy_figure,
     figures_of,
-    knob_figure,
     methods_figure,
     reliability_figure,
+    setting_figure,
 )
 from tpt.results.figures.answers import reliability
 from tpt.results.figures.heat_map import transfer_figure
@@ -49,7 +49,7 @@ def texts(figure: Figure) -> list[str]:
 def test_curves_of_a_sweep(tmp_path: Path) -> None:
     runs = sweep(tmp_path)
     by_views, by_steps = curves(runs)
-    assert (by_views.knob, by_steps.knob) == ("views.num_views", "method.steps")
+    assert (by_views.setting, by_steps.setting) == ("views.num_views", "method.steps")
     assert list(by_views.lines) == ["steps=1", "steps=2"] and len(by_steps.lines) == 3
     points = by_views.lines["steps=2"]
     assert [p.value for p in points] == [8, 16, 32]
@@ -57,7 +57,7 @@ def test_curves_of_a_sweep(tmp_path: Path) -> None:
     assert [p.zero_shot.mean for p in points] == [50, 50, 50]
     assert [p.seconds.mean for p in points] == pytest.approx([0.8, 1.6, 3.2])
     assert all(p.accuracy.low < p.accuracy.mean < p.accuracy.high for p in points)
-    figure = knob_figure(by_views)
+    figure = setting_figure(by_views)
     accuracy, seconds = figure.axes
     drawn = [container.lines[0].get_ydata() for container in accuracy.containers]
     np.testing.assert_allclose(drawn, [[53, 55, 59], [54, 56, 60]])
@@ -90,9 +90,9 @@ def test_any_number_that_varies_has_a_figure(tmp_path: Path, key: str, values: t
         made = {"option": "new", "about_method": about, "settings": {key: value, "method.mode": "x"}}
         make_run(tmp_path / str(number), rows, "new", **made)  # type: ignore[arg-type]
     (found,) = curves(load_runs([tmp_path]))
-    assert found.knob == key and [p.value for p in found.lines["new"]] == list(values)
+    assert found.setting == key and [p.value for p in found.lines["new"]] == list(values)
     assert [p.accuracy.mean for p in found.lines["new"]] == [50, 60, 70]
-    assert knob_figure(found).axes[1].get_xlabel() == label
+    assert setting_figure(found).axes[1].get_xlabel() == label
 
 
 @pytest.mark.parametrize("key", ["seed", "views.seed", "data.limit", "data.num_workers", "cache.max_gb", "method.name"])
@@ -198,9 +198,9 @@ def test_files(tmp_path: Path) -> None:
     paths = list(draw_all(runs[:1], tmp_path / "figures"))
     assert {path.suffix for path in paths} == {".png", ".svg"} and len(set(paths)) == len(paths) == 4 * 2
     assert all(path.stat().st_size > 2000 for path in paths)
-    figure = knob_figure(curves(runs)[0])
+    figure = setting_figure(curves(runs)[0])
     assert all(text.get_fontsize() >= POINTS for text in figure.findobj(lambda a: hasattr(a, "get_fontsize")))
-    first, second = (save_as(knob_figure(curves(runs)[0]), tmp_path / f"{n}.svg").read_bytes() for n in "ab")
+    first, second = (save_as(setting_figure(curves(runs)[0]), tmp_path / f"{n}.svg").read_bytes() for n in "ab")
     assert first == second and b"number of views" in first
     with pytest.raises(ValueError, match="Expected a file that ends in .png, .svg, .pdf"):
         save_as(figure, tmp_path / "a.gif")

@@ -132,7 +132,12 @@ def make_blocks(looker: Looker, drawings: list[Path], method: str, names: list[s
             event.then(None, js=SHOW_ANSWER, queue=False)
         picture.clear(lambda: (NOTHING_YET, ""), None, [answers, seen], api_visibility="private")
         chosen.change(
-            choose, [chosen], [described, *widgets], preprocess=False, show_progress="hidden", api_visibility="private"
+            update_controls,
+            [chosen],
+            [described, *widgets],
+            preprocess=False,
+            show_progress="hidden",
+            api_visibility="private",
         )
     return blocks.queue(max_size=WAITING)
 
@@ -143,7 +148,7 @@ def _widget(gr: Any, control: Any, method: str) -> Any:
     return kind(value=value, label=control.label, info=control.info, visible=has, min_width=140, **control.limits)
 
 
-def choose(method: Any) -> list[Any]:
+def update_controls(method: Any) -> list[Any]:
     """The description of a method, and widgets with its default settings."""
     import gradio as gr  # noqa: PLC0415 -- an extra
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tpt.data.emoji_shift import class_names, emoji_shift
+from tpt.data.bundled import class_names, emoji_shift
 
 EVERY = 8  # every eighth bundled name: enough to be hard, few enough to read
 # Domain and class; the paper's settings correct the first five answers, break the sixth, and keep the others.

@@ -39,12 +39,12 @@ def answers_html(look: Look) -> str:
     cards = _card("before", "before", look.class_names[one], look.before[one]) + _card(
         "after", f"after {look.method}", look.class_names[other], look.after[other], remark
     )
-    rows = "".join(_row(look, k, k == other) for k in likeliest(look))
+    rows = "".join(_row(look, k, k == other) for k in shown_classes(look))
     head = "<tr><th></th><th colspan=2>before</th><th colspan=2>after</th><th></th></tr>"
     return f'<div class="tpt-answers">{cards}</div><table class="tpt-bars">{head}{rows}</table>{cost_html(look)}'
 
 
-def likeliest(look: Look) -> list[int]:
+def shown_classes(look: Look) -> list[int]:
     """The most probable classes before or after, sorted by their probability after."""
     found = {int(k) for p in (look.before, look.after) for k in np.argsort(-p, kind="stable")[:TOP]}
     return sorted(found, key=lambda k: -float(look.after[k]))

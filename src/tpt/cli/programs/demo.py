@@ -63,7 +63,9 @@ def serve(args: argparse.Namespace, folder: Path) -> None:
     names = None if args.classes is None else class_list(args.classes)
     refuse_known_stream(args.method, "tpt-demo")
     device = chosen_device(args.device)
-    with listening(args.host, args.port) as door:  # before PyTorch is loaded, so that a wrong address is named at once
+    with listening_socket(
+        args.host, args.port
+    ) as door:  # before PyTorch is loaded, so that a wrong address is named at once
         _serve(args, folder, names, device, door)
 
 
@@ -87,7 +89,7 @@ def _serve(
     uvicorn.Server(uvicorn.Config(app, log_level="warning")).run([door])
 
 
-def listening(host: str, port: int) -> socket.socket:
+def listening_socket(host: str, port: int) -> socket.socket:
     """A listening socket; raises a UserError if the port is in use or the host is not this machine's."""
     try:
         if not host:

@@ -48,7 +48,7 @@ def _shown(name: str, value: float) -> str:
     return f"{value:.2f} %" if name.endswith(PERCENT) else f"{value:.4g}"
 
 
-def left_out(trainer: Trainer) -> list[str]:
+def unused_batches(trainer: Trainer) -> list[str]:
     """A note if an epoch of training did not use all its batches, as with `debug=limit`."""
     limit = trainer.limit_train_batches
     if isinstance(limit, float) and limit == 1:

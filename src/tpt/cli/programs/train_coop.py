@@ -13,7 +13,7 @@ from tpt.cli import program as cli
 from tpt.cli import sweeps
 from tpt.cli.compose import trainer_of
 from tpt.cli.logs import stage
-from tpt.cli.programs.ending import left_out, objective, tell_learned
+from tpt.cli.programs.ending import objective, tell_learned, unused_batches
 from tpt.cli.resume import keep
 from tpt.clip import CLIP
 from tpt.data import Shots, ShotsDataModule
@@ -85,7 +85,7 @@ def _save(task: Task, trainer: Trainer, shots: Shots, about: dict[str, Any], pub
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()} or metrics_before(folder)
     found = {"context": task.context().source, "epochs": task.epochs, "metrics": metrics, "files": files}
     of_start = [note] if (note := task.learner.context.note) else []
-    notes = [*of_start, *left_out(trainer), *shots.notes, *shots.train.all_notes()]
+    notes = [*of_start, *unused_batches(trainer), *shots.notes, *shots.train.all_notes()]
     drawn = {"notes": notes, "class_names": shots.train.class_names, "drawn": shots.files()}
     write_json({**about, **found, **drawn}, folder / "training.json")
     tell_learned(notes, metrics, about["learner"], folder / files["last"])

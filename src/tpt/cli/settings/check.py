@@ -39,7 +39,9 @@ def refuse_wrong(cfg: DictConfig, program: str, overrides: Sequence[Override] = 
     _refuse_unfinished(register, plain)
     for key in register.own():
         value = OmegaConf.select(cfg, key)
-        refuse(register, key, OmegaConf.to_container(value, resolve=False) if OmegaConf.is_config(value) else value)
+        refuse_value(
+            register, key, OmegaConf.to_container(value, resolve=False) if OmegaConf.is_config(value) else value
+        )
     _refuse_optimizers(plain)
 
 
@@ -59,7 +61,7 @@ def _refuse_optimizers(config: Any) -> None:
                 ) from error
 
 
-def refuse(register: Register, key: str, value: Any) -> None:
+def refuse_value(register: Register, key: str, value: Any) -> None:
     """Raises a UserError if a setting does not allow this value."""
     for hint in register.hints.get(key, ()):
         if not fits(hint, value):
@@ -74,7 +76,7 @@ def check_sweep(cfg: DictConfig, overrides: Sequence[Override]) -> None:
         if override.is_sweep_override() and override.key_or_group in register.hints:
             _refuse_interval(register, override)
             for value in swept_values(override):
-                refuse(register, override.key_or_group, value)
+                refuse_value(register, override.key_or_group, value)
 
 
 def _refuse_interval(register: Register, override: Override) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tpt.cli.settings.parts import Target, is_absent, target_of
 from tpt.cli.settings.programs import program_hint
-from tpt.cli.settings.walk import HYDRAS, REFERENCE, keys_of, leaves, nodes
+from tpt.cli.settings.walk import HYDRAS, REFERENCE, all_keys, leaves, nodes
 
 NEEDED = ("callbacks.records", "callbacks.processes")  # needed by every run to have results
 
@@ -40,7 +40,7 @@ class Register:
                 if REFERENCE.fullmatch(value):
                     self._references.add(key)
         self._mentioned = {name for names in named.values() for name in names}
-        existing = {*keys_of(config)}
+        existing = {*all_keys(config)}
         self.unfinished = [
             f"Expected the name of a setting in `{key}`, but there is no {name!r} for ${{{name}}}; if these "
             f"characters are meant literally, write \\${{{name}}}."

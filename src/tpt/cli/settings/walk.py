@@ -19,7 +19,7 @@ def nodes(node: Any, prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]
         yield from nodes(value, f"{prefix}{key}.")
 
 
-def keys_of(config: Mapping[str, Any]) -> list[str]:
+def all_keys(config: Mapping[str, Any]) -> list[str]:
     """The dotted names of all settings and groups of settings."""
     groups = [path.removesuffix(".") for path, _ in nodes(config) if path]
     return list(dict.fromkeys([*groups, *(key for key, _ in leaves(config))]))

@@ -20,7 +20,7 @@ HOUR, MINUTE = 3600, 60
 
 
 @dataclass
-class Count:
+class Tally:
     """Numbers of images of one dataset.
 
     In order: to test, tested in earlier sessions, tested by this process, answered, changed by adaptation, labelled,
@@ -69,7 +69,7 @@ class Pace:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.processes = processes
-        self.counts = {name: Count(total) for name, total in totals.items()}
+        self.counts = {name: Tally(total) for name, total in totals.items()}
         self._clock = clock
         for row in [] if earlier is None else earlier.select(list(COLUMNS)).to_pylist():
             if (count := self.counts.get(row["dataset"])) is not None:

@@ -1,30 +1,14 @@
 """Figures of runs, for print: each function returns a matplotlib `Figure`; `save_as` writes it as PNG, SVG or PDF."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
-from pathlib import Path
-
-from matplotlib.figure import Figure
-
-from tpt.files import file_name
 from tpt.results.figures.along import along, along_figure
-from tpt.results.figures.answers import entropy_figure, moved, reliability_figure, risk_figure
-from tpt.results.figures.confusion import confusion_figure, main_confusions
+from tpt.results.figures.answers import entropy_figure, reliability_figure, risk_figure
+from tpt.results.figures.confusion import confusion_figure
+from tpt.results.figures.drawing import BY_RUN, KINDS, draw_all, figures_of
 from tpt.results.figures.heat_map import transfer_figure
-from tpt.results.figures.knobs import curves, knob_figure
-from tpt.results.figures.methods import compared, methods_figure
+from tpt.results.figures.methods import methods_figure
+from tpt.results.figures.settings import curves, setting_figure
 from tpt.results.figures.sheet import contact_sheet
-from tpt.results.figures.style import remark, save_as
-from tpt.results.tables.pivots import Transfer, transfer_matrices
-from tpt.results.tables.report import make_report
-from tpt.results.tables.rows import coverage_remark, rows_of
-from tpt.results.tables.runs import Run
-
-Drawing = tuple[str, Sequence[Run], Callable[[], Figure]]
-BY_RUN = ("entropy", "confusions", "reliability", "risk")  # kinds with one figure per run
-KINDS = ("accuracy_by", "methods", "stream", "transfer", *BY_RUN)  # prefixes of the names of figures
+from tpt.results.figures.style import save_as
 
 __all__ = [
     "BY_RUN",
@@ -37,75 +21,10 @@ __all__ = [
     "draw_all",
     "entropy_figure",
     "figures_of",
-    "knob_figure",
     "methods_figure",
     "reliability_figure",
     "risk_figure",
     "save_as",
+    "setting_figure",
     "transfer_figure",
 ]
-
-
-def figures_of(
-    runs: Sequence[Run], learned_on: Mapping[str, str] | None = None, kinds: Sequence[str] = KINDS
-) -> Iterator[tuple[str, Figure]]:
-    """Yields every figure of the given `KINDS` for which the runs have data, with a name for its file.
-
-    A remark under each figure lists what the runs leave out; `learned_on` is as for `transfer_matrices`.
-    """
-    for name, used, draw in _drawings(runs, learned_on):
-        if name.startswith(tuple(kinds)):
-            figure = draw()
-            remark(figure, list(coverage_remark(used, labels=len(used) > 1)))
-            yield name, figure
-
-
-def _drawings(runs: Sequence[Run], learned_on: Mapping[str, str] | None) -> Iterator[Drawing]:
-    """Yields the name, the runs and the drawing function of every figure for which there is data."""
-    for found in curves(runs):
-        yield f"accuracy_by_{found.knob.rsplit('.', 1)[-1]}", runs, partial(knob_figure, found)
-    tables = [rows for table in make_report(runs).tables if len(rows := compared(table)) > 1]
-    for number, rows in enumerate(tables, 1):
-        used = [run for each in rows for run in each.row.runs]
-        yield f"methods{f'_{number}' if len(tables) > 1 else ''}", used, partial(methods_figure, rows)
-    for name in dict.fromkeys(name for run in runs for name in run.to_test):
-        if lines := along(rows_of(runs), name):
-            yield f"stream_{file_name(name)}", runs, partial(along_figure, lines, name)
-    for matrix in _matrices(runs, learned_on):
-        yield f"transfer_{file_name(matrix.title)}", runs, partial(transfer_figure, matrix)
-    adapted = [(row, run) for row in rows_of(runs) for run in row.runs if run.adapts and run.results["datasets"]]
-    for row, run in adapted:
-        seed = f"_seed_{run.results.get('seed')}" if len(row.by_seed()) > 1 else ""
-        several = len(row.runs) > len(row.by_seed())  # one run per dataset
-        end = file_name(f"{row.label}{seed}{'_' + '_'.join(run.to_test) if several else ''}")
-        labelled = [name for name, about in run.results["datasets"].items() if "acc" in about]
-        if moved(run):
-            yield f"entropy_{end}", [run], partial(entropy_figure, run)
-        if any(main_confusions(run, name) for name in labelled):
-            yield f"confusions_{end}", [run], partial(confusion_figure, run)
-        if labelled:
-            yield f"reliability_{end}", [run], partial(reliability_figure, run)
-            yield f"risk_{end}", [run], partial(risk_figure, run)
-
-
-def _matrices(runs: Sequence[Run], learned_on: Mapping[str, str] | None) -> list[Transfer]:
-    """The transfer matrices; empty if runs are missing, or if it is unknown what a context was learned on."""
-    try:
-        return transfer_matrices(runs, learned_on)
-    except ValueError:
-        return []
-
-
-def draw_all(
-    runs: Sequence[Run],
-    folder: str | Path,
-    learned_on: Mapping[str, str] | None = None,
-    kinds: Sequence[str] = KINDS,
-    suffixes: Sequence[str] = ("png", "svg"),
-) -> Iterator[Path]:
-    """Writes the figures of `figures_of` to a folder, as png, svg or pdf, and yields their paths."""
-    taken: dict[str, int] = {}
-    for name, figure in figures_of(runs, learned_on, kinds):
-        taken[name] = taken.get(name, 0) + 1
-        stem = name if taken[name] == 1 else f"{name}_{taken[name]}"
-        yield from (save_as(figure, Path(folder) / f"{stem}.{suffix}") for suffix in suffixes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ def session(processes: int = 1) -> dict[str, Any]:
     return {"started": datetime.now(UTC).isoformat(timespec="seconds"), "processes": processes, **environment()}
 
 
+@cache
 def environment() -> dict[str, Any]:
-    """The library versions, the commit and the platform."""
+    """The library versions, the commit and the platform, as of the first call: a process keeps what it loaded."""
     versions = {"python": platform.python_version(), "tpt": __version__}
     for package in PACKAGES:
         try:

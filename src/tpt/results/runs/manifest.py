@@ -16,7 +16,7 @@ from typing_extensions import TypedDict  # pydantic requires this one before Pyt
 from tpt.data.dataset import ImageDataset
 from tpt.errors import BadImageError, UserError
 from tpt.files import content_digest, dotted_values, read_bytes
-from tpt.results.runs.records import readable
+from tpt.results.runs.records import valid_text
 from tpt.results.runs.settings import REGISTER, TRAINING
 
 NAME = "run.json"  # manifest of a test run
@@ -43,14 +43,14 @@ def _is_text(value: Any) -> str:
 
 
 Text = Annotated[str, PlainValidator(_is_text)]  # pydantic's own type refuses names that are not UTF-8
-Count = Annotated[int, Field(ge=0, lt=2**63)]
+Whole = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 _as_written = with_config(ConfigDict(extra="allow", strict=True))
 
 
 @_as_written
-class Start(TypedDict):
+class Session(TypedDict):
     """One start of a run, as returned by `tpt.results.runs.environment.session`."""
 
     versions: dict[Text, Text]
@@ -61,9 +61,9 @@ class Start(TypedDict):
 class AboutDataset(TypedDict):
     """A dataset, as returned by `about_dataset`."""
 
-    to_test: Count
-    classes: Count
-    size: Count
+    to_test: Whole
+    classes: Whole
+    size: Whole
     split: Text
     notes: list[Text]
     fingerprint: NotRequired[Text]
@@ -81,7 +81,7 @@ class AboutBackbone(TypedDict):
 class Encoding(TypedDict):
     """The minimum number of views to encode."""
 
-    num_views: Count
+    num_views: Whole
 
 
 @_as_written
@@ -93,7 +93,7 @@ class Manifest(TypedDict):
     backbone: AboutBackbone
     config: dict[Text, Any]
     datasets: dict[Text, AboutDataset]
-    sessions: Annotated[list[Start], Field(min_length=1)]
+    sessions: Annotated[list[Session], Field(min_length=1)]
     about_method: NotRequired[dict[Text, Any]]
     trained_on: NotRequired[list[Text]]
     context: NotRequired[Text]
@@ -174,14 +174,14 @@ def changed_data(old: Mapping[str, Any], new: Mapping[str, Any], free: Sequence[
         if part == "datasets" and name is not None:
             found.append(_changed_dataset(name, before.get(name), after.get(name)))
         elif part == "files" and rest in files:
-            found.append(f"{readable(rest)} has changed")
+            found.append(f"{valid_text(rest)} has changed")
         elif f"{part}." in DATA:
             found.append(phrase)
     return list(dict.fromkeys(found))
 
 
 def _changed_dataset(name: str, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> str:
-    shown = readable(repr(name))
+    shown = valid_text(repr(name))
     if old is None or new is None:
         return f"{shown} was {'not ' if old is None else ''}tested and is {'not ' if new is None else ''}there"
     for key, what in (("size", "images"), ("classes", "classes"), ("to_test", "images to test")):
@@ -195,7 +195,7 @@ def _changed_dataset(name: str, old: Mapping[str, Any] | None, new: Mapping[str,
 def _differing(old: Mapping[str, Any], new: Mapping[str, Any], free: Sequence[str]) -> dict[str, str]:
     before, after = (_compared(manifest, free) for manifest in (old, new))
     return {
-        key: f"{readable(key)} was {_shown(before.get(key))} and is {_shown(after.get(key))}"
+        key: f"{valid_text(key)} was {_shown(before.get(key))} and is {_shown(after.get(key))}"
         for key in {**before, **after}
         if _comparable(before.get(key)) != _comparable(after.get(key))
     }
@@ -222,7 +222,7 @@ def _compared(manifest: Mapping[str, Any], free: Sequence[str]) -> dict[str, Any
 
 
 def _shown(value: Any) -> str:
-    return "not set" if value is None else readable(repr(value))
+    return "not set" if value is None else valid_text(repr(value))
 
 
 def with_public_names(node: Any) -> Any:
@@ -269,7 +269,7 @@ def manifest_of(content: bytes | str) -> dict[str, Any]:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(map(str, first["loc"])) or "the whole"
-        raise UserError(readable(f"{where}: {first['msg'][:1].lower()}{first['msg'][1:]}")[:300]) from error
+        raise UserError(valid_text(f"{where}: {first['msg'][:1].lower()}{first['msg'][1:]}")[:300]) from error
     except (ValueError, RecursionError) as error:
         raise UserError("no JSON") from error
     return {**manifest, "config": with_public_names(manifest["config"])}

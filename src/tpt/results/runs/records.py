@@ -89,7 +89,7 @@ def write_shard(
     folder.mkdir(parents=True, exist_ok=True)
     columns = [*RECORD_SCHEMA, METHOD_SECONDS, *(LOGITS_SCHEMA if logits else ())]
     given = pa.schema([f.with_type(pa.list_(pa.float32())) if f.name in LOGITS else f for f in columns])
-    rows = [{k: readable(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows]
+    rows = [{k: valid_text(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows]
     rows = [{**row, "problem": _ADDRESS.sub("", row["problem"])} if row.get("problem") else row for row in rows]
     table = pa.Table.from_pylist(rows, schema=given).cast(pa.schema(columns))
     buffer = io.BytesIO()
@@ -100,7 +100,7 @@ def write_shard(
     return path
 
 
-def readable(text: str) -> str:
+def valid_text(text: str) -> str:
     """The text with backslash codes for lone surrogates, which represent bytes of names that are not UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 

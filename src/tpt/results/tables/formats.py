@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tpt.errors import UserError
 from tpt.files import harmless
-from tpt.results.tables.grid import Grid, Legend, Line, grids, legend_of, plain, unbalanced
+from tpt.results.tables.grid import Grid, Legend, Line, cleaned, grids, legend_of, unbalanced
 from tpt.results.tables.markup import to_html, to_latex, to_markdown
 from tpt.results.tables.report import Cell, Report
 
@@ -131,4 +131,4 @@ def to_csv(report: Report) -> str:
 
 def _harmless(text: str) -> str:
     """A name in one line, escaped so that a spreadsheet does not run it as a formula."""
-    return harmless(plain(text))
+    return harmless(cleaned(text))

@@ -26,7 +26,7 @@ T = TypeVar("T")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
-def plain(text: str) -> str:
+def cleaned(text: str) -> str:
     """Replaces control characters, line breaks and surrogates by spaces; names come from files that others wrote."""
     return _CONTROL.sub(" ", text)
 

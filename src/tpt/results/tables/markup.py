@@ -6,7 +6,7 @@ import html
 import re
 from collections.abc import Sequence
 
-from tpt.results.tables.grid import Grid, Legend, Line, Text, plain
+from tpt.results.tables.grid import Grid, Legend, Line, Text, cleaned
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -36,7 +36,7 @@ def to_markdown(tables: Sequence[Grid], legend: Legend) -> str:
     """Pipe tables with marks as superscripts."""
 
     def escape(text: str) -> str:
-        return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", plain(text))
+        return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", cleaned(text))
 
     def cell(text: Text, strong: bool) -> str:
         shown = escape(text.text)
@@ -59,7 +59,7 @@ def to_latex(tables: Sequence[Grid], legend: Legend) -> str:
     r"""`tabular` environments with booktabs rules; needs \usepackage{booktabs}."""
 
     def escape(text: str) -> str:
-        return "".join(_LATEX.get(c, c) for c in plain(text))
+        return "".join(_LATEX.get(c, c) for c in cleaned(text))
 
     def cell(text: Text) -> str:
         return escape(text.text) + (f"\\textsuperscript{{{','.join(text.letters)}}}" if text.letters else "")
@@ -86,7 +86,7 @@ def html_page(title: str, body: Sequence[str]) -> str:
     """A page with a title and a body; it has no script and loads nothing from other hosts."""
     head = [
         "<!DOCTYPE html>",
-        f'<html lang="en"><head><meta charset="utf-8"><title>{html.escape(plain(title))}</title><style>',
+        f'<html lang="en"><head><meta charset="utf-8"><title>{html.escape(cleaned(title))}</title><style>',
         "body{font-family:sans-serif;margin:2em} table{border-collapse:collapse;margin-bottom:1.5em}",
         "caption{text-align:left;font-weight:bold;padding-bottom:.5em} th,td{padding:.15em .6em;text-align:right}",
         "th:first-child,th:nth-child(2){text-align:left} td:nth-child(2){text-align:left}",
@@ -106,7 +106,7 @@ def html_tables(tables: Sequence[Grid], legend: Legend) -> list[str]:
     """Tables and their legend, as lines of a page's body."""
 
     def escape(text: str) -> str:
-        return html.escape(plain(text))
+        return html.escape(cleaned(text))
 
     parts = []
     for table in tables:

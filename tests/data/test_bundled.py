@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tpt.data.emoji_shift import DOMAINS, SHIFTED, class_names, emoji_shift
+from tpt.data.bundled import DOMAINS, SHIFTED, class_names, emoji_shift
 
 SIZES = {  # pictures per domain, as `tools/make_emoji_shift.py` printed
     "source_train": 2775,

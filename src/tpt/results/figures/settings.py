@@ -34,7 +34,7 @@ class Point:
 class Curves:
     """The data of one figure."""
 
-    knob: str  # dotted key of the setting
+    setting: str  # dotted key of the setting
     lines: Mapping[str, tuple[Point, ...]]  # by label, in order of the value; other settings are constant along a line
     datasets: tuple[str, ...]  # over which the accuracies are averaged
     images: int  # shared images of these datasets
@@ -47,32 +47,32 @@ def curves(runs: Sequence[Run]) -> list[Curves]:
     """
     rows = [row for row in rows_of(runs) if row.first.adapts and row.first.results["datasets"]]
     settings = dict.fromkeys(key for row in rows for key in settings_of(row.first))
-    knobs = [*(key for key in REGISTER if key in settings), *(key for key in settings if key not in REGISTER)]
-    return [found for knob in knobs if axis_label(knob) and (found := _curves(knob, rows)) is not None]
+    varying = [*(key for key in REGISTER if key in settings), *(key for key in settings if key not in REGISTER)]
+    return [found for varied in varying if axis_label(varied) and (found := _curves(varied, rows)) is not None]
 
 
-def _curves(knob: str, rows: Sequence[Row]) -> Curves | None:
+def _curves(varied: str, rows: Sequence[Row]) -> Curves | None:
     groups: dict[Any, list[Row]] = {}
     for row in rows:
         settings = settings_of(row.first)
-        if isinstance(settings.get(knob), int | float) and not isinstance(settings[knob], bool):
-            rest = sorted((k, str(v)) for k, v in settings.items() if k != knob and not is_seed(k))
+        if isinstance(settings.get(varied), int | float) and not isinstance(settings[varied], bool):
+            rest = sorted((k, str(v)) for k, v in settings.items() if k != varied and not is_seed(k))
             groups.setdefault((row.first.method, row.first.backbone, *rest), []).append(row)
-    groups = {rest: rows for rest, rows in groups.items() if len({_value(knob, row) for row in rows}) > 1}
+    groups = {rest: rows for rest, rows in groups.items() if len({_value(varied, row) for row in rows}) > 1}
     used = [row for rows in groups.values() for row in rows]
     common = _common_images(used) if used else {}
     if not common:
         return None
-    labels = _labels([rows[0] for rows in groups.values()], knob)
+    labels = _labels([rows[0] for rows in groups.values()], varied)
     lines = {
-        label: tuple(_point(knob, row, common) for row in sorted(rows, key=lambda row: _value(knob, row)))
+        label: tuple(_point(varied, row, common) for row in sorted(rows, key=lambda row: _value(varied, row)))
         for label, rows in zip(labels, groups.values(), strict=True)
     }
-    return Curves(knob, lines, tuple(common), sum(map(len, common.values())))
+    return Curves(varied, lines, tuple(common), sum(map(len, common.values())))
 
 
-def _value(knob: str, row: Row) -> float:
-    return float(settings_of(row.first)[knob])
+def _value(varied: str, row: Row) -> float:
+    return float(settings_of(row.first)[varied])
 
 
 def _common_images(rows: Sequence[Row]) -> dict[str, set[str]]:
@@ -84,14 +84,14 @@ def _common_images(rows: Sequence[Row]) -> dict[str, set[str]]:
     return found
 
 
-def _point(knob: str, row: Row, common: Mapping[str, set[str]]) -> Point:
+def _point(varied: str, row: Row, common: Mapping[str, set[str]]) -> Point:
     def per_image(side: str) -> Iterator[list[float]]:
         for name, paths in common.items():
             found = (each for path, each in images_of(row.having(name), name).items() if path in paths)
             yield [sum(getattr(outcome, side) for outcome in each) / len(each) for each in found]
 
     accuracy, zero_shot = (accuracy_interval(*per_image(side)) for side in ("after", "before"))
-    return Point(_value(knob, row), accuracy, zero_shot, _seconds_per_image(row.runs, tuple(common)))
+    return Point(_value(varied, row), accuracy, zero_shot, _seconds_per_image(row.runs, tuple(common)))
 
 
 def _seconds_per_image(runs: Sequence[Run], datasets: Sequence[str]) -> Interval:
@@ -104,10 +104,10 @@ def _seconds_per_image(runs: Sequence[Run], datasets: Sequence[str]) -> Interval
     return mean_interval(times or [0.0])
 
 
-def _labels(rows: Sequence[Row], knob: str) -> list[str]:
+def _labels(rows: Sequence[Row], varied: str) -> list[str]:
     """Labels of the lines: the settings in which they differ."""
     settings = [{**settings_of(row.first), "method": row.first.method, "backbone": row.first.backbone} for row in rows]
-    telling = [key for key in differing(settings) if key != knob and not is_seed(key)]
+    telling = [key for key in differing(settings) if key != varied and not is_seed(key)]
     telling = [key for key in telling if not key.endswith(("_target_", "_partial_"))] or telling
     names = short_names(telling)
     return [
@@ -117,7 +117,7 @@ def _labels(rows: Sequence[Row], knob: str) -> list[str]:
 
 
 @styled
-def knob_figure(found: Curves) -> Figure:
+def setting_figure(found: Curves) -> Figure:
     """Accuracy (top) and seconds per image (bottom) against a setting, one line per combination of the others.
 
     Bars are 95 % intervals; the dashed line is zero-shot accuracy.
@@ -126,35 +126,35 @@ def knob_figure(found: Curves) -> Figure:
     accuracy, seconds = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     handles = []
     for number, (label, points) in enumerate(found.lines.items()):
-        look, x = line_style(number), _spread(found.knob, [p.value for p in points], number, len(found.lines))
+        look, x = line_style(number), _spread(found.setting, [p.value for p in points], number, len(found.lines))
         look |= {"label": label, "elinewidth": 0.8}
         handles.append(error_bars(accuracy, x, [p.accuracy for p in points], **look))
         error_bars(seconds, x, [p.seconds for p in points], **look)
     every = [p for points in found.lines.values() for p in points]
     zero_shot = float(np.mean([p.zero_shot.mean for p in every]))
     handles.append(accuracy.axhline(zero_shot, color=GREY, linestyle=(0, (4, 3)), linewidth=1.0, zorder=0))
-    _axis(seconds, found.knob, sorted({p.value for p in every}))
+    _axis(seconds, found.setting, sorted({p.value for p in every}))
     mean = f", mean of {len(found.datasets)} datasets" if len(found.datasets) > 1 else f" on {short(found.datasets[0])}"
     accuracy.set_ylabel(f"accuracy (%){mean}")
     accuracy.margins(y=0.08)
     seconds.set_ylabel("seconds per image")
     seconds.set_ylim(bottom=0)
-    seconds.set_xlabel(axis_label(found.knob))
+    seconds.set_xlabel(axis_label(found.setting))
     legend_above(figure, handles, [*(short(label, 48) for label in found.lines), "zero-shot"])
     figure.align_ylabels()
     return figure
 
 
-def _spread(knob: str, values: Sequence[float], number: int, lines: int) -> np.ndarray:
+def _spread(varied: str, values: Sequence[float], number: int, lines: int) -> np.ndarray:
     """The values, shifted slightly per line so that the error bars of several lines do not hide each other."""
     x, shift = np.asarray(values, dtype=float), (number - (lines - 1) / 2) * 0.05
-    if meaning(knob).logarithmic:
+    if meaning(varied).logarithmic:
         return x * 2 ** (shift * 0.8)
     return x + shift * (float(np.diff(x).min()) if len(x) > 1 else 1.0)
 
 
-def _axis(axes: Axes, knob: str, values: Sequence[float]) -> None:
-    if meaning(knob).logarithmic and min(values) > 0:
+def _axis(axes: Axes, varied: str, values: Sequence[float]) -> None:
+    if meaning(varied).logarithmic and min(values) > 0:
         axes.set_xscale("log", base=2)
         axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_locator(FixedLocator(list(values)))

@@ -14,6 +14,7 @@ from tpt.errors import Filled, UserError, checked
 SOURCE = ("source_train", "source_val")  # vendors of the bundled model's training: trained on, and held out
 SHIFTED = ("twemoji", "emojione", "emojione_monotone", "fxemoji")  # vendors it never saw
 DOMAINS = (*SOURCE, *SHIFTED)
+FOLDER = Path(str(resources.files("tpt.data"))) / "emoji_shift"
 
 
 @checked
@@ -26,8 +27,7 @@ def emoji_shift(domain: str, root: Filled | Path | None = None) -> ImageDataset:
     """
     if domain not in DOMAINS:
         raise UserError(f"Expected `domain` to be one of {', '.join(DOMAINS)}, got {domain!r}.")
-    bundled = Path(str(resources.files("tpt.data.emoji_shift")))
-    place = bundled / f"{domain}.zip" if root is None else Path(root) / domain
+    place = FOLDER / f"{domain}.zip" if root is None else Path(root) / domain
     found = image_folder(place, name=domain, class_names=class_names(), orientation="ignore")
     return replace(found, notes=[])  # these notes are for unknown data
 
@@ -40,4 +40,4 @@ def emoji_shift_domains(domains: Sequence[str], root: Filled | Path | None = Non
 
 def class_names() -> list[str]:
     """The names of all classes, sorted."""
-    return (resources.files("tpt.data.emoji_shift") / "class_names.txt").read_text("utf-8").splitlines()
+    return (FOLDER / "class_names.txt").read_text("utf-8").splitlines()

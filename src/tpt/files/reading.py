@@ -1,0 +1,104 @@
+"""Reads untrusted files."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import errno
+import hashlib
+import os
+import pickle
+import stat
+import struct
+import tarfile
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from safetensors import SafetensorError
+
+from tpt.errors import DataError, UserError
+
+MOST_JSON_BYTES = 2**30
+_KINDS = {
+    **{stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"},
+    **dict.fromkeys((stat.S_IFCHR, stat.S_IFBLK), "a device"),
+}
+# Errors that readers of text, tables, pickles, archives and compressed files raise if the content is damaged.
+_DAMAGE = (
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, EOFError),
+    *(MemoryError, pickle.UnpicklingError, csv.Error, struct.error, tarfile.TarError, zipfile.BadZipFile, zlib.error),
+    *(SyntaxError, tokenize.TokenError, SafetensorError),
+)
+
+
+def open_plain(path: str | Path, most: int) -> BinaryIO:
+    """Opens an untrusted file for reading, only if it is a regular file: a pipe blocks, and a device never ends.
+
+    Raises:
+        OSError: the file cannot be opened, is not a regular file, or has more than `most` bytes; the error names it.
+    """
+    about = os.stat(path)  # noqa: PTH116 -- called for every image
+    if not stat.S_ISREG(about.st_mode):
+        number = errno.EISDIR if stat.S_ISDIR(about.st_mode) else errno.EINVAL
+        raise OSError(number, f"it is {_KINDS.get(stat.S_IFMT(about.st_mode), 'special')}, not a file", str(path))
+    if about.st_size > most:
+        raise OSError(errno.EFBIG, f"it has {about.st_size:,} bytes, more than {most:,}", str(path))
+    return os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb")
+
+
+def read_bytes(path: str | Path, most: int = MOST_JSON_BYTES, first: int | None = None) -> bytes:
+    """The content of an untrusted file, or its first `first` bytes; raises the same errors as `open_plain`."""
+    with open_plain(path, most) as file:
+        return file.read(most + 1 if first is None else first)
+
+
+def reason(error: BaseException) -> str:
+    """The message of an error in one line of at most 200 characters, with the type if it is needed to understand it."""
+    said = getattr(error, "strerror", None) or str(error)
+    if isinstance(error, KeyError) or not said:  # the text of a KeyError is only the key
+        said = ": ".join(filter(None, (type(error).__name__, said)))
+    return " ".join(said.split())[:200]
+
+
+@contextlib.contextmanager
+def readable(
+    what: str,
+    way_out: str = "Get it again",
+    error: type[UserError] = DataError,
+    also: type[Exception] = OSError,
+) -> Iterator[None]:
+    """Turns an error of the block, which reads a file, into a UserError.
+
+    Args:
+        what: what is read, with its file, such as "the list FILE" or "FILE as a table".
+        way_out: what the user can do, such as "Get it again".
+        error: type of the error; errors of this type, and DataErrors, that the block raises are passed on.
+        also: another type of error that the library may raise.
+
+    Raises:
+        UserError: the content is damaged, or the block raised a UserError, whose message is the reason.
+    """
+    try:
+        yield
+    except (DataError, error):
+        raise
+    except (*_DAMAGE, also) as damage:
+        raise error(f"Cannot read {what} ({reason(damage)}). {way_out}.") from damage
+
+
+def content_digest(content: bytes) -> str:
+    """A digest of every byte, as 16 hexadecimal digits."""
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
+
+
+def dotted_values(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every leaf value of nested dictionaries and lists, with its dotted key."""
+    if not isinstance(node, Mapping | list | tuple):
+        yield prefix.removesuffix("."), node
+        return
+    for key, value in node.items() if isinstance(node, Mapping) else enumerate(node):
+        yield from dotted_values(value, f"{prefix}{key}.")

@@ -1,0 +1,82 @@
+"""Writes files whole or not at all.
+
+An incomplete file has a name that begins with a dot, so that programs that read a folder as one table, such as pandas
+and Arrow, ignore it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+PARTIAL = ".partial"  # suffix of an incomplete file
+MODE = 0o666  # permissions of a new file, before the user's umask
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """Yields a temporary path, whose file replaces `path` if the block succeeds and is deleted if it fails.
+
+    The content is flushed to the disk before the replacement, so that a power cut leaves either the old or the new
+    file.  The file gets the default permissions of a new file, regardless of the library that writes it.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    partial = path.with_name(f".{os.getpid()}-{secrets.token_hex(8)}{PARTIAL}")
+    try:
+        os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, MODE))
+        rights = stat.S_IMODE(partial.stat().st_mode)
+        yield partial
+        with partial.open("rb") as file:
+            os.fchmod(file.fileno(), rights)
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_bytes(content: bytes, path: Path) -> None:
+    """Writes a file completely or not at all."""
+    with writing(path) as partial:
+        partial.write_bytes(content)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Writes a file completely or not at all, in UTF-8; a lone surrogate becomes a backslash code."""
+    write_bytes(text.encode("utf-8", "backslashreplace"), path)
+
+
+def write_json(content: dict[str, Any], path: Path) -> None:
+    """Writes a file completely or not at all."""
+    write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n", path)
+
+
+def remove_partial(folder: Path) -> None:
+    """Removes incomplete files of a killed process from a folder; no other process may be writing there."""
+    for path in folder.glob(f".*{PARTIAL}"):
+        path.unlink(missing_ok=True)
+
+
+def why_no_lock(path: Path) -> str | None:
+    """Why a file cannot be locked, as on some network disks; None if it can be, or is already locked.
+
+    The file is created if needed.
+    """
+    import fcntl  # noqa: PLC0415 -- not on every system
+
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, MODE)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return None if error.errno in (errno.EAGAIN, errno.EACCES) else error.strerror
+    finally:
+        os.close(descriptor)
+    return None
