@@ -290,7 +290,7 @@ def test_numbered_folders(tmp_path: Path) -> None:
 def test_folders_of_wordnet_ids(tmp_path: Path) -> None:
     found = folders(tmp_path, ("n01440764", "n07753592"))
     assert found.class_names == ["tench", "banana"]
-    assert found.notes[0] == "the folders are WordNet ids, their classes' names those of ImageNet"
+    assert found.notes[0] == "the folders are WordNet ids; the class names are ImageNet's"
     (tmp_path / "pictures" / "n00000001").mkdir()
     with pytest.raises(DataError, match="Expected WordNet ids of ImageNet's classes in .*, got 'n00000001'"):
         image_folder(tmp_path / "pictures")

@@ -80,7 +80,7 @@ def draw_shots(
     if val is None:
         drawn = {sample.path for sample in chosen}
         left = [sample for sample in train.samples if sample.path not in drawn]
-        notes.append("validation images: those of the training set that were not drawn")
+        notes.append("validation images: the training images that were not drawn")
         val = replace(train, samples=left, size=0) if left else None
     validating: list[Sample] = []
     if val is not None:

@@ -65,7 +65,7 @@ def image_folder(
     notes = _notes(by_folder, paths, shown)
     names, order = matched or (_names(store, folders, given, class_names, shown), list(range(len(folders))))
     if class_names is None and names and _WORDNET.fullmatch(folders[0]):
-        notes.append("the folders are WordNet ids, their classes' names those of ImageNet")
+        notes.append("the folders are WordNet ids; the class names are ImageNet's")
     samples = [Sample(path, k) for k, folder in zip(order, folders, strict=True) for path in by_folder[folder]]
     own = name or plain(store.root.absolute().stem)
     found = ImageDataset(own, names, samples, store, notes, split=split or "", upright=orientation == "apply")

@@ -223,7 +223,7 @@ def test_checkpoints_hold_only_the_learned_part(pictures: Path, tmp_path: Path) 
 
 def test_a_checkpoint_of_another_learner_is_refused(pictures: Path, tmp_path: Path) -> None:
     fit(make("coop", 2), data(pictures), tmp_path, 1)
-    with pytest.raises(ValueError, match=r"there is \{'ctx': \(4, 64\)\} where this run learns .*meta_net"):
+    with pytest.raises(ValueError, match=r"it holds \{'ctx': \(4, 64\)\}, and this run learns .*meta_net"):
         check_checkpoint(tmp_path / "last.ckpt", make("cocoop", 2))
 
 

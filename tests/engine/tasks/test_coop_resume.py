@@ -104,7 +104,7 @@ def test_a_pipe_does_not_block(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "phrase"),
     [
-        (("state_dict", "ctx"), torch.zeros(4, 63), r"there is \{'ctx': \(4, 63\)\} where"),
+        (("state_dict", "ctx"), torch.zeros(4, 63), r"it holds \{'ctx': \(4, 63\)\}"),
         (("state_dict",), None, "the training state is missing"),
         (("loops", "fit_loop", "epoch_loop.batch_progress", "is_last_batch"), False, "training is within epoch 1"),
         (("run",), None, "or damaged"),

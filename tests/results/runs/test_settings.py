@@ -70,7 +70,7 @@ def test_no_entry_is_redundant() -> None:
         ({"size": 9, "to_test": 9}, "'a.b' had 8 images and has 9"),
         ({"classes": 3}, "'a.b' had 2 classes and has 3"),
         ({"split": "val"}, "'a.b' had the split 'test' and has 'val'"),
-        ({"fingerprint": "1"}, "the names or classes of the images of 'a.b' are others"),
+        ({"fingerprint": "1"}, "'a.b' has other image names or labels"),
         ({"notes": ["x"], "root": "/elsewhere"}, None),
     ],
 )

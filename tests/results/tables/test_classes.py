@@ -42,14 +42,14 @@ def test_classes_by_hand(tmp_path: Path) -> None:
 def test_confusions_by_hand(tmp_path: Path) -> None:
     """Cats classified as dog: four before, none after; as tram: none before, two after."""
     assert confusions(run_of(tmp_path), "a") == [
-        Confusion("cat", "dog", before=4, after=0, made=0, mended=4),
-        Confusion("cat", "tram", before=0, after=2, made=2, mended=0),
-        Confusion("dog", "cat", before=0, after=2, made=2, mended=0),
+        Confusion("cat", "dog", before=4, after=0, made=0, corrected=4),
+        Confusion("cat", "tram", before=0, after=2, made=2, corrected=0),
+        Confusion("dog", "cat", before=0, after=2, made=2, corrected=0),
     ]
 
 
 def test_made_minus_mended_is_the_change(tmp_path: Path) -> None:
-    assert all(c.after - c.before == c.made - c.mended for c in confusions(run_of(tmp_path), "a"))
+    assert all(c.after - c.before == c.made - c.corrected for c in confusions(run_of(tmp_path), "a"))
 
 
 def test_tables_and_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,7 +81,7 @@ def test_the_figure_of_confusions(tmp_path: Path) -> None:
     (axes,) = confusion_figure(run).axes
     widths = [[bar.get_width() for bar in container] for container in axes.containers]  # type: ignore[attr-defined]
     assert widths == [[-4, 0, 0], [0, 2, 2]]
-    assert axes.get_yticklabels()[0].get_text() == "cat taken for dog"
+    assert axes.get_yticklabels()[0].get_text() == "cat predicted as dog"
     assert "confusions_tpt" in dict(figures_of([run]))
     make_run(tmp_path / "same", {"a": rows_of("a", share(50, 4), share(50, 4))})
     with pytest.raises(ValueError, match="changed no confusion"):

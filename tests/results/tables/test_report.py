@@ -244,7 +244,7 @@ OTHERS: list[tuple[str, str, dict[str, Any], list[str]]] = [
     ("zero", "zero", {"method.gamma": 0.3, "context.ctx_init": "a", **PLAIN_CROPS},
      ["ctx_init=a, in the paper a photo of a"]),
     ("zero+ensemble", "zero", {"method.gamma": 0.3, "method.templates": "imagenet_7", **PLAIN_CROPS},
-     ["templates=imagenet_7, those of the quoted row are not named"]),
+     ["templates=imagenet_7, the published row's are not known"]),
     ("ctpt", "ctpt", {"method.penalty_weight": "paper", **AUGMIX}, []),
     ("ctpt", "ctpt", {"method.penalty_weight": 50.0, **AUGMIX}, ["penalty_weight=50.0, in the paper 20.0"]),
     ("ctpt", "ctpt", {"method.penalty_weight": 20.0, **PLAIN_CROPS}, ["views without AugMix, in the paper with it"]),

@@ -113,7 +113,7 @@ def test_published_ensemble_numbers_need_templates(tmp_path: Path) -> None:
     ((_, found),) = own.tables[0].rows
     assert found["dtd"].printed == 47.40 and not any("templates" in mark.why for mark in found["dtd"].marks)
     alone = render(make_report(load_runs([tmp_path / "0"])), "terminal")
-    assert "tda: published figures are those of an ensemble" in alone
+    assert "tda: published numbers exist only for an ensemble" in alone
     assert "those of an ensemble" not in render(own, "terminal")
     assert {"order=sorted, in the paper shuffled"} <= {mark.why for mark in other.marks}
     assert not any("templates" in mark.why or "AugMix" in mark.why for mark in several.marks)

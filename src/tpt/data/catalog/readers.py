@@ -154,7 +154,7 @@ def _no_folders(entry: Entry, root: Path, places: Sequence[Path], example: str) 
     elif any(images_of(place) for place in places if place.is_dir()):
         found = ", only images without folders"
         if entry.key == "imagenet":
-            way_out += f", or put Kaggle's {KAGGLE} or the devkit's {TRUTH} beside"
+            way_out += f", or put Kaggle's {KAGGLE} or the devkit's {TRUTH} next to it"
     return DataError(
         f"No class folders of {entry.title}, such as {example}, in {' or '.join(map(str, places))}{found}. {way_out}."
     )

@@ -83,7 +83,7 @@ def check_checkpoint(path: Path, task: CoOpTask | CoCoOpTask) -> None:
         raise _unfit(path, f"the training state is missing ({type(error).__name__})") from error
     learned = {name: tuple(value.shape) for name, value in task.learned().items()}
     if found != learned:
-        raise _unfit(path, f"there is {found} where this run learns {learned}")
+        raise _unfit(path, f"it holds {found}, and this run learns {learned}")
     if not whole:
         raise _unfit(path, f"training is within epoch {content.get('epoch')}, not after it")
 
@@ -181,4 +181,4 @@ def taking_up(path: Path | None, trainer: Trainer) -> Iterator[None]:
         if path is None or restored.done:
             raise
         what = " ".join(str(error)[:300].split())
-        raise _unfit(path, f"there is what cannot be restored ({type(error).__name__}: {what})") from error
+        raise _unfit(path, f"its state cannot be restored ({type(error).__name__}: {what})") from error

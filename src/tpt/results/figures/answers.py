@@ -181,7 +181,7 @@ def risk_figure(run: Run) -> Figure:
             panel.set_ylim(bottom=0)
         return line, risk_area(confidence, right)(weights)
 
-    coverage = "coverage: share of the images answered, the surest first (%)"
+    coverage = "coverage: share of images answered, most confident first (%)"
     return before_and_after(run, "AURC", draw, coverage, "risk: wrong answers among these (%)")
 
 

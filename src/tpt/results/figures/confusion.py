@@ -43,16 +43,16 @@ def main_confusions(run: Run, dataset: str) -> list[Confusion]:
 
     A net change of one image is treated as chance.
     """
-    found = [pair for pair in confusions(run, dataset) if abs(pair.made - pair.mended) >= LEAST]
-    return sorted(found, key=lambda pair: -abs(pair.made - pair.mended))[:MOST]
+    found = [pair for pair in confusions(run, dataset) if abs(pair.made - pair.corrected) >= LEAST]
+    return sorted(found, key=lambda pair: -abs(pair.made - pair.corrected))[:MOST]
 
 
 def _bars(axes: Axes, pairs: list[Confusion]) -> None:
     places = range(len(pairs))
-    axes.barh(places, [-pair.mended for pair in pairs], color=BLUE, label="mended")
+    axes.barh(places, [-pair.corrected for pair in pairs], color=BLUE, label="corrected")
     axes.barh(places, [pair.made for pair in pairs], color=VERMILION, hatch="///", label="made")
     axes.axvline(0, color="black", linewidth=0.6)
-    names = [f"{short(pair.truth, 24)} taken for {short(pair.answer, 24)}" for pair in pairs]
+    names = [f"{short(pair.truth, 24)} predicted as {short(pair.answer, 24)}" for pair in pairs]
     axes.set_yticks(list(places), names)
     axes.invert_yaxis()
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -109,7 +109,7 @@ class ClaimedDirectory:
         except OSError as error:
             odd = not isinstance(error, FileNotFoundError) or path.is_symlink()
         if odd:
-            raise UserError(f"{path} is not {what}, as a run needs there. Remove it, or {self.another}.")
+            raise UserError(f"{path} is not {what}, which a run needs there. Remove it, or {self.another}.")
 
     def earlier_sessions(self, manifest: Mapping[str, Any], session: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The sessions of the resumed run; empty for a new run.

@@ -189,7 +189,7 @@ def _changed_dataset(name: str, old: Mapping[str, Any] | None, new: Mapping[str,
             return f"{shown} had {old[key]:,} {what} and has {new[key]:,}"
     if old["split"] != new["split"]:
         return f"{shown} had the split {old['split']!r} and has {new['split']!r}"
-    return f"the names or classes of the images of {shown} are others"
+    return f"{shown} has other image names or labels"
 
 
 def _differing(old: Mapping[str, Any], new: Mapping[str, Any], free: Sequence[str]) -> dict[str, str]:

@@ -120,7 +120,7 @@ def read_shard(path: Path, schema: pa.Schema = RECORD_SCHEMA) -> pa.Table:
         table = file.read(present)
         notes = (table.schema.metadata or {}).get(_NOTES, b"[]")
         if not _NAME.fullmatch(path.name) or not all(isinstance(note, str) for note in json.loads(notes)):
-            raise UserError("its name or its notes are not those of a shard")
+            raise UserError("its name or its notes are not a shard's")
         for name in schema.names:
             if name not in present:
                 table = table.append_column(name, pa.nulls(len(table), schema.field(name).type))

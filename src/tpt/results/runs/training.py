@@ -82,7 +82,7 @@ class TrainingDirectory(ClaimedDirectory):
             self._of_checkpoint = manifest_of(said)
         except UserError as error:
             raise UserError(
-                f"What {self._given} says about its run is damaged ({error}). Start the run anew."
+                f"The description of its run in {self._given} is damaged ({error}). Start the run anew."
             ) from error
         self.refuse_different({"config": self._of_checkpoint["config"]}, {"config": config})
 

@@ -39,7 +39,7 @@ class Confusion:
     before: int  # images of `truth` with this answer before adaptation
     after: int  # and after it
     made: int  # images that adaptation added, including from another wrong answer
-    mended: int  # images that it removed, including to another wrong answer
+    corrected: int  # images that it removed, including to another wrong answer
 
 
 def class_results(run: Run, dataset: str) -> list[ClassResult]:
@@ -57,16 +57,16 @@ def class_results(run: Run, dataset: str) -> list[ClassResult]:
 def confusions(run: Run, dataset: str) -> list[Confusion]:
     """All pairs of classes whose confusions adaptation changed, the most changed first."""
     names, label, before, after = _answers(run, dataset)
-    made, mended, first, second = (Counter[tuple[int, int]]() for _ in range(4))
+    made, corrected, first, second = (Counter[tuple[int, int]]() for _ in range(4))
     for truth, old, new in zip(label.tolist(), before.tolist(), after.tolist(), strict=True):
         first[truth, old] += 1
         second[truth, new] += 1
         if old != new:
-            mended[truth, old] += old != truth
+            corrected[truth, old] += old != truth
             made[truth, new] += new != truth
-    pairs = {pair for pair in made | mended if made[pair] or mended[pair]}
-    found = [Confusion(names[p[0]], names[p[1]], first[p], second[p], made[p], mended[p]) for p in pairs]
-    return sorted(found, key=lambda c: (-(c.made + c.mended), -abs(c.made - c.mended), c.truth, c.answer))
+    pairs = {pair for pair in made | corrected if made[pair] or corrected[pair]}
+    found = [Confusion(names[p[0]], names[p[1]], first[p], second[p], made[p], corrected[p]) for p in pairs]
+    return sorted(found, key=lambda c: (-(c.made + c.corrected), -abs(c.made - c.corrected), c.truth, c.answer))
 
 
 def _answers(run: Run, dataset: str) -> tuple[Mapping[int, str], np.ndarray, np.ndarray, np.ndarray]:
@@ -105,7 +105,7 @@ def class_grids(
         raise UserError(NOTHING)
     remarks = (
         "before, after: accuracy in %; gain in points, with Bonett and Price's 95 % interval",
-        "confusions: images of a class that were taken for another; made and mended by the adaptation",
+        "confusions: images of a class that were predicted as another class; made and corrected by adaptation",
     )
     return grids, Legend((), remarks)
 
@@ -125,7 +125,7 @@ def _grids(title: str, run: Run, dataset: str, most: int | None) -> Iterator[Gri
     yield _grid(f"Classes of {title}", ("class", "images", "before", "after", "gain [95 %]"), lines, most, marks)
     if pairs:
         lines = [tuple(map(str, astuple(pair))) for pair in pairs]
-        header = ("class", "taken for", "before", "after", "made", "mended")
+        header = ("class", "predicted as", "before", "after", "made", "corrected")
         yield _grid(f"Confusions of {title}", header, lines, most, marks)
 
 

@@ -112,7 +112,7 @@ def _settings(run: Run, dataset: str) -> Iterator[Mark]:
     if run.stream:
         yield from _stream(run, dataset)
     elif run.method.endswith(ENSEMBLE):
-        yield Mark(f"templates={run.settings.get('method.templates')}, those of the quoted row are not named")
+        yield Mark(f"templates={run.settings.get('method.templates')}, the published row's are not known")
     if run.adapts and not (run.stream and _feature_of_paper(dataset) == "view0"):
         yield from _augmix(run, dataset)
 

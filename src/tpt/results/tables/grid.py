@@ -193,7 +193,7 @@ def _remarks(report: Report) -> Iterator[str]:
     if any(row.first.stream for row in rows):
         yield OF_STREAMS
     if ensembles := ", ".join(_without_published(report)):
-        yield f"{ensembles}: published figures are those of an ensemble (method.templates=paper); one prompt shows none"
+        yield f"{ensembles}: published numbers exist only for an ensemble of templates (method.templates=paper)"
     if sources := _sources(report):
         yield f"published: {'; '.join(sources)}; the difference is given for cells without a mark"
     if any(c.gain is not None for c in cells):

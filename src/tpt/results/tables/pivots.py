@@ -140,7 +140,7 @@ def _learned_on(run: Run, given: Mapping[str, str]) -> str:
             return found
     if run.training is None or run.training.source is None:
         raise UserError(
-            f"No training.json beside the context of {run.path} names the dataset it was learned on. Pass "
+            f"No training.json next to the context of {run.path} names the dataset it was learned on. Pass "
             f"--learned-on {run.path}=DATASET."
         )
     return run.training.source
