@@ -34,24 +34,24 @@ def result(folder: Path) -> dict[str, Any]:
 
 def test_default_run(run_script: Run, tmp_path: Path) -> None:
     """In a default run on fewer images, the table, records, results and metrics agree."""
-    done = run_script("test_time.py", "data.limit=6", "views.num_views=16", "method.selection_p=0.25")
+    done = run_script("test_time.py", "data.limit=3", "views.num_views=16", "method.selection_p=0.25")
     results = result(tmp_path)
     (run_dir,) = run_dirs(tmp_path)
     assert list(results["datasets"]) == ["twemoji", "emojione", "emojione_monotone", "fxemoji"]
     records = read_records(run_dir)
-    assert records.schema.equals(RECORD_SCHEMA) and records.num_rows == 24
+    assert records.schema.equals(RECORD_SCHEMA) and records.num_rows == 12
     for name, found in results["datasets"].items():
         rows = records.filter(pc.equal(records["dataset"], name)).to_pylist()
-        assert len(rows) == found["images"] == 6
-        assert found["acc"] == pytest.approx(100 * sum(r["pred"] == r["label"] for r in rows) / 6, abs=1e-3)
-        before = 100 * sum(r["pred_zero_shot"] == r["label"] for r in rows) / 6
+        assert len(rows) == found["images"] == 3
+        assert found["acc"] == pytest.approx(100 * sum(r["pred"] == r["label"] for r in rows) / 3, abs=1e-3)
+        before = 100 * sum(r["pred_zero_shot"] == r["label"] for r in rows) / 3
         assert found["acc_zero_shot"] == pytest.approx(before, abs=1e-3)
         assert found["gain"]["points"] == pytest.approx(found["acc"] - before, abs=1e-3)
         assert found["gain"]["low"] <= found["gain"]["points"] <= found["gain"]["high"]
-        assert found["entropy"] == pytest.approx(sum(r["entropy"] for r in rows) / 6, abs=1e-4)
+        assert found["entropy"] == pytest.approx(sum(r["entropy"] for r in rows) / 3, abs=1e-4)
         assert found["selected_views"] == 4 and all(len(set(r["selected"])) == 4 for r in rows)
         assert found["acc5"] >= found["acc"] and found["ece"] >= 0 and found["images_per_second"] > 0
-        assert found["notes"] == [f"6 of {found['size']} images, drawn with seed 0"]
+        assert found["notes"] == [f"3 of {found['size']} images, drawn with seed 0"]
         assert name in done.stdout and f"{found['acc']:.2f}" in done.stdout
     mean = sum(d["acc"] for d in results["datasets"].values()) / 4
     assert results["averages"]["acc"] == pytest.approx(mean)

@@ -24,8 +24,8 @@ IMAGE = "cat/1.png"
 
 
 @pytest.fixture
-def run_dir(run_script: Run, tmp_path: Path, image_tree: Path) -> Path:
-    run_script("test_time.py", "data=folder", f"data.root={image_tree}", *SMALL, "hydra.run.dir=run")
+def run_dir(run_script: Run, tmp_path: Path, small: list[str]) -> Path:
+    run_script("test_time.py", *small, *SMALL)
     return tmp_path / "run"
 
 
@@ -84,9 +84,8 @@ def _reports(run_dir: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert "unfinished: pictures 0 of 12 images done" in capfd.readouterr().out
 
 
-def test_augmix_views_made_on_the_device(run_script: Run, tmp_path: Path, image_tree: Path) -> None:
-    settings = ("views=augmix", "views.made_on=device", "hydra.run.dir=mixed")
-    run_script("test_time.py", "data=folder", f"data.root={image_tree}", *SMALL, *settings)
+def test_augmix_views_made_on_the_device(run_script: Run, tmp_path: Path, small: list[str]) -> None:
+    run_script("test_time.py", *small, *SMALL, "views=augmix", "views.made_on=device", "hydra.run.dir=mixed")
     run = load_run(tmp_path / "mixed")
     sheet = maker(run).sheet(views.record_of(run, IMAGE))
     assert sheet.as_recorded
