@@ -112,7 +112,7 @@ def test_mistakes(run_dir: Path, image_tree: Path, tmp_path: Path, capfd: pytest
     (run_dir / "run.json").write_text(json.dumps(manifest))
     assert "mean something else now: method._target_ was 'os.system'" in error(str(run_dir), IMAGE)
     write_json(json.loads((run_dir / "start.json").read_text()) | {"signature": ""}, run_dir / "start.json")
-    assert f"need your approval: 'data.root={image_tree}'"[:90] in error(str(run_dir), IMAGE)
+    assert "need your approval: 'backbone.pretrained=" in error(str(run_dir), IMAGE)
     assert "mean something else now" in error(str(run_dir), IMAGE, "--trust") and not list(tmp_path.rglob("called"))
 
 
