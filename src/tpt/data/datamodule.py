@@ -133,9 +133,6 @@ class _Episodes(Dataset[_Episode]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> _Episode:
-        return self.__getitems__([index])[0]
-
     def __getitems__(self, indices: list[int]) -> list[_Episode]:
         """A batch; it is encoded as a whole or not at all, since the number of views per pass affects rounding."""
         episodes = [self._read(index) for index in indices]

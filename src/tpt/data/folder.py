@@ -68,8 +68,8 @@ def image_folder(
         notes.append("the folders are WordNet ids; the class names are ImageNet's")
     samples = [Sample(path, k) for k, folder in zip(order, folders, strict=True) for path in by_folder[folder]]
     own = name or plain(store.root.absolute().stem)
-    found = ImageDataset(own, names, samples, store, notes, split=split or "", upright=orientation == "apply")
-    return found.noted()
+    upright = orientation == "apply"
+    return ImageDataset(own, names, samples, store, notes, split=split or "", upright=upright).noted()
 
 
 def _inner(store: FileStore) -> FileStore:

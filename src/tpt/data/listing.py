@@ -69,8 +69,7 @@ def image_list(
     refuse_unusable(store, paths, path)
     samples = [Sample(p, k) for p, k in zip(paths, numbers, strict=True)]
     own = name or plain(path.name.removesuffix(".gz").rpartition(".")[0] or path.name)
-    found = ImageDataset(own, names, samples, store, notes, upright=orientation == "apply")
-    return found.noted()
+    return ImageDataset(own, names, samples, store, notes, upright=orientation == "apply").noted()
 
 
 def _from_base(paths: list[str], root: str | Path | None, table: Path) -> tuple[str | Path, list[str]]:

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from torch import Tensor
@@ -39,19 +40,13 @@ class _Guarded(Dataset[Any]):
             return _Failed(error)
 
 
-class _Collate:
-    def __init__(self, collate: Callable[[Any], Any]) -> None:
-        self.collate = collate
-
-    def __call__(self, items: Any) -> Any:
-        if isinstance(items, _Failed):
-            return items
-        batch = self.collate(items)
-        return batch if get_worker_info() is None else _shared(batch)
-
-
-def _shared(batch: Any) -> Any:
-    """Moves the batch to shared memory; torch would do so later, in a thread whose errors are lost."""
+def _collated(collate: Callable[[Any], Any], items: Any) -> Any:
+    """The batch, in shared memory if in a worker; torch would move it later, in a thread whose errors are lost."""
+    if isinstance(items, _Failed):
+        return items
+    batch = collate(items)
+    if get_worker_info() is None:
+        return batch
     try:
         for tensor in _tensors(batch):
             tensor.share_memory_()
@@ -97,7 +92,7 @@ class Loader(DataLoader[Item]):
 
     def __init__(self, dataset: Dataset[Item], collate_fn: Callable[[Any], Any], **options: Any) -> None:
         if not isinstance(dataset, _Guarded):  # Lightning re-creates loaders from another's arguments
-            dataset, collate_fn = _Guarded(dataset), _Collate(collate_fn)
+            dataset, collate_fn = _Guarded(dataset), partial(_collated, collate_fn)
             options["worker_init_fn"] = _end_with_parent
         super().__init__(dataset, collate_fn=collate_fn, **options)
 

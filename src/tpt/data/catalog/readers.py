@@ -95,27 +95,27 @@ def read_entry(key: str, root: Filled | Path | None, split: Split = "test") -> I
     root = Path(root).expanduser()
     readers = {
         **{"synsets": _synset_folders, "numbers": _numbered_folders, "split": _split_file, "own": _own_lists},
-        **{"domains": _domain, "arrays": _arrays},
+        **{"domains": _domain, "arrays": read_arrays},
     }
     try:
         found = readers[entry.layout](entry, root, split)
     except OSError as error:
         raise DataError(f"Cannot read {entry.title} below {root} ({error}). Check data.root.") from error
     names, samples, notes = found.names, found.samples, list(found.notes)
-    for note in notes:
-        log.warning("%s: %s.", key, note)
     if split == "test" and (len(samples) != entry.images or len(names) != entry.classes):
         notes.append(
             f"{len(samples)} images of {len(names)} classes, where the paper's test set has {entry.images} of "
             f"{entry.classes}"
         )
-        log.warning("%s: %s.", key, notes[-1])
+    for note in notes:
+        log.warning("%s: %s.", key, note)
     if split != "test":
         notes.append(f"the {split} split, not the test set")
     if len(homes(entry, root)) > 1:
         log.info("%s: images in %s, which is complete.", key, found.store.root)
-    about = {"split": found.split, "template": entry.template, "augmix": entry.augmix}
-    return ImageDataset(key, names, samples, found.store, notes, **about)  # type: ignore[arg-type]
+    return ImageDataset(
+        key, names, samples, found.store, notes, split=found.split, template=entry.template, augmix=entry.augmix
+    )
 
 
 def _synset_folders(entry: Entry, root: Path, split: str) -> Listing:
@@ -237,14 +237,6 @@ def _domain_folders(entry: Entry, root: Path) -> Listing:
     return Listing(FileStore(base), names, samples_of(images))
 
 
-def _arrays(entry: Entry, root: Path, split: str) -> Listing:
-    if split == "val":
-        raise NoSplitError(f"Expected a split that {entry.title} has, got 'val'; it has train and test.")
-    names, labels, store = read_arrays(entry, bases(entry, root, split), split)
-    samples = [Sample(f"{number:05d}", label) for number, label in enumerate(labels)]
-    return Listing(store, names, samples)
-
-
 def _own_lists(entry: Entry, root: Path, split: str) -> Listing:
     """The dataset's own lists: the paper's, or a substitute if the paper's split file is missing."""
     lists = ((own, official_lists(entry.key, own, split)) for own in homes(entry, root))
@@ -265,11 +257,8 @@ def _own_lists(entry: Entry, root: Path, split: str) -> Listing:
     name = official.file.relative_to(own).as_posix()
     if entry.layout == "own":
         return listing
-    notes = (
-        ()
-        if split == "test" and entry.is_papers(name)
-        else (f"the dataset's own split {name}, not the paper's {entry.split}",)
-    )
+    papers = split == "test" and entry.is_papers(name)
+    notes = () if papers else (f"the dataset's own split {name}, not the paper's {entry.split}",)
     return replace(listing, split=name, notes=notes)
 
 
