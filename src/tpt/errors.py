@@ -235,15 +235,9 @@ def ties(keys: Sequence[Hashable]) -> list[tuple[int, int]]:
     return [(first[key], place) for place, key in enumerate(keys) if first.setdefault(key, place) != place]
 
 
-def published_ties(class_names: Sequence[str]) -> list[str]:
-    """The names that occur twice in a list of classes, if it is a published list with such names."""
-    known = _PUBLISHED.get(len(class_names), {})
-    return [name for pair, name in known.items() if all(class_names[place] == name for place in pair)]
-
-
 def refuse_one_prompt(
     class_names: Sequence[str], keys: Sequence[Hashable], where: str = "", error: type[UserError] = UserError
-) -> None:
+) -> list[str]:
     """Raises an error if two classes have the same prompt, since their logits would tie for every image.
 
     Args:
@@ -251,15 +245,14 @@ def refuse_one_prompt(
         keys: a key for each class, equal if the model reads the names as equal.
         where: where the names come from, for the message.
         error: type of the error.
+
+    Returns:
+        The names that two classes have in a published list, which are no error.
     """
-    known = _PUBLISHED.get(len(class_names), {})
-    found = [
-        (one, other)
-        for one, other in ties(keys)
-        if not class_names[one] == class_names[other] == known.get((one, other))
-    ]
+    known, pairs = _PUBLISHED.get(len(class_names), {}), ties(keys)
+    found = [pair for pair in pairs if {class_names[place] for place in pair} != {known.get(pair)}]
     if not found:
-        return
+        return [known[pair] for pair in pairs]
     one, other = found[0]
     names = class_names[one], class_names[other]
     look_the_same = len({unicodedata.normalize("NFC", name) for name in names}) < len({*names})

@@ -322,7 +322,7 @@ class EpisodeDataModule(LightningDataModule):
     def shares(self, processes: int) -> list[list[list[list[int]]]]:
         """The remaining batches, by dataset and process."""
         every = [self.batches(dataset) for dataset in self.datasets]
-        if not self._whole or processes == 1:
+        if not self._whole:
             return [[batches[rank::processes] for rank in range(processes)] for batches in every]
         found: list[list[list[list[int]]]] = [[[] for _ in range(processes)] for _ in every]
         load = [0] * processes

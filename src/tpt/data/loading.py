@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import is_dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -18,31 +18,26 @@ from tpt.errors import UserError
 Item = TypeVar("Item")
 
 
-@dataclass(frozen=True)
-class _Failed:
-    """An error that a worker sends instead of a batch; torch would turn it into one text with its own traceback."""
-
-    error: UserError
-
-
 class _Guarded(Dataset[Any]):
+    """Returns a UserError as a batch; torch would turn it into one text with its own traceback."""
+
     def __init__(self, items: Dataset[Any]) -> None:
         self.items = items
 
     def __len__(self) -> int:
         return len(self.items)  # type: ignore[arg-type]
 
-    def __getitems__(self, keys: Sequence[Any]) -> list[Any] | _Failed:
+    def __getitems__(self, keys: Sequence[Any]) -> list[Any] | UserError:
         try:
             many = getattr(self.items, "__getitems__", None)
             return list(many(keys)) if many is not None else [self.items[key] for key in keys]
         except UserError as error:
-            return _Failed(error)
+            return error
 
 
 def _collated(collate: Callable[[Any], Any], items: Any) -> Any:
     """The batch, in shared memory if in a worker; torch would move it later, in a thread whose errors are lost."""
-    if isinstance(items, _Failed):
+    if isinstance(items, UserError):
         return items
     batch = collate(items)
     if get_worker_info() is None:
@@ -52,12 +47,10 @@ def _collated(collate: Callable[[Any], Any], items: Any) -> Any:
             tensor.share_memory_()
     except (RuntimeError, OSError) as error:
         size = sum(tensor.nbytes for tensor in _tensors(batch)) / 1e6
-        return _Failed(
-            UserError(
-                f"A data-loading worker found no room for a batch of {size:.1f} MB in shared memory, /dev/shm "
-                f"({str(error).splitlines()[0]}). Give the container more, as in docker run --shm-size=2g, or use a "
-                "smaller batch size, or data.num_workers=0."
-            )
+        return UserError(
+            f"A data-loading worker found no room for a batch of {size:.1f} MB in shared memory, /dev/shm "
+            f"({str(error).splitlines()[0]}). Give the container more, as in docker run --shm-size=2g, or use a "
+            "smaller batch size, or data.num_workers=0."
         )
     return batch
 
@@ -98,6 +91,6 @@ class Loader(DataLoader[Item]):
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         for batch in super().__iter__():
-            if isinstance(batch, _Failed):
-                raise batch.error
+            if isinstance(batch, UserError):
+                raise batch
             yield batch
