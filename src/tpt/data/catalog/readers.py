@@ -94,7 +94,7 @@ def read_entry(key: str, root: Filled | Path | None, split: Split = "test") -> I
     entry = entry_of(key)
     root = Path(root).expanduser()
     readers = {
-        **{"synsets": _synset_folders, "numbers": _numbered_folders, "split": _split_file, "own": _own_lists},
+        **{"synsets": _class_folders, "numbers": _class_folders, "split": _split_file, "own": _own_lists},
         **{"domains": _domain, "arrays": read_arrays},
     }
     try:
@@ -118,28 +118,20 @@ def read_entry(key: str, root: Filled | Path | None, split: Split = "test") -> I
     )
 
 
-def _synset_folders(entry: Entry, root: Path, split: str) -> Listing:
+def _class_folders(entry: Entry, root: Path, split: str) -> Listing:
+    """Reads WordNet ids, or "0" to "999", whose order as text ("0", "1", "10", ...) is not the class order."""
     classes, places = imagenet_classes(entry.synsets), bases(entry, root, split)
-    may_be_flat = entry.key == "imagenet" and split == "test"
+    numbers = {str(label): name for label, name in enumerate(classes.values())}
+    kinds = [numbers, classes] if entry.layout == "numbers" else [classes]
+    wrong: DataError | None = None
     try:
-        found = class_folders(entry, places, classes)
-    except DataError:  # the images may be in one flat folder elsewhere
-        if not may_be_flat or (found := flat_validation(places, root, classes)) is None:
-            raise
-    if found is None and may_be_flat:
+        found = next(filter(None, (class_folders(entry, places, expected) for expected in kinds)), None)
+    except DataError as error:
+        found, wrong = None, error
+    if found is None and entry.key == "imagenet" and split == "test":  # the images may be in one flat folder
         found = flat_validation(places, root, classes)
     if found is None:
-        raise _no_folders(entry, root, places, next(iter(classes)))
-    return found
-
-
-def _numbered_folders(entry: Entry, root: Path, split: str) -> Listing:
-    """Reads folders "0" to "999", whose text order ("0", "1", "10", ...) is not the class order; or WordNet ids."""
-    classes, places = imagenet_classes(), bases(entry, root, split)
-    numbers = {str(label): name for label, name in enumerate(classes.values())}
-    found = class_folders(entry, places, numbers) or class_folders(entry, places, classes)
-    if found is None:
-        raise _no_folders(entry, root, places, "0")
+        raise wrong or _no_folders(entry, root, places, next(iter(kinds[0])))
     return found
 
 
