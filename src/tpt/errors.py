@@ -139,12 +139,10 @@ def _words(hint: Any) -> list[str]:
 
 
 def _with_limits(word: str, limits: tuple[Any, ...]) -> str:
-    low, above, high, below = (
-        next((getattr(limit, name) for limit in limits if isinstance(limit, kind)), None)
-        for kind, name in ((Ge, "ge"), (Gt, "gt"), (Le, "le"), (Lt, "lt"))
-    )
-    if said := next((limit.documentation for limit in limits if isinstance(limit, Doc)), None):
-        return said
+    given = {type(limit): limit for limit in limits}
+    if Doc in given:
+        return str(given[Doc].documentation)
+    low, above, high, below = (getattr(given.get(kind), kind.__name__.lower(), None) for kind in (Ge, Gt, Le, Lt))
     bottom, top = low if above is None else above, high if below is None else below
     if None not in (bottom, top) and word == "a number":
         return f"in {'[' if above is None else '('}{bottom:.15g}, {top:.15g}{']' if below is None else ')'}"

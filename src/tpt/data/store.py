@@ -7,7 +7,6 @@ import os
 import re
 import unicodedata
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -127,7 +126,8 @@ class FileStore:
 
     def read(self, path: str, first: int | None = None) -> bytes:
         """See `Store.read`; also raises if the file is damaged, not a regular file, or too large."""
-        try:
+        way_out = "Restore it, or pass data.on_bad_image=skip to leave such files out and count them"
+        with readable(f"{path} in {self.root}", way_out, BadImageError):
             real = self._real.get(path, path)
             if not self.is_archive:
                 return read_bytes(self.root / real, MAX_FILE_BYTES, first)
@@ -137,14 +137,6 @@ class FileStore:
                 raise OSError(f"it would unpack to {info.file_size:,} bytes")
             with archive.open(info) as member:
                 return member.read(-1 if first is None else first)
-        # An encrypted file is a RuntimeError, an unknown compression a NotImplementedError.
-        except (OSError, KeyError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, zlib.error) as error:
-            reason = (error.strerror if isinstance(error, OSError) else None) or error
-            raise BadImageError(
-                f"Cannot read {path} in {self.root} ({reason}). Restore it, or pass data.on_bad_image=skip to leave "
-                "such files out and count them.",
-                f"cannot be read: {str(reason)[:1].lower()}{str(reason)[1:]}",
-            ) from error
 
 
 def _walk(root: Path) -> Iterator[tuple[Path, str]]:
