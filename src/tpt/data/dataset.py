@@ -170,9 +170,8 @@ class ImageDataset:
         labelled = list(zip(self.samples, self.labels(), strict=True))
         samples = [Sample(sample.path, label - first) for sample, label in labelled if first <= label < last]
         others = tuple(Sample(sample.path) for sample, label in labelled if not first <= label < last)
-        note = f"{classes} classes: {last - first} of {len(names)}"
-        chosen = replace(self, class_names=names[first:last], samples=samples, others=others, size=0)
-        return replace(chosen, notes=[*self.notes, note])
+        notes = [*self.notes, f"{classes} classes: {last - first} of {len(names)}"]
+        return replace(self, class_names=names[first:last], samples=samples, others=others, size=0, notes=notes)
 
     def count_turned(self) -> int:
         """Number of images that their tag rotates or mirrors; the first bytes of a file are usually enough."""
