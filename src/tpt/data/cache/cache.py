@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 GB = 10**9
 KEY_DIGITS = 32
 IMAGE = "image"
+Stores = Mapping[str, tuple[FeatureStore, int]]  # by encoder: its store and feature length
 
 
 class Encoder(Protocol):
@@ -57,16 +58,10 @@ class CachedViews:
         make_views: makes the views of an image that is not cached.
         num_views: number of views that the run uses; more may be made.
         space: name of the part; empty if nothing is stored.
-        stores: the store and feature length of each encoder.
+        stores: the store of each encoder.
     """
 
-    def __init__(
-        self,
-        make_views: Any,
-        num_views: int | None,
-        space: str = "",
-        stores: Mapping[str, tuple[FeatureStore, int]] | None = None,
-    ) -> None:
+    def __init__(self, make_views: Any, num_views: int | None, space: str = "", stores: Stores | None = None) -> None:
         self.make_views, self.num_views = make_views, num_views
         self._space, self._stores = space, dict(stores or {})
 
@@ -120,7 +115,7 @@ class FeatureCache:
         self._least = max([num_views or 1, *(value for value in swept if isinstance(value, int))])
         self._encoders, self._where = {IMAGE: clip, **(others or {})}, {"device": device, "precision": precision}
         self._stores: dict[str, FeatureStore] = {}  # by space; two encoders that are the same share one
-        self._shelves: dict[str, dict[str, tuple[FeatureStore, int]]] = {}  # by the space of the first encoder
+        self._shelves: dict[str, Stores] = {}  # by the space of the first encoder
 
     def divide(self, stored: Mapping[str, int] | None) -> dict[str, int]:
         """Sets the least number of views to encode to that of a resumed run, since it affects rounding."""
