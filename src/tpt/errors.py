@@ -80,6 +80,7 @@ Seed = Annotated[int, Ge(0), Le(2**32 - 1)]  # the largest seed that NumPy accep
 Filled = Annotated[str, StringConstraints(pattern=r"\S"), Doc("a text that is not empty")]
 
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False)
+_UNIONS = (Union, types.UnionType)
 _SCALARS = (int, float, bool, str, type(None))
 _NAMES: dict[Any, str] = {
     **{bool: "true or false", int: "a whole number", float: "a number", str: "a text", type(None): "null"},
@@ -90,17 +91,12 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 def is_plain(hint: Any) -> bool:
     """Whether an annotation has only numbers, texts, flags and None, so that values can be checked against it."""
-    match get_origin(hint):
-        case None:
-            return hint in _SCALARS
-        case origin if origin is Literal:
-            return True
-        case origin if origin is Annotated:
-            return is_plain(get_args(hint)[0])
-        case origin if origin in (Union, types.UnionType):
-            return all(is_plain(member) for member in get_args(hint))
-        case _:
-            return False
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return is_plain(arguments[0])
+    if origin in _UNIONS:
+        return all(map(is_plain, arguments))
+    return origin is Literal or (origin is None and hint in _SCALARS)
 
 
 @functools.cache
@@ -133,25 +129,20 @@ def in_words(hint: Any) -> str:
 
 def _words(hint: Any) -> list[str]:
     """One phrase per allowed type, with `null` last."""
-    match get_origin(hint):
-        case origin if origin is Literal:
-            return [str(word) for word in get_args(hint)]
-        case origin if origin in (Union, types.UnionType):
-            found = dict.fromkeys(word for member in get_args(hint) for word in _words(member))
-            return sorted(found, key=lambda word: word == "null")
-        case origin if origin is Annotated:
-            return [_with_limits(_words(get_args(hint)[0])[0], get_args(hint)[1:])]
-        case _:
-            return [_NAMES[hint]]
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return [str(word) for word in arguments]
+    if origin in _UNIONS:
+        found = dict.fromkeys(word for member in arguments for word in _words(member))
+        return sorted(found, key=lambda word: word == "null")
+    return [_with_limits(_words(arguments[0])[0], arguments[1:])] if origin is Annotated else [_NAMES[hint]]
 
 
 def _with_limits(word: str, limits: tuple[Any, ...]) -> str:
-    low, above, high, below = (
-        next((getattr(limit, name) for limit in limits if isinstance(limit, kind)), None)
-        for kind, name in ((Ge, "ge"), (Gt, "gt"), (Le, "le"), (Lt, "lt"))
-    )
-    if said := next((limit.documentation for limit in limits if isinstance(limit, Doc)), None):
-        return said
+    given = {type(limit): limit for limit in limits}
+    if Doc in given:
+        return str(given[Doc].documentation)
+    low, above, high, below = (getattr(given.get(kind), kind.__name__.lower(), None) for kind in (Ge, Gt, Le, Lt))
     bottom, top = low if above is None else above, high if below is None else below
     if None not in (bottom, top) and word == "a number":
         return f"in {'[' if above is None else '('}{bottom:.15g}, {top:.15g}{']' if below is None else ')'}"
@@ -163,7 +154,7 @@ def _with_limits(word: str, limits: tuple[Any, ...]) -> str:
 
 def way_out(hint: Any) -> str:
     """The advice in an annotation, with a leading semicolon; empty if there is none."""
-    if get_origin(hint) in (Union, types.UnionType):
+    if get_origin(hint) in _UNIONS:
         return next(filter(None, map(way_out, get_args(hint))), "")
     said = [text for text in get_args(hint)[1:] if isinstance(text, str)] if get_origin(hint) is Annotated else []
     return f"; {said[0]}" if said else ""
@@ -242,15 +233,9 @@ def ties(keys: Sequence[Hashable]) -> list[tuple[int, int]]:
     return [(first[key], place) for place, key in enumerate(keys) if first.setdefault(key, place) != place]
 
 
-def published_ties(class_names: Sequence[str]) -> list[str]:
-    """The names that occur twice in a list of classes, if it is a published list with such names."""
-    known = _PUBLISHED.get(len(class_names), {})
-    return [name for pair, name in known.items() if all(class_names[place] == name for place in pair)]
-
-
 def refuse_one_prompt(
     class_names: Sequence[str], keys: Sequence[Hashable], where: str = "", error: type[UserError] = UserError
-) -> None:
+) -> list[str]:
     """Raises an error if two classes have the same prompt, since their logits would tie for every image.
 
     Args:
@@ -258,27 +243,20 @@ def refuse_one_prompt(
         keys: a key for each class, equal if the model reads the names as equal.
         where: where the names come from, for the message.
         error: type of the error.
+
+    Returns:
+        The names that two classes have in a published list, which are no error.
     """
-    known = _PUBLISHED.get(len(class_names), {})
-    found = [
-        (one, other)
-        for one, other in ties(keys)
-        if not class_names[one] == class_names[other] == known.get((one, other))
-    ]
+    known, pairs = _PUBLISHED.get(len(class_names), {}), ties(keys)
+    found = [pair for pair in pairs if {class_names[place] for place in pair} != {known.get(pair)}]
     if not found:
-        return
+        return [known[pair] for pair in pairs]
     one, other = found[0]
+    names = class_names[one], class_names[other]
+    look_the_same = len({unicodedata.normalize("NFC", name) for name in names}) < len({*names})
+    shown = " and ".join(map(ascii if look_the_same else repr, names))
     more = f" ({len(found) - 1} more such pairs)" if len(found) > 1 else ""
-    place = f" {where}" if where else ""
     raise error(
-        f"Two classes{place} are the same prompt to the model: {_shown(class_names[one], class_names[other])} (classes "
-        f"{one} and {other}){more}. Rename one, or make them one class."
+        f"Two classes{where and f' {where}'} are the same prompt to the model: {shown} (classes {one} and "
+        f"{other}){more}. Rename one, or make them one class."
     )
-
-
-def _shown(one: str, other: str) -> str:
-    """Both names, with escapes if they differ but look the same."""
-    if one == other:
-        return f"{one!r} and {other!r}"
-    alike = unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", other)
-    return f"{one!a} and {other!a}" if alike else f"{one!r} and {other!r}"

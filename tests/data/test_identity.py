@@ -27,7 +27,7 @@ from tpt.clip.tokens import Tokenizer
 from tpt.data import ImageDataset, feature_file, huggingface_dataset, image_folder, image_list, tar_shards
 from tpt.data.catalog.names import imagenet_classes
 from tpt.data.labels import json_label, number_labels
-from tpt.errors import DataError, UserError, published_ties, refuse_one_prompt, text_key, ties
+from tpt.errors import DataError, UserError, refuse_one_prompt, text_key, ties
 
 ENCODE = Tokenizer().encode
 NFD = unicodedata.normalize("NFD", "café")
@@ -118,7 +118,7 @@ def test_imagenets_own_duplicate_names_are_allowed(clip: tpt.CLIP, tmp_path: Pat
     assert found.class_names == names and note in found.notes
     new = found.half("new")
     assert len(new.class_names) == 500 and new.notes.count(note) == 1 and new.labels() == [157]
-    assert published_ties(names[:500]) == []
+    assert refuse_one_prompt(names[:500], names[:500]) == []
     assert len(tpt.ZeroShot(clip, names).class_names) == 1000
     for damaged in (["missile", "missile"], [*names[:999], "missile"], names[:745]):
         with pytest.raises(UserError, match="'missile' and 'missile'"):

@@ -13,9 +13,9 @@ from tpt.views import augmix as ops
 IMAGE = noise_image(4, (224, 224))
 
 
-def many(operation: ops.Operation, severity: float = 1.0, n: int = 200) -> list[Image.Image]:
+def many(operation: ops.Operation, image: Image.Image = IMAGE, n: int = 200) -> list[Image.Image]:
     rng = np.random.default_rng(0)
-    return [operation(IMAGE, severity, rng) for _ in range(n)]
+    return [operation.apply(image, operation.draw(1.0, rng, *image.size)) for _ in range(n)]
 
 
 def test_there_are_nine_operations_and_none_on_colours() -> None:
@@ -65,9 +65,8 @@ def test_translations_are_whole_pixels_up_to_seven(operation: ops.Operation) -> 
 def test_shear_moves_the_far_edge_by_at_most_three_percent(operation: ops.Operation) -> None:
     line = Image.new("RGB", (100, 100))
     line.paste((255, 255, 255), (50, 0, 52, 100) if operation is ops.shear_x else (0, 50, 100, 52))
-    rng = np.random.default_rng(1)
-    for _ in range(50):
-        pixels = np.asarray(operation(line, 1.0, rng))[..., 0]
+    for image in many(operation, line, 50):
+        pixels = np.asarray(image)[..., 0]
         far = pixels[-1] if operation is ops.shear_x else pixels[:, -1]
         assert abs(int(far.argmax()) - 50) <= 4
 

@@ -133,9 +133,6 @@ class _Episodes(Dataset[_Episode]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> _Episode:
-        return self.__getitems__([index])[0]
-
     def __getitems__(self, indices: list[int]) -> list[_Episode]:
         """A batch; it is encoded as a whole or not at all, since the number of views per pass affects rounding."""
         episodes = [self._read(index) for index in indices]
@@ -325,7 +322,7 @@ class EpisodeDataModule(LightningDataModule):
     def shares(self, processes: int) -> list[list[list[list[int]]]]:
         """The remaining batches, by dataset and process."""
         every = [self.batches(dataset) for dataset in self.datasets]
-        if not self._whole or processes == 1:
+        if not self._whole:
             return [[batches[rank::processes] for rank in range(processes)] for batches in every]
         found: list[list[list[list[int]]]] = [[[] for _ in range(processes)] for _ in every]
         load = [0] * processes

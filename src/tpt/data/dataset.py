@@ -16,7 +16,7 @@ from tpt.data.images import HEAD_BYTES, decode_image, is_turned
 from tpt.data.labels import notes_on_classes
 from tpt.data.names import nfc
 from tpt.data.store import Store
-from tpt.errors import BadImageError, Count, DataError, Seed, checked, published_ties, refuse_one_prompt, text_key
+from tpt.errors import BadImageError, Count, DataError, Seed, checked, refuse_one_prompt, text_key
 from tpt.files import content_digest
 
 Classes = Literal["all", "base", "new"]
@@ -79,8 +79,7 @@ class ImageDataset:
                 f"{without[0]}. Label or remove them."
             )
         keys = [text_key(name) for name in self.class_names]
-        refuse_one_prompt(self.class_names, keys, f"in dataset {self.name!r} at {self.store.root}", DataError)
-        ties = published_ties(self.class_names)
+        ties = refuse_one_prompt(self.class_names, keys, f"in dataset {self.name!r} at {self.store.root}", DataError)
         note = f"two classes are called {' and two '.join(map(repr, ties))}, so their answers tie"
         if ties and note not in self.notes:
             object.__setattr__(self, "notes", [*self.notes, note])
@@ -171,9 +170,8 @@ class ImageDataset:
         labelled = list(zip(self.samples, self.labels(), strict=True))
         samples = [Sample(sample.path, label - first) for sample, label in labelled if first <= label < last]
         others = tuple(Sample(sample.path) for sample, label in labelled if not first <= label < last)
-        note = f"{classes} classes: {last - first} of {len(names)}"
-        chosen = replace(self, class_names=names[first:last], samples=samples, others=others, size=0)
-        return replace(chosen, notes=[*self.notes, note])
+        notes = [*self.notes, f"{classes} classes: {last - first} of {len(names)}"]
+        return replace(self, class_names=names[first:last], samples=samples, others=others, size=0, notes=notes)
 
     def count_turned(self) -> int:
         """Number of images that their tag rotates or mirrors; the first bytes of a file are usually enough."""

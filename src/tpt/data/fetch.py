@@ -21,7 +21,7 @@ from torchvision.datasets.utils import download_and_extract_archive
 
 from tpt.data.catalog import CATALOG, find_all
 from tpt.errors import DataError
-from tpt.files import why_no_lock
+from tpt.files import reason, why_no_lock
 
 TIMEOUT_S = 60.0  # without data from the server
 # Errors of torchvision and archive readers for a broken download, a wrong checksum or a damaged archive.
@@ -129,10 +129,9 @@ def fetch(key: str, root: Path) -> Path:
     except DataError:
         raise
     except _FAILURES as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
-            f"{title} could not be downloaded into {root} ({reason}). Nothing of it was kept: run again, or get it by "
-            f"hand from {CATALOG[key].source}."
+            f"{title} could not be downloaded into {root} ({reason(error)}). Nothing of it was kept: run again, or get "
+            f"it by hand from {CATALOG[key].source}."
         ) from error
 
 

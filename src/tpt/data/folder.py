@@ -63,13 +63,19 @@ def image_folder(
     if matched is None:
         _refuse_upper_level(store, by_folder)
     notes = _notes(by_folder, paths, shown)
-    names, order = matched or (_names(store, folders, given, class_names, shown), list(range(len(folders))))
-    if class_names is None and names and _WORDNET.fullmatch(folders[0]):
+    order = list(range(len(folders)))
+    if matched is not None:
+        names, order = matched
+    elif given is not None:
+        names = _in_order(folders, given, class_names, shown)
+    else:
+        names = _own_names(store, folders, shown)
+    if given is None and _WORDNET.fullmatch(folders[0]):
         notes.append("the folders are WordNet ids; the class names are ImageNet's")
     samples = [Sample(path, k) for k, folder in zip(order, folders, strict=True) for path in by_folder[folder]]
     own = name or plain(store.root.absolute().stem)
-    found = ImageDataset(own, names, samples, store, notes, split=split or "", upright=orientation == "apply")
-    return found.noted()
+    upright = orientation == "apply"
+    return ImageDataset(own, names, samples, store, notes, split=split or "", upright=upright).noted()
 
 
 def _inner(store: FileStore) -> FileStore:
@@ -184,16 +190,8 @@ def _match(folders: list[str], names: Names) -> tuple[list[str], list[int]] | No
     return (list(names), found) if len({*found}) == len(folders) else None
 
 
-def _names(
-    store: FileStore,
-    folders: list[str],
-    names: Names | None,
-    source: ClassNames | None,
-    root: str | Path,
-) -> list[str]:
-    """The class names from a list, for folders whose own names are not used."""
-    if names is None:
-        return _own_names(store, folders, root)
+def _in_order(folders: list[str], names: Names, source: ClassNames | None, root: str | Path) -> list[str]:
+    """The class names from a list that has one for each folder, in sorted order."""
     where = f"in {source}" if isinstance(source, str | Path) else "in data.class_names"
     keys = names.places()
     missing = [folder for folder in folders if nfc(folder) not in keys]

@@ -13,8 +13,6 @@ from tpt.data.names import is_data, plain
 from tpt.errors import BadImageError, DataError, Filled, checked
 from tpt.files import readable
 
-PARQUET = ".parquet"
-
 
 @checked
 def huggingface_dataset(
@@ -56,8 +54,7 @@ def huggingface_dataset(
     names, numbers = number_labels(labels, given if class_names is None else class_names, path, first)
     samples = [Sample(f"{row:08d}", label) for row, label in enumerate(numbers)]
     store, own = _ArrowStore(path, table.select_columns([image_column]), image_column), plain(path.absolute().name)
-    found = ImageDataset(name or own, names, samples, store, split=split, upright=orientation == "apply")
-    return found.noted()
+    return ImageDataset(name or own, names, samples, store, split=split, upright=orientation == "apply").noted()
 
 
 class _ArrowStore:
@@ -78,19 +75,16 @@ class _ArrowStore:
         return content if first is None else content[:first]
 
 
-def _parquet(path: Path, split: str) -> Any:
-    """The rows of a Parquet file, or of a split's files in a folder; None if there are no files."""
-    import datasets  # noqa: PLC0415 - optional
-
-    files = [path] if path.is_file() else [f for f in sorted(path.rglob(f"*{PARQUET}")) if is_data(f.name)]
+def _parquet(path: Path, split: str) -> list[str]:
+    """The Parquet file, or a split's files in a folder; empty if there are none."""
+    files = [path] if path.is_file() else [f for f in sorted(path.rglob("*.parquet")) if is_data(f.name)]
     named = [file for file in files if split in re.split(r"[-_.]", file.stem) or file.parent.name == split]
     splits = len({re.split(r"[-_.]", file.stem)[0] for file in files})
     if files and not named and splits > 1:
         raise DataError(
             f"{path} has no Parquet files of the split {split!r}, only others such as {files[0].name}. Set data.split."
         )
-    datasets.disable_progress_bars()
-    return datasets.Dataset.from_parquet([str(file) for file in named or files]) if files else None
+    return [str(file) for file in named or files]
 
 
 def _load(path: Path, split: str, image_column: str, label_column: str) -> tuple[Any, list[str] | None, str]:
@@ -101,7 +95,9 @@ def _load(path: Path, split: str, image_column: str, label_column: str) -> tuple
         raise DataError("data=huggingface needs the package `datasets`. Install it: pip install datasets.") from error
     what = f"{path} as a directory that `save_to_disk` wrote"
     with readable(what, "Check data.path, or save it again", also=datasets.exceptions.DatasetsError):
-        found = _parquet(path, split) or datasets.load_from_disk(str(path)).with_format(None)
+        datasets.disable_progress_bars()
+        files = _parquet(path, split)
+        found = datasets.Dataset.from_parquet(files) if files else datasets.load_from_disk(str(path)).with_format(None)
     if isinstance(found, datasets.DatasetDict):
         if split not in found:
             raise DataError(f"Expected a split of {path} out of {', '.join(found)}, got {split!r}; set data.split.")

@@ -70,7 +70,9 @@ def decode_image(content: bytes, name: str, upright: bool = False) -> Image.Imag
             picture: Image.Image = Image.open(io.BytesIO(content), formats=_formats(name))
             _refuse_huge(picture, name)
             picture.load()
-            return as_rgb(picture, upright)
+            picture = _turned(picture) if upright else picture
+            picture = to_eight_bits(picture) if is_deep(picture.mode) else picture
+            return picture if picture.mode == "RGB" else picture.convert("RGB")
     except BadImageError:
         raise
     except UserError as error:
@@ -86,15 +88,6 @@ def decode_image(content: bytes, name: str, upright: bool = False) -> Image.Imag
             "to leave such files out and count them.",
             problem,
         ) from error
-
-
-def as_rgb(picture: Image.Image, upright: bool = False) -> Image.Image:
-    """Converts a loaded picture as in `decode_image`; raises a UserError for pixel values of unclear meaning."""
-    if upright:
-        picture = _turned(picture)
-    if is_deep(picture.mode):
-        picture = to_eight_bits(picture)
-    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def _turned(picture: Image.Image) -> Image.Image:

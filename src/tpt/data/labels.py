@@ -111,7 +111,7 @@ def _by_number(
 def _refuse_half_numbers(texts: list[str], some_whole: bool, names: list[str] | None, path: Path) -> None:
     """Raises a DataError if labels look like numbers but not all of them are whole numbers."""
     others = sorted({text for text in texts if not _WHOLE.fullmatch(text)})
-    if names is not None and all(text in {name.strip() for name in names} for text in others):
+    if names is not None and {*others} <= {name.strip() for name in names}:
         return
     if some_whole and all(text.lower() in _NOTHING for text in others):
         raise DataError(

@@ -21,11 +21,9 @@ from tpt.data.names import plain
 from tpt.data.store import FileStore, refuse_unusable
 from tpt.errors import DataError, Filled, checked
 from tpt.files import read_bytes, readable
-from tpt.files.lists import decode_text
+from tpt.files.lists import OLD_WORKBOOK, PARQUET, ZIP, decode_text
 
 _SEPARATORS = (",", "\t", ";")
-_PARQUET = b"PAR1"
-_ZIP, _OLD_EXCEL = b"PK\3\4", b"\xd0\xcf\x11\xe0"
 # Texts that spreadsheets show in a cell whose formula failed.
 _FORMULA_ERRORS = {"#DIV/0!", "#N/A", "#NAME?", "#NULL!", "#NUM!", "#REF!", "#VALUE!", "#SPILL!", "#CALC!", "Err:502"}
 _ANY = 2**63  # no size limit for a Parquet file, since only two columns are read
@@ -61,22 +59,17 @@ def image_list(
         DataError: the table, a column, a name or an image is missing, a path leaves `root`, or labels are ambiguous.
     """
     path = Path(path).expanduser()
-    paths, labels, notes = _without_left_behind(*_columns(path, path_column, label_column))
-    names, numbers = number_labels(labels, class_names, path, first_label)
-    base, paths = _from_base(paths, root, path)
+    rows = _rows(path, path_column, label_column)
+    kept = [row for row in rows if not PurePosixPath(row[0]).name.startswith("._")]  # macOS's hidden files
+    skipped = len(rows) - len(kept)
+    notes = [f"{skipped} rows of files that are not pictures (._*) were skipped"] if skipped else []
+    names, numbers = number_labels([label for _, label in kept], class_names, path, first_label)
+    base, paths = _from_base([image for image, _ in kept], root, path)
     store = FileStore(base)
     refuse_unusable(store, paths, path)
     samples = [Sample(p, k) for p, k in zip(paths, numbers, strict=True)]
     own = name or plain(path.name.removesuffix(".gz").rpartition(".")[0] or path.name)
-    found = ImageDataset(own, names, samples, store, notes, upright=orientation == "apply")
-    return found.noted()
-
-
-def _without_left_behind(paths: list[str], labels: list[Any]) -> tuple[list[str], list[Any], list[str]]:
-    """The rows without macOS's hidden files (`._*`), which a listing of a disk may contain, and a note on them."""
-    kept = [row for row, path in enumerate(paths) if not PurePosixPath(path).name.startswith("._")]
-    notes = [f"{len(paths) - len(kept)} rows of files that are not pictures (._*) were skipped"]
-    return [paths[row] for row in kept], [labels[row] for row in kept], notes if len(kept) < len(paths) else []
+    return ImageDataset(own, names, samples, store, notes, upright=orientation == "apply").noted()
 
 
 def _from_base(paths: list[str], root: str | Path | None, table: Path) -> tuple[str | Path, list[str]]:
@@ -102,12 +95,12 @@ def _from_base(paths: list[str], root: str | Path | None, table: Path) -> tuple[
     return Path(here), [str(PurePosixPath(path).relative_to(here)) for path in whole]
 
 
-def _columns(path: Path, path_column: str, label_column: str) -> tuple[list[str], list[Any]]:
+def _rows(path: Path, path_column: str, label_column: str) -> list[tuple[str, str]]:
     """The path and label of every row."""
     what = f"{path} as a CSV, TSV or Parquet table of texts and numbers"
     with readable(what, "Check data.path or fix it", also=pa.ArrowException):
         start = read_bytes(path, _ANY, first=4)
-        kinds = {_PARQUET: _parquet, _ZIP: _workbook, _OLD_EXCEL: _workbook}
+        kinds = {PARQUET: _parquet, ZIP: _workbook, OLD_WORKBOOK: _workbook}
         table = kinds.get(start, _text)(path, path_column, label_column)
         absent = [c for c in (path_column, label_column) if table.column_names.count(c) != 1]
         if absent:
@@ -121,7 +114,7 @@ def _columns(path: Path, path_column: str, label_column: str) -> tuple[list[str]
         raise DataError(f"Some rows of {path} have no path or no label. Fill them.")
     if failed := next((cell for cell in (*paths, *labels) if cell in _FORMULA_ERRORS), None):
         raise DataError(f"A formula of {path} failed ({failed}). Correct the cell.")
-    return paths, labels
+    return list(zip(paths, labels, strict=True))
 
 
 def _parquet(path: Path, path_column: str, label_column: str) -> Any:
@@ -151,9 +144,10 @@ def _text(path: Path, path_column: str, label_column: str) -> Any:
 
 def _workbook(path: Path, path_column: str, label_column: str) -> Any:
     """The first sheet of an Excel workbook, without empty rows."""
-    if read_bytes(path, _ANY, first=4) == _ZIP and not zipfile.is_zipfile(path):
+    whole = zipfile.is_zipfile(path)
+    if not whole and read_bytes(path, _ANY, first=4) == ZIP:
         raise ValueError("the workbook or archive is damaged or cut off")
-    if not zipfile.is_zipfile(path) or "xl/workbook.xml" not in zipfile.ZipFile(path).namelist():
+    if not whole or "xl/workbook.xml" not in zipfile.ZipFile(path).namelist():
         raise DataError(
             f"Expected a CSV, TSV, Parquet or .xlsx table at {path}, got an older workbook or an archive (.xls, .ods, "
             ".zip); save its sheet as CSV, or unpack it."

@@ -6,7 +6,8 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import is_dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from torch import Tensor
@@ -17,52 +18,39 @@ from tpt.errors import UserError
 Item = TypeVar("Item")
 
 
-@dataclass(frozen=True)
-class _Failed:
-    """An error that a worker sends instead of a batch; torch would turn it into one text with its own traceback."""
-
-    error: UserError
-
-
 class _Guarded(Dataset[Any]):
+    """Returns a UserError as a batch; torch would turn it into one text with its own traceback."""
+
     def __init__(self, items: Dataset[Any]) -> None:
         self.items = items
 
     def __len__(self) -> int:
         return len(self.items)  # type: ignore[arg-type]
 
-    def __getitems__(self, keys: Sequence[Any]) -> list[Any] | _Failed:
+    def __getitems__(self, keys: Sequence[Any]) -> list[Any] | UserError:
         try:
             many = getattr(self.items, "__getitems__", None)
             return list(many(keys)) if many is not None else [self.items[key] for key in keys]
         except UserError as error:
-            return _Failed(error)
+            return error
 
 
-class _Collate:
-    def __init__(self, collate: Callable[[Any], Any]) -> None:
-        self.collate = collate
-
-    def __call__(self, items: Any) -> Any:
-        if isinstance(items, _Failed):
-            return items
-        batch = self.collate(items)
-        return batch if get_worker_info() is None else _shared(batch)
-
-
-def _shared(batch: Any) -> Any:
-    """Moves the batch to shared memory; torch would do so later, in a thread whose errors are lost."""
+def _collated(collate: Callable[[Any], Any], items: Any) -> Any:
+    """The batch, in shared memory if in a worker; torch would move it later, in a thread whose errors are lost."""
+    if isinstance(items, UserError):
+        return items
+    batch = collate(items)
+    if get_worker_info() is None:
+        return batch
     try:
         for tensor in _tensors(batch):
             tensor.share_memory_()
     except (RuntimeError, OSError) as error:
         size = sum(tensor.nbytes for tensor in _tensors(batch)) / 1e6
-        return _Failed(
-            UserError(
-                f"A data-loading worker found no room for a batch of {size:.1f} MB in shared memory, /dev/shm "
-                f"({str(error).splitlines()[0]}). Give the container more, as in docker run --shm-size=2g, or use a "
-                "smaller batch size, or data.num_workers=0."
-            )
+        return UserError(
+            f"A data-loading worker found no room for a batch of {size:.1f} MB in shared memory, /dev/shm "
+            f"({str(error).splitlines()[0]}). Give the container more, as in docker run --shm-size=2g, or use a "
+            "smaller batch size, or data.num_workers=0."
         )
     return batch
 
@@ -97,12 +85,12 @@ class Loader(DataLoader[Item]):
 
     def __init__(self, dataset: Dataset[Item], collate_fn: Callable[[Any], Any], **options: Any) -> None:
         if not isinstance(dataset, _Guarded):  # Lightning re-creates loaders from another's arguments
-            dataset, collate_fn = _Guarded(dataset), _Collate(collate_fn)
+            dataset, collate_fn = _Guarded(dataset), partial(_collated, collate_fn)
             options["worker_init_fn"] = _end_with_parent
         super().__init__(dataset, collate_fn=collate_fn, **options)
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         for batch in super().__iter__():
-            if isinstance(batch, _Failed):
-                raise batch.error
+            if isinstance(batch, UserError):
+                raise batch
             yield batch

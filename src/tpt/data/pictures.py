@@ -69,10 +69,11 @@ def pictures(
         DataError: a source does not exist, there are no pictures, or two class names have the same meaning.
     """
     names = class_list(class_names)
-    found = find_pictures([root] if isinstance(root, str | PurePath) else root)
+    sources = [root] if isinstance(root, str | PurePath) else root
+    found = find_pictures(sources)
     samples = [Sample(path) for path in dict.fromkeys(found.paths)]
     if not samples:
-        shown = str(root) if isinstance(root, str | PurePath) else ", ".join(map(str, root[:SHOWN]))
+        shown = ", ".join(map(str, sources[:SHOWN]))
         raise DataError(f"No pictures at {shown} ({found.left_out or 'no files'}). Check data.root.")
     notes = [f"files that are no pictures are left out: {found.left_out}"] if found.left_out else []
     upright = orientation == "apply"

@@ -83,8 +83,7 @@ def tar_shards(
     is_split = folder.name.lower() in _SPLIT_NAMES and folder.parent.name
     own = plain((folder.parent if is_split else folder).name)
     store = TarStore(files[0].parent, files, places)
-    found = ImageDataset(name or own, names, samples, store, upright=orientation == "apply")
-    return found.noted()
+    return ImageDataset(name or own, names, samples, store, upright=orientation == "apply").noted()
 
 
 class TarStore:

@@ -155,10 +155,9 @@ class ShotsDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[tuple[Tensor, int, str]]:
         """Training batches, shuffled again in every epoch."""
         images = self._images(self.shots.train)
-        processes, rank = self._place()
-        sampler = EpochSampler(images, processes, rank, self.seed, self._epoch)
+        sampler = EpochSampler(images, *self._place(), self.seed, self._epoch)
         full = len(sampler) >= self.batch_size
-        return self._loader(images, sampler, self.batch_size, drop_last=full)
+        return self._loader(images, sampler=sampler, batch_size=self.batch_size, drop_last=full)
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, int, str]] | list[DataLoader[tuple[Tensor, int, str]]]:
         """Whole pictures in order, prepared for the backbone; an empty list if there are no validation images."""
@@ -166,7 +165,7 @@ class ShotsDataModule(LightningDataModule):
             return []
         images = self._images(self.shots.val)
         sampler = InOrderSampler(images, *self._place(), shuffle=False)
-        return self._loader(images, sampler, self.val_batch_size, drop_last=False)
+        return self._loader(images, sampler=sampler, batch_size=self.val_batch_size)
 
     def _images(self, dataset: ImageDataset) -> LabelledImages:
         assert self._seen is not None, "call use_image_size first"
@@ -183,15 +182,5 @@ class ShotsDataModule(LightningDataModule):
         progress: Any = None if self.trainer is None else self.trainer.fit_loop.epoch_progress.current
         return 0 if progress is None else int(progress.processed)
 
-    def _loader(
-        self, images: LabelledImages, sampler: DistributedSampler[Key], batch_size: int, drop_last: bool
-    ) -> DataLoader[tuple[Tensor, int, str]]:
-        return Loader(
-            images,
-            batch_size=batch_size,
-            sampler=sampler,
-            drop_last=drop_last,
-            num_workers=self.num_workers,
-            collate_fn=_collate,
-            pin_memory=self.pin_memory,
-        )
+    def _loader(self, images: LabelledImages, **options: Any) -> DataLoader[tuple[Tensor, int, str]]:
+        return Loader(images, _collate, num_workers=self.num_workers, pin_memory=self.pin_memory, **options)

@@ -7,7 +7,6 @@ import os
 import re
 import unicodedata
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -38,7 +37,6 @@ class Store(Protocol):
 
     def read(self, path: str, first: int | None = None) -> bytes:
         """The bytes of one image file, or its first `first` bytes; raises a BadImageError."""
-        ...
 
 
 class FileStore:
@@ -54,11 +52,6 @@ class FileStore:
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).expanduser()
         self.is_archive = not self.root.is_dir()
-        if self.is_archive and not (self.root.is_file() and zipfile.is_zipfile(self.root)):
-            problem = (
-                "is no folder or .zip archive. Unpack it" if self.root.exists() else "does not exist. Check data.root"
-            )
-            raise DataError(f"{self.root} {problem}.")
         self.inside = ""  # prefix of all paths, in an archive
         self._archive: zipfile.ZipFile | None = None
         self._members: dict[str, zipfile.ZipInfo] = {}
@@ -66,6 +59,10 @@ class FileStore:
         self._real: dict[str, str] = {}  # names on disk of paths that are written differently
         if not self.is_archive:
             return
+        if not self.root.exists():
+            raise DataError(f"{self.root} does not exist. Check data.root.")
+        if not (self.root.is_file() and zipfile.is_zipfile(self.root)):
+            raise DataError(f"{self.root} is no folder or .zip archive. Unpack it.")
         with readable(f"the table of contents of the zip archive {self.root}"):
             self._zip()
 
@@ -107,17 +104,14 @@ class FileStore:
         return self._sorted(name for name in names if not is_left_behind(name))
 
     def _sorted(self, found: Iterable[str]) -> list[str]:
-        return sorted(map(self._named, found), key=lambda path: (nfc(path), path))
+        """Real names as paths, in sorted order; remembers the names that are written differently."""
+        paths = [(plain(real), real) for real in found]
+        self._real |= {path: real for path, real in paths if path != real}
+        return sorted((path for path, _ in paths), key=lambda path: (nfc(path), path))
 
     def is_odd(self, path: str) -> bool:
         """Whether a path differs from the file's real name, which is not UTF-8."""
         return path in self._real
-
-    def _named(self, real: str) -> str:
-        path = plain(real)
-        if path != real:
-            self._real[path] = real
-        return path
 
     def holds(self, path: str) -> bool:
         """Whether there is such a file, with accents in either form."""
@@ -132,7 +126,8 @@ class FileStore:
 
     def read(self, path: str, first: int | None = None) -> bytes:
         """See `Store.read`; also raises if the file is damaged, not a regular file, or too large."""
-        try:
+        way_out = "Restore it, or pass data.on_bad_image=skip to leave such files out and count them"
+        with readable(f"{path} in {self.root}", way_out, BadImageError):
             real = self._real.get(path, path)
             if not self.is_archive:
                 return read_bytes(self.root / real, MAX_FILE_BYTES, first)
@@ -140,18 +135,8 @@ class FileStore:
             info = self._members[self.inside + real]
             if info.file_size > MAX_FILE_BYTES:
                 raise OSError(f"it would unpack to {info.file_size:,} bytes")
-            if first is None:
-                return archive.read(info)
             with archive.open(info) as member:
-                return member.read(first)
-        # An encrypted file is a RuntimeError, an unknown compression a NotImplementedError.
-        except (OSError, KeyError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, zlib.error) as error:
-            reason = (error.strerror if isinstance(error, OSError) else None) or error
-            raise BadImageError(
-                f"Cannot read {path} in {self.root} ({reason}). Restore it, or pass data.on_bad_image=skip to leave "
-                "such files out and count them.",
-                f"cannot be read: {str(reason)[:1].lower()}{str(reason)[1:]}",
-            ) from error
+                return member.read(-1 if first is None else first)
 
 
 def _walk(root: Path) -> Iterator[tuple[Path, str]]:

@@ -25,10 +25,10 @@ def context_file(path: str | Path) -> Path:
             f"There is no file or directory {path}. Check the path, or learn a context with train_coop.py."
         )
     for folder in (path, path / "prompt_learner"):
-        if (folder / "context.safetensors").is_file():
-            return folder / "context.safetensors"
-        if (folder / "checkpoint").is_file():
-            named = read_bytes(folder / "checkpoint").decode("utf-8", "replace").strip()
+        if (file := folder / "context.safetensors").is_file():
+            return file
+        if (pointer := folder / "checkpoint").is_file():
+            named = read_bytes(pointer).decode("utf-8", "replace").strip()
             file = folder / Path(named).name  # never outside the folder
             if file.is_file():
                 return file

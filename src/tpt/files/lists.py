@@ -12,6 +12,8 @@ import lzma
 import re
 import zlib
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +24,12 @@ from tpt.errors import DataError, text_key
 MOST_BYTES = 512 * 2**20  # of a text, unpacked
 MOST_LINE = 10_000  # characters
 _PACKED = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open))
-_NO_TEXT = (
-    (b"PK\3\4", "a zip archive or workbook"),
-    (b"PAR1", "a Parquet table"),
-    (b"ARROW1", "an Arrow table"),
-    (b"\xd0\xcf\x11\xe0", "an old workbook"),
-    (b"\x28\xb5\x2f\xfd", "compressed with zstd"),
-    (b"\x5d\0\0", "compressed with lzma"),
-    (b"\x89HDF", "an HDF5 file"),
-)
+ZIP, PARQUET, OLD_WORKBOOK = b"PK\3\4", b"PAR1", b"\xd0\xcf\x11\xe0"
+_NO_TEXT = {
+    **{ZIP: "a zip archive or workbook", PARQUET: "a Parquet table", b"ARROW1": "an Arrow table"},
+    **{OLD_WORKBOOK: "an old workbook", b"\x89HDF": "an HDF5 file"},
+    **{b"\x28\xb5\x2f\xfd": "compressed with zstd", b"\x5d\0\0": "compressed with lzma"},
+}
 _MARKS = ((b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 # Possible names of the column or entry that holds the names, the most certain first.
 _HEADS = (
@@ -78,8 +77,7 @@ def decode_text(content: bytes) -> str:
     Raises:
         ValueError: the encoding is not one of these, or the content cannot be unpacked or is too large.
     """
-    unpack = _unpacker(content)
-    if unpack is not None:
+    if (unpack := _unpacker(content)) is not None:
         try:
             with unpack(io.BytesIO(content)) as file:
                 content = file.read(MOST_BYTES + 1)
@@ -93,7 +91,7 @@ def decode_text(content: bytes) -> str:
     try:
         return content.decode(encoding)
     except UnicodeDecodeError as error:
-        if kind := next((kind for mark, kind in _NO_TEXT if content.startswith(mark)), None):
+        if kind := next((kind for mark, kind in _NO_TEXT.items() if content.startswith(mark)), None):
             raise ValueError(f"it is {kind}, not text") from error
         if b"\0" in content[:MOST_LINE]:
             raise ValueError("it is binary, not text") from error
@@ -124,8 +122,8 @@ def parse_list(text: str, path: str | Path, prose: bool = False) -> Names:
     if found is None:
         lines = [line for raw in text.splitlines() if (line := _COMMENT.sub("", raw).strip())]
         found = _of_lines(lines, path, prose) if lines else Names([])
-    first = [row[0] for row in found.keys]
-    twice = next((key for place, key in enumerate(sorted(first)[1:]) if key == sorted(first)[place]), None)
+    first = sorted(row[0] for row in found.keys)
+    twice = next((key for key, other in pairwise(first) if key == other), None)
     if twice is not None or not all(found):
         which = "an empty one" if twice is None else f"two for {twice!r}"
         raise DataError(f"Expected one name for each class in {path}, got {which}; correct it.")
@@ -170,16 +168,12 @@ def _structure(text: str, path: str | Path, prose: bool) -> Names | None:
 
 def _parsed(text: str) -> Any:
     """The parsed text: lists, mappings as tuples of pairs, and texts as written, so `007` and `null` stay texts."""
-    try:
+    with suppress(ValueError):
         return json.loads(text, parse_int=str, parse_float=str, parse_constant=str, object_pairs_hook=tuple)
-    except ValueError:
-        pass
-    try:
+    with suppress(ValueError, SyntaxError):
         value = ast.literal_eval(text)
         if isinstance(value, list) and all(isinstance(one, str) for one in value):
             return value
-    except (ValueError, SyntaxError):
-        pass
     return _of_yaml(yaml.compose(text, Loader=yaml.BaseLoader))
 
 

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import errno
 import hashlib
+import lzma
 import os
 import pickle
 import stat
@@ -20,18 +21,19 @@ from typing import Any, BinaryIO
 
 from safetensors import SafetensorError
 
-from tpt.errors import DataError, UserError
+from tpt.errors import BadImageError, DataError, UserError
 
 MOST_JSON_BYTES = 2**30
 _KINDS = {
     **{stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"},
     **dict.fromkeys((stat.S_IFCHR, stat.S_IFBLK), "a device"),
 }
-# Errors that readers of text, tables, pickles, archives and compressed files raise if the content is damaged.
+# Errors that readers of text, tables, pickles, archives and compressed files raise if the content is damaged; an
+# encrypted member of an archive is a RuntimeError.
 _DAMAGE = (
     *(OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, EOFError),
     *(MemoryError, pickle.UnpicklingError, csv.Error, struct.error, tarfile.TarError, zipfile.BadZipFile, zlib.error),
-    *(SyntaxError, tokenize.TokenError, SafetensorError),
+    *(SyntaxError, tokenize.TokenError, SafetensorError, lzma.LZMAError),
 )
 
 
@@ -87,7 +89,11 @@ def readable(
     except (DataError, error):
         raise
     except (*_DAMAGE, also) as damage:
-        raise error(f"Cannot read {what} ({reason(damage)}). {way_out}.") from damage
+        said = reason(damage)
+        failure = error(f"Cannot read {what} ({said}). {way_out}.")
+        if isinstance(failure, BadImageError):
+            failure.problem = f"cannot be read: {said[:1].lower()}{said[1:]}"
+        raise failure from damage
 
 
 def content_digest(content: bytes) -> str:

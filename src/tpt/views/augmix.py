@@ -35,15 +35,6 @@ class Operation:
     draw: Draw
     apply: Callable[[Image.Image, float], Image.Image]
 
-    def __call__(
-        self,
-        image: Image.Image,
-        severity: Annotated[float, Ge(0.1), "use augmix=null for none"],
-        rng: np.random.Generator,
-    ) -> Image.Image:
-        """Draws a magnitude and applies the operation."""
-        return self.apply(image, self.draw(severity, rng, *image.size))
-
 
 def _level(severity: float, rng: np.random.Generator) -> float:
     return float(rng.uniform(0.1, severity))
@@ -102,17 +93,7 @@ translate_y = Operation(
     lambda im, pixels: _affine(im, (1, 0, 0, 0, 1, pixels)),
 )
 
-OPERATIONS: tuple[Operation, ...] = (
-    autocontrast,
-    equalize,
-    posterize,
-    rotate,
-    solarize,
-    shear_x,
-    shear_y,
-    translate_x,
-    translate_y,
-)
+OPERATIONS = (autocontrast, equalize, posterize, rotate, solarize, shear_x, shear_y, translate_x, translate_y)
 
 
 @dataclass(frozen=True)

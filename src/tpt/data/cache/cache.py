@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 GB = 10**9
 KEY_DIGITS = 32
 IMAGE = "image"
+Stores = Mapping[str, tuple[FeatureStore, int]]  # by encoder: its store and feature length
 
 
 class Encoder(Protocol):
@@ -31,11 +33,9 @@ class Encoder(Protocol):
     @property
     def embed_dim(self) -> int:
         """Length E of a feature."""
-        ...
 
     def encoding(self) -> dict[str, Any]:
         """Everything in the encoder that features depend on."""
-        ...
 
 
 @runtime_checkable
@@ -46,11 +46,9 @@ class KnownViews(Protocol):
 
     def about(self) -> dict[str, Any] | None:
         """Everything that pixels depend on besides image, identity and `num_views`; None if unknown."""
-        ...
 
     def more(self, num_views: int) -> Self:
         """The same maker with another number of views; views that both make are equal."""
-        ...
 
 
 class CachedViews:
@@ -60,16 +58,10 @@ class CachedViews:
         make_views: makes the views of an image that is not cached.
         num_views: number of views that the run uses; more may be made.
         space: name of the part; empty if nothing is stored.
-        stores: the store and feature length of each encoder.
+        stores: the store of each encoder.
     """
 
-    def __init__(
-        self,
-        make_views: Any,
-        num_views: int | None,
-        space: str = "",
-        stores: Mapping[str, tuple[FeatureStore, int]] | None = None,
-    ) -> None:
+    def __init__(self, make_views: Any, num_views: int | None, space: str = "", stores: Stores | None = None) -> None:
         self.make_views, self.num_views = make_views, num_views
         self._space, self._stores = space, dict(stores or {})
 
@@ -122,9 +114,8 @@ class FeatureCache:
         self._max_bytes = None if max_gb is None else int(max_gb * GB)
         self._least = max([num_views or 1, *(value for value in swept if isinstance(value, int))])
         self._encoders, self._where = {IMAGE: clip, **(others or {})}, {"device": device, "precision": precision}
-        self._encodings: dict[str, dict[str, Any]] = {}
         self._stores: dict[str, FeatureStore] = {}  # by space; two encoders that are the same share one
-        self._shelves: dict[str, dict[str, tuple[FeatureStore, int]]] = {}  # by the space of the first encoder
+        self._shelves: dict[str, Stores] = {}  # by the space of the first encoder
 
     def divide(self, stored: Mapping[str, int] | None) -> dict[str, int]:
         """Sets the least number of views to encode to that of a resumed run, since it affects rounding."""
@@ -141,9 +132,6 @@ class FeatureCache:
         if about is None or num_views is None:
             log.info("Not caching features: %s does not say what its views depend on.", type(make_views).__name__)
             return CachedViews(make_views, num_views)
-        if not self._encodings:
-            here = {**self._where, **encoding_environment()}
-            self._encodings = {name: {**encoder.encoding(), **here} for name, encoder in self._encoders.items()}
         stores, spaces = {}, []
         for name, encoder in self._encoders.items():
             settings = {"encoder": self._encodings[name], "views": about}
@@ -154,6 +142,11 @@ class FeatureCache:
             stores[name] = self._stores[space], encoder.embed_dim
         self._shelves[spaces[0]] = stores
         return CachedViews(make_views.more(max(num_views, self._least)), num_views, spaces[0], stores)
+
+    @cached_property
+    def _encodings(self) -> dict[str, dict[str, Any]]:
+        here = {**self._where, **encoding_environment()}
+        return {name: {**encoder.encoding(), **here} for name, encoder in self._encoders.items()}
 
     def keep(self, keys: Sequence[str], encoded: Mapping[str, Tensor]) -> None:
         """Stores new features.

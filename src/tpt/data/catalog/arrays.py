@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from tpt.data.catalog.entries import Entry
+from tpt.data.catalog.places import Listing, NoSplitError, bases
+from tpt.data.dataset import Sample
 from tpt.errors import BadImageError, DataError, UserError
 from tpt.files import is_file, read_bytes, readable
 
@@ -64,15 +66,19 @@ class ArrayStore:
         return {**self.__dict__, "_pictures": None}
 
 
-def read_arrays(entry: Entry, places: Sequence[Path], split: str) -> tuple[list[str], list[int], ArrayStore]:
-    """The class names, labels and pictures of CIFAR, or of one corruption of it.
+def read_arrays(entry: Entry, root: Path, split: str) -> Listing:
+    """The pictures of CIFAR, or of one corruption of it.
 
     Raises:
         DataError: a file is missing, damaged, or holds something else.
     """
+    if split == "val":
+        raise NoSplitError(f"Expected a split that {entry.title} has, got 'val'; it has train and test.")
+    places = bases(entry, root, split)
     corruption, _, severity = entry.part.partition("/")
     wanted = (f"{corruption}.npy",) if corruption else _BATCHES[entry.key][split]
-    needed = (*wanted, "labels.npy") if corruption else wanted
+    labelled = ("labels.npy",) if corruption else wanted
+    needed = tuple(dict.fromkeys((*wanted, *labelled)))
     base = max(places, key=lambda place: sum(is_file(place / name) for name in needed))
     if missing := [name for name in needed if not is_file(base / name)]:
         raise DataError(
@@ -80,28 +86,26 @@ def read_arrays(entry: Entry, places: Sequence[Path], split: str) -> tuple[list[
             f"{' and '.join(needed)}). Get it from {entry.source}."
         )
     names = _NAMES[entry.classes].split()
-    labels = [label for name in (("labels.npy",) if corruption else wanted) for label in _labels(base / name)]
+    labels = [label for name in labelled for label in _labels(base / name)]
     count = sum(len(_pictures(base / name)) for name in wanted)
     if count != len(labels) or not set(labels) <= set(range(len(names))) or (corruption and count % _SEVERITIES):
         raise DataError(
             f"The {len(labels)} labels of {entry.title} in {base}, from {min(labels, default=0)} to "
             f"{max(labels, default=0)}, do not fit its {count} pictures of {len(names)} classes. Get the files again."
         )
-    if not corruption:
-        return names, labels, ArrayStore(base, wanted)
-    each = count // _SEVERITIES
-    first = (int(severity) - 1) * each
-    return names, labels[first : first + each], ArrayStore(base, wanted, first)
+    each = count // _SEVERITIES if corruption else count
+    first = (int(severity) - 1) * each if corruption else 0
+    samples = [Sample(f"{number:05d}", label) for number, label in enumerate(labels[first : first + each])]
+    return Listing(ArrayStore(base, wanted, first), names, samples)
 
 
 def _pictures(file: Path) -> np.ndarray:
     """(N, 32, 32, 3) bytes; those of a `.npy` file are memory-mapped."""
-
     with readable(str(file)):
-        if file.suffix == ".npy":
-            found: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
-        else:
-            found = np.asarray(_batch(file)["data"]).reshape(-1, 3, _SIZE, _SIZE).transpose(0, 2, 3, 1)
+        content = _content(file)
+        found: np.ndarray = content
+        if isinstance(content, dict):
+            found = np.asarray(content["data"]).reshape(-1, 3, _SIZE, _SIZE).transpose(0, 2, 3, 1)
     if found.dtype != np.uint8 or found.shape[1:] != (_SIZE, _SIZE, 3):
         raise DataError(f"Expected pictures of 32 x 32 x 3 bytes in {file}, got {found.shape} of {found.dtype}.")
     return found
@@ -109,13 +113,16 @@ def _pictures(file: Path) -> np.ndarray:
 
 def _labels(file: Path) -> list[int]:
     with readable(str(file)):
-        if file.suffix == ".npy":
-            return [int(label) for label in np.load(file, allow_pickle=False).tolist()]
-        batch = _batch(file)
-        return [int(k) for k in batch["fine_labels" if "fine_labels" in batch else "labels"]]
+        found = _content(file)
+        if isinstance(found, dict):
+            found = found["fine_labels" if "fine_labels" in found else "labels"]
+        return [int(label) for label in np.asarray(found).tolist()]
 
 
-def _batch(file: Path) -> dict[str, Any]:
+def _content(file: Path) -> Any:
+    """The memory-mapped array of a `.npy` file, or the dictionary of a pickled batch."""
+    if file.suffix == ".npy":
+        return np.load(file, mmap_mode="r", allow_pickle=False)
     found = SafeUnpickler(io.BytesIO(read_bytes(file)), encoding="bytes").load()
     return {key.decode() if isinstance(key, bytes) else str(key): value for key, value in dict(found).items()}
 

@@ -187,7 +187,7 @@ CORRUPTIONS = (
     "gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "snow",
     "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression",
 )  # fmt: skip
-EXTRA_CORRUPTIONS = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
+_ALL_CORRUPTIONS = (*CORRUPTIONS, "speckle_noise", "gaussian_blur", "spatter", "saturate")
 SEVERITIES = (1, 2, 3, 4, 5)
 CORRUPTED: dict[str, Entry] = {
     "imagenet_c": Entry(
@@ -203,7 +203,7 @@ CORRUPTED: dict[str, Entry] = {
         "https://zenodo.org/records/3555552",
     ),
 }  # fmt: skip
-_CORRUPTED = re.compile(rf"({'|'.join(CORRUPTED)})_({'|'.join((*CORRUPTIONS, *EXTRA_CORRUPTIONS))})_([1-5])")
+_CORRUPTED = re.compile(rf"({'|'.join(CORRUPTED)})_({'|'.join(_ALL_CORRUPTIONS)})_([1-5])")
 
 # Datasets with several domains: title, number of classes, source, possible folders, subfolders that may hold the
 # domains, and the folder and number of images of each domain.
@@ -271,10 +271,9 @@ def keys_of(key: str, corruption: str | Sequence[str] = "all", severity: int | S
     chosen = CORRUPTIONS if corruption == "all" else (corruption,) if isinstance(corruption, str) else corruption
     severities = (severity,) if isinstance(severity, int) else severity
     for name in chosen:
-        if name not in (*CORRUPTIONS, *EXTRA_CORRUPTIONS):
+        if name not in _ALL_CORRUPTIONS:
             raise DataError(
-                f"Expected corruptions out of {', '.join((*CORRUPTIONS, *EXTRA_CORRUPTIONS))} or all, got {name!r}; "
-                "set data.corruption."
+                f"Expected corruptions out of {', '.join(_ALL_CORRUPTIONS)} or all, got {name!r}; set data.corruption."
             )
     return [f"{key}_{name}_{degree}" for degree in severities for name in chosen]
 

@@ -65,8 +65,7 @@ def _by_class(file: Path, names: list[str], found: list[tuple[str, str]], keys: 
 def _dtd(own: Path, split: str) -> Official:
     """`labels/test1.txt`: the first of ten splits, lines `class/image.jpg`."""
     file = _first(own, f"labels/{split}1.txt", f"dtd/labels/{split}1.txt")
-    paths = lines_of(file)
-    found = [(path, path.split("/")[0]) for path in paths]
+    found = [(path, path.split("/")[0]) for path in lines_of(file)]
     return _by_class(file, sorted({name for _, name in found}), found)
 
 

@@ -43,15 +43,9 @@ def refuse_another_order(entry: Entry, names: Sequence[str], rows: Sequence[tupl
 def _class_of(path: str, class_in: str) -> str:
     """The part of an image's path that identifies its class."""
     parts = PurePosixPath(path)
-    match class_in:
-        case "folder":
-            return parts.parent.name
-        case "folders":  # without the leading letter, and reversed as in CoOp's names
-            return " ".join(reversed(parts.parts[1:-1]))
-        case "file":
-            return parts.stem.rpartition("_")[0]
-        case _:
-            raise AssertionError(class_in)
+    if class_in == "folders":  # without the leading letter, and reversed as in CoOp's names
+        return " ".join(reversed(parts.parts[1:-1]))
+    return parts.parent.name if class_in == "folder" else parts.stem.rpartition("_")[0]
 
 
 def letters(name: str) -> str:

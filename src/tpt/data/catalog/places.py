@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from tpt.data.catalog.entries import Entry
 from tpt.data.catalog.order import letters
@@ -46,8 +46,8 @@ class Listing:
 
 def find_all(entry: Entry, root: Path) -> list[Path]:
     """The dataset's folders below `root`, in any layout, without empty ones."""
-    named = [root / f for f in entry.folders]
-    doubled = [root / f / PurePosixPath(f).name for f in entry.folders]
+    named = [root / folder for folder in entry.folders]
+    doubled = [folder / folder.name for folder in named]
     return [folder for folder in dict.fromkeys([*named, *doubled]) if _holds_something(folder)]
 
 

@@ -94,52 +94,44 @@ def read_entry(key: str, root: Filled | Path | None, split: Split = "test") -> I
     entry = entry_of(key)
     root = Path(root).expanduser()
     readers = {
-        **{"synsets": _synset_folders, "numbers": _numbered_folders, "split": _split_file, "own": _own_lists},
-        **{"domains": _domain, "arrays": _arrays},
+        **{"synsets": _class_folders, "numbers": _class_folders, "split": _split_file, "own": _own_lists},
+        **{"domains": _domain, "arrays": read_arrays},
     }
     try:
         found = readers[entry.layout](entry, root, split)
     except OSError as error:
         raise DataError(f"Cannot read {entry.title} below {root} ({error}). Check data.root.") from error
     names, samples, notes = found.names, found.samples, list(found.notes)
-    for note in notes:
-        log.warning("%s: %s.", key, note)
     if split == "test" and (len(samples) != entry.images or len(names) != entry.classes):
         notes.append(
             f"{len(samples)} images of {len(names)} classes, where the paper's test set has {entry.images} of "
             f"{entry.classes}"
         )
-        log.warning("%s: %s.", key, notes[-1])
+    for note in notes:
+        log.warning("%s: %s.", key, note)
     if split != "test":
         notes.append(f"the {split} split, not the test set")
     if len(homes(entry, root)) > 1:
         log.info("%s: images in %s, which is complete.", key, found.store.root)
-    about = {"split": found.split, "template": entry.template, "augmix": entry.augmix}
-    return ImageDataset(key, names, samples, found.store, notes, **about)  # type: ignore[arg-type]
+    return ImageDataset(
+        key, names, samples, found.store, notes, split=found.split, template=entry.template, augmix=entry.augmix
+    )
 
 
-def _synset_folders(entry: Entry, root: Path, split: str) -> Listing:
+def _class_folders(entry: Entry, root: Path, split: str) -> Listing:
+    """Reads WordNet ids, or "0" to "999", whose order as text ("0", "1", "10", ...) is not the class order."""
     classes, places = imagenet_classes(entry.synsets), bases(entry, root, split)
-    may_be_flat = entry.key == "imagenet" and split == "test"
+    numbers = {str(label): name for label, name in enumerate(classes.values())}
+    kinds = [numbers, classes] if entry.layout == "numbers" else [classes]
+    wrong: DataError | None = None
     try:
-        found = class_folders(entry, places, classes)
-    except DataError:  # the images may be in one flat folder elsewhere
-        if not may_be_flat or (found := flat_validation(places, root, classes)) is None:
-            raise
-    if found is None and may_be_flat:
+        found = next(filter(None, (class_folders(entry, places, expected) for expected in kinds)), None)
+    except DataError as error:
+        found, wrong = None, error
+    if found is None and entry.key == "imagenet" and split == "test":  # the images may be in one flat folder
         found = flat_validation(places, root, classes)
     if found is None:
-        raise _no_folders(entry, root, places, next(iter(classes)))
-    return found
-
-
-def _numbered_folders(entry: Entry, root: Path, split: str) -> Listing:
-    """Reads folders "0" to "999", whose text order ("0", "1", "10", ...) is not the class order; or WordNet ids."""
-    classes, places = imagenet_classes(), bases(entry, root, split)
-    numbers = {str(label): name for label, name in enumerate(classes.values())}
-    found = class_folders(entry, places, numbers) or class_folders(entry, places, classes)
-    if found is None:
-        raise _no_folders(entry, root, places, "0")
+        raise wrong or _no_folders(entry, root, places, next(iter(kinds[0])))
     return found
 
 
@@ -237,14 +229,6 @@ def _domain_folders(entry: Entry, root: Path) -> Listing:
     return Listing(FileStore(base), names, samples_of(images))
 
 
-def _arrays(entry: Entry, root: Path, split: str) -> Listing:
-    if split == "val":
-        raise NoSplitError(f"Expected a split that {entry.title} has, got 'val'; it has train and test.")
-    names, labels, store = read_arrays(entry, bases(entry, root, split), split)
-    samples = [Sample(f"{number:05d}", label) for number, label in enumerate(labels)]
-    return Listing(store, names, samples)
-
-
 def _own_lists(entry: Entry, root: Path, split: str) -> Listing:
     """The dataset's own lists: the paper's, or a substitute if the paper's split file is missing."""
     lists = ((own, official_lists(entry.key, own, split)) for own in homes(entry, root))
@@ -265,11 +249,8 @@ def _own_lists(entry: Entry, root: Path, split: str) -> Listing:
     name = official.file.relative_to(own).as_posix()
     if entry.layout == "own":
         return listing
-    notes = (
-        ()
-        if split == "test" and entry.is_papers(name)
-        else (f"the dataset's own split {name}, not the paper's {entry.split}",)
-    )
+    papers = split == "test" and entry.is_papers(name)
+    notes = () if papers else (f"the dataset's own split {name}, not the paper's {entry.split}",)
     return replace(listing, split=name, notes=notes)
 
 
