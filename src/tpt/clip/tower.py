@@ -119,29 +119,16 @@ class BlockTower(Tower):
     """A frozen text tower of open_clip's residual attention blocks.
 
     Args:
-        token_embedding: (vocabulary, D).
-        positional_embedding: (L, D).
-        blocks: the layers.
-        ln_final: the last normalisation.
-        projection: a matrix (D, E), a linear layer, or None.
+        text: open_clip's text tower, or a CLIP that holds the parts of one.
     """
 
-    projection: Tensor | nn.Linear | None
-
-    def __init__(
-        self,
-        token_embedding: nn.Embedding,
-        positional_embedding: Tensor,
-        blocks: nn.ModuleList,
-        ln_final: nn.Module,
-        projection: Tensor | nn.Linear | None,
-    ) -> None:
+    def __init__(self, text: Any) -> None:
         super().__init__()
-        self.token_embedding = token_embedding
-        self.positional_embedding = positional_embedding
-        self.blocks = blocks
-        self.ln_final = ln_final
-        self.projection = projection
+        self.token_embedding = text.token_embedding
+        self.positional_embedding: Tensor = text.positional_embedding  # (L, D)
+        self.blocks: nn.ModuleList = text.transformer.resblocks
+        self.ln_final: nn.Module = text.ln_final
+        self.projection: Tensor | nn.Linear | None = text.text_projection
 
     @property
     def embed_dim(self) -> int:

@@ -78,8 +78,7 @@ class PromptLearner(nn.Module):
             generator = torch.Generator().manual_seed(seed)
             tokens = torch.empty(len(self.class_names), clip.width).normal_(std=0.02, generator=generator)
             slots = torch.cat([slots, tokens.to(slots.device)])
-        self.slots: Tensor
-        self.register_buffer("slots", slots.detach().clone().to(clip.device), persistent=False)
+        self.slots = nn.Buffer(slots.detach().clone().to(clip.device), persistent=False)
         sequences = [self._sequence(k) for k in range(len(self.class_names))]
         lengths = {name: len(s) for name, s in zip(self.class_names, sequences, strict=True)}
         refuse_too_long(lengths, clip.text.context_length)
