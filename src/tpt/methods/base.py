@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from tpt.clip.model import CLIP
 from tpt.clip.other_views import encode_all
 from tpt.clip.prompts.text_bank import TextBank, TextSettings
-from tpt.errors import UserError, checked
-from tpt.methods.functional import entropy, select_confident
+from tpt.errors import Natural, UserError, checked
+from tpt.methods.functional import entropy, num_selected, select_confident
 
 # The share of the views that a method trusts.
 ViewShare = Annotated[float, Gt(0), Le(1), "use `method=zero_shot` to classify the image without views"]
@@ -277,12 +277,36 @@ def _check_extra(name: str, value: Tensor | None, lead: tuple[int, ...]) -> Tens
     return batch.float()
 
 
-def select_views(
-    features_BVE: Tensor, logits_BVK: Tensor, selection_p: float, min_selected: int = 0
-) -> tuple[Tensor, Tensor]:
-    """The most confident views: their indices (B, S) and features (B, S, E)."""
-    selected = select_confident(logits_BVK, selection_p, min_selected)
-    return selected, gather_views(features_BVE, selected)
+class SelectingMethod(Method):
+    """A method that trusts its most confident views only.
+
+    Args:
+        clip: the frozen backbone.
+        class_names: K names.
+        selection_p: share of the views kept, in (0, 1]; TPT's 0.1.  The number is rounded down.
+        min_selected: least number of views kept; with 0, as in TPT's paper, a share that keeps none is an error.
+        text: `ctx_init`, `context`, `templates`, ..., see `TextBank`.
+    """
+
+    def __init__(
+        self,
+        clip: CLIP,
+        class_names: Sequence[str],
+        selection_p: ViewShare = 0.1,
+        min_selected: Natural = 0,
+        **text: Unpack[TextSettings],
+    ) -> None:
+        super().__init__(clip, class_names, **text)
+        self.selection_p = selection_p
+        self.min_selected = min_selected
+
+    def check_views(self, num_views: int) -> None:
+        """Raises a UserError if no view would be selected, or if there are fewer views than `min_selected`."""
+        num_selected(num_views, self.selection_p, self.min_selected)
+
+    def select(self, logits_BVK: Tensor) -> Tensor:
+        """(B, S) indices of the most confident views."""
+        return select_confident(logits_BVK, self.selection_p, self.min_selected)
 
 
 def gather_views(values_BVX: Tensor, selected_BS: Tensor) -> Tensor:

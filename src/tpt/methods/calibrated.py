@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
 
 from annotated_types import Gt, Le
-from torch import Tensor
 
 from tpt.clip.model import CLIP
 from tpt.errors import NotNegative
@@ -35,12 +34,7 @@ class CTPT(TPT):
 
     def penalty(self) -> Penalty:
         """-weight · mean distance of the text features from their mean."""
-        weight = self.penalty_weight
-
-        def added(text_KE: Tensor) -> Tensor:
-            return -weight * dispersion(text_KE)
-
-        return added
+        return lambda text_KE: -self.penalty_weight * dispersion(text_KE)
 
 
 class OTPT(TPT):
@@ -63,12 +57,7 @@ class OTPT(TPT):
 
     def penalty(self) -> Penalty:
         """weight · (mean row norm of T Tᵀ - 1)."""
-        weight = self.penalty_weight
-
-        def added(text_KE: Tensor) -> Tensor:
-            return weight * row_norm_excess(text_KE)
-
-        return added
+        return lambda text_KE: self.penalty_weight * row_norm_excess(text_KE)
 
 
 class ATPT(TPT):
@@ -98,9 +87,4 @@ class ATPT(TPT):
 
     def penalty(self) -> Penalty:
         """-weight · mean angle to the nearest class, in radians."""
-        weight, tau = self.penalty_weight, self.tau
-
-        def added(text_KE: Tensor) -> Tensor:
-            return -weight * nearest_angle(text_KE, tau)
-
-        return added
+        return lambda text_KE: -self.penalty_weight * nearest_angle(text_KE, self.tau)

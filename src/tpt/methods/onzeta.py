@@ -68,10 +68,9 @@ class OnZeta(StreamMethod):
         self.label_lr = label_lr
         self.tau_text = tau_text
         self.tau_image = tau_image
-        self._given = None if stream_length is None else stream_length
-        self.stream_length: int | None = None
-        if self._given is not None:
-            self.begin_dataset(self._given)
+        self.stream_length = self._given = stream_length
+        if stream_length is not None:
+            self.begin_dataset(stream_length)
 
     def begin_dataset(self, images: int) -> None:
         """Starts a new stream of `images` images, or of `stream_length` if that was given."""

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Unpack
+from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from tpt.clip.model import CLIP
-from tpt.clip.prompts.text_bank import TextSettings
 from tpt.errors import Positive, Share
-from tpt.methods.base import ViewShare
 from tpt.methods.functional.online import prototypes
-from tpt.methods.stream import Feature, Seen, State, StreamMethod
+from tpt.methods.stream import Seen, State, StreamMethod
 
 
 class PTA(StreamMethod):
@@ -27,11 +25,9 @@ class PTA(StreamMethod):
     Args:
         clip: the frozen backbone.
         class_names: K names.
-        feature: what represents an image: "view0", or "confident", the mean feature of the most confident views.
-        selection_p: share of the views that count as confident, in (0, 1]; at least one view is kept.
         text_share: share of the refined vectors that is kept at each image, in (0, 1]; the official `alpha`.
         temperature: above 0; larger values move the prototypes more slowly; 50 for Caltech101.
-        text: `ctx_init`, `context`, `templates`, ..., see `TextBank`; the paper uses templates.
+        settings: of `StreamMethod`; the paper uses templates.
     """
 
     paper: ClassVar = {
@@ -44,13 +40,11 @@ class PTA(StreamMethod):
         self,
         clip: CLIP,
         class_names: Sequence[str],
-        feature: Feature = "view0",
-        selection_p: ViewShare = 0.1,
         text_share: Share = 0.01,
         temperature: Positive = 20.0,
-        **text: Unpack[TextSettings],
+        **settings: Any,
     ) -> None:
-        super().__init__(clip, class_names, feature, selection_p, **text)
+        super().__init__(clip, class_names, **settings)
         self.text_share = text_share
         self.temperature = temperature
 

@@ -81,7 +81,7 @@ class RLCF(TPT):
     def objective(self, logits_BSK: Tensor, text_BKE: Tensor, *per_image: Tensor) -> Tensor:
         """(B,) cross-entropy of the most likely classes, weighted by their rewards."""
         (scores_BSK,) = per_image
-        return rewarded_cross_entropy(logits_BSK, text_BKE, scores_BSK, self.sample_k, self.amplify, self.process_batch)
+        return rewarded_cross_entropy(logits_BSK, scores_BSK, self.sample_k, self.amplify, self.process_batch)
 
     @torch.no_grad()
     def per_image(self, selected_BS: Tensor, **needed: Tensor) -> tuple[Tensor, ...]:

@@ -43,7 +43,7 @@ class USE(TPT):
 
     def objective(self, logits_BSK: Tensor, text_BKE: Tensor, *per_image: Tensor) -> Tensor:
         """(B,) cross-entropy between the mean prediction and the mixture before tuning."""
-        return reverse_cross_entropy(logits_BSK, text_BKE, *per_image)
+        return reverse_cross_entropy(logits_BSK, *per_image)
 
     def check_views(self, num_views: int) -> None:
         """Raises a UserError if there is no augmented view."""

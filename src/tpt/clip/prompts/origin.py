@@ -9,7 +9,6 @@ from torch import Tensor
 from tpt.clip.model import CLIP
 from tpt.errors import UserError
 
-ANY = "any"
 _HALF_PRECISION = 2.0**-10  # relative rounding error of published files
 
 
@@ -39,11 +38,9 @@ class Origin:
             clip: the backbone that the context is to be used with.
             source: source of the context, for the message.
         """
-        if self.weights:
-            if self.weights != clip.weights_digest:
-                raise self._another(clip.name, source)
-        elif self.backbone:
-            self.check_name(clip.name, source)
+        self.check_name(clip.name, source)
+        if self.weights and self.weights != clip.weights_digest:
+            raise self._another(clip.name, source)
         if self.start is not None and not self._starts_like(clip):
             raise self._another(clip.name, source, "another backbone, by the start token in its file")
 
@@ -58,7 +55,7 @@ class Origin:
             learned += " of other weights"
         return UserError(
             f"The context was learned with {learned}, not with {name} ({source}). Use its backbone, or skip this "
-            f"check with context.backbone={ANY} (in Python, load_context(..., backbone='{ANY}'))."
+            f"check with context.backbone=any (in Python, load_context(..., backbone='any'))."
         )
 
     def _starts_like(self, clip: CLIP) -> bool:

@@ -1,8 +1,6 @@
-"""Losses for test-time tuning: pure functions of logits and text features.
+"""Losses for test-time tuning, for B images, S selected views each, and K classes.
 
-An objective is a function `(logits_BSK, text_BKE, *per_image) -> (B,)` for B images, S selected views each, and K
-classes.  `text_BKE` are the unit-length text features behind the logits.  `per_image` are further inputs from the
-method, with first dimension B.  A penalty is the part of an objective that depends on the text features only,
+An objective returns (B,) losses of logits.  A penalty is the part of a loss that depends on the text features only,
 `(..., K, E) -> (...)`.
 """
 
@@ -10,21 +8,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-
-from tpt.methods.functional.entropy import entropy, marginal_entropy
-
-
-def lowers_marginal_entropy(logits_BSK: Tensor, text_BKE: Tensor) -> Tensor:
-    """TPT's objective: the entropy of the averaged prediction (Shu et al., NeurIPS 2022, equation 2)."""
-    return marginal_entropy(logits_BSK)
-
-
-def mean_view_entropy(logits_BSK: Tensor, text_BKE: Tensor) -> Tensor:
-    """R-TPT's objective: the mean of the views' own entropies (Sheng et al., CVPR 2025, section 3.2).
-
-    Unlike the marginal entropy, it does not reward agreement between views.
-    """
-    return entropy(logits_BSK).mean(-1)
 
 
 def dispersion(text_KE: Tensor) -> Tensor:
@@ -75,24 +58,18 @@ def nearest_angle(text_KE: Tensor, tau: float) -> Tensor:
     return nearest.clamp(-tau, tau).acos().mean(-1)
 
 
-def reverse_cross_entropy(logits_BSK: Tensor, text_BKE: Tensor, target_BK: Tensor) -> Tensor:
+def reverse_cross_entropy(logits_BSK: Tensor, target_BK: Tensor) -> Tensor:
     """Cross-entropy -sum P log Q of the averaged prediction P and a fixed target Q: USE's objective.
 
     Args:
         logits_BSK: logits of the views, including view 0.
-        text_BKE: unused.
         target_BK: target probabilities, at least 0.
     """
     return -(logits_BSK.softmax(-1).mean(-2) * target_BK.clamp(min=torch.finfo(target_BK.dtype).tiny).log()).sum(-1)
 
 
 def rewarded_cross_entropy(
-    logits_BSK: Tensor,
-    text_BKE: Tensor,
-    scores_BSK: Tensor,
-    sample_k: int,
-    amplify: bool = False,
-    whole_batch: bool = False,
+    logits_BSK: Tensor, scores_BSK: Tensor, sample_k: int, amplify: bool = False, whole_batch: bool = False
 ) -> Tensor:
     """Cross-entropy of each view's most likely classes, weighted by a reward model's scores: RLCF's objective.
 
@@ -101,7 +78,6 @@ def rewarded_cross_entropy(
 
     Args:
         logits_BSK: logits of the selected views.
-        text_BKE: unused.
         scores_BSK: the reward model's CLIPScore for every view and class, at least 0.
         sample_k: candidates per view; with 1, the score itself is the reward.
         amplify: whether rewards are divided by the standard deviation of the scores.
