@@ -116,16 +116,8 @@ class PaddedTower(BlockTower):
         self.reading = reading
         # (D,) vector after the last token of a row, whose position then gives the feature; None without one.
         self.class_token: Tensor | None = getattr(text, "cls_emb", None)
-
-    @property
-    def row_length(self) -> int:
-        """Number of tokens in a row of the tokenizer."""
-        return len(self.positional_embedding) - (self.class_token is not None)
-
-    @property
-    def context_length(self) -> int:
-        """Maximum number of tokens per prompt, including those that the tokenizer adds before the padding."""
-        return self.row_length - len(self.padding.closing)
+        self.row_length = len(self.positional_embedding) - (self.class_token is not None)  # tokens
+        self.context_length = self.row_length - len(padding.closing)
 
     def pack(self, prompts: Sequence[Prompt], shared: int) -> PaddedPrompts:
         """Prompts at their full length, without positions that are masked in all; nothing is shared."""

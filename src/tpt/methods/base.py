@@ -109,7 +109,7 @@ class Method(nn.Module, ABC):
     over to later images.
 
     A subclass annotates its constructor's arguments with their limits, describes itself in class attributes, and
-    defines `adapt`.
+    defines `adapt`.  Its docstring explains the arguments that it adds to those of its base class.
 
     Args:
         clip: the frozen backbone.
@@ -281,8 +281,6 @@ class SelectingMethod(Method):
     """A method that trusts its most confident views only.
 
     Args:
-        clip: the frozen backbone.
-        class_names: K names.
         selection_p: share of the views kept, in (0, 1]; TPT's 0.1.  The number is rounded down.
         min_selected: least number of views kept; with 0, as in TPT's paper, a share that keeps none is an error.
         text: `ctx_init`, `context`, `templates`, ..., see `TextBank`.

@@ -39,8 +39,6 @@ class DOTA(StreamMethod):
     rounding.
 
     Args:
-        clip: the frozen backbone.
-        class_names: K names.
         epsilon: weight of the identity matrix in the covariance, in [1e-6, 1].
         sigma: initial variance of each coordinate, above 0.
         eta: largest weight of the discriminant, at least 0.

@@ -31,8 +31,6 @@ class ECALP(StreamMethod):
     1, whether right or wrong.
 
     Args:
-        clip: the frozen backbone.
-        class_names: K names.
         text_neighbours: number of texts that an image is connected to, at least 1.
         image_neighbours: number of images that it is connected to, including itself; at least 1.
         gamma: exponent of the similarities, a whole number of at least 1; an odd one keeps the sign of negative ones.

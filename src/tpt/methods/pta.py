@@ -10,8 +10,9 @@ from torch import Tensor
 
 from tpt.clip.model import CLIP
 from tpt.errors import Positive, Share
-from tpt.methods.functional.online import prototypes
 from tpt.methods.stream import Seen, State, StreamMethod
+
+LEAST = 0.1  # an image moves the prototypes of classes with at least this probability
 
 
 class PTA(StreamMethod):
@@ -23,8 +24,6 @@ class PTA(StreamMethod):
     prototype.
 
     Args:
-        clip: the frozen backbone.
-        class_names: K names.
         text_share: share of the refined vectors that is kept at each image, in (0, 1]; the official `alpha`.
         temperature: above 0; larger values move the prototypes more slowly; 50 for Caltech101.
         settings: of `StreamMethod`; the paper uses templates.
@@ -55,7 +54,10 @@ class PTA(StreamMethod):
     def step(self, image: Seen, state: State) -> Tensor:
         """Updates the state with the image; then returns its (K,) logits."""
         feature_E, share = image.feature, self.text_share
-        means_KE = prototypes(state["prototypes"], feature_E, image.logits.softmax(-1), self.temperature)
+        probabilities_K = image.logits.softmax(-1)
+        # A class of probability p moves by the share 1 - exp(-p / temperature).
+        moves_K = -(-probabilities_K / self.temperature).expm1() * (probabilities_K >= LEAST)
+        means_KE = state["prototypes"] + moves_K[:, None] * (feature_E - state["prototypes"])
         refined_KE = F.normalize(share * state["refined"] + (1 - share) * means_KE, dim=-1)
         state["prototypes"], state["refined"] = means_KE, refined_KE
         return image.logits + image.scale * (refined_KE @ feature_E)

@@ -18,11 +18,6 @@ class RTPT(TPT):
 
     Sections 3.2 and 3.3 of the paper.  A view's weight grows with its mean cosine to its 20 nearest other views, so
     outliers, as under an adversarial attack, have little weight.  The method needs at least 21 views.
-
-    Args:
-        clip: the frozen backbone.
-        class_names: K names.
-        settings: of `TPT`.
     """
 
     NEIGHBOURS: ClassVar[int] = 20

@@ -95,8 +95,6 @@ class StreamMethod(Method):
     its tensors in `start` and answers one image in `step`, or several in `steps`.
 
     Args:
-        clip: the frozen backbone.
-        class_names: K names.
         feature: what represents an image: "view0", or "confident", the mean feature of the most confident views.
         selection_p: share of the views that count as confident, in (0, 1]; at least one view is kept.
         text: `ctx_init`, `context`, `templates`, ..., see `TextBank`.

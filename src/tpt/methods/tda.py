@@ -23,8 +23,6 @@ class TDA(StreamMethod):
     classes to which they may belong.
 
     Args:
-        clip: the frozen backbone.
-        class_names: K names.
         positive: whether there is a positive cache.
         positive_shots: entries per class in the positive cache, at least 1.
         positive_alpha: weight of the positive cache, at least 0.

@@ -22,8 +22,6 @@ class TPS(SelectingMethod):
     Section 3 of the paper.  For each image the shift starts at zero, and the views are selected again at every step.
 
     Args:
-        clip: the frozen backbone.
-        class_names: K names.
         steps: optimizer steps per image, 0 or more.
         lr: learning rate; 5e-3 for ImageNet and its variants, and 1e-3, from a public benchmark, for the ten
             fine-grained datasets.

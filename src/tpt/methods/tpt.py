@@ -77,7 +77,7 @@ class TPT(SelectingMethod):
         )
 
     def objective(self, logits_BSK: Tensor, text_BKE: Tensor, *per_image: Tensor) -> Tensor:
-        """(B,) marginal entropy of the selected views; a subclass may replace it (`functional.objectives`).
+        """(B,) marginal entropy of the selected views; a subclass may replace it.
 
         Args:
             logits_BSK: logits of the selected views.

@@ -61,7 +61,7 @@ class TextBank(nn.Module):
         normalize: whether that average is scaled to unit length.
         learned_class_token: whether a vector replaces each class name, see `PromptLearner`.
         seed: seed of the random vectors.
-        meta_input: overrides the `meta_input` of a conditional context.
+        meta_input: overrides the `meta_input` of a conditional context, which is then not noted.
         max_tokens: maximum prompt tokens per forward pass; it bounds memory and changes results only by rounding.
 
     Attributes:
@@ -102,7 +102,7 @@ class TextBank(nn.Module):
         self._sentences: list[list[str]] | None = None
         self._normalize = normalize
         if templates is not None:
-            self._templates = load_templates(templates if isinstance(templates, str) else list(templates))
+            self._templates = load_templates(templates)
         if descriptions is not None:
             self._sentences, note = load_descriptions(descriptions, self.class_names)
             self.notes = (note,) if note else ()
@@ -128,7 +128,8 @@ class TextBank(nn.Module):
         if self.conditional is not None:
             self.conditional.check(clip)
             self.meta_net = copy.deepcopy(self.conditional.meta_net).float().to(clip.device).requires_grad_(False)
-            self.notes = (*self.notes, self.conditional.note)
+            if meta_input is None:
+                self.notes = (*self.notes, self.conditional.note)
 
     @property
     def needs_norm(self) -> bool:
