@@ -158,7 +158,8 @@ class TextBank(nn.Module):
         """Text features: (K, E), or (B, K, E) with a conditional context, which needs view 0's feature."""
         if self.conditional is None or self.learner is None:
             if self._fixed is None or self._fixed.device != self.clip.device:
-                self._fixed = self._shared()
+                shared = None if self.learner is None else self.learner.encode(self.learner.slots, self.max_tokens)
+                self._fixed = self._mean(self._each()) if shared is None else shared
             return self._fixed
         assert image_BE is not None, "a conditional context needs view 0's features"
         slots = self.own_slots(image_BE, image_norm_B)
@@ -179,11 +180,6 @@ class TextBank(nn.Module):
             each = self._each()
             self._sets, self._fixed = pad_sequence(each, batch_first=True), self._mean(each)
         return self._sets
-
-    def _shared(self) -> Tensor:
-        if self.learner is not None:
-            return self.learner.encode(self.learner.slots, self.max_tokens)
-        return self._mean(self._each())
 
     def _each(self) -> list[Tensor]:
         """K tensors (M, E): the features of the class in each template, then those of its sentences."""
