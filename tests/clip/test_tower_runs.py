@@ -92,14 +92,6 @@ def test_every_method_runs_and_ignores_the_batch(name: str, method: str, tmp_pat
     torch.testing.assert_close(one.logits, both.logits[1:], atol=1e-4, rtol=1e-4)
 
 
-def test_template_ensembles(tmp_path: Path) -> None:
-    clip = tpt.load_clip(families.save("ViT-B-16-SigLIP", tmp_path))
-    templates = ["a photo of a {}.", "the {} in the wild"]
-    text = tpt.ZeroShot(clip, ["cat", "dog"], templates=templates).bank
-    parts = [clip.encode_text([t.format(name) for name in ("cat", "dog")]) for t in templates]
-    torch.testing.assert_close(text(), F.normalize(torch.stack(parts).mean(0), dim=-1), atol=1e-6, rtol=0)
-
-
 def test_preprocessing_follows_the_folders_configuration(tmp_path: Path) -> None:
     name = families.save("ViT-B-16-SigLIP", tmp_path, **{**SIGLIP, "interpolation": "bilinear"})
     clip = tpt.load_clip(name)
