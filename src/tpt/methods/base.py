@@ -237,12 +237,9 @@ class Method(nn.Module, ABC):
         return features_BVE.float()
 
     def _needed(self, features: Tensor, extras: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        images, views = 1 if features.ndim == 2 else len(features), features.shape[-2]
-        needed: dict[str, Tensor] = {}
-        for name in self.needs:
-            letters = "B" if name.endswith("_norm") else "BVE"
-            needed[f"{name}_{letters}"] = _check_extra(name, extras.get(name), (images, views)[: len(letters)])
-        return needed
+        lead = (1, *features.shape[:-1])[-2:]  # B, V
+        found = {name: _check_extra(name, extras.get(name), lead) for name in self.needs}
+        return {f"{name}_{'B' if value.ndim == 1 else 'BVE'}": value for name, value in found.items()}
 
     @property
     def embed_dim(self) -> int:
@@ -260,14 +257,14 @@ def _refuse_not_finite(features_BVE: Tensor) -> None:
 
 
 def _check_extra(name: str, value: Tensor | None, lead: tuple[int, ...]) -> Tensor:
-    """An extra input as a float32 batch, after a check of its leading dimensions `lead`: B, or B and V."""
+    """An extra input as a float32 batch, (B,) lengths or (B, V, E2) features, after a check against `lead`: B and V."""
     if value is None:
         other = ", or use meta_input=unit" if name == IMAGE_NORM else ""
         raise UserError(
             f"Expected `{name}`, which the method needs, got none; compute it with "
             f"`features, extras = method.encode(views)`{other}."
         )
-    ndim = 1 if len(lead) == 1 else 3
+    ndim, lead = (1, lead[:1]) if name == IMAGE_NORM else (3, lead)
     batch = value[None] if value.ndim == ndim - 1 else value
     if batch.ndim != ndim or batch.shape[: len(lead)] != lead:
         of = " and ".join(f"{size} {what}" for size, what in zip(lead, ("images", "views"), strict=False))

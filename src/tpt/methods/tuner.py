@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import psutil
 import torch
@@ -31,15 +31,8 @@ GRAPH_BYTES = 4 * 2**30  # enough for ImageNet's classes with the text tower of 
 # and values with their copies by prompt length (about 8), and the hidden units before and after QuickGELU's gate (8).
 FLOATS_PER_WIDTH = 18
 
-Penalty = Callable[[Tensor], Tensor]
-
-
-class Objective(Protocol):
-    """The loss that is minimised, see `TPT.objective`."""
-
-    def __call__(self, logits_BSK: Tensor, text_BKE: Tensor, *per_image: Tensor) -> Tensor:
-        """(B,) losses of B images; each depends on that image's logits only."""
-        ...
+Objective = Callable[..., Tensor]  # as `TPT.objective`; the loss of an image depends on its logits only
+Penalty = Callable[[Tensor], Tensor]  # as from `TPT.penalty`
 
 
 class PromptTuner:

@@ -119,7 +119,10 @@ def context_from_words(clip: CLIP, ctx_init: str, class_token_position: Position
     n_before = len(tokens_before) if marked else vectors_before(len(tokens), class_token_position)
     embedding = clip.text.token_embedding
     vectors = embedding(torch.tensor(tokens, device=clip.device)).detach().clone()
-    return Context(vectors, n_before, f"words: {before}{marked}{behind}", note=_note_on(ctx_init))
+    note = ""
+    if alike := [mark for mark in _ALIKE.findall(ctx_init) if mark != CLASS_TOKEN]:
+        note = f"{alike[0]} in ctx_init was read as words; {CLASS_TOKEN} marks the position of the class name"
+    return Context(vectors, n_before, f"words: {before}{marked}{behind}", note=note)
 
 
 def words_around(ctx_init: str) -> tuple[str, str, str]:
@@ -132,14 +135,6 @@ def words_around(ctx_init: str) -> tuple[str, str, str]:
     if words.count(CLASS_TOKEN) > 1:
         raise UserError(f"Expected {CLASS_TOKEN} at most once in `ctx_init`, got {ctx_init!r}.")
     return words.partition(CLASS_TOKEN)
-
-
-def _note_on(ctx_init: str) -> str:
-    """A note on words that look like a mark of the class name but are not; "" if there are none."""
-    alike = [mark for mark in _ALIKE.findall(ctx_init) if mark != CLASS_TOKEN]
-    return (
-        f"{alike[0]} in ctx_init was read as words; {CLASS_TOKEN} marks the position of the class name" if alike else ""
-    )
 
 
 @checked
