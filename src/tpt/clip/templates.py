@@ -29,7 +29,9 @@ def load_templates(source: str | Sequence[str]) -> list[str]:
     elif source in _SETS:
         templates = [template("{}") for template in _SETS[source]]
     elif is_file(source):
-        templates = _lines(Path(source).expanduser())
+        path = Path(source).expanduser()
+        with readable(f"the templates in {path}", "Correct it"):
+            templates = parse_list(decode_text(read_bytes(path)), path, prose=True)
     else:
         raise UserError(
             f"Expected `templates` to be one of {', '.join(_SETS)}, a list or an existing text file, got {source!r}."
@@ -41,8 +43,3 @@ def load_templates(source: str | Sequence[str]) -> list[str]:
         if template.count("{}") != 1:
             raise UserError(f"Expected one `{{}}` for the class name in every template, got {template!r}.")
     return templates
-
-
-def _lines(path: Path) -> list[str]:
-    with readable(f"the templates in {path}", "Correct it"):
-        return parse_list(decode_text(read_bytes(path)), path, prose=True)

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal, Unpack, get_args
+from typing import Any, ClassVar, Literal, Unpack
 
 import torch
 from torch import Tensor
@@ -129,8 +129,6 @@ class StreamMethod(Method):
         **text: Unpack[TextSettings],
     ) -> None:
         super().__init__(clip, class_names, **text)
-        if feature not in get_args(Feature):
-            raise UserError(f"Expected `feature` to be view0 or confident, got {feature!r}.")
         if self.bank.conditional is not None:
             raise UserError(
                 f"Expected a text that all images share, got a context of CoCoOp, which each image makes its own of: "
