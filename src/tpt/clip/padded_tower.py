@@ -131,10 +131,9 @@ class PaddedTower(BlockTower):
         kept = seen.any(0).index_fill(0, pooled, True).nonzero().flatten()  # pooled ones even if masked
         mask = None
         if reading.causal or reading.masked_id is not None:
-            allowed = torch.ones(tokens.shape[1], tokens.shape[1], dtype=torch.bool)
-            allowed = (allowed.tril() if reading.causal else allowed)[None] & (
-                seen[:, None] if reading.masked_id is not None else torch.ones((), dtype=torch.bool)
-            )
+            rows = seen[:1] if reading.masked_id is None else seen  # without padding, one mask for all
+            allowed = rows[:, None].expand(-1, tokens.shape[1], -1)
+            allowed = allowed.tril() if reading.causal else allowed
             mask = torch.zeros(allowed.shape).masked_fill(~allowed, float("-inf"))[:, kept][:, :, kept]
         return PaddedPrompts(tokens[:, kept], kept, torch.searchsorted(kept, pooled), mask)
 
