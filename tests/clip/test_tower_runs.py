@@ -46,10 +46,7 @@ def test_runs_resume_and_learned_contexts(
     given += ["data=folder", f"data.root={image_tree}", "data.batch_size=2", "logger=none", "method.lr=0.1"]
     given += ["callbacks.records.shard_size=2"]
     run_script("test_time.py", *given, "hydra.run.dir=runs/whole")
-    whole, results = (
-        records(tmp_path / "runs" / "whole"),
-        json.loads((tmp_path / "runs/whole/results.json").read_text()),
-    )
+    whole, results = records(tmp_path / "runs" / "whole"), results_of(tmp_path / "runs" / "whole")
     assert whole.num_rows == 12 and results["backbone"]["name"] == backbone and results["cache"]["encoded"] == 12
     assert whole["entropy"].to_pylist() != whole["entropy_zero_shot"].to_pylist(), "the context moved"
 
