@@ -13,6 +13,7 @@ import numpy as np
 from safetensors.torch import save_file
 
 import tpt
+from tpt.clip.prompts import ConditionalContext, Context, MetaNet
 
 PARITY = Path(__file__).parent / "golden" / "parity"
 
@@ -35,6 +36,13 @@ def noise_clip(arch: str = "vit", seed: int = 1) -> tpt.CLIP:
     with tempfile.TemporaryDirectory() as folder:
         path = write(Path(folder) / f"noise-{arch}-{seed}.safetensors", arch, seed)
         return tpt.load_clip(pretrained=path, quick_gelu=True)
+
+
+def conditional(seed: int = 21, meta_input: Any = "raw") -> ConditionalContext:
+    """Returns the CoCoOp context with the random weights of a parity case."""
+    net = MetaNet(weights.EMBED, weights.TEXT_WIDTH)
+    net.load_state_dict({k.removeprefix("meta_net."): v for k, v in weights.meta_net(seed).items()})
+    return ConditionalContext(Context(weights.context(seed, 4, weights.TEXT_WIDTH), 4, "noise"), net, meta_input)
 
 
 def write(path: Path, arch: str = "vit", seed: int = 1) -> Path:

@@ -29,6 +29,7 @@ NAME_OF = {kind: next(n for n in open_clip.list_models() if families.structure(n
 WORKING = [name for name in NAME_OF.values() if name != "coca_base"]
 ONE_OF_EACH = ["ViT-B-16-SigLIP", "ViT-B-16-SigLIP2", "ViT-L-14-CLIPA", "MobileCLIP2-S0", "coca_ViT-B-32"]
 ONE_OF_EACH += ["ViT-L-14-worldwide", "ViT-H-14-worldwide", "roberta-ViT-B-32", "mt5-base-ViT-B-32", "nllb-clip-base"]
+ONE_OF_EACH += ["ViT-B-32"]
 SENTENCES = ["a", "a photo of a cat.", "kite (bird of prey)", "the wild T-shirt, big; 2012!", "a dog " * 4]
 
 

@@ -10,8 +10,7 @@ import torch
 
 import tpt
 from tests.conftest import NAMES
-from tests.methods.test_cocoop import conditional
-from tests.noise_models import weights
+from tests.noise_models import conditional, weights
 from tpt.engine.tasks.method_maker import MethodMaker
 from tpt.methods import awt
 from tpt.methods.functional import entropy

@@ -6,17 +6,11 @@ import pytest
 import torch
 
 import tpt
-from tests.noise_models import golden, noise_clip, parity_cases, weights
+from tests.noise_models import conditional, golden, noise_clip, parity_cases, weights
 from tpt.clip.prompts import ConditionalContext, Context, MetaNet
 
 CASES = parity_cases("cocoop")
 TOLERANCE = 1e-4  # float32; the golden logits are of order 10
-
-
-def conditional(ctx_seed: int, meta_input: str = "raw") -> ConditionalContext:
-    net = MetaNet(weights.EMBED, weights.TEXT_WIDTH)
-    net.load_state_dict({k.removeprefix("meta_net."): v for k, v in weights.meta_net(ctx_seed).items()})
-    return ConditionalContext(Context(weights.context(ctx_seed, 4, weights.TEXT_WIDTH), 4, "noise"), net, meta_input)
 
 
 def close(ours: torch.Tensor, theirs: object) -> None:

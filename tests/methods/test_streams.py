@@ -12,6 +12,8 @@ import pytest
 import torch
 
 import tpt
+from benchmarks.methods import METHODS
+from benchmarks.plain_streams import STREAMS
 from tests.conftest import NAMES, ROOT
 from tests.noise_models import noise_clip
 from tests.stand_in import GivenText
@@ -20,14 +22,7 @@ from tpt.methods.functional.gaussians import BAND
 
 GOLDEN = ROOT / "tests" / "golden" / "streams"
 CASES = json.loads((GOLDEN / "cases.json").read_text())
-KINDS: dict[str, Any] = {
-    "tda": tpt.TDA,
-    "boostadapter": tpt.BoostAdapter,
-    "onzeta": tpt.OnZeta,
-    "pta": tpt.PTA,
-    "dota": tpt.DOTA,
-    "ecalp": tpt.ECALP,
-}
+KINDS: dict[str, Any] = {name: METHODS[name] for name in STREAMS}
 
 
 def unit(stored: Any) -> torch.Tensor:

@@ -13,7 +13,6 @@ from benchmarks.plain import plain_of
 from tests.conftest import NAMES
 from tpt.clip.weights.files import from_openai_file
 from tpt.methods import tuner
-from tpt.methods.tuner import pull_back
 
 
 @settings(deadline=None, max_examples=12)
@@ -131,16 +130,6 @@ def test_splitting_the_classes_does_not_change_answers(
         parts = make(max_graph_tokens=tokens, max_tokens=tokens + 1)(features)
         torch.testing.assert_close(parts.context, whole.context, atol=1e-6, rtol=1e-4)
         torch.testing.assert_close(parts.logits, whole.logits, atol=1e-5, rtol=0)
-
-
-def test_gradients_at_once_equal_those_one_by_one(clip: tpt.CLIP) -> None:
-    learner = tpt.TPT(clip, NAMES).learner
-    leaf = learner.slots.clone().requires_grad_()
-    text = learner(leaf)
-    pull = torch.randn(3, *text.shape)
-    one_by_one = pull_back(text, leaf, pull, keep_graph=True)
-    (at_once,) = torch.autograd.grad(text, leaf, pull, is_grads_batched=True)  # as on a GPU
-    torch.testing.assert_close(at_once, one_by_one, atol=1e-6, rtol=1e-4)
 
 
 def test_scarce_memory_gives_smaller_graphs(clip: tpt.CLIP, monkeypatch: pytest.MonkeyPatch) -> None:

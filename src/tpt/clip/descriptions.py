@@ -25,9 +25,9 @@ def load_descriptions(
     Raises:
         UserError: the file does not exist or has another content, or a class has no sentence.
     """
-    given = source if isinstance(source, Mapping) else _read(source)
+    given = list(source.items()) if isinstance(source, Mapping) else _read(source)
     found: dict[str, list[str]] = {}
-    for name, sentences in given.items():
+    for name, sentences in given:
         found.setdefault(text_key(name), []).extend(text.strip() for text in sentences if text.strip())
     for name in class_names:
         if not found.get(text_key(name)):
@@ -39,31 +39,23 @@ def load_descriptions(
                 f"{where} lacks sentences for some of the {len(class_names)} classes: {name!r} {state}{more}. Add them."
             )
     tested = {text_key(name) for name in class_names}
-    surplus = [name for name in given if text_key(name) not in tested]
+    surplus = list(dict.fromkeys(name for name, _ in given if text_key(name) not in tested))
     note = f"descriptions of {len(surplus)} classes that are not tested, such as {surplus[0]!r}" if surplus else ""
     return [found[text_key(name)] for name in class_names], note
 
 
-def _read(source: str | Path) -> Mapping[str, Sequence[str]]:
+def _read(source: str | Path) -> list[tuple[str, Sequence[str]]]:
+    """Class names, each with some of its sentences."""
     if not is_file(str(source)):
         raise UserError(f"There is no JSON or CSV file of `descriptions` at {source}. Check the path.")
     path = Path(str(source)).expanduser()
     what = f'{path} as {{"class": ["sentence", ...]}} or as a CSV file with columns class and sentence'
     with readable(what, "Correct it", UserError):
         text = read_bytes(path).decode("utf-8-sig")
-        return _table(text) if path.suffix.lower() == ".csv" else _object(text)
-
-
-def _object(text: str) -> Mapping[str, Sequence[str]]:
-    found = json.loads(text)
-    for name, sentences in dict(found).items():
-        if not isinstance(sentences, list) or not all(isinstance(sentence, str) for sentence in sentences):
-            raise TypeError(f"{name!r} has no list of sentences")
-    return dict(found)
-
-
-def _table(text: str) -> Mapping[str, Sequence[str]]:
-    found: dict[str, list[str]] = {}
-    for row in csv.DictReader(io.StringIO(text, newline="")):
-        found.setdefault(row["class"], []).append(row["sentence"] or "")
-    return found
+        if path.suffix.lower() == ".csv":
+            return [(row["class"], [row["sentence"] or ""]) for row in csv.DictReader(io.StringIO(text, newline=""))]
+        found = list(dict(json.loads(text)).items())
+        for name, sentences in found:
+            if not isinstance(sentences, list) or not all(isinstance(sentence, str) for sentence in sentences):
+                raise TypeError(f"{name!r} has no list of sentences")
+        return found

@@ -30,24 +30,11 @@ class HuggingFaceTower(Tower):
         self.masked_id = int(text.config.pad_token_id)
         self.padding = padding
         self.row_length = row_length
-        self._embed_dim = int(text.output_dim)
+        self.embed_dim = int(text.output_dim)
+        self.depth = int(self.encoder.config.num_hidden_layers)
+        self.context_length = row_length - len(padding.closing)
         # Not fused attention: its kernels do not support the batched gradients that tuning needs.
         self.encoder.set_attn_implementation("eager")
-
-    @property
-    def embed_dim(self) -> int:
-        """Length E of a feature."""
-        return self._embed_dim
-
-    @property
-    def depth(self) -> int:
-        """Number of layers."""
-        return int(self.encoder.config.num_hidden_layers)
-
-    @property
-    def context_length(self) -> int:
-        """Maximum number of tokens per prompt, including those that the tokenizer adds before the padding."""
-        return self.row_length - len(self.padding.closing)
 
     def pack(self, prompts: Sequence[Prompt], shared: int) -> PaddedPrompts:
         """Prompts cut after the last token that is not masked; nothing is shared."""

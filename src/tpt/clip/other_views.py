@@ -1,4 +1,4 @@
-"""Encodes views that were made for one CLIP with another CLIP."""
+"""Encodes views that were made for one CLIP with other CLIPs too."""
 
 from __future__ import annotations
 
@@ -12,40 +12,34 @@ from tpt.clip.model import CLIP
 
 
 @torch.no_grad()
-def encode_views_of(clip: CLIP, views: Tensor, made_for: CLIP) -> tuple[Tensor, Tensor]:
-    """A CLIP's unit-length features of views that were made for another CLIP.
-
-    A different image size is reached by bicubic interpolation with aligned corners, as in RLCF's code.
+def encode_all(encoders: Mapping[str, CLIP], views: Tensor, made_for: CLIP) -> dict[str, Tensor]:
+    """Unit-length features of the same views from each encoder.
 
     Args:
-        clip: the CLIP that encodes.
+        encoders: the CLIPs, by name.
         views: (V, 3, H, W) or (B, V, 3, H, W); uint8 pixels, or floats normalised for `made_for`.
         made_for: the CLIP whose image size and normalisation the views have.
 
     Returns:
-        (V, E) or (B, V, E) features, and the () or (B,) lengths of view 0's features before they were scaled to 1.
+        For each name `NAME_features`, (V, E) or (B, V, E), and `NAME_norm`, the () or (B,) lengths of view 0's features
+        before they were scaled to 1.
     """
-    if clip is made_for:
-        return clip.encode_views(views, return_norm=True)
-    flat = views.flatten(0, -4)
+    found: dict[str, Tensor] = {}
+    for name, clip in encoders.items():
+        own = views if clip is made_for else _remade(views, clip, made_for)
+        found[f"{name}_features"], found[f"{name}_norm"] = clip.encode_views(own, return_norm=True)
+    return found
+
+
+def _remade(views: Tensor, clip: CLIP, made_for: CLIP) -> Tensor:
+    """The views as `clip` needs them; resized by bicubic interpolation with aligned corners, as in RLCF's code."""
+    flat, size = views.flatten(0, -4), (clip.image_size, clip.image_size)
     if flat.dtype != torch.uint8 and (clip.mean, clip.std) != (made_for.mean, made_for.std):
         mean, std, own_mean, own_std = (
             flat.new_tensor(x).view(3, 1, 1) for x in (made_for.mean, made_for.std, clip.mean, clip.std)
         )
         flat = (flat * std + mean - own_mean) / own_std
     if flat.shape[-1] != clip.image_size:
-        parts = flat.split(512)  # bounds the memory of pixels as floats
-        flat = torch.cat([_resized(clip._normalise(part), clip.image_size) for part in parts])
-    return clip.encode_views(flat.unflatten(0, views.shape[:-3]), return_norm=True)
-
-
-def encode_all(encoders: Mapping[str, CLIP], views: Tensor, made_for: CLIP) -> dict[str, Tensor]:
-    """`NAME_features` and `NAME_norm` of the same views for each encoder, as returned by `encode_views_of`."""
-    found: dict[str, Tensor] = {}
-    for name, clip in encoders.items():
-        found[f"{name}_features"], found[f"{name}_norm"] = encode_views_of(clip, views, made_for)
-    return found
-
-
-def _resized(images: Tensor, size: int) -> Tensor:
-    return F.interpolate(images, (size, size), mode="bicubic", align_corners=True)
+        parts = map(clip._normalise, flat.split(512))  # one at a time, which bounds the memory of pixels as floats
+        flat = torch.cat([F.interpolate(part, size, mode="bicubic", align_corners=True) for part in parts])
+    return flat.view(*views.shape[:-3], *flat.shape[1:])

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -86,15 +87,11 @@ class PaddedPrompts(Prompts):
         super().__init__()
         self.num_prompts, self.length = tokens_KL.shape
         self.num_tokens = tokens_KL.numel()
-        self.tokens: Tensor
-        self.positions: Tensor
-        self.pooled: Tensor
-        self.mask: Tensor | None
-        self.register_buffer("tokens", tokens_KL, persistent=False)
-        self.register_buffer("positions", positions_L, persistent=False)
-        self.register_buffer("pooled", pooled_K, persistent=False)
-        self.register_buffer("mask", mask_KLL, persistent=False)
-        self.register_buffer("unsort", torch.arange(self.num_prompts), persistent=False)
+        self.tokens = nn.Buffer(tokens_KL, persistent=False)
+        self.positions = nn.Buffer(positions_L, persistent=False)
+        self.pooled = nn.Buffer(pooled_K, persistent=False)
+        self.mask = None if mask_KLL is None else nn.Buffer(mask_KLL, persistent=False)
+        self.unsort = nn.Buffer(torch.arange(self.num_prompts), persistent=False)
 
     def _cut(self, max_tokens: int) -> Iterator[PaddedPrompts]:
         size = max(1, max_tokens // self.length)
@@ -108,38 +105,19 @@ class PaddedTower(BlockTower):
     """A frozen open_clip text tower for padded prompts; blocks that are not plain run their own forward pass.
 
     Args:
-        token_embedding, positional_embedding, blocks, ln_final, projection: as for `BlockTower`; with a class token
-            there is one position more than in the tokenizer's row.
+        text: as for `BlockTower`.
         padding: how rows are padded.
         reading: what is attended to, and the position of the feature.
-        class_token: (D,) vector after the last token, whose position then gives the feature; None without one.
     """
 
-    def __init__(
-        self,
-        token_embedding: nn.Embedding,
-        positional_embedding: Tensor,
-        blocks: nn.ModuleList,
-        ln_final: nn.Module,
-        projection: Tensor | nn.Linear | None,
-        padding: Padding,
-        reading: Reading,
-        class_token: Tensor | None = None,
-    ) -> None:
-        super().__init__(token_embedding, positional_embedding, blocks, ln_final, projection)
+    def __init__(self, text: Any, padding: Padding, reading: Reading) -> None:
+        super().__init__(text)
         self.padding = padding
         self.reading = reading
-        self.class_token = class_token
-
-    @property
-    def row_length(self) -> int:
-        """Number of tokens in a row of the tokenizer."""
-        return len(self.positional_embedding) - (self.class_token is not None)
-
-    @property
-    def context_length(self) -> int:
-        """Maximum number of tokens per prompt, including those that the tokenizer adds before the padding."""
-        return self.row_length - len(self.padding.closing)
+        # (D,) vector after the last token of a row, whose position then gives the feature; None without one.
+        self.class_token: Tensor | None = getattr(text, "cls_emb", None)
+        self.row_length = len(self.positional_embedding) - (self.class_token is not None)  # tokens
+        self.context_length = self.row_length - len(padding.closing)
 
     def pack(self, prompts: Sequence[Prompt], shared: int) -> PaddedPrompts:
         """Prompts at their full length, without positions that are masked in all; nothing is shared."""
@@ -153,10 +131,9 @@ class PaddedTower(BlockTower):
         kept = seen.any(0).index_fill(0, pooled, True).nonzero().flatten()  # pooled ones even if masked
         mask = None
         if reading.causal or reading.masked_id is not None:
-            allowed = torch.ones(tokens.shape[1], tokens.shape[1], dtype=torch.bool)
-            allowed = (allowed.tril() if reading.causal else allowed)[None] & (
-                seen[:, None] if reading.masked_id is not None else torch.ones((), dtype=torch.bool)
-            )
+            rows = seen[:1] if reading.masked_id is None else seen  # without padding, one mask for all
+            allowed = rows[:, None].expand(-1, tokens.shape[1], -1)
+            allowed = allowed.tril() if reading.causal else allowed
             mask = torch.zeros(allowed.shape).masked_fill(~allowed, float("-inf"))[:, kept][:, :, kept]
         return PaddedPrompts(tokens[:, kept], kept, torch.searchsorted(kept, pooled), mask)
 
@@ -172,7 +149,7 @@ class PaddedTower(BlockTower):
 
     def _block(self, block: nn.Module, x: Tensor, prompts: PaddedPrompts, read_only: bool) -> Tensor:
         """One layer over (B, K, L, D); with `read_only`, its (B, K, D) output at the pooled positions."""
-        mask = prompts.mask  # (K or 1, L, L)
+        mask: Tensor | None = prompts.mask  # (K or 1, L, L)
         if not is_plain(block):
             if mask is not None:
                 heads: int = block.attn.num_heads  # type: ignore[union-attr, assignment]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from open_clip import OPENAI_IMAGENET_TEMPLATES, SIMPLE_IMAGENET_TEMPLATES
@@ -13,7 +14,7 @@ from tpt.files.lists import decode_text, parse_list
 _SETS = {"imagenet_80": OPENAI_IMAGENET_TEMPLATES, "imagenet_7": SIMPLE_IMAGENET_TEMPLATES}
 
 
-def load_templates(source: str | list[str] | tuple[str, ...]) -> list[str]:
+def load_templates(source: str | Sequence[str]) -> list[str]:
     """Loads templates with `{}` at the position of the class name; `{c}`, as in CLIP_benchmark, means the same.
 
     Args:
@@ -24,11 +25,13 @@ def load_templates(source: str | list[str] | tuple[str, ...]) -> list[str]:
         UserError: no such set or file, an empty list, or a template without exactly one `{}`.
     """
     if not isinstance(source, str):
-        templates = [str(t) for t in source]
+        templates = [str(template) for template in source]
     elif source in _SETS:
         templates = [template("{}") for template in _SETS[source]]
     elif is_file(source):
-        templates = _lines(Path(source).expanduser())
+        path = Path(source).expanduser()
+        with readable(f"the templates in {path}", "Correct it"):
+            templates = parse_list(decode_text(read_bytes(path)), path, prose=True)
     else:
         raise UserError(
             f"Expected `templates` to be one of {', '.join(_SETS)}, a list or an existing text file, got {source!r}."
@@ -40,8 +43,3 @@ def load_templates(source: str | list[str] | tuple[str, ...]) -> list[str]:
         if template.count("{}") != 1:
             raise UserError(f"Expected one `{{}}` for the class name in every template, got {template!r}.")
     return templates
-
-
-def _lines(path: Path) -> list[str]:
-    with readable(f"the templates in {path}", "Correct it"):
-        return parse_list(decode_text(read_bytes(path)), path, prose=True)

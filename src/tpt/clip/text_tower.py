@@ -54,15 +54,10 @@ class PackedPrompts(Prompts):
             count = len(list(group))
             self.buckets.append(Bucket(offset, count, length))
             offset += count * length
-        self.start: Tensor
-        self.tails: Tensor
-        self.positions: Tensor
-        inverse = torch.empty(len(order), dtype=torch.long)
-        inverse[torch.tensor(order)] = torch.arange(len(order))
-        self.register_buffer("start", torch.tensor(start, dtype=torch.long), persistent=False)
-        self.register_buffer("tails", torch.tensor([t for tail in tails for t in tail]), persistent=False)
-        self.register_buffer("positions", torch.tensor(positions), persistent=False)
-        self.register_buffer("unsort", inverse, persistent=False)
+        self.start = nn.Buffer(torch.tensor(start, dtype=torch.long), persistent=False)
+        self.tails = nn.Buffer(torch.tensor([t for tail in tails for t in tail]), persistent=False)
+        self.positions = nn.Buffer(torch.tensor(positions), persistent=False)
+        self.unsort = nn.Buffer(torch.tensor(order).argsort(), persistent=False)
 
     def _cut(self, max_tokens: int) -> Iterator[PackedPrompts]:
         part: list[Prompt] = []

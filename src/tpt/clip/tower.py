@@ -53,29 +53,20 @@ class Tower(nn.Module):
 
     Attributes:
         token_embedding: (vocabulary, D), maps token ids to vectors; slots are vectors of the same kind.
+        embed_dim: length E of a feature.
+        depth: number of layers.
+        context_length: maximum number of tokens per prompt, including those that the tokenizer adds before the padding.
     """
 
     token_embedding: nn.Embedding
+    embed_dim: int
+    depth: int
+    context_length: int
 
     @property
     def width(self) -> int:
         """Token width D."""
         return int(self.token_embedding.embedding_dim)
-
-    @property
-    def embed_dim(self) -> int:
-        """Length E of a feature."""
-        raise NotImplementedError
-
-    @property
-    def depth(self) -> int:
-        """Number of layers."""
-        raise NotImplementedError
-
-    @property
-    def context_length(self) -> int:
-        """Maximum number of tokens per prompt, including those that the tokenizer adds."""
-        raise NotImplementedError
 
     def pack(self, prompts: Sequence[Prompt], shared: int) -> Prompts:
         """Prompts ready for `forward`.
@@ -119,46 +110,18 @@ class BlockTower(Tower):
     """A frozen text tower of open_clip's residual attention blocks.
 
     Args:
-        token_embedding: (vocabulary, D).
-        positional_embedding: (L, D).
-        blocks: the layers.
-        ln_final: the last normalisation.
-        projection: a matrix (D, E), a linear layer, or None.
+        text: open_clip's text tower, or a CLIP that holds the parts of one.
     """
 
-    projection: Tensor | nn.Linear | None
-
-    def __init__(
-        self,
-        token_embedding: nn.Embedding,
-        positional_embedding: Tensor,
-        blocks: nn.ModuleList,
-        ln_final: nn.Module,
-        projection: Tensor | nn.Linear | None,
-    ) -> None:
+    def __init__(self, text: Any) -> None:
         super().__init__()
-        self.token_embedding = token_embedding
-        self.positional_embedding = positional_embedding
-        self.blocks = blocks
-        self.ln_final = ln_final
-        self.projection = projection
-
-    @property
-    def embed_dim(self) -> int:
-        """Length E of a feature."""
-        if self.projection is None:
-            return self.width
-        return self.projection.shape[1] if isinstance(self.projection, Tensor) else self.projection.out_features
-
-    @property
-    def depth(self) -> int:
-        """Number of layers."""
-        return len(self.blocks)
-
-    @property
-    def context_length(self) -> int:
-        """Maximum number of tokens per prompt, including those that the tokenizer adds."""
-        return len(self.positional_embedding)
+        self.token_embedding = text.token_embedding
+        self.positional_embedding: Tensor = text.positional_embedding  # (L, D)
+        self.blocks: nn.ModuleList = text.transformer.resblocks
+        self.ln_final: nn.Module = text.ln_final
+        self.projection: Tensor | nn.Linear | None = text.text_projection  # (D, E)
+        self.depth, self.context_length = len(self.blocks), len(self.positional_embedding)
+        self.embed_dim = self._project(self.positional_embedding[:1]).shape[-1]
 
     def _project(self, x: Tensor) -> Tensor:
         """(..., D) of the last layer -> (..., E)."""

@@ -53,17 +53,15 @@ def text_tower(model: nn.Module, tokenizer: Tokenizer, name: str) -> Tower:
 def _open_clip_tower(text: Any, tokenizer: Tokenizer, padding: Padding) -> Tower:
     pool = getattr(text, "pool_type", getattr(text, "text_pool_type", "argmax"))
     eos_id = getattr(text, "eos_id", getattr(text, "text_eos_id", None))
-    class_token = getattr(text, "cls_emb", None)
-    blocks = text.transformer.resblocks
+    classed = getattr(text, "cls_emb", None) is not None
     causal = getattr(text, "attn_mask", None) is not None
-    masked = class_token is not None or getattr(text, "use_pad_mask", False)
-    shift = int(class_token is not None and not text.correct_cls_mask)
-    parts = (text.token_embedding, text.positional_embedding, blocks, text.ln_final, text.text_projection)
+    masked = classed or getattr(text, "use_pad_mask", False)
+    shift = int(classed and not text.correct_cls_mask)
     read_at = {"argmax": text.token_embedding.num_embeddings - 1, "eos": eos_id}.get(pool)
-    if causal and not masked and all(map(is_plain, blocks)) and tokenizer.end == (read_at,) and not padding.closing:
-        return TextTower(*parts)
-    reading = Reading(pool, eos_id, causal, text.pad_id if masked else None, shift)
-    return PaddedTower(*parts, padding, reading, class_token)
+    plain = all(map(is_plain, text.transformer.resblocks))
+    if causal and not masked and plain and tokenizer.end == (read_at,) and not padding.closing:
+        return TextTower(text)
+    return PaddedTower(text, padding, Reading(pool, eos_id, causal, text.pad_id if masked else None, shift))
 
 
 @torch.no_grad()

@@ -44,8 +44,6 @@ class AWT(Method):
     All views contribute, so all are `selected`, in descending order of weight.
 
     Args:
-        clip: the frozen backbone.
-        class_names: K names.
         view_temperature: temperature of the softmax over the views' negative entropies, above 0; the paper's 0.5.
         text_temperature: the same for the texts of a class; the paper's 0.5.
         text: `templates`, `descriptions`, `after_prompt` (True by default), ..., see `TextBank`; the paper uses one

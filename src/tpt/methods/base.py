@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from tpt.clip.model import CLIP
 from tpt.clip.other_views import encode_all
 from tpt.clip.prompts.text_bank import TextBank, TextSettings
-from tpt.errors import UserError, checked
-from tpt.methods.functional import entropy, select_confident
+from tpt.errors import Natural, UserError, checked
+from tpt.methods.functional import entropy, num_selected, select_confident
 
 # The share of the views that a method trusts.
 ViewShare = Annotated[float, Gt(0), Le(1), "use `method=zero_shot` to classify the image without views"]
@@ -109,7 +109,7 @@ class Method(nn.Module, ABC):
     over to later images.
 
     A subclass annotates its constructor's arguments with their limits, describes itself in class attributes, and
-    defines `adapt`.
+    defines `adapt`.  Its docstring explains the arguments that it adds to those of its base class.
 
     Args:
         clip: the frozen backbone.
@@ -237,12 +237,9 @@ class Method(nn.Module, ABC):
         return features_BVE.float()
 
     def _needed(self, features: Tensor, extras: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        images, views = 1 if features.ndim == 2 else len(features), features.shape[-2]
-        needed: dict[str, Tensor] = {}
-        for name in self.needs:
-            letters = "B" if name.endswith("_norm") else "BVE"
-            needed[f"{name}_{letters}"] = _check_extra(name, extras.get(name), (images, views)[: len(letters)])
-        return needed
+        lead = (1, *features.shape[:-1])[-2:]  # B, V
+        found = {name: _check_extra(name, extras.get(name), lead) for name in self.needs}
+        return {f"{name}_{'B' if value.ndim == 1 else 'BVE'}": value for name, value in found.items()}
 
     @property
     def embed_dim(self) -> int:
@@ -260,14 +257,14 @@ def _refuse_not_finite(features_BVE: Tensor) -> None:
 
 
 def _check_extra(name: str, value: Tensor | None, lead: tuple[int, ...]) -> Tensor:
-    """An extra input as a float32 batch, after a check of its leading dimensions `lead`: B, or B and V."""
+    """An extra input as a float32 batch, (B,) lengths or (B, V, E2) features, after a check against `lead`: B and V."""
     if value is None:
         other = ", or use meta_input=unit" if name == IMAGE_NORM else ""
         raise UserError(
             f"Expected `{name}`, which the method needs, got none; compute it with "
             f"`features, extras = method.encode(views)`{other}."
         )
-    ndim = 1 if len(lead) == 1 else 3
+    ndim, lead = (1, lead[:1]) if name == IMAGE_NORM else (3, lead)
     batch = value[None] if value.ndim == ndim - 1 else value
     if batch.ndim != ndim or batch.shape[: len(lead)] != lead:
         of = " and ".join(f"{size} {what}" for size, what in zip(lead, ("images", "views"), strict=False))
@@ -277,12 +274,34 @@ def _check_extra(name: str, value: Tensor | None, lead: tuple[int, ...]) -> Tens
     return batch.float()
 
 
-def select_views(
-    features_BVE: Tensor, logits_BVK: Tensor, selection_p: float, min_selected: int = 0
-) -> tuple[Tensor, Tensor]:
-    """The most confident views: their indices (B, S) and features (B, S, E)."""
-    selected = select_confident(logits_BVK, selection_p, min_selected)
-    return selected, gather_views(features_BVE, selected)
+class SelectingMethod(Method):
+    """A method that trusts its most confident views only.
+
+    Args:
+        selection_p: share of the views kept, in (0, 1]; TPT's 0.1.  The number is rounded down.
+        min_selected: least number of views kept; with 0, as in TPT's paper, a share that keeps none is an error.
+        text: `ctx_init`, `context`, `templates`, ..., see `TextBank`.
+    """
+
+    def __init__(
+        self,
+        clip: CLIP,
+        class_names: Sequence[str],
+        selection_p: ViewShare = 0.1,
+        min_selected: Natural = 0,
+        **text: Unpack[TextSettings],
+    ) -> None:
+        super().__init__(clip, class_names, **text)
+        self.selection_p = selection_p
+        self.min_selected = min_selected
+
+    def check_views(self, num_views: int) -> None:
+        """Raises a UserError if no view would be selected, or if there are fewer views than `min_selected`."""
+        num_selected(num_views, self.selection_p, self.min_selected)
+
+    def select(self, logits_BVK: Tensor) -> Tensor:
+        """(B, S) indices of the most confident views."""
+        return select_confident(logits_BVK, self.selection_p, self.min_selected)
 
 
 def gather_views(values_BVX: Tensor, selected_BS: Tensor) -> Tensor:

@@ -23,8 +23,6 @@ class BoostAdapter(TDA):
     code.
 
     Args:
-        clip: the frozen backbone.
-        class_names: K names.
         delta: extra entries per class in the copy, beyond `positive_shots`; at least 0.
         settings: of `TDA`; `selection_p` is also the share of the views added to the copy, rounded down.
     """

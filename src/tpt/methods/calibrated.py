@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
 
+import torch
+import torch.nn.functional as F
 from annotated_types import Gt, Le
 from torch import Tensor
 
 from tpt.clip.model import CLIP
 from tpt.errors import NotNegative
-from tpt.methods.functional.objectives import dispersion, nearest_angle, row_norm_excess
 from tpt.methods.tpt import TPT
 from tpt.methods.tuner import Penalty
 
@@ -19,8 +20,6 @@ class CTPT(TPT):
     """C-TPT: TPT's loss minus a weight times the dispersion of the text features (Yoon et al., ICLR 2024).
 
     Args:
-        clip: the frozen backbone.
-        class_names: K names.
         penalty_weight: at least 0; the paper's 50 for fine-grained datasets and ImageNet, 20 for natural shifts.
         settings: of `TPT`.
     """
@@ -34,11 +33,11 @@ class CTPT(TPT):
         super().__init__(clip, class_names, **settings)
 
     def penalty(self) -> Penalty:
-        """-weight · mean distance of the text features from their mean."""
-        weight = self.penalty_weight
+        """-weight · mean distance of the text features from their mean, which has no unit length (section 4)."""
 
         def added(text_KE: Tensor) -> Tensor:
-            return -weight * dispersion(text_KE)
+            distances_K: Tensor = (text_KE - text_KE.mean(-2, keepdim=True)).norm(dim=-1)
+            return -self.penalty_weight * distances_K.mean(-1)
 
         return added
 
@@ -47,8 +46,6 @@ class OTPT(TPT):
     """O-TPT: TPT's loss plus a penalty on text features that are not orthogonal (Sharifdeen et al., CVPR 2025).
 
     Args:
-        clip: the frozen backbone.
-        class_names: K names.
         penalty_weight: at least 0; the paper's 18 for fine-grained datasets and ImageNet, 2 for natural shifts.
         settings: of `TPT`.
     """
@@ -62,11 +59,16 @@ class OTPT(TPT):
         super().__init__(clip, class_names, **settings)
 
     def penalty(self) -> Penalty:
-        """weight · (mean row norm of T Tᵀ - 1)."""
-        weight = self.penalty_weight
+        """weight · (mean row norm of T Tᵀ - 1), which is 0 if the features are orthogonal.
+
+        The official code reflects each row onto its axis by a Householder matrix and takes the distance from the unit
+        vector of that axis, which equals the row's norm minus 1 (docs/differences.md).  This form needs K x K numbers
+        instead of K x K x K.
+        """
 
         def added(text_KE: Tensor) -> Tensor:
-            return weight * row_norm_excess(text_KE)
+            norms_K: Tensor = (text_KE @ text_KE.mT).norm(dim=-1)
+            return self.penalty_weight * (norms_K.mean(-1) - 1)
 
         return added
 
@@ -75,8 +77,6 @@ class ATPT(TPT):
     """A-TPT: TPT's loss minus a weight times the mean angle between each class and its nearest class (ICLR 2026).
 
     Args:
-        clip: the frozen backbone.
-        class_names: K names.
         penalty_weight: at least 0; the published scripts' 80 for fine-grained datasets, 10 for natural shifts.
         tau: limit of the cosines, which are clamped to [-tau, tau]; in (0, 1), the paper's 0.99999.
         settings: of `TPT`.
@@ -97,10 +97,13 @@ class ATPT(TPT):
         super().__init__(clip, class_names, **settings)
 
     def penalty(self) -> Penalty:
-        """-weight · mean angle to the nearest class, in radians."""
-        weight, tau = self.penalty_weight, self.tau
+        """-weight · mean angle to the nearest other class, in radians."""
 
         def added(text_KE: Tensor) -> Tensor:
-            return -weight * nearest_angle(text_KE, tau)
+            unit = F.normalize(text_KE, dim=-1)
+            cosines = unit @ unit.mT
+            own = torch.eye(cosines.shape[-1], dtype=torch.bool, device=cosines.device)
+            nearest = cosines.masked_fill(own, -1.0).max(-1).values  # among equal cosines, only one gets the gradient
+            return -self.penalty_weight * nearest.clamp(-self.tau, self.tau).acos().mean(-1)
 
         return added

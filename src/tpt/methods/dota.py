@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, ClassVar, Unpack
+from typing import Annotated, Any, ClassVar
 
 import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
 from tpt.clip.model import CLIP
-from tpt.clip.prompts.text_bank import TextSettings
 from tpt.errors import NotNegative, Positive, UserError
-from tpt.methods.base import ViewShare
 from tpt.methods.functional.gaussians import (
     BAND,
     Batch,
@@ -24,7 +22,7 @@ from tpt.methods.functional.gaussians import (
     mix_identity,
     repeated,
 )
-from tpt.methods.stream import Feature, Seen, State, StreamMethod
+from tpt.methods.stream import Seen, State, StreamMethod
 from tpt.methods.tuner import free_memory
 
 FIRST_MEAN = 0.001  # in every coordinate
@@ -41,16 +39,12 @@ class DOTA(StreamMethod):
     rounding.
 
     Args:
-        clip: the frozen backbone.
-        class_names: K names.
-        feature: what represents an image: "view0", or "confident" (the confident views, each of which updates the
-            Gaussians).
-        selection_p: share of the views that count as confident, in (0, 1]; at least one view is kept.
         epsilon: weight of the identity matrix in the covariance, in [1e-6, 1].
         sigma: initial variance of each coordinate, above 0.
         eta: largest weight of the discriminant, at least 0.
         rho: growth of that weight with the mean number of images per class so far, at least 0.
-        text: `ctx_init`, `context`, `templates`, ..., see `TextBank`; the paper uses templates.
+        settings: of `StreamMethod`; with `feature="confident"`, each of the confident views updates the Gaussians; the
+            paper uses templates.
     """
 
     paper: ClassVar = {
@@ -76,15 +70,13 @@ class DOTA(StreamMethod):
         self,
         clip: CLIP,
         class_names: Sequence[str],
-        feature: Feature = "view0",
-        selection_p: ViewShare = 0.1,
         epsilon: Annotated[float, Ge(LEAST_EPSILON), Le(1)] = 1e-4,
         sigma: Positive = 0.002,
         eta: NotNegative = 0.2,
         rho: NotNegative = 0.005,
-        **text: Unpack[TextSettings],
+        **settings: Any,
     ) -> None:
-        super().__init__(clip, class_names, feature, selection_p, **text)
+        super().__init__(clip, class_names, **settings)
         self.epsilon = epsilon
         self.sigma = sigma
         self.eta = eta

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar, Unpack
 
 import torch
@@ -31,8 +31,6 @@ class ECALP(StreamMethod):
     1, whether right or wrong.
 
     Args:
-        clip: the frozen backbone.
-        class_names: K names.
         text_neighbours: number of texts that an image is connected to, at least 1.
         image_neighbours: number of images that it is connected to, including itself; at least 1.
         gamma: exponent of the similarities, a whole number of at least 1; an odd one keeps the sign of negative ones.
@@ -103,20 +101,17 @@ class ECALP(StreamMethod):
         """
         image_E, seen = image.feature, image.number - 1
         own_E = F.normalize(state["spread"] * image_E, dim=0)
-        _append(state, "weighted", own_E[None], seen)
+        values_T, texts_T = nearest(image.text @ image_E, min(self.text_neighbours, len(image.text)))
+        new = {"weighted": own_E, "text_values": values_T, "text_indices": texts_T, "labels": texts_T[0]}
+        _append(state, {**new, "scores": image_E.new_zeros(())}, seen)
         # One product per row: equal images then get bit-equal similarities, and the older image comes first.
         to_all = (state["weighted"][: seen + 1] * image_E).sum(-1)
-        texts = nearest(image.text @ image_E, min(self.text_neighbours, len(image.text)))
-        _append(state, "text_values", texts[0][None], seen)
-        _append(state, "text_indices", texts[1][None], seen)
 
         old = state["image_values"][:seen], state["image_indices"][:seen]
         once = with_neighbour(*old, to_all[:seen], seen)
         twice = with_neighbour(*once, to_all[:seen], seen + 1)
         own = self._own_neighbours(to_all)
         copy = self._own_neighbours(torch.cat([to_all, to_all[-1:]]))
-        _append(state, "scores", to_all.new_zeros(1), seen)
-        _append(state, "labels", texts[1][:1], seen)
         rows = torch.arange(seen + 2, device=image_E.device).clamp(max=seen)  # the copy shares the newest image's texts
         scores_NK = propagated(
             (state["text_values"][rows], state["text_indices"][rows]),
@@ -127,9 +122,8 @@ class ECALP(StreamMethod):
             self.alpha,
             self.rounds,
         )
-        for name, values, new in zip(("image_values", "image_indices"), once, own, strict=True):
-            state[name][:seen] = values
-            _append(state, name, new[None], seen)
+        state["image_values"][:seen], state["image_indices"][:seen] = once
+        _append(state, dict(zip(("image_values", "image_indices"), own, strict=True)), seen)
         largest_N, labels_N = scores_NK[:-1].max(-1)
         state["scores"][: seen + 1], state["labels"][: seen + 1] = largest_N / CARRIED, labels_N
         return SHARPNESS * scores_NK[-1]
@@ -141,8 +135,9 @@ class ECALP(StreamMethod):
         return F.pad(values, (0, missing), value=NONE), F.pad(indices, (0, missing))
 
 
-def _append(state: State, name: str, row: Tensor, held: int) -> None:
-    """Writes a row after the first `held` rows; doubles the capacity when it is full."""
-    if held == len(state[name]):
-        state[name] = torch.cat([state[name], row.new_zeros(max(held, 64), *row.shape[1:])])
-    state[name][held] = row[0]
+def _append(state: State, rows: Mapping[str, Tensor], held: int) -> None:
+    """Writes a row of each entry after its first `held` rows; doubles the capacity when it is full."""
+    for name, row in rows.items():
+        if held == len(state[name]):
+            state[name] = torch.cat([state[name], row.new_zeros(max(held, 64), *row.shape)])
+        state[name][held] = row

@@ -24,8 +24,6 @@ class MTA(Method):
     All views contribute, so all are `selected`, in descending order of weight.
 
     Args:
-        clip: the frozen backbone.
-        class_names: K names.
         lambda_q: weight of the affinity between views' predictions, at least 0; the paper's 4.
         lambda_y: weight of the entropy of the inlierness scores, above 0; the paper's 0.2.
         text: `ctx_init`, `context`, `templates`, ..., see `TextBank`.

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Unpack
 
+import torch.nn.functional as F
 from annotated_types import Ge, Le
 from torch import Tensor
 
@@ -14,7 +15,6 @@ from tpt.clip.model import CLIP
 from tpt.clip.prompts.text_bank import TextSettings
 from tpt.errors import Count, NotNegative, Positive, UserError
 from tpt.methods.functional import log_probabilities
-from tpt.methods.functional.online import balanced, pulled
 from tpt.methods.stream import Seen, State, StreamMethod
 
 log = logging.getLogger(__name__)
@@ -28,8 +28,6 @@ class OnZeta(StreamMethod):
     images per class the method does worse than zero-shot, because the first steps of a class replace its vector.
 
     Args:
-        clip: the frozen backbone.
-        class_names: K names.
         stream_length: number of images in the stream, which sets how the weight of the learned vectors grows; a run
             sets it to the number of images of each dataset.
         alpha: least share of the images for each class, as a multiple of 1 / K; 0 turns balancing off.
@@ -68,10 +66,9 @@ class OnZeta(StreamMethod):
         self.label_lr = label_lr
         self.tau_text = tau_text
         self.tau_image = tau_image
-        self._given = None if stream_length is None else stream_length
-        self.stream_length: int | None = None
-        if self._given is not None:
-            self.begin_dataset(self._given)
+        self.stream_length = self._given = stream_length
+        if stream_length is not None:
+            self.begin_dataset(stream_length)
 
     def begin_dataset(self, images: int) -> None:
         """Starts a new stream of `images` images, or of `stream_length` if that was given."""
@@ -98,10 +95,14 @@ class OnZeta(StreamMethod):
             )
         root = math.sqrt(image.number)
         text_K = (image.text @ image.feature / self.tau_text).softmax(-1)
-        text_K, state["rho"] = balanced(text_K, state["rho"], self.label_lr / root, self.alpha / len(text_K))
+        # Dual variables of at least 0 raise classes whose share of the predictions has been below alpha / K.
+        text_K = text_K * state["rho"].exp()
+        text_K = text_K / text_K.sum()
+        state["rho"] = (state["rho"] - self.label_lr / root * (text_K - self.alpha / len(text_K))).clamp(min=0)
+        # A gradient step on the cross-entropy between the learned prediction and the balanced one.
         learned_K = (state["proxies"] @ image.feature / self.tau_image).softmax(-1)
-        step = self.proxy_lr / root / self.tau_image
-        state["proxies"] = pulled(state["proxies"], image.feature, learned_K - text_K, step)
+        pull_KE = self.proxy_lr / root / self.tau_image * (learned_K - text_K)[:, None] * image.feature
+        state["proxies"] = F.normalize(state["proxies"] - pull_KE, dim=-1)
         weight = self.beta * math.sqrt(min(image.number / self.stream_length, 1.0))
         return log_probabilities(weight * learned_K + (1 - weight) * text_K)
 

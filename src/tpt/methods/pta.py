@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Unpack
+from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from tpt.clip.model import CLIP
-from tpt.clip.prompts.text_bank import TextSettings
 from tpt.errors import Positive, Share
-from tpt.methods.base import ViewShare
-from tpt.methods.functional.online import prototypes
-from tpt.methods.stream import Feature, Seen, State, StreamMethod
+from tpt.methods.stream import Seen, State, StreamMethod
+
+LEAST = 0.1  # an image moves the prototypes of classes with at least this probability
 
 
 class PTA(StreamMethod):
@@ -25,13 +24,9 @@ class PTA(StreamMethod):
     prototype.
 
     Args:
-        clip: the frozen backbone.
-        class_names: K names.
-        feature: what represents an image: "view0", or "confident", the mean feature of the most confident views.
-        selection_p: share of the views that count as confident, in (0, 1]; at least one view is kept.
         text_share: share of the refined vectors that is kept at each image, in (0, 1]; the official `alpha`.
         temperature: above 0; larger values move the prototypes more slowly; 50 for Caltech101.
-        text: `ctx_init`, `context`, `templates`, ..., see `TextBank`; the paper uses templates.
+        settings: of `StreamMethod`; the paper uses templates.
     """
 
     paper: ClassVar = {
@@ -44,13 +39,11 @@ class PTA(StreamMethod):
         self,
         clip: CLIP,
         class_names: Sequence[str],
-        feature: Feature = "view0",
-        selection_p: ViewShare = 0.1,
         text_share: Share = 0.01,
         temperature: Positive = 20.0,
-        **text: Unpack[TextSettings],
+        **settings: Any,
     ) -> None:
-        super().__init__(clip, class_names, feature, selection_p, **text)
+        super().__init__(clip, class_names, **settings)
         self.text_share = text_share
         self.temperature = temperature
 
@@ -61,7 +54,10 @@ class PTA(StreamMethod):
     def step(self, image: Seen, state: State) -> Tensor:
         """Updates the state with the image; then returns its (K,) logits."""
         feature_E, share = image.feature, self.text_share
-        means_KE = prototypes(state["prototypes"], feature_E, image.logits.softmax(-1), self.temperature)
+        probabilities_K = image.logits.softmax(-1)
+        # A class of probability p moves by the share 1 - exp(-p / temperature).
+        moves_K = -(-probabilities_K / self.temperature).expm1() * (probabilities_K >= LEAST)
+        means_KE = state["prototypes"] + moves_K[:, None] * (feature_E - state["prototypes"])
         refined_KE = F.normalize(share * state["refined"] + (1 - share) * means_KE, dim=-1)
         state["prototypes"], state["refined"] = means_KE, refined_KE
         return image.logits + image.scale * (refined_KE @ feature_E)

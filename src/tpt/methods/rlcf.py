@@ -15,7 +15,6 @@ from tpt.clip.prompts.context import words_around
 from tpt.clip.prompts.learner import clean_name
 from tpt.errors import Count, Natural, NotNegative, refuse
 from tpt.methods.base import gather_views
-from tpt.methods.functional.objectives import rewarded_cross_entropy
 from tpt.methods.tpt import TPT
 
 CLIP_SCORE = 2.5  # factor on the cosine (Hessel et al., EMNLP 2021)
@@ -30,13 +29,11 @@ class RLCF(TPT):
     same views: `features, extras = method.encode(views)`, then `method(features, **extras)`.
 
     Args:
-        clip: the frozen backbone.
-        class_names: K names.
         reward: the reward model, a CLIP; the paper's is ViT-L/14.
         sample_k: number of most likely classes per view that are rewarded, from 1 to K; the published scripts' 3.
         amplify: whether rewards are divided by their standard deviation.
-        process_batch: whether the mean of the scores is taken over all selected views of an image instead of over the
-            classes of each view.
+        process_batch: whether the mean and the standard deviation of the scores are taken over all selected views of an
+            image instead of over the classes of each view.
         ctx_init: words of the prompt, which the reward model reads too; if None, it reads "X" for each of the `n_ctx`
             vectors.
         n_ctx: number of vectors if there are no words.
@@ -79,9 +76,19 @@ class RLCF(TPT):
         self.notes = (*self.notes, f"rewards by {reward.name}")
 
     def objective(self, logits_BSK: Tensor, text_BKE: Tensor, *per_image: Tensor) -> Tensor:
-        """(B,) cross-entropy of the most likely classes, weighted by their rewards."""
+        """(B,) mean of reward times -log probability, over the `sample_k` most likely classes of each view.
+
+        The reward of such a class is its score minus the mean score; if there is one class per view, the score itself.
+        """
         (scores_BSK,) = per_image
-        return rewarded_cross_entropy(logits_BSK, text_BKE, scores_BSK, self.sample_k, self.amplify, self.process_batch)
+        top_BSk = logits_BSK.detach().topk(self.sample_k, dim=-1).indices
+        rewards = scores = scores_BSK.gather(-1, top_BSk)
+        together = (-2, -1) if self.process_batch else (-1,)
+        if self.sample_k > 1:
+            rewards = scores - scores.mean(together, keepdim=True)
+            if self.amplify:
+                rewards = rewards / (scores.std(together, keepdim=True) + 1e-5)
+        return -(rewards * logits_BSK.log_softmax(-1).gather(-1, top_BSk)).mean((-2, -1))
 
     @torch.no_grad()
     def per_image(self, selected_BS: Tensor, **needed: Tensor) -> tuple[Tensor, ...]:

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from tpt.errors import UserError
 from tpt.methods.base import ShownViews
-from tpt.methods.functional import marginal_entropy
-from tpt.methods.functional.objectives import mean_view_entropy
+from tpt.methods.functional import entropy, marginal_entropy
 from tpt.methods.tpt import TPT
 
 
@@ -19,19 +18,14 @@ class RTPT(TPT):
 
     Sections 3.2 and 3.3 of the paper.  A view's weight grows with its mean cosine to its 20 nearest other views, so
     outliers, as under an adversarial attack, have little weight.  The method needs at least 21 views.
-
-    Args:
-        clip: the frozen backbone.
-        class_names: K names.
-        settings: of `TPT`.
     """
 
     NEIGHBOURS: ClassVar[int] = 20
     TEMPERATURE: ClassVar[float] = 0.01
 
     def objective(self, logits_BSK: Tensor, text_BKE: Tensor, *per_image: Tensor) -> Tensor:
-        """(B,) the mean of the selected views' own entropies."""
-        return mean_view_entropy(logits_BSK, text_BKE)
+        """(B,) the mean of the selected views' own entropies, which does not reward agreement between views."""
+        return entropy(logits_BSK).mean(-1)
 
     def check_views(self, num_views: int) -> None:
         """Raises a UserError for fewer than 21 views, or if no view would be selected."""

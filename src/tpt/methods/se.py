@@ -14,7 +14,7 @@ from tpt.clip.prompts.text_bank import TextSettings
 from tpt.errors import UserError
 from tpt.methods.base import Adaptation, Method, gather_views
 from tpt.methods.functional import entropy, log_probabilities, marginal_entropy
-from tpt.methods.functional.mixture import confident_augmented, mixed, more_uncertain, squared_share
+from tpt.methods.functional.mixture import confident_augmented, mixed, more_uncertain
 
 CONFIDENT = 6  # augmented views in the mixture, for any number of views
 
@@ -26,8 +26,6 @@ class SE(Method):
     image.  `selected` holds view 0, then the six views.
 
     Args:
-        clip: the frozen backbone.
-        class_names: K names.
         scale: the weight of the image's own prediction differs from 1/2 by at most `scale / 4`; in [0, 2]; the paper's
             0.4.
         text: `ctx_init`, `context`, `templates`, ..., see `TextBank`.
@@ -54,7 +52,8 @@ class SE(Method):
         """Returns the logarithm of the mixture as logits."""
         logits_BVK = self.view_logits(features_BVE, **needed)
         confident = confident_augmented(logits_BVK, CONFIDENT)
-        weight_B = squared_share(more_uncertain(logits_BVK), self.scale)
+        off_B = more_uncertain(logits_BVK) - 0.5
+        weight_B = 0.5 + self.scale * off_B.sign() * off_B.square()
         mixture = mixed(logits_BVK[:, 0], gather_views(logits_BVK, confident), weight_B)
         logits, selected = log_probabilities(mixture), with_image(confident)
         initial = marginal_entropy(gather_views(logits_BVK, selected))

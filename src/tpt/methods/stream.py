@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal, Unpack, get_args
+from typing import Any, ClassVar, Literal, Unpack
 
 import torch
 from torch import Tensor
@@ -95,8 +95,6 @@ class StreamMethod(Method):
     its tensors in `start` and answers one image in `step`, or several in `steps`.
 
     Args:
-        clip: the frozen backbone.
-        class_names: K names.
         feature: what represents an image: "view0", or "confident", the mean feature of the most confident views.
         selection_p: share of the views that count as confident, in (0, 1]; at least one view is kept.
         text: `ctx_init`, `context`, `templates`, ..., see `TextBank`.
@@ -131,8 +129,6 @@ class StreamMethod(Method):
         **text: Unpack[TextSettings],
     ) -> None:
         super().__init__(clip, class_names, **text)
-        if feature not in get_args(Feature):
-            raise UserError(f"Expected `feature` to be view0 or confident, got {feature!r}.")
         if self.bank.conditional is not None:
             raise UserError(
                 f"Expected a text that all images share, got a context of CoCoOp, which each image makes its own of: "
@@ -179,17 +175,15 @@ class StreamMethod(Method):
         """
         text_KE = self.bank()
         with torch.device("meta"):  # only shapes
-            expected = {name: _form(value) for name, value in self.start(text_KE.to("meta")).items()}
-        expected[IMAGES] = _form(torch.tensor(0))
+            expected = self.start(text_KE.to("meta")) | {IMAGES: torch.tensor(0)}
         for name in self.grows if IMAGES in state else ():
-            expected[name] = (expected[name][0], (int(state[IMAGES]), *expected[name][1][1:]))
-        given = {name: _form(value) for name, value in state.items()}
-        wrong = [name for name in {**expected, **given} if expected.get(name) != given.get(name)]
-        if wrong:
-            raise UserError(
-                f"Expected a state of {type(self).__name__} with these classes, this backbone and these settings, got "
-                f"{_words(given, wrong[0])} in place of {_words(expected, wrong[0])}; use one from the same method."
-            )
+            expected[name] = expected[name].new_empty(int(state[IMAGES]), *expected[name].shape[1:])
+        for name in {**expected, **state}:
+            if (given := _form(state, name)) != (wanted := _form(expected, name)):
+                raise UserError(
+                    f"Expected a state of {type(self).__name__} with these classes, this backbone and these settings, "
+                    f"got {given} in place of {wanted}; use one from the same method."
+                )
         self._state = None  # frees its memory before the new state is copied
         self._state = {name: value.to(text_KE.device, copy=True) for name, value in state.items() if name != IMAGES}
         self.images = int(state[IMAGES])
@@ -216,10 +210,10 @@ class StreamMethod(Method):
         return self._state
 
 
-def _form(value: object) -> tuple[str, tuple[int, ...]]:
-    """The type and shape of an entry of a state."""
-    return (str(value.dtype), tuple(value.shape)) if isinstance(value, Tensor) else (type(value).__name__, ())
-
-
-def _words(forms: Mapping[str, tuple[str, tuple[int, ...]]], name: str) -> str:
-    return f"`{name}`, {forms[name][0]} of shape {forms[name][1]}," if name in forms else f"no `{name}`"
+def _form(state: Mapping[str, Any], name: str) -> str:
+    """The type and shape of an entry of a state, in words."""
+    if name not in state:
+        return f"no `{name}`"
+    value = state[name]
+    what = f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+    return f"`{name}`, {what},"

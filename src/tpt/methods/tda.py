@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Unpack
+from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge
 from torch import Tensor
 
 from tpt.clip.model import CLIP
-from tpt.clip.prompts.text_bank import TextSettings
 from tpt.errors import NotNegative, UserError
-from tpt.methods.base import ViewShare
 from tpt.methods.functional.caches import EMPTY, affinities, keep_surest
-from tpt.methods.stream import Feature, Seen, State, StreamMethod
+from tpt.methods.stream import Seen, State, StreamMethod
 
 
 class TDA(StreamMethod):
@@ -25,10 +23,6 @@ class TDA(StreamMethod):
     classes to which they may belong.
 
     Args:
-        clip: the frozen backbone.
-        class_names: K names.
-        feature: what represents an image: "view0", or "confident", the mean feature of the most confident views.
-        selection_p: share of the views that count as confident, in (0, 1]; at least one view is kept.
         positive: whether there is a positive cache.
         positive_shots: entries per class in the positive cache, at least 1.
         positive_alpha: weight of the positive cache, at least 0.
@@ -38,7 +32,7 @@ class TDA(StreamMethod):
         entropy_low, entropy_high: the negative cache takes images whose entropy in nats, divided by log2 K, lies
             between them.  These are the official code's units, in which the largest entropy is 0.693.
         mask_low, mask_high: an entry lowers the classes whose probability for it lies between them.
-        text: `ctx_init`, `context`, `templates`, ..., see `TextBank`; the paper uses templates.
+        settings: of `StreamMethod`; the paper uses templates.
     """
 
     paper: ClassVar = {
@@ -68,8 +62,6 @@ class TDA(StreamMethod):
         self,
         clip: CLIP,
         class_names: Sequence[str],
-        feature: Feature = "view0",
-        selection_p: ViewShare = 0.1,
         positive: bool = True,
         positive_shots: Annotated[int, Ge(1), "positive=false is off"] = 3,
         positive_alpha: NotNegative = 2.0,
@@ -82,9 +74,9 @@ class TDA(StreamMethod):
         entropy_high: float = 0.5,
         mask_low: float = 0.03,
         mask_high: float = 1.0,
-        **text: Unpack[TextSettings],
+        **settings: Any,
     ) -> None:
-        super().__init__(clip, class_names, feature, selection_p, **text)
+        super().__init__(clip, class_names, **settings)
         self.positive, self.negative = positive, negative
         self.positive_shots = positive_shots
         self.positive_alpha = positive_alpha

@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Unpack
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tpt.clip.model import CLIP
-from tpt.clip.prompts.text_bank import TextSettings
 from tpt.errors import Natural, NotNegative
-from tpt.methods.base import Adaptation, Method, ViewShare, gather_views, select_views
-from tpt.methods.functional import marginal_entropy, num_selected
-from tpt.methods.tuner import ELEMENTWISE, refuse_inference_mode
+from tpt.methods.base import Adaptation, SelectingMethod, gather_views
+from tpt.methods.functional import marginal_entropy
+from tpt.methods.tuner import is_elementwise, refuse_inference_mode
 
 
-class TPS(Method):
+class TPS(SelectingMethod):
     """Adds a vector to each class's text feature and tunes it for each image so that the confident views agree.
 
     Section 3 of the paper.  For each image the shift starts at zero, and the views are selected again at every step.
 
     Args:
-        clip: the frozen backbone.
-        class_names: K names.
-        selection_p: share of the views kept, in (0, 1]; the paper's 0.1.
-        min_selected: least number of views kept; with 0, a share that keeps none is an error.
         steps: optimizer steps per image, 0 or more.
         lr: learning rate; 5e-3 for ImageNet and its variants, and 1e-3, from a public benchmark, for the ten
             fine-grained datasets.
         per_class: whether each class has its own shift; otherwise all classes share one.
         optimizer: called with the parameters and `lr`.
-        text: `ctx_init`, `context`, `templates`, ..., see `TextBank`; the paper's best results use templates.
+        settings: of `SelectingMethod`; the paper's best results use templates.
     """
 
     tunes: ClassVar[bool] = True
@@ -42,47 +37,34 @@ class TPS(Method):
         self,
         clip: CLIP,
         class_names: Sequence[str],
-        selection_p: ViewShare = 0.1,
-        min_selected: Natural = 0,
         steps: Natural = 1,
         lr: NotNegative = 5e-3,
         per_class: bool = True,
         optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
-        **text: Unpack[TextSettings],
+        **settings: Any,
     ) -> None:
-        super().__init__(clip, class_names, **text)
-        self.selection_p = selection_p
-        self.min_selected = min_selected
+        super().__init__(clip, class_names, **settings)
         self.steps = steps
         self.lr = lr
         self.per_class = per_class
         self.optimizer = optimizer
-        self._elementwise = type(optimizer([nn.Parameter(torch.zeros(1))], lr=self.lr)) in ELEMENTWISE
-
-    def check_views(self, num_views: int) -> None:
-        """Raises a UserError if no view would be selected, or if there are fewer views than `min_selected`."""
-        num_selected(num_views, self.selection_p, self.min_selected)
+        self._elementwise = is_elementwise(optimizer)
 
     def adapt(self, features_BVE: Tensor, **needed: Tensor) -> Adaptation:
         """Runs one episode for every image of the batch."""
         refuse_inference_mode()
         text = F.normalize(self.bank(features_BVE[:, 0], **needed), dim=-1)
         initial_BVK = self._logits(features_BVE, text)  # the text is shared, (K, E), or per image
-        selected, trusted_BSK = self._selected(features_BVE, initial_BVK)
+        selected, trusted_BSK = self._selected(initial_BVK)
         parts = [(features_BVE, text)]
         if not self._elementwise:  # if its steps mix coordinates, each image needs its own optimizer
             own = text.expand(len(features_BVE), -1, -1)
             parts = list(zip(features_BVE.split(1), own.split(1), strict=True))
         shift = torch.cat([self._tuned(*part) for part in parts])
         final_BVK = self._logits(features_BVE, F.normalize(text + shift, dim=-1)) if self.steps else initial_BVK
-        _, finally_BSK = self._selected(features_BVE, final_BVK)
-        return Adaptation(
-            final_BVK[:, 0],
-            initial_BVK[:, 0],
-            selected,
-            marginal_entropy(finally_BSK),
-            marginal_entropy(trusted_BSK),
-        )
+        _, finally_BSK = self._selected(final_BVK)
+        entropies = marginal_entropy(finally_BSK), marginal_entropy(trusted_BSK)
+        return Adaptation(final_BVK[:, 0], initial_BVK[:, 0], selected, *entropies)
 
     def _tuned(self, features_BVE: Tensor, text: Tensor) -> Tensor:
         """(B, K, E) or (B, 1, E) tuned shifts."""
@@ -92,7 +74,7 @@ class TPS(Method):
         for _ in range(self.steps):
             with torch.enable_grad():
                 logits_BVK = self._logits(features_BVE, F.normalize(text + shift, dim=-1))
-                _, trusted_BSK = self._selected(features_BVE, logits_BVK)
+                _, trusted_BSK = self._selected(logits_BVK)
                 (shift.grad,) = torch.autograd.grad(marginal_entropy(trusted_BSK).sum(), shift)
             optimizer.step()
         return shift.detach()
@@ -100,6 +82,6 @@ class TPS(Method):
     def _logits(self, features_BVE: Tensor, text_BKE: Tensor) -> Tensor:
         return self.clip.logit_scale * (features_BVE @ text_BKE.mT)
 
-    def _selected(self, features_BVE: Tensor, logits_BVK: Tensor) -> tuple[Tensor, Tensor]:
-        selected, _ = select_views(features_BVE, logits_BVK.detach(), self.selection_p, self.min_selected)
+    def _selected(self, logits_BVK: Tensor) -> tuple[Tensor, Tensor]:
+        selected = self.select(logits_BVK.detach())
         return selected, gather_views(logits_BVK, selected)

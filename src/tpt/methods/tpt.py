@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from tpt.clip.model import CLIP
-from tpt.clip.prompts.conditional import ConditionalContext
-from tpt.clip.prompts.context import Context, Position
-from tpt.errors import Count, Natural, NotNegative, Seed, UserError
-from tpt.methods.base import Adaptation, Method, ViewShare, select_views
-from tpt.methods.functional import marginal_entropy, num_selected
-from tpt.methods.functional.objectives import lowers_marginal_entropy
-from tpt.methods.tuner import MAX_TOKENS, Penalty, PromptTuner, graph_tokens, refuse_inference_mode
+from tpt.clip.prompts.text_bank import MAX_TOKENS
+from tpt.errors import Count, Natural, NotNegative, UserError
+from tpt.methods.base import Adaptation, SelectingMethod, gather_views
+from tpt.methods.functional import marginal_entropy
+from tpt.methods.tuner import Penalty, PromptTuner, graph_tokens, refuse_inference_mode
 
 
-class TPT(Method):
+class TPT(SelectingMethod):
     """Tunes the context for each image so that its confident views agree, and then classifies the image with it.
 
     Section 3.2 of the paper.  Of V views, the share `selection_p` with the lowest entropy is kept.  `steps` optimizer
@@ -30,25 +28,16 @@ class TPT(Method):
     Args:
         clip: the frozen backbone.
         class_names: K names.
-        ctx_init: initial context in words, with `[CLS]` at the position of the class name; None for `n_ctx` random
-            vectors.
-        n_ctx: number of random vectors; ignored with `ctx_init`, whose tokens are counted instead.
-        class_token_position: "end", "middle" or "front".
-        context: an initial context instead of words, such as one learned with CoOp.  With a CoCoOp context, every image
-            starts from its own, `base + meta_net(feature of view 0)`.  This context is tuned; the network is not.
-            `meta_input` sets whether the feature has unit length.
-        templates: must be None, since an ensemble of templates has no context to tune.
-        learned_class_token: tunes a vector in place of each class name, see `PromptLearner`.
         steps: optimizer steps per image, 0 or more; 0 gives the zero-shot prediction.
-        selection_p: share of the views kept, in (0, 1]; the paper's 0.1.  The number is rounded down.
-        min_selected: least number of views kept; with 0, as in the paper, a share that keeps none is an error.
         lr: learning rate; the paper's 5e-3.
         optimizer: called with the parameters and `lr`; the paper's AdamW with PyTorch's defaults (weight decay 0.01).
-        seed: seed of the random vectors.
         max_tokens, max_graph_tokens: bound memory, see `PromptTuner`.
+        settings: `selection_p` and `min_selected` of `SelectingMethod`, and the initial context: `ctx_init`, `context`,
+            ..., see `TextBank`.  With `learned_class_token`, a vector in place of each class name is tuned too.  With a
+            CoCoOp context, every image starts from its own, and the network is not tuned.
 
     Raises:
-        UserError: a setting is out of range, or a name is too long for the text tower.
+        UserError: a setting is out of range, a name is too long for the text tower, or there is no context to tune.
 
     Example:
         >>> import tpt
@@ -69,56 +58,37 @@ class TPT(Method):
         self,
         clip: CLIP,
         class_names: Sequence[str],
-        ctx_init: str | None = "a photo of a",
-        n_ctx: Count = 4,
-        class_token_position: Position = "end",
-        context: Context | ConditionalContext | None = None,
-        templates: None = None,
-        learned_class_token: bool = False,
         steps: Natural = 1,
-        selection_p: ViewShare = 0.1,
-        min_selected: Natural = 0,
         lr: NotNegative = 5e-3,
         optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
-        seed: Seed = 0,
         max_tokens: Count = MAX_TOKENS,
         max_graph_tokens: Natural | None = None,
+        **settings: Any,
     ) -> None:
-        if templates is not None:
+        super().__init__(clip, class_names, max_tokens=max_tokens, **settings)
+        if self.bank.learner is None:
             raise UserError(
-                f"Expected a context to tune, got `templates`={templates!r}, which has none; use ctx_init or context, "
-                "or templates with method=zero_shot."
+                "Expected a context to tune, got templates or descriptions, which have none; use ctx_init or context, "
+                "or method=zero_shot."
             )
-        super().__init__(
-            clip,
-            class_names,
-            ctx_init=ctx_init,
-            n_ctx=n_ctx,
-            class_token_position=class_token_position,
-            context=context,
-            learned_class_token=learned_class_token,
-            seed=seed,
-            max_tokens=max_tokens,
-        )
-        self.selection_p = selection_p
-        self.min_selected = min_selected
-        assert self.bank.learner is not None
         self.learner = self.bank.learner
         self.tuner = PromptTuner(
             self.learner, self.objective, self.penalty(), steps, lr, optimizer, max_tokens, max_graph_tokens
         )
 
     def objective(self, logits_BSK: Tensor, text_BKE: Tensor, *per_image: Tensor) -> Tensor:
-        """(B,) marginal entropy of the selected views; a subclass may replace it (`functional.objectives`)."""
-        return lowers_marginal_entropy(logits_BSK, text_BKE)
+        """(B,) marginal entropy of the selected views; a subclass may replace it.
+
+        Args:
+            logits_BSK: logits of the selected views.
+            text_BKE: the unit-length text features behind the logits.
+            per_image: what the method `per_image` returns.
+        """
+        return marginal_entropy(logits_BSK)
 
     def penalty(self) -> Penalty | None:
         """A function `(..., K, E) -> (...)` of the text features that is added to the objective; None for none."""
         return None
-
-    def check_views(self, num_views: int) -> None:
-        """Raises a UserError if no view would be selected, or if there are fewer views than `min_selected`."""
-        num_selected(num_views, self.selection_p, self.min_selected)
 
     @classmethod
     def machine_settings(cls, clip: CLIP, device: torch.device) -> Mapping[str, int]:
@@ -134,7 +104,8 @@ class TPT(Method):
         refuse_inference_mode()
         start_BND, text = self.start(features_BVE, image_norm_B)
         logits_BVK = self.clip.logit_scale * features_BVE @ text.mT
-        selected, trusted_BSE = select_views(features_BVE, logits_BVK, self.selection_p, self.min_selected)
+        selected = self.select(logits_BVK)
+        trusted_BSE = gather_views(features_BVE, selected)
         initial_entropy = marginal_entropy(self.clip.logit_scale * trusted_BSE @ text.mT)
         slots = self.tuner.tune(trusted_BSE, start_BND, *self.per_image(selected, **needed))
         if self.tuner.steps == 0:

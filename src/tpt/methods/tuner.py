@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import psutil
 import torch
@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from tpt.clip.prompts.learner import PromptLearner
 from tpt.clip.tower import Tower
-from tpt.errors import Count, Natural, NotNegative, checked
 
 # These update each coordinate independently, so one optimizer over B stacked contexts acts as B optimizers.
 ELEMENTWISE = (
@@ -27,21 +26,13 @@ ELEMENTWISE = (
     torch.optim.Adadelta,
     torch.optim.Rprop,
 )
-MAX_TOKENS = 16384
 GRAPH_BYTES = 4 * 2**30  # enough for ImageNet's classes with the text tower of ViT-B/16, or 100 with SigLIP's
 # Floats that a layer keeps for each token, in units of its width D: the inputs of two normalisations (2), queries, keys
 # and values with their copies by prompt length (about 8), and the hidden units before and after QuickGELU's gate (8).
 FLOATS_PER_WIDTH = 18
 
-Penalty = Callable[[Tensor], Tensor]
-
-
-class Objective(Protocol):
-    """The loss that is minimised, see `tpt.methods.functional.objectives`."""
-
-    def __call__(self, logits_BSK: Tensor, text_BKE: Tensor, *per_image: Tensor) -> Tensor:
-        """(B,) losses of B images; each depends on that image's logits only."""
-        ...
+Objective = Callable[..., Tensor]  # as `TPT.objective`; the loss of an image depends on its logits only
+Penalty = Callable[[Tensor], Tensor]  # as from `TPT.penalty`
 
 
 class PromptTuner:
@@ -64,22 +55,18 @@ class PromptTuner:
         max_graph_tokens: maximum prompt tokens in one graph.  Larger sets of classes run the backward pass in parts,
             which repeats the forward pass for each batch.  None uses what fits into half of the free memory, at most
             4 GiB.
-
-    Raises:
-        UserError: a value has the wrong type or is out of range.
     """
 
-    @checked
     def __init__(
         self,
         learner: PromptLearner,
         objective: Objective,
-        penalty: Penalty | None = None,
-        steps: Natural = 1,
-        lr: NotNegative = 5e-3,
-        optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
-        max_tokens: Count = MAX_TOKENS,
-        max_graph_tokens: Natural | None = None,
+        penalty: Penalty | None,
+        steps: int,
+        lr: float,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        max_tokens: int,
+        max_graph_tokens: int | None,
     ) -> None:
         self.learner = learner
         self.objective = objective
@@ -91,8 +78,7 @@ class PromptTuner:
         if max_graph_tokens is None:
             max_graph_tokens = graph_tokens(learner.clip.text, learner.clip.device)
         self.max_graph_tokens = max_graph_tokens
-        probe = self._new_optimizer(nn.Parameter(torch.zeros(1)))
-        self._elementwise = type(probe) in ELEMENTWISE
+        self._elementwise = is_elementwise(optimizer)
         self._first: tuple[Tensor, Tensor] | None = None  # slots (n_slots, D) and their text features (K, E)
         self._penalty_pull: Tensor | None = None  # (K, E) gradient of the penalty at the shared start
 
@@ -159,7 +145,7 @@ class PromptTuner:
 
     def _steps(self, start_BND: Tensor, trusted_BSE: Tensor, per_image: tuple[Tensor, ...], shared: bool) -> Tensor:
         slots = nn.Parameter(start_BND)
-        optimizer = self._new_optimizer(slots)
+        optimizer = self.optimizer([slots], lr=self.lr)
         for step in range(self.steps):
             if shared and step == 0:
                 slots.grad = self._first_gradient(trusted_BSE, *per_image)
@@ -167,9 +153,6 @@ class PromptTuner:
                 slots.grad = self._gradient(slots, trusted_BSE, *per_image)
             optimizer.step()
         return slots.detach()
-
-    def _new_optimizer(self, slots: nn.Parameter) -> torch.optim.Optimizer:
-        return self.optimizer([slots], lr=self.lr)
 
     def _first_gradient(self, trusted_BSE: Tensor, *per_image: Tensor) -> Tensor:
         """(B, n_slots, D) gradients at the shared slots, through the graph that all images share."""
@@ -234,6 +217,11 @@ class PromptTuner:
         """Splits the rows of tensors into groups whose prompts have at most `max_tokens` tokens, or single rows."""
         size = max(1, max_tokens // self.learner.prompts.num_tokens)
         return zip(*(t.detach().split(size) for t in tensors), strict=True)
+
+
+def is_elementwise(optimizer: Callable[..., torch.optim.Optimizer]) -> bool:
+    """Whether an optimizer is known to update each coordinate independently."""
+    return type(optimizer([nn.Parameter(torch.zeros(1))], lr=1e-3)) in ELEMENTWISE
 
 
 def refuse_inference_mode() -> None:

@@ -12,8 +12,7 @@ from torch import Tensor
 from tpt.clip.model import CLIP
 from tpt.methods.base import Adaptation, gather_views
 from tpt.methods.functional import log_probabilities, marginal_entropy
-from tpt.methods.functional.mixture import confident_augmented, linear_share, mixed, more_uncertain
-from tpt.methods.functional.objectives import reverse_cross_entropy
+from tpt.methods.functional.mixture import confident_augmented, mixed, more_uncertain
 from tpt.methods.se import refuse_no_augmented, with_image
 from tpt.methods.tpt import TPT
 
@@ -26,8 +25,6 @@ class USE(TPT):
     others.
 
     Args:
-        clip: the frozen backbone.
-        class_names: K names.
         scale: the weight of the image's own prediction differs from 1/2 by at most `scale / 2`; in [0, 1]; the paper's
             0.4.
         settings: of `TPT`.
@@ -42,8 +39,9 @@ class USE(TPT):
         super().__init__(clip, class_names, **settings)
 
     def objective(self, logits_BSK: Tensor, text_BKE: Tensor, *per_image: Tensor) -> Tensor:
-        """(B,) cross-entropy between the mean prediction and the mixture before tuning."""
-        return reverse_cross_entropy(logits_BSK, text_BKE, *per_image)
+        """(B,) cross-entropy -sum P log Q of the mean prediction P and Q, the mixture before tuning."""
+        (target_BK,) = per_image
+        return -(logits_BSK.softmax(-1).mean(-2) * log_probabilities(target_BK)).sum(-1)
 
     def check_views(self, num_views: int) -> None:
         """Raises a UserError if there is no augmented view."""
@@ -56,7 +54,7 @@ class USE(TPT):
         count = max(1, self.min_selected, int((logits_BVK.shape[1] - 1) * self.selection_p))
         confident = confident_augmented(logits_BVK, count)
         selected = with_image(confident)
-        weight_B = linear_share(more_uncertain(logits_BVK), self.scale)
+        weight_B = 0.5 + self.scale * (more_uncertain(logits_BVK) - 0.5)
         initial_BSK = gather_views(logits_BVK, selected)
         target_BK = mixed(initial_BSK[:, 0], initial_BSK[:, 1:], weight_B)
         answers = initial_BSK.argmax(-1)

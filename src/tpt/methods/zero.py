@@ -23,8 +23,6 @@ class ZERO(Method):
     counterpart in it.
 
     Args:
-        clip: the frozen backbone.
-        class_names: K names.
         gamma: share of the views that vote, in (0, 1]; the paper's 0.3.
         text: `ctx_init`, `context`, `templates`, ..., see `TextBank`.
     """

@@ -40,8 +40,6 @@ class ZeroShot(Method):
     def __init__(self, clip: CLIP, class_names: Sequence[str], **text: Unpack[TextSettings]) -> None:
         text["meta_input"] = "unit"
         super().__init__(clip, class_names, **text)
-        fed = None if self.bank.conditional is None else self.bank.conditional.note
-        self.notes = tuple(note for note in self.notes if note != fed)  # that note applies to TPT only
 
     @torch.no_grad()
     def adapt(self, features_BVE: Tensor, **needed: Tensor) -> Adaptation:

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.noise_models import noise_clip, weights
+from tests.noise_models import conditional, noise_clip, weights
 from tpt.clip.prompts import (
     ConditionalContext,
     Context,
@@ -19,12 +19,6 @@ from tpt.clip.prompts import (
 NAMES = ["cat", "hot air balloon", "kite (bird of prey)"]
 
 
-def net() -> MetaNet:
-    made = MetaNet(weights.EMBED, weights.TEXT_WIDTH)
-    made.load_state_dict({k.removeprefix("meta_net."): v for k, v in weights.meta_net(21).items()})
-    return made
-
-
 def test_the_meta_net_has_two_layers_of_the_papers_width() -> None:
     assert {k: tuple(v.shape) for k, v in MetaNet(512, 512).state_dict().items()} == {
         "linear1.weight": (32, 512),
@@ -33,14 +27,14 @@ def test_the_meta_net_has_two_layers_of_the_papers_width() -> None:
         "linear2.bias": (512,),
     }
     assert MetaNet(1024, 512).linear1.out_features == 64
-    made, x = net(), torch.randn(5, weights.EMBED)
+    made, x = conditional().meta_net, torch.randn(5, weights.EMBED)
     by_hand = (x @ made.linear1.weight.T + made.linear1.bias).clamp(min=0) @ made.linear2.weight.T + made.linear2.bias
     torch.testing.assert_close(made(x), by_hand)
 
 
 def run(max_tokens: int) -> tuple[torch.Tensor, list[torch.Tensor], int]:
     """The logits, the gradients of all learned tensors, and the number of calls of the text tower."""
-    clip, made = noise_clip(), net()
+    clip, made = noise_clip(), conditional().meta_net
     learner = PromptLearner(clip, NAMES, Context(weights.context(21, 4, weights.TEXT_WIDTH), 4, "noise"))
     calls = []
     handle = learner.register_forward_hook(lambda module, args, out: calls.append(len(args[0])))
@@ -67,7 +61,7 @@ def test_grouping_images_changes_neither_logits_nor_gradients() -> None:
 
 
 def test_each_image_has_its_own_prompts() -> None:
-    clip, made = noise_clip(), net()
+    clip, made = noise_clip(), conditional().meta_net
     context = Context(weights.context(21, 4, weights.TEXT_WIDTH), 4, "noise")
     image = F.normalize(torch.randn(3, weights.EMBED, generator=torch.Generator().manual_seed(2)), dim=-1)
     learner = PromptLearner(clip, NAMES, context)
@@ -90,6 +84,6 @@ def test_initialisation_is_seeded_and_leaves_the_global_generator_alone() -> Non
 
 def test_wrong_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="`meta_input` to be raw or unit, got 'both'"):
-        ConditionalContext(Context(torch.zeros(4, 64), 4, "x"), net(), "both")
+        ConditionalContext(Context(torch.zeros(4, 64), 4, "x"), conditional().meta_net, "both")
     with pytest.raises(ValueError, match="generic context with a meta-net"):
-        ConditionalContext(Context(torch.zeros(3, 4, 64), 4, "x"), net())
+        ConditionalContext(Context(torch.zeros(3, 4, 64), 4, "x"), conditional().meta_net)

@@ -35,15 +35,6 @@ def test_full_stop_stays_with_a_bracket(clip: tpt.CLIP) -> None:
     assert words(learner, 0)[-4:-1] == [").", "<0>", "<1>"]
 
 
-@pytest.mark.parametrize("position", ["end", "middle", "front"])
-def test_untuned_prompts_equal_plain_sentences(clip: tpt.CLIP, position: str) -> None:
-    learner = tpt.PromptLearner(clip, NAMES, tpt.context_from_words(clip, "big red", position))
-    form = {"end": "big red {}.", "middle": "big {} red.", "front": "{} big red."}[position]
-    plain = [name.replace("_", " ") for name in NAMES if ")" not in name]  # after a bracket the full stop moves
-    rows = [k for k, name in enumerate(NAMES) if ")" not in name]
-    torch.testing.assert_close(learner()[rows], clip.encode_text([form.format(n) for n in plain]), atol=1e-5, rtol=0)
-
-
 def test_order_of_classes_does_not_matter(clip: tpt.CLIP) -> None:
     context = tpt.context_from_words(clip, "a photo of a")
     forward = tpt.PromptLearner(clip, NAMES, context)()

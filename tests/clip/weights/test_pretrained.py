@@ -141,12 +141,6 @@ def test_open_clip_checkpoints_load_by_model_name(tmp_path: Path, monkeypatch: p
         tpt.load_clip("ViT-S-32-alt", pretrained=tmp_path / "epoch_1.pt")
 
 
-def test_bundled_model() -> None:
-    clip = tpt.load_clip("emoji-mini")
-    assert clip.name == "emoji-mini" and clip.text.context_length == 77
-    assert clip.text.token_embedding.num_embeddings == 49408
-
-
 OFFLINE = "(unreachable|offline mode is enabled.*)"  # the latter if HF_HUB_OFFLINE is set
 
 

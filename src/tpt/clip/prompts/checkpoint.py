@@ -7,6 +7,7 @@ optimizer and scheduler, become inert stand-ins.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -31,9 +32,8 @@ LearnedContext = Context | ConditionalContext
 
 FORMAT = "tpt-context-1"
 NO_DIGEST = "the context's file holds no digest, so damage to it would not be noticed"
-_META_NET = ("linear1.weight", "linear1.bias", "linear2.weight", "linear2.bias")
-_BUFFERS = ("token_prefix", "token_suffix")  # specific to the training classes
-_LEARNERS = ("prompt_learner.", "prompt_generator.")  # prefixes of the keys if a whole model was saved
+_META_NET = tuple(f"meta_net.linear{layer}.{kind}" for layer in (1, 2) for kind in ("weight", "bias"))
+_USED = {"ctx", *_META_NET, "token_prefix", "token_suffix"}  # the last two are specific to the training classes
 
 
 @checked
@@ -86,8 +86,8 @@ def load_context(
         )
     path = context_file(path)
     tensors, metadata = _read(path)
-    _check_notes(path, tensors, metadata)
     found = "cocoop" if any(key.startswith("meta_net.") for key in tensors) else "coop"
+    _check_notes(path, tensors, metadata, found)
     if kind is not None and kind != found:
         names = {"coop": "CoOp", "cocoop": "CoCoOp"}
         raise ContextFileError(f"{path} holds a context of {names[found]}, not of {names[kind]}. Use context={found}.")
@@ -124,14 +124,10 @@ def context_from_file(
         meta_input=meta_input,
         backbone=backbone,
     )
-    base = loaded.base if isinstance(loaded, ConditionalContext) else loaded
-    _check_width(base, clip.width, clip.name)
-    if base.origin is not None:
-        base.origin.check(clip, base.source)
-    base = replace(base, vectors=base.vectors.to(clip.device))
+    loaded.check(clip)
+    base = replace(loaded.base, vectors=loaded.base.vectors.to(clip.device))
     if isinstance(loaded, Context):
         return base
-    loaded.check(clip)
     return replace(loaded, base=base, meta_net=loaded.meta_net.to(clip.device))
 
 
@@ -147,21 +143,12 @@ def refuse_misfit(make_context: partial[Any], name: str | None, pretrained: str 
     """
     if make_context.func is not context_from_file:
         return
-    loaded = load_context(*make_context.args, **make_context.keywords)
-    base = loaded.base if isinstance(loaded, ConditionalContext) else loaded
+    base = load_context(*make_context.args, **make_context.keywords).base
     label, width = clip_label(name, pretrained), known_width(name, pretrained)
     if width is not None:
-        _check_width(base, width, label)
+        base.check_width(width, label)
     if base.origin is not None:
         base.origin.check_name(label, base.source)
-
-
-def _check_width(base: Context, width: int, name: str) -> None:
-    if base.vectors.shape[-1] != width:
-        raise ContextFileError(
-            f"Expected context vectors of width {width} for {name}, got {base.vectors.shape[-1]} "
-            f"({base.source}); use the backbone the context was learned with."
-        )
 
 
 def save_context(path: Filled | Path, context: LearnedContext, backbone: CLIP | str = "") -> Path:
@@ -183,8 +170,7 @@ def save_context(path: Filled | Path, context: LearnedContext, backbone: CLIP | 
 
 def learned_tensors(context: LearnedContext) -> dict[str, Tensor]:
     """The learned tensors on the CPU, under their public names: `ctx`, and for CoCoOp `meta_net.*`."""
-    base = context.base if isinstance(context, ConditionalContext) else context
-    out = {"ctx": base.vectors}
+    out = {"ctx": context.base.vectors}
     if isinstance(context, ConditionalContext):
         out |= {f"meta_net.{name}": value for name, value in context.meta_net.state_dict().items()}
     return {name: value.detach().cpu().contiguous().clone() for name, value in out.items()}
@@ -192,15 +178,14 @@ def learned_tensors(context: LearnedContext) -> dict[str, Tensor]:
 
 def file_metadata(context: LearnedContext, backbone: CLIP | str = "") -> dict[str, str]:
     """The metadata of a file, as text because safetensors allows only text."""
-    conditional = isinstance(context, ConditionalContext)
-    base = context.base if isinstance(context, ConditionalContext) else context
+    base = context.base
     if isinstance(backbone, CLIP):
         origin = Origin.of(backbone)
     else:
         origin = Origin(backbone) if backbone else base.origin or Origin()
     described = {
         "format": FORMAT,
-        "kind": "cocoop" if conditional else "coop",
+        "kind": "cocoop" if isinstance(context, ConditionalContext) else "coop",
         "n_before": str(base.n_before),
         "backbone": origin.backbone,
         "backbone_weights": origin.weights,
@@ -221,7 +206,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     metadata = said if isinstance(said, dict) else metadata
     weights = {str(k): v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, dict) else {}
     weights = plain_names(weights, path)
-    tensors = {_unwrapped(key): value for key, value in weights.items()}
+    # The keys have a prefix if a whole model was saved.
+    tensors = {re.sub(r"^(prompt_learner\.)?(prompt_generator\.)?", "", key): value for key, value in weights.items()}
     if "ctx" not in tensors or len(tensors) != len(weights):
         raise ContextFileError(
             f"{path} holds no learned context (a tensor `ctx`). Pass a file that CoOp, CoCoOp or train_coop.py wrote, "
@@ -230,30 +216,21 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, {str(key): value for key, value in metadata.items() if isinstance(value, str)}
 
 
-def _unwrapped(key: str) -> str:
-    for learner in _LEARNERS:
-        key = key.removeprefix(learner)
-    return key
-
-
-def _check_notes(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+def _check_notes(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], found: str) -> None:
     """Raises a ContextFileError if the format or kind does not match the tensors, or if some are not used."""
-    used = {"ctx", *_BUFFERS, *(f"meta_net.{name}" for name in _META_NET)}
-    more = [key for key in tensors if key not in used]
-    if more:
+    if more := [key for key in tensors if key not in _USED]:
         shown = ", ".join(more[:3]) + (f" and {len(more) - 3} more" if len(more) > 3 else "")
         raise ContextFileError(
             f"{path} holds more than a context of CoOp (`ctx`) or CoCoOp (`ctx` and `meta_net`): {shown}, learned by "
             "another method, which would be left out. Pass a file of CoOp or CoCoOp, or one with `ctx` alone if that "
             "is what you mean."
         )
-    format, kind = metadata.get("format", FORMAT), metadata.get("kind")
+    format, kind = metadata.get("format", FORMAT), metadata.get("kind", found)
     if format.startswith(FORMAT.rstrip("1")) and format != FORMAT:
         raise ContextFileError(
             f"Expected a context of format {FORMAT} in {path}, got {format}; a newer version of this program wrote it."
         )
-    conditional = any(key.startswith("meta_net.") for key in tensors)
-    if kind is not None and kind != ("cocoop" if conditional else "coop"):
+    if kind != found:
         raise ContextFileError(
             f"{path} says that it is of kind {kind!r}, but its tensors are {', '.join(sorted(tensors))}. Get the file "
             "again."
@@ -293,7 +270,7 @@ def _context(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], p
 
 
 def _meta_net(path: Path, tensors: dict[str, Tensor]) -> MetaNet:
-    weights = {name: tensors[f"meta_net.{name}"].float() for name in _META_NET if f"meta_net.{name}" in tensors}
+    weights = {key.removeprefix("meta_net."): tensors[key].float() for key in _META_NET if key in tensors}
     width = tensors["ctx"].shape[-1]
     what = f"the meta-net of two linear layers that ends in width {width} in {path}"
     with readable(what, "Get the file again", ContextFileError):

@@ -80,7 +80,8 @@ class ConditionalContext:
         return f"meta-net input for tuning ({self.meta_input}): {META_INPUTS[self.meta_input]}"
 
     def check(self, clip: CLIP) -> None:
-        """Raises a UserError if the meta-net does not fit the backbone."""
+        """Raises a UserError if the context or its meta-net does not fit the backbone."""
+        self.base.check(clip)
         takes, gives = self.meta_net.linear1.in_features, self.meta_net.linear2.out_features
         if (takes, gives) != (clip.embed_dim, clip.width):
             raise UserError(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Literal, assert_never
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from tpt.clip.model import CLIP, tensors_digest
 from tpt.clip.prompts.origin import Origin
-from tpt.errors import Count, Seed, UserError, checked
+from tpt.errors import ContextFileError, Count, Seed, UserError, checked
 
 CLASS_TOKEN = "[CLS]"
 # Marks of the class name in other programs.  As in the official code, they are read as words, with a note.
@@ -40,6 +40,11 @@ class Context:
     note: str = field(default="", repr=False, compare=False)
 
     @property
+    def base(self) -> Context:
+        """The vectors that all images share: the context itself, see `ConditionalContext`."""
+        return self
+
+    @property
     def n_ctx(self) -> int:
         """Number of context vectors."""
         return int(self.vectors.shape[-2])
@@ -53,6 +58,20 @@ class Context:
         """Sixteen hexadecimal digits that depend on every bit of the vectors and on their position."""
         return tensors_digest({"vectors": self.vectors}, f"{self.n_before} {self.class_names}")
 
+    def check(self, clip: CLIP) -> None:
+        """Raises a UserError if the context does not fit the backbone."""
+        self.check_width(clip.width, clip.name)
+        if self.origin is not None:
+            self.origin.check(clip, self.source)
+
+    def check_width(self, width: int, name: str) -> None:
+        """Raises a UserError if the vectors do not fit a backbone, by its token width and name."""
+        if self.vectors.shape[-1] != width:
+            raise ContextFileError(
+                f"Expected context vectors of width {width} for {name}, got {self.vectors.shape[-1]} ({self.source}); "
+                "use the backbone the context was learned with."
+            )
+
 
 def vectors_before(n_ctx: Count, class_token_position: Position) -> int:
     """Number of vectors before the class name.
@@ -61,15 +80,7 @@ def vectors_before(n_ctx: Count, class_token_position: Position) -> int:
         n_ctx: number of context vectors.
         class_token_position: "end" (all before), "middle" (the first `n_ctx // 2`) or "front" (none).
     """
-    match class_token_position:
-        case "end":
-            return n_ctx
-        case "middle":
-            return n_ctx // 2
-        case "front":
-            return 0
-        case _:
-            assert_never(class_token_position)
+    return {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[class_token_position]
 
 
 @checked
@@ -108,7 +119,10 @@ def context_from_words(clip: CLIP, ctx_init: str, class_token_position: Position
     n_before = len(tokens_before) if marked else vectors_before(len(tokens), class_token_position)
     embedding = clip.text.token_embedding
     vectors = embedding(torch.tensor(tokens, device=clip.device)).detach().clone()
-    return Context(vectors, n_before, f"words: {before}{marked}{behind}", note=_note_on(ctx_init))
+    note = ""
+    if alike := [mark for mark in _ALIKE.findall(ctx_init) if mark != CLASS_TOKEN]:
+        note = f"{alike[0]} in ctx_init was read as words; {CLASS_TOKEN} marks the position of the class name"
+    return Context(vectors, n_before, f"words: {before}{marked}{behind}", note=note)
 
 
 def words_around(ctx_init: str) -> tuple[str, str, str]:
@@ -121,14 +135,6 @@ def words_around(ctx_init: str) -> tuple[str, str, str]:
     if words.count(CLASS_TOKEN) > 1:
         raise UserError(f"Expected {CLASS_TOKEN} at most once in `ctx_init`, got {ctx_init!r}.")
     return words.partition(CLASS_TOKEN)
-
-
-def _note_on(ctx_init: str) -> str:
-    """A note on words that look like a mark of the class name but are not; "" if there are none."""
-    alike = [mark for mark in _ALIKE.findall(ctx_init) if mark != CLASS_TOKEN]
-    return (
-        f"{alike[0]} in ctx_init was read as words; {CLASS_TOKEN} marks the position of the class name" if alike else ""
-    )
 
 
 @checked

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from tpt.clip.model import CLIP
 from tpt.clip.prompts.checkpoint import LearnedContext, learned_tensors
-from tpt.clip.prompts.conditional import ConditionalContext
 from tpt.clip.prompts.learner import PromptLearner
 from tpt.errors import UserError
 from tpt.files import write_bytes, write_text
@@ -55,7 +54,7 @@ def export_public(
             f"Expected a backbone with one start token, as in CoOp's layout, got {clip.name}; save its contexts with "
             "`save_context`."
         )
-    base = context.base if isinstance(context, ConditionalContext) else context
+    base = context.base
     PromptLearner(clip, class_names, base)  # raises a UserError if widths, classes or lengths do not fit
     state = learned_tensors(context) | _official_buffers(clip, class_names, base.n_ctx)
     if half:

@@ -78,8 +78,7 @@ class PromptLearner(nn.Module):
             generator = torch.Generator().manual_seed(seed)
             tokens = torch.empty(len(self.class_names), clip.width).normal_(std=0.02, generator=generator)
             slots = torch.cat([slots, tokens.to(slots.device)])
-        self.slots: Tensor
-        self.register_buffer("slots", slots.detach().clone().to(clip.device), persistent=False)
+        self.slots = nn.Buffer(slots.detach().clone().to(clip.device), persistent=False)
         sequences = [self._sequence(k) for k in range(len(self.class_names))]
         lengths = {name: len(s) for name, s in zip(self.class_names, sequences, strict=True)}
         refuse_too_long(lengths, clip.text.context_length)
@@ -88,14 +87,7 @@ class PromptLearner(nn.Module):
         self.prompts = clip.text.pack(sequences, shared).to(clip.device)
 
     def _check_context(self, context: Context) -> None:
-        width = context.vectors.shape[-1]
-        if width != self.clip.width:
-            raise UserError(
-                f"Expected context vectors of width {self.clip.width} for {self.clip.name}, got {width} "
-                f"({context.source}); use a context trained with this backbone."
-            )
-        if context.origin is not None:
-            context.origin.check(self.clip, context.source)
+        context.check(self.clip)
         if context.class_specific and len(context.vectors) != len(self.class_names):
             raise UserError(
                 f"Expected a class-specific context of {len(self.class_names)} classes, got {len(context.vectors)} "

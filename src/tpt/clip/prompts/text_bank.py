@@ -61,7 +61,7 @@ class TextBank(nn.Module):
         normalize: whether that average is scaled to unit length.
         learned_class_token: whether a vector replaces each class name, see `PromptLearner`.
         seed: seed of the random vectors.
-        meta_input: overrides the `meta_input` of a conditional context.
+        meta_input: overrides the `meta_input` of a conditional context, which is then not noted.
         max_tokens: maximum prompt tokens per forward pass; it bounds memory and changes results only by rounding.
 
     Attributes:
@@ -102,7 +102,7 @@ class TextBank(nn.Module):
         self._sentences: list[list[str]] | None = None
         self._normalize = normalize
         if templates is not None:
-            self._templates = load_templates(templates if isinstance(templates, str) else list(templates))
+            self._templates = load_templates(templates)
         if descriptions is not None:
             self._sentences, note = load_descriptions(descriptions, self.class_names)
             self.notes = (note,) if note else ()
@@ -128,7 +128,8 @@ class TextBank(nn.Module):
         if self.conditional is not None:
             self.conditional.check(clip)
             self.meta_net = copy.deepcopy(self.conditional.meta_net).float().to(clip.device).requires_grad_(False)
-            self.notes = (*self.notes, self.conditional.note)
+            if meta_input is None:
+                self.notes = (*self.notes, self.conditional.note)
 
     @property
     def needs_norm(self) -> bool:
@@ -157,7 +158,8 @@ class TextBank(nn.Module):
         """Text features: (K, E), or (B, K, E) with a conditional context, which needs view 0's feature."""
         if self.conditional is None or self.learner is None:
             if self._fixed is None or self._fixed.device != self.clip.device:
-                self._fixed = self._shared()
+                shared = None if self.learner is None else self.learner.encode(self.learner.slots, self.max_tokens)
+                self._fixed = self._mean(self._each()) if shared is None else shared
             return self._fixed
         assert image_BE is not None, "a conditional context needs view 0's features"
         slots = self.own_slots(image_BE, image_norm_B)
@@ -178,11 +180,6 @@ class TextBank(nn.Module):
             each = self._each()
             self._sets, self._fixed = pad_sequence(each, batch_first=True), self._mean(each)
         return self._sets
-
-    def _shared(self) -> Tensor:
-        if self.learner is not None:
-            return self.learner.encode(self.learner.slots, self.max_tokens)
-        return self._mean(self._each())
 
     def _each(self) -> list[Tensor]:
         """K tensors (M, E): the features of the class in each template, then those of its sentences."""

@@ -60,7 +60,7 @@ def report(clip: CLIP, context: LearnedContext, top: int = 5, num_classes: int |
         top: words per vector.
         num_classes: classes to show of a class-specific context; None shows all.
     """
-    base = context.base if isinstance(context, ConditionalContext) else context
+    base = context.base
     lines = [f"{base.source}: {base.n_ctx} vectors of width {base.vectors.shape[-1]}, {base.n_before} before the name"]
     if isinstance(context, ConditionalContext):
         lines.append("These are the vectors that all images share; the network adds an offset for each image.")

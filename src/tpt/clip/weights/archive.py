@@ -30,34 +30,19 @@ class _Attributes:
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.state: dict[str, Any] = {}
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> _Attributes:
-        return super().__new__(cls)
-
     def __setstate__(self, state: Any) -> None:
         self.state = state if isinstance(state, dict) else {}
 
-    # A pickle fills dictionaries, lists and sets through these methods; the stand-in ignores the contents.
-    def __setitem__(self, key: Any, value: Any) -> None: ...
+    def __setitem__(self, *_: Any) -> None:
+        """Ignores the contents of a dictionary, list or set, which a pickle adds with this method or one of those."""
 
-    def append(self, value: Any) -> None: ...
-
-    def extend(self, values: Any) -> None: ...
-
-    def add(self, value: Any) -> None: ...
+    append = extend = add = __setitem__
 
 
-_DTYPES = {
-    "FloatStorage": torch.float32,
-    "DoubleStorage": torch.float64,
-    "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16,
-    "LongStorage": torch.int64,
-    "IntStorage": torch.int32,
-    "ShortStorage": torch.int16,
-    "CharStorage": torch.int8,
-    "ByteStorage": torch.uint8,
-    "BoolStorage": torch.bool,
-}
+_DTYPES: dict[str, torch.dtype] = {
+    f"{name}Storage": getattr(torch, name.lower())
+    for name in ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Bool")
+} | {"CharStorage": torch.int8, "ByteStorage": torch.uint8}
 
 
 class _ArchiveUnpickler(pickle._Unpickler):  # in Python, because the C version can fill the memory on a damaged byte

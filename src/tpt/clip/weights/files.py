@@ -97,7 +97,7 @@ def from_openai_file(path: Path, quick_gelu: bool | None) -> nn.Module:
 def _load(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
     model.float()
     try:
-        model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
+        model.load_state_dict(weights)
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines()[1:]]
         raise WeightsFileError(

@@ -20,28 +20,28 @@ ENTRIES = ("state_dict", "model_state_dict", "model")
 # Parts that torch.compile, FSDP and activation checkpointing insert into names.
 _WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 
-# Names in transformers' CLIPModel -> OpenAI's names; queries, keys and values, which become one tensor, are below.
-_TRANSFORMERS = (
-    (r"text_model\.embeddings\.token_embedding\.weight", "token_embedding.weight"),
-    (r"text_model\.embeddings\.position_embedding\.weight", "positional_embedding"),
-    (r"text_model\.final_layer_norm\.(weight|bias)", r"ln_final.\1"),
-    (r"vision_model\.embeddings\.class_embedding", "visual.class_embedding"),
-    (r"vision_model\.embeddings\.patch_embedding\.weight", "visual.conv1.weight"),
-    (r"vision_model\.embeddings\.position_embedding\.weight", "visual.positional_embedding"),
-    (r"vision_model\.pre_layrnorm\.(weight|bias)", r"visual.ln_pre.\1"),  # transformers' own spelling
-    (r"vision_model\.post_layernorm\.(weight|bias)", r"visual.ln_post.\1"),
-    (r"logit_scale", "logit_scale"),
-)
+# Names in transformers' CLIPModel -> OpenAI's.  `_PARTS` are the parts of a tower and of its layers; queries, keys and
+# values, which become one tensor, are not among them.
+_WHOLE = {
+    "logit_scale": "logit_scale",
+    "text_model.embeddings.position_embedding.weight": "positional_embedding",
+    "vision_model.embeddings.position_embedding.weight": "visual.positional_embedding",
+}
 _PROJECTIONS = {"text_projection.weight": "text_projection", "visual_projection.weight": "visual.proj"}
-_TOWERS = {"text_model": "transformer.resblocks", "vision_model": "visual.transformer.resblocks"}
-_IN_LAYER = {
+_PARTS = {
+    "embeddings.token_embedding": "token_embedding",
+    "embeddings.class_embedding": "class_embedding",
+    "embeddings.patch_embedding": "conv1",
+    "final_layer_norm": "ln_final",
+    "pre_layrnorm": "ln_pre",  # transformers' own spelling
+    "post_layernorm": "ln_post",
     "self_attn.out_proj": "attn.out_proj",
     "layer_norm1": "ln_1",
     "layer_norm2": "ln_2",
     "mlp.fc1": "mlp.c_fc",
     "mlp.fc2": "mlp.c_proj",
 }
-_LAYER = re.compile(r"(text_model|vision_model)\.encoder\.layers\.(\d+)\.(.+)\.(weight|bias)")
+_KEY = re.compile(r"(text|vision)_model\.(?:encoder\.layers\.(\d+)\.)?(.+?)(\.weight|\.bias)?")
 _LN_EPS = 1e-5
 
 
@@ -102,34 +102,27 @@ def from_transformers(weights: Mapping[str, Tensor], path: Path) -> dict[str, Te
     out: dict[str, Tensor] = {}
     apart: dict[str, dict[str, Tensor]] = {}
     for key, value in weights.items():
-        layer = _LAYER.fullmatch(key)
         if key in _PROJECTIONS:
             out[_PROJECTIONS[key]] = value.T.contiguous()
-        elif layer is not None:
-            tower, number, part, kind = layer.groups()
-            inside = f"{_TOWERS[tower]}.{number}"
-            if part in ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"):
-                apart.setdefault(f"{inside}.attn.in_proj_{kind}", {})[part[10]] = value
-            elif part in _IN_LAYER:
-                out[f"{inside}.{_IN_LAYER[part]}.{kind}"] = value
-            else:
-                raise _not_of_clip(key, path)
+        elif key in _WHOLE:
+            out[_WHOLE[key]] = value
         elif not key.endswith(".position_ids"):  # 0, 1, 2, ...; saved by older versions
-            new = next((re.sub(old, to, key) for old, to in _TRANSFORMERS if re.fullmatch(old, key)), None)
-            if new is None:
-                raise _not_of_clip(key, path)
-            out[new] = value
+            found = _KEY.fullmatch(key)
+            tower, number, part, kind = found.groups("") if found else [""] * 4
+            inside = ("visual." if tower == "vision" else "") + (f"transformer.resblocks.{number}." if number else "")
+            if part in ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"):
+                apart.setdefault(f"{inside}attn.in_proj_{kind[1:]}", {})[part[10]] = value
+            elif part in _PARTS:
+                out[f"{inside}{_PARTS[part]}{kind}"] = value
+            else:
+                raise WeightsFileError(
+                    f"{path} holds {key!r} in addition to the weights of transformers' CLIPModel. Save the CLIP alone."
+                )
     for key, parts in apart.items():
         if set(parts) != set("qkv"):
             raise WeightsFileError(f"{path} holds {sorted(parts)} of {key}, not query, key and value.")
         out[key] = torch.cat([parts[name] for name in "qkv"])
     return out
-
-
-def _not_of_clip(key: str, path: Path) -> WeightsFileError:
-    return WeightsFileError(
-        f"{path} holds {key!r} in addition to the weights of transformers' CLIPModel. Save the CLIP alone."
-    )
 
 
 @dataclass(frozen=True)

@@ -19,17 +19,6 @@ def confident_augmented(logits_BVK: Tensor, count: int) -> Tensor:
     return entropy(logits_BVK[:, 1:]).argsort(dim=-1, stable=True)[:, :count] + 1
 
 
-def squared_share(share_B: Tensor, scale: float) -> Tensor:
-    """(B,) SE's weight of the image's own prediction: 1/2 + scale · sign(r - 1/2) · (r - 1/2)², for a share r."""
-    off = share_B - 0.5
-    return 0.5 + scale * off.sign() * off.square()
-
-
-def linear_share(share_B: Tensor, scale: float) -> Tensor:
-    """(B,) USE's weight of the image's own prediction: 1/2 + scale · (r - 1/2), for a share r."""
-    return 0.5 + scale * (share_B - 0.5)
-
-
 def mixed(own_BK: Tensor, views_BSK: Tensor, weight_B: Tensor) -> Tensor:
     """(B, K) probabilities: a weighted mean of the image's own prediction and the mean prediction of its views.
 
