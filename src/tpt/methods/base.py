@@ -274,6 +274,13 @@ def _check_extra(name: str, value: Tensor | None, lead: tuple[int, ...]) -> Tens
     return batch.float()
 
 
+class SelectionSettings(TextSettings, total=False):
+    """The settings of `SelectingMethod` that methods pass on."""
+
+    selection_p: ViewShare
+    min_selected: Natural
+
+
 class SelectingMethod(Method):
     """A method that trusts its most confident views only.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar, Unpack
 
 import torch
 from annotated_types import Ge, Le
@@ -22,7 +22,7 @@ from tpt.methods.functional.gaussians import (
     mix_identity,
     repeated,
 )
-from tpt.methods.stream import Seen, State, StreamMethod
+from tpt.methods.stream import Seen, State, StreamMethod, StreamSettings
 from tpt.methods.tuner import free_memory
 
 FIRST_MEAN = 0.001  # in every coordinate
@@ -74,7 +74,7 @@ class DOTA(StreamMethod):
         sigma: Positive = 0.002,
         eta: NotNegative = 0.2,
         rho: NotNegative = 0.005,
-        **settings: Any,
+        **settings: Unpack[StreamSettings],
     ) -> None:
         super().__init__(clip, class_names, **settings)
         self.epsilon = epsilon

@@ -27,8 +27,8 @@ class ECALP(StreamMethod):
     """Classifies an image by label propagation from the texts and from similar images seen before.
 
     This is the zero-shot form of the paper.  The image joins the graph before it is answered.  The state and the time
-    per image grow with the number of images seen (docs/stream_measurements.md).  Nearly all predictions have a confidence close to
-    1, whether right or wrong.
+    per image grow with the number of images seen (docs/stream_measurements.md).  Nearly all predictions have a
+    confidence close to 1, whether right or wrong.
 
     Args:
         text_neighbours: number of texts that an image is connected to, at least 1.

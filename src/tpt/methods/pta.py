@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar, Unpack
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from tpt.clip.model import CLIP
 from tpt.errors import Positive, Share
-from tpt.methods.stream import Seen, State, StreamMethod
+from tpt.methods.stream import Seen, State, StreamMethod, StreamSettings
 
 LEAST = 0.1  # an image moves the prototypes of classes with at least this probability
 
@@ -41,7 +41,7 @@ class PTA(StreamMethod):
         class_names: Sequence[str],
         text_share: Share = 0.01,
         temperature: Positive = 20.0,
-        **settings: Any,
+        **settings: Unpack[StreamSettings],
     ) -> None:
         super().__init__(clip, class_names, **settings)
         self.text_share = text_share

@@ -88,6 +88,13 @@ class Seen:
         return marginal_entropy(self.selected_logits)
 
 
+class StreamSettings(TextSettings, total=False):
+    """The settings of `StreamMethod` that methods pass on."""
+
+    feature: Feature
+    selection_p: ViewShare
+
+
 class StreamMethod(Method):
     """Classifies images in order and learns from each without labels, so answers depend on the order.
 

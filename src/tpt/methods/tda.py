@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar, Unpack
 
 from annotated_types import Ge
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch import Tensor
 from tpt.clip.model import CLIP
 from tpt.errors import NotNegative, UserError
 from tpt.methods.functional.caches import EMPTY, affinities, keep_surest
-from tpt.methods.stream import Seen, State, StreamMethod
+from tpt.methods.stream import Seen, State, StreamMethod, StreamSettings
 
 
 class TDA(StreamMethod):
@@ -74,7 +74,7 @@ class TDA(StreamMethod):
         entropy_high: float = 0.5,
         mask_low: float = 0.03,
         mask_high: float = 1.0,
-        **settings: Any,
+        **settings: Unpack[StreamSettings],
     ) -> None:
         super().__init__(clip, class_names, **settings)
         self.positive, self.negative = positive, negative

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tpt.clip.model import CLIP
 from tpt.errors import Natural, NotNegative
-from tpt.methods.base import Adaptation, SelectingMethod, gather_views
+from tpt.methods.base import Adaptation, SelectingMethod, SelectionSettings, gather_views
 from tpt.methods.functional import marginal_entropy
 from tpt.methods.tuner import is_elementwise, refuse_inference_mode
 
@@ -41,7 +41,7 @@ class TPS(SelectingMethod):
         lr: NotNegative = 5e-3,
         per_class: bool = True,
         optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
-        **settings: Any,
+        **settings: Unpack[SelectionSettings],
     ) -> None:
         super().__init__(clip, class_names, **settings)
         self.steps = steps

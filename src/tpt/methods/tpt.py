@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor
 
 from tpt.clip.model import CLIP
 from tpt.clip.prompts.text_bank import MAX_TOKENS
-from tpt.errors import Count, Natural, NotNegative, UserError
-from tpt.methods.base import Adaptation, SelectingMethod, gather_views
+from tpt.errors import Natural, NotNegative, UserError
+from tpt.methods.base import Adaptation, SelectingMethod, SelectionSettings, gather_views
 from tpt.methods.functional import marginal_entropy
 from tpt.methods.tuner import Penalty, PromptTuner, graph_tokens, refuse_inference_mode
 
@@ -31,7 +31,7 @@ class TPT(SelectingMethod):
         steps: optimizer steps per image, 0 or more; 0 gives the zero-shot prediction.
         lr: learning rate; the paper's 5e-3.
         optimizer: called with the parameters and `lr`; the paper's AdamW with PyTorch's defaults (weight decay 0.01).
-        max_tokens, max_graph_tokens: bound memory, see `PromptTuner`.
+        max_graph_tokens: bounds memory, like `max_tokens`, see `PromptTuner`.
         settings: `selection_p` and `min_selected` of `SelectingMethod`, and the initial context: `ctx_init`, `context`,
             ..., see `TextBank`.  With `learned_class_token`, a vector in place of each class name is tuned too.  With a
             CoCoOp context, every image starts from its own, and the network is not tuned.
@@ -61,11 +61,10 @@ class TPT(SelectingMethod):
         steps: Natural = 1,
         lr: NotNegative = 5e-3,
         optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
-        max_tokens: Count = MAX_TOKENS,
         max_graph_tokens: Natural | None = None,
-        **settings: Any,
+        **settings: Unpack[SelectionSettings],
     ) -> None:
-        super().__init__(clip, class_names, max_tokens=max_tokens, **settings)
+        super().__init__(clip, class_names, **settings)
         if self.bank.learner is None:
             raise UserError(
                 "Expected a context to tune, got templates or descriptions, which have none; use ctx_init or context, "
@@ -73,7 +72,14 @@ class TPT(SelectingMethod):
             )
         self.learner = self.bank.learner
         self.tuner = PromptTuner(
-            self.learner, self.objective, self.penalty(), steps, lr, optimizer, max_tokens, max_graph_tokens
+            self.learner,
+            self.objective,
+            self.penalty(),
+            steps,
+            lr,
+            optimizer,
+            settings.get("max_tokens", MAX_TOKENS),
+            max_graph_tokens,
         )
 
     def objective(self, logits_BSK: Tensor, text_BKE: Tensor, *per_image: Tensor) -> Tensor:
