@@ -86,7 +86,7 @@ class Measures:
         self.images += len(good)
         if len(good):
             self._add_answers(good)
-            self._add_labelled(good.filter(pc.is_valid(good["rank"])))
+            self._add_labelled(good.filter(pc.is_valid(good["label"])))
         return self
 
     def _add_answers(self, rows: pa.Table) -> None:
