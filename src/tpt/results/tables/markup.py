@@ -8,24 +8,12 @@ from collections.abc import Sequence
 
 from tpt.results.tables.grid import Grid, Legend, Line, Text, cleaned
 
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "\N{EN DASH}": "--",
-    "±": r"$\pm$",
-    "→": r"$\rightarrow$",
-}
+_NAMED = {"\\": "backslash", "~": "asciitilde", "^": "asciicircum", "<": "less", ">": "greater", "|": "bar"}
+_LATEX = str.maketrans(
+    {c: rf"\{c}" for c in "&%$#_{}"}
+    | {c: rf"\text{name}{{}}" for c, name in _NAMED.items()}
+    | {"\N{EN DASH}": "--", "±": r"$\pm$", "→": r"$\rightarrow$"}
+)
 
 
 def _raised(text: Text) -> str:
@@ -35,31 +23,28 @@ def _raised(text: Text) -> str:
 def to_markdown(tables: Sequence[Grid], legend: Legend) -> str:
     """Pipe tables with marks as superscripts."""
 
-    def escape(text: str) -> str:
-        return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", cleaned(text))
-
-    def cell(text: Text, strong: bool) -> str:
-        shown = escape(text.text)
-        return (f"**{shown}**" if strong else shown) + _raised(text)
+    def escape(text: str, strong: bool = False) -> str:
+        shown = re.sub(r"([\\`*_|<>\[\]])", r"\\\1", cleaned(text))
+        return f"**{shown}**" if strong else shown
 
     parts = []
     for table in tables:
         ruler = ["---", "---", *("---:" for _ in table.header[2:])]
-        rows = [[escape(name) for name in table.header], ruler]
+        rows = [list(map(escape, table.header)), ruler]
         for line in table.lines:
-            label = f"**{escape(line.label)}**" if line.main else escape(line.label)
-            rows.append([label, escape(line.second), *(cell(text, line.main) for text in line.cells)])
+            cells = [escape(text.text, line.main) + _raised(text) for text in line.cells]
+            rows.append([escape(line.label, line.main), escape(line.second), *cells])
         body = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-        parts.append(f"**{escape(table.caption)}**\n\n{body}\n")
+        parts.append(f"{escape(table.caption, strong=True)}\n\n{body}\n")
     notes = [f"<sup>{letter}</sup> {escape(why)}" for letter, why in legend.marks]
-    return "\n".join([*parts, "  \n".join([*notes, *(escape(remark) for remark in legend.remarks)]), ""])
+    return "\n".join([*parts, "  \n".join([*notes, *map(escape, legend.remarks)]), ""])
 
 
 def to_latex(tables: Sequence[Grid], legend: Legend) -> str:
     r"""`tabular` environments with booktabs rules; needs \usepackage{booktabs}."""
 
     def escape(text: str) -> str:
-        return "".join(_LATEX.get(c, c) for c in cleaned(text))
+        return cleaned(text).translate(_LATEX)
 
     def cell(text: Text) -> str:
         return escape(text.text) + (f"\\textsuperscript{{{','.join(text.letters)}}}" if text.letters else "")
@@ -70,14 +55,14 @@ def to_latex(tables: Sequence[Grid], legend: Legend) -> str:
 
     parts = ["% needs \\usepackage{booktabs}"]
     for table in tables:
-        header = " & ".join(escape(name) for name in table.header) + r" \\"
+        header = " & ".join(map(escape, table.header)) + r" \\"
         parts += [r"\begin{table}", r"\centering", rf"\caption{{{escape(table.caption)}}}"]
         parts += [rf"\begin{{tabular}}{{ll{'r' * (len(table.header) - 2)}}}", r"\toprule", header]
         for line in table.lines:
             parts += [r"\midrule", row(line)] if line.main else [row(line)]
         notes = [rf"\textsuperscript{{{letter}}} {escape(why)}" for letter, why in legend.marks]
         parts += [r"\bottomrule", r"\end{tabular}", "", r"\footnotesize"]
-        parts += [f"{note}." for note in [*notes, *(escape(remark) for remark in legend.remarks)]]
+        parts += [f"{note}." for note in [*notes, *map(escape, legend.remarks)]]
         parts += [r"\end{table}", ""]
     return "\n".join(parts)
 
