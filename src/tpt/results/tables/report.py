@@ -100,28 +100,24 @@ def make_report(
     rows = sorted(rows_of(runs), key=lambda row: row.first.stream)  # stream methods last
     others = {} if against is None else _others(rows, against)
     here = list(dict.fromkeys(name for run in runs for name in without_outside(run.to_test)))
-    tables, left = [], list(here)
-    for printed in printed_tables():
-        if set(printed.datasets) & set(here):
-            averages = {AVERAGE: printed.datasets} | ({OOD_AVERAGE: printed.shifted} if printed.shifted else {})
-            tables.append(_table(printed.caption, printed.datasets, averages, rows, others))
-            left = [name for name in left if name not in printed.datasets]
-    groups = dict.fromkeys(group for name in left if (group := group_of(name)[0]))
-    for group in groups:  # corruptions of one severity, domains of one dataset
-        inside = tuple(name for name in left if group_of(name)[0] == group)
-        tables.append(_table(group, inside, {AVERAGE: inside} if len(inside) > 1 else {}, rows, others))
-        left = [name for name in left if name not in inside]
+    plans = [(each.caption, each.datasets, each.shifted) for each in printed_tables() if {*each.datasets} & {*here}]
+    printed = {name for _, datasets, _ in plans for name in datasets}
+    groups: dict[str, tuple[str, ...]] = {"": ()}  # corruptions of one severity, domains of one dataset, and the rest
+    for name in here:
+        if name not in printed:
+            group = group_of(name)[0]
+            groups[group] = (*groups.get(group, ()), name)
+    left = groups.pop("")
+    plans += [(group, names, ()) for group, names in groups.items()]
     if left:
         shifted = tuple(name for name in left if name not in source)
-        averages = {AVERAGE: tuple(left)} if len(left) > 1 else {}
-        averages |= {OOD_AVERAGE: shifted} if shifted and len(shifted) < len(left) else {}
-        caption = "Other datasets" if tables else "Accuracy"
-        tables.append(_table(caption, tuple(left), averages, rows, others))
+        plans.append(("Other datasets" if plans else "Accuracy", left, shifted))
+    tables = tuple(_table(*plan, rows, others) for plan in plans)
     if against is None:
-        return Report(tuple(tables))
+        return Report(tables)
     names = {other.label for other in others.values()}
     label = names.pop() if len(names) == 1 else against if isinstance(against, str) else "that run"
-    made = Report(tuple(tables), label)
+    made = Report(tables, label)
     if not any(cell.against for _, cell in made.cells):
         raise UserError(
             f"{label} and the other rows have no images in common. Test them on the same datasets, under data.limit "
@@ -155,7 +151,7 @@ def _others(rows: Sequence[Row], against: str | Sequence[Run]) -> dict[Row, Row]
 
 def _given(rows: Sequence[Row], runs: Sequence[Run]) -> Row:
     """The row of runs that were given by directory; the report's own row if it consists of these runs."""
-    (row, *more) = rows_of(runs)
+    row, *more = rows_of(runs)
     if more:
         raise UserError(
             f"Expected one row to compare with, got {len(more) + 1} ({row.label}, {more[0].label}, ...); pass the "
@@ -168,14 +164,16 @@ def _given(rows: Sequence[Row], runs: Sequence[Run]) -> Row:
 def _table(
     caption: str,
     datasets: tuple[str, ...],
-    averages: Mapping[str, tuple[str, ...]],
+    shifted: tuple[str, ...],
     rows: Sequence[Row],
     others: Mapping[Row, Row],
 ) -> Table:
+    averages = {AVERAGE: datasets} if len(datasets) > 1 else {}
+    averages |= {OOD_AVERAGE: shifted} if 0 < len(shifted) < len(datasets) else {}
     filled = []
     asked: dict[str, Run] = {}
     for row in rows:
-        tested = {name: row.having(name)[0] for name in datasets if row.having(name)}
+        tested = {name: runs[0] for name in datasets if (runs := row.having(name))}
         if not tested:
             continue
         cells = {name: dataset_cell(row, name, others.get(row)) for name in datasets}
@@ -240,8 +238,7 @@ def seed_marks(row: Row, answered: Sequence[Run]) -> tuple[Mark, ...]:
     """Marks of a mean over seeds: missing seeds, or different subsets."""
     expected, found = len(row.by_seed()), len(answered)
     marks = [Mark(f"mean over {found} of {expected} seeds")] if found < expected else []
-    drawn = {seeds_of(run)[0] for run in answered if run.settings.get(LIMIT) is not None}
-    if len(drawn) > 1:
+    if len({seeds_of(run)[0] for run in answered if run.settings.get(LIMIT) is not None}) > 1:
         marks.append(Mark("each seed drew other images, which the deviation over seeds holds as well"))
     return tuple(marks)
 
