@@ -96,11 +96,7 @@ class Predictions(UserList[Prediction]):
 
 
 def prediction_of(record: Mapping[str, Any]) -> Prediction:
-    """The answer in a record.
-
-    Args:
-        record: a record with the columns of `tpt.results.runs.RECORD_SCHEMA`.
-    """
+    """The answer in a record, which has the columns of `tpt.results.runs.RECORD_SCHEMA`."""
     likely = zip(record["top_name"] or (), record["top_confidence"] or (), strict=True)
     return Prediction(
         path=record["path"],

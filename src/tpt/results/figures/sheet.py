@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import zip_longest
-from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -56,15 +54,13 @@ def contact_sheet(
     figure.suptitle("\n".join(lines), x=0.005, ha="left", fontsize=POINTS)
     for panel, view in zip_longest(figure.subplots(rows, ACROSS, squeeze=False).flat, order):
         panel.set_axis_off()
-        if view is not None:
-            title = "image" if view == 0 else f"#{view}"
-            _draw(panel, views[view], title if values is None else f"{title}  {values[view]:.2f}", view in selected)
+        if view is None:
+            continue
+        panel.imshow(views[view])
+        place = "image" if view == 0 else f"#{view}"
+        title = panel.set_title(place if values is None else f"{place}  {values[view]:.2f}", pad=3)
+        if view in selected:
+            title.set(color=BLUE, fontweight="bold")
+            frame = Rectangle((0, 0), 1, 1, fill=False, edgecolor=BLUE, linewidth=3.0, clip_on=False)
+            panel.add_patch(frame).set_transform(panel.transAxes)
     return figure
-
-
-def _draw(panel: Axes, view: np.ndarray, title: str, chosen: bool) -> None:
-    panel.imshow(view)
-    panel.set_title(title, pad=3, color=BLUE if chosen else "black", fontweight="bold" if chosen else "normal")
-    if chosen:
-        place: dict[str, Any] = {"clip_on": False, "transform": panel.transAxes}
-        panel.add_patch(Rectangle((0, 0), 1, 1, fill=False, edgecolor=BLUE, linewidth=3.0, **place))

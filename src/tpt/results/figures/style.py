@@ -34,13 +34,8 @@ LINE = 0.17  # inches per line of a legend
 # Leaves out the program (PNG) and the time (SVG, PDF), so that equal figures have equal bytes.
 METADATA: dict[str, Any] = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 RC: Any = {
-    "font.size": POINTS,
-    "axes.titlesize": POINTS,
-    "axes.labelsize": POINTS,
-    "xtick.labelsize": POINTS,
-    "ytick.labelsize": POINTS,
-    "legend.fontsize": POINTS,
-    "legend.title_fontsize": POINTS,
+    **dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize", "xtick.labelsize", "ytick.labelsize"), POINTS),
+    **dict.fromkeys(("legend.fontsize", "legend.title_fontsize"), POINTS),
     "legend.frameon": False,
     "axes.spines.top": False,
     "axes.spines.right": False,

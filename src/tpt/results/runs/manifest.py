@@ -46,10 +46,6 @@ Text = Annotated[str, PlainValidator(_is_text)]  # pydantic's own type refuses n
 Whole = Annotated[int, Field(ge=0, lt=2**63)]
 
 
-_as_written = with_config(ConfigDict(extra="allow", strict=True))
-
-
-@_as_written
 class Session(TypedDict):
     """One start of a run, as returned by `tpt.results.runs.environment.session`."""
 
@@ -57,7 +53,6 @@ class Session(TypedDict):
     processes: Annotated[int, Field(ge=1, lt=2**31)]
 
 
-@_as_written
 class AboutDataset(TypedDict):
     """A dataset, as returned by `about_dataset`."""
 
@@ -69,7 +64,6 @@ class AboutDataset(TypedDict):
     fingerprint: NotRequired[Text]
 
 
-@_as_written
 class AboutBackbone(TypedDict):
     """A backbone."""
 
@@ -77,14 +71,13 @@ class AboutBackbone(TypedDict):
     precision: Text
 
 
-@_as_written
 class Encoding(TypedDict):
     """The minimum number of views to encode."""
 
     num_views: Whole
 
 
-@_as_written
+@with_config(ConfigDict(extra="allow", strict=True))  # of the parts as well
 class Manifest(TypedDict):
     """What `run.json` and `training_run.json` must contain; other keys are allowed and kept."""
 

@@ -136,17 +136,14 @@ def read_shard(path: Path, schema: pa.Schema = RECORD_SCHEMA) -> pa.Table:
 
 def _refuse_gaps(table: pa.Table) -> None:
     """Raises a UserError if an index is negative, or if a value is missing that every record or answer has."""
-    for name in ALWAYS:
-        if table[name].null_count:
-            raise UserError(f"{name} is missing")
-    if len(table) and pc.min(table["index"]).as_py() < 0:
-        raise UserError("an index is negative")
     answers = answered(table)
     labelled = answers.filter(pc.is_valid(answers["label"]))
-    for rows, names in ((answers, (*ANSWER, "content")), (labelled, RANK)):
+    for rows, names in ((table, ALWAYS), (answers, (*ANSWER, "content")), (labelled, RANK)):
         for name in names:
             if rows[name].null_count:
                 raise UserError(f"{name} is missing")
+    if len(table) and pc.min(table["index"]).as_py() < 0:
+        raise UserError("an index is negative")
 
 
 def read_records(run_dir: str | Path) -> pa.Table:

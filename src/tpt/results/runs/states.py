@@ -55,11 +55,7 @@ def drop_states(run_dir: Path, number: int, but: Path | None = None) -> None:
 def latest_state(run_dir: Path, number: int, images: int, recorded: Collection[int]) -> tuple[int, Path | None]:
     """The number of finished images of a stream, and the state after them; None if no state is needed to continue.
 
-    Args:
-        run_dir: directory of the run.
-        number: number of the dataset in the run.
-        images: number of images in the dataset.
-        recorded: positions in the stream that have a record.
+    `number` is the dataset's number in the run, `images` its size, and `recorded` the positions that have a record.
     """
     first_missing = next((position for position in range(images) if position not in recorded), images)
     if first_missing == images:

@@ -37,10 +37,9 @@ class TrainingDirectory(ClaimedDirectory):
     """The state of a training run's directory: its manifest and its last checkpoint.
 
     Args:
-        folder: the run's directory.
+        folder, first: as for the base class.
         resume: "auto" resumes from the directory's own checkpoint, if there is one; a path resumes from that
             checkpoint, which may be in another directory; None starts a new run.
-        first: whether this is the run's first process, the only one that locks and writes.
     """
 
     product = "checkpoints"

@@ -83,10 +83,7 @@ def class_grids(
 ) -> tuple[list[Grid], Legend]:
     """Two tables per run and dataset: classes, and confusions if adaptation changed any.
 
-    Args:
-        runs: finished or unfinished runs.
-        most: maximum number of lines per table, the most changed first; None shows all.
-        only: datasets to show; None shows all.
+    Each has at most `most` lines, the most changed first; `only` chooses datasets.  None shows all.
 
     Raises:
         UserError: no run has a labelled image with an answer.

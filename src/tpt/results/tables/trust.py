@@ -48,14 +48,7 @@ class Trust:
 
 
 def trust_of(run: Run, dataset: str, logits: pa.Table | None = None, resamples: int = scores.RESAMPLES) -> Trust:
-    """The scores of a run on a labelled dataset; scores that need data missing in the run are left out.
-
-    Args:
-        run: a finished or unfinished run.
-        dataset: a labelled dataset of the run.
-        logits: from `logits_of`; None leaves out the scores that need them.
-        resamples: number of bootstrap samples for the intervals.
-    """
+    """The scores of a run on a labelled dataset; those whose data are missing, such as `logits_of` it, are left out."""
     outside = run.of(f"{dataset}{OUTSIDE}")
     after, before = (_scores(run, dataset, outside, logits, end) for end in ENDS)
     images = len(run.outcomes(dataset))
