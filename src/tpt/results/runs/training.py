@@ -55,6 +55,7 @@ class TrainingDirectory(ClaimedDirectory):
         self._given = Path(str(resume)) if self._elsewhere else own
         self._of_checkpoint: dict[str, Any] | None = None  # manifest in the resumed checkpoint
         if self._elsewhere:
+            self.is_new = True
             self.whose = f"the run that wrote {self._given}"
             self.way_out = f"continue with the same, as resume={self._given.parent} does by itself, or start anew"
 
@@ -62,10 +63,6 @@ class TrainingDirectory(ClaimedDirectory):
     def checkpoint(self) -> Path | None:
         """The checkpoint from which training resumes; None if it starts anew."""
         return self._given if self._elsewhere or (self.resume and self._given.exists()) else None
-
-    def is_new(self) -> bool:
-        """Whether the directory must not hold a run yet, also if it resumes a checkpoint from another directory."""
-        return not self.resume or self._elsewhere
 
     def holds_a_run(self) -> bool:
         """Whether there is a manifest, a checkpoint or a context."""
@@ -100,7 +97,7 @@ class TrainingDirectory(ClaimedDirectory):
             return
         self.take()
         alone = self._of_checkpoint is not None and not os.path.lexists(self.folder / self.manifest_name)
-        sessions = [] if self.is_new() or alone else self.earlier_sessions(manifest, session)
+        sessions = [] if self.is_new or alone else self.earlier_sessions(manifest, session)
         if self._of_checkpoint is not None:
             before = self.same_run(self._of_checkpoint, manifest, session)
             sessions = sessions or before
