@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, NotRequired
 
-from pydantic import ConfigDict, Field, PlainValidator, TypeAdapter, ValidationError, with_config
+from pydantic import ConfigDict, Field, InstanceOf, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict  # pydantic requires this one before Python 3.12
 
 from tpt.data.dataset import ImageDataset
@@ -36,13 +36,7 @@ SAME = ("backbone", "context_fingerprint", "device", "division", "files", "datas
 DATA = ("datasets.", "files.")  # the parts of `SAME` that are data, not settings
 
 
-def _is_text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"expected text, got {type(value).__name__}")
-    return value
-
-
-Text = Annotated[str, PlainValidator(_is_text)]  # pydantic's own type refuses names that are not UTF-8
+Text = InstanceOf[str]  # pydantic's own type refuses names that are not UTF-8
 Whole = Annotated[int, Field(ge=0, lt=2**63)]
 
 

@@ -205,9 +205,8 @@ def in_order(shards: Sequence[tuple[Path, pa.Table]], schema: pa.Schema = RECORD
     """The records of shards in one table, by dataset and image; an image that two processes computed appears once."""
     if not shards:
         return schema.empty_table()
-    number = [np.full(len(table), int(path.name.split("-")[0])) for path, table in shards]
     records = pa.concat_tables([table.replace_schema_metadata() for _, table in shards])
-    place = np.concatenate(number)
+    place = np.concatenate([np.full(len(table), int(path.name.split("-")[0])) for path, table in shards])
     order = np.lexsort((records["index"].to_numpy(), place))
     place, index = place[order], records["index"].to_numpy()[order]
     first = np.ones(len(order), dtype=bool)

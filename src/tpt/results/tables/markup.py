@@ -67,11 +67,16 @@ def to_latex(tables: Sequence[Grid], legend: Legend) -> str:
     return "\n".join(parts)
 
 
+def in_html(text: str) -> str:
+    """A name, escaped for HTML."""
+    return html.escape(cleaned(text))
+
+
 def html_page(title: str, body: Sequence[str]) -> str:
     """A page with a title and a body; it has no script and loads nothing from other hosts."""
     head = [
         "<!DOCTYPE html>",
-        f'<html lang="en"><head><meta charset="utf-8"><title>{html.escape(cleaned(title))}</title><style>',
+        f'<html lang="en"><head><meta charset="utf-8"><title>{in_html(title)}</title><style>',
         "body{font-family:sans-serif;margin:2em} table{border-collapse:collapse;margin-bottom:1.5em}",
         "caption{text-align:left;font-weight:bold;padding-bottom:.5em} th,td{padding:.15em .6em;text-align:right}",
         "th:first-child,th:nth-child(2){text-align:left} td:nth-child(2){text-align:left}",
@@ -89,19 +94,15 @@ def to_html(tables: Sequence[Grid], legend: Legend) -> str:
 
 def html_tables(tables: Sequence[Grid], legend: Legend) -> list[str]:
     """Tables and their legend, as lines of a page's body."""
-
-    def escape(text: str) -> str:
-        return html.escape(cleaned(text))
-
     parts = []
     for table in tables:
-        head = "".join(f'<th scope="col">{escape(name)}</th>' for name in table.header)
-        parts += [f"<table><caption>{escape(table.caption)}</caption><thead><tr>{head}</tr></thead><tbody>"]
+        head = "".join(f'<th scope="col">{in_html(name)}</th>' for name in table.header)
+        parts += [f"<table><caption>{in_html(table.caption)}</caption><thead><tr>{head}</tr></thead><tbody>"]
         for line in table.lines:
             kind = "main" if line.main else "below"
-            label = f'<th scope="row">{escape(line.label)}</th><td>{escape(line.second)}</td>'
-            shown = "".join(f"<td>{escape(text.text)}{_raised(text)}</td>" for text in line.cells)
+            label = f'<th scope="row">{in_html(line.label)}</th><td>{in_html(line.second)}</td>'
+            shown = "".join(f"<td>{in_html(text.text)}{_raised(text)}</td>" for text in line.cells)
             parts.append(f'<tr class="{kind}">{label}{shown}</tr>')
         parts.append("</tbody></table>")
-    parts += [f"<p><sup>{letter}</sup> {escape(why)}</p>" for letter, why in legend.marks]
-    return [*parts, *(f"<p>{escape(remark)}</p>" for remark in legend.remarks)]
+    parts += [f"<p><sup>{letter}</sup> {in_html(why)}</p>" for letter, why in legend.marks]
+    return [*parts, *(f"<p>{in_html(remark)}</p>" for remark in legend.remarks)]
