@@ -106,14 +106,8 @@ def make_run(
         entry = CATALOG.get(name)
         split = entry.split if entry else ""
         size = {"to_test": len(records), "classes": entry.classes if entry else 2, "size": len(records)}
-        datasets[name] = {
-            **size,
-            "split": split,
-            "notes": [],
-            "root": "",
-            "fingerprint": "0",
-            **(about or {}).get(name, {}),
-        }
+        made = {**size, "split": split, "notes": [], "root": "", "fingerprint": "0"}
+        datasets[name] = {**made, **(about or {}).get(name, {})}
     context = method.removeprefix("tpt+") if "co" in method else "words"
     manifest = {
         "method": method,
