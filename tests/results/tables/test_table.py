@@ -59,13 +59,3 @@ def test_the_table_of_a_run(tmp_path: Path) -> None:
     assert f"+3.3 [{low:+.1f},{high:+.1f}]" in average
     assert found["averages"]["gain"]["points"] == pytest.approx(10 / 3)
     assert found["averages"]["shifted"]["gain"]["points"] == 0
-
-
-def test_a_run_without_labels(tmp_path: Path) -> None:
-    unknown = dict.fromkeys(("label", "rank", "rank_zero_shot"))
-    rows = [{**row, **unknown} for row in rows_of("a", share(50, 8), share(75, 8))]
-    make_run(tmp_path, {"a": rows})
-    found = results.results_of(tmp_path)
-    assert found["datasets"]["a"]["gain"] is None and "gain" not in found["averages"]
-    text = results_text(found, None)
-    assert "changed" in text and "25.0 %" in text and "zero-shot" not in text

@@ -21,32 +21,27 @@ def contact_sheet(
     views: np.ndarray,
     order: Sequence[int],
     selected: Sequence[int],
-    texts: Sequence[str] = (),
-    values: Sequence[float] | None = None,
-    name: str = "entropy (nats)",
+    texts: Sequence[str],
+    values: Sequence[float],
+    name: str,
 ) -> Figure:
     """The views in a given order, for example by entropy, with the selected ones framed.
 
     Args:
         views: (V, H, W, 3) uint8 pixels.
         order: (V,) indices of the views, the one that the method trusts most first.
-        selected: indices of the selected views.
+        selected: indices of the selected views, which are among those of `order`.
         texts: lines above the views: the image, its class, the prediction before and after.
-        values: (V,) values by which the views are ordered, written above each; None leaves them out.
+        values: (V,) values by which the views are ordered, written above each.
         name: name of the values, with their unit.
 
     Raises:
-        UserError: shapes or indices do not fit.
+        UserError: the order does not fit the views.
     """
     count = len(views)
-    if views.ndim != 4 or views.shape[-1] != 3 or sorted(order) != list(range(count)) or not count:
+    if sorted(order) != list(range(count)) or not count:
         raise UserError(f"Expected views (V, H, W, 3) in an order of V, got shapes {views.shape} and ({len(order)},).")
-    if not set(selected) <= set(order):
-        raise UserError(f"Expected indices of {count} views in `selected`, got {list(selected)}.")
-    if values is not None and len(values) != count:
-        raise UserError(f"Expected values of {count} views, got {len(values)}.")
-    unit = "" if values is None else f"; above each its {name}"
-    summary = f"{len(set(selected))} of {count} views selected (framed), most trusted first{unit}"
+    summary = f"{len(set(selected))} of {count} views selected (framed), most trusted first; above each its {name}"
     lines = [*(short(text, 110) for text in texts), summary]
     rows = -(-count // ACROSS)
     height = rows * (PAGE / ACROSS + 0.16) + HEADER * len(lines) + 0.25
@@ -57,8 +52,7 @@ def contact_sheet(
         if view is None:
             continue
         panel.imshow(views[view])
-        place = "image" if view == 0 else f"#{view}"
-        title = panel.set_title(place if values is None else f"{place}  {values[view]:.2f}", pad=3)
+        title = panel.set_title(f"{f'#{view}' if view else 'image'}  {values[view]:.2f}", pad=3)
         if view in selected:
             title.set(color=BLUE, fontweight="bold")
             frame = Rectangle((0, 0), 1, 1, fill=False, edgecolor=BLUE, linewidth=3.0, clip_on=False)
