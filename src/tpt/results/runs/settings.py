@@ -114,7 +114,6 @@ _TUNED = {
     "method.selection_p": 0.1,
 }
 PAPER: Mapping[str, Mapping[str, Any]] = {
-    "zero_shot": {},
     "tpt": _TUNED,
     "zero": {**_VIEWS, "method.gamma": 0.3},
     "mta": {**_VIEWS, "method.lambda_q": 4.0, "method.lambda_y": 0.2},

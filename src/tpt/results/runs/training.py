@@ -136,12 +136,10 @@ def beside(context: str, read: Callable[[Path], T]) -> T | None:
 
 def trained_on(path: str | None) -> list[str]:
     """Digests of the images that a learned context was trained on; empty if its training run is not found."""
-
-    def read(folder: Path) -> list[str]:
-        contents = manifest_of(read_bytes(folder / TRAINING))["contents"]
-        return sorted({digest for place, digest in contents.items() if place.startswith("train/")})
-
-    return (None if path is None else beside(path, read)) or []
+    found = (
+        None if path is None else beside(path, lambda folder: manifest_of(read_bytes(folder / TRAINING))["contents"])
+    )
+    return sorted({digest for place, digest in (found or {}).items() if place.startswith("train/")})
 
 
 def about_shots(shots: Shots) -> dict[str, Any]:
@@ -173,11 +171,11 @@ class Training:
 
 def training_of(context_path: str) -> Training | None:
     """The training run of a context's file or folder; None if it is missing or cannot be read."""
-    return beside(context_path, lambda folder: _read(folder / RESULTS))
+    return beside(context_path, _read)
 
 
-def _read(file: Path) -> Training:
-    settings = dict(dotted_values(with_public_names(dict(json.loads(read_bytes(file))["config"]))))
+def _read(folder: Path) -> Training:
+    settings = dict(dotted_values(with_public_names(dict(json.loads(read_bytes(folder / RESULTS))["config"]))))
     shots, root = settings.get("shots.k"), settings.get("shots.draw.train.root")
     # The catalogue's key, the bundled domain, or the name of a user's folder.
     keys = ("shots.key", "shots.draw.train.key", "shots.draw.train.domain", "shots.draw.train.name")

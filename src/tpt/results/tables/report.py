@@ -195,7 +195,6 @@ def dataset_cell(row: Row, dataset: str, other: Row | None = None) -> Cell:
     if not answered:
         return cell
     found = [run.results["datasets"][dataset] for run in answered]
-    seconds = [1 / about["images_per_second"] for about in found if about["images_per_second"]]
     ece, ece20, classes = (float(np.mean([about[key] for about in found])) for key in ("ece", "ece20", "class_acc"))
     gain, p_value = gain_of_tuning(answered, dataset) if row.first.adapts else (None, None)
     others = [] if other is None else other.having(dataset)
@@ -209,7 +208,7 @@ def dataset_cell(row: Row, dataset: str, other: Row | None = None) -> Cell:
         ece=ece,
         ece20=ece20,
         class_accuracy=classes,
-        seconds=float(np.mean(seconds or [0.0])),
+        seconds=float(np.mean([1 / about["images_per_second"] for about in found])),
     )
 
 

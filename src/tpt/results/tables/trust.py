@@ -120,12 +120,10 @@ def trust_grids(runs: Sequence[Run]) -> tuple[list[Grid], Legend]:
         whole = [(label, run, found) for label, run, found in rows if len(found) == len(datasets)]
         tables["the average"] = [(label, run, mean_trust(list(found.values()))) for label, run, found in whole]
     shown = [name for name in COLUMNS if any(name in each.after for _, _, found in rows for each in found.values())]
-    lines = {
-        name: tuple(line for each in of for line in _lines(*each, shown, [name] if name in datasets else datasets))
-        for name, of in tables.items()
-        if of
-    }
-    grids = [Grid(f"Trust on {name}", ("method", "backbone", *shown), some) for name, some in lines.items()]
+    grids = []
+    for name, of in tables.items():
+        lines = [line for each in of for line in _lines(*each, shown, [name] if name in datasets else datasets)]
+        grids += [Grid(f"Trust on {name}", ("method", "backbone", *shown), tuple(lines))] if lines else []
     return grids, Legend((), (*REMARKS, *_lacking(rows)))
 
 
