@@ -43,7 +43,7 @@ def compared(table: Table) -> list[Compared]:
     where = f"on {shared[0]}" if len(shared) == 1 else where
     found = []
     for row, cells in rows if shared else ():
-        mean = cells[shared[0]] if len(shared) == 1 else average_cell(row, "", shared, cells)
+        mean = average_cell(row, "", shared, cells)
         own = [read_method_seconds(run.path, shared) for run in row.runs]
         known = [value for value in own if value is not None]
         whole = len(known) == len(own)

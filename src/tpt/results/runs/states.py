@@ -13,7 +13,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from tpt.errors import UserError
-from tpt.files import content_digest, file_name, open_plain, write_bytes
+from tpt.files import content_digest, file_name, read_bytes, write_bytes
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +38,7 @@ def read_state(path: Path) -> bytes:
         UserError: the bytes are not those that were written.
         OSError: the file cannot be read.
     """
-    with open_plain(path, MOST_STATE_BYTES) as file:
-        content = file.read()
+    content = read_bytes(path, MOST_STATE_BYTES)
     if content_digest(content) != path.stem.rsplit("-", 1)[-1]:
         raise UserError(f"{path} is damaged: its checksum differs.")
     return content

@@ -254,7 +254,7 @@ def average_cell(
         found = {name: d["acc"] for run in runs for name, d in run.results["datasets"].items() if "acc" in d}
         if set(columns) <= set(found):
             whole.append(float(np.mean([found[name] for name in columns])))
-    gains = [gain_of_tuning(row.having(name), name)[0] for name in columns] if row.first.adapts else []
+    gains = [cell.gain for cell in parts if cell.gain is not None]
     values = {n: [getattr(c, n) for c in parts] for n in ("accuracy", "ece", "ece20", "seconds", "class_accuracy")}
     means: dict[str, Any] = {name: None if None in each else float(np.mean(each)) for name, each in values.items()}
     return replace(
