@@ -116,13 +116,9 @@ def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> 
 def before_and_after(
     run: Run, score: str, draw: Callable[[Axes, str, str, dict[str, Any]], tuple[Any, float]], x: str, y: str
 ) -> Figure:
-    """One panel per dataset: a line before and one after adaptation, and the score of each in the title.
+    """One panel per dataset: a line before and one after adaptation, and the score of each, in %, in the title.
 
-    Args:
-        run: a run with labelled images.
-        score: name of the score, which is in %.
-        draw: (panel, dataset, suffix of the columns before or after, line style) -> the drawn line and its score.
-        x, y: axis labels of the figure.
+    `draw(panel, dataset, suffix of the columns before or after, line style)` returns the drawn line and its score.
     """
     names = datasets_of(run, "ece")
     figure, axes = panels(len(names), aspect=1.1)
