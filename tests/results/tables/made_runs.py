@@ -60,6 +60,11 @@ def share(accuracy: float, images: int) -> np.ndarray:
     return np.arange(images) < round(accuracy * images / 100)
 
 
+def answers(dataset: str, before: float, after: float, images: int, **given: Any) -> list[dict[str, Any]]:
+    """Records of `images` images, of which these shares (in %) are right."""
+    return rows_of(dataset, share(before, images), share(after, images), **given)
+
+
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """`base` with the values at dotted keys replaced."""
     made: dict[str, Any] = json.loads(json.dumps(base))

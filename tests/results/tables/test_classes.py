@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.results.tables.made_runs import make_run, rows_of, share
+from tests.results.tables.made_runs import answers, make_run
 from tpt.cli.programs.report import main
 from tpt.results.figures import figures_of
 from tpt.results.figures.confusion import confusion_figure
@@ -19,12 +19,12 @@ ANSWERS = [(0, 0, 0, 5), (0, 1, 0, 3), (0, 1, 2, 1), (0, 0, 2, 1), (1, 1, 1, 4),
 def run_of(folder: Path) -> Run:
     rows = []
     for label, before, after, images in ANSWERS:
-        for row in rows_of("a", share(100, images), share(100, images)):
+        for row in answers("a", 100, 100, images):
             names = {"class_name": NAMES[label], "pred_name": NAMES[after], "pred_name_zero_shot": NAMES[before]}
-            answers = {"label": label, "pred": after, "pred_zero_shot": before}
+            given = {"label": label, "pred": after, "pred_zero_shot": before}
             ranks = {"rank": int(after != label), "rank_zero_shot": int(before != label)}
             number = {"index": len(rows), "path": f"{len(rows)}.png"}
-            rows.append({**row, **names, **answers, **ranks, **number})
+            rows.append({**row, **names, **given, **ranks, **number})
     make_run(folder, {"a": rows}, about={"a": {"classes": 3}})
     return load_run(folder)
 
@@ -61,10 +61,10 @@ def test_tables_and_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_runs_without_names_or_labels(tmp_path: Path) -> None:
     """Old runs without class names show class numbers; runs without labels are refused."""
-    make_run(tmp_path / "old", {"a": rows_of("a", share(50, 4), share(75, 4))})
+    make_run(tmp_path / "old", {"a": answers("a", 50, 75, 4)})
     assert [c.name for c in class_results(load_run(tmp_path / "old"), "a")] == ["0"]
     unknown = dict.fromkeys(("label", "rank", "rank_zero_shot"))
-    rows = [{**row, **unknown} for row in rows_of("a", share(50, 4), share(75, 4))]
+    rows = [{**row, **unknown} for row in answers("a", 50, 75, 4)]
     make_run(tmp_path / "new", {"a": rows})
     with pytest.raises(ValueError, match="no answers for images with labels"):
         class_grids([load_run(tmp_path / "new")])
@@ -77,6 +77,6 @@ def test_the_figure_of_confusions(tmp_path: Path) -> None:
     assert widths == [[-4, 0, 0], [0, 2, 2]]
     assert axes.get_yticklabels()[0].get_text() == "cat predicted as dog"
     assert "confusions_tpt" in dict(figures_of([run]))
-    make_run(tmp_path / "same", {"a": rows_of("a", share(50, 4), share(50, 4))})
+    make_run(tmp_path / "same", {"a": answers("a", 50, 50, 4)})
     with pytest.raises(ValueError, match="changed no confusion"):
         confusion_figure(load_run(tmp_path / "same"))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.results.tables.made_runs import make_run, rows_of, share
+from tests.results.tables.made_runs import answers, make_run
 from tpt.data.catalog.entries import NATURAL_SHIFT
 from tpt.results.tables import results
 from tpt.results.tables.table import results_text
@@ -28,7 +28,7 @@ def test_averages_of_a_results_file() -> None:
 def results_of_a_run(folder: Path, method: str = "tpt+cocoop") -> dict[str, Any]:
     """Results on three datasets of 40 images: a gain of 10 points on the first, none on the others."""
     after = {"source_val": 60, "photos [final]": 50, "[red]\\x": 50}
-    make_run(folder, {name: rows_of(name, share(50, 40), share(to, 40)) for name, to in after.items()}, method)
+    make_run(folder, {name: answers(name, 50, to, 40) for name, to in after.items()}, method)
     return results.results_of(folder)
 
 
