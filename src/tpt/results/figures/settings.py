@@ -37,7 +37,6 @@ class Curves:
     setting: str  # dotted key of the setting
     lines: Mapping[str, tuple[Point, ...]]  # by label, in order of the value; other settings are constant along a line
     datasets: tuple[str, ...]  # over which the accuracies are averaged
-    images: int  # shared images of these datasets
 
 
 def curves(runs: Sequence[Run]) -> list[Curves]:
@@ -68,7 +67,7 @@ def _curves(varied: str, rows: Sequence[Row]) -> Curves | None:
         label: tuple(_point(varied, row, common) for row in sorted(rows, key=lambda row: _value(varied, row)))
         for label, rows in zip(labels, groups.values(), strict=True)
     }
-    return Curves(varied, lines, tuple(common), sum(map(len, common.values())))
+    return Curves(varied, lines, tuple(common))
 
 
 def _value(varied: str, row: Row) -> float:

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -17,8 +17,6 @@ from tpt.errors import UserError
 from tpt.files import writing
 from tpt.results.tables.statistics import Interval
 
-P = ParamSpec("P")
-R = TypeVar("R")
 COLUMN, PAGE = 3.4, 6.9  # inches: width of one column of a two-column paper, and of both
 POINTS = 8  # smallest text size
 # Okabe and Ito, "Color universal design" (2008), without yellow (hard to see) and black (used otherwise).
