@@ -13,7 +13,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from tpt.errors import UserError
-from tpt.files import content_digest, file_name, read_bytes, write_bytes
+from tpt.files import content_digest, file_name, open_plain, write_bytes
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,8 @@ def read_state(path: Path) -> bytes:
         UserError: the bytes are not those that were written.
         OSError: the file cannot be read.
     """
-    content = read_bytes(path, MOST_STATE_BYTES)
+    with open_plain(path, MOST_STATE_BYTES) as file:  # `read_bytes` would ask for memory for the largest state
+        content = file.read()
     if content_digest(content) != path.stem.rsplit("-", 1)[-1]:
         raise UserError(f"{path} is damaged: its checksum differs.")
     return content
@@ -63,10 +64,9 @@ def latest_state(run_dir: Path, number: int, images: int, recorded: Collection[i
         if seen <= first_missing:
             try:
                 read_state(path)
+                return seen, path
             except (UserError, OSError) as error:
                 log.warning("Ignoring a saved state of the stream: %s", error)
-                continue
-            return seen, path
     return 0, None
 
 

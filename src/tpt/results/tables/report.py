@@ -136,15 +136,15 @@ def _others(rows: Sequence[Row], against: str | Sequence[Run]) -> dict[Row, Row]
             f"Expected a run's directory or the name of a row to compare with, got {against!r}; name one of: {known}."
         )
     others = {}
-    for row in rows:
+    for row in [row for row in rows if row not in found]:
         near = [other for other in found if other.first.backbone == row.first.backbone]
         near = [other for other in near if other.label == against] or near or (found if len(found) == 1 else [])
-        if len(near) > 1 and row not in near:
+        if len(near) > 1:
             raise UserError(
                 f"Expected one row of the name {against!r} to compare with, got {len(near)}; name one of: "
                 f"{', '.join(other.label for other in near)}."
             )
-        if near and row not in found:
+        if near:
             others[row] = near[0]
     return others
 
