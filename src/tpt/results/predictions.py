@@ -24,7 +24,6 @@ SUFFIXES = (".csv", ".json", ".parquet")
 KEPT = ("path", "answer", "probability")  # CSV columns that are kept even if empty
 DIGITS = 6  # decimals of a probability in CSV and JSON
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_ANSWER = (("answer", pa.string()), ("probability", pa.float32()))
 
 
 class Likely(NamedTuple):
@@ -96,11 +95,7 @@ class Predictions(UserList[Prediction]):
 
 
 def prediction_of(record: Mapping[str, Any]) -> Prediction:
-    """The answer in a record.
-
-    Args:
-        record: a record with the columns of `tpt.results.runs.RECORD_SCHEMA`.
-    """
+    """The answer in a record, which has the columns of `tpt.results.runs.RECORD_SCHEMA`."""
     likely = zip(record["top_name"] or (), record["top_confidence"] or (), strict=True)
     return Prediction(
         path=record["path"],
@@ -156,9 +151,10 @@ def check_suffix(path: str | Path) -> Path:
 
 def schema(top: int) -> pa.Schema:
     """The columns of a table with the `top` likeliest classes."""
-    names = ["", *(f"_{n}" for n in range(2, top + 1)), "_before"]
-    answers = [(f"{name}{end}", kind) for end in names for name, kind in _ANSWER]
-    return pa.schema([("path", pa.string()), *answers, ("views_selected", pa.int32()), ("problem", pa.string())])
+    columns = [("path", pa.string())]
+    for end in ("", *(f"_{n}" for n in range(2, top + 1)), "_before"):
+        columns += [(f"answer{end}", pa.string()), (f"probability{end}", pa.float32())]
+    return pa.schema([*columns, ("views_selected", pa.int32()), ("problem", pa.string())])
 
 
 def _row(prediction: Prediction, top: int) -> dict[str, Any]:

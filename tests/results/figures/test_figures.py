@@ -8,21 +8,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
-from tests.results.tables.made_runs import make_run, rows_of, share
-from tpt.results.figures import (
-    contact_sheet,
-    curves,
-    draw_all,
-    entropy_figure,
-    figures_of,
-    methods_figure,
-    reliability_figure,
-    setting_figure,
-)
-from tpt.results.figures.answers import reliability
+from tests.results.tables.made_runs import answers, make_run, rows_of, share
+from tpt.results.figures import contact_sheet, draw_all, figures_of, save_as
+from tpt.results.figures.answers import entropy_figure, reliability, reliability_figure
 from tpt.results.figures.heat_map import transfer_figure
-from tpt.results.figures.methods import compared
-from tpt.results.figures.style import POINTS, line_style, save_as
+from tpt.results.figures.methods import compared, methods_figure
+from tpt.results.figures.settings import curves, setting_figure
+from tpt.results.figures.style import POINTS, line_style
 from tpt.results.tables.compare import Comparison
 from tpt.results.tables.measures import CalibrationBins
 from tpt.results.tables.pivots import Transfer
@@ -68,10 +60,10 @@ def test_curves_of_a_sweep(tmp_path: Path) -> None:
 def test_curves_use_the_same_images(tmp_path: Path) -> None:
     """If one run is unfinished, all points use only its images."""
     runs = sweep(tmp_path)
-    part = rows_of("a", share(50, 400), share(51, 400))[:100]
+    part = answers("a", 50, 51, 400)[:100]
     make_run(tmp_path / "1_64", {"a": part}, settings={"views.num_views": 64}, about={"a": {"to_test": 400}})
     found = curves([*runs, *load_runs([tmp_path / "1_64"])])[0]
-    assert found.images == 100 and {p.accuracy.mean for points in found.lines.values() for p in points} == {100.0}
+    assert {p.accuracy.mean for points in found.lines.values() for p in points} == {100.0}
 
 
 @pytest.mark.parametrize(
@@ -86,7 +78,7 @@ def test_any_number_that_varies_has_a_figure(tmp_path: Path, key: str, values: t
     """Also for a method that is not in the register, tunes nothing and selects views."""
     about = {"tunes": False, "selects": True}
     for number, value in enumerate(values):
-        rows = {"a": rows_of("a", share(50, 40), share(50 + 10 * number, 40))}
+        rows = {"a": answers("a", 50, 50 + 10 * number, 40)}
         made = {"option": "new", "about_method": about, "settings": {key: value, "method.mode": "x"}}
         make_run(tmp_path / str(number), rows, "new", **made)  # type: ignore[arg-type]
     (found,) = curves(load_runs([tmp_path]))
@@ -99,13 +91,8 @@ def test_any_number_that_varies_has_a_figure(tmp_path: Path, key: str, values: t
 def test_other_settings_have_no_figure(tmp_path: Path, key: str) -> None:
     for value in (1, 2):
         value_ = f"name{value}" if key.endswith("name") else value
-        make_run(tmp_path / str(value), {"a": rows_of("a", share(50, 4), share(50, 4))}, settings={key: value_})
-    assert curves(load_runs([tmp_path])) == []
-
-
-def test_one_run_has_no_curve(tmp_path: Path) -> None:
-    make_run(tmp_path, {"a": rows_of("a", share(50, 4), share(50, 4))})
-    assert curves(load_runs([tmp_path])) == []
+        make_run(tmp_path / str(value), {"a": answers("a", 50, 50, 4)}, settings={key: value_})
+    assert curves(load_runs([tmp_path])) == curves(load_runs([tmp_path / "1"])) == []
 
 
 def test_entropies(tmp_path: Path) -> None:
@@ -124,7 +111,7 @@ def test_entropies(tmp_path: Path) -> None:
 
 
 def test_many_entropies_are_a_histogram(tmp_path: Path) -> None:
-    make_run(tmp_path, {"a": rows_of("a", share(50, 3500), share(50, 3500))})
+    make_run(tmp_path, {"a": answers("a", 50, 50, 3500)})
     (axes,) = entropy_figure(load_runs([tmp_path])[0]).axes
     assert len(axes.collections) == 1
 
@@ -143,7 +130,7 @@ def test_reliability_has_the_bins_of_the_calibration_error() -> None:
 
 
 def test_reliability_figure(tmp_path: Path) -> None:
-    make_run(tmp_path, {"a": rows_of("a", share(50, 100), share(70, 100))})
+    make_run(tmp_path, {"a": answers("a", 50, 70, 100)})
     (run,) = load_runs([tmp_path])
     figure = reliability_figure(run)
     about = run.results["datasets"]["a"]
@@ -167,19 +154,16 @@ def test_heat_map() -> None:
 
 def test_unknown_sources_of_contexts_do_not_stop_other_figures(tmp_path: Path) -> None:
     for method in ("clip", "coop", "tpt"):
-        make_run(tmp_path / method, {"a": rows_of("a", share(50, 4), share(50, 4))}, method)
-    assert [name for name, _ in figures_of(load_runs([tmp_path]))] == [
-        "methods",
-        "entropy_tpt",
-        "reliability_tpt",
-        "risk_tpt",
-    ]
+        make_run(tmp_path / method, {"a": answers("a", 50, 50, 4)}, method)
+    names = [name for name, _ in figures_of(load_runs([tmp_path]))]
+    assert names == ["methods", "entropy_tpt", "reliability_tpt", "risk_tpt"]
 
 
 def test_contact_sheet() -> None:
     views = np.arange(10, dtype=np.uint8)[:, None, None, None] * np.ones((10, 4, 4, 3), np.uint8)
     order = [3, 0, 9, 1, 2, 4, 5, 6, 7, 8]
-    figure = contact_sheet(views, order, [3, 0], ["a line"], [0.1 * k for k in range(10)])
+    values = [0.1 * k for k in range(10)]
+    figure = contact_sheet(views, order, [3, 0], ["a line"], values, "entropy (nats)")
     panels = [axes for axes in figure.axes if axes.images]
     assert [int(np.asarray(axes.images[0].get_array())[0, 0, 0]) for axes in panels] == order
     framed = [axes for axes in panels if any(isinstance(p, Rectangle) for p in axes.patches)]
@@ -187,9 +171,7 @@ def test_contact_sheet() -> None:
     assert [axes.get_title() for axes in panels[:3]] == ["#3  0.30", "image  0.00", "#9  0.90"]
     assert any(text.startswith("a line\n2 of 10 views selected (framed)") for text in texts(figure))
     with pytest.raises(ValueError, match="in an order of V"):
-        contact_sheet(views, [0, 0], [])
-    with pytest.raises(ValueError, match="indices of 10 views"):
-        contact_sheet(views, order, [10])
+        contact_sheet(views, [0, 0], [], [], values, "")
 
 
 def test_files(tmp_path: Path) -> None:
@@ -216,7 +198,7 @@ def test_figure_of_methods(tmp_path: Path) -> None:
     """Every row shows gain, seconds and ECE next to its name; zero-shot has a gain of 0."""
     gains = {"zero_shot": 0, "view_ensemble": 4, "tpt": 8}
     for number, (method, gain) in enumerate(gains.items()):
-        rows = [{**row, "seconds": 10.0**-number} for row in rows_of("a", share(50, 400), share(50 + gain, 400))]
+        rows = [{**row, "seconds": 10.0**-number} for row in answers("a", 50, 50 + gain, 400)]
         about = {"tunes": method == "tpt", "selects": method != "zero_shot"}
         make_run(tmp_path / method, {"a": rows}, method=method, about_method=about)
     (table,) = make_report(load_runs([tmp_path])).tables
@@ -239,7 +221,7 @@ def test_figure_of_methods(tmp_path: Path) -> None:
 def test_thirteen_methods_are_readable(tmp_path: Path) -> None:
     """Texts do not overlap; an unfinished row is marked in its name and explained below the figure."""
     for number in range(13):
-        rows = rows_of("a", share(50, 400), share(50 + number, 400), seed=number)
+        rows = answers("a", 50, 50 + number, 400, seed=number)
         rows = [{**row, "seconds": 0.02 * 1.3**number} for row in rows]
         done = rows[:300] if number == 5 else rows
         made = {"method": f"a_method_of_mine_{number}", "about_method": {"tunes": True, "selects": True}}
@@ -263,9 +245,7 @@ def test_thirteen_methods_are_readable(tmp_path: Path) -> None:
 
 def test_the_time_of_the_method_alone(tmp_path: Path) -> None:
     for number, method in enumerate(("zero_shot", "tpt")):
-        rows = [
-            {**row, "seconds": 1.0, "method_seconds": 0.1 * (number + 1)} for row in rows_of("a", *[share(50, 8)] * 2)
-        ]
+        rows = [{**row, "seconds": 1.0, "method_seconds": 0.1 * (number + 1)} for row in answers("a", 50, 50, 8)]
         make_run(tmp_path / str(number), {"a": rows}, method)
     (table,) = make_report(load_runs([tmp_path])).tables
     found = compared(table)
@@ -275,6 +255,6 @@ def test_the_time_of_the_method_alone(tmp_path: Path) -> None:
 
 def test_figures_without_content_are_not_drawn(tmp_path: Path) -> None:
     """No answer and no entropy changed."""
-    rows = [{**row, "entropy": row["entropy_zero_shot"]} for row in rows_of("a", share(50, 8), share(50, 8))]
+    rows = [{**row, "entropy": row["entropy_zero_shot"]} for row in answers("a", 50, 50, 8)]
     make_run(tmp_path, {"a": rows})
     assert [name for name, _ in figures_of(load_runs([tmp_path]))] == ["reliability_tpt", "risk_tpt"]

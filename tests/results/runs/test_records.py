@@ -23,15 +23,8 @@ def row(index: int, dataset: str = "a") -> dict[str, Any]:
     values: dict[str, Any] = {
         field.name: kinds.get(field.type, [3, 1] if pa.types.is_list(field.type) else 1) for field in RECORD_SCHEMA
     }
-    about = {
-        "dataset": dataset,
-        "seconds": 0.5,
-        "index": index,
-        "path": f"{index}.png",
-        "content": "ab",
-        "problem": None,
-    }
-    return values | about
+    about = {"dataset": dataset, "index": index, "path": f"{index}.png"}
+    return values | about | {"content": "ab", "seconds": 0.5, "problem": None}
 
 
 def test_round_trip(tmp_path: Path) -> None:

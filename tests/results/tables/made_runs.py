@@ -60,6 +60,11 @@ def share(accuracy: float, images: int) -> np.ndarray:
     return np.arange(images) < round(accuracy * images / 100)
 
 
+def answers(dataset: str, before: float, after: float, images: int, **given: Any) -> list[dict[str, Any]]:
+    """Records of `images` images, of which these shares (in %) are right."""
+    return rows_of(dataset, share(before, images), share(after, images), **given)
+
+
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """`base` with the values at dotted keys replaced."""
     made: dict[str, Any] = json.loads(json.dumps(base))
@@ -106,14 +111,8 @@ def make_run(
         entry = CATALOG.get(name)
         split = entry.split if entry else ""
         size = {"to_test": len(records), "classes": entry.classes if entry else 2, "size": len(records)}
-        datasets[name] = {
-            **size,
-            "split": split,
-            "notes": [],
-            "root": "",
-            "fingerprint": "0",
-            **(about or {}).get(name, {}),
-        }
+        made = {**size, "split": split, "notes": [], "root": "", "fingerprint": "0"}
+        datasets[name] = {**made, **(about or {}).get(name, {})}
     context = method.removeprefix("tpt+") if "co" in method else "words"
     manifest = {
         "method": method,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.results.tables.made_runs import make_run, rows_of, share
+from tests.results.tables.made_runs import answers, make_run
 from tpt.cli.programs.report import main
 from tpt.results.tables.brief import SORTS, brief_grids, brief_text
 from tpt.results.tables.grid import Grid
@@ -19,7 +19,7 @@ def sweep(folder: Path) -> Path:
     for number, (method, accuracies) in enumerate(ACCURACIES.items()):
         rows = {}
         for dataset, accuracy, before in zip("ab", accuracies, (50, 40), strict=True):
-            made = rows_of(dataset, share(before, 50), share(accuracy, 50))
+            made = answers(dataset, before, accuracy, 50)
             rows[dataset] = [{**row, "seconds": 0.5 + number} for row in made]
         label = "clip" if method == "zero_shot" else method
         make_run(folder / str(number), rows, label, option=method, settings={"method._target_": method})
@@ -60,7 +60,7 @@ def test_sort_orders(tmp_path: Path, sort: str, first: str | None) -> None:
 
 def test_ties_have_no_best_and_unfinished_rows_come_last(tmp_path: Path) -> None:
     for number, size in enumerate((10, 0, 10)):
-        rows = {"a": rows_of("a", share(50, size), share(50, size))} if size else {"a": []}
+        rows = {"a": answers("a", 50, 50, size)} if size else {"a": []}
         make_run(tmp_path / str(number), rows, settings={"method.steps": number})
     lines = grid_of(tmp_path).lines
     assert [line.label for line in lines] == ["tpt (steps=0)", "tpt (steps=2)", "tpt (steps=1)"]
@@ -78,7 +78,7 @@ def test_on_a_terminal_and_from_the_command_line(tmp_path: Path, capsys: pytest.
 
 
 def test_csv_explains_marks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for number, rows in enumerate((rows_of("a", share(50, 10), share(50, 10)), [])):
+    for number, rows in enumerate((answers("a", 50, 50, 10), [])):
         make_run(tmp_path / str(number), {"a": rows}, settings={"method.steps": number})
     main([str(tmp_path), "--brief", "--format", "csv"])
     header, whole, marked = capsys.readouterr().out.splitlines()

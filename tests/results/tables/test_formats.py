@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.results.tables.made_runs import make_run, rows_of, share
+from tests.results.tables.made_runs import answers, make_run
 from tpt.results.tables.formats import FORMATS, format_of, render
 from tpt.results.tables.report import Report, make_report
 from tpt.results.tables.runs import load_runs
@@ -20,7 +20,7 @@ def report(tmp_path: Path) -> Report:
     """A report that compares two rows with a third; one name needs escaping in every format."""
     accuracies = {"clip": (50, 50), "tpt": (50, 62), NASTY: (50, 40)}
     for number, (method, (before, after)) in enumerate(accuracies.items()):
-        rows = {name: rows_of(name, share(before, 50), share(after, 50)) for name in ("mine", "imagenet")}
+        rows = {name: answers(name, before, after, 50) for name in ("mine", "imagenet")}
         about = {"mine": {"size": 99}}
         make_run(tmp_path / str(number), rows, method, "RN50-quickgelu/openai", about=about)
     return make_report(load_runs([tmp_path]), against="clip")
@@ -88,7 +88,7 @@ def test_csv(report: Report) -> None:
 
 
 def test_names_in_csv_are_not_formulas(tmp_path: Path) -> None:
-    make_run(tmp_path, {"=cmd()": rows_of("=cmd()", share(50, 4), share(50, 4))}, "=1+1")
+    make_run(tmp_path, {"=cmd()": answers("=cmd()", 50, 50, 4)}, "=1+1")
     text = render(make_report(load_runs([tmp_path])), "csv")
     assert text.startswith("method,backbone,'=cmd()") and "\n'=1+1," in text
 

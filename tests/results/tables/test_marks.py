@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from tests.results.tables.made_runs import make_run, rows_of, share
+from tests.results.tables.made_runs import answers, make_run
 from tpt.cli.programs.report import main
 
 NOT_ALL = {"unfinished": ({"to_test": 12, "size": 12}, "10 of 12"), "on part": ({"size": 99}, "10 of 99")}
 
 
-def answers(name: str = "a") -> list[dict[str, Any]]:
-    return rows_of(name, share(40, 10), share(60, 10))
+def records(name: str = "a") -> list[dict[str, Any]]:
+    return answers(name, 40, 60, 10)
 
 
 def made(folder: Path, option: str, about: dict[str, Any] | None) -> None:
@@ -28,10 +28,10 @@ def made(folder: Path, option: str, about: dict[str, Any] | None) -> None:
         "--base-to-new": [context | {"data.classes": "base"}, context | {"data.classes": "new"}],
         "--transfer": [context],
     }.get(option, [{}])
-    make_run(folder / "clip", {"a": answers()}, "clip")
+    make_run(folder / "clip", {"a": records()}, "clip")
     for number, each in enumerate(settings):
         last = each is settings[-1] and about
-        make_run(folder / f"run{number}", {"a": answers()}, "coop", settings=each, about={"a": about} if last else {})
+        make_run(folder / f"run{number}", {"a": records()}, "coop", settings=each, about={"a": about} if last else {})
 
 
 def lines_of(folder: Path, option: str, capsys: pytest.CaptureFixture[str]) -> list[dict[str, str]]:
@@ -65,7 +65,7 @@ def test_whole_runs_have_no_marks(option: str, tmp_path: Path, capsys: pytest.Ca
 
 
 def test_lines_of_several_tables_name_their_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    make_run(tmp_path / "0", {name: answers(name) for name in ("a", "b")}, about={"b": {"size": 99}})
+    make_run(tmp_path / "0", {name: records(name) for name in ("a", "b")}, about={"b": {"size": 99}})
     lines = lines_of(tmp_path, "--trust", capsys)
     assert {row["table"].rpartition(" ")[2]: bool(row.get("marks")) for row in lines} == {
         "a": False, "b": True, "average": True

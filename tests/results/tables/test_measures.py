@@ -24,12 +24,6 @@ def test_calibration_error_equals_torchmetrics(scale: float, bins: int) -> None:
     assert counted.error() == pytest.approx(expected, abs=1e-6)
 
 
-def test_confidence_one_is_in_the_last_bin() -> None:
-    """Confidences 1, 1 (wrong) and 0.98 share a bin with mean confidence 0.9933 and accuracy 2/3."""
-    found = CalibrationBins().update(np.array([1.0, 1.0, 0.98]), np.array([True, False, True]))
-    assert found.error() == pytest.approx(abs(2 / 3 - 2.98 / 3))
-
-
 def test_an_edge_belongs_to_the_bin_below() -> None:
     """Bins are (lower, upper], as in Guo et al., ICML 2017.  Shares of 20 votes are in float32, as recorded."""
     votes = np.arange(1, 21, dtype=np.float32) / np.float32(20)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.results.tables.made_runs import make_run, rows_of, share
+from tests.results.tables.made_runs import answers, make_run
 from tpt.cli.programs.report import main
 from tpt.results.tables.compare import Comparison
 from tpt.results.tables.grid import MISSING
@@ -19,7 +19,7 @@ VIT, RN50 = "ViT-B-16-quickgelu/openai", "RN50-quickgelu/openai"
 
 
 def run_of(folder: Path, half: str, accuracies: dict[str, int], method: str = "cocoop") -> None:
-    rows = {name: rows_of(name, share(accuracy, 50), share(accuracy, 50)) for name, accuracy in accuracies.items()}
+    rows = {name: answers(name, accuracy, accuracy, 50) for name, accuracy in accuracies.items()}
     make_run(folder / f"{method}_{half}", rows, method, VIT, settings={"data.classes": half})
 
 
@@ -44,7 +44,7 @@ def test_one_context_per_dataset_makes_one_row(tmp_path: Path) -> None:
         (learned / "training.json").write_text(json.dumps({"config": {"shots": shots, "learner": {"epochs": None}}}))
         for half, accuracy in (("base", base), ("new", new)):
             settings = {"data.classes": half, "context.path": str(learned)}
-            rows = {name: rows_of(name, share(accuracy, 50), share(accuracy, 50))}
+            rows = {name: answers(name, accuracy, accuracy, 50)}
             make_run(tmp_path / f"{name}_{half}", rows, "coop", VIT, settings=settings)
     (found,) = base_to_new(load_runs([tmp_path]))
     assert found.cells == {"dtd": Halves(80, 40), "eurosat": Halves(60, 60)}
@@ -85,7 +85,7 @@ def learned(folder: Path, source: str, target: str, accuracy: float, n: int = 24
     if training:
         shots = {"k": 16, "key": source}
         (context / "training.json").write_text(json.dumps({"config": {"seed": 1, "shots": shots, "learner": {}}}))
-    rows = rows_of(target, share(accuracy, n), share(accuracy, n))
+    rows = answers(target, accuracy, accuracy, n)
     settings = {"context": {"path": str(context / "prompt_learner" / "model.pth.tar-50")}}
     return make_run(folder / f"{source}_{target}", {target: rows}, "coop", RN50, settings)
 
@@ -97,7 +97,7 @@ def test_worked_example(tmp_path: Path) -> None:
     assert round(printed.improvement or 0, 2) == example["cell"]
     source, target = example["source"], example["target"]
     learned(tmp_path, source, target, example["accuracy"])
-    clip = rows_of(target, share(example["zero_shot"], 2463), share(example["zero_shot"], 2463))
+    clip = answers(target, example["zero_shot"], example["zero_shot"], 2463)
     make_run(tmp_path / "clip", {target: clip}, "clip", RN50)
     (matrix,) = transfer_matrices(load_runs([tmp_path]))
     assert (matrix.sources, matrix.targets) == ((source,), (target,))
@@ -111,7 +111,7 @@ def test_cells_by_source_and_target(tmp_path: Path) -> None:
     learned(tmp_path, "dtd", "dtd", 60, 100)
     learned(tmp_path, "dtd", "eurosat", 20, 100)
     learned(tmp_path, "eurosat", "eurosat", 80, 100)
-    half = {name: rows_of(name, share(40, 100), share(40, 100))[:50] for name in ("dtd", "eurosat")}
+    half = {name: answers(name, 40, 40, 100)[:50] for name in ("dtd", "eurosat")}
     make_run(tmp_path / "clip", half, "clip", RN50)
     (matrix,) = transfer_matrices(load_runs([tmp_path]))
     assert (matrix.sources, matrix.targets) == (("dtd", "eurosat"), ("dtd", "eurosat"))
@@ -123,7 +123,7 @@ def test_cells_by_source_and_target(tmp_path: Path) -> None:
 
 def test_an_unknown_source_must_be_given(tmp_path: Path) -> None:
     run = learned(tmp_path, "dtd", "eurosat", 20, 10, training=False)
-    make_run(tmp_path / "clip", {"eurosat": rows_of("eurosat", share(40, 10), share(40, 10))}, "clip", RN50)
+    make_run(tmp_path / "clip", {"eurosat": answers("eurosat", 40, 40, 10)}, "clip", RN50)
     runs = load_runs([tmp_path])
     with pytest.raises(ValueError, match=r"names the dataset it was learned on\. Pass --learned-on .*=DATASET"):
         transfer_matrices(runs)
@@ -132,7 +132,7 @@ def test_an_unknown_source_must_be_given(tmp_path: Path) -> None:
 
 
 def test_a_matrix_needs_learned_and_zero_shot_runs(tmp_path: Path) -> None:
-    rows = {"a": rows_of("a", share(40, 10), share(40, 10))}
+    rows = {"a": answers("a", 40, 40, 10)}
     clip = load_runs([make_run(tmp_path / "clip", rows, "clip")])
     with pytest.raises(ValueError, match="None of the runs has a learned context"):
         transfer_matrices(clip)

@@ -6,14 +6,7 @@ import numpy as np
 import pytest
 
 from tpt.data.catalog.entries import CATALOG, CROSS_DATASET, NATURAL_SHIFT
-from tpt.results.tables.published import (
-    OOD_AVERAGE,
-    PAPER,
-    content,
-    paper_backbone,
-    printed_row,
-    printed_tables,
-)
+from tpt.results.tables.published import OOD_AVERAGE, PAPER, content, paper_backbone, printed_row, printed_tables
 
 
 def published(backbone: str, method: str, dataset: str) -> float | None:

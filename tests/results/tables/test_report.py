@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.results.tables.made_runs import make_run, rows_of, share
+from tests.results.tables.made_runs import answers, make_run
 from tpt.data.catalog.entries import CATALOG
 from tpt.results.tables.formats import render
 from tpt.results.tables.published import AVERAGE, OOD_AVERAGE, PAPER, printed_tables
@@ -35,7 +35,7 @@ def whole(name: str, **changes: Any) -> dict[str, Any]:
 
 def run_of(folder: Path, accuracies: dict[str, tuple[float, float]], **kwargs: Any) -> Path:
     """Makes a run with these accuracies (%) before and after, on a thousand images of each dataset."""
-    rows = {name: rows_of(name, share(one, N), share(two, N)) for name, (one, two) in accuracies.items()}
+    rows = {name: answers(name, one, two, N) for name, (one, two) in accuracies.items()}
     return make_run(folder, rows, **kwargs)
 
 
@@ -98,7 +98,7 @@ def test_marks(tmp_path: Path, changes: dict[str, Any], expected: list[str]) -> 
 
 def test_unfinished_and_unanswered(tmp_path: Path) -> None:
     """A killed run, one with an unanswered image, one that has just started, and one without any answer."""
-    rows = rows_of("a", share(50, 10), share(60, 10))
+    rows = answers("a", 50, 60, 10)
     lost = {**rows[0], "problem": "unreadable", "content": None, "pred": None, "pred_zero_shot": None}
     make_run(tmp_path / "0", {"a": rows, "b": []}, about={"a": {"to_test": 30, "size": 30}, "b": {"to_test": 5}})
     make_run(tmp_path / "1", {"a": [lost, *rows[1:]]}, settings={"method.steps": 2})
@@ -129,7 +129,7 @@ def test_seeds_make_one_row(tmp_path: Path) -> None:
 
 def test_seeds_with_different_images_are_marked(tmp_path: Path) -> None:
     for seed, paths in enumerate((range(10), range(5, 15))):
-        rows = rows_of("a", share(50, 10), share(60, 10), paths=[str(i) for i in paths])
+        rows = answers("a", 50, 60, 10, paths=[str(i) for i in paths])
         rows = [{**row, "content": row["path"]} for row in rows]
         make_run(tmp_path / str(seed), {"a": rows}, seed=seed, settings={"data.limit": 10})
     (row,) = cells(report(tmp_path)).values()
@@ -150,7 +150,7 @@ OTHER_TEST_SETS: dict[str, dict[str, Any]] = {
 def test_seeds_share_a_row_only_on_the_same_test_set(tmp_path: Path, what: str) -> None:
     """One different image of ten makes a separate row with a marked cell; seeds on the same images share a row."""
     change = OTHER_TEST_SETS[what].get("change", {})
-    rows = [{**row, "class_name": "cat"} for row in rows_of("a", share(50, 10), share(60, 10))]
+    rows = [{**row, "class_name": "cat"} for row in answers("a", 50, 60, 10)]
     make_run(tmp_path / "0", {"a": rows}, seed=0)
     make_run(tmp_path / "1", {"a": rows}, seed=1)
     make_run(
@@ -164,7 +164,7 @@ def test_seeds_share_a_row_only_on_the_same_test_set(tmp_path: Path, what: str) 
 
 def test_mean_of_classes_is_shown_with_the_accuracy(tmp_path: Path) -> None:
     """Nine of ten cats and none of two dogs are right: 75 % of the images, 45 % on average over the classes."""
-    rows = rows_of("a", share(100, 12), share(75, 12))
+    rows = answers("a", 100, 75, 12)
     classes = [{**row, "label": label} for row, label in zip(rows, [0] * 9 + [1, 1, 0], strict=True)]
     make_run(tmp_path, {"a": classes})
     found = report(tmp_path)
@@ -173,14 +173,14 @@ def test_mean_of_classes_is_shown_with_the_accuracy(tmp_path: Path) -> None:
     text = render(found, "terminal")
     assert any(line.split() == ["mean", "of", "classes", "45.00"] for line in text.splitlines())
     assert "45," in render(found, "csv")
-    rows = rows_of("a", share(50, 4), share(75, 4))  # with one class, both numbers are the same; one is shown
+    rows = answers("a", 50, 75, 4)  # with one class, both numbers are the same; one is shown
     make_run(tmp_path / "b", {"a": rows})
     assert "mean of classes" not in render(report(tmp_path / "b"), "terminal")
 
 
 def test_versions_that_affect_rounding_are_reported(tmp_path: Path) -> None:
     for method, version in (("clip", "11.3.0"), ("tpt", "12.3.0")):
-        folder = make_run(tmp_path / method, {"a": rows_of("a", share(50, 4), share(75, 4))}, method)
+        folder = make_run(tmp_path / method, {"a": answers("a", 50, 75, 4)}, method)
         manifest = json.loads((folder / "run.json").read_text())
         manifest["sessions"][0]["versions"] = {"pillow": version, "torch": "2.9", "hydra-core": version}
         (folder / "run.json").write_text(json.dumps(manifest))

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.results.tables.made_runs import make_run, rows_of, share
-from tpt.results.figures import along, along_figure, figures_of
+from tests.results.tables.made_runs import answers, make_run
+from tpt.results.figures import figures_of
+from tpt.results.figures.along import along, along_figure
 from tpt.results.tables.brief import brief_text
 from tpt.results.tables.formats import render
 from tpt.results.tables.grid import OF_STREAMS, STREAMS, grids
@@ -23,7 +24,7 @@ ACCURACIES = (60, 70, 65)
 def stream(folder: Path, accuracy: float, seed: int = 1, dataset: str = "a", method: str = "tda", **given: Any) -> Path:
     """Makes a run on 100 images in the order of the seed, half of them right before adaptation."""
     places = np.random.default_rng(seed).permutation(100).tolist()
-    made = rows_of(dataset, share(50, 100), share(accuracy, 100))
+    made = answers(dataset, 50, accuracy, 100)
     rows = {dataset: [{**row, "position": place} for row, place in zip(made, places, strict=True)]}
     settings: dict[str, Any] = {"data.order": "shuffled", "data.order_seed": seed, "method._target_": "tpt.TDA"}
     settings |= LIMIT | {"method.feature": "view0", "data.order_concentration": 0.1} | given.pop("settings", {})
@@ -32,12 +33,10 @@ def stream(folder: Path, accuracy: float, seed: int = 1, dataset: str = "a", met
 
 def sweep(folder: Path) -> Path:
     """Makes runs of a stream method in three orders, and of two episodic methods."""
-    make_run(
-        folder / "0", {"a": rows_of("a", share(50, 100), share(50, 100))}, "clip", option="zero_shot", settings=LIMIT
-    )
+    make_run(folder / "0", {"a": answers("a", 50, 50, 100)}, "clip", option="zero_shot", settings=LIMIT)
     for seed, accuracy in enumerate(ACCURACIES, 1):
         stream(folder / str(seed), accuracy, seed)
-    make_run(folder / "9", {"a": rows_of("a", share(50, 100), share(55, 100))}, "tpt", settings=LIMIT)
+    make_run(folder / "9", {"a": answers("a", 50, 55, 100)}, "tpt", settings=LIMIT)
     return folder
 
 
@@ -67,7 +66,7 @@ def test_stream_rows_are_listed_separately(tmp_path: Path) -> None:
 
 
 def test_reports_without_streams_do_not_mention_them(tmp_path: Path) -> None:
-    make_run(tmp_path / "0", {"a": rows_of("a", share(50, 100), share(50, 100))}, "tpt")
+    make_run(tmp_path / "0", {"a": answers("a", 50, 50, 100)}, "tpt")
     assert "stream" not in render(make_report(load_runs([tmp_path])), "terminal")
 
 
@@ -86,17 +85,13 @@ def test_different_orders_and_features_are_separate_rows(tmp_path: Path) -> None
 
 def test_a_stream_is_paired_with_others_by_image(tmp_path: Path) -> None:
     """The stream is right on the same 50 of 100 images and ten more; positions in the stream do not matter."""
-    make_run(tmp_path / "0", {"a": rows_of("a", share(50, 100), share(50, 100))}, "clip", option="zero_shot")
+    make_run(tmp_path / "0", {"a": answers("a", 50, 50, 100)}, "clip", option="zero_shot")
     stream(tmp_path / "1", 60)
     report = make_report(load_runs([tmp_path]), against="clip")
     (row,) = [found for row, found in report.tables[0].rows if row.first.stream]
     against = row["a"].against
-    assert against is not None and (against.points.mean, against.images, against.only_one) == (
-        pytest.approx(10),
-        100,
-        0,
-    )
-    assert against.p_value == pytest.approx(2 * 0.5**10)
+    assert against is not None and (against.images, against.only_one) == (100, 0)
+    assert against.points.mean == pytest.approx(10) and against.p_value == pytest.approx(2 * 0.5**10)
 
 
 def test_published_ensemble_numbers_need_templates(tmp_path: Path) -> None:
@@ -121,11 +116,11 @@ def test_published_ensemble_numbers_need_templates(tmp_path: Path) -> None:
 
 def test_accuracy_and_gain_along_the_stream(tmp_path: Path) -> None:
     """The first 50 images were right before adaptation; the next ten became right."""
-    rows = rows_of("a", share(50, 100), share(60, 100))
+    rows = answers("a", 50, 60, 100)
     placed = [{**row, "position": place} for place, row in enumerate(sorted(rows, key=lambda r: r["pred_zero_shot"]))]
     settings = {"data.order": "listed", "method.feature": "view0"}
     make_run(tmp_path / "0", {"a": placed}, "tda", option="tda", settings=settings, about_method=ABOUT)
-    make_run(tmp_path / "1", {"a": rows_of("a", share(50, 100), share(50, 100))}, "tpt")  # an old run without positions
+    make_run(tmp_path / "1", {"a": answers("a", 50, 50, 100)}, "tpt")  # an old run without positions
     runs = load_runs([tmp_path])
     (line,) = along(table_rows(runs), "a")
     assert line.accuracy[49] == 100 and line.accuracy[-1] == pytest.approx(60)

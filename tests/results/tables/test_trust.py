@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.results.tables.made_runs import make_run, rows_of, share
+from tests.results.tables.made_runs import answers, make_run
 from tpt.cli.programs.report import main
 from tpt.results.figures import figures_of
 from tpt.results.runs.records import write_shard
@@ -20,7 +20,7 @@ N, K = 60, 3
 def rows_with_logits(seed: int = 0) -> list[dict[str, Any]]:
     """Records whose predictions, confidences and ranks follow from their logits."""
     rng, rows = np.random.default_rng(seed), []
-    for row in rows_of("a", share(50, N), share(50, N)):
+    for row in answers("a", 50, 50, N):
         label = int(rng.integers(K))
         for end, scale in (("", 4.0), ("_zero_shot", 1.0)):
             logits = (rng.normal(size=K) * scale).astype(np.float16).astype(np.float32)
@@ -64,7 +64,7 @@ def test_scores_before_and_after(tmp_path: Path) -> None:
 
 def test_missing_inputs_of_old_runs_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with_everything(tmp_path / "new")
-    make_run(tmp_path / "old", {"a": rows_of("a", share(50, N), share(60, N))}, settings={"method.steps": 2})
+    make_run(tmp_path / "old", {"a": answers("a", 50, 60, N)}, settings={"method.steps": 2})
     main([str(tmp_path), "--trust", "--format", "markdown"])
     said = capsys.readouterr().out
     assert "need callbacks.records.logits=true" in said and "need data.outside" in said

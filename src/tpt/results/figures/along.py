@@ -53,8 +53,7 @@ def along(rows: Sequence[Row], dataset: str) -> list[Along]:
 def _along(row: Row, dataset: str) -> Along | None:
     places, before, after = [], [], []
     for run in row.having(dataset):
-        table = run.of(dataset)
-        table = table.filter(pc.and_(pc.is_valid(table["position"]), pc.is_valid(table["label"])))
+        table = run.labelled(dataset).filter(pc.field("position").is_valid())
         label = table["label"].to_numpy()
         places.append(table["position"].to_numpy())
         before.append(table["pred_zero_shot"].to_numpy() == label)

@@ -95,11 +95,6 @@ def _entropies(axes: Axes, rows: pa.Table) -> None:
         axis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
-def bins_of(images: int) -> int:
-    """The number of bins: `BINS`, or `FEW_BINS` for fewer than `FEW` images."""
-    return BINS if images >= FEW else FEW_BINS
-
-
 @dataclass(frozen=True)
 class Bin:
     """Images of similar confidence: mean confidence in %, accuracy in % with its interval, and number of images."""
@@ -121,13 +116,9 @@ def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> 
 def before_and_after(
     run: Run, score: str, draw: Callable[[Axes, str, str, dict[str, Any]], tuple[Any, float]], x: str, y: str
 ) -> Figure:
-    """One panel per dataset: a line before and one after adaptation, and the score of each in the title.
+    """One panel per dataset: a line before and one after adaptation, and the score of each, in %, in the title.
 
-    Args:
-        run: a run with labelled images.
-        score: name of the score, which is in %.
-        draw: (panel, dataset, suffix of the columns before or after, line style) -> the drawn line and its score.
-        x, y: axis labels of the figure.
+    `draw(panel, dataset, suffix of the columns before or after, line style)` returns the drawn line and its score.
     """
     names = datasets_of(run, "ece")
     figure, axes = panels(len(names), aspect=1.1)
@@ -147,7 +138,8 @@ def reliability_figure(run: Run) -> Figure:
     Bars are 95 % Wilson intervals; the bins are those of the calibration error, or fewer if there are few images.
     On the diagonal, accuracy equals confidence.
     """
-    bins = bins_of(min(run.results["datasets"][name]["images"] for name in datasets_of(run, "ece")))
+    few = min(run.results["datasets"][name]["images"] for name in datasets_of(run, "ece")) < FEW
+    bins = FEW_BINS if few else BINS
 
     def draw(panel: Axes, name: str, end: str, look: dict[str, Any]) -> tuple[Any, float]:
         rows, ticks = run.of(name), range(0, 101, 25)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from tpt.errors import UserError
 from tpt.files import file_name
 from tpt.results.figures.along import along, along_figure
 from tpt.results.figures.answers import entropy_figure, moved, reliability_figure, risk_figure
@@ -51,7 +53,10 @@ def _drawings(runs: Sequence[Run], learned_on: Mapping[str, str] | None) -> Iter
     for name in dict.fromkeys(name for run in runs for name in run.to_test):
         if lines := along(rows_of(runs), name):
             yield f"stream_{file_name(name)}", runs, partial(along_figure, lines, name)
-    for matrix in _matrices(runs, learned_on):
+    matrices: list[Transfer] = []
+    with suppress(UserError):  # runs are missing, or it is unknown what a context was learned on
+        matrices = transfer_matrices(runs, learned_on)
+    for matrix in matrices:
         yield f"transfer_{file_name(matrix.title)}", runs, partial(transfer_figure, matrix)
     adapted = [(row, run) for row in rows_of(runs) for run in row.runs if run.adapts and run.results["datasets"]]
     for row, run in adapted:
@@ -66,14 +71,6 @@ def _drawings(runs: Sequence[Run], learned_on: Mapping[str, str] | None) -> Iter
         if labelled:
             yield f"reliability_{end}", [run], partial(reliability_figure, run)
             yield f"risk_{end}", [run], partial(risk_figure, run)
-
-
-def _matrices(runs: Sequence[Run], learned_on: Mapping[str, str] | None) -> list[Transfer]:
-    """The transfer matrices; empty if runs are missing, or if it is unknown what a context was learned on."""
-    try:
-        return transfer_matrices(runs, learned_on)
-    except ValueError:
-        return []
 
 
 def draw_all(

@@ -17,12 +17,8 @@ WIDE = 3  # most targets whose numbers fit their cells in one column of a paper,
 @styled
 def transfer_figure(matrix: Transfer) -> Figure:
     """Relative improvement over zero-shot, one row per source, one column per target; untested cells are hatched."""
-    values = np.full((len(matrix.sources), len(matrix.targets)), np.nan)
-    for i, source in enumerate(matrix.sources):
-        for j, target in enumerate(matrix.targets):
-            cell = matrix.cells.get((source, target))
-            if cell is not None and cell.improvement is not None:
-                values[i, j] = cell.improvement
+    cells = [[matrix.cells.get((source, target)) for target in matrix.targets] for source in matrix.sources]
+    values = np.array([[cell and cell.improvement for cell in row] for row in cells], dtype=float)  # NaN for None
     known = values[~np.isnan(values)]
     most = max(float(np.abs(known).max()) if known.size else 0.0, LEAST)
     width = COLUMN if len(matrix.targets) <= WIDE else PAGE

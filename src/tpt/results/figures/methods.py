@@ -43,7 +43,7 @@ def compared(table: Table) -> list[Compared]:
     where = f"on {shared[0]}" if len(shared) == 1 else where
     found = []
     for row, cells in rows if shared else ():
-        mean = cells[shared[0]] if len(shared) == 1 else average_cell(row, "", shared, cells)
+        mean = average_cell(row, "", shared, cells)
         own = [read_method_seconds(run.path, shared) for run in row.runs]
         known = [value for value in own if value is not None]
         whole = len(known) == len(own)
@@ -71,7 +71,9 @@ def methods_figure(rows: Sequence[Compared]) -> Figure:
     _seconds_axis(seconds, [each.seconds for each in rows if each.seconds])
     ece.set_xlabel("ECE (%)")
     ece.set_xlim(0, 1.3 * max([each.ece for each in rows if each.ece is not None], default=1.0))
-    gain.set_yticks(range(len(rows)), [_name(each) for each in rows])
+    gain.set_yticks(
+        range(len(rows)), [short(f"{each.row.label}{' (unfinished)' if each.unfinished else ''}", 48) for each in rows]
+    )
     gain.set_ylim(len(rows) - 0.5, -0.5)
     return figure
 
@@ -93,10 +95,6 @@ def _points(axes: Axes, rows: Sequence[Compared], values: Sequence[Interval | No
             axes.plot([value.low, value.high], [place] * 2, color=colour, zorder=1)
             look: Any = {"va": "center", "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1}}
             axes.annotate(written.format(value.mean), (value.mean, place), (6, 0), "data", "offset points", **look)
-
-
-def _name(each: Compared) -> str:
-    return short(f"{each.row.label}{' (unfinished)' if each.unfinished else ''}", 48)
 
 
 def _seconds_axis(axes: Axes, seconds: Sequence[float]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from tpt.results.runs.settings import REGISTER, axis_label, is_seed, meaning
 from tpt.results.tables.compare import images_of
 from tpt.results.tables.rows import Row, differing, rows_of, settings_of, short_names
 from tpt.results.tables.runs import Run
-from tpt.results.tables.statistics import Interval, accuracy_interval, mean_interval
+from tpt.results.tables.statistics import Interval, mean_interval, mean_of_intervals, wilson
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,6 @@ class Curves:
     setting: str  # dotted key of the setting
     lines: Mapping[str, tuple[Point, ...]]  # by label, in order of the value; other settings are constant along a line
     datasets: tuple[str, ...]  # over which the accuracies are averaged
-    images: int  # shared images of these datasets
 
 
 def curves(runs: Sequence[Run]) -> list[Curves]:
@@ -68,7 +67,7 @@ def _curves(varied: str, rows: Sequence[Row]) -> Curves | None:
         label: tuple(_point(varied, row, common) for row in sorted(rows, key=lambda row: _value(varied, row)))
         for label, rows in zip(labels, groups.values(), strict=True)
     }
-    return Curves(varied, lines, tuple(common), sum(map(len, common.values())))
+    return Curves(varied, lines, tuple(common))
 
 
 def _value(varied: str, row: Row) -> float:
@@ -85,13 +84,15 @@ def _common_images(rows: Sequence[Row]) -> dict[str, set[str]]:
 
 
 def _point(varied: str, row: Row, common: Mapping[str, set[str]]) -> Point:
-    def per_image(side: str) -> Iterator[list[float]]:
-        for name, paths in common.items():
-            found = (each for path, each in images_of(row.having(name), name).items() if path in paths)
-            yield [sum(getattr(outcome, side) for outcome in each) / len(each) for each in found]
+    def accuracy(side: str, name: str, paths: set[str]) -> Interval:
+        found = (each for path, each in images_of(row.having(name), name).items() if path in paths)
+        shares = [sum(getattr(outcome, side) for outcome in each) / len(each) for each in found]
+        return wilson(float(np.mean(shares)), len(shares))
 
-    accuracy, zero_shot = (accuracy_interval(*per_image(side)) for side in ("after", "before"))
-    return Point(_value(varied, row), accuracy, zero_shot, _seconds_per_image(row.runs, tuple(common)))
+    after, before = (
+        mean_of_intervals([accuracy(side, *each) for each in common.items()]) for side in ("after", "before")
+    )
+    return Point(_value(varied, row), after, before, _seconds_per_image(row.runs, tuple(common)))
 
 
 def _seconds_per_image(runs: Sequence[Run], datasets: Sequence[str]) -> Interval:

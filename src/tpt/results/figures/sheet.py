@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import zip_longest
-from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -23,32 +21,27 @@ def contact_sheet(
     views: np.ndarray,
     order: Sequence[int],
     selected: Sequence[int],
-    texts: Sequence[str] = (),
-    values: Sequence[float] | None = None,
-    name: str = "entropy (nats)",
+    texts: Sequence[str],
+    values: Sequence[float],
+    name: str,
 ) -> Figure:
     """The views in a given order, for example by entropy, with the selected ones framed.
 
     Args:
         views: (V, H, W, 3) uint8 pixels.
         order: (V,) indices of the views, the one that the method trusts most first.
-        selected: indices of the selected views.
+        selected: indices of the selected views, which are among those of `order`.
         texts: lines above the views: the image, its class, the prediction before and after.
-        values: (V,) values by which the views are ordered, written above each; None leaves them out.
+        values: (V,) values by which the views are ordered, written above each.
         name: name of the values, with their unit.
 
     Raises:
-        UserError: shapes or indices do not fit.
+        UserError: the order does not fit the views.
     """
     count = len(views)
-    if views.ndim != 4 or views.shape[-1] != 3 or sorted(order) != list(range(count)) or not count:
+    if sorted(order) != list(range(count)) or not count:
         raise UserError(f"Expected views (V, H, W, 3) in an order of V, got shapes {views.shape} and ({len(order)},).")
-    if not set(selected) <= set(order):
-        raise UserError(f"Expected indices of {count} views in `selected`, got {list(selected)}.")
-    if values is not None and len(values) != count:
-        raise UserError(f"Expected values of {count} views, got {len(values)}.")
-    unit = "" if values is None else f"; above each its {name}"
-    summary = f"{len(set(selected))} of {count} views selected (framed), most trusted first{unit}"
+    summary = f"{len(set(selected))} of {count} views selected (framed), most trusted first; above each its {name}"
     lines = [*(short(text, 110) for text in texts), summary]
     rows = -(-count // ACROSS)
     height = rows * (PAGE / ACROSS + 0.16) + HEADER * len(lines) + 0.25
@@ -56,15 +49,12 @@ def contact_sheet(
     figure.suptitle("\n".join(lines), x=0.005, ha="left", fontsize=POINTS)
     for panel, view in zip_longest(figure.subplots(rows, ACROSS, squeeze=False).flat, order):
         panel.set_axis_off()
-        if view is not None:
-            title = "image" if view == 0 else f"#{view}"
-            _draw(panel, views[view], title if values is None else f"{title}  {values[view]:.2f}", view in selected)
+        if view is None:
+            continue
+        panel.imshow(views[view])
+        title = panel.set_title(f"{f'#{view}' if view else 'image'}  {values[view]:.2f}", pad=3)
+        if view in selected:
+            title.set(color=BLUE, fontweight="bold")
+            frame = Rectangle((0, 0), 1, 1, fill=False, edgecolor=BLUE, linewidth=3.0, clip_on=False)
+            panel.add_patch(frame).set_transform(panel.transAxes)
     return figure
-
-
-def _draw(panel: Axes, view: np.ndarray, title: str, chosen: bool) -> None:
-    panel.imshow(view)
-    panel.set_title(title, pad=3, color=BLUE if chosen else "black", fontweight="bold" if chosen else "normal")
-    if chosen:
-        place: dict[str, Any] = {"clip_on": False, "transform": panel.transAxes}
-        panel.add_patch(Rectangle((0, 0), 1, 1, fill=False, edgecolor=BLUE, linewidth=3.0, **place))

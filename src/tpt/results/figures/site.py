@@ -12,8 +12,8 @@ from tpt.files import file_name, write_text
 from tpt.results.figures.drawing import draw_all
 from tpt.results.tables.citations import to_bibtex
 from tpt.results.tables.classes import MOST, class_grids
-from tpt.results.tables.grid import Grid, Legend, Line, Text, cleaned, grids
-from tpt.results.tables.markup import html_page, html_tables
+from tpt.results.tables.grid import Grid, Legend, Line, Text, grids
+from tpt.results.tables.markup import html_page, html_tables, in_html
 from tpt.results.tables.report import Report
 from tpt.results.tables.rows import coverage_remark, rows_of
 from tpt.results.tables.runs import Run
@@ -33,8 +33,7 @@ def write_site(
     body = ["<h1>Results</h1>", *html_tables(*grids(report)), "<h2>Datasets</h2><ul>", *links, "</ul>"]
     body += ["<h2>Figures</h2>", *map(_figure, pictures)]
     body += ["<h2>More</h2>", f"<p>{_link('settings.html', 'All settings')}</p>", "<h2>Papers</h2>"]
-    papers = "\n".join(map(cleaned, to_bibtex(runs).splitlines()))
-    body += [f"<pre>{html.escape(papers)}</pre>"]
+    body += ["<pre>" + "\n".join(map(in_html, to_bibtex(runs).splitlines())) + "</pre>"]
     written = {"index.html": html_page("Results", body), "settings.html": _settings_page(runs)}
     written |= {page: _dataset_page(name, runs) for page, name in pages.items()}
     for page, text in written.items():
@@ -43,11 +42,11 @@ def write_site(
 
 
 def _link(page: str, text: str) -> str:
-    return f'<a href="{html.escape(quote(page))}">{html.escape(cleaned(text))}</a>'
+    return f'<a href="{html.escape(quote(page))}">{in_html(text)}</a>'
 
 
 def _figure(path: Path) -> str:
-    source, name = html.escape(quote(f"{FIGURES}/{path.name}")), html.escape(cleaned(path.stem))
+    source, name = html.escape(quote(f"{FIGURES}/{path.name}")), in_html(path.stem)
     return f'<figure><img src="{source}" alt="{name}"><figcaption>{name}</figcaption></figure>'
 
 

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -17,8 +17,6 @@ from tpt.errors import UserError
 from tpt.files import writing
 from tpt.results.tables.statistics import Interval
 
-P = ParamSpec("P")
-R = TypeVar("R")
 COLUMN, PAGE = 3.4, 6.9  # inches: width of one column of a two-column paper, and of both
 POINTS = 8  # smallest text size
 # Okabe and Ito, "Color universal design" (2008), without yellow (hard to see) and black (used otherwise).
@@ -34,13 +32,8 @@ LINE = 0.17  # inches per line of a legend
 # Leaves out the program (PNG) and the time (SVG, PDF), so that equal figures have equal bytes.
 METADATA: dict[str, Any] = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 RC: Any = {
-    "font.size": POINTS,
-    "axes.titlesize": POINTS,
-    "axes.labelsize": POINTS,
-    "xtick.labelsize": POINTS,
-    "ytick.labelsize": POINTS,
-    "legend.fontsize": POINTS,
-    "legend.title_fontsize": POINTS,
+    **dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize", "xtick.labelsize", "ytick.labelsize"), POINTS),
+    **dict.fromkeys(("legend.fontsize", "legend.title_fontsize"), POINTS),
     "legend.frameon": False,
     "axes.spines.top": False,
     "axes.spines.right": False,

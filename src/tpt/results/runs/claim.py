@@ -45,6 +45,7 @@ class ClaimedDirectory:
     def __init__(self, folder: Path, resume: bool = False, first: bool = True, another: str = ANOTHER) -> None:
         self.folder = folder
         self.resume = resume
+        self.is_new = not resume  # whether the directory must not hold a run yet
         self.first = first
         self.another = another
         self.whose = f"the run in {folder}"  # for error messages: whose settings are compared
@@ -63,10 +64,6 @@ class ClaimedDirectory:
         if (self.resume or not self.first) and os.path.lexists(self.folder / self.manifest_name):
             return read_manifest(self.folder, self.manifest_name).get(key)
         return None
-
-    def is_new(self) -> bool:
-        """Whether the directory must not hold a run yet."""
-        return not self.resume
 
     def holds_a_run(self) -> bool:
         """Whether the directory holds a run, which a new one must not overwrite."""
@@ -94,7 +91,7 @@ class ClaimedDirectory:
             log.warning("%s cannot be locked (%s). Start no second run there while this one works.", self.folder, why)
         if found := [name for name in self.strangers if (self.folder / name).exists()]:
             raise UserError(f"{self.folder} holds {found[0]} of another program's run; {self.another}.")
-        if self.is_new() and self.holds_a_run():
+        if self.is_new and self.holds_a_run():
             raise UserError(
                 f"{self.folder} holds {self.product} of an earlier run. Continue it with resume={self.folder}, or "
                 f"{self.another}."

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, NotRequired
 
-from pydantic import ConfigDict, Field, PlainValidator, TypeAdapter, ValidationError, with_config
+from pydantic import ConfigDict, Field, InstanceOf, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict  # pydantic requires this one before Python 3.12
 
 from tpt.data.dataset import ImageDataset
@@ -36,20 +36,10 @@ SAME = ("backbone", "context_fingerprint", "device", "division", "files", "datas
 DATA = ("datasets.", "files.")  # the parts of `SAME` that are data, not settings
 
 
-def _is_text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"expected text, got {type(value).__name__}")
-    return value
-
-
-Text = Annotated[str, PlainValidator(_is_text)]  # pydantic's own type refuses names that are not UTF-8
+Text = InstanceOf[str]  # pydantic's own type refuses names that are not UTF-8
 Whole = Annotated[int, Field(ge=0, lt=2**63)]
 
 
-_as_written = with_config(ConfigDict(extra="allow", strict=True))
-
-
-@_as_written
 class Session(TypedDict):
     """One start of a run, as returned by `tpt.results.runs.environment.session`."""
 
@@ -57,7 +47,6 @@ class Session(TypedDict):
     processes: Annotated[int, Field(ge=1, lt=2**31)]
 
 
-@_as_written
 class AboutDataset(TypedDict):
     """A dataset, as returned by `about_dataset`."""
 
@@ -69,7 +58,6 @@ class AboutDataset(TypedDict):
     fingerprint: NotRequired[Text]
 
 
-@_as_written
 class AboutBackbone(TypedDict):
     """A backbone."""
 
@@ -77,14 +65,13 @@ class AboutBackbone(TypedDict):
     precision: Text
 
 
-@_as_written
 class Encoding(TypedDict):
     """The minimum number of views to encode."""
 
     num_views: Whole
 
 
-@_as_written
+@with_config(ConfigDict(extra="allow", strict=True))  # of the parts as well
 class Manifest(TypedDict):
     """What `run.json` and `training_run.json` must contain; other keys are allowed and kept."""
 

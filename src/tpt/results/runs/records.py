@@ -136,17 +136,14 @@ def read_shard(path: Path, schema: pa.Schema = RECORD_SCHEMA) -> pa.Table:
 
 def _refuse_gaps(table: pa.Table) -> None:
     """Raises a UserError if an index is negative, or if a value is missing that every record or answer has."""
-    for name in ALWAYS:
-        if table[name].null_count:
-            raise UserError(f"{name} is missing")
-    if len(table) and pc.min(table["index"]).as_py() < 0:
-        raise UserError("an index is negative")
     answers = answered(table)
     labelled = answers.filter(pc.is_valid(answers["label"]))
-    for rows, names in ((answers, (*ANSWER, "content")), (labelled, RANK)):
+    for rows, names in ((table, ALWAYS), (answers, (*ANSWER, "content")), (labelled, RANK)):
         for name in names:
             if rows[name].null_count:
                 raise UserError(f"{name} is missing")
+    if len(table) and pc.min(table["index"]).as_py() < 0:
+        raise UserError("an index is negative")
 
 
 def read_records(run_dir: str | Path) -> pa.Table:
@@ -208,9 +205,8 @@ def in_order(shards: Sequence[tuple[Path, pa.Table]], schema: pa.Schema = RECORD
     """The records of shards in one table, by dataset and image; an image that two processes computed appears once."""
     if not shards:
         return schema.empty_table()
-    number = [np.full(len(table), int(path.name.split("-")[0])) for path, table in shards]
     records = pa.concat_tables([table.replace_schema_metadata() for _, table in shards])
-    place = np.concatenate(number)
+    place = np.concatenate([np.full(len(table), int(path.name.split("-")[0])) for path, table in shards])
     order = np.lexsort((records["index"].to_numpy(), place))
     place, index = place[order], records["index"].to_numpy()[order]
     first = np.ones(len(order), dtype=bool)

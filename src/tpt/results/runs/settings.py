@@ -104,17 +104,16 @@ def axis_label(key: str) -> str:
 # Settings of the printed rows of a method, by the option of `method`; those of TPT are from Shu et al., section 4.
 # A tuple lists equivalent values; "paper" is the value of the method's own paper.
 _VIEWS = {"views.num_views": 64}
-_STEP = {
+_TUNED = {
+    **_VIEWS,
     "method.steps": 1,
     "method.lr": 5e-3,
     "method.optimizer._target_": "torch.optim.AdamW",
     "method.optimizer.weight_decay": 0.01,
     "method.learned_class_token": False,
+    "method.selection_p": 0.1,
 }
-_TUNED = {**_VIEWS, **_STEP, "method.selection_p": 0.1}
-_WORDS = {"context.ctx_init": "a photo of a", "context.class_token_position": "end"}
 PAPER: Mapping[str, Mapping[str, Any]] = {
-    "zero_shot": {},
     "tpt": _TUNED,
     "zero": {**_VIEWS, "method.gamma": 0.3},
     "mta": {**_VIEWS, "method.lambda_q": 4.0, "method.lambda_y": 0.2},
@@ -125,7 +124,7 @@ PAPER: Mapping[str, Mapping[str, Any]] = {
 }
 # The same for the initial prompt of a row: words, or words in several templates.
 PAPER_TEXT: Mapping[str, Mapping[str, Any]] = {
-    "words": _WORDS,
+    "words": {"context.ctx_init": "a photo of a", "context.class_token_position": "end"},
     "ensemble": {"method.templates": "imagenet_80"},
 }
 MIXED_ALWAYS = ("ctpt", "otpt", "atpt", "tda", "pta", "dota")  # printed with AugMix on ImageNet's variants too

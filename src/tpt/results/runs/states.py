@@ -38,7 +38,7 @@ def read_state(path: Path) -> bytes:
         UserError: the bytes are not those that were written.
         OSError: the file cannot be read.
     """
-    with open_plain(path, MOST_STATE_BYTES) as file:
+    with open_plain(path, MOST_STATE_BYTES) as file:  # `read_bytes` would ask for memory for the largest state
         content = file.read()
     if content_digest(content) != path.stem.rsplit("-", 1)[-1]:
         raise UserError(f"{path} is damaged: its checksum differs.")
@@ -55,11 +55,7 @@ def drop_states(run_dir: Path, number: int, but: Path | None = None) -> None:
 def latest_state(run_dir: Path, number: int, images: int, recorded: Collection[int]) -> tuple[int, Path | None]:
     """The number of finished images of a stream, and the state after them; None if no state is needed to continue.
 
-    Args:
-        run_dir: directory of the run.
-        number: number of the dataset in the run.
-        images: number of images in the dataset.
-        recorded: positions in the stream that have a record.
+    `number` is the dataset's number in the run, `images` its size, and `recorded` the positions that have a record.
     """
     first_missing = next((position for position in range(images) if position not in recorded), images)
     if first_missing == images:
@@ -68,10 +64,9 @@ def latest_state(run_dir: Path, number: int, images: int, recorded: Collection[i
         if seen <= first_missing:
             try:
                 read_state(path)
+                return seen, path
             except (UserError, OSError) as error:
                 log.warning("Ignoring a saved state of the stream: %s", error)
-                continue
-            return seen, path
     return 0, None
 
 

@@ -37,10 +37,9 @@ class TrainingDirectory(ClaimedDirectory):
     """The state of a training run's directory: its manifest and its last checkpoint.
 
     Args:
-        folder: the run's directory.
+        folder, first: as for the base class.
         resume: "auto" resumes from the directory's own checkpoint, if there is one; a path resumes from that
             checkpoint, which may be in another directory; None starts a new run.
-        first: whether this is the run's first process, the only one that locks and writes.
     """
 
     product = "checkpoints"
@@ -56,6 +55,7 @@ class TrainingDirectory(ClaimedDirectory):
         self._given = Path(str(resume)) if self._elsewhere else own
         self._of_checkpoint: dict[str, Any] | None = None  # manifest in the resumed checkpoint
         if self._elsewhere:
+            self.is_new = True
             self.whose = f"the run that wrote {self._given}"
             self.way_out = f"continue with the same, as resume={self._given.parent} does by itself, or start anew"
 
@@ -63,10 +63,6 @@ class TrainingDirectory(ClaimedDirectory):
     def checkpoint(self) -> Path | None:
         """The checkpoint from which training resumes; None if it starts anew."""
         return self._given if self._elsewhere or (self.resume and self._given.exists()) else None
-
-    def is_new(self) -> bool:
-        """Whether the directory must not hold a run yet, also if it resumes a checkpoint from another directory."""
-        return not self.resume or self._elsewhere
 
     def holds_a_run(self) -> bool:
         """Whether there is a manifest, a checkpoint or a context."""
@@ -101,7 +97,7 @@ class TrainingDirectory(ClaimedDirectory):
             return
         self.take()
         alone = self._of_checkpoint is not None and not os.path.lexists(self.folder / self.manifest_name)
-        sessions = [] if self.is_new() or alone else self.earlier_sessions(manifest, session)
+        sessions = [] if self.is_new or alone else self.earlier_sessions(manifest, session)
         if self._of_checkpoint is not None:
             before = self.same_run(self._of_checkpoint, manifest, session)
             sessions = sessions or before
@@ -140,12 +136,10 @@ def beside(context: str, read: Callable[[Path], T]) -> T | None:
 
 def trained_on(path: str | None) -> list[str]:
     """Digests of the images that a learned context was trained on; empty if its training run is not found."""
-
-    def read(folder: Path) -> list[str]:
-        contents = manifest_of(read_bytes(folder / TRAINING))["contents"]
-        return sorted({digest for place, digest in contents.items() if place.startswith("train/")})
-
-    return (None if path is None else beside(path, read)) or []
+    found = (
+        None if path is None else beside(path, lambda folder: manifest_of(read_bytes(folder / TRAINING))["contents"])
+    )
+    return sorted({digest for place, digest in (found or {}).items() if place.startswith("train/")})
 
 
 def about_shots(shots: Shots) -> dict[str, Any]:
@@ -177,11 +171,11 @@ class Training:
 
 def training_of(context_path: str) -> Training | None:
     """The training run of a context's file or folder; None if it is missing or cannot be read."""
-    return beside(context_path, lambda folder: _read(folder / RESULTS))
+    return beside(context_path, _read)
 
 
-def _read(file: Path) -> Training:
-    settings = dict(dotted_values(with_public_names(dict(json.loads(read_bytes(file))["config"]))))
+def _read(folder: Path) -> Training:
+    settings = dict(dotted_values(with_public_names(dict(json.loads(read_bytes(folder / RESULTS))["config"]))))
     shots, root = settings.get("shots.k"), settings.get("shots.draw.train.root")
     # The catalogue's key, the bundled domain, or the name of a user's folder.
     keys = ("shots.key", "shots.draw.train.key", "shots.draw.train.domain", "shots.draw.train.name")

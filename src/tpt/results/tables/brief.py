@@ -10,7 +10,7 @@ from tpt.results.tables.formats import render_grids
 from tpt.results.tables.grid import HEADERS, OF_STREAMS, Grid, Legend, Line, Text, apart, legend_of, marked, number
 from tpt.results.tables.published import AVERAGE
 from tpt.results.tables.report import Cell, Report, Table, average_cell, make_report
-from tpt.results.tables.rows import Row, versions_remark
+from tpt.results.tables.rows import versions_remark
 from tpt.results.tables.runs import Run
 from tpt.results.tables.table import gain_text
 
@@ -54,34 +54,28 @@ def brief_text(runs: Sequence[Run], width: int | None = None) -> str:
 
 def _grid(table: Table, letters: Mapping[str, str], sort: str) -> Grid:
     shown = tuple(name for name in table.datasets if any(cells[name].accuracy is not None for _, cells in table.rows))
-    rows = [(row, cells, _mean(row, shown, cells)) for row, cells in table.rows]
+    rows = [(row, cells, average_cell(row, "", shown, cells) if shown else Cell()) for row, cells in table.rows]
     rows.sort(key=lambda each: (SORTS[sort](each[2]) is None, SORTS[sort](each[2]) or 0.0))
     means = [mean for _, _, mean in rows]
     kinds = [row.first.stream for row, _, _ in rows]
-    columns: list[tuple[str, list[Text]]] = []
-
-    def add(name: str, values: Sequence[float | None], texts: Sequence[Text]) -> None:
-        columns.append((name, _best(values, texts, kinds)))
-
-    for name in shown if len(shown) <= MOST_DATASETS else ():
-        add(name, [c[name].accuracy for _, c, _ in rows], [marked(c[name], letters) for _, c, _ in rows])
-    if len(shown) != 1:
-        add(HEADERS[AVERAGE], [c.accuracy for c in means], [marked(c, letters) for c in means])
+    columns: list[tuple[str, list[float | None], list[Text]]] = []  # name, values (the largest is best), and texts
+    of_datasets = [(name, [cells[name] for _, cells, _ in rows]) for name in shown if len(shown) <= MOST_DATASETS]
+    for name, cells in of_datasets if len(shown) == 1 else (*of_datasets, (HEADERS[AVERAGE], means)):
+        columns.append((name, [c.accuracy for c in cells], [marked(c, letters) for c in cells]))
     if any(c.worst is not None for c in means):
-        add("worst", [c.worst for c in means], [Text(number(c.worst)) for c in means])
-    add("gain [95 %]", [c.gain and c.gain.mean for c in means], [Text(gain_text(c.gain)) for c in means])
-    for name, values, digits in (("ECE", [c.ece for c in means], 1), ("s/image", [c.seconds for c in means], 3)):
-        add(name, [v if v is None else -v for v in values], [Text(number(value, digits)) for value in values])
-    lines = [
-        (row, [Line(row.label, row.first.backbone, tuple(texts[place] for _, texts in columns), main=True)])
-        for place, (row, _, _) in enumerate(rows)
+        columns.append(("worst", [c.worst for c in means], [Text(number(c.worst)) for c in means]))
+    columns += [
+        ("gain [95 %]", [c.gain and c.gain.mean for c in means], [Text(gain_text(c.gain)) for c in means]),
+        ("ECE", [c.ece and -c.ece for c in means], [Text(number(c.ece, 1)) for c in means]),
+        ("s/image", [c.seconds and -c.seconds for c in means], [Text(number(c.seconds, 3)) for c in means]),
     ]
-    header = ("method", "backbone", *(name for name, _ in columns))
-    return Grid(table.caption, header, tuple(apart(lines, len(columns))), dense=True)
-
-
-def _mean(row: Row, shown: Sequence[str], cells: Mapping[str, Cell]) -> Cell:
-    return cells[shown[0]] if len(shown) == 1 else average_cell(row, "", shown, cells) if shown else Cell()
+    lines = zip(*(_best(values, texts, kinds) for _, values, texts in columns), strict=True)
+    parts = [
+        (row, [Line(row.label, row.first.backbone, cells, main=True)])
+        for (row, _, _), cells in zip(rows, lines, strict=True)
+    ]
+    header = ("method", "backbone", *(name for name, _, _ in columns))
+    return Grid(table.caption, header, tuple(apart(parts, len(columns))), dense=True)
 
 
 def _best(values: Sequence[float | None], texts: Sequence[Text], kinds: Sequence[bool]) -> list[Text]:

@@ -9,6 +9,7 @@ from dataclasses import astuple, dataclass
 import numpy as np
 
 from tpt.errors import UserError
+from tpt.results.runs.records import NAMED
 from tpt.results.tables.comparability import left_out, said
 from tpt.results.tables.grid import Grid, Legend, Line, Text, number
 from tpt.results.tables.rows import NOTHING, labelled_runs
@@ -56,15 +57,12 @@ def class_results(run: Run, dataset: str) -> list[ClassResult]:
 
 def confusions(run: Run, dataset: str) -> list[Confusion]:
     """All pairs of classes whose confusions adaptation changed, the most changed first."""
-    names, label, before, after = _answers(run, dataset)
-    made, corrected, first, second = (Counter[tuple[int, int]]() for _ in range(4))
-    for truth, old, new in zip(label.tolist(), before.tolist(), after.tolist(), strict=True):
-        first[truth, old] += 1
-        second[truth, new] += 1
-        if old != new:
-            corrected[truth, old] += old != truth
-            made[truth, new] += new != truth
-    pairs = {pair for pair in made | corrected if made[pair] or corrected[pair]}
+    names, *columns = _answers(run, dataset)
+    rows = list(zip(*(column.tolist() for column in columns), strict=True))
+    first, second = Counter((truth, old) for truth, old, _ in rows), Counter((truth, new) for truth, _, new in rows)
+    corrected = Counter((truth, old) for truth, old, new in rows if old not in (new, truth))
+    made = Counter((truth, new) for truth, old, new in rows if new not in (old, truth))
+    pairs = made | corrected
     found = [Confusion(names[p[0]], names[p[1]], first[p], second[p], made[p], corrected[p]) for p in pairs]
     return sorted(found, key=lambda c: (-(c.made + c.corrected), -abs(c.made - c.corrected), c.truth, c.answer))
 
@@ -73,11 +71,10 @@ def _answers(run: Run, dataset: str) -> tuple[Mapping[int, str], np.ndarray, np.
     """Class names (numbers if unnamed); label, answer before and answer after of each labelled image."""
     rows = run.labelled(dataset)
     names: dict[int, str] = {}
-    columns = {"label": "class_name", "pred_zero_shot": "pred_name_zero_shot", "pred": "pred_name"}
-    for column, name in columns.items():
+    for name, column in NAMED.items():
         for key, text in zip(rows[column].to_pylist(), rows[name].to_pylist(), strict=True):
             names.setdefault(key, str(key) if text is None else text)
-    label, before, after = (rows[column].to_numpy() for column in columns)
+    label, before, after = (rows[column].to_numpy() for column in ("label", "pred_zero_shot", "pred"))
     return names, label, before, after
 
 
@@ -86,10 +83,7 @@ def class_grids(
 ) -> tuple[list[Grid], Legend]:
     """Two tables per run and dataset: classes, and confusions if adaptation changed any.
 
-    Args:
-        runs: finished or unfinished runs.
-        most: maximum number of lines per table, the most changed first; None shows all.
-        only: datasets to show; None shows all.
+    Each has at most `most` lines, the most changed first; `only` chooses datasets.  None shows all.
 
     Raises:
         UserError: no run has a labelled image with an answer.

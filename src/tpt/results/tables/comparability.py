@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +19,6 @@ PART, UNFINISHED = "on part of the images", "unfinished"
 UNLABELLED = "pictures without labels have no accuracy"
 ENSEMBLE = "+ensemble"  # suffix of the names of methods whose text is an ensemble of templates
 SEVEN_TEMPLATES = ("imagenet", "imagenet_a", "imagenet_v2", "caltech101", "stanford_cars", "sun397")
-LEARNED_ON, SHOTS, VECTORS = "imagenet", 16, 4  # training of the printed rows that start from CoOp or CoCoOp
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ def marks_of(run: Run, dataset: str) -> list[Mark]:
     """All marks of a run's cell; only a cell without marks can be compared with the printed number."""
     found = [*coverage(run, dataset), *_test_set(run, dataset)]
     if printed_row(run.backbone, printed_method(run, dataset), dataset).source:
-        found += [*_settings(run, dataset), *_learning(run)]
+        found += [*_settings(run, dataset), *(_learning(run) if "coop" in run.method else ())]
     return found
 
 
@@ -92,10 +91,9 @@ def _test_set(run: Run, dataset: str) -> Iterator[Mark]:
     if not entry.is_papers(about["split"]):
         yield Mark("another split than the paper's", f"{dataset} {about['split'] or 'its folder'}")
     elif (about["size"], about["classes"]) != (entry.images, entry.classes):
+        here = f"{about['size']:,} images of {about['classes']:,} classes"
         yield Mark(
-            "another test set than the paper's",
-            f"{dataset} {about['size']:,} images of {about['classes']:,} classes, there {entry.images:,} of "
-            f"{entry.classes:,}",
+            "another test set than the paper's", f"{dataset} {here}, there {entry.images:,} of {entry.classes:,}"
         )
 
 
@@ -140,12 +138,10 @@ def _stream(run: Run, dataset: str) -> Iterator[Mark]:
 
 
 def _augmix(run: Run, dataset: str) -> Iterator[Mark]:
-    always = run.option in MIXED_ALWAYS
-    mixed = always or (CATALOG[dataset].augmix and run.option not in MIXED_NEVER)
-    if run.settings.get("views._target_") == "tpt.paper_views":
-        mixes = CATALOG[dataset].augmix
-    else:
-        mixes = "views.augmix._target_" in run.settings
+    papers = CATALOG[dataset].augmix
+    mixed = run.option in MIXED_ALWAYS or (papers and run.option not in MIXED_NEVER)
+    by_dataset = run.settings.get("views._target_") == "tpt.paper_views"
+    mixes = papers if by_dataset else "views.augmix._target_" in run.settings
     if mixes != mixed:
         yield Mark("views without AugMix, in the paper with it" if mixed else "AugMix, in the paper plain crops")
     elif mixes and (severity := run.settings.get("views.augmix.severity")) != 1.0:
@@ -153,30 +149,19 @@ def _augmix(run: Run, dataset: str) -> Iterator[Mark]:
 
 
 def _learning(run: Run) -> Iterator[Mark]:
-    if "coop" not in run.method:
-        return
-    if run.training is None:
+    """Marks of learned contexts; those of the printed rows have 4 vectors learned on 16 shots of ImageNet."""
+    if (training := run.training) is None:
         yield Mark("what the context was learned on is not known, in the paper 16 shots of ImageNet")
-        return
-    source, shots = run.training.source, run.training.shots
-    vectors = run.training.settings.get("learner.n_ctx")
-    words = run.training.settings.get("learner.ctx_init")
-    if (source, shots) != (LEARNED_ON, SHOTS):
-        yield Mark(f"context learned on {shots or 'all'} shots of {source}, in the paper on 16 of imagenet")
-    elif words is None and vectors != VECTORS:
-        yield Mark(f"context of {vectors} vectors, in the paper 4")
+    elif (training.source, training.shots) != ("imagenet", 16):
+        shots = training.shots or "all"
+        yield Mark(f"context learned on {shots} shots of {training.source}, in the paper on 16 of imagenet")
+    elif training.settings.get("learner.ctx_init") is None and (n := training.settings.get("learner.n_ctx")) != 4:
+        yield Mark(f"context of {n} vectors, in the paper 4")
 
 
-def merged(marks: Sequence[Mark]) -> dict[str, list[str]]:
-    """Maps each explanation to its different details, in order."""
-    found: dict[str, list[str]] = {}
+def said(marks: Iterable[Mark]) -> dict[str, str]:
+    """Maps each explanation to its full text, with the different details of all cells."""
+    found: dict[str, dict[str, None]] = {}
     for mark in marks:
-        details = found.setdefault(mark.why, [])
-        if mark.detail and mark.detail not in details:
-            details.append(mark.detail)
-    return found
-
-
-def said(marks: Sequence[Mark]) -> dict[str, str]:
-    """Maps each explanation to its full text, with the details of all cells."""
-    return {why: ": ".join(filter(None, (why, "; ".join(details)))) for why, details in merged(marks).items()}
+        found.setdefault(mark.why, {})[mark.detail] = None
+    return {why: ": ".join(filter(None, (why, "; ".join(filter(None, details))))) for why, details in found.items()}

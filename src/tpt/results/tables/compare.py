@@ -12,6 +12,12 @@ from tpt.errors import UserError
 from tpt.results.tables.runs import ImageResult, Run
 from tpt.results.tables.statistics import PERCENT, Interval, difference_interval, mcnemar, mean_of_intervals
 
+# What must be equal for images with the same path, and in words: what differs, and the way out.
+SAME_IMAGE = (
+    ("content", "the same picture", "on the same data"),
+    ("label", "of the same class", "with the same class names in the same order"),
+)
+
 
 @final
 @dataclass(frozen=True)
@@ -31,17 +37,6 @@ class Comparison:
         return (self.first - self.second) / self.second if self.second else None
 
 
-def paired(first: np.ndarray, second: np.ndarray, single: bool) -> tuple[Interval, float | None]:
-    """The difference of two accuracies in percentage points, and the p-value of the exact McNemar test.
-
-    Args:
-        first, second: the share of each side's runs that are right, for the same N images.
-        single: whether each side is one run; otherwise there is no p-value.
-    """
-    won, lost = int((first > second).sum()), int((first < second).sum())
-    return difference_interval(first - second), mcnemar(won, lost) if single else None
-
-
 def compare(first: Sequence[Run], second: Sequence[Run], dataset: str) -> Comparison | None:
     """Compares the runs of two rows on a dataset; None if they have no image in common.
 
@@ -59,17 +54,21 @@ def compare(first: Sequence[Run], second: Sequence[Run], dataset: str) -> Compar
             f"{there} in {right.path}; compare runs on the same classes."
         )
     ours, theirs = images_of(first, dataset), images_of(second, dataset)
-    if not (paths := [path for path in ours if path in theirs]):
+    pairs = {path: (ours[path], theirs[path]) for path in ours if path in theirs}
+    if not pairs:
         return None
-    for path in paths:
-        _refuse_other_image(ours[path] + theirs[path], dataset, path, first[0], second[0])
+    for path, (own, others) in pairs.items():
+        for what, same, way_out in SAME_IMAGE:
+            if len({getattr(outcome, what) for outcome in own + others}) > 1:
+                where = f"{first[0].path} and in {second[0].path}"
+                raise UserError(f"{path} of {dataset!r} is not {same} in {where}. Compare runs {way_out}.")
     one, two = (
-        np.array([sum(o.after for o in side[path]) / len(side[path]) for path in paths]) for side in (ours, theirs)
+        np.array([sum(o.after for o in side) / len(side) for side in sides])
+        for sides in zip(*pairs.values(), strict=True)
     )
-    single = all(len(side[path]) == 1 for side in (ours, theirs) for path in paths)
-    points, p_value = paired(one, two, single)
-    alone = len(ours) + len(theirs) - 2 * len(paths)
-    return Comparison(PERCENT * float(one.mean()), PERCENT * float(two.mean()), points, p_value, len(paths), alone)
+    points, p_value = _paired(one, two, all(len(own) == len(others) == 1 for own, others in pairs.values()))
+    alone = len(ours) + len(theirs) - 2 * len(pairs)
+    return Comparison(PERCENT * float(one.mean()), PERCENT * float(two.mean()), points, p_value, len(pairs), alone)
 
 
 def mean_comparison(datasets: Sequence[Comparison | None]) -> Comparison | None:
@@ -83,17 +82,27 @@ def mean_comparison(datasets: Sequence[Comparison | None]) -> Comparison | None:
 
 
 def gain_of_tuning(runs: Sequence[Run], dataset: str) -> tuple[Interval, float | None]:
-    """`paired` for the answers of the same runs after and before tuning.
+    """`_paired` for the answers of the same runs after and before tuning.
 
     An image that several seeds drew has proportionally more weight, so the means are means of all answers.
     """
     found = list(images_of(runs, dataset).values())
-    weight = len(found) / max(1, sum(map(len, found)))
+    weight = len(found) / sum(map(len, found))
     after, before = (
-        np.array([weight * sum(getattr(o, side) for o in each) for each in found], dtype=np.float64)
-        for side in ("after", "before")
+        np.array([weight * sum(getattr(o, side) for o in each) for each in found]) for side in ("after", "before")
     )
-    return paired(after, before, single=all(len(each) == 1 for each in found))
+    return _paired(after, before, all(len(each) == 1 for each in found))
+
+
+def _paired(first: np.ndarray, second: np.ndarray, single: bool) -> tuple[Interval, float | None]:
+    """The difference of two accuracies in percentage points, and the p-value of the exact McNemar test.
+
+    Args:
+        first, second: the share of each side's runs that are right, for the same N images.
+        single: whether each side is one run; otherwise there is no p-value.
+    """
+    won, lost = int((first > second).sum()), int((first < second).sum())
+    return difference_interval(first - second), mcnemar(won, lost) if single else None
 
 
 def images_of(runs: Iterable[Run], dataset: str) -> dict[str, list[ImageResult]]:
@@ -103,16 +112,3 @@ def images_of(runs: Iterable[Run], dataset: str) -> dict[str, list[ImageResult]]
         for path, outcome in run.outcomes(dataset).items():
             found.setdefault(path, []).append(outcome)
     return found
-
-
-def _refuse_other_image(outcomes: Sequence[ImageResult], dataset: str, path: str, first: Run, second: Run) -> None:
-    if len({outcome.content for outcome in outcomes}) > 1:
-        raise UserError(
-            f"{path} of {dataset!r} is not the same picture in {first.path} and in {second.path}. Compare runs on the "
-            "same data."
-        )
-    if len({outcome.label for outcome in outcomes}) > 1:
-        raise UserError(
-            f"{path} of {dataset!r} is not of the same class in {first.path} and in {second.path}. Compare runs with "
-            "the same class names in the same order."
-        )

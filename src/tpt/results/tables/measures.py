@@ -86,7 +86,8 @@ class Measures:
         self.images += len(good)
         if len(good):
             self._add_answers(good)
-            self._add_labelled(good.filter(pc.is_valid(good["rank"])))
+        if len(labelled := good.filter(pc.is_valid(good["label"]))):
+            self._add_labelled(labelled)
         return self
 
     def _add_answers(self, rows: pa.Table) -> None:
@@ -101,13 +102,12 @@ class Measures:
 
     def _add_labelled(self, rows: pa.Table) -> None:
         self.labelled += len(rows)
-        for end in ENDS if len(rows) else ():
-            rank, confidence = rows[f"rank{end}"].to_numpy(), _numbers(rows, f"confidence{end}")
-            self._sums[f"acc{end}"] += int((rank == 0).sum())
-            self._sums[f"acc5{end}"] += int((rank < 5).sum())
+        after, before = right = [rows[f"rank{end}"].to_numpy() == 0 for end in ENDS]
+        for end, hits in zip(ENDS, right, strict=True):
+            self._sums[f"acc{end}"] += int(hits.sum())
+            self._sums[f"acc5{end}"] += int((rows[f"rank{end}"].to_numpy() < 5).sum())
             for name in ERRORS:
-                self._bins[f"{name}{end}"].update(confidence, rank == 0)
-        after, before = (rows[f"rank{end}"].to_numpy() == 0 for end in ENDS)
+                self._bins[f"{name}{end}"].update(_numbers(rows, f"confidence{end}"), hits)
         for label in np.unique(own := rows["label"].to_numpy()).tolist():
             inside = own == label
             self._classes[label] += inside.sum(), (after & inside).sum(), (before & inside).sum()
@@ -119,19 +119,12 @@ class Measures:
 
     def values(self) -> dict[str, float]:
         """All measures so far; the rate covers this process only."""
-        found: dict[str, float] = {}
-        for name in MEASURES if self.images else ():
-            needs_labels = name.removesuffix(ENDS[1]) in LABELLED
-            if needs_labels and not self.labelled:
-                continue
-            if name.startswith("class_acc"):
-                counts = np.stack(list(self._classes.values()))
-                found[name] = float((counts[:, 1 + ENDS.index(name.removeprefix("class_acc"))] / counts[:, 0]).mean())
-            elif name in self._bins:
-                found[name] = self._bins[name].error()
-            elif name in self._sums:
-                found[name] = self._sums[name] / (self.labelled if needs_labels else self.images)
-        scaled = {name: PERCENT * v if name.startswith(SHARES) else v for name, v in found.items()}
+        found = {n: total / (self.labelled if n.startswith("acc") else self.images) for n, total in self._sums.items()}
+        if self.labelled:
+            images, *right = np.stack(list(self._classes.values())).T
+            found |= {f"class_acc{end}": float((hits / images).mean()) for end, hits in zip(ENDS, right, strict=True)}
+            found |= {name: bins.error() for name, bins in self._bins.items()}
+        scaled = {n: PERCENT * found[n] if n.startswith(SHARES) else found[n] for n in MEASURES if n in found}
         rate = (self.images + len(self.unanswered)) / max(self._seconds, 1e-9)
         return {**scaled, "images": float(self.images), "images_per_second": rate}
 

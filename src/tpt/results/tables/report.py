@@ -100,28 +100,24 @@ def make_report(
     rows = sorted(rows_of(runs), key=lambda row: row.first.stream)  # stream methods last
     others = {} if against is None else _others(rows, against)
     here = list(dict.fromkeys(name for run in runs for name in without_outside(run.to_test)))
-    tables, left = [], list(here)
-    for printed in printed_tables():
-        if set(printed.datasets) & set(here):
-            averages = {AVERAGE: printed.datasets} | ({OOD_AVERAGE: printed.shifted} if printed.shifted else {})
-            tables.append(_table(printed.caption, printed.datasets, averages, rows, others))
-            left = [name for name in left if name not in printed.datasets]
-    groups = dict.fromkeys(group for name in left if (group := group_of(name)[0]))
-    for group in groups:  # corruptions of one severity, domains of one dataset
-        inside = tuple(name for name in left if group_of(name)[0] == group)
-        tables.append(_table(group, inside, {AVERAGE: inside} if len(inside) > 1 else {}, rows, others))
-        left = [name for name in left if name not in inside]
+    plans = [(each.caption, each.datasets, each.shifted) for each in printed_tables() if {*each.datasets} & {*here}]
+    printed = {name for _, datasets, _ in plans for name in datasets}
+    groups: dict[str, tuple[str, ...]] = {"": ()}  # corruptions of one severity, domains of one dataset, and the rest
+    for name in here:
+        if name not in printed:
+            group = group_of(name)[0]
+            groups[group] = (*groups.get(group, ()), name)
+    left = groups.pop("")
+    plans += [(group, names, ()) for group, names in groups.items()]
     if left:
         shifted = tuple(name for name in left if name not in source)
-        averages = {AVERAGE: tuple(left)} if len(left) > 1 else {}
-        averages |= {OOD_AVERAGE: shifted} if shifted and len(shifted) < len(left) else {}
-        caption = "Other datasets" if tables else "Accuracy"
-        tables.append(_table(caption, tuple(left), averages, rows, others))
+        plans.append(("Other datasets" if plans else "Accuracy", left, shifted))
+    tables = tuple(_table(*plan, rows, others) for plan in plans)
     if against is None:
-        return Report(tuple(tables))
+        return Report(tables)
     names = {other.label for other in others.values()}
     label = names.pop() if len(names) == 1 else against if isinstance(against, str) else "that run"
-    made = Report(tuple(tables), label)
+    made = Report(tables, label)
     if not any(cell.against for _, cell in made.cells):
         raise UserError(
             f"{label} and the other rows have no images in common. Test them on the same datasets, under data.limit "
@@ -140,22 +136,22 @@ def _others(rows: Sequence[Row], against: str | Sequence[Run]) -> dict[Row, Row]
             f"Expected a run's directory or the name of a row to compare with, got {against!r}; name one of: {known}."
         )
     others = {}
-    for row in rows:
+    for row in [row for row in rows if row not in found]:
         near = [other for other in found if other.first.backbone == row.first.backbone]
         near = [other for other in near if other.label == against] or near or (found if len(found) == 1 else [])
-        if len(near) > 1 and row not in near:
+        if len(near) > 1:
             raise UserError(
                 f"Expected one row of the name {against!r} to compare with, got {len(near)}; name one of: "
                 f"{', '.join(other.label for other in near)}."
             )
-        if near and row not in found:
+        if near:
             others[row] = near[0]
     return others
 
 
 def _given(rows: Sequence[Row], runs: Sequence[Run]) -> Row:
     """The row of runs that were given by directory; the report's own row if it consists of these runs."""
-    (row, *more) = rows_of(runs)
+    row, *more = rows_of(runs)
     if more:
         raise UserError(
             f"Expected one row to compare with, got {len(more) + 1} ({row.label}, {more[0].label}, ...); pass the "
@@ -168,14 +164,16 @@ def _given(rows: Sequence[Row], runs: Sequence[Run]) -> Row:
 def _table(
     caption: str,
     datasets: tuple[str, ...],
-    averages: Mapping[str, tuple[str, ...]],
+    shifted: tuple[str, ...],
     rows: Sequence[Row],
     others: Mapping[Row, Row],
 ) -> Table:
+    averages = {AVERAGE: datasets} if len(datasets) > 1 else {}
+    averages |= {OOD_AVERAGE: shifted} if 0 < len(shifted) < len(datasets) else {}
     filled = []
     asked: dict[str, Run] = {}
     for row in rows:
-        tested = {name: row.having(name)[0] for name in datasets if row.having(name)}
+        tested = {name: runs[0] for name in datasets if (runs := row.having(name))}
         if not tested:
             continue
         cells = {name: dataset_cell(row, name, others.get(row)) for name in datasets}
@@ -197,7 +195,6 @@ def dataset_cell(row: Row, dataset: str, other: Row | None = None) -> Cell:
     if not answered:
         return cell
     found = [run.results["datasets"][dataset] for run in answered]
-    seconds = [1 / about["images_per_second"] for about in found if about["images_per_second"]]
     ece, ece20, classes = (float(np.mean([about[key] for about in found])) for key in ("ece", "ece20", "class_acc"))
     gain, p_value = gain_of_tuning(answered, dataset) if row.first.adapts else (None, None)
     others = [] if other is None else other.having(dataset)
@@ -211,7 +208,7 @@ def dataset_cell(row: Row, dataset: str, other: Row | None = None) -> Cell:
         ece=ece,
         ece20=ece20,
         class_accuracy=classes,
-        seconds=float(np.mean(seconds or [0.0])),
+        seconds=float(np.mean([1 / about["images_per_second"] for about in found])),
     )
 
 
@@ -240,8 +237,7 @@ def seed_marks(row: Row, answered: Sequence[Run]) -> tuple[Mark, ...]:
     """Marks of a mean over seeds: missing seeds, or different subsets."""
     expected, found = len(row.by_seed()), len(answered)
     marks = [Mark(f"mean over {found} of {expected} seeds")] if found < expected else []
-    drawn = {seeds_of(run)[0] for run in answered if run.settings.get(LIMIT) is not None}
-    if len(drawn) > 1:
+    if len({seeds_of(run)[0] for run in answered if run.settings.get(LIMIT) is not None}) > 1:
         marks.append(Mark("each seed drew other images, which the deviation over seeds holds as well"))
     return tuple(marks)
 
@@ -258,7 +254,7 @@ def average_cell(
         found = {name: d["acc"] for run in runs for name, d in run.results["datasets"].items() if "acc" in d}
         if set(columns) <= set(found):
             whole.append(float(np.mean([found[name] for name in columns])))
-    gains = [gain_of_tuning(row.having(name), name)[0] for name in columns] if row.first.adapts else []
+    gains = [cell.gain for cell in parts if cell.gain is not None]
     values = {n: [getattr(c, n) for c in parts] for n in ("accuracy", "ece", "ece20", "seconds", "class_accuracy")}
     means: dict[str, Any] = {name: None if None in each else float(np.mean(each)) for name, each in values.items()}
     return replace(

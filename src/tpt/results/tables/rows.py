@@ -184,11 +184,8 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
     found = {}
     for key in keys:
         parts = key.split(".")
-        for length in range(1, len(parts) + 1):
-            end = parts[-length:]
-            if sum(other.split(".")[-length:] == end for other in keys) == 1:
-                break
-        found[key] = ".".join(end)
+        ends = (".".join(parts[start:]) for start in reversed(range(len(parts))))
+        found[key] = next((end for end in ends if sum(f".{other}".endswith(f".{end}") for other in keys) == 1), key)
     return found
 
 

@@ -23,8 +23,6 @@ from tpt.results.tables.results import results_from
 
 log = logging.getLogger(__name__)
 
-ZERO_SHOT = "zero_shot"  # the only method that does not adapt, in runs without `about_method`
-
 
 class ImageResult(NamedTuple):
     """The result of one labelled image."""
@@ -66,7 +64,7 @@ class Run:
         """Whether the method changes answers at test time: tunes, selects or weights views, or learns from a stream."""
         about = self.results.get("about_method")
         if about is None:  # an early run, which does not describe its method
-            return self.option != ZERO_SHOT
+            return self.option != "zero_shot"
         return bool(about.get("tunes") or about.get("selects") or self.stream)
 
     @property

@@ -32,36 +32,36 @@ def brier(probs_NK: np.ndarray, label_N: np.ndarray) -> Score:
     return _mean((probs_NK**2).sum(1) - 2 * own + 1)
 
 
-def calibration(confidence_N: np.ndarray, right_N: np.ndarray, bins: int = BINS) -> Score:
+def calibration(confidence_N: np.ndarray, right_N: np.ndarray) -> Score:
     """Expected calibration error over bins (low, high] of equal width, in % (Guo et al., ICML 2017, equation 3)."""
-    place, gap = bin_of(confidence_N, bins), right_N - confidence_N.astype(np.float64)
-    return lambda w: PERCENT * float(np.abs(np.bincount(place, w * gap, bins)).sum() / w.sum())
+    place, gap = bin_of(confidence_N, BINS), right_N - confidence_N.astype(np.float64)
+    return lambda w: PERCENT * float(np.abs(np.bincount(place, w * gap, BINS)).sum() / w.sum())
 
 
-def adaptive_calibration(confidence_N: np.ndarray, right_N: np.ndarray, bins: int = BINS) -> Score:
+def adaptive_calibration(confidence_N: np.ndarray, right_N: np.ndarray) -> Score:
     """Expected calibration error over bins with equally many answers, in % (Nguyen and O'Connor, EMNLP 2015)."""
     order, group = _ordered(confidence_N)
     sure, right = confidence_N[order].astype(np.float64), right_N[order].astype(np.float64)
 
     def score(w: np.ndarray) -> float:
         w = w[order]
-        place = np.minimum((np.cumsum(w) - w) * bins // w.sum(), bins - 1).astype(int)
+        place = np.minimum((np.cumsum(w) - w) * BINS // w.sum(), BINS - 1).astype(int)
         gap = w * (_in_groups(right, group, w) - sure)
-        return PERCENT * float(np.abs(np.bincount(place, gap, bins)).sum() / w.sum())
+        return PERCENT * float(np.abs(np.bincount(place, gap, BINS)).sum() / w.sum())
 
     return score
 
 
-def class_calibration(probs_NK: np.ndarray, label_N: np.ndarray, bins: int = BINS) -> Score:
+def class_calibration(probs_NK: np.ndarray, label_N: np.ndarray) -> Score:
     """Calibration error of each class's probability, averaged over the classes, in % (Kull et al., NeurIPS 2019)."""
     classes = probs_NK.shape[1]
-    rows, columns = np.nonzero(bin_of(probs_NK, bins))  # few, because the probabilities of an image sum to 1
+    rows, columns = np.nonzero(bin_of(probs_NK, BINS))  # few, because the probabilities of an image sum to 1
     likely = probs_NK[rows, columns].astype(np.float64)
-    cell = columns * bins + bin_of(likely, bins)
+    cell = columns * BINS + bin_of(likely, BINS)
     gap = (label_N[rows] == columns) - likely
 
     def score(w: np.ndarray) -> float:
-        gaps = np.bincount(cell, w[rows] * gap, classes * bins).reshape(classes, bins)
+        gaps = np.bincount(cell, w[rows] * gap, classes * BINS).reshape(classes, BINS)
         whole = np.bincount(label_N, w, classes) - w @ probs_NK
         gaps[:, 0] = whole - gaps.sum(1)  # the first bin holds the rest
         return PERCENT * float(np.abs(gaps).sum(1).mean() / w.sum())

@@ -51,27 +51,22 @@ class Gain:
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
-    """A mean with a 95 % interval of the normal distribution, for example of seconds.
-
-    For accuracies use `accuracy_interval` or `difference_interval`, which are valid even if all values are equal.
-    """
-    (checked,) = _checked([values])
-    mean, wide = float(checked.mean()), Z * float(checked.std() / np.sqrt(max(1, len(checked) - 1)))
+    """A mean with a 95 % interval of the normal distribution, for example of seconds; accuracies have `wilson`."""
+    mean, wide = float(np.mean(values)), Z * float(np.std(values) / np.sqrt(max(1, len(values) - 1)))
     return Interval(mean, mean - wide, mean + wide)
 
 
-def difference_interval(*groups: Sequence[float] | np.ndarray) -> Interval:
+def difference_interval(differences: np.ndarray) -> Interval:
     """Mean of paired differences of accuracy, in percentage points, with an interval that never has zero width.
 
-    One group has Bonett and Price's interval for paired proportions (J. Educ. Behav. Stat. 37, 2012): Wald's interval
-    after adding one image won and one image lost.  For example, no change on 150 images gives 0.0 ± 1.8 points, where a
-    bootstrap gives 0.0 ± 0.  Intervals of several groups are combined as in Zou and Donner (Stat. Med. 27, 2008).
+    The interval is Bonett and Price's for paired proportions (J. Educ. Behav. Stat. 37, 2012): Wald's interval after
+    adding one image won and one image lost.  For example, no change on 150 images gives 0.0 ± 1.8 points, where a
+    bootstrap gives 0.0 ± 0.
 
     Args:
-        groups: one or more groups with equal weights (the datasets of an average), none empty.  Per image: right after
-            minus right before, each 0, 1 or the share of several runs that were right.
+        differences: per image, right after minus right before, each 0, 1 or the share of several runs that were right.
     """
-    return mean_of_intervals([_bonett_price(g.sum(), (g**2).sum(), len(g)) for g in _checked(groups)])
+    return _bonett_price(differences.sum(), (differences**2).sum(), len(differences))
 
 
 def _bonett_price(total: float, squares: float, n: int) -> Interval:
@@ -81,18 +76,11 @@ def _bonett_price(total: float, squares: float, n: int) -> Interval:
     return _percent(total / n, max(-1.0, centre - wide), min(1.0, centre + wide))
 
 
-def accuracy_interval(*groups: Sequence[float] | np.ndarray) -> Interval:
-    """Mean accuracy in %, with Wilson's interval (J. Am. Stat. Assoc. 22, 1927), combined as in `difference_interval`.
-
-    Args:
-        groups: one or more groups with equal weights, none empty.  Per image: 1 for right and 0 for wrong, or the share
-            of several runs that were right, which count as one run.
-    """
-    return mean_of_intervals([wilson(float(group.mean()), len(group)) for group in _checked(groups)])
-
-
 def wilson(mean: float, n: int) -> Interval:
-    """Wilson's interval of a share `mean` of n, in %."""
+    """A share of n images, in %, with Wilson's interval (J. Am. Stat. Assoc. 22, 1927).
+
+    Shares of several runs that were right count as one run.
+    """
     centre = (mean + Z**2 / (2 * n)) / (1 + Z**2 / n)
     wide = Z / (1 + Z**2 / n) * float(np.sqrt(mean * (1 - mean) / n + Z**2 / (4 * n**2)))
     return _percent(mean, min(mean, max(0.0, centre - wide)), max(mean, min(1.0, centre + wide)))
@@ -111,12 +99,6 @@ def mean_of_intervals(intervals: Sequence[Interval]) -> Interval:
 
 def _percent(mean: float, low: float, high: float) -> Interval:
     return Interval(PERCENT * float(mean), PERCENT * float(low), PERCENT * float(high))
-
-
-def _checked(groups: Sequence[Sequence[float] | np.ndarray]) -> list[np.ndarray]:
-    if not groups or not all(len(group) for group in groups):
-        raise UserError("Expected at least one value in every group, got none; leave empty groups out.")
-    return [np.asarray(group, dtype=np.float64) for group in groups]
 
 
 def paired_gain(before: Sequence[bool], after: Sequence[bool]) -> Gain:

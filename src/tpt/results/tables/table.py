@@ -11,9 +11,6 @@ from tpt.results.tables.grid import Grid, Legend, Line, Text, interval_text, sig
 from tpt.results.tables.results import gain_interval
 from tpt.results.tables.statistics import Interval
 
-LABELLED = ("zero-shot", "{method}", "gain [95 %]")
-UNLABELLED = ("changed", "confidence")  # replace `LABELLED` if no dataset has labels
-
 
 def results_grid(results: Mapping[str, Any]) -> Grid:
     """One line per dataset of a `results.json`, then the averages.
@@ -21,12 +18,12 @@ def results_grid(results: Mapping[str, Any]) -> Grid:
     Without labels, the share of answers that changed and the mean confidence replace accuracies and gain.
     """
     labelled = has_labels(results)
-    names = ("dataset", "images", *(LABELLED if labelled else UNLABELLED), "entropy", "views", "img/s")
+    answers = ("zero-shot", results["method"], "gain [95 %]") if labelled else ("changed", "confidence")
+    header = ("dataset", "images", *answers, "entropy", "views", "img/s")
     lines = [_line(name, d, labelled) for name, d in results["datasets"].items()]
     if len(lines) > 1:
         means = {"average": results["averages"], "shifted": results["averages"].get("shifted")}
         lines += [_line(name, mean, labelled) for name, mean in means.items() if mean is not None]
-    header = tuple(name.replace("{method}", results["method"]) for name in names)
     return Grid("", header, tuple(lines), dense=True)
 
 
@@ -45,7 +42,7 @@ def _line(name: str, d: Mapping[str, Any], labelled: bool) -> Line:
     elif "acc" in d:
         answers = (f"{d['acc_zero_shot']:.2f}", f"{d['acc']:.2f}", gain_text(gain_interval(d.get("gain"))))
     else:
-        answers = ("",) * len(LABELLED)
+        answers = ("", "", "")
     cells = (*answers, entropies, f"{d['selected_views']:g}", rate)
     images = f"{d['images']}" if "images" in d else ""
     if d.get("size", d.get("images")) != d.get("images"):

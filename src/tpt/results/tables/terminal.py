@@ -22,13 +22,9 @@ BEST = "*"
 
 
 def to_terminal(tables: Sequence[Grid], legend: Legend, width: int | None, color: bool = False) -> str:
-    """Tables as text; tables wider than the terminal are split into blocks of columns, so no number is cut.
+    """Tables as text; tables wider than `width` characters are split into blocks of columns, so no number is cut.
 
-    Args:
-        tables: tables to show.
-        legend: marks and remarks below the tables.
-        width: characters per line; None does not wrap lines.
-        color: whether to write bold and dim as escape codes.
+    Without a width, lines are not wrapped; with `color`, bold and dim are escape codes.
     """
     wide, written = NO_END if width is None else width, io.StringIO()
     console = Console(width=wide, file=written, force_terminal=color, highlight=False, markup=False)

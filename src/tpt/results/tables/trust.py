@@ -48,14 +48,7 @@ class Trust:
 
 
 def trust_of(run: Run, dataset: str, logits: pa.Table | None = None, resamples: int = scores.RESAMPLES) -> Trust:
-    """The scores of a run on a labelled dataset; scores that need data missing in the run are left out.
-
-    Args:
-        run: a finished or unfinished run.
-        dataset: a labelled dataset of the run.
-        logits: from `logits_of`; None leaves out the scores that need them.
-        resamples: number of bootstrap samples for the intervals.
-    """
+    """The scores of a run on a labelled dataset; those whose data are missing, such as `logits_of` it, are left out."""
     outside = run.of(f"{dataset}{OUTSIDE}")
     after, before = (_scores(run, dataset, outside, logits, end) for end in ENDS)
     images = len(run.outcomes(dataset))
@@ -127,12 +120,10 @@ def trust_grids(runs: Sequence[Run]) -> tuple[list[Grid], Legend]:
         whole = [(label, run, found) for label, run, found in rows if len(found) == len(datasets)]
         tables["the average"] = [(label, run, mean_trust(list(found.values()))) for label, run, found in whole]
     shown = [name for name in COLUMNS if any(name in each.after for _, _, found in rows for each in found.values())]
-    lines = {
-        name: tuple(line for each in of for line in _lines(*each, shown, [name] if name in datasets else datasets))
-        for name, of in tables.items()
-        if of
-    }
-    grids = [Grid(f"Trust on {name}", ("method", "backbone", *shown), some) for name, some in lines.items()]
+    grids = []
+    for name, of in tables.items():
+        lines = [line for each in of for line in _lines(*each, shown, [name] if name in datasets else datasets)]
+        grids += [Grid(f"Trust on {name}", ("method", "backbone", *shown), tuple(lines))] if lines else []
     return grids, Legend((), (*REMARKS, *_lacking(rows)))
 
 
