@@ -55,7 +55,8 @@ def open_plain(path: str | Path, most: int) -> BinaryIO:
 def read_bytes(path: str | Path, most: int = MOST_JSON_BYTES, first: int | None = None) -> bytes:
     """The content of an untrusted file, or its first `first` bytes; raises the same errors as `open_plain`."""
     with open_plain(path, most) as file:
-        return file.read(most + 1 if first is None else first)
+        size = os.fstat(file.fileno()).st_size or most  # Python allocates what is asked for; some systems say 0
+        return file.read(size + 1 if first is None else first)
 
 
 def reason(error: BaseException) -> str:
