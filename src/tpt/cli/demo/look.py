@@ -91,7 +91,7 @@ class Looker:
             out = made(features, **extras)
         return Look(
             class_names=list(dataset.class_names),
-            views=selected_first(self.clip, made, views, features, extras, out.selected.tolist()),
+            views=selected_first(made, views, features, extras, out.selected.tolist()),
             before=_probabilities(out.initial_logits),
             after=_probabilities(out.logits),
             seconds=seconds,

@@ -17,7 +17,7 @@ from tpt.cli.programs.ending import objective, tell_learned, unused_batches
 from tpt.cli.resume import keep
 from tpt.clip import CLIP
 from tpt.data import Shots, ShotsDataModule
-from tpt.engine.callbacks.lifecycle import describe, finish, launch
+from tpt.engine.callbacks.lifecycle import begin, finish
 from tpt.engine.callbacks.processes import ProcessGuard
 from tpt.engine.callbacks.training import TrainingProgress
 from tpt.engine.tasks.coop import CoCoOpTask, CoOpTask
@@ -64,9 +64,8 @@ def run(cfg: DictConfig) -> float | None:
         directory.begin(manifest, now)
         if directory.begun_anew:
             keep(cfg, anew=True)
-        describe(loggers, manifest, sweeps.at_hand())
+        begin(trainer, manifest, sweeps.at_hand())
         stage(f"Training for {task.epochs} epochs on {len(shots.train)} images of {len(data.class_names)} classes")
-        launch(trainer)
         with taking_up(checkpoint, trainer):
             trainer.fit(task, data, ckpt_path=checkpoint, weights_only=None if checkpoint is None else True)
         finish(trainer)

@@ -17,7 +17,7 @@ from tpt.errors import UserError
 
 if TYPE_CHECKING:
     from tpt.data import EpisodeDataModule
-    from tpt.engine.contact_sheet import SheetMaker
+    from tpt.engine.contact_sheet import Sheet
     from tpt.results.tables.runs import Run
 
 TRUST = "--trust"
@@ -25,11 +25,12 @@ TRUST = "--trust"
 MADE_AGAIN = ("backbone", "context", "method", "views", "data")
 
 
-def maker_of(run: Run, trust: bool = False) -> SheetMaker:
-    """Rebuilds the parts of a run from the settings that it was started with.
+def sheet(run: Run, record: dict[str, Any], trust: bool = False) -> Sheet:
+    """The contact sheet of a recorded image, with the parts of its run rebuilt from the settings of its start.
 
     Args:
         run: the run, read from its directory.
+        record: of the image.
         trust: whether to accept all settings of a run that somebody else started.
 
     Raises:
@@ -39,7 +40,7 @@ def maker_of(run: Run, trust: bool = False) -> SheetMaker:
     from omegaconf import OmegaConf  # noqa: PLC0415
 
     from tpt.cli.compose import Parts, compose_again  # noqa: PLC0415
-    from tpt.engine.contact_sheet import SheetMaker  # noqa: PLC0415
+    from tpt.engine.contact_sheet import sheet_of  # noqa: PLC0415
     from tpt.results.runs.manifest import differences  # noqa: PLC0415
 
     cfg = compose_again(run.path, [TRUST] if trust else [], TRUST)
@@ -57,7 +58,7 @@ def maker_of(run: Run, trust: bool = False) -> SheetMaker:
             "choose a run of another method, such as method=tpt."
         )
     data: EpisodeDataModule = instantiate(cfg.data.module)
-    return SheetMaker(parts.clip, data.use_views(parts.views), parts.make_method)
+    return sheet_of(record, data.use_views(parts.views), parts.make_method)
 
 
 def record_of(run: Run, image: str, dataset: str | None = None) -> dict[str, Any]:
@@ -112,10 +113,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with told():
         run, out = load_run(args.run.absolute()), args.out and args.out.absolute()
         record = record_of(run, args.image, args.dataset)
-        sheet = maker_of(run, args.trust).sheet(record)
+        drawn = sheet(run, record, args.trust)
         name = file_name(f"{record['dataset']}/{PurePosixPath(record['path']).with_suffix('')}")
-        say(str(save_as(sheet.draw(), out or run.path / "contact_sheets" / f"{name}.png")))
-        if not sheet.as_recorded:
+        say(str(save_as(drawn.draw(), out or run.path / "contact_sheets" / f"{name}.png")))
+        if not drawn.as_recorded:
             say("Note: the recomputed selection differs from the recorded one; the recorded one is framed.", error=True)
 
 
