@@ -119,18 +119,14 @@ def parsed(setting: str, loader: ConfigLoader | None = None) -> Override:
     try:
         return OverridesParser.create(loader).parse_overrides([setting])[0]
     except HydraException as error:
-        raise _unreadable(setting) from error
-
-
-def _unreadable(argument: str) -> UserError:
-    key, equals, value = argument.partition("=")
-    if not equals:
-        return UserError(f"Expected KEY=VALUE, got {argument!r}; {SEE_HELP}.")
-    if not re.fullmatch(r"[~+]{0,2}[\w.@/:-]+", key, re.ASCII):
-        return UserError(f"Expected a setting's name before =, got {key!r}; {SEE_HELP}.")
-    return UserError(
-        f"Expected a value for `{key.lstrip('+')}` that needs no quotes, got {value}; write {quoted(key, value)}."
-    )
+        key, equals, value = setting.partition("=")
+        if not equals:
+            said = f"KEY=VALUE, got {setting!r}; {SEE_HELP}"
+        elif not re.fullmatch(r"[~+]{0,2}[\w.@/:-]+", key, re.ASCII):
+            said = f"a setting's name before =, got {key!r}; {SEE_HELP}"
+        else:
+            said = f"a value for `{key.lstrip('+')}` that needs no quotes, got {value}; write {quoted(key, value)}"
+        raise UserError(f"Expected {said}.") from error
 
 
 def swept_values(override: Override, text: bool = False) -> list[Any]:

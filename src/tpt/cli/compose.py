@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from tpt.cli.command_line import composed, parsed
 from tpt.cli.errors import cause_of
 from tpt.cli.mistakes import composing, unknown
-from tpt.cli.options import choose, no_stream, own_options, values_of
+from tpt.cli.options import choose, own_options, values_of
 from tpt.cli.resume import TRUST, enter, resumable
 from tpt.cli.settings.walk import all_keys
 from tpt.clip.model import CLIP
@@ -101,8 +101,10 @@ def compose(
             plain: Any = OmegaConf.to_container(cfg, resolve=False)
             if key not in (known := all_keys(plain)):
                 raise unknown(key, "test_time", known, given)
+            if isinstance(value, str) and "${" in value:  # Hydra resolves twice, so that quoting cannot protect it
+                raise UserError(f"Expected a value without '${{' for `{key}`, got {value!r}; rename it.")
             with open_dict(cfg):
-                OmegaConf.update(cfg, key, _literal(key, value))
+                OmegaConf.update(cfg, key, value)
     return cfg
 
 
@@ -154,21 +156,3 @@ def method_class(method: str) -> type[Method]:
     """The class of a method of `conf/method`, with its `kind` and `selects`; `Method` if a function builds it."""
     made = get_object(values_of("method", method)["_target_"])
     return made if isinstance(made, type) and issubclass(made, Method) else Method
-
-
-def refuse_stream(method: str, program: str) -> None:
-    """Raises a UserError for a method of `conf/method` that learns along the stream.
-
-    Args:
-        method: name of the option.
-        program: the program that answers each picture separately, for the message.
-    """
-    if method_class(method).kind == "stream":
-        raise no_stream(method, program)
-
-
-def _literal(key: str, value: Any) -> Any:
-    """The value, if it has no interpolation: Hydra resolves twice, so that quoting cannot protect one."""
-    if isinstance(value, str) and "${" in value:
-        raise UserError(f"Expected a value without '${{' for `{key}`, got {value!r}; rename it.")
-    return value

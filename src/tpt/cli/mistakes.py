@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice, product
 from typing import Any
 
@@ -149,20 +149,16 @@ def unknown(key: str, program: str, known: Sequence[str], choice: Sequence[str] 
 
 def _of_another(program: str, choice: str) -> UserError | None:
     """The message for an option that this program cannot compose; None if it can."""
-    able = [name for name in REFUSES if _composes(name, choice)]
+    able = []
+    for name in REFUSES:
+        with suppress(*COMPOSING):
+            composed(name, [choice])
+            able.append(name)
     if program in able:
         return None
     group, _, option = choice.partition("=")
     which = f"belongs to {' and '.join(f'{name}.py' for name in able)}" if able else "does not fit"
     return UserError(f"Expected an option of `{group}` for {program}.py, got {option!r}, which {which}.")
-
-
-def _composes(program: str, choice: str) -> bool:
-    try:
-        composed(program, [choice])
-    except COMPOSING:
-        return False
-    return True
 
 
 def groups_of(program: str) -> list[str]:

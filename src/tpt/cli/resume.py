@@ -230,7 +230,11 @@ def resumable(folder: Path, program: str, added: Sequence[str] = (), word: str =
             f"There is no run or sweep of {program}.py in {folder}. Check the path; resume=auto continues the run in "
             "this run's own directory, if any."
         )
-    _refuse_other_program(folder, begun.program, program)
+    if begun.program != program:  # its settings are others
+        known = f"tpt.cli.programs.{begun.program}" in [module for module, _ in PROGRAMS.values()]
+        what = f"of {begun.program}.py" if known else "of another program"
+        way = f"continue it by {command(begun.program)} resume={for_hydra(str(folder))}" if known else "start a new run"
+        raise UserError(f"Expected a run of {program}.py in `resume`, got {folder}, which is one {what}; {way}.")
     keys = {argument.partition("=")[0] for argument in added}
     own_now = {*FLAGS, SEARCHED, f"+{SEARCHED}", f"++{SEARCHED}"} & keys
     begun_with = [RENAMED.get(setting.lower(), setting) for setting in begun.settings]
@@ -336,12 +340,3 @@ def _plain(text: str) -> str:
     except UserError:
         return text
     return value if isinstance(value, str) else text
-
-
-def _refuse_other_program(folder: Path, began: str, program: str) -> None:
-    """Raises if the run was started by another program, which has other settings."""
-    if began != program:
-        known = f"tpt.cli.programs.{began}" in [module for module, _ in PROGRAMS.values()]
-        what = f"of {began}.py" if known else "of another program"
-        way = f"continue it by {command(began)} resume={for_hydra(str(folder))}" if known else "start a new run"
-        raise UserError(f"Expected a run of {program}.py in `resume`, got {folder}, which is one {what}; {way}.")

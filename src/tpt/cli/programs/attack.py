@@ -35,15 +35,11 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+@stop.leaving()
+@told(WORDS)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Writes the copies; a short message and exit code 1 on a user's mistake."""
     args = parser().parse_args(arguments)
-    with stop.leaving(), told(WORDS):
-        attack(args)
-
-
-def attack(args: argparse.Namespace) -> None:
-    """Runs a parsed command line."""
     device = chosen_device(args.device)
     from hydra.utils import instantiate  # noqa: PLC0415 -- these take seconds to load
 
@@ -68,7 +64,3 @@ def attack(args: argparse.Namespace) -> None:
             batch_size=args.batch_size,
         )
         say(f"{dataset.name}: {len(dataset):,} attacked images in {place}")
-
-
-if __name__ == "__main__":
-    main()

@@ -16,7 +16,7 @@ from typing import Annotated
 from annotated_types import Ge, Le
 
 from tpt.cli.errors import told
-from tpt.cli.options import own_options, refuse_known_stream
+from tpt.cli.options import own_options, refuse_stream
 from tpt.cli.programs.arguments import add_model, chosen_device, new_parser
 from tpt.errors import UserError, refuse
 
@@ -61,7 +61,7 @@ def serve(args: argparse.Namespace, folder: Path) -> None:
 
     refuse("--port", Annotated[int, Ge(0), Le(MOST_PORT), "0 takes any free one"], args.port)
     names = None if args.classes is None else class_list(args.classes)
-    refuse_known_stream(args.method, "tpt-demo")
+    refuse_stream(args.method, "tpt-demo")
     device = chosen_device(args.device)
     with listening_socket(
         args.host, args.port
@@ -72,10 +72,10 @@ def serve(args: argparse.Namespace, folder: Path) -> None:
 def _serve(
     args: argparse.Namespace, folder: Path, names: list[str] | None, device: str | None, door: socket.socket
 ) -> None:
-    from tpt.cli.compose import Parts, compose, refuse_stream  # noqa: PLC0415 -- torch takes time to load
+    from tpt.cli.compose import Parts, compose, method_class  # noqa: PLC0415 -- torch takes time to load
     from tpt.cli.demo.app import make_app  # noqa: PLC0415 -- likewise
 
-    refuse_stream(args.method, "tpt-demo")
+    refuse_stream(args.method, "tpt-demo", method_class(args.method).kind)
     weights = [] if args.pretrained is None else [("backbone.pretrained", args.pretrained)]
     parts = Parts.of(compose([("backbone", args.backbone)], weights), device=device)
     app = make_app(parts.clip, folder, args.method, names, args.host)
@@ -106,7 +106,3 @@ def listening_socket(host: str, port: int) -> socket.socket:
         raise UserError(
             f"Cannot listen on port {port} of {host} ({reason}). Choose another --port or --host."
         ) from error
-
-
-if __name__ == "__main__":
-    main()

@@ -6,14 +6,15 @@ after adaptation are above them.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from tpt.cli.errors import told
 from tpt.cli.programs.arguments import new_parser
 from tpt.engine.printing import say
 from tpt.errors import UserError
+from tpt.files import file_name
 
 if TYPE_CHECKING:
     from tpt.data import EpisodeDataModule
@@ -90,8 +91,9 @@ def record_of(run: Run, image: str, dataset: str | None = None) -> dict[str, Any
     return found[0]
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
+@told()
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Writes a contact sheet; a short message and exit code 1 on a user's mistake."""
     made = new_parser("tpt-views", __doc__)
     add = made.add_argument
     add("run", type=Path, metavar="RUN", help="a run's directory")
@@ -99,26 +101,14 @@ def parser() -> argparse.ArgumentParser:
     add("--dataset", metavar="NAME", help="needed when several datasets have such an image")
     add("--out", type=Path, metavar="FILE", help=".png, .svg or .pdf; default a file in RUN/contact_sheets")
     add(TRUST, action="store_true", help="accepts all settings of a run that somebody else started")
-    return made
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Writes a contact sheet; a short message and exit code 1 on a user's mistake."""
-    args = parser().parse_args(arguments)
-    from tpt.cli.errors import told  # noqa: PLC0415 -- these take seconds to load
-    from tpt.files import file_name  # noqa: PLC0415
-    from tpt.results.figures.style import save_as  # noqa: PLC0415
+    args = made.parse_args(arguments)
+    from tpt.results.figures.style import save_as  # noqa: PLC0415 -- these take seconds to load
     from tpt.results.tables.runs import load_run  # noqa: PLC0415
 
-    with told():
-        run, out = load_run(args.run.absolute()), args.out and args.out.absolute()
-        record = record_of(run, args.image, args.dataset)
-        drawn = sheet(run, record, args.trust)
-        name = file_name(f"{record['dataset']}/{PurePosixPath(record['path']).with_suffix('')}")
-        say(str(save_as(drawn.draw(), out or run.path / "contact_sheets" / f"{name}.png")))
-        if not drawn.as_recorded:
-            say("Note: the recomputed selection differs from the recorded one; the recorded one is framed.", error=True)
-
-
-if __name__ == "__main__":
-    main()
+    run, out = load_run(args.run.absolute()), args.out and args.out.absolute()
+    record = record_of(run, args.image, args.dataset)
+    drawn = sheet(run, record, args.trust)
+    name = file_name(f"{record['dataset']}/{PurePosixPath(record['path']).with_suffix('')}")
+    say(str(save_as(drawn.draw(), out or run.path / "contact_sheets" / f"{name}.png")))
+    if not drawn.as_recorded:
+        say("Note: the recomputed selection differs from the recorded one; the recorded one is framed.", error=True)
