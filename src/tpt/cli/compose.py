@@ -132,11 +132,7 @@ def compose_again(folder: Path, added: Sequence[str] = (), word: str = TRUST) ->
 
 
 def trainer_of(cfg: DictConfig, **parts: Any) -> Trainer:
-    """Builds Lightning's trainer.
-
-    Args:
-        cfg: the run's configuration.
-        parts: further arguments, such as callbacks.
+    """Builds Lightning's trainer, with further parts such as callbacks.
 
     Raises:
         UserError: Lightning refuses a setting, or the strategy would fork processes.

@@ -31,11 +31,7 @@ MOST = 64  # most combinations of a sweep's options to check
 
 
 def read(program: str, arguments: Sequence[str]) -> CommandLine:
-    """Parses a program's command line.
-
-    Args:
-        program: name of its configuration.
-        arguments: of the command line; `resume=DIRECTORY` adds those of the run that it continues.
+    """Parses a program's command line; `resume=DIRECTORY` adds the settings of the run that it continues.
 
     Raises:
         UserError: a setting cannot be parsed, or has several values, or a group has no option.
@@ -121,14 +117,7 @@ def _first_wrong(program: str, overrides: Sequence[Override]) -> UserError | Non
 
 
 def unknown(key: str, program: str, known: Sequence[str], choice: Sequence[str] = ()) -> UserError:
-    """The message for a setting that does not exist.
-
-    Args:
-        key: its dotted name.
-        program: name of its configuration.
-        known: existing settings.
-        choice: the chosen options, as on the command line.
-    """
+    """The message for a setting that does not exist, given the `known` ones and the chosen options."""
     if (error := refusal(program, key)) is not None:
         return error
     group, _, rest = key.partition(".")

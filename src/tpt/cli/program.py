@@ -37,12 +37,7 @@ _LAUNCHERS = ("MASTER_PORT", "MASTER_ADDR", "NODE_RANK", "LOCAL_RANK", "WORLD_SI
 
 
 class JobFailedError(Exception):
-    """A job of a sweep failed and reported its error: Hydra's own sweeper gets it as the job's value.
-
-    Args:
-        exit_code: of the job.
-        sweep: folder of the sweep.
-    """
+    """A job of a sweep failed and reported its error: Hydra's own sweeper gets it as the job's value."""
 
     def __init__(self, exit_code: int, sweep: str) -> None:
         super().__init__(exit_code, sweep)

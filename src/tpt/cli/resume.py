@@ -109,11 +109,8 @@ def folders_of_job() -> list[Path]:
 def keep(cfg: DictConfig, anew: bool = False) -> None:
     """Writes how the current run and its sweep were started; first process only.
 
-    Also writes Hydra's files (`.hydra/`), which Hydra itself would write even if the run is then refused.
-
-    Args:
-        cfg: of the run.
-        anew: whether the run has just claimed its directory as a new run.
+    Also writes Hydra's files (`.hydra/`), which Hydra itself would write even if the run is then refused.  `anew` is
+    as for `keep_start`.
     """
     now: Any = HydraConfig.get()
     if any(os.environ.get(rank, "0") != "0" for rank in ("LOCAL_RANK", "RANK", "NODE_RANK")):
@@ -135,14 +132,8 @@ def keep(cfg: DictConfig, anew: bool = False) -> None:
 def keep_start(folder: Path, start: Start, anew: bool = False) -> bool:
     """Writes how a run or sweep was started, unless the directory already has results of an earlier start.
 
-    Args:
-        folder: of the run, or of the sweep, which contains the folders of its jobs.
-        start: the current start.
-        anew: whether this run has just claimed the directory as a new run; it then replaces the file of another run
-            that started at the same time and was refused.
-
-    Returns:
-        Whether it was written.
+    A run that has just claimed the directory as a new run (`anew`) replaces the file of another run that started at the
+    same time and was refused.  Returns whether it was written.
     """
     pattern = "*/" if start.sweep else ""
     begun = any(True for name in (NAME, TRAINING) for _ in folder.glob(f"{pattern}{name}"))
@@ -211,16 +202,13 @@ def continued(arguments: Sequence[str], program: str) -> list[str]:
 
 
 def resumable(folder: Path, program: str, added: Sequence[str] = (), word: str = TRUST) -> Start:
-    """How a directory's run was started, if it may be resumed.
+    """How a directory's run was started, if it may be resumed, without the settings that current arguments replace.
 
     Args:
         folder: of the run or sweep.
         program: the program that resumes it.
-        added: current arguments, which replace the same settings of the run.
+        added: current arguments.
         word: the argument by which the user trusts the run.
-
-    Returns:
-        How it was started, without the settings that `added` replaces.
 
     Raises:
         UserError: there is no run, it is another program's, or it is not trusted.

@@ -50,14 +50,7 @@ def views_of(dataset: ImageDataset, index: int, maker: Any, content: bytes | Non
 def selected_first(
     method: Method, views: Tensor, features: Tensor, extras: Mapping[str, Tensor], selected: Sequence[int]
 ) -> PictureViews:
-    """Sorts the views of one picture for display.
-
-    Args:
-        method: the method that sorts them.
-        views: (V, 3, H, W).
-        features, extras: from `method.encode`.
-        selected: indices of the selected views.
-    """
+    """Sorts the views (V, 3, H, W) of one picture for display; features and extras are from `method.encode`."""
     shown = method.show(features, **extras)
     order = list(dict.fromkeys([*selected, *shown.order[0].tolist()]))
     return PictureViews(_pixels(views, method.clip), order, shown.values[0].tolist(), shown.name, list(selected))
@@ -94,12 +87,7 @@ class Sheet:
 
 
 def sheet_of(record: Mapping[str, Any], data: EpisodeDataModule, make_method: MakeMethod) -> Sheet:
-    """The contact sheet of an image of a run.
-
-    Args:
-        record: the image's record, with the columns of `tpt.results.runs.RECORD_SCHEMA`.
-        data: the run's data module, which makes the views.
-        make_method: dataset -> the run's method.
+    """The contact sheet of an image of a run, from its record (columns of `tpt.results.runs.RECORD_SCHEMA`).
 
     Raises:
         UserError: the image has no answer, is missing, or has changed.

@@ -101,9 +101,7 @@ def chosen_names(value: Any) -> list[str]:
 def chosen_values(method: str, values: Sequence[Any]) -> dict[str, Any]:
     """Settings by key, for those that the method has and that are filled in.
 
-    Args:
-        method: an option of conf/method.
-        values: one per control in `CONTROLS`; None leaves a setting at the method's default.
+    There is one value per control in `CONTROLS`; None leaves a setting at the method's default.
 
     Raises:
         UserError: a value is outside its limits.

@@ -47,11 +47,7 @@ class Look:
 
 
 class Looker:
-    """Answers for pictures with one backbone.
-
-    Args:
-        clip: the frozen backbone, on its device.
-    """
+    """Answers for pictures with one frozen backbone, on its device."""
 
     def __init__(self, clip: CLIP) -> None:
         self.clip = clip

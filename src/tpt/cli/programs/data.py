@@ -94,13 +94,7 @@ def _fetch(key: str, root: Path) -> bool:
 
 
 def print_check(keys: list[str], root: Path, sample: int = SAMPLE) -> int:
-    """Prints the table; returns the number of usable datasets.
-
-    Args:
-        keys: keys of the datasets.
-        root: the folder of all datasets.
-        sample: number of images to open per dataset, evenly spread.
-    """
+    """Prints the table, after opening `sample` evenly spread images per dataset; returns how many are usable."""
     table = Table("dataset", "", "images", "classes", "split", show_edge=False, pad_edge=False)
     table.add_column("location, or what is wrong", overflow="fold")
     usable = 0

@@ -48,30 +48,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser().parse_args(arguments)
     temporary = tempfile.TemporaryDirectory(prefix="tpt-demo-")  # uploaded pictures are deleted at the end
     with told(), suppress(KeyboardInterrupt), temporary as folder, own_options(args.config_dir):
-        serve(args, Path(folder))
+        from tpt.data.pictures import class_list  # noqa: PLC0415 -- takes time to load
 
-
-def serve(args: argparse.Namespace, folder: Path) -> None:
-    """Builds the page and serves it.
-
-    Raises:
-        UserError: a wrong value on the command line, a port in use, or gradio is not installed.
-    """
-    from tpt.data.pictures import class_list  # noqa: PLC0415 -- takes time to load
-
-    refuse("--port", Annotated[int, Ge(0), Le(MOST_PORT), "0 takes any free one"], args.port)
-    names = None if args.classes is None else class_list(args.classes)
-    refuse_stream(args.method, "tpt-demo")
-    device = chosen_device(args.device)
-    with listening_socket(
-        args.host, args.port
-    ) as door:  # before PyTorch is loaded, so that a wrong address is named at once
-        _serve(args, folder, names, device, door)
+        refuse("--port", Annotated[int, Ge(0), Le(MOST_PORT), "0 takes any free one"], args.port)
+        names = None if args.classes is None else class_list(args.classes)
+        refuse_stream(args.method, "tpt-demo")
+        device = chosen_device(args.device)
+        # Before PyTorch is loaded, so that a wrong address is named at once.
+        with listening_socket(args.host, args.port) as door:
+            _serve(args, Path(folder), names, device, door)
 
 
 def _serve(
     args: argparse.Namespace, folder: Path, names: list[str] | None, device: str | None, door: socket.socket
 ) -> None:
+    """Builds the page and serves it."""
     from tpt.cli.compose import Parts, compose, method_class  # noqa: PLC0415 -- torch takes time to load
     from tpt.cli.demo.app import make_app  # noqa: PLC0415 -- likewise
 

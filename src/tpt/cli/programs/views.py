@@ -29,11 +29,6 @@ MADE_AGAIN = ("backbone", "context", "method", "views", "data")
 def sheet(run: Run, record: dict[str, Any], trust: bool = False) -> Sheet:
     """The contact sheet of a recorded image, with the parts of its run rebuilt from the settings of its start.
 
-    Args:
-        run: the run, read from its directory.
-        record: of the image.
-        trust: whether to accept all settings of a run that somebody else started.
-
     Raises:
         UserError: the run is not trusted, its settings mean something else now, or something they refer to is missing.
     """

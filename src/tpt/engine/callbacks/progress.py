@@ -46,10 +46,6 @@ class Progress(ProgressBar):
         """Hides bar and lines, in all processes but the first."""
         self.enabled = False
 
-    def enable(self) -> None:
-        """Shows bar and lines again."""
-        self.enabled = True
-
     def start(self, total: float, done: int, form: str) -> None:
         """Starts the clock, and on a terminal the bar, in one of tqdm's formats."""
         self._tick = self._ticks()

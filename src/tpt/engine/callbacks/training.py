@@ -18,11 +18,7 @@ SHOWN = {"train/loss": "loss {:.3g}", "train/accuracy": "acc {:.1f}", "val/accur
 
 
 class TrainingProgress(Progress):
-    """Progress in epochs; the last one always has a log line.
-
-    Args:
-        log_every_s, clock: as for `Progress`.
-    """
+    """Progress in epochs, see `Progress`; the last one always has a log line."""
 
     @checked
     def __init__(self, log_every_s: NotNegative = 60.0, clock: Callable[[], float] = time.monotonic) -> None:

@@ -83,10 +83,7 @@ class MethodMaker:
         return not self._kind.selects or self._kind.kind == "stream"
 
     def check(self, num_views: Sequence[tuple[ImageDataset, int | None]]) -> None:
-        """Builds every dataset's method once, to find errors before anything is encoded.
-
-        Args:
-            num_views: the datasets, each with its number of views; None if unknown.
+        """Builds the method of every dataset (with its number of views, if known) once, before anything is encoded.
 
         Raises:
             UserError: a setting, class names or a number of views that the method cannot work with.

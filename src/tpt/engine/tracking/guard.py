@@ -105,12 +105,7 @@ class Guard(Logger):
 
 
 def guarded(options: Mapping[str, Any], make: Callable[[Any], Logger], folder: str | Path) -> list[Guard]:
-    """Builds guarded loggers.
-
-    Args:
-        options: name -> configuration for `make`.
-        make: Hydra's `instantiate`.
-        folder: the run's directory.
+    """Builds guarded loggers from name -> configuration, with Hydra's `instantiate`.
 
     Raises:
         UserError: a package is missing or does not accept its settings, or MLflow's database cannot be opened.

@@ -52,13 +52,7 @@ def selected_views(records: Sequence[Record]) -> Any:
 
 
 def flips_table(records: Mapping[str, Sequence[Record]], datasets: Sequence[ImageDataset], limit: int) -> Any:
-    """A table of images whose prediction changed.
-
-    Args:
-        records: records by dataset.
-        datasets: the datasets of the records.
-        limit: maximum number of images per dataset.
-    """
+    """A table of images whose prediction changed, at most `limit` per dataset; records by dataset."""
     rows = []
     for dataset in datasets:
         names = dataset.class_names
@@ -87,14 +81,9 @@ def contact_sheets(
     records: Mapping[str, Sequence[Record]],
     count: int,
 ) -> Iterator[tuple[str, list[Any]]]:
-    """Contact sheets of images whose prediction changed, by dataset.
+    """At most `count` contact sheets per dataset, of images whose prediction changed; records by dataset.
 
-    Args:
-        task: the run's task, which may have moved to the CPU.
-        data: the data module, which makes the views.
-        device: the device that encodes them again.
-        records: records by dataset.
-        count: sheets per dataset; each encodes an image's views again.
+    Each encodes an image's views again, on `device`; the task may have moved to the CPU.
     """
     if not isinstance(task.make_method, MethodMaker) or not task.make_method.about()["selects"]:
         return

@@ -44,8 +44,7 @@ class WandbPanels(Callback):
 
     def close(self, trainer: Trainer, found: dict[str, dict[str, Any]]) -> None:
         """Logs the panels to the trainer's W&B loggers, and the run's measures by dataset."""
-        guards = (logger for logger in trainer.loggers if isinstance(logger, Guard))
-        loggers = [guard for guard in guards if isinstance(guard.logger, WandbLogger)]
+        loggers = [g for g in trainer.loggers if isinstance(g, Guard) and isinstance(g.logger, WandbLogger)]
         if not loggers:
             return
         panels: Panels = {STEP: sum(len(d["unanswered"]) + d["images"] for d in found.values())}
