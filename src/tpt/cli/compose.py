@@ -18,7 +18,7 @@ from tpt.cli.command_line import composed, parsed
 from tpt.cli.errors import cause_of
 from tpt.cli.mistakes import composing, unknown
 from tpt.cli.options import choose, own_options, values_of
-from tpt.cli.resume import TRUST, enter, resumable
+from tpt.cli.resume import enter, resumable
 from tpt.cli.settings.walk import all_keys
 from tpt.clip.model import CLIP
 from tpt.data import ImageDataset
@@ -108,7 +108,7 @@ def compose(
     return cfg
 
 
-def compose_again(folder: Path, added: Sequence[str] = (), word: str = TRUST) -> DictConfig:
+def compose_again(folder: Path, added: Sequence[str] = ()) -> DictConfig:
     """The configuration of a run of test_time.py as it was started, Hydra's own part included.
 
     Changes to the directory where the run was started, where the relative paths in its settings start.
@@ -116,15 +116,14 @@ def compose_again(folder: Path, added: Sequence[str] = (), word: str = TRUST) ->
     Args:
         folder: of the run.
         added: further settings, as on the command line.
-        word: the argument in `added` by which the user trusts the run.
 
     Raises:
         UserError: it is no run, or not trusted, or its settings do not fit together any more.
     """
-    begun = resumable(folder, "test_time", added, word)
+    begun = resumable(folder, "test_time", added)
     if begun.sweep:
         raise UserError(f"Expected the directory of one run, got a sweep, {folder}; choose a run in it.")
-    settings = [*begun.settings, *(setting for setting in enter(begun, added) if setting.lower() != word)]
+    settings = [*begun.settings, *enter(begun, added)]
     with own_options(*begun.folders), composing(begun.program, [*map(parsed, settings)]):
         cfg = composed(begun.program, settings, hydras=True)
     HydraConfig.instance().set_config(cfg)

@@ -201,14 +201,13 @@ def continued(arguments: Sequence[str], program: str) -> list[str]:
     return [*how, *folders, *begun.settings, *added, f"{place}={for_hydra(here)}", "resume=auto"]
 
 
-def resumable(folder: Path, program: str, added: Sequence[str] = (), word: str = TRUST) -> Start:
+def resumable(folder: Path, program: str, added: Sequence[str] = ()) -> Start:
     """How a directory's run was started, if it may be resumed, without the settings that current arguments replace.
 
     Args:
         folder: of the run or sweep.
         program: the program that resumes it.
-        added: current arguments.
-        word: the argument by which the user trusts the run.
+        added: current arguments, among them `TRUST` if the user trusts the run.
 
     Raises:
         UserError: there is no run, it is another program's, or it is not trusted.
@@ -229,13 +228,13 @@ def resumable(folder: Path, program: str, added: Sequence[str] = (), word: str =
     left = [setting for setting in begun_with if setting.partition("=")[0] not in keys]
     folders = [] if own_now else begun.folders
     again = begun.model_copy(update={"settings": left, "folders": folders})
-    if word in map(str.lower, added) or is_signed(begun.said(), begun.signature):
+    if TRUST in map(str.lower, added) or is_signed(begun.said(), begun.signature):
         return again
-    _refuse_beyond(again, folder, word)
+    _refuse_beyond(again, folder)
     return again.model_copy(update={"cwd": ""})
 
 
-def _refuse_beyond(begun: Start, folder: Path, word: str) -> None:
+def _refuse_beyond(begun: Start, folder: Path) -> None:
     """Raises if a directory that the user did not start has settings or files that need `trust=true`."""
     beyond = [repr(setting[:100]) for setting in begun.settings if not is_taken(setting)]
     beyond += [f"{FLAGS[0]} {own}" for own in begun.folders]
@@ -243,7 +242,7 @@ def _refuse_beyond(begun: Start, folder: Path, word: str) -> None:
     if beyond:
         raise UserError(
             f"The run in {folder} was not started by you on this machine, and parts of it need your approval: "
-            f"{', '.join(beyond[:5])}{' and more' if beyond[5:] else ''}; add {word} if you trust its source, "
+            f"{', '.join(beyond[:5])}{' and more' if beyond[5:] else ''}; add {TRUST} if you trust its source, "
             "or give these settings on the command line."
         )
 

@@ -27,11 +27,11 @@ EXPOSED = (
 )
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = new_parser("tpt-demo", __doc__)
-    add = made.add_argument
-    add_model(made)
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serves the page until Ctrl-C; a short message and exit code 1 on a user's mistake."""
+    parser = new_parser("tpt-demo", __doc__)
+    add = parser.add_argument
+    add_model(parser)
     add("--classes", metavar="NAMES", help="initial class names, separated by commas, or a text file")
     add(
         "--host",
@@ -40,12 +40,7 @@ def parser() -> argparse.ArgumentParser:
         "0.0.0.0 lets the whole network use the page, without a password",
     )
     add("--port", type=int, default=PORT, help="port; 0 takes any free one; default %(default)s")
-    return made
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Serves the page until Ctrl-C; a short message and exit code 1 on a user's mistake."""
-    args = parser().parse_args(arguments)
+    args = parser.parse_args(arguments)
     temporary = tempfile.TemporaryDirectory(prefix="tpt-demo-")  # uploaded pictures are deleted at the end
     with told(), suppress(KeyboardInterrupt), temporary as folder, own_options(args.config_dir):
         from tpt.data.pictures import class_list  # noqa: PLC0415 -- takes time to load

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tpt.engine.contact_sheet import Sheet
     from tpt.results.tables.runs import Run
 
-TRUST = "--trust"
+TRUST = "trust=true"  # called --trust here
 # Sections of the configuration that must not have changed.
 MADE_AGAIN = ("backbone", "context", "method", "views", "data")
 
@@ -39,7 +39,7 @@ def sheet(run: Run, record: dict[str, Any], trust: bool = False) -> Sheet:
     from tpt.engine.contact_sheet import sheet_of  # noqa: PLC0415
     from tpt.results.runs.manifest import differences  # noqa: PLC0415
 
-    cfg = compose_again(run.path, [TRUST] if trust else [], TRUST)
+    cfg = compose_again(run.path, [TRUST] if trust else [])
     now = {part: OmegaConf.to_container(cfg[part], resolve=True) for part in MADE_AGAIN}
     before = {part: run.results["config"].get(part) for part in MADE_AGAIN}
     if changed := differences({"config": before}, {"config": now}):
@@ -86,17 +86,17 @@ def record_of(run: Run, image: str, dataset: str | None = None) -> dict[str, Any
     return found[0]
 
 
-@told()
+@told([(TRUST, "--trust")])
 def main(arguments: Sequence[str] | None = None) -> None:
     """Writes a contact sheet; a short message and exit code 1 on a user's mistake."""
-    made = new_parser("tpt-views", __doc__)
-    add = made.add_argument
+    parser = new_parser("tpt-views", __doc__)
+    add = parser.add_argument
     add("run", type=Path, metavar="RUN", help="a run's directory")
     add("image", metavar="IMAGE", help="its path in the dataset, or anything unique to it: a file name, a class")
     add("--dataset", metavar="NAME", help="needed when several datasets have such an image")
     add("--out", type=Path, metavar="FILE", help=".png, .svg or .pdf; default a file in RUN/contact_sheets")
-    add(TRUST, action="store_true", help="accepts all settings of a run that somebody else started")
-    args = made.parse_args(arguments)
+    add("--trust", action="store_true", help="accepts all settings of a run that somebody else started")
+    args = parser.parse_args(arguments)
     from tpt.results.figures.style import save_as  # noqa: PLC0415 -- these take seconds to load
     from tpt.results.tables.runs import load_run  # noqa: PLC0415
 

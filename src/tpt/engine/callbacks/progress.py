@@ -76,15 +76,13 @@ class Progress(ProgressBar):
             self._bar.set_postfix_str(text(room), refresh=False)
             self._bar.update(done - self._bar.n)
 
-    def end(self) -> None:
-        """Ends the bar's line; the bar stays."""
+    def _end(self, *_: Any, **__: Any) -> None:
+        """Ends the bar's line, so that later messages appear below it; the bar stays."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Ends the bar's line, so that later messages appear below it."""
-        self.end()
+    on_test_end = on_train_end = on_exception = _end
 
 
 class EpisodeProgressBar(Progress):
@@ -136,7 +134,3 @@ class EpisodeProgressBar(Progress):
             front = printable(title(name, self.sweep) + of_all)
             counts = f": 100%|| {pace.total}/{pace.total} images"
             self.draw(pace.done, front, counts, lambda room: summary(pace, name, self.sweep, room))
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Ends the bar's line."""
-        self.end()

@@ -43,10 +43,6 @@ class TrainingProgress(Progress):
         if self.line_is_due() or last:
             log.info("%s", ", ".join([f"epoch {done} of {epochs} ({100 * done // epochs} %)", *self._parts(trainer)]))
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Ends the bar's line."""
-        self.end()
-
     def _parts(self, trainer: Trainer) -> list[str]:
         """Time left, loss and accuracy, each if known."""
         here, total, parts = trainer.global_step - self._before, trainer.estimated_stepping_batches, []

@@ -85,7 +85,7 @@ def contact_sheets(
 
     Each encodes an image's views again, on `device`; the task may have moved to the CPU.
     """
-    if not isinstance(task.make_method, MethodMaker) or not task.make_method.about()["selects"]:
+    if not count or not isinstance(task.make_method, MethodMaker) or not task.make_method.about()["selects"]:
         return
     task.clip.to(device)
     for dataset in task.datasets:
