@@ -109,13 +109,9 @@ def compose(
 
 
 def compose_again(folder: Path, added: Sequence[str] = ()) -> DictConfig:
-    """The configuration of a run of test_time.py as it was started, Hydra's own part included.
+    """The configuration of a run of test_time.py as it was started, with `added` settings and Hydra's own part.
 
     Changes to the directory where the run was started, where the relative paths in its settings start.
-
-    Args:
-        folder: of the run.
-        added: further settings, as on the command line.
 
     Raises:
         UserError: it is no run, or not trusted, or its settings do not fit together any more.

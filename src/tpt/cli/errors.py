@@ -93,6 +93,8 @@ def in_words_of(error: BaseException, rules: Rules) -> BaseException:
         return error
     for pattern, instead in rules:
         text = re.sub(pattern, instead, text)
+    if text == str(error):
+        return error
     changed = UserError(text).with_traceback(error.__traceback__)
     changed.exit_code = error.exit_code
     return changed

@@ -48,10 +48,9 @@ def own_folders() -> tuple[Path, ...]:
 
 
 def choose(groups: Iterable[tuple[str, str]]) -> list[str]:
-    """The command-line settings that choose options.
+    """The command-line settings that choose options, for pairs of a group and an option.
 
-    Args:
-        groups: group -> option; a backbone that is no option of `conf/backbone` is an open_clip model name.
+    A backbone that is no option of `conf/backbone` is an open_clip model name.
 
     Raises:
         UserError: an option does not exist.
@@ -78,12 +77,9 @@ def known_option(group: str, option: str) -> str:
 
 
 def refuse_stream(method: str, program: str, kind: str = "") -> None:
-    """Raises a UserError for a method of `conf/method` that learns along the stream.
+    """Raises a UserError for a method of `conf/method` that learns along the stream; `program` is for the message.
 
-    Args:
-        method: name of the option.
-        program: the program that answers each picture separately, for the message.
-        kind: of the method's class; without it, that is before PyTorch is loaded, only `STREAMS` are known.
+    Without the `kind` of its class, that is before PyTorch is loaded, only `STREAMS` are known.
     """
     if kind == "stream" or values_of("method", method).get("_target_") in STREAMS:
         raise UserError(

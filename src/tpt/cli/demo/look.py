@@ -61,14 +61,9 @@ class Looker:
         num_views: int = 64,
         values: Mapping[str, Any] | None = None,
     ) -> Look:
-        """The answers for one picture, the same as those of `tpt.predict`.
+        """The answers for one picture, a file with any suffix: the same as those of `tpt.predict`.
 
-        Args:
-            picture: path of a file with any suffix.
-            class_names: at least two different ones.
-            method: an option of `conf/method`.
-            num_views: V.
-            values: other settings, dotted key -> value.
+        `values` are further settings, by dotted key.
 
         Raises:
             UserError: the file is not a picture, or the names or settings are wrong.

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -173,25 +174,18 @@ class _StandingStill:
         if now - self._looked < LOOK_S:
             return
         self._looked = now
-        stopped = {process.pid for process in self._others() if self._is_stopped(process)}
+        me = psutil.Process()
+        others = me.children(recursive=True)
+        if os.environ.get("LOCAL_RANK", "0") != "0" and (parent := me.parent()) is not None:
+            others.append(parent)
+        stopped = []
+        for process in others:
+            with suppress(psutil.Error):  # ended meanwhile
+                if process.status() == psutil.STATUS_STOPPED:
+                    stopped.append(process.pid)
         self._since = {pid: self._since.get(pid, now) for pid in stopped}
         for pid in [pid for pid, since in self._since.items() if now - since >= STANDS_STILL_S]:
             self._since[pid] = math.inf
             log.warning(
                 "Process %d of the run is suspended, and the run is waiting for it. kill -CONT %d resumes it.", pid, pid
             )
-
-    @staticmethod
-    def _others() -> list[psutil.Process]:
-        me = psutil.Process()
-        others: list[psutil.Process] = me.children(recursive=True)
-        if os.environ.get("LOCAL_RANK", "0") != "0" and (parent := me.parent()) is not None:
-            others.append(parent)
-        return others
-
-    @staticmethod
-    def _is_stopped(process: psutil.Process) -> bool:
-        try:
-            return bool(process.status() == psutil.STATUS_STOPPED)
-        except psutil.Error:  # ended meanwhile
-            return False

@@ -62,13 +62,9 @@ class Progress(ProgressBar):
         return int(self.clock() // self.log_every_s) if self.log_every_s else 0
 
     def draw(self, done: int, front: str, counts: str, text: Callable[[int], str]) -> None:
-        """Updates the bar, if any, which keeps a minimum width.
+        """Updates the bar, if any: how many are `done`, the text before it, and the text after it that fits.
 
-        Args:
-            done: how many of the total are done.
-            front: text before the bar.
-            counts: the rest of the bar's format, at its longest.
-            text: number of characters -> text after the bar that fits into them.
+        `counts` is the rest of the bar's format at its longest, and `text` gets the number of characters that are left.
         """
         if self._bar is not None:
             room = shutil.get_terminal_size().columns - len(front) - len(counts) - NARROWEST

@@ -79,10 +79,8 @@ def checkpoints(folder: str | Path, validates: bool) -> list[ModelCheckpoint]:
     Without validation images there is no `best.ckpt`.
     """
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # it already has logs
-    last = LastEpoch(folder)
-    if not validates:
-        return [last]
-    return [BestEpoch(folder), last]  # in this order, so that last.ckpt includes the updated best score
+    best = [BestEpoch(folder)] if validates else []
+    return [*best, LastEpoch(folder)]  # in this order, so that last.ckpt includes the updated best score
 
 
 def save_learned(

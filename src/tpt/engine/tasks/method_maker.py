@@ -60,15 +60,9 @@ class MethodMaker:
         return made if isinstance(made, type) and issubclass(made, Method) else Method
 
     def divide(self, stored: Mapping[str, int] | None, device: torch.device, threads: int) -> dict[str, int]:
-        """Records how work is split (threads, chunk sizes), because this affects rounding.
+        """Records how work is split, because this affects rounding, and returns it: threads per process, chunk sizes.
 
-        Args:
-            stored: the division of the run that is resumed; None computes a new one.
-            device: the device that computes.
-            threads: number of threads per process, used if the device is a CPU.
-
-        Returns:
-            The division: threads per process, and the method's machine-dependent settings.
+        A run that is resumed keeps its stored division; threads count only on a CPU.
         """
         fresh = {THREADS: threads} if device.type == "cpu" else {}
         given = self._make_method.keywords
