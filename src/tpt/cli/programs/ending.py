@@ -27,16 +27,13 @@ def tell_learned(notes: Sequence[str], metrics: Mapping[str, float], learner: st
     """
     for note in notes:
         say(f"Note: {note}.")
-    stage("Learned a context: " + ", ".join(f"{name} {_shown(name, value)}" for name, value in sorted(metrics.items())))
+    shown = {name: f"{value:.2f} %" if name.endswith(PERCENT) else f"{value:.4g}" for name, value in metrics.items()}
+    stage("Learned a context: " + ", ".join(f"{name} {value}" for name, value in sorted(shown.items())))
     now = HydraConfig.get()
     given = [override for override in now.overrides.task if override.lstrip("+~").startswith("backbone.")]
     backbone = map(shlex.quote, [f"backbone={now.runtime.choices['backbone']}", *given])
     settings = [f"context={learner}", setting("context.path", str(context)), *backbone]
     say(f"\nNext: {command('test_time')} {' '.join(settings)}")
-
-
-def _shown(name: str, value: float) -> str:
-    return f"{value:.2f} %" if name.endswith(PERCENT) else f"{value:.4g}"
 
 
 def unused_batches(trainer: Trainer) -> list[str]:
