@@ -136,9 +136,9 @@ def finished(process: subprocess.Popen[str]) -> str:
     return out
 
 
-def module(folder: Path, *arguments: str) -> str:
-    """Runs a module of the project as a command, and returns its stdout."""
-    command = [sys.executable, "-m", *arguments]
+def program(folder: Path, name: str, *arguments: str) -> str:
+    """Runs a program of the project, and returns its stdout."""
+    command = [sys.executable, "-c", f"from tpt.cli.programs.opening import {name}; {name}()", *arguments]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -190,7 +190,7 @@ def test_a_sweep_over_the_methods_own_setting(small: list[str], own: list[str], 
         assert logged.run.display_name == f"dispersed weight={weight}"
         assert logged.config["method.weight"] == weight and "dispersed" in logged.run.tags
     for command in (["sweep", "--figures", "figures"], ["sweep", "--format", "csv"]):
-        assert "weight=50" in module(tmp_path, "tpt.cli.programs.report", *command)
+        assert "weight=50" in program(tmp_path, "report", *command)
     assert any("weight" in path.stem for path in (tmp_path / "figures").iterdir())
 
     done = finished(start(tmp_path, *own, *shared, "logger=none", "method=majority", "hydra.run.dir=run"))
@@ -198,7 +198,7 @@ def test_a_sweep_over_the_methods_own_setting(small: list[str], own: list[str], 
     assert "0 images encoded, 12 from the cache" in (tmp_path / "run" / "test_time.log").read_text()
     for run in ("run", "sweep/1"):
         path = read_records(tmp_path / run)["path"][0].as_py()
-        sheet = module(tmp_path, "tpt.cli.programs.views", run, path, "--trust", "--out", f"{Path(run).name}.png")
+        sheet = program(tmp_path, "views", run, path, "--trust", "--out", f"{Path(run).name}.png")
         assert Path(tmp_path, sheet.strip()).stat().st_size > 0
 
 

@@ -59,10 +59,6 @@ class CommandLine:
     def read(program: str, arguments: Sequence[str]) -> CommandLine:
         """Parses arguments, in which flags may come before or after settings.
 
-        Args:
-            program: name of the configuration.
-            arguments: of the command line.
-
         Raises:
             UserError: an option that Hydra does not have, or a setting that its grammar cannot read.
         """
@@ -112,36 +108,26 @@ def _found(arguments: Sequence[str]) -> argparse.Namespace:
 def parsed(setting: str, loader: ConfigLoader | None = None) -> Override:
     """A setting, parsed by Hydra; raises a UserError if it cannot be parsed.
 
-    Args:
-        setting: `key=value`, as on the command line.
-        loader: finds the options that match a pattern, such as `method=glob(z*)`.
+    With a loader, a pattern such as `method=glob(z*)` finds the options that match it.
     """
     try:
         return OverridesParser.create(loader).parse_overrides([setting])[0]
     except HydraException as error:
-        raise _unreadable(setting) from error
-
-
-def _unreadable(argument: str) -> UserError:
-    key, equals, value = argument.partition("=")
-    if not equals:
-        return UserError(f"Expected KEY=VALUE, got {argument!r}; {SEE_HELP}.")
-    if not re.fullmatch(r"[~+]{0,2}[\w.@/:-]+", key, re.ASCII):
-        return UserError(f"Expected a setting's name before =, got {key!r}; {SEE_HELP}.")
-    return UserError(
-        f"Expected a value for `{key.lstrip('+')}` that needs no quotes, got {value}; write {quoted(key, value)}."
-    )
+        key, equals, value = setting.partition("=")
+        if not equals:
+            said = f"KEY=VALUE, got {setting!r}; {SEE_HELP}"
+        elif not re.fullmatch(r"[~+]{0,2}[\w.@/:-]+", key, re.ASCII):
+            said = f"a setting's name before =, got {key!r}; {SEE_HELP}"
+        else:
+            said = f"a value for `{key.lstrip('+')}` that needs no quotes, got {value}; write {quoted(key, value)}"
+        raise UserError(f"Expected {said}.") from error
 
 
 def swept_values(override: Override, text: bool = False) -> list[Any]:
-    """The values that an override gives to a setting: several in a sweep, otherwise one.
+    """The values that an override gives to a setting: several in a sweep (as `text` on request), otherwise one.
 
     For an interval, from which a sweeper draws, these are its bounds; for a pattern such as `method=glob(z*)`, the
     matching options, or the pattern itself if the override cannot look them up.
-
-    Args:
-        override: from the command line or from an experiment.
-        text: whether to return text, as on the command line; for a sweep only.
     """
     value: Any = override.value()
     if override.is_interval_sweep():
@@ -169,17 +155,10 @@ def initialized(program: str) -> Iterator[Hydra]:
 
 
 def run_jobs(program: str, line: CommandLine, job: Callable[[DictConfig], Any]) -> list[Any]:
-    """Calls `job` with the configuration of a run, or with each configuration of a sweep.
+    """Calls `job` with the configuration of a run, or with each configuration of a sweep; a launcher may pickle it.
 
-    `hydra.main` would compose once more, to look for `hydra.mode`.  It is used for Hydra's other flags.
-
-    Args:
-        program: name of its configuration.
-        line: its command line, inside its `own_options`.
-        job: the function; a launcher may pickle it.
-
-    Returns:
-        What the jobs of a sweep returned, unless a search chose them.
+    `hydra.main` would compose once more, to look for `hydra.mode`.  It is used for Hydra's other flags.  Returns what
+    the jobs of a sweep returned, unless a search chose them.
     """
     if line.shows:
         decorate = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=program)
@@ -196,12 +175,9 @@ def run_jobs(program: str, line: CommandLine, job: Callable[[DictConfig], Any]) 
 
 
 def composed(program: str, settings: Sequence[str], hydras: bool = False) -> DictConfig:
-    """Composes a program's configuration with settings of the command line, and with the current `own_options`.
+    """Composes `conf/<program>.yaml` with settings of the command line and the current `own_options`.
 
-    Args:
-        program: name of the configuration, `conf/<program>.yaml`.
-        settings: as on the command line.
-        hydras: whether to include Hydra's own part.
+    With `hydras`, Hydra's own part is included.
     """
     with initialized(program):
         return hydra.compose(program, [*searched(own_folders()), *_plain(settings)], return_hydra_config=hydras)

@@ -17,8 +17,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from tpt.cli.command_line import composed, parsed
 from tpt.cli.errors import cause_of
 from tpt.cli.mistakes import composing, unknown
-from tpt.cli.options import choose, no_stream, own_options, values_of
-from tpt.cli.resume import TRUST, enter, resumable
+from tpt.cli.options import choose, own_options, values_of
+from tpt.cli.resume import enter, resumable
 from tpt.cli.settings.walk import all_keys
 from tpt.clip.model import CLIP
 from tpt.data import ImageDataset
@@ -101,28 +101,25 @@ def compose(
             plain: Any = OmegaConf.to_container(cfg, resolve=False)
             if key not in (known := all_keys(plain)):
                 raise unknown(key, "test_time", known, given)
+            if isinstance(value, str) and "${" in value:  # Hydra resolves twice, so that quoting cannot protect it
+                raise UserError(f"Expected a value without '${{' for `{key}`, got {value!r}; rename it.")
             with open_dict(cfg):
-                OmegaConf.update(cfg, key, _literal(key, value))
+                OmegaConf.update(cfg, key, value)
     return cfg
 
 
-def compose_again(folder: Path, added: Sequence[str] = (), word: str = TRUST) -> DictConfig:
-    """The configuration of a run of test_time.py as it was started, Hydra's own part included.
+def compose_again(folder: Path, added: Sequence[str] = ()) -> DictConfig:
+    """The configuration of a run of test_time.py as it was started, with `added` settings and Hydra's own part.
 
     Changes to the directory where the run was started, where the relative paths in its settings start.
-
-    Args:
-        folder: of the run.
-        added: further settings, as on the command line.
-        word: the argument in `added` by which the user trusts the run.
 
     Raises:
         UserError: it is no run, or not trusted, or its settings do not fit together any more.
     """
-    begun = resumable(folder, "test_time", added, word)
+    begun = resumable(folder, "test_time", added)
     if begun.sweep:
         raise UserError(f"Expected the directory of one run, got a sweep, {folder}; choose a run in it.")
-    settings = [*begun.settings, *(setting for setting in enter(begun, added) if setting.lower() != word)]
+    settings = [*begun.settings, *enter(begun, added)]
     with own_options(*begun.folders), composing(begun.program, [*map(parsed, settings)]):
         cfg = composed(begun.program, settings, hydras=True)
     HydraConfig.instance().set_config(cfg)
@@ -130,11 +127,7 @@ def compose_again(folder: Path, added: Sequence[str] = (), word: str = TRUST) ->
 
 
 def trainer_of(cfg: DictConfig, **parts: Any) -> Trainer:
-    """Builds Lightning's trainer.
-
-    Args:
-        cfg: the run's configuration.
-        parts: further arguments, such as callbacks.
+    """Builds Lightning's trainer, with further parts such as callbacks.
 
     Raises:
         UserError: Lightning refuses a setting, or the strategy would fork processes.
@@ -154,21 +147,3 @@ def method_class(method: str) -> type[Method]:
     """The class of a method of `conf/method`, with its `kind` and `selects`; `Method` if a function builds it."""
     made = get_object(values_of("method", method)["_target_"])
     return made if isinstance(made, type) and issubclass(made, Method) else Method
-
-
-def refuse_stream(method: str, program: str) -> None:
-    """Raises a UserError for a method of `conf/method` that learns along the stream.
-
-    Args:
-        method: name of the option.
-        program: the program that answers each picture separately, for the message.
-    """
-    if method_class(method).kind == "stream":
-        raise no_stream(method, program)
-
-
-def _literal(key: str, value: Any) -> Any:
-    """The value, if it has no interpolation: Hydra resolves twice, so that quoting cannot protect one."""
-    if isinstance(value, str) and "${" in value:
-        raise UserError(f"Expected a value without '${{' for `{key}`, got {value!r}; rename it.")
-    return value

@@ -141,11 +141,7 @@ def tell(error: BaseException, words: Rules = (), job: str = "", kept: str = "")
 
 @contextmanager
 def told(words: Rules = ()) -> Iterator[None]:
-    """Ends a command with exit code 1: with a short message for a user's mistake, with the trace for a bug.
-
-    Args:
-        words: the program's own names for settings in messages.
-    """
+    """Ends a command with exit code 1: a sentence in the program's `words` for a user's mistake, a trace for a bug."""
     forgiving_streams()
     try:
         yield

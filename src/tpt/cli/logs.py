@@ -42,11 +42,7 @@ class _Careful(logging.Handler):
 
 
 class LogFile(_Careful, logging.FileHandler):
-    """The log file of a run, in UTF-8 whatever the locale.
-
-    Args:
-        filename: of the file, which is appended to.
-    """
+    """The log file of a run, which is appended to, in UTF-8 whatever the locale."""
 
     def __init__(self, filename: str) -> None:
         super().__init__(filename, encoding="utf-8", delay=True, errors="backslashreplace")

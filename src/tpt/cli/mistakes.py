@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice, product
 from typing import Any
 
@@ -31,11 +31,7 @@ MOST = 64  # most combinations of a sweep's options to check
 
 
 def read(program: str, arguments: Sequence[str]) -> CommandLine:
-    """Parses a program's command line.
-
-    Args:
-        program: name of its configuration.
-        arguments: of the command line; `resume=DIRECTORY` adds those of the run that it continues.
+    """Parses a program's command line; `resume=DIRECTORY` adds the settings of the run that it continues.
 
     Raises:
         UserError: a setting cannot be parsed, or has several values, or a group has no option.
@@ -121,14 +117,7 @@ def _first_wrong(program: str, overrides: Sequence[Override]) -> UserError | Non
 
 
 def unknown(key: str, program: str, known: Sequence[str], choice: Sequence[str] = ()) -> UserError:
-    """The message for a setting that does not exist.
-
-    Args:
-        key: its dotted name.
-        program: name of its configuration.
-        known: existing settings.
-        choice: the chosen options, as on the command line.
-    """
+    """The message for a setting that does not exist, given the `known` ones and the chosen options."""
     if (error := refusal(program, key)) is not None:
         return error
     group, _, rest = key.partition(".")
@@ -149,20 +138,16 @@ def unknown(key: str, program: str, known: Sequence[str], choice: Sequence[str] 
 
 def _of_another(program: str, choice: str) -> UserError | None:
     """The message for an option that this program cannot compose; None if it can."""
-    able = [name for name in REFUSES if _composes(name, choice)]
+    able = []
+    for name in REFUSES:
+        with suppress(*COMPOSING):
+            composed(name, [choice])
+            able.append(name)
     if program in able:
         return None
     group, _, option = choice.partition("=")
     which = f"belongs to {' and '.join(f'{name}.py' for name in able)}" if able else "does not fit"
     return UserError(f"Expected an option of `{group}` for {program}.py, got {option!r}, which {which}.")
-
-
-def _composes(program: str, choice: str) -> bool:
-    try:
-        composed(program, [choice])
-    except COMPOSING:
-        return False
-    return True
 
 
 def groups_of(program: str) -> list[str]:

@@ -48,10 +48,9 @@ def own_folders() -> tuple[Path, ...]:
 
 
 def choose(groups: Iterable[tuple[str, str]]) -> list[str]:
-    """The command-line settings that choose options.
+    """The command-line settings that choose options, for pairs of a group and an option.
 
-    Args:
-        groups: group -> option; a backbone that is no option of `conf/backbone` is an open_clip model name.
+    A backbone that is no option of `conf/backbone` is an open_clip model name.
 
     Raises:
         UserError: an option does not exist.
@@ -77,23 +76,16 @@ def known_option(group: str, option: str) -> str:
     return option
 
 
-def refuse_known_stream(method: str, program: str) -> None:
-    """Raises a UserError for a method of `conf/method` that is one of `STREAMS`.
+def refuse_stream(method: str, program: str, kind: str = "") -> None:
+    """Raises a UserError for a method of `conf/method` that learns along the stream; `program` is for the message.
 
-    Args:
-        method: name of the option.
-        program: the program that answers each picture separately, for the message.
+    Without the `kind` of its class, that is before PyTorch is loaded, only `STREAMS` are known.
     """
-    if values_of("method", method).get("_target_") in STREAMS:
-        raise no_stream(method, program)
-
-
-def no_stream(method: str, program: str) -> UserError:
-    """The message for a method that learns along the stream."""
-    return UserError(
-        f"Expected a method that adapts to each picture alone, got {method}, which learns from earlier "
-        f"pictures, so answers of {program} would depend on the order; use tpt-test, or its class in Python."
-    )
+    if kind == "stream" or values_of("method", method).get("_target_") in STREAMS:
+        raise UserError(
+            f"Expected a method that adapts to each picture alone, got {method}, which learns from earlier "
+            f"pictures, so answers of {program} would depend on the order; use tpt-test, or its class in Python."
+        )
 
 
 def no_option(group: str, option: str, known: Sequence[str] = ()) -> UserError:

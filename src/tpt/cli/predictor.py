@@ -12,8 +12,8 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from tpt.cli.compose import Parts, compose, refuse_stream
-from tpt.cli.options import own_options
+from tpt.cli.compose import Parts, compose, method_class
+from tpt.cli.options import own_options, refuse_stream
 from tpt.clip.model import CLIP
 from tpt.data import EpisodeDataModule, ImageDataset, Sample
 from tpt.data.given import as_file, as_image, is_one
@@ -73,11 +73,11 @@ def predict(
     values: list[tuple[str, Any]] = [("views.num_views", num_views), ("seed", seed)]
     values += [("backbone.pretrained", pretrained)] if pretrained is not None else []
     names = class_list(class_names)
-    dataset = dataset_of(given, names)
-    if dataset is None:
+    if not given:
         return Predictions([])
+    dataset = dataset_of(given, names)
     with own_options(config_dir):
-        refuse_stream(method, "predict")
+        refuse_stream(method, "predict", method_class(method).kind)
         parts = Parts.of(compose(groups, values, settings), own, device).on_one_view()
     parts.make_method.check([(dataset, getattr(parts.views, "num_views", None))])
     found = _stream(parts, dataset, batch_size, top)
@@ -86,8 +86,8 @@ def predict(
     return Predictions(list(shown))
 
 
-def dataset_of(images: Sequence[Picture], class_names: list[str]) -> ImageDataset | None:
-    """A dataset of pictures without labels, each as often as it is given; None if there are none.
+def dataset_of(images: Sequence[Picture], class_names: list[str]) -> ImageDataset:
+    """A dataset of pictures without labels, each as often as it is given.
 
     Raises:
         UserError: an item is no picture; DataError: a path does not exist.
@@ -102,7 +102,7 @@ def dataset_of(images: Sequence[Picture], class_names: list[str]) -> ImageDatase
             paths, reads = [f"image {number}"], [partial(as_file, as_image(image, number))]
         store.update(zip(paths, reads, strict=True))
         samples += map(Sample, paths)
-    return ImageDataset("pictures", class_names, samples, store, by_content=True, upright=True) if samples else None
+    return ImageDataset("pictures", class_names, samples, store, by_content=True, upright=True)
 
 
 class GivenPictures(dict[str, Callable[[], bytes]]):

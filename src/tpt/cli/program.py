@@ -37,12 +37,7 @@ _LAUNCHERS = ("MASTER_PORT", "MASTER_ADDR", "NODE_RANK", "LOCAL_RANK", "WORLD_SI
 
 
 class JobFailedError(Exception):
-    """A job of a sweep failed and reported its error: Hydra's own sweeper gets it as the job's value.
-
-    Args:
-        exit_code: of the job.
-        sweep: folder of the sweep.
-    """
+    """A job of a sweep failed and reported its error: Hydra's own sweeper gets it as the job's value."""
 
     def __init__(self, exit_code: int, sweep: str) -> None:
         super().__init__(exit_code, sweep)
@@ -111,7 +106,7 @@ class Program:
                 keep(cfg)
                 _as_one_job()
                 _show_settings(cfg)
-                found = self._call(run, cfg)
+                found = run(cfg)
                 stop.check()
                 return found
             except Exception as error:
@@ -145,15 +140,6 @@ class Program:
             )
         refuse_wrong(cfg, self.name, given, debug=choices().get("debug") not in UNCHOSEN)
 
-    def _call(self, run: Callable[[DictConfig], float | None], cfg: DictConfig) -> float | None:
-        """Calls `run`; turns errors from outside the program into a `RunError`."""
-        try:
-            return run(cfg)
-        except RuntimeError as error:
-            if (outside := self._outside(error)) is None:
-                raise
-            raise RunError(outside) from error
-
     def _say(self, end: stop.StopRun) -> None:
         """Reports the end of a run that can be resumed; only the first process does."""
         if self.first:
@@ -164,6 +150,9 @@ class Program:
         """Reports the error of a job; returns the exit code."""
         now: Any = HydraConfig.get()
         job = " ".join(_given()) if now.mode is RunMode.MULTIRUN else ""
+        if isinstance(error, RuntimeError) and (outside := self._outside(error)) is not None:
+            said = RunError(outside)
+            said.__cause__, error = error, said
         return tell(error, self.words, job, f"continue with resume={self.directory}" if self.directory else "")
 
     def _outside(self, error: RuntimeError) -> str | None:
@@ -197,11 +186,9 @@ def _quieten() -> None:
     for name in ("lightning.pytorch", "lightning.fabric", "mlflow.store"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch.loggers.mlflow").setLevel(logging.ERROR)  # it warns on the first run
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings(
-        "ignore", message="Total length of `Loader` across ranks is zero.*"
-    )  # a resumed run with nothing left to do
+    empty = "Total length of `Loader` across ranks is zero.*"  # a resumed run with nothing left to do
+    for message in (".*LeafSpec.*", ".*does not have many workers.*", empty):
+        warnings.filterwarnings("ignore", message=message)
 
 
 def _as_one_job() -> None:
@@ -273,6 +260,5 @@ def output_dir() -> Path:
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:
     """The configuration as plain values."""
-    container = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(container, dict)
-    return {str(k): v for k, v in container.items()}
+    found: Any = OmegaConf.to_container(cfg, resolve=True)
+    return dict(found)

@@ -109,11 +109,8 @@ def folders_of_job() -> list[Path]:
 def keep(cfg: DictConfig, anew: bool = False) -> None:
     """Writes how the current run and its sweep were started; first process only.
 
-    Also writes Hydra's files (`.hydra/`), which Hydra itself would write even if the run is then refused.
-
-    Args:
-        cfg: of the run.
-        anew: whether the run has just claimed its directory as a new run.
+    Also writes Hydra's files (`.hydra/`), which Hydra itself would write even if the run is then refused.  `anew` is
+    as for `keep_start`.
     """
     now: Any = HydraConfig.get()
     if any(os.environ.get(rank, "0") != "0" for rank in ("LOCAL_RANK", "RANK", "NODE_RANK")):
@@ -135,14 +132,8 @@ def keep(cfg: DictConfig, anew: bool = False) -> None:
 def keep_start(folder: Path, start: Start, anew: bool = False) -> bool:
     """Writes how a run or sweep was started, unless the directory already has results of an earlier start.
 
-    Args:
-        folder: of the run, or of the sweep, which contains the folders of its jobs.
-        start: the current start.
-        anew: whether this run has just claimed the directory as a new run; it then replaces the file of another run
-            that started at the same time and was refused.
-
-    Returns:
-        Whether it was written.
+    A run that has just claimed the directory as a new run (`anew`) replaces the file of another run that started at the
+    same time and was refused.  Returns whether it was written.
     """
     pattern = "*/" if start.sweep else ""
     begun = any(True for name in (NAME, TRAINING) for _ in folder.glob(f"{pattern}{name}"))
@@ -210,17 +201,13 @@ def continued(arguments: Sequence[str], program: str) -> list[str]:
     return [*how, *folders, *begun.settings, *added, f"{place}={for_hydra(here)}", "resume=auto"]
 
 
-def resumable(folder: Path, program: str, added: Sequence[str] = (), word: str = TRUST) -> Start:
-    """How a directory's run was started, if it may be resumed.
+def resumable(folder: Path, program: str, added: Sequence[str] = ()) -> Start:
+    """How a directory's run was started, if it may be resumed, without the settings that current arguments replace.
 
     Args:
         folder: of the run or sweep.
         program: the program that resumes it.
-        added: current arguments, which replace the same settings of the run.
-        word: the argument by which the user trusts the run.
-
-    Returns:
-        How it was started, without the settings that `added` replaces.
+        added: current arguments, among them `TRUST` if the user trusts the run.
 
     Raises:
         UserError: there is no run, it is another program's, or it is not trusted.
@@ -230,20 +217,24 @@ def resumable(folder: Path, program: str, added: Sequence[str] = (), word: str =
             f"There is no run or sweep of {program}.py in {folder}. Check the path; resume=auto continues the run in "
             "this run's own directory, if any."
         )
-    _refuse_other_program(folder, begun.program, program)
+    if begun.program != program:  # its settings are others
+        known = f"tpt.cli.programs.{begun.program}" in [module for module, _ in PROGRAMS.values()]
+        what = f"of {begun.program}.py" if known else "of another program"
+        way = f"continue it by {command(begun.program)} resume={for_hydra(str(folder))}" if known else "start a new run"
+        raise UserError(f"Expected a run of {program}.py in `resume`, got {folder}, which is one {what}; {way}.")
     keys = {argument.partition("=")[0] for argument in added}
     own_now = {*FLAGS, SEARCHED, f"+{SEARCHED}", f"++{SEARCHED}"} & keys
     begun_with = [RENAMED.get(setting.lower(), setting) for setting in begun.settings]
     left = [setting for setting in begun_with if setting.partition("=")[0] not in keys]
     folders = [] if own_now else begun.folders
     again = begun.model_copy(update={"settings": left, "folders": folders})
-    if word in map(str.lower, added) or is_signed(begun.said(), begun.signature):
+    if TRUST in map(str.lower, added) or is_signed(begun.said(), begun.signature):
         return again
-    _refuse_beyond(again, folder, word)
+    _refuse_beyond(again, folder)
     return again.model_copy(update={"cwd": ""})
 
 
-def _refuse_beyond(begun: Start, folder: Path, word: str) -> None:
+def _refuse_beyond(begun: Start, folder: Path) -> None:
     """Raises if a directory that the user did not start has settings or files that need `trust=true`."""
     beyond = [repr(setting[:100]) for setting in begun.settings if not is_taken(setting)]
     beyond += [f"{FLAGS[0]} {own}" for own in begun.folders]
@@ -251,7 +242,7 @@ def _refuse_beyond(begun: Start, folder: Path, word: str) -> None:
     if beyond:
         raise UserError(
             f"The run in {folder} was not started by you on this machine, and parts of it need your approval: "
-            f"{', '.join(beyond[:5])}{' and more' if beyond[5:] else ''}; add {word} if you trust its source, "
+            f"{', '.join(beyond[:5])}{' and more' if beyond[5:] else ''}; add {TRUST} if you trust its source, "
             "or give these settings on the command line."
         )
 
@@ -336,12 +327,3 @@ def _plain(text: str) -> str:
     except UserError:
         return text
     return value if isinstance(value, str) else text
-
-
-def _refuse_other_program(folder: Path, began: str, program: str) -> None:
-    """Raises if the run was started by another program, which has other settings."""
-    if began != program:
-        known = f"tpt.cli.programs.{began}" in [module for module, _ in PROGRAMS.values()]
-        what = f"of {began}.py" if known else "of another program"
-        way = f"continue it by {command(began)} resume={for_hydra(str(folder))}" if known else "start a new run"
-        raise UserError(f"Expected a run of {program}.py in `resume`, got {folder}, which is one {what}; {way}.")

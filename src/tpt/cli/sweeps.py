@@ -86,40 +86,32 @@ class SweepFolder(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Called once by Hydra."""
-        _quieten_optuna()
+        with suppress(ImportError):  # another sweeper
+            import optuna  # noqa: PLC0415 -- an extra, and only a search needs it
+
+            # Hydra's sweeper already reports the study and its trials.
+            optuna.logging.set_verbosity(logging.WARNING)
+            warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         folder = Path(config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(config, folder / "multirun.yaml")
-
-
-def _quieten_optuna() -> None:
-    """Leaves Optuna its warnings and errors only: Hydra's sweeper already reports the study and its trials."""
-    with suppress(ImportError):  # another sweeper
-        import optuna  # noqa: PLC0415 -- an extra, and only a search needs it
-
-        optuna.logging.set_verbosity(logging.WARNING)
-        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
 class SweepTable(Callback):
     """Prints the table of a sweep when all its jobs are done: one line per row, best first."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Reads the sweep's runs, from any launcher, and prints their table."""
-        print_sweep(config.hydra.sweep.dir)
+        """Reads the sweep's runs, from any launcher, and prints their table if any succeeded."""
+        from tpt.results.tables.brief import brief_text  # noqa: PLC0415 -- only needed at the end
+        from tpt.results.tables.formats import terminal_width  # noqa: PLC0415
+        from tpt.results.tables.runs import load_runs  # noqa: PLC0415
 
-
-def print_sweep(folder: str) -> None:
-    """Prints the table of the runs in a sweep's folder, if any succeeded."""
-    from tpt.results.tables.brief import brief_text  # noqa: PLC0415 -- only needed at the end
-    from tpt.results.tables.formats import terminal_width  # noqa: PLC0415
-    from tpt.results.tables.runs import load_runs  # noqa: PLC0415
-
-    if not any(Path(folder).rglob("results.json")):
-        return
-    try:
-        text = brief_text(load_runs([folder]), terminal_width())
-    except (UserError, OSError) as error:
-        log.warning("Cannot print the table of the sweep (%s).", error)
-        return
-    print(f"\n{text}\nMore, with figures: tpt-report {shlex.quote(str(folder))} --figures DIR", flush=True)
+        folder = config.hydra.sweep.dir
+        if not any(Path(folder).rglob("results.json")):
+            return
+        try:
+            text = brief_text(load_runs([folder]), terminal_width())
+        except (UserError, OSError) as error:
+            log.warning("Cannot print the table of the sweep (%s).", error)
+            return
+        print(f"\n{text}\nMore, with figures: tpt-report {shlex.quote(str(folder))} --figures DIR", flush=True)

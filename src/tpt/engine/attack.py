@@ -80,24 +80,19 @@ def attack_dataset(
         paths = [folder / inside / dataset.samples[index].path for index in indices]
         if all(path.is_file() for path in paths):
             continue
-        attacked = _attacked(dataset, indices, [labels[index] for index in indices], method, eps, step, steps, seed)
-        for path, pixels in zip(paths, attacked, strict=True):
+        true = torch.tensor([labels[index] for index in indices])
+        for path, pixels in zip(paths, _attacked(dataset, indices, true, method, seed, eps, step, steps), strict=True):
             if not path.is_file():
-                _write_png(pixels, path)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with writing(path) as partial:
+                    Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(partial, format="PNG")
     return folder / inside
 
 
 def _attacked(
-    dataset: ImageDataset,
-    indices: range,
-    labels: list[int],
-    method: Method,
-    eps: float,
-    step: float,
-    steps: int,
-    seed: int,
+    dataset: ImageDataset, indices: range, labels: Tensor, method: Method, seed: int, eps: float, *ascent: Any
 ) -> Tensor:
-    """(B, 3, H, W) attacked images, uint8 on the CPU."""
+    """(B, 3, H, W) attacked images, uint8 on the CPU; `ascent` is the size and the number of steps."""
     clip: CLIP = method.clip
     square = whole_picture(clip.image_size, clip.resize, clip.interpolation)
     images = [dataset.image(index) for index in indices]
@@ -112,7 +107,7 @@ def _attacked(
         logits: Tensor = clip.logit_scale * (clip.encode_pixels(changed)[:, None] @ text.mT).squeeze(1)
         return logits
 
-    return pgd(pixels, torch.tensor(labels, device=clip.device), logits_of, start, eps, step, steps).byte().cpu()
+    return pgd(pixels, labels.to(clip.device), logits_of, start, eps, *ascent).byte().cpu()
 
 
 def _noise(name: str, shape: tuple[int, ...]) -> Tensor:
@@ -129,19 +124,11 @@ def _begin(path: Path, about: dict[str, Any]) -> None:
         write_json(about, path)
         return
     found = json.loads(read_bytes(path))
-    differing = [key for key, value in about.items() if found.get(key) != value]
-    if differing:
-        key = differing[0]
+    for key in (key for key, value in about.items() if found.get(key) != value):
         raise UserError(
             f"Expected the settings of the existing copies in {path.parent}, where {key} is {found.get(key)}, got "
             f"{about[key]}; choose another folder."
         )
-
-
-def _write_png(pixels: Tensor, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with writing(path) as partial:
-        Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(partial, format="PNG")
 
 
 def _copy_lists(root: Path, inside: str, folder: Path) -> None:

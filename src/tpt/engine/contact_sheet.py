@@ -48,20 +48,12 @@ def views_of(dataset: ImageDataset, index: int, maker: Any, content: bytes | Non
 
 @torch.no_grad()
 def selected_first(
-    clip: CLIP, method: Method, views: Tensor, features: Tensor, extras: Mapping[str, Tensor], selected: Sequence[int]
+    method: Method, views: Tensor, features: Tensor, extras: Mapping[str, Tensor], selected: Sequence[int]
 ) -> PictureViews:
-    """Sorts the views of one picture for display.
-
-    Args:
-        clip: the backbone that encoded them.
-        method: the method that sorts them.
-        views: (V, 3, H, W).
-        features, extras: from `method.encode`.
-        selected: indices of the selected views.
-    """
+    """Sorts the views (V, 3, H, W) of one picture for display; features and extras are from `method.encode`."""
     shown = method.show(features, **extras)
     order = list(dict.fromkeys([*selected, *shown.order[0].tolist()]))
-    return PictureViews(_pixels(views, clip), order, shown.values[0].tolist(), shown.name, list(selected))
+    return PictureViews(_pixels(views, method.clip), order, shown.values[0].tolist(), shown.name, list(selected))
 
 
 def _pixels(views: Tensor, clip: CLIP) -> np.ndarray:
@@ -94,50 +86,33 @@ class Sheet:
         return contact_sheet(shown.pixels, shown.order, shown.selected, self.texts, shown.values, shown.value_name)
 
 
-@dataclass(frozen=True)
-class SheetMaker:
-    """Makes contact sheets of a run's images.
+def sheet_of(record: Mapping[str, Any], data: EpisodeDataModule, make_method: MakeMethod) -> Sheet:
+    """The contact sheet of an image of a run, from its record (columns of `tpt.results.runs.RECORD_SCHEMA`).
 
-    Args:
-        clip: the frozen backbone.
-        data: the run's data module, which makes the views.
-        make_method: dataset -> the run's method.
+    Raises:
+        UserError: the image has no answer, is missing, or has changed.
     """
-
-    clip: CLIP
-    data: EpisodeDataModule
-    make_method: MakeMethod
-
-    def sheet(self, record: Mapping[str, Any]) -> Sheet:
-        """The sheet of an image.
-
-        Args:
-            record: the image's record, with the columns of `tpt.results.runs.RECORD_SCHEMA`.
-
-        Raises:
-            UserError: the image has no answer, is missing, or has changed.
-        """
-        if record["problem"] is not None:
-            raise UserError(f"{record['path']} has no answer ({record['problem']}). Choose another image.")
-        dataset = next((d for d in self.data.datasets if d.name == record["dataset"]), None)
-        samples = [] if dataset is None else dataset.samples
-        index = next((i for i, sample in enumerate(samples) if sample.path == record["path"]), None)
-        if dataset is None or index is None:
-            raise UserError(
-                f"{record['path']} is missing in dataset {record['dataset']!r}, where the run had it. Restore the data."
-            )
-        content = dataset.content(index)
-        if content_digest(content) != record["content"]:
-            raise UserError(f"{record['path']} has changed since it was tested. Restore the file.")
-        views = views_of(dataset, index, self.data.make_views(dataset), content).to(self.clip.device)
-        method, selected = self.make_method(dataset).to(self.clip.device), list(record["selected"])
-        features, extras = method.encode(views)
-        remade = method(features, **extras).selected.tolist()
-        texts = texts_of(record, dataset.class_names)
-        if remade != selected:
-            texts.append("the recomputed selection differs from the recorded one; the recorded one is framed")
-        shown = selected_first(self.clip, method, views, features, extras, selected)
-        return Sheet(shown, texts, remade == selected)
+    if record["problem"] is not None:
+        raise UserError(f"{record['path']} has no answer ({record['problem']}). Choose another image.")
+    datasets = (dataset for dataset in data.datasets if dataset.name == record["dataset"])
+    places = ((dataset, i) for dataset in datasets for i, s in enumerate(dataset.samples) if s.path == record["path"])
+    if (place := next(places, None)) is None:
+        raise UserError(
+            f"{record['path']} is missing in dataset {record['dataset']!r}, where the run had it. Restore the data."
+        )
+    dataset, index = place
+    content = dataset.content(index)
+    if content_digest(content) != record["content"]:
+        raise UserError(f"{record['path']} has changed since it was tested. Restore the file.")
+    method, selected = make_method(dataset), list(record["selected"])
+    device = method.clip.device
+    views = views_of(dataset, index, data.make_views(dataset), content).to(device)
+    features, extras = method.to(device).encode(views)
+    remade = method(features, **extras).selected.tolist()
+    texts = texts_of(record, dataset.class_names)
+    if remade != selected:
+        texts.append("the recomputed selection differs from the recorded one; the recorded one is framed")
+    return Sheet(selected_first(method, views, features, extras, selected), texts, remade == selected)
 
 
 def texts_of(record: Mapping[str, Any], class_names: Sequence[str]) -> list[str]:

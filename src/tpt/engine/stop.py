@@ -32,11 +32,9 @@ _joined = threading.Event()  # whether the run itself watches its processes
 
 
 class StopRun(BaseException):
-    """Ends the program from anywhere; not an `Exception`, because libraries catch those.
+    """Ends the program from anywhere, with an exit code and, if not the usual one, a message.
 
-    Args:
-        exit_code: of the program.
-        said: the message, if not the usual one.
+    Not an `Exception`, because libraries catch those.
     """
 
     exit_code = 1
@@ -44,11 +42,7 @@ class StopRun(BaseException):
 
 
 class Stopped(StopRun):
-    """The program got a signal.
-
-    Args:
-        number: of the signal.
-    """
+    """The program got a signal, with this number."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)

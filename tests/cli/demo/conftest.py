@@ -92,7 +92,7 @@ def page_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     workdir = tmp_path_factory.mktemp("work")
     temporary = tmp_path_factory.mktemp("temporary")
     process = subprocess.Popen(
-        [sys.executable, "-m", "tpt.cli.programs.demo", "--port", "0"],
+        [sys.executable, "-c", "from tpt.cli.programs.opening import demo; demo()", "--port", "0"],
         stdout=subprocess.PIPE,
         text=True,
         cwd=workdir,

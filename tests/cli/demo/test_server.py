@@ -44,7 +44,7 @@ def test_a_port_that_is_taken(server: str) -> None:
 def test_another_host_gives_a_warning(tmp_path: Path) -> None:
     """The server warns that it has no password; it accepts IP addresses and refuses other host names."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tpt.cli.programs.demo", "--port", "0", "--host", "0.0.0.0"],
+        [sys.executable, "-c", "from tpt.cli.programs.opening import demo; demo()", "--port", "0", "--host", "0.0.0.0"],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "TMPDIR": str(tmp_path)},

@@ -5,7 +5,6 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +13,7 @@ import pytest
 from tests.conftest import Done, noise_image
 from tpt.cli.programs import views
 from tpt.cli.programs.report import main as report
-from tpt.engine.contact_sheet import Sheet, SheetMaker
+from tpt.engine.contact_sheet import Sheet
 from tpt.files import write_json
 from tpt.results.tables.runs import load_run
 
@@ -29,10 +28,6 @@ def run_dir(run_script: Run, tmp_path: Path, small: list[str]) -> Path:
     return tmp_path / "run"
 
 
-def maker(run: Any) -> SheetMaker:
-    return views.maker_of(run)
-
-
 def panels(sheet: Sheet) -> list[tuple[str, bool]]:
     return [(axes.get_title(), bool(axes.patches)) for axes in sheet.draw().axes if axes.images]
 
@@ -42,7 +37,7 @@ def test_the_sheet_of_a_real_run(run_dir: Path, tmp_path: Path, capfd: pytest.Ca
     _reports(run_dir, capfd)
     run = load_run(run_dir)
     record = views.record_of(run, IMAGE)
-    sheet = maker(run).sheet(record)
+    sheet = views.sheet(run, record)
     assert sheet.as_recorded
     shown = panels(sheet)
     assert [framed for _, framed in shown] == [True] * 4 + [False] * 4
@@ -54,7 +49,7 @@ def test_the_sheet_of_a_real_run(run_dir: Path, tmp_path: Path, capfd: pytest.Ca
     out, err = capfd.readouterr()
     assert out.strip() == str(tmp_path / "a.svg") and err == "" and "class: cat" in (tmp_path / "a.svg").read_text()
     record["selected"] = record["selected"][::-1]
-    other = maker(run).sheet(record)
+    other = views.sheet(run, record)
     assert not other.as_recorded and any("differs from the recorded" in t.get_text() for t in other.draw().texts)
 
 
@@ -87,7 +82,7 @@ def _reports(run_dir: Path, capfd: pytest.CaptureFixture[str]) -> None:
 def test_augmix_views_made_on_the_device(run_script: Run, tmp_path: Path, small: list[str]) -> None:
     run_script("test_time.py", *small, *SMALL, "views=augmix", "views.made_on=device", "hydra.run.dir=mixed")
     run = load_run(tmp_path / "mixed")
-    sheet = maker(run).sheet(views.record_of(run, IMAGE))
+    sheet = views.sheet(run, views.record_of(run, IMAGE))
     assert sheet.as_recorded
     image = next(axes.images[0].get_array() for axes in sheet.draw().axes if axes.get_title().startswith("image"))
     assert np.asarray(image).dtype == np.uint8 and np.asarray(image).std() > 10

@@ -11,7 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tpt.data import image_folder
 from tpt.engine.callbacks.records import RecordWriter
+from tpt.engine.tasks.outcome import Outcome
 from tpt.errors import RunError
 from tpt.files import content_digest
 from tpt.results.runs import RECORD_SCHEMA, read_logits, read_records, read_records_and_notes
@@ -101,12 +103,15 @@ def test_no_records(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_full_disk_loses_nothing_already_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_loses_nothing_already_written(
+    tmp_path: Path, image_tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every write to /dev/full fails with ENOSPC."""
     writer = RecordWriter(tmp_path / "records")
-    writer._rows = [row(i) for i in range(4)]
+    last = 0, Outcome(image_folder(image_tree), [])
+    writer._rows, writer._last = [row(i) for i in range(4)], last
     writer.flush()
-    writer._rows = [row(i) for i in range(4, 8)]
+    writer._rows, writer._last = [row(i) for i in range(4, 8)], last
     write = Path.open
 
     def full(path: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:

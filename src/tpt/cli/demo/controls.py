@@ -14,8 +14,8 @@ from annotated_types import Ge, Le
 from pydantic import StringConstraints
 from typing_extensions import Doc
 
-from tpt.cli.compose import refuse_stream
-from tpt.cli.options import comments_of, known_option, values_of
+from tpt.cli.compose import method_class
+from tpt.cli.options import comments_of, known_option, refuse_stream, values_of
 from tpt.errors import Share, refuse
 
 MOST_VIEWS = 128
@@ -88,7 +88,7 @@ def about(method: str) -> tuple[str, str]:
 def chosen_method(value: Any) -> str:
     """The value, if it is a method that adapts to each picture alone; otherwise raises a UserError."""
     method = known_option("method", refuse("Method", Words, value))
-    refuse_stream(method, "the page")
+    refuse_stream(method, "the page", method_class(method).kind)
     return method
 
 
@@ -101,9 +101,7 @@ def chosen_names(value: Any) -> list[str]:
 def chosen_values(method: str, values: Sequence[Any]) -> dict[str, Any]:
     """Settings by key, for those that the method has and that are filled in.
 
-    Args:
-        method: an option of conf/method.
-        values: one per control in `CONTROLS`; None leaves a setting at the method's default.
+    There is one value per control in `CONTROLS`; None leaves a setting at the method's default.
 
     Raises:
         UserError: a value is outside its limits.

@@ -47,11 +47,7 @@ class Look:
 
 
 class Looker:
-    """Answers for pictures with one backbone.
-
-    Args:
-        clip: the frozen backbone, on its device.
-    """
+    """Answers for pictures with one frozen backbone, on its device."""
 
     def __init__(self, clip: CLIP) -> None:
         self.clip = clip
@@ -65,14 +61,9 @@ class Looker:
         num_views: int = 64,
         values: Mapping[str, Any] | None = None,
     ) -> Look:
-        """The answers for one picture, the same as those of `tpt.predict`.
+        """The answers for one picture, a file with any suffix: the same as those of `tpt.predict`.
 
-        Args:
-            picture: path of a file with any suffix.
-            class_names: at least two different ones.
-            method: an option of `conf/method`.
-            num_views: V.
-            values: other settings, dotted key -> value.
+        `values` are further settings, by dotted key.
 
         Raises:
             UserError: the file is not a picture, or the names or settings are wrong.
@@ -91,7 +82,7 @@ class Looker:
             out = made(features, **extras)
         return Look(
             class_names=list(dataset.class_names),
-            views=selected_first(self.clip, made, views, features, extras, out.selected.tolist()),
+            views=selected_first(made, views, features, extras, out.selected.tolist()),
             before=_probabilities(out.initial_logits),
             after=_probabilities(out.logits),
             seconds=seconds,

@@ -15,7 +15,6 @@ from tpt.engine.contact_sheet import PictureViews
 
 TOP = 5  # most probable classes, before and after
 SIDE = 112  # size of a view, in pixels
-FORMAT = "WEBP"
 
 NOTHING_YET = '<div class="tpt-empty">Drop a picture, or click a drawing.</div>'
 
@@ -40,8 +39,10 @@ def answers_html(look: Look) -> str:
         "after", f"after {look.method}", look.class_names[other], look.after[other], remark
     )
     rows = "".join(_row(look, k, k == other) for k in shown_classes(look))
+    stages = "".join(f"<span>{escape(stage)} <b>{seconds:.2f} s</b></span>" for stage, seconds in look.seconds.items())
+    cost = f'<div class="tpt-cost"><span>total <b>{sum(look.seconds.values()):.2f} s</b></span>{stages}</div>'
     head = "<tr><th></th><th colspan=2>before</th><th colspan=2>after</th><th></th></tr>"
-    return f'<div class="tpt-answers">{cards}</div><table class="tpt-bars">{head}{rows}</table>{cost_html(look)}'
+    return f'<div class="tpt-answers">{cards}</div><table class="tpt-bars">{head}{rows}</table>{cost}'
 
 
 def shown_classes(look: Look) -> list[int]:
@@ -76,12 +77,6 @@ def _signed(points: float) -> str:
     return "0.0" if abs(points) < 0.05 else f"{points:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
-def cost_html(look: Look) -> str:
-    """The seconds in total and per stage."""
-    stages = "".join(f"<span>{escape(stage)} <b>{seconds:.2f} s</b></span>" for stage, seconds in look.seconds.items())
-    return f'<div class="tpt-cost"><span>total <b>{sum(look.seconds.values()):.2f} s</b></span>{stages}</div>'
-
-
 def views_html(look: Look) -> str:
     """The views in order, the selected ones framed."""
     views, chosen = look.views, set(look.views.selected)
@@ -102,8 +97,7 @@ def _tile(views: PictureViews, view: int, selected: bool) -> str:
 def data_uri(pixels: np.ndarray) -> str:
     """An image (H, W, 3) as a data URI."""
     image = Image.fromarray(pixels)
-    if max(image.size) > SIDE:
-        image.thumbnail((SIDE, SIDE))
+    image.thumbnail((SIDE, SIDE))  # only makes it smaller
     buffer = io.BytesIO()
-    image.save(buffer, FORMAT, quality=85)
-    return f"data:image/{FORMAT.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    image.save(buffer, "WEBP", quality=85)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"

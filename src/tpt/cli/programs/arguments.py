@@ -36,7 +36,7 @@ def new_parser(program: str, description: str | None, epilog: str | None = None)
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
-    """Adds `--device`, see `known_device` and `chosen_device`."""
+    """Adds `--device`, see `chosen_device`."""
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1; default auto: a GPU if there is one")
 
 
@@ -55,14 +55,8 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     add("--config-dir", type=Path, metavar="DIR", help="folder with your own options, such as DIR/method/mine.yaml")
 
 
-def known_device(text: str) -> str:
-    """The device's name in PyTorch, or `auto`; raises a UserError for any other value."""
-    if _DEVICE.fullmatch(text) is None:
-        raise UserError(f"Expected cpu, cuda, cuda:1 or auto as --device, got {text!r}; choose one of them.")
-    return text.replace("gpu", "cuda")
-
-
 def chosen_device(text: str) -> str | None:
     """The device's name in PyTorch, or None for `auto`; raises a UserError for any other value."""
-    device = known_device(text)
-    return None if device == "auto" else device
+    if _DEVICE.fullmatch(text) is None:
+        raise UserError(f"Expected cpu, cuda, cuda:1 or auto as --device, got {text!r}; choose one of them.")
+    return None if text == "auto" else text.replace("gpu", "cuda")

@@ -6,7 +6,6 @@ PNG in the dataset's own layout; test it with `data.root=DIR`.  Run the same com
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,32 +17,24 @@ from tpt.engine.printing import say
 EPILOG = """examples:
   tpt-attack --out attacked data=emoji_shift
   tpt-attack --out /attacked --steps 100 data=catalog data.keys=[dtd,eurosat] data.root=/data backbone=vit_b16"""
-WORDS = tuple((rf"`{name}`", f"--{name.replace('_', '-')}") for name in ("eps", "step", "steps", "batch_size"))
+OPTIONS = ("eps", "step", "steps", "batch_size")
+WORDS = tuple((rf"`{name}`", f"--{name.replace('_', '-')}") for name in OPTIONS)
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = new_parser("tpt-attack", __doc__, EPILOG)
-    add = made.add_argument
+@stop.leaving()
+@told(WORDS)
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Writes the copies; a short message and exit code 1 on a user's mistake."""
+    parser = new_parser("tpt-attack", __doc__, EPILOG)
+    add = parser.add_argument
     add("settings", nargs="*", metavar="SETTING", help="settings of tpt-test: data, backbone, context, seed and others")
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the copies")
     add("--eps", type=float, default=4.0, help="largest change of a pixel, in units of 1/255; default %(default)s")
     add("--step", type=float, help="step size, in units of 1/255; default a quarter of --eps")
     add("--steps", type=int, default=7, help="steps of projected gradient descent; default %(default)s")
     add("--batch-size", type=int, default=32, metavar="N", help="images per batch; default %(default)s")
-    add_device(made)
-    return made
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Writes the copies; a short message and exit code 1 on a user's mistake."""
-    args = parser().parse_args(arguments)
-    with stop.leaving(), told(WORDS):
-        attack(args)
-
-
-def attack(args: argparse.Namespace) -> None:
-    """Runs a parsed command line."""
+    add_device(parser)
+    args = parser.parse_args(arguments)
     device = chosen_device(args.device)
     from hydra.utils import instantiate  # noqa: PLC0415 -- these take seconds to load
 
@@ -53,22 +44,11 @@ def attack(args: argparse.Namespace) -> None:
     cfg = compose([("method", "zero_shot")], overrides=args.settings)
     datasets = instantiate(cfg.data.module).datasets
     parts = Parts.of(cfg, device=device)
-    root = cfg.data.get("root")
+    root = Path(cfg.data.root).expanduser() if isinstance(cfg.data.get("root"), str) else None
     for dataset in datasets:
         say(f"{dataset.name}: attacking {len(dataset):,} images", error=True)
         place = attack_dataset(
-            dataset,
-            parts.make_method(dataset),
-            args.out,
-            Path(root).expanduser() if isinstance(root, str) else None,
-            eps=args.eps,
-            step=args.step,
-            steps=args.steps,
-            seed=cfg.seed,
-            batch_size=args.batch_size,
-        )
+            dataset, parts.make_method(dataset), args.out, root, seed=cfg.seed,
+            **{name: getattr(args, name) for name in OPTIONS},
+        )  # fmt: skip
         say(f"{dataset.name}: {len(dataset):,} attacked images in {place}")
-
-
-if __name__ == "__main__":
-    main()

@@ -25,13 +25,9 @@ DEFAULT = "~/.cache/tpt/features"  # as in conf/cache/on.yaml
 MAX_ABOUT_BYTES = 2**20
 
 
+@told()
 def main(arguments: list[str] | None = None) -> int:
     """Returns 0, or 1 with a short message on a user's mistake."""
-    with told():
-        return _command(arguments)
-
-
-def _command(arguments: list[str] | None) -> int:
     parser = new_parser("tpt-cache", __doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, what in (("show", "list what is in the cache"), ("clear", "delete its entries and nothing else")):
@@ -51,8 +47,8 @@ def _command(arguments: list[str] | None) -> int:
     folder = at_home(args.folder)
     if args.command == "show":
         show(folder)
-        return 0
-    say(f"{clear(folder) / 1e6:,.1f} MB deleted in {folder}")
+    else:
+        say(f"{clear(folder) / 1e6:,.1f} MB deleted in {folder}")
     return 0
 
 
@@ -91,7 +87,3 @@ def space_row(file: Path, most: int) -> tuple[str, str, str, str]:
         views,
         str(about.get("encoder.device")),
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

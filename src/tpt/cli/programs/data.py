@@ -36,13 +36,9 @@ WORDS = ((r"\bdata\.root\b", "--root"), NO_SKIPPING)
 SAMPLE = 8  # images to open per dataset
 
 
+@told(WORDS)
 def main(arguments: list[str] | None = None) -> int:
     """Returns 0 if all requested datasets are usable, 1 if not, 2 for a wrong command line."""
-    with told(WORDS):
-        return _command(arguments)
-
-
-def _command(arguments: list[str] | None) -> int:
     parser = new_parser("tpt-data", __doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     check = commands.add_parser("check", help="count images and classes against the paper's test sets")
@@ -98,13 +94,7 @@ def _fetch(key: str, root: Path) -> bool:
 
 
 def print_check(keys: list[str], root: Path, sample: int = SAMPLE) -> int:
-    """Prints the table; returns the number of usable datasets.
-
-    Args:
-        keys: keys of the datasets.
-        root: the folder of all datasets.
-        sample: number of images to open per dataset, evenly spread.
-    """
+    """Prints the table, after opening `sample` evenly spread images per dataset; returns how many are usable."""
     table = Table("dataset", "", "images", "classes", "split", show_edge=False, pad_edge=False)
     table.add_column("location, or what is wrong", overflow="fold")
     usable = 0
@@ -159,7 +149,3 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

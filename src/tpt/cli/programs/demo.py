@@ -16,7 +16,7 @@ from typing import Annotated
 from annotated_types import Ge, Le
 
 from tpt.cli.errors import told
-from tpt.cli.options import own_options, refuse_known_stream
+from tpt.cli.options import own_options, refuse_stream
 from tpt.cli.programs.arguments import add_model, chosen_device, new_parser
 from tpt.errors import UserError, refuse
 
@@ -27,11 +27,11 @@ EXPOSED = (
 )
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = new_parser("tpt-demo", __doc__)
-    add = made.add_argument
-    add_model(made)
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serves the page until Ctrl-C; a short message and exit code 1 on a user's mistake."""
+    parser = new_parser("tpt-demo", __doc__)
+    add = parser.add_argument
+    add_model(parser)
     add("--classes", metavar="NAMES", help="initial class names, separated by commas, or a text file")
     add(
         "--host",
@@ -40,42 +40,28 @@ def parser() -> argparse.ArgumentParser:
         "0.0.0.0 lets the whole network use the page, without a password",
     )
     add("--port", type=int, default=PORT, help="port; 0 takes any free one; default %(default)s")
-    return made
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Serves the page until Ctrl-C; a short message and exit code 1 on a user's mistake."""
-    args = parser().parse_args(arguments)
+    args = parser.parse_args(arguments)
     temporary = tempfile.TemporaryDirectory(prefix="tpt-demo-")  # uploaded pictures are deleted at the end
     with told(), suppress(KeyboardInterrupt), temporary as folder, own_options(args.config_dir):
-        serve(args, Path(folder))
+        from tpt.data.pictures import class_list  # noqa: PLC0415 -- takes time to load
 
-
-def serve(args: argparse.Namespace, folder: Path) -> None:
-    """Builds the page and serves it.
-
-    Raises:
-        UserError: a wrong value on the command line, a port in use, or gradio is not installed.
-    """
-    from tpt.data.pictures import class_list  # noqa: PLC0415 -- takes time to load
-
-    refuse("--port", Annotated[int, Ge(0), Le(MOST_PORT), "0 takes any free one"], args.port)
-    names = None if args.classes is None else class_list(args.classes)
-    refuse_known_stream(args.method, "tpt-demo")
-    device = chosen_device(args.device)
-    with listening_socket(
-        args.host, args.port
-    ) as door:  # before PyTorch is loaded, so that a wrong address is named at once
-        _serve(args, folder, names, device, door)
+        refuse("--port", Annotated[int, Ge(0), Le(MOST_PORT), "0 takes any free one"], args.port)
+        names = None if args.classes is None else class_list(args.classes)
+        refuse_stream(args.method, "tpt-demo")
+        device = chosen_device(args.device)
+        # Before PyTorch is loaded, so that a wrong address is named at once.
+        with listening_socket(args.host, args.port) as door:
+            _serve(args, Path(folder), names, device, door)
 
 
 def _serve(
     args: argparse.Namespace, folder: Path, names: list[str] | None, device: str | None, door: socket.socket
 ) -> None:
-    from tpt.cli.compose import Parts, compose, refuse_stream  # noqa: PLC0415 -- torch takes time to load
+    """Builds the page and serves it."""
+    from tpt.cli.compose import Parts, compose, method_class  # noqa: PLC0415 -- torch takes time to load
     from tpt.cli.demo.app import make_app  # noqa: PLC0415 -- likewise
 
-    refuse_stream(args.method, "tpt-demo")
+    refuse_stream(args.method, "tpt-demo", method_class(args.method).kind)
     weights = [] if args.pretrained is None else [("backbone.pretrained", args.pretrained)]
     parts = Parts.of(compose([("backbone", args.backbone)], weights), device=device)
     app = make_app(parts.clip, folder, args.method, names, args.host)
@@ -106,7 +92,3 @@ def listening_socket(host: str, port: int) -> socket.socket:
         raise UserError(
             f"Cannot listen on port {port} of {host} ({reason}). Choose another --port or --host."
         ) from error
-
-
-if __name__ == "__main__":
-    main()

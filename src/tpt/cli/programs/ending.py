@@ -21,31 +21,19 @@ PERCENT = ("accuracy", "acc")
 
 
 def tell_learned(notes: Sequence[str], metrics: Mapping[str, float], learner: str, context: Path) -> None:
-    """Prints the metrics of training, and the command that tests the context.
+    """Prints notes on the data and the last epoch's metrics, and the command that tests the context.
 
-    Args:
-        notes: about the data.
-        metrics: of the last epoch.
-        learner: the chosen option of `learner`, which is also an option of `context`.
-        context: the file of the context.
+    The option of `learner` is also the name of an option of `context`.
     """
     for note in notes:
         say(f"Note: {note}.")
-    stage("Learned a context: " + ", ".join(f"{name} {_shown(name, value)}" for name, value in sorted(metrics.items())))
-    settings = [f"context={learner}", setting("context.path", str(context)), *backbone_settings()]
-    say(f"\nNext: {command('test_time')} {' '.join(settings)}")
-
-
-def backbone_settings() -> list[str]:
-    """The backbone's settings for another program's command line, quoted for a shell."""
+    shown = {name: f"{value:.2f} %" if name.endswith(PERCENT) else f"{value:.4g}" for name, value in metrics.items()}
+    stage("Learned a context: " + ", ".join(f"{name} {value}" for name, value in sorted(shown.items())))
     now = HydraConfig.get()
-    chosen = f"backbone={now.runtime.choices['backbone']}"
     given = [override for override in now.overrides.task if override.lstrip("+~").startswith("backbone.")]
-    return [shlex.quote(text) for text in (chosen, *given)]
-
-
-def _shown(name: str, value: float) -> str:
-    return f"{value:.2f} %" if name.endswith(PERCENT) else f"{value:.4g}"
+    backbone = map(shlex.quote, [f"backbone={now.runtime.choices['backbone']}", *given])
+    settings = [f"context={learner}", setting("context.path", str(context)), *backbone]
+    say(f"\nNext: {command('test_time')} {' '.join(settings)}")
 
 
 def unused_batches(trainer: Trainer) -> list[str]:
@@ -58,14 +46,10 @@ def unused_batches(trainer: Trainer) -> list[str]:
 
 
 def objective(name: str | None, found: Mapping[str, Any]) -> float | None:
-    """The value of a job that a sweeper optimizes.
-
-    Args:
-        name: of a number in `found`, with dots for nested dictionaries; None for none.
-        found: results: numbers, and dictionaries of them.
+    """The number in the results that a sweeper optimizes; dots in its name mean nested dictionaries, None means none.
 
     Raises:
-        UserError: `found` has no such number.
+        UserError: there is no such number.
     """
     if name is None:
         return None

@@ -29,13 +29,6 @@ def forget_stray_ranks() -> None:
             os.environ.pop(name, None)
 
 
-def _complete(name: str) -> None:
-    """Runs Hydra's shell completion, which needs only the configuration."""
-    import hydra  # noqa: PLC0415 -- takes time to load
-
-    hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=name)(lambda _: None)()
-
-
 def _open(name: str) -> int | None:
     """Loads a program and calls it; further processes of a run print no status line.  Returns the exit code."""
     forgiving_streams()
@@ -45,7 +38,9 @@ def _open(name: str) -> int | None:
         say(f"tpt {__version__}")
         return 0
     if name in HYDRAS and {"-sc", "--shell-completion"} & {*sys.argv[1:]}:
-        _complete(name)
+        import hydra  # noqa: PLC0415 -- takes time to load
+
+        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=name)(lambda _: None)()
         return 0
     forget_stray_ranks()
     # Silences page-long C++ warnings about errors that the run reports itself; read when torch is loaded.

@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tpt.cli.errors import told
-from tpt.cli.options import choose, own_folders, own_options, refuse_known_stream
+from tpt.cli.options import choose, own_folders, own_options, refuse_stream
 from tpt.cli.programs import opening
-from tpt.cli.programs.arguments import add_model, known_device, new_parser
-from tpt.cli.programs.opening import LINE, forget_stray_ranks
+from tpt.cli.programs.arguments import add_model, chosen_device, new_parser
 from tpt.cli.quoting import for_hydra
 from tpt.engine import stop
 from tpt.engine.printing import say
@@ -97,7 +96,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the program; a short message and exit code 1 on a user's mistake."""
-    forget_stray_ranks()
+    opening.forget_stray_ranks()
     if arguments is None and stop.PARENT in os.environ and "LOCAL_RANK" in os.environ:  # a further process of the run
         opening.test_time()
         return
@@ -112,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             with composing("test_time", line.overrides):  # before PyTorch is loaded, which says more about the method
                 first_job("test_time", line)
     if not args.quiet:
-        say(LINE, error=True)
+        say(opening.LINE, error=True)
     _run(args, folder, line)
 
 
@@ -156,13 +155,6 @@ def refuse_others_table(out: Path | None, folder: Path) -> None:
     raise UserError(f"{out} exists and was not written by an earlier run. Move it, or choose another --out.")
 
 
-def device_settings(text: str) -> dict[str, str]:
-    """The settings for `--device`; `cuda:1`, for example, selects a GPU."""
-    kind, _, number = known_device(text).partition(":")
-    settings = {"trainer.accelerator": "gpu" if kind == "cuda" else kind}
-    return settings | ({"trainer.devices": f"[{number}]"} if number else {})
-
-
 def settings_of(args: argparse.Namespace, folder: Path) -> list[str]:
     """The Hydra command line of the run.
 
@@ -172,10 +164,11 @@ def settings_of(args: argparse.Namespace, folder: Path) -> list[str]:
     from tpt.data.pictures import class_list, find_pictures  # noqa: PLC0415 -- takes time to load
 
     groups = choose((("method", args.method), ("backbone", args.backbone), ("data", "pictures"), ("logger", "none")))
-    refuse_known_stream(args.method, "tpt-predict")
+    refuse_stream(args.method, "tpt-predict")
     names = class_list(args.classes)
     classes = for_hydra(args.classes) if is_file(args.classes) else _listed(names)
     find_pictures(args.paths)
+    kind, _, number = (chosen_device(args.device) or "auto").partition(":")  # `cuda:1` selects a GPU
     given = {
         "data.class_names": classes,
         "data.root": _places(args.paths, folder),
@@ -185,7 +178,8 @@ def settings_of(args: argparse.Namespace, folder: Path) -> list[str]:
         "views.num_views": args.views,
         "data.batch_size": args.batch_size,
         "data.num_workers": args.workers,
-        **device_settings(args.device),
+        "trainer.accelerator": "gpu" if kind == "cuda" else kind,
+        "trainer.devices": f"[{number}]" if number else None,
         "seed": args.seed,
         "resume": "auto",
         "hydra.run.dir": for_hydra(str(folder)),
@@ -214,7 +208,7 @@ def _run(args: argparse.Namespace, folder: Path, line: CommandLine) -> None:
     with stop.leaving():
         from omegaconf import DictConfig  # noqa: PLC0415 -- takes time to load
 
-        from tpt.cli.compose import method_class, refuse_stream  # noqa: PLC0415 -- see above
+        from tpt.cli.compose import method_class  # noqa: PLC0415 -- see above
         from tpt.cli.program import Program  # noqa: PLC0415
         from tpt.cli.programs import test_time  # noqa: PLC0415
 
@@ -230,8 +224,9 @@ def _run(args: argparse.Namespace, folder: Path, line: CommandLine) -> None:
         _finish(args, folder)
 
     with told(WORDS), own_options(args.config_dir):
-        refuse_stream(args.method, "tpt-predict")
-        if args.views is None and not method_class(args.method).selects:
+        made = method_class(args.method)
+        refuse_stream(args.method, "tpt-predict", made.kind)
+        if args.views is None and not made.selects:
             line = line.adding("views.num_views=1")
     Program("test_time", run, WORDS).main(line)
 
@@ -292,7 +287,3 @@ def _write(records: pa.Table, args: argparse.Namespace, folder: Path) -> Path:
         shutil.copyfile(made, partial)
     made.unlink()
     return out
-
-
-if __name__ == "__main__":
-    main()

@@ -74,15 +74,10 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+@told()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints or writes the report; a short message and exit code 1 on a user's mistake."""
     args = parser().parse_args(arguments)
-    with told():
-        report(args)
-
-
-def report(args: argparse.Namespace) -> None:
-    """Runs a parsed command line."""
     format = "terminal" if args.bibtex else format_of(args.format, args.out)
     runs = load_runs(args.runs)
     learned_on = dict(map(_pair, args.learned_on))
@@ -163,7 +158,3 @@ def _write(path: Path, text: str) -> None:
         write_text(text, path)
     except OSError as error:
         raise UserError(f"Cannot write {path} ({error.strerror}). Choose another --out.") from error
-
-
-if __name__ == "__main__":
-    main()

@@ -93,7 +93,7 @@ def run(cfg: DictConfig, another: str = ANOTHER, follow: bool = False) -> float 
         task.states = directory.states
         if directory.begun_anew:
             keep(cfg, anew=True)
-        begin(trainer, directory.records, manifest, sweeps.at_hand())
+        begin(trainer, manifest, sweeps.at_hand(), directory.records)
         stage("Testing")
         trainer.test(task, datamodule=data, verbose=False)
         if not trainer.is_global_zero:

@@ -17,7 +17,7 @@ from tpt.cli.programs.ending import objective, tell_learned, unused_batches
 from tpt.cli.resume import keep
 from tpt.clip import CLIP
 from tpt.data import Shots, ShotsDataModule
-from tpt.engine.callbacks.lifecycle import describe, finish, launch
+from tpt.engine.callbacks.lifecycle import begin, finish
 from tpt.engine.callbacks.processes import ProcessGuard
 from tpt.engine.callbacks.training import TrainingProgress
 from tpt.engine.tasks.coop import CoCoOpTask, CoOpTask
@@ -50,31 +50,29 @@ def run(cfg: DictConfig) -> float | None:
     callbacks = [*checkpoints(folder, validates=shots.val is not None), TrainingProgress(), ProcessGuard(folder)]
     plugins = [WholeFiles()]
     trainer = trainer_of(cfg, max_epochs=task.epochs, callbacks=callbacks, logger=loggers, plugins=plugins)
-    made = {"method": cli.choices()["learner"], "choices": cli.choices(), "backbone": clip.about()}
     config, device = cli.resolved(cfg), trainer.strategy.root_device
+    made = {"choices": cli.choices(), "backbone": clip.about(), "config": config}
     with TrainingDirectory(folder, cfg.resume, first=trainer.is_global_zero) as directory:
         if (checkpoint := directory.checkpoint) is not None:
             directory.goes_on_from(run_of(checkpoint), config)
             check_checkpoint(checkpoint, task)
         division = use_threads(directory.stored("division"), device, trainer.num_devices)
-        about = {**made, "config": config, "device": device.type, "division": division}
-        files, now = named_files(config, FREE), session(trainer.world_size)
-        manifest = {**about, "files": files, **about_shots(shots)}
+        now, learner = session(trainer.world_size), made["choices"]["learner"]
+        manifest = {"method": learner, **made, "device": device.type, "division": division}
+        manifest |= {"files": named_files(config, FREE), **about_shots(shots)}
         task.run_text = as_text(manifest, now)
         directory.begin(manifest, now)
         if directory.begun_anew:
             keep(cfg, anew=True)
-        describe(loggers, manifest, sweeps.at_hand())
+        begin(trainer, manifest, sweeps.at_hand())
         stage(f"Training for {task.epochs} epochs on {len(shots.train)} images of {len(data.class_names)} classes")
-        launch(trainer)
         with taking_up(checkpoint, trainer):
             trainer.fit(task, data, ckpt_path=checkpoint, weights_only=None if checkpoint is None else True)
         finish(trainer)
         if not trainer.is_global_zero:
             return None
-        found = {"seed": cfg.seed, "choices": made["choices"], "backbone": made["backbone"], "config": config}
-        ended = {**now, "seconds": time.perf_counter() - began}
-        metrics = _save(task, trainer, shots, {"learner": made["method"], **found, **ended}, cfg.public_layout)
+        about = {"learner": learner, "seed": cfg.seed, **made, **now, "seconds": time.perf_counter() - began}
+        metrics = _save(task, trainer, shots, about, cfg.public_layout)
     return objective(cfg.optimized_metric, metrics)
 
 

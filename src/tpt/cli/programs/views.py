@@ -6,31 +6,28 @@ after adaptation are above them.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from tpt.cli.errors import told
 from tpt.cli.programs.arguments import new_parser
 from tpt.engine.printing import say
 from tpt.errors import UserError
+from tpt.files import file_name
 
 if TYPE_CHECKING:
     from tpt.data import EpisodeDataModule
-    from tpt.engine.contact_sheet import SheetMaker
+    from tpt.engine.contact_sheet import Sheet
     from tpt.results.tables.runs import Run
 
-TRUST = "--trust"
+TRUST = "trust=true"  # called --trust here
 # Sections of the configuration that must not have changed.
 MADE_AGAIN = ("backbone", "context", "method", "views", "data")
 
 
-def maker_of(run: Run, trust: bool = False) -> SheetMaker:
-    """Rebuilds the parts of a run from the settings that it was started with.
-
-    Args:
-        run: the run, read from its directory.
-        trust: whether to accept all settings of a run that somebody else started.
+def sheet(run: Run, record: dict[str, Any], trust: bool = False) -> Sheet:
+    """The contact sheet of a recorded image, with the parts of its run rebuilt from the settings of its start.
 
     Raises:
         UserError: the run is not trusted, its settings mean something else now, or something they refer to is missing.
@@ -39,10 +36,10 @@ def maker_of(run: Run, trust: bool = False) -> SheetMaker:
     from omegaconf import OmegaConf  # noqa: PLC0415
 
     from tpt.cli.compose import Parts, compose_again  # noqa: PLC0415
-    from tpt.engine.contact_sheet import SheetMaker  # noqa: PLC0415
+    from tpt.engine.contact_sheet import sheet_of  # noqa: PLC0415
     from tpt.results.runs.manifest import differences  # noqa: PLC0415
 
-    cfg = compose_again(run.path, [TRUST] if trust else [], TRUST)
+    cfg = compose_again(run.path, [TRUST] if trust else [])
     now = {part: OmegaConf.to_container(cfg[part], resolve=True) for part in MADE_AGAIN}
     before = {part: run.results["config"].get(part) for part in MADE_AGAIN}
     if changed := differences({"config": before}, {"config": now}):
@@ -57,7 +54,7 @@ def maker_of(run: Run, trust: bool = False) -> SheetMaker:
             "choose a run of another method, such as method=tpt."
         )
     data: EpisodeDataModule = instantiate(cfg.data.module)
-    return SheetMaker(parts.clip, data.use_views(parts.views), parts.make_method)
+    return sheet_of(record, data.use_views(parts.views), parts.make_method)
 
 
 def record_of(run: Run, image: str, dataset: str | None = None) -> dict[str, Any]:
@@ -89,35 +86,24 @@ def record_of(run: Run, image: str, dataset: str | None = None) -> dict[str, Any
     return found[0]
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = new_parser("tpt-views", __doc__)
-    add = made.add_argument
+@told([(TRUST, "--trust")])
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Writes a contact sheet; a short message and exit code 1 on a user's mistake."""
+    parser = new_parser("tpt-views", __doc__)
+    add = parser.add_argument
     add("run", type=Path, metavar="RUN", help="a run's directory")
     add("image", metavar="IMAGE", help="its path in the dataset, or anything unique to it: a file name, a class")
     add("--dataset", metavar="NAME", help="needed when several datasets have such an image")
     add("--out", type=Path, metavar="FILE", help=".png, .svg or .pdf; default a file in RUN/contact_sheets")
-    add(TRUST, action="store_true", help="accepts all settings of a run that somebody else started")
-    return made
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Writes a contact sheet; a short message and exit code 1 on a user's mistake."""
-    args = parser().parse_args(arguments)
-    from tpt.cli.errors import told  # noqa: PLC0415 -- these take seconds to load
-    from tpt.files import file_name  # noqa: PLC0415
-    from tpt.results.figures.style import save_as  # noqa: PLC0415
+    add("--trust", action="store_true", help="accepts all settings of a run that somebody else started")
+    args = parser.parse_args(arguments)
+    from tpt.results.figures.style import save_as  # noqa: PLC0415 -- these take seconds to load
     from tpt.results.tables.runs import load_run  # noqa: PLC0415
 
-    with told():
-        run, out = load_run(args.run.absolute()), args.out and args.out.absolute()
-        record = record_of(run, args.image, args.dataset)
-        sheet = maker_of(run, args.trust).sheet(record)
-        name = file_name(f"{record['dataset']}/{PurePosixPath(record['path']).with_suffix('')}")
-        say(str(save_as(sheet.draw(), out or run.path / "contact_sheets" / f"{name}.png")))
-        if not sheet.as_recorded:
-            say("Note: the recomputed selection differs from the recorded one; the recorded one is framed.", error=True)
-
-
-if __name__ == "__main__":
-    main()
+    run, out = load_run(args.run.absolute()), args.out and args.out.absolute()
+    record = record_of(run, args.image, args.dataset)
+    drawn = sheet(run, record, args.trust)
+    name = file_name(f"{record['dataset']}/{PurePosixPath(record['path']).with_suffix('')}")
+    say(str(save_as(drawn.draw(), out or run.path / "contact_sheets" / f"{name}.png")))
+    if not drawn.as_recorded:
+        say("Note: the recomputed selection differs from the recorded one; the recorded one is framed.", error=True)

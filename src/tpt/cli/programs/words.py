@@ -21,10 +21,7 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _count_or_all(text: str) -> int | None:
-    return None if text == "all" else _count(text)
-
-
+@told()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the words; a short message and exit code 1 on a user's mistake."""
     parser = new_parser("tpt-words", __doc__)
@@ -39,21 +36,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--top", type=_count, default=5, metavar="N", help="words per vector; default %(default)s")
     add(
         "--classes",
-        type=_count_or_all,
+        type=lambda text: None if text == "all" else _count(text),
         default=5,
         metavar="N",
         help="classes to show of a class-specific context, or all; default %(default)s",
     )
     args = parser.parse_args(arguments)
-    with told():
-        file = context_file(args.path)
-        from tpt.clip import load_clip  # noqa: PLC0415 -- takes seconds to load
-        from tpt.clip.prompts import context_from_file  # noqa: PLC0415 -- likewise
-        from tpt.clip.prompts.words import report  # noqa: PLC0415 -- likewise
+    file = context_file(args.path)
+    from tpt.clip import load_clip  # noqa: PLC0415 -- these take seconds to load
+    from tpt.clip.prompts import context_from_file  # noqa: PLC0415
+    from tpt.clip.prompts.words import report  # noqa: PLC0415
 
-        clip = load_clip(args.backbone, args.pretrained)
-        say("\n".join(report(clip, context_from_file(clip, file), args.top, args.classes)))
-
-
-if __name__ == "__main__":
-    main()
+    clip = load_clip(args.backbone, args.pretrained)
+    say("\n".join(report(clip, context_from_file(clip, file), args.top, args.classes)))

@@ -83,11 +83,11 @@ def _refuse_interval(register: Register, override: Override) -> None:
     """Raises if a sweeper would draw floats for a setting that takes integers."""
     key = override.key_or_group
     if override.is_interval_sweep() and any(not fits(hint, 1.5) and fits(hint, 1) for hint in register.hints[key]):
-        low, high = (int(end) for end in swept_values(override))
-        if isinstance(swept_values(override)[0], float):  # int(interval(1, 4)) draws integers
+        low, high = swept_values(override)
+        if isinstance(low, float):  # int(interval(1, 4)) draws integers
             raise UserError(
                 f"Expected integers in the sweep of `{key}`, got an interval, which also contains fractions; "
-                f"write '{key}=range({low},{high + 1})'."
+                f"write '{key}=range({int(low)},{int(high) + 1})'."
             )
 
 

@@ -71,23 +71,15 @@ def target_of(path: str) -> Target | None:
 
 def is_absent(path: str) -> bool:
     """Whether nothing exists at a dotted path; a module that fails during import exists."""
-    module, _, names = path.rpartition(".")
-    while module:
-        try:
-            found: Any = import_module(module)
-            break
-        except ModuleNotFoundError as error:
-            if not f"{path}.".startswith(f"{error.name}."):
-                return False  # it exists, but needs a missing module
-            module, _, name = module.rpartition(".")
-            names = f"{name}.{names}"
-        except Exception:  # a bug in it, which is reported when it is built
-            return False
-    for name in names.split(".") if module else ():
-        if not hasattr(found, name):
-            return True
-        found = getattr(found, name)
-    return not module
+    try:
+        import_module(path)
+    except ModuleNotFoundError as error:
+        owner, _, name = path.rpartition(".")
+        mine = f"{path}.".startswith(f"{error.name}.")  # otherwise it exists, but needs a missing module
+        return mine and (not owner or is_absent(owner) or not hasattr(get_object(owner), name))
+    except Exception:  # a bug in it, which is reported when it is built
+        pass
+    return False
 
 
 def _arguments(made: Callable[..., Any]) -> tuple[dict[str, Any], bool]:

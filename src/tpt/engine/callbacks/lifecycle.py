@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -18,37 +18,26 @@ from lightning import Trainer
 from tpt.results.runs.sweep import Sweep
 
 
-def _call(hook: str, parts: Iterable[object], *arguments: object) -> None:
-    """Calls the hook of the parts that have it."""
-    for part in parts:
+def _call(hook: str, trainer: Trainer, *arguments: object) -> None:
+    """Calls the hook of the callbacks and loggers that have it."""
+    for part in (*trainer.callbacks, *trainer.loggers):  # type: ignore[attr-defined]
         if (call := getattr(part, hook, None)) is not None:
             call(*arguments)
 
 
-def _callbacks(trainer: Trainer) -> list[object]:
-    return list(trainer.callbacks)  # type: ignore[attr-defined]
-
-
-def describe(parts: Iterable[object], manifest: Mapping[str, Any], sweep: Sweep | None) -> None:
-    """Before a run's first image, passes the run's manifest to callbacks and loggers."""
-    _call("describe", parts, manifest, sweep)
-
-
-def begin(trainer: Trainer, records: pa.Table, manifest: Mapping[str, Any], sweep: Sweep | None = None) -> None:
-    """Passes the manifest to callbacks and loggers, and the records of earlier sessions to callbacks."""
-    describe([*_callbacks(trainer), *trainer.loggers], manifest, sweep)
-    _call("begin", _callbacks(trainer), records)
-    launch(trainer)
-
-
-def launch(trainer: Trainer) -> None:
-    """Calls the callbacks right before the run's processes start."""
-    _call("launch", _callbacks(trainer), trainer)
+def begin(
+    trainer: Trainer, manifest: Mapping[str, Any], sweep: Sweep | None = None, records: pa.Table | None = None
+) -> None:
+    """Calls the hooks before a run; a test has records of earlier sessions."""
+    _call("describe", trainer, manifest, sweep)
+    if records is not None:
+        _call("begin", trainer, records)
+    _call("launch", trainer, trainer)
 
 
 def close(trainer: Trainer, found: dict[str, dict[str, Any]]) -> None:
     """Passes the results to the callbacks, then lets the loggers write and close."""
-    _call("close", _callbacks(trainer), trainer, found)
+    _call("close", trainer, trainer, found)
     finish(trainer)
 
 
@@ -56,4 +45,4 @@ def finish(trainer: Trainer) -> None:
     """Flushes and closes the loggers."""
     for logger in trainer.loggers:
         logger.save()
-    _call("finish", trainer.loggers)
+    _call("finish", trainer)

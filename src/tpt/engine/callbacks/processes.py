@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 
 from tpt.engine import stop
+from tpt.engine.printing import say
 from tpt.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -139,8 +141,7 @@ class ProcessGuard(Callback):
             for child in self._children:
                 child.kill()
             if os.environ.get("LOCAL_RANK", "0") == "0":
-                sys.stderr.write(f"Error: {why} during startup. Start again with resume={self.folder}.\n")
-                sys.stderr.flush()
+                say(f"Error: {why} during startup. Start again with resume={self.folder}.", error=True)
             os._exit(1)
         stop.end(why)
         if not self._stop.wait(GRACE_S):
@@ -155,20 +156,16 @@ def _name_nodes(trainer: Trainer) -> None:
         "Node %d has been waiting for %s for %d seconds. Start the same command there with its number in NODE_RANK, "
         "and on every node set MASTER_ADDR and MASTER_PORT to the address of node 0 (here %s and %s). To run on this "
         "machine alone, use trainer.num_nodes=1.",
-        here,
-        f"node {others[0]}" if len(others) == 1 else f"at least one of the nodes {', '.join(others)}",
-        STANDS_STILL_S,
-        get("MASTER_ADDR"),
-        get("MASTER_PORT"),
-    )
+        here, f"node {others[0]}" if len(others) == 1 else f"at least one of the nodes {', '.join(others)}",
+        STANDS_STILL_S, get("MASTER_ADDR"), get("MASTER_PORT"),
+    )  # fmt: skip
 
 
 class _StandingStill:
     """Warns about processes of a run that are suspended, by SIGSTOP or a debugger: the others wait for them."""
 
     def __init__(self) -> None:
-        self._since: dict[int, float] = {}
-        self._said: set[int] = set()
+        self._since: dict[int, float] = {}  # infinite once it was said
         self._looked = time.monotonic()
 
     def look(self) -> None:
@@ -177,29 +174,18 @@ class _StandingStill:
         if now - self._looked < LOOK_S:
             return
         self._looked = now
-        stopped = {process.pid for process in self._others() if self._is_stopped(process)}
-        self._since = {pid: self._since.get(pid, now) for pid in stopped}
-        self._said &= stopped
-        for pid, since in self._since.items():
-            if now - since >= STANDS_STILL_S and pid not in self._said:
-                self._said.add(pid)
-                log.warning(
-                    "Process %d of the run is suspended, and the run is waiting for it. kill -CONT %d resumes it.",
-                    pid,
-                    pid,
-                )
-
-    @staticmethod
-    def _others() -> list[psutil.Process]:
         me = psutil.Process()
-        others: list[psutil.Process] = me.children(recursive=True)
+        others = me.children(recursive=True)
         if os.environ.get("LOCAL_RANK", "0") != "0" and (parent := me.parent()) is not None:
             others.append(parent)
-        return others
-
-    @staticmethod
-    def _is_stopped(process: psutil.Process) -> bool:
-        try:
-            return bool(process.status() == psutil.STATUS_STOPPED)
-        except psutil.Error:  # ended meanwhile
-            return False
+        stopped = []
+        for process in others:
+            with suppress(psutil.Error):  # ended meanwhile
+                if process.status() == psutil.STATUS_STOPPED:
+                    stopped.append(process.pid)
+        self._since = {pid: self._since.get(pid, now) for pid in stopped}
+        for pid in [pid for pid, since in self._since.items() if now - since >= STANDS_STILL_S]:
+            self._since[pid] = math.inf
+            log.warning(
+                "Process %d of the run is suspended, and the run is waiting for it. kill -CONT %d resumes it.", pid, pid
+            )

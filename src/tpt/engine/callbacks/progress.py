@@ -46,10 +46,6 @@ class Progress(ProgressBar):
         """Hides bar and lines, in all processes but the first."""
         self.enabled = False
 
-    def enable(self) -> None:
-        """Shows bar and lines again."""
-        self.enabled = True
-
     def start(self, total: float, done: int, form: str) -> None:
         """Starts the clock, and on a terminal the bar, in one of tqdm's formats."""
         self._tick = self._ticks()
@@ -66,13 +62,9 @@ class Progress(ProgressBar):
         return int(self.clock() // self.log_every_s) if self.log_every_s else 0
 
     def draw(self, done: int, front: str, counts: str, text: Callable[[int], str]) -> None:
-        """Updates the bar, if any, which keeps a minimum width.
+        """Updates the bar, if any: how many are `done`, the text before it, and the text after it that fits.
 
-        Args:
-            done: how many of the total are done.
-            front: text before the bar.
-            counts: the rest of the bar's format, at its longest.
-            text: number of characters -> text after the bar that fits into them.
+        `counts` is the rest of the bar's format at its longest, and `text` gets the number of characters that are left.
         """
         if self._bar is not None:
             room = shutil.get_terminal_size().columns - len(front) - len(counts) - NARROWEST
@@ -80,15 +72,13 @@ class Progress(ProgressBar):
             self._bar.set_postfix_str(text(room), refresh=False)
             self._bar.update(done - self._bar.n)
 
-    def end(self) -> None:
-        """Ends the bar's line; the bar stays."""
+    def _end(self, *_: Any, **__: Any) -> None:
+        """Ends the bar's line, so that later messages appear below it; the bar stays."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Ends the bar's line, so that later messages appear below it."""
-        self.end()
+    on_test_end = on_train_end = on_exception = _end
 
 
 class EpisodeProgressBar(Progress):
@@ -140,7 +130,3 @@ class EpisodeProgressBar(Progress):
             front = printable(title(name, self.sweep) + of_all)
             counts = f": 100%|| {pace.total}/{pace.total} images"
             self.draw(pace.done, front, counts, lambda room: summary(pace, name, self.sweep, room))
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Ends the bar's line."""
-        self.end()

@@ -101,14 +101,14 @@ class RecordWriter(Callback):
             RunError: they cannot be written, for example because the disk is full; earlier shards stay complete.
         """
         self._last_flush = time.monotonic()
-        if not self._rows:
+        if self._last is None:
             return
-        first, (number, outcome) = self._rows[0], self._last or (0, None)
+        first, (number, outcome) = self._rows[0], self._last
         stem = f"{number:02d}-{file_name(first['dataset'])}-{first['index']:07d}"
         try:
-            kept = None if outcome is None or outcome.state is None else self._write_state(number, outcome)
+            kept = self._write_state(number, outcome)
             write_shard(self._rows, self.folder, stem, list(self._notes), self.logits)
-            if outcome is not None and outcome.state is not None:
+            if outcome.state is not None:
                 drop_states(self.folder.parent, number, kept)
         except OSError as error:
             raise RunError(
@@ -119,12 +119,10 @@ class RecordWriter(Callback):
         self._rows, self._notes, self._last = [], {}, None  # releases the method that the outcome refers to
 
     def _write_state(self, number: int, outcome: Outcome) -> Path | None:
-        """Writes the method's state after the last record, unless the dataset is done."""
+        """Writes a stream method's state after the last record, unless the dataset is done."""
         began = time.monotonic()
-        images = 1 + max(row["position"] for row in self._rows)
-        if images == len(outcome.dataset):
+        if outcome.state is None or (images := 1 + max(row["position"] for row in self._rows)) == len(outcome.dataset):
             return None
-        assert outcome.state is not None
         content = save({name: value.contiguous() for name, value in (outcome.state() or {}).items()})
         path = write_state(content, self.folder.parent, number, outcome.dataset.name, images)
         self._state_seconds = time.monotonic() - began

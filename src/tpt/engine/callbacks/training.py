@@ -18,11 +18,7 @@ SHOWN = {"train/loss": "loss {:.3g}", "train/accuracy": "acc {:.1f}", "val/accur
 
 
 class TrainingProgress(Progress):
-    """Progress in epochs; the last one always has a log line.
-
-    Args:
-        log_every_s, clock: as for `Progress`.
-    """
+    """Progress in epochs, see `Progress`; the last one always has a log line."""
 
     @checked
     def __init__(self, log_every_s: NotNegative = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
@@ -46,10 +42,6 @@ class TrainingProgress(Progress):
         last = done == trainer.max_epochs and self.enabled and self._bar is None
         if self.line_is_due() or last:
             log.info("%s", ", ".join([f"epoch {done} of {epochs} ({100 * done // epochs} %)", *self._parts(trainer)]))
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Ends the bar's line."""
-        self.end()
 
     def _parts(self, trainer: Trainer) -> list[str]:
         """Time left, loss and accuracy, each if known."""

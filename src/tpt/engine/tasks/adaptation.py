@@ -86,16 +86,13 @@ class AdaptationTask(LightningModule):
         """
         if dataset_index not in self._methods:
             dataset = self.datasets[dataset_index]
-            kept = [
-                method
-                for index, method in self._methods.items()
-                if same_text(type(method), self.datasets[index], dataset)
-            ]
-            if self._methods and not kept:
-                self._methods.clear()
+            before = self._methods.popitem() if self._methods else None
+            if before is not None and same_text(type(before[1]), self.datasets[before[0]], dataset):
+                method = before[1]
+            else:
+                before = None
                 gc.collect()  # a prompt tuner and its engine form a reference cycle that holds a large graph
-            self._methods.clear()
-            method = kept[0] if kept else self.make_method(dataset).to(self.device)
+                method = self.make_method(dataset).to(self.device)
             method.begin_dataset(len(dataset))
             if isinstance(method, StreamMethod) and dataset.name in self.states:
                 method.load_state(load(read_state(self.states[dataset.name])))

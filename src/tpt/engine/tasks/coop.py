@@ -53,17 +53,10 @@ def epochs_for(shots: Count | None, dataset: str | None = None) -> int:
 def learning_rate(
     epoch: int, epochs: int, base: float = 0.002, warmup_epochs: int = 1, warmup_rate: float = 1e-5
 ) -> float:
-    """The rate of one epoch: constant while warming up, then a cosine over `epochs` that starts at `base`.
+    """The rate of an epoch (from 0): constant in the warm-up, then a cosine over `epochs` that starts at `base`.
 
     As in the official programs, the length of the cosine includes the warm-up epochs, so the last epoch's rate is small
     but not zero.
-
-    Args:
-        epoch: counted from 0.
-        epochs: number of epochs of the whole run.
-        base: rate after the warm-up.
-        warmup_epochs: number of warm-up epochs.
-        warmup_rate: rate during the warm-up.
     """
     if epoch < warmup_epochs:
         return warmup_rate

@@ -18,13 +18,9 @@ BEST = "best.ckpt"
 
 
 class WholeEpochs(ModelCheckpoint):
-    """Saves only after complete epochs, for example not after an epoch that `max_steps` ended early.
+    """Lightning's callback, but saves only after complete epochs: not after one that `max_steps` ended early.
 
     Resuming within an epoch would change the results.
-
-    Args:
-        folder: folder of the checkpoint.
-        settings: arguments of Lightning's class.
     """
 
     def __init__(self, folder: str | Path, **settings: Any) -> None:
@@ -80,33 +76,21 @@ class BestEpoch(WholeEpochs):
 def checkpoints(folder: str | Path, validates: bool) -> list[ModelCheckpoint]:
     """Callbacks that keep `last.ckpt`, written after every epoch, and `best.ckpt`, of the highest validation accuracy.
 
-    Args:
-        folder: folder of the checkpoints.
-        validates: whether there are validation images; without them there is no `best.ckpt`.
+    Without validation images there is no `best.ckpt`.
     """
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # it already has logs
-    last = LastEpoch(folder)
-    if not validates:
-        return [last]
-    return [BestEpoch(folder), last]  # in this order, so that last.ckpt includes the updated best score
+    best = [BestEpoch(folder)] if validates else []
+    return [*best, LastEpoch(folder)]  # in this order, so that last.ckpt includes the updated best score
 
 
 def save_learned(
     folder: str | Path, task: CoOpTask | CoCoOpTask, clip: CLIP, public_layout: bool = False
 ) -> dict[str, str]:
-    """Writes the learned context for this project and, if requested, for the official programs.
+    """Writes the learned context for this project and, with `public_layout`, for the official programs.
 
     Files: `context.safetensors` (of the last epoch, which the papers use) and, if there is a `best.ckpt`,
-    `context-best.safetensors`; in CoOp's layout `prompt_learner/model.pth.tar-<epochs>` and `model-best.pth.tar`.
-
-    Args:
-        folder: the run's directory.
-        task: the trained task.
-        clip: the backbone.
-        public_layout: also writes CoOp's layout, whose files hold the embedded class names (megabytes).
-
-    Returns:
-        The written files: role -> path relative to `folder`.
+    `context-best.safetensors`; in CoOp's layout `prompt_learner/model.pth.tar-<epochs>` and `model-best.pth.tar`, which
+    also hold the embedded class names (megabytes).  Returns role -> path relative to `folder`.
     """
     folder, names = Path(folder), task.learner.class_names
     learned = {"best": load_context(folder / BEST)} if (folder / BEST).is_file() else {}

@@ -64,13 +64,9 @@ def run_of(path: Path) -> str:
 
 
 def check_checkpoint(path: Path, task: CoOpTask | CoCoOpTask) -> None:
-    """Checks that this run can resume from a checkpoint.
+    """Checks that this run can resume from a checkpoint, with a task built from the run's settings.
 
     It must have been written after a complete epoch: within an epoch, the order of the remaining images is lost.
-
-    Args:
-        path: path of `last.ckpt` or `best.ckpt`.
-        task: built with the settings of the run.
 
     Raises:
         CheckpointError: it is not from train_coop.py, from another learner, damaged, or from within an epoch.
@@ -130,15 +126,9 @@ def _unfit(path: Path, why: str) -> CheckpointError:
 
 
 def use_threads(stored: Mapping[str, int] | None, device: torch.device, processes: int) -> dict[str, int]:
-    """Sets a process's number of threads on a CPU, where it affects rounding.
+    """Sets a process's number of threads on a CPU, where it affects rounding; returns it for the manifest.
 
-    Args:
-        stored: division of the resumed run, or of the first process; None divides the cores again.
-        device: the device that computes.
-        processes: number of processes on this machine.
-
-    Returns:
-        The division, for the manifest.
+    It is that of the resumed run or the first process, or else this process's share of the cores.
     """
     if device.type != "cpu":
         return {}
@@ -162,15 +152,7 @@ class _Restored(Callback):
 
 @contextlib.contextmanager
 def taking_up(path: Path | None, trainer: Trainer) -> Iterator[None]:
-    """Context manager for `trainer.fit` that reports an error while a checkpoint is restored as a CheckpointError.
-
-    Args:
-        path: path of the checkpoint; None if there is none.
-        trainer: the trainer that restores it.
-
-    Raises:
-        CheckpointError: instead of any error during restoring.
-    """
+    """Context manager for `trainer.fit` that reports an error while a checkpoint is restored as a CheckpointError."""
     restored = _Restored()
     trainer.callbacks.append(restored)  # type: ignore[attr-defined]
     try:

@@ -60,15 +60,9 @@ class MethodMaker:
         return made if isinstance(made, type) and issubclass(made, Method) else Method
 
     def divide(self, stored: Mapping[str, int] | None, device: torch.device, threads: int) -> dict[str, int]:
-        """Records how work is split (threads, chunk sizes), because this affects rounding.
+        """Records how work is split, because this affects rounding, and returns it: threads per process, chunk sizes.
 
-        Args:
-            stored: the division of the run that is resumed; None computes a new one.
-            device: the device that computes.
-            threads: number of threads per process, used if the device is a CPU.
-
-        Returns:
-            The division: threads per process, and the method's machine-dependent settings.
+        A run that is resumed keeps its stored division; threads count only on a CPU.
         """
         fresh = {THREADS: threads} if device.type == "cpu" else {}
         given = self._make_method.keywords
@@ -83,10 +77,7 @@ class MethodMaker:
         return not self._kind.selects or self._kind.kind == "stream"
 
     def check(self, num_views: Sequence[tuple[ImageDataset, int | None]]) -> None:
-        """Builds every dataset's method once, to find errors before anything is encoded.
-
-        Args:
-            num_views: the datasets, each with its number of views; None if unknown.
+        """Builds the method of every dataset (with its number of views, if known) once, before anything is encoded.
 
         Raises:
             UserError: a setting, class names or a number of views that the method cannot work with.

@@ -37,12 +37,7 @@ class Outcome:
 
 
 def answered_rows(batch: EpisodeBatch, out: Adaptation) -> list[dict[str, Any]]:
-    """Records of images with a prediction, or with a `problem` if it is NaN.
-
-    Args:
-        batch: the B images.
-        out: the method's outputs for them, on the CPU.
-    """
+    """Records of B images, from the method's outputs on the CPU; NaN gives a `problem` instead of a prediction."""
     labels = None if batch.labels is None else batch.labels.cpu()
     columns: dict[str, list[Any]] = {"index": batch.indices.tolist(), "path": batch.paths, "content": batch.contents}
     columns["label"] = [None] * len(batch) if labels is None else labels.tolist()

@@ -70,9 +70,7 @@ class Guard(Logger):
         """The name in the configuration; MLflow's own would need a request to its server."""
         return self._name
 
-    @property
-    def version(self) -> None:
-        """None: a run is identified by its directory."""
+    version = None  # a run is identified by its directory
 
     @property
     def save_dir(self) -> str | None:
@@ -85,10 +83,7 @@ class Guard(Logger):
         found = self.safely(lambda logger: logger.experiment)
         return DummyLogger().experiment if found is None else found
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Logs values; like all methods below, does nothing if the logger has failed."""
-        self.safely(lambda logger: logger.log_metrics(dict(metrics), step))
-
+    log_metrics = _passed_on("log_metrics")
     log_hyperparams = _passed_on("log_hyperparams")
     log_graph = _passed_on("log_graph")
     after_save_checkpoint = _passed_on("after_save_checkpoint")
@@ -105,12 +100,7 @@ class Guard(Logger):
 
 
 def guarded(options: Mapping[str, Any], make: Callable[[Any], Logger], folder: str | Path) -> list[Guard]:
-    """Builds guarded loggers.
-
-    Args:
-        options: name -> configuration for `make`.
-        make: Hydra's `instantiate`.
-        folder: the run's directory.
+    """Builds guarded loggers from name -> configuration, with Hydra's `instantiate`.
 
     Raises:
         UserError: a package is missing or does not accept its settings, or MLflow's database cannot be opened.

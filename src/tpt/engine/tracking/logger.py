@@ -28,9 +28,6 @@ class WandbLogger(loggers.WandbLogger):
 
     A job of a sweep never writes to the W&B run of the previous job.  If W&B cannot be reached at the start, the run is
     logged offline, to be uploaded later with `wandb sync`.
-
-    Args:
-        settings: as for Lightning's `WandbLogger`.
     """
 
     def __init__(self, **settings: Any) -> None:

@@ -6,7 +6,6 @@ import io
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple
-from functools import partial
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from PIL import Image
 
 from tpt.data import ImageDataset
 from tpt.data.datamodule import EpisodeDataModule
-from tpt.engine.contact_sheet import SheetMaker
+from tpt.engine.contact_sheet import sheet_of
 from tpt.engine.tasks.adaptation import AdaptationTask
 from tpt.engine.tasks.method_maker import MethodMaker
 from tpt.errors import BadImageError
@@ -53,13 +52,7 @@ def selected_views(records: Sequence[Record]) -> Any:
 
 
 def flips_table(records: Mapping[str, Sequence[Record]], datasets: Sequence[ImageDataset], limit: int) -> Any:
-    """A table of images whose prediction changed.
-
-    Args:
-        records: records by dataset.
-        datasets: the datasets of the records.
-        limit: maximum number of images per dataset.
-    """
+    """A table of images whose prediction changed, at most `limit` per dataset; records by dataset."""
     rows = []
     for dataset in datasets:
         names = dataset.class_names
@@ -88,30 +81,22 @@ def contact_sheets(
     records: Mapping[str, Sequence[Record]],
     count: int,
 ) -> Iterator[tuple[str, list[Any]]]:
-    """Contact sheets of images whose prediction changed, by dataset.
+    """At most `count` contact sheets per dataset, of images whose prediction changed; records by dataset.
 
-    Args:
-        task: the run's task, which may have moved to the CPU.
-        data: the data module, which makes the views.
-        device: the device that encodes them again.
-        records: records by dataset.
-        count: sheets per dataset; each encodes an image's views again.
+    Each encodes an image's views again, on `device`; the task may have moved to the CPU.
     """
-    if not isinstance(task.make_method, MethodMaker) or not task.make_method.about()["selects"]:
+    if not count or not isinstance(task.make_method, MethodMaker) or not task.make_method.about()["selects"]:
         return
-    clip = task.clip.to(device)
+    task.clip.to(device)
     for dataset in task.datasets:
         chosen = [record for _, record in flips_of(records.get(dataset.name, ()), count)]
-        if not chosen:
-            continue
-        maker = SheetMaker(clip, data, partial(_same, task.make_method(dataset)))
-        sheets = [maker.sheet(record) for record in chosen]
-        yield dataset.name, [wandb.Image(_pixels(s.draw()), caption="\n".join(s.texts)) for s in sheets]
+        if chosen:
+            yield dataset.name, _sheets(chosen, data, task.make_method(dataset))
 
 
-def _same(method: Method, _: ImageDataset) -> Method:
-    """One method for all sheets of a dataset, so that the class names are encoded once."""
-    return method
+def _sheets(records: Sequence[Record], data: EpisodeDataModule, method: Method) -> list[Any]:
+    sheets = [sheet_of(record, data, lambda _: method) for record in records]
+    return [wandb.Image(_pixels(sheet.draw()), caption="\n".join(sheet.texts)) for sheet in sheets]
 
 
 def _pixels(figure: Any) -> Image.Image:

@@ -44,8 +44,7 @@ class WandbPanels(Callback):
 
     def close(self, trainer: Trainer, found: dict[str, dict[str, Any]]) -> None:
         """Logs the panels to the trainer's W&B loggers, and the run's measures by dataset."""
-        guards = (logger for logger in trainer.loggers if isinstance(logger, Guard))
-        loggers = [guard for guard in guards if isinstance(guard.logger, WandbLogger)]
+        loggers = [g for g in trainer.loggers if isinstance(g, Guard) and isinstance(g.logger, WandbLogger)]
         if not loggers:
             return
         panels: Panels = {STEP: sum(len(d["unanswered"]) + d["images"] for d in found.values())}
@@ -69,15 +68,7 @@ class WandbPanels(Callback):
             name: run.records.filter(pc.equal(run.records["dataset"], name)).to_pylist()
             for name in run.results["datasets"]
         }
-
-        def sheets() -> Panels:
-            device, data = trainer.strategy.root_device, trainer.datamodule  # type: ignore[attr-defined]
-            drawn = media.contact_sheets(task, data, device, records, self.sheets)
-            return {f"test/{name}/contact_sheets": pictures for name, pictures in drawn if pictures}
-
-        def flips() -> Panels:
-            return {"test/flips": media.flips_table(records, task.datasets, self.flips)}
-
+        device, data = trainer.strategy.root_device, trainer.datamodule  # type: ignore[attr-defined]
         return {
             "results table": lambda: {"test/results": media.results_panel(found)},
             "histograms of selected views": lambda: {
@@ -85,8 +76,13 @@ class WandbPanels(Callback):
             },
             "report": lambda: media.report_tables(run),
             "scores of trust": lambda: media.trust_panels(run),
-            **({"table of flips": flips} if self.flips else {}),
-            **({"contact sheets": sheets} if self.sheets else {}),
+            "table of flips": lambda: (
+                {"test/flips": media.flips_table(records, task.datasets, self.flips)} if self.flips else {}
+            ),
+            "contact sheets": lambda: {
+                f"test/{name}/contact_sheets": pictures
+                for name, pictures in media.contact_sheets(task, data, device, records, self.sheets)
+            },
         }
 
 
