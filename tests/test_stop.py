@@ -13,6 +13,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -37,6 +38,23 @@ def signals_of_the_tests(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+def test_errors_that_follow_from_a_dropped_exception_are_silent(capsys: pytest.CaptureFixture[str]) -> None:
+    """A library's handler after a fork fails if a signal interrupted its handler before the fork; others are shown."""
+
+    def resume_after_fork() -> None: ...
+
+    def report(error: BaseException, where: object) -> str:
+        sys.unraisablehook(SimpleNamespace(exc_type=type(error), exc_value=error, exc_traceback=None,
+                                           err_msg=None, object=where))  # fmt: skip
+        return capsys.readouterr().err
+
+    sys.unraisablehook = sys.__unraisablehook__
+    with stop.listening():
+        assert "KeyError" in report(KeyError(1), resume_after_fork)
+        assert report(RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed."), print) == ""
+        assert report(KeyError(1), resume_after_fork) == "" and "KeyError" in report(KeyError(1), print)
 
 
 def in_del(send: Callable[[], None]) -> None:

@@ -90,7 +90,7 @@ def test_files_that_hold_no_features(tmp_path: Path, capsys: pytest.CaptureFixtu
         tpt.feature_file(file)
     for source, to, message in (
         ("emoji_shift", "f.pt", "ends in .safetensors or .npz"),
-        ("folder", "f.safetensors", "a value for data.root"),
+        ("folder", "f.safetensors", "a value for `data.root`"),
         ("no_run", "f.safetensors", "got 'no_run'"),
     ):
         with pytest.raises(SystemExit):

@@ -19,7 +19,7 @@ from tpt.cli.errors import cause_of
 from tpt.cli.mistakes import composing, unknown
 from tpt.cli.options import choose, own_options, values_of
 from tpt.cli.resume import enter, resumable
-from tpt.cli.settings.walk import all_keys
+from tpt.cli.settings.walk import all_keys, leaves
 from tpt.clip.model import CLIP
 from tpt.data import ImageDataset
 from tpt.engine.callbacks.processes import refuse_copies
@@ -54,9 +54,10 @@ class Parts:
         Raises:
             UserError: a component does not accept a setting.
         """
-        for section in ("context", "method", "views", *(["backbone"] if clip is None else [])):
-            for key in sorted(OmegaConf.missing_keys(cfg[section])):
-                raise UserError(f"Expected a value for `{key}`, got none; give one.")
+        plain: Any = OmegaConf.to_container(cfg, resolve=False)
+        for section in ("data", "context", "method", "views", *(["backbone"] if clip is None else [])):
+            for key in (key for key, value in leaves(plain[section]) if value == "???"):
+                raise UserError(f"Expected a value for `{section}.{key}`, got none; give one.")
         try:
             if clip is None:
                 device = device or ("cuda" if torch.cuda.is_available() else "cpu")

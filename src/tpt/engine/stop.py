@@ -201,14 +201,20 @@ def end_loaders() -> None:
 def _quiet_what_is_dropped() -> None:
     """Silences Python's report of dropped exceptions that the run itself reports.
 
-    These are the exceptions of signals, and torch's about a worker that ended while Python deletes it.
+    These are the exceptions of signals, and torch's about a worker that ended while Python deletes it.  If one of them
+    interrupts a library's handler before a fork, the handler after the fork fails too.
     """
-    before = sys.unraisablehook
+    before, dropped = sys.unraisablehook, False
 
     def hook(left: sys.UnraisableHookArgs) -> None:
+        nonlocal dropped
         of_loader = "DataLoaderIter" in getattr(left.object, "__qualname__", "")
-        loader_gone = of_loader or str(left.exc_value).startswith("DataLoader worker (pid")
-        if not loader_gone and not isinstance(left.exc_value, StopRun):
+        own = (
+            of_loader or isinstance(left.exc_value, StopRun) or str(left.exc_value).startswith("DataLoader worker (pid")
+        )
+        follows = dropped and "_fork" in getattr(left.object, "__name__", "")
+        dropped = dropped or own
+        if not (own or follows):
             before(left)
 
     if getattr(before, "__name__", "") != hook.__name__:

@@ -39,6 +39,7 @@ ABOUT = (
 # Scrolls only if the answer or the problem is out of sight; after the page has drawn it.
 SHOW_ANSWER = "() => {setTimeout(() => document.getElementById('answers').scrollIntoView({block: 'nearest'}), 100)}"
 WORDS = ((r"\bdata\.class_names\b", "Class names"),)  # what a setting is called on the page
+RAW: Any = {"preprocess": False, "api_visibility": "private"}  # functions get the values of a request as they are
 NO_PICTURE = "No picture yet. Drop one here, or click a drawing."
 BUG = "Internal error (your settings are fine). See the terminal that runs tpt-demo for details."
 
@@ -120,25 +121,15 @@ def make_blocks(looker: Looker, drawings: list[Path], method: str, names: list[s
             with gr.Column(scale=3, min_width=420):
                 answers = gr.HTML(NOTHING_YET, elem_id="answers")
                 seen = gr.HTML("", elem_id="views")
-        asked = {
-            "fn": functools.partial(show, looker),
-            "inputs": [picture, classes, chosen, views, *widgets],
-            "outputs": [answers, seen],
-            "preprocess": False,
-            "concurrency_limit": 1,
-            "api_visibility": "private",
-        }
-        for event in (gr.on([go.click, picture.upload], **asked), examples.load_input_event.then(**asked)):
+        inputs, outputs = [picture, classes, chosen, views, *widgets], [answers, seen]
+        asked = {"fn": functools.partial(show, looker), "inputs": inputs, "outputs": outputs, "concurrency_limit": 1}
+        for event in (
+            gr.on([go.click, picture.upload], **asked, **RAW),
+            examples.load_input_event.then(**asked, **RAW),
+        ):
             event.then(None, js=SHOW_ANSWER, queue=False)
-        picture.clear(lambda: (NOTHING_YET, ""), None, [answers, seen], api_visibility="private")
-        chosen.change(
-            update_controls,
-            [chosen],
-            [described, *widgets],
-            preprocess=False,
-            show_progress="hidden",
-            api_visibility="private",
-        )
+        picture.clear(lambda: (NOTHING_YET, ""), None, outputs, api_visibility="private")
+        chosen.change(update_controls, [chosen], [described, *widgets], show_progress="hidden", **RAW)
     return blocks.queue(max_size=WAITING)
 
 

@@ -42,8 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from tpt.engine.attack import attack_dataset  # noqa: PLC0415
 
     cfg = compose([("method", "zero_shot")], overrides=args.settings)
-    datasets = instantiate(cfg.data.module).datasets
     parts = Parts.of(cfg, device=device)
+    datasets = instantiate(cfg.data.module).datasets
     root = Path(cfg.data.root).expanduser() if isinstance(cfg.data.get("root"), str) else None
     for dataset in datasets:
         say(f"{dataset.name}: attacking {len(dataset):,} images", error=True)

@@ -37,9 +37,6 @@ def export(source: str, file: Path, settings: Sequence[str] = ()) -> int:
         cfg = compose_again(Path(source).absolute(), settings)
     else:
         cfg = compose([("data", source)], overrides=settings)
-    for key in cfg.data:
-        if OmegaConf.is_missing(cfg.data, key):
-            raise UserError(f"Expected a value for data.{key}, got none; give one.")
     parts = Parts.of(cfg)
     clip = parts.clip
     data: EpisodeDataModule = instantiate(cfg.data.module)

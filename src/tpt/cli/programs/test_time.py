@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import torch
 from hydra.utils import instantiate
@@ -53,10 +54,9 @@ def run(cfg: DictConfig, another: str = ANOTHER, follow: bool = False) -> float 
     callbacks, loggers = list(instantiate(cfg.callbacks).values()), guarded(cfg.logger, instantiate, folder)
     trainer = trainer_of(cfg, callbacks=callbacks, logger=loggers)
     threads = cfg.threads or max(1, torch.get_num_threads() // trainer.num_devices)
-    config, device = cli.resolved(cfg), trainer.strategy.root_device
-    swept, encoders = sweeps.swept("views.num_views"), make_method.encoders
+    device, encoders = trainer.strategy.root_device, make_method.encoders
     cache: FeatureCache = instantiate(cfg.cache)(
-        clip, device.type, str(trainer.precision), swept=swept, others=encoders
+        clip, device.type, str(trainer.precision), swept=sweeps.swept("views.num_views"), others=encoders
     )
     task = AdaptationTask(clip, make_method, data.datasets, cache=cache, encoders=encoders)
     stage(f"Checking the method with the classes of {', '.join(d.name for d in data.datasets)}")
@@ -69,23 +69,7 @@ def run(cfg: DictConfig, another: str = ANOTHER, follow: bool = False) -> float 
         another=another,
         follows=follow and make_method.about()["kind"] == "episodic",
     ) as directory:
-        manifest = {
-            "method": cli.method_label(cfg),
-            "choices": cli.choices(),
-            "seed": cfg.seed,
-            "backbone": clip.about(),
-            "about_method": make_method.about(),
-            "encoders": {name: encoder.about() for name, encoder in encoders.items()},
-            "context": make_method.source,
-            "context_fingerprint": make_method.fingerprint(),
-            "trained_on": trained_on(cfg.context.get("path")),
-            "device": device.type,
-            "division": make_method.divide(directory.stored("division"), device, threads),
-            "encoding": cache.divide(directory.stored("encoding")),
-            "files": named_files(config),
-            "datasets": about_datasets(data.datasets),
-            "config": config,
-        }
+        manifest = _manifest(cfg, parts, data, cache, directory, device, threads)
         task.threads = make_method.threads
         streams = manifest["about_method"]["kind"] == "stream"
         done = directory.begin(manifest, session(trainer.world_size), data.datasets, streams)
@@ -105,3 +89,33 @@ def run(cfg: DictConfig, another: str = ANOTHER, follow: bool = False) -> float 
     print(f"\nresults.json and records/ are in {folder}")
     refuse_unanswered(found)
     return objective(cfg.optimized_metric, found["averages"])
+
+
+def _manifest(
+    cfg: DictConfig,
+    parts: Parts,
+    data: EpisodeDataModule,
+    cache: FeatureCache,
+    directory: RunDirectory,
+    device: torch.device,
+    threads: int,
+) -> dict[str, Any]:
+    """The content of `run.json`; if the run is resumed, work is divided as in its earlier sessions."""
+    config, make_method = cli.resolved(cfg), parts.make_method
+    return {
+        "method": cli.method_label(cfg),
+        "choices": cli.choices(),
+        "seed": cfg.seed,
+        "backbone": parts.clip.about(),
+        "about_method": make_method.about(),
+        "encoders": {name: encoder.about() for name, encoder in make_method.encoders.items()},
+        "context": make_method.source,
+        "context_fingerprint": make_method.fingerprint(),
+        "trained_on": trained_on(cfg.context.get("path")),
+        "device": device.type,
+        "division": make_method.divide(directory.stored("division"), device, threads),
+        "encoding": cache.divide(directory.stored("encoding")),
+        "files": named_files(config),
+        "datasets": about_datasets(data.datasets),
+        "config": config,
+    }
