@@ -265,6 +265,7 @@ def check_transfer(sweep: Path) -> None:
     assert all(matrix.cells[name, name].improvement is not None for matrix in matrices for name in matrix.sources)
 
 
+@pytest.mark.slow
 def test_a_repeated_sweep_encodes_nothing(run_script: Callable[..., Any], tmp_path: Path) -> None:
     sweep = ("test_time.py", "-m", "experiment=[ablation_views,smoke]", "views.num_views=1,16", "data.limit=2",
              "data.module.datasets.domains=[twemoji]", "logger=none")  # fmt: skip

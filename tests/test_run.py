@@ -79,11 +79,9 @@ def test_any_dataset_name(run_script: Run, tmp_path: Path, small: list[str], nam
     assert not [path for path in tmp_path.rglob("*.parquet") if path.parent != tmp_path / "run" / "records"]
 
 
-def test_zero_shot_has_no_gain(run_script: Run, tmp_path: Path, image_tree: Path) -> None:
-    run_script(
-        "test_time.py", "method=zero_shot", "data=folder", f"data.root={image_tree}", "method.templates=imagenet_7"
-    )
-    found = result(tmp_path)["datasets"]["pictures"]
+def test_zero_shot_has_no_gain(run_script: Run, tmp_path: Path, small: list[str]) -> None:
+    run_script("test_time.py", *small, "method=zero_shot", "method.templates=imagenet_7")
+    found = json.loads((tmp_path / "run" / "results.json").read_text())["datasets"]["pictures"]
     assert found["acc"] == found["acc_zero_shot"] and found["gain"]["points"] == 0 and found["selected_views"] == 1
 
 

@@ -181,6 +181,7 @@ def test_log_of_a_resumed_run(
     assert counts == ["8", "10", "12"] and "\r" not in done.stdout and "\x1b" not in done.stdout
 
 
+@pytest.mark.slow  # the text itself is tested above
 def test_log_of_a_sweep_names_the_job(
     run_script: Run,
     small: list[str],

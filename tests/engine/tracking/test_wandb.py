@@ -160,6 +160,7 @@ def test_keys_of_training_are_documented(run_script: Run, small: list[str], tmp_
     assert {"coop", "folder"} <= set(run.run.tags) and run.config["learner.epochs"] == 1
 
 
+@pytest.mark.slow  # the keys of one run are tested above
 def test_jobs_of_a_sweep_and_their_panels(run_script: Run, logged: list[str], tmp_path: Path) -> None:
     sweep = [a for a in logged if not a.startswith("hydra.run")]
     more = [
@@ -321,6 +322,7 @@ wandb.termerror("an error")
 """
 
 
+@pytest.mark.slow  # real processes, in which W&B prints
 def test_terminal_shows_one_line_of_ours_and_wandbs_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WANDB_SILENT")
     (folder := tmp_path / "it's").mkdir()
