@@ -101,20 +101,8 @@ class TextBank(nn.Module):
         self._templates: list[str] = []
         self._sentences: list[list[str]] | None = None
         self._normalize = normalize
-        if templates is not None:
-            self._templates = load_templates(templates)
-        if descriptions is not None:
-            self._sentences, note = load_descriptions(descriptions, self.class_names)
-            self.notes = (note,) if note else ()
-            if after_prompt:
-                self._templates = self._templates or [PROMPT]
-                leads = [self._templates[0].replace("{}", clean_name(name)) for name in self.class_names]
-                self._sentences = [
-                    [f"{lead} {text}" for text in own] for lead, own in zip(leads, self._sentences, strict=True)
-                ]
         if templates is not None or descriptions is not None:
-            tokens = [tuple(clip.tokenizer.encode(clean_name(name))) for name in self.class_names]
-            refuse_one_prompt(self.class_names, tokens)
+            self._load_texts(templates, descriptions, after_prompt)
             return
         if context is None and ctx_init is not None:
             context = context_from_words(clip, ctx_init, class_token_position)
@@ -130,6 +118,27 @@ class TextBank(nn.Module):
             self.meta_net = copy.deepcopy(self.conditional.meta_net).float().to(clip.device).requires_grad_(False)
             if meta_input is None:
                 self.notes = (*self.notes, self.conditional.note)
+
+    def _load_texts(
+        self,
+        templates: str | Sequence[str] | None,
+        descriptions: str | Mapping[str, Sequence[str]] | None,
+        after_prompt: bool,
+    ) -> None:
+        """Loads the texts that replace a context."""
+        if templates is not None:
+            self._templates = load_templates(templates)
+        if descriptions is not None:
+            self._sentences, note = load_descriptions(descriptions, self.class_names)
+            self.notes = (note,) if note else ()
+            if after_prompt:
+                self._templates = self._templates or [PROMPT]
+                leads = [self._templates[0].replace("{}", clean_name(name)) for name in self.class_names]
+                self._sentences = [
+                    [f"{lead} {text}" for text in own] for lead, own in zip(leads, self._sentences, strict=True)
+                ]
+        tokens = [tuple(self.clip.tokenizer.encode(clean_name(name))) for name in self.class_names]
+        refuse_one_prompt(self.class_names, tokens)
 
     @property
     def needs_norm(self) -> bool:
