@@ -67,5 +67,6 @@ def _divided(images: Sequence[int], parts: int, concentration: float, generator:
     shares = [generator.gammavariate(concentration, 1.0) for _ in range(parts)]
     if not any(shares):  # all too small for a float: the distribution's limit is a single part
         shares[generator.randrange(parts)] = 1.0
-    ends = [round(len(images) * up_to / sum(shares)) for up_to in accumulate(shares)]
+    total = sum(shares)
+    ends = [round(len(images) * up_to / total) for up_to in accumulate(shares)]
     return [list(images[first:last]) for first, last in zip([0, *ends], ends, strict=False)]
