@@ -77,7 +77,7 @@ def one_run(clip: tpt.CLIP, images: int, num_views: int, folder: Path | None) ->
     features = []
     for loader in data.test_dataloader():
         for batch in loader:
-            features.append(task._features(batch)[0])
+            features.append(task.features(batch)[0])
     cache.close(lambda counts: counts, clip.device)
     return features, cache
 
