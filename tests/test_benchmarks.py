@@ -10,9 +10,9 @@ from tests.conftest import ROOT
 
 SMALL = ["--backbone", "ViT-S-32"]
 SHORT = {
-    "episode": [*SMALL, "--classes", "5", "--images", "2", "--views", "8"],
+    "episode": [*SMALL, "--classes", "5", "--images", "2", "--views", "24"],
     "gpu": ["--device", "cpu"],
-    "methods": [*SMALL, "--classes", "5", "--images", "2", "--views", "8", "--repeats", "1"],
+    "methods": [*SMALL, "--classes", "5", "--images", "2", "--views", "24", "--repeats", "1"],
     "scale": ["--images", "200", "--classes", "10"],
     "streams": ["--classes", "5", "--images", "20", "--batch", "4", "--at", "10", "20"],
     "sweep": ["--images", "1"],
@@ -36,8 +36,8 @@ def test_every_benchmark_has_a_short_form() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(SHORT.keys() - {"gpu"}))
 def test_a_short_form_prints_its_table(name: str) -> None:
-    table = run(name, *SHORT[name])
-    assert len([line for line in table.splitlines() if any(figure.isdigit() for figure in line)]) >= 3
+    rows = [line for line in run(name, *SHORT[name]).splitlines() if line.startswith("│")]
+    assert rows and any(figure.isdigit() for figure in rows[-1])
 
 
 @pytest.mark.slow
