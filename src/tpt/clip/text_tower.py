@@ -30,12 +30,7 @@ class Bucket:
 
 
 class PackedPrompts(Prompts):
-    """K prompts as one shared start and K tails, sorted by length and packed without padding.
-
-    Args:
-        prompts: prompts from start token to end token, of at most `context_length` tokens.
-        shared: number of leading entries that all prompts have in common.
-    """
+    """K prompts as one shared start and K tails, sorted by length and packed without padding."""
 
     def __init__(self, prompts: Sequence[Prompt], shared: int) -> None:
         super().__init__()
