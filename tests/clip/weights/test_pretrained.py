@@ -127,7 +127,7 @@ def test_damaged_and_foreign_files_are_refused(weights: dict[str, torch.Tensor],
         WeightsFileError, match="does not hold weights of a CLIP in the key names of OpenAI or transformers"
     ):
         tpt.load_clip(pretrained=tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match="which does not exist"):
+    with pytest.raises(ValueError, match="absent.pt, which is neither"):
         tpt.load_clip(pretrained=tmp_path / "absent.pt")
 
 
@@ -173,16 +173,12 @@ def test_an_offline_machine_is_reported_for_a_tag_with_a_url(
 @pytest.mark.parametrize(
     ("name", "tag", "message"),
     [
-        ("ViT-B16", "openai", "did you mean"),
+        ("ViT-B16", "openai", "a model name of open_clip.list_models"),
         ("ViT-B-16", "opanai", "Expected `pretrained` to be a tag of 'ViT-B-16'.*'openai'"),
         ("ViT-B-16-quickgelu", None, "to be a tag of 'ViT-B-16-quickgelu'"),
-        ("ViT-B-32-quickgelu", "laion2b_s34b_b79k", "to be a tag of|trained with GELU"),
+        ("ViT-B-32-quickgelu", "laion2b_s34b_b79k", "to be a tag of"),
         ("roberta-ViT-B-32", "laion2b_s12b_b32k", "Could not read the tokenizer 'roberta-base' of 'roberta-ViT-B-32'"),
-        (
-            "ViT-B-16-SigLIP",
-            "webli",
-            "the tokenizer 'timm/ViT-B-16-SigLIP' .* put it in the hub's cache",
-        ),
+        ("ViT-B-16-SigLIP", "webli", "the tokenizer 'timm/ViT-B-16-SigLIP' .* in the hub's cache"),
     ],
 )
 def test_wrong_names_and_tags_give_a_one_line_error(name: str | None, tag: str | None, message: str) -> None:

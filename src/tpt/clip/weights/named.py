@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import difflib
 import json
 import logging
 import pickle
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +19,13 @@ from torch import nn
 from tpt.clip.tokens import Tokenizer
 from tpt.clip.towers import text_tower
 from tpt.clip.weights.hub import CONFIG_NAME, fetch_from_hub, fetch_tag, fetch_tokenizer
+from tpt.clip.weights.preprocessing import PREPROCESSING
 from tpt.errors import UserError, WeightsFileError
 from tpt.files import is_file, read_bytes, readable, reason
 
 log = logging.getLogger(__name__)
 
 EMOJI_MINI = "emoji-mini"
-PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")  # preprocessing settings of a tag
 HUB, FOLDER = "hf-hub:", "local-dir:"  # prefixes of names that include weights
 
 
@@ -58,14 +56,9 @@ def from_tag(name: str | None, tag: str | None, cache_dir: str | None) -> tuple[
         )
     known = open_clip.get_pretrained_cfg(name, tag)
     trained_with = bool(known.get("quick_gelu", False))
-    configured = bool(config.get("quick_gelu", False))
-    if configured and not trained_with and name.endswith("-quickgelu"):  # without the suffix, it is GELU
-        raise UserError(
-            f"{tag!r} was trained with GELU, but {name!r} has QuickGELU. Use name={name.removesuffix('-quickgelu')!r}."
-        )
-    if trained_with and not configured:
+    if trained_with and not config.get("quick_gelu", False):
         log.warning("%s was trained with QuickGELU: using it although %s's configuration says GELU.", tag, name)
-    tokenizer = known_tokenizer(name, cache_dir)
+    tokenizer = read_tokenizer(name, config, cache_dir)
     text_tower(unloaded(name, device="meta"), tokenizer, name)  # raises before gigabytes are fetched
     path = fetch_tag(name, tag, cache_dir)
     model = _checkpoint(
@@ -107,28 +100,12 @@ def known_config(name: str) -> dict[str, Any]:
     """open_clip's configuration of a model; raises a UserError for an unknown name."""
     config = open_clip.get_model_config(name)
     if config is None:
-        close = difflib.get_close_matches(name, [EMOJI_MINI, *open_clip.list_models()], n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "see open_clip.list_models()."
-        raise UserError(f"Expected a model name that open_clip knows or {EMOJI_MINI!r}, got {name!r}; {hint}")
+        raise UserError(f"Expected {EMOJI_MINI!r} or a model name of open_clip.list_models(), got {name!r}.")
     return dict(config)
 
 
-def known_tokenizer(name: str, cache_dir: str | None) -> Tokenizer:
-    """The tokenizer of a model that open_clip knows by name."""
-    return read_tokenizer(name, known_config(name), cache_dir)
-
-
 def read_tokenizer(name: str, config: Mapping[str, Any], cache_dir: str | None) -> Tokenizer:
-    """The tokenizer that a model's configuration names, from its folder, the hub's cache, or the hub.
-
-    Args:
-        name: open_clip's name of the model.
-        config: configuration of the model, open_clip's `model_cfg`.
-        cache_dir: as for `fetch_tag`.
-
-    Raises:
-        UserError: the tokenizer cannot be read, or needs a package that is not installed.
-    """
+    """The tokenizer that open_clip's `model_cfg` names, from the model's folder, the hub's cache, or the hub."""
     text = config["text_cfg"]
     if text.get("hf_tokenizer_name"):
         return Tokenizer(fetch_tokenizer(name, str(text["hf_tokenizer_name"]), cache_dir))
@@ -150,10 +127,17 @@ def preprocessing_of(name: str) -> dict[str, Any]:
     return known[0] if known else {}
 
 
+def _is_true(record: logging.LogRecord) -> bool:
+    """Whether a line of open_clip's is true: a model that is "initialized randomly" gets its weights next."""
+    return "Model initialized randomly" not in record.getMessage()
+
+
 def unloaded(name: str, device: str = "cpu", **settings: Any) -> nn.Module:
     """The architecture, without loaded weights; on the device "meta" this takes almost no time and memory."""
+    root = logging.getLogger()  # open_clip logs there
+    root.addFilter(_is_true)
     try:
-        with _without_random_weights_line(), torch.device(device):
+        with torch.device(device):
             model: nn.Module = open_clip.create_model(
                 name, None, False, device=device, pretrained_image=False, pretrained_text=False, **settings
             )
@@ -162,22 +146,9 @@ def unloaded(name: str, device: str = "cpu", **settings: Any) -> nn.Module:
             f"open_clip cannot build {name!r} ({reason(error)}). Without a network, put the model's files in the "
             "hub's cache first."
         ) from error
-    return model
-
-
-@contextlib.contextmanager
-def _without_random_weights_line() -> Iterator[None]:
-    """Drops open_clip's message that a model is initialized at random, which is false: its weights are loaded next."""
-
-    def keep(record: logging.LogRecord) -> bool:
-        return "Model initialized randomly" not in record.getMessage()
-
-    root = logging.getLogger()  # open_clip logs there
-    root.addFilter(keep)
-    try:
-        yield
     finally:
-        root.removeFilter(keep)
+        root.removeFilter(_is_true)
+    return model
 
 
 def _checkpoint(what: str, name: str, **settings: Any) -> nn.Module:

@@ -15,7 +15,7 @@ from tpt.clip.model import CLIP, Precision
 from tpt.clip.tokens import Tokenizer
 from tpt.clip.towers import check_tower, text_tower
 from tpt.clip.weights.files import from_file, from_openai_file
-from tpt.clip.weights.named import EMOJI_MINI, FOLDER, HUB, from_folder, from_tag, known_tokenizer
+from tpt.clip.weights.named import EMOJI_MINI, FOLDER, HUB, from_folder, from_tag
 from tpt.clip.weights.preprocessing import prepare
 from tpt.errors import UserError, checked
 
@@ -79,8 +79,7 @@ def load_clip(
         model, tokenizer = from_folder(name, pretrained, cache_dir)
     elif pretrained is not None and _looks_like_path(pretrained):
         architecture = None if name == EMOJI_MINI else name
-        model = from_file(architecture, Path(pretrained).expanduser(), quick_gelu)
-        tokenizer = None if architecture is None else known_tokenizer(architecture, cache_dir)
+        model, tokenizer = from_file(architecture, Path(pretrained).expanduser(), quick_gelu, cache_dir)
     else:
         model, tokenizer = from_tag(name, None if pretrained is None else str(pretrained), cache_dir)
     label = clip_label(name, pretrained)
