@@ -17,27 +17,20 @@ def load_descriptions(
 ) -> tuple[list[list[str]], str]:
     """Loads the sentences of each class, and a note on sentences of other classes, which is empty if there are none.
 
-    Args:
-        source: a JSON file `{"class": ["sentence", ...]}` as for CuPL, a CSV file with columns `class` and `sentence`,
-            or the content of such a file.
-        class_names: K names; matched without regard to case, and with spaces equal to underscores.
-
-    Raises:
-        UserError: the file does not exist or has another content, or a class has no sentence.
+    The source is a JSON file `{"class": ["sentence", ...]}` as for CuPL, a CSV file with columns `class` and
+    `sentence`, or such a dictionary.  Names match without regard to case, and with spaces equal to underscores.
+    Raises a UserError if the source has another content, or a class has no sentence.
     """
     given = list(source.items()) if isinstance(source, Mapping) else _read(source)
     found: dict[str, list[str]] = {}
     for name, sentences in given:
         found.setdefault(text_key(name), []).extend(text.strip() for text in sentences if text.strip())
-    for name in class_names:
-        if not found.get(text_key(name)):
-            missing = [n for n in class_names if not found.get(text_key(n))]
-            state = "is empty" if text_key(name) in found else "is missing"
-            more = f", as are {len(missing) - 1} more ({', '.join(missing[1:4])})" if len(missing) > 1 else ""
-            where = "`descriptions`" if isinstance(source, Mapping) else str(source)
-            raise UserError(
-                f"{where} lacks sentences for some of the {len(class_names)} classes: {name!r} {state}{more}. Add them."
-            )
+    if missing := [name for name in class_names if not found.get(text_key(name))]:
+        where = "`descriptions`" if isinstance(source, Mapping) else str(source)
+        raise UserError(
+            f"{where} lacks sentences for {len(missing)} of the {len(class_names)} classes, such as {missing[0]!r}. "
+            "Add them."
+        )
     tested = {text_key(name) for name in class_names}
     surplus = list(dict.fromkeys(name for name, _ in given if text_key(name) not in tested))
     note = f"descriptions of {len(surplus)} classes that are not tested, such as {surplus[0]!r}" if surplus else ""

@@ -15,14 +15,10 @@ _SETS = {"imagenet_80": OPENAI_IMAGENET_TEMPLATES, "imagenet_7": SIMPLE_IMAGENET
 
 
 def load_templates(source: str | Sequence[str]) -> list[str]:
-    """Loads templates with `{}` at the position of the class name; `{c}`, as in CLIP_benchmark, means the same.
+    """Loads templates with one `{}` at the position of the class name; `{c}`, as in CLIP_benchmark, means the same.
 
-    Args:
-        source: "imagenet_80" (the 80 of OpenAI's notebook), "imagenet_7" (its best seven), a text file with one
-            template per line or a list in Python, JSON or YAML, or the templates themselves.
-
-    Raises:
-        UserError: no such set or file, an empty list, or a template without exactly one `{}`.
+    The source is "imagenet_80" (the 80 of OpenAI's notebook), "imagenet_7" (its best seven), a text file with one
+    template per line or a list in Python, JSON or YAML, or the templates themselves.
     """
     if not isinstance(source, str):
         templates = [str(template) for template in source]

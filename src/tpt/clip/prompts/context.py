@@ -74,12 +74,7 @@ class Context:
 
 
 def vectors_before(n_ctx: Count, class_token_position: Position) -> int:
-    """Number of vectors before the class name.
-
-    Args:
-        n_ctx: number of context vectors.
-        class_token_position: "end" (all before), "middle" (the first `n_ctx // 2`) or "front" (none).
-    """
+    """Number of vectors before the class name."""
     return {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[class_token_position]
 
 
@@ -128,8 +123,7 @@ def context_from_words(clip: CLIP, ctx_init: str, class_token_position: Position
 def words_around(ctx_init: str) -> tuple[str, str, str]:
     """The words before the mark of the class name, the mark, and the words after it; the last two are "" without one.
 
-    Raises:
-        UserError: there are several marks.
+    Raises a UserError if there are several marks.
     """
     words = ctx_init.replace("_", " ").replace("{}", CLASS_TOKEN).strip().removesuffix(".")
     if words.count(CLASS_TOKEN) > 1:

@@ -23,12 +23,9 @@ def clean_name(class_name: str) -> str:
 
 def check_class_names(class_names: Sequence[str]) -> list[str]:
     """The names as a list; raises a UserError for no names, an empty name, a name that is not text, or a set."""
-    if isinstance(class_names, str | bytes | Set):
-        kind = "one text" if isinstance(class_names, str | bytes) else "a set, which has no order"
-        raise UserError(f"Expected a list of class names, got {kind}: {str(class_names)[:60]!r}; pass a list.")
-    names = list(class_names)
+    names = [] if isinstance(class_names, str | bytes | Set) else list(class_names)  # a set has no order
     if not names:
-        raise UserError("Expected at least one class name, got none; pass a list of names.")
+        raise UserError(f"Expected a list of at least one class name, got {str(class_names)[:60]!r}; pass a list.")
     for k, name in enumerate(names):
         if not isinstance(name, str) or not clean_name(name):
             raise UserError(f"Expected class name {k} to be text that is not empty, got {name!r}.")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from tpt.clip.model import CLIP
@@ -14,30 +16,27 @@ _HALF_PRECISION = 2.0**-10  # relative rounding error of published files
 
 @dataclass(frozen=True)
 class Origin:
-    """A file's information about the backbone that its context was learned with.
+    """A file's information about the backbone that its context was learned with; empty or None if unknown."""
 
-    Args:
-        backbone: name of the backbone; empty if unknown.
-        weights: digest of its weights, which takes precedence; empty if unknown.
-        start: (D,) its embedding of the start token, as in CoOp's own files (`token_prefix`); None if unknown.
-    """
-
-    backbone: str = ""
-    weights: str = ""
-    start: Tensor | None = None
+    backbone: str = ""  # its name
+    weights: str = ""  # digest of its weights, which takes precedence
+    start: Tensor | None = None  # (D,) its embedding of the start token, as in CoOp's own files
 
     @classmethod
-    def of(cls, clip: CLIP) -> Origin:
-        """The origin of a context that was learned with `clip`."""
-        return cls(clip.name, clip.weights_digest)
+    def of(cls, backbone: CLIP | str) -> Origin:
+        """The origin of a context that was learned with a CLIP, or with one of this name."""
+        return cls(backbone.name, backbone.weights_digest) if isinstance(backbone, CLIP) else cls(backbone)
+
+    @classmethod
+    def in_file(cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Origin | None:
+        """The origin that a file of a context identifies; None without one."""
+        prefix = tensors.get("token_prefix", torch.empty(0))  # (..., 1, D)
+        start = prefix.flatten(0, -2)[0].float() if prefix.ndim > 1 and len(prefix) else None
+        found = cls(metadata.get("backbone", ""), metadata.get("backbone_weights", ""), start)
+        return None if found == cls() else found
 
     def check(self, clip: CLIP, source: str) -> None:
-        """Raises a UserError if `clip` is another backbone.
-
-        Args:
-            clip: the backbone that the context is to be used with.
-            source: source of the context, for the message.
-        """
+        """Raises a UserError if `clip` is another backbone; `source` says in the message where the context is from."""
         self.check_name(clip.name, source)
         if self.weights and self.weights != clip.weights_digest:
             raise self._another(clip.name, source)
