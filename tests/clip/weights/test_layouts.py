@@ -250,16 +250,16 @@ def test_the_width_is_known_without_weights(name: str | None, width: int | None)
 @pytest.mark.parametrize(
     ("name", "pretrained", "message"),
     [
-        ("local-dir:{tmp}/none", None, r"none has no open_clip_config.json"),
+        ("local-dir:{tmp}/none", None, r"Cannot read `model_cfg`.*none/open_clip_config.json .*pass pretrained=FILE"),
         ("local-dir:{tmp}", None, "Cannot read `model_cfg`, as open_clip writes it, in"),
-        ("local-dir:{tmp}/foreign", None, "tokenizer 'bert-base' .*put its files in the model's folder"),
+        ("local-dir:{tmp}/foreign", None, "tokenizer 'bert-base' .*Put its files in the model's folder"),
         ("local-dir:{tmp}/empty", None, "open_clip cannot load the weights"),
         (
             "local-dir:{tmp}",
             "openai",
             "Expected no `pretrained` with 'local-dir:.*', which carries its weights, got 'openai'",
         ),
-        ("hf-hub:org", None, "Expected hf-hub:ORG/NAME, got 'hf-hub:org'"),
+        ("hf-hub:org/name/more", None, "Cannot read the weights org/name/more/open_clip_config.json"),
         (None, "{tmp}/empty", "the path of a weights file, got .*/empty, which is a folder"),
     ],
 )

@@ -155,7 +155,7 @@ def test_an_offline_machine_is_reported_at_once(
     name: str, tag: str | None, where: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One failed request gives one error, and the client libraries log nothing."""
-    with pytest.raises(FetchError, match=rf"Could not get the weights {where}.*{OFFLINE}\); .*pass pretrained=/path"):
+    with pytest.raises(FetchError, match=rf"Cannot read the weights {where}.*{OFFLINE}\). .*pass pretrained=/path"):
         tpt.load_clip(name, tag, cache_dir=str(tmp_path))
     assert not caplog.records
 
@@ -165,7 +165,7 @@ def test_an_offline_machine_is_reported_for_a_tag_with_a_url(
 ) -> None:
     known = {"url": "https://example.org/w.pt", "quick_gelu": True}
     monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda name, tag: known)
-    with pytest.raises(FetchError, match=rf"Could not get the weights https://example.org/w.pt \(.*{OFFLINE}"):
+    with pytest.raises(FetchError, match=rf"Cannot read the weights https://example.org/w.pt \(.*{OFFLINE}"):
         tpt.load_clip("RN50-quickgelu", "openai", cache_dir=str(tmp_path))
     assert not caplog.records and not list(tmp_path.iterdir())
 
@@ -177,7 +177,7 @@ def test_an_offline_machine_is_reported_for_a_tag_with_a_url(
         ("ViT-B-16", "opanai", "Expected `pretrained` to be a tag of 'ViT-B-16'.*'openai'"),
         ("ViT-B-16-quickgelu", None, "to be a tag of 'ViT-B-16-quickgelu'"),
         ("ViT-B-32-quickgelu", "laion2b_s34b_b79k", "to be a tag of"),
-        ("roberta-ViT-B-32", "laion2b_s12b_b32k", "Could not read the tokenizer 'roberta-base' of 'roberta-ViT-B-32'"),
+        ("roberta-ViT-B-32", "laion2b_s12b_b32k", "Cannot read the tokenizer 'roberta-base' of 'roberta-ViT-B-32'"),
         ("ViT-B-16-SigLIP", "webli", "the tokenizer 'timm/ViT-B-16-SigLIP' .* in the hub's cache"),
     ],
 )

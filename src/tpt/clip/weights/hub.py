@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +17,13 @@ from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 from open_clip.pretrained import download_pretrained_from_hf, download_pretrained_from_url
 
 from tpt.errors import UserError
-from tpt.files import at_home, reason
+from tpt.files import at_home, readable
 
 log = logging.getLogger(__name__)
 
 TIMEOUT_S = 5.0
 CONFIG_NAME = "open_clip_config.json"
+_OFFLINE = "Without a network, pass pretrained=/path/to/the/file, or use the bundled 'emoji-mini'"
 
 
 class FetchError(UserError):
@@ -38,8 +37,10 @@ def fetch_tag(name: str, tag: str, cache_dir: str | None = None) -> Path:
     if repository:
         return fetch_from_hub(repository, filename or HF_WEIGHTS_NAME, cache_dir)
     url, folder = known["url"], at_home(cache_dir or "~/.cache/clip")
-    address = None if (folder / Path(url).name).is_file() else url
-    return _fetched(url, address, lambda: download_pretrained_from_url(url, str(folder)))
+    with readable(f"the weights {url}", _OFFLINE, FetchError, also=Exception):
+        if not (folder / Path(url).name).is_file():
+            _reach(url, Path(url).name)
+        return Path(download_pretrained_from_url(url, str(folder)))
 
 
 def fetch_from_hub(repository: str, filename: str = HF_WEIGHTS_NAME, cache_dir: str | None = None) -> Path:
@@ -48,24 +49,13 @@ def fetch_from_hub(repository: str, filename: str = HF_WEIGHTS_NAME, cache_dir: 
     Raises a FetchError if it is neither on the disk nor available.
     """
     safe = HF_SAFE_WEIGHTS_NAME if filename == HF_WEIGHTS_NAME else re.sub(r"\.(bin|pth)$", ".safetensors", filename)
-    for candidate in (safe, filename):  # in open_clip's order
-        found = try_to_load_from_cache(repository, candidate, cache_dir=cache_dir)
-        if isinstance(found, str):
-            return Path(found)
-    fetch = partial(download_pretrained_from_hf, repository, filename, cache_dir=cache_dir)
-    return _fetched(f"{repository}/{filename}", constants.ENDPOINT, fetch)
-
-
-def _fetched(what: str, address: str | None, fetch: Callable[[], str]) -> Path:
-    try:
-        if address is not None:
-            _reach(address, what)
-        return Path(fetch())
-    except Exception as error:  # the type depends on the client's version
-        raise FetchError(
-            f"Could not get the weights {what} ({reason(error)}); without a network, pass "
-            "pretrained=/path/to/the/file, or use the bundled 'emoji-mini'."
-        ) from error
+    with readable(f"the weights {repository}/{filename}", _OFFLINE, FetchError, also=Exception):
+        for candidate in (safe, filename):  # in open_clip's order
+            found = try_to_load_from_cache(repository, candidate, cache_dir=cache_dir)
+            if isinstance(found, str):
+                return Path(found)
+        _reach(constants.ENDPOINT, f"{filename} of {repository}")
+        return Path(download_pretrained_from_hf(repository, filename, cache_dir=cache_dir))
 
 
 def fetch_tokenizer(name: str, tokenizer: str, cache_dir: str | None = None) -> Any:
@@ -73,24 +63,20 @@ def fetch_tokenizer(name: str, tokenizer: str, cache_dir: str | None = None) -> 
 
     Raises a FetchError if the tokenizer cannot be read, or needs a package that is not installed.
     """
-    try:
+    way_out = "Put its files in the model's folder or in the hub's cache first"
+    with readable(f"the tokenizer {tokenizer!r} of {name!r}", way_out, FetchError, also=Exception):
         try:
             return open_clip.get_tokenizer(name, cache_dir=cache_dir, local_files_only=True)
+        except ImportError as error:
+            raise FetchError(
+                f"The tokenizer of {name!r} needs the package `transformers`. Install it: pip install "
+                "'test-time-prompt-tuning[transformers]'."
+            ) from error
         except (OSError, ValueError):
             if name.startswith("local-dir:"):
                 raise
             _reach(constants.ENDPOINT, f"the tokenizer {tokenizer}")
             return open_clip.get_tokenizer(name, cache_dir=cache_dir)
-    except ImportError as error:
-        raise FetchError(
-            f"The tokenizer of {name!r} needs the package `transformers`. Install it: pip install "
-            "'test-time-prompt-tuning[transformers]'."
-        ) from error
-    except Exception as error:  # the type depends on the client's version
-        raise FetchError(
-            f"Could not read the tokenizer {tokenizer!r} of {name!r} ({reason(error)}); put its files in the model's "
-            "folder or in the hub's cache first."
-        ) from error
 
 
 def _reach(address: str, what: str) -> None:

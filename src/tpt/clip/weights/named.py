@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import pickle
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from tpt.clip.towers import text_tower
 from tpt.clip.weights.hub import CONFIG_NAME, fetch_from_hub, fetch_tag, fetch_tokenizer
 from tpt.clip.weights.preprocessing import PREPROCESSING
 from tpt.errors import UserError, WeightsFileError
-from tpt.files import is_file, read_bytes, readable, reason
+from tpt.files import read_bytes, readable, reason
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +33,8 @@ def known_width(name: str | None = None, pretrained: str | Path | None = None) -
     if name is None or name == EMOJI_MINI or name.startswith(HUB):
         return None
     try:
-        config = open_clip.get_model_config(_folder_name(name))
+        folder = Path(name.removeprefix(FOLDER)).expanduser()
+        config = open_clip.get_model_config(f"{FOLDER}{folder}" if name.startswith(FOLDER) else name)
         if config is None or config["text_cfg"].get("hf_model_name"):
             return None
         return int(config["text_cfg"].get("width", CLIPTextCfg.width))
@@ -78,22 +78,17 @@ def from_folder(name: str, pretrained: str | Path | None, cache_dir: str | None)
     """
     if pretrained is not None:
         raise UserError(f"Expected no `pretrained` with {name!r}, which carries its weights, got {str(pretrained)!r}.")
-    if name.startswith(HUB):
-        repository = name.removeprefix(HUB)
-        if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
-            raise UserError(f"Expected {HUB}ORG/NAME, got {name!r}.")
-        folder = fetch_from_hub(repository, CONFIG_NAME, cache_dir).parent
-    else:
-        folder = Path(name.removeprefix(FOLDER)).expanduser()
-    if not is_file(folder / CONFIG_NAME):
-        raise UserError(f"The folder {folder} has no {CONFIG_NAME}. For weights without it, pass pretrained=FILE.")
-    with readable(f"`model_cfg`, as open_clip writes it, in {folder / CONFIG_NAME}", error=UserError):
-        config = json.loads(read_bytes(folder / CONFIG_NAME))["model_cfg"]
-        tokenizer = read_tokenizer(_folder_name(name), config, cache_dir)
-    if name.startswith(HUB):
-        text_tower(unloaded(f"{FOLDER}{folder}", device="meta"), tokenizer, name)
-        fetch_from_hub(name.removeprefix(HUB), cache_dir=cache_dir)
-    return _checkpoint(repr(name), f"{FOLDER}{folder}"), tokenizer
+    hub, place = name.startswith(HUB), name.removeprefix(HUB).removeprefix(FOLDER)
+    folder = fetch_from_hub(place, CONFIG_NAME, cache_dir).parent if hub else Path(place).expanduser()
+    local, file = f"{FOLDER}{folder}", folder / CONFIG_NAME
+    what = f"`model_cfg`, as open_clip writes it, in {file}"
+    with readable(what, "For weights alone, pass pretrained=FILE", UserError):
+        config = json.loads(read_bytes(file))["model_cfg"]
+        tokenizer = read_tokenizer(name if hub else local, config, cache_dir)
+    if hub:
+        text_tower(unloaded(local, device="meta"), tokenizer, name)
+        fetch_from_hub(place, cache_dir=cache_dir)
+    return _checkpoint(repr(name), local), tokenizer
 
 
 def known_config(name: str) -> dict[str, Any]:
@@ -160,8 +155,3 @@ def _checkpoint(what: str, name: str, **settings: Any) -> nn.Module:
             f"open_clip cannot load the weights of {what} into its architecture ({reason(error)}). Get them again."
         ) from error
     return model
-
-
-def _folder_name(name: str) -> str:
-    """`name`, with `~` expanded after `local-dir:`."""
-    return f"{FOLDER}{Path(name.removeprefix(FOLDER)).expanduser()}" if name.startswith(FOLDER) else name

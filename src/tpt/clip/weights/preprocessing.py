@@ -66,7 +66,7 @@ def prepare(model: nn.Module, said: Mapping[str, Any], where: str) -> None:
     UserError if a mean or standard deviation is not three numbers.
     """
     given = dict(said)
-    for key in {"mean", "std"} & given.keys():
+    for key in [key for key in ("mean", "std") if key in given]:
         try:
             given[key] = tuple(float(value) for value in said[key])
             good = len(given[key]) == 3 and (key == "mean" or min(given[key]) > 0)

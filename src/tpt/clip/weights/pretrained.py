@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -72,9 +71,7 @@ def load_clip(
     if name is None and pretrained is None:
         name = EMOJI_MINI
     if name == EMOJI_MINI and pretrained in (None, EMOJI_MINI):
-        bundled = resources.files("tpt.clip") / "emoji_mini" / "emoji-mini.safetensors"
-        with resources.as_file(bundled) as path:
-            model = from_openai_file(path, quick_gelu)
+        model = from_openai_file(Path(__file__).parents[1] / "emoji_mini" / "emoji-mini.safetensors", quick_gelu)
     elif name is not None and name.startswith((HUB, FOLDER)):
         model, tokenizer = from_folder(name, pretrained, cache_dir)
     elif pretrained is not None and _looks_like_path(pretrained):
