@@ -18,7 +18,7 @@ from benchmarks.methods import METHODS
 from tests.clip import families
 from tests.conftest import Done
 from tpt.cli.programs.report import main as report
-from tpt.clip.prompts.origin import Origin
+from tpt.clip.prompts.context import Origin
 from tpt.results.runs import read_records
 
 Run = Callable[..., Done]

@@ -91,9 +91,8 @@ class PaddedTower(BlockTower):
         if self.class_token is not None:
             x = torch.cat([x[:, :, :-1], self.class_token.expand(*x.shape[:2], 1, -1)], dim=2)
         x = x + self.positional_embedding[prompts.positions]
-        last = len(self.blocks) - 1
-        for layer, block in enumerate(self.blocks):
-            x = self._block(block, x, prompts, read_only=layer == last)
+        for block in self.blocks:
+            x = self._block(block, x, prompts, read_only=block is self.blocks[-1])
         return self._project(x)
 
     def _block(self, block: nn.Module, x: Tensor, prompts: PaddedPrompts, read_only: bool) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 import tpt
 from tests.noise_models import noise_clip, weights
 from tpt.clip.prompts import Context, context_from_file, refuse_misfit
-from tpt.clip.prompts.origin import Origin
+from tpt.clip.prompts.context import Origin
 from tpt.errors import ContextFileError, UserError
 
 NAMES = ["cat", "hot air balloon"]

@@ -18,8 +18,7 @@ from torch import Tensor
 
 from tpt.clip.model import CLIP
 from tpt.clip.prompts.conditional import ConditionalContext, MetaInput, MetaNet
-from tpt.clip.prompts.context import Context, Position, vectors_before
-from tpt.clip.prompts.origin import Origin
+from tpt.clip.prompts.context import Context, Origin, Position, vectors_before
 from tpt.clip.weights.archive import DIGEST, read_checkpoint, sealed
 from tpt.clip.weights.layouts import plain_names
 from tpt.clip.weights.named import known_width

@@ -91,12 +91,9 @@ class PromptLearner(nn.Module):
                 f"({context.source}); use the classes it was trained on, or a generic context."
             )
         if context.class_specific and context.class_names not in (None, tuple(self.class_names)):
-            assert context.class_names is not None
-            pairs = zip(context.class_names, self.class_names, strict=True)
-            k, (theirs, ours) = next((k, pair) for k, pair in enumerate(pairs) if pair[0] != pair[1])
             raise UserError(
-                f"The class-specific context was learned for other classes: class {k} is {ours!r} where it was "
-                f"learned for {theirs!r} ({context.source}). Use its classes in its order, or a generic context."
+                f"The class-specific context was learned for other classes: {str(context.class_names)[:200]} "
+                f"({context.source}). Use its classes in its order, or a generic context."
             )
 
     def _sequence(self, k: int) -> list[int]:
