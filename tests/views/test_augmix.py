@@ -15,7 +15,9 @@ IMAGE = noise_image(4, (224, 224))
 
 def many(operation: str, image: Image.Image = IMAGE, n: int = 200) -> list[Image.Image]:
     rng = np.random.default_rng(0)
-    return [ops.apply(operation, image, ops.draw_magnitude(operation, 1.0, rng, *image.size)) for _ in range(n)]
+    return [
+        ops.apply_operation(operation, image, ops.draw_magnitude(operation, 1.0, rng, *image.size)) for _ in range(n)
+    ]
 
 
 def test_there_are_nine_operations_and_none_on_colours() -> None:

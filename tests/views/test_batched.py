@@ -10,7 +10,7 @@ from torchvision import transforms
 
 from tests.conftest import noise_image
 from tpt.views import AugMix, Views, batched
-from tpt.views.augmix import OPERATIONS, apply, draw_magnitude
+from tpt.views.augmix import OPERATIONS, apply_operation, draw_magnitude
 
 
 def photo(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -75,7 +75,7 @@ def test_operations_equal_pils(operation: str, severity: float) -> None:
     few = photo(50, 50, 2).quantize(3).convert("RGB")
     images = [photo(50, 50, 1), flat, few, noise_image(5, (50, 50))] * 5
     values = [draw_magnitude(operation, severity, rng, 50, 50) for _ in images]
-    expected = torch.stack([tensor(apply(operation, im, v)) for im, v in zip(images, values, strict=True)])
+    expected = torch.stack([tensor(apply_operation(operation, im, v)) for im, v in zip(images, values, strict=True)])
     found = batched._apply(torch.stack([tensor(im) for im in images]), [(operation, v) for v in values])
     difference = (found.int() - expected.int()).abs()
     assert int(difference.max()) <= 1

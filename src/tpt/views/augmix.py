@@ -40,7 +40,7 @@ _DRAWS: dict[str, Callable[[float, np.random.Generator, int, int], float]] = {
     "translate_y": lambda s, rng, w, h: _signed(int(_level(s, rng, h / 3)), rng),
 }
 # Operation -> its affine map from pixels of the result to pixels of the image, as Pillow takes it.
-SHIFTS: dict[str, Callable[[float], tuple[float, ...]]] = {
+AFFINE: dict[str, Callable[[float], tuple[float, ...]]] = {
     "shear_x": lambda shear: (1, shear, 0, 0, 1, 0),
     "shear_y": lambda shear: (1, 0, 0, shear, 1, 0),
     "translate_x": lambda pixels: (1, 0, pixels, 0, 1, 0),
@@ -53,7 +53,7 @@ _OTHERS: dict[str, Callable[[Image.Image, float], Image.Image]] = {
     "rotate": lambda im, degrees: im.rotate(degrees, resample=_BILINEAR),
     "solarize": lambda im, threshold: ImageOps.solarize(im, int(threshold)),
 }
-OPERATIONS = (*_OTHERS, *SHIFTS)
+OPERATIONS = (*_OTHERS, *AFFINE)
 
 
 def draw_magnitude(operation: str, severity: float, rng: np.random.Generator, width: int, height: int) -> float:
@@ -61,11 +61,11 @@ def draw_magnitude(operation: str, severity: float, rng: np.random.Generator, wi
     return _DRAWS[operation](severity, rng, width, height) if operation in _DRAWS else 0.0
 
 
-def apply(operation: str, image: Image.Image, magnitude: float) -> Image.Image:
+def apply_operation(operation: str, image: Image.Image, magnitude: float) -> Image.Image:
     """The image after an operation with a magnitude from `draw_magnitude`."""
     if operation in _OTHERS:
         return _OTHERS[operation](image, magnitude)
-    return image.transform(image.size, Image.Transform.AFFINE, SHIFTS[operation](magnitude), resample=_BILINEAR)
+    return image.transform(image.size, Image.Transform.AFFINE, AFFINE[operation](magnitude), resample=_BILINEAR)
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,6 @@ class AugMix:
         for weight, chain in zip(drawn.weights, drawn.chains, strict=True):
             changed = image
             for operation, magnitude in chain:
-                changed = apply(operation, changed, magnitude)
+                changed = apply_operation(operation, changed, magnitude)
             mixture = mixture + weight * normalise(changed)
         return np.asarray(drawn.keep * normalise(image) + (1 - drawn.keep) * mixture, dtype=np.float32)

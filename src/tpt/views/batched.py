@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from tpt.views.augmix import SHIFTS, Mixture
+from tpt.views.augmix import AFFINE, Mixture
 
 MAX_FLOATS = 2**26  # in an intermediate result of `resample`: 256 MiB
 FIXED_POINT = 2**22  # Pillow's weights are multiples of 1 / FIXED_POINT, which are exact in float32
@@ -51,38 +51,32 @@ def crop_views(plan: PlannedViews, size: int, resize: str = "shortest", interpol
     in_height, in_width = plan.pixels.shape[1:]
     outputs = torch.arange(size).expand(len(plan.boxes), -1)
     across = torch.where(plan.flips[:, None], outputs.flip(1), outputs)
-    along_x = filter_weights(in_width, left, width, size, across, _triangle, 1.0)
-    along_y = filter_weights(in_height, top, height, size, outputs, _triangle, 1.0)
+    along_x = filter_weights(in_width, left, width, size, across, "bilinear")
+    along_y = filter_weights(in_height, top, height, size, outputs, "bilinear")
     return torch.cat([centre, resample(plan.pixels, along_y, along_x)])
 
 
 def _whole_picture(pixels: Tensor, size: int, squash: bool, interpolation: str) -> Tensor:
     """(1, 3, S, S): torchvision's Resize to a square, or to the shorter side with CenterCrop."""
-    kernel, support = (_cubic, 2.0) if interpolation == "bicubic" else (_triangle, 1.0)
     along = []
     short = min(pixels.shape[1:])
     for length in pixels.shape[1:]:
         resized = size if squash else int(size * length / short)
         first = round((resized - size) / 2.0)
         outputs = torch.arange(first, first + size)[None]
-        start, whole = torch.zeros(1).double(), torch.tensor([float(length)]).double()
-        along.append(filter_weights(length, start, whole, resized, outputs, kernel, support))
+        start, whole = torch.zeros(1).double(), torch.tensor([length]).double()
+        along.append(filter_weights(length, start, whole, resized, outputs, interpolation))
     return resample(pixels, *along)
 
 
 def filter_weights(
-    size: int,
-    start: Tensor,
-    length: Tensor,
-    resized: int,
-    outputs: Tensor,
-    kernel: Callable[[Tensor], Tensor],
-    support: float,
+    size: int, start: Tensor, length: Tensor, resized: int, outputs: Tensor, interpolation: str
 ) -> Tensor:
     """(V, S, size) resampling weights along an axis of `size` pixels, as in Pillow's `precompute_coeffs`.
 
     Crops with `start` and `length` (V,) are resized to `resized` pixels, of which `outputs` (V, S) are computed.
     """
+    kernel, support = _FILTERS[interpolation]
     scale = (length / resized)[:, None, None]
     stretch = scale.clamp(min=1.0)  # for shrinking, the filter covers more pixels
     centre = (outputs[..., None] + 0.5) * scale
@@ -103,6 +97,9 @@ def _cubic(x: Tensor, a: float = -0.5) -> Tensor:
     near = ((a + 2) * x - (a + 3)) * x * x + 1
     far = (((x - 5) * x + 8) * x - 4) * a
     return torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
+
+
+_FILTERS: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {"bilinear": (_triangle, 1.0), "bicubic": (_cubic, 2.0)}
 
 
 def resample(pixels: Tensor, along_y: Tensor, along_x: Tensor) -> Tensor:
@@ -189,8 +186,8 @@ TABLES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 
 def _matrix(operation: str, magnitude: float, size: int) -> tuple[float, ...]:
     """Pillow's inverse map of an operation; `rotate` is about the centre."""
-    if operation in SHIFTS:
-        return SHIFTS[operation](magnitude)
+    if operation in AFFINE:
+        return AFFINE[operation](magnitude)
     angle = -math.radians(magnitude % 360.0)
     cos, sin, half = round(math.cos(angle), 15), round(math.sin(angle), 15), size / 2
     return (cos, sin, half - cos * half - sin * half, -sin, cos, half + sin * half - cos * half)
