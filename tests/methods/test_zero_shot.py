@@ -83,7 +83,7 @@ def test_files_without_descriptions_are_refused(clip: tpt.CLIP, tmp_path: Path, 
     (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match=name):
         tpt.ZeroShot(clip, ["cat"], descriptions=str(tmp_path / name))
-    with pytest.raises(UserError, match="`descriptions` at nowhere.json"):
+    with pytest.raises(UserError, match="Cannot read `descriptions` nowhere.json"):
         tpt.ZeroShot(clip, ["cat"], descriptions="nowhere.json")
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tpt.errors import UserError, text_key
-from tpt.files import is_file, read_bytes, readable
+from tpt.files import at_home, read_bytes, readable
 
 
 def load_descriptions(
@@ -39,10 +39,8 @@ def load_descriptions(
 
 def _read(source: str | Path) -> list[tuple[str, Sequence[str]]]:
     """Class names, each with some of its sentences."""
-    if not is_file(str(source)):
-        raise UserError(f"There is no JSON or CSV file of `descriptions` at {source}. Check the path.")
-    path = Path(str(source)).expanduser()
-    what = f'{path} as {{"class": ["sentence", ...]}} or as a CSV file with columns class and sentence'
+    path = at_home(source)
+    what = f'`descriptions` {path} as {{"class": ["sentence", ...]}} or as a CSV file with columns class and sentence'
     with readable(what, "Correct it", UserError):
         text = read_bytes(path).decode("utf-8-sig")
         if path.suffix.lower() == ".csv":

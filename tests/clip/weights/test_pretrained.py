@@ -123,9 +123,7 @@ def test_damaged_and_foreign_files_are_refused(weights: dict[str, torch.Tensor],
         with pytest.raises(WeightsFileError, match=said):
             tpt.load_clip(pretrained=tmp_path / name)
     save_file({"something.else": torch.zeros(3)}, tmp_path / "other.safetensors")
-    with pytest.raises(
-        WeightsFileError, match="does not hold weights of a CLIP in the key names of OpenAI or transformers"
-    ):
+    with pytest.raises(WeightsFileError, match="as weights of a CLIP in the key names of OpenAI or transformers"):
         tpt.load_clip(pretrained=tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="absent.pt, which is neither"):
         tpt.load_clip(pretrained=tmp_path / "absent.pt")
@@ -137,7 +135,7 @@ def test_open_clip_checkpoints_load_by_model_name(tmp_path: Path, monkeypatch: p
     torch.save({"state_dict": made.state_dict()}, tmp_path / "epoch_1.pt")
     clip = tpt.load_clip("tiny", pretrained=tmp_path / "epoch_1.pt")
     assert same(clip, wrap(made, "x"))
-    with pytest.raises(WeightsFileError, match="does not fit the architecture"):
+    with pytest.raises(WeightsFileError, match="as weights of this architecture .*Missing key"):
         tpt.load_clip("ViT-S-32-alt", pretrained=tmp_path / "epoch_1.pt")
 
 

@@ -86,16 +86,17 @@ def load_context(
     path = context_file(path)
     tensors, metadata = _read(path)
     found = _kind(path, tensors, metadata)
-    if kind is not None and kind != found:
-        raise ContextFileError(f"{path} holds a context of kind {found}, not {kind}. Use context={found}.")
-    context = _context(path, tensors, metadata, class_token_position)
+    context = _context(path, tensors, metadata, class_token_position or "end")
+    before = None if class_token_position is None else vectors_before(context.n_ctx, class_token_position)
+    holds = {"kind": found, "n_ctx": context.n_ctx, "n_before": context.n_before}
+    for name, asked in {"kind": kind, "n_ctx": n_ctx, "n_before": before}.items():
+        if asked not in (None, holds[name]):
+            raise ContextFileError(
+                f"{path} holds a context of {name}={holds[name]}, not {asked}. Use context={found}, and null for n_ctx "
+                "and class_token_position, to take what the file holds."
+            )
     if backbone is None:
         context = replace(context, origin=Origin.in_file(tensors, metadata))
-    if n_ctx is not None and context.n_ctx != n_ctx:
-        raise ContextFileError(
-            f"{path} holds a context of {context.n_ctx} vectors, not of n_ctx={n_ctx}. Pass n_ctx={context.n_ctx}, or "
-            "null to take what the file holds."
-        )
     if found == "coop":
         return context
     return ConditionalContext(replace(context, source=f"cocoop: {path}"), _meta_net(path, tensors), meta_input)
@@ -223,7 +224,7 @@ def _kind(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> s
     return found
 
 
-def _context(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], position: Position | None) -> Context:
+def _context(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], position: Position) -> Context:
     ctx = tensors["ctx"]
     usual = (2,) if "meta_net.linear1.weight" in tensors else (2, 3)
     if ctx.ndim not in usual or ctx.numel() == 0 or not ctx.is_floating_point() or not ctx.isfinite().all():
@@ -233,15 +234,10 @@ def _context(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], p
         )
     n_ctx = ctx.shape[-2]
     with readable(f"the notes on the context in {path}", "Get the file again", ContextFileError):
-        n_before = int(metadata["n_before"]) if "n_before" in metadata else vectors_before(n_ctx, position or "end")
+        n_before = int(metadata["n_before"]) if "n_before" in metadata else vectors_before(n_ctx, position)
         names = tuple(map(str, json.loads(metadata["class_names"]))) if "class_names" in metadata else None
         if not 0 <= n_before <= n_ctx or (names is not None and (ctx.ndim != 3 or len(names) != len(ctx))):
             raise ValueError(f"they do not fit `ctx` of shape {tuple(ctx.shape)}: {metadata}")
-    if position is not None and vectors_before(n_ctx, position) != n_before:
-        raise ContextFileError(
-            f"The context in {path} was learned with {n_before} of {n_ctx} vectors before the class name, not with "
-            f"class_token_position={position}. Leave class_token_position at null."
-        )
     note = NO_DIGEST if path.suffix == ".safetensors" and DIGEST not in metadata else ""
     return Context(ctx.float().contiguous(), n_before, f"coop: {path}", names, note=note)
 

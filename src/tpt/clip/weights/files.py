@@ -71,17 +71,14 @@ def from_openai_file(path: Path, quick_gelu: bool | None) -> nn.Module:
             path,
         )
     _expand_token_rows(weights, metadata, path)
-    try:
+    what = f"{path} as weights of a CLIP in the key names of OpenAI or transformers"
+    way_out = "Save the CLIP's state dict alone, or pass the open_clip `name` the weights belong to"
+    with readable(what, way_out, WeightsFileError):
         vision, text, embed_dim = _read_architecture(weights)
-    except (KeyError, IndexError, ZeroDivisionError) as error:
-        raise WeightsFileError(
-            f"{path} does not hold weights of a CLIP in the key names of OpenAI or transformers: {error} is missing. "
-            "Save the CLIP's state dict alone, or pass the open_clip `name` the weights belong to."
-        ) from error
-    if heads is None:
-        _refuse_other_heads(vision, path)
-    else:
-        vision.head_width, text.heads = vision.width // heads[0], heads[1]
+        if heads is None:
+            _refuse_other_heads(vision, path)
+        else:
+            vision.head_width, text.heads = vision.width // heads[0], heads[1]
     activation = trained_with if quick_gelu is None else quick_gelu
     model: nn.Module = open_clip.model.CLIP(embed_dim, vision, text, quick_gelu=activation)
     _load(model, weights, path)
@@ -90,13 +87,8 @@ def from_openai_file(path: Path, quick_gelu: bool | None) -> nn.Module:
 
 def _load(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
     model.float()
-    try:
+    with readable(f"{path} as weights of this architecture", "Pass the `name` they belong to", WeightsFileError):
         model.load_state_dict({key: value for key, value in weights.items() if key not in _OPENAI_EXTRAS})
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines()[1:]]
-        raise WeightsFileError(
-            f"{path} does not fit the architecture ({'; '.join(lines)[:300]}). Pass the `name` the weights belong to."
-        ) from error
 
 
 def _refuse_other_heads(vision: CLIPVisionCfg, path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tpt.errors import WeightsFileError
-from tpt.files import is_file, read_bytes, readable
+from tpt.files import read_bytes, readable
 
 # Keys of the state dict in training checkpoints: Lightning and Dassl, most custom loops, timm and torchvision.
 ENTRIES = ("state_dict", "model_state_dict", "model")
@@ -118,20 +118,16 @@ def transformers_reading(path: Path) -> tuple[tuple[int, int], bool]:
     Raises a WeightsFileError if there is none, or OpenAI's architecture does not cover the model.
     """
     file = path.with_name("config.json")
-    if not is_file(file):
-        raise WeightsFileError(
-            f"No config.json is next to {path}, a file of transformers' CLIP, whose weights do not tell the number of "
-            "heads and the activation. Put it there, or pass the open_clip `name`."
-        )
-    with readable(f"the configuration of a CLIP in {file}", error=WeightsFileError):
+    way_out = "Put the configuration of the weights there, or pass the open_clip `name`"
+    with readable(f"the configuration of a CLIP in {file}", way_out, WeightsFileError):
         content = json.loads(read_bytes(file))
         text, vision = (dict(content.get(part) or {}) for part in ("text_config", "vision_config"))
         heads = int(vision.get("num_attention_heads", 12)), int(text.get("num_attention_heads", 8))
         activations = {part.get("hidden_act", "quick_gelu") for part in (text, vision)}
         epsilons = {float(part.get("layer_norm_eps", _LN_EPS)) for part in (text, vision)}
-    if len(activations) > 1 or not activations <= {"gelu", "quick_gelu"} or epsilons != {_LN_EPS}:
-        raise WeightsFileError(
-            f"Expected one activation, gelu or quick_gelu, and layer_norm_eps {_LN_EPS} in {file}, got "
-            f"{sorted(activations)} and {sorted(epsilons)}; such a model cannot be read."
-        )
+        if len(activations) > 1 or not activations <= {"gelu", "quick_gelu"} or epsilons != {_LN_EPS}:
+            raise ValueError(
+                f"expected one activation, gelu or quick_gelu, and layer_norm_eps {_LN_EPS}, got "
+                f"{sorted(activations)} and {sorted(epsilons)}"
+            )
     return heads, activations == {"quick_gelu"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 import open_clip
 import torch
 from open_clip.model import CLIPTextCfg
-from safetensors import SafetensorError
 from torch import nn
 
 from tpt.clip.tokens import Tokenizer
@@ -20,7 +18,7 @@ from tpt.clip.towers import text_tower
 from tpt.clip.weights.hub import CONFIG_NAME, fetch_from_hub, fetch_tag, fetch_tokenizer
 from tpt.clip.weights.preprocessing import PREPROCESSING
 from tpt.errors import UserError, WeightsFileError
-from tpt.files import read_bytes, readable, reason
+from tpt.files import read_bytes, readable
 
 log = logging.getLogger(__name__)
 
@@ -60,11 +58,9 @@ def from_tag(name: str | None, tag: str | None, cache_dir: str | None) -> tuple[
         log.warning("%s was trained with QuickGELU: using it although %s's configuration says GELU.", tag, name)
     tokenizer = read_tokenizer(name, config, cache_dir)
     text_tower(unloaded(name, device="meta"), tokenizer, name)  # raises before gigabytes are fetched
-    path = fetch_tag(name, tag, cache_dir)
     model = _checkpoint(
-        f"tag {tag!r} of {name!r}",
         name,
-        pretrained=str(path),
+        pretrained=str(fetch_tag(name, tag, cache_dir)),
         force_quick_gelu=trained_with,
         force_preprocess_cfg={key: known[key] for key in PREPROCESSING if key in known},
     )
@@ -88,7 +84,7 @@ def from_folder(name: str, pretrained: str | Path | None, cache_dir: str | None)
     if hub:
         text_tower(unloaded(local, device="meta"), tokenizer, name)
         fetch_from_hub(place, cache_dir=cache_dir)
-    return _checkpoint(repr(name), local), tokenizer
+    return _checkpoint(local), tokenizer
 
 
 def known_config(name: str) -> dict[str, Any]:
@@ -131,27 +127,19 @@ def unloaded(name: str, device: str = "cpu", **settings: Any) -> nn.Module:
     """The architecture, without loaded weights; on the device "meta" this takes almost no time and memory."""
     root = logging.getLogger()  # open_clip logs there
     root.addFilter(_is_true)
+    way_out = "Without a network, put the model's files in the hub's cache first"
     try:
-        with torch.device(device):
+        with readable(f"the architecture of {name!r} with open_clip", way_out, UserError), torch.device(device):
             model: nn.Module = open_clip.create_model(
                 name, None, False, device=device, pretrained_image=False, pretrained_text=False, **settings
             )
-    except (OSError, RuntimeError, ValueError) as error:  # of transformers, which reads a configuration
-        raise UserError(
-            f"open_clip cannot build {name!r} ({reason(error)}). Without a network, put the model's files in the "
-            "hub's cache first."
-        ) from error
     finally:
         root.removeFilter(_is_true)
     return model
 
 
-def _checkpoint(what: str, name: str, **settings: Any) -> nn.Module:
+def _checkpoint(name: str, **settings: Any) -> nn.Module:
     """A model with weights loaded by open_clip, which knows the layouts of all its tags."""
-    try:
+    with readable(f"the weights of {name!r} with open_clip", error=WeightsFileError):
         model: nn.Module = open_clip.create_model(name, weights_only=True, require_pretrained=True, **settings)
-    except (RuntimeError, ValueError, OSError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
-        raise WeightsFileError(
-            f"open_clip cannot load the weights of {what} into its architecture ({reason(error)}). Get them again."
-        ) from error
     return model
