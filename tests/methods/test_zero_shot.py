@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 import tpt
 from tests.conftest import NAMES
-from tpt.clip.templates import load_templates
+from tpt.clip.texts import load_templates
 from tpt.errors import UserError
 
 WORDS = [name.replace("_", " ") for name in NAMES]

@@ -12,12 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from tpt.clip.descriptions import load_descriptions
 from tpt.clip.model import CLIP
 from tpt.clip.prompts.conditional import ConditionalContext, MetaInput
 from tpt.clip.prompts.context import Context, Position, context_from_words, random_context
 from tpt.clip.prompts.learner import PromptLearner, check_class_names, clean_name
-from tpt.clip.templates import load_templates
+from tpt.clip.texts import load_descriptions, load_templates
 from tpt.errors import Count, Seed, checked, refuse_one_prompt
 
 MAX_TOKENS = 16384
