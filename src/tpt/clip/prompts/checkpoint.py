@@ -1,8 +1,4 @@
-"""Learned contexts in files: CoOp's and CoCoOp's published checkpoints, and this project's own files.
-
-No code in a file is ever run.  From a pickle only tensors and plain values are read; all other objects, such as the
-optimizer and scheduler, become inert stand-ins.
-"""
+"""Learned contexts in files: CoOp's and CoCoOp's published ones, and this project's own.  No code in a file is run."""
 
 from __future__ import annotations
 

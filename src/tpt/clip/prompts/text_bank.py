@@ -66,12 +66,6 @@ class TextBank(nn.Module):
         seed: seed of the random vectors.
         meta_input: overrides the `meta_input` of a conditional context, which is then not noted.
         max_tokens: maximum prompt tokens per forward pass; it bounds memory and changes results only by rounding.
-
-    Attributes:
-        learner: the class prompts, whose slots may be tuned; None for templates and descriptions.
-        conditional: CoCoOp's context; None if all images share one.
-        needs_norm: whether the length of view 0's feature before scaling is needed.
-        notes: what results must state about the context.
     """
 
     @checked
@@ -96,9 +90,9 @@ class TextBank(nn.Module):
         self.clip = clip
         self.class_names = check_class_names(class_names)
         self.max_tokens = max_tokens
-        self.learner: PromptLearner | None = None
-        self.conditional: ConditionalContext | None = None
-        self.notes: tuple[str, ...] = ()
+        self.learner: PromptLearner | None = None  # its slots may be tuned; None for templates and descriptions
+        self.conditional: ConditionalContext | None = None  # CoCoOp's context; None if all images share one
+        self.notes: tuple[str, ...] = ()  # what results must state about the context
         self._fixed: Tensor | None = None  # (K, E), computed on first use
         self._sets: Tensor | None = None  # (K, M, E), likewise
         self._templates: list[str] = []

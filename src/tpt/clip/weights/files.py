@@ -76,7 +76,7 @@ def from_openai_file(path: Path, quick_gelu: bool | None) -> nn.Module:
     with readable(what, way_out, WeightsFileError):
         vision, text, embed_dim = _read_architecture(weights)
         if heads is None:
-            _refuse_other_heads(vision, path)
+            _refuse_other_heads(vision)
         else:
             vision.head_width, text.heads = vision.width // heads[0], heads[1]
     activation = trained_with if quick_gelu is None else quick_gelu
@@ -91,16 +91,13 @@ def _load(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
         model.load_state_dict({key: value for key, value in weights.items() if key not in _OPENAI_EXTRAS})
 
 
-def _refuse_other_heads(vision: CLIPVisionCfg, path: Path) -> None:
-    """Raises an error for the shapes of large open_clip models whose heads, unlike OpenAI's, are not 64 wide."""
+def _refuse_other_heads(vision: CLIPVisionCfg) -> None:
+    """Raises a ValueError for the shapes of large open_clip models whose heads, unlike OpenAI's, are not 64 wide."""
     for name in open_clip.list_models():
         known = open_clip.get_model_config(name)["vision_cfg"]
         shape = (known.get("layers"), known.get("width"), known.get("patch_size"))
         if shape == (vision.layers, vision.width, vision.patch_size) and known.get("head_width", 64) != 64:
-            raise WeightsFileError(
-                f"{path} needs a name: its weights have the shape of {name!r} with heads of {known['head_width']}, "
-                f"not of 64 as OpenAI's. Pass name={name!r}, or the one they belong to."
-            )
+            raise ValueError(f"{name!r} has this shape with heads of {known['head_width']}, not of 64 as OpenAI's")
 
 
 def _expand_token_rows(weights: dict[str, Tensor], metadata: dict[str, str], path: Path) -> None:
