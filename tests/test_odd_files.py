@@ -12,7 +12,7 @@ import pytest
 
 import tpt
 from tpt.cli.resume import read_start
-from tpt.clip.templates import load_templates
+from tpt.clip.texts import load_templates
 from tpt.clip.weights.archive import read_checkpoint, read_safetensors, read_weights
 from tpt.data.cache.shard import entries
 from tpt.engine.tasks.coop_resume import run_of

@@ -33,6 +33,6 @@ def test_features_of_sentences_equal_open_clips(noise_file: Callable[..., Path])
 def test_no_padding_is_computed() -> None:
     prompts = PackedPrompts([[7, slot(0), 3, 4, 9], [7, slot(0), 5, 9], [7, slot(0), 6, 9]], shared=2)
     assert prompts.num_tokens == 2 + 2 + 3
-    assert [(b.count, b.length) for b in prompts.buckets] == [(2, 2), (1, 3)]
-    assert prompts.ends().tolist() == [1, 3, 6]
+    assert prompts.buckets == [(2, 2), (3, 1)]
+    assert prompts.ends.tolist() == [1, 3, 6]
     assert prompts.unsort.tolist() == [2, 0, 1]

@@ -18,7 +18,7 @@ from benchmarks.methods import METHODS
 from tests.clip import families
 from tests.conftest import Done
 from tpt.cli.programs.report import main as report
-from tpt.clip.prompts.origin import Origin
+from tpt.clip.prompts.context import Origin
 from tpt.results.runs import read_records
 
 Run = Callable[..., Done]
@@ -136,7 +136,7 @@ def test_a_name_gets_its_own_vocabulary_and_preprocessing(known: Callable[[str],
 def test_a_missing_encoder_configuration_is_reported(known: Callable[[str], Path]) -> None:
     file = known("roberta-ViT-B-32")
     (file.parent / "config.json").unlink()
-    with pytest.raises(tpt.errors.UserError, match="open_clip cannot build 'roberta-ViT-B-32'"):
+    with pytest.raises(tpt.errors.UserError, match="Cannot read the architecture of 'roberta-ViT-B-32' with open_clip"):
         tpt.load_clip("roberta-ViT-B-32", "laion2b_s12b_b32k")
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from tests.own_data import png, save_huggingface, write_shard
 from tpt.cli.quoting import as_texts
-from tpt.clip.templates import load_templates
+from tpt.clip.texts import load_templates
 from tpt.data import ImageDataset, huggingface_dataset, image_folder, image_list, tar_shards
 from tpt.data.pictures import class_list
 from tpt.errors import DataError

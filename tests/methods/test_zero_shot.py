@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 import tpt
 from tests.conftest import NAMES
-from tpt.clip.templates import load_templates
+from tpt.clip.texts import load_templates
 from tpt.errors import UserError
 
 WORDS = [name.replace("_", " ") for name in NAMES]
@@ -61,9 +61,9 @@ def test_descriptions_are_averaged_like_templates(
 
 
 def test_missing_surplus_and_empty_classes_are_named(clip: tpt.CLIP) -> None:
-    with pytest.raises(UserError, match=r"`descriptions` lacks .* of the 2 classes: 'dog' is missing\. Add"):
+    with pytest.raises(UserError, match=r"`descriptions` lacks .* 1 of the 2 classes, such as 'dog'\. Add"):
         tpt.ZeroShot(clip, ["cat", "dog"], descriptions={"cat": ["a cat"]})
-    with pytest.raises(UserError, match=r"'cat' is empty, as are 1 more \(dog\)"):
+    with pytest.raises(UserError, match="2 of the 2 classes, such as 'cat'"):
         tpt.ZeroShot(clip, ["cat", "dog"], descriptions={"cat": [" "], "dog": []})
     method = tpt.ZeroShot(clip, ["cat"], descriptions={"cat": ["a cat"], "emu": ["a bird"], "yak": ["a cow"]})
     assert method.notes == ("descriptions of 2 classes that are not tested, such as 'emu'",)
@@ -83,7 +83,7 @@ def test_files_without_descriptions_are_refused(clip: tpt.CLIP, tmp_path: Path, 
     (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match=name):
         tpt.ZeroShot(clip, ["cat"], descriptions=str(tmp_path / name))
-    with pytest.raises(UserError, match="`descriptions` at nowhere.json"):
+    with pytest.raises(UserError, match="Cannot read `descriptions` nowhere.json"):
         tpt.ZeroShot(clip, ["cat"], descriptions="nowhere.json")
 
 

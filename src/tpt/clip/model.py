@@ -114,13 +114,7 @@ class CLIP(nn.Module):
     @property
     def preprocessing(self) -> dict[str, Any]:
         """How images are prepared for this CLIP: arguments of `tpt.views.Views`."""
-        return {
-            "image_size": self.image_size,
-            "mean": self.mean,
-            "std": self.std,
-            "resize": self.resize,
-            "interpolation": self.interpolation,
-        }
+        return {key: getattr(self, key) for key in ("image_size", "mean", "std", "resize", "interpolation")}
 
     @property
     def images_per_pass(self) -> int:

@@ -13,16 +13,11 @@ from tpt.clip.model import CLIP
 
 @torch.no_grad()
 def encode_all(encoders: Mapping[str, CLIP], views: Tensor, made_for: CLIP) -> dict[str, Tensor]:
-    """Unit-length features of the same views from each encoder.
+    """Features of the same views (V, 3, H, W) or (B, V, 3, H, W) from each encoder.
 
-    Args:
-        encoders: the CLIPs, by name.
-        views: (V, 3, H, W) or (B, V, 3, H, W); uint8 pixels, or floats normalised for `made_for`.
-        made_for: the CLIP whose image size and normalisation the views have.
-
-    Returns:
-        For each name `NAME_features`, (V, E) or (B, V, E), and `NAME_norm`, the () or (B,) lengths of view 0's features
-        before they were scaled to 1.
+    The views are uint8 pixels, or floats normalised for `made_for`, and have its image size.  Returns for each name the
+    unit-length `NAME_features`, (V, E) or (B, V, E), and `NAME_norm`, () or (B,), the lengths of view 0's features
+    before they were scaled to 1.
     """
     found: dict[str, Tensor] = {}
     for name, clip in encoders.items():

@@ -10,9 +10,8 @@ all tails packed one after another, `D` token width, `H` heads, `E` joint embedd
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import groupby
 
 import torch
 from torch import Tensor, nn
@@ -20,22 +19,8 @@ from torch import Tensor, nn
 from tpt.clip.tower import BlockTower, Prompt, Prompts, finish, queries_keys_values
 
 
-@dataclass(frozen=True)
-class Bucket:
-    """`count` tails of equal `length`, packed from position `start` on."""
-
-    start: int
-    count: int
-    length: int
-
-
 class PackedPrompts(Prompts):
-    """K prompts as one shared start and K tails, sorted by length and packed without padding.
-
-    Args:
-        prompts: prompts from start token to end token, of at most `context_length` tokens.
-        shared: number of leading entries that all prompts have in common.
-    """
+    """K prompts as one shared start and K tails, sorted by length and packed without padding."""
 
     def __init__(self, prompts: Sequence[Prompt], shared: int) -> None:
         super().__init__()
@@ -43,20 +28,17 @@ class PackedPrompts(Prompts):
         assert all(list(p[:shared]) == start and len(p) > shared for p in prompts)
         order = sorted(range(len(prompts)), key=lambda k: len(prompts[k]))
         tails = [list(prompts[k][shared:]) for k in order]
-        positions = [shared + i for tail in tails for i in range(len(tail))]
+        lengths = [len(tail) for tail in tails]
+        positions = [shared + i for length in lengths for i in range(length)]
         self._sorted = [[*start, *tail] for tail in tails]
         self.shared = shared
         self.num_prompts = len(prompts)
         self.num_tokens = len(positions)
-        self.buckets: list[Bucket] = []
-        offset = 0
-        for length, group in groupby(tails, key=len):
-            count = len(list(group))
-            self.buckets.append(Bucket(offset, count, length))
-            offset += count * length
+        self.buckets = list(Counter(lengths).items())  # (length, number of tails), in packed order
         self.start = nn.Buffer(torch.tensor(start, dtype=torch.long), persistent=False)
         self.tails = nn.Buffer(torch.tensor([t for tail in tails for t in tail]), persistent=False)
         self.positions = nn.Buffer(torch.tensor(positions), persistent=False)
+        self.ends = nn.Buffer(torch.tensor(lengths).cumsum(0) - 1, persistent=False)  # (K,) positions of end tokens
         self.unsort = nn.Buffer(torch.tensor(order).argsort(), persistent=False)
 
     def _cut(self, max_tokens: int) -> Iterator[PackedPrompts]:
@@ -70,11 +52,6 @@ class PackedPrompts(Prompts):
             part.append(prompt)
             size += length
         yield PackedPrompts(part, self.shared)
-
-    def ends(self) -> Tensor:
-        """(K,) positions of the tails' end tokens among the packed tokens, in packed order."""
-        device = self.tails.device
-        return torch.cat([b.start + torch.arange(1, b.count + 1, device=device) * b.length - 1 for b in self.buckets])
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, k_shared: Tensor, v_shared: Tensor) -> Tensor:
@@ -105,9 +82,8 @@ class TextTower(BlockTower):
     def _features(self, prompts: PackedPrompts, slots_BND: Tensor | None) -> Tensor:
         shared = self._embed(prompts.start, slots_BND) + self.positional_embedding[: prompts.shared]
         tails = self._embed(prompts.tails, slots_BND) + self.positional_embedding[prompts.positions]
-        last = len(self.blocks) - 1
-        for layer, block in enumerate(self.blocks):
-            shared, tails = self._block(block, shared, tails, prompts, ends_only=layer == last)
+        for block in self.blocks:
+            shared, tails = self._block(block, shared, tails, prompts, ends_only=block is self.blocks[-1])
         return self._project(tails)[:, prompts.unsort]
 
     def _block(
@@ -117,14 +93,14 @@ class TextTower(BlockTower):
         q_shared, k_shared, v_shared = queries_keys_values(block, shared)
         q, k, v = queries_keys_values(block, tails)
         parts = []
-        for b in prompts.buckets:
-            rows = slice(b.start, b.start + b.count * b.length)
-            q_b, k_b, v_b = (x[:, rows].unflatten(1, (b.count, b.length)) for x in (q, k, v))
+        sizes = [length * count for length, count in prompts.buckets]
+        for (length, count), *rows in zip(prompts.buckets, *(x.split(sizes, 1) for x in (q, k, v)), strict=True):
+            q_b, k_b, v_b = (x.unflatten(1, (count, length)) for x in rows)
             asking = q_b[:, :, -1:] if ends_only else q_b
             parts.append(_attend(asking, k_b, v_b, k_shared, v_shared).flatten(1, 2))
         mixed = torch.cat(parts, dim=1).flatten(-2)
         if ends_only:
-            return shared, finish(block, tails[:, prompts.ends()], mixed)
+            return shared, finish(block, tails[:, prompts.ends], mixed)
         # Not torch's fused attention: its kernels do not support the batched gradients that tuning needs.
         q_alone, k_alone, v_alone = (x[:, None] for x in (q_shared, k_shared, v_shared))
         causal = _attend(q_alone, k_alone, v_alone, k_shared[:, :0], v_shared[:, :0])[:, 0]

@@ -22,20 +22,12 @@ class Tokenizer:
     longer texts.  Prompts here have vectors between words, so the added tokens are inferred once from its output.  A
     text that is too long is an error.
 
-    Args:
-        source: open_clip's tokenizer; None uses OpenAI's byte-pair encoding.
-
-    Attributes:
-        start, end: tokens before and after a text; some vocabularies have no start token.
-        pad: the padding token, which in some vocabularies is the end token.
-        closing: tokens at the end of a row, after the padding; usually none.
-
-    Raises:
-        UserError: the tokenizer's output does not have this form.
+    The tokens `start` and `end` surround a text; some vocabularies have no start token.  After the padding with `pad`,
+    which may be the end token, `closing` ends a row; it is usually empty.  A UserError is raised for other forms.
     """
 
     def __init__(self, source: Any = None) -> None:
-        self._source: Any = source or openai_bpe()
+        self._source: Any = source or openai_bpe()  # open_clip's tokenizer; by default OpenAI's byte-pair encoding
         self._hub: Any = getattr(self._source, "tokenizer", None)  # the transformers tokenizer inside open_clip's
         self.start, self.end, self.pad, self.closing = self._form()
         # Some vocabularies encode a word differently at the start of a text.
@@ -65,12 +57,7 @@ class Tokenizer:
         return int(self._source.context_length)
 
     def encode(self, text: str, inside: bool = False) -> list[int]:
-        """Token ids of `text`, without added tokens.
-
-        Args:
-            text: cleaned in the same way as in the model's training.
-            inside: whether words precede the text.
-        """
+        """Token ids of `text`, cleaned as in training, without added tokens; `inside` if words precede it."""
         if not inside or self._same_inside:
             return self._encode(text)
         return self._encode(f"{_WORD} {text}")[len(self._encode(_WORD)) :]
@@ -84,14 +71,15 @@ class Tokenizer:
         return [*self.start, *tokens, *self.end]
 
     def wrap_all(self, texts: Sequence[str], context_length: int) -> list[list[int]]:
-        """Token ids of each text, with start and end token.
-
-        Raises:
-            UserError: a text is longer than `context_length`; the message names all such texts.
-        """
+        """Token ids of each text, with start and end token; raises a UserError if some are too long."""
         wrapped = [self.wrap(self.encode(text)) for text in texts]
         refuse_too_long({t: len(w) for t, w in zip(texts, wrapped, strict=True)}, context_length)
         return wrapped
+
+    def padded(self, prompts: Sequence[Sequence[int]], length: int) -> list[list[int]]:
+        """Rows of `length` ids: each prompt, its padding, and the closing tokens."""
+        room = length - len(self.closing)
+        return [[*prompt, *[self.pad] * (room - len(prompt)), *self.closing] for prompt in prompts]
 
     def rows(self, texts: Sequence[str], length: int) -> Tensor:
         """(N, length) ids from open_clip's own call, padded or truncated to `length`."""
@@ -125,11 +113,10 @@ class Tokenizer:
     def _check(self) -> None:
         """Raises a UserError unless texts assembled from parts equal the output of open_clip's call."""
         length = 2 * max(len(self.wrap(self._encode(text))) for text in PROBES) + len(self.closing)
-        for text, row in zip(PROBES, self.rows(PROBES, length).tolist(), strict=True):
-            first, _, others = text.partition(" ")
-            wrapped = self.wrap([*self.encode(first), *self.encode(others, inside=True)])
-            if [*wrapped, *[self.pad] * (length - len(wrapped) - len(self.closing)), *self.closing] != row:
-                raise self._odd()
+        halves = [text.partition(" ")[::2] for text in PROBES]
+        prompts = [self.wrap([*self.encode(one), *self.encode(other, inside=True)]) for one, other in halves]
+        if self.padded(prompts, length) != self.rows(PROBES, length).tolist():
+            raise self._odd()
 
     def _odd(self) -> UserError:
         kind = type(self._source if self._hub is None else self._hub).__name__
@@ -146,10 +133,10 @@ def openai_bpe() -> SimpleTokenizer:
 
 
 def refuse_too_long(lengths: dict[str, int], context_length: int) -> None:
-    """Raises a UserError that names every text of more than `context_length` tokens."""
+    """Raises a UserError if a text has more than `context_length` tokens."""
     too_long = [f"{text!r} ({n} tokens)" for text, n in lengths.items() if n > context_length]
     if too_long:
-        shown = ", ".join(too_long[:5]) + (f" and {len(too_long) - 5} more" if len(too_long) > 5 else "")
+        shown = ", ".join([*too_long[:5], *["..."] * (len(too_long) > 5)])
         raise UserError(
             f"Expected prompts of at most {context_length} tokens, including start and end token, got {shown}; "
             "shorten the class names or the context."

@@ -18,17 +18,11 @@ def slot(index: int) -> int:
 
 
 class Prompts(nn.Module):
-    """K prompts in the packed form of a tower.
-
-    Attributes:
-        num_prompts: K.
-        num_tokens: tokens computed for each context; memory and time grow with it.
-        unsort: (K,) index of each prompt's feature in the concatenated features of the parts from `split`.
-    """
+    """K prompts in the packed form of a tower."""
 
     num_prompts: int
-    num_tokens: int
-    unsort: Tensor
+    num_tokens: int  # computed for each context; memory and time grow with it
+    unsort: Tensor  # (K,) index of each prompt's feature in the concatenated features of the parts from `split`
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,19 +43,12 @@ class Prompts(nn.Module):
 
 
 class Tower(nn.Module):
-    """A frozen text tower.
+    """A frozen text tower."""
 
-    Attributes:
-        token_embedding: (vocabulary, D), maps token ids to vectors; slots are vectors of the same kind.
-        embed_dim: length E of a feature.
-        depth: number of layers.
-        context_length: maximum number of tokens per prompt, including those that the tokenizer adds before the padding.
-    """
-
-    token_embedding: nn.Embedding
-    embed_dim: int
-    depth: int
-    context_length: int
+    token_embedding: nn.Embedding  # (vocabulary, D); slots are vectors of the same kind
+    embed_dim: int  # length E of a feature
+    depth: int  # number of layers
+    context_length: int  # maximum tokens per prompt, including those that the tokenizer adds before the padding
 
     @property
     def width(self) -> int:
@@ -69,24 +56,11 @@ class Tower(nn.Module):
         return int(self.token_embedding.embedding_dim)
 
     def pack(self, prompts: Sequence[Prompt], shared: int) -> Prompts:
-        """Prompts ready for `forward`.
-
-        Args:
-            prompts: prompts from start token to end token, without padding.
-            shared: number of leading entries that all prompts have in common.
-        """
+        """Packs prompts from start to end token, without padding, whose first `shared` entries are the same in all."""
         raise NotImplementedError
 
     def forward(self, prompts: Prompts, slots: Tensor | None = None) -> Tensor:
-        """Unit-length text features.
-
-        Args:
-            prompts: packed prompts from `pack`.
-            slots: (n_slots, D) or (B, n_slots, D) vectors for the slots of the prompts.
-
-        Returns:
-            (K, E), or (B, K, E) if `slots` has a batch dimension.
-        """
+        """Unit-length features (K, E) of packed prompts with slots (n_slots, D); (B, K, E) of (B, n_slots, D)."""
         if slots is not None and slots.ndim == 3:
             return F.normalize(self._features(prompts, slots), dim=-1)
         return F.normalize(self._features(prompts, None if slots is None else slots[None]), dim=-1)[0]
@@ -100,18 +74,12 @@ class Tower(nn.Module):
         fixed: Tensor = self.token_embedding(tokens.clamp(min=0))[None]
         if slots_BND is None:
             return fixed
-        if not bool((tokens < 0).any()):
-            return fixed.expand(len(slots_BND), *fixed.shape[1:])
         given = slots_BND[:, (-1 - tokens).clamp(min=0)]
         return torch.where((tokens < 0)[..., None], given.to(fixed.dtype), fixed)
 
 
 class BlockTower(Tower):
-    """A frozen text tower of open_clip's residual attention blocks.
-
-    Args:
-        text: open_clip's text tower, or a CLIP that holds the parts of one.
-    """
+    """A frozen text tower of open_clip's residual attention blocks; `text` may also be a CLIP with its parts."""
 
     def __init__(self, text: Any) -> None:
         super().__init__()

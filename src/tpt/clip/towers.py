@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from open_clip.hf_model import HFTextEncoder
 from torch import nn
 
-from tpt.clip.hf_tower import HuggingFaceTower
-from tpt.clip.padded_tower import PaddedTower, Padding, Reading, is_plain
+from tpt.clip.padded_tower import HuggingFaceTower, PaddedTower
 from tpt.clip.text_tower import TextTower
 from tpt.clip.tokens import PROBES, Tokenizer
 from tpt.clip.tower import Tower
@@ -23,20 +22,15 @@ VOCABULARY_SLACK = 0.1  # embeddings may be padded to round sizes, or omit unuse
 def text_tower(model: nn.Module, tokenizer: Tokenizer, name: str) -> Tower:
     """The engine for an open_clip model, chosen by what its text tower attends to and which position it pools.
 
-    Args:
-        model: the model; it may be without weights, on the device "meta".
-        tokenizer: tokenizer of the model.
-        name: name of the model, for messages.
-
-    Raises:
-        UserError: no engine supports this tower, or the tokenizer belongs to another model.
+    The model may be without weights, on the device "meta".  Raises a UserError if no engine supports its text tower, or
+    the tokenizer belongs to another model.
     """
     text: Any = getattr(model, "text", model)
-    padding = Padding(tokenizer.pad, tokenizer.closing)
     if isinstance(text, HFTextEncoder):
-        tower: Tower = HuggingFaceTower(text, padding, tokenizer.row_length)
+        tower: Tower = HuggingFaceTower(text, tokenizer)
     elif isinstance(getattr(getattr(text, "transformer", None), "resblocks", None), nn.ModuleList):
-        tower = _open_clip_tower(text, tokenizer, padding)
+        padded = PaddedTower(text, tokenizer)
+        tower = TextTower(text) if padded.reads_the_end() else padded
     else:
         raise UserError(f"The text tower of {name!r} is neither open_clip's nor transformers'. Choose another model.")
     words = tower.token_embedding.num_embeddings
@@ -48,20 +42,6 @@ def text_tower(model: nn.Module, tokenizer: Tokenizer, name: str) -> Tower:
             "model, or one whose configuration names its tokenizer."
         )
     return tower
-
-
-def _open_clip_tower(text: Any, tokenizer: Tokenizer, padding: Padding) -> Tower:
-    pool = getattr(text, "pool_type", getattr(text, "text_pool_type", "argmax"))
-    eos_id = getattr(text, "eos_id", getattr(text, "text_eos_id", None))
-    classed = getattr(text, "cls_emb", None) is not None
-    causal = getattr(text, "attn_mask", None) is not None
-    masked = classed or getattr(text, "use_pad_mask", False)
-    shift = int(classed and not text.correct_cls_mask)
-    read_at = {"argmax": text.token_embedding.num_embeddings - 1, "eos": eos_id}.get(pool)
-    plain = all(map(is_plain, text.transformer.resblocks))
-    if causal and not masked and plain and tokenizer.end == (read_at,) and not padding.closing:
-        return TextTower(text)
-    return PaddedTower(text, padding, Reading(pool, eos_id, causal, text.pad_id if masked else None, shift))
 
 
 @torch.no_grad()

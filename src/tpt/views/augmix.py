@@ -18,97 +18,63 @@ from PIL import Image, ImageOps
 from tpt.errors import checked
 
 _BILINEAR = Image.Resampling.BILINEAR
-Draw = Callable[[float, np.random.Generator, int, int], float]  # severity, random generator, width, height
 
 
-@dataclass(frozen=True)
-class Operation:
-    """One of the nine operations: how its magnitude is drawn, and how it changes an image.
-
-    Args:
-        name: name of the operation.
-        draw: draws its signed magnitude; 0 if it has none.
-        apply: applies the operation with that magnitude.
-    """
-
-    name: str
-    draw: Draw
-    apply: Callable[[Image.Image, float], Image.Image]
-
-
-def _level(severity: float, rng: np.random.Generator) -> float:
-    return float(rng.uniform(0.1, severity))
+def _level(severity: float, rng: np.random.Generator, most: float) -> float:
+    """A magnitude that is `most` at severity 10."""
+    return float(rng.uniform(0.1, severity)) * most / 10
 
 
 def _signed(value: float, rng: np.random.Generator) -> float:
     return -value if rng.random() > 0.5 else value
 
 
-def _affine(image: Image.Image, matrix: tuple[float, ...]) -> Image.Image:
-    return image.transform(image.size, Image.Transform.AFFINE, matrix, resample=_BILINEAR)
+# Operation -> its magnitude from severity, random generator, width and height; the others have none.
+_DRAWS: dict[str, Callable[[float, np.random.Generator, int, int], float]] = {
+    "posterize": lambda s, rng, w, h: 4 - int(_level(s, rng, 4)),  # bits per channel: 4, fewer at higher severities
+    "rotate": lambda s, rng, w, h: _signed(int(_level(s, rng, 30)), rng),  # whole degrees: 0 to 2 at severity 1
+    "solarize": lambda s, rng, w, h: 256 - int(_level(s, rng, 256)),  # values from this threshold on are inverted
+    "shear_x": lambda s, rng, w, h: _signed(_level(s, rng, 0.3), rng),  # by up to 0.03 at severity 1
+    "shear_y": lambda s, rng, w, h: _signed(_level(s, rng, 0.3), rng),
+    "translate_x": lambda s, rng, w, h: _signed(int(_level(s, rng, w / 3)), rng),  # whole pixels, up to 1/30 of a side
+    "translate_y": lambda s, rng, w, h: _signed(int(_level(s, rng, h / 3)), rng),
+}
+# Operation -> its affine map from pixels of the result to pixels of the image, as Pillow takes it.
+AFFINE: dict[str, Callable[[float], tuple[float, ...]]] = {
+    "shear_x": lambda shear: (1, shear, 0, 0, 1, 0),
+    "shear_y": lambda shear: (1, 0, 0, shear, 1, 0),
+    "translate_x": lambda pixels: (1, 0, pixels, 0, 1, 0),
+    "translate_y": lambda pixels: (1, 0, 0, 0, 1, pixels),
+}
+_OTHERS: dict[str, Callable[[Image.Image, float], Image.Image]] = {
+    "autocontrast": lambda im, _: ImageOps.autocontrast(im),
+    "equalize": lambda im, _: ImageOps.equalize(im),
+    "posterize": lambda im, bits: ImageOps.posterize(im, int(bits)),
+    "rotate": lambda im, degrees: im.rotate(degrees, resample=_BILINEAR),
+    "solarize": lambda im, threshold: ImageOps.solarize(im, int(threshold)),
+}
+OPERATIONS = (*_OTHERS, *AFFINE)
 
 
-# Stretches each channel to 0..255.
-autocontrast = Operation("autocontrast", lambda s, rng, w, h: 0.0, lambda im, _: ImageOps.autocontrast(im))
-# Flattens each channel's histogram.
-equalize = Operation("equalize", lambda s, rng, w, h: 0.0, lambda im, _: ImageOps.equalize(im))
-# Keeps 4 bits per channel, fewer at higher severities.
-posterize = Operation(
-    "posterize",
-    lambda s, rng, w, h: 4 - int(_level(s, rng) * 4 / 10),
-    lambda im, bits: ImageOps.posterize(im, int(bits)),
-)
-# Rotates by whole degrees: 0 to 2 at severity 1.
-rotate = Operation(
-    "rotate",
-    lambda s, rng, w, h: _signed(int(_level(s, rng) * 30 / 10), rng),
-    lambda im, degrees: im.rotate(degrees, resample=_BILINEAR),
-)
-# Inverts values from a threshold on: 256 minus 2 to 25 at severity 1.
-solarize = Operation(
-    "solarize",
-    lambda s, rng, w, h: 256 - int(_level(s, rng) * 256 / 10),
-    lambda im, threshold: ImageOps.solarize(im, int(threshold)),
-)
-# Shears along x or y by up to 0.03 at severity 1.
-shear_x = Operation(
-    "shear_x",
-    lambda s, rng, w, h: _signed(_level(s, rng) * 0.3 / 10, rng),
-    lambda im, shear: _affine(im, (1, shear, 0, 0, 1, 0)),
-)
-shear_y = Operation(
-    "shear_y",
-    lambda s, rng, w, h: _signed(_level(s, rng) * 0.3 / 10, rng),
-    lambda im, shear: _affine(im, (1, 0, 0, shear, 1, 0)),
-)
-# Translates along x or y by whole pixels, up to 1/30 of the side at severity 1.
-translate_x = Operation(
-    "translate_x",
-    lambda s, rng, w, h: _signed(int(_level(s, rng) * (w / 3) / 10), rng),
-    lambda im, pixels: _affine(im, (1, 0, pixels, 0, 1, 0)),
-)
-translate_y = Operation(
-    "translate_y",
-    lambda s, rng, w, h: _signed(int(_level(s, rng) * (h / 3) / 10), rng),
-    lambda im, pixels: _affine(im, (1, 0, 0, 0, 1, pixels)),
-)
+def draw_magnitude(operation: str, severity: float, rng: np.random.Generator, width: int, height: int) -> float:
+    """Draws the signed magnitude of an operation on an image of this size; 0 if it has none."""
+    return _DRAWS[operation](severity, rng, width, height) if operation in _DRAWS else 0.0
 
-OPERATIONS = (autocontrast, equalize, posterize, rotate, solarize, shear_x, shear_y, translate_x, translate_y)
+
+def apply_operation(operation: str, image: Image.Image, magnitude: float) -> Image.Image:
+    """The image after an operation with a magnitude from `draw_magnitude`."""
+    if operation in _OTHERS:
+        return _OTHERS[operation](image, magnitude)
+    return image.transform(image.size, Image.Transform.AFFINE, AFFINE[operation](magnitude), resample=_BILINEAR)
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """The random numbers of one view.
+    """The random numbers of one view."""
 
-    Args:
-        weights: weights of the chains.
-        keep: m, the weight of the unchanged view.
-        chains: operations of each chain, as (index in `OPERATIONS`, magnitude).
-    """
-
-    weights: np.ndarray
-    keep: np.float32
-    chains: list[list[tuple[int, float]]]
+    weights: np.ndarray  # of the chains
+    keep: np.float32  # m, the weight of the unchanged view
+    chains: list[list[tuple[str, float]]]  # operations of each chain and their magnitudes
 
 
 class AugMix:
@@ -138,8 +104,8 @@ class AugMix:
         for _ in range(self.width):
             chain = []
             for _ in range(rng.integers(1, 4)):
-                index = int(rng.integers(len(OPERATIONS)))
-                chain.append((index, OPERATIONS[index].draw(self.severity, rng, width, height)))
+                operation = OPERATIONS[int(rng.integers(len(OPERATIONS)))]
+                chain.append((operation, draw_magnitude(operation, self.severity, rng, width, height)))
             chains.append(chain)
         return Mixture(weights, keep, chains)
 
@@ -157,7 +123,7 @@ class AugMix:
         mixture = np.zeros((), dtype=np.float32)
         for weight, chain in zip(drawn.weights, drawn.chains, strict=True):
             changed = image
-            for index, value in chain:
-                changed = OPERATIONS[index].apply(changed, value)
+            for operation, magnitude in chain:
+                changed = apply_operation(operation, changed, magnitude)
             mixture = mixture + weight * normalise(changed)
         return np.asarray(drawn.keep * normalise(image) + (1 - drawn.keep) * mixture, dtype=np.float32)

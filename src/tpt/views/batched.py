@@ -13,41 +13,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from tpt.views.augmix import OPERATIONS, Mixture
+from tpt.views.augmix import AFFINE, Mixture
 
 MAX_FLOATS = 2**26  # in an intermediate result of `resample`: 256 MiB
 FIXED_POINT = 2**22  # Pillow's weights are multiples of 1 / FIXED_POINT, which are exact in float32
-_NAMES = [operation.name for operation in OPERATIONS]
 
 
 @dataclass
 class PlannedViews:
-    """An image and the random numbers of its views.
+    """An image and the random numbers of its views."""
 
-    Args:
-        pixels: (3, H, W) uint8, the original.
-        boxes: (V - 1, 4) top, left, height and width of the random crops.
-        flips: (V - 1,) whether each random crop is flipped.
-        mixtures: AugMix's mixture for each random crop; None without AugMix.
-    """
-
-    pixels: Tensor
-    boxes: Tensor
-    flips: Tensor
-    mixtures: list[Mixture] | None
+    pixels: Tensor  # (3, H, W) uint8, the original
+    boxes: Tensor  # (V - 1, 4) top, left, height and width of the random crops
+    flips: Tensor  # (V - 1,) whether each random crop is flipped
+    mixtures: list[Mixture] | None  # AugMix's mixture for each random crop; None without AugMix
 
     def to(self, device: torch.device, non_blocking: bool = False) -> PlannedViews:
         """A copy with the pixels on another device; the random numbers stay on the CPU."""
-        return PlannedViews(self.pixels.to(device, non_blocking=non_blocking), self.boxes, self.flips, self.mixtures)
+        return replace(self, pixels=self.pixels.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> PlannedViews:
         """A copy with the pixels in page-locked memory."""
-        return PlannedViews(self.pixels.pin_memory(), self.boxes, self.flips, self.mixtures)
+        return replace(self, pixels=self.pixels.pin_memory())
 
 
 def crop_views(plan: PlannedViews, size: int, resize: str = "shortest", interpolation: str = "bicubic") -> Tensor:
@@ -59,43 +51,32 @@ def crop_views(plan: PlannedViews, size: int, resize: str = "shortest", interpol
     in_height, in_width = plan.pixels.shape[1:]
     outputs = torch.arange(size).expand(len(plan.boxes), -1)
     across = torch.where(plan.flips[:, None], outputs.flip(1), outputs)
-    along_x = filter_weights(in_width, left, width, size, across, _triangle, 1.0)
-    along_y = filter_weights(in_height, top, height, size, outputs, _triangle, 1.0)
+    along_x = filter_weights(in_width, left, width, size, across, "bilinear")
+    along_y = filter_weights(in_height, top, height, size, outputs, "bilinear")
     return torch.cat([centre, resample(plan.pixels, along_y, along_x)])
 
 
 def _whole_picture(pixels: Tensor, size: int, squash: bool, interpolation: str) -> Tensor:
     """(1, 3, S, S): torchvision's Resize to a square, or to the shorter side with CenterCrop."""
-    kernel, support = (_cubic, 2.0) if interpolation == "bicubic" else (_triangle, 1.0)
     along = []
     short = min(pixels.shape[1:])
     for length in pixels.shape[1:]:
         resized = size if squash else int(size * length / short)
         first = round((resized - size) / 2.0)
         outputs = torch.arange(first, first + size)[None]
-        start, whole = torch.zeros(1).double(), torch.tensor([float(length)]).double()
-        along.append(filter_weights(length, start, whole, resized, outputs, kernel, support))
+        start, whole = torch.zeros(1).double(), torch.tensor([length]).double()
+        along.append(filter_weights(length, start, whole, resized, outputs, interpolation))
     return resample(pixels, *along)
 
 
 def filter_weights(
-    size: int,
-    start: Tensor,
-    length: Tensor,
-    resized: int,
-    outputs: Tensor,
-    kernel: Callable[[Tensor], Tensor],
-    support: float,
+    size: int, start: Tensor, length: Tensor, resized: int, outputs: Tensor, interpolation: str
 ) -> Tensor:
-    """(V, S, size) resampling weights along one axis, as in Pillow's `precompute_coeffs`.
+    """(V, S, size) resampling weights along an axis of `size` pixels, as in Pillow's `precompute_coeffs`.
 
-    Args:
-        size: pixels of the original along the axis.
-        start, length: (V,) start and length of the crop.
-        resized: pixels that the crop is resized to.
-        outputs: (V, S) which of these pixels are computed.
-        kernel, support: function and support of the filter.
+    Crops with `start` and `length` (V,) are resized to `resized` pixels, of which `outputs` (V, S) are computed.
     """
+    kernel, support = _FILTERS[interpolation]
     scale = (length / resized)[:, None, None]
     stretch = scale.clamp(min=1.0)  # for shrinking, the filter covers more pixels
     centre = (outputs[..., None] + 0.5) * scale
@@ -116,6 +97,9 @@ def _cubic(x: Tensor, a: float = -0.5) -> Tensor:
     near = ((a + 2) * x - (a + 3)) * x * x + 1
     far = (((x - 5) * x + 8) * x - 4) * a
     return torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
+
+
+_FILTERS: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {"bilinear": (_triangle, 1.0), "bicubic": (_cubic, 2.0)}
 
 
 def resample(pixels: Tensor, along_y: Tensor, along_x: Tensor) -> Tensor:
@@ -148,14 +132,14 @@ def mix(crops: Tensor, mixtures: Sequence[Mixture], normalise: Callable[[Tensor]
     return keep * normalise(crops) + (1 - keep) * mixed
 
 
-def _apply(images: Tensor, todo: Sequence[tuple[int, float] | None]) -> Tensor:
+def _apply(images: Tensor, todo: Sequence[tuple[str, float] | None]) -> Tensor:
     """Each image after its operation, if it has one."""
     out = images.clone()
-    for kinds, run in ((TABLES, _look_up), (MATRICES, _map)):
-        chosen = [(n, _NAMES[t[0]], t[1]) for n, t in enumerate(todo) if t is not None and _NAMES[t[0]] in kinds]
+    for run, is_table in ((_look_up, True), (_map, False)):
+        chosen = {n: one for n, one in enumerate(todo) if one is not None and (one[0] in TABLES) == is_table}
         if chosen:
-            rows = torch.tensor([n for n, _, _ in chosen], device=images.device)
-            out[rows] = run(images[rows], [(name, value) for _, name, value in chosen])
+            rows = torch.tensor(list(chosen), device=images.device)
+            out[rows] = run(images[rows], list(chosen.values()))
     return out
 
 
@@ -164,70 +148,55 @@ def _look_up(images: Tensor, operations: Sequence[tuple[str, float]]) -> Tensor:
     flat = images.flatten(2).long()
     counts = torch.zeros(*flat.shape[:2], 256, dtype=torch.long, device=images.device)
     counts.scatter_add_(2, flat, torch.ones_like(flat))
+    levels = torch.arange(256, device=images.device)
     tables = torch.empty_like(counts)
     for name, table in TABLES.items():
         rows = [n for n, (other, _) in enumerate(operations) if other == name]
         if rows:
             values = torch.tensor([operations[n][1] for n in rows], device=images.device).view(-1, 1, 1)
-            tables[rows] = table(counts[rows], values.long())
+            tables[rows] = table(levels, counts[rows], values.long())
     return tables.gather(2, flat).to(torch.uint8).view_as(images)
 
 
-def _levels(counts: Tensor) -> Tensor:
-    return torch.arange(256, device=counts.device).expand_as(counts)
-
-
-def _autocontrast(counts: Tensor, _: Tensor) -> Tensor:
+def _autocontrast(levels: Tensor, counts: Tensor, _: Tensor) -> Tensor:
     found = counts > 0
     low = found.int().argmax(-1, keepdim=True).double()
     high = 255.0 - found.flip(-1).int().argmax(-1, keepdim=True).double()
     scale = 255.0 / (high - low)
-    stretched = (_levels(counts) * scale - low * scale).trunc().clamp(0, 255).long()
-    return torch.where(high <= low, _levels(counts), stretched)
+    stretched = (levels * scale - low * scale).trunc().clamp(0, 255).long()
+    return torch.where(high <= low, levels, stretched)
 
 
-def _equalize(counts: Tensor, _: Tensor) -> Tensor:
+def _equalize(levels: Tensor, counts: Tensor, _: Tensor) -> Tensor:
     last = 255 - (counts > 0).flip(-1).int().argmax(-1, keepdim=True)
     step = (counts.sum(-1, keepdim=True) - counts.gather(-1, last)) // 255
     before = counts.cumsum(-1) - counts
     table = ((step // 2 + before) // step.clamp(min=1)).clamp(max=255)
-    return torch.where(step == 0, _levels(counts), table)
+    return torch.where(step == 0, levels, table)
 
 
-def _posterize(counts: Tensor, bits: Tensor) -> Tensor:
-    return _levels(counts) >> (8 - bits) << (8 - bits)
-
-
-def _solarize(counts: Tensor, threshold: Tensor) -> Tensor:
-    return torch.where(_levels(counts) < threshold, _levels(counts), 255 - _levels(counts))
-
-
-def _rotation(degrees: float, size: int) -> tuple[float, ...]:
-    """Pillow's inverse map of a rotation about the centre."""
-    angle = -math.radians(degrees % 360.0)
-    cos, sin, half = round(math.cos(angle), 15), round(math.sin(angle), 15), size / 2
-    return (cos, sin, half - cos * half - sin * half, -sin, cos, half + sin * half - cos * half)
-
-
-TABLES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+# Operation -> its table of new levels, from the 256 levels, their counts in a channel and the magnitude.
+TABLES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "autocontrast": _autocontrast,
     "equalize": _equalize,
-    "posterize": _posterize,
-    "solarize": _solarize,
+    "posterize": lambda levels, _, bits: levels >> (8 - bits) << (8 - bits),
+    "solarize": lambda levels, _, threshold: torch.where(levels < threshold, levels, 255 - levels),
 }
-MATRICES: dict[str, Callable[[float, int], tuple[float, ...]]] = {
-    "rotate": _rotation,
-    "shear_x": lambda shear, _: (1, shear, 0, 0, 1, 0),
-    "shear_y": lambda shear, _: (1, 0, 0, shear, 1, 0),
-    "translate_x": lambda pixels, _: (1, 0, pixels, 0, 1, 0),
-    "translate_y": lambda pixels, _: (1, 0, 0, 0, 1, pixels),
-}
+
+
+def _matrix(operation: str, magnitude: float, size: int) -> tuple[float, ...]:
+    """Pillow's inverse map of an operation; `rotate` is about the centre."""
+    if operation in AFFINE:
+        return AFFINE[operation](magnitude)
+    angle = -math.radians(magnitude % 360.0)
+    cos, sin, half = round(math.cos(angle), 15), round(math.sin(angle), 15), size / 2
+    return (cos, sin, half - cos * half - sin * half, -sin, cos, half + sin * half - cos * half)
 
 
 def _map(images: Tensor, operations: Sequence[tuple[str, float]]) -> Tensor:
     """Applies affine maps, bilinear and black outside the image; fractions are truncated, as in Pillow."""
     size = images.shape[-1]
-    matrices = [MATRICES[name](value, size) for name, value in operations]
+    matrices = [_matrix(name, value, size) for name, value in operations]
     a, b, c, d, e, f = torch.tensor(matrices, dtype=torch.float64).T[..., None, None].to(images.device)
     at = torch.arange(size, device=images.device, dtype=torch.float64) + 0.5
     x, y = a * at + b * at[:, None] + c, d * at + e * at[:, None] + f  # (N, S, S)

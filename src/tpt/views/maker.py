@@ -21,25 +21,19 @@ from tpt.views.batched import PlannedViews, crop_views, mix
 
 _MEAN = (0.48145466, 0.4578275, 0.40821073)  # of CLIP's training images
 _STD = (0.26862954, 0.26130258, 0.27577711)
-INTERPOLATIONS = {"bicubic": transforms.InterpolationMode.BICUBIC, "bilinear": transforms.InterpolationMode.BILINEAR}
 
 
 def whole_picture(image_size: int, resize: str = "shortest", interpolation: str = "bicubic") -> transforms.Compose:
-    """The transform from an image to a square, as in a model's training.
-
-    Args:
-        image_size: side in pixels.
-        resize: "shortest" (resize the shorter side and crop the centre) or "squash" (resize to a square).
-        interpolation: "bicubic" or "bilinear".
-    """
-    if resize not in ("shortest", "squash") or interpolation not in INTERPOLATIONS:
+    """The transform from an image to a square of `image_size` pixels, as in a model's training; see `Views`."""
+    if resize not in ("shortest", "squash") or interpolation not in ("bicubic", "bilinear"):
         raise UserError(
             f"Expected `resize` to be shortest or squash and `interpolation` to be bicubic or bilinear, got {resize!r} "
             f"and {interpolation!r}."
         )
-    size = image_size if resize == "shortest" else (image_size, image_size)
-    steps = [transforms.Resize(size, interpolation=INTERPOLATIONS[interpolation])]
-    return transforms.Compose(steps + ([transforms.CenterCrop(image_size)] if resize == "shortest" else []))
+    mode = transforms.InterpolationMode(interpolation)
+    if resize == "squash":
+        return transforms.Compose([transforms.Resize((image_size, image_size), mode)])
+    return transforms.Compose([transforms.Resize(image_size, mode), transforms.CenterCrop(image_size)])
 
 
 class Views:
@@ -59,7 +53,9 @@ class Views:
         made_on: "loader" makes views with PIL where the image is loaded.  "device" only draws the random numbers there
             and makes the views with tensors on the model's device, see `tpt.views.batched`.  The pixels agree up to
             rounding.
-        resize, interpolation: how view 0 is made, see `whole_picture`.
+        resize: how view 0 is made: "shortest" (resize the shorter side and crop the centre) or "squash" (resize to a
+            square).
+        interpolation: interpolation of this resize, "bicubic" or "bilinear".
 
     Example:
         >>> make = Views(image_size=64, num_views=8)
@@ -128,7 +124,9 @@ class Views:
 
     def make(self, image: Image.Image, identity: str) -> Tensor:
         """The views made with PIL: uint8 pixels, or normalised floats with AugMix, which mixes normalised images."""
-        crops = self.crops(image, identity)
+        with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator
+            torch.manual_seed(_number(self.seed, identity) % 2**63)
+            crops = [self._plain(image), *(self._random(image) for _ in range(self.num_views - 1))]
         if self.augmix is None:
             return torch.from_numpy(np.stack([_pixels(crop) for crop in crops]))
         rng = np.random.default_rng(_number(self.seed, identity))
@@ -167,12 +165,6 @@ class Views:
             mixed = mix(views[:, 1:].flatten(0, 1), mixtures, normalise)
             out[:, 1:] = mixed.unflatten(0, (len(plans), -1))
         return out
-
-    def crops(self, image: Image.Image, identity: str) -> list[Image.Image]:
-        """The centre crop and V - 1 random crops, before AugMix."""
-        with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator
-            torch.manual_seed(_number(self.seed, identity) % 2**63)
-            return [self._plain(image), *(self._random(image) for _ in range(self.num_views - 1))]
 
     def _normalise(self, image: Image.Image) -> np.ndarray:
         return (_pixels(image).astype(np.float32) / 255 - self._mean) / self._std

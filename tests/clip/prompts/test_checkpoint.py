@@ -218,7 +218,7 @@ def test_a_context_of_another_width_is_refused(tmp_path: Path) -> None:
 
 def test_a_wrong_number_of_vectors_is_refused(tmp_path: Path) -> None:
     file = saved(tmp_path / "a.pt", ctx=torch.zeros(16, WIDTH))
-    with pytest.raises(ContextFileError, match=r"a.pt holds .* 16 vectors, not of n_ctx=4\. Pass n_ctx=16"):
+    with pytest.raises(ContextFileError, match=r"a.pt holds a context of n_ctx=16, not 4\. Use .* null for n_ctx"):
         tpt.load_context(file, n_ctx=4)
     assert tpt.load_context(file, n_ctx=16) is not None
 
@@ -229,16 +229,15 @@ def test_class_specific_vectors_of_other_classes_are_refused(tmp_path: Path) -> 
         tpt.TPT(noise_clip(), NAMES, context=public)
     ours = Context(torch.zeros(4, 4, WIDTH), 4, "coop: x", ("airplane", "cat", "golden_retriever", "tram"))
     path = tpt.save_context(tmp_path / "c.safetensors", ours)
-    with pytest.raises(ValueError, match=r"class 1 is 'hot air balloon' where it was learned for 'cat'"):
+    with pytest.raises(ValueError, match=r"learned for other classes: \('airplane', 'cat', "):
         tpt.TPT(noise_clip(), NAMES, context=tpt.load_context(path))
 
 
-@pytest.mark.parametrize(("kind", "other"), [("coop", "CoCoOp"), ("cocoop", "CoOp")])
+@pytest.mark.parametrize(("kind", "other"), [("coop", "cocoop"), ("cocoop", "coop")])
 def test_coop_and_cocoop_files_are_not_confused(tmp_path: Path, kind: str, other: str) -> None:
     meta_net = weights.meta_net(21) if kind == "coop" else {}
     file = saved(tmp_path / "a.pt", ctx=torch.zeros(4, WIDTH), **meta_net)
-    right = other.lower()
-    with pytest.raises(ContextFileError, match=rf"a.pt holds a context of {other}, .*\. Use context={right}\."):
+    with pytest.raises(ContextFileError, match=rf"a.pt holds a context of kind={other}, not .*\. Use context={other},"):
         tpt.load_context(file, kind=kind)
 
 
@@ -349,7 +348,7 @@ def test_wrong_options_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="`class_token_position` to be end or middle"):
         tpt.load_context(file, class_token_position="left")
     ours = tpt.save_context(tmp_path / "c.safetensors", Context(torch.zeros(4, WIDTH), 4, "x"))
-    with pytest.raises(ContextFileError, match="learned with 4 of 4 vectors before the class name"):
+    with pytest.raises(ContextFileError, match="holds a context of n_before=4, not 0"):
         tpt.load_context(ours, class_token_position="front")
     with pytest.raises(ValueError, match=r"ends in .safetensors"):
         tpt.save_context(tmp_path / "c.pt", Context(torch.zeros(4, WIDTH), 4, "x"))

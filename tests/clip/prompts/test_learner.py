@@ -55,7 +55,7 @@ def test_too_long_names_are_reported(clip: tpt.CLIP) -> None:
 
 @pytest.mark.parametrize("names", [[], ["cat", ""], ["cat", "  _ "]])
 def test_missing_and_empty_names_are_refused(clip: tpt.CLIP, names: list[str]) -> None:
-    with pytest.raises(ValueError, match="Expected (at least one class name|class name 1 to be text)"):
+    with pytest.raises(ValueError, match="Expected (a list of at least one class name|class name 1 to be text)"):
         tpt.TPT(clip, names)
 
 
@@ -66,8 +66,8 @@ def test_a_context_of_another_width_or_class_count_is_refused(clip: tpt.CLIP) ->
         tpt.TPT(clip, NAMES, context=tpt.Context(torch.zeros(3, 4, 64), 4, "file"))
 
 
-@pytest.mark.parametrize(("names", "what"), [("cat", "one text"), (b"cat", "one text"), ({"cat", "dog"}, "a set")])
-def test_a_text_or_a_set_instead_of_a_list_of_names_is_refused(clip: tpt.CLIP, names: Any, what: str) -> None:
+@pytest.mark.parametrize("names", ["cat", b"cat", {"cat", "dog"}])
+def test_a_text_or_a_set_instead_of_a_list_of_names_is_refused(clip: tpt.CLIP, names: Any) -> None:
     """A text would be split into letters, and the order of a set differs between processes."""
-    with pytest.raises(UserError, match=f"Expected a list of class names, got {what}.*; pass a list"):
+    with pytest.raises(UserError, match="Expected a list of at least one class name, got .*; pass a list"):
         tpt.TPT(clip, names)

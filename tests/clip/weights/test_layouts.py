@@ -100,7 +100,7 @@ def test_unknown_tensor_names_are_reported(weights: dict[str, Tensor], tmp_path:
     save_file(
         {**{f"model.{k}": v for k, v in weights.items()}, "head.weight": torch.ones(1)}, tmp_path / "w.safetensors"
     )
-    with pytest.raises(WeightsFileError, match=r"names begin with head, model\. Save the CLIP's state dict alone"):
+    with pytest.raises(WeightsFileError, match="KeyError: .* Save the CLIP's state dict alone"):
         tpt.load_clip(pretrained=tmp_path / "w.safetensors", quick_gelu=True)
 
 
@@ -130,10 +130,10 @@ def test_incomplete_or_extended_transformers_files_are_refused(
     file = written(tmp_path, weights)
     assert tpt.load_clip(pretrained=file).fingerprint() == wanted, "bit for bit the weights of OpenAI's layout"
     for content, sentence in (
-        (None, "Put it there, or pass the open_clip `name`"),
+        (None, "Put the configuration of the weights there, or pass the open_clip `name`"),
         ("[1]", "Cannot read the configuration of a CLIP in"),
-        ('{"text_config": {"hidden_act": "gelu"}}', "Expected one activation"),
-        ('{"text_config": {"layer_norm_eps": 1e-6}}', "layer_norm_eps 1e-05 in"),
+        ('{"text_config": {"hidden_act": "gelu"}}', "expected one activation"),
+        ('{"text_config": {"layer_norm_eps": 1e-6}}', "layer_norm_eps 1e-05, got"),
     ):
         config = tmp_path / "config.json"
         config.unlink() if content is None else config.write_text(content)
@@ -162,7 +162,7 @@ def test_unknown_head_widths_are_refused(tmp_path: Path, monkeypatch: pytest.Mon
     shrunk = {**known["vision_cfg"], "layers": 2, "width": 64, "head_width": 16, "patch_size": 16}
     monkeypatch.setattr(open_clip, "get_model_config", lambda name: {**known, "vision_cfg": shrunk})
     save_file(noise.state_dict("vit", 1), tmp_path / "w.safetensors")
-    with pytest.raises(WeightsFileError, match=r"heads of 16, not of 64 as OpenAI's\. Pass name="):
+    with pytest.raises(WeightsFileError, match=r"heads of 16, not of 64 as OpenAI's\)\. .* pass the open_clip `name`"):
         tpt.load_clip(pretrained=tmp_path / "w.safetensors", quick_gelu=True)
 
 
@@ -250,18 +250,17 @@ def test_the_width_is_known_without_weights(name: str | None, width: int | None)
 @pytest.mark.parametrize(
     ("name", "pretrained", "message"),
     [
-        ("local-dir:{tmp}/none", None, r"none has no open_clip_config.json"),
+        ("local-dir:{tmp}/none", None, r"Cannot read `model_cfg`.*none/open_clip_config.json .*pass pretrained=FILE"),
         ("local-dir:{tmp}", None, "Cannot read `model_cfg`, as open_clip writes it, in"),
-        ("local-dir:{tmp}/foreign", None, "Could not read the tokenizer 'bert-base' .*put its files in that folder"),
-        ("local-dir:{tmp}/empty", None, "open_clip cannot load the weights"),
+        ("local-dir:{tmp}/foreign", None, "tokenizer 'bert-base' .*Put its files in the model's folder"),
+        ("local-dir:{tmp}/empty", None, "Cannot read the weights of .*empty' with open_clip"),
         (
             "local-dir:{tmp}",
             "openai",
             "Expected no `pretrained` with 'local-dir:.*', which carries its weights, got 'openai'",
         ),
-        ("hf-hub:org", None, "Expected hf-hub:ORG/NAME, got 'hf-hub:org'"),
-        (None, "{tmp}/empty", "got the folder .*; check the path"),
-        (None, "{tmp}/full", r"got the folder .*; pass a file in it, such as .*full/w.pt"),
+        ("hf-hub:org/name/more", None, "Cannot read the weights org/name/more/open_clip_config.json"),
+        (None, "{tmp}/empty", "the path of a weights file, got .*/empty, which is a folder"),
     ],
 )
 def test_wrong_folders_and_hub_names_give_a_one_line_error(
@@ -270,8 +269,6 @@ def test_wrong_folders_and_hub_names_give_a_one_line_error(
     (tmp_path / "open_clip_config.json").write_text("[]")
     save_folder(tmp_path / "foreign", None, text_cfg={"hf_tokenizer_name": "bert-base"})
     save_folder(tmp_path / "empty", None)
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "w.pt").touch()
     given = [None if part is None else part.format(tmp=tmp_path) for part in (name, pretrained)]
     with pytest.raises(tpt.errors.UserError, match=message) as caught:
         tpt.load_clip(*given)

@@ -123,11 +123,9 @@ def test_damaged_and_foreign_files_are_refused(weights: dict[str, torch.Tensor],
         with pytest.raises(WeightsFileError, match=said):
             tpt.load_clip(pretrained=tmp_path / name)
     save_file({"something.else": torch.zeros(3)}, tmp_path / "other.safetensors")
-    with pytest.raises(
-        WeightsFileError, match="does not hold weights of a CLIP in the key names of OpenAI or transformers"
-    ):
+    with pytest.raises(WeightsFileError, match="as weights of a CLIP in the key names of OpenAI or transformers"):
         tpt.load_clip(pretrained=tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match="which does not exist"):
+    with pytest.raises(ValueError, match="absent.pt, which is neither"):
         tpt.load_clip(pretrained=tmp_path / "absent.pt")
 
 
@@ -137,7 +135,7 @@ def test_open_clip_checkpoints_load_by_model_name(tmp_path: Path, monkeypatch: p
     torch.save({"state_dict": made.state_dict()}, tmp_path / "epoch_1.pt")
     clip = tpt.load_clip("tiny", pretrained=tmp_path / "epoch_1.pt")
     assert same(clip, wrap(made, "x"))
-    with pytest.raises(WeightsFileError, match="does not fit the architecture"):
+    with pytest.raises(WeightsFileError, match="as weights of this architecture .*Missing key"):
         tpt.load_clip("ViT-S-32-alt", pretrained=tmp_path / "epoch_1.pt")
 
 
@@ -155,7 +153,7 @@ def test_an_offline_machine_is_reported_at_once(
     name: str, tag: str | None, where: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One failed request gives one error, and the client libraries log nothing."""
-    with pytest.raises(FetchError, match=rf"Could not get the weights {where}.*{OFFLINE}\); .*pass pretrained=/path"):
+    with pytest.raises(FetchError, match=rf"Cannot read the weights {where}.*{OFFLINE}\). .*pass pretrained=/path"):
         tpt.load_clip(name, tag, cache_dir=str(tmp_path))
     assert not caplog.records
 
@@ -165,7 +163,7 @@ def test_an_offline_machine_is_reported_for_a_tag_with_a_url(
 ) -> None:
     known = {"url": "https://example.org/w.pt", "quick_gelu": True}
     monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda name, tag: known)
-    with pytest.raises(FetchError, match=rf"Could not get the weights https://example.org/w.pt \(.*{OFFLINE}"):
+    with pytest.raises(FetchError, match=rf"Cannot read the weights https://example.org/w.pt \(.*{OFFLINE}"):
         tpt.load_clip("RN50-quickgelu", "openai", cache_dir=str(tmp_path))
     assert not caplog.records and not list(tmp_path.iterdir())
 
@@ -173,16 +171,12 @@ def test_an_offline_machine_is_reported_for_a_tag_with_a_url(
 @pytest.mark.parametrize(
     ("name", "tag", "message"),
     [
-        ("ViT-B16", "openai", "did you mean"),
+        ("ViT-B16", "openai", "a model name of open_clip.list_models"),
         ("ViT-B-16", "opanai", "Expected `pretrained` to be a tag of 'ViT-B-16'.*'openai'"),
         ("ViT-B-16-quickgelu", None, "to be a tag of 'ViT-B-16-quickgelu'"),
-        ("ViT-B-32-quickgelu", "laion2b_s34b_b79k", "to be a tag of|trained with GELU"),
-        ("roberta-ViT-B-32", "laion2b_s12b_b32k", "Could not read the tokenizer 'roberta-base' of 'roberta-ViT-B-32'"),
-        (
-            "ViT-B-16-SigLIP",
-            "webli",
-            "the tokenizer 'timm/ViT-B-16-SigLIP' .* put it in the hub's cache",
-        ),
+        ("ViT-B-32-quickgelu", "laion2b_s34b_b79k", "to be a tag of"),
+        ("roberta-ViT-B-32", "laion2b_s12b_b32k", "Cannot read the tokenizer 'roberta-base' of 'roberta-ViT-B-32'"),
+        ("ViT-B-16-SigLIP", "webli", "the tokenizer 'timm/ViT-B-16-SigLIP' .* in the hub's cache"),
     ],
 )
 def test_wrong_names_and_tags_give_a_one_line_error(name: str | None, tag: str | None, message: str) -> None:

@@ -1,8 +1,4 @@
-"""Learned contexts in files: CoOp's and CoCoOp's published checkpoints, and this project's own files.
-
-No code in a file is ever run.  From a pickle only tensors and plain values are read; all other objects, such as the
-optimizer and scheduler, become inert stand-ins.
-"""
+"""Learned contexts in files: CoOp's and CoCoOp's published ones, and this project's own.  No code in a file is run."""
 
 from __future__ import annotations
 
@@ -18,8 +14,7 @@ from torch import Tensor
 
 from tpt.clip.model import CLIP
 from tpt.clip.prompts.conditional import ConditionalContext, MetaInput, MetaNet
-from tpt.clip.prompts.context import Context, Position, vectors_before
-from tpt.clip.prompts.origin import Origin
+from tpt.clip.prompts.context import Context, Origin, Position, vectors_before
 from tpt.clip.weights.archive import DIGEST, read_checkpoint, sealed
 from tpt.clip.weights.layouts import plain_names
 from tpt.clip.weights.named import known_width
@@ -86,19 +81,18 @@ def load_context(
         )
     path = context_file(path)
     tensors, metadata = _read(path)
-    found = "cocoop" if any(key.startswith("meta_net.") for key in tensors) else "coop"
-    _check_notes(path, tensors, metadata, found)
-    if kind is not None and kind != found:
-        names = {"coop": "CoOp", "cocoop": "CoCoOp"}
-        raise ContextFileError(f"{path} holds a context of {names[found]}, not of {names[kind]}. Use context={found}.")
-    context = _context(path, tensors, metadata, class_token_position)
+    found = _kind(path, tensors, metadata)
+    context = _context(path, tensors, metadata, class_token_position or "end")
+    before = None if class_token_position is None else vectors_before(context.n_ctx, class_token_position)
+    holds = {"kind": found, "n_ctx": context.n_ctx, "n_before": context.n_before}
+    for name, asked in {"kind": kind, "n_ctx": n_ctx, "n_before": before}.items():
+        if asked not in (None, holds[name]):
+            raise ContextFileError(
+                f"{path} holds a context of {name}={holds[name]}, not {asked}. Use context={found}, and null for n_ctx "
+                "and class_token_position, to take what the file holds."
+            )
     if backbone is None:
-        context = replace(context, origin=_origin(tensors, metadata))
-    if n_ctx is not None and context.n_ctx != n_ctx:
-        raise ContextFileError(
-            f"{path} holds a context of {context.n_ctx} vectors, not of n_ctx={n_ctx}. Pass n_ctx={context.n_ctx}, or "
-            "null to take what the file holds."
-        )
+        context = replace(context, origin=Origin.in_file(tensors, metadata))
     if found == "coop":
         return context
     return ConditionalContext(replace(context, source=f"cocoop: {path}"), _meta_net(path, tensors), meta_input)
@@ -134,12 +128,8 @@ def context_from_file(
 def refuse_misfit(make_context: partial[Any], name: str | None, pretrained: str | Path | None) -> None:
     """Refuses a context file that does not fit a backbone before its weights are loaded, by name and width if known.
 
-    Args:
-        make_context: a function from a CLIP to a context; checked only if it loads a file.
-        name, pretrained: the backbone, as for `load_clip`.
-
-    Raises:
-        UserError: as for `context_from_file`.
+    `make_context` is a function from a CLIP to a context, checked only if it loads a file; `name` and `pretrained` are
+    as for `load_clip`.
     """
     if make_context.func is not context_from_file:
         return
@@ -179,10 +169,7 @@ def learned_tensors(context: LearnedContext) -> dict[str, Tensor]:
 def file_metadata(context: LearnedContext, backbone: CLIP | str = "") -> dict[str, str]:
     """The metadata of a file, as text because safetensors allows only text."""
     base = context.base
-    if isinstance(backbone, CLIP):
-        origin = Origin.of(backbone)
-    else:
-        origin = Origin(backbone) if backbone else base.origin or Origin()
+    origin = Origin.of(backbone) if backbone else base.origin or Origin()
     described = {
         "format": FORMAT,
         "kind": "cocoop" if isinstance(context, ConditionalContext) else "coop",
@@ -216,37 +203,24 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, {str(key): value for key, value in metadata.items() if isinstance(value, str)}
 
 
-def _check_notes(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], found: str) -> None:
-    """Raises a ContextFileError if the format or kind does not match the tensors, or if some are not used."""
+def _kind(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+    """Whether the tensors are CoOp's or CoCoOp's; refuses others, and metadata of another format or kind."""
     if more := [key for key in tensors if key not in _USED]:
-        shown = ", ".join(more[:3]) + (f" and {len(more) - 3} more" if len(more) > 3 else "")
         raise ContextFileError(
-            f"{path} holds more than a context of CoOp (`ctx`) or CoCoOp (`ctx` and `meta_net`): {shown}, learned by "
-            "another method, which would be left out. Pass a file of CoOp or CoCoOp, or one with `ctx` alone if that "
-            "is what you mean."
+            f"{path} holds {len(more)} tensors that are learned by another method than CoOp (`ctx`) and CoCoOp (`ctx` "
+            f"and `meta_net`) and would be left out, such as {more[0]}. Pass a file of CoOp or CoCoOp."
         )
+    found = "cocoop" if any(key.startswith("meta_net.") for key in tensors) else "coop"
     format, kind = metadata.get("format", FORMAT), metadata.get("kind", found)
-    if format.startswith(FORMAT.rstrip("1")) and format != FORMAT:
+    if kind != found or (format.startswith(FORMAT.rstrip("1")) and format != FORMAT):
         raise ContextFileError(
-            f"Expected a context of format {FORMAT} in {path}, got {format}; a newer version of this program wrote it."
+            f"Expected format {FORMAT} and kind {found} for the tensors {', '.join(sorted(tensors))} in {path}, got "
+            f"{format} and {kind}. Get the file again, or update this program."
         )
-    if kind != found:
-        raise ContextFileError(
-            f"{path} says that it is of kind {kind!r}, but its tensors are {', '.join(sorted(tensors))}. Get the file "
-            "again."
-        )
+    return found
 
 
-def _origin(tensors: dict[str, Tensor], metadata: dict[str, str]) -> Origin | None:
-    """The backbone that the file identifies, or None."""
-    start = tensors.get("token_prefix")
-    if start is not None:
-        start = start.flatten(0, -2)[0].float() if start.ndim > 1 and len(start) else None
-    found = Origin(metadata.get("backbone", ""), metadata.get("backbone_weights", ""), start)
-    return None if found == Origin() else found
-
-
-def _context(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], position: Position | None) -> Context:
+def _context(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], position: Position) -> Context:
     ctx = tensors["ctx"]
     usual = (2,) if "meta_net.linear1.weight" in tensors else (2, 3)
     if ctx.ndim not in usual or ctx.numel() == 0 or not ctx.is_floating_point() or not ctx.isfinite().all():
@@ -256,15 +230,10 @@ def _context(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], p
         )
     n_ctx = ctx.shape[-2]
     with readable(f"the notes on the context in {path}", "Get the file again", ContextFileError):
-        n_before = int(metadata["n_before"]) if "n_before" in metadata else vectors_before(n_ctx, position or "end")
+        n_before = int(metadata["n_before"]) if "n_before" in metadata else vectors_before(n_ctx, position)
         names = tuple(map(str, json.loads(metadata["class_names"]))) if "class_names" in metadata else None
-    if not 0 <= n_before <= n_ctx or (names is not None and (ctx.ndim != 3 or len(names) != len(ctx))):
-        raise ContextFileError(f"Expected notes in {path} that fit `ctx` of shape {tuple(ctx.shape)}, got {metadata}.")
-    if position is not None and vectors_before(n_ctx, position) != n_before:
-        raise ContextFileError(
-            f"The context in {path} was learned with {n_before} of {n_ctx} vectors before the class name, not with "
-            f"class_token_position={position}. Leave class_token_position at null."
-        )
+        if not 0 <= n_before <= n_ctx or (names is not None and (ctx.ndim != 3 or len(names) != len(ctx))):
+            raise ValueError(f"they do not fit `ctx` of shape {tuple(ctx.shape)}: {metadata}")
     note = NO_DIGEST if path.suffix == ".safetensors" and DIGEST not in metadata else ""
     return Context(ctx.float().contiguous(), n_before, f"coop: {path}", names, note=note)
 
@@ -277,6 +246,6 @@ def _meta_net(path: Path, tensors: dict[str, Tensor]) -> MetaNet:
         hidden, embed_dim = weights["linear1.weight"].shape
         net = MetaNet(embed_dim, width, hidden)
         net.load_state_dict(weights)
-    if not all(torch.isfinite(value).all() for value in weights.values()):
-        raise ContextFileError(f"Expected finite weights of the meta-net in {path}, got NaN or infinity.")
+        if not all(torch.isfinite(value).all() for value in weights.values()):
+            raise ValueError("it holds NaN or infinity")
     return net.requires_grad_(False)

@@ -23,13 +23,7 @@ META_INPUTS: dict[MetaInput, str] = {
 
 
 class MetaNet(nn.Module):
-    """Computes a bias for the context from an image feature: linear, ReLU, linear.
-
-    Args:
-        embed_dim: E, length of an image feature.
-        width: D, length of a context vector.
-        hidden: number of hidden units; `E // 16` if None.
-    """
+    """Computes a bias for the context from an image feature: linear, ReLU, linear, with E // 16 hidden units."""
 
     def __init__(self, embed_dim: int, width: int, hidden: int | None = None) -> None:
         super().__init__()
@@ -91,13 +85,7 @@ class ConditionalContext:
 
 
 def initial_conditional(clip: CLIP, base: Context, seed: Seed = 0) -> ConditionalContext:
-    """A conditional context of `base` and an untrained meta-net with PyTorch's default initialisation.
-
-    Args:
-        clip: the backbone, which determines the sizes.
-        base: initial context; the paper's is "a photo of a".
-        seed: seed of the initialisation; the global generators are not changed.
-    """
+    """A conditional context of `base` and an untrained meta-net, without a change to the global generators."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         meta_net = MetaNet(clip.embed_dim, clip.width)
@@ -109,19 +97,10 @@ def conditional_logits(
 ) -> Tensor:
     """CoCoOp's prediction: each image is compared with its own class prompts (equation 4 of the paper).
 
-    Images are processed in groups whose prompts have at most `max_tokens` tokens.  With gradients and several groups,
-    activations are recomputed in the backward pass (gradient checkpointing), so memory does not grow with the batch.
-    The results equal those for one image at a time.
-
-    Args:
-        learner: the class prompts.
-        ctx: (n_ctx, D) context shared by all images.
-        meta_net: computes the bias.
-        image_BE: unit-length image features.
-        max_tokens: maximum prompt tokens per forward pass, except that one image is always processed as a whole.
-
-    Returns:
-        (B, K) cosines times the logit scale.
+    Returns the (B, K) cosines of unit-length image features with prompts of the shared context `ctx` (n_ctx, D), times
+    the logit scale.  Images are processed in groups whose prompts have at most `max_tokens` tokens, or one by one.
+    With gradients and several groups, activations are recomputed in the backward pass (gradient checkpointing), so
+    memory does not grow with the batch.  The results equal those for one image at a time.
     """
     slots_BND = ctx + meta_net(image_BE)[:, None]
     groups = list(

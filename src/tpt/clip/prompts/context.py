@@ -1,8 +1,12 @@
-"""The context: the vectors of a prompt before and after the class name."""
+"""The context: the vectors of a prompt before and after the class name, and the backbone that they belong to.
+
+With another backbone the vectors are meaningless, even if widths match.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,13 +14,61 @@ import torch
 from torch import Tensor
 
 from tpt.clip.model import CLIP, tensors_digest
-from tpt.clip.prompts.origin import Origin
 from tpt.errors import ContextFileError, Count, Seed, UserError, checked
 
 CLASS_TOKEN = "[CLS]"
 # Marks of the class name in other programs.  As in the official code, they are read as words, with a note.
 _ALIKE = re.compile(r"[\[{<(] *(?:cls|class(?:[ _]?name)?|classname|name|label|object|category|c) *[\]}>)]|%s", re.I)
 Position = Literal["end", "middle", "front"]
+_HALF_PRECISION = 2.0**-10  # relative rounding error of published files
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A file's information about the backbone that its context was learned with; empty or None if unknown."""
+
+    backbone: str = ""  # its name
+    weights: str = ""  # digest of its weights, which takes precedence
+    start: Tensor | None = None  # (D,) its embedding of the start token, as in CoOp's own files
+
+    @classmethod
+    def of(cls, backbone: CLIP | str) -> Origin:
+        """The origin of a context that was learned with a CLIP, or with one of this name."""
+        return cls(backbone.name, backbone.weights_digest) if isinstance(backbone, CLIP) else cls(backbone)
+
+    @classmethod
+    def in_file(cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Origin | None:
+        """The origin that a file of a context identifies; None without one."""
+        prefix = tensors.get("token_prefix", torch.empty(0))  # (..., 1, D)
+        start = prefix.flatten(0, -2)[0].float() if prefix.ndim > 1 and len(prefix) else None
+        found = cls(metadata.get("backbone", ""), metadata.get("backbone_weights", ""), start)
+        return None if found == cls() else found
+
+    def check(self, clip: CLIP, source: str) -> None:
+        """Raises a UserError if `clip` is another backbone; `source` says in the message where the context is from."""
+        self.check_name(clip.name, source)
+        if self.weights and self.weights != clip.weights_digest:
+            raise self._another(clip.name, source)
+        if self.start is not None:
+            theirs = self.start.float().cpu()[None]
+            ours = clip.text.token_embedding.weight[list(clip.tokenizer.start[:1])].detach().float().cpu()
+            close = ours.shape == theirs.shape and (ours - theirs).abs().max() <= _HALF_PRECISION * ours.abs().max()
+            if not close:  # also catches NaN
+                raise self._another(clip.name, source, "another backbone, by the start token in its file")
+
+    def check_name(self, name: str, source: str) -> None:
+        """As `check`, but only by name, before the weights of `name` are loaded."""
+        if not self.weights and self.backbone and self.backbone != name:
+            raise self._another(name, source)
+
+    def _another(self, name: str, source: str, learned: str = "") -> UserError:
+        learned = learned or self.backbone or "a backbone of other weights"
+        if learned == name:
+            learned += " of other weights"
+        return UserError(
+            f"The context was learned with {learned}, not with {name} ({source}). Use its backbone, or skip this "
+            f"check with context.backbone=any (in Python, load_context(..., backbone='any'))."
+        )
 
 
 @dataclass(frozen=True)
@@ -74,12 +126,7 @@ class Context:
 
 
 def vectors_before(n_ctx: Count, class_token_position: Position) -> int:
-    """Number of vectors before the class name.
-
-    Args:
-        n_ctx: number of context vectors.
-        class_token_position: "end" (all before), "middle" (the first `n_ctx // 2`) or "front" (none).
-    """
+    """Number of vectors before the class name."""
     return {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[class_token_position]
 
 
@@ -128,8 +175,7 @@ def context_from_words(clip: CLIP, ctx_init: str, class_token_position: Position
 def words_around(ctx_init: str) -> tuple[str, str, str]:
     """The words before the mark of the class name, the mark, and the words after it; the last two are "" without one.
 
-    Raises:
-        UserError: there are several marks.
+    Raises a UserError if there are several marks.
     """
     words = ctx_init.replace("_", " ").replace("{}", CLASS_TOKEN).strip().removesuffix(".")
     if words.count(CLASS_TOKEN) > 1:

@@ -76,8 +76,6 @@ def _official_buffers(clip: CLIP, class_names: Sequence[str], n_ctx: int) -> dic
     length = clip.text.context_length
     placeholders = " ".join([PLACEHOLDER] * n_ctx)
     prompts = [f"{placeholders} {name.replace('_', ' ')}." for name in class_names]
-    tokens = torch.full((len(prompts), length), clip.tokenizer.pad)
-    for row, prompt in zip(tokens, clip.tokenizer.wrap_all(prompts, length), strict=True):
-        row[: len(prompt)] = torch.tensor(prompt)
+    tokens = torch.tensor(clip.tokenizer.padded(clip.tokenizer.wrap_all(prompts, length), length))
     embedded = clip.text.token_embedding(tokens.to(clip.device)).cpu()
     return {"token_prefix": embedded[:, :1].clone(), "token_suffix": embedded[:, 1 + n_ctx :].clone()}

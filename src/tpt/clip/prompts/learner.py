@@ -23,12 +23,9 @@ def clean_name(class_name: str) -> str:
 
 def check_class_names(class_names: Sequence[str]) -> list[str]:
     """The names as a list; raises a UserError for no names, an empty name, a name that is not text, or a set."""
-    if isinstance(class_names, str | bytes | Set):
-        kind = "one text" if isinstance(class_names, str | bytes) else "a set, which has no order"
-        raise UserError(f"Expected a list of class names, got {kind}: {str(class_names)[:60]!r}; pass a list.")
-    names = list(class_names)
+    names = [] if isinstance(class_names, str | bytes | Set) else list(class_names)  # a set has no order
     if not names:
-        raise UserError("Expected at least one class name, got none; pass a list of names.")
+        raise UserError(f"Expected a list of at least one class name, got {str(class_names)[:60]!r}; pass a list.")
     for k, name in enumerate(names):
         if not isinstance(name, str) or not clean_name(name):
             raise UserError(f"Expected class name {k} to be text that is not empty, got {name!r}.")
@@ -94,12 +91,9 @@ class PromptLearner(nn.Module):
                 f"({context.source}); use the classes it was trained on, or a generic context."
             )
         if context.class_specific and context.class_names not in (None, tuple(self.class_names)):
-            assert context.class_names is not None
-            pairs = zip(context.class_names, self.class_names, strict=True)
-            k, (theirs, ours) = next((k, pair) for k, pair in enumerate(pairs) if pair[0] != pair[1])
             raise UserError(
-                f"The class-specific context was learned for other classes: class {k} is {ours!r} where it was "
-                f"learned for {theirs!r} ({context.source}). Use its classes in its order, or a generic context."
+                f"The class-specific context was learned for other classes: {str(context.class_names)[:200]} "
+                f"({context.source}). Use its classes in its order, or a generic context."
             )
 
     def _sequence(self, k: int) -> list[int]:

@@ -12,16 +12,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from tpt.clip.descriptions import load_descriptions
 from tpt.clip.model import CLIP
 from tpt.clip.prompts.conditional import ConditionalContext, MetaInput
 from tpt.clip.prompts.context import Context, Position, context_from_words, random_context
 from tpt.clip.prompts.learner import PromptLearner, check_class_names, clean_name
-from tpt.clip.templates import load_templates
+from tpt.clip.texts import load_descriptions, load_templates
 from tpt.errors import Count, Seed, checked, refuse_one_prompt
 
 MAX_TOKENS = 16384
 PROMPT = "a photo of a {}."  # before descriptions if there are no templates
+
+
+Templates = str | Sequence[str] | None
+Descriptions = str | Mapping[str, Sequence[str]] | None
 
 
 class TextSettings(TypedDict, total=False):
@@ -31,8 +34,8 @@ class TextSettings(TypedDict, total=False):
     n_ctx: Count
     class_token_position: Position
     context: Context | ConditionalContext | None
-    templates: str | Sequence[str] | None
-    descriptions: str | Mapping[str, Sequence[str]] | None
+    templates: Templates
+    descriptions: Descriptions
     after_prompt: bool
     normalize: bool
     learned_class_token: bool
@@ -63,12 +66,6 @@ class TextBank(nn.Module):
         seed: seed of the random vectors.
         meta_input: overrides the `meta_input` of a conditional context, which is then not noted.
         max_tokens: maximum prompt tokens per forward pass; it bounds memory and changes results only by rounding.
-
-    Attributes:
-        learner: the class prompts, whose slots may be tuned; None for templates and descriptions.
-        conditional: CoCoOp's context; None if all images share one.
-        needs_norm: whether the length of view 0's feature before scaling is needed.
-        notes: what results must state about the context.
     """
 
     @checked
@@ -80,8 +77,8 @@ class TextBank(nn.Module):
         n_ctx: Count = 4,
         class_token_position: Position = "end",
         context: Context | ConditionalContext | None = None,
-        templates: str | Sequence[str] | None = None,
-        descriptions: str | Mapping[str, Sequence[str]] | None = None,
+        templates: Templates = None,
+        descriptions: Descriptions = None,
         after_prompt: bool = False,
         normalize: bool = True,
         learned_class_token: bool = False,
@@ -93,9 +90,9 @@ class TextBank(nn.Module):
         self.clip = clip
         self.class_names = check_class_names(class_names)
         self.max_tokens = max_tokens
-        self.learner: PromptLearner | None = None
-        self.conditional: ConditionalContext | None = None
-        self.notes: tuple[str, ...] = ()
+        self.learner: PromptLearner | None = None  # its slots may be tuned; None for templates and descriptions
+        self.conditional: ConditionalContext | None = None  # CoCoOp's context; None if all images share one
+        self.notes: tuple[str, ...] = ()  # what results must state about the context
         self._fixed: Tensor | None = None  # (K, E), computed on first use
         self._sets: Tensor | None = None  # (K, M, E), likewise
         self._templates: list[str] = []
@@ -119,12 +116,7 @@ class TextBank(nn.Module):
             if meta_input is None:
                 self.notes = (*self.notes, self.conditional.note)
 
-    def _load_texts(
-        self,
-        templates: str | Sequence[str] | None,
-        descriptions: str | Mapping[str, Sequence[str]] | None,
-        after_prompt: bool,
-    ) -> None:
+    def _load_texts(self, templates: Templates, descriptions: Descriptions, after_prompt: bool) -> None:
         """Loads the texts that replace a context."""
         if templates is not None:
             self._templates = load_templates(templates)
@@ -149,9 +141,7 @@ class TextBank(nn.Module):
     def own_slots(self, image_BE: Tensor, image_norm_B: Tensor | None = None) -> Tensor | None:
         """(B, n_slots, D) slots if every image has its own; None if all share the learner's.
 
-        Args:
-            image_BE: view 0's features, of unit length.
-            image_norm_B: their lengths before scaling; ignored unless `needs_norm`.
+        They depend on view 0's features of unit length and, with `needs_norm`, on their lengths before scaling.
         """
         if self.conditional is None or self.learner is None:
             return None
@@ -165,16 +155,18 @@ class TextBank(nn.Module):
     @torch.no_grad()
     def forward(self, image_BE: Tensor | None = None, image_norm_B: Tensor | None = None) -> Tensor:
         """Text features: (K, E), or (B, K, E) with a conditional context, which needs view 0's feature."""
-        if self.conditional is None or self.learner is None:
-            if self._fixed is None or self._fixed.device != self.clip.device:
-                shared = None if self.learner is None else self.learner.encode(self.learner.slots, self.max_tokens)
-                self._fixed = self._mean(self._each()) if shared is None else shared
-            return self._fixed
-        assert image_BE is not None, "a conditional context needs view 0's features"
-        slots = self.own_slots(image_BE, image_norm_B)
-        assert slots is not None
-        size = max(1, self.max_tokens // self.learner.prompts.num_tokens)
-        return torch.cat([self.learner.encode(some, self.max_tokens) for some in slots.split(size)])
+        learner = self.learner
+        if self.conditional is not None and learner is not None:
+            assert image_BE is not None, "a conditional context needs view 0's features"
+            slots = self.own_slots(image_BE, image_norm_B)
+            assert slots is not None
+            size = max(1, self.max_tokens // learner.prompts.num_tokens)
+            return torch.cat([learner.encode(some, self.max_tokens) for some in slots.split(size)])
+        if self._fixed is None or self._fixed.device != self.clip.device:
+            self._fixed = (
+                self._mean(self._each()) if learner is None else learner.encode(learner.slots, self.max_tokens)
+            )
+        return self._fixed
 
     @torch.no_grad()
     def sets(self, image_BE: Tensor | None = None, image_norm_B: Tensor | None = None) -> Tensor:

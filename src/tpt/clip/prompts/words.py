@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,29 +12,18 @@ from tpt.clip.prompts.checkpoint import LearnedContext
 from tpt.clip.prompts.conditional import ConditionalContext
 
 
-@dataclass(frozen=True)
-class Neighbour:
-    """A vocabulary word near a vector.
-
-    Args:
-        word: as the tokenizer spells it, without the trailing space.
-        distance: Euclidean distance between its embedding and the vector.
-    """
+class Neighbour(NamedTuple):
+    """A vocabulary word near a vector, and the Euclidean distance between its embedding and the vector."""
 
     word: str
     distance: float
 
 
 def nearest_words(clip: CLIP, vectors: Tensor, top: int = 5) -> list[list[Neighbour]]:
-    """The `top` nearest words of each vector, nearest first.
+    """The `top` nearest words of each vector of (N, D), nearest first.
 
     Skips special tokens, such as the start and end token, and words whose embedding is all zero because they were never
     trained (the bundled model has many).
-
-    Args:
-        clip: the CLIP whose vocabulary is searched.
-        vectors: (N, D).
-        top: at least 1.
     """
     embedding = clip.text.token_embedding  # called, because some layers scale their weights
     table = embedding(torch.arange(embedding.num_embeddings, device=clip.device)).detach().float()
@@ -54,11 +43,7 @@ def nearest_words(clip: CLIP, vectors: Tensor, top: int = 5) -> list[list[Neighb
 def report(clip: CLIP, context: LearnedContext, top: int = 5, num_classes: int | None = 5) -> list[str]:
     """Describes a context as text: for each vector, the nearest words and their distances.
 
-    Args:
-        clip: the backbone that the context was learned with.
-        context: generic or class-specific; of a conditional one, the vectors that all images share.
-        top: words per vector.
-        num_classes: classes to show of a class-specific context; None shows all.
+    Shows at most `num_classes` classes of a class-specific context, and of a conditional one the shared vectors.
     """
     base = context.base
     lines = [f"{base.source}: {base.n_ctx} vectors of width {base.vectors.shape[-1]}, {base.n_before} before the name"]

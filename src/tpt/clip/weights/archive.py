@@ -17,9 +17,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from tpt.clip.model import tensors_digest
-from tpt.clip.weights.layouts import state_dict_of
+from tpt.clip.weights.layouts import from_transformers, state_dict_of
 from tpt.errors import UserError, WeightsFileError
-from tpt.files import open_plain, readable, reason
+from tpt.files import open_plain, readable
 
 DIGEST = "tpt_digest"  # key in the metadata of this project's safetensors files
 
@@ -50,16 +50,12 @@ class _ArchiveUnpickler(pickle._Unpickler):  # in Python, because the C version 
 
     A pickle can run code only through the classes and functions that it names.  Tensors, storages and ordered
     dictionaries are allowed here; everything else becomes `_Attributes`.
-
-    Args:
-        archive: the open file.
-        root: name of its top folder.
     """
 
-    def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
-        super().__init__(archive.open(f"{root}/data.pkl"))
+    def __init__(self, archive: zipfile.ZipFile) -> None:
+        self._root = archive.namelist()[0].split("/")[0]  # the top folder
         self._archive = archive
-        self._root = root
+        super().__init__(archive.open(f"{self._root}/data.pkl"))
 
     # Bound methods, because a file cannot change what they do.
     def _rebuild(self, storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
@@ -102,11 +98,7 @@ def _collect(module: _Attributes, prefix: str = "") -> dict[str, Tensor]:
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file.
-
-    Raises:
-        WeightsFileError: the file is damaged, or not a safetensors file.
-    """
+    """Tensors and metadata of a safetensors file; raises a WeightsFileError if it is damaged or something else."""
     with readable(f"the safetensors file {path}", error=WeightsFileError):
         open_plain(path, sys.maxsize).close()
         with safe_open(path, framework="pt") as file:
@@ -134,10 +126,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     The file is a safetensors file, a TorchScript archive (its metadata is then `{"format": "torchscript"}`), or a
     training program's `torch.save` file.  From the latter, only tensors and plain values are read; optimizers,
     schedulers and similar objects become empty stand-ins, so none of the file's code runs.  Files in the format before
-    torch 1.6 may only hold tensors and plain values.
-
-    Raises:
-        WeightsFileError: the file is of another kind, damaged, or holds no dictionary.
+    torch 1.6 may only hold tensors and plain values.  Raises a WeightsFileError for other and damaged files.
     """
     if path.suffix == ".safetensors":
         return read_safetensors(path)
@@ -146,7 +135,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         "with `safetensors.torch.save_file`"
     )
     what = f"{path} as weights or a checkpoint from safetensors, torch.save or TorchScript"
-    with readable(what, way_out, WeightsFileError):
+    with readable(what, way_out, WeightsFileError, also=Exception):  # a damaged pickle can raise almost any exception
         open_plain(path, sys.maxsize).close()  # refuses a pipe, which would block
         content = _unpickled(path)
         if isinstance(content, _Attributes):
@@ -157,26 +146,24 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def _unpickled(path: Path) -> Any:
-    try:
-        if not zipfile.is_zipfile(path):
-            return torch.load(path, map_location="cpu", weights_only=True)
+    if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            return _ArchiveUnpickler(archive, archive.namelist()[0].split("/")[0]).load()
-    except Exception as error:  # a damaged pickle can raise almost any exception
-        # torch's message advises running the file's code; it is not repeated.
-        said = "it is something else, or would run code" if "weights_only" in str(error) else reason(error)
-        raise UserError(said) from error
+            return _ArchiveUnpickler(archive).load()
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch's message advises running the file's code; it is not repeated
+        raise UserError("it is damaged, something else, or would run code") from error
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """State dict and metadata of a file, see `read_checkpoint`.
+    """The only state dict in a file under OpenAI's or open_clip's names, and the file's metadata.
 
-    In a training checkpoint, the state dict is used (see `state_dict_of`).  A prefix of all names is dropped.
-
-    Raises:
-        WeightsFileError: the file is of another kind, damaged, or holds several state dicts.
+    The metadata of weights of transformers' CLIPModel is `{"format": "transformers"}`; see also `read_checkpoint`.
     """
     content, metadata = read_checkpoint(path)
-    if not (weights := state_dict_of(content, path)):
+    weights = state_dict_of(content, path)
+    if not weights:
         raise WeightsFileError(f"{path} holds no state dict. Save its state dict with `safetensors.torch.save_file`.")
+    if "text_model.embeddings.token_embedding.weight" in weights:
+        return from_transformers(weights, path), {"format": "transformers"}
     return weights, metadata

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tpt.errors import WeightsFileError
-from tpt.files import is_file, read_bytes, readable
+from tpt.files import read_bytes, readable
 
 # Keys of the state dict in training checkpoints: Lightning and Dassl, most custom loops, timm and torchvision.
 ENTRIES = ("state_dict", "model_state_dict", "model")
@@ -46,14 +45,9 @@ _LN_EPS = 1e-5
 
 
 def state_dict_of(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
-    """The tensors of the only state dict in the content of a file.
+    """The tensors of the only state dict in a file's content, which may be nested in `ENTRIES`; empty without one.
 
-    Args:
-        content: a state dict, or a training program's dictionary with one of `ENTRIES`, nested or not.
-        path: path of the file, for messages.
-
-    Raises:
-        WeightsFileError: there is no state dict, or more than one.
+    Raises a WeightsFileError if there are several.
     """
     inside = [entry for entry in ENTRIES if isinstance(content.get(entry), Mapping)]
     if not inside:
@@ -85,19 +79,11 @@ def plain_names(weights: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     return out
 
 
-def is_transformers(weights: Mapping[str, Tensor]) -> bool:
-    """Whether the names are those of transformers' CLIPModel."""
-    return "text_model.embeddings.token_embedding.weight" in weights
-
-
 def from_transformers(weights: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     """Weights of transformers' CLIPModel under OpenAI's names, with unchanged values.
 
     Both programs compute the same, but transformers stores queries, keys and values separately, and projections
-    transposed.
-
-    Raises:
-        WeightsFileError: there is a tensor that CLIP does not have, or a tensor of a layer is missing.
+    transposed.  Raises a WeightsFileError if there is a tensor that CLIP does not have, or one of a layer is missing.
     """
     out: dict[str, Tensor] = {}
     apart: dict[str, dict[str, Tensor]] = {}
@@ -125,45 +111,23 @@ def from_transformers(weights: Mapping[str, Tensor], path: Path) -> dict[str, Te
     return out
 
 
-@dataclass(frozen=True)
-class Reading:
-    """Properties of a model that cannot be inferred from its weights.
+def transformers_reading(path: Path) -> tuple[tuple[int, int], bool]:
+    """The heads per layer of the image and text encoder, and whether the activation is QuickGELU instead of GELU.
 
-    Args:
-        vision_heads, text_heads: heads per attention layer.
-        quick_gelu: whether the activation is QuickGELU; otherwise it is GELU.
-    """
-
-    vision_heads: int
-    text_heads: int
-    quick_gelu: bool
-
-
-def transformers_reading(path: Path) -> Reading:
-    """Reads the `config.json` next to a transformers file; missing settings have transformers' defaults.
-
-    Raises:
-        WeightsFileError: there is no such file, or it describes a model that OpenAI's architecture does not cover.
+    They are read from the `config.json` next to a transformers file; missing settings have transformers' defaults.
+    Raises a WeightsFileError if there is none, or OpenAI's architecture does not cover the model.
     """
     file = path.with_name("config.json")
-    if not is_file(file):
-        raise WeightsFileError(
-            f"No config.json is next to {path}, a file of transformers' CLIP, whose weights do not tell the number of "
-            "heads and the activation. Put it there, or pass the open_clip `name`."
-        )
-    with readable(f"the configuration of a CLIP in {file}", error=WeightsFileError):
+    way_out = "Put the configuration of the weights there, or pass the open_clip `name`"
+    with readable(f"the configuration of a CLIP in {file}", way_out, WeightsFileError):
         content = json.loads(read_bytes(file))
         text, vision = (dict(content.get(part) or {}) for part in ("text_config", "vision_config"))
-        found = Reading(
-            int(vision.get("num_attention_heads", 12)),
-            int(text.get("num_attention_heads", 8)),
-            text.get("hidden_act", "quick_gelu") == "quick_gelu",
-        )
+        heads = int(vision.get("num_attention_heads", 12)), int(text.get("num_attention_heads", 8))
         activations = {part.get("hidden_act", "quick_gelu") for part in (text, vision)}
         epsilons = {float(part.get("layer_norm_eps", _LN_EPS)) for part in (text, vision)}
-    if len(activations) > 1 or not activations <= {"gelu", "quick_gelu"} or epsilons != {_LN_EPS}:
-        raise WeightsFileError(
-            f"Expected one activation, gelu or quick_gelu, and layer_norm_eps {_LN_EPS} in {file}, got "
-            f"{sorted(activations)} and {sorted(epsilons)}; such a model cannot be read."
-        )
-    return found
+        if len(activations) > 1 or not activations <= {"gelu", "quick_gelu"} or epsilons != {_LN_EPS}:
+            raise ValueError(
+                f"expected one activation, gelu or quick_gelu, and layer_norm_eps {_LN_EPS}, got "
+                f"{sorted(activations)} and {sorted(epsilons)}"
+            )
+    return heads, activations == {"quick_gelu"}

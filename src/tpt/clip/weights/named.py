@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
-import difflib
 import json
 import logging
-import pickle
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
 from open_clip.model import CLIPTextCfg
-from safetensors import SafetensorError
 from torch import nn
 
 from tpt.clip.tokens import Tokenizer
 from tpt.clip.towers import text_tower
 from tpt.clip.weights.hub import CONFIG_NAME, fetch_from_hub, fetch_tag, fetch_tokenizer
+from tpt.clip.weights.preprocessing import PREPROCESSING
 from tpt.errors import UserError, WeightsFileError
-from tpt.files import is_file, read_bytes, readable, reason
+from tpt.files import read_bytes, readable
 
 log = logging.getLogger(__name__)
 
 EMOJI_MINI = "emoji-mini"
-PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")  # preprocessing settings of a tag
 HUB, FOLDER = "hf-hub:", "local-dir:"  # prefixes of names that include weights
 
 
@@ -36,7 +31,8 @@ def known_width(name: str | None = None, pretrained: str | Path | None = None) -
     if name is None or name == EMOJI_MINI or name.startswith(HUB):
         return None
     try:
-        config = open_clip.get_model_config(_folder_name(name))
+        folder = Path(name.removeprefix(FOLDER)).expanduser()
+        config = open_clip.get_model_config(f"{FOLDER}{folder}" if name.startswith(FOLDER) else name)
         if config is None or config["text_cfg"].get("hf_model_name"):
             return None
         return int(config["text_cfg"].get("width", CLIPTextCfg.width))
@@ -58,20 +54,13 @@ def from_tag(name: str | None, tag: str | None, cache_dir: str | None) -> tuple[
         )
     known = open_clip.get_pretrained_cfg(name, tag)
     trained_with = bool(known.get("quick_gelu", False))
-    configured = bool(config.get("quick_gelu", False))
-    if configured and not trained_with and name.endswith("-quickgelu"):  # without the suffix, it is GELU
-        raise UserError(
-            f"{tag!r} was trained with GELU, but {name!r} has QuickGELU. Use name={name.removesuffix('-quickgelu')!r}."
-        )
-    if trained_with and not configured:
+    if trained_with and not config.get("quick_gelu", False):
         log.warning("%s was trained with QuickGELU: using it although %s's configuration says GELU.", tag, name)
-    tokenizer = known_tokenizer(name, cache_dir)
+    tokenizer = read_tokenizer(name, config, cache_dir)
     text_tower(unloaded(name, device="meta"), tokenizer, name)  # raises before gigabytes are fetched
-    path = fetch_tag(name, tag, cache_dir)
     model = _checkpoint(
-        f"tag {tag!r} of {name!r}",
         name,
-        pretrained=str(path),
+        pretrained=str(fetch_tag(name, tag, cache_dir)),
         force_quick_gelu=trained_with,
         force_preprocess_cfg={key: known[key] for key in PREPROCESSING if key in known},
     )
@@ -85,50 +74,29 @@ def from_folder(name: str, pretrained: str | Path | None, cache_dir: str | None)
     """
     if pretrained is not None:
         raise UserError(f"Expected no `pretrained` with {name!r}, which carries its weights, got {str(pretrained)!r}.")
-    if name.startswith(HUB):
-        repository = name.removeprefix(HUB)
-        if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
-            raise UserError(f"Expected {HUB}ORG/NAME, got {name!r}.")
-        folder = fetch_from_hub(repository, CONFIG_NAME, cache_dir).parent
-    else:
-        folder = Path(name.removeprefix(FOLDER)).expanduser()
-    if not is_file(folder / CONFIG_NAME):
-        raise UserError(f"The folder {folder} has no {CONFIG_NAME}. For weights without it, pass pretrained=FILE.")
-    with readable(f"`model_cfg`, as open_clip writes it, in {folder / CONFIG_NAME}", error=UserError):
-        config = json.loads(read_bytes(folder / CONFIG_NAME))["model_cfg"]
-        tokenizer = read_tokenizer(_folder_name(name), config, cache_dir)
-    if name.startswith(HUB):
-        text_tower(unloaded(f"{FOLDER}{folder}", device="meta"), tokenizer, name)
-        fetch_from_hub(name.removeprefix(HUB), cache_dir=cache_dir)
-    return _checkpoint(repr(name), f"{FOLDER}{folder}"), tokenizer
+    hub, place = name.startswith(HUB), name.removeprefix(HUB).removeprefix(FOLDER)
+    folder = fetch_from_hub(place, CONFIG_NAME, cache_dir).parent if hub else Path(place).expanduser()
+    local, file = f"{FOLDER}{folder}", folder / CONFIG_NAME
+    what = f"`model_cfg`, as open_clip writes it, in {file}"
+    with readable(what, "For weights alone, pass pretrained=FILE", UserError):
+        config = json.loads(read_bytes(file))["model_cfg"]
+        tokenizer = read_tokenizer(name if hub else local, config, cache_dir)
+    if hub:
+        text_tower(unloaded(local, device="meta"), tokenizer, name)
+        fetch_from_hub(place, cache_dir=cache_dir)
+    return _checkpoint(local), tokenizer
 
 
 def known_config(name: str) -> dict[str, Any]:
     """open_clip's configuration of a model; raises a UserError for an unknown name."""
     config = open_clip.get_model_config(name)
     if config is None:
-        close = difflib.get_close_matches(name, [EMOJI_MINI, *open_clip.list_models()], n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "see open_clip.list_models()."
-        raise UserError(f"Expected a model name that open_clip knows or {EMOJI_MINI!r}, got {name!r}; {hint}")
+        raise UserError(f"Expected {EMOJI_MINI!r} or a model name of open_clip.list_models(), got {name!r}.")
     return dict(config)
 
 
-def known_tokenizer(name: str, cache_dir: str | None) -> Tokenizer:
-    """The tokenizer of a model that open_clip knows by name."""
-    return read_tokenizer(name, known_config(name), cache_dir)
-
-
 def read_tokenizer(name: str, config: Mapping[str, Any], cache_dir: str | None) -> Tokenizer:
-    """The tokenizer that a model's configuration names, from its folder, the hub's cache, or the hub.
-
-    Args:
-        name: open_clip's name of the model.
-        config: configuration of the model, open_clip's `model_cfg`.
-        cache_dir: as for `fetch_tag`.
-
-    Raises:
-        UserError: the tokenizer cannot be read, or needs a package that is not installed.
-    """
+    """The tokenizer that open_clip's `model_cfg` names, from the model's folder, the hub's cache, or the hub."""
     text = config["text_cfg"]
     if text.get("hf_tokenizer_name"):
         return Tokenizer(fetch_tokenizer(name, str(text["hf_tokenizer_name"]), cache_dir))
@@ -150,47 +118,28 @@ def preprocessing_of(name: str) -> dict[str, Any]:
     return known[0] if known else {}
 
 
+def _is_true(record: logging.LogRecord) -> bool:
+    """Whether a line of open_clip's is true: a model that is "initialized randomly" gets its weights next."""
+    return "Model initialized randomly" not in record.getMessage()
+
+
 def unloaded(name: str, device: str = "cpu", **settings: Any) -> nn.Module:
     """The architecture, without loaded weights; on the device "meta" this takes almost no time and memory."""
+    root = logging.getLogger()  # open_clip logs there
+    root.addFilter(_is_true)
+    way_out = "Without a network, put the model's files in the hub's cache first"
     try:
-        with _without_random_weights_line(), torch.device(device):
+        with readable(f"the architecture of {name!r} with open_clip", way_out, UserError), torch.device(device):
             model: nn.Module = open_clip.create_model(
                 name, None, False, device=device, pretrained_image=False, pretrained_text=False, **settings
             )
-    except (OSError, RuntimeError, ValueError) as error:  # of transformers, which reads a configuration
-        raise UserError(
-            f"open_clip cannot build {name!r} ({reason(error)}). Without a network, put the model's files in the "
-            "hub's cache first."
-        ) from error
-    return model
-
-
-@contextlib.contextmanager
-def _without_random_weights_line() -> Iterator[None]:
-    """Drops open_clip's message that a model is initialized at random, which is false: its weights are loaded next."""
-
-    def keep(record: logging.LogRecord) -> bool:
-        return "Model initialized randomly" not in record.getMessage()
-
-    root = logging.getLogger()  # open_clip logs there
-    root.addFilter(keep)
-    try:
-        yield
     finally:
-        root.removeFilter(keep)
-
-
-def _checkpoint(what: str, name: str, **settings: Any) -> nn.Module:
-    """A model with weights loaded by open_clip, which knows the layouts of all its tags."""
-    try:
-        model: nn.Module = open_clip.create_model(name, weights_only=True, require_pretrained=True, **settings)
-    except (RuntimeError, ValueError, OSError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
-        raise WeightsFileError(
-            f"open_clip cannot load the weights of {what} into its architecture ({reason(error)}). Get them again."
-        ) from error
+        root.removeFilter(_is_true)
     return model
 
 
-def _folder_name(name: str) -> str:
-    """`name`, with `~` expanded after `local-dir:`."""
-    return f"{FOLDER}{Path(name.removeprefix(FOLDER)).expanduser()}" if name.startswith(FOLDER) else name
+def _checkpoint(name: str, **settings: Any) -> nn.Module:
+    """A model with weights loaded by open_clip, which knows the layouts of all its tags."""
+    with readable(f"the weights of {name!r} with open_clip", error=WeightsFileError):
+        model: nn.Module = open_clip.create_model(name, weights_only=True, require_pretrained=True, **settings)
+    return model

@@ -18,21 +18,15 @@ from tpt.files import is_file, read_bytes, readable
 
 log = logging.getLogger(__name__)
 
+PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
 TRANSFORMERS = "preprocessor_config.json"
 _FILTERS = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers, as in transformers' files
 
 
 def preprocessing_beside(path: Path) -> dict[str, Any]:
-    """Reads mean, std, interpolation, resize_mode and size from the configuration next to a weights file.
+    """Mean, std, interpolation, resize_mode and size from open_clip's or transformers' file next to weights, if any.
 
-    Args:
-        path: path of the weights.
-
-    Returns:
-        The settings found; empty if there is neither open_clip's nor transformers' file.
-
-    Raises:
-        UserError: the configuration is damaged.
+    Raises a UserError if the file is damaged.
     """
     for name in (CONFIG_NAME, TRANSFORMERS):
         file = path.with_name(name)
@@ -43,7 +37,7 @@ def preprocessing_beside(path: Path) -> dict[str, Any]:
             said = content.get("preprocess_cfg", {}) if name == CONFIG_NAME else _of_transformers(content)
         if said:
             log.info("Preparing images as specified by %s next to the weights.", name)
-            return _checked(said, str(file))
+            return {key: said[key] for key in (*PREPROCESSING, "size") if key in said}
     return {}
 
 
@@ -65,33 +59,22 @@ def _of_transformers(content: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value is not None}
 
 
-def _checked(said: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The settings as plain values; raises a UserError if a mean or standard deviation is not three numbers."""
-    found = {key: said[key] for key in ("interpolation", "resize_mode", "size") if key in said}
-    for key in ("mean", "std"):
-        if key in said:
-            try:
-                found[key] = tuple(float(value) for value in said[key])
-                good = len(found[key]) == 3 and (key == "mean" or min(found[key]) > 0)
-            except (TypeError, ValueError):
-                good = False
-            if not good:
-                raise UserError(f"Expected `{key}` of {where} to be three numbers, one per channel, got {said[key]!r}.")
-    return found
-
-
 def prepare(model: nn.Module, said: Mapping[str, Any], where: str) -> None:
-    """Overrides how a model's images are prepared.
+    """Overrides how a model's images are prepared, in place.
 
-    Args:
-        model: the open_clip model, changed in place.
-        said: any of mean, std, interpolation and resize_mode.
-        where: where these settings come from, for messages.
-
-    Raises:
-        UserError: a mean or standard deviation is not three numbers.
+    `said` has any of mean, std, interpolation and resize_mode; `where` says in messages where it comes from.  Raises a
+    UserError if a mean or standard deviation is not three numbers.
     """
-    visual: Any = model.visual
-    if said:
+    given = dict(said)
+    for key in [key for key in ("mean", "std") if key in given]:
+        try:
+            given[key] = tuple(float(value) for value in said[key])
+            good = len(given[key]) == 3 and (key == "mean" or min(given[key]) > 0)
+        except (TypeError, ValueError):
+            good = False
+        if not good:
+            raise UserError(f"Expected `{key}` of {where} to be three numbers, one per channel, got {said[key]!r}.")
+    if given:
+        visual: Any = model.visual
         unsaid = {"mean": OPENAI_DATASET_MEAN, "std": OPENAI_DATASET_STD}  # a file may have only one of them
-        set_model_preprocess_cfg(model, {**unsaid, **getattr(visual, "preprocess_cfg", {}), **_checked(said, where)})
+        set_model_preprocess_cfg(model, {**unsaid, **getattr(visual, "preprocess_cfg", {}), **given})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +14,7 @@ from tpt.clip.model import CLIP, Precision
 from tpt.clip.tokens import Tokenizer
 from tpt.clip.towers import check_tower, text_tower
 from tpt.clip.weights.files import from_file, from_openai_file
-from tpt.clip.weights.named import EMOJI_MINI, FOLDER, HUB, from_folder, from_tag, known_tokenizer
+from tpt.clip.weights.named import EMOJI_MINI, FOLDER, HUB, from_folder, from_tag
 from tpt.clip.weights.preprocessing import prepare
 from tpt.errors import UserError, checked
 
@@ -72,15 +71,12 @@ def load_clip(
     if name is None and pretrained is None:
         name = EMOJI_MINI
     if name == EMOJI_MINI and pretrained in (None, EMOJI_MINI):
-        bundled = resources.files("tpt.clip") / "emoji_mini" / "emoji-mini.safetensors"
-        with resources.as_file(bundled) as path:
-            model = from_openai_file(path, quick_gelu)
+        model = from_openai_file(Path(__file__).parents[1] / "emoji_mini" / "emoji-mini.safetensors", quick_gelu)
     elif name is not None and name.startswith((HUB, FOLDER)):
         model, tokenizer = from_folder(name, pretrained, cache_dir)
     elif pretrained is not None and _looks_like_path(pretrained):
         architecture = None if name == EMOJI_MINI else name
-        model = from_file(architecture, Path(pretrained).expanduser(), quick_gelu)
-        tokenizer = None if architecture is None else known_tokenizer(architecture, cache_dir)
+        model, tokenizer = from_file(architecture, Path(pretrained).expanduser(), quick_gelu, cache_dir)
     else:
         model, tokenizer = from_tag(name, None if pretrained is None else str(pretrained), cache_dir)
     label = clip_label(name, pretrained)
