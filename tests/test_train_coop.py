@@ -179,7 +179,7 @@ def test_a_directory_in_use_is_refused(
         assert "Another process is already writing to" in trained(run_script, small, "a", ok=False).stderr
     trained(run_script, small, "a")
     before = (tmp_path / "a" / "context.safetensors").read_bytes()
-    assert "holds checkpoints of an earlier run" in trained(run_script, small, "a", "seed=2", ok=False).stderr
+    assert "holds files of an earlier run" in trained(run_script, small, "a", "seed=2", ok=False).stderr
     tree = next(a for a in small if a.startswith("shots.root=")).removeprefix("shots.root=")
     of_test = [*small[:3], "data=folder", f"data.root={tree}", "hydra.run.dir=a", "views.num_views=2", "cache=off"]
     done = run_script("test_time.py", *of_test, "method=zero_shot", ok=False)

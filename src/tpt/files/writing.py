@@ -24,12 +24,10 @@ MODE = 0o666  # permissions of a new file, before the user's umask
 def writing(path: Path) -> Iterator[Path]:
     """Yields a temporary path, whose file replaces `path` if the block succeeds and is deleted if it fails.
 
-    The content is flushed to the disk before the replacement, so that a power cut leaves either the old or the new
-    file.  The file gets the default permissions of a new file, regardless of the library that writes it.
-
-    Raises:
-        OSError: the file cannot be written.
+    Missing folders are created.  The content is flushed to the disk before the replacement, so that a power cut leaves
+    either the old or the new file.  The file gets the default permissions, regardless of the library that writes it.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{os.getpid()}-{secrets.token_hex(8)}{PARTIAL}")
     try:
         os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, MODE))

@@ -134,7 +134,6 @@ def write_predictions(predictions: Iterable[Prediction], path: str | Path, top: 
         UserError: the suffix is a different one.
     """
     path = check_suffix(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     write = {".csv": _write_csv, ".json": _write_json, ".parquet": _write_parquet}[path.suffix.lower()]
     with writing(path) as partial:
         write(predictions, partial, top)

@@ -62,7 +62,7 @@ def test_shards_of_earlier_versions_stay_readable(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [*ANSWER, "rank", "rank_zero_shot", "path"])
 def test_a_shard_without_a_required_column_is_damaged(name: str, tmp_path: Path) -> None:
     shard = as_before(write_shard([row(0)], tmp_path, "00-a-0000000"), [name])
-    with pytest.raises(DamagedShardError, match="are damaged"):
+    with pytest.raises(DamagedShardError, match="Cannot read the records"):
         read_shard(shard)
 
 
@@ -150,9 +150,9 @@ def test_a_damaged_shard_is_detected(damage: str, tmp_path: Path) -> None:
     flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
     shard.write_bytes({"truncated": content[:-9], "flipped": flipped, "empty": b"", "extended": content + b"x"}[damage])
     assert shard_files(tmp_path) == [shard]
-    with pytest.raises(DamagedShardError, match="are damaged .*Resume the run to compute them again"):
+    with pytest.raises(DamagedShardError, match="Cannot read the records .*Resume the run to compute them again"):
         read_shard(shard)
-    with pytest.raises(ValueError, match="are damaged"):
+    with pytest.raises(ValueError, match="Cannot read the records"):
         read_records(tmp_path)
 
 
@@ -167,5 +167,5 @@ def test_unusual_texts(tmp_path: Path) -> None:
 
 def test_a_pipe_among_the_shards_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "00-a-0000000-0123456789abcdef.parquet")
-    with pytest.raises(DamagedShardError, match="are damaged"):
+    with pytest.raises(DamagedShardError, match="Cannot read the records"):
         read_records(tmp_path)

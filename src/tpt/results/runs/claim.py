@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from tpt.errors import UserError
 from tpt.files import remove_partial, why_no_lock, write_json
-from tpt.results.runs.manifest import changed_data, differences, read_manifest
+from tpt.results.runs.manifest import differences, read_manifest
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +34,6 @@ class ClaimedDirectory:
         another: how to choose another directory, for error messages.
     """
 
-    product: str  # what a run writes, for error messages
     manifest_name: str  # file name of the manifest
     free: tuple[str, ...]  # settings that may differ when the run is resumed
     strangers: tuple[str, ...] = ()  # files that only another program's runs have
@@ -48,7 +46,6 @@ class ClaimedDirectory:
         self.is_new = not resume  # whether the directory must not hold a run yet
         self.first = first
         self.another = another
-        self.whose = f"the run in {folder}"  # for error messages: whose settings are compared
         self.way_out = f"continue with the same, or {another}"  # for error messages: what to do
         self.begun_anew = False  # set by `write`
         self._lock = FileLock(folder / LOCK, timeout=PATIENCE_S)
@@ -76,10 +73,11 @@ class ClaimedDirectory:
             UserError: another process uses it, it holds another run, or a name that the run needs is something else.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        for name in (LOCK, self.manifest_name, *self.files):
-            self._refuse_odd(self.folder / name, stat.S_ISREG, "a file")
-        for name in self.folders:
-            self._refuse_odd(self.folder / name, stat.S_ISDIR, "a folder")
+        for name in (LOCK, self.manifest_name, *self.files, *self.folders):
+            path, what = self.folder / name, "folder" if name in self.folders else "file"
+            fits = path.is_dir() if what == "folder" else path.is_file()
+            if os.path.lexists(path) and not fits:  # for example a pipe, or a broken link
+                raise UserError(f"{path} is not a {what}, which a run needs there. Remove it, or {self.another}.")
         if (why := why_no_lock(self.folder / LOCK)) is None:
             try:
                 self._lock.acquire()
@@ -93,20 +91,11 @@ class ClaimedDirectory:
             raise UserError(f"{self.folder} holds {found[0]} of another program's run; {self.another}.")
         if self.is_new and self.holds_a_run():
             raise UserError(
-                f"{self.folder} holds {self.product} of an earlier run. Continue it with resume={self.folder}, or "
+                f"{self.folder} holds files of an earlier run. Continue it with resume={self.folder}, or "
                 f"{self.another}."
             )
         for folder in (self.folder, *(self.folder / name for name in self.folders)):
             remove_partial(folder)
-
-    def _refuse_odd(self, path: Path, fits: Callable[[int], bool], what: str) -> None:
-        """Raises a UserError if a name that the run needs is something else, such as a pipe or a broken link."""
-        try:
-            odd = not fits(path.stat().st_mode)
-        except OSError as error:
-            odd = not isinstance(error, FileNotFoundError) or path.is_symlink()
-        if odd:
-            raise UserError(f"{path} is not {what}, which a run needs there. Remove it, or {self.another}.")
 
     def earlier_sessions(self, manifest: Mapping[str, Any], session: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The sessions of the resumed run; empty for a new run.
@@ -135,12 +124,7 @@ class ClaimedDirectory:
         if different := differences(old, new, self.free):
             more = f" (and {len(different) - SHOWN} more)" if len(different) > SHOWN else ""
             raise UserError(
-                f"The settings differ from those of {self.whose}: {'; '.join(different[:SHOWN])}{more}; {self.way_out}."
-            )
-        if changed := changed_data(old, new, self.free):
-            raise UserError(
-                f"The data differ from those of {self.whose}: {'; '.join(changed[:SHOWN])}. Restore them, or "
-                f"{self.another}."
+                f"The run has other settings or data: {'; '.join(different[:SHOWN])}{more}; {self.way_out}."
             )
 
     def write(self, manifest: Mapping[str, Any], sessions: list[dict[str, Any]], session: Mapping[str, Any]) -> None:

@@ -29,7 +29,6 @@ DAMAGED = "damaged"  # a folder next to `records`, because other programs may re
 class RunDirectory(ClaimedDirectory):
     """The state of a test run's directory: its manifest and its records."""
 
-    product = "records"
     manifest_name = NAME
     free = FREE
     strangers = (TRAINING,)

@@ -24,9 +24,7 @@ _NAME = re.compile(r"(\d+)-.*-(\d+)-([0-9a-f]{16})\.safetensors")
 
 def write_state(content: bytes, run_dir: Path, number: int, dataset: str, images: int) -> Path:
     """Writes the state after `images` images, whole or not at all; `number` is the dataset's number in the run."""
-    folder = run_dir / STATES
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{number:02d}-{file_name(dataset)}-{images:07d}-{content_digest(content)}.safetensors"
+    path = run_dir / STATES / f"{number:02d}-{file_name(dataset)}-{images:07d}-{content_digest(content)}.safetensors"
     write_bytes(content, path)
     return path
 
