@@ -105,12 +105,7 @@ def _adapter(hint: Any) -> TypeAdapter[Any]:
 
 
 def fits(hint: Any, value: Any) -> bool:
-    """Whether a value has the annotated type and is within its limits.
-
-    Args:
-        hint: annotation that pydantic can check.
-        value: value of a setting; `True` is not a number, 1.0 is not a whole number, and infinity and NaN are refused.
-    """
+    """Whether a value has the annotated type and limits; `True`, infinity and NaN are no numbers, nor 1.0 whole."""
     try:
         _adapter(hint).validate_python(value)
     except ValidationError:
@@ -119,12 +114,8 @@ def fits(hint: Any, value: Any) -> bool:
 
 
 def in_words(hint: Any) -> str:
-    """The values that a plain annotation allows, in words that follow a setting's name: `to be ...` or `in (0, 1]`."""
-    words = _words(hint)
-    interval = [word for word in words if word.startswith("in ")]
-    if interval and [word for word in words if word != "null"] == interval:
-        return ", or ".join(words)
-    return "to be " + " or ".join(f"a number {word}" if word in interval else word for word in words)
+    """The values that a plain annotation allows, in words that follow a setting's name."""
+    return "to be " + " or ".join(_words(hint))
 
 
 def _words(hint: Any) -> list[str]:
@@ -145,7 +136,7 @@ def _with_limits(word: str, limits: tuple[Any, ...]) -> str:
     low, above, high, below = (getattr(given.get(kind), kind.__name__.lower(), None) for kind in (Ge, Gt, Le, Lt))
     bottom, top = low if above is None else above, high if below is None else below
     if None not in (bottom, top) and word == "a number":
-        return f"in {'[' if above is None else '('}{bottom:.15g}, {top:.15g}{']' if below is None else ')'}"
+        return f"a number in {'[' if above is None else '('}{bottom:.15g}, {top:.15g}{']' if below is None else ')'}"
     if None not in (bottom, top):
         return f"{word} from {bottom} to {top}"
     parts = {" of at least": low, " above": above, " of at most": high, " below": below}
@@ -161,15 +152,10 @@ def way_out(hint: Any) -> str:
 
 
 def refuse(name: str, hint: Any, value: Any) -> Any:
-    """Returns a value as a plain Python number, text, flag or None, after a check against its annotation.
-
-    Args:
-        name: name of the parameter, for the message.
-        hint: annotation for which `is_plain` holds.
-        value: the given value; NumPy numbers are accepted as numbers.
+    """Returns a value, with a number of NumPy as Python's.
 
     Raises:
-        UserError: the value has another type or is out of range.
+        UserError: the value does not fit the annotation, for which `is_plain` holds; the message names the parameter.
     """
     if isinstance(value, Integral) and not isinstance(value, bool):
         value = int(value)
@@ -255,8 +241,7 @@ def refuse_one_prompt(
     names = class_names[one], class_names[other]
     look_the_same = len({unicodedata.normalize("NFC", name) for name in names}) < len({*names})
     shown = " and ".join(map(ascii if look_the_same else repr, names))
-    more = f" ({len(found) - 1} more such pairs)" if len(found) > 1 else ""
     raise error(
         f"Two classes{where and f' {where}'} are the same prompt to the model: {shown} (classes {one} and "
-        f"{other}){more}. Rename one, or make them one class."
+        f"{other}). Rename one, or make them one class."
     )

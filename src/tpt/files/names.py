@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
+
+from tpt.errors import UserError
 
 BUNDLED = "emoji-mini"  # prefix of the names of contexts that come with the package
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # first characters of a formula in a spreadsheet
@@ -21,6 +24,14 @@ def file_name(text: str) -> str:
     """Any text as a file name, or as a part of one: at most 100 bytes, without separators."""
     plain = re.sub(r"[^\w.=+-]+", "_", text).strip("_.")
     return plain.encode("utf-8", "ignore")[:MOST_NAME_BYTES].decode("utf-8", "ignore") or "unnamed"
+
+
+def with_suffix(path: str | Path, suffixes: Collection[str]) -> Path:
+    """The path of a file to write; raises a UserError if it ends in none of the suffixes, in lower or upper case."""
+    path = Path(path)
+    if path.suffix.lower() not in suffixes:
+        raise UserError(f"Expected a file that ends in {', '.join(suffixes)}, got {str(path)!r}; choose one of them.")
+    return path
 
 
 def bundled(path: str | Path) -> Path:

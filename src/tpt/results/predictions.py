@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tpt.errors import UserError
-from tpt.files import harmless, writing
+from tpt.files import harmless, with_suffix, writing
 
 AT_ONCE = 1024  # rows held as Python objects at a time, because there may be millions
 SUFFIXES = (".csv", ".json", ".parquet")
@@ -133,18 +133,10 @@ def write_predictions(predictions: Iterable[Prediction], path: str | Path, top: 
     Raises:
         UserError: the suffix is a different one.
     """
-    path = check_suffix(path)
+    path = with_suffix(path, SUFFIXES)
     write = {".csv": _write_csv, ".json": _write_json, ".parquet": _write_parquet}[path.suffix.lower()]
     with writing(path) as partial:
         write(predictions, partial, top)
-    return path
-
-
-def check_suffix(path: str | Path) -> Path:
-    """The path of a table; raises a UserError if its suffix is not a supported format."""
-    path = Path(path)
-    if path.suffix.lower() not in SUFFIXES:
-        raise UserError(f"Expected a file that ends in {', '.join(SUFFIXES)}, got {str(path)!r}; choose one of them.")
     return path
 
 
@@ -188,13 +180,9 @@ def _write_csv(predictions: Iterable[Prediction], path: Path, top: int) -> None:
 
 
 def _text(value: str | float) -> str:
-    match value:
-        case float():
-            return f"{value:.{DIGITS}f}"
-        case str():
-            return harmless(_CONTROL.sub(lambda found: repr(found[0])[1:-1], value))
-        case _:
-            return str(value)
+    if isinstance(value, str):
+        return harmless(_CONTROL.sub(lambda found: repr(found[0])[1:-1], value))
+    return f"{value:.{DIGITS}f}" if isinstance(value, float) else str(value)
 
 
 def _write_json(predictions: Iterable[Prediction], path: Path, top: int) -> None:
@@ -206,19 +194,12 @@ def _write_json(predictions: Iterable[Prediction], path: Path, top: int) -> None
 
 
 def _about(prediction: Prediction, top: int) -> dict[str, Any]:
-    def rounded(probability: float | None) -> float | None:
-        return None if probability is None else round(probability, DIGITS)
+    about = {name: _rounded(value) for name, value in vars(prediction).items() if name != "seconds"}
+    return about | {"top": [{"answer": a, "probability": _rounded(p)} for a, p in prediction.top[:top]]}
 
-    return {
-        "path": prediction.path,
-        "answer": prediction.answer,
-        "probability": rounded(prediction.probability),
-        "top": [{"answer": a, "probability": rounded(p)} for a, p in prediction.top[:top]],
-        "answer_before": prediction.answer_before,
-        "probability_before": rounded(prediction.probability_before),
-        "selected": list(prediction.selected),
-        "problem": prediction.problem,
-    }
+
+def _rounded(value: Any) -> Any:
+    return round(value, DIGITS) if isinstance(value, float) else value
 
 
 def _write_parquet(predictions: Iterable[Prediction], path: Path, top: int) -> None:

@@ -69,20 +69,17 @@ def _along(row: Row, dataset: str) -> Along | None:
 @styled
 def along_figure(lines: Sequence[Along], dataset: str) -> Figure:
     """Accuracy so far (top) and gain over zero-shot in equal parts of the stream (bottom), one line per row."""
-    figure = Figure(figsize=(COLUMN, 4.4), layout="constrained")
+    figure = Figure(figsize=(COLUMN, 4.4))
     accuracy, gain = figure.subplots(2, 1, sharex=True)
-    handles = []
     for number, line in enumerate(lines):
-        look = line_style(number)
-        last = line.position[-1]
+        look, last = line_style(number) | {"label": short(line.label, 48)}, line.position[-1]
         shown = line.position >= min(max(FIRST, SHARE * last), last)
         accuracy.plot(line.position[shown], line.accuracy[shown], markevery=1 + int(shown.sum()) // MARKERS, **look)
-        (handle,) = gain.plot(*line.gains, **look)
-        handles.append(handle)
+        gain.plot(*line.gains, **look)
+    legend_above(figure, gain)
     gain.axhline(0, color=GREY, linewidth=0.8, zorder=0)
     accuracy.set_ylabel(f"accuracy so far (%)\non {short(dataset)}")
     gain.set_ylabel("gain over zero-shot\n(points)")
     gain.set_xlabel("images of the stream")
-    legend_above(figure, handles, [short(line.label, 48) for line in lines])
     figure.align_ylabels()
     return figure

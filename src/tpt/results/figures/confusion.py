@@ -27,14 +27,13 @@ def confusion_figure(run: Run) -> Figure:
             f"Adaptation changed no confusion of {run.path} by more than one image, so there is nothing to draw."
         )
     heights = [len(pairs) + 2 for _, pairs in shown]
-    figure = Figure(figsize=(PAGE, 0.17 * sum(heights) + 1.0), layout="constrained")
+    figure = Figure(figsize=(PAGE, 0.17 * sum(heights) + 1.0))
     axes = figure.subplots(len(shown), 1, squeeze=False, height_ratios=heights).flatten().tolist()
     for panel, (name, pairs) in zip(axes, shown, strict=True):
         _bars(panel, pairs)
         panel.set_title(short(name))
     axes[-1].set_xlabel("images")
-    handles, labels = axes[0].get_legend_handles_labels()
-    legend_above(figure, handles, labels)
+    legend_above(figure, axes[0])
     return figure
 
 

@@ -22,7 +22,7 @@ def transfer_figure(matrix: Transfer) -> Figure:
     known = values[~np.isnan(values)]
     most = max(float(np.abs(known).max()) if known.size else 0.0, LEAST)
     width = COLUMN if len(matrix.targets) <= WIDE else PAGE
-    figure = Figure(figsize=(width, 1.6 + 0.36 * len(matrix.sources)), layout="constrained")
+    figure = Figure(figsize=(width, 1.6 + 0.36 * len(matrix.sources)))
     axes = figure.subplots()
     image = axes.imshow(np.ma.masked_invalid(values), cmap=COLOURS, vmin=-most, vmax=most, aspect="auto")
     axes.patch.set(hatch="////", edgecolor="#bbbbbb")

@@ -59,7 +59,7 @@ def methods_figure(rows: Sequence[Compared]) -> Figure:
 
     A row without a gain, such as zero-shot, is drawn at 0; the points of an unfinished row are hollow.
     """
-    figure = Figure(figsize=(PAGE, AROUND + ROW * len(rows)), layout="constrained")
+    figure = Figure(figsize=(PAGE, AROUND + ROW * len(rows)))
     gain, seconds, ece = figure.subplots(1, 3, sharey=True, width_ratios=(3, 2.2, 2))
     _points(gain, rows, [each.gain or Interval(0.0, 0.0, 0.0) for each in rows])
     _points(seconds, rows, [_exact(each.seconds or None) for each in rows], "{:.2g}")

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow.compute as pc
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from tpt.results.figures.style import COLUMN, GREY, error_bars, legend_above, line_style, short, styled
 from tpt.results.runs.settings import REGISTER, axis_label, is_seed, meaning
@@ -76,11 +75,9 @@ def _value(varied: str, row: Row) -> float:
 
 def _common_images(rows: Sequence[Row]) -> dict[str, set[str]]:
     """The paths that every row has, by dataset; datasets without any are left out."""
-    found: dict[str, set[str]] = {}
-    for name in dict.fromkeys(name for row in rows for run in row.runs for name in run.to_test):
-        if shared := set.intersection(*(set(images_of(row.having(name), name)) for row in rows)):
-            found[name] = shared
-    return found
+    names = dict.fromkeys(name for row in rows for run in row.runs for name in run.to_test)
+    found = {name: set.intersection(*({*images_of(row.having(name), name)} for row in rows)) for name in names}
+    return {name: paths for name, paths in found.items() if paths}
 
 
 def _point(varied: str, row: Row, common: Mapping[str, set[str]]) -> Point:
@@ -123,17 +120,16 @@ def setting_figure(found: Curves) -> Figure:
 
     Bars are 95 % intervals; the dashed line is zero-shot accuracy.
     """
-    figure = Figure(figsize=(COLUMN, 4.4), layout="constrained")
+    figure = Figure(figsize=(COLUMN, 4.4))
     accuracy, seconds = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-    handles = []
     for number, (label, points) in enumerate(found.lines.items()):
         look, x = line_style(number), _spread(found.setting, [p.value for p in points], number, len(found.lines))
-        look |= {"label": label, "elinewidth": 0.8}
-        handles.append(error_bars(accuracy, x, [p.accuracy for p in points], **look))
+        look |= {"label": short(label, 48), "elinewidth": 0.8}
+        error_bars(accuracy, x, [p.accuracy for p in points], **look)
         error_bars(seconds, x, [p.seconds for p in points], **look)
     every = [p for points in found.lines.values() for p in points]
     zero_shot = float(np.mean([p.zero_shot.mean for p in every]))
-    handles.append(accuracy.axhline(zero_shot, color=GREY, linestyle=(0, (4, 3)), linewidth=1.0, zorder=0))
+    accuracy.axhline(zero_shot, color=GREY, linestyle="--", linewidth=1.0, zorder=0, label="zero-shot")
     _axis(seconds, found.setting, sorted({p.value for p in every}))
     mean = f", mean of {len(found.datasets)} datasets" if len(found.datasets) > 1 else f" on {short(found.datasets[0])}"
     accuracy.set_ylabel(f"accuracy (%){mean}")
@@ -141,7 +137,7 @@ def setting_figure(found: Curves) -> Figure:
     seconds.set_ylabel("seconds per image")
     seconds.set_ylim(bottom=0)
     seconds.set_xlabel(axis_label(found.setting))
-    legend_above(figure, handles, [*(short(label, 48) for label in found.lines), "zero-shot"])
+    legend_above(figure, accuracy)
     figure.align_ylabels()
     return figure
 
@@ -157,6 +153,5 @@ def _spread(varied: str, values: Sequence[float], number: int, lines: int) -> np
 def _axis(axes: Axes, varied: str, values: Sequence[float]) -> None:
     if meaning(varied).logarithmic and min(values) > 0:
         axes.set_xscale("log", base=2)
-        axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_locator(FixedLocator(list(values)))
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.set_xticks(values, [f"{value:g}" for value in values])
+    axes.set_xticks([], minor=True)
