@@ -26,13 +26,9 @@ from typing_extensions import Doc
 
 
 class UserError(ValueError):
-    """The program cannot use a value, a file or a setting.
+    """The program cannot use a value, a file or a setting."""
 
-    Attributes:
-        exit_code: exit code of the program.
-    """
-
-    exit_code: int = 1
+    exit_code: int = 1  # of the program
 
 
 class DataError(UserError):
@@ -40,12 +36,7 @@ class DataError(UserError):
 
 
 class BadImageError(DataError):
-    """An image file cannot be read.
-
-    Args:
-        message: the full message, including what to do.
-        problem: a short reason for reports, such as "damaged: truncated"; the message if None.
-    """
+    """An image file cannot be read; `problem` is a short reason for reports, such as "damaged: truncated"."""
 
     def __init__(self, message: str, problem: str | None = None) -> None:
         super().__init__(message)
@@ -180,20 +171,20 @@ def checked(function: _Function) -> _Function:
     Arguments whose annotations are not plain (see `is_plain`) are not checked.
     """
     signature = inspect.signature(function)
-    limits: dict[str, Any] | None = None
+
+    @functools.cache
+    def limits() -> dict[str, Any]:  # at the first call, since annotations may name types that are defined later
+        return {name: hint for name, hint in hints_of(function).items() if is_plain(hint)}
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        nonlocal limits
-        if limits is None:  # at the first call, since annotations may name types that are defined later
-            limits = {name: hint for name, hint in hints_of(function).items() if is_plain(hint)}
         try:
             bound = signature.bind(*args, **kwargs)
         except TypeError:
             return function(*args, **kwargs)  # for Python's own message
         for name, value in bound.arguments.items():
-            if name in limits:
-                bound.arguments[name] = refuse(name, limits[name], value)
+            if name in limits():
+                bound.arguments[name] = refuse(name, limits()[name], value)
         return function(*bound.args, **bound.kwargs)
 
     return typing.cast(_Function, call)
@@ -222,16 +213,10 @@ def ties(keys: Sequence[Hashable]) -> list[tuple[int, int]]:
 def refuse_one_prompt(
     class_names: Sequence[str], keys: Sequence[Hashable], where: str = "", error: type[UserError] = UserError
 ) -> list[str]:
-    """Raises an error if two classes have the same prompt, since their logits would tie for every image.
+    """Raises an error if two of K classes have the same prompt, since their logits would tie for every image.
 
-    Args:
-        class_names: K names.
-        keys: a key for each class, equal if the model reads the names as equal.
-        where: where the names come from, for the message.
-        error: type of the error.
-
-    Returns:
-        The names that two classes have in a published list, which are no error.
+    `keys` are equal if the model reads the names as equal; `where` says where they come from.  Returns the names that
+    two classes have in a published list, which are no error.
     """
     known, pairs = _PUBLISHED.get(len(class_names), {}), ties(keys)
     found = [pair for pair in pairs if {class_names[place] for place in pair} != {known.get(pair)}]

@@ -12,7 +12,6 @@ import lzma
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +44,7 @@ _SYNSET = re.compile(r"n[0-9]{8}")
 
 
 class Names(list[str]):
-    """The texts of a list, in the order of their numbers if the list has numbers.
-
-    Args:
-        texts: the texts as written.
-        keys: the keys of each text: a number, a folder, a WordNet id, or several of these; empty for a plain list.
-    """
+    """The texts of a list; `keys` are those of each text: a number, a folder, a WordNet id, or several of these."""
 
     def __init__(self, texts: Iterable[str], keys: Sequence[Sequence[str]] = ()) -> None:
         super().__init__(texts)
@@ -68,9 +62,7 @@ class Names(list[str]):
 def decode_text(content: bytes) -> str:
     """The text of a file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark; gzip, bzip2 and xz are unpacked.
 
-    Raises:
-        ValueError: the encoding is not one of these, or the text is too large.
-        Exception: of the library that unpacks, if the content is damaged.
+    Raises a ValueError, or the error of the library that unpacks, for other content.
     """
     if (unpack := _of_start(content, _PACKED)) is not None:
         with unpack(io.BytesIO(content)) as file:
@@ -80,7 +72,7 @@ def decode_text(content: bytes) -> str:
     try:
         return content.decode(_of_start(content, _MARKS) or "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"it is not text: byte {error.start} is not in UTF-8; save it as UTF-8") from error
+        raise ValueError(f"byte {error.start} is not in UTF-8; save it as UTF-8") from error
 
 
 def _of_start(content: bytes, kinds: dict[bytes, Any]) -> Any:
@@ -89,29 +81,22 @@ def _of_start(content: bytes, kinds: dict[bytes, Any]) -> Any:
 
 
 def parse_list(text: str, path: str | Path, prose: bool = False) -> Names:
-    """The texts in a list.
+    """The texts in a list, in the order of their numbers if the list has numbers.
 
     The list may be JSON, YAML or Python; a mapping of numbers to names, or of names to numbers; a table with a header;
     lines with a number before or after the name, or with a key and a tab before it; or one text per line.  Lines that
-    begin with `# ` are comments.
-
-    Args:
-        text: content of the file.
-        path: path of the file, for messages.
-        prose: whether the texts are sentences, which may contain commas, colons and numbers.
+    begin with `# ` are comments.  With `prose`, texts are sentences, which may contain commas, colons and numbers.
 
     Raises:
-        DataError: the list has none of these forms; the message shows the line.
+        DataError: the list at `path` has none of these forms; the message shows the line.
     """
     found = _structure(text, path, prose)
     if found is None:
         lines = [line for raw in text.splitlines() if (line := _COMMENT.sub("", raw).strip())]
         found = _of_lines(lines, path, prose) if lines else Names([])
-    first = sorted(row[0] for row in found.keys)
-    twice = next((key for key, other in pairwise(first) if key == other), None)
-    if twice is not None or not all(found):
-        which = "an empty one" if twice is None else f"two for {twice!r}"
-        raise DataError(f"Expected one name for each class in {path}, got {which}; correct it.")
+    first = [row[0] for row in found.keys]
+    if len({*first}) < len(first) or not all(found):
+        raise DataError(f"Expected one name for each class in {path}, got an empty name, or two for one class.")
     for column in zip(*found.keys, strict=True):
         if all(_WHOLE.fullmatch(cell) for cell in column):
             order = sorted(range(len(column)), key=lambda place: int(column[place]))
@@ -146,7 +131,7 @@ def _structure(text: str, path: str | Path, prose: bool) -> Names | None:
     raise _refused(lines[0] if lines else "", path)
 
 
-class _Texts(yaml.BaseLoader):
+class _Texts(yaml.BaseLoader):  # type: ignore[misc]  # PyYAML has no types
     """Keeps texts as written, such as `007` and `null`, and refuses two equal keys."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:

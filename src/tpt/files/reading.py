@@ -21,8 +21,7 @@ _BUGS = (NameError, AssertionError, ImportError)  # a damaged file may make a re
 def open_plain(path: str | Path, most: int) -> BinaryIO:
     """Opens an untrusted file for reading, only if it is a regular file: a pipe blocks, and a device never ends.
 
-    Raises:
-        OSError: the file cannot be opened, is not a regular file, or has more than `most` bytes; the error names it.
+    Raises an OSError, which names the file, for others and for those of more than `most` bytes.
     """
     about = os.stat(path)  # noqa: PTH116 -- called for every image
     if not stat.S_ISREG(about.st_mode):
@@ -50,15 +49,9 @@ def reason(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def readable(what: str, way_out: str = "Get it again", error: type[UserError] = DataError) -> Iterator[None]:
-    """Turns an exception of the block, which reads a file, into a UserError.
+    """Turns an exception of the block, which reads a file, into an `error`: `Cannot read {what} (reason). {way_out}.`
 
-    Args:
-        what: what is read, with its file, such as "the list FILE" or "FILE as a table".
-        way_out: what the user can do, such as "Get it again".
-        error: type of the error; errors of this type, and DataErrors, that the block raises are passed on.
-
-    Raises:
-        UserError: the content is damaged, or the block raised a UserError, whose message is the reason.
+    Passes on bugs, DataErrors, and errors of the same type.
     """
     try:
         yield

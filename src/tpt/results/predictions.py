@@ -117,21 +117,10 @@ def predictions_of(records: pa.Table) -> Iterator[Prediction]:
 
 
 def write_predictions(predictions: Iterable[Prediction], path: str | Path, top: int) -> Path:
-    """Writes a table whole or not at all, and returns its path.
+    """Writes a table, in the format of the path's suffix, whole or not at all, and returns its path.
 
-    CSV and Parquet have the columns path, answer, probability, answer_2, probability_2 and so on, answer_before,
-    probability_before, views_selected, problem; cells without a value are empty.  JSON is a list of objects, in which
-    `top` is a list and `selected` lists the views.  CSV is made for spreadsheets: it begins with a byte order mark,
-    leaves out columns that are empty in every row, and has an apostrophe before text that a spreadsheet would run as a
-    formula and an escape, such as `\\n`, for each control character.
-
-    Args:
-        predictions: in the order of the table's rows.
-        path: its suffix, .csv, .json or .parquet, sets the format; missing folders are created.
-        top: maximum number of likeliest classes per row, at least 1.
-
-    Raises:
-        UserError: the suffix is a different one.
+    docs/predict.md describes the columns of CSV and Parquet, of which `top` is the maximum number of likeliest classes.
+    JSON is a list of objects.  In CSV, control characters become escapes such as `\\n`.
     """
     path = with_suffix(path, SUFFIXES)
     write = {".csv": _write_csv, ".json": _write_json, ".parquet": _write_parquet}[path.suffix.lower()]

@@ -24,21 +24,8 @@ class Along:
 
     label: str
     position: np.ndarray  # (N,) positions in the stream, from 1
-    before: np.ndarray  # (N,) share of the row's runs that were right at this position before adaptation
-    after: np.ndarray  # (N,) the same after adaptation
-
-    @property
-    def accuracy(self) -> np.ndarray:
-        """(N,) accuracy in % over all images up to each position."""
-        found: np.ndarray = PERCENT * self.after.cumsum() / np.arange(1, len(self.after) + 1)
-        return found
-
-    @property
-    def gains(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean positions of equal parts of the stream, and the gain over zero-shot in each, in percentage points."""
-        parts = np.array_split(np.arange(len(self.position)), max(1, min(PARTS, len(self.position) // LEAST)))
-        middle = np.array([self.position[part].mean() for part in parts])
-        return middle, np.array([PERCENT * (self.after - self.before)[part].mean() for part in parts])
+    accuracy: np.ndarray  # (N,) accuracy in % over all images up to each position, mean over the row's runs
+    gains: tuple[np.ndarray, np.ndarray]  # mean positions of equal parts, and gains over zero-shot there, in points
 
 
 def along(rows: Sequence[Row], dataset: str) -> list[Along]:
@@ -62,8 +49,10 @@ def _along(row: Row, dataset: str) -> Along | None:
     if not len(place):
         return None
     position, where, runs = np.unique(place, return_inverse=True, return_counts=True)
-    means = [np.bincount(where, np.concatenate(side)) / runs for side in (before, after)]
-    return Along(row.label, position + 1, *means)
+    first, then = (PERCENT * np.bincount(where, np.concatenate(side)) / runs for side in (before, after))
+    parts = np.array_split(np.arange(len(runs)), max(1, min(PARTS, len(runs) // LEAST)))
+    middle, gains = (np.array([values[part].mean() for part in parts]) for values in (position + 1, then - first))
+    return Along(row.label, position + 1, then.cumsum() / np.arange(1, len(then) + 1), (middle, gains))
 
 
 @styled

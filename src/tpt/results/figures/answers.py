@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -39,9 +38,9 @@ SIDES = {"_zero_shot": line_style(1) | {"label": "before"}, "": line_style(0) | 
 
 
 def per_dataset(
-    run: Run, measure: str, draw: Callable[[Axes, str], str], x: str, y: str, aspect: float = 1.0
+    run: Run, measure: str, draw: Callable[[Axes, Run, str], str], x: str, y: str, aspect: float = 1.0
 ) -> Figure:
-    """One panel per dataset whose results have a measure; `draw(panel, dataset)` returns a line for its title.
+    """One panel per dataset whose results have a measure; `draw(panel, run, dataset)` returns a line for its title.
 
     Only as many datasets are drawn as fit in one figure.
     """
@@ -50,7 +49,7 @@ def per_dataset(
         raise UserError(f"{run.path} has no answers yet. Wait until it has some.")
     figure, axes = panels(len(names), aspect)
     for panel, name in zip(axes, names, strict=True):
-        panel.set_title(f"{short(name)}\n{draw(panel, name)}".strip())
+        panel.set_title(f"{short(name)}\n{draw(panel, run, name)}".strip())
     figure.supxlabel(x)
     figure.supylabel(y)
     legend_above(figure, axes[0])
@@ -65,11 +64,7 @@ def entropy_figure(run: Run) -> Figure:
     a grey cloud.  Below the diagonal, tuning made the averaged prediction of the views more confident.
     """
 
-    def draw(panel: Axes, name: str) -> str:
-        _entropies(panel, run.of(name))
-        return ""
-
-    return per_dataset(run, "entropy", draw, "marginal entropy before (nats)", "marginal entropy after (nats)")
+    return per_dataset(run, "entropy", _entropies, "marginal entropy before (nats)", "marginal entropy after (nats)")
 
 
 def moved(run: Run) -> bool:
@@ -79,7 +74,8 @@ def moved(run: Run) -> bool:
     return any(bool((after != before).any()) for after, before in pairs)
 
 
-def _entropies(axes: Axes, rows: pa.Table) -> None:
+def _entropies(axes: Axes, run: Run, dataset: str) -> str:
+    rows = run.of(dataset)
     labelled = not rows["label"].null_count
     pred, first = (rows[c].to_numpy() for c in ("pred", "pred_zero_shot"))
     label = rows["label"].to_numpy() if labelled else pred  # otherwise every changed answer is highlighted
@@ -102,6 +98,7 @@ def _entropies(axes: Axes, rows: pa.Table) -> None:
         axes.plot(before[wrong], after[wrong], "v", color=VERMILION, label="became wrong", zorder=3, **look)
     axes.set(xlim=(0, most), ylim=(0, most), aspect="equal")
     axes.locator_params(nbins=5)
+    return ""
 
 
 class Bin(NamedTuple):
@@ -129,7 +126,7 @@ def reliability_figure(run: Run) -> Figure:
     few = any(about["images"] < FEW for about in run.results["datasets"].values() if "ece" in about)
     bins, ticks = FEW_BINS if few else BINS, range(0, 101, 25)
 
-    def draw(panel: Axes, name: str) -> str:
+    def draw(panel: Axes, run: Run, name: str) -> str:
         rows, about = run.of(name), run.results["datasets"][name]
         label = rows["label"].to_numpy()
         panel.plot([0, 100], [0, 100], color="black", linewidth=0.6)
@@ -151,7 +148,7 @@ def risk_figure(run: Run) -> Figure:
     The title of each panel gives the area under each curve in %; smaller is better.
     """
 
-    def draw(panel: Axes, name: str) -> str:
+    def draw(panel: Axes, run: Run, name: str) -> str:
         rows, areas = run.of(name), []
         for end, look in SIDES.items():
             confidence, right = rows[f"confidence{end}"].to_numpy(), rows[f"rank{end}"].to_numpy() == 0

@@ -36,6 +36,7 @@ class ClaimedDirectory:
 
     manifest_name: str  # file name of the manifest
     free: tuple[str, ...]  # settings that may differ when the run is resumed
+    marks: tuple[str, ...]  # patterns of files that show that there is a run
     strangers: tuple[str, ...] = ()  # files that only another program's runs have
     files: tuple[str, ...] = ()  # files and folders that the run writes
     folders: tuple[str, ...] = ()
@@ -64,13 +65,12 @@ class ClaimedDirectory:
 
     def holds_a_run(self) -> bool:
         """Whether the directory holds a run, which a new one must not overwrite."""
-        raise NotImplementedError
+        return any(path for mark in self.marks for path in self.folder.glob(mark))
 
     def take(self) -> None:
         """Locks the directory, and removes incomplete files of a killed process.
 
-        Raises:
-            UserError: another process uses it, it holds another run, or a name that the run needs is something else.
+        Raises a UserError if another process uses it, it holds another run, or a needed name is something else.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         for name in (LOCK, self.manifest_name, *self.files, *self.folders):
@@ -98,11 +98,7 @@ class ClaimedDirectory:
             remove_partial(folder)
 
     def earlier_sessions(self, manifest: Mapping[str, Any], session: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """The sessions of the resumed run; empty for a new run.
-
-        Raises:
-            UserError: the existing run has other settings or data, or its manifest cannot be read.
-        """
+        """The sessions of the resumed run, if it has the same settings and data; empty for a new run."""
         if not self.resume or not (os.path.lexists(self.folder / self.manifest_name) or self.holds_a_run()):
             return []
         return self.same_run(read_manifest(self.folder, self.manifest_name), manifest, session)

@@ -110,10 +110,7 @@ def digests_of(places: Sequence[tuple[ImageDataset, int]]) -> list[str | None]:
 
 
 def named_files(config: Mapping[str, Any], free: Sequence[str] = FREE) -> dict[str, str]:
-    """Digests of the files that a resolved configuration names, such as class names and templates.
-
-    Files of settings in `free` are left out, because these settings do not change what the run computes.
-    """
+    """Digests of the files, such as class names, that the settings of a resolved configuration name, except `free`."""
     found = {}
     for key, value in dotted_values(config):
         if isinstance(value, str) and not f"{key}.".startswith(tuple(f"{setting}." for setting in free)):
@@ -175,11 +172,7 @@ def with_public_names(node: Any) -> Any:
 
 
 def read_manifest(run_dir: str | Path, name: str = NAME) -> dict[str, Any]:
-    """The manifest of the run in a directory; `name` is its file name.
-
-    Raises:
-        UserError: the file is missing, cannot be read, or is damaged, for example by a value of the wrong type.
-    """
+    """The manifest of the run in a directory; a UserError if the file `name` is missing or damaged."""
     path = Path(run_dir) / name
     with readable(str(path), "Pass a directory of test_time.py, or start the run anew", UserError):
         return manifest_of(read_bytes(path))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ import pyarrow.parquet as pq
 
 from tpt.errors import UserError
 from tpt.files import content_digest, read_bytes, readable, write_bytes
+
+log = logging.getLogger(__name__)
 
 RECORD_SCHEMA = pa.schema(
     [
@@ -59,8 +62,7 @@ ALWAYS = ("dataset", "index", "path", "seconds")
 LOGITS = tuple(f"logits{end}" for end in ENDS)
 # Columns that some shards lack, read as null: shards of earlier versions have no names, for example.
 ADDED = ("position", *NAMED, *RANKING, "top_name", *LOGITS, "method_seconds")
-# Seconds of wall-clock time per image that the method took, without decoding, views and encoding, averaged over the
-# batch; only `read_method_seconds` reads it.
+# Wall-clock time of the method per image, without decoding, views and encoding, averaged over the batch.
 METHOD_SECONDS = pa.field("method_seconds", pa.float64())
 LOGITS_SCHEMA = pa.schema([(name, pa.list_(pa.float16())) for name in LOGITS])
 WITH_LOGITS = pa.schema([*RECORD_SCHEMA, *LOGITS_SCHEMA])
@@ -79,12 +81,8 @@ def write_shard(
 ) -> Path:
     """Writes records to a shard, which is complete or absent even if the process is killed, and returns its path.
 
-    Args:
-        rows: records with the columns of `RECORD_SCHEMA`; missing values become null.
-        folder: the folder of the shard.
-        stem: start of the file's name, before the digest.
-        notes: what the results must say about these records.
-        logits: whether to keep the columns of `LOGITS`, in half precision.
+    `stem` is the file's name before the digest, and `notes` is what the results must say about these records.  Missing
+    values become null; `logits` keeps the columns of `LOGITS`, in half precision.
     """
     columns = [*RECORD_SCHEMA, METHOD_SECONDS, *(LOGITS_SCHEMA if logits else ())]
     given = pa.schema([f.with_type(pa.list_(pa.float32())) if f.name in LOGITS else f for f in columns])
@@ -107,8 +105,7 @@ def valid_text(text: str) -> str:
 def read_shard(path: Path, schema: pa.Schema = RECORD_SCHEMA) -> pa.Table:
     """The columns of `schema` from one shard; those of `ADDED` that it lacks are null.
 
-    Raises:
-        DamagedShardError: its bytes differ from those that were written, or are not records.
+    Raises a DamagedShardError if its bytes differ from those that were written, or are not records.
     """
     with readable(f"the records in {path}", "Resume the run to compute them again", DamagedShardError):
         content = read_bytes(path, MOST_SHARD_BYTES)
@@ -124,6 +121,15 @@ def read_shard(path: Path, schema: pa.Schema = RECORD_SCHEMA) -> pa.Table:
         table = table.select(schema.names).cast(schema)
         _refuse_gaps(table)
         return table.replace_schema_metadata({_NOTES: notes})
+
+
+def intact(path: Path, schema: pa.Schema = RECORD_SCHEMA) -> pa.Table | None:
+    """The columns of `schema` from one shard; None if it is damaged, so that its images are tested again."""
+    try:
+        return read_shard(path, schema)
+    except DamagedShardError as error:
+        log.debug("%s", error)
+        return None
 
 
 def _refuse_gaps(table: pa.Table) -> None:
@@ -159,8 +165,7 @@ def read_records_and_notes(run_dir: str | Path, schema: pa.Schema = RECORD_SCHEM
 def read_logits(run_dir: str | Path) -> pa.Table:
     """All records of a run with the columns `logits` and `logits_zero_shot`, half-precision lists of length K.
 
-    Raises:
-        UserError: there are no records, a shard is damaged, or an answer has no logits.
+    Raises a UserError if there are no records, a shard is damaged, or an answer has no logits.
     """
     records = read_records(run_dir, WITH_LOGITS)
     if without := answered(records)["logits"].null_count:
@@ -172,11 +177,7 @@ def read_logits(run_dir: str | Path) -> pa.Table:
 
 
 def read_method_seconds(run_dir: str | Path, datasets: Sequence[str]) -> float | None:
-    """Mean seconds per image that the method took on some datasets; None if not recorded, as in version 0.1.
-
-    Raises:
-        UserError: a shard is damaged.
-    """
+    """Mean seconds per image that the method took on some datasets; None if not recorded, as in version 0.1."""
     rows = answered(read_records(run_dir, pa.schema([*RECORD_SCHEMA, METHOD_SECONDS])))
     found = rows.filter(pc.field("dataset").isin(list(datasets)))["method_seconds"]
     return None if found.null_count or not len(found) else float(pc.mean(found).as_py())

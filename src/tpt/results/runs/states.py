@@ -30,12 +30,7 @@ def write_state(content: bytes, run_dir: Path, number: int, dataset: str, images
 
 
 def read_state(path: Path) -> bytes:
-    """The bytes of a state.
-
-    Raises:
-        UserError: the bytes are not those that were written.
-        OSError: the file cannot be read.
-    """
+    """The bytes of a state; a UserError if they are not those that were written, an OSError if they cannot be read."""
     with open_plain(path, MOST_STATE_BYTES) as file:  # `read_bytes` would ask for memory for the largest state
         content = file.read()
     if content_digest(content) != path.stem.rsplit("-", 1)[-1]:

@@ -36,14 +36,12 @@ UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, Recursio
 class TrainingDirectory(ClaimedDirectory):
     """The state of a training run's directory: its manifest and its last checkpoint.
 
-    Args:
-        folder, first: as for the base class.
-        resume: "auto" resumes from the directory's own checkpoint, if there is one; a path resumes from that
-            checkpoint, which may be in another directory; None starts a new run.
+    `resume` is "auto" (from the directory's own checkpoint, if there is one), another checkpoint, or None (a new run).
     """
 
     manifest_name = TRAINING
     free = FREE
+    marks = (TRAINING, LAST, CONTEXT)
     strangers = ("run.json",)
     files = (LAST, BEST, CONTEXT, "context-best.safetensors", RESULTS)
 
@@ -62,15 +60,10 @@ class TrainingDirectory(ClaimedDirectory):
         """The checkpoint from which training resumes; None if it starts anew."""
         return self._given if self._elsewhere or (self.resume and self._given.exists()) else None
 
-    def holds_a_run(self) -> bool:
-        """Whether there is a manifest, a checkpoint or a context."""
-        return any((self.folder / name).exists() for name in (TRAINING, LAST, CONTEXT))
-
     def goes_on_from(self, said: str, config: Mapping[str, Any]) -> None:
         """Reads the manifest that `as_text` wrote into the resumed checkpoint, and compares its settings.
 
-        Raises:
-            UserError: the manifest is damaged, or its settings differ; images are compared later, when they are read.
+        Raises a UserError if it is damaged or they differ; images are compared later, when they are read.
         """
         with readable(f"the description of its run in {self._given}", "Start the run anew", UserError):
             self._of_checkpoint = manifest_of(said)
@@ -83,9 +76,7 @@ class TrainingDirectory(ClaimedDirectory):
     def begin(self, manifest: Mapping[str, Any], session: Mapping[str, Any]) -> None:
         """Takes the directory for this run, and writes the manifest with this session added.
 
-        Raises:
-            UserError: another process uses the directory, it holds another run, or settings or images differ from those
-                of the resumed run.
+        Raises a UserError if the directory is in use or holds another run, or if settings or images differ.
         """
         if not self.first:
             return
