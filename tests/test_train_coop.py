@@ -152,7 +152,7 @@ def test_a_checkpoint_with_other_settings_is_refused(
     beside = tmp_path / "a" / "last.ckpt"
     for checkpoint, setting, sentence in (
         (beside, "seed=2", "seed was 1 and is 2"),
-        (alone, "learner.optimizer.lr=0.001", f"wrote {alone}: learner.optimizer.lr was 0.002 and is 0.001"),
+        (alone, "learner.optimizer.lr=0.001", "data: learner.optimizer.lr was 0.002 and is 0.001"),
         (beside, "shots.k=1", "shots.k was 2 and is 1"),
         (alone, "batch_size=2", "batch_size was 3 and is 2"),
         (beside, "learner.epochs=9", "was 3 and is 9"),

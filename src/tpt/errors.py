@@ -1,7 +1,6 @@
 """Errors for a user's mistakes, and the limits of a user's settings.
 
-Only these errors become one sentence on the command line.  Any other exception is a bug, in this package or in a
-contributed method or dataset, and keeps its traceback.
+These errors become one sentence on the command line.  Any other exception is a bug and keeps its traceback.
 
 Each limit is written once, in the annotation of its parameter: `steps: Count = 1`, or
 `tau: Annotated[float, Gt(0), Lt(1)] = 0.9`.  `checked` enforces it when the class is created from Python, and the
@@ -148,10 +147,8 @@ def refuse(name: str, hint: Any, value: Any) -> Any:
     Raises:
         UserError: the value does not fit the annotation, for which `is_plain` holds; the message names the parameter.
     """
-    if isinstance(value, Integral) and not isinstance(value, bool):
-        value = int(value)
-    elif isinstance(value, Real) and not isinstance(value, bool):
-        value = float(value)
+    if isinstance(value, Real) and not isinstance(value, bool):
+        value = int(value) if isinstance(value, Integral) else float(value)
     if not fits(hint, value):
         raise UserError(f"Expected `{name}` {in_words(hint)}, got {value!r}{way_out(hint)}.")
     return value
@@ -178,10 +175,7 @@ def checked(function: _Function) -> _Function:
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        try:
-            bound = signature.bind(*args, **kwargs)
-        except TypeError:
-            return function(*args, **kwargs)  # for Python's own message
+        bound = signature.bind(*args, **kwargs)
         for name, value in bound.arguments.items():
             if name in limits():
                 bound.arguments[name] = refuse(name, limits()[name], value)

@@ -38,7 +38,7 @@ _NUMBER_FIRST = re.compile(
 )
 _NUMBER_LAST = re.compile(r"(?P<name>.*[^\W\d].*?)[\s:=]+(?P<key>\d{1,9})")
 _PAIR = re.compile(r"(?P<key>[^\s:,][^:,]*?)\s*:\s+(?P<name>\S.*)")
-_NO_NAME = re.compile(r"[\[\]{}<>%;:=,\\*#].*|//.*|.*\|.*|.*[\[{,:=]|.*[\t\0].*")
+_NO_NAME = re.compile(r"[\[\]{}<>%;:=,\\*#•].*|//.*|.*\|.*|.*[\[{,:=]|.*[\t\0].*")
 _WHOLE = re.compile(r"[0-9]{1,18}")
 _SYNSET = re.compile(r"n[0-9]{8}")
 
@@ -207,6 +207,8 @@ def _of_lines(lines: list[str], path: str | Path, prose: bool) -> Names:
     """The texts of lines that are neither JSON nor YAML."""
     if long := next((line for line in lines if len(line) > MOST_LINE), None):
         raise _refused(long, path)
+    if len(lines) > 1 and all(line.endswith(",") for line in lines[:-1]):
+        lines = [line.rstrip(",").strip() for line in lines]
     if not prose:
         for separator in "\t,;":
             rows = [[*map(str.strip, row)] for row in csv.reader(lines, delimiter=separator, skipinitialspace=True)]
@@ -235,7 +237,7 @@ def _numbered(lines: list[str], path: str | Path) -> Names | None:
         certain = pattern is _PAIR and all(_WHOLE.fullmatch(key) for key in keys)
         if certain or (pattern is not _PAIR and names_differ and _counts(keys)):  # `1 euro` and `2 euro` are names
             return _columns(rows, 1)
-        unsure = unsure or (len(lines) > 1 and (pattern is _PAIR or (pattern is _NUMBER_FIRST and names_differ)))
+        unsure |= pattern is _PAIR or (pattern is _NUMBER_FIRST and names_differ and len(lines) > 1)
     if unsure:
         raise _refused(lines[0], path)
     return None

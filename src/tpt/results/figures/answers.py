@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tpt.errors import UserError
 from tpt.results.figures.style import (
     BLUE,
     GREY,
@@ -39,14 +38,14 @@ SIDES = {"_zero_shot": line_style(1) | {"label": "before"}, "": line_style(0) | 
 
 def per_dataset(
     run: Run, measure: str, draw: Callable[[Axes, Run, str], str], x: str, y: str, aspect: float = 1.0
-) -> Figure:
+) -> Figure | None:
     """One panel per dataset whose results have a measure; `draw(panel, run, dataset)` returns a line for its title.
 
-    Only as many datasets are drawn as fit in one figure.
+    Only as many datasets are drawn as fit in one figure; None without any.
     """
     names = [name for name, about in run.results["datasets"].items() if measure in about][:MOST_PANELS]
     if not names:
-        raise UserError(f"{run.path} has no answers yet. Wait until it has some.")
+        return None
     figure, axes = panels(len(names), aspect)
     for panel, name in zip(axes, names, strict=True):
         panel.set_title(f"{short(name)}\n{draw(panel, run, name)}".strip())
@@ -57,21 +56,18 @@ def per_dataset(
 
 
 @styled
-def entropy_figure(run: Run) -> Figure:
+def entropy_figure(run: Run) -> Figure | None:
     """Marginal entropy of the selected views after tuning against before, one panel per dataset.
 
     Images whose answer became right or wrong are highlighted (without labels: whose answer changed); the others form
-    a grey cloud.  Below the diagonal, tuning made the averaged prediction of the views more confident.
+    a grey cloud.  Below the diagonal, tuning made the averaged prediction of the views more confident.  None if no
+    answer and no entropy changed.
     """
-
-    return per_dataset(run, "entropy", _entropies, "marginal entropy before (nats)", "marginal entropy after (nats)")
-
-
-def moved(run: Run) -> bool:
-    """Whether adaptation changed any answer or entropy; if not, all points lie on the diagonal."""
     rows = answered(run.records)
     pairs = [(rows[name].to_numpy(), rows[f"{name}_zero_shot"].to_numpy()) for name in ("entropy", "pred")]
-    return any(bool((after != before).any()) for after, before in pairs)
+    if not any((after != before).any() for after, before in pairs):
+        return None
+    return per_dataset(run, "entropy", _entropies, "marginal entropy before (nats)", "marginal entropy after (nats)")
 
 
 def _entropies(axes: Axes, run: Run, dataset: str) -> str:
@@ -117,7 +113,7 @@ def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> 
 
 
 @styled
-def reliability_figure(run: Run) -> Figure:
+def reliability_figure(run: Run) -> Figure | None:
     """Accuracy against confidence before and after tuning, with the calibration error, one panel per dataset.
 
     Bars are 95 % Wilson intervals; the bins are those of the calibration error, or fewer if there are few images.
@@ -142,7 +138,7 @@ def reliability_figure(run: Run) -> Figure:
 
 
 @styled
-def risk_figure(run: Run) -> Figure:
+def risk_figure(run: Run) -> Figure | None:
     """Error rate among the most confident answers before and after adaptation, one panel per dataset.
 
     The title of each panel gives the area under each curve in %; smaller is better.

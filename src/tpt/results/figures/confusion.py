@@ -5,7 +5,6 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tpt.errors import UserError
 from tpt.results.figures.style import BLUE, MOST_PANELS, PAGE, VERMILION, legend_above, short, styled
 from tpt.results.tables.classes import Confusion, confusions
 from tpt.results.tables.runs import Run
@@ -14,17 +13,15 @@ MOST, LEAST = 12, 2  # pairs per dataset, and smallest change of a pair, in imag
 
 
 @styled
-def confusion_figure(run: Run) -> Figure:
-    """One bar per pair of classes: images no longer confused (left) and newly confused (right).
+def confusion_figure(run: Run) -> Figure | None:
+    """One bar per pair of classes: images no longer confused (left) and newly confused (right); None without any.
 
     There is one panel per dataset with `main_confusions`, the most changed pairs on top.
     """
     found = {name: main_confusions(run, name) for name, d in run.results["datasets"].items() if "acc" in d}
     shown = [(name, pairs) for name, pairs in found.items() if pairs][:MOST_PANELS]
     if not shown:
-        raise UserError(
-            f"Adaptation changed no confusion of {run.path} by more than one image, so there is nothing to draw."
-        )
+        return None
     heights = [len(pairs) + 2 for _, pairs in shown]
     figure = Figure(figsize=(PAGE, 0.17 * sum(heights) + 1.0))
     axes = figure.subplots(len(shown), 1, squeeze=False, height_ratios=heights).flatten().tolist()

@@ -24,15 +24,10 @@ def contact_sheet(
     values: Sequence[float],
     name: str,
 ) -> Figure:
-    """The views in a given order, for example by entropy, with the selected ones framed.
+    """The V views in a given order, for example by entropy, with the selected ones framed.
 
-    Args:
-        views: (V, H, W, 3) uint8 pixels.
-        order: (V,) indices of the views, the one that the method trusts most first.
-        selected: indices of the selected views, which are among those of `order`.
-        texts: lines above the views: the image, its class, the prediction before and after.
-        values: (V,) values by which the views are ordered, written above each.
-        name: name of the values, with their unit.
+    `views` are (V, H, W, 3) uint8 pixels, and `order` begins with the view that the method trusts most.  `texts` are
+    lines above all views; the (V,) `values`, whose `name` includes their unit, are written above each view.
     """
     summary = f"{len(set(selected))} of {len(views)} views selected (framed), most trusted first; above each its {name}"
     lines = [*(short(text, 110) for text in texts), summary]

@@ -126,8 +126,7 @@ class RunDirectory(ClaimedDirectory):
         now = zip(places, digests_of(places), recorded, strict=True)
         if changed := [place for place, digest, before in now if digest != before]:
             dataset, index = changed[0]
-            more = f" and {len(changed) - 1} others have" if len(changed) > 1 else " has"
             raise DataError(
-                f"{dataset.store.root}/{dataset.samples[index].path}{more} changed since the run in {self.folder} "
-                "tested them. Put them back, or start the run anew."
+                f"{dataset.store.root}/{dataset.samples[index].path} has changed since the run in {self.folder} tested "
+                f"it (images that changed: {len(changed)}). Put them back, or start the run anew."
             )

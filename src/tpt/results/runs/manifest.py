@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired
@@ -15,7 +16,7 @@ from typing_extensions import TypedDict  # pydantic requires this one before Pyt
 
 from tpt.data.dataset import ImageDataset
 from tpt.errors import BadImageError, UserError
-from tpt.files import content_digest, dotted_values, read_bytes, readable
+from tpt.files import content_digest, dotted_values, is_file, read_bytes, readable
 from tpt.results.runs.records import valid_text
 from tpt.results.runs.settings import REGISTER, TRAINING
 
@@ -114,11 +115,9 @@ def named_files(config: Mapping[str, Any], free: Sequence[str] = FREE) -> dict[s
     found = {}
     for key, value in dotted_values(config):
         if isinstance(value, str) and not f"{key}.".startswith(tuple(f"{setting}." for setting in free)):
-            try:
-                if Path(value).is_file():  # False for text that cannot be a path
-                    found[value] = content_digest(read_bytes(Path(value), MAX_FILE_BYTES))
-            except OSError:  # the text is too long for a path, or the file too large or not readable
-                continue
+            with suppress(OSError):  # the file is too large or not readable
+                if is_file(value):
+                    found[value] = content_digest(read_bytes(value, MAX_FILE_BYTES))
     return found
 
 
@@ -162,12 +161,10 @@ def with_public_names(node: Any) -> Any:
     Runs of version 0.1 name modules, as in `tpt.views.Views`.
     """
     if isinstance(node, Mapping):
-        return {
-            key: _MODULE.sub("tpt.", value)
-            if key == "_target_" and isinstance(value, str)
-            else with_public_names(value)
-            for key, value in node.items()
-        }
+        named = {key: with_public_names(value) for key, value in node.items()}
+        if isinstance(target := named.get("_target_"), str):
+            named["_target_"] = _MODULE.sub("tpt.", target)
+        return named
     return [with_public_names(value) for value in node] if isinstance(node, list | tuple) else node
 
 

@@ -98,11 +98,10 @@ def as_text(manifest: Mapping[str, Any], session: Mapping[str, Any]) -> str:
 
 def metrics_before(folder: Path) -> dict[str, float]:
     """The metrics of a run that had finished before this start; empty otherwise."""
-    try:
+    with suppress(*UNREADABLE):
         found = json.loads(read_bytes(folder / RESULTS))["metrics"]
         return {str(name): float(value) for name, value in found.items()}
-    except UNREADABLE:
-        return {}
+    return {}
 
 
 def beside(context: str, read: Callable[[Path], Any]) -> Any:
