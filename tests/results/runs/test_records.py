@@ -17,7 +17,16 @@ from tpt.engine.tasks.outcome import Outcome
 from tpt.errors import RunError
 from tpt.files import content_digest
 from tpt.results.runs import RECORD_SCHEMA, read_logits, read_records, read_records_and_notes
-from tpt.results.runs.records import ADDED, ANSWER, LOGITS, DamagedShardError, read_shard, shard_files, write_shard
+from tpt.results.runs.records import (
+    ADDED,
+    ANSWER,
+    LOGITS,
+    DamagedShardError,
+    read_method_seconds,
+    read_shard,
+    shard_files,
+    write_shard,
+)
 
 
 def row(index: int, dataset: str = "a") -> dict[str, Any]:
@@ -100,6 +109,7 @@ def test_missing_logits_are_an_error(kept: list[bool], tmp_path: Path) -> None:
 def test_no_records(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no records of a run in .*\. Pass a directory of test_time\.py"):
         read_records(tmp_path)
+    assert read_method_seconds(tmp_path, ["a"]) is None  # a run that has only begun
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

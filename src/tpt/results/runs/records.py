@@ -178,7 +178,8 @@ def read_logits(run_dir: str | Path) -> pa.Table:
 
 def read_method_seconds(run_dir: str | Path, datasets: Sequence[str]) -> float | None:
     """Mean seconds per image that the method took on some datasets; None if not recorded, as in version 0.1."""
-    rows = answered(read_records(run_dir, pa.schema([*RECORD_SCHEMA, METHOD_SECONDS])))
+    schema = pa.schema([*RECORD_SCHEMA, METHOD_SECONDS])
+    rows = answered(in_order([(shard, read_shard(shard, schema)) for shard in shard_files(run_dir)], schema))
     found = rows.filter(pc.field("dataset").isin(list(datasets)))["method_seconds"]
     return None if found.null_count or not len(found) else float(pc.mean(found).as_py())
 
