@@ -18,7 +18,7 @@ from tpt.results.figures.heat_map import transfer_figure
 from tpt.results.figures.methods import compared, methods_figure
 from tpt.results.figures.settings import curves, setting_figure
 from tpt.results.figures.style import remark, save_as
-from tpt.results.tables.pivots import Transfer, transfer_matrices
+from tpt.results.tables.pivots import transfer_matrices
 from tpt.results.tables.report import make_report
 from tpt.results.tables.rows import coverage_remark, rows_of
 from tpt.results.tables.runs import Run
@@ -57,11 +57,9 @@ def _drawings(runs: Sequence[Run], learned_on: Mapping[str, str] | None) -> Iter
     for name in dict.fromkeys(name for run in runs for name in run.to_test):
         if lines := along(rows_of(runs), name):
             yield f"stream_{file_name(name)}", runs, partial(along_figure, lines, name)
-    matrices: list[Transfer] = []
     with suppress(UserError):  # runs are missing, or it is unknown what a context was learned on
-        matrices = transfer_matrices(runs, learned_on)
-    for matrix in matrices:
-        yield f"transfer_{file_name(matrix.title)}", runs, partial(transfer_figure, matrix)
+        for matrix in transfer_matrices(runs, learned_on):
+            yield f"transfer_{file_name(matrix.title)}", runs, partial(transfer_figure, matrix)
     adapted = [(row, run) for row in rows_of(runs) for run in row.runs if run.adapts and run.results["datasets"]]
     for row, run in adapted:
         seed = f"_seed_{run.results.get('seed')}" if len(row.by_seed()) > 1 else ""

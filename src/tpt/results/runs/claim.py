@@ -82,24 +82,21 @@ class ClaimedDirectory:
             try:
                 self._lock.acquire()
             except Timeout as error:
-                raise UserError(
-                    f"Another process is already writing to {self.folder}; wait for it, or {self.another}."
-                ) from error
+                said = f"Another process is already writing to {self.folder}; wait for it, or {self.another}."
+                raise UserError(said) from error
         else:
             log.warning("%s cannot be locked (%s). Start no second run there while this one works.", self.folder, why)
         if found := [name for name in self.strangers if (self.folder / name).exists()]:
             raise UserError(f"{self.folder} holds {found[0]} of another program's run; {self.another}.")
         if self.is_new and self.holds_a_run():
-            raise UserError(
-                f"{self.folder} holds files of an earlier run. Continue it with resume={self.folder}, or "
-                f"{self.another}."
-            )
+            way_out = f"Continue it with resume={self.folder}, or {self.another}"
+            raise UserError(f"{self.folder} holds files of an earlier run. {way_out}.")
         for folder in (self.folder, *(self.folder / name for name in self.folders)):
             remove_partial(folder)
 
     def earlier_sessions(self, manifest: Mapping[str, Any], session: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The sessions of the resumed run, if it has the same settings and data; empty for a new run."""
-        if not self.resume or not (os.path.lexists(self.folder / self.manifest_name) or self.holds_a_run()):
+        if self.is_new or not (os.path.lexists(self.folder / self.manifest_name) or self.holds_a_run()):
             return []
         return self.same_run(read_manifest(self.folder, self.manifest_name), manifest, session)
 
@@ -119,9 +116,8 @@ class ClaimedDirectory:
         """Raises a UserError that names the differences, if `new` may not continue `old`."""
         if different := differences(old, new, self.free):
             more = f" (and {len(different) - SHOWN} more)" if len(different) > SHOWN else ""
-            raise UserError(
-                f"The run has other settings or data: {'; '.join(different[:SHOWN])}{more}; {self.way_out}."
-            )
+            shown = "; ".join(different[:SHOWN])
+            raise UserError(f"The run has other settings or data: {shown}{more}; {self.way_out}.")
 
     def write(self, manifest: Mapping[str, Any], sessions: list[dict[str, Any]], session: Mapping[str, Any]) -> None:
         """Writes the manifest with this session added; CSV logs of earlier sessions are kept."""

@@ -82,7 +82,7 @@ class TrainingDirectory(ClaimedDirectory):
             return
         self.take()
         alone = self._of_checkpoint is not None and not os.path.lexists(self.folder / self.manifest_name)
-        sessions = [] if self.is_new or alone else self.earlier_sessions(manifest, session)
+        sessions = [] if alone else self.earlier_sessions(manifest, session)
         if self._of_checkpoint is not None:
             before = self.same_run(self._of_checkpoint, manifest, session)
             sessions = sessions or before
