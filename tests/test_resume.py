@@ -82,13 +82,13 @@ def test_other_settings_are_refused(run_script: Run, small: list[str], tmp_path:
     assert "of an earlier run. Continue it with resume=" in done.stderr
     noise_image(99).save(image_tree / "cat" / "9.png")
     done = run_script("test_time.py", "resume=run", ok=False)
-    assert "'pictures' had 12 images and has 13. Restore" in done.stderr and "notes" not in done.stderr
+    assert "datasets.pictures.size was 12 and is 13" in done.stderr and "notes" not in done.stderr
     done = run_script("test_time.py", "resume=nowhere", ok=False)
     assert "There is no run or sweep of test_time.py in nowhere" in done.stderr
     (image_tree / "cat" / "9.png").unlink()
     (tmp_path / "run" / "run.json").write_text("{")
     done = run_script("test_time.py", "resume=run", ok=False)
-    assert "is damaged (no JSON). Start the run anew" in done.stderr
+    assert "start the run anew" in done.stderr
 
 
 def test_changed_weights_or_class_names_are_refused(
@@ -99,7 +99,7 @@ def test_changed_weights_or_class_names_are_refused(
     names.write_text("a\nb\nc\n")
     run_script("test_time.py", *small, f"backbone.pretrained={weights}", f"data.class_names={names}")
     names.write_text("a\nb\nd\n")
-    assert "names.txt has changed" in run_script("test_time.py", "resume=run", ok=False).stderr
+    assert "names.txt was" in run_script("test_time.py", "resume=run", ok=False).stderr
     names.write_text("a\nb\nc\n")
     weights.write_bytes(noise_file("vit", 2).read_bytes())
     assert "backbone.fingerprint was" in run_script("test_time.py", "resume=run", ok=False).stderr
@@ -132,7 +132,7 @@ def test_an_image_that_changed_or_vanished_is_named(
     done = run_script("test_time.py", "resume=run", ok=False)
     assert "cat/2.png has changed since the run" in done.stderr
     picture.unlink()
-    assert "'pictures' had 12 images and has 11. Restore" in run_script("test_time.py", "resume=run", ok=False).stderr
+    assert "datasets.pictures.size was 12 and is 11" in run_script("test_time.py", "resume=run", ok=False).stderr
     picture.write_bytes(before)
     run_script("test_time.py", "resume=run")
 

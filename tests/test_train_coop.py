@@ -152,7 +152,7 @@ def test_a_checkpoint_with_other_settings_is_refused(
     beside = tmp_path / "a" / "last.ckpt"
     for checkpoint, setting, sentence in (
         (beside, "seed=2", "seed was 1 and is 2"),
-        (alone, "learner.optimizer.lr=0.001", f"wrote {alone}: learner.optimizer.lr was 0.002 and is 0.001"),
+        (alone, "learner.optimizer.lr=0.001", "data: learner.optimizer.lr was 0.002 and is 0.001"),
         (beside, "shots.k=1", "shots.k was 2 and is 1"),
         (alone, "batch_size=2", "batch_size was 3 and is 2"),
         (beside, "learner.epochs=9", "was 3 and is 9"),
@@ -179,7 +179,7 @@ def test_a_directory_in_use_is_refused(
         assert "Another process is already writing to" in trained(run_script, small, "a", ok=False).stderr
     trained(run_script, small, "a")
     before = (tmp_path / "a" / "context.safetensors").read_bytes()
-    assert "holds checkpoints of an earlier run" in trained(run_script, small, "a", "seed=2", ok=False).stderr
+    assert "holds files of an earlier run" in trained(run_script, small, "a", "seed=2", ok=False).stderr
     tree = next(a for a in small if a.startswith("shots.root=")).removeprefix("shots.root=")
     of_test = [*small[:3], "data=folder", f"data.root={tree}", "hydra.run.dir=a", "views.num_views=2", "cache=off"]
     done = run_script("test_time.py", *of_test, "method=zero_shot", ok=False)

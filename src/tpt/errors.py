@@ -1,7 +1,6 @@
 """Errors for a user's mistakes, and the limits of a user's settings.
 
-Only these errors become one sentence on the command line.  Any other exception is a bug, in this package or in a
-contributed method or dataset, and keeps its traceback.
+These errors become one sentence on the command line.  Any other exception is a bug and keeps its traceback.
 
 Each limit is written once, in the annotation of its parameter: `steps: Count = 1`, or
 `tau: Annotated[float, Gt(0), Lt(1)] = 0.9`.  `checked` enforces it when the class is created from Python, and the
@@ -26,13 +25,9 @@ from typing_extensions import Doc
 
 
 class UserError(ValueError):
-    """The program cannot use a value, a file or a setting.
+    """The program cannot use a value, a file or a setting."""
 
-    Attributes:
-        exit_code: exit code of the program.
-    """
-
-    exit_code: int = 1
+    exit_code: int = 1  # of the program
 
 
 class DataError(UserError):
@@ -40,12 +35,7 @@ class DataError(UserError):
 
 
 class BadImageError(DataError):
-    """An image file cannot be read.
-
-    Args:
-        message: the full message, including what to do.
-        problem: a short reason for reports, such as "damaged: truncated"; the message if None.
-    """
+    """An image file cannot be read; `problem` is a short reason for reports, such as "damaged: truncated"."""
 
     def __init__(self, message: str, problem: str | None = None) -> None:
         super().__init__(message)
@@ -105,12 +95,7 @@ def _adapter(hint: Any) -> TypeAdapter[Any]:
 
 
 def fits(hint: Any, value: Any) -> bool:
-    """Whether a value has the annotated type and is within its limits.
-
-    Args:
-        hint: annotation that pydantic can check.
-        value: value of a setting; `True` is not a number, 1.0 is not a whole number, and infinity and NaN are refused.
-    """
+    """Whether a value has the annotated type and limits; `True`, infinity and NaN are no numbers, nor 1.0 whole."""
     try:
         _adapter(hint).validate_python(value)
     except ValidationError:
@@ -119,12 +104,8 @@ def fits(hint: Any, value: Any) -> bool:
 
 
 def in_words(hint: Any) -> str:
-    """The values that a plain annotation allows, in words that follow a setting's name: `to be ...` or `in (0, 1]`."""
-    words = _words(hint)
-    interval = [word for word in words if word.startswith("in ")]
-    if interval and [word for word in words if word != "null"] == interval:
-        return ", or ".join(words)
-    return "to be " + " or ".join(f"a number {word}" if word in interval else word for word in words)
+    """The values that a plain annotation allows, in words that follow a setting's name."""
+    return "to be " + " or ".join(_words(hint))
 
 
 def _words(hint: Any) -> list[str]:
@@ -145,7 +126,7 @@ def _with_limits(word: str, limits: tuple[Any, ...]) -> str:
     low, above, high, below = (getattr(given.get(kind), kind.__name__.lower(), None) for kind in (Ge, Gt, Le, Lt))
     bottom, top = low if above is None else above, high if below is None else below
     if None not in (bottom, top) and word == "a number":
-        return f"in {'[' if above is None else '('}{bottom:.15g}, {top:.15g}{']' if below is None else ')'}"
+        return f"a number in {'[' if above is None else '('}{bottom:.15g}, {top:.15g}{']' if below is None else ')'}"
     if None not in (bottom, top):
         return f"{word} from {bottom} to {top}"
     parts = {" of at least": low, " above": above, " of at most": high, " below": below}
@@ -161,20 +142,13 @@ def way_out(hint: Any) -> str:
 
 
 def refuse(name: str, hint: Any, value: Any) -> Any:
-    """Returns a value as a plain Python number, text, flag or None, after a check against its annotation.
-
-    Args:
-        name: name of the parameter, for the message.
-        hint: annotation for which `is_plain` holds.
-        value: the given value; NumPy numbers are accepted as numbers.
+    """Returns a value, with a number of NumPy as Python's.
 
     Raises:
-        UserError: the value has another type or is out of range.
+        UserError: the value does not fit the annotation, for which `is_plain` holds; the message names the parameter.
     """
-    if isinstance(value, Integral) and not isinstance(value, bool):
-        value = int(value)
-    elif isinstance(value, Real) and not isinstance(value, bool):
-        value = float(value)
+    if isinstance(value, Real) and not isinstance(value, bool):
+        value = int(value) if isinstance(value, Integral) else float(value)
     if not fits(hint, value):
         raise UserError(f"Expected `{name}` {in_words(hint)}, got {value!r}{way_out(hint)}.")
     return value
@@ -194,20 +168,17 @@ def checked(function: _Function) -> _Function:
     Arguments whose annotations are not plain (see `is_plain`) are not checked.
     """
     signature = inspect.signature(function)
-    limits: dict[str, Any] | None = None
+
+    @functools.cache
+    def limits() -> dict[str, Any]:  # at the first call, since annotations may name types that are defined later
+        return {name: hint for name, hint in hints_of(function).items() if is_plain(hint)}
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        nonlocal limits
-        if limits is None:  # at the first call, since annotations may name types that are defined later
-            limits = {name: hint for name, hint in hints_of(function).items() if is_plain(hint)}
-        try:
-            bound = signature.bind(*args, **kwargs)
-        except TypeError:
-            return function(*args, **kwargs)  # for Python's own message
+        bound = signature.bind(*args, **kwargs)
         for name, value in bound.arguments.items():
-            if name in limits:
-                bound.arguments[name] = refuse(name, limits[name], value)
+            if name in limits():
+                bound.arguments[name] = refuse(name, limits()[name], value)
         return function(*bound.args, **bound.kwargs)
 
     return typing.cast(_Function, call)
@@ -236,16 +207,10 @@ def ties(keys: Sequence[Hashable]) -> list[tuple[int, int]]:
 def refuse_one_prompt(
     class_names: Sequence[str], keys: Sequence[Hashable], where: str = "", error: type[UserError] = UserError
 ) -> list[str]:
-    """Raises an error if two classes have the same prompt, since their logits would tie for every image.
+    """Raises an error if two of K classes have the same prompt, since their logits would tie for every image.
 
-    Args:
-        class_names: K names.
-        keys: a key for each class, equal if the model reads the names as equal.
-        where: where the names come from, for the message.
-        error: type of the error.
-
-    Returns:
-        The names that two classes have in a published list, which are no error.
+    `keys` are equal if the model reads the names as equal; `where` says where they come from.  Returns the names that
+    two classes have in a published list, which are no error.
     """
     known, pairs = _PUBLISHED.get(len(class_names), {}), ties(keys)
     found = [pair for pair in pairs if {class_names[place] for place in pair} != {known.get(pair)}]
@@ -255,8 +220,7 @@ def refuse_one_prompt(
     names = class_names[one], class_names[other]
     look_the_same = len({unicodedata.normalize("NFC", name) for name in names}) < len({*names})
     shown = " and ".join(map(ascii if look_the_same else repr, names))
-    more = f" ({len(found) - 1} more such pairs)" if len(found) > 1 else ""
     raise error(
         f"Two classes{where and f' {where}'} are the same prompt to the model: {shown} (classes {one} and "
-        f"{other}){more}. Rename one, or make them one class."
+        f"{other}). Rename one, or make them one class."
     )

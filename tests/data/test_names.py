@@ -181,7 +181,7 @@ def special(folder: Path) -> dict[str, str]:
     server.close()
     return {
         "pipe.png": "it is a named pipe", "zero.png": "it is a device", "link.png": "it is a named pipe",
-        "sparse.png": "it has 3,221,225,472 bytes, more than 536,870,912", "socket.png": "it is a socket",
+        "sparse.png": "it has 3,221,225,472 bytes, more than 536,870,912", "socket.png": "it is a device or socket",
     }  # fmt: skip
 
 

@@ -291,14 +291,14 @@ def test_with_few_views_one_is_selected(name: str, features: torch.Tensor) -> No
     ("name", "settings", "sentence"),
     [
         ("tda", {"feature": "mean"}, "`feature` to be view0 or confident"),
-        ("tda", {"selection_p": 0}, "`selection_p` in (0, 1]"),
+        ("tda", {"selection_p": 0}, "`selection_p` to be a number in (0, 1]"),
         ("tda", {"positive_shots": 0}, "`positive_shots`"),
         ("tda", {"entropy_low": 0.5}, "`entropy_low` below `entropy_high`"),
         ("boostadapter", {"delta": -1}, "`delta`"),
-        ("onzeta", {"beta": 1.5}, "`beta` in [0, 1]"),
+        ("onzeta", {"beta": 1.5}, "`beta` to be a number in [0, 1]"),
         ("onzeta", {"stream_length": 0}, "`stream_length`"),
-        ("pta", {"text_share": 0}, "`text_share` in (0, 1]"),
-        ("dota", {"epsilon": 0}, "`epsilon` in [1e-06, 1]"),
+        ("pta", {"text_share": 0}, "`text_share` to be a number in (0, 1]"),
+        ("dota", {"epsilon": 0}, "`epsilon` to be a number in [1e-06, 1]"),
         ("ecalp", {"gamma": 2.5}, "`gamma` to be a whole number"),
     ],
 )

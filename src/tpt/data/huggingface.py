@@ -94,7 +94,7 @@ def _load(path: Path, split: str, image_column: str, label_column: str) -> tuple
     except ImportError as error:
         raise DataError("data=huggingface needs the package `datasets`. Install it: pip install datasets.") from error
     what = f"{path} as a directory that `save_to_disk` wrote"
-    with readable(what, "Check data.path, or save it again", also=datasets.exceptions.DatasetsError):
+    with readable(what, "Check data.path, or save it again"):
         datasets.disable_progress_bars()
         files = _parquet(path, split)
         found = datasets.Dataset.from_parquet(files) if files else datasets.load_from_disk(str(path)).with_format(None)

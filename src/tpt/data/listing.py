@@ -98,7 +98,7 @@ def _from_base(paths: list[str], root: str | Path | None, table: Path) -> tuple[
 def _rows(path: Path, path_column: str, label_column: str) -> list[tuple[str, str]]:
     """The path and label of every row."""
     what = f"{path} as a CSV, TSV or Parquet table of texts and numbers"
-    with readable(what, "Check data.path or fix it", also=pa.ArrowException):
+    with readable(what, "Check data.path or fix it"):
         start = read_bytes(path, _ANY, first=4)
         kinds = {PARQUET: _parquet, ZIP: _workbook, OLD_WORKBOOK: _workbook}
         table = kinds.get(start, _text)(path, path_column, label_column)

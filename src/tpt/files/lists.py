@@ -10,10 +10,8 @@ import io
 import json
 import lzma
 import re
-import zlib
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +21,9 @@ from tpt.errors import DataError, text_key
 
 MOST_BYTES = 512 * 2**20  # of a text, unpacked
 MOST_LINE = 10_000  # characters
-_PACKED = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open))
+_PACKED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
 ZIP, PARQUET, OLD_WORKBOOK = b"PK\3\4", b"PAR1", b"\xd0\xcf\x11\xe0"
-_NO_TEXT = {
-    **{ZIP: "a zip archive or workbook", PARQUET: "a Parquet table", b"ARROW1": "an Arrow table"},
-    **{OLD_WORKBOOK: "an old workbook", b"\x89HDF": "an HDF5 file"},
-    **{b"\x28\xb5\x2f\xfd": "compressed with zstd", b"\x5d\0\0": "compressed with lzma"},
-}
-_MARKS = ((b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+_MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 # Possible names of the column or entry that holds the names, the most certain first.
 _HEADS = (
     "class_name", "classname", "class_names", "classnames", "name", "names", "label_name", "category_name",
@@ -45,18 +38,13 @@ _NUMBER_FIRST = re.compile(
 )
 _NUMBER_LAST = re.compile(r"(?P<name>.*[^\W\d].*?)[\s:=]+(?P<key>\d{1,9})")
 _PAIR = re.compile(r"(?P<key>[^\s:,][^:,]*?)\s*:\s+(?P<name>\S.*)")
-_NO_NAME = re.compile(r"[\[\]{}<>%;:=,\\*#].*|//.*|.*\|.*|.*[\[{,:=]|.*[\t\0].*")
+_NO_NAME = re.compile(r"[\[\]{}<>%;:=,\\*#•].*|//.*|.*\|.*|.*[\[{,:=]|.*[\t\0].*")
 _WHOLE = re.compile(r"[0-9]{1,18}")
 _SYNSET = re.compile(r"n[0-9]{8}")
 
 
 class Names(list[str]):
-    """The texts of a list, in the order of their numbers if the list has numbers.
-
-    Args:
-        texts: the texts as written.
-        keys: the keys of each text: a number, a folder, a WordNet id, or several of these; empty for a plain list.
-    """
+    """The texts of a list; `keys` are those of each text: a number, a folder, a WordNet id, or several of these."""
 
     def __init__(self, texts: Iterable[str], keys: Sequence[Sequence[str]] = ()) -> None:
         super().__init__(texts)
@@ -74,59 +62,41 @@ class Names(list[str]):
 def decode_text(content: bytes) -> str:
     """The text of a file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark; gzip, bzip2 and xz are unpacked.
 
-    Raises:
-        ValueError: the encoding is not one of these, or the content cannot be unpacked or is too large.
+    Raises a ValueError, or the error of the library that unpacks, for other content.
     """
-    if (unpack := _unpacker(content)) is not None:
-        try:
-            with unpack(io.BytesIO(content)) as file:
-                content = file.read(MOST_BYTES + 1)
-        except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-            raise ValueError(f"it cannot be unpacked: {error}") from error
+    if (unpack := _of_start(content, _PACKED)) is not None:
+        with unpack(io.BytesIO(content)) as file:
+            content = file.read(MOST_BYTES + 1)
         if len(content) > MOST_BYTES:
             raise ValueError(f"it unpacks to more than {MOST_BYTES:,} bytes")
-        if _unpacker(content) is not None:
-            raise ValueError("it is compressed twice; unpack it")
-    encoding = next((encoding for mark, encoding in _MARKS if content.startswith(mark)), "utf-8-sig")
     try:
-        return content.decode(encoding)
+        return content.decode(_of_start(content, _MARKS) or "utf-8-sig")
     except UnicodeDecodeError as error:
-        if kind := next((kind for mark, kind in _NO_TEXT.items() if content.startswith(mark)), None):
-            raise ValueError(f"it is {kind}, not text") from error
-        if b"\0" in content[:MOST_LINE]:
-            raise ValueError("it is binary, not text") from error
         raise ValueError(f"byte {error.start} is not in UTF-8; save it as UTF-8") from error
 
 
-def _unpacker(content: bytes) -> Any:
-    """The function that opens a compressed file; None for other content."""
-    return next((unpack for mark, unpack in _PACKED if content.startswith(mark)), None)
+def _of_start(content: bytes, kinds: dict[bytes, Any]) -> Any:
+    """The value for the first bytes of a file; None if they are not among the keys."""
+    return next((kind for start, kind in kinds.items() if content.startswith(start)), None)
 
 
 def parse_list(text: str, path: str | Path, prose: bool = False) -> Names:
-    """The texts in a list.
+    """The texts in a list, in the order of their numbers if the list has numbers.
 
     The list may be JSON, YAML or Python; a mapping of numbers to names, or of names to numbers; a table with a header;
     lines with a number before or after the name, or with a key and a tab before it; or one text per line.  Lines that
-    begin with `# ` are comments.
-
-    Args:
-        text: content of the file.
-        path: path of the file, for messages.
-        prose: whether the texts are sentences, which may contain commas, colons and numbers.
+    begin with `# ` are comments.  With `prose`, texts are sentences, which may contain commas, colons and numbers.
 
     Raises:
-        DataError: the list has none of these forms; the message shows the line.
+        DataError: the list at `path` has none of these forms; the message shows the line.
     """
     found = _structure(text, path, prose)
     if found is None:
         lines = [line for raw in text.splitlines() if (line := _COMMENT.sub("", raw).strip())]
         found = _of_lines(lines, path, prose) if lines else Names([])
-    first = sorted(row[0] for row in found.keys)
-    twice = next((key for key, other in pairwise(first) if key == other), None)
-    if twice is not None or not all(found):
-        which = "an empty one" if twice is None else f"two for {twice!r}"
-        raise DataError(f"Expected one name for each class in {path}, got {which}; correct it.")
+    first = [row[0] for row in found.keys]
+    if len({*first}) < len(first) or not all(found):
+        raise DataError(f"Expected one name for each class in {path}, got an empty name, or two for one class.")
     for column in zip(*found.keys, strict=True):
         if all(_WHOLE.fullmatch(cell) for cell in column):
             order = sorted(range(len(column)), key=lambda place: int(column[place]))
@@ -134,10 +104,10 @@ def parse_list(text: str, path: str | Path, prose: bool = False) -> Names:
     return found
 
 
-def _refused(line: str, path: str | Path, way_out: str = "write one name per line, or `number<TAB>name`") -> DataError:
+def _refused(line: str, path: str | Path) -> DataError:
     return DataError(
         f"Expected a list in {path}, one per line, in JSON or YAML, or a table with a column `name`, got the line "
-        f"{line.strip()[:100]!r}; {way_out}."
+        f"{line.strip()[:100]!r}; write `number<TAB>name`, or one name per line, in quotes if it has numbers or signs."
     )
 
 
@@ -146,61 +116,59 @@ def _structure(text: str, path: str | Path, prose: bool) -> Names | None:
     lines = [line for line in text.splitlines() if line.strip() not in ("", "---") and line.lstrip()[0] != "#"]
     bare = _LAMBDA.sub("", _ASSIGNED.sub("", "\n".join(lines).strip()))
     in_quotes = bare[:1] in ("'", '"') and bare.rstrip(",")[-1:] in ("'", '"')
-    if in_quotes or (bare[:1], bare[-1:]) == ("(", ")"):
-        bare = f"[{bare if in_quotes else bare[1:-1]}]"
     if in_quotes and not all(line.rstrip().endswith(",") for line in lines[:-1]):
         return None  # Python would join them into one text
+    if in_quotes or (bare[:1], bare[-1:]) == ("(", ")"):
+        bare = f"[{bare if in_quotes else bare[1:-1]}]"
     closed = (bare[:1], bare[-1:]) in [("[", "]"), *([] if prose else [("{", "}")])]
     entry = any(re.fullmatch(rf"({'|'.join(_HEADS)})\s*:(\s*\[.*)?", line) for line in lines)
     bullets = bool(lines) and all(line.lstrip().startswith("- ") for line in lines)
     if not (closed or entry or bullets or Path(path).suffix.lower() in (".json", ".yaml", ".yml")):
         return None
-    try:
-        found = _of_node(_parsed(bare))
-    except (yaml.YAMLError, ValueError) as error:
-        raise _refused(lines[0], path, f"correct it ({' '.join(str(error).split())[:120]})") from error
-    except (RecursionError, MemoryError) as error:
-        raise _refused(lines[0], path, "it is nested too deeply") from error
-    if found is None:
-        raise _refused(lines[0] if lines else "", path)
+    with suppress(yaml.YAMLError, ValueError, RecursionError, MemoryError):
+        if (found := _of_node(_parsed(bare))) is not None:
+            return found
+    raise _refused(lines[0] if lines else "", path)
+
+
+class _Texts(yaml.BaseLoader):  # type: ignore[misc]  # PyYAML has no types
+    """Keeps texts as written, such as `007` and `null`, and refuses two equal keys."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        return _mapping([(self.construct_object(key), self.construct_object(value)) for key, value in node.value])
+
+
+def _mapping(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    """A dictionary; raises a ValueError if a key occurs twice."""
+    found = {str(key): value for key, value in pairs}
+    if len(found) < len(pairs):
+        raise ValueError("two equal keys")
     return found
 
 
 def _parsed(text: str) -> Any:
-    """The parsed text: lists, mappings as tuples of pairs, and texts as written, so `007` and `null` stay texts."""
+    """The parsed text, with texts and numbers as written."""
     with suppress(ValueError):
-        return json.loads(text, parse_int=str, parse_float=str, parse_constant=str, object_pairs_hook=tuple)
+        return json.loads(text, parse_int=str, parse_float=str, parse_constant=str, object_pairs_hook=_mapping)
     with suppress(ValueError, SyntaxError):
         value = ast.literal_eval(text)
         if isinstance(value, list) and all(isinstance(one, str) for one in value):
             return value
-    return _of_yaml(yaml.compose(text, Loader=yaml.BaseLoader))
-
-
-def _of_yaml(node: Any) -> Any:
-    match node:
-        case yaml.SequenceNode():
-            return [_of_yaml(one) for one in node.value]
-        case yaml.MappingNode():
-            return tuple((_of_yaml(key), _of_yaml(value)) for key, value in node.value)
-        case _:
-            return None if node is None else node.value
+    return yaml.load(text, Loader=_Texts)  # a subclass of BaseLoader, which makes only texts, lists and dictionaries
 
 
 def _of_node(node: Any) -> Names | None:
-    """The names in a list, a list of objects, or a mapping; None if there are none."""
-    if isinstance(node, list) and all(isinstance(one, str) for one in node):
-        return Names(one.strip() for one in node)
-    if isinstance(node, list) and all(isinstance(one, tuple) for one in node):  # objects of the same keys
-        heads = [key for key, _ in node[0]]
-        alike = all([key for key, _ in one] == heads for one in node)
-        return _of_table([heads, *([str(value) for _, value in one] for one in node)], "") if alike else None
-    if not isinstance(node, tuple) or not node:
+    """The names in a list, a list of objects with the same keys, or a mapping; None if there are none."""
+    if isinstance(node, list):
+        if all(isinstance(one, str) for one in node):
+            return Names(map(str.strip, node))
+        alike = all(isinstance(one, dict) and [*one] == [*node[0]] for one in node)
+        return _of_table([[*node[0]], *([*map(str, one.values())] for one in node)], "") if alike else None
+    if not isinstance(node, dict) or not node:
         return None
-    inner = {key: value for key, value in node if isinstance(value, list | tuple)}
-    if (head := next((head for head in _HEADS if head in inner), None)) is not None:
-        return _of_node(inner[head])
-    rows = [(key, *(value if isinstance(value, list) else [value])) for key, value in node]
+    if (head := next((head for head in _HEADS if isinstance(node.get(head), list | dict)), None)) is not None:
+        return _of_node(node[head])
+    rows = [(key, *(value if isinstance(value, list) else [value])) for key, value in node.items()]
     if not all(isinstance(cell, str) for row in rows for cell in row) or len({len(row) for row in rows}) > 1:
         return None
     numbered = [all(_WHOLE.fullmatch(row[column]) for row in rows) for column in (0, -1)]
@@ -248,12 +216,10 @@ def _of_lines(lines: list[str], path: str | Path, prose: bool) -> Names:
                 return Names(cell for cell in rows[0] if cell)
             if len({len(row) for row in rows}) == 1 and len(rows[0]) > 1:
                 if (found := _of_table(rows, separator)) is None:
-                    raise _refused(lines[0], path, "write `name` above the column of names, or put names in quotes")
+                    raise _refused(lines[0], path)
                 return found
         if (numbered := _numbered(lines, path)) is not None:
             return numbered
-        if all(line.startswith(("* ", "• ")) for line in lines):
-            lines = [line[2:].strip() for line in lines]
         if odd := next((line for line in lines if _NO_NAME.fullmatch(line)), None):
             raise _refused(odd, path)
     texts = [row[0] if len(row) == 1 else line for line in lines for row in csv.reader([line])]
@@ -264,16 +230,14 @@ def _numbered(lines: list[str], path: str | Path) -> Names | None:
     """The names of lines that all have a number or WordNet id before or after the name; None for other lines."""
     unsure = False
     for pattern in (_NUMBER_FIRST, _NUMBER_LAST, _PAIR):
-        found = [match for line in lines if (match := pattern.fullmatch(line))]
-        texts, keys = [match["name"].strip() for match in found], [(match["key"],) for match in found]
-        if len(found) < len(lines):
+        rows = [match.group("key", "name") for line in lines if (match := pattern.fullmatch(line))]
+        if len(rows) < len(lines):
             continue
-        if pattern is _PAIR and not all(_WHOLE.fullmatch(key) for (key,) in keys) and len(lines) > 1:
-            raise _refused(lines[0], path, "write `key<TAB>name`, or put names in quotes")
-        names_differ = len({text_key(text) for text in texts}) == len(texts)  # `1 euro` and `2 euro` are names
-        if pattern is _PAIR or (names_differ and _counts([key for (key,) in keys])):
-            return Names(texts, keys)
-        unsure = unsure or (pattern is _NUMBER_FIRST and names_differ and len(lines) > 1)
+        keys, names_differ = [key for key, _ in rows], len({text_key(name) for _, name in rows}) == len(rows)
+        certain = pattern is _PAIR and all(_WHOLE.fullmatch(key) for key in keys)
+        if certain or (pattern is not _PAIR and names_differ and _counts(keys)):  # `1 euro` and `2 euro` are names
+            return _columns(rows, 1)
+        unsure |= pattern is _PAIR or (pattern is _NUMBER_FIRST and names_differ and len(lines) > 1)
     if unsure:
-        raise _refused(lines[0], path, "write `number<TAB>name`, or put names in quotes")
+        raise _refused(lines[0], path)
     return None

@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
+
+from tpt.errors import ContextFileError, UserError
+from tpt.files.reading import read_bytes
 
 BUNDLED = "emoji-mini"  # prefix of the names of contexts that come with the package
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # first characters of a formula in a spreadsheet
@@ -23,6 +27,14 @@ def file_name(text: str) -> str:
     return plain.encode("utf-8", "ignore")[:MOST_NAME_BYTES].decode("utf-8", "ignore") or "unnamed"
 
 
+def with_suffix(path: str | Path, suffixes: Collection[str]) -> Path:
+    """The path of a file to write; raises a UserError if it ends in none of the suffixes, in lower or upper case."""
+    path = Path(path)
+    if path.suffix.lower() not in suffixes:
+        raise UserError(f"Expected a file that ends in {', '.join(suffixes)}, got {str(path)!r}; choose one of them.")
+    return path
+
+
 def bundled(path: str | Path) -> Path:
     """The folder of a context that comes with the package, such as `emoji-mini/coop`; other paths are unchanged.
 
@@ -33,6 +45,28 @@ def bundled(path: str | Path) -> Path:
         here = Path(__file__).parents[1] / "clip" / BUNDLED.replace("-", "_") / "contexts" / path.name
         return here if here.is_dir() else path
     return path
+
+
+def context_file(path: str | Path) -> Path:
+    """The file of a learned context: a path, or a file in a directory or bundled context such as `emoji-mini/coop`.
+
+    Raises:
+        ContextFileError: there is no such file, or no context in the directory.
+    """
+    path = bundled(path)
+    if path.is_file():
+        return path
+    for folder in (path, path / "prompt_learner"):
+        if (file := folder / "context.safetensors").is_file():
+            return file
+        if (pointer := folder / "checkpoint").is_file():
+            named = read_bytes(pointer).decode("utf-8", "replace").strip()
+            if (file := folder / Path(named).name).is_file():  # never outside the folder
+                return file
+    raise ContextFileError(
+        f"There is no learned context at {path}: no file, and no directory with `context.safetensors` or with the file "
+        "that CoOp's text file `checkpoint` names. Check the path, or learn a context with train_coop.py."
+    )
 
 
 def at_home(path: str | Path) -> Path:

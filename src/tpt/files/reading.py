@@ -3,50 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import errno
 import hashlib
-import lzma
 import os
-import pickle
 import stat
-import struct
-import tarfile
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from safetensors import SafetensorError
-
 from tpt.errors import BadImageError, DataError, UserError
 
 MOST_JSON_BYTES = 2**30
-_KINDS = {
-    **{stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"},
-    **dict.fromkeys((stat.S_IFCHR, stat.S_IFBLK), "a device"),
-}
-# Errors that readers of text, tables, pickles, archives and compressed files raise if the content is damaged; an
-# encrypted member of an archive is a RuntimeError.
-_DAMAGE = (
-    *(OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, EOFError),
-    *(MemoryError, pickle.UnpicklingError, csv.Error, struct.error, tarfile.TarError, zipfile.BadZipFile, zlib.error),
-    *(SyntaxError, tokenize.TokenError, SafetensorError, lzma.LZMAError),
-)
+_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe"}
+_BUGS = (NameError, AssertionError, ImportError)  # a damaged file may make a reader raise anything else
 
 
 def open_plain(path: str | Path, most: int) -> BinaryIO:
     """Opens an untrusted file for reading, only if it is a regular file: a pipe blocks, and a device never ends.
 
-    Raises:
-        OSError: the file cannot be opened, is not a regular file, or has more than `most` bytes; the error names it.
+    Raises an OSError, which names the file, for others and for those of more than `most` bytes.
     """
     about = os.stat(path)  # noqa: PTH116 -- called for every image
     if not stat.S_ISREG(about.st_mode):
-        number = errno.EISDIR if stat.S_ISDIR(about.st_mode) else errno.EINVAL
-        raise OSError(number, f"it is {_KINDS.get(stat.S_IFMT(about.st_mode), 'special')}, not a file", str(path))
+        kind = _KINDS.get(stat.S_IFMT(about.st_mode), "a device or socket")
+        raise OSError(errno.EINVAL, f"it is {kind}, not a file", str(path))
     if about.st_size > most:
         raise OSError(errno.EFBIG, f"it has {about.st_size:,} bytes, more than {most:,}", str(path))
     return os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb")
@@ -68,28 +48,16 @@ def reason(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def readable(
-    what: str,
-    way_out: str = "Get it again",
-    error: type[UserError] = DataError,
-    also: type[Exception] = OSError,
-) -> Iterator[None]:
-    """Turns an error of the block, which reads a file, into a UserError.
+def readable(what: str, way_out: str = "Get it again", error: type[UserError] = DataError) -> Iterator[None]:
+    """Turns an exception of the block, which reads a file, into an `error`: `Cannot read {what} (reason). {way_out}.`
 
-    Args:
-        what: what is read, with its file, such as "the list FILE" or "FILE as a table".
-        way_out: what the user can do, such as "Get it again".
-        error: type of the error; errors of this type, and DataErrors, that the block raises are passed on.
-        also: another type of error that the library may raise.
-
-    Raises:
-        UserError: the content is damaged, or the block raised a UserError, whose message is the reason.
+    Passes on bugs, DataErrors, and errors of the same type.
     """
     try:
         yield
-    except (DataError, error):
+    except (DataError, error, *_BUGS):
         raise
-    except (*_DAMAGE, also) as damage:
+    except Exception as damage:
         said = reason(damage)
         failure = error(f"Cannot read {what} ({said}). {way_out}.")
         if isinstance(failure, BadImageError):

@@ -17,22 +17,19 @@ from pathlib import Path
 from typing import Any
 
 PARTIAL = ".partial"  # suffix of an incomplete file
-MODE = 0o666  # permissions of a new file, before the user's umask
 
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[Path]:
     """Yields a temporary path, whose file replaces `path` if the block succeeds and is deleted if it fails.
 
-    The content is flushed to the disk before the replacement, so that a power cut leaves either the old or the new
-    file.  The file gets the default permissions of a new file, regardless of the library that writes it.
-
-    Raises:
-        OSError: the file cannot be written.
+    Missing folders are created.  The content is flushed to the disk before the replacement, so that a power cut leaves
+    either the old or the new file.  The file gets the default permissions, regardless of the library that writes it.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{os.getpid()}-{secrets.token_hex(8)}{PARTIAL}")
     try:
-        os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, MODE))
+        partial.touch(exist_ok=False)
         rights = stat.S_IMODE(partial.stat().st_mode)
         yield partial
         with partial.open("rb") as file:
@@ -66,17 +63,12 @@ def remove_partial(folder: Path) -> None:
 
 
 def why_no_lock(path: Path) -> str | None:
-    """Why a file cannot be locked, as on some network disks; None if it can be, or is already locked.
-
-    The file is created if needed.
-    """
+    """Why a file, created if needed, cannot be locked, as on some network disks; None if it can be, or is locked."""
     import fcntl  # noqa: PLC0415 -- not on every system
 
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, MODE)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return None if error.errno in (errno.EAGAIN, errno.EACCES) else error.strerror
-    finally:
-        os.close(descriptor)
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            return None if error.errno in (errno.EAGAIN, errno.EACCES) else error.strerror
     return None

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tpt.errors import UserError
-from tpt.files import harmless, writing
+from tpt.files import harmless, with_suffix, writing
 
 AT_ONCE = 1024  # rows held as Python objects at a time, because there may be millions
 SUFFIXES = (".csv", ".json", ".parquet")
@@ -117,35 +117,15 @@ def predictions_of(records: pa.Table) -> Iterator[Prediction]:
 
 
 def write_predictions(predictions: Iterable[Prediction], path: str | Path, top: int) -> Path:
-    """Writes a table whole or not at all, and returns its path.
+    """Writes a table, in the format of the path's suffix, whole or not at all, and returns its path.
 
-    CSV and Parquet have the columns path, answer, probability, answer_2, probability_2 and so on, answer_before,
-    probability_before, views_selected, problem; cells without a value are empty.  JSON is a list of objects, in which
-    `top` is a list and `selected` lists the views.  CSV is made for spreadsheets: it begins with a byte order mark,
-    leaves out columns that are empty in every row, and has an apostrophe before text that a spreadsheet would run as a
-    formula and an escape, such as `\\n`, for each control character.
-
-    Args:
-        predictions: in the order of the table's rows.
-        path: its suffix, .csv, .json or .parquet, sets the format; missing folders are created.
-        top: maximum number of likeliest classes per row, at least 1.
-
-    Raises:
-        UserError: the suffix is a different one.
+    docs/predict.md describes the columns of CSV and Parquet, of which `top` is the maximum number of likeliest classes.
+    JSON is a list of objects.  In CSV, control characters become escapes such as `\\n`.
     """
-    path = check_suffix(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = with_suffix(path, SUFFIXES)
     write = {".csv": _write_csv, ".json": _write_json, ".parquet": _write_parquet}[path.suffix.lower()]
     with writing(path) as partial:
         write(predictions, partial, top)
-    return path
-
-
-def check_suffix(path: str | Path) -> Path:
-    """The path of a table; raises a UserError if its suffix is not a supported format."""
-    path = Path(path)
-    if path.suffix.lower() not in SUFFIXES:
-        raise UserError(f"Expected a file that ends in {', '.join(SUFFIXES)}, got {str(path)!r}; choose one of them.")
     return path
 
 
@@ -189,13 +169,9 @@ def _write_csv(predictions: Iterable[Prediction], path: Path, top: int) -> None:
 
 
 def _text(value: str | float) -> str:
-    match value:
-        case float():
-            return f"{value:.{DIGITS}f}"
-        case str():
-            return harmless(_CONTROL.sub(lambda found: repr(found[0])[1:-1], value))
-        case _:
-            return str(value)
+    if isinstance(value, str):
+        return harmless(_CONTROL.sub(lambda found: repr(found[0])[1:-1], value))
+    return f"{value:.{DIGITS}f}" if isinstance(value, float) else str(value)
 
 
 def _write_json(predictions: Iterable[Prediction], path: Path, top: int) -> None:
@@ -207,19 +183,12 @@ def _write_json(predictions: Iterable[Prediction], path: Path, top: int) -> None
 
 
 def _about(prediction: Prediction, top: int) -> dict[str, Any]:
-    def rounded(probability: float | None) -> float | None:
-        return None if probability is None else round(probability, DIGITS)
+    about = {name: _rounded(value) for name, value in vars(prediction).items() if name != "seconds"}
+    return about | {"top": [{"answer": a, "probability": _rounded(p)} for a, p in prediction.top[:top]]}
 
-    return {
-        "path": prediction.path,
-        "answer": prediction.answer,
-        "probability": rounded(prediction.probability),
-        "top": [{"answer": a, "probability": rounded(p)} for a, p in prediction.top[:top]],
-        "answer_before": prediction.answer_before,
-        "probability_before": rounded(prediction.probability_before),
-        "selected": list(prediction.selected),
-        "problem": prediction.problem,
-    }
+
+def _rounded(value: Any) -> Any:
+    return round(value, DIGITS) if isinstance(value, float) else value
 
 
 def _write_parquet(predictions: Iterable[Prediction], path: Path, top: int) -> None:

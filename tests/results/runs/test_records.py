@@ -17,7 +17,16 @@ from tpt.engine.tasks.outcome import Outcome
 from tpt.errors import RunError
 from tpt.files import content_digest
 from tpt.results.runs import RECORD_SCHEMA, read_logits, read_records, read_records_and_notes
-from tpt.results.runs.records import ADDED, ANSWER, LOGITS, DamagedShardError, read_shard, shard_files, write_shard
+from tpt.results.runs.records import (
+    ADDED,
+    ANSWER,
+    LOGITS,
+    DamagedShardError,
+    read_method_seconds,
+    read_shard,
+    shard_files,
+    write_shard,
+)
 
 
 def row(index: int, dataset: str = "a") -> dict[str, Any]:
@@ -62,7 +71,7 @@ def test_shards_of_earlier_versions_stay_readable(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [*ANSWER, "rank", "rank_zero_shot", "path"])
 def test_a_shard_without_a_required_column_is_damaged(name: str, tmp_path: Path) -> None:
     shard = as_before(write_shard([row(0)], tmp_path, "00-a-0000000"), [name])
-    with pytest.raises(DamagedShardError, match="are damaged"):
+    with pytest.raises(DamagedShardError, match="Cannot read the records"):
         read_shard(shard)
 
 
@@ -100,6 +109,7 @@ def test_missing_logits_are_an_error(kept: list[bool], tmp_path: Path) -> None:
 def test_no_records(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no records of a run in .*\. Pass a directory of test_time\.py"):
         read_records(tmp_path)
+    assert read_method_seconds(tmp_path, ["a"]) is None  # a run that has only begun
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
@@ -150,9 +160,9 @@ def test_a_damaged_shard_is_detected(damage: str, tmp_path: Path) -> None:
     flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
     shard.write_bytes({"truncated": content[:-9], "flipped": flipped, "empty": b"", "extended": content + b"x"}[damage])
     assert shard_files(tmp_path) == [shard]
-    with pytest.raises(DamagedShardError, match="are damaged .*Resume the run to compute them again"):
+    with pytest.raises(DamagedShardError, match="Cannot read the records .*Resume the run to compute them again"):
         read_shard(shard)
-    with pytest.raises(ValueError, match="are damaged"):
+    with pytest.raises(ValueError, match="Cannot read the records"):
         read_records(tmp_path)
 
 
@@ -167,5 +177,5 @@ def test_unusual_texts(tmp_path: Path) -> None:
 
 def test_a_pipe_among_the_shards_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "00-a-0000000-0123456789abcdef.parquet")
-    with pytest.raises(DamagedShardError, match="are damaged"):
+    with pytest.raises(DamagedShardError, match="Cannot read the records"):
         read_records(tmp_path)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.results.tables.made_runs import make_run, rows_of, share
-from tpt.results.runs.manifest import changed_data, differences, read_manifest
+from tpt.results.runs.manifest import differences, read_manifest
 from tpt.results.runs.settings import REGISTER, Meaning, axis_label, meaning
 from tpt.results.tables.rows import rows_of as table_rows
 from tpt.results.tables.runs import load_runs
@@ -67,17 +67,17 @@ def test_no_entry_is_redundant() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"size": 9, "to_test": 9}, "'a.b' had 8 images and has 9"),
-        ({"classes": 3}, "'a.b' had 2 classes and has 3"),
-        ({"split": "val"}, "'a.b' had the split 'test' and has 'val'"),
-        ({"fingerprint": "1"}, "'a.b' has other image names or labels"),
+        ({"size": 9}, "datasets.a.b.size was 8 and is 9"),
+        ({"classes": 3}, "datasets.a.b.classes was 2 and is 3"),
+        ({"split": "val"}, "datasets.a.b.split was 'test' and is 'val'"),
+        ({"fingerprint": "1"}, "datasets.a.b.fingerprint was '0' and is '1'"),
         ({"notes": ["x"], "root": "/elsewhere"}, None),
     ],
 )
-def test_changed_data_has_its_own_messages(change: dict[str, Any], said: str | None) -> None:
+def test_changed_data_are_named(change: dict[str, Any], said: str | None) -> None:
     about = {"size": 8, "to_test": 8, "classes": 2, "split": "test", "notes": [], "root": "/", "fingerprint": "0"}
     old = {"config": {"data": {}}, "datasets": {"a.b": about}, "files": {"names.txt": "0"}}
     new = {**old, "datasets": {"a.b": {**about, **change}}}
-    assert changed_data(old, new) == ([said] if said else []) and differences(old, new) == []
-    assert changed_data(old, {**old, "files": {"names.txt": "1"}}) == ["names.txt has changed"]
-    assert changed_data(old, {**old, "datasets": {}}) == ["'a.b' was tested and is not there"]
+    assert differences(old, new) == ([said] if said else [])
+    assert differences(old, {**old, "files": {"names.txt": "1"}}) == ["files.names.txt was '0' and is '1'"]
+    assert "datasets.a.b.size was 8 and is not set" in differences(old, {**old, "datasets": {}})

@@ -78,5 +78,4 @@ def test_the_figure_of_confusions(tmp_path: Path) -> None:
     assert axes.get_yticklabels()[0].get_text() == "cat predicted as dog"
     assert "confusions_tpt" in dict(figures_of([run]))
     make_run(tmp_path / "same", {"a": answers("a", 50, 50, 4)})
-    with pytest.raises(ValueError, match="changed no confusion"):
-        confusion_figure(load_run(tmp_path / "same"))
+    assert confusion_figure(load_run(tmp_path / "same")) is None

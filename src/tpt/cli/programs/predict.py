@@ -24,7 +24,7 @@ from tpt.cli.quoting import for_hydra
 from tpt.engine import stop
 from tpt.engine.printing import say
 from tpt.errors import Count, Natural, Seed, UnansweredError, UserError, refuse
-from tpt.files import content_digest, is_file, write_json, write_text, writing
+from tpt.files import content_digest, is_file, with_suffix, write_json, write_text, writing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -121,9 +121,9 @@ def prepare(args: argparse.Namespace) -> Path:
     Raises:
         UserError: a value on the command line is wrong.
     """
-    from tpt.results.predictions import check_suffix  # noqa: PLC0415 -- pyarrow takes time to load
+    from tpt.results.predictions import SUFFIXES  # noqa: PLC0415 -- pyarrow takes time to load
 
-    if args.out is not None and check_suffix(args.out).is_dir():
+    if args.out is not None and with_suffix(args.out, SUFFIXES).is_dir():
         raise UserError(f"Expected a file in --out, got the folder {args.out}; choose another name.")
     for name, hint in NUMBERS.items():
         if (value := getattr(args, name)) is not None:

@@ -27,7 +27,7 @@ from tpt.files import write_json
 from tpt.results.runs.claim import ANOTHER
 from tpt.results.runs.directory import RunDirectory
 from tpt.results.runs.environment import session
-from tpt.results.runs.manifest import about_datasets, named_files
+from tpt.results.runs.manifest import about_dataset, named_files
 from tpt.results.runs.training import trained_on
 from tpt.results.tables.results import refuse_unanswered, results_of
 from tpt.results.tables.table import print_table
@@ -116,6 +116,6 @@ def _manifest(
         "division": make_method.divide(directory.stored("division"), device, threads),
         "encoding": cache.divide(directory.stored("encoding")),
         "files": named_files(config),
-        "datasets": about_datasets(data.datasets),
+        "datasets": {d.name: about_dataset(d) for d in data.datasets},
         "config": config,
     }

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from tpt.cli.errors import told
 from tpt.cli.programs.arguments import new_parser
 from tpt.engine.printing import say
-from tpt.files.contexts import context_file
+from tpt.files.names import context_file
 
 
 def _count(text: str) -> int:

@@ -21,7 +21,7 @@ from tpt.clip.weights.named import known_width
 from tpt.clip.weights.pretrained import clip_label
 from tpt.errors import ContextFileError, Count, Filled, UserError, WeightsFileError, checked
 from tpt.files import readable, write_bytes
-from tpt.files.contexts import context_file
+from tpt.files.names import context_file
 
 LearnedContext = Context | ConditionalContext
 

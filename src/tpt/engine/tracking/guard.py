@@ -150,7 +150,7 @@ def _describe(logger: Any, manifest: Mapping[str, Any], sweep: Sweep | None, fol
         case MLFlowLogger():
             # There is no public way to set the name, which is read when MLflow's run is created.
             logger._run_name = logger._run_name or name_of(manifest, folder, sweep)
-            about = {"tags": tags, NOTE_TAG: notes, "sweep": sweep and sweep.name}
+            about = {"tags": tags, NOTE_TAG: notes, "sweep": sweep and sweep.folder.name}
             logger.tags = {**{key: value for key, value in about.items() if value}, **(logger.tags or {})}
         case TensorBoardLogger():
             for key, text in {"tags": tags, "notes": notes}.items():

@@ -69,7 +69,7 @@ class WandbLogger(loggers.WandbLogger):
         given = self._wandb_init
         if SWEEP_ID not in os.environ:  # W&B's own sweeps name their runs
             given["name"] = given.get("name") or name_of(manifest, self.save_dir or ".", sweep)
-        given["group"] = given.get("group") or (None if sweep is None else sweep.name)
+        given["group"] = given.get("group") or (None if sweep is None else sweep.folder.name)
         given["tags"] = accepted([*tags_of(manifest), *(given.get("tags") or ())])
         given["config"] = config_of(manifest)
 

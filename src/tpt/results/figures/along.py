@@ -24,21 +24,8 @@ class Along:
 
     label: str
     position: np.ndarray  # (N,) positions in the stream, from 1
-    before: np.ndarray  # (N,) share of the row's runs that were right at this position before adaptation
-    after: np.ndarray  # (N,) the same after adaptation
-
-    @property
-    def accuracy(self) -> np.ndarray:
-        """(N,) accuracy in % over all images up to each position."""
-        found: np.ndarray = PERCENT * self.after.cumsum() / np.arange(1, len(self.after) + 1)
-        return found
-
-    @property
-    def gains(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean positions of equal parts of the stream, and the gain over zero-shot in each, in percentage points."""
-        parts = np.array_split(np.arange(len(self.position)), max(1, min(PARTS, len(self.position) // LEAST)))
-        middle = np.array([self.position[part].mean() for part in parts])
-        return middle, np.array([PERCENT * (self.after - self.before)[part].mean() for part in parts])
+    accuracy: np.ndarray  # (N,) accuracy in % over all images up to each position, mean over the row's runs
+    gains: tuple[np.ndarray, np.ndarray]  # mean positions of equal parts, and gains over zero-shot there, in points
 
 
 def along(rows: Sequence[Row], dataset: str) -> list[Along]:
@@ -62,27 +49,26 @@ def _along(row: Row, dataset: str) -> Along | None:
     if not len(place):
         return None
     position, where, runs = np.unique(place, return_inverse=True, return_counts=True)
-    means = [np.bincount(where, np.concatenate(side)) / runs for side in (before, after)]
-    return Along(row.label, position + 1, *means)
+    first, then = (PERCENT * np.bincount(where, np.concatenate(side)) / runs for side in (before, after))
+    parts = np.array_split(np.arange(len(runs)), max(1, min(PARTS, len(runs) // LEAST)))
+    middle, gains = (np.array([values[part].mean() for part in parts]) for values in (position + 1, then - first))
+    return Along(row.label, position + 1, then.cumsum() / np.arange(1, len(then) + 1), (middle, gains))
 
 
 @styled
 def along_figure(lines: Sequence[Along], dataset: str) -> Figure:
     """Accuracy so far (top) and gain over zero-shot in equal parts of the stream (bottom), one line per row."""
-    figure = Figure(figsize=(COLUMN, 4.4), layout="constrained")
+    figure = Figure(figsize=(COLUMN, 4.4))
     accuracy, gain = figure.subplots(2, 1, sharex=True)
-    handles = []
     for number, line in enumerate(lines):
-        look = line_style(number)
-        last = line.position[-1]
+        look, last = line_style(number) | {"label": short(line.label, 48)}, line.position[-1]
         shown = line.position >= min(max(FIRST, SHARE * last), last)
         accuracy.plot(line.position[shown], line.accuracy[shown], markevery=1 + int(shown.sum()) // MARKERS, **look)
-        (handle,) = gain.plot(*line.gains, **look)
-        handles.append(handle)
+        gain.plot(*line.gains, **look)
+    legend_above(figure, gain)
     gain.axhline(0, color=GREY, linewidth=0.8, zorder=0)
     accuracy.set_ylabel(f"accuracy so far (%)\non {short(dataset)}")
     gain.set_ylabel("gain over zero-shot\n(points)")
     gain.set_xlabel("images of the stream")
-    legend_above(figure, handles, [short(line.label, 48) for line in lines])
     figure.align_ylabels()
     return figure

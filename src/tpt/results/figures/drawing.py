@@ -12,19 +12,24 @@ from matplotlib.figure import Figure
 from tpt.errors import UserError
 from tpt.files import file_name
 from tpt.results.figures.along import along, along_figure
-from tpt.results.figures.answers import entropy_figure, moved, reliability_figure, risk_figure
-from tpt.results.figures.confusion import confusion_figure, main_confusions
+from tpt.results.figures.answers import entropy_figure, reliability_figure, risk_figure
+from tpt.results.figures.confusion import confusion_figure
 from tpt.results.figures.heat_map import transfer_figure
 from tpt.results.figures.methods import compared, methods_figure
 from tpt.results.figures.settings import curves, setting_figure
 from tpt.results.figures.style import remark, save_as
-from tpt.results.tables.pivots import Transfer, transfer_matrices
+from tpt.results.tables.pivots import transfer_matrices
 from tpt.results.tables.report import make_report
 from tpt.results.tables.rows import coverage_remark, rows_of
 from tpt.results.tables.runs import Run
 
-Drawing = tuple[str, Sequence[Run], Callable[[], Figure]]
-BY_RUN = ("entropy", "confusions", "reliability", "risk")  # kinds with one figure per run
+Drawing = tuple[str, Sequence[Run], Callable[[], Figure | None]]
+BY_RUN: dict[str, Callable[[Run], Figure | None]] = {  # kinds with one figure per run
+    "entropy": entropy_figure,
+    "confusions": confusion_figure,
+    "reliability": reliability_figure,
+    "risk": risk_figure,
+}
 KINDS = ("accuracy_by", "methods", "stream", "transfer", *BY_RUN)  # prefixes of the names of figures
 
 
@@ -36,14 +41,13 @@ def figures_of(
     A remark under each figure lists what the runs leave out; `learned_on` is as for `transfer_matrices`.
     """
     for name, used, draw in _drawings(runs, learned_on):
-        if name.startswith(tuple(kinds)):
-            figure = draw()
+        if name.startswith(tuple(kinds)) and (figure := draw()) is not None:
             remark(figure, list(coverage_remark(used, labels=len(used) > 1)))
             yield name, figure
 
 
 def _drawings(runs: Sequence[Run], learned_on: Mapping[str, str] | None) -> Iterator[Drawing]:
-    """Yields the name, the runs and the drawing function of every figure for which there is data."""
+    """Yields the name, the runs and the drawing function, which returns None without data, of every figure."""
     for found in curves(runs):
         yield f"accuracy_by_{found.setting.rsplit('.', 1)[-1]}", runs, partial(setting_figure, found)
     tables = [rows for table in make_report(runs).tables if len(rows := compared(table)) > 1]
@@ -53,24 +57,16 @@ def _drawings(runs: Sequence[Run], learned_on: Mapping[str, str] | None) -> Iter
     for name in dict.fromkeys(name for run in runs for name in run.to_test):
         if lines := along(rows_of(runs), name):
             yield f"stream_{file_name(name)}", runs, partial(along_figure, lines, name)
-    matrices: list[Transfer] = []
     with suppress(UserError):  # runs are missing, or it is unknown what a context was learned on
-        matrices = transfer_matrices(runs, learned_on)
-    for matrix in matrices:
-        yield f"transfer_{file_name(matrix.title)}", runs, partial(transfer_figure, matrix)
+        for matrix in transfer_matrices(runs, learned_on):
+            yield f"transfer_{file_name(matrix.title)}", runs, partial(transfer_figure, matrix)
     adapted = [(row, run) for row in rows_of(runs) for run in row.runs if run.adapts and run.results["datasets"]]
     for row, run in adapted:
         seed = f"_seed_{run.results.get('seed')}" if len(row.by_seed()) > 1 else ""
         several = len(row.runs) > len(row.by_seed())  # one run per dataset
         end = file_name(f"{row.label}{seed}{'_' + '_'.join(run.to_test) if several else ''}")
-        labelled = [name for name, about in run.results["datasets"].items() if "acc" in about]
-        if moved(run):
-            yield f"entropy_{end}", [run], partial(entropy_figure, run)
-        if any(main_confusions(run, name) for name in labelled):
-            yield f"confusions_{end}", [run], partial(confusion_figure, run)
-        if labelled:
-            yield f"reliability_{end}", [run], partial(reliability_figure, run)
-            yield f"risk_{end}", [run], partial(risk_figure, run)
+        for kind, draw in BY_RUN.items():
+            yield f"{kind}_{end}", [run], partial(draw, run)
 
 
 def draw_all(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -22,7 +24,7 @@ def transfer_figure(matrix: Transfer) -> Figure:
     known = values[~np.isnan(values)]
     most = max(float(np.abs(known).max()) if known.size else 0.0, LEAST)
     width = COLUMN if len(matrix.targets) <= WIDE else PAGE
-    figure = Figure(figsize=(width, 1.6 + 0.36 * len(matrix.sources)), layout="constrained")
+    figure = Figure(figsize=(width, 1.6 + 0.36 * len(matrix.sources)))
     axes = figure.subplots()
     image = axes.imshow(np.ma.masked_invalid(values), cmap=COLOURS, vmin=-most, vmax=most, aspect="auto")
     axes.patch.set(hatch="////", edgecolor="#bbbbbb")
@@ -31,9 +33,8 @@ def transfer_figure(matrix: Transfer) -> Figure:
             red, green, blue, _ = image.cmap(image.norm(value))
             colour = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"  # readable on the cell
             axes.text(j, i, signed(float(value)), ha="center", va="center", color=colour)
-    axes.set_xticks(range(len(matrix.targets)), [short(name, 18) for name in matrix.targets], rotation=45)
-    for label in axes.get_xticklabels():
-        label.set(ha="right", rotation_mode="anchor")
+    slanted: Any = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticks(range(len(matrix.targets)), [short(name, 18) for name in matrix.targets], **slanted)
     axes.set_yticks(range(len(matrix.sources)), [short(name, 18) for name in matrix.sources])
     axes.set(xlabel="tested on", ylabel="learned on", title=short(matrix.title, 60))
     axes.spines[:].set_visible(False)

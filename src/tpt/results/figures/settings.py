@@ -8,9 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from tpt.results.figures.style import COLUMN, GREY, error_bars, legend_above, line_style, short, styled
 from tpt.results.runs.settings import REGISTER, axis_label, is_seed, meaning
@@ -51,39 +49,31 @@ def curves(runs: Sequence[Run]) -> list[Curves]:
 
 
 def _curves(varied: str, rows: Sequence[Row]) -> Curves | None:
-    groups: dict[Any, list[Row]] = {}
+    groups: dict[Any, list[tuple[float, Row]]] = {}
     for row in rows:
         settings = settings_of(row.first)
-        if isinstance(settings.get(varied), int | float) and not isinstance(settings[varied], bool):
+        value = settings.get(varied)
+        if isinstance(value, int | float) and not isinstance(value, bool):
             rest = sorted((k, str(v)) for k, v in settings.items() if k != varied and not is_seed(k))
-            groups.setdefault((row.first.method, row.first.backbone, *rest), []).append(row)
-    groups = {rest: rows for rest, rows in groups.items() if len({_value(varied, row) for row in rows}) > 1}
-    used = [row for rows in groups.values() for row in rows]
-    common = _common_images(used) if used else {}
+            groups.setdefault((row.first.method, row.first.backbone, *rest), []).append((float(value), row))
+    found = [sorted(line, key=lambda each: each[0]) for line in groups.values()]
+    found = [line for line in found if line[0][0] < line[-1][0]]
+    common = _common_images([row for line in found for _, row in line])
     if not common:
         return None
-    labels = _labels([rows[0] for rows in groups.values()], varied)
-    lines = {
-        label: tuple(_point(varied, row, common) for row in sorted(rows, key=lambda row: _value(varied, row)))
-        for label, rows in zip(labels, groups.values(), strict=True)
-    }
-    return Curves(varied, lines, tuple(common))
-
-
-def _value(varied: str, row: Row) -> float:
-    return float(settings_of(row.first)[varied])
+    labels = _labels([line[0][1] for line in found], varied)
+    lines = [tuple(_point(value, row, common) for value, row in line) for line in found]
+    return Curves(varied, dict(zip(labels, lines, strict=True)), tuple(common))
 
 
 def _common_images(rows: Sequence[Row]) -> dict[str, set[str]]:
     """The paths that every row has, by dataset; datasets without any are left out."""
-    found: dict[str, set[str]] = {}
-    for name in dict.fromkeys(name for row in rows for run in row.runs for name in run.to_test):
-        if shared := set.intersection(*(set(images_of(row.having(name), name)) for row in rows)):
-            found[name] = shared
-    return found
+    names = dict.fromkeys(name for row in rows for run in row.runs for name in run.to_test)
+    found = {name: set.intersection(*({*images_of(row.having(name), name)} for row in rows)) for name in names}
+    return {name: paths for name, paths in found.items() if paths}
 
 
-def _point(varied: str, row: Row, common: Mapping[str, set[str]]) -> Point:
+def _point(value: float, row: Row, common: Mapping[str, set[str]]) -> Point:
     def accuracy(side: str, name: str, paths: set[str]) -> Interval:
         found = (each for path, each in images_of(row.having(name), name).items() if path in paths)
         shares = [sum(getattr(outcome, side) for outcome in each) / len(each) for each in found]
@@ -92,7 +82,7 @@ def _point(varied: str, row: Row, common: Mapping[str, set[str]]) -> Point:
     after, before = (
         mean_of_intervals([accuracy(side, *each) for each in common.items()]) for side in ("after", "before")
     )
-    return Point(_value(varied, row), after, before, _seconds_per_image(row.runs, tuple(common)))
+    return Point(value, after, before, _seconds_per_image(row.runs, tuple(common)))
 
 
 def _seconds_per_image(runs: Sequence[Run], datasets: Sequence[str]) -> Interval:
@@ -123,25 +113,28 @@ def setting_figure(found: Curves) -> Figure:
 
     Bars are 95 % intervals; the dashed line is zero-shot accuracy.
     """
-    figure = Figure(figsize=(COLUMN, 4.4), layout="constrained")
+    figure = Figure(figsize=(COLUMN, 4.4))
     accuracy, seconds = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-    handles = []
     for number, (label, points) in enumerate(found.lines.items()):
         look, x = line_style(number), _spread(found.setting, [p.value for p in points], number, len(found.lines))
-        look |= {"label": label, "elinewidth": 0.8}
-        handles.append(error_bars(accuracy, x, [p.accuracy for p in points], **look))
+        look |= {"label": short(label, 48), "elinewidth": 0.8}
+        error_bars(accuracy, x, [p.accuracy for p in points], **look)
         error_bars(seconds, x, [p.seconds for p in points], **look)
     every = [p for points in found.lines.values() for p in points]
     zero_shot = float(np.mean([p.zero_shot.mean for p in every]))
-    handles.append(accuracy.axhline(zero_shot, color=GREY, linestyle=(0, (4, 3)), linewidth=1.0, zorder=0))
-    _axis(seconds, found.setting, sorted({p.value for p in every}))
+    accuracy.axhline(zero_shot, color=GREY, linestyle="--", linewidth=1.0, zorder=0, label="zero-shot")
+    values = sorted({p.value for p in every})
+    if meaning(found.setting).logarithmic and values[0] > 0:
+        seconds.set_xscale("log", base=2)
+    seconds.set_xticks(values, [f"{value:g}" for value in values])
+    seconds.set_xticks([], minor=True)
     mean = f", mean of {len(found.datasets)} datasets" if len(found.datasets) > 1 else f" on {short(found.datasets[0])}"
     accuracy.set_ylabel(f"accuracy (%){mean}")
     accuracy.margins(y=0.08)
     seconds.set_ylabel("seconds per image")
     seconds.set_ylim(bottom=0)
     seconds.set_xlabel(axis_label(found.setting))
-    legend_above(figure, handles, [*(short(label, 48) for label in found.lines), "zero-shot"])
+    legend_above(figure, accuracy)
     figure.align_ylabels()
     return figure
 
@@ -152,11 +145,3 @@ def _spread(varied: str, values: Sequence[float], number: int, lines: int) -> np
     if meaning(varied).logarithmic:
         return x * 2 ** (shift * 0.8)
     return x + shift * (float(np.diff(x).min()) if len(x) > 1 else 1.0)
-
-
-def _axis(axes: Axes, varied: str, values: Sequence[float]) -> None:
-    if meaning(varied).logarithmic and min(values) > 0:
-        axes.set_xscale("log", base=2)
-        axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_locator(FixedLocator(list(values)))
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))

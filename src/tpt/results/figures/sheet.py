@@ -9,8 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tpt.errors import UserError
-from tpt.results.figures.style import BLUE, PAGE, POINTS, short, styled
+from tpt.results.figures.style import BLUE, PAGE, short, styled
 
 ACROSS = 8  # views per row
 HEADER = 0.2  # inches per line of text
@@ -25,28 +24,17 @@ def contact_sheet(
     values: Sequence[float],
     name: str,
 ) -> Figure:
-    """The views in a given order, for example by entropy, with the selected ones framed.
+    """The V views in a given order, for example by entropy, with the selected ones framed.
 
-    Args:
-        views: (V, H, W, 3) uint8 pixels.
-        order: (V,) indices of the views, the one that the method trusts most first.
-        selected: indices of the selected views, which are among those of `order`.
-        texts: lines above the views: the image, its class, the prediction before and after.
-        values: (V,) values by which the views are ordered, written above each.
-        name: name of the values, with their unit.
-
-    Raises:
-        UserError: the order does not fit the views.
+    `views` are (V, H, W, 3) uint8 pixels, and `order` begins with the view that the method trusts most.  `texts` are
+    lines above all views; the (V,) `values`, whose `name` includes their unit, are written above each view.
     """
-    count = len(views)
-    if sorted(order) != list(range(count)) or not count:
-        raise UserError(f"Expected views (V, H, W, 3) in an order of V, got shapes {views.shape} and ({len(order)},).")
-    summary = f"{len(set(selected))} of {count} views selected (framed), most trusted first; above each its {name}"
+    summary = f"{len(set(selected))} of {len(views)} views selected (framed), most trusted first; above each its {name}"
     lines = [*(short(text, 110) for text in texts), summary]
-    rows = -(-count // ACROSS)
+    rows = -(-len(views) // ACROSS)
     height = rows * (PAGE / ACROSS + 0.16) + HEADER * len(lines) + 0.25
-    figure = Figure(figsize=(PAGE, height), layout="constrained")
-    figure.suptitle("\n".join(lines), x=0.005, ha="left", fontsize=POINTS)
+    figure = Figure(figsize=(PAGE, height))
+    figure.suptitle("\n".join(lines), x=0.005, ha="left")
     for panel, view in zip_longest(figure.subplots(rows, ACROSS, squeeze=False).flat, order):
         panel.set_axis_off()
         if view is None:

@@ -25,7 +25,6 @@ def write_site(
     report: Report, runs: Sequence[Run], folder: Path, learned_on: Mapping[str, str] | None = None
 ) -> Iterator[Path]:
     """Writes the pages, which any web server can serve as files, and yields their paths; older pages are replaced."""
-    folder.mkdir(parents=True, exist_ok=True)
     pictures = [path for path in draw_all(runs, folder / FIGURES, learned_on) if path.suffix == ".png"]
     names = list(dict.fromkeys(name for run in runs for name in run.results["datasets"]))
     pages = {f"{number}_{file_name(name)}.html": name for number, name in enumerate(names, 1)}

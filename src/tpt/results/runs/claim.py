@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from tpt.errors import UserError
 from tpt.files import remove_partial, why_no_lock, write_json
-from tpt.results.runs.manifest import changed_data, differences, read_manifest
+from tpt.results.runs.manifest import differences, read_manifest
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +34,9 @@ class ClaimedDirectory:
         another: how to choose another directory, for error messages.
     """
 
-    product: str  # what a run writes, for error messages
     manifest_name: str  # file name of the manifest
     free: tuple[str, ...]  # settings that may differ when the run is resumed
+    marks: tuple[str, ...]  # patterns of files that show that there is a run
     strangers: tuple[str, ...] = ()  # files that only another program's runs have
     files: tuple[str, ...] = ()  # files and folders that the run writes
     folders: tuple[str, ...] = ()
@@ -48,7 +47,6 @@ class ClaimedDirectory:
         self.is_new = not resume  # whether the directory must not hold a run yet
         self.first = first
         self.another = another
-        self.whose = f"the run in {folder}"  # for error messages: whose settings are compared
         self.way_out = f"continue with the same, or {another}"  # for error messages: what to do
         self.begun_anew = False  # set by `write`
         self._lock = FileLock(folder / LOCK, timeout=PATIENCE_S)
@@ -67,54 +65,38 @@ class ClaimedDirectory:
 
     def holds_a_run(self) -> bool:
         """Whether the directory holds a run, which a new one must not overwrite."""
-        raise NotImplementedError
+        return any(path for mark in self.marks for path in self.folder.glob(mark))
 
     def take(self) -> None:
         """Locks the directory, and removes incomplete files of a killed process.
 
-        Raises:
-            UserError: another process uses it, it holds another run, or a name that the run needs is something else.
+        Raises a UserError if another process uses it, it holds another run, or a needed name is something else.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        for name in (LOCK, self.manifest_name, *self.files):
-            self._refuse_odd(self.folder / name, stat.S_ISREG, "a file")
-        for name in self.folders:
-            self._refuse_odd(self.folder / name, stat.S_ISDIR, "a folder")
+        for name in (LOCK, self.manifest_name, *self.files, *self.folders):
+            path, what = self.folder / name, "folder" if name in self.folders else "file"
+            fits = path.is_dir() if what == "folder" else path.is_file()
+            if os.path.lexists(path) and not fits:  # for example a pipe, or a broken link
+                raise UserError(f"{path} is not a {what}, which a run needs there. Remove it, or {self.another}.")
         if (why := why_no_lock(self.folder / LOCK)) is None:
             try:
                 self._lock.acquire()
             except Timeout as error:
-                raise UserError(
-                    f"Another process is already writing to {self.folder}; wait for it, or {self.another}."
-                ) from error
+                said = f"Another process is already writing to {self.folder}; wait for it, or {self.another}."
+                raise UserError(said) from error
         else:
             log.warning("%s cannot be locked (%s). Start no second run there while this one works.", self.folder, why)
         if found := [name for name in self.strangers if (self.folder / name).exists()]:
             raise UserError(f"{self.folder} holds {found[0]} of another program's run; {self.another}.")
         if self.is_new and self.holds_a_run():
-            raise UserError(
-                f"{self.folder} holds {self.product} of an earlier run. Continue it with resume={self.folder}, or "
-                f"{self.another}."
-            )
+            way_out = f"Continue it with resume={self.folder}, or {self.another}"
+            raise UserError(f"{self.folder} holds files of an earlier run. {way_out}.")
         for folder in (self.folder, *(self.folder / name for name in self.folders)):
             remove_partial(folder)
 
-    def _refuse_odd(self, path: Path, fits: Callable[[int], bool], what: str) -> None:
-        """Raises a UserError if a name that the run needs is something else, such as a pipe or a broken link."""
-        try:
-            odd = not fits(path.stat().st_mode)
-        except OSError as error:
-            odd = not isinstance(error, FileNotFoundError) or path.is_symlink()
-        if odd:
-            raise UserError(f"{path} is not {what}, which a run needs there. Remove it, or {self.another}.")
-
     def earlier_sessions(self, manifest: Mapping[str, Any], session: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """The sessions of the resumed run; empty for a new run.
-
-        Raises:
-            UserError: the existing run has other settings or data, or its manifest cannot be read.
-        """
-        if not self.resume or not (os.path.lexists(self.folder / self.manifest_name) or self.holds_a_run()):
+        """The sessions of the resumed run, if it has the same settings and data; empty for a new run."""
+        if self.is_new or not (os.path.lexists(self.folder / self.manifest_name) or self.holds_a_run()):
             return []
         return self.same_run(read_manifest(self.folder, self.manifest_name), manifest, session)
 
@@ -134,14 +116,8 @@ class ClaimedDirectory:
         """Raises a UserError that names the differences, if `new` may not continue `old`."""
         if different := differences(old, new, self.free):
             more = f" (and {len(different) - SHOWN} more)" if len(different) > SHOWN else ""
-            raise UserError(
-                f"The settings differ from those of {self.whose}: {'; '.join(different[:SHOWN])}{more}; {self.way_out}."
-            )
-        if changed := changed_data(old, new, self.free):
-            raise UserError(
-                f"The data differ from those of {self.whose}: {'; '.join(changed[:SHOWN])}. Restore them, or "
-                f"{self.another}."
-            )
+            shown = "; ".join(different[:SHOWN])
+            raise UserError(f"The run has other settings or data: {shown}{more}; {self.way_out}.")
 
     def write(self, manifest: Mapping[str, Any], sessions: list[dict[str, Any]], session: Mapping[str, Any]) -> None:
         """Writes the manifest with this session added; CSV logs of earlier sessions are kept."""

@@ -17,7 +17,7 @@ from tpt.errors import DataError, UserError
 from tpt.results.runs.claim import ANOTHER, ClaimedDirectory
 from tpt.results.runs.follow import EARLIER, follow
 from tpt.results.runs.manifest import FREE, NAME, digests_of, read_manifest
-from tpt.results.runs.records import RECORD_SCHEMA, DamagedShardError, in_order, read_shard, shard_files
+from tpt.results.runs.records import RECORD_SCHEMA, in_order, intact, shard_files
 from tpt.results.runs.states import STATES, latest_state
 from tpt.results.runs.training import TRAINING
 
@@ -29,9 +29,9 @@ DAMAGED = "damaged"  # a folder next to `records`, because other programs may re
 class RunDirectory(ClaimedDirectory):
     """The state of a test run's directory: its manifest and its records."""
 
-    product = "records"
     manifest_name = NAME
     free = FREE
+    marks = ("records/*.parquet",)
     strangers = (TRAINING,)
     files = ("results.json",)
     folders = ("records", DAMAGED, STATES, EARLIER)
@@ -44,10 +44,6 @@ class RunDirectory(ClaimedDirectory):
         self.records = RECORD_SCHEMA.empty_table()  # of earlier sessions
         self.states: dict[str, Path] = {}  # by dataset, the file of a stream method's state after these records
 
-    def holds_a_run(self) -> bool:
-        """Whether there are records."""
-        return bool(shard_files(self.folder))
-
     def begin(
         self,
         manifest: Mapping[str, Any],
@@ -57,16 +53,10 @@ class RunDirectory(ClaimedDirectory):
     ) -> dict[str, set[int]]:
         """Takes the directory for this run, writes the manifest, and returns the indices of finished images by dataset.
 
-        Args:
-            manifest: the manifest of the run that starts.
-            session: versions, commit and time of this start; each start adds a session to the manifest.
-            datasets: the datasets to test.
-            streams: whether the method learns along the stream, so that only records covered by a saved state count.
+        With `streams`, the method learns along the stream, so that only records covered by a saved state count.
 
         Raises:
-            UserError: another process uses the directory, it holds records and `resume` is off, the settings differ,
-                or the records are not of this run.
-            DataError: the file of a tested image has changed.
+            UserError: the directory is in use or holds another run, or settings, data or records differ.
         """
         if self.first:
             self.take()
@@ -90,7 +80,7 @@ class RunDirectory(ClaimedDirectory):
         images = {dataset.name: len(dataset) for dataset in datasets}
         done: dict[str, set[int]] = {name: set() for name in images}
         for name, indices in self._by_dataset("index"):
-            if len(indices) and (most := int(indices.max())) >= images.get(name, 0):
+            if (most := int(indices.max())) >= images.get(name, 0):
                 raise UserError(
                     f"{self.folder} holds a record of image {most} of {name!r}, which this run does not have. Start "
                     "the run anew."
@@ -118,14 +108,12 @@ class RunDirectory(ClaimedDirectory):
         """The records of intact shards; damaged shards are moved to another folder, and their images tested again."""
         whole = []
         for shard in shard_files(self.folder):
-            try:
-                whole.append((shard, read_shard(shard)))
-            except DamagedShardError as error:
-                if self.first and shard.exists():
-                    log.warning("%s is damaged: moving it to %s/ and testing its images again.", shard, DAMAGED)
-                    log.debug("%s", error)
-                    (self.folder / DAMAGED).mkdir(exist_ok=True)
-                    shard.replace(self.folder / DAMAGED / shard.name)
+            if (table := intact(shard)) is not None:
+                whole.append((shard, table))
+            elif self.first and shard.exists():
+                log.warning("%s is damaged: moving it to %s/ and testing its images again.", shard, DAMAGED)
+                (self.folder / DAMAGED).mkdir(exist_ok=True)
+                shard.replace(self.folder / DAMAGED / shard.name)
         return in_order(whole)
 
     def _refuse_changed_images(self, datasets: Sequence[ImageDataset]) -> None:
@@ -138,8 +126,7 @@ class RunDirectory(ClaimedDirectory):
         now = zip(places, digests_of(places), recorded, strict=True)
         if changed := [place for place, digest, before in now if digest != before]:
             dataset, index = changed[0]
-            more = f" and {len(changed) - 1} others have" if len(changed) > 1 else " has"
             raise DataError(
-                f"{dataset.store.root}/{dataset.samples[index].path}{more} changed since the run in {self.folder} "
-                "tested them. Put them back, or start the run anew."
+                f"{dataset.store.root}/{dataset.samples[index].path} has changed since the run in {self.folder} tested "
+                f"it (images that changed: {len(changed)}). Put them back, or start the run anew."
             )

@@ -6,16 +6,17 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, NotRequired
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import ConfigDict, Field, InstanceOf, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict  # pydantic requires this one before Python 3.12
 
 from tpt.data.dataset import ImageDataset
 from tpt.errors import BadImageError, UserError
-from tpt.files import content_digest, dotted_values, read_bytes
+from tpt.files import content_digest, dotted_values, is_file, read_bytes, readable
 from tpt.results.runs.records import valid_text
 from tpt.results.runs.settings import REGISTER, TRAINING
 
@@ -33,23 +34,17 @@ _MODULE = re.compile(r"^tpt\.(?:\w+\.)+(?=\w+$)")  # `tpt.` and the modules of a
 # Parts of a manifest that must be the same, in addition to the configuration.
 SAME = ("backbone", "context_fingerprint", "device", "division", "files", "datasets", "contents")
 
-DATA = ("datasets.", "files.")  # the parts of `SAME` that are data, not settings
-
-
 Text = InstanceOf[str]  # pydantic's own type refuses names that are not UTF-8
 Whole = Annotated[int, Field(ge=0, lt=2**63)]
+Positive = Annotated[int, Field(ge=1, lt=2**31)]
 
 
-class Session(TypedDict):
-    """One start of a run, as returned by `tpt.results.runs.environment.session`."""
-
+class _Session(TypedDict):  # as returned by `tpt.results.runs.environment.session`
     versions: dict[Text, Text]
-    processes: Annotated[int, Field(ge=1, lt=2**31)]
+    processes: Positive
 
 
-class AboutDataset(TypedDict):
-    """A dataset, as returned by `about_dataset`."""
-
+class _Dataset(TypedDict):  # as returned by `about_dataset`
     to_test: Whole
     classes: Whole
     size: Whole
@@ -58,17 +53,9 @@ class AboutDataset(TypedDict):
     fingerprint: NotRequired[Text]
 
 
-class AboutBackbone(TypedDict):
-    """A backbone."""
-
+class _Backbone(TypedDict):
     name: Text
     precision: Text
-
-
-class Encoding(TypedDict):
-    """The minimum number of views to encode."""
-
-    num_views: Whole
 
 
 @with_config(ConfigDict(extra="allow", strict=True))  # of the parts as well
@@ -77,15 +64,15 @@ class Manifest(TypedDict):
 
     method: Text
     choices: dict[Text, Text]
-    backbone: AboutBackbone
+    backbone: _Backbone
     config: dict[Text, Any]
-    datasets: dict[Text, AboutDataset]
-    sessions: Annotated[list[Session], Field(min_length=1)]
+    datasets: dict[Text, _Dataset]
+    sessions: Annotated[list[_Session], Field(min_length=1)]
     about_method: NotRequired[dict[Text, Any]]
     trained_on: NotRequired[list[Text]]
     context: NotRequired[Text]
-    division: NotRequired[dict[Text, Annotated[int, Field(ge=1, lt=2**31)]]]
-    encoding: NotRequired[Encoding]
+    division: NotRequired[dict[Text, Positive]]
+    encoding: NotRequired[Annotated[dict[Literal["num_views"], Whole], Field(min_length=1)]]
     files: NotRequired[dict[Text, Text]]
     contents: NotRequired[dict[Text, Text]]
 
@@ -93,11 +80,6 @@ class Manifest(TypedDict):
 @cache
 def _manifest() -> TypeAdapter[Manifest]:
     return TypeAdapter(Manifest)
-
-
-def about_datasets(datasets: Sequence[ImageDataset]) -> dict[str, dict[str, Any]]:
-    """The entries of the datasets in a manifest, by name."""
-    return {dataset.name: about_dataset(dataset) for dataset in datasets}
 
 
 def about_dataset(dataset: ImageDataset) -> dict[str, Any]:
@@ -113,8 +95,7 @@ def about_dataset(dataset: ImageDataset) -> dict[str, Any]:
     }
 
 
-def digest_of(dataset: ImageDataset, index: int) -> str | None:
-    """The digest of an image's file; None if it is missing or cannot be read."""
+def _digest(dataset: ImageDataset, index: int) -> str | None:
     try:
         return dataset.digest(index)
     except BadImageError:
@@ -122,70 +103,32 @@ def digest_of(dataset: ImageDataset, index: int) -> str | None:
 
 
 def digests_of(places: Sequence[tuple[ImageDataset, int]]) -> list[str | None]:
-    """`digest_of` many images, read by several threads."""
+    """The digests of images' files, read by several threads; None for a file that is missing or cannot be read."""
     parts = [places[first : first + CHUNK] for first in range(0, len(places), CHUNK)]
     with ThreadPoolExecutor(READERS) as pool:  # many images per task, because a task costs more than an image
-        found = pool.map(lambda part: [digest_of(*place) for place in part], parts)
+        found = pool.map(lambda part: [_digest(*place) for place in part], parts)
         return [digest for digests in found for digest in digests]
 
 
 def named_files(config: Mapping[str, Any], free: Sequence[str] = FREE) -> dict[str, str]:
-    """Digests of the files that a resolved configuration names, such as class names and templates.
-
-    Files of settings in `free` are left out, because these settings do not change what the run computes.
-    """
+    """Digests of the files, such as class names, that the settings of a resolved configuration name, except `free`."""
     found = {}
     for key, value in dotted_values(config):
         if isinstance(value, str) and not f"{key}.".startswith(tuple(f"{setting}." for setting in free)):
-            try:
-                if Path(value).is_file():  # False for text that cannot be a path
-                    found[value] = content_digest(read_bytes(Path(value), MAX_FILE_BYTES))
-            except OSError:  # the text is too long for a path, or the file too large or not readable
-                continue
+            with suppress(OSError):  # the file is too large or not readable
+                if is_file(value):
+                    found[value] = content_digest(read_bytes(value, MAX_FILE_BYTES))
     return found
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], free: Sequence[str] = FREE) -> list[str]:
-    """The settings that prevent one manifest from continuing another, one phrase each; those in `free` may differ."""
-    return [phrase for key, phrase in _differing(old, new, free).items() if not key.startswith(DATA)]
-
-
-def changed_data(old: Mapping[str, Any], new: Mapping[str, Any], free: Sequence[str] = FREE) -> list[str]:
-    """How the data of two manifests with the same settings differ, one phrase per dataset or file."""
-    found = []
-    before, after = (manifest.get("datasets") or {} for manifest in (old, new))
-    files = {*(old.get("files") or {})} & {*(new.get("files") or {})}
-    for key, phrase in _differing(old, new, free).items():
-        part, _, rest = key.partition(".")
-        name = next((name for name in {**before, **after} if rest.startswith(f"{name}.")), None)
-        if part == "datasets" and name is not None:
-            found.append(_changed_dataset(name, before.get(name), after.get(name)))
-        elif part == "files" and rest in files:
-            found.append(f"{valid_text(rest)} has changed")
-        elif f"{part}." in DATA:
-            found.append(phrase)
-    return list(dict.fromkeys(found))
-
-
-def _changed_dataset(name: str, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> str:
-    shown = valid_text(repr(name))
-    if old is None or new is None:
-        return f"{shown} was {'not ' if old is None else ''}tested and is {'not ' if new is None else ''}there"
-    for key, what in (("size", "images"), ("classes", "classes"), ("to_test", "images to test")):
-        if old[key] != new[key]:
-            return f"{shown} had {old[key]:,} {what} and has {new[key]:,}"
-    if old["split"] != new["split"]:
-        return f"{shown} had the split {old['split']!r} and has {new['split']!r}"
-    return f"{shown} has other image names or labels"
-
-
-def _differing(old: Mapping[str, Any], new: Mapping[str, Any], free: Sequence[str]) -> dict[str, str]:
+    """What prevents one manifest from continuing another, one phrase each; the settings in `free` may differ."""
     before, after = (_compared(manifest, free) for manifest in (old, new))
-    return {
-        key: f"{valid_text(key)} was {_shown(before.get(key))} and is {_shown(after.get(key))}"
+    return [
+        f"{valid_text(key)} was {_shown(before.get(key))} and is {_shown(after.get(key))}"
         for key in {**before, **after}
         if _comparable(before.get(key)) != _comparable(after.get(key))
-    }
+    ]
 
 
 def _comparable(value: Any) -> Any:
@@ -218,45 +161,26 @@ def with_public_names(node: Any) -> Any:
     Runs of version 0.1 name modules, as in `tpt.views.Views`.
     """
     if isinstance(node, Mapping):
-        return {
-            key: _MODULE.sub("tpt.", value)
-            if key == "_target_" and isinstance(value, str)
-            else with_public_names(value)
-            for key, value in node.items()
-        }
+        named = {key: with_public_names(value) for key, value in node.items()}
+        if isinstance(target := named.get("_target_"), str):
+            named["_target_"] = _MODULE.sub("tpt.", target)
+        return named
     return [with_public_names(value) for value in node] if isinstance(node, list | tuple) else node
 
 
 def read_manifest(run_dir: str | Path, name: str = NAME) -> dict[str, Any]:
-    """The manifest of the run in a directory; `name` is its file name.
-
-    Raises:
-        UserError: the file is missing, cannot be read, or is damaged, for example by a value of the wrong type.
-    """
+    """The manifest of the run in a directory; a UserError if the file `name` is missing or damaged."""
     path = Path(run_dir) / name
-    try:
+    with readable(str(path), "Pass a directory of test_time.py, or start the run anew", UserError):
         return manifest_of(read_bytes(path))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(f"There is no {name} of a run in {run_dir}. Pass a directory of test_time.py.") from error
-    except OSError as error:
-        raise UserError(f"Cannot read {name} in {run_dir} ({error.strerror}). Start the run anew.") from error
-    except UserError as error:
-        raise UserError(f"{path} is damaged ({error}). Start the run anew.") from error
 
 
 def manifest_of(content: bytes | str) -> dict[str, Any]:
-    """Parses a manifest.
-
-    Raises:
-        UserError: it is invalid; the message says where.
-    """
+    """Parses a manifest; raises an exception, such as a ValueError that says where, if it is invalid."""
+    manifest = json.loads(content)
     try:
-        manifest = json.loads(content)
         _manifest().validate_python(manifest)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(map(str, first["loc"])) or "the whole"
-        raise UserError(valid_text(f"{where}: {first['msg'][:1].lower()}{first['msg'][1:]}")[:300]) from error
-    except (ValueError, RecursionError) as error:
-        raise UserError("no JSON") from error
+        raise ValueError(valid_text(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")) from error
     return {**manifest, "config": with_public_names(manifest["config"])}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tpt.errors import UserError
-from tpt.files import content_digest, read_bytes, write_bytes
+from tpt.files import content_digest, read_bytes, readable, write_bytes
+
+log = logging.getLogger(__name__)
 
 RECORD_SCHEMA = pa.schema(
     [
@@ -59,14 +62,13 @@ ALWAYS = ("dataset", "index", "path", "seconds")
 LOGITS = tuple(f"logits{end}" for end in ENDS)
 # Columns that some shards lack, read as null: shards of earlier versions have no names, for example.
 ADDED = ("position", *NAMED, *RANKING, "top_name", *LOGITS, "method_seconds")
-# Seconds of wall-clock time per image that the method took, without decoding, views and encoding, averaged over the
-# batch; only `read_method_seconds` reads it.
+# Wall-clock time of the method per image, without decoding, views and encoding, averaged over the batch.
 METHOD_SECONDS = pa.field("method_seconds", pa.float64())
 LOGITS_SCHEMA = pa.schema([(name, pa.list_(pa.float16())) for name in LOGITS])
 WITH_LOGITS = pa.schema([*RECORD_SCHEMA, *LOGITS_SCHEMA])
 MOST_SHARD_BYTES = 2**31
 _ADDRESS = re.compile(r" (at|object at) 0x[0-9a-fA-F]+")  # memory address of an object, which differs between runs
-_NAME = re.compile(r"\d+-.+-[0-9a-f]{16}\.parquet")
+_NAME = re.compile(r"\d{1,9}-.+-[0-9a-f]{16}\.parquet")
 _NOTES = b"tpt.notes"
 
 
@@ -79,14 +81,9 @@ def write_shard(
 ) -> Path:
     """Writes records to a shard, which is complete or absent even if the process is killed, and returns its path.
 
-    Args:
-        rows: records with the columns of `RECORD_SCHEMA`; missing values become null.
-        folder: the folder of the shard; it is created if needed.
-        stem: start of the file's name, before the digest.
-        notes: what the results must say about these records.
-        logits: whether to keep the columns of `LOGITS`, in half precision.
+    `stem` is the file's name before the digest, and `notes` is what the results must say about these records.  Missing
+    values become null; `logits` keeps the columns of `LOGITS`, in half precision.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     columns = [*RECORD_SCHEMA, METHOD_SECONDS, *(LOGITS_SCHEMA if logits else ())]
     given = pa.schema([f.with_type(pa.list_(pa.float32())) if f.name in LOGITS else f for f in columns])
     rows = [{k: valid_text(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows]
@@ -108,71 +105,70 @@ def valid_text(text: str) -> str:
 def read_shard(path: Path, schema: pa.Schema = RECORD_SCHEMA) -> pa.Table:
     """The columns of `schema` from one shard; those of `ADDED` that it lacks are null.
 
-    Raises:
-        DamagedShardError: its bytes differ from those that were written, or are not records.
+    Raises a DamagedShardError if its bytes differ from those that were written, or are not records.
     """
-    try:
+    with readable(f"the records in {path}", "Resume the run to compute them again", DamagedShardError):
         content = read_bytes(path, MOST_SHARD_BYTES)
-        if path.stem.rsplit("-", 1)[-1] != content_digest(content):
-            raise UserError("its checksum differs")
+        if not _NAME.fullmatch(path.name) or path.stem.rsplit("-", 1)[-1] != content_digest(content):
+            raise ValueError("its checksum differs")
         file = pq.ParquetFile(io.BytesIO(content))
         present = [name for name in schema.names if name in file.schema_arrow.names or name not in ADDED]
-        table = file.read(present)
+        absent = pa.schema([field for field in schema if field.name not in present]).empty_table()
+        table = pa.concat_tables([file.read(present), absent], promote_options="default")
         notes = (table.schema.metadata or {}).get(_NOTES, b"[]")
-        if not _NAME.fullmatch(path.name) or not all(isinstance(note, str) for note in json.loads(notes)):
-            raise UserError("its name or its notes are not a shard's")
-        for name in schema.names:
-            if name not in present:
-                table = table.append_column(name, pa.nulls(len(table), schema.field(name).type))
+        if not all(isinstance(note, str) for note in json.loads(notes)):
+            raise ValueError("its notes are no texts")
         table = table.select(schema.names).cast(schema)
         _refuse_gaps(table)
         return table.replace_schema_metadata({_NOTES: notes})
-    except Exception as error:  # parsing untrusted bytes may raise anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DamagedShardError(
-            f"The records in {path} are damaged ({reason}). Resume the run to compute them again."
-        ) from error
+
+
+def intact(path: Path, schema: pa.Schema = RECORD_SCHEMA) -> pa.Table | None:
+    """The columns of `schema` from one shard; None if it is damaged, so that its images are tested again."""
+    try:
+        return read_shard(path, schema)
+    except DamagedShardError as error:
+        log.debug("%s", error)
+        return None
 
 
 def _refuse_gaps(table: pa.Table) -> None:
-    """Raises a UserError if an index is negative, or if a value is missing that every record or answer has."""
+    """Raises a ValueError if an index is negative, or if a value is missing that every record or answer has."""
     answers = answered(table)
     labelled = answers.filter(pc.is_valid(answers["label"]))
     for rows, names in ((table, ALWAYS), (answers, (*ANSWER, "content")), (labelled, RANK)):
         for name in names:
             if rows[name].null_count:
-                raise UserError(f"{name} is missing")
+                raise ValueError(f"{name} is missing")
     if len(table) and pc.min(table["index"]).as_py() < 0:
-        raise UserError("an index is negative")
+        raise ValueError("an index is negative")
 
 
-def read_records(run_dir: str | Path) -> pa.Table:
+def read_records(run_dir: str | Path, schema: pa.Schema = RECORD_SCHEMA) -> pa.Table:
     """All records of a run, finished or not, in the order of datasets and images, each image once.
 
     Raises:
         UserError: there are no records, or a shard is damaged.
     """
-    return read_records_and_notes(run_dir)[0]
+    return read_records_and_notes(run_dir, schema)[0]
 
 
-def read_records_and_notes(run_dir: str | Path) -> tuple[pa.Table, list[str]]:
+def read_records_and_notes(run_dir: str | Path, schema: pa.Schema = RECORD_SCHEMA) -> tuple[pa.Table, list[str]]:
     """The records as from `read_records`, and the notes of the shards, each once."""
-    shards = [(shard, read_shard(shard)) for shard in shard_files(run_dir)]
+    shards = [(shard, read_shard(shard, schema)) for shard in shard_files(run_dir)]
     if not shards:
         raise UserError(f"There are no records of a run in {run_dir}. Pass a directory of test_time.py.")
     notes = dict.fromkeys(note for _, table in shards for note in json.loads(table.schema.metadata[_NOTES]))
-    return in_order(shards), list(notes)
+    return in_order(shards, schema), list(notes)
 
 
 def read_logits(run_dir: str | Path) -> pa.Table:
     """All records of a run with the columns `logits` and `logits_zero_shot`, half-precision lists of length K.
 
-    Raises:
-        UserError: there are no records, a shard is damaged, or an answer has no logits.
+    Raises a UserError if there are no records, a shard is damaged, or an answer has no logits.
     """
-    records = _records(run_dir, WITH_LOGITS)
-    without = answered(records)["logits"].null_count
-    if without or not len(records):
+    records = read_records(run_dir, WITH_LOGITS)
+    if without := answered(records)["logits"].null_count:
         raise UserError(
             f"{without} of {len(records)} records in {run_dir} have no logits. Make the run with "
             "callbacks.records.logits=true."
@@ -181,18 +177,11 @@ def read_logits(run_dir: str | Path) -> pa.Table:
 
 
 def read_method_seconds(run_dir: str | Path, datasets: Sequence[str]) -> float | None:
-    """Mean seconds per image that the method took on some datasets; None if not recorded, as in version 0.1.
-
-    Raises:
-        UserError: a shard is damaged.
-    """
-    rows = answered(_records(run_dir, pa.schema([*RECORD_SCHEMA, METHOD_SECONDS])))
+    """Mean seconds per image that the method took on some datasets; None if not recorded, as in version 0.1."""
+    schema = pa.schema([*RECORD_SCHEMA, METHOD_SECONDS])
+    rows = answered(in_order([(shard, read_shard(shard, schema)) for shard in shard_files(run_dir)], schema))
     found = rows.filter(pc.field("dataset").isin(list(datasets)))["method_seconds"]
     return None if found.null_count or not len(found) else float(pc.mean(found).as_py())
-
-
-def _records(run_dir: str | Path, schema: pa.Schema) -> pa.Table:
-    return in_order([(shard, read_shard(shard, schema)) for shard in shard_files(run_dir)], schema)
 
 
 def shard_files(run_dir: str | Path) -> list[Path]:
@@ -207,11 +196,10 @@ def in_order(shards: Sequence[tuple[Path, pa.Table]], schema: pa.Schema = RECORD
         return schema.empty_table()
     records = pa.concat_tables([table.replace_schema_metadata() for _, table in shards])
     place = np.concatenate([np.full(len(table), int(path.name.split("-")[0])) for path, table in shards])
-    order = np.lexsort((records["index"].to_numpy(), place))
-    place, index = place[order], records["index"].to_numpy()[order]
-    first = np.ones(len(order), dtype=bool)
-    first[1:] = (np.diff(place) != 0) | (np.diff(index) != 0)
-    return records.take(order[first]).combine_chunks()
+    rows = pa.table({"place": place, "index": records["index"], "row": np.arange(len(records))})
+    rows = rows.group_by(["place", "index"]).aggregate([("row", "min")])
+    rows = rows.sort_by([("place", "ascending"), ("index", "ascending")])
+    return records.take(rows["row_min"]).combine_chunks()
 
 
 def answered(records: pa.Table) -> pa.Table:

@@ -24,20 +24,13 @@ _NAME = re.compile(r"(\d+)-.*-(\d+)-([0-9a-f]{16})\.safetensors")
 
 def write_state(content: bytes, run_dir: Path, number: int, dataset: str, images: int) -> Path:
     """Writes the state after `images` images, whole or not at all; `number` is the dataset's number in the run."""
-    folder = run_dir / STATES
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{number:02d}-{file_name(dataset)}-{images:07d}-{content_digest(content)}.safetensors"
+    path = run_dir / STATES / f"{number:02d}-{file_name(dataset)}-{images:07d}-{content_digest(content)}.safetensors"
     write_bytes(content, path)
     return path
 
 
 def read_state(path: Path) -> bytes:
-    """The bytes of a state.
-
-    Raises:
-        UserError: the bytes are not those that were written.
-        OSError: the file cannot be read.
-    """
+    """The bytes of a state; a UserError if they are not those that were written, an OSError if they cannot be read."""
     with open_plain(path, MOST_STATE_BYTES) as file:  # `read_bytes` would ask for memory for the largest state
         content = file.read()
     if content_digest(content) != path.stem.rsplit("-", 1)[-1]:

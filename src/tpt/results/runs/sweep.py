@@ -14,16 +14,11 @@ from tpt.files import read_bytes
 class Sweep:
     """The sweep of a job."""
 
-    folder: Path  # of the sweep; it contains the folders of the jobs
+    folder: Path  # of the sweep; it contains the folders of the jobs, and its name is the group of its runs
     job: int  # number of this job, from 0
     jobs: int | None = None  # number of jobs; None if only the sweeper knows
     settings: tuple[str, ...] = ()  # the swept settings with this job's values, such as `method.steps=2`
     in_turn: bool = True  # whether jobs run one after another
-
-    @property
-    def name(self) -> str:
-        """The name of its folder, which its runs share."""
-        return self.folder.name
 
     def seconds_left(self, of_this_job: float) -> float | None:
         """Seconds until the sweep ends, given the seconds that this job still needs; None if unknown.

@@ -6,13 +6,14 @@ import json
 import logging
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from tpt.data.few_shot import Shots
 from tpt.errors import UserError
-from tpt.files import bundled, dotted_values, read_bytes, write_bytes
+from tpt.files import bundled, dotted_values, read_bytes, readable, write_bytes
 from tpt.results.runs.claim import ClaimedDirectory
 from tpt.results.runs.manifest import about_dataset, digests_of, manifest_of, with_public_names
 from tpt.results.runs.settings import REGISTER
@@ -30,33 +31,28 @@ FREE = tuple(
 MOST_READ = 20_000  # files whose contents are compared; evenly spaced ones if there are more
 # Raised if a file is missing or damaged; a context that was copied without its run can still be tested.
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
-T = TypeVar("T")
 
 
 class TrainingDirectory(ClaimedDirectory):
     """The state of a training run's directory: its manifest and its last checkpoint.
 
-    Args:
-        folder, first: as for the base class.
-        resume: "auto" resumes from the directory's own checkpoint, if there is one; a path resumes from that
-            checkpoint, which may be in another directory; None starts a new run.
+    `resume` is "auto" (from the directory's own checkpoint, if there is one), another checkpoint, or None (a new run).
     """
 
-    product = "checkpoints"
     manifest_name = TRAINING
     free = FREE
+    marks = (TRAINING, LAST, CONTEXT)
     strangers = ("run.json",)
     files = (LAST, BEST, CONTEXT, "context-best.safetensors", RESULTS)
 
     def __init__(self, folder: Path, resume: str | None = None, first: bool = True) -> None:
         super().__init__(folder, resume is not None, first)
         own = folder / LAST
-        self._elsewhere = resume not in (None, "auto") and Path(str(resume)).resolve() != own.resolve()
-        self._given = Path(str(resume)) if self._elsewhere else own
+        self._given = own if resume in (None, "auto") else Path(str(resume))
+        self._elsewhere = self._given.resolve() != own.resolve()
         self._of_checkpoint: dict[str, Any] | None = None  # manifest in the resumed checkpoint
         if self._elsewhere:
             self.is_new = True
-            self.whose = f"the run that wrote {self._given}"
             self.way_out = f"continue with the same, as resume={self._given.parent} does by itself, or start anew"
 
     @property
@@ -64,22 +60,13 @@ class TrainingDirectory(ClaimedDirectory):
         """The checkpoint from which training resumes; None if it starts anew."""
         return self._given if self._elsewhere or (self.resume and self._given.exists()) else None
 
-    def holds_a_run(self) -> bool:
-        """Whether there is a manifest, a checkpoint or a context."""
-        return any((self.folder / name).exists() for name in (TRAINING, LAST, CONTEXT))
-
     def goes_on_from(self, said: str, config: Mapping[str, Any]) -> None:
         """Reads the manifest that `as_text` wrote into the resumed checkpoint, and compares its settings.
 
-        Raises:
-            UserError: the manifest is damaged, or its settings differ; images are compared later, when they are read.
+        Raises a UserError if it is damaged or they differ; images are compared later, when they are read.
         """
-        try:
+        with readable(f"the description of its run in {self._given}", "Start the run anew", UserError):
             self._of_checkpoint = manifest_of(said)
-        except UserError as error:
-            raise UserError(
-                f"The description of its run in {self._given} is damaged ({error}). Start the run anew."
-            ) from error
         self.refuse_different({"config": self._of_checkpoint["config"]}, {"config": config})
 
     def stored(self, key: str) -> Any:
@@ -89,15 +76,13 @@ class TrainingDirectory(ClaimedDirectory):
     def begin(self, manifest: Mapping[str, Any], session: Mapping[str, Any]) -> None:
         """Takes the directory for this run, and writes the manifest with this session added.
 
-        Raises:
-            UserError: another process uses the directory, it holds another run, or settings or images differ from those
-                of the resumed run.
+        Raises a UserError if the directory is in use or holds another run, or if settings or images differ.
         """
         if not self.first:
             return
         self.take()
         alone = self._of_checkpoint is not None and not os.path.lexists(self.folder / self.manifest_name)
-        sessions = [] if self.is_new or alone else self.earlier_sessions(manifest, session)
+        sessions = [] if alone else self.earlier_sessions(manifest, session)
         if self._of_checkpoint is not None:
             before = self.same_run(self._of_checkpoint, manifest, session)
             sessions = sessions or before
@@ -113,32 +98,27 @@ def as_text(manifest: Mapping[str, Any], session: Mapping[str, Any]) -> str:
 
 def metrics_before(folder: Path) -> dict[str, float]:
     """The metrics of a run that had finished before this start; empty otherwise."""
-    try:
+    with suppress(*UNREADABLE):
         found = json.loads(read_bytes(folder / RESULTS))["metrics"]
         return {str(name): float(value) for name, value in found.items()}
-    except UNREADABLE:
-        return {}
+    return {}
 
 
-def beside(context: str, read: Callable[[Path], T]) -> T | None:
+def beside(context: str, read: Callable[[Path], Any]) -> Any:
     """The result of `read` for the directory of a learned context's training run; None if there is none.
 
     This directory is the context's path or one of the two folders above it, as in `prompt_learner/model.pth.tar-50`.
     """
     path = bundled(context)
     for folder in (path, path.parent, path.parent.parent):
-        try:
+        with suppress(*UNREADABLE):
             return read(folder)
-        except UNREADABLE:
-            continue
     return None
 
 
 def trained_on(path: str | None) -> list[str]:
     """Digests of the images that a learned context was trained on; empty if its training run is not found."""
-    found = (
-        None if path is None else beside(path, lambda folder: manifest_of(read_bytes(folder / TRAINING))["contents"])
-    )
+    found = path and beside(path, lambda folder: manifest_of(read_bytes(folder / TRAINING))["contents"])
     return sorted({digest for place, digest in (found or {}).items() if place.startswith("train/")})
 
 
@@ -171,7 +151,8 @@ class Training:
 
 def training_of(context_path: str) -> Training | None:
     """The training run of a context's file or folder; None if it is missing or cannot be read."""
-    return beside(context_path, _read)
+    found: Training | None = beside(context_path, _read)
+    return found
 
 
 def _read(folder: Path) -> Training:
