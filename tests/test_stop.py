@@ -23,7 +23,7 @@ from tests.conftest import ROOT
 from tests.processes import start, told, wait_until
 from tpt.engine import stop
 from tpt.engine.tasks.adaptation import AdaptationTask
-from tpt.engine.tasks.coop import CoOpTask
+from tpt.engine.tasks.coop import ContextTask
 from tpt.results.runs import read_records
 
 
@@ -209,7 +209,7 @@ def test_training_ends_and_is_resumed(
     settings = [*model, *shots, "learner=coop", "learner.n_ctx=2", "learner.epochs=3"]
     run_script("train_coop.py", *settings, "hydra.run.dir=whole")
     with monkeypatch.context() as patch:
-        patch.setattr(CoOpTask, step, dropped(getattr(CoOpTask, step), calls, signal.SIGINT))
+        patch.setattr(ContextTask, step, dropped(getattr(ContextTask, step), calls, signal.SIGINT))
         assert run_script("train_coop.py", *settings, "hydra.run.dir=part", ok=False).returncode == 130
     assert (tmp_path / "part" / "last.ckpt").is_file() and not (tmp_path / "part" / "training.json").exists()
     run_script("train_coop.py", "resume=part")

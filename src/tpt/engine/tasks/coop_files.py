@@ -6,13 +6,12 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from lightning import LightningModule, Trainer
+from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from tpt.clip.model import CLIP
 from tpt.clip.prompts.checkpoint import load_context, save_context
 from tpt.clip.prompts.export import export_public
-from tpt.engine.tasks.coop import CoCoOpTask, CoOpTask
+from tpt.engine.tasks.coop import ContextTask
 
 BEST = "best.ckpt"
 
@@ -26,20 +25,9 @@ class WholeEpochs(ModelCheckpoint):
     def __init__(self, folder: str | Path, **settings: Any) -> None:
         super().__init__(folder, save_top_k=1, enable_version_counter=False, **settings)
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves if the epoch is complete."""
-        if _is_whole(trainer):
-            super().on_train_epoch_end(trainer, pl_module)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves if the epoch is complete."""
-        if _is_whole(trainer):
-            super().on_validation_end(trainer, pl_module)
-
-
-def _is_whole(trainer: Trainer) -> bool:
-    """Whether the current epoch is complete."""
-    return bool(trainer.fit_loop.epoch_loop.batch_progress.is_last_batch)
+    def _should_skip_saving_checkpoint(self, trainer: Trainer) -> bool:
+        whole = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        return not whole or super()._should_skip_saving_checkpoint(trainer)
 
 
 class LastEpoch(WholeEpochs):
@@ -49,11 +37,8 @@ class LastEpoch(WholeEpochs):
         super().__init__(folder, filename="last", every_n_epochs=1, save_on_train_epoch_end=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """Empty: there is only one file, so no state is needed."""
+        """Empty: with only one file, no state is needed, and a run may be resumed in another directory."""
         return {}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Does nothing, because a run may be resumed in another directory."""
 
 
 class BestEpoch(WholeEpochs):
@@ -74,25 +59,20 @@ class BestEpoch(WholeEpochs):
 
 
 def checkpoints(folder: str | Path, validates: bool) -> list[ModelCheckpoint]:
-    """Callbacks that keep `last.ckpt`, written after every epoch, and `best.ckpt`, of the highest validation accuracy.
-
-    Without validation images there is no `best.ckpt`.
-    """
+    """Callbacks that keep `last.ckpt` and, with validation images, `best.ckpt`."""
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # it already has logs
     best = [BestEpoch(folder)] if validates else []
     return [*best, LastEpoch(folder)]  # in this order, so that last.ckpt includes the updated best score
 
 
-def save_learned(
-    folder: str | Path, task: CoOpTask | CoCoOpTask, clip: CLIP, public_layout: bool = False
-) -> dict[str, str]:
+def save_learned(folder: str | Path, task: ContextTask, public_layout: bool = False) -> dict[str, str]:
     """Writes the learned context for this project and, with `public_layout`, for the official programs.
 
     Files: `context.safetensors` (of the last epoch, which the papers use) and, if there is a `best.ckpt`,
     `context-best.safetensors`; in CoOp's layout `prompt_learner/model.pth.tar-<epochs>` and `model-best.pth.tar`, which
     also hold the embedded class names (megabytes).  Returns role -> path relative to `folder`.
     """
-    folder, names = Path(folder), task.learner.class_names
+    folder, clip, names = Path(folder), task.clip, task.learner.class_names
     learned = {"best": load_context(folder / BEST)} if (folder / BEST).is_file() else {}
     learned["last"] = task.context()  # at the end, since the public layout's `checkpoint` names the file written last
     written: dict[str, Path] = {}

@@ -17,7 +17,7 @@ from lightning.pytorch.loops.loop import _Loop
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from tpt.engine import stop
-from tpt.engine.tasks.coop import CoCoOpTask, CoOpTask
+from tpt.engine.tasks.coop import ContextTask
 from tpt.errors import UserError
 from tpt.files import read_bytes, write_bytes
 
@@ -27,10 +27,6 @@ RUN = "run"  # key under which a checkpoint describes its run
 SEAL = b"tpt blake2b "
 SEAL_BYTES = len(SEAL) + 64
 MOST_BYTES = 2**34
-
-
-class CheckpointError(UserError):
-    """A checkpoint that cannot be resumed; the message says why, and what to use instead."""
 
 
 class WholeFiles(TorchCheckpointIO):
@@ -50,26 +46,21 @@ class WholeFiles(TorchCheckpointIO):
             write_bytes(body + _seal(body), Path(path))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Reads a checkpoint to the CPU; raises a CheckpointError if it is damaged."""
+        """Reads a checkpoint to the CPU; raises a UserError if it is damaged."""
         return _read(Path(path))
 
 
 def run_of(path: Path) -> str:
-    """A checkpoint's description of its run.
-
-    Raises:
-        CheckpointError: it is not from train_coop.py, or cannot be read.
-    """
+    """A checkpoint's description of its run; raises a UserError if it is no checkpoint, or cannot be read."""
     return str(_read(path)[RUN])
 
 
-def check_checkpoint(path: Path, task: CoOpTask | CoCoOpTask) -> None:
+def check_checkpoint(path: Path, task: ContextTask) -> None:
     """Checks that this run can resume from a checkpoint, with a task built from the run's settings.
 
-    It must have been written after a complete epoch: within an epoch, the order of the remaining images is lost.
-
     Raises:
-        CheckpointError: it is not from train_coop.py, from another learner, damaged, or from within an epoch.
+        UserError: it is not from train_coop.py, from another learner, damaged, or from within an epoch, where the order
+            of the remaining images is lost.
     """
     content = _read(path, say=True)
     try:
@@ -93,15 +84,11 @@ def _read(path: Path, say: bool = False) -> dict[str, Any]:
     try:
         file = read_bytes(path, MOST_BYTES)
     except OSError as error:
-        raise CheckpointError(
-            f"Cannot read the checkpoint {path} ({error.strerror or error}). Check the path, or start a new run."
-        ) from error
+        raise UserError(f"Cannot read the checkpoint {path} ({error.strerror or error}). Check the path.") from error
     body, seal = file[:-SEAL_BYTES], file[-SEAL_BYTES:]
     sealed = seal.startswith(SEAL)
     if sealed and seal != _seal(body):
-        raise CheckpointError(
-            f"{path} is damaged: its digest does not match. Continue from a copy, or start a new run."
-        )
+        raise _unfit(path, "its digest does not match, so it is damaged")
     try:
         if not sealed and zipfile.ZipFile(io.BytesIO(file)).testzip() is not None:
             raise zipfile.BadZipFile
@@ -109,24 +96,21 @@ def _read(path: Path, say: bool = False) -> dict[str, Any]:
         if not isinstance(content[RUN], str):
             raise TypeError
     except Exception as error:  # the file may contain anything, and a damaged archive can raise almost any error
-        raise CheckpointError(
-            f"{path} is no checkpoint of train_coop.py, or damaged ({type(error).__name__}). Pass last.ckpt of a run. "
-            "(test_time.py takes what other programs learned, as context.path.)"
-        ) from error
+        raise _unfit(path, f"it is no checkpoint of train_coop.py, or damaged ({type(error).__name__})") from error
     if say and not sealed:
         log.warning("%s has no digest, as of release 0.1; its parts' checksums are right.", path)
     return dict(content)
 
 
-def _unfit(path: Path, why: str) -> CheckpointError:
-    return CheckpointError(
+def _unfit(path: Path, why: str) -> UserError:
+    return UserError(
         f"This run cannot resume from {path}: {why}. Continue from last.ckpt of the run, with its settings, or start a "
         "new run."
     )
 
 
 def use_threads(stored: Mapping[str, int] | None, device: torch.device, processes: int) -> dict[str, int]:
-    """Sets a process's number of threads on a CPU, where it affects rounding; returns it for the manifest.
+    """Sets the number of threads on a CPU, where it affects rounding; returns it for the manifest.
 
     It is that of the resumed run or the first process, or else this process's share of the cores.
     """
@@ -152,7 +136,7 @@ class _Restored(Callback):
 
 @contextlib.contextmanager
 def taking_up(path: Path | None, trainer: Trainer) -> Iterator[None]:
-    """Context manager for `trainer.fit` that reports an error while a checkpoint is restored as a CheckpointError."""
+    """Context manager for `trainer.fit` that reports an error while a checkpoint is restored as a UserError."""
     restored = _Restored()
     trainer.callbacks.append(restored)  # type: ignore[attr-defined]
     try:
