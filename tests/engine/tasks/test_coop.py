@@ -21,9 +21,9 @@ from tpt.clip.prompts import ConditionalContext, PromptLearner, initial_conditio
 from tpt.data.few_shot import draw_shots
 from tpt.data.folder import image_folder
 from tpt.data.shots import ShotsDataModule
+from tpt.engine.tasks import coop_files
 from tpt.engine.tasks.coop import ContextTask, epochs_for, learning_rate
-from tpt.engine.tasks.coop_files import checkpoints, save_learned
-from tpt.engine.tasks.coop_resume import WholeFiles, check_checkpoint, taking_up
+from tpt.engine.tasks.coop_files import WholeFiles, check_checkpoint, checkpoints, save_learned
 from tpt.errors import UserError
 
 NAMES = ["T-shirt", "cat", "hot air balloon"]
@@ -70,8 +70,7 @@ def fit(
         default_root_dir=folder,
         **{**quiet, **more},
     )
-    with taking_up(resume, trainer):
-        trainer.fit(task, module, ckpt_path=resume, weights_only=None if resume is None else True)
+    coop_files.fit(trainer, task, module, resume)
     return trainer
 
 

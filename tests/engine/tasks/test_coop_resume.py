@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests.engine.tasks.test_coop import StopInEpoch, data, fit, make, pictures  # noqa: F401 -- a fixture
 from tests.results.runs.test_untrusted import whole_manifest
 from tests.untrusted import FUZZ, damaged
-from tpt.engine.tasks.coop_resume import SEAL_BYTES, WholeFiles, check_checkpoint, run_of
+from tpt.engine.tasks.coop_files import SEAL_BYTES, WholeFiles, check_checkpoint, run_of
 from tpt.errors import UserError
 
 EPOCHS = 4

@@ -17,12 +17,19 @@ from tpt.cli.programs.ending import objective, tell_learned, unused_batches
 from tpt.cli.resume import keep
 from tpt.clip import CLIP
 from tpt.data import Shots, ShotsDataModule
-from tpt.engine.callbacks.lifecycle import begin, finish
+from tpt.engine.callbacks.lifecycle import begin, close
 from tpt.engine.callbacks.processes import ProcessGuard
-from tpt.engine.callbacks.training import TrainingProgress
+from tpt.engine.callbacks.progress import TrainingProgress
 from tpt.engine.tasks.coop import ContextTask
-from tpt.engine.tasks.coop_files import checkpoints, save_learned
-from tpt.engine.tasks.coop_resume import WholeFiles, check_checkpoint, run_of, taking_up, use_threads
+from tpt.engine.tasks.coop_files import (
+    WholeFiles,
+    check_checkpoint,
+    checkpoints,
+    fit,
+    run_of,
+    save_learned,
+    use_threads,
+)
 from tpt.engine.tracking.guard import guarded
 from tpt.files import write_json
 from tpt.results.runs.environment import session
@@ -64,9 +71,8 @@ def run(cfg: DictConfig) -> float | None:
             keep(cfg, anew=True)
         begin(trainer, manifest, sweeps.at_hand())
         stage(f"Training for {task.epochs} epochs on {len(shots.train)} images of {len(data.class_names)} classes")
-        with taking_up(checkpoint, trainer):
-            trainer.fit(task, data, ckpt_path=checkpoint, weights_only=None if checkpoint is None else True)
-        finish(trainer)
+        fit(trainer, task, data, checkpoint)
+        close(trainer)
         if not trainer.is_global_zero:
             return None
         about = {"learner": learner, "seed": cfg.seed, **made, **now, "seconds": time.perf_counter() - began}

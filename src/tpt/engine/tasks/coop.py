@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -115,11 +114,6 @@ class ContextTask(LightningModule):
         if self.meta_net is None:
             return base
         return ConditionalContext(base, copy.deepcopy(self.meta_net).requires_grad_(False))
-
-    def setup(self, stage: str) -> None:
-        """Silences warnings of Lightning: no validation images, and a backbone in evaluation mode, are intended."""
-        warnings.filterwarnings("ignore", message=r"Total length of `list` across ranks is zero")
-        warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
 
     def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
         """Cross-entropy of a batch; raises a UserError that names the batch if it is not finite."""
