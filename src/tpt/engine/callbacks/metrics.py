@@ -1,8 +1,7 @@
 """Logs accuracy, calibration, entropy and selected views per dataset, before and after adaptation.
 
-The measures come from `tpt.results.tables.measures`, which reads records without torch, as reports do. torchmetrics'
-calibration error is not used: it gives confidence 1 its own bin and closes bins below, whereas Guo et al. close them
-above.
+torchmetrics' calibration error is not used: it gives confidence 1 its own bin and closes bins below, whereas Guo et al.
+close them above.
 """
 
 from __future__ import annotations
