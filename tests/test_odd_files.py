@@ -15,7 +15,7 @@ from tpt.cli.resume import read_start
 from tpt.clip.texts import load_templates
 from tpt.clip.weights.archive import read_checkpoint, read_safetensors, read_weights
 from tpt.data.cache.shard import entries
-from tpt.engine.tasks.coop_resume import run_of
+from tpt.engine.tasks.coop_files import run_of
 from tpt.errors import UserError
 from tpt.results.runs import read_manifest, read_records
 from tpt.results.runs.sweep import seconds_of

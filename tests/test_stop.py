@@ -23,7 +23,7 @@ from tests.conftest import ROOT
 from tests.processes import start, told, wait_until
 from tpt.engine import stop
 from tpt.engine.tasks.adaptation import AdaptationTask
-from tpt.engine.tasks.coop import CoOpTask
+from tpt.engine.tasks.coop import ContextTask
 from tpt.results.runs import read_records
 
 
@@ -120,7 +120,7 @@ def test_a_dropped_exception_is_raised_again(place: Any, number: int, capfd: pyt
         os.kill(os.getpid(), number)
         time.sleep(0)  # here Python checks for signals
 
-    with pytest.raises(stop.Stopped) as caught, stop.listening():
+    with pytest.raises(stop.StopRun) as caught, stop.listening():
         place(send)
         with stop.listening():  # nested: a job within the program
             stop.check()
@@ -129,7 +129,7 @@ def test_a_dropped_exception_is_raised_again(place: Any, number: int, capfd: pyt
 
 
 def test_signals_just_after_the_first_are_ignored() -> None:
-    with pytest.raises(stop.Stopped, match="Terminated"), stop.listening():
+    with pytest.raises(stop.StopRun, match="Terminated"), stop.listening():
         in_a_bare_except(lambda: os.kill(os.getpid(), signal.SIGTERM))
         stop.heard()
         for number in stop.STOPPING:
@@ -154,7 +154,7 @@ def test_foreign_handlers_and_ignored_signals_are_kept() -> None:
 
 def test_the_end_of_another_process_does_not_hide_a_signal() -> None:
     """Both are pending when the main thread checks for signals."""
-    with pytest.raises(stop.Stopped, match="Terminated"), stop.listening():
+    with pytest.raises(stop.StopRun, match="Terminated"), stop.listening():
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, stop.WAKE])
         signal.pthread_kill(threading.get_ident(), signal.SIGTERM)  # os.kill may choose another thread
         stop.end("a process is gone")
@@ -163,7 +163,7 @@ def test_the_end_of_another_process_does_not_hide_a_signal() -> None:
 
 
 def test_another_thread_ends_the_run() -> None:
-    with pytest.raises(stop.ProcessDied, match="a process is gone"), stop.listening():
+    with pytest.raises(stop.StopRun, match="a process is gone"), stop.listening():
         threading.Timer(0.1, stop.end, ["a process is gone"]).start()
         time.sleep(10)
 
@@ -209,7 +209,7 @@ def test_training_ends_and_is_resumed(
     settings = [*model, *shots, "learner=coop", "learner.n_ctx=2", "learner.epochs=3"]
     run_script("train_coop.py", *settings, "hydra.run.dir=whole")
     with monkeypatch.context() as patch:
-        patch.setattr(CoOpTask, step, dropped(getattr(CoOpTask, step), calls, signal.SIGINT))
+        patch.setattr(ContextTask, step, dropped(getattr(ContextTask, step), calls, signal.SIGINT))
         assert run_script("train_coop.py", *settings, "hydra.run.dir=part", ok=False).returncode == 130
     assert (tmp_path / "part" / "last.ckpt").is_file() and not (tmp_path / "part" / "training.json").exists()
     run_script("train_coop.py", "resume=part")
@@ -268,6 +268,6 @@ def test_a_signal_while_libraries_load_ends_the_program(tmp_path: Path, number: 
 def test_a_missing_node_is_named(tmp_path: Path) -> None:
     process = start(tmp_path, "logger=none", "data.limit=2", "trainer.num_nodes=2", "hydra.run.dir=run")
     log = tmp_path / "run" / "test_time.log"
-    wait_until(lambda: log.exists() and "waiting for node 1" in log.read_text(), process, 60)
+    wait_until(lambda: log.exists() and "waiting for the other nodes" in log.read_text(), process, 60)
     process.kill()
-    assert "Node 0 has been waiting for node 1 for 10 seconds" in told(process)[0]
+    assert "Node 0 has been waiting for the other nodes for 10 seconds" in told(process)[0]

@@ -13,7 +13,7 @@ from lightning import Trainer
 
 from tpt.cli.programs.opening import RANKS, forget_stray_ranks
 from tpt.engine.callbacks.processes import refuse_copies
-from tpt.engine.tracking.labels import accepted
+from tpt.engine.tracking.guard import accepted
 from tpt.errors import UserError
 from tpt.files import at_home, why_no_lock
 from tpt.results.runs import RunDirectory

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 import tpt
 from tests.conftest import ROOT, Done, compose_config, noise_image
 from tpt.clip.prompts import ConditionalContext, Context
-from tpt.engine.tasks.coop import CoCoOpTask, CoOpTask
+from tpt.engine.tasks.coop import ContextTask
 
 Run = Callable[..., Done]
 CONF = ROOT / "conf"
@@ -37,12 +37,12 @@ def test_learners_have_the_papers_settings(clip: tpt.CLIP, tmp_path: Path) -> No
     cfg = compose(*own, tmp_path=tmp_path)
     OmegaConf.resolve(cfg)
     task = instantiate(cfg.learner)(clip=clip, class_names=["cat", "dog"], shots=4)
-    assert isinstance(task, CoOpTask)
+    assert isinstance(task, ContextTask) and task.meta_net is None
     assert (task.epochs, cfg.batch_size, tuple(task.ctx.shape)) == (100, 32, (16, 64))
     assert task.ctx.std().item() == pytest.approx(0.02, rel=0.1)
     cfg = compose("learner=cocoop", *own, tmp_path=tmp_path)
     task = instantiate(cfg.learner)(clip=clip, class_names=["cat", "dog"], shots=16)
-    assert isinstance(task, CoCoOpTask)
+    assert task.meta_net is not None
     assert (task.epochs, cfg.batch_size) == (10, 1)
     assert torch.equal(task.ctx, tpt.context_from_words(clip, "a photo of a").vectors)
     for learner in ("coop", "cocoop"):
@@ -123,7 +123,7 @@ def test_mistakes_give_one_sentence(run_script: Run, small: list[str], tmp_path:
     (tmp_path / "bad.ckpt").write_text("x")
     mistakes = {
         "resume=nothing.ckpt": "Cannot read the checkpoint nothing.ckpt (No such file",
-        f"resume={tmp_path / 'bad.ckpt'}": "is no checkpoint of train_coop.py, or damaged (BadZipFile)",
+        f"resume={tmp_path / 'bad.ckpt'}": "it is no checkpoint of train_coop.py, or damaged (BadZipFile)",
         "shots.k=0": "`shots.k` to be a whole number of at least 1 or null, got 0",
         "shots.classes=old": "`shots.classes` to be all or base or new",
         "learner.class_token_position=left": "`learner.class_token_position` to be end or middle or front",
@@ -211,7 +211,7 @@ def test_other_checkpoints_are_refused(run_script: Run, small: list[str], tmp_pa
     theirs = tmp_path / "model.ckpt"
     theirs.write_bytes((tmp_path / "a" / "prompt_learner" / "model.pth.tar-3").read_bytes())
     assert (
-        "is no checkpoint of train_coop.py, or damaged (KeyError)"
+        "it is no checkpoint of train_coop.py, or damaged (KeyError)"
         in trained(run_script, small, "b", f"resume={theirs}", ok=False).stderr
     )
     (tmp_path / "folder.ckpt").mkdir()

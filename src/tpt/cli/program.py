@@ -176,7 +176,7 @@ class Program:
         if isinstance(error, broken) or any(word in str(error) for word in _CONNECTION):
             said = f"The connection to the other processes of the run ended; {again}."
             if not self.first:
-                raise stop.ProcessDied(said)  # the first process reports it
+                raise stop.StopRun(f"Error: {said}")  # the first process reports it
             return said
         return None
 
@@ -186,8 +186,9 @@ def _quieten() -> None:
     for name in ("lightning.pytorch", "lightning.fabric", "mlflow.store"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch.loggers.mlflow").setLevel(logging.ERROR)  # it warns on the first run
-    empty = "Total length of `Loader` across ranks is zero.*"  # a resumed run with nothing left to do
-    for message in (".*LeafSpec.*", ".*does not have many workers.*", empty):
+    silent = (".*LeafSpec.*", ".*does not have many workers.*", r"Found \d+ module\(s\) in eval mode")
+    empty = "Total length of .* across ranks is zero"  # nothing left to test, or no validation images
+    for message in (*silent, empty, "Checkpoint directory .* exists and is not empty"):
         warnings.filterwarnings("ignore", message=message)
 
 

@@ -42,21 +42,18 @@ def attack_dataset(
 
     Each image is cropped to the backbone's input square, attacked there by projected gradient descent from a random
     start, and written as PNG under its original name, even if that has another suffix, because the dataset's lists use
-    it.  Existing copies are kept; the same settings on the same device write the same bytes.
+    it.  The same settings on the same device write the same bytes.
 
     Args:
         dataset: a labelled dataset in a folder or a zip archive.
         method: the method to attack, such as `ZeroShot`.
-        folder: folder of the copies.
+        folder: folder of the copies; the dataset's own folder in it is returned.
         root: folder of all datasets, whose layout is kept; None, and archives, get a folder named after the dataset.
         eps: largest change of a pixel, in units of 1/255.
         step: step size, in units of 1/255; None uses a quarter of `eps`, as in R-TPT's code.
         steps: number of steps of gradient ascent.
         seed: seed of the random starts, combined with each image's name.
         batch_size: images attacked in parallel; affects only rounding.
-
-    Returns:
-        The folder of the dataset's copies.
 
     Raises:
         UserError: the folder holds copies made with other settings.
@@ -82,10 +79,9 @@ def attack_dataset(
             continue
         true = torch.tensor([labels[index] for index in indices])
         for path, pixels in zip(paths, _attacked(dataset, indices, true, method, seed, eps, step, steps), strict=True):
-            if not path.is_file():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with writing(path) as partial:
-                    Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(partial, format="PNG")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with writing(path) as partial:
+                Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(partial, format="PNG")
     return folder / inside
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tpt.clip import CLIP
 from tpt.data import EpisodeDataModule, ImageDataset
 from tpt.engine.tasks.method_maker import MakeMethod
 from tpt.errors import UserError
@@ -21,21 +20,13 @@ from tpt.views.batched import PlannedViews
 
 @dataclass(frozen=True)
 class PictureViews:
-    """The views of one picture, the selected ones first.
+    """The views of one picture; view 0 is the picture itself."""
 
-    Args:
-        pixels: (V, H, W, 3) uint8 pixels of the views, in their own order; view 0 is the picture itself.
-        order: (V,) indices of the views: the selected ones first, each part sorted by `values`.
-        values: (V,) the values that the method sorts views by, in the views' own order.
-        value_name: name and unit of the values.
-        selected: indices of the selected views.
-    """
-
-    pixels: np.ndarray
-    order: list[int]
-    values: list[float]
-    value_name: str
-    selected: list[int]
+    pixels: np.ndarray  # (V, H, W, 3) uint8 pixels of the views, in their own order
+    order: list[int]  # (V,) indices of the views: the selected ones first, each part sorted by `values`
+    values: list[float]  # (V,) the values that the method sorts views by, in the views' own order
+    value_name: str  # name and unit of the values
+    selected: list[int]  # indices of the selected views
 
 
 def views_of(dataset: ImageDataset, index: int, maker: Any, content: bytes | None = None) -> Tensor:
@@ -53,30 +44,20 @@ def selected_first(
     """Sorts the views (V, 3, H, W) of one picture for display; features and extras are from `method.encode`."""
     shown = method.show(features, **extras)
     order = list(dict.fromkeys([*selected, *shown.order[0].tolist()]))
-    return PictureViews(_pixels(views, method.clip), order, shown.values[0].tolist(), shown.name, list(selected))
-
-
-def _pixels(views: Tensor, clip: CLIP) -> np.ndarray:
-    """(V, H, W, 3) uint8 pixels of views (V, 3, H, W), normalised or not."""
-    if views.dtype != torch.uint8:
-        mean, std = (torch.tensor(x).view(3, 1, 1) for x in (clip.mean, clip.std))
+    if views.dtype != torch.uint8:  # normalised
+        mean, std = (torch.tensor(x).view(3, 1, 1) for x in (method.clip.mean, method.clip.std))
         views = ((views.cpu() * std + mean).clamp(0, 1) * 255).round().to(torch.uint8)
-    return views.cpu().permute(0, 2, 3, 1).numpy()
+    pixels = views.cpu().permute(0, 2, 3, 1).numpy()
+    return PictureViews(pixels, order, shown.values[0].tolist(), shown.name, list(selected))
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """The contact sheet of an image.
+    """The contact sheet of an image."""
 
-    Args:
-        shown: its views, those recorded as selected first.
-        texts: lines above the views.
-        as_recorded: whether the recomputed selection equals the recorded one.
-    """
-
-    shown: PictureViews
-    texts: list[str]
-    as_recorded: bool
+    shown: PictureViews  # those recorded as selected first
+    texts: list[str]  # lines above the views
+    as_recorded: bool  # whether the recomputed selection equals the recorded one
 
     def draw(self) -> Any:
         """The sheet as a matplotlib figure."""
@@ -94,16 +75,12 @@ def sheet_of(record: Mapping[str, Any], data: EpisodeDataModule, make_method: Ma
     """
     if record["problem"] is not None:
         raise UserError(f"{record['path']} has no answer ({record['problem']}). Choose another image.")
-    datasets = (dataset for dataset in data.datasets if dataset.name == record["dataset"])
-    places = ((dataset, i) for dataset in datasets for i, s in enumerate(dataset.samples) if s.path == record["path"])
-    if (place := next(places, None)) is None:
-        raise UserError(
-            f"{record['path']} is missing in dataset {record['dataset']!r}, where the run had it. Restore the data."
-        )
-    dataset, index = place
-    content = dataset.content(index)
-    if content_digest(content) != record["content"]:
-        raise UserError(f"{record['path']} has changed since it was tested. Restore the file.")
+    name, path = record["dataset"], record["path"]
+    named = (dataset for dataset in data.datasets if dataset.name == name)
+    places = ((dataset, i) for dataset in named for i, sample in enumerate(dataset.samples) if sample.path == path)
+    dataset, index = next(places, (None, 0))
+    if dataset is None or content_digest(content := dataset.content(index)) != record["content"]:
+        raise UserError(f"{name}/{path} has changed or disappeared since it was tested. Restore the file.")
     method, selected = make_method(dataset), list(record["selected"])
     device = method.clip.device
     views = views_of(dataset, index, data.make_views(dataset), content).to(device)

@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from types import FrameType
 
 STOPPING = tuple(getattr(signal, n) for n in ("SIGHUP", "SIGINT", "SIGUSR1", "SIGTERM") if hasattr(signal, n))
@@ -28,37 +27,19 @@ PATIENCE_S = 5.0  # seconds in which further signals are ignored: a terminal and
 POLL_S = 0.5
 
 _FIRST_PARENT = os.getppid()
-_joined = threading.Event()  # whether the run itself watches its processes
+joined = threading.Event()  # set once a run has started; from then on it watches its processes itself
 
 
 class StopRun(BaseException):
-    """Ends the program from anywhere, with an exit code and, if not the usual one, a message.
+    """Ends the program from anywhere, because of a signal or the end of another process; the text says why.
 
     Not an `Exception`, because libraries catch those.
     """
 
-    exit_code = 1
-    said = ""
-
-
-class Stopped(StopRun):
-    """The program got a signal, with this number."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-        self.exit_code = 128 + number  # as in a shell
-
-    def __str__(self) -> str:
-        name = signal.Signals(self.number).name
-        return {"SIGINT": "Interrupted", "SIGTERM": "Terminated"}.get(name, f"Stopped by {name}")
-
-
-class ProcessDied(StopRun):
-    """Another process of the run has ended."""
-
-    def __str__(self) -> str:
-        return f"Error: {self.args[0]}"
+    def __init__(self, why: str, exit_code: int = 1) -> None:
+        super().__init__(why)
+        self.exit_code = exit_code
+        self.said = ""  # the whole message, if not the usual one
 
 
 class _Listener:
@@ -67,7 +48,7 @@ class _Listener:
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.why = ""  # message about another process's end
-        self.asked: Callable[[], StopRun] | None = None
+        self.asked: tuple[str, int] | None = None  # why the program is to end, and its exit code
         self.heard = False  # whether the exception has reached the end of the program
         self.held = False
         self.active = True
@@ -80,14 +61,16 @@ class _Listener:
         now = time.monotonic()
         if self.asked is None:
             _ignore_workers()  # the same signal ends them
-            self.asked = partial(ProcessDied, self.why) if number == WAKE else partial(Stopped, number)
+            name = signal.Signals(number).name
+            why = {"SIGINT": "Interrupted", "SIGTERM": "Terminated"}.get(name, f"Stopped by {name}")
+            self.asked = (self.why, 1) if number == WAKE else (why, 128 + number)  # as in a shell
         elif now - self._since < PATIENCE_S:
             return
         elif self.heard:
-            os._exit(self.asked().exit_code)
+            os._exit(self.asked[1])
         self._since = now
         if not self.held:
-            raise self.asked()
+            raise StopRun(*self.asked)
 
 
 _listener: _Listener | None = None
@@ -95,7 +78,7 @@ _listener: _Listener | None = None
 
 @contextmanager
 def listening() -> Iterator[None]:
-    """Context manager in which SIGINT, SIGTERM, SIGHUP and SIGUSR1 raise `Stopped`.
+    """Context manager in which SIGINT, SIGTERM, SIGHUP and SIGUSR1 raise `StopRun`.
 
     Handlers set by something else, such as a launcher, stay, and so do ignored signals, such as SIGHUP under nohup.
     Further signals are ignored for some seconds; later ones end the program at once.  Nested use does nothing.
@@ -130,9 +113,7 @@ def leaving() -> Iterator[None]:
 @contextmanager
 def holding() -> Iterator[None]:
     """Context manager in which a signal only sets its flag, so that writing is finished first."""
-    if (listener := _listener) is None:
-        yield
-        return
+    listener = _listener or _Listener()  # a new one has no effect
     listener.held = True
     try:
         yield
@@ -143,27 +124,22 @@ def holding() -> Iterator[None]:
 def check() -> None:
     """Raises a signal's exception again, in case it was dropped."""
     if _listener is not None and _listener.asked is not None:
-        raise _listener.asked()
+        raise StopRun(*_listener.asked)
 
 
 def heard() -> None:
-    """Records that a signal's exception was caught; from now on a signal ends the program at once."""
+    """Records that the exception was caught; from now on a signal ends the program at once."""
     if _listener is not None:
         _listener.heard = True
 
 
 def end(why: str) -> None:
-    """Called from another thread: raises `ProcessDied` in the main thread, if it is listening."""
+    """Called from another thread: raises `StopRun` in the main thread, if it is listening."""
     if _listener is None:
         os.kill(os.getpid(), signal.SIGTERM)
         return
-    _listener.why = why
+    _listener.why = f"Error: {why}"
     signal.pthread_kill(threading.main_thread().ident or 0, WAKE)  # wakes that thread if it waits in a system call
-
-
-def tell_children() -> None:
-    """Tells processes that are started from now on who their parent is."""
-    os.environ[PARENT] = str(os.getpid())
 
 
 def orphaned() -> bool:
@@ -177,22 +153,16 @@ def leave_with_parent() -> None:
         return
 
     def watch() -> None:
-        while not _joined.wait(POLL_S):
+        while not joined.wait(POLL_S):
             if orphaned():
                 os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
 
 
-def joined() -> None:
-    """Stops `leave_with_parent`: the run has started, and now ends cleanly itself."""
-    _joined.set()
-
-
 def end_loaders() -> None:
     """Kills this process's data-loading workers, which may be suspended: Python waits for them at exit."""
-    if _in_main_thread():
-        _ignore_workers()
+    _ignore_workers()
     for loader in multiprocessing.active_children():
         loader.kill()
         loader.join(JOIN_S)
@@ -208,9 +178,10 @@ def _quiet_what_is_dropped() -> None:
 
     def hook(left: sys.UnraisableHookArgs) -> None:
         nonlocal dropped
-        of_loader = "DataLoaderIter" in getattr(left.object, "__qualname__", "")
         own = (
-            of_loader or isinstance(left.exc_value, StopRun) or str(left.exc_value).startswith("DataLoader worker (pid")
+            isinstance(left.exc_value, StopRun)
+            or str(left.exc_value).startswith("DataLoader worker (pid")
+            or "DataLoaderIter" in getattr(left.object, "__qualname__", "")
         )
         follows = dropped and "_fork" in getattr(left.object, "__name__", "")
         dropped = dropped or own
@@ -223,12 +194,12 @@ def _quiet_what_is_dropped() -> None:
 
 def _set(handler: Callable[[int, FrameType | None], object], numbers: tuple[int, ...]) -> dict[int, object]:
     """Sets the handler of signals that have Python's default or one of ours; returns the previous handlers."""
-    before = {number: signal.getsignal(number) for number in numbers}
     plain = (signal.SIG_DFL, signal.default_int_handler)
-    replaced = {n: old for n, old in before.items() if old in plain or isinstance(old, _Listener)}
-    for number in replaced:
-        signal.signal(number, handler)
-    return dict(replaced)
+    before: dict[int, object] = {}
+    for number in numbers:
+        if (old := signal.getsignal(number)) in plain or isinstance(old, _Listener):
+            before[number] = signal.signal(number, handler)
+    return before
 
 
 def _restore(before: dict[int, object]) -> None:

@@ -21,12 +21,12 @@ from tpt.clip.prompts import ConditionalContext, PromptLearner, initial_conditio
 from tpt.data.few_shot import draw_shots
 from tpt.data.folder import image_folder
 from tpt.data.shots import ShotsDataModule
-from tpt.engine.tasks.coop import CoCoOpTask, CoOpTask, NonFiniteLossError, epochs_for, learning_rate
-from tpt.engine.tasks.coop_files import checkpoints, save_learned
-from tpt.engine.tasks.coop_resume import WholeFiles, check_checkpoint, taking_up
+from tpt.engine.tasks import coop_files
+from tpt.engine.tasks.coop import ContextTask, epochs_for, learning_rate
+from tpt.engine.tasks.coop_files import WholeFiles, check_checkpoint, checkpoints, save_learned
+from tpt.errors import UserError
 
 NAMES = ["T-shirt", "cat", "hot air balloon"]
-Task = CoOpTask | CoCoOpTask
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +39,14 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def make(kind: str, epochs: int, **settings: Any) -> Task:
+def make(kind: str, epochs: int, **settings: Any) -> ContextTask:
     clip = noise_clip()
     base = tpt.context_from_words(clip, "a photo of a")
     if kind == "cocoop":
-        return CoCoOpTask(clip, NAMES, initial_conditional(clip, base, seed=1), epochs=epochs, **settings)
+        return ContextTask(clip, NAMES, initial_conditional(clip, base, seed=1), epochs, **settings)
     if kind == "class-specific":
         base = tpt.random_context(clip, 3, "middle", seed=1, num_classes=len(NAMES))
-    return CoOpTask(clip, NAMES, base, epochs=epochs, **settings)
+    return ContextTask(clip, NAMES, base, epochs, **settings)
 
 
 def data(pictures: Path, batch_size: int = 4, workers: int = 0) -> ShotsDataModule:
@@ -56,7 +56,7 @@ def data(pictures: Path, batch_size: int = 4, workers: int = 0) -> ShotsDataModu
 
 
 def fit(
-    task: Task, module: ShotsDataModule, folder: Path, epochs: int, resume: Path | None = None, **more: Any
+    task: ContextTask, module: ShotsDataModule, folder: Path, epochs: int, resume: Path | None = None, **more: Any
 ) -> Trainer:
     callbacks = [*checkpoints(folder, module.shots.val is not None), *more.pop("callbacks", [])]
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
@@ -70,8 +70,7 @@ def fit(
         default_root_dir=folder,
         **{**quiet, **more},
     )
-    with taking_up(resume, trainer):
-        trainer.fit(task, module, ckpt_path=resume, weights_only=None if resume is None else True)
+    coop_files.fit(trainer, task, module, resume)
     return trainer
 
 
@@ -154,7 +153,7 @@ def test_one_step_equals_the_plain_algorithm(kind: str, pictures: Path, tmp_path
     plain = make(kind, 1)
     losses = []
     for image, label in zip(plain.clip.encode_image(batch.images), batch.labels, strict=True):
-        ctx = plain.ctx + plain.meta_net(image) if isinstance(plain, CoCoOpTask) else plain.ctx
+        ctx = plain.ctx + plain.meta_net(image) if plain.meta_net else plain.ctx
         text = PromptLearner(plain.clip, NAMES, plain.learner.context)(ctx)
         losses.append(torch.nn.functional.cross_entropy(plain.clip.logit_scale * image @ text.T, label))
     torch.stack(losses).mean().backward()
@@ -246,9 +245,9 @@ def test_without_validation_images_there_is_no_best_checkpoint(pictures: Path, t
 def test_contexts_are_saved_in_our_and_the_official_layout(kind: str, pictures: Path, tmp_path: Path) -> None:
     task = make(kind, 2)
     fit(task, data(pictures), tmp_path, 2)
-    assert set(save_learned(tmp_path, task, noise_clip())) == {"best", "last"}
+    assert set(save_learned(tmp_path, task)) == {"best", "last"}
     assert not (tmp_path / "prompt_learner").exists()
-    written = save_learned(tmp_path, task, noise_clip(), public_layout=True)
+    written = save_learned(tmp_path, task, public_layout=True)
     assert set(written) == {"best", "best, public layout", "last", "last, public layout"}
     assert (tmp_path / "prompt_learner" / "checkpoint").read_text() == "model.pth.tar-2\n"
     for path in (tmp_path, tmp_path / written["last"], tmp_path / "prompt_learner"):
@@ -263,16 +262,14 @@ def test_a_loss_that_is_not_finite_names_the_batch(pictures: Path, tmp_path: Pat
         return torch.optim.SGD(parameters, lr=1e38)
 
     task = make("coop", 3, optimizer=wild, warmup_epochs=0)
-    with pytest.raises(
-        NonFiniteLossError, match=r"finite loss, got nan in epoch 0, batch 1 \(.*/\d.png.*\); lower the"
-    ):
+    with pytest.raises(UserError, match=r"finite loss, got nan in epoch 0, batch 1 \(.*/\d.png.*\); lower the"):
         fit(task, data(pictures), tmp_path, 3)
 
 
 def test_settings_out_of_range() -> None:
     with pytest.raises(ValueError, match="`epochs` to be a whole number of at least 1"):
-        make("coop", 0)
-    with pytest.raises(ValueError, match="`lr` above 0"):
+        tpt.coop_task(noise_clip(), NAMES, epochs=0)
+    with pytest.raises(ValueError, match="`lr` to be a number above 0"):
         make("coop", 1, optimizer=lambda p: torch.optim.SGD(p, lr=0.0)).configure_optimizers()
 
 

@@ -22,9 +22,8 @@ from PIL import Image
 from wandb.proto import wandb_internal_pb2
 
 from tests.conftest import ROOT, Done, compose_config
-from tpt.engine.tracking import media
-from tpt.engine.tracking.guard import Guard
-from tpt.engine.tracking.labels import name_of, tags_of
+from tpt.engine.tracking import panels
+from tpt.engine.tracking.guard import Guard, name_of, tags_of
 from tpt.engine.tracking.logger import WandbLogger
 from tpt.engine.tracking.panels import RANKED, RANKED_MEANS, WandbPanels
 from tpt.results.runs.sweep import Sweep
@@ -272,8 +271,8 @@ def test_a_failing_panel_does_not_end_the_run(
     def broken(*_: Any) -> None:
         raise RuntimeError("no ink")
 
-    monkeypatch.setattr(media, "contact_sheets", broken)
-    monkeypatch.setattr(media, "results_panel", broken)
+    monkeypatch.setattr(panels, "contact_sheets", broken)
+    monkeypatch.setattr(panels, "results_panel", broken)
     done = run_script("test_time.py", *logged)
     assert (
         "Cannot log the contact sheets to W&B (no ink)." in done.stdout

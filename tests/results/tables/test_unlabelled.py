@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.results.tables.made_runs import make_run, rows_of
-from tpt.engine.callbacks.pace import Pace, summary
+from tpt.engine.callbacks.progress import Pace, summary
 from tpt.engine.contact_sheet import texts_of
 from tpt.results.figures import draw_all
 from tpt.results.tables.flips import CHANGED, flips_of

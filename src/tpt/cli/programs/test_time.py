@@ -70,7 +70,7 @@ def run(cfg: DictConfig, another: str = ANOTHER, follow: bool = False) -> float 
         follows=follow and make_method.about()["kind"] == "episodic",
     ) as directory:
         manifest = _manifest(cfg, parts, data, cache, directory, device, threads)
-        task.threads = make_method.threads
+        task.threads = make_method.division.get("threads")
         streams = manifest["about_method"]["kind"] == "stream"
         done = directory.begin(manifest, session(trainer.world_size), data.datasets, streams)
         data.use_cache(cache).leave_out(done).keep_whole(streams)

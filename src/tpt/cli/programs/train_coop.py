@@ -17,19 +17,24 @@ from tpt.cli.programs.ending import objective, tell_learned, unused_batches
 from tpt.cli.resume import keep
 from tpt.clip import CLIP
 from tpt.data import Shots, ShotsDataModule
-from tpt.engine.callbacks.lifecycle import begin, finish
+from tpt.engine.callbacks.lifecycle import begin, close
 from tpt.engine.callbacks.processes import ProcessGuard
-from tpt.engine.callbacks.training import TrainingProgress
-from tpt.engine.tasks.coop import CoCoOpTask, CoOpTask
-from tpt.engine.tasks.coop_files import checkpoints, save_learned
-from tpt.engine.tasks.coop_resume import WholeFiles, check_checkpoint, run_of, taking_up, use_threads
+from tpt.engine.callbacks.progress import TrainingProgress
+from tpt.engine.tasks.coop import ContextTask
+from tpt.engine.tasks.coop_files import (
+    WholeFiles,
+    check_checkpoint,
+    checkpoints,
+    fit,
+    run_of,
+    save_learned,
+    use_threads,
+)
 from tpt.engine.tracking.guard import guarded
 from tpt.files import write_json
 from tpt.results.runs.environment import session
 from tpt.results.runs.manifest import named_files
 from tpt.results.runs.training import FREE, TrainingDirectory, about_shots, as_text, metrics_before
-
-Task = CoOpTask | CoCoOpTask
 
 
 def run(cfg: DictConfig) -> float | None:
@@ -44,7 +49,7 @@ def run(cfg: DictConfig) -> float | None:
         clip.image_size, clip.resize, clip.interpolation
     )
     drawn = {"shots": cfg.shots.k, "dataset": cfg.shots.get("key")}
-    task: Task = instantiate(cfg.learner)(clip=clip, class_names=data.class_names, **drawn)
+    task: ContextTask = instantiate(cfg.learner)(clip=clip, class_names=data.class_names, **drawn)
     folder = cli.output_dir()
     loggers = guarded(cfg.logger, instantiate, folder)
     callbacks = [*checkpoints(folder, validates=shots.val is not None), TrainingProgress(), ProcessGuard(folder)]
@@ -66,9 +71,8 @@ def run(cfg: DictConfig) -> float | None:
             keep(cfg, anew=True)
         begin(trainer, manifest, sweeps.at_hand())
         stage(f"Training for {task.epochs} epochs on {len(shots.train)} images of {len(data.class_names)} classes")
-        with taking_up(checkpoint, trainer):
-            trainer.fit(task, data, ckpt_path=checkpoint, weights_only=None if checkpoint is None else True)
-        finish(trainer)
+        fit(trainer, task, data, checkpoint)
+        close(trainer)
         if not trainer.is_global_zero:
             return None
         about = {"learner": learner, "seed": cfg.seed, **made, **now, "seconds": time.perf_counter() - began}
@@ -76,10 +80,12 @@ def run(cfg: DictConfig) -> float | None:
     return objective(cfg.optimized_metric, metrics)
 
 
-def _save(task: Task, trainer: Trainer, shots: Shots, about: dict[str, Any], public_layout: bool) -> dict[str, float]:
+def _save(
+    task: ContextTask, trainer: Trainer, shots: Shots, about: dict[str, Any], public_layout: bool
+) -> dict[str, float]:
     """Writes the context and `training.json`, prints the next command, and returns the metrics."""
     folder = cli.output_dir()
-    files = save_learned(folder, task, task.clip, public_layout)
+    files = save_learned(folder, task, public_layout)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()} or metrics_before(folder)
     found = {"context": task.context().source, "epochs": task.epochs, "metrics": metrics, "files": files}
     of_start = [note] if (note := task.learner.context.note) else []

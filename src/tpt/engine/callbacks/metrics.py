@@ -1,50 +1,24 @@
 """Logs accuracy, calibration, entropy and selected views per dataset, before and after adaptation.
 
-The running accuracy is torchmetrics'. The rest comes from `tpt.results.tables.measures`, which reads records
-without torch, as reports do. torchmetrics' calibration error is not used: it gives confidence 1 its own bin and
-closes bins below, whereas Guo et al. close them above. Nor is its confusion matrix used: the one shown here compares
-predictions before and after adaptation, and K x K numbers per dataset are too many for ImageNet.
+torchmetrics' calibration error is not used: it gives confidence 1 its own bin and closes bins below, whereas Guo et al.
+close them above.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 from lightning import Callback, LightningModule, Trainer
-from torchmetrics.classification import MulticlassAccuracy
 
 from tpt.engine.tasks.outcome import Outcome
 from tpt.errors import Count, checked
-from tpt.results.runs.records import ENDS
+from tpt.results.runs.sweep import Sweep
 from tpt.results.tables.measures import Measures, table_of
 from tpt.results.tables.results import gain_values, numbers_of
-from tpt.results.tables.statistics import PERCENT
-
-
-class Running:
-    """The measures of a dataset's records so far, in this process."""
-
-    def __init__(self) -> None:
-        self.measures = Measures()
-        self._accuracy = {f"acc{end}": MulticlassAccuracy(average="micro") for end in ENDS}
-
-    def add(self, records: pa.Table) -> None:
-        """Adds records, with the columns of `tpt.results.runs.RECORD_SCHEMA`."""
-        self.measures.add(records)
-        rows = records.filter(pc.and_(pc.is_valid(records["rank"]), pc.is_null(records["problem"])))
-        label = torch.tensor(rows["label"].to_numpy())
-        for end in ENDS if len(rows) else ():
-            self._accuracy[f"acc{end}"].update(torch.tensor(rows[f"pred{end}"].to_numpy()), label)
-
-    def values(self) -> dict[str, float]:
-        """All measures; the rate covers this process only."""
-        found = self.measures.values()
-        found |= {name: PERCENT * float(acc.compute()) for name, acc in self._accuracy.items() if name in found}
-        return found | gain_values({"gain": self.measures.gain()})
 
 
 class DatasetMetrics(Callback):
@@ -61,25 +35,23 @@ class DatasetMetrics(Callback):
     @checked
     def __init__(self, every_n_images: Count = 50) -> None:
         self.every_n_images = every_n_images
-        self._running: defaultdict[str, Running] = defaultdict(Running)
+        self._measures: defaultdict[str, Measures] = defaultdict(Measures)
         self._done = 0
         self._logged = 0
 
-    def begin(self, records: pa.Table) -> None:
+    def begin(self, trainer: Trainer, manifest: Mapping[str, Any], sweep: Sweep | None, records: pa.Table) -> None:
         """Receives the records of earlier sessions."""
-        for name in pc.unique(records["dataset"]).to_pylist() if len(records) else []:
-            self._running[name].add(records.filter(pc.equal(records["dataset"], name)))
-            self._done += self._running[name].measures.images
+        for name in pc.unique(records["dataset"]).to_pylist():
+            self._done += self._measures[name].add(records.filter(pc.field("dataset") == name)).images
         self._logged = self._done
 
     def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any, **__: Any) -> None:
         """Adds a batch."""
         outcome: Outcome = outputs
-        running = self._running[outcome.dataset.name]
-        running.add(table_of(outcome.rows))
+        measures = self._measures[outcome.dataset.name].add(table_of(outcome.rows))
         self._done += len(outcome.rows)
         if self._done - self._logged >= self.every_n_images:
-            self._log(trainer, outcome.dataset.name, running.values())
+            self._log(trainer, outcome.dataset.name, measures.values() | gain_values({"gain": measures.gain()}))
 
     def close(self, trainer: Trainer, found: dict[str, dict[str, Any]]) -> None:
         """Logs the final values, from the measures of all records by dataset, and their averages over datasets."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import signal
 import subprocess
 import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,8 +23,7 @@ log = logging.getLogger(__name__)
 
 POLL_S = 0.2
 GRACE_S = 20.0  # seconds for a process to write its records and exit before it is killed
-LOOK_S = 5.0  # seconds between checks for suspended processes
-STANDS_STILL_S = 10.0  # seconds after which a suspended process is reported
+LOOK = 25  # polls between checks for suspended processes, and half of those until missing nodes are reported
 
 
 def refuse_copies(trainer: Trainer) -> None:
@@ -57,17 +54,17 @@ class ProcessGuard(Callback):
         self._stop = threading.Event()
         self._handler: Any = None
 
-    def launch(self, trainer: Trainer) -> None:
+    def begin(self, trainer: Trainer, *_: Any) -> None:
         """Starts watching before the processes start: one may die during startup, while all others wait for it."""
         self._stop.clear()
         if trainer.local_rank == 0 and trainer.world_size > 1:
-            stop.tell_children()
+            os.environ[stop.PARENT] = str(os.getpid())
         threading.Thread(target=self._watch, args=(trainer,), daemon=True).start()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Raises a UserError if the processes work in different directories."""
         self._joined = True
-        stop.joined()
+        stop.joined.set()
         here = str(self.folder.resolve())
         first = trainer.strategy.broadcast(here)
         if not trainer.strategy.reduce_boolean_decision(here == first):  # all of them end, each with this message
@@ -109,38 +106,37 @@ class ProcessGuard(Callback):
 
     def _watch(self, trainer: Trainer) -> None:
         launched: list[subprocess.Popen[bytes]] = []
-        still, began, said = _StandingStill(), time.monotonic(), trainer.num_nodes == 1
+        suspended: dict[int, int] = {}
+        polls = 0
         while not self._stop.wait(POLL_S):
+            polls += 1
             found = getattr(trainer.strategy.launcher, "procs", launched)
             if found is not launched and len(found) == trainer.num_devices - 1 and found:
                 launched, self._children = found, list(found)
             elif launched:
                 launched.clear()  # one poll later, when Lightning's own watch has started: an empty list ends it
-            if self._end_of_others(trainer.local_rank):
+            if why := self._end_of_others(trainer.local_rank):
+                self._end(why, trainer.local_rank)
                 return
-            if not said and not self._joined and time.monotonic() - began > STANDS_STILL_S:
-                said = True
+            if polls == 2 * LOOK and not self._joined and trainer.num_nodes > 1:
                 _name_nodes(trainer)
-            still.look()
+            if polls % LOOK == 0:
+                suspended = _name_suspended(suspended, trainer.local_rank)
 
-    def _end_of_others(self, rank: int) -> bool:
-        """Ends the run if another process has ended."""
+    def _end_of_others(self, rank: int) -> str:
+        """Which other process of the run has ended, and how; "" if none."""
         for number, child in enumerate(self._children, start=1):
             if code := child.poll():
                 how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-                self._end(f"Process {number} of the run ended with {how}")
-                return True
-        if rank > 0 and stop.orphaned():
-            self._end("The first process of the run has ended")
-            return True
-        return False
+                return f"Process {number} of the run ended with {how}"
+        return "The first process of the run has ended" if rank > 0 and stop.orphaned() else ""
 
-    def _end(self, why: str) -> None:
+    def _end(self, why: str, rank: int) -> None:
         """Interrupts the main thread; exits the process if that thread hangs in a collective operation."""
         if not self._joined:  # it blocks on the others, ignores all signals, and has nothing to keep
             for child in self._children:
                 child.kill()
-            if os.environ.get("LOCAL_RANK", "0") == "0":
+            if rank == 0:
                 say(f"Error: {why} during startup. Start again with resume={self.folder}.", error=True)
             os._exit(1)
         stop.end(why)
@@ -149,43 +145,27 @@ class ProcessGuard(Callback):
 
 
 def _name_nodes(trainer: Trainer) -> None:
-    """Warns which nodes may not have joined yet, and says how to start them."""
-    here, get = trainer.node_rank, os.environ.get
-    others = [str(node) for node in range(trainer.num_nodes) if node != here]
+    """Warns that other nodes have not joined yet, and says how to start them."""
     log.warning(
-        "Node %d has been waiting for %s for %d seconds. Start the same command there with its number in NODE_RANK, "
-        "and on every node set MASTER_ADDR and MASTER_PORT to the address of node 0 (here %s and %s). To run on this "
-        "machine alone, use trainer.num_nodes=1.",
-        here, f"node {others[0]}" if len(others) == 1 else f"at least one of the nodes {', '.join(others)}",
-        STANDS_STILL_S, get("MASTER_ADDR"), get("MASTER_PORT"),
+        "Node %d has been waiting for the other nodes for 10 seconds. Start the same command on each with its number "
+        "in NODE_RANK, and on every node set MASTER_ADDR and MASTER_PORT to the address of node 0 (here %s and %s). "
+        "To run on this machine alone, use trainer.num_nodes=1.",
+        trainer.node_rank, os.environ.get("MASTER_ADDR"), os.environ.get("MASTER_PORT"),
     )  # fmt: skip
 
 
-class _StandingStill:
-    """Warns about processes of a run that are suspended, by SIGSTOP or a debugger: the others wait for them."""
+def _name_suspended(before: dict[int, int], rank: int) -> dict[int, int]:
+    """Warns about processes of a run that are suspended, by SIGSTOP or a debugger, because the others wait for them.
 
-    def __init__(self) -> None:
-        self._since: dict[int, float] = {}  # infinite once it was said
-        self._looked = time.monotonic()
-
-    def look(self) -> None:
-        """Checks again, if the last check was at least `LOOK_S` seconds ago."""
-        now = time.monotonic()
-        if now - self._looked < LOOK_S:
-            return
-        self._looked = now
-        me = psutil.Process()
-        others = me.children(recursive=True)
-        if os.environ.get("LOCAL_RANK", "0") != "0" and (parent := me.parent()) is not None:
-            others.append(parent)
-        stopped = []
-        for process in others:
-            with suppress(psutil.Error):  # ended meanwhile
-                if process.status() == psutil.STATUS_STOPPED:
-                    stopped.append(process.pid)
-        self._since = {pid: self._since.get(pid, now) for pid in stopped}
-        for pid in [pid for pid, since in self._since.items() if now - since >= STANDS_STILL_S]:
-            self._since[pid] = math.inf
-            log.warning(
-                "Process %d of the run is suspended, and the run is waiting for it. kill -CONT %d resumes it.", pid, pid
-            )
+    Maps their ids to the number of successive looks at which they were suspended; the third is reported.
+    """
+    me, found = psutil.Process(), {}
+    for process in [*me.children(recursive=True), *(me.parents()[:1] if rank > 0 else [])]:
+        with suppress(psutil.Error):  # ended meanwhile
+            if process.status() == psutil.STATUS_STOPPED:
+                found[process.pid] = before.get(process.pid, 0) + 1
+    for pid in (pid for pid, looks in found.items() if looks == 3):
+        log.warning(
+            "Process %d of the run is suspended, and the run is waiting for it. kill -CONT %d resumes it.", pid, pid
+        )
+    return found

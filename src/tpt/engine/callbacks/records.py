@@ -51,7 +51,6 @@ class RecordWriter(Callback):
         self.logits = logits
         self._rows: list[dict[str, Any]] = []
         self._notes: dict[str, None] = {}
-        self._written = 0
         self._last: tuple[int, Outcome] | None = None  # number of its dataset, and the last outcome
         self._last_flush = 0.0
         self._state_seconds = 0.0
@@ -78,8 +77,8 @@ class RecordWriter(Callback):
         self._last = dataloader_idx, outcome
         last = batch_idx + 1 == trainer.num_test_batches[dataloader_idx]
         passed = time.monotonic() - self._last_flush
-        full = len(self._rows) >= self.shard_size and passed >= self._state_seconds / MOST_STATE_TIME
-        if last or full or passed >= max(self.flush_every_s, self._state_seconds / MOST_STATE_TIME):
+        due = len(self._rows) >= self.shard_size or passed >= self.flush_every_s
+        if last or (due and passed >= self._state_seconds / MOST_STATE_TIME):
             self.flush()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -95,11 +94,7 @@ class RecordWriter(Callback):
             log.error("The last %d records were lost. %s", len(self._rows), error)
 
     def flush(self) -> None:
-        """Writes the current records.
-
-        Raises:
-            RunError: they cannot be written, for example because the disk is full; earlier shards stay complete.
-        """
+        """Writes the current records; raises a RunError if that fails, for example because the disk is full."""
         self._last_flush = time.monotonic()
         if self._last is None:
             return
@@ -112,10 +107,9 @@ class RecordWriter(Callback):
                 drop_states(self.folder.parent, number, kept)
         except OSError as error:
             raise RunError(
-                f"Cannot write records to {self.folder} ({error.strerror or error}). The {self._written} records "
-                f"written before are complete. Fix the problem, then continue with resume={self.folder.parent}."
+                f"Cannot write records to {self.folder} ({error.strerror or error}). Records written before are "
+                f"complete. Fix the problem, then continue with resume={self.folder.parent}."
             ) from error
-        self._written += len(self._rows)
         self._rows, self._notes, self._last = [], {}, None  # releases the method that the outcome refers to
 
     def _write_state(self, number: int, outcome: Outcome) -> Path | None:

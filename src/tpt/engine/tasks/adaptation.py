@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning import LightningModule
@@ -86,11 +85,9 @@ class AdaptationTask(LightningModule):
         """
         if dataset_index not in self._methods:
             dataset = self.datasets[dataset_index]
-            before = self._methods.popitem() if self._methods else None
-            if before is not None and same_text(type(before[1]), self.datasets[before[0]], dataset):
-                method = before[1]
-            else:
-                before = None
+            before, method = self._methods.popitem() if self._methods else (0, None)
+            if method is None or not same_text(type(method), self.datasets[before], dataset):
+                method = None
                 gc.collect()  # a prompt tuner and its engine form a reference cycle that holds a large graph
                 method = self.make_method(dataset).to(self.device)
             method.begin_dataset(len(dataset))
@@ -137,7 +134,7 @@ class AdaptationTask(LightningModule):
         return lambda: method.state() if self._steps == steps else None
 
     def teardown(self, stage: str) -> None:
-        """Closes the feature cache; done here because processes without images must also join the sum."""
+        """Closes the feature cache; processes without images must also join the sum."""
         if self.cache is not None:
             self.cache.close(partial(self.trainer.strategy.reduce, reduce_op="sum"), self.device)
 
@@ -149,20 +146,15 @@ class AdaptationTask(LightningModule):
                 self.cache.from_cache += len(batch)
         else:
             assert isinstance(batch.views, Tensor)  # the data module has created them by now
-            encoded = self._encode(batch.views)
+            before = self.clip.max_images
+            encoded = encode_all({IMAGE: self.clip, **self.encoders}, batch.views, self.clip)  # type: ignore[dict-item]
+            if self.clip.max_images != before:
+                self.notes.append(f"out of memory: continued with at most {self.clip.max_images} views per pass")
             if self.cache is not None:
                 self.cache.keep(batch.keys, encoded)
             taken = slice(batch.num_views)
             extras = {name: x[:, taken].contiguous() if x.ndim > 1 else x for name, x in encoded.items()}
         return extras.pop(f"{IMAGE}_features"), extras
-
-    def _encode(self, views: Tensor) -> dict[str, Tensor]:
-        before = self.clip.max_images
-        encoders: dict[str, Any] = {IMAGE: self.clip, **self.encoders}
-        encoded = encode_all(encoders, views, self.clip)
-        if self.clip.max_images != before:
-            self.notes.append(f"out of memory: continued with at most {self.clip.max_images} views per pass")
-        return encoded
 
     def _adapt(self, method: Method, features: Tensor, extras: Mapping[str, Tensor]) -> Adaptation:
         """The method's predictions, in smaller parts if memory runs out."""

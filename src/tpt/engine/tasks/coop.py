@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import math
-import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,21 +21,16 @@ from tpt.clip.prompts.conditional import ConditionalContext, conditional_logits,
 from tpt.clip.prompts.context import Context, Position, context_from_words, random_context
 from tpt.clip.prompts.learner import PromptLearner, check_class_names
 from tpt.data.shots import LabelledBatch
-from tpt.errors import Count, Natural, Positive, Seed, UserError, checked
+from tpt.errors import Count, Natural, Positive, Seed, UserError, checked, refuse
 
 OptimizerFactory = Callable[..., torch.optim.Optimizer]
 PAPER_SGD: OptimizerFactory = partial(torch.optim.SGD, lr=0.002, momentum=0.9, weight_decay=5e-4)
 
 
-class NonFiniteLossError(UserError):
-    """The loss is NaN or infinite; the message names the batch."""
-
-
-class Percent(MulticlassAccuracy):
+class _Percent(MulticlassAccuracy):
     """Accuracy in %, as everywhere in this project."""
 
     def compute(self) -> Tensor:
-        """The accuracy of all counted samples."""
         share: Tensor = super().compute()
         return 100 * share
 
@@ -63,66 +57,70 @@ def learning_rate(
     return base * (1 + math.cos(math.pi * (epoch - warmup_epochs) / epochs)) / 2
 
 
-class _ContextTask(LightningModule, ABC):
-    """Base class of CoOp and CoCoOp: loss, schedule, metrics, and checkpoints of only the learned part.
+class ContextTask(LightningModule):
+    """Learns a context: CoOp's, the same for all images (or one per class), or CoCoOp's, which a network shifts.
 
     Its parameters have the names of the public checkpoints: `ctx`, and for CoCoOp `meta_net.*`.
 
     Args:
-        clip, class_names, optimizer, warmup_epochs, warmup_rate: as for `coop_task`.
-        context: initial context.
+        clip, class_names, optimizer, warmup_epochs, warmup_rate, max_tokens: as for `coop_task` and `cocoop_task`.
+        context: initial context; for CoCoOp with an untrained meta-net.
         epochs: epochs of the whole run; sets the schedule, and should equal the Trainer's `max_epochs`.
     """
 
-    @checked
     def __init__(
         self,
         clip: CLIP,
         class_names: Sequence[str],
-        context: Context,
-        epochs: Count = 50,
+        context: LearnedContext,
+        epochs: int,
         optimizer: OptimizerFactory = PAPER_SGD,
-        warmup_epochs: Natural = 1,
-        warmup_rate: Positive = 1e-5,
+        warmup_epochs: int = 1,
+        warmup_rate: float = 1e-5,
+        max_tokens: int = 16384,
     ) -> None:
         super().__init__()
+        context.check(clip)
         names = check_class_names(class_names)
         self.run_text = "{}"  # how checkpoints describe their run
         self.strict_loading = False  # checkpoints hold only the learned part, without the backbone
         self.clip = clip
-        self.learner = PromptLearner(clip, names, context)
-        self.ctx = nn.Parameter(context.vectors.detach().float().clone())
+        self.learner = PromptLearner(clip, names, context.base)
+        self.ctx = nn.Parameter(context.base.vectors.detach().float().clone())
+        self.meta_net = copy.deepcopy(context.meta_net) if isinstance(context, ConditionalContext) else None
+        self.max_tokens = max_tokens
         self.epochs = epochs
         self.schedule = partial(learning_rate, epochs=epochs, warmup_epochs=warmup_epochs, warmup_rate=warmup_rate)
         self._optimizer = optimizer
         self.accuracy = nn.ModuleDict(
-            {f"{split}_split": Percent(len(names), average="micro") for split in ("train", "val")}
+            {f"{split}_split": _Percent(len(names), average="micro") for split in ("train", "val")}
         )
 
-    @abstractmethod
     def logits(self, image_BE: Tensor) -> Tensor:
         """(B, K) cosines of unit-length features with the class prompts, times the logit scale; float32."""
+        if self.meta_net is not None:
+            return conditional_logits(self.learner, self.ctx, self.meta_net, image_BE, self.max_tokens)
+        text_KE = self.learner(self.ctx.flatten(0, -2))
+        with torch.autocast(image_BE.device.type, enabled=False):  # scores near 100 need more than half precision
+            logits: Tensor = self.clip.logit_scale * image_BE.float() @ text_KE.float().T
+        return logits
 
-    @abstractmethod
     def context(self) -> LearnedContext:
         """A copy of what has been learned so far."""
-
-    def setup(self, stage: str) -> None:
-        """Silences two Lightning warnings about intended behaviour: the backbone stays in evaluation mode."""
-        # No validation images.
-        warnings.filterwarnings("ignore", message=r"Total length of `list` across ranks is zero")
-        warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
+        start, kind = self.learner.context, "coop" if self.meta_net is None else "cocoop"
+        names = tuple(self.learner.class_names) if start.class_specific else None
+        source = f"{kind} from {start.source}"
+        base = replace(start, vectors=self.ctx.detach().clone(), source=source, class_names=names)
+        if self.meta_net is None:
+            return base
+        return ConditionalContext(base, copy.deepcopy(self.meta_net).requires_grad_(False))
 
     def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
-        """Cross-entropy of a batch.
-
-        Raises:
-            NonFiniteLossError: the loss is NaN or infinite.
-        """
+        """Cross-entropy of a batch; raises a UserError that names the batch if it is not finite."""
         loss = self._loss(batch, "train")
         if not loss.isfinite():
             shown = ", ".join(batch.paths[:4]) + (", ..." if len(batch.paths) > 4 else "")
-            raise NonFiniteLossError(
+            raise UserError(
                 f"Expected a finite loss, got {loss.item()} in epoch {self.current_epoch}, batch {batch_idx} "
                 f"({shown}); lower the learning rate, or use trainer.precision=32-true and backbone.precision=fp32."
             )
@@ -135,7 +133,7 @@ class _ContextTask(LightningModule, ABC):
     def _loss(self, batch: LabelledBatch, split: str) -> Tensor:
         logits = self.logits(self.clip.encode_image(batch.images))
         loss = F.cross_entropy(logits, batch.labels)
-        accuracy: Percent = self.accuracy[f"{split}_split"]  # type: ignore[assignment]
+        accuracy: _Percent = self.accuracy[f"{split}_split"]  # type: ignore[assignment]
         accuracy.update(logits.detach(), batch.labels)
         log = partial(self.log, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch.paths))
         log(f"{split}/loss", loss.detach(), sync_dist=True)
@@ -150,9 +148,7 @@ class _ContextTask(LightningModule, ABC):
     def configure_optimizers(self) -> Any:
         """The optimizer of the learned part, and its learning rate per epoch."""
         optimizer = self._optimizer([p for p in self.parameters() if p.requires_grad])
-        base = float(optimizer.param_groups[0]["lr"])
-        if not base > 0:
-            raise UserError(f"Expected `lr` above 0, got {base}.")
+        base = refuse("lr", Positive, float(optimizer.param_groups[0]["lr"]))
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda e: self.schedule(e, base=base) / base)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
 
@@ -165,68 +161,6 @@ class _ContextTask(LightningModule, ABC):
         checkpoint["state_dict"] = {name: value.cpu().clone() for name, value in self.learned().items()}
         checkpoint["context"] = file_metadata(self.context(), self.clip)
         checkpoint["run"] = self.run_text
-
-    def _base_context(self, kind: str) -> Context:
-        names = tuple(self.learner.class_names) if self.learner.context.class_specific else None
-        vectors = self.ctx.detach().clone()
-        source = f"{kind} from {self.learner.context.source}"
-        return replace(self.learner.context, vectors=vectors, source=source, class_names=names)
-
-
-class CoOpTask(_ContextTask):
-    """Learns one context for all images (or one per class), from words or from noise.
-
-    The paper: cross-entropy over all classes, batches of 32, SGD at 0.002, `epochs_for(shots)` epochs, and the last
-    epoch's context is used.
-    """
-
-    def logits(self, image_BE: Tensor) -> Tensor:
-        """Cosines with the prompts that all images share."""
-        text_KE = self.learner(self.ctx.flatten(0, -2))
-        with torch.autocast(image_BE.device.type, enabled=False):  # scores near 100 need more than half precision
-            logits: Tensor = self.clip.logit_scale * image_BE.float() @ text_KE.float().T
-        return logits
-
-    def context(self) -> Context:
-        """The current context."""
-        return self._base_context("coop")
-
-
-class CoCoOpTask(_ContextTask):
-    """Learns a context and a network that shifts it for every image, from unit-length features.
-
-    The paper: batches of one, 10 epochs, from "a photo of a".  A larger batch gives the mean of its images' gradients.
-
-    Args:
-        context: base context and untrained meta-net (`tpt.clip.prompts.initial_conditional`).
-        max_tokens: maximum number of prompt tokens computed at once; limits memory, does not affect results.
-        settings: further settings, as for CoOp.
-    """
-
-    @checked
-    def __init__(
-        self,
-        clip: CLIP,
-        class_names: Sequence[str],
-        context: ConditionalContext,
-        max_tokens: Count = 16384,
-        **settings: Any,
-    ) -> None:
-        super().__init__(clip, class_names, context.base, **{"epochs": 10, **settings})
-        context.check(clip)
-        self.meta_net = type(context.meta_net)(clip.embed_dim, clip.width, context.meta_net.linear1.out_features)
-        self.meta_net.load_state_dict(context.meta_net.state_dict())
-        self.max_tokens = max_tokens
-
-    def logits(self, image_BE: Tensor) -> Tensor:
-        """Cosines with each image's own prompts."""
-        return conditional_logits(self.learner, self.ctx, self.meta_net, image_BE, self.max_tokens)
-
-    def context(self) -> ConditionalContext:
-        """The current context and network."""
-        net = type(self.meta_net)(self.clip.embed_dim, self.clip.width, self.meta_net.linear1.out_features)
-        net.load_state_dict({name: value.detach() for name, value in self.meta_net.state_dict().items()})
-        return ConditionalContext(self._base_context("cocoop"), net.requires_grad_(False))
 
 
 @checked
@@ -244,8 +178,10 @@ def coop_task(
     warmup_epochs: Natural = 1,
     warmup_rate: Positive = 1e-5,
     seed: Seed = 1,
-) -> CoOpTask:
-    """Builds the task of a CoOp run.
+) -> ContextTask:
+    """Builds the task of a CoOp run: one context for all images, or one per class.
+
+    The paper: cross-entropy over all classes, batches of 32, SGD at 0.002, and the last epoch's context is used.
 
     Args:
         clip: the frozen backbone.
@@ -263,8 +199,9 @@ def coop_task(
         seed: seed of the random vectors.
     """
     start = _start(clip, len(class_names), ctx_init, n_ctx, class_token_position, class_specific, seed)
-    epochs = epochs_for(shots, dataset) if epochs is None else epochs
-    return CoOpTask(clip, class_names, start, epochs, optimizer, warmup_epochs, warmup_rate)
+    return ContextTask(
+        clip, class_names, start, epochs or epochs_for(shots, dataset), optimizer, warmup_epochs, warmup_rate
+    )
 
 
 @checked
@@ -282,19 +219,15 @@ def cocoop_task(
     warmup_rate: Positive = 1e-5,
     max_tokens: Count = 16384,
     seed: Seed = 1,
-) -> CoCoOpTask:
-    """Builds the task of a CoCoOp run; settings as for `coop_task`, `max_tokens` as for `CoCoOpTask`."""
+) -> ContextTask:
+    """Builds the task of a CoCoOp run: a context and a network that shifts it for every image; settings as for CoOp.
+
+    The paper: batches of one, 10 epochs, from "a photo of a".  A larger batch gives the mean of its images' gradients.
+    `max_tokens` is the maximum number of prompt tokens computed at once; it limits memory and does not affect results.
+    """
     base = _start(clip, len(class_names), ctx_init, n_ctx, class_token_position, False, seed)
-    return CoCoOpTask(
-        clip,
-        class_names,
-        initial_conditional(clip, base, seed),
-        max_tokens,
-        epochs=epochs_for(shots, dataset) if epochs is None else epochs,
-        optimizer=optimizer,
-        warmup_epochs=warmup_epochs,
-        warmup_rate=warmup_rate,
-    )
+    start, epochs = initial_conditional(clip, base, seed), epochs or epochs_for(shots, dataset)
+    return ContextTask(clip, class_names, start, epochs, optimizer, warmup_epochs, warmup_rate, max_tokens)
 
 
 def _start(

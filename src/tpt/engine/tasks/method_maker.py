@@ -33,7 +33,10 @@ class MethodMaker:
     def __init__(self, clip: CLIP, make_context: partial[Any], make_method: partial[Method]) -> None:
         self.clip = clip
         self._make_context, self._make_method = make_context, make_method
-        self._division: dict[str, int] = {}
+        made = make_method.func
+        # The method's class; the base class of all methods if a function builds it.
+        self._kind: type[Method] = made if isinstance(made, type) and issubclass(made, Method) else Method
+        self.division: dict[str, int] = {}  # how work is split: threads per process on a CPU, chunk sizes
         self._own_words = make_context.keywords.get("ctx_init") == OWN
         self._context = None if self._own_words else make_context(clip)
         # The source of the contexts, for the results.
@@ -53,23 +56,14 @@ class MethodMaker:
         """The method's description: whether it tunes, selects views, and learns along the stream."""
         return {"tunes": self._kind.tunes, "selects": self._kind.selects, "kind": self._kind.kind}
 
-    @property
-    def _kind(self) -> type[Method]:
-        """The method's class; the base class of all methods if a function builds it."""
-        made = self._make_method.func
-        return made if isinstance(made, type) and issubclass(made, Method) else Method
-
     def divide(self, stored: Mapping[str, int] | None, device: torch.device, threads: int) -> dict[str, int]:
-        """Records how work is split, because this affects rounding, and returns it: threads per process, chunk sizes.
-
-        A run that is resumed keeps its stored division; threads count only on a CPU.
-        """
+        """Sets how work is split, because this affects rounding, and returns it; a resumed run keeps its stored one."""
         fresh = {THREADS: threads} if device.type == "cpu" else {}
         given = self._make_method.keywords
         own = self._kind.machine_settings(self.clip, device)
         fresh |= {name: value for name, value in own.items() if given.get(name) is None}
-        self._division = fresh if stored is None else dict(stored)
-        return self._division
+        self.division = fresh if stored is None else dict(stored)
+        return self.division
 
     @property
     def view_0_serves(self) -> bool:
@@ -99,11 +93,6 @@ class MethodMaker:
         if views is not None:
             method.check_views(views)
 
-    @property
-    def threads(self) -> int | None:
-        """Threads per process on a CPU, where their number affects rounding."""
-        return self._division.get(THREADS)
-
     def __call__(self, dataset: ImageDataset) -> Method:
         """The method with the classes of `dataset`."""
         context = self._make_context(self.clip, ctx_init=dataset.template) if self._own_words else self._context
@@ -117,7 +106,7 @@ class MethodMaker:
         own: dict[str, Any] = {name: papers[name] for name in wanted}
         if (given | own).get("templates") == OWN:
             own["templates"] = [dataset.template]
-        division = {key: value for key, value in self._division.items() if key != THREADS}
+        division = {key: value for key, value in self.division.items() if key != THREADS}
         method = self._make_method(clip=self.clip, class_names=dataset.class_names, context=context, **own, **division)
         method.notes = (*method.notes, *_departures({**given, **own}, papers, family_of(dataset)))
         return method
@@ -148,8 +137,5 @@ def family_of(dataset: ImageDataset) -> str:
 
 def same_text(kind: type[Method], one: ImageDataset, other: ImageDataset) -> bool:
     """Whether two datasets may share a method: same classes, and same settings in its paper."""
-
-    def text_of(dataset: ImageDataset) -> tuple[object, ...]:
-        return dataset.class_names, dataset.template, kind.paper_settings(family_of(dataset), dataset.name)
-
-    return text_of(one) == text_of(other)
+    texts = [(d.class_names, d.template, kind.paper_settings(family_of(d), d.name)) for d in (one, other)]
+    return texts[0] == texts[1]

@@ -19,20 +19,14 @@ EMPTY = (*ANSWER, *RANK, *RANKING, *LOGITS)  # fields of an image without a pred
 
 @dataclass(frozen=True)
 class Outcome:
-    """The records of a batch.
-
-    Args:
-        dataset: the dataset of the images.
-        rows: one per image, with the columns of `tpt.results.runs.RECORD_SCHEMA`; those that do not apply are None.
-            The columns of `RANKING` and `LOGITS` cover all K classes.
-        notes: what the results must mention about these records, in addition to the settings.
-        state: returns a stream method's state after these records, or None once it has changed; None for an episodic
-            method.
-    """
+    """The records of a batch."""
 
     dataset: ImageDataset
+    # One per image, with the columns of `RECORD_SCHEMA`; those that do not apply are None.  Those of `RANKING` and
+    # `LOGITS` cover all K classes.
     rows: list[dict[str, Any]]
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # for the results, in addition to the settings
+    # Returns a stream method's state after these records, or None once it has changed; None for an episodic method.
     state: Callable[[], Mapping[str, Tensor] | None] | None = None
 
 

@@ -5,24 +5,26 @@ from __future__ import annotations
 import logging
 import sqlite3
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from lightning import Trainer
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 
-from tpt.engine.tracking.labels import accepted, config_of, name_of, tags_of
 from tpt.errors import UserError
+from tpt.files import dotted_values
 from tpt.results.runs.sweep import Sweep
 from tpt.results.runs.version import DISTRIBUTION
 
 log = logging.getLogger(__name__)
 LONGEST = 500  # characters of an error's first line
-EXTRAS = ("tensorboard", "mlflow")
 NOTE_TAG = "mlflow.note.content"  # tag that MLflow shows as the description of a run
+TAGGED = ("data", "shots", "row", "experiment")  # groups whose chosen option is a tag
+WIRING = ("_target_", "_partial_", "_convert_")
+TAG_LENGTH = 64  # longest tag that W&B accepts
 T = TypeVar("T")
 
 
@@ -40,8 +42,7 @@ class Guard(Logger):
 
     Args:
         name: the logger's name in the configuration.
-        logger: any Lightning logger; its `describe` and `finish`, if any, are called
-            (`tpt.engine.callbacks.lifecycle`).
+        logger: any Lightning logger; its `describe` and `finish`, if any, are called.
         folder: the run's directory.
     """
 
@@ -62,7 +63,7 @@ class Guard(Logger):
                 "The logger %s failed (%s). The run continues without it; all numbers are in the run's files.",
                 self._name, first_line(error),
             )  # fmt: skip
-            sys.unraisablehook = _without_connections(sys.unraisablehook)
+            _quiet_connections()
             return None
 
     @property
@@ -90,12 +91,13 @@ class Guard(Logger):
     save = _passed_on("save")
     finalize = _passed_on("finalize")
 
-    def describe(self, manifest: Mapping[str, Any], sweep: Sweep | None) -> None:
+    def begin(self, trainer: Trainer, manifest: Mapping[str, Any], sweep: Sweep | None, records: object) -> None:
         """Describes the run before its first image: name, tags, notes and every setting."""
         self.safely(lambda logger: _describe(logger, manifest, sweep, self._folder))
 
-    def finish(self) -> None:
-        """Closes the logger, after the last values of the run."""
+    def close(self, trainer: Trainer, found: object) -> None:
+        """Writes the last values of the run, and closes the logger."""
+        self.save()
         self.safely(lambda logger: logger.finish() if hasattr(logger, "finish") else logger.finalize("success"))
 
 
@@ -105,71 +107,93 @@ def guarded(options: Mapping[str, Any], make: Callable[[Any], Logger], folder: s
     Raises:
         UserError: a package is missing or does not accept its settings, or MLflow's database cannot be opened.
     """
-    for option in options.values():
-        _refuse_unusable(str(option.get("tracking_uri") or ""))
-    return [Guard(name, _made(name, partial(make, option)), folder) for name, option in options.items()]
-
-
-def _made(name: str, make: Callable[[], Logger]) -> Logger:
-    try:
-        return make()
-    except Exception as error:
-        cause = error.__cause__ or error  # wrapped in Hydra's error
-        if isinstance(cause, ModuleNotFoundError):
-            way_out = f"pip install '{DISTRIBUTION}[{name}]'" if name in EXTRAS else "install it"
+    guards = []
+    for name, option in options.items():
+        try:
+            _open_database(str(option.get("tracking_uri") or ""))
+            guards.append(Guard(name, make(option), folder))
+        except Exception as error:
+            cause = error.__cause__ or error  # wrapped in Hydra's error
+            of_package = type(cause).__module__.split(".")[0] == name  # for example an error type of MLflow
+            if not of_package and not isinstance(cause, ModuleNotFoundError | OSError | sqlite3.Error):
+                raise
             raise UserError(
-                f"logger={name} needs a package that is not installed; {way_out}, or choose another logger."
+                f"Cannot use logger={name} ({first_line(cause)}). Install its package, for example with "
+                f"pip install '{DISTRIBUTION}[{name}]', correct logger.{name}, or choose another logger."
             ) from error
-        if type(cause).__module__.split(".")[0] == name:  # for example an error type of MLflow
-            raise UserError(f"Expected settings that {name} accepts in logger.{name}: {first_line(cause)}.") from error
-        raise
+    return guards
 
 
-def _refuse_unusable(uri: str) -> None:
-    """Raises a UserError for a database file that cannot be opened, which MLflow would retry for minutes."""
+def _open_database(uri: str) -> None:
+    """Raises an error for a database file that cannot be opened, which MLflow would retry for minutes."""
     kind, _, name = uri.partition(":///")
-    if kind != "sqlite" or not name:
-        return
-    try:
+    if kind == "sqlite" and name:
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(name)) as database:
             database.execute("pragma user_version")
-    except (OSError, sqlite3.Error) as error:
-        raise UserError(
-            f"Cannot open MLflow's database {name} ({first_line(error)}). Choose another logger.mlflow.tracking_uri."
-        ) from error
 
 
 def _describe(logger: Any, manifest: Mapping[str, Any], sweep: Sweep | None, folder: Path) -> None:
+    name, tags, config = name_of(manifest, folder, sweep), tags_of(manifest), config_of(manifest)
     if hasattr(logger, "describe"):
-        logger.describe(manifest, sweep)
+        logger.describe(name, tags, config, None if sweep is None else sweep.name)
         return
-    tags = ", ".join(accepted([*tags_of(manifest), *(manifest["config"].get("tags") or ())]))
+    text = ", ".join(accepted([*tags, *(manifest["config"].get("tags") or ())]))
     notes = manifest["config"].get("notes")
     match logger:
         case MLFlowLogger():
             # There is no public way to set the name, which is read when MLflow's run is created.
-            logger._run_name = logger._run_name or name_of(manifest, folder, sweep)
-            about = {"tags": tags, NOTE_TAG: notes, "sweep": sweep and sweep.folder.name}
+            logger._run_name = logger._run_name or name
+            about = {"tags": text, NOTE_TAG: notes, "sweep": sweep and sweep.folder.name}
             logger.tags = {**{key: value for key, value in about.items() if value}, **(logger.tags or {})}
         case TensorBoardLogger():
-            for key, text in {"tags": tags, "notes": notes}.items():
-                if text:
-                    logger.experiment.add_text(key, text)
-    logger.log_hyperparams(config_of(manifest))
+            for key, value in {"tags": text, "notes": notes}.items():
+                if value:
+                    logger.experiment.add_text(key, value)
+    logger.log_hyperparams(config)
+
+
+def name_of(manifest: Mapping[str, Any], folder: str | Path, sweep: Sweep | None) -> str:
+    """The name of the run's directory; in a sweep, the method and the settings that differ."""
+    if sweep is None:
+        return Path(folder).name
+    settings = (setting.partition("=") for setting in sweep.settings)  # `steps=2` of `method.steps=2`
+    return " ".join([manifest["method"], *(f"{key.split('.')[-1]}={value}" for key, _, value in settings)])
+
+
+def tags_of(manifest: Mapping[str, Any]) -> list[str]:
+    """Method, backbone, and the chosen options of the groups in `TAGGED`."""
+    chosen = manifest["choices"]
+    found = [manifest["method"], manifest["backbone"]["name"], *(chosen.get(group) for group in TAGGED)]
+    return accepted(tag for tag in found if tag not in (None, "null"))
+
+
+def accepted(tags: Iterable[object]) -> list[str]:
+    """Tags as W&B accepts them: unique, not empty, long ones truncated."""
+    return list(dict.fromkeys(text for tag in tags if (text := str(tag).strip()[:TAG_LENGTH])))
+
+
+def config_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Every setting under its dotted key, the chosen option of each group, and the method.
+
+    The classes of the parts are left out, because they follow from the options.
+    """
+    chosen = {f"choices.{group}": option for group, option in manifest["choices"].items()}
+    settings = {key: value for key, value in dotted_values(manifest["config"]) if not key.endswith(WIRING)}
+    return {**settings, **chosen, "label": manifest["method"]}
 
 
 def first_line(error: BaseException) -> str:
     """The first line of an error, or its type."""
-    text = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:LONGEST]
 
 
-def _without_connections(hook: Callable[[Any], object]) -> Callable[[Any], object]:
+def _quiet_connections() -> None:
     """Drops the trace that W&B prints at exit if its own process has ended."""
+    before = sys.unraisablehook
 
-    def quiet(unraisable: Any) -> None:
-        if not isinstance(unraisable.exc_value, ConnectionError):
-            hook(unraisable)
+    def quiet(left: sys.UnraisableHookArgs) -> None:
+        if not isinstance(left.exc_value, ConnectionError):
+            before(left)
 
-    return quiet
+    sys.unraisablehook = quiet

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,7 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch import loggers
 from lightning.pytorch.utilities import rank_zero_only
 
-from tpt.engine.tracking.guard import first_line
-from tpt.engine.tracking.labels import accepted, config_of, name_of, tags_of
-from tpt.results.runs.sweep import Sweep
+from tpt.engine.tracking.guard import accepted, first_line
 
 log = logging.getLogger(__name__)
 STEP = "trainer/global_step"  # Lightning's x-axis: images done
@@ -64,14 +62,14 @@ class WandbLogger(loggers.WandbLogger):
         elif made.url:
             log.info("W&B run: %s", made.url)
 
-    def describe(self, manifest: Mapping[str, Any], sweep: Sweep | None) -> None:
-        """Sets name, tags and group from the run; values from the configuration take precedence."""
+    def describe(self, name: str, tags: Sequence[str], config: Mapping[str, Any], group: str | None) -> None:
+        """Sets what the run is called; values from the configuration take precedence."""
         given = self._wandb_init
         if SWEEP_ID not in os.environ:  # W&B's own sweeps name their runs
-            given["name"] = given.get("name") or name_of(manifest, self.save_dir or ".", sweep)
-        given["group"] = given.get("group") or (None if sweep is None else sweep.folder.name)
-        given["tags"] = accepted([*tags_of(manifest), *(given.get("tags") or ())])
-        given["config"] = config_of(manifest)
+            given["name"] = given.get("name") or name
+        given["group"] = given.get("group") or group
+        given["tags"] = accepted([*tags, *(given.get("tags") or ())])
+        given["config"] = dict(config)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
