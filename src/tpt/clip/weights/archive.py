@@ -135,7 +135,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         "with `safetensors.torch.save_file`"
     )
     what = f"{path} as weights or a checkpoint from safetensors, torch.save or TorchScript"
-    with readable(what, way_out, WeightsFileError, also=Exception):  # a damaged pickle can raise almost any exception
+    with readable(what, way_out, WeightsFileError):  # a damaged pickle can raise almost any exception
         open_plain(path, sys.maxsize).close()  # refuses a pipe, which would block
         content = _unpickled(path)
         if isinstance(content, _Attributes):

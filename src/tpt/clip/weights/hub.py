@@ -37,7 +37,7 @@ def fetch_tag(name: str, tag: str, cache_dir: str | None = None) -> Path:
     if repository:
         return fetch_from_hub(repository, filename or HF_WEIGHTS_NAME, cache_dir)
     url, folder = known["url"], at_home(cache_dir or "~/.cache/clip")
-    with readable(f"the weights {url}", _OFFLINE, FetchError, also=Exception):
+    with readable(f"the weights {url}", _OFFLINE, FetchError):
         if not (folder / Path(url).name).is_file():
             _reach(url, Path(url).name)
         return Path(download_pretrained_from_url(url, str(folder)))
@@ -49,7 +49,7 @@ def fetch_from_hub(repository: str, filename: str = HF_WEIGHTS_NAME, cache_dir: 
     Raises a FetchError if it is neither on the disk nor available.
     """
     safe = HF_SAFE_WEIGHTS_NAME if filename == HF_WEIGHTS_NAME else re.sub(r"\.(bin|pth)$", ".safetensors", filename)
-    with readable(f"the weights {repository}/{filename}", _OFFLINE, FetchError, also=Exception):
+    with readable(f"the weights {repository}/{filename}", _OFFLINE, FetchError):
         for candidate in (safe, filename):  # in open_clip's order
             found = try_to_load_from_cache(repository, candidate, cache_dir=cache_dir)
             if isinstance(found, str):
@@ -64,7 +64,7 @@ def fetch_tokenizer(name: str, tokenizer: str, cache_dir: str | None = None) -> 
     Raises a FetchError if the tokenizer cannot be read, or needs a package that is not installed.
     """
     way_out = "Put its files in the model's folder or in the hub's cache first"
-    with readable(f"the tokenizer {tokenizer!r} of {name!r}", way_out, FetchError, also=Exception):
+    with readable(f"the tokenizer {tokenizer!r} of {name!r}", way_out, FetchError):
         try:
             return open_clip.get_tokenizer(name, cache_dir=cache_dir, local_files_only=True)
         except ImportError as error:

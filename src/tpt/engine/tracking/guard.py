@@ -136,7 +136,7 @@ def _open_database(uri: str) -> None:
 def _describe(logger: Any, manifest: Mapping[str, Any], sweep: Sweep | None, folder: Path) -> None:
     name, tags, config = name_of(manifest, folder, sweep), tags_of(manifest), config_of(manifest)
     if hasattr(logger, "describe"):
-        logger.describe(name, tags, config, None if sweep is None else sweep.name)
+        logger.describe(name, tags, config, None if sweep is None else sweep.folder.name)
         return
     text = ", ".join(accepted([*tags, *(manifest["config"].get("tags") or ())]))
     notes = manifest["config"].get("notes")
