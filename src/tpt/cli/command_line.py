@@ -17,7 +17,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, Override
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
@@ -128,16 +128,13 @@ def parsed(setting: str, loader: ConfigLoader | None = None) -> Override:
 
 
 def swept_values(override: Override) -> list[Any]:
-    """The values that an override gives to a setting: several in a sweep, otherwise one.
+    """The values that an override gives to a setting: several in a sweep, the bounds of an interval, otherwise one.
 
-    For an interval, from which a sweeper draws, these are its bounds; for a pattern such as `method=glob(z*)`, the
-    matching options, or the pattern itself if the override cannot look them up.
+    A HydraException for a pattern such as `method=glob(z*)` that was parsed without a loader.
     """
     value: Any = override.value()
     if override.is_interval_sweep():
         return [value.start, value.end]
-    if isinstance(value, Glob) and override.config_loader is None:
-        return list(value.include)
     if not override.is_sweep_override():
         return [value]
     return [Override._convert_value(one) for one in override.sweep_iterator()]  # quoted texts as texts
