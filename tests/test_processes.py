@@ -233,7 +233,7 @@ def test_a_full_disk_while_training(tmp_path: Path, small: list[str], image_tree
     settings = [*model, *shots, "shots.num_workers=0"]
     for most in (300, 5000):  # too small for the manifest, and for last.ckpt
         line = limited(tmp_path, most, "train_coop.py", *settings, *(["resume=auto"] if most > 300 else []))
-        assert line.startswith("Error: A file would exceed the size limit. Raise it")
+        assert line.startswith("Error: File too large.")
     finish(start(tmp_path, "resume=run", script="train_coop.py"))
     assert (tmp_path / "run" / "context.safetensors").is_file()
 

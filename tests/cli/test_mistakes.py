@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import compose_config
-from tpt.cli.command_line import CommandLine, composed, first_job, written
-from tpt.cli.mistakes import COMPOSING, in_a_sentence, refuse_odd_choices
+from tpt.cli.command_line import CommandLine, composed, first_job
 from tpt.cli.options import own_options
 from tpt.cli.settings.check import check_sweep, refuse_wrong
-from tpt.cli.settings.parts import is_absent
+from tpt.cli.settings.parts import target_of
 from tpt.errors import UserError
 
 
@@ -21,14 +20,11 @@ def mistake(*arguments: str, program: str = "test_time") -> str:
     try:
         line = CommandLine.read(program, arguments)
         with own_options(*line.own):
-            refuse_odd_choices(line.overrides, program, line.multirun)
-            try:
-                for job in product(*map(written, line.overrides)) if line.multirun else [line.settings]:
-                    composed(program, job)
-                cfg = first_job(program, line)
-            except COMPOSING as error:
-                raise in_a_sentence(error, program, line.overrides) from error
-            check_sweep(cfg, line.overrides)
+            swept = [[f"{one.key_or_group}={value}" for value in one.sweep_string_iterator()]
+                     if one.is_sweep_override() else [str(one.input_line)] for one in line.overrides]  # fmt: skip
+            for job in product(*swept):
+                composed(program, job)
+            check_sweep(first_job(program, line), line.overrides)
     except UserError as error:
         return str(error)
     return ""
@@ -37,27 +33,24 @@ def mistake(*arguments: str, program: str = "test_time") -> str:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["learner.n_ctx=2"], "Expected a setting that exists, got 'learner.n_ctx'"),
-        (["~method.stepz"], "got 'method.stepz'; did you mean method.steps"),
+        (["learner.n_ctx=2"], "Expected a setting that exists, got 'learner'"),
+        (["~method.stepz"], "Could not delete from config. 'method.stepz' does not exist."),
         (["data.rooot=x", "data=folder"], "did you mean data.root"),
-        (["trainer.max_epochs=3"], "it has no effect on a test"),
+        (["trainer.max_epochs=3"], "Expected a setting that exists, got 'trainer.max_epochs'"),
         (["view=crops"], "did you mean views"),
         (["views=crop"], "Expected an option of `views`, got 'crop'; did you mean crops? Choose from "),
         (["hydra/launcher=nothing"], "Expected an option of `hydra/launcher`, got 'nothing'"),
-        (
-            ["-m", "method=tpt,zero_shot", "method.lr=1,2"],
-            "of method=zero_shot, got 'method.lr', which belongs to meth",
-        ),
+        (["-m", "method=tpt,zero_shot", "method.lr=1,2"], "Expected a setting that exists, got 'method.lr'"),
         (["-m", "method=tpt,zro"], "Expected an option of `method`, got 'zro'; did you mean zero"),
-        (["method.optimizer={a: 1"], "Expected a value for `method.optimizer` that needs no quotes"),
+        (["method.optimizer={a: 1"], "Expected KEY=VALUE, got 'method.optimizer={a: 1'; if the value is a text"),
         (["seed=[1"], "write 'seed=\"[1\"'"),
-        (["--steps=2"], "write settings without dashes: steps=2."),
-        (["--steps"], "write settings without dashes: steps=VALUE."),
+        (["--steps=2"], "got '--steps=2'; write settings as KEY=VALUE, without dashes."),
+        (["--steps", "2"], "got '--steps'; write settings as KEY=VALUE, without dashes."),
         (["experiment=table1,smoke"], "write experiment=[table1,smoke] for a list"),
         (["trainer.devices=1,2"], "add -m to try each"),
         (["seed.x=1"], "got 'seed.x'"),
-        (["+method.steps=1"], "got +method.steps=1; write method.steps=1."),
-        (["-m", "method=glob(zer*)", "method.lr=1"], "of method=zero, got 'method.lr', which belongs to method="),
+        (["+method.steps=1"], "Could not append to config. An item is already at 'method.steps'."),
+        (["-m", "method=glob(zer*)", "method.lr=1"], "Expected a setting that exists, got 'method.lr'"),
     ],
 )
 def test_a_mistake_is_reported(arguments: list[str], sentence: str) -> None:
@@ -80,32 +73,35 @@ def test_valid_command_lines_are_composed(arguments: list[str]) -> None:
 
 
 def test_another_programs_option_and_setting() -> None:
-    assert "for train_coop.py, got 'table1', which belongs to test_time.py" in mistake(
-        "experiment=table1", program="train_coop"
-    )
+    assert "In 'experiment/table1': Could not override 'data'" in mistake("experiment=table1", program="train_coop")
     assert "did you mean shots.root" in mistake("shots=folder", "root=x", program="train_coop")
 
 
 def test_the_users_own_options_are_known(tmp_path: Path) -> None:
     (tmp_path / "method").mkdir()
-    (tmp_path / "method" / "mine.yaml").write_text("_target_: tpt.ZeroShot\n_partial_: true\nweight: 3\n")
+    (tmp_path / "method" / "mine.yaml").write_text("_target_: tpt.ZeroShot\n_partial_: true\ntemplates: null\n")
     own = ["--config-dir", str(tmp_path)]
     assert mistake(*own, "method=mine") == ""
     assert "got 'mien'; did you mean mine" in mistake(*own, "method=mien")
-    assert "got 'method.wieght'; did you mean method.weight" in mistake(*own, "method=mine", "method.wieght=3")
-    assert "which belongs to method=mine" in mistake(*own, "method.weight=3")
-    assert "should hold your own options" in mistake("--config-dir", str(tmp_path / "none"))
+    assert "got 'method.templats'; did you mean method.templates" in mistake(*own, "method=mine", "method.templats=3")
+    assert "Expected a folder of your own options" in mistake("--config-dir", str(tmp_path / "none"))
 
 
 @pytest.mark.parametrize(
     ("setting", "sentence"),
     [
-        ("+callbacks.x={_target_: nowhere.Thing}", "`callbacks.x` names nowhere.Thing, which does not exist"),
-        ("+callbacks.x={_target_: tpt.methods.Nothing.of}", "names tpt.methods.Nothing.of"),
+        (
+            "+callbacks.x={_target_: nowhere.Thing}",
+            "in `callbacks.x._target_`, got nowhere.Thing, which does not exist",
+        ),
+        ("+callbacks.x={_target_: tpt.methods.Nothing.of}", "got tpt.methods.Nothing.of, which does not exist"),
         ("+callbacks.x={_target_: lightning.pytorch.callbacks.LambdaCallbac}", "which does not exist"),
-        ("+callbacks.x={_target_: lightning.pytorch.callbacks.StochasticWeightAveraging}", "add callbacks.x.swa_lrs="),
-        ("notes='see ${nothing}'", "there is no 'nothing' for ${nothing}"),
-        ("context.ctx_init='a ${name.of.it} x'", "there is no 'name.of.it'"),
+        ("+callbacks.x={_target_: lightning.pytorch.callbacks.StochasticWeightAveraging}", "add +callbacks.x.swa_lrs="),
+        ("notes='see ${nothing}'", "in `notes`, got: Interpolation key 'nothing' not found"),
+        (
+            "context.ctx_init='a ${name.of.it} x'",
+            "in `context.ctx_init`, got: ",
+        ),
     ],
 )
 def test_names_and_references_without_a_target_are_reported(setting: str, sentence: str, tmp_path: Path) -> None:
@@ -120,8 +116,11 @@ def test_a_module_that_fails_on_import_is_not_absent(tmp_path: Path, monkeypatch
     (tmp_path / "broken_part.py").write_text("import nothing_of_this_name\n")
     (tmp_path / "faulty_part.py").write_text("1 / 0\n")
     monkeypatch.syspath_prepend(tmp_path)
-    assert not is_absent("broken_part.Part") and not is_absent("faulty_part.Part") and not is_absent("pathlib.Path.cwd")
-    assert is_absent("broken_parts.Part") and is_absent("pathlib.Path.nothing") and is_absent("x")
+    assert target_of("broken_part.Part") is None and target_of("faulty_part.Part") is None
+    assert target_of("pathlib.Path.cwd") is not None
+    for absent in ("broken_parts.Part", "pathlib.Path.nothing", "x"):
+        with pytest.raises(UserError, match="which does not exist"):
+            target_of(absent)
 
 
 def test_valid_references_pass(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_other_values_of_resume_stay_unchanged(value: str) -> None:
 )
 def test_a_damaged_start_is_reported(damage: str, tmp_path: Path) -> None:
     (tmp_path / "start.json").write_bytes(damage.encode("utf-8", "surrogateescape"))
-    with pytest.raises(UserError, match="are damaged"):
+    with pytest.raises(UserError, match="or are damaged"):
         continued([f"resume={tmp_path}"], "test_time")
 
 
@@ -94,7 +94,7 @@ def test_the_start_is_kept_once_there_are_results(tmp_path: Path) -> None:
 
 def test_other_programs_runs_and_interpolations_are_refused(tmp_path: Path) -> None:
     folder = run(tmp_path / "a", program="train_coop")
-    with pytest.raises(UserError, match=r"is one of train_coop.py; continue it by .*resume="):
+    with pytest.raises(UserError, match=r"got .*, a run of train_coop.py; use that"):
         continued([f"resume={folder}"], "test_time")
     assert "resume=auto" in continued([f"resume={folder}"], "train_coop")
     with pytest.raises(UserError, match="Expected a directory without"):

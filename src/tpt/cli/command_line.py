@@ -1,12 +1,11 @@
 """The command line of a Hydra program, parsed once: flags, settings, and the folders with the user's own options.
 
-Nothing here loads PyTorch, so that `--help` and error messages are quick.
+Here also is the border to Hydra: its errors become sentences.  Nothing loads PyTorch, so that `--help` and error
+messages are quick.
 """
 
 from __future__ import annotations
 
-import argparse
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,51 +17,51 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, Override
-from hydra.errors import HydraException
-from omegaconf import DictConfig
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, InstantiationException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from tpt.cli.options import own_folders
+from tpt.cli.options import did_you_mean, is_group, no_option, options, own_folders, own_options
 from tpt.cli.places import FILE, SEARCHED, config_dir
 from tpt.cli.quoting import as_texts, searched
 from tpt.cli.quoting import setting as quoted
+from tpt.cli.settings.walk import walk
 from tpt.errors import UserError
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
 
-SEE_HELP = "see --help for all settings"
+ADDING = ("experiment", "search", "logger", "callbacks", "debug")  # groups that accept several options
 _OF_RUNS = ("overrides", "config_dir", "run", "multirun", "help")  # what Hydra's parser finds in a run's command line
 
 
 @dataclass(frozen=True)
 class CommandLine:
-    """The parsed command line of a program.
+    """The parsed command line of a program."""
 
-    Args:
-        flags: Hydra's own options, with their values.
-        overrides: the other arguments, one `key=value` each, parsed by Hydra.
-        own: folders of the user's own options.
-        multirun: whether it is a sweep.
-        help: whether it contains --help.
-        shows: whether it has another flag of Hydra, such as --cfg, which only shows something.
-    """
-
-    flags: list[str]
-    overrides: list[Override]
-    own: list[Path]
-    multirun: bool
-    help: bool
-    shows: bool
+    flags: list[str]  # Hydra's own options, with their values
+    overrides: list[Override]  # the other arguments, one `key=value` each, parsed by Hydra
+    own: list[Path]  # folders of the user's own options
+    multirun: bool  # whether it is a sweep
+    help: bool  # whether it contains --help
+    shows: bool  # whether it has another flag of Hydra, such as --cfg, which only shows something
 
     @staticmethod
     def read(program: str, arguments: Sequence[str]) -> CommandLine:
-        """Parses arguments, in which flags may come before or after settings.
+        """Parses arguments, in any order.
 
         Raises:
-            UserError: an option that Hydra does not have, or a setting that its grammar cannot read.
+            UserError: an option or setting cannot be read, or a setting has several values, or a group no option.
         """
-        found = _found(arguments)
+        parser = get_args_parser()
+        parser.allow_abbrev = False
+        found, unknown = parser.parse_known_intermixed_args(list(arguments))
+        if unknown:
+            raise UserError(
+                f"Expected an option such as --help or -m, got {unknown[0]!r}; write settings as KEY=VALUE, "
+                "without dashes."
+            )
         flags = [argument for argument in arguments if argument not in found.overrides]
         with initialized(program) as begun:
             loader = begun.config_loader
@@ -72,9 +71,11 @@ class CommandLine:
             if override.key_or_group == SEARCHED and isinstance(places := override.value(), list):
                 own += [place.removeprefix(FILE) for place in map(str, places) if place.startswith(FILE)]
         folders = [Path(folder).expanduser().absolute() for folder in own]
-        multirun = any(override.input_line == "hydra.mode=MULTIRUN" for override in overrides) or found.multirun
+        multirun = found.multirun or "hydra.mode=MULTIRUN" in found.overrides
         shows = any(value for name, value in vars(found).items() if name not in _OF_RUNS)
-        return CommandLine(flags, overrides, folders, bool(multirun), bool(found.help), shows)
+        with own_options(*folders):
+            _refuse_odd_choices(overrides, multirun or found.help)
+        return CommandLine(flags, overrides, folders, multirun, found.help, shows)
 
     def adding(self, setting: str) -> CommandLine:
         """The same command line with one more setting, which its own settings override."""
@@ -91,18 +92,26 @@ class CommandLine:
         return [*self.flags, *self.settings]
 
 
-def _found(arguments: Sequence[str]) -> argparse.Namespace:
-    """What Hydra's parser finds in a command line; raises a UserError for an option that it does not have."""
-    parser = get_args_parser()
-    for place, argument in enumerate(arguments):
-        name = argument.split("=")[0]
-        if name.startswith("--") and name not in parser._option_string_actions:  # argparse would match a longer option
-            following = [*arguments[place + 1 :], "VALUE"][0]
-            written = argument.removeprefix("--") + ("" if "=" in argument else f"={following}")
-            raise UserError(
-                f"Expected an option such as --help or -m, got {argument!r}; write settings without dashes: {written}."
-            )
-    return parser.parse_intermixed_args(list(arguments))
+def _refuse_odd_choices(overrides: Sequence[Override], multirun: bool) -> None:
+    """Raises a UserError at the first setting with several values, which need `multirun`, or group with no option."""
+    for override in overrides:
+        key, text = override.key_or_group, str(override.input_line).partition("=")[2]
+        value: Any = override.value()
+        if override.is_hydra_override() or override.is_delete():
+            continue
+        if override.is_sweep_override():
+            if not multirun:
+                raise UserError(
+                    f"Expected one value for `{key}`, got {text}; add -m to try each, write {key}=[{text}] for a list, "
+                    f"or {quoted(key, text)} for one text with commas."
+                )
+        elif is_group(key):
+            several = key in ADDING and isinstance(value, list)
+            if not all(isinstance(option, str) for option in (value if several else [value])):
+                raise UserError(  # of several, Hydra would take the last
+                    f"Expected one option of `{key}`, got {text}; choose from {', '.join(options(key))}, or add -m and "
+                    f"write {key}=A,B to try several."
+                )
 
 
 def parsed(setting: str, loader: ConfigLoader | None = None) -> Override:
@@ -114,44 +123,69 @@ def parsed(setting: str, loader: ConfigLoader | None = None) -> Override:
         return OverridesParser.create(loader).parse_overrides([setting])[0]
     except HydraException as error:
         key, equals, value = setting.partition("=")
-        if not equals:
-            said = f"KEY=VALUE, got {setting!r}; {SEE_HELP}"
-        elif not re.fullmatch(r"[~+]{0,2}[\w.@/:-]+", key, re.ASCII):
-            said = f"a setting's name before =, got {key!r}; {SEE_HELP}"
-        else:
-            said = f"a value for `{key.lstrip('+')}` that needs no quotes, got {value}; write {quoted(key, value)}"
-        raise UserError(f"Expected {said}.") from error
+        way = f"if the value is a text that needs quotes, write {quoted(key, value)}" if equals else "see --help"
+        raise UserError(f"Expected KEY=VALUE, got {setting!r}; {way}.") from error
 
 
-def swept_values(override: Override, text: bool = False) -> list[Any]:
-    """The values that an override gives to a setting: several in a sweep (as `text` on request), otherwise one.
+def swept_values(override: Override) -> list[Any]:
+    """The values that an override gives to a setting: several in a sweep, the bounds of an interval, otherwise one.
 
-    For an interval, from which a sweeper draws, these are its bounds; for a pattern such as `method=glob(z*)`, the
-    matching options, or the pattern itself if the override cannot look them up.
+    A HydraException for a pattern such as `method=glob(z*)` that was parsed without a loader.
     """
     value: Any = override.value()
     if override.is_interval_sweep():
         return [value.start, value.end]
-    if isinstance(value, Glob) and override.config_loader is None:
-        return list(value.include)
     if not override.is_sweep_override():
         return [value]
-    if text:
-        return list(override.sweep_string_iterator())
     return [Override._convert_value(one) for one in override.sweep_iterator()]  # quoted texts as texts
 
 
 @contextmanager
+def _composing() -> Iterator[None]:
+    """Turns Hydra's errors into a UserError; only that of a part which cannot be built is reported as its cause."""
+    try:
+        yield
+    except InstantiationException:
+        raise
+    except MissingConfigException as error:
+        group, _, option = str(error.missing_cfg_file).rpartition("/")
+        raise no_option(group, option, error.options or ()) from error
+    except (HydraException, OmegaConfBaseException) as error:
+        cause = error.__cause__
+        if isinstance(cause, ConfigKeyError | ConfigAttributeError) and cause.parent_node is not None:
+            config: Any = OmegaConf.to_container(cause.parent_node._get_root(), resolve=False)
+            raise unknown(str(cause.full_key), [key for key, _ in walk(config)]) from error
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        raise UserError(f"Hydra cannot compose these settings: {reason}.") from error
+    except ValueError as error:
+        if not str(error).startswith("Unable to configure"):  # raised by Python's logging
+            raise
+        raise UserError(f"Expected valid `hydra.job_logging`, got: {error} ({error.__cause__}).") from error
+
+
+@contextmanager
 def initialized(program: str) -> Iterator[Hydra]:
-    """Initializes Hydra with our configuration; works inside a program or notebook that uses Hydra itself."""
+    """Initializes Hydra with our configuration; works inside a program or notebook that uses Hydra itself.
+
+    Raises:
+        UserError: the block composes options or settings that do not exist or do not fit.
+    """
     theirs, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
     try:
-        with hydra.initialize_config_dir(str(config_dir().resolve()), job_name=program, version_base="1.3"):
+        with (
+            _composing(),
+            hydra.initialize_config_dir(str(config_dir().resolve()), job_name=program, version_base="1.3"),
+        ):
             ours = GlobalHydra.instance().hydra
             assert ours is not None
             yield ours
     finally:
         GlobalHydra.instance().hydra = theirs
+
+
+def unknown(key: str, known: Sequence[str]) -> UserError:
+    """The message for a setting that does not exist, given the names of those that do."""
+    return UserError(f"Expected a setting that exists, got {key!r}; {did_you_mean(key, known)}")
 
 
 def run_jobs(program: str, line: CommandLine, job: Callable[[DictConfig], Any]) -> list[Any]:
@@ -163,7 +197,8 @@ def run_jobs(program: str, line: CommandLine, job: Callable[[DictConfig], Any]) 
     if line.shows:
         decorate = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=program)
         try:
-            decorate(job)()
+            with _composing():
+                decorate(job)()
         except ValueError as error:  # flags that exclude each other, or a file that does not exist
             raise UserError(f"Hydra refuses these flags: {str(error).rstrip('.!')}.") from error
         return []
@@ -188,14 +223,17 @@ def _plain(settings: Sequence[str]) -> list[str]:
     return [setting for setting in settings if not setting.lstrip("+").startswith((SEARCHED, "hydra.mode="))]
 
 
-def written(override: Override) -> Iterator[str]:
-    """An override as on the command line, once per value of a sweep."""
-    line = str(override.input_line)
-    values = swept_values(override, text=True) if override.is_sweep_override() else []
-    return (f"{line.split('=', maxsplit=1)[0]}={value}" for value in values) if values else iter([line])
-
-
 def first_job(program: str, line: CommandLine, hydras: bool = False) -> DictConfig:
     """Composes the configuration of a run, or of the first job of a sweep; arguments as in `composed`."""
-    one = [next(written(override)) for override in line.overrides if not override.is_hydra_override()]
-    return composed(program, one, hydras)
+    return composed(program, [_first(one) for one in line.overrides if not one.is_hydra_override()], hydras)
+
+
+def _first(override: Override) -> str:
+    """An override as on the command line, with its first value in a sweep."""
+    text = str(override.input_line)
+    value: Any = override.value()
+    if override.is_interval_sweep():
+        values = iter([value.start])
+    else:
+        values = override.sweep_string_iterator() if override.is_sweep_override() else iter(())
+    return next((f"{text.partition('=')[0]}={first}" for first in values), text)

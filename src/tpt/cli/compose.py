@@ -14,12 +14,11 @@ from hydra.utils import get_object, instantiate
 from lightning import Trainer
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from tpt.cli.command_line import composed, parsed
+from tpt.cli.command_line import composed, unknown
 from tpt.cli.errors import cause_of
-from tpt.cli.mistakes import composing, unknown
 from tpt.cli.options import choose, own_options, values_of
 from tpt.cli.resume import enter, resumable
-from tpt.cli.settings.walk import all_keys, leaves
+from tpt.cli.settings.walk import leaves, walk
 from tpt.clip.model import CLIP
 from tpt.data import ImageDataset
 from tpt.engine.callbacks.processes import refuse_copies
@@ -96,16 +95,15 @@ def compose(
         UserError: an option or setting does not exist.
     """
     given = [*choose(groups), *overrides]
-    with composing("test_time", [*map(parsed, given)]):
-        cfg = composed("test_time", given)
-        for key, value in values:
-            plain: Any = OmegaConf.to_container(cfg, resolve=False)
-            if key not in (known := all_keys(plain)):
-                raise unknown(key, "test_time", known, given)
-            if isinstance(value, str) and "${" in value:  # Hydra resolves twice, so that quoting cannot protect it
-                raise UserError(f"Expected a value without '${{' for `{key}`, got {value!r}; rename it.")
-            with open_dict(cfg):
-                OmegaConf.update(cfg, key, value)
+    cfg = composed("test_time", given)
+    for key, value in values:
+        plain: Any = OmegaConf.to_container(cfg, resolve=False)
+        if key not in (known := [name for name, _ in walk(plain)]):
+            raise unknown(key, known)
+        if isinstance(value, str) and "${" in value:  # Hydra resolves twice, so that quoting cannot protect it
+            raise UserError(f"Expected a value without '${{' for `{key}`, got {value!r}; rename it.")
+        with open_dict(cfg):
+            OmegaConf.update(cfg, key, value)
     return cfg
 
 
@@ -121,7 +119,7 @@ def compose_again(folder: Path, added: Sequence[str] = ()) -> DictConfig:
     if begun.sweep:
         raise UserError(f"Expected the directory of one run, got a sweep, {folder}; choose a run in it.")
     settings = [*begun.settings, *enter(begun, added)]
-    with own_options(*begun.folders), composing(begun.program, [*map(parsed, settings)]):
+    with own_options(*begun.folders):
         cfg = composed(begun.program, settings, hydras=True)
     HydraConfig.instance().set_config(cfg)
     return cfg

@@ -19,32 +19,12 @@ from pathlib import Path
 from tpt.engine.printing import forgiving_streams, one_line, printable, say
 from tpt.errors import UserError
 
-TRACE = "TPT_TRACE"  # environment variable; if set, a user's mistake shows its trace too
 INTERRUPTED = 130  # exit codes as in a shell: 128 plus the signal's number
 NOBODY_READS = 141
 PACKAGE = Path(__file__).parents[1]
 
-# Errors of the machine, such as a full disk: what happened, and what to do.
-_LACKS = {
-    errno.ENOSPC: "the disk is full. Free some space",
-    errno.EDQUOT: "your disk quota is used up. Free some space",
-    errno.EFBIG: "a file would exceed the size limit. Raise it (ulimit -f) or use another file system",
-    errno.EROFS: "the file system is read-only. Choose another folder",
-    errno.EIO: "the storage device failed. Check the device",
-    errno.EMFILE: "too many files are open. Raise the limit (ulimit -n)",
-    errno.ENFILE: "too many files are open on this machine. Close some programs",
-}
-_WRONG = {
-    errno.ENOENT: "no such file or folder. Check the path",
-    errno.EACCES: "permission denied. Change its permissions or choose another path",
-    errno.EPERM: "permission denied. Change its permissions or choose another path",
-    errno.EISDIR: "it is a folder, not a file. Check the path",
-    errno.ENOTDIR: "a part of the path is a file, not a folder. Check the path",
-    errno.EEXIST: "it already exists. Move it or choose another path",
-    errno.ENAMETOOLONG: "its name is too long. Shorten it",
-    errno.ELOOP: "its symbolic links form a loop. Fix them",
-    **_LACKS,
-}
+# Errors of the machine, such as a full disk, which need not name a file.
+_LACKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE)
 _IN_WORKER = re.compile(r"Caught (\w+) in DataLoader worker process \d+\.\nOriginal Traceback")
 _NUMBERED = re.compile(r"\[Errno (\d+)\] .*: (['\"].*['\"])$")
 
@@ -78,26 +58,20 @@ def cause_of(error: BaseException) -> BaseException:
 def sentence(error: BaseException) -> str:
     """The message for a user's mistake, on one line."""
     if isinstance(error, OSError) and (file := _file_of(error)) is not None:
-        number, name = file
-        return one_line(f"Cannot use {name}: {_WRONG.get(number, os.strerror(number))}.")
+        return one_line("Cannot use {}: {}.".format(*file))
     if isinstance(error, OSError) and error.errno in _LACKS:
-        problem = _LACKS[error.errno]
-        return f"{problem[0].upper()}{problem[1:]}."
+        return f"{os.strerror(error.errno)}."
     return one_line(_own_words(str(error))) or type(error).__name__
 
 
 def in_words_of(error: BaseException, rules: Rules) -> BaseException:
     """The error with its advice in terms of a program's own settings; the value that was given stays as it is."""
     text = str(error)
-    if not isinstance(error, UserError) or text.startswith("Expected a setting that exists"):
-        return error
-    for pattern, instead in rules:
-        text = re.sub(pattern, instead, text)
-    if text == str(error):
-        return error
-    changed = UserError(text).with_traceback(error.__traceback__)
-    changed.exit_code = error.exit_code
-    return changed
+    if isinstance(error, UserError) and not text.startswith("Expected a setting that exists"):
+        for pattern, instead in rules:
+            text = re.sub(pattern, instead, text)
+        error.args = (text,)
+    return error
 
 
 def place(error: BaseException) -> str:
@@ -114,29 +88,22 @@ def place(error: BaseException) -> str:
 
 
 def tell(error: BaseException, words: Rules = (), job: str = "", kept: str = "") -> int:
-    """Reports on stderr what ended the command; returns the exit code.
+    """Reports on stderr what ended the command, or a `job` of a sweep; returns the exit code.
 
-    Args:
-        error: the error that ended it.
-        words: the program's own names for settings in the message.
-        job: the overrides of the job, in a sweep.
-        kept: how to continue, such as "continue with resume=DIR"; empty if nothing is kept.
+    The message uses the program's own `words` for settings, and says how to continue if work is `kept`.
     """
     if isinstance(error, BrokenPipeError) and nobody_reads():
         return NOBODY_READS
     error = in_words_of(cause_of(error), words)
-    mistake = is_mistake(error)
-    if not mistake or os.environ.get(TRACE):
-        say("".join(traceback.format_exception(error)).rstrip(), error=True)
     where = f" [{printable(job)}]" if job else ""
-    if mistake:
-        lacking = isinstance(error, OSError) and error.errno in _LACKS and kept
-        text = f"{sentence(error).removesuffix('.')}, then {kept}." if lacking else sentence(error)
-        say(f"Error{where}: {text}", error=True)
-    else:
-        rest = f"Completed work is kept; once the error is fixed, {kept}." if kept else "Please report the lines above."
-        say(f"Internal error{where} in {place(error)} (your settings are fine). {rest}", error=True)
-    return int(getattr(error, "exit_code", 1)) if mistake else 1
+    if is_mistake(error):
+        rest = f" Fix this, then {kept}." if kept and isinstance(error, OSError) and error.errno in _LACKS else ""
+        say(f"Error{where}: {sentence(error)}{rest}", error=True)
+        return int(getattr(error, "exit_code", 1))
+    say("".join(traceback.format_exception(error)).rstrip(), error=True)
+    rest = f"Completed work is kept; once the error is fixed, {kept}." if kept else "Please report the lines above."
+    say(f"Internal error{where} in {place(error)} (your settings are fine). {rest}", error=True)
+    return 1
 
 
 @contextmanager
@@ -165,21 +132,19 @@ def nobody_reads() -> bool:
         return False
 
 
-def _file_of(error: OSError) -> tuple[int, str] | None:
-    """The error's number and the file that it names."""
+def _file_of(error: OSError) -> tuple[str, str] | None:
+    """The file that an error names, and what is wrong with it."""
     if error.filename is not None and error.errno is not None:
         name = error.filename
-        return error.errno, repr(os.fsdecode(name) if isinstance(name, bytes | os.PathLike) else str(name))
+        named = os.fsdecode(name) if isinstance(name, bytes | os.PathLike) else str(name)
+        return repr(named), error.strerror or os.strerror(error.errno)
     # A data-loading worker passes on only the text of an error.
     found = _NUMBERED.search(_own_words(str(error))) if _IN_WORKER.match(str(error)) else None
-    return None if found is None else (int(found[1]), found[2])
+    return None if found is None else (found[2], os.strerror(int(found[1])))
 
 
 def _own_words(text: str) -> str:
     """The text of an error, without the trace that a data-loading worker puts before it."""
-    found = _IN_WORKER.match(text)
-    if found is None:
-        return text
-    lines = text.splitlines()
-    said = [i for i, line in enumerate(lines) if re.match(rf"(\w+\.)*{found[1]}: ", line)]
-    return "\n".join(lines[said[-1] :]).split(": ", maxsplit=1)[1] if said else text
+    worker = _IN_WORKER.match(text)
+    said = worker and re.match(rf".*\n(?:\w+\.)*{worker[1]}: (.*)", text, re.DOTALL)
+    return said[1] if said else text

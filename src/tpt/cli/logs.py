@@ -14,8 +14,6 @@ log = logging.getLogger(__name__)
 class _Careful(logging.Handler):
     """Escapes characters that would control a terminal; if it cannot write, says so once and stops logging."""
 
-    _silent = False
-
     def filter(self, record: logging.LogRecord) -> bool:
         """Drops open_clip's messages about each step of building a model."""
         chatter = record.levelno <= logging.INFO and "open_clip" in record.pathname
@@ -25,18 +23,13 @@ class _Careful(logging.Handler):
         """The line, safe to print."""
         return printable(super().format(record))
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Writes the line, unless writing failed before."""
-        if not self._silent:
-            super().emit(record)
-
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 -- logging's name
         """Reports a failed write in one line; a bug, such as a wrong format, keeps its trace."""
         error = sys.exc_info()[1]
         if not isinstance(error, OSError | ValueError):
             super().handleError(record)
             return
-        self._silent = True
+        self.setLevel(logging.CRITICAL + 1)
         place = getattr(self, "baseFilename", "the terminal")
         say(f"Note: cannot log to {place} ({error}). The run continues without this log.", error=True)
 

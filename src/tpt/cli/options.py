@@ -16,7 +16,6 @@ from tpt.cli.quoting import for_hydra
 from tpt.errors import UserError
 from tpt.files import at_home
 
-OPEN_CLIP = "open_clip"  # used for backbones that are no option of conf/backbone
 # Classes whose methods learn along the stream, known without loading PyTorch; other classes say so in `kind`.
 STREAMS = ("tpt.BoostAdapter", "tpt.DOTA", "tpt.ECALP", "tpt.OnZeta", "tpt.PTA", "tpt.TDA")
 _own: ContextVar[tuple[Path, ...]] = ContextVar("own", default=())
@@ -24,17 +23,11 @@ _own: ContextVar[tuple[Path, ...]] = ContextVar("own", default=())
 
 @contextmanager
 def own_options(*folders: str | Path | None) -> Iterator[None]:
-    """Context manager in which the user's folders of options are searched first, as with `--config-dir`.
-
-    Raises:
-        UserError: a folder does not exist.
-    """
+    """Searches the user's folders of options first, as with `--config-dir`; a UserError if one does not exist."""
     paths = tuple(at_home(folder).absolute() for folder in folders if folder is not None)
     for path in paths:
         if not path.is_dir():
-            raise UserError(
-                f"{path} is no folder; it should hold your own options, such as method/mine.yaml. Check the path."
-            )
+            raise UserError(f"Expected a folder of your own options, such as method/mine.yaml, got {path}; check it.")
     token = _own.set(paths)
     try:
         yield
@@ -48,20 +41,22 @@ def own_folders() -> tuple[Path, ...]:
 
 
 def choose(groups: Iterable[tuple[str, str]]) -> list[str]:
-    """The command-line settings that choose options, for pairs of a group and an option.
+    """The settings that choose options, for pairs of a group and an option; a UserError if one does not exist.
 
     A backbone that is no option of `conf/backbone` is an open_clip model name.
-
-    Raises:
-        UserError: an option does not exist.
     """
     chosen = []
     for group, option in groups:
         if group == "backbone" and option not in options(group):
-            chosen += [f"{group}={OPEN_CLIP}", f"backbone.name={for_hydra(option)}"]
+            chosen += ["backbone=open_clip", f"backbone.name={for_hydra(option)}"]
         else:
             chosen.append(f"{group}={known_option(group, option)}")
     return chosen
+
+
+def is_group(name: str) -> bool:
+    """Whether a name is that of a group of options."""
+    return any((folder / name).is_dir() for folder in all_folders())
 
 
 def options(group: str) -> list[str]:
@@ -91,9 +86,15 @@ def refuse_stream(method: str, program: str, kind: str = "") -> None:
 def no_option(group: str, option: str, known: Sequence[str] = ()) -> UserError:
     """The message for an option that a group does not have."""
     known = [name for name in known or options(group) if not name.startswith("_")]
-    close = difflib.get_close_matches(option, known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(close)}? " if close else ""
-    return UserError(f"Expected an option of `{group}`, got {option!r}; {hint}Choose from {', '.join(known)}.")
+    close = did_you_mean(option, known)
+    return UserError(f"Expected an option of `{group}`, got {option!r}; {close} Choose from {', '.join(known)}.")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the most similar of the known ones, first settings of any group."""
+    below = sorted((key for key in known if key.endswith(f".{name}")), key=lambda key: key.count("."))
+    close = below or difflib.get_close_matches(name, list(dict.fromkeys(known)), n=3)
+    return f"did you mean {' or '.join(close[:3])}?" if close else "see --help."
 
 
 def values_of(group: str, option: str) -> dict[str, Any]:

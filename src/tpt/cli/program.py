@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import shlex
 import sys
 import warnings
 from collections.abc import Callable
@@ -19,18 +18,15 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from tpt.cli.command_line import CommandLine, first_job, parsed, run_jobs
 from tpt.cli.errors import Rules, tell, told
-from tpt.cli.mistakes import composing
-from tpt.cli.options import own_options
-from tpt.cli.places import command, config_dir
+from tpt.cli.options import is_group, own_options
 from tpt.cli.quoting import searched
 from tpt.cli.resume import folders_of_job, keep
 from tpt.cli.settings.check import check_sweep, refuse_wrong
 from tpt.engine import stop
-from tpt.engine.printing import printable, say
+from tpt.engine.printing import say
 from tpt.errors import RunError, UserError
 
 _CONNECTION = ("Connection closed by peer", "Connection reset by peer", "Gloo", "NCCL")
-SWEEPING = ("experiment", "search")  # groups with options that define a sweep
 UNCHOSEN = (None, "null", "none")
 # Lightning sets these for its processes, and in the next job of a sweep would take them for a cluster's.
 _LAUNCHERS = ("MASTER_PORT", "MASTER_ADDR", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
@@ -41,28 +37,19 @@ class JobFailedError(Exception):
 
     def __init__(self, exit_code: int, sweep: str) -> None:
         super().__init__(exit_code, sweep)
-        self.exit_code = exit_code
-        self.sweep = sweep
-
-    def __str__(self) -> str:
-        return "see the error above"
+        self.exit_code, self.sweep = exit_code, sweep
 
 
 class Program:
     """A script of the project: a function that is called with each configuration of a command line.
 
     PyTorch is loaded by the first job, so that what cannot be composed is reported at once.
-
-    Args:
-        name: of the script and its configuration, `conf/<name>.yaml`.
-        run: the function; None for `run` of `tpt.cli.programs.<name>`.
-        words: the script's own names for settings in error messages.
     """
 
     def __init__(self, name: str, run: Callable[[DictConfig], float | None] | None = None, words: Rules = ()) -> None:
-        self.name = name
-        self.run = run
-        self.words = words
+        self.name = name  # of the script and its configuration, `conf/<name>.yaml`
+        self.run = run  # None for `run` of `tpt.cli.programs.<name>`
+        self.words = words  # the script's own names for settings in error messages
         self.directory: Path | None = None  # of the current job
         # Whether this is the first process of a run; stored because the end of a job clears the variable.
         self.first = os.environ.get("LOCAL_RANK", "0") == "0"
@@ -73,7 +60,7 @@ class Program:
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # makes Hydra raise instead of printing and exiting
         sys.argv[1:] = line.arguments  # read by Lightning when it starts more processes
         try:
-            with told(self.words), own_options(*line.own), composing(self.name, line.overrides):
+            with told(self.words), own_options(*line.own):
                 if line.multirun:
                     check_sweep(first_job(self.name, line), line.overrides)
                 try:
@@ -81,13 +68,15 @@ class Program:
                 except JobFailedError as end:  # of a search, which cannot be resumed
                     sys.exit(end.exit_code)
                 if failed := [job for job in jobs if isinstance(job, JobFailedError)]:
-                    some = "A job of the sweep" if len(failed) == 1 else f"{len(failed)} jobs of the sweep"
-                    say(f"{some} failed; see above. resume={failed[0].sweep} runs what is missing.", error=True)
+                    some = f"{len(failed)} of {len(jobs)} jobs failed"
+                    say(f"{some}; see above. resume={failed[0].sweep} runs what is missing.", error=True)
                     sys.exit(failed[0].exit_code)
         except stop.StopRun as end:
             stop.heard()
             stop.end_loaders()
-            self._say(end)
+            if self.first:
+                done = f"completed work is kept; {self._again}" if self.directory else "nothing was done yet"
+                say(end.said or f"{end}: {done}.", error=True)
             sys.exit(end.exit_code)
 
     def job(self, cfg: DictConfig) -> float | JobFailedError | None:
@@ -105,7 +94,8 @@ class Program:
                 self.directory = output_dir()
                 keep(cfg)
                 _as_one_job()
-                _show_settings(cfg)
+                if cfg.print_config and self.first:
+                    say(OmegaConf.to_yaml(cfg, resolve=True))
                 found = run(cfg)
                 stop.check()
                 return found
@@ -127,24 +117,17 @@ class Program:
         """Raises at the first wrong setting, and if a sweep's option is used without -m or a choice of one job."""
         now: Any = HydraConfig.get()
         given = [*map(parsed, _given())]
-        swept = [parsed(f"{key}={value}") for key, value in (now.sweeper.params or {}).items()]
-        chosen = {o.get_key_element() for o in given}
-        open_axes = [k for o in swept if o.is_sweep_override() and (k := o.get_key_element()) not in chosen]
-        if now.mode is RunMode.RUN and open_axes:
-            made_by = [f"{group}={option}" for group in SWEEPING if (option := choices().get(group)) not in UNCHOSEN]
-            settings = shlex.join(made_by)
-            raise UserError(
-                f"Expected -m with {settings}, which is a sweep over {', '.join(open_axes)}; write "
-                f"{command(self.name)} -m {settings}, or choose one job by "
-                f"{' '.join(f'{key}=VALUE' for key in open_axes)}."
-            )
+        swept = {key: parsed(f"{key}={value}") for key, value in (now.sweeper.params or {}).items()}
+        chosen = {one.get_key_element() for one in given}
+        axes = [f"{key}=VALUE" for key, one in swept.items() if one.is_sweep_override() and key not in chosen]
+        if now.mode is RunMode.RUN and axes:
+            raise UserError(f"Expected -m for a sweep, got a single run; add -m, or choose a job by {' '.join(axes)}.")
         refuse_wrong(cfg, self.name, given, debug=choices().get("debug") not in UNCHOSEN)
 
-    def _say(self, end: stop.StopRun) -> None:
-        """Reports the end of a run that can be resumed; only the first process does."""
-        if self.first:
-            kept = f"completed work is kept; continue with resume={self.directory}"
-            say(end.said or f"{end}: {kept if self.directory else 'nothing was done yet'}.", error=True)
+    @property
+    def _again(self) -> str:
+        """How to continue; empty before there is a directory."""
+        return f"continue with resume={self.directory}" if self.directory else ""
 
     def _tell(self, error: Exception) -> int:
         """Reports the error of a job; returns the exit code."""
@@ -153,7 +136,7 @@ class Program:
         if isinstance(error, RuntimeError) and (outside := self._outside(error)) is not None:
             said = RunError(outside)
             said.__cause__, error = error, said
-        return tell(error, self.words, job, f"continue with resume={self.directory}" if self.directory else "")
+        return tell(error, self.words, job, self._again)
 
     def _outside(self, error: RuntimeError) -> str | None:
         """The message for a cause outside the program; None for a bug."""
@@ -161,17 +144,12 @@ class Program:
 
         from tpt.clip.model import is_out_of_memory  # noqa: PLC0415
 
-        again = f"continue with resume={self.directory}" if self.directory else "run again"
+        again = self._again or "run again"
         if found := re.search(r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\)", str(error)):
-            return (
-                f"Data-loading worker {found.group(1)} was killed, probably by the out-of-memory killer. Use a smaller "
-                f"data.num_workers and {again}."
-            )
+            what = f"Data-loading worker {found[1]} was killed, probably by the out-of-memory killer"
+            return f"{what}; use fewer workers (num_workers) and {again}."
         if is_out_of_memory(error):
-            return (
-                f"Out of memory, even for the smallest batch ({str(error).splitlines()[0][:200]}). Free some memory "
-                f"and {again}."
-            )
+            return f"Out of memory, even for the smallest batch ({str(error).splitlines()[0][:200]}); {again}."
         broken = getattr(distributed, "DistError", ())  # some builds of torch have no distributed package
         if isinstance(error, broken) or any(word in str(error) for word in _CONNECTION):
             said = f"The connection to the other processes of the run ended; {again}."
@@ -212,20 +190,6 @@ def _leave_group() -> None:
             os.environ.pop(name, None)
 
 
-def _show_settings(cfg: DictConfig) -> None:
-    """With `print_config=true`, prints all settings as YAML, coloured on a terminal; first process only."""
-    if not cfg.print_config or os.environ.get("LOCAL_RANK", "0") != "0":
-        return
-    text = OmegaConf.to_yaml(cfg, resolve=True)
-    if sys.stdout.isatty():
-        from rich.console import Console  # noqa: PLC0415 -- only needed here
-        from rich.syntax import Syntax  # noqa: PLC0415
-
-        Console().print(Syntax(printable(text), "yaml", theme="ansi_dark", background_color="default", word_wrap=True))
-    else:
-        say(text)
-
-
 def _given() -> list[str]:
     """The settings as written on the command line."""
     found: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
@@ -237,7 +201,7 @@ def choices() -> dict[str, str]:
     now = HydraConfig.get()
     chosen = {k: str(v) for k, v in now.runtime.choices.items() if v is not None and not k.startswith("hydra/")}
     given = [override.partition("=") for override in _given()]
-    lists = {group: value for group, _, value in given if value.startswith("[") and (config_dir() / group).is_dir()}
+    lists = {group: value for group, _, value in given if value.startswith("[") and is_group(group)}
     return chosen | lists  # Hydra omits these
 
 

@@ -27,11 +27,7 @@ def for_hydra(text: str) -> str:
 
 
 def as_texts(argument: str) -> str:
-    """Quotes the elements of a setting that is a list of texts, so that `[null,1e3,007]` stays as typed.
-
-    Args:
-        argument: of the command line; other settings, and lists with other elements, are returned unchanged.
-    """
+    """Quotes the elements of an argument that is a list of texts, so that `[null,1e3,007]` stays as typed."""
     key, _, value = argument.partition("=")
     if not key.endswith(_OF_TEXTS) or not re.fullmatch(r"\[[^\[\](){}$]+\]", value):
         return argument

@@ -1,21 +1,17 @@
 """How a run or sweep was started (`start.json`), and `resume=DIRECTORY`, which starts it again with the same settings.
 
-A directory may come from anybody, and some settings are dangerous: they name code, servers, accounts and files.  So a
-directory that the user did not start may only choose options of the project's `conf`, and give plain values to settings
-that change numbers (`TAKEN`, `OPTIONS`).  Everything else needs `trust=true`, or the same setting on the command line.
-Stored resolved configurations (`run.json`, `.hydra/`) are never instantiated.
+A directory may come from anybody, and some settings name code, servers, accounts or files.  So a directory that the
+user did not start may only choose options of the project's `conf`, and give plain values to settings that change
+numbers.  Everything else needs `trust=true`, or the same setting on the command line.
 
-The user's own directories are recognised by a signature: HMAC-SHA256 of everything in `start.json`, with a key of 32
-random bytes in the user's configuration folder.  It does not cover the path, so that a run can be moved.  Somebody who
-copies a signed `start.json` can therefore have the user's own settings applied to other records and checkpoints, which
-are only read as data; other settings would need the key.  If no key can be stored, runs are not signed, and count as
-not started by the user.
+The user's own directories are recognised by the signature of `start.json` (`signing.py`).  It does not cover the path,
+so that a run can be moved.  A copied `start.json` can therefore have the user's own settings applied to other records
+and checkpoints, which are only read as data.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import sys
@@ -31,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel, ConfigDict
 
 from tpt.cli.command_line import parsed, swept_values
-from tpt.cli.places import FLAGS, PROGRAMS, SEARCHED, command, config_dir
+from tpt.cli.places import FLAGS, SEARCHED, config_dir
 from tpt.cli.quoting import for_hydra, searched
 from tpt.cli.signing import is_signed, sign
 from tpt.cli.sweeps import given_settings
@@ -40,32 +36,18 @@ from tpt.files import BUNDLED, bundled, dotted_values, is_file, read_bytes, writ
 from tpt.results.runs.manifest import NAME, Text
 from tpt.results.runs.training import TRAINING
 
-log = logging.getLogger(__name__)
-
 START, HYDRAS = "start.json", ".hydra"
 MOST_BYTES = 2**22
 TRUST = "trust=true"
 _ANEW = "give the run's settings again with its hydra.run.dir and resume=auto, or start a new run"
 
-# Numeric settings of Lightning's trainer that are not in conf, and so are added with `+`.
-ADDED = tuple(
-    f"trainer.{name}" for name in ("limit_test_batches", "limit_train_batches", "limit_val_batches", "max_steps")
+# Settings that an untrusted directory may give values to; the first ones with all below them.
+_TAKEN = re.compile(
+    r"(method|views|data|backbone|context|optimizer|learner|shots|learned|seed|threads|batch_size|name|tags|notes"
+    r"|print_config|optimized_metric|public_layout)(\..+)?"
+    r"|trainer\.(accelerator|devices|precision|deterministic|fast_dev_run|limit_(test|train|val)_batches|max_steps)"
+    r"|callbacks\.records\.(top|logits|shard_size)"
 )
-# Accepted from an untrusted directory: these settings, each with all below it, ...
-TAKEN = (
-    *("method", "views", "data", "backbone", "context", "optimizer", "learner", "shots", "learned"),
-    *("seed", "threads", "batch_size", "name", "tags", "notes", "print_config", "optimized_metric", "public_layout"),
-    *("trainer.accelerator", "trainer.devices", "trainer.precision", "trainer.deterministic", "trainer.fast_dev_run"),
-    *ADDED,
-    *("callbacks.records.top", "callbacks.records.logits", "callbacks.records.shard_size"),
-)
-_ANY = r"\w[\w-]*"
-# ... and options of these groups; in groups that can reach outside the run, only those that do not.
-OPTIONS = {
-    **dict.fromkeys(("method", "views", "data", "backbone", "context", "optimizer", "learner", "shots"), _ANY),
-    **dict.fromkeys(("row", "experiment", "debug"), _ANY),
-    **{"cache": "on|off", "logger": "csv|none", "callbacks": "default", "trainer": "default|train"},
-}
 PLACES = ("root", "path", "shards", "coop", "cocoop", "folder")  # settings that are paths, whatever their value
 RENAMED = {"data.shuffle=true": "data.order=shuffled", "data.shuffle=false": "data.order=listed"}  # since version 0.1
 WORDS = ("ctx_init", "tags", "notes")  # settings that are plain text, whatever their value
@@ -73,27 +55,17 @@ _PLACE = re.compile(r"[/\\:]|^\s*[~.]")  # characters found in paths, URLs and m
 
 
 class Start(BaseModel):
-    """How a run or sweep was started.
-
-    Args:
-        program: name of its configuration, test_time or train_coop.
-        settings: of the command line, one `key=value` each, without `resume`.
-        sweep: whether it is a sweep rather than a single run.
-        searched: whether a sweeper such as Optuna chooses the jobs as it goes.
-        folders: absolute paths of the user's own options, from `--config-dir`.
-        cwd: the directory that relative paths in the settings start from; "" if unknown.
-        signature: of all the above; "" if there is no key.
-    """
+    """How a run or sweep was started."""
 
     model_config = ConfigDict(strict=True, frozen=True)
 
-    program: Text
-    settings: list[Text]
+    program: Text  # name of its configuration, test_time or train_coop
+    settings: list[Text]  # of the command line, one `key=value` each, without `resume`
     sweep: bool = False
-    searched: bool = False
-    folders: list[Text] = []
-    cwd: Text = ""
-    signature: Text = ""
+    searched: bool = False  # whether a sweeper such as Optuna chooses the jobs as it goes
+    folders: list[Text] = []  # absolute paths of the user's own options, from `--config-dir`
+    cwd: Text = ""  # where relative paths in the settings start from; "" if unknown
+    signature: Text = ""  # of all the above; "" if there is no key
 
     def said(self) -> str:
         """The signed text; leaves out default values, so that fields added later keep earlier signatures valid."""
@@ -107,10 +79,9 @@ def folders_of_job() -> list[Path]:
 
 
 def keep(cfg: DictConfig, anew: bool = False) -> None:
-    """Writes how the current run and its sweep were started; first process only.
+    """Writes how the current run and its sweep were started (`anew` as for `keep_start`); first process only.
 
-    Also writes Hydra's files (`.hydra/`), which Hydra itself would write even if the run is then refused.  `anew` is
-    as for `keep_start`.
+    Also writes Hydra's files (`.hydra/`), which Hydra itself would write even if the run is then refused.
     """
     now: Any = HydraConfig.get()
     if any(os.environ.get(rank, "0") != "0" for rank in ("LOCAL_RANK", "RANK", "NODE_RANK")):
@@ -141,46 +112,27 @@ def keep_start(folder: Path, start: Start, anew: bool = False) -> bool:
         return False
     settings = [setting for setting in start.settings if not setting.startswith(("resume=", "trust="))]
     kept = start.model_copy(update={"settings": settings})
-    kept = kept.model_copy(update={"signature": sign(kept.said())})
-    if anew and not kept.signature:
-        log.info("Cannot store a key in your home directory, so resume=DIRECTORY may ask for %s.", TRUST)
-    if anew and (folder / START).is_file() and read_start(folder) == kept:
-        return False
-    write_json(kept.model_dump(), folder / START)
+    write_json({**kept.model_dump(), "signature": sign(kept.said())}, folder / START)
     return True
 
 
 def read_start(folder: Path) -> Start | None:
-    """How the run or sweep in a directory was started; None if there is none.
-
-    Raises:
-        UserError: the file is missing, unreadable or damaged.
-    """
+    """How the run or sweep in a directory was started; None if there is none, a UserError if the file is damaged."""
     path = folder / START
     try:
         return Start.model_validate(json.loads(read_bytes(path, MOST_BYTES)))
     except (FileNotFoundError, NotADirectoryError):
-        if found := next((name for name in (NAME, TRAINING) if (folder / name).is_file()), None):
-            raise UserError(
-                f"{folder} has {found} but no {START}, which says how the run was started; {_ANEW}."
-            ) from None
+        for name in (name for name in (NAME, TRAINING) if (folder / name).is_file()):
+            raise UserError(f"{folder} has {name} but no {START}, the settings of its start; {_ANEW}.") from None
         return None
-    except OSError as error:
-        raise UserError(f"Cannot read the run's settings from {path}; {_ANEW}.") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"The run's settings in {path} are damaged; {_ANEW}.") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"The run's settings in {path} cannot be read or are damaged; {_ANEW}.") from error
 
 
 def continued(arguments: Sequence[str], program: str) -> list[str]:
-    """The command line of a run or sweep to resume, with the settings that are added now.
+    """The command line of a run or sweep to resume, with the settings that are added now; see `resumable` for errors.
 
-    Args:
-        arguments: of the command line; returned unchanged without `resume=DIRECTORY` (a `.ckpt` is a checkpoint of
-            training, which Lightning resumes).
-        program: name of its configuration, `test_time` or `train_coop`.
-
-    Raises:
-        UserError: the directory has no run or another program's, or its settings are damaged or not trusted.
+    Without `resume=DIRECTORY` the arguments stay as they are; a `.ckpt` is a checkpoint, which Lightning resumes.
     """
     given = [a.removeprefix("resume=") for a in arguments if a.startswith("resume=")]
     if not given or (text := _plain(given[-1])) in ("auto", "null", "") or text.endswith(".ckpt"):
@@ -197,20 +149,15 @@ def continued(arguments: Sequence[str], program: str) -> list[str]:
         )
     added = enter(begun, added)
     how, place = (["--multirun"], "hydra.sweep.dir") if begun.sweep else ([], "hydra.run.dir")
-    folders = searched([Path(folder) for folder in begun.folders])
+    folders = searched([*map(Path, begun.folders)])
     return [*how, *folders, *begun.settings, *added, f"{place}={for_hydra(here)}", "resume=auto"]
 
 
 def resumable(folder: Path, program: str, added: Sequence[str] = ()) -> Start:
-    """How a directory's run was started, if it may be resumed, without the settings that current arguments replace.
-
-    Args:
-        folder: of the run or sweep.
-        program: the program that resumes it.
-        added: current arguments, among them `TRUST` if the user trusts the run.
+    """How a directory's run was started, without the settings that the current arguments (`added`) replace.
 
     Raises:
-        UserError: there is no run, it is another program's, or it is not trusted.
+        UserError: there is no run, it is damaged or another program's, or it is not trusted.
     """
     if (begun := read_start(folder)) is None:
         raise UserError(
@@ -218,26 +165,18 @@ def resumable(folder: Path, program: str, added: Sequence[str] = ()) -> Start:
             "this run's own directory, if any."
         )
     if begun.program != program:  # its settings are others
-        known = f"tpt.cli.programs.{begun.program}" in [module for module, _ in PROGRAMS.values()]
-        what = f"of {begun.program}.py" if known else "of another program"
-        way = f"continue it by {command(begun.program)} resume={for_hydra(str(folder))}" if known else "start a new run"
-        raise UserError(f"Expected a run of {program}.py in `resume`, got {folder}, which is one {what}; {way}.")
+        raise UserError(
+            f"Expected a run of {program}.py in `resume`, got {folder}, a run of {begun.program}.py; use that."
+        )
     keys = {argument.partition("=")[0] for argument in added}
-    own_now = {*FLAGS, SEARCHED, f"+{SEARCHED}", f"++{SEARCHED}"} & keys
-    begun_with = [RENAMED.get(setting.lower(), setting) for setting in begun.settings]
-    left = [setting for setting in begun_with if setting.partition("=")[0] not in keys]
-    folders = [] if own_now else begun.folders
+    settings = [RENAMED.get(setting.lower(), setting) for setting in begun.settings]
+    left = [setting for setting in settings if setting.partition("=")[0] not in keys]
+    folders = [] if {*FLAGS, SEARCHED, f"+{SEARCHED}", f"++{SEARCHED}"} & keys else begun.folders
     again = begun.model_copy(update={"settings": left, "folders": folders})
     if TRUST in map(str.lower, added) or is_signed(begun.said(), begun.signature):
         return again
-    _refuse_beyond(again, folder)
-    return again.model_copy(update={"cwd": ""})
-
-
-def _refuse_beyond(begun: Start, folder: Path) -> None:
-    """Raises if a directory that the user did not start has settings or files that need `trust=true`."""
-    beyond = [repr(setting[:100]) for setting in begun.settings if not is_taken(setting)]
-    beyond += [f"{FLAGS[0]} {own}" for own in begun.folders]
+    beyond = [repr(setting[:100]) for setting in left if not is_taken(setting)]
+    beyond += [f"{FLAGS[0]} {own}" for own in folders]
     beyond += [f"{path}, which is not a file or folder inside it" for path in _odd(folder.resolve())]
     if beyond:
         raise UserError(
@@ -245,6 +184,7 @@ def _refuse_beyond(begun: Start, folder: Path) -> None:
             f"{', '.join(beyond[:5])}{' and more' if beyond[5:] else ''}; add {TRUST} if you trust its source, "
             "or give these settings on the command line."
         )
+    return again.model_copy(update={"cwd": ""})
 
 
 def _odd(folder: Path) -> Iterator[Path]:
@@ -257,29 +197,31 @@ def _odd(folder: Path) -> Iterator[Path]:
 
 
 def is_taken(setting: str) -> bool:
-    """Whether a setting, `key=value`, may be accepted from a directory that the user did not start."""
+    """Whether a setting, `key=value`, may be accepted from a directory that the user did not start.
+
+    It chooses options of the project's `conf`, or gives numbers and plain text to settings in `_TAKEN`.
+    """
     try:
         override = parsed(setting)
         values = swept_values(override)
     except (HydraException, ValueError, TypeError):
         return False
     key, package = str(override.key_or_group), override.package
-    added = override.type in (OverrideType.ADD, OverrideType.FORCE_ADD) and key in ADDED
-    if (
-        not (added or override.type is OverrideType.CHANGE)
-        or "${" in setting
-        or (package and not _is_within(package, TAKEN))
-    ):
+    if override.type is not OverrideType.CHANGE or "${" in setting or (package and not _TAKEN.fullmatch(package)):
         return False
     found = [(below, leaf) for one in values for below, leaf in dotted_values(one)]
     if "." not in key and (config_dir() / key).is_dir():
-        allowed = re.compile(rf"{OPTIONS.get(key, 'none')}|None")
-        return all(re.fullmatch(r"\d*", below) and allowed.fullmatch(str(option)) for below, option in found)
-    return _is_within(key, TAKEN) and all(_is_plain(f"{key}.{below}".strip("."), value) for below, value in found)
+        return all(re.fullmatch(r"\d*", below) and _is_option(key, leaf) for below, leaf in found)
+    return bool(_TAKEN.fullmatch(key)) and all(_is_plain(f"{key}.{below}".strip("."), leaf) for below, leaf in found)
 
 
-def _is_within(key: str, prefixes: Sequence[str]) -> bool:
-    return f"{key}.".startswith(tuple(f"{prefix}." for prefix in prefixes))
+def _is_option(group: str, option: Any) -> bool:
+    """Whether an option is in the project's `conf` and does not reach outside the run, as most loggers do."""
+    name = str(option)
+    if option is None or re.fullmatch(r"[A-Za-z]\w*", name) is None:
+        return option is None
+    outside = group == "search" or (group == "logger" and name not in ("csv", "none"))
+    return not outside and (config_dir() / group / f"{name}.yaml").is_file()
 
 
 def _is_plain(key: str, value: Any) -> bool:

@@ -6,7 +6,6 @@ import logging
 import math
 import shlex
 import warnings
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -59,23 +58,18 @@ def at_hand() -> Sweep | None:
     if now.mode is not RunMode.MULTIRUN:
         return None
     chosen = now.runtime.choices
-    given = overrides()
-    varied = {key for key, override in given.items() if override.is_sweep_override()}
+    varied = {key: override for key, override in overrides().items() if override.is_sweep_override()}
+    jobs = None
+    with suppress(HydraException):  # the matches of a pattern are known only to Hydra's search path
+        if chosen.get("hydra/sweeper") == "basic":  # one job per combination of values
+            jobs = math.prod(sum(1 for _ in override.sweep_string_iterator()) for override in varied.values())
     return Sweep(
         folder=Path(now.sweep.dir).resolve(),
         job=int(now.job.num),
-        jobs=_jobs(given.values()) if chosen.get("hydra/sweeper") == "basic" else None,
+        jobs=jobs,
         settings=tuple(o for o in now.overrides.task if o.split("=", maxsplit=1)[0] in varied),
         in_turn=chosen.get("hydra/launcher") == "basic",
     )
-
-
-def _jobs(given: Iterable[Override]) -> int | None:
-    """The number of jobs of Hydra's own sweeper: one per combination of values."""
-    try:
-        return math.prod(sum(1 for _ in o.sweep_string_iterator()) for o in given if o.is_sweep_override())
-    except HydraException:  # the matches of a pattern are known only to Hydra's search path
-        return None
 
 
 class SweepFolder(Callback):

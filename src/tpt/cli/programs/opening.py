@@ -68,15 +68,16 @@ views, words, data, cache = (partial(_open, name) for name in ("views", "words",
 
 def _read(name: str) -> Callable[[], None]:
     """Reads a Hydra program's command line; the program loads PyTorch when it has composed.  `--help` exits here."""
-    from tpt.cli import mistakes  # noqa: PLC0415 -- these take time to load, in which a signal must end the program
+    from tpt.cli.command_line import CommandLine  # noqa: PLC0415 -- these take time to load, in which signals must work
     from tpt.cli.errors import told  # noqa: PLC0415
     from tpt.cli.program import Program  # noqa: PLC0415
+    from tpt.cli.resume import continued  # noqa: PLC0415
     from tpt.cli.settings.help import show_help  # noqa: PLC0415
     from tpt.cli.settings.programs import WORDS  # noqa: PLC0415
 
     words = WORDS.get(name, ())
     with told(words):
-        line = mistakes.read(name, sys.argv[1:])
+        line = CommandLine.read(name, continued(sys.argv[1:], name))
         if line.help:
             show_help(name, line)
             sys.exit(0)

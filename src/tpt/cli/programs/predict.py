@@ -103,13 +103,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser().parse_args(arguments)
     with stop.leaving(), told(WORDS):
         folder = prepare(args)
-        from tpt.cli.command_line import first_job  # noqa: PLC0415 -- Hydra takes time to load
-        from tpt.cli.mistakes import composing, read  # noqa: PLC0415
+        from tpt.cli.command_line import CommandLine, first_job  # noqa: PLC0415 -- Hydra takes time to load
 
         with own_options(args.config_dir):
-            line = read("test_time", settings_of(args, folder))
-            with composing("test_time", line.overrides):  # before PyTorch is loaded, which says more about the method
-                first_job("test_time", line)
+            line = CommandLine.read("test_time", settings_of(args, folder))
+            first_job("test_time", line)  # before PyTorch is loaded, which says more about the method
     if not args.quiet:
         say(opening.LINE, error=True)
     _run(args, folder, line)

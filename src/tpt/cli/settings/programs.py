@@ -27,26 +27,25 @@ OF_PROGRAMS: dict[str, Any] = {
     "optimized_metric": Filled | None,
 }
 
-# Settings of Lightning's trainer that the programs refuse: why, and what to use instead.
-_PARTIAL = "it would test only part of the images, and no table would say so; use data.limit"
-_NO_EFFECT = "it has no effect on a test"
-TEST_REFUSES = {
-    "trainer.precision": "other precisions change the numbers; use backbone.precision=bf16 or fp16, which results name",
-    **dict.fromkeys(("trainer.limit_test_batches", "trainer.fast_dev_run", "trainer.overfit_batches"), _PARTIAL),
-    **dict.fromkeys(("trainer.max_*", "trainer.min_*", "trainer.limit_*", "trainer.*val*"), _NO_EFFECT),
-    **dict.fromkeys(("trainer.gradient_clip_*", "trainer.accumulate_grad_batches"), _NO_EFFECT),
-    "trainer.barebones": "it would disable the records",
-    "trainer.callbacks": "they have their own group, callbacks",
-    "trainer.logger": "loggers have a group of their own, logger",
+# Settings of Lightning's trainer that the programs refuse, by the reason.
+_PARTIAL = ("limit_test_batches", "fast_dev_run", "overfit_batches")
+_IDLE = ("max_*", "min_*", "limit_*", "*val*", "gradient_clip_*", "accumulate_grad_batches")
+_BOTH = {
+    "it would disable the records and checkpoints": ("barebones",),
+    "the program has its own; see --help": ("callbacks", "logger"),
 }
-TRAIN_REFUSES = {
-    "trainer.max_epochs": "the learner's schedule has this length; use learner.epochs",
-    "trainer.min_epochs": "the learner's schedule has this length; use learner.epochs",
-    "trainer.inference_mode": "it has no effect on training",
-    "trainer.limit_test_batches": "it has no effect on training",
-    "trainer.barebones": "it would disable the checkpoints",
-    "trainer.callbacks": "the program has its own",
-    "trainer.logger": "loggers have a group of their own, logger",
+REFUSES = {
+    "test_time": {
+        "other precisions change the numbers; use backbone.precision=bf16 or fp16": ("precision",),
+        "it would test only part of the images, and no table would say so; use data.limit": _PARTIAL,
+        "it has no effect on a test": _IDLE,
+        **_BOTH,
+    },
+    "train_coop": {
+        "the learner's schedule has this length; use learner.epochs": ("max_epochs", "min_epochs"),
+        "it has no effect on training": ("inference_mode", "limit_test_batches"),
+        **_BOTH,
+    },
 }
 # What settings are called in a program, for error messages of the data readers, which both programs share.
 WORDS: dict[str, Rules] = {
@@ -56,7 +55,6 @@ WORDS: dict[str, Rules] = {
         (r"\bdata\.(root|class_names|num_workers|classes|path|split|limit)\b", r"shots.\1"),
     )
 }
-REFUSES = {"test_time": TEST_REFUSES, "train_coop": TRAIN_REFUSES}
 
 
 def program_hint(key: str) -> Any:
@@ -64,7 +62,8 @@ def program_hint(key: str) -> Any:
     return next((hint for pattern, hint in OF_PROGRAMS.items() if fnmatchcase(key, pattern)), None)
 
 
-def refusal(program: str, key: str) -> UserError | None:
-    """The message for a setting that a program refuses; None if it accepts it."""
-    why = next((why for pattern, why in REFUSES[program].items() if fnmatchcase(key, pattern)), None)
-    return None if why is None else UserError(f"Expected a setting that {program}.py takes, got `{key}`: {why}.")
+def refuse_setting(program: str, key: str) -> None:
+    """Raises a UserError for a setting that a program refuses."""
+    for why, names in REFUSES[program].items():
+        if any(fnmatchcase(key, f"trainer.{name}") for name in names):
+            raise UserError(f"Expected a setting that {program}.py takes, got `{key}`: {why}.")
