@@ -23,7 +23,7 @@ from tpt.cli.quoting import searched
 from tpt.cli.resume import folders_of_job, keep
 from tpt.cli.settings.check import check_sweep, refuse_wrong
 from tpt.engine import stop
-from tpt.engine.printing import say
+from tpt.engine.printing import printable, say
 from tpt.errors import RunError, UserError
 
 _CONNECTION = ("Connection closed by peer", "Connection reset by peer", "Gloo", "NCCL")
@@ -95,7 +95,7 @@ class Program:
                 keep(cfg)
                 _as_one_job()
                 if cfg.print_config and self.first:
-                    say(OmegaConf.to_yaml(cfg, resolve=True))
+                    _show(OmegaConf.to_yaml(cfg, resolve=True))
                 found = run(cfg)
                 stop.check()
                 return found
@@ -188,6 +188,17 @@ def _leave_group() -> None:
         distributed.destroy_process_group()
         for name in _LAUNCHERS:
             os.environ.pop(name, None)
+
+
+def _show(text: str) -> None:
+    """Prints YAML, coloured on a terminal."""
+    if not sys.stdout.isatty():
+        say(text)
+        return
+    from rich.console import Console  # noqa: PLC0415 -- only needed here
+    from rich.syntax import Syntax  # noqa: PLC0415
+
+    Console().print(Syntax(printable(text), "yaml", theme="ansi_dark", background_color="default", word_wrap=True))
 
 
 def _given() -> list[str]:

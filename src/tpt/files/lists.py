@@ -38,7 +38,7 @@ _NUMBER_FIRST = re.compile(
 )
 _NUMBER_LAST = re.compile(r"(?P<name>.*[^\W\d].*?)[\s:=]+(?P<key>\d{1,9})")
 _PAIR = re.compile(r"(?P<key>[^\s:,][^:,]*?)\s*:\s+(?P<name>\S.*)")
-_NO_NAME = re.compile(r"[\[\]{}<>%;:=,\\*#•].*|//.*|.*\|.*|.*[\[{,:=]|.*[\t\0].*")
+_NO_NAME = re.compile(r"[\[\]{}<>%;:=,\\*#].*|//.*|.*\|.*|.*[\[{,:=]|.*[\t\0].*")
 _WHOLE = re.compile(r"[0-9]{1,18}")
 _SYNSET = re.compile(r"n[0-9]{8}")
 
@@ -220,6 +220,8 @@ def _of_lines(lines: list[str], path: str | Path, prose: bool) -> Names:
                 return found
         if (numbered := _numbered(lines, path)) is not None:
             return numbered
+        if all(line.startswith(("* ", "• ")) for line in lines):
+            lines = [line[2:].strip() for line in lines]
         if odd := next((line for line in lines if _NO_NAME.fullmatch(line)), None):
             raise _refused(odd, path)
     texts = [row[0] if len(row) == 1 else line for line in lines for row in csv.reader([line])]
