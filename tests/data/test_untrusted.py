@@ -117,7 +117,7 @@ def zip_of(path: Path, files: dict[str, bytes]) -> Path:
 def test_formats_that_call_other_programs_are_not_opened() -> None:
     """Pillow would pass PostScript to an interpreter, whatever the file's name."""
     eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
-    with pytest.raises(BadImageError, match="PostScript is not read"):
+    with pytest.raises(BadImageError, match="no picture"):
         decode_image(eps, "x.jpg")
 
 
@@ -158,5 +158,5 @@ def test_paths_in_shards_are_only_names(tmp_path: Path) -> None:
 def test_class_folders_of_any_name(tmp_path: Path) -> None:
     root = paper_tree(tmp_path, keys=["imagenet_a"])
     (root / FOLDERS["imagenet_a"][0] / "[bold]n00000000").mkdir()
-    with pytest.raises(DataError, match=r": \[bold\]n00000000 is not one of them"):
+    with pytest.raises(DataError, match=r"such as \[bold\]n00000000;"):
         read_entry("imagenet_a", root)

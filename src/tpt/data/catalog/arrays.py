@@ -38,14 +38,9 @@ _BATCHES: dict[str, dict[str, tuple[str, ...]]] = {
 
 
 class ArrayStore:
-    """Pictures in arrays of (N, 32, 32, 3) bytes, addressed by number and returned as PPM files.
+    """Pictures in arrays of (N, 32, 32, 3) bytes, numbered over all files from `first`, and returned as PPM files.
 
-    The store can be sent to worker processes, which open the files again.
-
-    Args:
-        root: the folder of the files.
-        names: names of the files; pictures are numbered consecutively over all files.
-        first: number of the picture with the path "0".
+    Worker processes, which get a copy of the store, open the files again.
     """
 
     def __init__(self, root: Path, names: Sequence[str], first: int = 0) -> None:
@@ -54,7 +49,7 @@ class ArrayStore:
         self._pictures: np.ndarray | None = None
 
     def read(self, path: str, first: int | None = None) -> bytes:
-        """The bytes of one picture, or its first `first` bytes."""
+        """See `Store.read`."""
         if self._pictures is None:
             parts = [_pictures(self.root / name) for name in self._names]
             self._pictures = np.concatenate(parts) if len(parts) > 1 else parts[0]  # a single one may stay on disk
@@ -67,11 +62,7 @@ class ArrayStore:
 
 
 def read_arrays(entry: Entry, root: Path, split: str) -> Listing:
-    """The pictures of CIFAR, or of one corruption of it.
-
-    Raises:
-        DataError: a file is missing, damaged, or holds something else.
-    """
+    """The pictures of CIFAR, or of one corruption of it; a DataError if a file is missing or damaged."""
     if split == "val":
         raise NoSplitError(f"Expected a split that {entry.title} has, got 'val'; it has train and test.")
     places = bases(entry, root, split)
@@ -81,10 +72,7 @@ def read_arrays(entry: Entry, root: Path, split: str) -> Listing:
     needed = tuple(dict.fromkeys((*wanted, *labelled)))
     base = max(places, key=lambda place: sum(is_file(place / name) for name in needed))
     if missing := [name for name in needed if not is_file(base / name)]:
-        raise DataError(
-            f"{missing[0]} of {entry.title} is missing in {' or '.join(map(str, places))} (needed: "
-            f"{' and '.join(needed)}). Get it from {entry.source}."
-        )
+        raise DataError(f"{missing[0]} of {entry.title} is missing in {base}. Get it from {entry.source}.")
     names = _NAMES[entry.classes].split()
     labels = [label for name in labelled for label in _labels(base / name)]
     count = sum(len(_pictures(base / name)) for name in wanted)

@@ -24,15 +24,9 @@ _DEVKITS = ("ILSVRC2012_devkit_t12/data", "devkit/data", "data", "ILSVRC2012_dev
 
 
 def flat_validation(places: Sequence[Path], root: Path, classes: Mapping[str, str]) -> Listing | None:
-    """The images with their classes from a list; None if there are no images or no list.
+    """The images in one of the places, with their classes from a list; None if there are no images or no list.
 
-    Args:
-        places: folders that may hold the images.
-        root: folder of all datasets; lists are searched for from the images up to here.
-        classes: class name of each WordNet id, in label order.
-
-    Raises:
-        DataError: a list is damaged, or does not name every image.
+    Lists are searched for from the images up to `root`; a damaged or incomplete one is a DataError.
     """
     label = {synset: k for k, synset in enumerate(classes)}
     for base in (place for place in places if place.is_dir()):

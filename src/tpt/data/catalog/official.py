@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from torchvision.datasets import Flowers102
@@ -16,35 +15,31 @@ from tpt.errors import UserError
 from tpt.files import is_file, read_bytes, readable
 from tpt.files.lists import decode_text
 
-
-@dataclass(frozen=True)
-class Official:
-    """The class names, in label order and in CoOp's spelling, and the (path, label) pairs of one list."""
-
-    file: Path
-    names: list[str]
-    rows: list[tuple[str, int]]
+# A list, its class names in label order and in CoOp's spelling, and the path and label of every image.
+Official = tuple[Path, list[str], list[tuple[str, int]]]
 
 
 def official_lists(key: str, own: Path, split: str) -> Official | None:
-    """The dataset's own list of a split; None if the dataset has none, or its files are missing.
-
-    Raises:
-        DataError: a list cannot be read, or names something that does not exist.
-    """
+    """The list of a split in a dataset's folder; None if there is none, a DataError if it cannot be used."""
     if key not in _READERS:
         return None
     what = f"the lists of {key} below {own} as their authors publish them"
     with readable(what, "Get them again, or get the paper's split file"):
         try:
-            found = _READERS[key](own, split)
+            file, names, rows = _READERS[key](own, split)
         except FileNotFoundError:
             return None
-        if len(set(found.names)) < len(found.names):
-            raise UserError("a class name occurs twice")
-        if strange := [label for _, label in found.rows if not 0 <= label < len(found.names)]:
-            raise UserError(f"class {strange[0] + 1} of {len(found.names)}")
-        return found
+        if strange := [label for _, label in rows if not 0 <= label < len(names)]:
+            raise UserError(f"class {strange[0] + 1} of {len(names)}")
+        return file, names, rows
+
+
+def classes_of(rows: Sequence[tuple[str, int, str]]) -> list[str]:
+    """The class names of rows of path, label and class name; a UserError if the labels do not number the classes."""
+    classes = sorted({(label, name) for _, label, name in rows})
+    if [label for label, _ in classes] != list(range(len(classes))):
+        raise UserError("its labels do not number the classes, or a class has two names")
+    return [name for _, name in classes]
 
 
 def _first(own: Path, *names: str) -> Path:
@@ -59,7 +54,7 @@ def _by_class(file: Path, names: list[str], found: list[tuple[str, str]], keys: 
     number = {key: label for label, key in enumerate(keys or names)}
     if strange := [(path, key) for path, key in found if key not in number]:
         raise UserError(f"{strange[0][0]} is of {strange[0][1]!r}, which is not a class")
-    return Official(file, names, [(path, number[key]) for path, key in found])
+    return file, names, [(path, number[key]) for path, key in found]
 
 
 def _dtd(own: Path, split: str) -> Official:
@@ -72,29 +67,19 @@ def _dtd(own: Path, split: str) -> Official:
 def _pets(own: Path, split: str) -> Official:
     """`annotations/test.txt`: lines `Abyssinian_201 1 1 1`, the second number is the class."""
     file = _first(own, f"annotations/{'trainval' if split == 'train' else split}.txt")
-    names: dict[int, str] = {}
-    rows = []
-    for line in (line for line in lines_of(file) if not line.startswith("#")):
-        image, label = line.split()[:2]
-        breed = image.rpartition("_")[0].lower()
-        if names.setdefault(int(label) - 1, breed) != breed:
-            raise UserError(f"class {label} is {names[int(label) - 1]!r} and {breed!r}")
-        rows.append((f"{image}.jpg", int(label) - 1))
-    return Official(file, [names[k] for k in range(len(names))], rows)
+    found = [line.split()[:2] for line in lines_of(file) if not line.startswith("#")]
+    rows = [(f"{image}.jpg", int(number) - 1, image.rpartition("_")[0].lower()) for image, number in found]
+    return file, classes_of(rows), [(path, label) for path, label, _ in rows]
 
 
 def _ucf(own: Path, split: str) -> Official:
     """`ucfTrainTestlist/testlist01.txt`: lines `ApplyEyeMakeup/v_...avi`; the frames are in `Apply_Eye_Makeup`."""
-    file = _first(own, f"ucfTrainTestlist/{split}list01.txt")
-    index = _first(own, "ucfTrainTestlist/classInd.txt")
-    numbered = {int(line.split()[0]) - 1: line.split()[1] for line in lines_of(index)}
-    actions = [numbered[k] for k in range(len(numbered))]
+    file, index = _first(own, f"ucfTrainTestlist/{split}list01.txt"), _first(own, "ucfTrainTestlist/classInd.txt")
+    actions = [line.split()[1] for line in sorted(lines_of(index), key=lambda line: int(line.split()[0]))]
     spaced = {action: "_".join(re.findall("[A-Z][^A-Z]*", action)) for action in actions}
-    found = []
-    for video in (line.split()[0] for line in lines_of(file)):
-        action, name = video.split("/")
-        found.append((f"{spaced[action]}/{Path(name).stem}.jpg", spaced[action]))
-    return _by_class(file, [spaced[action] for action in actions], found)
+    videos = [line.split()[0].split("/") for line in lines_of(file)]
+    found = [(f"{spaced[action]}/{Path(name).stem}.jpg", spaced[action]) for action, name in videos]
+    return _by_class(file, list(spaced.values()), found)
 
 
 def _food(own: Path, split: str) -> Official:
@@ -129,25 +114,19 @@ def _cars(own: Path, split: str) -> Official:
         cars = [car for car in read_table(file, "annotations") if bool(car["test"]) == (split == "test")]
         rows = [(str(car["relative_im_path"]), int(car["class"]) - 1) for car in cars]
     names = [str(name) for name in read_table(meta, "class_names")]
-    return Official(file, [" ".join([year, *words]) for *words, year in (name.split(" ") for name in names)], rows)
+    return file, [" ".join([year, *words]) for *words, year in (name.split(" ") for name in names)], rows
 
 
 def _flowers(own: Path, split: str) -> Official:
-    """`setid.mat` lists image numbers, `imagelabels.mat` their classes.
-
-    The class names come from `cat_to_name.json`, or from torchvision if there is no such file.
-    """
+    """`setid.mat` lists image numbers, `imagelabels.mat` their classes; `cat_to_name.json` may name the classes."""
     file, labels_file = _first(own, "setid.mat"), _first(own, "imagelabels.mat")
-    labels = read_table(labels_file, "labels")
+    labels = dict(enumerate(read_table(labels_file, "labels"), 1))
     numbers = read_table(file, {"train": "trnid", "val": "valid", "test": "tstid"}[split])
     names = list(Flowers102.classes)
     if is_file(named := own / "cat_to_name.json"):
         by_number = json.loads(decode_text(read_bytes(named)))
         names = [str(by_number[str(k + 1)]) for k in range(len(by_number))]
-    if len(numbers) and not 1 <= min(numbers) <= max(numbers) <= len(labels):
-        raise UserError(f"image {max(numbers)} of {len(labels)}")
-    rows = [(f"image_{int(n):05d}.jpg", int(labels[int(n) - 1]) - 1) for n in numbers]
-    return Official(file, names, rows)
+    return file, names, [(f"image_{int(n):05d}.jpg", int(labels[int(n)]) - 1) for n in numbers]
 
 
 def _aircraft(own: Path, split: str) -> Official:
