@@ -6,13 +6,14 @@ import contextlib
 import importlib
 import io
 import warnings
+from collections.abc import Callable, Iterator
 from pathlib import PurePath
 from typing import Literal
 
+import numpy as np
 from PIL import Image, ImageOps
 from PIL.ExifTags import Base
 
-from tpt.data.image_modes import is_deep, to_eight_bits
 from tpt.data.unread import PLUGIN, problem_of
 from tpt.errors import BadImageError, UserError
 
@@ -47,14 +48,15 @@ _FORMAT_OF = {
 EXTENSIONS = tuple(sorted(_FORMAT_OF))
 
 _BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}  # of a pixel; 4 in other modes
-_RGB_BYTES = 4
+_STRIP = 2**20  # pixels converted at a time
+_DARK = 16  # fractions up to here may be 0 to 1 with some overshoot, or almost black
 
 
 def decode_image(content: bytes, name: str, upright: bool = False) -> Image.Image:
     """Decodes a picture of any mode to 8-bit RGB: grey, palette, CMYK, with alpha, 16-bit, 32-bit or float.
 
     As with the official code's `convert("RGB")`, transparency is dropped, so the colours beneath it show.  Greys of
-    more than 8 bits are scaled by their range (see `to_eight_bits`); PIL alone would make almost all of them white.
+    more than 8 bits are scaled by their range (see `_to_eight_bits`); PIL alone would make almost all of them white.
 
     Args:
         content: bytes of the file.
@@ -68,21 +70,16 @@ def decode_image(content: bytes, name: str, upright: bool = False) -> Image.Imag
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PIL's hints on odd palettes and large sizes, checked below
             picture: Image.Image = Image.open(io.BytesIO(content), formats=_formats(name))
-            _refuse_huge(picture, name)
+            needed = picture.width * picture.height * (_BYTES.get(picture.mode, 4) + 4 * (picture.mode != "RGB"))
+            if picture.width * picture.height > MAX_PIXELS or needed > MAX_DECODED_BYTES:
+                raise UserError(f"too large: {picture.width} x {picture.height} pixels")
             picture.load()
             picture = _turned(picture) if upright else picture
-            picture = to_eight_bits(picture) if is_deep(picture.mode) else picture
+            deep = picture.mode in ("I", "F") or picture.mode.startswith("I;16")
+            picture = _to_eight_bits(picture) if deep else picture
             return picture if picture.mode == "RGB" else picture.convert("RGB")
-    except BadImageError:
-        raise
-    except UserError as error:
-        raise BadImageError(
-            f"The pixel values of {name} are of unclear meaning ({error}). Convert the file to 8 bits, or pass "
-            "data.on_bad_image=skip to leave such files out and count them.",
-            f"pixel values of unclear meaning: {error}; convert it to 8 bits",
-        ) from error
     except Exception as error:  # decoders raise many types for damaged bytes
-        problem = problem_of(content, name, error)
+        problem = str(error) if isinstance(error, UserError) else problem_of(content, name, error)
         raise BadImageError(
             f"Cannot decode the image {name} ({problem}). Replace or remove the file, or pass data.on_bad_image=skip "
             "to leave such files out and count them.",
@@ -117,13 +114,44 @@ def _formats(name: str) -> tuple[str, ...]:
     return (*_FORMATS, own) if own in _BY_SUFFIX else _FORMATS
 
 
-def _refuse_huge(picture: Image.Image, name: str) -> None:
-    pixels = picture.width * picture.height
-    needed = pixels * (_BYTES.get(picture.mode, 4) + (0 if picture.mode == "RGB" else _RGB_BYTES))
-    if pixels > MAX_PIXELS or needed > MAX_DECODED_BYTES:
-        raise BadImageError(
-            f"Expected an image of at most {MAX_PIXELS:,} pixels and {MAX_DECODED_BYTES:,} bytes in memory, got "
-            f"{picture.width} x {picture.height} pixels of mode {picture.mode} in {name}; scale it down, or pass "
-            "data.on_bad_image=skip.",
-            f"too large: {picture.width} x {picture.height} pixels",
-        )
+def _to_eight_bits(picture: Image.Image) -> Image.Image:
+    """Converts a grey picture of 16-bit, 32-bit or float values to 8-bit grey.
+
+    The file does not say what the values mean, so their range decides:
+
+    - whole numbers from 0 to 255 are used unchanged;
+    - whole numbers up to 65,535, some above 4,095, are 16-bit values and are divided by 257;
+    - fractions from 0 to 1 are multiplied by 255; from 0 to 255, some above 16, they are rounded.
+
+    Any other range is a UserError: negative or not finite, possibly 10 or 12 bits, or beyond 16 bits.
+    """
+    convert = _conversion(picture)
+    grey = Image.new("L", picture.size)
+    for top, strip in _strips(picture):
+        grey.paste(Image.fromarray(convert(strip).astype(np.uint8)), (0, top))
+    return grey
+
+
+def _strips(picture: Image.Image) -> Iterator[tuple[int, np.ndarray]]:
+    rows = max(1, _STRIP // max(1, picture.width))
+    for top in range(0, picture.height, rows):
+        yield top, np.asarray(picture.crop((0, top, picture.width, min(top + rows, picture.height))))
+
+
+def _conversion(picture: Image.Image) -> Callable[[np.ndarray], np.ndarray]:
+    ranges = [(strip.min(), strip.max(), (strip == np.floor(strip)).all()) for _, strip in _strips(picture)]
+    lows, highs, wholes = zip(*ranges, strict=True)
+    low, high = float(np.min(lows)), float(np.max(highs))
+    problems = {
+        ", not all of them finite": not np.isfinite([low, high]).all(),
+        ", neither of 8 nor of 16 bits": low < 0 or high > 65_535,
+        ": of 10 or 12 bits, or of 16 and almost black": 255 < high <= 4095,
+        ": from 0 to 1 with some beyond, or from 0 to 255 and almost black": not all(wholes) and 1 < high <= _DARK,
+    }
+    for problem, holds in problems.items():
+        if holds:
+            said = f"its pixels are {low:g} to {high:g}{problem}"
+            raise UserError(f"pixel values of unclear meaning: {said}; convert it to 8 bits")
+    if picture.mode == "F" and high <= 1:
+        return lambda strip: np.rint(strip * 255.0)
+    return (lambda strip: strip // 257) if high > 255 else np.rint
