@@ -9,8 +9,6 @@ import shutil
 import socket
 import sys
 import tarfile
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from pathlib import Path
@@ -21,14 +19,9 @@ from torchvision.datasets.utils import download_and_extract_archive
 
 from tpt.data.catalog import CATALOG, find_all
 from tpt.errors import DataError
-from tpt.files import reason, why_no_lock
+from tpt.files import readable, why_no_lock
 
 TIMEOUT_S = 60.0  # without data from the server
-# Errors of torchvision and archive readers for a broken download, a wrong checksum or a damaged archive.
-_FAILURES = (
-    *(OSError, RuntimeError, ValueError, LookupError, EOFError),
-    *(http.client.HTTPException, tarfile.TarError, zipfile.BadZipFile, zlib.error),
-)
 _HENDRYCKS = "https://people.eecs.berkeley.edu/~hendrycks"
 _HUB = "https://huggingface.co/datasets"
 _SUN = "https://vision.princeton.edu/projects/2010/SUN/download"
@@ -37,7 +30,7 @@ Get = Callable[[Path], object]
 
 
 def _class(make: Callable[..., object]) -> Get:
-    """Downloads through a torchvision class, which then reads the files as a check."""
+    """Downloads through a torchvision class, which reads the files as a check."""
     return lambda folder: make(folder, download=True)
 
 
@@ -116,32 +109,23 @@ def fetch(key: str, root: Path) -> Path:
         DataError: the dataset is not free to download, already exists, its server cannot be reached, or the download
             is not as expected.
     """
-    title, downloads = CATALOG[key].title, root / ".downloads"
+    entry, downloads = CATALOG[key], root / ".downloads"
     if key not in FREE:
-        raise DataError(f"{title} cannot be downloaded without an account or a browser; see {CATALOG[key].source}.")
-    try:
+        raise DataError(f"{entry.title} cannot be downloaded without an account or a browser; see {entry.source}.")
+    if there := find_all(entry, root):
+        raise DataError(f"{entry.title} is already in {there[0]}; move it away to download it again.")
+    way_out = f"Nothing of it was kept: run again, or get it by hand from {entry.source}"
+    with readable(f"the download of {entry.title} into {root}", way_out, also=http.client.HTTPException):
         downloads.mkdir(parents=True, exist_ok=True)
         lock = downloads / f"{key}.lock"
-        with FileLock(lock, timeout=0) if why_no_lock(lock) is None else nullcontext():
-            return _fetch(key, root, downloads / key)
-    except Timeout as error:
-        raise DataError(f"Another process is already downloading {key} into {root}; wait for it.") from error
-    except DataError:
-        raise
-    except _FAILURES as error:
-        raise DataError(
-            f"{title} could not be downloaded into {root} ({reason(error)}). Nothing of it was kept: run again, or get "
-            f"it by hand from {CATALOG[key].source}."
-        ) from error
+        try:
+            with FileLock(lock, timeout=0) if why_no_lock(lock) is None else nullcontext():
+                return _fetch(*FREE[key], root, downloads / key)
+        except Timeout as error:
+            raise DataError(f"Another process is already downloading {key} into {root}; wait for it.") from error
 
 
-def _fetch(key: str, root: Path, staging: Path) -> Path:
-    folder, get = FREE[key]
-    if there := find_all(CATALOG[key], root):
-        raise DataError(
-            f"{CATALOG[key].title} is already in {there[0]}; move it away to download it again (split files may lie "
-            f"in {root / 'splits'})."
-        )
+def _fetch(folder: str, get: Get, root: Path, staging: Path) -> Path:
     shutil.rmtree(staging, ignore_errors=True)  # left by a process that was killed
     staging.mkdir()
     try:
