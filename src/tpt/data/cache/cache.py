@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -36,19 +36,6 @@ class Encoder(Protocol):
 
     def encoding(self) -> dict[str, Any]:
         """Everything in the encoder that features depend on."""
-
-
-@runtime_checkable
-class KnownViews(Protocol):
-    """A view maker that describes what its views depend on; views of other makers are not cached."""
-
-    num_views: int
-
-    def about(self) -> dict[str, Any] | None:
-        """Everything that pixels depend on besides image, identity and `num_views`; None if unknown."""
-
-    def more(self, num_views: int) -> Self:
-        """The same maker with another number of views; views that both make are equal."""
 
 
 class CachedViews:
@@ -124,11 +111,11 @@ class FeatureCache:
         return {"num_views": self._least}
 
     def shelf(self, make_views: Any) -> CachedViews:
-        """The part of the cache for this view maker."""
+        """The part of the cache for this view maker, if it says what its views depend on, see `tpt.views.Views`."""
         num_views = getattr(make_views, "num_views", None)
         if self.folder is None:
             return CachedViews(make_views, num_views)
-        about = make_views.about() if isinstance(make_views, KnownViews) else None
+        about = make_views.about() if hasattr(make_views, "about") and hasattr(make_views, "more") else None
         if about is None or num_views is None:
             log.info("Not caching features: %s does not say what its views depend on.", type(make_views).__name__)
             return CachedViews(make_views, num_views)
@@ -149,12 +136,11 @@ class FeatureCache:
         return {name: {**encoder.encoding(), **here} for name, encoder in self._encoders.items()}
 
     def keep(self, keys: Sequence[str], encoded: Mapping[str, Tensor]) -> None:
-        """Stores new features.
+        """Stores new features, except those with values that are not finite.
 
         Args:
             keys: keys of B images from `CachedViews.key`; empty for images that need not be stored.
-            encoded: for each encoder (B, V, E) `NAME_features` and the (B,) `NAME_norm` of view 0.  Images with values
-                that are not finite are not stored.
+            encoded: for each encoder (B, V, E) `NAME_features` and the (B,) `NAME_norm` of view 0.
         """
         self.encoded += len(encoded[f"{IMAGE}_features"])
         for name in self._encoders if any(keys) else ():
@@ -175,11 +161,10 @@ class FeatureCache:
     def report(self) -> dict[str, Any]:
         """Statistics of the cache in this session, for log and results."""
         about: dict[str, Any] = {"encoded": self.encoded, "from_cache": self.from_cache}
-        if self.folder is None:
-            return about
-        about |= {"folder": str(self.folder), "gb": size(self.folder) / GB}
-        log.info(
-            "Feature cache: %d images encoded, %d from the cache; %.3g GB in %s.",
-            *(about[name] for name in ("encoded", "from_cache", "gb", "folder")),
-        )
+        if self.folder is not None:
+            about |= {"folder": str(self.folder), "gb": size(self.folder) / GB}
+            text = (
+                "Feature cache: %(encoded)d images encoded, %(from_cache)d from the cache; %(gb).3g GB in %(folder)s."
+            )
+            log.info(text, about)
         return about

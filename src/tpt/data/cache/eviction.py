@@ -33,16 +33,10 @@ def size(folder: Path) -> int:
 
 
 def make_room(folder: Path, wanted: int, bound: int | None, since: float) -> bool:
-    """Deletes the least recently used files until `wanted` bytes fit; returns False if they do not fit.
+    """Deletes the least recently used files until `wanted` more bytes fit; returns whether they do.
 
-    Args:
-        folder: folder of the cache.
-        wanted: number of bytes to write.
-        bound: maximum size of the cache in bytes; None limits it only by the disk, minus `FREE_BYTES`.
-        since: files used after this time are kept, so a run never deletes its own entries, which the next run needs.
-
-    Raises:
-        OSError: the folder cannot be read or written.
+    The cache may take `bound` bytes; None limits it only by the disk, minus `FREE_BYTES`.  Files used after `since` are
+    kept, so a run never deletes its own entries, which the next run needs.  Raises an OSError.
     """
     folder.mkdir(parents=True, exist_ok=True)
     present = shards(folder)
@@ -58,11 +52,7 @@ def make_room(folder: Path, wanted: int, bound: int | None, since: float) -> boo
 
 
 def clear(folder: Path) -> int:
-    """Deletes the entries of a cache and nothing else; returns the number of bytes freed.
-
-    Raises:
-        OSError: a file cannot be deleted.
-    """
+    """Deletes the entries of a cache and nothing else; returns the number of bytes freed, or raises an OSError."""
     present = shards(folder, (SUFFIX, PARTIAL, ABOUT, *BEFORE))
     for path in present:
         path.unlink(missing_ok=True)

@@ -27,27 +27,20 @@ REFRESH_S = 5.0  # seconds between checks for files of other processes
 
 
 class FeatureStore:
-    """The entries of one space: images that are encoded in the same way.  Damaged files never raise an error.
+    """The entries of one space, a folder in that of the cache: images that are encoded in the same way.
 
-    Args:
-        folder: folder of the cache.
-        space: name of the space's folder.
-        about: properties that all entries share, written to the folder.
-        max_bytes: maximum size of the whole cache in bytes; None limits it only by the disk.
+    Damaged files never raise an error.  `about` has the properties that all entries share, for other programs;
+    `max_bytes` limits the whole cache, None only by the disk.
     """
 
     def __init__(
         self, folder: Path, space: str, about: Mapping[str, Any] | None = None, max_bytes: int | None = None
     ) -> None:
         self.folder, self.path, self.about, self.max_bytes = folder, folder / space, dict(about or {}), max_bytes
-        self._began = time.time()
         self._entries: dict[str, list[Entry]] = {}
-        self._listed: set[Path] = set()
-        self._touched: set[Path] = set()
-        self._damaged: set[Path] = set()
-        self._looked = -math.inf
+        self._listed, self._touched, self._damaged = set[Path](), set[Path](), set[Path]()
         self._pending: dict[str, tuple[np.ndarray, float]] = {}
-        self._pending_since = 0.0
+        self._began, self._looked, self._pending_since = time.time(), -math.inf, 0.0
         self._stopped = False
 
     def __getstate__(self) -> dict[str, object]:
