@@ -33,7 +33,7 @@ ViewMaker = Callable[[Image.Image, str], Tensor | PlannedViews]
 
 @dataclass(frozen=True)
 class BadImage:
-    """An image that could not be read: its identity and the reason."""
+    """An image that could not be read, and the reason."""
 
     index: int
     path: str
@@ -43,32 +43,20 @@ class BadImage:
 
 @dataclass
 class EpisodeBatch:
-    """Views of B images; those that could not be read are left out and listed in `bad`.
+    """Views of B images; those that could not be read are left out and listed in `bad`."""
 
-    Args:
-        views: (B, V, 3, H, W) uint8 pixels or normalised floats; or a list of inputs of `render` on the device.
-        labels: (B,) classes; None if unknown.
-        indices: (B,) indices of the images in their dataset.
-        paths: paths of the images in their dataset.
-        contents: digests of the image files.
-        bad: images that could not be read.
-        num_views: number of views that the run uses; `views` may hold more, for the feature cache.  None uses all.
-        cached: cached features instead of views: (B, V, E) `image_features`, the (B,) `image_norm` of view 0, and the
-            same for further encoders by name.
-        keys: cache key for the features of each image; empty if they need not be stored.
-        positions: position in the run, from 0, for each image index, including unreadable images.
-    """
-
-    views: Tensor | list[PlannedViews]
-    labels: Tensor | None
-    indices: Tensor
+    views: Tensor | list[PlannedViews]  # (B, V, 3, H, W) uint8 pixels or normalised floats; or inputs of `render`
+    labels: Tensor | None  # (B,) classes
+    indices: Tensor  # (B,) of the images in their dataset
     paths: list[str]
-    contents: list[str]
+    contents: list[str]  # digests of the image files
     bad: list[BadImage]
-    num_views: int | None = None
+    num_views: int | None = None  # that the run uses; `views` may hold more, for the feature cache.  None uses all.
+    # Cached features instead of views: (B, V, E) `image_features`, the (B,) `image_norm` of view 0, and the same for
+    # further encoders by name.
     cached: Mapping[str, Tensor] | None = None
-    keys: list[str] = field(default_factory=list)
-    positions: Mapping[int, int] = field(default_factory=dict)
+    keys: list[str] = field(default_factory=list)  # for the cache; empty if the features need not be stored
+    positions: Mapping[int, int] = field(default_factory=dict)  # in the run, by index, also of unreadable images
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -79,14 +67,10 @@ class EpisodeBatch:
 
     def select(self, rows: Sequence[int]) -> EpisodeBatch:
         """A batch of some of the images; the views must be a tensor."""
-        assert isinstance(self.views, Tensor)
         chosen = list(rows)
         return replace(
-            self,
-            views=self.views if self.cached is not None else self.views[chosen],
-            cached=self._cached(lambda tensor: tensor[chosen]),
+            self._moved(lambda tensor: tensor[chosen] if len(tensor) else tensor),  # no views beside cached features
             keys=[self.keys[i] for i in chosen] if self.keys else [],
-            labels=None if self.labels is None else self.labels[chosen],
             indices=self.indices[chosen],
             paths=[self.paths[i] for i in chosen],
             contents=[self.contents[i] for i in chosen],
@@ -103,10 +87,8 @@ class EpisodeBatch:
     def _moved(self, move: Callable[[Any], Any]) -> EpisodeBatch:
         views = [move(planned) for planned in self.views] if isinstance(self.views, list) else move(self.views)
         labels = None if self.labels is None else move(self.labels)
-        return replace(self, views=views, labels=labels, cached=self._cached(move))
-
-    def _cached(self, change: Callable[[Tensor], Tensor]) -> dict[str, Tensor] | None:
-        return None if self.cached is None else {name: change(tensor) for name, tensor in self.cached.items()}
+        cached = None if self.cached is None else {name: move(tensor) for name, tensor in self.cached.items()}
+        return replace(self, views=views, labels=labels, cached=cached)
 
 
 @dataclass
@@ -278,14 +260,15 @@ class EpisodeDataModule(LightningDataModule):
         found = []
         for dataset in self.datasets:
             wanted: int | None = getattr(self.make_views(dataset), "num_views", None)
-            have = dataset.store.num_views if isinstance(dataset.store, FeatureRows) else wanted
-            if have is not None and wanted is not None and have < wanted and not (have == 1 and view_0_serves):
-                way_out = "choose a method that needs no views" if have == 1 else f"set views.num_views={have}"
-                raise DataError(
-                    f"Expected {wanted} views of each image in {dataset.store.root}, got {have}; {way_out}, or export "
-                    "the features of more views."
-                )
-            found.append((dataset, wanted if have is None or wanted is None else min(have, wanted)))
+            have = dataset.store.num_views if isinstance(dataset.store, FeatureRows) else None
+            if wanted is not None and have is not None and have < wanted:
+                if have > 1 or not view_0_serves:
+                    raise DataError(
+                        f"Expected {wanted} views of each image in {dataset.store.root}, got {have}; set "
+                        f"views.num_views={have}, choose a method that needs no views, or export more views."
+                    )
+                wanted = have
+            found.append((dataset, wanted))
         return found
 
     def on_after_batch_transfer(self, batch: EpisodeBatch, dataloader_idx: int) -> EpisodeBatch:

@@ -26,9 +26,6 @@ def as_image(picture: Any, number: int) -> Image.Image:
         picture: a PIL image, or an array or tensor (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels; in PyTorch
             tensors the channels come first.  Values are integers from 0 to 255, booleans, or floats from 0 to 1.
         number: its number among the given pictures, for messages.
-
-    Raises:
-        UserError: it is no picture.
     """
     if isinstance(picture, Image.Image):
         return picture

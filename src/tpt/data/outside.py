@@ -22,14 +22,10 @@ def with_outside(
     """The datasets, each followed by `<name>_outside`: pictures of unknown classes, tested with the same class names.
 
     Args:
-        datasets: the datasets to test on.
         outside: a folder, archive or pattern of pictures; a dataset's key, whose pictures of tested classes are left
             out; "other" for the half of the classes that `data.classes` leaves out; None for no such pictures.
         root: the folder of all datasets, for a key of the catalog.
         limit, seed: number of pictures, drawn with this seed; None uses all.
-
-    Raises:
-        DataError: there are no such pictures.
     """
     if outside is None:
         return list(datasets)

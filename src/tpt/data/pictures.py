@@ -25,10 +25,9 @@ Source = str | Path
 
 
 class PictureStore:
-    """Reads single files by path, and files in folders and archives by their path inside.
+    """Reads single files by path, relative to `root`, and files in folders and archives by their path inside.
 
     Args:
-        root: base of relative paths.
         places: folders and zip archives, by the prefix of their pictures' paths.
         named: real paths of single files whose names are not UTF-8, by their path as text.
     """
@@ -90,11 +89,7 @@ class Found:
 
 
 def find_pictures(places: Sequence[Source]) -> Found:
-    """Finds the pictures at sources as for `pictures`, in that order; pictures named twice are listed twice.
-
-    Raises:
-        DataError: a source does not exist.
-    """
+    """The pictures at sources as for `pictures`, in that order; those named twice are listed twice."""
     stores: dict[str, FileStore] = {}
     named: dict[str, str] = {}
     others: list[str] = []
@@ -108,21 +103,15 @@ def class_list(class_names: ClassNames) -> list[str]:
     Raises:
         DataError: the file does not exist, there are fewer than two names, or two names have the same meaning.
     """
-    where = "in data.class_names"
-    if isinstance(class_names, str | PurePath):
-        if is_file(class_names):
-            where = f"in {class_names}"
-        elif "," in str(class_names):
-            class_names = [part.strip() for part in str(class_names).split(",")]
-        else:
-            raise DataError(
-                f"Expected class names with commas between, or a text file of names, got {str(class_names)[:200]!r}, "
-                "which is no file; add names, or check the path."
-            )
+    if isinstance(class_names, str | PurePath) and not is_file(class_names):
+        class_names = [part.strip() for part in str(class_names).split(",")]
     names = [name for name in read_names(class_names) if name.strip()]
-    refuse_one_prompt(names, [text_key(name) for name in names], where, DataError)
+    refuse_one_prompt(names, [text_key(name) for name in names], "in data.class_names", DataError)
     if len(names) < 2:
-        raise DataError(f"Expected at least two class names to choose from {where}, got {len(names)}; add some.")
+        raise DataError(
+            "Expected at least two class names to choose from in data.class_names, with commas between or in a text "
+            f"file, got {str(names)[:200]}; add names, or check the path."
+        )
     return names
 
 
