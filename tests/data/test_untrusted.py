@@ -21,8 +21,8 @@ from tests.own_data import png
 from tests.paper_tree import FOLDERS, SPLITS, paper_tree, rows_of
 from tests.untrusted import FUZZ, JSON
 from tpt.data import image_folder, read_entry, tar_shards
-from tpt.data.catalog import matlab
-from tpt.data.catalog.matlab import read_table
+from tpt.data.catalog import official
+from tpt.data.catalog.official import read_table
 from tpt.data.images import decode_image
 from tpt.data.store import MAX_FILE_BYTES, FileStore
 from tpt.errors import BadImageError, DataError, UserError
@@ -91,7 +91,7 @@ def test_deeply_nested_json(tree: Path) -> None:
 def test_a_crash_of_the_matlab_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     savemat(tmp_path / "t.mat", {"a": np.arange(3)})
     assert read_table(tmp_path / "t.mat", "a") == [0, 1, 2]
-    monkeypatch.setattr(matlab, "_READ", "import os; os.abort()")
+    monkeypatch.setattr(official, "_READ", "import os; os.abort()")
     with pytest.raises(ValueError, match="t.mat: its reader broke down"):
         read_table(tmp_path / "t.mat", "a")
 

@@ -1,4 +1,4 @@
-"""Batches of episodes: the views of each image of each dataset."""
+"""Batches of episodes: the views of each image of each dataset, and of pictures of unknown classes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -15,30 +16,39 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from tpt.data.bundled import DOMAINS, emoji_shift
 from tpt.data.cache import CachedViews, FeatureCache
-from tpt.data.dataset import Classes, ImageDataset
+from tpt.data.catalog import CATALOG, read_entry
+from tpt.data.dataset import OUTSIDE, Classes, ImageDataset, Sample
 from tpt.data.features import FeatureRows
 from tpt.data.loading import Loader
-from tpt.data.outside import with_outside
+from tpt.data.pictures import find_pictures
 from tpt.data.stream_order import Order, stream_order
-from tpt.errors import BadImageError, Count, DataError, Natural, Positive, Seed, UserError, checked
+from tpt.errors import BadImageError, Count, DataError, Natural, Positive, Seed, UserError, checked, text_key
 from tpt.files import content_digest
 from tpt.views.batched import PlannedViews
 
 log = logging.getLogger(__name__)
 
+OTHER = "other"  # the half of the classes that the run does not test
 # Maps an image and its identity to its (V, 3, H, W) views, or to the input of `render` on the device.
 ViewMaker = Callable[[Image.Image, str], Tensor | PlannedViews]
 
 
-@dataclass(frozen=True)
-class BadImage:
-    """An image that could not be read, and the reason."""
+@dataclass
+class _Episode:
+    """One image; its `problem` says why it could not be read."""
 
+    label: int | None
     index: int
     path: str
-    label: int | None
-    problem: str
+    file: bytes = b""
+    content: str = ""
+    key: str = ""
+    views: Tensor | PlannedViews | None = None
+    cached: dict[str, Tensor] | None = None
+    problem: str | None = None
+    position: int = 0
 
 
 @dataclass
@@ -50,7 +60,7 @@ class EpisodeBatch:
     indices: Tensor  # (B,) of the images in their dataset
     paths: list[str]
     contents: list[str]  # digests of the image files
-    bad: list[BadImage]
+    bad: list[_Episode]
     num_views: int | None = None  # that the run uses; `views` may hold more, for the feature cache.  None uses all.
     # Cached features instead of views: (B, V, E) `image_features`, the (B,) `image_norm` of view 0, and the same for
     # further encoders by name.
@@ -91,20 +101,6 @@ class EpisodeBatch:
         return replace(self, views=views, labels=labels, cached=cached)
 
 
-@dataclass
-class _Episode:
-    label: int | None
-    index: int
-    path: str
-    file: bytes = b""
-    content: str = ""
-    key: str = ""
-    views: Tensor | PlannedViews | None = None
-    cached: dict[str, Tensor] | None = None
-    problem: str | None = None
-    position: int = 0
-
-
 class _Episodes(Dataset[_Episode]):
     """Item i holds the views of image i, or their features if those of its whole batch are cached."""
 
@@ -134,13 +130,13 @@ class _Episodes(Dataset[_Episode]):
         episode = _Episode(sample.label, index, sample.path, position=self._place[index])
         with self._noting(episode):
             if isinstance(store := self.dataset.store, FeatureRows):
-                episode.content = self.dataset.digest(index)
+                episode.content = store.digest(sample.path)
                 episode.cached = store.features(sample.path, self.shelf.num_views)
-                return episode
-            episode.file = self.dataset.content(index)
-            episode.content = content_digest(episode.file)
-            episode.key = self.shelf.key(self.dataset.file_identity(index), episode.file)
-            episode.cached = self.shelf.find(episode.key)
+            else:
+                episode.file = self.dataset.content(index)
+                episode.content = content_digest(episode.file)
+                episode.key = self.shelf.key(self.dataset.file_identity(index), episode.file)
+                episode.cached = self.shelf.find(episode.key)
         return episode
 
     def _make(self, episode: _Episode) -> None:
@@ -173,9 +169,43 @@ def _collate(episodes: list[_Episode], num_views: int | None = None) -> EpisodeB
         indices=torch.tensor([e.index for e in good]),
         paths=[e.path for e in good],
         contents=[e.content for e in good],
-        bad=[BadImage(e.index, e.path, e.label, e.problem) for e in episodes if e.problem is not None],
+        bad=[replace(e, file=b"") for e in episodes if e.problem is not None],
         positions={e.index: e.position for e in episodes},
     )
+
+
+def with_outside(
+    datasets: Sequence[ImageDataset], outside: str | None, root: str | Path | None, limit: int | None, seed: int
+) -> list[ImageDataset]:
+    """The datasets, each followed by `<name>_outside`: pictures of unknown classes, tested with the same class names.
+
+    Args:
+        outside: a folder, archive or pattern of pictures; the key of a dataset in `root`, whose pictures of tested
+            classes are left out; "other" for the half of the classes that `data.classes` leaves out; None for none.
+        limit, seed: number of pictures, drawn with this seed; None uses all.
+    """
+    if outside is None:
+        return list(datasets)
+    return [found for d in datasets for found in (d, _strangers(d, outside, root).subset(limit, seed))]
+
+
+def _strangers(dataset: ImageDataset, outside: str, root: str | Path | None) -> ImageDataset:
+    store, known = dataset.store, {text_key(name) for name in dataset.class_names}
+    if outside == OTHER:
+        samples = list(dataset.others)
+    elif outside in DOMAINS or outside in CATALOG:
+        source = emoji_shift(outside) if outside in DOMAINS else read_entry(outside, root, "test")
+        store, names = source.store, source.class_names
+        labelled = zip(source.samples, source.labels(), strict=True)
+        samples = [Sample(sample.path) for sample, label in labelled if text_key(names[label]) not in known]
+    else:
+        found = find_pictures([outside])
+        store, samples = found.store, [Sample(path) for path in dict.fromkeys(found.paths)]
+    if not samples:
+        way_out = "Set data.classes=base or new" if outside == OTHER else "Choose pictures of other classes"
+        raise DataError(f"data.outside={outside} has no pictures outside the classes of {dataset.name!r}. {way_out}.")
+    outside_ones = replace(dataset, name=f"{dataset.name}{OUTSIDE}", samples=samples, store=store, size=0, others=())
+    return replace(outside_ones, notes=[f"pictures of none of the classes, from data.outside={outside}"])
 
 
 class EpisodeDataModule(LightningDataModule):
@@ -195,7 +225,7 @@ class EpisodeDataModule(LightningDataModule):
             rounding, it only affects stream methods.
         classes: "all", or "base" or "new" for a half of the classes of each dataset.
         limit, seed: number of images of each dataset, drawn with this seed; None uses all.
-        outside, outside_root: pictures of unknown classes that each dataset is also tested on, see `tpt.data.outside`.
+        outside, outside_root: pictures of unknown classes that each dataset is also tested on, see `with_outside`.
     """
 
     @checked
@@ -223,11 +253,8 @@ class EpisodeDataModule(LightningDataModule):
             raise UserError("Expected at least one dataset, got none; see conf/data.")
         if len(set(names)) < len(names):
             raise UserError(f"Expected datasets of different names, got {', '.join(names)}; pass data.name.")
-        self.datasets = list(datasets)
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.on_bad_image = on_bad_image
-        self.pin_memory = pin_memory
+        self.datasets, self.batch_size = list(datasets), batch_size
+        self.num_workers, self.on_bad_image, self.pin_memory = num_workers, on_bad_image, pin_memory
         self.orders = {
             d.name: stream_order([s.label for s in d.samples], order, f"{order_seed}/{d.name}", order_concentration)
             for d in self.datasets
@@ -282,10 +309,6 @@ class EpisodeDataModule(LightningDataModule):
         self._cache = cache
         return self
 
-    def _shelf(self, dataset: ImageDataset) -> CachedViews:
-        maker = self.make_views(dataset)
-        return CachedViews(maker, None) if self._cache is None else self._cache.shelf(maker)
-
     def leave_out(self, done: Mapping[str, Collection[int]]) -> EpisodeDataModule:
         """Skips batches whose images all have a record already; `done` has their indices by dataset."""
         self._done = done
@@ -318,7 +341,8 @@ class EpisodeDataModule(LightningDataModule):
     def test_dataloader(self) -> list[DataLoader[_Episode]]:
         """A loader for each dataset, with this process's batches."""
         processes, rank = (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
-        shelves, shares = [self._shelf(dataset) for dataset in self.datasets], self.shares(processes)
+        makers, shares = [self.make_views(dataset) for dataset in self.datasets], self.shares(processes)
+        shelves = [CachedViews(maker, None) if self._cache is None else self._cache.shelf(maker) for maker in makers]
         idle = sum(not any(share[other] for share in shares) for other in range(processes))
         if self._whole and idle and rank == 0 and any(any(share) for share in shares):
             log.warning(

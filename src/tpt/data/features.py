@@ -209,9 +209,8 @@ def refuse_other_encoder(
         same = encoder["weights"] == clip.encoding()["weights"] if "weights" in encoder else width == clip.embed_dim
         if not same:
             raise DataError(
-                f"Expected features of the backbone {clip.name} in {dataset.store.root}, got those of "
-                f"{encoder.get('name', f'another, of length {width} where its own have {clip.embed_dim}')}; choose "
-                "that backbone, or export the features again."
+                f"Expected features of the backbone {clip.name}, of length {clip.embed_dim}, in {dataset.store.root}, "
+                f"got those of {encoder.get('name', 'another')}, of length {width}; choose that one, or export again."
             )
         if others:
             raise DataError(

@@ -11,6 +11,7 @@ import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -29,11 +30,6 @@ _SUN = "https://vision.princeton.edu/projects/2010/SUN/download"
 Get = Callable[[Path], object]
 
 
-def _class(make: Callable[..., object]) -> Get:
-    """Downloads through a torchvision class, which reads the files as a check."""
-    return lambda folder: make(folder, download=True)
-
-
 def _archive(url: str, md5: str | None = None, inside: str = "") -> Get:
     """Downloads an archive from its address; `md5` is None if its publishers give no checksum."""
     return lambda folder: download_and_extract_archive(url, str(folder), str(folder / inside), md5=md5)
@@ -46,8 +42,8 @@ def _sun397(folder: Path) -> None:
     (folder / "lists").replace(folder / "SUN397" / "Partitions")
 
 
-# The folder of each dataset, as named by torchvision or the archive, and how to get it.  The addresses and checksums
-# of the ImageNet variants are from their own pages.
+# The folder of each dataset, as named by torchvision or the archive, and how to get it: by a torchvision class, which
+# then reads the files as a check, or from an address and with a checksum of the dataset's own page.
 FREE: dict[str, tuple[str, Get]] = {
     "imagenet_a": ("imagenet-a", _archive(f"{_HENDRYCKS}/imagenet-a.tar", "c3e55429088dc681f30d81f4726b6595")),
     "imagenet_v2": (
@@ -59,14 +55,14 @@ FREE: dict[str, tuple[str, Get]] = {
         "imagenet-sketch",
         _archive(f"{_HUB}/songweig/imagenet_sketch/resolve/main/data/ImageNet-Sketch.zip", inside="imagenet-sketch"),
     ),
-    "flowers102": ("flowers-102", _class(datasets.Flowers102)),
-    "dtd": ("dtd", _class(datasets.DTD)),
-    "oxford_pets": ("oxford-iiit-pet", _class(datasets.OxfordIIITPet)),
-    "caltech101": ("caltech101", _class(datasets.Caltech101)),
-    "food101": ("food-101", _class(datasets.Food101)),
+    "flowers102": ("flowers-102", partial(datasets.Flowers102, download=True)),
+    "dtd": ("dtd", partial(datasets.DTD, download=True)),
+    "oxford_pets": ("oxford-iiit-pet", partial(datasets.OxfordIIITPet, download=True)),
+    "caltech101": ("caltech101", partial(datasets.Caltech101, download=True)),
+    "food101": ("food-101", partial(datasets.Food101, download=True)),
     "sun397": ("SUN397", _sun397),
-    "fgvc_aircraft": ("fgvc-aircraft-2013b", _class(datasets.FGVCAircraft)),
-    "eurosat": ("eurosat", _class(datasets.EuroSAT)),
+    "fgvc_aircraft": ("fgvc-aircraft-2013b", partial(datasets.FGVCAircraft, download=True)),
+    "eurosat": ("eurosat", partial(datasets.EuroSAT, download=True)),
 }
 
 # Commands for the other datasets, to run in the folder of all datasets.
@@ -103,11 +99,7 @@ def fetch(key: str, root: Path) -> Path:
     """Downloads and unpacks one dataset and returns its folder.
 
     The files are unpacked in `<root>/.downloads/<key>`, which is removed at the end and before a new download; the
-    complete folder is then moved to its place.
-
-    Raises:
-        DataError: the dataset is not free to download, already exists, its server cannot be reached, or the download
-            is not as expected.
+    complete folder is then moved to its place.  Raises a DataError.
     """
     entry, downloads = CATALOG[key], root / ".downloads"
     if key not in FREE:

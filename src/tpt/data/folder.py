@@ -9,11 +9,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tpt.data.dataset import ImageDataset, Sample
-from tpt.data.images import EXTENSIONS, Orientation
+from tpt.data.images import EXTENSIONS, Orientation, skipped
 from tpt.data.labels import ClassNames, read_names
 from tpt.data.names import nfc, plain
 from tpt.data.store import FileStore
-from tpt.data.unread import skipped
 from tpt.errors import DataError, Filled, checked, refuse_one_prompt, text_key
 from tpt.files.lists import Names
 
@@ -194,7 +193,7 @@ def _own_names(store: FileStore, folders: list[str], root: str | Path) -> list[s
         from tpt.data.catalog.names import imagenet_classes  # noqa: PLC0415 - imports open_clip
 
         known = imagenet_classes()
-    unclear = [folder for folder in folders if store.is_odd(folder) or (known and folder not in known)]
+    unclear = [folder for folder in folders if folder in store.real or (known and folder not in known)]
     if unclear or all(folder.isdecimal() for folder in folders):
         raise DataError(
             f"Expected folders in {root} that are named like classes, or all by WordNet ids of ImageNet, got "

@@ -1,4 +1,4 @@
-"""Decodes image files of any format to RGB."""
+"""Decodes image files of any format to RGB, or says in a few words why a file cannot be read."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import contextlib
 import importlib
 import io
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePath
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ExifTags import Base
 
-from tpt.data.unread import PLUGIN, problem_of
+from tpt.data.names import counted_suffixes
 from tpt.errors import BadImageError, UserError
 
 # Larger pictures are refused: a small file can claim any size (a decompression bomb).  The largest image of the
@@ -35,8 +35,15 @@ _BY_SUFFIX = {"TGA", "PCX", "DCX", "SPIDER", "IM", "IMT", "MCIDAS", "XVTHUMB", "
 # Common formats are tried first; the content decides, not the file name.
 _USUAL = ("JPEG", "PNG", "PPM", "BMP", "DIB", "TIFF", "WEBP", "GIF")
 
-with contextlib.suppress(ImportError):
-    importlib.import_module(PLUGIN).register_heif_opener()
+# Picture formats that Pillow may not read: in a folder of pictures they are counted, not ignored.
+SUFFIXES = (".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2", ".svg", ".eps", ".wmf",
+            ".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2")  # fmt: skip
+_INSTALL = "pip install pillow-heif"
+_HEIC = (b"ftyphei", b"ftyphev", b"ftypmif1", b"ftypmsf1")  # after the first four bytes
+_BEGUN = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")  # starts of formats that are usually read
+
+with contextlib.suppress(ImportError):  # reads HEIC, the format of iPhones
+    importlib.import_module("pillow_heif").register_heif_opener()
 Image.init()
 _OPENED = {kind for kind in Image.OPEN if kind not in _NOT_OPENED}
 _FORMATS = (*_USUAL, *sorted(_OPENED - _BY_SUFFIX - set(_USUAL)))
@@ -58,13 +65,8 @@ def decode_image(content: bytes, name: str, upright: bool = False) -> Image.Imag
     As with the official code's `convert("RGB")`, transparency is dropped, so the colours beneath it show.  Greys of
     more than 8 bits are scaled by their range (see `_to_eight_bits`); PIL alone would make almost all of them white.
 
-    Args:
-        content: bytes of the file.
-        name: name of the file, for messages; its suffix identifies formats that the content does not.
-        upright: whether the picture is rotated by its orientation tag; the official code ignores the tag.
-
-    Raises:
-        BadImageError: not an image, truncated, too large, or with pixel values of unclear meaning.
+    The suffix of `name` identifies formats that the content does not; `upright` rotates the picture by its orientation
+    tag, which the official code ignores.  Raises a BadImageError.
     """
     try:
         with warnings.catch_warnings():
@@ -79,7 +81,7 @@ def decode_image(content: bytes, name: str, upright: bool = False) -> Image.Imag
             picture = _to_eight_bits(picture) if deep else picture
             return picture if picture.mode == "RGB" else picture.convert("RGB")
     except Exception as error:  # decoders raise many types for damaged bytes
-        problem = str(error) if isinstance(error, UserError) else problem_of(content, name, error)
+        problem = str(error) if isinstance(error, UserError) else _problem_of(content, name, error)
         raise BadImageError(
             f"Cannot decode the image {name} ({problem}). Replace or remove the file, or pass data.on_bad_image=skip "
             "to leave such files out and count them.",
@@ -155,3 +157,33 @@ def _conversion(picture: Image.Image) -> Callable[[np.ndarray], np.ndarray]:
     if picture.mode == "F" and high <= 1:
         return lambda strip: np.rint(strip * 255.0)
     return (lambda strip: strip // 257) if high > 255 else np.rint
+
+
+def _problem_of(content: bytes, name: str, error: Exception) -> str:
+    """What is wrong with a file, in a few words, from its bytes, its suffix and Pillow's error."""
+    if not content.strip(b"\0"):
+        return "empty" if not content else "damaged: nothing but zeros"
+    if content.startswith(_HEIC, 4):
+        return f"HEIC is not read; convert it, or {_INSTALL}"
+    said = " ".join(str(error).split())
+    if isinstance(error, UnidentifiedImageError):
+        if (suffix := PurePath(name).suffix.lower()) in SUFFIXES:
+            return f"{suffix[1:].upper()} is not read; convert it to JPEG or PNG"
+        return "damaged: its beginning cannot be read" if content.startswith(_BEGUN) else "no picture"
+    cut = any(word in said.lower() for word in ("truncated", "unexpected end", "not enough", "broken data stream"))
+    return "damaged: truncated" if cut or isinstance(error, EOFError) else f"damaged: {said or type(error).__name__}"
+
+
+def skipped(paths: Sequence[str]) -> list[str]:
+    """Notes on files that are left out by their suffix: pictures of formats that are not read, then other files."""
+    pictures = [path for path in paths if path.lower().endswith(SUFFIXES)]
+    others = [path for path in paths if not path.lower().endswith(SUFFIXES)]
+    kinds = (
+        (pictures, "pictures of formats that are not read", f"; convert them, or for HEIC {_INSTALL}"),
+        (others, "files that are not pictures", ""),
+    )
+    return [
+        f"{len(found)} {what} were skipped ({counted_suffixes(found)}){way_out}"
+        for found, what, way_out in kinds
+        if found
+    ]

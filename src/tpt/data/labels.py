@@ -110,11 +110,7 @@ def _by_number(
 
 
 def read_names(class_names: ClassNames) -> Names:
-    """Class names from a list, or from a file in any form of `parse_list`.
-
-    Raises:
-        DataError: the file does not exist or has another form, or a name is not text.
-    """
+    """Class names from a list of texts, or from a file in any form of `parse_list`; raises a DataError."""
     if not isinstance(class_names, str | Path):
         if strange := [name for name in class_names if not isinstance(name, str)]:
             raise DataError(f"Expected class names as texts, got {strange[0]!r}; put it in quotes.")

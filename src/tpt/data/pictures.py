@@ -1,26 +1,30 @@
-"""Reads pictures without labels from files, folders, patterns and zip archives."""
+"""Reads pictures without labels: from files, folders, patterns and zip archives, or in memory."""
 
 from __future__ import annotations
 
 import glob
+import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
 
 from tpt.data.dataset import ImageDataset, Sample
-from tpt.data.images import EXTENSIONS, Orientation
+from tpt.data.images import EXTENSIONS, SUFFIXES, Orientation
 from tpt.data.labels import ClassNames, read_names
 from tpt.data.names import counted_suffixes, is_data, plain
 from tpt.data.store import FileStore
-from tpt.data.unread import SUFFIXES
-from tpt.errors import DataError, checked, refuse_one_prompt, text_key
+from tpt.errors import BadImageError, DataError, UserError, checked, refuse_one_prompt, text_key
 from tpt.files import is_file, read_bytes, readable
 from tpt.files.lists import decode_text
 
 LIST = "@"  # before the name of a file that lists pictures
 ARCHIVE = ".zip"
 SHOWN = 5  # maximum sources named in an error
+CHANNELS = (1, 3, 4)  # of an array
 Source = str | Path
 
 
@@ -79,8 +83,7 @@ def pictures(
     return ImageDataset(name or "pictures", names, samples, found.store, notes, by_content=True, upright=upright)
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """Pictures from several sources, their store, and counts of other files by suffix."""
 
     paths: list[str]
@@ -98,11 +101,7 @@ def find_pictures(places: Sequence[Source]) -> Found:
 
 
 def class_list(class_names: ClassNames) -> list[str]:
-    """At least two different class names, from a file (see `read_names`), a list, or a text with commas.
-
-    Raises:
-        DataError: the file does not exist, there are fewer than two names, or two names have the same meaning.
-    """
+    """At least two different class names, from a file (see `read_names`), a list, or a text with commas."""
     if isinstance(class_names, str | PurePath) and not is_file(class_names):
         class_names = [part.strip() for part in str(class_names).split(",")]
     names = [name for name in read_names(class_names) if name.strip()]
@@ -119,7 +118,10 @@ def _places(sources: Sequence[Source], in_list: bool = False) -> Iterator[str]:
     """Every path that was named, listed or matched by a pattern."""
     for source in map(str, sources):
         if source.startswith(LIST) and not os.path.lexists(source) and not in_list:
-            yield from _places(_listed(Path(source.removeprefix(LIST)).expanduser()), in_list=True)
+            listed = Path(source.removeprefix(LIST)).expanduser()
+            with readable(f"the list of pictures {listed}", "Check the path"):
+                lines = [line for line in decode_text(read_bytes(listed)).splitlines() if line.strip()]
+            yield from _places(lines, in_list=True)
             continue
         path = _tidy(os.path.expanduser(source))  # noqa: PTH111 -- kept as text
         if os.path.lexists(path):
@@ -140,11 +142,6 @@ def _tidy(path: str) -> str:
     return short if os.path.realpath(short) == os.path.realpath(path) else path
 
 
-def _listed(path: Path) -> list[str]:
-    with readable(f"the list of pictures {path}", "Check the path"):
-        return [line for line in decode_text(read_bytes(path)).splitlines() if line.strip()]
-
-
 def _pictures_at(place: str, stores: dict[str, FileStore], named: dict[str, str], others: list[str]) -> Iterator[str]:
     """The pictures in a folder or archive; a file that the user named is a picture, whatever its suffix."""
     path, text = Path(place), plain(place)
@@ -160,3 +157,65 @@ def _pictures_at(place: str, stores: dict[str, FileStore], named: dict[str, str]
             yield prefix + inside
         else:
             others.append(inside)
+
+
+def is_one(images: Any) -> bool:
+    """Whether `images` is one picture: a path, an image, or an array or tensor without a batch axis."""
+    return isinstance(images, str | PurePath | Image.Image) or len(getattr(images, "shape", (0,) * 4)) in (2, 3)
+
+
+def as_image(picture: Any, number: int) -> Image.Image:
+    """A PIL image of a picture in memory, which is the `number`-th of those given.
+
+    It may be an array or tensor (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels, which come first in PyTorch's
+    tensors.  Values are integers from 0 to 255, booleans, or floats from 0 to 1.
+    """
+    if isinstance(picture, Image.Image):
+        return picture
+    if not hasattr(picture, "shape"):
+        raise UserError(
+            f"Expected a path, a PIL image, an array or a tensor as picture {number}, got {type(picture).__name__}; "
+            "convert it."
+        )
+    first = hasattr(picture, "detach")  # PyTorch has channels first
+    if first:
+        picture = picture.detach().cpu()
+        picture = picture.float() if picture.is_floating_point() else picture  # NumPy has no bfloat16
+    return Image.fromarray(_bytes(_channels_last(np.asarray(picture), first, number), number))
+
+
+def _channels_last(array: np.ndarray, first: bool, number: int) -> np.ndarray:
+    """The array as (H, W), (H, W, 3) or (H, W, 4)."""
+    axes = [axis for axis in ((0, 2) if first else (2, 0)) if array.ndim == 3 and array.shape[axis] in CHANNELS]
+    if not array.size or not (array.ndim == 2 or axes):
+        raise UserError(
+            f"Expected an array (H, W), (H, W, C) or (C, H, W) of 1, 3 or 4 channels as picture {number}, got "
+            f"{array.shape} of {array.dtype}; convert it."
+        )
+    last = np.moveaxis(array, axes[0], -1) if axes else array
+    return last[..., 0] if axes and last.shape[-1] == 1 else last
+
+
+def _bytes(array: np.ndarray, number: int) -> np.ndarray:
+    """The pixels as 8-bit integers; 16-bit grey values stay, since Pillow supports them."""
+    if array.dtype == np.uint8 or (array.dtype == np.uint16 and array.ndim == 2):
+        return np.ascontiguousarray(array)
+    kind, most = array.dtype.kind, 1 if array.dtype.kind in "bf" else 255
+    if kind not in "biuf" or not (array.min() >= 0 and array.max() <= most):
+        what = f"from {array.min():g} to {array.max():g}" if kind in "iuf" else "others"
+        raise UserError(
+            f"Expected integers from 0 to 255 or floats from 0 to 1 in picture {number}, got {array.dtype} "
+            f"{what}; undo the normalization, or rescale it."
+        )
+    return np.ascontiguousarray(np.rint(array * (255 / most)).astype(np.uint8))
+
+
+def as_file(image: Image.Image) -> bytes:
+    """The pixels as an encoded file, rotated by its EXIF orientation, so that it is read like any other file."""
+    try:
+        upright = ImageOps.exif_transpose(image)
+        buffer = io.BytesIO()
+        upright.save(buffer, "PPM" if upright.mode == "RGB" else "TIFF")  # fast to write and to read
+        return buffer.getvalue()
+    except Exception as error:  # many causes: a closed or damaged file, or a mode that no format supports
+        raise BadImageError(f"Cannot read the image ({error}). Open it again.", f"cannot be read: {error}") from error

@@ -12,11 +12,10 @@ from typing import Literal, TypedDict
 
 from tpt.data.dataset import ImageDataset, Sample
 from tpt.data.folder import SPLITS
-from tpt.data.images import EXTENSIONS, Orientation
+from tpt.data.images import EXTENSIONS, SUFFIXES, Orientation
 from tpt.data.labels import ClassNames, json_label, number_labels
 from tpt.data.names import is_data, is_left_behind, plain
 from tpt.data.store import MAX_FILE_BYTES
-from tpt.data.unread import SUFFIXES
 from tpt.errors import BadImageError, DataError, Filled, checked
 from tpt.files import is_file, readable
 
@@ -43,9 +42,6 @@ def tar_shards(
     first_label: Literal[0, 1] | None = None,
 ) -> ImageDataset:
     """Images in tar archives, which are indexed once from headers and labels; images are read on demand.
-
-    A draw of `limit` images, several workers and a resumed run need random access to images, which takes one seek in an
-    uncompressed archive.  (docs/design.md explains why no library is used.)
 
     Files of one sample share their name up to the first dot, as in `000017.jpg` and `000017.cls`.
 
@@ -174,9 +170,7 @@ def _in_folder(folder: Path, split: str | None) -> list[Path]:
     wanted = {split, *SPLITS.get(split or "test", ())}
     found = {name: list(paths) for name, paths in groupby(inner, key=lambda path: path.parent.name)}
     by_split = {name: paths for name, paths in found.items() if {name, name.lower()} & {split, *_SPLIT_NAMES}}
-    named = [name for name in by_split if {name, name.lower()} & wanted]
-    if split is None and len(by_split) == 1:
-        named = list(by_split)
+    named = [name for name in by_split if {name, name.lower()} & wanted] or ([*by_split] if split is None else [])
     if by_split and len(named) != 1:
         raise DataError(
             f"Cannot choose the shards of one split in {folder}, which holds {', '.join(by_split)}. Set data.split, "

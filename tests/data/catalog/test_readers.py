@@ -147,7 +147,7 @@ def test_missing_images_are_counted(small: Path) -> None:
 
 def test_missing_split(small: Path) -> None:
     split(small)[0].unlink()
-    with pytest.raises(DataError, match=r"Neither split_zhou_DescribableTextures\.json, the paper's split"):
+    with pytest.raises(DataError, match=r"Not all lists of .* Put split_zhou_DescribableTextures\.json there"):
         read_entry("dtd", small)
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from PIL import features as pillow
 from torch import Tensor
 
-from tpt.data.cache.eviction import size
-from tpt.data.cache.key import encoding_environment, image_key, space_key
-from tpt.data.cache.store import FeatureStore
+from tpt.data.cache.shard import digest
+from tpt.data.cache.store import FeatureStore, size
 from tpt.errors import Count, Positive, checked
 from tpt.files import at_home
 
@@ -22,6 +24,12 @@ log = logging.getLogger(__name__)
 GB = 10**9
 KEY_DIGITS = 32
 IMAGE = "image"
+# Packages that decode images, make views or compute features.
+PACKAGES = ("torch", "torchvision", "pillow", "numpy", "open_clip_torch", "timm")
+CODECS = ("jpg", "webp")  # libraries whose decoders may round differently
+# Files of this package that do the same; their content also identifies changes between releases.
+PACKAGE = Path(__file__).parents[2]
+CODE = ("views/*.py", "data/image*.py", "clip/model.py")
 Stores = Mapping[str, tuple[FeatureStore, int]]  # by encoder: its store and feature length
 
 
@@ -168,3 +176,33 @@ class FeatureCache:
             )
             log.info(text, about)
         return about
+
+
+def image_key(identity: str, content: bytes) -> str:
+    """32 hexadecimal digits that depend on the bytes of an image's file and on the seed text of its views."""
+    return digest(identity.encode("utf-8", "surrogatepass"), b"\0", content)
+
+
+def space_key(settings: Mapping[str, Any]) -> str:
+    """32 hexadecimal digits that depend on all settings."""
+    return digest(json.dumps(settings, sort_keys=True, default=repr).encode())
+
+
+def encoding_environment() -> dict[str, Any]:
+    """Everything that pixels and features depend on besides weights and settings: versions, code, torch flags."""
+    files = [file for pattern in CODE for file in sorted(PACKAGE.glob(pattern))]
+    return {
+        "versions": {name: _version(name) for name in PACKAGES} | {"torch": torch.__version__},
+        "codecs": {name: pillow.version(name) for name in CODECS},
+        "code": digest(*(digest(file.read_bytes()).encode() for file in files)),
+        "matmul_precision": torch.get_float32_matmul_precision(),
+        "cudnn_tf32": bool(torch.backends.cudnn.allow_tf32),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

@@ -90,10 +90,9 @@ def read_arrays(entry: Entry, root: Path, split: str) -> Listing:
 def _pictures(file: Path) -> np.ndarray:
     """(N, 32, 32, 3) bytes; those of a `.npy` file are memory-mapped."""
     with readable(str(file)):
-        content = _content(file)
-        found: np.ndarray = content
-        if isinstance(content, dict):
-            found = np.asarray(content["data"]).reshape(-1, 3, _SIZE, _SIZE).transpose(0, 2, 3, 1)
+        found = np.asanyarray(_content(file)["data"])
+        if file.suffix != ".npy":
+            found = found.reshape(-1, 3, _SIZE, _SIZE).transpose(0, 2, 3, 1)
     if found.dtype != np.uint8 or found.shape[1:] != (_SIZE, _SIZE, 3):
         raise DataError(f"Expected pictures of 32 x 32 x 3 bytes in {file}, got {found.shape} of {found.dtype}.")
     return found
@@ -101,16 +100,14 @@ def _pictures(file: Path) -> np.ndarray:
 
 def _labels(file: Path) -> list[int]:
     with readable(str(file)):
-        found = _content(file)
-        if isinstance(found, dict):
-            found = found["fine_labels" if "fine_labels" in found else "labels"]
-        return [int(label) for label in np.asarray(found).tolist()]
+        content = _content(file)
+        return [int(label) for label in content.get("fine_labels", content.get("labels"))]
 
 
-def _content(file: Path) -> Any:
-    """The memory-mapped array of a `.npy` file, or the dictionary of a pickled batch."""
+def _content(file: Path) -> dict[str, Any]:
+    """The `data` and `labels` of a pickled batch; a `.npy` file, which is memory-mapped, has one of them."""
     if file.suffix == ".npy":
-        return np.load(file, mmap_mode="r", allow_pickle=False)
+        return dict.fromkeys(("data", "labels"), np.load(file, mmap_mode="r", allow_pickle=False))
     found = SafeUnpickler(io.BytesIO(read_bytes(file)), encoding="bytes").load()
     return {key.decode() if isinstance(key, bytes) else str(key): value for key, value in dict(found).items()}
 

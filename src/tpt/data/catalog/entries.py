@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -36,6 +35,7 @@ class Entry:
     augmix: bool = False  # whether the paper uses AugMix (section 4.2: the ten datasets of Table 2)
     same_list: str = ""  # name of the dataset's own list with the same test set as CoOp's split
     part: str = ""  # folder of the domain, or corruption and severity ("fog/5")
+    group: tuple[str, str] = ("", "")  # for tables of several datasets: title, such as "PACS", and the name in it
 
     def is_papers(self, split: str) -> bool:
         """Whether a list (or all images of the folder, if empty) gives the paper's test set."""
@@ -183,7 +183,18 @@ CORRUPTED: dict[str, Entry] = {
         "https://zenodo.org/records/3555552",
     ),
 }  # fmt: skip
-_CORRUPTED = re.compile(rf"({'|'.join(CORRUPTED)})_({'|'.join(_ALL_CORRUPTIONS)})_([1-5])")
+_CORRUPTIONS_OF = {
+    f"{of.key}_{name}_{severity}": replace(
+        of,
+        key=f"{of.key}_{name}_{severity}",
+        title=f"{of.title}, {name} {severity}",
+        part=f"{name}/{severity}",
+        group=(f"{of.title}, severity {severity}", name),
+    )
+    for of in CORRUPTED.values()
+    for name in _ALL_CORRUPTIONS
+    for severity in SEVERITIES
+}
 
 # Datasets with several domains: title, number of classes, source, possible folders, subfolders that may hold the
 # domains, and the folder and number of images of each domain.
@@ -222,8 +233,11 @@ def _domains(key: str) -> tuple[Entry, ...]:
     title, classes, source, folders, within, images = _OF_DOMAINS[key]
     found = []
     for part, count in images.items():
-        name, whole = f"{key}_{part.lower().replace(' ', '_')}", f"{title}, {part}"
-        entry = Entry(name, whole, folders, "domains", count, classes, source, within, part=part)
+        name, whole = part.lower().replace(" ", "_"), f"{title}, {part}"
+        group = (title, name) if len(images) > 1 else ("", "")
+        entry = Entry(
+            f"{key}_{name}", whole, folders, "domains", count, classes, source, within, part=part, group=group
+        )
         found.append(replace(entry, split=f"{part}_test.txt", class_in="folder") if key == "domainnet" else entry)
     return tuple(found)
 
@@ -250,21 +264,12 @@ def keys_of(key: str, corruption: str | Sequence[str] = "all", severity: int | S
 
 def entry_of(key: str) -> Entry:
     """The entry of a dataset in `CATALOG`, or of a corruption such as imagenet_c_fog_5; raises a DataError if none."""
-    if found := _CORRUPTED.fullmatch(key):
-        name, corruption, severity = found.groups()
-        of = CORRUPTED[name]
-        return replace(of, key=key, title=f"{of.title}, {corruption} {severity}", part=f"{corruption}/{severity}")
-    if key in CATALOG:
-        return CATALOG[key]
-    raise DataError(f"Expected a dataset out of {', '.join(KEYS)}, got {key!r}; see docs/datasets.md.")
+    if (found := CATALOG.get(key) or _CORRUPTIONS_OF.get(key)) is None:
+        raise DataError(f"Expected a dataset out of {', '.join(KEYS)}, got {key!r}; see docs/datasets.md.")
+    return found
 
 
 def group_of(key: str) -> tuple[str, str]:
     """The group of a dataset, if any, and its name in it, for tables: ("ImageNet-C, severity 5", "fog")."""
-    if found := _CORRUPTED.fullmatch(key):
-        name, corruption, severity = found.groups()
-        return f"{CORRUPTED[name].title}, severity {severity}", corruption
-    for name, entries in DOMAINS.items():
-        if len(entries) > 1 and any(entry.key == key for entry in entries):
-            return _OF_DOMAINS[name][0], key.removeprefix(f"{name}_")
-    return "", key
+    found = CATALOG.get(key) or _CORRUPTIONS_OF.get(key)
+    return found.group if found is not None and found.group[0] else ("", key)

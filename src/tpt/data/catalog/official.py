@@ -1,20 +1,52 @@
-"""Reads the datasets' own lists, for FGVC-Aircraft and for other datasets if the paper's split file is missing."""
+"""Reads lists as the datasets' authors publish them, for FGVC-Aircraft and if the paper's split file is missing.
+
+MATLAB's `.mat` files are read in a separate process, because scipy's compiled reader may crash on a damaged file.  No
+code in such a file is run.
+"""
 
 from __future__ import annotations
 
+import csv
 import json
+import logging
 import re
-from collections.abc import Callable, Sequence
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from torchvision.datasets import Flowers102
 
-from tpt.data.catalog.matlab import read_table
-from tpt.data.store import lines_of
+from tpt.data.catalog.places import Listing, images_of
+from tpt.data.dataset import Sample
+from tpt.data.store import FileStore, lines_of
 from tpt.errors import UserError
 from tpt.files import is_file, read_bytes, readable
 from tpt.files.lists import decode_text
 
+log = logging.getLogger(__name__)
+
+_NUMBERED = re.compile(r"ILSVRC2012_val_([0-9]{8})\.JPEG", re.IGNORECASE)
+KAGGLE = "LOC_val_solution.csv"  # of Kaggle's copy: name and WordNet id of each image
+TRUTH = "ILSVRC2012_validation_ground_truth.txt"  # of the devkit: one number per line, explained by `meta.mat`
+SYNSETS = "imagenet_2012_validation_synset_labels.txt"  # of TensorFlow's tools: one WordNet id per line
+_DEVKITS = ("ILSVRC2012_devkit_t12/data", "devkit/data", "data", "ILSVRC2012_devkit_t12", "")
+LIMIT_S = 120.0
+# Numbers and texts of a vector, or of each field of a vector of structures, as JSON.
+_READ = """
+import json, sys
+import numpy as np
+from scipy.io import loadmat
+file, name = sys.argv[1:]
+table = np.atleast_1d(loadmat(file, squeeze_me=True, variable_names=[name])[name])
+fields = table.dtype.names
+def plain(value):
+    value = np.asarray(value)
+    return value.item() if value.ndim == 0 and value.dtype.kind in "biuf" else str(value)
+rows = [{f: plain(row[f]) for f in fields} if fields else plain(row) for row in table.ravel()]
+print(json.dumps(rows))
+"""
 # A list, its class names in label order and in CoOp's spelling, and the path and label of every image.
 Official = tuple[Path, list[str], list[tuple[str, int]]]
 
@@ -98,10 +130,7 @@ def _sun(own: Path, split: str) -> Official:
 
 
 def _cars(own: Path, split: str) -> Official:
-    """The devkit's lists next to `cars_test`, or the older `cars_annos.mat` for a single folder `car_ims`.
-
-    CoOp writes the year first, "2012 Audi S4 Sedan".
-    """
+    """The devkit's lists next to `cars_test`, or the older `cars_annos.mat`; CoOp writes the year first."""
     lists = {"test": "cars_test_annos_withlabels.mat", "train": "cars_train_annos.mat"}
     if split not in lists:
         raise FileNotFoundError
@@ -141,3 +170,58 @@ _READERS: dict[str, Callable[[Path, str], Official]] = {
     **{"flowers102": _flowers, "dtd": _dtd, "oxford_pets": _pets, "stanford_cars": _cars, "ucf101": _ucf},
     **{"food101": _food, "sun397": _sun, "fgvc_aircraft": _aircraft},
 }
+
+
+def flat_validation(places: Sequence[Path], root: Path, classes: Mapping[str, str]) -> Listing | None:
+    """The images in one of the places, with their classes from a list; None if there are no images or no list.
+
+    Lists are searched for from the images up to `root`; a damaged or incomplete one is a DataError.
+    """
+    label = {synset: k for k, synset in enumerate(classes)}
+    for base in (place for place in places if place.is_dir()):
+        numbers = {name: int(found[1]) for name in images_of(base) if (found := _NUMBERED.fullmatch(name))}
+        if not numbers or (listed := _list(base, root)) is None:
+            continue
+        with readable(f"the WordNet id of every image of {base} in {listed}"):
+            synsets = _synsets(listed)
+            rows = sorted((label[synsets[number]], name) for name, number in numbers.items())
+        if absent := len(classes) - len({k for k, _ in rows}):
+            log.warning("imagenet: %d of %d classes have no image in %s.", absent, len(classes), base)
+        return Listing(FileStore(base), list(classes.values()), [Sample(name, k) for k, name in rows])
+    return None
+
+
+def _list(base: Path, root: Path) -> Path | None:
+    """The nearest list of classes: next to the images, or in a folder above."""
+    for folder in [base, *(parent for parent in base.parents if parent.is_relative_to(root))]:
+        devkits = [folder / devkit / TRUTH for devkit in _DEVKITS]
+        if found := next(filter(is_file, (folder / KAGGLE, *devkits, folder / SYNSETS)), None):
+            return found
+    return None
+
+
+def _synsets(file: Path) -> dict[int, str]:
+    """The WordNet id of each image by its number, from 1."""
+    lines = lines_of(file)
+    if file.name == KAGGLE:
+        return {
+            int(row["ImageId"].removesuffix(".JPEG").rsplit("_", 1)[1]): row["PredictionString"].split()[0]
+            for row in csv.DictReader(lines)
+        }
+    if file.name == SYNSETS:
+        return dict(enumerate(lines, 1))
+    known = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in read_table(file.parent / "meta.mat", "synsets")}
+    return {n: known[int(line)] for n, line in enumerate(lines, 1)}
+
+
+def read_table(file: Path, name: str) -> list[Any]:
+    """The rows of a variable: numbers, texts, or dictionaries of them; raises a UserError if it cannot be read."""
+    command = [sys.executable, "-I", "-c", _READ, str(file), name]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise UserError(f"{file.name}: reading it takes too long") from error
+    if done.returncode:
+        reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "its reader broke down"
+        raise UserError(f"{file.name}: {reason[:200]}")
+    return list(json.loads(done.stdout))

@@ -15,10 +15,6 @@ from tpt.data.store import FileStore, Store
 from tpt.errors import DataError
 from tpt.files import is_file
 
-_TRAIN = (
-    "train", "images/train", "train/train", "ILSVRC2012_img_train", "images/ILSVRC2012_img_train",
-    "ILSVRC/Data/CLS-LOC/train", "Data/CLS-LOC/train",
-)  # fmt: skip
 _PROBED = 50  # images of a list to look for; a folder with none of them belongs to another dataset
 
 
@@ -67,7 +63,7 @@ def bases(entry: Entry, root: Path, split: str = "test") -> list[Path]:
     if (entry.layout in ("synsets", "numbers") or (entry.part and not entry.split)) and split != "test":
         if split != "train" or entry.key != "imagenet":
             raise NoSplitError(f"Expected a split that {entry.title} has, got {split!r}; it is a test set alone.")
-        subfolders = _TRAIN
+        subfolders = [sub.replace("validation", "val").replace("val", "train") for sub in entry.subfolders if sub]
     places = [home / sub for home in homes(entry, root) for sub in subfolders]
     if entry.part and entry.layout != "arrays":
         places = [_inside(place, entry.part) for place in places]
@@ -104,11 +100,8 @@ def letters(name: str) -> str:
 def class_folders(entry: Entry, places: Sequence[Path], expected: Mapping[str, str]) -> Listing | None:
     """The images of the first place with exactly the expected class folders; None if no place has any of them.
 
-    Args:
-        expected: class name of each folder, in label order.
-
-    Raises:
-        DataError: no place is complete; the message is about the one with most of them.
+    `expected` has the class name of each folder, in label order.  If no place is complete, a DataError is about the one
+    with most of them.
     """
     odd: dict[Path, list[str]] = {}  # what is wrong in a place with some of the folders
     for place in (place for place in places if place.is_dir()):

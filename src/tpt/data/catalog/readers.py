@@ -13,9 +13,8 @@ from annotated_types import Ge, Le
 
 from tpt.data.catalog.arrays import read_arrays
 from tpt.data.catalog.entries import CATALOG, Entry, entry_of, keys_of
-from tpt.data.catalog.flat import flat_validation
 from tpt.data.catalog.names import imagenet_classes
-from tpt.data.catalog.official import classes_of, official_lists
+from tpt.data.catalog.official import classes_of, flat_validation, official_lists
 from tpt.data.catalog.places import (
     Listing,
     NoSplitError,
@@ -135,7 +134,7 @@ def _class_folders(entry: Entry, root: Path, split: str) -> Listing:
 
 def _split_file(entry: Entry, root: Path, split: str) -> Listing:
     """Reads `{"test": [[path, label, class name], ...]}`, the splits that CoOp published and TPT uses."""
-    if (file := next(filter(is_file, _split_places(entry, root)), None)) is None:
+    if (file := next(filter(is_file, _split_places(entry, root, entry.split)), None)) is None:
         return _own_lists(entry, root, split)
     with readable(f"the rows [path, label, class name] under {split!r} in {file}", "Get the file again"):
         rows = [(path, label, name) for path, label, name in json.loads(decode_text(read_bytes(file)))[split]]
@@ -145,16 +144,14 @@ def _split_file(entry: Entry, root: Path, split: str) -> Listing:
     return _listing(entry, root, names, [(path, label) for path, label, _ in rows], file)
 
 
-def _split_places(entry: Entry, root: Path) -> list[Path]:
-    folders = [*homes(entry, root), root / "splits", root / "data_splits", root]
-    return [folder / entry.split for folder in folders]
+def _split_places(entry: Entry, root: Path, name: str) -> list[Path]:
+    return [folder / name for folder in (*homes(entry, root), root / "splits", root / "data_splits", root)]
 
 
 def _domain(entry: Entry, root: Path, split: str) -> Listing:
     """Reads a domain from its list, with lines `clipart/axe/clipart_012_000001.jpg 11`, or else from its folders."""
     name = entry.split.replace("test", split)
-    files = _split_places(replace(entry, split=name), root) if name else []
-    if (file := next(filter(is_file, files), None)) is not None:
+    if name and (file := next(filter(is_file, _split_places(entry, root, name)), None)) is not None:
         with readable(f"the lines `path label` in {file}", "Get the file again"):
             lines = [line.rsplit(maxsplit=1) for line in lines_of(file)]
             names = classes_of([(path, int(label), path.rsplit("/", 2)[-2]) for path, label in lines])
@@ -170,12 +167,10 @@ def _domain_folders(entry: Entry, root: Path) -> Listing:
 
     The classes are the union over the dataset's domains, so labels agree even if a domain has no images of a class.
     """
-    places = bases(entry, root)
-    base = next((place for place in places if place.is_dir() and folders_in(place)), None)
-    if base is None:
-        raise DataError(
-            f"No class folders of {entry.title} in {' or '.join(map(str, places))}. Unpack the images there."
-        )
+    places = [place for place in bases(entry, root) if place.is_dir() and folders_in(place)]
+    if not places:
+        raise DataError(f"No class folders of {entry.title} in {bases(entry, root)[0]}. Unpack the images there.")
+    base = places[0]
     domains = {letters(other.part) for other in CATALOG.values() if other.folders == entry.folders}
     beside = [base.parent / name for name in folders_in(base.parent) if letters(name) in domains]
     names = sorted({name for domain in beside for name in folders_in(domain)})
@@ -200,10 +195,10 @@ def _own_lists(entry: Entry, root: Path, split: str) -> Listing:
         papers = split == "test" and entry.is_papers(name)
         notes = () if papers else (f"the dataset's own split {name}, not the paper's {entry.split}",)
         return listing._replace(split=name, notes=notes)
-    places = " or ".join(dict.fromkeys(str(place.parent) for place in _split_places(entry, root)))
+    places = " or ".join(dict.fromkeys(map(str, _split_places(entry, root, ""))))
     raise NoSplitError(
-        f"Neither {entry.split}, the paper's split of {entry.title}, nor the dataset's own list for {split!r} is in "
-        f"{places}. Unpack the dataset there; CoOp's DATASETS.md links to the splits."
+        f"Not all lists of the {split} images of {entry.title} are in {places}. Put {entry.split} there, which CoOp's "
+        "DATASETS.md links to, or unpack the dataset with its own lists."
     )
 
 
