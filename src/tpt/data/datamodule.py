@@ -47,7 +47,7 @@ class _Episode:
     key: str = ""
     views: Tensor | PlannedViews | None = None
     cached: dict[str, Tensor] | None = None
-    problem: str | None = None
+    problem: str = ""
     position: int = 0
 
 
@@ -115,7 +115,7 @@ class _Episodes(Dataset[_Episode]):
         """A batch; it is encoded as a whole or not at all, since the number of views per pass affects rounding."""
         episodes = [self._read(index) for index in indices]
         for episode in episodes:
-            if episode.problem is None and episode.cached is None:
+            if not episode.problem and episode.cached is None:
                 self._make(episode)
         if any(episode.views is not None for episode in episodes):
             for episode in episodes:
@@ -155,7 +155,7 @@ class _Episodes(Dataset[_Episode]):
 
 
 def _collate(episodes: list[_Episode], num_views: int | None = None) -> EpisodeBatch:
-    good = [e for e in episodes if e.problem is None]
+    good = [e for e in episodes if not e.problem]
     made = [e.views for e in good if isinstance(e.views, Tensor)]
     planned = [e.views for e in good if isinstance(e.views, PlannedViews)]
     cached = [e.cached for e in good if e.cached is not None]
@@ -169,7 +169,7 @@ def _collate(episodes: list[_Episode], num_views: int | None = None) -> EpisodeB
         indices=torch.tensor([e.index for e in good]),
         paths=[e.path for e in good],
         contents=[e.content for e in good],
-        bad=[replace(e, file=b"") for e in episodes if e.problem is not None],
+        bad=[replace(e, file=b"") for e in episodes if e.problem],
         positions={e.index: e.position for e in episodes},
     )
 

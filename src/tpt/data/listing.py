@@ -106,11 +106,10 @@ def _rows(path: Path, path_column: str, label_column: str) -> list[tuple[str, st
     return list(zip(paths, labels, strict=True))
 
 
-def _parquet(path: Path, *columns: str) -> Any:
+def _parquet(path: Path, path_column: str, label_column: str) -> Any:
     with pa.parquet.ParquetFile(path) as file:
-        names = file.schema_arrow.names
-        there = all(names.count(column) == 1 for column in columns)
-        return file.read(columns=[*columns]) if there else file.schema_arrow.empty_table()
+        there = all(file.schema_arrow.names.count(column) == 1 for column in (path_column, label_column))
+        return file.read(columns=[path_column, label_column]) if there else file.schema_arrow.empty_table()
 
 
 def _text(path: Path, path_column: str, label_column: str) -> Any:

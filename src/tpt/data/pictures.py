@@ -172,42 +172,26 @@ def as_image(picture: Any, number: int) -> Image.Image:
     """
     if isinstance(picture, Image.Image):
         return picture
-    if not hasattr(picture, "shape"):
-        raise UserError(
-            f"Expected a path, a PIL image, an array or a tensor as picture {number}, got {type(picture).__name__}; "
-            "convert it."
-        )
     first = hasattr(picture, "detach")  # PyTorch has channels first
     if first:
         picture = picture.detach().cpu()
         picture = picture.float() if picture.is_floating_point() else picture  # NumPy has no bfloat16
-    return Image.fromarray(_bytes(_channels_last(np.asarray(picture), first, number), number))
-
-
-def _channels_last(array: np.ndarray, first: bool, number: int) -> np.ndarray:
-    """The array as (H, W), (H, W, 3) or (H, W, 4)."""
+    array = np.asarray(picture if hasattr(picture, "shape") else None)
     axes = [axis for axis in ((0, 2) if first else (2, 0)) if array.ndim == 3 and array.shape[axis] in CHANNELS]
-    if not array.size or not (array.ndim == 2 or axes):
-        raise UserError(
-            f"Expected an array (H, W), (H, W, C) or (C, H, W) of 1, 3 or 4 channels as picture {number}, got "
-            f"{array.shape} of {array.dtype}; convert it."
-        )
     last = np.moveaxis(array, axes[0], -1) if axes else array
-    return last[..., 0] if axes and last.shape[-1] == 1 else last
-
-
-def _bytes(array: np.ndarray, number: int) -> np.ndarray:
-    """The pixels as 8-bit integers; 16-bit grey values stay, since Pillow supports them."""
-    if array.dtype == np.uint8 or (array.dtype == np.uint16 and array.ndim == 2):
-        return np.ascontiguousarray(array)
-    kind, most = array.dtype.kind, 1 if array.dtype.kind in "bf" else 255
-    if kind not in "biuf" or not (array.min() >= 0 and array.max() <= most):
-        what = f"from {array.min():g} to {array.max():g}" if kind in "iuf" else "others"
+    last = last[..., 0] if axes and last.shape[-1] == 1 else last
+    most = 1 if array.dtype.kind in "bf" else 65_535 if array.dtype == np.uint16 and last.ndim == 2 else 255
+    fits = array.size and array.dtype.kind in "biuf" and (array.ndim == 2 or axes)
+    if not fits or not (array.min() >= 0 and array.max() <= most):
+        values = f" from {array.min():g} to {array.max():g}" if fits else f" {array.shape}"
         raise UserError(
-            f"Expected integers from 0 to 255 or floats from 0 to 1 in picture {number}, got {array.dtype} "
-            f"{what}; undo the normalization, or rescale it."
+            "Expected a path, a PIL image, or an array or tensor (H, W), (H, W, C) or (C, H, W) of 1, 3 or 4 channels "
+            f"of integers from 0 to 255 or floats from 0 to 1 as picture {number}, got {type(picture).__name__} of "
+            f"{array.dtype}{values}; convert it, or undo the normalization."
         )
-    return np.ascontiguousarray(np.rint(array * (255 / most)).astype(np.uint8))
+    if most != 65_535:  # Pillow supports greys of 16 bits
+        last = np.rint(last * (255 / most)).astype(np.uint8)
+    return Image.fromarray(np.ascontiguousarray(last))
 
 
 def as_file(image: Image.Image) -> bytes:

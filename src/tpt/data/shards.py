@@ -8,7 +8,7 @@ import tarfile
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Any, Literal
 
 from tpt.data.dataset import ImageDataset, Sample
 from tpt.data.folder import SPLITS
@@ -24,11 +24,6 @@ MAX_LABEL_BYTES = 4096
 MAX_SHARDS = 100_000
 _SPLIT_NAMES = {name for names in SPLITS.values() for name in names}
 _HERE = re.compile(r"^(\.{0,2}/)+")  # prefix from `tar` for names relative to its working directory
-
-
-class _Sample(TypedDict, total=False):
-    image: tarfile.TarInfo
-    label: str
 
 
 @checked
@@ -103,7 +98,7 @@ class TarStore:
 
 def _index(file: Path, label_key: str) -> list[tuple[tarfile.TarInfo, str]]:
     """The image and label of every sample in one archive, in order."""
-    samples: dict[str, _Sample] = {}
+    samples: dict[str, dict[str, Any]] = {}  # by name: `image` and `label`
     with (
         readable(f"{file} as an uncompressed tar archive", "Get it again, or decompress it"),
         tarfile.open(file, "r:") as archive,  # uncompressed only: a compressed archive has no random access
@@ -119,7 +114,7 @@ def _index(file: Path, label_key: str) -> list[tuple[tarfile.TarInfo, str]]:
     return [(sample["image"], sample["label"]) for sample in samples.values() if sample]
 
 
-def _add(samples: dict[str, _Sample], archive: tarfile.TarFile, member: tarfile.TarInfo, label_key: str) -> None:
+def _add(samples: dict[str, dict[str, Any]], archive: tarfile.TarFile, member: tarfile.TarInfo, label_key: str) -> None:
     """Adds a member to its sample as image or label; other members are ignored."""
     folder, _, base = member.name.rpartition("/")
     stem, _, kind = base.partition(".")

@@ -47,12 +47,8 @@ class LabelledImages(Dataset[tuple[Tensor, int, str]]):
         interpolation: str = "bicubic",
     ) -> None:
         self.dataset, self.labels, self.seed = dataset, dataset.labels(), seed
-        self._random = transforms.Compose(
-            [
-                transforms.RandomResizedCrop(image_size, scale=(SMALLEST_CROP, 1.0), interpolation=BICUBIC),
-                transforms.RandomHorizontalFlip(),
-            ]
-        )
+        crop = transforms.RandomResizedCrop(image_size, scale=(SMALLEST_CROP, 1.0), interpolation=BICUBIC)
+        self._random = transforms.Compose([crop, transforms.RandomHorizontalFlip()])
         self._plain = whole_picture(image_size, resize, interpolation)
 
     def __len__(self) -> int:

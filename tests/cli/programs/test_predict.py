@@ -269,7 +269,7 @@ def test_a_file_name_that_looks_like_an_interpolation(run: Run, image_tree: Path
             ["pictures", "--classes", "cat"],
             "with commas between or in a text file, got ['cat']",
         ),
-        (["pictures", "--classes", "cat,"], "Expected at least two class names to choose from in --classes, with commas"),
+        (["pictures", "--classes", "cat,"], "at least two class names to choose from in --classes, with commas"),
         (["pictures", "--out", "a.xls"], "Expected a file that ends in .csv, .json, .parquet, got 'a.xls'"),
         (["pictures", "--out", "dir.csv"], "Expected a file in --out, got the folder dir.csv"),
         (["pictures", "--top", "0"], "Expected `--top` to be a whole number of at least 1, got 0"),

@@ -15,8 +15,8 @@ import tpt
 from tests.conftest import noise_image
 from tpt.data import EpisodeBatch, EpisodeDataModule, image_folder
 from tpt.data.cache import CachedViews, FeatureCache
-from tpt.data.cache.cache import encoding_environment, image_key, space_key
-from tpt.data.cache.store import size
+from tpt.data.cache.cache import encoding_environment
+from tpt.data.cache.store import FeatureStore, size
 from tpt.engine.tasks.adaptation import AdaptationTask
 from tpt.views import AugMix, Views
 
@@ -223,8 +223,8 @@ def test_the_activation_changes_the_key(clip: tpt.CLIP, noise_file: Callable[...
 
 
 def test_keys_are_stable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert image_key("a/b.png", b"c") != image_key("a/b.pngc", b"") and len(image_key("\udcff", b"")) == 32
-    assert space_key({"a": 1, "b": 2}) == space_key({"b": 2, "a": 1})
+    key = CachedViews(None, 1, "", {"image": (FeatureStore(tmp_path, ""), 4)}).key
+    assert key("a/b.png", b"c") != key("a/b.pngc", b"") and len(key("\udcff", b"")) == 32
     assert encoding_environment() == encoding_environment()
     before = encoding_environment()
     monkeypatch.setattr("tpt.data.cache.cache.PACKAGE", tmp_path)

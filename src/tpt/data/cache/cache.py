@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -62,7 +62,7 @@ class CachedViews:
 
     def key(self, identity: str, content: bytes) -> str:
         """The cache key of an image; empty if nothing is stored."""
-        return self._space + image_key(identity, content) if self._stores else ""
+        return self._space + digest(identity.encode("utf-8", "surrogatepass"), b"\0", content) if self._stores else ""
 
     def find(self, key: str) -> dict[str, Tensor] | None:
         """The (V, E) `NAME_features` and `NAME_norm` of each encoder, bit-equal to its output, or None."""
@@ -130,7 +130,7 @@ class FeatureCache:
         stores, spaces = {}, []
         for name, encoder in self._encoders.items():
             settings = {"encoder": self._encodings[name], "views": about}
-            spaces.append(space := space_key(settings))
+            spaces.append(space := digest(json.dumps(settings, sort_keys=True, default=repr).encode()))
             if space not in self._stores:
                 described = {"backbone": encoder.name, **settings}
                 self._stores[space] = FeatureStore(self.folder, space, described, self._max_bytes)
@@ -178,31 +178,15 @@ class FeatureCache:
         return about
 
 
-def image_key(identity: str, content: bytes) -> str:
-    """32 hexadecimal digits that depend on the bytes of an image's file and on the seed text of its views."""
-    return digest(identity.encode("utf-8", "surrogatepass"), b"\0", content)
-
-
-def space_key(settings: Mapping[str, Any]) -> str:
-    """32 hexadecimal digits that depend on all settings."""
-    return digest(json.dumps(settings, sort_keys=True, default=repr).encode())
-
-
 def encoding_environment() -> dict[str, Any]:
     """Everything that pixels and features depend on besides weights and settings: versions, code, torch flags."""
     files = [file for pattern in CODE for file in sorted(PACKAGE.glob(pattern))]
     return {
-        "versions": {name: _version(name) for name in PACKAGES} | {"torch": torch.__version__},
+        "versions": {name: next((found.version for found in distributions(name=name)), None) for name in PACKAGES}
+        | {"torch": torch.__version__},
         "codecs": {name: pillow.version(name) for name in CODECS},
         "code": digest(*(digest(file.read_bytes()).encode() for file in files)),
         "matmul_precision": torch.get_float32_matmul_precision(),
         "cudnn_tf32": bool(torch.backends.cudnn.allow_tf32),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
     }
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"

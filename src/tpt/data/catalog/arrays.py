@@ -90,7 +90,7 @@ def read_arrays(entry: Entry, root: Path, split: str) -> Listing:
 def _pictures(file: Path) -> np.ndarray:
     """(N, 32, 32, 3) bytes; those of a `.npy` file are memory-mapped."""
     with readable(str(file)):
-        found = np.asanyarray(_content(file)["data"])
+        found: np.ndarray = np.asanyarray(_content(file)["data"])
         if file.suffix != ".npy":
             found = found.reshape(-1, 3, _SIZE, _SIZE).transpose(0, 2, 3, 1)
     if found.dtype != np.uint8 or found.shape[1:] != (_SIZE, _SIZE, 3):
@@ -101,7 +101,7 @@ def _pictures(file: Path) -> np.ndarray:
 def _labels(file: Path) -> list[int]:
     with readable(str(file)):
         content = _content(file)
-        return [int(label) for label in content.get("fine_labels", content.get("labels"))]
+        return [int(label) for label in content["fine_labels" if "fine_labels" in content else "labels"]]
 
 
 def _content(file: Path) -> dict[str, Any]:

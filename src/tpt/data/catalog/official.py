@@ -29,9 +29,11 @@ log = logging.getLogger(__name__)
 
 _NUMBERED = re.compile(r"ILSVRC2012_val_([0-9]{8})\.JPEG", re.IGNORECASE)
 KAGGLE = "LOC_val_solution.csv"  # of Kaggle's copy: name and WordNet id of each image
-TRUTH = "ILSVRC2012_validation_ground_truth.txt"  # of the devkit: one number per line, explained by `meta.mat`
+TRUTHS = [  # of the devkit: one number per line, explained by `meta.mat`
+    f"{folder}/ILSVRC2012_validation_ground_truth.txt"
+    for folder in ("ILSVRC2012_devkit_t12/data", "devkit/data", "data", "ILSVRC2012_devkit_t12", ".")
+]
 SYNSETS = "imagenet_2012_validation_synset_labels.txt"  # of TensorFlow's tools: one WordNet id per line
-_DEVKITS = ("ILSVRC2012_devkit_t12/data", "devkit/data", "data", "ILSVRC2012_devkit_t12", "")
 LIMIT_S = 120.0
 # Numbers and texts of a vector, or of each field of a vector of structures, as JSON.
 _READ = """
@@ -180,7 +182,9 @@ def flat_validation(places: Sequence[Path], root: Path, classes: Mapping[str, st
     label = {synset: k for k, synset in enumerate(classes)}
     for base in (place for place in places if place.is_dir()):
         numbers = {name: int(found[1]) for name in images_of(base) if (found := _NUMBERED.fullmatch(name))}
-        if not numbers or (listed := _list(base, root)) is None:
+        folders = [base, *(parent for parent in base.parents if parent.is_relative_to(root))]
+        lists = (folder / name for folder in folders for name in (KAGGLE, *TRUTHS, SYNSETS))
+        if not numbers or (listed := next(filter(is_file, lists), None)) is None:
             continue
         with readable(f"the WordNet id of every image of {base} in {listed}"):
             synsets = _synsets(listed)
@@ -188,15 +192,6 @@ def flat_validation(places: Sequence[Path], root: Path, classes: Mapping[str, st
         if absent := len(classes) - len({k for k, _ in rows}):
             log.warning("imagenet: %d of %d classes have no image in %s.", absent, len(classes), base)
         return Listing(FileStore(base), list(classes.values()), [Sample(name, k) for k, name in rows])
-    return None
-
-
-def _list(base: Path, root: Path) -> Path | None:
-    """The nearest list of classes: next to the images, or in a folder above."""
-    for folder in [base, *(parent for parent in base.parents if parent.is_relative_to(root))]:
-        devkits = [folder / devkit / TRUTH for devkit in _DEVKITS]
-        if found := next(filter(is_file, (folder / KAGGLE, *devkits, folder / SYNSETS)), None):
-            return found
     return None
 
 

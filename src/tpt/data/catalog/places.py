@@ -67,9 +67,7 @@ def bases(entry: Entry, root: Path, split: str = "test") -> list[Path]:
     places = [home / sub for home in homes(entry, root) for sub in subfolders]
     if entry.part and entry.layout != "arrays":
         places = [_inside(place, entry.part) for place in places]
-    return [place for place in dict.fromkeys(places) if place.is_dir()] or places[
-        : 1 if entry.part else len(subfolders)
-    ]
+    return [place for place in dict.fromkeys(places) if place.is_dir()] or places[: len(subfolders)]
 
 
 def _inside(place: Path, part: str) -> Path:

@@ -96,11 +96,9 @@ def read_entry(key: str, root: Filled | Path | None, split: Split = "test") -> I
     except OSError as error:
         raise DataError(f"Cannot read {entry.title} below {root} ({error}). Check data.root.") from error
     names, samples, notes = found.names, found.samples, list(found.notes)
-    if split == "test" and (len(samples) != entry.images or len(names) != entry.classes):
-        notes.append(
-            f"{len(samples)} images of {len(names)} classes, where the paper's test set has {entry.images} of "
-            f"{entry.classes}"
-        )
+    if split == "test" and (len(samples), len(names)) != (entry.images, entry.classes):
+        papers = f"{entry.images} of {entry.classes}"
+        notes.append(f"{len(samples)} images of {len(names)} classes, where the paper's test set has {papers}")
     for note in notes:
         log.warning("%s: %s.", key, note)
     if split != "test":
