@@ -108,8 +108,8 @@ def class_list(class_names: ClassNames) -> list[str]:
     refuse_one_prompt(names, [text_key(name) for name in names], "in data.class_names", DataError)
     if len(names) < 2:
         raise DataError(
-            "Expected at least two class names to choose from in data.class_names, with commas between or in a text "
-            f"file, got {str(names)[:200]}; add names, or check the path."
+            f"Expected at least two class names to choose from in data.class_names, got {len(names)}, "
+            f"{str(names)[:200]}; put commas between, or check the path of a file of names."
         )
     return names
 

@@ -48,8 +48,7 @@ def _holds_something(folder: Path) -> bool:
 
 def homes(entry: Entry, root: Path) -> list[Path]:
     """As `find_all`, but raises a DataError if there is none."""
-    found = find_all(entry, root)
-    if not found:
+    if not (found := find_all(entry, root)):
         raise DataError(
             f"Cannot find {entry.title}: there is no folder {' or '.join(str(root / f) for f in entry.folders)}. Get "
             f"it from {entry.source}, or set data.root."
