@@ -190,6 +190,11 @@ def test_unambiguous_labels(labels: list[str], names: list[str] | None, numbers:
     assert number_labels(labels, names, PATH)[1] == numbers
 
 
+def test_a_key_named_none_is_no_default() -> None:
+    with pytest.raises(DataError, match="among the keys in data.class_names, such as None, got 'dog'"):
+        number_labels(["dog", "cat"], ["None\tnothing", "cat\tkitty"], PATH)
+
+
 @pytest.mark.parametrize("label", ["table", "shards", "hub", "features"])
 def test_labels_that_may_start_at_0_or_1(label: str, tmp_path: Path) -> None:
     """Every reader refuses such labels unless a setting gives the first one; text labels are not ambiguous."""

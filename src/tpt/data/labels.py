@@ -38,27 +38,26 @@ def number_labels(
     texts = [_text(label) for label in labels]
     if missing := sum(not text for text in texts):
         raise DataError(f"{missing} of the {len(texts)} rows of {path} have no label. Fill them.")
-    numbers = [int(match[1]) if (match := _WHOLE.fullmatch(text)) else None for text in texts]
+    short = [str(int(match[1])) if (match := _WHOLE.fullmatch(text)) else text for text in texts]  # 1 for 1.0 and 01
+    others = sorted({text for text in texts if not _WHOLE.fullmatch(text)})
     names: list[str] | None = None
     if class_names is not None:
         given = read_names(class_names)
         keys, names = given.places(), list(given)
-        by_key = [keys.get(text, keys.get(str(k))) for text, k in zip(texts, numbers, strict=True)]
+        by_key = [keys.get(text, keys.get(number)) for text, number in zip(texts, short, strict=True)]
         found = [place for place in by_key if place is not None]
         if len(found) == len(texts):
             return names, found
-        if keys and (found or None not in numbers):
+        if keys and (found or not others):
             strange = texts[by_key.index(None)]
             raise DataError(
                 f"Expected labels of {path} among the keys in data.class_names, such as "
                 f"{next(iter(keys))}, got {strange!r}; add its line."
             )
-    whole = [k for k in numbers if k is not None]
-    if len(whole) == len(texts) and texts:
-        return _by_number(texts, whole, names, path, first)
-    others = sorted(text for text in {*texts} if not _WHOLE.fullmatch(text))
-    measured = others and all(map(_FRACTION.fullmatch, others))
-    if names is None and (measured or (whole and all(text.lower() in _NOTHING for text in others))):
+    if texts and not others:
+        return _by_number(texts, short, names, path, first)
+    empty = {*others} < {*texts} and all(text.lower() in _NOTHING for text in others)
+    if names is None and texts and (empty or all(map(_FRACTION.fullmatch, others))):
         raise DataError(
             f"Expected whole numbers or names as labels in {path}, got {others[0]!r}: no label, a measured value, or a "
             "class; fill it, or set data.class_names to a file of the names if it is one."
@@ -78,16 +77,17 @@ def _text(label: Any) -> str:
 
 
 def _by_number(
-    texts: list[str], numbers: list[int], names: list[str] | None, path: Path, first: int | None
+    texts: list[str], short: list[str], names: list[str] | None, path: Path, first: int | None
 ) -> tuple[list[str], list[int]]:
     if names is None:
         raise DataError(
             f"The labels in {path} are numbers, and there are no class names. Set data.class_names to a text file with "
             "one name per line."
         )
+    numbers = [int(number) for number in short]
     low, high, count = min(numbers), max(numbers), len(names)
     place = {name.strip(): k for k, name in enumerate(names)}
-    named = [k for text, n in zip(texts, numbers, strict=True) if (k := place.get(text, place.get(str(n)))) is not None]
+    named = [k for text, n in zip(texts, short, strict=True) if (k := place.get(text, place.get(n))) is not None]
     if first is None and len(named) == len(numbers):
         if low >= 0 and high < count and named != numbers:
             raise DataError(
