@@ -263,13 +263,13 @@ def test_a_file_name_that_looks_like_an_interpolation(run: Run, image_tree: Path
         (["nowhere"], "There is no picture, folder, zip archive or pattern 'nowhere'"),
         (
             ["pictures", "--classes", "names.txt"],
-            "choose from in --classes, got 1, ['names.txt']",
+            "Expected at least two class names to choose from in --classes, got 1, ['names.txt']",
         ),
         (
             ["pictures", "--classes", "cat"],
-            "choose from in --classes, got 1, ['cat']",
+            "Expected at least two class names to choose from in --classes, got 1, ['cat']",
         ),
-        (["pictures", "--classes", "cat,"], "at least two class names to choose from in --classes, got 1"),
+        (["pictures", "--classes", "cat,"], "Expected at least two class names to choose from in --classes, got 1"),
         (["pictures", "--out", "a.xls"], "Expected a file that ends in .csv, .json, .parquet, got 'a.xls'"),
         (["pictures", "--out", "dir.csv"], "Expected a file in --out, got the folder dir.csv"),
         (["pictures", "--top", "0"], "Expected `--top` to be a whole number of at least 1, got 0"),
