@@ -25,7 +25,7 @@ from torch import Tensor
 import tpt
 from tpt.data import EpisodeDataModule, emoji_shift_domains
 from tpt.data.cache import FeatureCache
-from tpt.data.cache.eviction import size
+from tpt.data.cache.store import size
 from tpt.engine.tasks.adaptation import AdaptationTask
 from tpt.views import Views
 

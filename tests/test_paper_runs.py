@@ -196,7 +196,7 @@ def test_mistakes_in_data_give_one_sentence(run_script: Run, tmp_path: Path, ima
         (f"data=webdataset data.shards={tmp_path}/absent.tar", "1 of the 1 shards are missing"),
         (f"data=huggingface data.path={image_tree}", "as a directory that `save_to_disk` wrote"),
         (f"data=list data.path={tmp_path}/t.csv", "needs one column 'path'"),
-        (f"data=folder data.root={image_tree.parent}", "one folder, 'pictures', with 3 folders in it"),
+        (f"data=folder data.root={image_tree.parent}", "seem to hold the folders of classes"),
         ("data=dtd", "Expected the folder of all datasets, got none; set data.root or the variable TPT_DATA"),
         ("data=catalog data.keys=[cifar] data.root=.", "Expected a dataset out of imagenet"),
         ("data=catalog data.root=.", "Expected a value for `data.keys`, got none"),

@@ -43,7 +43,10 @@ def test_only_view_0(run_script: Callable[..., Any], tmp_path: Path, capfd: pyte
     run_script("test_time.py", *given, "method=tda", f"hydra.run.dir={tmp_path}/tda")
     assert load_runs([tmp_path / "tda"])[0].records.num_rows == 6
     rlcf = ("method=rlcf", "backbone@method.reward=emoji_mini")
-    for method, message in ((("method=tpt",), "got 1; choose a method that needs no views"), (rlcf, "with reward")):
+    for method, message in (
+        (("method=tpt",), "got 1; set views.num_views=1, choose a method that needs no views"),
+        (rlcf, "with reward"),
+    ):
         refused = run_script("test_time.py", *given, *method, f"hydra.run.dir={tmp_path}/refused", ok=False)
         assert message in refused.stderr and refused.stderr.count("Expected") == 1
 
@@ -55,7 +58,7 @@ def test_a_dataset_of_features(tmp_path: Path, clip: tpt.CLIP) -> None:
     assert found["image_features"].shape == (2, 4) and float(found["image_norm"]) == 1
     with pytest.raises(BadImageError, match="holds only the features"):
         dataset.image(0)
-    with pytest.raises(DataError, match="got those of other; choose that backbone"):
+    with pytest.raises(DataError, match="got those of other, .*; choose that one"):
         refuse_other_encoder([dataset], clip)
     (own,) = tpt.feature_file(write_features(tmp_path / "g.safetensors", weights=clip.encoding()["weights"]))
     refuse_other_encoder([own], clip)
@@ -122,7 +125,7 @@ def test_files_of_other_programs(layout: str, tmp_path: Path, clip: tpt.CLIP) ->
     found = dataset.store.features("00000000", 4)
     assert found["image_features"].tolist() == [pytest.approx([0.6, 0.8])] and float(found["image_norm"]) == 5
     assert "another program" in dataset.notes[0] and len({dataset.digest(row) for row in range(3)}) == 3
-    with pytest.raises(DataError, match=r"got those of another, of length 2 where its own have \d+; choose"):
+    with pytest.raises(DataError, match=r"of length \d+, in .* got those of another, of length 2; choose"):
         refuse_other_encoder([dataset], clip)
 
 
@@ -149,4 +152,4 @@ def test_streams_run_on_a_file_of_another_program(run_script: Callable[..., Any]
     run_script("test_time.py", *given, "method=dota", f"hydra.run.dir={tmp_path}/dota")
     assert load_runs([tmp_path / "dota"])[0].records.num_rows == 4
     refused = run_script("test_time.py", *given, "method=tpt", f"hydra.run.dir={tmp_path}/tpt", ok=False)
-    assert "got 1; choose a method that needs no views" in refused.stderr
+    assert "got 1; set views.num_views=1, choose a method that needs no views" in refused.stderr

@@ -184,7 +184,7 @@ def test_a_fetched_dataset_can_be_read(
 def test_a_wrong_checksum(server: FileServer, tmp_path: Path) -> None:
     """torchvision refuses an archive without the published checksum."""
     server.files["dtd-r1.0.1.tar.gz"] = tar({"dtd/images/banded/a.jpg": b"a"})
-    with pytest.raises(DataError, match=r"Describable Textures could not be downloaded .*corrupted.*Nothing of it"):
+    with pytest.raises(DataError, match=r"Cannot read the download of Describable Textures .*corrupted.*Nothing of it"):
         fetch("dtd", tmp_path)
     assert not (tmp_path / "dtd").exists() and not list((tmp_path / ".downloads").rglob("dtd-*"))
 
@@ -196,7 +196,7 @@ def test_a_broken_connection(name: str, md5: str | None, server: FileServer, pub
     content = packed(name, PICTURES)
     publish(content, name, md5)
     server.cut = len(content) // 2
-    with pytest.raises(DataError, match="ImageNet-A could not be downloaded"):
+    with pytest.raises(DataError, match="Cannot read the download of ImageNet-A"):
         fetch("imagenet_a", tmp_path)
     assert nothing_is_left(tmp_path)
     server.cut = None
@@ -216,7 +216,7 @@ def test_a_server_that_refuses(status: int, server: FileServer, publish: Publish
 def test_no_server_at_all(server: FileServer, publish: Publish, tmp_path: Path) -> None:
     publish(tar(PICTURES))
     server.url = "http://127.0.0.1:9"
-    with pytest.raises(DataError, match=r"could not be downloaded .*refused"):
+    with pytest.raises(DataError, match=r"Cannot read the download of .*refused"):
         fetch("imagenet_a", tmp_path)
 
 
@@ -246,7 +246,7 @@ def link(target: str) -> bytes:
 def test_a_wrong_archive_is_refused(content: bytes, name: str, publish: Publish, tmp_path: Path) -> None:
     """The checksum is correct, so only the content of the archive can be the reason."""
     publish(content, name)
-    with pytest.raises(DataError, match="ImageNet-A could not be downloaded"):
+    with pytest.raises(DataError, match="Cannot read the download of ImageNet-A"):
         fetch("imagenet_a", tmp_path / "data")
     assert nothing_is_left(tmp_path / "data") and not list(tmp_path.rglob("outside*"))
 
@@ -271,11 +271,11 @@ def test_a_full_disk_is_reported(publish: Publish, tmp_path: Path, monkeypatch: 
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(torchvision_utils, "_urlretrieve", full)
-    with pytest.raises(DataError, match=r"could not be downloaded into .*No space left on device"):
+    with pytest.raises(DataError, match=r"Cannot read the download of .* into .*No space left on device"):
         fetch("imagenet_a", tmp_path)
     assert nothing_is_left(tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="could not be downloaded into"):
+    with pytest.raises(DataError, match="Cannot read the download of"):
         fetch("imagenet_a", tmp_path / "file")
 
 

@@ -38,7 +38,9 @@ def test_a_zip_archive_reads_the_same(image_tree: Path) -> None:
 
 def test_an_extra_folder_around_the_classes(image_tree: Path) -> None:
     """An extra folder is an error, not a single class."""
-    with pytest.raises(DataError, match=r"one folder, 'pictures', with 3 folders in it, such as 'T-shirt'.* point"):
+    with pytest.raises(
+        DataError, match=r"'pictures' in .* seem to hold the folders of classes.* point data.root at .*/pictures"
+    ):
         image_folder(image_tree.parent)
 
 
@@ -57,7 +59,7 @@ def test_pictures_outside_class_folders_are_counted(image_tree: Path) -> None:
 
 def test_wordnet_ids_mixed_with_names(image_tree: Path) -> None:
     (image_tree / "cat").rename(image_tree / "n02123045")
-    with pytest.raises(DataError, match="Expected WordNet ids of .*, got 'T-shirt' among them; name"):
+    with pytest.raises(DataError, match="all by WordNet ids of ImageNet, got T-shirt, .*; name"):
         image_folder(image_tree)
 
 
@@ -95,24 +97,24 @@ def test_names_by_folder(image_tree: Path, tmp_path: Path) -> None:
     file.write_text("cat\tpussy cat\nhot air balloon\tballoon\nT-shirt\tshirt\nunused\tthing\n")
     assert image_folder(image_tree, class_names=file).class_names == ["shirt", "pussy cat", "balloon"]
     file.write_text("cat\tpussy cat\n")
-    with pytest.raises(DataError, match="no name in .*: 'T-shirt', 'hot air balloon'"):
+    with pytest.raises(DataError, match="no name in data.class_names: 'T-shirt', 'hot air balloon'"):
         image_folder(image_tree, class_names=file)
 
 
 def test_missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"does not exist\. Check data\.root"):
+    with pytest.raises(DataError, match=r"no folder or .zip archive\. Check data\.root"):
         image_folder(tmp_path / "absent")
 
 
 def test_a_file_that_is_not_an_archive(tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"no folder or .zip archive\. Unpack it"):
+    with pytest.raises(DataError, match=r"no folder or .zip archive\. .* unpack it"):
         image_folder(tmp_path / "x.tar")
 
 
 def test_no_class_folders(tmp_path: Path) -> None:
     noise_image(0).save(tmp_path / "loose.png")
-    with pytest.raises(DataError, match="no folder per class, only 1 images"):
+    with pytest.raises(DataError, match="no folder per class"):
         image_folder(tmp_path)
 
 
@@ -123,7 +125,7 @@ def test_empty_class(image_tree: Path) -> None:
     assert found.class_names == ["T-shirt", "cat", "dog", "hot air balloon"] and len(found) == 12
     assert found.notes == ["1 of 4 classes have no image, such as 'dog'; they stay among the answers"]
     (image_tree / "dog" / "1.heic").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"can be read: 'dog' \(1 \.heic\)\. Convert the files, or move"):
+    with pytest.raises(DataError, match=r"can be read: 'dog'\. Convert the files, or move"):
         image_folder(image_tree)
 
 

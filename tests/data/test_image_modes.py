@@ -53,7 +53,7 @@ def test_deep_greys_are_scaled_by_their_range(values: np.ndarray, expected: np.n
     ],
 )
 def test_deep_greys_with_an_unclear_range(values: np.ndarray, message: str) -> None:
-    with pytest.raises(BadImageError, match=f"a/x.tif are of unclear meaning .*{message}"):
+    with pytest.raises(BadImageError, match=f"a/x.tif .pixel values of unclear meaning: .*{message}"):
         decode_image(deep(values), "a/x.tif")
 
 
@@ -102,7 +102,7 @@ def test_memory_of_large_pictures_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
     content = encoded(Image.fromarray(np.full((300, 300), 5, np.uint16)))
     assert decode_image(content, "x.png").getpixel((299, 299)) == (5, 5, 5)
     monkeypatch.setattr(images, "MAX_DECODED_BYTES", 300 * 300 * 6 - 1)
-    with pytest.raises(BadImageError, match="got 300 x 300 pixels of mode I;16 in x.png; scale it down"):
+    with pytest.raises(BadImageError, match="x.png .too large: 300 x 300 pixels"):
         decode_image(content, "x.png")
     assert decode_image(encoded(Image.new("L", (300, 300))), "x.png").mode == "RGB"
 

@@ -84,12 +84,9 @@ def test_absolute_paths(image_tree: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for root in (None, image_tree, tmp_path):
         assert image_list(shutil.copy(elsewhere, tmp_path / "empty" / "t.csv"), root=root).image(0).mode == "RGB"
-    with pytest.raises(DataError, match=r"Expected paths inside .*empty in .*, got '.*'; correct data.root, or leave"):
+    with pytest.raises(DataError, match=r"Expected paths inside the dataset, .* got '/.*'; correct it"):
         image_list(elsewhere, root=tmp_path / "empty")
-    with pytest.raises(
-        DataError,
-        match="Expected paths of one kind in .*, got the absolute '/.* and the relative '.*; write all of them",
-    ):
+    with pytest.raises(DataError, match="Expected paths inside the dataset, .* got '/"):
         image_list(csv(image_tree, [*ROWS, whole[0]]))
     with pytest.raises(DataError, match="Expected paths inside the dataset"):
         image_list(csv(image_tree, [(f"{image_tree}/cat/../cat/0.png", "cat")]))

@@ -6,7 +6,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tpt.data import EpisodeDataModule, emoji_shift
-from tpt.data.outside import with_outside
+from tpt.data.datamodule import with_outside
 from tpt.errors import DataError
 
 

@@ -115,9 +115,9 @@ def test_class_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ("names.txt", r"Expected class names with commas between, or a text file of names, got 'names\.txt'"),
-        ("x" * 5000, r"got 'x{200}', which is no file; add names, or check the path"),
-        ("", r"got '', which is no file"),
+        ("names.txt", r"choose from in data.class_names, got 1, \['names\.txt'\]"),
+        ("x" * 5000, r"got 1, \['x{198}; put commas between, or check the path"),
+        ("", r"got 0, \[\]; put commas"),
         ("cat,dog,cat", r"Two classes .*'cat'"),
         (["cat"], r"Expected at least two class names to choose from in data\.class_names, got 1"),
         ("cat, ,", r"Expected at least two class names .*got 1"),

@@ -21,8 +21,8 @@ from tests.own_data import png
 from tests.paper_tree import FOLDERS, SPLITS, paper_tree, rows_of
 from tests.untrusted import FUZZ, JSON
 from tpt.data import image_folder, read_entry, tar_shards
-from tpt.data.catalog import matlab
-from tpt.data.catalog.matlab import read_table
+from tpt.data.catalog import official
+from tpt.data.catalog.official import read_table
 from tpt.data.images import decode_image
 from tpt.data.store import MAX_FILE_BYTES, FileStore
 from tpt.errors import BadImageError, DataError, UserError
@@ -91,7 +91,7 @@ def test_deeply_nested_json(tree: Path) -> None:
 def test_a_crash_of_the_matlab_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     savemat(tmp_path / "t.mat", {"a": np.arange(3)})
     assert read_table(tmp_path / "t.mat", "a") == [0, 1, 2]
-    monkeypatch.setattr(matlab, "_READ", "import os; os.abort()")
+    monkeypatch.setattr(official, "_READ", "import os; os.abort()")
     with pytest.raises(ValueError, match="t.mat: its reader broke down"):
         read_table(tmp_path / "t.mat", "a")
 
@@ -117,7 +117,7 @@ def zip_of(path: Path, files: dict[str, bytes]) -> Path:
 def test_formats_that_call_other_programs_are_not_opened() -> None:
     """Pillow would pass PostScript to an interpreter, whatever the file's name."""
     eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
-    with pytest.raises(BadImageError, match="PostScript is not read"):
+    with pytest.raises(BadImageError, match="no picture"):
         decode_image(eps, "x.jpg")
 
 
@@ -158,5 +158,5 @@ def test_paths_in_shards_are_only_names(tmp_path: Path) -> None:
 def test_class_folders_of_any_name(tmp_path: Path) -> None:
     root = paper_tree(tmp_path, keys=["imagenet_a"])
     (root / FOLDERS["imagenet_a"][0] / "[bold]n00000000").mkdir()
-    with pytest.raises(DataError, match=r": \[bold\]n00000000 is not one of them"):
+    with pytest.raises(DataError, match=r"such as \[bold\]n00000000;"):
         read_entry("imagenet_a", root)

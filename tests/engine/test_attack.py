@@ -96,7 +96,7 @@ def test_a_wrong_setting_is_reported(option, tmp_path, capsys):
 def test_a_missing_folder_is_reported(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["--out", str(tmp_path), "data=folder", f"data.root={tmp_path}/nowhere"])
-    assert capsys.readouterr().err.startswith(f"Error: {tmp_path}/nowhere does not exist. ")
+    assert capsys.readouterr().err.startswith(f"Error: {tmp_path}/nowhere is no folder or .zip archive. ")
 
 
 def test_the_program(tmp_path, capsys):

@@ -16,8 +16,7 @@ from tpt.cli.compose import Parts, compose, method_class
 from tpt.cli.options import own_options, refuse_stream
 from tpt.clip.model import CLIP
 from tpt.data import EpisodeDataModule, ImageDataset, Sample
-from tpt.data.given import as_file, as_image, is_one
-from tpt.data.pictures import class_list, find_pictures
+from tpt.data.pictures import as_file, as_image, class_list, find_pictures, is_one
 from tpt.engine.tasks.adaptation import AdaptationTask
 from tpt.engine.tasks.outcome import cut
 from tpt.results.predictions import Prediction, Predictions, prediction_of

@@ -1,4 +1,4 @@
-"""Batches of episodes: the views of each image of each dataset."""
+"""Batches of episodes: the views of each image of each dataset, and of pictures of unknown classes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -15,60 +16,57 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from tpt.data.bundled import DOMAINS, emoji_shift
 from tpt.data.cache import CachedViews, FeatureCache
-from tpt.data.dataset import Classes, ImageDataset
+from tpt.data.catalog import CATALOG, read_entry
+from tpt.data.dataset import OUTSIDE, Classes, ImageDataset, Sample
 from tpt.data.features import FeatureRows
 from tpt.data.loading import Loader
-from tpt.data.outside import with_outside
+from tpt.data.pictures import find_pictures
 from tpt.data.stream_order import Order, stream_order
-from tpt.errors import BadImageError, Count, DataError, Natural, Positive, Seed, UserError, checked
+from tpt.errors import BadImageError, Count, DataError, Natural, Positive, Seed, UserError, checked, text_key
 from tpt.files import content_digest
 from tpt.views.batched import PlannedViews
 
 log = logging.getLogger(__name__)
 
+OTHER = "other"  # the half of the classes that the run does not test
 # Maps an image and its identity to its (V, 3, H, W) views, or to the input of `render` on the device.
 ViewMaker = Callable[[Image.Image, str], Tensor | PlannedViews]
 
 
-@dataclass(frozen=True)
-class BadImage:
-    """An image that could not be read: its identity and the reason."""
+@dataclass
+class _Episode:
+    """One image; its `problem` says why it could not be read."""
 
+    label: int | None
     index: int
     path: str
-    label: int | None
-    problem: str
+    file: bytes = b""
+    content: str = ""
+    key: str = ""
+    views: Tensor | PlannedViews | None = None
+    cached: dict[str, Tensor] | None = None
+    problem: str = ""
+    position: int = 0
 
 
 @dataclass
 class EpisodeBatch:
-    """Views of B images; those that could not be read are left out and listed in `bad`.
+    """Views of B images; those that could not be read are left out and listed in `bad`."""
 
-    Args:
-        views: (B, V, 3, H, W) uint8 pixels or normalised floats; or a list of inputs of `render` on the device.
-        labels: (B,) classes; None if unknown.
-        indices: (B,) indices of the images in their dataset.
-        paths: paths of the images in their dataset.
-        contents: digests of the image files.
-        bad: images that could not be read.
-        num_views: number of views that the run uses; `views` may hold more, for the feature cache.  None uses all.
-        cached: cached features instead of views: (B, V, E) `image_features`, the (B,) `image_norm` of view 0, and the
-            same for further encoders by name.
-        keys: cache key for the features of each image; empty if they need not be stored.
-        positions: position in the run, from 0, for each image index, including unreadable images.
-    """
-
-    views: Tensor | list[PlannedViews]
-    labels: Tensor | None
-    indices: Tensor
+    views: Tensor | list[PlannedViews]  # (B, V, 3, H, W) uint8 pixels or normalised floats; or inputs of `render`
+    labels: Tensor | None  # (B,) classes
+    indices: Tensor  # (B,) of the images in their dataset
     paths: list[str]
-    contents: list[str]
-    bad: list[BadImage]
-    num_views: int | None = None
+    contents: list[str]  # digests of the image files
+    bad: list[_Episode]
+    num_views: int | None = None  # that the run uses; `views` may hold more, for the feature cache.  None uses all.
+    # Cached features instead of views: (B, V, E) `image_features`, the (B,) `image_norm` of view 0, and the same for
+    # further encoders by name.
     cached: Mapping[str, Tensor] | None = None
-    keys: list[str] = field(default_factory=list)
-    positions: Mapping[int, int] = field(default_factory=dict)
+    keys: list[str] = field(default_factory=list)  # for the cache; empty if the features need not be stored
+    positions: Mapping[int, int] = field(default_factory=dict)  # in the run, by index, also of unreadable images
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -79,14 +77,10 @@ class EpisodeBatch:
 
     def select(self, rows: Sequence[int]) -> EpisodeBatch:
         """A batch of some of the images; the views must be a tensor."""
-        assert isinstance(self.views, Tensor)
         chosen = list(rows)
         return replace(
-            self,
-            views=self.views if self.cached is not None else self.views[chosen],
-            cached=self._cached(lambda tensor: tensor[chosen]),
+            self._moved(lambda tensor: tensor[chosen] if len(tensor) else tensor),  # no views beside cached features
             keys=[self.keys[i] for i in chosen] if self.keys else [],
-            labels=None if self.labels is None else self.labels[chosen],
             indices=self.indices[chosen],
             paths=[self.paths[i] for i in chosen],
             contents=[self.contents[i] for i in chosen],
@@ -103,24 +97,8 @@ class EpisodeBatch:
     def _moved(self, move: Callable[[Any], Any]) -> EpisodeBatch:
         views = [move(planned) for planned in self.views] if isinstance(self.views, list) else move(self.views)
         labels = None if self.labels is None else move(self.labels)
-        return replace(self, views=views, labels=labels, cached=self._cached(move))
-
-    def _cached(self, change: Callable[[Tensor], Tensor]) -> dict[str, Tensor] | None:
-        return None if self.cached is None else {name: change(tensor) for name, tensor in self.cached.items()}
-
-
-@dataclass
-class _Episode:
-    label: int | None
-    index: int
-    path: str
-    file: bytes = b""
-    content: str = ""
-    key: str = ""
-    views: Tensor | PlannedViews | None = None
-    cached: dict[str, Tensor] | None = None
-    problem: str | None = None
-    position: int = 0
+        cached = None if self.cached is None else {name: move(tensor) for name, tensor in self.cached.items()}
+        return replace(self, views=views, labels=labels, cached=cached)
 
 
 class _Episodes(Dataset[_Episode]):
@@ -137,7 +115,7 @@ class _Episodes(Dataset[_Episode]):
         """A batch; it is encoded as a whole or not at all, since the number of views per pass affects rounding."""
         episodes = [self._read(index) for index in indices]
         for episode in episodes:
-            if episode.problem is None and episode.cached is None:
+            if not episode.problem and episode.cached is None:
                 self._make(episode)
         if any(episode.views is not None for episode in episodes):
             for episode in episodes:
@@ -152,13 +130,13 @@ class _Episodes(Dataset[_Episode]):
         episode = _Episode(sample.label, index, sample.path, position=self._place[index])
         with self._noting(episode):
             if isinstance(store := self.dataset.store, FeatureRows):
-                episode.content = self.dataset.digest(index)
+                episode.content = store.digest(sample.path)
                 episode.cached = store.features(sample.path, self.shelf.num_views)
-                return episode
-            episode.file = self.dataset.content(index)
-            episode.content = content_digest(episode.file)
-            episode.key = self.shelf.key(self.dataset.file_identity(index), episode.file)
-            episode.cached = self.shelf.find(episode.key)
+            else:
+                episode.file = self.dataset.content(index)
+                episode.content = content_digest(episode.file)
+                episode.key = self.shelf.key(self.dataset.file_identity(index), episode.file)
+                episode.cached = self.shelf.find(episode.key)
         return episode
 
     def _make(self, episode: _Episode) -> None:
@@ -177,7 +155,7 @@ class _Episodes(Dataset[_Episode]):
 
 
 def _collate(episodes: list[_Episode], num_views: int | None = None) -> EpisodeBatch:
-    good = [e for e in episodes if e.problem is None]
+    good = [e for e in episodes if not e.problem]
     made = [e.views for e in good if isinstance(e.views, Tensor)]
     planned = [e.views for e in good if isinstance(e.views, PlannedViews)]
     cached = [e.cached for e in good if e.cached is not None]
@@ -191,9 +169,43 @@ def _collate(episodes: list[_Episode], num_views: int | None = None) -> EpisodeB
         indices=torch.tensor([e.index for e in good]),
         paths=[e.path for e in good],
         contents=[e.content for e in good],
-        bad=[BadImage(e.index, e.path, e.label, e.problem) for e in episodes if e.problem is not None],
+        bad=[replace(e, file=b"") for e in episodes if e.problem],
         positions={e.index: e.position for e in episodes},
     )
+
+
+def with_outside(
+    datasets: Sequence[ImageDataset], outside: str | None, root: str | Path | None, limit: int | None, seed: int
+) -> list[ImageDataset]:
+    """The datasets, each followed by `<name>_outside`: pictures of unknown classes, tested with the same class names.
+
+    Args:
+        outside: a folder, archive or pattern of pictures; the key of a dataset in `root`, whose pictures of tested
+            classes are left out; "other" for the half of the classes that `data.classes` leaves out; None for none.
+        limit, seed: number of pictures, drawn with this seed; None uses all.
+    """
+    if outside is None:
+        return list(datasets)
+    return [found for d in datasets for found in (d, _strangers(d, outside, root).subset(limit, seed))]
+
+
+def _strangers(dataset: ImageDataset, outside: str, root: str | Path | None) -> ImageDataset:
+    store, known = dataset.store, {text_key(name) for name in dataset.class_names}
+    if outside == OTHER:
+        samples = list(dataset.others)
+    elif outside in DOMAINS or outside in CATALOG:
+        source = emoji_shift(outside) if outside in DOMAINS else read_entry(outside, root, "test")
+        store, names = source.store, source.class_names
+        labelled = zip(source.samples, source.labels(), strict=True)
+        samples = [Sample(sample.path) for sample, label in labelled if text_key(names[label]) not in known]
+    else:
+        found = find_pictures([outside])
+        store, samples = found.store, [Sample(path) for path in dict.fromkeys(found.paths)]
+    if not samples:
+        way_out = "Set data.classes=base or new" if outside == OTHER else "Choose pictures of other classes"
+        raise DataError(f"data.outside={outside} has no pictures outside the classes of {dataset.name!r}. {way_out}.")
+    outside_ones = replace(dataset, name=f"{dataset.name}{OUTSIDE}", samples=samples, store=store, size=0, others=())
+    return replace(outside_ones, notes=[f"pictures of none of the classes, from data.outside={outside}"])
 
 
 class EpisodeDataModule(LightningDataModule):
@@ -213,7 +225,7 @@ class EpisodeDataModule(LightningDataModule):
             rounding, it only affects stream methods.
         classes: "all", or "base" or "new" for a half of the classes of each dataset.
         limit, seed: number of images of each dataset, drawn with this seed; None uses all.
-        outside, outside_root: pictures of unknown classes that each dataset is also tested on, see `tpt.data.outside`.
+        outside, outside_root: pictures of unknown classes that each dataset is also tested on, see `with_outside`.
     """
 
     @checked
@@ -241,11 +253,8 @@ class EpisodeDataModule(LightningDataModule):
             raise UserError("Expected at least one dataset, got none; see conf/data.")
         if len(set(names)) < len(names):
             raise UserError(f"Expected datasets of different names, got {', '.join(names)}; pass data.name.")
-        self.datasets = list(datasets)
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.on_bad_image = on_bad_image
-        self.pin_memory = pin_memory
+        self.datasets, self.batch_size = list(datasets), batch_size
+        self.num_workers, self.on_bad_image, self.pin_memory = num_workers, on_bad_image, pin_memory
         self.orders = {
             d.name: stream_order([s.label for s in d.samples], order, f"{order_seed}/{d.name}", order_concentration)
             for d in self.datasets
@@ -278,14 +287,15 @@ class EpisodeDataModule(LightningDataModule):
         found = []
         for dataset in self.datasets:
             wanted: int | None = getattr(self.make_views(dataset), "num_views", None)
-            have = dataset.store.num_views if isinstance(dataset.store, FeatureRows) else wanted
-            if have is not None and wanted is not None and have < wanted and not (have == 1 and view_0_serves):
-                way_out = "choose a method that needs no views" if have == 1 else f"set views.num_views={have}"
-                raise DataError(
-                    f"Expected {wanted} views of each image in {dataset.store.root}, got {have}; {way_out}, or export "
-                    "the features of more views."
-                )
-            found.append((dataset, wanted if have is None or wanted is None else min(have, wanted)))
+            have = dataset.store.num_views if isinstance(dataset.store, FeatureRows) else None
+            if wanted is not None and have is not None and have < wanted:
+                if have > 1 or not view_0_serves:
+                    raise DataError(
+                        f"Expected {wanted} views of each image in {dataset.store.root}, got {have}; set "
+                        f"views.num_views={have}, choose a method that needs no views, or export more views."
+                    )
+                wanted = have
+            found.append((dataset, wanted))
         return found
 
     def on_after_batch_transfer(self, batch: EpisodeBatch, dataloader_idx: int) -> EpisodeBatch:
@@ -298,10 +308,6 @@ class EpisodeDataModule(LightningDataModule):
         """Uses features from `cache` for images that were encoded before."""
         self._cache = cache
         return self
-
-    def _shelf(self, dataset: ImageDataset) -> CachedViews:
-        maker = self.make_views(dataset)
-        return CachedViews(maker, None) if self._cache is None else self._cache.shelf(maker)
 
     def leave_out(self, done: Mapping[str, Collection[int]]) -> EpisodeDataModule:
         """Skips batches whose images all have a record already; `done` has their indices by dataset."""
@@ -335,7 +341,8 @@ class EpisodeDataModule(LightningDataModule):
     def test_dataloader(self) -> list[DataLoader[_Episode]]:
         """A loader for each dataset, with this process's batches."""
         processes, rank = (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
-        shelves, shares = [self._shelf(dataset) for dataset in self.datasets], self.shares(processes)
+        makers, shares = [self.make_views(dataset) for dataset in self.datasets], self.shares(processes)
+        shelves = [CachedViews(maker, None) if self._cache is None else self._cache.shelf(maker) for maker in makers]
         idle = sum(not any(share[other] for share in shares) for other in range(processes))
         if self._whole and idle and rank == 0 and any(any(share) for share in shares):
             log.warning(

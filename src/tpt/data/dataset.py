@@ -6,8 +6,8 @@ import json
 import random
 import warnings
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from multiprocessing.pool import ThreadPool
 from typing import Literal
 
 from PIL import Image
@@ -21,7 +21,7 @@ from tpt.files import content_digest
 
 Classes = Literal["all", "base", "new"]
 OUTSIDE = "_outside"  # suffix of the names of datasets with pictures of unknown classes
-_READERS, _PARTS = 8, 64  # number of threads that read the first bytes of files, and of their work items
+_READERS, _PART = 8, 64  # number of threads that read the first bytes of files, and of files that a thread takes
 
 
 @dataclass(frozen=True)
@@ -95,11 +95,7 @@ class ImageDataset:
         return self.samples[0].label is not None
 
     def labels(self) -> list[int]:
-        """The class of every image.
-
-        Raises:
-            DataError: the images have no labels.
-        """
+        """The class of every image; raises a DataError if the images have no labels."""
         if not self.labelled:
             raise DataError(
                 f"Expected labelled images in dataset {self.name!r}, got pictures without labels; choose another data "
@@ -117,12 +113,7 @@ class ImageDataset:
         return content_digest(self.content(index)) if known is None else str(known(self.samples[index].path))
 
     def image(self, index: int, content: bytes | None = None) -> Image.Image:
-        """The image as RGB; raises a BadImageError.
-
-        Args:
-            index: index of the image.
-            content: bytes of its file, if already read.
-        """
+        """The image as RGB, from the bytes of its file if already read; raises a BadImageError."""
         name = f"{self.store.root}/{self.samples[index].path}"
         return decode_image(self.content(index) if content is None else content, name, self.upright)
 
@@ -184,10 +175,9 @@ class ImageDataset:
                 return False
 
         paths = [sample.path for sample in self.samples]
-        with ThreadPoolExecutor(_READERS) as pool, warnings.catch_warnings():
+        with ThreadPool(_READERS) as pool, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns about odd tags
-            parts = pool.map(lambda start: sum(map(turned, paths[start::_PARTS])), range(_PARTS))
-            return sum(parts)
+            return sum(pool.imap_unordered(turned, paths, chunksize=_PART))
 
     @checked
     def subset(self, limit: Count | None, seed: Seed = 0) -> ImageDataset:

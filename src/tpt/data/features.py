@@ -34,15 +34,13 @@ _PAIR = ("_f", "_l")  # ends of the names of Tip-Adapter's files: features in on
 
 
 class FeatureRows:
-    """The store of a dataset whose images are rows of a feature file; it can be sent to worker processes.
+    """The store of dataset `number` of a file, whose images are rows of features; it can be sent to worker processes.
 
     Args:
-        file: the file; its rows are read one by one unless `held` is given.
-        number: number of the dataset in the file.
         about: the file's `paths` and `contents` of the dataset.
         encoder: the file's description of the image encoder; empty if there is none.
         shape: V and E of each image.
-        held: (N, V, E) features and (N,) norms, if the file was read as a whole.
+        held: (N, V, E) features and (N,) norms, if the file was read as a whole; otherwise rows are read one by one.
     """
 
     def __init__(
@@ -69,11 +67,7 @@ class FeatureRows:
         return str(self._contents[self._rows[path]])
 
     def features(self, path: str, num_views: int | None) -> dict[str, Tensor]:
-        """The (V, E) `image_features` of the first views and the `image_norm` of view 0.
-
-        Raises:
-            BadImageError: the file is gone or damaged.
-        """
+        """The (V, E) `image_features` of the first views and the `image_norm` of view 0; raises a BadImageError."""
         row = self._rows[path]
         if self._held is not None:
             return {"image_features": self._held[0][row, :num_views].clone(), "image_norm": self._held[1][row].clone()}
@@ -87,13 +81,11 @@ class FeatureRows:
 def save_features(
     file: Path, datasets: Sequence[tuple[Mapping[str, Any], Mapping[str, Tensor]]], encoder: Mapping[str, Any]
 ) -> None:
-    """Writes a file of view features, whole or not at all.
+    """Writes a file of view features, `.safetensors` or `.npz`, whole or not at all.
 
     Args:
-        file: `.safetensors` or `.npz`.
-        datasets: for each dataset its names and provenance (`name`, `class_names`, `paths`, `labels`, `contents`, ...)
-            and its tensors `features` (N, V, E), `norms` (N,) and, if all images share the text, `text_features` (K,
-            E).
+        datasets: for each dataset its names and provenance (`name`, `class_names`, `paths`, `labels`, `contents`, ...),
+            and `features` (N, V, E), `norms` (N,) and, if all images share the text, `text_features` (K, E).
         encoder: `name` and `weights` of the image encoder, and the settings of its views.
     """
     tensors = {f"{k}.{name}": x.contiguous() for k, (_, own) in enumerate(datasets) for name, x in own.items()}
@@ -217,9 +209,8 @@ def refuse_other_encoder(
         same = encoder["weights"] == clip.encoding()["weights"] if "weights" in encoder else width == clip.embed_dim
         if not same:
             raise DataError(
-                f"Expected features of the backbone {clip.name} in {dataset.store.root}, got those of "
-                f"{encoder.get('name', f'another, of length {width} where its own have {clip.embed_dim}')}; choose "
-                "that backbone, or export the features again."
+                f"Expected features of the backbone {clip.name}, of length {clip.embed_dim}, in {dataset.store.root}, "
+                f"got those of {encoder.get('name', 'another')}, of length {width}; choose that one, or export again."
             )
         if others:
             raise DataError(

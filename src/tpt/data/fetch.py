@@ -9,10 +9,9 @@ import shutil
 import socket
 import sys
 import tarfile
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -21,24 +20,14 @@ from torchvision.datasets.utils import download_and_extract_archive
 
 from tpt.data.catalog import CATALOG, find_all
 from tpt.errors import DataError
-from tpt.files import reason, why_no_lock
+from tpt.files import readable, why_no_lock
 
 TIMEOUT_S = 60.0  # without data from the server
-# Errors of torchvision and archive readers for a broken download, a wrong checksum or a damaged archive.
-_FAILURES = (
-    *(OSError, RuntimeError, ValueError, LookupError, EOFError),
-    *(http.client.HTTPException, tarfile.TarError, zipfile.BadZipFile, zlib.error),
-)
 _HENDRYCKS = "https://people.eecs.berkeley.edu/~hendrycks"
 _HUB = "https://huggingface.co/datasets"
 _SUN = "https://vision.princeton.edu/projects/2010/SUN/download"
 
 Get = Callable[[Path], object]
-
-
-def _class(make: Callable[..., object]) -> Get:
-    """Downloads through a torchvision class, which then reads the files as a check."""
-    return lambda folder: make(folder, download=True)
 
 
 def _archive(url: str, md5: str | None = None, inside: str = "") -> Get:
@@ -53,8 +42,8 @@ def _sun397(folder: Path) -> None:
     (folder / "lists").replace(folder / "SUN397" / "Partitions")
 
 
-# The folder of each dataset, as named by torchvision or the archive, and how to get it.  The addresses and checksums
-# of the ImageNet variants are from their own pages.
+# The folder of each dataset, as named by torchvision or the archive, and how to get it: by a torchvision class, which
+# then reads the files as a check, or from an address and with a checksum of the dataset's own page.
 FREE: dict[str, tuple[str, Get]] = {
     "imagenet_a": ("imagenet-a", _archive(f"{_HENDRYCKS}/imagenet-a.tar", "c3e55429088dc681f30d81f4726b6595")),
     "imagenet_v2": (
@@ -66,14 +55,14 @@ FREE: dict[str, tuple[str, Get]] = {
         "imagenet-sketch",
         _archive(f"{_HUB}/songweig/imagenet_sketch/resolve/main/data/ImageNet-Sketch.zip", inside="imagenet-sketch"),
     ),
-    "flowers102": ("flowers-102", _class(datasets.Flowers102)),
-    "dtd": ("dtd", _class(datasets.DTD)),
-    "oxford_pets": ("oxford-iiit-pet", _class(datasets.OxfordIIITPet)),
-    "caltech101": ("caltech101", _class(datasets.Caltech101)),
-    "food101": ("food-101", _class(datasets.Food101)),
+    "flowers102": ("flowers-102", partial(datasets.Flowers102, download=True)),
+    "dtd": ("dtd", partial(datasets.DTD, download=True)),
+    "oxford_pets": ("oxford-iiit-pet", partial(datasets.OxfordIIITPet, download=True)),
+    "caltech101": ("caltech101", partial(datasets.Caltech101, download=True)),
+    "food101": ("food-101", partial(datasets.Food101, download=True)),
     "sun397": ("SUN397", _sun397),
-    "fgvc_aircraft": ("fgvc-aircraft-2013b", _class(datasets.FGVCAircraft)),
-    "eurosat": ("eurosat", _class(datasets.EuroSAT)),
+    "fgvc_aircraft": ("fgvc-aircraft-2013b", partial(datasets.FGVCAircraft, download=True)),
+    "eurosat": ("eurosat", partial(datasets.EuroSAT, download=True)),
 }
 
 # Commands for the other datasets, to run in the folder of all datasets.
@@ -110,38 +99,25 @@ def fetch(key: str, root: Path) -> Path:
     """Downloads and unpacks one dataset and returns its folder.
 
     The files are unpacked in `<root>/.downloads/<key>`, which is removed at the end and before a new download; the
-    complete folder is then moved to its place.
-
-    Raises:
-        DataError: the dataset is not free to download, already exists, its server cannot be reached, or the download
-            is not as expected.
+    complete folder is then moved to its place.  Raises a DataError.
     """
-    title, downloads = CATALOG[key].title, root / ".downloads"
+    entry, downloads = CATALOG[key], root / ".downloads"
     if key not in FREE:
-        raise DataError(f"{title} cannot be downloaded without an account or a browser; see {CATALOG[key].source}.")
-    try:
+        raise DataError(f"{entry.title} cannot be downloaded without an account or a browser; see {entry.source}.")
+    if there := find_all(entry, root):
+        raise DataError(f"{entry.title} is already in {there[0]}; move it away to download it again.")
+    way_out = f"Nothing of it was kept: run again, or get it by hand from {entry.source}"
+    with readable(f"the download of {entry.title} into {root}", way_out, also=http.client.HTTPException):
         downloads.mkdir(parents=True, exist_ok=True)
         lock = downloads / f"{key}.lock"
-        with FileLock(lock, timeout=0) if why_no_lock(lock) is None else nullcontext():
-            return _fetch(key, root, downloads / key)
-    except Timeout as error:
-        raise DataError(f"Another process is already downloading {key} into {root}; wait for it.") from error
-    except DataError:
-        raise
-    except _FAILURES as error:
-        raise DataError(
-            f"{title} could not be downloaded into {root} ({reason(error)}). Nothing of it was kept: run again, or get "
-            f"it by hand from {CATALOG[key].source}."
-        ) from error
+        try:
+            with FileLock(lock, timeout=0) if why_no_lock(lock) is None else nullcontext():
+                return _fetch(*FREE[key], root, downloads / key)
+        except Timeout as error:
+            raise DataError(f"Another process is already downloading {key} into {root}; wait for it.") from error
 
 
-def _fetch(key: str, root: Path, staging: Path) -> Path:
-    folder, get = FREE[key]
-    if there := find_all(CATALOG[key], root):
-        raise DataError(
-            f"{CATALOG[key].title} is already in {there[0]}; move it away to download it again (split files may lie "
-            f"in {root / 'splits'})."
-        )
+def _fetch(folder: str, get: Get, root: Path, staging: Path) -> Path:
     shutil.rmtree(staging, ignore_errors=True)  # left by a process that was killed
     staging.mkdir()
     try:

@@ -16,25 +16,18 @@ MOST_VAL_SHOTS = 4
 
 @dataclass(frozen=True)
 class Shots:
-    """The images of a training run.
+    """The images of a training run."""
 
-    Args:
-        train: up to k images of every class.
-        val: up to min(k, 4) other images of every class; None if there are none.
-        notes: differences from k images of every class, for log and results.
-    """
-
-    train: ImageDataset
-    val: ImageDataset | None
-    notes: tuple[str, ...] = ()
+    train: ImageDataset  # up to k images of every class
+    val: ImageDataset | None  # up to min(k, 4) other images of every class
+    notes: tuple[str, ...] = ()  # differences from k images of every class, for log and results
 
     def files(self) -> list[dict[str, str]]:
         """The split, class and path of every drawn image, for the results."""
-        splits = (("train", self.train), ("val", self.val))
+        splits = {"train": self.train} | ({} if self.val is None else {"val": self.val})
         return [
             {"split": split, "class": dataset.class_names[label], "path": sample.path}
-            for split, dataset in splits
-            if dataset is not None
+            for split, dataset in splits.items()
             for sample, label in zip(dataset.samples, dataset.labels(), strict=True)
         ]
 
@@ -103,12 +96,11 @@ def _twice(train: ImageDataset, chosen: list[Sample], val: ImageDataset | None, 
         for sample in samples:
             with suppress(BadImageError):  # reported when the image is used
                 drawn.setdefault(content_digest(store.read(sample.path)), []).append(sample)
-    twice = [samples for samples in drawn.values() if len(samples) > 1]
-    if not twice:
+    if not (twice := [samples for samples in drawn.values() if len(samples) > 1]):
         return []
-    note = f"pictures drawn more than once: {len(twice)}, such as {twice[0][0].path} and {twice[0][1].path}"
     two = sum(len({sample.label for sample in samples}) > 1 for samples in twice)
-    return [f"{note}; {two} of them with different labels" if two else note]
+    shown = " and ".join(sample.path for sample in twice[0][:2])
+    return [f"pictures drawn more than once: {len(twice)}, such as {shown}; {two} of them with different labels"]
 
 
 def _draw(
@@ -130,7 +122,6 @@ def _draw(
     if shots is not None and short:
         counts = ", ".join(f"{count} of them {have}" for have, count in sorted(short.items()))
         notes.append(f"{what}: {sum(short.values())} classes have fewer than {shots} images, all were taken ({counts})")
-    absent = len(dataset.class_names) - len(by_class)
-    if absent:
+    if len(by_class) < len(dataset.class_names):
         notes.append(f"{what}: there are images of {len(by_class)} of the {len(dataset.class_names)} classes")
     return drawn, notes

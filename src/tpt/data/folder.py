@@ -9,11 +9,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tpt.data.dataset import ImageDataset, Sample
-from tpt.data.images import EXTENSIONS, Orientation
+from tpt.data.images import EXTENSIONS, Orientation, skipped
 from tpt.data.labels import ClassNames, read_names
-from tpt.data.names import counted_suffixes, nfc, plain
+from tpt.data.names import nfc, plain
 from tpt.data.store import FileStore
-from tpt.data.unread import skipped
 from tpt.errors import DataError, Filled, checked, refuse_one_prompt, text_key
 from tpt.files.lists import Names
 
@@ -57,19 +56,15 @@ def image_folder(
     for path in _pictures(paths):
         if "/" in path:
             by_folder[path.split("/")[0]].append(path)
-    _refuse_other_layouts(store, by_folder, paths)
     given = None if class_names is None else read_names(class_names)
     matched = None if given is None else _match(folders, given)
-    if matched is None:
-        _refuse_upper_level(store, by_folder)
+    _refuse_other_level(store, by_folder, matched is not None)
     notes = _notes(by_folder, paths, shown)
-    order = list(range(len(folders)))
     if matched is not None:
         names, order = matched
-    elif given is not None:
-        names = _in_order(folders, given, class_names, shown)
     else:
-        names = _own_names(store, folders, shown)
+        order = list(range(len(folders)))
+        names = _own_names(store, folders, shown) if given is None else _in_order(folders, given, shown)
     if given is None and _WORDNET.fullmatch(folders[0]):
         notes.append("the folders are WordNet ids; the class names are ImageNet's")
     samples = [Sample(path, k) for k, folder in zip(order, folders, strict=True) for path in by_folder[folder]]
@@ -103,49 +98,29 @@ def _split(store: FileStore, split: str) -> FileStore:
     return store.within(found[0])
 
 
-def _refuse_other_layouts(store: FileStore, by_folder: dict[str, list[str]], paths: list[str]) -> None:
-    root, folders = store.root, list(by_folder)
-    if not folders:
-        loose = _pictures(paths)
-        instead = f", only {len(loose)} images" if loose else ""
-        raise DataError(f"{root} has no folder per class{instead}. See docs/own_data.md.")
-    lower = {folder.lower() for folder in folders}
-    if lower <= _NOT_CLASSES:
-        splits = [split for split, names in SPLITS.items() if lower & {*names}]
-        way_out = f"Pass data.split={splits[-1]}" if splits else f"Point data.root at {root / folders[-1]}"
-        raise DataError(f"{', '.join(folders)} in {root} hold splits rather than classes. {way_out}.")
-    level, inner = _below(by_folder[folders[0]])
-    if len(folders) == 1 and len(inner) > 1:
-        raise DataError(
-            f"{root} holds one folder, {level!r}, with {len(inner)} folders in it, such as {min(inner)!r}. If those "
-            f"are the classes, {_at(store, level)}."
-        )
+def _refuse_other_level(store: FileStore, by_folder: dict[str, list[str]], named: bool) -> None:
+    """Raises a DataError if the classes are one level deeper: below splits, domains or doubled folders of an archive.
 
-
-def _refuse_upper_level(store: FileStore, by_folder: dict[str, list[str]]) -> None:
-    """Raises a DataError if the classes are one level deeper.
-
-    Then two or more folders (domains, splits or the doubled folders of an archive) hold no pictures, only folders with
-    names in common.
+    Then one folder holds all others, or two or more folders hold no pictures, only folders with names in common.
+    `named`: class names were given for the folders, which therefore are classes.
     """
-    levels = {folder: _below(found) for folder, found in by_folder.items()}
-    common = [name for name, count in Counter(n for _, inner in levels.values() for n in inner).items() if count > 1]
-    upper = [folder for folder, (_, inner) in levels.items() if inner & {*common}]
-    if all(len(levels[folder][1]) == 1 for folder in upper):  # as in cat/images and dog/images
+    folders, levels = list(by_folder), {folder: _below(found) for folder, found in by_folder.items()}
+    counts = Counter(name for _, inner in levels.values() for name in inner)
+    upper = [folder for folder, (_, inner) in levels.items() if any(counts[name] > 1 for name in inner)]
+    if {folder.lower() for folder in folders} <= _NOT_CLASSES or (len(folders) == 1 and len(counts) > 1):
+        upper = folders
+    elif named or all(len(levels[folder][1]) == 1 for folder in upper):  # as in cat/images and dog/images
         return
-    splits = [s for s, names in SPLITS.items() for f in upper if f.lower() in names and levels[f][0] == f]
+    if not upper:
+        raise DataError(f"{store.root} has no folder per class. See docs/own_data.md.")
     shown = next((folder for folder in upper if "test" in folder.lower()), upper[0])
-    way_out = f"pass data.split={splits[-1]}" if splits else _at(store, levels[shown][0])
+    splits = [split for split, names in SPLITS.items() if any(folder.lower() in names for folder in upper)]
+    place = f"{store.root / (levels[shown][0] or shown)}{', unpacked' if store.is_archive else ''}"
+    way_out = f"pass data.split={splits[-1]}" if splits else f"point data.root at {place}"
     raise DataError(
-        f"{upper[0]!r} and {upper[1]!r} in {store.root} hold no pictures, only folders of the same names, such as "
-        f"{min(common)!r}. If those are the classes, {way_out}; if {upper[0]!r} is a class, name all in "
-        "data.class_names, one `folder<TAB>name` per line."
+        f"The folders {' and '.join(map(repr, upper[:3]))} in {store.root} seem to hold the folders of classes. If so, "
+        f"{way_out}; if they are classes, name all in data.class_names, one `folder<TAB>name` per line."
     )
-
-
-def _at(store: FileStore, level: str) -> str:
-    unpacked = f"unpack it and point data.root at {level}"
-    return unpacked if store.is_archive else f"point data.root at {store.root / level}"
 
 
 def _below(paths: list[str]) -> tuple[str, set[str]]:
@@ -164,20 +139,15 @@ def _below(paths: list[str]) -> tuple[str, set[str]]:
 
 
 def _notes(by_folder: dict[str, list[str]], paths: list[str], shown: str | Path) -> list[str]:
-    """Notes on ignored files; raises a DataError for a class folder without any picture."""
-    others = [p for p in paths if "/" in p and not p.lower().endswith(EXTENSIONS)]
-    empty = {folder for folder, found in by_folder.items() if not found}
-    if strange := sorted({p.split("/")[0] for p in others} & empty):
-        inside = [p for p in others if p.split("/")[0] == strange[0]]
+    """Notes on ignored files; raises a DataError for a class folder with other files but no picture."""
+    others = [path for path in paths if "/" in path and not path.lower().endswith(EXTENSIONS)]
+    if strange := sorted({folder for path in others if not by_folder[folder := path.split("/")[0]]}):
         raise DataError(
-            f"Class folders of {shown} hold no picture that can be read: {', '.join(map(repr, strange[:5]))} "
-            f"({counted_suffixes(inside)}). Convert the files, or move the folder away if it is no class, which makes "
-            "one class fewer."
+            f"Class folders of {shown} hold no picture that can be read: {', '.join(map(repr, strange[:5]))}. Convert "
+            "the files, or move the folder away if it is no class, which makes one class fewer."
         )
-    notes = []
-    if loose := sum("/" not in path for path in _pictures(paths)):
-        notes.append(f"{loose} pictures outside the class folders were skipped")
-    return [*notes, *skipped(others)]
+    loose = sum("/" not in path for path in _pictures(paths))
+    return [*([f"{loose} pictures outside the class folders were skipped"] if loose else []), *skipped(others)]
 
 
 def _match(folders: list[str], names: Names) -> tuple[list[str], list[int]] | None:
@@ -190,75 +160,47 @@ def _match(folders: list[str], names: Names) -> tuple[list[str], list[int]] | No
     return (list(names), found) if len({*found}) == len(folders) else None
 
 
-def _in_order(folders: list[str], names: Names, source: ClassNames | None, root: str | Path) -> list[str]:
-    """The class names from a list that has one for each folder, in sorted order."""
-    where = f"in {source}" if isinstance(source, str | Path) else "in data.class_names"
+def _in_order(folders: list[str], names: Names, root: str | Path) -> list[str]:
+    """The class names from a list that has one for each folder, in sorted order; refuses any other order."""
     keys = names.places()
     missing = [folder for folder in folders if nfc(folder) not in keys]
     if keys and (len(missing) < len(folders) or not all(key.isdecimal() for key in keys)):
         raise DataError(
-            f"Folders of {root} have no name {where}: {', '.join(map(repr, missing[:5]))}. Add `folder<TAB>name` lines."
+            f"Folders of {root} have no name in data.class_names: {', '.join(map(repr, missing[:5]))}. Add "
+            "`folder<TAB>name` lines."
         )
     if len(names) != len(folders):
         raise DataError(
-            f"Expected {len(folders)} class names {where}, one for each folder of {root} in sorted order, got "
-            f"{len(names)}; add what is missing, or write `folder<TAB>name` lines."
+            f"Expected {len(folders)} class names in data.class_names, one for each folder of {root} in sorted order, "
+            f"got {len(names)}; add what is missing, or write `folder<TAB>name` lines."
         )
-    _refuse_other_order(folders, names, root, where)
+    own = {text_key(folder): folder for folder in folders}
+    numbers = all(re.fullmatch(r"[0-9]{1,18}", folder) for folder in folders)  # sorted as text: 1, 10, 2
+    by_number = sorted(folders, key=int) if numbers else folders
+    for folder, name, numbered in zip(folders, names, by_number, strict=True):
+        if (other := own.get(text_key(name), numbered)) != folder:
+            raise DataError(
+                f"The names in data.class_names are in another order than the folders of {root}: {folder!r} gets "
+                f"the name {name!r}, which may belong to {other!r}. Write `folder<TAB>name` lines."
+            )
     return list(names)
 
 
 def _own_names(store: FileStore, folders: list[str], root: str | Path) -> list[str]:
-    if odd := [folder for folder in folders if store.is_odd(folder)]:
-        raise DataError(
-            f"Expected names of folders in UTF-8 in {root}, got {odd[0]}; rename it (for a zip archive, "
-            "zip the renamed folder again), or name the classes in data.class_names."
-        )
-    if all(folder.isdecimal() for folder in folders):
-        raise DataError(
-            f"The folders of {root} are numbers, such as {folders[0]!r}, which may count classes or be their names. "
-            "Set data.class_names to a text file with one name per line."
-        )
+    """The folders' names as class names, or ImageNet's names of WordNet ids."""
+    known: dict[str, str] = {}
     if any(map(_WORDNET.fullmatch, folders)):
-        return _wordnet_names(folders, root)
+        from tpt.data.catalog.names import imagenet_classes  # noqa: PLC0415 - imports open_clip
+
+        known = imagenet_classes()
+    unclear = [folder for folder in folders if folder in store.real or (known and folder not in known)]
+    if unclear or all(folder.isdecimal() for folder in folders):
+        raise DataError(
+            f"Expected folders in {root} that are named like classes, or all by WordNet ids of ImageNet, got "
+            f"{(unclear or folders)[0]}, which is a number, another id, a name among ids, or not in UTF-8; name all "
+            "classes in data.class_names, one `folder<TAB>name` per line."
+        )
+    if known:
+        return [known[folder] for folder in folders]
     refuse_one_prompt(folders, [text_key(folder) for folder in folders], f"among the folders of {root}", DataError)
     return [nfc(folder).replace("_", " ") for folder in folders]
-
-
-def _wordnet_names(folders: list[str], root: str | Path) -> list[str]:
-    from tpt.data.catalog.names import imagenet_classes  # noqa: PLC0415 - imports open_clip
-
-    known = imagenet_classes()
-    if strange := [folder for folder in folders if folder not in known]:
-        mixed = not _WORDNET.fullmatch(strange[0])
-        raise DataError(
-            f"Expected WordNet ids of ImageNet's classes in {root}, got {strange[0]!r}"
-            f"{' among them' if mixed else ''}; name all classes in data.class_names, one `folder<TAB>name` per line."
-        )
-    return [known[folder] for folder in folders]
-
-
-def _refuse_other_order(folders: list[str], lines: list[str], root: str | Path, where: str) -> None:
-    """Raises a DataError if the names are in another order than the folders, or if the order is ambiguous.
-
-    The order differs if a name belongs to another folder than the one at its place.  It is ambiguous if folders are
-    numbers whose order as text (1, 10, 2) is not the numerical order.
-    """
-    places = {text_key(folder): place for place, folder in enumerate(folders)}
-    for line, name in enumerate(lines):
-        if (place := places.get(text_key(name), line)) != line:
-            raise DataError(
-                f"The names {where} are not in the sorted order of the folders of {root}: the name of "
-                f"{folders[line]!r} is {name!r}, as folder {folders[place]!r} is called. Write `folder<TAB>name` "
-                "lines."
-            )
-    if not all(re.fullmatch(r"[0-9]{1,18}", folder) for folder in folders):
-        return
-    by_number = sorted(folders, key=int)
-    for line, folder in enumerate(folders):
-        if by_number[line] != folder:
-            raise DataError(
-                f"The order of the names {where} is ambiguous: folder {folder!r} of {root} may be {lines[line]!r} (in "
-                f"the order of texts) or {lines[by_number.index(folder)]!r} (of numbers). Write `folder<TAB>name` "
-                "lines."
-            )

@@ -104,14 +104,12 @@ def _load(path: Path, split: str, image_column: str, label_column: str) -> tuple
         found = found[split]
     else:
         split = ""
-    for setting, column in {"image_column": image_column, "label_column": label_column}.items():
-        if column not in found.column_names:
-            raise DataError(
-                f"{path} has no column {column!r}, only {', '.join(found.column_names)}. Set data.{setting}."
-            )
-    kind = found.features[image_column]
-    if not isinstance(kind, datasets.Image) and not (isinstance(kind, dict) and {*kind} == {"bytes", "path"}):
-        raise DataError(f"Column {image_column!r} of {path} holds no images. Set data.image_column.")
-    label = found.features[label_column]
+    kind, label = found.features.get(image_column), found.features.get(label_column)
+    encoded = isinstance(kind, datasets.Image) or (isinstance(kind, dict) and {*kind} == {"bytes", "path"})
+    if label is None or not encoded:
+        raise DataError(
+            f"Expected the columns {image_column!r} of images and {label_column!r} in {path}, got "
+            f"{', '.join(found.column_names)}; set data.image_column and data.label_column."
+        )
     names = list(label.names) if isinstance(label, datasets.ClassLabel) else None
     return found.cast_column(image_column, datasets.Image(decode=False)), names, split

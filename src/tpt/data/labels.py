@@ -20,16 +20,14 @@ _WHOLE = re.compile(r"(-?[0-9]{1,18})(\.0*)?")  # pandas writes 1.0 if a column 
 _FRACTION = re.compile(r"-?[0-9]*\.[0-9]+(e[-+]?[0-9]+)?", re.IGNORECASE)
 _NUMBERED = re.compile(r"(\d+|n\d{8})[\s._-]+\S*[^\W\d]")  # a folder's number before its name
 _NOTHING = {"", "nan", "na", "n/a", "<na>", "none", "null", "nat"}
-_JSON_KEYS = ("label", "cls", "class", "class_name", "target")  # of the label in an object, in order of precedence
 
 
 def number_labels(
     labels: Sequence[Any], class_names: ClassNames | None, path: Path, first: int | None = None
 ) -> tuple[list[str], list[int]]:
-    """The class names, and the class index of each label.
+    """The class names, and the class index of each label, which may be a number (3, 3.0, "3", "3.0"), a name or a key.
 
     Args:
-        labels: class numbers (`3`, `3.0`, "3", "3.0"), or class names.
         class_names: as for `read_names`; None uses the sorted labels.  If all labels are keys of it, the keys decide.
         path: source of the labels, for messages.
         first: number of the first class, 0 or 1; with None, labels that fit both are an error.
@@ -40,28 +38,33 @@ def number_labels(
     texts = [_text(label) for label in labels]
     if missing := sum(not text for text in texts):
         raise DataError(f"{missing} of the {len(texts)} rows of {path} have no label. Fill them.")
-    numbers = [int(match[1]) if (match := _WHOLE.fullmatch(text)) else None for text in texts]
+    short = [str(int(match[1])) if (match := _WHOLE.fullmatch(text)) else text for text in texts]  # 1 for 1.0 and 01
+    others = sorted({text for text in texts if not _WHOLE.fullmatch(text)})
     names: list[str] | None = None
     if class_names is not None:
         given = read_names(class_names)
         keys, names = given.places(), list(given)
-        by_key = [keys.get(text, keys.get(str(k))) for text, k in zip(texts, numbers, strict=True)]
+        by_key = [keys.get(text, keys.get(number)) for text, number in zip(texts, short, strict=True)]
         found = [place for place in by_key if place is not None]
         if len(found) == len(texts):
             return names, found
-        if keys and (found or None not in numbers):
+        if keys and (found or not others):
             strange = texts[by_key.index(None)]
             raise DataError(
                 f"Expected labels of {path} among the keys in data.class_names, such as "
                 f"{next(iter(keys))}, got {strange!r}; add its line."
             )
-    whole = [k for k in numbers if k is not None]
-    if len(whole) == len(texts) and texts:
-        return _by_number(texts, whole, names, path, first)
-    _refuse_half_numbers(texts, bool(whole), names, path)
+    if texts and not others:
+        return _by_number(texts, short, names, path, first)
+    empty = {*others} < {*texts} and all(text.lower() in _NOTHING for text in others)
+    if names is None and texts and (empty or all(map(_FRACTION.fullmatch, others))):
+        raise DataError(
+            f"Expected whole numbers or names as labels in {path}, got {others[0]!r}: no label, a measured value, or a "
+            "class; fill it, or set data.class_names to a file of the names if it is one."
+        )
     names = sorted(set(texts)) if names is None else names
     place = {name.strip(): k for k, name in enumerate(names)}
-    if unknown := sorted(set(texts) - set(place)):
+    if unknown := [text for text in (*others, *texts) if text not in place]:
         raise DataError(f"Expected labels out of data.class_names in {path}, got {unknown[0]!r}; add it there.")
     return names, [place[text] for text in texts]
 
@@ -74,23 +77,22 @@ def _text(label: Any) -> str:
 
 
 def _by_number(
-    texts: list[str], numbers: list[int], names: list[str] | None, path: Path, first: int | None
+    texts: list[str], short: list[str], names: list[str] | None, path: Path, first: int | None
 ) -> tuple[list[str], list[int]]:
     if names is None:
         raise DataError(
             f"The labels in {path} are numbers, and there are no class names. Set data.class_names to a text file with "
             "one name per line."
         )
+    numbers = [int(number) for number in short]
     low, high, count = min(numbers), max(numbers), len(names)
     place = {name.strip(): k for k, name in enumerate(names)}
-    named = [k for text, n in zip(texts, numbers, strict=True) if (k := place.get(text, place.get(str(n)))) is not None]
+    named = [k for text, n in zip(texts, short, strict=True) if (k := place.get(text, place.get(n))) is not None]
     if first is None and len(named) == len(numbers):
-        differing = next(((t, n, k) for t, n, k in zip(texts, numbers, named, strict=True) if n != k), None)
-        if differing and low >= 0 and high < count:
-            text, number, k = differing
+        if low >= 0 and high < count and named != numbers:
             raise DataError(
-                f"The labels of {path} are ambiguous: {text} may be class {number}, {names[number]!r}, or the class "
-                f"named {text!r}, {k}. Order data.class_names so that both agree, or write names."
+                f"The labels of {path} are ambiguous: they may count classes from 0 or be names of classes. Order "
+                "data.class_names so that both agree, or write names."
             )
         return names, named
     if first is None and low >= 1 and high == count - 1:
@@ -100,37 +102,15 @@ def _by_number(
         )
     start = first or 0
     if low < start or high >= count + start:
-        from_one = first is None and low >= 1 and high == count
         raise DataError(
             f"Expected labels {start} to {count + start - 1} in {path}, got {low if low < start else high}; check "
-            f"data.class_names{', or set data.first_label=1 if labels start at 1' if from_one else ''}."
+            "data.class_names, or set data.first_label=1 if labels start at 1."
         )
     return names, [number - start for number in numbers]
 
 
-def _refuse_half_numbers(texts: list[str], some_whole: bool, names: list[str] | None, path: Path) -> None:
-    """Raises a DataError if labels look like numbers but not all of them are whole numbers."""
-    others = sorted({text for text in texts if not _WHOLE.fullmatch(text)})
-    if names is not None and {*others} <= {name.strip() for name in names}:
-        return
-    if some_whole and all(text.lower() in _NOTHING for text in others):
-        raise DataError(
-            f"The labels in {path} are numbers, but one is {others[0]!r}: no label, or a class of that name. Fill it, "
-            "or write names."
-        )
-    if others and all(_FRACTION.fullmatch(text) for text in others):
-        raise DataError(
-            f"Expected whole numbers or names as labels in {path}, got {others[0]!r}: a measured value, or a class of "
-            "that name; set data.class_names to a file of the names if they are."
-        )
-
-
 def read_names(class_names: ClassNames) -> Names:
-    """Class names from a list, or from a file in any form of `parse_list`.
-
-    Raises:
-        DataError: the file does not exist or has another form, or a name is not text.
-    """
+    """Class names from a list of texts, or from a file in any form of `parse_list`; raises a DataError."""
     if not isinstance(class_names, str | Path):
         if strange := [name for name in class_names if not isinstance(name, str)]:
             raise DataError(f"Expected class names as texts, got {strange[0]!r}; put it in quotes.")
@@ -161,16 +141,9 @@ def notes_on_classes(names: Sequence[str], labels: Sequence[int]) -> list[str]:
 
 
 def json_label(content: str) -> str:
-    """The label in a JSON text (a number, a text, or an object with one); raises a ValueError if there is none."""
+    """The label in a JSON text: a number, a text, or an object with a `label`; raises a ValueError if there is none."""
     value = json.loads(content)
-    if isinstance(value, dict):
-        found = {key: value[key] for key in _JSON_KEYS if isinstance(value.get(key), int | float | str)}
-        if len({str(v) for v in found.values()}) > 1:
-            shown = " or ".join(f"{key}={v!r}" for key, v in found.items())
-            raise ValueError(f"its label may be {shown}; leave one of them")
-        if not found:
-            raise ValueError(f"a JSON object without {', '.join(_JSON_KEYS)}: {', '.join(map(str, value))[:100]}")
-        value = next(iter(found.values()))
+    value = value.get("label") if isinstance(value, dict) else value
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError(f"JSON that is neither a number nor a text: {content[:60]}")
+        raise ValueError(f"JSON that is no number, text or object with a `label`: {content[:60]}")
     return str(value)

@@ -73,26 +73,17 @@ def image_list(
 
 
 def _from_base(paths: list[str], root: str | Path | None, table: Path) -> tuple[str | Path, list[str]]:
-    """The base folder and the paths relative to it, so that names do not depend on the folder above."""
+    """The base folder and the paths relative to it, so that names do not depend on the folder above.
+
+    Other absolute paths are left as they are, and refused like all that lead out of the folder.
+    """
     base = table.parent if root is None else root
-    whole = [path for path in paths if path.startswith("/")]
-    if not whole:
+    if not all(path.startswith("/") for path in paths):
         return base, paths
-    if len(whole) < len(paths):
-        other = next(path for path in paths if not path.startswith("/"))
-        raise DataError(
-            f"Expected paths of one kind in {table}, got the absolute {whole[0][:200]!r} and the relative "
-            f"{other[:200]!r}; write all of them alike."
-        )
-    here = PurePosixPath(Path(base).expanduser().absolute())
-    outside = next((path for path in whole if not PurePosixPath(path).is_relative_to(here)), None)
-    if outside is not None and root is not None:
-        raise DataError(
-            f"Expected paths inside {base} in {table}, got {outside[:200]!r}; correct data.root, or leave it out."
-        )
-    if outside is not None:
-        here = PurePosixPath(os.path.commonpath([PurePosixPath(path).parent for path in whole]))
-    return Path(here), [str(PurePosixPath(path).relative_to(here)) for path in whole]
+    here, whole = PurePosixPath(Path(base).expanduser().absolute()), [PurePosixPath(path) for path in paths]
+    if root is None and not all(path.is_relative_to(here) for path in whole):
+        here = PurePosixPath(os.path.commonpath([path.parent for path in whole]))
+    return Path(here), [str(path.relative_to(here) if path.is_relative_to(here) else path) for path in whole]
 
 
 def _rows(path: Path, path_column: str, label_column: str) -> list[tuple[str, str]]:
@@ -102,12 +93,10 @@ def _rows(path: Path, path_column: str, label_column: str) -> list[tuple[str, st
         start = read_bytes(path, _ANY, first=4)
         kinds = {PARQUET: _parquet, ZIP: _workbook, OLD_WORKBOOK: _workbook}
         table = kinds.get(start, _text)(path, path_column, label_column)
-        absent = [c for c in (path_column, label_column) if table.column_names.count(c) != 1]
-        if absent:
-            found, way_out = ", ".join(map(repr, table.column_names)), "Set data.path_column or data.label_column"
+        if absent := [c for c in (path_column, label_column) if table.column_names.count(c) != 1]:
             raise DataError(
-                f"{path} needs one column {absent[0]!r}, but its columns are {found}. "
-                f"{'Rename one' if absent[0] in table.column_names else way_out}."
+                f"{path} needs one column {absent[0]!r}, but its columns are "
+                f"{', '.join(map(repr, table.column_names))}. Set data.path_column or data.label_column, or rename one."
             )
         paths, labels = (table[c].cast(pa.string()).to_pylist() for c in (path_column, label_column))
     if not all(paths) or not all(labels):
@@ -119,16 +108,8 @@ def _rows(path: Path, path_column: str, label_column: str) -> list[tuple[str, st
 
 def _parquet(path: Path, path_column: str, label_column: str) -> Any:
     with pa.parquet.ParquetFile(path) as file:
-        names = file.schema_arrow.names
-        if not all(names.count(column) == 1 for column in (path_column, label_column)):
-            images = [field.name for field in file.schema_arrow if pa.types.is_struct(field.type)]
-            if images and path_column not in names:
-                raise DataError(
-                    f"Expected a table of paths at {path}, got one that holds the images, in column {images[0]!r}; use "
-                    f"data=huggingface data.path={path} data.image_column={images[0]}."
-                )
-            return file.schema_arrow.empty_table()
-        return file.read(columns=[path_column, label_column])
+        there = all(file.schema_arrow.names.count(column) == 1 for column in (path_column, label_column))
+        return file.read(columns=[path_column, label_column]) if there else file.schema_arrow.empty_table()
 
 
 def _text(path: Path, path_column: str, label_column: str) -> Any:
@@ -144,21 +125,15 @@ def _text(path: Path, path_column: str, label_column: str) -> Any:
 
 def _workbook(path: Path, path_column: str, label_column: str) -> Any:
     """The first sheet of an Excel workbook, without empty rows."""
-    whole = zipfile.is_zipfile(path)
-    if not whole and read_bytes(path, _ANY, first=4) == ZIP:
-        raise ValueError("the workbook or archive is damaged or cut off")
-    if not whole or "xl/workbook.xml" not in zipfile.ZipFile(path).namelist():
+    if not zipfile.is_zipfile(path) or "xl/workbook.xml" not in zipfile.ZipFile(path).namelist():
         raise DataError(
             f"Expected a CSV, TSV, Parquet or .xlsx table at {path}, got an older workbook or an archive (.xls, .ods, "
-            ".zip); save its sheet as CSV, or unpack it."
+            ".zip), or a damaged one; save its sheet as CSV, or unpack it."
         )
     try:
         import openpyxl  # noqa: PLC0415 - optional
     except ImportError as error:
-        raise DataError(
-            f"The workbook {path} needs the package openpyxl. Install it (pip install openpyxl), or save the sheet as "
-            "CSV."
-        ) from error
+        raise DataError(f"The workbook {path} needs the package openpyxl. Install it: pip install openpyxl.") from error
     try:
         with path.open("rb") as file:  # openpyxl accepts a path only if it ends in .xlsx
             sheet = openpyxl.load_workbook(file, read_only=True, data_only=True).worksheets[0]
@@ -169,8 +144,8 @@ def _workbook(path: Path, path_column: str, label_column: str) -> Any:
     wanted = [k for k, cell in enumerate(head) if cell in (path_column, label_column)]
     if dated := next((row[k] for row in body for k in wanted if isinstance(row[k], date | time)), None):
         raise DataError(
-            f"Expected texts or numbers in {path}, got the date or time {dated}, as Excel makes of a text such as 3-1; "
-            "write the names again in cells of the format Text."
+            f"Expected texts or numbers in {path}, got the date {dated}, as Excel makes of 3-1; write names "
+            "in cells of the format Text."
         )
     columns = [[_shown(row[k]) for row in body] for k in range(len(head))]
     return pa.table([pa.array(column, pa.string()) for column in columns], names=[str(cell) for cell in head])

@@ -66,10 +66,7 @@ def _tensors(part: Any) -> Iterator[Tensor]:
 
 
 def _end_with_parent(_: int) -> None:
-    """Ends a worker as soon as its parent process ends.
-
-    torch checks this only from time to time, not while an image is read, and misses a parent that ended earlier.
-    """
+    """Ends a worker as soon as its parent ends; torch checks this rarely, and misses a parent that ended earlier."""
     parent = multiprocessing.parent_process()
 
     def wait() -> None:

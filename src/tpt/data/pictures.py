@@ -1,34 +1,37 @@
-"""Reads pictures without labels from files, folders, patterns and zip archives."""
+"""Reads pictures without labels: from files, folders, patterns and zip archives, or in memory."""
 
 from __future__ import annotations
 
 import glob
+import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
 
 from tpt.data.dataset import ImageDataset, Sample
-from tpt.data.images import EXTENSIONS, Orientation
+from tpt.data.images import EXTENSIONS, SUFFIXES, Orientation
 from tpt.data.labels import ClassNames, read_names
 from tpt.data.names import counted_suffixes, is_data, plain
 from tpt.data.store import FileStore
-from tpt.data.unread import SUFFIXES
-from tpt.errors import DataError, checked, refuse_one_prompt, text_key
+from tpt.errors import BadImageError, DataError, UserError, checked, refuse_one_prompt, text_key
 from tpt.files import is_file, read_bytes, readable
 from tpt.files.lists import decode_text
 
 LIST = "@"  # before the name of a file that lists pictures
 ARCHIVE = ".zip"
 SHOWN = 5  # maximum sources named in an error
+CHANNELS = (1, 3, 4)  # of an array
 Source = str | Path
 
 
 class PictureStore:
-    """Reads single files by path, and files in folders and archives by their path inside.
+    """Reads single files by path, relative to `root`, and files in folders and archives by their path inside.
 
     Args:
-        root: base of relative paths.
         places: folders and zip archives, by the prefix of their pictures' paths.
         named: real paths of single files whose names are not UTF-8, by their path as text.
     """
@@ -80,8 +83,7 @@ def pictures(
     return ImageDataset(name or "pictures", names, samples, found.store, notes, by_content=True, upright=upright)
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """Pictures from several sources, their store, and counts of other files by suffix."""
 
     paths: list[str]
@@ -90,11 +92,7 @@ class Found:
 
 
 def find_pictures(places: Sequence[Source]) -> Found:
-    """Finds the pictures at sources as for `pictures`, in that order; pictures named twice are listed twice.
-
-    Raises:
-        DataError: a source does not exist.
-    """
+    """The pictures at sources as for `pictures`, in that order; those named twice are listed twice."""
     stores: dict[str, FileStore] = {}
     named: dict[str, str] = {}
     others: list[str] = []
@@ -103,26 +101,16 @@ def find_pictures(places: Sequence[Source]) -> Found:
 
 
 def class_list(class_names: ClassNames) -> list[str]:
-    """At least two different class names, from a file (see `read_names`), a list, or a text with commas.
-
-    Raises:
-        DataError: the file does not exist, there are fewer than two names, or two names have the same meaning.
-    """
-    where = "in data.class_names"
-    if isinstance(class_names, str | PurePath):
-        if is_file(class_names):
-            where = f"in {class_names}"
-        elif "," in str(class_names):
-            class_names = [part.strip() for part in str(class_names).split(",")]
-        else:
-            raise DataError(
-                f"Expected class names with commas between, or a text file of names, got {str(class_names)[:200]!r}, "
-                "which is no file; add names, or check the path."
-            )
+    """At least two different class names, from a file (see `read_names`), a list, or a text with commas."""
+    if isinstance(class_names, str | PurePath) and not is_file(class_names):
+        class_names = [part.strip() for part in str(class_names).split(",")]
     names = [name for name in read_names(class_names) if name.strip()]
-    refuse_one_prompt(names, [text_key(name) for name in names], where, DataError)
+    refuse_one_prompt(names, [text_key(name) for name in names], "in data.class_names", DataError)
     if len(names) < 2:
-        raise DataError(f"Expected at least two class names to choose from {where}, got {len(names)}; add some.")
+        raise DataError(
+            f"Expected at least two class names to choose from in data.class_names, got {len(names)}, "
+            f"{str(names)[:200]}; put commas between, or check the path of a file of names."
+        )
     return names
 
 
@@ -130,7 +118,10 @@ def _places(sources: Sequence[Source], in_list: bool = False) -> Iterator[str]:
     """Every path that was named, listed or matched by a pattern."""
     for source in map(str, sources):
         if source.startswith(LIST) and not os.path.lexists(source) and not in_list:
-            yield from _places(_listed(Path(source.removeprefix(LIST)).expanduser()), in_list=True)
+            listed = Path(source.removeprefix(LIST)).expanduser()
+            with readable(f"the list of pictures {listed}", "Check the path"):
+                lines = [line for line in decode_text(read_bytes(listed)).splitlines() if line.strip()]
+            yield from _places(lines, in_list=True)
             continue
         path = _tidy(os.path.expanduser(source))  # noqa: PTH111 -- kept as text
         if os.path.lexists(path):
@@ -151,11 +142,6 @@ def _tidy(path: str) -> str:
     return short if os.path.realpath(short) == os.path.realpath(path) else path
 
 
-def _listed(path: Path) -> list[str]:
-    with readable(f"the list of pictures {path}", "Check the path"):
-        return [line for line in decode_text(read_bytes(path)).splitlines() if line.strip()]
-
-
 def _pictures_at(place: str, stores: dict[str, FileStore], named: dict[str, str], others: list[str]) -> Iterator[str]:
     """The pictures in a folder or archive; a file that the user named is a picture, whatever its suffix."""
     path, text = Path(place), plain(place)
@@ -171,3 +157,49 @@ def _pictures_at(place: str, stores: dict[str, FileStore], named: dict[str, str]
             yield prefix + inside
         else:
             others.append(inside)
+
+
+def is_one(images: Any) -> bool:
+    """Whether `images` is one picture: a path, an image, or an array or tensor without a batch axis."""
+    return isinstance(images, str | PurePath | Image.Image) or len(getattr(images, "shape", (0,) * 4)) in (2, 3)
+
+
+def as_image(picture: Any, number: int) -> Image.Image:
+    """A PIL image of a picture in memory, which is the `number`-th of those given.
+
+    It may be an array or tensor (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels, which come first in PyTorch's
+    tensors.  Values are integers from 0 to 255, booleans, or floats from 0 to 1.
+    """
+    if isinstance(picture, Image.Image):
+        return picture
+    first = hasattr(picture, "detach")  # PyTorch has channels first
+    if first:
+        picture = picture.detach().cpu()
+        picture = picture.float() if picture.is_floating_point() else picture  # NumPy has no bfloat16
+    array = np.asarray(picture if hasattr(picture, "shape") else None)
+    axes = [axis for axis in ((0, 2) if first else (2, 0)) if array.ndim == 3 and array.shape[axis] in CHANNELS]
+    last = np.moveaxis(array, axes[0], -1) if axes else array
+    last = last[..., 0] if axes and last.shape[-1] == 1 else last
+    most = 1 if array.dtype.kind in "bf" else 65_535 if array.dtype == np.uint16 and last.ndim == 2 else 255
+    fits = array.size and array.dtype.kind in "biuf" and (array.ndim == 2 or axes)
+    if not fits or not (array.min() >= 0 and array.max() <= most):
+        values = f" from {array.min():g} to {array.max():g}" if fits else f" {array.shape}"
+        raise UserError(
+            "Expected a path, a PIL image, or an array or tensor (H, W), (H, W, C) or (C, H, W) of 1, 3 or 4 channels "
+            f"of integers from 0 to 255 or floats from 0 to 1 as picture {number}, got {type(picture).__name__} of "
+            f"{array.dtype}{values}; convert it, or undo the normalization."
+        )
+    if most != 65_535:  # Pillow supports greys of 16 bits
+        last = np.rint(last * (255 / most)).astype(np.uint8)
+    return Image.fromarray(np.ascontiguousarray(last))
+
+
+def as_file(image: Image.Image) -> bytes:
+    """The pixels as an encoded file, rotated by its EXIF orientation, so that it is read like any other file."""
+    try:
+        upright = ImageOps.exif_transpose(image)
+        buffer = io.BytesIO()
+        upright.save(buffer, "PPM" if upright.mode == "RGB" else "TIFF")  # fast to write and to read
+        return buffer.getvalue()
+    except Exception as error:  # many causes: a closed or damaged file, or a mode that no format supports
+        raise BadImageError(f"Cannot read the image ({error}). Open it again.", f"cannot be read: {error}") from error

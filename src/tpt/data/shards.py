@@ -8,15 +8,14 @@ import tarfile
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Any, Literal
 
 from tpt.data.dataset import ImageDataset, Sample
 from tpt.data.folder import SPLITS
-from tpt.data.images import EXTENSIONS, Orientation
+from tpt.data.images import EXTENSIONS, SUFFIXES, Orientation
 from tpt.data.labels import ClassNames, json_label, number_labels
 from tpt.data.names import is_data, is_left_behind, plain
 from tpt.data.store import MAX_FILE_BYTES
-from tpt.data.unread import SUFFIXES
 from tpt.errors import BadImageError, DataError, Filled, checked
 from tpt.files import is_file, readable
 
@@ -25,11 +24,6 @@ MAX_LABEL_BYTES = 4096
 MAX_SHARDS = 100_000
 _SPLIT_NAMES = {name for names in SPLITS.values() for name in names}
 _HERE = re.compile(r"^(\.{0,2}/)+")  # prefix from `tar` for names relative to its working directory
-
-
-class _Sample(TypedDict, total=False):
-    image: tarfile.TarInfo
-    label: str
 
 
 @checked
@@ -43,9 +37,6 @@ def tar_shards(
     first_label: Literal[0, 1] | None = None,
 ) -> ImageDataset:
     """Images in tar archives, which are indexed once from headers and labels; images are read on demand.
-
-    A draw of `limit` images, several workers and a resumed run need random access to images, which takes one seek in an
-    uncompressed archive.  (docs/design.md explains why no library is used.)
 
     Files of one sample share their name up to the first dot, as in `000017.jpg` and `000017.cls`.
 
@@ -107,7 +98,7 @@ class TarStore:
 
 def _index(file: Path, label_key: str) -> list[tuple[tarfile.TarInfo, str]]:
     """The image and label of every sample in one archive, in order."""
-    samples: dict[str, _Sample] = {}
+    samples: dict[str, dict[str, Any]] = {}  # by name: `image` and `label`
     with (
         readable(f"{file} as an uncompressed tar archive", "Get it again, or decompress it"),
         tarfile.open(file, "r:") as archive,  # uncompressed only: a compressed archive has no random access
@@ -123,7 +114,7 @@ def _index(file: Path, label_key: str) -> list[tuple[tarfile.TarInfo, str]]:
     return [(sample["image"], sample["label"]) for sample in samples.values() if sample]
 
 
-def _add(samples: dict[str, _Sample], archive: tarfile.TarFile, member: tarfile.TarInfo, label_key: str) -> None:
+def _add(samples: dict[str, dict[str, Any]], archive: tarfile.TarFile, member: tarfile.TarInfo, label_key: str) -> None:
     """Adds a member to its sample as image or label; other members are ignored."""
     folder, _, base = member.name.rpartition("/")
     stem, _, kind = base.partition(".")
@@ -174,9 +165,7 @@ def _in_folder(folder: Path, split: str | None) -> list[Path]:
     wanted = {split, *SPLITS.get(split or "test", ())}
     found = {name: list(paths) for name, paths in groupby(inner, key=lambda path: path.parent.name)}
     by_split = {name: paths for name, paths in found.items() if {name, name.lower()} & {split, *_SPLIT_NAMES}}
-    named = [name for name in by_split if {name, name.lower()} & wanted]
-    if split is None and len(by_split) == 1:
-        named = list(by_split)
+    named = [name for name in by_split if {name, name.lower()} & wanted] or ([*by_split] if split is None else [])
     if by_split and len(named) != 1:
         raise DataError(
             f"Cannot choose the shards of one split in {folder}, which holds {', '.join(by_split)}. Set data.split, "

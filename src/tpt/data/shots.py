@@ -46,15 +46,9 @@ class LabelledImages(Dataset[tuple[Tensor, int, str]]):
         resize: str = "shortest",
         interpolation: str = "bicubic",
     ) -> None:
-        self.dataset = dataset
-        self.labels = dataset.labels()
-        self.seed = seed
-        self._random = transforms.Compose(
-            [
-                transforms.RandomResizedCrop(image_size, scale=(SMALLEST_CROP, 1.0), interpolation=BICUBIC),
-                transforms.RandomHorizontalFlip(),
-            ]
-        )
+        self.dataset, self.labels, self.seed = dataset, dataset.labels(), seed
+        crop = transforms.RandomResizedCrop(image_size, scale=(SMALLEST_CROP, 1.0), interpolation=BICUBIC)
+        self._random = transforms.Compose([crop, transforms.RandomHorizontalFlip()])
         self._plain = whole_picture(image_size, resize, interpolation)
 
     def __len__(self) -> int:
@@ -77,10 +71,8 @@ class LabelledImages(Dataset[tuple[Tensor, int, str]]):
 class EpochSampler(DistributedSampler[Key]):
     """Shuffled (epoch, index) keys of one process; they depend only on seed and epoch, so a run can be resumed.
 
-    Args:
-        dataset, processes, rank, seed: as for `DistributedSampler`.
-        epoch: returns the next epoch.  It is called when keys are drawn, because in a resumed run a loader draws its
-            first keys before `set_epoch` is called.
+    `epoch` returns the next epoch.  It is called when keys are drawn, because in a resumed run a loader draws its first
+    keys before `set_epoch` is called.
     """
 
     def __init__(self, dataset: Dataset[Any], processes: int, rank: int, seed: int, epoch: Callable[[], int]) -> None:
@@ -132,12 +124,9 @@ class ShotsDataModule(LightningDataModule):
         pin_memory: bool = False,
     ) -> None:
         super().__init__()
-        self.shots = shots
-        self.batch_size = batch_size
-        self.val_batch_size = val_batch_size
-        self.num_workers = num_workers
-        self.seed = seed
-        self.pin_memory = pin_memory
+        self.shots, self.seed = shots, seed
+        self.batch_size, self.val_batch_size = batch_size, val_batch_size
+        self.num_workers, self.pin_memory = num_workers, pin_memory
         self._seen: tuple[int, str, str] | None = None
 
     @property

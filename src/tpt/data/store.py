@@ -22,11 +22,7 @@ _NO_PATH = re.compile(r"[\x00-\x1f\ud800-\udfff]")  # control characters and sur
 
 
 def lines_of(path: Path) -> list[str]:
-    """The lines of a text file that are not blank, without spaces at their ends.
-
-    Raises:
-        OSError, ValueError: it cannot be read, or is not text.
-    """
+    """The lines of a text file that are not blank, without spaces at their ends; raises an OSError or ValueError."""
     return [line.strip() for line in decode_text(read_bytes(path)).splitlines() if line.strip()]
 
 
@@ -40,13 +36,10 @@ class Store(Protocol):
 
 
 class FileStore:
-    """The files below `root`, by their path relative to it, with forward slashes.
+    """The files below `root`, a folder or a `.zip` file, by their path relative to it, with forward slashes.
 
     Paths are text: if the name of a file in a folder or an archive is not UTF-8, its other bytes are written as
     `\\xe9`.  The store can be sent to worker processes, each of which opens an archive once.
-
-    Args:
-        root: a folder, or a `.zip` file.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -56,22 +49,20 @@ class FileStore:
         self._archive: zipfile.ZipFile | None = None
         self._members: dict[str, zipfile.ZipInfo] = {}
         self._owner = -1
-        self._real: dict[str, str] = {}  # names on disk of paths that are written differently
+        self.real: dict[str, str] = {}  # names on disk of paths that are written differently
         if not self.is_archive:
             return
-        if not self.root.exists():
-            raise DataError(f"{self.root} does not exist. Check data.root.")
         if not (self.root.is_file() and zipfile.is_zipfile(self.root)):
-            raise DataError(f"{self.root} is no folder or .zip archive. Unpack it.")
+            raise DataError(f"{self.root} is no folder or .zip archive. Check data.root, or unpack it.")
         with readable(f"the table of contents of the zip archive {self.root}"):
             self._zip()
 
     def within(self, folder: str) -> FileStore:
         """The files below one of its folders."""
         if not self.is_archive:
-            return FileStore(self.root / self._real.get(folder, folder))
+            return FileStore(self.root / self.real.get(folder, folder))
         inner = copy.copy(self)
-        inner.inside, inner._real = f"{self.inside}{self._real.get(folder, folder)}/", {}
+        inner.inside, inner.real = f"{self.inside}{self.real.get(folder, folder)}/", {}
         return inner
 
     def _zip(self) -> zipfile.ZipFile:
@@ -106,12 +97,8 @@ class FileStore:
     def _sorted(self, found: Iterable[str]) -> list[str]:
         """Real names as paths, in sorted order; remembers the names that are written differently."""
         paths = [(plain(real), real) for real in found]
-        self._real |= {path: real for path, real in paths if path != real}
+        self.real |= {path: real for path, real in paths if path != real}
         return sorted((path for path, _ in paths), key=lambda path: (nfc(path), path))
-
-    def is_odd(self, path: str) -> bool:
-        """Whether a path differs from the file's real name, which is not UTF-8."""
-        return path in self._real
 
     def holds(self, path: str) -> bool:
         """Whether there is such a file, with accents in either form."""
@@ -120,7 +107,7 @@ class FileStore:
         for form in (path, nfc(path), unicodedata.normalize("NFD", path)):
             if self.inside + form in self._members if self.is_archive else is_file(self.root / form):
                 if form != path:
-                    self._real[path] = form
+                    self.real[path] = form
                 return True
         return False
 
@@ -128,7 +115,7 @@ class FileStore:
         """See `Store.read`; also raises if the file is damaged, not a regular file, or too large."""
         way_out = "Restore it, or pass data.on_bad_image=skip to leave such files out and count them"
         with readable(f"{path} in {self.root}", way_out, BadImageError):
-            real = self._real.get(path, path)
+            real = self.real.get(path, path)
             if not self.is_archive:
                 return read_bytes(self.root / real, MAX_FILE_BYTES, first)
             archive = self._zip()

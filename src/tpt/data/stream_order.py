@@ -16,10 +16,10 @@ Order = Literal["listed", "shuffled", "sorted", "dirichlet"]
 def stream_order(
     labels: Sequence[int | None], order: Order = "listed", seed: int | str = 0, concentration: float = 0.1
 ) -> list[int]:
-    """The images of a dataset in the order of a stream.
+    """The (N,) indices of images with these labels in the order of a stream.
 
     Args:
-        labels: (N,) classes of the images; None if unknown.
+        labels: (N,) classes of the images; None if unknown, which is an error for "sorted" and "dirichlet".
         order: "listed" keeps the order; "shuffled"; "sorted" has one class after another, with classes and images
             shuffled; "dirichlet" has images of a class close together, as in Yuan et al., "Robust Test-Time Adaptation
             in Dynamic Scenarios" (RoTTA), CVPR 2023: the stream has as many slots as classes, each class divides its
@@ -28,12 +28,6 @@ def stream_order(
         seed: seed of all orders except "listed".
         concentration: parameter of the Dirichlet distribution, above 0; 0.1 in the paper.  With a small value, a class
             is mostly in one slot.
-
-    Returns:
-        (N,) indices of the images.
-
-    Raises:
-        UserError: there is no such order, or it needs labels.
     """
     found, generator = list(range(len(labels))), random.Random(seed)
     if order == "listed":

@@ -15,8 +15,8 @@ import tpt
 from tests.conftest import noise_image
 from tpt.data import EpisodeBatch, EpisodeDataModule, image_folder
 from tpt.data.cache import CachedViews, FeatureCache
-from tpt.data.cache.eviction import size
-from tpt.data.cache.key import code_digest, encoding_environment, image_key, space_key
+from tpt.data.cache.cache import encoding_environment
+from tpt.data.cache.store import FeatureStore, size
 from tpt.engine.tasks.adaptation import AdaptationTask
 from tpt.views import AugMix, Views
 
@@ -202,7 +202,7 @@ def test_the_key_changes_with_all_that_features_depend_on(
         key(noise_clip("rn", 1)),
         *(key(changed(**s)) for s in ({"precision": "bf16"}, {"max_images": 7}, {"channels_last": True})),
     ]
-    monkeypatch.setattr("tpt.data.cache.key.torch.__version__", "9.9")
+    monkeypatch.setattr("tpt.data.cache.cache.torch.__version__", "9.9")
     keys.append(key())
     monkeypatch.undo()
     torch.set_float32_matmul_precision("high")
@@ -222,15 +222,18 @@ def test_the_activation_changes_the_key(clip: tpt.CLIP, noise_file: Callable[...
     assert ours["weights"] == theirs["weights"] and ours["architecture"] != theirs["architecture"]
 
 
-def test_keys_are_stable(tmp_path: Path) -> None:
-    assert image_key("a/b.png", b"c") != image_key("a/b.pngc", b"") and len(image_key("\udcff", b"")) == 32
-    assert space_key({"a": 1, "b": 2}) == space_key({"b": 2, "a": 1})
+def test_keys_are_stable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = CachedViews(None, 1, "", {"image": (FeatureStore(tmp_path, ""), 4)}).key
+    assert key("a/b.png", b"c") != key("a/b.pngc", b"") and len(key("\udcff", b"")) == 32
     assert encoding_environment() == encoding_environment()
-    file = tmp_path / "code.py"
-    file.write_text("a = 1")
-    before = code_digest([file])
-    file.write_text("a = 2")
-    assert code_digest([file]) != before
+    before = encoding_environment()
+    monkeypatch.setattr("tpt.data.cache.cache.PACKAGE", tmp_path)
+    (tmp_path / "views").mkdir()
+    codes = [before["code"]]
+    for text in ("a = 1", "a = 2"):
+        (tmp_path / "views" / "code.py").write_text(text)
+        codes.append(encoding_environment()["code"])
+    assert len({*codes}) == 3
 
 
 def test_settings(clip: tpt.CLIP) -> None:

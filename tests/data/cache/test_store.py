@@ -15,9 +15,8 @@ from safetensors.numpy import load_file
 
 from tests.untrusted import JSON, damaged
 from tpt.cli.programs.cache import main
-from tpt.data.cache import eviction, store
-from tpt.data.cache.eviction import clear, shards, size
-from tpt.data.cache.store import FeatureStore
+from tpt.data.cache import store
+from tpt.data.cache.store import FeatureStore, clear, shards, size
 
 SPACE, OTHER = "0" * 32, "f" * 32
 WIDTH = 8
@@ -217,7 +216,7 @@ def test_a_full_cache_warns_once(tmp_path: Path, caplog: pytest.LogCaptureFixtur
 def test_some_disk_space_stays_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(eviction, "FREE_BYTES", 2**62)
+    monkeypatch.setattr(store, "FREE_BYTES", 2**62)
     fill(tmp_path, range(3))
     assert not shards(tmp_path) and "is full" in caplog.text
 

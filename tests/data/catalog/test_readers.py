@@ -147,7 +147,7 @@ def test_missing_images_are_counted(small: Path) -> None:
 
 def test_missing_split(small: Path) -> None:
     split(small)[0].unlink()
-    with pytest.raises(DataError, match=r"Neither split_zhou_DescribableTextures\.json, the paper's split"):
+    with pytest.raises(DataError, match=r"Not all lists of .* Put split_zhou_DescribableTextures\.json there"):
         read_entry("dtd", small)
 
 
@@ -167,8 +167,8 @@ def test_paths_cannot_leave_the_dataset(small: Path, path: str) -> None:
         ("{", "Cannot read "),
         ('{"train": []}', "Cannot read "),
         ('{"test": [["a.jpg", 0]]}', "Cannot read "),
-        ('{"test": [["a.jpg", 0, "x"], ["b.jpg", 0, "y"]]}', "Expected one name for class 0"),
-        ('{"test": [["a.jpg", 1, "x"]]}', "Expected classes numbered 0 to 0"),
+        ('{"test": [["a.jpg", 0, "x"], ["b.jpg", 0, "y"]]}', "a class has two names"),
+        ('{"test": [["a.jpg", 1, "x"]]}', "its labels do not number the classes"),
     ],
 )
 def test_damaged_split(small: Path, content: str, message: str) -> None:
@@ -179,16 +179,14 @@ def test_damaged_split(small: Path, content: str, message: str) -> None:
 
 def test_wrong_class_folders_are_refused(small: Path) -> None:
     (small / "imagenet-a" / "n00000000").mkdir()
-    with pytest.raises(
-        DataError, match=r"n00000000 is not one of them\. A wrong set of classes would shift every label"
-    ):
+    with pytest.raises(DataError, match=r"such as n00000000; .*a wrong set of classes would shift every label"):
         read_entry("imagenet_a", small)
     (small / "imagenet-a" / "n00000000").rmdir()
     shutil.rmtree(small / "imagenet-a" / "n01498041")
-    with pytest.raises(DataError, match="1 are missing, such as n01498041"):
+    with pytest.raises(DataError, match="1 that are missing, .* such as n01498041"):
         read_entry("imagenet_a", small)
     (small / "imagenet-a" / "n01498041").mkdir()
-    with pytest.raises(DataError, match="are empty, such as n01498041"):
+    with pytest.raises(DataError, match="empty .*, such as n01498041"):
         read_entry("imagenet_a", small)
 
 
@@ -211,7 +209,7 @@ def test_pictures_without_class_folders_are_refused(tmp_path: Path) -> None:
     """ImageNet's validation images, unpacked into one folder without a list of classes, are refused."""
     (tmp_path / "ImageNet" / "val").mkdir(parents=True)
     Image.new("RGB", (4, 4)).save(tmp_path / "ImageNet" / "val" / "ILSVRC2012_val_00000001.JPEG")
-    with pytest.raises(DataError, match="such as n01440764, .* only images without folders"):
+    with pytest.raises(DataError, match="No class folders of ImageNet, validation, such as n01440764"):
         read_entry("imagenet", tmp_path)
 
 

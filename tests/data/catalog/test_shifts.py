@@ -45,7 +45,7 @@ def test_corruptions_in_folders_named_after_archives(tree: Path, tmp_path: Path)
 
 
 def test_wrong_corruptions_and_severities(tree: Path) -> None:
-    with pytest.raises(DataError, match=r"Expected corruptions out of gaussian_noise, .* or all, got 'fogg'; set data"):
+    with pytest.raises(DataError, match=r"Expected corruptions out of gaussian_noise, .* or all, got fogg; set data"):
         catalog_datasets("imagenet_c", tree, corruption="fogg")
     for severity in (0, 6):
         with pytest.raises(UserError, match=rf"Expected `severity` to be .* 1 to 5, got {severity}"):

@@ -16,8 +16,8 @@ from rich.table import Table
 
 from tpt.cli.errors import told
 from tpt.cli.programs.arguments import new_parser
-from tpt.data.cache.eviction import ABOUT, clear, shards
 from tpt.data.cache.shard import entries
+from tpt.data.cache.store import ABOUT, clear, shards
 from tpt.engine.printing import printable, say
 from tpt.files import at_home, dotted_values, read_bytes
 

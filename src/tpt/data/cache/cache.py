@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from importlib.metadata import distributions
 from pathlib import Path
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol
 
 import torch
+from PIL import features as pillow
 from torch import Tensor
 
-from tpt.data.cache.eviction import size
-from tpt.data.cache.key import encoding_environment, image_key, space_key
-from tpt.data.cache.store import FeatureStore
+from tpt.data.cache.shard import digest
+from tpt.data.cache.store import FeatureStore, size
 from tpt.errors import Count, Positive, checked
 from tpt.files import at_home
 
@@ -22,6 +24,12 @@ log = logging.getLogger(__name__)
 GB = 10**9
 KEY_DIGITS = 32
 IMAGE = "image"
+# Packages that decode images, make views or compute features.
+PACKAGES = ("torch", "torchvision", "pillow", "numpy", "open_clip_torch", "timm")
+CODECS = ("jpg", "webp")  # libraries whose decoders may round differently
+# Files of this package that do the same; their content also identifies changes between releases.
+PACKAGE = Path(__file__).parents[2]
+CODE = ("views/*.py", "data/image*.py", "clip/model.py")
 Stores = Mapping[str, tuple[FeatureStore, int]]  # by encoder: its store and feature length
 
 
@@ -36,19 +44,6 @@ class Encoder(Protocol):
 
     def encoding(self) -> dict[str, Any]:
         """Everything in the encoder that features depend on."""
-
-
-@runtime_checkable
-class KnownViews(Protocol):
-    """A view maker that describes what its views depend on; views of other makers are not cached."""
-
-    num_views: int
-
-    def about(self) -> dict[str, Any] | None:
-        """Everything that pixels depend on besides image, identity and `num_views`; None if unknown."""
-
-    def more(self, num_views: int) -> Self:
-        """The same maker with another number of views; views that both make are equal."""
 
 
 class CachedViews:
@@ -67,7 +62,7 @@ class CachedViews:
 
     def key(self, identity: str, content: bytes) -> str:
         """The cache key of an image; empty if nothing is stored."""
-        return self._space + image_key(identity, content) if self._stores else ""
+        return self._space + digest(identity.encode("utf-8", "surrogatepass"), b"\0", content) if self._stores else ""
 
     def find(self, key: str) -> dict[str, Tensor] | None:
         """The (V, E) `NAME_features` and `NAME_norm` of each encoder, bit-equal to its output, or None."""
@@ -124,18 +119,18 @@ class FeatureCache:
         return {"num_views": self._least}
 
     def shelf(self, make_views: Any) -> CachedViews:
-        """The part of the cache for this view maker."""
+        """The part of the cache for this view maker, if it says what its views depend on, see `tpt.views.Views`."""
         num_views = getattr(make_views, "num_views", None)
         if self.folder is None:
             return CachedViews(make_views, num_views)
-        about = make_views.about() if isinstance(make_views, KnownViews) else None
+        about = make_views.about() if hasattr(make_views, "about") and hasattr(make_views, "more") else None
         if about is None or num_views is None:
             log.info("Not caching features: %s does not say what its views depend on.", type(make_views).__name__)
             return CachedViews(make_views, num_views)
         stores, spaces = {}, []
         for name, encoder in self._encoders.items():
             settings = {"encoder": self._encodings[name], "views": about}
-            spaces.append(space := space_key(settings))
+            spaces.append(space := digest(json.dumps(settings, sort_keys=True, default=repr).encode()))
             if space not in self._stores:
                 described = {"backbone": encoder.name, **settings}
                 self._stores[space] = FeatureStore(self.folder, space, described, self._max_bytes)
@@ -149,12 +144,11 @@ class FeatureCache:
         return {name: {**encoder.encoding(), **here} for name, encoder in self._encoders.items()}
 
     def keep(self, keys: Sequence[str], encoded: Mapping[str, Tensor]) -> None:
-        """Stores new features.
+        """Stores new features, except those with values that are not finite.
 
         Args:
             keys: keys of B images from `CachedViews.key`; empty for images that need not be stored.
-            encoded: for each encoder (B, V, E) `NAME_features` and the (B,) `NAME_norm` of view 0.  Images with values
-                that are not finite are not stored.
+            encoded: for each encoder (B, V, E) `NAME_features` and the (B,) `NAME_norm` of view 0.
         """
         self.encoded += len(encoded[f"{IMAGE}_features"])
         for name in self._encoders if any(keys) else ():
@@ -175,11 +169,24 @@ class FeatureCache:
     def report(self) -> dict[str, Any]:
         """Statistics of the cache in this session, for log and results."""
         about: dict[str, Any] = {"encoded": self.encoded, "from_cache": self.from_cache}
-        if self.folder is None:
-            return about
-        about |= {"folder": str(self.folder), "gb": size(self.folder) / GB}
-        log.info(
-            "Feature cache: %d images encoded, %d from the cache; %.3g GB in %s.",
-            *(about[name] for name in ("encoded", "from_cache", "gb", "folder")),
-        )
+        if self.folder is not None:
+            about |= {"folder": str(self.folder), "gb": size(self.folder) / GB}
+            text = (
+                "Feature cache: %(encoded)d images encoded, %(from_cache)d from the cache; %(gb).3g GB in %(folder)s."
+            )
+            log.info(text, about)
         return about
+
+
+def encoding_environment() -> dict[str, Any]:
+    """Everything that pixels and features depend on besides weights and settings: versions, code, torch flags."""
+    files = [file for pattern in CODE for file in sorted(PACKAGE.glob(pattern))]
+    return {
+        "versions": {name: next((found.version for found in distributions(name=name)), None) for name in PACKAGES}
+        | {"torch": torch.__version__},
+        "codecs": {name: pillow.version(name) for name in CODECS},
+        "code": digest(*(digest(file.read_bytes()).encode() for file in files)),
+        "matmul_precision": torch.get_float32_matmul_precision(),
+        "cudnn_tf32": bool(torch.backends.cudnn.allow_tf32),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }

@@ -33,10 +33,7 @@ def digest(*content: bytes | memoryview) -> str:
 
 @dataclass(frozen=True)
 class Entry:
-    """The location of an image's (V, E) features.
-
-    `norm` is the length of view 0's feature before scaling; `digest` covers everything stored.
-    """
+    """The place of an image's (V, E) features; `norm` is the length of view 0's feature before scaling."""
 
     path: Path
     key: str

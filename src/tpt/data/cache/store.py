@@ -1,11 +1,16 @@
-"""Features on disk: every process writes its own complete files and reads those of all processes."""
+"""Features on disk: every process writes its own complete files and reads those of all processes.
+
+If the cache or the disk is full, the least recently used files are deleted first.
+"""
 
 from __future__ import annotations
 
 import logging
 import math
 import os
+import re
 import secrets
+import shutil
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,9 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from tpt.data.cache.eviction import ABOUT, make_room
 from tpt.data.cache.shard import SUFFIX, Entry, entries, to_bytes
-from tpt.files import write_bytes, write_json
+from tpt.files import PARTIAL, write_bytes, write_json
 
 log = logging.getLogger(__name__)
 
@@ -24,30 +28,27 @@ SHARD_IMAGES = 64  # images per file: few files, each small compared with the li
 SHARD_S = 10.0  # maximum seconds between writes: about what a killed process loses
 HEADER_BYTES = 200  # approximate size of an image's entry in a header
 REFRESH_S = 5.0  # seconds between checks for files of other processes
+ABOUT = "about.json"  # properties that all entries of a folder share
+BEFORE = (".idx", ".f32")  # files of release 0.1, which are no longer read
+FREE_BYTES = 2**30  # left free on the disk, for example for the run's records
+_SPACE = re.compile("[0-9a-f]{32}")  # folders with other names are neither read nor deleted
 
 
 class FeatureStore:
-    """The entries of one space: images that are encoded in the same way.  Damaged files never raise an error.
+    """The entries of one space, a folder in that of the cache: images that are encoded in the same way.
 
-    Args:
-        folder: folder of the cache.
-        space: name of the space's folder.
-        about: properties that all entries share, written to the folder.
-        max_bytes: maximum size of the whole cache in bytes; None limits it only by the disk.
+    Damaged files never raise an error.  `about` has the properties that all entries share, for other programs;
+    `max_bytes` limits the whole cache, None only by the disk.
     """
 
     def __init__(
         self, folder: Path, space: str, about: Mapping[str, Any] | None = None, max_bytes: int | None = None
     ) -> None:
         self.folder, self.path, self.about, self.max_bytes = folder, folder / space, dict(about or {}), max_bytes
-        self._began = time.time()
         self._entries: dict[str, list[Entry]] = {}
-        self._listed: set[Path] = set()
-        self._touched: set[Path] = set()
-        self._damaged: set[Path] = set()
-        self._looked = -math.inf
+        self._listed, self._touched, self._damaged = set[Path](), set[Path](), set[Path]()
         self._pending: dict[str, tuple[np.ndarray, float]] = {}
-        self._pending_since = 0.0
+        self._began, self._looked, self._pending_since = time.time(), -math.inf, 0.0
         self._stopped = False
 
     def __getstate__(self) -> dict[str, object]:
@@ -138,3 +139,48 @@ class FeatureStore:
         if path not in self._damaged and path.exists():  # another process may have deleted it
             self._damaged.add(path)
             log.warning("Damaged entries in the feature cache (%s): their images are encoded again.", path)
+
+
+def shards(folder: Path, endings: tuple[str, ...] = (SUFFIX, PARTIAL)) -> dict[Path, os.stat_result]:
+    """The files of a cache, including incomplete ones; their `st_mtime` is the time of the last use."""
+    found: dict[Path, os.stat_result] = {}
+    for path in folder.glob("*/*"):
+        if path.name.endswith(endings) and _SPACE.fullmatch(path.parent.name) and not path.parent.is_symlink():
+            with suppress(OSError):  # deleted by another process
+                found[path] = path.lstat()
+    return found
+
+
+def size(folder: Path) -> int:
+    """The size of a cache in bytes."""
+    return sum(about.st_size for about in shards(folder).values())
+
+
+def make_room(folder: Path, wanted: int, bound: int | None, since: float) -> bool:
+    """Deletes the least recently used files until `wanted` more bytes fit; returns whether they do.
+
+    The cache may take `bound` bytes; None limits it only by the disk, minus `FREE_BYTES`.  Files used after `since` are
+    kept, so a run never deletes its own entries, which the next run needs.  Raises an OSError.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    present = shards(folder)
+    room = shutil.disk_usage(folder).free - FREE_BYTES
+    if bound is not None:
+        room = min(room, bound - sum(about.st_size for about in present.values()))
+    for path, about in sorted(present.items(), key=lambda shard: shard[1].st_mtime):
+        if room >= wanted or about.st_mtime >= since:
+            break
+        path.unlink(missing_ok=True)
+        room += about.st_size
+    return room >= wanted
+
+
+def clear(folder: Path) -> int:
+    """Deletes the entries of a cache and nothing else; returns the number of bytes freed, or raises an OSError."""
+    present = shards(folder, (SUFFIX, PARTIAL, ABOUT, *BEFORE))
+    for path in present:
+        path.unlink(missing_ok=True)
+    for space in {path.parent for path in present}:
+        with suppress(OSError):  # it has files of the user
+            space.rmdir()
+    return sum(about.st_size for about in present.values())

@@ -38,14 +38,9 @@ _BATCHES: dict[str, dict[str, tuple[str, ...]]] = {
 
 
 class ArrayStore:
-    """Pictures in arrays of (N, 32, 32, 3) bytes, addressed by number and returned as PPM files.
+    """Pictures in arrays of (N, 32, 32, 3) bytes, numbered over all files from `first`, and returned as PPM files.
 
-    The store can be sent to worker processes, which open the files again.
-
-    Args:
-        root: the folder of the files.
-        names: names of the files; pictures are numbered consecutively over all files.
-        first: number of the picture with the path "0".
+    Worker processes, which get a copy of the store, open the files again.
     """
 
     def __init__(self, root: Path, names: Sequence[str], first: int = 0) -> None:
@@ -54,7 +49,7 @@ class ArrayStore:
         self._pictures: np.ndarray | None = None
 
     def read(self, path: str, first: int | None = None) -> bytes:
-        """The bytes of one picture, or its first `first` bytes."""
+        """See `Store.read`."""
         if self._pictures is None:
             parts = [_pictures(self.root / name) for name in self._names]
             self._pictures = np.concatenate(parts) if len(parts) > 1 else parts[0]  # a single one may stay on disk
@@ -67,11 +62,7 @@ class ArrayStore:
 
 
 def read_arrays(entry: Entry, root: Path, split: str) -> Listing:
-    """The pictures of CIFAR, or of one corruption of it.
-
-    Raises:
-        DataError: a file is missing, damaged, or holds something else.
-    """
+    """The pictures of CIFAR, or of one corruption of it; a DataError if a file is missing or damaged."""
     if split == "val":
         raise NoSplitError(f"Expected a split that {entry.title} has, got 'val'; it has train and test.")
     places = bases(entry, root, split)
@@ -81,10 +72,7 @@ def read_arrays(entry: Entry, root: Path, split: str) -> Listing:
     needed = tuple(dict.fromkeys((*wanted, *labelled)))
     base = max(places, key=lambda place: sum(is_file(place / name) for name in needed))
     if missing := [name for name in needed if not is_file(base / name)]:
-        raise DataError(
-            f"{missing[0]} of {entry.title} is missing in {' or '.join(map(str, places))} (needed: "
-            f"{' and '.join(needed)}). Get it from {entry.source}."
-        )
+        raise DataError(f"{missing[0]} of {entry.title} is missing in {base}. Get it from {entry.source}.")
     names = _NAMES[entry.classes].split()
     labels = [label for name in labelled for label in _labels(base / name)]
     count = sum(len(_pictures(base / name)) for name in wanted)
@@ -102,10 +90,9 @@ def read_arrays(entry: Entry, root: Path, split: str) -> Listing:
 def _pictures(file: Path) -> np.ndarray:
     """(N, 32, 32, 3) bytes; those of a `.npy` file are memory-mapped."""
     with readable(str(file)):
-        content = _content(file)
-        found: np.ndarray = content
-        if isinstance(content, dict):
-            found = np.asarray(content["data"]).reshape(-1, 3, _SIZE, _SIZE).transpose(0, 2, 3, 1)
+        found: np.ndarray = np.asanyarray(_content(file)["data"])
+        if file.suffix != ".npy":
+            found = found.reshape(-1, 3, _SIZE, _SIZE).transpose(0, 2, 3, 1)
     if found.dtype != np.uint8 or found.shape[1:] != (_SIZE, _SIZE, 3):
         raise DataError(f"Expected pictures of 32 x 32 x 3 bytes in {file}, got {found.shape} of {found.dtype}.")
     return found
@@ -113,16 +100,14 @@ def _pictures(file: Path) -> np.ndarray:
 
 def _labels(file: Path) -> list[int]:
     with readable(str(file)):
-        found = _content(file)
-        if isinstance(found, dict):
-            found = found["fine_labels" if "fine_labels" in found else "labels"]
-        return [int(label) for label in np.asarray(found).tolist()]
+        content = _content(file)
+        return [int(label) for label in content["fine_labels" if "fine_labels" in content else "labels"]]
 
 
-def _content(file: Path) -> Any:
-    """The memory-mapped array of a `.npy` file, or the dictionary of a pickled batch."""
+def _content(file: Path) -> dict[str, Any]:
+    """The `data` and `labels` of a pickled batch; a `.npy` file, which is memory-mapped, has one of them."""
     if file.suffix == ".npy":
-        return np.load(file, mmap_mode="r", allow_pickle=False)
+        return dict.fromkeys(("data", "labels"), np.load(file, mmap_mode="r", allow_pickle=False))
     found = SafeUnpickler(io.BytesIO(read_bytes(file)), encoding="bytes").load()
     return {key.decode() if isinstance(key, bytes) else str(key): value for key, value in dict(found).items()}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -11,54 +10,35 @@ from tpt.errors import DataError
 
 @dataclass(frozen=True)
 class Entry:
-    """One dataset.
+    """One dataset; `images` and `classes` are the numbers of the paper's test set."""
 
-    Args:
-        key: name in logs, results and the published tables.
-        title: the dataset's own name.
-        folders: possible folders below the data root: the names in the code of TPT and CoOp, in torchvision and on
-            Kaggle.  A nested folder of the same name, as unpacking may create, is found too.
-        layout: "synsets" (one folder per WordNet id), "numbers" (one folder per class number), "split" (a
-            `split_zhou_*.json`, or else the dataset's own lists), "own" (the dataset's own lists, which are the
-            paper's), "domains" (one folder per domain, with one per class inside) or "arrays" (CIFAR's pickles, and
-            NumPy files of its corrupted forms).
-        images, classes: numbers of images and classes in the paper's test set.
-        source: where to get the dataset.
-        subfolders: folders inside `folders` that may hold the images.
-        split: name of the split file.
-        same_list: name of the dataset's own list with the same test set as CoOp's split.
-        synsets: label space for "synsets": "imagenet", "imagenet_a" or "imagenet_r".
-        class_in: the part of an image's path that identifies its class: "folder" (the last one), "folders" (SUN397's
-            `a/abbey` and `a/apartment_building/outdoor`), "file" (OxfordPets' `Maine_Coon_10.jpg`), or none.
-        renamed: CoOp's class names for the folders that it renames.
-        template: CoOp's prompt for the dataset (its `trainers/zsclip.py`).
-        augmix: whether the paper uses AugMix for the dataset (section 4.2: the ten of Table 2).
-        part: folder of the domain, or corruption and severity ("fog/5"); empty for other datasets.
-    """
-
-    key: str
+    key: str  # name in logs, results and the published tables
     title: str
+    # Possible folders below the data root: as in the code of TPT and CoOp, in torchvision and on Kaggle.  A nested
+    # folder of the same name, as unpacking may create, is found too.
     folders: tuple[str, ...]
+    # "synsets" (one folder per WordNet id), "numbers" (one per class number), "split" (`split_zhou_*.json`, or else the
+    # dataset's own lists), "own" (its own lists, which are the paper's), "domains" (one folder per domain, with one per
+    # class inside) or "arrays" (CIFAR's pickles, and NumPy files of its corrupted forms).
     layout: str
     images: int
     classes: int
-    source: str
-    subfolders: tuple[str, ...] = ("",)
-    split: str = ""
-    synsets: str = "imagenet"
+    source: str  # where to get the dataset
+    subfolders: tuple[str, ...] = ("",)  # of `folders`, that may hold the images
+    split: str = ""  # name of the split file
+    synsets: str = "imagenet"  # label space for "synsets": or imagenet_a, imagenet_r
+    # The part of a path that identifies the class: "folder" (the last one), "folders" (SUN397's `a/abbey` and
+    # `a/apartment_building/outdoor`), "file" (OxfordPets' `Maine_Coon_10.jpg`), or none.
     class_in: str = ""
-    renamed: Mapping[str, str] = field(default_factory=dict)
-    template: str = "a photo of a {}."
-    augmix: bool = False
-    same_list: str = ""
-    part: str = ""
+    renamed: Mapping[str, str] = field(default_factory=dict)  # CoOp's class names for the folders that it renames
+    template: str = "a photo of a {}."  # CoOp's prompt (its `trainers/zsclip.py`)
+    augmix: bool = False  # whether the paper uses AugMix (section 4.2: the ten datasets of Table 2)
+    same_list: str = ""  # name of the dataset's own list with the same test set as CoOp's split
+    part: str = ""  # folder of the domain, or corruption and severity ("fog/5")
+    group: tuple[str, str] = ("", "")  # for tables of several datasets: title, such as "PACS", and the name in it
 
     def is_papers(self, split: str) -> bool:
-        """Whether the list that selected the images gives the paper's test set.
-
-        Args:
-            split: name of the list; empty if all images of the folder were used.
-        """
+        """Whether a list (or all images of the folder, if empty) gives the paper's test set."""
         return split == self.split or (bool(self.same_list) and split.rsplit("/", 1)[-1] == self.same_list)
 
 
@@ -203,7 +183,18 @@ CORRUPTED: dict[str, Entry] = {
         "https://zenodo.org/records/3555552",
     ),
 }  # fmt: skip
-_CORRUPTED = re.compile(rf"({'|'.join(CORRUPTED)})_({'|'.join(_ALL_CORRUPTIONS)})_([1-5])")
+_CORRUPTIONS_OF = {
+    f"{of.key}_{name}_{severity}": replace(
+        of,
+        key=f"{of.key}_{name}_{severity}",
+        title=f"{of.title}, {name} {severity}",
+        part=f"{name}/{severity}",
+        group=(f"{of.title}, severity {severity}", name),
+    )
+    for of in CORRUPTED.values()
+    for name in _ALL_CORRUPTIONS
+    for severity in SEVERITIES
+}
 
 # Datasets with several domains: title, number of classes, source, possible folders, subfolders that may hold the
 # domains, and the folder and number of images of each domain.
@@ -242,8 +233,11 @@ def _domains(key: str) -> tuple[Entry, ...]:
     title, classes, source, folders, within, images = _OF_DOMAINS[key]
     found = []
     for part, count in images.items():
-        name, whole = f"{key}_{part.lower().replace(' ', '_')}", f"{title}, {part}"
-        entry = Entry(name, whole, folders, "domains", count, classes, source, within, part=part)
+        name, whole = part.lower().replace(" ", "_"), f"{title}, {part}"
+        group = (title, name) if len(images) > 1 else ("", "")
+        entry = Entry(
+            f"{key}_{name}", whole, folders, "domains", count, classes, source, within, part=part, group=group
+        )
         found.append(replace(entry, split=f"{part}_test.txt", class_in="folder") if key == "domainnet" else entry)
     return tuple(found)
 
@@ -256,45 +250,26 @@ KEYS = (*CATALOG, *CORRUPTED, *DOMAINS)  # all keys that a user may give
 
 
 def keys_of(key: str, corruption: str | Sequence[str] = "all", severity: int | Sequence[int] = 5) -> list[str]:
-    """The datasets behind a key: its domains, its corruptions, or only the key itself.
-
-    Args:
-        key: one of `KEYS`, or the key of one corruption, such as imagenet_c_fog_5.
-        corruption: "all" (fifteen), or the names of some.
-        severity: 1 to 5; one or several.
-
-    Raises:
-        DataError: no such corruption.
-    """
+    """The datasets behind one of `KEYS`: its domains, its corruptions ("all": fifteen), or only the key itself."""
     if key not in CORRUPTED:
         return [entry.key for entry in DOMAINS[key]] if key in DOMAINS else [key]
     chosen = CORRUPTIONS if corruption == "all" else (corruption,) if isinstance(corruption, str) else corruption
     severities = (severity,) if isinstance(severity, int) else severity
-    for name in chosen:
-        if name not in _ALL_CORRUPTIONS:
-            raise DataError(
-                f"Expected corruptions out of {', '.join(_ALL_CORRUPTIONS)} or all, got {name!r}; set data.corruption."
-            )
+    if unknown := [name for name in chosen if name not in _ALL_CORRUPTIONS]:
+        raise DataError(
+            f"Expected corruptions out of {', '.join(_ALL_CORRUPTIONS)} or all, got {unknown[0]}; set data.corruption."
+        )
     return [f"{key}_{name}_{degree}" for degree in severities for name in chosen]
 
 
 def entry_of(key: str) -> Entry:
     """The entry of a dataset in `CATALOG`, or of a corruption such as imagenet_c_fog_5; raises a DataError if none."""
-    if found := _CORRUPTED.fullmatch(key):
-        name, corruption, severity = found.groups()
-        of = CORRUPTED[name]
-        return replace(of, key=key, title=f"{of.title}, {corruption} {severity}", part=f"{corruption}/{severity}")
-    if key in CATALOG:
-        return CATALOG[key]
-    raise DataError(f"Expected a dataset out of {', '.join(KEYS)}, got {key!r}; see docs/datasets.md.")
+    if (found := CATALOG.get(key) or _CORRUPTIONS_OF.get(key)) is None:
+        raise DataError(f"Expected a dataset out of {', '.join(KEYS)}, got {key!r}; see docs/datasets.md.")
+    return found
 
 
 def group_of(key: str) -> tuple[str, str]:
     """The group of a dataset, if any, and its name in it, for tables: ("ImageNet-C, severity 5", "fog")."""
-    if found := _CORRUPTED.fullmatch(key):
-        name, corruption, severity = found.groups()
-        return f"{CORRUPTED[name].title}, severity {severity}", corruption
-    for name, entries in DOMAINS.items():
-        if len(entries) > 1 and any(entry.key == key for entry in entries):
-            return _OF_DOMAINS[name][0], key.removeprefix(f"{name}_")
-    return "", key
+    found = CATALOG.get(key) or _CORRUPTIONS_OF.get(key)
+    return found.group if found is not None and found.group[0] else ("", key)

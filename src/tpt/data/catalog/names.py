@@ -14,11 +14,7 @@ _KNOWN = {"n01440764": "tench", "n01498041": "stingray", "n07753592": "banana", 
 
 
 def imagenet_classes(space: str = "imagenet") -> dict[str, str]:
-    """Class name of every WordNet id of "imagenet" (1,000), "imagenet_a" or "imagenet_r" (200 each), in label order.
-
-    Raises:
-        DataError: the ids and names from the two packages do not match.
-    """
+    """Class name of every WordNet id of "imagenet" (1,000), "imagenet_a" or "imagenet_r" (200 each), in label order."""
     named = dict(zip(_synsets("imagenet"), open_clip.IMAGENET_CLASSNAMES, strict=False))
     found = {synset: named.get(synset) for synset in _KNOWN}
     if len(named) != len(open_clip.IMAGENET_CLASSNAMES) or found != _KNOWN:

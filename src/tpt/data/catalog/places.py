@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from tpt.data.catalog.entries import Entry
-from tpt.data.catalog.order import letters
 from tpt.data.dataset import Sample
 from tpt.data.images import EXTENSIONS
 from tpt.data.names import is_left_behind
@@ -15,10 +15,6 @@ from tpt.data.store import FileStore, Store
 from tpt.errors import DataError
 from tpt.files import is_file
 
-_TRAIN = (
-    "train", "images/train", "train/train", "ILSVRC2012_img_train", "images/ILSVRC2012_img_train",
-    "ILSVRC/Data/CLS-LOC/train", "Data/CLS-LOC/train",
-)  # fmt: skip
 _PROBED = 50  # images of a list to look for; a folder with none of them belongs to another dataset
 
 
@@ -26,16 +22,8 @@ class NoSplitError(DataError):
     """The dataset has no list of this split."""
 
 
-@dataclass(frozen=True)
-class Listing:
-    """The images of a dataset.
-
-    Args:
-        store: reads the images.
-        names: class names.
-        split: the list that the images come from; empty if all images of the folder are used.
-        notes: differences from the paper's protocol.
-    """
+class Listing(NamedTuple):
+    """The images of a dataset, the list that they come from (empty for a whole folder), and notes as of a dataset."""
 
     store: Store
     names: list[str]
@@ -60,8 +48,7 @@ def _holds_something(folder: Path) -> bool:
 
 def homes(entry: Entry, root: Path) -> list[Path]:
     """As `find_all`, but raises a DataError if there is none."""
-    found = find_all(entry, root)
-    if not found:
+    if not (found := find_all(entry, root)):
         raise DataError(
             f"Cannot find {entry.title}: there is no folder {' or '.join(str(root / f) for f in entry.folders)}. Get "
             f"it from {entry.source}, or set data.root."
@@ -75,13 +62,11 @@ def bases(entry: Entry, root: Path, split: str = "test") -> list[Path]:
     if (entry.layout in ("synsets", "numbers") or (entry.part and not entry.split)) and split != "test":
         if split != "train" or entry.key != "imagenet":
             raise NoSplitError(f"Expected a split that {entry.title} has, got {split!r}; it is a test set alone.")
-        subfolders = _TRAIN
+        subfolders = [sub.replace("validation", "val").replace("val", "train") for sub in entry.subfolders if sub]
     places = [home / sub for home in homes(entry, root) for sub in subfolders]
     if entry.part and entry.layout != "arrays":
         places = [_inside(place, entry.part) for place in places]
-    return [place for place in dict.fromkeys(places) if place.is_dir()] or places[
-        : 1 if entry.part else len(subfolders)
-    ]
+    return [place for place in dict.fromkeys(places) if place.is_dir()] or places[: len(subfolders)]
 
 
 def _inside(place: Path, part: str) -> Path:
@@ -104,41 +89,35 @@ def folders_in(place: Path) -> set[str]:
     return {p.name for p in place.iterdir() if p.is_dir() and not is_left_behind(p.name)}
 
 
+def letters(name: str) -> str:
+    """A name in the form used for comparison: "Annual Crop Land" equals AnnualCropLand and annual_crop_land."""
+    return re.sub(r"[\W_]", "", name.lower())
+
+
 def class_folders(entry: Entry, places: Sequence[Path], expected: Mapping[str, str]) -> Listing | None:
     """The images of the first place with exactly the expected class folders; None if no place has any of them.
 
-    Args:
-        entry: entry of the dataset.
-        places: folders to search.
-        expected: class name of each folder, in label order.
-
-    Raises:
-        DataError: no place is complete; the message is about the one with most of them.
+    `expected` has the class name of each folder, in label order.  If no place is complete, a DataError is about the one
+    with most of them.
     """
-    problems: dict[int, str] = {}  # by the number of expected folders in a place
+    odd: dict[Path, list[str]] = {}  # what is wrong in a place with some of the folders
     for place in (place for place in places if place.is_dir()):
         folders = folders_in(place)
-        common = len(folders & {*expected})
-        if common == len(folders) == len(expected):
+        if not (odd_ones := sorted(folders ^ expected.keys())):
             images = {folder: images_of(place / folder) for folder in expected}
-            if not (empty := [folder for folder, found in images.items() if not found]):
+            if all(images.values()):
                 return Listing(FileStore(place), list(expected.values()), samples_of(images))
-            problems.setdefault(
-                common,
-                f"{len(empty)} of the {len(expected)} class folders in {place} are empty, such as {empty[0]}. Unpack "
-                "the images again.",
-            )
-        elif common:
-            absent, strange = sorted({*expected} - folders), sorted(folders - {*expected})
-            what = f"{len(absent)} are missing, such as {absent[0]}" if absent else f"{strange[0]} is not one of them"
-            problems.setdefault(
-                common,
-                f"{place} does not hold the {len(expected)} class folders of {entry.title}: {what}. A wrong set of "
-                "classes would shift every label. Complete the folder, or remove what does not belong there.",
-            )
-    if problems:
-        raise DataError(problems[max(problems)])
-    return None
+            odd_ones = [folder for folder, found in images.items() if not found]
+        if folders & expected.keys():
+            odd[place] = odd_ones
+    if not odd:
+        return None
+    place = max(odd, key=lambda place: len(folders_in(place) & expected.keys()))
+    raise DataError(
+        f"Expected in {place} the {len(expected)} class folders of {entry.title}, all with images, and no others, got "
+        f"{len(odd[place])} that are missing, empty or of other classes, such as {odd[place][0]}; complete the folder, "
+        "or remove what does not belong there, since a wrong set of classes would shift every label."
+    )
 
 
 def samples_of(images: Mapping[str, Sequence[str]]) -> list[Sample]:

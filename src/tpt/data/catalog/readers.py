@@ -6,17 +6,15 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 
 from tpt.data.catalog.arrays import read_arrays
 from tpt.data.catalog.entries import CATALOG, Entry, entry_of, keys_of
-from tpt.data.catalog.flat import KAGGLE, TRUTH, flat_validation
 from tpt.data.catalog.names import imagenet_classes
-from tpt.data.catalog.official import official_lists
-from tpt.data.catalog.order import letters, refuse_another_order
+from tpt.data.catalog.official import classes_of, flat_validation, official_lists
 from tpt.data.catalog.places import (
     Listing,
     NoSplitError,
@@ -27,18 +25,17 @@ from tpt.data.catalog.places import (
     folders_in,
     homes,
     images_of,
+    letters,
     samples_of,
 )
 from tpt.data.dataset import ImageDataset, Sample
 from tpt.data.images import Orientation
 from tpt.data.store import FileStore, lines_of, refuse_unusable
-from tpt.errors import DataError, Filled, UserError, checked
+from tpt.errors import DataError, Filled, checked
 from tpt.files import is_file, read_bytes, readable
 from tpt.files.lists import decode_text
 
 log = logging.getLogger(__name__)
-
-_PACKED = {".tar": "data=webdataset data.shards", ".parquet": "data=huggingface data.path"}  # settings that read them
 
 Severity = Annotated[int, Ge(1), Le(5)]
 Split = Literal["test", "val", "train"]
@@ -85,10 +82,7 @@ def validation_entry(key: str, root: Filled | Path | None) -> ImageDataset | Non
 
 @checked
 def read_entry(key: str, root: Filled | Path | None, split: Split = "test") -> ImageDataset:
-    """One dataset; see `catalog_datasets`.
-
-    The variants of ImageNet have only a test set, and ImageNet has no "val".
-    """
+    """One dataset; see `catalog_datasets`.  ImageNet has no "val", and its variants have only a test set."""
     if root is None:
         raise DataError("Expected the folder of all datasets, got none; set data.root or the variable TPT_DATA.")
     entry = entry_of(key)
@@ -102,11 +96,9 @@ def read_entry(key: str, root: Filled | Path | None, split: Split = "test") -> I
     except OSError as error:
         raise DataError(f"Cannot read {entry.title} below {root} ({error}). Check data.root.") from error
     names, samples, notes = found.names, found.samples, list(found.notes)
-    if split == "test" and (len(samples) != entry.images or len(names) != entry.classes):
-        notes.append(
-            f"{len(samples)} images of {len(names)} classes, where the paper's test set has {entry.images} of "
-            f"{entry.classes}"
-        )
+    if split == "test" and (len(samples), len(names)) != (entry.images, entry.classes):
+        papers = f"{entry.images} of {entry.classes}"
+        notes.append(f"{len(samples)} images of {len(names)} classes, where the paper's test set has {papers}")
     for note in notes:
         log.warning("%s: %s.", key, note)
     if split != "test":
@@ -131,79 +123,41 @@ def _class_folders(entry: Entry, root: Path, split: str) -> Listing:
     if found is None and entry.key == "imagenet" and split == "test":  # the images may be in one flat folder
         found = flat_validation(places, root, classes)
     if found is None:
-        raise wrong or _no_folders(entry, root, places, next(iter(kinds[0])))
-    return found
-
-
-def _no_folders(entry: Entry, root: Path, places: Sequence[Path], example: str) -> DataError:
-    found, way_out = "", "Unpack the images there, in class folders"
-    packed = [file for home in homes(entry, root) for kind in _PACKED for file in home.glob(f"**/*{kind}")]
-    if packed:
-        found = f", only archives, such as {packed[0]}"
-        way_out = (
-            f"Read them with {_PACKED[packed[0].suffix]}={packed[0].parent}, or unpack them there, in class folders"
+        raise wrong or DataError(
+            f"No class folders of {entry.title}, such as {next(iter(kinds[0]))}, in {' or '.join(map(str, places))}. "
+            "Unpack the images there, as in docs/dataset_layouts.md."
         )
-    elif any(images_of(place) for place in places if place.is_dir()):
-        found = ", only images without folders"
-        if entry.key == "imagenet":
-            way_out += f", or put Kaggle's {KAGGLE} or the devkit's {TRUTH} next to it"
-    return DataError(
-        f"No class folders of {entry.title}, such as {example}, in {' or '.join(map(str, places))}{found}. {way_out}."
-    )
+    return found
 
 
 def _split_file(entry: Entry, root: Path, split: str) -> Listing:
     """Reads `{"test": [[path, label, class name], ...]}`, the splits that CoOp published and TPT uses."""
-    if (file := next(filter(is_file, _split_places(entry, root)), None)) is None:
+    if (file := next(filter(is_file, _split_places(entry, root, entry.split)), None)) is None:
         return _own_lists(entry, root, split)
-    return _named_rows(entry, root, _rows(file, split), file)
-
-
-def _named_rows(entry: Entry, root: Path, rows: list[tuple[str, int, str]], file: Path) -> Listing:
-    """The rows of path, label and class name, after a check that each class has one name."""
-    names: dict[int, str] = {}
-    for _, label, name in rows:
-        if names.setdefault(label, name) != name:
-            raise DataError(
-                f"Expected one name for class {label} in {file}, got {names[label]!r} and {name!r}; get the file again."
-            )
-    if sorted(names) != list(range(len(names))):
-        raise DataError(
-            f"Expected classes numbered 0 to {len(names) - 1} in {file}, got other numbers; get the file again."
-        )
-    ordered = [entry.renamed.get(names[k], names[k]) for k in range(len(names))]
-    return _listing(entry, root, ordered, [(path, label) for path, label, _ in rows], file)
-
-
-def _split_places(entry: Entry, root: Path) -> list[Path]:
-    folders = [*homes(entry, root), root / "splits", root / "data_splits", root]
-    return [folder / entry.split for folder in folders]
-
-
-def _rows(file: Path, split: str) -> list[tuple[str, int, str]]:
     with readable(f"the rows [path, label, class name] under {split!r} in {file}", "Get the file again"):
-        text = decode_text(read_bytes(file))
-        if text.lstrip()[:1] == "<":
-            raise UserError("it is a web page")
-        rows = [(path, label, name) for path, label, name in json.loads(text)[split]]
+        rows = [(path, label, name) for path, label, name in json.loads(decode_text(read_bytes(file)))[split]]
         if any([type(field) for field in row] != [str, int, str] for row in rows):
             raise TypeError("a row of other types")
-        return rows
+        names = [entry.renamed.get(name, name) for name in classes_of(rows)]
+    return _listing(entry, root, names, [(path, label) for path, label, _ in rows], file)
+
+
+def _split_places(entry: Entry, root: Path, name: str) -> list[Path]:
+    return [folder / name for folder in (*homes(entry, root), root / "splits", root / "data_splits", root)]
 
 
 def _domain(entry: Entry, root: Path, split: str) -> Listing:
     """Reads a domain from its list, with lines `clipart/axe/clipart_012_000001.jpg 11`, or else from its folders."""
     name = entry.split.replace("test", split)
-    files = _split_places(replace(entry, split=name), root) if name else []
-    if (file := next(filter(is_file, files), None)) is not None:
+    if name and (file := next(filter(is_file, _split_places(entry, root, name)), None)) is not None:
         with readable(f"the lines `path label` in {file}", "Get the file again"):
             lines = [line.rsplit(maxsplit=1) for line in lines_of(file)]
-            rows = [(path, int(label), path.rsplit("/", 2)[-2]) for path, label in lines]
-        return _named_rows(entry, root, rows, file)
+            names = classes_of([(path, int(label), path.rsplit("/", 2)[-2]) for path, label in lines])
+        return _listing(entry, root, names, [(path, int(label)) for path, label in lines], file)
     if split != "test":
         raise NoSplitError(f"The list {name} of {entry.title} is missing. Get it from {entry.source}.")
     notes = (f"all images of the folder, since {name} is not there",) if name else ()
-    return replace(_domain_folders(entry, root), notes=notes)
+    return _domain_folders(entry, root)._replace(notes=notes)
 
 
 def _domain_folders(entry: Entry, root: Path) -> Listing:
@@ -211,12 +165,10 @@ def _domain_folders(entry: Entry, root: Path) -> Listing:
 
     The classes are the union over the dataset's domains, so labels agree even if a domain has no images of a class.
     """
-    places = bases(entry, root)
-    base = next((place for place in places if place.is_dir() and folders_in(place)), None)
-    if base is None:
-        raise DataError(
-            f"No class folders of {entry.title} in {' or '.join(map(str, places))}. Unpack the images there."
-        )
+    places = [place for place in bases(entry, root) if place.is_dir() and folders_in(place)]
+    if not places:
+        raise DataError(f"No class folders of {entry.title} in {bases(entry, root)[0]}. Unpack the images there.")
+    base = places[0]
     domains = {letters(other.part) for other in CATALOG.values() if other.folders == entry.folders}
     beside = [base.parent / name for name in folders_in(base.parent) if letters(name) in domains]
     names = sorted({name for domain in beside for name in folders_in(domain)})
@@ -231,27 +183,21 @@ def _domain_folders(entry: Entry, root: Path) -> Listing:
 
 def _own_lists(entry: Entry, root: Path, split: str) -> Listing:
     """The dataset's own lists: the paper's, or a substitute if the paper's split file is missing."""
-    lists = ((own, official_lists(entry.key, own, split)) for own in homes(entry, root))
-    found = next(((own, official) for own, official in lists if official is not None), None)
-    if found is None and entry.layout == "own":
-        raise NoSplitError(
-            f"variants.txt or {entry.split.replace('test', split)} of {entry.title} is missing in "
-            f"{' or '.join(map(str, homes(entry, root)))}. Unpack the dataset there."
-        )
-    if found is None:
-        places = " or ".join(dict.fromkeys(str(place.parent) for place in _split_places(entry, root)))
-        raise NoSplitError(
-            f"Neither {entry.split}, the paper's split of {entry.title}, nor the dataset's own list for {split!r} is "
-            f"in {places}. CoOp's DATASETS.md links to {entry.split}."
-        )
-    own, official = found
-    listing = _listing(entry, root, official.names, official.rows, official.file)
-    name = official.file.relative_to(own).as_posix()
-    if entry.layout == "own":
-        return listing
-    papers = split == "test" and entry.is_papers(name)
-    notes = () if papers else (f"the dataset's own split {name}, not the paper's {entry.split}",)
-    return replace(listing, split=name, notes=notes)
+    for own in homes(entry, root):
+        if (official := official_lists(entry.key, own, split)) is None:
+            continue
+        file, names, rows = official
+        listing, name = _listing(entry, root, names, rows, file), file.relative_to(own).as_posix()
+        if entry.layout == "own":
+            return listing
+        papers = split == "test" and entry.is_papers(name)
+        notes = () if papers else (f"the dataset's own split {name}, not the paper's {entry.split}",)
+        return listing._replace(split=name, notes=notes)
+    places = " or ".join(dict.fromkeys(map(str, _split_places(entry, root, ""))))
+    raise NoSplitError(
+        f"Not all lists of the {split} images of {entry.title} are in {places}. Put {entry.split} there, which CoOp's "
+        "DATASETS.md links to, or unpack the dataset with its own lists."
+    )
 
 
 def _listing(entry: Entry, root: Path, names: list[str], rows: list[tuple[str, int]], file: Path) -> Listing:
@@ -259,5 +205,39 @@ def _listing(entry: Entry, root: Path, names: list[str], rows: list[tuple[str, i
     paths = [path for path, _ in rows]
     store = FileStore(base_of([*bases(entry, root), *homes(entry, root)], paths))
     refuse_unusable(store, paths, file)
-    refuse_another_order(entry, names, rows, file)
+    _refuse_another_order(entry, names, rows, file)
     return Listing(store, names, [Sample(path, label) for path, label in rows], file.name)
+
+
+def _refuse_another_order(entry: Entry, names: list[str], rows: list[tuple[str, int]], file: Path) -> None:
+    """Raises a DataError if lists and folders contradict each other; a shifted order would give 0.5 % accuracy.
+
+    Each label must belong to one class folder, each class folder to one label, and a folder with the name of a class
+    must hold that class.  Datasets whose paths do not identify the class are not checked.
+    """
+    by_name = {letters(name): label for label, name in enumerate(names)}
+    folder_of: dict[int, str] = {}
+    label_of: dict[str, int] = {}
+    for path, label in rows:
+        if not (folder := _class_of(path, entry.class_in)):
+            continue
+        named = by_name.get(letters(entry.renamed.get(folder, folder)), label)
+        alone = folder_of.setdefault(label, folder) == folder and label_of.setdefault(folder, label) == label
+        if not alone or letters(names[named]) != letters(names[label]):
+            raise DataError(
+                f"{path} is of class {label}, {names[label]!r}, in {file}, but its folder or other images of the class "
+                "say otherwise. Labels and class names are in different orders. Get the file again."
+            )
+
+
+def _class_of(path: str, class_in: str) -> str:
+    """The part of an image's path that identifies its class; empty if there is none."""
+    parts = PurePosixPath(path)
+    match class_in:
+        case "folder":
+            return parts.parent.name
+        case "folders":  # without the leading letter, and reversed as in CoOp's names
+            return " ".join(reversed(parts.parts[1:-1]))
+        case "file":
+            return parts.stem.rpartition("_")[0]
+    return ""
