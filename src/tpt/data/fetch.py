@@ -107,7 +107,7 @@ def fetch(key: str, root: Path) -> Path:
     if there := find_all(entry, root):
         raise DataError(f"{entry.title} is already in {there[0]}; move it away to download it again.")
     way_out = f"Nothing of it was kept: run again, or get it by hand from {entry.source}"
-    with readable(f"the download of {entry.title} into {root}", way_out, also=http.client.HTTPException):
+    with readable(f"the download of {entry.title} into {root}", way_out):
         downloads.mkdir(parents=True, exist_ok=True)
         lock = downloads / f"{key}.lock"
         try:

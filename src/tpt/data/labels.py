@@ -19,6 +19,7 @@ ClassNames = Filled | Path | Sequence[str]  # a file, or the names themselves
 _WHOLE = re.compile(r"(-?[0-9]{1,18})(\.0*)?")  # pandas writes 1.0 if a column had missing values
 _FRACTION = re.compile(r"-?[0-9]*\.[0-9]+(e[-+]?[0-9]+)?", re.IGNORECASE)
 _NUMBERED = re.compile(r"(\d+|n\d{8})[\s._-]+\S*[^\W\d]")  # a folder's number before its name
+_JSON_KEYS = ("label", "cls", "class", "class_name", "target")  # of the label in an object
 _NOTHING = {"", "nan", "na", "n/a", "<na>", "none", "null", "nat"}
 
 
@@ -141,9 +142,10 @@ def notes_on_classes(names: Sequence[str], labels: Sequence[int]) -> list[str]:
 
 
 def json_label(content: str) -> str:
-    """The label in a JSON text: a number, a text, or an object with a `label`; raises a ValueError if there is none."""
+    """The label in a JSON text: a number, a text, or an object with one; raises a ValueError if it is not clear."""
     value = json.loads(content)
-    value = value.get("label") if isinstance(value, dict) else value
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError(f"JSON that is no number, text or object with a `label`: {content[:60]}")
-    return str(value)
+    found = [value[key] for key in _JSON_KEYS if key in value] if isinstance(value, dict) else [value]
+    labels = {str(one) for one in found if isinstance(one, int | float | str) and not isinstance(one, bool)}
+    if len(labels) != 1:
+        raise ValueError(f"JSON that is not one number, text or object with one `label`: {content[:60]}")
+    return labels.pop()
