@@ -1,18 +1,14 @@
 """The base class of methods that learn from earlier images, and the view of an image that they get."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal, Unpack
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from tpt.clip.model import CLIP
-from tpt.clip.prompts.text_bank import TextSettings
 from tpt.errors import UserError
 from tpt.methods.base import Adaptation, Method, ViewShare
 from tpt.methods.functional import entropy, marginal_entropy, select_confident
@@ -88,13 +84,6 @@ class Seen:
         return marginal_entropy(self.selected_logits)
 
 
-class StreamSettings(TextSettings, total=False):
-    """The settings of `StreamMethod` that methods pass on."""
-
-    feature: Feature
-    selection_p: ViewShare
-
-
 class StreamMethod(Method):
     """Classifies images in order and learns from each without labels, so answers depend on the order.
 
@@ -104,7 +93,6 @@ class StreamMethod(Method):
     Args:
         feature: what represents an image: "view0", or "confident", the mean feature of the most confident views.
         selection_p: share of the views that count as confident, in (0, 1]; at least one view is kept.
-        text: `ctx_init`, `context`, `templates`, ..., see `TextBank`.
 
     Attributes:
         grows: names of the entries of the state whose first dimension is the number of images seen.
@@ -126,24 +114,17 @@ class StreamMethod(Method):
         "sun397": {"templates": "imagenet_7"},
     }
     grows: ClassVar[tuple[str, ...]] = ()
+    feature: Feature = "view0"
+    selection_p: ViewShare = 0.1
 
-    def __init__(
-        self,
-        clip: CLIP,
-        class_names: Sequence[str],
-        feature: Feature = "view0",
-        selection_p: ViewShare = 0.1,
-        **text: Unpack[TextSettings],
-    ) -> None:
-        super().__init__(clip, class_names, **text)
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.bank.conditional is not None:
             raise UserError(
                 f"Expected a text that all images share, got a context of CoCoOp, which each image makes its own of: "
                 f"what {type(self).__name__} learns from one image would not fit the next; use words, templates or a "
                 "context of CoOp."
             )
-        self.feature = feature
-        self.selection_p = selection_p
         self.images = 0
         self._state: State | None = None  # created on first use, since it needs the text features
 
