@@ -51,8 +51,7 @@ class Adaptation:
     context: Tensor | None = None
 
     def __post_init__(self) -> None:
-        shape = self.logits.shape
-        lead = shape[:-1]
+        shape, lead = self.logits.shape, self.logits.shape[:-1]
         expected = {
             "logits": len(shape) in (1, 2),
             "initial_logits": self.initial_logits.shape == shape,
@@ -61,19 +60,11 @@ class Adaptation:
             "initial_entropy": self.initial_entropy.shape == lead,
             "context": self.context is None or self.context.shape[: len(lead)] == lead,
         }
-        for name, good in expected.items():
-            if not good:
-                raise ValueError(
-                    f"`Adaptation.{name}` has shape {tuple(getattr(self, name).shape)}, which does not fit `logits` of "
-                    f"shape {tuple(shape)}: (B, K) for logits, (B, S) for selected, (B,) for entropies, (B, ...) for "
-                    "the context."
-                )
+        if wrong := [f"{name} {tuple(getattr(self, name).shape)}" for name, good in expected.items() if not good]:
+            raise ValueError(f"The shapes of `Adaptation` do not fit `logits` {tuple(shape)}: {', '.join(wrong)}.")
         for name in ("logits", "initial_logits", "entropy", "initial_entropy"):
             if getattr(self, name).isinf().any():
-                raise ValueError(
-                    f"`Adaptation.{name}` holds an infinite number; where it is the logarithm of probabilities or "
-                    "votes, use tpt.methods.functional.log_probabilities."
-                )
+                raise ValueError(f"`Adaptation.{name}` holds an infinite number; use `log_probabilities` for votes.")
 
     def cpu(self) -> Self:
         """The same results on the CPU, without the contexts: records do not need them, and they are large."""
@@ -257,9 +248,23 @@ class Method(Declared, TextSettings, ABC):
         return features_BVE.float()
 
     def _needed(self, features: Tensor, extras: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        lead = (1, *features.shape[:-1])[-2:]  # B, V
-        found = {name: _check_extra(name, extras.get(name), lead) for name in self.needs}
-        return {f"{name}_{'B' if value.ndim == 1 else 'BVE'}": value for name, value in found.items()}
+        """The inputs in `needs` as float32 batches: (B,) lengths, and (B, V, E2) features."""
+        found, lead = {}, (1, *features.shape[:-1])[-2:]  # B, V
+        for name in self.needs:
+            value, ndim = extras.get(name), 1 if name == IMAGE_NORM else 3
+            if value is None:
+                other = ", or use meta_input=unit" if name == IMAGE_NORM else ""
+                raise UserError(
+                    f"Expected `{name}`, which the method needs, got none; compute it with "
+                    f"`features, extras = method.encode(views)`{other}."
+                )
+            batch = value[None] if value.ndim == ndim - 1 else value
+            if batch.ndim != ndim or batch.shape[:2] != lead[:ndim]:
+                raise UserError(f"Expected `{name}` of leading shape {lead[:ndim]}, got shape {tuple(value.shape)}.")
+            if ndim == 3:
+                _refuse_not_finite(batch)
+            found[f"{name}_{'B' if ndim == 1 else 'BVE'}"] = batch.float()
+        return found
 
 
 def _refuse_not_finite(features_BVE: Tensor) -> None:
@@ -269,24 +274,6 @@ def _refuse_not_finite(features_BVE: Tensor) -> None:
             f"Expected finite view features, got NaN or infinity for image {', '.join(map(str, bad))} of the "
             "batch; check the image, or use precision=fp32."
         )
-
-
-def _check_extra(name: str, value: Tensor | None, lead: tuple[int, ...]) -> Tensor:
-    """An extra input as a float32 batch, (B,) lengths or (B, V, E2) features, after a check against `lead`: B and V."""
-    if value is None:
-        other = ", or use meta_input=unit" if name == IMAGE_NORM else ""
-        raise UserError(
-            f"Expected `{name}`, which the method needs, got none; compute it with "
-            f"`features, extras = method.encode(views)`{other}."
-        )
-    ndim, lead = (1, lead[:1]) if name == IMAGE_NORM else (3, lead)
-    batch = value[None] if value.ndim == ndim - 1 else value
-    if batch.ndim != ndim or batch.shape[: len(lead)] != lead:
-        of = " and ".join(f"{size} {what}" for size, what in zip(lead, ("images", "views"), strict=False))
-        raise UserError(f"Expected `{name}` of {of}, got shape {tuple(value.shape)}.")
-    if ndim > 1:
-        _refuse_not_finite(batch)
-    return batch.float()
 
 
 class SelectingMethod(Method):

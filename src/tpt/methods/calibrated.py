@@ -49,12 +49,7 @@ class OTPT(TPT):
         vector of that axis, which equals the row's norm minus 1 (docs/differences.md).  This form needs K x K numbers
         instead of K x K x K.
         """
-
-        def added(text_KE: Tensor) -> Tensor:
-            norms_K: Tensor = (text_KE @ text_KE.mT).norm(dim=-1)
-            return self.penalty_weight * (norms_K.mean(-1) - 1)
-
-        return added
+        return lambda text_KE: self.penalty_weight * ((text_KE @ text_KE.mT).norm(dim=-1).mean(-1) - 1)
 
 
 class ATPT(TPT):

@@ -40,9 +40,7 @@ class ECALP(StreamMethod):
     grows: ClassVar[tuple[str, ...]] = (
         "weighted", "image_values", "image_indices", "text_values", "text_indices", "scores", "labels",
     )  # fmt: skip
-    paper: ClassVar = {
-        "": {"text_neighbours": 3, "image_neighbours": 8, "gamma": 10.0, "alpha": 1.0, "rounds": 3},
-    }
+    paper: ClassVar = {"": {"text_neighbours": 3, "image_neighbours": 8, "gamma": 10.0, "alpha": 1.0, "rounds": 3}}
     feature: Feature = field(default="view0", init=False)  # no setting: it sees view 0 only
     selection_p: ViewShare = field(default=0.1, init=False)
     text_neighbours: Count = 3
@@ -54,19 +52,14 @@ class ECALP(StreamMethod):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.gamma % 1:
-            raise UserError(
-                f"Expected `gamma` to be a whole number, since similarities may be negative, got {self.gamma!r}."
-            )
+            raise UserError(f"Expected `gamma` to be a whole number, got {self.gamma!r}: similarities may be negative.")
 
     def begin_dataset(self, images: int) -> None:
         """Starts a new stream of `images` images and warns if it will be slow."""
         super().begin_dataset(images)
         if images * len(self.class_names) > MANY:
-            log.warning(
-                "ECALP propagates labels over all earlier images: the last of %d images of %d classes will be slow",
-                images,
-                len(self.class_names),
-            )
+            said = "ECALP propagates labels over all earlier images: the last of %d images of %d classes will be slow"
+            log.warning(said, images, len(self.class_names))
 
     def start(self, text_KE: Tensor) -> State:
         """A graph without images."""

@@ -54,8 +54,7 @@ class RLCF(TPT):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        known = Annotated[int, Le(len(self.class_names)), "use at most the number of classes"]
-        refuse("sample_k", known, self.sample_k)
+        refuse("sample_k", Annotated[int, Le(len(self.class_names)), "there are no more classes"], self.sample_k)
         words = " ".join([PLACEHOLDER] * self.n_ctx) if self.ctx_init is None else self.ctx_init
         before, _, behind = words_around(words)
         around = (before.strip(), behind.strip())

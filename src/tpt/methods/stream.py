@@ -167,10 +167,10 @@ class StreamMethod(Method):
         for name in self.grows if IMAGES in state else ():
             expected[name] = expected[name].new_empty(int(state[IMAGES]), *expected[name].shape[1:])
         for name in {**expected, **state}:
-            if (given := _form(state, name)) != (wanted := _form(expected, name)):
+            if (given := _form(state.get(name))) != (wanted := _form(expected.get(name))):
                 raise UserError(
                     f"Expected a state of {type(self).__name__} with these classes, this backbone and these settings, "
-                    f"got {given} in place of {wanted}; use one from the same method."
+                    f"got `{name}`: {given}, in place of {wanted}."
                 )
         self._state = None  # frees its memory before the new state is copied
         self._state = {name: value.to(text_KE.device, copy=True) for name, value in state.items() if name != IMAGES}
@@ -198,10 +198,6 @@ class StreamMethod(Method):
         return self._state
 
 
-def _form(state: Mapping[str, Any], name: str) -> str:
-    """The type and shape of an entry of a state, in words."""
-    if name not in state:
-        return f"no `{name}`"
-    value = state[name]
-    what = f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-    return f"`{name}`, {what},"
+def _form(value: Any) -> str:
+    """The type and shape of an entry of a state."""
+    return f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

@@ -29,7 +29,8 @@ class TPT(SelectingMethod):
         steps: optimizer steps per image, 0 or more; 0 gives the zero-shot prediction.
         lr: learning rate; the paper's 5e-3.
         optimizer: called with the parameters and `lr`; the paper's AdamW with PyTorch's defaults (weight decay 0.01).
-        max_graph_tokens: bounds memory, like `max_tokens`, see `PromptTuner`.
+        max_graph_tokens: bounds memory, like `max_tokens`, see `PromptTuner`; None uses what fits into half of the free
+            memory, at most 4 GiB.
 
     Raises:
         UserError: a setting is out of range, a name is too long for the text tower, or there is no context to tune.
@@ -69,7 +70,7 @@ class TPT(SelectingMethod):
             self.lr,
             self.optimizer,
             self.max_tokens,
-            self.max_graph_tokens,
+            graph_tokens(self.clip.text, self.clip.device) if self.max_graph_tokens is None else self.max_graph_tokens,
         )
 
     def objective(self, logits_BSK: Tensor, text_BKE: Tensor, *per_image: Tensor) -> Tensor:

@@ -50,20 +50,12 @@ class USE(TPT):
         answers = initial_BSK.argmax(-1)
         stepping = (answers[:, 1:] != answers[:, :1]).any(-1) & torch.tensor(self.tuner.steps > 0)
         slots = self.learner.slots.repeat(len(features_BVE), 1, 1) if start_BND is None else start_BND.clone()
-        final_BSK = initial_BSK
+        final_BSK = initial_BSK.clone()
         if stepping.any():
             trusted_BSE = gather_views(features_BVE, selected)[stepping]
             own = None if start_BND is None else start_BND[stepping]
             slots[stepping] = tuned = self.tuner.tune(trusted_BSE, own, target_BK[stepping])
-            (moved_BSK,) = self.tuner.products(tuned, self.clip.logit_scale * trusted_BSE)
-            final_BSK = initial_BSK.clone()
-            final_BSK[stepping] = moved_BSK
+            (final_BSK[stepping],) = self.tuner.products(tuned, self.clip.logit_scale * trusted_BSE)
         logits = log_probabilities(mixed(final_BSK[:, 0], final_BSK[:, 1:], weight_B))
-        return Adaptation(
-            logits,
-            logits_BVK[:, 0],
-            selected,
-            marginal_entropy(final_BSK),
-            marginal_entropy(initial_BSK),
-            self.learner.split(slots)[0],
-        )
+        entropies = marginal_entropy(final_BSK), marginal_entropy(initial_BSK)
+        return Adaptation(logits, logits_BVK[:, 0], selected, *entropies, self.learner.split(slots)[0])

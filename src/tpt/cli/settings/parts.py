@@ -85,7 +85,7 @@ def is_absent(path: str) -> bool:
 def _arguments(made: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
     """The annotations of the arguments of a class or function, and whether it takes other arguments.
 
-    A class with `**settings` passes them to its base class, as in `class CTPT(TPT)`.
+    A class with `**settings` passes them to its base class.
     """
     functions: list[Any] = [made]
     if inspect.isclass(made):
