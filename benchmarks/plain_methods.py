@@ -25,7 +25,7 @@ def plain_form(name: str, model: nn.Module, method: Any, reward_text: Tensor | N
     if name in STREAMS:
         return STREAMS[name](method, method.bank().detach())
     if name in FROM_TEXT:
-        text = method.bank(torch.empty(1, method.embed_dim)).detach()
+        text = method.bank(torch.empty(1, method.clip.embed_dim)).detach()
         return lambda features: FROM_TEXT[name](method, features, text)
     plain = plain_of(model, method)
     if name == "use":

@@ -55,7 +55,7 @@ def _tda(method: Any, text: Tensor, delta: int | None = None) -> Plain:
         h, label = float(_entropy(p)), int(z.argmax())
         if method.positive:
             _add(positive.setdefault(label, []), (h, x, p), method.positive_shots)
-        low, high = method.entropy_window
+        low, high = method.entropy_low, method.entropy_high
         if method.negative and low < h / torch.log2(torch.tensor(float(len(text)))) < high:
             _add(negative.setdefault(label, []), (h, x, p), method.negative_shots, fifo=delta is not None)
         used = {k: list(entries) for k, entries in positive.items()}
@@ -67,7 +67,7 @@ def _tda(method: Any, text: Tensor, delta: int | None = None) -> Plain:
         for k, entries in used.items():
             for _, key, _ in entries:
                 z = z + method.positive_alpha * (-method.positive_beta * (1 - x @ key)).exp() * _one(k, z)
-        low, high = method.mask_window
+        low, high = method.mask_low, method.mask_high
         for entries in negative.values():
             for _, key, q in entries:
                 mask = ((q > low) & (q < high)).float()

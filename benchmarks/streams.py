@@ -63,7 +63,7 @@ class Texts(nn.Module):
 
 def timed(method: tpt.StreamMethod, images: int, batch: int, num_views: int, limit_s: float) -> list[tuple[int, float]]:
     """Returns, per batch, the images seen so far and the CPU seconds per image; stops after `limit_s` CPU seconds."""
-    texts = Texts(len(method.class_names), method.embed_dim)
+    texts = Texts(len(method.class_names), method.clip.embed_dim)
     method.bank = texts  # type: ignore[assignment]
     method.begin_dataset(images)
     found, seen, spent = [], 0, 0.0

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -21,6 +22,8 @@ from tests.conftest import ROOT, Done
 from tests.engine.tracking.test_wandb import Offline
 from tests.noise_models import noise_clip
 from tests.processes import QUICK, start, wait_until
+from tpt.errors import UserError
+from tpt.methods.base import ViewShare
 from tpt.results.runs import read_manifest, read_records
 
 EXAMPLES = ROOT / "docs" / "extending"
@@ -99,6 +102,30 @@ def test_the_stream_method_is_a_running_mean(examples: tuple[ModuleType, ...], f
     other = examples[2].Centroids(clip, NAMES, text_weight=text_weight)
     other.load_state(method.state())
     assert torch.equal(other(features).logits, method(features).logits)
+
+
+class WithConstructor(tpt.TPT):
+    """Writes its constructor out, as methods did before settings were attributes."""
+
+    def __init__(self, clip: tpt.CLIP, names: list[str], share: ViewShare = 0.2, **settings: Any) -> None:
+        super().__init__(clip, names, selection_p=share, **settings)
+        self.share = share
+
+
+class Inherits(WithConstructor):
+    """Has no constructor, so it takes the arguments of its base class's."""
+
+    table: dict[str, int]
+
+
+@pytest.mark.parametrize("kind", [WithConstructor, Inherits])
+def test_a_method_may_write_its_constructor_out(kind: Any, features: torch.Tensor) -> None:
+    ours = kind(noise_clip(), NAMES, share=0.3, steps=2)
+    theirs = tpt.TPT(noise_clip(), NAMES, selection_p=0.3, steps=2)
+    assert ours.share == 0.3 and torch.equal(ours(features).logits, theirs(features).logits)
+    for wrong in ({"share": 2.0}, {"steps": -1}):
+        with pytest.raises(UserError, match=f"Expected `{next(iter(wrong))}`"):
+            kind(noise_clip(), NAMES, **wrong)
 
 
 CONDITIONAL = ["context=cocoop", "context.path=net.safetensors"]

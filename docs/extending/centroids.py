@@ -1,7 +1,5 @@
 """A stream method: class vectors move from their text feature to the mean of their images."""
 
-from typing import Any
-
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -14,21 +12,10 @@ class Centroids(tpt.StreamMethod):
     """Averages the text feature of a class and image features, by zero-shot probability.
 
     Args:
-        clip: the frozen backbone.
-        class_names: K names.
         text_weight: the text counts as much as this many images; above 0.
-        settings: `feature`, `selection_p`, and the source of prompts: `ctx_init`, `context`, ...
     """
 
-    def __init__(
-        self,
-        clip: tpt.CLIP,
-        class_names: list[str],
-        text_weight: Positive = 10.0,
-        **settings: Any,
-    ) -> None:
-        super().__init__(clip, class_names, **settings)
-        self.text_weight = text_weight
+    text_weight: Positive = 10.0
 
     def start(self, text_KE: Tensor) -> State:
         """The state before the first image: tensors of a fixed shape."""

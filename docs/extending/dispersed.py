@@ -12,28 +12,16 @@ class Dispersed(tpt.TPT):
     """TPT's loss minus a weight times the mean distance of the text features from their mean.
 
     Args:
-        clip: the frozen backbone.
-        class_names: K names.
         weight: of that distance, at least 0.
-        settings: of `tpt.TPT`.
     """
 
-    def __init__(
-        self,
-        clip: tpt.CLIP,
-        class_names: list[str],
-        weight: NotNegative = 50.0,
-        **settings: Any,
-    ) -> None:
-        self.weight = weight
-        super().__init__(clip, class_names, **settings)
+    weight: NotNegative = 50.0
 
     def penalty(self) -> Any:
         """Returns the term of the loss that depends only on the text features (..., K, E)."""
-        weight = self.weight
 
         def added(text_KE: Tensor) -> Tensor:
             distances_K = (text_KE - text_KE.mean(-2, keepdim=True)).norm(dim=-1)
-            return -weight * distances_K.mean(-1)
+            return -self.weight * distances_K.mean(-1)
 
         return added

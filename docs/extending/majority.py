@@ -1,7 +1,5 @@
 """The vote of ZERO (Farina et al., NeurIPS 2024), without its rule for ties."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
@@ -15,21 +13,10 @@ class Majority(tpt.Method):
     """Each of the most confident views votes for one class.
 
     Args:
-        clip: the frozen backbone.
-        class_names: K names.
         share: share of the views that vote, in (0, 1].
-        text: where the prompts come from: `ctx_init`, `context`, `templates`.
     """
 
-    def __init__(
-        self,
-        clip: tpt.CLIP,
-        class_names: list[str],
-        share: ViewShare = 0.3,
-        **text: Any,
-    ) -> None:
-        super().__init__(clip, class_names, **text)
-        self.share = share
+    share: ViewShare = 0.3
 
     def check_views(self, num_views: int) -> None:
         """Raises an error, before any image is encoded, if no view would vote."""

@@ -105,7 +105,7 @@ def test_a_missing_or_misshapen_norm_is_an_error() -> None:
     method = tpt.TPT(clip, ["cat", "dog"], context=conditional(21))
     with pytest.raises(ValueError, match=r"method\.encode.*meta_input=unit"):
         method(views)
-    with pytest.raises(ValueError, match="`image_norm` of 1 images"):
+    with pytest.raises(ValueError, match=r"`image_norm` of leading shape \(1,\)"):
         method(views, image_norm=torch.ones(2))
 
 

@@ -1,7 +1,7 @@
 """Methods turn view features into predictions; each method is one class in one file."""
 
 from tpt.methods.awt import AWT
-from tpt.methods.base import Adaptation, Method, ShownViews
+from tpt.methods.base import Adaptation, Method
 from tpt.methods.boostadapter import BoostAdapter
 from tpt.methods.calibrated import ATPT, CTPT, OTPT
 from tpt.methods.dota import DOTA
@@ -42,7 +42,6 @@ __all__ = [
     "BoostAdapter",
     "Method",
     "OnZeta",
-    "ShownViews",
     "StreamMethod",
     "ViewEnsemble",
     "ZeroShot",

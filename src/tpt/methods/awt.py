@@ -1,15 +1,10 @@
 """AWT: transports weighted views to weighted descriptions; Zhu et al., NeurIPS 2024."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-from typing import ClassVar, Unpack
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from tpt.clip.model import CLIP
-from tpt.clip.prompts.text_bank import TextSettings
 from tpt.errors import Positive
 from tpt.methods.base import Adaptation, Method, ShownViews
 from tpt.methods.functional import entropy, marginal_entropy
@@ -41,32 +36,22 @@ class AWT(Method):
     Views and texts are weighted by the entropy of their predictions.  A class's texts are its templates and
     `descriptions`.  With one text per class, the answer is the weighted mean of the views' logits.
 
-    All views contribute, so all are `selected`, in descending order of weight.
+    All views contribute, so all are `selected`, in descending order of weight.  The paper uses one template per dataset
+    and 50 descriptions per class.
 
     Args:
+        after_prompt: as for `TextBank`.
         view_temperature: temperature of the softmax over the views' negative entropies, above 0; the paper's 0.5.
         text_temperature: the same for the texts of a class; the paper's 0.5.
-        text: `templates`, `descriptions`, `after_prompt` (True by default), ..., see `TextBank`; the paper uses one
-            template per dataset and 50 descriptions per class.
     """
 
     paper: ClassVar = {
         "": {"view_temperature": 0.5, "text_temperature": 0.5},
         **{name: {"templates": [template]} for name, template in TEMPLATES.items()},
     }
-
-    def __init__(
-        self,
-        clip: CLIP,
-        class_names: Sequence[str],
-        view_temperature: Positive = 0.5,
-        text_temperature: Positive = 0.5,
-        **text: Unpack[TextSettings],
-    ) -> None:
-        text.setdefault("after_prompt", True)
-        super().__init__(clip, class_names, **text)
-        self.view_temperature = view_temperature
-        self.text_temperature = text_temperature
+    after_prompt: bool = True
+    view_temperature: Positive = 0.5
+    text_temperature: Positive = 0.5
 
     @torch.no_grad()
     def adapt(self, features_BVE: Tensor, **needed: Tensor) -> Adaptation:
@@ -76,7 +61,6 @@ class AWT(Method):
         selected = weights_BV.argsort(dim=-1, descending=True, stable=True)
         return Adaptation(logits, logits_BVK[:, 0], selected, entropy(logits), marginal_entropy(logits_BVK))
 
-    @torch.no_grad()
     def view_order(self, features_BVE: Tensor, **needed: Tensor) -> ShownViews:
         """Orders the views by weight."""
         _, weights_BV = self._solved(features_BVE, self.bank.sets(features_BVE[:, 0], **needed))

@@ -1,11 +1,10 @@
 """The base class of all methods, and the result that they return."""
 
-from __future__ import annotations
-
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Annotated, Any, ClassVar, Literal, Unpack
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, ClassVar, Literal, Self, dataclass_transform, get_type_hints
 
 import torch
 from annotated_types import Gt, Le
@@ -52,8 +51,7 @@ class Adaptation:
     context: Tensor | None = None
 
     def __post_init__(self) -> None:
-        shape = self.logits.shape
-        lead = shape[:-1]
+        shape, lead = self.logits.shape, self.logits.shape[:-1]
         expected = {
             "logits": len(shape) in (1, 2),
             "initial_logits": self.initial_logits.shape == shape,
@@ -62,29 +60,19 @@ class Adaptation:
             "initial_entropy": self.initial_entropy.shape == lead,
             "context": self.context is None or self.context.shape[: len(lead)] == lead,
         }
-        for name, good in expected.items():
-            if not good:
-                raise ValueError(
-                    f"`Adaptation.{name}` has shape {tuple(getattr(self, name).shape)}, which does not fit `logits` of "
-                    f"shape {tuple(shape)}: (B, K) for logits, (B, S) for selected, (B,) for entropies, (B, ...) for "
-                    "the context."
-                )
+        if wrong := [f"{name} {tuple(getattr(self, name).shape)}" for name, good in expected.items() if not good]:
+            raise ValueError(f"The shapes of `Adaptation` do not fit `logits` {tuple(shape)}: {', '.join(wrong)}.")
         for name in ("logits", "initial_logits", "entropy", "initial_entropy"):
             if getattr(self, name).isinf().any():
-                raise ValueError(
-                    f"`Adaptation.{name}` holds an infinite number; where it is the logarithm of probabilities or "
-                    "votes, use tpt.methods.functional.log_probabilities."
-                )
+                raise ValueError(f"`Adaptation.{name}` holds an infinite number; use `log_probabilities` for votes.")
 
-    def cpu(self) -> Adaptation:
+    def cpu(self) -> Self:
         """The same results on the CPU, without the contexts: records do not need them, and they are large."""
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "context"}
-        return replace(self, context=None, **{name: value.cpu() for name, value in values.items()})
+        return type(self)(**{name: value.cpu() for name, value in vars(self).items() if name != "context"})
 
-    def squeeze(self) -> Adaptation:
+    def squeeze(self) -> Self:
         """The same results without the leading dimension, which must have size 1."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{name: v[0] for name, v in values.items() if v is not None})
+        return type(self)(**{name: value[0] for name, value in vars(self).items() if value is not None})
 
 
 @dataclass(frozen=True)
@@ -102,19 +90,46 @@ class ShownViews:
     name: str = "entropy (nats)"
 
 
-class Method(nn.Module, ABC):
+@dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field,))
+class Declared(nn.Module):
+    """Makes each subclass a dataclass: its annotated attributes are arguments of its constructor, which checks them.
+
+    A class that defines its own constructor, or inherits one that is written out, keeps it.
+    """
+
+    def __init_subclass__(cls) -> None:
+        """Writes the constructor, and makes it check its arguments against the limits in their annotations."""
+        super().__init_subclass__()
+        owner = next(kind for kind in cls.__mro__ if "__init__" in vars(kind))
+        if owner is nn.Module or "__dataclass_fields__" in vars(owner):
+            dataclass(cls, eq=False, repr=False, kw_only=True)
+            hints = get_type_hints(cls, include_extras=True)  # each attribute's from the module that declares it
+            cls.__init__.__annotations__ |= {name: hints[name] for name in inspect.signature(cls).parameters}
+        if "__init__" in vars(cls):
+            cls.__init__ = checked(cls.__init__)  # type: ignore[method-assign]
+
+    def __new__(cls, *args: Any, **settings: Any) -> Self:
+        """A module that is ready for the attributes which the constructor sets."""
+        made = super().__new__(cls)
+        nn.Module.__init__(made)
+        return made
+
+
+class Method(Declared, TextSettings, ABC):
     """Predicts the class of each image from the features of its views.
 
     An episodic method adapts to each image independently.  A stream method (`tpt.StreamMethod`) carries what it learned
     over to later images.
 
-    A subclass annotates its constructor's arguments with their limits, describes itself in class attributes, and
-    defines `adapt`.  Its docstring explains the arguments that it adds to those of its base class.
+    A subclass defines `adapt`.  Its annotated attributes are settings: keyword arguments of the constructor, checked
+    against their limits, in addition to those of the base class.  Its docstring explains them.  Class attributes that
+    are annotated with `ClassVar` describe the method.
 
     Args:
         clip: the frozen backbone.
         class_names: K names.
-        text: where the text features come from: `ctx_init`, `context`, `templates`, ..., see `TextBank`.
+        ctx_init, n_ctx, class_token_position, context, templates, descriptions, after_prompt, normalize,
+            learned_class_token, seed, meta_input, max_tokens: where the text features come from, see `TextBank`.
 
     Attributes:
         kind: "episodic" or "stream".
@@ -139,17 +154,12 @@ class Method(nn.Module, ABC):
     selects: ClassVar[bool] = True
     encoders: ClassVar[tuple[str, ...]] = ()
     paper: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    clip: CLIP = field(kw_only=False)
+    class_names: Sequence[str] = field(kw_only=False)
 
-    def __init_subclass__(cls) -> None:
-        """Makes the constructor of a subclass check its arguments against the limits in their annotations."""
-        super().__init_subclass__()
-        if "__init__" in vars(cls):
-            cls.__init__ = checked(cls.__init__)  # type: ignore[method-assign]
-
-    def __init__(self, clip: CLIP, class_names: Sequence[str], **text: Unpack[TextSettings]) -> None:
-        super().__init__()
-        self.clip = clip
-        self.bank = TextBank(clip, class_names, **text)
+    def __post_init__(self) -> None:
+        text = {f.name: getattr(self, f.name) for f in fields(TextSettings)}
+        self.bank = TextBank(self.clip, self.class_names, **text)
         self.class_names = self.bank.class_names
         of_own = (IMAGE_NORM,) if self.bank.needs_norm else ()
         self.needs: tuple[str, ...] = (*of_own, *(f"{name}_features" for name in self.encoders))
@@ -226,10 +236,11 @@ class Method(nn.Module, ABC):
         return self.view_order(self._batch(features), **self._needed(features, extras))
 
     def _batch(self, features: Tensor) -> Tensor:
-        if features.ndim not in (2, 3) or features.shape[-1] != self.embed_dim or features.shape[-2] < 1:
+        width = self.clip.embed_dim
+        if features.ndim not in (2, 3) or features.shape[-1] != width or features.shape[-2] < 1:
             raise UserError(
-                f"Expected view features of shape (V, {self.embed_dim}) or (B, V, {self.embed_dim}), "
-                f"got {tuple(features.shape)}; compute them with `clip.encode_views`."
+                f"Expected view features of shape (V, {width}) or (B, V, {width}), got {tuple(features.shape)}; "
+                "compute them with `clip.encode_views`."
             )
         features_BVE = features if features.ndim == 3 else features[None]
         _refuse_not_finite(features_BVE)
@@ -237,14 +248,23 @@ class Method(nn.Module, ABC):
         return features_BVE.float()
 
     def _needed(self, features: Tensor, extras: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        lead = (1, *features.shape[:-1])[-2:]  # B, V
-        found = {name: _check_extra(name, extras.get(name), lead) for name in self.needs}
-        return {f"{name}_{'B' if value.ndim == 1 else 'BVE'}": value for name, value in found.items()}
-
-    @property
-    def embed_dim(self) -> int:
-        """Length E of a feature."""
-        return self.clip.embed_dim
+        """The inputs in `needs` as float32 batches: (B,) lengths, and (B, V, E2) features."""
+        found, lead = {}, (1, *features.shape[:-1])[-2:]  # B, V
+        for name in self.needs:
+            value, ndim = extras.get(name), 1 if name == IMAGE_NORM else 3
+            if value is None:
+                other = ", or use meta_input=unit" if name == IMAGE_NORM else ""
+                raise UserError(
+                    f"Expected `{name}`, which the method needs, got none; compute it with "
+                    f"`features, extras = method.encode(views)`{other}."
+                )
+            batch = value[None] if value.ndim == ndim - 1 else value
+            if batch.ndim != ndim or batch.shape[:2] != lead[:ndim]:
+                raise UserError(f"Expected `{name}` of leading shape {lead[:ndim]}, got shape {tuple(value.shape)}.")
+            if ndim == 3:
+                _refuse_not_finite(batch)
+            found[f"{name}_{'B' if ndim == 1 else 'BVE'}"] = batch.float()
+        return found
 
 
 def _refuse_not_finite(features_BVE: Tensor) -> None:
@@ -256,51 +276,16 @@ def _refuse_not_finite(features_BVE: Tensor) -> None:
         )
 
 
-def _check_extra(name: str, value: Tensor | None, lead: tuple[int, ...]) -> Tensor:
-    """An extra input as a float32 batch, (B,) lengths or (B, V, E2) features, after a check against `lead`: B and V."""
-    if value is None:
-        other = ", or use meta_input=unit" if name == IMAGE_NORM else ""
-        raise UserError(
-            f"Expected `{name}`, which the method needs, got none; compute it with "
-            f"`features, extras = method.encode(views)`{other}."
-        )
-    ndim, lead = (1, lead[:1]) if name == IMAGE_NORM else (3, lead)
-    batch = value[None] if value.ndim == ndim - 1 else value
-    if batch.ndim != ndim or batch.shape[: len(lead)] != lead:
-        of = " and ".join(f"{size} {what}" for size, what in zip(lead, ("images", "views"), strict=False))
-        raise UserError(f"Expected `{name}` of {of}, got shape {tuple(value.shape)}.")
-    if ndim > 1:
-        _refuse_not_finite(batch)
-    return batch.float()
-
-
-class SelectionSettings(TextSettings, total=False):
-    """The settings of `SelectingMethod` that methods pass on."""
-
-    selection_p: ViewShare
-    min_selected: Natural
-
-
 class SelectingMethod(Method):
     """A method that trusts its most confident views only.
 
     Args:
         selection_p: share of the views kept, in (0, 1]; TPT's 0.1.  The number is rounded down.
         min_selected: least number of views kept; with 0, as in TPT's paper, a share that keeps none is an error.
-        text: `ctx_init`, `context`, `templates`, ..., see `TextBank`.
     """
 
-    def __init__(
-        self,
-        clip: CLIP,
-        class_names: Sequence[str],
-        selection_p: ViewShare = 0.1,
-        min_selected: Natural = 0,
-        **text: Unpack[TextSettings],
-    ) -> None:
-        super().__init__(clip, class_names, **text)
-        self.selection_p = selection_p
-        self.min_selected = min_selected
+    selection_p: ViewShare = 0.1
+    min_selected: Natural = 0
 
     def check_views(self, num_views: int) -> None:
         """Raises a UserError if no view would be selected, or if there are fewer views than `min_selected`."""

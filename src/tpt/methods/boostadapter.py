@@ -1,14 +1,10 @@
 """BoostAdapter: TDA with the image's own confident views in its positive cache; Zhang et al., NeurIPS 2024."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from tpt.clip.model import CLIP
 from tpt.errors import Natural
 from tpt.methods.functional import entropy, select_confident
 from tpt.methods.functional.caches import EMPTY, keep_newest, keep_surest
@@ -24,7 +20,7 @@ class BoostAdapter(TDA):
 
     Args:
         delta: extra entries per class in the copy, beyond `positive_shots`; at least 0.
-        settings: of `TDA`; `selection_p` is also the share of the views added to the copy, rounded down.
+        selection_p: as for `TDA`; also the share of the views added to the copy, rounded down.
     """
 
     paper: ClassVar = {
@@ -40,10 +36,7 @@ class BoostAdapter(TDA):
         "food101": {"delta": 3},
     }
     keep_negative = staticmethod(keep_newest)
-
-    def __init__(self, clip: CLIP, class_names: Sequence[str], delta: Natural = 0, **settings: Any) -> None:
-        super().__init__(clip, class_names, **settings)
-        self.delta = delta
+    delta: Natural = 0
 
     def _raised(self, image: Seen, keys_KSE: Tensor, entropies_KS: Tensor) -> Tensor:
         if int(len(image.views) * self.selection_p):  # with a single view, none is added

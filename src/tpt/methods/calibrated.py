@@ -1,16 +1,12 @@
 """Prompt-tuning methods that keep the text features apart, to improve calibration."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
 from annotated_types import Gt, Le
 from torch import Tensor
 
-from tpt.clip.model import CLIP
 from tpt.errors import NotNegative
 from tpt.methods.tpt import TPT
 from tpt.methods.tuner import Penalty
@@ -21,16 +17,10 @@ class CTPT(TPT):
 
     Args:
         penalty_weight: at least 0; the paper's 50 for fine-grained datasets and ImageNet, 20 for natural shifts.
-        settings: of `TPT`.
     """
 
     paper: ClassVar = {"": {"penalty_weight": 50.0}, "natural_shift": {"penalty_weight": 20.0}}
-
-    def __init__(
-        self, clip: CLIP, class_names: Sequence[str], penalty_weight: NotNegative = 50.0, **settings: Any
-    ) -> None:
-        self.penalty_weight = penalty_weight
-        super().__init__(clip, class_names, **settings)
+    penalty_weight: NotNegative = 50.0
 
     def penalty(self) -> Penalty:
         """-weight · mean distance of the text features from their mean, which has no unit length (section 4)."""
@@ -47,16 +37,10 @@ class OTPT(TPT):
 
     Args:
         penalty_weight: at least 0; the paper's 18 for fine-grained datasets and ImageNet, 2 for natural shifts.
-        settings: of `TPT`.
     """
 
     paper: ClassVar = {"": {"penalty_weight": 18.0}, "natural_shift": {"penalty_weight": 2.0}}
-
-    def __init__(
-        self, clip: CLIP, class_names: Sequence[str], penalty_weight: NotNegative = 18.0, **settings: Any
-    ) -> None:
-        self.penalty_weight = penalty_weight
-        super().__init__(clip, class_names, **settings)
+    penalty_weight: NotNegative = 18.0
 
     def penalty(self) -> Penalty:
         """weight · (mean row norm of T Tᵀ - 1), which is 0 if the features are orthogonal.
@@ -65,12 +49,7 @@ class OTPT(TPT):
         vector of that axis, which equals the row's norm minus 1 (docs/differences.md).  This form needs K x K numbers
         instead of K x K x K.
         """
-
-        def added(text_KE: Tensor) -> Tensor:
-            norms_K: Tensor = (text_KE @ text_KE.mT).norm(dim=-1)
-            return self.penalty_weight * (norms_K.mean(-1) - 1)
-
-        return added
+        return lambda text_KE: self.penalty_weight * ((text_KE @ text_KE.mT).norm(dim=-1).mean(-1) - 1)
 
 
 class ATPT(TPT):
@@ -79,22 +58,11 @@ class ATPT(TPT):
     Args:
         penalty_weight: at least 0; the published scripts' 80 for fine-grained datasets, 10 for natural shifts.
         tau: limit of the cosines, which are clamped to [-tau, tau]; in (0, 1), the paper's 0.99999.
-        settings: of `TPT`.
     """
 
     paper: ClassVar = {"": {"penalty_weight": 80.0, "tau": 0.99999}, "natural_shift": {"penalty_weight": 10.0}}
-
-    def __init__(
-        self,
-        clip: CLIP,
-        class_names: Sequence[str],
-        penalty_weight: NotNegative = 80.0,
-        tau: Annotated[float, Gt(0), Le(1 - 1e-7), "the slope of the arc cosine is infinite at 1"] = 0.99999,
-        **settings: Any,
-    ) -> None:
-        self.penalty_weight = penalty_weight
-        self.tau = tau
-        super().__init__(clip, class_names, **settings)
+    penalty_weight: NotNegative = 80.0
+    tau: Annotated[float, Gt(0), Le(1 - 1e-7), "the slope of the arc cosine is infinite at 1"] = 0.99999
 
     def penalty(self) -> Penalty:
         """-weight · mean angle to the nearest other class, in radians."""

@@ -1,15 +1,12 @@
 """DOTA: one Gaussian per class, estimated along the stream; Han et al., NeurIPS 2025."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, ClassVar, Unpack
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
-from tpt.clip.model import CLIP
 from tpt.errors import NotNegative, Positive, UserError
 from tpt.methods.functional.gaussians import (
     BAND,
@@ -22,7 +19,7 @@ from tpt.methods.functional.gaussians import (
     mix_identity,
     repeated,
 )
-from tpt.methods.stream import Seen, State, StreamMethod, StreamSettings
+from tpt.methods.stream import Seen, State, StreamMethod
 from tpt.methods.tuner import free_memory
 
 FIRST_MEAN = 0.001  # in every coordinate
@@ -36,15 +33,14 @@ class DOTA(StreamMethod):
     As in the official code, each image is answered before the Gaussians are updated with it, and all classes share the
     mean of their covariances.  The state has K E (E + 64) / 2 floats: 0.6 GB for 1,000 classes and E = 512.  The images
     of a batch share one pass over it, so large batches are faster.  Answers for different batch sizes agree up to
-    rounding.
+    rounding.  The paper uses templates.
 
     Args:
         epsilon: weight of the identity matrix in the covariance, in [1e-6, 1].
         sigma: initial variance of each coordinate, above 0.
         eta: largest weight of the discriminant, at least 0.
         rho: growth of that weight with the mean number of images per class so far, at least 0.
-        settings: of `StreamMethod`; with `feature="confident"`, each of the confident views updates the Gaussians; the
-            paper uses templates.
+        feature: as for `StreamMethod`; if it is "confident", each of the confident views updates the Gaussians.
     """
 
     paper: ClassVar = {
@@ -66,28 +62,19 @@ class DOTA(StreamMethod):
         "ucf101": {"eta": 0.4, "rho": 0.02},
     }
 
-    def __init__(
-        self,
-        clip: CLIP,
-        class_names: Sequence[str],
-        epsilon: Annotated[float, Ge(LEAST_EPSILON), Le(1)] = 1e-4,
-        sigma: Positive = 0.002,
-        eta: NotNegative = 0.2,
-        rho: NotNegative = 0.005,
-        **settings: Unpack[StreamSettings],
-    ) -> None:
-        super().__init__(clip, class_names, **settings)
-        self.epsilon = epsilon
-        self.sigma = sigma
-        self.eta = eta
-        self.rho = rho
-        per_class = self.embed_dim * (self.embed_dim + BAND) // 2
-        needed = 4 * (len(self.class_names) + 2 * FEATURES) * per_class  # the state, and temporary matrices
-        free = free_memory(clip.device)
-        if needed > free:
+    epsilon: Annotated[float, Ge(LEAST_EPSILON), Le(1)] = 1e-4
+    sigma: Positive = 0.002
+    eta: NotNegative = 0.2
+    rho: NotNegative = 0.005
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        classes, self._width = len(self.class_names), self.clip.embed_dim
+        needed = 2 * (classes + 2 * FEATURES) * self._width * (self._width + BAND)  # state and temporary matrices
+        if needed > (free := free_memory(self.clip.device)):
             raise UserError(
-                f"Expected {needed / 1e9:.1f} GB of free memory for DOTA's covariances, {len(self.class_names)} of "
-                f"{self.embed_dim} x {self.embed_dim} numbers, got {free / 1e9:.1f} GB; use method=tda or method=pta."
+                f"Expected {needed / 1e9:.1f} GB of free memory for DOTA's covariances, {classes} of {self._width} x "
+                f"{self._width} numbers, got {free / 1e9:.1f} GB; use method=tda or method=pta."
             )
 
     def start(self, text_KE: Tensor) -> State:
@@ -103,13 +90,13 @@ class DOTA(StreamMethod):
     def state(self) -> State:
         """See `StreamMethod`; a row of `scatters` is then one class."""
         found = super().state()
-        return found | {"scatters": by_matrix(found["scatters"], self.embed_dim)}
+        return found | {"scatters": by_matrix(found["scatters"], self._width)}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """See `StreamMethod`."""
         super().load_state(state)
         current = self._current()
-        current["scatters"] = by_band(current["scatters"], self.embed_dim)
+        current["scatters"] = by_band(current["scatters"], self._width)
 
     def step(self, image: Seen, state: State) -> Tensor:
         """(K,) logits from the Gaussians before the image; then updates them with it."""
@@ -124,7 +111,7 @@ class DOTA(StreamMethod):
             features_NSE = torch.stack([image.selected_features for image in some])
             weights_NSK = torch.stack([image.selected_probabilities for image in some])
             batch = Batch.after(state["means"], state["counts"], features_NSE, weights_NSK)
-            covariances = learn(bands(state["scatters"], self.embed_dim), batch)
+            covariances = learn(bands(state["scatters"], self._width), batch)
             state["means"], state["counts"] = batch.learned()
             mix_identity([band[some[0].number == 1 :] for band in covariances], self.epsilon)  # except the initial
             found = discriminants(batch, covariances, torch.stack([image.feature for image in some]))

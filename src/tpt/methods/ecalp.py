@@ -1,21 +1,19 @@
 """ECALP: label propagation over a graph of the texts and all images so far; Li et al., ICLR 2025."""
 
-from __future__ import annotations
-
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Annotated, ClassVar, Unpack
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
 from annotated_types import Ge, Le
 from torch import Tensor
 
-from tpt.clip.model import CLIP
-from tpt.clip.prompts.text_bank import TextSettings
 from tpt.errors import Count, UserError
+from tpt.methods.base import ViewShare
 from tpt.methods.functional.propagation import NONE, nearest, propagated, with_neighbour
-from tpt.methods.stream import Seen, State, StreamMethod
+from tpt.methods.stream import Feature, Seen, State, StreamMethod
 
 log = logging.getLogger(__name__)
 MANY = 10_000_000  # images times classes: about 0.1 s per image on one core; above this, a warning says it will be slow
@@ -36,48 +34,32 @@ class ECALP(StreamMethod):
         gamma: exponent of the similarities, a whole number of at least 1; an odd one keeps the sign of negative ones.
         alpha: weight of the neighbours' scores against a node's own, in [0, 1].
         rounds: propagation rounds per image, at least 1.
-        text: `ctx_init`, `context`, `templates`, ..., see `TextBank`.
     """
 
     selects: ClassVar[bool] = False
     grows: ClassVar[tuple[str, ...]] = (
         "weighted", "image_values", "image_indices", "text_values", "text_indices", "scores", "labels",
     )  # fmt: skip
-    paper: ClassVar = {
-        "": {"text_neighbours": 3, "image_neighbours": 8, "gamma": 10.0, "alpha": 1.0, "rounds": 3},
-    }
+    paper: ClassVar = {"": {"text_neighbours": 3, "image_neighbours": 8, "gamma": 10.0, "alpha": 1.0, "rounds": 3}}
+    feature: Feature = field(default="view0", init=False)  # no setting: it sees view 0 only
+    selection_p: ViewShare = field(default=0.1, init=False)
+    text_neighbours: Count = 3
+    image_neighbours: Count = 8
+    gamma: Annotated[float, Ge(1)] = 10.0
+    alpha: Annotated[float, Ge(0), Le(1)] = 1.0
+    rounds: Count = 3
 
-    def __init__(
-        self,
-        clip: CLIP,
-        class_names: Sequence[str],
-        text_neighbours: Count = 3,
-        image_neighbours: Count = 8,
-        gamma: Annotated[float, Ge(1)] = 10.0,
-        alpha: Annotated[float, Ge(0), Le(1)] = 1.0,
-        rounds: Count = 3,
-        **text: Unpack[TextSettings],
-    ) -> None:
-        super().__init__(clip, class_names, **text)
-        self.text_neighbours = text_neighbours
-        self.image_neighbours = image_neighbours
-        self.gamma = gamma
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.gamma % 1:
-            raise UserError(
-                f"Expected `gamma` to be a whole number, since similarities may be negative, got {gamma!r}."
-            )
-        self.alpha = alpha
-        self.rounds = rounds
+            raise UserError(f"Expected `gamma` to be a whole number, got {self.gamma!r}: similarities may be negative.")
 
     def begin_dataset(self, images: int) -> None:
         """Starts a new stream of `images` images and warns if it will be slow."""
         super().begin_dataset(images)
         if images * len(self.class_names) > MANY:
-            log.warning(
-                "ECALP propagates labels over all earlier images: the last of %d images of %d classes will be slow",
-                images,
-                len(self.class_names),
-            )
+            said = "ECALP propagates labels over all earlier images: the last of %d images of %d classes will be slow"
+            log.warning(said, images, len(self.class_names))
 
     def start(self, text_KE: Tensor) -> State:
         """A graph without images."""

@@ -1,15 +1,10 @@
 """MTA: the mode of the views; Zanella and Ben Ayed, CVPR 2024."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-from typing import ClassVar, Unpack
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from tpt.clip.model import CLIP
-from tpt.clip.prompts.text_bank import TextSettings
 from tpt.errors import NotNegative, Positive, UserError
 from tpt.methods.base import Adaptation, Method, ShownViews
 from tpt.methods.functional import entropy, marginal_entropy
@@ -26,22 +21,11 @@ class MTA(Method):
     Args:
         lambda_q: weight of the affinity between views' predictions, at least 0; the paper's 4.
         lambda_y: weight of the entropy of the inlierness scores, above 0; the paper's 0.2.
-        text: `ctx_init`, `context`, `templates`, ..., see `TextBank`.
     """
 
     paper: ClassVar = {"": {"lambda_q": 4.0, "lambda_y": 0.2}}
-
-    def __init__(
-        self,
-        clip: CLIP,
-        class_names: Sequence[str],
-        lambda_q: NotNegative = 4.0,
-        lambda_y: Positive = 0.2,
-        **text: Unpack[TextSettings],
-    ) -> None:
-        super().__init__(clip, class_names, **text)
-        self.lambda_q = lambda_q
-        self.lambda_y = lambda_y
+    lambda_q: NotNegative = 4.0
+    lambda_y: Positive = 0.2
 
     def check_views(self, num_views: int) -> None:
         """Raises a UserError for fewer than five views."""
@@ -60,7 +44,6 @@ class MTA(Method):
         selected = weights_BV.argsort(dim=-1, descending=True, stable=True)
         return Adaptation(logits, logits_BVK[:, 0], selected, entropy(logits), marginal_entropy(logits_BVK))
 
-    @torch.no_grad()
     def view_order(self, features_BVE: Tensor, **needed: Tensor) -> ShownViews:
         """Orders the views by inlierness."""
         _, _, weights_BV = self._solved(features_BVE, self.bank(features_BVE[:, 0], **needed))

@@ -1,21 +1,18 @@
 """OnZeta: class vectors and class balancing, learned along the stream; Qian and Hu, ECCV 2024."""
 
-from __future__ import annotations
-
 import logging
 import math
-from collections.abc import Sequence
-from typing import Annotated, ClassVar, Unpack
+from dataclasses import field
+from typing import Annotated, ClassVar
 
 import torch.nn.functional as F
 from annotated_types import Ge, Le
 from torch import Tensor
 
-from tpt.clip.model import CLIP
-from tpt.clip.prompts.text_bank import TextSettings
 from tpt.errors import Count, NotNegative, Positive, UserError
+from tpt.methods.base import ViewShare
 from tpt.methods.functional import log_probabilities
-from tpt.methods.stream import Seen, State, StreamMethod
+from tpt.methods.stream import Feature, Seen, State, StreamMethod
 
 log = logging.getLogger(__name__)
 FEW = 20  # images per class; with fewer, the accuracy may be below zero-shot
@@ -26,6 +23,7 @@ class OnZeta(StreamMethod):
 
     `logits` are the logarithm of the mixture.  Each image is answered before the state is updated with it.  With few
     images per class the method does worse than zero-shot, because the first steps of a class replace its vector.
+    The paper uses the templates imagenet_7.
 
     Args:
         stream_length: number of images in the stream, which sets how the weight of the learned vectors grows; a run
@@ -36,7 +34,6 @@ class OnZeta(StreamMethod):
         label_lr: learning rate of the balancing, at least 0; the official `cr`.
         tau_text: temperature of the zero-shot prediction, above 0.
         tau_image: temperature of the learned vectors' prediction, above 0.
-        text: `ctx_init`, `context`, `templates`, ..., see `TextBank`; the paper uses imagenet_7.
     """
 
     selects: ClassVar[bool] = False
@@ -45,30 +42,21 @@ class OnZeta(StreamMethod):
         "fine_grained": {"beta": 0.4},
         "caltech101": {"alpha": 0.0},
     }
+    feature: Feature = field(default="view0", init=False)  # no setting: it sees view 0 only
+    selection_p: ViewShare = field(default=0.1, init=False)
+    stream_length: Count | None = None
+    alpha: NotNegative = 1.0
+    beta: Annotated[float, Ge(0), Le(1)] = 0.8
+    proxy_lr: NotNegative = 0.5
+    label_lr: NotNegative = 20.0
+    tau_text: Positive = 0.01
+    tau_image: Positive = 0.04
 
-    def __init__(
-        self,
-        clip: CLIP,
-        class_names: Sequence[str],
-        stream_length: Count | None = None,
-        alpha: NotNegative = 1.0,
-        beta: Annotated[float, Ge(0), Le(1)] = 0.8,
-        proxy_lr: NotNegative = 0.5,
-        label_lr: NotNegative = 20.0,
-        tau_text: Positive = 0.01,
-        tau_image: Positive = 0.04,
-        **text: Unpack[TextSettings],
-    ) -> None:
-        super().__init__(clip, class_names, **text)
-        self.alpha = alpha
-        self.beta = beta
-        self.proxy_lr = proxy_lr
-        self.label_lr = label_lr
-        self.tau_text = tau_text
-        self.tau_image = tau_image
-        self.stream_length = self._given = stream_length
-        if stream_length is not None:
-            self.begin_dataset(stream_length)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._given = self.stream_length
+        if self.stream_length is not None:
+            self.begin_dataset(self.stream_length)
 
     def begin_dataset(self, images: int) -> None:
         """Starts a new stream of `images` images, or of `stream_length` if that was given."""

@@ -1,16 +1,12 @@
 """PTA: class vectors that move from the text to a running mean of the images; Huang et al., ICML 2026."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-from typing import ClassVar, Unpack
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from tpt.clip.model import CLIP
 from tpt.errors import Positive, Share
-from tpt.methods.stream import Seen, State, StreamMethod, StreamSettings
+from tpt.methods.stream import Seen, State, StreamMethod
 
 LEAST = 0.1  # an image moves the prototypes of classes with at least this probability
 
@@ -21,12 +17,11 @@ class PTA(StreamMethod):
     Each image moves the prototypes of the classes to which it may belong.  Then, for all classes, the refined vector
     becomes `text_share * refined + (1 - text_share) * prototype`, scaled to unit length.  As in the official code, this
     starts from the previous refined vector, so a few images after a class first occurs its vector points along its
-    prototype.
+    prototype.  The paper uses templates.
 
     Args:
         text_share: share of the refined vectors that is kept at each image, in (0, 1]; the official `alpha`.
         temperature: above 0; larger values move the prototypes more slowly; 50 for Caltech101.
-        settings: of `StreamMethod`; the paper uses templates.
     """
 
     paper: ClassVar = {
@@ -34,18 +29,8 @@ class PTA(StreamMethod):
         "natural_shift": {"feature": "confident"},
         "caltech101": {"temperature": 50.0},
     }
-
-    def __init__(
-        self,
-        clip: CLIP,
-        class_names: Sequence[str],
-        text_share: Share = 0.01,
-        temperature: Positive = 20.0,
-        **settings: Unpack[StreamSettings],
-    ) -> None:
-        super().__init__(clip, class_names, **settings)
-        self.text_share = text_share
-        self.temperature = temperature
+    text_share: Share = 0.01
+    temperature: Positive = 20.0
 
     def start(self, text_KE: Tensor) -> State:
         """Prototypes of zero, and the text features as refined vectors."""

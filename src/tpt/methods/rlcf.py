@@ -1,10 +1,8 @@
 """RLCF: a second CLIP rewards the most likely classes of the confident views; Zhao et al., ICLR 2024."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Le
@@ -41,39 +39,28 @@ class RLCF(TPT):
             fine-grained datasets.
         lr: learning rate; the published scripts' 7e-3.
         optimizer: called with the parameters and `lr`; the published scripts' AdamW with weight decay 5e-4.
-        settings: of `TPT`.
     """
 
     encoders: ClassVar = ("reward",)
     paper: ClassVar = {"": {"sample_k": 3, "steps": 3, "lr": 7e-3}, "fine_grained": {"steps": 5}}
 
-    def __init__(
-        self,
-        clip: CLIP,
-        class_names: Sequence[str],
-        reward: CLIP,
-        sample_k: Count = 3,
-        amplify: bool = False,
-        process_batch: bool = False,
-        ctx_init: str | None = "a photo of a",
-        n_ctx: Count = 4,
-        steps: Natural = 3,
-        lr: NotNegative = 7e-3,
-        optimizer: Callable[..., torch.optim.Optimizer] = OPTIMIZER,
-        **settings: Any,
-    ) -> None:
-        refuse("sample_k", Annotated[int, Le(len(class_names)), "use at most the number of classes"], sample_k)
-        self.sample_k = sample_k
-        self.amplify, self.process_batch = amplify, process_batch
-        super().__init__(
-            clip, class_names, ctx_init=ctx_init, n_ctx=n_ctx, steps=steps, lr=lr, optimizer=optimizer, **settings
-        )
-        self.reward = reward
-        before, _, behind = words_around(" ".join([PLACEHOLDER] * n_ctx) if ctx_init is None else ctx_init)
+    reward: CLIP
+    sample_k: Count = 3
+    amplify: bool = False
+    process_batch: bool = False
+    steps: Natural = 3
+    lr: NotNegative = 7e-3
+    optimizer: Callable[..., torch.optim.Optimizer] = OPTIMIZER
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        refuse("sample_k", Annotated[int, Le(len(self.class_names)), "there are no more classes"], self.sample_k)
+        words = " ".join([PLACEHOLDER] * self.n_ctx) if self.ctx_init is None else self.ctx_init
+        before, _, behind = words_around(words)
         around = (before.strip(), behind.strip())
         self._prompts = [" ".join(filter(None, (around[0], clean_name(n), around[1]))) + "." for n in self.class_names]
         self._reward_text: Tensor | None = None  # (K, E2)
-        self.notes = (*self.notes, f"rewards by {reward.name}")
+        self.notes = (*self.notes, f"rewards by {self.reward.name}")
 
     def objective(self, logits_BSK: Tensor, text_BKE: Tensor, *per_image: Tensor) -> Tensor:
         """(B,) mean of reward times -log probability, over the `sample_k` most likely classes of each view.

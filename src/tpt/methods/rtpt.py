@@ -1,7 +1,5 @@
 """R-TPT: lowers each view's own entropy and weights views by their reliability; Sheng et al., CVPR 2025."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 import torch

@@ -1,16 +1,11 @@
 """SE: mixes the predictions of the image and of its confident views; the training-free half of USE (ICML 2026)."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-from typing import Annotated, ClassVar, Unpack
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
-from tpt.clip.model import CLIP
-from tpt.clip.prompts.text_bank import TextSettings
 from tpt.errors import UserError
 from tpt.methods.base import Adaptation, Method, gather_views
 from tpt.methods.functional import entropy, log_probabilities, marginal_entropy
@@ -28,20 +23,10 @@ class SE(Method):
     Args:
         scale: the weight of the image's own prediction differs from 1/2 by at most `scale / 4`; in [0, 2]; the paper's
             0.4.
-        text: `ctx_init`, `context`, `templates`, ..., see `TextBank`.
     """
 
     paper: ClassVar = {"": {"scale": 0.4}}
-
-    def __init__(
-        self,
-        clip: CLIP,
-        class_names: Sequence[str],
-        scale: Annotated[float, Ge(0), Le(2)] = 0.4,
-        **text: Unpack[TextSettings],
-    ) -> None:
-        super().__init__(clip, class_names, **text)
-        self.scale = scale
+    scale: Annotated[float, Ge(0), Le(2)] = 0.4
 
     def check_views(self, num_views: int) -> None:
         """Raises a UserError if there is no augmented view."""

@@ -1,18 +1,14 @@
 """The base class of methods that learn from earlier images, and the view of an image that they get."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal, Unpack
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from tpt.clip.model import CLIP
-from tpt.clip.prompts.text_bank import TextSettings
 from tpt.errors import UserError
 from tpt.methods.base import Adaptation, Method, ViewShare
 from tpt.methods.functional import entropy, marginal_entropy, select_confident
@@ -88,13 +84,6 @@ class Seen:
         return marginal_entropy(self.selected_logits)
 
 
-class StreamSettings(TextSettings, total=False):
-    """The settings of `StreamMethod` that methods pass on."""
-
-    feature: Feature
-    selection_p: ViewShare
-
-
 class StreamMethod(Method):
     """Classifies images in order and learns from each without labels, so answers depend on the order.
 
@@ -104,7 +93,6 @@ class StreamMethod(Method):
     Args:
         feature: what represents an image: "view0", or "confident", the mean feature of the most confident views.
         selection_p: share of the views that count as confident, in (0, 1]; at least one view is kept.
-        text: `ctx_init`, `context`, `templates`, ..., see `TextBank`.
 
     Attributes:
         grows: names of the entries of the state whose first dimension is the number of images seen.
@@ -126,24 +114,17 @@ class StreamMethod(Method):
         "sun397": {"templates": "imagenet_7"},
     }
     grows: ClassVar[tuple[str, ...]] = ()
+    feature: Feature = "view0"
+    selection_p: ViewShare = 0.1
 
-    def __init__(
-        self,
-        clip: CLIP,
-        class_names: Sequence[str],
-        feature: Feature = "view0",
-        selection_p: ViewShare = 0.1,
-        **text: Unpack[TextSettings],
-    ) -> None:
-        super().__init__(clip, class_names, **text)
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.bank.conditional is not None:
             raise UserError(
                 f"Expected a text that all images share, got a context of CoCoOp, which each image makes its own of: "
                 f"what {type(self).__name__} learns from one image would not fit the next; use words, templates or a "
                 "context of CoOp."
             )
-        self.feature = feature
-        self.selection_p = selection_p
         self.images = 0
         self._state: State | None = None  # created on first use, since it needs the text features
 
@@ -186,10 +167,10 @@ class StreamMethod(Method):
         for name in self.grows if IMAGES in state else ():
             expected[name] = expected[name].new_empty(int(state[IMAGES]), *expected[name].shape[1:])
         for name in {**expected, **state}:
-            if (given := _form(state, name)) != (wanted := _form(expected, name)):
+            if (given := _form(state.get(name))) != (wanted := _form(expected.get(name))):
                 raise UserError(
                     f"Expected a state of {type(self).__name__} with these classes, this backbone and these settings, "
-                    f"got {given} in place of {wanted}; use one from the same method."
+                    f"got `{name}`: {given}, in place of {wanted}."
                 )
         self._state = None  # frees its memory before the new state is copied
         self._state = {name: value.to(text_KE.device, copy=True) for name, value in state.items() if name != IMAGES}
@@ -217,10 +198,6 @@ class StreamMethod(Method):
         return self._state
 
 
-def _form(state: Mapping[str, Any], name: str) -> str:
-    """The type and shape of an entry of a state, in words."""
-    if name not in state:
-        return f"no `{name}`"
-    value = state[name]
-    what = f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-    return f"`{name}`, {what},"
+def _form(value: Any) -> str:
+    """The type and shape of an entry of a state."""
+    return f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

@@ -1,18 +1,14 @@
 """TDA: two caches of confident images seen so far; Karmanov et al., CVPR 2024."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Sequence
-from typing import Annotated, ClassVar, Unpack
+from typing import Annotated, ClassVar
 
 from annotated_types import Ge
 from torch import Tensor
 
-from tpt.clip.model import CLIP
 from tpt.errors import NotNegative, UserError
 from tpt.methods.functional.caches import EMPTY, affinities, keep_surest
-from tpt.methods.stream import Seen, State, StreamMethod, StreamSettings
+from tpt.methods.stream import Seen, State, StreamMethod
 
 
 class TDA(StreamMethod):
@@ -20,7 +16,7 @@ class TDA(StreamMethod):
 
     The image enters the caches before it is answered.  The positive cache holds the most confident images of each class
     and raises the logit of that class.  The negative cache holds images of medium entropy and lowers the logits of all
-    classes to which they may belong.
+    classes to which they may belong.  The paper uses templates.
 
     Args:
         positive: whether there is a positive cache.
@@ -32,7 +28,6 @@ class TDA(StreamMethod):
         entropy_low, entropy_high: the negative cache takes images whose entropy in nats, divided by log2 K, lies
             between them.  These are the official code's units, in which the largest entropy is 0.693.
         mask_low, mask_high: an entry lowers the classes whose probability for it lies between them.
-        settings: of `StreamMethod`; the paper uses templates.
     """
 
     paper: ClassVar = {
@@ -58,34 +53,25 @@ class TDA(StreamMethod):
     }  # fmt: skip
     keep_negative = staticmethod(keep_surest)  # which entry a full negative cache drops
 
-    def __init__(
-        self,
-        clip: CLIP,
-        class_names: Sequence[str],
-        positive: bool = True,
-        positive_shots: Annotated[int, Ge(1), "positive=false is off"] = 3,
-        positive_alpha: NotNegative = 2.0,
-        positive_beta: NotNegative = 5.0,
-        negative: bool = True,
-        negative_shots: Annotated[int, Ge(1), "negative=false is off"] = 2,
-        negative_alpha: NotNegative = 0.117,
-        negative_beta: NotNegative = 1.0,
-        entropy_low: float = 0.2,
-        entropy_high: float = 0.5,
-        mask_low: float = 0.03,
-        mask_high: float = 1.0,
-        **settings: Unpack[StreamSettings],
-    ) -> None:
-        super().__init__(clip, class_names, **settings)
-        self.positive, self.negative = positive, negative
-        self.positive_shots = positive_shots
-        self.positive_alpha = positive_alpha
-        self.positive_beta = positive_beta
-        self.negative_shots = negative_shots
-        self.negative_alpha = negative_alpha
-        self.negative_beta = negative_beta
-        self.entropy_window = _window("entropy", entropy_low, entropy_high)
-        self.mask_window = _window("mask", mask_low, mask_high)
+    positive: bool = True
+    positive_shots: Annotated[int, Ge(1), "positive=false is off"] = 3
+    positive_alpha: NotNegative = 2.0
+    positive_beta: NotNegative = 5.0
+    negative: bool = True
+    negative_shots: Annotated[int, Ge(1), "negative=false is off"] = 2
+    negative_alpha: NotNegative = 0.117
+    negative_beta: NotNegative = 1.0
+    entropy_low: float = 0.2
+    entropy_high: float = 0.5
+    mask_low: float = 0.03
+    mask_high: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("entropy", "mask"):
+            low, high = getattr(self, f"{name}_low"), getattr(self, f"{name}_high")
+            if not low < high:
+                raise UserError(f"Expected `{name}_low` below `{name}_high`, got {low:g} and {high:g}.")
 
     def start(self, text_KE: Tensor) -> State:
         """Empty caches."""
@@ -107,8 +93,7 @@ class TDA(StreamMethod):
             keep_surest([keys_KSE[label]], entropies_KS[label], [image.feature], entropy)
             logits_K = logits_K + self._raised(image, keys_KSE, entropies_KS)
         if self.negative:
-            low, high = self.entropy_window
-            if low < entropy / math.log2(max(len(logits_K), 2)) < high:
+            if self.entropy_low < entropy / math.log2(max(len(logits_K), 2)) < self.entropy_high:
                 self._keep_unsure(image, label, entropy, state)
             weights_KS = affinities(
                 state["negative_keys"], state["negative_entropies"], image.feature, self.negative_beta
@@ -123,14 +108,7 @@ class TDA(StreamMethod):
         return self.positive_alpha * weights_KS.sum(-1)
 
     def _keep_unsure(self, image: Seen, label: int, entropy: float, state: State) -> None:
-        low, high = self.mask_window
         mean_K = image.selected_probabilities.mean(0)
         columns = state["negative_keys"][label], state["negative_lowers"][label]
-        entry = image.feature, ((mean_K > low) & (mean_K < high)).to(mean_K)
+        entry = image.feature, ((mean_K > self.mask_low) & (mean_K < self.mask_high)).to(mean_K)
         self.keep_negative(columns, state["negative_entropies"][label], entry, entropy)
-
-
-def _window(name: str, low: float, high: float) -> tuple[float, float]:
-    if not low < high:
-        raise UserError(f"Expected `{name}_low` below `{name}_high`, got {low:g} and {high:g}.")
-    return float(low), float(high)

@@ -1,17 +1,14 @@
 """TPS: tunes a shift of the text features, so the text tower runs only once; Sui et al., WACV 2025."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Sequence
-from typing import ClassVar, Unpack
+from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tpt.clip.model import CLIP
 from tpt.errors import Natural, NotNegative
-from tpt.methods.base import Adaptation, SelectingMethod, SelectionSettings, gather_views
+from tpt.methods.base import Adaptation, SelectingMethod, gather_views
 from tpt.methods.functional import marginal_entropy
 from tpt.methods.tuner import is_elementwise, refuse_inference_mode
 
@@ -20,6 +17,7 @@ class TPS(SelectingMethod):
     """Adds a vector to each class's text feature and tunes it for each image so that the confident views agree.
 
     Section 3 of the paper.  For each image the shift starts at zero, and the views are selected again at every step.
+    The paper's best results use templates.
 
     Args:
         steps: optimizer steps per image, 0 or more.
@@ -27,28 +25,14 @@ class TPS(SelectingMethod):
             fine-grained datasets.
         per_class: whether each class has its own shift; otherwise all classes share one.
         optimizer: called with the parameters and `lr`.
-        settings: of `SelectingMethod`; the paper's best results use templates.
     """
 
     tunes: ClassVar[bool] = True
     paper: ClassVar = {"": {"steps": 1, "selection_p": 0.1, "lr": 5e-3}, "fine_grained": {"lr": 1e-3}}
-
-    def __init__(
-        self,
-        clip: CLIP,
-        class_names: Sequence[str],
-        steps: Natural = 1,
-        lr: NotNegative = 5e-3,
-        per_class: bool = True,
-        optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
-        **settings: Unpack[SelectionSettings],
-    ) -> None:
-        super().__init__(clip, class_names, **settings)
-        self.steps = steps
-        self.lr = lr
-        self.per_class = per_class
-        self.optimizer = optimizer
-        self._elementwise = is_elementwise(optimizer)
+    steps: Natural = 1
+    lr: NotNegative = 5e-3
+    per_class: bool = True
+    optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW
 
     def adapt(self, features_BVE: Tensor, **needed: Tensor) -> Adaptation:
         """Runs one episode for every image of the batch."""
@@ -57,7 +41,7 @@ class TPS(SelectingMethod):
         initial_BVK = self._logits(features_BVE, text)  # the text is shared, (K, E), or per image
         selected, trusted_BSK = self._selected(initial_BVK)
         parts = [(features_BVE, text)]
-        if not self._elementwise:  # if its steps mix coordinates, each image needs its own optimizer
+        if not is_elementwise(self.optimizer):  # if its steps mix coordinates, each image needs its own optimizer
             own = text.expand(len(features_BVE), -1, -1)
             parts = list(zip(features_BVE.split(1), own.split(1), strict=True))
         shift = torch.cat([self._tuned(*part) for part in parts])

@@ -1,17 +1,14 @@
 """Test-time prompt tuning: Shu et al., NeurIPS 2022."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, Unpack
+from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from tpt.clip.model import CLIP
-from tpt.clip.prompts.text_bank import MAX_TOKENS
 from tpt.errors import Natural, NotNegative, UserError
-from tpt.methods.base import Adaptation, SelectingMethod, SelectionSettings, gather_views
+from tpt.methods.base import Adaptation, SelectingMethod, gather_views
 from tpt.methods.functional import marginal_entropy
 from tpt.methods.tuner import Penalty, PromptTuner, graph_tokens, refuse_inference_mode
 
@@ -23,18 +20,17 @@ class TPT(SelectingMethod):
     steps on the context lower the entropy of their averaged prediction.  View 0 is classified with the tuned context.
     Every image starts from the same context with a new optimizer.  The views are selected once, before the first step.
 
+    With `learned_class_token`, a vector in place of each class name is tuned too.  With a CoCoOp context, every image
+    starts from its own, and the network is not tuned.
+
     Other prompt-tuning methods subclass this one with another `objective` or a `penalty`.
 
     Args:
-        clip: the frozen backbone.
-        class_names: K names.
         steps: optimizer steps per image, 0 or more; 0 gives the zero-shot prediction.
         lr: learning rate; the paper's 5e-3.
         optimizer: called with the parameters and `lr`; the paper's AdamW with PyTorch's defaults (weight decay 0.01).
-        max_graph_tokens: bounds memory, like `max_tokens`, see `PromptTuner`.
-        settings: `selection_p` and `min_selected` of `SelectingMethod`, and the initial context: `ctx_init`, `context`,
-            ..., see `TextBank`.  With `learned_class_token`, a vector in place of each class name is tuned too.  With a
-            CoCoOp context, every image starts from its own, and the network is not tuned.
+        max_graph_tokens: bounds memory, like `max_tokens`, see `PromptTuner`; None uses what fits into half of the free
+            memory, at most 4 GiB.
 
     Raises:
         UserError: a setting is out of range, a name is too long for the text tower, or there is no context to tune.
@@ -53,18 +49,13 @@ class TPT(SelectingMethod):
 
     tunes: ClassVar[bool] = True
     paper: ClassVar = {"": {"steps": 1, "selection_p": 0.1, "lr": 5e-3}}
+    steps: Natural = 1
+    lr: NotNegative = 5e-3
+    optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW
+    max_graph_tokens: Natural | None = None
 
-    def __init__(
-        self,
-        clip: CLIP,
-        class_names: Sequence[str],
-        steps: Natural = 1,
-        lr: NotNegative = 5e-3,
-        optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
-        max_graph_tokens: Natural | None = None,
-        **settings: Unpack[SelectionSettings],
-    ) -> None:
-        super().__init__(clip, class_names, **settings)
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.bank.learner is None:
             raise UserError(
                 "Expected a context to tune, got templates or descriptions, which have none; use ctx_init or context, "
@@ -75,11 +66,11 @@ class TPT(SelectingMethod):
             self.learner,
             self.objective,
             self.penalty(),
-            steps,
-            lr,
-            optimizer,
-            settings.get("max_tokens", MAX_TOKENS),
-            max_graph_tokens,
+            self.steps,
+            self.lr,
+            self.optimizer,
+            self.max_tokens,
+            graph_tokens(self.clip.text, self.clip.device) if self.max_graph_tokens is None else self.max_graph_tokens,
         )
 
     def objective(self, logits_BSK: Tensor, text_BKE: Tensor, *per_image: Tensor) -> Tensor:

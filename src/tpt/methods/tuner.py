@@ -1,9 +1,8 @@
 """The engine of prompt tuning: any objective, many images at once, and one shared graph for the first step."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import psutil
@@ -31,10 +30,10 @@ GRAPH_BYTES = 4 * 2**30  # enough for ImageNet's classes with the text tower of 
 # and values with their copies by prompt length (about 8), and the hidden units before and after QuickGELU's gate (8).
 FLOATS_PER_WIDTH = 18
 
-Objective = Callable[..., Tensor]  # as `TPT.objective`; the loss of an image depends on its logits only
 Penalty = Callable[[Tensor], Tensor]  # as from `TPT.penalty`
 
 
+@dataclass
 class PromptTuner:
     """Tunes a separate context for each of many images, independently of the others.
 
@@ -47,38 +46,24 @@ class PromptTuner:
         objective: the loss to minimise.
         penalty: `(..., K, E) -> (...)`, a term of the loss that depends on the text features only.  At a shared start
             its gradient is the same for all images and is computed once.
-        steps: optimizer steps per image, 0 or more.
-        lr: learning rate, at least 0.
+        steps, lr: optimizer steps per image and their learning rate, at least 0.
         optimizer: called with the parameters and `lr`.  One that is not known to work elementwise runs image by image.
         max_tokens: maximum prompt tokens per forward pass without gradients.  It bounds memory and changes results
             only by rounding.
         max_graph_tokens: maximum prompt tokens in one graph.  Larger sets of classes run the backward pass in parts,
-            which repeats the forward pass for each batch.  None uses what fits into half of the free memory, at most
-            4 GiB.
+            which repeats the forward pass for each batch.
     """
 
-    def __init__(
-        self,
-        learner: PromptLearner,
-        objective: Objective,
-        penalty: Penalty | None,
-        steps: int,
-        lr: float,
-        optimizer: Callable[..., torch.optim.Optimizer],
-        max_tokens: int,
-        max_graph_tokens: int | None,
-    ) -> None:
-        self.learner = learner
-        self.objective = objective
-        self.penalty = penalty
-        self.steps = steps
-        self.lr = lr
-        self.optimizer = optimizer
-        self.max_tokens = max_tokens
-        if max_graph_tokens is None:
-            max_graph_tokens = graph_tokens(learner.clip.text, learner.clip.device)
-        self.max_graph_tokens = max_graph_tokens
-        self._elementwise = is_elementwise(optimizer)
+    learner: PromptLearner
+    objective: Callable[..., Tensor]  # as `TPT.objective`; the loss of an image depends on its logits only
+    penalty: Penalty | None
+    steps: int
+    lr: float
+    optimizer: Callable[..., torch.optim.Optimizer]
+    max_tokens: int
+    max_graph_tokens: int
+
+    def __post_init__(self) -> None:
         self._first: tuple[Tensor, Tensor] | None = None  # slots (n_slots, D) and their text features (K, E)
         self._penalty_pull: Tensor | None = None  # (K, E) gradient of the penalty at the shared start
 
@@ -117,7 +102,7 @@ class PromptTuner:
             return start
         rows = (start, trusted_BSE, *per_image)
         # If an optimizer's steps mix coordinates, each image needs its own optimizer.
-        parts = [rows] if self._elementwise else list(zip(*(t.split(1) for t in rows), strict=True))
+        parts = [rows] if is_elementwise(self.optimizer) else list(zip(*(t.split(1) for t in rows), strict=True))
         return torch.cat([self._steps(part[0], part[1], part[2:], start_BND is None) for part in parts])
 
     @torch.no_grad()
@@ -147,10 +132,9 @@ class PromptTuner:
         slots = nn.Parameter(start_BND)
         optimizer = self.optimizer([slots], lr=self.lr)
         for step in range(self.steps):
-            if shared and step == 0:
-                slots.grad = self._first_gradient(trusted_BSE, *per_image)
-            else:
-                slots.grad = self._gradient(slots, trusted_BSE, *per_image)
+            first = shared and step == 0
+            rows = (trusted_BSE, *per_image)
+            slots.grad = self._first_gradient(*rows) if first else self._gradient(slots, *rows)
             optimizer.step()
         return slots.detach()
 
@@ -237,13 +221,7 @@ def pull_back(text_KE: Tensor, leaf: Tensor, pull_BKE: Tensor, keep_graph: bool 
     """(B, n_slots, D) gradients at `leaf` (n_slots, D) for B images that share the graph from it to `text_KE`.
 
     On a GPU all images run at once, because the kernels for one image are too small to fill it.  On a CPU it is faster
-    to run them one by one (docs/engine.md).
-
-    Args:
-        text_KE: text features computed from `leaf`.
-        leaf: the slots.
-        pull_BKE: gradient of each image's loss with respect to `text_KE`.
-        keep_graph: whether the graph is needed again.
+    to run them one by one (docs/engine.md).  `pull_BKE` is the gradient of each image's loss with respect to `text_KE`.
     """
     if text_KE.is_cuda:
         return torch.autograd.grad(text_KE, leaf, pull_BKE, retain_graph=keep_graph, is_grads_batched=True)[0]

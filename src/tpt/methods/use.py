@@ -1,15 +1,11 @@
 """USE: tunes the context towards SE's mixture if the views disagree (ICML 2026)."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
-from tpt.clip.model import CLIP
 from tpt.methods.base import Adaptation, gather_views
 from tpt.methods.functional import log_probabilities, marginal_entropy
 from tpt.methods.functional.mixture import confident_augmented, mixed, more_uncertain
@@ -27,16 +23,10 @@ class USE(TPT):
     Args:
         scale: the weight of the image's own prediction differs from 1/2 by at most `scale / 2`; in [0, 1]; the paper's
             0.4.
-        settings: of `TPT`.
     """
 
     paper: ClassVar = {"": {"scale": 0.4}}
-
-    def __init__(
-        self, clip: CLIP, class_names: Sequence[str], scale: Annotated[float, Ge(0), Le(1)] = 0.4, **settings: Any
-    ) -> None:
-        self.scale = scale
-        super().__init__(clip, class_names, **settings)
+    scale: Annotated[float, Ge(0), Le(1)] = 0.4
 
     def objective(self, logits_BSK: Tensor, text_BKE: Tensor, *per_image: Tensor) -> Tensor:
         """(B,) cross-entropy -sum P log Q of the mean prediction P and Q, the mixture before tuning."""
@@ -60,20 +50,12 @@ class USE(TPT):
         answers = initial_BSK.argmax(-1)
         stepping = (answers[:, 1:] != answers[:, :1]).any(-1) & torch.tensor(self.tuner.steps > 0)
         slots = self.learner.slots.repeat(len(features_BVE), 1, 1) if start_BND is None else start_BND.clone()
-        final_BSK = initial_BSK
+        final_BSK = initial_BSK.clone()
         if stepping.any():
             trusted_BSE = gather_views(features_BVE, selected)[stepping]
             own = None if start_BND is None else start_BND[stepping]
             slots[stepping] = tuned = self.tuner.tune(trusted_BSE, own, target_BK[stepping])
-            (moved_BSK,) = self.tuner.products(tuned, self.clip.logit_scale * trusted_BSE)
-            final_BSK = initial_BSK.clone()
-            final_BSK[stepping] = moved_BSK
+            (final_BSK[stepping],) = self.tuner.products(tuned, self.clip.logit_scale * trusted_BSE)
         logits = log_probabilities(mixed(final_BSK[:, 0], final_BSK[:, 1:], weight_B))
-        return Adaptation(
-            logits,
-            logits_BVK[:, 0],
-            selected,
-            marginal_entropy(final_BSK),
-            marginal_entropy(initial_BSK),
-            self.learner.split(slots)[0],
-        )
+        entropies = marginal_entropy(final_BSK), marginal_entropy(initial_BSK)
+        return Adaptation(logits, logits_BVK[:, 0], selected, *entropies, self.learner.split(slots)[0])

@@ -1,15 +1,10 @@
 """ZERO: the confident views vote; Farina et al., NeurIPS 2024."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-from typing import ClassVar, Unpack
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from tpt.clip.model import CLIP
-from tpt.clip.prompts.text_bank import TextSettings
 from tpt.methods.base import Adaptation, Method, ViewShare, gather_views
 from tpt.methods.functional import entropy, log_probabilities, marginal_entropy, num_selected
 from tpt.methods.functional.voting import break_ties, votes_of
@@ -24,16 +19,13 @@ class ZERO(Method):
 
     Args:
         gamma: share of the views that vote, in (0, 1]; the paper's 0.3.
-        text: `ctx_init`, `context`, `templates`, ..., see `TextBank`.
     """
 
     paper: ClassVar = {"": {"gamma": 0.3}}
+    gamma: ViewShare = 0.3
 
-    def __init__(
-        self, clip: CLIP, class_names: Sequence[str], gamma: ViewShare = 0.3, **text: Unpack[TextSettings]
-    ) -> None:
-        super().__init__(clip, class_names, **text)
-        self.gamma = gamma
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.notes = (*self.notes, "the confidence of ZERO is the share of the votes, which its paper does not define")
 
     def check_views(self, num_views: int) -> None:

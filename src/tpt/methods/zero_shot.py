@@ -1,15 +1,10 @@
 """Zero-shot classification: no adaptation."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-from typing import ClassVar, Unpack
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from tpt.clip.model import CLIP
-from tpt.clip.prompts.text_bank import TextSettings
 from tpt.methods.base import Adaptation, Method
 from tpt.methods.functional import entropy
 
@@ -19,11 +14,6 @@ class ZeroShot(Method):
 
     With a CoCoOp context, this is CoCoOp's prediction (Zhou et al., CVPR 2022); its network receives the feature at
     unit length, as in training.
-
-    Args:
-        clip: the frozen backbone.
-        class_names: K names.
-        text: `ctx_init`, `context`, `templates`, ..., see `TextBank`.
 
     Example:
         >>> import tpt
@@ -37,9 +27,9 @@ class ZeroShot(Method):
 
     selects: ClassVar[bool] = False
 
-    def __init__(self, clip: CLIP, class_names: Sequence[str], **text: Unpack[TextSettings]) -> None:
-        text["meta_input"] = "unit"
-        super().__init__(clip, class_names, **text)
+    def __post_init__(self) -> None:
+        self.meta_input = "unit"
+        super().__post_init__()
 
     @torch.no_grad()
     def adapt(self, features_BVE: Tensor, **needed: Tensor) -> Adaptation:

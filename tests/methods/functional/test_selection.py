@@ -9,14 +9,11 @@ from tpt.methods.functional import entropy, num_selected, select_confident
 
 
 @given(st.integers(1, 300), st.floats(0.001, 1.0))
-def test_number_is_rounded_down_and_the_suggestion_works(num_views: int, p: float) -> None:
+def test_number_is_rounded_down(num_views: int, p: float) -> None:
     try:
         kept = num_selected(num_views, p)
-    except ValueError as error:
+    except ValueError:
         assert int(num_views * p) == 0
-        words = str(error).split()
-        enough = next(w for w in words if w.startswith("num_views=") and w != f"num_views={num_views}").split("=")[1]
-        assert num_selected(int(enough), p) >= 1
     else:
         assert kept == int(num_views * p) >= 1
 
@@ -31,8 +28,8 @@ def test_selection_p_out_of_range(p: float) -> None:
         num_selected(64, p)
 
 
-def test_no_selected_view_suggests_settings_that_work() -> None:
-    with pytest.raises(ValueError, match=r"num_views=10 or more, or selection_p=0\.125 or more, or min_selected=1\."):
+def test_no_selected_view_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"selection_p=0\.1 of num_views=8 selects no view; use more views"):
         num_selected(8, 0.1)
 
 

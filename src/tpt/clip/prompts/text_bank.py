@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import TypedDict
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -27,21 +26,22 @@ Templates = str | Sequence[str] | None
 Descriptions = str | Mapping[str, Sequence[str]] | None
 
 
-class TextSettings(TypedDict, total=False):
-    """The settings of `TextBank` that methods pass on: where text features come from."""
+@dataclass(kw_only=True, eq=False)
+class TextSettings:
+    """The settings of `TextBank`, which every method has: where text features come from."""
 
-    ctx_init: str | None
-    n_ctx: Count
-    class_token_position: Position
-    context: Context | ConditionalContext | None
-    templates: Templates
-    descriptions: Descriptions
-    after_prompt: bool
-    normalize: bool
-    learned_class_token: bool
-    seed: Seed
-    meta_input: MetaInput | None
-    max_tokens: Count
+    ctx_init: str | None = "a photo of a"
+    n_ctx: Count = 4
+    class_token_position: Position = "end"
+    context: Context | ConditionalContext | None = None
+    templates: Templates = None
+    descriptions: Descriptions = None
+    after_prompt: bool = False
+    normalize: bool = True
+    learned_class_token: bool = False
+    seed: Seed = 0
+    meta_input: MetaInput | None = None
+    max_tokens: Count = MAX_TOKENS
 
 
 class TextBank(nn.Module):

@@ -1,7 +1,5 @@
 """Adversarial attack by projected gradient descent on the pixels of images."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 
@@ -25,16 +23,12 @@ def pgd(
     after rounding to whole pixel values.
 
     Args:
-        pixels: (B, 3, H, W) whole numbers from 0 to 255.
+        pixels: (B, 3, H, W) whole numbers from 0 to 255, as the result.
         labels: (B,) true classes.
         logits_of: maps (B, 3, H, W) pixels in [0, 255] to (B, K) logits, each image independently.
         start: (B, 3, H, W) initial change, in pixel values.
-        eps: largest change of a pixel value, on the scale of 0 to 255; at least 1.
-        step: step size, on the same scale.
+        eps, step: largest change, at least 1, and step size, in pixel values.
         steps: number of steps.
-
-    Returns:
-        (B, 3, H, W) whole numbers from 0 to 255.
     """
 
     def inside(change: Tensor) -> Tensor:

@@ -1,7 +1,5 @@
 """Small per-class caches of image features, as tensors; Karmanov et al., CVPR 2024."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 
@@ -15,12 +13,8 @@ def keep_surest(columns: Sequence[Tensor], entropies_S: Tensor, entry: Sequence[
     """Inserts an entry into the S entries of a class, in place, in ascending order of entropy; the last one drops out.
 
     Among equal entropies the earlier entry comes first, so a full class only takes an entry of strictly lower entropy.
-
-    Args:
-        columns: (S, ...) tensors with the contents of the entries.
-        entropies_S: entropies of the entries; free places are `EMPTY` and come last.
-        entry: contents of the new entry, in the order of `columns`.
-        entropy: entropy of the new entry.
+    `columns` are (S, ...) tensors with the contents of the entries, and `entry` has those of the new one.  Free places
+    have the entropy `EMPTY` and come last.
     """
     place = int((entropies_S <= entropy).sum())
     if place == len(entropies_S):

@@ -1,7 +1,5 @@
 """Entropies of predictions, computed in log space."""
 
-from __future__ import annotations
-
 import math
 
 import torch
@@ -9,29 +7,16 @@ from torch import Tensor
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """Shannon entropy of each prediction, in nats.
-
-    Args:
-        logits: (..., K), any real numbers.
-
-    Returns:
-        (...), between 0 and log K.
-    """
+    """(...) Shannon entropies in nats, between 0 and log K, of predictions with (..., K) logits."""
     log_probs = logits.log_softmax(-1)
     return -(log_probs.exp() * log_probs).sum(-1)
 
 
 def marginal_entropy(logits_SK: Tensor) -> Tensor:
-    """Entropy of the prediction averaged over views, in nats: the objective of TPT.
+    """(...) entropies in nats of the predictions averaged over S views: the objective of TPT.
 
     Shu et al., NeurIPS 2022, section 3.2, equation 2.  This is the entropy of the mean, not the mean of the entropies.
     The mean is taken over probabilities and computed in log space.
-
-    Args:
-        logits_SK: (..., S, K) logits of S views.
-
-    Returns:
-        (...), between 0 and log K.
     """
     log_probs = logits_SK.log_softmax(-1)
     averaged = log_probs.logsumexp(-2) - math.log(logits_SK.shape[-2])
@@ -40,11 +25,7 @@ def marginal_entropy(logits_SK: Tensor) -> Tensor:
 
 
 def log_probabilities(probabilities: Tensor) -> Tensor:
-    """Finite logits whose softmax is a given prediction: its logarithm, with 0 replaced by the smallest normal number.
-
-    Args:
-        probabilities: (..., K), at least 0, with sum 1, such as shares of votes.
-    """
+    """(..., K) finite logits whose softmax is a given prediction: its logarithm, with 0 replaced by a tiny number."""
     return probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
 
 
@@ -53,10 +34,6 @@ def replaced_entropy(logits_K: Tensor, own_KM: Tensor) -> Tensor:
 
     Each is the sum of two parts, the entropy of class k against the rest and that within the rest, so the prediction is
     not copied M times.
-
-    Args:
-        logits_K: (..., K).
-        own_KM: (..., K, M) replacement logits of each class.
     """
     classes = logits_K.shape[-1]
     others = torch.arange(classes - 1, device=logits_K.device).repeat(classes, 1)

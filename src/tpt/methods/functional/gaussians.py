@@ -4,11 +4,10 @@ Half of a symmetric matrix is stored: consecutive bands of BAND rows of its lowe
 r holds the columns before r + BAND.  In computations, N matrices are a list of bands, each (N, rows, columns).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -35,7 +34,7 @@ class Batch:
     weights: Tensor
 
     @classmethod
-    def after(cls, means_KE: Tensor, counts_K: Tensor, features_NSE: Tensor, weights_NSK: Tensor) -> Batch:
+    def after(cls, means_KE: Tensor, counts_K: Tensor, features_NSE: Tensor, weights_NSK: Tensor) -> Self:
         """A batch of images that follow the ones behind the given class means and counts."""
         counts_NK = torch.cat([counts_K[None], weights_NSK[:-1].sum(1)]).cumsum(0)
         return cls((counts_K[:, None] * means_KE).T.contiguous(), counts_NK, features_NSE, weights_NSK)
@@ -104,12 +103,8 @@ def discriminants(batch: Batch, covariances: Sequence[Tensor], images_NE: Tensor
     """(K,) linear discriminant `x' L m_k - m_k' L m_k / 2` of each image, from the class means m_k before it.
 
     L is the inverse of the image's covariance.  With its Cholesky factor F, class sums s_k and counts c_k, y = F^-1 x
-    and z_k = F^-1 s_k, the discriminant is `y' z_k / c_k - z_k' z_k / (2 c_k^2)`.
-
-    Args:
-        batch: the images and what they update the means with.
-        covariances: bands of the positive definite covariances of the images; overwritten.
-        images_NE: feature of each image, x.
+    and z_k = F^-1 s_k, the discriminant is `y' z_k / c_k - z_k' z_k / (2 c_k^2)`.  The bands of the covariances, which
+    must be positive definite, are overwritten.
     """
     inverses = _factorize(covariances)
     images_NE1 = images_NE[..., None].clone()
@@ -123,17 +118,10 @@ def discriminants(batch: Batch, covariances: Sequence[Tensor], images_NE: Tensor
 
 
 def learn(scatters: Sequence[Tensor], batch: Batch) -> list[Tensor]:
-    """Updates the covariances of every class with the images of a batch, one after another.
+    """Updates the covariances of every class in place; returns bands of their mean over the classes before each image.
 
-    The offsets of an image's features are taken from the means before that image.  The covariances of all classes are
-    read and written only once for all images.
-
-    Args:
-        scatters: bands of the classes' covariances times counts; updated in place, since they are most of the state.
-        batch: the images.
-
-    Returns:
-        Bands of the mean of the covariances over the classes, before each image.
+    `scatters` are bands of the covariances times counts.  The offsets of an image's features are taken from the means
+    before that image.  The covariances of all classes are read and written only once for all images.
     """
     images, classes = batch.counts.shape
     shares_NK = 1 / (classes * batch.counts)
@@ -181,11 +169,7 @@ def _add_images(means: Sequence[Tensor], batch: Batch, shares_K: Tensor, steps_N
     over all images.  The coefficient of s x_j' is q_j = p_j (e_j - 1 / c_j).  The coefficient of x_j x_l' is p_j q_l if
     image j is before l, and p_j p_l e_j for two features of one image, plus p_j if they are the same feature.
 
-    Args:
-        means: (rows, columns) bands of the mean before the next image.
-        batch: the images.
-        shares_K: weights of the classes in that mean.
-        steps_NK: sum of p_i / c_i^2 up to each of the first images.
+    `shares_K` are the weights of the classes in the mean, `steps_NK` the sums of p_i / c_i^2 up to each first image.
     """
     number_R = batch.numbers[: len(steps_NK) * batch.features.shape[1]]
     features_RE, weights_RK = batch.flat_features[: len(number_R)], batch.flat_weights[: len(number_R)]
@@ -204,8 +188,7 @@ def _add_images(means: Sequence[Tensor], batch: Batch, shares_K: Tensor, steps_N
 def _factorize(matrices: Sequence[Tensor]) -> list[Tensor]:
     """Replaces the bands of positive definite matrices by those of their Cholesky factors, below the diagonal blocks.
 
-    Returns:
-        (N, rows, rows) inverses of the factors' diagonal blocks.
+    Returns the (N, rows, rows) inverses of the factors' diagonal blocks.
     """
     inverses: list[Tensor] = []
     for band in matrices:

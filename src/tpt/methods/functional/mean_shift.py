@@ -1,7 +1,5 @@
 """The solver of MTA: the mode of view features, by mean shift with weighted views."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,12 +10,9 @@ STOP = 1e-6  # inner rounds end when the change is smaller
 
 
 def bandwidths(features_BVE: Tensor) -> Tensor:
-    """(B, V) squared bandwidths: half the mean squared distance to the nearest 30 % of the other views.
+    """(B, V) squared bandwidths: half the mean squared distance to the nearest 30 % of the other V - 1 views, V >= 5.
 
     Zanella and Ben Ayed, CVPR 2024, section 3.3.  Where the views are identical, it is the smallest normal number.
-
-    Args:
-        features_BVE: of unit length, V at least 5.
     """
     squared_BVV = 2 - 2 * features_BVE @ features_BVE.mT
     own = torch.eye(squared_BVV.shape[-1], dtype=torch.bool, device=squared_BVV.device)
@@ -33,13 +28,8 @@ def densest_feature(
     """The (B, E) modes of the views, of unit length, and the (B, V) weights of the views, which sum to 1.
 
     Algorithm 1 of the paper alternates between the views' weights for a fixed mode (equation 8) and the mode for fixed
-    weights (equation 7).  The inner rounds stop separately for each image.
-
-    Args:
-        features_BVE: view features of unit length.
-        affinity_BVV: similarity of the views' predictions.
-        lambda_q: weight of that similarity, at least 0.
-        lambda_y: temperature of the weights, above 0.
+    weights (equation 7).  The inner rounds stop separately for each image.  `affinity_BVV` is the similarity of the
+    views' predictions, `lambda_q` its weight, and `lambda_y` the temperature of the weights.
     """
     spread_BV = 2 * bandwidths(features_BVE)
     weights_BV = features_BVE.new_full(features_BVE.shape[:2], 1 / features_BVE.shape[1])

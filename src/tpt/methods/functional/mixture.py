@@ -1,7 +1,5 @@
 """Mixtures of an image's own prediction with those of its confident views, for SE and USE."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
@@ -20,12 +18,6 @@ def confident_augmented(logits_BVK: Tensor, count: int) -> Tensor:
 
 
 def mixed(own_BK: Tensor, views_BSK: Tensor, weight_B: Tensor) -> Tensor:
-    """(B, K) probabilities: a weighted mean of the image's own prediction and the mean prediction of its views.
-
-    Args:
-        own_BK: logits of the image.
-        views_BSK: logits of the confident augmented views.
-        weight_B: weight of the image's own prediction, in [0, 1].
-    """
+    """(B, K) probabilities: the image's prediction, with a weight in [0, 1], and the mean prediction of its views."""
     weight = weight_B[:, None]
     return weight * own_BK.softmax(-1) + (1 - weight) * torch.softmax(views_BSK, -1).mean(1)

@@ -1,7 +1,5 @@
 """Label propagation over a graph of images and texts; Li et al., ICLR 2025."""
 
-from __future__ import annotations
-
 import math
 
 import torch
@@ -19,14 +17,7 @@ def nearest(similarities: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def with_neighbour(values_NS: Tensor, indices_NS: Tensor, new_N: Tensor, index: int) -> tuple[Tensor, Tensor]:
-    """Lists of nearest neighbours, in descending order of similarity, updated with a new node.
-
-    Args:
-        values_NS: similarities of the S neighbours of each of N nodes.
-        indices_NS: indices of these neighbours.
-        new_N: similarity of each node to the new node.
-        index: index of the new node.
-    """
+    """The S nearest neighbours of N nodes, most similar first, updated with a node whose similarities are `new_N`."""
     values = torch.cat([values_NS, new_N[:, None]], 1)
     indices = torch.cat([indices_NS, torch.full_like(indices_NS[:, :1], index)], 1)
     kept, order = nearest(values, values_NS.shape[1])
@@ -49,10 +40,7 @@ def propagated(
         image_edges: (N, S) similarities to the nearest images, and the indices of these images.  Each edge passes
             scores in both directions.
         labels: (N,) initial score of each node, and the class that it is for.
-        classes: K.
-        gamma: exponent of the similarities, a whole number.
-        alpha: weight of the neighbours' scores, in [0, 1]; the rest is the node's initial score.
-        rounds: number of propagation rounds.
+        classes, gamma, alpha, rounds: K, and the settings of `tpt.ECALP`.
     """
     (text_NT, which_NT), (image_NS, which_NS) = text_edges, image_edges
     nodes, device = len(text_NT), text_NT.device

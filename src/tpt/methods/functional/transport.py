@@ -1,7 +1,5 @@
 """Optimal transport between two weighted sets, regularised by its entropy."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
@@ -17,7 +15,7 @@ def sinkhorn(kernel_BKVM: Tensor, rows_BV: Tensor, columns_BKM: Tensor) -> Tenso
     tolerance, as in AWT's code.
 
     Args:
-        kernel_BKVM: exp(-cost / epsilon), above 0.
+        kernel_BKVM: exp(-cost / epsilon).
         rows_BV: weights of the rows, above 0, with sum 1; the same for all K.
         columns_BKM: weights of the columns, with sum 1.  A column of weight 0 gets nothing, so it may be padding.
     """

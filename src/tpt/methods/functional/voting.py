@@ -1,7 +1,5 @@
 """Voting by views: predictions at a temperature of almost zero, for ZERO."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
@@ -20,13 +18,8 @@ def break_ties(votes_BK: Tensor, cosines_BVK: Tensor, order_BV: Tensor, voted: i
 
     The views that did not vote decide, in descending order of confidence: the first whose most likely class is one of
     the tied classes gives it the extra vote.  If there is none, the winner is the tied class with the largest cosine
-    for the first of these views, or for the most confident view if all views have voted.
-
-    Args:
-        votes_BK: votes of the first `voted` views in `order_BV`.
-        cosines_BVK: cosines of all views with the text features.
-        order_BV: indices of the views, most confident first.
-        voted: number of views that have voted, S.
+    for the first of these views, or for the most confident view if all views have voted.  `order_BV` are the indices of
+    the views, most confident first, and `voted` is the number of views that have voted.
     """
     tied_BK = votes_BK == votes_BK.amax(-1, keepdim=True)
     favourite_BV = cosines_BVK.argmax(-1).gather(1, order_BV)[:, voted:]
