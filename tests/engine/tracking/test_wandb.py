@@ -28,7 +28,7 @@ from tpt.engine.tracking.labels import name_of, tags_of
 from tpt.engine.tracking.logger import WandbLogger
 from tpt.engine.tracking.panels import RANKED, RANKED_MEANS, WandbPanels
 from tpt.results.runs.sweep import Sweep
-from tpt.results.tables.flips import flips_of, kind_of
+from tpt.results.tables.classes import flips_of, kind_of
 from tpt.results.tables.runs import load_run
 
 Run = Callable[..., Done]

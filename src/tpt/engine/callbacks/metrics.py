@@ -1,6 +1,6 @@
 """Logs accuracy, calibration, entropy and selected views per dataset, before and after adaptation.
 
-The running accuracy is torchmetrics'. The rest comes from `tpt.results.tables.measures`, which reads records
+The running accuracy is torchmetrics'. The rest comes from `tpt.results.tables.results`, which reads records
 without torch, as reports do. torchmetrics' calibration error is not used: it gives confidence 1 its own bin and
 closes bins below, whereas Guo et al. close them above. Nor is its confusion matrix used: the one shown here compares
 predictions before and after adaptation, and K x K numbers per dataset are too many for ImageNet.
@@ -20,8 +20,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from tpt.engine.tasks.outcome import Outcome
 from tpt.errors import Count, checked
 from tpt.results.runs.records import ENDS
-from tpt.results.tables.measures import Measures, table_of
-from tpt.results.tables.results import gain_values, numbers_of
+from tpt.results.tables.results import Measures, gain_values, numbers_of, table_of
 from tpt.results.tables.statistics import PERCENT
 
 

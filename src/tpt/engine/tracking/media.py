@@ -19,9 +19,9 @@ from tpt.engine.tasks.adaptation import AdaptationTask
 from tpt.engine.tasks.method_maker import MethodMaker
 from tpt.errors import BadImageError
 from tpt.methods import Method
-from tpt.results.tables.flips import Record, flips_of
+from tpt.results.tables.classes import Record, flips_of
 from tpt.results.tables.formats import VALUES
-from tpt.results.tables.grid import HEADERS, legend_of
+from tpt.results.tables.grid import HEADERS, grids
 from tpt.results.tables.report import make_report
 from tpt.results.tables.runs import Run
 from tpt.results.tables.trust import trust_rows
@@ -113,11 +113,10 @@ def trust_panels(run: Run) -> dict[str, Any]:
     from tpt.results.figures import risk_figure  # noqa: PLC0415 -- matplotlib takes time to load
 
     rows = [
-        [name, score, found.before[score], found.after[score], *(astuple(change) if change else (None,) * 3)]
+        [name, score, each.before, each.after, *(astuple(each.change) if each.change else (None,) * 3)]
         for _, _, by_dataset in trust_rows([run])
         for name, found in by_dataset.items()
-        for score in found.after
-        for change in [found.change.get(score)]
+        for score, each in found.items()
     ]
     columns = ["dataset", "score", "before", "after", "change", "change_low", "change_high"]
     if not rows:
@@ -131,16 +130,16 @@ def trust_panels(run: Run) -> dict[str, Any]:
 def report_tables(run: Run) -> dict[str, Any]:
     """The report of a run, as from `tpt-report`: one line per dataset and average, and the meaning of the marks."""
     report = make_report([run])
-    letters, legend = legend_of(report)
+    _, legend = grids(report)
     columns = [name or "accuracy" for name in VALUES]
     data = [
-        [table.caption, row.label, HEADERS.get(name, name), *values, " ".join(letters[mark.why] for mark in cell.marks)]
+        [table.caption, row.label, HEADERS.get(name, name), *values, " ".join(legend.letters(cell.marks))]
         for table in report.tables
         for row, cells in table.rows
         for name, cell in cells.items()
         if any(values := [value(cell) for value in VALUES.values()])
     ]
-    lines = [*legend.marks, *(("", remark) for remark in legend.remarks)]
+    lines = [*legend.explained.values(), *(("", remark) for remark in legend.remarks)]
     return {
         "test/report": wandb.Table(columns=["table", "method", "dataset", *columns, "marks"], data=data),
         "test/report_notes": wandb.Table(columns=["mark", "meaning"], data=[list(line) for line in lines]),

@@ -14,7 +14,7 @@ from tpt.engine.tracking import media
 from tpt.engine.tracking.guard import Guard
 from tpt.engine.tracking.logger import STEP, WandbLogger
 from tpt.errors import Natural, checked
-from tpt.results.tables.flips import Record
+from tpt.results.tables.classes import Record
 from tpt.results.tables.results import numbers_of
 from tpt.results.tables.runs import Run, load_run
 

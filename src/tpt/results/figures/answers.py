@@ -25,7 +25,7 @@ from tpt.results.figures.style import (
     styled,
 )
 from tpt.results.runs import answered
-from tpt.results.tables.measures import BINS, CalibrationBins
+from tpt.results.tables.results import BINS, binned
 from tpt.results.tables.runs import Run
 from tpt.results.tables.scores import risk_area, risk_curve
 from tpt.results.tables.statistics import PERCENT, Interval, wilson
@@ -106,11 +106,11 @@ class Bin:
 
 def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> list[Bin]:
     """The non-empty bins of a reliability diagram (Guo et al., ICML 2017, figure 1), computed as for `ece`."""
-    found, counted = [], CalibrationBins(bins).update(confidence, right)
-    for images, sure, hits in zip(counted.images, counted.confidence, counted.right, strict=True):
-        if images:
-            found.append(Bin(PERCENT * sure / images, wilson(hits / images, int(images)), int(images)))
-    return found
+    return [
+        Bin(PERCENT * sure / images, wilson(hits / images, int(images)), int(images))
+        for images, sure, hits in binned(confidence, right, bins).T
+        if images
+    ]
 
 
 def before_and_after(

@@ -1,23 +1,27 @@
-"""Accuracy per class before and after adaptation, and the confusions that adaptation made and corrected."""
+"""What adaptation changed: accuracy per class, confusions made and corrected, and the answers to single images."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
+from itertools import chain, zip_longest
+from typing import Any
 
 import numpy as np
 
 from tpt.errors import UserError
 from tpt.results.runs.records import NAMED
-from tpt.results.tables.comparability import left_out, said
+from tpt.results.tables.brief import gain_text
+from tpt.results.tables.comparability import Mark, left_out
 from tpt.results.tables.grid import Grid, Legend, Line, Text, number
 from tpt.results.tables.rows import NOTHING, labelled_runs
 from tpt.results.tables.runs import Run
-from tpt.results.tables.statistics import PERCENT, Gain, paired_gain
-from tpt.results.tables.table import gain_text
+from tpt.results.tables.statistics import PERCENT, Gain, Interval, paired_gain
 
 MOST = 30  # lines per table on a terminal
+FIXED, BROKEN, CHANGED = "fixed", "broken", "changed"
+Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -106,13 +110,13 @@ def class_grids(
 
 def _grids(title: str, run: Run, dataset: str, most: int | None) -> Iterator[Grid]:
     classes, pairs = class_results(run, dataset), confusions(run, dataset)
-    marks = tuple(said(left_out([run], [dataset])).values())
+    marks = left_out([run], [dataset])
     lines = [
         (
             c.name,
             str(c.images),
             *(number(PERCENT * right / c.images, 1) for right in (c.before, c.after)),
-            gain_text(c.gain.interval),
+            gain_text(Interval(c.gain.points, c.gain.low, c.gain.high)),
         )
         for c in classes
     ]
@@ -124,9 +128,27 @@ def _grids(title: str, run: Run, dataset: str, most: int | None) -> Iterator[Gri
 
 
 def _grid(
-    caption: str, header: tuple[str, ...], lines: Sequence[tuple[str, ...]], most: int | None, marks: tuple[str, ...]
+    caption: str, header: tuple[str, ...], lines: Sequence[tuple[str, ...]], most: int | None, marks: Sequence[Mark]
 ) -> Grid:
     if most is not None and len(lines) > most:
         caption += f" ({most} of {len(lines):,} that changed most; --out FILE has all)"
     made = [Line(label, second, tuple(map(Text, cells)), True, marks) for label, second, *cells in lines[:most]]
     return Grid(caption, header, tuple(made), dense=True)
+
+
+def kind_of(record: Record) -> str | None:
+    """Whether the prediction was fixed, broken or changed otherwise; None if it is unchanged or missing."""
+    if record["problem"] is not None or record["pred"] == record["pred_zero_shot"]:
+        return None
+    if record["pred"] == record["label"]:
+        return FIXED
+    return BROKEN if record["pred_zero_shot"] == record["label"] else CHANGED
+
+
+def flips_of(records: Iterable[Record], limit: int) -> list[tuple[str, Record]]:
+    """At most `limit` flips with their kinds, which alternate, so that no kind crowds out the others."""
+    found: dict[str, list[tuple[str, Record]]] = {FIXED: [], BROKEN: [], CHANGED: []}
+    for record in records:
+        if (kind := kind_of(record)) is not None:
+            found[kind].append((kind, record))
+    return [flip for flip in chain.from_iterable(zip_longest(*found.values())) if flip is not None][:limit]

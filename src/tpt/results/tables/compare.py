@@ -12,12 +12,6 @@ from tpt.errors import UserError
 from tpt.results.tables.runs import ImageResult, Run
 from tpt.results.tables.statistics import PERCENT, Interval, difference_interval, mcnemar, mean_of_intervals
 
-# What must be equal for images with the same path, and in words: what differs, and the way out.
-SAME_IMAGE = (
-    ("content", "the same picture", "on the same data"),
-    ("label", "of the same class", "with the same class names in the same order"),
-)
-
 
 @final
 @dataclass(frozen=True)
@@ -38,13 +32,10 @@ class Comparison:
 
 
 def compare(first: Sequence[Run], second: Sequence[Run], dataset: str) -> Comparison | None:
-    """Compares the runs of two rows on a dataset; None if they have no image in common.
-
-    Images are matched by path.
+    """Compares the runs of two rows on the images of a dataset that both have, by path; None if there are none.
 
     Raises:
-        UserError: two images with the same path differ in bytes or class, or the numbers of classes differ, so the
-            answers are not comparable.
+        UserError: images with the same path differ in bytes or class, or the numbers of classes differ.
     """
     classes = {run.to_test[dataset]["classes"]: run for run in (*first, *second) if dataset in run.to_test}
     if len(classes) > 1:
@@ -58,10 +49,11 @@ def compare(first: Sequence[Run], second: Sequence[Run], dataset: str) -> Compar
     if not pairs:
         return None
     for path, (own, others) in pairs.items():
-        for what, same, way_out in SAME_IMAGE:
-            if len({getattr(outcome, what) for outcome in own + others}) > 1:
-                where = f"{first[0].path} and in {second[0].path}"
-                raise UserError(f"{path} of {dataset!r} is not {same} in {where}. Compare runs {way_out}.")
+        if len({(outcome.content, outcome.label) for outcome in own + others}) > 1:
+            raise UserError(
+                f"{path} of {dataset!r} is not the same picture of the same class in {first[0].path} and in "
+                f"{second[0].path}. Compare runs on the same data and classes."
+            )
     one, two = (
         np.array([sum(o.after for o in side) / len(side) for side in sides])
         for sides in zip(*pairs.values(), strict=True)
@@ -82,7 +74,7 @@ def mean_comparison(datasets: Sequence[Comparison | None]) -> Comparison | None:
 
 
 def gain_of_tuning(runs: Sequence[Run], dataset: str) -> tuple[Interval, float | None]:
-    """`_paired` for the answers of the same runs after and before tuning.
+    """The gain in points of answers after tuning over those before, and its p-value if each image has one answer.
 
     An image that several seeds drew has proportionally more weight, so the means are means of all answers.
     """
@@ -95,12 +87,7 @@ def gain_of_tuning(runs: Sequence[Run], dataset: str) -> tuple[Interval, float |
 
 
 def _paired(first: np.ndarray, second: np.ndarray, single: bool) -> tuple[Interval, float | None]:
-    """The difference of two accuracies in percentage points, and the p-value of the exact McNemar test.
-
-    Args:
-        first, second: the share of each side's runs that are right, for the same N images.
-        single: whether each side is one run; otherwise there is no p-value.
-    """
+    """The difference of two shares of right runs per image, in points, and McNemar's p-value if each is `single`."""
     won, lost = int((first > second).sum()), int((first < second).sum())
     return difference_interval(first - second), mcnemar(won, lost) if single else None
 
@@ -109,6 +96,6 @@ def images_of(runs: Iterable[Run], dataset: str) -> dict[str, list[ImageResult]]
     """The results of a dataset's labelled images in some runs, by path."""
     found: dict[str, list[ImageResult]] = {}
     for run in runs:
-        for path, outcome in run.outcomes(dataset).items():
+        for path, outcome in run.outcomes.get(dataset, {}).items():
             found.setdefault(path, []).append(outcome)
     return found

@@ -1,8 +1,12 @@
-"""Renders a report as text for the terminal, Markdown, LaTeX, CSV or HTML."""
+"""Renders tables as text for the terminal, Markdown, LaTeX, CSV or HTML.
+
+All names are escaped, because they come from files that others wrote.
+"""
 
 from __future__ import annotations
 
 import csv
+import html
 import io
 import re
 import shutil
@@ -12,8 +16,8 @@ from pathlib import Path
 
 from tpt.errors import UserError
 from tpt.files import harmless
-from tpt.results.tables.grid import Grid, Legend, Line, cleaned, grids, legend_of, unbalanced
-from tpt.results.tables.markup import to_html, to_latex, to_markdown
+from tpt.results.tables.comparability import Mark, said
+from tpt.results.tables.grid import Grid, Legend, Line, Text, cleaned, grids, unbalanced
 from tpt.results.tables.report import Cell, Report
 
 FORMATS = ("terminal", "markdown", "latex", "csv", "html")
@@ -47,24 +51,31 @@ def terminal_width() -> int | None:
 
 def render_grids(tables: Sequence[Grid], legend: Legend, format: str, width: int | None = WIDTH) -> str:
     """Tables and their legend in one format; CSV has the meaning of marks in a column instead."""
-    if format == "terminal":
-        from tpt.results.tables.terminal import to_terminal  # noqa: PLC0415 -- rich takes time to load
+    match format_of(format, None):
+        case "terminal":
+            from tpt.results.tables.terminal import to_terminal  # noqa: PLC0415 -- rich takes time to load
 
-        return to_terminal(tables, legend, width)
-    if format == "csv":
-        return _csv([_rows(table, dict(legend.marks), len(tables) > 1) for table in tables])
-    makers = {"markdown": to_markdown, "latex": to_latex, "html": to_html}
-    return makers[format_of(format, None)](tables, legend)
+            return to_terminal(tables, legend, width)
+        case "csv":
+            return _csv([_rows(table, len(tables) > 1) for table in tables])
+        case "markdown":
+            return to_markdown(tables, legend)
+        case "latex":
+            return to_latex(tables, legend)
+    return html_page("Report", html_tables(tables, legend))
 
 
-def _rows(table: Grid, says: Mapping[str, str], several: bool) -> list[list[str]]:
+def _rows(table: Grid, several: bool) -> list[list[str]]:
     """Header and lines; extra columns name the table, if there are several, and explain the marks."""
     rows = [list(map(_harmless, table.header)), *map(_line, table.lines)]
     more = [["table", *(table.caption for _ in table.lines)]] if several else []
-    letters = ((*line.marks, *(says[each] for cell in line.cells for each in cell.letters)) for line in table.lines)
-    marks = ["; ".join(dict.fromkeys(each)) for each in letters]
+    marks = [_spelled((*line.marks, *(mark for cell in line.cells for mark in cell.marks))) for line in table.lines]
     more += [["marks", *marks]] if any(marks) else []
     return [[*row, *map(_harmless, added)] for row, *added in zip(rows, *more, strict=True)]
+
+
+def _spelled(marks: Sequence[Mark]) -> str:
+    return "; ".join(said(marks).values())
 
 
 def _line(line: Line) -> list[str]:
@@ -108,8 +119,7 @@ VALUES: Mapping[str, Callable[[Cell], float | None]] = {
 
 def to_csv(report: Report) -> str:
     """One line per row and one group of columns per dataset, without empty columns; marks are written out."""
-    letters, legend = legend_of(report)
-    marks, tables = dict(legend.marks), []
+    tables = []
     for table in report.tables:
         columns = [
             (name, value)
@@ -122,8 +132,7 @@ def to_csv(report: Report) -> str:
         rows = [["method", "backbone", *map(_harmless, head)]]
         for row, cells in table.rows:
             shown = ["" if (v := VALUES[value](cells[name])) is None else f"{v:.10g}" for name, value in columns]
-            whys = [dict.fromkeys(_harmless(marks[letters[m.why]]) for m in cells[name].marks) for name in marked]
-            shown += ["; ".join(why) for why in whys]
+            shown += [_harmless(_spelled(cells[name].marks)) for name in marked]
             rows.append([_harmless(row.label), _harmless(row.first.backbone), *shown])
         tables.append(rows)
     return _csv(tables)
@@ -132,3 +141,100 @@ def to_csv(report: Report) -> str:
 def _harmless(text: str) -> str:
     """A name in one line, escaped so that a spreadsheet does not run it as a formula."""
     return harmless(cleaned(text))
+
+
+_NAMED = {"\\": "backslash", "~": "asciitilde", "^": "asciicircum", "<": "less", ">": "greater", "|": "bar"}
+_LATEX = str.maketrans(
+    {c: rf"\{c}" for c in "&%$#_{}"}
+    | {c: rf"\text{name}{{}}" for c, name in _NAMED.items()}
+    | {"\N{EN DASH}": "--", "±": r"$\pm$", "→": r"$\rightarrow$"}
+)
+
+
+def _raised(text: Text, legend: Legend) -> str:
+    return f"<sup>{' '.join(legend.letters(text.marks))}</sup>" if text.marks else ""
+
+
+def to_markdown(tables: Sequence[Grid], legend: Legend) -> str:
+    """Pipe tables with marks as superscripts."""
+
+    def escape(text: str, strong: bool = False) -> str:
+        shown = re.sub(r"([\\`*_|<>\[\]])", r"\\\1", cleaned(text))
+        return f"**{shown}**" if strong else shown
+
+    parts = []
+    for table in tables:
+        ruler = ["---", "---", *("---:" for _ in table.header[2:])]
+        rows = [list(map(escape, table.header)), ruler]
+        for line in table.lines:
+            cells = [escape(text.text, line.main) + _raised(text, legend) for text in line.cells]
+            rows.append([escape(line.label, line.main), escape(line.second), *cells])
+        body = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        parts.append(f"{escape(table.caption, strong=True)}\n\n{body}\n")
+    notes = [f"<sup>{letter}</sup> {escape(why)}" for letter, why in legend.explained.values()]
+    return "\n".join([*parts, "  \n".join([*notes, *map(escape, legend.remarks)]), ""])
+
+
+def to_latex(tables: Sequence[Grid], legend: Legend) -> str:
+    r"""`tabular` environments with booktabs rules; needs \usepackage{booktabs}."""
+
+    def escape(text: str) -> str:
+        return cleaned(text).translate(_LATEX)
+
+    def cell(text: Text) -> str:
+        return escape(text.text) + (
+            rf"\textsuperscript{{{','.join(legend.letters(text.marks))}}}" if text.marks else ""
+        )
+
+    def row(line: Line) -> str:
+        label = escape(line.label) if line.main else rf"\quad {escape(line.label)}"
+        return " & ".join([label, escape(line.second), *map(cell, line.cells)]) + r" \\"
+
+    parts = ["% needs \\usepackage{booktabs}"]
+    for table in tables:
+        header = " & ".join(map(escape, table.header)) + r" \\"
+        parts += [r"\begin{table}", r"\centering", rf"\caption{{{escape(table.caption)}}}"]
+        parts += [rf"\begin{{tabular}}{{ll{'r' * (len(table.header) - 2)}}}", r"\toprule", header]
+        for line in table.lines:
+            parts += [r"\midrule", row(line)] if line.main else [row(line)]
+        notes = [rf"\textsuperscript{{{letter}}} {escape(why)}" for letter, why in legend.explained.values()]
+        parts += [r"\bottomrule", r"\end{tabular}", "", r"\footnotesize"]
+        parts += [f"{note}." for note in [*notes, *map(escape, legend.remarks)]]
+        parts += [r"\end{table}", ""]
+    return "\n".join(parts)
+
+
+def in_html(text: str) -> str:
+    """A name, escaped for HTML."""
+    return html.escape(cleaned(text))
+
+
+def html_page(title: str, body: Sequence[str]) -> str:
+    """A page with a title and a body; it has no script and loads nothing from other hosts."""
+    head = [
+        "<!DOCTYPE html>",
+        f'<html lang="en"><head><meta charset="utf-8"><title>{in_html(title)}</title><style>',
+        "body{font-family:sans-serif;margin:2em} table{border-collapse:collapse;margin-bottom:1.5em}",
+        "caption{text-align:left;font-weight:bold;padding-bottom:.5em} th,td{padding:.15em .6em;text-align:right}",
+        "th:first-child,th:nth-child(2){text-align:left} td:nth-child(2){text-align:left}",
+        "tr.main>*{border-top:1px solid #999;font-weight:bold} tr.below>*{color:#444;font-weight:normal}",
+        "tr.below>th{padding-left:1.5em} img{max-width:100%}",
+        "</style></head><body>",
+    ]
+    return "\n".join([*head, *body, "</body></html>", ""])
+
+
+def html_tables(tables: Sequence[Grid], legend: Legend) -> list[str]:
+    """Tables and their legend, as lines of a page's body."""
+    parts = []
+    for table in tables:
+        head = "".join(f'<th scope="col">{in_html(name)}</th>' for name in table.header)
+        parts += [f"<table><caption>{in_html(table.caption)}</caption><thead><tr>{head}</tr></thead><tbody>"]
+        for line in table.lines:
+            kind = "main" if line.main else "below"
+            label = f'<th scope="row">{in_html(line.label)}</th><td>{in_html(line.second)}</td>'
+            shown = "".join(f"<td>{in_html(text.text)}{_raised(text, legend)}</td>" for text in line.cells)
+            parts.append(f'<tr class="{kind}">{label}{shown}</tr>')
+        parts.append("</tbody></table>")
+    parts += [f"<p><sup>{letter}</sup> {in_html(why)}</p>" for letter, why in legend.explained.values()]
+    return [*parts, *(f"<p>{in_html(remark)}</p>" for remark in legend.remarks)]

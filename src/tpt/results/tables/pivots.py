@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from tpt.errors import UserError
-from tpt.results.tables.comparability import Mark, left_out, said
+from tpt.results.tables.comparability import Mark, left_out
 from tpt.results.tables.compare import Comparison, compare
 from tpt.results.tables.grid import HEADERS, MISSING, Grid, Legend, Line, Text, block, interval_text, number, signed
 from tpt.results.tables.published import AVERAGE, content, paper_backbone
@@ -20,7 +20,6 @@ from tpt.results.tables.runs import Run
 BASE, NEW = "base", "new"
 LEARNED = ("coop", "cocoop")  # methods of Figure 2
 BASELINE = "clip"
-PART = "a"  # letter of the only mark
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class BaseToNew:
     row: Row  # of the runs on base classes
     cells: Mapping[str, Halves]  # by dataset, if both halves were tested
     printed: Halves | None  # the published averages over eleven datasets
-    marks: tuple[str, ...] = ()  # images and seeds that are left out
+    marks: Sequence[Mark]  # images and seeds that are left out
 
     @property
     def average(self) -> Halves:
@@ -61,7 +60,7 @@ class Transfer:
     targets: tuple[str, ...]
     # The context against the hand-written prompt, on the images that both have; pairs without a test are missing.
     cells: Mapping[tuple[str, str], Comparison]
-    marks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by source: images that are left out
+    marks: Mapping[str, Sequence[Mark]] = field(default_factory=dict)  # by source: images that are left out
 
     @property
     def title(self) -> str:
@@ -70,39 +69,36 @@ class Transfer:
 
 
 def base_to_new(runs: Sequence[Run]) -> list[BaseToNew]:
-    """Rows with both halves of a dataset's classes, from runs with `data.classes=base` and with `data.classes=new`.
+    """Rows with both halves of a dataset's classes; a UserError if there are none.
 
-    Raises:
-        UserError: no dataset was tested on both halves by the same method.
+    The halves are from runs with `data.classes=base` and with `data.classes=new`.
     """
     halves_of = ([run for run in runs if run.settings.get("data.classes") == half] for half in (BASE, NEW))
     bases, news = ({(row.label, row.first.backbone): row for row in rows_of(some)} for some in halves_of)
     found = []
     for key, row in bases.items():
-        halves = {}
-        for name in dict.fromkeys(name for run in row.runs for name in run.to_test) if key in news else ():
+        if key not in news:
+            continue
+        cells, marks = {}, []
+        for name in dict.fromkeys(name for run in row.runs for name in run.to_test):
             base, new = (dataset_cell(each, name).accuracy for each in (row, news[key]))
             if base is not None and new is not None:
-                halves[name] = Halves(base, new)
+                cells[name] = Halves(base, new)
+        for half, each in ((BASE, row), (NEW, news[key])):
+            marks += left_out(each.runs, cells, half)
+            seeds = [(name, mark) for name in cells for mark in seed_marks(each, answered_on(each, name))]
+            marks += [replace(mark, detail=f"{half} {name}") for name, mark in seeds]
         names = paper_backbone(row.first.backbone), row.first.method
         printed = (r for r in content()["base_to_new"]["rows"] if (r["backbone"], r["method"]) == names)
-        if halves:
-            marks = [m for half, each in ((BASE, row), (NEW, news[key])) for m in _left_out(each, half, halves)]
+        if cells:
             average = next((Halves(r["base"], r["new"]) for r in printed), None)
-            found.append(BaseToNew(row, halves, average, tuple(said(marks).values())))
+            found.append(BaseToNew(row, cells, average, marks))
     if not found:
         raise UserError(
             "No method has runs on both halves of a dataset's classes. Test with data.classes=base and with "
             "data.classes=new."
         )
     return found
-
-
-def _left_out(row: Row, half: str, datasets: Iterable[str]) -> list[Mark]:
-    """Marks for the images of a half, and the seeds, that a row lacks."""
-    seeds = [(name, mark) for name in datasets for mark in seed_marks(row, answered_on(row, name))]
-    of_seeds = [replace(mark, detail=f"{half} {name}") for name, mark in seeds]
-    return left_out(row.runs, datasets, half) + of_seeds
 
 
 def transfer_matrices(runs: Sequence[Run], learned_on: Mapping[str, str] | None = None) -> list[Transfer]:
@@ -126,7 +122,10 @@ def transfer_matrices(runs: Sequence[Run], learned_on: Mapping[str, str] | None 
     for run in learned:
         by_source = matrices.setdefault((run.method, run.backbone), {})
         by_source.setdefault(_learned_on(run, given), []).append(run)
-    return [_matrix(*key, by_source, baselines) for key, by_source in matrices.items()]
+    return [
+        _matrix(*key, by_source, [run for run in baselines if run.backbone == key[1]])
+        for key, by_source in matrices.items()
+    ]
 
 
 def _absolute(path: object) -> str:
@@ -135,19 +134,18 @@ def _absolute(path: object) -> str:
 
 def _learned_on(run: Run, given: Mapping[str, str]) -> str:
     """The dataset that a run's context was learned on; `given` maps absolute paths of runs or contexts to datasets."""
-    for path in (run.path, run.settings.get("context.path") or run.path):
-        if (found := given.get(_absolute(path))) is not None:
-            return found
-    if run.training is None or run.training.source is None:
+    places = map(_absolute, (run.path, run.settings.get("context.path") or run.path))
+    of_training = None if run.training is None else run.training.source
+    source = next((given[place] for place in places if place in given), of_training)
+    if source is None:
         raise UserError(
             f"No training.json next to the context of {run.path} names the dataset it was learned on. Pass "
             f"--learned-on {run.path}=DATASET."
         )
-    return run.training.source
+    return source
 
 
 def _matrix(method: str, backbone: str, by_source: Mapping[str, list[Run]], baselines: Sequence[Run]) -> Transfer:
-    near = [run for run in baselines if run.backbone == backbone]
     targets = tuple(dict.fromkeys(name for runs in by_source.values() for run in runs for name in run.to_test))
     cells = {}
     for source, runs in by_source.items():
@@ -158,14 +156,12 @@ def _matrix(method: str, backbone: str, by_source: Mapping[str, list[Run]], base
                 f"{more[0].label} ({more[0].first.path}); give runs that differ in the seed alone."
             )
         for target in targets:
-            cell = compare(row.having(target), [run for run in near if target in run.to_test], target)
+            cell = compare(row.having(target), [run for run in baselines if target in run.to_test], target)
             if cell is not None:
                 cells[source, target] = cell
     sources = tuple(sorted(by_source, key=lambda name: targets.index(name) if name in targets else len(targets)))
-    zero_shot = left_out(near, targets, BASELINE)
-    marks = {
-        name: tuple(said([*left_out(runs, targets, method), *zero_shot]).values()) for name, runs in by_source.items()
-    }
+    zero_shot = left_out(baselines, targets, BASELINE)
+    marks = {source: left_out(runs, targets, method) + zero_shot for source, runs in by_source.items()}
     return Transfer(method, backbone, sources, targets, cells, marks)
 
 
@@ -183,8 +179,8 @@ def base_to_new_grids(found: Sequence[BaseToNew]) -> tuple[list[Grid], Legend]:
             row.marks,
         )
         if (printed := row.printed) is not None:
-            said = f"{printed.harmonic_mean:.2f} ({printed.base:.2f}, {printed.new:.2f})"
-            lines.append(Line("published", "", (*(Text(MISSING) for _ in names), Text(said)), main=False))
+            text = f"{printed.harmonic_mean:.2f} ({printed.base:.2f}, {printed.new:.2f})"
+            lines.append(Line("published", "", (*(Text(MISSING) for _ in names), Text(text)), main=False))
     remarks = [
         "harmonic mean of the accuracies on base and on new classes, which stand below; in %, averages of the means"
     ]
@@ -196,34 +192,33 @@ def base_to_new_grids(found: Sequence[BaseToNew]) -> tuple[list[Grid], Legend]:
 
 def transfer_grids(matrices: Sequence[Transfer]) -> tuple[list[Grid], Legend]:
     """The matrices, with sources as rows and targets as columns, and their legend."""
-    partial = [
-        f"{source} to {target} {cell.images:,} of {cell.images + cell.only_one:,}"
-        for matrix in matrices
-        for (source, target), cell in matrix.cells.items()
-        if cell.only_one
-    ]
-    marks = ((PART, f"on the images that both runs have: {'; '.join(partial)}"),) if partial else ()
+    grids = [_transfer_grid(matrix) for matrix in matrices]
     remarks = ["(accuracy - zero-shot accuracy) / zero-shot accuracy on the target, as in the paper's Figure 2"]
     if any(matrix.cells for matrix in matrices):
         remarks.append("below it accuracy and zero-shot accuracy in %, and the 95 % interval of their difference")
-    return [_transfer_grid(matrix) for matrix in matrices], Legend(marks, tuple(remarks))
+    marks = (mark for grid in grids for line in grid.lines for text in line.cells for mark in text.marks)
+    return grids, Legend(tuple(marks), tuple(remarks))
 
 
 def _transfer_grid(matrix: Transfer) -> Grid:
-    def main(cell: Comparison) -> Text:
-        return Text(signed(cell.improvement) or MISSING, (PART,) if cell.only_one else ())
+    def main(pair: tuple[str, str]) -> Text:
+        cell = matrix.cells[pair]
+        part = f"{' to '.join(pair)} {cell.images:,} of {cell.images + cell.only_one:,}"
+        marks = (Mark("on the images that both runs have", part),) if cell.only_one else ()
+        return Text(signed(cell.improvement) or MISSING, marks)
 
     lines: list[Line] = []
     for source in matrix.sources:
+        pairs = [(source, target) for target in matrix.targets]
         lines += block(
             source,
             matrix.backbone,
-            [matrix.cells.get((source, target)) for target in matrix.targets],
+            [pair if pair in matrix.cells else None for pair in pairs],
             main,
             [
-                ("accuracy", lambda cell: number(cell.first)),
-                ("zero-shot", lambda cell: number(cell.second)),
-                ("95 % interval", lambda cell: interval_text(cell.points)),
+                ("accuracy", lambda pair: number(matrix.cells[pair].first)),
+                ("zero-shot", lambda pair: number(matrix.cells[pair].second)),
+                ("95 % interval", lambda pair: interval_text(matrix.cells[pair].points)),
             ],
             matrix.marks.get(source, ()),
         )

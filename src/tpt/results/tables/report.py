@@ -100,18 +100,17 @@ def make_report(
     rows = sorted(rows_of(runs), key=lambda row: row.first.stream)  # stream methods last
     others = {} if against is None else _others(rows, against)
     here = list(dict.fromkeys(name for run in runs for name in without_outside(run.to_test)))
-    plans = [(each.caption, each.datasets, each.shifted) for each in printed_tables() if {*each.datasets} & {*here}]
+    plans: list[tuple[str, tuple[str, ...], Sequence[str]]]
+    plans = [(each.caption, each.datasets, SOURCES) for each in printed_tables() if {*each.datasets} & {*here}]
     printed = {name for _, datasets, _ in plans for name in datasets}
-    groups: dict[str, tuple[str, ...]] = {"": ()}  # corruptions of one severity, domains of one dataset, and the rest
+    groups: dict[str, tuple[str, ...]] = {}  # corruptions of one severity, domains of one dataset, and the rest
     for name in here:
         if name not in printed:
             group = group_of(name)[0]
             groups[group] = (*groups.get(group, ()), name)
-    left = groups.pop("")
-    plans += [(group, names, ()) for group, names in groups.items()]
-    if left:
-        shifted = tuple(name for name in left if name not in source)
-        plans.append(("Other datasets" if plans else "Accuracy", left, shifted))
+    left = groups.pop("", ())
+    plans += [(group, names, names) for group, names in groups.items()]
+    plans += [("Other datasets" if plans else "Accuracy", left, source)] if left else []
     tables = tuple(_table(*plan, rows, others) for plan in plans)
     if against is None:
         return Report(tables)
@@ -128,46 +127,34 @@ def make_report(
 
 def _others(rows: Sequence[Row], against: str | Sequence[Run]) -> dict[Row, Row]:
     """Maps each row to its reference row; of several rows with the given name, the one of the same backbone."""
-    if not isinstance(against, str):
-        found = [_given(rows, against)]
-    elif not (found := [row for row in rows if against in (row.label, row.first.method)]):
-        known = ", ".join(dict.fromkeys(row.label for row in rows))
-        raise UserError(
-            f"Expected a run's directory or the name of a row to compare with, got {against!r}; name one of: {known}."
-        )
+    if isinstance(against, str):
+        asked, found = against, [row for row in rows if against in (row.label, row.first.method)]
+    else:
+        asked, paths = ", ".join(str(run.path) for run in against), {run.path.resolve() for run in against}
+        found = [row for row in rows if {run.path.resolve() for run in row.runs} == paths] or rows_of(against)
+
+    def refused(among: Sequence[Row]) -> UserError:
+        names = ", ".join(dict.fromkeys(row.label for row in among or rows))
+        return UserError(f"Expected one row to compare with, got {len(among)} for {asked!r}; name one of: {names}.")
+
+    if not found or (len(found) > 1 and not isinstance(against, str)):
+        raise refused(found)
     others = {}
     for row in [row for row in rows if row not in found]:
         near = [other for other in found if other.first.backbone == row.first.backbone]
         near = [other for other in near if other.label == against] or near or (found if len(found) == 1 else [])
         if len(near) > 1:
-            raise UserError(
-                f"Expected one row of the name {against!r} to compare with, got {len(near)}; name one of: "
-                f"{', '.join(other.label for other in near)}."
-            )
+            raise refused(near)
         if near:
             others[row] = near[0]
     return others
 
 
-def _given(rows: Sequence[Row], runs: Sequence[Run]) -> Row:
-    """The row of runs that were given by directory; the report's own row if it consists of these runs."""
-    row, *more = rows_of(runs)
-    if more:
-        raise UserError(
-            f"Expected one row to compare with, got {len(more) + 1} ({row.label}, {more[0].label}, ...); pass the "
-            "directory of one run."
-        )
-    paths = {run.path.resolve() for run in row.runs}
-    return next((own for own in rows if {run.path.resolve() for run in own.runs} == paths), row)
-
-
 def _table(
-    caption: str,
-    datasets: tuple[str, ...],
-    shifted: tuple[str, ...],
-    rows: Sequence[Row],
-    others: Mapping[Row, Row],
+    caption: str, datasets: tuple[str, ...], left_out: Sequence[str], rows: Sequence[Row], others: Mapping[Row, Row]
 ) -> Table:
+    """The table of some datasets; `left_out` does not count in its out-of-distribution average."""
+    shifted = tuple(name for name in datasets if name not in left_out)
     averages = {AVERAGE: datasets} if len(datasets) > 1 else {}
     averages |= {OOD_AVERAGE: shifted} if 0 < len(shifted) < len(datasets) else {}
     filled = []
@@ -182,7 +169,7 @@ def _table(
                 other = Mark("other images or classes than in the first row that has the dataset", name)
                 cells[name] = replace(cells[name], marks=(*cells[name].marks, other))
         means = {key: average_cell(row, key, columns, cells, others.get(row)) for key, columns in averages.items()}
-        filled.append((row, {**cells, **means}))
+        filled.append((row, cells | means))
     return Table(caption, datasets, averages, tuple(filled))
 
 

@@ -6,12 +6,11 @@ import io
 from collections.abc import Iterator, Sequence
 
 from rich.box import SIMPLE_HEAD
-from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text as RichText
 
-from tpt.results.tables.grid import Grid, Legend, Line, Text, cleaned
+from tpt.results.tables.grid import Grid, Legend, Text, cleaned
 
 # Superscript letters; q is left out.
 _RAISED = str.maketrans("abcdefghijklmnoprstuvwxyz", "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻ")
@@ -26,49 +25,36 @@ def to_terminal(tables: Sequence[Grid], legend: Legend, width: int | None, color
 
     Without a width, lines are not wrapped; with `color`, bold and dim are escape codes.
     """
-    wide, written = NO_END if width is None else width, io.StringIO()
-    console = Console(width=wide, file=written, force_terminal=color, highlight=False, markup=False)
+    written = io.StringIO()
+    console = Console(width=width or NO_END, file=written, force_terminal=color, highlight=False, markup=False)
     for table in tables:
-        for number, (first, last) in enumerate(blocks(table, wide)):
-            caption = cleaned(table.caption) + (", continued" if number else "")
+        for number, block in enumerate(_blocks(table, legend, console)):
             if table.caption:
-                console.print(RichText(caption, "bold"))
-            console.print(_drawn(table, first, last))
+                console.print(RichText(cleaned(table.caption) + (", continued" if number else ""), "bold"))
+            console.print(block)
             console.print()
-    for letter, why in legend.marks:
-        console.print(RichText(f"{raised((letter,))} {cleaned(why)}."))
+    for letter, why in legend.explained.values():
+        console.print(RichText(f"{_raised([letter])} {cleaned(why)}."))
     for remark in legend.remarks:
         console.print(RichText(f"{cleaned(remark)}.", "dim"))
     return "\n".join(line.rstrip() for line in written.getvalue().splitlines()) + "\n"
 
 
-def raised(letters: tuple[str, ...]) -> str:
-    """The letters of marks as superscripts, separated by small commas."""
-    return "˒".join(letters).translate(_RAISED)
+def _blocks(table: Grid, legend: Legend, console: Console) -> Iterator[Table]:
+    """The table, split into blocks of columns that fit the console, each with at least one column."""
+    first, columns = 0, len(table.header) - LABELS
+    unlimited = console.options.update_width(NO_END)
+    while first < columns:
+        last = columns
+        drawn = _drawn(table, legend, first, last)
+        while last > first + 1 and console.measure(drawn, options=unlimited).maximum > console.width:
+            last -= 1
+            drawn = _drawn(table, legend, first, last)
+        yield drawn
+        first = last
 
 
-def blocks(table: Grid, width: int) -> Iterator[tuple[int, int]]:
-    """Ranges of columns that fit the width, each with at least one column."""
-    gap, (label, second, *names) = 1 if table.dense else 3, table.header
-    lines = [Line(label, second, tuple(map(Text, names)), main=True), *table.lines]
-    columns = zip(*(map(_shown, line.cells) for line in lines), strict=True)
-    widths = [gap + max(map(cell_len, column)) for column in columns]
-    labels = min(WIDEST_LABEL, max(cell_len(_label(line, table.dense)) for line in lines))
-    room = width - labels - gap - max(cell_len(cleaned(line.second)) for line in lines)
-    first, used = 0, 0
-    for column, wide in enumerate(widths):
-        if used + wide > room and column > first:
-            yield first, column
-            first, used = column, 0
-        used += wide
-    yield first, len(widths)
-
-
-def _label(line: Line, dense: bool) -> str:
-    return cleaned(line.label) if line.main or dense else f"  {cleaned(line.label)}"
-
-
-def _drawn(table: Grid, first: int, last: int) -> Table:
+def _drawn(table: Grid, legend: Legend, first: int, last: int) -> Table:
     drawn = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0 if table.dense else 1))
     drawn.add_column(RichText(cleaned(table.header[0])), overflow="fold", max_width=WIDEST_LABEL)
     numbers = table.dense and all(line.second.isdecimal() or not line.second for line in table.lines)
@@ -79,10 +65,16 @@ def _drawn(table: Grid, first: int, last: int) -> Table:
         if before is not None and (before.main and not line.main if table.dense else line.main):
             drawn.add_section()
         style = "" if table.dense else "bold" if line.main else "dim"
-        cells = [RichText(_shown(text), "bold" if text.best else style) for text in line.cells[first:last]]
-        drawn.add_row(RichText(_label(line, table.dense), style), RichText(cleaned(line.second)), *cells)
+        label = cleaned(line.label) if line.main or table.dense else f"  {cleaned(line.label)}"
+        cells = [RichText(_shown(text, legend), "bold" if text.best else style) for text in line.cells[first:last]]
+        drawn.add_row(RichText(label, style), RichText(cleaned(line.second)), *cells)
     return drawn
 
 
-def _shown(text: Text) -> str:
-    return cleaned(text.text) + (BEST if text.best else "") + raised(text.letters)
+def _shown(text: Text, legend: Legend) -> str:
+    return cleaned(text.text) + (BEST if text.best else "") + _raised(legend.letters(text.marks))
+
+
+def _raised(letters: Sequence[str]) -> str:
+    """The letters of marks as superscripts, separated by small commas."""
+    return "˒".join(letters).translate(_RAISED)
