@@ -9,7 +9,7 @@ import pytest
 from tests.results.tables.made_runs import make_run, rows_of, share
 from tpt.cli.programs.report import main
 from tpt.data.catalog.entries import CROSS_DATASET, NATURAL_SHIFT
-from tpt.results.tables.citations import entries
+from tpt.results.tables.published import citations
 
 PAPERS = ("imagenet", *NATURAL_SHIFT, *CROSS_DATASET)
 
@@ -84,9 +84,9 @@ def test_bibtex(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_every_paper_method_and_dataset_has_an_entry() -> None:
-    patterns = {pattern for entry in entries() for pattern in entry["cites"]}
+    patterns = {pattern for entry in citations() for pattern in entry["cites"]}
     assert {f"dataset:{key}" for key in PAPERS} <= patterns
-    assert len({entry["key"] for entry in entries()}) == len(entries())
+    assert len({entry["key"] for entry in citations()}) == len(citations())
     assert {p.split(":")[0] for p in patterns} == {"method", "row", "backbone", "dataset"}
 
 

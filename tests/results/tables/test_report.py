@@ -16,7 +16,7 @@ from tpt.results.tables.report import Cell, Report, make_report
 from tpt.results.tables.runs import load_runs
 
 VIT, RN50 = "ViT-B-16-quickgelu/openai", "RN50-quickgelu/openai"
-SHIFTS = printed_tables()[0].datasets
+SHIFTS = printed_tables()[0][1]
 N = 1000
 
 
@@ -225,7 +225,7 @@ def test_labels_show_the_settings_that_differ(tmp_path: Path) -> None:
 def test_tables_by_dataset(tmp_path: Path) -> None:
     run_of(tmp_path, {"dtd": (40, 41), "imagenet": (60, 61), "mine": (1, 2), "source_val": (3, 4)}, backbone=RN50)
     found = report(tmp_path)
-    assert [table.datasets for table in found.tables] == [SHIFTS, printed_tables()[1].datasets, ("mine", "source_val")]
+    assert [table.datasets for table in found.tables] == [SHIFTS, printed_tables()[1][1], ("mine", "source_val")]
     assert found.tables[1].averages.keys() == {AVERAGE}
     assert found.tables[2].averages[OOD_AVERAGE] == ("mine",)
 

@@ -17,7 +17,6 @@ from tpt.results.tables.grid import (
     Line,
     Text,
     apart,
-    interval_text,
     marked,
     marks_of,
     number,
@@ -95,7 +94,7 @@ def _grid(table: Table, key: Value) -> Grid:
 def _best(rows: Sequence[Row], cells: Sequence[Cell], value: Value, text: Callable[[Cell], Text]) -> list[Text]:
     """The texts, with the largest value of each kind of method marked, unless all values of that kind are equal."""
     # Rounded, so that rounding errors do not break ties.
-    values = [None if (found := value(cell)) is None else round(found, 9) for cell in cells]
+    values = [None if (own := value(cell)) is None else round(own, 9) for cell in cells]
     kinds = [row.first.stream for row in rows]
     found = []
     for cell, kind, own in zip(cells, kinds, values, strict=True):
@@ -141,7 +140,7 @@ def _line(name: str, d: Mapping[str, Any], labelled: bool) -> Line:
 
 def gain_text(gain: Interval | None) -> str:
     """The gain as `+1.3 [+0.2,+2.5]`, in percentage points."""
-    return "" if gain is None else f"{signed(gain.mean, 1)} [{interval_text(gain).replace(' to ', ',')}]"
+    return "" if gain is None else f"{signed(gain.mean, 1)} [{signed(gain.low, 1)},{signed(gain.high, 1)}]"
 
 
 def results_text(results: Mapping[str, Any], width: int | None = None) -> str:

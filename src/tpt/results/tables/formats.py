@@ -11,7 +11,7 @@ import io
 import re
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tpt.errors import UserError
@@ -57,7 +57,7 @@ def render_grids(tables: Sequence[Grid], legend: Legend, format: str, width: int
 
             return to_terminal(tables, legend, width)
         case "csv":
-            return _csv([_rows(table, len(tables) > 1) for table in tables])
+            return _csv(tables, len(tables) > 1)
         case "markdown":
             return to_markdown(tables, legend)
         case "latex":
@@ -65,31 +65,32 @@ def render_grids(tables: Sequence[Grid], legend: Legend, format: str, width: int
     return html_page("Report", html_tables(tables, legend))
 
 
-def _rows(table: Grid, several: bool) -> list[list[str]]:
-    """Header and lines; extra columns name the table, if there are several, and explain the marks."""
-    rows = [list(map(_harmless, table.header)), *map(_line, table.lines)]
-    more = [["table", *(table.caption for _ in table.lines)]] if several else []
-    marks = [_spelled((*line.marks, *(mark for cell in line.cells for mark in cell.marks))) for line in table.lines]
-    more += [["marks", *marks]] if any(marks) else []
-    return [[*row, *map(_harmless, added)] for row, *added in zip(rows, *more, strict=True)]
+def _csv(tables: Sequence[Grid], several: bool = False) -> str:
+    """Tables separated by empty lines; there is nothing else, because programs would read it as a row.
+
+    Extra columns name the table, if there are `several`, and explain the marks.
+    """
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    for number, table in enumerate(tables):
+        marks = [_spelled((*line.marks, *(mark for cell in line.cells for mark in cell.marks))) for line in table.lines]
+        named, marked = ["table"] if several else [], ["marks"] if any(marks) else []
+        writer.writerows([[]] if number else [])
+        writer.writerow(map(_harmless, (*table.header, *named, *marked)))
+        for line, spelled in zip(table.lines, marks, strict=True):
+            more = [*([table.caption] if named else []), *([spelled] if marked else [])]
+            cells = [text.text if _NUMBERS.fullmatch(text.text) else _harmless(text.text) for text in line.cells]
+            writer.writerow([_harmless(line.label), _harmless(line.second), *cells, *map(_harmless, more)])
+    return buffer.getvalue()
+
+
+def _harmless(text: str) -> str:
+    """A name in one line, escaped so that a spreadsheet does not run it as a formula."""
+    return harmless(cleaned(text))
 
 
 def _spelled(marks: Sequence[Mark]) -> str:
     return "; ".join(said(marks).values())
-
-
-def _line(line: Line) -> list[str]:
-    cells = (text if _NUMBERS.fullmatch(text) else _harmless(text) for text in (cell.text for cell in line.cells))
-    return [_harmless(line.label), _harmless(line.second), *cells]
-
-
-def _csv(tables: Sequence[Sequence[Sequence[str]]]) -> str:
-    """Tables of cells, separated by empty lines; there is nothing else, because programs would read it as a row."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    for number, rows in enumerate(tables):
-        writer.writerows([[], *rows] if number else rows)
-    return buffer.getvalue()
 
 
 # The numbers of a cell in CSV, each in a column `<dataset> <name>`.
@@ -122,25 +123,20 @@ def to_csv(report: Report) -> str:
     tables = []
     for table in report.tables:
         columns = [
-            (name, value)
+            (f"{name} {value}".strip(), name, VALUES[value])
             for name in table.columns
             for value in VALUES
             if value == "" or any(VALUES[value](cells[name]) is not None for _, cells in table.rows)
         ]
         marked = [name for name in table.columns if any(cells[name].marks for _, cells in table.rows)]
-        head = [f"{name} {value}".strip() for name, value in columns] + [f"{name} marks" for name in marked]
-        rows = [["method", "backbone", *map(_harmless, head)]]
+        lines = []
         for row, cells in table.rows:
-            shown = ["" if (v := VALUES[value](cells[name])) is None else f"{v:.10g}" for name, value in columns]
-            shown += [_harmless(_spelled(cells[name].marks)) for name in marked]
-            rows.append([_harmless(row.label), _harmless(row.first.backbone), *shown])
-        tables.append(rows)
+            texts = ["" if (v := value(cells[name])) is None else f"{v:.10g}" for _, name, value in columns]
+            texts += [_spelled(cells[name].marks) for name in marked]
+            lines.append(Line(row.label, row.first.backbone, tuple(map(Text, texts)), True))
+        header = ("method", "backbone", *(each for each, *_ in columns), *(f"{name} marks" for name in marked))
+        tables.append(Grid(table.caption, header, tuple(lines)))
     return _csv(tables)
-
-
-def _harmless(text: str) -> str:
-    """A name in one line, escaped so that a spreadsheet does not run it as a formula."""
-    return harmless(cleaned(text))
 
 
 _NAMED = {"\\": "backslash", "~": "asciitilde", "^": "asciicircum", "<": "less", ">": "greater", "|": "bar"}
@@ -151,28 +147,41 @@ _LATEX = str.maketrans(
 )
 
 
-def _raised(text: Text, legend: Legend) -> str:
-    return f"<sup>{' '.join(legend.letters(text.marks))}</sup>" if text.marks else ""
+Escape = Callable[[str], str]
+Raise = Callable[[Sequence[str]], str]
+
+
+def _lines(table: Grid, legend: Legend, escape: Escape, raised: Raise) -> Iterator[tuple[bool, list[str]]]:
+    """Whether each line is the first of its row; label, second column and cells, escaped, with raised letters."""
+    for line in table.lines:
+        cells = [escape(text.text) + (raised(legend.letters(text.marks)) if text.marks else "") for text in line.cells]
+        yield line.main, [escape(line.label), escape(line.second), *cells]
+
+
+def _notes(legend: Legend, escape: Escape, raised: Raise) -> list[str]:
+    marks = [f"{raised([letter])} {escape(why)}" for letter, why in legend.explained.values()]
+    return [*marks, *map(escape, legend.remarks)]
+
+
+def _sup(letters: Sequence[str]) -> str:
+    return f"<sup>{' '.join(letters)}</sup>"
 
 
 def to_markdown(tables: Sequence[Grid], legend: Legend) -> str:
     """Pipe tables with marks as superscripts."""
 
-    def escape(text: str, strong: bool = False) -> str:
-        shown = re.sub(r"([\\`*_|<>\[\]])", r"\\\1", cleaned(text))
-        return f"**{shown}**" if strong else shown
+    def escape(text: str) -> str:
+        return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", cleaned(text))
 
     parts = []
     for table in tables:
-        ruler = ["---", "---", *("---:" for _ in table.header[2:])]
-        rows = [list(map(escape, table.header)), ruler]
-        for line in table.lines:
-            cells = [escape(text.text, line.main) + _raised(text, legend) for text in line.cells]
-            rows.append([escape(line.label, line.main), escape(line.second), *cells])
+        rows = [list(map(escape, table.header)), ["---", "---", *("---:" for _ in table.header[2:])]]
+        for main, (label, second, *cells) in _lines(table, legend, escape, _sup):
+            strong = "**" if main else ""
+            rows.append([f"{strong}{label}{strong}", second, *(f"{strong}{cell}{strong}" for cell in cells)])
         body = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-        parts.append(f"{escape(table.caption, strong=True)}\n\n{body}\n")
-    notes = [f"<sup>{letter}</sup> {escape(why)}" for letter, why in legend.explained.values()]
-    return "\n".join([*parts, "  \n".join([*notes, *map(escape, legend.remarks)]), ""])
+        parts.append(f"**{escape(table.caption)}**\n\n{body}\n")
+    return "\n".join([*parts, "  \n".join(_notes(legend, escape, _sup)), ""])
 
 
 def to_latex(tables: Sequence[Grid], legend: Legend) -> str:
@@ -181,25 +190,19 @@ def to_latex(tables: Sequence[Grid], legend: Legend) -> str:
     def escape(text: str) -> str:
         return cleaned(text).translate(_LATEX)
 
-    def cell(text: Text) -> str:
-        return escape(text.text) + (
-            rf"\textsuperscript{{{','.join(legend.letters(text.marks))}}}" if text.marks else ""
-        )
-
-    def row(line: Line) -> str:
-        label = escape(line.label) if line.main else rf"\quad {escape(line.label)}"
-        return " & ".join([label, escape(line.second), *map(cell, line.cells)]) + r" \\"
+    def raised(letters: Sequence[str]) -> str:
+        return rf"\textsuperscript{{{','.join(letters)}}}"
 
     parts = ["% needs \\usepackage{booktabs}"]
     for table in tables:
-        header = " & ".join(map(escape, table.header)) + r" \\"
         parts += [r"\begin{table}", r"\centering", rf"\caption{{{escape(table.caption)}}}"]
-        parts += [rf"\begin{{tabular}}{{ll{'r' * (len(table.header) - 2)}}}", r"\toprule", header]
-        for line in table.lines:
-            parts += [r"\midrule", row(line)] if line.main else [row(line)]
-        notes = [rf"\textsuperscript{{{letter}}} {escape(why)}" for letter, why in legend.explained.values()]
+        parts += [rf"\begin{{tabular}}{{ll{'r' * (len(table.header) - 2)}}}", r"\toprule"]
+        parts += [" & ".join(map(escape, table.header)) + r" \\"]
+        for main, (label, *cells) in _lines(table, legend, escape, raised):
+            parts += [r"\midrule"] if main else []
+            parts += [" & ".join([label if main else rf"\quad {label}", *cells]) + r" \\"]
         parts += [r"\bottomrule", r"\end{tabular}", "", r"\footnotesize"]
-        parts += [f"{note}." for note in [*notes, *map(escape, legend.remarks)]]
+        parts += [f"{note}." for note in _notes(legend, escape, raised)]
         parts += [r"\end{table}", ""]
     return "\n".join(parts)
 
@@ -230,11 +233,8 @@ def html_tables(tables: Sequence[Grid], legend: Legend) -> list[str]:
     for table in tables:
         head = "".join(f'<th scope="col">{in_html(name)}</th>' for name in table.header)
         parts += [f"<table><caption>{in_html(table.caption)}</caption><thead><tr>{head}</tr></thead><tbody>"]
-        for line in table.lines:
-            kind = "main" if line.main else "below"
-            label = f'<th scope="row">{in_html(line.label)}</th><td>{in_html(line.second)}</td>'
-            shown = "".join(f"<td>{in_html(text.text)}{_raised(text, legend)}</td>" for text in line.cells)
-            parts.append(f'<tr class="{kind}">{label}{shown}</tr>')
+        for main, (label, *cells) in _lines(table, legend, in_html, _sup):
+            shown = "".join(f"<td>{cell}</td>" for cell in cells)
+            parts.append(f'<tr class="{"main" if main else "below"}"><th scope="row">{label}</th>{shown}</tr>')
         parts.append("</tbody></table>")
-    parts += [f"<p><sup>{letter}</sup> {in_html(why)}</p>" for letter, why in legend.explained.values()]
-    return [*parts, *(f"<p>{in_html(remark)}</p>" for remark in legend.remarks)]
+    return [*parts, *(f"<p>{note}</p>" for note in _notes(legend, in_html, _sup))]

@@ -11,8 +11,8 @@ from itertools import product
 from typing import TypeVar
 
 from tpt.data.catalog.entries import group_of
-from tpt.results.tables.comparability import ENSEMBLE, Mark, said
-from tpt.results.tables.published import AVERAGE, OOD_AVERAGE, PAPER, printed_row
+from tpt.results.tables.comparability import Mark, said
+from tpt.results.tables.published import AVERAGE, OOD_AVERAGE, PAPER
 from tpt.results.tables.report import Cell, Report
 from tpt.results.tables.rows import Row, versions_remark
 from tpt.results.tables.statistics import Interval
@@ -190,10 +190,13 @@ def _remarks(report: Report) -> Iterator[str]:
     yield f"accuracy in %{std}{worst}; {MISSING}: missing, and so is an average over it"
     if any(row.first.stream for row in rows):
         yield OF_STREAMS
-    if ensembles := ", ".join(_without_published(report)):
-        yield f"{ensembles}: published numbers exist only for an ensemble of templates (method.templates=paper)"
-    if sources := _sources(report):
-        yield f"published: {'; '.join(sources)}; the difference is given for cells without a mark"
+    sources: dict[str, dict[str, None]] = {}  # of published numbers, with the methods they are for
+    for row, cell in report.cells:
+        if cell.source is not None:
+            sources.setdefault(cell.source, {})[row.first.method] = None
+    if sources:
+        texts = [source if source == PAPER else f"{', '.join(names)} {source}" for source, names in sources.items()]
+        yield f"published: {'; '.join(texts)}; the difference is given for cells without a mark"
     if any(c.gain is not None for c in cells):
         yield (
             "gain over zero-shot: over the same prompt before tuning, in percentage points; "
@@ -208,21 +211,3 @@ def _remarks(report: Report) -> Iterator[str]:
     yield from versions_remark(rows)
     if any(OOD_AVERAGE in table.averages for table in report.tables):
         yield "OOD average: without the dataset that prompts are learned on"
-
-
-def _without_published(report: Report) -> list[str]:
-    """Stream methods of rows without published numbers, if there are some for an ensemble of templates."""
-    shown = {row for row, cell in report.cells if cell.printed}
-    names = [name for table in report.tables for name in table.datasets]
-    runs = [row.first for row in report.rows if row.first.stream and row not in shown]
-    keys = ((run, run.option + ENSEMBLE, name) for run in runs for name in names)
-    return list(dict.fromkeys(run.option for run, row, name in keys if printed_row(run.backbone, row, name).source))
-
-
-def _sources(report: Report) -> list[str]:
-    """Sources of the published numbers, with the methods they are for if the source is not the paper itself."""
-    rows: dict[str, dict[str, None]] = {}
-    for row, cell in report.cells:
-        if cell.source is not None:
-            rows.setdefault(cell.source, {})[row.first.method] = None
-    return [source if source == PAPER else f"{', '.join(names)} {source}" for source, names in rows.items()]

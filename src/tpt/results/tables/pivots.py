@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,34 +23,6 @@ BASELINE = "clip"
 
 
 @dataclass(frozen=True)
-class Halves:
-    """Accuracies in % on the classes that the context was learned on (base), and on the others (new)."""
-
-    base: float
-    new: float
-
-    @property
-    def harmonic_mean(self) -> float:
-        """Harmonic mean of the two, in %; 0 if either is 0."""
-        return 2 * self.base * self.new / (self.base + self.new) if self.base and self.new else 0.0
-
-
-@dataclass(frozen=True)
-class BaseToNew:
-    """A row of a base-to-new table."""
-
-    row: Row  # of the runs on base classes
-    cells: Mapping[str, Halves]  # by dataset, if both halves were tested
-    printed: Halves | None  # the published averages over eleven datasets
-    marks: Sequence[Mark]  # images and seeds that are left out
-
-    @property
-    def average(self) -> Halves:
-        """Means over the datasets; as in the paper, the harmonic mean is computed from these means."""
-        return Halves(*(float(np.mean([getattr(cell, half) for cell in self.cells.values()])) for half in (BASE, NEW)))
-
-
-@dataclass(frozen=True)
 class Transfer:
     """A transfer matrix of CoOp or CoCoOp: contexts learned on the `sources` and tested on the `targets`."""
 
@@ -68,48 +40,76 @@ class Transfer:
         return f"{self.method}, {self.backbone}"
 
 
-def base_to_new(runs: Sequence[Run]) -> list[BaseToNew]:
-    """Rows with both halves of a dataset's classes; a UserError if there are none.
+def harmonic_mean(base: float, new: float) -> float:
+    """Harmonic mean of accuracies on base and on new classes, in %; 0 if either is 0."""
+    return 2 * base * new / (base + new) if base and new else 0.0
 
-    The halves are from runs with `data.classes=base` and with `data.classes=new`.
+
+def base_to_new_grids(runs: Sequence[Run]) -> tuple[list[Grid], Legend]:
+    """CoCoOp's table of accuracies on the classes that contexts were learned on (base), and on the others (new).
+
+    The halves are from runs with `data.classes=base` and `data.classes=new`; a UserError if no row has both.  As in the
+    paper, the harmonic mean in the last column is computed from the means of the datasets.
     """
-    halves_of = ([run for run in runs if run.settings.get("data.classes") == half] for half in (BASE, NEW))
-    bases, news = ({(row.label, row.first.backbone): row for row in rows_of(some)} for some in halves_of)
-    found = []
-    for key, row in bases.items():
-        if key not in news:
-            continue
-        cells, marks = {}, []
-        for name in dict.fromkeys(name for run in row.runs for name in run.to_test):
-            base, new = (dataset_cell(each, name).accuracy for each in (row, news[key]))
-            if base is not None and new is not None:
-                cells[name] = Halves(base, new)
-        for half, each in ((BASE, row), (NEW, news[key])):
-            marks += left_out(each.runs, cells, half)
-            seeds = [(name, mark) for name in cells for mark in seed_marks(each, answered_on(each, name))]
-            marks += [replace(mark, detail=f"{half} {name}") for name, mark in seeds]
-        names = paper_backbone(row.first.backbone), row.first.method
-        printed = (r for r in content()["base_to_new"]["rows"] if (r["backbone"], r["method"]) == names)
-        if cells:
-            average = next((Halves(r["base"], r["new"]) for r in printed), None)
-            found.append(BaseToNew(row, cells, average, marks))
+    rows_by_half = []
+    for half in (BASE, NEW):
+        own = rows_of([run for run in runs if run.settings.get("data.classes") == half])
+        rows_by_half.append({(row.label, row.first.backbone): row for row in own})
+    pairs = [(row, rows_by_half[1][key]) for key, row in rows_by_half[0].items() if key in rows_by_half[1]]
+    found = [(*pair, cells) for pair in pairs if (cells := _both_halves(*pair))]
     if not found:
         raise UserError(
             "No method has runs on both halves of a dataset's classes. Test with data.classes=base and with "
             "data.classes=new."
         )
+    names = list(dict.fromkeys(name for *_, cells in found for name in cells))
+    lines: list[Line] = []
+    published = False
+    for base, new, cells in found:
+        average = tuple(np.mean(list(cells.values()), axis=0).tolist())
+        lines += block(
+            base.label,
+            base.first.backbone,
+            [*(cells.get(name) for name in names), average],
+            lambda both: Text(number(harmonic_mean(*both))),
+            [(BASE, lambda both: number(both[0])), (NEW, lambda both: number(both[1]))],
+            _left_out(base, BASE, cells) + _left_out(new, NEW, cells),
+        )
+        paper = paper_backbone(base.first.backbone), base.first.method
+        for row in content()["base_to_new"]["rows"]:
+            if (row["backbone"], row["method"]) == paper:
+                published = True
+                text = f"{harmonic_mean(row[BASE], row[NEW]):.2f} ({row[BASE]:.2f}, {row[NEW]:.2f})"
+                lines.append(Line("published", "", (*(Text(MISSING) for _ in names), Text(text)), main=False))
+    remarks = (
+        "harmonic mean of the accuracies on base and on new classes, which stand below; in %, averages of the means",
+        *([f"published: {content()['base_to_new']['source']}"] if published else []),
+    )
+    header = ("method", "backbone", *names, HEADERS[AVERAGE])
+    return [Grid("Base to new", header, tuple(lines))], Legend((), remarks)
+
+
+def _both_halves(base: Row, new: Row) -> dict[str, tuple[float, float]]:
+    """The accuracies in % on both halves, by dataset; datasets without both are left out."""
+    found = {}
+    for name in dict.fromkeys(name for run in base.runs for name in run.to_test):
+        first, second = (dataset_cell(row, name).accuracy for row in (base, new))
+        if first is not None and second is not None:
+            found[name] = (first, second)
     return found
 
 
+def _left_out(row: Row, half: str, datasets: Iterable[str]) -> list[Mark]:
+    """Marks for the images of a half, and the seeds, that a row lacks."""
+    seeds = [(name, mark) for name in datasets for mark in seed_marks(row, answered_on(row, name))]
+    return left_out(row.runs, datasets, half) + [replace(mark, detail=f"{half} {name}") for name, mark in seeds]
+
+
 def transfer_matrices(runs: Sequence[Run], learned_on: Mapping[str, str] | None = None) -> list[Transfer]:
-    """One matrix per learner and backbone.
+    """One matrix per learner and backbone; the zero-shot accuracy is that of runs of `row=clip`.
 
-    Args:
-        runs: runs with learned contexts (rows coop and cocoop), and runs of `row=clip` for the zero-shot accuracy.
-        learned_on: a run's directory or its context's path -> dataset; takes precedence over `training.json`.
-
-    Raises:
-        UserError: there are no runs of one of these kinds, or the dataset that a context was learned on is unknown.
+    `learned_on` maps a run's directory or its context's path to a dataset, and takes precedence over `training.json`.
+    A UserError says which runs are missing, or that the dataset that a context was learned on is unknown.
     """
     learned = [run for run in runs if run.method in LEARNED]
     baselines = [run for run in runs if run.method == BASELINE]
@@ -163,31 +163,6 @@ def _matrix(method: str, backbone: str, by_source: Mapping[str, list[Run]], base
     zero_shot = left_out(baselines, targets, BASELINE)
     marks = {source: left_out(runs, targets, method) + zero_shot for source, runs in by_source.items()}
     return Transfer(method, backbone, sources, targets, cells, marks)
-
-
-def base_to_new_grids(found: Sequence[BaseToNew]) -> tuple[list[Grid], Legend]:
-    """The table, with one column per dataset, and its legend."""
-    names = tuple(dict.fromkeys(name for row in found for name in row.cells))
-    lines: list[Line] = []
-    for row in found:
-        lines += block(
-            row.row.label,
-            row.row.first.backbone,
-            [*(row.cells.get(name) for name in names), row.average],
-            lambda cell: Text(number(cell.harmonic_mean)),
-            [(BASE, lambda cell: number(cell.base)), (NEW, lambda cell: number(cell.new))],
-            row.marks,
-        )
-        if (printed := row.printed) is not None:
-            text = f"{printed.harmonic_mean:.2f} ({printed.base:.2f}, {printed.new:.2f})"
-            lines.append(Line("published", "", (*(Text(MISSING) for _ in names), Text(text)), main=False))
-    remarks = [
-        "harmonic mean of the accuracies on base and on new classes, which stand below; in %, averages of the means"
-    ]
-    if any(row.printed is not None for row in found):
-        remarks.append(f"published: {content()['base_to_new']['source']}")
-    header = ("method", "backbone", *names, HEADERS[AVERAGE])
-    return [Grid("Base to new", header, tuple(lines))], Legend((), tuple(remarks))
 
 
 def transfer_grids(matrices: Sequence[Transfer]) -> tuple[list[Grid], Legend]:

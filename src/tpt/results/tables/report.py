@@ -85,10 +85,9 @@ class Report:
 def make_report(
     runs: Sequence[Run], against: str | Sequence[Run] | None = None, source: Sequence[str] = SOURCES
 ) -> Report:
-    """Makes the report of some runs.
+    """Makes the report of finished or unfinished runs.
 
     Args:
-        runs: finished or unfinished runs.
         against: label or method of a row, or runs, to compare every other row with.
         source: datasets that the shifted average leaves out, in tables that are not the paper's.
 
@@ -101,7 +100,7 @@ def make_report(
     others = {} if against is None else _others(rows, against)
     here = list(dict.fromkeys(name for run in runs for name in without_outside(run.to_test)))
     plans: list[tuple[str, tuple[str, ...], Sequence[str]]]
-    plans = [(each.caption, each.datasets, SOURCES) for each in printed_tables() if {*each.datasets} & {*here}]
+    plans = [(caption, datasets, SOURCES) for caption, datasets in printed_tables() if {*datasets} & {*here}]
     printed = {name for _, datasets, _ in plans for name in datasets}
     groups: dict[str, tuple[str, ...]] = {}  # corruptions of one severity, domains of one dataset, and the rest
     for name in here:

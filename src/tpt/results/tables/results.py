@@ -66,11 +66,9 @@ class Measures:
     """Running measures of one dataset's records in this process; docs/results.md defines them."""
 
     def __init__(self) -> None:
-        self._seconds = 0.0
-        self.images = 0
-        self.labelled = 0  # images with an answer and a label
-        self._won = self._lost = 0
+        self.images = self._labelled = 0  # with an answer; with an answer and a label
         self.unanswered: list[dict[str, Any]] = []
+        self._seconds = 0.0
         self._sums: defaultdict[str, float] = defaultdict(float)
         self._classes: defaultdict[int, np.ndarray] = defaultdict(lambda: np.zeros(3))  # images, right after, before
         self._bins = {f"{name}{end}": np.zeros((3, bins)) for name, bins in ERRORS.items() for end in ENDS}
@@ -83,63 +81,56 @@ class Measures:
             {"path": row["path"], "problem": row["problem"], "unreadable": row["content"] is None}
             for row in failed.to_pylist()
         ]
-        good = answered(records)
-        self.images += len(good)
-        if len(good):
-            self._add_answers(good)
-        if len(labelled := good.filter(pc.is_valid(good["label"]))):
-            self._add_labelled(labelled)
-        return self
-
-    def _add_answers(self, rows: pa.Table) -> None:
-        for end in ENDS:
-            for name in ("entropy", "confidence"):
-                self._sums[f"{name}{end}"] += float(_numbers(rows, f"{name}{end}").sum())
+        rows = answered(records)
+        self.images += len(rows)
+        for name in (f"{name}{end}" for end in ENDS for name in ("entropy", "confidence")):
+            self._sums[name] += float(rows[name].to_numpy().astype(np.float64).sum())
         self._sums["changed"] += int((rows["pred"].to_numpy() != rows["pred_zero_shot"].to_numpy()).sum())
         selected = rows["selected"].combine_chunks()
-        self._sums["selected_views"] += pc.sum(pc.list_value_length(selected)).as_py()
+        self._sums["selected_views"] += len(pc.list_flatten(selected))
         owners = pc.list_parent_indices(selected).to_numpy()[pc.list_flatten(selected).to_numpy() == 0]
         self._sums["view0_selected"] += len(np.unique(owners))
+        self._add_labelled(rows.filter(pc.is_valid(rows["label"])))
+        return self
 
     def _add_labelled(self, rows: pa.Table) -> None:
-        self.labelled += len(rows)
+        self._labelled += len(rows)
         after, before = right = [rows[f"rank{end}"].to_numpy() == 0 for end in ENDS]
         for end, hits in zip(ENDS, right, strict=True):
             self._sums[f"acc{end}"] += int(hits.sum())
             self._sums[f"acc5{end}"] += int((rows[f"rank{end}"].to_numpy() < 5).sum())
+            confidence = rows[f"confidence{end}"].to_numpy().astype(np.float64)
             for name, bins in ERRORS.items():
-                self._bins[f"{name}{end}"] += binned(_numbers(rows, f"confidence{end}"), hits, bins)
+                self._bins[f"{name}{end}"] += binned(confidence, hits, bins)
         for label in np.unique(own := rows["label"].to_numpy()).tolist():
             inside = own == label
             self._classes[label] += inside.sum(), (after & inside).sum(), (before & inside).sum()
-        self._won, self._lost = self._won + int((after & ~before).sum()), self._lost + int((before & ~after).sum())
+        self._sums["won"] += int((after & ~before).sum())
+        self._sums["lost"] += int((before & ~after).sum())
 
     def gain(self) -> dict[str, float] | None:
         """The paired gain of accuracy, as a dictionary of the fields of `Gain`; None without labels."""
-        return asdict(gain_of_counts(self._won, self._lost, self.labelled)) if self.labelled else None
+        won, lost = int(self._sums["won"]), int(self._sums["lost"])
+        return asdict(gain_of_counts(won, lost, self._labelled)) if self._labelled else None
 
     def values(self) -> dict[str, float]:
         """All measures so far; the rate covers this process only."""
-        found = {n: total / (self.labelled if n.startswith("acc") else self.images) for n, total in self._sums.items()}
-        if self.labelled:
+        rate = (self.images + len(self.unanswered)) / max(self._seconds, 1e-9)
+        found = {"images": float(self.images), "images_per_second": rate}
+        for name, total in self._sums.items():
+            if count := self._labelled if name.startswith("acc") else self.images:
+                found[name] = total / count
+        if self._labelled:
             images, *right = np.stack(list(self._classes.values())).T
             found |= {f"class_acc{end}": float((hits / images).mean()) for end, hits in zip(ENDS, right, strict=True)}
             found |= {name: calibration_error(sums) for name, sums in self._bins.items()}
-        scaled = {n: PERCENT * found[n] if n.startswith(SHARES) else found[n] for n in MEASURES if n in found}
-        rate = (self.images + len(self.unanswered)) / max(self._seconds, 1e-9)
-        return {**scaled, "images": float(self.images), "images_per_second": rate}
-
-
-def _numbers(rows: pa.Table, name: str) -> np.ndarray:
-    """A column as float64."""
-    return np.asarray(rows[name].to_numpy(), dtype=np.float64)
+        return {n: found[n] * (PERCENT if n.startswith(SHARES) else 1) for n in MEASURES if n in found}
 
 
 def results_of(run_dir: str | Path) -> dict[str, Any]:
     """The content of a `results.json`, from a run's manifest and its records so far.
 
-    Raises:
-        UserError: there are no records, a file in the directory is damaged, or a dataset has no answer at all.
+    Raises a UserError if there are no records, a file is damaged, or a dataset has no answer at all.
     """
     found = results_from(read_manifest(run_dir), *read_records_and_notes(run_dir))
     for name, problems in found.pop("without_answer").items():

@@ -109,13 +109,6 @@ class Run:
         return self.of(dataset).filter(pc.field("label").is_valid())
 
 
-def _below(path: Path) -> list[Path]:
-    """Directories of all runs in or below a directory, or of the run that a file such as `results.json` belongs to."""
-    if path.is_file():
-        return [path.parent] if (path.parent / NAME).is_file() else []
-    return sorted((manifest.parent for manifest in path.rglob(NAME)), key=_by_number)
-
-
 def _by_number(path: Path) -> list[tuple[int, int, str]]:
     """A sort key that puts job 10 of a sweep after job 9."""
     return [(0, int(part), "") if part.isdecimal() and len(part) < 10 else (1, 0, part) for part in path.parts]
@@ -127,7 +120,7 @@ def load_runs(paths: Iterable[str | Path]) -> list[Run]:
     Raises:
         UserError: no directory has a run, a path does not exist, or a run is damaged.
     """
-    places = {Path(path): _below(Path(path)) for path in paths}
+    places = {Path(path): sorted(Path(path).rglob(NAME), key=_by_number) for path in paths}
     empty = [place for place, runs in places.items() if not runs]
     if missing := empty if len(empty) == len(places) else [place for place in empty if not place.exists()]:
         raise UserError(
@@ -135,7 +128,7 @@ def load_runs(paths: Iterable[str | Path]) -> list[Run]:
         )
     if empty:
         log.warning("Skipping what is not a run of test_time.py: %s.", ", ".join(map(str, empty)))
-    found = {folder.resolve(): folder for runs in places.values() for folder in runs}
+    found = {manifest.parent.resolve(): manifest.parent for runs in places.values() for manifest in runs}
     return [load_run(folder) for folder in found.values()]
 
 
