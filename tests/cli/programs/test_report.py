@@ -119,7 +119,7 @@ def test_every_table_of_the_site_names_missing_images(tmp_path: Path) -> None:
         (["nowhere"], "no run.json in it or below it. Check the path"),
         (["{runs}/notes.txt"], "notes.txt: no run.json in it or below it"),  # a file next to runs that belongs to none
         (["{runs}", "--format", "xls"], "Expected a format out of terminal, markdown, latex, csv, html, got 'xls'"),
-        (["{runs}", "--out", "table.xls"], "Expected a file that ends in .txt"),
+        (["{runs}", "--out", "table.xls"], "or a file that ends in .txt"),
         (["{runs}", "--against", "coop"], "got 0 for 'coop'; name one of: clip, tpt"),
         (["{runs}", "--transfer"], "None of the runs has a learned context"),
         (["{runs}", "--learned-on", "x"], "Expected RUN=DATASET in --learned-on, got 'x'"),

@@ -15,9 +15,8 @@ from tpt.results.figures.heat_map import transfer_figure
 from tpt.results.figures.methods import compared, methods_figure
 from tpt.results.figures.settings import curves, setting_figure
 from tpt.results.figures.style import POINTS, line_style
-from tpt.results.tables.compare import Comparison
 from tpt.results.tables.pivots import Transfer
-from tpt.results.tables.report import make_report
+from tpt.results.tables.report import Comparison, make_report
 from tpt.results.tables.results import binned, calibration_error
 from tpt.results.tables.runs import Run, load_runs
 from tpt.results.tables.statistics import Interval

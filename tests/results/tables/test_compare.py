@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from tests.results.tables.made_runs import answers, make_run, rows_of
-from tpt.results.tables.compare import compare
 from tpt.results.tables.published import AVERAGE
-from tpt.results.tables.report import make_report
+from tpt.results.tables.report import compare, make_report
 from tpt.results.tables.runs import load_run, load_runs
 from tpt.results.tables.statistics import mean_interval, paired_gain
 

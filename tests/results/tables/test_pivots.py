@@ -7,11 +7,10 @@ import pytest
 
 from tests.results.tables.made_runs import answers, make_run
 from tpt.cli.programs.report import main
-from tpt.results.tables.compare import Comparison
 from tpt.results.tables.grid import MISSING
 from tpt.results.tables.pivots import base_to_new_grids, harmonic_mean, transfer_matrices
 from tpt.results.tables.published import content
-from tpt.results.tables.report import make_report
+from tpt.results.tables.report import Comparison, make_report
 from tpt.results.tables.runs import load_runs
 from tpt.results.tables.statistics import Interval
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from tpt.errors import UserError
-from tpt.results.tables.formats import render_grids, terminal_width
+from tpt.results.tables.formats import render_grids, terminal_width, to_terminal
 from tpt.results.tables.grid import (
     HEADERS,
     OF_STREAMS,
@@ -145,8 +145,6 @@ def gain_text(gain: Interval | None) -> str:
 
 def results_text(results: Mapping[str, Any], width: int | None = None) -> str:
     """The table of a `results.json` and remarks on the run; without a width, lines are not wrapped."""
-    from tpt.results.tables.terminal import to_terminal  # noqa: PLC0415 -- rich takes time to load
-
     remarks = list(results["notes"])
     for name, d in results["datasets"].items():
         remarks += [f"{name}: {note}" for note in d["notes"]]

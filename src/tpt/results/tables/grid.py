@@ -163,10 +163,8 @@ def number(value: float | None, digits: int = 2) -> str:
 
 def signed(value: float | None, digits: int = 2) -> str:
     """A value with its sign; zero has none."""
-    if value is None:
-        return ""
-    rounded = round(value, digits)
-    return f"{rounded:+.{digits}f}" if rounded else f"{0:.{digits}f}"
+    text = "" if value is None else f"{value:+.{digits}f}"
+    return text if text.strip("+-0.") else text[1:]
 
 
 def interval_text(interval: Interval | None, digits: int = 1) -> str:

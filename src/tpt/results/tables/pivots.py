@@ -10,10 +10,9 @@ import numpy as np
 
 from tpt.errors import UserError
 from tpt.results.tables.comparability import Mark, left_out
-from tpt.results.tables.compare import Comparison, compare
 from tpt.results.tables.grid import HEADERS, MISSING, Grid, Legend, Line, Text, block, interval_text, number, signed
 from tpt.results.tables.published import AVERAGE, content, paper_backbone
-from tpt.results.tables.report import answered_on, dataset_cell, seed_marks
+from tpt.results.tables.report import Comparison, answered_on, compare, dataset_cell, seed_marks
 from tpt.results.tables.rows import Row, rows_of
 from tpt.results.tables.runs import Run
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 
@@ -13,12 +13,29 @@ from tpt.data.dataset import without_outside
 from tpt.errors import UserError
 from tpt.results.runs.settings import LIMIT
 from tpt.results.tables.comparability import Mark, marks_of, printed_method
-from tpt.results.tables.compare import Comparison, compare, gain_of_tuning, mean_comparison
 from tpt.results.tables.published import AVERAGE, OOD_AVERAGE, printed_row, printed_tables
 from tpt.results.tables.results import SOURCES
 from tpt.results.tables.rows import Row, rows_of, seeds_of
-from tpt.results.tables.runs import Run
-from tpt.results.tables.statistics import Interval, mean_of_intervals
+from tpt.results.tables.runs import Run, images_of
+from tpt.results.tables.statistics import PERCENT, Interval, difference_interval, mcnemar, mean_of_intervals
+
+
+@final
+@dataclass(frozen=True)
+class Comparison:
+    """Two accuracies on the images that both sides have."""
+
+    first: float  # in %
+    second: float
+    points: Interval  # their difference in percentage points, with its paired 95 % interval
+    p_value: float | None  # of the exact McNemar test; None if a side is a mean over runs, and for averages
+    images: int  # images that both sides have
+    only_one: int  # images that only one side has
+
+    @property
+    def improvement(self) -> float | None:
+        """Relative improvement over `second`, as in Shu et al., Figure 2; None if `second` is 0."""
+        return (self.first - self.second) / self.second if self.second else None
 
 
 @dataclass(frozen=True)
@@ -167,7 +184,7 @@ def _table(
             if not asked.setdefault(name, run).same_test_set(run, name):
                 other = Mark("other images or classes than in the first row that has the dataset", name)
                 cells[name] = replace(cells[name], marks=(*cells[name].marks, other))
-        means = {key: average_cell(row, key, columns, cells, others.get(row)) for key, columns in averages.items()}
+        means = {key: average_cell(row, key, columns, cells) for key, columns in averages.items()}
         filled.append((row, cells | means))
     return Table(caption, datasets, averages, tuple(filled))
 
@@ -183,13 +200,12 @@ def dataset_cell(row: Row, dataset: str, other: Row | None = None) -> Cell:
     found = [run.results["datasets"][dataset] for run in answered]
     ece, ece20, classes = (float(np.mean([about[key] for about in found])) for key in ("ece", "ece20", "class_acc"))
     gain, p_value = gain_of_tuning(answered, dataset) if row.first.adapts else (None, None)
-    others = [] if other is None else other.having(dataset)
     return replace(
         _over_seeds(cell, row, [about["acc"] for about in found]),
         marks=marks + seed_marks(row, answered),
         gain=gain,
         p_value=p_value,
-        against=compare(answered, others, dataset) if others else None,
+        against=None if other is None else compare(answered, other.having(dataset), dataset),
         images=sum(about["images"] for about in found),
         ece=ece,
         ece20=ece20,
@@ -228,9 +244,7 @@ def seed_marks(row: Row, answered: Sequence[Run]) -> tuple[Mark, ...]:
     return tuple(marks)
 
 
-def average_cell(
-    row: Row, key: str, columns: Sequence[str], cells: Mapping[str, Cell], other: Row | None = None
-) -> Cell:
+def average_cell(row: Row, key: str, columns: Sequence[str], cells: Mapping[str, Cell]) -> Cell:
     """Mean over datasets with equal weights; missing if any of them is missing."""
     printed, parts = _printed(row, key, columns), [cells[name] for name in columns]
     if any(cell.accuracy is None for cell in parts):
@@ -247,7 +261,68 @@ def average_cell(
         _over_seeds(printed, row, whole),
         marks=tuple(dict.fromkeys(mark for cell in parts for mark in cell.marks)),
         gain=mean_of_intervals(gains) if gains else None,
-        against=None if other is None else mean_comparison([cell.against for cell in parts]),
+        against=mean_comparison([cell.against for cell in parts]),
         images=sum(cell.images for cell in parts),
         **means,
     )
+
+
+def compare(first: Sequence[Run], second: Sequence[Run], dataset: str) -> Comparison | None:
+    """Compares the runs of two rows on the images of a dataset that both have, by path; None if there are none.
+
+    Raises:
+        UserError: images with the same path differ in bytes or class, or the numbers of classes differ.
+    """
+    classes = {run.to_test[dataset]["classes"]: run for run in (*first, *second) if dataset in run.to_test}
+    if len(classes) > 1:
+        (here, left), (there, right), *_ = classes.items()
+        raise UserError(
+            f"Expected the same classes of {dataset!r} in runs that are compared, got {here} in {left.path} and "
+            f"{there} in {right.path}; compare runs on the same classes."
+        )
+    ours, theirs = images_of(first, dataset), images_of(second, dataset)
+    pairs = {path: (ours[path], theirs[path]) for path in ours if path in theirs}
+    if not pairs:
+        return None
+    for path, (own, others) in pairs.items():
+        if len({(outcome.content, outcome.label) for outcome in own + others}) > 1:
+            raise UserError(
+                f"{path} of {dataset!r} is not the same picture of the same class in {first[0].path} and in "
+                f"{second[0].path}. Compare runs on the same data and classes."
+            )
+    one, two = (
+        np.array([sum(o.after for o in side) / len(side) for side in sides])
+        for sides in zip(*pairs.values(), strict=True)
+    )
+    points, p_value = _paired(one, two, all(len(own) == len(others) == 1 for own, others in pairs.values()))
+    alone = len(ours) + len(theirs) - 2 * len(pairs)
+    return Comparison(PERCENT * float(one.mean()), PERCENT * float(two.mean()), points, p_value, len(pairs), alone)
+
+
+def mean_comparison(datasets: Sequence[Comparison | None]) -> Comparison | None:
+    """Mean over datasets with equal weights; None if there are none, or one has no image in common."""
+    known = [found for found in datasets if found is not None]
+    if not known or len(known) < len(datasets):
+        return None
+    one, two = (float(np.mean([getattr(c, side) for c in known])) for side in ("first", "second"))
+    points = mean_of_intervals([found.points for found in known])
+    return Comparison(one, two, points, None, sum(c.images for c in known), sum(c.only_one for c in known))
+
+
+def gain_of_tuning(runs: Sequence[Run], dataset: str) -> tuple[Interval, float | None]:
+    """The gain in points of answers after tuning over those before, and its p-value if each image has one answer.
+
+    An image that several seeds drew has proportionally more weight, so the means are means of all answers.
+    """
+    found = list(images_of(runs, dataset).values())
+    weight = len(found) / sum(map(len, found))
+    after, before = (
+        np.array([weight * sum(getattr(o, side) for o in each) for each in found]) for side in ("after", "before")
+    )
+    return _paired(after, before, all(len(each) == 1 for each in found))
+
+
+def _paired(first: np.ndarray, second: np.ndarray, single: bool) -> tuple[Interval, float | None]:
+    """The difference of two shares of right runs per image, in points, and McNemar's p-value if each is `single`."""
+    won, lost = int((first > second).sum()), int((first < second).sum())
+    return difference_interval(first - second), mcnemar(won, lost) if single else None

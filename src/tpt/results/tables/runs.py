@@ -156,3 +156,12 @@ def load_run(folder: str | Path) -> Run:
     context = settings.get("context.path")
     training = training_of(context) if isinstance(context, str) else None
     return Run(folder, results, records, datasets, settings, training)
+
+
+def images_of(runs: Iterable[Run], dataset: str) -> dict[str, list[ImageResult]]:
+    """The results of a dataset's labelled images in some runs, by path."""
+    found: dict[str, list[ImageResult]] = {}
+    for run in runs:
+        for path, outcome in run.outcomes.get(dataset, {}).items():
+            found.setdefault(path, []).append(outcome)
+    return found
