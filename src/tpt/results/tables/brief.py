@@ -108,7 +108,7 @@ def results_grid(results: Mapping[str, Any]) -> Grid:
 
     Without labels, the share of answers that changed and the mean confidence replace accuracies and gain.
     """
-    labelled = _has_labels(results)
+    labelled = any("acc" in d for d in results["datasets"].values()) or not results["datasets"]
     answers = ("zero-shot", results["method"], "gain [95 %]") if labelled else ("changed", "confidence")
     lines = list(results["datasets"].items())
     if len(lines) > 1:
@@ -116,11 +116,6 @@ def results_grid(results: Mapping[str, Any]) -> Grid:
         lines += [(name, mean) for name, mean in means.items() if mean is not None]
     header = ("dataset", "images", *answers, "entropy", "views", "img/s")
     return Grid("", header, tuple(_line(name, d, labelled) for name, d in lines), dense=True)
-
-
-def _has_labels(results: Mapping[str, Any]) -> bool:
-    """Whether any dataset has labels; also true if there are no datasets yet."""
-    return any("acc" in d for d in results["datasets"].values()) or not results["datasets"]
 
 
 def _line(name: str, d: Mapping[str, Any], labelled: bool) -> Line:
@@ -152,12 +147,12 @@ def results_text(results: Mapping[str, Any], width: int | None = None) -> str:
             remarks.append(f"{name}: unfinished, {d['images'] + len(d['unanswered'])} of {d['to_test']} images done")
         if d["unanswered"]:
             remarks.append(f"{name}: {len(d['unanswered'])} images without an answer, listed in results.json")
-    method = results["method"]
+    grid, method = results_grid(results), results["method"]
     said = f"changed: share of answers that {method} changed; confidence: mean probability of the answers, before→after"
-    if _has_labels(results):
+    if "zero-shot" in grid.header:
         said = f"zero-shot and {method}: accuracy in %; gain: percentage points, interval for paired proportions"
     remarks.append(f"{said}; entropy: of the selected views in nats, before→after; views: selected")
-    return to_terminal([results_grid(results)], Legend((), tuple(remarks)), width, color=sys.stdout.isatty())
+    return to_terminal([grid], Legend((), tuple(remarks)), width, color=sys.stdout.isatty())
 
 
 def print_table(results: Mapping[str, Any]) -> None:

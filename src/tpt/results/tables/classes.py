@@ -120,19 +120,15 @@ def _grids(title: str, run: Run, dataset: str, most: int | None) -> Iterator[Gri
             yield Grid(f"{what} of {title}{end}", header, tuple(made), dense=True)
 
 
-def kind_of(record: Record) -> str | None:
-    """Whether the prediction was fixed, broken or changed otherwise; None if it is unchanged or missing."""
-    if record["problem"] is not None or record["pred"] == record["pred_zero_shot"]:
-        return None
-    if record["pred"] == record["label"]:
-        return FIXED
-    return BROKEN if record["pred_zero_shot"] == record["label"] else CHANGED
-
-
 def flips_of(records: Iterable[Record], limit: int) -> list[tuple[str, Record]]:
-    """At most `limit` flips with their kinds, which alternate, so that no kind crowds out the others."""
+    """At most `limit` images whose answer changed, and whether it was fixed, broken or, as without label, changed.
+
+    The kinds alternate, so that none crowds out the others.
+    """
     found: dict[str, list[tuple[str, Record]]] = {FIXED: [], BROKEN: [], CHANGED: []}
     for record in records:
-        if (kind := kind_of(record)) is not None:
+        label, before, after = (record[name] for name in ("label", "pred_zero_shot", "pred"))
+        if record["problem"] is None and before != after:
+            kind = FIXED if after == label else BROKEN if before == label else CHANGED
             found[kind].append((kind, record))
     return [flip for flip in chain.from_iterable(zip_longest(*found.values())) if flip is not None][:limit]

@@ -91,14 +91,12 @@ def rows_of(runs: Sequence[Run]) -> list[Row]:
 
 def labelled_runs(runs: Sequence[Run]) -> list[tuple[str, Run, list[str]]]:
     """The runs with answers for labelled images: row label, with the seed if there are several; run; datasets."""
-    found = []
-    for row in rows_of(runs):
-        several = len(row.by_seed()) > 1
-        for run in row.runs:
-            label = f"{row.label}, seed={run.results.get('seed')}" if several else row.label
-            if names := [name for name, about in run.results["datasets"].items() if "acc" in about]:
-                found.append((label, run, names))
-    return found
+    return [
+        (f"{row.label}, seed={run.results.get('seed')}" if len(row.by_seed()) > 1 else row.label, run, names)
+        for row in rows_of(runs)
+        for run in row.runs
+        if (names := [name for name, about in run.results["datasets"].items() if "acc" in about])
+    ]
 
 
 def _overlap(run: Run, other: Run) -> bool:

@@ -117,8 +117,7 @@ def _by_number(path: Path) -> list[tuple[int, int, str]]:
 def load_runs(paths: Iterable[str | Path]) -> list[Run]:
     """Loads the runs in some directories, each once; names and skips directories without one, such as training runs.
 
-    Raises:
-        UserError: no directory has a run, a path does not exist, or a run is damaged.
+    Raises a UserError if no directory has a run, a path does not exist, or a run is damaged.
     """
     places = {Path(path): sorted(Path(path).rglob(NAME), key=_by_number) for path in paths}
     empty = [place for place, runs in places.items() if not runs]
@@ -133,11 +132,7 @@ def load_runs(paths: Iterable[str | Path]) -> list[Run]:
 
 
 def load_run(folder: str | Path) -> Run:
-    """Loads one run.
-
-    Raises:
-        UserError: the directory has no run, or a file in it is damaged.
-    """
+    """Loads one run; raises a UserError if the directory has none, or a file in it is damaged."""
     folder = Path(folder)
     manifest = read_manifest(folder)
     records, notes = read_records_and_notes(folder) if shard_files(folder) else (RECORD_SCHEMA.empty_table(), [])
