@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import astuple
 from typing import Any
 
 import torch
@@ -113,7 +112,7 @@ def trust_panels(run: Run) -> dict[str, Any]:
     from tpt.results.figures import risk_figure  # noqa: PLC0415 -- matplotlib takes time to load
 
     rows = [
-        [name, score, each.before, each.after, *(astuple(each.change) if each.change else (None,) * 3)]
+        [name, score, each.before, each.after, *(each.change or (None,) * 3)]
         for _, _, by_dataset in trust_rows([run])
         for name, found in by_dataset.items()
         for score, each in found.items()

@@ -7,21 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tpt.errors import UserError
 from tpt.results.tables.formats import render_grids, terminal_width, to_terminal
-from tpt.results.tables.grid import (
-    HEADERS,
-    OF_STREAMS,
-    Grid,
-    Legend,
-    Line,
-    Text,
-    apart,
-    marked,
-    marks_of,
-    number,
-    signed,
-)
+from tpt.results.tables.grid import HEADERS, OF_STREAMS, Grid, Legend, Line, Text, apart, marked, number, signed
 from tpt.results.tables.published import AVERAGE
 from tpt.results.tables.report import Cell, Report, Table, average_cell, make_report
 from tpt.results.tables.results import gain_interval
@@ -46,8 +33,6 @@ def brief_grids(report: Report, sort: str = "accuracy") -> tuple[list[Grid], Leg
 
     Gain, calibration error and seconds are means over the table's datasets that at least one row has.
     """
-    if sort not in SORTS:
-        raise UserError(f"Expected an order out of {', '.join(SORTS)}, got {sort!r}; choose one of them.")
     streams = any(row.first.stream for row in report.rows)
     deviations = any(cell.std is not None for _, cell in report.cells)
     best = "* best, of stream methods and of the others" if streams else "* best"
@@ -58,7 +43,7 @@ def brief_grids(report: Report, sort: str = "accuracy") -> tuple[list[Grid], Leg
         "seconds per image, from decoding to the record; where a cache had its features, without encoding",
         *versions_remark(report.rows),
     )
-    return [_grid(table, SORTS[sort]) for table in report.tables], Legend(marks_of(report), remarks)
+    return [_grid(table, SORTS[sort]) for table in report.tables], Legend(report.marks, remarks)
 
 
 def brief_text(runs: Sequence[Run], width: int | None = None) -> str:

@@ -109,12 +109,7 @@ def grids(report: Report) -> tuple[list[Grid], Legend]:
         ]
         header = ("method", "backbone", *(HEADERS.get(column, group_of(column)[1]) for column in table.columns))
         found.append(Grid(table.caption, header, tuple(apart(parts, len(table.columns)))))
-    return found, Legend(marks_of(report), tuple(_remarks(report)))
-
-
-def marks_of(report: Report) -> tuple[Mark, ...]:
-    """The marks of all cells."""
-    return tuple(mark for _, cell in report.cells for mark in cell.marks)
+    return found, Legend(report.marks, tuple(_remarks(report)))
 
 
 def apart(parts: Sequence[tuple[Row, Sequence[Line]]], columns: int) -> list[Line]:

@@ -12,7 +12,7 @@ from tpt.errors import UserError
 from tpt.results.tables.comparability import Mark, left_out
 from tpt.results.tables.grid import HEADERS, MISSING, Grid, Legend, Line, Text, block, interval_text, number, signed
 from tpt.results.tables.published import AVERAGE, content, paper_backbone
-from tpt.results.tables.report import Comparison, answered_on, compare, dataset_cell, seed_marks
+from tpt.results.tables.report import Comparison, compare, dataset_cell, seed_marks
 from tpt.results.tables.rows import Row, rows_of
 from tpt.results.tables.runs import Run
 
@@ -100,7 +100,7 @@ def _both_halves(base: Row, new: Row) -> dict[str, tuple[float, float]]:
 
 def _left_out(row: Row, half: str, datasets: Iterable[str]) -> list[Mark]:
     """Marks for the images of a half, and the seeds, that a row lacks."""
-    seeds = [(name, mark) for name in datasets for mark in seed_marks(row, answered_on(row, name))]
+    seeds = [(name, mark) for name in datasets for mark in seed_marks(row, name)]
     return left_out(row.runs, datasets, half) + [replace(mark, detail=f"{half} {name}") for name, mark in seeds]
 
 
@@ -116,7 +116,7 @@ def transfer_matrices(runs: Sequence[Run], learned_on: Mapping[str, str] | None 
         raise UserError("None of the runs has a learned context. Test with row=coop or row=cocoop.")
     if not baselines:
         raise UserError(f"None of the runs is of row={BASELINE}, which gives the zero-shot accuracy. Add one.")
-    given = {_absolute(path): name for path, name in (learned_on or {}).items()}
+    given = {Path(path).expanduser().resolve(): name for path, name in (learned_on or {}).items()}
     matrices: dict[tuple[str, str], dict[str, list[Run]]] = {}
     for run in learned:
         by_source = matrices.setdefault((run.method, run.backbone), {})
@@ -127,13 +127,10 @@ def transfer_matrices(runs: Sequence[Run], learned_on: Mapping[str, str] | None 
     ]
 
 
-def _absolute(path: object) -> str:
-    return str(Path(str(path)).expanduser().resolve())
-
-
-def _learned_on(run: Run, given: Mapping[str, str]) -> str:
+def _learned_on(run: Run, given: Mapping[Path, str]) -> str:
     """The dataset that a run's context was learned on; `given` maps absolute paths of runs or contexts to datasets."""
-    places = map(_absolute, (run.path, run.settings.get("context.path") or run.path))
+    paths = (run.path, run.settings.get("context.path") or run.path)
+    places = (Path(str(path)).expanduser().resolve() for path in paths)
     of_training = None if run.training is None else run.training.source
     source = next((given[place] for place in places if place in given), of_training)
     if source is None:

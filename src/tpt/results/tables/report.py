@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, final
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,9 +20,7 @@ from tpt.results.tables.runs import Run, images_of
 from tpt.results.tables.statistics import PERCENT, Interval, difference_interval, mcnemar, mean_of_intervals
 
 
-@final
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(NamedTuple):
     """Two accuracies on the images that both sides have."""
 
     first: float  # in %
@@ -94,6 +92,11 @@ class Report:
         return [(row, cell) for table in self.tables for row, cells in table.rows for cell in cells.values()]
 
     @property
+    def marks(self) -> tuple[Mark, ...]:
+        """The marks of all cells."""
+        return tuple(mark for _, cell in self.cells for mark in cell.marks)
+
+    @property
     def rows(self) -> list[Row]:
         """Every row once."""
         return list(dict.fromkeys(row for row, _ in self.cells))
@@ -116,18 +119,17 @@ def make_report(
     rows = sorted(rows_of(runs), key=lambda row: row.first.stream)  # stream methods last
     others = {} if against is None else _others(rows, against)
     here = list(dict.fromkeys(name for run in runs for name in without_outside(run.to_test)))
-    plans: list[tuple[str, tuple[str, ...], Sequence[str]]]
-    plans = [(caption, datasets, SOURCES) for caption, datasets in printed_tables() if {*datasets} & {*here}]
-    printed = {name for _, datasets, _ in plans for name in datasets}
-    groups: dict[str, tuple[str, ...]] = {}  # corruptions of one severity, domains of one dataset, and the rest
-    for name in here:
-        if name not in printed:
-            group = group_of(name)[0]
-            groups[group] = (*groups.get(group, ()), name)
-    left = groups.pop("", ())
-    plans += [(group, names, names) for group, names in groups.items()]
-    plans += [("Other datasets" if plans else "Accuracy", left, source)] if left else []
-    tables = tuple(_table(*plan, rows, others) for plan in plans)
+    papers = dict(printed_tables())
+    groups = {caption: datasets for caption, datasets in papers.items() if {*datasets} & {*here}}
+    printed = {name for datasets in groups.values() for name in datasets}
+    # Corruptions of one severity and domains of one dataset have tables of their own; the others come last.
+    for name in sorted((name for name in here if name not in printed), key=lambda name: not group_of(name)[0]):
+        caption = group_of(name)[0] or ("Other datasets" if {*groups} - {"Accuracy"} else "Accuracy")
+        groups[caption] = (*groups.get(caption, ()), name)
+    tables = tuple(
+        _table(caption, datasets, SOURCES if caption in papers else source, rows, others)
+        for caption, datasets in groups.items()
+    )
     if against is None:
         return Report(tables)
     names = {other.label for other in others.values()}
@@ -202,7 +204,7 @@ def dataset_cell(row: Row, dataset: str, other: Row | None = None) -> Cell:
     gain, p_value = gain_of_tuning(answered, dataset) if row.first.adapts else (None, None)
     return replace(
         _over_seeds(cell, row, [about["acc"] for about in found]),
-        marks=marks + seed_marks(row, answered),
+        marks=marks + seed_marks(row, dataset),
         gain=gain,
         p_value=p_value,
         against=None if other is None else compare(answered, other.having(dataset), dataset),
@@ -235,8 +237,9 @@ def _over_seeds(cell: Cell, row: Row, values: Sequence[float]) -> Cell:
     return replace(cell, accuracy=float(np.mean(values)) if values else None, std=std, worst=worst)
 
 
-def seed_marks(row: Row, answered: Sequence[Run]) -> tuple[Mark, ...]:
+def seed_marks(row: Row, dataset: str) -> tuple[Mark, ...]:
     """Marks of a mean over seeds: missing seeds, or different subsets."""
+    answered = answered_on(row, dataset)
     expected, found = len(row.by_seed()), len(answered)
     marks = [Mark(f"mean over {found} of {expected} seeds")] if found < expected else []
     if len({seeds_of(run)[0] for run in answered if run.settings.get(LIMIT) is not None}) > 1:

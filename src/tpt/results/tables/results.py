@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +110,7 @@ class Measures:
     def gain(self) -> dict[str, float] | None:
         """The paired gain of accuracy, as a dictionary of the fields of `Gain`; None without labels."""
         won, lost = int(self._sums["won"]), int(self._sums["lost"])
-        return asdict(gain_of_counts(won, lost, self._labelled)) if self._labelled else None
+        return gain_of_counts(won, lost, self._labelled)._asdict() if self._labelled else None
 
     def values(self) -> dict[str, float]:
         """All measures so far; the rate covers this process only."""
@@ -182,11 +181,10 @@ def notes_on_contents(rows: pa.Table, trained_on: Sequence[str]) -> list[str]:
 
 
 def averages(datasets: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Means over datasets, with equal weights.
+    """Means over datasets, with equal weights, of the measures that all of them have.
 
     `shifted` has the means without the datasets that prompts are learned on, if there are both kinds (the
-    out-of-distribution average of the paper's Table 1).  Measures that a dataset lacks, such as accuracy if it has no
-    labels, have no mean.
+    out-of-distribution average of the paper's Table 1).
     """
     datasets = {name: datasets[name] for name in without_outside(datasets)}
     if not datasets:

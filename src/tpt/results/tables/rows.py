@@ -54,14 +54,13 @@ def settings_of(run: Run) -> dict[str, Any]:
         kept.pop(CONCENTRATION, None)
     if run.training is None:
         return kept
-    learned = {f"{TRAINING}{key}": value for key, value in run.training.settings.items()}
+    learned = {f"{TRAINING}{k}": v for k, v in run.training.settings.items() if meaning(f"{TRAINING}{k}").row}
     kept.pop("context.path", None)
     source = run.training.source
     if run.settings.get("data.classes") in ("base", "new") and list(run.to_test) == [source]:
         learned = {key: value for key, value in learned.items() if value != source}
         source = ITSELF
-    about = {f"{TRAINING}learned_on": source}
-    return {**kept, **about, **{k: v for k, v in learned.items() if meaning(k).row}}
+    return {**kept, f"{TRAINING}learned_on": source, **learned}
 
 
 def seeds_of(run: Run) -> tuple[Any, ...]:

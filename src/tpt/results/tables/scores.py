@@ -88,7 +88,7 @@ def risk_area(confidence_N: np.ndarray, right_N: np.ndarray) -> Score:
 def roc_area(inside_N: np.ndarray, outside_M: np.ndarray) -> Score:
     """Probability that confidence is higher inside the classes than outside, in % (AUROC; ties count half).
 
-    The weights are of the N images of the classes, then of the M images outside (Hendrycks and Gimpel, ICLR 2017).
+    The N images of the classes come first in the weights (Hendrycks and Gimpel, ICLR 2017).
     """
 
     def area(own: np.ndarray, other: np.ndarray) -> float:
@@ -99,10 +99,7 @@ def roc_area(inside_N: np.ndarray, outside_M: np.ndarray) -> Score:
 
 
 def false_positives(inside_N: np.ndarray, outside_M: np.ndarray) -> Score:
-    """Share of images outside accepted by a threshold that accepts 95 % of those inside, in % (FPR at 95 % TPR).
-
-    Weights as for `roc_area` (Liang et al., ICLR 2018).
-    """
+    """Share of images outside that pass a threshold that 95 % of those inside pass, in % (Liang et al., ICLR 2018)."""
 
     def share(own: np.ndarray, other: np.ndarray) -> float:
         accepted, false = np.cumsum(own[::-1]), np.cumsum(other[::-1])

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import NormalDist
-from typing import final
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,9 +15,7 @@ PERCENT = 100.0
 Z = NormalDist().inv_cdf((1 + LEVEL) / 2)  # standard deviations on either side of a mean
 
 
-@final
-@dataclass(frozen=True)
-class Interval:
+class Interval(NamedTuple):
     """A mean with its 95 % interval, in the unit of the averaged values."""
 
     mean: float
@@ -26,8 +23,7 @@ class Interval:
     high: float
 
 
-@dataclass(frozen=True)
-class Gain:
+class Gain(NamedTuple):
     """Difference of two accuracies on the same images, in percentage points."""
 
     points: float  # after minus before
@@ -74,7 +70,7 @@ def mean_of_intervals(intervals: Sequence[Interval]) -> Interval:
 
     As in Zou and Donner (Stat. Med. 27, 2008), distances to the limits are added in quadrature.
     """
-    mean, low, high = np.asarray([(i.mean, i.low, i.high) for i in intervals]).T
+    mean, low, high = np.asarray(intervals).T
     below, above = (float(np.sqrt(((mean - end) ** 2).sum())) / len(intervals) for end in (low, high))
     middle = float(mean.mean())
     return Interval(middle, middle - below, middle + above)
