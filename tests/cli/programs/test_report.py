@@ -30,7 +30,7 @@ def test_tables_are_printed_or_written(runs: Path, tmp_path: Path, capsys: pytes
     written = (tmp_path / "new" / "table.md").read_text("utf-8")
     assert written.startswith("**Accuracy**") and "over clip" in written
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["table.md"] and capsys.readouterr().out == ""
-    main([str(runs / "1" / "run.json"), "--format", "csv"])
+    main([str(runs / "1"), "--format", "csv"])
     assert capsys.readouterr().out.startswith("method,backbone,a,")
 
 
@@ -118,7 +118,7 @@ def test_every_table_of_the_site_names_missing_images(tmp_path: Path) -> None:
     [
         (["nowhere"], "no run.json in it or below it. Check the path"),
         (["{runs}/notes.txt"], "notes.txt: no run.json in it or below it"),  # a file next to runs that belongs to none
-        (["{runs}", "--format", "xls"], "Expected a format out of terminal, markdown, latex, csv, html, got 'xls'"),
+        (["{runs}", "--format", "xls"], "Expected --format out of terminal, markdown, latex, csv, html, or a file"),
         (["{runs}", "--out", "table.xls"], "or a file that ends in .txt"),
         (["{runs}", "--against", "coop"], "got 0 for 'coop'; name one of: clip, tpt"),
         (["{runs}", "--transfer"], "None of the runs has a learned context"),

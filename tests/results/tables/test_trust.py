@@ -45,7 +45,7 @@ def with_everything(folder: Path) -> Path:
 def test_scores_before_and_after(tmp_path: Path) -> None:
     """Scores agree with plain loops over the records."""
     run, rows = load_run(with_everything(tmp_path)), rows_with_logits()
-    found = trust_of(run, "a", logits_of(run), 50)
+    found = trust_of(run, "a", logits_of(run))
     assert set(found) == set(COLUMNS)
     for place, end in enumerate(("_zero_shot", "")):
         side = {name: scored[place] for name, scored in found.items()}

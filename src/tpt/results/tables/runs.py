@@ -109,17 +109,16 @@ class Run:
         return self.of(dataset).filter(pc.field("label").is_valid())
 
 
-def _by_number(path: Path) -> list[tuple[int, int, str]]:
-    """A sort key that puts job 10 of a sweep after job 9."""
-    return [(0, int(part), "") if part.isdecimal() and len(part) < 10 else (1, 0, part) for part in path.parts]
-
-
 def load_runs(paths: Iterable[str | Path]) -> list[Run]:
     """Loads the runs in some directories, each once; names and skips directories without one, such as training runs.
 
     Raises a UserError if no directory has a run, a path does not exist, or a run is damaged.
     """
-    places = {Path(path): sorted(Path(path).rglob(NAME), key=_by_number) for path in paths}
+
+    def by_number(path: Path) -> list[str]:  # job 10 of a sweep follows job 9
+        return [part.zfill(10) if part.isdecimal() else part for part in path.parts]
+
+    places = {Path(path): sorted(Path(path).rglob(NAME), key=by_number) for path in paths}
     empty = [place for place, runs in places.items() if not runs]
     if missing := empty if len(empty) == len(places) else [place for place in empty if not place.exists()]:
         raise UserError(

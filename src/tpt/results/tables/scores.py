@@ -109,7 +109,7 @@ def false_positives(inside_N: np.ndarray, outside_M: np.ndarray) -> Score:
     return _of_groups(inside_N, outside_M, share)
 
 
-def paired_difference(before: Score, after: Score, sizes: Sequence[int], resamples: int = RESAMPLES) -> Interval:
+def paired_difference(before: Score, after: Score, sizes: Sequence[int]) -> Interval:
     """`after` minus `before` with a 95 % interval from the standard deviation of a paired bootstrap.
 
     Percentiles would be biased, because resampling enlarges calibration errors, small ones the most.  The images are
@@ -122,7 +122,7 @@ def paired_difference(before: Score, after: Score, sizes: Sequence[int], resampl
 
     ones = np.ones(sum(sizes))
     change = after(ones) - before(ones)
-    deviation = float(np.std([after(w) - before(w) for w in (draw() for _ in range(resamples))]))
+    deviation = float(np.std([after(w) - before(w) for w in (draw() for _ in range(RESAMPLES))]))
     return Interval(change, change - Z * deviation, change + Z * deviation)
 
 

@@ -45,9 +45,7 @@ class Scored(NamedTuple):
     change: Interval | None  # paired; None if the method does not adapt
 
 
-def trust_of(
-    run: Run, dataset: str, logits: pa.Table | None = None, resamples: int = scores.RESAMPLES
-) -> dict[str, Scored]:
+def trust_of(run: Run, dataset: str, logits: pa.Table | None = None) -> dict[str, Scored]:
     """The scores of a run on a labelled dataset; those whose data are missing, such as `logits_of` it, are left out."""
     rows, outside = run.labelled(dataset), run.of(f"{dataset}{OUTSIDE}")
     sides: list[dict[str, scores.Score]] = []
@@ -64,7 +62,7 @@ def trust_of(
     found = {}
     for name, after in sides[0].items():
         before, sizes = sides[1][name], [len(rows), *([len(outside)] if name in OF_OUTSIDE else [])]
-        change = scores.paired_difference(before, after, sizes, resamples) if run.adapts else None
+        change = scores.paired_difference(before, after, sizes) if run.adapts else None
         ones = np.ones(sum(sizes))
         found[name] = Scored(before(ones), after(ones), change)
     return found
