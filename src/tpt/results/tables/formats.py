@@ -273,16 +273,20 @@ def to_terminal(tables: Sequence[Grid], legend: Legend, width: int | None, color
 
 def _blocks(table: Grid, legend: Legend, console: Console) -> Iterator[Table]:
     """The table, split into blocks of columns that fit the console, each with at least one column."""
-    first, columns = 0, len(table.header) - LABELS
-    unlimited = console.options.update_width(NO_END)
-    while first < columns:
-        last = columns
-        drawn = _drawn(table, legend, first, last)
-        while last > first + 1 and console.measure(drawn, options=unlimited).maximum > console.width:
-            last -= 1
-            drawn = _drawn(table, legend, first, last)
-        yield drawn
-        first = last
+
+    def width(first: int, last: int) -> int:
+        unlimited = console.options.update_width(NO_END)
+        return console.measure(_drawn(table, legend, first, last), options=unlimited).maximum
+
+    labels, columns = width(0, 0), len(table.header) - LABELS
+    first, used = 0, labels
+    for column in range(columns):
+        own = width(column, column + 1) - labels
+        if used + own > console.width and column > first:
+            yield _drawn(table, legend, first, column)
+            first, used = column, labels
+        used += own
+    yield _drawn(table, legend, first, columns)
 
 
 def _drawn(table: Grid, legend: Legend, first: int, last: int) -> Table:
