@@ -148,7 +148,7 @@ def test_tables_have_the_rows_and_numbers_of_the_paper(experiment: str, backbone
     assert why <= {
         "another test set than the paper's",  # it has two images
         NAMES_SWAPPED["food101"],  # applies to every Food-101 cell
-        "what the context was learned on is not known, in the paper 16 shots of ImageNet",
+        "learned_on=unknown, in the paper 16 shots of imagenet",
     }
 
 

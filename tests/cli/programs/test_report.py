@@ -9,7 +9,7 @@ import pytest
 from tests.results.tables.made_runs import make_run, rows_of, share
 from tpt.cli.programs.report import main
 from tpt.data.catalog.entries import CROSS_DATASET, NATURAL_SHIFT
-from tpt.results.tables.citations import entries
+from tpt.results.tables.published import citations
 
 PAPERS = ("imagenet", *NATURAL_SHIFT, *CROSS_DATASET)
 
@@ -30,7 +30,7 @@ def test_tables_are_printed_or_written(runs: Path, tmp_path: Path, capsys: pytes
     written = (tmp_path / "new" / "table.md").read_text("utf-8")
     assert written.startswith("**Accuracy**") and "over clip" in written
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["table.md"] and capsys.readouterr().out == ""
-    main([str(runs / "1" / "run.json"), "--format", "csv"])
+    main([str(runs / "1"), "--format", "csv"])
     assert capsys.readouterr().out.startswith("method,backbone,a,")
 
 
@@ -84,9 +84,9 @@ def test_bibtex(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_every_paper_method_and_dataset_has_an_entry() -> None:
-    patterns = {pattern for entry in entries() for pattern in entry["cites"]}
+    patterns = {pattern for entry in citations() for pattern in entry["cites"]}
     assert {f"dataset:{key}" for key in PAPERS} <= patterns
-    assert len({entry["key"] for entry in entries()}) == len(entries())
+    assert len({entry["key"] for entry in citations()}) == len(citations())
     assert {p.split(":")[0] for p in patterns} == {"method", "row", "backbone", "dataset"}
 
 
@@ -118,9 +118,9 @@ def test_every_table_of_the_site_names_missing_images(tmp_path: Path) -> None:
     [
         (["nowhere"], "no run.json in it or below it. Check the path"),
         (["{runs}/notes.txt"], "notes.txt: no run.json in it or below it"),  # a file next to runs that belongs to none
-        (["{runs}", "--format", "xls"], "Expected a format out of terminal, markdown, latex, csv, html, got 'xls'"),
-        (["{runs}", "--out", "table.xls"], "Expected a file that ends in .txt"),
-        (["{runs}", "--against", "coop"], "name of a row to compare with, got 'coop'; name one of: clip, tpt"),
+        (["{runs}", "--format", "xls"], "Expected --format out of terminal, markdown, latex, csv, html, or a file"),
+        (["{runs}", "--out", "table.xls"], "or a file that ends in .txt"),
+        (["{runs}", "--against", "coop"], "got 0 for 'coop'; name one of: clip, tpt"),
         (["{runs}", "--transfer"], "None of the runs has a learned context"),
         (["{runs}", "--learned-on", "x"], "Expected RUN=DATASET in --learned-on, got 'x'"),
         (["{runs}", "--out", "{runs}/0/run.json/a.md"], "Cannot write "),

@@ -15,10 +15,9 @@ from tpt.results.figures.heat_map import transfer_figure
 from tpt.results.figures.methods import compared, methods_figure
 from tpt.results.figures.settings import curves, setting_figure
 from tpt.results.figures.style import POINTS, line_style
-from tpt.results.tables.compare import Comparison
-from tpt.results.tables.measures import CalibrationBins
 from tpt.results.tables.pivots import Transfer
-from tpt.results.tables.report import make_report
+from tpt.results.tables.report import Comparison, make_report
+from tpt.results.tables.results import binned, calibration_error
 from tpt.results.tables.runs import Run, load_runs
 from tpt.results.tables.statistics import Interval
 
@@ -126,7 +125,7 @@ def test_reliability_has_the_bins_of_the_calibration_error() -> None:
         b.accuracy.low <= b.accuracy.mean <= b.accuracy.high for b in bins
     )
     error = sum(b.images * abs(b.accuracy.mean - b.confidence) for b in bins) / 500
-    assert error == pytest.approx(100 * CalibrationBins().update(confidence, right).error())
+    assert error == pytest.approx(100 * calibration_error(binned(confidence, right)))
 
 
 def test_reliability_figure(tmp_path: Path) -> None:

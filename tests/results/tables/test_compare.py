@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from tests.results.tables.made_runs import answers, make_run, rows_of
-from tpt.results.tables.compare import compare
 from tpt.results.tables.published import AVERAGE
-from tpt.results.tables.report import make_report
+from tpt.results.tables.report import compare, make_report
 from tpt.results.tables.runs import load_run, load_runs
 from tpt.results.tables.statistics import mean_interval, paired_gain
 
@@ -38,11 +37,8 @@ def test_different_images_or_classes_are_refused(tmp_path: Path) -> None:
     make_run(tmp_path / "2", {"a": [{**good[0], "label": 1}, *good[1:]]})
     make_run(tmp_path / "3", {"a": good}, about={"a": {"classes": 7}})
     runs = load_runs([tmp_path])
-    for other, sentence in (
-        (1, "not the same picture in"),
-        (2, "not of the same class in"),
-        (3, "Expected the same .*got 2 in .* and 7 in"),
-    ):
+    same = "not the same picture of the same class in"
+    for other, sentence in ((1, same), (2, same), (3, "Expected the same .*got 2 in .* and 7 in")):
         with pytest.raises(ValueError, match=sentence):
             compare([runs[0]], [runs[other]], "a")
 
@@ -76,7 +72,7 @@ def test_impossible_comparisons_are_refused(tmp_path: Path) -> None:
     runs = load_runs([tmp_path])
     with pytest.raises(ValueError, match="have no images in common"):
         make_report(runs, against="clip")
-    with pytest.raises(ValueError, match="name of a row to compare with, got 'nothing'; name one of: clip, tpt"):
+    with pytest.raises(ValueError, match="got 0 for 'nothing'; name one of: clip, tpt"):
         make_report(runs, against="nothing")
     with pytest.raises(ValueError, match="Expected one row to compare with, got 2"):
         make_report(runs, against=runs)

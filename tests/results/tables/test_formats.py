@@ -97,7 +97,7 @@ def test_names_of_formats() -> None:
     assert [format_of(name, None) for name in FORMATS] == list(FORMATS)
     assert [format_of(None, f"a.{s}") for s in ("txt", "md", "tex", "CSV", "html")] == list(FORMATS)
     assert format_of(None, None) == "terminal" and format_of("csv", "a.dat") == "csv"
-    with pytest.raises(ValueError, match="Expected a format out of terminal, .*, got 'xls'"):
+    with pytest.raises(ValueError, match="Expected --format out of terminal, .*, got 'xls'"):
         format_of("xls", None)
-    with pytest.raises(ValueError, match=r"Expected a file that ends in \.txt"):
+    with pytest.raises(ValueError, match=r"a file that ends in \.txt, .*, got 'a\.doc'"):
         format_of(None, "a.doc")

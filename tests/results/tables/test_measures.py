@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchmetrics.classification import BinaryCalibrationError
 
-from tpt.results.tables.measures import LABELLED, MEASURES, CalibrationBins, Measures, table_of
+from tpt.results.tables.results import LABELLED, MEASURES, Measures, binned, calibration_error, table_of
 
 
 @pytest.mark.parametrize("bins", [15, 20])
@@ -18,10 +18,9 @@ def test_calibration_error_equals_torchmetrics(scale: float, bins: int) -> None:
     confidence, pred = probs.max(-1)
     below_one = confidence.clamp(max=1 - 2**-24)  # torchmetrics puts 1 into a separate bin
     expected = float(BinaryCalibrationError(n_bins=bins)(below_one, (pred == labels).long()))
-    counted = CalibrationBins(bins)
-    for part, right in zip(confidence.split(90), (pred == labels).split(90), strict=True):
-        counted.update(part.numpy(), right.numpy())
-    assert counted.error() == pytest.approx(expected, abs=1e-6)
+    parts = zip(confidence.split(90), (pred == labels).split(90), strict=True)
+    counted = sum(binned(part.numpy(), right.numpy(), bins) for part, right in parts)
+    assert calibration_error(np.asarray(counted)) == pytest.approx(expected, abs=1e-6)
 
 
 def test_an_edge_belongs_to_the_bin_below() -> None:
@@ -29,8 +28,8 @@ def test_an_edge_belongs_to_the_bin_below() -> None:
     votes = np.arange(1, 21, dtype=np.float32) / np.float32(20)
     for bins, places in ((20, range(20)), (10, [(k + 2) // 2 - 1 for k in range(20)])):
         for vote, place in zip(votes, places, strict=True):
-            found = CalibrationBins(bins).update(np.array([vote]), np.array([True]))
-            assert found.images.argmax() == place, (bins, vote)
+            images, *_ = binned(np.array([vote]), np.array([True]), bins)
+            assert images.argmax() == place, (bins, vote)
 
 
 def row(rank: int, confidence: float, entropy: float, selected: list[int]) -> dict[str, object]:

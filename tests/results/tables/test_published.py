@@ -51,7 +51,7 @@ def test_rows_of_other_methods() -> None:
 
 
 def test_columns_are_the_datasets_of_the_catalog() -> None:
-    assert [table.datasets for table in printed_tables()] == [NATURAL_SHIFT, CROSS_DATASET]
+    assert [datasets for _, datasets in printed_tables()] == [NATURAL_SHIFT, CROSS_DATASET]
     assert set(content()["confidence_selection"]["datasets"]) <= set(CATALOG)
 
 

@@ -8,7 +8,7 @@ import torch
 from torchmetrics.classification import BinaryAUROC, BinaryCalibrationError, BinaryROC
 
 from tpt.results.tables import scores
-from tpt.results.tables.measures import CalibrationBins
+from tpt.results.tables.results import binned, calibration_error
 
 N, K = 400, 7
 ONES = np.ones(N)
@@ -48,7 +48,7 @@ def test_likelihood_of_a_zero_probability_is_finite() -> None:
 def test_calibration_of_confidences(seed: int, ties: bool) -> None:
     """ECE is `ece` of results.json; with bins of equally many answers, tied answers count with their mean."""
     _, _, confidence, right = made(seed, ties)
-    expected = 100 * CalibrationBins().update(confidence, right).error()
+    expected = 100 * calibration_error(binned(confidence, right))
     assert scores.calibration(confidence, right)(ONES) == pytest.approx(expected, abs=1e-6)
     hits = np.array([right[confidence == value].mean() for value in confidence])
     order = np.argsort(confidence)

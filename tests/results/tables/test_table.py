@@ -9,7 +9,7 @@ import pytest
 from tests.results.tables.made_runs import answers, make_run
 from tpt.data.catalog.entries import NATURAL_SHIFT
 from tpt.results.tables import results
-from tpt.results.tables.table import results_text
+from tpt.results.tables.brief import results_text
 
 # Table 1, ViT-B/16, CLIP
 CELLS = dict(zip(NATURAL_SHIFT, (66.73, 47.87, 60.86, 73.98, 46.09), strict=True))

@@ -45,21 +45,23 @@ def with_everything(folder: Path) -> Path:
 def test_scores_before_and_after(tmp_path: Path) -> None:
     """Scores agree with plain loops over the records."""
     run, rows = load_run(with_everything(tmp_path)), rows_with_logits()
-    found = trust_of(run, "a", logits_of(run), 50)
-    assert set(found.before) == set(found.after) == set(found.change) == set(COLUMNS)
-    for side, end in ((found.before, "_zero_shot"), (found.after, "")):
+    found = trust_of(run, "a", logits_of(run))
+    assert set(found) == set(COLUMNS)
+    for place, end in enumerate(("_zero_shot", "")):
+        side = {name: scored[place] for name, scored in found.items()}
         probs = [np.exp(row[f"logits{end}"].astype(float)) for row in rows]
         probs = [each / each.sum() for each in probs]
         assert side["NLL"] == pytest.approx(np.mean([-np.log(p[r["label"]]) for p, r in zip(probs, rows, strict=True)]))
         own, others = ([r[f"confidence{end}"] for r in some] for some in (rows, rows[:20]))
         above = np.mean([(a > b) + (a == b) / 2 for a in own for b in others])
         assert side["AUROC"] == pytest.approx(100 * above)
-    for name, change in found.change.items():
-        assert change.mean == pytest.approx(found.after[name] - found.before[name])
-        assert change.low < change.mean < change.high
     mean = mean_trust([found, found])
-    assert mean.after == pytest.approx(found.after)
-    assert mean.change["NLL"].high - mean.change["NLL"].low < found.change["NLL"].high - found.change["NLL"].low
+    for name, (before, after, change) in found.items():
+        assert change is not None and change.mean == pytest.approx(after - before)
+        assert change.low < change.mean < change.high
+        assert mean[name].after == pytest.approx(after)
+        of_mean = mean[name].change
+        assert of_mean is not None and of_mean.high - of_mean.low < change.high - change.low
 
 
 def test_missing_inputs_of_old_runs_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,13 +12,13 @@ from tests.results.tables.made_runs import make_run, rows_of
 from tpt.engine.callbacks.progress import Pace, summary
 from tpt.engine.contact_sheet import texts_of
 from tpt.results.figures import draw_all
-from tpt.results.tables.flips import CHANGED, flips_of
+from tpt.results.tables.brief import print_table, results_text
+from tpt.results.tables.classes import CHANGED, flips_of
 from tpt.results.tables.formats import FORMATS, render
 from tpt.results.tables.report import make_report
 from tpt.results.tables.results import averages, results_of
 from tpt.results.tables.runs import load_run
 from tpt.results.tables.statistics import paired_gain
-from tpt.results.tables.table import print_table, results_text
 
 NOTHING = dict.fromkeys(("label", "class_name", "rank", "rank_zero_shot"))
 BEFORE, AFTER = np.arange(20) < 8, np.arange(20) % 5 > 0
@@ -65,7 +65,7 @@ def test_datasets_with_and_without_labels(tmp_path: Path) -> None:
 @pytest.mark.parametrize("format", FORMATS)
 def test_report(format: str, folder: Path) -> None:
     run = load_run(folder)
-    assert run.outcomes("pictures") == {}
+    assert run.outcomes == {}
     text = render(make_report([run]), format)
     assert "pictures without labels have no accuracy" in text and "nan" not in text.lower()
 

@@ -17,11 +17,11 @@ from tpt.engine.printing import printable, say
 from tpt.errors import UserError
 from tpt.files import write_text
 from tpt.results.tables.brief import SORTS, brief_grids
-from tpt.results.tables.citations import to_bibtex
 from tpt.results.tables.classes import MOST, class_grids
 from tpt.results.tables.formats import FORMATS, SUFFIXES, WIDTH, format_of, render, render_grids, terminal_width
 from tpt.results.tables.grid import Grid, Legend
-from tpt.results.tables.pivots import base_to_new, base_to_new_grids, transfer_grids, transfer_matrices
+from tpt.results.tables.pivots import base_to_new_grids, transfer_grids, transfer_matrices
+from tpt.results.tables.published import to_bibtex
 from tpt.results.tables.report import make_report
 from tpt.results.tables.results import SOURCES
 from tpt.results.tables.rows import coverage_remark, rows_of, versions_remark
@@ -112,7 +112,7 @@ def _other_tables(
     if args.per_class:
         return class_grids(runs, None if args.out is not None or format == "csv" else MOST)
     if args.base_to_new:
-        return base_to_new_grids(base_to_new(runs))
+        return base_to_new_grids(runs)
     if args.transfer:
         return transfer_grids(transfer_matrices(runs, learned_on))
     return trust_grids(runs) if args.trust else None

@@ -29,8 +29,8 @@ from tpt.results.runs.directory import RunDirectory
 from tpt.results.runs.environment import session
 from tpt.results.runs.manifest import about_dataset, named_files
 from tpt.results.runs.training import trained_on
+from tpt.results.tables.brief import print_table
 from tpt.results.tables.results import refuse_unanswered, results_of
-from tpt.results.tables.table import print_table
 
 
 def run(cfg: DictConfig, another: str = ANOTHER, follow: bool = False) -> float | None:

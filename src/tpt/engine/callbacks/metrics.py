@@ -1,7 +1,9 @@
 """Logs accuracy, calibration, entropy and selected views per dataset, before and after adaptation.
 
-torchmetrics' calibration error is not used: it gives confidence 1 its own bin and closes bins below, whereas Guo et al.
-close them above.
+Accuracy is that of the records, as in reports, which are made without torch; torchmetrics counts it in training, where
+there are no records.  Its calibration error is not used: it gives confidence 1 its own bin and closes bins below,
+whereas Guo et al. close them above.  Nor is its confusion matrix: the one shown here compares predictions before and
+after adaptation, and K x K numbers per dataset are too many for ImageNet.
 """
 
 from __future__ import annotations
@@ -17,8 +19,7 @@ from lightning import Callback, LightningModule, Trainer
 from tpt.engine.tasks.outcome import Outcome
 from tpt.errors import Count, checked
 from tpt.results.runs.sweep import Sweep
-from tpt.results.tables.measures import Measures, table_of
-from tpt.results.tables.results import gain_values, numbers_of
+from tpt.results.tables.results import Measures, gain_values, numbers_of, table_of
 
 
 class DatasetMetrics(Callback):
@@ -42,8 +43,8 @@ class DatasetMetrics(Callback):
     def begin(self, trainer: Trainer, manifest: Mapping[str, Any], sweep: Sweep | None, records: pa.Table) -> None:
         """Receives the records of earlier sessions."""
         for name in pc.unique(records["dataset"]).to_pylist():
-            self._done += self._measures[name].add(records.filter(pc.field("dataset") == name)).images
-        self._logged = self._done
+            self._measures[name].add(records.filter(pc.field("dataset") == name))
+        self._done = self._logged = records.num_rows
 
     def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any, **__: Any) -> None:
         """Adds a batch."""

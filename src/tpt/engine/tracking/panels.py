@@ -6,7 +6,6 @@ import io
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,9 @@ from tpt.engine.tracking.guard import Guard
 from tpt.engine.tracking.logger import STEP, WandbLogger
 from tpt.errors import BadImageError, Natural, checked
 from tpt.methods import Method
-from tpt.results.tables.flips import Record, flips_of
+from tpt.results.tables.classes import Record, flips_of
 from tpt.results.tables.formats import VALUES
-from tpt.results.tables.grid import HEADERS, legend_of
+from tpt.results.tables.grid import HEADERS, grids
 from tpt.results.tables.report import make_report
 from tpt.results.tables.results import numbers_of
 from tpt.results.tables.runs import Run, load_run
@@ -182,11 +181,10 @@ def trust_panels(run: Run) -> Panels:
     from tpt.results.figures import risk_figure  # noqa: PLC0415 -- matplotlib takes time to load
 
     rows = [
-        [name, score, found.before[score], found.after[score], *(astuple(change) if change else (None,) * 3)]
+        [name, score, each.before, each.after, *(each.change or (None,) * 3)]
         for _, _, by_dataset in trust_rows([run])
         for name, found in by_dataset.items()
-        for score in found.after
-        for change in [found.change.get(score)]
+        for score, each in found.items()
     ]
     if not rows:
         return {}
@@ -197,16 +195,16 @@ def trust_panels(run: Run) -> Panels:
 def report_tables(run: Run) -> Panels:
     """The report of a run, as from `tpt-report`: one line per dataset and average, and the meaning of the marks."""
     report = make_report([run])
-    letters, legend = legend_of(report)
+    _, legend = grids(report)
     columns = [name or "accuracy" for name in VALUES]
     data = [
-        [table.caption, row.label, HEADERS.get(name, name), *values, " ".join(letters[mark.why] for mark in cell.marks)]
+        [table.caption, row.label, HEADERS.get(name, name), *values, " ".join(legend.letters(cell.marks))]
         for table in report.tables
         for row, cells in table.rows
         for name, cell in cells.items()
         if any(values := [value(cell) for value in VALUES.values()])
     ]
-    lines = [*legend.marks, *(("", remark) for remark in legend.remarks)]
+    lines = [*legend.explained.values(), *(("", remark) for remark in legend.remarks)]
     return {
         "test/report": wandb.Table(columns=["table", "method", "dataset", *columns, "marks"], data=data),
         "test/report_notes": wandb.Table(columns=["mark", "meaning"], data=[list(line) for line in lines]),

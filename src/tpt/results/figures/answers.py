@@ -22,7 +22,7 @@ from tpt.results.figures.style import (
     styled,
 )
 from tpt.results.runs import answered
-from tpt.results.tables.measures import BINS, CalibrationBins
+from tpt.results.tables.results import BINS, binned
 from tpt.results.tables.runs import Run
 from tpt.results.tables.scores import risk_area, risk_curve
 from tpt.results.tables.statistics import PERCENT, Interval, wilson
@@ -107,9 +107,11 @@ class Bin(NamedTuple):
 
 def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> list[Bin]:
     """The non-empty bins of a reliability diagram (Guo et al., ICML 2017, figure 1), computed as for `ece`."""
-    counted = CalibrationBins(bins).update(confidence, right)
-    found = zip(counted.images, counted.confidence, counted.right, strict=True)
-    return [Bin(PERCENT * sure / n, wilson(hits / n, int(n)), int(n)) for n, sure, hits in found if n]
+    return [
+        Bin(PERCENT * sure / images, wilson(hits / images, int(images)), int(images))
+        for images, sure, hits in binned(confidence, right, bins).T
+        if images
+    ]
 
 
 @styled

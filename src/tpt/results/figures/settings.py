@@ -12,9 +12,8 @@ from matplotlib.figure import Figure
 
 from tpt.results.figures.style import COLUMN, GREY, error_bars, legend_above, line_style, short, styled
 from tpt.results.runs.settings import REGISTER, axis_label, is_seed, meaning
-from tpt.results.tables.compare import images_of
 from tpt.results.tables.rows import Row, differing, rows_of, settings_of, short_names
-from tpt.results.tables.runs import Run
+from tpt.results.tables.runs import Run, images_of
 from tpt.results.tables.statistics import Interval, mean_interval, mean_of_intervals, wilson
 
 

@@ -10,10 +10,10 @@ from urllib.parse import quote
 
 from tpt.files import file_name, write_text
 from tpt.results.figures.drawing import draw_all
-from tpt.results.tables.citations import to_bibtex
 from tpt.results.tables.classes import MOST, class_grids
+from tpt.results.tables.formats import html_page, html_tables, in_html
 from tpt.results.tables.grid import Grid, Legend, Line, Text, grids
-from tpt.results.tables.markup import html_page, html_tables, in_html
+from tpt.results.tables.published import to_bibtex
 from tpt.results.tables.report import Report
 from tpt.results.tables.rows import coverage_remark, rows_of
 from tpt.results.tables.runs import Run

@@ -1,26 +1,29 @@
-"""The brief report: one line per row with accuracies, gain, calibration error and seconds, the best first."""
+"""Tables with one line per row or dataset: the brief report, and the table that a run prints."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
-from tpt.errors import UserError
-from tpt.results.tables.formats import render_grids
-from tpt.results.tables.grid import HEADERS, OF_STREAMS, Grid, Legend, Line, Text, apart, legend_of, marked, number
+from tpt.results.tables.formats import render_grids, terminal_width, to_terminal
+from tpt.results.tables.grid import HEADERS, OF_STREAMS, Grid, Legend, Line, Text, apart, marked, number, signed
 from tpt.results.tables.published import AVERAGE
 from tpt.results.tables.report import Cell, Report, Table, average_cell, make_report
-from tpt.results.tables.rows import versions_remark
+from tpt.results.tables.results import gain_interval
+from tpt.results.tables.rows import Row, versions_remark
 from tpt.results.tables.runs import Run
-from tpt.results.tables.table import gain_text
+from tpt.results.tables.statistics import Interval
 
 MOST_DATASETS = 8  # the most datasets that get their own columns next to the average
-# Sort keys of the rows, the best first; `order` keeps the order of the runs.
-SORTS: Mapping[str, Callable[[Cell], float | None]] = {
-    "accuracy": lambda cell: None if cell.accuracy is None else -cell.accuracy,
-    "gain": lambda cell: None if cell.gain is None else -cell.gain.mean,
-    "ece": lambda cell: cell.ece,
-    "seconds": lambda cell: cell.seconds,
+Value = Callable[[Cell], float | None]
+# Sort keys of the rows, the largest first; `order` keeps the order of the runs.
+SORTS: Mapping[str, Value] = {
+    "accuracy": lambda cell: cell.accuracy,
+    "gain": lambda cell: cell.gain and cell.gain.mean,
+    "ece": lambda cell: cell.ece and -cell.ece,
+    "seconds": lambda cell: cell.seconds and -cell.seconds,
     "order": lambda cell: 0.0,
 }
 
@@ -30,10 +33,6 @@ def brief_grids(report: Report, sort: str = "accuracy") -> tuple[list[Grid], Leg
 
     Gain, calibration error and seconds are means over the table's datasets that at least one row has.
     """
-    if sort not in SORTS:
-        raise UserError(f"Expected an order out of {', '.join(SORTS)}, got {sort!r}; choose one of them.")
-    letters, legend = legend_of(report)
-    grids = [_grid(table, letters, sort) for table in report.tables]
     streams = any(row.first.stream for row in report.rows)
     deviations = any(cell.std is not None for _, cell in report.cells)
     best = "* best, of stream methods and of the others" if streams else "* best"
@@ -44,7 +43,7 @@ def brief_grids(report: Report, sort: str = "accuracy") -> tuple[list[Grid], Leg
         "seconds per image, from decoding to the record; where a cache had its features, without encoding",
         *versions_remark(report.rows),
     )
-    return grids, Legend(legend.marks, remarks)
+    return [_grid(table, SORTS[sort]) for table in report.tables], Legend(report.marks, remarks)
 
 
 def brief_text(runs: Sequence[Run], width: int | None = None) -> str:
@@ -52,38 +51,95 @@ def brief_text(runs: Sequence[Run], width: int | None = None) -> str:
     return render_grids(*brief_grids(make_report(runs)), "terminal", width)
 
 
-def _grid(table: Table, letters: Mapping[str, str], sort: str) -> Grid:
-    shown = tuple(name for name in table.datasets if any(cells[name].accuracy is not None for _, cells in table.rows))
-    rows = [(row, cells, average_cell(row, "", shown, cells) if shown else Cell()) for row, cells in table.rows]
-    rows.sort(key=lambda each: (SORTS[sort](each[2]) is None, SORTS[sort](each[2]) or 0.0))
-    means = [mean for _, _, mean in rows]
-    kinds = [row.first.stream for row, _, _ in rows]
-    columns: list[tuple[str, list[float | None], list[Text]]] = []  # name, values (the largest is best), and texts
-    of_datasets = [(name, [cells[name] for _, cells, _ in rows]) for name in shown if len(shown) <= MOST_DATASETS]
-    for name, cells in of_datasets if len(shown) == 1 else (*of_datasets, (HEADERS[AVERAGE], means)):
-        columns.append((name, [c.accuracy for c in cells], [marked(c, letters) for c in cells]))
-    if any(c.worst is not None for c in means):
-        columns.append(("worst", [c.worst for c in means], [Text(number(c.worst)) for c in means]))
-    columns += [
-        ("gain [95 %]", [c.gain and c.gain.mean for c in means], [Text(gain_text(c.gain)) for c in means]),
-        ("ECE", [c.ece and -c.ece for c in means], [Text(number(c.ece, 1)) for c in means]),
-        ("s/image", [c.seconds and -c.seconds for c in means], [Text(number(c.seconds, 3)) for c in means]),
+def _grid(table: Table, key: Value) -> Grid:
+    shown = [name for name in table.datasets if any(cells[name].accuracy is not None for _, cells in table.rows)]
+    found = [(row, cells, average_cell(row, "", shown, cells) if shown else Cell()) for row, cells in table.rows]
+    found.sort(key=lambda each: (key(each[2]) is None, -(key(each[2]) or 0.0)))
+    means = [mean for *_, mean in found]
+    of_datasets = [(name, [cells[name] for _, cells, _ in found]) for name in shown if len(shown) <= MOST_DATASETS]
+    accuracies = of_datasets if len(shown) == 1 else [*of_datasets, (HEADERS[AVERAGE], means)]
+    columns: list[tuple[str, Sequence[Cell], Value, Callable[[Cell], Text]]] = [
+        *((name, cells, SORTS["accuracy"], marked) for name, cells in accuracies),
+        ("worst", means, lambda cell: cell.worst, lambda cell: Text(number(cell.worst))),
+        ("gain [95 %]", means, SORTS["gain"], lambda cell: Text(gain_text(cell.gain))),
+        ("ECE", means, SORTS["ece"], lambda cell: Text(number(cell.ece, 1))),
+        ("s/image", means, SORTS["seconds"], lambda cell: Text(number(cell.seconds, 3))),
     ]
-    lines = zip(*(_best(values, texts, kinds) for _, values, texts in columns), strict=True)
+    if all(mean.worst is None for mean in means):
+        columns = [column for column in columns if column[0] != "worst"]
+    rows = [row for row, *_ in found]
+    lines = zip(*(_best(rows, cells, value, text) for _, cells, value, text in columns), strict=True)
     parts = [
-        (row, [Line(row.label, row.first.backbone, cells, main=True)])
-        for (row, _, _), cells in zip(rows, lines, strict=True)
+        (row, [Line(row.label, row.first.backbone, cells, main=True)]) for row, cells in zip(rows, lines, strict=True)
     ]
-    header = ("method", "backbone", *(name for name, _, _ in columns))
+    header = ("method", "backbone", *(name for name, *_ in columns))
     return Grid(table.caption, header, tuple(apart(parts, len(columns))), dense=True)
 
 
-def _best(values: Sequence[float | None], texts: Sequence[Text], kinds: Sequence[bool]) -> list[Text]:
+def _best(rows: Sequence[Row], cells: Sequence[Cell], value: Value, text: Callable[[Cell], Text]) -> list[Text]:
     """The texts, with the largest value of each kind of method marked, unless all values of that kind are equal."""
     # Rounded, so that rounding errors do not break ties.
-    rounded = [None if value is None else round(value, 9) for value in values]
+    values = [None if (own := value(cell)) is None else round(own, 9) for cell in cells]
+    kinds = [row.first.stream for row in rows]
     found = []
-    for value, text, kind in zip(rounded, texts, kinds, strict=True):
-        rivals = {other for other, its in zip(rounded, kinds, strict=True) if its == kind and other is not None}
-        found.append(replace(text, best=len(rivals) > 1 and value == max(rivals)))
+    for cell, kind, own in zip(cells, kinds, values, strict=True):
+        rivals = {other for other, its in zip(values, kinds, strict=True) if its == kind and other is not None}
+        found.append(replace(text(cell), best=len(rivals) > 1 and own == max(rivals)))
     return found
+
+
+def results_grid(results: Mapping[str, Any]) -> Grid:
+    """One line per dataset of a `results.json`, then the averages.
+
+    Without labels, the share of answers that changed and the mean confidence replace accuracies and gain.
+    """
+    labelled = any("acc" in d for d in results["datasets"].values()) or not results["datasets"]
+    answers = ("zero-shot", results["method"], "gain [95 %]") if labelled else ("changed", "confidence")
+    lines = list(results["datasets"].items())
+    if len(lines) > 1:
+        means = {"average": results["averages"], "shifted": results["averages"].get("shifted")}
+        lines += [(name, mean) for name, mean in means.items() if mean is not None]
+    header = ("dataset", "images", *answers, "entropy", "views", "img/s")
+    return Grid("", header, tuple(_line(name, d, labelled) for name, d in lines), dense=True)
+
+
+def _line(name: str, d: Mapping[str, Any], labelled: bool) -> Line:
+    """The line of a dataset, or of an average, which has no number of images."""
+    answers: tuple[str, ...] = ("", "", "")
+    if not labelled:
+        answers = (f"{d['changed']:.1f} %", f"{d['confidence_zero_shot']:.1f}→{d['confidence']:.1f} %")
+    elif "acc" in d:
+        answers = (f"{d['acc_zero_shot']:.2f}", f"{d['acc']:.2f}", gain_text(gain_interval(d.get("gain"))))
+    entropies = f"{d['entropy_zero_shot']:.2f}→{d['entropy']:.2f}"
+    cells = (*answers, entropies, f"{d['selected_views']:g}", number(d.get("images_per_second"), 1))
+    images = str(d.get("images", ""))
+    if d.get("size", d.get("images")) != d.get("images"):
+        images = f"{images} of {d['size']}"
+    return Line(name, images, tuple(map(Text, cells)), main="images" in d)
+
+
+def gain_text(gain: Interval | None) -> str:
+    """The gain as `+1.3 [+0.2,+2.5]`, in percentage points."""
+    return "" if gain is None else f"{signed(gain.mean, 1)} [{signed(gain.low, 1)},{signed(gain.high, 1)}]"
+
+
+def results_text(results: Mapping[str, Any], width: int | None = None) -> str:
+    """The table of a `results.json` and remarks on the run; without a width, lines are not wrapped."""
+    remarks = list(results["notes"])
+    for name, d in results["datasets"].items():
+        remarks += [f"{name}: {note}" for note in d["notes"]]
+        if not d["complete"]:
+            remarks.append(f"{name}: unfinished, {d['images'] + len(d['unanswered'])} of {d['to_test']} images done")
+        if d["unanswered"]:
+            remarks.append(f"{name}: {len(d['unanswered'])} images without an answer, listed in results.json")
+    grid, method = results_grid(results), results["method"]
+    said = f"changed: share of answers that {method} changed; confidence: mean probability of the answers, before→after"
+    if "zero-shot" in grid.header:
+        said = f"zero-shot and {method}: accuracy in %; gain: percentage points, interval for paired proportions"
+    remarks.append(f"{said}; entropy: of the selected views in nats, before→after; views: selected")
+    return to_terminal([grid], Legend((), tuple(remarks)), width, color=sys.stdout.isatty())
+
+
+def print_table(results: Mapping[str, Any]) -> None:
+    """Prints the table, and remarks such as differences from the paper's protocol."""
+    print(f"\n{results_text(results, terminal_width())}", end="")

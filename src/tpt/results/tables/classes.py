@@ -1,46 +1,47 @@
-"""Accuracy per class before and after adaptation, and the confusions that adaptation made and corrected."""
+"""What adaptation changed: accuracy per class, confusions made and corrected, and the answers to single images."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, zip_longest
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tpt.errors import UserError
 from tpt.results.runs.records import NAMED
-from tpt.results.tables.comparability import left_out, said
+from tpt.results.tables.brief import gain_text
+from tpt.results.tables.comparability import left_out
 from tpt.results.tables.grid import Grid, Legend, Line, Text, number
 from tpt.results.tables.rows import NOTHING, labelled_runs
 from tpt.results.tables.runs import Run
-from tpt.results.tables.statistics import PERCENT, Gain, paired_gain
-from tpt.results.tables.table import gain_text
+from tpt.results.tables.statistics import PERCENT, Gain, Interval, paired_gain
 
 MOST = 30  # lines per table on a terminal
+FIXED, BROKEN, CHANGED = "fixed", "broken", "changed"
+Record = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class ClassResult:
-    """The results of one class of a dataset."""
+class ClassResult(NamedTuple):
+    """The results of one class: its images with an answer, right answers before and after adaptation, and the gain."""
 
     name: str  # the class number if the records have no names
-    images: int  # labelled images with an answer
-    before: int  # right answers before adaptation
-    after: int  # and after it
-    gain: Gain  # of accuracy, in points
+    images: int
+    before: int
+    after: int
+    gain: Gain
 
 
-@dataclass(frozen=True)
-class Confusion:
-    """Images of one class that were classified as another."""
+class Confusion(NamedTuple):
+    """Numbers of images of one class (`truth`) that were classified as another (`answer`)."""
 
     truth: str
     answer: str
-    before: int  # images of `truth` with this answer before adaptation
-    after: int  # and after it
-    made: int  # images that adaptation added, including from another wrong answer
-    corrected: int  # images that it removed, including to another wrong answer
+    before: int
+    after: int
+    made: int  # added by adaptation, including from another wrong answer
+    corrected: int  # removed by adaptation, including to another wrong answer
 
 
 def class_results(run: Run, dataset: str) -> list[ClassResult]:
@@ -81,12 +82,9 @@ def _answers(run: Run, dataset: str) -> tuple[Mapping[int, str], np.ndarray, np.
 def class_grids(
     runs: Sequence[Run], most: int | None = MOST, only: Sequence[str] | None = None
 ) -> tuple[list[Grid], Legend]:
-    """Two tables per run and dataset: classes, and confusions if adaptation changed any.
+    """Two tables per run and dataset: classes, and confusions if adaptation changed any; a UserError if there are none.
 
     Each has at most `most` lines, the most changed first; `only` chooses datasets.  None shows all.
-
-    Raises:
-        UserError: no run has a labelled image with an answer.
     """
     grids = [
         grid
@@ -105,28 +103,32 @@ def class_grids(
 
 
 def _grids(title: str, run: Run, dataset: str, most: int | None) -> Iterator[Grid]:
-    classes, pairs = class_results(run, dataset), confusions(run, dataset)
-    marks = tuple(said(left_out([run], [dataset])).values())
-    lines = [
-        (
-            c.name,
-            str(c.images),
-            *(number(PERCENT * right / c.images, 1) for right in (c.before, c.after)),
-            gain_text(c.gain.interval),
-        )
-        for c in classes
-    ]
-    yield _grid(f"Classes of {title}", ("class", "images", "before", "after", "gain [95 %]"), lines, most, marks)
-    if pairs:
-        lines = [tuple(map(str, astuple(pair))) for pair in pairs]
-        header = ("class", "predicted as", "before", "after", "made", "corrected")
-        yield _grid(f"Confusions of {title}", header, lines, most, marks)
+    marks = left_out([run], [dataset])
+    classes = []
+    for name, images, *right, gain in class_results(run, dataset):
+        shares = (number(PERCENT * share / images, 1) for share in right)
+        classes.append((name, str(images), *shares, gain_text(Interval(gain.points, gain.low, gain.high))))
+    pairs = [tuple(map(str, pair)) for pair in confusions(run, dataset)]
+    for what, header, lines in (
+        ("Classes", ("class", "images", "before", "after", "gain [95 %]"), classes),
+        ("Confusions", ("class", "predicted as", "before", "after", "made", "corrected"), pairs),
+    ):
+        some = most is not None and len(lines) > most
+        end = f" ({most} of {len(lines):,} that changed most; --out FILE has all)" if some else ""
+        made = [Line(label, second, tuple(map(Text, cells)), True, marks) for label, second, *cells in lines[:most]]
+        if made:
+            yield Grid(f"{what} of {title}{end}", header, tuple(made), dense=True)
 
 
-def _grid(
-    caption: str, header: tuple[str, ...], lines: Sequence[tuple[str, ...]], most: int | None, marks: tuple[str, ...]
-) -> Grid:
-    if most is not None and len(lines) > most:
-        caption += f" ({most} of {len(lines):,} that changed most; --out FILE has all)"
-    made = [Line(label, second, tuple(map(Text, cells)), True, marks) for label, second, *cells in lines[:most]]
-    return Grid(caption, header, tuple(made), dense=True)
+def flips_of(records: Iterable[Record], limit: int) -> list[tuple[str, Record]]:
+    """At most `limit` images whose answer changed, and whether it was fixed, broken or, as without label, changed.
+
+    The kinds alternate, so that none crowds out the others.
+    """
+    found: dict[str, list[tuple[str, Record]]] = {FIXED: [], BROKEN: [], CHANGED: []}
+    for record in records:
+        label, before, after = (record[name] for name in ("label", "pred_zero_shot", "pred"))
+        if record["problem"] is None and before != after:
+            kind = FIXED if after == label else BROKEN if before == label else CHANGED
+            found[kind].append((kind, record))
+    return [flip for flip in chain.from_iterable(zip_longest(*found.values())) if flip is not None][:limit]

@@ -11,7 +11,6 @@ from tpt.results.runs.settings import MIXED_ALWAYS, MIXED_NEVER, ORDER, PAPER, P
 from tpt.results.tables.published import ALL_VIEWS, printed_row
 from tpt.results.tables.runs import Run
 
-FULL = ("32-true", "32", "None")  # Lightning's names for float32
 # The class list in the paper's code (azshue/TPT, `data/cls_to_names.py`, and its copies elsewhere) has cheesecake
 # before cheese_plate, but the split's labels are 16 = cheese_plate and 17 = cheesecake.
 NAMES_SWAPPED = {"food101": "two class names are swapped in the paper's code, which concerns 600 of 30,300 images"}
@@ -44,9 +43,9 @@ def printed_method(run: Run, dataset: str) -> str:
 
 def marks_of(run: Run, dataset: str) -> list[Mark]:
     """All marks of a run's cell; only a cell without marks can be compared with the printed number."""
-    found = [*coverage(run, dataset), *_test_set(run, dataset)]
+    found = list(coverage(run, dataset))
     if printed_row(run.backbone, printed_method(run, dataset), dataset).source:
-        found += [*_settings(run, dataset), *(_learning(run) if "coop" in run.method else ())]
+        found += [*_test_set(run, dataset), *_settings(run, dataset)]
     return found
 
 
@@ -75,19 +74,9 @@ def left_out(runs: Iterable[Run], datasets: Iterable[str], of: str = "") -> list
 
 
 def _test_set(run: Run, dataset: str) -> Iterator[Mark]:
-    precision = run.results["backbone"]["precision"]
-    if precision != "fp32":
-        yield Mark(f"the backbone computes in {precision}, the paper's in fp32")
-    trainer = str(run.settings.get("trainer.precision"))
-    if trainer not in FULL:
-        yield Mark(f"trainer.precision={trainer}, the paper's numbers are compared in 32-true")
-    entry, about = CATALOG.get(dataset), run.to_test[dataset]
-    if entry is None:
-        return
+    entry, about = CATALOG[dataset], run.to_test[dataset]
     if dataset in NAMES_SWAPPED:
         yield Mark(NAMES_SWAPPED[dataset], dataset)
-    if run.settings.get("data.orientation", "ignore") != "ignore":
-        yield Mark("photographs turned as their tags say, in the paper's code not")
     if not entry.is_papers(about["split"]):
         yield Mark("another split than the paper's", f"{dataset} {about['split'] or 'its folder'}")
     elif (about["size"], about["classes"]) != (entry.images, entry.classes):
@@ -98,19 +87,28 @@ def _test_set(run: Run, dataset: str) -> Iterator[Mark]:
 
 
 def _settings(run: Run, dataset: str) -> Iterator[Mark]:
-    expected: dict[str, Any] = dict(PAPER.get(run.option, {}))
+    settings = run.settings | {"backbone.backbone_precision": run.results["backbone"]["precision"]}
+    expected: dict[str, Any] = {"backbone.backbone_precision": "fp32", **PAPER.get(run.option, {})}
+    expected |= {"trainer.precision": ("32-true", "32", 32, None), "data.orientation": ("ignore", None)}
     if paper_method(run) == ALL_VIEWS:
         expected["method.selection_p"] = 1.0
-    if "coop" not in run.method and not printed_method(run, dataset).endswith(ENSEMBLE):
+    if "coop" in run.method:
+        training = run.training
+        shots = "unknown" if training is None else f"{training.shots or 'all'} shots of {training.source}"
+        settings["context.learned_on"], expected["context.learned_on"] = shots, "16 shots of imagenet"
+        if training is not None and training.settings.get("learner.ctx_init") is None:
+            settings["context.n_ctx"], expected["context.n_ctx"] = training.settings.get("learner.n_ctx"), 4
+    elif not printed_method(run, dataset).endswith(ENSEMBLE):
         expected |= PAPER_TEXT["ensemble" if run.method == "ensemble" else "words"]
+    if run.stream:
+        expected |= {"method.feature": (_feature_of_paper(dataset), "paper", None), ORDER: "shuffled"}
+        expected["method.templates"] = (_templates_of_paper(run, dataset), "paper")
     for key, value in expected.items():
         values = value if isinstance(value, tuple) else (value,)
-        if run.settings.get(key) not in values:
-            yield Mark(f"{key.split('.', 1)[1]}={run.settings.get(key)}, in the paper {values[0]}")
-    if run.stream:
-        yield from _stream(run, dataset)
-    elif run.method.endswith(ENSEMBLE):
-        yield Mark(f"templates={run.settings.get('method.templates')}, the published row's are not known")
+        if settings.get(key) not in values:
+            yield Mark(f"{key.split('.', 1)[1]}={settings.get(key)}, in the paper {values[0]}")
+    if run.method.endswith(ENSEMBLE) and not run.stream:
+        yield Mark(f"templates={settings.get('method.templates')}, the published row's are not known")
     if run.adapts and not (run.stream and _feature_of_paper(dataset) == "view0"):
         yield from _augmix(run, dataset)
 
@@ -127,16 +125,6 @@ def _feature_of_paper(dataset: str) -> str:
     return "confident" if dataset in NATURAL_SHIFT and dataset != "imagenet" else "view0"
 
 
-def _stream(run: Run, dataset: str) -> Iterator[Mark]:
-    feature, templates = (run.settings.get(f"method.{name}") for name in ("feature", "templates"))
-    if feature not in (None, "paper", wanted := _feature_of_paper(dataset)):
-        yield Mark(f"feature={feature}, in the paper {wanted}", dataset)
-    if templates not in ("paper", _templates_of_paper(run, dataset)):
-        yield Mark(f"templates={templates}, in the paper each dataset's own (method.templates=paper)")
-    if (order := run.settings.get(ORDER)) != "shuffled":
-        yield Mark(f"order={order}, in the paper shuffled")
-
-
 def _augmix(run: Run, dataset: str) -> Iterator[Mark]:
     papers = CATALOG[dataset].augmix
     mixed = run.option in MIXED_ALWAYS or (papers and run.option not in MIXED_NEVER)
@@ -146,17 +134,6 @@ def _augmix(run: Run, dataset: str) -> Iterator[Mark]:
         yield Mark("views without AugMix, in the paper with it" if mixed else "AugMix, in the paper plain crops")
     elif mixes and (severity := run.settings.get("views.augmix.severity")) != 1.0:
         yield Mark(f"AugMix of severity {severity}, in the paper 1")
-
-
-def _learning(run: Run) -> Iterator[Mark]:
-    """Marks of learned contexts; those of the printed rows have 4 vectors learned on 16 shots of ImageNet."""
-    if (training := run.training) is None:
-        yield Mark("what the context was learned on is not known, in the paper 16 shots of ImageNet")
-    elif (training.source, training.shots) != ("imagenet", 16):
-        shots = training.shots or "all"
-        yield Mark(f"context learned on {shots} shots of {training.source}, in the paper on 16 of imagenet")
-    elif training.settings.get("learner.ctx_init") is None and (n := training.settings.get("learner.n_ctx")) != 4:
-        yield Mark(f"context of {n} vectors, in the paper 4")
 
 
 def said(marks: Iterable[Mark]) -> dict[str, str]:

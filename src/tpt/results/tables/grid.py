@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from typing import TypeVar
 
 from tpt.data.catalog.entries import group_of
-from tpt.results.tables.comparability import ENSEMBLE, said
-from tpt.results.tables.compare import Comparison
-from tpt.results.tables.published import AVERAGE, OOD_AVERAGE, PAPER, printed_row
-from tpt.results.tables.report import Cell, Report, Table
+from tpt.results.tables.comparability import Mark, said
+from tpt.results.tables.published import AVERAGE, OOD_AVERAGE, PAPER
+from tpt.results.tables.report import Cell, Report
 from tpt.results.tables.rows import Row, versions_remark
 from tpt.results.tables.statistics import Interval
 
@@ -33,10 +33,10 @@ def cleaned(text: str) -> str:
 
 @dataclass(frozen=True)
 class Text:
-    """A cell's text, the letters of its marks, and whether it is the best of its column."""
+    """A cell's text, its marks, and whether it is the best of its column."""
 
     text: str
-    letters: tuple[str, ...] = ()
+    marks: tuple[Mark, ...] = ()
     best: bool = False
 
 
@@ -51,7 +51,7 @@ class Line:
     second: str
     cells: tuple[Text, ...]
     main: bool
-    marks: tuple[str, ...] = ()
+    marks: Sequence[Mark] = ()
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,20 @@ class Grid:
 
 @dataclass(frozen=True)
 class Legend:
-    """The text below the tables: the letters of marks with their meaning, then remarks."""
+    """The text below the tables: the marks of their cells, then remarks."""
 
-    marks: tuple[tuple[str, str], ...]
+    marks: tuple[Mark, ...]
     remarks: tuple[str, ...]
+
+    @cached_property
+    def explained(self) -> dict[str, tuple[str, str]]:
+        """The letter a, b, ..., z, aa, ... of each mark and its text, by `Mark.why`, in the order of the marks."""
+        letters = ("".join(each) for length in (1, 2, 3) for each in product(string.ascii_lowercase, repeat=length))
+        return {why: (letter, text) for letter, (why, text) in zip(letters, said(self.marks).items(), strict=False)}
+
+    def letters(self, marks: Iterable[Mark]) -> list[str]:
+        """The letters of some marks, each once."""
+        return list(dict.fromkeys(self.explained[mark.why][0] for mark in marks))
 
 
 def block(
@@ -78,10 +88,11 @@ def block(
     cells: Sequence[T | None],
     main: Callable[[T], Text],
     below: Sequence[tuple[str, Callable[[T], str]]],
-    marks: tuple[str, ...] = (),
+    marks: Sequence[Mark] = (),
 ) -> Iterator[Line]:
     """A row's main line and the lines below it that have any value; a cell without one is shown as missing."""
-    yield Line(label, second, tuple(Text(MISSING) if cell is None else main(cell) for cell in cells), True, marks)
+    mains = tuple(Text(MISSING) if cell is None else main(cell) for cell in cells)
+    yield Line(label, second, mains, True, marks)
     for name, text in below:
         texts = ["" if cell is None else text(cell) for cell in cells]
         if any(texts):
@@ -90,30 +101,15 @@ def block(
 
 def grids(report: Report) -> tuple[list[Grid], Legend]:
     """All tables of a report and their legend."""
-    letters, legend = legend_of(report)
-    return [_grid(table, letters, report.against) for table in report.tables], legend
-
-
-def legend_of(report: Report) -> tuple[dict[str, str], Legend]:
-    """The letters a, b, ..., z, aa, ... by explanation, in the order of the marks; and the legend of all tables."""
-    names = ("".join(c) for length in (1, 2, 3) for c in product(string.ascii_lowercase, repeat=length))
-    found = said([mark for _, cell in report.cells for mark in cell.marks])
-    letters = dict(zip(found, names, strict=False))
-    marks = [(letters[why], text) for why, text in found.items()]
-    return letters, Legend(tuple(marks), tuple(_remarks(report)))
-
-
-def _grid(table: Table, letters: Mapping[str, str], against: str | None) -> Grid:
-    def main(cell: Cell) -> Text:
-        return marked(cell, letters)
-
-    parts = [
-        (row, [*block(row.label, row.first.backbone, [cells[c] for c in table.columns], main, _below(against))])
-        for row, cells in table.rows
-    ]
-    lines = apart(parts, len(table.columns))
-    header = ("method", "backbone", *(HEADERS.get(column, group_of(column)[1]) for column in table.columns))
-    return Grid(table.caption, header, tuple(lines))
+    found = []
+    for table in report.tables:
+        parts = [
+            (row, [*block(row.label, row.first.backbone, [cells[c] for c in table.columns], marked, _below(report))])
+            for row, cells in table.rows
+        ]
+        header = ("method", "backbone", *(HEADERS.get(column, group_of(column)[1]) for column in table.columns))
+        found.append(Grid(table.caption, header, tuple(apart(parts, len(table.columns)))))
+    return found, Legend(report.marks, tuple(_remarks(report)))
 
 
 def apart(parts: Sequence[tuple[Row, Sequence[Line]]], columns: int) -> list[Line]:
@@ -123,8 +119,8 @@ def apart(parts: Sequence[tuple[Row, Sequence[Line]]], columns: int) -> list[Lin
     return [*kinds[0], *heading, *kinds[1]]
 
 
-def _below(against: str | None) -> list[tuple[str, Callable[[Cell], str]]]:
-    """Names and texts of the lines below a row; `block` leaves out a line without any value."""
+def _below(report: Report) -> list[tuple[str, Callable[[Cell], str]]]:
+    """Names and texts of the lines below a row."""
     return [
         ("mean of classes", lambda c: number(c.class_accuracy) if unbalanced(c) else ""),
         ("worst", lambda c: number(c.worst)),
@@ -136,10 +132,10 @@ def _below(against: str | None) -> list[tuple[str, Callable[[Cell], str]]]:
         ("ECE, 20 bins", lambda c: "" if c.printed_error is None else number(c.ece20)),
         ("published ECE", lambda c: number(c.printed_error)),
         ("seconds per image", lambda c: "" if c.seconds is None else f"{c.seconds:.3g}"),
-        (f"over {against}", lambda c: signed(c.against and c.against.points.mean)),
+        (f"over {report.against}", lambda c: signed(c.against and c.against.points.mean)),
         ("95 % interval", lambda c: interval_text(c.against and c.against.points)),
-        ("McNemar p", lambda c: p_text(c.against and c.against.p_value)),
-        ("shared images", lambda c: "" if c.against is None else shared_text(c.against)),
+        ("McNemar p", lambda c: "" if c.against is None else _p_text(c.against.p_value)),
+        ("shared images", lambda c: "" if c.against is None else _shared(c.against.images, c.against.only_one)),
     ]
 
 
@@ -149,11 +145,10 @@ def unbalanced(cell: Cell) -> bool:
     return one is not None and two is not None and round(one - two, 2) != 0
 
 
-def marked(cell: Cell, letters: Mapping[str, str]) -> Text:
+def marked(cell: Cell) -> Text:
     """The accuracy with its standard deviation over seeds and its marks."""
     deviation = "" if cell.std is None else f" ± {cell.std:.2f}"
-    text = f"{number(cell.accuracy) or MISSING}{deviation}"
-    return Text(text, tuple(dict.fromkeys(letters[mark.why] for mark in cell.marks)))
+    return Text(f"{number(cell.accuracy) or MISSING}{deviation}", cell.marks)
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -163,10 +158,8 @@ def number(value: float | None, digits: int = 2) -> str:
 
 def signed(value: float | None, digits: int = 2) -> str:
     """A value with its sign; zero has none."""
-    if value is None:
-        return ""
-    rounded = round(value, digits)
-    return f"{rounded:+.{digits}f}" if rounded else f"{0:.{digits}f}"
+    text = "" if value is None else f"{value:+.{digits}f}"
+    return text if text.strip("+-0.") else text[1:]
 
 
 def interval_text(interval: Interval | None, digits: int = 1) -> str:
@@ -174,15 +167,13 @@ def interval_text(interval: Interval | None, digits: int = 1) -> str:
     return "" if interval is None else f"{signed(interval.low, digits)} to {signed(interval.high, digits)}"
 
 
-def p_text(p_value: float | None) -> str:
-    """A p-value with two significant digits, or `<1e-4`."""
+def _p_text(p_value: float | None) -> str:
     return "" if p_value is None else f"{p_value:.2g}" if p_value >= 1e-4 else "<1e-4"
 
 
-def shared_text(against: Comparison) -> str:
+def _shared(images: int, alone: int) -> str:
     """The number of images that both sides have, and the total if some are on one side only."""
-    alone = f" of {against.images + against.only_one:,}" if against.only_one else ""
-    return f"{against.images:,}{alone}"
+    return f"{images:,} of {images + alone:,}" if alone else f"{images:,}"
 
 
 def _remarks(report: Report) -> Iterator[str]:
@@ -192,10 +183,13 @@ def _remarks(report: Report) -> Iterator[str]:
     yield f"accuracy in %{std}{worst}; {MISSING}: missing, and so is an average over it"
     if any(row.first.stream for row in rows):
         yield OF_STREAMS
-    if ensembles := ", ".join(_without_published(report)):
-        yield f"{ensembles}: published numbers exist only for an ensemble of templates (method.templates=paper)"
-    if sources := _sources(report):
-        yield f"published: {'; '.join(sources)}; the difference is given for cells without a mark"
+    sources: dict[str, dict[str, None]] = {}  # of published numbers, with the methods they are for
+    for row, cell in report.cells:
+        if cell.source is not None:
+            sources.setdefault(cell.source, {})[row.first.method] = None
+    if sources:
+        texts = [source if source == PAPER else f"{', '.join(names)} {source}" for source, names in sources.items()]
+        yield f"published: {'; '.join(texts)}; the difference is given for cells without a mark"
     if any(c.gain is not None for c in cells):
         yield (
             "gain over zero-shot: over the same prompt before tuning, in percentage points; "
@@ -210,21 +204,3 @@ def _remarks(report: Report) -> Iterator[str]:
     yield from versions_remark(rows)
     if any(OOD_AVERAGE in table.averages for table in report.tables):
         yield "OOD average: without the dataset that prompts are learned on"
-
-
-def _without_published(report: Report) -> list[str]:
-    """Stream methods of rows without published numbers, if there are some for an ensemble of templates."""
-    shown = {row for row, cell in report.cells if cell.printed}
-    names = [name for table in report.tables for name in table.datasets]
-    runs = [row.first for row in report.rows if row.first.stream and row not in shown]
-    keys = ((run, run.option + ENSEMBLE, name) for run in runs for name in names)
-    return list(dict.fromkeys(run.option for run, row, name in keys if printed_row(run.backbone, row, name).source))
-
-
-def _sources(report: Report) -> list[str]:
-    """Sources of the published numbers, with the methods they are for if the source is not the paper itself."""
-    rows: dict[str, dict[str, None]] = {}
-    for row, cell in report.cells:
-        if cell.source is not None:
-            rows.setdefault(cell.source, {})[row.first.method] = None
-    return [source if source == PAPER else f"{', '.join(names)} {source}" for source, names in rows.items()]

@@ -9,46 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from tpt.errors import UserError
-from tpt.results.tables.comparability import Mark, left_out, said
-from tpt.results.tables.compare import Comparison, compare
+from tpt.results.tables.comparability import Mark, left_out
 from tpt.results.tables.grid import HEADERS, MISSING, Grid, Legend, Line, Text, block, interval_text, number, signed
 from tpt.results.tables.published import AVERAGE, content, paper_backbone
-from tpt.results.tables.report import answered_on, dataset_cell, seed_marks
+from tpt.results.tables.report import Comparison, compare, dataset_cell, seed_marks
 from tpt.results.tables.rows import Row, rows_of
 from tpt.results.tables.runs import Run
 
 BASE, NEW = "base", "new"
 LEARNED = ("coop", "cocoop")  # methods of Figure 2
 BASELINE = "clip"
-PART = "a"  # letter of the only mark
-
-
-@dataclass(frozen=True)
-class Halves:
-    """Accuracies in % on the classes that the context was learned on (base), and on the others (new)."""
-
-    base: float
-    new: float
-
-    @property
-    def harmonic_mean(self) -> float:
-        """Harmonic mean of the two, in %; 0 if either is 0."""
-        return 2 * self.base * self.new / (self.base + self.new) if self.base and self.new else 0.0
-
-
-@dataclass(frozen=True)
-class BaseToNew:
-    """A row of a base-to-new table."""
-
-    row: Row  # of the runs on base classes
-    cells: Mapping[str, Halves]  # by dataset, if both halves were tested
-    printed: Halves | None  # the published averages over eleven datasets
-    marks: tuple[str, ...] = ()  # images and seeds that are left out
-
-    @property
-    def average(self) -> Halves:
-        """Means over the datasets; as in the paper, the harmonic mean is computed from these means."""
-        return Halves(*(float(np.mean([getattr(cell, half) for cell in self.cells.values()])) for half in (BASE, NEW)))
 
 
 @dataclass(frozen=True)
@@ -61,7 +31,7 @@ class Transfer:
     targets: tuple[str, ...]
     # The context against the hand-written prompt, on the images that both have; pairs without a test are missing.
     cells: Mapping[tuple[str, str], Comparison]
-    marks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by source: images that are left out
+    marks: Mapping[str, Sequence[Mark]] = field(default_factory=dict)  # by source: images that are left out
 
     @property
     def title(self) -> str:
@@ -69,51 +39,76 @@ class Transfer:
         return f"{self.method}, {self.backbone}"
 
 
-def base_to_new(runs: Sequence[Run]) -> list[BaseToNew]:
-    """Rows with both halves of a dataset's classes, from runs with `data.classes=base` and with `data.classes=new`.
+def harmonic_mean(base: float, new: float) -> float:
+    """Harmonic mean of accuracies on base and on new classes, in %; 0 if either is 0."""
+    return 2 * base * new / (base + new) if base and new else 0.0
 
-    Raises:
-        UserError: no dataset was tested on both halves by the same method.
+
+def base_to_new_grids(runs: Sequence[Run]) -> tuple[list[Grid], Legend]:
+    """CoCoOp's table of accuracies on the classes that contexts were learned on (base), and on the others (new).
+
+    The halves are from runs with `data.classes=base` and `data.classes=new`; a UserError if no row has both.  As in the
+    paper, the harmonic mean in the last column is computed from the means of the datasets.
     """
-    halves_of = ([run for run in runs if run.settings.get("data.classes") == half] for half in (BASE, NEW))
-    bases, news = ({(row.label, row.first.backbone): row for row in rows_of(some)} for some in halves_of)
-    found = []
-    for key, row in bases.items():
-        halves = {}
-        for name in dict.fromkeys(name for run in row.runs for name in run.to_test) if key in news else ():
-            base, new = (dataset_cell(each, name).accuracy for each in (row, news[key]))
-            if base is not None and new is not None:
-                halves[name] = Halves(base, new)
-        names = paper_backbone(row.first.backbone), row.first.method
-        printed = (r for r in content()["base_to_new"]["rows"] if (r["backbone"], r["method"]) == names)
-        if halves:
-            marks = [m for half, each in ((BASE, row), (NEW, news[key])) for m in _left_out(each, half, halves)]
-            average = next((Halves(r["base"], r["new"]) for r in printed), None)
-            found.append(BaseToNew(row, halves, average, tuple(said(marks).values())))
+    rows_by_half = []
+    for half in (BASE, NEW):
+        own = rows_of([run for run in runs if run.settings.get("data.classes") == half])
+        rows_by_half.append({(row.label, row.first.backbone): row for row in own})
+    pairs = [(row, rows_by_half[1][key]) for key, row in rows_by_half[0].items() if key in rows_by_half[1]]
+    found = [(*pair, cells) for pair in pairs if (cells := _both_halves(*pair))]
     if not found:
         raise UserError(
             "No method has runs on both halves of a dataset's classes. Test with data.classes=base and with "
             "data.classes=new."
         )
+    names = list(dict.fromkeys(name for *_, cells in found for name in cells))
+    lines: list[Line] = []
+    published = False
+    for base, new, cells in found:
+        average = tuple(np.mean(list(cells.values()), axis=0).tolist())
+        lines += block(
+            base.label,
+            base.first.backbone,
+            [*(cells.get(name) for name in names), average],
+            lambda both: Text(number(harmonic_mean(*both))),
+            [(BASE, lambda both: number(both[0])), (NEW, lambda both: number(both[1]))],
+            _left_out(base, BASE, cells) + _left_out(new, NEW, cells),
+        )
+        paper = paper_backbone(base.first.backbone), base.first.method
+        for row in content()["base_to_new"]["rows"]:
+            if (row["backbone"], row["method"]) == paper:
+                published = True
+                text = f"{harmonic_mean(row[BASE], row[NEW]):.2f} ({row[BASE]:.2f}, {row[NEW]:.2f})"
+                lines.append(Line("published", "", (*(Text(MISSING) for _ in names), Text(text)), main=False))
+    remarks = (
+        "harmonic mean of the accuracies on base and on new classes, which stand below; in %, averages of the means",
+        *([f"published: {content()['base_to_new']['source']}"] if published else []),
+    )
+    header = ("method", "backbone", *names, HEADERS[AVERAGE])
+    return [Grid("Base to new", header, tuple(lines))], Legend((), remarks)
+
+
+def _both_halves(base: Row, new: Row) -> dict[str, tuple[float, float]]:
+    """The accuracies in % on both halves, by dataset; datasets without both are left out."""
+    found = {}
+    for name in dict.fromkeys(name for run in base.runs for name in run.to_test):
+        first, second = (dataset_cell(row, name).accuracy for row in (base, new))
+        if first is not None and second is not None:
+            found[name] = (first, second)
     return found
 
 
 def _left_out(row: Row, half: str, datasets: Iterable[str]) -> list[Mark]:
     """Marks for the images of a half, and the seeds, that a row lacks."""
-    seeds = [(name, mark) for name in datasets for mark in seed_marks(row, answered_on(row, name))]
-    of_seeds = [replace(mark, detail=f"{half} {name}") for name, mark in seeds]
-    return left_out(row.runs, datasets, half) + of_seeds
+    seeds = [(name, mark) for name in datasets for mark in seed_marks(row, name)]
+    return left_out(row.runs, datasets, half) + [replace(mark, detail=f"{half} {name}") for name, mark in seeds]
 
 
 def transfer_matrices(runs: Sequence[Run], learned_on: Mapping[str, str] | None = None) -> list[Transfer]:
-    """One matrix per learner and backbone.
+    """One matrix per learner and backbone; the zero-shot accuracy is that of runs of `row=clip`.
 
-    Args:
-        runs: runs with learned contexts (rows coop and cocoop), and runs of `row=clip` for the zero-shot accuracy.
-        learned_on: a run's directory or its context's path -> dataset; takes precedence over `training.json`.
-
-    Raises:
-        UserError: there are no runs of one of these kinds, or the dataset that a context was learned on is unknown.
+    `learned_on` maps a run's directory or its context's path to a dataset, and takes precedence over `training.json`.
+    A UserError says which runs are missing, or that the dataset that a context was learned on is unknown.
     """
     learned = [run for run in runs if run.method in LEARNED]
     baselines = [run for run in runs if run.method == BASELINE]
@@ -121,33 +116,32 @@ def transfer_matrices(runs: Sequence[Run], learned_on: Mapping[str, str] | None 
         raise UserError("None of the runs has a learned context. Test with row=coop or row=cocoop.")
     if not baselines:
         raise UserError(f"None of the runs is of row={BASELINE}, which gives the zero-shot accuracy. Add one.")
-    given = {_absolute(path): name for path, name in (learned_on or {}).items()}
+    given = {Path(path).expanduser().resolve(): name for path, name in (learned_on or {}).items()}
     matrices: dict[tuple[str, str], dict[str, list[Run]]] = {}
     for run in learned:
         by_source = matrices.setdefault((run.method, run.backbone), {})
         by_source.setdefault(_learned_on(run, given), []).append(run)
-    return [_matrix(*key, by_source, baselines) for key, by_source in matrices.items()]
+    return [
+        _matrix(*key, by_source, [run for run in baselines if run.backbone == key[1]])
+        for key, by_source in matrices.items()
+    ]
 
 
-def _absolute(path: object) -> str:
-    return str(Path(str(path)).expanduser().resolve())
-
-
-def _learned_on(run: Run, given: Mapping[str, str]) -> str:
+def _learned_on(run: Run, given: Mapping[Path, str]) -> str:
     """The dataset that a run's context was learned on; `given` maps absolute paths of runs or contexts to datasets."""
-    for path in (run.path, run.settings.get("context.path") or run.path):
-        if (found := given.get(_absolute(path))) is not None:
-            return found
-    if run.training is None or run.training.source is None:
+    paths = (run.path, run.settings.get("context.path") or run.path)
+    places = (Path(str(path)).expanduser().resolve() for path in paths)
+    of_training = None if run.training is None else run.training.source
+    source = next((given[place] for place in places if place in given), of_training)
+    if source is None:
         raise UserError(
             f"No training.json next to the context of {run.path} names the dataset it was learned on. Pass "
             f"--learned-on {run.path}=DATASET."
         )
-    return run.training.source
+    return source
 
 
 def _matrix(method: str, backbone: str, by_source: Mapping[str, list[Run]], baselines: Sequence[Run]) -> Transfer:
-    near = [run for run in baselines if run.backbone == backbone]
     targets = tuple(dict.fromkeys(name for runs in by_source.values() for run in runs for name in run.to_test))
     cells = {}
     for source, runs in by_source.items():
@@ -158,72 +152,44 @@ def _matrix(method: str, backbone: str, by_source: Mapping[str, list[Run]], base
                 f"{more[0].label} ({more[0].first.path}); give runs that differ in the seed alone."
             )
         for target in targets:
-            cell = compare(row.having(target), [run for run in near if target in run.to_test], target)
+            cell = compare(row.having(target), [run for run in baselines if target in run.to_test], target)
             if cell is not None:
                 cells[source, target] = cell
     sources = tuple(sorted(by_source, key=lambda name: targets.index(name) if name in targets else len(targets)))
-    zero_shot = left_out(near, targets, BASELINE)
-    marks = {
-        name: tuple(said([*left_out(runs, targets, method), *zero_shot]).values()) for name, runs in by_source.items()
-    }
+    zero_shot = left_out(baselines, targets, BASELINE)
+    marks = {source: left_out(runs, targets, method) + zero_shot for source, runs in by_source.items()}
     return Transfer(method, backbone, sources, targets, cells, marks)
-
-
-def base_to_new_grids(found: Sequence[BaseToNew]) -> tuple[list[Grid], Legend]:
-    """The table, with one column per dataset, and its legend."""
-    names = tuple(dict.fromkeys(name for row in found for name in row.cells))
-    lines: list[Line] = []
-    for row in found:
-        lines += block(
-            row.row.label,
-            row.row.first.backbone,
-            [*(row.cells.get(name) for name in names), row.average],
-            lambda cell: Text(number(cell.harmonic_mean)),
-            [(BASE, lambda cell: number(cell.base)), (NEW, lambda cell: number(cell.new))],
-            row.marks,
-        )
-        if (printed := row.printed) is not None:
-            said = f"{printed.harmonic_mean:.2f} ({printed.base:.2f}, {printed.new:.2f})"
-            lines.append(Line("published", "", (*(Text(MISSING) for _ in names), Text(said)), main=False))
-    remarks = [
-        "harmonic mean of the accuracies on base and on new classes, which stand below; in %, averages of the means"
-    ]
-    if any(row.printed is not None for row in found):
-        remarks.append(f"published: {content()['base_to_new']['source']}")
-    header = ("method", "backbone", *names, HEADERS[AVERAGE])
-    return [Grid("Base to new", header, tuple(lines))], Legend((), tuple(remarks))
 
 
 def transfer_grids(matrices: Sequence[Transfer]) -> tuple[list[Grid], Legend]:
     """The matrices, with sources as rows and targets as columns, and their legend."""
-    partial = [
-        f"{source} to {target} {cell.images:,} of {cell.images + cell.only_one:,}"
-        for matrix in matrices
-        for (source, target), cell in matrix.cells.items()
-        if cell.only_one
-    ]
-    marks = ((PART, f"on the images that both runs have: {'; '.join(partial)}"),) if partial else ()
+    grids = [_transfer_grid(matrix) for matrix in matrices]
     remarks = ["(accuracy - zero-shot accuracy) / zero-shot accuracy on the target, as in the paper's Figure 2"]
     if any(matrix.cells for matrix in matrices):
         remarks.append("below it accuracy and zero-shot accuracy in %, and the 95 % interval of their difference")
-    return [_transfer_grid(matrix) for matrix in matrices], Legend(marks, tuple(remarks))
+    marks = (mark for grid in grids for line in grid.lines for text in line.cells for mark in text.marks)
+    return grids, Legend(tuple(marks), tuple(remarks))
 
 
 def _transfer_grid(matrix: Transfer) -> Grid:
-    def main(cell: Comparison) -> Text:
-        return Text(signed(cell.improvement) or MISSING, (PART,) if cell.only_one else ())
+    def main(pair: tuple[str, str]) -> Text:
+        cell = matrix.cells[pair]
+        part = f"{' to '.join(pair)} {cell.images:,} of {cell.images + cell.only_one:,}"
+        marks = (Mark("on the images that both runs have", part),) if cell.only_one else ()
+        return Text(signed(cell.improvement) or MISSING, marks)
 
     lines: list[Line] = []
     for source in matrix.sources:
+        pairs = [(source, target) for target in matrix.targets]
         lines += block(
             source,
             matrix.backbone,
-            [matrix.cells.get((source, target)) for target in matrix.targets],
+            [pair if pair in matrix.cells else None for pair in pairs],
             main,
             [
-                ("accuracy", lambda cell: number(cell.first)),
-                ("zero-shot", lambda cell: number(cell.second)),
-                ("95 % interval", lambda cell: interval_text(cell.points)),
+                ("accuracy", lambda pair: number(matrix.cells[pair].first)),
+                ("zero-shot", lambda pair: number(matrix.cells[pair].second)),
+                ("95 % interval", lambda pair: interval_text(matrix.cells[pair].points)),
             ],
             matrix.marks.get(source, ()),
         )

@@ -1,83 +1,100 @@
-"""Printed numbers of Shu et al., NeurIPS 2022, and of other methods, from the package's `published.json`."""
+"""What papers print, from the package's `published.json`, and how to cite them, from `citations.json`."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tpt.results.tables.runs import Run
 
 ALL_VIEWS = "tpt, all views"  # Table 3's row without confidence selection
 AVERAGE, OOD_AVERAGE = "average", "ood_average"
 PAPER = "Shu et al., NeurIPS 2022"
 OPENAI_FILES = ("RN50.pt", "ViT-B-16.pt")  # names of OpenAI's weights files
-SUFFIX = "-quickgelu"
+TABLES = {"natural_shift": ("natural_shift", "confidence_selection"), "cross_dataset": ("cross_dataset",)}  # with parts
 
 
 @dataclass(frozen=True)
 class PrintedRow:
-    """A row of a printed table: its values, including averages, by column; columns may be missing."""
+    """A row of a printed table: its values, including averages, by column; columns may be missing or None."""
 
-    accuracies: Mapping[str, float] = field(default_factory=dict)  # in %
-    errors: Mapping[str, float] = field(default_factory=dict)  # calibration error over 20 bins, in %
+    accuracies: Mapping[str, float | None] = field(default_factory=dict)  # in %
+    errors: Mapping[str, float | None] = field(default_factory=dict)  # calibration error over 20 bins, in %
     source: str = ""  # where it was read; empty if there is no such row
 
 
-@dataclass(frozen=True)
-class Printed:
-    """A printed table."""
-
-    caption: str
-    datasets: tuple[str, ...]
-    shifted: tuple[str, ...]  # datasets of its out-of-distribution average; empty if it has no such column
-    rows: Mapping[tuple[str, str], PrintedRow]  # by backbone and method, as the paper names them
-
-
 @cache
+def _read(name: str) -> Any:
+    return json.loads((resources.files("tpt.results.tables") / name).read_text("utf-8"))
+
+
 def content() -> dict[str, Any]:
-    """The content of `published.json`."""
-    return dict(json.loads((resources.files("tpt.results.tables") / "published.json").read_text("utf-8")))
+    """The content of `published.json`: numbers of Shu et al., NeurIPS 2022, and of other methods."""
+    return dict(_read("published.json"))
+
+
+def printed_tables() -> list[tuple[str, tuple[str, ...]]]:
+    """Captions and datasets of Table 1 with the row that Table 3 adds, and of Table 2."""
+    return [(content()[name]["caption"], tuple(content()[name]["datasets"])) for name in TABLES]
 
 
 @cache
-def printed_tables() -> tuple[Printed, Printed]:
-    """Table 1 with the row that Table 3 adds, and Table 2; both with the rows of other methods."""
-    natural = _table("natural_shift", "confidence_selection")
-    shifted = tuple(name for name in natural.datasets if name != "imagenet")
-    return replace(natural, shifted=shifted), _table("cross_dataset")
+def _rows() -> dict[tuple[str, str, str], PrintedRow]:
+    """The rows by dataset, and by backbone and method as the paper names them; also of other methods."""
+    rows: dict[tuple[str, str, str], PrintedRow] = {}
+    for name, parts in TABLES.items():
+        datasets = content()[name]["datasets"]
+        own = [{**row, "source": PAPER} for part in parts for row in content()[part]["rows"]]
+        for row in [*own, *(row for row in content()["methods"]["rows"] if row["table"] == name)]:
+            averages = {column: row.get(column) for column in (AVERAGE, OOD_AVERAGE)}
+            accuracies = dict(zip(datasets, row["cells"], strict=True)) | averages
+            errors = dict(zip(datasets, row["ece"], strict=True)) if "ece" in row else {}
+            source = f"quoted by {row['source']}" if row.get("kind") == "quoted" else row["source"]
+            made = PrintedRow(accuracies, errors | {OOD_AVERAGE: row.get("ece_ood_average")}, source)
+            for dataset in datasets:
+                rows.setdefault((dataset, row["backbone"], row["method"]), made)
+    return rows
 
 
-def _table(name: str, *more: str) -> Printed:
-    tables, others = content(), [row for row in content()["methods"]["rows"] if row["table"] == name]
-    datasets = tuple(tables[name]["datasets"])
-    own = [{**row, "source": PAPER} for part in (name, *more) for row in tables[part]["rows"]]
-    rows: dict[tuple[str, str], PrintedRow] = {}
-    for row in [*own, *others]:
-        averages = {column: row[column] for column in (AVERAGE, OOD_AVERAGE) if column in row}
-        means = {OOD_AVERAGE: row["ece_ood_average"]} if "ece_ood_average" in row else {}
-        source = f"quoted by {row['source']}" if row.get("kind") == "quoted" else row["source"]
-        cells, errors = (_known(datasets, row.get(name, ())) for name in ("cells", "ece"))
-        rows.setdefault((row["backbone"], row["method"]), PrintedRow(cells | averages, errors | means, source))
-    return Printed(tables[name]["caption"], datasets, (), rows)
-
-
-def _known(datasets: Sequence[str], cells: Sequence[float | None]) -> dict[str, float]:
-    return {name: value for name, value in zip(datasets, cells, strict=bool(cells)) if value is not None}
-
-
+@cache
 def paper_backbone(name: str) -> str | None:
     """The paper's name of a backbone, ViT-B-16 for `ViT-B-16-quickgelu/openai`; None if the paper did not use it."""
     model, _, weights = name.partition("/")
     if weights in OPENAI_FILES or (not weights and model in OPENAI_FILES):
         model, weights = (weights or model).removesuffix(".pt"), "openai"
-    known = {backbone for table in printed_tables() for backbone, _ in table.rows}
-    model = model.removesuffix(SUFFIX)
-    return model if model in known and weights in ("openai", "") else None
+    model = model.removesuffix("-quickgelu")
+    return model if weights in ("openai", "") and any(model == backbone for _, backbone, _ in _rows()) else None
 
 
 def printed_row(backbone: str, method: str, dataset: str) -> PrintedRow:
     """The row of a method in the printed table that has a dataset; an empty row if there is none."""
-    key = paper_backbone(backbone) or "", method
-    return next((t.rows[key] for t in printed_tables() if dataset in t.datasets and key in t.rows), PrintedRow())
+    return _rows().get((dataset, paper_backbone(backbone) or "", method), PrintedRow())
+
+
+def citations() -> list[dict[str, Any]]:
+    """All citations: key, kind, fields, and in `cites` patterns of what each is cited for, such as `method:tpt`."""
+    return list(_read("citations.json"))
+
+
+def to_bibtex(runs: Sequence[Run]) -> str:
+    """The entries for the methods, backbones and datasets of some runs; comments name those without an entry."""
+    wanted: dict[str, None] = {}
+    for run in runs:  # the method, the parts of its row (such as tpt+coop), backbone and datasets
+        wanted |= dict.fromkeys([f"method:{run.option}", *(f"row:{part}" for part in run.method.split("+"))])
+        wanted |= dict.fromkeys([f"backbone:{run.backbone.lower()}", *(f"dataset:{name}" for name in run.to_test)])
+    found = [each for each in citations() if any(fnmatchcase(s, p) for p in each["cites"] for s in wanted)]
+    known = [pattern for entry in found for pattern in entry["cites"]]
+    without = [s for s in wanted if not s.startswith("row:") and not any(fnmatchcase(s, p) for p in known)]
+    lines = []
+    for entry in found:
+        fields = {k: v for k, v in entry.items() if k not in ("key", "kind", "cites")}
+        fields["title"] = f"{{{entry['title']}}}"  # keeps capitals
+        body = "".join(f"  {name} = {{{value}}},\n" for name, value in fields.items())
+        lines.append(f"@{entry['kind']}{{{entry['key']},\n{body}}}\n")
+    return "\n".join([*lines, *(f"% no entry for {' '.join(subject.split())}" for subject in without), ""])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,12 +13,27 @@ from tpt.data.dataset import without_outside
 from tpt.errors import UserError
 from tpt.results.runs.settings import LIMIT
 from tpt.results.tables.comparability import Mark, marks_of, printed_method
-from tpt.results.tables.compare import Comparison, compare, gain_of_tuning, mean_comparison
 from tpt.results.tables.published import AVERAGE, OOD_AVERAGE, printed_row, printed_tables
 from tpt.results.tables.results import SOURCES
 from tpt.results.tables.rows import Row, rows_of, seeds_of
-from tpt.results.tables.runs import Run
-from tpt.results.tables.statistics import Interval, mean_of_intervals
+from tpt.results.tables.runs import Run, images_of
+from tpt.results.tables.statistics import PERCENT, Interval, difference_interval, mcnemar, mean_of_intervals
+
+
+class Comparison(NamedTuple):
+    """Two accuracies on the images that both sides have."""
+
+    first: float  # in %
+    second: float
+    points: Interval  # their difference in percentage points, with its paired 95 % interval
+    p_value: float | None  # of the exact McNemar test; None if a side is a mean over runs, and for averages
+    images: int  # images that both sides have
+    only_one: int  # images that only one side has
+
+    @property
+    def improvement(self) -> float | None:
+        """Relative improvement over `second`, as in Shu et al., Figure 2; None if `second` is 0."""
+        return (self.first - self.second) / self.second if self.second else None
 
 
 @dataclass(frozen=True)
@@ -77,6 +92,11 @@ class Report:
         return [(row, cell) for table in self.tables for row, cells in table.rows for cell in cells.values()]
 
     @property
+    def marks(self) -> tuple[Mark, ...]:
+        """The marks of all cells."""
+        return tuple(mark for _, cell in self.cells for mark in cell.marks)
+
+    @property
     def rows(self) -> list[Row]:
         """Every row once."""
         return list(dict.fromkeys(row for row, _ in self.cells))
@@ -85,10 +105,9 @@ class Report:
 def make_report(
     runs: Sequence[Run], against: str | Sequence[Run] | None = None, source: Sequence[str] = SOURCES
 ) -> Report:
-    """Makes the report of some runs.
+    """Makes the report of finished or unfinished runs.
 
     Args:
-        runs: finished or unfinished runs.
         against: label or method of a row, or runs, to compare every other row with.
         source: datasets that the shifted average leaves out, in tables that are not the paper's.
 
@@ -100,19 +119,17 @@ def make_report(
     rows = sorted(rows_of(runs), key=lambda row: row.first.stream)  # stream methods last
     others = {} if against is None else _others(rows, against)
     here = list(dict.fromkeys(name for run in runs for name in without_outside(run.to_test)))
-    plans = [(each.caption, each.datasets, each.shifted) for each in printed_tables() if {*each.datasets} & {*here}]
-    printed = {name for _, datasets, _ in plans for name in datasets}
-    groups: dict[str, tuple[str, ...]] = {"": ()}  # corruptions of one severity, domains of one dataset, and the rest
-    for name in here:
-        if name not in printed:
-            group = group_of(name)[0]
-            groups[group] = (*groups.get(group, ()), name)
-    left = groups.pop("")
-    plans += [(group, names, ()) for group, names in groups.items()]
-    if left:
-        shifted = tuple(name for name in left if name not in source)
-        plans.append(("Other datasets" if plans else "Accuracy", left, shifted))
-    tables = tuple(_table(*plan, rows, others) for plan in plans)
+    papers = dict(printed_tables())
+    groups = {caption: datasets for caption, datasets in papers.items() if {*datasets} & {*here}}
+    printed = {name for datasets in groups.values() for name in datasets}
+    # Corruptions of one severity and domains of one dataset have tables of their own; the others come last.
+    for name in sorted((name for name in here if name not in printed), key=lambda name: not group_of(name)[0]):
+        caption = group_of(name)[0] or ("Other datasets" if {*groups} - {"Accuracy"} else "Accuracy")
+        groups[caption] = (*groups.get(caption, ()), name)
+    tables = tuple(
+        _table(caption, datasets, SOURCES if caption in papers else source, rows, others)
+        for caption, datasets in groups.items()
+    )
     if against is None:
         return Report(tables)
     names = {other.label for other in others.values()}
@@ -128,46 +145,34 @@ def make_report(
 
 def _others(rows: Sequence[Row], against: str | Sequence[Run]) -> dict[Row, Row]:
     """Maps each row to its reference row; of several rows with the given name, the one of the same backbone."""
-    if not isinstance(against, str):
-        found = [_given(rows, against)]
-    elif not (found := [row for row in rows if against in (row.label, row.first.method)]):
-        known = ", ".join(dict.fromkeys(row.label for row in rows))
-        raise UserError(
-            f"Expected a run's directory or the name of a row to compare with, got {against!r}; name one of: {known}."
-        )
+    if isinstance(against, str):
+        asked, found = against, [row for row in rows if against in (row.label, row.first.method)]
+    else:
+        asked, paths = ", ".join(str(run.path) for run in against), {run.path.resolve() for run in against}
+        found = [row for row in rows if {run.path.resolve() for run in row.runs} == paths] or rows_of(against)
+
+    def refused(among: Sequence[Row]) -> UserError:
+        names = ", ".join(dict.fromkeys(row.label for row in among or rows))
+        return UserError(f"Expected one row to compare with, got {len(among)} for {asked!r}; name one of: {names}.")
+
+    if not found or (len(found) > 1 and not isinstance(against, str)):
+        raise refused(found)
     others = {}
     for row in [row for row in rows if row not in found]:
         near = [other for other in found if other.first.backbone == row.first.backbone]
         near = [other for other in near if other.label == against] or near or (found if len(found) == 1 else [])
         if len(near) > 1:
-            raise UserError(
-                f"Expected one row of the name {against!r} to compare with, got {len(near)}; name one of: "
-                f"{', '.join(other.label for other in near)}."
-            )
+            raise refused(near)
         if near:
             others[row] = near[0]
     return others
 
 
-def _given(rows: Sequence[Row], runs: Sequence[Run]) -> Row:
-    """The row of runs that were given by directory; the report's own row if it consists of these runs."""
-    row, *more = rows_of(runs)
-    if more:
-        raise UserError(
-            f"Expected one row to compare with, got {len(more) + 1} ({row.label}, {more[0].label}, ...); pass the "
-            "directory of one run."
-        )
-    paths = {run.path.resolve() for run in row.runs}
-    return next((own for own in rows if {run.path.resolve() for run in own.runs} == paths), row)
-
-
 def _table(
-    caption: str,
-    datasets: tuple[str, ...],
-    shifted: tuple[str, ...],
-    rows: Sequence[Row],
-    others: Mapping[Row, Row],
+    caption: str, datasets: tuple[str, ...], left_out: Sequence[str], rows: Sequence[Row], others: Mapping[Row, Row]
 ) -> Table:
+    """The table of some datasets; `left_out` does not count in its out-of-distribution average."""
+    shifted = tuple(name for name in datasets if name not in left_out)
     averages = {AVERAGE: datasets} if len(datasets) > 1 else {}
     averages |= {OOD_AVERAGE: shifted} if 0 < len(shifted) < len(datasets) else {}
     filled = []
@@ -181,8 +186,8 @@ def _table(
             if not asked.setdefault(name, run).same_test_set(run, name):
                 other = Mark("other images or classes than in the first row that has the dataset", name)
                 cells[name] = replace(cells[name], marks=(*cells[name].marks, other))
-        means = {key: average_cell(row, key, columns, cells, others.get(row)) for key, columns in averages.items()}
-        filled.append((row, {**cells, **means}))
+        means = {key: average_cell(row, key, columns, cells) for key, columns in averages.items()}
+        filled.append((row, cells | means))
     return Table(caption, datasets, averages, tuple(filled))
 
 
@@ -197,13 +202,12 @@ def dataset_cell(row: Row, dataset: str, other: Row | None = None) -> Cell:
     found = [run.results["datasets"][dataset] for run in answered]
     ece, ece20, classes = (float(np.mean([about[key] for about in found])) for key in ("ece", "ece20", "class_acc"))
     gain, p_value = gain_of_tuning(answered, dataset) if row.first.adapts else (None, None)
-    others = [] if other is None else other.having(dataset)
     return replace(
         _over_seeds(cell, row, [about["acc"] for about in found]),
-        marks=marks + seed_marks(row, answered),
+        marks=marks + seed_marks(row, dataset),
         gain=gain,
         p_value=p_value,
-        against=compare(answered, others, dataset) if others else None,
+        against=None if other is None else compare(answered, other.having(dataset), dataset),
         images=sum(about["images"] for about in found),
         ece=ece,
         ece20=ece20,
@@ -233,8 +237,9 @@ def _over_seeds(cell: Cell, row: Row, values: Sequence[float]) -> Cell:
     return replace(cell, accuracy=float(np.mean(values)) if values else None, std=std, worst=worst)
 
 
-def seed_marks(row: Row, answered: Sequence[Run]) -> tuple[Mark, ...]:
+def seed_marks(row: Row, dataset: str) -> tuple[Mark, ...]:
     """Marks of a mean over seeds: missing seeds, or different subsets."""
+    answered = answered_on(row, dataset)
     expected, found = len(row.by_seed()), len(answered)
     marks = [Mark(f"mean over {found} of {expected} seeds")] if found < expected else []
     if len({seeds_of(run)[0] for run in answered if run.settings.get(LIMIT) is not None}) > 1:
@@ -242,9 +247,7 @@ def seed_marks(row: Row, answered: Sequence[Run]) -> tuple[Mark, ...]:
     return tuple(marks)
 
 
-def average_cell(
-    row: Row, key: str, columns: Sequence[str], cells: Mapping[str, Cell], other: Row | None = None
-) -> Cell:
+def average_cell(row: Row, key: str, columns: Sequence[str], cells: Mapping[str, Cell]) -> Cell:
     """Mean over datasets with equal weights; missing if any of them is missing."""
     printed, parts = _printed(row, key, columns), [cells[name] for name in columns]
     if any(cell.accuracy is None for cell in parts):
@@ -261,7 +264,68 @@ def average_cell(
         _over_seeds(printed, row, whole),
         marks=tuple(dict.fromkeys(mark for cell in parts for mark in cell.marks)),
         gain=mean_of_intervals(gains) if gains else None,
-        against=None if other is None else mean_comparison([cell.against for cell in parts]),
+        against=mean_comparison([cell.against for cell in parts]),
         images=sum(cell.images for cell in parts),
         **means,
     )
+
+
+def compare(first: Sequence[Run], second: Sequence[Run], dataset: str) -> Comparison | None:
+    """Compares the runs of two rows on the images of a dataset that both have, by path; None if there are none.
+
+    Raises:
+        UserError: images with the same path differ in bytes or class, or the numbers of classes differ.
+    """
+    classes = {run.to_test[dataset]["classes"]: run for run in (*first, *second) if dataset in run.to_test}
+    if len(classes) > 1:
+        (here, left), (there, right), *_ = classes.items()
+        raise UserError(
+            f"Expected the same classes of {dataset!r} in runs that are compared, got {here} in {left.path} and "
+            f"{there} in {right.path}; compare runs on the same classes."
+        )
+    ours, theirs = images_of(first, dataset), images_of(second, dataset)
+    pairs = {path: (ours[path], theirs[path]) for path in ours if path in theirs}
+    if not pairs:
+        return None
+    for path, (own, others) in pairs.items():
+        if len({(outcome.content, outcome.label) for outcome in own + others}) > 1:
+            raise UserError(
+                f"{path} of {dataset!r} is not the same picture of the same class in {first[0].path} and in "
+                f"{second[0].path}. Compare runs on the same data and classes."
+            )
+    one, two = (
+        np.array([sum(o.after for o in side) / len(side) for side in sides])
+        for sides in zip(*pairs.values(), strict=True)
+    )
+    points, p_value = _paired(one, two, all(len(own) == len(others) == 1 for own, others in pairs.values()))
+    alone = len(ours) + len(theirs) - 2 * len(pairs)
+    return Comparison(PERCENT * float(one.mean()), PERCENT * float(two.mean()), points, p_value, len(pairs), alone)
+
+
+def mean_comparison(datasets: Sequence[Comparison | None]) -> Comparison | None:
+    """Mean over datasets with equal weights; None if there are none, or one has no image in common."""
+    known = [found for found in datasets if found is not None]
+    if not known or len(known) < len(datasets):
+        return None
+    one, two = (float(np.mean([getattr(c, side) for c in known])) for side in ("first", "second"))
+    points = mean_of_intervals([found.points for found in known])
+    return Comparison(one, two, points, None, sum(c.images for c in known), sum(c.only_one for c in known))
+
+
+def gain_of_tuning(runs: Sequence[Run], dataset: str) -> tuple[Interval, float | None]:
+    """The gain in points of answers after tuning over those before, and its p-value if each image has one answer.
+
+    An image that several seeds drew has proportionally more weight, so the means are means of all answers.
+    """
+    found = list(images_of(runs, dataset).values())
+    weight = len(found) / sum(map(len, found))
+    after, before = (
+        np.array([weight * sum(getattr(o, side) for o in each) for each in found]) for side in ("after", "before")
+    )
+    return _paired(after, before, all(len(each) == 1 for each in found))
+
+
+def _paired(first: np.ndarray, second: np.ndarray, single: bool) -> tuple[Interval, float | None]:
+    """The difference of two shares of right runs per image, in points, and McNemar's p-value if each is `single`."""
+    won, lost = int((first > second).sum()), int((first < second).sum())
+    return difference_interval(first - second), mcnemar(won, lost) if single else None

@@ -43,9 +43,8 @@ class Row:
 def settings_of(run: Run) -> dict[str, Any]:
     """The settings that distinguish rows, and the seeds.
 
-    Contexts that were learned in the same way count as equal, regardless of their paths.  With `data.classes` base or
-    new this includes contexts of different datasets, each tested on the dataset that it was learned on (CoCoOp,
-    Table 1).
+    Contexts that were learned in the same way count as equal.  With `data.classes` base or new this includes contexts
+    of different datasets, each tested on the dataset that it was learned on (CoCoOp, Table 1).
     """
     kept = {k: v for k, v in run.settings.items() if meaning(k).row}
     if any(key.startswith("views.augmix.") for key in kept):
@@ -55,14 +54,13 @@ def settings_of(run: Run) -> dict[str, Any]:
         kept.pop(CONCENTRATION, None)
     if run.training is None:
         return kept
-    learned = {f"{TRAINING}{key}": value for key, value in run.training.settings.items()}
+    learned = {f"{TRAINING}{k}": v for k, v in run.training.settings.items() if meaning(f"{TRAINING}{k}").row}
     kept.pop("context.path", None)
     source = run.training.source
     if run.settings.get("data.classes") in ("base", "new") and list(run.to_test) == [source]:
         learned = {key: value for key, value in learned.items() if value != source}
         source = ITSELF
-    about = {f"{TRAINING}learned_on": source}
-    return {**kept, **about, **{k: v for k, v in learned.items() if meaning(k).row}}
+    return {**kept, f"{TRAINING}learned_on": source, **learned}
 
 
 def seeds_of(run: Run) -> tuple[Any, ...]:
@@ -79,32 +77,25 @@ def rows_of(runs: Sequence[Run]) -> list[Row]:
     """
     groups: list[tuple[Any, list[Run]]] = []
     for run in runs:
-        key = _key(run)
-        for other, group in groups:
-            if key == other and not any(_overlap(run, member) for member in group):
-                group.append(run)
-                break
-        else:
+        settings = {k: _plain(v) for k, v in settings_of(run).items() if not is_seed(k)}
+        key = run.method, run.backbone, run.results["backbone"].get("fingerprint"), settings
+        fit = (its for other, its in groups if key == other and not any(_overlap(run, member) for member in its))
+        if (group := next(fit, None)) is None:
             groups.append((key, [run]))
+        else:
+            group.append(run)
     members = [group for _, group in groups]
     return [Row(label, tuple(group)) for label, group in zip(_labels(members), members, strict=True)]
 
 
 def labelled_runs(runs: Sequence[Run]) -> list[tuple[str, Run, list[str]]]:
     """The runs with answers for labelled images: row label, with the seed if there are several; run; datasets."""
-    found = []
-    for row in rows_of(runs):
-        several = len(row.by_seed()) > 1
-        for run in row.runs:
-            label = f"{row.label}, seed={run.results.get('seed')}" if several else row.label
-            if names := [name for name, about in run.results["datasets"].items() if "acc" in about]:
-                found.append((label, run, names))
-    return found
-
-
-def _key(run: Run) -> Any:
-    settings = {k: _plain(v) for k, v in settings_of(run).items() if not is_seed(k)}
-    return run.method, run.backbone, run.results["backbone"].get("fingerprint"), settings
+    return [
+        (f"{row.label}, seed={run.results.get('seed')}" if len(row.by_seed()) > 1 else row.label, run, names)
+        for row in rows_of(runs)
+        for run in row.runs
+        if (names := [name for name, about in run.results["datasets"].items() if "acc" in about])
+    ]
 
 
 def _overlap(run: Run, other: Run) -> bool:
@@ -134,18 +125,15 @@ def _labels(groups: Sequence[Sequence[Run]]) -> list[str]:
         elif any(found[0][0] != own[0][0] for found, other in zip(seeds, firsts, strict=True) if other in near):
             parts.append(f"seed={own[0][0]}")
         labels.append(paper_method(run) + (f" ({', '.join(parts)})" if parts else ""))
-    return _told_apart(firsts, _told_apart(firsts, labels, _place), lambda run, _: f", {run.path}")
-
-
-def _told_apart(firsts: Sequence[Run], labels: Sequence[str], more: Callable[[Run, Sequence[Run]], str]) -> list[str]:
-    """The labels; if several runs of a backbone share one, `more(run, these runs)` is appended to it."""
-    same: dict[tuple[str, str], list[Run]] = {}
-    for run, label in zip(firsts, labels, strict=True):
-        same.setdefault((run.backbone, label), []).append(run)
-    return [
-        label if len(others := same[run.backbone, label]) == 1 else label + more(run, others)
-        for run, label in zip(firsts, labels, strict=True)
-    ]
+    more: Callable[[Run, Sequence[Run]], str]
+    for more in (_place, lambda run, _: f", {run.path}"):
+        named = [(run.backbone, label) for run, label in zip(firsts, labels, strict=True)]
+        same = [[run for run, its in zip(firsts, named, strict=True) if its == own] for own in named]
+        labels = [
+            label + more(run, others) if len(others) > 1 else label
+            for run, label, others in zip(firsts, labels, same, strict=True)
+        ]
+    return labels
 
 
 def _place(run: Run, others: Sequence[Run]) -> str:

@@ -36,23 +36,14 @@ class ImageResult(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One run.
+    """One run."""
 
-    Args:
-        path: its directory.
-        results: the content of `results.json`, computed from the records so far.
-        records: of all images done, with the columns of `tpt.results.runs.RECORD_SCHEMA`.
-        to_test: the manifest's entry of each dataset, including datasets without an answer yet.
-        settings: every value of the configuration by its dotted key.
-        training: how the context was learned; None if unknown.
-    """
-
-    path: Path
-    results: dict[str, Any]
-    records: pa.Table
-    to_test: dict[str, dict[str, Any]]
-    settings: dict[str, Any]
-    training: Training | None
+    path: Path  # its directory
+    results: dict[str, Any]  # the content of `results.json`, computed from the records so far
+    records: pa.Table  # of all images done, with the columns of `tpt.results.runs.RECORD_SCHEMA`
+    to_test: dict[str, dict[str, Any]]  # the manifest's entry of each dataset, even without an answer yet
+    settings: dict[str, Any]  # every value of the configuration by its dotted key
+    training: Training | None  # how the context was learned; None if unknown
 
     @property
     def method(self) -> str:
@@ -62,8 +53,8 @@ class Run:
     @property
     def adapts(self) -> bool:
         """Whether the method changes answers at test time: tunes, selects or weights views, or learns from a stream."""
-        about = self.results.get("about_method")
-        if about is None:  # an early run, which does not describe its method
+        about = self.results.get("about_method")  # missing in early runs
+        if about is None:
             return self.option != "zero_shot"
         return bool(about.get("tunes") or about.get("selects") or self.stream)
 
@@ -83,19 +74,15 @@ class Run:
         return str(self.results["backbone"]["name"])
 
     @cached_property
-    def _outcomes(self) -> dict[str, dict[str, ImageResult]]:
+    def outcomes(self) -> dict[str, dict[str, ImageResult]]:
+        """All labelled images that have an answer, by dataset and path."""
         found: dict[str, dict[str, ImageResult]] = {}
-        table = answered(self.records)
-        table = table.filter(pc.is_valid(table["label"]))
+        table = answered(self.records).filter(pc.field("label").is_valid())
         columns = ("dataset", "path", "content", "label", "pred_zero_shot", "pred", "class_name")
         rows = zip(*(table[column].to_pylist() for column in columns), strict=True)
         for dataset, path, content, label, before, after, name in rows:
             found.setdefault(dataset, {})[path] = ImageResult(content, label, before == label, after == label, name)
         return found
-
-    def outcomes(self, dataset: str) -> dict[str, ImageResult]:
-        """All labelled images of a dataset that have an answer, by path."""
-        return self._outcomes.get(dataset, {})
 
     def same_test_set(self, other: Run, dataset: str) -> bool:
         """Whether two runs have the same classes and list of images, and shared images the same bytes and class.
@@ -106,12 +93,11 @@ class Run:
         whole = all(about["to_test"] == about["size"] for about in (one, two))
         if any(one.get(key) != two.get(key) for key in ("classes", "size", *(("fingerprint",) if whole else ()))):
             return False
-        mine, theirs = self.outcomes(dataset), other.outcomes(dataset)
-        pairs = [(mine[path], theirs[path]) for path in mine.keys() & theirs.keys()]
+        mine, theirs = (run.outcomes.get(dataset, {}) for run in (self, other))
         return all(
             (a.content, a.label) == (b.content, b.label)
             and (a.class_name or b.class_name) == (b.class_name or a.class_name)
-            for a, b in pairs
+            for a, b in ((mine[path], theirs[path]) for path in mine.keys() & theirs.keys())
         )
 
     def of(self, dataset: str) -> pa.Table:
@@ -123,25 +109,16 @@ class Run:
         return self.of(dataset).filter(pc.field("label").is_valid())
 
 
-def _below(path: Path) -> list[Path]:
-    """Directories of all runs in or below a directory, or of the run that a file such as `results.json` belongs to."""
-    if path.is_file():
-        return [path.parent] if (path.parent / NAME).is_file() else []
-    return sorted((manifest.parent for manifest in path.rglob(NAME)), key=_by_number)
-
-
-def _by_number(path: Path) -> list[tuple[int, int, str]]:
-    """A sort key that puts job 10 of a sweep after job 9."""
-    return [(0, int(part), "") if part.isdecimal() and len(part) < 10 else (1, 0, part) for part in path.parts]
-
-
 def load_runs(paths: Iterable[str | Path]) -> list[Run]:
     """Loads the runs in some directories, each once; names and skips directories without one, such as training runs.
 
-    Raises:
-        UserError: no directory has a run, a path does not exist, or a run is damaged.
+    Raises a UserError if no directory has a run, a path does not exist, or a run is damaged.
     """
-    places = {Path(path): _below(Path(path)) for path in paths}
+
+    def by_number(path: Path) -> list[str]:  # job 10 of a sweep follows job 9
+        return [part.zfill(10) if part.isdecimal() else part for part in path.parts]
+
+    places = {Path(path): sorted(Path(path).rglob(NAME), key=by_number) for path in paths}
     empty = [place for place, runs in places.items() if not runs]
     if missing := empty if len(empty) == len(places) else [place for place in empty if not place.exists()]:
         raise UserError(
@@ -149,16 +126,12 @@ def load_runs(paths: Iterable[str | Path]) -> list[Run]:
         )
     if empty:
         log.warning("Skipping what is not a run of test_time.py: %s.", ", ".join(map(str, empty)))
-    found = {folder.resolve(): folder for runs in places.values() for folder in runs}
+    found = {manifest.parent.resolve(): manifest.parent for runs in places.values() for manifest in runs}
     return [load_run(folder) for folder in found.values()]
 
 
 def load_run(folder: str | Path) -> Run:
-    """Loads one run.
-
-    Raises:
-        UserError: the directory has no run, or a file in it is damaged.
-    """
+    """Loads one run; raises a UserError if the directory has none, or a file in it is damaged."""
     folder = Path(folder)
     manifest = read_manifest(folder)
     records, notes = read_records_and_notes(folder) if shard_files(folder) else (RECORD_SCHEMA.empty_table(), [])
@@ -177,3 +150,12 @@ def load_run(folder: str | Path) -> Run:
     context = settings.get("context.path")
     training = training_of(context) if isinstance(context, str) else None
     return Run(folder, results, records, datasets, settings, training)
+
+
+def images_of(runs: Iterable[Run], dataset: str) -> dict[str, list[ImageResult]]:
+    """The results of a dataset's labelled images in some runs, by path."""
+    found: dict[str, list[ImageResult]] = {}
+    for run in runs:
+        for path, outcome in run.outcomes.get(dataset, {}).items():
+            found.setdefault(path, []).append(outcome)
+    return found

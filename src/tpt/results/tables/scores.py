@@ -1,8 +1,8 @@
 """Scores of probabilities: likelihood, calibration, risk, images outside the classes; docs/calibration.md defines them.
 
-Each function takes N answers and returns a `Score`, a function from weights of the answers to a value.  Weights of 1
-give the value itself, and the counts of a resample give its bootstrap value.  Answers of equal confidence count with
-their mean, so that no score depends on the order of the images.
+Each function takes N answers and returns a `Score`, which maps weights of the answers to a value: weights of 1 to the
+value itself, the counts of a resample to its bootstrap value.  Answers of equal confidence count with their mean, so
+that no score depends on the order of the images.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tpt.results.tables.measures import BINS
+from tpt.results.tables.results import BINS
 from tpt.results.tables.statistics import PERCENT, Interval, Z, bin_of
 
 Score = Callable[[np.ndarray], float]
@@ -40,14 +40,12 @@ def calibration(confidence_N: np.ndarray, right_N: np.ndarray) -> Score:
 
 def adaptive_calibration(confidence_N: np.ndarray, right_N: np.ndarray) -> Score:
     """Expected calibration error over bins with equally many answers, in % (Nguyen and O'Connor, EMNLP 2015)."""
-    order, group = _ordered(confidence_N)
-    sure, right = confidence_N[order].astype(np.float64), right_N[order].astype(np.float64)
+    tied, sure = _tied(confidence_N, right_N), np.sort(confidence_N).astype(np.float64)
 
     def score(w: np.ndarray) -> float:
-        w = w[order]
+        w, right = tied(w)
         place = np.minimum((np.cumsum(w) - w) * BINS // w.sum(), BINS - 1).astype(int)
-        gap = w * (_in_groups(right, group, w) - sure)
-        return PERCENT * float(np.abs(np.bincount(place, gap, BINS)).sum() / w.sum())
+        return PERCENT * float(np.abs(np.bincount(place, w * (right - sure), BINS)).sum() / w.sum())
 
     return score
 
@@ -71,14 +69,12 @@ def class_calibration(probs_NK: np.ndarray, label_N: np.ndarray) -> Score:
 
 def risk_curve(confidence_N: np.ndarray, right_N: np.ndarray) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """Weights -> coverage (share answered, most confident first) and risk (share of these answers that is wrong)."""
-    order, group = _ordered(-confidence_N.astype(np.float64))
-    wrong = 1 - right_N[order].astype(np.float64)
+    tied = _tied(-confidence_N, ~right_N)
 
     def curve(w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        w = w[order]
+        w, wrong = tied(w)
         answered = np.cumsum(w)
-        errors = np.cumsum(w * _in_groups(wrong, group, w))
-        return answered / answered[-1], errors / np.maximum(answered, SMALLEST)
+        return answered / answered[-1], np.cumsum(w * wrong) / np.maximum(answered, SMALLEST)
 
     return curve
 
@@ -92,7 +88,7 @@ def risk_area(confidence_N: np.ndarray, right_N: np.ndarray) -> Score:
 def roc_area(inside_N: np.ndarray, outside_M: np.ndarray) -> Score:
     """Probability that confidence is higher inside the classes than outside, in % (AUROC; ties count half).
 
-    The weights are of the N images of the classes, then of the M images outside (Hendrycks and Gimpel, ICLR 2017).
+    The N images of the classes come first in the weights (Hendrycks and Gimpel, ICLR 2017).
     """
 
     def area(own: np.ndarray, other: np.ndarray) -> float:
@@ -103,10 +99,7 @@ def roc_area(inside_N: np.ndarray, outside_M: np.ndarray) -> Score:
 
 
 def false_positives(inside_N: np.ndarray, outside_M: np.ndarray) -> Score:
-    """Share of images outside accepted by a threshold that accepts 95 % of those inside, in % (FPR at 95 % TPR).
-
-    Weights as for `roc_area` (Liang et al., ICLR 2018).
-    """
+    """Share of images outside that pass a threshold that 95 % of those inside pass, in % (Liang et al., ICLR 2018)."""
 
     def share(own: np.ndarray, other: np.ndarray) -> float:
         accepted, false = np.cumsum(own[::-1]), np.cumsum(other[::-1])
@@ -116,25 +109,20 @@ def false_positives(inside_N: np.ndarray, outside_M: np.ndarray) -> Score:
     return _of_groups(inside_N, outside_M, share)
 
 
-def paired_difference(before: Score, after: Score, sizes: Sequence[int], resamples: int = RESAMPLES) -> Interval:
+def paired_difference(before: Score, after: Score, sizes: Sequence[int]) -> Interval:
     """`after` minus `before` with a 95 % interval from the standard deviation of a paired bootstrap.
 
-    Percentiles would be biased, because resampling enlarges calibration errors, small ones the most.
-
-    Args:
-        before, after: scores of the same images.
-        sizes: sizes of the groups of images, each of which is resampled separately.
-        resamples: number of bootstrap samples.
+    Percentiles would be biased, because resampling enlarges calibration errors, small ones the most.  The images are
+    resampled within groups of these sizes.
     """
     rng = np.random.default_rng(0)
 
     def draw() -> np.ndarray:
-        parts = [np.bincount(rng.integers(size, size=size), minlength=size) for size in sizes]
-        return np.concatenate(parts).astype(np.float64)
+        return np.concatenate([np.bincount(rng.integers(size, size=size), minlength=size) for size in sizes])
 
     ones = np.ones(sum(sizes))
     change = after(ones) - before(ones)
-    deviation = float(np.std([after(w) - before(w) for w in (draw() for _ in range(resamples))]))
+    deviation = float(np.std([after(w) - before(w) for w in (draw() for _ in range(RESAMPLES))]))
     return Interval(change, change - Z * deviation, change + Z * deviation)
 
 
@@ -148,11 +136,16 @@ def _ordered(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return order, np.concatenate([[0], np.cumsum(np.diff(values[order]) != 0)])
 
 
-def _in_groups(values: np.ndarray, group: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """For each value, the weighted mean of its group."""
-    weight = np.bincount(group, w)
-    found: np.ndarray = (np.bincount(group, w * values) / np.maximum(weight, SMALLEST))[group]
-    return found
+def _tied(keys: np.ndarray, values: np.ndarray) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Weights -> weights and values in ascending order of the keys; values of equal keys are replaced by their mean."""
+    order, group = _ordered(keys)
+    values = values[order].astype(np.float64)
+
+    def tied(w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        w = w[order]
+        return w, (np.bincount(group, w * values) / np.maximum(np.bincount(group, w), SMALLEST))[group]
+
+    return tied
 
 
 def _of_groups(inside: np.ndarray, outside: np.ndarray, value: Callable[[np.ndarray, np.ndarray], float]) -> Score:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import NormalDist
-from typing import final
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,9 +15,7 @@ PERCENT = 100.0
 Z = NormalDist().inv_cdf((1 + LEVEL) / 2)  # standard deviations on either side of a mean
 
 
-@final
-@dataclass(frozen=True)
-class Interval:
+class Interval(NamedTuple):
     """A mean with its 95 % interval, in the unit of the averaged values."""
 
     mean: float
@@ -26,28 +23,15 @@ class Interval:
     high: float
 
 
-@dataclass(frozen=True)
-class Gain:
-    """Difference of two accuracies on the same images, in percentage points.
+class Gain(NamedTuple):
+    """Difference of two accuracies on the same images, in percentage points."""
 
-    Args:
-        points: after minus before.
-        low, high: 95 % interval for paired proportions, see `difference_interval`.
-        p_value: of the exact McNemar test of no difference, two-sided.
-        won, lost: number of images that were right only after, or only before.
-    """
-
-    points: float
-    low: float
+    points: float  # after minus before
+    low: float  # of the 95 % interval for paired proportions, see `difference_interval`
     high: float
-    p_value: float
-    won: int
-    lost: int
-
-    @property
-    def interval(self) -> Interval:
-        """The gain with its interval, in points."""
-        return Interval(self.points, self.low, self.high)
+    p_value: float  # of the exact McNemar test of no difference, two-sided
+    won: int  # images that were right only after
+    lost: int  # images that were right only before
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
@@ -63,17 +47,12 @@ def difference_interval(differences: np.ndarray) -> Interval:
     adding one image won and one image lost.  For example, no change on 150 images gives 0.0 ± 1.8 points, where a
     bootstrap gives 0.0 ± 0.
 
-    Args:
-        differences: per image, right after minus right before, each 0, 1 or the share of several runs that were right.
+    Each difference is an image's right after minus right before: 0, 1, -1, or a difference of shares of several runs.
     """
-    return _bonett_price(differences.sum(), (differences**2).sum(), len(differences))
-
-
-def _bonett_price(total: float, squares: float, n: int) -> Interval:
-    """The interval of n differences, from their sum and sum of squares."""
-    centre = total / (n + 2)
-    wide = Z * float(np.sqrt(((squares + 2) / (n + 2) - centre**2) / (n + 2)))
-    return _percent(total / n, max(-1.0, centre - wide), min(1.0, centre + wide))
+    n = len(differences)
+    centre = differences.sum() / (n + 2)
+    wide = Z * float(np.sqrt((((differences**2).sum() + 2) / (n + 2) - centre**2) / (n + 2)))
+    return _percent(differences.sum() / n, max(-1.0, centre - wide), min(1.0, centre + wide))
 
 
 def wilson(mean: float, n: int) -> Interval:
@@ -91,7 +70,7 @@ def mean_of_intervals(intervals: Sequence[Interval]) -> Interval:
 
     As in Zou and Donner (Stat. Med. 27, 2008), distances to the limits are added in quadrature.
     """
-    mean, low, high = np.asarray([(i.mean, i.low, i.high) for i in intervals]).T
+    mean, low, high = np.asarray(intervals).T
     below, above = (float(np.sqrt(((mean - end) ** 2).sum())) / len(intervals) for end in (low, high))
     middle = float(mean.mean())
     return Interval(middle, middle - below, middle + above)
@@ -111,7 +90,7 @@ def paired_gain(before: Sequence[bool], after: Sequence[bool]) -> Gain:
 
 def gain_of_counts(won: int, lost: int, images: int) -> Gain:
     """`paired_gain` from counts: images right only after, right only before, and all (at least one)."""
-    found = _bonett_price(won - lost, won + lost, images)
+    found = difference_interval(np.repeat([1, -1, 0], [won, lost, images - won - lost]))
     return Gain(found.mean, found.low, found.high, mcnemar(won, lost), won, lost)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,11 +14,10 @@ from tpt.errors import UserError
 from tpt.results.runs import read_logits
 from tpt.results.runs.records import ENDS, answered
 from tpt.results.tables import scores
-from tpt.results.tables.comparability import left_out, said
+from tpt.results.tables.comparability import left_out
 from tpt.results.tables.grid import Grid, Legend, Line, Text, block, interval_text, number, signed
 from tpt.results.tables.rows import NOTHING, labelled_runs
 from tpt.results.tables.runs import Run
-from tpt.results.tables.scores import Score
 from tpt.results.tables.statistics import Interval, mean_of_intervals
 
 OF_LOGITS = {"NLL": scores.likelihood, "Brier": scores.brier, "class ECE": scores.class_calibration}
@@ -38,39 +37,34 @@ REMARKS = (
 )
 
 
-@dataclass(frozen=True)
-class Trust:
-    """Scores of a run's answers on a dataset, by column, or their means over datasets."""
+class Scored(NamedTuple):
+    """A score before and after adaptation, or its means over datasets."""
 
-    before: Mapping[str, float] = field(default_factory=dict)
-    after: Mapping[str, float] = field(default_factory=dict)
-    change: Mapping[str, Interval] = field(default_factory=dict)  # paired; empty if the method does not adapt
+    before: float
+    after: float
+    change: Interval | None  # paired; None if the method does not adapt
 
 
-def trust_of(run: Run, dataset: str, logits: pa.Table | None = None, resamples: int = scores.RESAMPLES) -> Trust:
+def trust_of(run: Run, dataset: str, logits: pa.Table | None = None) -> dict[str, Scored]:
     """The scores of a run on a labelled dataset; those whose data are missing, such as `logits_of` it, are left out."""
-    outside = run.of(f"{dataset}{OUTSIDE}")
-    after, before = (_scores(run, dataset, outside, logits, end) for end in ENDS)
-    images = len(run.outcomes(dataset))
-    sizes = {name: [images, len(outside)] if name in OF_OUTSIDE else [images] for name in after}
-    first, second = ({n: score(np.ones(sum(sizes[n]))) for n, score in side.items()} for side in (before, after))
-    changes = {
-        name: scores.paired_difference(before[name], after[name], sizes[name], resamples)
-        for name in (after if run.adapts else ())
-    }
-    return Trust(first, second, changes)
-
-
-def _scores(run: Run, dataset: str, outside: pa.Table, logits: pa.Table | None, end: str) -> dict[str, Score]:
-    rows = run.labelled(dataset)
-    confidence, right = rows[f"confidence{end}"].to_numpy(), rows[f"rank{end}"].to_numpy() == 0
-    found: dict[str, Score] = {name: make(confidence, right) for name, make in OF_CONFIDENCE.items()}
-    if logits is not None:
-        label, probs = rows["label"].to_numpy(), _probabilities(logits, dataset, end)
-        found |= {name: make(probs, label) for name, make in OF_LOGITS.items()}
-    if len(outside):
-        others = outside[f"confidence{end}"].to_numpy()
-        found |= {name: make(confidence, others) for name, make in OF_OUTSIDE.items()}
+    rows, outside = run.labelled(dataset), run.of(f"{dataset}{OUTSIDE}")
+    sides: list[dict[str, scores.Score]] = []
+    for end in ENDS:
+        confidence, right = rows[f"confidence{end}"].to_numpy(), rows[f"rank{end}"].to_numpy() == 0
+        side = {name: make(confidence, right) for name, make in OF_CONFIDENCE.items()}
+        if logits is not None:
+            label, probs = rows["label"].to_numpy(), _probabilities(logits, dataset, end)
+            side |= {name: make(probs, label) for name, make in OF_LOGITS.items()}
+        if len(outside):
+            others = outside[f"confidence{end}"].to_numpy()
+            side |= {name: make(confidence, others) for name, make in OF_OUTSIDE.items()}
+        sides.append(side)
+    found = {}
+    for name, after in sides[0].items():
+        before, sizes = sides[1][name], [len(rows), *([len(outside)] if name in OF_OUTSIDE else [])]
+        change = scores.paired_difference(before, after, sizes) if run.adapts else None
+        ones = np.ones(sum(sizes))
+        found[name] = Scored(before(ones), after(ones), change)
     return found
 
 
@@ -91,18 +85,18 @@ def _probabilities(rows: pa.Table, dataset: str, end: str) -> np.ndarray:
     return np.asarray(shares / shares.sum(1, keepdims=True))
 
 
-def mean_trust(found: Sequence[Trust]) -> Trust:
+def mean_trust(found: Sequence[Mapping[str, Scored]]) -> dict[str, Scored]:
     """Mean over datasets, with equal weights, of the scores that all have; intervals as in Zou and Donner."""
-    common = [name for name in COLUMNS if all(name in each.after for each in found)]
-    before, after = (
-        {name: float(np.mean([getattr(each, side)[name] for each in found])) for name in common}
-        for side in ("before", "after")
-    )
-    changed = [name for name in common if all(name in each.change for each in found)]
-    return Trust(before, after, {name: mean_of_intervals([each.change[name] for each in found]) for name in changed})
+    means = {}
+    for name in COLUMNS:
+        if all(name in each for each in found):
+            before, after, changes = zip(*(each[name] for each in found), strict=True)
+            change = None if None in changes else mean_of_intervals(changes)
+            means[name] = Scored(float(np.mean(before)), float(np.mean(after)), change)
+    return means
 
 
-def trust_rows(runs: Sequence[Run]) -> Iterator[tuple[str, Run, dict[str, Trust]]]:
+def trust_rows(runs: Sequence[Run]) -> Iterator[tuple[str, Run, dict[str, dict[str, Scored]]]]:
     """Label, run and scores by dataset of every run that has answers for labelled images."""
     for label, run, datasets in labelled_runs(runs):
         logits = logits_of(run)
@@ -119,38 +113,31 @@ def trust_grids(runs: Sequence[Run]) -> tuple[list[Grid], Legend]:
     if len(datasets) > 1:
         whole = [(label, run, found) for label, run, found in rows if len(found) == len(datasets)]
         tables["the average"] = [(label, run, mean_trust(list(found.values()))) for label, run, found in whole]
-    shown = [name for name in COLUMNS if any(name in each.after for _, _, found in rows for each in found.values())]
+    shown = [name for name in COLUMNS if any(name in each for _, _, found in rows for each in found.values())]
     grids = []
     for name, of in tables.items():
         lines = [line for each in of for line in _lines(*each, shown, [name] if name in datasets else datasets)]
         grids += [Grid(f"Trust on {name}", ("method", "backbone", *shown), tuple(lines))] if lines else []
-    return grids, Legend((), (*REMARKS, *_lacking(rows)))
+    lacked = []
+    for need, names in NEEDS.items():
+        without = [label for label, _, found in rows if any(names[0] not in each for each in found.values())]
+        lacked += [f"{', '.join(names)} need {need}, which {', '.join(without)} lacked"] if without else []
+    return grids, Legend((), (*REMARKS, *lacked))
 
 
-def _lines(label: str, run: Run, found: Trust, shown: Sequence[str], datasets: Sequence[str]) -> Iterator[Line]:
-    def digits(name: str) -> int:
-        return 3 if name in THREE_DIGITS else 2
-
-    below = [
-        ("before", lambda name: number(found.before[name], digits(name))),
-        ("change", lambda name: signed(found.change[name].mean, digits(name))),
-        ("95 % interval", lambda name: interval_text(found.change[name], digits(name))),
-    ]
-    names = [name if name in found.after else None for name in shown]
-    marks = said(left_out([run], [f"{name}{end}" for name in datasets for end in ("", OUTSIDE)]))
-    yield from block(
+def _lines(
+    label: str, run: Run, found: Mapping[str, Scored], shown: Sequence[str], datasets: Sequence[str]
+) -> Iterator[Line]:
+    cells = [(found[name], 3 if name in THREE_DIGITS else 2) if name in found else None for name in shown]
+    return block(
         label,
         run.backbone,
-        names,
-        lambda n: Text(number(found.after[n], digits(n))),
-        below if found.change else (),
-        tuple(marks.values()),
+        cells,
+        lambda cell: Text(number(cell[0].after, cell[1])),
+        [
+            ("before", lambda cell: number(cell[0].change and cell[0].before, cell[1])),
+            ("change", lambda cell: signed(cell[0].change and cell[0].change.mean, cell[1])),
+            ("95 % interval", lambda cell: interval_text(cell[0].change, cell[1])),
+        ],
+        left_out([run], [f"{name}{end}" for name in datasets for end in ("", OUTSIDE)]),
     )
-
-
-def _lacking(rows: Sequence[tuple[str, Run, Mapping[str, Trust]]]) -> Iterator[str]:
-    """Remarks on the settings that runs lacked for some scores."""
-    for need, names in NEEDS.items():
-        without = [label for label, _, found in rows if any(names[0] not in each.after for each in found.values())]
-        if without:
-            yield f"{', '.join(names)} need {need}, which {', '.join(without)} lacked"
