@@ -12,7 +12,7 @@ import pytest
 import tpt
 from tests.conftest import noise_image
 from tpt.cli.compose import method_class
-from tpt.cli.demo.examples import DRAWINGS, first_names, write_drawings
+from tpt.cli.demo.app import DRAWINGS, first_names, write_drawings
 from tpt.cli.demo.look import KEPT, Look, Looker
 from tpt.cli.demo.page import TOP, answers_html, shown_classes, views_html
 from tpt.cli.options import options
@@ -123,6 +123,5 @@ def test_mistakes(clip: tpt.CLIP, picture: Path, tmp_path: Path) -> None:
 def test_a_wrong_port_is_refused(port: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         demo.main(["--port", port])
-    assert stop.value.code == 1 and f"Expected `--port` to be a whole number from 0 to 65535, got {port}" in str(
-        capsys.readouterr().err
-    )
+    assert stop.value.code == 2
+    assert f"--port: expected it to be a whole number from 0 to 65535, got '{port}'" in capsys.readouterr().err
