@@ -44,24 +44,18 @@ class Looker:
         self._method = lru_cache(KEPT)(self._made)
 
     def __call__(
-        self,
-        picture: str | Path,
-        class_names: Sequence[str],
-        method: str = "tpt",
-        num_views: int = 64,
-        values: Mapping[str, Any] | None = None,
+        self, picture: str | Path, class_names: Sequence[str], method: str, num_views: int, values: Mapping[str, Any]
     ) -> Look:
-        """The answers for one picture, a file with any suffix: the same as those of `tpt.predict`.
+        """The answers for one picture, as by `tpt.predict`, with further settings `values` by dotted key.
 
-        `values` are further settings, by dotted key.  Raises a UserError if the file is not a picture, or the names or
-        settings are wrong.
+        Raises a UserError if the file, with any suffix, is not a picture, or the names or settings are wrong.
         """
         seconds: dict[str, float] = {}
         dataset = _dataset(Path(picture).absolute(), class_list(list(class_names)))
         with _timed(seconds, "class names"):
             number = num_views if method_class(method).selects else min(num_views, 1)
-            asked = {"views.num_views": number, **(values or {})}
-            parts, made = self._method(tuple(dataset.class_names), method, tuple(asked.items()))
+            asked = ("views.num_views", number), *values.items()
+            parts, made = self._method(tuple(dataset.class_names), method, asked)
         with _timed(seconds, "views"):
             maker = EpisodeDataModule([dataset]).use_views(parts.views).make_views(dataset)
             views = views_of(dataset, 0, maker).to(self.clip.device)

@@ -54,21 +54,19 @@ def run(cfg: DictConfig, another: str = ANOTHER, follow: bool = False) -> float 
     trainer = trainer_of(cfg, callbacks=callbacks, logger=loggers)
     threads = cfg.threads or max(1, torch.get_num_threads() // trainer.num_devices)
     device, encoders = trainer.strategy.root_device, make_method.encoders
-    cache: FeatureCache = instantiate(cfg.cache)(
-        clip, device.type, str(trainer.precision), swept=sweeps.swept("views.num_views"), others=encoders
-    )
+    swept, precision = sweeps.swept("views.num_views"), str(trainer.precision)
+    cache: FeatureCache = instantiate(cfg.cache)(clip, device.type, precision, swept=swept, others=encoders)
     task = AdaptationTask(clip, make_method, data.datasets, cache=cache, encoders=encoders)
     stage(f"Checking the method with the classes of {', '.join(d.name for d in data.datasets)}")
     make_method.check(data.num_views(make_method.view_0_serves))
 
-    kind = make_method.about()["kind"]
-    follows = follow and kind == "episodic"
+    streams = make_method.about()["kind"] == "stream"
+    follows = follow and not streams
     with RunDirectory(folder, cfg.resume is not None, trainer.is_global_zero, another, follows) as directory:
         division = make_method.divide(directory.stored("division"), device, threads)  # as in earlier sessions
         encoding = cache.divide(directory.stored("encoding"))
         manifest = {**_about(cfg, parts, data), "device": device.type, "division": division, "encoding": encoding}
         task.threads = make_method.threads
-        streams = kind == "stream"
         done = directory.begin(manifest, session(trainer.world_size), data.datasets, streams)
         data.use_cache(cache).leave_out(done).keep_whole(streams)
         task.states = directory.states

@@ -45,9 +45,8 @@ def run(cfg: DictConfig) -> float | None:
     clip: CLIP = instantiate(cfg.backbone)
     stage("Drawing the shots")
     shots: Shots = instantiate(cfg.shots.draw)
-    data: ShotsDataModule = instantiate(cfg.shots.module)(shots=shots).use_image_size(
-        clip.image_size, clip.resize, clip.interpolation
-    )
+    data: ShotsDataModule = instantiate(cfg.shots.module)(shots=shots)
+    data.use_image_size(clip.image_size, clip.resize, clip.interpolation)
     drawn = {"shots": cfg.shots.k, "dataset": cfg.shots.get("key")}
     task: Task = instantiate(cfg.learner)(clip=clip, class_names=data.class_names, **drawn)
     folder = cli.output_dir()
