@@ -6,9 +6,8 @@ text, one of a few words), and is never read as a file, a configuration or a ref
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, NamedTuple
 
 from annotated_types import Ge, Le
 from pydantic import StringConstraints
@@ -29,33 +28,29 @@ Words = Annotated[str, StringConstraints(max_length=MOST_WORDS), Doc(f"a text of
 Names = Annotated[str, StringConstraints(max_length=MOST_NAMES), Doc(f"a text of at most {MOST_NAMES} characters")]
 
 
-@dataclass(frozen=True)
-class Control:
+class Control(NamedTuple):
     """A setting that the page offers."""
 
     key: str
+    hint: Any  # annotation that its values must satisfy
+    kind: str  # of the widget, a class of gradio
     label: str
     info: str
-    kind: str  # of the widget, a class of gradio
-    limits: Mapping[str, Any]  # further arguments of the widget
-    hint: Any  # annotation that its values must satisfy
+    limits: dict[str, Any]  # further arguments of the widget
 
 
-def _number(key: str, label: str, info: str, most: float, hint: Any, **limits: float) -> Control:
-    """A control for a number from 0 to `most`."""
-    return Control(
-        key, label, info, "Number", {"minimum": 0, "maximum": most, "placeholder": "the paper's", **limits}, hint
-    )
-
-
+_NUMBER: dict[str, Any] = {"minimum": 0, "maximum": 1, "placeholder": "the paper's"}
+_STEPS = {**_NUMBER, "maximum": MOST_STEPS, "precision": 0}
+_SHARE = "fraction of the views, the most confident ones"
 _WORDS = "[CLS] marks where the class name goes; the default is the end"
 _TEMPLATES = "the context words, or an ensemble of templates"
+_OF_TEXT = {"max_lines": 1, "max_length": MOST_WORDS}
 CONTROLS = (
-    _number("method.steps", "Steps", "of the optimizer", MOST_STEPS, Steps, precision=0),
-    _number("method.lr", "Learning rate", "of the optimizer", 1, Share, step=0.001),
-    _number("method.selection_p", "Selected", "fraction of the views, the most confident ones", 1, Share, step=0.05),
-    Control("context.ctx_init", "Context words", _WORDS, "Textbox", {"max_lines": 1, "max_length": MOST_WORDS}, Words),
-    Control("method.templates", "Prompts", _TEMPLATES, "Dropdown", {"choices": list(TEMPLATES)}, Literal[TEMPLATES]),
+    Control("method.steps", Steps, "Number", "Steps", "of the optimizer", _STEPS),
+    Control("method.lr", Share, "Number", "Learning rate", "of the optimizer", {**_NUMBER, "step": 0.001}),
+    Control("method.selection_p", Share, "Number", "Selected", _SHARE, {**_NUMBER, "step": 0.05}),
+    Control("context.ctx_init", Words, "Textbox", "Context words", _WORDS, _OF_TEXT),
+    Control("method.templates", Literal[TEMPLATES], "Dropdown", "Prompts", _TEMPLATES, {"choices": list(TEMPLATES)}),
 )
 
 
