@@ -35,9 +35,9 @@ def main(arguments: list[str] | None = None) -> int:
     opened = "open N images per dataset; default %(default)s, 0 for none"
     check.add_argument("--open", type=whole(Natural), default=SAMPLE, metavar="N", help=opened)
     get.add_argument("keys", nargs="+", metavar="KEY", choices=tuple(catalog.CATALOG), help="which datasets")
+    where, said = os.environ.get("TPT_DATA"), "folder of all datasets; default $TPT_DATA"
     for command in (check, get):
-        where, help = os.environ.get("TPT_DATA"), "folder of all datasets; default $TPT_DATA"
-        command.add_argument("--root", default=where, required=not where, help=help)
+        command.add_argument("--root", default=where, required=not where, help=said)
     args = parser.parse_args(arguments)
     logging.getLogger("tpt.data.catalog").addHandler(logging.NullHandler())  # the table shows what the log would
     root = Path(args.root).expanduser()
