@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import OmegaConf
 
 from tests.conftest import Done
-from tpt.cli.programs.ending import objective
+from tpt.cli.programs.test_time import objective
 from tpt.engine.tracking.guard import guarded
 from tpt.errors import UserError
 from tpt.results.runs import read_records
@@ -135,7 +135,7 @@ def test_the_objective_of_a_sweeper() -> None:
     found = {"acc": 50, "shifted": {"acc": 25.0}}
     assert objective("shifted.acc", found) == 25.0 and objective("acc", found) == 50.0
     assert objective(None, found) is None
-    with pytest.raises(UserError, match="Expected `optimized_metric` to be one of acc, shifted.acc, got 'gian'"):
+    with pytest.raises(UserError, match="Expected `optimized_metric` to be one of acc, shifted.acc, null, got 'gian'"):
         objective("gian", found)
 
 

@@ -34,7 +34,7 @@ def test_python_m_tpt_lists_the_programs() -> None:
     for name, (_, what) in PROGRAMS.items():
         assert f"{name} " in done.stdout and what in done.stdout
     wrong = subprocess.run([sys.executable, "-m", "tpt", "tset"], capture_output=True, text=True, check=False)
-    assert wrong.returncode == 2 and wrong.stderr.startswith("Error: Expected no argument, got 'tset'")
+    assert wrong.returncode == 2 and wrong.stderr.startswith("Error: Unrecognized arguments: tset")
 
 
 def test_a_checkout_uses_its_own_configuration() -> None:

@@ -1,23 +1,15 @@
 """`python -m tpt` lists the programs."""
 
-import sys
-
 from tpt.cli.places import PROGRAMS
+from tpt.cli.programs.arguments import new_parser
 from tpt.results.runs.version import __version__
 
 
 def main() -> None:
-    """Prints a line for each program; exits 2 if it is given anything but --help."""
-    if sys.argv[1:] == ["--version"]:
-        print(f"tpt {__version__}")
-        return
-    if sys.argv[1:] not in ([], ["-h"], ["--help"]):
-        print(f"Error: Expected no argument, got {sys.argv[1]!r}; call a program, such as tpt-test.", file=sys.stderr)
-        sys.exit(2)
-    print(f"tpt {__version__}, test-time prompt tuning of CLIP-like models. Programs, each with --help:\n")
-    width = max(map(len, PROGRAMS))
-    for name, (_, what) in PROGRAMS.items():
-        print(f"    {name:{width}}  {what}")
+    """Prints a line for each program; exits 2 if it is given anything but --help or --version."""
+    lines = [f"    {name:11}  {what}" for name, (_, what) in PROGRAMS.items()]
+    text = "Test-time prompt tuning of CLIP-like models. Programs, each with --help:\n\n" + "\n".join(lines)
+    print(f"tpt {__version__}" if new_parser("python -m tpt", text).parse_args().version else text)
 
 
 if __name__ == "__main__":

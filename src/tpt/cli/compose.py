@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from tpt.cli.options import choose, own_options, values_of
 from tpt.cli.resume import enter, resumable
 from tpt.cli.settings.walk import leaves, walk
 from tpt.clip.model import CLIP
-from tpt.data import ImageDataset
 from tpt.engine.callbacks.processes import refuse_copies
 from tpt.engine.tasks.method_maker import MethodMaker
 from tpt.errors import UserError
@@ -29,29 +28,17 @@ from tpt.methods import Method
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of a run that produce predictions.
-
-    Args:
-        clip: the frozen backbone, on its device.
-        views: image, identity -> views; or two such makers, for datasets with and without `augmix`.
-        make_method: dataset -> method.
-    """
+    """The parts of a run that produce predictions."""
 
     clip: CLIP
-    views: Any
+    views: Any  # image, identity -> views; or two such makers, for datasets with and without `augmix`
     make_method: MethodMaker
 
     @staticmethod
     def of(cfg: DictConfig, clip: CLIP | None = None, device: str | torch.device | None = None) -> Parts:
-        """Builds the parts of a configuration.
+        """Builds the parts, or raises a UserError; `clip` replaces the configured backbone.
 
-        Args:
-            cfg: as `compose` gives it.
-            clip: used instead of the configured backbone.
-            device: for the backbone; None leaves a given `clip` where it is, and otherwise takes a GPU if there is one.
-
-        Raises:
-            UserError: a component does not accept a setting.
+        Without a `device`, a given `clip` stays where it is, and another takes a GPU if there is one.
         """
         plain: Any = OmegaConf.to_container(cfg, resolve=False)
         for section in ("data", "context", "method", "views", *(["backbone"] if clip is None else [])):
@@ -68,31 +55,13 @@ class Parts:
         except InstantiationException as error:
             raise cause_of(error) from error
 
-    def maker_of(self, dataset: ImageDataset) -> Any:
-        """The view maker for a dataset's images."""
-        return self.views[dataset.augmix] if isinstance(self.views, Mapping) else self.views
-
-    def on_one_view(self) -> Parts:
-        """The same parts with view 0 only if the method uses no other view."""
-        if self.make_method.about()["selects"]:
-            return self
-        makers = self.views
-        one = {key: maker.more(1) for key, maker in makers.items()} if isinstance(makers, Mapping) else makers.more(1)
-        return replace(self, views=one)
-
 
 def compose(
     groups: Iterable[tuple[str, str]] = (), values: Iterable[tuple[str, Any]] = (), overrides: Sequence[str] = ()
 ) -> DictConfig:
-    """Composes the configuration of test_time.py.
+    """Composes the configuration of test_time.py from options (see `choose`), overrides, and values that stay as given.
 
-    Args:
-        groups: group -> option; a backbone that is no option of `conf/backbone` is an open_clip model name.
-        values: dotted key -> value, not parsed.
-        overrides: as on the command line.
-
-    Raises:
-        UserError: an option or setting does not exist.
+    Raises a UserError if an option or setting does not exist.
     """
     given = [*choose(groups), *overrides]
     cfg = composed("test_time", given)
@@ -110,10 +79,8 @@ def compose(
 def compose_again(folder: Path, added: Sequence[str] = ()) -> DictConfig:
     """The configuration of a run of test_time.py as it was started, with `added` settings and Hydra's own part.
 
-    Changes to the directory where the run was started, where the relative paths in its settings start.
-
-    Raises:
-        UserError: it is no run, or not trusted, or its settings do not fit together any more.
+    Changes to the directory where the run was started, where the relative paths in its settings start.  Raises a
+    UserError if it is no run, or not trusted, or its settings do not fit together any more.
     """
     begun = resumable(folder, "test_time", added)
     if begun.sweep:
@@ -126,16 +93,11 @@ def compose_again(folder: Path, added: Sequence[str] = ()) -> DictConfig:
 
 
 def trainer_of(cfg: DictConfig, **parts: Any) -> Trainer:
-    """Builds Lightning's trainer, with further parts such as callbacks.
-
-    Raises:
-        UserError: Lightning refuses a setting, or the strategy would fork processes.
-    """
+    """Builds Lightning's trainer; raises a UserError if it refuses a setting, or the strategy would fork processes."""
     try:
         trainer: Trainer = instantiate(cfg.trainer, **parts)
     except InstantiationException as error:
-        inner = cause_of(error)
-        if isinstance(inner, UserError):
+        if isinstance(inner := cause_of(error), UserError):
             raise inner from error
         raise UserError(f"Lightning cannot run these `trainer` settings on this machine: {inner}") from error
     refuse_copies(trainer)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
@@ -19,7 +19,7 @@ from tpt.data import EpisodeDataModule, ImageDataset, Sample
 from tpt.data.pictures import as_file, as_image, class_list, find_pictures, is_one
 from tpt.engine.tasks.adaptation import AdaptationTask
 from tpt.engine.tasks.outcome import cut
-from tpt.results.predictions import Prediction, Predictions, prediction_of
+from tpt.results.predictions import Predictions, prediction_of
 
 Picture = str | Path | Image.Image | Any  # Any: an array or a tensor
 
@@ -69,28 +69,29 @@ def predict(
     given: list[Any] = [images] if is_one(images) else list(images)  # type: ignore[arg-type] # a single one is no sequence
     own = backbone if isinstance(backbone, CLIP) else None
     groups = [("method", method), *([("backbone", backbone)] if isinstance(backbone, str) else [])]
-    values: list[tuple[str, Any]] = [("views.num_views", num_views), ("seed", seed)]
-    values += [("backbone.pretrained", pretrained)] if pretrained is not None else []
     names = class_list(class_names)
     if not given:
         return Predictions([])
     dataset = dataset_of(given, names)
     with own_options(config_dir):
-        refuse_stream(method, "predict", method_class(method).kind)
-        parts = Parts.of(compose(groups, values, settings), own, device).on_one_view()
-    parts.make_method.check([(dataset, getattr(parts.views, "num_views", None))])
-    found = _stream(parts, dataset, batch_size, top)
+        made = method_class(method)
+        refuse_stream(method, "predict", made.kind)
+        values = {"views.num_views": num_views if made.selects else min(num_views, 1), "seed": seed}
+        weights = {} if pretrained is None else {"backbone.pretrained": pretrained}
+        parts = Parts.of(compose(groups, {**values, **weights}.items(), settings), own, device)
+    data = EpisodeDataModule([dataset], batch_size, on_bad_image="skip").use_views(parts.views)
+    parts.make_method.check(data.num_views())
+    task = AdaptationTask(parts.clip, parts.make_method, [dataset], encoders=parts.make_method.encoders)
+    task.to(parts.clip.device).on_test_start()
+    batches = (data.on_after_batch_transfer(batch.to(task.device), 0) for batch in data.test_dataloader()[0])
+    rows = (row for number, batch in enumerate(batches) for row in task.test_step(batch, number).rows)
     hidden = not progress or len(dataset) <= batch_size
-    shown = track(found, "Pictures", len(dataset), console=Console(stderr=True), disable=hidden)
-    return Predictions(list(shown))
+    shown = track(rows, "Pictures", len(dataset), console=Console(stderr=True), disable=hidden)
+    return Predictions([prediction_of(cut(row, names, top)) for row in shown])
 
 
 def dataset_of(images: Sequence[Picture], class_names: list[str]) -> ImageDataset:
-    """A dataset of pictures without labels, each as often as it is given.
-
-    Raises:
-        UserError: an item is no picture; DataError: a path does not exist.
-    """
+    """A dataset of pictures without labels, each as often as it is given; a UserError if an item is no picture."""
     store = GivenPictures()
     samples: list[Sample] = []
     for number, image in enumerate(images, start=1):
@@ -105,22 +106,10 @@ def dataset_of(images: Sequence[Picture], class_names: list[str]) -> ImageDatase
 
 
 class GivenPictures(dict[str, Callable[[], bytes]]):
-    """Reads the bytes of pictures by path or position."""
+    """A store of pictures by path or position."""
 
     root = Path()
 
     def read(self, path: str, first: int | None = None) -> bytes:
-        """The bytes of a picture, or its first `first` bytes; raises a BadImageError if it cannot be read."""
+        """See `Store.read`."""
         return self[path]()[:first]
-
-
-def _stream(parts: Parts, dataset: ImageDataset, batch_size: int, top: int) -> Iterator[Prediction]:
-    """Yields predictions batch by batch."""
-    data = EpisodeDataModule([dataset], batch_size, on_bad_image="skip").use_views(parts.views)
-    task = AdaptationTask(parts.clip, parts.make_method, [dataset], encoders=parts.make_method.encoders)
-    task.to(parts.clip.device)
-    task.on_test_start()
-    for number, batch in enumerate(data.test_dataloader()[0]):
-        here = data.on_after_batch_transfer(batch.to(parts.clip.device), 0)
-        for row in task.test_step(here, number).rows:
-            yield prediction_of(cut(row, dataset.class_names, top))

@@ -11,7 +11,7 @@ import pytest
 
 import tpt
 from tests.conftest import noise_image
-from tpt.cli.demo.examples import DRAWINGS, first_names
+from tpt.cli.demo.app import DRAWINGS, first_names
 from tpt.data.bundled import class_names, emoji_shift
 
 pytestmark = pytest.mark.browser

@@ -12,7 +12,7 @@ import pytest
 import tpt
 from tests.conftest import noise_image
 from tpt.cli.compose import method_class
-from tpt.cli.demo.examples import DRAWINGS, first_names, write_drawings
+from tpt.cli.demo.app import DRAWINGS, first_names, write_drawings
 from tpt.cli.demo.look import KEPT, Look, Looker
 from tpt.cli.demo.page import TOP, answers_html, shown_classes, views_html
 from tpt.cli.options import options
@@ -57,7 +57,7 @@ def test_views_are_sorted_by_entropy_selected_first(look: Look) -> None:
 
 def test_a_stream_method_restarts_for_each_picture(clip: tpt.CLIP, picture: Path) -> None:
     looker = Looker(clip)
-    first, again = (looker(picture, CLASSES, "tda", 10) for _ in range(2))
+    first, again = (looker(picture, CLASSES, "tda", 10, {}) for _ in range(2))
     assert np.array_equal(first.after, again.after)
 
 
@@ -67,7 +67,7 @@ def test_methods_are_cached_for_repeated_questions(clip: tpt.CLIP, picture: Path
     again = looker(picture, CLASSES, "tpt", 10, VALUES)
     assert np.array_equal(first.after, again.after) and again.seconds["class names"] < first.seconds["class names"]
     for number in range(KEPT + 2):
-        looker(picture, [*CLASSES, str(number)], "zero_shot")
+        looker(picture, [*CLASSES, str(number)], "zero_shot", 1, {})
     assert looker._method.cache_info().currsize == KEPT
 
 
@@ -114,7 +114,7 @@ def test_mistakes(clip: tpt.CLIP, picture: Path, tmp_path: Path) -> None:
     looker = Looker(clip)
     (tmp_path / "no.png").write_bytes(b"no picture")
     with pytest.raises(UserError, match="Cannot decode the image"):
-        looker(tmp_path / "no.png", CLASSES, "zero_shot")
+        looker(tmp_path / "no.png", CLASSES, "zero_shot", 1, {})
     with pytest.raises(UserError, match=r"Expected a setting that exists, got 'method\.nothing'"):
         looker(picture, CLASSES, "tpt", 10, {"method.nothing": 1})
 
@@ -123,6 +123,5 @@ def test_mistakes(clip: tpt.CLIP, picture: Path, tmp_path: Path) -> None:
 def test_a_wrong_port_is_refused(port: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         demo.main(["--port", port])
-    assert stop.value.code == 1 and f"Expected `--port` to be a whole number from 0 to 65535, got {port}" in str(
-        capsys.readouterr().err
-    )
+    assert stop.value.code == 2
+    assert f"--port: expected it to be a whole number from 0 to 65535, got '{port}'" in capsys.readouterr().err

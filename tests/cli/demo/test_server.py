@@ -36,7 +36,7 @@ def test_it_listens_only_on_this_machine(server: str) -> None:
 
 def test_a_port_that_is_taken(server: str) -> None:
     port = int(server.rsplit(":", 1)[1])
-    with pytest.raises(UserError, match=f"Cannot listen on port {port} of 127.0.0.1"):
+    with pytest.raises(UserError, match=f"Cannot listen on port {port} of '127.0.0.1'"):
         listening_socket("127.0.0.1", port)
 
 

@@ -86,7 +86,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         if stop.value.code == 1:
             assert captured.err.startswith("Error: ") and captured.err.count("\n") == 1
         else:  # reported by argparse
-            assert "expected a whole number of at least 1, got" in captured.err
+            assert "expected it to be a whole number of at least 1, got" in captured.err
 
 
 def test_a_context_of_another_width_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -237,7 +237,7 @@ def test_check_opens_some_images(
     assert main(["check", "dtd", "--root", str(root), "--open", "1"]) == 0, "the first is whole"
     with pytest.raises(SystemExit):
         main(["check", "dtd", "--root", str(root), "--open", "-1"])
-    assert "Expected `--open` to be a whole number of at least 0, got -1" in capsys.readouterr().err
+    assert "--open: expected it to be a whole number of at least 0, got '-1'" in capsys.readouterr().err
 
 
 def test_check_names_its_own_options(

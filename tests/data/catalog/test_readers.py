@@ -241,7 +241,12 @@ def test_check_prints_a_table(small: Path, capsys: pytest.CaptureFixture[str], m
     assert "Cannot find EuroSAT: there is no folder" in lines["eurosat"]
     assert "Or: tpt-data fetch eurosat" in lines["eurosat"] and "fetch" not in lines["stanford_cars"]
     assert main(["check", "eurosat", "--root", str(small)]) == 1
-    assert main(["check"]) == 2 and "--root or TPT_DATA" in capsys.readouterr().err
-    assert main(["check", "cifar", "--root", str(small)]) == 2
-    assert main(["check", "--root", str(small / "nowhere")]) == 2
-    assert "the folder of all datasets, does not exist" in capsys.readouterr().err
+    for wrong, message in (
+        (["check"], "--root"),
+        (["check", "cifar", "--root", str(small)], "got 'cifar'"),
+        (["fetch", "cifar", "--root", str(small)], "'cifar'"),
+        (["check", "--root", str(small / "nowhere")], "the folder of all datasets, does not exist"),
+    ):
+        with pytest.raises(SystemExit):
+            main(wrong)
+        assert message in capsys.readouterr().err

@@ -6,16 +6,15 @@ text, one of a few words), and is never read as a file, a configuration or a ref
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, NamedTuple
 
 from annotated_types import Ge, Le
 from pydantic import StringConstraints
 from typing_extensions import Doc
 
 from tpt.cli.compose import method_class
-from tpt.cli.options import comments_of, known_option, refuse_stream, values_of
+from tpt.cli.options import known_option, refuse_stream, values_of
 from tpt.errors import Share, refuse
 
 MOST_VIEWS = 128
@@ -24,47 +23,34 @@ MOST_WORDS = 200  # characters of context words
 MOST_NAMES = 100_000  # characters of class names; the thousand of ImageNet have some 14,000
 WORDS_ALONE = "the context words"
 TEMPLATES = (WORDS_ALONE, "imagenet_7", "imagenet_80")
-PLACEHOLDER = "the paper's"
 Steps = Annotated[int, Ge(0), Le(MOST_STEPS)]
 Words = Annotated[str, StringConstraints(max_length=MOST_WORDS), Doc(f"a text of at most {MOST_WORDS} characters")]
 Names = Annotated[str, StringConstraints(max_length=MOST_NAMES), Doc(f"a text of at most {MOST_NAMES} characters")]
 
 
-@dataclass(frozen=True)
-class Control:
-    """A setting that the page offers.
-
-    Args:
-        key: of the setting, for example `method.steps`.
-        label, info: of the widget.
-        kind: of the widget, a class of gradio.
-        limits: further arguments of the widget.
-        hint: annotation that its values must satisfy.
-    """
+class Control(NamedTuple):
+    """A setting that the page offers."""
 
     key: str
+    hint: Any  # annotation that its values must satisfy
+    kind: str  # of the widget, a class of gradio
     label: str
     info: str
-    kind: str
-    limits: Mapping[str, Any]
-    hint: Any
+    limits: dict[str, Any]  # further arguments of the widget
 
 
-def _number(key: str, label: str, info: str, most: float, hint: Any, **limits: float) -> Control:
-    """A control for a number from 0 to `most`."""
-    return Control(
-        key, label, info, "Number", {"minimum": 0, "maximum": most, "placeholder": PLACEHOLDER, **limits}, hint
-    )
-
-
+_NUMBER: dict[str, Any] = {"minimum": 0, "maximum": 1, "placeholder": "the paper's"}
+_STEPS = {**_NUMBER, "maximum": MOST_STEPS, "precision": 0}
+_SHARE = "fraction of the views, the most confident ones"
 _WORDS = "[CLS] marks where the class name goes; the default is the end"
 _TEMPLATES = "the context words, or an ensemble of templates"
+_OF_TEXT = {"max_lines": 1, "max_length": MOST_WORDS}
 CONTROLS = (
-    _number("method.steps", "Steps", "of the optimizer", MOST_STEPS, Steps, precision=0),
-    _number("method.lr", "Learning rate", "of the optimizer", 1, Share, step=0.001),
-    _number("method.selection_p", "Selected", "fraction of the views, the most confident ones", 1, Share, step=0.05),
-    Control("context.ctx_init", "Context words", _WORDS, "Textbox", {"max_lines": 1, "max_length": MOST_WORDS}, Words),
-    Control("method.templates", "Prompts", _TEMPLATES, "Dropdown", {"choices": list(TEMPLATES)}, Literal[TEMPLATES]),
+    Control("method.steps", Steps, "Number", "Steps", "of the optimizer", _STEPS),
+    Control("method.lr", Share, "Number", "Learning rate", "of the optimizer", {**_NUMBER, "step": 0.001}),
+    Control("method.selection_p", Share, "Number", "Selected", _SHARE, {**_NUMBER, "step": 0.05}),
+    Control("context.ctx_init", Words, "Textbox", "Context words", _WORDS, _OF_TEXT),
+    Control("method.templates", Literal[TEMPLATES], "Dropdown", "Prompts", _TEMPLATES, {"choices": list(TEMPLATES)}),
 )
 
 
@@ -72,17 +58,8 @@ def default(control: Control, method: str) -> tuple[bool, Any]:
     """Whether a method has the setting, and its initial value; None if the paper's value varies."""
     section, key = control.key.split(".")
     found = values_of(section, method if section == "method" else "words")
-    value = found.get(key)
-    if control.kind == "Dropdown":
-        return key in found, value or WORDS_ALONE
-    return key in found, None if value == "paper" else value
-
-
-def about(method: str) -> tuple[str, str]:
-    """A method's description and the URL of its paper ("" without one), from the comments in its options file."""
-    said = comments_of("method", method)
-    paper = next((line for line in said if line.startswith("https://")), "")
-    return next((line for line in said if line != paper), ""), paper
+    value = None if found.get(key) == "paper" else found.get(key)
+    return key in found, value or WORDS_ALONE if control.kind == "Dropdown" else value
 
 
 def chosen_method(value: Any) -> str:
@@ -99,12 +76,9 @@ def chosen_names(value: Any) -> list[str]:
 
 
 def chosen_values(method: str, values: Sequence[Any]) -> dict[str, Any]:
-    """Settings by key, for those that the method has and that are filled in.
+    """The settings of the filled-in `CONTROLS` that the method has; raises a UserError for a value outside its limits.
 
-    There is one value per control in `CONTROLS`; None leaves a setting at the method's default.
-
-    Raises:
-        UserError: a value is outside its limits.
+    None leaves a setting at the method's default.
     """
     found: dict[str, Any] = {}
     for control, value in zip(CONTROLS, values, strict=True):

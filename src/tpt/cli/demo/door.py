@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from starlette.exceptions import HTTPException
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
@@ -50,11 +51,8 @@ HEADERS = {
 class Door(BaseHTTPMiddleware):
     """Middleware that refuses requests that the page itself does not make, and passes on the rest.
 
-    Args:
-        app: the application to protect.
-        folder: of the uploaded and example pictures; requests can reach no other file.
-        uploads: the folder in it where gradio keeps uploaded pictures.
-        host: the name or address that the server listens on.
+    Requests reach no file outside `folder`, in which gradio keeps uploaded pictures in `uploads`.  `host` is the name
+    or address that the server listens on.
     """
 
     def __init__(self, app: Any, folder: Path, uploads: Path, host: str) -> None:
@@ -66,63 +64,61 @@ class Door(BaseHTTPMiddleware):
 
     async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
         """Handles a request."""
-        headers = request.headers
-        if not self._is_known(headers.get("host", "")):
-            answer = await _refuse(request, "unknown host", 400)
-        elif "origin" in headers and urlsplit(headers["origin"]).netloc != headers["host"]:
-            answer = await _refuse(request, "request from another site", 403)
-        else:
+        try:
             answer = await self._answer(request, call_next)
+        except HTTPException as error:
+            # Reads the whole body first: a client that is cut off while sending does not read the answer.
+            if _length(request) < math.inf:  # a body without a length might never end
+                with suppress(ClientDisconnect):
+                    async for _ in request.stream():
+                        pass
+            answer = PlainTextResponse(error.detail, error.status_code)
         for name, value in HEADERS.items():
             answer.headers.setdefault(name, value)
         return answer
 
     async def _answer(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
-        path, method = request.scope["path"], request.method
+        path, reads, headers = request.scope["path"], request.method in ("GET", "HEAD"), request.headers
+        if not self._is_known(headers.get("host", "")):
+            raise HTTPException(400, "unknown host")
+        if "origin" in headers and urlsplit(headers["origin"]).netloc != headers["host"]:
+            raise HTTPException(403, "request from another site")
         if path not in WITH_QUERY:
             request.scope["query_string"] = b""
-        if method in ("GET", "HEAD") and path.startswith(FILE):
+        if reads and path.startswith(FILE):
             return self._file(path.removeprefix(FILE))
-        if method in ("GET", "HEAD") and (path in SHOWN or path.startswith(FOLDERS)):
-            return await call_next(request)
-        if method == "POST" and path == UPLOAD:
+        if request.method == "POST" and path == UPLOAD:
             return await self._upload(request, call_next)
-        if method == "POST" and path in ASKED:
-            return await self._question(request, call_next)
-        return await _refuse(request, "not found", 404)
+        if request.method == "POST" and path in ASKED:
+            if _length(request) > MOST_ASKED:
+                raise HTTPException(413, f"more than {MOST_ASKED} bytes")
+            try:
+                request._body = self._checked(await request.body())  # forwarded by Starlette
+            except (ValueError, RecursionError) as error:
+                raise HTTPException(400, "malformed request") from error
+        elif not reads or not (path in SHOWN or path.startswith(FOLDERS)):
+            raise HTTPException(404, "not found")
+        return await call_next(request)
 
     async def _upload(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
-        """Accepts a file, and deletes the oldest uploads to make room for it."""
+        """Accepts a file; deletes the oldest ones, so that all and those in progress take at most `MOST_KEPT` bytes."""
         if (length := _length(request)) > MOST_UPLOAD:
-            return await _refuse(request, f"more than {MOST_UPLOAD} bytes", 413)
+            raise HTTPException(413, f"more than {MOST_UPLOAD} bytes")
         if self._coming + length > MOST_KEPT:
-            return await _refuse(request, "too many uploads at a time; try again later", 503)
+            raise HTTPException(503, "too many uploads at a time; try again later")
         self._coming += length
         try:
-            self._make_room()
+            files = [path for path in self.uploads.rglob("*") if path.is_file() and path not in self._own]
+            room = MOST_KEPT - self._coming
+            for path in sorted(files, key=lambda path: path.lstat().st_mtime, reverse=True):
+                room -= max(path.lstat().st_size, LEAST_COUNTED)
+                if room < 0:
+                    path.unlink()
             return await call_next(request)
         finally:
             self._coming -= length
 
-    def _make_room(self) -> None:
-        """Deletes the oldest uploads until the rest and those in progress take at most `MOST_KEPT` bytes."""
-        files = [path for path in self.uploads.rglob("*") if path.is_file() and path not in self._own]
-        room = MOST_KEPT - self._coming
-        for path in sorted(files, key=lambda path: path.lstat().st_mtime, reverse=True):
-            room -= max(path.lstat().st_size, LEAST_COUNTED)
-            if room < 0:
-                path.unlink()
-
-    async def _question(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
-        if _length(request) > MOST_ASKED:
-            return await _refuse(request, f"more than {MOST_ASKED} bytes", 413)
-        try:
-            request._body = self.checked(await request.body())  # forwarded by Starlette
-        except (ValueError, RecursionError):
-            return PlainTextResponse("malformed request", 400)
-        return await call_next(request)
-
-    def checked(self, body: bytes) -> bytes:
+    def _checked(self, body: bytes) -> bytes:
         """The body of a call, without fields that the page does not use and without foreign files.
 
         Raises:
@@ -137,7 +133,7 @@ class Door(BaseHTTPMiddleware):
         """The value, in which every reference to a file or URL becomes a file of the page, or None."""
         match value:
             case {"path": _} | {"url": _}:
-                found = self.own_file(value.get("path"))
+                found = self._own_file(value.get("path"))
                 return found and {"path": str(found), "orig_name": found.name, "meta": {"_type": "gradio.FileData"}}
             case dict():
                 return {key: self._plain(one) for key, one in value.items()}
@@ -146,7 +142,7 @@ class Door(BaseHTTPMiddleware):
             case _:
                 return value
 
-    def own_file(self, path: Any) -> Path | None:
+    def _own_file(self, path: Any) -> Path | None:
         """The file at that path, with links resolved, if it is in the folder of the pictures."""
         try:
             found = Path(path).resolve(strict=True)
@@ -156,16 +152,12 @@ class Door(BaseHTTPMiddleware):
 
     def _file(self, path: str) -> Response:
         """Sends a file: pictures may be displayed, any other file can only be downloaded."""
-        found = self.own_file(path)
-        if found is None:
-            return PlainTextResponse("not found", 404)
+        if (found := self._own_file(path)) is None:
+            raise HTTPException(404, "not found")
         kind = mimetypes.guess_type(found.name)[0]
-        return FileResponse(
-            found,
-            media_type=kind if kind in SHOWN_AS else "application/octet-stream",
-            filename=found.name,
-            headers={"Content-Security-Policy": "default-src 'none'; sandbox"},
-        )
+        media_type = kind if kind in SHOWN_AS else "application/octet-stream"
+        policy = {"Content-Security-Policy": "default-src 'none'; sandbox"}
+        return FileResponse(found, media_type=media_type, filename=found.name, headers=policy)
 
     def _is_known(self, host: str) -> bool:
         """Whether a host is this server's name or an IP address, so that another site's name cannot be pointed here."""
@@ -180,12 +172,3 @@ def _length(request: Request) -> float:
     """Length of the body by its header, which the server enforces; infinite without one."""
     said = request.headers.get("content-length", "")
     return int(said) if said.isdecimal() else math.inf
-
-
-async def _refuse(request: Request, text: str, status: int) -> Response:
-    """Reads and discards the whole body first: a client that is cut off while sending does not read the answer."""
-    if _length(request) < math.inf:  # a body without a length might never end
-        with suppress(ClientDisconnect):
-            async for _ in request.stream():
-                pass
-    return PlainTextResponse(text, status)

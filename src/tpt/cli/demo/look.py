@@ -12,12 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from tpt.cli.compose import Parts, compose
+from tpt.cli.compose import Parts, compose, method_class
 from tpt.clip.model import CLIP
-from tpt.data import ImageDataset
-from tpt.data.dataset import Sample
+from tpt.data import EpisodeDataModule, ImageDataset, Sample
 from tpt.data.pictures import class_list
 from tpt.data.store import FileStore
 from tpt.engine.contact_sheet import PictureViews, selected_first, views_of
@@ -28,21 +26,13 @@ KEPT = 4  # cached methods with encoded class names, so that the next picture is
 
 @dataclass(frozen=True)
 class Look:
-    """The answers for one picture, and its views.
-
-    Args:
-        class_names: K names.
-        views: the picture's views, selected ones first.
-        before, after: (K,) probabilities of the classes.
-        seconds: per stage, in order.
-        method: the option of `conf/method`.
-    """
+    """The answers for one picture, and its views."""
 
     class_names: list[str]
     views: PictureViews
-    before: np.ndarray
+    before: np.ndarray  # (K,) probabilities of the classes
     after: np.ndarray
-    seconds: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)  # per stage, in order
     method: str = ""
 
 
@@ -54,55 +44,39 @@ class Looker:
         self._method = lru_cache(KEPT)(self._made)
 
     def __call__(
-        self,
-        picture: str | Path,
-        class_names: Sequence[str],
-        method: str = "tpt",
-        num_views: int = 64,
-        values: Mapping[str, Any] | None = None,
+        self, picture: str | Path, class_names: Sequence[str], method: str, num_views: int, values: Mapping[str, Any]
     ) -> Look:
-        """The answers for one picture, a file with any suffix: the same as those of `tpt.predict`.
+        """The answers for one picture, as by `tpt.predict`, with further settings `values` by dotted key.
 
-        `values` are further settings, by dotted key.
-
-        Raises:
-            UserError: the file is not a picture, or the names or settings are wrong.
+        Raises a UserError if the file, with any suffix, is not a picture, or the names or settings are wrong.
         """
         seconds: dict[str, float] = {}
         dataset = _dataset(Path(picture).absolute(), class_list(list(class_names)))
         with _timed(seconds, "class names"):
-            asked = {"views.num_views": num_views, **(values or {})}
-            parts, made = self._method(tuple(dataset.class_names), method, tuple(asked.items()))
+            number = num_views if method_class(method).selects else min(num_views, 1)
+            asked = ("views.num_views", number), *values.items()
+            parts, made = self._method(tuple(dataset.class_names), method, asked)
         with _timed(seconds, "views"):
-            views = views_of(dataset, 0, parts.maker_of(dataset)).to(self.clip.device)
+            maker = EpisodeDataModule([dataset]).use_views(parts.views).make_views(dataset)
+            views = views_of(dataset, 0, maker).to(self.clip.device)
         with _timed(seconds, "image encoder"):
             features, extras = made.encode(views)
         with _timed(seconds, "adaptation"):
             made.begin_dataset(1)  # resets state, so that no picture affects the next
             out = made(features, **extras)
-        return Look(
-            class_names=list(dataset.class_names),
-            views=selected_first(made, views, features, extras, out.selected.tolist()),
-            before=_probabilities(out.initial_logits),
-            after=_probabilities(out.logits),
-            seconds=seconds,
-            method=method,
-        )
+        before, after = (logits.detach().softmax(-1).cpu().numpy() for logits in (out.initial_logits, out.logits))
+        shown = selected_first(made, views, features, extras, out.selected.tolist())
+        return Look(list(dataset.class_names), shown, before, after, seconds, method)
 
     def _made(self, names: tuple[str, ...], method: str, values: tuple[tuple[str, Any], ...]) -> tuple[Parts, Method]:
         """The parts, and the method with the class names."""
-        parts = Parts.of(compose([("method", method)], values), self.clip).on_one_view()
+        parts = Parts.of(compose([("method", method)], values), self.clip)
         return parts, parts.make_method(_dataset(Path("picture"), list(names))).to(self.clip.device)
 
 
 def _dataset(picture: Path, names: list[str]) -> ImageDataset:
     store = FileStore(picture.parent)
     return ImageDataset("pictures", names, [Sample(picture.name)], store, by_content=True, upright=True)
-
-
-def _probabilities(logits: Tensor) -> np.ndarray:
-    found: np.ndarray = logits.detach().softmax(-1).cpu().numpy()
-    return found
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from html import escape
 import numpy as np
 from PIL import Image
 
-from tpt.cli.demo.controls import about
 from tpt.cli.demo.look import Look
+from tpt.cli.options import comments_of
 from tpt.engine.contact_sheet import PictureViews
 
 TOP = 5  # most probable classes, before and after
@@ -25,24 +25,26 @@ def problem_html(sentence: str) -> str:
 
 
 def about_html(method: str) -> str:
-    """A method's description and a link to its paper."""
-    said, paper = about(method)
-    link = f' <a href="{escape(paper)}" target="_blank" rel="noopener noreferrer">Paper</a>' if paper else ""
-    return f'<p class="tpt-about">{escape(said)}.{link}</p>'
+    """A method's description and a link to its paper, from the comments in its options file."""
+    lines = comments_of("method", method)
+    papers = [line for line in lines if line.startswith("https://")]
+    links = (f' <a href="{escape(url)}" target="_blank" rel="noopener noreferrer">Paper</a>' for url in papers[:1])
+    said = next((line for line in lines if line not in papers), "")
+    return f'<p class="tpt-about">{escape(said)}.{"".join(links)}</p>'
 
 
 def answers_html(look: Look) -> str:
     """The answers before and after, the most probable classes side by side, and the time."""
     one, other = int(look.before.argmax()), int(look.after.argmax())
-    remark = "the same answer" if one == other else "a different answer"
-    cards = _card("before", "before", look.class_names[one], look.before[one]) + _card(
-        "after", f"after {look.method}", look.class_names[other], look.after[other], remark
-    )
-    rows = "".join(_row(look, k, k == other) for k in shown_classes(look))
-    stages = "".join(f"<span>{escape(stage)} <b>{seconds:.2f} s</b></span>" for stage, seconds in look.seconds.items())
-    cost = f'<div class="tpt-cost"><span>total <b>{sum(look.seconds.values()):.2f} s</b></span>{stages}</div>'
+    remark = ", the same answer" if one == other else ", a different answer"
+    cards = _card("before", "before", look.class_names[one], f"{100 * look.before[one]:.1f} %")
+    cards += _card("after", f"after {look.method}", look.class_names[other], f"{100 * look.after[other]:.1f} %{remark}")
+    rows = "".join(_row(look, k, "answer" if k == other else "") for k in shown_classes(look))
+    times = {"total": sum(look.seconds.values()), **look.seconds}
+    cost = "".join(f"<span>{stage} <b>{seconds:.2f} s</b></span>" for stage, seconds in times.items())
     head = "<tr><th></th><th colspan=2>before</th><th colspan=2>after</th><th></th></tr>"
-    return f'<div class="tpt-answers">{cards}</div><table class="tpt-bars">{head}{rows}</table>{cost}'
+    bars = f'<table class="tpt-bars">{head}{rows}</table>'
+    return f'<div class="tpt-answers">{cards}</div>{bars}<div class="tpt-cost">{cost}</div>'
 
 
 def shown_classes(look: Look) -> list[int]:
@@ -51,53 +53,37 @@ def shown_classes(look: Look) -> list[int]:
     return sorted(found, key=lambda k: -float(look.after[k]))
 
 
-def _card(kind: str, when: str, what: str, probability: float, remark: str = "") -> str:
-    sure = f"{100 * probability:.1f} %" + (f", {remark}" if remark else "")
-    return (
-        f'<div class="tpt-card {kind}"><div class="when">{escape(when)}</div><div class="what">{escape(what)}</div>'
-        f'<div class="sure">{sure}</div></div>'
-    )
+def _card(kind: str, when: str, what: str, sure: str) -> str:
+    texts = {"when": when, "what": what, "sure": sure}
+    lines = "".join(f'<div class="{name}">{escape(text)}</div>' for name, text in texts.items())
+    return f'<div class="tpt-card {kind}">{lines}</div>'
 
 
-def _row(look: Look, k: int, answer: bool) -> str:
-    before, after = (100 * float(p[k]) for p in (look.before, look.after))
-    bars = (
+def _row(look: Look, k: int, kind: str) -> str:
+    before, after = 100 * float(look.before[k]), 100 * float(look.after[k])
+    bars = "".join(
         f'<td><div class="tpt-bar {when}"><i style="width:{value:.2f}%"></i></div></td>'
         f'<td class="number">{value:.1f} %</td>'
         for when, value in (("before", before), ("after", after))
     )
-    return (
-        f'<tr class="{"answer" if answer else ""}"><td class="name">{escape(look.class_names[k])}</td>{"".join(bars)}'
-        f'<td class="change">{_signed(after - before)}</td></tr>'
-    )
-
-
-def _signed(points: float) -> str:
-    """Percentage points with a sign, except zero."""
-    return "0.0" if abs(points) < 0.05 else f"{points:+.1f}".replace("-", "\N{MINUS SIGN}")
+    name, change = escape(look.class_names[k]), f"{after - before:+z.1f}".replace("-", "\N{MINUS SIGN}")
+    return f'<tr class="{kind}"><td class="name">{name}</td>{bars}<td class="change">{change}</td></tr>'
 
 
 def views_html(look: Look) -> str:
     """The views in order, the selected ones framed."""
     views, chosen = look.views, set(look.views.selected)
-    tiles = "".join(_tile(views, view, view in chosen) for view in views.order)
+    tiles = "".join(_tile(views, view, "selected" if view in chosen else "other") for view in views.order)
     said = f"{len(chosen)} of {len(views.order)} views selected (framed). Below each view: {escape(views.value_name)}."
     return f'<p class="tpt-note">{said}</p><div class="tpt-views">{tiles}</div>'
 
 
-def _tile(views: PictureViews, view: int, selected: bool) -> str:
-    name = "the picture" if view == 0 else f"view {view}"
-    kind = "selected" if selected else "other"
-    return (
-        f'<figure class="{kind}"><img alt="{name}" title="{name}" src="{data_uri(views.pixels[view])}">'
-        f"{views.values[view]:.2f}{' · picture' if view == 0 else ''}</figure>"
-    )
-
-
-def data_uri(pixels: np.ndarray) -> str:
-    """An image (H, W, 3) as a data URI."""
-    image = Image.fromarray(pixels)
+def _tile(views: PictureViews, view: int, kind: str) -> str:
+    name, mark = ("the picture", " · picture") if view == 0 else (f"view {view}", "")
+    image = Image.fromarray(views.pixels[view])
     image.thumbnail((SIDE, SIDE))  # only makes it smaller
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=85)
-    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    source = f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    picture = f'<img alt="{name}" title="{name}" src="{source}">'
+    return f'<figure class="{kind}">{picture}{views.values[view]:.2f}{mark}</figure>'

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tpt.cli.errors import told
-from tpt.cli.programs.arguments import add_device, chosen_device, new_parser
+from tpt.cli.programs.arguments import add_device, new_parser
 from tpt.engine import stop
 from tpt.engine.printing import say
 
@@ -35,20 +35,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--batch-size", type=int, default=32, metavar="N", help="images per batch; default %(default)s")
     add_device(parser)
     args = parser.parse_args(arguments)
-    device = chosen_device(args.device)
     from hydra.utils import instantiate  # noqa: PLC0415 -- these take seconds to load
 
     from tpt.cli.compose import Parts, compose  # noqa: PLC0415
     from tpt.engine.attack import attack_dataset  # noqa: PLC0415
 
     cfg = compose([("method", "zero_shot")], overrides=args.settings)
-    parts = Parts.of(cfg, device=device)
-    datasets = instantiate(cfg.data.module).datasets
+    parts = Parts.of(cfg, device=args.device)
     root = Path(cfg.data.root).expanduser() if isinstance(cfg.data.get("root"), str) else None
-    for dataset in datasets:
+    given = {name: getattr(args, name) for name in OPTIONS}
+    for dataset in instantiate(cfg.data.module).datasets:
         say(f"{dataset.name}: attacking {len(dataset):,} images", error=True)
-        place = attack_dataset(
-            dataset, parts.make_method(dataset), args.out, root, seed=cfg.seed,
-            **{name: getattr(args, name) for name in OPTIONS},
-        )  # fmt: skip
+        place = attack_dataset(dataset, parts.make_method(dataset), args.out, root, seed=cfg.seed, **given)
         say(f"{dataset.name}: {len(dataset):,} attacked images in {place}")

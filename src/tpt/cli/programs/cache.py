@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from tpt.cli.errors import told
@@ -43,11 +42,10 @@ def main(arguments: list[str] | None = None) -> int:
         from tpt.cli.programs.export import export  # noqa: PLC0415 -- loads torch
 
         say(f"features of {export(args.source, args.to, args.settings):,} images in {args.to}")
-        return 0
-    folder = at_home(args.folder)
-    if args.command == "show":
-        show(folder)
+    elif args.command == "show":
+        show(at_home(args.folder))
     else:
+        folder = at_home(args.folder)
         say(f"{clear(folder) / 1e6:,.1f} MB deleted in {folder}")
     return 0
 
@@ -63,27 +61,20 @@ def show(folder: Path) -> None:
         table.add_column(name, justify="right")
     for space, parts in spaces.items():
         images = [entry for path in parts for entry in entries(path)]
-        most = max((entry.views for entry in images), default=0)
-        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(files[parts[0]].st_mtime))
-        megabytes = sum(files[path].st_size for path in parts) / 1e6
-        counts = (f"{len({entry.key for entry in images}):,}", f"{megabytes:,.1f}", used)
-        table.add_row(*(escape(printable(cell)) for cell in (*space_row(space / ABOUT, most), *counts)))
-    console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160)
-    if spaces:
-        console.print(table)
+        about: dict[str, Any] = {}
+        with suppress(OSError, ValueError, RecursionError):  # it is only for display
+            about = dict(dotted_values(json.loads(read_bytes(space / ABOUT, MAX_ABOUT_BYTES))))
+        kind = "AugMix" if any(value for key, value in about.items() if key.startswith("views.augmix")) else "crops"
+        row = (
+            about.get("backbone"),
+            about.get("encoder.backbone_precision"),
+            f"{max((entry.views for entry in images), default=0)}, {kind}, seed {about.get('views.seed')}",
+            about.get("encoder.device"),
+            f"{len({entry.key for entry in images}):,}",
+            f"{sum(files[path].st_size for path in parts) / 1e6:,.1f}",
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(files[parts[0]].st_mtime)),
+        )
+        table.add_row(*map(printable, row))
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
+    Console(width=width, markup=False, emoji=False, highlight=False).print(table)
     say(f"{sum(about.st_size for about in files.values()) / 1e6:,.1f} MB in {folder}")
-
-
-def space_row(file: Path, most: int) -> tuple[str, str, str, str]:
-    """Backbone, precision, views and device of a part, as far as its file is readable."""
-    about: dict[str, Any] = {}
-    with suppress(OSError, ValueError, RecursionError):  # it is only for display
-        about = dict(dotted_values(json.loads(read_bytes(file, MAX_ABOUT_BYTES))))
-    mixed = any(value for key, value in about.items() if key.startswith("views.augmix"))
-    views = f"{most}, {'AugMix' if mixed else 'crops'}, seed {about.get('views.seed')}"
-    return (
-        str(about.get("backbone")),
-        str(about.get("encoder.backbone_precision")),
-        views,
-        str(about.get("encoder.device")),
-    )

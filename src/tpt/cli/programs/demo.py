@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import ipaddress
-import os
 import socket
 import tempfile
 from collections.abc import Sequence
@@ -17,10 +15,11 @@ from annotated_types import Ge, Le
 
 from tpt.cli.errors import told
 from tpt.cli.options import own_options, refuse_stream
-from tpt.cli.programs.arguments import add_model, chosen_device, new_parser
-from tpt.errors import UserError, refuse
+from tpt.cli.programs.arguments import add_model, new_parser, whole
+from tpt.errors import UserError
 
-HOST, PORT, MOST_PORT = "127.0.0.1", 7860, 65535
+HOST, PORT = "127.0.0.1", 7860
+Port = Annotated[int, Ge(0), Le(65535)]
 EXPOSED = (
     "Everyone who can reach this address can use the page, which has no password and no encryption. They can upload "
     "pictures and keep this machine busy, but they see no files except those of the page."
@@ -33,37 +32,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add = parser.add_argument
     add_model(parser)
     add("--classes", metavar="NAMES", help="initial class names, separated by commas, or a text file")
-    add(
-        "--host",
-        default=HOST,
-        help="address to listen on; default %(default)s, which only this machine's users and programs can reach; "
-        "0.0.0.0 lets the whole network use the page, without a password",
-    )
-    add("--port", type=int, default=PORT, help="port; 0 takes any free one; default %(default)s")
+    host = "address to listen on; default %(default)s, only for this machine; 0.0.0.0 is for the whole network"
+    add("--host", default=HOST, help=f"{host}, without a password")
+    add("--port", type=whole(Port), default=PORT, help="port; 0 takes any free one; default %(default)s")
     args = parser.parse_args(arguments)
     temporary = tempfile.TemporaryDirectory(prefix="tpt-demo-")  # uploaded pictures are deleted at the end
     with told(), suppress(KeyboardInterrupt), temporary as folder, own_options(args.config_dir):
         from tpt.data.pictures import class_list  # noqa: PLC0415 -- takes time to load
 
-        refuse("--port", Annotated[int, Ge(0), Le(MOST_PORT), "0 takes any free one"], args.port)
         names = None if args.classes is None else class_list(args.classes)
         refuse_stream(args.method, "tpt-demo")
-        device = chosen_device(args.device)
         # Before PyTorch is loaded, so that a wrong address is named at once.
         with listening_socket(args.host, args.port) as door:
-            _serve(args, Path(folder), names, device, door)
+            _serve(args, Path(folder), names, door)
 
 
-def _serve(
-    args: argparse.Namespace, folder: Path, names: list[str] | None, device: str | None, door: socket.socket
-) -> None:
+def _serve(args: argparse.Namespace, folder: Path, names: list[str] | None, door: socket.socket) -> None:
     """Builds the page and serves it."""
     from tpt.cli.compose import Parts, compose, method_class  # noqa: PLC0415 -- torch takes time to load
     from tpt.cli.demo.app import make_app  # noqa: PLC0415 -- likewise
 
     refuse_stream(args.method, "tpt-demo", method_class(args.method).kind)
     weights = [] if args.pretrained is None else [("backbone.pretrained", args.pretrained)]
-    parts = Parts.of(compose([("backbone", args.backbone)], weights), device=device)
+    parts = Parts.of(compose([("backbone", args.backbone)], weights), device=args.device)
     app = make_app(parts.clip, folder, args.method, names, args.host)
     import uvicorn  # noqa: PLC0415 -- comes with gradio
 
@@ -82,13 +73,6 @@ def listening_socket(host: str, port: int) -> socket.socket:
             raise socket.gaierror  # to Python, all networks
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
-    except (socket.gaierror, UnicodeError) as error:  # the latter of what cannot be a name
-        raise UserError(
-            f"Expected `--host` to be an address of this machine, got {host!r}; pass {HOST}, or 0.0.0.0 for all."
-        ) from error
-    except OSError as error:
-        # not strerror, to which Python adds the address
-        reason = "it is in use" if error.errno == errno.EADDRINUSE else os.strerror(error.errno or 0)
-        raise UserError(
-            f"Cannot listen on port {port} of {host} ({reason}). Choose another --port or --host."
-        ) from error
+    except (OSError, UnicodeError) as error:  # the latter of what cannot be a name
+        what = f"Cannot listen on port {port} of {host!r}: the port is in use, or the host is not this machine"
+        raise UserError(f"{what}. Choose another --port or --host, such as {HOST}, or 0.0.0.0 for all.") from error

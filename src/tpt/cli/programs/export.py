@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,7 @@ from tpt.files import is_file
 
 
 def export(source: str, file: Path, settings: Sequence[str] = ()) -> int:
-    """Writes a file of features; returns the number of images.
-
-    Args:
-        source: directory of a run, or an option of `conf/data`.
-        file: to write, `.safetensors` or `.npz`.
-        settings: further settings of test_time.py; `trust=true` for a run that somebody else started.
-
-    Raises:
-        UserError: the run, dataset or setting does not exist, or the suffix is unknown.
-    """
+    """Writes the features of a run's directory or an option of `conf/data`; returns the number of images."""
     if file.suffix not in SUFFIXES:
         raise UserError(f"Expected a name that ends in {' or '.join(SUFFIXES)} after --to, got {file}; change it.")
     file = file.absolute()
@@ -39,8 +31,7 @@ def export(source: str, file: Path, settings: Sequence[str] = ()) -> int:
         cfg = compose([("data", source)], overrides=settings)
     parts = Parts.of(cfg)
     clip = parts.clip
-    data: EpisodeDataModule = instantiate(cfg.data.module)
-    data.use_views(parts.views)
+    data: EpisodeDataModule = instantiate(cfg.data.module).use_views(parts.views)
     cache = instantiate(cfg.cache)(clip, clip.device.type, str(cfg.trainer.get("precision", "32-true")))
     task = AdaptationTask(clip, parts.make_method, data.use_cache(cache).datasets, cache=cache)
     found = [_features(number, dataset, data, task) for number, dataset in enumerate(data.datasets)]
@@ -54,22 +45,20 @@ def export(source: str, file: Path, settings: Sequence[str] = ()) -> int:
 def _features(
     number: int, dataset: ImageDataset, data: EpisodeDataModule, task: AdaptationTask
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    features, norms, indices, contents = [], [], [], []
+    """The description and the tensors of one dataset, in the order of its images."""
+    rows: list[tuple[Any, ...]] = []
     for loaded in data.test_dataloader()[number]:
         batch = data.on_after_batch_transfer(loaded.to(task.clip.device), number)
-        made, extras = task.features(batch)
-        features += list(made)
-        norms += list(extras["image_norm"])
-        indices += batch.indices.tolist()
-        contents += batch.contents
-    order = sorted(range(len(indices)), key=indices.__getitem__)
-    samples = [dataset.samples[indices[row]] for row in order]
+        features, extras = task.features(batch)
+        rows += zip(batch.indices.tolist(), batch.contents, features, extras["image_norm"], strict=True)
+    indices, contents, made, norms = map(list, zip(*sorted(rows, key=itemgetter(0)), strict=True))
+    samples = [dataset.samples[index] for index in indices]
     about = {
         **{name: getattr(dataset, name) for name in ("name", "class_names", "notes", "size", "split", "template")},
         **{"augmix": dataset.augmix, "root": str(dataset.store.root)},
         **{"paths": [sample.path for sample in samples], "labels": [sample.label for sample in samples]},
-        "contents": [contents[row] for row in order],
+        "contents": contents,
     }
     bank = task.method(number).bank
-    tensors = {FEATURES: stack([features[row] for row in order]), NORMS: stack([norms[row] for row in order])}
+    tensors = {FEATURES: stack(made), NORMS: stack(norms)}
     return about, tensors if bank.conditional is not None else {**tensors, TEXT: bank().detach().float().cpu().clone()}

@@ -9,14 +9,13 @@ from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 
-from tpt.cli.places import config_dir
 from tpt.engine import stop
 from tpt.engine.printing import forgiving_streams, say
 
 HYDRAS = ("test_time", "train_coop")  # programs with a Hydra command line
 LARGE = (*HYDRAS, "demo")  # load PyTorch at once; tpt-predict does so after its checks
 LINE = "Loading PyTorch and the other libraries"
-QUIET = ("--help", "-h", "--cfg", "-c")  # flags that print only what was asked for
+QUIET = ("--help", "-h", "--cfg", "-c", "--shell-completion", "-sc")  # flags that print only what was asked for
 
 # Lightning takes these for a launcher's, which would also set the number of processes.
 RANKS = ("LOCAL_RANK", "RANK", "GROUP_RANK", "NODE_RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE")
@@ -31,31 +30,27 @@ def forget_stray_ranks() -> None:
 
 def _open(name: str) -> int | None:
     """Loads a program and calls it; further processes of a run print no status line.  Returns the exit code."""
+    given = {*sys.argv[1:]}
     forgiving_streams()
-    if sys.argv[1:] in (["--version"], ["-V"]):
+    if given & {"--version", "-V"}:
         from tpt.results.runs.version import __version__  # noqa: PLC0415 -- the package around it takes time to load
 
         say(f"tpt {__version__}")
-        return 0
-    if name in HYDRAS and {"-sc", "--shell-completion"} & {*sys.argv[1:]}:
-        import hydra  # noqa: PLC0415 -- takes time to load
-
-        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=name)(lambda _: None)()
         return 0
     forget_stray_ranks()
     # Silences page-long C++ warnings about errors that the run reports itself; read when torch is loaded.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     # On a busy machine, threads that spin while waiting take cores from threads that compute.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    with stop.leaving():
-        if os.environ.get("LOCAL_RANK", "0") != "0":
-            stop.leave_with_parent()
-        elif name in LARGE and not {*QUIET} & {*sys.argv[1:]}:
-            say(LINE, error=True)
-        main: Callable[[], int | None]
-        main = _read(name) if name in HYDRAS else import_module(f"tpt.cli.programs.{name}").main
     try:
-        return main()
+        with stop.leaving():
+            if os.environ.get("LOCAL_RANK", "0") != "0":
+                stop.leave_with_parent()
+            elif name in LARGE and not given & {*QUIET}:
+                say(LINE, error=True)
+            main = _read(name) if name in HYDRAS else import_module(f"tpt.cli.programs.{name}").main
+        found: int | None = main()
+        return found
     except KeyboardInterrupt:  # before the program handles it
         return 128 + signal.SIGINT
 

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from tpt.cli.errors import told
 from tpt.cli.programs.arguments import new_parser
 from tpt.engine.printing import printable, say
-from tpt.errors import UserError
+from tpt.errors import refuse
 from tpt.files import write_text
 from tpt.results.tables.brief import SORTS, brief_grids
 from tpt.results.tables.classes import MOST, class_grids
@@ -29,7 +30,6 @@ from tpt.results.tables.runs import Run, load_runs
 from tpt.results.tables.trust import trust_grids
 
 MOST_ROWS = 3  # most runs that get figures of their own by default
-MOST_NAMES = 12  # most names of files to print
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,39 +39,30 @@ def parser() -> argparse.ArgumentParser:
     add("runs", nargs="+", type=Path, metavar="RUN", help="directories of runs of test_time.py")
     add("--format", help=f"{', '.join(FORMATS)}; default by --out's suffix, else terminal")
     add("--out", type=Path, metavar="FILE", help=f"file to write the report to ({', '.join(SUFFIXES)})")
-    add(
-        "--against", metavar="ROW", help="a run's directory or a row's name; shows every other row's difference from it"
-    )
+    add("--against", metavar="ROW", help="a run's directory or a row's name, with which the other rows are compared")
     add("--brief", action="store_true", help="one line per row, best first; for long sweeps")
     add("--sort", choices=SORTS, help="with --brief: measure to sort rows by; default accuracy")
-    add(
-        "--per-class",
-        action="store_true",
-        help="accuracy per class, and the confusions that adaptation added and removed",
-    )
+    add("--per-class", action="store_true", help="accuracy per class; confusions that adaptation added and removed")
     add("--base-to-new", action="store_true", help="harmonic means of runs with data.classes=base and data.classes=new")
-    add(
-        "--trust",
-        action="store_true",
-        help="likelihood, calibration, risk, and detection of images outside the classes",
-    )
+    add("--trust", action="store_true", help="likelihood, calibration, risk, detection of images outside the classes")
     add("--transfer", action="store_true", help="source x target matrix of learned contexts")
-    add(
-        "--learned-on",
-        action="append",
-        default=[],
-        metavar="RUN=DATASET",
-        help="dataset that a run's context was learned on, if its training.json does not say",
-    )
+    learned_on = "dataset that a run's context was learned on, if its training.json does not say"
+    add("--learned-on", action="append", default=[], type=_pair, metavar="RUN=DATASET", help=learned_on)
     add("--figures", type=Path, metavar="DIR", help="also draws figures into this folder")
     add("--kinds", default="", metavar="NAMES", help="with --figures: kinds to draw, such as methods,reliability")
     add("--suffixes", default="png,svg", metavar="NAMES", help="with --figures: file formats, from png,svg,pdf")
     add("--site", type=Path, metavar="DIR", help="also writes a static page of results into this folder")
     add("--bibtex", action="store_true", help="BibTeX of the papers of the methods, backbones and datasets")
-    add(
-        "--source", nargs="*", default=list(SOURCES), metavar="DATASET", help="datasets to leave out of the OOD average"
-    )
+    left_out = "datasets to leave out of the OOD average"
+    add("--source", nargs="*", default=list(SOURCES), metavar="DATASET", help=left_out)
     return made
+
+
+def _pair(text: str) -> tuple[str, str]:
+    run, _, name = text.rpartition("=")
+    if not run or not name:
+        raise argparse.ArgumentTypeError(f"expected RUN=DATASET, such as runs/coop=imagenet, got {text!r}")
+    return run, name
 
 
 @told()
@@ -79,8 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Prints or writes the report; a short message and exit code 1 on a user's mistake."""
     args = parser().parse_args(arguments)
     format = "terminal" if args.bibtex else format_of(args.format, args.out)
-    runs = load_runs(args.runs)
-    learned_on = dict(map(_pair, args.learned_on))
+    runs, learned_on = load_runs(args.runs), dict(args.learned_on)
     against = load_runs([args.against]) if args.against is not None and Path(args.against).exists() else args.against
     made = cache(lambda: make_report(runs, against, args.source))
     if args.bibtex:
@@ -96,13 +86,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.out is None:
         print(printable(text) if format == "terminal" else text, end="")
     else:
-        _write(args.out, text)
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        write_text(text, args.out)
     if args.figures is not None:
         _draw_figures(args, runs, learned_on)
     if args.site is not None:
         from tpt.results.figures.site import write_site  # noqa: PLC0415 -- matplotlib takes time to load
 
-        _say_written(args.site, [path.name for path in write_site(made(), runs, args.site, learned_on)])
+        pages = list(write_site(made(), runs, args.site, learned_on))
+        say(f"{len(pages)} pages are in {args.site}", error=True)
 
 
 def _other_tables(
@@ -126,35 +118,10 @@ def _draw_figures(args: argparse.Namespace, runs: Sequence[Run], learned_on: Map
     if not args.kinds and sum(row.first.adapts for row in rows_of(runs)) > MOST_ROWS:
         kinds = [kind for kind in KINDS if kind not in BY_RUN]
         say(f"Figures per run are left out; --kinds {','.join(BY_RUN)} draws them.", error=True)
-    drawn = [path.stem for path in draw_all(runs, args.figures, learned_on, kinds, suffixes)]
-    _say_written(args.figures, [*dict.fromkeys(drawn)], f"as {', '.join(suffixes)}")
-
-
-def _say_written(folder: Path, names: Sequence[str], form: str = "") -> None:
-    """Says on stderr what was written to a folder: the names if they are few, else their number."""
-    shown = ", ".join(names) if len(names) <= MOST_NAMES else f"{len(names)} files"
-    say(f"Written to {folder}{f', {form}' if form else ''}: {shown or 'nothing'}", error=True)
+    files = list(draw_all(runs, args.figures, learned_on, kinds, suffixes))
+    say(f"{len(files)} files are in {args.figures}", error=True)
 
 
 def _chosen(text: str, known: Sequence[str], option: str) -> list[str]:
     """The names in a comma-separated text; raises a UserError for an unknown one."""
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name not in known:
-            raise UserError(f"Expected names from {', '.join(known)} in {option}, got {name!r}; choose from these.")
-    return names
-
-
-def _pair(text: str) -> tuple[str, str]:
-    run, separator, name = text.rpartition("=")
-    if not separator or not run or not name:
-        raise UserError(f"Expected RUN=DATASET in --learned-on, got {text!r}; write, for example, runs/coop=imagenet.")
-    return run, name
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(text, path)
-    except OSError as error:
-        raise UserError(f"Cannot write {path} ({error.strerror}). Choose another --out.") from error
+    return [refuse(option, Literal[tuple(known)], name.strip()) for name in text.split(",") if name.strip()]

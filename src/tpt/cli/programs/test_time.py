@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,7 +15,6 @@ from tpt.cli import program as cli
 from tpt.cli import sweeps
 from tpt.cli.compose import Parts, trainer_of
 from tpt.cli.logs import stage
-from tpt.cli.programs.ending import objective
 from tpt.cli.resume import keep
 from tpt.clip.prompts import refuse_misfit
 from tpt.data import EpisodeDataModule
@@ -23,7 +23,8 @@ from tpt.data.features import refuse_other_encoder
 from tpt.engine.callbacks.lifecycle import begin, close
 from tpt.engine.tasks.adaptation import AdaptationTask
 from tpt.engine.tracking.guard import guarded
-from tpt.files import write_json
+from tpt.errors import UserError
+from tpt.files import dotted_values, write_json
 from tpt.results.runs.claim import ANOTHER
 from tpt.results.runs.directory import RunDirectory
 from tpt.results.runs.environment import session
@@ -36,10 +37,8 @@ from tpt.results.tables.results import refuse_unanswered, results_of
 def run(cfg: DictConfig, another: str = ANOTHER, follow: bool = False) -> float | None:
     """Runs all datasets and prints one table; returns `optimized_metric` for a sweeper.
 
-    Args:
-        cfg: the run's configuration.
-        another: how to choose another directory, for error messages.
-        follow: resumes with the current images, even if some were added or removed, if the method is episodic.
+    `another` says in error messages how to choose another directory. With `follow`, a run of an episodic method is
+    resumed even if images were added or removed.
     """
     began, folder = time.perf_counter(), cli.output_dir()
     seed_everything(cfg.seed, verbose=False)
@@ -55,23 +54,19 @@ def run(cfg: DictConfig, another: str = ANOTHER, follow: bool = False) -> float 
     trainer = trainer_of(cfg, callbacks=callbacks, logger=loggers)
     threads = cfg.threads or max(1, torch.get_num_threads() // trainer.num_devices)
     device, encoders = trainer.strategy.root_device, make_method.encoders
-    cache: FeatureCache = instantiate(cfg.cache)(
-        clip, device.type, str(trainer.precision), swept=sweeps.swept("views.num_views"), others=encoders
-    )
+    swept, precision = sweeps.swept("views.num_views"), str(trainer.precision)
+    cache: FeatureCache = instantiate(cfg.cache)(clip, device.type, precision, swept=swept, others=encoders)
     task = AdaptationTask(clip, make_method, data.datasets, cache=cache, encoders=encoders)
     stage(f"Checking the method with the classes of {', '.join(d.name for d in data.datasets)}")
     make_method.check(data.num_views(make_method.view_0_serves))
 
-    with RunDirectory(
-        folder,
-        resume=cfg.resume is not None,
-        first=trainer.is_global_zero,
-        another=another,
-        follows=follow and make_method.about()["kind"] == "episodic",
-    ) as directory:
-        manifest = _manifest(cfg, parts, data, cache, directory, device, threads)
-        task.threads = make_method.division.get("threads")
-        streams = manifest["about_method"]["kind"] == "stream"
+    streams = make_method.about()["kind"] == "stream"
+    follows = follow and not streams
+    with RunDirectory(folder, cfg.resume is not None, trainer.is_global_zero, another, follows) as directory:
+        division = make_method.divide(directory.stored("division"), device, threads)  # as in earlier sessions
+        encoding = cache.divide(directory.stored("encoding"))
+        manifest = {**_about(cfg, parts, data), "device": device.type, "division": division, "encoding": encoding}
+        task.threads = division.get("threads")
         done = directory.begin(manifest, session(trainer.world_size), data.datasets, streams)
         data.use_cache(cache).leave_out(done).keep_whole(streams)
         task.states = directory.states
@@ -91,16 +86,17 @@ def run(cfg: DictConfig, another: str = ANOTHER, follow: bool = False) -> float 
     return objective(cfg.optimized_metric, found["averages"])
 
 
-def _manifest(
-    cfg: DictConfig,
-    parts: Parts,
-    data: EpisodeDataModule,
-    cache: FeatureCache,
-    directory: RunDirectory,
-    device: torch.device,
-    threads: int,
-) -> dict[str, Any]:
-    """The content of `run.json`; if the run is resumed, work is divided as in its earlier sessions."""
+def objective(name: str | None, found: Mapping[str, Any]) -> float | None:
+    """The number in the results that a sweeper optimizes, by its dotted name; a UserError if there is none."""
+    numbers = {key: float(value) for key, value in dotted_values(found) if isinstance(value, int | float)}
+    if name is not None and name not in numbers:
+        known = ", ".join([*numbers, "null"])
+        raise UserError(f"Expected `optimized_metric` to be one of {known}, got {name!r}; the run itself is complete.")
+    return None if name is None else numbers[name]
+
+
+def _about(cfg: DictConfig, parts: Parts, data: EpisodeDataModule) -> dict[str, Any]:
+    """The content of `run.json` that follows from the settings, the data and the weights."""
     config, make_method = cli.resolved(cfg), parts.make_method
     return {
         "method": cli.method_label(cfg),
@@ -112,9 +108,6 @@ def _manifest(
         "context": make_method.source,
         "context_fingerprint": make_method.fingerprint(),
         "trained_on": trained_on(cfg.context.get("path")),
-        "device": device.type,
-        "division": make_method.divide(directory.stored("division"), device, threads),
-        "encoding": cache.divide(directory.stored("encoding")),
         "files": named_files(config),
         "datasets": {d.name: about_dataset(d) for d in data.datasets},
         "config": config,

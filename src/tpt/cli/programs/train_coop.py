@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from lightning import Trainer, seed_everything
 from omegaconf import DictConfig
@@ -13,13 +15,16 @@ from tpt.cli import program as cli
 from tpt.cli import sweeps
 from tpt.cli.compose import trainer_of
 from tpt.cli.logs import stage
-from tpt.cli.programs.ending import objective, tell_learned, unused_batches
+from tpt.cli.places import command
+from tpt.cli.programs.test_time import objective
+from tpt.cli.quoting import setting
 from tpt.cli.resume import keep
 from tpt.clip import CLIP
 from tpt.data import Shots, ShotsDataModule
 from tpt.engine.callbacks.lifecycle import begin, close
 from tpt.engine.callbacks.processes import ProcessGuard
 from tpt.engine.callbacks.progress import TrainingProgress
+from tpt.engine.printing import say
 from tpt.engine.tasks.coop import ContextTask
 from tpt.engine.tasks.coop_files import (
     WholeFiles,
@@ -45,9 +50,8 @@ def run(cfg: DictConfig) -> float | None:
     clip: CLIP = instantiate(cfg.backbone)
     stage("Drawing the shots")
     shots: Shots = instantiate(cfg.shots.draw)
-    data: ShotsDataModule = instantiate(cfg.shots.module)(shots=shots).use_image_size(
-        clip.image_size, clip.resize, clip.interpolation
-    )
+    data: ShotsDataModule = instantiate(cfg.shots.module)(shots=shots)
+    data.use_image_size(clip.image_size, clip.resize, clip.interpolation)
     drawn = {"shots": cfg.shots.k, "dataset": cfg.shots.get("key")}
     task: ContextTask = instantiate(cfg.learner)(clip=clip, class_names=data.class_names, **drawn)
     folder = cli.output_dir()
@@ -89,8 +93,24 @@ def _save(
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()} or metrics_before(folder)
     found = {"context": task.context().source, "epochs": task.epochs, "metrics": metrics, "files": files}
     of_start = [note] if (note := task.learner.context.note) else []
-    notes = [*of_start, *unused_batches(trainer), *shots.notes, *shots.train.all_notes()]
+    notes = [*of_start, *_unused_batches(trainer), *shots.notes, *shots.train.all_notes()]
     drawn = {"notes": notes, "class_names": shots.train.class_names, "drawn": shots.files()}
     write_json({**about, **found, **drawn}, folder / "training.json")
-    tell_learned(notes, metrics, about["learner"], folder / files["last"])
+    for note in notes:
+        say(f"Note: {note}.")
+    shown = {name: f"{value:.2f} %" if name.endswith("accuracy") else f"{value:.4g}" for name, value in metrics.items()}
+    stage("Learned a context: " + ", ".join(f"{name} {value}" for name, value in sorted(shown.items())))
+    given = [override for override in HydraConfig.get().overrides.task if override.lstrip("+~").startswith("backbone.")]
+    backbone = map(shlex.quote, [f"backbone={about['choices']['backbone']}", *given])
+    learned = [f"context={about['learner']}", setting("context.path", str(folder / files["last"])), *backbone]
+    say(f"\nNext: {command('test_time')} {' '.join(learned)}")
     return metrics
+
+
+def _unused_batches(trainer: Trainer) -> list[str]:
+    """A note if an epoch of training did not use all its batches, as with `debug=limit`."""
+    limit = trainer.limit_train_batches
+    if isinstance(limit, float) and limit == 1:
+        return []
+    much = f"{limit} batches" if isinstance(limit, int) else f"{limit:.0%} of its batches"
+    return [f"trainer.limit_train_batches or fast_dev_run: each epoch used at most {much}, not the whole training set"]

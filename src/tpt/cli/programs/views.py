@@ -6,7 +6,7 @@ after adaptation are above them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -27,11 +27,7 @@ MADE_AGAIN = ("backbone", "context", "method", "views", "data")
 
 
 def sheet(run: Run, record: dict[str, Any], trust: bool = False) -> Sheet:
-    """The contact sheet of a recorded image, with the parts of its run rebuilt from the settings of its start.
-
-    Raises:
-        UserError: the run is not trusted, its settings mean something else now, or something they refer to is missing.
-    """
+    """The contact sheet of a recorded image, with the parts of its run rebuilt from the settings of its start."""
     from hydra.utils import instantiate  # noqa: PLC0415 -- these take seconds to load
     from omegaconf import OmegaConf  # noqa: PLC0415
 
@@ -43,47 +39,34 @@ def sheet(run: Run, record: dict[str, Any], trust: bool = False) -> Sheet:
     now = {part: OmegaConf.to_container(cfg[part], resolve=True) for part in MADE_AGAIN}
     before = {part: run.results["config"].get(part) for part in MADE_AGAIN}
     if changed := differences({"config": before}, {"config": now}):
-        raise UserError(
-            f"The settings of the run in {run.path} mean something else now: {'; '.join(changed[:3])}. Start the run "
-            "again, or use the version of tpt that made it."
-        )
+        raise UserError(f"The settings of the run in {run.path} mean something else now: {'; '.join(changed[:3])}.")
     parts = Parts.of(cfg)
     if not parts.make_method.about()["selects"]:
         raise UserError(
-            f"Expected a run that selects views, but method {run.method} of {run.path} uses only the image itself; "
-            "choose a run of another method, such as method=tpt."
+            f"Expected a run that selects views, but method {run.method} of {run.path} uses one; choose another."
         )
     data: EpisodeDataModule = instantiate(cfg.data.module)
     return sheet_of(record, data.use_views(parts.views), parts.make_method)
 
 
 def record_of(run: Run, image: str, dataset: str | None = None) -> dict[str, Any]:
-    """Finds the record of an image.
+    """The record of an image, named by its path in the dataset or anything unique to it; a UserError if none match.
 
-    Args:
-        run: the run that tested it.
-        image: its path in the dataset, or, if unique to it, the end of the path, the name without suffix, a folder in
-            the path, or the class.
-        dataset: name of its dataset; None searches all.
-
-    Raises:
-        UserError: no image or several match.
+    `dataset` is the name of its dataset; None searches all.
     """
+
+    def fits(record: dict[str, Any]) -> bool:
+        path = PurePosixPath(record["path"])
+        return f"/{path}".endswith(f"/{image}") or image in (path.stem, *path.parts, record["class_name"])
+
     rows = [r for r in run.records.to_pylist() if dataset in (None, r["dataset"])]
-    ways: list[Callable[[dict[str, Any]], bool]] = [
-        lambda r: r["path"] == image,
-        lambda r: f"/{r['path']}".endswith(f"/{image}"),
-        lambda r: PurePosixPath(r["path"]).stem == image,
-        lambda r: image in PurePosixPath(r["path"]).parts or image == r["class_name"],
-    ]
-    matches = ([r for r in rows if way(r)] for way in ways)
-    found: list[dict[str, Any]] = next(filter(None, matches), [])
+    found = [r for r in rows if r["path"] == image] or [*filter(fits, rows)]
     if len(found) != 1:
         some = ", ".join(f"{r['dataset']}: {r['path']}" for r in (found or rows)[:3])
-        more = "give its path" if len({r["dataset"] for r in found}) == 1 else "add --dataset"
-        what = "none" if not found else f"{len(found)}, {more}"
-        raise UserError(f"Expected one image {image!r} in the records of {run.path}, got {what}; such as {some}.")
-    return found[0]
+        got = f"got {len(found)}; give its path, or --dataset too, such as {some}"
+        raise UserError(f"Expected one image {image!r} in the records of {run.path}, {got}.")
+    record: dict[str, Any] = found[0]
+    return record
 
 
 @told([(TRUST, "--trust")])

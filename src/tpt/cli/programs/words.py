@@ -6,41 +6,26 @@ nearest word may be far away, so distances are shown.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
 from tpt.cli.errors import told
-from tpt.cli.programs.arguments import new_parser
+from tpt.cli.programs.arguments import new_parser, whole
 from tpt.engine.printing import say
+from tpt.errors import Count
 from tpt.files.names import context_file
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
-    return int(text)
 
 
 @told()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the words; a short message and exit code 1 on a user's mistake."""
     parser = new_parser("tpt-words", __doc__)
-    add = parser.add_argument
+    add, count = parser.add_argument, whole(Count)
     add("path", metavar="PATH", help="a context of CoOp or CoCoOp: a file, or the directory of a training run")
-    add(
-        "--backbone",
-        metavar="NAME",
-        help="the open_clip name of the CLIP that it was learned with; default the bundled one",
-    )
+    add("--backbone", metavar="NAME", help="open_clip name of the CLIP it was learned with; default the bundled one")
     add("--pretrained", metavar="WEIGHTS", help="an open_clip tag, or a weights file")
-    add("--top", type=_count, default=5, metavar="N", help="words per vector; default %(default)s")
-    add(
-        "--classes",
-        type=lambda text: None if text == "all" else _count(text),
-        default=5,
-        metavar="N",
-        help="classes to show of a class-specific context, or all; default %(default)s",
-    )
+    add("--top", type=count, default=5, metavar="N", help="words per vector; default %(default)s")
+    shown = "classes to show of a class-specific context, or all; default %(default)s"
+    add("--classes", type=lambda text: None if text == "all" else count(text), default=5, metavar="N", help=shown)
     args = parser.parse_args(arguments)
     file = context_file(args.path)
     from tpt.clip import load_clip  # noqa: PLC0415 -- these take seconds to load
