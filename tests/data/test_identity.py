@@ -164,7 +164,7 @@ def test_csv_and_parquet_agree(tmp_path: Path) -> None:
         (["0", "1", "nan"], None, r"got 'nan': no label"),
         (["0.0", "1.0", "NA"], ["a", "b"], r"got 'NA'"),
         (["0", "", "1"], ["a", "b"], "1 of the 3 rows .* have no label"),
-        (["0", "2"], ["a", "b"], "Expected labels 0 to 1 in .*, got 2; check data.class_names, or"),
+        (["0", "2"], ["a", "b"], "Expected labels 0 to 1 in .*, got 2; check data.class_names.$"),
         (["1", "2"], ["a", "b"], "got 2; check data.class_names, or set data.first_label=1 if labels start at 1"),
         (["1", "2"], ["a", "b", "c"], r"from 0 \(1 is 'b'\) or from 1 \(1 is 'a'\)\. Set data.first_label=0 or .*=1"),
     ],
@@ -249,7 +249,7 @@ def test_any_labels(labels: list[object], names: list[str] | None) -> None:
 
 @pytest.mark.parametrize(
     ("content", "label"),
-    [({"label": 0}, "0"), ({"label": "cat", "width": 3}, "cat"), ({"label": 1.0}, "1.0"), (7, "7"), ("dog", "dog")],
+    [({"label": 0}, "0"), ({"label": "cat", "width": 3}, "cat"), ({"cls": 1.0}, "1.0"), (7, "7"), ("dog", "dog")],
 )
 def test_labels_in_json(content: object, label: str) -> None:
     assert json_label(json.dumps(content)) == label
@@ -258,9 +258,10 @@ def test_labels_in_json(content: object, label: str) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"caption": "a cat"}, "JSON that is no number, text or object with a `label`"),
-        ([0, 1], "JSON that is no number"),
-        (True, "JSON that is no number"),
+        ({"label": 0, "cls": 1}, "JSON that is not one number, text or object with one `label`"),
+        ({"caption": "a cat"}, "JSON that is not one number, text or object with one `label`"),
+        ([0, 1], "JSON that is not one number"),
+        (True, "JSON that is not one number"),
     ],
 )
 def test_json_without_a_single_label(content: object, message: str) -> None:
@@ -274,6 +275,8 @@ def test_shards_with_labels_in_json(tmp_path: Path) -> None:
     assert tar_shards(shard, label_key="json", class_names=["cat", "dog"]).labels() == [1, 0]
     with pytest.raises(DataError, match="are numbers, and there are no class names"):
         tar_shards(shard, label_key="json")
+    with pytest.raises(DataError, match="object with one `label`"):
+        tar_shards(members(tmp_path / "u.tar", {**files, "a.json": b'{"label": 1, "cls": 2}'}), label_key="json")
 
 
 def test_numbered_folders(tmp_path: Path) -> None:

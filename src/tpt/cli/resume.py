@@ -207,7 +207,10 @@ def is_taken(setting: str) -> bool:
     except (HydraException, ValueError, TypeError):
         return False
     key, package = str(override.key_or_group), override.package
-    if override.type is not OverrideType.CHANGE or "${" in setting or (package and not _TAKEN.fullmatch(package)):
+    adds = override.type in (OverrideType.ADD, OverrideType.FORCE_ADD) and key.startswith("trainer.")  # not in conf
+    if not (adds or override.type is OverrideType.CHANGE) or "${" in setting:
+        return False
+    if package and not _TAKEN.fullmatch(package):
         return False
     found = [(below, leaf) for one in values for below, leaf in dotted_values(one)]
     if "." not in key and (config_dir() / key).is_dir():

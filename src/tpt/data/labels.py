@@ -103,9 +103,10 @@ def _by_number(
         )
     start = first or 0
     if low < start or high >= count + start:
+        from_one = ", or set data.first_label=1 if labels start at 1" if (first, high) == (None, count) and low else ""
         raise DataError(
             f"Expected labels {start} to {count + start - 1} in {path}, got {low if low < start else high}; check "
-            "data.class_names, or set data.first_label=1 if labels start at 1."
+            f"data.class_names{from_one}."
         )
     return names, [number - start for number in numbers]
 

@@ -324,7 +324,7 @@ def test_a_stopped_run_resumes(image_tree: Path, tmp_path: Path, run: Run, stop_
     stop_after(2, signal.SIGINT)
     said = run("pictures", "--classes", CLASSES, "--out", "a.csv", code=130).stderr
     stop_after(-1)
-    assert re.search(r"(?m)^Stopped; 4 pictures are done\. Run the same command again to continue\.$", said)
+    assert re.search(r"(?m)^Stopped after 4 of 12\. Run the same command again to continue\.$", said)
     assert len(rows_of(tmp_path / "a.csv")) == 4
     run("pictures", "--classes", CLASSES, "--out", "a.csv")
     run("pictures", "--classes", CLASSES, "--out", "b.csv")

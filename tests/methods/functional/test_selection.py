@@ -9,11 +9,14 @@ from tpt.methods.functional import entropy, num_selected, select_confident
 
 
 @given(st.integers(1, 300), st.floats(0.001, 1.0))
-def test_number_is_rounded_down(num_views: int, p: float) -> None:
+def test_number_is_rounded_down_and_the_suggestion_works(num_views: int, p: float) -> None:
     try:
         kept = num_selected(num_views, p)
-    except ValueError:
+    except ValueError as error:
         assert int(num_views * p) == 0
+        words = str(error).split()
+        enough = next(w for w in words if w.startswith("num_views=") and w != f"num_views={num_views}").split("=")[1]
+        assert num_selected(int(enough), p) >= 1
     else:
         assert kept == int(num_views * p) >= 1
 
@@ -24,12 +27,12 @@ def test_paper_keeps_six_of_sixty_four() -> None:
 
 @pytest.mark.parametrize("p", [0.0, -0.1, 1.1, float("nan")])
 def test_selection_p_out_of_range(p: float) -> None:
-    with pytest.raises(ValueError, match=r"Expected `selection_p` in \(0, 1\]"):
+    with pytest.raises(ValueError, match=r"Expected `selection_p` to be a number in \(0, 1\]"):
         num_selected(64, p)
 
 
-def test_no_selected_view_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r"selection_p=0\.1 of num_views=8 selects no view; use more views"):
+def test_no_selected_view_suggests_settings_that_work() -> None:
+    with pytest.raises(ValueError, match=r"num_views=10 or more, or selection_p=0\.125 or more, or min_selected=1\."):
         num_selected(8, 0.1)
 
 

@@ -180,6 +180,7 @@ def _run(args: argparse.Namespace, folder: Path, test: Callable[..., object], cf
     import pyarrow.compute as pc  # noqa: PLC0415 -- these take time to load
 
     from tpt.results.predictions import predictions_of  # noqa: PLC0415
+    from tpt.results.runs import read_manifest  # noqa: PLC0415
 
     with (
         Path(os.devnull).open("w") if args.quiet else nullcontext(sys.stderr) as aside,
@@ -189,10 +190,11 @@ def _run(args: argparse.Namespace, folder: Path, test: Callable[..., object], cf
         try:
             test(cfg, another="start again with --anew, or choose another --out", follow=True)
         except stop.StopRun as end:
-            done = 0
+            when = "before the first picture"
             with stop.holding(), suppress(UserError, OSError):
-                done = len(_write(args, folder)[0])
-            end.said = f"Stopped; {done} pictures are done. Run the same command again to continue."
+                total = sum(about["to_test"] for about in read_manifest(folder)["datasets"].values())
+                when = f"after {len(_write(args, folder)[0])} of {total}"
+            end.said = f"Stopped {when}. Run the same command again to continue."
             raise
     records, out = _write(args, folder)
     if args.out is None:

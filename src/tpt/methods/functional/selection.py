@@ -1,5 +1,7 @@
 """Confidence selection: which views of an image a method may trust."""
 
+from itertools import count
+
 from torch import Tensor
 
 from tpt.errors import Natural, Share, UserError, checked
@@ -19,8 +21,10 @@ def num_selected(num_views: int, selection_p: Share, min_selected: Natural = 0, 
         raise UserError(f"Expected `min_selected` of at most num_views={num_views}, got {min_selected}.")
     kept = max(int(num_views * selection_p), min_selected)
     if kept < 1:
+        enough = next(views for views in count(num_views) if int(views * selection_p) >= 1)
         raise UserError(
-            f"{name}={selection_p} of num_views={num_views} selects no view; use more views, or a larger share."
+            f"{name}={selection_p} of num_views={num_views} selects no view. Use num_views={enough} or more, or "
+            f"{name}={1 / num_views:g} or more" + (", or min_selected=1." if name == "selection_p" else ".")
         )
     return kept
 
