@@ -192,7 +192,7 @@ def test_learned_class_tokens_replace_the_names(clip: tpt.CLIP, features: torch.
 
 
 def test_too_few_views(clip: tpt.CLIP) -> None:
-    with pytest.raises(ValueError, match="num_views=8 selects no view; use more views"):
+    with pytest.raises(ValueError, match="num_views=8 selects no view. Use num_views=10"):
         tpt.TPT(clip, NAMES)(torch.nn.functional.normalize(torch.ones(8, 32), dim=-1))
 
 

@@ -123,7 +123,7 @@ def test_every_table_of_the_site_names_missing_images(tmp_path: Path) -> None:
         (["{runs}", "--against", "coop"], "got 0 for 'coop'; name one of: clip, tpt"),
         (["{runs}", "--transfer"], "None of the runs has a learned context"),
         (["{runs}", "--learned-on", "x"], "--learned-on: expected RUN=DATASET, such as runs/coop=imagenet, got 'x'"),
-        (["{runs}", "--out", "{runs}/0/run.json/a.md"], "run.json': it already exists"),
+        (["{runs}", "--out", "{runs}/0/run.json/a.md"], "run.json': File exists"),
     ],
 )
 def test_a_mistake_gives_a_one_line_error(
