@@ -9,13 +9,14 @@ command line enforces it before it loads anything.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import html
 import inspect
 import types
 import typing
 import unicodedata
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from numbers import Integral, Real
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -190,6 +191,14 @@ _PUBLISHED = {
     1000: {(657, 744): "missile", (836, 837): "sunglasses"},  # ImageNet, in OpenAI's names
     500: {(157, 244): "missile", (336, 337): "sunglasses"},  # the second half of its classes
 }
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "see --help.") -> str:
+    """The end of a message about an unknown name: the most similar of the known ones, first settings of any group."""
+    names = list(dict.fromkeys(known))
+    below = sorted((one for one in names if one.endswith(f".{name}")), key=lambda one: one.count("."))
+    close = below or difflib.get_close_matches(name, names, n=3)
+    return f"did you mean {' or '.join(close[:3])}?" if close else otherwise
 
 
 def text_key(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -13,7 +12,7 @@ from omegaconf import OmegaConf
 
 from tpt.cli.places import config_dir
 from tpt.cli.quoting import for_hydra
-from tpt.errors import UserError
+from tpt.errors import UserError, did_you_mean
 from tpt.files import at_home
 
 # Classes whose methods learn along the stream, known without loading PyTorch; other classes say so in `kind`.
@@ -88,13 +87,6 @@ def no_option(group: str, option: str, known: Sequence[str] = ()) -> UserError:
     known = [name for name in known or options(group) if not name.startswith("_")]
     close = did_you_mean(option, known)
     return UserError(f"Expected an option of `{group}`, got {option!r}; {close} Choose from {', '.join(known)}.")
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the most similar of the known ones, first settings of any group."""
-    below = sorted((key for key in known if key.endswith(f".{name}")), key=lambda key: key.count("."))
-    close = below or difflib.get_close_matches(name, list(dict.fromkeys(known)), n=3)
-    return f"did you mean {' or '.join(close[:3])}?" if close else "see --help."
 
 
 def values_of(group: str, option: str) -> dict[str, Any]:

@@ -171,7 +171,7 @@ def test_an_offline_machine_is_reported_for_a_tag_with_a_url(
 @pytest.mark.parametrize(
     ("name", "tag", "message"),
     [
-        ("ViT-B16", "openai", "a model name of open_clip.list_models"),
+        ("ViT-B16", "openai", "did you mean ViT-B-16"),
         ("ViT-B-16", "opanai", "Expected `pretrained` to be a tag of 'ViT-B-16'.*'openai'"),
         ("ViT-B-16-quickgelu", None, "to be a tag of 'ViT-B-16-quickgelu'"),
         ("ViT-B-32-quickgelu", "laion2b_s34b_b79k", "to be a tag of"),

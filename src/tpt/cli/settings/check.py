@@ -11,12 +11,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tpt.cli.command_line import swept_values
-from tpt.cli.options import did_you_mean, is_group
+from tpt.cli.options import is_group
 from tpt.cli.quoting import setting as quoted
 from tpt.cli.settings.parts import target_of
 from tpt.cli.settings.programs import program_hint, refuse_setting
 from tpt.cli.settings.walk import HYDRAS, REFERENCE, leaves, parts, walk
-from tpt.errors import UserError, fits, in_words
+from tpt.errors import UserError, did_you_mean, fits, in_words
 
 SHOWN = 60  # most characters of a value in a message
 NEEDED = ("callbacks.records", "callbacks.processes")  # needed by every run to have results

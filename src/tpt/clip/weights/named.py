@@ -17,7 +17,7 @@ from tpt.clip.tokens import Tokenizer
 from tpt.clip.towers import text_tower
 from tpt.clip.weights.hub import CONFIG_NAME, fetch_from_hub, fetch_tag, fetch_tokenizer
 from tpt.clip.weights.preprocessing import PREPROCESSING
-from tpt.errors import UserError, WeightsFileError
+from tpt.errors import UserError, WeightsFileError, did_you_mean
 from tpt.files import read_bytes, readable
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,8 @@ def known_config(name: str) -> dict[str, Any]:
     """open_clip's configuration of a model; raises a UserError for an unknown name."""
     config = open_clip.get_model_config(name)
     if config is None:
-        raise UserError(f"Expected {EMOJI_MINI!r} or a model name of open_clip.list_models(), got {name!r}.")
+        close = did_you_mean(name, [EMOJI_MINI, *open_clip.list_models()], "see open_clip.list_models().")
+        raise UserError(f"Expected {EMOJI_MINI!r} or a model name of open_clip, got {name!r}; {close}")
     return dict(config)
 
 
