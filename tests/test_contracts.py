@@ -1,5 +1,6 @@
 """The import contracts of pyproject.toml reject forbidden imports planted in a copy of the sources."""
 
+import ast
 import os
 import re
 import shutil
@@ -94,3 +95,14 @@ def test_design_page_lists_the_folders_of_the_contract() -> None:
     rooms = [(number, room.strip()) for number, floor in floors for room in floor.split("|")]
     lines = re.findall(r"^\| (\d+) \| `(\w+)` \|", (ROOT / "docs" / "design.md").read_text("utf-8"), re.MULTILINE)
     assert [(int(number), room) for number, room in lines] == rooms
+
+
+def test_a_name_stands_for_one_thing() -> None:
+    """No two modules define a public class or function of the same name; each program has a `main` or `run`."""
+    places: dict[str, list[str]] = {}
+    for path in sorted((ROOT / "src" / "tpt").rglob("*.py")):
+        for node in ast.parse(path.read_text("utf-8")).body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(path.relative_to(ROOT).as_posix())
+    assert len(places) > 500
+    assert {name for name, found in places.items() if len(found) > 1} == {"main", "run"}

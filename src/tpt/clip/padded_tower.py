@@ -64,7 +64,7 @@ class PaddedTower(BlockTower):
     def reads_the_end(self) -> bool:
         """Whether blocks are plain and causal and the feature is the end token's, so that nothing after it matters."""
         end = {"argmax": self.token_embedding.num_embeddings - 1, "eos": self.eos_id}.get(self.pool)
-        plain = self.causal and self.masked_id is None and all(map(is_plain, self.blocks))
+        plain = self.causal and self.masked_id is None and all(map(is_plain_block, self.blocks))
         return plain and self.tokenizer.end == (end,) and not self.tokenizer.closing
 
     def pack(self, prompts: Sequence[Prompt], shared: int) -> PaddedPrompts:
@@ -98,7 +98,7 @@ class PaddedTower(BlockTower):
     def _block(self, block: nn.Module, x: Tensor, prompts: PaddedPrompts, read_only: bool) -> Tensor:
         """One layer over (B, K, L, D); with `read_only`, its (B, K, D) output at the pooled positions."""
         mask: Tensor | None = prompts.mask  # (K or 1, L, L)
-        if not is_plain(block):
+        if not is_plain_block(block):
             if mask is not None:
                 heads: int = block.attn.num_heads  # type: ignore[union-attr, assignment]
                 mask = mask.expand(x.shape[1], -1, -1).repeat(len(x), 1, 1).repeat_interleave(heads, 0)
@@ -121,7 +121,7 @@ class PaddedTower(BlockTower):
         return x[:, torch.arange(x.shape[1], device=x.device), prompts.pooled]
 
 
-def is_plain(block: nn.Module) -> bool:
+def is_plain_block(block: nn.Module) -> bool:
     """Whether this is open_clip's plain block, whose attention is reimplemented here and in `text_tower`."""
     return type(block) is ResidualAttentionBlock and not hasattr(block, "ln_1_kv")
 

@@ -122,9 +122,15 @@ def make_blocks(looker: Looker, drawings: list[Path], method: str, names: list[s
                 answers = gr.HTML(NOTHING_YET, elem_id="answers")
                 seen = gr.HTML("", elem_id="views")
         inputs, outputs = [picture, classes, chosen, views, *widgets], [answers, seen]
-        asked = {"fn": functools.partial(show, looker), "inputs": inputs, "outputs": outputs, "concurrency_limit": 1}
+        asked = {
+            "fn": functools.partial(answer_html, looker),
+            "inputs": inputs,
+            "outputs": outputs,
+            "concurrency_limit": 1,
+            **RAW,
+        }
         for trigger in (functools.partial(gr.on, [go.click, picture.upload]), examples.load_input_event.then):
-            trigger(**asked, **RAW).then(None, js=SHOW_ANSWER, queue=False)
+            trigger(**asked).then(None, js=SHOW_ANSWER, queue=False)
         picture.clear(lambda: (NOTHING_YET, ""), None, outputs, api_visibility="private")
         chosen.change(update_controls, [chosen], [described, *widgets], show_progress="hidden", **RAW)
     return blocks.queue(max_size=WAITING)
@@ -152,7 +158,7 @@ def update_controls(method: Any) -> list[Any]:
         return [problem_html(str(error)), *[gr.skip()] * len(CONTROLS)]
 
 
-def show(looker: Looker, picture: Any, classes: Any, method: Any, views: Any, *values: Any) -> tuple[str, str]:
+def answer_html(looker: Looker, picture: Any, classes: Any, method: Any, views: Any, *values: Any) -> tuple[str, str]:
     """Both parts of the page for a request; an error message replaces both, so that no old answer stays."""
     if not isinstance(picture, dict):
         return problem_html("No picture yet. Drop one here, or click a drawing."), ""

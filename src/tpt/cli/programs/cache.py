@@ -43,14 +43,14 @@ def main(arguments: list[str] | None = None) -> int:
 
         say(f"features of {export(args.source, args.to, args.settings):,} images in {args.to}")
     elif args.command == "show":
-        show(at_home(args.folder))
+        print_cache(at_home(args.folder))
     else:
         folder = at_home(args.folder)
         say(f"{clear(folder) / 1e6:,.1f} MB deleted in {folder}")
     return 0
 
 
-def show(folder: Path) -> None:
+def print_cache(folder: Path) -> None:
     """Prints the parts of a cache, most recently used first."""
     files = shards(folder)
     spaces: dict[Path, list[Path]] = {}

@@ -55,7 +55,7 @@ The work is kept next to the table, in OUT.run. After an interruption, run the s
 Exit codes: 0 all pictures have an answer, 3 some have none (the column `problem` says why), 1 or 2 an error."""
 
 
-def parser() -> argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:
     """Builds the parser."""
     made = new_parser("tpt-predict", __doc__, EPILOG)
     add = made.add_argument
@@ -82,12 +82,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if arguments is None and stop.PARENT in os.environ and "LOCAL_RANK" in os.environ:  # a further process of the run
         opening.test_time()
         return
-    args = parser().parse_args(arguments)
+    args = _parser().parse_args(arguments)
     with stop.leaving(), told(WORDS), own_options(args.config_dir):
-        folder = prepare(args)
+        folder = run_folder(args)
         from tpt.cli.command_line import CommandLine, first_job  # noqa: PLC0415 -- Hydra takes time to load
 
-        line = CommandLine.read("test_time", settings_of(args, folder))
+        line = CommandLine.read("test_time", command_of(args, folder))
         first_job("test_time", line)  # before PyTorch is loaded, which says more about the method
         if not args.quiet:
             say(opening.LINE, error=True)
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Program("test_time", partial(_run, args, folder, test_time.run), WORDS).main(line)
 
 
-def prepare(args: argparse.Namespace) -> Path:
+def run_folder(args: argparse.Namespace) -> Path:
     """The run's folder; a UserError if it, the table or a name on the command line is wrong."""
     from tpt.results.predictions import SUFFIXES  # noqa: PLC0415 -- pyarrow takes time to load
 
@@ -129,7 +129,7 @@ def _is_own(out: Path, folder: Path) -> bool:
     return False
 
 
-def settings_of(args: argparse.Namespace, folder: Path) -> list[str]:
+def command_of(args: argparse.Namespace, folder: Path) -> list[str]:
     """The Hydra command line of the run; a UserError if the classes, pictures or an option cannot be found."""
     from tpt.data.pictures import class_list, find_pictures  # noqa: PLC0415 -- takes time to load
 

@@ -32,7 +32,7 @@ from tpt.results.tables.trust import trust_grids
 MOST_ROWS = 3  # most runs that get figures of their own by default
 
 
-def parser() -> argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:
     """The command line."""
     made = new_parser("tpt-report", __doc__)
     add = made.add_argument
@@ -68,7 +68,7 @@ def _pair(text: str) -> tuple[str, str]:
 @told()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints or writes the report; a short message and exit code 1 on a user's mistake."""
-    args = parser().parse_args(arguments)
+    args = _parser().parse_args(arguments)
     format = "terminal" if args.bibtex else format_of(args.format, args.out)
     runs, learned_on = load_runs(args.runs), dict(args.learned_on)
     against = load_runs([args.against]) if args.against is not None and Path(args.against).exists() else args.against

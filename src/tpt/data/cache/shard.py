@@ -32,7 +32,7 @@ def digest(*content: bytes | memoryview) -> str:
 
 
 @dataclass(frozen=True)
-class Entry:
+class CachedImage:
     """The place of an image's (V, E) features; `norm` is the length of view 0's feature before scaling."""
 
     path: Path
@@ -67,7 +67,7 @@ def to_bytes(images: Mapping[str, tuple[np.ndarray, float]]) -> bytes:
     return content
 
 
-def entries(path: Path) -> list[Entry]:
+def entries(path: Path) -> list[CachedImage]:
     """The entries of a file; empty if it cannot be read or is not a cache file."""
     try:
         with open_plain(path, MOST_BYTES) as file:
@@ -79,12 +79,12 @@ def entries(path: Path) -> list[Entry]:
         return []
 
 
-def _entry(path: Path, start: int, key: str, place: Mapping[str, list[int]], about: str) -> Entry:
+def _entry(path: Path, start: int, key: str, place: Mapping[str, list[int]], about: str) -> CachedImage:
     (views, width), offset = place["shape"], start + place["data_offsets"][0]
     norm, check = about.split()
     if not (views > 0 < width <= MOST_ENTRY_BYTES // (4 * views) and 0 <= offset < MOST_BYTES):
         raise ValueError(f"impossible place of {key}")
-    return Entry(path, key, int(views), int(width), int(offset), float(norm), check)
+    return CachedImage(path, key, int(views), int(width), int(offset), float(norm), check)
 
 
 def _digest(key: str, shape: tuple[int, ...], norm: float, content: bytes | memoryview) -> str:

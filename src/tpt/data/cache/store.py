@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from tpt.data.cache.shard import SUFFIX, Entry, entries, to_bytes
+from tpt.data.cache.shard import SUFFIX, CachedImage, entries, to_bytes
 from tpt.files import PARTIAL, write_bytes, write_json
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class FeatureStore:
         self, folder: Path, space: str, about: Mapping[str, Any] | None = None, max_bytes: int | None = None
     ) -> None:
         self.folder, self.path, self.about, self.max_bytes = folder, folder / space, dict(about or {}), max_bytes
-        self._entries: dict[str, list[Entry]] = {}
+        self._entries: dict[str, list[CachedImage]] = {}
         self._listed, self._touched, self._damaged = set[Path](), set[Path](), set[Path]()
         self._pending: dict[str, tuple[np.ndarray, float]] = {}
         self._began, self._looked, self._pending_since = time.time(), -math.inf, 0.0

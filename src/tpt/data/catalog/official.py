@@ -18,7 +18,7 @@ from typing import Any
 
 from torchvision.datasets import Flowers102
 
-from tpt.data.catalog.places import Listing, images_of
+from tpt.data.catalog.places import Listing, image_files
 from tpt.data.dataset import Sample
 from tpt.data.store import FileStore, lines_of
 from tpt.errors import UserError
@@ -181,7 +181,7 @@ def flat_validation(places: Sequence[Path], root: Path, classes: Mapping[str, st
     """
     label = {synset: k for k, synset in enumerate(classes)}
     for base in (place for place in places if place.is_dir()):
-        numbers = {name: int(found[1]) for name in images_of(base) if (found := _NUMBERED.fullmatch(name))}
+        numbers = {name: int(found[1]) for name in image_files(base) if (found := _NUMBERED.fullmatch(name))}
         folders = [base, *(parent for parent in base.parents if parent.is_relative_to(root))]
         lists = (folder / name for folder in folders for name in (KAGGLE, *TRUTHS, SYNSETS))
         if not numbers or (listed := next(filter(is_file, lists), None)) is None:

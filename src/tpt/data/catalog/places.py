@@ -77,7 +77,7 @@ def _inside(place: Path, part: str) -> Path:
     return place
 
 
-def images_of(folder: Path) -> list[str]:
+def image_files(folder: Path) -> list[str]:
     """Names of the pictures in a folder, sorted."""
     return sorted(
         p.name for p in folder.iterdir() if p.name.lower().endswith(EXTENSIONS) and not is_left_behind(p.name)
@@ -104,7 +104,7 @@ def class_folders(entry: Entry, places: Sequence[Path], expected: Mapping[str, s
     for place in (place for place in places if place.is_dir()):
         folders = folders_in(place)
         if not (odd_ones := sorted(folders ^ expected.keys())):
-            images = {folder: images_of(place / folder) for folder in expected}
+            images = {folder: image_files(place / folder) for folder in expected}
             if all(images.values()):
                 return Listing(FileStore(place), list(expected.values()), samples_of(images))
             odd_ones = [folder for folder, found in images.items() if not found]

@@ -24,7 +24,7 @@ from tpt.data.catalog.places import (
     find_all,
     folders_in,
     homes,
-    images_of,
+    image_files,
     letters,
     samples_of,
 )
@@ -177,7 +177,7 @@ def _domain_folders(entry: Entry, root: Path) -> Listing:
             f"The domains of {base.parent} hold {len(names)} class folders, not {entry.classes}. A wrong set of "
             "classes would shift every label. Complete the folders, or remove what does not belong there."
         )
-    images = {name: images_of(base / name) if (base / name).is_dir() else [] for name in names}
+    images = {name: image_files(base / name) if (base / name).is_dir() else [] for name in names}
     return Listing(FileStore(base), names, samples_of(images))
 
 
