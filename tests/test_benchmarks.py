@@ -36,7 +36,7 @@ def test_every_benchmark_has_a_short_form() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(SHORT.keys() - {"gpu"}))
 def test_a_short_form_prints_its_table(name: str) -> None:
-    rows = [line for line in run(name, *SHORT[name]).splitlines() if line.startswith("│")]
+    rows = [line for line in run(name, *SHORT[name]).splitlines() if "│" in line]
     assert rows and any(figure.isdigit() for figure in rows[-1])
 
 

@@ -352,5 +352,6 @@ def ranks(pid: int) -> list[int]:
     found = []
     for child in children(pid):
         with contextlib.suppress(OSError):  # it has just ended
-            found += [child] if "test_time" in Path(f"/proc/{child}/cmdline").read_text() else []
+            # A process that the first one has just forked still has its command line, but no rank.
+            found += [child] if b"LOCAL_RANK=" in Path(f"/proc/{child}/environ").read_bytes() else []
     return found

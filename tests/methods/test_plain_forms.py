@@ -102,4 +102,6 @@ def test_batched_methods_equal_their_plain_form(
     reward_text = clip.encode_text(method._prompts) if name == "rlcf" else None
     plain = plain_form(name, from_openai_file(noise_file(), True).eval(), method, reward_text)
     for answer, each in zip(out.logits, features, strict=True):
-        torch.testing.assert_close(answer.softmax(-1), plain(each).softmax(-1), atol=2e-5, rtol=0)
+        # AdamW's first step has the size of lr whatever the gradient's: one component of 1.5e-8, where rounding is
+        # 1.5e-7, moved a probability by 4.9e-5.
+        torch.testing.assert_close(answer.softmax(-1), plain(each).softmax(-1), atol=2e-4, rtol=0)
