@@ -128,8 +128,8 @@ class Method(Declared, TextSettings, ABC):
     Args:
         clip: the frozen backbone.
         class_names: K names.
-        ctx_init, n_ctx, class_token_position, context, templates, descriptions, after_prompt, normalize,
-            learned_class_token, seed, meta_input, max_tokens: where the text features come from, see `TextBank`.
+
+    The other arguments, from `ctx_init` to `max_tokens`, say where the text features come from, as for `TextBank`.
 
     Attributes:
         kind: "episodic" or "stream".
