@@ -113,7 +113,8 @@ PLAIN = (
     "trainer.limit_test_batches=2", "threads=1", "trainer.devices=2", "trainer.precision=bf16-mixed", "cache=off",
     "cache=on", "logger=none", "logger=csv", "logger=[csv]", "callbacks=default", "trainer=default",
     "callbacks.records.logits=true", "learner.epochs=3", "shots.k=4", "data.orientation=ignore",
-    "views.augmix.severity=2", "optimizer=sgd", "data.split=test",
+    "views.augmix.severity=2", "optimizer=sgd", "data.split=test", "+trainer.max_steps=2",
+    "+trainer.limit_val_batches=1",
 )  # fmt: skip
 BEYOND = (
     "logger=mlflow", "logger=[wandb]", "logger=[csv,wandb]", "logger=csv,mlflow", "logger=../logger/wandb",
@@ -136,6 +137,7 @@ BEYOND = (
     "backbone.name=hf-hub:a/b", "backbone.name='C:\\x'", "data.name=' //host/x'", "data.name=file:x",
     "data.name=sqlite:///x", "data.name=' ~/x'", "experiment=../../elsewhere/evil", "experiment=/tmp/evil",
     "method=['/tmp/x']", "method=glob(*)", "method=~/x", "backbone@logger.x=rn50", "backbone@_global_=rn50",
+    "+trainer.precision=16-mixed", "+trainer.devices=2", "+trainer.strategy=ddp",
     "data@callbacks=folder", "x=1", "method.ste", "", "=", "a=b=[",
 )  # fmt: skip
 

@@ -65,9 +65,10 @@ def compose(
     """
     given = [*choose(groups), *overrides]
     cfg = composed("test_time", given)
+    plain: Any = OmegaConf.to_container(cfg, resolve=False)
+    known = [key for key, _ in walk(plain)]
     for key, value in values:
-        plain: Any = OmegaConf.to_container(cfg, resolve=False)
-        if key not in (known := [name for name, _ in walk(plain)]):
+        if key not in known:
             raise unknown(key, known)
         if isinstance(value, str) and "${" in value:  # Hydra resolves twice, so that quoting cannot protect it
             raise UserError(f"Expected a value without '${{' for `{key}`, got {value!r}; rename it.")

@@ -41,11 +41,12 @@ MOST_BYTES = 2**22
 TRUST = "trust=true"
 _ANEW = "give the run's settings again with its hydra.run.dir and resume=auto, or start a new run"
 
+_LIMITS = re.compile(r"trainer\.(limit_(test|train|val)_batches|max_steps)")  # not in conf, and so added with `+`
 # Settings that an untrusted directory may give values to; the first ones with all below them.
 _TAKEN = re.compile(
     r"(method|views|data|backbone|context|optimizer|learner|shots|learned|seed|threads|batch_size|name|tags|notes"
     r"|print_config|optimized_metric|public_layout)(\..+)?"
-    r"|trainer\.(accelerator|devices|precision|deterministic|fast_dev_run|limit_(test|train|val)_batches|max_steps)"
+    rf"|trainer\.(accelerator|devices|precision|deterministic|fast_dev_run)|{_LIMITS.pattern}"
     r"|callbacks\.records\.(top|logits|shard_size)"
 )
 PLACES = ("root", "path", "shards", "coop", "cocoop", "folder")  # settings that are paths, whatever their value
@@ -91,7 +92,6 @@ def keep(cfg: DictConfig, anew: bool = False) -> None:
     start = Start(program=program, settings=settings, folders=folders, cwd=str(now.runtime.cwd))
     if keep_start(folder, start, anew):
         about = {"config": cfg, "hydra": {"hydra": now}, "overrides": settings}
-        (folder / HYDRAS).mkdir(exist_ok=True)
         for name, content in about.items():
             write_text(OmegaConf.to_yaml(content), folder / HYDRAS / f"{name}.yaml")
     if now.mode is RunMode.MULTIRUN and (swept := given_settings()):
@@ -207,7 +207,7 @@ def is_taken(setting: str) -> bool:
     except (HydraException, ValueError, TypeError):
         return False
     key, package = str(override.key_or_group), override.package
-    adds = override.type in (OverrideType.ADD, OverrideType.FORCE_ADD) and key.startswith("trainer.")  # not in conf
+    adds = override.type in (OverrideType.ADD, OverrideType.FORCE_ADD) and _LIMITS.fullmatch(key)
     if not (adds or override.type is OverrideType.CHANGE) or "${" in setting:
         return False
     if package and not _TAKEN.fullmatch(package):

@@ -79,7 +79,6 @@ def attack_dataset(
             continue
         true = torch.tensor([labels[index] for index in indices])
         for path, pixels in zip(paths, _attacked(dataset, indices, true, method, seed, eps, step, steps), strict=True):
-            path.parent.mkdir(parents=True, exist_ok=True)
             with writing(path) as partial:
                 Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(partial, format="PNG")
     return folder / inside
@@ -115,7 +114,6 @@ def _noise(name: str, shape: tuple[int, ...]) -> Tensor:
 
 def _begin(path: Path, about: dict[str, Any]) -> None:
     """Writes the settings next to the copies, or compares them with those of existing copies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     if not path.is_file():
         write_json(about, path)
         return

@@ -93,6 +93,8 @@ def test_the_page_shows_the_computed_numbers(look: Look) -> None:
     expected = [100 * p[k] for k in shown_classes(look) for p in (look.before, look.after)]
     assert shown == pytest.approx(expected, abs=0.05)
     assert f"{sum(look.seconds.values()):.2f} s" in html
+    unchanged = re.findall('class="change">(.*?)<', answers_html(replace(look, after=look.before)))
+    assert unchanged and {*unchanged} == {"0.0"}
     frames = views_html(look)
     assert frames.count('<figure class="selected"') == 3 and "3 of 10 views selected" in frames
 

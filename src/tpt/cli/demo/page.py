@@ -12,6 +12,7 @@ from PIL import Image
 from tpt.cli.demo.look import Look
 from tpt.cli.options import comments_of
 from tpt.engine.contact_sheet import PictureViews
+from tpt.results.tables.grid import signed
 
 TOP = 5  # most probable classes, before and after
 SIDE = 112  # size of a view, in pixels
@@ -66,7 +67,7 @@ def _row(look: Look, k: int, kind: str) -> str:
         f'<td class="number">{value:.1f} %</td>'
         for when, value in (("before", before), ("after", after))
     )
-    name, change = escape(look.class_names[k]), f"{after - before:+z.1f}".replace("-", "\N{MINUS SIGN}")
+    name, change = escape(look.class_names[k]), signed(after - before, 1).replace("-", "\N{MINUS SIGN}")
     return f'<tr class="{kind}"><td class="name">{name}</td>{bars}<td class="change">{change}</td></tr>'
 
 

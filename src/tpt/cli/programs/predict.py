@@ -170,7 +170,6 @@ def _places(paths: list[str], folder: Path) -> list[str]:
     """The paths, or a file that lists them if they are many or Hydra would misread one."""
     if sum(map(len, paths)) <= LONG and not any(INTERPOLATION in path for path in paths):
         return paths
-    folder.mkdir(parents=True, exist_ok=True)
     write_text("\n".join(paths) + "\n", folder / LIST)
     return [f"@{folder / LIST}"]
 
@@ -219,7 +218,6 @@ def _write(args: argparse.Namespace, folder: Path) -> tuple[pa.Table, Path]:
         return records, made
     before = content_digest(out.read_bytes()) if out.is_file() else None
     write_json({"digests": [before, content_digest(made.read_bytes())]}, folder / WRITTEN)
-    out.parent.mkdir(parents=True, exist_ok=True)
     with writing(out) as partial_file:
         shutil.copyfile(made, partial_file)
     made.unlink()

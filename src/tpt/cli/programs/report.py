@@ -86,7 +86,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.out is None:
         print(printable(text) if format == "terminal" else text, end="")
     else:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
         write_text(text, args.out)
     if args.figures is not None:
         _draw_figures(args, runs, learned_on)

@@ -153,7 +153,6 @@ def save_context(path: Filled | Path, context: LearnedContext, backbone: CLIP | 
     path = Path(path)
     if path.suffix != ".safetensors":
         raise UserError(f"Expected a path that ends in .safetensors, got {path}; `export_public` writes CoOp's layout.")
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(sealed(learned_tensors(context), file_metadata(context, backbone)), path)
     return path
 

@@ -60,7 +60,6 @@ def export_public(
     if half:
         state = {name: value.half() for name, value in state.items()}
     folder = Path(directory) / "prompt_learner"
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / ("model-best.pth.tar" if best else f"model.pth.tar-{epoch}")
     saved = {"state_dict": state, "epoch": epoch, "optimizer": None, "scheduler": None, "val_result": None}
     content = io.BytesIO()  # torch.save to a path would store the file's name

@@ -94,7 +94,6 @@ class FeatureStore:
             if not make_room(self.folder, len(content), self.max_bytes, self._began):
                 self._stop("is full: raise cache.max_gb, or empty it with tpt-cache clear")
                 return
-            self.path.mkdir(exist_ok=True)
             if not (self.path / ABOUT).exists():
                 write_json(self.about, self.path / ABOUT)
             name = f"{time.time_ns():020d}-{os.getpid()}-{secrets.token_hex(4)}"  # unique per process and write

@@ -35,7 +35,8 @@ class Progress(ProgressBar):
         clock: returns seconds.
     """
 
-    def __init__(self, log_every_s: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
+    @checked
+    def __init__(self, log_every_s: NotNegative = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self.log_every_s = log_every_s
         self.clock = clock

@@ -89,7 +89,6 @@ class WholeFiles(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Writes a checkpoint."""
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
         archive = io.BytesIO()  # in memory, because torch raises its own error if the disk is full
         torch.save(checkpoint, archive)
         # A zip archive without comment ends with the comment's length.
