@@ -54,6 +54,7 @@ def pytest_collection_finish() -> None:
     """Hides all loaded objects from the garbage collector, which a run calls before every dataset."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, 20, 50)  # composing with Hydra makes many small objects, and hardly any garbage
 
 
 @pytest.fixture(scope="session", autouse=True)

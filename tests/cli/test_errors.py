@@ -20,6 +20,7 @@ from tests.conftest import ROOT, Done, noise_image
 from tests.processes import start
 from tpt.cli.errors import is_mistake, place, sentence, tell, told
 from tpt.engine.printing import printable
+from tpt.engine.stop import end_loaders
 from tpt.errors import BadImageError, DataError, RunError, UnansweredError, UserError
 
 
@@ -121,6 +122,7 @@ def test_an_error_in_a_data_loading_worker_keeps_its_kind(capsys: pytest.Capture
     assert is_mistake(error) and sentence(error) == "Cannot use '/no/such/file': No such file or directory."
     error = caught(lambda: list(DataLoader(Broken(BUGS[0]), num_workers=1)))
     assert not is_mistake(error)
+    end_loaders()  # or PyTorch waits five seconds for each when Python deletes it
 
 
 @settings(max_examples=60, deadline=None)

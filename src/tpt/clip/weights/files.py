@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tpt.clip.tokens import Tokenizer
 from tpt.clip.weights.archive import read_weights
 from tpt.clip.weights.layouts import transformers_reading
-from tpt.clip.weights.named import known_config, preprocessing_of, read_tokenizer, unloaded
+from tpt.clip.weights.named import Uninitialized, known_config, preprocessing_of, read_tokenizer, unloaded
 from tpt.clip.weights.preprocessing import prepare, preprocessing_beside
 from tpt.errors import UserError, WeightsFileError
 from tpt.files import readable
@@ -80,7 +80,8 @@ def from_openai_file(path: Path, quick_gelu: bool | None) -> nn.Module:
         else:
             vision.head_width, text.heads = vision.width // heads[0], heads[1]
     activation = trained_with if quick_gelu is None else quick_gelu
-    model: nn.Module = open_clip.model.CLIP(embed_dim, vision, text, quick_gelu=activation)
+    with Uninitialized():
+        model: nn.Module = open_clip.model.CLIP(embed_dim, vision, text, quick_gelu=activation)
     _load(model, weights, path)
     return model
 

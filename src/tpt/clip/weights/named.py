@@ -12,6 +12,7 @@ import open_clip
 import torch
 from open_clip.model import CLIPTextCfg
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from tpt.clip.tokens import Tokenizer
 from tpt.clip.towers import text_tower
@@ -124,13 +125,23 @@ def _is_true(record: logging.LogRecord) -> bool:
     return "Model initialized randomly" not in record.getMessage()
 
 
+class Uninitialized(TorchFunctionMode):
+    """Skips the random initialization of new parameters, which takes longer than reading the weights that follow."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Called by PyTorch for each function; those of `torch.nn.init` pass their tensor by name."""
+        kwargs = kwargs or {}
+        is_init = getattr(func, "__module__", None) == "torch.nn.init" and "tensor" in kwargs
+        return kwargs["tensor"] if is_init else func(*args, **kwargs)
+
+
 def unloaded(name: str, device: str = "cpu", **settings: Any) -> nn.Module:
-    """The architecture, without loaded weights; on the device "meta" this takes almost no time and memory."""
+    """The architecture, whose weights all have to be loaded; on the device "meta" it takes almost no time and memory."""
     root = logging.getLogger()  # open_clip logs there
     root.addFilter(_is_true)
     way_out = "Without a network, put the model's files in the hub's cache first"
     try:
-        with readable(f"the architecture of {name!r} with open_clip", way_out, UserError), torch.device(device):
+        with readable(f"the architecture of {name!r} with open_clip", way_out, UserError), torch.device(device), Uninitialized():
             model: nn.Module = open_clip.create_model(
                 name, None, False, device=device, pretrained_image=False, pretrained_text=False, **settings
             )
