@@ -31,8 +31,9 @@ if TYPE_CHECKING:  # xdist's first process, which runs no test, need not load Py
 if "PYTEST_XDIST_WORKER" in os.environ:  # more threads than cores would wait for each other
     os.environ["OMP_NUM_THREADS"] = "1"  # also for programs that the tests start
 
-if hasattr(yaml, "CSafeLoader"):  # reads the same documents faster; OmegaConf derives its loader from this name
+if hasattr(yaml, "CSafeLoader"):  # faster, for the same documents; OmegaConf derives its loader and dumper from these
     yaml.SafeLoader = yaml.CSafeLoader
+    yaml.Dumper = yaml.CDumper
 
 # `nohup` and a shell's `&` ignore some signals.  Programs that the tests start would inherit that, but not a handler.
 for number in stop.STOPPING:

@@ -63,7 +63,7 @@ class LabelledImages(Dataset[tuple[Tensor, int, str]]):
     def _augment(self, image: Image.Image, identity: str) -> Image.Image:
         digest = hashlib.sha256(identity.encode()).digest()
         with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator
-            torch.manual_seed(int.from_bytes(digest[:7], "little"))
+            torch.default_generator.manual_seed(int.from_bytes(digest[:7], "little"))
             crop: Image.Image = self._random(image)
             return crop
 

@@ -125,7 +125,7 @@ class Views:
     def make(self, image: Image.Image, identity: str) -> Tensor:
         """The views made with PIL: uint8 pixels, or normalised floats with AugMix, which mixes normalised images."""
         with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator
-            torch.manual_seed(_number(self.seed, identity) % 2**63)
+            torch.default_generator.manual_seed(_number(self.seed, identity) % 2**63)
             crops = [self._plain(image), *(self._random(image) for _ in range(self.num_views - 1))]
         if self.augmix is None:
             return torch.from_numpy(np.stack([_pixels(crop) for crop in crops]))
@@ -137,7 +137,7 @@ class Views:
         """The input of `render`, with the same random numbers as in `make`."""
         boxes, flips = [], []
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(_number(self.seed, identity) % 2**63)
+            torch.default_generator.manual_seed(_number(self.seed, identity) % 2**63)
             crop, flip = self._random.transforms
             for _ in range(self.num_views - 1):
                 boxes.append(crop.get_params(image, crop.scale, crop.ratio))

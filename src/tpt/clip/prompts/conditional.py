@@ -87,7 +87,7 @@ class ConditionalContext:
 def initial_conditional(clip: CLIP, base: Context, seed: Seed = 0) -> ConditionalContext:
     """A conditional context of `base` and an untrained meta-net, without a change to the global generators."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         meta_net = MetaNet(clip.embed_dim, clip.width)
     return ConditionalContext(base, meta_net.to(clip.device))
 
