@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +71,16 @@ def test_runs_resume_and_learned_contexts(
     assert capfd.readouterr().out.count("tpt") >= 3
 
 
+@pytest.fixture(scope="module")
+def shrunk(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tpt.CLIP]:
+    """A function that loads a small version of an open_clip model, once."""
+    return cache(lambda name: tpt.load_clip(families.save(name, tmp_path_factory.mktemp("shrunk"))))
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", ["ViT-B-16-SigLIP", "mt5-base-ViT-B-32"])
-def test_every_method_runs_and_ignores_the_batch(name: str, method: str, tmp_path: Path) -> None:
-    clip = tpt.load_clip(families.save(name, tmp_path))
+def test_every_method_runs_and_ignores_the_batch(name: str, method: str, shrunk: Callable[[str], tpt.CLIP]) -> None:
+    clip = shrunk(name)
     base = torch.randn(2, 1, clip.embed_dim, generator=torch.Generator().manual_seed(0))
     noise = torch.randn(2, 24, clip.embed_dim, generator=torch.Generator().manual_seed(1))
     features = F.normalize(base + noise, dim=-1)

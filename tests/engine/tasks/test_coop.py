@@ -85,7 +85,7 @@ class Rates(Callback):
         self.of_epoch.setdefault(trainer.current_epoch, set()).add(rate)
 
 
-@pytest.mark.parametrize("epochs", [5, 10])
+@pytest.mark.parametrize("epochs", [5, pytest.param(10, marks=pytest.mark.slow)])
 def test_learning_rates_follow_the_closed_formula(pictures: Path, tmp_path: Path, epochs: int) -> None:
     rates = Rates()
     fit(make("coop", epochs), data(pictures), tmp_path, epochs, callbacks=[rates])
@@ -182,7 +182,7 @@ class StopInEpoch(Callback):
     ("kind", "workers", "limits"),
     [
         ("coop", 0, {"max_steps": 1000}),  # with max_steps, Lightning resumes differently
-        ("cocoop", 0, {}),
+        pytest.param("cocoop", 0, {}, marks=pytest.mark.slow),
         ("coop", 2, {}),
         pytest.param("cocoop", 2, {}, marks=pytest.mark.slow),
     ],
@@ -273,7 +273,7 @@ def test_settings_out_of_range() -> None:
         make("coop", 1, optimizer=lambda p: torch.optim.SGD(p, lr=0.0)).configure_optimizers()
 
 
-@pytest.mark.parametrize("kind", ["coop", "cocoop"])
+@pytest.mark.parametrize("kind", ["coop", pytest.param("cocoop", marks=pytest.mark.slow)])
 def test_mixed_precision_stays_close(kind: str, pictures: Path, tmp_path: Path) -> None:
     full, mixed = make(kind, 3), make(kind, 3)
     fit(full, data(pictures), tmp_path / "full", 3)

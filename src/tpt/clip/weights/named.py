@@ -136,12 +136,16 @@ class Uninitialized(TorchFunctionMode):
 
 
 def unloaded(name: str, device: str = "cpu", **settings: Any) -> nn.Module:
-    """The architecture, whose weights all have to be loaded; on the device "meta" it takes almost no time and memory."""
+    """The architecture, before all its weights are loaded; on the device "meta" it takes almost no time and memory."""
     root = logging.getLogger()  # open_clip logs there
     root.addFilter(_is_true)
     way_out = "Without a network, put the model's files in the hub's cache first"
     try:
-        with readable(f"the architecture of {name!r} with open_clip", way_out, UserError), torch.device(device), Uninitialized():
+        with (
+            readable(f"the architecture of {name!r} with open_clip", way_out, UserError),
+            torch.device(device),
+            Uninitialized(),
+        ):
             model: nn.Module = open_clip.create_model(
                 name, None, False, device=device, pretrained_image=False, pretrained_text=False, **settings
             )
