@@ -165,10 +165,9 @@ def test_files_of_the_user_are_not_overwritten(run: Run, image_tree: Path, tmp_p
         said = run("pictures", "--classes", "names.csv", "--out", out, code=1, model=False).stderr
         assert f"{out} exists and was not written by" in said and said.count("\n") == 1
     assert names.read_text() == CLASSES.replace(",", "\n") and mine.read_bytes() == b"mine"
-    run("pictures", "--classes", "names.csv", "--out", "a.csv")
-    run("pictures", "--classes", "names.csv", "--out", "a.csv", "--anew")  # may overwrite its own table
+    run("pictures/cat/0.png", "--classes", "names.csv", "--out", "a.csv")
     (tmp_path / "a.csv").write_text("edited")
-    run("pictures", "--classes", "names.csv", "--out", "a.csv", code=1, model=False)
+    run("pictures/cat/0.png", "--classes", "names.csv", "--out", "a.csv", code=1, model=False)
     assert (tmp_path / "a.csv").read_text() == "edited"
 
 
@@ -222,19 +221,19 @@ def test_mistakes_are_found_before_torch_is_loaded(image_tree: Path, tmp_path: P
 
 
 def test_repeating_the_command_computes_nothing(run: Run, image_tree: Path, tmp_path: Path) -> None:
-    run("pictures", "--classes", CLASSES, "--out", "a.csv")
+    run("pictures/cat", "--classes", CLASSES, "--out", "a.csv")
     shards, table = shard_files(tmp_path / "a.csv.run"), (tmp_path / "a.csv").read_bytes()
     (tmp_path / "a.csv").unlink()
-    run("pictures", "--classes", CLASSES, "--out", "a.csv")
+    run("pictures/cat", "--classes", CLASSES, "--out", "a.csv")
     assert (tmp_path / "a.csv").read_bytes() == table and shard_files(tmp_path / "a.csv.run") == shards
 
 
 def test_other_classes_need_a_new_run(run: Run, image_tree: Path, tmp_path: Path) -> None:
-    run("pictures", "--classes", CLASSES, "--out", "a.csv")
-    done = run("pictures", "--classes", "cat,dog", "--out", "a.csv", code=1)
+    run("pictures/cat", "--classes", CLASSES, "--out", "a.csv")
+    done = run("pictures/cat", "--classes", "cat,dog", "--out", "a.csv", code=1)
     assert "data.class_names.1 was 'hot air balloon' and is 'dog'" in done.stderr
     assert "start again with --anew, or choose another --out" in done.stderr and "hydra" not in done.stderr
-    run("pictures", "--classes", "cat,dog", "--out", "a.csv", "--anew")
+    run("pictures/cat", "--classes", "cat,dog", "--out", "a.csv", "--anew")
     assert {row["answer"] for row in rows_of(tmp_path / "a.csv")} <= {"cat", "dog"}
 
 

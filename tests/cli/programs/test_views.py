@@ -112,10 +112,9 @@ def test_mistakes(run_dir: Path, image_tree: Path, tmp_path: Path, capfd: pytest
 
 
 def test_a_method_without_views_is_refused(
-    run_script: Run, tmp_path: Path, image_tree: Path, capfd: pytest.CaptureFixture[str]
+    run_script: Run, tmp_path: Path, small: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    settings = ("data=folder", f"data.root={image_tree}", "method=zero_shot", "logger=none", "hydra.run.dir=run")
-    run_script("test_time.py", *settings)
+    run_script("test_time.py", *small, "method=zero_shot")
     with pytest.raises(SystemExit):
         views.main([str(tmp_path / "run"), IMAGE])
     assert "Expected a run that selects views, but method clip" in capfd.readouterr().err
