@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.results.tables.made_runs import make_run, rows_of, share
-from tpt.results.runs.manifest import differences, read_manifest
+from tpt.results.runs.manifest import differences, named_files, read_manifest
 from tpt.results.runs.settings import REGISTER, Meaning, axis_label, meaning
 from tpt.results.tables.rows import rows_of as table_rows
 from tpt.results.tables.runs import load_runs
@@ -81,3 +81,14 @@ def test_changed_data_are_named(change: dict[str, Any], said: str | None) -> Non
     assert differences(old, new) == ([said] if said else [])
     assert differences(old, {**old, "files": {"names.txt": "1"}}) == ["files.names.txt was '0' and is '1'"]
     assert "datasets.a.b.size was 8 and is not set" in differences(old, {**old, "datasets": {}})
+
+
+def test_files_that_settings_name_are_known_by_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also by a path that starts in the home directory."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "names.txt").write_text("cat\ndog\n")
+    paths = [str(tmp_path / "names.txt"), "~/names.txt"]
+    before = [named_files({"data": {"class_names": path, "root": str(tmp_path)}}) for path in paths]
+    (tmp_path / "names.txt").write_text("cat\nfox\n")
+    after = [named_files({"data": {"class_names": path, "root": str(tmp_path)}}) for path in paths]
+    assert [*before[0].values()] == [*before[1].values()] != [*after[0].values()] == [*after[1].values()]

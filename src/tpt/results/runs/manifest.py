@@ -16,7 +16,7 @@ from typing_extensions import TypedDict  # pydantic requires this one before Pyt
 
 from tpt.data.dataset import ImageDataset
 from tpt.errors import BadImageError, UserError
-from tpt.files import content_digest, dotted_values, is_file, read_bytes, readable
+from tpt.files import at_home, content_digest, dotted_values, is_file, read_bytes, readable
 from tpt.results.runs.records import valid_text
 from tpt.results.runs.settings import REGISTER, TRAINING
 
@@ -117,7 +117,7 @@ def named_files(config: Mapping[str, Any], free: Sequence[str] = FREE) -> dict[s
         if isinstance(value, str) and not f"{key}.".startswith(tuple(f"{setting}." for setting in free)):
             with suppress(OSError):  # the file is too large or not readable
                 if is_file(value):
-                    found[value] = content_digest(read_bytes(value, MAX_FILE_BYTES))
+                    found[value] = content_digest(read_bytes(at_home(value), MAX_FILE_BYTES))
     return found
 
 
