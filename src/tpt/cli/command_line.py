@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
@@ -26,7 +26,7 @@ from tpt.cli.options import is_group, no_option, options, own_folders, own_optio
 from tpt.cli.places import FILE, SEARCHED, config_dir
 from tpt.cli.quoting import as_texts, searched
 from tpt.cli.quoting import setting as quoted
-from tpt.cli.settings.walk import walk
+from tpt.cli.settings.parts import walk
 from tpt.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -74,45 +74,28 @@ class CommandLine:
         multirun = found.multirun or "hydra.mode=MULTIRUN" in found.overrides
         shows = any(value for name, value in vars(found).items() if name not in _OF_RUNS)
         with own_options(*folders):
-            _refuse_odd_choices(program, overrides, multirun or found.help)
+            _refuse_odd_choices(overrides, multirun or found.help)
         return CommandLine(flags, overrides, folders, multirun, found.help, shows)
-
-    def adding(self, setting: str) -> CommandLine:
-        """The same command line with one more setting, which its own settings override."""
-        return replace(self, overrides=[parsed(setting), *self.overrides])
 
     @property
     def settings(self) -> list[str]:
         """The settings as text."""
         return [str(override.input_line) for override in self.overrides]
 
-    @property
-    def arguments(self) -> list[str]:
-        """All arguments, flags first, because Hydra does not read flags after a setting."""
-        return [*self.flags, *self.settings]
 
-
-def _refuse_odd_choices(program: str, overrides: Sequence[Override], multirun: bool) -> None:
+def _refuse_odd_choices(overrides: Sequence[Override], multirun: bool) -> None:
     """Raises a UserError at the first setting with several values, which need `multirun`, or group with no option."""
-    defaults = OmegaConf.load(config_dir() / f"{program}.yaml").defaults
-    groups = [str(group) for default in defaults if isinstance(default, DictConfig) for group in default]
     for override in overrides:
         key, text = override.key_or_group, str(override.input_line).partition("=")[2]
         value: Any = override.value()
         if override.is_hydra_override() or override.is_delete():
             continue
-        if override.type is OverrideType.ADD and key in groups and override.package is None:
-            raise UserError(f"Expected `{key}` without +, because it has a default, got {override.input_line!r}.")
-        if is_group(key) and key not in groups and not override.is_add():
-            raise UserError(f"Expected an option or setting of {program}.py, got {key!r}; {did_you_mean(key, groups)}")
         if override.is_sweep_override():
             if not multirun:
-                ways = ["add -m to try each"]
-                if key in ADDING or not is_group(key):
-                    ways.append(f"write {key}=[{text}] for a list")
-                if not is_group(key):
-                    ways.append(f"write {quoted(key, text)} for one text with commas")
-                raise UserError(f"Expected one value for `{key}`, got {text}; {', or '.join(ways)}.")
+                raise UserError(
+                    f"Expected one value for `{key}`, got {text}; add -m to try each, or write {key}=[{text}] for a "
+                    f"list, or {quoted(key, text)} for one text with commas."
+                )
         elif is_group(key):
             several = key in ADDING and isinstance(value, list)
             if not all(isinstance(option, str) for option in (value if several else [value])):

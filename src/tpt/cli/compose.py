@@ -12,13 +12,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from lightning import Trainer
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
-from tpt.cli.command_line import composed, unknown
+from tpt.cli.command_line import composed
 from tpt.cli.errors import cause_of
 from tpt.cli.options import choose, own_options, values_of
+from tpt.cli.quoting import for_hydra
 from tpt.cli.resume import enter, resumable
-from tpt.cli.settings.walk import leaves, walk
+from tpt.cli.settings.parts import leaves
 from tpt.clip.model import CLIP
 from tpt.engine.callbacks.processes import refuse_copies
 from tpt.engine.tasks.method_maker import MethodMaker
@@ -40,10 +41,6 @@ class Parts:
 
         Without a `device`, a given `clip` stays where it is, and another takes a GPU if there is one.
         """
-        plain: Any = OmegaConf.to_container(cfg, resolve=False)
-        for section in ("data", "context", "method", "views", *(["backbone"] if clip is None else [])):
-            for key in (key for key, value in leaves(plain[section]) if value == "???"):
-                raise UserError(f"Expected a value for `{section}.{key}`, got none; give one.")
         try:
             if clip is None:
                 device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -61,19 +58,17 @@ def compose(
 ) -> DictConfig:
     """Composes the configuration of test_time.py from options (see `choose`), overrides, and values that stay as given.
 
-    Raises a UserError if an option or setting does not exist.
+    Raises a UserError if an option or setting does not exist, or a value is missing.
     """
     given = [*choose(groups), *overrides]
+    for key, value in values:
+        if "${" in str(value):  # Hydra resolves twice, so that quoting cannot protect it
+            raise UserError(f"Expected a value without '${{' for `{key}`, got {value!r}; rename it.")
+        given.append(f"{key}={for_hydra(value)}")
     cfg = composed("test_time", given)
     plain: Any = OmegaConf.to_container(cfg, resolve=False)
-    known = [key for key, _ in walk(plain)]
-    for key, value in values:
-        if key not in known:
-            raise unknown(key, known)
-        if isinstance(value, str) and "${" in value:  # Hydra resolves twice, so that quoting cannot protect it
-            raise UserError(f"Expected a value without '${{' for `{key}`, got {value!r}; rename it.")
-        with open_dict(cfg):
-            OmegaConf.update(cfg, key, value)
+    for key in (key for key, value in leaves(plain) if value == "???"):
+        raise UserError(f"Expected a value for `{key}`, got none; give one.")
     return cfg
 
 

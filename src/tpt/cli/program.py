@@ -22,8 +22,9 @@ from tpt.cli.options import is_group, own_options
 from tpt.cli.quoting import searched
 from tpt.cli.resume import folders_of_job, keep
 from tpt.cli.settings.check import check_sweep, refuse_wrong
+from tpt.cli.sweeps import given_settings, overrides
 from tpt.engine import stop
-from tpt.engine.printing import printable, say
+from tpt.engine.printing import say
 from tpt.errors import RunError, UserError
 
 _CONNECTION = ("Connection closed by peer", "Connection reset by peer", "Gloo", "NCCL")
@@ -58,7 +59,7 @@ class Program:
     def main(self, line: CommandLine) -> None:
         """Runs a command line; exits with 1 on a user's mistake or a bug."""
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # makes Hydra raise instead of printing and exiting
-        sys.argv[1:] = line.arguments  # read by Lightning when it starts more processes
+        sys.argv[1:] = [*line.flags, *line.settings]  # read by Lightning for more processes; Hydra needs flags first
         try:
             with told(self.words), own_options(*line.own):
                 if line.multirun:
@@ -95,7 +96,7 @@ class Program:
                 keep(cfg)
                 _as_one_job()
                 if cfg.print_config and self.first:
-                    _show(OmegaConf.to_yaml(cfg, resolve=True))
+                    say(OmegaConf.to_yaml(cfg, resolve=True))
                 found = run(cfg)
                 stop.check()
                 return found
@@ -116,12 +117,10 @@ class Program:
     def _refuse_wrong(self, cfg: DictConfig) -> None:
         """Raises at the first wrong setting, and if a sweep's option is used without -m or a choice of one job."""
         now: Any = HydraConfig.get()
-        given = [*map(parsed, _given())]
-        swept = {key: parsed(f"{key}={value}") for key, value in (now.sweeper.params or {}).items()}
-        chosen = {one.get_key_element() for one in given}
-        axes = [f"{key}=VALUE" for key, one in swept.items() if one.is_sweep_override() and key not in chosen]
+        axes = [f"{key}=VALUE" for key, one in overrides(now).items() if one.is_sweep_override()]
         if now.mode is RunMode.RUN and axes:
             raise UserError(f"Expected -m for a sweep, got a single run; add -m, or choose a job by {' '.join(axes)}.")
+        given = [*map(parsed, given_settings(now))]
         refuse_wrong(cfg, self.name, given, debug=choices().get("debug") not in UNCHOSEN)
 
     @property
@@ -132,7 +131,7 @@ class Program:
     def _tell(self, error: Exception) -> int:
         """Reports the error of a job; returns the exit code."""
         now: Any = HydraConfig.get()
-        job = " ".join(_given()) if now.mode is RunMode.MULTIRUN else ""
+        job = " ".join(given_settings(now)) if now.mode is RunMode.MULTIRUN else ""
         if isinstance(error, RuntimeError) and (outside := self._outside(error)) is not None:
             said = RunError(outside)
             said.__cause__, error = error, said
@@ -190,28 +189,11 @@ def _leave_group() -> None:
             os.environ.pop(name, None)
 
 
-def _show(text: str) -> None:
-    """Prints YAML, coloured on a terminal."""
-    if not sys.stdout.isatty():
-        say(text)
-        return
-    from rich.console import Console  # noqa: PLC0415 -- only needed here
-    from rich.syntax import Syntax  # noqa: PLC0415
-
-    Console().print(Syntax(printable(text), "yaml", theme="ansi_dark", background_color="default", word_wrap=True))
-
-
-def _given() -> list[str]:
-    """The settings as written on the command line."""
-    found: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
-    return [str(setting) for setting in found]
-
-
 def choices() -> dict[str, str]:
     """The chosen option of each config group; for several, such as `[table1,smoke]`, the list as given."""
     now = HydraConfig.get()
     chosen = {k: str(v) for k, v in now.runtime.choices.items() if v is not None and not k.startswith("hydra/")}
-    given = [override.partition("=") for override in _given()]
+    given = [override.partition("=") for override in given_settings(now)]
     lists = {group: value for group, _, value in given if value.startswith("[") and is_group(group)}
     return chosen | lists  # Hydra omits these
 

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tpt.cli.places import FILE, SEARCHED
 
@@ -16,8 +17,13 @@ _OF_TEXTS = ("class_names", "templates")  # endings of settings that are lists o
 _WORDS_OF_YAML = ("null", "true", "false", "nan", "inf")
 
 
-def for_hydra(text: str) -> str:
-    """Quotes a text for Hydra if needed; Hydra and OmegaConf then read back the same text."""
+def for_hydra(value: Any) -> str:
+    """A value as Hydra and OmegaConf read it back: a number, None, a list, or a text, in quotes if needed."""
+    if isinstance(value, list):
+        return f"[{','.join(map(for_hydra, value))}]"
+    if value is None or isinstance(value, bool | int | float):
+        return "null" if value is None else str(value)
+    text = str(value)
     if _PLAIN.fullmatch(text) and text.lower() not in _WORDS_OF_YAML:
         return text
     text = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)  # or it would be read as an interpolation

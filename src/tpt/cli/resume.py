@@ -4,19 +4,25 @@ A directory may come from anybody, and some settings name code, servers, account
 user did not start may only choose options of the project's `conf`, and give plain values to settings that change
 numbers.  Everything else needs `trust=true`, or the same setting on the command line.
 
-The user's own directories are recognised by the signature of `start.json` (`signing.py`).  It does not cover the path,
-so that a run can be moved.  A copied `start.json` can therefore have the user's own settings applied to other records
-and checkpoints, which are only read as data.
+The user's own directories are recognised by the signature of `start.json`: HMAC-SHA256 with a random key in the user's
+configuration folder (`XDG_CONFIG_HOME`, else `~/.config`), which only the user can read.  Without a writable home
+directory, nothing is signed.  The signature does not cover the path, so that a run can be moved.  A copied `start.json`
+can therefore have the user's own settings applied to other records and checkpoints, which are only read as data.
 """
 
 from __future__ import annotations
 
+import hmac
 import json
 import os
 import re
+import secrets
+import stat
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -29,15 +35,15 @@ from pydantic import BaseModel, ConfigDict
 from tpt.cli.command_line import parsed, swept_values
 from tpt.cli.places import FLAGS, SEARCHED, config_dir
 from tpt.cli.quoting import for_hydra, searched
-from tpt.cli.signing import is_signed, sign
-from tpt.cli.sweeps import given_settings
+from tpt.cli.sweeps import given_settings, sweep_config
 from tpt.errors import UserError
-from tpt.files import BUNDLED, bundled, dotted_values, is_file, read_bytes, write_json, write_text
+from tpt.files import BUNDLED, bundled, dotted_values, is_file, open_plain, read_bytes, write_json, write_text
 from tpt.results.runs.manifest import NAME, Text
 from tpt.results.runs.training import TRAINING
 
 START, HYDRAS = "start.json", ".hydra"
 MOST_BYTES = 2**22
+KEY_BYTES = 32
 TRUST = "trust=true"
 _ANEW = "give the run's settings again with its hydra.run.dir and resume=auto, or start a new run"
 
@@ -94,7 +100,7 @@ def keep(cfg: DictConfig, anew: bool = False) -> None:
         about = {"config": cfg, "hydra": {"hydra": now}, "overrides": settings}
         for name, content in about.items():
             write_text(OmegaConf.to_yaml(content), folder / HYDRAS / f"{name}.yaml")
-    if now.mode is RunMode.MULTIRUN and (swept := given_settings()):
+    if now.mode is RunMode.MULTIRUN and (swept := given_settings(sweep_config())):
         is_searched = now.runtime.choices.get("hydra/sweeper") != "basic"
         of_sweep = {"settings": swept, "sweep": True, "searched": is_searched}
         keep_start(Path(now.sweep.dir), start.model_copy(update=of_sweep))
@@ -272,3 +278,38 @@ def _plain(text: str) -> str:
     except UserError:
         return text
     return value if isinstance(value, str) else text
+
+
+def sign(text: str, make: bool = True) -> str:
+    """The user's signature of a text; "" if there is no key, and with `make` if none can be stored."""
+    key = _key(make)
+    return "" if key is None else hmac.new(key, text.encode("utf-8", "surrogatepass"), "sha256").hexdigest()
+
+
+def is_signed(text: str, signature: str) -> bool:
+    """Whether this user made a signature of a text."""
+    own = sign(text, make=False)
+    return own != "" and hmac.compare_digest(own.encode(), signature.encode("utf-8", "replace"))
+
+
+def _key(make: bool) -> bytes | None:
+    """The user's key; None if there is none that only the user can read."""
+    try:
+        given = Path(os.environ.get("XDG_CONFIG_HOME", ""))
+        path = (given if given.is_absolute() else Path("~/.config").expanduser()) / "tpt" / "key"
+        if make and not path.exists():
+            _make(path)
+        with open_plain(path, KEY_BYTES) as file:
+            about, key = os.fstat(file.fileno()), file.read()
+    except (OSError, RuntimeError):  # RuntimeError: unknown home directory
+        return None
+    alone = about.st_uid == os.geteuid() and not stat.S_IMODE(about.st_mode) & 0o077
+    return key if alone and len(key) == KEY_BYTES else None
+
+
+def _make(path: Path) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with NamedTemporaryFile(dir=path.parent) as file, suppress(FileExistsError):  # another process has just made one
+        file.write(secrets.token_bytes(KEY_BYTES))
+        file.flush()
+        path.hardlink_to(file.name)

@@ -67,8 +67,8 @@ def _read(name: str) -> Callable[[], None]:
     from tpt.cli.errors import told  # noqa: PLC0415
     from tpt.cli.program import Program  # noqa: PLC0415
     from tpt.cli.resume import continued  # noqa: PLC0415
+    from tpt.cli.settings.check import WORDS  # noqa: PLC0415
     from tpt.cli.settings.help import show_help  # noqa: PLC0415
-    from tpt.cli.settings.programs import WORDS  # noqa: PLC0415
 
     words = WORDS.get(name, ())
     with told(words):

@@ -15,7 +15,7 @@ from contextlib import nullcontext, redirect_stdout, suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tpt.cli.errors import told
 from tpt.cli.options import choose, own_folders, own_options, refuse_stream
@@ -87,8 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         folder = run_folder(args)
         from tpt.cli.command_line import CommandLine, first_job  # noqa: PLC0415 -- Hydra takes time to load
 
-        line = CommandLine.read("test_time", command_of(args, folder))
-        first_job("test_time", line)  # before PyTorch is loaded, which says more about the method
+        command = command_of(args, folder)
+        # Before PyTorch is loaded, which says more about the method.
+        first_job("test_time", CommandLine.read("test_time", command))
         if not args.quiet:
             say(opening.LINE, error=True)
         from tpt.cli.compose import method_class  # noqa: PLC0415 -- these load PyTorch
@@ -98,7 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         made = method_class(args.method)
         refuse_stream(args.method, "tpt-predict", made.kind)
         if args.views is None and not made.selects:
-            line = line.adding("views.num_views=1")
+            command.insert(0, "views.num_views=1")  # `--set` may replace it
+        line = CommandLine.read("test_time", command)
     Program("test_time", partial(_run, args, folder, test_time.run), WORDS).main(line)
 
 
@@ -156,14 +158,8 @@ def command_of(args: argparse.Namespace, folder: Path) -> list[str]:
         "+hydra.job_logging.handlers.console.level": "WARNING" if args.quiet else None,
     }
     own = [f"--config-dir={folder}" for folder in own_folders()]
-    return [*own, *groups, *(f"{key}={_quoted(value)}" for key, value in given.items() if value is not None), *args.set]
-
-
-def _quoted(value: Any) -> str:
-    """A value as Hydra reads it: texts in quotes if needed."""
-    if isinstance(value, list):
-        return f"[{','.join(map(_quoted, value))}]"
-    return for_hydra(value) if isinstance(value, str) else str(value)
+    settings = [f"{key}={for_hydra(value)}" for key, value in given.items() if value is not None]
+    return [*own, *groups, *settings, *args.set]
 
 
 def _places(paths: list[str], folder: Path) -> list[str]:

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from tpt.cli.command_line import CommandLine, first_job
 from tpt.cli.options import all_folders, comments_of, is_group, options, own_options
 from tpt.cli.places import command, config_dir
-from tpt.cli.settings.walk import REFERENCE, leaves
+from tpt.cli.settings.parts import REFERENCE, leaves
 from tpt.engine.printing import say
 
 WIDTH = 160  # line width if the output is no terminal
