@@ -49,11 +49,7 @@ class CommandLine:
 
     @staticmethod
     def read(program: str, arguments: Sequence[str]) -> CommandLine:
-        """Parses arguments, in any order.
-
-        Raises:
-            UserError: an option or setting cannot be read, or a setting has several values, or a group no option.
-        """
+        """Parses arguments, in any order; a UserError if one cannot be read, or gives several values without -m."""
         parser = get_args_parser()
         parser.allow_abbrev = False
         found, unknown = parser.parse_known_intermixed_args(list(arguments))
@@ -106,10 +102,7 @@ def _refuse_odd_choices(overrides: Sequence[Override], multirun: bool) -> None:
 
 
 def parsed(setting: str, loader: ConfigLoader | None = None) -> Override:
-    """A setting, parsed by Hydra; raises a UserError if it cannot be parsed.
-
-    With a loader, a pattern such as `method=glob(z*)` finds the options that match it.
-    """
+    """A setting, parsed by Hydra, or a UserError; a pattern such as `method=glob(z*)` needs a loader to be matched."""
     try:
         return OverridesParser.create(loader).parse_overrides([setting])[0]
     except HydraException as error:
@@ -119,10 +112,7 @@ def parsed(setting: str, loader: ConfigLoader | None = None) -> Override:
 
 
 def swept_values(override: Override) -> list[Any]:
-    """The values that an override gives to a setting: several in a sweep, the bounds of an interval, otherwise one.
-
-    A HydraException for a pattern such as `method=glob(z*)` that was parsed without a loader.
-    """
+    """The values that an override gives: several in a sweep, the bounds of an interval, otherwise one."""
     value: Any = override.value()
     if override.is_interval_sweep():
         return [value.start, value.end]
@@ -156,10 +146,9 @@ def _composing() -> Iterator[None]:
 
 @contextmanager
 def initialized(program: str) -> Iterator[Hydra]:
-    """Initializes Hydra with our configuration; works inside a program or notebook that uses Hydra itself.
+    """Initializes Hydra with our configuration, also inside a program or notebook that uses Hydra itself.
 
-    Raises:
-        UserError: the block composes options or settings that do not exist or do not fit.
+    Hydra's errors in the block become a UserError.
     """
     theirs, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
     try:
@@ -180,10 +169,9 @@ def unknown(key: str, known: Sequence[str]) -> UserError:
 
 
 def run_jobs(program: str, line: CommandLine, job: Callable[[DictConfig], Any]) -> list[Any]:
-    """Calls `job` with the configuration of a run, or with each configuration of a sweep; a launcher may pickle it.
+    """Calls `job`, which a launcher may pickle, with each configuration; returns what the jobs of a sweep returned.
 
-    `hydra.main` would compose once more, to look for `hydra.mode`.  It is used for Hydra's other flags.  Returns what
-    the jobs of a sweep returned, unless a search chose them.
+    Only Hydra's other flags use `hydra.main`, which would compose once more, to look for `hydra.mode`.
     """
     if line.shows:
         decorate = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=program)
@@ -195,23 +183,15 @@ def run_jobs(program: str, line: CommandLine, job: Callable[[DictConfig], Any]) 
         return []
     with initialized(program) as begun:
         start, mode = (begun.multirun, "MULTIRUN") if line.multirun else (begun.run, "RUN")
-        found = start(program, job, [*searched(own_folders()), *_plain(line.settings), f"hydra.mode={mode}"])
+        found = start(program, job, [*searched(own_folders()), *line.settings, f"hydra.mode={mode}"])
     batches = found if line.multirun and isinstance(found, list) else []
     return [done.return_value for batch in batches for done in batch]
 
 
 def composed(program: str, settings: Sequence[str], hydras: bool = False) -> DictConfig:
-    """Composes `conf/<program>.yaml` with settings of the command line and the current `own_options`.
-
-    With `hydras`, Hydra's own part is included.
-    """
-    with initialized(program):
-        return hydra.compose(program, [*searched(own_folders()), *_plain(settings)], return_hydra_config=hydras)
-
-
-def _plain(settings: Sequence[str]) -> list[str]:
-    """The settings without the user's own folders and the mode, which are given to Hydra separately."""
-    return [setting for setting in settings if not setting.lstrip("+").startswith((SEARCHED, "hydra.mode="))]
+    """Composes `conf/<program>.yaml` with settings and the current `own_options`; with `hydras`, also Hydra's part."""
+    with initialized(program):  # of several search paths, Hydra takes the first
+        return hydra.compose(program, [*searched(own_folders()), *settings], return_hydra_config=hydras)
 
 
 def first_job(program: str, line: CommandLine, hydras: bool = False) -> DictConfig:

@@ -93,9 +93,8 @@ def trainer_of(cfg: DictConfig, **parts: Any) -> Trainer:
     try:
         trainer: Trainer = instantiate(cfg.trainer, **parts)
     except InstantiationException as error:
-        if isinstance(inner := cause_of(error), UserError):
-            raise inner from error
-        raise UserError(f"Lightning cannot run these `trainer` settings on this machine: {inner}") from error
+        inner, said = cause_of(error), "Lightning cannot run these `trainer` settings on this machine"
+        raise inner if isinstance(inner, UserError) else UserError(f"{said}: {inner}") from error
     refuse_copies(trainer)
     return trainer
 
@@ -104,3 +103,14 @@ def method_class(method: str) -> type[Method]:
     """The class of a method of `conf/method`, with its `kind` and `selects`; `Method` if a function builds it."""
     made = get_object(values_of("method", method)["_target_"])
     return made if isinstance(made, type) and issubclass(made, Method) else Method
+
+
+def picture_method(method: str, program: str) -> type[Method]:
+    """The class of a method that adapts to each picture alone; a UserError, which names the program, for any other."""
+    made = method_class(method)
+    if made.kind == "stream":
+        raise UserError(
+            f"Expected a method that adapts to each picture alone, got {method}, which learns from earlier "
+            f"pictures, so answers of {program} would depend on the order; use tpt-test, or its class in Python."
+        )
+    return made

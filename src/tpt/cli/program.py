@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -33,12 +33,11 @@ UNCHOSEN = (None, "null", "none")
 _LAUNCHERS = ("MASTER_PORT", "MASTER_ADDR", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
 
 
-class JobFailedError(Exception):
-    """A job of a sweep failed and reported its error: Hydra's own sweeper gets it as the job's value."""
+class FailedJob(NamedTuple):
+    """A job of a sweep failed and reported its error."""
 
-    def __init__(self, exit_code: int, sweep: str) -> None:
-        super().__init__(exit_code, sweep)
-        self.exit_code, self.sweep = exit_code, sweep
+    exit_code: int
+    sweep: str  # the sweep's directory
 
 
 class Program:
@@ -64,11 +63,8 @@ class Program:
             with told(self.words), own_options(*line.own):
                 if line.multirun:
                     check_sweep(first_job(self.name, line), line.overrides)
-                try:
-                    jobs = run_jobs(self.name, line, self.job)
-                except JobFailedError as end:  # of a search, which cannot be resumed
-                    sys.exit(end.exit_code)
-                if failed := [job for job in jobs if isinstance(job, JobFailedError)]:
+                jobs = run_jobs(self.name, line, self.job)
+                if failed := [job for job in jobs if isinstance(job, FailedJob)]:
                     some = f"{len(failed)} of {len(jobs)} jobs failed"
                     say(f"{some}; see above. resume={failed[0].sweep} runs what is missing.", error=True)
                     sys.exit(failed[0].exit_code)
@@ -80,10 +76,10 @@ class Program:
                 say(end.said or f"{end}: {done}.", error=True)
             sys.exit(end.exit_code)
 
-    def job(self, cfg: DictConfig) -> float | JobFailedError | None:
+    def job(self, cfg: DictConfig) -> float | FailedJob | None:
         """Called by Hydra; a launcher may pickle the program and call this in another process.
 
-        Errors are reported at once, and a sweep continues with its other jobs.
+        Errors are reported at once, and a sweep continues with its other jobs; a search, which needs each value, ends.
         """
         with stop.listening():
             arguments = sys.argv
@@ -104,12 +100,9 @@ class Program:
                 stop.check()  # the error may follow from a signal, in a library or in a worker that it ended
                 code = self._tell(error)
                 now: Any = HydraConfig.get()
-                if now.mode is not RunMode.MULTIRUN:
-                    raise SystemExit(code) from None
-                end = JobFailedError(code, now.sweep.dir)
-                if now.runtime.choices["hydra/sweeper"] == "basic":
-                    return end
-                raise end from None
+                if now.mode is RunMode.MULTIRUN and now.runtime.choices["hydra/sweeper"] == "basic":
+                    return FailedJob(code, now.sweep.dir)
+                raise SystemExit(code) from None
             finally:
                 sys.argv = arguments
                 _leave_group()

@@ -162,8 +162,7 @@ def continued(arguments: Sequence[str], program: str) -> list[str]:
 def resumable(folder: Path, program: str, added: Sequence[str] = ()) -> Start:
     """How a directory's run was started, without the settings that the current arguments (`added`) replace.
 
-    Raises:
-        UserError: there is no run, it is damaged or another program's, or it is not trusted.
+    A UserError if there is no run, it is damaged or another program's, or it is not trusted.
     """
     if (begun := read_start(folder)) is None:
         raise UserError(

@@ -122,15 +122,10 @@ def make_blocks(looker: Looker, drawings: list[Path], method: str, names: list[s
                 answers = gr.HTML(NOTHING_YET, elem_id="answers")
                 seen = gr.HTML("", elem_id="views")
         inputs, outputs = [picture, classes, chosen, views, *widgets], [answers, seen]
-        asked = {
-            "fn": functools.partial(answer_html, looker),
-            "inputs": inputs,
-            "outputs": outputs,
-            "concurrency_limit": 1,
-            **RAW,
-        }
+        answer = functools.partial(answer_html, looker)
         for trigger in (functools.partial(gr.on, [go.click, picture.upload]), examples.load_input_event.then):
-            trigger(**asked).then(None, js=SHOW_ANSWER, queue=False)
+            asked = trigger(answer, inputs, outputs, concurrency_limit=1, **RAW)
+            asked.then(None, js=SHOW_ANSWER, queue=False)
         picture.clear(lambda: (NOTHING_YET, ""), None, outputs, api_visibility="private")
         chosen.change(update_controls, [chosen], [described, *widgets], show_progress="hidden", **RAW)
     return blocks.queue(max_size=WAITING)

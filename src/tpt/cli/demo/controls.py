@@ -13,8 +13,8 @@ from annotated_types import Ge, Le
 from pydantic import StringConstraints
 from typing_extensions import Doc
 
-from tpt.cli.compose import method_class
-from tpt.cli.options import known_option, refuse_stream, values_of
+from tpt.cli.compose import picture_method
+from tpt.cli.options import known_option, values_of
 from tpt.errors import Share, refuse
 
 MOST_VIEWS = 128
@@ -65,7 +65,7 @@ def default(control: Control, method: str) -> tuple[bool, Any]:
 def chosen_method(value: Any) -> str:
     """The value, if it is a method that adapts to each picture alone; otherwise raises a UserError."""
     method = known_option("method", refuse("Method", Words, value))
-    refuse_stream(method, "the page", method_class(method).kind)
+    picture_method(method, "the page")
     return method
 
 

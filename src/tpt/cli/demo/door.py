@@ -119,11 +119,7 @@ class Door(BaseHTTPMiddleware):
             self._coming -= length
 
     def _checked(self, body: bytes) -> bytes:
-        """The body of a call, without fields that the page does not use and without foreign files.
-
-        Raises:
-            ValueError, RecursionError: the body is malformed.
-        """
+        """The body of a call without unused fields and foreign files; a ValueError or the like if it is malformed."""
         asked = json.loads(body)
         if not isinstance(asked, dict):
             raise ValueError(asked)

@@ -14,7 +14,7 @@ from typing import Annotated
 from annotated_types import Ge, Le
 
 from tpt.cli.errors import told
-from tpt.cli.options import own_options, refuse_stream
+from tpt.cli.options import own_options
 from tpt.cli.programs.arguments import add_model, new_parser, whole
 from tpt.errors import UserError
 
@@ -41,7 +41,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from tpt.data.pictures import class_list  # noqa: PLC0415 -- takes time to load
 
         names = None if args.classes is None else class_list(args.classes)
-        refuse_stream(args.method, "tpt-demo")
         # Before PyTorch is loaded, so that a wrong address is named at once.
         with listening_socket(args.host, args.port) as door:
             _serve(args, Path(folder), names, door)
@@ -49,10 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _serve(args: argparse.Namespace, folder: Path, names: list[str] | None, door: socket.socket) -> None:
     """Builds the page and serves it."""
-    from tpt.cli.compose import Parts, compose, method_class  # noqa: PLC0415 -- torch takes time to load
+    from tpt.cli.compose import Parts, compose, picture_method  # noqa: PLC0415 -- torch takes time to load
     from tpt.cli.demo.app import make_app  # noqa: PLC0415 -- likewise
 
-    refuse_stream(args.method, "tpt-demo", method_class(args.method).kind)
+    picture_method(args.method, "tpt-demo")
     weights = [] if args.pretrained is None else [("backbone.pretrained", args.pretrained)]
     parts = Parts.of(compose([("backbone", args.backbone)], weights), device=args.device)
     app = make_app(parts.clip, folder, args.method, names, args.host)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tpt.cli.errors import told
-from tpt.cli.options import choose, own_folders, own_options, refuse_stream
+from tpt.cli.options import choose, own_folders, own_options
 from tpt.cli.programs import opening
 from tpt.cli.programs.arguments import add_model, new_parser, whole
 from tpt.cli.quoting import for_hydra
@@ -92,12 +92,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         first_job("test_time", CommandLine.read("test_time", command))
         if not args.quiet:
             say(opening.LINE, error=True)
-        from tpt.cli.compose import method_class  # noqa: PLC0415 -- these load PyTorch
+        from tpt.cli.compose import picture_method  # noqa: PLC0415 -- these load PyTorch
         from tpt.cli.program import Program  # noqa: PLC0415
         from tpt.cli.programs import test_time  # noqa: PLC0415
 
-        made = method_class(args.method)
-        refuse_stream(args.method, "tpt-predict", made.kind)
+        made = picture_method(args.method, "tpt-predict")
         if args.views is None and not made.selects:
             command.insert(0, "views.num_views=1")  # `--set` may replace it
         line = CommandLine.read("test_time", command)
@@ -136,7 +135,6 @@ def command_of(args: argparse.Namespace, folder: Path) -> list[str]:
     from tpt.data.pictures import class_list, find_pictures  # noqa: PLC0415 -- takes time to load
 
     groups = choose((("method", args.method), ("backbone", args.backbone), ("data", "pictures"), ("logger", "none")))
-    refuse_stream(args.method, "tpt-predict")
     names = class_list(args.classes)
     find_pictures(args.paths)
     kind, _, number = (args.device or "auto").partition(":")  # `cuda:1` selects a GPU

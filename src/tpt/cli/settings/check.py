@@ -92,8 +92,7 @@ def refuse_wrong(cfg: DictConfig, program: str, overrides: Sequence[Override] = 
 def hints_of_settings(config: Mapping[str, Any]) -> dict[str, list[Any]]:
     """The annotations of the arguments that each setting becomes, directly or through references, by dotted key.
 
-    Raises:
-        UserError: a class or function does not exist, does not accept a setting, or needs another one.
+    A UserError if a class or function does not exist, does not accept a setting, or needs another one.
     """
     hints: dict[str, list[Any]] = {}
     for part, node in parts(config):

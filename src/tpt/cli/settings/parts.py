@@ -68,11 +68,7 @@ class Target:
 
 @lru_cache
 def target_of(path: str, key: str = "_target_") -> Target | None:
-    """The object at a dotted path; None if it cannot be loaded, which is reported when it is built.
-
-    Raises:
-        UserError: nothing exists at the path, which the setting `key` gives.
-    """
+    """The object at a dotted path, or a UserError; None if loading it fails, which is reported when it is built."""
     try:
         made = get_object(path)
         hints, more = _arguments(made)
