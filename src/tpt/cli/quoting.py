@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tpt.cli.places import FILE, SEARCHED
-
+SEARCHED = "hydra.searchpath"
+FILE = "file://"
 _PLAIN = re.compile(r"(?:[A-Za-z_]|\.{0,2}/)[\w./:@%+-]*", re.ASCII)
 # An element of a list: in quotes, or without quotes, escapes and brackets.
 _ELEMENT = r"""(?:\s*"(?:[^"\\]|\\.)*"\s*|\s*'(?:[^'\\]|\\.)*'\s*|[^,"'\\\[\](){}$]+)"""
