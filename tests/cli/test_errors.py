@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from tests.conftest import ROOT, Done, noise_image
 from tests.processes import start
-from tpt.cli.errors import is_mistake, sentence, tell, told
+from tpt.cli.errors import mistake, tell, told
 from tpt.engine.printing import printable
 from tpt.errors import BadImageError, DataError, RunError, UnansweredError, UserError
 
@@ -53,7 +53,7 @@ BUGS: list[Callable[[], object]] = [
 @pytest.mark.parametrize("bug", BUGS)
 def test_bugs_keep_their_trace(bug: Callable[[], object], capsys: pytest.CaptureFixture[str]) -> None:
     error = caught(bug)
-    assert not is_mistake(error)
+    assert mistake(error) is None
     assert tell(error, kept="continue with resume=r") == 1
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "Traceback (most recent call last):" and type(error).__name__ in lines[-2]
@@ -76,14 +76,16 @@ def test_errors_about_files_name_the_file(number: int, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     error = caught(lambda: NAMED[number](tmp_path))
-    assert isinstance(error, OSError) and error.errno == number and is_mistake(error)
-    assert sentence(error).startswith(f"Cannot use '{tmp_path}") and "[Errno" not in sentence(error)
+    assert isinstance(error, OSError) and error.errno == number
+    said = mistake(error) or ""
+    assert said.startswith(f"Cannot use '{tmp_path}") and "[Errno" not in said
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE])
 def test_missing_resources_give_one_line_with_or_without_a_file(number: int) -> None:
     for error in (OSError(number, "x"), OSError(number, "x", "/a/b")):
-        assert is_mistake(error) and sentence(error).endswith(".") and "\n" not in sentence(error)
+        said = mistake(error) or ""
+        assert said.endswith(".") and "\n" not in said
 
 
 class Broken(Dataset[int]):
@@ -108,11 +110,11 @@ def _no_file() -> None:
 
 def test_an_error_in_a_data_loading_worker_keeps_its_kind(capsys: pytest.CaptureFixture[str]) -> None:
     error = caught(lambda: list(DataLoader(Broken(_bad_image), num_workers=1)))
-    assert sentence(error) == "Expected a picture: one that can be read."
+    assert mistake(error) == "Expected a picture: one that can be read."
     error = caught(lambda: list(DataLoader(Broken(_no_file), num_workers=1)))
-    assert is_mistake(error) and sentence(error) == "Cannot use '/no/such/file': No such file or directory."
+    assert mistake(error) == "Cannot use '/no/such/file': No such file or directory."
     error = caught(lambda: list(DataLoader(Broken(BUGS[0]), num_workers=1)))
-    assert not is_mistake(error)
+    assert mistake(error) is None
 
 
 @settings(max_examples=60, deadline=None)

@@ -145,10 +145,7 @@ def _composing() -> Iterator[None]:
 
 @contextmanager
 def initialized(program: str) -> Iterator[Hydra]:
-    """Initializes Hydra with our configuration, also inside a program or notebook that uses Hydra itself.
-
-    Hydra's errors in the block become a UserError.
-    """
+    """Initializes Hydra with our configuration, also inside a program that uses Hydra; errors become a UserError."""
     theirs, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
     try:
         with (

@@ -37,10 +37,7 @@ class Parts:
 
     @staticmethod
     def of(cfg: DictConfig, clip: CLIP | None = None, device: str | torch.device | None = None) -> Parts:
-        """Builds the parts, or raises a UserError; `clip` replaces the configured backbone.
-
-        Without a `device`, a given `clip` stays where it is, and another takes a GPU if there is one.
-        """
+        """Builds the parts; without a `device`, a given `clip` stays where it is, and another takes a GPU if any."""
         try:
             if clip is None:
                 device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -56,10 +53,7 @@ class Parts:
 def compose(
     groups: Iterable[tuple[str, str]] = (), values: Iterable[tuple[str, Any]] = (), overrides: Sequence[str] = ()
 ) -> DictConfig:
-    """Composes the configuration of test_time.py from options (see `choose`), overrides, and values that stay as given.
-
-    Raises a UserError if an option or setting does not exist, or a value is missing.
-    """
+    """Composes the configuration of test_time.py from options (see `choose`), overrides and values, or a UserError."""
     given = [*choose(groups), *overrides]
     for key, value in values:
         if "${" in str(value):  # Hydra resolves twice, so that quoting cannot protect it
@@ -75,8 +69,7 @@ def compose(
 def compose_again(folder: Path, added: Sequence[str] = ()) -> DictConfig:
     """The configuration of a run of test_time.py as it was started, with `added` settings and Hydra's own part.
 
-    Changes to the directory where the run was started, where the relative paths in its settings start.  Raises a
-    UserError if it is no run, or not trusted, or its settings do not fit together any more.
+    Changes to the directory where the run was started, see `enter`; a UserError if it is no run, or not trusted.
     """
     begun = resumable(folder, "test_time", added)
     if begun.sweep:

@@ -37,12 +37,15 @@ Rules = Sequence[tuple[str, str]]  # (pattern, replacement) pairs for the names 
 NO_SKIPPING = (r",? or (pass )?data\.on_bad_image=skip( to leave such files out and count them)?", "")
 
 
-def is_mistake(error: BaseException) -> bool:
-    """Whether the user or the machine caused the error; otherwise it is a bug."""
+def mistake(error: BaseException) -> str | None:
+    """The message, on one line, for an error that the user or the machine caused; None for a bug."""
+    if isinstance(error, OSError):
+        if (file := _file_of(error)) is not None:
+            return one_line("Cannot use {}: {}.".format(*file))
+        return f"{os.strerror(error.errno)}." if error.errno in _LACKS else None
     parsers = (getattr(sys.modules[module], name) for module, name in _PARSERS.items() if module in sys.modules)
-    if isinstance(error, (UserError, *parsers)):
-        return True
-    return isinstance(error, OSError) and (_file_of(error) is not None or error.errno in _LACKS)
+    is_known = isinstance(error, (UserError, *parsers))
+    return (one_line(_own_words(str(error))) or type(error).__name__) if is_known else None
 
 
 def cause_of(error: BaseException) -> BaseException:
@@ -50,15 +53,6 @@ def cause_of(error: BaseException) -> BaseException:
     while type(error).__name__ == "InstantiationException" and isinstance(error.__cause__, Exception):
         error = error.__cause__
     return error
-
-
-def sentence(error: BaseException) -> str:
-    """The message for a user's mistake, on one line."""
-    if isinstance(error, OSError) and (file := _file_of(error)) is not None:
-        return one_line("Cannot use {}: {}.".format(*file))
-    if isinstance(error, OSError) and error.errno in _LACKS:
-        return f"{os.strerror(error.errno)}."
-    return one_line(_own_words(str(error))) or type(error).__name__
 
 
 def in_words_of(error: BaseException, rules: Rules) -> BaseException:
@@ -72,17 +66,14 @@ def in_words_of(error: BaseException, rules: Rules) -> BaseException:
 
 
 def tell(error: BaseException, words: Rules = (), job: str = "", kept: str = "") -> int:
-    """Reports on stderr what ended the command, or a `job` of a sweep; returns the exit code.
-
-    The message uses the program's own `words` for settings, and says how to continue if work is `kept`.
-    """
+    """Reports what ended the command, or a `job` of a sweep, and how to continue `kept` work; returns the exit code."""
     if isinstance(error, BrokenPipeError) and nobody_reads():
         return NOBODY_READS
     error = in_words_of(cause_of(error), words)
     where = f" [{printable(job)}]" if job else ""
-    if is_mistake(error):
+    if (said := mistake(error)) is not None:
         rest = f" Fix this, then {kept}." if kept and isinstance(error, OSError) and error.errno in _LACKS else ""
-        say(f"Error{where}: {sentence(error)}{rest}", error=True)
+        say(f"Error{where}: {said}{rest}", error=True)
         return int(getattr(error, "exit_code", 1))
     say("".join(traceback.format_exception(error)).rstrip(), error=True)
     rest = f"Completed work is kept; once the error is fixed, {kept}." if kept else "Please report the lines above."

@@ -110,8 +110,8 @@ def keep(cfg: DictConfig, anew: bool = False) -> None:
 def keep_start(folder: Path, start: Start, anew: bool = False) -> bool:
     """Writes how a run or sweep was started, unless the directory already has results of an earlier start.
 
-    A run that has just claimed the directory as a new run (`anew`) replaces the file of another run that started at the
-    same time and was refused.  Returns whether it was written.
+    A new run (`anew`) replaces the file of another that started at the same time and was refused.  Returns whether it
+    was written.
     """
     pattern = "*/" if start.sweep else ""
     begun = any(True for name in (NAME, TRAINING) for _ in folder.glob(f"{pattern}{name}"))
@@ -161,10 +161,7 @@ def continued(arguments: Sequence[str], program: str) -> list[str]:
 
 
 def resumable(folder: Path, program: str, added: Sequence[str] = ()) -> Start:
-    """How a directory's run was started, without the settings that the current arguments (`added`) replace.
-
-    A UserError if there is no run, it is damaged or another program's, or it is not trusted.
-    """
+    """How a run was started, without the settings that `added` arguments replace; a UserError if it is not trusted."""
     if (begun := read_start(folder)) is None:
         raise UserError(
             f"There is no run or sweep of {program}.py in {folder}. Check the path; resume=auto continues the run in "
@@ -246,10 +243,7 @@ def _is_plain(key: str, value: Any) -> bool:
 
 
 def enter(begun: Start, added: Sequence[str] = ()) -> list[str]:
-    """Changes to the directory where a run was started, so that relative paths in its settings stay valid.
-
-    Returns the current arguments `added`, with paths relative to the original directory made absolute.
-    """
+    """Changes to where a run was started, for its relative paths; returns the `added` arguments with absolute paths."""
     if not begun.cwd or not Path(begun.cwd).is_dir() or Path(begun.cwd).samefile(Path.cwd()):
         return list(added)
     arguments = [_absolute(before, argument) for before, argument in zip(["", *added], added, strict=False)]
@@ -281,19 +275,7 @@ def _plain(text: str) -> str:
 
 
 def sign(text: str, make: bool = True) -> str:
-    """The user's signature of a text; "" if there is no key, and with `make` if none can be stored."""
-    key = _key(make)
-    return "" if key is None else hmac.new(key, text.encode("utf-8", "surrogatepass"), "sha256").hexdigest()
-
-
-def is_signed(text: str, signature: str) -> bool:
-    """Whether this user made a signature of a text."""
-    own = sign(text, make=False)
-    return own != "" and hmac.compare_digest(own.encode(), signature.encode("utf-8", "replace"))
-
-
-def _key(make: bool) -> bytes | None:
-    """The user's key; None if there is none that only the user can read."""
+    """The user's signature of a text; "" without a key that only the user can read, which it can `make`."""
     try:
         given = Path(os.environ.get("XDG_CONFIG_HOME", ""))
         path = (given if given.is_absolute() else Path("~/.config").expanduser()) / "tpt" / "key"
@@ -302,9 +284,16 @@ def _key(make: bool) -> bytes | None:
         with open_plain(path, KEY_BYTES) as file:
             about, key = os.fstat(file.fileno()), file.read()
     except (OSError, RuntimeError):  # RuntimeError: unknown home directory
-        return None
-    alone = about.st_uid == os.geteuid() and not stat.S_IMODE(about.st_mode) & 0o077
-    return key if alone and len(key) == KEY_BYTES else None
+        return ""
+    if about.st_uid != os.geteuid() or stat.S_IMODE(about.st_mode) & 0o077 or len(key) != KEY_BYTES:
+        return ""
+    return hmac.new(key, text.encode("utf-8", "surrogatepass"), "sha256").hexdigest()
+
+
+def is_signed(text: str, signature: str) -> bool:
+    """Whether this user made a signature of a text."""
+    own = sign(text, make=False)
+    return own != "" and hmac.compare_digest(own.encode(), signature.encode("utf-8", "replace"))
 
 
 def _make(path: Path) -> None:

@@ -67,11 +67,7 @@ def first_names() -> list[str]:
 
 
 def make_app(clip: CLIP, folder: Path, method: str = "tpt", names: list[str] | None = None, host: str = "") -> Any:
-    """The application, for a server such as uvicorn that listens on `host`.
-
-    Requests reach only the files in `folder`, which holds the drawings and uploaded pictures.  `method` and `names` are
-    selected initially.
-    """
+    """The application for a server on `host`; requests reach only `folder`, with the drawings and uploaded pictures."""
     uploads = folder / "pictures"
     os.environ.update(SILENT | {"GRADIO_TEMP_DIR": str(uploads)})
     try:

@@ -76,10 +76,7 @@ def chosen_names(value: Any) -> list[str]:
 
 
 def chosen_values(method: str, values: Sequence[Any]) -> dict[str, Any]:
-    """The settings of the filled-in `CONTROLS` that the method has; raises a UserError for a value outside its limits.
-
-    None leaves a setting at the method's default.
-    """
+    """The settings of the filled-in `CONTROLS` that the method has; a UserError for a value outside its limits."""
     found: dict[str, Any] = {}
     for control, value in zip(CONTROLS, values, strict=True):
         if value is not None and default(control, method)[0]:

@@ -46,10 +46,7 @@ class Looker:
     def __call__(
         self, picture: str | Path, class_names: Sequence[str], method: str, num_views: int, values: Mapping[str, Any]
     ) -> Look:
-        """The answers for one picture, as by `tpt.predict`, with further settings `values` by dotted key.
-
-        Raises a UserError if the file, with any suffix, is not a picture, or the names or settings are wrong.
-        """
+        """The answers for one picture, as by `tpt.predict`, with further settings `values` by dotted key."""
         seconds: dict[str, float] = {}
         dataset = _dataset(Path(picture).absolute(), class_list(list(class_names)))
         with _timed(seconds, "class names"):

@@ -50,10 +50,7 @@ def sheet(run: Run, record: dict[str, Any], trust: bool = False) -> Sheet:
 
 
 def record_of(run: Run, image: str, dataset: str | None = None) -> dict[str, Any]:
-    """The record of an image, named by its path in the dataset or anything unique to it; a UserError if none match.
-
-    `dataset` is the name of its dataset; None searches all.
-    """
+    """The record of an image, named by its path or anything unique to it, in one dataset or all; or a UserError."""
 
     def fits(record: dict[str, Any]) -> bool:
         path = PurePosixPath(record["path"])

@@ -90,10 +90,7 @@ def refuse_wrong(cfg: DictConfig, program: str, overrides: Sequence[Override] = 
 
 
 def hints_of_settings(config: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """The annotations of the arguments that each setting becomes, directly or through references, by dotted key.
-
-    A UserError if a class or function does not exist, does not accept a setting, or needs another one.
-    """
+    """The annotations of the arguments that each setting becomes, by dotted key; a UserError for a wrong argument."""
     hints: dict[str, list[Any]] = {}
     for part, node in parts(config):
         if (target := target_of(str(node["_target_"]), f"{part}._target_")) is None:

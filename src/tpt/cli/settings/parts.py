@@ -97,10 +97,7 @@ def _is_absent(path: str, cause: BaseException | None) -> bool:
 
 
 def _arguments(made: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
-    """The annotations of the arguments of a class or function, and whether it takes other arguments.
-
-    A class with `**settings` passes them to its base class.
-    """
+    """The annotations of the arguments, with `**settings` also those of the base class, and whether it takes others."""
     classes = inspect.getmro(made)[:-1] if inspect.isclass(made) else ()
     found: dict[str, Any] = {}
     more = False
