@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from tpt.cli import program as cli
 from tpt.cli import sweeps
 from tpt.cli.compose import trainer_of
-from tpt.cli.logs import stage
+from tpt.cli.program import stage
 from tpt.cli.programs.opening import command
 from tpt.cli.programs.test_time import objective
 from tpt.cli.quoting import setting
@@ -57,8 +57,8 @@ def run(cfg: DictConfig) -> float | None:
     folder = cli.output_dir()
     loggers = guarded(cfg.logger, instantiate, folder)
     callbacks = [*checkpoints(folder, validates=shots.val is not None), TrainingProgress(), ProcessGuard(folder)]
-    plugins = [WholeFiles()]
-    trainer = trainer_of(cfg, max_epochs=task.epochs, callbacks=callbacks, logger=loggers, plugins=plugins)
+    more = {"callbacks": callbacks, "logger": loggers, "plugins": [WholeFiles()]}
+    trainer = trainer_of(cfg, max_epochs=task.epochs, **more)
     config, device = cli.resolved(cfg), trainer.strategy.root_device
     made = {"choices": cli.choices(), "backbone": clip.about(), "config": config}
     with TrainingDirectory(folder, cfg.resume, first=trainer.is_global_zero) as directory:
@@ -71,8 +71,7 @@ def run(cfg: DictConfig) -> float | None:
         manifest |= {"files": named_files(config, FREE), **about_shots(shots)}
         task.run_text = as_text(manifest, now)
         directory.begin(manifest, now)
-        if directory.begun_anew:
-            keep(cfg, anew=True)
+        keep(cfg, directory.begun_anew)
         begin(trainer, manifest, sweeps.at_hand())
         stage(f"Training for {task.epochs} epochs on {len(shots.train)} images of {len(data.class_names)} classes")
         fit(trainer, task, data, checkpoint)
