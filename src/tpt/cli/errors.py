@@ -23,7 +23,7 @@ NOBODY_READS = 141
 # Errors of the machine, such as a full disk, which need not name a file.
 _LACKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE)
 _IN_WORKER = re.compile(r"Caught (\w+) in DataLoader worker process \d+\.\nOriginal Traceback")
-_NUMBERED = re.compile(r"\[Errno (\d+)\] .*: (['\"].*['\"])$")
+_OF_FILE = re.compile(r"\[Errno \d+\] (.*?): (b?['\"].*['\"])$")
 
 # Errors of libraries that parse what a user writes; a library that is not loaded has raised none.
 _PARSERS = {
@@ -40,8 +40,8 @@ NO_SKIPPING = (r",? or (pass )?data\.on_bad_image=skip( to leave such files out 
 def mistake(error: BaseException) -> str | None:
     """The message, on one line, for an error that the user or the machine caused; None for a bug."""
     if isinstance(error, OSError):
-        if (file := _file_of(error)) is not None:
-            return one_line("Cannot use {}: {}.".format(*file))
+        if found := _OF_FILE.search(_own_words(str(error))):
+            return one_line(f"Cannot use {found[2]}: {found[1]}.")
         return f"{os.strerror(error.errno)}." if error.errno in _LACKS else None
     parsers = (getattr(sys.modules[module], name) for module, name in _PARSERS.items() if module in sys.modules)
     is_known = isinstance(error, (UserError, *parsers))
@@ -105,17 +105,6 @@ def nobody_reads() -> bool:
         return gone
     except (OSError, ValueError):  # stdout is no file, or closed
         return False
-
-
-def _file_of(error: OSError) -> tuple[str, str] | None:
-    """The file that an error names, and what is wrong with it."""
-    if error.filename is not None and error.errno is not None:
-        name = error.filename
-        named = os.fsdecode(name) if isinstance(name, bytes | os.PathLike) else str(name)
-        return repr(named), error.strerror or os.strerror(error.errno)
-    # A data-loading worker passes on only the text of an error.
-    found = _NUMBERED.search(_own_words(str(error))) if _IN_WORKER.match(str(error)) else None
-    return None if found is None else (found[2], os.strerror(int(found[1])))
 
 
 def _own_words(text: str) -> str:

@@ -10,7 +10,8 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,8 +24,9 @@ from tpt.cli.command_line import CommandLine, first_job, parsed, run_jobs
 from tpt.cli.errors import Rules, tell, told
 from tpt.cli.options import is_group, own_options
 from tpt.cli.quoting import searched
-from tpt.cli.resume import folders_of_job, keep
-from tpt.cli.settings.check import check_sweep, refuse_wrong
+from tpt.cli.resume import continued, folders_of_job, keep
+from tpt.cli.settings.check import WORDS, check_sweep, refuse_wrong
+from tpt.cli.settings.help import show_help
 from tpt.cli.sweeps import given_settings, overrides
 from tpt.engine import stop
 from tpt.engine.printing import printable, say
@@ -84,13 +86,24 @@ class Program:
     PyTorch is loaded by the first job, so that what cannot be composed is reported at once.
     """
 
-    def __init__(self, name: str, run: Callable[[DictConfig], float | None] | None = None, words: Rules = ()) -> None:
+    def __init__(
+        self, name: str, run: Callable[[DictConfig], float | None] | None = None, words: Rules | None = None
+    ) -> None:
         self.name = name  # of the script and its configuration, `conf/<name>.yaml`
         self.run = run  # None for `run` of `tpt.cli.programs.<name>`
-        self.words = words  # the script's own names for settings in error messages
+        self.words = WORDS.get(name, ()) if words is None else words  # names for settings in error messages
         self.directory: Path | None = None  # of the current job
         # Whether this is the first process of a run; stored because the end of a job clears the variable.
         self.first = os.environ.get("LOCAL_RANK", "0") == "0"
+
+    def read(self, arguments: Sequence[str]) -> Callable[[], None]:
+        """Reads a command line; returns what runs it, and loads PyTorch once it has composed.  `--help` exits here."""
+        with told(self.words):
+            line = CommandLine.read(self.name, continued(arguments, self.name))
+            if line.help:
+                show_help(self.name, line)
+                sys.exit(0)
+        return partial(self.main, line)
 
     @stop.listening()
     def main(self, line: CommandLine) -> None:
@@ -163,10 +176,8 @@ class Program:
         """Reports the error of a job; returns the exit code."""
         now: Any = HydraConfig.get()
         job = " ".join(given_settings(now)) if now.mode is RunMode.MULTIRUN else ""
-        if isinstance(error, RuntimeError) and (outside := self._outside(error)) is not None:
-            said = RunError(outside)
-            said.__cause__, error = error, said
-        return tell(error, self.words, job, self._again)
+        said = self._outside(error) if isinstance(error, RuntimeError) else None
+        return tell(error if said is None else RunError(said), self.words, job, self._again)
 
     def _outside(self, error: RuntimeError) -> str | None:
         """The message for a cause outside the program; None for a bug."""
@@ -200,9 +211,9 @@ def _quieten() -> None:
     for name in ("lightning.pytorch", "lightning.fabric", "mlflow.store"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch.loggers.mlflow").setLevel(logging.ERROR)  # it warns on the first run
-    silent = (".*LeafSpec.*", ".*does not have many workers.*", r"Found \d+ module\(s\) in eval mode")
-    empty = "Total length of .* across ranks is zero"  # nothing left to test, or no validation images
-    for message in (*silent, empty, "Checkpoint directory .* exists and is not empty"):
+    some = (".*LeafSpec.*", ".*does not have many workers.*", r"Found \d+ module\(s\) in eval mode")
+    more = ("Total length of .* across ranks is zero", "Checkpoint directory .* exists and is not empty")
+    for message in (*some, *more):
         warnings.filterwarnings("ignore", message=message)
 
 

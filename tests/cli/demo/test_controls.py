@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tpt.cli.compose import compose
-from tpt.cli.demo.controls import CONTROLS, TEMPLATES, chosen_names, chosen_values, default
+from tpt.cli.demo.app import CONTROLS, TEMPLATES, chosen_names, chosen_values, default
 from tpt.cli.demo.page import about_html
 from tpt.cli.options import options
 from tpt.errors import UserError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import ipaddress
 import socket
 import tempfile
@@ -43,26 +42,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         names = None if args.classes is None else class_list(args.classes)
         # Before PyTorch is loaded, so that a wrong address is named at once.
         with listening_socket(args.host, args.port) as door:
-            _serve(args, Path(folder), names, door)
+            from tpt.cli.compose import Parts, compose, picture_method  # noqa: PLC0415 -- torch takes time to load
+            from tpt.cli.demo.app import make_app  # noqa: PLC0415 -- likewise
 
+            picture_method(args.method, "tpt-demo")
+            weights = [] if args.pretrained is None else [("backbone.pretrained", args.pretrained)]
+            parts = Parts.of(compose([("backbone", args.backbone)], weights), device=args.device)
+            app = make_app(parts.clip, Path(folder), args.method, names, args.host)
+            import uvicorn  # noqa: PLC0415 -- comes with gradio
 
-def _serve(args: argparse.Namespace, folder: Path, names: list[str] | None, door: socket.socket) -> None:
-    """Builds the page and serves it."""
-    from tpt.cli.compose import Parts, compose, picture_method  # noqa: PLC0415 -- torch takes time to load
-    from tpt.cli.demo.app import make_app  # noqa: PLC0415 -- likewise
-
-    picture_method(args.method, "tpt-demo")
-    weights = [] if args.pretrained is None else [("backbone.pretrained", args.pretrained)]
-    parts = Parts.of(compose([("backbone", args.backbone)], weights), device=args.device)
-    app = make_app(parts.clip, folder, args.method, names, args.host)
-    import uvicorn  # noqa: PLC0415 -- comes with gradio
-
-    address, port = door.getsockname()[:2]
-    shown = f"[{address}]" if ":" in address else address
-    if not ipaddress.ip_address(address).is_loopback:
-        print(EXPOSED)
-    print(f"The page is at http://{shown}:{port} (press Ctrl-C to stop)", flush=True)
-    uvicorn.Server(uvicorn.Config(app, log_level="warning")).run([door])
+            address, port = door.getsockname()[:2]
+            shown = f"[{address}]" if ":" in address else address
+            if not ipaddress.ip_address(address).is_loopback:
+                print(EXPOSED)
+            print(f"The page is at http://{shown}:{port} (press Ctrl-C to stop)", flush=True)
+            uvicorn.Server(uvicorn.Config(app, log_level="warning")).run([door])
 
 
 def listening_socket(host: str, port: int) -> socket.socket:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -69,7 +68,12 @@ def _open(name: str) -> int | None:
                 stop.leave_with_parent()
             elif name in LARGE and not given & {*QUIET}:
                 say(LINE, error=True)
-            main = _read(name) if name in HYDRAS else import_module(f"tpt.cli.programs.{name}").main
+            if name in HYDRAS:
+                from tpt.cli.program import Program  # noqa: PLC0415 -- takes time to load, in which signals must work
+
+                main = Program(name).read(sys.argv[1:])
+            else:
+                main = import_module(f"tpt.cli.programs.{name}").main
         found: int | None = main()
         return found
     except KeyboardInterrupt:  # before the program handles it
@@ -80,21 +84,3 @@ def _open(name: str) -> int | None:
 test_time, train_coop = (partial(_open, name) for name in HYDRAS)
 predict, demo, attack, report = (partial(_open, name) for name in ("predict", "demo", "attack", "report"))
 views, words, data, cache = (partial(_open, name) for name in ("views", "words", "data", "cache"))
-
-
-def _read(name: str) -> Callable[[], None]:
-    """Reads a Hydra program's command line; the program loads PyTorch when it has composed.  `--help` exits here."""
-    from tpt.cli.command_line import CommandLine  # noqa: PLC0415 -- these take time to load, in which signals must work
-    from tpt.cli.errors import told  # noqa: PLC0415
-    from tpt.cli.program import Program  # noqa: PLC0415
-    from tpt.cli.resume import continued  # noqa: PLC0415
-    from tpt.cli.settings.check import WORDS  # noqa: PLC0415
-    from tpt.cli.settings.help import show_help  # noqa: PLC0415
-
-    words = WORDS.get(name, ())
-    with told(words):
-        line = CommandLine.read(name, continued(sys.argv[1:], name))
-        if line.help:
-            show_help(name, line)
-            sys.exit(0)
-    return partial(Program(name, words=words).main, line)
