@@ -22,7 +22,7 @@ NOBODY_READS = 141
 
 # Errors of the machine, such as a full disk, which need not name a file.
 _LACKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE)
-_IN_WORKER = re.compile(r"Caught (\w+) in DataLoader worker process \d+\.\nOriginal Traceback")
+_WORKERS = re.compile(r"(?s)Caught (\w+) in DataLoader worker process \d+\.\nOriginal Traceback.*\n(?:\w+\.)*\1: (.*)")
 _OF_FILE = re.compile(r"\[Errno \d+\] (.*?): (b?['\"].*['\"])$")
 
 # Errors of libraries that parse what a user writes; a library that is not loaded has raised none.
@@ -109,6 +109,5 @@ def nobody_reads() -> bool:
 
 def _own_words(text: str) -> str:
     """The text of an error, without the trace that a data-loading worker puts before it."""
-    worker = _IN_WORKER.match(text)
-    said = worker and re.match(rf".*\n(?:\w+\.)*{worker[1]}: (.*)", text, re.DOTALL)
-    return said[1] if said else text
+    found = _WORKERS.match(text)
+    return found[2] if found else text

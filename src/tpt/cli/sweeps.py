@@ -60,7 +60,7 @@ def at_hand() -> Sweep | None:
     jobs = None
     with suppress(HydraException):  # the matches of a pattern are known only to Hydra's search path
         if chosen.get("hydra/sweeper") == "basic":  # one job per combination of values
-            jobs = math.prod(sum(1 for _ in override.sweep_string_iterator()) for override in varied.values())
+            jobs = math.prod(len(swept_values(override)) for override in varied.values())
     return Sweep(
         folder=Path(now.sweep.dir).resolve(),
         job=int(now.job.num),
