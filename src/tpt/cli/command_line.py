@@ -134,7 +134,8 @@ def _composing() -> Iterator[None]:
         cause = error.__cause__
         if isinstance(cause, ConfigKeyError | ConfigAttributeError) and cause.parent_node is not None:
             config: Any = OmegaConf.to_container(cause.parent_node._get_root(), resolve=False)
-            raise unknown(str(cause.full_key), [key for key, _ in walk(config)]) from error
+            key, known = str(cause.full_key), [key for key, _ in walk(config)]
+            raise UserError(f"Expected a setting that exists, got {key!r}; {did_you_mean(key, known)}") from error
         reason = str(error).strip().partition("\n")[0].rstrip(".")
         raise UserError(f"Hydra cannot compose these settings: {reason}.") from error
     except ValueError as error:
@@ -157,11 +158,6 @@ def initialized(program: str) -> Iterator[Hydra]:
             yield ours
     finally:
         GlobalHydra.instance().hydra = theirs
-
-
-def unknown(key: str, known: Sequence[str]) -> UserError:
-    """The message for a setting that does not exist, given the names of those that do."""
-    return UserError(f"Expected a setting that exists, got {key!r}; {did_you_mean(key, known)}")
 
 
 def run_jobs(program: str, line: CommandLine, job: Callable[[DictConfig], Any]) -> list[Any]:

@@ -25,12 +25,8 @@ _LACKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno
 _WORKERS = re.compile(r"(?s)Caught (\w+) in DataLoader worker process \d+\.\nOriginal Traceback.*\n(?:\w+\.)*\1: (.*)")
 _OF_FILE = re.compile(r"\[Errno \d+\] (.*?): (b?['\"].*['\"])$")
 
-# Errors of libraries that parse what a user writes; a library that is not loaded has raised none.
-_PARSERS = {
-    "hydra.errors": "HydraException",
-    "omegaconf.errors": "OmegaConfBaseException",
-    "lightning.fabric.utilities.exceptions": "MisconfigurationException",
-}
+# Errors of libraries that parse what a user writes, by name, so that none is loaded.
+_PARSERS = {"HydraException", "OmegaConfBaseException", "MisconfigurationException"}
 
 Rules = Sequence[tuple[str, str]]  # (pattern, replacement) pairs for the names of settings in a message
 # For programs that cannot skip unreadable images, although the data readers suggest it.
@@ -43,9 +39,14 @@ def mistake(error: BaseException) -> str | None:
         if found := _OF_FILE.search(_own_words(str(error))):
             return one_line(f"Cannot use {found[2]}: {found[1]}.")
         return f"{os.strerror(error.errno)}." if error.errno in _LACKS else None
-    parsers = (getattr(sys.modules[module], name) for module, name in _PARSERS.items() if module in sys.modules)
-    is_known = isinstance(error, (UserError, *parsers))
-    return (one_line(_own_words(str(error))) or type(error).__name__) if is_known else None
+    if isinstance(error, UserError) or _PARSERS & names_of(error):
+        return one_line(_own_words(str(error))) or type(error).__name__
+    return None
+
+
+def names_of(error: BaseException) -> set[str]:
+    """The names of an error's class and its base classes."""
+    return {kind.__name__ for kind in type(error).__mro__}
 
 
 def cause_of(error: BaseException) -> BaseException:

@@ -21,7 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from tpt.cli.command_line import CommandLine, first_job, parsed, run_jobs
-from tpt.cli.errors import Rules, tell, told
+from tpt.cli.errors import Rules, names_of, tell, told
 from tpt.cli.options import is_group, own_options
 from tpt.cli.quoting import searched
 from tpt.cli.resume import continued, folders_of_job, keep
@@ -34,7 +34,6 @@ from tpt.errors import RunError, UserError
 
 log = logging.getLogger(__name__)
 _CONNECTION = ("Connection closed by peer", "Connection reset by peer", "Gloo", "NCCL")
-UNCHOSEN = (None, "null", "none")
 # Lightning sets these for its processes, and in the next job of a sweep would take them for a cluster's.
 _LAUNCHERS = ("MASTER_PORT", "MASTER_ADDR", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
 
@@ -149,8 +148,10 @@ class Program:
                 return found
             except Exception as error:
                 stop.check()  # the error may follow from a signal, in a library or in a worker that it ended
-                code = self._tell(error)
                 now: Any = HydraConfig.get()
+                job = " ".join(given_settings(now)) if now.mode is RunMode.MULTIRUN else ""
+                said = self._outside(error) if isinstance(error, RuntimeError) else None
+                code = tell(error if said is None else RunError(said), self.words, job, self._again)
                 if now.mode is RunMode.MULTIRUN and now.runtime.choices["hydra/sweeper"] == "basic":
                     return FailedJob(code, now.sweep.dir)
                 raise SystemExit(code) from None
@@ -165,25 +166,16 @@ class Program:
         if now.mode is RunMode.RUN and axes:
             raise UserError(f"Expected -m for a sweep, got a single run; add -m, or choose a job by {' '.join(axes)}.")
         given = [*map(parsed, given_settings(now))]
-        refuse_wrong(cfg, self.name, given, debug=choices().get("debug") not in UNCHOSEN)
+        refuse_wrong(cfg, self.name, given, debug=choices().get("debug") not in (None, "null", "none"))
 
     @property
     def _again(self) -> str:
         """How to continue; empty before there is a directory."""
         return f"continue with resume={self.directory}" if self.directory else ""
 
-    def _tell(self, error: Exception) -> int:
-        """Reports the error of a job; returns the exit code."""
-        now: Any = HydraConfig.get()
-        job = " ".join(given_settings(now)) if now.mode is RunMode.MULTIRUN else ""
-        said = self._outside(error) if isinstance(error, RuntimeError) else None
-        return tell(error if said is None else RunError(said), self.words, job, self._again)
-
     def _outside(self, error: RuntimeError) -> str | None:
         """The message for a cause outside the program; None for a bug."""
-        from torch import distributed  # noqa: PLC0415 -- takes seconds to load
-
-        from tpt.clip.model import is_out_of_memory  # noqa: PLC0415
+        from tpt.clip.model import is_out_of_memory  # noqa: PLC0415 -- takes seconds to load
 
         again = self._again or "run again"
         if found := re.search(r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\)", str(error)):
@@ -191,8 +183,7 @@ class Program:
             return f"{what}; use fewer workers (num_workers) and {again}."
         if is_out_of_memory(error):
             return f"Out of memory, even for the smallest batch ({str(error).splitlines()[0][:200]}); {again}."
-        broken = getattr(distributed, "DistError", ())  # some builds of torch have no distributed package
-        if isinstance(error, broken) or any(word in str(error) for word in _CONNECTION):
+        if "DistError" in names_of(error) or any(word in str(error) for word in _CONNECTION):
             said = f"The connection to the other processes of the run ended; {again}."
             if not self.first:
                 raise stop.StopRun(f"Error: {said}")  # the first process reports it

@@ -176,10 +176,11 @@ def resumable(folder: Path, program: str, added: Sequence[str] = ()) -> Start:
     left = [setting for setting in settings if setting.partition("=")[0] not in keys]
     folders = [] if {*FLAGS, SEARCHED, f"+{SEARCHED}", f"++{SEARCHED}"} & keys else begun.folders
     again = begun.model_copy(update={"settings": left, "folders": folders})
-    if TRUST in map(str.lower, added) or is_signed(begun.said(), begun.signature):
+    own, signature = sign(begun.said(), make=False).encode(), begun.signature.encode("utf-8", "replace")
+    if TRUST in map(str.lower, added) or (own and hmac.compare_digest(own, signature)):
         return again
     beyond = [repr(setting[:100]) for setting in left if not is_taken(setting)]
-    beyond += [f"{FLAGS[0]} {own}" for own in folders]
+    beyond += [f"{FLAGS[0]} {place}" for place in folders]
     beyond += [f"{path}, which is not a file or folder inside it" for path in _odd(folder.resolve())]
     if beyond:
         raise UserError(
@@ -288,12 +289,6 @@ def sign(text: str, make: bool = True) -> str:
     if about.st_uid != os.geteuid() or stat.S_IMODE(about.st_mode) & 0o077 or len(key) != KEY_BYTES:
         return ""
     return hmac.new(key, text.encode("utf-8", "surrogatepass"), "sha256").hexdigest()
-
-
-def is_signed(text: str, signature: str) -> bool:
-    """Whether this user made a signature of a text."""
-    own = sign(text, make=False)
-    return own != "" and hmac.compare_digest(own.encode(), signature.encode("utf-8", "replace"))
 
 
 def _make(path: Path) -> None:

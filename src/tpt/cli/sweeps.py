@@ -71,10 +71,7 @@ def at_hand() -> Sweep | None:
 
 
 class SweepFolder(Callback):
-    """Before a search, creates the sweep's directory, which holds the study, and writes `multirun.yaml` into it.
-
-    Hydra's own sweeper does the same; each job reads from this file what the sweep varies.
-    """
+    """Before a search, creates its directory with `multirun.yaml`, as Hydra's own sweeper does; see `sweep_config`."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Called once by Hydra."""

@@ -21,7 +21,7 @@ from tpt.cli.compose import method_class, picture_method
 from tpt.cli.demo.look import Looker
 from tpt.cli.demo.page import NOTHING_YET, about_html, answers_html, problem_html, views_html
 from tpt.cli.errors import NO_SKIPPING, in_words_of
-from tpt.cli.options import known_option, options, values_of
+from tpt.cli.options import options, values_of
 from tpt.clip.model import CLIP
 from tpt.data.bundled import class_names, emoji_shift
 from tpt.errors import Share, UserError, refuse
@@ -102,9 +102,8 @@ def default(control: Control, method: str) -> tuple[bool, Any]:
 
 def chosen_method(value: Any) -> str:
     """The value, if it is a method that adapts to each picture alone; otherwise raises a UserError."""
-    method = known_option("method", refuse("Method", Words, value))
-    picture_method(method, "the page")
-    return method
+    picture_method(refuse("Method", Words, value), "the page")
+    return str(value)
 
 
 def chosen_names(value: Any) -> list[str]:

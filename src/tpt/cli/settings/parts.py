@@ -14,8 +14,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, is_typeddict
 
+from annotated_types import Predicate
 from hydra.utils import get_object
-from pydantic import AfterValidator
 from typing_extensions import Doc
 
 from tpt.errors import Filled, UserError, hints_of, is_plain
@@ -46,14 +46,8 @@ def leaves(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield key, value
 
 
-def _with_target(node: dict[str, Any]) -> dict[str, Any]:
-    if "_target_" not in node:
-        raise ValueError("no _target_")
-    return node
-
-
 # A group of settings that names its class or function.
-Part = Annotated[dict, AfterValidator(_with_target), Doc("a group of settings with `_target_`")]
+Part = Annotated[dict, Predicate(lambda node: "_target_" in node), Doc("a group of settings with `_target_`")]
 
 
 @dataclass(frozen=True)
