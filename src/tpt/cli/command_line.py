@@ -195,8 +195,7 @@ def _first(override: Override) -> str:
     """An override as on the command line, with its first value in a sweep."""
     text = str(override.input_line)
     value: Any = override.value()
-    if override.is_interval_sweep():
-        values = iter([value.start])
-    else:
-        values = override.sweep_string_iterator() if override.is_sweep_override() else iter(())
+    if not override.is_sweep_override():
+        return text
+    values = [value.start] if override.is_interval_sweep() else override.sweep_string_iterator()
     return next((f"{text.partition('=')[0]}={first}" for first in values), text)

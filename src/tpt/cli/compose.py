@@ -67,10 +67,7 @@ def compose(
 
 
 def compose_again(folder: Path, added: Sequence[str] = ()) -> DictConfig:
-    """The configuration of a run of test_time.py as it was started, with `added` settings and Hydra's own part.
-
-    Changes to the directory where the run was started, see `enter`; a UserError if it is no run, or not trusted.
-    """
+    """The configuration of a run of test_time.py as it was started, with `added` settings; see `enter`."""
     begun = resumable(folder, "test_time", added)
     if begun.sweep:
         raise UserError(f"Expected the directory of one run, got a sweep, {folder}; choose a run in it.")

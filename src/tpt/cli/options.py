@@ -15,6 +15,7 @@ from tpt.errors import UserError, did_you_mean
 from tpt.files import at_home
 
 _own: ContextVar[tuple[Path, ...]] = ContextVar("own", default=())
+own_folders = _own.get  # the folders with the user's own options
 
 
 def config_dir() -> Path:
@@ -36,11 +37,6 @@ def own_options(*folders: str | Path | None) -> Iterator[None]:
         yield
     finally:
         _own.reset(token)
-
-
-def own_folders() -> tuple[Path, ...]:
-    """The folders with the user's own options."""
-    return _own.get()
 
 
 def choose(groups: Iterable[tuple[str, str]]) -> list[str]:

@@ -85,9 +85,7 @@ class Program:
     PyTorch is loaded by the first job, so that what cannot be composed is reported at once.
     """
 
-    def __init__(
-        self, name: str, run: Callable[[DictConfig], float | None] | None = None, words: Rules | None = None
-    ) -> None:
+    def __init__(self, name: str, run: Callable[..., Any] | None = None, words: Rules | None = None) -> None:
         self.name = name  # of the script and its configuration, `conf/<name>.yaml`
         self.run = run  # None for `run` of `tpt.cli.programs.<name>`
         self.words = WORDS.get(name, ()) if words is None else words  # names for settings in error messages
@@ -127,10 +125,7 @@ class Program:
             sys.exit(end.exit_code)
 
     def job(self, cfg: DictConfig) -> float | FailedJob | None:
-        """Called by Hydra; a launcher may pickle the program and call this in another process.
-
-        Errors are reported at once, and a sweep continues with its other jobs; a search, which needs each value, ends.
-        """
+        """Called by Hydra, perhaps in another process; an error of a sweep's job is reported, and its others go on."""
         with stop.listening():
             arguments = sys.argv
             try:
@@ -154,7 +149,7 @@ class Program:
                 code = tell(error if said is None else RunError(said), self.words, job, self._again)
                 if now.mode is RunMode.MULTIRUN and now.runtime.choices["hydra/sweeper"] == "basic":
                     return FailedJob(code, now.sweep.dir)
-                raise SystemExit(code) from None
+                raise SystemExit(code) from None  # also of a search, which needs each value
             finally:
                 sys.argv = arguments
                 _leave_group()

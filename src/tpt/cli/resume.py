@@ -87,10 +87,7 @@ def folders_of_job() -> list[Path]:
 
 
 def keep(cfg: DictConfig, anew: bool = False) -> None:
-    """Writes how the current run and its sweep were started (`anew` as for `keep_start`); first process only.
-
-    Also writes Hydra's files (`.hydra/`), which Hydra itself would write even if the run is then refused.
-    """
+    """Writes how the current run and its sweep were started, see `keep_start`, and Hydra's files; first process only."""
     now: Any = HydraConfig.get()
     if any(os.environ.get(rank, "0") != "0" for rank in ("LOCAL_RANK", "RANK", "NODE_RANK")):
         return
@@ -163,14 +160,9 @@ def continued(arguments: Sequence[str], program: str) -> list[str]:
 def resumable(folder: Path, program: str, added: Sequence[str] = ()) -> Start:
     """How a run was started, without the settings that `added` arguments replace; a UserError if it is not trusted."""
     if (begun := read_start(folder)) is None:
-        raise UserError(
-            f"There is no run or sweep of {program}.py in {folder}. Check the path; resume=auto continues the run in "
-            "this run's own directory, if any."
-        )
+        raise UserError(f"There is no run or sweep of {program}.py in {folder}. Check the path, or use resume=auto.")
     if begun.program != program:  # its settings are others
-        raise UserError(
-            f"Expected a run of {program}.py in `resume`, got {folder}, a run of {begun.program}.py; use that."
-        )
+        raise UserError(f"Expected a run of {program}.py, got {folder}, a run of {begun.program}.py; use that.")
     keys = {argument.partition("=")[0] for argument in added}
     settings = [RENAMED.get(setting.lower(), setting) for setting in begun.settings]
     left = [setting for setting in settings if setting.partition("=")[0] not in keys]

@@ -61,13 +61,9 @@ def at_hand() -> Sweep | None:
     with suppress(HydraException):  # the matches of a pattern are known only to Hydra's search path
         if chosen.get("hydra/sweeper") == "basic":  # one job per combination of values
             jobs = math.prod(len(swept_values(override)) for override in varied.values())
-    return Sweep(
-        folder=Path(now.sweep.dir).resolve(),
-        job=int(now.job.num),
-        jobs=jobs,
-        settings=tuple(o for o in now.overrides.task if o.split("=", maxsplit=1)[0] in varied),
-        in_turn=chosen.get("hydra/launcher") == "basic",
-    )
+    folder, in_turn = Path(now.sweep.dir).resolve(), chosen.get("hydra/launcher") == "basic"
+    settings = tuple(one for one in now.overrides.task if one.partition("=")[0] in varied)
+    return Sweep(folder, int(now.job.num), jobs, settings, in_turn)
 
 
 class SweepFolder(Callback):

@@ -49,10 +49,9 @@ HEADERS = {
 
 
 class Door(BaseHTTPMiddleware):
-    """Middleware that refuses requests that the page itself does not make, and passes on the rest.
+    """Middleware that passes on the page's own requests to the server on `host`, and refuses all others.
 
-    Requests reach no file outside `folder`, in which gradio keeps uploaded pictures in `uploads`.  `host` is the name
-    or address that the server listens on.
+    Requests reach no file outside `folder`, in which gradio keeps uploaded pictures in `uploads`.
     """
 
     def __init__(self, app: Any, folder: Path, uploads: Path, host: str) -> None:

@@ -42,9 +42,7 @@ def sheet(run: Run, record: dict[str, Any], trust: bool = False) -> Sheet:
         raise UserError(f"The settings of the run in {run.path} mean something else now: {'; '.join(changed[:3])}.")
     parts = Parts.of(cfg)
     if not parts.make_method.about()["selects"]:
-        raise UserError(
-            f"Expected a run that selects views, but method {run.method} of {run.path} uses one; choose another."
-        )
+        raise UserError(f"Expected a run that selects views, got {run.path} of method {run.method}; choose another.")
     data: EpisodeDataModule = instantiate(cfg.data.module)
     return sheet_of(record, data.use_views(parts.views), parts.make_method)
 

@@ -63,10 +63,7 @@ WORDS: dict[str, Rules] = {
 
 
 def refuse_wrong(cfg: DictConfig, program: str, overrides: Sequence[Override] = (), debug: bool = False) -> None:
-    """Raises a UserError at the first setting that is unknown, refused, of the wrong type or out of range.
-
-    An option of `debug`, such as `debug=limit`, may skip part of the work.
-    """
+    """Raises a UserError at the first wrong setting; options of `debug`, such as `debug=limit`, may skip work."""
     config: Any = OmegaConf.to_container(cfg, resolve=False)
     _refuse_overrides(config, overrides)
     hints = hints_of_settings(config)
@@ -102,10 +99,8 @@ def hints_of_settings(config: Mapping[str, Any]) -> dict[str, list[Any]]:
             if name in HYDRAS:
                 continue
             if name not in target.hints and not target.open:
-                raise UserError(
-                    f"Expected settings that {target.name} accepts in `{part}`, got {name!r}; "
-                    f"{did_you_mean(name, target.hints)}"
-                )
+                near = did_you_mean(name, target.hints)
+                raise UserError(f"Expected settings that {target.name} accepts in `{part}`, got {name!r}; {near}")
             reference = REFERENCE.fullmatch(value) if isinstance(value, str) else None
             if (hint := target.hints.get(name)) is not None:
                 hints.setdefault(reference[1] if reference else f"{part}.{name}", []).append(hint)
