@@ -1,7 +1,6 @@
-"""The command line of a Hydra program, parsed once: flags, settings, and the folders with the user's own options.
+"""The command line of a Hydra program, parsed once, and the border to Hydra, whose errors become sentences.
 
-Here also is the border to Hydra: its errors become sentences.  Nothing loads PyTorch, so that `--help` and error
-messages are quick.
+Nothing loads PyTorch, so that `--help` and error messages are quick.
 """
 
 from __future__ import annotations
@@ -51,12 +50,9 @@ class CommandLine:
         """Parses arguments, in any order; a UserError if one cannot be read, or gives several values without -m."""
         parser = get_args_parser()
         parser.allow_abbrev = False
-        found, unknown = parser.parse_known_intermixed_args(list(arguments))
-        if unknown:
-            raise UserError(
-                f"Expected an option such as --help or -m, got {unknown[0]!r}; write settings as KEY=VALUE, "
-                "without dashes."
-            )
+        found, odd = parser.parse_known_intermixed_args(list(arguments))
+        if odd:
+            raise UserError(f"Expected KEY=VALUE or -m, got {odd[0]!r}; write settings as KEY=VALUE, without dashes.")
         flags = [argument for argument in arguments if argument not in found.overrides]
         with initialized(program) as begun:
             loader = begun.config_loader

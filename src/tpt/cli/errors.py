@@ -1,7 +1,4 @@
-"""Reports an error that ends a command: a short message for a user's mistake, the trace for a bug.
-
-Every command uses this rule.  The module imports nothing heavy, so that quick commands stay quick.
-"""
+"""Reports an error that ends a command: a sentence for a user's mistake, the trace for a bug; loads nothing heavy."""
 
 from __future__ import annotations
 

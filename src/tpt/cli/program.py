@@ -1,7 +1,4 @@
-"""Runs the two Hydra programs: wraps Hydra around a function, reports errors, and logs.
-
-Logged text is safe to print, and a failed log never ends a run.
-"""
+"""Runs the two Hydra programs: wraps Hydra around a function, reports errors, and logs, which never ends a run."""
 
 from __future__ import annotations
 

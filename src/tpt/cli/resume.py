@@ -87,7 +87,7 @@ def folders_of_job() -> list[Path]:
 
 
 def keep(cfg: DictConfig, anew: bool = False) -> None:
-    """Writes how the current run and its sweep were started, see `keep_start`, and Hydra's files; first process only."""
+    """Writes how the current run and its sweep were started, and Hydra's files; only in the first process."""
     now: Any = HydraConfig.get()
     if any(os.environ.get(rank, "0") != "0" for rank in ("LOCAL_RANK", "RANK", "NODE_RANK")):
         return
