@@ -157,11 +157,8 @@ def initialized(program: str) -> Iterator[Hydra]:
 
 
 def run_jobs(program: str, line: CommandLine, job: Callable[[DictConfig], Any]) -> list[Any]:
-    """Calls `job`, which a launcher may pickle, with each configuration; returns what the jobs of a sweep returned.
-
-    Only Hydra's other flags use `hydra.main`, which would compose once more, to look for `hydra.mode`.
-    """
-    if line.shows:
+    """Calls `job`, which a launcher may pickle, with each configuration; returns what the jobs of a sweep returned."""
+    if line.shows:  # `hydra.main` composes once more, to look for `hydra.mode`
         decorate = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=program)
         try:
             with _composing():

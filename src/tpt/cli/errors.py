@@ -36,14 +36,9 @@ def mistake(error: BaseException) -> str | None:
         if found := _OF_FILE.search(_own_words(str(error))):
             return one_line(f"Cannot use {found[2]}: {found[1]}.")
         return f"{os.strerror(error.errno)}." if error.errno in _LACKS else None
-    if isinstance(error, UserError) or _PARSERS & names_of(error):
+    if isinstance(error, UserError) or _PARSERS & {kind.__name__ for kind in type(error).__mro__}:
         return one_line(_own_words(str(error))) or type(error).__name__
     return None
-
-
-def names_of(error: BaseException) -> set[str]:
-    """The names of an error's class and its base classes."""
-    return {kind.__name__ for kind in type(error).__mro__}
 
 
 def cause_of(error: BaseException) -> BaseException:

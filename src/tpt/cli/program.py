@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from tpt.cli.command_line import CommandLine, first_job, parsed, run_jobs
-from tpt.cli.errors import Rules, names_of, tell, told
+from tpt.cli.errors import Rules, tell, told
 from tpt.cli.options import is_group, own_options
 from tpt.cli.quoting import searched
 from tpt.cli.resume import continued, folders_of_job, keep
@@ -30,7 +30,7 @@ from tpt.engine.printing import printable, say
 from tpt.errors import RunError, UserError
 
 log = logging.getLogger(__name__)
-_CONNECTION = ("Connection closed by peer", "Connection reset by peer", "Gloo", "NCCL")
+_CONNECTION = ("Connection closed by peer", "Connection reset by peer", "Gloo", "NCCL", "DistError")
 # Lightning sets these for its processes, and in the next job of a sweep would take them for a cluster's.
 _LAUNCHERS = ("MASTER_PORT", "MASTER_ADDR", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
 
@@ -77,10 +77,7 @@ class FailedJob(NamedTuple):
 
 
 class Program:
-    """A script of the project: a function that is called with each configuration of a command line.
-
-    PyTorch is loaded by the first job, so that what cannot be composed is reported at once.
-    """
+    """A script, called with each configuration of a command line; the first job loads PyTorch, once it is composed."""
 
     def __init__(self, name: str, run: Callable[..., Any] | None = None, words: Rules | None = None) -> None:
         self.name = name  # of the script and its configuration, `conf/<name>.yaml`
@@ -124,12 +121,17 @@ class Program:
     def job(self, cfg: DictConfig) -> float | FailedJob | None:
         """Called by Hydra, perhaps in another process; an error of a sweep's job is reported, and its others go on."""
         with stop.listening():
-            arguments = sys.argv
+            arguments, now = sys.argv, HydraConfig.get()
             try:
                 with stop.leaving():  # PyTorch is loaded here
                     run = self.run or import_module(f"tpt.cli.programs.{self.name}").run
                 _quieten()
-                self._refuse_wrong(cfg)
+                axes = [f"{key}=VALUE" for key, one in overrides(now).items() if one.is_sweep_override()]
+                if now.mode is RunMode.RUN and axes:  # of an experiment
+                    ways = f"add -m, or choose a job by {' '.join(axes)}"
+                    raise UserError(f"Expected -m for a sweep, got a single run; {ways}.")
+                debug = choices().get("debug") not in (None, "null", "none")
+                refuse_wrong(cfg, self.name, [*map(parsed, given_settings(now))], debug)
                 self.directory = output_dir()
                 keep(cfg)
                 _as_one_job()
@@ -140,7 +142,6 @@ class Program:
                 return found
             except Exception as error:
                 stop.check()  # the error may follow from a signal, in a library or in a worker that it ended
-                now: Any = HydraConfig.get()
                 job = " ".join(given_settings(now)) if now.mode is RunMode.MULTIRUN else ""
                 said = self._outside(error) if isinstance(error, RuntimeError) else None
                 code = tell(error if said is None else RunError(said), self.words, job, self._again)
@@ -150,15 +151,6 @@ class Program:
             finally:
                 sys.argv = arguments
                 _leave_group()
-
-    def _refuse_wrong(self, cfg: DictConfig) -> None:
-        """Raises at the first wrong setting, and if a sweep's option is used without -m or a choice of one job."""
-        now: Any = HydraConfig.get()
-        axes = [f"{key}=VALUE" for key, one in overrides(now).items() if one.is_sweep_override()]
-        if now.mode is RunMode.RUN and axes:
-            raise UserError(f"Expected -m for a sweep, got a single run; add -m, or choose a job by {' '.join(axes)}.")
-        given = [*map(parsed, given_settings(now))]
-        refuse_wrong(cfg, self.name, given, debug=choices().get("debug") not in (None, "null", "none"))
 
     @property
     def _again(self) -> str:
@@ -175,7 +167,7 @@ class Program:
             return f"{what}; use fewer workers (num_workers) and {again}."
         if is_out_of_memory(error):
             return f"Out of memory, even for the smallest batch ({str(error).splitlines()[0][:200]}); {again}."
-        if "DistError" in names_of(error) or any(word in str(error) for word in _CONNECTION):
+        if any(word in f"{type(error).__mro__} {error}" for word in _CONNECTION):
             said = f"The connection to the other processes of the run ended; {again}."
             if not self.first:
                 raise stop.StopRun(f"Error: {said}")  # the first process reports it

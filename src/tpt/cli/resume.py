@@ -105,10 +105,9 @@ def keep(cfg: DictConfig, anew: bool = False) -> None:
 
 
 def keep_start(folder: Path, start: Start, anew: bool = False) -> bool:
-    """Writes how a run or sweep was started, unless the directory already has results of an earlier start.
+    """Writes how a run or sweep was started, unless there are results of an earlier start; returns whether it did.
 
-    A new run (`anew`) replaces the file of another that started at the same time and was refused.  Returns whether it
-    was written.
+    A new run (`anew`) replaces the file of another that started at the same time and was refused.
     """
     pattern = "*/" if start.sweep else ""
     begun = any(True for name in (NAME, TRAINING) for _ in folder.glob(f"{pattern}{name}"))
@@ -260,11 +259,10 @@ def _absolute(before: str, argument: str) -> str:
 
 def _plain(text: str) -> str:
     """The text of a value, without Hydra's quotes."""
-    try:
-        value = parsed(f"resume={text}").value()
-    except UserError:
-        return text
-    return value if isinstance(value, str) else text
+    with suppress(UserError):
+        if isinstance(value := parsed(f"resume={text}").value(), str):
+            return value
+    return text
 
 
 def sign(text: str, make: bool = True) -> str:

@@ -49,14 +49,11 @@ HEADERS = {
 
 
 class Door(BaseHTTPMiddleware):
-    """Middleware that passes on the page's own requests to the server on `host`, and refuses all others.
-
-    Requests reach no file outside `folder`, in which gradio keeps uploaded pictures in `uploads`.
-    """
+    """Middleware that passes on only the page's own requests, which reach no file outside `folder`."""
 
     def __init__(self, app: Any, folder: Path, uploads: Path, host: str) -> None:
         super().__init__(app)
-        self.folder, self.uploads = folder.resolve(), uploads.resolve()
+        self.folder, self.uploads = folder.resolve(), uploads.resolve()  # in the latter, gradio keeps uploaded pictures
         self.hosts = {"localhost", host, socket.gethostname()}
         self._own = {*self.uploads.rglob("*")}  # folder of gradio's copies of the drawings
         self._coming = 0.0  # bytes of the uploads in progress
