@@ -137,7 +137,7 @@ class Program:
                 _as_one_job()
                 if cfg.print_config and self.first:
                     say(OmegaConf.to_yaml(cfg, resolve=True))
-                found = run(cfg)
+                found: float | None = run(cfg)
                 stop.check()
                 return found
             except Exception as error:
