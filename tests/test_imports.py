@@ -22,7 +22,7 @@ def test_no_heavy_library_is_loaded(module: str) -> None:
 
 @pytest.mark.parametrize(
     "program, arguments",
-    [("words", ["nothing.pt"]), ("demo", ["--method", "ecalp"])],
+    [("words", ["nothing.pt"]), ("demo", ["--host", ""])],
 )
 def test_a_mistake_is_found_before_torch_is_loaded(program: str, arguments: list[str], tmp_path: Path) -> None:
     code = (

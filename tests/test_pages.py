@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
-from tpt.cli.places import PROGRAMS
+from tpt.cli.programs.opening import PROGRAMS
 
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 SOURCES = ROOT / "src" / "tpt"
@@ -102,7 +102,7 @@ def test_a_page_names_what_exists(page: Path) -> None:
 
 def test_names_that_do_not_exist_are_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text("`tpt.NoSuch`, `cli.nothing.here`, `tpt.TPT`, `cli.places.command`\n")
+    page.write_text("`tpt.NoSuch`, `cli.nothing.here`, `tpt.TPT`, `cli.options.choose`\n")
     assert list(missing_objects(page)) == ["tpt.NoSuch", "tpt.cli.nothing.here"]
     for text in ("`data/no_such.py`", "`method=no_such`", "`method.no_such=1`", "`tpt-nothing`"):
         page.write_text(text)

@@ -14,8 +14,6 @@ import pytest
 import tpt
 from tests.conftest import Done
 from tests.processes import QUICK, start, told, wait_until
-from tpt.cli.compose import method_class
-from tpt.cli.options import STREAMS, options, values_of
 from tpt.cli.programs import predict
 from tpt.data import EpisodeDataModule, emoji_shift_domains
 from tpt.errors import UserError
@@ -168,13 +166,6 @@ def test_a_stream_killed_ten_times_is_resumed(tmp_path: Path) -> None:
     _, errors = told(process)
     assert process.returncode == 0, errors
     assert kills == 10 and rows_of(tmp_path / "part") == rows_of(tmp_path / "whole")
-
-
-def test_streams_lists_every_stream_method() -> None:
-    streams = {
-        values_of("method", option)["_target_"] for option in options("method") if method_class(option).kind == "stream"
-    }
-    assert streams == {*STREAMS}
 
 
 def test_predict_refuses_stream_methods(image_tree: Path, capsys: pytest.CaptureFixture[str]) -> None:

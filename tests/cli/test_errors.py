@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from tests.conftest import ROOT, Done, noise_image
 from tests.processes import start
-from tpt.cli.errors import is_mistake, place, sentence, tell, told
+from tpt.cli.errors import mistake, tell, told
 from tpt.engine.printing import printable
 from tpt.engine.stop import end_loaders
 from tpt.errors import BadImageError, DataError, RunError, UnansweredError, UserError
@@ -55,19 +54,12 @@ BUGS: list[Callable[[], object]] = [
 @pytest.mark.parametrize("bug", BUGS)
 def test_bugs_keep_their_trace(bug: Callable[[], object], capsys: pytest.CaptureFixture[str]) -> None:
     error = caught(bug)
-    assert not is_mistake(error)
+    assert mistake(error) is None
     assert tell(error, kept="continue with resume=r") == 1
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "Traceback (most recent call last):" and type(error).__name__ in lines[-2]
-    assert lines[-1].startswith("Internal error in ") and "(your settings are fine)" in lines[-1]
+    assert lines[-1].startswith("Internal error (your settings are fine). ")
     assert lines[-1].endswith("Completed work is kept; once the error is fixed, continue with resume=r.")
-
-
-def test_a_bug_is_located_outside_libraries() -> None:
-    assert re.fullmatch(rf"added code: {__file__}, line \d+", place(caught(BUGS[0])))
-    inside = caught(lambda: printable(type("Broken", (), {"__str__": lambda _: 1 / 0})()))
-    assert place(inside).startswith("added code: ")  # `__str__` is defined in this test
-    assert place(caught(lambda: tell(3))).startswith(f"{ROOT}")  # type: ignore[arg-type]
 
 
 NAMED = {
@@ -85,14 +77,16 @@ def test_errors_about_files_name_the_file(number: int, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     error = caught(lambda: NAMED[number](tmp_path))
-    assert isinstance(error, OSError) and error.errno == number and is_mistake(error)
-    assert sentence(error).startswith(f"Cannot use '{tmp_path}") and "[Errno" not in sentence(error)
+    assert isinstance(error, OSError) and error.errno == number
+    said = mistake(error) or ""
+    assert said.startswith(f"Cannot use '{tmp_path}") and "[Errno" not in said
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE])
 def test_missing_resources_give_one_line_with_or_without_a_file(number: int) -> None:
     for error in (OSError(number, "x"), OSError(number, "x", "/a/b")):
-        assert is_mistake(error) and sentence(error).endswith(".") and "\n" not in sentence(error)
+        said = mistake(error) or ""
+        assert said.endswith(".") and "\n" not in said
 
 
 class Broken(Dataset[int]):
@@ -117,11 +111,11 @@ def _no_file() -> None:
 
 def test_an_error_in_a_data_loading_worker_keeps_its_kind(capsys: pytest.CaptureFixture[str]) -> None:
     error = caught(lambda: list(DataLoader(Broken(_bad_image), num_workers=1)))
-    assert sentence(error) == "Expected a picture: one that can be read."
+    assert mistake(error) == "Expected a picture: one that can be read."
     error = caught(lambda: list(DataLoader(Broken(_no_file), num_workers=1)))
-    assert is_mistake(error) and sentence(error) == "Cannot use '/no/such/file': No such file or directory."
+    assert mistake(error) == "Cannot use '/no/such/file': No such file or directory."
     error = caught(lambda: list(DataLoader(Broken(BUGS[0]), num_workers=1)))
-    assert not is_mistake(error)
+    assert mistake(error) is None
     end_loaders()  # or PyTorch waits five seconds for each when Python deletes it
 
 
@@ -165,7 +159,7 @@ def test_every_command_shows_a_bugs_trace(
     module = import_module(f"tpt.cli.programs.{command}")
     (tmp_path / "context.safetensors").touch()  # only its presence is checked before the failure
     arguments = [a.replace("RUN", str(tmp_path)) for a in given]
-    for error, said in ((ValueError("a bug"), "Internal error in "), (UserError("a mistake"), "Error: a mistake")):
+    for error, said in ((ValueError("a bug"), "Internal error "), (UserError("a mistake"), "Error: a mistake")):
 
         def broken(*_: object, error: Exception = error, **__: object) -> None:
             raise error
@@ -175,7 +169,7 @@ def test_every_command_shows_a_bugs_trace(
             module.main(arguments)
         err = capsys.readouterr().err
         assert stop.value.code == 1 and err.splitlines()[-1].startswith(said)
-        assert ("Traceback" in err) == (said == "Internal error in ")
+        assert ("Traceback" in err) == (said == "Internal error ")
 
 
 def test_error_reports_import_neither_hydra_nor_torch(tmp_path: Path) -> None:
@@ -228,7 +222,7 @@ def test_a_bug_in_a_contributed_method_shows_its_trace(
     errors = run_script("test_time.py", *more, ok=False, bug=True).stderr
     assert 'planted.py", line 7, in adapt' in errors and "batch, views = features_BVE.shape" in errors
     last = errors.splitlines()[-1]
-    assert last.startswith(f"Internal error in added code: {tmp_path}/own/planted.py, line 7 (your settings are fine)")
+    assert last.startswith("Internal error (your settings are fine). ")
     assert f"continue with resume={tmp_path / 'run'}." in last
 
 
@@ -275,7 +269,7 @@ def test_a_bug_in_training_keeps_the_completed_epochs(tmp_path: Path) -> None:
     assert process.returncode == 1 and errors.count("Traceback") == 1
     assert 'planted.py", line 11, in step' in errors and "batch, views = closure().shape" in errors
     last = errors.splitlines()[-1]
-    assert last.startswith("Internal error in added code: ") and "line 11 (" in last
+    assert last.startswith("Internal error (your settings are fine). ")
     assert f"Completed work is kept; once the error is fixed, continue with resume={tmp_path / 'run'}." in last
 
     (tmp_path / "own" / "planted.py").write_text(OPTIMIZER.replace("taken == 3", "taken < 0"))

@@ -1,14 +1,13 @@
-"""The command line of a Hydra program, parsed once: flags, settings, and the folders with the user's own options.
+"""The command line of a Hydra program, parsed once, and the border to Hydra, whose errors become sentences.
 
-Here also is the border to Hydra: its errors become sentences.  Nothing loads PyTorch, so that `--help` and error
-messages are quick.
+Nothing loads PyTorch, so that `--help` and error messages are quick.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,16 +16,15 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from tpt.cli.options import is_group, no_option, options, own_folders, own_options
-from tpt.cli.places import FILE, SEARCHED, config_dir
-from tpt.cli.quoting import as_texts, searched
+from tpt.cli.options import config_dir, is_group, no_option, options, own_folders, own_options
+from tpt.cli.quoting import FILE, SEARCHED, as_texts, searched
 from tpt.cli.quoting import setting as quoted
-from tpt.cli.settings.walk import walk
+from tpt.cli.settings.parts import walk
 from tpt.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -49,19 +47,12 @@ class CommandLine:
 
     @staticmethod
     def read(program: str, arguments: Sequence[str]) -> CommandLine:
-        """Parses arguments, in any order.
-
-        Raises:
-            UserError: an option or setting cannot be read, or a setting has several values, or a group no option.
-        """
+        """Parses arguments, in any order; a UserError if one cannot be read, or gives several values without -m."""
         parser = get_args_parser()
         parser.allow_abbrev = False
-        found, unknown = parser.parse_known_intermixed_args(list(arguments))
-        if unknown:
-            raise UserError(
-                f"Expected an option such as --help or -m, got {unknown[0]!r}; write settings as KEY=VALUE, "
-                "without dashes."
-            )
+        found, odd = parser.parse_known_intermixed_args(list(arguments))
+        if odd:
+            raise UserError(f"Expected KEY=VALUE or -m, got {odd[0]!r}; write settings as KEY=VALUE, without dashes.")
         flags = [argument for argument in arguments if argument not in found.overrides]
         with initialized(program) as begun:
             loader = begun.config_loader
@@ -74,45 +65,28 @@ class CommandLine:
         multirun = found.multirun or "hydra.mode=MULTIRUN" in found.overrides
         shows = any(value for name, value in vars(found).items() if name not in _OF_RUNS)
         with own_options(*folders):
-            _refuse_odd_choices(program, overrides, multirun or found.help)
+            _refuse_odd_choices(overrides, multirun or found.help)
         return CommandLine(flags, overrides, folders, multirun, found.help, shows)
-
-    def adding(self, setting: str) -> CommandLine:
-        """The same command line with one more setting, which its own settings override."""
-        return replace(self, overrides=[parsed(setting), *self.overrides])
 
     @property
     def settings(self) -> list[str]:
         """The settings as text."""
         return [str(override.input_line) for override in self.overrides]
 
-    @property
-    def arguments(self) -> list[str]:
-        """All arguments, flags first, because Hydra does not read flags after a setting."""
-        return [*self.flags, *self.settings]
 
-
-def _refuse_odd_choices(program: str, overrides: Sequence[Override], multirun: bool) -> None:
+def _refuse_odd_choices(overrides: Sequence[Override], multirun: bool) -> None:
     """Raises a UserError at the first setting with several values, which need `multirun`, or group with no option."""
-    defaults = OmegaConf.load(config_dir() / f"{program}.yaml").defaults
-    groups = [str(group) for default in defaults if isinstance(default, DictConfig) for group in default]
     for override in overrides:
         key, text = override.key_or_group, str(override.input_line).partition("=")[2]
         value: Any = override.value()
         if override.is_hydra_override() or override.is_delete():
             continue
-        if override.type is OverrideType.ADD and key in groups and override.package is None:
-            raise UserError(f"Expected `{key}` without +, because it has a default, got {override.input_line!r}.")
-        if is_group(key) and key not in groups and not override.is_add():
-            raise UserError(f"Expected an option or setting of {program}.py, got {key!r}; {did_you_mean(key, groups)}")
         if override.is_sweep_override():
             if not multirun:
-                ways = ["add -m to try each"]
-                if key in ADDING or not is_group(key):
-                    ways.append(f"write {key}=[{text}] for a list")
-                if not is_group(key):
-                    ways.append(f"write {quoted(key, text)} for one text with commas")
-                raise UserError(f"Expected one value for `{key}`, got {text}; {', or '.join(ways)}.")
+                raise UserError(
+                    f"Expected one value for `{key}`, got {text}; add -m to try each, or write {key}=[{text}] for a "
+                    f"list, or {quoted(key, text)} for one text with commas."
+                )
         elif is_group(key):
             several = key in ADDING and isinstance(value, list)
             if not all(isinstance(option, str) for option in (value if several else [value])):
@@ -123,10 +97,7 @@ def _refuse_odd_choices(program: str, overrides: Sequence[Override], multirun: b
 
 
 def parsed(setting: str, loader: ConfigLoader | None = None) -> Override:
-    """A setting, parsed by Hydra; raises a UserError if it cannot be parsed.
-
-    With a loader, a pattern such as `method=glob(z*)` finds the options that match it.
-    """
+    """A setting, parsed by Hydra, or a UserError; a pattern such as `method=glob(z*)` needs a loader to be matched."""
     try:
         return OverridesParser.create(loader).parse_overrides([setting])[0]
     except HydraException as error:
@@ -136,10 +107,7 @@ def parsed(setting: str, loader: ConfigLoader | None = None) -> Override:
 
 
 def swept_values(override: Override) -> list[Any]:
-    """The values that an override gives to a setting: several in a sweep, the bounds of an interval, otherwise one.
-
-    A HydraException for a pattern such as `method=glob(z*)` that was parsed without a loader.
-    """
+    """The values that an override gives: several in a sweep, the bounds of an interval, otherwise one."""
     value: Any = override.value()
     if override.is_interval_sweep():
         return [value.start, value.end]
@@ -162,7 +130,8 @@ def _composing() -> Iterator[None]:
         cause = error.__cause__
         if isinstance(cause, ConfigKeyError | ConfigAttributeError) and cause.parent_node is not None:
             config: Any = OmegaConf.to_container(cause.parent_node._get_root(), resolve=False)
-            raise unknown(str(cause.full_key), [key for key, _ in walk(config)]) from error
+            key, known = str(cause.full_key), [key for key, _ in walk(config)]
+            raise UserError(f"Expected a setting that exists, got {key!r}; {did_you_mean(key, known)}") from error
         reason = str(error).strip().partition("\n")[0].rstrip(".")
         raise UserError(f"Hydra cannot compose these settings: {reason}.") from error
     except ValueError as error:
@@ -173,11 +142,7 @@ def _composing() -> Iterator[None]:
 
 @contextmanager
 def initialized(program: str) -> Iterator[Hydra]:
-    """Initializes Hydra with our configuration; works inside a program or notebook that uses Hydra itself.
-
-    Raises:
-        UserError: the block composes options or settings that do not exist or do not fit.
-    """
+    """Initializes Hydra with our configuration, also inside a program that uses Hydra; errors become a UserError."""
     theirs, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
     try:
         with (
@@ -191,18 +156,9 @@ def initialized(program: str) -> Iterator[Hydra]:
         GlobalHydra.instance().hydra = theirs
 
 
-def unknown(key: str, known: Sequence[str]) -> UserError:
-    """The message for a setting that does not exist, given the names of those that do."""
-    return UserError(f"Expected a setting that exists, got {key!r}; {did_you_mean(key, known)}")
-
-
 def run_jobs(program: str, line: CommandLine, job: Callable[[DictConfig], Any]) -> list[Any]:
-    """Calls `job` with the configuration of a run, or with each configuration of a sweep; a launcher may pickle it.
-
-    `hydra.main` would compose once more, to look for `hydra.mode`.  It is used for Hydra's other flags.  Returns what
-    the jobs of a sweep returned, unless a search chose them.
-    """
-    if line.shows:
+    """Calls `job`, which a launcher may pickle, with each configuration; returns what the jobs of a sweep returned."""
+    if line.shows:  # `hydra.main` composes once more, to look for `hydra.mode`
         decorate = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=program)
         try:
             with _composing():
@@ -212,23 +168,15 @@ def run_jobs(program: str, line: CommandLine, job: Callable[[DictConfig], Any]) 
         return []
     with initialized(program) as begun:
         start, mode = (begun.multirun, "MULTIRUN") if line.multirun else (begun.run, "RUN")
-        found = start(program, job, [*searched(own_folders()), *_plain(line.settings), f"hydra.mode={mode}"])
+        found = start(program, job, [*searched(own_folders()), *line.settings, f"hydra.mode={mode}"])
     batches = found if line.multirun and isinstance(found, list) else []
     return [done.return_value for batch in batches for done in batch]
 
 
 def composed(program: str, settings: Sequence[str], hydras: bool = False) -> DictConfig:
-    """Composes `conf/<program>.yaml` with settings of the command line and the current `own_options`.
-
-    With `hydras`, Hydra's own part is included.
-    """
-    with initialized(program):
-        return hydra.compose(program, [*searched(own_folders()), *_plain(settings)], return_hydra_config=hydras)
-
-
-def _plain(settings: Sequence[str]) -> list[str]:
-    """The settings without the user's own folders and the mode, which are given to Hydra separately."""
-    return [setting for setting in settings if not setting.lstrip("+").startswith((SEARCHED, "hydra.mode="))]
+    """Composes `conf/<program>.yaml` with settings and the current `own_options`; with `hydras`, also Hydra's part."""
+    with initialized(program):  # of several search paths, Hydra takes the first
+        return hydra.compose(program, [*searched(own_folders()), *settings], return_hydra_config=hydras)
 
 
 def first_job(program: str, line: CommandLine, hydras: bool = False) -> DictConfig:
@@ -240,8 +188,7 @@ def _first(override: Override) -> str:
     """An override as on the command line, with its first value in a sweep."""
     text = str(override.input_line)
     value: Any = override.value()
-    if override.is_interval_sweep():
-        values = iter([value.start])
-    else:
-        values = override.sweep_string_iterator() if override.is_sweep_override() else iter(())
+    if not override.is_sweep_override():
+        return text
+    values = [value.start] if override.is_interval_sweep() else override.sweep_string_iterator()
     return next((f"{text.partition('=')[0]}={first}" for first in values), text)

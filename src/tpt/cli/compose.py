@@ -12,13 +12,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from lightning import Trainer
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
-from tpt.cli.command_line import composed, unknown
+from tpt.cli.command_line import composed
 from tpt.cli.errors import cause_of
 from tpt.cli.options import choose, own_options, values_of
+from tpt.cli.quoting import for_hydra
 from tpt.cli.resume import enter, resumable
-from tpt.cli.settings.walk import leaves, walk
+from tpt.cli.settings.parts import leaves
 from tpt.clip.model import CLIP
 from tpt.engine.callbacks.processes import refuse_copies
 from tpt.engine.tasks.method_maker import MethodMaker
@@ -36,14 +37,7 @@ class Parts:
 
     @staticmethod
     def of(cfg: DictConfig, clip: CLIP | None = None, device: str | torch.device | None = None) -> Parts:
-        """Builds the parts, or raises a UserError; `clip` replaces the configured backbone.
-
-        Without a `device`, a given `clip` stays where it is, and another takes a GPU if there is one.
-        """
-        plain: Any = OmegaConf.to_container(cfg, resolve=False)
-        for section in ("data", "context", "method", "views", *(["backbone"] if clip is None else [])):
-            for key in (key for key, value in leaves(plain[section]) if value == "???"):
-                raise UserError(f"Expected a value for `{section}.{key}`, got none; give one.")
+        """Builds the parts; without a `device`, a given `clip` stays where it is, and another takes a GPU if any."""
         try:
             if clip is None:
                 device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -59,30 +53,21 @@ class Parts:
 def compose(
     groups: Iterable[tuple[str, str]] = (), values: Iterable[tuple[str, Any]] = (), overrides: Sequence[str] = ()
 ) -> DictConfig:
-    """Composes the configuration of test_time.py from options (see `choose`), overrides, and values that stay as given.
-
-    Raises a UserError if an option or setting does not exist.
-    """
+    """Composes the configuration of test_time.py from options (see `choose`), overrides and values, or a UserError."""
     given = [*choose(groups), *overrides]
+    for key, value in values:
+        if "${" in str(value):  # Hydra resolves twice, so that quoting cannot protect it
+            raise UserError(f"Expected a value without '${{' for `{key}`, got {value!r}; rename it.")
+        given.append(f"{key}={for_hydra(value)}")
     cfg = composed("test_time", given)
     plain: Any = OmegaConf.to_container(cfg, resolve=False)
-    known = [key for key, _ in walk(plain)]
-    for key, value in values:
-        if key not in known:
-            raise unknown(key, known)
-        if isinstance(value, str) and "${" in value:  # Hydra resolves twice, so that quoting cannot protect it
-            raise UserError(f"Expected a value without '${{' for `{key}`, got {value!r}; rename it.")
-        with open_dict(cfg):
-            OmegaConf.update(cfg, key, value)
+    for key in (key for key, value in leaves(plain) if value == "???"):
+        raise UserError(f"Expected a value for `{key}`, got none; give one.")
     return cfg
 
 
 def compose_again(folder: Path, added: Sequence[str] = ()) -> DictConfig:
-    """The configuration of a run of test_time.py as it was started, with `added` settings and Hydra's own part.
-
-    Changes to the directory where the run was started, where the relative paths in its settings start.  Raises a
-    UserError if it is no run, or not trusted, or its settings do not fit together any more.
-    """
+    """The configuration of a run of test_time.py as it was started, with `added` settings; see `enter`."""
     begun = resumable(folder, "test_time", added)
     if begun.sweep:
         raise UserError(f"Expected the directory of one run, got a sweep, {folder}; choose a run in it.")
@@ -98,9 +83,8 @@ def trainer_of(cfg: DictConfig, **parts: Any) -> Trainer:
     try:
         trainer: Trainer = instantiate(cfg.trainer, **parts)
     except InstantiationException as error:
-        if isinstance(inner := cause_of(error), UserError):
-            raise inner from error
-        raise UserError(f"Lightning cannot run these `trainer` settings on this machine: {inner}") from error
+        inner, said = cause_of(error), "Lightning cannot run these `trainer` settings on this machine"
+        raise inner if isinstance(inner, UserError) else UserError(f"{said}: {inner}") from error
     refuse_copies(trainer)
     return trainer
 
@@ -109,3 +93,14 @@ def method_class(method: str) -> type[Method]:
     """The class of a method of `conf/method`, with its `kind` and `selects`; `Method` if a function builds it."""
     made = get_object(values_of("method", method)["_target_"])
     return made if isinstance(made, type) and issubclass(made, Method) else Method
+
+
+def picture_method(method: str, program: str) -> type[Method]:
+    """The class of a method that adapts to each picture alone; a UserError, which names the program, for any other."""
+    made = method_class(method)
+    if made.kind == "stream":
+        raise UserError(
+            f"Expected a method that adapts to each picture alone, got {method}, which learns from earlier "
+            f"pictures, so answers of {program} would depend on the order; use tpt-test, or its class in Python."
+        )
+    return made

@@ -1,7 +1,4 @@
-"""Reports an error that ends a command: a short message for a user's mistake, the trace for a bug.
-
-Every command uses this rule.  The module imports nothing heavy, so that quick commands stay quick.
-"""
+"""Reports an error that ends a command: a sentence for a user's mistake, the trace for a bug; loads nothing heavy."""
 
 from __future__ import annotations
 
@@ -10,42 +7,38 @@ import os
 import re
 import select
 import sys
-import sysconfig
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from tpt.engine.printing import forgiving_streams, one_line, printable, say
 from tpt.errors import UserError
 
 INTERRUPTED = 130  # exit codes as in a shell: 128 plus the signal's number
 NOBODY_READS = 141
-PACKAGE = Path(__file__).parents[1]
 
 # Errors of the machine, such as a full disk, which need not name a file.
 _LACKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE)
-_IN_WORKER = re.compile(r"Caught (\w+) in DataLoader worker process \d+\.\nOriginal Traceback")
-_NUMBERED = re.compile(r"\[Errno (\d+)\] .*: (['\"].*['\"])$")
+_WORKERS = re.compile(r"(?s)Caught (\w+) in DataLoader worker process \d+\.\nOriginal Traceback.*\n(?:\w+\.)*\1: (.*)")
+_OF_FILE = re.compile(r"\[Errno \d+\] (.*?): (b?['\"].*['\"])$")
 
-# Errors of libraries that parse what a user writes; a library that is not loaded has raised none.
-_PARSERS = {
-    "hydra.errors": "HydraException",
-    "omegaconf.errors": "OmegaConfBaseException",
-    "lightning.fabric.utilities.exceptions": "MisconfigurationException",
-}
+# Errors of libraries that parse what a user writes, by name, so that none is loaded.
+_PARSERS = {"HydraException", "OmegaConfBaseException", "MisconfigurationException"}
 
 Rules = Sequence[tuple[str, str]]  # (pattern, replacement) pairs for the names of settings in a message
 # For programs that cannot skip unreadable images, although the data readers suggest it.
 NO_SKIPPING = (r",? or (pass )?data\.on_bad_image=skip( to leave such files out and count them)?", "")
 
 
-def is_mistake(error: BaseException) -> bool:
-    """Whether the user or the machine caused the error; otherwise it is a bug."""
-    parsers = (getattr(sys.modules[module], name) for module, name in _PARSERS.items() if module in sys.modules)
-    if isinstance(error, (UserError, *parsers)):
-        return True
-    return isinstance(error, OSError) and (_file_of(error) is not None or error.errno in _LACKS)
+def mistake(error: BaseException) -> str | None:
+    """The message, on one line, for an error that the user or the machine caused; None for a bug."""
+    if isinstance(error, OSError):
+        if found := _OF_FILE.search(_own_words(str(error))):
+            return one_line(f"Cannot use {found[2]}: {found[1]}.")
+        return f"{os.strerror(error.errno)}." if error.errno in _LACKS else None
+    if isinstance(error, UserError) or _PARSERS & {kind.__name__ for kind in type(error).__mro__}:
+        return one_line(_own_words(str(error))) or type(error).__name__
+    return None
 
 
 def cause_of(error: BaseException) -> BaseException:
@@ -53,15 +46,6 @@ def cause_of(error: BaseException) -> BaseException:
     while type(error).__name__ == "InstantiationException" and isinstance(error.__cause__, Exception):
         error = error.__cause__
     return error
-
-
-def sentence(error: BaseException) -> str:
-    """The message for a user's mistake, on one line."""
-    if isinstance(error, OSError) and (file := _file_of(error)) is not None:
-        return one_line("Cannot use {}: {}.".format(*file))
-    if isinstance(error, OSError) and error.errno in _LACKS:
-        return f"{os.strerror(error.errno)}."
-    return one_line(_own_words(str(error))) or type(error).__name__
 
 
 def in_words_of(error: BaseException, rules: Rules) -> BaseException:
@@ -74,35 +58,19 @@ def in_words_of(error: BaseException, rules: Rules) -> BaseException:
     return error
 
 
-def place(error: BaseException) -> str:
-    """Where a bug is: the innermost line of the trace outside installed libraries."""
-    libraries = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib")}
-    found = "the program"
-    for frame, line in traceback.walk_tb(error.__traceback__):
-        path = Path(frame.f_code.co_filename)
-        if not path.is_absolute() or (PACKAGE not in path.parents and libraries & {*path.resolve().parents}):
-            continue
-        where = f"{path}, line {line}"
-        found = where if PACKAGE in path.parents else f"added code: {where}"
-    return found
-
-
 def tell(error: BaseException, words: Rules = (), job: str = "", kept: str = "") -> int:
-    """Reports on stderr what ended the command, or a `job` of a sweep; returns the exit code.
-
-    The message uses the program's own `words` for settings, and says how to continue if work is `kept`.
-    """
+    """Reports what ended the command, or a `job` of a sweep, and how to continue `kept` work; returns the exit code."""
     if isinstance(error, BrokenPipeError) and nobody_reads():
         return NOBODY_READS
     error = in_words_of(cause_of(error), words)
     where = f" [{printable(job)}]" if job else ""
-    if is_mistake(error):
+    if (said := mistake(error)) is not None:
         rest = f" Fix this, then {kept}." if kept and isinstance(error, OSError) and error.errno in _LACKS else ""
-        say(f"Error{where}: {sentence(error)}{rest}", error=True)
+        say(f"Error{where}: {said}{rest}", error=True)
         return int(getattr(error, "exit_code", 1))
     say("".join(traceback.format_exception(error)).rstrip(), error=True)
     rest = f"Completed work is kept; once the error is fixed, {kept}." if kept else "Please report the lines above."
-    say(f"Internal error{where} in {place(error)} (your settings are fine). {rest}", error=True)
+    say(f"Internal error{where} (your settings are fine). {rest}", error=True)
     return 1
 
 
@@ -132,19 +100,7 @@ def nobody_reads() -> bool:
         return False
 
 
-def _file_of(error: OSError) -> tuple[str, str] | None:
-    """The file that an error names, and what is wrong with it."""
-    if error.filename is not None and error.errno is not None:
-        name = error.filename
-        named = os.fsdecode(name) if isinstance(name, bytes | os.PathLike) else str(name)
-        return repr(named), error.strerror or os.strerror(error.errno)
-    # A data-loading worker passes on only the text of an error.
-    found = _NUMBERED.search(_own_words(str(error))) if _IN_WORKER.match(str(error)) else None
-    return None if found is None else (found[2], os.strerror(int(found[1])))
-
-
 def _own_words(text: str) -> str:
     """The text of an error, without the trace that a data-loading worker puts before it."""
-    worker = _IN_WORKER.match(text)
-    said = worker and re.match(rf".*\n(?:\w+\.)*{worker[1]}: (.*)", text, re.DOTALL)
-    return said[1] if said else text
+    found = _WORKERS.match(text)
+    return found[2] if found else text

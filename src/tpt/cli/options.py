@@ -10,14 +10,19 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from tpt.cli.places import config_dir
 from tpt.cli.quoting import for_hydra
 from tpt.errors import UserError, did_you_mean
 from tpt.files import at_home
 
-# Classes whose methods learn along the stream, known without loading PyTorch; other classes say so in `kind`.
-STREAMS = ("tpt.BoostAdapter", "tpt.DOTA", "tpt.ECALP", "tpt.OnZeta", "tpt.PTA", "tpt.TDA")
 _own: ContextVar[tuple[Path, ...]] = ContextVar("own", default=())
+own_folders = _own.get  # the folders with the user's own options
+
+
+def config_dir() -> Path:
+    """The folder of the YAML files: inside an installed package, or next to pyproject.toml in a checkout."""
+    package = Path(__file__).parents[1]
+    installed, checkout = package / "conf", package.parents[1] / "conf"
+    return installed if installed.is_dir() else checkout
 
 
 @contextmanager
@@ -34,16 +39,8 @@ def own_options(*folders: str | Path | None) -> Iterator[None]:
         _own.reset(token)
 
 
-def own_folders() -> tuple[Path, ...]:
-    """The folders with the user's own options."""
-    return _own.get()
-
-
 def choose(groups: Iterable[tuple[str, str]]) -> list[str]:
-    """The settings that choose options, for pairs of a group and an option; a UserError if one does not exist.
-
-    A backbone that is no option of `conf/backbone` is an open_clip model name.
-    """
+    """The settings that choose options of groups; a backbone that is no option of `conf/backbone` is open_clip's."""
     chosen = []
     for group, option in groups:
         if group == "backbone" and option not in options(group):
@@ -68,18 +65,6 @@ def known_option(group: str, option: str) -> str:
     if option not in options(group):
         raise no_option(group, option)
     return option
-
-
-def refuse_stream(method: str, program: str, kind: str = "") -> None:
-    """Raises a UserError for a method of `conf/method` that learns along the stream; `program` is for the message.
-
-    Without the `kind` of its class, that is before PyTorch is loaded, only `STREAMS` are known.
-    """
-    if kind == "stream" or values_of("method", method).get("_target_") in STREAMS:
-        raise UserError(
-            f"Expected a method that adapts to each picture alone, got {method}, which learns from earlier "
-            f"pictures, so answers of {program} would depend on the order; use tpt-test, or its class in Python."
-        )
 
 
 def no_option(group: str, option: str, known: Sequence[str] = ()) -> UserError:

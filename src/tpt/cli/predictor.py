@@ -12,8 +12,8 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from tpt.cli.compose import Parts, compose, method_class
-from tpt.cli.options import own_options, refuse_stream
+from tpt.cli.compose import Parts, compose, picture_method
+from tpt.cli.options import own_options
 from tpt.clip.model import CLIP
 from tpt.data import EpisodeDataModule, ImageDataset, Sample
 from tpt.data.pictures import as_file, as_image, class_list, find_pictures, is_one
@@ -74,8 +74,7 @@ def predict(
         return Predictions([])
     dataset = dataset_of(given, names)
     with own_options(config_dir):
-        made = method_class(method)
-        refuse_stream(method, "predict", made.kind)
+        made = picture_method(method, "predict")
         values = {"views.num_views": num_views if made.selects else min(num_views, 1), "seed": seed}
         weights = {} if pretrained is None else {"backbone.pretrained": pretrained}
         parts = Parts.of(compose(groups, {**values, **weights}.items(), settings), own, device)

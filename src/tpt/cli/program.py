@@ -1,4 +1,4 @@
-"""Runs the two Hydra programs: wraps Hydra around a function and reports errors."""
+"""Runs the two Hydra programs: wraps Hydra around a function, reports errors, and logs, which never ends a run."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -20,54 +21,92 @@ from tpt.cli.command_line import CommandLine, first_job, parsed, run_jobs
 from tpt.cli.errors import Rules, tell, told
 from tpt.cli.options import is_group, own_options
 from tpt.cli.quoting import searched
-from tpt.cli.resume import folders_of_job, keep
-from tpt.cli.settings.check import check_sweep, refuse_wrong
+from tpt.cli.resume import continued, folders_of_job, keep
+from tpt.cli.settings.check import WORDS, check_sweep, refuse_wrong
+from tpt.cli.settings.help import show_help
+from tpt.cli.sweeps import given_settings, overrides
 from tpt.engine import stop
 from tpt.engine.printing import printable, say
 from tpt.errors import RunError, UserError
 
-_CONNECTION = ("Connection closed by peer", "Connection reset by peer", "Gloo", "NCCL")
-UNCHOSEN = (None, "null", "none")
+log = logging.getLogger(__name__)
+_CONNECTION = ("Connection closed by peer", "Connection reset by peer", "Gloo", "NCCL", "DistError")
 # Lightning sets these for its processes, and in the next job of a sweep would take them for a cluster's.
 _LAUNCHERS = ("MASTER_PORT", "MASTER_ADDR", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
 
 
-class JobFailedError(Exception):
-    """A job of a sweep failed and reported its error: Hydra's own sweeper gets it as the job's value."""
+class _Careful(logging.Handler):
+    """Escapes characters that would control a terminal; if it cannot write, says so once and stops logging."""
 
-    def __init__(self, exit_code: int, sweep: str) -> None:
-        super().__init__(exit_code, sweep)
-        self.exit_code, self.sweep = exit_code, sweep
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Drops open_clip's messages about each step of building a model."""
+        chatter = record.levelno <= logging.INFO and "open_clip" in record.pathname
+        return not chatter and bool(super().filter(record))
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, safe to print."""
+        return printable(super().format(record))
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 -- logging's name
+        """Reports a failed write in one line; a bug, such as a wrong format, keeps its trace."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError | ValueError):
+            super().handleError(record)
+            return
+        self.setLevel(logging.CRITICAL + 1)
+        place = getattr(self, "baseFilename", "the terminal")
+        say(f"Note: cannot log to {place} ({error}). The run continues without this log.", error=True)
+
+
+class LogFile(_Careful, logging.FileHandler):
+    """The log file of a run, which is appended to, in UTF-8 whatever the locale."""
+
+    def __init__(self, filename: str) -> None:
+        super().__init__(filename, encoding="utf-8", delay=True, errors="backslashreplace")
+
+
+class Console(_Careful, logging.StreamHandler):  # type: ignore[type-arg]
+    """The log on the terminal."""
+
+
+class FailedJob(NamedTuple):
+    """A job of a sweep failed and reported its error."""
+
+    exit_code: int
+    sweep: str  # the sweep's directory
 
 
 class Program:
-    """A script of the project: a function that is called with each configuration of a command line.
+    """A script, called with each configuration of a command line; the first job loads PyTorch, once it is composed."""
 
-    PyTorch is loaded by the first job, so that what cannot be composed is reported at once.
-    """
-
-    def __init__(self, name: str, run: Callable[[DictConfig], float | None] | None = None, words: Rules = ()) -> None:
+    def __init__(self, name: str, run: Callable[..., Any] | None = None, words: Rules | None = None) -> None:
         self.name = name  # of the script and its configuration, `conf/<name>.yaml`
         self.run = run  # None for `run` of `tpt.cli.programs.<name>`
-        self.words = words  # the script's own names for settings in error messages
+        self.words = WORDS.get(name, ()) if words is None else words  # names for settings in error messages
         self.directory: Path | None = None  # of the current job
         # Whether this is the first process of a run; stored because the end of a job clears the variable.
         self.first = os.environ.get("LOCAL_RANK", "0") == "0"
+
+    def read(self, arguments: Sequence[str]) -> Callable[[], None]:
+        """Reads a command line; returns what runs it, and loads PyTorch once it has composed.  `--help` exits here."""
+        with told(self.words):
+            line = CommandLine.read(self.name, continued(arguments, self.name))
+            if line.help:
+                show_help(self.name, line)
+                sys.exit(0)
+        return partial(self.main, line)
 
     @stop.listening()
     def main(self, line: CommandLine) -> None:
         """Runs a command line; exits with 1 on a user's mistake or a bug."""
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # makes Hydra raise instead of printing and exiting
-        sys.argv[1:] = line.arguments  # read by Lightning when it starts more processes
+        sys.argv[1:] = [*line.flags, *line.settings]  # read by Lightning for more processes; Hydra needs flags first
         try:
             with told(self.words), own_options(*line.own):
                 if line.multirun:
                     check_sweep(first_job(self.name, line), line.overrides)
-                try:
-                    jobs = run_jobs(self.name, line, self.job)
-                except JobFailedError as end:  # of a search, which cannot be resumed
-                    sys.exit(end.exit_code)
-                if failed := [job for job in jobs if isinstance(job, JobFailedError)]:
+                jobs = run_jobs(self.name, line, self.job)
+                if failed := [job for job in jobs if isinstance(job, FailedJob)]:
                     some = f"{len(failed)} of {len(jobs)} jobs failed"
                     say(f"{some}; see above. resume={failed[0].sweep} runs what is missing.", error=True)
                     sys.exit(failed[0].exit_code)
@@ -79,70 +118,48 @@ class Program:
                 say(end.said or f"{end}: {done}.", error=True)
             sys.exit(end.exit_code)
 
-    def job(self, cfg: DictConfig) -> float | JobFailedError | None:
-        """Called by Hydra; a launcher may pickle the program and call this in another process.
-
-        Errors are reported at once, and a sweep continues with its other jobs.
-        """
+    def job(self, cfg: DictConfig) -> float | FailedJob | None:
+        """Called by Hydra, perhaps in another process; an error of a sweep's job is reported, and its others go on."""
         with stop.listening():
-            arguments = sys.argv
+            arguments, now = sys.argv, HydraConfig.get()
             try:
                 with stop.leaving():  # PyTorch is loaded here
                     run = self.run or import_module(f"tpt.cli.programs.{self.name}").run
                 _quieten()
-                self._refuse_wrong(cfg)
+                axes = [f"{key}=VALUE" for key, one in overrides(now).items() if one.is_sweep_override()]
+                if now.mode is RunMode.RUN and axes:  # of an experiment
+                    ways = f"add -m, or choose a job by {' '.join(axes)}"
+                    raise UserError(f"Expected -m for a sweep, got a single run; {ways}.")
+                debug = choices().get("debug") not in (None, "null", "none")
+                refuse_wrong(cfg, self.name, [*map(parsed, given_settings(now))], debug)
                 self.directory = output_dir()
                 keep(cfg)
                 _as_one_job()
                 if cfg.print_config and self.first:
-                    _show(OmegaConf.to_yaml(cfg, resolve=True))
-                found = run(cfg)
+                    say(OmegaConf.to_yaml(cfg, resolve=True))
+                found: float | None = run(cfg)
                 stop.check()
                 return found
             except Exception as error:
                 stop.check()  # the error may follow from a signal, in a library or in a worker that it ended
-                code = self._tell(error)
-                now: Any = HydraConfig.get()
-                if now.mode is not RunMode.MULTIRUN:
-                    raise SystemExit(code) from None
-                end = JobFailedError(code, now.sweep.dir)
-                if now.runtime.choices["hydra/sweeper"] == "basic":
-                    return end
-                raise end from None
+                job = " ".join(given_settings(now)) if now.mode is RunMode.MULTIRUN else ""
+                said = self._outside(error) if isinstance(error, RuntimeError) else None
+                code = tell(error if said is None else RunError(said), self.words, job, self._again)
+                if now.mode is RunMode.MULTIRUN and now.runtime.choices["hydra/sweeper"] == "basic":
+                    return FailedJob(code, now.sweep.dir)
+                raise SystemExit(code) from None  # also of a search, which needs each value
             finally:
                 sys.argv = arguments
                 _leave_group()
-
-    def _refuse_wrong(self, cfg: DictConfig) -> None:
-        """Raises at the first wrong setting, and if a sweep's option is used without -m or a choice of one job."""
-        now: Any = HydraConfig.get()
-        given = [*map(parsed, _given())]
-        swept = {key: parsed(f"{key}={value}") for key, value in (now.sweeper.params or {}).items()}
-        chosen = {one.get_key_element() for one in given}
-        axes = [f"{key}=VALUE" for key, one in swept.items() if one.is_sweep_override() and key not in chosen]
-        if now.mode is RunMode.RUN and axes:
-            raise UserError(f"Expected -m for a sweep, got a single run; add -m, or choose a job by {' '.join(axes)}.")
-        refuse_wrong(cfg, self.name, given, debug=choices().get("debug") not in UNCHOSEN)
 
     @property
     def _again(self) -> str:
         """How to continue; empty before there is a directory."""
         return f"continue with resume={self.directory}" if self.directory else ""
 
-    def _tell(self, error: Exception) -> int:
-        """Reports the error of a job; returns the exit code."""
-        now: Any = HydraConfig.get()
-        job = " ".join(_given()) if now.mode is RunMode.MULTIRUN else ""
-        if isinstance(error, RuntimeError) and (outside := self._outside(error)) is not None:
-            said = RunError(outside)
-            said.__cause__, error = error, said
-        return tell(error, self.words, job, self._again)
-
     def _outside(self, error: RuntimeError) -> str | None:
         """The message for a cause outside the program; None for a bug."""
-        from torch import distributed  # noqa: PLC0415 -- takes seconds to load
-
-        from tpt.clip.model import is_out_of_memory  # noqa: PLC0415
+        from tpt.clip.model import is_out_of_memory  # noqa: PLC0415 -- takes seconds to load
 
         again = self._again or "run again"
         if found := re.search(r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\)", str(error)):
@@ -150,8 +167,7 @@ class Program:
             return f"{what}; use fewer workers (num_workers) and {again}."
         if is_out_of_memory(error):
             return f"Out of memory, even for the smallest batch ({str(error).splitlines()[0][:200]}); {again}."
-        broken = getattr(distributed, "DistError", ())  # some builds of torch have no distributed package
-        if isinstance(error, broken) or any(word in str(error) for word in _CONNECTION):
+        if any(word in f"{type(error).__mro__} {error}" for word in _CONNECTION):
             said = f"The connection to the other processes of the run ended; {again}."
             if not self.first:
                 raise stop.StopRun(f"Error: {said}")  # the first process reports it
@@ -159,14 +175,20 @@ class Program:
         return None
 
 
+def stage(what: str) -> None:
+    """Reports what a run is doing now; first process only."""
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        log.info("%s", what)
+
+
 def _quieten() -> None:
     """Silences library messages that a user can do nothing about."""
     for name in ("lightning.pytorch", "lightning.fabric", "mlflow.store"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch.loggers.mlflow").setLevel(logging.ERROR)  # it warns on the first run
-    silent = (".*LeafSpec.*", ".*does not have many workers.*", r"Found \d+ module\(s\) in eval mode")
-    empty = "Total length of .* across ranks is zero"  # nothing left to test, or no validation images
-    for message in (*silent, empty, "Checkpoint directory .* exists and is not empty"):
+    some = (".*LeafSpec.*", ".*does not have many workers.*", r"Found \d+ module\(s\) in eval mode")
+    more = ("Total length of .* across ranks is zero", "Checkpoint directory .* exists and is not empty")
+    for message in (*some, *more):
         warnings.filterwarnings("ignore", message=message)
 
 
@@ -190,28 +212,11 @@ def _leave_group() -> None:
             os.environ.pop(name, None)
 
 
-def _show(text: str) -> None:
-    """Prints YAML, coloured on a terminal."""
-    if not sys.stdout.isatty():
-        say(text)
-        return
-    from rich.console import Console  # noqa: PLC0415 -- only needed here
-    from rich.syntax import Syntax  # noqa: PLC0415
-
-    Console().print(Syntax(printable(text), "yaml", theme="ansi_dark", background_color="default", word_wrap=True))
-
-
-def _given() -> list[str]:
-    """The settings as written on the command line."""
-    found: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
-    return [str(setting) for setting in found]
-
-
 def choices() -> dict[str, str]:
     """The chosen option of each config group; for several, such as `[table1,smoke]`, the list as given."""
     now = HydraConfig.get()
     chosen = {k: str(v) for k, v in now.runtime.choices.items() if v is not None and not k.startswith("hydra/")}
-    given = [override.partition("=") for override in _given()]
+    given = [override.partition("=") for override in given_settings(now)]
     lists = {group: value for group, _, value in given if value.startswith("[") and is_group(group)}
     return chosen | lists  # Hydra omits these
 

@@ -4,19 +4,25 @@ A directory may come from anybody, and some settings name code, servers, account
 user did not start may only choose options of the project's `conf`, and give plain values to settings that change
 numbers.  Everything else needs `trust=true`, or the same setting on the command line.
 
-The user's own directories are recognised by the signature of `start.json` (`signing.py`).  It does not cover the path,
-so that a run can be moved.  A copied `start.json` can therefore have the user's own settings applied to other records
-and checkpoints, which are only read as data.
+The user's own directories are recognised by the signature of `start.json`: HMAC-SHA256 with a random key in the user's
+configuration folder (`XDG_CONFIG_HOME`, else `~/.config`), which only the user can read.  Without a writable home
+directory, nothing is signed.  The signature does not cover the path, so that a run can be moved.  A copied `start.json`
+can therefore have the user's own settings applied to other records and checkpoints, which are only read as data.
 """
 
 from __future__ import annotations
 
+import hmac
 import json
 import os
 import re
+import secrets
+import stat
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -27,17 +33,18 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel, ConfigDict
 
 from tpt.cli.command_line import parsed, swept_values
-from tpt.cli.places import FLAGS, SEARCHED, config_dir
-from tpt.cli.quoting import for_hydra, searched
-from tpt.cli.signing import is_signed, sign
-from tpt.cli.sweeps import given_settings
+from tpt.cli.options import config_dir
+from tpt.cli.quoting import SEARCHED, for_hydra, searched
+from tpt.cli.sweeps import given_settings, sweep_config
 from tpt.errors import UserError
-from tpt.files import BUNDLED, bundled, dotted_values, is_file, read_bytes, write_json, write_text
+from tpt.files import BUNDLED, bundled, dotted_values, is_file, open_plain, read_bytes, write_json, write_text
 from tpt.results.runs.manifest import NAME, Text
 from tpt.results.runs.training import TRAINING
 
+FLAGS = ("--config-dir", "-cd")  # name a folder of the user's own options, as the list SEARCHED does
 START, HYDRAS = "start.json", ".hydra"
 MOST_BYTES = 2**22
+KEY_BYTES = 32
 TRUST = "trust=true"
 _ANEW = "give the run's settings again with its hydra.run.dir and resume=auto, or start a new run"
 
@@ -80,10 +87,7 @@ def folders_of_job() -> list[Path]:
 
 
 def keep(cfg: DictConfig, anew: bool = False) -> None:
-    """Writes how the current run and its sweep were started (`anew` as for `keep_start`); first process only.
-
-    Also writes Hydra's files (`.hydra/`), which Hydra itself would write even if the run is then refused.
-    """
+    """Writes how the current run and its sweep were started, and Hydra's files; only in the first process."""
     now: Any = HydraConfig.get()
     if any(os.environ.get(rank, "0") != "0" for rank in ("LOCAL_RANK", "RANK", "NODE_RANK")):
         return
@@ -94,17 +98,16 @@ def keep(cfg: DictConfig, anew: bool = False) -> None:
         about = {"config": cfg, "hydra": {"hydra": now}, "overrides": settings}
         for name, content in about.items():
             write_text(OmegaConf.to_yaml(content), folder / HYDRAS / f"{name}.yaml")
-    if now.mode is RunMode.MULTIRUN and (swept := given_settings()):
+    if now.mode is RunMode.MULTIRUN and (swept := given_settings(sweep_config())):
         is_searched = now.runtime.choices.get("hydra/sweeper") != "basic"
         of_sweep = {"settings": swept, "sweep": True, "searched": is_searched}
         keep_start(Path(now.sweep.dir), start.model_copy(update=of_sweep))
 
 
 def keep_start(folder: Path, start: Start, anew: bool = False) -> bool:
-    """Writes how a run or sweep was started, unless the directory already has results of an earlier start.
+    """Writes how a run or sweep was started, unless there are results of an earlier start; returns whether it did.
 
-    A run that has just claimed the directory as a new run (`anew`) replaces the file of another run that started at the
-    same time and was refused.  Returns whether it was written.
+    A new run (`anew`) replaces the file of another that started at the same time and was refused.
     """
     pattern = "*/" if start.sweep else ""
     begun = any(True for name in (NAME, TRAINING) for _ in folder.glob(f"{pattern}{name}"))
@@ -154,29 +157,21 @@ def continued(arguments: Sequence[str], program: str) -> list[str]:
 
 
 def resumable(folder: Path, program: str, added: Sequence[str] = ()) -> Start:
-    """How a directory's run was started, without the settings that the current arguments (`added`) replace.
-
-    Raises:
-        UserError: there is no run, it is damaged or another program's, or it is not trusted.
-    """
+    """How a run was started, without the settings that `added` arguments replace; a UserError if it is not trusted."""
     if (begun := read_start(folder)) is None:
-        raise UserError(
-            f"There is no run or sweep of {program}.py in {folder}. Check the path; resume=auto continues the run in "
-            "this run's own directory, if any."
-        )
+        raise UserError(f"There is no run or sweep of {program}.py in {folder}. Check the path, or use resume=auto.")
     if begun.program != program:  # its settings are others
-        raise UserError(
-            f"Expected a run of {program}.py in `resume`, got {folder}, a run of {begun.program}.py; use that."
-        )
+        raise UserError(f"Expected a run of {program}.py, got {folder}, a run of {begun.program}.py; use that.")
     keys = {argument.partition("=")[0] for argument in added}
     settings = [RENAMED.get(setting.lower(), setting) for setting in begun.settings]
     left = [setting for setting in settings if setting.partition("=")[0] not in keys]
     folders = [] if {*FLAGS, SEARCHED, f"+{SEARCHED}", f"++{SEARCHED}"} & keys else begun.folders
     again = begun.model_copy(update={"settings": left, "folders": folders})
-    if TRUST in map(str.lower, added) or is_signed(begun.said(), begun.signature):
+    own, signature = sign(begun.said(), make=False).encode(), begun.signature.encode("utf-8", "replace")
+    if TRUST in map(str.lower, added) or (own and hmac.compare_digest(own, signature)):
         return again
     beyond = [repr(setting[:100]) for setting in left if not is_taken(setting)]
-    beyond += [f"{FLAGS[0]} {own}" for own in folders]
+    beyond += [f"{FLAGS[0]} {place}" for place in folders]
     beyond += [f"{path}, which is not a file or folder inside it" for path in _odd(folder.resolve())]
     if beyond:
         raise UserError(
@@ -240,10 +235,7 @@ def _is_plain(key: str, value: Any) -> bool:
 
 
 def enter(begun: Start, added: Sequence[str] = ()) -> list[str]:
-    """Changes to the directory where a run was started, so that relative paths in its settings stay valid.
-
-    Returns the current arguments `added`, with paths relative to the original directory made absolute.
-    """
+    """Changes to where a run was started, for its relative paths; returns the `added` arguments with absolute paths."""
     if not begun.cwd or not Path(begun.cwd).is_dir() or Path(begun.cwd).samefile(Path.cwd()):
         return list(added)
     arguments = [_absolute(before, argument) for before, argument in zip(["", *added], added, strict=False)]
@@ -267,8 +259,31 @@ def _absolute(before: str, argument: str) -> str:
 
 def _plain(text: str) -> str:
     """The text of a value, without Hydra's quotes."""
+    with suppress(UserError):
+        if isinstance(value := parsed(f"resume={text}").value(), str):
+            return value
+    return text
+
+
+def sign(text: str, make: bool = True) -> str:
+    """The user's signature of a text; "" without a key that only the user can read, which it can `make`."""
     try:
-        value = parsed(f"resume={text}").value()
-    except UserError:
-        return text
-    return value if isinstance(value, str) else text
+        given = Path(os.environ.get("XDG_CONFIG_HOME", ""))
+        path = (given if given.is_absolute() else Path("~/.config").expanduser()) / "tpt" / "key"
+        if make and not path.exists():
+            _make(path)
+        with open_plain(path, KEY_BYTES) as file:
+            about, key = os.fstat(file.fileno()), file.read()
+    except (OSError, RuntimeError):  # RuntimeError: unknown home directory
+        return ""
+    if about.st_uid != os.geteuid() or stat.S_IMODE(about.st_mode) & 0o077 or len(key) != KEY_BYTES:
+        return ""
+    return hmac.new(key, text.encode("utf-8", "surrogatepass"), "sha256").hexdigest()
+
+
+def _make(path: Path) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with NamedTemporaryFile(dir=path.parent) as file, suppress(FileExistsError):  # another process has just made one
+        file.write(secrets.token_bytes(KEY_BYTES))
+        file.flush()
+        path.hardlink_to(file.name)

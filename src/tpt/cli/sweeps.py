@@ -11,44 +11,42 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from tpt.cli.command_line import swept_values
+from tpt.cli.command_line import parsed, swept_values
 from tpt.errors import UserError
 from tpt.results.runs.sweep import Sweep
 
 log = logging.getLogger(__name__)
 
 
-def overrides() -> dict[str, Override]:
-    """The overrides of the current sweep by key, also those of its experiment; none outside a sweep."""
-    of_experiments = OmegaConf.select(_saved(), "hydra.sweeper.params", default=None) or {}
-    given = [f"{name}={values}" for name, values in of_experiments.items()]
-    found = OverridesParser.create().parse_overrides([*given, *given_settings()])
-    return {override.get_key_element(): override for override in found}  # of several, Hydra takes the last
+def given_settings(hydras: Any) -> list[str]:
+    """The command-line settings in Hydra's part of a configuration, their references unresolved."""
+    task = OmegaConf.select(hydras, "overrides.task", default=OmegaConf.create([]))
+    return [str(setting) for setting in OmegaConf.to_container(task, resolve=False)]
 
 
-def given_settings() -> list[str]:
-    """The command-line overrides of the current sweep; none outside a sweep."""
-    found: Any = OmegaConf.select(_saved(), "hydra.overrides.task", default=None) or []
-    return [str(setting) for setting in found]
+def overrides(hydras: Any) -> dict[str, Override]:
+    """The overrides in Hydra's part of a configuration by key, also those of a sweep that its experiment gives."""
+    of_experiments = OmegaConf.select(hydras, "sweeper.params", default=None) or {}
+    given = [*(f"{name}={values}" for name, values in of_experiments.items()), *given_settings(hydras)]
+    return {override.get_key_element(): override for override in map(parsed, given)}  # of several, Hydra takes the last
 
 
-def _saved() -> Any:
-    """The file that Hydra wrote at the start of the current sweep; empty outside a sweep."""
+def sweep_config() -> Any:
+    """Hydra's part of the configuration of the current sweep, which it wrote at its start; empty outside a sweep."""
     now: Any = HydraConfig.get()
     saved = Path(now.sweep.dir) / "multirun.yaml"
-    return OmegaConf.load(saved) if now.mode is RunMode.MULTIRUN and saved.is_file() else OmegaConf.create()
+    return OmegaConf.load(saved).hydra if now.mode is RunMode.MULTIRUN and saved.is_file() else OmegaConf.create()
 
 
 def swept(key: str) -> list[Any]:
     """The values of a setting in the current sweep; none if it is not swept, or outside a sweep."""
-    override = overrides().get(key)
+    override = overrides(sweep_config()).get(key)
     return [] if override is None else swept_values(override)
 
 
@@ -58,25 +56,18 @@ def at_hand() -> Sweep | None:
     if now.mode is not RunMode.MULTIRUN:
         return None
     chosen = now.runtime.choices
-    varied = {key: override for key, override in overrides().items() if override.is_sweep_override()}
+    varied = {key: override for key, override in overrides(sweep_config()).items() if override.is_sweep_override()}
     jobs = None
     with suppress(HydraException):  # the matches of a pattern are known only to Hydra's search path
         if chosen.get("hydra/sweeper") == "basic":  # one job per combination of values
-            jobs = math.prod(sum(1 for _ in override.sweep_string_iterator()) for override in varied.values())
-    return Sweep(
-        folder=Path(now.sweep.dir).resolve(),
-        job=int(now.job.num),
-        jobs=jobs,
-        settings=tuple(o for o in now.overrides.task if o.split("=", maxsplit=1)[0] in varied),
-        in_turn=chosen.get("hydra/launcher") == "basic",
-    )
+            jobs = math.prod(len(swept_values(override)) for override in varied.values())
+    folder, in_turn = Path(now.sweep.dir).resolve(), chosen.get("hydra/launcher") == "basic"
+    settings = tuple(one for one in now.overrides.task if one.partition("=")[0] in varied)
+    return Sweep(folder, int(now.job.num), jobs, settings, in_turn)
 
 
 class SweepFolder(Callback):
-    """Before a search, creates the sweep's directory, which holds the study, and writes `multirun.yaml` into it.
-
-    Hydra's own sweeper does the same; each job reads from this file what the sweep varies.
-    """
+    """Before a search, creates its directory with `multirun.yaml`, as Hydra's own sweeper does; see `sweep_config`."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Called once by Hydra."""

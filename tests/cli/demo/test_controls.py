@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from tpt.cli.compose import compose
-from tpt.cli.demo.controls import CONTROLS, TEMPLATES, chosen_names, chosen_values, default
+from tpt.cli.demo.app import CONTROLS, TEMPLATES, chosen_names, chosen_values, default
 from tpt.cli.demo.page import about_html
 from tpt.cli.options import options
 from tpt.cli.settings.walk import leaves

@@ -69,6 +69,6 @@ def test_hosts_that_are_not_this_machine_are_refused() -> None:
 
 
 def test_a_wrong_address_is_refused_before_loading_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "_serve", pytest.fail)
+    monkeypatch.setattr("tpt.cli.compose.compose", pytest.fail)
     with pytest.raises(SystemExit, match="1"):
         demo.main(["--host", "a..b"])

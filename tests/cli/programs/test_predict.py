@@ -26,6 +26,7 @@ from tpt.cli.errors import in_words_of
 from tpt.cli.program import Program
 from tpt.cli.programs import opening, predict
 from tpt.cli.programs.predict import WORDS
+from tpt.cli.quoting import for_hydra
 from tpt.data.images import decode_image
 from tpt.engine import stop
 from tpt.errors import BadImageError, UserError
@@ -216,7 +217,7 @@ def test_mistakes_are_found_before_torch_is_loaded(image_tree: Path, tmp_path: P
         "    except SystemExit as end: assert end.code\n"
         "    assert 'torch' not in sys.modules, wrong"
     )
-    wrong = ["nowhere.png", *(f"pictures --{way}" for way in ("method tpd", "method tda", "out a.xls", "device tpu"))]
+    wrong = ["nowhere.png", *(f"pictures --{way}" for way in ("method tpd", "out a.xls", "device tpu"))]
     subprocess.run([sys.executable, "-c", code, *wrong], cwd=tmp_path, check=True, capture_output=True)
 
 
@@ -313,7 +314,7 @@ def test_any_class_name_survives_the_command_line(names: list[str]) -> None:
 
     if any(predict.INTERPOLATION in name for name in names):
         return  # refused
-    (override,) = OverridesParser.create().parse_overrides([f"data.class_names={predict._quoted(names)}"])
+    (override,) = OverridesParser.create().parse_overrides([f"data.class_names={for_hydra(names)}"])
     values = override.value()
     assert isinstance(values, list) and [str(v.text if hasattr(v, "text") else v) for v in values] == names
 

@@ -117,4 +117,4 @@ def test_a_method_without_views_is_refused(
     run_script("test_time.py", *small, "method=zero_shot")
     with pytest.raises(SystemExit):
         views.main([str(tmp_path / "run"), IMAGE])
-    assert "Expected a run that selects views, but method clip" in capfd.readouterr().err
+    assert "of method clip; choose another" in capfd.readouterr().err

@@ -16,8 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tests.conftest import compose_config
 from tpt.cli.settings.check import check_sweep, hints_of_settings, refuse_wrong
-from tpt.cli.settings.parts import of_config, target_of
-from tpt.cli.settings.walk import HYDRAS, REFERENCE, leaves
+from tpt.cli.settings.parts import HYDRAS, REFERENCE, leaves, of_config, target_of
 from tpt.errors import Count, UserError, fits, in_words
 
 WHOLE_0, WHOLE_1 = "a whole number of at least 0", "a whole number of at least 1"

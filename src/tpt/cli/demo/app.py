@@ -1,24 +1,29 @@
-"""The web page, and the application that serves it."""
+"""The web page, and the application that serves it.
+
+A request can hold anything, whatever the widgets allow, so every value is checked here: it is plain (a number, a short
+text, one of a few words), and is never read as a file, a configuration or a reference to one.
+"""
 
 from __future__ import annotations
 
 import functools
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, NamedTuple
 
 from annotated_types import Ge, Le
+from pydantic import StringConstraints
+from typing_extensions import Doc
 
-from tpt.cli.compose import method_class
-from tpt.cli.demo.controls import CONTROLS, MOST_NAMES, MOST_VIEWS, chosen_method, chosen_names, chosen_values, default
-from tpt.cli.demo.look import Looker
-from tpt.cli.demo.page import NOTHING_YET, about_html, answers_html, problem_html, views_html
+from tpt.cli.compose import method_class, picture_method
+from tpt.cli.demo.page import NOTHING_YET, Looker, about_html, answers_html, problem_html, views_html
 from tpt.cli.errors import NO_SKIPPING, in_words_of
-from tpt.cli.options import options
+from tpt.cli.options import options, values_of
 from tpt.clip.model import CLIP
 from tpt.data.bundled import class_names, emoji_shift
-from tpt.errors import UserError, refuse
+from tpt.errors import Share, UserError, refuse
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +54,73 @@ DRAWINGS = (
     ("emojione_monotone", "umbrella with rain drops"),
     ("twemoji", "doughnut"),
 )
+MOST_VIEWS = 128
+MOST_STEPS = 20
+MOST_WORDS = 200  # characters of context words
+MOST_NAMES = 100_000  # characters of class names; the thousand of ImageNet have some 14,000
+WORDS_ALONE = "the context words"
+TEMPLATES = (WORDS_ALONE, "imagenet_7", "imagenet_80")
+Steps = Annotated[int, Ge(0), Le(MOST_STEPS)]
+Words = Annotated[str, StringConstraints(max_length=MOST_WORDS), Doc(f"a text of at most {MOST_WORDS} characters")]
+Names = Annotated[str, StringConstraints(max_length=MOST_NAMES), Doc(f"a text of at most {MOST_NAMES} characters")]
+
+
+class Control(NamedTuple):
+    """A setting that the page offers."""
+
+    key: str
+    hint: Any  # annotation that its values must satisfy
+    kind: str  # of the widget, a class of gradio
+    label: str
+    info: str
+    limits: dict[str, Any]  # further arguments of the widget
+
+
+_NUMBER: dict[str, Any] = {"minimum": 0, "maximum": 1, "placeholder": "the paper's"}
+_STEPS = {**_NUMBER, "maximum": MOST_STEPS, "precision": 0}
+_SHARE = "fraction of the views, the most confident ones"
+_WORDS = "[CLS] marks where the class name goes; the default is the end"
+_TEMPLATES = "the context words, or an ensemble of templates"
+_OF_TEXT = {"max_lines": 1, "max_length": MOST_WORDS}
+CONTROLS = (
+    Control("method.steps", Steps, "Number", "Steps", "of the optimizer", _STEPS),
+    Control("method.lr", Share, "Number", "Learning rate", "of the optimizer", {**_NUMBER, "step": 0.001}),
+    Control("method.selection_p", Share, "Number", "Selected", _SHARE, {**_NUMBER, "step": 0.05}),
+    Control("context.ctx_init", Words, "Textbox", "Context words", _WORDS, _OF_TEXT),
+    Control("method.templates", Literal[TEMPLATES], "Dropdown", "Prompts", _TEMPLATES, {"choices": list(TEMPLATES)}),
+)
+
+
+def default(control: Control, method: str) -> tuple[bool, Any]:
+    """Whether a method has the setting, and its initial value; None if the paper's value varies."""
+    section, key = control.key.split(".")
+    found = values_of(section, method if section == "method" else "words")
+    value = None if found.get(key) == "paper" else found.get(key)
+    return key in found, value or WORDS_ALONE if control.kind == "Dropdown" else value
+
+
+def chosen_method(value: Any) -> str:
+    """The value, if it is a method that adapts to each picture alone; otherwise raises a UserError."""
+    picture_method(refuse("Method", Words, value), "the page")
+    return str(value)
+
+
+def chosen_names(value: Any) -> list[str]:
+    """Class names as typed: one per line, or separated by commas on a single line; never read as a file name."""
+    lines = [line.strip() for line in refuse("Class names", Names, value).splitlines() if line.strip()]
+    return [part.strip() for part in lines[0].split(",")] if len(lines) == 1 and "," in lines[0] else lines
+
+
+def chosen_values(method: str, values: Sequence[Any]) -> dict[str, Any]:
+    """The settings of the filled-in `CONTROLS` that the method has; a UserError for a value outside its limits."""
+    found: dict[str, Any] = {}
+    for control, value in zip(CONTROLS, values, strict=True):
+        if value is not None and default(control, method)[0]:
+            checked = refuse(control.label, control.hint, value)
+            found |= {control.key: checked} if checked != WORDS_ALONE else {}
+    if "min_selected" in values_of("method", method):
+        found["method.min_selected"] = 1  # so that a small share of few views keeps one instead of failing
+    return found
 
 
 def write_drawings(folder: Path) -> list[Path]:
@@ -67,11 +139,7 @@ def first_names() -> list[str]:
 
 
 def make_app(clip: CLIP, folder: Path, method: str = "tpt", names: list[str] | None = None, host: str = "") -> Any:
-    """The application, for a server such as uvicorn that listens on `host`.
-
-    Requests reach only the files in `folder`, which holds the drawings and uploaded pictures.  `method` and `names` are
-    selected initially.
-    """
+    """The application for a server on `host`; requests reach only `folder`, with the drawings and uploaded pictures."""
     uploads = folder / "pictures"
     os.environ.update(SILENT | {"GRADIO_TEMP_DIR": str(uploads)})
     try:
@@ -122,15 +190,10 @@ def make_blocks(looker: Looker, drawings: list[Path], method: str, names: list[s
                 answers = gr.HTML(NOTHING_YET, elem_id="answers")
                 seen = gr.HTML("", elem_id="views")
         inputs, outputs = [picture, classes, chosen, views, *widgets], [answers, seen]
-        asked = {
-            "fn": functools.partial(answer_html, looker),
-            "inputs": inputs,
-            "outputs": outputs,
-            "concurrency_limit": 1,
-            **RAW,
-        }
+        answer = functools.partial(answer_html, looker)
         for trigger in (functools.partial(gr.on, [go.click, picture.upload]), examples.load_input_event.then):
-            trigger(**asked).then(None, js=SHOW_ANSWER, queue=False)
+            asked = trigger(answer, inputs, outputs, concurrency_limit=1, **RAW)
+            asked.then(None, js=SHOW_ANSWER, queue=False)
         picture.clear(lambda: (NOTHING_YET, ""), None, outputs, api_visibility="private")
         chosen.change(update_controls, [chosen], [described, *widgets], show_progress="hidden", **RAW)
     return blocks.queue(max_size=WAITING)

@@ -49,15 +49,11 @@ HEADERS = {
 
 
 class Door(BaseHTTPMiddleware):
-    """Middleware that refuses requests that the page itself does not make, and passes on the rest.
-
-    Requests reach no file outside `folder`, in which gradio keeps uploaded pictures in `uploads`.  `host` is the name
-    or address that the server listens on.
-    """
+    """Middleware that passes on only the page's own requests, which reach no file outside `folder`."""
 
     def __init__(self, app: Any, folder: Path, uploads: Path, host: str) -> None:
         super().__init__(app)
-        self.folder, self.uploads = folder.resolve(), uploads.resolve()
+        self.folder, self.uploads = folder.resolve(), uploads.resolve()  # in the latter, gradio keeps uploaded pictures
         self.hosts = {"localhost", host, socket.gethostname()}
         self._own = {*self.uploads.rglob("*")}  # folder of gradio's copies of the drawings
         self._coming = 0.0  # bytes of the uploads in progress
@@ -119,11 +115,7 @@ class Door(BaseHTTPMiddleware):
             self._coming -= length
 
     def _checked(self, body: bytes) -> bytes:
-        """The body of a call, without fields that the page does not use and without foreign files.
-
-        Raises:
-            ValueError, RecursionError: the body is malformed.
-        """
+        """The body of a call without unused fields and foreign files; a ValueError or the like if it is malformed."""
         asked = json.loads(body)
         if not isinstance(asked, dict):
             raise ValueError(asked)

@@ -30,8 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     check = commands.add_parser("check", help="count images and classes against the paper's test sets")
     get = commands.add_parser("fetch", help=f"download and unpack: {', '.join(FREE)}")
-    which = "datasets; default the paper's and all others that are installed"
-    check.add_argument("keys", nargs="*", metavar="KEY", help=which)
+    check.add_argument("keys", nargs="*", metavar="KEY", help="datasets; default the paper's and all installed ones")
     opened = "open N images per dataset; default %(default)s, 0 for none"
     check.add_argument("--open", type=whole(Natural), default=SAMPLE, metavar="N", help=opened)
     get.add_argument("keys", nargs="+", metavar="KEY", choices=tuple(catalog.CATALOG), help="which datasets")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import ipaddress
 import socket
 import tempfile
@@ -14,16 +13,13 @@ from typing import Annotated
 from annotated_types import Ge, Le
 
 from tpt.cli.errors import told
-from tpt.cli.options import own_options, refuse_stream
+from tpt.cli.options import own_options
 from tpt.cli.programs.arguments import add_model, new_parser, whole
 from tpt.errors import UserError
 
 HOST, PORT = "127.0.0.1", 7860
 Port = Annotated[int, Ge(0), Le(65535)]
-EXPOSED = (
-    "Everyone who can reach this address can use the page, which has no password and no encryption. They can upload "
-    "pictures and keep this machine busy, but they see no files except those of the page."
-)
+EXPOSED = "Everyone who can reach this address can use the page, which has no password and no encryption."
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -41,29 +37,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from tpt.data.pictures import class_list  # noqa: PLC0415 -- takes time to load
 
         names = None if args.classes is None else class_list(args.classes)
-        refuse_stream(args.method, "tpt-demo")
         # Before PyTorch is loaded, so that a wrong address is named at once.
         with listening_socket(args.host, args.port) as door:
-            _serve(args, Path(folder), names, door)
+            from tpt.cli.compose import Parts, compose, picture_method  # noqa: PLC0415 -- torch takes time to load
+            from tpt.cli.demo.app import make_app  # noqa: PLC0415 -- likewise
 
+            picture_method(args.method, "tpt-demo")
+            weights = [] if args.pretrained is None else [("backbone.pretrained", args.pretrained)]
+            parts = Parts.of(compose([("backbone", args.backbone)], weights), device=args.device)
+            app = make_app(parts.clip, Path(folder), args.method, names, args.host)
+            import uvicorn  # noqa: PLC0415 -- comes with gradio
 
-def _serve(args: argparse.Namespace, folder: Path, names: list[str] | None, door: socket.socket) -> None:
-    """Builds the page and serves it."""
-    from tpt.cli.compose import Parts, compose, method_class  # noqa: PLC0415 -- torch takes time to load
-    from tpt.cli.demo.app import make_app  # noqa: PLC0415 -- likewise
-
-    refuse_stream(args.method, "tpt-demo", method_class(args.method).kind)
-    weights = [] if args.pretrained is None else [("backbone.pretrained", args.pretrained)]
-    parts = Parts.of(compose([("backbone", args.backbone)], weights), device=args.device)
-    app = make_app(parts.clip, folder, args.method, names, args.host)
-    import uvicorn  # noqa: PLC0415 -- comes with gradio
-
-    address, port = door.getsockname()[:2]
-    shown = f"[{address}]" if ":" in address else address
-    if not ipaddress.ip_address(address).is_loopback:
-        print(EXPOSED)
-    print(f"The page is at http://{shown}:{port} (press Ctrl-C to stop)", flush=True)
-    uvicorn.Server(uvicorn.Config(app, log_level="warning")).run([door])
+            address, port = door.getsockname()[:2]
+            shown = f"[{address}]" if ":" in address else address
+            if not ipaddress.ip_address(address).is_loopback:
+                print(EXPOSED)
+            print(f"The page is at http://{shown}:{port} (press Ctrl-C to stop)", flush=True)
+            uvicorn.Server(uvicorn.Config(app, log_level="warning")).run([door])
 
 
 def listening_socket(host: str, port: int) -> socket.socket:

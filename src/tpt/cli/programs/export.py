@@ -53,12 +53,9 @@ def _features(
         rows += zip(batch.indices.tolist(), batch.contents, features, extras["image_norm"], strict=True)
     indices, contents, made, norms = map(list, zip(*sorted(rows, key=itemgetter(0)), strict=True))
     samples = [dataset.samples[index] for index in indices]
-    about = {
-        **{name: getattr(dataset, name) for name in ("name", "class_names", "notes", "size", "split", "template")},
-        **{"augmix": dataset.augmix, "root": str(dataset.store.root)},
-        **{"paths": [sample.path for sample in samples], "labels": [sample.label for sample in samples]},
-        "contents": contents,
-    }
+    own = ("name", "class_names", "notes", "size", "split", "template", "augmix")
+    about = {name: getattr(dataset, name) for name in own} | {"root": str(dataset.store.root)}
+    about |= {"paths": [one.path for one in samples], "labels": [one.label for one in samples], "contents": contents}
     bank = task.method(number).bank
     tensors = {FEATURES: stack(made), NORMS: stack(norms)}
     return about, tensors if bank.conditional is not None else {**tensors, TEXT: bank().detach().float().cpu().clone()}

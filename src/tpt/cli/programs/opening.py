@@ -5,13 +5,26 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 
 from tpt.engine import stop
 from tpt.engine.printing import forgiving_streams, say
 
+# Console program -> (module with its `main`, or with the `run` of a Hydra program; purpose).
+PROGRAMS = {
+    "tpt-test": ("tpt.cli.programs.test_time", "test-time prompt tuning and other methods; test_time.py of a checkout"),
+    "tpt-train": ("tpt.cli.programs.train_coop", "few-shot training of a context, CoOp and CoCoOp; train_coop.py"),
+    "tpt-predict": ("tpt.cli.programs.predict", "predictions for your own pictures, without labels, as a table"),
+    "tpt-demo": ("tpt.cli.programs.demo", "a web page: one picture, its views, the answers before and after"),
+    "tpt-attack": ("tpt.cli.programs.attack", "writes adversarial copies of a dataset, to test robustness"),
+    "tpt-report": ("tpt.cli.programs.report", "tables and figures of runs, next to the published numbers"),
+    "tpt-views": ("tpt.cli.programs.views", "the views of one image of a run, with the selected ones framed"),
+    "tpt-words": ("tpt.cli.programs.words", "the vocabulary words nearest to a learned context"),
+    "tpt-data": ("tpt.cli.programs.data", "checks and downloads the paper's datasets"),
+    "tpt-cache": ("tpt.cli.programs.cache", "shows and clears the feature cache"),
+}
 HYDRAS = ("test_time", "train_coop")  # programs with a Hydra command line
 LARGE = (*HYDRAS, "demo")  # load PyTorch at once; tpt-predict does so after its checks
 LINE = "Loading PyTorch and the other libraries"
@@ -19,6 +32,13 @@ QUIET = ("--help", "-h", "--cfg", "-c", "--shell-completion", "-sc")  # flags th
 
 # Lightning takes these for a launcher's, which would also set the number of processes.
 RANKS = ("LOCAL_RANK", "RANK", "GROUP_RANK", "NODE_RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE")
+
+
+def command(config_name: str) -> str:
+    """The command of a program: `tpt-test` if installed, or `python test_time.py` in a checkout."""
+    if Path(sys.argv[0]).suffix == ".py":
+        return f"python {config_name}.py"
+    return next(name for name, (module, _) in PROGRAMS.items() if module.endswith(f".{config_name}"))
 
 
 def forget_stray_ranks() -> None:
@@ -48,7 +68,12 @@ def _open(name: str) -> int | None:
                 stop.leave_with_parent()
             elif name in LARGE and not given & {*QUIET}:
                 say(LINE, error=True)
-            main = _read(name) if name in HYDRAS else import_module(f"tpt.cli.programs.{name}").main
+            if name in HYDRAS:
+                from tpt.cli.program import Program  # noqa: PLC0415 -- takes time to load, in which signals must work
+
+                main = Program(name).read(sys.argv[1:])
+            else:
+                main = import_module(f"tpt.cli.programs.{name}").main
         found: int | None = main()
         return found
     except KeyboardInterrupt:  # before the program handles it
@@ -59,21 +84,3 @@ def _open(name: str) -> int | None:
 test_time, train_coop = (partial(_open, name) for name in HYDRAS)
 predict, demo, attack, report = (partial(_open, name) for name in ("predict", "demo", "attack", "report"))
 views, words, data, cache = (partial(_open, name) for name in ("views", "words", "data", "cache"))
-
-
-def _read(name: str) -> Callable[[], None]:
-    """Reads a Hydra program's command line; the program loads PyTorch when it has composed.  `--help` exits here."""
-    from tpt.cli.command_line import CommandLine  # noqa: PLC0415 -- these take time to load, in which signals must work
-    from tpt.cli.errors import told  # noqa: PLC0415
-    from tpt.cli.program import Program  # noqa: PLC0415
-    from tpt.cli.resume import continued  # noqa: PLC0415
-    from tpt.cli.settings.help import show_help  # noqa: PLC0415
-    from tpt.cli.settings.programs import WORDS  # noqa: PLC0415
-
-    words = WORDS.get(name, ())
-    with told(words):
-        line = CommandLine.read(name, continued(sys.argv[1:], name))
-        if line.help:
-            show_help(name, line)
-            sys.exit(0)
-    return partial(Program(name, words=words).main, line)

@@ -15,10 +15,10 @@ from contextlib import nullcontext, redirect_stdout, suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tpt.cli.errors import told
-from tpt.cli.options import choose, own_folders, own_options, refuse_stream
+from tpt.cli.options import choose, own_folders, own_options
 from tpt.cli.programs import opening
 from tpt.cli.programs.arguments import add_model, new_parser, whole
 from tpt.cli.quoting import for_hydra
@@ -71,8 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=whole(Seed), help="seed of the views; default 0")
     add("--run", type=Path, metavar="DIR", help="folder of the run; default OUT.run, or a folder in runs/")
     add("--anew", action="store_true", help="deletes an earlier run there and starts again")
-    set_help = "any setting of tpt-test, such as method.steps=2; may be repeated"
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help=set_help)
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting of tpt-test; may be repeated")
     add("--quiet", "-q", action="store_true", help="prints only answers, warnings and errors")
     return made
 
@@ -87,18 +86,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         folder = run_folder(args)
         from tpt.cli.command_line import CommandLine, first_job  # noqa: PLC0415 -- Hydra takes time to load
 
-        line = CommandLine.read("test_time", command_of(args, folder))
-        first_job("test_time", line)  # before PyTorch is loaded, which says more about the method
+        command = command_of(args, folder)
+        # Before PyTorch is loaded, which says more about the method.
+        first_job("test_time", CommandLine.read("test_time", command))
         if not args.quiet:
             say(opening.LINE, error=True)
-        from tpt.cli.compose import method_class  # noqa: PLC0415 -- these load PyTorch
+        from tpt.cli.compose import picture_method  # noqa: PLC0415 -- these load PyTorch
         from tpt.cli.program import Program  # noqa: PLC0415
         from tpt.cli.programs import test_time  # noqa: PLC0415
 
-        made = method_class(args.method)
-        refuse_stream(args.method, "tpt-predict", made.kind)
+        made = picture_method(args.method, "tpt-predict")
         if args.views is None and not made.selects:
-            line = line.adding("views.num_views=1")
+            command.insert(0, "views.num_views=1")  # `--set` may replace it
+        line = CommandLine.read("test_time", command)
     Program("test_time", partial(_run, args, folder, test_time.run), WORDS).main(line)
 
 
@@ -134,7 +134,6 @@ def command_of(args: argparse.Namespace, folder: Path) -> list[str]:
     from tpt.data.pictures import class_list, find_pictures  # noqa: PLC0415 -- takes time to load
 
     groups = choose((("method", args.method), ("backbone", args.backbone), ("data", "pictures"), ("logger", "none")))
-    refuse_stream(args.method, "tpt-predict")
     names = class_list(args.classes)
     find_pictures(args.paths)
     kind, _, number = (args.device or "auto").partition(":")  # `cuda:1` selects a GPU
@@ -156,14 +155,8 @@ def command_of(args: argparse.Namespace, folder: Path) -> list[str]:
         "+hydra.job_logging.handlers.console.level": "WARNING" if args.quiet else None,
     }
     own = [f"--config-dir={folder}" for folder in own_folders()]
-    return [*own, *groups, *(f"{key}={_quoted(value)}" for key, value in given.items() if value is not None), *args.set]
-
-
-def _quoted(value: Any) -> str:
-    """A value as Hydra reads it: texts in quotes if needed."""
-    if isinstance(value, list):
-        return f"[{','.join(map(_quoted, value))}]"
-    return for_hydra(value) if isinstance(value, str) else str(value)
+    settings = [f"{key}={for_hydra(value)}" for key, value in given.items() if value is not None]
+    return [*own, *groups, *settings, *args.set]
 
 
 def _places(paths: list[str], folder: Path) -> list[str]:

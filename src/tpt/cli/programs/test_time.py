@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from tpt.cli import program as cli
 from tpt.cli import sweeps
 from tpt.cli.compose import Parts, trainer_of
-from tpt.cli.logs import stage
+from tpt.cli.program import stage
 from tpt.cli.resume import keep
 from tpt.clip.prompts import refuse_misfit
 from tpt.data import EpisodeDataModule
@@ -70,8 +70,7 @@ def run(cfg: DictConfig, another: str = ANOTHER, follow: bool = False) -> float 
         done = directory.begin(manifest, session(trainer.world_size), data.datasets, streams)
         data.use_cache(cache).leave_out(done).keep_whole(streams)
         task.states = directory.states
-        if directory.begun_anew:
-            keep(cfg, anew=True)
+        keep(cfg, directory.begun_anew)
         begin(trainer, manifest, sweeps.at_hand(), directory.records)
         stage("Testing")
         trainer.test(task, datamodule=data, verbose=False)

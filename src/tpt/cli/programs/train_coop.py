@@ -14,8 +14,8 @@ from omegaconf import DictConfig
 from tpt.cli import program as cli
 from tpt.cli import sweeps
 from tpt.cli.compose import trainer_of
-from tpt.cli.logs import stage
-from tpt.cli.places import command
+from tpt.cli.program import stage
+from tpt.cli.programs.opening import command
 from tpt.cli.programs.test_time import objective
 from tpt.cli.quoting import setting
 from tpt.cli.resume import keep
@@ -25,16 +25,8 @@ from tpt.engine.callbacks.lifecycle import begin, close
 from tpt.engine.callbacks.processes import ProcessGuard
 from tpt.engine.callbacks.progress import TrainingProgress
 from tpt.engine.printing import say
+from tpt.engine.tasks import coop_files
 from tpt.engine.tasks.coop import ContextTask
-from tpt.engine.tasks.coop_files import (
-    WholeFiles,
-    check_checkpoint,
-    checkpoints,
-    fit,
-    run_of,
-    save_learned,
-    use_threads,
-)
 from tpt.engine.tracking.guard import guarded
 from tpt.files import write_json
 from tpt.results.runs.environment import session
@@ -56,26 +48,25 @@ def run(cfg: DictConfig) -> float | None:
     task: ContextTask = instantiate(cfg.learner)(clip=clip, class_names=data.class_names, **drawn)
     folder = cli.output_dir()
     loggers = guarded(cfg.logger, instantiate, folder)
-    callbacks = [*checkpoints(folder, validates=shots.val is not None), TrainingProgress(), ProcessGuard(folder)]
-    plugins = [WholeFiles()]
-    trainer = trainer_of(cfg, max_epochs=task.epochs, callbacks=callbacks, logger=loggers, plugins=plugins)
+    callbacks = [*coop_files.checkpoints(folder, shots.val is not None), TrainingProgress(), ProcessGuard(folder)]
+    more = {"callbacks": callbacks, "logger": loggers, "plugins": [coop_files.WholeFiles()]}
+    trainer = trainer_of(cfg, max_epochs=task.epochs, **more)
     config, device = cli.resolved(cfg), trainer.strategy.root_device
     made = {"choices": cli.choices(), "backbone": clip.about(), "config": config}
     with TrainingDirectory(folder, cfg.resume, first=trainer.is_global_zero) as directory:
         if (checkpoint := directory.checkpoint) is not None:
-            directory.goes_on_from(run_of(checkpoint), config)
-            check_checkpoint(checkpoint, task)
-        division = use_threads(directory.stored("division"), device, trainer.num_devices)
+            directory.goes_on_from(coop_files.run_of(checkpoint), config)
+            coop_files.check_checkpoint(checkpoint, task)
+        division = coop_files.use_threads(directory.stored("division"), device, trainer.num_devices)
         now, learner = session(trainer.world_size), made["choices"]["learner"]
         manifest = {"method": learner, **made, "device": device.type, "division": division}
         manifest |= {"files": named_files(config, FREE), **about_shots(shots)}
         task.run_text = as_text(manifest, now)
         directory.begin(manifest, now)
-        if directory.begun_anew:
-            keep(cfg, anew=True)
+        keep(cfg, directory.begun_anew)
         begin(trainer, manifest, sweeps.at_hand())
         stage(f"Training for {task.epochs} epochs on {len(shots.train)} images of {len(data.class_names)} classes")
-        fit(trainer, task, data, checkpoint)
+        coop_files.fit(trainer, task, data, checkpoint)
         close(trainer)
         if not trainer.is_global_zero:
             return None
@@ -89,7 +80,7 @@ def _save(
 ) -> dict[str, float]:
     """Writes the context and `training.json`, prints the next command, and returns the metrics."""
     folder = cli.output_dir()
-    files = save_learned(folder, task, public_layout)
+    files = coop_files.save_learned(folder, task, public_layout)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()} or metrics_before(folder)
     found = {"context": task.context().source, "epochs": task.epochs, "metrics": metrics, "files": files}
     of_start = [note] if (note := task.learner.context.note) else []

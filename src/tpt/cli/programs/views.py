@@ -42,18 +42,13 @@ def sheet(run: Run, record: dict[str, Any], trust: bool = False) -> Sheet:
         raise UserError(f"The settings of the run in {run.path} mean something else now: {'; '.join(changed[:3])}.")
     parts = Parts.of(cfg)
     if not parts.make_method.about()["selects"]:
-        raise UserError(
-            f"Expected a run that selects views, but method {run.method} of {run.path} uses one; choose another."
-        )
+        raise UserError(f"Expected a run that selects views, got {run.path} of method {run.method}; choose another.")
     data: EpisodeDataModule = instantiate(cfg.data.module)
     return sheet_of(record, data.use_views(parts.views), parts.make_method)
 
 
 def record_of(run: Run, image: str, dataset: str | None = None) -> dict[str, Any]:
-    """The record of an image, named by its path in the dataset or anything unique to it; a UserError if none match.
-
-    `dataset` is the name of its dataset; None searches all.
-    """
+    """The record of an image, named by its path or anything unique to it, in one dataset or all; or a UserError."""
 
     def fits(record: dict[str, Any]) -> bool:
         path = PurePosixPath(record["path"])
@@ -65,8 +60,7 @@ def record_of(run: Run, image: str, dataset: str | None = None) -> dict[str, Any
         some = ", ".join(f"{r['dataset']}: {r['path']}" for r in (found or rows)[:3])
         got = f"got {len(found)}; give its path, or --dataset too, such as {some}"
         raise UserError(f"Expected one image {image!r} in the records of {run.path}, {got}.")
-    record: dict[str, Any] = found[0]
-    return record
+    return dict(found[0])
 
 
 @told([(TRUST, "--trust")])

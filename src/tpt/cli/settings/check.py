@@ -1,8 +1,9 @@
-"""Checks every setting before anything is loaded."""
+"""Checks every setting before anything is loaded; the settings that the programs read themselves, or refuse."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 from hydra.core.override_parser.types import Override, OverrideType
@@ -11,28 +12,65 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tpt.cli.command_line import swept_values
+from tpt.cli.errors import NO_SKIPPING, Rules
 from tpt.cli.options import is_group
 from tpt.cli.quoting import setting as quoted
-from tpt.cli.settings.parts import target_of
-from tpt.cli.settings.programs import program_hint, refuse_setting
-from tpt.cli.settings.walk import HYDRAS, REFERENCE, leaves, parts, walk
-from tpt.errors import UserError, did_you_mean, fits, in_words
+from tpt.cli.settings.parts import HYDRAS, REFERENCE, leaves, parts, target_of, walk
+from tpt.errors import Count, Filled, Seed, UserError, did_you_mean, fits, in_words
 
 SHOWN = 60  # most characters of a value in a message
 NEEDED = ("callbacks.records", "callbacks.processes")  # needed by every run to have results
+# Settings that the programs themselves read.
+OF_PROGRAMS: dict[Any, tuple[str, ...]] = {
+    Seed: ("seed",),
+    Count: ("batch_size", "trainer.num_nodes"),
+    Count | None: ("threads", "shots.k"),
+    bool: ("trust", "public_layout", "print_config"),
+    dict: ("learned.targets",),
+    list: ("learned.targets.*", "tags"),
+    str | None: ("resume", "notes"),
+    Filled: ("name",),
+    Filled | None: ("learned.*", "optimized_metric"),
+}
+# Settings of Lightning's trainer that the programs refuse, by the reason.
+_PARTIAL = ("limit_test_batches", "fast_dev_run", "overfit_batches")
+_IDLE = ("max_*", "min_*", "limit_*", "*val*", "gradient_clip_*", "accumulate_grad_batches")
+_BOTH = {
+    "it would disable the records and checkpoints": ("barebones",),
+    "the program has its own; see --help": ("callbacks", "logger"),
+}
+REFUSES = {
+    "test_time": {
+        "other precisions change the numbers; use backbone.precision=bf16 or fp16": ("precision",),
+        "it would test only part of the images, and no table would say so; use data.limit": _PARTIAL,
+        "it has no effect on a test": _IDLE,
+        **_BOTH,
+    },
+    "train_coop": {
+        "the learner's schedule has this length; use learner.epochs": ("max_epochs", "min_epochs"),
+        "it has no effect on training": ("inference_mode", "limit_test_batches"),
+        **_BOTH,
+    },
+}
+# What settings are called in a program, for error messages of the data readers, which both programs share.
+WORDS: dict[str, Rules] = {
+    "train_coop": (
+        NO_SKIPPING,
+        (r"(pass )?data\.on_bad_image=skip( to leave such files out and count them)?", "remove it"),
+        (r"\bdata\.(root|class_names|num_workers|classes|path|split|limit)\b", r"shots.\1"),
+    )
+}
 
 
 def refuse_wrong(cfg: DictConfig, program: str, overrides: Sequence[Override] = (), debug: bool = False) -> None:
-    """Raises a UserError at the first setting that is unknown, refused, of the wrong type or out of range.
-
-    An option of `debug`, such as `debug=limit`, may skip part of the work.
-    """
+    """Raises a UserError at the first wrong setting; options of `debug`, such as `debug=limit`, may skip work."""
     config: Any = OmegaConf.to_container(cfg, resolve=False)
     _refuse_overrides(config, overrides)
     hints = hints_of_settings(config)
     for key, value in walk(config):
-        if not debug:
-            refuse_setting(program, key)
+        for why, names in () if debug else REFUSES[program].items():
+            if any(fnmatchcase(key, f"trainer.{name}") for name in names):
+                raise UserError(f"Expected a setting that {program}.py takes, got `{key}`: {why}.")
         if value == "???":
             raise UserError(f"Expected a value for `{key}`, got none; add {key}=VALUE.")
     try:
@@ -49,11 +87,7 @@ def refuse_wrong(cfg: DictConfig, program: str, overrides: Sequence[Override] = 
 
 
 def hints_of_settings(config: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """The annotations of the arguments that each setting becomes, directly or through references, by dotted key.
-
-    Raises:
-        UserError: a class or function does not exist, does not accept a setting, or needs another one.
-    """
+    """The annotations of the arguments that each setting becomes, by dotted key; a UserError for a wrong argument."""
     hints: dict[str, list[Any]] = {}
     for part, node in parts(config):
         if (target := target_of(str(node["_target_"]), f"{part}._target_")) is None:
@@ -65,10 +99,8 @@ def hints_of_settings(config: Mapping[str, Any]) -> dict[str, list[Any]]:
             if name in HYDRAS:
                 continue
             if name not in target.hints and not target.open:
-                raise UserError(
-                    f"Expected settings that {target.name} accepts in `{part}`, got {name!r}; "
-                    f"{did_you_mean(name, target.hints)}"
-                )
+                near = did_you_mean(name, target.hints)
+                raise UserError(f"Expected settings that {target.name} accepts in `{part}`, got {name!r}; {near}")
             reference = REFERENCE.fullmatch(value) if isinstance(value, str) else None
             if (hint := target.hints.get(name)) is not None:
                 hints.setdefault(reference[1] if reference else f"{part}.{name}", []).append(hint)
@@ -139,3 +171,8 @@ def _refuse_optimizers(config: Mapping[str, Any]) -> None:
 def _shown(value: Any) -> str:
     text = "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
+
+
+def program_hint(key: str) -> Any:
+    """The limits of a setting that the programs themselves read; None for any other."""
+    return next((hint for hint, names in OF_PROGRAMS.items() if any(fnmatchcase(key, name) for name in names)), None)

@@ -14,9 +14,9 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from tpt.cli.command_line import CommandLine, first_job
-from tpt.cli.options import all_folders, comments_of, is_group, options, own_options
-from tpt.cli.places import command, config_dir
-from tpt.cli.settings.walk import REFERENCE, leaves
+from tpt.cli.options import all_folders, comments_of, config_dir, is_group, options, own_options
+from tpt.cli.programs.opening import command
+from tpt.cli.settings.parts import REFERENCE, leaves
 from tpt.engine.printing import say
 
 WIDTH = 160  # line width if the output is no terminal
@@ -64,16 +64,12 @@ def _lines(program: str, line: CommandLine) -> Iterator[str]:
 
 def _remarks(choices: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """The comments after settings: of the chosen options, else of shared files and of other options of the group."""
-    files = [
-        (path.stem in chosen, path.stem.startswith("_"), group, path)
-        for group, chosen in choices.items()
-        for folder in all_folders()
-        for path in (folder / group).glob("*.yaml")
-    ]
     found: dict[str, str] = {}
-    for is_chosen, is_shared, group, path in sorted(files):  # later ones replace earlier ones
-        if is_chosen or is_shared or group != "experiment":  # the comments of an experiment explain its own values
-            found |= _comments(path, "" if "@package _global_" in path.read_text("utf-8") else f"{group}.")
+    for group, chosen in choices.items():
+        files = [path for folder in all_folders() for path in (folder / group).glob("*.yaml")]
+        for path in sorted(files, key=lambda path: (path.stem in chosen, path.stem.startswith("_"))):  # best ones last
+            if group != "experiment" or path.stem in chosen:  # the comments of an experiment explain its own values
+                found |= _comments(path, "" if "@package _global_" in path.read_text("utf-8") else f"{group}.")
     return found
 
 

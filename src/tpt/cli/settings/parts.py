@@ -1,11 +1,12 @@
-"""Finds the arguments of the classes and functions that a configuration names."""
+"""Iterates over the settings of a configuration, and finds the arguments of the classes and functions it names."""
 
 from __future__ import annotations
 
 import inspect
+import re
 import types
 import typing
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
@@ -13,23 +14,40 @@ from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, is_typeddict
 
+from annotated_types import Predicate
 from hydra.utils import get_object
-from pydantic import AfterValidator
 from typing_extensions import Doc
 
 from tpt.errors import Filled, UserError, hints_of, is_plain
 
+HYDRAS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
+REFERENCE = re.compile(r"(?<!\\)\$\{(\w[\w.]*)\}")  # a reference to another setting
 _LISTS = (list, tuple, Sequence, Collection, Iterable)
 
 
-def _with_target(node: dict[str, Any]) -> dict[str, Any]:
-    if "_target_" not in node:
-        raise ValueError("no _target_")
-    return node
+def walk(node: Mapping[str, Any] | Sequence[Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting and group of settings, also of groups in lists, with its dotted key."""
+    for key, value in node.items() if isinstance(node, Mapping) else enumerate(node):
+        if isinstance(node, Mapping) or isinstance(value, Mapping):
+            yield f"{prefix}{key}", value
+        if isinstance(value, Mapping | list):
+            yield from walk(value, f"{prefix}{key}.")
+
+
+def parts(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every group that names its class or function."""
+    return ((key, value) for key, value in walk(config) if isinstance(value, Mapping) and "_target_" in value)
+
+
+def leaves(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Every setting that is no group."""
+    for key, value in walk(config):
+        if key.rpartition(".")[2] not in HYDRAS and not (isinstance(value, Mapping) and value):
+            yield key, value
 
 
 # A group of settings that names its class or function.
-Part = Annotated[dict, AfterValidator(_with_target), Doc("a group of settings with `_target_`")]
+Part = Annotated[dict, Predicate(lambda node: "_target_" in node), Doc("a group of settings with `_target_`")]
 
 
 @dataclass(frozen=True)
@@ -44,11 +62,7 @@ class Target:
 
 @lru_cache
 def target_of(path: str, key: str = "_target_") -> Target | None:
-    """The object at a dotted path; None if it cannot be loaded, which is reported when it is built.
-
-    Raises:
-        UserError: nothing exists at the path, which the setting `key` gives.
-    """
+    """The object at a dotted path, or a UserError; None if loading it fails, which is reported when it is built."""
     try:
         made = get_object(path)
         hints, more = _arguments(made)
@@ -77,10 +91,7 @@ def _is_absent(path: str, cause: BaseException | None) -> bool:
 
 
 def _arguments(made: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
-    """The annotations of the arguments of a class or function, and whether it takes other arguments.
-
-    A class with `**settings` passes them to its base class.
-    """
+    """The annotations of the arguments, with `**settings` also those of the base class, and whether it takes others."""
     classes = inspect.getmro(made)[:-1] if inspect.isclass(made) else ()
     found: dict[str, Any] = {}
     more = False
