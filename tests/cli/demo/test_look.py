@@ -13,7 +13,8 @@ import tpt
 from tests.conftest import noise_image
 from tpt.cli.compose import method_class
 from tpt.cli.demo.app import DRAWINGS, first_names, write_drawings
-from tpt.cli.demo.page import KEPT, TOP, Look, Looker, answers_html, shown_classes, views_html
+from tpt.cli.demo.look import KEPT, Look, Looker
+from tpt.cli.demo.page import TOP, answers_html, shown_classes, views_html
 from tpt.cli.options import options
 from tpt.cli.programs import demo
 from tpt.data.bundled import class_names

@@ -18,7 +18,8 @@ from pydantic import StringConstraints
 from typing_extensions import Doc
 
 from tpt.cli.compose import method_class, picture_method
-from tpt.cli.demo.page import NOTHING_YET, Looker, about_html, answers_html, problem_html, views_html
+from tpt.cli.demo.look import Looker
+from tpt.cli.demo.page import NOTHING_YET, about_html, answers_html, problem_html, views_html
 from tpt.cli.errors import NO_SKIPPING, in_words_of
 from tpt.cli.options import options, values_of
 from tpt.clip.model import CLIP

@@ -71,7 +71,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=whole(Seed), help="seed of the views; default 0")
     add("--run", type=Path, metavar="DIR", help="folder of the run; default OUT.run, or a folder in runs/")
     add("--anew", action="store_true", help="deletes an earlier run there and starts again")
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting of tpt-test; may be repeated")
+    set_help = "any setting of tpt-test, such as method.steps=2; may be repeated"
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help=set_help)
     add("--quiet", "-q", action="store_true", help="prints only answers, warnings and errors")
     return made
 

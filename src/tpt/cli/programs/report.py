@@ -53,7 +53,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--suffixes", default="png,svg", metavar="NAMES", help="with --figures: file formats, from png,svg,pdf")
     add("--site", type=Path, metavar="DIR", help="also writes a static page of results into this folder")
     add("--bibtex", action="store_true", help="BibTeX of the papers of the methods, backbones and datasets")
-    add("--source", nargs="*", default=list(SOURCES), metavar="DATASET", help="datasets left out of the OOD average")
+    left_out = "datasets to leave out of the OOD average"
+    add("--source", nargs="*", default=list(SOURCES), metavar="DATASET", help=left_out)
     return made
 
 

@@ -60,7 +60,8 @@ def record_of(run: Run, image: str, dataset: str | None = None) -> dict[str, Any
         some = ", ".join(f"{r['dataset']}: {r['path']}" for r in (found or rows)[:3])
         got = f"got {len(found)}; give its path, or --dataset too, such as {some}"
         raise UserError(f"Expected one image {image!r} in the records of {run.path}, {got}.")
-    return dict(found[0])
+    record: dict[str, Any] = found[0]
+    return record
 
 
 @told([(TRUST, "--trust")])
