@@ -36,12 +36,12 @@ PLANTS = {
     "data/listing.py": ("import open_clip", "tpt.data.listing -> open_clip"),
     "data/cache/store.py": ("from tpt.clip.model import CLIP", "tpt.data.cache.store -> tpt.clip.model"),
     "views/maker.py": ("from tpt.data.dataset import ImageDataset", "tpt.views.maker -> tpt.data.dataset"),
-    "engine/contact_sheet.py": ("import tpt.cli.options", "tpt.engine.contact_sheet -> tpt.cli.options"),
+    "engine/contact_sheet.py": ("import tpt.cli.places", "tpt.engine.contact_sheet -> tpt.cli.places"),
     "engine/tasks/outcome.py": ("import omegaconf", "tpt.engine.tasks.outcome -> omegaconf"),
     "engine/callbacks/records.py": ("import wandb", "tpt.engine.callbacks.records -> wandb"),
     "engine/tasks/method_maker.py": ("from tpt import TPT", "tpt.engine.tasks.method_maker -> tpt"),
     "cli/sweeps.py": ("import gradio", "tpt.cli.sweeps -> gradio"),
-    "cli/options.py": ("import tpt.__main__", "tpt.cli.options -> tpt.__main__"),
+    "cli/places.py": ("import tpt.__main__", "tpt.cli.places -> tpt.__main__"),
 }  # fmt: skip
 
 

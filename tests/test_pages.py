@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
-from tpt.cli.programs.opening import PROGRAMS
+from tpt.cli.places import PROGRAMS
 
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 SOURCES = ROOT / "src" / "tpt"

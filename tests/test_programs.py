@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, Done
-from tpt.cli.options import config_dir
+from tpt.cli.places import PROGRAMS, command, config_dir
 from tpt.cli.program import Program
 from tpt.cli.programs import opening
-from tpt.cli.programs.opening import HYDRAS, LINE, PROGRAMS, command
+from tpt.cli.programs.opening import HYDRAS, LINE
 
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
 

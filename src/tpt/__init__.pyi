@@ -1,5 +1,5 @@
+from .cli.logs import Console, LogFile
 from .cli.predictor import predict
-from .cli.program import Console, LogFile
 from .cli.sweeps import SweepFolder, SweepTable
 from .clip import CLIP, load_clip
 from .clip.prompts import (

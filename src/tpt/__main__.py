@@ -1,7 +1,7 @@
 """`python -m tpt` lists the programs."""
 
+from tpt.cli.places import PROGRAMS
 from tpt.cli.programs.arguments import new_parser
-from tpt.cli.programs.opening import PROGRAMS
 from tpt.results.runs.version import __version__
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from tests.conftest import ROOT, Done, noise_image
 from tests.processes import start
-from tpt.cli.errors import mistake, tell, told
+from tpt.cli.errors import mistake, place, tell, told
 from tpt.engine.printing import printable
 from tpt.engine.stop import end_loaders
 from tpt.errors import BadImageError, DataError, RunError, UnansweredError, UserError
@@ -58,8 +59,15 @@ def test_bugs_keep_their_trace(bug: Callable[[], object], capsys: pytest.Capture
     assert tell(error, kept="continue with resume=r") == 1
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "Traceback (most recent call last):" and type(error).__name__ in lines[-2]
-    assert lines[-1].startswith("Internal error (your settings are fine). ")
+    assert lines[-1].startswith("Internal error in ") and "(your settings are fine)" in lines[-1]
     assert lines[-1].endswith("Completed work is kept; once the error is fixed, continue with resume=r.")
+
+
+def test_a_bug_is_located_outside_libraries() -> None:
+    assert re.fullmatch(rf"added code: {__file__}, line \d+", place(caught(BUGS[0])))
+    inside = caught(lambda: printable(type("Broken", (), {"__str__": lambda _: 1 / 0})()))
+    assert place(inside).startswith("added code: ")  # `__str__` is defined in this test
+    assert place(caught(lambda: tell(3))).startswith(f"{ROOT}")  # type: ignore[arg-type]
 
 
 NAMED = {
@@ -159,7 +167,7 @@ def test_every_command_shows_a_bugs_trace(
     module = import_module(f"tpt.cli.programs.{command}")
     (tmp_path / "context.safetensors").touch()  # only its presence is checked before the failure
     arguments = [a.replace("RUN", str(tmp_path)) for a in given]
-    for error, said in ((ValueError("a bug"), "Internal error "), (UserError("a mistake"), "Error: a mistake")):
+    for error, said in ((ValueError("a bug"), "Internal error in "), (UserError("a mistake"), "Error: a mistake")):
 
         def broken(*_: object, error: Exception = error, **__: object) -> None:
             raise error
@@ -169,7 +177,7 @@ def test_every_command_shows_a_bugs_trace(
             module.main(arguments)
         err = capsys.readouterr().err
         assert stop.value.code == 1 and err.splitlines()[-1].startswith(said)
-        assert ("Traceback" in err) == (said == "Internal error ")
+        assert ("Traceback" in err) == (said == "Internal error in ")
 
 
 def test_error_reports_import_neither_hydra_nor_torch(tmp_path: Path) -> None:
@@ -222,7 +230,7 @@ def test_a_bug_in_a_contributed_method_shows_its_trace(
     errors = run_script("test_time.py", *more, ok=False, bug=True).stderr
     assert 'planted.py", line 7, in adapt' in errors and "batch, views = features_BVE.shape" in errors
     last = errors.splitlines()[-1]
-    assert last.startswith("Internal error (your settings are fine). ")
+    assert last.startswith(f"Internal error in added code: {tmp_path}/own/planted.py, line 7 (your settings are fine)")
     assert f"continue with resume={tmp_path / 'run'}." in last
 
 
@@ -269,7 +277,7 @@ def test_a_bug_in_training_keeps_the_completed_epochs(tmp_path: Path) -> None:
     assert process.returncode == 1 and errors.count("Traceback") == 1
     assert 'planted.py", line 11, in step' in errors and "batch, views = closure().shape" in errors
     last = errors.splitlines()[-1]
-    assert last.startswith("Internal error (your settings are fine). ")
+    assert last.startswith("Internal error in added code: ") and "line 11 (" in last
     assert f"Completed work is kept; once the error is fixed, continue with resume={tmp_path / 'run'}." in last
 
     (tmp_path / "own" / "planted.py").write_text(OPTIMIZER.replace("taken == 3", "taken < 0"))

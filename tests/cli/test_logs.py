@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tpt.cli.program import Console, LogFile
+from tpt.cli.logs import Console, LogFile
 
 
 @pytest.fixture

@@ -21,8 +21,9 @@ from hydra.errors import HydraException, InstantiationException, MissingConfigEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from tpt.cli.options import config_dir, is_group, no_option, options, own_folders, own_options
-from tpt.cli.quoting import FILE, SEARCHED, as_texts, searched
+from tpt.cli.options import is_group, no_option, options, own_folders, own_options
+from tpt.cli.places import FILE, SEARCHED, config_dir
+from tpt.cli.quoting import as_texts, searched
 from tpt.cli.quoting import setting as quoted
 from tpt.cli.settings.parts import walk
 from tpt.errors import UserError, did_you_mean

@@ -7,15 +7,18 @@ import os
 import re
 import select
 import sys
+import sysconfig
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from tpt.engine.printing import forgiving_streams, one_line, printable, say
 from tpt.errors import UserError
 
 INTERRUPTED = 130  # exit codes as in a shell: 128 plus the signal's number
 NOBODY_READS = 141
+PACKAGE = Path(__file__).parents[1]
 
 # Errors of the machine, such as a full disk, which need not name a file.
 _LACKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE)
@@ -58,6 +61,18 @@ def in_words_of(error: BaseException, rules: Rules) -> BaseException:
     return error
 
 
+def place(error: BaseException) -> str:
+    """Where a bug is: the innermost line of the trace outside installed libraries."""
+    libraries = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib")}
+    found = "the program"
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        path = Path(frame.f_code.co_filename)
+        ours = PACKAGE in path.parents
+        if path.is_absolute() and (ours or not libraries & {*path.resolve().parents}):
+            found = f"{'' if ours else 'added code: '}{path}, line {line}"
+    return found
+
+
 def tell(error: BaseException, words: Rules = (), job: str = "", kept: str = "") -> int:
     """Reports what ended the command, or a `job` of a sweep, and how to continue `kept` work; returns the exit code."""
     if isinstance(error, BrokenPipeError) and nobody_reads():
@@ -70,7 +85,7 @@ def tell(error: BaseException, words: Rules = (), job: str = "", kept: str = "")
         return int(getattr(error, "exit_code", 1))
     say("".join(traceback.format_exception(error)).rstrip(), error=True)
     rest = f"Completed work is kept; once the error is fixed, {kept}." if kept else "Please report the lines above."
-    say(f"Internal error{where} (your settings are fine). {rest}", error=True)
+    say(f"Internal error{where} in {place(error)} (your settings are fine). {rest}", error=True)
     return 1
 
 

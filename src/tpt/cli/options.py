@@ -10,19 +10,13 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from tpt.cli.places import config_dir
 from tpt.cli.quoting import for_hydra
 from tpt.errors import UserError, did_you_mean
 from tpt.files import at_home
 
 _own: ContextVar[tuple[Path, ...]] = ContextVar("own", default=())
 own_folders = _own.get  # the folders with the user's own options
-
-
-def config_dir() -> Path:
-    """The folder of the YAML files: inside an installed package, or next to pyproject.toml in a checkout."""
-    package = Path(__file__).parents[1]
-    installed, checkout = package / "conf", package.parents[1] / "conf"
-    return installed if installed.is_dir() else checkout
 
 
 @contextmanager

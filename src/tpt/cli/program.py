@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -30,50 +30,17 @@ from tpt.engine.printing import printable, say
 from tpt.errors import RunError, UserError
 
 log = logging.getLogger(__name__)
-_CONNECTION = ("Connection closed by peer", "Connection reset by peer", "Gloo", "NCCL", "DistError")
+_CONNECTION = ("Connection closed by peer", "Connection reset by peer", "Gloo", "NCCL")
 # Lightning sets these for its processes, and in the next job of a sweep would take them for a cluster's.
 _LAUNCHERS = ("MASTER_PORT", "MASTER_ADDR", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
 
 
-class _Careful(logging.Handler):
-    """Escapes characters that would control a terminal; if it cannot write, says so once and stops logging."""
+class FailedJob(Exception):  # noqa: N818 -- also a job's value
+    """A job failed and reported its error: the value of a sweep's job, raised in a search, which needs each value."""
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Drops open_clip's messages about each step of building a model."""
-        chatter = record.levelno <= logging.INFO and "open_clip" in record.pathname
-        return not chatter and bool(super().filter(record))
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The line, safe to print."""
-        return printable(super().format(record))
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 -- logging's name
-        """Reports a failed write in one line; a bug, such as a wrong format, keeps its trace."""
-        error = sys.exc_info()[1]
-        if not isinstance(error, OSError | ValueError):
-            super().handleError(record)
-            return
-        self.setLevel(logging.CRITICAL + 1)
-        place = getattr(self, "baseFilename", "the terminal")
-        say(f"Note: cannot log to {place} ({error}). The run continues without this log.", error=True)
-
-
-class LogFile(_Careful, logging.FileHandler):
-    """The log file of a run, which is appended to, in UTF-8 whatever the locale."""
-
-    def __init__(self, filename: str) -> None:
-        super().__init__(filename, encoding="utf-8", delay=True, errors="backslashreplace")
-
-
-class Console(_Careful, logging.StreamHandler):  # type: ignore[type-arg]
-    """The log on the terminal."""
-
-
-class FailedJob(NamedTuple):
-    """A job of a sweep failed and reported its error."""
-
-    exit_code: int
-    sweep: str  # the sweep's directory
+    def __init__(self, exit_code: int, sweep: str) -> None:
+        super().__init__(exit_code, sweep)
+        self.exit_code, self.sweep = exit_code, sweep
 
 
 class Program:
@@ -105,7 +72,10 @@ class Program:
             with told(self.words), own_options(*line.own):
                 if line.multirun:
                     check_sweep(first_job(self.name, line), line.overrides)
-                jobs = run_jobs(self.name, line, self.job)
+                try:
+                    jobs = run_jobs(self.name, line, self.job)
+                except FailedJob as end:  # of a search, which cannot be resumed
+                    sys.exit(end.exit_code)
                 if failed := [job for job in jobs if isinstance(job, FailedJob)]:
                     some = f"{len(failed)} of {len(jobs)} jobs failed"
                     say(f"{some}; see above. resume={failed[0].sweep} runs what is missing.", error=True)
@@ -136,7 +106,7 @@ class Program:
                 keep(cfg)
                 _as_one_job()
                 if cfg.print_config and self.first:
-                    say(OmegaConf.to_yaml(cfg, resolve=True))
+                    _show(OmegaConf.to_yaml(cfg, resolve=True))
                 found: float | None = run(cfg)
                 stop.check()
                 return found
@@ -145,9 +115,12 @@ class Program:
                 job = " ".join(given_settings(now)) if now.mode is RunMode.MULTIRUN else ""
                 said = self._outside(error) if isinstance(error, RuntimeError) else None
                 code = tell(error if said is None else RunError(said), self.words, job, self._again)
-                if now.mode is RunMode.MULTIRUN and now.runtime.choices["hydra/sweeper"] == "basic":
-                    return FailedJob(code, now.sweep.dir)
-                raise SystemExit(code) from None  # also of a search, which needs each value
+                if now.mode is not RunMode.MULTIRUN:
+                    raise SystemExit(code) from None
+                end = FailedJob(code, now.sweep.dir)
+                if now.runtime.choices["hydra/sweeper"] == "basic":
+                    return end
+                raise end from None
             finally:
                 sys.argv = arguments
                 _leave_group()
@@ -159,7 +132,9 @@ class Program:
 
     def _outside(self, error: RuntimeError) -> str | None:
         """The message for a cause outside the program; None for a bug."""
-        from tpt.clip.model import is_out_of_memory  # noqa: PLC0415 -- takes seconds to load
+        from torch import distributed  # noqa: PLC0415 -- takes seconds to load
+
+        from tpt.clip.model import is_out_of_memory  # noqa: PLC0415 -- likewise
 
         again = self._again or "run again"
         if found := re.search(r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\)", str(error)):
@@ -167,7 +142,8 @@ class Program:
             return f"{what}; use fewer workers (num_workers) and {again}."
         if is_out_of_memory(error):
             return f"Out of memory, even for the smallest batch ({str(error).splitlines()[0][:200]}); {again}."
-        if any(word in f"{type(error).__mro__} {error}" for word in _CONNECTION):
+        broken = getattr(distributed, "DistError", ())  # some builds of torch have no distributed package
+        if isinstance(error, broken) or any(word in str(error) for word in _CONNECTION):
             said = f"The connection to the other processes of the run ended; {again}."
             if not self.first:
                 raise stop.StopRun(f"Error: {said}")  # the first process reports it
@@ -175,10 +151,13 @@ class Program:
         return None
 
 
-def stage(what: str) -> None:
-    """Reports what a run is doing now; first process only."""
-    if os.environ.get("LOCAL_RANK", "0") == "0":
-        log.info("%s", what)
+def _show(text: str) -> None:
+    """Prints YAML, coloured on a terminal."""
+    from rich.console import Console  # noqa: PLC0415 -- only needed here
+    from rich.syntax import Syntax  # noqa: PLC0415
+
+    syntax = Syntax(printable(text), "yaml", theme="ansi_dark", background_color="default", word_wrap=True)
+    Console().print(syntax) if sys.stdout.isatty() else say(text)
 
 
 def _quieten() -> None:

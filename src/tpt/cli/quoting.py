@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-SEARCHED = "hydra.searchpath"
-FILE = "file://"
+from tpt.cli.places import FILE, SEARCHED
+
 _PLAIN = re.compile(r"(?:[A-Za-z_]|\.{0,2}/)[\w./:@%+-]*", re.ASCII)
 # An element of a list: in quotes, or without quotes, escapes and brackets.
 _ELEMENT = r"""(?:\s*"(?:[^"\\]|\\.)*"\s*|\s*'(?:[^'\\]|\\.)*'\s*|[^,"'\\\[\](){}$]+)"""

@@ -33,15 +33,14 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel, ConfigDict
 
 from tpt.cli.command_line import parsed, swept_values
-from tpt.cli.options import config_dir
-from tpt.cli.quoting import SEARCHED, for_hydra, searched
+from tpt.cli.places import FLAGS, SEARCHED, config_dir
+from tpt.cli.quoting import for_hydra, searched
 from tpt.cli.sweeps import given_settings, sweep_config
 from tpt.errors import UserError
 from tpt.files import BUNDLED, bundled, dotted_values, is_file, open_plain, read_bytes, write_json, write_text
 from tpt.results.runs.manifest import NAME, Text
 from tpt.results.runs.training import TRAINING
 
-FLAGS = ("--config-dir", "-cd")  # name a folder of the user's own options, as the list SEARCHED does
 START, HYDRAS = "start.json", ".hydra"
 MOST_BYTES = 2**22
 KEY_BYTES = 32

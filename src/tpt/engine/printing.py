@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 # Control characters except tab and line feed, lone surrogates, and marks that change the writing direction.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -25,6 +30,14 @@ def say(text: str = "", error: bool = False) -> None:
     """Prints lines, to stderr if `error`; ignores a closed pipe and a full disk."""
     with contextlib.suppress(OSError):
         print(printable(text), file=sys.stderr if error else sys.stdout, flush=error)
+
+
+def print_table(table: Table) -> None:
+    """Prints a table, 160 columns wide if the output is no terminal; names such as [old] in it are no markup."""
+    from rich.console import Console  # noqa: PLC0415 -- only needed here
+
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
+    Console(width=width, markup=False, emoji=False, highlight=False).print(table)
 
 
 def forgiving_streams() -> None:

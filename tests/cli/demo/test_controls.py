@@ -11,7 +11,7 @@ from tpt.cli.compose import compose
 from tpt.cli.demo.app import CONTROLS, TEMPLATES, chosen_names, chosen_values, default
 from tpt.cli.demo.page import about_html
 from tpt.cli.options import options
-from tpt.cli.settings.walk import leaves
+from tpt.cli.settings.parts import leaves
 from tpt.errors import UserError
 
 EMPTY = [None] * len(CONTROLS)

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from tpt.cli.errors import told
 from tpt.cli.programs.arguments import new_parser
 from tpt.data.cache.shard import entries
 from tpt.data.cache.store import ABOUT, clear, shards
-from tpt.engine.printing import printable, say
+from tpt.engine.printing import print_table, printable, say
 from tpt.files import at_home, dotted_values, read_bytes
 
 DEFAULT = "~/.cache/tpt/features"  # as in conf/cache/on.yaml
@@ -75,6 +73,5 @@ def print_cache(folder: Path) -> None:
             time.strftime("%Y-%m-%d %H:%M", time.localtime(files[parts[0]].st_mtime)),
         )
         table.add_row(*map(printable, row))
-    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
-    Console(width=width, markup=False, emoji=False, highlight=False).print(table)
+    print_table(table)
     say(f"{sum(about.st_size for about in files.values()) / 1e6:,.1f} MB in {folder}")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from tpt.cli.errors import NO_SKIPPING, in_words_of, told
@@ -15,7 +13,7 @@ from tpt.cli.programs.arguments import new_parser, whole
 from tpt.data import catalog
 from tpt.data.dataset import ImageDataset
 from tpt.data.fetch import FREE, by_hand, fetch
-from tpt.engine.printing import printable, say
+from tpt.engine.printing import print_table, printable, say
 from tpt.errors import BadImageError, DataError, Natural
 
 # What a run's settings are called on this command line.
@@ -91,9 +89,7 @@ def print_check(keys: list[str], root: Path, sample: int = SAMPLE) -> int:
         usable += not bad
         counts = f"{images} / {entry.images}", f"{classes} / {entry.classes}"
         table.add_row(key, state, *counts, split if papers else f"own: {split}", printable(where))
-    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
-    # A folder's name may look like markup, such as [old].
-    Console(width=width, markup=False, emoji=False, highlight=False).print(table)
+    print_table(table)
     return usable
 
 

@@ -19,7 +19,10 @@ from tpt.errors import UserError
 
 HOST, PORT = "127.0.0.1", 7860
 Port = Annotated[int, Ge(0), Le(65535)]
-EXPOSED = "Everyone who can reach this address can use the page, which has no password and no encryption."
+EXPOSED = (
+    "Everyone who can reach this address can use the page, which has no password and no encryption. They can upload "
+    "pictures and keep this machine busy, but they see no files except those of the page."
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -7,24 +7,10 @@ import signal
 import sys
 from functools import partial
 from importlib import import_module
-from pathlib import Path
 
 from tpt.engine import stop
 from tpt.engine.printing import forgiving_streams, say
 
-# Console program -> (module with its `main`, or with the `run` of a Hydra program; purpose).
-PROGRAMS = {
-    "tpt-test": ("tpt.cli.programs.test_time", "test-time prompt tuning and other methods; test_time.py of a checkout"),
-    "tpt-train": ("tpt.cli.programs.train_coop", "few-shot training of a context, CoOp and CoCoOp; train_coop.py"),
-    "tpt-predict": ("tpt.cli.programs.predict", "predictions for your own pictures, without labels, as a table"),
-    "tpt-demo": ("tpt.cli.programs.demo", "a web page: one picture, its views, the answers before and after"),
-    "tpt-attack": ("tpt.cli.programs.attack", "writes adversarial copies of a dataset, to test robustness"),
-    "tpt-report": ("tpt.cli.programs.report", "tables and figures of runs, next to the published numbers"),
-    "tpt-views": ("tpt.cli.programs.views", "the views of one image of a run, with the selected ones framed"),
-    "tpt-words": ("tpt.cli.programs.words", "the vocabulary words nearest to a learned context"),
-    "tpt-data": ("tpt.cli.programs.data", "checks and downloads the paper's datasets"),
-    "tpt-cache": ("tpt.cli.programs.cache", "shows and clears the feature cache"),
-}
 HYDRAS = ("test_time", "train_coop")  # programs with a Hydra command line
 LARGE = (*HYDRAS, "demo")  # load PyTorch at once; tpt-predict does so after its checks
 LINE = "Loading PyTorch and the other libraries"
@@ -32,13 +18,6 @@ QUIET = ("--help", "-h", "--cfg", "-c", "--shell-completion", "-sc")  # flags th
 
 # Lightning takes these for a launcher's, which would also set the number of processes.
 RANKS = ("LOCAL_RANK", "RANK", "GROUP_RANK", "NODE_RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE")
-
-
-def command(config_name: str) -> str:
-    """The command of a program: `tpt-test` if installed, or `python test_time.py` in a checkout."""
-    if Path(sys.argv[0]).suffix == ".py":
-        return f"python {config_name}.py"
-    return next(name for name, (module, _) in PROGRAMS.items() if module.endswith(f".{config_name}"))
 
 
 def forget_stray_ranks() -> None:

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from tpt.cli import program as cli
 from tpt.cli import sweeps
 from tpt.cli.compose import Parts, trainer_of
-from tpt.cli.program import stage
+from tpt.cli.logs import stage
 from tpt.cli.resume import keep
 from tpt.clip.prompts import refuse_misfit
 from tpt.data import EpisodeDataModule

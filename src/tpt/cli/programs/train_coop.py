@@ -14,8 +14,8 @@ from omegaconf import DictConfig
 from tpt.cli import program as cli
 from tpt.cli import sweeps
 from tpt.cli.compose import trainer_of
-from tpt.cli.program import stage
-from tpt.cli.programs.opening import command
+from tpt.cli.logs import stage
+from tpt.cli.places import command
 from tpt.cli.programs.test_time import objective
 from tpt.cli.quoting import setting
 from tpt.cli.resume import keep

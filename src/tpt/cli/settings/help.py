@@ -14,8 +14,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from tpt.cli.command_line import CommandLine, first_job
-from tpt.cli.options import all_folders, comments_of, config_dir, is_group, options, own_options
-from tpt.cli.programs.opening import command
+from tpt.cli.options import all_folders, comments_of, is_group, options, own_options
+from tpt.cli.places import command, config_dir
 from tpt.cli.settings.parts import REFERENCE, leaves
 from tpt.engine.printing import say
 
