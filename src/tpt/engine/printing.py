@@ -32,7 +32,7 @@ def say(text: str = "", error: bool = False) -> None:
         print(printable(text), file=sys.stderr if error else sys.stdout, flush=error)
 
 
-def print_table(table: Table) -> None:
+def show_table(table: Table) -> None:
     """Prints a table, 160 columns wide if the output is no terminal; names such as [old] in it are no markup."""
     from rich.console import Console  # noqa: PLC0415 -- only needed here
 

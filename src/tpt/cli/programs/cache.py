@@ -15,7 +15,7 @@ from tpt.cli.errors import told
 from tpt.cli.programs.arguments import new_parser
 from tpt.data.cache.shard import entries
 from tpt.data.cache.store import ABOUT, clear, shards
-from tpt.engine.printing import print_table, printable, say
+from tpt.engine.printing import printable, say, show_table
 from tpt.files import at_home, dotted_values, read_bytes
 
 DEFAULT = "~/.cache/tpt/features"  # as in conf/cache/on.yaml
@@ -73,5 +73,5 @@ def print_cache(folder: Path) -> None:
             time.strftime("%Y-%m-%d %H:%M", time.localtime(files[parts[0]].st_mtime)),
         )
         table.add_row(*map(printable, row))
-    print_table(table)
+    show_table(table)
     say(f"{sum(about.st_size for about in files.values()) / 1e6:,.1f} MB in {folder}")

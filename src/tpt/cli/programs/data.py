@@ -13,7 +13,7 @@ from tpt.cli.programs.arguments import new_parser, whole
 from tpt.data import catalog
 from tpt.data.dataset import ImageDataset
 from tpt.data.fetch import FREE, by_hand, fetch
-from tpt.engine.printing import print_table, printable, say
+from tpt.engine.printing import printable, say, show_table
 from tpt.errors import BadImageError, DataError, Natural
 
 # What a run's settings are called on this command line.
@@ -89,7 +89,7 @@ def print_check(keys: list[str], root: Path, sample: int = SAMPLE) -> int:
         usable += not bad
         counts = f"{images} / {entry.images}", f"{classes} / {entry.classes}"
         table.add_row(key, state, *counts, split if papers else f"own: {split}", printable(where))
-    print_table(table)
+    show_table(table)
     return usable
 
 
