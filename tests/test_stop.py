@@ -209,7 +209,7 @@ def test_training_ends_and_is_resumed(
     shots = ["shots=folder", f"shots.root={image_tree}", "shots.k=2", "shots.num_workers=1", "batch_size=2"]
     model = [setting for setting in small if setting.startswith(("backbone", "logger"))]
     settings = [*model, *shots, "learner=coop", "learner.n_ctx=2", "learner.epochs=2"]
-    run_script("train_coop.py", *settings, "hydra.run.dir=whole")
+    run_script("train_coop.py", *settings, "hydra.run.dir=whole", "shots.num_workers=0")
     with monkeypatch.context() as patch:
         patch.setattr(ContextTask, step, dropped(getattr(ContextTask, step), calls, signal.SIGINT))
         assert run_script("train_coop.py", *settings, "hydra.run.dir=part", ok=False).returncode == 130
@@ -242,16 +242,10 @@ sys.exit(opening.{program}())
 """
 
 
-IMPORTS = [
-    ("report", "pydantic"),
-    ("data", "rich.table"),
-    ("cache", "numpy"),
-    ("test_time", "hydra"),
-    ("words", "argparse"),
-]
+IMPORTS = {"report": "pydantic", "data": "rich.table", "cache": "numpy", "test_time": "hydra", "words": "argparse"}
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-EACH = [(*one, number) for one in IMPORTS for number in SIGNALS]
-QUICK = [(*one, SIGNALS[place % 2]) for place, one in enumerate(IMPORTS)]
+EACH = [(*one, number) for one in IMPORTS.items() for number in SIGNALS]
+QUICK = [(*one, SIGNALS[place % 2]) for place, one in enumerate(IMPORTS.items())]
 
 
 @pytest.mark.parametrize(
